@@ -1,0 +1,1 @@
+"""What lives on the GPU host: the scheduler of one run. Standard library, psutil and nvidia-ml-py only."""

@@ -1,0 +1,228 @@
+"""`python -m queue_manager --manifest M --state S --log-dir D`: take a run, and follow it to its end."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from queue_manager import host, processes
+from queue_manager.core import events as ev
+from queue_manager.core import layout, snapshot
+from queue_manager.core.events import Proc, Record, iso
+from queue_manager.core.layout import HostPaths, RunPaths
+from queue_manager.core.manifest import Manifest, ManifestError, decode, sha256
+from queue_manager.core.model import InvalidTransition, QueueState
+from queue_manager.core.status import Status
+from queue_manager.daemon import Daemon, Host
+from queue_manager.journal import Journal, JournalError, read_journal
+from queue_manager.run_dir import HeldError, Lock, RunDir
+from queue_manager.screen import directory_fault
+
+EXIT_DONE, EXIT_FAILED, EXIT_USE, EXIT_PERSON = 0, 1, 2, 3
+_log = logging.getLogger("queue_manager")
+
+
+class UseError(Exception):
+    """The run cannot be taken as asked; the message says what to do instead."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one manager. Returns 0 if all jobs completed, 3 if some need a person, 2 for wrong use, 1 if halted."""
+    options = _parse(argv)
+    paths = RunPaths(options.manifest.absolute(), options.state.absolute(), options.log_dir.absolute())
+    try:
+        manifest, digest = _read_manifest(paths.manifest)
+        _check_state_file(paths)
+        _read_run(paths, digest)
+        for path in (paths.root, paths.log_dir):
+            path.mkdir(parents=True, exist_ok=True)
+        lock = Lock(paths.lock, {"pid": os.getpid(), "host": socket.gethostname(), "since": iso(round(time.time(), 3))})
+        records, length = _read_run(paths, digest)
+    except (UseError, ManifestError, JournalError) as error:
+        print(f"queue_manager: {error}", file=sys.stderr)
+        return EXIT_USE
+    except HeldError as error:
+        print(f"queue_manager: {paths.root} is held by another manager: {error}", file=sys.stderr)
+        return EXIT_USE
+    except OSError as error:
+        print(f"queue_manager: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    try:
+        return _serve(paths, manifest, digest, records, length, options)
+    finally:
+        lock.close()
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="queue_manager",
+        description="Run the jobs of a manifest to their end. Started again with the same arguments, it goes on.",
+    )
+    parser.add_argument("--manifest", type=Path, required=True, help="the manifest, as build_manifest writes it")
+    parser.add_argument("--state", type=Path, required=True, help="queue_state.json; the run's files lie beside it")
+    parser.add_argument("--log-dir", type=Path, required=True, help="directory for the jobs' logs")
+    parser.add_argument(
+        "--poll", type=_seconds, default=5.0, metavar="SEC", help="seconds between looks at the cards (default 5)"
+    )
+    parser.add_argument("--run-id", type=_run_id, help="name of the run (default: from the project and the time)")
+    return parser.parse_args(argv)
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0.01 <= value <= 3600:
+        raise argparse.ArgumentTypeError("must be between 0.01 and 3600 seconds")
+    return value
+
+
+def _run_id(text: str) -> str:
+    fault = layout.id_fault(text)
+    if fault:
+        raise argparse.ArgumentTypeError(fault)
+    return text
+
+
+def _read_manifest(path: Path) -> tuple[Manifest, str]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UseError(f"{path}: {error.strerror}; build one with: wavequeue build SPEC --output {path}") from None
+    try:
+        return decode(data.decode()), sha256(data)
+    except (ManifestError, UnicodeDecodeError) as error:
+        raise UseError(f"{path}: {error}") from None
+
+
+def _check_state_file(paths: RunPaths) -> None:
+    """Refuse to write over a file that no manager of ours wrote. Torn or empty beside a journal, it is ours."""
+    try:
+        text = paths.state.read_text(errors="replace")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UseError(f"{paths.state}: {error.strerror}") from None
+    try:
+        # The format stands at the beginning; a large snapshot need not be read whole.
+        ours = f'"format": "{snapshot.FORMAT}"' in text[:4096] or json.loads(text)["meta"]["format"] == snapshot.FORMAT
+    except (ValueError, KeyError, TypeError):
+        ours = not text.strip("\0 \n") and paths.journal.exists()
+    if not ours:
+        raise UseError(f"{paths.state} is not a state file of wavequeue; give another --state")
+    if not paths.journal.exists():
+        raise UseError(f"{paths.state} has lost its journal.jsonl, without which it cannot go on; give another --state")
+
+
+def _read_run(paths: RunPaths, digest: str) -> tuple[list[Record], int]:
+    """The journal of a run that has begun, checked against the manifest; nothing for a new run."""
+    if not paths.journal.exists():
+        return [], 0
+    records, length = read_journal(paths.journal)
+    if not records:
+        return [], 0
+    first = records[0].event
+    if not isinstance(first, ev.RunStarted) or first.format != ev.FORMAT:
+        raise UseError(f"{paths.journal} is not a journal of wavequeue; give another --state")
+    if first.version > ev.VERSION:
+        raise UseError(f"{paths.journal} was written by a newer wavequeue; use that one")
+    if first.manifest_sha256 != digest:
+        raise UseError(
+            f"{paths.manifest} was changed after run {first.run_id} began. Put it back; "
+            f"bring new jobs in with `wavequeue add SPEC --run {first.run_id}`, run old ones again with "
+            f"`wavequeue retry JOB --run {first.run_id}`, or begin a new run with `wavequeue run SPEC`"
+        )
+    return records, length
+
+
+def _serve(
+    paths: RunPaths, manifest: Manifest, digest: str, records: list[Record], length: int, options: argparse.Namespace
+) -> int:
+    _start_log(paths)
+    state = QueueState(manifest)
+    for record in records:
+        state.apply(record)
+    now = round(time.time(), 3)
+    journal = Journal(paths.journal, length)
+    if not records:
+        run_id = (
+            options.run_id or f"{manifest.project}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{os.getpid()}"
+        )
+        first = Record(1, now, ev.RunStarted(run_id, manifest.project, digest))
+        journal.append([first], urgent=True)
+        state.apply(first)
+        records = [first]
+    RunDir(paths).prepare()
+    home = HostPaths.of(Path.home())
+    daemon = Daemon(paths, state, journal, records, _host(home), options.poll, _environment(home))
+    _catch_signals(daemon)
+    try:
+        finished = daemon.serve()
+    except InvalidTransition as error:
+        _log.critical("%s\n%s", error, _story(paths, str(error)))
+        print(f"queue_manager: {error}; the story is in {paths.manager_log}", file=sys.stderr)
+        daemon.close(finished=False)
+        return EXIT_FAILED
+    except OSError as error:
+        _log.critical("halted: %s", error)
+        return EXIT_FAILED
+    if not finished:
+        return EXIT_FAILED
+    return EXIT_DONE if set(state.counts) <= {Status.COMPLETED} else EXIT_PERSON
+
+
+def _host(home: HostPaths) -> Host:
+    me = processes.look_up(os.getpid())
+    assert isinstance(me, processes.Stat)
+    return Host(socket.gethostname(), host.boot_id(), host.usable_cores(), home, Proc(*me.proc))
+
+
+def _environment(home: HostPaths) -> dict[str, str]:
+    """What screen and the jobs inherit. Where screen's own directory cannot be used, one at home serves."""
+    environment = dict(os.environ)
+    fault = directory_fault()
+    if fault is not None:
+        directory = home.root / "screens"
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _log.warning("screen keeps its sockets in %s, since by default it cannot: %s", directory, fault)
+        environment["SCREENDIR"] = str(directory)
+    return environment
+
+
+def _start_log(paths: RunPaths) -> None:
+    logging.raiseExceptions = False  # a full disk must not fill stderr
+    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler = logging.FileHandler(paths.manager_log, encoding="utf-8")
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+
+
+def _catch_signals(daemon: Daemon) -> None:
+    def halt(number: int, _frame: FrameType | None) -> None:
+        _log.info("halts: %s", signal.Signals(number).name)
+        daemon.halt()
+
+    signal.set_wakeup_fd(daemon.wake_fd, warn_on_full_buffer=False)
+    signal.signal(signal.SIGTERM, halt)
+    signal.signal(signal.SIGINT, halt)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, lambda _number, _frame: None)  # a request lies in the inbox: waking is all
+
+
+def _story(paths: RunPaths, text: str) -> str:
+    """The journal's lines about the job that an error names."""
+    with paths.journal.open(encoding="utf-8") as file:
+        return "".join(line for line in file if (job := json.loads(line).get("job")) and f"'{job}'" in text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

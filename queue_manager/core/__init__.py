@@ -1,0 +1,1 @@
+"""The pure core: types and decisions. Reads no clock, file, process or card."""

@@ -1,0 +1,56 @@
+"""What a person should hear of: some events, put in words. A projection of the journal, one line of JSON each."""
+
+from __future__ import annotations
+
+import json
+
+from queue_manager.core import events as ev
+from queue_manager.core.events import Record, iso
+
+
+def alert(record: Record) -> str | None:
+    """The line of alerts.jsonl for an event, newline included; None for an event that needs none."""
+    told = _words(record)
+    if told is None:
+        return None
+    kind, job, text = told
+    row = {"seq": record.seq, "at": iso(record.at), "kind": kind, "job": job, "text": text}
+    return json.dumps({key: value for key, value in row.items() if value is not None}, ensure_ascii=False) + "\n"
+
+
+def last_seq(text: str) -> int:
+    """The event that the last whole line tells of; 0 if there is none."""
+    for line in reversed(text.splitlines()):
+        try:
+            return int(json.loads(line)["seq"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return 0
+
+
+def _words(record: Record) -> tuple[str, str | None, str] | None:
+    event = record.event
+    if isinstance(event, ev.AttemptEnded):
+        if event.status == "stuck":
+            return "stuck", event.job, event.error or "failed"
+        if event.status == "failed_oom":
+            return "oom", event.job, event.error or "out of memory"
+        if event.failure == "not_launched":
+            return "not_launched", event.job, event.error or "not launched"
+        if event.warning:
+            return "warning", event.job, event.warning
+    elif isinstance(event, ev.JobStuck):
+        return "stuck", event.job, event.error
+    elif isinstance(event, ev.AttemptStopping) and event.reason in ("stale", "timeout"):
+        return event.reason, event.job, f"attempt {event.n} is ended: {event.reason}"
+    elif isinstance(event, ev.ConditionBegan):
+        return event.kind.split(":")[0], None, event.text
+    elif isinstance(event, ev.ConditionEnded):
+        return f"{event.kind.split(':')[0]}_over", None, f"over: {event.kind}"
+    elif isinstance(event, ev.CardQuarantined):
+        return (
+            "quarantine",
+            None,
+            f"card {event.card} gets no more jobs: {event.reason}; after a repair: wavequeue resume",
+        )
+    return None

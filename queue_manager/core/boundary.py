@@ -1,0 +1,139 @@
+"""What crosses the edge of the pure core: readings and evidence in, actions out. Types only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Union
+
+from queue_manager.core.events import Proc
+from queue_manager.core.failures import LogFinding
+from queue_manager.core.readings import Cards, Unreadable
+from queue_manager.core.requests import Answer, Request
+
+
+class Claim(NamedTuple):
+    """A wrapper took the attempt. `at_ns`: when, by the file system's clock, in ns since the epoch."""
+
+    wrapper: Proc
+    screen: Proc
+    at_ns: int
+
+
+class Revoked(NamedTuple):
+    """The manager took the attempt itself: no wrapper will ever run it."""
+
+
+class ExitRecord(NamedTuple):
+    """The job's own verdict. `at_ns`: when, by the file system's clock."""
+
+    code: int
+    at_ns: int
+
+
+class Output(NamedTuple):
+    """What `expected_output` looks like now: the newest match, if any, whether it is newer than the attempt's
+    start, and whether another job's pattern can match one of the new files."""
+
+    path: str | None
+    fresh: bool
+    shared: bool = False
+
+
+class Ended(NamedTuple):
+    """Gathered once, when all that an attempt started has gone."""
+
+    output: Output | None
+    finding: LogFinding | None = None
+    last_line: str = ""
+    oom_kill: bool = False
+
+
+class Evidence(NamedTuple):
+    """What is seen of one live attempt.
+
+    `claim`: None while nobody has taken it. `alive`: the wrapper lives, `screen`: its session does.
+    `leftovers`: processes of the attempt that live on beside the wrapper. `proc`: the job's own process, once known.
+    `ended` is there only if all have gone. `idle`: output there, nothing written, no CPU, no GPU for so many seconds.
+    `launch_error`: screen's own words where it did not start. `quiet`: no session of that name is listed and this
+    manager is not just launching it.
+    """
+
+    claim: Claim | Revoked | Unreadable | None
+    alive: bool | Unreadable = False
+    screen: bool | Unreadable = False
+    leftovers: int | Unreadable = 0
+    proc: Proc | None = None
+    exit: ExitRecord | None = None
+    ended: Ended | None = None
+    idle: float = 0.0
+    launch_error: str | None = None
+    quiet: bool = False
+    inherited: bool = False
+
+
+class Checked(NamedTuple):
+    """A job's preconditions as they were at `at` (epoch seconds): None if they hold, else the one that does not."""
+
+    unmet: str | None
+    at: float
+
+
+class ForeignLease(NamedTuple):
+    """A card in the hands of another run on this host. `mib` None: it wants the card for itself."""
+
+    card: str
+    mib: int | None
+    run_id: str
+
+
+class Seen(NamedTuple):
+    """One turn's observations. What was not looked at is absent, and nothing is concluded from that.
+
+    `cards`: None where nobody asked; a reading is always younger than the evidence beside it.
+    `before`: MiB used by uuid, from the reading before. `cores`: how many CPU jobs may run where `max_parallel`
+    does not say. `disk`: why nothing may be launched, where a disk is full.
+    """
+
+    boot: str
+    cores: int
+    attempts: Mapping[int, Evidence] = {}
+    cards: Cards | Unreadable | None = None
+    before: Mapping[str, int] = {}
+    foreign: tuple[ForeignLease, ...] | Unreadable = ()
+    checked: Mapping[int, Checked] = {}
+    requests: tuple[Request, ...] = ()
+    disk: str | None = None
+
+
+class Launch(NamedTuple):
+    """Start the attempt that the journal has just been told of."""
+
+    order: int
+
+
+class Stop(NamedTuple):
+    """Signal all that the attempt started: KILL if `kill`, else TERM."""
+
+    order: int
+    kill: bool
+
+
+class QuitSession(NamedTuple):
+    """Close an attempt's screen session."""
+
+    order: int
+
+
+class Revoke(NamedTuple):
+    """Take the attempt's claim, so that a late wrapper does not run."""
+
+    order: int
+
+
+class Reply(NamedTuple):
+    """Tell the person who asked."""
+
+    answer: Answer
+
+
+Action = Union[Launch, Stop, QuitSession, Revoke, Reply]

@@ -1,0 +1,276 @@
+"""The facts a journal holds, and their JSON. An event is named for what has happened, never for what should."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any, NamedTuple, Union
+
+from queue_manager.core.manifest import (
+    JobSpec,
+    Phase,
+    job_from_json,
+    job_to_json,
+    phase_from_json,
+    phase_to_json,
+)
+
+FORMAT = "wavequeue-journal"
+VERSION = 1
+
+
+class JournalError(ValueError):
+    """The journal cannot be read; the message says which line and why."""
+
+
+class Proc(NamedTuple):
+    """Identity of a process: pid and start time in clock ticks since boot (proc(5), stat field 22)."""
+
+    pid: int
+    ticks: int
+
+
+class RunStarted(NamedTuple):
+    """Heads the journal."""
+
+    run_id: str
+    project: str
+    manifest_sha256: str
+    format: str = FORMAT
+    version: int = VERSION
+
+
+class ManagerStarted(NamedTuple):
+    """A manager took the run, at first or again. `boot` names the host's life, see host.boot_id."""
+
+    host: str
+    pid: int
+    boot: str
+
+
+class AttemptStarting(NamedTuple):
+    """The intent to launch; durable before the deed. `cards`: uuids, `indices`: the same cards by index,
+    `mib`: promised on each (None: the cards are its own), `used_mib`: what NVML read on each at placement."""
+
+    job: str
+    n: int
+    wave: int
+    session: str
+    boot: str
+    cards: tuple[str, ...] = ()
+    indices: tuple[int, ...] = ()
+    mib: int | None = None
+    used_mib: tuple[int, ...] = ()
+
+
+class AttemptStarted(NamedTuple):
+    """The wrapper claimed the attempt and the job's own process began."""
+
+    job: str
+    n: int
+    wrapper: Proc
+    screen: Proc
+    proc: Proc | None = None
+
+
+class AttemptStopping(NamedTuple):
+    """Its processes are to end: TERM now, KILL after the grace. `reason`: cancelled, timeout, stale, leftovers."""
+
+    job: str
+    n: int
+    reason: str
+
+
+class AttemptExited(NamedTuple):
+    """The job's own process has ended, while something of it is still there."""
+
+    job: str
+    n: int
+
+
+class AttemptEnded(NamedTuple):
+    """The verdict, and the status that the job has now. `charged`: the attempt counts for the job.
+    `due`: when a retry may start (epoch seconds). `used_mib`: last reading of its cards while it lived."""
+
+    job: str
+    n: int
+    status: str
+    failure: str | None = None
+    exit_code: int | None = None
+    error: str | None = None
+    warning: str | None = None
+    due: float | None = None
+    charged: bool = True
+    used_mib: tuple[int, ...] = ()
+
+
+class RetryDue(NamedTuple):
+    """The delay of a failed job is over; it may be placed again."""
+
+    job: str
+
+
+class JobHeld(NamedTuple):
+    """A precondition does not hold (`reason`), or holds again (None)."""
+
+    job: str
+    reason: str | None
+
+
+class JobStuck(NamedTuple):
+    """It can never run here, for the reason given; a person is needed."""
+
+    job: str
+    error: str
+
+
+class JobBlocked(NamedTuple):
+    """Something it needs will not come. `by`: the job at the root, None where it is a precondition."""
+
+    job: str
+    by: str | None
+    error: str
+
+
+class JobUnblocked(NamedTuple):
+    """What it depends on may yet complete."""
+
+    job: str
+
+
+class JobCancelled(NamedTuple):
+    """A person took it out before it ran."""
+
+    job: str
+
+
+class JobRetried(NamedTuple):
+    """A person gave it a fresh set of attempts."""
+
+    job: str
+
+
+class JobsAdded(NamedTuple):
+    """More jobs for a run that has begun."""
+
+    phases: tuple[Phase, ...]
+    groups: Mapping[str, tuple[str, ...]]
+    specs: tuple[JobSpec, ...]
+
+
+class Paused(NamedTuple):
+    """Nothing new starts until resumed."""
+
+
+class Resumed(NamedTuple):
+    """New attempts may start; quarantined cards are tried again."""
+
+
+class RequestTaken(NamedTuple):
+    """A request was carried out, once and for all."""
+
+    id: str
+    ok: bool
+    text: str
+    jobs: tuple[str, ...] = ()
+
+
+class ConditionBegan(NamedTuple):
+    """Something in the world hinders the queue. `kind` names it, `text` says it to a person."""
+
+    kind: str
+    text: str
+
+
+class ConditionEnded(NamedTuple):
+    """It hinders no longer."""
+
+    kind: str
+
+
+class CardQuarantined(NamedTuple):
+    """No job gets this card until a person resumes the run."""
+
+    card: str
+    reason: str
+
+
+class RunFinished(NamedTuple):
+    """Nothing is left that can run."""
+
+
+Event = Union[
+    RunStarted, ManagerStarted, AttemptStarting, AttemptStarted, AttemptStopping, AttemptExited, AttemptEnded,
+    RetryDue, JobHeld, JobStuck, JobBlocked, JobUnblocked, JobCancelled, JobRetried, JobsAdded, Paused, Resumed,
+    RequestTaken, ConditionBegan, ConditionEnded, CardQuarantined, RunFinished,
+]  # fmt: skip
+_TYPES: dict[str, Any] = {kind.__name__: kind for kind in Event.__args__}  # type: ignore[attr-defined]
+
+# Nothing is acted on because of these, and they are found out again after a crash: they need no fsync of their own.
+_NOT_URGENT = (ManagerStarted, AttemptStarted, AttemptExited, JobHeld, ConditionBegan, ConditionEnded)
+
+
+class Record(NamedTuple):
+    """A line of the journal: `at` is epoch seconds, whole to the millisecond."""
+
+    seq: int
+    at: float
+    event: Event
+
+
+def urgent(event: Event) -> bool:
+    """Whether the event has to be on disk before anything is done because of it."""
+    return not isinstance(event, _NOT_URGENT)
+
+
+def iso(at: float | None) -> str | None:
+    """Epoch seconds as ISO 8601 in UTC with milliseconds and a Z."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def epoch(text: str) -> float:
+    """The inverse of `iso`."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+def encode(record: Record) -> str:
+    """One line of JSON, newline included."""
+    event = record.event
+    data: dict[str, Any] = {"seq": record.seq, "at": iso(record.at), "event": type(event).__name__}
+    defaults: Mapping[str, Any] = event._field_defaults
+    for key, value in event._asdict().items():
+        if key not in defaults or value != defaults[key] or isinstance(event, RunStarted):
+            data[key] = value
+    if isinstance(event, JobsAdded):
+        data["phases"] = [phase_to_json(phase) for phase in event.phases]
+        data["specs"] = [job_to_json(spec) for spec in event.specs]
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def decode(line: str) -> Record:
+    """Read one line. Raises JournalError."""
+    try:
+        data = json.loads(line)
+        seq, at, name = data.pop("seq"), epoch(data.pop("at")), data.pop("event")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise JournalError(f"not a line of a wavequeue journal ({error!r})") from None
+    kind = _TYPES.get(name)
+    if kind is None:
+        raise JournalError(f"has the event {name!r}, which this version does not know; use the version that wrote it")
+    try:
+        for key in ("cards", "indices", "used_mib", "jobs"):
+            if key in data:
+                data[key] = tuple(data[key])
+        for key in ("wrapper", "screen", "proc"):
+            if data.get(key) is not None:
+                data[key] = Proc(*data[key])
+        if kind is JobsAdded:
+            data["phases"] = tuple(phase_from_json(row) for row in data["phases"])
+            data["groups"] = {group: tuple(ids) for group, ids in data["groups"].items()}
+            data["specs"] = tuple(job_from_json(row) for row in data["specs"])
+        return Record(seq, at, kind(**data))
+    except (ValueError, KeyError, TypeError) as error:
+        raise JournalError(f"event {name} cannot be read ({error})") from None

@@ -1,0 +1,139 @@
+"""Failure classes: an ordered table. A new class is a row here and a sample log in tests/data/failures.
+
+Sources of the messages: PyTorch c10/cuda/CUDACachingAllocator.cpp and c10/core/impl/alloc_cpu.cpp, XLA's and
+TensorFlow's RESOURCE_EXHAUSTED status, cupy.cuda.memory, the cuBLAS and cuDNN status names, NCCL's "Cuda failure",
+CUDA's error strings (cudaGetErrorString), bash's report of a child that died of SIGKILL, Linux mm/oom_kill.c.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import NamedTuple
+
+
+class Rule(Enum):
+    """What follows for the job."""
+
+    OOM = "again after oom_retry.delay, at most oom_retry.max_attempts times"
+    RETRIES = "again while `retries` allows it"
+    CARD = "again on another card, and the card is put aside"
+    DISK = "again after a minute, at least three times"
+
+
+class FailureClass(NamedTuple):
+    """A name for users, what in a log line shows it, and what follows. `only_sigkill`: SIGKILL must have ended it."""
+
+    name: str
+    rule: Rule
+    pattern: re.Pattern[bytes] | None = None
+    only_sigkill: bool = False
+
+
+class LogFinding(NamedTuple):
+    """The last line of a log that shows a failure class."""
+
+    name: str
+    line: str
+
+
+SIGKILL_CODES = (137, -9)
+
+
+def _pattern(*alternatives: str) -> re.Pattern[bytes]:
+    return re.compile("|".join(f"(?:{one})" for one in alternatives).encode())
+
+
+LOGGED = (
+    FailureClass(
+        "oom",
+        Rule.OOM,
+        _pattern(
+            # TensorFlow says of a warning with the same words that it "is not a failure".
+            r"(?i:\bout of memory\b)(?![^\n]*not a failure)",
+            r"OutOfMemoryError",
+            r"(?:CUBLAS|CUDNN|CUSOLVER|CUFFT)_STATUS_ALLOC_FAILED",
+            r"CUFFT_ALLOC_FAILED",
+            r"RESOURCE_EXHAUSTED",
+            r"ResourceExhaustedError",
+            r"OOM when allocating",
+            r"CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation",
+            r"DefaultCPUAllocator: (?:can't allocate|not enough) memory",
+            r"_ArrayMemoryError|^MemoryError\b",
+            r"DataLoader worker \(pid[^)\n]*\) is killed by signal: Killed",
+            r"\boom-kill\b|\boom_kill\b",
+        ),
+    ),
+    FailureClass(
+        "oom", Rule.OOM, _pattern(r"(?:^|[\r\n])(?:[^\n]{0,200}: line \d+: +\d+ )?Killed\b"), only_sigkill=True
+    ),
+    FailureClass(
+        "sick_card",
+        Rule.CARD,
+        _pattern(
+            r"uncorrectable ECC error|CUDA_ERROR_ECC_UNCORRECTABLE",
+            r"GPU has fallen off the bus|GPU is lost",
+            r"NVRM: Xid",
+            r"CUDA error: unknown error",
+        ),
+    ),
+    FailureClass("disk_full", Rule.DISK, _pattern(r"No space left on device|Disk quota exceeded|\bENOSPC\b")),
+)
+"""Classes seen in the log, first match wins."""
+
+TIMEOUT = FailureClass("timeout", Rule.RETRIES)
+NO_OUTPUT = FailureClass("no_output", Rule.RETRIES)
+KILLED = FailureClass("killed", Rule.RETRIES)
+EXIT_CODE = FailureClass("exit_code", Rule.RETRIES)
+HOST_OOM = FailureClass("oom", Rule.OOM)
+
+
+class LogScan:
+    """Looks through a log given in chunks, whatever its length; keeps one finding for each class."""
+
+    _LONGEST_LINE = 4096
+
+    def __init__(self, sigkill: bool) -> None:
+        self._classes = [row for row in LOGGED if sigkill or not row.only_sigkill]
+        self._found: dict[int, str] = {}
+        self._carry = b""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the log."""
+        text = self._carry + chunk
+        for index, row in enumerate(self._classes):
+            assert row.pattern is not None
+            for match in row.pattern.finditer(text):
+                self._found[index] = _line_at(text, match.end() - 1)
+        cut = max(text.rfind(b"\n") + 1, len(text) - self._LONGEST_LINE)
+        self._carry = text[cut:]
+
+    def finding(self) -> LogFinding | None:
+        """What the log showed, by the order of the table."""
+        for index in sorted(self._found):
+            return LogFinding(self._classes[index].name, self._found[index])
+        return None
+
+
+def rule_of(name: str) -> Rule:
+    """The rule of a class by its name."""
+    for row in (*LOGGED, TIMEOUT, NO_OUTPUT, KILLED, EXIT_CODE):
+        if row.name == name:
+            return row.rule
+    raise KeyError(name)
+
+
+def _line_at(text: bytes, position: int) -> str:
+    start = max(text.rfind(b"\n", 0, position), text.rfind(b"\r", 0, position)) + 1
+    end = min((i for i in (text.find(b"\n", position), text.find(b"\r", position)) if i >= 0), default=len(text))
+    return clean_line(text[start:end])
+
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
+
+
+def clean_line(raw: bytes) -> str:
+    """A line of terminal output as text: no escape sequences or control characters, at most 300 characters."""
+    text = _ESCAPES.sub("", raw.decode("utf-8", "replace"))
+    text = "".join(c for c in text if c.isprintable() or c == "\t").strip()
+    return text if len(text) <= 300 else text[:297] + "..."

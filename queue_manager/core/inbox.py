@@ -1,0 +1,109 @@
+"""What a person asks of a run, carried out on the state."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from queue_manager.core import events as ev
+from queue_manager.core.events import Event
+from queue_manager.core.manifest import graph_faults
+from queue_manager.core.model import Attempt, Job, QueueState
+from queue_manager.core.requests import Request
+from queue_manager.core.status import RETRYING, Status
+
+
+class Turn(Protocol):
+    """What a request may make of a turn."""
+
+    def emit(self, event: Event) -> None: ...
+    def stop(self, job: Job, attempt: Attempt, reason: str) -> None: ...
+    def spread(self, job: Job) -> None: ...
+    def release(self, job: Job) -> None: ...
+    def block_if_bad(self, job: Job) -> bool: ...
+
+
+def carry_out(state: QueueState, request: Request, turn: Turn) -> ev.RequestTaken:
+    """Do what is asked, as events of this turn. Returns the event that records it and holds the answer."""
+    if request.verb == "pause":
+        turn.emit(ev.Paused())
+        return _done(request, "paused: running jobs go on, no new one starts")
+    if request.verb == "resume":
+        turn.emit(ev.Resumed())
+        return _done(request, "resumed")
+    if request.verb == "add":
+        return _add(state, request, turn)
+    unknown = [job for job in request.jobs if job not in state.order_of]
+    if unknown:
+        return ev.RequestTaken(request.id, False, f"there is no job {', '.join(unknown[:5])}; nothing was changed")
+    jobs = [state.job(job_id) for job_id in request.jobs]
+    act = _cancel if request.verb == "cancel" else _retry
+    changed, refused = [], []
+    for job in jobs:
+        fault = act(job, turn)
+        if fault is None:
+            changed.append(job.spec.id)
+        else:
+            refused.append(f"{job.spec.id} {fault}")
+    word = "cancelled" if request.verb == "cancel" else "retried"
+    text = f"{word}: {len(changed)} job{'' if len(changed) == 1 else 's'}"
+    if refused:
+        text += f"; left alone: {'; '.join(refused[:5])}" + (
+            f"; and {len(refused) - 5} more" if len(refused) > 5 else ""
+        )
+    return ev.RequestTaken(request.id, bool(changed) or not refused, text, tuple(changed))
+
+
+def _done(request: Request, text: str) -> ev.RequestTaken:
+    return ev.RequestTaken(request.id, True, text)
+
+
+def _cancel(job: Job, turn: Turn) -> str | None:
+    if job.status is Status.COMPLETED:
+        return "has completed"
+    if job.status is Status.CANCELLED:
+        return "is cancelled already"
+    if job.attempt is not None:
+        turn.stop(job, job.attempt, "cancelled")
+        return None
+    was_bad = job.status in (Status.STUCK, Status.BLOCKED)
+    turn.emit(ev.JobCancelled(job.spec.id))
+    if not was_bad:
+        turn.spread(job)
+    return None
+
+
+def _retry(job: Job, turn: Turn) -> str | None:
+    if job.status is Status.BLOCKED and job.blocked_by is not None:
+        return f"is blocked by {job.blocked_by}: retry that one"
+    if job.status in (Status.STUCK, Status.CANCELLED, Status.BLOCKED):
+        turn.emit(ev.JobRetried(job.spec.id))
+        if not turn.block_if_bad(job):
+            turn.release(job)
+        return None
+    if job.status in RETRYING:
+        turn.emit(ev.JobRetried(job.spec.id))
+        return None
+    return f"is {job.status.value}"
+
+
+def _add(state: QueueState, request: Request, turn: Turn) -> ev.RequestTaken:
+    known = {phase.name: phase for phase in state.phases}
+    faults = [f"job {spec.id} is there already" for spec in request.specs if spec.id in state.order_of]
+    faults += [
+        f"phase {phase.name} is there with other dependencies"
+        for phase in request.phases
+        if phase.name in known and known[phase.name] != phase
+    ]
+    groups = {**state.groups, **request.groups}
+    faults += [f"group {name} is there with other jobs" for name, ids in state.groups.items() if groups[name] != ids]
+    if not faults:
+        phases = [*state.phases, *(phase for phase in request.phases if phase.name not in known)]
+        faults = graph_faults(phases, groups, [*(job.spec for job in state.jobs), *request.specs])
+    if faults:
+        return ev.RequestTaken(request.id, False, f"nothing was added: {'; '.join(faults[:10])}")
+    turn.emit(ev.JobsAdded(request.phases, dict(request.groups), request.specs))
+    for spec in request.specs:
+        turn.block_if_bad(state.job(spec.id))
+    count = len(request.specs)
+    ids = tuple(spec.id for spec in request.specs)
+    return ev.RequestTaken(request.id, True, f"added: {count} job{'' if count == 1 else 's'}", ids)

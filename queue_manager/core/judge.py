@@ -1,0 +1,78 @@
+"""The verdict on an attempt that has gone, process, session and all: what its job is now, and why."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from queue_manager.core import failures
+from queue_manager.core.boundary import Ended, ExitRecord
+from queue_manager.core.failures import FailureClass, Rule
+from queue_manager.core.manifest import JobSpec
+from queue_manager.core.status import Outcome
+
+_SIGNALS = {1: "SIGHUP", 2: "SIGINT", 6: "SIGABRT", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
+
+
+class Verdict(NamedTuple):
+    """How an attempt ended. `failure`: the name of its class, None for a success; `rule`: what follows."""
+
+    outcome: Outcome
+    failure: str | None = None
+    rule: Rule | None = None
+    error: str | None = None
+    warning: str | None = None
+
+
+def judge(spec: JobSpec, stop_reason: str | None, exit_record: ExitRecord | None, ended: Ended) -> Verdict:
+    """Judge one attempt.
+
+    `stop_reason`: why the manager ended it, if it did. `exit_record` is None where the wrapper was killed as well.
+    An output counts only if it is newer than the attempt's start. With it, an exit code that is not 0 is a warning,
+    unless another job may have written the file.
+    """
+    code = exit_record.code if exit_record else None
+    output = ended.output
+    # What was told to end reports a signal; exit code 0 means that it was done before it heard of it.
+    if code == 0 and (output is None or output.fresh):
+        return Verdict(Outcome.SUCCEEDED)
+    if stop_reason == "cancelled":
+        return Verdict(Outcome.CANCELLED, error="cancelled by a person")
+    if stop_reason == "timeout":
+        return _failed(failures.TIMEOUT, f"ran longer than its timeout of {spec.timeout:g} s", ended)
+    how = _how(code, stop_reason)
+    if code == 0:
+        return _failed(failures.NO_OUTPUT, _missing(spec, ended), ended)
+    if output is not None and output.fresh and not output.shared:
+        return Verdict(Outcome.SUCCEEDED, warning=f"{how}, with its output {output.path} there")
+    finding = ended.finding
+    if finding is not None:
+        row = failures.rule_of(finding.name)
+        words = "out of memory" if finding.name == "oom" else finding.name.replace("_", " ")
+        return Verdict(Outcome.FAILED, finding.name, row, f"{words} ({how}): {finding.line}")
+    if ended.oom_kill and code in failures.SIGKILL_CODES:
+        return _failed(failures.HOST_OOM, "out of host memory: the kernel's OOM killer ended it", ended)
+    if code is None:
+        return _failed(failures.KILLED, how, ended)
+    return _failed(failures.EXIT_CODE, how, ended)
+
+
+def _failed(row: FailureClass, error: str, ended: Ended) -> Verdict:
+    if ended.last_line:
+        error = f"{error}; last line: {ended.last_line}"
+    return Verdict(Outcome.FAILED, row.name, row.rule, error)
+
+
+def _how(code: int | None, stop_reason: str | None) -> str:
+    if stop_reason == "stale":
+        return "was idle with its output there, and was ended"
+    if code is None:
+        return "was killed together with its wrapper"
+    if code > 128 and code - 128 in _SIGNALS:
+        return f"exit code {code} ({_SIGNALS[code - 128]})"
+    return f"exit code {code}"
+
+
+def _missing(spec: JobSpec, ended: Ended) -> str:
+    if ended.output is not None and ended.output.path is not None:
+        return f"exit code 0, but {ended.output.path} is older than the job's start: it is left from before"
+    return f"exit code 0, but {spec.expected_output} is not there"

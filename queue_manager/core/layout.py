@@ -1,0 +1,180 @@
+"""Every file name of a run, the screen session names, and the rules for names. No other module spells a path."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Container
+from pathlib import Path
+from typing import NamedTuple
+
+ID_MAX = 120
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=+,@-]*")
+_PROJECT = re.compile(r"[A-Za-z0-9._-]+")
+# screen cuts session names at 80 characters, and its socket path has to fit in 108.
+_SESSION_MAX = 60
+
+
+def id_fault(name: str) -> str | None:
+    """Say why `name` cannot be a job id, a run id or a phase name; None if it can."""
+    if not name:
+        return "is empty"
+    if len(name) > ID_MAX:
+        return f"has {len(name)} characters; at most {ID_MAX} are allowed"
+    if not _ID.fullmatch(name):
+        return "is no safe file name: use letters, digits and . _ - = + , @, and begin with a letter, digit or _"
+    return None
+
+
+def project_fault(name: str) -> str | None:
+    """Say why `name` cannot be a project name; None if it can."""
+    if not _PROJECT.fullmatch(name) or name.startswith((".", "-")):
+        return "may have letters, digits, . _ - only, and may not begin with . or -"
+    return None if len(name) <= 60 else f"has {len(name)} characters; at most 60 are allowed"
+
+
+def session_name(run_id: str, job: str, n: int) -> str:
+    """Name of the screen session of attempt `n` of `job`: unique over runs, cut by hash where it is long."""
+    name = f"wq.{run_id}.{job}.{n}"
+    if len(name) <= _SESSION_MAX:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+    return f"wq.{job[:30]}.{digest}.{n}"
+
+
+def tag(run_id: str, job: str, n: int) -> str:
+    """Value of the environment variable by which an attempt's processes are found."""
+    return f"{run_id}/{job}/{n}"
+
+
+TAG_VARIABLE = "WAVEQUEUE_TAG"
+
+
+class RunPaths(NamedTuple):
+    """The files of one run. `state` names the run directory; logs may lie elsewhere."""
+
+    manifest: Path
+    state: Path
+    log_dir: Path
+
+    @classmethod
+    def of(cls, run_dir: Path) -> RunPaths:
+        """The standard layout of a run directory (CONTRACT section 3)."""
+        return cls(run_dir / "manifest.json", run_dir / "queue_state.json", run_dir / "logs")
+
+    @property
+    def root(self) -> Path:
+        return self.state.parent
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "journal.jsonl"
+
+    @property
+    def manager_log(self) -> Path:
+        return self.root / "queue_mgr.log"
+
+    @property
+    def alerts(self) -> Path:
+        return self.root / "alerts.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        return self.root / "summary.md"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "manager.lock"
+
+    @property
+    def bell(self) -> Path:
+        """A FIFO: one byte written into it wakes the manager."""
+        return self.root / "bell"
+
+    @property
+    def ballast(self) -> Path:
+        """Room kept free, so that a full disk can still be reported."""
+        return self.root / "ballast"
+
+    @property
+    def inbox(self) -> Path:
+        return self.root / "inbox"
+
+    def request(self, request_id: str) -> Path:
+        return self.inbox / f"{request_id}.json"
+
+    def answer(self, request_id: str) -> Path:
+        return self.root / "answers" / f"{request_id}.json"
+
+    @property
+    def wrapper(self) -> Path:
+        return self.root / "wrapper.sh"
+
+    @property
+    def screenrc(self) -> Path:
+        return self.root / "screenrc"
+
+    def attempt(self, job: str, n: int) -> AttemptPaths:
+        return AttemptPaths(self.root / "attempts" / f"{job}~{n}")
+
+    def log(self, job: str) -> Path:
+        """Log of the newest attempt."""
+        return self.log_dir / f"{job}.log"
+
+    def earlier_log(self, job: str, n: int, ids: Container[str]) -> Path:
+        """Log of attempt `n` once a later one has begun. `ids`: all job ids, so that no other job's log is hit."""
+        name = f"{job}.{n}"
+        return self.log_dir / (f"{job}~{n}.log" if name in ids else f"{name}.log")
+
+
+class AttemptPaths(NamedTuple):
+    """The files of one attempt, which exist from its launch until its end is in the journal."""
+
+    root: Path
+
+    @property
+    def script(self) -> Path:
+        return self.root / "job.sh"
+
+    @property
+    def claim(self) -> Path:
+        return self.root / "claim"
+
+    @property
+    def started(self) -> Path:
+        return self.root / "started"
+
+    @property
+    def exit(self) -> Path:
+        return self.root / "exit"
+
+    @property
+    def complaint(self) -> Path:
+        """What screen said when it was started."""
+        return self.root / "screen.out"
+
+
+class HostPaths(NamedTuple):
+    """What all runs of one user on one host share: `~/.wavequeue`."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, home: Path) -> HostPaths:
+        return cls(home / ".wavequeue")
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def cards_lock(self) -> Path:
+        return self.root / "cards.lock"
+
+    @property
+    def leases(self) -> Path:
+        return self.root / "leases"
+
+
+LOCAL_RUNS = "experiment_queue"
+"""Directory beside the spec in which local runs, and what was pulled of remote ones, lie."""

@@ -1,0 +1,333 @@
+"""The manifest: the expanded, frozen list of jobs that is the only input of a run. Types, JSON codec, errors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from queue_manager.core.layout import id_fault, project_fault
+
+FORMAT = "wavequeue-manifest"
+VERSION = 1
+MAX_JOBS = 1_000_000
+WAVES = ("rolling", "barrier")
+PRECONDITIONS = ("checkpoint_exists", "file_exists", "command", "disk_free_gib")
+
+
+class ManifestError(ValueError):
+    """The manifest cannot be used. The message says where and what to do instead."""
+
+
+class Precondition(NamedTuple):
+    """What has to hold before a job starts.
+
+    `checkpoint_exists` and `file_exists` look at `path` (a path or glob, relative to the job's cwd; a checkpoint
+    also has to be non-empty), `command` runs `command` under bash in the job's cwd and wants exit code 0,
+    `disk_free_gib` wants `gib` GiB free where `path` (default: the cwd) lies.
+    """
+
+    type: str
+    path: str | None = None
+    command: str | None = None
+    gib: float | None = None
+
+
+class OomRetry(NamedTuple):
+    """`delay` in seconds before the next attempt; `max_attempts` attempts that end in OOM make the job stuck."""
+
+    delay: float = 120.0
+    max_attempts: int = 3
+
+
+class Phase(NamedTuple):
+    """A named stage. Without `match`, each of its jobs waits for all jobs of the phases in `depends_on`;
+    with it, the dependencies stand in the jobs."""
+
+    name: str
+    depends_on: tuple[str, ...] = ()
+    match: tuple[str, ...] = ()
+
+
+class JobSpec(NamedTuple):
+    """One unit of work.
+
+    `cmd` is bash, with `${GPU}` left for launch. `depends_on` names jobs and groups (`Manifest.groups`).
+    `gpus`: cards needed, 0 for none. `gpu_mem_mib`: MiB promised to the job on a card it may share; None: the
+    card is its own. `timeout` in seconds. Higher `priority` goes first. `params`: grid values and args as they
+    were written.
+    """
+
+    id: str
+    cmd: str
+    phase: str
+    depends_on: tuple[str, ...] = ()
+    gpus: int = 1
+    gpu_mem_mib: int | None = None
+    expected_output: str | None = None
+    cwd: str | None = None
+    env: Mapping[str, str] = {}
+    timeout: float | None = None
+    priority: int = 0
+    retries: int = 0
+    preconditions: tuple[Precondition, ...] = ()
+    params: Mapping[str, str] = {}
+    metrics: Any = None
+
+
+class Manifest(NamedTuple):
+    """A run's input. `cwd`, where relative, is meant from the directory of the manifest file.
+
+    `gpus`: indices of the cards that may be used, None for all. `gpu_free_threshold_mib` in MiB, `stale_after` in
+    seconds. `groups`: named sets of jobs that others wait for, such as `teachers[N=384]`.
+    """
+
+    project: str
+    jobs: tuple[JobSpec, ...]
+    phases: tuple[Phase, ...]
+    groups: Mapping[str, tuple[str, ...]] = {}
+    cwd: str = "."
+    hosts: tuple[str, ...] = ()
+    conda: str | None = None
+    venv: str | None = None
+    conda_hook: str | None = None
+    env: Mapping[str, str] = {}
+    gpus: tuple[int, ...] | None = None
+    max_parallel: int | None = None
+    gpu_free_threshold_mib: int = 500
+    oom_retry: OomRetry = OomRetry()
+    wave: str = "rolling"
+    stale_after: float = 600.0
+    on_complete: str | None = None
+    analyze_on_complete: str | None = None
+
+
+def sha256(data: bytes) -> str:
+    """Hash by which a run knows its manifest."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def encode(manifest: Manifest) -> str:
+    """Write a manifest as JSON, one job a line; the same manifest gives the same bytes."""
+    head: dict[str, Any] = {"format": FORMAT, "version": VERSION}
+    for name, value in manifest._asdict().items():
+        if name not in ("jobs", "phases", "groups") and value != Manifest._field_defaults.get(name):
+            head[name] = value._asdict() if isinstance(value, OomRetry) else value
+    parts = [f"{_dump(key)}: {_dump(value)}" for key, value in head.items()]
+    parts.append('"phases": ' + _lines("[", (_dump(_lean(phase)) for phase in manifest.phases), "]"))
+    if manifest.groups:
+        rows = (f"{_dump(name)}: {_dump(ids)}" for name, ids in manifest.groups.items())
+        parts.append('"groups": ' + _lines("{", rows, "}"))
+    parts.append('"jobs": ' + _lines("[", (_dump(job_to_json(job)) for job in manifest.jobs), "]"))
+    return "{" + ",\n".join(parts) + "}\n"
+
+
+def job_to_json(job: JobSpec) -> dict[str, Any]:
+    """A job as a JSON object; fields at their default are left out."""
+    data = _lean(job)
+    if job.preconditions:
+        data["preconditions"] = [_lean(precondition) for precondition in job.preconditions]
+    return data
+
+
+def phase_to_json(phase: Phase) -> dict[str, Any]:
+    """A phase as a JSON object; fields at their default are left out."""
+    return _lean(phase)
+
+
+def decode(text: str) -> Manifest:
+    """Read a manifest. Raises ManifestError that names the field, and all unknown or duplicate names at once."""
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ManifestError(f"the manifest is not valid JSON: {error}") from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise ManifestError(f'this is not a manifest (no "format": "{FORMAT}"); build one with: wavequeue build SPEC')
+    if data.get("version") != VERSION:
+        raise ManifestError(
+            f"manifest version {data.get('version')!r} is not {VERSION}; build it again: wavequeue build SPEC"
+        )
+    fields = {key: value for key, value in data.items() if key not in ("format", "version")}
+    unknown = sorted(set(fields) - set(Manifest._fields))
+    if unknown:
+        raise ManifestError(f"the manifest has unknown keys: {', '.join(unknown)}")
+    for name in ("project", "jobs", "phases"):
+        if name not in fields:
+            raise ManifestError(f'the manifest has no "{name}"')
+    _check("manifest", fields, _MANIFEST_TYPES)
+    rows = fields.pop("jobs")
+    fields["phases"] = tuple(phase_from_json(row) for row in fields["phases"])
+    fields["groups"] = {name: tuple(ids) for name, ids in fields.get("groups", {}).items()}
+    fields["hosts"] = tuple(fields.get("hosts", ()))
+    if fields.get("gpus") is not None:
+        fields["gpus"] = tuple(fields["gpus"])
+    if "oom_retry" in fields:
+        _check("oom_retry", fields["oom_retry"], {"delay": (int, float), "max_attempts": int})
+        fields["oom_retry"] = OomRetry(**fields["oom_retry"])
+    if fields.get("wave", "rolling") not in WAVES:
+        raise ManifestError(f"wave is {fields['wave']!r}; it is one of: {', '.join(WAVES)}")
+    rows.reverse()
+    jobs = []
+    while rows:  # taken off one by one: a manifest of 100,000 jobs is not held twice
+        jobs.append(job_from_json(rows.pop()))
+    manifest = Manifest(jobs=tuple(jobs), **fields)
+    fault = project_fault(manifest.project)
+    if fault:
+        raise ManifestError(f"project {manifest.project!r} {fault}")
+    faults = graph_faults(manifest.phases, manifest.groups, manifest.jobs)
+    if faults:
+        raise ManifestError("; ".join(faults[:20]))
+    return manifest
+
+
+def job_from_json(row: Any) -> JobSpec:
+    """Read one job. Raises ManifestError."""
+    if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+        raise ManifestError(f"a job is an object with an id, not {str(row)[:80]}")
+    where = f"job {row['id']!r}"
+    _check(where, row, _JOB_TYPES)
+    for name in ("cmd", "phase"):
+        if name not in row:
+            raise ManifestError(f'{where} has no "{name}"')
+    fields = dict(row)
+    if "depends_on" in fields:
+        fields["depends_on"] = tuple(fields["depends_on"])
+    if "preconditions" in fields:
+        fields["preconditions"] = tuple(_precondition(where, item) for item in fields["preconditions"])
+    return JobSpec(**fields)
+
+
+def phase_from_json(row: Any) -> Phase:
+    """Read one phase. Raises ManifestError."""
+    if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+        raise ManifestError(f"a phase is an object with a name, not {str(row)[:80]}")
+    _check(f"phase {row['name']!r}", row, {"name": str, "depends_on": list, "match": list})
+    return Phase(row["name"], tuple(row.get("depends_on", ())), tuple(row.get("match", ())))
+
+
+def graph_faults(phases: Iterable[Phase], groups: Mapping[str, Iterable[str]], jobs: Iterable[JobSpec]) -> list[str]:
+    """Faults of the whole: unsafe or duplicate ids, dependencies on nothing, circles. Empty if there are none."""
+    faults: list[str] = []
+    phases, jobs = list(phases), list(jobs)
+    names = {phase.name for phase in phases}
+    ids: set[str] = set()
+    for job in jobs:
+        fault = id_fault(job.id)
+        if fault:
+            faults.append(f"job id {job.id!r} {fault}")
+        if job.id in ids:
+            faults.append(f"two jobs have the id {job.id!r}")
+        ids.add(job.id)
+        if job.phase not in names:
+            faults.append(f"job {job.id!r} is of phase {job.phase!r}, which is not there")
+    if len(names) != len(phases):
+        faults.append("two phases have one name")
+    faults += [
+        f"phase {phase.name!r} depends on phase {name!r}, which is not there"
+        for phase in phases
+        for name in phase.depends_on
+        if name not in names
+    ]
+    faults += [
+        f"group {group!r} names job {name!r}, which is not there"
+        for group, members in groups.items()
+        for name in members
+        if name not in ids
+    ]
+    faults += [
+        f"job {job.id!r} depends on {name!r}, which is not there"
+        for job in jobs
+        for name in job.depends_on
+        if name not in ids and name not in groups
+    ]
+    if not faults:
+        circle = find_circle(phases, groups, jobs)
+        if circle:
+            faults.append("dependencies close a circle: " + " -> ".join(circle))
+    return faults
+
+
+def find_circle(phases: Iterable[Phase], groups: Mapping[str, Iterable[str]], jobs: Iterable[JobSpec]) -> list[str]:
+    """A circle among the dependencies, first name repeated at the end; empty if there is none."""
+    phases = list(phases)
+    edges: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for phase in phases:
+        edges[("phase", phase.name)] = []
+        # A job enters its phase's gate, and leaves by belonging to the phase: two nodes keep the graph small.
+        gate = [] if phase.match else [("phase", name) for name in phase.depends_on]
+        edges[("gate", phase.name)] = gate
+    for name, members in groups.items():
+        edges[("group", name)] = [("job", member) for member in members]
+    for job in jobs:
+        edges[("job", job.id)] = [
+            ("gate", job.phase),
+            *((("group" if name in groups else "job"), name) for name in job.depends_on),
+        ]
+        edges[("phase", job.phase)].append(("job", job.id))
+    done: set[tuple[str, str]] = set()
+    for root in edges:
+        if root in done:
+            continue
+        path: list[tuple[str, str]] = [root]
+        on_path = {root}
+        iterators = [iter(edges[root])]
+        while iterators:
+            step = next(iterators[-1], None)
+            if step is None:
+                iterators.pop()
+                node = path.pop()
+                on_path.discard(node)
+                done.add(node)
+            elif step in on_path:
+                circle = [*path[path.index(step) :], step]
+                shown = [name for kind, name in circle if kind == "job"] or [name for _, name in circle]
+                return [*shown, shown[0]] if shown[0] != shown[-1] or len(shown) == 1 else shown
+            elif step not in done:
+                path.append(step)
+                on_path.add(step)
+                iterators.append(iter(edges[step]))
+    return []
+
+
+def _precondition(where: str, item: Any) -> Precondition:
+    if not isinstance(item, dict) or item.get("type") not in PRECONDITIONS:
+        raise ManifestError(f"{where}: a precondition has a type, one of: {', '.join(PRECONDITIONS)}")
+    _check(f"{where}, precondition", item, {"type": str, "path": str, "command": str, "gib": (int, float)})
+    return Precondition(**item)
+
+
+_Types = Mapping[str, "type | tuple[type, ...]"]
+
+_MANIFEST_TYPES: _Types = {
+    "project": str, "jobs": list, "phases": list, "groups": dict, "cwd": str, "hosts": list, "conda": str,
+    "venv": str, "conda_hook": str, "env": dict, "gpus": list, "max_parallel": int,
+    "gpu_free_threshold_mib": int, "oom_retry": dict, "wave": str, "stale_after": (int, float),
+    "on_complete": str, "analyze_on_complete": str,
+}  # fmt: skip
+_JOB_TYPES: _Types = {
+    "id": str, "cmd": str, "phase": str, "depends_on": list, "gpus": int, "gpu_mem_mib": int,
+    "expected_output": str, "cwd": str, "env": dict, "timeout": (int, float), "priority": int, "retries": int,
+    "preconditions": list, "params": dict, "metrics": object,
+}  # fmt: skip
+
+
+def _check(where: str, fields: Mapping[str, Any], types: _Types) -> None:
+    for key, value in fields.items():
+        if key not in types:
+            raise ManifestError(f"{where} has the unknown key {key!r}")
+        if not isinstance(value, types[key]) or (isinstance(value, bool) and types[key] is not object):
+            raise ManifestError(f"{where}: {key} is {json.dumps(value)[:60]}, which has the wrong type")
+
+
+def _lean(value: Any) -> dict[str, Any]:
+    defaults = value._field_defaults
+    return {k: v for k, v in value._asdict().items() if k not in defaults or v != defaults[k]}
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _lines(opening: str, rows: Iterable[str], closing: str) -> str:
+    return opening + "\n" + ",\n".join(rows) + "\n" + closing

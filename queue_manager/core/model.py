@@ -1,0 +1,475 @@
+"""The state of a run: what `apply` makes of the events. Nothing else changes it, and replaying them gives it again.
+
+What can be computed from the state is not an event; where it has to be quick (`counts`, the ready index, the leases
+of a card) it is kept beside the state by `apply` alone, and `checked` compares it with the long way round.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from queue_manager.core import events as ev
+from queue_manager.core.events import Proc, Record
+from queue_manager.core.graph import Graph
+from queue_manager.core.manifest import JobSpec, Manifest, Phase
+from queue_manager.core.status import EDGES, FINAL, RETRYING, Status
+
+
+class InvalidTransition(RuntimeError):
+    """An event that cannot follow on what has happened: a fault of ours. Carries the job's story."""
+
+
+class Need(NamedTuple):
+    """What a job asks of the cards. Jobs of one need are interchangeable to placement."""
+
+    gpus: int
+    mib: int | None
+
+
+class Attempt:
+    """A live try: from AttemptStarting until AttemptEnded. Times are epoch seconds."""
+
+    __slots__ = (
+        "boot", "cards", "exited", "indices", "job", "mib", "n", "proc", "screen", "session", "started", "starting",
+        "stop_reason", "stopping", "used_mib", "wave", "wrapper",
+    )  # fmt: skip
+
+    def __init__(self, event: ev.AttemptStarting, at: float) -> None:
+        self.job, self.n, self.wave = event.job, event.n, event.wave
+        self.session, self.boot = event.session, event.boot
+        self.cards, self.indices, self.mib, self.used_mib = event.cards, event.indices, event.mib, event.used_mib
+        self.starting = at
+        self.started: float | None = None
+        self.exited: float | None = None
+        self.stopping: float | None = None
+        self.stop_reason: str | None = None
+        self.wrapper: Proc | None = None
+        self.screen: Proc | None = None
+        self.proc: Proc | None = None
+
+
+class Job:
+    """A job's spec and all that has become of it. `order` is its place in the manifest."""
+
+    __slots__ = (
+        "attempt", "attempts", "blocked_by", "due", "ended", "error", "exit_code", "failure", "held", "indices",
+        "last_cards", "n", "oom_attempts", "order", "other_failures", "pid", "queued", "screen_pid", "session",
+        "spec", "started", "status", "warning", "wave",
+    )  # fmt: skip
+
+    def __init__(self, order: int, spec: JobSpec) -> None:
+        self.order, self.spec = order, spec
+        self.status = Status.PENDING
+        self.attempt: Attempt | None = None
+        self.n = self.attempts = self.oom_attempts = self.other_failures = 0
+        self.due: float | None = None
+        self.held: str | None = None
+        self.blocked_by: str | None = None
+        self.error: str | None = None
+        self.warning: str | None = None
+        self.failure: str | None = None
+        self.exit_code: int | None = None
+        self.started: float | None = None
+        self.ended: float | None = None
+        self.wave: int | None = None
+        self.last_cards: tuple[str, ...] = ()
+        self.indices: tuple[int, ...] = ()
+        self.session: str | None = None
+        self.pid: int | None = None
+        self.screen_pid: int | None = None
+        self.queued = False
+
+    @property
+    def need(self) -> Need:
+        return Need(self.spec.gpus, self.spec.gpu_mem_mib if self.spec.gpus else None)
+
+
+class Settling(NamedTuple):
+    """A card whose memory an ended attempt may not have given back yet. `used_mib`: read while it lived."""
+
+    since: float
+    used_mib: int
+
+
+class PhaseTally:
+    """Running numbers of one phase."""
+
+    __slots__ = ("counts", "ended", "oom_retries", "started")
+
+    def __init__(self) -> None:
+        self.counts: dict[Status, int] = {}
+        self.oom_retries = 0
+        self.started: float | None = None
+        self.ended: float | None = None
+
+
+class QueueState:
+    """The state of one run. Read anything; change it by `apply` alone."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.seq = 0
+        self.run_id = ""
+        self.manifest_sha256 = ""
+        self.started: float | None = None
+        self.finished: float | None = None
+        self.host = ""
+        self.pid = 0
+        self.boot = ""
+        self.paused = False
+        self.wave = 0
+        self.phases: list[Phase] = list(manifest.phases)
+        self.groups = dict(manifest.groups)
+        self.jobs: list[Job] = [Job(order, spec) for order, spec in enumerate(manifest.jobs)]
+        self.order_of = {job.spec.id: job.order for job in self.jobs}
+        self.requests: dict[str, ev.RequestTaken] = {}
+        self.conditions: dict[str, tuple[str, float]] = {}
+        self.quarantined: dict[str, str] = {}
+        self.settling: dict[str, Settling] = {}
+        self.card_failures: dict[str, tuple[str, ...]] = {}
+        self.card_served: set[str] = set()
+        self.wave_cards: tuple[str, ...] = ()
+        self.launch_failures = 0
+        self.launch_failed_at: float | None = None
+        self.last_end: float = 0.0
+        self.touched: set[int] = set(range(len(self.jobs)))
+        """Jobs changed since the snapshot last looked; not part of the state."""
+        self._rebuild()
+
+    # -- derived, kept by apply ------------------------------------------------------------------------------
+
+    def _rebuild(self) -> None:
+        self.graph = Graph(self.phases, self.groups, [job.spec for job in self.jobs], [job.status for job in self.jobs])
+        self.live: dict[int, Attempt] = {job.order: job.attempt for job in self.jobs if job.attempt}
+        self.holders: dict[str, list[Attempt]] = {}
+        for attempt in self.live.values():
+            for card in attempt.cards:
+                self.holders.setdefault(card, []).append(attempt)
+        tallies = getattr(self, "tallies", {})
+        self.tallies: dict[str, PhaseTally] = {
+            phase.name: tallies.get(phase.name) or PhaseTally() for phase in self.phases
+        }
+        self.counts: dict[Status, int] = {}
+        self.card_jobs = 0
+        """Jobs that need a card and have not got it yet."""
+        for tally in self.tallies.values():
+            tally.counts = {}
+        self._ready: dict[Need, list[tuple[int, int]]] = {}
+        self._delayed: list[tuple[float, int]] = []
+        self.held: dict[int, str] = {}
+        for job in self.jobs:
+            self._count(job, job.status, 1)
+            job.queued = False
+            if job.held is not None and job.status is Status.PENDING:
+                self.held[job.order] = job.held
+            if job.status in RETRYING and job.due is not None:
+                heapq.heappush(self._delayed, (job.due, job.order))
+            self._enqueue(job)
+
+    def _count(self, job: Job, status: Status, by: int) -> None:
+        if job.spec.gpus and (status is Status.PENDING or status in RETRYING):
+            self.card_jobs += by
+        for counts in (self.counts, self.tallies[job.spec.phase].counts):
+            counts[status] = counts.get(status, 0) + by
+            if not counts[status]:
+                del counts[status]
+
+    def _enqueue(self, job: Job) -> None:
+        if job.status is Status.PENDING and job.held is None and not job.queued and self.graph.met(job.order):
+            job.queued = True
+            heapq.heappush(self._ready.setdefault(job.need, []), (-job.spec.priority, job.order))
+
+    def head(self, need: Need) -> tuple[int, int, Need] | None:
+        """The first ready job of one need, as (-priority, order, need)."""
+        heap = self._ready.get(need, [])
+        while heap and not self._is_ready(heap[0][1]):
+            heapq.heappop(heap)
+        if not heap:
+            self._ready.pop(need, None)
+            return None
+        return (*heap[0], need)
+
+    def heads(self) -> list[tuple[int, int, Need]]:
+        """The first ready job of each need."""
+        return [head for need in list(self._ready) if (head := self.head(need)) is not None]
+
+    def ready_jobs(self, need: Need) -> list[Job]:
+        """All ready jobs of one need, in no order."""
+        return [self.jobs[order] for _, order in self._ready.get(need, []) if self._is_ready(order)]
+
+    def take(self, need: Need) -> Job:
+        """Lift the first ready job of a need out of the index, until it is put back or gets an attempt."""
+        return self.jobs[heapq.heappop(self._ready[need])[1]]
+
+    def put_back(self, job: Job) -> None:
+        """Undo `take` for a job that was not placed."""
+        if self._is_ready(job.order):
+            heapq.heappush(self._ready.setdefault(job.need, []), (-job.spec.priority, job.order))
+
+    def _is_ready(self, order: int) -> bool:
+        job = self.jobs[order]
+        return job.queued and job.status is Status.PENDING and job.held is None
+
+    def due_retries(self, now: float) -> list[Job]:
+        """Failed jobs whose delay is over at `now`."""
+        found = []
+        while self._delayed and self._delayed[0][0] <= now:
+            due, order = self._delayed[0]
+            job = self.jobs[order]
+            if job.status in RETRYING and job.due == due:
+                found.append(job)
+            heapq.heappop(self._delayed)
+        return found
+
+    def next_due(self) -> float | None:
+        """When the next failed job's delay is over (epoch seconds); None if none waits."""
+        while self._delayed:
+            due, order = self._delayed[0]
+            if self.jobs[order].status in RETRYING and self.jobs[order].due == due:
+                return due
+            heapq.heappop(self._delayed)
+        return None
+
+    @property
+    def all_final(self) -> bool:
+        return all(status in FINAL for status in self.counts)
+
+    # -- events -----------------------------------------------------------------------------------------------
+
+    def apply(self, record: Record) -> None:
+        """Take in one event. Raises InvalidTransition if it cannot follow on what has happened."""
+        _APPLY[type(record.event)](self, record.event, record.at)
+        self.seq = record.seq
+
+    def _move(self, job: Job, status: Status) -> None:
+        if status not in EDGES[job.status]:
+            raise InvalidTransition(f"job {job.spec.id!r} cannot go from {job.status.value} to {status.value}")
+        self._count(job, job.status, -1)
+        job.status = status
+        job.queued = False
+        job.held = None
+        self.held.pop(job.order, None)
+        self._count(job, status, 1)
+        for order in self.graph.move(job.order, status):
+            self._enqueue(self.jobs[order])
+            self.touched.add(order)
+        self._enqueue(job)
+        self.touched.add(job.order)
+
+    def _attempt(self, job_id: str, n: int) -> tuple[Job, Attempt]:
+        job = self.job(job_id)
+        if job.attempt is None or job.attempt.n != n:
+            raise InvalidTransition(f"job {job_id!r} has no live attempt {n}")
+        self.touched.add(job.order)
+        return job, job.attempt
+
+    def job(self, job_id: str) -> Job:
+        """Look up a job. Raises InvalidTransition: an id that is not there never comes from outside unchecked."""
+        order = self.order_of.get(job_id)
+        if order is None:
+            raise InvalidTransition(f"there is no job {job_id!r}")
+        return self.jobs[order]
+
+    def _run_started(self, event: ev.RunStarted, at: float) -> None:
+        self.run_id, self.manifest_sha256, self.started = event.run_id, event.manifest_sha256, at
+
+    def _manager_started(self, event: ev.ManagerStarted, _at: float) -> None:
+        self.host, self.pid, self.boot = event.host, event.pid, event.boot
+
+    def _attempt_starting(self, event: ev.AttemptStarting, at: float) -> None:
+        job = self.job(event.job)
+        if job.attempt is not None or event.n != job.n + 1:
+            raise InvalidTransition(f"attempt {event.n} of job {event.job!r} cannot start after {job.n}")
+        for card in event.cards:
+            holders = self.holders.get(card, [])
+            if holders and (event.mib is None or any(holder.mib is None for holder in holders)):
+                raise InvalidTransition(f"card {card} is given to {event.job!r} and held by {holders[0].job!r}")
+        self._move(job, Status.RUNNING)
+        attempt = Attempt(event, at)
+        job.attempt, job.n, job.attempts = attempt, event.n, job.attempts + 1
+        job.started, job.ended, job.wave, job.session = at, None, event.wave, event.session
+        job.indices, job.last_cards = event.indices, event.cards
+        job.pid = job.screen_pid = job.due = job.exit_code = job.error = job.warning = job.failure = None
+        self.live[job.order] = attempt
+        for card in event.cards:
+            self.holders.setdefault(card, []).append(attempt)
+            self.settling.pop(card, None)
+        self.wave_cards = event.cards if event.wave != self.wave else (*self.wave_cards, *event.cards)
+        self.wave = event.wave
+        tally = self.tallies[job.spec.phase]
+        tally.started = at if tally.started is None else tally.started
+        self.finished = None
+
+    def _attempt_started(self, event: ev.AttemptStarted, at: float) -> None:
+        job, attempt = self._attempt(event.job, event.n)
+        attempt.wrapper, attempt.screen, attempt.proc, attempt.started = event.wrapper, event.screen, event.proc, at
+        job.started, job.screen_pid = at, event.screen.pid
+        job.pid = event.proc.pid if event.proc else event.wrapper.pid
+        self.launch_failures, self.launch_failed_at = 0, None
+
+    def _attempt_stopping(self, event: ev.AttemptStopping, at: float) -> None:
+        _, attempt = self._attempt(event.job, event.n)
+        # A person's cancel overrules an earlier reason, never the other way round.
+        attempt.stop_reason = event.reason
+        attempt.stopping = at if attempt.stopping is None else attempt.stopping
+
+    def _attempt_exited(self, event: ev.AttemptExited, at: float) -> None:
+        _, attempt = self._attempt(event.job, event.n)
+        attempt.exited = at
+
+    def _attempt_ended(self, event: ev.AttemptEnded, at: float) -> None:
+        job, attempt = self._attempt(event.job, event.n)
+        status = Status(event.status)
+        job.attempt = None
+        del self.live[job.order]
+        used = event.used_mib or (0,) * len(attempt.cards)
+        for card, mib in zip(attempt.cards, used):
+            self.holders[card].remove(attempt)
+            if not self.holders[card]:
+                del self.holders[card]
+            self.settling[card] = Settling(at, mib)
+        job.exit_code, job.error, job.warning, job.failure = (
+            event.exit_code,
+            event.error,
+            event.warning,
+            event.failure,
+        )
+        job.ended, job.due, self.last_end = at, event.due, at
+        tally = self.tallies[job.spec.phase]
+        tally.ended = at
+        if not event.charged:
+            job.attempts -= 1
+            if event.failure == "not_launched":
+                self.launch_failures += 1
+                self.launch_failed_at = at
+        elif event.failure == "oom":
+            job.oom_attempts += 1
+            tally.oom_retries += status is Status.FAILED_OOM
+        elif event.failure is not None:
+            job.other_failures += 1
+        self._note_card(job, attempt, event, status)
+        self._move(job, status)
+        if status in RETRYING and event.due is not None:
+            heapq.heappush(self._delayed, (event.due, job.order))
+
+    def _note_card(self, job: Job, attempt: Attempt, event: ev.AttemptEnded, status: Status) -> None:
+        """Keep, card by card, the phases' jobs that failed there one after the other."""
+        if not event.charged or event.failure == "oom":
+            return
+        for card in attempt.cards:
+            if status is Status.COMPLETED:
+                self.card_failures.pop(card, None)
+                self.card_served.add(card)
+            elif event.failure is not None:
+                before = tuple(name for name in self.card_failures.get(card, ()) if name != job.spec.id)
+                self.card_failures[card] = (*before, job.spec.id)[-8:]
+
+    def _retry_due(self, event: ev.RetryDue, _at: float) -> None:
+        self._move(self.job(event.job), Status.PENDING)
+
+    def _job_held(self, event: ev.JobHeld, _at: float) -> None:
+        job = self.job(event.job)
+        if job.status is not Status.PENDING:
+            raise InvalidTransition(f"job {event.job!r} is {job.status.value} and cannot be held")
+        job.held = event.reason
+        if event.reason is None:
+            self.held.pop(job.order, None)
+        else:
+            self.held[job.order] = event.reason
+        job.queued = False
+        self._enqueue(job)
+        self.touched.add(job.order)
+
+    def _job_stuck(self, event: ev.JobStuck, at: float) -> None:
+        job = self.job(event.job)
+        self._move(job, Status.STUCK)
+        job.error, job.ended = event.error, at
+
+    def _job_blocked(self, event: ev.JobBlocked, _at: float) -> None:
+        job = self.job(event.job)
+        self._move(job, Status.BLOCKED)
+        job.error, job.blocked_by, job.due = event.error, event.by, None
+
+    def _job_unblocked(self, event: ev.JobUnblocked, _at: float) -> None:
+        job = self.job(event.job)
+        self._move(job, Status.PENDING)
+        job.error = job.blocked_by = None
+        self.finished = None
+
+    def _job_cancelled(self, event: ev.JobCancelled, at: float) -> None:
+        job = self.job(event.job)
+        self._move(job, Status.CANCELLED)
+        job.ended, job.due, job.blocked_by, job.error = at, None, None, "cancelled by a person"
+
+    def _job_retried(self, event: ev.JobRetried, _at: float) -> None:
+        job = self.job(event.job)
+        self._move(job, Status.PENDING)
+        job.attempts = job.oom_attempts = job.other_failures = 0
+        job.due = job.ended = job.error = job.warning = job.failure = job.exit_code = job.blocked_by = None
+        self.finished = None
+
+    def _jobs_added(self, event: ev.JobsAdded, _at: float) -> None:
+        known = {phase.name for phase in self.phases}
+        self.phases += [phase for phase in event.phases if phase.name not in known]
+        self.groups.update(event.groups)
+        for spec in event.specs:
+            job = Job(len(self.jobs), spec)
+            self.order_of[spec.id] = job.order
+            self.jobs.append(job)
+            self.touched.add(job.order)
+        self.finished = None
+        self._rebuild()
+
+    def _paused(self, _event: ev.Paused, _at: float) -> None:
+        self.paused = True
+
+    def _resumed(self, _event: ev.Resumed, _at: float) -> None:
+        self.paused = False
+        self.quarantined.clear()
+        self.card_failures.clear()
+        self.launch_failures, self.launch_failed_at = 0, None
+
+    def _request_taken(self, event: ev.RequestTaken, _at: float) -> None:
+        self.requests[event.id] = event
+
+    def _condition_began(self, event: ev.ConditionBegan, at: float) -> None:
+        since = self.conditions.get(event.kind, ("", at))[1]
+        self.conditions[event.kind] = (event.text, since)
+
+    def _condition_ended(self, event: ev.ConditionEnded, _at: float) -> None:
+        self.conditions.pop(event.kind, None)
+
+    def _card_quarantined(self, event: ev.CardQuarantined, _at: float) -> None:
+        self.quarantined[event.card] = event.reason
+        self.card_failures.pop(event.card, None)
+
+    def _run_finished(self, _event: ev.RunFinished, at: float) -> None:
+        self.finished = at
+
+
+_APPLY: dict[type, Callable[[QueueState, Any, float], None]] = {
+    ev.RunStarted: QueueState._run_started,
+    ev.ManagerStarted: QueueState._manager_started,
+    ev.AttemptStarting: QueueState._attempt_starting,
+    ev.AttemptStarted: QueueState._attempt_started,
+    ev.AttemptStopping: QueueState._attempt_stopping,
+    ev.AttemptExited: QueueState._attempt_exited,
+    ev.AttemptEnded: QueueState._attempt_ended,
+    ev.RetryDue: QueueState._retry_due,
+    ev.JobHeld: QueueState._job_held,
+    ev.JobStuck: QueueState._job_stuck,
+    ev.JobBlocked: QueueState._job_blocked,
+    ev.JobUnblocked: QueueState._job_unblocked,
+    ev.JobCancelled: QueueState._job_cancelled,
+    ev.JobRetried: QueueState._job_retried,
+    ev.JobsAdded: QueueState._jobs_added,
+    ev.Paused: QueueState._paused,
+    ev.Resumed: QueueState._resumed,
+    ev.RequestTaken: QueueState._request_taken,
+    ev.ConditionBegan: QueueState._condition_began,
+    ev.ConditionEnded: QueueState._condition_ended,
+    ev.CardQuarantined: QueueState._card_quarantined,
+    ev.RunFinished: QueueState._run_finished,
+}

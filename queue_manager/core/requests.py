@@ -1,0 +1,87 @@
+"""Requests to a running manager: one file each in `inbox/`. Pure codec, used by both sides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from queue_manager.core.layout import id_fault
+from queue_manager.core.manifest import (
+    JobSpec,
+    ManifestError,
+    Phase,
+    job_from_json,
+    job_to_json,
+    phase_from_json,
+    phase_to_json,
+)
+
+VERBS = ("cancel", "retry", "pause", "resume", "add")
+
+
+class RequestError(ValueError):
+    """The request cannot be understood; the message says why."""
+
+
+class Request(NamedTuple):
+    """What a person asks of a run. Sent twice under one `id`, it is done once.
+
+    `jobs`: ids for cancel and retry. `phases`, `groups` and `specs`: what `add` brings.
+    """
+
+    id: str
+    verb: str
+    jobs: tuple[str, ...] = ()
+    phases: tuple[Phase, ...] = ()
+    groups: Mapping[str, tuple[str, ...]] = {}
+    specs: tuple[JobSpec, ...] = ()
+
+
+class Answer(NamedTuple):
+    """What became of a request: `jobs` are those it changed; `text` is one line for the person who asked."""
+
+    id: str
+    ok: bool
+    text: str
+    jobs: tuple[str, ...] = ()
+
+
+def encode_request(request: Request) -> str:
+    data: dict[str, Any] = {"id": request.id, "verb": request.verb, "jobs": list(request.jobs)}
+    if request.verb == "add":
+        data["phases"] = [phase_to_json(phase) for phase in request.phases]
+        data["groups"] = {name: list(ids) for name, ids in request.groups.items()}
+        data["specs"] = [job_to_json(spec) for spec in request.specs]
+    return json.dumps(data, ensure_ascii=False) + "\n"
+
+
+def decode_request(text: str) -> Request:
+    """Read a request. Raises RequestError."""
+    try:
+        data = json.loads(text)
+        if data["verb"] not in VERBS:
+            raise RequestError(f"unknown request {data['verb']!r}; known: {', '.join(VERBS)}")
+        if id_fault(data["id"]):
+            raise RequestError(f"request id {data['id']!r} {id_fault(data['id'])}")
+        return Request(
+            data["id"],
+            data["verb"],
+            tuple(str(job) for job in data.get("jobs", ())),
+            tuple(phase_from_json(row) for row in data.get("phases", ())),
+            {name: tuple(ids) for name, ids in data.get("groups", {}).items()},
+            tuple(job_from_json(row) for row in data.get("specs", ())),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, (RequestError, ManifestError)):
+            raise RequestError(str(error)) from None
+        raise RequestError(f"not a request: {error!r}") from None
+
+
+def encode_answer(answer: Answer) -> str:
+    return json.dumps(answer._asdict(), ensure_ascii=False) + "\n"
+
+
+def decode_answer(text: str) -> Answer:
+    data = json.loads(text)
+    return Answer(data["id"], data["ok"], data["text"], tuple(data["jobs"]))

@@ -1,0 +1,204 @@
+"""The snapshot that people and tools read: the state as rows of plain JSON values, and why a job does not run yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Callable, NamedTuple
+
+from queue_manager.core.events import iso
+from queue_manager.core.manifest import Phase
+from queue_manager.core.model import Job, Need, QueueState
+from queue_manager.core.placement import View, allowed, views
+from queue_manager.core.readings import Card, Cards, Unreadable
+from queue_manager.core.status import BAD, RETRYING, Status
+
+FORMAT = "wavequeue-state"
+VERSION = 1
+
+
+class Situation(NamedTuple):
+    """What a snapshot shows beside the state: the last reading of the cards, what cannot be met, the paths."""
+
+    cards: Cards | Unreadable | None
+    impossible: Mapping[Need, str]
+    manager: str
+    cwd: str
+    poll: float
+    screen_dir: str | None
+    log_path: Callable[[str], str]
+
+
+def queue_reason(state: QueueState) -> str | None:
+    """What keeps every ready job from starting, in words; None if nothing does. Ready rows change with it."""
+    if state.paused:
+        return "the run is paused; resume it with: wavequeue resume"
+    for kind in ("disk", "screen"):
+        if kind in state.conditions:
+            return state.conditions[kind][0]
+    return None
+
+
+def card_reason(state: QueueState) -> str | None:
+    """What keeps every ready job that needs a card from starting; None if nothing does."""
+    for kind in ("nvml", "leases"):
+        if kind in state.conditions:
+            return state.conditions[kind][0]
+    return None
+
+
+def waiting(state: QueueState, job: Job, impossible: Mapping[Need, str]) -> str | None:
+    """Why a job does not run yet, in words; None if it runs, or never will without a person."""
+    if job.status in RETRYING:
+        return f"waits for its retry at {iso(job.due)}"
+    if job.status is not Status.PENDING:
+        return None
+    if job.held is not None:
+        return f"waits for a precondition: {job.held}"
+    needs = state.graph.open_needs(job.order, 3)
+    needs += [f"job {state.jobs[order].spec.id}" for order in state.graph.open_jobs(job.order, 3)]
+    if needs:
+        return f"waits for {', '.join(needs[:3])}" + (" and more" if len(needs) > 3 else "")
+    reason = queue_reason(state)
+    if reason is None and job.need.gpus:
+        reason = impossible.get(job.need) or card_reason(state)
+    if reason is not None:
+        return reason
+    if state.manifest.wave == "barrier":
+        return "waits for the next wave"
+    if job.spec.gpus == 0:
+        return "waits for a free slot"
+    cards = "a card" if job.spec.gpus == 1 else f"{job.spec.gpus} cards"
+    share = f" with {job.spec.gpu_mem_mib} MiB to promise" if job.spec.gpu_mem_mib else " to be free"
+    return f"waits for {cards}{share}"
+
+
+def job_row(state: QueueState, job: Job, situation: Situation) -> dict[str, Any]:
+    """One job as users read it."""
+    spec, attempt = job.spec, job.attempt
+    held = attempt.indices if attempt else job.indices
+    return {
+        "id": spec.id,
+        "phase": spec.phase,
+        "status": job.status.value,
+        "gpu": held[0] if held else None,
+        "gpus": list(held),
+        "screen_name": job.session,
+        "screen_pid": job.screen_pid,
+        "pid": job.pid,
+        "attempt": job.n,
+        "attempts": job.attempts,
+        "oom_attempts": job.oom_attempts,
+        "wave": job.wave,
+        "started": iso(job.started),
+        "completed": iso(job.ended),
+        "exit_code": job.exit_code,
+        "expected_output": spec.expected_output,
+        "error": job.error,
+        "warning": job.warning,
+        "failure": job.failure,
+        "log": situation.log_path(spec.id),
+        "waiting": waiting(state, job, situation.impossible),
+        "retry_at": iso(job.due) if job.status in RETRYING else None,
+        "depends_on": list(spec.depends_on),
+        "cards": spec.gpus,
+        "gpu_mem_mib": spec.gpu_mem_mib,
+        "priority": spec.priority,
+    }
+
+
+def head(state: QueueState, situation: Situation, now: float) -> dict[str, Any]:
+    """All of the document but the jobs: meta, phases, gpus, counts."""
+    return {
+        "meta": {
+            "format": FORMAT,
+            "version": VERSION,
+            "project": state.manifest.project,
+            "run_id": state.run_id,
+            "started": iso(state.started),
+            "updated": iso(now),
+            "finished": iso(state.finished),
+            "host": state.host,
+            "pid": state.pid,
+            "manager": situation.manager,
+            "cwd": situation.cwd,
+            "wave": state.manifest.wave,
+            "current_wave": state.wave,
+            "paused": state.paused,
+            "conditions": [
+                {"kind": kind, "text": text, "since": iso(since)} for kind, (text, since) in state.conditions.items()
+            ],
+            "manifest_sha256": state.manifest_sha256,
+            "poll": situation.poll,
+            "screen_dir": situation.screen_dir,
+            "seq": state.seq,
+        },
+        "phases": [phase_row(state, phase) for phase in state.phases],
+        "gpus": card_rows(state, situation.cards, now),
+        "counts": {status.value: count for status, count in sorted(state.counts.items())},
+    }
+
+
+def phase_status(counts: Mapping[Status, int]) -> str:
+    """A phase's status, from its jobs': what goes on comes first, then what needs a person."""
+    if set(counts) <= {Status.COMPLETED}:
+        return "completed"
+    if Status.RUNNING in counts or RETRYING & set(counts):
+        return "running"
+    if Status.PENDING in counts:
+        return "running" if Status.COMPLETED in counts else "pending"
+    for status in (Status.STUCK, Status.BLOCKED, Status.CANCELLED):
+        if status in counts:
+            return str(status.value)
+    return "pending"
+
+
+def phase_row(state: QueueState, phase: Phase) -> dict[str, Any]:
+    """One phase as users read it."""
+    tally = state.tallies[phase.name]
+    over = not tally.counts or set(tally.counts) <= BAD | {Status.COMPLETED}
+    return {
+        "name": phase.name,
+        "depends_on": list(phase.depends_on),
+        "status": phase_status(tally.counts),
+        "jobs": sum(tally.counts.values()),
+        "counts": {status.value: count for status, count in sorted(tally.counts.items())},
+        "oom_retries": tally.oom_retries,
+        "started": iso(tally.started),
+        "completed": iso(tally.ended) if over else None,
+    }
+
+
+def card_rows(state: QueueState, cards: Cards | Unreadable | None, now: float) -> list[dict[str, Any]]:
+    """The cards as last read, and what each is given to."""
+    if not isinstance(cards, Cards):
+        return []
+    seen = views(state, cards.cards, (), now)
+    rows = [_card_row(state, card, seen.get(card.uuid)) for card in cards.cards]
+    usable = {card.uuid for card in allowed(state, cards.cards)}
+    for row in rows:
+        if row["uuid"] in state.quarantined:
+            row["note"] = f"in quarantine: {state.quarantined[row['uuid']]}"
+        elif row["uuid"] not in usable:
+            row["note"] = "not among the cards of this run"
+    for sick in cards.sick:
+        rows.append(
+            {"index": sick.index, "uuid": sick.uuid, "name": sick.name, "total_mib": None, "used_mib": None}
+            | {"free_mib": None, "util": None, "jobs": [], "promised_mib": 0, "note": sick.reason}
+        )
+    return sorted(rows, key=lambda row: row["index"])
+
+
+def _card_row(state: QueueState, card: Card, view: View | None) -> dict[str, Any]:
+    holders = state.holders.get(card.uuid, [])
+    return {
+        "index": card.index,
+        "uuid": card.uuid,
+        "name": card.name,
+        "total_mib": card.total_mib,
+        "used_mib": card.used_mib,
+        "free_mib": card.free_mib,
+        "util": card.util,
+        "jobs": [holder.job for holder in holders],
+        "promised_mib": sum(holder.mib or 0 for holder in holders),
+        "note": view.note if view else "",
+    }

@@ -1,0 +1,52 @@
+"""The statuses of a job and their edges. Imports nothing of ours."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Status(str, Enum):
+    """Where a job stands. The values are what users read in queue_state.json."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED_OOM = "failed_oom"
+    FAILED_OTHER = "failed_other"
+    STUCK = "stuck"
+    BLOCKED = "blocked"
+    CANCELLED = "cancelled"
+
+
+BAD = frozenset({Status.STUCK, Status.BLOCKED, Status.CANCELLED})
+"""What waits for such a job waits for a person."""
+
+FINAL = BAD | {Status.COMPLETED}
+"""Left only when a person asks for it, or when what a blocked job waits for is retried."""
+
+RETRYING = frozenset({Status.FAILED_OOM, Status.FAILED_OTHER})
+
+EDGES: dict[Status, frozenset[Status]] = {
+    # placed | can never run here | a dependency is bad, or a precondition will not hold | a person
+    Status.PENDING: frozenset({Status.RUNNING, Status.STUCK, Status.BLOCKED, Status.CANCELLED}),
+    # every verdict; pending again where the attempt did not count
+    Status.RUNNING: frozenset(set(Status) - {Status.RUNNING, Status.BLOCKED}),
+    Status.COMPLETED: frozenset(),
+    # the delay is over | a person
+    Status.FAILED_OOM: frozenset({Status.PENDING, Status.BLOCKED, Status.CANCELLED}),
+    Status.FAILED_OTHER: frozenset({Status.PENDING, Status.BLOCKED, Status.CANCELLED}),
+    # a person retries | a person cancels
+    Status.STUCK: frozenset({Status.PENDING, Status.CANCELLED}),
+    Status.BLOCKED: frozenset({Status.PENDING, Status.CANCELLED}),
+    Status.CANCELLED: frozenset({Status.PENDING}),
+}
+
+
+class Outcome(str, Enum):
+    """How an attempt ended; its failure class, where it failed, is a name of core.failures."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    NOT_LAUNCHED = "not_launched"

@@ -1,0 +1,107 @@
+"""summary.md: what became of a run, for a person to read first."""
+
+from __future__ import annotations
+
+from queue_manager.core.events import iso
+from queue_manager.core.model import Job, QueueState
+from queue_manager.core.status import Status
+
+_ROWS = 50
+
+
+def summary(state: QueueState, log_dir: str, now: float) -> str:
+    """The summary as Markdown. `now` (epoch seconds) stands in for the end of a run that goes on."""
+    end = state.finished or now
+    done = state.counts.get(Status.COMPLETED, 0)
+    lines = [
+        f"# {state.manifest.project}: {done} of {len(state.jobs)} jobs completed",
+        "",
+        f"- run: `{state.run_id}` on {state.host}",
+        f"- start: {iso(state.started)}",
+        f"- end: {iso(state.finished) or 'not yet'}",
+        f"- wall clock: {duration(end - (state.started or end))}",
+        "- jobs: " + (", ".join(f"{count} {status.value}" for status, count in sorted(state.counts.items())) or "none"),
+        "",
+        "| phase | jobs | completed | OOM retries | duration |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for phase in state.phases:
+        tally = state.tallies[phase.name]
+        took = "-"
+        if tally.started is not None:
+            took = duration((tally.ended or end) - tally.started)
+        completed = tally.counts.get(Status.COMPLETED, 0)
+        total = sum(tally.counts.values())
+        lines.append(f"| {phase.name} | {total} | {completed} | {tally.oom_retries} | {took} |")
+    lines += _person(state, log_dir)
+    lines += _warnings(state)
+    lines += _results(state)
+    lines += ["", "## Next steps", "", *_next_steps(state)]
+    return "\n".join(lines) + "\n"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 12.3 s, 4 min 05 s, 3 h 07 min."""
+    seconds = max(0.0, seconds)
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _person(state: QueueState, log_dir: str) -> list[str]:
+    jobs = [job for job in state.jobs if job.status in (Status.STUCK, Status.BLOCKED, Status.CANCELLED)]
+    if not jobs:
+        return []
+    jobs.sort(key=lambda job: (job.status is not Status.STUCK, job.order))
+    lines = ["", "## Jobs that need a person", "", "| job | status | attempts | why |", "|---|---|---:|---|"]
+    lines += [
+        f"| {job.spec.id} | {job.status.value} | {job.attempts} | {_cell(job.error or '')} |" for job in jobs[:_ROWS]
+    ]
+    return [*lines, *_more(len(jobs)), "", f"Logs: `{log_dir}`"]
+
+
+def _warnings(state: QueueState) -> list[str]:
+    jobs = [job for job in state.jobs if job.warning]
+    if not jobs:
+        return []
+    lines = ["", "## Warnings", ""]
+    return [*lines, *(f"- {job.spec.id}: {_cell(job.warning or '')}" for job in jobs[:_ROWS]), *_more(len(jobs))]
+
+
+def _results(state: QueueState) -> list[str]:
+    jobs = [job for job in state.jobs if job.status is Status.COMPLETED and job.spec.expected_output]
+    if not jobs:
+        return []
+    lines = ["", "## Result files", ""]
+    return [*lines, *(f"- `{_output(job, state)}` ({job.spec.id})" for job in jobs[:_ROWS]), *_more(len(jobs))]
+
+
+def _output(job: Job, state: QueueState) -> str:
+    output, cwd = job.spec.expected_output or "", job.spec.cwd or state.manifest.cwd
+    return output if output.startswith("/") or cwd in ("", ".") else f"{cwd.rstrip('/')}/{output}"
+
+
+def _more(count: int) -> list[str]:
+    return [f"- and {count - _ROWS} more, in queue_state.json"] if count > _ROWS else []
+
+
+def _next_steps(state: QueueState) -> list[str]:
+    counts = state.counts
+    steps = []
+    if counts.get(Status.STUCK):
+        first = next(job.spec.id for job in state.jobs if job.status is Status.STUCK)
+        steps.append(f"- see why a job is stuck: `wavequeue why {first}`, then `wavequeue retry {first}`")
+    if counts.get(Status.BLOCKED) and not counts.get(Status.STUCK):
+        first = next(job.spec.id for job in state.jobs if job.status is Status.BLOCKED)
+        steps.append(f"- see what blocks a job: `wavequeue why {first}`")
+    if counts.get(Status.CANCELLED):
+        steps.append("- cancelled jobs run after all with `wavequeue retry JOB`")
+    steps.append("- read the report: `wavequeue report`")
+    return steps
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

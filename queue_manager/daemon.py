@@ -1,0 +1,444 @@
+"""The loop of one run: observe, decide, journal, act, publish. It decides nothing itself."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from queue_manager import evidence, script
+from queue_manager.core import boundary as b
+from queue_manager.core import events as ev
+from queue_manager.core.events import Proc, Record
+from queue_manager.core.layout import HostPaths, RunPaths, tag
+from queue_manager.core.model import Job, Need, QueueState
+from queue_manager.core.readings import Cards, Unreadable
+from queue_manager.core.snapshot import Situation
+from queue_manager.core.tick import next_timer, tick, wants_cards
+from queue_manager.gpus import Nvml
+from queue_manager.journal import Journal
+from queue_manager.leases import Leases
+from queue_manager.publish import Publisher
+from queue_manager.run_dir import RunDir
+from queue_manager.screen import Screen
+from queue_manager.watch import Watch
+
+_log = logging.getLogger(__name__)
+
+CLOSE_UP = 0.25
+"""Seconds between looks at what no event announces."""
+FIRST_LOOK = 0.05
+"""Seconds until cards are read again after a job ended on one and its memory lingered; doubles up to the poll."""
+HEARTBEAT = 10.0
+"""Seconds after which the snapshot is written again though nothing happened."""
+HELD_AT_ONCE = 200
+DISK_RETRY = 1.0
+
+
+class Host(NamedTuple):
+    """What the daemon is told of the machine it runs on."""
+
+    name: str
+    boot: str
+    cores: int
+    home: HostPaths
+    me: Proc
+
+
+class Clock:
+    """Epoch seconds that never go back, nor jump while this process lives; whole to the millisecond, as the journal
+    keeps them."""
+
+    def __init__(self, not_before: float) -> None:
+        self._offset = max(time.time(), not_before) - time.monotonic()
+
+    def now(self) -> float:
+        return round(self._offset + time.monotonic(), 3)
+
+
+class Daemon:
+    """One manager of one run. `serve` returns when the run has finished, or when told to halt."""
+
+    def __init__(
+        self,
+        paths: RunPaths,
+        state: QueueState,
+        journal: Journal,
+        records: list[Record],
+        host: Host,
+        poll: float,
+        environment: dict[str, str],
+    ) -> None:
+        self._paths, self._state, self._journal, self._host, self._poll = paths, state, journal, host, poll
+        self._environment = environment
+        self._clock = Clock(records[-1].at if records else 0.0)
+        self._run_dir = RunDir(paths)
+        self._screen = Screen(paths.screenrc, environment)
+        self._patterns = evidence.Patterns()
+        self._patterned = 0
+        self._watch = Watch(self._run_dir, self._screen, state.run_id, host.boot, self._patterns)
+        self._nvml = Nvml()
+        self._leases = Leases(host.home, state.run_id, host.boot, host.me)
+        self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._publisher = Publisher(paths, state, self.wake)
+        self._checker = ThreadPoolExecutor(4, "precondition")
+        self._asked: set[int] = set()
+        self._checked: dict[int, b.Checked] = {}
+        self._cards: Cards | Unreadable | None = None
+        self._impossible: dict[Need, str] = {}
+        self._disk: str | None = None
+        self._halt = False
+        self._again = False
+        self._look_at_cards = True
+        self._cards_at = self._held_at = self._sample_at = self._beat_at = self._disk_at = 0.0
+        self._cards_after = FIRST_LOOK
+        self._woken: set[int] = set()
+        self._bell = self._open_bell()
+        self._watch.selector.register(self._pipe[0], selectors.EVENT_READ, None)
+        for order, attempt in state.live.items():
+            self._watch.follow(order, state.jobs[order].spec, attempt, self._cwd(state.jobs[order]), inherited=True)
+            self._woken.add(order)
+        self._publisher.catch_up(records)
+
+    def _open_bell(self) -> int | None:
+        try:
+            bell = os.open(self._paths.bell, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return None
+        self._watch.selector.register(bell, selectors.EVENT_READ, None)
+        return bell
+
+    @property
+    def wake_fd(self) -> int:
+        """A byte written here wakes the loop; fit for signal.set_wakeup_fd."""
+        return self._pipe[1]
+
+    def wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._pipe[1], b"w")
+
+    def halt(self) -> None:
+        """End after this turn; running jobs go on in their sessions."""
+        self._halt = True
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+
+    def serve(self) -> bool:
+        """Follow the run to its end. Returns whether it has finished; False if halted.
+
+        Raises InvalidTransition on a fault of ours.
+        """
+        self._commit([self._applied(ev.ManagerStarted(self._host.name, self._host.me.pid, self._host.boot))])
+        while not self._halt:
+            self.turn()
+            if self._state.finished is not None and not self._run_dir.requests():
+                break
+            self._wait()
+        finished = self._state.finished is not None
+        self.close(finished)
+        return finished
+
+    def _applied(self, event: ev.Event) -> Record:
+        record = Record(self._state.seq + 1, self._clock.now(), event)
+        self._state.apply(record)
+        return record
+
+    def turn(self) -> None:
+        """One pass: observe, decide, journal, act, publish."""
+        now = self._clock.now()
+        self._again = False
+        seen = self._observe(now)
+        reads_cards = isinstance(seen.cards, Cards)
+        with self._placing(reads_cards) as foreign:
+            result = tick(self._state, seen._replace(foreign=foreign), now)
+            if result.records:
+                self._commit(result.records)
+                self._write_leases()
+        if seen.cards is not None:
+            self._impossible = dict(result.impossible)
+        for action in result.actions:
+            self._act(action)
+        self._forget_ended(result.records)
+        self._ask(result.ask, now)
+        self._pace_cards(seen, result.records, now)
+        self._publisher.snapshot(self._situation("running"), now)
+
+    @contextlib.contextmanager
+    def _placing(self, reads_cards: bool) -> Iterator[tuple[b.ForeignLease, ...] | Unreadable]:
+        """Hold the host's cards lock while cards are read, given away and the lease is written."""
+        if not reads_cards:
+            yield ()
+            return
+        with self._leases as lock:
+            yield lock.foreign()
+
+    def _write_leases(self) -> None:
+        if any(attempt.cards for attempt in self._state.live.values()) or self._leases.held:
+            with contextlib.suppress(OSError):
+                self._leases.write(self._state.live.values())
+
+    def _commit(self, records: list[Record]) -> None:
+        """Put records on disk. While the disk is full this waits: nothing is done that is not in the journal."""
+        urgent = any(ev.urgent(record.event) for record in records)
+        while True:
+            try:
+                self._journal.append(records, urgent)
+                break
+            except OSError as error:
+                self._say_disk_full(f"{self._paths.journal}: {error.strerror}")
+                time.sleep(DISK_RETRY)
+                if self._halt:
+                    raise
+        for record in records:
+            _log.info("%s %s", type(record.event).__name__, " ".join(_words(record.event)))
+        self._publisher.alert(records)
+        self._publisher.changed()
+
+    # -- observe --------------------------------------------------------------------------------------------------
+
+    def _observe(self, now: float) -> b.Seen:
+        self._check_disk(now)
+        orders = self._woken | set(self._watch.close_up()) | self._due(now)
+        self._woken = set()
+        if now >= self._sample_at and self._state.live:
+            self._sample_at = now + max(self._poll, self._state.manifest.stale_after / 20)
+            orders.update(self._watch.sample(now, self._cards_for_sample()))
+        attempts = self._watch.observe(orders, now)
+        requests = tuple(self._run_dir.requests())
+        self._check_held(now)
+        checked, self._checked = self._checked, {}
+        # Cards last: a reading is younger than the evidence beside it.
+        before = {card.uuid: card.used_mib for card in self._cards.cards} if isinstance(self._cards, Cards) else {}
+        ended = any(evidence.ended is not None for evidence in attempts.values())
+        cards = None
+        if ended or requests or checked or self._look_at_cards or now >= self._cards_at:
+            cards = self._read_cards(ended)
+        return b.Seen(self._host.boot, self._host.cores, attempts, cards, before, (), checked, requests, self._disk)
+
+    def _due(self, now: float) -> set[int]:
+        """Attempts whose timeout is over, or that have been idle for long enough."""
+        return {
+            order
+            for order, attempt in self._state.live.items()
+            if attempt.started is not None
+            and attempt.stopping is None
+            and (timeout := self._state.jobs[order].spec.timeout) is not None
+            and now >= attempt.started + timeout
+        }
+
+    def _read_cards(self, ended: bool) -> Cards | Unreadable | None:
+        """Read the cards, if somebody waits for one or will when these attempts have ended."""
+        if not (wants_cards(self._state) or (ended and self._state.card_jobs)):
+            return None
+        self._look_at_cards = False
+        self._cards = self._nvml.read()
+        return self._cards
+
+    def _cards_for_sample(self) -> Cards | Unreadable | None:
+        if any(attempt.cards for attempt in self._state.live.values()):
+            self._cards = self._nvml.read()
+        return self._cards
+
+    def _pace_cards(self, seen: b.Seen, records: list[Record], now: float) -> None:
+        """Decide when to look at the cards next: soon after an end, else at every poll."""
+        if seen.cards is not None:
+            self._cards_after = min(self._poll, self._cards_after * 2)
+        for record in records:
+            if isinstance(record.event, ev.AttemptEnded):
+                self._cards_after = min(self._poll, FIRST_LOOK)
+            if isinstance(record.event, (ev.RetryDue, ev.AttemptEnded, ev.JobHeld)):
+                self._look_at_cards = True
+        if seen.cards is not None:
+            self._look_at_cards = False
+            self._cards_at = now + self._cards_after
+
+    def _check_disk(self, now: float) -> None:
+        """Whether there is room to launch into: at least 16 MiB, or 3 % of a small disk."""
+        if now < self._disk_at:
+            return
+        self._disk_at = now + DISK_RETRY
+        full = next((path for path in (self._paths.root, self._paths.log_dir) if _is_full(path)), None)
+        if full is None and self._disk is not None:
+            self._run_dir.restore_ballast()
+        self._disk = f"the disk is full: no room at {full}; nothing starts until there is" if full else None
+
+    def _say_disk_full(self, text: str) -> None:
+        if self._disk is None:
+            self._disk = f"the disk is full: {text}"
+            self._run_dir.drop_ballast()
+            _log.error(self._disk)
+            self._publisher.alert_now("disk", self._disk, self._clock.now(), self._state.seq)
+        self._publisher.changed()
+        self._publisher.snapshot(self._situation("running"), self._clock.now())
+
+    # -- preconditions ------------------------------------------------------------------------------------------
+
+    def _check_held(self, now: float) -> None:
+        """Look again at the jobs that wait for a precondition, some at every poll."""
+        if not self._state.held or now < self._held_at:
+            return
+        self._held_at = now + self._poll
+        held = list(self._state.held)
+        for order in held[:HELD_AT_ONCE]:
+            self._state.held[order] = self._state.held.pop(order)  # to the end of the line
+        self._ask(tuple(held[:HELD_AT_ONCE]), now)
+
+    def _ask(self, orders: tuple[int, ...], now: float) -> None:
+        """Have preconditions looked at; commands may take their time, so they run beside the loop."""
+        for order in orders:
+            job = self._state.jobs[order]
+            environment = {**self._environment, **self._state.manifest.env, **job.spec.env}
+            if all(one.type != "command" for one in job.spec.preconditions):
+                self._checked[order] = b.Checked(evidence.unmet(job.spec, self._cwd(job), environment), now)
+                self._again = True
+            elif order not in self._asked:
+                self._asked.add(order)
+                self._checker.submit(self._check, order, job, environment)
+
+    def _check(self, order: int, job: Job, environment: dict[str, str]) -> None:
+        at = self._clock.now()
+        words = evidence.unmet(job.spec, self._cwd(job), environment)
+        self._checked[order] = b.Checked(words, at)
+        self._asked.discard(order)
+        self.wake()
+
+    # -- act ------------------------------------------------------------------------------------------------------
+
+    def _act(self, action: b.Action) -> None:
+        if isinstance(action, b.Launch):
+            self._launch(self._state.jobs[action.order])
+        elif isinstance(action, b.Stop):
+            self._watch.stop(action.order, action.kill)
+        elif isinstance(action, b.QuitSession):
+            self._watch.quit_session(action.order)
+        elif isinstance(action, b.Revoke):
+            self._revoke(self._state.jobs[action.order])
+        else:
+            with contextlib.suppress(OSError):  # the request stays, and is answered when there is room
+                self._run_dir.reply(action.answer)
+
+    def _launch(self, job: Job) -> None:
+        attempt, spec, state = job.attempt, job.spec, self._state
+        assert attempt is not None
+        self._watch.follow(job.order, spec, attempt, self._cwd(job))
+        text = script.job_script(
+            state.manifest, spec, state.run_id, attempt.n, attempt.indices, self._cwd(job), self._paths.bell
+        )
+        frontend: subprocess.Popen[bytes] | None = None
+        error = None
+        try:
+            files = self._run_dir.prepare_attempt(spec.id, attempt.n, text, state.order_of)
+            argv = ["sh", str(self._paths.wrapper), str(files.root), tag(state.run_id, spec.id, attempt.n)]
+            frontend = self._screen.start(attempt.session, argv, self._paths.log(spec.id), files.complaint)
+        except FileNotFoundError as fault:
+            error = "screen is not installed" if fault.filename == "screen" else str(fault)
+        except OSError as fault:
+            error = str(fault)
+        self._watch.launched(job.order, frontend, error)
+
+    def _revoke(self, job: Job) -> None:
+        assert job.attempt is not None
+        try:
+            self._run_dir.revoke(job.spec.id, job.attempt.n, self._state.order_of)
+        except OSError as error:
+            _log.error("attempt %d of %s cannot be taken back yet: %s", job.attempt.n, job.spec.id, error)
+            return
+        self._watch.close_unclaimed(job.order)
+        self._woken.add(job.order)
+        self._again = True
+
+    def _forget_ended(self, records: list[Record]) -> None:
+        for record in records:
+            if isinstance(record.event, ev.AttemptEnded):
+                job = self._state.job(record.event.job)
+                self._watch.drop(job.order)
+                self._run_dir.forget(record.event.job, record.event.n)
+
+    def _cwd(self, job: Job) -> str:
+        base = self._paths.manifest.parent / self._state.manifest.cwd
+        return os.path.normpath(base / (job.spec.cwd or "."))
+
+    # -- publish and wait -----------------------------------------------------------------------------------------
+
+    def _situation(self, manager: str) -> Situation:
+        cwd = os.path.normpath(self._paths.manifest.parent / self._state.manifest.cwd)
+        screen_dir = self._environment.get("SCREENDIR")
+        return Situation(
+            self._cards, self._impossible, manager, cwd, self._poll, screen_dir, lambda job: str(self._paths.log(job))
+        )
+
+    def _wait(self) -> None:
+        """Sleep until something happens or is due."""
+        now = self._clock.now()
+        if self._again:
+            timeout = 0.0
+        else:
+            due = [now + HEARTBEAT if self._beat_at <= now else self._beat_at]
+            if wants_cards(self._state):
+                due.append(now if self._look_at_cards else self._cards_at)
+            if self._watch.close_up():
+                due.append(now + CLOSE_UP)
+            if self._state.held:
+                due.append(self._held_at)
+            if self._state.live:
+                due.append(self._sample_at)
+            if self._disk is not None:
+                due.append(self._disk_at)
+            timer = next_timer(self._state)
+            if timer is not None:
+                due.append(timer)
+            snapshot = self._publisher.due_in()
+            if snapshot is not None:
+                due.append(now + snapshot)
+            timeout = max(0.0, min(due) - now)
+        for key, _ in self._watch.selector.select(timeout):
+            self._wake_up(key)
+        if self._clock.now() >= self._beat_at:
+            self._beat_at = self._clock.now() + HEARTBEAT
+            self._publisher.changed()
+
+    def _wake_up(self, key: selectors.SelectorKey) -> None:
+        if key.data is None:
+            with contextlib.suppress(BlockingIOError):
+                while len(os.read(key.fd, 65536)) == 65536:
+                    pass
+        else:
+            self._woken.add(key.data)
+            self._watch.ended(key.fd)
+
+    def close(self, finished: bool) -> None:
+        self._checker.shutdown(wait=False, cancel_futures=True)
+        try:
+            self._publisher.final(self._situation("finished" if finished else "halted"), self._clock.now())
+        except OSError as error:
+            _log.error("the last snapshot or the summary cannot be written: %s", error)
+        if finished:
+            self._run_dir.drop_ballast()
+            with contextlib.suppress(OSError):
+                self._leases.close()
+        self._journal.close()
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        stat = os.statvfs(path)
+    except OSError:
+        return False
+    free, total = stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
+    return free < min(16 << 20, total * 3 // 100)
+
+
+def _words(event: ev.Event) -> Iterator[str]:
+    """An event for the log: its fields, without what an added job holds."""
+    for name, value in event._asdict().items():
+        if name == "specs":
+            yield f"{len(value)} jobs"
+        elif value not in (None, (), {}):
+            yield f"{name}={value}"

@@ -1,0 +1,156 @@
+"""What the file system says of a job: its output, its log, its preconditions."""
+
+from __future__ import annotations
+
+import glob
+import os
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from queue_manager.core import failures
+from queue_manager.core.boundary import Output
+from queue_manager.core.failures import LogFinding, LogScan
+from queue_manager.core.manifest import JobSpec, Precondition
+from queue_manager.core.outputs import is_glob, pattern_matches
+
+_CHUNK = 1 << 20
+_LOG_BYTES = 64 << 20
+"""A log is read back from its end by so much at most: a long teardown fits, a runaway log does not stop the queue."""
+_DIRECTORY_ENTRIES = 10_000
+COMMAND_SECONDS = 30.0
+
+
+class Patterns:
+    """All jobs' outputs, asked for the one file that was found: can another job have written it?"""
+
+    def __init__(self) -> None:
+        self._literal: dict[str, set[str]] = {}
+        self._globs: list[tuple[str, str]] = []
+
+    def add(self, job: str, pattern: str, cwd: str) -> None:
+        full = os.path.normpath(os.path.join(cwd, pattern))
+        if is_glob(pattern):
+            self._globs.append((full, job))
+        else:
+            self._literal.setdefault(full, set()).add(job)
+
+    def others_match(self, job: str, path: str) -> bool:
+        """Whether a pattern of another job matches `path` (absolute)."""
+        if self._literal.get(path, set()) - {job}:
+            return True
+        return any(other != job and pattern_matches(pattern, path) for pattern, other in self._globs)
+
+
+def find_output(pattern: str, cwd: str, since_ns: int) -> Output:
+    """Look for a job's output: the newest match, and whether it is newer than `since_ns`."""
+    full = os.path.join(cwd, pattern)
+    paths = glob.glob(full, recursive=True) if is_glob(pattern) else [full]
+    newest, newest_ns = None, -1
+    for path in paths:
+        at = _modified_ns(path)
+        if at is not None and at > newest_ns:
+            newest, newest_ns = path, at
+    return Output(newest, newest is not None and newest_ns >= since_ns)
+
+
+def fresh_outputs(pattern: str, cwd: str, since_ns: int) -> list[str]:
+    """All matches newer than `since_ns`, absolute and normalised."""
+    full = os.path.join(cwd, pattern)
+    paths = glob.glob(full, recursive=True) if is_glob(pattern) else [full]
+    return [os.path.normpath(path) for path in paths if (_modified_ns(path) or -1) >= since_ns]
+
+
+def _modified_ns(path: str) -> int | None:
+    """When a file, or anything in a directory, was last written; None if it is not there."""
+    try:
+        newest = os.stat(path).st_mtime_ns
+        if os.path.isdir(path):
+            left = _DIRECTORY_ENTRIES
+            for root, directories, files in os.walk(path):
+                for name in (*directories, *files):
+                    newest = max(newest, os.stat(os.path.join(root, name)).st_mtime_ns)
+                    left -= 1
+                if left <= 0:
+                    break
+    except OSError:
+        return None
+    return newest
+
+
+def scan_log(path: Path, sigkill: bool) -> tuple[LogFinding | None, str]:
+    """What a log shows of a failure, and its last line that is not empty."""
+    scan, tail = LogScan(sigkill), b""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _LOG_BYTES))
+            while chunk := file.read(_CHUNK):
+                scan.feed(chunk)
+                tail = (tail + chunk)[-8192:]
+    except OSError:
+        return None, ""
+    lines = [failures.clean_line(line) for line in tail.replace(b"\r", b"\n").split(b"\n")]
+    return scan.finding(), next((line for line in reversed(lines) if line), "")
+
+
+def unmet(spec: JobSpec, cwd: str, environment: Mapping[str, str]) -> str | None:
+    """The first precondition of a job that does not hold, in words; None if all do. May take its time."""
+    return next((words for words in _unmet(spec.preconditions, cwd, environment) if words), None)
+
+
+def _unmet(preconditions: Iterable[Precondition], cwd: str, environment: Mapping[str, str]) -> Iterable[str | None]:
+    for one in preconditions:
+        if one.type == "command":
+            yield _command(one.command or "true", cwd, environment)
+        elif one.type == "disk_free_gib":
+            yield _disk(os.path.join(cwd, one.path or "."), one.gib or 0.0)
+        else:
+            yield _exists(one.path or "", cwd, one.type == "checkpoint_exists")
+
+
+def _exists(pattern: str, cwd: str, with_content: bool) -> str | None:
+    full = os.path.join(cwd, pattern)
+    paths = glob.glob(full, recursive=True) if is_glob(pattern) else [full]
+    there = [path for path in paths if os.path.exists(path)]
+    if not there:
+        return f"{pattern} is not there"
+    if with_content and not any(_has_content(path) for path in there):
+        return f"{pattern} is empty"
+    return None
+
+
+def _has_content(path: str) -> bool:
+    try:
+        return bool(os.listdir(path)) if os.path.isdir(path) else os.path.getsize(path) > 0
+    except OSError:
+        return False
+
+
+def _command(command: str, cwd: str, environment: Mapping[str, str]) -> str | None:
+    try:
+        result = subprocess.run(
+            ["bash", "-c", command],
+            cwd=cwd,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"`{command}` did not end within {COMMAND_SECONDS:g} s"
+    except OSError as error:
+        return f"`{command}` cannot run: {error}"
+    return None if result.returncode == 0 else f"`{command}` ends with exit code {result.returncode}"
+
+
+def _disk(path: str, gib: float) -> str | None:
+    while not os.path.exists(path) and os.path.dirname(path) != path:
+        path = os.path.dirname(path)
+    try:
+        stat = os.statvfs(path)
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    free = stat.f_bavail * stat.f_frsize / 2**30
+    return None if free >= gib else f"{gib:g} GiB free at {path} are wanted"

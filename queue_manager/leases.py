@@ -1,0 +1,126 @@
+"""Which cards this user's runs on this host have given away, so that two runs never give away the same.
+
+One file a run, rewritten under one lock, in which the placing run also reads the others'. A lease counts while the
+manager that wrote it lives, or a process of its attempt does; a host's restart ends them all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any
+
+from queue_manager import processes
+from queue_manager.core.boundary import ForeignLease
+from queue_manager.core.events import Proc
+from queue_manager.core.layout import HostPaths, tag
+from queue_manager.core.model import Attempt
+from queue_manager.core.readings import Unreadable
+from queue_manager.journal import write_whole
+
+LOCK_SECONDS = 2.0
+"""A manager holds the lock for milliseconds; one that was stopped in the middle must not stop the others."""
+
+
+class Leases:
+    """The leases of one run, and a view of all others. Use as a context: inside it no other run places."""
+
+    def __init__(self, host: HostPaths, run_id: str, boot: str, me: Proc) -> None:
+        self._host, self._run_id, self._boot, self._me = host, run_id, boot, me
+        host.leases.mkdir(parents=True, exist_ok=True)
+        self._path = host.leases / f"{run_id}.json"
+        self._lock: int | None = None
+        self._locked = False
+        self._written: str | None = None
+        self.held = True
+        """Whether the file on disk may hold leases."""
+
+    def __enter__(self) -> Leases:
+        self._lock = os.open(self._host.cards_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        patience = time.monotonic() + LOCK_SECONDS
+        self._locked = self._try_lock(self._lock)
+        while not self._locked and time.monotonic() < patience:
+            time.sleep(0.002)
+            self._locked = self._try_lock(self._lock)
+        return self
+
+    @staticmethod
+    def _try_lock(fd: int) -> bool:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def foreign(self) -> tuple[ForeignLease, ...] | Unreadable:
+        """What other runs have given away."""
+        if not self._locked:
+            return Unreadable(f"{self._host.cards_lock} is held by another manager that does not go on")
+        found: list[ForeignLease] = []
+        for path in self._host.leases.glob("*.json"):
+            if path == self._path:
+                continue
+            try:
+                data = json.loads(path.read_text())
+                if data["boot"] == self._boot:
+                    found += _counting(data)
+                elif not data["leases"]:
+                    path.unlink(missing_ok=True)
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                return Unreadable(f"{path}: {error!r}")
+        return tuple(found)
+
+    def write(self, attempts: Iterable[Attempt]) -> None:
+        """Say what this run has given away. Raises OSError."""
+        leases = [
+            {
+                "cards": attempt.cards,
+                "mib": attempt.mib,
+                "job": attempt.job,
+                "n": attempt.n,
+                "wrapper": attempt.wrapper,
+            }
+            for attempt in attempts
+            if attempt.cards
+        ]
+        data = {"run_id": self._run_id, "boot": self._boot, "manager": self._me, "leases": leases}
+        text = json.dumps(data)
+        if text != self._written:
+            write_whole(self._path, [text.encode()], mode=0o600, durable=False)
+            self._written = text
+            self.held = bool(leases)
+
+    def close(self) -> None:
+        """Take this run's file away, once nothing of it runs."""
+        self._path.unlink(missing_ok=True)
+
+
+def _counting(data: Mapping[str, Any]) -> list[ForeignLease]:
+    run_id = str(data["run_id"])
+    manager_lives = processes.alive(Proc(*data["manager"])) is not False
+    found = []
+    tags: dict[str, list[Proc]] | Unreadable | None = None
+    for lease in data["leases"]:
+        counts = manager_lives
+        if not counts and lease["wrapper"]:
+            counts = processes.alive(Proc(*lease["wrapper"])) is not False
+        if not counts:
+            if tags is None:
+                tags = processes.tagged(f"{run_id}/")
+            counts = isinstance(tags, Unreadable) or tag(run_id, lease["job"], lease["n"]) in tags
+        if counts:
+            found += [ForeignLease(card, lease["mib"], run_id) for card in lease["cards"]]
+    return found

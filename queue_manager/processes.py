@@ -1,0 +1,158 @@
+"""Processes: identity, life, tags, signals, activity. The only owner of psutil and of pidfd.
+
+A process is known by pid and start time (proc(5), stat field 22), so that a pid used again is never taken for it. What
+an attempt started is found by an environment variable that all of it inherits: its processes are screen's
+children, not ours, and may have left their session.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from queue_manager.core.events import Proc
+from queue_manager.core.layout import TAG_VARIABLE
+from queue_manager.core.readings import Unreadable
+
+_TAG = f"{TAG_VARIABLE}=".encode()
+_ZOMBIE = ("Z", "X")
+
+
+class Stat(NamedTuple):
+    """The part of /proc/PID/stat that identity needs."""
+
+    proc: Proc
+    state: str
+
+
+class Activity(NamedTuple):
+    """What an attempt's processes have done so far: CPU time in seconds, bytes handed to write(2)."""
+
+    cpu: float
+    written: int
+
+
+def parse_stat(line: str) -> Stat | None:
+    """Read a line of /proc/PID/stat; None if it is cut off. The command's name may hold spaces and parentheses."""
+    pid, _, rest = line.partition(" ")
+    fields = rest[rest.rfind(")") + 1 :].split()
+    if not pid.isdigit() or len(fields) < 20 or not fields[19].isdigit():
+        return None
+    return Stat(Proc(int(pid), int(fields[19])), fields[0])
+
+
+def look_up(pid: int) -> Stat | Unreadable | None:
+    """What runs under a pid now; None if nothing does."""
+    try:
+        return parse_stat(Path(f"/proc/{pid}/stat").read_text(errors="replace"))
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except OSError as error:
+        return Unreadable(f"/proc/{pid}/stat: {error.strerror}")
+
+
+def alive(proc: Proc) -> bool | Unreadable:
+    """Whether this very process lives; a zombie does not."""
+    stat = look_up(proc.pid)
+    if isinstance(stat, Unreadable):
+        return stat
+    return stat is not None and stat.proc == proc and stat.state not in _ZOMBIE
+
+
+def open_pidfd(proc: Proc) -> int | None:
+    """A descriptor that becomes readable when the process ends; None where it has ended. Raises OSError where the
+    kernel has no pidfd."""
+    try:
+        fd = os.pidfd_open(proc.pid)
+    except ProcessLookupError:
+        return None
+    if alive(proc) is False:
+        os.close(fd)
+        return None
+    return fd
+
+
+def tagged(prefix: str) -> dict[str, list[Proc]] | Unreadable:
+    """All living processes whose tag begins with `prefix`, by tag. Other users' processes cannot carry it."""
+    wanted = _TAG + prefix.encode()
+    found: dict[str, list[Proc]] = {}
+    try:
+        names = os.listdir("/proc")
+    except OSError as error:
+        return Unreadable(f"/proc: {error.strerror}")
+    for name in names:
+        if not name.isdigit():
+            continue
+        try:
+            fd = os.open(f"/proc/{name}/environ", os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            environment = _read_all(fd)
+        except OSError:
+            continue
+        finally:
+            os.close(fd)
+        start = 0 if environment.startswith(wanted) else environment.find(b"\0" + wanted) + 1
+        if not start and not environment.startswith(wanted):
+            continue
+        tag = environment[start + len(_TAG) :].split(b"\0", 1)[0].decode(errors="replace")
+        stat = look_up(int(name))
+        if isinstance(stat, Stat) and stat.state not in _ZOMBIE:
+            found.setdefault(tag, []).append(stat.proc)
+    return found
+
+
+def _read_all(fd: int) -> bytes:
+    parts = []
+    while part := os.read(fd, 65536):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def send(procs: Iterable[Proc], number: signal.Signals) -> None:
+    """Signal each process, if it is still that process."""
+    for proc in procs:
+        try:
+            fd = os.pidfd_open(proc.pid)
+        except ProcessLookupError:
+            continue
+        except OSError:
+            _send_by_pid(proc, number)
+            continue
+        try:
+            if alive(proc) is True:
+                signal.pidfd_send_signal(fd, number)
+        except OSError:
+            continue
+        finally:
+            os.close(fd)
+
+
+def _send_by_pid(proc: Proc, number: signal.Signals) -> None:
+    if alive(proc) is True:
+        try:
+            os.kill(proc.pid, number)
+        except OSError:
+            return
+
+
+def activity(procs: Iterable[Proc]) -> Activity | Unreadable:
+    """What these processes have done together; what has ended counts no more."""
+    cpu, written = 0.0, 0
+    for proc in procs:
+        try:
+            process = psutil.Process(proc.pid)
+            times = process.cpu_times()
+            cpu += times.user + times.system
+            written += process.io_counters().write_chars
+        except psutil.NoSuchProcess:
+            continue
+        except (psutil.AccessDenied, OSError) as error:
+            return Unreadable(f"process {proc.pid}: {error}")
+    return Activity(cpu, written)

@@ -1,0 +1,123 @@
+"""What others read: the snapshot with its cached rows, alerts.jsonl and summary.md."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from queue_manager.core import alerts, snapshot, summary
+from queue_manager.core.events import Record, iso
+from queue_manager.core.layout import RunPaths
+from queue_manager.core.model import QueueState
+from queue_manager.core.snapshot import Situation
+from queue_manager.core.status import Status
+from queue_manager.journal import SnapshotWriter, write_whole
+
+_log = logging.getLogger(__name__)
+_ROWS_AT_ONCE = 1000
+
+
+class Publisher:
+    """Keeps what is published up to date with one run's state. `wake` is called when a snapshot has been written."""
+
+    def __init__(self, paths: RunPaths, state: QueueState, wake: Callable[[], None]) -> None:
+        self._paths, self._state, self._wake = paths, state, wake
+        self._rows: list[bytes] = []
+        self._queue_wide: tuple[object, ...] | None = None
+        self._writer = SnapshotWriter(paths.state)
+        self._stale = True
+        self._alerts_due: list[str] = []
+
+    @property
+    def error(self) -> OSError | None:
+        """Why the last snapshot could not be written."""
+        return self._writer.error
+
+    def changed(self) -> None:
+        """Something that the snapshot shows is different now."""
+        self._stale = True
+
+    def due_in(self) -> float | None:
+        """Seconds until a snapshot has to be written; None if none is wanted, or one is being written."""
+        if not self._stale or math.isinf(self._writer.ready_at()):
+            return None
+        return max(0.0, self._writer.ready_at() - time.monotonic())
+
+    def snapshot(self, situation: Situation, now: float) -> None:
+        """Write a snapshot if one is wanted and may be written now."""
+        if self.due_in() == 0.0:
+            self._writer.write(self._render(situation, now), self._wake)
+            self._stale = False
+
+    def final(self, situation: Situation, now: float) -> None:
+        """Write the last snapshot, and summary.md."""
+        self._writer.finish(self._render(situation, now))
+        text = summary.summary(self._state, str(self._paths.log_dir), now)
+        write_whole(self._paths.summary, [text.encode()])
+
+    def _render(self, situation: Situation, now: float) -> Callable[[], Iterator[bytes]]:
+        """Bring the rows up to date, and hand over a document that later changes do not touch."""
+        state = self._state
+        self._rows += [b""] * (len(state.jobs) - len(self._rows))
+        queue_wide = (
+            snapshot.queue_reason(state),
+            snapshot.card_reason(state),
+            tuple(sorted(situation.impossible.items(), key=str)),
+        )
+        if queue_wide != self._queue_wide:
+            self._queue_wide = queue_wide
+            state.touched.update(job.order for job in state.jobs if job.status is Status.PENDING)
+        for order in state.touched:
+            self._rows[order] = _dump(snapshot.job_row(state, state.jobs[order], situation))
+        state.touched.clear()
+        head = snapshot.head(state, situation, now)
+        rows = list(self._rows)
+
+        def document() -> Iterator[bytes]:
+            yield b"{" + b",\n".join(_dump(key) + b": " + _dump(value) for key, value in head.items())
+            yield b',\n"jobs": [\n'
+            for start in range(0, len(rows), _ROWS_AT_ONCE):
+                yield (b",\n" if start else b"") + b",\n".join(rows[start : start + _ROWS_AT_ONCE])
+            yield b"\n]}\n"
+
+        return document
+
+    # -- alerts -------------------------------------------------------------------------------------------------
+
+    def catch_up(self, records: Iterable[Record]) -> None:
+        """Tell of what is in the journal and not in alerts.jsonl, after a crash between the two."""
+        try:
+            known = alerts.last_seq(self._paths.alerts.read_text(errors="replace"))
+        except OSError:
+            known = 0
+        self.alert(record for record in records if record.seq > known)
+
+    def alert(self, records: Iterable[Record]) -> None:
+        """Append alerts; what the disk does not take is kept and tried again."""
+        self._alerts_due += [line for record in records if (line := alerts.alert(record)) is not None]
+        self._append()
+
+    def alert_now(self, kind: str, text: str, now: float, seq: int) -> None:
+        """Tell of something that cannot go through the journal."""
+        row = {"seq": seq, "at": iso(now), "kind": kind, "text": text}
+        self._alerts_due.append(json.dumps(row, ensure_ascii=False) + "\n")
+        self._append()
+
+    def _append(self) -> None:
+        if not self._alerts_due:
+            return
+        try:
+            with self._paths.alerts.open("a", encoding="utf-8") as file:
+                file.write("".join(self._alerts_due))
+        except OSError as error:
+            _log.error("alerts.jsonl: %s", error)
+            return
+        self._alerts_due.clear()
+
+
+def _dump(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()

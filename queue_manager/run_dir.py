@@ -1,0 +1,177 @@
+"""The files of one run: its lock, attempts, claims, requests and answers."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import stat
+from collections.abc import Container
+from pathlib import Path
+
+from queue_manager import script
+from queue_manager.core.boundary import Claim, ExitRecord, Revoked
+from queue_manager.core.events import Proc
+from queue_manager.core.layout import AttemptPaths, RunPaths
+from queue_manager.core.readings import Unreadable
+from queue_manager.core.requests import Answer, Request, RequestError, decode_request, encode_answer
+from queue_manager.journal import write_whole
+from queue_manager.processes import parse_stat
+
+BALLAST_BYTES = 1 << 18
+_REVOKED = "revoked\n"
+
+
+class HeldError(Exception):
+    """Another manager holds the run; the message says who."""
+
+
+class Lock:
+    """The run's lock: held while this object lives. Raises HeldError."""
+
+    def __init__(self, path: Path, holder: dict[str, object]) -> None:
+        self._file = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.seek(0)
+            text = self._file.read()
+            self._file.close()
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            raise HeldError(_who(text)) from None
+        with contextlib.suppress(OSError):  # a full disk does not stop a manager
+            self._file.truncate(0)
+            self._file.write(json.dumps(holder) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _who(text: str) -> str:
+    try:
+        data = json.loads(text)
+        return f"process {data['pid']} on {data['host']}, since {data['since']}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"
+
+
+class RunDir:
+    """Reads and writes what lies in a run's directory. Methods raise OSError where the disk does not take it."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self.paths = paths
+
+    def prepare(self) -> None:
+        """Make what every run needs: directories, wrapper, screenrc, bell."""
+        for path in (self.paths.root, self.paths.log_dir, self.paths.inbox, self.paths.answer("x").parent):
+            path.mkdir(parents=True, exist_ok=True)
+        for path, text in ((self.paths.wrapper, script.WRAPPER), (self.paths.screenrc, script.SCREENRC)):
+            if not path.exists() or path.read_text() != text:
+                write_whole(path, [text.encode()])
+        with contextlib.suppress(OSError):  # where there are no FIFOs, the manager looks by itself
+            if not (self.paths.bell.exists() and stat.S_ISFIFO(self.paths.bell.stat().st_mode)):
+                os.mkfifo(self.paths.bell, 0o600)
+        self.restore_ballast()
+
+    def restore_ballast(self) -> None:
+        """Keep some room that can be given up when the disk is full."""
+        with contextlib.suppress(OSError):
+            if not self.paths.ballast.exists():
+                write_whole(self.paths.ballast, [b"\0" * BALLAST_BYTES])
+
+    def drop_ballast(self) -> None:
+        with contextlib.suppress(OSError):
+            self.paths.ballast.unlink()
+
+    # -- attempts ---------------------------------------------------------------------------------------------
+
+    def prepare_attempt(self, job: str, n: int, text: str, ids: Container[str]) -> AttemptPaths:
+        """Make the directory and the script of an attempt, and move the log of the one before aside.
+
+        The log is moved before the directory is made: while there is no directory, the log is the earlier one's.
+        """
+        paths = self.paths.attempt(job, n)
+        if not paths.root.exists():
+            log = self.paths.log(job)
+            if log.exists():
+                log.replace(self.paths.earlier_log(job, n - 1, ids))
+            paths.root.mkdir(parents=True)
+        paths.script.write_text(text, encoding="utf-8")
+        return paths
+
+    def revoke(self, job: str, n: int, ids: Container[str]) -> None:
+        """Take an attempt's claim, unless its wrapper has it."""
+        paths = self.paths.attempt(job, n)
+        if not paths.root.exists():
+            self.prepare_attempt(job, n, "", ids)
+        mine = paths.root / "revoke"
+        mine.write_text(_REVOKED)
+        with contextlib.suppress(FileExistsError):
+            os.link(mine, paths.claim)
+
+    def forget(self, job: str, n: int) -> None:
+        """Remove an attempt's directory, once its end is in the journal. Without it no wrapper can claim it."""
+        shutil.rmtree(self.paths.attempt(job, n).root, ignore_errors=True)
+
+    def claim(self, job: str, n: int) -> Claim | Revoked | Unreadable | None:
+        """Who took an attempt; None if nobody has."""
+        path = self.paths.attempt(job, n).claim
+        try:
+            text = path.read_text(errors="replace")
+            at_ns = path.stat().st_mtime_ns
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            return Unreadable(f"{path}: {error.strerror}")
+        if text == _REVOKED:
+            return Revoked()
+        stats = [parse_stat(line) for line in text.splitlines()]
+        if len(stats) != 2 or stats[0] is None or stats[1] is None:
+            return Unreadable(f"{path} cannot be understood")
+        return Claim(stats[0].proc, stats[1].proc, at_ns)
+
+    def started(self, job: str, n: int) -> Proc | None:
+        """The job's own process, once it has reported itself."""
+        try:
+            text = self.paths.attempt(job, n).started.read_text(errors="replace")
+        except OSError:
+            return None
+        found = parse_stat(text) if text.endswith("\n") else None
+        return found.proc if found else None
+
+    def exit_record(self, job: str, n: int) -> ExitRecord | None:
+        """The exit code that the wrapper left; None if there is none, or none that can be read."""
+        path = self.paths.attempt(job, n).exit
+        try:
+            text = path.read_text()
+            return ExitRecord(int(text), path.stat().st_mtime_ns) if text.endswith("\n") else None
+        except (OSError, ValueError):
+            return None
+
+    # -- requests -----------------------------------------------------------------------------------------------
+
+    def requests(self) -> list[Request]:
+        """The requests that lie in the inbox, oldest first; one that cannot be understood is answered at once."""
+        try:
+            entries = sorted(self.paths.inbox.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+        except OSError:
+            return []
+        found = []
+        for path in entries:
+            try:
+                found.append(decode_request(path.read_text(encoding="utf-8")))
+            except (RequestError, UnicodeDecodeError) as error:
+                self.reply(Answer(path.stem, False, str(error)))
+            except OSError:
+                continue
+        return found
+
+    def reply(self, answer: Answer) -> None:
+        """Write the answer to a request, then take the request away."""
+        write_whole(self.paths.answer(answer.id), [encode_answer(answer).encode()], durable=False)
+        self.paths.request(answer.id).unlink(missing_ok=True)

@@ -1,0 +1,101 @@
+"""screen: starts attempts in detached sessions, lists and closes them. Sessions are addressed by PID.NAME in full."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from queue_manager.core.readings import Unreadable
+
+_LINE = re.compile(r"^\s+(\d+)\.(\S+)\s+\(", re.MULTILINE)
+_NONE = re.compile(r"No Sockets found", re.IGNORECASE)
+_COUNT = re.compile(r"^(\d+) Sockets? in ", re.MULTILINE)
+
+
+def build_start(screenrc: Path, session: str, argv: Sequence[str]) -> list[str]:
+    """The command that starts `argv` in a detached session."""
+    return ["screen", "-c", str(screenrc), "-dmS", session, *argv]
+
+
+def build_quit(pid: int, session: str) -> list[str]:
+    """The command that closes a session. By name alone, screen would match prefixes: seed1 closes seed10."""
+    return ["screen", "-S", f"{pid}.{session}", "-X", "quit"]
+
+
+def build_environment(base: Mapping[str, str], log: Path) -> dict[str, str]:
+    """The environment for `build_start`: the log's name for our screenrc, and nothing of a session we are in."""
+    environment = {key: value for key, value in base.items() if key not in ("STY", "WINDOW")}
+    environment.setdefault("TERM", "xterm")
+    # screen expands % in a log's name, and our screenrc takes it from here.
+    environment["WAVEQUEUE_LOG"] = str(log).replace("%", "%%")
+    return environment
+
+
+def parse_sessions(output: str) -> dict[str, int] | Unreadable:
+    """Read `screen -ls`: process id by session name."""
+    found = {name: int(pid) for pid, name in _LINE.findall(output)}
+    count = _COUNT.search(output)
+    if _NONE.search(output) and not found:
+        return {}
+    if count and int(count.group(1)) == len(_LINE.findall(output)):
+        return found
+    return Unreadable(f"screen -ls says: {output.strip()[:200]!r}")
+
+
+class Screen:
+    """The launcher of a run. `screenrc` has to exist; `environment` is what jobs inherit."""
+
+    def __init__(self, screenrc: Path, environment: Mapping[str, str]) -> None:
+        self._screenrc, self._environment = screenrc, environment
+
+    def start(self, session: str, argv: Sequence[str], log: Path, complaint: Path) -> subprocess.Popen[bytes]:
+        """Begin to start a session; the returned process ends at once, and says in `complaint` why if it failed.
+        Raises OSError where screen is not installed."""
+        with complaint.open("wb") as file:
+            return subprocess.Popen(
+                build_start(self._screenrc, session, argv),
+                env=build_environment(self._environment, log),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    def sessions(self) -> dict[str, int] | Unreadable:
+        """Process id of every session of this user, by name."""
+        try:
+            result = subprocess.run(
+                ["screen", "-ls"], env=dict(self._environment), capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return Unreadable(f"screen -ls: {error}")
+        return parse_sessions(result.stdout)
+
+    def quit(self, pid: int, session: str) -> None:
+        """Ask a session to close; whether it did is seen by its process."""
+        self._run(build_quit(pid, session))
+
+    def wipe(self) -> None:
+        """Remove the sockets of sessions that were killed."""
+        self._run(["screen", "-wipe"])
+
+    def _run(self, argv: list[str]) -> None:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(argv, env=dict(self._environment), capture_output=True, timeout=10, check=False)
+
+
+def directory_fault() -> str | None:
+    """Why screen cannot keep its sockets where it does by default; None if it can."""
+    if os.environ.get("SCREENDIR"):
+        return None
+    try:
+        result = subprocess.run(["screen", "-ls"], capture_output=True, text=True, timeout=10)
+    except FileNotFoundError:
+        return None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    sessions = parse_sessions(result.stdout)
+    return sessions.reason if isinstance(sessions, Unreadable) else None

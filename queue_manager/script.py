@@ -1,0 +1,106 @@
+"""The texts that run inside a screen session: the wrapper, one for all, and the job's own script. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from queue_manager.core.manifest import JobSpec, Manifest
+
+CANNOT_START = 66
+"""Exit code where the cwd, conda or the venv is missing; the log says which."""
+
+CONDA_BASES = (
+    "$HOME/miniconda3", "$HOME/anaconda3", "$HOME/miniforge3", "$HOME/mambaforge", "/opt/conda", "/opt/miniconda3",
+    "/opt/miniforge3", "/root/miniconda3", "/workspace/miniconda3", "/usr/local/miniconda3",
+)  # fmt: skip
+
+# sh and not python: one stands beside every job. It takes the attempt by link(2), which exactly one can, and reports
+# by rename. Signals from the terminal are for the job; it stays, to write the verdict. While the disk is full it waits.
+WRAPPER = """\
+#!/bin/sh
+# wavequeue: wrapper.sh ATTEMPT_DIRECTORY TAG
+trap : HUP INT QUIT TERM
+cd "$1" || exit 1
+IFS= read -r me < "/proc/$$/stat" && IFS= read -r session < "/proc/$PPID/stat" || exit 1
+printf '%s\\n%s\\n' "$me" "$session" > "claim.$$" || exit 1
+ln "claim.$$" claim 2>/dev/null || exit 0
+export WAVEQUEUE_TAG="$2"
+bash ./job.sh
+code=$?
+until printf '%s\\n' "$code" > exit.tmp && mv exit.tmp exit; do sleep 1; done 2>/dev/null
+"""
+
+SCREENRC = """\
+startup_message off
+vbell off
+defutf8 on
+defscrollback 5000
+deflog on
+logfile flush 0
+logfile $WAVEQUEUE_LOG
+"""
+"""A user's own screenrc could keep dead windows or move the log, so ours is used."""
+
+
+def job_script(
+    manifest: Manifest, spec: JobSpec, run_id: str, n: int, indices: tuple[int, ...], cwd: str, bell: Path
+) -> str:
+    """The bash script of one attempt, run in the attempt's directory. `cwd` is absolute."""
+    cards = ",".join(map(str, indices))
+    fixed = {"WAVEQUEUE_JOB_ID": spec.id, "WAVEQUEUE_RUN_ID": run_id, "WAVEQUEUE_ATTEMPT": str(n)}
+    shown = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": cards}
+    parts = [
+        f"# wavequeue: job {spec.id}, attempt {n}",
+        # After TERM it lets the running command end (checkpoints), and begins no other.
+        "trap 'exit 143' TERM",
+        "set -o pipefail",
+        "IFS= read -r _wq < /proc/$$/stat && printf '%s\\n' \"$_wq\" > started",
+        f"{{ [ -p {_q(bell)} ] && printf s 1<>{_q(bell)}; }} 2>/dev/null",
+        f"cd -- {_q(cwd)} || {_give_up('the cwd is not there: ' + cwd)}",
+        *_activation(manifest),
+        "unset _wq",
+        *_exports({**fixed, **manifest.env, **spec.env, **shown}),
+        spec.cmd.replace("${GPU}", cards),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _activation(manifest: Manifest) -> list[str]:
+    if manifest.venv is not None:
+        activate = _q(manifest.venv.rstrip("/") + "/bin/activate")
+        return [f". {activate} || {_give_up('the venv is not there: ' + manifest.venv)}"]
+    if manifest.conda is None:
+        return []
+    lines = []
+    if manifest.conda_hook is not None:
+        unread = _give_up("conda_hook cannot be read: " + manifest.conda_hook)
+        lines += [
+            f"_wq={_q(manifest.conda_hook)}",
+            'if [ -d "$_wq" ]; then _wq=$_wq/etc/profile.d/conda.sh; fi',
+            f'if [ -f "$_wq" ]; then . "$_wq"; else eval "$_wq"; fi || {unread}',
+        ]
+    else:
+        bases = " ".join(f'"{base}"' for base in ("${CONDA_EXE%/bin/conda}", *CONDA_BASES))
+        lines += [
+            f'for _wq in {bases}; do [ -f "$_wq/etc/profile.d/conda.sh" ] && break; _wq=; done',
+            f'[ -n "$_wq" ] || {_give_up("conda was not found in the usual places; say where with conda_hook")}',
+            '. "$_wq/etc/profile.d/conda.sh"',
+        ]
+    return [
+        *lines,
+        f"conda activate {_q(manifest.conda)} || {_give_up('conda has no environment ' + manifest.conda)}",
+    ]
+
+
+def _exports(variables: Mapping[str, str]) -> list[str]:
+    return [f"export {name}={_q(value)}" for name, value in variables.items()]
+
+
+def _give_up(message: str) -> str:
+    return f"{{ printf '%s\\n' {_q('wavequeue: ' + message)}; exit {CANNOT_START}; }}"
+
+
+def _q(value: object) -> str:
+    return shlex.quote(str(value))

@@ -1,0 +1,284 @@
+"""Follows live attempts: wakes the loop when one of their processes ends, and gathers the evidence about them."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from queue_manager import evidence, processes
+from queue_manager.core.boundary import Claim, Ended, Evidence, ExitRecord, Output, Revoked
+from queue_manager.core.events import Proc
+from queue_manager.core.failures import SIGKILL_CODES
+from queue_manager.core.layout import tag
+from queue_manager.core.manifest import JobSpec
+from queue_manager.core.model import Attempt
+from queue_manager.core.readings import Cards, Unreadable
+from queue_manager.host import oom_kills
+from queue_manager.processes import Activity
+from queue_manager.run_dir import RunDir
+from queue_manager.screen import Screen
+
+
+class _Followed:
+    """What is remembered of one live attempt between two looks."""
+
+    def __init__(self, spec: JobSpec, attempt: Attempt, cwd: str, inherited: bool) -> None:
+        self.spec, self.attempt, self.cwd, self.inherited = spec, attempt, cwd, inherited
+        self.frontend: subprocess.Popen[bytes] | None = None
+        self.launch_error: str | None = None
+        self.claim: Claim | None = None
+        self.proc: Proc | None = attempt.proc
+        self.fds: list[int] = []
+        self.oom_kills = oom_kills()
+        self.sampled: tuple[float, Activity, tuple[int, int]] | None = None
+        self.idle_since: float | None = None
+        self.idle = 0.0
+        self.quits = 0
+
+
+class Watch:
+    """The followed attempts of a run, by the job's order."""
+
+    def __init__(self, run_dir: RunDir, screen: Screen, run_id: str, boot: str, patterns: evidence.Patterns) -> None:
+        self._run_dir, self._screen, self._run_id, self._boot = run_dir, screen, run_id, boot
+        self._patterns = patterns
+        self._followed: dict[int, _Followed] = {}
+        self.selector = selectors.DefaultSelector()
+        self.has_pidfd = True
+
+    def follow(self, order: int, spec: JobSpec, attempt: Attempt, cwd: str, inherited: bool = False) -> None:
+        """Begin to follow an attempt; `inherited` from an earlier manager."""
+        self._followed[order] = _Followed(spec, attempt, cwd, inherited)
+
+    def launched(self, order: int, frontend: subprocess.Popen[bytes] | None, error: str | None) -> None:
+        """Take note of how the launch went so far."""
+        self._followed[order].frontend, self._followed[order].launch_error = frontend, error
+
+    def drop(self, order: int) -> None:
+        """Follow an attempt no longer."""
+        followed = self._followed.pop(order)
+        for fd in followed.fds:
+            self._unwatch(fd)
+        if followed.frontend is not None:
+            followed.frontend.poll()
+
+    def orders(self) -> list[int]:
+        return list(self._followed)
+
+    def close_up(self) -> list[int]:
+        """Attempts that no event announces: not yet begun, being ended, or all where the kernel has no pidfd."""
+        return [
+            order
+            for order, followed in self._followed.items()
+            if not self.has_pidfd
+            or followed.claim is None
+            or followed.attempt.wrapper is None
+            or followed.attempt.exited is not None
+            or followed.attempt.stopping is not None
+        ]
+
+    def ended(self, fd: int) -> None:
+        """A watched process has ended; its descriptor has told all it can."""
+        self._unwatch(fd)
+        for followed in self._followed.values():
+            if fd in followed.fds:
+                followed.fds.remove(fd)
+
+    def _unwatch(self, fd: int) -> None:
+        self.selector.unregister(fd)
+        os.close(fd)
+
+    # -- evidence ---------------------------------------------------------------------------------------------
+
+    def observe(self, orders: Iterable[int], now: float) -> dict[int, Evidence]:
+        """Look at these attempts. One scan of the processes, one list of the sessions at most."""
+        look = _Look(self._run_id, self._screen)
+        return {
+            order: self._observe(order, self._followed[order], look, now) for order in orders if order in self._followed
+        }
+
+    def _observe(self, order: int, followed: _Followed, look: _Look, now: float) -> Evidence:
+        job, attempt = followed.spec.id, followed.attempt
+        if followed.claim is None:
+            claim = self._run_dir.claim(job, attempt.n)
+            if not isinstance(claim, Claim):
+                return self._unclaimed(followed, claim, look)
+            followed.claim = claim
+            self._watch_processes(order, followed, claim)
+            if followed.frontend is not None:
+                followed.frontend.poll()
+        claim = followed.claim
+        if followed.proc is None:
+            followed.proc = self._run_dir.started(job, attempt.n)
+        same_boot = attempt.boot == self._boot
+        alive = processes.alive(claim.wrapper) if same_boot else False
+        if alive is True:
+            followed.inherited = False
+            return Evidence(claim, True, True, proc=followed.proc, idle=followed.idle)
+        screen = processes.alive(claim.screen) if same_boot else False
+        exit_record = self._run_dir.exit_record(job, attempt.n)
+        leftovers: int | Unreadable = 0
+        just_exited = attempt.exited is None or now - attempt.exited < 1.0
+        if same_boot and not (screen is True and just_exited):
+            leftovers = look.count(job, attempt.n)
+        gone = alive is False and screen is False and leftovers == 0
+        return Evidence(
+            claim,
+            alive,
+            screen,
+            leftovers,
+            followed.proc,
+            exit_record,
+            self._gather(followed, claim, exit_record) if gone else None,
+            inherited=followed.inherited,
+        )
+
+    def _unclaimed(self, followed: _Followed, claim: Revoked | Unreadable | None, look: _Look) -> Evidence:
+        frontend = followed.frontend
+        if frontend is not None and followed.launch_error is None and frontend.poll():
+            complaint = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n).complaint
+            _, words = evidence.scan_log(complaint, sigkill=False)
+            followed.launch_error = words or f"screen ended with exit code {frontend.returncode}"
+        quiet = followed.inherited and look.has_no_session(followed.attempt.session)
+        return Evidence(claim, launch_error=followed.launch_error, quiet=quiet, inherited=followed.inherited)
+
+    def _watch_processes(self, order: int, followed: _Followed, claim: Claim) -> None:
+        if followed.attempt.boot != self._boot:
+            return
+        for proc in (claim.wrapper, claim.screen):
+            try:
+                fd = processes.open_pidfd(proc)
+            except OSError:
+                self.has_pidfd = False
+                return
+            if fd is not None:
+                self.selector.register(fd, selectors.EVENT_READ, order)
+                followed.fds.append(fd)
+
+    def _gather(self, followed: _Followed, claim: Claim, exit_record: ExitRecord | None) -> Ended:
+        spec, output = followed.spec, None
+        code = exit_record.code if exit_record else None
+        if spec.expected_output is not None:
+            output = evidence.find_output(spec.expected_output, followed.cwd, claim.at_ns)
+        if code == 0 and (output is None or output.fresh):
+            return Ended(output)
+        if output is not None and output.fresh:
+            output = Output(output.path, True, self._is_shared(followed, claim))
+        finding, last_line = evidence.scan_log(self._run_dir.paths.log(spec.id), code is None or code in SIGKILL_CODES)
+        killed = oom_kills()
+        oom_kill = killed is not None and followed.oom_kills is not None and killed > followed.oom_kills
+        return Ended(output, finding, last_line, oom_kill)
+
+    def _is_shared(self, followed: _Followed, claim: Claim) -> bool:
+        """Whether every new file that the job's pattern matches may be another job's."""
+        pattern = followed.spec.expected_output or ""
+        found = evidence.fresh_outputs(pattern, followed.cwd, claim.at_ns)
+        return all(self._patterns.others_match(followed.spec.id, path) for path in found)
+
+    # -- idleness -----------------------------------------------------------------------------------------------
+
+    def sample(self, now: float, cards: Cards | Unreadable | None) -> list[int]:
+        """Take note of what each running attempt does whose output is there. Returns those, to be observed."""
+        look = _Look(self._run_id, self._screen)
+        return [order for order, followed in self._followed.items() if self._sample(followed, look, now, cards)]
+
+    def _sample(self, followed: _Followed, look: _Look, now: float, cards: Cards | Unreadable | None) -> bool:
+        spec, claim = followed.spec, followed.claim
+        if spec.expected_output is None or claim is None or followed.attempt.wrapper is None:
+            return False
+        procs = look.procs(spec.id, followed.attempt.n)
+        doing = processes.activity(procs) if not isinstance(procs, Unreadable) else procs
+        log = _log_mark(self._run_dir.paths.log(spec.id))
+        before, busy = followed.sampled, True
+        if not isinstance(doing, Unreadable):
+            followed.sampled = (now, doing, log)
+            if before is not None and now > before[0]:
+                # Threads that only wait still wake now and then: half a percent of a core is no work.
+                cpu_share = (doing.cpu - before[1].cpu) / (now - before[0])
+                busy = cpu_share > 0.005 or doing.written != before[1].written or log != before[2]
+        busy = busy or _uses_cards(followed.attempt, cards)
+        if not busy:
+            busy = not evidence.find_output(spec.expected_output, followed.cwd, claim.at_ns).fresh
+        if busy:
+            followed.idle_since, followed.idle = None, 0.0
+            return False
+        if followed.idle_since is None:
+            followed.idle_since = before[0] if before else now
+        followed.idle = now - followed.idle_since
+        return True
+
+    # -- deeds --------------------------------------------------------------------------------------------------
+
+    def stop(self, order: int, kill: bool) -> None:
+        """Signal all that an attempt started."""
+        followed = self._followed[order]
+        procs = _Look(self._run_id, self._screen).procs(followed.spec.id, followed.attempt.n)
+        if not isinstance(procs, Unreadable):
+            processes.send(procs, signal.SIGKILL if kill else signal.SIGTERM)
+
+    def close_unclaimed(self, order: int) -> None:
+        """Close the session of an attempt that was taken back, if it came up after all."""
+        session = self._followed[order].attempt.session
+        sessions = self._screen.sessions()
+        if not isinstance(sessions, Unreadable) and session in sessions:
+            self._screen.quit(sessions[session], session)
+
+    def quit_session(self, order: int) -> None:
+        """Close an attempt's session; the second time, by killing it."""
+        followed = self._followed[order]
+        if followed.claim is None:
+            return
+        screen = followed.claim.screen
+        if followed.quits == 0:
+            self._screen.quit(screen.pid, followed.attempt.session)
+        else:
+            processes.send([screen], signal.SIGKILL)
+            self._screen.wipe()
+        followed.quits += 1
+
+
+class _Look:
+    """One look at the world: the process scan and the session list are made once, when first asked for."""
+
+    def __init__(self, run_id: str, screen: Screen) -> None:
+        self._run_id, self._screen = run_id, screen
+        self._tagged: dict[str, list[Proc]] | Unreadable | None = None
+        self._sessions: dict[str, int] | Unreadable | None = None
+
+    def procs(self, job: str, n: int) -> list[Proc] | Unreadable:
+        if self._tagged is None:
+            self._tagged = processes.tagged(f"{self._run_id}/")
+        if isinstance(self._tagged, Unreadable):
+            return self._tagged
+        return self._tagged.get(tag(self._run_id, job, n), [])
+
+    def count(self, job: str, n: int) -> int | Unreadable:
+        found = self.procs(job, n)
+        return found if isinstance(found, Unreadable) else len(found)
+
+    def has_no_session(self, name: str) -> bool:
+        if self._sessions is None:
+            self._sessions = self._screen.sessions()
+        return not isinstance(self._sessions, Unreadable) and name not in self._sessions
+
+
+def _log_mark(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0)
+    return (status.st_size, status.st_mtime_ns)
+
+
+def _uses_cards(attempt: Attempt, cards: Cards | Unreadable | None) -> bool:
+    """Whether one of its cards works, or it cannot be told."""
+    if not attempt.cards:
+        return False
+    if not isinstance(cards, Cards):
+        return True
+    idle = {card.uuid for card in cards.cards if card.util == 0}
+    return not idle.issuperset(attempt.cards)

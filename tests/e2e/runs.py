@@ -1,0 +1,212 @@
+"""A real manager on a real run directory, with a home and a screen directory of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from queue_manager.core.layout import HostPaths, RunPaths
+from queue_manager.core.manifest import JobSpec, Manifest, Phase, encode
+from queue_manager.core.requests import Answer, Request, decode_answer, encode_request
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 60.0
+
+
+def wait_for(what: Callable[[], Any], patience: float = PATIENCE, say: str = "the condition") -> Any:
+    """Poll until `what` gives something true, and return it."""
+    until = time.monotonic() + patience
+    while time.monotonic() < until:
+        found = what()
+        if found:
+            return found
+        time.sleep(0.01)
+    raise AssertionError(f"waited {patience} s for {say}")
+
+
+class World:
+    """One host: a home, a screen directory, an environment for managers."""
+
+    def __init__(self, root: Path, extra: Mapping[str, str] | None = None) -> None:
+        self.root = root
+        self.home = root / "home"
+        # Short, since screen cuts a session's name where its socket's path would grow over 108 characters.
+        self.screens = Path(tempfile.mkdtemp(prefix="wq"))
+        self.home.mkdir()
+        self.environment = {
+            **os.environ,
+            "HOME": str(self.home),
+            "SCREENDIR": str(self.screens),
+            "PYTHONPATH": str(ROOT),
+            **(extra or {}),
+        }
+        for name in ("CUDA_VISIBLE_DEVICES", "STY", "WAVEQUEUE_TAG"):
+            if name not in (extra or {}):
+                self.environment.pop(name, None)
+        self.host = HostPaths.of(self.home)
+        self.runs: list[Run] = []
+
+    def run(self, manifest: Manifest, name: str = "run", poll: float = 0.2) -> Run:
+        """A run directory with this manifest; no manager yet."""
+        directory = self.root / name
+        directory.mkdir(exist_ok=True)
+        run = Run(self, directory, poll)
+        run.paths.manifest.write_text(encode(manifest))
+        self.runs.append(run)
+        return run
+
+    def sessions(self) -> list[str]:
+        """Names of the screen sessions that are up."""
+        return [path.name for path in self.screens.iterdir()]
+
+    def close(self) -> None:
+        """End every process that this world began: found by its home in their environment."""
+        mine = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.pid != os.getpid() and process.environ().get("HOME") == str(self.home):
+                    mine.append(process)
+        for process in mine:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(mine, timeout=10)
+        shutil.rmtree(self.screens)
+
+
+class Run:
+    """One run of a world."""
+
+    def __init__(self, world: World, directory: Path, poll: float) -> None:
+        self.world, self.directory, self.poll = world, directory, poll
+        self.paths = RunPaths.of(directory)
+        self.manager: subprocess.Popen[str] | None = None
+
+    def argv(self, python: str = sys.executable) -> list[str]:
+        return [
+            python, "-m", "queue_manager", "--manifest", str(self.paths.manifest), "--state", str(self.paths.state),
+            "--log-dir", str(self.paths.log_dir), "--poll", str(self.poll),
+        ]  # fmt: skip
+
+    def start(self, python: str = sys.executable, **environment: str) -> subprocess.Popen[str]:
+        """Start a manager."""
+        self.manager = subprocess.Popen(
+            self.argv(python),
+            env={**self.world.environment, **environment},
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        return self.manager
+
+    def finish(self, patience: float = PATIENCE) -> int:
+        """Wait for the manager's end; its exit code."""
+        assert self.manager is not None
+        try:
+            _, self.stderr = self.manager.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the manager goes on:\n{self.story()}") from None
+        return self.manager.returncode
+
+    def go(self, patience: float = PATIENCE) -> int:
+        """Start a manager and wait for its end."""
+        self.start()
+        return self.finish(patience)
+
+    def kill(self) -> None:
+        """SIGKILL the manager."""
+        assert self.manager is not None
+        self.manager.send_signal(signal.SIGKILL)
+        self.manager.communicate()
+
+    def story(self) -> str:
+        with contextlib.suppress(OSError):
+            return self.paths.manager_log.read_text()
+        return ""
+
+    def state(self) -> dict[str, Any]:
+        """The state file; {} as long as there is none. Whatever is there has to be whole."""
+        try:
+            text = self.paths.state.read_text()
+        except FileNotFoundError:
+            return {}
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def jobs(self) -> dict[str, dict[str, Any]]:
+        return {row["id"]: row for row in self.state().get("jobs", [])}
+
+    def statuses(self) -> dict[str, str]:
+        return {name: row["status"] for name, row in self.jobs().items()}
+
+    def wait_status(self, job: str, *statuses: str) -> dict[str, Any]:
+        def there() -> dict[str, Any] | None:
+            row = self.jobs().get(job)
+            return row if row and row["status"] in statuses else None
+
+        try:
+            row: dict[str, Any] = wait_for(there)
+        except AssertionError:
+            raise AssertionError(f"{job} is not {statuses}: {self.jobs().get(job)}\n{self.story()}") from None
+        return row
+
+    def wait_running(self, job: str) -> dict[str, Any]:
+        """Wait until the job's own process is there."""
+
+        def there() -> dict[str, Any] | None:
+            row = self.jobs().get(job)
+            return row if row and row["status"] == "running" and row["pid"] else None
+
+        row: dict[str, Any] = wait_for(there, say=f"{job} to run")
+        return row
+
+    def ask(self, request: Request) -> Answer:
+        """Send a request and wait for its answer."""
+        self.paths.inbox.mkdir(exist_ok=True)
+        temporary = self.directory / "request.tmp"
+        temporary.write_text(encode_request(request))
+        temporary.replace(self.paths.request(request.id))
+        with contextlib.suppress(OSError):
+            fd = os.open(self.paths.bell, os.O_WRONLY | os.O_NONBLOCK)
+            os.write(fd, b"r")
+            os.close(fd)
+        answer = self.paths.answer(request.id)
+        wait_for(answer.exists, say=f"an answer to {request.id}")
+        return decode_answer(answer.read_text())
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        for line in self.paths.journal.read_text().splitlines():
+            yield json.loads(line)
+
+    def log(self, job: str) -> str:
+        return self.paths.log(job).read_text()
+
+    def alerts(self) -> list[dict[str, Any]]:
+        try:
+            return [json.loads(line) for line in self.paths.alerts.read_text().splitlines()]
+        except FileNotFoundError:
+            return []
+
+
+def job(name: str, cmd: str, **fields: Any) -> JobSpec:
+    """A job without a card, unless `gpus` says otherwise."""
+    return JobSpec(name, cmd, fields.pop("phase", "main"), **{"gpus": 0, **fields})
+
+
+def manifest(*jobs: JobSpec, phases: tuple[Phase, ...] | None = None, **fields: Any) -> Manifest:
+    """A manifest of these jobs, in one phase unless `phases` are given."""
+    return Manifest("test", jobs, phases or (Phase("main"),), **fields)
