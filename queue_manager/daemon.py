@@ -34,6 +34,11 @@ _log = logging.getLogger(__name__)
 
 CLOSE_UP = 0.25
 """Seconds between looks at what no event announces."""
+BIRTH = 0.02
+"""Seconds after a launch until its claim is looked for; doubles up to CLOSE_UP. By then it is there, and the first
+milliseconds of the job are left to the job."""
+HALF_GONE = 0.1
+"""Seconds to wait for a session's end after its wrapper's, or the other way round, before looking at what stays."""
 FIRST_LOOK = 0.05
 """Seconds until cards are read again after a job ended on one and its memory lingered; doubles up to the poll."""
 HEARTBEAT = 10.0
@@ -88,7 +93,7 @@ class Daemon:
         self._leases = Leases(host.home, state.run_id, host.boot, host.me)
         self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._publisher = Publisher(paths, state, self.wake)
-        self._checker = ThreadPoolExecutor(4, "precondition")
+        self._helpers = ThreadPoolExecutor(4, "helper")
         self._asked: set[int] = set()
         self._checked: dict[int, b.Checked] = {}
         self._cards: Cards | Unreadable | None = None
@@ -100,6 +105,7 @@ class Daemon:
         self._cards_at = self._held_at = self._sample_at = self._beat_at = self._disk_at = 0.0
         self._cards_after = FIRST_LOOK
         self._woken: set[int] = set()
+        self._soon: dict[int, float] = {}
         self._bell = self._open_bell()
         self._watch.selector.register(self._pipe[0], selectors.EVENT_READ, None)
         for order, attempt in state.live.items():
@@ -135,7 +141,9 @@ class Daemon:
 
         Raises InvalidTransition on a fault of ours.
         """
-        self._commit([self._applied(ev.ManagerStarted(self._host.name, self._host.me.pid, self._host.boot))])
+        begun = [self._applied(ev.ManagerStarted(self._host.name, self._host.me.pid, self._host.boot))]
+        self._commit(begun)
+        self._tell(begun)
         while not self._halt:
             self.turn()
             if self._state.finished is not None and not self._run_dir.requests():
@@ -165,10 +173,21 @@ class Daemon:
             self._impossible = dict(result.impossible)
         for action in result.actions:
             self._act(action)
+        self._tell(result.records)
         self._forget_ended(result.records)
+        self._look_again(now)
         self._ask(result.ask, now)
         self._pace_cards(seen, result.records, now)
         self._publisher.snapshot(self._situation("running"), now)
+
+    def _look_again(self, now: float) -> None:
+        """Plan the next look at attempts that no event announces."""
+        for order in self._watch.close_up():
+            attempt = self._state.live[order]
+            unborn = attempt.wrapper is None
+            pace = min(CLOSE_UP, max(BIRTH, now - attempt.starting)) if unborn else CLOSE_UP
+            self._soon.setdefault(order, now + pace)
+        self._soon = {order: at for order, at in self._soon.items() if order in self._state.live}
 
     @contextlib.contextmanager
     def _placing(self, reads_cards: bool) -> Iterator[tuple[b.ForeignLease, ...] | Unreadable]:
@@ -196,17 +215,23 @@ class Daemon:
                 time.sleep(DISK_RETRY)
                 if self._halt:
                     raise
+
+    def _tell(self, records: list[Record]) -> None:
+        """Log and publish what is in the journal by now."""
         for record in records:
             _log.info("%s %s", type(record.event).__name__, " ".join(_words(record.event)))
-        self._publisher.alert(records)
-        self._publisher.changed()
+        if records:
+            self._publisher.alert(records)
+            self._publisher.changed()
 
     # -- observe --------------------------------------------------------------------------------------------------
 
     def _observe(self, now: float) -> b.Seen:
         self._check_disk(now)
-        orders = self._woken | set(self._watch.close_up()) | self._due(now)
+        orders = self._woken | self._due(now)
+        orders.update(order for order, at in self._soon.items() if at <= now)
         self._woken = set()
+        self._soon = {order: at for order, at in self._soon.items() if order not in orders}
         if now >= self._sample_at and self._state.live:
             self._sample_at = now + max(self._poll, self._state.manifest.stale_after / 20)
             orders.update(self._watch.sample(now, self._cards_for_sample()))
@@ -300,7 +325,7 @@ class Daemon:
                 self._again = True
             elif order not in self._asked:
                 self._asked.add(order)
-                self._checker.submit(self._check, order, job, environment)
+                self._helpers.submit(self._check, order, job, environment)
 
     def _check(self, order: int, job: Job, environment: dict[str, str]) -> None:
         at = self._clock.now()
@@ -328,9 +353,7 @@ class Daemon:
         attempt, spec, state = job.attempt, job.spec, self._state
         assert attempt is not None
         self._watch.follow(job.order, spec, attempt, self._cwd(job))
-        text = script.job_script(
-            state.manifest, spec, state.run_id, attempt.n, attempt.indices, self._cwd(job), self._paths.bell
-        )
+        text = script.job_script(state.manifest, spec, state.run_id, attempt.n, attempt.indices, self._cwd(job))
         frontend: subprocess.Popen[bytes] | None = None
         error = None
         try:
@@ -359,7 +382,7 @@ class Daemon:
             if isinstance(record.event, ev.AttemptEnded):
                 job = self._state.job(record.event.job)
                 self._watch.drop(job.order)
-                self._run_dir.forget(record.event.job, record.event.n)
+                self._helpers.submit(self._run_dir.forget, record.event.job, record.event.n)
 
     def _cwd(self, job: Job) -> str:
         base = self._paths.manifest.parent / self._state.manifest.cwd
@@ -383,8 +406,7 @@ class Daemon:
             due = [now + HEARTBEAT if self._beat_at <= now else self._beat_at]
             if wants_cards(self._state):
                 due.append(now if self._look_at_cards else self._cards_at)
-            if self._watch.close_up():
-                due.append(now + CLOSE_UP)
+            due.extend(self._soon.values())
             if self._state.held:
                 due.append(self._held_at)
             if self._state.live:
@@ -410,11 +432,14 @@ class Daemon:
                 while len(os.read(key.fd, 65536)) == 65536:
                     pass
         else:
-            self._woken.add(key.data)
-            self._watch.ended(key.fd)
+            order: int = key.data
+            if self._watch.ended(key.fd, order):
+                self._woken.add(order)
+            else:
+                self._soon[order] = self._clock.now() + HALF_GONE
 
     def close(self, finished: bool) -> None:
-        self._checker.shutdown(wait=False, cancel_futures=True)
+        self._helpers.shutdown(wait=True)
         try:
             self._publisher.final(self._situation("finished" if finished else "halted"), self._clock.now())
         except OSError as error:

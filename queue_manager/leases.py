@@ -119,7 +119,7 @@ def _counting(data: Mapping[str, Any]) -> list[ForeignLease]:
             counts = processes.alive(Proc(*lease["wrapper"])) is not False
         if not counts:
             if tags is None:
-                tags = processes.tagged(f"{run_id}/")
+                tags = processes.TagScan(run_id).tagged()
             counts = isinstance(tags, Unreadable) or tag(run_id, lease["job"], lease["n"]) in tags
         if counts:
             found += [ForeignLease(card, lease["mib"], run_id) for card in lease["cards"]]

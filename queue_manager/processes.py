@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -77,35 +78,58 @@ def open_pidfd(proc: Proc) -> int | None:
     return fd
 
 
-def tagged(prefix: str) -> dict[str, list[Proc]] | Unreadable:
-    """All living processes whose tag begins with `prefix`, by tag. Other users' processes cannot carry it."""
-    wanted = _TAG + prefix.encode()
-    found: dict[str, list[Proc]] = {}
-    try:
-        names = os.listdir("/proc")
-    except OSError as error:
-        return Unreadable(f"/proc: {error.strerror}")
-    for name in names:
-        if not name.isdigit():
-            continue
+class TagScan:
+    """Finds the processes of a run by their tag.
+
+    A process seen without one is not read again: /proc's inode numbers tell it from a later one of the same pid. Only
+    in the moment between fork and exec does a process of ours look like another, so it is believed after a while.
+    """
+
+    _BELIEVED_AFTER = 2.0
+
+    def __init__(self, run_id: str) -> None:
+        self._wanted = _TAG + run_id.encode() + b"/"
+        self._others: dict[tuple[str, int], float] = {}
+
+    def tagged(self) -> dict[str, list[Proc]] | Unreadable:
+        """All living processes of the run, by tag."""
+        found: dict[str, list[Proc]] = {}
+        now = time.monotonic()
+        others: dict[tuple[str, int], float] = {}
         try:
-            fd = os.open(f"/proc/{name}/environ", os.O_RDONLY)
-        except OSError:
-            continue
+            with os.scandir("/proc") as entries:
+                names = [(entry.name, entry.inode()) for entry in entries if entry.name.isdigit()]
+        except OSError as error:
+            return Unreadable(f"/proc: {error.strerror}")
+        for key in names:
+            since = self._others.get(key, now)
+            if now - since < self._BELIEVED_AFTER:
+                tag = self._tag(key[0])
+                if tag is not None:
+                    stat = look_up(int(key[0]))
+                    if isinstance(stat, Stat) and stat.state not in _ZOMBIE:
+                        found.setdefault(tag, []).append(stat.proc)
+                    continue
+            others[key] = since
+        self._others = others
+        return found
+
+    def _tag(self, pid: str) -> str | None:
+        """The tag of one process, if it is of this run. Other users' processes cannot be read, nor be ours."""
         try:
-            environment = _read_all(fd)
+            fd = os.open(f"/proc/{pid}/environ", os.O_RDONLY)
         except OSError:
-            continue
+            return None
+        try:
+            environment = b"\0" + _read_all(fd)
+        except OSError:
+            return None
         finally:
             os.close(fd)
-        start = 0 if environment.startswith(wanted) else environment.find(b"\0" + wanted) + 1
-        if not start and not environment.startswith(wanted):
-            continue
-        tag = environment[start + len(_TAG) :].split(b"\0", 1)[0].decode(errors="replace")
-        stat = look_up(int(name))
-        if isinstance(stat, Stat) and stat.state not in _ZOMBIE:
-            found.setdefault(tag, []).append(stat.proc)
-    return found
+        start = environment.find(b"\0" + self._wanted)
+        if start < 0:
+            return None
+        return environment[start + 1 + len(_TAG) :].split(b"\0", 1)[0].decode(errors="replace")
 
 
 def _read_all(fd: int) -> bytes:

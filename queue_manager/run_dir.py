@@ -22,7 +22,6 @@ from queue_manager.journal import write_whole
 from queue_manager.processes import parse_stat
 
 BALLAST_BYTES = 1 << 18
-_REVOKED = "revoked\n"
 
 
 class HeldError(Exception):
@@ -110,7 +109,7 @@ class RunDir:
         if not paths.root.exists():
             self.prepare_attempt(job, n, "", ids)
         mine = paths.root / "revoke"
-        mine.write_text(_REVOKED)
+        mine.write_text("revoked\n")
         with contextlib.suppress(FileExistsError):
             os.link(mine, paths.claim)
 
@@ -120,19 +119,19 @@ class RunDir:
 
     def claim(self, job: str, n: int) -> Claim | Revoked | Unreadable | None:
         """Who took an attempt; None if nobody has."""
-        path = self.paths.attempt(job, n).claim
+        files = self.paths.attempt(job, n)
         try:
-            text = path.read_text(errors="replace")
-            at_ns = path.stat().st_mtime_ns
+            if files.claim.read_text():
+                return Revoked()
+            at_ns = files.claim.stat().st_mtime_ns
+            text = files.claimant.read_text(errors="replace")
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            return Unreadable(f"{path}: {error.strerror}")
-        if text == _REVOKED:
-            return Revoked()
+            return Unreadable(f"{files.claim}: {error.strerror}")
         stats = [parse_stat(line) for line in text.splitlines()]
         if len(stats) != 2 or stats[0] is None or stats[1] is None:
-            return Unreadable(f"{path} cannot be understood")
+            return Unreadable(f"{files.claimant} cannot be understood")
         return Claim(stats[0].proc, stats[1].proc, at_ns)
 
     def started(self, job: str, n: int) -> Proc | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 
 from queue_manager.core.manifest import JobSpec, Manifest
 
@@ -16,27 +15,32 @@ CONDA_BASES = (
     "/opt/miniforge3", "/root/miniconda3", "/workspace/miniconda3", "/usr/local/miniconda3",
 )  # fmt: skip
 
-# sh and not python: one stands beside every job. It takes the attempt by link(2), which exactly one can, and reports
-# by rename. Signals from the terminal are for the job; it stays, to write the verdict. While the disk is full it waits.
+# sh and not python: one stands beside every job. It says who it is, then takes the attempt by O_EXCL (what noclobber
+# does), which exactly one can, and at last reports by rename. Only mv is a process of its own: each costs a
+# millisecond between two jobs. Signals from the terminal are for the job; it stays, to write the verdict, and waits
+# while the disk is full.
 WRAPPER = """\
 #!/bin/sh
 # wavequeue: wrapper.sh ATTEMPT_DIRECTORY TAG
 trap : HUP INT QUIT TERM
 cd "$1" || exit 1
 IFS= read -r me < "/proc/$$/stat" && IFS= read -r session < "/proc/$PPID/stat" || exit 1
-printf '%s\\n%s\\n' "$me" "$session" > "claim.$$" || exit 1
-ln "claim.$$" claim 2>/dev/null || exit 0
+printf '%s\\n%s\\n' "$me" "$session" > claimant || exit 1
+set -C
+{ : > claim; } 2>/dev/null || exit 0
+set +C
 export WAVEQUEUE_TAG="$2"
 bash ./job.sh
 code=$?
-until printf '%s\\n' "$code" > exit.tmp && mv exit.tmp exit; do sleep 1; done 2>/dev/null
+until printf '%s\\n' "$code" > exit.tmp; do sleep 1; done 2>/dev/null
+LC_ALL=C exec mv exit.tmp exit
 """
 
 SCREENRC = """\
 startup_message off
 vbell off
 defutf8 on
-defscrollback 5000
+defscrollback 1000
 deflog on
 logfile flush 0
 logfile $WAVEQUEUE_LOG
@@ -44,9 +48,7 @@ logfile $WAVEQUEUE_LOG
 """A user's own screenrc could keep dead windows or move the log, so ours is used."""
 
 
-def job_script(
-    manifest: Manifest, spec: JobSpec, run_id: str, n: int, indices: tuple[int, ...], cwd: str, bell: Path
-) -> str:
+def job_script(manifest: Manifest, spec: JobSpec, run_id: str, n: int, indices: tuple[int, ...], cwd: str) -> str:
     """The bash script of one attempt, run in the attempt's directory. `cwd` is absolute."""
     cards = ",".join(map(str, indices))
     fixed = {"WAVEQUEUE_JOB_ID": spec.id, "WAVEQUEUE_RUN_ID": run_id, "WAVEQUEUE_ATTEMPT": str(n)}
@@ -57,7 +59,6 @@ def job_script(
         "trap 'exit 143' TERM",
         "set -o pipefail",
         "IFS= read -r _wq < /proc/$$/stat && printf '%s\\n' \"$_wq\" > started",
-        f"{{ [ -p {_q(bell)} ] && printf s 1<>{_q(bell)}; }} 2>/dev/null",
         f"cd -- {_q(cwd)} || {_give_up('the cwd is not there: ' + cwd)}",
         *_activation(manifest),
         "unset _wq",

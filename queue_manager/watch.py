@@ -18,7 +18,7 @@ from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Attempt
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.host import oom_kills
-from queue_manager.processes import Activity
+from queue_manager.processes import Activity, TagScan
 from queue_manager.run_dir import RunDir
 from queue_manager.screen import Screen
 
@@ -45,7 +45,7 @@ class Watch:
 
     def __init__(self, run_dir: RunDir, screen: Screen, run_id: str, boot: str, patterns: evidence.Patterns) -> None:
         self._run_dir, self._screen, self._run_id, self._boot = run_dir, screen, run_id, boot
-        self._patterns = patterns
+        self._patterns, self._scan = patterns, TagScan(run_id)
         self._followed: dict[int, _Followed] = {}
         self.selector = selectors.DefaultSelector()
         self.has_pidfd = True
@@ -81,12 +81,15 @@ class Watch:
             or followed.attempt.stopping is not None
         ]
 
-    def ended(self, fd: int) -> None:
-        """A watched process has ended; its descriptor has told all it can."""
+    def ended(self, fd: int, order: int) -> bool:
+        """A watched process of an attempt has ended. Returns whether it was the last one.
+
+        Wrapper and session end within a moment, in either order; the second end says that the log is whole.
+        """
         self._unwatch(fd)
-        for followed in self._followed.values():
-            if fd in followed.fds:
-                followed.fds.remove(fd)
+        followed = self._followed[order]
+        followed.fds.remove(fd)
+        return not followed.fds
 
     def _unwatch(self, fd: int) -> None:
         self.selector.unregister(fd)
@@ -96,7 +99,7 @@ class Watch:
 
     def observe(self, orders: Iterable[int], now: float) -> dict[int, Evidence]:
         """Look at these attempts. One scan of the processes, one list of the sessions at most."""
-        look = _Look(self._run_id, self._screen)
+        look = _Look(self._run_id, self._scan, self._screen)
         return {
             order: self._observe(order, self._followed[order], look, now) for order in orders if order in self._followed
         }
@@ -183,7 +186,7 @@ class Watch:
 
     def sample(self, now: float, cards: Cards | Unreadable | None) -> list[int]:
         """Take note of what each running attempt does whose output is there. Returns those, to be observed."""
-        look = _Look(self._run_id, self._screen)
+        look = _Look(self._run_id, self._scan, self._screen)
         return [order for order, followed in self._followed.items() if self._sample(followed, look, now, cards)]
 
     def _sample(self, followed: _Followed, look: _Look, now: float, cards: Cards | Unreadable | None) -> bool:
@@ -216,7 +219,7 @@ class Watch:
     def stop(self, order: int, kill: bool) -> None:
         """Signal all that an attempt started."""
         followed = self._followed[order]
-        procs = _Look(self._run_id, self._screen).procs(followed.spec.id, followed.attempt.n)
+        procs = _Look(self._run_id, self._scan, self._screen).procs(followed.spec.id, followed.attempt.n)
         if not isinstance(procs, Unreadable):
             processes.send(procs, signal.SIGKILL if kill else signal.SIGTERM)
 
@@ -244,14 +247,14 @@ class Watch:
 class _Look:
     """One look at the world: the process scan and the session list are made once, when first asked for."""
 
-    def __init__(self, run_id: str, screen: Screen) -> None:
-        self._run_id, self._screen = run_id, screen
+    def __init__(self, run_id: str, scan: TagScan, screen: Screen) -> None:
+        self._run_id, self._scan, self._screen = run_id, scan, screen
         self._tagged: dict[str, list[Proc]] | Unreadable | None = None
         self._sessions: dict[str, int] | Unreadable | None = None
 
     def procs(self, job: str, n: int) -> list[Proc] | Unreadable:
         if self._tagged is None:
-            self._tagged = processes.tagged(f"{self._run_id}/")
+            self._tagged = self._scan.tagged()
         if isinstance(self._tagged, Unreadable):
             return self._tagged
         return self._tagged.get(tag(self._run_id, job, n), [])

@@ -59,7 +59,7 @@ class RunPaths(NamedTuple):
 
     @classmethod
     def of(cls, run_dir: Path) -> RunPaths:
-        """The standard layout of a run directory (CONTRACT section 3)."""
+        """The standard layout of a run directory."""
         return cls(run_dir / "manifest.json", run_dir / "queue_state.json", run_dir / "logs")
 
     @property
@@ -138,7 +138,13 @@ class AttemptPaths(NamedTuple):
 
     @property
     def claim(self) -> Path:
+        """Exists once somebody has taken the attempt: empty if its wrapper, else the manager."""
         return self.root / "claim"
+
+    @property
+    def claimant(self) -> Path:
+        """Who the wrapper is; whole before it can take the claim."""
+        return self.root / "claimant"
 
     @property
     def started(self) -> Path:

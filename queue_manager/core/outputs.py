@@ -1,0 +1,233 @@
+"""Patterns of `expected_output`, by the rules of Python's glob with `recursive=True`: what matches, what can overlap.
+
+`*` and `?` never match a `/`, nor a `.` at the beginning of a name; `[a-z]` and `[!a-z]` are sets; `**` as a whole
+component is any number of directories that are not hidden. Pure: no file is looked at, so `dir/**` matches `dir` itself
+whether it is a directory or not.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Optional, Tuple, Union
+
+_MAGIC = re.compile(r"[*?\[]")
+_LAST_CODE = 0x10FFFF
+_SLASH = (0x2F, 0x2F)
+
+_Ranges = Tuple[Tuple[int, int], ...]
+_Token = Optional[_Ranges]
+"""The characters that may stand at one place, as sorted ranges of code points; None is `*`."""
+_Component = Union[str, Tuple[_Token, ...]]
+"""A literal name, or the tokens of a pattern."""
+
+_ANY: _Ranges = ((0, 0x2E), (0x30, _LAST_CODE))
+
+
+def is_glob(pattern: str) -> bool:
+    """Whether a pattern has glob characters; otherwise it names one path."""
+    return _MAGIC.search(pattern) is not None
+
+
+def literal_ends(pattern: str) -> tuple[str, str]:
+    """What every path that matches begins with, and what it ends with."""
+    pattern = _normal(pattern)
+    first = _MAGIC.search(pattern)
+    if first is None:
+        return pattern, pattern
+    # The `/` beside a `**` need not be there: it may stand for no directory at all.
+    begin = pattern[: first.start()].rstrip("/") if "**" in pattern else pattern[: first.start()]
+    last = max(pattern.rfind(sign) for sign in "*?]")
+    last = max(last, pattern.rfind("["))
+    end = pattern[last + 1 :]
+    return begin, end.lstrip("/") if "**" in pattern else end
+
+
+def pattern_matches(pattern: str, path: str) -> bool:
+    """Whether glob could find `path` by `pattern`; both are relative to one directory, or absolute."""
+    pattern, path = _normal(pattern), _normal(path)
+    if not is_glob(pattern):
+        return pattern == path
+    begin, end = literal_ends(pattern)
+    if not (path.startswith(begin) and path.endswith(end)):
+        return False  # by far the most frequent answer, and cheap
+    return _align(_components(pattern), tuple(path.split("/")))
+
+
+def patterns_overlap(a: str, b: str) -> bool:
+    """Whether some path matches both patterns. Exact, but for what only the file system can tell."""
+    a, b = _normal(a), _normal(b)
+    if not is_glob(a):
+        return pattern_matches(b, a)
+    if not is_glob(b):
+        return pattern_matches(a, b)
+    return _align(_components(a), _components(b))
+
+
+@lru_cache(maxsize=4096)
+def _normal(path: str) -> str:
+    return posixpath.normpath(path)
+
+
+@lru_cache(maxsize=4096)
+def _components(pattern: str) -> tuple[_Component, ...]:
+    return tuple(
+        part if part == "**" or not is_glob(part) else _tokens(part) for part in pattern.split("/")
+    )
+
+
+def _align(a: Sequence[_Component], b: Sequence[_Component]) -> bool:
+    """Whether some path fits both, component by component. `reach`: how far into `b` one can be at each step in `a`."""
+    reach = _skip(b, {0})
+    for one in a:
+        if one == "**":
+            # Any number of components of `b`, none of them hidden.
+            for at in range(min(reach, default=len(b)), len(b)):
+                if at in reach and (b[at] == "**" or not _hidden(b[at])):
+                    reach.add(at + 1)
+        else:
+            after = set()
+            for at in reach:
+                if at == len(b):
+                    continue
+                if b[at] == "**":
+                    if not _hidden(one):
+                        after.add(at)
+                elif _meet(one, b[at]):
+                    after.add(at + 1)
+            reach = _skip(b, after)
+        if not reach:
+            return False
+    return len(b) in reach
+
+
+def _skip(b: Sequence[_Component], reach: set[int]) -> set[int]:
+    """A `**` may stand for nothing."""
+    reached = set(reach)
+    for at in sorted(reach):
+        while at < len(b) and b[at] == "**":
+            at += 1
+            reached.add(at)
+    return reached
+
+
+def _hidden(component: _Component) -> bool:
+    """Whether only names with a `.` at the beginning fit."""
+    if isinstance(component, str):
+        return component.startswith(".")
+    return _dotted(component)
+
+
+def _dotted(tokens: Sequence[_Token]) -> bool:
+    # A set such as [.] does not count: glob wants the dot itself.
+    return bool(tokens) and tokens[0] == ((0x2E, 0x2E), (0x2E, 0x2E))
+
+
+def _tokens(part: str) -> tuple[_Token, ...]:
+    tokens: list[_Token] = []
+    at = 0
+    while at < len(part):
+        char = part[at]
+        at += 1
+        if char == "*":
+            if not tokens or tokens[-1] is not None:
+                tokens.append(None)
+        elif char == "?":
+            tokens.append(_ANY)
+        elif char == "[" and (end := _set_end(part, at)):
+            tokens.append(_set(part[at:end]))
+            at = end + 1
+        else:
+            code = ord(char)
+            # The dot of a hidden name is written twice, to tell it from the set [.].
+            tokens.append(((code, code), (code, code)) if char == "." and at == 1 else ((code, code),))
+    return tuple(tokens)
+
+
+def _set_end(part: str, at: int) -> int:
+    """Where the set that begins at `at` is closed; 0 if it is not, and `[` stands for itself."""
+    start = at + 1 if part.startswith("!", at) else at
+    return max(part.find("]", start + 1), 0)
+
+
+def _set(inner: str) -> _Ranges:
+    negated = inner.startswith("!")
+    chars = inner[1:] if negated else inner
+    ranges: list[tuple[int, int]] = []
+    at = 0
+    while at < len(chars):
+        low = high = ord(chars[at])
+        if chars[at + 1 : at + 2] == "-" and at + 2 < len(chars):
+            high = ord(chars[at + 2])
+            at += 2
+        if low <= high:  # a range that runs backwards is empty
+            ranges.append((low, high))
+        at += 1
+    return _complement(ranges) if negated else _without_slash(ranges)
+
+
+def _complement(ranges: list[tuple[int, int]]) -> _Ranges:
+    found, next_free = [], 0
+    for low, high in sorted([*ranges, _SLASH]):
+        if low > next_free:
+            found.append((next_free, low - 1))
+        next_free = max(next_free, high + 1)
+    if next_free <= _LAST_CODE:
+        found.append((next_free, _LAST_CODE))
+    return tuple(found)
+
+
+def _without_slash(ranges: list[tuple[int, int]]) -> _Ranges:
+    return _complement(list(_complement(ranges)))
+
+
+@lru_cache(maxsize=65536)
+def _meet(a: _Component, b: _Component) -> bool:
+    """Whether some name fits both components."""
+    if isinstance(a, str) and isinstance(b, str):
+        return a == b
+    # A literal name is hidden or not; a pattern matches hidden names only if it begins with a dot.
+    for one, other in ((a, b), (b, a)):
+        if isinstance(one, str):
+            assert not isinstance(other, str)
+            if one.startswith(".") and not _dotted(other):
+                return False
+    return _intersect(_as_tokens(a), _as_tokens(b), not (_hidden(a) and _hidden(b)))
+
+
+def _as_tokens(component: _Component) -> tuple[_Token, ...]:
+    return tuple(((ord(c), ord(c)),) for c in component) if isinstance(component, str) else component
+
+
+def _intersect(a: Sequence[_Token], b: Sequence[_Token], visible: bool) -> bool:
+    """Whether some text fits both; `visible`: one that does not begin with a dot."""
+    seen: set[tuple[int, int, bool]] = set()
+    todo = [(0, 0, visible)]
+    while todo:
+        state = todo.pop()
+        if state in seen:
+            continue
+        seen.add(state)
+        i, j, first = state
+        if i == len(a) and j == len(b):
+            return True
+        one, other = (a[i] if i < len(a) else ()), (b[j] if j < len(b) else ())
+        if one is None:
+            todo.append((i + 1, j, first))
+        if other is None:
+            todo.append((i, j + 1, first))
+        if i < len(a) and j < len(b) and _common(one or _ANY, other or _ANY, first):
+            todo.append((i if one is None else i + 1, j if other is None else j + 1, False))
+    return False
+
+
+def _common(a: _Ranges, b: _Ranges, visible: bool) -> bool:
+    """Whether some character is in both; `visible`: other than a dot."""
+    for low, high in a:
+        for low_b, high_b in b:
+            first, last = max(low, low_b), min(high, high_b)
+            if first <= last and not (visible and first == last == 0x2E):
+                return True
+    return False

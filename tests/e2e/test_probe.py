@@ -1,0 +1,137 @@
+"""The probe as it is called on a host."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from queue_manager.core.layout import HostPaths, RunPaths
+from queue_manager.probe import screen_version
+from tests import nvml
+from tests.nvml import Standin, StandinCard, cards
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def probe(home: Path, *arguments: str, **environment: str) -> dict[str, Any]:
+    """What the probe prints: one line, whatever the host is like."""
+    inherited = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    done = subprocess.run(
+        [sys.executable, "-m", "queue_manager.probe", *arguments],
+        cwd=ROOT,
+        env={**inherited, "HOME": str(home), **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def test_the_host_is_described(tmp_path: Path) -> None:
+    found = probe(tmp_path)
+    assert found["python"] == {"version": sys.version.split()[0], "executable": sys.executable}
+    assert 1 <= found["cpus"] <= len(os.sched_getaffinity(0))
+    assert len(found["load"]) == 3
+    assert 0 < found["memory_mib"]["available"] <= found["memory_mib"]["total"]
+    assert found["path"] == str(tmp_path)
+    assert found["disk_free_mib"] > 0
+    assert found["heartbeat"] is None
+    assert found["time"].endswith("Z")
+    assert found["host"] == os.uname().nodename
+
+
+def test_tools_are_found_where_they_are(tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    assert (probe(tmp_path, PATH=str(tools))["screen"], probe(tmp_path, PATH=str(tools))["rsync"]) == (None, None)
+    # screen 4 prints its version and exits with 1.
+    (tools / "screen").write_text("#!/bin/sh\necho 'Screen version 4.09.01 (GNU) 20-Aug-23'\nexit 1\n")
+    (tools / "rsync").write_text("")
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    found = probe(tmp_path, PATH=str(tools))
+    assert found["screen"] == {"path": str(tools / "screen"), "version": "4.09.01"}
+    assert found["rsync"] == str(tools / "rsync")
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("Screen version 4.09.00 (GNU) 30-Jan-22\n", "4.09.00"),
+        ("Screen version 5.0.0 (build on 2024-08-29 00:00:00) \n", "5.0.0"),
+        ("Screen version v4.6.2\n", "4.6.2"),
+        ("-bash: screen: command not found\n", None),
+        ("", None),
+    ],
+)
+def test_screen_version(text: str, version: str | None) -> None:
+    assert screen_version(text) == version
+
+
+def test_a_path_that_is_not_there_yet(tmp_path: Path) -> None:
+    found = probe(tmp_path, "--path", str(tmp_path / "not" / "yet"))
+    assert found["path"] == str(tmp_path / "not" / "yet")
+    assert found["disk_free_mib"] > 0
+
+
+def test_the_heartbeat_is_that_of_the_newest_run(tmp_path: Path) -> None:
+    runs = HostPaths.of(tmp_path).runs
+    for name, at in (("old", 1_000_000_000), ("new", 1_700_000_000.25)):
+        state = RunPaths.of(runs / name).state
+        state.parent.mkdir(parents=True)
+        state.write_text("{}")
+        os.utime(state, (at, at))
+    (runs / "empty").mkdir()
+    assert probe(tmp_path)["heartbeat"] == "2023-11-14T22:13:20.250Z"
+
+
+def test_cards(tmp_path: Path) -> None:
+    standin = Standin(tmp_path, [StandinCard("GPU-a", "NVIDIA A", 24576, 1000, 37), *cards(2)])
+    standin.fail(nvml.GPU_IS_LOST, "nvmlDeviceGetMemoryInfo", card=0)
+    found = probe(tmp_path, **standin.env, CUDA_VISIBLE_DEVICES="0,1")
+    lost, well = found["gpus"]
+    assert lost["note"] == "it does not answer: GPU is lost"
+    assert (lost["index"], lost["uuid"], lost["name"], lost["free_mib"]) == (0, "GPU-a", "NVIDIA A", None)
+    assert well == {
+        "index": 1,
+        "uuid": cards(1)[0].uuid,
+        "name": "NVIDIA Stand-in",
+        "total_mib": 24576,
+        "used_mib": 3,
+        "free_mib": 24573,
+        "util": 0,
+        "note": "",
+    }
+    assert found["gpu_note"] == "CUDA_VISIBLE_DEVICES=0,1 hides card 2"
+    assert "gpu_unreadable" not in found
+
+
+def test_cards_that_cannot_be_read(tmp_path: Path) -> None:
+    standin = Standin(tmp_path, cards(1))
+    standin.fail(nvml.DRIVER_NOT_LOADED)
+    found = probe(tmp_path, **standin.env)
+    assert (found["gpus"], found["gpu_unreadable"]) == ([], "NVML: Driver Not Loaded")
+    assert "gpu_note" not in found
+
+
+def test_without_nvidia_ml_py_the_rest_is_told(tmp_path: Path) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    (blocked / "pynvml.py").write_text("raise ImportError('No module named pynvml')\n")
+    found = probe(tmp_path, PYTHONPATH=f"{blocked}:{ROOT}")
+    assert found["gpu_unreadable"] == f"{sys.executable} has no nvidia-ml-py: No module named pynvml"
+    assert found["cpus"] >= 1
+
+
+def test_an_unknown_option_is_wrong_use(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "queue_manager.probe", "--pth", "/"], cwd=ROOT, capture_output=True)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert not list(tmp_path.iterdir())
