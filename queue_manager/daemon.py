@@ -88,7 +88,7 @@ class Daemon:
         self._screen = Screen(paths.screenrc, environment)
         self._patterns = evidence.Patterns()
         self._patterned = 0
-        self._watch = Watch(self._run_dir, self._screen, state.run_id, host.boot, self._patterns)
+        self._watch = Watch(self._run_dir, self._screen, state.run_id, host.boot, self._all_patterns)
         self._nvml = Nvml()
         self._leases = Leases(host.home, state.run_id, host.boot, host.me)
         self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -171,10 +171,14 @@ class Daemon:
                 self._write_leases()
         if seen.cards is not None:
             self._impossible = dict(result.impossible)
+        ended = [record.event for record in result.records if isinstance(record.event, ev.AttemptEnded)]
+        for event in ended:
+            self._watch.drop(self._state.job(event.job).order)
         for action in result.actions:
             self._act(action)
         self._tell(result.records)
-        self._forget_ended(result.records)
+        for event in ended:
+            self._helpers.submit(self._run_dir.forget, event.job, event.n)
         self._look_again(now)
         self._ask(result.ask, now)
         self._pace_cards(seen, result.records, now)
@@ -377,12 +381,13 @@ class Daemon:
         self._woken.add(job.order)
         self._again = True
 
-    def _forget_ended(self, records: list[Record]) -> None:
-        for record in records:
-            if isinstance(record.event, ev.AttemptEnded):
-                job = self._state.job(record.event.job)
-                self._watch.drop(job.order)
-                self._helpers.submit(self._run_dir.forget, record.event.job, record.event.n)
+    def _all_patterns(self) -> evidence.Patterns:
+        """Every job's output; seldom asked for, so put together when it is."""
+        for job in self._state.jobs[self._patterned :]:
+            if job.spec.expected_output is not None:
+                self._patterns.add(job.spec.id, job.spec.expected_output, self._cwd(job))
+        self._patterned = len(self._state.jobs)
+        return self._patterns
 
     def _cwd(self, job: Job) -> str:
         base = self._paths.manifest.parent / self._state.manifest.cwd

@@ -6,7 +6,7 @@ import os
 import selectors
 import signal
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from queue_manager import evidence, processes
@@ -43,7 +43,9 @@ class _Followed:
 class Watch:
     """The followed attempts of a run, by the job's order."""
 
-    def __init__(self, run_dir: RunDir, screen: Screen, run_id: str, boot: str, patterns: evidence.Patterns) -> None:
+    def __init__(
+        self, run_dir: RunDir, screen: Screen, run_id: str, boot: str, patterns: Callable[[], evidence.Patterns]
+    ) -> None:
         self._run_dir, self._screen, self._run_id, self._boot = run_dir, screen, run_id, boot
         self._patterns, self._scan = patterns, TagScan(run_id)
         self._followed: dict[int, _Followed] = {}
@@ -180,7 +182,8 @@ class Watch:
         """Whether every new file that the job's pattern matches may be another job's."""
         pattern = followed.spec.expected_output or ""
         found = evidence.fresh_outputs(pattern, followed.cwd, claim.at_ns)
-        return all(self._patterns.others_match(followed.spec.id, path) for path in found)
+        patterns = self._patterns()
+        return all(patterns.others_match(followed.spec.id, path) for path in found)
 
     # -- idleness -----------------------------------------------------------------------------------------------
 

@@ -11,16 +11,16 @@ import posixpath
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Optional, Tuple, Union
+from typing import Optional, Union
 
 _MAGIC = re.compile(r"[*?\[]")
 _LAST_CODE = 0x10FFFF
 _SLASH = (0x2F, 0x2F)
 
-_Ranges = Tuple[Tuple[int, int], ...]
+_Ranges = tuple[tuple[int, int], ...]
 _Token = Optional[_Ranges]
 """The characters that may stand at one place, as sorted ranges of code points; None is `*`."""
-_Component = Union[str, Tuple[_Token, ...]]
+_Component = Union[str, tuple[_Token, ...]]
 """A literal name, or the tokens of a pattern."""
 
 _ANY: _Ranges = ((0, 0x2E), (0x30, _LAST_CODE))
@@ -73,9 +73,7 @@ def _normal(path: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _components(pattern: str) -> tuple[_Component, ...]:
-    return tuple(
-        part if part == "**" or not is_glob(part) else _tokens(part) for part in pattern.split("/")
-    )
+    return tuple(part if part == "**" or not is_glob(part) else _tokens(part) for part in pattern.split("/"))
 
 
 def _align(a: Sequence[_Component], b: Sequence[_Component]) -> bool:
@@ -106,7 +104,8 @@ def _align(a: Sequence[_Component], b: Sequence[_Component]) -> bool:
 def _skip(b: Sequence[_Component], reach: set[int]) -> set[int]:
     """A `**` may stand for nothing."""
     reached = set(reach)
-    for at in sorted(reach):
+    for start in reach:
+        at = start
         while at < len(b) and b[at] == "**":
             at += 1
             reached.add(at)

@@ -36,6 +36,14 @@ def wait_for(what: Callable[[], Any], patience: float = PATIENCE, say: str = "th
     raise AssertionError(f"waited {patience} s for {say}")
 
 
+def lives(pid: int) -> bool:
+    """Whether a process runs; what only waits to be reaped does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 class World:
     """One host: a home, a screen directory, an environment for managers."""
 

@@ -84,7 +84,8 @@ def test_a_path_that_is_not_there_yet(tmp_path: Path) -> None:
 
 def test_the_heartbeat_is_that_of_the_newest_run(tmp_path: Path) -> None:
     runs = HostPaths.of(tmp_path).runs
-    for name, at in (("old", 1_000_000_000), ("new", 1_700_000_000.25)):
+    old = ((f"old{n}", 1_000_000_000.0 + n) for n in range(20))
+    for name, at in (*old, ("new", 1_700_000_000.25), ("older", 900_000_000.0)):
         state = RunPaths.of(runs / name).state
         state.parent.mkdir(parents=True)
         state.write_text("{}")

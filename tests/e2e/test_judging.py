@@ -1,0 +1,224 @@
+"""How jobs are judged: real processes in real screens, real files."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from queue_manager.core.manifest import OomRetry, Phase, Precondition
+from queue_manager.core.requests import Request
+from tests.e2e.runs import World, job, lives, manifest, wait_for
+
+
+def one(world: World, cmd: str, **fields: Any) -> dict[str, Any]:
+    """Run one job to its end; its row."""
+    run = world.run(manifest(job("one", cmd, **fields), oom_retry=OomRetry(0.1, 2)))
+    run.go()
+    return run.jobs()["one"]
+
+
+def test_exit_code_0_completes_and_the_log_holds_all(world: World) -> None:
+    run = world.run(manifest(job("one", "test -t 1 && echo on a terminal; seq 3000; echo err >&2")))
+    assert run.go() == 0
+    log = run.log("one").replace("\r\n", "\n")
+    assert log == "on a terminal\n" + "".join(f"{n}\n" for n in range(1, 3001)) + "err\n"
+    assert run.paths.summary.read_text().startswith("# test: 1 of 1 jobs completed")
+
+
+def test_output_of_an_earlier_day_does_not_complete_a_job(world: World) -> None:
+    directory = world.root / "run"
+    directory.mkdir()
+    (directory / "ckpt.pt").write_text("old")
+    os.utime(directory / "ckpt.pt", (1_600_000_000, 1_600_000_000))
+    row = one(world, "true", expected_output="ckpt.pt")
+    assert (row["status"], row["failure"]) == ("stuck", "no_output")
+    assert "left from before" in row["error"]
+
+
+def test_exit_code_0_without_output_is_a_failure(world: World) -> None:
+    row = one(world, "echo forgot to save", expected_output="ckpt.pt")
+    assert (row["status"], row["failure"], row["exit_code"]) == ("stuck", "no_output", 0)
+    assert "ckpt.pt is not there" in row["error"]
+
+
+def test_a_glob_is_matched_and_not_quoted(world: World) -> None:
+    assert one(world, "mkdir out; echo > out/epoch_3.pt", expected_output="out/epoch_*.pt")["status"] == "completed"
+
+
+def test_output_with_a_bad_exit_code_completes_with_a_warning(world: World) -> None:
+    row = one(world, "echo > ckpt.pt; exit 7", expected_output="ckpt.pt")
+    assert (row["status"], row["exit_code"]) == ("completed", 7)
+    assert "exit code 7" in row["warning"]
+
+
+def test_a_siblings_file_completes_nobody_else(world: World) -> None:
+    """Both globs match both files; the second job dies, and its exit code decides alone."""
+    run = world.run(
+        manifest(
+            job("a", "echo > result_a.json", expected_output="result_*.json"),
+            job("b", "while [ ! -e result_a.json ]; do sleep 0.02; done; exit 5", expected_output="result_*.json"),
+            max_parallel=2,
+        )
+    )
+    assert run.go() == 3
+    assert run.statuses() == {"a": "completed", "b": "stuck"}
+    assert run.jobs()["b"]["exit_code"] == 5
+
+
+def test_a_file_that_a_living_process_writes_completes_nothing(world: World) -> None:
+    run = world.run(
+        manifest(
+            job("teacher", "echo half > ckpt.pt; while [ ! -e go ]; do sleep 0.02; done", expected_output="ckpt.pt"),
+            job("student", "cat ckpt.pt > seen", depends_on=("teacher",)),
+            max_parallel=2,
+        )
+    )
+    run.start()
+    wait_for((run.directory / "ckpt.pt").exists)
+    run.wait_running("teacher")
+    assert run.jobs()["student"]["status"] == "pending"
+    assert run.jobs()["student"]["waiting"] == "waits for job teacher"
+    (run.directory / "ckpt.pt").write_text("whole")
+    (run.directory / "go").touch()
+    assert run.finish() == 0
+    assert (run.directory / "seen").read_text() == "whole"
+
+
+def test_a_pipe_keeps_the_exit_code_and_a_folded_command_its_log(world: World) -> None:
+    assert one(world, "(echo hello; exit 9) | tee copy\n")["exit_code"] == 9
+    assert (world.root / "run" / "copy").read_text() == "hello\n"
+
+
+def test_variables_reach_the_program_behind_cd(world: World) -> None:
+    row = one(world, "X=1 cd / && bash -c 'echo $CUDA_VISIBLE_DEVICES:$CUDA_DEVICE_ORDER:$WAVEQUEUE_JOB_ID:$WQT'",
+              env={"WQT": "a b"})  # fmt: skip
+    assert row["status"] == "completed"
+    assert (world.root / "run" / "logs" / "one.log").read_text().strip() == ":PCI_BUS_ID:one:a b"
+
+
+def test_oom_is_retried_then_stuck_and_its_dependents_are_blocked_and_released(world: World) -> None:
+    dies = "[ -e fixed ] || { echo 'RuntimeError: CUDA error: out of memory'; seq 20000; exit 1; }"
+    run = world.run(
+        manifest(
+            job("teacher", dies, phase="teachers"),
+            job("student", "true", phase="students"),
+            job("later", "true", phase="later"),
+            phases=(Phase("teachers"), Phase("students", ("teachers",)), Phase("later", ("students",))),
+            oom_retry=OomRetry(0.2, 3),
+        )
+    )
+    run.start()
+    waits = run.wait_status("teacher", "failed_oom")
+    assert waits["retry_at"]
+    assert "CUDA error: out of memory" in waits["error"]
+    assert run.finish() == 3
+    rows = run.jobs()
+    assert (rows["teacher"]["status"], rows["teacher"]["attempts"], rows["teacher"]["oom_attempts"]) == ("stuck", 3, 3)
+    for name in ("student", "later"):
+        assert rows[name]["status"] == "blocked"
+        assert rows[name]["error"] == "depends on teacher, which is stuck"
+        assert rows[name]["attempts"] == 0
+    assert {path.name for path in run.paths.log_dir.iterdir()} == {"teacher.log", "teacher.1.log", "teacher.2.log"}
+    assert [alert["kind"] for alert in run.alerts()] == ["oom", "oom", "stuck"]
+
+    (run.directory / "fixed").touch()
+    run.start()
+    answer = run.ask(Request("again", "retry", ("teacher",)))
+    assert answer.ok
+    assert run.finish() == 0
+    assert set(run.statuses().values()) == {"completed"}
+
+
+def test_an_oom_message_of_a_job_that_recovers_means_nothing(world: World) -> None:
+    row = one(world, "echo 'torch.OutOfMemoryError: CUDA out of memory.'; echo > o", expected_output="o")
+    assert (row["status"], row["oom_attempts"]) == ("completed", 0)
+
+
+def test_the_log_of_the_attempt_before_is_not_judged(world: World) -> None:
+    """Attempt 1 dies of OOM, attempt 2 of something else: it is no OOM."""
+    cmd = "if [ $WAVEQUEUE_ATTEMPT = 1 ]; then echo CUDA out of memory; exit 1; fi; echo ValueError: bad; exit 2"
+    run = world.run(manifest(job("one", cmd), oom_retry=OomRetry(0.1, 3)))
+    assert run.go() == 3
+    row = run.jobs()["one"]
+    assert (row["status"], row["failure"], row["oom_attempts"], row["attempts"]) == ("stuck", "exit_code", 1, 2)
+    assert "ValueError: bad" in row["error"]
+
+
+def test_the_kernels_oom_killer_is_oom(world: World) -> None:
+    """bash reports a child that died of SIGKILL as the kernel's OOM killer leaves it."""
+    row = one(world, "bash -c 'kill -9 $$'; exit $?")
+    assert (row["status"], row["failure"], row["exit_code"]) == ("stuck", "oom", 137)
+
+
+def test_retries_are_for_other_failures(world: World) -> None:
+    cmd = "[ $WAVEQUEUE_ATTEMPT -ge 2 ]"
+    run = world.run(manifest(job("one", cmd, retries=1)))
+    run.start()
+    assert run.wait_status("one", "failed_other")["waiting"].startswith("waits for its retry at ")
+    assert run.finish() == 0
+    assert run.jobs()["one"]["attempts"] == 2
+
+
+def test_a_timeout_ends_all_that_the_job_started(world: World) -> None:
+    """Its children ignore TERM, one has left the session; none lives on."""
+    cmd = "trap '' TERM; setsid bash -c 'trap \"\" TERM; sleep 1000 & echo $! >> pids; wait' & sleep 1001 & wait"
+    run = world.run(manifest(job("one", cmd, timeout=0.5), job("two", "true", depends_on=("one",))))
+    assert run.go() == 3
+    row = run.jobs()["one"]
+    assert (row["status"], row["failure"]) == ("stuck", "timeout")
+    assert "timeout of 0.5 s" in row["error"]
+    pid = int((run.directory / "pids").read_text())
+    assert not lives(pid)
+    assert world.sessions() == []
+
+
+def test_an_idle_process_with_its_output_there_is_ended(world: World) -> None:
+    run = world.run(manifest(job("one", "echo > o; sleep 1000", expected_output="o"), stale_after=1.0))
+    assert run.go() == 0
+    row = run.jobs()["one"]
+    assert row["status"] == "completed"
+    assert "idle" in row["warning"]
+    assert world.sessions() == []
+
+
+def test_a_busy_process_with_its_output_there_is_left_alone(world: World) -> None:
+    """It works for longer than `stale_after`, then writes its real result."""
+    cmd = "echo > o; for i in 1 2 3 4 5 6 7 8; do timeout 0.25 bash -c 'while :; do :; done'; done; echo x > done"
+    run = world.run(manifest(job("one", cmd, expected_output="o"), stale_after=1.0))
+    assert run.go() == 0
+    assert run.jobs()["one"]["warning"] is None
+    assert (run.directory / "done").exists()
+
+
+@pytest.mark.parametrize(
+    ("precondition", "fault"),
+    [
+        (Precondition("file_exists", path="data.csv"), "data.csv is not there"),
+        (Precondition("command", command="test -e data.csv"), "ends with exit code 1"),
+    ],
+)
+def test_preconditions_hold_a_job_and_let_it_go(world: World, precondition: Precondition, fault: str) -> None:
+    run = world.run(
+        manifest(
+            job("waits", "cat data.csv", preconditions=(precondition,)),
+            job("works", "while [ ! -e go ]; do sleep 0.02; done"),
+        )
+    )
+    run.start()
+    wait_for(lambda: fault in (run.jobs().get("waits", {}).get("waiting") or ""), say="the reason")
+    (run.directory / "data.csv").write_text("x")
+    run.wait_status("waits", "completed")
+    (run.directory / "go").touch()
+    assert run.finish() == 0
+
+
+def test_a_precondition_that_never_holds_blocks_at_the_end(world: World) -> None:
+    missing = Precondition("checkpoint_exists", "teacher.pt")
+    run = world.run(manifest(job("waits", "true", preconditions=(missing,)), job("works", "true")))
+    assert run.go() == 3
+    rows = run.jobs()
+    assert rows["works"]["status"] == "completed"
+    assert rows["waits"]["status"] == "blocked"
+    assert rows["waits"]["error"] == "precondition does not hold: teacher.pt is not there"

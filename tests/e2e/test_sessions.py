@@ -1,0 +1,199 @@
+"""Screens and processes: what ends, what is left alone, and what is taken up again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+
+from queue_manager.core.requests import Request
+from tests.e2e.runs import World, job, manifest, wait_for
+
+
+def test_a_session_with_a_prefix_of_the_name_is_left_alone(world: World) -> None:
+    """seed1 is cancelled while seed10 runs: screen would match both by `seed1`."""
+    wait = "while [ ! -e go ]; do sleep 0.02; done"
+    run = world.run(manifest(job("seed1", "sleep 1000"), job("seed10", wait), max_parallel=2))
+    run.start()
+    run.wait_running("seed1")
+    run.wait_running("seed10")
+    assert run.ask(Request("c", "cancel", ("seed1",))).jobs == ("seed1",)
+    run.wait_status("seed1", "cancelled")
+    assert run.jobs()["seed10"]["status"] == "running"
+    (run.directory / "go").touch()
+    assert run.finish() == 3
+    assert run.statuses() == {"seed1": "cancelled", "seed10": "completed"}
+
+
+def test_long_ids_keep_their_sessions_apart(world: World) -> None:
+    names = ["x" * 110 + str(n) for n in range(3)]
+    run = world.run(manifest(*[job(name, "sleep 0.3; echo $WAVEQUEUE_JOB_ID > $$") for name in names]))
+    assert run.go() == 0
+    assert len({row["screen_name"] for row in run.jobs().values()}) == 3
+
+
+def test_the_pid_is_the_jobs_own(world: World) -> None:
+    run = world.run(manifest(job("one", "echo $$ > pid; while [ ! -e go ]; do sleep 0.02; done")))
+    run.start()
+    row = run.wait_running("one")
+    assert row["pid"] == int(wait_for(lambda: (run.directory / "pid").exists() and (run.directory / "pid").read_text()))
+    assert psutil.Process(row["screen_pid"]).name().lower() == "screen"
+    (run.directory / "go").touch()
+    assert run.finish() == 0
+
+
+def test_a_session_that_outlives_its_job_is_closed_and_the_job_judged(world: World) -> None:
+    """A second window, as a person opens with Ctrl-a c, keeps the session up after the job has ended."""
+    run = world.run(manifest(job("one", "while [ ! -e go ]; do sleep 0.02; done"), job("two", "true"), max_parallel=1))
+    run.start()
+    row = run.wait_running("one")
+    session = f"{row['screen_pid']}.{row['screen_name']}"
+    window = ["screen", "-S", session, "-X", "screen", "sleep", "1000"]
+    subprocess.run(window, env=run.world.environment, check=True)
+    wait_for(lambda: "1000" in " ".join(_commands(row["screen_pid"])), say="the second window")
+    (run.directory / "go").touch()
+    assert run.finish() == 0
+    assert world.sessions() == []
+
+
+def _commands(pid: int) -> list[str]:
+    return [part for child in psutil.Process(pid).children(recursive=True) for part in child.cmdline()]
+
+
+def test_what_a_job_leaves_behind_is_ended(world: World) -> None:
+    run = world.run(manifest(job("one", "setsid nohup bash -c 'trap \"\" TERM HUP; sleep 1000' > /dev/null 2>&1 &")))
+    assert run.go() == 0
+    assert run.jobs()["one"]["status"] == "completed"
+    left = [p for p in psutil.process_iter() if _home(p) == str(world.home)]
+    assert left == []
+
+
+def _home(process: psutil.Process) -> str | None:
+    try:
+        home: str | None = process.environ().get("HOME")
+    except psutil.Error:
+        return None
+    return home
+
+
+def test_a_job_that_is_killed_with_its_wrapper_has_failed(world: World) -> None:
+    run = world.run(manifest(job("one", "sleep 1000")))
+    run.start()
+    row = run.wait_running("one")
+    wrapper = psutil.Process(row["pid"]).parent()
+    assert wrapper is not None
+    wrapper.kill()
+    psutil.Process(row["pid"]).kill()
+    assert run.finish() == 3
+    assert run.jobs()["one"]["failure"] == "killed"
+
+
+def test_a_restarted_manager_adopts_what_runs_and_takes_in_what_ended(world: World) -> None:
+    run = world.run(
+        manifest(
+            job("runs", "echo $$ >> pids; while [ ! -e go ]; do sleep 0.02; done"),
+            job("ends", "echo x >> starts; while [ ! -e end ]; do sleep 0.02; done; exit 4"),
+            max_parallel=2,
+        )
+    )
+    run.start()
+    before = run.wait_running("runs")
+    ends = run.wait_running("ends")
+    run.kill()
+    (run.directory / "end").touch()
+    wait_for(lambda: not psutil.pid_exists(ends["screen_pid"]), say="the session's end")
+    run.start()
+    run.wait_status("ends", "stuck")
+    assert run.jobs()["ends"]["exit_code"] == 4
+    assert run.jobs()["runs"]["pid"] == before["pid"]
+    (run.directory / "go").touch()
+    assert run.finish() == 3
+    assert (run.directory / "pids").read_text() == f"{before['pid']}\n"
+    assert (run.directory / "starts").read_text() == "x\n"
+    assert run.jobs()["runs"]["attempts"] == 1
+
+
+def test_attempts_cut_off_with_the_host_cost_nothing(world: World) -> None:
+    """Everything is killed at once, as when a host goes down: the manager, the sessions and the jobs."""
+    run = world.run(manifest(job("one", "echo $WAVEQUEUE_ATTEMPT >> tries; while [ ! -e go ]; do sleep 0.02; done")))
+    run.start()
+    run.wait_running("one")
+    run.kill()
+    for process in psutil.process_iter():
+        if _home(process) == str(world.home):
+            process.kill()
+    wait_for(lambda: not any(_home(p) == str(world.home) for p in psutil.process_iter()), say="the end of all")
+    (run.directory / "go").touch()
+    assert run.go() == 0
+    row = run.jobs()["one"]
+    assert (row["attempts"], row["attempt"]) == (1, 2)
+    assert (run.directory / "tries").read_text() == "1\n2\n"
+
+
+def test_a_second_manager_is_refused_and_told_who_holds_the_run(world: World) -> None:
+    run = world.run(manifest(job("one", "while [ ! -e go ]; do sleep 0.02; done")))
+    first = run.start()
+    run.wait_running("one")
+    before = run.paths.journal.read_bytes()
+    second = subprocess.run(run.argv(), env=world.environment, capture_output=True, text=True, timeout=30)
+    assert second.returncode == 2
+    assert f"process {first.pid} on " in second.stderr
+    assert run.paths.journal.read_bytes() == before
+    (run.directory / "go").touch()
+    assert run.finish() == 0
+
+
+def test_one_job_id_in_two_runs_is_two_sessions(world: World) -> None:
+    wait = "while [ ! -e go ]; do sleep 0.02; done"
+    runs = [world.run(manifest(job("same", wait)), name=name) for name in ("first", "second")]
+    for run in runs:
+        run.start()
+    rows = [run.wait_running("same") for run in runs]
+    assert rows[0]["screen_name"] != rows[1]["screen_name"]
+    runs[0].ask(Request("c", "cancel", ("same",)))
+    assert runs[0].finish() == 3
+    assert runs[1].jobs()["same"]["status"] == "running"
+    (runs[1].directory / "go").touch()
+    assert runs[1].finish() == 0
+
+
+def test_a_screen_that_cannot_start_is_named_and_the_queue_goes_on_when_it_can(world: World) -> None:
+    bin_dir = world.root / "bin"
+    bin_dir.mkdir()
+    broken = bin_dir / "screen"
+    broken.write_text('#!/bin/sh\ncase $1 in -ls) exec /usr/bin/screen "$@";; esac\necho no pty left; exit 1\n')
+    broken.chmod(0o755)
+    run = world.run(manifest(job("one", "true")))
+    run.start(PATH=f"{bin_dir}:{os.environ['PATH']}")
+    wait_for(lambda: any("no pty left" in alert["text"] for alert in run.alerts()), say="the alert")
+    conditions = wait_for(lambda: run.state()["meta"]["conditions"])
+    assert "no pty left" in conditions[0]["text"]
+    assert run.jobs()["one"]["status"] in ("pending", "running")
+    broken.unlink()
+    assert run.finish() == 0
+    row = run.jobs()["one"]
+    assert (row["status"], row["attempts"]) == ("completed", 1)
+    assert run.state()["meta"]["conditions"] == []
+
+
+def test_terminating_the_manager_leaves_the_jobs(world: World) -> None:
+    run = world.run(manifest(job("one", "while [ ! -e go ]; do sleep 0.02; done")))
+    manager = run.start()
+    pid = run.wait_running("one")["pid"]
+    manager.send_signal(signal.SIGTERM)
+    assert run.finish() == 1
+    assert run.state()["meta"]["manager"] == "halted"
+    assert Path(f"/proc/{pid}").exists()
+    (run.directory / "go").touch()
+    assert run.go() == 0
+    assert run.state()["meta"]["manager"] == "finished"
+
+
+def test_ids_and_directories_with_odd_names(world: World) -> None:
+    run = world.run(manifest(job("a=1,b@x+y", "pwd"), cwd='it\'s 100% "odd" $HOME; x'), name="run dir 'q' %n")
+    (run.directory / 'it\'s 100% "odd" $HOME; x').mkdir()
+    assert run.go() == 0
+    assert run.log("a=1,b@x+y").strip() == str(run.directory / 'it\'s 100% "odd" $HOME; x')
