@@ -37,8 +37,6 @@ CLOSE_UP = 0.25
 BIRTH = 0.02
 """Seconds after a launch until its claim is looked for; doubles up to CLOSE_UP. By then it is there, and the first
 milliseconds of the job are left to the job."""
-HALF_GONE = 0.1
-"""Seconds to wait for a session's end after its wrapper's, or the other way round, before looking at what stays."""
 FIRST_LOOK = 0.05
 """Seconds until cards are read again after a job ended on one and its memory lingered; doubles up to the poll."""
 HEARTBEAT = 10.0
@@ -99,13 +97,18 @@ class Daemon:
         self._cards: Cards | Unreadable | None = None
         self._impossible: dict[Need, str] = {}
         self._disk: str | None = None
+        self._stalled: str | None = None
         self._halt = False
         self._again = False
+        self._just_finished = False
+        self._rung = True
         self._look_at_cards = True
         self._cards_at = self._held_at = self._sample_at = self._beat_at = self._disk_at = 0.0
         self._cards_after = FIRST_LOOK
+        self._held_after = -1
         self._woken: set[int] = set()
         self._soon: dict[int, float] = {}
+        self._ended: list[tuple[str, int]] = []
         self._bell = self._open_bell()
         self._watch.selector.register(self._pipe[0], selectors.EVENT_READ, None)
         for order, attempt in state.live.items():
@@ -151,6 +154,8 @@ class Daemon:
             self._wait()
         finished = self._state.finished is not None
         self.close(finished)
+        if self._just_finished and self._state.manifest.on_complete is not None:
+            self._complete()
         return finished
 
     def _applied(self, event: ev.Event) -> Record:
@@ -177,8 +182,10 @@ class Daemon:
         for action in result.actions:
             self._act(action)
         self._tell(result.records)
-        for event in ended:
-            self._helpers.submit(self._run_dir.forget, event.job, event.n)
+        if not result.actions:
+            self._forget()
+        self._ended += [(event.job, event.n) for event in ended]
+        self._just_finished = any(isinstance(record.event, ev.RunFinished) for record in result.records)
         self._look_again(now)
         self._ask(result.ask, now)
         self._pace_cards(seen, result.records, now)
@@ -215,10 +222,11 @@ class Daemon:
                 self._journal.append(records, urgent)
                 break
             except OSError as error:
-                self._say_disk_full(f"{self._paths.journal}: {error.strerror}")
+                self._say_stalled(error)
                 time.sleep(DISK_RETRY)
                 if self._halt:
                     raise
+        self._stalled = None
 
     def _tell(self, records: list[Record]) -> None:
         """Log and publish what is in the journal by now."""
@@ -240,7 +248,8 @@ class Daemon:
             self._sample_at = now + max(self._poll, self._state.manifest.stale_after / 20)
             orders.update(self._watch.sample(now, self._cards_for_sample()))
         attempts = self._watch.observe(orders, now)
-        requests = tuple(self._run_dir.requests())
+        requests = tuple(self._run_dir.requests()) if self._rung or self._bell is None else ()
+        self._rung = False
         self._check_held(now)
         checked, self._checked = self._checked, {}
         # Cards last: a reading is younger than the evidence beside it.
@@ -294,16 +303,21 @@ class Daemon:
             return
         self._disk_at = now + DISK_RETRY
         full = next((path for path in (self._paths.root, self._paths.log_dir) if _is_full(path)), None)
-        if full is None and self._disk is not None:
-            self._run_dir.restore_ballast()
-        self._disk = f"the disk is full: no room at {full}; nothing starts until there is" if full else None
+        if full is None:
+            if self._disk is not None:
+                self._run_dir.restore_ballast()
+            self._disk = None
+        elif self._disk is None:
+            self._disk = f"the disk is full: no room at {full}; nothing starts until there is"
+            self._run_dir.drop_ballast()  # room to say so
 
-    def _say_disk_full(self, text: str) -> None:
-        if self._disk is None:
-            self._disk = f"the disk is full: {text}"
-            self._run_dir.drop_ballast()
-            _log.error(self._disk)
-            self._publisher.alert_now("disk", self._disk, self._clock.now(), self._state.seq)
+    def _say_stalled(self, error: OSError) -> None:
+        """The journal takes nothing more: tell of it past the journal, as far as the ballast gives room."""
+        if self._stalled is None:
+            self._stalled = f"the disk is full: {self._paths.journal}: {error.strerror}"
+            _log.error(self._stalled)
+            self._publisher.alert_now("disk", self._stalled, self._clock.now(), self._state.seq)
+        self._run_dir.drop_ballast()
         self._publisher.changed()
         self._publisher.snapshot(self._situation("running"), self._clock.now())
 
@@ -314,10 +328,9 @@ class Daemon:
         if not self._state.held or now < self._held_at:
             return
         self._held_at = now + self._poll
-        held = list(self._state.held)
-        for order in held[:HELD_AT_ONCE]:
-            self._state.held[order] = self._state.held.pop(order)  # to the end of the line
-        self._ask(tuple(held[:HELD_AT_ONCE]), now)
+        held = [order for order in sorted(self._state.held) if order > self._held_after][:HELD_AT_ONCE]
+        self._held_after = held[-1] if len(held) == HELD_AT_ONCE else -1  # then from the first again
+        self._ask(tuple(held), now)
 
     def _ask(self, orders: tuple[int, ...], now: float) -> None:
         """Have preconditions looked at; commands may take their time, so they run beside the loop."""
@@ -381,6 +394,12 @@ class Daemon:
         self._woken.add(job.order)
         self._again = True
 
+    def _forget(self) -> None:
+        """Remove what ended attempts left in the run directory; never between a job's end and the next one's start."""
+        for job, n in self._ended:
+            self._run_dir.forget(job, n)
+        self._ended.clear()
+
     def _all_patterns(self) -> evidence.Patterns:
         """Every job's output; seldom asked for, so put together when it is."""
         for job in self._state.jobs[self._patterned :]:
@@ -429,22 +448,41 @@ class Daemon:
             self._wake_up(key)
         if self._clock.now() >= self._beat_at:
             self._beat_at = self._clock.now() + HEARTBEAT
+            self._rung = True
             self._publisher.changed()
 
     def _wake_up(self, key: selectors.SelectorKey) -> None:
         if key.data is None:
+            self._rung = True
             with contextlib.suppress(BlockingIOError):
                 while len(os.read(key.fd, 65536)) == 65536:
                     pass
         else:
             order: int = key.data
-            if self._watch.ended(key.fd, order):
-                self._woken.add(order)
-            else:
-                self._soon[order] = self._clock.now() + HALF_GONE
+            self._watch.ended(key.fd, order)
+            self._woken.add(order)
+
+    def _complete(self) -> None:
+        """Run the spec's `on_complete`, at most once for each end of the run; what it prints goes into the log."""
+        cwd, state = self._situation("finished").cwd, self._state
+        text = script.complete_script(state.manifest, state.run_id, str(self._paths.root), cwd)
+        with self._paths.manager_log.open("ab") as log:
+            code = subprocess.run(
+                ["bash", "-c", text],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                check=False,
+            ).returncode
+        _log.info("on_complete ended with exit code %d", code)
+        if code:
+            text = f"on_complete ended with exit code {code}: see {self._paths.manager_log}"
+            self._publisher.alert_now("on_complete", text, self._clock.now(), state.seq)
 
     def close(self, finished: bool) -> None:
-        self._helpers.shutdown(wait=True)
+        self._helpers.shutdown(wait=False, cancel_futures=True)
+        self._forget()
         try:
             self._publisher.final(self._situation("finished" if finished else "halted"), self._clock.now())
         except OSError as error:

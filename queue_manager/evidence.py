@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
+import signal
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -29,11 +31,10 @@ class Patterns:
         self._globs: list[tuple[str, str]] = []
 
     def add(self, job: str, pattern: str, cwd: str) -> None:
-        full = os.path.normpath(os.path.join(cwd, pattern))
         if is_glob(pattern):
-            self._globs.append((full, job))
+            self._globs.append((os.path.normpath(_below(cwd, pattern)), job))
         else:
-            self._literal.setdefault(full, set()).add(job)
+            self._literal.setdefault(os.path.normpath(os.path.join(cwd, pattern)), set()).add(job)
 
     def others_match(self, job: str, path: str) -> bool:
         """Whether a pattern of another job matches `path` (absolute)."""
@@ -44,10 +45,8 @@ class Patterns:
 
 def find_output(pattern: str, cwd: str, since_ns: int) -> Output:
     """Look for a job's output: the newest match, and whether it is newer than `since_ns`."""
-    full = os.path.join(cwd, pattern)
-    paths = glob.glob(full, recursive=True) if is_glob(pattern) else [full]
     newest, newest_ns = None, -1
-    for path in paths:
+    for path in _matches(pattern, cwd):
         at = _modified_ns(path)
         if at is not None and at > newest_ns:
             newest, newest_ns = path, at
@@ -56,25 +55,33 @@ def find_output(pattern: str, cwd: str, since_ns: int) -> Output:
 
 def fresh_outputs(pattern: str, cwd: str, since_ns: int) -> list[str]:
     """All matches newer than `since_ns`, absolute and normalised."""
-    full = os.path.join(cwd, pattern)
-    paths = glob.glob(full, recursive=True) if is_glob(pattern) else [full]
-    return [os.path.normpath(path) for path in paths if (_modified_ns(path) or -1) >= since_ns]
+    return [os.path.normpath(path) for path in _matches(pattern, cwd) if (_modified_ns(path) or -1) >= since_ns]
+
+
+def _matches(pattern: str, cwd: str) -> list[str]:
+    """The paths that a pattern finds; a path as such, whether it is there or not."""
+    return glob.glob(_below(cwd, pattern), recursive=True) if is_glob(pattern) else [os.path.join(cwd, pattern)]
+
+
+def _below(cwd: str, pattern: str) -> str:
+    """A glob from `cwd`, whose own name is none."""
+    return os.path.join(glob.escape(cwd), pattern)
 
 
 def _modified_ns(path: str) -> int | None:
     """When a file, or anything in a directory, was last written; None if it is not there."""
     try:
         newest = os.stat(path).st_mtime_ns
-        if os.path.isdir(path):
-            left = _DIRECTORY_ENTRIES
-            for root, directories, files in os.walk(path):
-                for name in (*directories, *files):
-                    newest = max(newest, os.stat(os.path.join(root, name)).st_mtime_ns)
-                    left -= 1
-                if left <= 0:
-                    break
     except OSError:
         return None
+    left = _DIRECTORY_ENTRIES
+    for root, directories, files in os.walk(path):
+        for name in (*directories, *files):
+            with contextlib.suppress(OSError):  # a link that leads nowhere, a file that has just gone
+                newest = max(newest, os.stat(os.path.join(root, name)).st_mtime_ns)
+            left -= 1
+        if left <= 0:
+            break
     return newest
 
 
@@ -110,9 +117,7 @@ def _unmet(preconditions: Iterable[Precondition], cwd: str, environment: Mapping
 
 
 def _exists(pattern: str, cwd: str, with_content: bool) -> str | None:
-    full = os.path.join(cwd, pattern)
-    paths = glob.glob(full, recursive=True) if is_glob(pattern) else [full]
-    there = [path for path in paths if os.path.exists(path)]
+    there = [path for path in _matches(pattern, cwd) if os.path.exists(path)]
     if not there:
         return f"{pattern} is not there"
     if with_content and not any(_has_content(path) for path in there):
@@ -129,20 +134,25 @@ def _has_content(path: str) -> bool:
 
 def _command(command: str, cwd: str, environment: Mapping[str, str]) -> str | None:
     try:
-        result = subprocess.run(
+        process = subprocess.Popen(
             ["bash", "-c", command],
             cwd=cwd,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=COMMAND_SECONDS,
-            check=False,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
-    except subprocess.TimeoutExpired:
-        return f"`{command}` did not end within {COMMAND_SECONDS:g} s"
     except OSError as error:
         return f"`{command}` cannot run: {error}"
-    return None if result.returncode == 0 else f"`{command}` ends with exit code {result.returncode}"
+    try:
+        code = process.wait(COMMAND_SECONDS)
+    except subprocess.TimeoutExpired:
+        # With all that it started, or every new look would leave some behind.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return f"`{command}` did not end within {COMMAND_SECONDS:g} s"
+    return None if code == 0 else f"`{command}` ends with exit code {code}"
 
 
 def _disk(path: str, gib: float) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import threading
 import time
@@ -30,7 +31,7 @@ def read_journal(path: Path) -> tuple[list[Record], int]:
             try:
                 record = events.decode(line.decode())
             except (JournalError, UnicodeDecodeError) as error:
-                if not file.read(1):
+                if not file.read(1) and not _is_json(line):
                     break
                 raise JournalError(f"{path}, line {number}: {error}") from None
             if record.seq != len(records) + 1:
@@ -38,6 +39,15 @@ def read_journal(path: Path) -> tuple[list[Record], int]:
             records.append(record)
             good += len(line)
     return records, good
+
+
+def _is_json(line: bytes) -> bool:
+    """Whether a line is whole, though perhaps not ours."""
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 class Journal:
@@ -97,7 +107,7 @@ def _sync_directory(path: Path) -> None:
 
 
 class SnapshotWriter:
-    """Writes snapshots one after the other in a thread; of those handed over while it writes, the newest counts.
+    """Writes snapshots in a thread, one after the other: `write` may be called when `ready_at` has come.
 
     `share`: at most this part of the time goes into writing.
     """
@@ -105,24 +115,27 @@ class SnapshotWriter:
     def __init__(self, path: Path, share: float = 0.03) -> None:
         self._path, self._share = path, share
         self._thread: threading.Thread | None = None
+        self._writing = False
         self._not_before = 0.0
         self.error: OSError | None = None
 
     def ready_at(self) -> float:
         """When the next snapshot may be written (time.monotonic); infinity while one is being written."""
-        if self._thread is not None and self._thread.is_alive():
-            return float("inf")
-        return self._not_before
+        return float("inf") if self._writing else self._not_before
 
     def write(self, rows: Callable[[], Iterator[bytes]], done: Callable[[], None]) -> None:
         """Start to write; `done` is called in the thread at the end."""
 
         def work() -> None:
             begun = time.thread_time()
-            self._write(rows)
-            self._not_before = time.monotonic() + max(0.1, (time.thread_time() - begun) / self._share)
-            done()
+            try:
+                self._write(rows)
+            finally:
+                self._not_before = time.monotonic() + max(0.2, (time.thread_time() - begun) / self._share)
+                self._writing = False  # before `done`: who is woken by it asks at once
+                done()
 
+        self._writing = True
         self._thread = threading.Thread(target=work, name="snapshot", daemon=True)
         self._thread.start()
 

@@ -24,6 +24,8 @@ from queue_manager.journal import write_whole
 
 LOCK_SECONDS = 2.0
 """A manager holds the lock for milliseconds; one that was stopped in the middle must not stop the others."""
+LAUNCH_SECONDS = 10.0
+"""What a manager had just started when it was killed may take so long to show itself."""
 
 
 class Leases:
@@ -34,39 +36,36 @@ class Leases:
         host.leases.mkdir(parents=True, exist_ok=True)
         self._path = host.leases / f"{run_id}.json"
         self._lock: int | None = None
-        self._locked = False
+        self._unlocked: str | None = "the cards lock is not taken"
         self._written: str | None = None
         self.held = True
         """Whether the file on disk may hold leases."""
 
     def __enter__(self) -> Leases:
-        self._lock = os.open(self._host.cards_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        patience = time.monotonic() + LOCK_SECONDS
-        self._locked = self._try_lock(self._lock)
-        while not self._locked and time.monotonic() < patience:
-            time.sleep(0.002)
-            self._locked = self._try_lock(self._lock)
-        return self
-
-    @staticmethod
-    def _try_lock(fd: int) -> bool:
+        path, patience = self._host.cards_lock, time.monotonic() + LOCK_SECONDS
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            while not _try_lock(self._lock):
+                if time.monotonic() > patience:
+                    self._unlocked = f"{path} is held by another manager that does not go on"
+                    return self
+                time.sleep(0.002)
+            self._unlocked = None
+        except OSError as error:
+            self._unlocked = f"{path}: {error.strerror}"
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._lock is not None:
             os.close(self._lock)
-            self._lock = None
+        self._lock, self._unlocked = None, "the cards lock is not taken"
 
     def foreign(self) -> tuple[ForeignLease, ...] | Unreadable:
         """What other runs have given away."""
-        if not self._locked:
-            return Unreadable(f"{self._host.cards_lock} is held by another manager that does not go on")
+        if self._unlocked is not None:
+            return Unreadable(self._unlocked)
         found: list[ForeignLease] = []
         for path in self._host.leases.glob("*.json"):
             if path == self._path:
@@ -74,7 +73,7 @@ class Leases:
             try:
                 data = json.loads(path.read_text())
                 if data["boot"] == self._boot:
-                    found += _counting(data)
+                    found += _counting(data, time.time() - path.stat().st_mtime)
                 elif not data["leases"]:
                     path.unlink(missing_ok=True)
             except FileNotFoundError:
@@ -108,15 +107,25 @@ class Leases:
         self._path.unlink(missing_ok=True)
 
 
-def _counting(data: Mapping[str, Any]) -> list[ForeignLease]:
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _counting(data: Mapping[str, Any], age: float) -> list[ForeignLease]:
+    """The leases of one file that count; `age`: seconds since it was written."""
     run_id = str(data["run_id"])
     manager_lives = processes.alive(Proc(*data["manager"])) is not False
     found = []
     tags: dict[str, list[Proc]] | Unreadable | None = None
     for lease in data["leases"]:
         counts = manager_lives
-        if not counts and lease["wrapper"]:
-            counts = processes.alive(Proc(*lease["wrapper"])) is not False
+        if not counts:
+            wrapper = lease["wrapper"]
+            counts = processes.alive(Proc(*wrapper)) is not False if wrapper else age < LAUNCH_SECONDS
         if not counts:
             if tags is None:
                 tags = processes.TagScan(run_id).tagged()

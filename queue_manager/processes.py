@@ -7,6 +7,7 @@ children, not ours, and may have left their session.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -67,15 +68,22 @@ def alive(proc: Proc) -> bool | Unreadable:
 
 def open_pidfd(proc: Proc) -> int | None:
     """A descriptor that becomes readable when the process ends; None where it has ended. Raises OSError where the
-    kernel has no pidfd."""
+    kernel has no pidfd, or this Python."""
     try:
-        fd = os.pidfd_open(proc.pid)
+        fd = _pidfd(proc.pid)
     except ProcessLookupError:
         return None
     if alive(proc) is False:
         os.close(fd)
         return None
     return fd
+
+
+def _pidfd(pid: int) -> int:
+    # A Python that was built for an old kernel lacks these functions on a new one, too.
+    if not (hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal")):
+        raise OSError(errno.ENOSYS, "this Python has no pidfd")
+    return os.pidfd_open(pid)
 
 
 class TagScan:
@@ -143,7 +151,7 @@ def send(procs: Iterable[Proc], number: signal.Signals) -> None:
     """Signal each process, if it is still that process."""
     for proc in procs:
         try:
-            fd = os.pidfd_open(proc.pid)
+            fd = _pidfd(proc.pid)
         except ProcessLookupError:
             continue
         except OSError:
@@ -177,6 +185,7 @@ def activity(procs: Iterable[Proc]) -> Activity | Unreadable:
             written += process.io_counters().write_chars
         except psutil.NoSuchProcess:
             continue
-        except (psutil.AccessDenied, OSError) as error:
+        except (psutil.AccessDenied, OSError, AttributeError) as error:
+            # psutil has no io_counters where the kernel does not count them.
             return Unreadable(f"process {proc.pid}: {error}")
     return Activity(cpu, written)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -110,9 +112,13 @@ class Publisher:
     def _append(self) -> None:
         if not self._alerts_due:
             return
+        data = "".join(self._alerts_due).encode()
         try:
-            with self._paths.alerts.open("a", encoding="utf-8") as file:
-                file.write("".join(self._alerts_due))
+            with self._paths.alerts.open("ab", buffering=0) as file:
+                whole = file.tell()
+                if file.write(data) < len(data):
+                    os.ftruncate(file.fileno(), whole)  # half a line would spoil the next one
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             _log.error("alerts.jsonl: %s", error)
             return

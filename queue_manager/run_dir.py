@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import json
 import os
 import shutil
@@ -69,12 +70,15 @@ class RunDir:
         """Make what every run needs: directories, wrapper, screenrc, bell."""
         for path in (self.paths.root, self.paths.log_dir, self.paths.inbox, self.paths.answer("x").parent):
             path.mkdir(parents=True, exist_ok=True)
+        for left in self.paths.root.glob(f".{glob.escape(self.paths.state.name)}.*.tmp"):
+            left.unlink(missing_ok=True)  # of managers that were killed while they wrote
         for path, text in ((self.paths.wrapper, script.WRAPPER), (self.paths.screenrc, script.SCREENRC)):
             if not path.exists() or path.read_text() != text:
                 write_whole(path, [text.encode()])
         with contextlib.suppress(OSError):  # where there are no FIFOs, the manager looks by itself
             if not (self.paths.bell.exists() and stat.S_ISFIFO(self.paths.bell.stat().st_mode)):
                 os.mkfifo(self.paths.bell, 0o600)
+        self.paths.alerts.touch()
         self.restore_ballast()
 
     def restore_ballast(self) -> None:
@@ -109,13 +113,19 @@ class RunDir:
         if not paths.root.exists():
             self.prepare_attempt(job, n, "", ids)
         mine = paths.root / "revoke"
-        mine.write_text("revoked\n")
+        write_whole(mine, [b"revoked\n"])  # never empty: that would be a wrapper's claim
         with contextlib.suppress(FileExistsError):
             os.link(mine, paths.claim)
 
     def forget(self, job: str, n: int) -> None:
-        """Remove an attempt's directory, once its end is in the journal. Without it no wrapper can claim it."""
-        shutil.rmtree(self.paths.attempt(job, n).root, ignore_errors=True)
+        """Remove an attempt's directory, once its end is in the journal. Without it no wrapper can claim it.
+
+        The script goes first: a late wrapper that finds the claim gone already has nothing to run.
+        """
+        files = self.paths.attempt(job, n)
+        with contextlib.suppress(OSError):
+            files.script.unlink()
+        shutil.rmtree(files.root, ignore_errors=True)
 
     def claim(self, job: str, n: int) -> Claim | Revoked | Unreadable | None:
         """Who took an attempt; None if nobody has."""
@@ -155,7 +165,8 @@ class RunDir:
     # -- requests -----------------------------------------------------------------------------------------------
 
     def requests(self) -> list[Request]:
-        """The requests that lie in the inbox, oldest first; one that cannot be understood is answered at once."""
+        """The requests that lie in the inbox, oldest first; one that cannot be understood is answered at once, or
+        when there is room again. The file's name has to be that of the request, or it would never be taken away."""
         try:
             entries = sorted(self.paths.inbox.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
         except OSError:
@@ -163,9 +174,14 @@ class RunDir:
         found = []
         for path in entries:
             try:
-                found.append(decode_request(path.read_text(encoding="utf-8")))
-            except (RequestError, UnicodeDecodeError) as error:
-                self.reply(Answer(path.stem, False, str(error)))
+                request = decode_request(path.read_text(encoding="utf-8"))
+                if path != self.paths.request(request.id):
+                    raise RequestError(f"the file of request {request.id} has to be named {request.id}.json")
+                found.append(request)
+            except (RequestError, UnicodeDecodeError, RecursionError) as error:
+                with contextlib.suppress(OSError):
+                    self.reply(Answer(path.stem, False, str(error)))
+                    path.unlink(missing_ok=True)
             except OSError:
                 continue
         return found

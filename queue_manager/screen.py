@@ -11,7 +11,7 @@ from pathlib import Path
 
 from queue_manager.core.readings import Unreadable
 
-_LINE = re.compile(r"^\s+(\d+)\.(\S+)\s+\(", re.MULTILINE)
+_LINE = re.compile(r"^\t(\d+)\.(.*?)\t.*?(\((?:Dead \?\?\?|Removed)\))?[ \r]*$", re.MULTILINE)
 _NONE = re.compile(r"No Sockets found", re.IGNORECASE)
 _COUNT = re.compile(r"^(\d+) Sockets? in ", re.MULTILINE)
 
@@ -30,19 +30,19 @@ def build_environment(base: Mapping[str, str], log: Path) -> dict[str, str]:
     """The environment for `build_start`: the log's name for our screenrc, and nothing of a session we are in."""
     environment = {key: value for key, value in base.items() if key not in ("STY", "WINDOW")}
     environment.setdefault("TERM", "xterm")
-    # screen expands % in a log's name, and our screenrc takes it from here.
-    environment["WAVEQUEUE_LOG"] = str(log).replace("%", "%%")
+    # screen expands % and ^ in a log's name, and our screenrc takes it from here.
+    environment["WAVEQUEUE_LOG"] = str(log).replace("%", "%%").replace("^", "^^")
     return environment
 
 
 def parse_sessions(output: str) -> dict[str, int] | Unreadable:
-    """Read `screen -ls`: process id by session name."""
-    found = {name: int(pid) for pid, name in _LINE.findall(output)}
+    """Read `screen -ls`: process id by session name. A socket whose session was killed is none."""
+    lines = _LINE.findall(output)
     count = _COUNT.search(output)
-    if _NONE.search(output) and not found:
+    if _NONE.search(output) and not lines:
         return {}
-    if count and int(count.group(1)) == len(_LINE.findall(output)):
-        return found
+    if count and int(count.group(1)) == len(lines):
+        return {name: int(pid) for pid, name, dead in lines if not dead}
     return Unreadable(f"screen -ls says: {output.strip()[:200]!r}")
 
 
@@ -67,12 +67,10 @@ class Screen:
     def sessions(self) -> dict[str, int] | Unreadable:
         """Process id of every session of this user, by name."""
         try:
-            result = subprocess.run(
-                ["screen", "-ls"], env=dict(self._environment), capture_output=True, text=True, timeout=10
-            )
+            result = subprocess.run(["screen", "-ls"], env=dict(self._environment), capture_output=True, timeout=10)
         except (OSError, subprocess.TimeoutExpired) as error:
             return Unreadable(f"screen -ls: {error}")
-        return parse_sessions(result.stdout)
+        return parse_sessions(result.stdout.decode(errors="replace"))
 
     def quit(self, pid: int, session: str) -> None:
         """Ask a session to close; whether it did is seen by its process."""
@@ -92,10 +90,10 @@ def directory_fault() -> str | None:
     if os.environ.get("SCREENDIR"):
         return None
     try:
-        result = subprocess.run(["screen", "-ls"], capture_output=True, text=True, timeout=10)
+        result = subprocess.run(["screen", "-ls"], capture_output=True, timeout=10)
     except FileNotFoundError:
         return None
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
-    sessions = parse_sessions(result.stdout)
+    sessions = parse_sessions(result.stdout.decode(errors="replace"))
     return sessions.reason if isinstance(sessions, Unreadable) else None

@@ -15,23 +15,24 @@ CONDA_BASES = (
     "/opt/miniforge3", "/root/miniconda3", "/workspace/miniconda3", "/usr/local/miniconda3",
 )  # fmt: skip
 
-# sh and not python: one stands beside every job. It says who it is, then takes the attempt by O_EXCL (what noclobber
-# does), which exactly one can, and at last reports by rename. Only mv is a process of its own: each costs a
+# sh and not python: one stands beside every job. It says who it is, then takes the attempt, both by O_EXCL (what
+# noclobber does), which exactly one can, and at last reports by rename. Only mv is a process of its own: each costs a
 # millisecond between two jobs. Signals from the terminal are for the job; it stays, to write the verdict, and waits
-# while the disk is full.
+# while the disk is full. What it execs would not keep a trap, so by then signals are ignored.
 WRAPPER = """\
 #!/bin/sh
 # wavequeue: wrapper.sh ATTEMPT_DIRECTORY TAG
 trap : HUP INT QUIT TERM
 cd "$1" || exit 1
 IFS= read -r me < "/proc/$$/stat" && IFS= read -r session < "/proc/$PPID/stat" || exit 1
-printf '%s\\n%s\\n' "$me" "$session" > claimant || exit 1
 set -C
+printf '%s\\n%s\\n' "$me" "$session" > claimant || exit 1
 { : > claim; } 2>/dev/null || exit 0
 set +C
 export WAVEQUEUE_TAG="$2"
 bash ./job.sh
 code=$?
+trap '' HUP INT QUIT TERM
 until printf '%s\\n' "$code" > exit.tmp; do sleep 1; done 2>/dev/null
 LC_ALL=C exec mv exit.tmp exit
 """
@@ -41,11 +42,13 @@ startup_message off
 vbell off
 defutf8 on
 defscrollback 1000
+zombie
 deflog on
 logfile flush 0
 logfile $WAVEQUEUE_LOG
 """
-"""A user's own screenrc could keep dead windows or move the log, so ours is used."""
+"""A user's own screenrc could keep dead windows or move the log, so ours is used. The machine's is still read before
+it: `zombie` takes back what that may say."""
 
 
 def job_script(manifest: Manifest, spec: JobSpec, run_id: str, n: int, indices: tuple[int, ...], cwd: str) -> str:
@@ -68,9 +71,20 @@ def job_script(manifest: Manifest, spec: JobSpec, run_id: str, n: int, indices: 
     return "\n".join(parts) + "\n"
 
 
+def complete_script(manifest: Manifest, run_id: str, run_dir: str, cwd: str) -> str:
+    """The bash script of `on_complete`, in the run's cwd with its conda or venv."""
+    parts = [
+        f"cd -- {_q(cwd)} || {_give_up('the cwd is not there: ' + cwd)}",
+        *_activation(manifest),
+        *_exports({"WAVEQUEUE_RUN_ID": run_id, "WAVEQUEUE_RUN_DIR": run_dir, **manifest.env}),
+        manifest.on_complete or ":",
+    ]
+    return "\n".join(parts) + "\n"
+
+
 def _activation(manifest: Manifest) -> list[str]:
     if manifest.venv is not None:
-        activate = _q(manifest.venv.rstrip("/") + "/bin/activate")
+        activate = _path(manifest.venv.rstrip("/") + "/bin/activate")
         return [f". {activate} || {_give_up('the venv is not there: ' + manifest.venv)}"]
     if manifest.conda is None:
         return []
@@ -78,7 +92,7 @@ def _activation(manifest: Manifest) -> list[str]:
     if manifest.conda_hook is not None:
         unread = _give_up("conda_hook cannot be read: " + manifest.conda_hook)
         lines += [
-            f"_wq={_q(manifest.conda_hook)}",
+            f"_wq={_path(manifest.conda_hook)}",
             'if [ -d "$_wq" ]; then _wq=$_wq/etc/profile.d/conda.sh; fi',
             f'if [ -f "$_wq" ]; then . "$_wq"; else eval "$_wq"; fi || {unread}',
         ]
@@ -101,6 +115,11 @@ def _exports(variables: Mapping[str, str]) -> list[str]:
 
 def _give_up(message: str) -> str:
     return f"{{ printf '%s\\n' {_q('wavequeue: ' + message)}; exit {CANNOT_START}; }}"
+
+
+def _path(value: str) -> str:
+    """Quoted, but for the home directory: which one is known on the host alone."""
+    return f'"$HOME"/{_q(value[2:])}' if value.startswith("~/") else _q(value)
 
 
 def _q(value: object) -> str:

@@ -38,6 +38,8 @@ class _Followed:
         self.idle_since: float | None = None
         self.idle = 0.0
         self.quits = 0
+        self.gone_at: float | None = None
+        self.leftovers: int | Unreadable | None = None
 
 
 class Watch:
@@ -79,19 +81,14 @@ class Watch:
             if not self.has_pidfd
             or followed.claim is None
             or followed.attempt.wrapper is None
-            or followed.attempt.exited is not None
+            or followed.gone_at is not None
             or followed.attempt.stopping is not None
         ]
 
-    def ended(self, fd: int, order: int) -> bool:
-        """A watched process of an attempt has ended. Returns whether it was the last one.
-
-        Wrapper and session end within a moment, in either order; the second end says that the log is whole.
-        """
+    def ended(self, fd: int, order: int) -> None:
+        """A watched process of an attempt has ended."""
         self._unwatch(fd)
-        followed = self._followed[order]
-        followed.fds.remove(fd)
-        return not followed.fds
+        self._followed[order].fds.remove(fd)
 
     def _unwatch(self, fd: int) -> None:
         self.selector.unregister(fd)
@@ -124,18 +121,21 @@ class Watch:
         if alive is True:
             followed.inherited = False
             return Evidence(claim, True, True, proc=followed.proc, idle=followed.idle)
-        screen = processes.alive(claim.screen) if same_boot else False
+        if followed.gone_at is None:
+            followed.gone_at = now
         exit_record = self._run_dir.exit_record(job, attempt.n)
-        leftovers: int | Unreadable = 0
-        just_exited = attempt.exited is None or now - attempt.exited < 1.0
-        if same_boot and not (screen is True and just_exited):
-            leftovers = look.count(job, attempt.n)
+        if same_boot and followed.leftovers != 0:
+            # Once none is left none can come: only what was started by the attempt could start more of it.
+            followed.leftovers = look.count(job, attempt.n)
+        screen = processes.alive(claim.screen) if same_boot else False
+        leftovers = followed.leftovers if same_boot and followed.leftovers is not None else 0
         gone = alive is False and screen is False and leftovers == 0
         return Evidence(
             claim,
             alive,
             screen,
             leftovers,
+            now - followed.gone_at,
             followed.proc,
             exit_record,
             self._gather(followed, claim, exit_record) if gone else None,

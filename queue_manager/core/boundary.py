@@ -52,7 +52,8 @@ class Evidence(NamedTuple):
     """What is seen of one live attempt.
 
     `claim`: None while nobody has taken it. `alive`: the wrapper lives, `screen`: its session does.
-    `leftovers`: processes of the attempt that live on beside the wrapper. `proc`: the job's own process, once known.
+    `leftovers`: processes of the attempt that outlive the wrapper, which has been gone for `gone_for` seconds.
+    `proc`: the job's own process, once known.
     `ended` is there only if all have gone. `idle`: output there, nothing written, no CPU, no GPU for so many seconds.
     `launch_error`: screen's own words where it did not start. `quiet`: no session of that name is listed and this
     manager is not just launching it.
@@ -62,6 +63,7 @@ class Evidence(NamedTuple):
     alive: bool | Unreadable = False
     screen: bool | Unreadable = False
     leftovers: int | Unreadable = 0
+    gone_for: float = 0.0
     proc: Proc | None = None
     exit: ExitRecord | None = None
     ended: Ended | None = None

@@ -82,13 +82,6 @@ class AttemptStopping(NamedTuple):
     reason: str
 
 
-class AttemptExited(NamedTuple):
-    """The job's own process has ended, while something of it is still there."""
-
-    job: str
-    n: int
-
-
 class AttemptEnded(NamedTuple):
     """The verdict, and the status that the job has now. `charged`: the attempt counts for the job.
     `due`: when a retry may start (epoch seconds). `used_mib`: last reading of its cards while it lived."""
@@ -201,14 +194,14 @@ class RunFinished(NamedTuple):
 
 
 Event = Union[
-    RunStarted, ManagerStarted, AttemptStarting, AttemptStarted, AttemptStopping, AttemptExited, AttemptEnded,
+    RunStarted, ManagerStarted, AttemptStarting, AttemptStarted, AttemptStopping, AttemptEnded,
     RetryDue, JobHeld, JobStuck, JobBlocked, JobUnblocked, JobCancelled, JobRetried, JobsAdded, Paused, Resumed,
     RequestTaken, ConditionBegan, ConditionEnded, CardQuarantined, RunFinished,
 ]  # fmt: skip
 _TYPES: dict[str, Any] = {kind.__name__: kind for kind in Event.__args__}  # type: ignore[attr-defined]
 
 # Nothing is acted on because of these, and they are found out again after a crash: they need no fsync of their own.
-_NOT_URGENT = (ManagerStarted, AttemptStarted, AttemptExited, JobHeld, ConditionBegan, ConditionEnded)
+_NOT_URGENT = (ManagerStarted, AttemptStarted, JobHeld, ConditionBegan, ConditionEnded)
 
 
 class Record(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from queue_manager.core.layout import id_fault, project_fault
@@ -155,7 +155,7 @@ def decode(text: str) -> Manifest:
     for name in ("project", "jobs", "phases"):
         if name not in fields:
             raise ManifestError(f'the manifest has no "{name}"')
-    _check("manifest", fields, _MANIFEST_TYPES)
+    _check("the manifest", fields, _MANIFEST_KINDS)
     rows = fields.pop("jobs")
     fields["phases"] = tuple(phase_from_json(row) for row in fields["phases"])
     fields["groups"] = {name: tuple(ids) for name, ids in fields.get("groups", {}).items()}
@@ -163,10 +163,8 @@ def decode(text: str) -> Manifest:
     if fields.get("gpus") is not None:
         fields["gpus"] = tuple(fields["gpus"])
     if "oom_retry" in fields:
-        _check("oom_retry", fields["oom_retry"], {"delay": (int, float), "max_attempts": int})
+        _check("oom_retry", fields["oom_retry"], _OOM_KINDS)
         fields["oom_retry"] = OomRetry(**fields["oom_retry"])
-    if fields.get("wave", "rolling") not in WAVES:
-        raise ManifestError(f"wave is {fields['wave']!r}; it is one of: {', '.join(WAVES)}")
     rows.reverse()
     jobs = []
     while rows:  # taken off one by one: a manifest of 100,000 jobs is not held twice
@@ -186,7 +184,7 @@ def job_from_json(row: Any) -> JobSpec:
     if not isinstance(row, dict) or not isinstance(row.get("id"), str):
         raise ManifestError(f"a job is an object with an id, not {str(row)[:80]}")
     where = f"job {row['id']!r}"
-    _check(where, row, _JOB_TYPES)
+    _check(where, row, _JOB_KINDS)
     for name in ("cmd", "phase"):
         if name not in row:
             raise ManifestError(f'{where} has no "{name}"')
@@ -202,7 +200,7 @@ def phase_from_json(row: Any) -> Phase:
     """Read one phase. Raises ManifestError."""
     if not isinstance(row, dict) or not isinstance(row.get("name"), str):
         raise ManifestError(f"a phase is an object with a name, not {str(row)[:80]}")
-    _check(f"phase {row['name']!r}", row, {"name": str, "depends_on": list, "match": list})
+    _check(f"phase {row['name']!r}", row, _PHASE_KINDS)
     return Phase(row["name"], tuple(row.get("depends_on", ())), tuple(row.get("match", ())))
 
 
@@ -293,31 +291,125 @@ def find_circle(phases: Iterable[Phase], groups: Mapping[str, Iterable[str]], jo
 def _precondition(where: str, item: Any) -> Precondition:
     if not isinstance(item, dict) or item.get("type") not in PRECONDITIONS:
         raise ManifestError(f"{where}: a precondition has a type, one of: {', '.join(PRECONDITIONS)}")
-    _check(f"{where}, precondition", item, {"type": str, "path": str, "command": str, "gib": (int, float)})
+    _check(f"{where}, precondition", item, _PRECONDITION_KINDS)
     return Precondition(**item)
 
 
-_Types = Mapping[str, "type | tuple[type, ...]"]
-
-_MANIFEST_TYPES: _Types = {
-    "project": str, "jobs": list, "phases": list, "groups": dict, "cwd": str, "hosts": list, "conda": str,
-    "venv": str, "conda_hook": str, "env": dict, "gpus": list, "max_parallel": int,
-    "gpu_free_threshold_mib": int, "oom_retry": dict, "wave": str, "stale_after": (int, float),
-    "on_complete": str, "analyze_on_complete": str,
-}  # fmt: skip
-_JOB_TYPES: _Types = {
-    "id": str, "cmd": str, "phase": str, "depends_on": list, "gpus": int, "gpu_mem_mib": int,
-    "expected_output": str, "cwd": str, "env": dict, "timeout": (int, float), "priority": int, "retries": int,
-    "preconditions": list, "params": dict, "metrics": object,
-}  # fmt: skip
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
-def _check(where: str, fields: Mapping[str, Any], types: _Types) -> None:
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _is_text_map(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+
+
+def _is_groups(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_texts(one) for one in value.values())
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return _is_integer(value) and value >= 0
+
+
+def _is_positive_count(value: Any) -> bool:
+    return _is_integer(value) and value >= 1
+
+
+def _is_cards(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_count(one) for one in value) and len(set(value)) == len(value)
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+
+def _is_positive_time(value: Any) -> bool:
+    return _is_time(value) and value > 0
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_wave(value: Any) -> bool:
+    return value in WAVES
+
+
+def _is_anything(_: Any) -> bool:
+    return True
+
+
+_Kind = tuple[Callable[[Any], bool], str]
+_TEXT: _Kind = (_is_text, "a text")
+_TEXTS: _Kind = (_is_texts, "a list of texts")
+_TEXT_MAP: _Kind = (_is_text_map, "an object whose values are texts")
+_COUNT: _Kind = (_is_count, "a whole number of 0 or more")
+_POSITIVE: _Kind = (_is_positive_count, "a whole number of 1 or more")
+_TIME: _Kind = (_is_positive_time, "a number above 0")
+_LIST: _Kind = (_is_list, "a list")
+_Kinds = Mapping[str, _Kind]
+
+_MANIFEST_KINDS: _Kinds = {
+    "project": _TEXT,
+    "jobs": _LIST,
+    "phases": _LIST,
+    "groups": (_is_groups, "an object whose values are lists of job ids"),
+    "cwd": _TEXT,
+    "hosts": _TEXTS,
+    "conda": _TEXT,
+    "venv": _TEXT,
+    "conda_hook": _TEXT,
+    "env": _TEXT_MAP,
+    "gpus": (_is_cards, "a list of card indices, each once"),
+    "max_parallel": _POSITIVE,
+    "gpu_free_threshold_mib": _COUNT,
+    "oom_retry": (_is_object, "an object with delay and max_attempts"),
+    "wave": (_is_wave, f"one of: {', '.join(WAVES)}"),
+    "stale_after": _TIME,
+    "on_complete": _TEXT,
+    "analyze_on_complete": _TEXT,
+}
+_OOM_KINDS: _Kinds = {"delay": (_is_time, "a number of 0 or more"), "max_attempts": _POSITIVE}
+_PHASE_KINDS: _Kinds = {"name": _TEXT, "depends_on": _TEXTS, "match": _TEXTS}
+_JOB_KINDS: _Kinds = {
+    "id": _TEXT,
+    "cmd": _TEXT,
+    "phase": _TEXT,
+    "depends_on": _TEXTS,
+    "gpus": _COUNT,
+    "gpu_mem_mib": _POSITIVE,
+    "expected_output": _TEXT,
+    "cwd": _TEXT,
+    "env": _TEXT_MAP,
+    "timeout": _TIME,
+    "priority": (_is_integer, "a whole number"),
+    "retries": _COUNT,
+    "preconditions": _LIST,
+    "params": _TEXT_MAP,
+    "metrics": (_is_anything, ""),
+}
+_PRECONDITION_KINDS: _Kinds = {"type": _TEXT, "path": _TEXT, "command": _TEXT, "gib": _TIME}
+
+
+def _check(where: str, fields: Mapping[str, Any], kinds: _Kinds) -> None:
     for key, value in fields.items():
-        if key not in types:
+        if key not in kinds:
             raise ManifestError(f"{where} has the unknown key {key!r}")
-        if not isinstance(value, types[key]) or (isinstance(value, bool) and types[key] is not object):
-            raise ManifestError(f"{where}: {key} is {json.dumps(value)[:60]}, which has the wrong type")
+        fits, words = kinds[key]
+        if not fits(value):
+            raise ManifestError(f"{where}: {key} is {json.dumps(value)[:60]}; it has to be {words}")
 
 
 def _lean(value: Any) -> dict[str, Any]:

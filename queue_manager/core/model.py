@@ -32,7 +32,7 @@ class Attempt:
     """A live try: from AttemptStarting until AttemptEnded. Times are epoch seconds."""
 
     __slots__ = (
-        "boot", "cards", "exited", "indices", "job", "mib", "n", "proc", "screen", "session", "started", "starting",
+        "boot", "cards", "indices", "job", "mib", "n", "proc", "screen", "session", "started", "starting",
         "stop_reason", "stopping", "used_mib", "wave", "wrapper",
     )  # fmt: skip
 
@@ -42,7 +42,6 @@ class Attempt:
         self.cards, self.indices, self.mib, self.used_mib = event.cards, event.indices, event.mib, event.used_mib
         self.starting = at
         self.started: float | None = None
-        self.exited: float | None = None
         self.stopping: float | None = None
         self.stop_reason: str | None = None
         self.wrapper: Proc | None = None
@@ -315,10 +314,6 @@ class QueueState:
         attempt.stop_reason = event.reason
         attempt.stopping = at if attempt.stopping is None else attempt.stopping
 
-    def _attempt_exited(self, event: ev.AttemptExited, at: float) -> None:
-        _, attempt = self._attempt(event.job, event.n)
-        attempt.exited = at
-
     def _attempt_ended(self, event: ev.AttemptEnded, at: float) -> None:
         job, attempt = self._attempt(event.job, event.n)
         status = Status(event.status)
@@ -455,7 +450,6 @@ _APPLY: dict[type, Callable[[QueueState, Any, float], None]] = {
     ev.AttemptStarting: QueueState._attempt_starting,
     ev.AttemptStarted: QueueState._attempt_started,
     ev.AttemptStopping: QueueState._attempt_stopping,
-    ev.AttemptExited: QueueState._attempt_exited,
     ev.AttemptEnded: QueueState._attempt_ended,
     ev.RetryDue: QueueState._retry_due,
     ev.JobHeld: QueueState._job_held,

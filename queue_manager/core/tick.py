@@ -72,8 +72,10 @@ def tick(state: QueueState, seen: b.Seen, now: float) -> Tick:
 
 
 def wants_cards(state: QueueState) -> bool:
-    """Whether a ready job waits for a card."""
-    return not state.paused and any(need.gpus for _, _, need in state.heads())
+    """Whether a ready job waits for a card, or for the memory of the wave before it."""
+    heads = state.heads()
+    barrier = state.manifest.wave == "barrier" and bool(heads) and bool(state.wave_cards)
+    return not state.paused and (barrier or any(need.gpus for _, _, need in heads))
 
 
 def next_timer(state: QueueState) -> float | None:
@@ -137,7 +139,9 @@ class _Turn:
         if isinstance(claim, Unreadable):
             return
         if isinstance(claim, b.Revoked):
-            if seen.inherited:
+            if attempt.stop_reason == "cancelled":
+                self._end(job, attempt, seen, _CANCELLED)
+            elif seen.inherited:
                 self._end(job, attempt, seen, _INTERRUPTED)
             else:
                 self.launch_error = seen.launch_error or "no wrapper came to claim the attempt"
@@ -145,13 +149,15 @@ class _Turn:
             return
         if claim is None:
             late = self.now - attempt.starting > LAUNCH_GRACE
-            if seen.launch_error or late or (seen.inherited and seen.quiet):
+            if seen.launch_error or late or attempt.stopping is not None or (seen.inherited and seen.quiet):
                 self.actions.append(b.Revoke(job.order))
             return
         if attempt.wrapper is None:
             if seen.proc is None and seen.alive and self.now - attempt.starting < BIRTH_GRACE:
                 return
             self.emit(ev.AttemptStarted(job.spec.id, attempt.n, claim.wrapper, claim.screen, seen.proc))
+            if attempt.stopping is not None:  # told to end before it had begun
+                self.actions.append(b.Stop(job.order, kill=False))
         if isinstance(seen.alive, Unreadable):
             return
         if seen.alive:
@@ -177,18 +183,15 @@ class _Turn:
             else:
                 self._end(job, attempt, seen, judge(job.spec, attempt.stop_reason, seen.exit, seen.ended))
             return
-        if attempt.exited is None:
-            self.emit(ev.AttemptExited(job.spec.id, attempt.n))
-        if isinstance(seen.leftovers, Unreadable) or isinstance(seen.screen, Unreadable) or attempt.exited is None:
+        if isinstance(seen.leftovers, Unreadable) or isinstance(seen.screen, Unreadable):
             return
-        since = self.now - attempt.exited
         if seen.leftovers:
             if attempt.stopping is None:
-                if since >= LEFTOVER_GRACE:
+                if seen.gone_for >= LEFTOVER_GRACE:
                     self.stop(job, attempt, "leftovers")
             elif self.now - attempt.stopping >= STOP_GRACE:
                 self.actions.append(b.Stop(job.order, kill=True))
-        elif seen.screen and since >= SESSION_GRACE:
+        elif seen.screen and seen.gone_for >= SESSION_GRACE:
             self.actions.append(b.QuitSession(job.order))
 
     def _end(self, job: Job, attempt: Attempt, seen: b.Evidence, verdict: Verdict) -> None:
@@ -483,5 +486,6 @@ class _Turn:
             self.spread(job)
 
 
+_CANCELLED = Verdict(Outcome.CANCELLED, error="cancelled by a person")
 _INTERRUPTED = Verdict(Outcome.INTERRUPTED, "interrupted", error="cut off: the host or the manager went down")
 _NOT_LAUNCHED = Verdict(Outcome.NOT_LAUNCHED, "not_launched")

@@ -80,6 +80,11 @@ class World:
         return [path.name for path in self.screens.iterdir()]
 
     def close(self) -> None:
+        """End all that this world began."""
+        self.close_processes()
+        shutil.rmtree(self.screens)
+
+    def close_processes(self) -> None:
         """End every process that this world began: found by its home in their environment."""
         mine = []
         for process in psutil.process_iter():
@@ -89,8 +94,14 @@ class World:
         for process in mine:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        psutil.wait_procs(mine, timeout=10)
-        shutil.rmtree(self.screens)
+        # Who adopted them may reap them late, or never.
+        wait_for(lambda: not any(map(_lives, mine)), say="the end of all processes")
+
+
+def _lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 class Run:

@@ -244,8 +244,8 @@ def test_packed_runs_see_each_others_promises(host: Cards) -> None:
     for run in runs:
         run.start()
     wait_for(lambda: sum(run.statuses().get("one") == "running" for run in runs) == 2, say="two to run")
-    waiting = next(run for run in runs if run.statuses()["one"] == "pending")
-    assert waiting.jobs()["one"]["waiting"] == "waits for a card with 9000 MiB to promise"
+    [waits] = wait_for(lambda: [run for run in runs if run.statuses().get("one") == "pending"], say="one to wait")
+    assert waits.jobs()["one"]["waiting"] == "waits for a card with 9000 MiB to promise"
     for run in runs:
         go(run, "one")
     assert [run.finish() for run in runs] == [0, 0, 0]
@@ -261,3 +261,11 @@ def test_paused_runs_start_nothing_and_resumed_ones_do(host: Cards) -> None:
     wait_for(lambda: "paused" in (run.jobs()["two"]["waiting"] or ""), say="the reason")
     assert run.ask(Request("r", "resume")).ok
     assert run.finish() == 0
+
+
+def test_a_barrier_lets_jobs_without_cards_follow_jobs_with_cards(host: Cards) -> None:
+    run = host.run(
+        manifest(job("gpu", alloc(9000, 500), gpus=1), job("cpu", "true", depends_on=("gpu",)), wave="barrier")
+    )
+    assert run.go() == 0
+    assert [row["wave"] for row in run.jobs().values()] == [1, 2]

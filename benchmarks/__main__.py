@@ -1,0 +1,8 @@
+"""All measurements: `python -m benchmarks`."""
+
+from __future__ import annotations
+
+from benchmarks import scale, turnaround
+
+turnaround.main()
+scale.main()
