@@ -119,7 +119,8 @@ class JobStuck(NamedTuple):
 
 
 class JobBlocked(NamedTuple):
-    """Something it needs will not come. `by`: the job at the root, None where it is a precondition."""
+    """Something it needs will not come. `by`: the job at the root, None where it is a precondition. Of a job that is
+    blocked already: from now on it names another root."""
 
     job: str
     by: str | None

@@ -1,7 +1,7 @@
 """The state of a run: what `apply` makes of the events. Nothing else changes it, and replaying them gives it again.
 
 What can be computed from the state is not an event; where it has to be quick (`counts`, the ready index, the leases
-of a card) it is kept beside the state by `apply` alone, and `checked` compares it with the long way round.
+of a card) it is kept beside the state by `apply` alone, and tests compare it with the long way round.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Attempt:
 
 
 class Job:
-    """A job's spec and all that has become of it. `order` is its place in the manifest."""
+    """A job's spec and all that has become of it. `order` is its place in the manifest; `queued`: it has an entry in
+    the index of ready jobs, of use or not, and so must not get a second one."""
 
     __slots__ = (
         "attempt", "attempts", "blocked_by", "due", "ended", "error", "exit_code", "failure", "held", "indices",
@@ -184,7 +185,7 @@ class QueueState:
         """The first ready job of one need, as (-priority, order, need)."""
         heap = self._ready.get(need, [])
         while heap and not self._is_ready(heap[0][1]):
-            heapq.heappop(heap)
+            self.jobs[heapq.heappop(heap)[1]].queued = False
         if not heap:
             self._ready.pop(need, None)
             return None
@@ -200,16 +201,17 @@ class QueueState:
 
     def take(self, need: Need) -> Job:
         """Lift the first ready job of a need out of the index, until it is put back or gets an attempt."""
-        return self.jobs[heapq.heappop(self._ready[need])[1]]
+        job = self.jobs[heapq.heappop(self._ready[need])[1]]
+        job.queued = False
+        return job
 
     def put_back(self, job: Job) -> None:
         """Undo `take` for a job that was not placed."""
-        if self._is_ready(job.order):
-            heapq.heappush(self._ready.setdefault(job.need, []), (-job.spec.priority, job.order))
+        self._enqueue(job)
 
     def _is_ready(self, order: int) -> bool:
         job = self.jobs[order]
-        return job.queued and job.status is Status.PENDING and job.held is None
+        return job.status is Status.PENDING and job.held is None
 
     def due_retries(self, now: float) -> list[Job]:
         """Failed jobs whose delay is over at `now`."""
@@ -247,7 +249,6 @@ class QueueState:
             raise InvalidTransition(f"job {job.spec.id!r} cannot go from {job.status.value} to {status.value}")
         self._count(job, job.status, -1)
         job.status = status
-        job.queued = False
         job.held = None
         self.held.pop(job.order, None)
         self._count(job, status, 1)
@@ -373,7 +374,6 @@ class QueueState:
             self.held.pop(job.order, None)
         else:
             self.held[job.order] = event.reason
-        job.queued = False
         self._enqueue(job)
         self.touched.add(job.order)
 
@@ -384,7 +384,9 @@ class QueueState:
 
     def _job_blocked(self, event: ev.JobBlocked, _at: float) -> None:
         job = self.job(event.job)
-        self._move(job, Status.BLOCKED)
+        if job.status is not Status.BLOCKED:
+            self._move(job, Status.BLOCKED)
+        self.touched.add(job.order)
         job.error, job.blocked_by, job.due = event.error, event.by, None
 
     def _job_unblocked(self, event: ev.JobUnblocked, _at: float) -> None:

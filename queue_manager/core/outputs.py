@@ -7,7 +7,6 @@ whether it is a directory or not.
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -68,7 +67,14 @@ def patterns_overlap(a: str, b: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _normal(path: str) -> str:
-    return posixpath.normpath(path)
+    """Without `.`, `..`, doubled and trailing slashes, as far as that goes without looking at files."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == ".." and parts and parts[-1] != "..":
+            parts.pop()
+        elif part not in ("", ".") and not (part == ".." and path.startswith("/")):
+            parts.append(part)
+    return ("/" if path.startswith("/") else "") + "/".join(parts) or "."
 
 
 @lru_cache(maxsize=4096)

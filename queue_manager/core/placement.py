@@ -96,7 +96,7 @@ def is_settled(
     """Whether the memory of the attempts that ended on this card has gone.
 
     Alone on the card that is a reading below the threshold. Beside others it is a reading that has fallen since,
-    to no more than the others may use.
+    to no more than the others may use. Either way a reading is believed after SETTLE_SECONDS.
     """
     if settling is None or card.used_mib < threshold:
         return True
@@ -105,8 +105,8 @@ def is_settled(
         return waited
     promised = sum(holder.mib or 0 for holder in holders) + sum(lease.mib or 0 for lease in foreign)
     bases = [mib for holder in holders for uuid, mib in zip(holder.cards, holder.used_mib) if uuid == card.uuid]
-    fallen = card.used_mib < settling.used_mib or waited
-    return fallen and card.used_mib <= min([threshold, *bases]) + promised
+    fallen = card.used_mib < settling.used_mib and card.used_mib <= min(bases, default=threshold) + promised
+    return fallen or waited
 
 
 def choose(

@@ -21,7 +21,7 @@ from queue_manager.core.model import Attempt, Job, Need, QueueState
 from queue_manager.core.placement import View, allowed, choose, impossible, views
 from queue_manager.core.readings import Card, Cards, Unreadable
 from queue_manager.core.requests import Answer
-from queue_manager.core.status import RETRYING, Outcome, Status
+from queue_manager.core.status import BAD, RETRYING, Outcome, Status
 
 LAUNCH_GRACE = 30.0
 """Seconds for a wrapper to claim its attempt."""
@@ -78,8 +78,11 @@ def wants_cards(state: QueueState) -> bool:
     return not state.paused and (barrier or any(need.gpus for _, _, need in heads))
 
 
-def next_timer(state: QueueState) -> float | None:
-    """When something is due by time alone (epoch seconds); None if nothing is."""
+def next_timer(state: QueueState, after: float = 0.0) -> float | None:
+    """When something is due by time alone (epoch seconds); None if nothing is.
+
+    `after`: the time of the last turn. What was due by then has had its turn; it waits for something else now.
+    """
     times = [
         attempt.started + timeout
         for order, attempt in state.live.items()
@@ -90,7 +93,7 @@ def next_timer(state: QueueState) -> float | None:
         times.append(due)
     if state.launch_failed_at is not None:
         times.append(launch_retry_at(state))
-    return min(times, default=None)
+    return min((time for time in times if time > after), default=None)
 
 
 def launch_retry_at(state: QueueState) -> float:
@@ -122,6 +125,8 @@ class _Turn:
                 done = carry_out(self.state, request, self)
                 self.emit(done)
             self.actions.append(b.Reply(Answer(done.id, done.ok, done.text, done.jobs)))
+        if any(isinstance(record.event, ev.JobRetried) for record in self.records):
+            self.name_roots()
 
     def stop(self, job: Job, attempt: Attempt, reason: str) -> None:
         """Begin to end a live attempt."""
@@ -178,7 +183,8 @@ class _Turn:
     def _gone(self, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
         """The job's process has ended; the attempt has when nothing of it is left."""
         if seen.ended is not None:
-            if seen.exit is None and seen.inherited:
+            told_to_end = attempt.stop_reason not in (None, "leftovers")
+            if seen.exit is None and seen.inherited and not told_to_end:
                 self._end(job, attempt, seen, _INTERRUPTED)
             else:
                 self._end(job, attempt, seen, judge(job.spec, attempt.stop_reason, seen.exit, seen.ended))
@@ -195,6 +201,10 @@ class _Turn:
             self.actions.append(b.QuitSession(job.order))
 
     def _end(self, job: Job, attempt: Attempt, seen: b.Evidence, verdict: Verdict) -> None:
+        if verdict.outcome is Outcome.INTERRUPTED and attempt.stop_reason == "cancelled":
+            verdict = _CANCELLED
+        # A request of this turn may have told it to end: there is nothing left to signal.
+        self.actions = [one for one in self.actions if isinstance(one, b.Reply) or one.order != job.order]
         status, due = self._next_status(job, verdict)
         error = verdict.error
         if verdict.outcome is Outcome.NOT_LAUNCHED:
@@ -222,6 +232,8 @@ class _Turn:
             self.emit(ev.CardQuarantined(attempt.cards[0], f"job {job.spec.id}: {verdict.error}"))
         if status in (Status.STUCK, Status.CANCELLED):
             self.spread(job)
+        elif status is not Status.COMPLETED:
+            self.block_if_bad(job)  # jobs may have been added to its phase's dependencies while it ran
 
     def _next_status(self, job: Job, verdict: Verdict) -> tuple[Status, float | None]:
         if verdict.outcome is Outcome.SUCCEEDED:
@@ -257,9 +269,12 @@ class _Turn:
     def _block(self, job: Job, root: str) -> bool:
         if job.status is not Status.PENDING and job.status not in RETRYING:
             return False
-        cause = self.state.job(root)
-        self.emit(ev.JobBlocked(job.spec.id, root, f"depends on {root}, which is {cause.status.value}"))
+        self._name_root(job, self.state.job(root))
         return True
+
+    def _name_root(self, job: Job, root: Job) -> None:
+        error = f"depends on {root.spec.id}, which is {root.status.value}"
+        self.emit(ev.JobBlocked(job.spec.id, root.spec.id, error))
 
     def block_if_bad(self, job: Job) -> bool:
         """Block a job that has just come, or come back, if what it depends on is bad. Says whether it is."""
@@ -282,6 +297,19 @@ class _Turn:
                     self.emit(ev.JobUnblocked(waiter.spec.id))
                     todo.append(self.state.graph.turned(order))
 
+    def name_roots(self) -> None:
+        """Of blocked jobs that name one which is bad no longer, say which other one blocks them."""
+        state = self.state
+        for job in state.jobs:
+            if job.status is not Status.BLOCKED or job.blocked_by is None or _is_root(state.job(job.blocked_by)):
+                continue
+            root = job
+            while not _is_root(root):
+                bad = state.graph.bad_need(root.order)
+                assert bad is not None  # else it would have been released
+                root = state.jobs[bad]
+            self._name_root(job, root)
+
     # -- time, cards, preconditions -------------------------------------------------------------------------------
 
     def timers(self) -> None:
@@ -291,7 +319,8 @@ class _Turn:
     def quarantine(self) -> None:
         """Put a card aside on which one job after the other fails while another card serves well."""
         for card, jobs in list(self.state.card_failures.items()):
-            others = self.state.card_served - {card} - set(self.state.card_failures)
+            doubtful = {card, *self.state.card_failures, *self.state.quarantined}
+            others = self.state.card_served - doubtful
             if len(jobs) >= STREAK and others and card not in self.state.quarantined:
                 names = ", ".join(jobs[-STREAK:])
                 self.emit(ev.CardQuarantined(card, f"{len(jobs)} jobs failed on it one after the other: {names}"))
@@ -323,9 +352,11 @@ class _Turn:
         for kind, text in wanted.items():
             if known.get(kind, ("",))[0] != text:
                 self.emit(ev.ConditionBegan(kind, text))
-        unseen = () if seen.cards is not None else ("nvml", "leases", "card:", "need:")
+        unseen: tuple[str, ...] = () if isinstance(seen.cards, Cards) else ("leases", "card:", "need:")
+        if seen.cards is None:
+            unseen += ("nvml",)
         for kind in list(known):
-            if kind not in wanted and not (unseen and kind.startswith(unseen)):
+            if kind not in wanted and not kind.startswith(unseen):
                 self.emit(ev.ConditionEnded(kind))
 
     # -- placement ------------------------------------------------------------------------------------------------
@@ -484,6 +515,12 @@ class _Turn:
             job = state.jobs[order]
             self.emit(ev.JobBlocked(job.spec.id, None, f"precondition does not hold: {reason}"))
             self.spread(job)
+
+
+def _is_root(job: Job) -> bool:
+    """Whether a job is bad by itself, and not because of another."""
+    blocked = job.status is Status.BLOCKED
+    return job.status in BAD and not (blocked and job.blocked_by is not None)
 
 
 _CANCELLED = Verdict(Outcome.CANCELLED, error="cancelled by a person")

@@ -1,0 +1,59 @@
+"""From the text of a spec to its manifest: the whole way, without a file, a clock or a network."""
+
+from __future__ import annotations
+
+import gc
+from typing import NamedTuple
+
+from build_manifest import expand, parse, spec
+from build_manifest.faults import Fault, Faults, SpecErrors
+from build_manifest.overlaps import warn_of_overlaps
+from queue_manager.core.manifest import Manifest
+
+
+class Built(NamedTuple):
+    """A manifest, and what is odd about its spec without being wrong, one line each."""
+
+    manifest: Manifest
+    warnings: list[str]
+
+
+def build(text: str, file: str) -> Built:
+    """Build the manifest of a spec.
+
+    `text` is YAML or JSON; `file` is its name, for messages only. The same text gives the same manifest. Raises
+    SpecErrors with everything that is wrong.
+    """
+    collecting = gc.isenabled()
+    gc.disable()  # a large spec makes millions of values and no garbage: going over them costs as much as all else
+    try:
+        return _build(Faults(file, text))
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _build(faults: Faults) -> Built:
+    made = expand.expand(faults, parse.parse(faults, spec.read(faults)))
+    if made is None or faults.found:
+        raise SpecErrors(faults.found)
+    manifest, phases = made
+    warn_of_overlaps(faults, manifest.cwd, phases)
+    return Built(manifest, faults.warnings())
+
+
+def read(path: str) -> str:
+    """The text of a spec's file. Raises SpecErrors where it cannot be read or is not UTF-8."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        hint = "name the spec itself" if isinstance(error, IsADirectoryError) else ""
+        what = f"cannot be read: {(error.strerror or str(error)).lower()}"
+        raise SpecErrors([Fault(path, 0, 0, what, hint)]) from None
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        place = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
+        raise SpecErrors([Fault(path, *place, "the file is not UTF-8", "save it as UTF-8")]) from None

@@ -1,0 +1,103 @@
+"""What is wrong with a spec: where it stands, what it is, what to write instead. All is collected, then raised."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+_SHOWN = 100
+_NEAR = 300
+
+
+class Mark(NamedTuple):
+    """A place in the spec, counted from 1; line 0 is the file as a whole."""
+
+    line: int
+    column: int
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong. `instead` says what to write, and may be empty."""
+
+    file: str
+    line: int
+    column: int
+    what: str
+    instead: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        text = f"{where}: {self.what}" + (f"; {self.instead}" if self.instead else "")
+        return " ".join(text.splitlines())
+
+
+class SpecErrors(ValueError):
+    """All faults of a spec, in the order of their places; as text, one line each."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = sorted(faults, key=lambda fault: (fault.line, fault.column))
+        lines = [str(fault) for fault in self.faults[:_SHOWN]]
+        if len(self.faults) > _SHOWN:
+            lines.append(f"and {len(self.faults) - _SHOWN} more")
+        super().__init__("\n".join(lines))
+
+
+class Faults:
+    """Collects what is wrong, and what is merely odd, while one spec is read."""
+
+    def __init__(self, file: str, text: str) -> None:
+        self.file = file
+        self.text = text
+        self.found: list[Fault] = []
+        self._warnings: list[tuple[Mark, str]] = []
+        self._said: set[object] = set()
+
+    def add(self, mark: Mark, what: str, instead: str = "", *, once: object = None) -> None:
+        """Note a fault. Of those with an equal `once` (default: the same place and words) the first is kept."""
+        key = (mark, what) if once is None else once
+        if key not in self._said:
+            self._said.add(key)
+            self.found.append(Fault(self.file, *mark, what, instead))
+
+    def warn(self, mark: Mark, text: str) -> None:
+        """Note what does not stop the build."""
+        line = " ".join(f"{self.file}:{mark.line}:{mark.column}: warning: {text}".splitlines())
+        if line not in self._said:
+            self._said.add(line)
+            self._warnings.append((mark, line))
+
+    def warnings(self) -> list[str]:
+        """All warnings, in the order of their places."""
+        return [line for _, line in sorted(self._warnings)]
+
+    def mark_at(self, index: int) -> Mark:
+        """The place of a character of the text."""
+        before = self.text[:index]
+        return Mark(before.count("\n") + 1, index - before.rfind("\n"))
+
+
+def nearest(name: str, known: Collection[str]) -> str | None:
+    """The known name that `name` most likely means; None if none is near."""
+    candidates = list(known)
+    if len(candidates) > _NEAR:  # difflib over 100,000 ids would take seconds
+        candidates.sort(key=lambda one: (-_shared(one, name), abs(len(one) - len(name)), one))
+        candidates = candidates[:_NEAR]
+    folded = {one.lower().replace("-", "_"): one for one in reversed(candidates)}
+    match = folded.get(name.lower().replace("-", "_"))
+    if match is not None:
+        return match
+    close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
+    return close[0] if close else None
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    return next((n for n, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
+
+
+def listed(names: Iterable[str], limit: int = 12) -> str:
+    """Names for a message: at most `limit` of them."""
+    names = list(names)
+    more = f", … ({len(names)} in all)" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

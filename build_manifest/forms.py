@@ -1,0 +1,105 @@
+"""What a spec may say: its keys, level by level, and the types that hold what it said, still unsubstituted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from build_manifest.faults import Mark
+from build_manifest.grid import GridForm
+from build_manifest.nodes import Node, Scalar
+from queue_manager.core.manifest import OomRetry
+
+GRID_KEYS = ("grid", "zip", "exclude", "include")
+TOP_KEYS = (
+    "project", "cwd", "hosts", "ssh", "conda", "venv", "conda_hook", "env", "gpus", "max_parallel",
+    "gpu_free_threshold_mib", "oom_retry", "wave", "stale_after", "preconditions", "default_cmd", "on_complete",
+    "analyze_on_complete", *GRID_KEYS, "template", "jobs", "phases",
+)  # fmt: skip
+PHASE_KEYS = ("name", "depends_on", "match", *GRID_KEYS, "template", "jobs", "env", "preconditions")
+JOB_KEYS = (
+    "id", "cmd", "args", "expected_output", "output_check", "gpus", "gpu_mem_mib", "env", "timeout", "priority",
+    "depends_on", "preconditions", "retries", "metrics", "cwd",
+)  # fmt: skip
+OOM_RETRY_KEYS = ("delay", "max_attempts")
+PRECONDITION_KEYS = {
+    "checkpoint_exists": ("type", "path"),
+    "file_exists": ("type", "path"),
+    "command": ("type", "command"),
+    "disk_free_gib": ("type", "gib", "path"),
+}
+"""Keys of a precondition by its type; all but `path` of `disk_free_gib` have to be there."""
+
+OTHER_WORDS = {
+    "command": "cmd", "script": "cmd", "run": "cmd", "name": "id", "output": "expected_output",
+    "outputs": "expected_output", "expected_outputs": "expected_output", "needs": "depends_on", "after": "depends_on",
+    "dependencies": "depends_on", "matrix": "grid", "sweep": "grid", "parameters": "args", "params": "args",
+    "arguments": "args", "environment": "env", "conda_env": "conda", "workdir": "cwd", "working_dir": "cwd",
+    "max_jobs": "max_parallel", "concurrency": "max_parallel", "time_limit": "timeout", "walltime": "timeout",
+    "num_gpus": "gpus", "n_gpus": "gpus", "gpu_count": "gpus", "memory": "gpu_mem_mib", "max_retries": "retries",
+    "stages": "phases", "steps": "phases", "tasks": "jobs",
+}  # fmt: skip
+"""What other tools call it."""
+
+
+class PreconditionForm(NamedTuple):
+    type: str
+    path: Scalar | None
+    command: Scalar | None
+    gib: Scalar | None
+
+
+class JobForm(NamedTuple):
+    """A template or a job. `numbers`: those of gpus, gpu_mem_mib, timeout, priority and retries that were given.
+    `given`: the keys that are there, also those that could not be read."""
+
+    mark: Mark
+    id: Scalar | None
+    cmd: Scalar | None
+    args: tuple[tuple[Scalar, Node], ...] | None
+    expected_output: Scalar | None
+    cwd: Scalar | None
+    env: tuple[tuple[str, Scalar], ...]
+    depends_on: tuple[Scalar, ...]
+    preconditions: tuple[PreconditionForm, ...]
+    numbers: Mapping[str, Scalar]
+    metrics: Node | None
+    given: frozenset[str]
+
+
+class PhaseForm(NamedTuple):
+    """A phase: a template over a grid (`jobs` holds it), or a list of jobs. `sound`: its cells are known."""
+
+    name: str
+    mark: Mark
+    depends_on: tuple[Scalar, ...]
+    match: tuple[Scalar, ...]
+    grid: GridForm
+    jobs: tuple[JobForm, ...]
+    templated: bool
+    env: tuple[tuple[str, Scalar], ...]
+    preconditions: tuple[PreconditionForm, ...]
+    sound: bool
+
+
+class SpecForm(NamedTuple):
+    """A whole spec. Fields as in Manifest; those that were not given are None or empty."""
+
+    project: str
+    phases: tuple[PhaseForm, ...]
+    cwd: Scalar | None
+    hosts: tuple[str, ...]
+    conda: str | None
+    venv: str | None
+    conda_hook: str | None
+    env: tuple[tuple[str, Scalar], ...]
+    gpus: tuple[int, ...] | None
+    max_parallel: int | None
+    gpu_free_threshold_mib: int | None
+    oom_retry: OomRetry | None
+    wave: str | None
+    stale_after: float | None
+    preconditions: tuple[PreconditionForm, ...]
+    default_cmd: Scalar | None
+    on_complete: Scalar | None
+    analyze_on_complete: Scalar | None

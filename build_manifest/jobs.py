@@ -1,0 +1,290 @@
+"""From a template, or a job as it was written, to jobs: texts are compiled once, then rendered for each cell."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from build_manifest.faults import Faults, Mark, listed
+from build_manifest.forms import JobForm, PreconditionForm
+from build_manifest.names import NAME, RenderError, Scope, Text, compile_text, is_template
+from build_manifest.nodes import ListNode, MapNode, Node, Scalar
+from build_manifest.parse import NUMBERS
+from build_manifest.shell import quote_word
+from build_manifest.values import FALSE, NULLS, SPOKEN, TRUE, Written, as_json, quantity, written
+from queue_manager.core.manifest import JobSpec, Precondition
+
+Params = dict[str, Written]
+_GPU_HERE = "\0"
+"""Stands for `${GPU}` in the value of an arg while it is quoted; no value can have it."""
+
+
+class Surroundings(NamedTuple):
+    """What a job takes from its phase and its spec. `cards`: how many cards may be used, None for all there are."""
+
+    phase: str
+    where: str
+    env: tuple[tuple[str, Scalar], ...]
+    preconditions: tuple[PreconditionForm, ...]
+    default_cmd: Scalar | None
+    cards: int | None
+
+
+class _Arg(NamedTuple):
+    """`name` is None where other texts cannot use it. `shown`: as `--key values`, as a `flag`, or not at all."""
+
+    key: str
+    name: str | None
+    values: tuple[Text, ...]
+    plain: bool
+    shown: str = "values"
+
+
+class _Precondition(NamedTuple):
+    form: PreconditionForm
+    path: Text | None
+    command: Text | None
+    gib: Text | None
+
+
+class JobMaker:
+    """A compiled template. `sound` is False where a text could not be compiled, and `ids_known` where the id or the
+    args are among them; the faults have been noted. What is not sound makes jobs too, for their ids to be checked."""
+
+    def __init__(self, faults: Faults, form: JobForm, names: tuple[str, ...], around: Surroundings) -> None:
+        self.form = form
+        self._faults = faults
+        self._around = around
+        self._uses: set[str] = set()
+        self.sound = True
+        before = len(faults.found)
+        self._scope = Scope(names, around.where)
+        self._args = self._compile_args(form.args or ())
+        self.id = self._text(form.id)
+        self._cmd = self._compile_cmd()
+        self._output = self._text(form.expected_output)
+        self._cwd = self._text(form.cwd)
+        self._env = [(name, self._text(scalar)) for name, scalar in (*around.env, *form.env)]
+        self._depends_on = [(scalar, self._text(scalar)) for scalar in form.depends_on]
+        self._numbers = {key: (scalar, self._text(scalar)) for key, scalar in form.numbers.items()}
+        self._inherited = [self._compile_precondition(one) for one in around.preconditions]
+        self._preconditions = [self._compile_precondition(one) for one in form.preconditions]
+        self._metrics = {} if form.metrics is None else self._compile_metrics(form.metrics)
+        self.ids_known = self.id is not None and len(self._args) == len(form.args or ())
+        self.sound = self.sound and self._cmd is not None and len(faults.found) == before
+        if self.sound and form.cmd is not None:
+            self._check_args_used()
+
+    def _text(self, scalar: Scalar | None, *, shell: bool = False, gpu: bool = False) -> Text | None:
+        if scalar is None:
+            return None
+        text = compile_text(self._faults, scalar, self._scope, shell=shell, gpu=gpu)
+        if text is None:
+            self.sound = False
+        else:
+            self._uses |= text.uses
+        return text
+
+    def _compile_cmd(self) -> Text | None:
+        form, default = self.form, self._around.default_cmd
+        if form.cmd is not None:
+            return self._text(form.cmd, shell=True, gpu=True)
+        if "cmd" in form.given:
+            return None
+        if form.args is not None:
+            if default is None:
+                hint = "add default_cmd at the top, or cmd here"
+                self._faults.add(form.mark, "args without cmd need a default_cmd", hint)
+                return None
+            return self._text(default, shell=True, gpu=True)
+        if "args" not in form.given:
+            hint = "add cmd: …" + ("" if default is None else ", or args: {…} for default_cmd (args: {} for it alone)")
+            self._faults.add(form.mark, f"{self._around.where} has no cmd", hint)
+        return None
+
+    def _check_args_used(self) -> None:
+        unused = [arg.key for arg in self._args if arg.key not in self._uses]
+        if unused:
+            what = f"nothing uses the args {listed(unused)}: they are added to default_cmd only, and cmd is given"
+            self._faults.add(self.form.mark, what, f"use ${{{unused[0]}}} in cmd, or leave cmd out")
+
+    def _compile_args(self, entries: Iterable[tuple[Scalar, Node]]) -> list[_Arg]:
+        """Each arg may use the grid's names, and those of the args before it."""
+        args: list[_Arg] = []
+        for key, node in entries:
+            what = f"arg {key.text!r}"
+            items = node.items if isinstance(node, ListNode) else (node,)
+            if isinstance(node, ListNode) and not items:
+                self._faults.add(node.mark, f"{what} is an empty list", "write a value, or leave it out")
+            texts: list[Text] = []
+            for item in items:
+                if not isinstance(item, Scalar):
+                    self._faults.add(item.mark, f"{what} is nested", "write a single value, or a list of them")
+                elif item.plain and item.text in SPOKEN:
+                    truth = "true" if SPOKEN[item.text] else "false"
+                    hint = f'write {truth} for the flag --{key.text}, or "{item.text}" for the text'
+                    self._faults.add(item.mark, f"{what} is {item.text}, which YAML may read as {truth}", hint)
+                elif text := self._text(item, gpu=True):
+                    texts.append(text)
+            if len(texts) < len(items):
+                continue
+            single = node if isinstance(node, Scalar) else None
+            substituted = single is not None and is_template(single.text)
+            plain = single is not None and single.plain and not substituted
+            usable = single is not None and NAME.fullmatch(key.text) and not texts[0].for_gpu
+            shown = "values"
+            if single is not None and plain and single.text in NULLS:
+                usable, shown = None, "nothing"
+            elif single is not None and plain and single.text in TRUE | FALSE:
+                shown = "flag" if single.text in TRUE else "nothing"
+            if usable and key.text not in self._scope.names:
+                self._scope = Scope((*self._scope.names, key.text), self._scope.where)
+            args.append(_Arg(key.text, key.text if usable else None, tuple(texts), plain or substituted, shown))
+        return args
+
+    def _compile_precondition(self, form: PreconditionForm) -> _Precondition:
+        return _Precondition(
+            form, self._text(form.path), self._text(form.command, shell=True), self._text(form.gib)
+        )  # fmt: skip
+
+    def _compile_metrics(self, node: Node) -> dict[Scalar, Text]:
+        if isinstance(node, Scalar):
+            text = self._text(node)
+            return {} if text is None else {node: text}
+        found: dict[Scalar, Text] = {}
+        for child in node.items if isinstance(node, ListNode) else [value for _, value in node.entries]:
+            found.update(self._compile_metrics(child))
+        return found
+
+    def make(self, cell: Params) -> JobSpec | None:
+        """The job of one cell; None, with the fault noted, where an expression fails or a number is none."""
+        try:
+            return self._make(dict(cell))
+        except RenderError as error:
+            of = f" (for {show(cell)})" if cell else ""
+            self._faults.add(error.mark, f"{error}{of}", "mend the expression", once=("render", error.mark))
+            return None
+
+    def _make(self, names: Params) -> JobSpec | None:
+        arguments, params = self._render_args(names)
+        assert self.id is not None
+        name = self.id.render(names)
+        depends_on = tuple(dict.fromkeys([text.render(names) for _, text in self._depends_on if text]))
+        if not self.sound or self._cmd is None:
+            return JobSpec(name, "", self._around.phase, depends_on, params=params)
+        cmd = self._cmd.render(names).rstrip() + ("" if self.form.cmd is not None else arguments)
+        numbers = self._render_numbers(names)
+        if numbers is None:
+            return None
+        output = None if self._output is None else self._output.render(names)
+        return JobSpec(
+            id=name,
+            cmd=cmd,
+            phase=self._around.phase,
+            depends_on=depends_on,
+            gpus=numbers.get("gpus", 1),
+            gpu_mem_mib=numbers.get("gpu_mem_mib"),
+            expected_output=output,
+            cwd=None if self._cwd is None else self._cwd.render(names),
+            env={name: text.render(names) for name, text in self._env if text} if self._env else {},
+            timeout=numbers.get("timeout"),
+            priority=numbers.get("priority", 0),
+            retries=numbers.get("retries", 0),
+            preconditions=self._render_preconditions(names, output),
+            params=params,
+            metrics=None if self.form.metrics is None else self._render_metrics(self.form.metrics, names),
+        )
+
+    def _render_args(self, names: Params) -> tuple[str, dict[str, str]]:
+        """The arguments for default_cmd, and what was given by name; `names` gains the args."""
+        params = {name: value.text for name, value in names.items()}
+        words: list[str] = []
+        for arg in self._args:
+            values = [text.render(names, _GPU_HERE) for text in arg.values]
+            if arg.name is not None:
+                names.setdefault(arg.name, written(values[0], arg.plain))
+            if arg.shown != "nothing" or arg.name is not None:
+                params.setdefault(arg.key, " ".join(values).replace(_GPU_HERE, "${GPU}"))
+            if arg.shown != "nothing":
+                words.append(" ".join([f"--{arg.key}", *(_quote_arg(one) for one in values if arg.shown == "values")]))
+        return "".join(f" {word}" for word in words), params
+
+    def _render_numbers(self, names: Params) -> dict[str, Any] | None:
+        found: dict[str, Any] = {}
+        for key, (scalar, text) in self._numbers.items():
+            if text is not None:
+                try:
+                    found[key] = NUMBERS[key](text.render(names))
+                except RenderError:
+                    raise
+                except ValueError as error:
+                    what = f"{key} is {text.render(names)!r} for {show(names)}"
+                    self._faults.add(scalar.mark, what, str(error), once=(key, scalar.mark))
+                    return None
+        cards = found.get("gpus", 1)
+        mark = self._mark_of("gpus")
+        if cards == 0 and "gpu_mem_mib" in found:
+            what = "gpu_mem_mib on a job with gpus: 0, which uses no card"
+            self._faults.add(self._mark_of("gpu_mem_mib"), what, "leave one of them out")
+        if self._around.cards is not None and cards > self._around.cards:
+            hint = "use fewer, or allow more" + ("; a job without a card has gpus: 0" if cards == 1 else "")
+            allowed = _cards(self._around.cards)
+            what = f"{self._around.where} needs {_cards(cards)}, and gpus at the top allows {allowed}"
+            self._faults.add(mark, what, hint, once=("cards", mark, self._around.where))
+        return found
+
+    def _mark_of(self, key: str) -> Mark:
+        return self.form.numbers[key].mark if key in self.form.numbers else self.form.mark
+
+    def _render_preconditions(self, names: Params, output: str | None) -> tuple[Precondition, ...]:
+        """Those of the spec and the phase, then the job's own. What the job itself makes is not asked of it, so that
+        a spec may ask for the teachers' checkpoints and train the teachers too."""
+        if not (self._inherited or self._preconditions):
+            return ()
+        inherited = [self._render_precondition(one, names) for one in self._inherited]
+        own = [self._render_precondition(one, names) for one in self._preconditions]
+        return (*(one for one in inherited if not _makes(output, one)), *own)
+
+    def _render_precondition(self, one: _Precondition, names: Params) -> Precondition:
+        gib = None
+        if one.gib is not None and one.form.gib is not None:
+            text = one.gib.render(names)
+            try:
+                gib = quantity(text)
+            except ValueError as error:
+                raise RenderError(one.form.gib.mark, f"gib is {text!r}; {error}") from None
+        return Precondition(
+            one.form.type,
+            None if one.path is None else one.path.render(names),
+            None if one.command is None else one.command.render(names).rstrip(),
+            gib,
+        )
+
+    def _render_metrics(self, node: Node, names: Params) -> Any:
+        if isinstance(node, ListNode):
+            return [self._render_metrics(item, names) for item in node.items]
+        if isinstance(node, MapNode):
+            return {key.text: self._render_metrics(value, names) for key, value in node.entries}
+        return as_json(node.text, node.plain, lambda _: self._metrics[node].render(names))
+
+
+def show(cell: Mapping[str, Written]) -> str:
+    """A cell for a message: `N=384, seed=42`."""
+    return listed([f"{name}={value.text}" for name, value in cell.items()])
+
+
+def _makes(output: str | None, one: Precondition) -> bool:
+    if output is None or one.path is None or one.type not in ("checkpoint_exists", "file_exists"):
+        return False
+    return posixpath.normpath(one.path) == posixpath.normpath(output)
+
+
+def _cards(number: int) -> str:
+    return "1 card" if number == 1 else f"{number} cards"
+
+
+def _quote_arg(value: str) -> str:
+    if _GPU_HERE not in value:
+        return quote_word(value)
+    return "${GPU}".join(quote_word(piece) if piece else "" for piece in value.split(_GPU_HERE))

@@ -1,0 +1,308 @@
+"""Substitution: `${name}` and `{{ expression }}` in the texts of a spec.
+
+A text is compiled once for all jobs of a template, and rendered for each. `$${` gives a literal `${`, and `${GPU}` is
+left for launch where that is allowed. Expressions are Jinja2, in a sandbox, over the same names; they see unquoted
+numbers as numbers and yet print them as they were written. In a command every value is quoted for the shell, by the
+place where it stands; `{{ name | raw }}` is not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple, Union
+
+import jinja2
+import jinja2.meta
+import jinja2.sandbox
+
+from build_manifest.faults import Faults, Mark, listed, nearest
+from build_manifest.nodes import Scalar, locate
+from build_manifest.shell import Quote, Scanner
+from build_manifest.values import Written
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+GPU = "GPU"
+_TOKEN = re.compile(r"\$\$\{|\$\{|\{\{")
+_STATEMENT = re.compile(r"\{%[-+]?\s*(?:if|for|set|else|elif|endif|endfor|macro|include|import|raw)\b")
+_LITERAL_BRACES = "braces for the shell are written {{ '{{' }}"
+
+
+class RenderError(ValueError):
+    """An expression of a text fails for a job. `mark` is its place."""
+
+    def __init__(self, mark: Mark, what: str) -> None:
+        super().__init__(what)
+        self.mark = mark
+
+
+class _Name(NamedTuple):
+    name: str
+    quote: Quote | None
+    cache: dict[str, str]
+
+
+class _Expression(NamedTuple):
+    call: Callable[..., Any]
+    source: str
+    quote: Quote | None
+    mark: Mark
+
+
+class _Gpu(NamedTuple):
+    """The place of `${GPU}`."""
+
+
+_Part = Union[str, _Name, _Expression, _Gpu]
+
+
+class Text(NamedTuple):
+    """A compiled text. `uses`: the names in it. `for_gpu`: whether `${GPU}` is in it."""
+
+    parts: tuple[_Part, ...]
+    uses: frozenset[str]
+
+    @property
+    def for_gpu(self) -> bool:
+        return any(isinstance(part, _Gpu) for part in self.parts)
+
+    def render(self, cell: Mapping[str, Written], gpu: str = "${GPU}") -> str:
+        """The text for one job; `gpu` is what takes the place of `${GPU}`. Raises RenderError."""
+        done = []
+        for part in self.parts:
+            if isinstance(part, str):
+                done.append(part)
+            elif isinstance(part, _Name):
+                value = cell[part.name].text
+                if part.quote is not None:
+                    quoted = part.cache.get(value)
+                    if quoted is None:
+                        quoted = part.cache[value] = part.quote(value)
+                    value = quoted
+                done.append(value)
+            elif isinstance(part, _Gpu):
+                done.append(gpu)
+            else:
+                done.append(_evaluate(part, cell))
+        return done[0] if len(done) == 1 else "".join(done)
+
+
+class Scope(NamedTuple):
+    """The names that a text may use. `where` says whose they are, such as "phase 'distill'"."""
+
+    names: Collection[str]
+    where: str
+
+
+class _Raw(str):
+    """Text that is not to be quoted for the shell."""
+
+    __slots__ = ()
+
+
+def _environment() -> jinja2.sandbox.SandboxedEnvironment:
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
+    # The same spec gives the same manifest: nothing by chance is left.
+    for name in ("lipsum", "cycler", "joiner", "namespace"):
+        del environment.globals[name]
+    del environment.filters["random"]
+    environment.filters["raw"] = _Raw
+    return environment
+
+
+_ENVIRONMENT = _environment()
+
+
+def is_template(text: str) -> bool:
+    """Whether something is substituted in a text."""
+    return "${" in text or "{{" in text
+
+
+def compile_text(
+    faults: Faults, scalar: Scalar, scope: Scope, *, shell: bool = False, gpu: bool = False
+) -> Text | None:
+    """Compile a scalar. `shell`: it is bash, so values are quoted. `gpu`: `${GPU}` may stay in it.
+
+    Returns None, with the faults noted, where names are undefined or the syntax is broken.
+    """
+    text = scalar.text
+    statement = _STATEMENT.search(text)
+    if statement:
+        what = f"{statement[0]} … is a Jinja2 statement; only {{{{ … }}}} expressions are known"
+        faults.add(scalar.mark, what, "write {{ 'a' if x else 'b' }}")
+        return None
+    if not is_template(text):
+        if shell:
+            _check_quotes(faults, scalar, text)
+        return Text((text,), frozenset())
+    return _Compiler(faults, scalar, scope, shell, gpu).run()
+
+
+def _check_quotes(faults: Faults, scalar: Scalar, text: str, scanner: Scanner | None = None) -> None:
+    if scanner is None:
+        if not any(quote in text for quote in "'\"`"):
+            return
+        scanner = Scanner()
+        scanner.feed(text)
+    if scanner.open_quote is not None:
+        faults.warn(scalar.mark, f"in this command a {scanner.open_quote} opens and is never closed")
+
+
+class _Compiler:
+    """One pass over one text."""
+
+    def __init__(self, faults: Faults, scalar: Scalar, scope: Scope, shell: bool, gpu: bool) -> None:
+        self._faults = faults
+        self._scalar = scalar
+        self._scope = scope
+        self._gpu = gpu
+        self._scanner = Scanner() if shell else None
+        self._parts: list[_Part] = []
+        self._uses: set[str] = set()
+        self._start = 0
+        self._broken = False
+
+    def run(self) -> Text | None:
+        text, at = self._scalar.text, 0
+        while match := _TOKEN.search(text, at):
+            self._start = match.start()
+            self._literal(text[at : self._start])
+            if match[0] == "$${":
+                self._literal("${")
+                at = match.end()
+            elif match[0] == "${":
+                at = self._dollar(text, match.start())
+            else:
+                at = self._braces(text, match.start())
+        self._literal(text[at:])
+        if self._scanner is not None and not self._broken:
+            _check_quotes(self._faults, self._scalar, text, self._scanner)
+        return None if self._broken else Text(tuple(self._parts), frozenset(self._uses))
+
+    def _literal(self, text: str) -> None:
+        if not text:
+            return
+        if self._scanner is not None:
+            self._scanner.feed(text)
+        if self._parts and isinstance(self._parts[-1], str):
+            self._parts[-1] += text
+        else:
+            self._parts.append(text)
+
+    def _dollar(self, text: str, start: int) -> int:
+        end = text.find("}", start)
+        if end < 0:
+            self._fault("${", "${ opens here and is never closed", "write ${name}, or $${ for the shell")
+            return len(text)
+        token, name = text[start : end + 1], text[start + 2 : end]
+        if name == GPU:
+            if self._gpu:
+                self._parts.append(_Gpu())
+                if self._scanner is not None:
+                    self._scanner.feed("0")
+            else:
+                self._fault(token, "${GPU} is filled in at launch, and only in a command", "use it in cmd")
+        elif not NAME.fullmatch(name):
+            bare = name.strip()
+            if NAME.fullmatch(bare):
+                self._fault(token, f"a name stands in braces without spaces, not as {token!r}", f"write ${{{bare}}}")
+            else:
+                shell = f"write $${text[start + 1 : end + 1]} to pass it to the shell"
+                self._fault(token, f"{token!r} is no ${{name}}", shell)
+        elif name not in self._scope.names:
+            self._undefined(token, name, f"$${{{name}}} passes it to the shell")
+        else:
+            self._uses.add(name)
+            self._parts.append(_Name(name, self._quote(token), {}))
+        return end + 1
+
+    def _braces(self, text: str, start: int) -> int:
+        end = _expression_end(text, start + 2)
+        if end is None:
+            self._fault("{{", "{{ opens here and is never closed by }}", _LITERAL_BRACES)
+            return len(text)
+        token, source = text[start:end], text[start + 2 : end - 2]
+        if source.startswith(("-", "+")) or source.endswith("-"):
+            self._fault(token, f"{token!r}: white space is not controlled here", "put a space after {{ and before }}")
+            return end
+        try:
+            tree = _ENVIRONMENT.parse("{{" + source + "}}")
+            call = _ENVIRONMENT.compile_expression(source, undefined_to_none=False)
+        except (jinja2.TemplateSyntaxError, jinja2.TemplateAssertionError) as error:
+            self._fault(token, f"{token!r} is no Jinja2 expression: {error.message}", _LITERAL_BRACES)
+            return end
+        except (RecursionError, MemoryError, SyntaxError, ValueError, OverflowError):
+            self._fault(token, f"{token!r} cannot be read as a Jinja2 expression", "write it simpler")
+            return end
+        variables = sorted(jinja2.meta.find_undeclared_variables(tree))
+        for name in variables:
+            if name == GPU:
+                self._fault(token, "GPU is known only at launch", "write ${GPU}")
+            elif name not in self._scope.names:
+                self._undefined(token, name, _LITERAL_BRACES)
+        self._uses.update(variables)
+        if not self._broken:
+            self._parts.append(_Expression(call, token, self._quote(token), self._mark(token)))
+        return end
+
+    def _quote(self, token: str) -> Quote | None:
+        if self._scanner is None:
+            return None
+        if self._scanner.escaped:
+            hint = f"write ${token} to pass it to the shell" if token.startswith("$") else _LITERAL_BRACES
+            self._fault(token, f"a backslash before {token} does not keep it from being replaced", hint)
+            self._scanner = Scanner()
+        return self._scanner.quote()
+
+    def _undefined(self, token: str, name: str, shell: str) -> None:
+        close = nearest(name, self._scope.names)
+        names = listed(self._scope.names)
+        there = f"its names: {names}" if names else "it has no names"
+        guess = f"did you mean {close!r}? " if close else ""
+        self._fault(token, f"nothing in {self._scope.where} defines {name!r}", f"{guess}{there}; {shell}")
+
+    def _mark(self, token: str) -> Mark:
+        return locate(self._faults, self._scalar, token, self._scalar.text.count(token, 0, self._start))
+
+    def _fault(self, token: str, what: str, instead: str) -> None:
+        self._broken = True
+        self._faults.add(self._mark(token), what, instead)
+
+
+def _expression_end(text: str, at: int) -> int | None:
+    """Where the expression that begins at `at` is over, after its `}}`; strings and inner braces are stepped over."""
+    depth, quote = 0, ""
+    while at < len(text):
+        char = text[at]
+        if quote:
+            if char == "\\":
+                at += 1
+            elif char == quote:
+                quote = ""
+        elif char in "'\"":
+            quote = char
+        elif char == "{":
+            depth += 1
+        elif char == "}" and depth:
+            depth -= 1
+        elif text.startswith("}}", at):
+            return at + 2
+        at += 1
+    return None
+
+
+def _evaluate(part: _Expression, cell: Mapping[str, Written]) -> str:
+    try:
+        value = part.call({name: one.value for name, one in cell.items()})
+        if isinstance(value, jinja2.Undefined):
+            value._fail_with_undefined_error()
+    except Exception as error:  # whatever an expression raises is the spec's fault
+        words = str(error) or type(error).__name__
+        raise RenderError(part.mark, f"{part.source} fails: {words}") from None
+    if not isinstance(value, (str, int, float)):
+        kind = "nothing" if value is None else f"a {type(value).__name__}"
+        raise RenderError(part.mark, f"{part.source} gives {kind}, not a text or a number")
+    text = str(value)
+    if "\0" in text:
+        raise RenderError(part.mark, f"{part.source} gives the character U+0000")
+    return text if part.quote is None or isinstance(value, _Raw) else part.quote(text)

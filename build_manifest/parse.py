@@ -1,0 +1,365 @@
+"""Nodes to forms: every level of a spec is read, and every fault of its shape noted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+from build_manifest import grid as grids
+from build_manifest.faults import Faults, Mark, listed
+from build_manifest.fields import Fields, Table
+from build_manifest.forms import (
+    GRID_KEYS,
+    JOB_KEYS,
+    OOM_RETRY_KEYS,
+    PHASE_KEYS,
+    PRECONDITION_KEYS,
+    TOP_KEYS,
+    JobForm,
+    PhaseForm,
+    PreconditionForm,
+    SpecForm,
+)
+from build_manifest.grid import Entry, GridForm, Values
+from build_manifest.names import GPU, NAME, is_template
+from build_manifest.nodes import ListNode, MapNode, Node, Scalar
+from build_manifest.values import Written, delay, integer, quantity, seconds, written
+from queue_manager.core.layout import id_fault, project_fault
+from queue_manager.core.manifest import WAVES, OomRetry
+
+NUMBERS: dict[str, Callable[[str], float]] = {
+    "gpus": partial(integer, minimum=0),
+    "gpu_mem_mib": partial(integer, minimum=1),
+    "timeout": seconds,
+    "priority": integer,
+    "retries": partial(integer, minimum=0),
+}
+ONLY_PHASE = "jobs"
+"""The name of the phase of a spec that has no `phases`."""
+_ARG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_HOST = re.compile(r"[^\s-][^\s]*")
+_SUBSTITUTION = re.compile(r"\$\{[A-Za-z_]\w*\}|\{\{.*\}\}")
+_FORMS = "write one of: jobs; grid with template; phases"
+
+
+def parse(faults: Faults, root: MapNode) -> SpecForm:
+    """Read a whole spec. What could not be read is noted, and None or empty in the form."""
+    return _Parser(faults).spec(root)
+
+
+class _Parser:
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+        self._fields = Fields(faults)
+
+    def spec(self, root: MapNode) -> SpecForm:
+        fields, top = self._fields, self._fields.table(root, "a spec", TOP_KEYS)
+        marks = {key.text: key.mark for key, _ in root.entries}
+        for one, other in (("hosts", "ssh"), ("conda", "venv")):
+            if one in top and other in top:
+                self._faults.add(marks[other], f"{one} and {other} cannot both be there", "keep one of them")
+        if "conda_hook" in top and "conda" not in top:
+            self._faults.add(marks["conda_hook"], "conda_hook without conda does nothing", "add conda: ENVIRONMENT")
+        return SpecForm(
+            project=self._project(top.get("project")),
+            phases=self._phases(top, marks),
+            cwd=fields.text(top.get("cwd"), "cwd"),
+            hosts=self._hosts(top.get("hosts", top.get("ssh"))),
+            conda=self._plain_text(top, "conda"),
+            venv=self._plain_text(top, "venv"),
+            conda_hook=self._plain_text(top, "conda_hook"),
+            env=fields.env(top.get("env")),
+            gpus=self._cards(top.get("gpus")),
+            max_parallel=fields.number(top.get("max_parallel"), "max_parallel", partial(integer, minimum=1)),
+            gpu_free_threshold_mib=fields.number(
+                top.get("gpu_free_threshold_mib"), "gpu_free_threshold_mib", partial(integer, minimum=0)
+            ),
+            oom_retry=self._oom_retry(top.get("oom_retry")),
+            wave=fields.choice(top.get("wave"), "wave", WAVES),
+            stale_after=fields.number(top.get("stale_after"), "stale_after", seconds),
+            preconditions=self._preconditions(top.get("preconditions")),
+            default_cmd=fields.text(top.get("default_cmd"), "default_cmd"),
+            on_complete=fields.text(top.get("on_complete"), "on_complete"),
+            analyze_on_complete=fields.text(top.get("analyze_on_complete"), "analyze_on_complete"),
+        )
+
+    def _project(self, node: Node | None) -> str:
+        if node is None:
+            self._faults.add(Mark(1, 1), "the spec has no project", "add project: NAME")
+            return ""
+        scalar = self._fields.text(node, "project", required=True)
+        if scalar is None:
+            return ""
+        fault = project_fault(scalar.text)
+        if fault:
+            self._faults.add(scalar.mark, f"project {scalar.text!r} {fault}", "it names runs and files")
+        return scalar.text
+
+    def _plain_text(self, top: Table, key: str) -> str | None:
+        scalar = self._fields.text(top.get(key), key)
+        if scalar is not None and is_template(scalar.text):
+            self._faults.add(scalar.mark, f"nothing is substituted in {key}", "write it out")
+        return None if scalar is None else scalar.text
+
+    def _hosts(self, node: Node | None) -> tuple[str, ...]:
+        hosts: list[str] = []
+        for scalar in self._fields.texts(node, "a host"):
+            if not _HOST.fullmatch(scalar.text):
+                hint = "write it as in ~/.ssh/config, without spaces"
+                self._faults.add(scalar.mark, f"{scalar.text!r} is no name of a host", hint)
+            elif scalar.text in hosts:
+                self._faults.add(scalar.mark, f"the host {scalar.text!r} is named twice", "keep one of them")
+            else:
+                hosts.append(scalar.text)
+        if isinstance(node, ListNode) and not node.items:
+            self._faults.add(node.mark, "the list of hosts is empty", "name one, or leave the key out")
+        return tuple(hosts)
+
+    def _cards(self, node: Node | None) -> tuple[int, ...] | None:
+        if node is None:
+            return None
+        if not isinstance(node, ListNode):
+            text = node.text if isinstance(node, Scalar) else "0"
+            hint = f"write [{text}] for the card {text}; how many cards a job needs stands in its template"
+            self._faults.add(node.mark, "gpus at the top of the spec is the list of cards that may be used", hint)
+            return None
+        cards: list[int] = []
+        for item in node.items:
+            card = self._fields.number(item, "a card", partial(integer, minimum=0))
+            if card in cards:
+                self._faults.add(item.mark, f"card {card} is named twice", "keep one of them")
+            elif card is not None:
+                cards.append(card)
+        return tuple(cards)
+
+    def _oom_retry(self, node: Node | None) -> OomRetry | None:
+        if node is None:
+            return None
+        table = self._fields.table(node, "oom_retry", OOM_RETRY_KEYS)
+        wait = self._fields.number(table.get("delay"), "delay", delay)
+        attempts = self._fields.number(table.get("max_attempts"), "max_attempts", partial(integer, minimum=1))
+        default = OomRetry()
+        return OomRetry(default.delay if wait is None else wait, default.max_attempts if attempts is None else attempts)
+
+    def _preconditions(self, node: Node | None) -> tuple[PreconditionForm, ...]:
+        if node is None:
+            return ()
+        items = node.items if isinstance(node, ListNode) else (node,)
+        found = [self._precondition(item) for item in items]
+        return tuple(one for one in found if one is not None)
+
+    def _precondition(self, node: Node) -> PreconditionForm | None:
+        all_keys = dict.fromkeys(key for keys in PRECONDITION_KEYS.values() for key in keys)
+        table: Mapping[str, Node] = {}
+        if isinstance(node, MapNode):
+            table = {key.text: value for key, value in node.entries}
+        if "type" not in table:
+            hint = "such as {type: file_exists, path: data.csv}; types: " + listed(PRECONDITION_KEYS)
+            self._faults.add(node.mark, "a precondition is a mapping with a type", hint)
+            return None
+        kind = self._fields.choice(table["type"], "type", PRECONDITION_KEYS)
+        keys = PRECONDITION_KEYS[kind] if kind else tuple(all_keys)
+        table = self._fields.table(node, f"a precondition of type {kind}" if kind else "a precondition", keys)
+        if kind is None:
+            return None
+        for key in keys:
+            if key not in table and not (kind == "disk_free_gib" and key == "path"):
+                self._faults.add(node.mark, f"a precondition of type {kind} lacks {key!r}", f"add {key}: …")
+        return PreconditionForm(
+            kind,
+            self._fields.text(table.get("path"), "path"),
+            self._fields.text(table.get("command"), "command"),
+            self._fields.number_or_template(table.get("gib"), "gib", quantity),
+        )
+
+    def _phases(self, top: Table, marks: Mapping[str, Mark]) -> tuple[PhaseForm, ...]:
+        forms = [key for key in ("jobs", "phases") if key in top]
+        parts = [key for key in ("template", *GRID_KEYS) if key in top]
+        if parts:
+            forms.append(parts[0])
+        if not forms:
+            self._faults.add(Mark(1, 1), "the spec has no jobs", _FORMS)
+            return ()
+        if len(forms) > 1:
+            first, *others = sorted(forms, key=lambda key: marks[key])
+            for key in others:
+                self._faults.add(marks[key], f"{key} cannot stand beside {first} at the top of the spec", _FORMS)
+        if "phases" not in top:
+            return (self._phase_of(top, marks[forms[0]], ONLY_PHASE, "a spec"),)
+        node = top["phases"]
+        if not isinstance(node, ListNode):
+            self._faults.add(node.mark, "phases is a list", "begin each phase with - name: NAME")
+            return ()
+        if not node.items:
+            self._faults.add(node.mark, "the list of phases is empty", "add a phase: - name: NAME")
+        phases = [phase for phase in map(self._phase, node.items) if phase is not None]
+        seen: dict[str, Mark] = {}
+        for phase in phases:
+            if phase.name in seen:
+                what = f"two phases have the name {phase.name!r}; the other is on line {seen[phase.name].line}"
+                self._faults.add(phase.mark, what, "give them names of their own")
+            seen.setdefault(phase.name, phase.mark)
+        return tuple(phases)
+
+    def _phase(self, node: Node) -> PhaseForm | None:
+        table = self._fields.table(node, "a phase", PHASE_KEYS)
+        if not isinstance(node, MapNode):
+            return None
+        name, mark = self._phase_name(table.get("name"), node)
+        return self._phase_of(table, mark, name, f"phase {name!r}")
+
+    def _phase_name(self, node: Node | None, phase: Node) -> tuple[str, Mark]:
+        if node is None:
+            self._faults.add(phase.mark, "a phase has no name", "add name: NAME")
+            return f"(line {phase.mark.line})", phase.mark
+        scalar = self._fields.text(node, "name", required=True)
+        if scalar is None:
+            return f"(line {phase.mark.line})", node.mark
+        fault = id_fault(scalar.text)
+        if fault:
+            self._faults.add(scalar.mark, f"the phase name {scalar.text!r} {fault}")
+        return scalar.text, scalar.mark
+
+    def _phase_of(self, table: Table, mark: Mark, name: str, what: str) -> PhaseForm:
+        """A phase, or the top of a spec that is one."""
+        before = len(self._faults.found)
+        grid = self._grid(table)
+        sound = len(self._faults.found) == before
+        jobs: tuple[JobForm, ...] = ()
+        top = what == "a spec"
+        if "jobs" in table:
+            both = [] if top else [key for key in ("template", *GRID_KEYS) if key in table]
+            if both:
+                self._faults.add(table[both[0]].mark, f"{what} has jobs and {both[0]}", "keep one of them")
+            jobs = self._jobs(table["jobs"])
+            sound = sound and not both
+        elif "template" in table:
+            jobs = tuple(self._job(table["template"], "a template"))
+        elif not (top and "phases" in table):
+            has_grid = any(key in table for key in GRID_KEYS)
+            hint = "add template: {id: …, cmd: …}" + ("" if has_grid else ", or jobs: a list of {id, cmd}")
+            self._faults.add(mark, f"{what} has {'a grid but no template' if has_grid else 'no jobs'}", hint)
+        if "match" in table and "depends_on" not in table:
+            self._faults.add(table["match"].mark, "match without depends_on does nothing", "add depends_on: PHASE")
+        return PhaseForm(
+            name=name,
+            mark=mark,
+            depends_on=() if top else self._fields.texts(table.get("depends_on"), "depends_on"),
+            match=() if top else self._fields.texts(table.get("match"), "match"),
+            grid=grid,
+            jobs=jobs,
+            templated="jobs" not in table,
+            env=() if top else self._fields.env(table.get("env")),
+            preconditions=() if top else self._preconditions(table.get("preconditions")),
+            sound=sound,
+        )
+
+    def _jobs(self, node: Node) -> tuple[JobForm, ...]:
+        if not isinstance(node, ListNode):
+            self._faults.add(node.mark, "jobs is a list", "begin each job with - id: NAME")
+            return ()
+        if not node.items:
+            self._faults.add(node.mark, "the list of jobs is empty", "add a job: - {id: NAME, cmd: …}")
+        return tuple(job for item in node.items for job in self._job(item, "a job"))
+
+    def _job(self, node: Node, what: str) -> Iterator[JobForm]:
+        """The job, if it is one."""
+        fields, table = self._fields, self._fields.table(node, what, JOB_KEYS)
+        if not isinstance(node, MapNode):
+            return
+        if "expected_output" in table and "output_check" in table:
+            hint = "output_check is another name for it: keep one"
+            self._faults.add(table["output_check"].mark, f"{what} has expected_output and output_check", hint)
+        numbers = {
+            key: fields.number_or_template(table.get(key), key, read) for key, read in NUMBERS.items() if key in table
+        }
+        output = "expected_output" if "expected_output" in table else "output_check"
+        yield JobForm(
+            mark=node.mark,
+            id=fields.text(table.get("id"), "id", required=True),
+            cmd=fields.text(table.get("cmd"), "cmd"),
+            args=self._args(table.get("args")),
+            expected_output=fields.text(table.get(output), output),
+            cwd=fields.text(table.get("cwd"), "cwd"),
+            env=fields.env(table.get("env")),
+            depends_on=fields.texts(table.get("depends_on"), "depends_on"),
+            preconditions=self._preconditions(table.get("preconditions")),
+            numbers={key: scalar for key, scalar in numbers.items() if scalar is not None},
+            metrics=table.get("metrics"),
+            given=frozenset(table),
+        )
+
+    def _args(self, node: Node | None) -> tuple[tuple[Scalar, Node], ...] | None:
+        if node is None:
+            return None
+        if not isinstance(node, MapNode):
+            self._faults.add(node.mark, "args is a mapping of names to values", "write args: {seed: 42}")
+            return None
+        found = []
+        for key, value in node.entries:
+            if not _ARG.fullmatch(key.text):
+                bare = key.text.lstrip("-")
+                hint = f"write {bare}, without dashes" if _ARG.fullmatch(bare) else "use letters, digits and _ . -"
+                self._faults.add(key.mark, f"{key.text!r} cannot be the name of an arg", hint)
+            elif key.text == GPU:
+                self._faults.add(key.mark, "GPU is filled in at launch, and cannot be an arg", "choose another name")
+            else:
+                found.append((key, value))
+        return tuple(found)
+
+    def _grid(self, table: Table) -> GridForm:
+        present = [table[key] for key in GRID_KEYS if key in table]
+        mark = present[0].mark if present else Mark(1, 1)
+        grid = GridForm(
+            mark,
+            self._values(table.get("grid"), "grid"),
+            self._values(table.get("zip"), "zip"),
+            self._entries(table.get("exclude"), "exclude"),
+            self._entries(table.get("include"), "include"),
+        )
+        for key in ("grid", "zip"):
+            node = table.get(key)
+            if isinstance(node, MapNode) and not node.entries:
+                self._faults.add(node.mark, f"{key} is empty", "name a key and its values, or leave it out")
+        grids.check(self._faults, grid)
+        return grid
+
+    def _entries(self, node: Node | None, what: str) -> tuple[Entry, ...]:
+        if node is None:
+            return ()
+        items = node.items if isinstance(node, ListNode) else (node,)
+        return tuple(Entry(item.mark, self._values(item, f"an entry of {what}")) for item in items)
+
+    def _values(self, node: Node | None, what: str) -> tuple[Values, ...]:
+        if node is None:
+            return ()
+        if not isinstance(node, MapNode):
+            self._faults.add(node.mark, f"{what} is a mapping of names to values", "write {seed: [1, 2], lr: [0.1]}")
+            return ()
+        found = []
+        for key, value in node.entries:
+            if not NAME.fullmatch(key.text):
+                hint = "use letters, digits and _, and begin with no digit"
+                self._faults.add(key.mark, f"{key.text!r} cannot be the name of a key in {what}", hint)
+            elif key.text == GPU:
+                self._faults.add(key.mark, "GPU is filled in at launch, and cannot be a key", "choose another name")
+            items = value.items if isinstance(value, ListNode) else (value,)
+            if not items:
+                self._faults.add(value.mark, f"{key.text!r} in {what} has no values", "write at least one")
+            values = [self._value(key.text, item) for item in items]
+            found.append(Values(key.text, key.mark, tuple(one for one in values if one is not None)))
+        return tuple(found)
+
+    def _value(self, key: str, node: Node) -> Written | None:
+        if not isinstance(node, Scalar):
+            kind = "a list" if isinstance(node, ListNode) else "a mapping"
+            hint = "write single values, and quote texts with , : [ {"
+            self._faults.add(node.mark, f"a value of {key!r} is {kind}", hint)
+            return None
+        if node.plain and not node.text:
+            self._faults.add(node.mark, f"a value of {key!r} is missing", 'write "" for the empty text')
+            return None
+        if _SUBSTITUTION.search(node.text):
+            self._faults.warn(node.mark, f"nothing is substituted in a value of a grid: {node.text!r} stays as it is")
+        return written(node.text, node.plain)

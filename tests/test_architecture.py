@@ -1,0 +1,204 @@
+"""Imports point only downwards, the core stays pure, and what runs on hosts keeps to Python 3.9.
+
+`faults` finds every breach in one file; it is run over all files of the product, and over samples it has to refuse.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MAX_BYTES = 24 * 1024
+
+PURE = frozenset({
+    "__future__", "bisect", "collections", "copy", "dataclasses", "datetime", "enum", "fnmatch", "functools",
+    "hashlib", "heapq", "itertools", "json", "math", "operator", "pathlib", "re", "shlex", "string", "typing",
+})  # fmt: skip
+
+
+class Layer(NamedTuple):
+    """What the files under `folder` may import: `own` packages and all below them, and `stdlib` modules (None: all
+    of them), and `foreign` libraries, each from one file where a name is given."""
+
+    folder: str
+    own: tuple[str, ...]
+    stdlib: frozenset[str] | None = None
+    foreign: Mapping[str, str | None] = MappingProxyType({})
+
+
+LAYERS = (  # the first whose folder fits is meant
+    Layer("queue_manager/core", ("queue_manager.core",), PURE),
+    Layer("queue_manager", ("queue_manager",), None, {"psutil": "processes.py", "pynvml": "gpus.py"}),
+    Layer("build_manifest", ("build_manifest", "queue_manager.core"), None, {"yaml": "spec.py", "jinja2": None}),
+    Layer(
+        "skill",
+        ("skill", "build_manifest", "queue_manager.core"),
+        None,
+        {"click": None, "rich": None, "fabric": "host.py"},
+    ),
+    Layer("manifests/demo", ("digits", "mlp")),
+)
+
+# Builtins and methods by which a pure module could reach the clock, the files or the world. `replace` is not among
+# the methods, since strings have it too.
+WORLD_NAMES = frozenset({"__import__", "breakpoint", "eval", "exec", "exit", "input", "open", "print", "quit"})
+WORLD_METHODS = frozenset({
+    "absolute", "chmod", "cwd", "exists", "expanduser", "glob", "home", "is_dir", "is_file", "is_symlink", "iterdir",
+    "lstat", "mkdir", "now", "open", "read_bytes", "read_text", "resolve", "rglob", "rmdir", "stat", "symlink_to",
+    "today", "touch", "unlink", "utcnow", "write_bytes", "write_text",
+})  # fmt: skip
+
+
+def product_files() -> list[str]:
+    """All Python files of the product, relative to the repository."""
+    folders = dict.fromkeys(layer.folder.split("/")[0] for layer in LAYERS)
+    files = [path.relative_to(ROOT) for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    return [file.as_posix() for file in files if "out" not in file.parts]
+
+
+def faults(file: str, source: str) -> list[str]:
+    """Everything in `source` that the place of `file` does not allow, in words. Empty if it is in order."""
+    layer = next((layer for layer in LAYERS if file.startswith(layer.folder + "/")), None)
+    if layer is None:
+        return ["no layer names this folder"]
+    tree = ast.parse(source, file)
+    found = [fault for line, name in imports(tree, file) for fault in import_faults(layer, file, line, name)]
+    if layer.folder == "queue_manager/core":
+        found += impurities(tree)
+    if layer.folder.startswith("queue_manager"):
+        found += too_new(tree, source)
+    if len(source.encode()) > MAX_BYTES:
+        found.append(f"has {len(source.encode())} bytes; split it below {MAX_BYTES}")
+    has_code = len(tree.body) > 1
+    if (tree.body and not ast.get_docstring(tree)) or (has_code and "from __future__ import annotations" not in source):
+        found.append("begins without a docstring and `from __future__ import annotations`")
+    return found
+
+
+def imports(tree: ast.Module, file: str) -> Iterator[tuple[int, str]]:
+    """Line and full name of everything imported, at whatever depth; a relative import is made absolute."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = file.split("/")[: -node.level] if node.level else []
+            module = ".".join([*package, *([node.module] if node.module else [])])
+            # `from a import b` may take the module a.b: whether that one is allowed is asked, too.
+            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+
+
+def import_faults(layer: Layer, file: str, line: int, name: str) -> Iterator[str]:
+    top = name.split(".", maxsplit=1)[0]
+    if any(name == own or name.startswith(own + ".") for own in layer.own):
+        return
+    if top in ("importlib", "runpy"):
+        yield f"line {line}: imports by {top}, which no table can check"
+    elif top in layer.foreign:
+        owner = layer.foreign[top]
+        if owner not in (None, file.rsplit("/", maxsplit=1)[-1]):
+            yield f"line {line}: imports {top}, which belongs to {owner} alone"
+    elif top not in sys.stdlib_module_names or (layer.stdlib is not None and top not in layer.stdlib):
+        yield f"line {line}: {layer.folder} may not import {name}"
+
+
+def impurities(tree: ast.Module) -> Iterator[str]:
+    """Where a pure module could touch the world."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in WORLD_NAMES:
+            yield f"line {node.lineno}: the core uses {node.id}"
+        # Only calls: a field may well be named cwd.
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in WORLD_METHODS:
+            yield f"line {node.lineno}: the core calls .{node.func.attr}"
+
+
+def too_new(tree: ast.Module, source: str) -> Iterator[str]:
+    """What Python 3.9 cannot run: its grammar, and the commonest calls that came later."""
+    try:
+        ast.parse(source, feature_version=(3, 9))
+    except SyntaxError as error:
+        yield f"line {error.lineno}: not Python 3.9: {error.msg}"
+    later = {"zip": {"strict"}, "dataclass": {"slots", "kw_only"}}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            for keyword in node.keywords:
+                if keyword.arg in later.get(node.func.id, ()):
+                    yield f"line {node.lineno}: Python 3.9 has no {node.func.id}({keyword.arg}=)"
+            if node.func.id == "isinstance" and isinstance(node.args[-1], ast.BinOp):
+                yield f"line {node.lineno}: Python 3.9 has no isinstance(…, A | B)"
+
+
+@pytest.mark.parametrize("file", product_files())
+def test_file_keeps_to_its_layer(file: str) -> None:
+    assert faults(file, (ROOT / file).read_text(encoding="utf-8")) == []
+
+
+def test_every_package_is_looked_at() -> None:
+    seen = {file.split("/")[0] for file in product_files()}
+    assert seen == {"queue_manager", "build_manifest", "skill", "manifests"}
+
+
+HEAD = '"""A docstring."""\n\nfrom __future__ import annotations\n\n'
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "says"),
+    [
+        ("queue_manager/core/a.py", "import os", "may not import os"),
+        ("queue_manager/core/a.py", "import time", "may not import time"),
+        ("queue_manager/core/a.py", "def f():\n    from random import random", "may not import random.random"),
+        ("queue_manager/core/a.py", "from queue_manager import journal", "may not import queue_manager.journal"),
+        ("queue_manager/core/a.py", "from .. import journal", "may not import queue_manager.journal"),
+        ("queue_manager/core/a.py", "f = open", "uses open"),
+        ("queue_manager/core/a.py", "from datetime import datetime\nx = datetime.now()", "calls .now"),
+        ("queue_manager/core/a.py", "def f(path):\n    return path.read_text()", "calls .read_text"),
+        ("queue_manager/core/a.py", "import importlib", "imports by importlib"),
+        ("queue_manager/a.py", "import skill.cli", "may not import skill.cli"),
+        ("queue_manager/a.py", "from build_manifest import spec", "may not import build_manifest.spec"),
+        ("queue_manager/a.py", "import yaml", "may not import yaml"),
+        ("queue_manager/a.py", "import psutil", "belongs to processes.py"),
+        ("queue_manager/a.py", "from pynvml import nvmlInit", "belongs to gpus.py"),
+        ("queue_manager/a.py", "match 1:\n    case 1:\n        pass", "not Python 3.9"),
+        ("queue_manager/a.py", "x = list(zip([], [], strict=True))", "zip(strict=)"),
+        ("queue_manager/a.py", "x = isinstance(1, int | str)", "isinstance"),
+        ("build_manifest/a.py", "import yaml", "belongs to spec.py"),
+        ("build_manifest/a.py", "from queue_manager import run_dir", "may not import queue_manager.run_dir"),
+        ("build_manifest/a.py", "import skill", "may not import skill"),
+        ("skill/a.py", "from queue_manager.journal import read", "may not import queue_manager.journal"),
+        ("skill/a.py", "import fabric", "belongs to host.py"),
+        ("skill/a.py", "import psutil", "may not import psutil"),
+        ("manifests/demo/a.py", "import numpy", "may not import numpy"),
+        ("elsewhere/a.py", "", "no layer"),
+        ("skill/a.py", "x = 1\n" * 5000, "split it"),
+    ],
+)
+def test_a_breach_is_seen(file: str, source: str, says: str) -> None:
+    assert any(says in fault for fault in faults(file, HEAD + source)), faults(file, HEAD + source)
+
+
+@pytest.mark.parametrize(
+    "source", ["x = 1\n", '"""A docstring."""\nx = 1\n', "from __future__ import annotations\nx = 1\n"]
+)
+def test_a_file_without_its_head_is_seen(source: str) -> None:
+    assert any("begins without" in fault for fault in faults("skill/a.py", source))
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("queue_manager/core/a.py", "from pathlib import Path\nfrom queue_manager.core import layout\nimport json"),
+        ("queue_manager/core/a.py", "x = 'a'.replace('a', 'b')\ncwd = x.cwd"),
+        ("queue_manager/processes.py", "import os\nimport psutil\nfrom queue_manager.core.tick import tick"),
+        ("build_manifest/spec.py", "import yaml\nfrom queue_manager.core import manifest"),
+        ("skill/host.py", "import fabric\nfrom build_manifest.spec import read\nfrom . import cli"),
+        ("manifests/demo/a.py", "import random\nimport mlp"),
+    ],
+)
+def test_what_is_allowed_passes(file: str, source: str) -> None:
+    assert faults(file, HEAD + source) == []

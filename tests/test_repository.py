@@ -1,0 +1,143 @@
+"""The repository holds together: pins, versions, licence, and nothing in it that belongs to one machine only."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def files() -> list[str]:
+    """What is in the repository or about to be: tracked, or new and not ignored."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return sorted(name for name in set(listed.split("\0")) if name and (ROOT / name).is_file())
+
+
+def texts() -> list[str]:
+    """Those of them that are text."""
+    return [name for name in files() if b"\0" not in (ROOT / name).read_bytes()]
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def project() -> dict[str, Any]:
+    table: dict[str, Any] = tomllib.loads(read("pyproject.toml"))["project"]
+    return table
+
+
+def plain(name: str) -> str:
+    """A distribution's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+# Home directories of people and of root, and the scratch places of build machines. Joined here, so that this file
+# does not hold what it looks for.
+MACHINE_PATHS = [
+    re.compile(rf"(?<![\w.~}}]){re.escape('/' + top)}/{rest}")
+    for top, rest in [
+        ("home", r"(?!(user|me|you|alice|ubuntu)\b)\w+"),
+        ("Users", r"\w+"),
+        ("root", r"(?!(mini|ana)(conda|forge)3\b)[\w.]+"),  # images do keep conda there
+        ("work", r"\w+"),
+        ("tmp", r"(v|brief|D)/"),
+        ("opt", r"(wheels|pypi)"),
+    ]
+]
+REGISTRIES = ["pypi." + "org", "python" + "hosted.org", "file" + "://", "index" + "-url", "find" + "-links"]
+
+
+def test_no_file_names_a_path_of_one_machine_or_a_registry() -> None:
+    paths = [(name, m.group()) for name in texts() for pattern in MACHINE_PATHS for m in pattern.finditer(read(name))]
+    assert paths == []
+    assert [(name, needle) for name in texts() for needle in REGISTRIES if needle in read(name)] == []
+
+
+@pytest.mark.parametrize("path", ["/" + "home/bob/x", "cd /" + "work/main", "'/" + "root/.pyenv'", "/" + "Users/ann"])
+def test_a_path_of_one_machine_is_seen(path: str) -> None:
+    assert any(pattern.search(path) for pattern in MACHINE_PATHS)
+
+
+@pytest.mark.parametrize("path", ["~/" + "work/x", "${X}/" + "root/y", "/" + "workspace/code", "a/" + "home/b"])
+def test_other_paths_pass(path: str) -> None:
+    assert not any(pattern.search(path) for pattern in MACHINE_PATHS)
+
+
+def pins() -> dict[str, str]:
+    lines = [line for line in read("constraints.txt").splitlines() if not line.startswith("#")]
+    return {plain(line.partition("==")[0]): line for line in lines}
+
+
+def test_constraints_are_names_and_versions_only() -> None:
+    assert pins()
+    bad = [
+        line for line in pins().values() if not re.fullmatch(r"[A-Za-z0-9][\w.-]*==\d+(\.\d+)*(\.?(post|rc)\d+)?", line)
+    ]
+    assert bad == []
+
+
+def test_every_dependency_is_pinned() -> None:
+    wanted = [*project()["dependencies"], *project()["optional-dependencies"]["dev"]]
+    names = {plain(re.split(r"[^\w.-]", requirement, maxsplit=1)[0]) for requirement in wanted}
+    assert {"click", "pytest"} <= names
+    assert names - set(pins()) == set()
+
+
+def test_licence_is_mit() -> None:
+    assert project()["license"] == "MIT"
+    assert read("LICENSE").startswith("MIT License\n")
+    assert "wavequeue contributors" in read("LICENSE")
+
+
+def test_newest_heading_of_the_changelog_is_the_version() -> None:
+    headings = re.findall(r"^## \[([^]]+)\]", read("CHANGELOG.md"), re.MULTILINE)
+    assert headings[0] == project()["version"]
+
+
+def test_markdown_links_lead_to_files() -> None:
+    dead = []
+    for name in texts():
+        if name.endswith(".md"):
+            prose = re.sub(r"^(```|~~~).*?^\1|`[^`\n]*`", "", read(name), flags=re.MULTILINE | re.DOTALL)
+            targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", prose)]
+            local = [target for target in targets if target and not re.match(r"[a-z]+:", target)]
+            dead += [(name, target) for target in local if not (ROOT / name).parent.joinpath(target).exists()]
+    assert dead == []
+
+
+def test_no_test_is_skipped_or_expected_to_fail() -> None:
+    evasions = {"skip", "skipif", "skipUnless", "skipIf", "xfail", "importorskip", "SkipTest", "skipTest"}
+    found = [
+        (name, node.lineno)
+        for name in texts()
+        if name.startswith("tests/") and name.endswith(".py")
+        for node in ast.walk(ast.parse(read(name)))
+        if isinstance(node, ast.Attribute) and node.attr in evasions
+    ]
+    assert found == []
+
+
+def test_nothing_is_put_off_in_a_comment() -> None:
+    pattern = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX"]) + r")\b")
+    assert [(name, m.group()) for name in texts() for m in pattern.finditer(read(name))] == []
+
+
+def test_scripts_may_be_run() -> None:
+    for name in (".ci/run", "tools/setup.sh"):
+        assert (ROOT / name).stat().st_mode & 0o111, name
+        shell = read(name).split("\n", maxsplit=1)[0].rsplit("/", maxsplit=1)[-1].rsplit(maxsplit=1)[-1]
+        subprocess.run([shell, "-n", str(ROOT / name)], check=True)

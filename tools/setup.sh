@@ -1,0 +1,82 @@
+#!/bin/sh
+# Makes what `make demo` or `make test` needs: Debian packages that are missing, and .venv with the libraries.
+# Usage: tools/setup.sh demo|test. Does nothing, and says nothing, when all is there.
+set -eu
+cd "$(dirname "$0")/.."
+
+say() { echo "wavequeue: $*" >&2; }
+fail() { say "$*"; exit 1; }
+
+case ${1-} in
+demo) target=. ;;
+test) target='.[dev]' ;;
+*) fail "usage: tools/setup.sh demo|test" ;;
+esac
+goal=$1
+
+# Installs Debian packages where this user can, else says what a person has to do.
+install_packages() {
+    if ! command -v apt-get >/dev/null; then
+        fail "please install these first (Debian names): $*"
+    elif [ "$(id -u)" -ne 0 ]; then
+        fail "packages are missing; please run: sudo apt-get install -y $*"
+    fi
+    say "installing Debian packages: $*"
+    export DEBIAN_FRONTEND=noninteractive
+    # A package list may be missing (container images ship none) or out of date, so it is fetched anew.
+    apt-get update -qq >&2
+    apt-get install -y -qq --no-install-recommends "$@" >&2 </dev/null
+}
+
+# Programs that tests start, and the package of each. sshd lies outside many users' PATH.
+wanted() {
+    echo "screen screen"
+    [ "$goal" = test ] || return 0
+    printf '%s\n' "sshd openssh-server" "rsync rsync" "gcc gcc" "ps procps" "tmux tmux"
+}
+
+missing=$(
+    PATH="$PATH:/usr/sbin:/sbin"
+    wanted | while read -r program package; do
+        command -v "$program" >/dev/null || echo "$package"
+    done
+    # gcc comes without the headers of the C library.
+    [ "$goal" = demo ] || echo '#include <stdio.h>' | gcc -E - >/dev/null 2>&1 || echo libc6-dev
+)
+# Unquoted: one word for each package.
+[ -z "$missing" ] || install_packages $missing
+
+# Prints the first Python of at least 3.10 that runs what stands in $1. A name found may still not run (pyenv's shims).
+find_python() {
+    for name in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do
+        if "$name" -c "import sys; assert sys.version_info >= (3, 10); $1" >/dev/null 2>&1; then
+            echo "$name"
+            return
+        fi
+    done
+}
+
+place=$(pwd)
+digest=$(cat pyproject.toml constraints.txt tools/setup.sh | cksum)
+
+# Programs in a .venv name its place, and a Python that was removed leaves it dead: then it is made anew.
+if [ "$(cat .venv/place 2>/dev/null)" != "$place" ] || ! .venv/bin/python -c '' 2>/dev/null; then
+    python=$(find_python 'import ensurepip, venv')
+    if [ -z "$python" ]; then
+        python=$(find_python pass)
+        [ -n "$python" ] || fail "Python 3.10 or newer is needed, and no such python3 is in PATH"
+        # Debian ships venv apart from Python.
+        install_packages "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
+    fi
+    say "making .venv with $("$python" --version)"
+    rm -rf .venv
+    "$python" -m venv .venv
+    echo "$place" >.venv/place
+fi
+
+[ "$(cat ".venv/ready-$goal" 2>/dev/null)" != "$digest" ] || exit 0
+say "installing the Python libraries of constraints.txt into .venv"
+.venv/bin/python -m pip install -qq --no-input --disable-pip-version-check -c constraints.txt -e "$target" </dev/null
+# What the tests need holds all that the demo needs.
+echo "$digest" >.venv/ready-demo
+[ "$goal" = demo ] || echo "$digest" >.venv/ready-test
