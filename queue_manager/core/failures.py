@@ -40,6 +40,10 @@ class LogFinding(NamedTuple):
 SIGKILL_CODES = (137, -9)
 
 
+# What begins a line: nothing, or a line break; logs come from a terminal, so \r ends lines as well.
+_BOL = r"(?<![^\r\n])"
+
+
 def _pattern(*alternatives: str) -> re.Pattern[bytes]:
     return re.compile("|".join(f"(?:{one})" for one in alternatives).encode())
 
@@ -50,22 +54,23 @@ LOGGED = (
         Rule.OOM,
         _pattern(
             # TensorFlow says of a warning with the same words that it "is not a failure".
-            r"(?i:\bout of memory\b)(?![^\n]*not a failure)",
+            r"(?i:\bout of memory\b)(?![^\r\n]*not a failure)",
             r"OutOfMemoryError",
             r"(?:CUBLAS|CUDNN|CUSOLVER|CUFFT)_STATUS_ALLOC_FAILED",
             r"CUFFT_ALLOC_FAILED",
-            r"RESOURCE_EXHAUSTED",
+            # With a colon it is XLA's and TensorFlow's; gRPC and web services say it of quotas and long messages.
+            r"RESOURCE_EXHAUSTED: (?!Received message|[^\r\n]*(?i:quota|rate limit))",
             r"ResourceExhaustedError",
             r"OOM when allocating",
             r"CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation",
             r"DefaultCPUAllocator: (?:can't allocate|not enough) memory",
-            r"_ArrayMemoryError|^MemoryError\b",
+            rf"_ArrayMemoryError|{_BOL}MemoryError\b",
             r"DataLoader worker \(pid[^)\n]*\) is killed by signal: Killed",
             r"\boom-kill\b|\boom_kill\b",
         ),
     ),
     FailureClass(
-        "oom", Rule.OOM, _pattern(r"(?:^|[\r\n])(?:[^\n]{0,200}: line \d+: +\d+ )?Killed\b"), only_sigkill=True
+        "oom", Rule.OOM, _pattern(rf"{_BOL}(?:[^\r\n]{{0,200}}: line \d+: +\d+ )?Killed\b"), only_sigkill=True
     ),
     FailureClass(
         "sick_card",
@@ -89,30 +94,44 @@ HOST_OOM = FailureClass("oom", Rule.OOM)
 
 
 class LogScan:
-    """Looks through a log given in chunks, whatever its length; keeps one finding for each class."""
+    """Looks through a log given in chunks, whatever its length; keeps one finding for each class.
 
-    _LONGEST_LINE = 4096
+    Only whole lines are looked at, so it makes no difference where one chunk ends and the next one begins.
+    """
+
+    _LONG_LINE = 1 << 16
+    """A line that is longer is looked at in pieces."""
+    _OVERLAP = 1 << 12
 
     def __init__(self, sigkill: bool) -> None:
         self._classes = [row for row in LOGGED if sigkill or not row.only_sigkill]
         self._found: dict[int, str] = {}
-        self._carry = b""
+        self._rest = b""
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the log."""
-        text = self._carry + chunk
+        text = self._rest + chunk
+        cut = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
+        self._found.update(self._look(text[:cut]))
+        rest = text[cut:]
+        while len(rest) > self._LONG_LINE:
+            self._found.update(self._look(rest[: self._LONG_LINE]))
+            rest = rest[self._LONG_LINE - self._OVERLAP :]
+        self._rest = rest
+
+    def finding(self) -> LogFinding | None:
+        """What the log has shown so far, by the order of the table."""
+        found = {**self._found, **self._look(self._rest)}
+        return next((LogFinding(self._classes[index].name, found[index]) for index in sorted(found)), None)
+
+    def _look(self, text: bytes) -> dict[int, str]:
+        """The last line of each class in `text`, by the class's place in the table."""
+        found = {}
         for index, row in enumerate(self._classes):
             assert row.pattern is not None
             for match in row.pattern.finditer(text):
-                self._found[index] = _line_at(text, match.end() - 1)
-        cut = max(text.rfind(b"\n") + 1, len(text) - self._LONGEST_LINE)
-        self._carry = text[cut:]
-
-    def finding(self) -> LogFinding | None:
-        """What the log showed, by the order of the table."""
-        for index in sorted(self._found):
-            return LogFinding(self._classes[index].name, self._found[index])
-        return None
+                found[index] = _line_at(text, match.end() - 1)
+        return found
 
 
 def rule_of(name: str) -> Rule:
