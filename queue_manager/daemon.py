@@ -105,6 +105,7 @@ class Daemon:
         self._look_at_cards = True
         self._cards_at = self._held_at = self._sample_at = self._beat_at = self._disk_at = 0.0
         self._cards_after = FIRST_LOOK
+        self._turned_at = 0.0
         self._held_after = -1
         self._woken: set[int] = set()
         self._soon: dict[int, float] = {}
@@ -165,7 +166,7 @@ class Daemon:
 
     def turn(self) -> None:
         """One pass: observe, decide, journal, act, publish."""
-        now = self._clock.now()
+        now = self._turned_at = self._clock.now()
         self._again = False
         seen = self._observe(now)
         reads_cards = isinstance(seen.cards, Cards)
@@ -437,7 +438,7 @@ class Daemon:
                 due.append(self._sample_at)
             if self._disk is not None:
                 due.append(self._disk_at)
-            timer = next_timer(self._state)
+            timer = next_timer(self._state, self._turned_at)
             if timer is not None:
                 due.append(timer)
             snapshot = self._publisher.due_in()

@@ -22,11 +22,15 @@ class Rule(Enum):
 
 
 class FailureClass(NamedTuple):
-    """A name for users, what in a log line shows it, and what follows. `only_sigkill`: SIGKILL must have ended it."""
+    """A name for users, what in a log line shows it, and what follows. `only_sigkill`: SIGKILL must have ended it.
+
+    `signs`: text in lower case, some of which is in every match of `pattern`; to look for it first is many times faster.
+    """
 
     name: str
     rule: Rule
     pattern: re.Pattern[bytes] | None = None
+    signs: tuple[bytes, ...] = ()
     only_sigkill: bool = False
 
 
@@ -65,12 +69,31 @@ LOGGED = (
             r"CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation",
             r"DefaultCPUAllocator: (?:can't allocate|not enough) memory",
             rf"_ArrayMemoryError|{_BOL}MemoryError\b",
-            r"DataLoader worker \(pid[^)\n]*\) is killed by signal: Killed",
+            r"DataLoader worker \(pid[^)\r\n]*\) is killed by signal: Killed",
             r"\boom-kill\b|\boom_kill\b",
+        ),
+        (
+            b"out of memory",
+            b"outofmemoryerror",
+            b"alloc_failed",
+            b"resource_exhausted",
+            b"resourceexhaustederror",
+            b"oom when allocating",
+            b"out_of_memory",
+            b"cudaerrormemoryallocation",
+            b"defaultcpuallocator",
+            b"memoryerror",
+            b"dataloader worker",
+            b"oom-kill",
+            b"oom_kill",
         ),
     ),
     FailureClass(
-        "oom", Rule.OOM, _pattern(rf"{_BOL}(?:[^\r\n]{{0,200}}: line \d+: +\d+ )?Killed\b"), only_sigkill=True
+        "oom",
+        Rule.OOM,
+        _pattern(rf"{_BOL}(?:[^\r\n]{{0,200}}: line \d+: +\d+ )?Killed\b"),
+        (b"killed",),
+        only_sigkill=True,
     ),
     FailureClass(
         "sick_card",
@@ -81,8 +104,21 @@ LOGGED = (
             r"NVRM: Xid",
             r"CUDA error: unknown error",
         ),
+        (
+            b"uncorrectable ecc",
+            b"ecc_uncorrectable",
+            b"gpu has fallen off",
+            b"gpu is lost",
+            b"nvrm: xid",
+            b"cuda error: unknown",
+        ),
     ),
-    FailureClass("disk_full", Rule.DISK, _pattern(r"No space left on device|Disk quota exceeded|\bENOSPC\b")),
+    FailureClass(
+        "disk_full",
+        Rule.DISK,
+        _pattern(r"No space left on device|Disk quota exceeded|\bENOSPC\b"),
+        (b"no space left on device", b"disk quota exceeded", b"enospc"),
+    ),
 )
 """Classes seen in the log, first match wins."""
 
@@ -127,8 +163,10 @@ class LogScan:
     def _look(self, text: bytes) -> dict[int, str]:
         """The last line of each class in `text`, by the class's place in the table."""
         found = {}
+        lower = text.lower()
         for index, row in enumerate(self._classes):
-            assert row.pattern is not None
+            if row.pattern is None or not any(sign in lower for sign in row.signs):
+                continue
             for match in row.pattern.finditer(text):
                 found[index] = _line_at(text, match.end() - 1)
         return found

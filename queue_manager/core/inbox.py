@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from queue_manager.core import events as ev
-from queue_manager.core.events import Event
 from queue_manager.core.manifest import graph_faults
-from queue_manager.core.model import Attempt, Job, QueueState
+from queue_manager.core.model import Job, QueueState
 from queue_manager.core.requests import Request
 from queue_manager.core.status import RETRYING, Status
-
-
-class Turn(Protocol):
-    """What a request may make of a turn."""
-
-    def emit(self, event: Event) -> None: ...
-    def stop(self, job: Job, attempt: Attempt, reason: str) -> None: ...
-    def spread(self, job: Job) -> None: ...
-    def release(self, job: Job) -> None: ...
-    def block_if_bad(self, job: Job) -> bool: ...
+from queue_manager.core.turn import Turn
 
 
 def carry_out(state: QueueState, request: Request, turn: Turn) -> ev.RequestTaken:

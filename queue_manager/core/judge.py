@@ -49,7 +49,7 @@ def judge(spec: JobSpec, stop_reason: str | None, exit_record: ExitRecord | None
         row = failures.rule_of(finding.name)
         words = "out of memory" if finding.name == "oom" else finding.name.replace("_", " ")
         return Verdict(Outcome.FAILED, finding.name, row, f"{words} ({how}): {finding.line}")
-    if ended.oom_kill and code in failures.SIGKILL_CODES:
+    if ended.oom_kill and (code is None or code in failures.SIGKILL_CODES):
         return _failed(failures.HOST_OOM, "out of host memory: the kernel's OOM killer ended it", ended)
     if code is None:
         return _failed(failures.KILLED, how, ended)

@@ -1,0 +1,155 @@
+"""What is made of the evidence about one live attempt: begun, told to end, ended, and how."""
+
+from __future__ import annotations
+
+from queue_manager.core import boundary as b
+from queue_manager.core import events as ev
+from queue_manager.core.failures import Rule
+from queue_manager.core.judge import Verdict, judge
+from queue_manager.core.model import Attempt, Job
+from queue_manager.core.readings import Unreadable
+from queue_manager.core.status import Outcome, Status
+from queue_manager.core.turn import Turn
+
+LAUNCH_GRACE = 30.0
+"""Seconds for a wrapper to claim its attempt."""
+BIRTH_GRACE = 5.0
+"""Seconds from the claim for the job's own process to report itself."""
+SESSION_GRACE = 2.0
+"""Seconds for a session to close by itself after its process has gone."""
+LEFTOVER_GRACE = 2.0
+"""Seconds for what a job left behind to end by itself."""
+STOP_GRACE = 10.0
+"""Seconds between TERM and KILL."""
+RETRY_DELAY = 5.0
+"""Seconds before a failure that is not OOM is retried."""
+DISK_DELAY = 60.0
+DISK_RETRIES = 3
+
+_CANCELLED = Verdict(Outcome.CANCELLED, error="cancelled by a person")
+_INTERRUPTED = Verdict(Outcome.INTERRUPTED, "interrupted", error="cut off: the host or the manager went down")
+_NOT_LAUNCHED = Verdict(Outcome.NOT_LAUNCHED, "not_launched")
+
+
+def follow(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
+    """Bring one live attempt up to date with what is seen of it."""
+    if attempt.boot != turn.seen.boot and seen.exit is None:
+        _end(turn, job, attempt, seen, _INTERRUPTED)
+        return
+    claim = seen.claim
+    if isinstance(claim, Unreadable):
+        return
+    if isinstance(claim, b.Revoked):
+        if attempt.stop_reason == "cancelled":
+            _end(turn, job, attempt, seen, _CANCELLED)
+        elif seen.inherited:
+            _end(turn, job, attempt, seen, _INTERRUPTED)
+        else:
+            turn.launch_error = seen.launch_error or "no wrapper came to claim the attempt"
+            _end(turn, job, attempt, seen, _NOT_LAUNCHED)
+        return
+    if claim is None:
+        late = turn.now - attempt.starting > LAUNCH_GRACE
+        if seen.launch_error or late or attempt.stopping is not None or (seen.inherited and seen.quiet):
+            turn.actions.append(b.Revoke(job.order))
+        return
+    if attempt.wrapper is None:
+        if seen.proc is None and seen.alive and turn.now - attempt.starting < BIRTH_GRACE:
+            return
+        turn.emit(ev.AttemptStarted(job.spec.id, attempt.n, claim.wrapper, claim.screen, seen.proc))
+        if attempt.stopping is not None:  # told to end before it had begun
+            turn.actions.append(b.Stop(job.order, kill=False))
+    if isinstance(seen.alive, Unreadable):
+        return
+    if seen.alive:
+        _running(turn, job, attempt, seen)
+    else:
+        _gone(turn, job, attempt, seen)
+
+
+def _running(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
+    timeout, started = job.spec.timeout, attempt.started
+    if attempt.stopping is not None:
+        if turn.now - attempt.stopping >= STOP_GRACE:
+            turn.actions.append(b.Stop(job.order, kill=True))
+    elif timeout is not None and started is not None and turn.now - started >= timeout:
+        turn.stop(job, attempt, "timeout")
+    elif seen.idle >= turn.state.manifest.stale_after:
+        turn.stop(job, attempt, "stale")
+
+
+def _gone(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
+    """The job's process has ended; the attempt has when nothing of it is left."""
+    if seen.ended is not None:
+        told_to_end = attempt.stop_reason not in (None, "leftovers")
+        if seen.exit is None and seen.inherited and not told_to_end:
+            _end(turn, job, attempt, seen, _INTERRUPTED)
+        else:
+            _end(turn, job, attempt, seen, judge(job.spec, attempt.stop_reason, seen.exit, seen.ended))
+        return
+    if isinstance(seen.leftovers, Unreadable) or isinstance(seen.screen, Unreadable):
+        return
+    if seen.leftovers:
+        if attempt.stopping is None:
+            if seen.gone_for >= LEFTOVER_GRACE:
+                turn.stop(job, attempt, "leftovers")
+        elif turn.now - attempt.stopping >= STOP_GRACE:
+            turn.actions.append(b.Stop(job.order, kill=True))
+    elif seen.screen and seen.gone_for >= SESSION_GRACE:
+        turn.actions.append(b.QuitSession(job.order))
+
+
+def _end(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence, verdict: Verdict) -> None:
+    if verdict.outcome is Outcome.INTERRUPTED and attempt.stop_reason == "cancelled":
+        verdict = _CANCELLED
+    # A request of this turn may have told it to end: there is nothing left to signal.
+    turn.actions = [one for one in turn.actions if isinstance(one, b.Reply) or one.order != job.order]
+    status, due = _next_status(turn, job, verdict)
+    error = verdict.error
+    if verdict.outcome is Outcome.NOT_LAUNCHED:
+        error = f"not launched: {turn.launch_error}"
+    used = tuple(turn.seen.before.get(card, 0) for card in attempt.cards)
+    code = seen.exit.code if seen.exit else None
+    charged = verdict.outcome not in (Outcome.INTERRUPTED, Outcome.NOT_LAUNCHED)
+    if verdict.rule is Rule.CARD and len(attempt.cards) == 1:
+        charged, status, due = False, Status.PENDING, None
+    turn.emit(
+        ev.AttemptEnded(
+            job.spec.id,
+            attempt.n,
+            status.value,
+            verdict.failure,
+            code,
+            error,
+            verdict.warning,
+            due,
+            charged,
+            used,
+        )
+    )
+    if verdict.rule is Rule.CARD and len(attempt.cards) == 1:
+        turn.emit(ev.CardQuarantined(attempt.cards[0], f"job {job.spec.id}: {verdict.error}"))
+    if status in (Status.STUCK, Status.CANCELLED):
+        turn.spread(job)
+    elif status is not Status.COMPLETED:
+        turn.block_if_bad(job)  # jobs may have been added to its phase's dependencies while it ran
+
+
+def _next_status(turn: Turn, job: Job, verdict: Verdict) -> tuple[Status, float | None]:
+    if verdict.outcome is Outcome.SUCCEEDED:
+        return Status.COMPLETED, None
+    if verdict.outcome is Outcome.CANCELLED:
+        return Status.CANCELLED, None
+    if verdict.outcome in (Outcome.INTERRUPTED, Outcome.NOT_LAUNCHED):
+        return Status.PENDING, None
+    if verdict.rule is Rule.OOM:
+        retry = turn.state.manifest.oom_retry
+        if job.oom_attempts + 1 >= retry.max_attempts:
+            return Status.STUCK, None
+        return Status.FAILED_OOM, turn.now + retry.delay
+    allowance, delay = job.spec.retries, RETRY_DELAY
+    if verdict.rule is Rule.DISK:
+        allowance, delay = max(allowance, DISK_RETRIES), DISK_DELAY
+    if job.other_failures + 1 > allowance:
+        return Status.STUCK, None
+    return Status.FAILED_OTHER, turn.now + delay

@@ -1,0 +1,46 @@
+"""alerts.jsonl on a disk that gets full."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from queue_manager.core.layout import RunPaths
+from queue_manager.core.manifest import JobSpec, Manifest, Phase
+from queue_manager.core.model import QueueState
+from queue_manager.publish import Publisher
+from tests.contracts.test_journal import room
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> RunPaths:
+    return RunPaths.of(tmp_path)
+
+
+@pytest.fixture
+def publisher(paths: RunPaths) -> Publisher:
+    state = QueueState(Manifest("p", (JobSpec("a", "true", "main"),), (Phase("main"),)))
+    return Publisher(paths, state, lambda: None)
+
+
+def test_what_the_disk_does_not_take_is_told_later_and_once(paths: RunPaths, publisher: Publisher) -> None:
+    publisher.alert_now("disk", "first", 0.0, 1)
+    whole = paths.alerts.read_bytes()
+    for size in range(len(whole), len(whole) * 3, 7):
+        with room(size):
+            publisher.alert_now("disk", f"at {size}", 0.0, 1)
+        assert paths.alerts.read_bytes() in (whole, whole + _rest(paths, whole))
+    publisher.alert_now("disk", "last", 0.0, 1)
+    texts = [json.loads(line)["text"] for line in paths.alerts.read_text().splitlines()]
+    assert texts == ["first", *(f"at {size}" for size in range(len(whole), len(whole) * 3, 7)), "last"]
+
+
+def _rest(paths: RunPaths, whole: bytes) -> bytes:
+    """What stands behind `whole`, which has to be whole lines."""
+    rest = paths.alerts.read_bytes()[len(whole) :]
+    for line in rest.splitlines(keepends=True):
+        assert line.endswith(b"\n")
+        json.loads(line)
+    return rest

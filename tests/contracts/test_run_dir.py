@@ -1,0 +1,408 @@
+"""A run's directory on a real disk: its lock, logs, claims and requests, whatever is killed or full."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from queue_manager import processes, run_dir, script
+from queue_manager.core.boundary import Claim, ExitRecord, Revoked
+from queue_manager.core.events import Proc
+from queue_manager.core.layout import RunPaths
+from queue_manager.core.readings import Unreadable
+from queue_manager.core.requests import Answer, Request, decode_answer, encode_request
+from queue_manager.run_dir import HeldError, Lock, RunDir
+from tests.contracts.test_journal import room
+from tests.e2e.runs import ROOT, wait_for
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> RunDir:
+    made = RunDir(RunPaths.of(tmp_path / "run"))
+    made.prepare()
+    return made
+
+
+# -- the lock ---------------------------------------------------------------------------------------------------------
+
+_HOLDER = """
+import os, subprocess, sys
+from pathlib import Path
+from queue_manager.run_dir import Lock
+lock = Lock(Path(sys.argv[1]), {"pid": os.getpid(), "host": "gpu-a", "since": "2026-01-01T00:00:00.000Z"})
+child = subprocess.Popen(["sleep", "1000"])
+print(child.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_holder_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(path)],
+        env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    child = psutil.Process(int(holder.stdout.readline()))
+    try:
+        for _ in range(2):  # being refused changes nothing
+            with pytest.raises(HeldError, match=rf"^process {holder.pid} on gpu-a, since 2026-01-01T00:00:00.000Z$"):
+                Lock(path, {"pid": 1, "host": "other", "since": "now"})
+        holder.kill()
+        holder.wait()
+        assert child.is_running()  # what it started does not hold the lock
+        lock = Lock(path, {"pid": 2, "host": "gpu-b", "since": "later"})
+        assert json.loads(path.read_text()) == {"pid": 2, "host": "gpu-b", "since": "later"}
+        with pytest.raises(HeldError, match="process 2 on gpu-b"):
+            Lock(path, {})
+        lock.close()
+        Lock(path, {}).close()
+    finally:
+        child.kill()
+        holder.kill()
+        holder.wait()
+        holder.stdin.close()
+        holder.stdout.close()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', "null"])
+def test_a_holder_that_could_not_say_who_it_is_holds_it_all_the_same(tmp_path: Path, text: str) -> None:
+    lock = Lock(tmp_path / "lock", {})
+    (tmp_path / "lock").write_text(text)
+    with pytest.raises(HeldError, match="another process"):
+        Lock(tmp_path / "lock", {})
+    lock.close()
+
+
+def test_a_full_disk_does_not_stop_a_manager(tmp_path: Path) -> None:
+    with room(0):
+        lock = Lock(tmp_path / "lock", {"pid": 1})
+    with pytest.raises(HeldError):
+        Lock(tmp_path / "lock", {})
+    lock.close()
+
+
+# -- the directory ----------------------------------------------------------------------------------------------------
+
+
+def test_what_every_run_needs(directory: RunDir) -> None:
+    paths = directory.paths
+    assert paths.wrapper.read_text() == script.WRAPPER
+    assert paths.screenrc.read_text() == script.SCREENRC
+    assert stat.S_ISFIFO(paths.bell.stat().st_mode)
+    assert paths.ballast.stat().st_size == run_dir.BALLAST_BYTES
+    assert paths.log_dir.is_dir()
+    assert paths.inbox.is_dir()
+
+
+def test_a_restart_leaves_alone_what_is_right_and_mends_what_is_not(directory: RunDir) -> None:
+    paths = directory.paths
+    paths.screenrc.write_text("of an older version")
+    paths.ballast.unlink()
+    keep, bell = paths.wrapper.stat(), paths.bell.stat()
+    torn = [paths.root / f".queue_state.json.{pid}.7.tmp" for pid in (11, 12)]
+    mine = [paths.root / name for name in (".notes.tmp", "queue_state.json.tmp", ".queue_state.json.swp")]
+    for path in (*torn, *mine):
+        path.write_text("x")
+    directory.prepare()
+    assert paths.wrapper.stat().st_ino == keep.st_ino  # shells are reading it
+    assert paths.bell.stat().st_ino == bell.st_ino
+    assert paths.screenrc.read_text() == script.SCREENRC
+    assert paths.ballast.exists()
+    assert not any(path.exists() for path in torn)
+    assert all(path.exists() for path in mine)
+
+
+def test_ballast_gives_room_and_is_taken_back_later(directory: RunDir) -> None:
+    ballast = directory.paths.ballast
+    assert ballast.stat().st_blocks * 512 >= run_dir.BALLAST_BYTES  # no hole
+    directory.drop_ballast()
+    directory.drop_ballast()
+    with room(0):
+        directory.restore_ballast()
+    assert not ballast.exists()
+    directory.restore_ballast()
+    assert ballast.stat().st_size == run_dir.BALLAST_BYTES
+
+
+# -- logs -------------------------------------------------------------------------------------------------------------
+
+
+class Crash(BaseException):
+    """The manager is killed here."""
+
+
+def _crash_at(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """Die before, or after, one of the steps of `prepare_attempt`."""
+    method, _, when = step.partition(" ")
+    real: Callable[..., object] = getattr(Path, method)
+
+    def crash(self: Path, *arguments: object, **options: object) -> object:
+        if when == "after":
+            real(self, *arguments, **options)
+        raise Crash
+
+    monkeypatch.setattr(Path, method, crash)
+
+
+STEPS = ["replace before", "replace after", "mkdir before", "mkdir after", "write_text before", "write_text after"]
+
+
+@pytest.mark.parametrize("again", ["prepare", "revoke"])
+@pytest.mark.parametrize("step", STEPS)
+def test_logs_keep_their_attempt_whereever_it_crashes(
+    directory: RunDir, monkeypatch: pytest.MonkeyPatch, step: str, again: str
+) -> None:
+    paths, ids = directory.paths, {"a": 0}
+    directory.prepare_attempt("a", 1, "one", ids)
+    paths.log("a").write_text("log of 1")
+    directory.forget("a", 1)
+    with monkeypatch.context() as patch:
+        _crash_at(patch, step)
+        with pytest.raises(Crash):
+            directory.prepare_attempt("a", 2, "two", ids)
+    if again == "prepare":
+        assert directory.prepare_attempt("a", 2, "two", ids).script.read_text() == "two"
+        paths.log("a").write_text("log of 2")
+        directory.prepare_attempt("a", 2, "two", ids)  # asked for again, its own log stays
+        expected = {"a.log": "log of 3", "a.1.log": "log of 1", "a.2.log": "log of 2"}
+    else:
+        directory.revoke("a", 2, ids)
+        assert directory.claim("a", 2) == Revoked()
+        expected = {"a.log": "log of 3", "a.1.log": "log of 1"}
+    directory.forget("a", 2)
+    directory.prepare_attempt("a", 3, "three", ids)
+    assert not paths.log("a").exists()
+    paths.log("a").write_text("log of 3")
+    assert {path.name: path.read_text() for path in paths.log_dir.iterdir()} == expected
+
+
+def test_logs_of_jobs_whose_names_look_like_attempts_do_not_collide(directory: RunDir) -> None:
+    ids = ["a", "a.1", "a.1.1", "a.2"]
+    for n in (1, 2, 3):
+        for job in ids:
+            directory.prepare_attempt(job, n, "", ids)
+            log = directory.paths.log(job)
+            assert not log.exists(), f"{job} would go on in another's log"
+            log.write_text(f"{job} attempt {n}")
+            directory.forget(job, n)
+    texts = sorted(path.read_text() for path in directory.paths.log_dir.iterdir())
+    assert texts == sorted(f"{job} attempt {n}" for job in ids for n in (1, 2, 3))
+    for job in ids:
+        assert directory.paths.log(job).read_text() == f"{job} attempt 3"
+        for n in (1, 2):
+            assert directory.paths.earlier_log(job, n, ids).read_text() == f"{job} attempt {n}"
+
+
+# -- claims and records -----------------------------------------------------------------------------------------------
+
+STAT = "77 (sh) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 1234 20 21\n"
+SESSION = "70 (screen) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 1200 20 21\n"
+
+
+def test_the_claim_of_a_wrapper(directory: RunDir) -> None:
+    files = directory.prepare_attempt("a", 1, "", ())
+    assert directory.claim("a", 1) is None
+    files.claimant.write_text(STAT + SESSION)
+    assert directory.claim("a", 1) is None  # it has said who it is, and may yet lose
+    files.claim.touch()
+    os.utime(files.claim, ns=(5, 1_700_000_000_123_456_789))
+    assert directory.claim("a", 1) == Claim(Proc(77, 1234), Proc(70, 1200), 1_700_000_000_123_456_789)
+
+
+@pytest.mark.parametrize("claimant", ["", STAT, STAT[:30], STAT + SESSION[:40], "x\ny\n", STAT + SESSION + SESSION])
+def test_a_claimant_that_cannot_be_understood_is_unreadable(directory: RunDir, claimant: str) -> None:
+    files = directory.prepare_attempt("a", 1, "", ())
+    files.claim.touch()
+    files.claimant.write_text(claimant)
+    assert isinstance(directory.claim("a", 1), Unreadable)
+
+
+def test_a_claim_that_cannot_be_read_is_unreadable(directory: RunDir) -> None:
+    files = directory.prepare_attempt("a", 1, "", ())
+    files.claim.mkdir()
+    assert isinstance(directory.claim("a", 1), Unreadable)
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_revoking(directory: RunDir, prepared: bool) -> None:
+    if prepared:
+        directory.prepare_attempt("a", 1, "", ())
+    for _ in range(2):
+        directory.revoke("a", 1, ())
+        assert directory.claim("a", 1) == Revoked()
+
+
+def test_revoking_comes_too_late_for_a_claimed_attempt(directory: RunDir) -> None:
+    files = directory.prepare_attempt("a", 1, "", ())
+    files.claimant.write_text(STAT + SESSION)
+    files.claim.touch()
+    claim = directory.claim("a", 1)
+    directory.revoke("a", 1, ())
+    assert isinstance(claim, Claim)
+    assert directory.claim("a", 1) == claim
+
+
+def test_revoking_on_a_full_disk_never_looks_like_a_wrapper(directory: RunDir) -> None:
+    files = directory.prepare_attempt("a", 1, "", ())
+    files.claimant.write_text(STAT + SESSION)
+    with room(0), pytest.raises(OSError, match="File too large"):
+        directory.revoke("a", 1, ())
+    assert directory.claim("a", 1) is None
+    directory.revoke("a", 1, ())
+    with room(0), pytest.raises(OSError, match="File too large"):
+        directory.revoke("a", 1, ())
+    assert directory.claim("a", 1) == Revoked()
+
+
+def test_forgetting(directory: RunDir) -> None:
+    directory.prepare_attempt("a", 1, "", ())
+    other = directory.prepare_attempt("a", 11, "", ())
+    for _ in range(2):
+        directory.forget("a", 1)
+        assert not directory.paths.attempt("a", 1).root.exists()
+    assert other.script.exists()
+    assert directory.claim("a", 1) is None
+    assert directory.exit_record("a", 1) is None
+
+
+@pytest.mark.parametrize("text", ["", "1", "13", "x\n", "\n", "0x1\n", "1 2\n", "1\n2\n", "\udcff\n"])
+def test_an_exit_record_that_is_not_whole_is_none(directory: RunDir, text: str) -> None:
+    files = directory.prepare_attempt("a", 1, "", ())
+    files.exit.write_bytes(text.encode(errors="surrogateescape"))
+    assert directory.exit_record("a", 1) is None
+
+
+def test_an_exit_record(directory: RunDir) -> None:
+    files = directory.prepare_attempt("a", 1, "", ())
+    assert directory.exit_record("a", 1) is None
+    files.exit.write_text("137\n")
+    os.utime(files.exit, ns=(5, 9))
+    assert directory.exit_record("a", 1) == ExitRecord(137, 9)
+
+
+def test_the_job_s_process_is_known_once_its_line_is_whole(directory: RunDir) -> None:
+    files = directory.prepare_attempt("a", 1, "", ())
+    for end in (0, 1, 10, len(STAT) - 1):
+        files.started.write_text(STAT[:end])
+        assert directory.started("a", 1) is None
+    files.started.write_text(STAT)
+    assert directory.started("a", 1) == Proc(77, 1234)
+    files.started.write_bytes(Path("/proc/self/stat").read_bytes())
+    me = processes.look_up(os.getpid())
+    assert isinstance(me, processes.Stat)
+    assert directory.started("a", 1) == me.proc
+
+
+# -- requests ---------------------------------------------------------------------------------------------------------
+
+
+def _ask(directory: RunDir, name: str, at: int, text: str | None = None) -> Path:
+    path = directory.paths.request(name)
+    path.write_text(text if text is not None else encode_request(Request(name, "cancel", ("a",))))
+    os.utime(path, ns=(at, at))
+    return path
+
+
+def _answer(directory: RunDir, name: str) -> Answer:
+    return decode_answer(directory.paths.answer(name).read_text())
+
+
+def test_requests_come_oldest_first(directory: RunDir) -> None:
+    for name, at in (("c", 30), ("a", 20), ("b", 10), ("e", 40), ("d", 40)):
+        _ask(directory, name, at)
+    (directory.paths.inbox / "half.tmp").write_text("{")
+    assert [request.id for request in directory.requests()] == ["b", "a", "c", "d", "e"]
+    assert directory.requests()[0] == Request("b", "cancel", ("a",))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", "null", '"x"', "{}", '{"id": "bad", "verb": "destroy"}', '{"id": 5, "verb": "pause"}',
+        '{"id": "../../x", "verb": "pause"}', '{"id": "bad", "verb": "add", "specs": [{"id": "x"}]}',
+        '{"id": "other", "verb": "pause"}', "[" * 100_000, "\udcff",
+    ],
+    ids=range(13),
+)  # fmt: skip
+def test_what_is_no_request_is_answered_and_taken_away(directory: RunDir, text: str) -> None:
+    path = directory.paths.request("bad")
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    _ask(directory, "good", time.time_ns())
+    assert [request.id for request in directory.requests()] == ["good"]
+    assert not path.exists()
+    answer = _answer(directory, "bad")
+    assert not answer.ok
+    assert answer.text
+    assert {entry.name for entry in directory.paths.inbox.iterdir()} == {"good.json"}
+    assert {entry.name for entry in directory.paths.answer("x").parent.iterdir()} == {"bad.json"}
+
+
+def test_a_request_under_another_s_name_is_refused_and_the_other_stays(directory: RunDir) -> None:
+    _ask(directory, "one", 1)
+    _ask(directory, "two", 2, encode_request(Request("one", "pause")))
+    assert directory.requests() == [Request("one", "cancel", ("a",))]
+    assert "one.json" in _answer(directory, "two").text
+
+
+def test_on_a_full_disk_it_is_answered_later(directory: RunDir) -> None:
+    path = _ask(directory, "bad", 1, "{")
+    _ask(directory, "good", 2)
+    with room(0):
+        assert [request.id for request in directory.requests()] == ["good"]
+        with pytest.raises(OSError, match="File too large"):
+            directory.reply(Answer("good", True, "cancelled"))
+    assert path.exists()
+    assert directory.paths.request("good").exists()
+    directory.requests()
+    assert not path.exists()
+    assert not _answer(directory, "bad").ok
+
+
+def test_a_reply(directory: RunDir) -> None:
+    _ask(directory, "r", 1)
+    for _ in range(2):
+        directory.reply(Answer("r", True, "cancelled 1 job", ("a",)))
+        assert _answer(directory, "r") == Answer("r", True, "cancelled 1 job", ("a",))
+        assert directory.requests() == []
+
+
+def test_without_an_inbox_nobody_asks(directory: RunDir) -> None:
+    directory.paths.inbox.rmdir()
+    assert directory.requests() == []
+
+
+def test_requests_that_come_and_go_while_it_looks(directory: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    _ask(directory, "a", 1)
+    real = Path.read_text
+
+    def vanish(self: Path, *arguments: str, **options: str) -> str:
+        if self.suffix == ".json":
+            self.unlink()
+        return real(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", vanish)
+        assert directory.requests() == []
+    assert not directory.paths.answer("a").exists()
+
+
+def test_the_bell_can_be_rung_by_others(directory: RunDir) -> None:
+    reader = os.open(directory.paths.bell, os.O_RDWR | os.O_NONBLOCK)
+    writer = os.open(directory.paths.bell, os.O_WRONLY | os.O_NONBLOCK)
+    os.write(writer, b"r")
+    assert wait_for(lambda: os.read(reader, 10)) == b"r"
+    os.close(reader)
+    os.close(writer)

@@ -1,0 +1,182 @@
+"""Small manifests to schedule, and the long way round: what a state's indexes must hold, counted from its jobs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from queue_manager.core import events as ev
+from queue_manager.core.manifest import JobSpec, Manifest, Phase
+from queue_manager.core.model import Attempt, Job, QueueState
+from queue_manager.core.status import BAD, RETRYING, Status
+from tests.fakes import FakeHost, FakeManager, Plan
+
+MAX_TURNS = 2000
+
+
+def spec(job: str, phase: str = "main", **fields: Any) -> JobSpec:
+    return JobSpec(job, f"run {job}", phase, **fields)
+
+
+def manifest(*jobs: JobSpec, phases: Iterable[Phase] = (), **fields: Any) -> Manifest:
+    """Phases that are not given are made, without dependencies, in the order in which the jobs name them."""
+    given = tuple(phases)
+    names = dict.fromkeys(job.phase for job in jobs)
+    made = tuple(Phase(name) for name in names if name not in {phase.name for phase in given})
+    return Manifest("demo", jobs, (*given, *made), **fields)
+
+
+def world(*jobs: JobSpec, host: FakeHost | None = None, **fields: Any) -> tuple[FakeHost, FakeManager]:
+    """A host with two cards (unless given one) and a manager that has just begun on these jobs."""
+    host = host or FakeHost()
+    return host, FakeManager(host, manifest(*jobs, **fields))
+
+
+def run_to_end(host: FakeHost, manager: FakeManager, turns: int = MAX_TURNS) -> None:
+    """Turn and let time pass until the run has finished."""
+    for _ in range(turns):
+        manager.turn()
+        if manager.state.finished is not None:
+            assert host.faults == []
+            return
+        at = host.next_event()
+        host.advance(0.5 if at is None else min(30.0, max(0.1, at - host.now)))
+    waiting = [(job.spec.id, job.status.value) for job in manager.state.jobs]
+    raise AssertionError(f"the run does not end: {waiting[:10]}")
+
+
+def until(host: FakeHost, manager: FakeManager, job: str, status: str, turns: int = MAX_TURNS) -> Job:
+    """Turn until a job has a status."""
+    for _ in range(turns):
+        manager.turn()
+        found = manager.state.job(job)
+        if found.status.value == status:
+            return found
+        host.advance(0.5)
+    raise AssertionError(f"{job} never became {status}; it is {manager.state.job(job).status.value}")
+
+
+def turns(host: FakeHost, manager: FakeManager, count: int, seconds: float = 1.0) -> list[ev.Event]:
+    """So many turns. Returns the events of all of them."""
+    events: list[ev.Event] = []
+    for _ in range(count):
+        events += [record.event for record in manager.turn()[1].records]
+        host.advance(seconds)
+    return events
+
+
+def statuses(state: QueueState) -> dict[str, str]:
+    return {job.spec.id: job.status.value for job in state.jobs}
+
+
+def cards_of(state: QueueState) -> dict[str, tuple[int, ...]]:
+    """Which cards each live attempt has."""
+    return {attempt.job: attempt.indices for attempt in state.live.values()}
+
+
+def started(events: Iterable[ev.Event]) -> list[str]:
+    """Jobs of which an attempt starts in these events, in order."""
+    return [event.job for event in events if isinstance(event, ev.AttemptStarting)]
+
+
+ONCE = Plan(seconds=1.0)
+FOREVER = Plan(seconds=float("inf"))
+
+
+# -- the long way round -----------------------------------------------------------------------------------------------
+
+
+def dump(state: QueueState) -> dict[str, Any]:
+    """All that a state holds, as plain values that can be compared; indexes in a canonical order."""
+    return {**_facts(state), **indexes(state)}
+
+
+def _facts(state: QueueState) -> dict[str, Any]:
+    simple = (
+        "manifest", "seq", "run_id", "manifest_sha256", "started", "finished", "host", "pid", "boot", "paused", "wave",
+        "phases", "groups", "order_of", "requests", "conditions", "quarantined", "settling", "card_failures",
+        "card_served", "wave_cards", "launch_failures", "launch_failed_at", "last_end",
+    )  # fmt: skip
+    facts = {name: getattr(state, name) for name in simple}
+    facts["jobs"] = [_slots(job, without=("queued",)) for job in state.jobs]
+    return facts
+
+
+def _slots(value: Job | Attempt, without: Iterable[str] = ()) -> dict[str, Any]:
+    found = {name: getattr(value, name) for name in type(value).__slots__ if name not in without}
+    return {name: _slots(item) if isinstance(item, Attempt) else item for name, item in found.items()}
+
+
+def indexes(state: QueueState) -> dict[str, Any]:
+    """What the state keeps quick to ask."""
+    ready = {need: [job.order for job in state.ready_jobs(need)] for need in list(state._ready)}
+    return {
+        "counts": dict(state.counts),
+        "phase counts": {name: dict(tally.counts) for name, tally in state.tallies.items()},
+        "tallies": {name: (tally.started, tally.ended, tally.oom_retries) for name, tally in state.tallies.items()},
+        "live": {order: attempt.n for order, attempt in state.live.items()},
+        "holders": {card: sorted(attempt.job for attempt in held) for card, held in state.holders.items()},
+        "held": dict(state.held),
+        "card_jobs": state.card_jobs,
+        "ready": {need: sorted(orders) for need, orders in ready.items() if orders},
+        "next due": state.next_due(),
+        "left": dict(state.graph.left),
+        "bad": dict(state.graph.bad),
+        "met": [state.graph.met(job.order) for job in state.jobs],
+        "bad need": [state.graph.bad_need(job.order) is not None for job in state.jobs],
+    }
+
+
+def dependencies(state: QueueState, job: Job) -> list[Job]:
+    """All jobs that a job depends on, by its phase, its groups and one by one."""
+    phase = next(phase for phase in state.phases if phase.name == job.spec.phase)
+    phases = () if phase.match else phase.depends_on
+    ids = [other.spec.id for other in state.jobs if other.spec.phase in phases]
+    for name in job.spec.depends_on:
+        ids += [name] if name in state.order_of else state.groups[name]
+    return [state.job(name) for name in ids]
+
+
+def expected_indexes(state: QueueState) -> dict[str, Any]:
+    """The same as `indexes`, counted from the jobs one by one. Of the tallies, only what the jobs still know."""
+    jobs = state.jobs
+    needed = {job.order: dependencies(state, job) for job in jobs}
+    met = [all(one.status is Status.COMPLETED for one in needed[job.order]) for job in jobs]
+    ready: dict[object, list[int]] = {}
+    for job in jobs:
+        if job.status is Status.PENDING and job.held is None and met[job.order]:
+            ready.setdefault(job.need, []).append(job.order)
+    holders: dict[str, list[str]] = {}
+    for job in jobs:
+        for card in job.attempt.cards if job.attempt else ():
+            holders.setdefault(card, []).append(job.spec.id)
+    members: dict[tuple[str, str], list[Job]] = {("phase", phase.name): [] for phase in state.phases}
+    for job in jobs:
+        members["phase", job.spec.phase].append(job)
+    members |= {("group", name): [state.job(one) for one in ids] for name, ids in state.groups.items()}
+    waits = [job for job in jobs if job.spec.gpus and (job.status is Status.PENDING or job.status in RETRYING)]
+    return {
+        "counts": dict(Counter(job.status for job in jobs)),
+        "phase counts": {
+            phase.name: dict(Counter(job.status for job in jobs if job.spec.phase == phase.name))
+            for phase in state.phases
+        },
+        "live": {job.order: job.attempt.n for job in jobs if job.attempt},
+        "holders": {card: sorted(names) for card, names in holders.items()},
+        "held": {job.order: job.held for job in jobs if job.held is not None and job.status is Status.PENDING},
+        "card_jobs": len(waits),
+        "ready": ready,
+        "next due": min((job.due for job in jobs if job.status in RETRYING and job.due is not None), default=None),
+        "left": {node: sum(job.status is not Status.COMPLETED for job in found) for node, found in members.items()},
+        "bad": {node: sum(job.status in BAD for job in found) for node, found in members.items()},
+        "met": met,
+        "bad need": [any(one.status in BAD for one in needed[job.order]) for job in jobs],
+    }
+
+
+def check_indexes(state: QueueState) -> None:
+    """Compare what the state keeps quick with the long way round."""
+    found: Mapping[str, Any] = indexes(state)
+    for name, value in expected_indexes(state).items():
+        assert found[name] == value, name

@@ -1,0 +1,118 @@
+"""The verdict on one attempt that has ended: completed, failed and why, with a warning or without."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from queue_manager.core.boundary import Ended, ExitRecord, Output
+from queue_manager.core.failures import LogFinding, Rule
+from queue_manager.core.judge import Verdict, judge
+from queue_manager.core.status import Outcome
+from tests.core.states import spec
+
+FRESH = Output("out/a.pt", fresh=True)
+SHARED = Output("out/a.pt", fresh=True, shared=True)
+OLD = Output("out/a.pt", fresh=False)
+NONE = Output(None, fresh=False)
+OOM = LogFinding("oom", "CUDA out of memory")
+
+
+def verdict(code: int | None, output: Output | None = None, *, stop: str | None = None, **ended: Any) -> Verdict:
+    job = spec("a", expected_output=None if output is None else "out/a.pt", timeout=60.0)
+    return judge(job, stop, None if code is None else ExitRecord(code, 0), Ended(output, **ended))
+
+
+@pytest.mark.parametrize("output", [None, FRESH, SHARED])
+def test_exit_code_0_with_its_output_is_a_success(output: Output | None) -> None:
+    assert verdict(0, output) == Verdict(Outcome.SUCCEEDED)
+
+
+def test_a_job_that_prints_oom_recovers_and_finishes_succeeds() -> None:
+    assert verdict(0, FRESH, finding=OOM).outcome is Outcome.SUCCEEDED
+
+
+def test_no_output_is_a_failure_even_at_exit_code_0() -> None:
+    found = verdict(0, NONE, last_line="done")
+    assert (found.outcome, found.failure, found.rule) == (Outcome.FAILED, "no_output", Rule.RETRIES)
+    assert found.error == "exit code 0, but out/a.pt is not there; last line: done"
+
+
+def test_an_output_from_an_earlier_day_completes_nothing() -> None:
+    found = verdict(0, OLD)
+    assert found.failure == "no_output"
+    assert "older than the job's start" in (found.error or "")
+
+
+def test_output_without_exit_code_0_succeeds_with_a_warning() -> None:
+    found = verdict(1, FRESH)
+    assert found == Verdict(Outcome.SUCCEEDED, warning="exit code 1, with its output out/a.pt there")
+
+
+def test_output_that_another_job_may_have_written_leaves_the_exit_code_to_decide() -> None:
+    assert verdict(1, SHARED).failure == "exit_code"
+
+
+def test_an_old_output_does_not_save_a_failed_job() -> None:
+    assert verdict(1, OLD).failure == "exit_code"
+
+
+@pytest.mark.parametrize(("code", "words"), [(1, "exit code 1"), (139, "exit code 139 (SIGSEGV)"), (200, "exit code 200")])
+def test_an_exit_code_is_named_with_the_last_line(code: int, words: str) -> None:
+    found = verdict(code, last_line="ValueError: no")
+    assert found.error == f"{words}; last line: ValueError: no"
+
+
+def test_oom_in_the_log_of_a_failed_job_is_oom() -> None:
+    found = verdict(1, NONE, finding=OOM, last_line="Traceback")
+    assert (found.failure, found.rule) == ("oom", Rule.OOM)
+    assert found.error == "out of memory (exit code 1): CUDA out of memory"
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"), [("sick_card", Rule.CARD), ("disk_full", Rule.DISK), ("oom", Rule.OOM)]
+)
+def test_what_the_log_shows_decides_what_follows(name: str, rule: Rule) -> None:
+    assert verdict(1, finding=LogFinding(name, "line")).rule is rule
+
+
+@pytest.mark.parametrize(("code", "failure"), [(137, "oom"), (1, "exit_code"), (143, "exit_code"), (None, "oom")])
+def test_the_kernels_oom_killer_is_oom_only_with_sigkill(code: int | None, failure: str) -> None:
+    assert verdict(code, oom_kill=True).failure == failure
+
+
+def test_a_wrapper_that_was_killed_as_well_leaves_a_failure() -> None:
+    found = verdict(None)
+    assert (found.failure, found.error) == ("killed", "was killed together with its wrapper")
+
+
+def test_a_wrapper_that_was_killed_after_the_output_leaves_a_warning() -> None:
+    assert verdict(None, FRESH).warning == "was killed together with its wrapper, with its output out/a.pt there"
+
+
+def test_a_timeout_is_a_failure_whatever_the_log_and_the_output_say() -> None:
+    found = verdict(143, FRESH, stop="timeout", finding=OOM)
+    assert (found.failure, found.rule) == ("timeout", Rule.RETRIES)
+    assert (found.error or "").startswith("ran longer than its timeout of 60 s")
+
+
+def test_what_a_person_cancelled_is_cancelled() -> None:
+    found = verdict(143, FRESH, stop="cancelled", finding=OOM)
+    assert (found.outcome, found.error) == (Outcome.CANCELLED, "cancelled by a person")
+
+
+@pytest.mark.parametrize("stop", ["cancelled", "timeout", "stale", "leftovers"])
+def test_a_job_that_was_done_before_it_heard_of_its_end_succeeds(stop: str) -> None:
+    assert verdict(0, FRESH, stop=stop) == Verdict(Outcome.SUCCEEDED)
+
+
+@pytest.mark.parametrize("code", [143, 137, None])
+def test_a_stale_job_with_its_output_succeeds_with_a_warning(code: int | None) -> None:
+    found = verdict(code, FRESH, stop="stale")
+    assert found.outcome is Outcome.SUCCEEDED
+    assert (found.warning or "").startswith("was idle with its output there, and was ended")
+
+
+def test_a_stale_job_whose_output_may_be_anothers_fails() -> None:
+    assert verdict(143, SHARED, stop="stale").outcome is Outcome.FAILED

@@ -1,0 +1,321 @@
+"""Random lives of a run: faults, crashes between any two steps, and the rules that hold all the same.
+
+`WAVEQUEUE_DEEP=2000` tries so many lives, with new random choices each time.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import Phase as Phase_
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from queue_manager.core import boundary as b
+from queue_manager.core import events as ev
+from queue_manager.core.events import Record
+from queue_manager.core.manifest import JobSpec, Manifest, OomRetry, Phase, Precondition
+from queue_manager.core.model import Job
+from queue_manager.core.readings import Unreadable
+from queue_manager.core.requests import VERBS, Request
+from queue_manager.core.status import BAD, RETRYING, Status
+from queue_manager.core.attempts import DISK_RETRIES
+from tests.core.states import FOREVER, check_indexes, dependencies, dump
+from tests.fakes import BEFORE_JOURNAL, FakeAttempt, FakeHost, FakeManager, Plan, replay
+
+DEEP = int(os.environ.get("WAVEQUEUE_DEEP", "0"))
+TURNS_TO_THE_END = 600
+
+OOM = b"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.\n"
+LOGS = [b"", b"", OOM, b"OSError: [Errno 28] No space left on device\n", b"CUDA error: uncorrectable ECC error\n"]
+
+plans = st.builds(
+    Plan,
+    seconds=st.sampled_from([0.5, 5.0, float("inf")]),
+    code=st.sampled_from([0, 0, 1, 137]),
+    output=st.booleans(),
+    log=st.sampled_from(LOGS),
+    mib=st.sampled_from([0, 300, 8000]),
+    load_after=st.sampled_from([0.0, 10.0]),
+    linger=st.sampled_from([0.0, 7.0]),
+    ignores_term=st.booleans(),
+    leaves=st.sampled_from([0, 0, 1]),
+    session_stays=st.booleans(),
+    wrapper_dies=st.booleans(),
+)
+
+
+@st.composite
+def manifests(draw: st.DrawFn) -> Manifest:
+    """Teachers, students by phase or by group, and jobs for themselves; needs of all kinds."""
+
+    def job(name: str, phase: str, **fields: Any) -> JobSpec:
+        gpus = draw(st.sampled_from([0, 1, 1, 1, 2, 3]))
+        return JobSpec(
+            name, "true", phase, gpus=gpus,
+            gpu_mem_mib=draw(st.sampled_from([None, 5000, 9000])) if gpus else None,
+            expected_output=draw(st.sampled_from([None, f"out/{name}"])),
+            timeout=draw(st.sampled_from([None, None, 20.0])),
+            priority=draw(st.integers(0, 2)),
+            retries=draw(st.integers(0, 2)),
+            preconditions=draw(st.sampled_from([(), (), (Precondition("file_exists", "data"),)])),
+            **fields,
+        )  # fmt: skip
+
+    teachers = [job(f"t{i}", "teachers") for i in range(draw(st.integers(1, 3)))]
+    grouped = draw(st.booleans())
+    needs = [("some",), ("t0",), ("t0", "some")] if grouped else [()]
+    students = [job(f"s{i}", "students", depends_on=draw(st.sampled_from(needs))) for i in range(draw(st.integers(1, 4)))]
+    last = [job(f"z{i}", "last") for i in range(draw(st.integers(0, 1)))]
+    return Manifest(
+        "demo",
+        (*teachers, *students, *last),
+        (
+            Phase("teachers"),
+            Phase("students", ("teachers",), ("N",) if grouped else ()),
+            Phase("last", ("students",)),
+        ),
+        {"some": tuple(teacher.id for teacher in teachers[:2])} if grouped else {},
+        max_parallel=draw(st.sampled_from([None, None, 1, 3])),
+        oom_retry=OomRetry(draw(st.sampled_from([0.0, 30.0])), 2),
+        wave=draw(st.sampled_from(["rolling", "rolling", "barrier"])),
+    )
+
+
+class Life(RuleBasedStateMachine):
+    """One run on one machine, and whoever manages it at the moment."""
+
+    @initialize(manifest=manifests(), cards=st.integers(0, 3), several=st.lists(plans, min_size=1, max_size=5))
+    def begin(self, manifest: Manifest, cards: int, several: list[Plan]) -> None:
+        self.manifest = manifest
+        self.host = FakeHost(cards)
+        # Jobs and attempts of one life do different things, by turns.
+        self.host.plan_of = lambda job, n: several[(len(self.host.attempts) + n) % len(several)]
+        self.manager = FakeManager(self.host, manifest)
+        self.seen_starts = 0
+        self.sent = 0
+
+    # -- what happens to the machine ----------------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 6.0, 35.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.host.advance(seconds)
+        self.check_starts()
+
+    @rule(how=st.sampled_from(["ok", "ok", "late", "slow", "lost", "error"]))
+    def later_launches(self, how: str) -> None:
+        self.host.launching = how
+
+    @precondition(lambda self: self.host.running())
+    @rule(pick=st.integers(0, 9), how=st.sampled_from(["ends", "ends", "is killed", "loses its wrapper", "idles"]))
+    def a_job(self, pick: int, how: str) -> None:
+        attempt = self._pick(pick)
+        if how == "ends":
+            self.host.finish(attempt)
+        elif how == "is killed":
+            self.host.finish(attempt, 137)
+        elif how == "idles":
+            self.host.idle[attempt.job] = 1e6
+        else:
+            self.host.kill_wrapper(attempt)
+
+    def _pick(self, number: int) -> FakeAttempt:
+        running = self.host.running()
+        return running[number % len(running)]
+
+    @rule(
+        what=st.sampled_from(["nvml", "claims", "processes", "sessions", "disk"]),
+        reason=st.sampled_from([None, "it does not answer"]),
+    )
+    def a_reading_fails_or_heals(self, what: str, reason: str | None) -> None:
+        setattr(self.host, what, reason)
+
+    @precondition(lambda self: self.host.cards)
+    @rule(pick=st.integers(0, 9), mib=st.sampled_from([0, 0, 400, 3000, 20_000]), sick=st.booleans())
+    def others_use_a_card(self, pick: int, mib: int, sick: bool) -> None:
+        card = self.host.cards[pick % len(self.host.cards)]
+        card.sick = "GPU is lost" if sick and mib else None
+        if not self.manager.state.holders.get(card.uuid):
+            card.foreign = mib
+
+    @precondition(lambda self: self.host.cards)
+    @rule(pick=st.integers(0, 9), mib=st.sampled_from([None, 4000]), how=st.sampled_from(["take", "leave", "torn"]))
+    def another_run(self, pick: int, mib: int | None, how: str) -> None:
+        card = self.host.cards[pick % len(self.host.cards)].uuid
+        free = card not in self.manager.state.holders
+        if how == "torn":
+            self.host.leases = Unreadable("cannot be parsed")
+        else:
+            self.host.leases = (b.ForeignLease(card, mib, "other"),) if how == "take" and free else ()
+
+    @rule(pick=st.integers(0, 9), unmet=st.booleans())
+    def a_precondition(self, pick: int, unmet: bool) -> None:
+        job = self.manager.state.jobs[pick % len(self.manager.state.jobs)].spec.id
+        self.host.unmet.pop(job, None)
+        if unmet:
+            self.host.unmet[job] = "data is not there"
+
+    @rule(verb=st.sampled_from(VERBS), picks=st.lists(st.integers(0, 9), max_size=2), again=st.booleans())
+    def a_person_asks(self, verb: str, picks: list[int], again: bool) -> None:
+        self.sent += not (again and self.sent)
+        jobs = self.manager.state.jobs
+        ids = tuple(jobs[pick % len(jobs)].spec.id for pick in picks)
+        specs: tuple[JobSpec, ...] = ()
+        if verb == "add" and len(jobs) < 12:
+            phase = self.manifest.phases[sum(picks) % 3].name
+            specs = (JobSpec(f"new{len(jobs)}", "true", phase, ids),)
+        self.host.inbox.append(Request(f"r{self.sent}", verb, ids, specs=specs))
+
+    # -- the manager --------------------------------------------------------------------------------------------------
+
+    @rule(
+        crash=st.sampled_from([None, None, None, None, BEFORE_JOURNAL, 0, 1, 2]),
+        cards=st.sampled_from([True, True, True, False]),
+        orders=st.one_of(st.none(), st.none(), st.sets(st.integers(0, 9))),
+    )
+    def turn(self, crash: int | None, cards: bool, orders: set[int] | None) -> None:
+        self._turn(crash, cards, orders)
+        if crash is not None:
+            self._new_manager()
+
+    @rule(count=st.integers(2, 8), seconds=st.sampled_from([0.2, 1.0, 5.0]))
+    def several_turns(self, count: int, seconds: float) -> None:
+        for _ in range(count):
+            self._turn()
+            self.host.advance(seconds)
+            self.check_starts()
+
+    @rule(really=st.sampled_from([False, False, True]))
+    def the_host_goes_down(self, really: bool) -> None:
+        if not really:
+            self.several_turns(5, 2.0)
+            return
+        self.host.reboot()
+        self._new_manager()
+
+    def _new_manager(self) -> None:
+        self.manager = FakeManager(self.host, self.manifest)
+        self.sent += 1  # the snapshot of requests is the host's; ids of this machine only ever grow
+
+    def _turn(self, crash: int | None = None, cards: bool = True, orders: set[int] | None = None) -> None:
+        state = self.manager.state
+        was_running = dict(state.live)
+        seen, result = self.manager.turn(crash, orders, cards)
+        self.check_records(seen, result.records, was_running)
+        check_indexes(state)
+        self.check_state()
+        if crash != BEFORE_JOURNAL:
+            assert dump(state) == dump(replay(self.manifest, self.host.journal))
+
+    # -- the rules ----------------------------------------------------------------------------------------------------
+
+    def check_records(self, seen: b.Seen, records: list[Record], live: dict[int, Any]) -> None:
+        state = self.manager.state
+        for record in records:
+            event = record.event
+            assert ev.decode(ev.encode(record)) == record
+            if isinstance(event, ev.AttemptStarting):
+                spec = state.job(event.job).spec
+                assert not state.paused
+                assert seen.disk is None
+                assert len(event.cards) == spec.gpus
+                if spec.gpus:
+                    assert not isinstance(seen.cards, (Unreadable, type(None)))
+                    assert not isinstance(seen.foreign, Unreadable)
+                    taken = {lease.card for lease in seen.foreign if lease.mib is None or event.mib is None}
+                    assert not taken & set(event.cards)
+                if spec.preconditions:
+                    assert seen.checked[state.job(event.job).order].unmet is None
+                if self.manifest.wave == "barrier":
+                    assert {attempt.wave for attempt in state.live.values()} == {event.wave}
+            if isinstance(event, ev.AttemptEnded):
+                evidence = seen.attempts[state.job(event.job).order]
+                unknown = any(isinstance(value, Unreadable) for value in evidence)
+                assert not unknown or live[state.job(event.job).order].boot != seen.boot
+            if isinstance(event, ev.JobStuck):
+                assert not isinstance(seen.cards, Unreadable)
+
+    def check_starts(self) -> None:
+        """No process of a job began before all that it waits for had completed."""
+        state = self.manager.state
+        for name, _ in self.host.starts[self.seen_starts :]:
+            job = state.job(name)
+            added_since = {order for order in range(len(self.manifest.jobs), len(state.jobs))}
+            waited_for = [one for one in dependencies(state, job) if one.order not in added_since]
+            assert all(one.status is Status.COMPLETED for one in waited_for)
+        self.seen_starts = len(self.host.starts)
+
+    def check_state(self) -> None:
+        state = self.manager.state
+        assert self.host.faults == []
+        for card, holders in state.holders.items():
+            assert len(holders) == 1 or all(holder.mib is not None for holder in holders)
+            if holders[0].mib is not None:
+                base = min(used for one in holders for uuid, used in zip(one.cards, one.used_mib) if uuid == card)
+                assert sum(one.mib or 0 for one in holders) + base <= 24_000
+        bound = self.manifest.max_parallel
+        assert bound is None or len(state.live) <= bound
+        assert bound is not None or sum(not one.cards for one in state.live.values()) <= self.host.cores
+        for job in state.jobs:
+            self.check_job(job)
+
+    def check_job(self, job: Job) -> None:
+        state = self.manager.state
+        assert (job.attempt is not None) == (job.status is Status.RUNNING)
+        assert job.oom_attempts <= self.manifest.oom_retry.max_attempts
+        assert job.other_failures <= max(job.spec.retries, DISK_RETRIES) + 1
+        if job.status is Status.BLOCKED:
+            assert job.error
+            if job.blocked_by is not None:
+                root = state.job(job.blocked_by)
+                assert root.status in BAD
+                assert root.status is not Status.BLOCKED or root.blocked_by is None
+                assert job.error.startswith(f"depends on {root.spec.id}, which is ")
+        if job.status is Status.PENDING or job.status in RETRYING:
+            assert state.graph.bad_need(job.order) is None, f"{job.spec.id} waits for what will not come"
+
+    @invariant()
+    def the_machine_is_in_order(self) -> None:
+        assert self.host.faults == []
+
+    def teardown(self) -> None:
+        """Once nothing goes wrong any more, every run comes to its end."""
+        if not hasattr(self, "manager"):
+            return
+        host = self.host
+        host.nvml = host.claims = host.processes = host.sessions = host.disk = None
+        host.launching, host.leases = "ok", ()
+        host.plan_of = lambda job, n: Plan(seconds=3.0)
+        for card in host.cards:
+            card.foreign, card.sick = 0, None
+        for attempt in host.attempts.values():
+            if attempt.plan.seconds == FOREVER.seconds:
+                attempt.plan = Plan(seconds=3.0)
+        host.inbox.append(Request("last", "resume"))
+        for _ in range(TURNS_TO_THE_END):
+            self._turn()
+            if self.manager.state.finished is not None and not host.inbox:
+                break
+            host.advance(2.0)
+            self.check_starts()
+        state = self.manager.state
+        assert state.finished is not None, [(job.spec.id, job.status.value) for job in state.jobs] + [
+            (host.attempts.get((one.job, one.n)), self.manager.observe()) for one in state.live.values()
+        ]
+        assert not state.live
+        assert not any(attempt.lives for attempt in host.attempts.values())
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(
+    max_examples=DEEP or 250,
+    stateful_step_count=60,
+    deadline=None,
+    derandomize=not DEEP,
+    database=None,
+    report_multiple_bugs=False,
+    phases=[Phase_.generate],
+    suppress_health_check=list(HealthCheck),
+)

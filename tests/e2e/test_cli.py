@@ -1,0 +1,403 @@
+"""The command as people use it: real managers, real screens, real terminals."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from queue_manager.core.layout import RunPaths
+from tests import nvml
+from tests.e2e.runs import PATIENCE, ROOT, World, wait_for
+
+TWO_PHASES = """
+project: small
+max_parallel: 2
+phases:
+  - name: teachers
+    grid: {N: [1, 2]}
+    template: {id: "t${N}", cmd: "echo teaching ${N}; echo x > t${N}", gpus: 0, expected_output: "t${N}"}
+  - name: students
+    depends_on: teachers
+    match: [N]
+    grid: {N: [1, 2], seed: [7, 8]}
+    template:
+      id: "s${seed}_N${N}"
+      cmd: cat t${N}; echo '{"accuracy":' 0.${N}${seed} '}' > s${seed}_N${N}.json
+      gpus: 0
+      expected_output: "s${seed}_N${N}.json"
+"""
+BROKEN = """
+project: broken
+jobs:
+  - {id: bad, cmd: "echo one; echo ValueError: no such layer; test -e mended", gpus: 0}
+  - {id: after, cmd: "echo two", gpus: 0, depends_on: [bad]}
+"""
+LONG = """
+project: long
+max_parallel: 2
+jobs:
+  - {id: one, cmd: "echo begun; until [ -e stop ]; do sleep 0.1; done; echo ended", gpus: 0}
+  - {id: two, cmd: "until [ -e stop ]; do sleep 0.1; done", gpus: 0}
+  - {id: three, cmd: "echo three", gpus: 0}
+"""
+
+
+class Desk:
+    """A person's directory on a host, and the command there."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.place = world.root / "my work"
+        self.place.mkdir()
+
+    def argv(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "skill.cli", *arguments]
+
+    def call(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run the command to its end."""
+        done = subprocess.run(
+            self.argv(*arguments),
+            cwd=self.place,
+            env=self.world.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert done.returncode == code, (done.stdout, done.stderr)
+        return done
+
+    def spec(self, text: str, name: str = "spec.yaml") -> str:
+        (self.place / name).write_text(text)
+        return name
+
+    def detach(self, spec: str, *options: str) -> RunPaths:
+        """Start a run without a view."""
+        done = self.call("run", self.spec(spec), "--detach", "--json", *options)
+        return RunPaths.of(Path(json.loads(done.stdout)["directory"]))
+
+    def document(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.call("status", "--json").stdout)
+        return found
+
+    def wait(self, **statuses: str) -> dict[str, Any]:
+        """Wait until these jobs have these statuses."""
+
+        def there() -> dict[str, Any] | None:
+            document = self.document()
+            now = {row["id"]: row["status"] for row in document["jobs"]}
+            return document if statuses.items() <= now.items() else None
+
+        found: dict[str, Any] = wait_for(there, say=str(statuses))
+        return found
+
+    def finish(self, code: int = 0) -> dict[str, Any]:
+        """Wait for the run's end."""
+        self.call("watch", code=code)
+        return self.document()
+
+
+@pytest.fixture
+def desk(world: World) -> Desk:
+    return Desk(world)
+
+
+def test_a_run_ends_with_a_line_for_each_change_and_the_summary(desk: Desk) -> None:
+    done = desk.call("run", desk.spec(TWO_PHASES))
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout
+    lines = done.stdout.splitlines()
+    completed = [line.split()[2] for line in lines if re.match(r"\d\d:\d\d:\d\dZ completed ", line)]
+    assert sorted(completed) == ["s7_N1", "s7_N2", "s8_N1", "s8_N2", "t1", "t2"]
+    assert completed.index("t1") < completed.index("s7_N1")
+    assert "# small: 6 of 6 jobs completed" in lines
+    assert "| students | 4 | 4 |" in done.stdout
+    (directory,) = (desk.place / "experiment_queue").iterdir()
+    assert lines[-1] == str(directory / "summary.md")
+    link = desk.world.host.runs / directory.name
+    assert link.resolve() == directory
+    assert re.fullmatch(r"small-\d{8}-\d{6}", directory.name)
+    assert json.loads((directory / "manifest.json").read_text())["cwd"] == str(desk.place)
+
+
+def test_after_a_run_there_is_a_report_a_plan_with_its_time_and_every_log(desk: Desk) -> None:
+    desk.detach(TWO_PHASES)
+    document = desk.finish()
+    assert document["meta"]["manager"] == "finished"
+    report = json.loads(desk.call("report", "--json").stdout)
+    assert [(group["params"], group["metrics"]["accuracy"]["n"]) for group in report["metrics"]] == [
+        ({"N": "1"}, 2),
+        ({"N": "2"}, 2),
+    ]
+    assert report["metrics"][0]["metrics"]["accuracy"]["mean"] == pytest.approx(0.175)
+    assert "how long: about" in desk.call("plan", "spec.yaml").stdout
+    assert desk.call("logs", "t1").stdout == "teaching 1\n"
+    assert desk.call("logs", "t1", "-f").stdout == "teaching 1\n"
+    assert "completed after" in desk.call("why", "s7_N1").stdout
+    assert desk.call("add", "spec.yaml").stdout.endswith("nothing to add: it has every job of spec.yaml\n")
+
+
+def test_a_failed_run_exits_3_says_why_and_goes_on_after_a_retry(desk: Desk) -> None:
+    done = desk.call("run", desk.spec(BROKEN), "--json", code=3)
+    document = json.loads(done.stdout)
+    assert document["counts"] == {"blocked": 1, "stuck": 1}
+    assert "stuck        bad  exit code 1; last line: ValueError: no such layer" in done.stderr
+    story = json.loads(desk.call("why", "after", "--json").stdout)
+    assert [root["id"] for root in story["roots"]] == ["bad"]
+    text = desk.call("why", "bad").stdout
+    assert "  | ValueError: no such layer" in text
+    retry = next(line for line in text.splitlines() if "let it run again" in line).partition(": ")[2]
+    (desk.place / "mended").touch()
+    done = desk.call(*retry.split()[1:])
+    assert "retried: 1 job" in done.stdout
+    assert "no manager was there; started it again" in done.stderr
+    document = desk.finish()
+    assert document["counts"] == {"completed": 2}
+    assert [row["status"] for row in json.loads(desk.call("why", "bad", "--json").stdout)["attempts"]] == [
+        "stuck", "completed",
+    ]  # fmt: skip
+    assert desk.call("logs", "bad", "--attempt", "1").stdout == desk.call("logs", "bad").stdout
+
+
+def test_a_machine_without_a_gpu_starts_nothing(desk: Desk) -> None:
+    done = desk.call("run", desk.spec(TWO_PHASES.replace("gpus: 0, expected", "expected")), code=1)
+    assert done.stdout == ""
+    assert done.stderr.startswith("wavequeue: this machine has no GPU (")
+    assert "2 of 6 jobs ask for one, in phase teachers" in done.stderr
+    assert [path.name for path in desk.place.iterdir()] == ["spec.yaml"]
+    assert not desk.world.host.runs.exists()
+    plan = desk.call("plan", "spec.yaml")
+    assert "it cannot run here: this machine has no GPU" in plan.stderr
+    assert "students" in plan.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [("cwd: nowhere", "/nowhere is not there"), ("venv: .venv", "make it with: python3 -m venv")],
+)
+def test_a_directory_that_is_missing_is_said_before_anything_starts(desk: Desk, line: str, says: str) -> None:
+    done = desk.call("run", desk.spec(f"{TWO_PHASES}{line}\n"), code=2)
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert [path.name for path in desk.place.iterdir()] == ["spec.yaml"]
+
+
+def test_jobs_share_two_cards_and_what_can_never_run_is_named_first(desk: Desk, tmp_path: Path) -> None:
+    standin = nvml.Standin(tmp_path, nvml.cards(2))
+    desk.world.environment.update(standin.env)
+    spec = """
+project: cards
+jobs:
+  - {id: a, cmd: 'echo "$CUDA_VISIBLE_DEVICES" > card_a'}
+  - {id: b, cmd: 'echo "$CUDA_VISIBLE_DEVICES" > card_b'}
+  - {id: wide, cmd: echo, gpus: 3}
+"""
+    done = desk.call("run", desk.spec(spec), "--poll", "0.2", code=3)
+    assert "1 job can never run here (wide): needs 3 cards; this host has 2 cards" in done.stderr
+    assert "stuck        wide  needs 3 cards" in done.stdout
+    assert {(desk.place / f"card_{name}").read_text() for name in "ab"} <= {"0\n", "1\n"}
+    plan = json.loads(desk.call("plan", "spec.yaml", "--json").stdout)
+    assert plan["phases"][0]["at_once"] == 2
+    assert any("wide" in warning for warning in plan["warnings"])
+
+
+def test_pause_add_cancel_and_resume_steer_a_run(desk: Desk) -> None:
+    run = desk.detach(LONG)
+    desk.wait(one="running", two="running")
+    assert "paused: running jobs go on" in desk.call("pause").stdout
+    done = desk.call(
+        "add", "--id", "extra", "--cmd", 'echo "$WAVEQUEUE_JOB_ID"', "--gpus", "0", "--depends-on", "three"
+    )
+    assert done.stdout == f"{run.root.name}: added: 1 job\n"
+    assert "cancelled: 1 job" in desk.call("cancel", "tw*").stdout
+    document = desk.wait(two="cancelled")
+    assert {row["id"]: row["status"] for row in document["jobs"]}["three"] == "pending"
+    assert "the run is paused" in desk.call("why", "three").stdout
+    assert "resumed" in desk.call("resume").stdout
+    desk.wait(extra="completed")
+    assert "left alone: two is cancelled already" in desk.call("cancel", "two", code=1).stderr
+    (desk.place / "stop").touch()
+    desk.finish(code=3)
+    assert desk.call("logs", "extra").stdout == "extra\n"
+    assert desk.call("cancel", "--all", "--yes").stdout.endswith("no job of those runs or waits\n")
+
+
+def test_add_brings_what_is_new_in_a_spec_and_refuses_what_changed(desk: Desk) -> None:
+    desk.detach(TWO_PHASES)
+    desk.finish()
+    desk.spec(TWO_PHASES.replace("seed: [7, 8]", "seed: [7, 8, 9]"))
+    assert "added: 2 jobs" in desk.call("add", "spec.yaml").stdout
+    document = desk.finish()
+    assert document["counts"] == {"completed": 8}
+    assert {row["id"]: row["attempts"] for row in document["jobs"]}["s7_N1"] == 1
+    desk.spec(TWO_PHASES.replace("cat t${N};", "true;"))
+    done = desk.call("add", "spec.yaml", code=2)
+    assert "4 of the jobs of spec.yaml are in run" in done.stderr
+    assert "s7_N1" in done.stderr
+    assert "wavequeue run spec.yaml" in done.stderr
+
+
+def test_a_killed_manager_is_noticed_and_resume_goes_on(desk: Desk) -> None:
+    run = desk.detach(LONG)
+    document = desk.wait(one="running", two="running")
+    os.kill(document["meta"]["pid"], signal.SIGKILL)
+    wait_for(lambda: not desk.document()["manager_alive"])
+    done = desk.call("watch", code=1)
+    assert f"has died; running jobs go on. Start it again: wavequeue resume --run {run.root.name}" in done.stderr
+    assert "taken when the run goes on" in desk.call("cancel", "three").stdout
+    done = desk.call("resume")
+    assert "no manager was there; started it again" in done.stderr
+    desk.wait(one="running", two="running", three="cancelled")
+    (desk.place / "stop").touch()
+    document = desk.finish(code=3)
+    assert {row["id"]: row["attempts"] for row in document["jobs"]} == {"one": 1, "two": 1, "three": 0}
+
+
+def test_a_second_run_of_a_spec_is_a_run_of_its_own(desk: Desk) -> None:
+    first, second = desk.detach(TWO_PHASES), desk.detach(TWO_PHASES)
+    assert first.root != second.root
+    for run in (first, second):
+        desk.call("watch", "--run", str(run.root))
+    assert desk.document()["meta"]["run_id"] == second.root.name
+    found = json.loads(desk.call("status", "--json", "--run", first.root.name).stdout)
+    assert found["meta"]["run_id"] == first.root.name
+
+
+class Terminal:
+    """The command on a terminal of its own."""
+
+    def __init__(self, desk: Desk, *arguments: str, rows: int = 24, width: int = 80) -> None:
+        self.text = ""
+        self._fd, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, width, 0, 0))
+        environment = {**desk.world.environment, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"}
+        for name in ("COLUMNS", "LINES", "NO_COLOR"):
+            environment.pop(name, None)
+
+        # setsid gives it this terminal as its own, so that Ctrl-C typed there reaches it.
+        self.process = subprocess.Popen(
+            ["setsid", "--ctty", *desk.argv(*arguments)],
+            cwd=desk.place,
+            env=environment,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+        )
+        os.close(slave)
+
+    def wait_for(self, what: str) -> None:
+        """Read until the terminal has shown `what`."""
+        until = time.monotonic() + PATIENCE
+        while what not in self.text:
+            assert time.monotonic() < until, f"waited for {what!r}:\n{self.text[-3000:]}"
+            if select.select([self._fd], [], [], 0.1)[0]:
+                self.text += self._read()
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._fd, keys)
+
+    def end(self) -> int:
+        """Read to the end; the exit code."""
+        while piece := self._read():
+            self.text += piece
+        os.close(self._fd)
+        return self.process.wait(PATIENCE)
+
+    def _read(self) -> str:
+        with contextlib.suppress(OSError):  # EIO: nobody has the terminal any more
+            return os.read(self._fd, 65536).decode(errors="replace")
+        return ""
+
+
+def test_the_live_view_draws_and_ctrl_c_leaves_the_run_going(desk: Desk) -> None:
+    terminal = Terminal(desk, "run", desk.spec(LONG))
+    terminal.wait_for("begun")  # the last line of a running job's log
+    for part in ("phases", "running", "1 pending", "Ctrl-C leaves this view; the run goes on", "▓"):
+        assert part in terminal.text
+    terminal.type(b"\x03")
+    assert terminal.end() == 130
+    assert re.search(r"left the view; long-\S+ goes on\. follow it: wavequeue watch --run long-", terminal.text)
+    assert "Traceback" not in terminal.text
+    document = desk.document()
+    assert document["manager_alive"]
+    assert document["counts"] == {"pending": 1, "running": 2}
+    (desk.place / "stop").touch()
+    desk.finish()
+
+
+def test_watch_on_a_terminal_ends_with_the_run(desk: Desk) -> None:
+    desk.detach(BROKEN)
+    terminal = Terminal(desk, "watch")
+    assert terminal.end() == 3
+    assert "need a person" in terminal.text
+    assert "finished, 0 of 2 jobs completed" in terminal.text
+
+
+def test_attach_shows_the_job_and_leaves_it_running(desk: Desk) -> None:
+    desk.detach(LONG)
+    desk.wait(one="running")
+    wait_for(lambda: next(row for row in desk.document()["jobs"] if row["id"] == "one")["screen_pid"])
+    terminal = Terminal(desk, "attach", "one")
+    terminal.wait_for("Ctrl-a d leaves this screen")
+    terminal.wait_for("begun")
+    terminal.type(b"\x01d")
+    assert terminal.end() == 0
+    assert desk.document()["counts"]["running"] == 2
+    assert "attach needs a terminal" in desk.call("attach", "one", code=2).stderr
+    (desk.place / "stop").touch()
+    desk.finish()
+
+
+def test_logs_are_followed_to_the_end_over_attempts(desk: Desk) -> None:
+    spec = """
+project: again
+jobs:
+  - id: a
+    cmd: printf '10%%\\r20%%\\n'; echo attempt $WAVEQUEUE_ATTEMPT; test $WAVEQUEUE_ATTEMPT = 2
+    gpus: 0
+    retries: 1
+"""
+    desk.detach(spec)
+    done = desk.call("logs", "a", "-f")
+    assert done.stdout == "20%\nattempt 1\n20%\nattempt 2\n"
+    assert "-- a: failed_other: exit code 1" in done.stderr
+    assert "-- a: attempt 2 begins" in done.stderr
+    assert done.stderr.endswith("-- a: completed, exit code 0\n")
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly(desk: Desk) -> None:
+    desk.spec(
+        "project: many\ngrid: {n: [" + ", ".join(map(str, range(3000))) + "]}\ntemplate: {id: 'j${n}', cmd: echo}\n"
+    )
+    line = f"{sys.executable} -m skill.cli build spec.yaml | head -c 10"
+    done = subprocess.run(
+        ["bash", "-c", line],
+        cwd=desk.place,
+        env=desk.world.environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (done.stdout, done.stderr) == ('{"format":', "")
+
+
+def test_a_checkout_works_from_any_directory(desk: Desk) -> None:
+    """The shipped demo's spec is found and planned from elsewhere."""
+    plan = json.loads(desk.call("plan", str(ROOT / "manifests" / "demo.yaml"), "--json").stdout)
+    assert plan["totals"]["jobs"] == 8
+    assert plan["cwd"] == str(ROOT / "manifests" / "demo")
