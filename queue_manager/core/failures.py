@@ -24,7 +24,7 @@ class Rule(Enum):
 class FailureClass(NamedTuple):
     """A name for users, what in a log line shows it, and what follows. `only_sigkill`: SIGKILL must have ended it.
 
-    `signs`: text in lower case, some of which is in every match of `pattern`; to look for it first is many times faster.
+    `signs`: text in lower case, some of which is in every match of `pattern`: to look for it first is far faster.
     """
 
     name: str

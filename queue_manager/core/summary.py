@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 from queue_manager.core.events import iso
 from queue_manager.core.model import Job, QueueState
-from queue_manager.core.status import Status
+from queue_manager.core.status import FINAL, Status
 
 _ROWS = 50
 
@@ -29,7 +31,8 @@ def summary(state: QueueState, log_dir: str, now: float) -> str:
         tally = state.tallies[phase.name]
         took = "-"
         if tally.started is not None:
-            took = duration((tally.ended or end) - tally.started)
+            last = tally.ended if tally.ended is not None and FINAL.issuperset(tally.counts) else end
+            took = duration(last - tally.started)
         completed = tally.counts.get(Status.COMPLETED, 0)
         total = sum(tally.counts.values())
         lines.append(f"| {phase.name} | {total} | {completed} | {tally.oom_retries} | {took} |")
@@ -43,7 +46,7 @@ def summary(state: QueueState, log_dir: str, now: float) -> str:
 def duration(seconds: float) -> str:
     """Seconds as people say them: 12.3 s, 4 min 05 s, 3 h 07 min."""
     seconds = max(0.0, seconds)
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(int(seconds + 0.5), 60)
     if minutes < 60:
@@ -80,8 +83,7 @@ def _results(state: QueueState) -> list[str]:
 
 
 def _output(job: Job, state: QueueState) -> str:
-    output, cwd = job.spec.expected_output or "", job.spec.cwd or state.manifest.cwd
-    return output if output.startswith("/") or cwd in ("", ".") else f"{cwd.rstrip('/')}/{output}"
+    return str(PurePosixPath(state.manifest.cwd, job.spec.cwd or "", job.spec.expected_output or ""))
 
 
 def _more(count: int) -> list[str]:

@@ -83,7 +83,8 @@ def desk(request: pytest.FixtureRequest, world: World, screenrc: Path) -> Desk:
 def test_a_session_has_a_terminal_and_its_output_comes_as_it_is_written(desk: Desk) -> None:
     gate = desk.gate()
     pid = desk.start("s", "sh", "-c", f"test -t 0 && test -t 1 && echo tty $PPID; cat {gate}; echo later >&2")
-    wait_for(lambda: desk.log.exists() and b"tty" in desk.log.read_bytes(), say="the first line")
+    # Left to itself, screen would hold it back for ten seconds.
+    wait_for(lambda: desk.log.exists() and b"tty" in desk.log.read_bytes(), 8, say="the first line")
     assert desk.log.read_text().split() == ["tty", str(pid)]  # the session is the parent of what it runs
     me = os.getpid()
     assert os.getsid(pid) not in (os.getsid(me), me)  # nor does it end with whoever started it
@@ -159,8 +160,9 @@ def test_the_log_may_lie_anywhere(desk: Desk, name: str) -> None:
 
 def test_a_second_session_goes_on_in_the_same_log(desk: Desk) -> None:
     desk.log.write_text("before\n")
-    pid = desk.start("s", "sh", "-c", f"echo after; cat {desk.gate()}")
-    desk.launcher.quit(pid, "s")
+    gate = desk.gate()
+    pid = desk.start("s", "sh", "-c", f"cat {gate}; echo after")
+    gate.write_text("")
     desk.wait_gone(pid)
     assert desk.log.read_text().split() == ["before", "after"]
 
@@ -190,6 +192,13 @@ def test_parse_sessions(path: Path) -> None:
         assert case["unreadable"] in found.reason
     else:
         assert found == case["sessions"]
+
+
+def test_the_environment_of_a_session() -> None:
+    outer = {"STY": "1.outer", "WINDOW": "3", "A": "1", "TERM": "xterm-256color"}
+    built = screen.build_environment(outer, Path("/x/100%^/a.log"))
+    assert built == {"A": "1", "TERM": "xterm-256color", "WAVEQUEUE_LOG": "/x/100%%^^/a.log"}
+    assert screen.build_environment({}, Path("a.log"))["TERM"]  # without one, screen does not start
 
 
 def test_without_screen(world: World, screenrc: Path) -> None:

@@ -170,7 +170,7 @@ def test_no_others_are_found(spawn: Spawn, tmp_path: Path) -> None:
         {},
     ]
     for number, variables in enumerate(others):
-        spawn("sh", "-c", f"echo > up{number}; exec sleep 1000 {TAG}", variables=variables)
+        spawn("sh", "-c", f"echo > up{number}; while :; do sleep 1000; done", TAG, variables=variables)
     ours = spawn("sh", "-c", "echo > ours; exec sleep 1000", variables={"WAVEQUEUE_TAG": f"{RUN}/job.2,a=1/3"})
     wait_for(lambda: len(list(tmp_path.iterdir())) == len(others) + 1, say="all of them")
     assert TagScan(RUN).tagged() == {f"{RUN}/job.2,a=1/3": [proc_of(ours.pid)]}

@@ -101,6 +101,9 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path / "bench")
     yield made
     tagged = TagScan(RUN).tagged()
+    assert isinstance(tagged, dict)
+    for procs in tagged.values():
+        processes.send(procs, signal.SIGKILL)
     assert tagged == {}, "a test has left processes"
 
 
