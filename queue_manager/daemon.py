@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import selectors
+import stat
 import subprocess
 import time
 from collections.abc import Iterator
@@ -121,6 +122,9 @@ class Daemon:
         try:
             bell = os.open(self._paths.bell, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
+            return None
+        if not stat.S_ISFIFO(os.fstat(bell).st_mode):  # a copy of a run directory holds an ordinary file
+            os.close(bell)
             return None
         self._watch.selector.register(bell, selectors.EVENT_READ, None)
         return bell
@@ -409,17 +413,26 @@ class Daemon:
         self._patterned = len(self._state.jobs)
         return self._patterns
 
+    def _run_cwd(self) -> str:
+        """Where the jobs run: a relative cwd is meant from the manifest's directory, ~ from this user's home."""
+        return os.path.normpath(self._paths.manifest.parent / os.path.expanduser(self._state.manifest.cwd))
+
     def _cwd(self, job: Job) -> str:
-        base = self._paths.manifest.parent / self._state.manifest.cwd
-        return os.path.normpath(base / (job.spec.cwd or "."))
+        base = Path(self._run_cwd())
+        return os.path.normpath(base / os.path.expanduser(job.spec.cwd or "."))
 
     # -- publish and wait -----------------------------------------------------------------------------------------
 
     def _situation(self, manager: str) -> Situation:
-        cwd = os.path.normpath(self._paths.manifest.parent / self._state.manifest.cwd)
         screen_dir = self._environment.get("SCREENDIR")
         return Situation(
-            self._cards, self._impossible, manager, cwd, self._poll, screen_dir, lambda job: str(self._paths.log(job))
+            self._cards,
+            self._impossible,
+            manager,
+            self._run_cwd(),
+            self._poll,
+            screen_dir,
+            lambda job: str(self._paths.log(job)),
         )
 
     def _wait(self) -> None:
@@ -465,7 +478,7 @@ class Daemon:
 
     def _complete(self) -> None:
         """Run the spec's `on_complete`, at most once for each end of the run; what it prints goes into the log."""
-        cwd, state = self._situation("finished").cwd, self._state
+        cwd, state = self._run_cwd(), self._state
         text = script.complete_script(state.manifest, state.run_id, str(self._paths.root), cwd)
         with self._paths.manager_log.open("ab") as log:
             code = subprocess.run(

@@ -39,6 +39,7 @@ class _Followed:
         self.idle = 0.0
         self.quits = 0
         self.gone_at: float | None = None
+        self.closed_at: float | None = None
         self.leftovers: int | Unreadable | None = None
 
 
@@ -82,6 +83,7 @@ class Watch:
             or followed.claim is None
             or followed.attempt.wrapper is None
             or followed.gone_at is not None
+            or followed.closed_at is not None
             or followed.attempt.stopping is not None
         ]
 
@@ -120,7 +122,10 @@ class Watch:
         alive = processes.alive(claim.wrapper) if same_boot else False
         if alive is True:
             followed.inherited = False
-            return Evidence(claim, True, True, proc=followed.proc, idle=followed.idle)
+            screen = processes.alive(claim.screen)
+            followed.closed_at = (followed.closed_at or now) if screen is False else None
+            closed_for = now - followed.closed_at if followed.closed_at else 0.0
+            return Evidence(claim, True, screen, 0, 0.0, closed_for, followed.proc, idle=followed.idle)
         if followed.gone_at is None:
             followed.gone_at = now
         exit_record = self._run_dir.exit_record(job, attempt.n)
@@ -136,6 +141,7 @@ class Watch:
             screen,
             leftovers,
             now - followed.gone_at,
+            0.0,
             followed.proc,
             exit_record,
             self._gather(followed, claim, exit_record) if gone else None,

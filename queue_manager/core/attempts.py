@@ -17,6 +17,8 @@ BIRTH_GRACE = 5.0
 """Seconds from the claim for the job's own process to report itself."""
 SESSION_GRACE = 2.0
 """Seconds for a session to close by itself after its process has gone."""
+CLOSED_GRACE = 2.0
+"""Seconds that a job may outlive its session, which somebody has closed: its output goes nowhere now."""
 LEFTOVER_GRACE = 2.0
 """Seconds for what a job left behind to end by itself."""
 STOP_GRACE = 10.0
@@ -34,7 +36,10 @@ _NOT_LAUNCHED = Verdict(Outcome.NOT_LAUNCHED, "not_launched")
 def follow(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
     """Bring one live attempt up to date with what is seen of it."""
     if attempt.boot != turn.seen.boot and seen.exit is None:
-        _end(turn, job, attempt, seen, _INTERRUPTED)
+        if seen.claim is None:  # the earlier log is put aside with it, whose place the next attempt's takes
+            turn.actions.append(b.Revoke(job.order))
+        else:
+            _end(turn, job, attempt, seen, _INTERRUPTED)
         return
     claim = seen.claim
     if isinstance(claim, Unreadable):
@@ -74,6 +79,8 @@ def _running(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
             turn.actions.append(b.Stop(job.order, kill=True))
     elif timeout is not None and started is not None and turn.now - started >= timeout:
         turn.stop(job, attempt, "timeout")
+    elif seen.closed_for >= CLOSED_GRACE:
+        turn.stop(job, attempt, "closed")
     elif seen.idle >= turn.state.manifest.stale_after:
         turn.stop(job, attempt, "stale")
 

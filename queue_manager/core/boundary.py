@@ -53,6 +53,7 @@ class Evidence(NamedTuple):
 
     `claim`: None while nobody has taken it. `alive`: the wrapper lives, `screen`: its session does.
     `leftovers`: processes of the attempt that outlive the wrapper, which has been gone for `gone_for` seconds.
+    `closed_for`: the session has been gone for so many seconds, while the wrapper lives.
     `proc`: the job's own process, once known.
     `ended` is there only if all have gone. `idle`: output there, nothing written, no CPU, no GPU for so many seconds.
     `launch_error`: screen's own words where it did not start. `quiet`: no session of that name is listed and this
@@ -64,6 +65,7 @@ class Evidence(NamedTuple):
     screen: bool | Unreadable = False
     leftovers: int | Unreadable = 0
     gone_for: float = 0.0
+    closed_for: float = 0.0
     proc: Proc | None = None
     exit: ExitRecord | None = None
     ended: Ended | None = None

@@ -75,7 +75,8 @@ class AttemptStarted(NamedTuple):
 
 
 class AttemptStopping(NamedTuple):
-    """Its processes are to end: TERM now, KILL after the grace. `reason`: cancelled, timeout, stale, leftovers."""
+    """Its processes are to end: TERM now, KILL after the grace. `reason`: cancelled, timeout, stale, closed (its
+    session was), leftovers."""
 
     job: str
     n: int

@@ -44,6 +44,8 @@ def judge(spec: JobSpec, stop_reason: str | None, exit_record: ExitRecord | None
         return _failed(failures.NO_OUTPUT, _missing(spec, ended), ended)
     if output is not None and output.fresh and not output.shared:
         return Verdict(Outcome.SUCCEEDED, warning=f"{how}, with its output {output.path} there")
+    if stop_reason == "closed":
+        return _failed(failures.KILLED, how, ended)
     finding = ended.finding
     if finding is not None:
         row = failures.rule_of(finding.name)
@@ -65,6 +67,8 @@ def _failed(row: FailureClass, error: str, ended: Ended) -> Verdict:
 def _how(code: int | None, stop_reason: str | None) -> str:
     if stop_reason == "stale":
         return "was idle with its output there, and was ended"
+    if stop_reason == "closed":
+        return "its screen session was closed"
     if code is None:
         return "was killed together with its wrapper"
     if code > 128 and code - 128 in _SIGNALS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from queue_manager.core.layout import id_fault, project_fault
 
 FORMAT = "wavequeue-manifest"
 VERSION = 1
+_HALF = re.compile("[\ud800-\udfff]")
 MAX_JOBS = 1_000_000
 WAVES = ("rolling", "barrier")
 PRECONDITIONS = ("checkpoint_exists", "file_exists", "command", "disk_free_gib")
@@ -296,7 +298,8 @@ def _precondition(where: str, item: Any) -> Precondition:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+    """A text that can be handed to a program: no NUL, no half of a character (a lone surrogate of a JSON escape)."""
+    return isinstance(value, str) and "\0" not in value and not _HALF.search(value)
 
 
 def _is_texts(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -197,3 +198,37 @@ def test_ids_and_directories_with_odd_names(world: World) -> None:
     (run.directory / 'it\'s 100% "odd" $HOME; x').mkdir()
     assert run.go() == 0
     assert run.log("a=1,b@x+y").strip() == str(run.directory / 'it\'s 100% "odd" $HOME; x')
+
+
+def test_a_session_that_a_person_closes_ends_its_job(world: World) -> None:
+    """The wrapper outlives the hangup, to write the verdict; the job must not run on with its output going nowhere."""
+    run = world.run(manifest(job("one", "trap '' HUP; while :; do sleep 0.1; done")))
+    run.start()
+    row = run.wait_running("one")
+    session = f"{row['screen_pid']}.{row['screen_name']}"
+    subprocess.run(["screen", "-S", session, "-X", "quit"], env=run.world.environment, check=True)
+    assert run.finish() == 3
+    row = run.jobs()["one"]
+    assert (row["status"], row["failure"]) == ("stuck", "killed")
+    assert "its screen session was closed" in row["error"]
+
+
+def test_the_log_before_a_crash_keeps_its_name(world: World) -> None:
+    """The host goes down between journaling attempt 2 and doing anything for it: attempt 1's log stays attempt 1's."""
+    run = world.run(
+        manifest(job("one", "echo I am attempt $WAVEQUEUE_ATTEMPT; [ $WAVEQUEUE_ATTEMPT != 1 ]", retries=1))
+    )
+    run.start()
+    run.wait_status("one", "failed_other")
+    run.kill()
+    last = list(run.events())[-1]
+    boot = next(event["boot"] for event in run.events() if event["event"] == "AttemptStarting")
+    begun = {"at": last["at"], "event": "RetryDue", "job": "one", "seq": last["seq"] + 1}
+    starting = {"at": last["at"], "event": "AttemptStarting", "job": "one", "n": 2, "wave": 2, "session": "wq.x",
+                "boot": "the life before " + boot, "seq": last["seq"] + 2}  # fmt: skip
+    with run.paths.journal.open("a") as file:
+        file.write(json.dumps(begun) + "\n" + json.dumps(starting) + "\n")
+    assert run.go() == 0
+    assert run.log("one").strip() == "I am attempt 3"
+    assert (run.paths.log_dir / "one.1.log").read_text().strip() == "I am attempt 1"
+    assert not (run.paths.log_dir / "one.2.log").exists()

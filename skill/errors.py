@@ -1,0 +1,14 @@
+"""The two kinds of error that a verb raises. Their text is one message for the person who typed it."""
+
+from __future__ import annotations
+
+DONE, FAILED, USE, PERSON, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit codes: done, failed, wrong use, finished with jobs that need a person, the view was left with Ctrl-C."""
+
+
+class UseError(Exception):
+    """Asked in a way that cannot be done; says what to do instead. Exit code 2."""
+
+
+class FailedError(Exception):
+    """Asked rightly, and the world did not allow it; says why. Exit code 1."""

@@ -1,0 +1,216 @@
+"""What a run looks like on a screen of a given size: lines, from a state document. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rich.text import Text
+
+from skill import status
+from skill.status import Digest, Row
+from skill.table import columns
+
+STYLES = {
+    "completed": "green", "running": "cyan", "failed_oom": "yellow", "failed_other": "yellow",
+    "pending": "bright_black", "stuck": "red", "blocked": "red", "cancelled": "magenta",
+}  # fmt: skip
+MOST_ROWS = 40
+"""Rows of one section where the height is not bounded."""
+
+
+class Marks(NamedTuple):
+    """Characters of a bar: completed or used, running or promised, waiting for a retry, needing a person, the rest."""
+
+    done: str
+    running: str
+    retry: str
+    person: str
+    left: str
+
+
+UNICODE = Marks("█", "▓", "▒", "✗", "░")
+ASCII = Marks("#", "=", "~", "x", ".")
+
+
+class Scene(NamedTuple):
+    """All that a frame shows. `tail` gives the last log line of a running job; `now` in epoch seconds."""
+
+    document: Mapping[str, Any]
+    digest: Digest
+    alive: bool
+    now: float
+    tail: Callable[[Row], str]
+
+
+class _Section(NamedTuple):
+    """A heading, and rows of which as many are drawn as there is room for."""
+
+    title: str
+    rows: Sequence[Any]
+    draw: Callable[[Sequence[Any]], list[Text]]
+
+
+def frame(scene: Scene, width: int, height: int | None, marks: Marks = UNICODE, footer: str = "") -> list[Text]:
+    """The lines of a view, each at most `width` cells, at most `height` in all (None: as many as it takes)."""
+    document = scene.document
+    head = [Text(status.headline(document, scene.alive, scene.now), style="bold", no_wrap=True)]
+    counts = Text("  ", no_wrap=True)
+    for name in status.ORDER:
+        if document["counts"].get(name):
+            counts.append(f"{document['counts'][name]} {name}", style=STYLES[name]).append("  ")
+    head.append(counts)
+    for hindrance in status.hindrances(document, scene.alive)[: 3 if height else None]:
+        head.append(Text(f"  ! {hindrance}", style="bold yellow", no_wrap=True))
+    foot = [Text(footer, style="bright_black", no_wrap=True)] if footer else []
+    for line in (*head, *foot):
+        line.rstrip()
+        line.truncate(width, overflow="ellipsis")
+    sections = [section for section in _sections(scene, width, marks) if section.rows]
+    room = None if height is None else height - len(head) - len(foot)
+    body: list[Text] = []
+    for section, share in zip(sections, _shares([len(section.rows) for section in sections], room), strict=True):
+        if share:
+            shown = f" ({share} of {len(section.rows)})" if share < len(section.rows) else ""
+            title = Text(f"{section.title}{shown}", style="bold", no_wrap=True)
+            title.truncate(width)
+            body += [title, *section.draw(section.rows[:share])]
+    return [*head, *body, *foot]
+
+
+def _shares(wanted: Sequence[int], room: int | None) -> list[int]:
+    """Rows for each section: one each in turn, as long as there is room; a section's first costs its title, too."""
+    if room is None:
+        return [min(count, MOST_ROWS) for count in wanted]
+    shares = [0] * len(wanted)
+    while True:
+        before = room
+        for n, count in enumerate(wanted):
+            cost = 1 if shares[n] else 2
+            if shares[n] < count and cost <= room:
+                shares[n] += 1
+                room -= cost
+        if room == before:
+            return shares
+
+
+def _sections(scene: Scene, width: int, marks: Marks) -> list[_Section]:
+    document, digest = scene.document, scene.digest
+    # What goes on comes before what is done, for where there is not room for all.
+    phases = sorted(document["phases"], key=lambda row: row["status"] == "completed")
+    place = {row["name"]: n for n, row in enumerate(document["phases"])}
+    return [
+        _Section(
+            "phases", phases, lambda rows: _phases(sorted(rows, key=lambda row: place[row["name"]]), width, marks)
+        ),
+        _Section("cards", document["gpus"], lambda rows: _cards(rows, width, marks)),
+        _Section("running", digest.running, lambda rows: _running(rows, scene, width)),
+        _Section("waiting for a retry", digest.retrying, lambda rows: _reasons(rows, width)),
+        _Section("need a person", digest.person, lambda rows: _reasons(rows, width)),
+        _Section("ended lately", digest.recent, lambda rows: _recent(rows, scene, width)),
+    ]
+
+
+def bar(parts: Sequence[tuple[int, str, str]], total: int, width: int, left: str) -> Text:
+    """A bar of `width` cells. `parts`: amount, character, style. What is there at all gets one cell at least, as long
+    as there are cells."""
+    line = Text()
+    room = width
+    for n, (amount, char, style) in enumerate(parts):
+        others = sum(1 for later, _, _ in parts[n + 1 :] if later)
+        cells = min(max(round(amount * width / total), 1), max(0, room - others)) if amount and total else 0
+        line.append(char * cells, style=style)
+        room -= cells
+    return line.append(left * room, style="bright_black")
+
+
+def _bar_width(width: int) -> int:
+    return max(8, min(40, width // 4))
+
+
+def _phases(rows: Sequence[Row], width: int, marks: Marks) -> list[Text]:
+    table = []
+    for row in rows:
+        counts = row["counts"]
+        parts = [
+            (counts.get("completed", 0), marks.done, STYLES["completed"]),
+            (counts.get("running", 0), marks.running, STYLES["running"]),
+            (sum(counts.get(name, 0) for name in status.RETRIES), marks.retry, STYLES["failed_oom"]),
+            (sum(counts.get(name, 0) for name in status.NEEDS_PERSON), marks.person, STYLES["stuck"]),
+        ]
+        shown = bar(parts, row["jobs"], _bar_width(width), marks.left)
+        done = f"{counts.get('completed', 0)}/{row['jobs']}"
+        words = status.counts_text(counts, ("completed",))
+        if row["oom_retries"]:
+            retries = "OOM retry" if row["oom_retries"] == 1 else "OOM retries"
+            words += f"{', ' if words else ''}{row['oom_retries']} {retries}"
+        table.append([row["name"], shown, done, words])
+    return columns(table, width, indent=1, right=(2,))
+
+
+def _cards(rows: Sequence[Row], width: int, marks: Marks) -> list[Text]:
+    table: list[list[str | Text]] = []
+    for row in rows:
+        name = row["name"].removeprefix("NVIDIA ")
+        if row["total_mib"] is None:
+            table.append([str(row["index"]), name, "", "", "", row["note"]])
+            continue
+        used = row["used_mib"]
+        style = "cyan" if row["jobs"] else "yellow" if row["note"] else "bright_black"
+        extra = max(0, min(row["promised_mib"], row["total_mib"]) - used)
+        parts = [(used, marks.done, style), (extra, marks.running, style)]
+        shown = bar(parts, row["total_mib"], max(8, _bar_width(width) // 2), marks.left)
+        memory = f"{used / 1024:.1f}/{row['total_mib'] / 1024:.0f} GiB"
+        util = "" if row["util"] is None else f"{row['util']} %"
+        table.append([str(row["index"]), name, shown, memory, util, " ".join(row["jobs"]) or row["note"]])
+    return columns(table, width, indent=1, right=(0, 3, 4))
+
+
+def place(row: Row) -> str:
+    """Where a job runs or ran: `card 0`, `cards 0,1`, or `cpu`."""
+    cards = row["gpus"]
+    return f"card{'s' if len(cards) > 1 else ''} {','.join(map(str, cards))}" if cards else "cpu"
+
+
+def _running(rows: Sequence[Row], scene: Scene, width: int) -> list[Text]:
+    table: list[list[str | Text]] = []
+    for row in rows:
+        again = f"attempt {row['attempt']}" if row["attempt"] > 1 else ""
+        said = Text(scene.tail(row), style="bright_black")
+        table.append([Text(row["id"], style="cyan"), status.took(row, scene.now), place(row), again, said])
+    return columns(_without_empty(table), width, indent=1, right=(1,))
+
+
+def _reasons(rows: Sequence[Row], width: int) -> list[Text]:
+    table: list[list[str | Text]] = [
+        [row["id"], Text(row["status"], style=STYLES[row["status"]]), status.reason(row)] for row in rows
+    ]
+    return columns(table, width, indent=1)
+
+
+def _recent(rows: Sequence[Row], scene: Scene, width: int) -> list[Text]:
+    table: list[list[str | Text]] = []
+    for row in rows:
+        state = Text(row["status"], style=STYLES[row["status"]])
+        table.append(
+            [status.clock(row["completed"]), state, row["id"], status.took(row, scene.now), status.reason(row)]
+        )
+    return columns(_without_empty(table), width, indent=1)
+
+
+def _without_empty(table: list[list[str | Text]]) -> list[list[str | Text]]:
+    """The table without the columns that hold nothing in any row."""
+    keep = [n for n in range(len(table[0])) if any(str(row[n]) for row in table)]
+    return [[row[n] for n in keep] for row in table]
+
+
+def jobs_table(rows: Sequence[Row], width: int, now: float) -> list[Text]:
+    """All of some jobs, a line each, with a heading."""
+    table: list[list[str | Text]] = [["job", "phase", "status", "where", "attempts", "took", "why"]]
+    for row in rows:
+        state = Text(row["status"], style=STYLES[row["status"]])
+        where = place(row) if row["attempt"] else ""
+        table.append(
+            [row["id"], row["phase"], state, where, str(row["attempts"]), status.took(row, now), status.reason(row)]
+        )
+    return columns(table, width, right=(4, 5), head=True)

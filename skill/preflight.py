@@ -1,0 +1,84 @@
+"""Whether a manifest can run on a machine, from what a probe told of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from build_manifest.faults import listed
+from queue_manager.core.manifest import JobSpec, Manifest
+from queue_manager.core.model import Need
+from queue_manager.core.placement import impossible
+from queue_manager.core.readings import Card
+
+
+class Findings(NamedTuple):
+    """`refusal`: why nothing may be started, in words, or None. `warnings`: what is started all the same."""
+
+    refusal: str | None
+    warnings: list[str]
+
+
+def check(manifest: Manifest, probe: dict[str, Any]) -> Findings:
+    """Compare what the jobs ask for with what the machine has."""
+    if probe["screen"] is None:
+        return Findings("screen is not installed, and every job runs in one: sudo apt-get install -y screen", [])
+    asking = [job for job in manifest.jobs if job.gpus > 0]
+    if not asking:
+        return Findings(None, [])
+    if "gpu_unreadable" in probe:
+        text = f"the cards cannot be read now, and jobs that need one wait until they can: {probe['gpu_unreadable']}"
+        return Findings(None, [text])
+    if not probe["gpus"]:
+        return Findings(_no_cards(manifest, asking, probe.get("gpu_note", "")), [])
+    return _never_placed(manifest, asking, _usable(manifest, probe))
+
+
+def _usable(manifest: Manifest, probe: dict[str, Any]) -> list[Card]:
+    """The cards that the run may use. A sick one counts, since it may recover; its memory is not known."""
+    return [
+        Card(row["index"], row["uuid"], row["name"], row["total_mib"] or 1 << 40, row["used_mib"] or 0)
+        for row in probe["gpus"]
+        if manifest.gpus is None or row["index"] in manifest.gpus
+    ]
+
+
+def _no_cards(manifest: Manifest, asking: Sequence[JobSpec], note: str) -> str:
+    some = len(asking) < len(manifest.jobs)
+    names = dict.fromkeys(job.phase for job in asking)
+    phases = (
+        f", in phase {listed(names)}" if some and len(names) == 1 else f", in phases {listed(names)}" if some else ""
+    )
+    count = f"{len(asking)} of {len(manifest.jobs)} jobs ask" if some else _all_ask(len(asking))
+    return (
+        f"this machine has no GPU ({note or 'none was found'}), and {count} for one{phases}. Nothing was started.\n"
+        "What would work:\n"
+        "  - on the CPU here: write `gpus: 0` into the template (or the job) of what can do without a card\n"
+        "  - run this spec on a machine that has a GPU"
+    )
+
+
+def _all_ask(count: int) -> str:
+    return "the only job asks" if count == 1 else f"all {count} jobs ask"
+
+
+def _never_placed(manifest: Manifest, asking: Sequence[JobSpec], cards: Sequence[Card]) -> Findings:
+    """Jobs that no state of these cards can serve, by reason."""
+    words: dict[Need, str | None] = {}
+    hopeless: dict[str, list[str]] = {}
+    for job in asking:
+        need = Need(job.gpus, job.gpu_mem_mib)
+        if need not in words:
+            words[need] = impossible(need, cards, manifest.gpus)
+        reason = words[need]
+        if reason is not None:
+            hopeless.setdefault(reason, []).append(job.id)
+    count = sum(map(len, hopeless.values()))
+    lines = [f"{_can(len(ids))} never run here ({listed(ids, 5)}): {reason}" for reason, ids in hopeless.items()]
+    if count == len(manifest.jobs):
+        return Findings("\n".join([*lines, "Nothing was started."]), [])
+    return Findings(None, lines)
+
+
+def _can(count: int) -> str:
+    return "1 job can" if count == 1 else f"{count} jobs can"

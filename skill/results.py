@@ -1,0 +1,56 @@
+"""What jobs wrote: the files of their expected_output, and the numbers in those that are JSON."""
+
+from __future__ import annotations
+
+import glob
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from queue_manager.core.outputs import is_glob
+
+_MAX_BYTES = 1 << 20
+_MAX_NUMBERS = 50
+_MAX_DEPTH = 3
+
+
+def files(cwd: str, pattern: str) -> list[str]:
+    """The files that an expected_output names, sorted."""
+    if not is_glob(pattern):
+        path = os.path.join(cwd, pattern)
+        return [path] if os.path.exists(path) else []
+    return sorted(glob.glob(os.path.join(glob.escape(cwd), pattern), recursive=True))
+
+
+def read_numbers(path: str) -> dict[str, float]:
+    """The numbers of a JSON object, nested names joined by dots; empty where there is no such thing, or it is large."""
+    try:
+        if os.path.getsize(path) > _MAX_BYTES:
+            return {}
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return numbers(value)
+
+
+def numbers(value: Any) -> dict[str, float]:
+    """The finite numbers in a JSON object, at most 50 and three levels deep; lists are no metrics."""
+    return dict(pair for pair, _ in zip(_walk(value, "", 0), range(_MAX_NUMBERS), strict=False))
+
+
+def _walk(value: Any, name: str, depth: int) -> Iterator[tuple[str, float]]:
+    if isinstance(value, Mapping) and depth < _MAX_DEPTH:
+        for key, inner in value.items():
+            yield from _walk(inner, f"{name}.{key}" if name else str(key), depth + 1)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and name and _is_finite(value):
+        yield name, float(value)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer larger than any float
+        return False

@@ -1,0 +1,187 @@
+"""Runs on this machine: which there are, which one is meant, and room for a new one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from build_manifest.faults import listed, nearest
+from queue_manager.core import events, manifest, snapshot
+from queue_manager.core.layout import LOCAL_RUNS, HostPaths, RunPaths
+from skill.errors import FailedError, UseError
+
+Document = dict[str, Any]
+"""queue_state.json as it was read."""
+
+
+class Run(NamedTuple):
+    """One run directory. `id` is its name."""
+
+    id: str
+    paths: RunPaths
+
+    @classmethod
+    def at(cls, directory: Path) -> Run:
+        directory = directory.resolve()
+        return cls(directory.name, RunPaths.of(directory))
+
+    @property
+    def root(self) -> Path:
+        return self.paths.root
+
+
+def run_id(project: str, now: float) -> str:
+    """PROJECT-YYYYMMDD-HHMMSS in UTC; `now` in epoch seconds."""
+    return f"{project}-{datetime.fromtimestamp(now, timezone.utc):%Y%m%d-%H%M%S}"
+
+
+def create(project: str, beside: Path, home: Path, now: float) -> Run:
+    """Make the directory of a new run below `beside`, and its name in ~/.wavequeue/runs. Nobody else gets either.
+
+    Where the name is taken it gets -2, -3 and so on. Raises OSError.
+    """
+    local, shared = beside / LOCAL_RUNS, HostPaths.of(home).runs
+    local.mkdir(exist_ok=True)
+    shared.mkdir(parents=True, exist_ok=True)
+    first = run_id(project, now)
+    number = 1
+    while True:
+        name = first if number == 1 else f"{first}-{number}"
+        number += 1
+        try:
+            (local / name).mkdir()
+        except FileExistsError:
+            continue
+        try:
+            (shared / name).symlink_to((local / name).resolve(), target_is_directory=True)
+        except FileExistsError:
+            (local / name).rmdir()
+            continue
+        return Run.at(local / name)
+
+
+def discard(run: Run, home: Path) -> None:
+    """Take a run away again in which nothing has begun."""
+    with contextlib.suppress(OSError):
+        (HostPaths.of(home).runs / run.id).unlink()
+    with contextlib.suppress(OSError):
+        for path in run.root.iterdir():
+            path.unlink()
+        run.root.rmdir()
+
+
+def in_folder(folder: Path) -> Iterator[Run]:
+    """The runs that lie in a folder, newest first: by when their manifest was written."""
+    found = []
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            with contextlib.suppress(OSError):  # a link whose run was removed
+                found.append((RunPaths.of(path).manifest.stat().st_mtime_ns, path.name, path))
+    return (Run.at(path) for _, _, path in sorted(found, reverse=True))
+
+
+def known(cwd: Path, home: Path) -> Iterator[Run]:
+    """All runs that may be meant, the likeliest first: those of `cwd` and its parents, then all of this user."""
+    seen = set()
+    for folder in (*(parent / LOCAL_RUNS for parent in (cwd, *cwd.parents)), HostPaths.of(home).runs):
+        for run in in_folder(folder):
+            if run.root not in seen:
+                seen.add(run.root)
+                yield run
+
+
+def find(name: str | None, cwd: Path, home: Path) -> Run:
+    """The run that is meant: by id, by the beginning of one, by its directory, or else the newest. Raises UseError."""
+    if name is None:
+        newest = next(known(cwd, home), None)
+        if newest is None:
+            raise UseError("there is no run yet, here or in ~/.wavequeue/runs; start one with: wavequeue run SPEC")
+        return newest
+    path = Path(name).expanduser()
+    if "/" in name or (path / RunPaths.of(path).state.name).exists():
+        if not RunPaths.of(path).manifest.exists() and not RunPaths.of(path).state.exists():
+            raise UseError(f"{name} is not the directory of a run: it has no manifest.json")
+        return Run.at(path)
+    return _by_name(name, list(known(cwd, home)))
+
+
+def _by_name(name: str, runs: list[Run]) -> Run:
+    for run in runs:
+        if run.id == name:
+            return run
+    fits = [run for run in runs if run.id.startswith(name)]
+    if len(fits) == 1:
+        return fits[0]
+    if fits:
+        raise UseError(f"{len(fits)} runs begin with {name}: {listed(run.id for run in fits)}; give more of the name")
+    close = nearest(name, [run.id for run in runs])
+    hint = f"did you mean {close}?" if close else f"there are: {listed(run.id for run in runs)}" if runs else ""
+    raise UseError("; ".join(filter(None, (f"there is no run {name}", hint))))
+
+
+def read_state(run: Run) -> Document:
+    """The state file of a run. Raises UseError where there is none, or it is not ours."""
+    try:
+        return parse_state(run.paths.state.read_bytes())
+    except FileNotFoundError:
+        raise UseError(
+            f"run {run.id} has no state yet: its manager has not begun; start it with: wavequeue resume --run {run.id}"
+        ) from None
+    except OSError as error:
+        raise FailedError(f"{run.paths.state}: {error.strerror}") from None
+    except ValueError as error:
+        raise UseError(f"{run.paths.state} {error}") from None
+
+
+def parse_state(data: bytes) -> Document:
+    """Read a state file's content. Raises ValueError that says what it is instead."""
+    try:
+        document = json.loads(data)
+        ours = document["meta"]["format"] == snapshot.FORMAT
+    except (ValueError, KeyError, TypeError):
+        ours = False
+    if not ours:
+        raise ValueError("is not a state file of wavequeue")
+    if document["meta"]["version"] > snapshot.VERSION:
+        raise ValueError("was written by a newer wavequeue; use that one")
+    found: Document = document
+    return found
+
+
+def read_manifest(run: Run) -> manifest.Manifest:
+    """The manifest of a run with all that was added since. Raises FailedError."""
+    try:
+        made = manifest.decode(run.paths.manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FailedError(f"{run.paths.manifest}: {error}") from None
+    for record in records(run, ['"JobsAdded"']):
+        event = record.event
+        if isinstance(event, events.JobsAdded):
+            names = {phase.name for phase in made.phases}
+            made = made._replace(
+                phases=(*made.phases, *(phase for phase in event.phases if phase.name not in names)),
+                groups={**made.groups, **event.groups},
+                jobs=(*made.jobs, *event.specs),
+            )
+    return made
+
+
+def records(run: Run, needles: Iterable[str]) -> list[events.Record]:
+    """The journal's records whose line holds one of `needles`; only these are read in full. Raises FailedError."""
+    wanted = [needle.encode() for needle in needles]
+    found = []
+    try:
+        with run.paths.journal.open("rb") as file:
+            for line in file:
+                # The manager may be writing the last line just now.
+                if line.endswith(b"\n") and any(needle in line for needle in wanted):
+                    found.append(events.decode(line.decode()))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise FailedError(f"{run.paths.journal}: {error}") from None
+    return found

@@ -1,0 +1,192 @@
+"""Verbs about a whole run: run, status, watch, report."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.markdown import Markdown
+
+from queue_manager.core.manifest import encode
+from skill import frame, inbox, logs, manager, preflight, report, results, runs, status, view
+from skill.errors import FAILED, INTERRUPTED, PERSON, FailedError, UseError
+from skill.files import write_whole
+from skill.runs import Document, Run
+from skill.verbs_spec import JSON, SPEC, build, hosts_warning, print_json, settle
+
+RUN = click.option(
+    "--run", "run_name", metavar="RUN", help="Which run: its name, the beginning of it, or its directory."
+)
+_FOOTER = "Ctrl-C leaves this view; the run goes on"
+
+
+def the_run(name: str | None) -> Run:
+    """The run that is meant, by --run or else the newest."""
+    return runs.find(name, Path.cwd(), Path.home())
+
+
+def print_markdown(text: str) -> None:
+    """Markdown, drawn where there is a terminal."""
+    output = view.console()
+    if output.is_terminal:
+        output.print(Markdown(text))
+    else:
+        print(text, end="")
+
+
+@click.command("run")
+@SPEC
+@click.option("--detach", is_flag=True, help="Return at once; no view.")
+@click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between looks at the cards.")
+@JSON
+def run_verb(spec: str, detach: bool, poll: float | None, as_json: bool) -> int:
+    """Run SPEC on this machine.
+
+    Its manager is detached: it goes on when you leave the view or log out. Without --detach this ends with the run:
+    exit code 0 if all jobs completed, 3 if some need a person.
+    """
+    run, jobs = _begin(spec)
+    hints = f"follow it: wavequeue watch --run {run.id}"
+    try:
+        pid = manager.start(run, poll)
+        if detach:
+            if as_json:
+                print_json({"run_id": run.id, "directory": str(run.root), "pid": pid, "jobs": jobs})
+            else:
+                print(f"{run.id}: {jobs} jobs, manager is process {pid}\n{run.root}\n{hints}")
+            return 0
+        watched = view.Watched(run, runs.read_state(run))
+        code = view.follow(watched, view.console(error=as_json), _FOOTER, fresh=True)
+    except KeyboardInterrupt:
+        print(f"\nleft the view; {run.id} goes on. {hints}", file=sys.stderr)
+        return INTERRUPTED
+    if as_json:
+        print_json(_status_document(watched.run, watched.document, watched.alive))
+    elif code != FAILED:
+        _show_summary(run)
+    _say_what_stopped(watched, code)
+    return code
+
+
+def _begin(spec: str) -> tuple[Run, int]:
+    """Make the run of a spec, if this machine can run it. Nothing is written where it cannot."""
+    built = build(spec)
+    beside = Path(spec).absolute().parent
+    manifest = settle(built.manifest, beside)
+    if not Path(manifest.cwd).is_dir():
+        raise UseError(f"{spec}: cwd {manifest.cwd} is not there; make it, or say another one")
+    if manifest.venv is not None and not (Path(manifest.venv) / "bin" / "activate").exists():
+        raise UseError(f"{spec}: venv {manifest.venv} is not there; make it with: python3 -m venv {manifest.venv}")
+    checked = preflight.check(manifest, manager.probe(beside))
+    if checked.refusal is not None:
+        raise FailedError(checked.refusal)
+    for warning in (*hosts_warning(manifest), *checked.warnings):
+        print(f"wavequeue: warning: {warning}", file=sys.stderr)
+    run = runs.create(manifest.project, beside, Path.home(), time.time())
+    try:
+        write_whole(run.paths.manifest, encode(manifest))
+    except BaseException:
+        runs.discard(run, Path.home())
+        raise
+    return run, len(manifest.jobs)
+
+
+def _show_summary(run: Run) -> None:
+    try:
+        text = run.paths.summary.read_text(encoding="utf-8")
+    except OSError as error:
+        raise FailedError(f"{run.paths.summary}: {error.strerror}") from None
+    print()
+    print_markdown(text)
+    print(f"\n{run.paths.summary}")
+
+
+def _say_what_stopped(watched: view.Watched, code: int) -> None:
+    if code == FAILED:
+        for line in status.hindrances(watched.document, watched.alive):
+            print(f"wavequeue: {line}", file=sys.stderr)
+
+
+def _status_document(run: Run, document: Document, alive: bool) -> dict[str, Any]:
+    extra = {"manager_alive": alive, "age_s": status.age(document, time.time()), "directory": str(run.root)}
+    return {**document, **extra}
+
+
+@click.command("status", short_help="Show how a run stands.")
+@RUN
+@click.option("--jobs", "list_jobs", is_flag=True, help="List every job.")
+@click.option(
+    "--status", "statuses", multiple=True, type=click.Choice(status.ORDER), help="List jobs with this status."
+)
+@click.option("--phase", metavar="PHASE", help="List jobs of this phase.")
+@JSON
+def status_verb(
+    run_name: str | None, list_jobs: bool, statuses: tuple[str, ...], phase: str | None, as_json: bool
+) -> None:
+    """Show how a run stands: phases, cards, what runs, what needs a person."""
+    run = the_run(run_name)
+    document, alive = manager.look(run)
+    filtered = bool(statuses or phase)
+    chosen = set(inbox.select(document, (), phase, frozenset(statuses))) if filtered else None
+    rows = [row for row in document["jobs"] if chosen is None or row["id"] in chosen]
+    if as_json:
+        print_json(_status_document(run, {**document, "jobs": rows}, alive))
+        return
+    output = view.console()
+    if list_jobs or filtered:
+        lines = frame.jobs_table(rows, output.width, time.time())
+        print(status.headline(document, alive, time.time()))
+    else:
+        watched = view.Watched(run, document)
+        scene = frame.Scene(document, watched.digest, alive, time.time(), watched.tail)
+        lines = frame.frame(scene, output.width, None, view.marks(output))
+    for line in lines:
+        output.print(line, no_wrap=True, crop=False)
+
+
+@click.command("watch")
+@RUN
+def watch(run_name: str | None) -> int:
+    """Follow a run until it ends; Ctrl-C leaves it going.
+
+    Exit code 0 if all jobs completed, 3 if some need a person, 1 if its manager has died.
+    """
+    run = the_run(run_name)
+    watched = view.Watched(run, runs.read_state(run))
+    try:
+        code = view.follow(watched, view.console(), _FOOTER, fresh=False)
+    except KeyboardInterrupt:
+        print(f"\nleft the view; {run.id} goes on. Come back: wavequeue watch --run {run.id}", file=sys.stderr)
+        return INTERRUPTED
+    _say_what_stopped(watched, code)
+    if code == PERSON:
+        print("see why a job is where it is: wavequeue why JOB", file=sys.stderr)
+    return code
+
+
+@click.command("report", short_help="Report on a run: phases, failures, numbers over seeds.")
+@RUN
+@JSON
+def report_verb(run_name: str | None, as_json: bool) -> None:
+    """Report on a run: phases, failures by reason, and the numbers in its JSON outputs, averaged over seeds."""
+    run = the_run(run_name)
+    document = runs.read_state(run)
+    manifest = runs.read_manifest(run)
+    completed = {row["id"] for row in document["jobs"] if row["status"] == "completed"}
+    found: dict[str, int] = {}
+    numbers: dict[str, dict[str, float]] = {}
+    for job in manifest.jobs:
+        if job.id in completed and job.expected_output is not None:
+            paths = results.files(os.path.join(document["meta"]["cwd"], job.cwd or ""), job.expected_output)
+            found[job.id] = len(paths)
+            if len(paths) == 1 and paths[0].endswith(".json"):
+                numbers[job.id] = results.read_numbers(paths[0])
+    made = report.report(document, manifest, found, numbers, lambda row: logs.last_line(Path(row["log"])), time.time())
+    if as_json:
+        print_json(made)
+    else:
+        print_markdown(report.markdown(made))

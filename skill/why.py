@@ -1,0 +1,236 @@
+"""Why a job is where it is: what it waits for, down to the roots, or how it ended, and what to do next. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from build_manifest.faults import listed
+from queue_manager.core import events as ev
+from queue_manager.core.events import Record, iso
+from queue_manager.core.summary import duration
+from skill import status
+from skill.dependencies import Dependencies
+from skill.status import Row
+
+MAX_LINES = 24
+"""Lines of the tree of what a job waits for."""
+_SHOWN = 4
+_ROOTS = 8
+_BEFORE, _AFTER = 8, 4
+
+_ADVICE = {
+    "oom": "it needs more memory than its card had left: make it smaller, or give it a card that will do",
+    "timeout": "it ran into its timeout: give it more time in the spec, or find what holds it up",
+    "no_output": "its command ended well without writing expected_output, which is meant relative to cwd: one is wrong",
+    "sick_card": "the card failed, not the job: have the card looked at, then wavequeue resume",
+    "disk_full": "the disk was full: make room first",
+    "killed": "something outside killed it",
+    "exit_code": "its command failed: the log says at what",
+}  # fmt: skip
+
+
+def attempts(records: Iterable[Record], job: str) -> list[dict[str, Any]]:
+    """The attempts of a job, oldest first, from the journal's records about it."""
+    found: dict[int, dict[str, Any]] = {}
+    for record in records:
+        event = record.event
+        if getattr(event, "job", None) != job:
+            continue
+        if isinstance(event, ev.AttemptStarting):
+            found[event.n] = {
+                "attempt": event.n, "started": iso(record.at), "ended": None, "seconds": None,
+                "cards": list(event.indices), "status": "running", "exit_code": None, "error": None, "charged": True,
+            }  # fmt: skip
+        elif isinstance(event, ev.AttemptStarted) and event.n in found:
+            found[event.n]["started"] = iso(record.at)
+        elif isinstance(event, ev.AttemptEnded) and event.n in found:
+            row = found[event.n]
+            row.update(
+                ended=iso(record.at),
+                seconds=round(record.at - ev.epoch(row["started"]), 3),
+                status=event.status,
+                exit_code=event.exit_code,
+                error=event.error or event.warning,
+                charged=event.charged,
+            )
+    return [found[n] for n in sorted(found)]
+
+
+def explain(
+    document: Mapping[str, Any],
+    dependencies: Dependencies,
+    job: str,
+    tries: Sequence[Mapping[str, Any]],
+    log: Sequence[str],
+    now: float,
+) -> dict[str, Any]:
+    """The story of one job, as `why --json` prints it.
+
+    `tries`: see `attempts`. `log`: plain lines of its newest log. `roots`: the jobs at the bottom of what it waits for.
+    """
+    rows = {row["id"]: row for row in document["jobs"]}
+    row = rows[job]
+    walk = _Walk(rows, dependencies, now)
+    waits = row["status"] in ("pending", "blocked")
+    tree = walk.tree(job) if waits else []
+    roots = walk.roots(job) if waits else []
+    return {
+        "run_id": document["meta"]["run_id"],
+        "id": job,
+        "phase": row["phase"],
+        "status": row["status"],
+        "because": stands(row, now),
+        "waits_for": tree,
+        "roots": [{"id": name, "status": rows[name]["status"], "because": stands(rows[name], now)} for name in roots],
+        "attempts": list(tries),
+        "log": excerpt(log, row["error"] or "") if row["status"] not in ("pending", "blocked") else [],
+        "next": advice(document, row, roots, rows),
+    }
+
+
+def stands(row: Row, now: float) -> str:
+    """How a job stands, and why, in one line that begins with its status."""
+    name, length, tried = row["status"], status.took(row, now), row["attempts"]
+    said = status.reason(row)
+    if name == "running":
+        where = f" on card {', '.join(map(str, row['gpus']))}" if row["gpus"] else ""
+        return f"running for {length or '0.0 s'}{where}, attempt {row['attempt']}"
+    if name == "completed":
+        text = "completed" + (f" after {length}" if length else "")
+        text += "" if row["exit_code"] is None else f" with exit code {row['exit_code']}"
+    elif name == "stuck" and tried:
+        text = f"stuck after {tried} attempt{'' if tried == 1 else 's'}"
+    else:
+        text = name
+    return f"{text}: {said}" if said else text
+
+
+class _Walk:
+    """Follows what is not completed yet."""
+
+    def __init__(self, rows: Mapping[str, Row], dependencies: Dependencies, now: float) -> None:
+        self._rows, self._dependencies, self._now = rows, dependencies, now
+
+    def _unmet(self, ids: Iterable[str]) -> list[str]:
+        return [name for name in ids if self._rows[name]["status"] != "completed"]
+
+    def roots(self, job: str) -> list[str]:
+        """Jobs that wait for no other, for which this one waits in the end; those that need a person first."""
+        seen, found, todo = {job}, [], [job]
+        unmet: dict[tuple[str, str], list[str]] = {}
+        while todo:
+            name = todo.pop()
+            is_root = True
+            for need in self._dependencies.needs(name):
+                key = (need.kind, need.name)
+                if key not in unmet:
+                    unmet[key] = self._unmet(need.ids)
+                    fresh = [one for one in unmet[key] if one not in seen]
+                    seen.update(fresh)
+                    todo += fresh
+                is_root = is_root and not unmet[key]
+            if is_root and name != job:
+                found.append(name)
+        rank = {"stuck": 0, "cancelled": 1, "blocked": 2, "running": 3}
+        order = {name: n for n, name in enumerate(self._rows)}
+        return sorted(found, key=lambda name: (rank.get(self._rows[name]["status"], 4), order[name]))
+
+    def tree(self, job: str) -> list[str]:
+        """What a job waits for, as indented lines; what was said once is not said again."""
+        lines: list[str] = []
+        said: set[tuple[str, str]] = set()
+
+        def add(name: str, depth: int) -> None:
+            for need in self._dependencies.needs(name):
+                left = self._unmet(need.ids)
+                if not left or len(lines) >= MAX_LINES:
+                    continue
+                again = (need.kind, need.name) in said
+                said.add((need.kind, need.name))
+                inner = depth
+                if need.kind != "job":
+                    done = f"{len(need.ids) - len(left)} of {len(need.ids)} completed"
+                    lines.append(f"{'  ' * depth}{need.kind} {need.name}: {done}")
+                    inner = depth + 1
+                if again:
+                    continue
+                # What needs a person hides behind what goes on, where there are many.
+                left.sort(key=lambda one: self._rows[one]["status"] not in status.NEEDS_PERSON)
+                for one in left[:_SHOWN]:
+                    lines.append(f"{'  ' * inner}{one}: {stands(self._rows[one], self._now)}")
+                    add(one, inner + 1)
+                if len(left) > _SHOWN:
+                    lines.append(f"{'  ' * inner}and {len(left) - _SHOWN} more")
+
+        add(job, 0)
+        return lines[:MAX_LINES] + (["…"] if len(lines) > MAX_LINES else [])
+
+
+def excerpt(lines: Sequence[str], error: str) -> list[str]:
+    """The lines of a log that say what happened: around the one that `error` quotes, else the last ones."""
+    lines = [line for line in lines if line.strip()]
+    quoted = error.rpartition("last line: ")[2] if "last line: " in error else error.partition("): ")[2]
+    quoted = quoted.removesuffix("...").strip()
+    at = next((n for n in range(len(lines) - 1, -1, -1) if quoted and quoted in lines[n]), len(lines) - 1)
+    first = max(0, min(at - _BEFORE, len(lines) - _BEFORE - _AFTER))
+    return list(lines[first : max(at + _AFTER, first + _BEFORE + _AFTER)])
+
+
+def advice(document: Mapping[str, Any], row: Row, roots: Sequence[str], rows: Mapping[str, Row]) -> list[str]:
+    """What a person can do next, one line each."""
+    meta = document["meta"]
+
+    def command(verb: str, job: str, *more: str) -> str:
+        return shlex.join(["wavequeue", verb, job, *more, "--run", meta["run_id"]])
+
+    name, job = row["status"], row["id"]
+    steps = []
+    if name == "running":
+        steps = [f"follow its log: {command('logs', job, '-f')}", f"look at its terminal: {command('attach', job)}"]
+    elif name in status.RETRIES:
+        steps = [f"it starts again by itself; at once with: {command('retry', job)}"]
+    elif name == "stuck":
+        hint = _ADVICE.get(row.get("failure") or "")
+        steps = [hint] if hint else []
+        steps += [f"read all of its log: {command('logs', job)}"] if row["attempt"] else []
+        steps.append(f"then let it run again: {command('retry', job)}")
+    elif name == "cancelled":
+        steps = [f"let it run after all: {command('retry', job)}"]
+    elif name == "blocked":
+        bad = [one for one in roots if rows[one]["status"] in status.NEEDS_PERSON]
+        steps = [f"see about {one}: {command('why', one)}, then {command('retry', one)}" for one in bad[:3]]
+        steps = steps or [f"let it run once that holds: {command('retry', job)}"]
+    elif name == "pending" and meta["manager"] != "running":
+        steps = ["start the manager again: " + shlex.join(["wavequeue", "resume", "--run", meta["run_id"]])]
+    elif name == "pending" and meta["paused"]:
+        steps = ["let the run go on: " + shlex.join(["wavequeue", "resume", "--run", meta["run_id"]])]
+    elif name == "completed" and row["warning"]:
+        steps = [f"read its log: {command('logs', job)}"]
+    return steps
+
+
+def lines(story: Mapping[str, Any]) -> list[str]:
+    """The story for people."""
+    text = [f"{story['id']}: {story['because']}"]
+    if story["waits_for"]:
+        text += ["", "waits for", *(f"  {line}" for line in story["waits_for"])]
+    if story["roots"]:
+        shown = [f"{root['id']} ({root['status']})" for root in story["roots"]]
+        text += ["", f"in the end it is up to {listed(shown, _ROOTS)}"]
+    if len(story["attempts"]) > 1 or any(row["error"] for row in story["attempts"]):
+        text += ["", "attempts", *(f"  {_attempt(row)}" for row in story["attempts"][-20:])]
+    if story["log"]:
+        text += ["", "its log says", *(f"  | {line}" for line in story["log"])]
+    if story["next"]:
+        text += ["", "what to do", *(f"  {line}" for line in story["next"])]
+    return text
+
+
+def _attempt(row: Mapping[str, Any]) -> str:
+    where = f" on card {', '.join(map(str, row['cards']))}" if row["cards"] else ""
+    length = f" after {duration(row['seconds'])}" if row["seconds"] is not None else ""
+    said = f": {row['error']}" if row["error"] else ""
+    free = "" if row["charged"] else " (not counted)"
+    return f"{row['attempt']}  {status.clock(row['started'])}{where}  {row['status']}{length}{free}{said}"

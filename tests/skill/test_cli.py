@@ -1,0 +1,378 @@
+"""The command's face: verbs, help, and one message for whatever is asked wrongly."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+import skill
+from queue_manager.core import events as ev
+from skill import cli, manager
+from skill.errors import DONE, FAILED, USE
+from tests.skill.story import RUN_ID, Story, job, manifest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+VERBS = [
+    "init", "build", "plan", "run", "status", "watch", "why", "logs", "attach", "cancel", "retry", "pause", "resume",
+    "add", "report",
+]  # fmt: skip
+ROOT = Path(__file__).resolve().parents[2]
+
+Command = Callable[..., int]
+
+
+@pytest.fixture
+def wavequeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """The command in a directory and with a home of its own, where no manager can be started."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "work").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setattr(manager, "start", lambda *_: pytest.fail("a manager was started"))
+
+    def call(*arguments: str) -> int:
+        return cli.main(list(arguments))
+
+    return call
+
+
+@pytest.fixture
+def told(tmp_path: Path, wavequeue: Command) -> Story:  # noqa: ARG001
+    """A run on disk, whose manager has died: a is completed, b is stuck, c waits."""
+    root = tmp_path / "work" / "experiment_queue" / RUN_ID
+    story = Story(manifest(job("a"), job("b"), job("c", "second")), root)
+    story.complete("a").start("b").end("b", "stuck", error="exit code 1; last line: boom")
+    story.write()
+    story.paths.log("a").write_text("fine\r\n")
+    story.paths.log("b").write_text("first\r\n\x1b[31mboom\x1b[0m\r\n")
+    return story
+
+
+def test_the_verbs_are_all_there_in_the_order_of_use() -> None:
+    assert list(cli.cli.commands) == VERBS
+    context = click.Context(cli.cli)
+    assert cli.cli.list_commands(context) == VERBS
+
+
+@pytest.mark.parametrize("verb", [[], *([verb] for verb in VERBS)])
+def test_every_help_reads_as_sentences(verb: list[str], wavequeue: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert wavequeue(*verb, "--help") == DONE
+    text = capsys.readouterr().out
+    assert text.startswith(f"Usage: {' '.join(['wavequeue', *verb])} ")
+    paragraphs = text.split("\n\n")
+    assert all(part.strip().endswith((".", ":")) for part in paragraphs[1:-1] if "  -" not in part), text
+    if not verb:
+        assert "..." not in text.split("Commands:")[1], "a short help was cut off"
+
+
+def test_the_version_is_that_of_the_project(wavequeue: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert wavequeue("--version") == DONE
+    assert capsys.readouterr().out == f"wavequeue {project['version']}\n"
+    assert skill.__version__ == project["version"]
+    assert project["scripts"] == {"wavequeue": "skill.cli:main", "wq": "skill.cli:main"}
+
+
+def test_the_short_name_is_said_where_it_was_typed(
+    wavequeue: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/wq"])
+    wavequeue("plan", "--help")
+    assert capsys.readouterr().out.startswith("Usage: wq plan ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["fly"], "No such command 'fly'"),
+        (["run"], "Missing argument 'SPEC'"),
+        (["run", "absent.yaml"], "absent.yaml: cannot be read: no such file"),
+        (["plan", "absent.yaml"], "absent.yaml: cannot be read: no such file"),
+        (["build", "."], ".: cannot be read: is a directory"),
+        (["status"], "there is no run yet"),
+        (["status", "--status", "sad"], "'sad' is not one of 'completed'"),
+        (["watch", "--run", "x"], "there is no run x"),
+        (["why"], "Missing argument 'JOB'"),
+        (["logs", "x", "-n", "-1"], "'-n'"),
+        (["logs", "x", "-f", "--attempt", "1"], "-f follows the newest attempt"),
+        (["cancel"], "say which: JOB..., or --phase PHASE, or --all"),
+        (["cancel", "a", "--all"], "say which"),
+        (["retry"], "say which: JOB..., or --phase PHASE, or --stuck"),
+        (["add"], "say what to add"),
+        (["add", "--id", "x"], "say what to add"),
+        (["add", "spec.yaml", "--id", "x", "--cmd", "y"], "say what to add"),
+        (["init", "no/such/dir.yaml"], "there is no directory no/such"),
+    ],
+)
+def test_wrong_use_gets_one_message_and_exit_2(
+    wavequeue: Command, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    assert wavequeue(*arguments) == USE
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert says in err
+    assert err.startswith("wavequeue: ")
+    assert len(err.splitlines()) == 1
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["why", "B"], "did you mean b?"),
+        (["logs", "zz"], "there is no job zz; there are: a, b, c"),
+        (["logs", "c"], "not started yet"),
+        (["logs", "b", "--attempt", "2"], "no attempt 2: it has one, number 1"),
+        (["attach", "b"], "does not run now: it is stuck"),
+        (["cancel", "zz*"], "there is no job zz*"),
+        (["cancel", "--phase", "third"], "there is no phase third"),
+        (["cancel", "--all"], "add --yes"),
+        (["retry", "a"], "nothing to retry: a is completed"),
+        (["add", "--id", "a", "--cmd", "x"], "job a is there already"),
+        (["add", "--id", "../x", "--cmd", "x"], "no safe file name"),
+        (["add", "--id", "d", "--cmd", "x", "--depends-on", "aa"], "there is no job aa"),
+    ],
+)
+def test_what_a_run_does_not_have_gets_one_message_and_exit_2(
+    told: Story, wavequeue: Command, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    assert wavequeue(*arguments) == USE
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert says in err
+    assert len(err.splitlines()) == 1
+    assert not told.paths.inbox.exists(), "nothing was asked of the manager"
+
+
+def test_faults_of_a_spec_come_all_at_once(wavequeue: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("spec.yaml").write_text("project: a b\njobz: []\n")
+    for verb in ("build", "plan", "run"):
+        assert wavequeue(verb, "spec.yaml") == USE
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("wavequeue: ")
+        assert len(re.findall(r"^(?:wavequeue: )?spec\.yaml:\d+:\d+: ", err, re.MULTILINE)) >= 2
+    assert [path.name for path in Path().iterdir()] == ["spec.yaml"]
+
+
+def test_init_writes_a_spec_that_builds_and_never_writes_over_one(
+    wavequeue: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert wavequeue("init") == DONE
+    assert "wavequeue plan spec.yaml" in capsys.readouterr().out
+    text = Path("spec.yaml").read_text()
+    assert "project: work " in text
+    assert wavequeue("build", "spec.yaml", "-o", "m.json") == DONE
+    out, err = capsys.readouterr()
+    assert (out, err) == ("m.json: 6 jobs in 2 phases\n", "")
+    jobs = {row["id"]: row for row in json.loads(Path("m.json").read_text())["jobs"]}
+    assert jobs["lr1e-4_seed1"]["cmd"].startswith("mkdir -p out")
+    assert wavequeue("init") == USE
+    assert "spec.yaml is there already" in capsys.readouterr().err
+    assert Path("spec.yaml").read_text() == text
+
+
+def test_init_makes_a_project_name_of_any_directory(
+    wavequeue: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "My Thesis (final) 论文"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert wavequeue("init", "sweep.yaml") == DONE
+    assert wavequeue("build", "sweep.yaml", "-o", "m.json") == DONE
+    assert json.loads(Path("m.json").read_text())["project"] == "My_Thesis_final"
+
+
+def test_build_prints_the_manifest_or_writes_it_and_spares_the_spec(
+    wavequeue: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = "project: p\njobs: [{id: a, cmd: echo}]\n"
+    Path("spec.yaml").write_text(spec)
+    assert wavequeue("build", "spec.yaml") == DONE
+    printed = capsys.readouterr().out
+    assert json.loads(printed)["jobs"][0]["id"] == "a"
+    assert wavequeue("build", "spec.yaml", "--output", "m.json") == DONE
+    assert Path("m.json").read_text() == printed
+    capsys.readouterr()
+    for output, says in (("./spec.yaml", "is the spec itself"), (".", "no file"), ("no/m.json", "cannot be written")):
+        assert wavequeue("build", "spec.yaml", "-o", output) == USE
+        assert says in capsys.readouterr().err
+    assert Path("spec.yaml").read_text() == spec
+
+
+def test_status_of_a_run_whose_manager_died(
+    told: Story, wavequeue: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert wavequeue("status") == DONE
+    text = capsys.readouterr().out
+    assert f"{RUN_ID}: its manager has died, 1 of 3 jobs completed" in text
+    assert f"wavequeue resume --run {RUN_ID}" in text
+    assert " b  stuck  exit code 1; last line: boom" in text
+    assert "\x1b" not in text
+    assert wavequeue("status", "--json") == DONE
+    document = json.loads(capsys.readouterr().out)
+    assert document["manager_alive"] is False
+    assert document["directory"] == str(told.paths.root)
+    assert document["age_s"] > 0
+    assert {key: document[key] for key in told.document()} == told.document()
+
+
+@pytest.mark.usefixtures("told")
+def test_status_lists_jobs_by_status_and_phase(
+    wavequeue: Command,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def listed(*options: str) -> list[str]:
+        assert wavequeue("status", *options) == DONE
+        return [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]]
+
+    assert listed("--jobs") == ["a", "b", "c"]
+    assert listed("--status", "stuck", "--status", "completed") == ["a", "b"]
+    assert listed("--phase", "second") == ["c"]
+    assert listed("--phase", "second", "--status", "stuck") == []
+    assert wavequeue("status", "--status", "stuck", "--json") == DONE
+    assert [row["id"] for row in json.loads(capsys.readouterr().out)["jobs"]] == ["b"]
+
+
+@pytest.mark.usefixtures("told")
+def test_why_and_report_print_one_document(
+    wavequeue: Command,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert wavequeue("why", "b", "--json") == DONE
+    story = json.loads(capsys.readouterr().out)
+    assert (story["id"], story["status"], story["log"]) == ("b", "stuck", ["first", "boom"])
+    assert len(story["attempts"]) == 1
+    assert wavequeue("why", "b") == DONE
+    assert "  | boom" in capsys.readouterr().out
+    assert wavequeue("report", "--json") == DONE
+    assert json.loads(capsys.readouterr().out)["failures"][0]["jobs"] == ["b"]
+    assert wavequeue("report") == DONE
+    assert capsys.readouterr().out.startswith(f"# {RUN_ID}: 1 of 3 jobs completed")
+
+
+@pytest.mark.usefixtures("told")
+def test_logs_are_plain_where_stdout_is_no_terminal(
+    wavequeue: Command,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert wavequeue("logs", "b") == DONE
+    out, err = capfd.readouterr()
+    assert out == "first\nboom\n"
+    assert RUN_ID in err
+    assert wavequeue("logs", "b", "-n", "1") == DONE
+    assert capfd.readouterr().out == "boom\n"
+
+
+@pytest.mark.usefixtures("told")
+def test_watch_of_a_dead_run_ends_and_says_how_to_go_on(
+    wavequeue: Command,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert wavequeue("watch") == FAILED
+    assert f"wavequeue resume --run {RUN_ID}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["cancel", "c"], ["pause"], ["cancel", "--all", "--yes"]])
+def test_what_a_dead_manager_is_asked_waits_for_the_next_one(
+    told: Story, wavequeue: Command, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert wavequeue(*arguments) == DONE
+    assert f"is taken when the run goes on: wavequeue resume --run {RUN_ID}" in capsys.readouterr().out
+    (path,) = told.paths.inbox.iterdir()
+    assert json.loads(path.read_text())["verb"] == arguments[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["pause"], "has finished; nothing to pause"),
+        (["resume"], "has finished; nothing to resume"),
+        (["cancel", "--all", "--yes"], "nothing to cancel"),
+        (["retry", "--phase", "second"], "nothing to retry"),
+    ],
+)
+def test_a_finished_run_is_left_alone(
+    told: Story, wavequeue: Command, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    told.complete("c").tell(ev.RunFinished())
+    told.write("finished")
+    assert wavequeue(*arguments) == DONE
+    assert says in capsys.readouterr().out
+    assert not told.paths.inbox.exists()
+
+
+NEW = "project: demo\njobs:\n  - {id: new, cmd: echo, gpus: 0}\n"
+HEAD = "cwd: /code\n"
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        (NEW, "has another cwd than run"),
+        (NEW + HEAD + "env: {A: b}\n", "has another env than run"),
+        (NEW + "  - {id: a, cmd: other, gpus: 0}\n" + HEAD, "1 of the jobs of spec.yaml are in run"),
+    ],
+)
+def test_add_refuses_what_does_not_fit_the_run(
+    tmp_path: Path, wavequeue: Command, capsys: pytest.CaptureFixture[str], spec: str, says: str
+) -> None:
+    root = tmp_path / "work" / "experiment_queue" / RUN_ID
+    Story(manifest(job("a", "jobs"), cwd="/code"), root).write()
+    Path("spec.yaml").write_text(spec)
+    assert wavequeue("add", "spec.yaml") == USE
+    assert says in capsys.readouterr().err
+    assert not (root / "inbox").exists()
+
+
+def test_add_of_a_spec_that_is_all_there_adds_nothing(
+    tmp_path: Path, wavequeue: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "work" / "experiment_queue" / RUN_ID
+    Path("spec.yaml").write_text("project: demo\ncwd: /code\njobs:\n  - {id: a, cmd: run a, gpus: 0}\n")
+    Story(manifest(job("a", "jobs"), cwd="/code"), root).write()
+    assert wavequeue("add", "spec.yaml") == DONE
+    assert "nothing to add" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("told")
+def test_a_stream_of_ascii_takes_every_character(
+    tmp_path: Path, wavequeue: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "out").open("w", encoding="ascii") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        Path("spec.yaml").write_text("project: p\njobs: [{id: a, cmd: echo 训练, gpus: 0}]\n", encoding="utf-8")
+        assert wavequeue("build", "spec.yaml") == DONE
+        assert wavequeue("status") == DONE
+    text = (tmp_path / "out").read_text(encoding="ascii")
+    assert "\\u8bad\\u7ec3" in text
+    assert "#" in text.rpartition("phases")[2], "bars are drawn in what the stream has"
+
+
+def test_a_spec_for_other_hosts_is_said_to_be_looked_at_here_only(
+    wavequeue: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("spec.yaml").write_text("project: p\nhosts: [gpu-far]\njobs: [{id: a, cmd: echo, gpus: 0}]\n")
+    probed = {"host": "here", "cpus": 2, "gpus": [], "gpu_note": "none", "screen": {}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manager, "probe", lambda _path: probed)
+        assert wavequeue("plan", "spec.yaml") == DONE
+    assert "the spec is for gpu-far" in capsys.readouterr().err
+
+
+def test_a_state_that_is_not_ours_gets_one_message(
+    told: Story, wavequeue: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told.paths.state.write_text("[]")
+    assert wavequeue("status") == USE
+    assert capsys.readouterr().err == f"wavequeue: {told.paths.state} is not a state file of wavequeue\n"

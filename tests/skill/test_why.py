@@ -1,0 +1,147 @@
+"""Why a job is where it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from queue_manager.core import events as ev
+from queue_manager.core.manifest import Phase
+from skill import why
+from skill.dependencies import Dependencies
+from tests.skill.story import RUN_ID, Story, job, manifest
+
+
+def explain(told: Story, name: str, log: list[str] | None = None, manager: str = "running") -> dict[str, Any]:
+    tries = why.attempts(told.records, name)
+    return why.explain(told.document(manager), Dependencies(told.manifest), name, tries, log or [], told.at)
+
+
+def chain() -> Story:
+    """Two teachers; students with their own; a last job after all students."""
+    jobs = [job("t1", "teachers"), job("t2", "teachers")]
+    jobs += [job(f"s{seed}_{t}", "students", depends_on=(t,)) for t in ("t1", "t2") for seed in range(6)]
+    jobs += [job("last", "last")]
+    phases = (Phase("teachers"), Phase("students", ("teachers",), ("t",)), Phase("last", ("students",)))
+    return Story(manifest(*jobs, phases=phases))
+
+
+def test_a_job_that_waits_shows_what_for_and_the_root() -> None:
+    found = explain(chain().start("t1"), "s0_t1")
+    assert found["status"] == "pending"
+    assert found["waits_for"] == ["t1: running for 1.0 s, attempt 1"]
+    assert [root["id"] for root in found["roots"]] == ["t1"]
+
+
+def test_roots_are_found_through_phases_and_those_that_need_a_person_come_first() -> None:
+    told = chain().start("t1").start("t2").end("t2", "stuck", error="broke")
+    told.tell(*(ev.JobBlocked(f"s{seed}_t2", "t2", "depends on t2, which is stuck") for seed in range(6)))
+    told.tell(ev.JobBlocked("last", "t2", "depends on t2, which is stuck"))
+    found = explain(told, "last")
+    assert [root["id"] for root in found["roots"]] == ["t2", "t1"]
+    assert found["waits_for"][0] == "phase students: 0 of 12 completed"
+    assert found["waits_for"][1].startswith("  s0_t2: blocked: depends on t2")
+    assert found["waits_for"][2] == "    t2: stuck after 1 attempt: broke"
+    assert "  and 8 more" in found["waits_for"]
+    assert found["next"] == [f"see about t2: wavequeue why t2 --run {RUN_ID}, then wavequeue retry t2 --run {RUN_ID}"]
+
+
+def test_what_is_completed_is_no_root() -> None:
+    told = chain().complete("t1", "t2", *(f"s{seed}_t1" for seed in range(6)))
+    found = explain(told, "last")
+    assert {root["id"] for root in found["roots"]} == {f"s{seed}_t2" for seed in range(6)}
+    assert "6 of 12 completed" in found["waits_for"][0]
+
+
+def test_the_tree_of_a_large_run_stays_readable() -> None:
+    jobs = [job(f"j{n}", depends_on=(f"j{n - 1}",) if n else ()) for n in range(3000)]
+    found = explain(Story(manifest(*jobs)), "j2999")
+    assert len(found["waits_for"]) <= why.MAX_LINES + 1
+    assert [root["id"] for root in found["roots"]] == ["j0"]
+
+
+def test_groups_are_named_with_their_count() -> None:
+    jobs = [job("a"), job("b"), job("s", depends_on=("t[N=1]",))]
+    found = explain(Story(manifest(*jobs, groups={"t[N=1]": ("a", "b")})).complete("a"), "s")
+    assert found["waits_for"][0] == "group t[N=1]: 1 of 2 completed"
+    assert found["waits_for"][1].startswith("  b: pending: waits for")
+
+
+def test_a_stuck_job_tells_its_attempts_and_the_lines_of_its_log() -> None:
+    told = Story(manifest(job("a", gpus=1)))
+    error = "out of memory (exit code 1): torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
+    told.start("a", 0).end("a", "failed_oom", error=error, failure="oom", due=told.at).tell_retry("a")
+    told.start("a", 1).end("a", "stuck", error=error, failure="oom")
+    log = [*(f"epoch {n}" for n in range(50)), error.partition("): ")[2], *(f"teardown {n}" for n in range(50))]
+    found = explain(told, "a", log)
+    assert [(row["attempt"], row["status"], row["cards"], row["seconds"]) for row in found["attempts"]] == [
+        (1, "failed_oom", [0], 1.0),
+        (2, "stuck", [1], 1.0),
+    ]
+    assert found["because"] == f"stuck after 2 attempts: {error}"
+    assert log[50] in found["log"]
+    assert {"epoch 49", "teardown 0"} <= set(found["log"])
+    assert len(found["log"]) == 12
+    assert "needs more memory" in found["next"][0]
+    assert found["next"][-1] == f"then let it run again: wavequeue retry a --run {RUN_ID}"
+    text = "\n".join(why.lines(found))
+    assert "  2  10:00:" in text
+    assert f"  | {log[50]}" in text
+
+
+def test_a_retry_by_a_person_keeps_the_history() -> None:
+    told = Story(manifest(job("a"))).start("a").end("a", "stuck", error="one").tell(ev.JobRetried("a"))
+    told.start("a").end("a", "stuck", error="two")
+    found = explain(told, "a")
+    assert [row["error"] for row in found["attempts"]] == ["one", "two"]
+    assert found["because"] == "stuck after 1 attempt: two"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        ("exit code 1; last line: the end", ["line 88", "the end"]),
+        ("exit code 1; last line: line 50", ["line 42", "line 53"]),
+        ("", ["line 88", "the end"]),
+        ("words that the log does not hold; last line: nowhere", ["line 88", "the end"]),
+    ],
+)
+def test_the_excerpt_is_around_what_the_error_quotes(error: str, expected: list[str]) -> None:
+    lines = [*(f"line {n}" for n in range(99)), "", "the end", ""]
+    found = why.excerpt(lines, error)
+    assert [found[0], found[-1]] == expected
+    assert len(found) == 12
+    assert why.excerpt(["one"], error) == ["one"]
+    assert why.excerpt([], error) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "manager", "next_step"),
+    [
+        (lambda s: s.start("a"), "running", f"follow its log: wavequeue logs a -f --run {RUN_ID}"),
+        (lambda s: s.tell(ev.Paused()), "running", f"let the run go on: wavequeue resume --run {RUN_ID}"),
+        (lambda s: s, "halted", f"start the manager again: wavequeue resume --run {RUN_ID}"),
+        (lambda s: s.tell(ev.JobCancelled("a")), "running", f"let it run after all: wavequeue retry a --run {RUN_ID}"),
+        (
+            lambda s: s.start("a").end("a", "failed_other", error="x", due=s.at),
+            "running",
+            f"it starts again by itself; at once with: wavequeue retry a --run {RUN_ID}",
+        ),
+        (
+            lambda s: s.start("a").end("a", warning="exit code 1"),
+            "running",
+            f"read its log: wavequeue logs a --run {RUN_ID}",
+        ),
+    ],
+)
+def test_there_is_a_next_step(told: Any, manager: str, next_step: str) -> None:
+    assert explain(told(Story(manifest(job("a")))), "a", manager=manager)["next"][0] == next_step
+
+
+def test_a_completed_job_needs_nothing() -> None:
+    found = explain(Story(manifest(job("a"))).complete("a"), "a", ["all good"])
+    assert found["because"] == "completed after 1.0 s with exit code 0"
+    assert found["log"] == ["all good"]
+    assert found["next"] == []
+    assert why.lines(found)[0] == "a: completed after 1.0 s with exit code 0"
