@@ -32,7 +32,7 @@ install_packages() {
 wanted() {
     echo "screen screen"
     [ "$goal" = test ] || return 0
-    printf '%s\n' "sshd openssh-server" "rsync rsync" "gcc gcc" "ps procps" "tmux tmux"
+    printf '%s\n' "sshd openssh-server" "rsync rsync" "gcc gcc" "ps procps" "tmux tmux" "jq jq"
 }
 
 missing=$(

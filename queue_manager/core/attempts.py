@@ -28,6 +28,9 @@ RETRY_DELAY = 5.0
 DISK_DELAY = 60.0
 DISK_RETRIES = 3
 
+_SHUTDOWN_CODES = (129, 143)
+"""SIGHUP and SIGTERM: what a host sends to everything before it goes down."""
+
 _CANCELLED = Verdict(Outcome.CANCELLED, error="cancelled by a person")
 _INTERRUPTED = Verdict(Outcome.INTERRUPTED, "interrupted", error="cut off: the host or the manager went down")
 _NOT_LAUNCHED = Verdict(Outcome.NOT_LAUNCHED, "not_launched")
@@ -92,7 +95,11 @@ def _gone(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
         if seen.exit is None and seen.inherited and not told_to_end:
             _end(turn, job, attempt, seen, _INTERRUPTED)
         else:
-            _end(turn, job, attempt, seen, judge(job.spec, attempt.stop_reason, seen.exit, seen.ended))
+            verdict = judge(job.spec, attempt.stop_reason, seen.exit, seen.ended)
+            ended_by_shutdown = seen.exit is not None and seen.exit.code in _SHUTDOWN_CODES
+            if attempt.boot != turn.seen.boot and verdict.failure == "exit_code" and ended_by_shutdown:
+                verdict = _INTERRUPTED
+            _end(turn, job, attempt, seen, verdict)
         return
     if isinstance(seen.leftovers, Unreadable) or isinstance(seen.screen, Unreadable):
         return

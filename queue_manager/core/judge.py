@@ -44,7 +44,7 @@ def judge(spec: JobSpec, stop_reason: str | None, exit_record: ExitRecord | None
         return _failed(failures.NO_OUTPUT, _missing(spec, ended), ended)
     if output is not None and output.fresh and not output.shared:
         return Verdict(Outcome.SUCCEEDED, warning=f"{how}, with its output {output.path} there")
-    if stop_reason == "closed":
+    if stop_reason in ("closed", "stale"):
         return _failed(failures.KILLED, how, ended)
     finding = ended.finding
     if finding is not None:

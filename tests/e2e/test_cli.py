@@ -285,17 +285,15 @@ class Terminal:
         self.text = ""
         self._fd, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, width, 0, 0))
-        # Else the kernel may throw away what the command prints just after Ctrl-C.
-        settings = termios.tcgetattr(slave)
-        settings[3] |= termios.NOFLSH
-        termios.tcsetattr(slave, termios.TCSANOW, settings)
         environment = {**desk.world.environment, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"}
         for name in ("COLUMNS", "LINES", "NO_COLOR"):
             environment.pop(name, None)
 
-        # setsid gives it this terminal as its own, so that Ctrl-C typed there reaches it.
+        # setsid gives it this terminal as its own, so that Ctrl-C typed there reaches it. The shell stays until all
+        # has been read: when the first process of a terminal ends, the kernel throws away what nobody has read yet.
+        stays = 'trap : INT; "$@"; printf "\\nended with %s.\\n" $?; read -r _'
         self.process = subprocess.Popen(
-            ["setsid", "--ctty", *desk.argv(*arguments)],
+            ["setsid", "--ctty", "sh", "-c", stays, "sh", *desk.argv(*arguments)],
             cwd=desk.place,
             env=environment,
             stdin=slave,
@@ -317,10 +315,13 @@ class Terminal:
 
     def end(self) -> int:
         """Read to the end; the exit code."""
-        while piece := self._read():
-            self.text += piece
+        self.wait_for("\nended with ")
+        while (found := re.search(r"\nended with (\d+)\.", self.text)) is None:
+            self.text += self._read()
+        os.write(self._fd, b"\n")
+        self.process.wait(PATIENCE)
         os.close(self._fd)
-        return self.process.wait(PATIENCE)
+        return int(found.group(1))
 
     def _read(self) -> str:
         with contextlib.suppress(OSError):  # EIO: nobody has the terminal any more

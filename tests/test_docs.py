@@ -1,0 +1,63 @@
+"""Every command that README.md and SKILL.md show is run, in order, as a new user would."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.runs import ROOT, World
+
+BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def commands(document: str) -> list[str]:
+    """The lines of all ```sh blocks."""
+    blocks = BLOCK.findall((ROOT / document).read_text(encoding="utf-8"))
+    return [line for block in blocks for line in block.splitlines() if line]
+
+
+@pytest.mark.parametrize("document", ["README.md", "SKILL.md"])
+def test_commands_run_as_written(world: World, document: str) -> None:
+    lines = commands(document)
+    assert any("wavequeue run " in line for line in lines)
+    checkout = world.root / "checkout"
+    checkout.mkdir()
+    shutil.copytree(
+        ROOT / "manifests", checkout / "manifests", ignore=shutil.ignore_patterns("out", "experiment_queue")
+    )
+    (checkout / ".venv").symlink_to(sys.prefix)
+    # The two commands of make hold this very test; make itself says whether it knows them.
+    script = [f"make -n -C {ROOT} {line[5:]}" if line.startswith("make ") else line for line in lines]
+    environment = {key: value for key, value in world.environment.items() if key != "PYTHONPATH"}
+    environment["PATH"] = f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euxo", "pipefail", "-c", "\n".join(script)],
+        cwd=checkout,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "8 of 8 jobs completed" in done.stdout
+
+
+def test_verbs_of_the_readme_are_those_of_the_command() -> None:
+    table = re.findall(
+        r"^\| ((?:`[a-z][^`]*`(?:, )?)+) \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    named = {
+        verb.split()[0] for row in table for verb in re.findall(r"`([a-z][^`]*)`", row) if "." not in verb.split()[0]
+    }
+    argv = [sys.executable, "-c", "import sys; from skill.cli import main; sys.exit(main(['--help']))"]
+    shown = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    verbs = set(re.findall(r"^  ([a-z]+)  ", shown.split("Commands:")[1], re.MULTILINE))
+    assert named == verbs
