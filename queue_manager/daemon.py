@@ -256,7 +256,9 @@ class Daemon:
         requests = tuple(self._run_dir.requests()) if self._rung or self._bell is None else ()
         self._rung = False
         self._check_held(now)
-        checked, self._checked = self._checked, {}
+        checked = dict(self._checked)
+        if not self._asked:  # else kept: a barrier's wave starts when all its answers are there
+            self._checked.clear()
         # Cards last: a reading is younger than the evidence beside it.
         before = {card.uuid: card.used_mib for card in self._cards.cards} if isinstance(self._cards, Cards) else {}
         ended = any(evidence.ended is not None for evidence in attempts.values())

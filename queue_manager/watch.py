@@ -126,10 +126,10 @@ class Watch:
             followed.closed_at = (followed.closed_at or now) if screen is False else None
             closed_for = now - followed.closed_at if followed.closed_at else 0.0
             return Evidence(claim, True, screen, 0, 0.0, closed_for, followed.proc, idle=followed.idle)
-        if followed.gone_at is None:
+        if alive is False and followed.gone_at is None:
             followed.gone_at = now
         exit_record = self._run_dir.exit_record(job, attempt.n)
-        if same_boot and followed.leftovers != 0:
+        if same_boot and alive is False and followed.leftovers != 0:
             # Once none is left none can come: only what was started by the attempt could start more of it.
             followed.leftovers = look.count(job, attempt.n)
         screen = processes.alive(claim.screen) if same_boot else False
@@ -140,7 +140,7 @@ class Watch:
             alive,
             screen,
             leftovers,
-            now - followed.gone_at,
+            now - followed.gone_at if followed.gone_at is not None else 0.0,
             0.0,
             followed.proc,
             exit_record,

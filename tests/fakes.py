@@ -100,7 +100,7 @@ class FakeHost:
         self.cores = cores
         self.cards = [FakeCard(index, total) for index in range(cards)]
         self.attempts: dict[tuple[str, int], FakeAttempt] = {}
-        self.plan_of: Callable[[str, int], Plan] = lambda job, n: Plan()
+        self.plan_of: Callable[[str, int], Plan] = with_plans({})
         self.launching = "ok"
         self.lateness = 45.0
         self.nvml: str | None = None
@@ -285,6 +285,7 @@ class _Followed:
     launch_error: str | None = None
     claim: b.Claim | None = None
     gone_at: float | None = None
+    closed_at: float | None = None
 
 
 BEFORE_JOURNAL = -1
@@ -303,6 +304,7 @@ class FakeManager:
         self._followed = {order: _Followed(attempt, True) for order, attempt in self.state.live.items()}
         self._before: dict[str, int] = {}
         self._asked: set[int] = set()
+        self._ended: list[tuple[str, int]] = []
 
     def _applied(self, event: ev.Event) -> Record:
         record = Record(self.state.seq + 1, self.host.now, event)
@@ -326,11 +328,23 @@ class FakeManager:
         if crash == BEFORE_JOURNAL:
             return seen, result
         self._commit(result.records)
-        self._forget_ended(result.records)
+        ended = [record.event for record in result.records if isinstance(record.event, ev.AttemptEnded)]
+        for event in ended:
+            del self._followed[self.state.job(event.job).order]
         for action in result.actions if crash is None else result.actions[:crash]:
             self._act(action)
+        if not result.actions:
+            self._forget()
+        self._ended += [(event.job, event.n) for event in ended]
         self._asked.update(result.ask)
         return seen, result
+
+    def _forget(self) -> None:
+        """Remove the files of ended attempts, as the real manager does when it has nothing better to do."""
+        for key in self._ended:
+            if key in self.host.attempts:
+                self.host.attempts[key].forgotten = True
+        self._ended.clear()
 
     # -- observe --------------------------------------------------------------------------------------------------
 
@@ -345,9 +359,7 @@ class FakeManager:
         if isinstance(reading, Cards):
             self._before = {card.uuid: card.used_mib for card in reading.cards}
         foreign = host.leases if isinstance(reading, Cards) else ()
-        return b.Seen(
-            host.boot, host.cores, attempts, reading, before, foreign, checked, tuple(host.inbox), host.disk
-        )
+        return b.Seen(host.boot, host.cores, attempts, reading, before, foreign, checked, tuple(host.inbox), host.disk)
 
     def _evidence(self, order: int, followed: _Followed) -> b.Evidence:
         host, attempt = self.host, followed.attempt
@@ -358,9 +370,7 @@ class FakeManager:
                 claim = Unreadable(host.claims)
             if not isinstance(claim, b.Claim):
                 quiet = followed.inherited and host.sessions is None and not (files and files.session)
-                return b.Evidence(
-                    claim, launch_error=followed.launch_error, quiet=quiet, inherited=followed.inherited
-                )
+                return b.Evidence(claim, launch_error=followed.launch_error, quiet=quiet, inherited=followed.inherited)
             followed.claim = claim
         assert files is not None
         same_boot = attempt.boot == host.boot
@@ -372,8 +382,18 @@ class FakeManager:
             screen = Unreadable(host.sessions)
         if alive is True:
             followed.inherited = False
-            idle = host.idle.get(attempt.job, 0.0)
-            return b.Evidence(followed.claim, True, True, proc=Proc(followed.claim.wrapper.pid + 100_000, 1), idle=idle)
+            if files.session:
+                followed.closed_at = None
+            elif followed.closed_at is None:
+                followed.closed_at = host.now
+            return b.Evidence(
+                followed.claim,
+                True,
+                files.session,
+                closed_for=0.0 if followed.closed_at is None else host.now - followed.closed_at,
+                proc=Proc(followed.claim.wrapper.pid + 100_000, 1),
+                idle=host.idle.get(attempt.job, 0.0),
+            )
         leftovers: int | Unreadable = int(files.proc) + files.leftovers if same_boot else 0
         if same_boot and host.processes is not None:
             leftovers = Unreadable(host.processes)
@@ -412,14 +432,6 @@ class FakeManager:
         else:
             files.session = False
 
-    def _forget_ended(self, records: Iterable[Record]) -> None:
-        for record in records:
-            if isinstance(record.event, ev.AttemptEnded):
-                del self._followed[self.state.job(record.event.job).order]
-                files = self.host.attempts.get((record.event.job, record.event.n))
-                if files is not None:
-                    files.forgotten = True
-
 
 def replay(manifest: Manifest, lines: Iterable[str]) -> QueueState:
     """The state that a journal gives."""
@@ -437,4 +449,3 @@ def with_plans(plans: dict[str, Plan | list[Plan]], default: Plan | None = None)
         return found if isinstance(found, Plan) else found[min(n, len(found)) - 1]
 
     return plan_of
-

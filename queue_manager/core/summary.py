@@ -91,17 +91,17 @@ def _more(count: int) -> list[str]:
 
 
 def _next_steps(state: QueueState) -> list[str]:
-    counts = state.counts
+    counts, run = state.counts, f" --run {state.run_id}"
     steps = []
     if counts.get(Status.STUCK):
         first = next(job.spec.id for job in state.jobs if job.status is Status.STUCK)
-        steps.append(f"- see why a job is stuck: `wavequeue why {first}`, then `wavequeue retry {first}`")
+        steps.append(f"- see why a job is stuck: `wavequeue why {first}{run}`, then `wavequeue retry {first}{run}`")
     if counts.get(Status.BLOCKED) and not counts.get(Status.STUCK):
         first = next(job.spec.id for job in state.jobs if job.status is Status.BLOCKED)
-        steps.append(f"- see what blocks a job: `wavequeue why {first}`")
+        steps.append(f"- see what blocks a job: `wavequeue why {first}{run}`")
     if counts.get(Status.CANCELLED):
-        steps.append("- cancelled jobs run after all with `wavequeue retry JOB`")
-    steps.append("- read the report: `wavequeue report`")
+        steps.append(f"- cancelled jobs run after all with `wavequeue retry JOB{run}`")
+    steps.append(f"- read the report: `wavequeue report{run}`")
     return steps
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
-from queue_manager.core.manifest import OomRetry
 from queue_manager.core.attempts import BIRTH_GRACE, DISK_RETRIES, LAUNCH_GRACE
-from queue_manager.core.tick import next_timer
+from queue_manager.core.manifest import OomRetry
+from queue_manager.core.tick import next_timer, tick
 from tests.core.states import FOREVER, ONCE, run_to_end, spec, started, statuses, turns, until, world
 from tests.fakes import BEFORE_JOURNAL, FakeHost, FakeManager, Plan, with_plans
 
@@ -175,6 +175,17 @@ def test_a_screen_that_outlives_its_job_is_closed() -> None:
     assert not host.attempts["a", 1].session
 
 
+def test_a_job_whose_screen_was_closed_is_ended() -> None:
+    host, manager = world(spec("a"))
+    host.plan_of = with_plans({}, FOREVER)
+    turns(host, manager, 2)
+    host.attempts["a", 1].session = False
+    assert reasons(turns(host, manager, 1)) == []
+    assert reasons(turns(host, manager, 3)) == ["closed"]
+    run_to_end(host, manager)
+    assert (manager.state.job("a").error or "").startswith("its screen session was closed")
+
+
 def test_a_wrapper_that_is_killed_takes_its_job_with_it() -> None:
     host, manager = world(spec("a"))
     host.plan_of = with_plans({}, FOREVER)
@@ -239,6 +250,7 @@ def test_a_wrapper_that_comes_too_late_finds_its_attempt_taken(how: str) -> None
     turns(host, manager, 10)
     host.launching = "ok"
     host.plan_of = with_plans({}, Plan(60.0))
+    turns(host, manager, 40)
     run_to_end(host, manager)
     assert host.starts == [("a", 2)]
 
@@ -256,8 +268,6 @@ def test_a_job_is_born_with_its_own_process_or_after_a_while_without() -> None:
     attempt = manager.state.live[0]
     claim = b.Claim(ev.Proc(5, 1), ev.Proc(6, 1), 0)
     seen = b.Seen(host.boot, 4, {0: b.Evidence(claim, True, True)})
-    from queue_manager.core.tick import tick
-
     assert tick(manager.state, seen, host.now).records == []
     tick(manager.state, seen, attempt.starting + BIRTH_GRACE)
     assert (attempt.wrapper, manager.state.job("a").pid) == (ev.Proc(5, 1), 5)
@@ -316,6 +326,29 @@ def test_jobs_cut_off_by_the_hosts_end_cost_none_of_their_attempts() -> None:
     assert [manager.state.job(job).n for job in ("a", "cpu")] == [2, 2]
 
 
+@pytest.mark.parametrize(("code", "status", "attempts"), [(143, "running", 1), (129, "running", 1), (1, "stuck", 1)])
+def test_an_end_by_the_hosts_own_shutdown_costs_no_attempt(code: int, status: str, attempts: int) -> None:
+    host, manager = world(spec("a"))
+    host.plan_of = with_plans({}, FOREVER)
+    turns(host, manager, 3)
+    host.finish(host.attempts["a", 1], code)
+    host.reboot()
+    manager = again(host, manager)
+    turns(host, manager, 2)
+    job = manager.state.job("a")
+    assert (job.status.value, job.attempts) == (status, attempts)
+
+
+def test_an_end_by_sigterm_while_the_host_lives_is_a_failure() -> None:
+    host, manager = world(spec("a"))
+    host.plan_of = with_plans({}, FOREVER)
+    turns(host, manager, 3)
+    host.finish(host.attempts["a", 1], 143)
+    manager = again(host, manager)
+    manager.turn()
+    assert statuses(manager.state) == {"a": "stuck"}
+
+
 def test_a_job_that_had_ended_before_the_host_went_down_does_not_run_again() -> None:
     host, manager = world(spec("a"))
     turns(host, manager, 2)
@@ -339,10 +372,11 @@ def test_jobs_killed_together_with_their_manager_cost_none_of_their_attempts() -
 
 def test_a_timeout_counts_though_its_manager_did_not_see_the_end() -> None:
     host, manager = world(spec("a", timeout=5.0))
-    host.plan_of = with_plans({}, FOREVER)
-    turns(host, manager, 6)
+    host.plan_of = with_plans({}, Plan(seconds=1e9, ignores_term=True))
+    turns(host, manager, 8)
     assert manager.state.live[0].stop_reason == "timeout"
-    host.attempts["a", 1].exit = None
+    host.kill_wrapper(host.attempts["a", 1])
+    host.finish(host.attempts["a", 1], 137)
     manager = again(host, manager)
     manager.turn()
     assert manager.state.job("a").failure == "timeout"
@@ -437,7 +471,7 @@ def test_the_next_timer_is_the_earliest_timeout_retry_or_launch() -> None:
 def test_a_timer_that_had_its_turn_wakes_nobody_again() -> None:
     host, manager = world(spec("a"))
     host.launching = "error"
-    turns(host, manager, 2, seconds=0.1)
+    turns(host, manager, 3, seconds=0.1)
     assert manager.state.launch_failures == 1
     host.nvml = "driver mismatch"
     host.advance(10.0)

@@ -60,7 +60,7 @@ def test_memory_comes_before_the_disk_and_the_card() -> None:
 
 
 def test_it_is_found_however_much_is_printed_after_it() -> None:
-    teardown = b"  File \"/workspace/code/train.py\", line 1, in teardown\n" * 5_000
+    teardown = b'  File "/workspace/code/train.py", line 1, in teardown\n' * 5_000
     found = scan(b"CUDA out of memory\n", teardown, teardown)
     assert found is not None
     assert found.name == "oom"
@@ -111,7 +111,9 @@ def test_the_quick_look_never_hides_a_match(paths: list[Path], sigkill: bool) ->
         assert row.pattern is not None
         if row.pattern.search(text):
             assert any(sign in text.lower() for sign in row.signs)
-    slow = [row.name for row in LOGGED if row.pattern and row.pattern.search(text) and (sigkill or not row.only_sigkill)]
+    slow = [
+        row.name for row in LOGGED if row.pattern and row.pattern.search(text) and (sigkill or not row.only_sigkill)
+    ]
     found = scan(text, sigkill=sigkill)
     assert (found.name if found else None) == next(iter(slow), None)
 

@@ -58,7 +58,9 @@ def test_an_old_output_does_not_save_a_failed_job() -> None:
     assert verdict(1, OLD).failure == "exit_code"
 
 
-@pytest.mark.parametrize(("code", "words"), [(1, "exit code 1"), (139, "exit code 139 (SIGSEGV)"), (200, "exit code 200")])
+@pytest.mark.parametrize(
+    ("code", "words"), [(1, "exit code 1"), (139, "exit code 139 (SIGSEGV)"), (200, "exit code 200")]
+)
 def test_an_exit_code_is_named_with_the_last_line(code: int, words: str) -> None:
     found = verdict(code, last_line="ValueError: no")
     assert found.error == f"{words}; last line: ValueError: no"
@@ -70,9 +72,7 @@ def test_oom_in_the_log_of_a_failed_job_is_oom() -> None:
     assert found.error == "out of memory (exit code 1): CUDA out of memory"
 
 
-@pytest.mark.parametrize(
-    ("name", "rule"), [("sick_card", Rule.CARD), ("disk_full", Rule.DISK), ("oom", Rule.OOM)]
-)
+@pytest.mark.parametrize(("name", "rule"), [("sick_card", Rule.CARD), ("disk_full", Rule.DISK), ("oom", Rule.OOM)])
 def test_what_the_log_shows_decides_what_follows(name: str, rule: Rule) -> None:
     assert verdict(1, finding=LogFinding(name, "line")).rule is rule
 
@@ -114,5 +114,11 @@ def test_a_stale_job_with_its_output_succeeds_with_a_warning(code: int | None) -
     assert (found.warning or "").startswith("was idle with its output there, and was ended")
 
 
-def test_a_stale_job_whose_output_may_be_anothers_fails() -> None:
-    assert verdict(143, SHARED, stop="stale").outcome is Outcome.FAILED
+@pytest.mark.parametrize("stop", ["stale", "closed"])
+def test_what_the_manager_ended_fails_for_that_and_not_for_what_the_log_shows(stop: str) -> None:
+    killed = LogFinding("oom", "./job.sh: line 12:  4242 Killed")
+    assert verdict(137, SHARED, stop=stop, finding=killed).failure == "killed"
+
+
+def test_a_job_whose_screen_was_closed_and_whose_output_is_there_succeeds_with_a_warning() -> None:
+    assert (verdict(143, FRESH, stop="closed").warning or "").startswith("its screen session was closed")

@@ -26,7 +26,7 @@ from queue_manager.core.manifest import (
 )
 
 _names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._=+,@-]{0,8}", fullmatch=True)
-_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 _maps = st.dictionaries(_text, _text, max_size=2)
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | _text,

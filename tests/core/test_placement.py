@@ -17,7 +17,6 @@ from tests.fakes import FakeHost, Plan, with_plans
 OOM = b"CUDA out of memory\n"
 
 
-
 def test_a_job_has_its_card_to_itself() -> None:
     host, manager = world(spec("a"), spec("b"), spec("c"))
     turns(host, manager, 3)
@@ -137,6 +136,15 @@ def test_a_neighbour_that_is_not_ours_does_not_bar_the_next_job() -> None:
     assert host.now - ended <= 2.0
 
 
+def test_another_runs_job_beside_it_may_use_what_it_was_promised_and_a_little_more() -> None:
+    host, manager = world(spec("a", gpu_mem_mib=9000), spec("b", gpu_mem_mib=9000), host=FakeHost(1), max_parallel=1)
+    host.leases, host.cards[0].foreign = (ForeignLease("GPU-0", 4000, "other"),), 4300
+    host.plan_of = with_plans({"a": Plan(2.0, mib=9000)}, FOREVER)
+    until(host, manager, "a", "completed")
+    turns(host, manager, 1)
+    assert cards_of(manager.state) == {"b": (0,)}
+
+
 # -- after an OOM -----------------------------------------------------------------------------------------------------
 
 
@@ -206,7 +214,9 @@ CARDS = [Card(0, "GPU-0", "Fake", 24_000, 0), Card(1, "GPU-1", "Fake", 16_000, 0
         (Need(2, 20_000), CARDS, None, "needs 20000 MiB on 2 cards; the largest card has 24000 MiB"),
     ],
 )
-def test_what_these_cards_can_never_meet(need: Need, cards: list[Card], listed: list[int] | None, words: str | None) -> None:
+def test_what_these_cards_can_never_meet(
+    need: Need, cards: list[Card], listed: list[int] | None, words: str | None
+) -> None:
     assert impossible(need, cards, listed) == words
 
 
@@ -253,7 +263,7 @@ def test_a_card_on_which_unlike_jobs_fail_is_put_aside_while_another_serves() ->
     jobs = [spec(f"j{i}", retries=1) for i in range(6)]
     host, manager = world(*jobs, spec("well"))
 
-    def plan(job: str, n: int) -> Plan:
+    def plan(job: str, _n: int) -> Plan:
         attempt = manager.state.job(job).attempt
         return Plan(seconds=1.0, code=int(attempt is not None and attempt.indices == (0,)))
 
@@ -263,9 +273,18 @@ def test_a_card_on_which_unlike_jobs_fail_is_put_aside_while_another_serves() ->
     assert "jobs failed on it one after the other" in manager.state.quarantined["GPU-0"]
 
 
+def test_one_job_that_fails_again_and_again_puts_no_card_aside() -> None:
+    host, manager = world(spec("well"), spec("bad", retries=5), spec("long"))
+    host.plan_of = with_plans({"bad": Plan(1.0, 1), "long": FOREVER}, ONCE)
+    job = until(host, manager, "bad", "stuck")
+    assert (job.n, job.indices) == (6, (1,))
+    assert manager.state.card_served == {"GPU-0"}
+    assert manager.state.quarantined == {}
+
+
 def test_the_last_card_is_not_put_aside_because_of_one_that_is() -> None:
     host, manager = world(*[spec(f"j{i}") for i in range(12)])
-    host.plan_of = lambda job, n: Plan(seconds=1.0, code=int(int(job[1:]) > 1))
+    host.plan_of = lambda job, _n: Plan(seconds=1.0, code=int(int(job[1:]) > 1))
     run_to_end(host, manager)
     assert len(manager.state.quarantined) <= 1
 
@@ -309,7 +328,7 @@ def test_while_other_runs_leases_cannot_be_read_no_card_is_given_away() -> None:
     assert manager.state.conditions["leases"][0] == "other runs' leases cannot be read: other.json: torn"
 
 
-# -- what holds for any jobs and cards ----------------------------------------------------------------------------------
+# -- what holds for any jobs and cards --------------------------------------------------------------------------------
 
 
 @given(

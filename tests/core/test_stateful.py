@@ -9,21 +9,20 @@ import os
 from typing import Any
 
 from hypothesis import HealthCheck, settings
-from hypothesis import Phase as Phase_
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
+from queue_manager.core.attempts import DISK_RETRIES
 from queue_manager.core.events import Record
 from queue_manager.core.manifest import JobSpec, Manifest, OomRetry, Phase, Precondition
 from queue_manager.core.model import Job
 from queue_manager.core.readings import Unreadable
 from queue_manager.core.requests import VERBS, Request
 from queue_manager.core.status import BAD, RETRYING, Status
-from queue_manager.core.attempts import DISK_RETRIES
 from tests.core.states import FOREVER, check_indexes, dependencies, dump
-from tests.fakes import BEFORE_JOURNAL, FakeAttempt, FakeHost, FakeManager, Plan, replay
+from tests.fakes import BEFORE_JOURNAL, FakeAttempt, FakeHost, FakeManager, Plan, replay, with_plans
 
 DEEP = int(os.environ.get("WAVEQUEUE_DEEP", "0"))
 TURNS_TO_THE_END = 600
@@ -55,7 +54,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         gpus = draw(st.sampled_from([0, 1, 1, 1, 2, 3]))
         return JobSpec(
             name, "true", phase, gpus=gpus,
-            gpu_mem_mib=draw(st.sampled_from([None, 5000, 9000])) if gpus else None,
+            gpu_mem_mib=draw(st.sampled_from([None, 9000, 15_000])) if gpus else None,
             expected_output=draw(st.sampled_from([None, f"out/{name}"])),
             timeout=draw(st.sampled_from([None, None, 20.0])),
             priority=draw(st.integers(0, 2)),
@@ -67,7 +66,9 @@ def manifests(draw: st.DrawFn) -> Manifest:
     teachers = [job(f"t{i}", "teachers") for i in range(draw(st.integers(1, 3)))]
     grouped = draw(st.booleans())
     needs = [("some",), ("t0",), ("t0", "some")] if grouped else [()]
-    students = [job(f"s{i}", "students", depends_on=draw(st.sampled_from(needs))) for i in range(draw(st.integers(1, 4)))]
+    students = [
+        job(f"s{i}", "students", depends_on=draw(st.sampled_from(needs))) for i in range(draw(st.integers(1, 4)))
+    ]
     last = [job(f"z{i}", "last") for i in range(draw(st.integers(0, 1)))]
     return Manifest(
         "demo",
@@ -92,7 +93,7 @@ class Life(RuleBasedStateMachine):
         self.manifest = manifest
         self.host = FakeHost(cards)
         # Jobs and attempts of one life do different things, by turns.
-        self.host.plan_of = lambda job, n: several[(len(self.host.attempts) + n) % len(several)]
+        self.host.plan_of = lambda _job, n: several[(len(self.host.attempts) + n) % len(several)]
         self.manager = FakeManager(self.host, manifest)
         self.seen_starts = 0
         self.sent = 0
@@ -109,7 +110,10 @@ class Life(RuleBasedStateMachine):
         self.host.launching = how
 
     @precondition(lambda self: self.host.running())
-    @rule(pick=st.integers(0, 9), how=st.sampled_from(["ends", "ends", "is killed", "loses its wrapper", "idles"]))
+    @rule(
+        pick=st.integers(0, 9),
+        how=st.sampled_from(["ends", "ends", "is killed", "loses its wrapper", "loses its screen", "idles"]),
+    )
     def a_job(self, pick: int, how: str) -> None:
         attempt = self._pick(pick)
         if how == "ends":
@@ -118,6 +122,8 @@ class Life(RuleBasedStateMachine):
             self.host.finish(attempt, 137)
         elif how == "idles":
             self.host.idle[attempt.job] = 1e6
+        elif how == "loses its screen":
+            attempt.session = False
         else:
             self.host.kill_wrapper(attempt)
 
@@ -197,7 +203,6 @@ class Life(RuleBasedStateMachine):
 
     def _new_manager(self) -> None:
         self.manager = FakeManager(self.host, self.manifest)
-        self.sent += 1  # the snapshot of requests is the host's; ids of this machine only ever grow
 
     def _turn(self, crash: int | None = None, cards: bool = True, orders: set[int] | None = None) -> None:
         state = self.manager.state
@@ -238,11 +243,13 @@ class Life(RuleBasedStateMachine):
                 assert not isinstance(seen.cards, Unreadable)
 
     def check_starts(self) -> None:
-        """No process of a job began before all that it waits for had completed."""
+        """A process begins for a live attempt only, and when all that its job waits for has completed."""
         state = self.manager.state
-        for name, _ in self.host.starts[self.seen_starts :]:
+        for name, n in self.host.starts[self.seen_starts :]:
             job = state.job(name)
-            added_since = {order for order in range(len(self.manifest.jobs), len(state.jobs))}
+            assert job.attempt is not None, f"attempt {n} of {name} began after its end"
+            assert job.attempt.n == n
+            added_since = set(range(len(self.manifest.jobs), len(state.jobs)))
             waited_for = [one for one in dependencies(state, job) if one.order not in added_since]
             assert all(one.status is Status.COMPLETED for one in waited_for)
         self.seen_starts = len(self.host.starts)
@@ -287,7 +294,7 @@ class Life(RuleBasedStateMachine):
         host = self.host
         host.nvml = host.claims = host.processes = host.sessions = host.disk = None
         host.launching, host.leases = "ok", ()
-        host.plan_of = lambda job, n: Plan(seconds=3.0)
+        host.plan_of = with_plans({}, Plan(seconds=3.0))
         for card in host.cards:
             card.foreign, card.sick = 0, None
         for attempt in host.attempts.values():
@@ -316,6 +323,5 @@ TestLife.settings = settings(
     derandomize=not DEEP,
     database=None,
     report_multiple_bugs=False,
-    phases=[Phase_.generate],
     suppress_health_check=list(HealthCheck),
 )

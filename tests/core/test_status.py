@@ -29,7 +29,11 @@ def moves(state: QueueState, new: Status) -> list[Event]:
         return end(state, new)
     by_status: dict[Status, list[Event]] = {
         Status.PENDING: [
-            ev.RetryDue(JOB) if old in RETRYING else ev.JobUnblocked(JOB) if old is Status.BLOCKED else ev.JobRetried(JOB)
+            ev.RetryDue(JOB)
+            if old in RETRYING
+            else ev.JobUnblocked(JOB)
+            if old is Status.BLOCKED
+            else ev.JobRetried(JOB)
         ],
         Status.RUNNING: start(state),
         Status.STUCK: [ev.JobStuck(JOB, "why")],
@@ -88,7 +92,7 @@ def test_a_blocked_job_may_be_given_another_root() -> None:
 
 def test_what_is_bad_is_final_and_what_retries_is_not() -> None:
     assert BAD < FINAL
-    assert FINAL - BAD == {Status.COMPLETED}
+    assert {Status.COMPLETED} == FINAL - BAD
     assert not RETRYING & FINAL
     assert EDGES[Status.COMPLETED] == frozenset()
 

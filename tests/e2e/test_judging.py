@@ -222,3 +222,17 @@ def test_a_precondition_that_never_holds_blocks_at_the_end(world: World) -> None
     assert rows["works"]["status"] == "completed"
     assert rows["waits"]["status"] == "blocked"
     assert rows["waits"]["error"] == "precondition does not hold: teacher.pt is not there"
+
+
+def test_a_barrier_waits_for_the_slower_answer_about_a_precondition(world: World) -> None:
+    quick, slow = (Precondition("command", command=command) for command in ("true", "sleep 0.5"))
+    run = world.run(
+        manifest(
+            job("a", "true", preconditions=(quick,)),
+            job("b", "true", preconditions=(slow,)),
+            wave="barrier",
+            max_parallel=2,
+        )
+    )
+    assert run.go() == 0
+    assert [row["wave"] for row in run.jobs().values()] == [1, 1]

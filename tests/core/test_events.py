@@ -1,0 +1,130 @@
+"""The journal's lines: every event reads back as it was written, and an old journal always loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from queue_manager.core import events as ev
+from queue_manager.core.events import JournalError, Proc, Record, decode, encode, epoch, iso, urgent
+from queue_manager.core.manifest import JobSpec, Phase, Precondition
+from tests.core.states import manifest, spec, statuses
+from tests.fakes import replay
+
+JOURNAL = Path(__file__).parent.parent / "data" / "journal" / "v1.jsonl"
+
+SPEC = JobSpec(
+    "b", "true", "students", ("t", "g"), 0, None, "out/*.json", "sub", {"A": "ü"}, 60.0, -1, 2,
+    (Precondition("file_exists", "x"),), {"N": "010"}, ["acc"],
+)  # fmt: skip
+
+EXAMPLES: list[ev.Event] = [
+    ev.RunStarted("run-1", "demo", "0" * 64),
+    ev.ManagerStarted("gpu-a", 42, "boot-1"),
+    ev.AttemptStarting("a", 1, 1, "wq.run-1.a.1", "boot-1"),
+    ev.AttemptStarting("a", 2, 3, "s", "boot-1", ("GPU-0", "GPU-1"), (0, 1), 9000, (4, 5)),
+    ev.AttemptStarted("a", 1, Proc(7, 70), Proc(6, 60)),
+    ev.AttemptStarted("a", 1, Proc(7, 70), Proc(6, 60), Proc(8, 80)),
+    ev.AttemptStopping("a", 1, "timeout"),
+    ev.AttemptEnded("a", 1, "completed", exit_code=0, used_mib=(4,)),
+    ev.AttemptEnded("a", 1, "failed_oom", "oom", 1, "out of memory", None, 1767225600.125, True, (4, 5)),
+    ev.AttemptEnded("a", 1, "pending", "interrupted", charged=False),
+    ev.RetryDue("a"),
+    ev.JobHeld("a", "x is not there"),
+    ev.JobHeld("a", None),
+    ev.JobStuck("a", "needs 9 cards"),
+    ev.JobBlocked("a", "t", "depends on t, which is stuck"),
+    ev.JobBlocked("a", None, "precondition does not hold"),
+    ev.JobUnblocked("a"),
+    ev.JobCancelled("a"),
+    ev.JobRetried("a"),
+    ev.JobsAdded((Phase("students", ("teachers",), ("N",)),), {"g": ("a", "b")}, (SPEC, spec("c"))),
+    ev.Paused(),
+    ev.Resumed(),
+    ev.RequestTaken("r1", False, "there is no job ü", ("a",)),
+    ev.ConditionBegan("nvml", "NVML cannot be read: x\ny"),
+    ev.ConditionEnded("nvml"),
+    ev.CardQuarantined("GPU-0", "job a: ECC"),
+    ev.RunFinished(),
+]
+
+
+def test_every_event_has_an_example() -> None:
+    assert {type(event) for event in EXAMPLES} == set(get_args(ev.Event))
+
+
+@pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: type(event).__name__)
+def test_an_event_reads_back_as_it_was_written(event: ev.Event) -> None:
+    record = Record(7, 1767225600.123, event)
+    line = encode(record)
+    assert line.count("\n") == 1
+    assert line.endswith("\n")
+    assert decode(line) == record
+
+
+@given(st.integers(0, 4_000_000_000_000))
+def test_times_read_back_to_the_millisecond(milliseconds: int) -> None:
+    at = round(milliseconds / 1000, 3)
+    text = iso(at)
+    assert text is not None
+    assert text.endswith("Z")
+    assert round(epoch(text), 3) == at
+
+
+def test_times_are_utc_with_a_z() -> None:
+    assert iso(1767225600.1) == "2026-01-01T00:00:00.100Z"
+    assert iso(None) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("", "not a line of a wavequeue journal"),
+        ("[1]", "not a line of a wavequeue journal"),
+        ('{"seq": 1, "at": "yesterday", "event": "Paused"}', "not a line of a wavequeue journal"),
+        (
+            '{"seq": 1, "at": "2026-01-01T00:00:00.000Z", "event": "Teleported"}',
+            "has the event 'Teleported', which this version does not know; use the version that wrote it",
+        ),
+        ('{"seq": 1, "at": "2026-01-01T00:00:00.000Z", "event": "RetryDue"}', "event RetryDue cannot be read"),
+        ('{"seq": 1, "at": "2026-01-01T00:00:00.000Z", "event": "RetryDue", "job": "a", "x": 1}', "cannot be read"),
+        (
+            '{"seq": 1, "at": "2026-01-01T00:00:00Z", "event": "JobsAdded", "phases": [], "groups": {}, "specs": [1]}',
+            "event JobsAdded cannot be read",
+        ),
+    ],
+)
+def test_a_line_that_cannot_be_read_says_why(line: str, words: str) -> None:
+    with pytest.raises(JournalError, match=words):
+        decode(line)
+
+
+def test_what_the_manager_acts_on_is_urgent() -> None:
+    acted_on = (
+        ev.AttemptStarting, ev.AttemptStopping, ev.AttemptEnded, ev.RequestTaken, ev.JobsAdded, ev.JobRetried,
+        ev.JobCancelled, ev.RunStarted, ev.CardQuarantined, ev.RunFinished,
+    )  # fmt: skip
+    assert all(urgent(event) for event in EXAMPLES if isinstance(event, acted_on))
+
+
+def test_an_old_journal_always_loads() -> None:
+    """The file is of version 1 and is never edited: what was written once has to load for ever."""
+    lines = JOURNAL.read_text(encoding="utf-8").splitlines(keepends=True)
+    assert {json.loads(line)["event"] for line in lines} == {kind.__name__ for kind in get_args(ev.Event)}
+    jobs = [spec(name, "teachers") for name in ("t1", "t2", "t3")] + [spec("s1", "students"), spec("c", "main")]
+    found: dict[str, Any] = statuses(
+        replay(manifest(*jobs, phases=(Phase("teachers"), Phase("students", ("teachers",)))), lines)
+    )
+    assert found == {
+        "t1": "completed", "t2": "completed", "t3": "cancelled", "s1": "blocked", "c": "stuck", "new": "pending",
+    }  # fmt: skip
+
+
+def test_lines_written_today_are_those_of_version_1() -> None:
+    lines = JOURNAL.read_text(encoding="utf-8").splitlines(keepends=True)
+    assert [encode(decode(line)) for line in lines] == lines
