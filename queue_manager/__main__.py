@@ -37,6 +37,8 @@ class UseError(Exception):
 def main(argv: list[str] | None = None) -> int:
     """Run one manager. Returns 0 if all jobs completed, 3 if some need a person, 2 for wrong use, 1 if halted."""
     options = _parse(argv)
+    # The thread that writes a snapshot must not keep the loop from a launch for longer than this.
+    sys.setswitchinterval(0.0005)
     paths = RunPaths(options.manifest.absolute(), options.state.absolute(), options.log_dir.absolute())
     try:
         manifest, digest = _read_manifest(paths.manifest)

@@ -38,6 +38,8 @@ CLOSE_UP = 0.25
 BIRTH = 0.02
 """Seconds after a launch until its claim is looked for; doubles up to CLOSE_UP. By then it is there, and the first
 milliseconds of the job are left to the job."""
+HALF_GONE = 0.05
+"""Seconds to wait for a session's end after its wrapper's, or the other way round, before looking at what stays."""
 FIRST_LOOK = 0.05
 """Seconds until cards are read again after a job ended on one and its memory lingered; doubles up to the poll."""
 HEARTBEAT = 10.0
@@ -475,8 +477,10 @@ class Daemon:
                     pass
         else:
             order: int = key.data
-            self._watch.ended(key.fd, order)
-            self._woken.add(order)
+            if self._watch.ended(key.fd, order):
+                self._woken.add(order)
+            else:
+                self._soon[order] = self._clock.now() + HALF_GONE
 
     def _complete(self) -> None:
         """Run the spec's `on_complete`, at most once for each end of the run; what it prints goes into the log."""

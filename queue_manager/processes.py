@@ -26,10 +26,11 @@ _ZOMBIE = ("Z", "X")
 
 
 class Stat(NamedTuple):
-    """The part of /proc/PID/stat that identity needs."""
+    """The part of /proc/PID/stat that identity needs. `parent`: the pid of the process that began it."""
 
     proc: Proc
     state: str
+    parent: int
 
 
 class Activity(NamedTuple):
@@ -43,9 +44,9 @@ def parse_stat(line: str) -> Stat | None:
     """Read a line of /proc/PID/stat; None if it is cut off. The command's name may hold spaces and parentheses."""
     pid, _, rest = line.partition(" ")
     fields = rest[rest.rfind(")") + 1 :].split()
-    if not pid.isdigit() or len(fields) < 20 or not fields[19].isdigit():
+    if not pid.isdigit() or len(fields) < 20 or not fields[1].isdigit() or not fields[19].isdigit():
         return None
-    return Stat(Proc(int(pid), int(fields[19])), fields[0])
+    return Stat(Proc(int(pid), int(fields[19])), fields[0], int(fields[1]))
 
 
 def look_up(pid: int) -> Stat | Unreadable | None:
@@ -64,6 +65,15 @@ def alive(proc: Proc) -> bool | Unreadable:
     if isinstance(stat, Unreadable):
         return stat
     return stat is not None and stat.proc == proc and stat.state not in _ZOMBIE
+
+
+def parent_of(stat: Stat) -> Proc:
+    """Who began a process, as its stat was then. What runs under that pid now and is younger is somebody else; the
+    parent is then returned as one that is not alive."""
+    now = look_up(stat.parent)
+    if isinstance(now, Stat) and now.proc.ticks <= stat.proc.ticks:
+        return now.proc
+    return Proc(stat.parent, 0)
 
 
 def open_pidfd(proc: Proc) -> int | None:
@@ -93,7 +103,7 @@ class TagScan:
     in the moment between fork and exec does a process of ours look like another, so it is believed after a while.
     """
 
-    _BELIEVED_AFTER = 2.0
+    _BELIEVED_AFTER = 0.5
 
     def __init__(self, run_id: str) -> None:
         self._wanted = _TAG + run_id.encode() + b"/"

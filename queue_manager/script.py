@@ -26,9 +26,9 @@ WRAPPER = """\
 # wavequeue: wrapper.sh ATTEMPT_DIRECTORY TAG
 trap : HUP INT QUIT TERM
 cd "$1" || exit 1
-IFS= read -r me < "/proc/$$/stat" && IFS= read -r session < "/proc/$PPID/stat" || exit 1
+IFS= read -r me < "/proc/$$/stat" || exit 1
 set -C
-printf '%s\\n%s\\n' "$me" "$session" > claimant || exit 1
+printf '%s\\n' "$me" > claimant || exit 1
 { : > claim; } 2>/dev/null || exit 0
 set +C
 export WAVEQUEUE_TAG="$2"

@@ -87,10 +87,13 @@ class Watch:
             or followed.attempt.stopping is not None
         ]
 
-    def ended(self, fd: int, order: int) -> None:
-        """A watched process of an attempt has ended."""
+    def ended(self, fd: int, order: int) -> bool:
+        """A watched process of an attempt has ended. Returns whether it was the last one: wrapper and session end
+        within a moment, in either order."""
         self._unwatch(fd)
-        self._followed[order].fds.remove(fd)
+        followed = self._followed[order]
+        followed.fds.remove(fd)
+        return not followed.fds
 
     def _unwatch(self, fd: int) -> None:
         self.selector.unregister(fd)

@@ -70,7 +70,7 @@ def ended(proc: Proc) -> None:
 @given(st.integers(1, 2**22), st.text(st.characters(exclude_characters="\0"), max_size=15), st.integers(0, 2**63))
 def test_parse_stat_whatever_the_name(pid: int, name: str, ticks: int) -> None:
     line = f"{pid} ({name}) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 {ticks} 20 21"
-    assert parse_stat(line) == Stat(Proc(pid, ticks), "S")
+    assert parse_stat(line) == Stat(Proc(pid, ticks), "S", 1)
     assert parse_stat(line[: line.rindex(")") + 20]) is None
 
 

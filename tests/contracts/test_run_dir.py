@@ -20,6 +20,7 @@ from queue_manager.core.events import Proc
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.readings import Unreadable
 from queue_manager.core.requests import Answer, Request, decode_answer, encode_request
+from queue_manager.processes import Stat, alive, look_up
 from queue_manager.run_dir import HeldError, Lock, RunDir
 from tests.contracts.test_journal import room
 from tests.e2e.runs import ROOT, wait_for
@@ -208,21 +209,36 @@ def test_logs_of_jobs_whose_names_look_like_attempts_do_not_collide(directory: R
 
 # -- claims and records -----------------------------------------------------------------------------------------------
 
-STAT = "77 (sh) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 1234 20 21\n"
-SESSION = "70 (screen) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 1200 20 21\n"
+# Of a wrapper that this very process began, so that its session can be looked up.
+STAT = f"77 (sh) S {os.getpid()} 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 999999999999 20 21\n"
+OLDER = STAT.replace("999999999999", "1")
 
 
 def test_the_claim_of_a_wrapper(directory: RunDir) -> None:
     files = directory.prepare_attempt("a", 1, "", ())
     assert directory.claim("a", 1) is None
-    files.claimant.write_text(STAT + SESSION)
+    files.claimant.write_text(STAT)
     assert directory.claim("a", 1) is None  # it has said who it is, and may yet lose
     files.claim.touch()
     os.utime(files.claim, ns=(5, 1_700_000_000_123_456_789))
-    assert directory.claim("a", 1) == Claim(Proc(77, 1234), Proc(70, 1200), 1_700_000_000_123_456_789)
+    mine = look_up(os.getpid())
+    assert isinstance(mine, Stat)
+    assert directory.claim("a", 1) == Claim(Proc(77, 999999999999), mine.proc, 1_700_000_000_123_456_789)
 
 
-@pytest.mark.parametrize("claimant", ["", STAT, STAT[:30], STAT + SESSION[:40], "x\ny\n", STAT + SESSION + SESSION])
+def test_a_process_younger_than_the_wrapper_is_not_its_session(directory: RunDir) -> None:
+    files = directory.prepare_attempt("a", 1, "", ())
+    files.claimant.write_text(OLDER)
+    files.claim.touch()
+    claim = directory.claim("a", 1)
+    assert isinstance(claim, Claim)
+    assert claim.screen.pid == os.getpid()
+    assert alive(claim.screen) is False
+
+
+@pytest.mark.parametrize(
+    "claimant", ["", STAT[:30], STAT[:-1], "x\n", STAT + STAT], ids=["empty", "cut", "no end", "odd", "two"]
+)
 def test_a_claimant_that_cannot_be_understood_is_unreadable(directory: RunDir, claimant: str) -> None:
     files = directory.prepare_attempt("a", 1, "", ())
     files.claim.touch()
@@ -247,7 +263,7 @@ def test_revoking(directory: RunDir, prepared: bool) -> None:
 
 def test_revoking_comes_too_late_for_a_claimed_attempt(directory: RunDir) -> None:
     files = directory.prepare_attempt("a", 1, "", ())
-    files.claimant.write_text(STAT + SESSION)
+    files.claimant.write_text(STAT)
     files.claim.touch()
     claim = directory.claim("a", 1)
     directory.revoke("a", 1, ())
@@ -257,7 +273,7 @@ def test_revoking_comes_too_late_for_a_claimed_attempt(directory: RunDir) -> Non
 
 def test_revoking_on_a_full_disk_never_looks_like_a_wrapper(directory: RunDir) -> None:
     files = directory.prepare_attempt("a", 1, "", ())
-    files.claimant.write_text(STAT + SESSION)
+    files.claimant.write_text(STAT)
     with room(0), pytest.raises(OSError, match="File too large"):
         directory.revoke("a", 1, ())
     assert directory.claim("a", 1) is None
@@ -299,7 +315,7 @@ def test_the_job_s_process_is_known_once_its_line_is_whole(directory: RunDir) ->
         files.started.write_text(STAT[:end])
         assert directory.started("a", 1) is None
     files.started.write_text(STAT)
-    assert directory.started("a", 1) == Proc(77, 1234)
+    assert directory.started("a", 1) == Proc(77, 999999999999)
     files.started.write_bytes(Path("/proc/self/stat").read_bytes())
     me = processes.look_up(os.getpid())
     assert isinstance(me, processes.Stat)
