@@ -21,7 +21,7 @@ from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.manifest import Manifest, ManifestError, decode, sha256
 from queue_manager.core.model import InvalidTransition, QueueState
 from queue_manager.core.status import Status
-from queue_manager.daemon import Daemon, Host
+from queue_manager.daemon import Daemon, Host, RunGoneError
 from queue_manager.journal import Journal, JournalError, read_journal
 from queue_manager.run_dir import HeldError, Lock, RunDir
 from queue_manager.screen import directory_fault
@@ -171,8 +171,9 @@ def _serve(
         print(f"queue_manager: {error}; the story is in {paths.manager_log}", file=sys.stderr)
         daemon.close(finished=False)
         return EXIT_FAILED
-    except OSError as error:
+    except (OSError, RunGoneError) as error:
         _log.critical("halted: %s", error)
+        print(f"queue_manager: {error}", file=sys.stderr)
         return EXIT_FAILED
     if not finished:
         return EXIT_FAILED

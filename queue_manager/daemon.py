@@ -48,6 +48,10 @@ HELD_AT_ONCE = 200
 DISK_RETRY = 1.0
 
 
+class RunGoneError(Exception):
+    """Somebody has deleted the run's directory."""
+
+
 class Host(NamedTuple):
     """What the daemon is told of the machine it runs on."""
 
@@ -149,7 +153,7 @@ class Daemon:
     def serve(self) -> bool:
         """Follow the run to its end. Returns whether it has finished; False if halted.
 
-        Raises InvalidTransition on a fault of ours.
+        Raises InvalidTransition on a fault of ours, RunGoneError where there is no run any more.
         """
         begun = [self._applied(ev.ManagerStarted(self._host.name, self._host.me.pid, self._host.boot))]
         self._commit(begun)
@@ -307,10 +311,12 @@ class Daemon:
             self._cards_at = now + self._cards_after
 
     def _check_disk(self, now: float) -> None:
-        """Whether there is room to launch into: at least 16 MiB, or 3 % of a small disk."""
+        """Whether there is room to launch into: at least 16 MiB, or 3 % of a small disk. Raises RunGoneError."""
         if now < self._disk_at:
             return
         self._disk_at = now + DISK_RETRY
+        if not self._paths.journal.exists():
+            raise RunGoneError(f"{self._paths.root} was deleted; its manager ends, and running jobs are left to end")
         full = next((path for path in (self._paths.root, self._paths.log_dir) if _is_full(path)), None)
         if full is None:
             if self._disk is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,3 +192,16 @@ def test_nothing_is_left_of_a_run_but_its_files(world: World) -> None:
     assert list((run.directory / "attempts").iterdir()) == []
     assert world.sessions() == []
     assert list(world.host.leases.iterdir()) == []
+
+
+def test_a_run_that_is_deleted_ends_its_manager_and_leaves_no_session(world: World) -> None:
+    go = world.root / "go"
+    run = world.run(manifest(job("one", HOLD.format(go)), job("two", "true")), poll=0.2)
+    run.start()
+    run.wait_running("one")
+    run.wait_status("two", "completed")
+    shutil.rmtree(run.directory)
+    assert run.finish() == 1
+    assert "was deleted" in run.stderr
+    go.touch()
+    wait_for(lambda: world.sessions() == [], say="the job's own end")
