@@ -70,7 +70,7 @@ def changes(run: Run) -> int:
 
 def flow(jobs: int) -> tuple[float, float, tuple[float, float]]:
     """Milliseconds of CPU per change of status, peak memory in MiB, and what `build` gave."""
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         world = World(Path(name))
         try:
             run = Run(world, _directory(world), poll=5)
@@ -89,7 +89,7 @@ def flow(jobs: int) -> tuple[float, float, tuple[float, float]]:
 
 def idle() -> float:
     """Percent of one core that a manager uses while jobs run, 1,000 wait, and nothing happens."""
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         world = World(Path(name))
         try:
             run = Run(world, _directory(world), poll=5)
