@@ -285,6 +285,10 @@ class Terminal:
         self.text = ""
         self._fd, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, width, 0, 0))
+        # At Ctrl-C the kernel sends the signal, then throws away what is unread: also what was printed on the signal.
+        settings = termios.tcgetattr(slave)
+        settings[3] |= termios.NOFLSH
+        termios.tcsetattr(slave, termios.TCSANOW, settings)
         environment = {**desk.world.environment, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"}
         for name in ("COLUMNS", "LINES", "NO_COLOR"):
             environment.pop(name, None)
