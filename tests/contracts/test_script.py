@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import random
@@ -218,7 +219,13 @@ def test_the_record_waits_while_the_disk_is_full(bench: Bench) -> None:
     scratch.symlink_to("/dev/full")
     wrapper = bench.wrapper()
     me = psutil.Process(wrapper.pid)
-    wait_for(lambda: ["sleep", "1"] in [child.cmdline() for child in me.children()], say="the wrapper to wait")
+
+    def waits() -> bool:
+        with contextlib.suppress(psutil.Error):  # a child that has just ended
+            return any(child.cmdline() == ["sleep", "1"] for child in me.children())
+        return False
+
+    wait_for(waits, say="the wrapper to wait")
     assert wrapper.poll() is None
     scratch.unlink()
     wrapper.communicate(timeout=60)
