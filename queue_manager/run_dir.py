@@ -23,6 +23,7 @@ from queue_manager.journal import write_whole
 from queue_manager.processes import parent_of, parse_stat
 
 BALLAST_BYTES = 1 << 18
+_REVOKED = "revoked\n"
 
 
 class HeldError(Exception):
@@ -113,7 +114,7 @@ class RunDir:
         if not paths.root.exists():
             self.prepare_attempt(job, n, "", ids)
         mine = paths.root / "revoke"
-        write_whole(mine, [b"revoked\n"])  # never empty: that would be a wrapper's claim
+        write_whole(mine, [_REVOKED.encode()])
         with contextlib.suppress(FileExistsError):
             os.link(mine, paths.claim)
 
@@ -135,17 +136,17 @@ class RunDir:
         """Who took an attempt; None if nobody has."""
         files = self.paths.attempt(job, n)
         try:
-            if files.claim.read_text():
-                return Revoked()
             at_ns = files.claim.stat().st_mtime_ns
-            text = files.claimant.read_text(errors="replace")
+            text = files.claim.read_text(errors="replace")
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             return Unreadable(f"{files.claim}: {error.strerror}")
+        if text == _REVOKED:
+            return Revoked()
         wrapper = parse_stat(text) if text.endswith("\n") and text.count("\n") == 1 else None
         if wrapper is None:
-            return Unreadable(f"{files.claimant} cannot be understood")
+            return Unreadable(f"{files.claim} cannot be understood")
         return Claim(wrapper.proc, parent_of(wrapper), at_ns)
 
     def started(self, job: str, n: int) -> Proc | None:

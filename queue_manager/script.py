@@ -15,27 +15,25 @@ CONDA_BASES = (
     "/opt/miniforge3", "/root/miniconda3", "/workspace/miniconda3", "/usr/local/miniconda3",
 )  # fmt: skip
 
-# sh and not python: one stands beside every job. It says who it is, then takes the attempt, both by O_EXCL (what
-# noclobber does), which exactly one can. The exit record is one line, written in one piece as its last act, and counts
-# only with its end of line: a rename would say no more, and each process of its own costs a millisecond between two
-# jobs. Signals from the terminal are for the job; the wrapper stays, to write the verdict, and waits while the disk is
-# full, though not for a run that was deleted. After a failure it gives screen a moment to read the last words: when
-# the first process of a terminal ends, the kernel throws away what nobody has read.
+# sh and not python: one stands beside every job. The claim is a hard link to a file that says who the wrapper is, and the
+# exit record is renamed into place: whoever reads either finds all of it. Signals from the terminal are for the job; the
+# wrapper stays, to write the verdict, and waits while the disk is full, though not for a run that was deleted. After a
+# failure it gives screen a moment to read the last words: when the first process of a terminal ends, the kernel throws
+# away what nobody has read. What it execs would not keep a trap, so by then signals are ignored.
 WRAPPER = """\
 #!/bin/sh
 # wavequeue: wrapper.sh ATTEMPT_DIRECTORY TAG
 trap : HUP INT QUIT TERM
 cd "$1" || exit 1
-IFS= read -r me < "/proc/$$/stat" || exit 1
-set -C
-printf '%s\\n' "$me" > claimant || exit 1
-{ : > claim; } 2>/dev/null || exit 0
-set +C
+IFS= read -r me < "/proc/$$/stat" && printf '%s\\n' "$me" > "wrapper.$$" || exit 1
+ln "wrapper.$$" claim 2>/dev/null || exit 0
 export WAVEQUEUE_TAG="$2"
 bash ./job.sh
 code=$?
 [ "$code" = 0 ] || sleep 0.1 2>/dev/null
-until printf '%s\\n' "$code" > exit; do [ -d "$1" ] || exit 1; sleep 1; done 2>/dev/null
+trap '' HUP INT QUIT TERM
+until printf '%s\\n' "$code" > exit.tmp; do [ -d "$1" ] || exit 1; sleep 1; done 2>/dev/null
+LC_ALL=C exec mv exit.tmp exit
 """
 
 SCREENRC = """\

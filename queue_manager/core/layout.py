@@ -138,13 +138,8 @@ class AttemptPaths(NamedTuple):
 
     @property
     def claim(self) -> Path:
-        """Exists once somebody has taken the attempt: empty if its wrapper, else the manager."""
+        """Exists once somebody has taken the attempt, and says who: its wrapper, or the manager that took it back."""
         return self.root / "claim"
-
-    @property
-    def claimant(self) -> Path:
-        """Who the wrapper is; whole before it can take the claim."""
-        return self.root / "claimant"
 
     @property
     def started(self) -> Path:

@@ -217,9 +217,7 @@ OLDER = STAT.replace("999999999999", "1")
 def test_the_claim_of_a_wrapper(directory: RunDir) -> None:
     files = directory.prepare_attempt("a", 1, "", ())
     assert directory.claim("a", 1) is None
-    files.claimant.write_text(STAT)
-    assert directory.claim("a", 1) is None  # it has said who it is, and may yet lose
-    files.claim.touch()
+    files.claim.write_text(STAT)
     os.utime(files.claim, ns=(5, 1_700_000_000_123_456_789))
     mine = look_up(os.getpid())
     assert isinstance(mine, Stat)
@@ -228,8 +226,7 @@ def test_the_claim_of_a_wrapper(directory: RunDir) -> None:
 
 def test_a_process_younger_than_the_wrapper_is_not_its_session(directory: RunDir) -> None:
     files = directory.prepare_attempt("a", 1, "", ())
-    files.claimant.write_text(OLDER)
-    files.claim.touch()
+    files.claim.write_text(OLDER)
     claim = directory.claim("a", 1)
     assert isinstance(claim, Claim)
     assert claim.screen.pid == os.getpid()
@@ -237,12 +234,11 @@ def test_a_process_younger_than_the_wrapper_is_not_its_session(directory: RunDir
 
 
 @pytest.mark.parametrize(
-    "claimant", ["", STAT[:30], STAT[:-1], "x\n", STAT + STAT], ids=["empty", "cut", "no end", "odd", "two"]
+    "text", ["", "revoked", STAT[:30], STAT[:-1], "x\n", STAT + STAT], ids=["empty", "half revoked", "cut", "no end", "odd", "two"]
 )
-def test_a_claimant_that_cannot_be_understood_is_unreadable(directory: RunDir, claimant: str) -> None:
+def test_a_claim_that_cannot_be_understood_is_unreadable(directory: RunDir, text: str) -> None:
     files = directory.prepare_attempt("a", 1, "", ())
-    files.claim.touch()
-    files.claimant.write_text(claimant)
+    files.claim.write_text(text)
     assert isinstance(directory.claim("a", 1), Unreadable)
 
 
@@ -263,8 +259,7 @@ def test_revoking(directory: RunDir, prepared: bool) -> None:
 
 def test_revoking_comes_too_late_for_a_claimed_attempt(directory: RunDir) -> None:
     files = directory.prepare_attempt("a", 1, "", ())
-    files.claimant.write_text(STAT)
-    files.claim.touch()
+    files.claim.write_text(STAT)
     claim = directory.claim("a", 1)
     directory.revoke("a", 1, ())
     assert isinstance(claim, Claim)
@@ -272,8 +267,7 @@ def test_revoking_comes_too_late_for_a_claimed_attempt(directory: RunDir) -> Non
 
 
 def test_revoking_on_a_full_disk_never_looks_like_a_wrapper(directory: RunDir) -> None:
-    files = directory.prepare_attempt("a", 1, "", ())
-    files.claimant.write_text(STAT)
+    directory.prepare_attempt("a", 1, "", ())
     with room(0), pytest.raises(OSError, match="File too large"):
         directory.revoke("a", 1, ())
     assert directory.claim("a", 1) is None

@@ -181,9 +181,10 @@ def test_a_directory_that_is_just_being_removed_runs_nothing(bench: Bench, monke
 
 
 def test_the_wrapper_does_not_run_where_it_cannot_say_who_it_is(bench: Bench) -> None:
-    files = bench.prepare("echo ran > ran")
-    files.claimant.symlink_to("/dev/full")
-    bench.wrapper().communicate(timeout=60)
+    bench.prepare("echo ran > ran")
+    no_room = ["sh", "-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh", *bench.argv()]
+    result = subprocess.run(no_room, env=bench.environment, capture_output=True, timeout=60, check=False)
+    assert result.returncode == 1, result
     assert bench.run_dir.claim("job", bench.n) is None
     assert not (bench.cwd / "ran").exists()
 
@@ -208,14 +209,16 @@ def test_the_wrapper_does_not_run_where_it_cannot_say_who_it_is(bench: Bench) ->
 )
 def test_exit_code(bench: Bench, cmd: str, code: int) -> None:
     assert bench.go(cmd)[0] == code
+    claim = bench.run_dir.claim("job", bench.n)
+    assert isinstance(claim, Claim)
     assert {path.name for path in bench.run_dir.paths.attempt("job", bench.n).root.iterdir()} == {
-        "job.sh", "claimant", "claim", "started", "exit"
+        "job.sh", f"wrapper.{claim.wrapper.pid}", "claim", "started", "exit"
     }  # fmt: skip
 
 
 def test_the_record_waits_while_the_disk_is_full(bench: Bench) -> None:
     files = bench.prepare("exit 5")
-    scratch = files.root / "exit"
+    scratch = files.root / "exit.tmp"
     scratch.symlink_to("/dev/full")
     wrapper = bench.wrapper()
     me = psutil.Process(wrapper.pid)
@@ -227,6 +230,7 @@ def test_the_record_waits_while_the_disk_is_full(bench: Bench) -> None:
 
     wait_for(waits, say="the wrapper to wait")
     assert wrapper.poll() is None
+    assert bench.code() is None
     scratch.unlink()
     wrapper.communicate(timeout=60)
     assert bench.code() == 5
@@ -244,11 +248,11 @@ def test_a_signal_to_the_session_does_not_lose_the_record(bench: Bench, number: 
 
 
 @pytest.mark.parametrize("number", ["HUP", "INT", "QUIT", "TERM"])
-def test_a_signal_while_the_record_is_due_does_not_lose_it(bench: Bench, number: str) -> None:
+def test_a_signal_while_the_record_is_renamed_does_not_lose_it(bench: Bench, number: str) -> None:
     tools = bench.home / "tools"
     tools.mkdir()
-    (tools / "sleep").write_text(f"#!/bin/sh\nkill -{number} $PPID\n")  # called between a failure and its record
-    (tools / "sleep").chmod(0o755)
+    (tools / "mv").write_text(f'#!/bin/sh\nkill -{number} $$\nPATH=${{PATH#*:}} exec mv "$@"\n')
+    (tools / "mv").chmod(0o755)
     code, _ = bench.go("exit 4", environment={"PATH": f"{tools}:{os.environ['PATH']}"})
     assert code == 4
 
