@@ -1,9 +1,9 @@
 """Turnaround: 200 jobs of 0.2 s on 4 slots, by the queue manager and by a bare loop, one after the other, three times.
 
 The bare loop does the least that any such queue must: a pidfd for each job, an fsync for each start, `screen -dmS`.
-A gap is the time from one job's end to the next one's start on the same slot, both told by the jobs themselves: slots are
-taken in the order in which they became free. (To give each start the latest end instead would leave the mean as it is, but
-pull the median down wherever jobs end together.)
+A gap is the time from one job's end to the next one's start on the same slot, both told by the jobs themselves: slots
+are taken in the order in which they became free. (To give each start the latest end instead would leave the mean as
+it is, but pull the median down wherever jobs end together.)
 """
 
 from __future__ import annotations

@@ -15,11 +15,11 @@ CONDA_BASES = (
     "/opt/miniforge3", "/root/miniconda3", "/workspace/miniconda3", "/usr/local/miniconda3",
 )  # fmt: skip
 
-# sh and not python: one stands beside every job. The claim is a hard link to a file that says who the wrapper is, and the
-# exit record is renamed into place: whoever reads either finds all of it. Signals from the terminal are for the job; the
-# wrapper stays, to write the verdict, and waits while the disk is full, though not for a run that was deleted. After a
-# failure it gives screen a moment to read the last words: when the first process of a terminal ends, the kernel throws
-# away what nobody has read. What it execs would not keep a trap, so by then signals are ignored.
+# sh and not python: one stands beside every job. The claim is a hard link to a file that says who the wrapper is, and
+# the exit record is renamed into place: whoever reads either finds all of it. Signals from the terminal are for the
+# job; the wrapper stays, to write the verdict, and waits while the disk is full, though not for a run that was
+# deleted. After a failure it gives screen a moment to read the last words: when the first process of a terminal ends,
+# the kernel throws away what nobody has read. What it execs would not keep a trap, so by then signals are ignored.
 WRAPPER = """\
 #!/bin/sh
 # wavequeue: wrapper.sh ATTEMPT_DIRECTORY TAG

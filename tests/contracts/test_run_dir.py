@@ -234,7 +234,9 @@ def test_a_process_younger_than_the_wrapper_is_not_its_session(directory: RunDir
 
 
 @pytest.mark.parametrize(
-    "text", ["", "revoked", STAT[:30], STAT[:-1], "x\n", STAT + STAT], ids=["empty", "half revoked", "cut", "no end", "odd", "two"]
+    "text",
+    ["", "revoked", STAT[:30], STAT[:-1], "x\n", STAT + STAT],
+    ids=["empty", "half revoked", "cut", "no end", "odd", "two"],
 )
 def test_a_claim_that_cannot_be_understood_is_unreadable(directory: RunDir, text: str) -> None:
     files = directory.prepare_attempt("a", 1, "", ())
