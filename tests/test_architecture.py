@@ -41,7 +41,7 @@ LAYERS = (  # the first whose folder fits is meant
         "skill",
         ("skill", "build_manifest", "queue_manager.core"),
         None,
-        {"click": None, "rich": None, "fabric": "host.py"},
+        {"click": None, "rich": None, "fabric": "host.py", "paramiko": "host.py", "ruamel": "registry.py"},
     ),
     Layer("manifests/demo", ("digits", "mlp")),
 )

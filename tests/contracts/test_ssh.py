@@ -1,0 +1,233 @@
+"""A host over a real sshd on loopback: commands, files, host keys, and everything that can go wrong on the way."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from skill.host import Host, Said, Unreachable, each, forget_key, known_key, remote
+from skill.registry import Ssh, Worker
+from tests.sshd import Sshd
+
+ODD = ["a b", "it's", 'say "x"', "; rm -rf /", "two\nlines", "$HOME `id`", "~", "-n", "", "ü"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    with Sshd(tmp_path_factory.mktemp("host")) as made:
+        yield made
+
+
+@pytest.fixture(params=["ssh", "local"])
+def host(
+    request: pytest.FixtureRequest, server: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Host]:
+    if request.param == "local":
+        monkeypatch.setenv("HOME", str(server.home))
+        made = Host(Worker("here", kind="local"), tmp_path / "known_hosts")
+    else:
+        made = Host(server.worker("a"), tmp_path / "known_hosts")
+    yield made
+    made.close()
+
+
+def _said(found: Said | Unreachable) -> Said:
+    assert isinstance(found, Said), found
+    return found
+
+
+# -- commands and files -----------------------------------------------------------------------------------------------
+
+
+def test_arguments_arrive_as_they_are(host: Host) -> None:
+    said = _said(host.run(["printf", "%s\\0", *ODD]))
+    assert said.code == 0
+    assert said.out.decode().split("\0")[:-1] == ODD
+
+
+def test_input_output_and_exit_code(host: Host) -> None:
+    data = bytes(range(256)) * 4000
+    said = _said(host.script('cat; echo "$1" >&2; exit 7', "it's wrong", stdin=data))
+    assert said == Said(7, data, "it's wrong\n")
+
+
+def test_commands_begin_in_the_home(host: Host, server: Sshd) -> None:
+    assert _said(host.run(["pwd"])).out.decode().strip() == str(server.home)
+    assert [remote(path) for path in ("~", "~/", "~/a/b", "/x", "y")] == [".", ".", "a/b", "/x", "y"]
+
+
+def test_what_a_command_does_not_read_is_no_fault(host: Host) -> None:
+    assert _said(host.run(["true"], stdin=b"x" * (8 << 20))).code == 0
+
+
+def test_a_file_is_put_whole_for_this_user_alone(host: Host, server: Sshd) -> None:
+    for text in (b"first", b"second\0\xff"):
+        assert host.put("~/new/deep/it's a file", text, 0o640) is None
+    file = server.home / "new" / "deep" / "it's a file"
+    assert file.read_bytes() == b"second\0\xff"
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_file_that_cannot_be_put_says_why(host: Host) -> None:
+    found = host.put("/dev/null/file", b"x")
+    assert isinstance(found, str)
+    assert "null" in found
+
+
+def test_what_is_written_without_end_is_not_taken(host: Host) -> None:
+    said = _said(host.run(["head", "-c", "4000000", "/dev/zero"], limit=1 << 20))
+    assert said == Said(1, b"", "it wrote more than 1 MiB, and nothing of it was taken")
+
+
+def test_a_command_that_does_not_end_is_unknown(host: Host) -> None:
+    begin = time.monotonic()
+    found = host.run(["sleep", "8"], timeout=0.5)
+    assert isinstance(found, Unreachable)
+    assert found.kind == "timeout"
+    assert time.monotonic() - begin < 6
+
+
+def test_a_greeting_of_the_shell_is_cut_off(server: Sshd, tmp_path: Path) -> None:
+    greeting = server.home / "greeting"
+    greeting.write_text("echo Welcome; echo motd >&2; printf '\\033[2J'\n")
+    host = Host(server.worker("a"), tmp_path / "known_hosts")
+    try:
+        assert host.run(["echo", "mine"]) == Said(0, b"mine\n", "")
+        greeting.write_text("echo only the greeting; exit 3\n")
+        assert host.run(["echo", "mine"]) == Said(3, b"", "")
+    finally:
+        greeting.unlink()
+        host.close()
+
+
+def test_openssh_goes_the_same_way(server: Sshd, tmp_path: Path) -> None:
+    host = Host(server.worker("a"), tmp_path / "it's known" / "known_hosts")
+    _said(host.run(["true"]))
+    host.close()
+    command = host.ssh_command()
+    assert command is not None
+    done = subprocess.run(
+        [*command, host.destination, shlex.join(["printf", "%s", "a  b"])], capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stdout) == (0, "a  b"), done.stderr
+    assert Host(Worker("here", kind="local"), tmp_path / "x").ssh_command() is None
+
+
+def test_no_agent_is_forwarded(server: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+    host = Host(server.worker("a"), tmp_path / "known_hosts")
+    assert _said(host.script('echo "[$SSH_AUTH_SOCK]"')).out == b"[]\n"
+    host.close()
+    assert "ForwardAgent=no" in (host.ssh_command() or [])
+
+
+# -- host keys --------------------------------------------------------------------------------------------------------
+
+
+def test_a_changed_host_key_is_refused_until_it_is_accepted(server: Sshd, tmp_path: Path) -> None:
+    known = tmp_path / "keys" / "known_hosts"
+    with Sshd(tmp_path / "other") as other:
+        for name in ("a", "b"):
+            _said(_once(server.worker(name), known, ["true"]))
+        impostor = server.worker("a")._replace(ssh=other.worker("a").ssh)
+        found = _once(impostor, known, ["touch", "reached"])
+        assert isinstance(found, Unreachable)
+        assert found.kind == "host_key"
+        assert "wavequeue hosts accept a" in found.reason
+        assert not (other.home / "reached").exists()
+        kept = known_key(known, "b")
+        assert forget_key(known, "a")
+        assert not forget_key(known, "a")
+        _said(_once(impostor, known, ["touch", "reached"]))
+        assert (other.home / "reached").exists()
+        assert known_key(known, "b") == kept != known_key(known, "a")
+    assert known.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_host_that_moved_keeps_its_key(server: Sshd, tmp_path: Path) -> None:
+    known = tmp_path / "known_hosts"
+    _said(_once(server.worker("a"), known, ["true"]))
+    moved = server.worker("a")._replace(ssh=Ssh("localhost", server.port, "root", str(server.key)))
+    _said(_once(moved, known, ["true"]))
+    assert len(known.read_text().splitlines()) == 1
+
+
+def _once(worker: Worker, known: Path, argv: list[str]) -> Said | Unreachable:
+    host = Host(worker, known)
+    try:
+        return host.run(argv)
+    finally:
+        host.close()
+
+
+# -- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+def test_a_refused_connection_is_tried_again_with_a_bound(tmp_path: Path) -> None:
+    with Sshd(tmp_path / "host") as server:
+        server.stop()
+        host = Host(server.worker("a"), tmp_path / "known_hosts", tries=2)
+        found = host.run(["true"])
+        assert isinstance(found, Unreachable)
+        assert found.kind == "refused"
+        assert "tried 2 times" in found.reason
+        server.start()
+        assert _said(host.run(["true"])).code == 0
+        server.stop()
+        server.start()
+        assert _said(host.run(["echo", "again"])).out == b"again\n"  # the old connection has died unnoticed
+        host.close()
+
+
+def test_a_connection_that_is_cut_in_the_middle_is_unknown(tmp_path: Path) -> None:
+    with Sshd(tmp_path / "host") as server:
+        host = Host(server.worker("a"), tmp_path / "known_hosts")
+        found = each([host], _cut, 30)["a"]
+        assert isinstance(found, Unreachable)
+        assert found.kind == "dropped"
+        host.close()
+
+
+def _cut(host: Host) -> Said | Unreachable:
+    _said(host.run(["true"]))
+    return host.script("touch begun; kill -KILL $PPID; sleep 5")
+
+
+@pytest.mark.parametrize(
+    ("ssh", "kind", "words"),
+    [
+        (Ssh("no-such-host.invalid", 22, "root"), "name", "not known"),
+        (Ssh("127.0.0.1", 1, "root"), "refused", "no SSH server listens there"),
+    ],
+)
+def test_an_address_that_leads_nowhere(ssh: Ssh, kind: str, words: str, tmp_path: Path) -> None:
+    found = _once(Worker("a", ssh=ssh), tmp_path / "known_hosts", ["true"])
+    assert isinstance(found, Unreachable)
+    assert (found.kind, words in found.reason) == (kind, True), found
+
+
+def test_a_wrong_key_and_a_missing_one(server: Sshd, tmp_path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "wrong")], check=True)
+    for key in ("wrong", "missing"):
+        ssh = Ssh(server.address, server.port, "root", str(tmp_path / key))
+        found = _once(Worker("a", ssh=ssh), tmp_path / "known_hosts", ["true"])
+        assert isinstance(found, Unreachable)
+        assert found.kind == "auth"
+        assert str(tmp_path / key) in found.reason
+
+
+def test_a_dead_host_delays_nobody(server: Sshd, tmp_path: Path) -> None:
+    alive = Host(server.worker("a"), tmp_path / "known_hosts")
+    slow = Host(server.worker("b"), tmp_path / "known_hosts")
+    found = each([slow, alive], lambda host: host.run(["sleep", "20" if host is slow else "0"], timeout=25), 3)
+    assert isinstance(found["b"], Unreachable)
+    assert _said(found["a"]).code == 0
+    for host in (alive, slow):
+        host.close()

@@ -1,0 +1,177 @@
+"""A real sshd on loopback that is one host: a home, a screen directory and, where asked, hardly any program."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+from skill.registry import Ssh, Worker
+
+from tests.e2e.runs import wait_for
+
+_BARE = (
+    "awk", "base64", "bash", "basename", "cat", "chmod", "cksum", "cp", "cut", "date", "df", "dirname", "env", "expr",
+    "find", "getconf", "grep", "gzip", "head", "hostname", "id", "kill", "ln", "ls", "mkdir", "mktemp", "mv", "nohup",
+    "nproc", "ps", "pwd", "readlink", "rm", "rmdir", "sed", "setsid", "sh", "sha256sum", "sleep", "sort", "stat",
+    "tail", "tar", "test", "touch", "tr", "true", "uname", "wc", "xargs",
+)  # fmt: skip
+"""What a small Debian image has; neither screen nor rsync nor pip."""
+PYTHON = "/usr/bin/python3"
+
+
+class Sshd:
+    """One host. Started when made; `close` ends everything that has its home.
+
+    `bare`: only `_BARE` and python3 are found there. `environment`: more that sessions get. `address`: where it
+    listens; one of this machine.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        bare: bool = False,
+        environment: Mapping[str, str] | None = None,
+        address: str = "127.0.0.1",
+        namespace: str | None = None,
+    ) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        self.root, self.address, self._namespace = root, address, namespace
+        self.home = root / "home"
+        self.home.mkdir()
+        self.screens = Path(tempfile.mkdtemp(prefix="wq"))
+        self.bin = root / "bin"
+        self.key = root / "client_key"
+        self.port = _free_port(address) if namespace is None else 2222
+        for key in (self.key, root / "host_key"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+        path = os.environ["PATH"]
+        if bare:
+            self.bin.mkdir()
+            for name in _BARE:
+                found = shutil.which(name)
+                if found:
+                    (self.bin / name).symlink_to(found)
+            (self.bin / "python3").symlink_to(PYTHON)
+            path = str(self.bin)
+        self.variables = {
+            "HOME": str(self.home), "SCREENDIR": str(self.screens), "PATH": path, **(environment or {}),
+        }  # fmt: skip
+        self._write_config()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def _write_config(self) -> None:
+        # sshd puts the user's own home and shell into a session, so a command of ours puts the host's in their place.
+        exports = "".join(f"export {name}='{value}'\n" for name, value in self.variables.items())
+        session = self.root / "session"
+        session.write_text(
+            "#!/bin/sh\nunset PYTHONPATH VIRTUAL_ENV WAVEQUEUE_TAG STY CUDA_VISIBLE_DEVICES XDG_RUNTIME_DIR\n"
+            f'{exports}cd "$HOME"\n'
+            'if [ -f "$HOME/greeting" ]; then . "$HOME/greeting"; fi\n'
+            'if [ -n "$SSH_ORIGINAL_COMMAND" ]; then exec bash -c "$SSH_ORIGINAL_COMMAND"; fi\nexec bash -i\n'
+        )
+        session.chmod(0o755)
+        authorized = self.root / "authorized_keys"
+        authorized.write_text(self.key.with_suffix(".pub").read_text())
+        (self.root / "sshd_config").write_text(
+            f"ListenAddress {self.address}\nPort {self.port}\nHostKey {self.root / 'host_key'}\n"
+            f"AuthorizedKeysFile {authorized}\nForceCommand {session}\nPidFile none\nStrictModes no\nUsePAM no\n"
+            "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n"
+            "MaxStartups 100\nMaxSessions 100\nPrintMotd no\nAcceptEnv none\n"
+        )
+
+    def start(self) -> None:
+        """Listen, and wait until it does."""
+        sshd = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+        assert sshd is not None
+        Path("/run/sshd").mkdir(exist_ok=True)
+        inside = ["ip", "netns", "exec", self._namespace] if self._namespace else []
+        with (self.root / "sshd.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*inside, sshd, "-D", "-e", "-f", str(self.root / "sshd_config")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "WAVEQUEUE_TEST_HOST": str(self.root)},
+                start_new_session=True,
+            )
+        wait_for(self._listens, say="sshd to listen")
+
+    def _listens(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.root / "sshd.log").read_text()
+        with contextlib.suppress(OSError), socket.create_connection((self.address, self.port), 1):
+            return True
+        return False
+
+    def stop(self) -> None:
+        """End sshd and its sessions: connections are refused. What was detached goes on."""
+        if self.process is None:
+            return
+        for process in [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                if process.name().startswith("sshd") or process.pid == self.process.pid:
+                    process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.process = None
+
+    def kill_all(self) -> None:
+        """The host dies: sshd and everything that it runs."""
+        self.stop()
+        self.end_processes()
+
+    def end_processes(self) -> None:
+        """SIGKILL every process whose home is this host's."""
+
+        def mine() -> list[psutil.Process]:
+            found = []
+            for process in psutil.process_iter():
+                with contextlib.suppress(psutil.Error):
+                    if process.status() != psutil.STATUS_ZOMBIE and process.environ().get("HOME") == str(self.home):
+                        found.append(process)
+            return found
+
+        def gone() -> bool:
+            left = mine()
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            return not left
+
+        wait_for(gone, say="the end of all processes of the host")
+
+    def close(self) -> None:
+        self.kill_all()
+        shutil.rmtree(self.screens, ignore_errors=True)
+
+    def worker(self, name: str, **fields: Any) -> Worker:
+        """This host as a registered worker."""
+        return Worker(name, ssh=Ssh(self.address, self.port, "root", str(self.key)), **fields)
+
+    def entry(self, **fields: Any) -> dict[str, Any]:
+        """This host as an entry of workers.yaml."""
+        ssh = {"host": self.address, "port": self.port, "user": "root", "key": str(self.key)}
+        return {"kind": "ssh", "ssh": ssh, **fields}
+
+    def __enter__(self) -> Sshd:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+def _free_port(address: str) -> int:
+    with socket.socket() as found:
+        found.bind((address, 0))
+        port: int = found.getsockname()[1]
+        return port
