@@ -1,0 +1,252 @@
+"""Which host of a run has which jobs: hosts.json beside its manifest, and the part of the manifest that a host gets."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import posixpath
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from queue_manager.core.layout import id_fault
+from queue_manager.core.manifest import JobSpec, Manifest, Precondition
+from skill.dependencies import Dependencies, Need
+from skill.errors import FailedError, UseError
+from skill.files import write_whole
+from skill.runs import Run
+
+HOSTS = "hosts.json"
+FORMAT = "wavequeue-hosts"
+VERSION = 1
+PLANNED, SUBMITTED, LOST = "planned", "submitted", "lost"
+"""States of a part: no manager was started for it yet; one was; its jobs were taken away, for the host is gone."""
+_LOCK = "hosts.lock"
+MARKS = ".wavequeue/carried"
+
+
+class Part(NamedTuple):
+    """What one host has of a run.
+
+    `workspace` and `cwd`: paths on the host, absolute or relative to the home. `host_id`: who the host was when it got
+    the part. `python`: its interpreter; `runtime`: digest of the runtime there; `pid`: of the manager as last started.
+    `moved`: those of `jobs` that now belong to another host; `revoked`: whether this host was told so.
+    """
+
+    host: str
+    jobs: tuple[str, ...]
+    state: str = PLANNED
+    workspace: str = ""
+    cwd: str = ""
+    host_id: str | None = None
+    python: str | None = None
+    runtime: str | None = None
+    pid: int | None = None
+    moved: tuple[str, ...] = ()
+    revoked: bool = False
+
+    def own(self) -> tuple[str, ...]:
+        """The jobs that belong to this host now."""
+        if not self.moved:
+            return self.jobs
+        gone = set(self.moved)
+        return tuple(job for job in self.jobs if job not in gone)
+
+
+class Placed(NamedTuple):
+    """A run on hosts. `digest`: sha256 of its manifest file; `created`: ISO time; `source`: absolute directory of the
+    spec; `pulled`: when results last came from each host, ISO times by its name."""
+
+    run_id: str
+    project: str
+    digest: str
+    created: str
+    source: str
+    parts: tuple[Part, ...]
+    pulled: Mapping[str, str] = {}
+
+    def part(self, host: str) -> Part:
+        """The part of a host. Raises UseError where it has none."""
+        for part in self.parts:
+            if part.host == host:
+                return part
+        names = ", ".join(part.host for part in self.parts)
+        raise UseError(f"run {self.run_id} has no jobs on {host}; it is on: {names}")
+
+    def with_part(self, part: Part) -> Placed:
+        """The same with this part in the place of the one that its host had, or added."""
+        if all(one.host != part.host for one in self.parts):
+            return self._replace(parts=(*self.parts, part))
+        return self._replace(parts=tuple(part if one.host == part.host else one for one in self.parts))
+
+    def host_of(self) -> dict[str, str]:
+        """The host that each job belongs to now, by the job's id."""
+        return {job: part.host for part in self.parts for job in part.own()}
+
+
+def path(run: Run) -> Path:
+    """The file that says where the jobs are. A run is on hosts if and only if it exists."""
+    return run.root / HOSTS
+
+
+def mirror(run: Run, host: str) -> Path:
+    """Directory for what is read of one host: its state, journal and logs. It need not exist."""
+    return run.root / "hosts" / (quote(host, safe="@+=,") if id_fault(host) is None else f"~{quote(host, safe='')}")
+
+
+def read(run: Run) -> Placed | None:
+    """Where the jobs of a run are; None if it is no run on hosts. Raises FailedError if the file cannot be used."""
+    try:
+        data = json.loads(path(run).read_bytes())
+        if data["format"] != FORMAT:
+            raise ValueError(f"format {data['format']!r}")
+        if data["version"] > VERSION:
+            raise FailedError(f"{path(run)} was written by a newer wavequeue; use that one")
+        parts = tuple(
+            Part(**{**row, "jobs": tuple(row["jobs"]), "moved": tuple(row.get("moved", ()))}) for row in data["parts"]
+        )
+        fields = {name: data[name] for name in Placed._fields if name not in ("parts", "pulled")}
+        return Placed(**fields, parts=parts, pulled=dict(data.get("pulled", {})))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise FailedError(f"{path(run)}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FailedError(f"{path(run)} is not a list of hosts of wavequeue: {error}") from None
+
+
+def write(run: Run, placed: Placed) -> None:
+    """Put it down, whole and durable. Raises OSError. Where others may write too, use `changed`."""
+    parts = ",\n".join(json.dumps(part._asdict(), ensure_ascii=False) for part in placed.parts)
+    head = {"format": FORMAT, "version": VERSION, **placed._asdict(), "pulled": dict(placed.pulled)}
+    del head["parts"]
+    write_whole(path(run), f'{json.dumps(head, ensure_ascii=False)[:-1]},\n"parts": [\n{parts}\n]}}\n')
+
+
+class Change:
+    """What `changed` gives: `placed` as it is in the file now; what it is set to is written."""
+
+    def __init__(self, placed: Placed) -> None:
+        self.placed = placed
+
+
+@contextlib.contextmanager
+def changed(run: Run) -> Iterator[Change]:
+    """Change hosts.json alone: `with changed(run) as now: now.placed = now.placed.with_part(part)`.
+
+    Others who change it wait, so hold it for a moment only, never while a host is asked. Nothing is written
+    if the block raises, or sets nothing. Raises UseError if the run is not on hosts, FailedError if it cannot be read,
+    OSError.
+    """
+    with locked(run):
+        found = read(run)
+        if found is None:
+            raise UseError(f"run {run.id} is not on hosts; it runs on this machine")
+        change = Change(found)
+        yield change
+        if change.placed != found:
+            write(run, change.placed)
+
+
+@contextlib.contextmanager
+def locked(run: Run) -> Iterator[None]:
+    """Keep all others out who change hosts.json. Raises OSError."""
+    fd = os.open(run.root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+class Mark(NamedTuple):
+    """A file that says to a host that the outputs of `jobs`, which other hosts have, are there now.
+
+    `path` is relative to the run's cwd on the host. Whoever carries makes it once all of them have been put there.
+    """
+
+    path: str
+    jobs: tuple[str, ...]
+
+
+def marks(manifest: Manifest, part: Part, run_id: str) -> tuple[Mark, ...]:
+    """What jobs of a part wait for on other hosts, each once."""
+    found = _Outside(manifest, part, run_id)
+    return tuple(dict.fromkeys(mark for job in part.jobs for mark in found.marks(job)))
+
+
+def part_manifest(manifest: Manifest, part: Part, run_id: str = "") -> Manifest:
+    """The manifest that a host gets: its jobs, in the manifest's order, running in its cwd.
+
+    Where a job depends on one that another host has, the dependency becomes a precondition: the mark by which the
+    carried output is known (see `marks`). Names of marks hold `run_id`, for the workspace may know earlier runs.
+    """
+    outside = _Outside(manifest, part, run_id)
+    jobs = tuple(outside.adapted(job) for job in manifest.jobs if job.id in outside.here)
+    used = {name for job in jobs for name in job.depends_on}
+    groups = {
+        name: tuple(job for job in ids if job in outside.here) for name, ids in manifest.groups.items() if name in used
+    }
+    return manifest._replace(jobs=jobs, groups=groups, hosts=(part.host,), cwd=_expanded(part.cwd) or manifest.cwd)
+
+
+class _Outside:
+    """What the jobs of a part need from jobs that it has not."""
+
+    def __init__(self, manifest: Manifest, part: Part, run_id: str) -> None:
+        self.here = set(part.jobs)
+        self._cwd = part.cwd
+        self._folder = posixpath.join(MARKS, run_id)
+        self._dependencies = Dependencies(manifest)
+        self._marks: dict[tuple[str, str], Mark | None] = {}
+
+    def marks(self, job: str) -> list[Mark]:
+        return [mark for need in self._dependencies.needs(job) if (mark := self._mark(need))]
+
+    def _mark(self, need: Need) -> Mark | None:
+        key = need.kind, need.name
+        if key not in self._marks:
+            jobs = tuple(job for job in need.ids if job not in self.here)
+            self._marks[key] = Mark(posixpath.join(self._folder, _mark_name(need)), jobs) if jobs else None
+        return self._marks[key]
+
+    def adapted(self, spec: JobSpec) -> JobSpec:
+        """The job as its host gets it."""
+        found = self.marks(spec.id)
+        if not found:
+            return spec
+        left = []
+        for need in self._dependencies.needs(spec.id):
+            outside = self._mark(need)
+            if need.kind != "phase" and (outside is None or len(outside.jobs) < len(need.ids)):
+                left.append(need.name)
+        waits = tuple(self._precondition(mark, spec.cwd or ".") for mark in found)
+        return spec._replace(depends_on=tuple(left), preconditions=(*waits, *spec.preconditions))
+
+    def _precondition(self, mark: Mark, cwd: str) -> Precondition:
+        """A precondition's path is meant from the job's cwd, which may be elsewhere."""
+        if not cwd.startswith(("/", "~")):
+            return Precondition("file_exists", path=posixpath.relpath(mark.path, cwd))
+        place = posixpath.join(self._cwd, mark.path)
+        if place.startswith("/"):
+            return Precondition("file_exists", path=place)
+        return Precondition("command", command=f'test -e "$HOME"/{shlex.quote(place)}')
+
+
+def _mark_name(need: Need) -> str:
+    """A file name for a need. Names of groups may hold anything, and preconditions are globs."""
+    digest = sha256(f"{need.kind} {need.name}".encode()).hexdigest()[:8]
+    return f"{need.kind}-{re.sub('[^A-Za-z0-9._=+,@-]', '_', need.name)[:120]}-{digest}"
+
+
+def _expanded(cwd: str) -> str:
+    """A path on the host as the manager there reads it: it takes what is not absolute from the run directory."""
+    if not cwd or cwd.startswith(("/", "~")):
+        return cwd
+    return "~" if cwd == "." else f"~/{cwd}"
