@@ -16,7 +16,7 @@ from queue_manager.core.manifest import Manifest, Phase
 from queue_manager.core.readings import Card
 from skill import frame, status
 from skill.merge import MOST_PENDING, Look, merge
-from skill.placed import LOST, SUBMITTED, Part, Placed, part_manifest
+from skill.placed import LOST, PLANNED, SUBMITTED, Part, Placed, part_manifest
 from skill.runs import Document, parse_state
 from skill.sound import fault
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
@@ -168,6 +168,17 @@ def test_the_run_goes_on_as_long_as_one_host_may_and_ends_when_all_have(a: str, 
     assert merge(placed(), WHOLE, looks, NOW)["meta"]["manager"] == whole
 
 
+@pytest.mark.parametrize(
+    ("state", "alive", "whole"),
+    [(SUBMITTED, None, "running"), (SUBMITTED, False, "halted"), (PLANNED, None, "halted"), (PLANNED, True, "running")],
+)
+def test_a_host_that_was_never_read_may_be_at_work_if_it_was_given_its_jobs(
+    state: str, alive: bool | None, whole: str
+) -> None:
+    document = merge(placed(A._replace(state=state)), WHOLE, [Look("gpu-a", None, None, alive)], NOW)
+    assert document["meta"]["manager"] == whole
+
+
 def test_a_lost_host_does_not_keep_the_run_from_its_end_and_moved_jobs_show_where_they_are_now() -> None:
     lost = A._replace(jobs=("t1", "s1"), state=LOST, moved=("s1",))
     heir = B._replace(jobs=(*B.jobs, "s1"))
@@ -210,11 +221,10 @@ def test_a_job_added_on_a_host_is_shown_and_one_of_another_host_is_not_believed(
     document = merge(
         placed(), WHOLE, [Look("gpu-a", claims, NOW, True), Look("gpu-b", story(B).document(), NOW, True)], NOW
     )
-    assert [(row["id"], row["host"]) for row in document["jobs"]][-3:] == [
-        ("s2", "gpu-b"),
-        ("s3", "gpu-b"),
-        ("new", "gpu-a"),
-    ]
+    where = [(row["id"], row["host"]) for row in document["jobs"]]
+    assert where == [
+        ("t1", "gpu-a"), ("t2", "gpu-b"), ("s1", "gpu-a"), ("s2", "gpu-b"), ("s3", "gpu-b"), ("new", "gpu-a"),
+    ]  # fmt: skip
     assert document["phases"][-1]["name"] == "late"
 
 
