@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from skill.registry import Ssh, Worker
 
+from skill.registry import Ssh, Worker
 from tests.e2e.runs import wait_for
 
 _BARE = (
