@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -98,11 +100,24 @@ def _live(watched: Watched, output: Console, footer: str) -> None:
         height = output.height - 1
         return Group(*frame.frame(scene, output.width, height, drawn, "" if last else footer))
 
-    with Live(picture(), console=output, auto_refresh=False, transient=False, redirect_stdout=False) as live:
+    live = Live(picture(), console=output, auto_refresh=False, transient=False, redirect_stdout=False)
+    with _ctrl_c_held() as usual, live:
         while not _is_over(watched):
             live.update(picture(), refresh=True)
+            signal.pthread_sigmask(signal.SIG_SETMASK, usual)
             time.sleep(TICK)
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         live.update(picture(last=True), refresh=True)
+
+
+@contextlib.contextmanager
+def _ctrl_c_held() -> Iterator[set[int]]:
+    """Hold Ctrl-C back; gives the signals held before. While rich draws, it would leave stderr redirected, no cursor."""
+    usual = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield {int(held) for held in usual}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, usual)
 
 
 class _Teller:
