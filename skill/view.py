@@ -112,7 +112,7 @@ def _live(watched: Watched, output: Console, footer: str) -> None:
 
 @contextlib.contextmanager
 def _ctrl_c_held() -> Iterator[set[int]]:
-    """Hold Ctrl-C back; gives the signals held before. While rich draws, it would leave stderr redirected, no cursor."""
+    """Hold Ctrl-C back; gives the signals held before. It would leave stderr redirected while rich draws."""
     usual = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield {int(held) for held in usual}
