@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import build_manifest
 from queue_manager.core.manifest import OomRetry
 from queue_manager.core.requests import Request
 from tests import nvml
-from tests.e2e.runs import Run, World, job, manifest, wait_for
+from tests.e2e.runs import ROOT, Run, World, job, manifest, wait_for
 from tests.nvml import Standin, alloc
 
 HOLD = "; while [ ! -e go_$WAVEQUEUE_JOB_ID ]; do sleep 0.02; done"
@@ -269,3 +271,33 @@ def test_a_barrier_lets_jobs_without_cards_follow_jobs_with_cards(host: Cards) -
     )
     assert run.go() == 0
     assert [row["wave"] for row in run.jobs().values()] == [1, 2]
+
+
+def test_the_documented_spec_runs_on_two_cards_teachers_first(host: Cards) -> None:
+    code = host.root / "code"
+    for folder in ("ckpt", "figures"):
+        (code / folder).mkdir(parents=True)
+    (code / "train.py").write_text(
+        "import sys\nopen(f'ckpt/teacher_N{sys.argv[2]}.pt', 'w').write('weights of ' + sys.argv[2])\n"
+    )
+    (code / "distill.py").write_text(
+        "import json, os, sys\nN, seed = sys.argv[2], sys.argv[4]\n"
+        "teacher = open(f'ckpt/teacher_N{N}.pt').read()\n"
+        "row = {'teacher': teacher, 'card': os.environ['CUDA_VISIBLE_DEVICES'], 'wandb': os.environ['WANDB_MODE']}\n"
+        "json.dump(row, open(f'figures/distill_N{N}_seed{seed}.json', 'w'))\n"
+    )
+    hook = host.home / "miniconda3" / "etc" / "profile.d" / "conda.sh"
+    hook.parent.mkdir(parents=True)
+    hook.write_text('conda() { [ "$1 $2" = "activate dllm" ]; }\n')
+    spec = (ROOT / "tests" / "data" / "specs" / "good" / "phases.yaml").read_text()
+    made = build_manifest.build(spec, "phases.yaml").manifest
+    run = host.run(made._replace(cwd=str(code)))
+    assert run.go() == 0
+    assert list(run.statuses().values()) == ["completed"] * 7
+    found = {path.stem: json.loads(path.read_text()) for path in (code / "figures").iterdir()}
+    assert sorted(found) == [
+        f"distill_N{cell}" for cell in ("384_seed200", "384_seed201", "384_seed42", "512_seed200", "512_seed42")
+    ]
+    assert all(row["teacher"] == f"weights of {name.split('_')[1][1:]}" for name, row in found.items())
+    assert {row["card"] for row in found.values()} <= {"0", "1"}
+    assert {row["wandb"] for row in found.values()} == {"offline"}
