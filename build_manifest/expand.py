@@ -18,8 +18,9 @@ from queue_manager.core.manifest import MAX_JOBS, JobSpec, Manifest, Phase, find
 
 _BARE = re.compile(r"[^\s,=\[\]\"]+")
 
-_DEFAULTED = ("gpu_free_threshold_mib", "oom_retry", "wave", "stale_after")
+_DEFAULTED = ("gpu_free_threshold_mib", "oom_retry", "wave", "stale_after", "when_done")
 """What the manifest has a default for, where the spec says nothing."""
+_COMMANDS = ("on_complete", "analyze_on_complete", "results_to")
 
 
 class Made(NamedTuple):
@@ -49,7 +50,7 @@ def expand(faults: Faults, spec: SpecForm) -> tuple[Manifest, tuple[tuple[PhaseF
     waits = [_match(faults, phase, phases, groups) for phase in phases]
     _check_jobs_exist(faults, phases)
     # Spec-wide texts have no names; `$${…}` in them still means `${…}`.
-    plain = {key: _spec_text(faults, getattr(spec, key), key) for key in ("cwd", "on_complete", "analyze_on_complete")}
+    plain = {key: _spec_text(faults, getattr(spec, key), key) for key in ("cwd", *_COMMANDS)}
     if faults.found:
         return None
     jobs = [
@@ -72,6 +73,11 @@ def expand(faults: Faults, spec: SpecForm) -> tuple[Manifest, tuple[tuple[PhaseF
         max_parallel=spec.max_parallel,
         on_complete=plain["on_complete"],
         analyze_on_complete=plain["analyze_on_complete"],
+        pull=spec.pull,
+        idle_after=spec.idle_after,
+        max_cost=spec.max_cost,
+        deadline=spec.deadline,
+        results_to=plain["results_to"],
         **{key: getattr(spec, key) for key in _DEFAULTED if getattr(spec, key) is not None},
     )
     circle = find_circle(manifest.phases, manifest.groups, manifest.jobs)

@@ -14,13 +14,16 @@ GRID_KEYS = ("grid", "zip", "exclude", "include")
 TOP_KEYS = (
     "project", "cwd", "hosts", "ssh", "conda", "venv", "conda_hook", "env", "gpus", "max_parallel",
     "gpu_free_threshold_mib", "oom_retry", "wave", "stale_after", "preconditions", "default_cmd", "on_complete",
-    "analyze_on_complete", *GRID_KEYS, "template", "jobs", "phases",
+    "analyze_on_complete", "pull", "when_done", "idle_after", "max_cost", "deadline", "results_to", *GRID_KEYS,
+    "template", "jobs", "phases",
 )  # fmt: skip
 PHASE_KEYS = ("name", "depends_on", "match", *GRID_KEYS, "template", "jobs", "env", "preconditions")
 JOB_KEYS = (
     "id", "cmd", "args", "expected_output", "output_check", "gpus", "gpu_mem_mib", "env", "timeout", "priority",
     "depends_on", "preconditions", "retries", "metrics", "cwd",
 )  # fmt: skip
+TEARDOWN_KEYS = ("when_done", "idle_after", "max_cost", "deadline")
+"""What may end a rented machine."""
 OOM_RETRY_KEYS = ("delay", "max_attempts")
 PRECONDITION_KEYS = {
     "checkpoint_exists": ("type", "path"),
@@ -103,3 +106,9 @@ class SpecForm(NamedTuple):
     default_cmd: Scalar | None
     on_complete: Scalar | None
     analyze_on_complete: Scalar | None
+    pull: tuple[str, ...]
+    when_done: str | None
+    idle_after: float | None
+    max_cost: float | None
+    deadline: float | str | None
+    results_to: Scalar | None

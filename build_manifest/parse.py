@@ -15,6 +15,7 @@ from build_manifest.forms import (
     OOM_RETRY_KEYS,
     PHASE_KEYS,
     PRECONDITION_KEYS,
+    TEARDOWN_KEYS,
     TOP_KEYS,
     JobForm,
     PhaseForm,
@@ -24,9 +25,9 @@ from build_manifest.forms import (
 from build_manifest.grid import Entry, GridForm, Values
 from build_manifest.names import GPU, NAME, is_template
 from build_manifest.nodes import ListNode, MapNode, Node, Scalar
-from build_manifest.values import Written, delay, integer, quantity, seconds, written
+from build_manifest.values import Written, deadline, delay, dollars, integer, quantity, seconds, written
 from queue_manager.core.layout import id_fault, project_fault
-from queue_manager.core.manifest import WAVES, OomRetry
+from queue_manager.core.manifest import WAVES, WHEN_DONE, OomRetry
 
 NUMBERS: dict[str, Callable[[str], float]] = {
     "gpus": partial(integer, minimum=0),
@@ -82,6 +83,12 @@ class _Parser:
             default_cmd=fields.text(top.get("default_cmd"), "default_cmd"),
             on_complete=fields.text(top.get("on_complete"), "on_complete"),
             analyze_on_complete=fields.text(top.get("analyze_on_complete"), "analyze_on_complete"),
+            pull=self._pull(top.get("pull")),
+            when_done=fields.choice(top.get("when_done"), "when_done", WHEN_DONE),
+            idle_after=fields.number(top.get("idle_after"), "idle_after", seconds),
+            max_cost=fields.number(top.get("max_cost"), "max_cost", dollars),
+            deadline=self._deadline(top.get("deadline")),
+            results_to=self._results_to(top),
         )
 
     def _project(self, node: Node | None) -> str:
@@ -101,6 +108,34 @@ class _Parser:
         if scalar is not None and is_template(scalar.text):
             self._faults.add(scalar.mark, f"nothing is substituted in {key}", "write it out")
         return None if scalar is None else scalar.text
+
+    def _pull(self, node: Node | None) -> tuple[str, ...]:
+        found: list[str] = []
+        for scalar in self._fields.texts(node, "what is pulled"):
+            if is_template(scalar.text):
+                self._faults.add(scalar.mark, "nothing is substituted in pull", "write it out, or with *")
+            elif scalar.text.startswith(("/", "~")) or ".." in scalar.text.split("/"):
+                what = f"{scalar.text!r} in pull is not below cwd"
+                self._faults.add(scalar.mark, what, "write paths and globs relative to cwd, such as figures/*.png")
+            elif scalar.text not in found:
+                found.append(scalar.text)
+        return tuple(found)
+
+    def _deadline(self, node: Node | None) -> float | str | None:
+        scalar = self._fields.text(node, "deadline")
+        if scalar is not None:
+            try:
+                return deadline(scalar.text)
+            except ValueError as error:
+                self._faults.add(scalar.mark, f"deadline is {scalar.text!r}", str(error))
+        return None
+
+    def _results_to(self, top: Table) -> Scalar | None:
+        scalar = self._fields.text(top.get("results_to"), "results_to")
+        if scalar is not None and not any(key in top for key in TEARDOWN_KEYS):
+            what = f"results_to without {listed(TEARDOWN_KEYS[:-1])} or {TEARDOWN_KEYS[-1]} does nothing"
+            self._faults.add(scalar.mark, what, "add when_done: destroy, for one")
+        return scalar
 
     def _hosts(self, node: Node | None) -> tuple[str, ...]:
         hosts: list[str] = []

@@ -17,7 +17,8 @@ from build_manifest.nodes import ListNode, MapNode, Node, Scalar
 _DEPTH = 60
 _NODES = 10_000_000
 _STRING = "tag:yaml.org,2002:str"
-_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# Among them what YAML takes for the end of a line and no editor does: every line named below it would be a wrong one.
+_UNPRINTABLE = re.compile("\r(?!\n)|[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # JSON writes characters beyond U+FFFF as two escapes, which YAML does not put together.
 _SURROGATES = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 _BARE_EXPRESSION = re.compile(r"(?:^|:|-|\[|,)\s*(\{\{)")

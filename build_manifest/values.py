@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from queue_manager.core.manifest import moment
+
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 TRUE = frozenset({"true", "True", "TRUE"})
 FALSE = frozenset({"false", "False", "FALSE"})
@@ -20,6 +22,7 @@ _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9_]")
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?[smhd])+")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DATE = re.compile(r"[0-9]{4}-")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kKmMgGtT])(?:i?[bB])?")
 _MIB = {"k": 2**-10, "m": 1, "g": 2**10, "t": 2**20}
 
@@ -64,6 +67,14 @@ def quantity(text: str) -> float:
     return value
 
 
+def dollars(text: str) -> float:
+    """An amount in USD above 0. Raises ValueError with what to write instead."""
+    value = number(text)
+    if value is None or value <= 0:
+        raise ValueError("write USD as a number above 0, such as 12.50" + _without_zeros(text))
+    return float(value)
+
+
 def seconds(text: str) -> float:
     """A time above 0, in seconds. Raises ValueError with what to write instead."""
     value = delay(text)
@@ -83,6 +94,18 @@ def delay(text: str) -> float:
     if value is None or value < 0:
         raise ValueError(_HOW_LONG)
     return value
+
+
+def deadline(text: str) -> float | str:
+    """Seconds from the run's start, or a moment, as it was written. Raises ValueError with what to write instead."""
+    if _DATE.match(text):
+        if moment(text) is None:
+            raise ValueError("write a time with its zone, such as 2026-12-24T18:00:00Z or 2026-12-24T18:00:00+01:00")
+        return text
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise ValueError(f"{error} from the run's start, or a time such as 2026-12-24T18:00:00Z") from None
 
 
 def _least(minimum: int | None) -> str:

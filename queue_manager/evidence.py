@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from queue_manager.core import failures
-from queue_manager.core.boundary import Output
+from queue_manager.core.boundary import Checked, Output
 from queue_manager.core.failures import LogFinding, LogScan
 from queue_manager.core.manifest import JobSpec, Precondition
 from queue_manager.core.outputs import is_glob, pattern_matches
@@ -101,6 +101,13 @@ def scan_log(path: Path, sigkill: bool) -> tuple[LogFinding | None, str]:
     return scan.finding(), next((line for line in reversed(lines) if line), "")
 
 
+def checked(spec: JobSpec, cwd: str, environment: Mapping[str, str], at: float) -> Checked:
+    """How a job's preconditions stand at `at` (epoch seconds). May take its time."""
+    words = unmet(spec, cwd, environment)
+    marks = [one.path or "" for one in spec.preconditions if one.type == "carried"]
+    return Checked(words, at, awaited=words is not None and any(_carried(mark, cwd) for mark in marks))
+
+
 def unmet(spec: JobSpec, cwd: str, environment: Mapping[str, str]) -> str | None:
     """The first precondition of a job that does not hold, in words; None if all do. May take its time."""
     return next((words for words in _unmet(spec.preconditions, cwd, environment) if words), None)
@@ -112,8 +119,14 @@ def _unmet(preconditions: Iterable[Precondition], cwd: str, environment: Mapping
             yield _command(one.command or "true", cwd, environment)
         elif one.type == "disk_free_gib":
             yield _disk(os.path.join(cwd, one.path or "."), one.gib or 0.0)
+        elif one.type == "carried":
+            yield _carried(one.path or "", cwd)
         else:
             yield _exists(one.path or "", cwd, one.type == "checkpoint_exists")
+
+
+def _carried(path: str, cwd: str) -> str | None:
+    return None if os.path.exists(os.path.join(cwd, os.path.expanduser(path))) else f"{path} is not there"
 
 
 def _exists(pattern: str, cwd: str, with_content: bool) -> str | None:

@@ -78,6 +78,16 @@ def disk_free_mib(path: Path) -> int | Unreadable:
     return stat.f_bavail * stat.f_frsize // _MIB
 
 
+def is_full(path: Path) -> bool:
+    """Whether there is no room to launch into where `path` lies: 16 MiB, or 3 % of a small disk. False: not told."""
+    try:
+        stat = os.statvfs(path)
+    except OSError:
+        return False
+    free, total = stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
+    return free < min(16 << 20, total * 3 // 100)
+
+
 def oom_kills() -> int | None:
     """How often the kernel's OOM killer has struck around this process; None: not told. Cheap; only grows.
 

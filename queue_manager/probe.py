@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from queue_manager import host
+from queue_manager import facts, host
 from queue_manager.core.events import iso
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.readings import Card, Cards, SickCard, Unreadable
@@ -37,8 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def describe(path: Path) -> dict[str, Any]:
     """The document: memory and disk in MiB, times in ISO 8601 UTC.
 
-    `cpus` are the cores that may be used; `heartbeat` is when a manager of this user last wrote a run's state. Beside
-    `gpus` stands `gpu_note` (why there are none, or fewer than expected), or instead of it `gpu_unreadable`.
+    `cpus` are the cores that may be used; `heartbeat` is when a manager of this user last wrote a run's state, and
+    `runs` are those that a manager holds now: id and pid (0: not told). Beside `gpus` stands `gpu_note` (why there are
+    none, or fewer than expected), or instead of it `gpu_unreadable`.
     """
     memory, disk = host.memory(), host.disk_free_mib(path)
     return {
@@ -54,6 +55,7 @@ def describe(path: Path) -> dict[str, Any]:
         "rsync": shutil.which("rsync"),
         **gpu_fields(_cards()),
         "heartbeat": iso(_heartbeat(HostPaths.of(Path.home()))),
+        "runs": _runs(HostPaths.of(Path.home())),
     }
 
 
@@ -115,6 +117,16 @@ def _heartbeat(paths: HostPaths) -> float | None:
             with contextlib.suppress(OSError):
                 times.append(RunPaths.of(run).state.stat().st_mtime)
     return max(times, default=None)
+
+
+def _runs(paths: HostPaths) -> list[dict[str, Any]]:
+    found = []
+    with contextlib.suppress(OSError):
+        for run in sorted(paths.runs.iterdir()):
+            pid = facts.held_by(RunPaths.of(run).lock)
+            if pid is not None:
+                found.append({"id": run.name, "pid": pid})
+    return found
 
 
 if __name__ == "__main__":

@@ -5,15 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
+from queue_manager.core import layout
 from queue_manager.core.manifest import JobSpec, Manifest
 
 CANNOT_START = 66
 """Exit code where the cwd, conda or the venv is missing; the log says which."""
 
-CONDA_BASES = (
-    "$HOME/miniconda3", "$HOME/anaconda3", "$HOME/miniforge3", "$HOME/mambaforge", "/opt/conda", "/opt/miniconda3",
-    "/opt/miniforge3", "/root/miniconda3", "/workspace/miniconda3", "/usr/local/miniconda3",
-)  # fmt: skip
+CONDA_BASES = layout.CONDA_BASES
 
 # sh and not python: one stands beside every job. The claim is a hard link to a file that says who the wrapper is, and
 # the exit record is renamed into place: whoever reads either finds all of it. Signals from the terminal are for the

@@ -6,8 +6,11 @@ exception. Host keys are kept by the worker's name, since a rented machine's add
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
+import hashlib
+import logging
 import os
 import secrets
 import shlex
@@ -175,6 +178,7 @@ class Host:
         import fabric  # a fifth of a second that local verbs need not pay
         import paramiko
 
+        logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # what goes wrong is a value here, and no traceback
         ssh = self.worker.ssh
         kwargs: dict[str, Any] = {"banner_timeout": CONNECT, "auth_timeout": CONNECT}
         if ssh is not None and ssh.key:
@@ -332,12 +336,32 @@ def forget_key(known_hosts: Path, name: str) -> bool:
     """Forget the key that is kept for a name, so that the next one is accepted. Returns whether there was one."""
     if known_key(known_hosts, name) is None:
         return False
+    _rewrite(known_hosts, name, "")
+    return True
+
+
+def replace_key(known_hosts: Path, name: str, key: str) -> None:
+    """Keep this key, "TYPE BASE64", for a name in the place of the one that was kept. Raises OSError."""
+    if known_key(known_hosts, name) is None:
+        _keep(known_hosts, f"{name} {key}\n")
+    else:
+        _rewrite(known_hosts, name, f"{name} {key}\n")
+
+
+def fingerprint(key: str) -> str:
+    """A key, "TYPE BASE64", as OpenSSH shows it: "TYPE SHA256:..."."""
+    kind, _, data = key.partition(" ")
+    digest = hashlib.sha256(base64.b64decode(data)).digest()
+    return f"{kind} SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
+
+
+def _rewrite(known_hosts: Path, name: str, instead: str) -> None:
+    """Put a line in the place of all that name `name`."""
     lines = known_hosts.read_text(encoding="utf-8").splitlines(keepends=True)
     temporary = known_hosts.with_name(f".{known_hosts.name}.{secrets.token_hex(4)}.tmp")
-    temporary.write_text("".join(line for line in lines if line.split()[:1] != [name]), encoding="utf-8")
+    temporary.write_text("".join([*(line for line in lines if line.split()[:1] != [name]), instead]), encoding="utf-8")
     temporary.chmod(0o600)
     temporary.replace(known_hosts)
-    return True
 
 
 def _keep(known_hosts: Path, line: str) -> None:
@@ -372,14 +396,19 @@ def _words(error: Exception, host: Host) -> tuple[str, str]:
     if isinstance(error, (paramiko.PasswordRequiredException, paramiko.AuthenticationException)):
         key = host.worker.ssh.key if host.worker.ssh else None
         hint = f"the key {key}" if key else "none of your keys (agent, ~/.ssh)"
-        return f"{where} did not let us in with {hint}; add the right one with: wavequeue hosts add --key FILE", "auth"
+        return (
+            f"{where} did not let us in with {hint}; name the right one in workers.yaml, as ssh: {{key: FILE}}",
+            "auth",
+        )
     if isinstance(error, FileNotFoundError):
         return f"the key {error.filename} is not there", "auth"
     if isinstance(error, (EOFError, ConnectionResetError, BrokenPipeError)):
         return f"{where} dropped the connection", "dropped"
     if isinstance(error, paramiko.SSHException):
         text = str(error)
-        dropped = any(word in text.lower() for word in ("banner", "eof", "not active", "closed", "reset"))
+        if "banner" in text.lower():
+            return f"{where} does not answer as an SSH server does", "dropped"
+        dropped = any(word in text.lower() for word in ("eof", "not active", "closed", "reset"))
         return f"{where}: {text}", "dropped" if dropped else "other"
     return f"{where}: {error}", "other"
 

@@ -8,19 +8,19 @@ import json
 import os
 import posixpath
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from queue_manager.core.layout import id_fault
 from queue_manager.core.manifest import JobSpec, Manifest, Precondition
+from queue_manager.core.requests import Request
 from skill.dependencies import Dependencies, Need
 from skill.errors import FailedError, UseError
 from skill.files import write_whole
-from skill.runs import Run
+from skill.runs import MIRRORS, Run
 
 HOSTS = "hosts.json"
 FORMAT = "wavequeue-hosts"
@@ -31,12 +31,22 @@ _LOCK = "hosts.lock"
 MARKS = ".wavequeue/carried"
 
 
+class Batch(NamedTuple):
+    """Jobs that a host was given after its part, for another had been given up. `id`: of the request that brings them;
+    `sent`: whether its manager has taken it."""
+
+    id: str
+    jobs: tuple[str, ...]
+    sent: bool = False
+
+
 class Part(NamedTuple):
     """What one host has of a run.
 
     `workspace` and `cwd`: paths on the host, absolute or relative to the home. `host_id`: who the host was when it got
     the part. `python`: its interpreter; `runtime`: digest of the runtime there; `pid`: of the manager as last started.
-    `moved`: those of `jobs` that now belong to another host; `revoked`: whether this host was told so.
+    `moved`: those of `jobs` that now belong to another host; `revoked`: whether this host was told so. `batches`: which
+    of `jobs` came later, in that order.
     """
 
     host: str
@@ -50,6 +60,14 @@ class Part(NamedTuple):
     pid: int | None = None
     moved: tuple[str, ...] = ()
     revoked: bool = False
+    batches: tuple[Batch, ...] = ()
+
+    def first(self) -> tuple[str, ...]:
+        """The jobs without those of its batches."""
+        if not self.batches:
+            return self.jobs
+        later = {job for batch in self.batches for job in batch.jobs}
+        return tuple(job for job in self.jobs if job not in later)
 
     def own(self) -> tuple[str, ...]:
         """The jobs that belong to this host now."""
@@ -97,7 +115,7 @@ def path(run: Run) -> Path:
 
 def mirror(run: Run, host: str) -> Path:
     """Directory for what is read of one host: its state, journal and logs. It need not exist."""
-    return run.root / "hosts" / (quote(host, safe="@+=,") if id_fault(host) is None else f"~{quote(host, safe='')}")
+    return run.root / MIRRORS / (quote(host, safe="@+=,") if id_fault(host) is None else f"~{quote(host, safe='')}")
 
 
 def read(run: Run) -> Placed | None:
@@ -108,9 +126,7 @@ def read(run: Run) -> Placed | None:
             raise ValueError(f"format {data['format']!r}")
         if data["version"] > VERSION:
             raise FailedError(f"{path(run)} was written by a newer wavequeue; use that one")
-        parts = tuple(
-            Part(**{**row, "jobs": tuple(row["jobs"]), "moved": tuple(row.get("moved", ()))}) for row in data["parts"]
-        )
+        parts = tuple(map(_part, data["parts"]))
         fields = {name: data[name] for name in Placed._fields if name not in ("parts", "pulled")}
         return Placed(**fields, parts=parts, pulled=dict(data.get("pulled", {})))
     except FileNotFoundError:
@@ -119,6 +135,11 @@ def read(run: Run) -> Placed | None:
         raise FailedError(f"{path(run)}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FailedError(f"{path(run)} is not a list of hosts of wavequeue: {error}") from None
+
+
+def _part(row: Mapping[str, Any]) -> Part:
+    batches = tuple(Batch(name, tuple(jobs), sent) for name, jobs, sent in row.get("batches", ()))
+    return Part(**{**row, "jobs": tuple(row["jobs"]), "moved": tuple(row.get("moved", ())), "batches": batches})
 
 
 def write(run: Run, placed: Placed) -> None:
@@ -176,13 +197,17 @@ class Mark(NamedTuple):
 
 
 def marks(manifest: Manifest, part: Part, run_id: str) -> tuple[Mark, ...]:
-    """What jobs of a part wait for on other hosts, each once."""
-    found = _Outside(manifest, part, run_id)
-    return tuple(dict.fromkeys(mark for job in part.jobs for mark in found.marks(job)))
+    """What jobs of a part wait for on other hosts, each once; or waited for when the host was given them: some of that
+    may have been moved to this very host since."""
+    found: dict[Mark, None] = {}
+    for number in range(len(part.batches) + 1):
+        outside = _Outside(manifest, part, run_id, number)
+        found.update(dict.fromkeys(mark for job in outside.jobs for mark in outside.marks(job)))
+    return tuple(found)
 
 
 def part_manifest(manifest: Manifest, part: Part, run_id: str = "") -> Manifest:
-    """The manifest that a host gets: its jobs, in the manifest's order, running in its cwd.
+    """The manifest that a host gets: its jobs without batches, in the manifest's order, running in its cwd.
 
     Where a job depends on one that another host has, the dependency becomes a precondition: the mark by which the
     carried output is known (see `marks`). Names of marks hold `run_id`, for the workspace may know earlier runs.
@@ -196,13 +221,34 @@ def part_manifest(manifest: Manifest, part: Part, run_id: str = "") -> Manifest:
     return manifest._replace(jobs=jobs, groups=groups, hosts=(part.host,), cwd=_expanded(part.cwd) or manifest.cwd)
 
 
-class _Outside:
-    """What the jobs of a part need from jobs that it has not."""
+def batch_request(manifest: Manifest, part: Part, number: int, run_id: str) -> Request:
+    """What brings batch `number` (0 is the first) of a part to its host, as part_manifest brings the other jobs.
 
-    def __init__(self, manifest: Manifest, part: Part, run_id: str) -> None:
-        self.here = set(part.jobs)
+    Groups get names of their own: one that the host knows has only those members that it had then.
+    """
+    batch = part.batches[number]
+    outside = _Outside(manifest, part, run_id, number + 1)
+    wanted = set(batch.jobs)
+    specs = [outside.adapted(job) for job in manifest.jobs if job.id in wanted]
+    used = {name for spec in specs for name in spec.depends_on if name in manifest.groups}
+    named = {name: f"{name} of {batch.id}" for name in manifest.groups if name in used}
+    groups = {new: tuple(job for job in manifest.groups[old] if job in outside.here) for old, new in named.items()}
+    specs = [
+        spec._replace(depends_on=tuple(named.get(name, name) for name in spec.depends_on)) if spec.depends_on else spec
+        for spec in specs
+    ]
+    return Request(batch.id, "add", phases=manifest.phases, groups=groups, specs=tuple(specs))
+
+
+class _Outside:
+    """What the jobs of a part need from jobs that it has not. `number`: of its batches, 0 for the jobs before them."""
+
+    def __init__(self, manifest: Manifest, part: Part, run_id: str, number: int = 0) -> None:
+        self.jobs = part.batches[number - 1].jobs if number else part.first()
+        self.here = set(part.first()).union(*(batch.jobs for batch in part.batches[:number]))
         self._cwd = part.cwd
         self._folder = posixpath.join(MARKS, run_id)
+        self._ending = f".{number}" if number else ""
         self._dependencies = Dependencies(manifest)
         self._marks: dict[tuple[str, str], Mark | None] = {}
 
@@ -213,7 +259,8 @@ class _Outside:
         key = need.kind, need.name
         if key not in self._marks:
             jobs = tuple(job for job in need.ids if job not in self.here)
-            self._marks[key] = Mark(posixpath.join(self._folder, _mark_name(need)), jobs) if jobs else None
+            path = posixpath.join(self._folder, _mark_name(need) + self._ending)
+            self._marks[key] = Mark(path, jobs) if jobs else None
         return self._marks[key]
 
     def adapted(self, spec: JobSpec) -> JobSpec:
@@ -232,11 +279,9 @@ class _Outside:
     def _precondition(self, mark: Mark, cwd: str) -> Precondition:
         """A precondition's path is meant from the job's cwd, which may be elsewhere."""
         if not cwd.startswith(("/", "~")):
-            return Precondition("file_exists", path=posixpath.relpath(mark.path, cwd))
+            return Precondition("carried", path=posixpath.relpath(mark.path, cwd))
         place = posixpath.join(self._cwd, mark.path)
-        if place.startswith("/"):
-            return Precondition("file_exists", path=place)
-        return Precondition("command", command=f'test -e "$HOME"/{shlex.quote(place)}')
+        return Precondition("carried", path=place if place.startswith("/") else f"~/{place}")
 
 
 def _mark_name(need: Need) -> str:

@@ -17,6 +17,7 @@ from ruamel.yaml.error import MarkedYAMLError
 
 from build_manifest.faults import listed, nearest
 from queue_manager.core.layout import id_fault
+from skill import dotenv
 from skill.errors import UseError
 from skill.files import write_whole
 from skill.host import KNOWN_HOSTS, Host
@@ -92,31 +93,17 @@ def connect(worker: Worker, registry: Path, tries: int = 1) -> Host:
 
 
 class Registry:
-    """The workers that a file names, in its order."""
+    """The workers that a file names, in its order. `env_allow`: more names that .env may bring to them."""
 
     def __init__(self, path: Path, tree: CommentedMap) -> None:
         self.path, self._tree = path, tree
-        self.workers = _read(path, tree)
+        self.workers, self.env_allow = _read(path, tree)
 
     @classmethod
     def load(cls, path: Path) -> Registry:
         """Read a file; one that is not there names nobody. Raises UseError with all its faults, each with its line."""
-        try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            text = ""
-        except UnicodeDecodeError:
-            raise UseError(f"{path}: is no text in UTF-8") from None
-        try:
-            tree = _yaml().load(text)
-        except MarkedYAMLError as error:
-            mark = error.problem_mark
-            where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-            problem = str(error.problem).splitlines()[0]
-            raise UseError(f"{path}{where}: cannot be read as YAML: {problem}") from None
+        tree = mapping_in(path)
         if tree is None:
-            tree = CommentedMap()
-        if not isinstance(tree, CommentedMap):
             raise UseError(f"{path}:1:1: has to begin with `workers:`, and below it a name for each host")
         return cls(path, tree)
 
@@ -170,9 +157,11 @@ class Registry:
             place = self._tree["workers"][name]
             *above, last = key.split(".")
             for part in above:
-                place = place.setdefault(part, CommentedMap())
+                if place.get(part) is None:
+                    place[part] = CommentedMap()
+                place = place[part]
             place[last] = value
-        self.workers = _read(self.path, self._tree)
+        self.workers, self.env_allow = _read(self.path, self._tree)
 
     def save(self) -> None:
         """Write the file, whole. Raises OSError."""
@@ -191,6 +180,29 @@ def changed(path: Path) -> Iterator[Registry]:
         registry = Registry.load(path)
         yield registry
         registry.save()
+
+
+def mapping_in(path: Path) -> CommentedMap | None:
+    """The mapping that a YAML file holds, an empty one where it is not there; None if it holds something else.
+
+    Raises UseError where it is no YAML.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        text = ""
+    except UnicodeDecodeError:
+        raise UseError(f"{path}: is no text in UTF-8") from None
+    try:
+        tree = _yaml().load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        problem = str(error.problem).splitlines()[0]
+        raise UseError(f"{path}{where}: cannot be read as YAML: {problem}") from None
+    if tree is None:
+        return CommentedMap()
+    return tree if isinstance(tree, CommentedMap) else None
 
 
 def ssh_aliases(config: Path) -> list[str]:
@@ -226,15 +238,24 @@ def _entry(worker: Worker) -> dict[str, Any]:
     return entry
 
 
-def _read(path: Path, tree: CommentedMap) -> dict[str, Worker]:
-    """The workers of a file. Raises UseError with all faults at once."""
+_TOP: dict[str, tuple[type, str]] = {
+    "workers": (dict, "a mapping of names to hosts"),
+    "env_allow": (list, "a list of names of variables"),
+}
+
+
+def _read(path: Path, tree: CommentedMap) -> tuple[dict[str, Worker], tuple[str, ...]]:
+    """The workers of a file, and its env_allow. Raises UseError with all faults at once."""
     faults: list[tuple[int, int, str]] = []
-    entries = (
-        _mapping(tree, {"workers": (dict, "a mapping of names to hosts")}, faults, "the file").get("workers") or {}
-    )
+    top = fields_of(tree, _TOP, faults, "the file")
+    entries = top.get("workers", {})
     workers = {}
+    for name in top.get("env_allow", ()):
+        fault = dotenv.name_fault(name) if isinstance(name, str) else "has to be text"
+        if fault:
+            faults.append((*place_of(tree, "env_allow"), f"the name {name!r} in env_allow {fault}"))
     for name in entries:
-        at = _place(entries, name)
+        at = place_of(entries, name)
         fault = "has to be text; put it in quotes" if not isinstance(name, str) else id_fault(name)
         if fault:
             faults.append((*at, f"the name {name!r} {fault}"))
@@ -244,47 +265,47 @@ def _read(path: Path, tree: CommentedMap) -> dict[str, Worker]:
             workers[name] = _worker(name, entries[name], at, faults)
     if faults:
         raise UseError("\n".join(f"{path}:{line}:{column}: {text}" for line, column, text in sorted(faults)))
-    return workers
+    return workers, tuple(top.get("env_allow", ()))
 
 
 def _worker(name: str, entry: CommentedMap, at: tuple[int, int], faults: list[tuple[int, int, str]]) -> Worker:
-    fields = _mapping(entry, _TYPES, faults, name)
+    fields = fields_of(entry, _TYPES, faults, name)
     if fields.get("kind", "ssh") not in _KINDS:
-        faults.append((*_place(entry, "kind"), f"kind of {name} has to be local or ssh, and not {entry['kind']!r}"))
+        faults.append((*place_of(entry, "kind"), f"kind of {name} has to be local or ssh, and not {entry['kind']!r}"))
     if "ssh" in fields:
-        ssh = _mapping(fields["ssh"], _SSH_TYPES, faults, f"ssh of {name}")
+        ssh = fields_of(fields["ssh"], _SSH_TYPES, faults, f"ssh of {name}")
         if "host" not in ssh:
-            faults.append((*_place(entry, "ssh"), f"ssh of {name} needs a host"))
+            faults.append((*place_of(entry, "ssh"), f"ssh of {name} needs a host"))
         if not 1 <= ssh.get("port", 22) <= 65535:
-            faults.append((*_place(fields["ssh"], "port"), f"port of {name} has to be a number from 1 to 65535"))
+            faults.append((*place_of(fields["ssh"], "port"), f"port of {name} has to be a number from 1 to 65535"))
         if any(str(ssh.get(key, "")).startswith("-") for key in ("host", "user")):
-            faults.append((*_place(entry, "ssh"), f"host and user of {name} may not begin with -"))
+            faults.append((*place_of(entry, "ssh"), f"host and user of {name} may not begin with -"))
         fields["ssh"] = Ssh(**{"host": "", **ssh})
     elif fields.get("instance_id") is not None:
         faults.append((*at, f"{name} is a rented machine and needs ssh: {{host: ADDRESS, port: PORT}}"))
     return Worker(name, **fields)
 
 
-def _mapping(
+def fields_of(
     found: CommentedMap, types: Mapping[str, tuple[type, str]], faults: list[tuple[int, int, str]], what: str
 ) -> dict[str, Any]:
-    """The fields of a mapping that are as they should be; what is not goes to `faults`."""
+    """The fields of a mapping that are as they should be; what is not goes to `faults`: line, column, words."""
     fields = {}
     for key, value in found.items():
         if key not in types:
             close = nearest(str(key), list(types))
             hint = f"did you mean {close}?" if close else f"there are: {listed(types)}"
-            faults.append((*_place(found, key), f"{what} has an unknown key {key}; {hint}"))
+            faults.append((*place_of(found, key), f"{what} has an unknown key {key}; {hint}"))
         elif value is None:
             continue
         elif not isinstance(value, types[key][0]) or (isinstance(value, bool) and types[key][0] is int):
-            faults.append((*_place(found, key), f"{key} of {what} has to be {types[key][1]}, and not {value!r}"))
+            faults.append((*place_of(found, key), f"{key} of {what} has to be {types[key][1]}, and not {value!r}"))
         else:
             fields[key] = value
     return fields
 
 
-def _place(found: Any, key: Any) -> tuple[int, int]:
+def place_of(found: Any, key: Any) -> tuple[int, int]:
     """Line and column of a key, from 1."""
     with contextlib.suppress(AttributeError, KeyError, TypeError):
         line, column = found.lc.key(key)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
-from collections.abc import Iterable, Iterator
+import os
+import shutil
+from collections.abc import Callable, Container, Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +19,11 @@ from skill.errors import FailedError, UseError
 
 Document = dict[str, Any]
 """queue_state.json as it was read."""
+MIRRORS, ADDED = "hosts", "added.jsonl"
+"""Of a run on hosts: where lies what is read of them, and journal lines about jobs that were added: of the run those
+from here, of a host those that it tells of."""
+_STAGE = ".new-"
+_JOBS, _JOBS_END, _ID = b',\n"jobs": [\n', b"\n]}\n", b'{"id": "'
 
 
 class Run(NamedTuple):
@@ -64,6 +72,27 @@ def create(project: str, beside: Path, home: Path, now: float) -> Run:
         return Run.at(local / name)
 
 
+def create_filled(project: str, beside: Path, now: float, fill: Callable[[Run, str], None]) -> Run:
+    """Make the directory of a run whose jobs run elsewhere: it is there with all its files, or not at all.
+
+    `fill` writes them, given the directory as it is at first and the run's id. The run gets no name in
+    ~/.wavequeue/runs: this machine may itself be one of its hosts. Only one process at a time may make runs beside a
+    spec in this way. Raises OSError.
+    """
+    local = beside / LOCAL_RUNS
+    local.mkdir(exist_ok=True)
+    for left in local.glob(f"{_STAGE}*"):  # of one that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    first = run_id(project, now)
+    names = itertools.chain([first], (f"{first}-{number}" for number in itertools.count(2)))
+    name = next(name for name in names if not (local / name).exists())
+    stage = local / f"{_STAGE}{name}"
+    stage.mkdir()
+    fill(Run.at(stage), name)
+    stage.rename(local / name)
+    return Run.at(local / name)
+
+
 def discard(run: Run, home: Path) -> None:
     """Take a run away again in which nothing has begun."""
     with contextlib.suppress(OSError):
@@ -80,6 +109,8 @@ def in_folder(folder: Path) -> Iterator[Run]:
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             with contextlib.suppress(OSError):  # a link whose run was removed
+                if path.name.startswith(_STAGE):
+                    continue
                 found.append((RunPaths.of(path).manifest.stat().st_mtime_ns, path.name, path))
     return (Run.at(path) for _, _, path in sorted(found, reverse=True))
 
@@ -152,30 +183,91 @@ def parse_state(data: bytes) -> Document:
     return found
 
 
-def read_manifest(run: Run) -> manifest.Manifest:
-    """The manifest of a run with all that was added since. Raises FailedError."""
+def read_manifest(run: Run, *, ours: bool = False) -> manifest.Manifest:
+    """The manifest of a run with all that was added since, as far as is known here. Raises FailedError.
+
+    `ours`: only what was added from here. What a host says of its jobs is shown, but by that no file comes here.
+    """
     try:
         made = manifest.decode(run.paths.manifest.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FailedError(f"{run.paths.manifest}: {error}") from None
-    for record in records(run, ['"JobsAdded"']):
-        event = record.event
-        if isinstance(event, events.JobsAdded):
-            names = {phase.name for phase in made.phases}
-            made = made._replace(
-                phases=(*made.phases, *(phase for phase in event.phases if phase.name not in names)),
-                groups={**made.groups, **event.groups},
-                jobs=(*made.jobs, *event.specs),
-            )
+    told = [] if ours else sorted((run.root / MIRRORS).glob(f"*/{ADDED}"))
+    for path in (run.paths.journal, run.root / ADDED, *told):
+        for event in read_added(path):
+            made = _with_added(made, event)
     return made
+
+
+def note_added(run: Run, event: events.JobsAdded, now: float) -> None:
+    """Write down that jobs were added to a run on hosts from here. `now` in epoch seconds. Raises OSError."""
+    with (run.root / ADDED).open("ab") as file:
+        file.write(events.encode(events.Record(1, now, event)).encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_added(journal: Path) -> list[events.JobsAdded]:
+    """What a journal tells of jobs that were added. Raises FailedError."""
+    found = (record.event for record in _records(journal, ['"JobsAdded"']))
+    return [event for event in found if isinstance(event, events.JobsAdded)]
+
+
+def _with_added(made: manifest.Manifest, event: events.JobsAdded) -> manifest.Manifest:
+    """A manifest with jobs that were added. A host cannot bring what another has, or what has no place."""
+    names = {phase.name for phase in made.phases}
+    phases = (*made.phases, *(phase for phase in event.phases if phase.name not in names))
+    names.update(phase.name for phase in event.phases)
+    ids = {job.id for job in made.jobs}
+    new = [spec for spec in event.specs if spec.id not in ids and spec.phase in names]
+    ids.update(spec.id for spec in new)
+    groups = {**{name: members for name, members in event.groups.items() if ids.issuperset(members)}, **made.groups}
+    new = [spec for spec in new if all(name in ids or name in groups for name in spec.depends_on)]
+    return made._replace(phases=phases, groups=groups, jobs=(*made.jobs, *new))
+
+
+def read_outline(run: Run, ids: Container[str]) -> manifest.Manifest:
+    """The manifest of a run with these jobs alone and without its groups, for a view that shows few of very many.
+
+    It was checked when it was written. Raises FailedError.
+    """
+    try:
+        data = _outline(run.paths.manifest.read_bytes(), ids)
+        jobs = tuple(manifest.job_from_json(row) for row in data["jobs"] if row["id"] in ids)
+        phases = tuple(map(manifest.phase_from_json, data["phases"]))
+        wave = str(data.get("wave", "rolling"))
+        return manifest.Manifest(data["project"], jobs, phases, cwd=data.get("cwd", "."), wave=wave)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FailedError(f"{run.paths.manifest}: {error}") from None
+
+
+def _outline(data: bytes, ids: Container[str]) -> dict[str, Any]:
+    """A manifest file's content; where it has a line for each job, as we write it, without most of the others."""
+    begin = data.find(_JOBS)
+    whole: dict[str, Any]
+    if begin < 0 or not data.endswith(_JOBS_END):
+        whole = json.loads(data)
+        return whole
+    lines = data[begin + len(_JOBS) : -len(_JOBS_END)].split(b",\n")
+    whole = json.loads(data[:begin] + b"}")
+    kept = (line for line in lines if not line.startswith(_ID) or _id(line) in ids)
+    return {**whole, "jobs": [json.loads(line) for line in kept]}
+
+
+def _id(line: bytes) -> str:
+    return line[len(_ID) : line.index(b'"', len(_ID))].decode()
 
 
 def records(run: Run, needles: Iterable[str]) -> list[events.Record]:
     """The journal's records whose line holds one of `needles`; only these are read in full. Raises FailedError."""
+    return _records(run.paths.journal, needles)
+
+
+def _records(journal: Path, needles: Iterable[str]) -> list[events.Record]:
     wanted = [needle.encode() for needle in needles]
     found = []
     try:
-        with run.paths.journal.open("rb") as file:
+        with journal.open("rb") as file:
             for line in file:
                 # The manager may be writing the last line just now.
                 if line.endswith(b"\n") and any(needle in line for needle in wanted):
@@ -183,5 +275,5 @@ def records(run: Run, needles: Iterable[str]) -> list[events.Record]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        raise FailedError(f"{run.paths.journal}: {error}") from None
+        raise FailedError(f"{journal}: {error}") from None
     return found

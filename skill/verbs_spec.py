@@ -68,7 +68,7 @@ def init(file: str) -> None:
     print(f"wrote {file}. See what it would do: wavequeue plan {file}")
 
 
-@click.command("build")
+@click.command("build", short_help="Expand SPEC into its manifest: every job in one JSON document.")
 @SPEC
 @click.option("-o", "--output", metavar="FILE", help="Write the manifest there. Absent: to stdout.")
 def build_verb(spec: str, output: str | None) -> None:
@@ -109,7 +109,7 @@ def plan_verb(spec: str, as_json: bool) -> int:
     warnings = [*built.warnings, *hosts_warning(manifest), *checked.warnings]
     if not Path(manifest.cwd).is_dir():
         faults.append(f"cwd {manifest.cwd} is not there")
-    document = plan.plan(manifest, machine, plan.history(_earlier(manifest.project, beside)), [*warnings, *faults])
+    document = plan.plan(manifest, machine, plan.history(earlier(manifest.project, beside)), [*warnings, *faults])
     if as_json:
         print_json(document)
         return 0
@@ -123,7 +123,7 @@ def plan_verb(spec: str, as_json: bool) -> int:
     return 0
 
 
-def _earlier(project: str, beside: Path) -> list[runs.Document]:
+def earlier(project: str, beside: Path) -> list[runs.Document]:
     """States of the newest runs of a project that lie beside its spec."""
     found = []
     for run in runs.in_folder(beside / LOCAL_RUNS):

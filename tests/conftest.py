@@ -8,11 +8,20 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.runs import World
+from tests.laptop import Laptop
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     """A host of its own; whatever still runs on it is ended afterwards."""
     made = World(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def laptop(tmp_path: Path) -> Iterator[Laptop]:
+    """A person's machine with a project; its hosts are ended afterwards."""
+    made = Laptop(tmp_path)
     yield made
     made.close()

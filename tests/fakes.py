@@ -353,13 +353,18 @@ class FakeManager:
         looked = list(self._followed) if orders is None else [order for order in orders if order in self._followed]
         attempts = {order: self._evidence(order, self._followed[order]) for order in looked}
         asked = self._asked | set(state.held)
-        checked = {order: b.Checked(host.unmet.get(state.jobs[order].spec.id), host.now) for order in asked}
+        checked = {order: self._look(order) for order in asked}
         self._asked = set()
         before, reading = self._before, host.read_cards() if cards else None
         if isinstance(reading, Cards):
             self._before = {card.uuid: card.used_mib for card in reading.cards}
         foreign = host.leases if isinstance(reading, Cards) else ()
         return b.Seen(host.boot, host.cores, attempts, reading, before, foreign, checked, tuple(host.inbox), host.disk)
+
+    def _look(self, order: int) -> b.Checked:
+        spec = self.state.jobs[order].spec
+        words = self.host.unmet.get(spec.id)
+        return b.Checked(words, self.host.now, words is not None and spec.preconditions[0].type == "carried")
 
     def _evidence(self, order: int, followed: _Followed) -> b.Evidence:
         host, attempt = self.host, followed.attempt

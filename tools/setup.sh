@@ -32,7 +32,7 @@ install_packages() {
 wanted() {
     echo "screen screen"
     [ "$goal" = test ] || return 0
-    printf '%s\n' "sshd openssh-server" "rsync rsync" "gcc gcc" "ps procps" "tmux tmux" "jq jq"
+    printf '%s\n' "sshd openssh-server" "rsync rsync" "ip iproute2" "gcc gcc" "ps procps" "tmux tmux" "jq jq"
 }
 
 missing=$(
@@ -57,7 +57,7 @@ find_python() {
 }
 
 place=$(pwd)
-digest=$(cat pyproject.toml constraints.txt tools/setup.sh | cksum)
+digest=$(cat pyproject.toml constraints.txt constraints-vastai.txt tools/setup.sh | cksum)
 
 # Programs in a .venv name its place, and a Python that was removed leaves it dead: then it is made anew.
 if [ "$(cat .venv/place 2>/dev/null)" != "$place" ] || ! .venv/bin/python -c '' 2>/dev/null; then
@@ -79,4 +79,11 @@ say "installing the Python libraries of constraints.txt into .venv"
 .venv/bin/python -m pip install -qq --no-input --disable-pip-version-check -c constraints.txt -e "$target" </dev/null
 # What the tests need holds all that the demo needs.
 echo "$digest" >.venv/ready-demo
-[ "$goal" = demo ] || echo "$digest" >.venv/ready-test
+if [ "$goal" = test ]; then
+    # The official command of Vast.ai, which the tests drive; it pins other versions than ours.
+    say "installing the command of Vast.ai into .venv/vastai"
+    [ -x .venv/vastai/bin/python ] || .venv/bin/python -m venv .venv/vastai
+    .venv/vastai/bin/python -m pip install -qq --no-input --disable-pip-version-check -c constraints-vastai.txt vastai \
+        </dev/null
+    echo "$digest" >.venv/ready-test
+fi

@@ -53,4 +53,17 @@ def _words(record: Record) -> tuple[str, str | None, str] | None:
             None,
             f"card {event.card} gets no more jobs: {event.reason}; after a repair: wavequeue resume",
         )
+    elif isinstance(event, ev.CompleteRan) and event.code:
+        return "on_complete", None, f"on_complete ended with exit code {event.code}: see queue_mgr.log"
+    elif isinstance(event, ev.BoundReached):
+        return event.kind, None, f"{event.text}: no job starts any more; to go on all the same: wavequeue resume"
+    elif isinstance(event, ev.TeardownStarting):
+        cost = "" if event.cost is None else f"; it has cost about ${event.cost:.2f}"
+        word = "stopped, and its disk is billed on" if event.plan == "stop" else "destroyed"
+        return "teardown", None, f"instance {event.instance} is being {word}: {event.reason}{cost}"
+    elif isinstance(event, ev.TeardownCalledOff):
+        return "teardown", None, f"the machine goes on: {event.reason}"
+    elif isinstance(event, ev.TeardownConfirmed):
+        word = "stopped" if event.plan == "stop" else "destroyed"
+        return "teardown", None, f"instance {event.instance} is {word}, as its provider confirms"
     return None

@@ -50,7 +50,7 @@ def follow(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
     if isinstance(claim, b.Revoked):
         if attempt.stop_reason == "cancelled":
             _end(turn, job, attempt, seen, _CANCELLED)
-        elif seen.inherited:
+        elif seen.inherited or attempt.stop_reason == "bound":
             _end(turn, job, attempt, seen, _INTERRUPTED)
         else:
             turn.launch_error = seen.launch_error or "no wrapper came to claim the attempt"

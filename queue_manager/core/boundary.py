@@ -7,6 +7,7 @@ from typing import NamedTuple, Union
 
 from queue_manager.core.events import Proc
 from queue_manager.core.failures import LogFinding
+from queue_manager.core.ground import Ground
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.core.requests import Answer, Request
 
@@ -76,10 +77,14 @@ class Evidence(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """A job's preconditions as they were at `at` (epoch seconds): None if they hold, else the one that does not."""
+    """A job's preconditions as they were at `at` (epoch seconds): None if they hold, else the one that does not.
+
+    `awaited`: that one is up to another host, and may hold at any time.
+    """
 
     unmet: str | None
     at: float
+    awaited: bool = False
 
 
 class ForeignLease(NamedTuple):
@@ -95,7 +100,7 @@ class Seen(NamedTuple):
 
     `cards`: None where nobody asked; a reading is always younger than the evidence beside it.
     `before`: MiB used by uuid, from the reading before. `cores`: how many CPU jobs may run where `max_parallel`
-    does not say. `disk`: why nothing may be launched, where a disk is full.
+    does not say. `disk`: why nothing may be launched, where a disk is full. `ground`: the rented machine.
     """
 
     boot: str
@@ -107,6 +112,7 @@ class Seen(NamedTuple):
     checked: Mapping[int, Checked] = {}
     requests: tuple[Request, ...] = ()
     disk: str | None = None
+    ground: Ground | None = None
 
 
 class Launch(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any, NamedTuple, Union
 
@@ -42,11 +42,13 @@ class RunStarted(NamedTuple):
 
 
 class ManagerStarted(NamedTuple):
-    """A manager took the run, at first or again. `boot` names the host's life, see host.boot_id."""
+    """A manager took the run, at first or again. `boot` names the host's life, see host.boot_id. `away`: seconds that
+    the machine was down before, by the last sign of the life before."""
 
     host: str
     pid: int
     boot: str
+    away: float = 0.0
 
 
 class AttemptStarting(NamedTuple):
@@ -76,7 +78,7 @@ class AttemptStarted(NamedTuple):
 
 class AttemptStopping(NamedTuple):
     """Its processes are to end: TERM now, KILL after the grace. `reason`: cancelled, timeout, stale, closed (its
-    session was), leftovers."""
+    session was), leftovers, bound (the run has reached one)."""
 
     job: str
     n: int
@@ -195,10 +197,52 @@ class RunFinished(NamedTuple):
     """Nothing is left that can run."""
 
 
+class CompleteRan(NamedTuple):
+    """`on_complete` has ended, and may have left results of its own."""
+
+    code: int
+
+
+class BoundReached(NamedTuple):
+    """No job starts any more, until a person resumes the run: max_cost or deadline (`kind`)."""
+
+    kind: str
+    text: str
+
+
+class ResultsPushed(NamedTuple):
+    """`results_to` has brought away all results up to the journal's line `upto`."""
+
+    upto: int
+
+
+class TeardownStarting(NamedTuple):
+    """The intent to end the machine; durable before the deed. `plan`: stop or destroy. `cost`: USD so far."""
+
+    plan: str
+    instance: int
+    reason: str
+    cost: float | None = None
+
+
+class TeardownCalledOff(NamedTuple):
+    """The machine goes on after all."""
+
+    reason: str
+
+
+class TeardownConfirmed(NamedTuple):
+    """Its provider says that the machine is stopped, or gone."""
+
+    plan: str
+    instance: int
+
+
 Event = Union[
     RunStarted, ManagerStarted, AttemptStarting, AttemptStarted, AttemptStopping, AttemptEnded,
     RetryDue, JobHeld, JobStuck, JobBlocked, JobUnblocked, JobCancelled, JobRetried, JobsAdded, Paused, Resumed,
-    RequestTaken, ConditionBegan, ConditionEnded, CardQuarantined, RunFinished,
+    RequestTaken, ConditionBegan, ConditionEnded, CardQuarantined, RunFinished, CompleteRan, BoundReached,
+    ResultsPushed, TeardownStarting, TeardownCalledOff, TeardownConfirmed,
 ]  # fmt: skip
 _TYPES: dict[str, Any] = {kind.__name__: kind for kind in Event.__args__}  # type: ignore[attr-defined]
 
@@ -217,6 +261,15 @@ class Record(NamedTuple):
 def urgent(event: Event) -> bool:
     """Whether the event has to be on disk before anything is done because of it."""
     return not isinstance(event, _NOT_URGENT)
+
+
+def words(event: Event) -> Iterator[str]:
+    """An event for the log: its fields, without what an added job holds."""
+    for name, value in event._asdict().items():
+        if name == "specs":
+            yield f"{len(value)} jobs"
+        elif value not in (None, (), {}):
+            yield f"{name}={value}"
 
 
 def iso(at: float | None) -> str | None:

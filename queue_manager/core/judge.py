@@ -37,6 +37,8 @@ def judge(spec: JobSpec, stop_reason: str | None, exit_record: ExitRecord | None
         return Verdict(Outcome.SUCCEEDED)
     if stop_reason == "cancelled":
         return Verdict(Outcome.CANCELLED, error="cancelled by a person")
+    if stop_reason == "bound":  # what it has written so far is no result; the attempt does not count
+        return Verdict(Outcome.INTERRUPTED, "interrupted", error="cut off: the run has reached its bound")
     if stop_reason == "timeout":
         return _failed(failures.TIMEOUT, f"ran longer than its timeout of {spec.timeout:g} s", ended)
     how = _how(code, stop_reason)

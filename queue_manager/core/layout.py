@@ -83,6 +83,21 @@ class RunPaths(NamedTuple):
         return self.root / "summary.md"
 
     @property
+    def instance(self) -> Path:
+        """Which rented machine the run was sent to, and what it costs."""
+        return self.root / "instance.json"
+
+    @property
+    def acknowledged(self) -> Path:
+        """Up to which line of the journal the results are home."""
+        return self.root / "acknowledged"
+
+    @property
+    def teardown(self) -> Path:
+        """What the manager was about to do to the machine, and why."""
+        return self.root / "teardown.md"
+
+    @property
     def lock(self) -> Path:
         return self.root / "manager.lock"
 
@@ -169,6 +184,20 @@ class HostPaths(NamedTuple):
         return self.root / "runs"
 
     @property
+    def runtimes(self) -> Path:
+        """Where the runtimes that were pushed lie."""
+        return self.root / "runtime"
+
+    def runtime(self, digest: str) -> Path:
+        """What is to be on sys.path for our code to run there: packages and modules, never changed once there."""
+        return self.runtimes / digest
+
+    @property
+    def host_id(self) -> Path:
+        """Who this host is: 32 hex characters, made once. A machine rented to somebody else has another."""
+        return self.root / "host_id"
+
+    @property
     def cards_lock(self) -> Path:
         return self.root / "cards.lock"
 
@@ -179,3 +208,9 @@ class HostPaths(NamedTuple):
 
 LOCAL_RUNS = "experiment_queue"
 """Directory beside the spec in which local runs, and what was pulled of remote ones, lie."""
+
+CONDA_BASES = (
+    "$HOME/miniconda3", "$HOME/anaconda3", "$HOME/miniforge3", "$HOME/mambaforge", "/opt/conda", "/opt/miniconda3",
+    "/opt/miniforge3", "/root/miniconda3", "/workspace/miniconda3", "/usr/local/miniconda3",
+)  # fmt: skip
+"""Where conda is looked for, as sh reads it between double quotes."""

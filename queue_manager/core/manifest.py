@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from queue_manager.core.layout import id_fault, project_fault
@@ -15,7 +16,8 @@ VERSION = 1
 _HALF = re.compile("[\ud800-\udfff]")
 MAX_JOBS = 1_000_000
 WAVES = ("rolling", "barrier")
-PRECONDITIONS = ("checkpoint_exists", "file_exists", "command", "disk_free_gib")
+WHEN_DONE = ("keep", "stop", "destroy")
+PRECONDITIONS = ("checkpoint_exists", "file_exists", "command", "disk_free_gib", "carried")
 
 
 class ManifestError(ValueError):
@@ -27,7 +29,9 @@ class Precondition(NamedTuple):
 
     `checkpoint_exists` and `file_exists` look at `path` (a path or glob, relative to the job's cwd; a checkpoint
     also has to be non-empty), `command` runs `command` under bash in the job's cwd and wants exit code 0,
-    `disk_free_gib` wants `gib` GiB free where `path` (default: the cwd) lies.
+    `disk_free_gib` wants `gib` GiB free where `path` (default: the cwd) lies. `carried`, which no spec can say, waits
+    for the file `path` (no glob; `~` is the home) that is made once another host's outputs have been brought here: as
+    long as it may come, the run is not over.
     """
 
     type: str
@@ -82,7 +86,11 @@ class Manifest(NamedTuple):
     """A run's input. `cwd`, where relative, is meant from the directory of the manifest file.
 
     `gpus`: indices of the cards that may be used, None for all. `gpu_free_threshold_mib` in MiB, `stale_after` in
-    seconds. `groups`: named sets of jobs that others wait for, such as `teachers[N=384]`.
+    seconds. `groups`: named sets of jobs that others wait for, such as `teachers[N=384]`. `pull`: paths and globs,
+    relative to cwd, that come home from hosts beside the jobs' outputs. What follows is about a rented machine:
+    `when_done`: what becomes of it once all is done; `idle_after`: seconds without a job after which it is stopped;
+    `max_cost`: USD that it may cost; `deadline`: seconds from the run's start, or a time in ISO 8601 with its zone;
+    `results_to`: bash that brings the results to a safe place, by which exit code 0 says that they are there.
     """
 
     project: str
@@ -103,6 +111,21 @@ class Manifest(NamedTuple):
     stale_after: float = 600.0
     on_complete: str | None = None
     analyze_on_complete: str | None = None
+    pull: tuple[str, ...] = ()
+    when_done: str = "keep"
+    idle_after: float | None = None
+    max_cost: float | None = None
+    deadline: float | str | None = None
+    results_to: str | None = None
+
+
+def moment(text: str) -> float | None:
+    """A time in ISO 8601 as epoch seconds; None if it is none, or lacks its zone."""
+    try:
+        found = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return None if found.tzinfo is None else found.timestamp()
 
 
 def sha256(data: bytes) -> str:
@@ -162,6 +185,7 @@ def decode(text: str) -> Manifest:
     fields["phases"] = tuple(phase_from_json(row) for row in fields["phases"])
     fields["groups"] = {name: tuple(ids) for name, ids in fields.get("groups", {}).items()}
     fields["hosts"] = tuple(fields.get("hosts", ()))
+    fields["pull"] = tuple(fields.get("pull", ()))
     if fields.get("gpus") is not None:
         fields["gpus"] = tuple(fields["gpus"])
     if "oom_retry" in fields:
@@ -350,6 +374,14 @@ def _is_wave(value: Any) -> bool:
     return value in WAVES
 
 
+def _is_when_done(value: Any) -> bool:
+    return value in WHEN_DONE
+
+
+def _is_deadline(value: Any) -> bool:
+    return _is_positive_time(value) or (isinstance(value, str) and moment(value) is not None)
+
+
 def _is_anything(_: Any) -> bool:
     return True
 
@@ -383,6 +415,12 @@ _MANIFEST_KINDS: _Kinds = {
     "stale_after": _TIME,
     "on_complete": _TEXT,
     "analyze_on_complete": _TEXT,
+    "pull": _TEXTS,
+    "when_done": (_is_when_done, f"one of: {', '.join(WHEN_DONE)}"),
+    "idle_after": _TIME,
+    "max_cost": _TIME,
+    "deadline": (_is_deadline, "a number of seconds above 0, or a time in ISO 8601 with its zone"),
+    "results_to": _TEXT,
 }
 _OOM_KINDS: _Kinds = {"delay": (_is_time, "a number of 0 or more"), "max_attempts": _POSITIVE}
 _PHASE_KINDS: _Kinds = {"name": _TEXT, "depends_on": _TEXTS, "match": _TEXTS}

@@ -93,6 +93,25 @@ class Settling(NamedTuple):
     used_mib: int
 
 
+class Bound(NamedTuple):
+    """The bound that the run has reached: max_cost or deadline, in words, and when (epoch seconds)."""
+
+    kind: str
+    text: str
+    at: float
+
+
+class Teardown(NamedTuple):
+    """The end of the machine under the run, once it is decided: stop or destroy (`plan`). `at`: epoch seconds;
+    `done`: the provider has confirmed it."""
+
+    plan: str
+    instance: int
+    reason: str
+    at: float
+    done: bool = False
+
+
 class PhaseTally:
     """Running numbers of one phase."""
 
@@ -134,6 +153,14 @@ class QueueState:
         self.launch_failures = 0
         self.launch_failed_at: float | None = None
         self.last_end: float = 0.0
+        self.active_at: float = 0.0
+        self.booted_at: float = 0.0
+        self.away: float = 0.0
+        self.results_seq = 0
+        self.pushed_seq = 0
+        self.bound: Bound | None = None
+        self.lifted: frozenset[str] = frozenset()
+        self.teardown: Teardown | None = None
         self.touched: set[int] = set(range(len(self.jobs)))
         """Jobs changed since the snapshot last looked; not part of the state."""
         self._rebuild()
@@ -237,12 +264,26 @@ class QueueState:
     def all_final(self) -> bool:
         return all(status in FINAL for status in self.counts)
 
+    @property
+    def idle_since(self) -> float:
+        """When the last job ended, a manager began, or a person asked for something (epoch seconds)."""
+        return max(self.last_end, self.active_at)
+
+    @property
+    def closed(self) -> str | None:
+        """Why no job starts any more, in words: the run has reached a bound, or its machine is ending."""
+        if self.teardown is not None and self.teardown.done:
+            return f"its machine is going: {self.teardown.reason}"
+        return None if self.bound is None else f"{self.bound.text}; to go on all the same: wavequeue resume"
+
     # -- events -----------------------------------------------------------------------------------------------
 
     def apply(self, record: Record) -> None:
         """Take in one event. Raises InvalidTransition if it cannot follow on what has happened."""
         _APPLY[type(record.event)](self, record.event, record.at)
         self.seq = record.seq
+        if isinstance(record.event, (ev.AttemptEnded, ev.CompleteRan)):
+            self.results_seq = record.seq
 
     def _move(self, job: Job, status: Status) -> None:
         if status not in EDGES[job.status]:
@@ -275,8 +316,12 @@ class QueueState:
     def _run_started(self, event: ev.RunStarted, at: float) -> None:
         self.run_id, self.manifest_sha256, self.started = event.run_id, event.manifest_sha256, at
 
-    def _manager_started(self, event: ev.ManagerStarted, _at: float) -> None:
+    def _manager_started(self, event: ev.ManagerStarted, at: float) -> None:
+        if event.boot != self.boot:  # whatever was decided about the machine, it has begun anew
+            self.teardown, self.booted_at = None, at
         self.host, self.pid, self.boot = event.host, event.pid, event.boot
+        self.away += event.away
+        self.active_at = at
 
     def _attempt_starting(self, event: ev.AttemptStarting, at: float) -> None:
         job = self.job(event.job)
@@ -300,7 +345,7 @@ class QueueState:
         self.wave = event.wave
         tally = self.tallies[job.spec.phase]
         tally.started = at if tally.started is None else tally.started
-        self.finished = None
+        self.finished = self.teardown = None
 
     def _attempt_started(self, event: ev.AttemptStarted, at: float) -> None:
         job, attempt = self._attempt(event.job, event.n)
@@ -405,7 +450,7 @@ class QueueState:
         self._move(job, Status.PENDING)
         job.attempts = job.oom_attempts = job.other_failures = 0
         job.due = job.ended = job.error = job.warning = job.failure = job.exit_code = job.blocked_by = None
-        self.finished = None
+        self.finished = self.teardown = None
 
     def _jobs_added(self, event: ev.JobsAdded, _at: float) -> None:
         known = {phase.name for phase in self.phases}
@@ -416,7 +461,7 @@ class QueueState:
             self.order_of[spec.id] = job.order
             self.jobs.append(job)
             self.touched.add(job.order)
-        self.finished = None
+        self.finished = self.teardown = None
         self._rebuild()
 
     def _paused(self, _event: ev.Paused, _at: float) -> None:
@@ -427,9 +472,13 @@ class QueueState:
         self.quarantined.clear()
         self.card_failures.clear()
         self.launch_failures, self.launch_failed_at = 0, None
+        if self.bound is not None:
+            self.lifted |= {self.bound.kind}
+        self.bound = self.teardown = None
 
-    def _request_taken(self, event: ev.RequestTaken, _at: float) -> None:
+    def _request_taken(self, event: ev.RequestTaken, at: float) -> None:
         self.requests[event.id] = event
+        self.active_at = at
 
     def _condition_began(self, event: ev.ConditionBegan, at: float) -> None:
         since = self.conditions.get(event.kind, ("", at))[1]
@@ -444,6 +493,26 @@ class QueueState:
 
     def _run_finished(self, _event: ev.RunFinished, at: float) -> None:
         self.finished = at
+
+    def _complete_ran(self, _event: ev.CompleteRan, at: float) -> None:
+        self.last_end = at
+
+    def _bound_reached(self, event: ev.BoundReached, at: float) -> None:
+        self.bound = Bound(event.kind, event.text, at)
+
+    def _results_pushed(self, event: ev.ResultsPushed, _at: float) -> None:
+        self.pushed_seq = event.upto
+
+    def _teardown_starting(self, event: ev.TeardownStarting, at: float) -> None:
+        self.teardown = Teardown(event.plan, event.instance, event.reason, at)
+
+    def _teardown_called_off(self, _event: ev.TeardownCalledOff, _at: float) -> None:
+        self.teardown = None
+
+    def _teardown_confirmed(self, event: ev.TeardownConfirmed, _at: float) -> None:
+        if self.teardown is None or self.teardown.plan != event.plan:
+            raise InvalidTransition(f"instance {event.instance} cannot be confirmed as ended: nobody meant to end it")
+        self.teardown = self.teardown._replace(done=True)
 
 
 _APPLY: dict[type, Callable[[QueueState, Any, float], None]] = {
@@ -468,4 +537,10 @@ _APPLY: dict[type, Callable[[QueueState, Any, float], None]] = {
     ev.ConditionEnded: QueueState._condition_ended,
     ev.CardQuarantined: QueueState._card_quarantined,
     ev.RunFinished: QueueState._run_finished,
+    ev.CompleteRan: QueueState._complete_ran,
+    ev.BoundReached: QueueState._bound_reached,
+    ev.ResultsPushed: QueueState._results_pushed,
+    ev.TeardownStarting: QueueState._teardown_starting,
+    ev.TeardownCalledOff: QueueState._teardown_called_off,
+    ev.TeardownConfirmed: QueueState._teardown_confirmed,
 }

@@ -21,7 +21,7 @@ def place(turn: Turn) -> None:
     state = turn.state
     heads = state.heads()
     possible = {need for _, _, need in heads if _possible(turn, need)}
-    if state.paused or turn.seen.disk is not None:
+    if state.paused or state.closed is not None or turn.seen.disk is not None:
         return
     barrier = state.manifest.wave == "barrier"
     if barrier and (state.live or not _wave_settled(turn)):
@@ -163,7 +163,9 @@ def launch_retry_at(state: QueueState) -> float:
 def give_up(turn: Turn) -> None:
     """When nothing runs or will, say of each job that is left why it never can."""
     state = turn.state
-    if state.paused or state.live or turn.ask or turn.seen.disk is not None or state.next_due() is not None:
+    if state.paused or state.closed is not None or state.live or turn.ask or turn.seen.disk is not None:
+        return
+    if state.next_due() is not None:
         return
     needs = [need for _, _, need in state.heads()]
     if not needs and not state.held:
@@ -175,6 +177,8 @@ def give_up(turn: Turn) -> None:
     if unsure:
         turn.ask.extend(unsure[:ASK_AT_ONCE])
         return
+    if any(fresh[order].awaited for order in state.held):
+        return  # what comes from another host may let others go on, too
     for need in needs:
         for job in sorted(state.ready_jobs(need), key=lambda job: job.order):
             turn.emit(ev.JobStuck(job.spec.id, turn.impossible[need]))

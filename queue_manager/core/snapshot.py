@@ -17,7 +17,8 @@ VERSION = 1
 
 
 class Situation(NamedTuple):
-    """What a snapshot shows beside the state: the last reading of the cards, what cannot be met, the paths."""
+    """What a snapshot shows beside the state: the last reading of the cards, what cannot be met, the paths, and
+    what is to become of a rented machine."""
 
     cards: Cards | Unreadable | None
     impossible: Mapping[Need, str]
@@ -26,12 +27,15 @@ class Situation(NamedTuple):
     poll: float
     screen_dir: str | None
     log_path: Callable[[str], str]
+    teardown: dict[str, Any] | None = None
 
 
 def queue_reason(state: QueueState) -> str | None:
     """What keeps every ready job from starting, in words; None if nothing does. Ready rows change with it."""
     if state.paused:
         return "the run is paused; resume it with: wavequeue resume"
+    if state.closed is not None:
+        return state.closed
     for kind in ("disk", "screen"):
         if kind in state.conditions:
             return state.conditions[kind][0]
@@ -131,6 +135,10 @@ def head(state: QueueState, situation: Situation, now: float) -> dict[str, Any]:
             "poll": situation.poll,
             "screen_dir": situation.screen_dir,
             "seq": state.seq,
+            "results_seq": state.results_seq,
+            "pushed_seq": state.pushed_seq,
+            "idle_since": None if state.live else iso(state.idle_since),
+            "teardown": situation.teardown,
         },
         "phases": [phase_row(state, phase) for phase in state.phases],
         "gpus": card_rows(state, situation.cards, now),

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from queue_manager.core import attempts, inbox, placing
+from queue_manager.core import attempts, inbox, placing, teardown
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
 from queue_manager.core.events import Record
 from queue_manager.core.model import Need, QueueState
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.core.requests import Answer
+from queue_manager.core.teardown import Decision
 from queue_manager.core.turn import Turn
 
 STREAK = 3
@@ -24,12 +25,14 @@ STREAK = 3
 
 class Tick(NamedTuple):
     """What a turn decided. `ask`: jobs whose preconditions have to be looked at before they can be placed.
-    `impossible`: needs that these cards can never meet, in words."""
+    `impossible`: needs that these cards can never meet, in words. `machine`: what is to become of the machine, where it
+    was looked at."""
 
     records: list[Record]
     actions: list[b.Action]
     ask: tuple[int, ...]
     impossible: Mapping[Need, str]
+    machine: Decision | None = None
 
 
 def tick(state: QueueState, seen: b.Seen, now: float) -> Tick:
@@ -44,17 +47,18 @@ def tick(state: QueueState, seen: b.Seen, now: float) -> Tick:
     preconditions(turn)
     placing.place(turn)
     placing.give_up(turn)
-    conditions(turn)
+    machine = teardown.step(turn)
+    conditions(turn, machine)
     if state.all_final and not state.live and state.finished is None:
         turn.emit(ev.RunFinished())
-    return Tick(turn.records, turn.actions, tuple(turn.ask), turn.impossible)
+    return Tick(turn.records, turn.actions, tuple(turn.ask), turn.impossible, machine)
 
 
 def wants_cards(state: QueueState) -> bool:
     """Whether a ready job waits for a card, or for the memory of the wave before it."""
     heads = state.heads()
     barrier = state.manifest.wave == "barrier" and bool(heads) and bool(state.wave_cards)
-    return not state.paused and (barrier or any(need.gpus for _, _, need in heads))
+    return not state.paused and state.closed is None and (barrier or any(need.gpus for _, _, need in heads))
 
 
 def next_timer(state: QueueState, after: float = 0.0) -> float | None:
@@ -110,7 +114,7 @@ def preconditions(turn: Turn) -> None:
             turn.emit(ev.JobHeld(job.spec.id, checked.unmet))
 
 
-def conditions(turn: Turn) -> None:
+def conditions(turn: Turn, machine: Decision | None = None) -> None:
     """Begin and end what hinders the queue, as far as this turn looked."""
     seen, known = turn.seen, turn.state.conditions
     wanted: dict[str, str] = {}
@@ -125,6 +129,8 @@ def conditions(turn: Turn) -> None:
     if turn.state.launch_failures:
         error = turn.launch_error or known.get("screen", ("no session starts", 0.0))[0]
         wanted["screen"] = error if error.startswith("screen cannot") else f"screen cannot start: {error}"
+    if seen.ground is not None:
+        wanted.update(teardown.conditions(turn, machine))
     for need, reason in turn.impossible.items():
         wanted[f"need:{need.gpus}:{need.mib}"] = reason
     for kind, text in wanted.items():
@@ -133,6 +139,8 @@ def conditions(turn: Turn) -> None:
     unseen: tuple[str, ...] = () if isinstance(seen.cards, Cards) else ("leases", "card:", "need:")
     if seen.cards is None:
         unseen += ("nvml",)
+    if seen.ground is None:
+        unseen += ("price", "results_to", "teardown")
     for kind in list(known):
         if kind not in wanted and not kind.startswith(unseen):
             turn.emit(ev.ConditionEnded(kind))

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from queue_manager import evidence, processes
-from queue_manager.core.boundary import Output
+from queue_manager.core.boundary import Checked, Output
 from queue_manager.core.failures import LogFinding
 from queue_manager.core.manifest import JobSpec, Precondition
-from queue_manager.evidence import Patterns, find_output, fresh_outputs, scan_log, unmet
+from queue_manager.evidence import Patterns, checked, find_output, fresh_outputs, scan_log, unmet
 from tests.e2e.runs import wait_for
 
 START = 1_700_000_000_000_000_000
@@ -234,6 +234,21 @@ def test_a_checkpoint_has_to_have_content_and_a_file_has_not(cwd: Path) -> None:
     put(cwd / "dir" / "weights", 0, "")
     for name in ("*.pt", "dir"):
         assert check(cwd, Precondition("checkpoint_exists", name)) is None
+
+
+def test_what_another_host_brings_is_awaited_until_its_mark_is_there(
+    cwd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    marks = Precondition("carried", "m[1]"), Precondition("carried", "~/mark")
+    spec = JobSpec("a", "true", "main", preconditions=(*marks, Precondition("file_exists", "b")))
+    assert checked(spec, str(cwd), ENVIRONMENT, 5.0) == Checked("m[1] is not there", 5.0, awaited=True)
+    put(cwd / "m[1]", 0)
+    assert checked(spec, str(cwd), ENVIRONMENT, 5.0) == Checked("~/mark is not there", 5.0, awaited=True)
+    put(tmp_path / "mark", 0)
+    assert checked(spec, str(cwd), ENVIRONMENT, 5.0) == Checked("b is not there", 5.0, awaited=False)
+    put(cwd / "b", 0)
+    assert checked(spec, str(cwd), ENVIRONMENT, 5.0) == Checked(None, 5.0)
 
 
 def test_a_link_to_nowhere_is_not_there(cwd: Path) -> None:

@@ -96,7 +96,8 @@ def _facts(state: QueueState) -> dict[str, Any]:
     simple = (
         "manifest", "seq", "run_id", "manifest_sha256", "started", "finished", "host", "pid", "boot", "paused", "wave",
         "phases", "groups", "order_of", "requests", "conditions", "quarantined", "settling", "card_failures",
-        "card_served", "wave_cards", "launch_failures", "launch_failed_at", "last_end",
+        "card_served", "wave_cards", "launch_failures", "launch_failed_at", "last_end", "active_at", "booted_at",
+        "away", "results_seq", "pushed_seq", "bound", "lifted", "teardown",
     )  # fmt: skip
     facts = {name: getattr(state, name) for name in simple}
     facts["jobs"] = [_slots(job, without=("queued",)) for job in state.jobs]

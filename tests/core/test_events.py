@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 from queue_manager.core import events as ev
 from queue_manager.core.events import JournalError, Proc, Record, decode, encode, epoch, iso, urgent
 from queue_manager.core.manifest import JobSpec, Phase, Precondition
+from queue_manager.core.model import Teardown
 from tests.core.states import manifest, spec, statuses
 from tests.fakes import replay
 
-JOURNAL = Path(__file__).parent.parent / "data" / "journal" / "v1.jsonl"
+JOURNALS = Path(__file__).parent.parent / "data" / "journal"
+JOURNAL = JOURNALS / "v1.jsonl"
+TEARDOWN = JOURNALS / "v1_teardown.jsonl"
 
 SPEC = JobSpec(
     "b", "true", "students", ("t", "g"), 0, None, "out/*.json", "sub", {"A": "ü"}, 60.0, -1, 2,
@@ -26,6 +29,7 @@ SPEC = JobSpec(
 EXAMPLES: list[ev.Event] = [
     ev.RunStarted("run-1", "demo", "0" * 64),
     ev.ManagerStarted("gpu-a", 42, "boot-1"),
+    ev.ManagerStarted("gpu-a", 43, "boot-2", 5400.125),
     ev.AttemptStarting("a", 1, 1, "wq.run-1.a.1", "boot-1"),
     ev.AttemptStarting("a", 2, 3, "s", "boot-1", ("GPU-0", "GPU-1"), (0, 1), 9000, (4, 5)),
     ev.AttemptStarted("a", 1, Proc(7, 70), Proc(6, 60)),
@@ -51,6 +55,13 @@ EXAMPLES: list[ev.Event] = [
     ev.ConditionEnded("nvml"),
     ev.CardQuarantined("GPU-0", "job a: ECC"),
     ev.RunFinished(),
+    ev.CompleteRan(1),
+    ev.BoundReached("max_cost", "the machine has cost its $12.50 (max_cost)"),
+    ev.ResultsPushed(41),
+    ev.TeardownStarting("stop", 4711, "no job ran for 20m"),
+    ev.TeardownStarting("destroy", 4711, "the run has finished; the results are home", 3.25),
+    ev.TeardownCalledOff("run b works on this machine"),
+    ev.TeardownConfirmed("destroy", 4711),
 ]
 
 
@@ -107,15 +118,17 @@ def test_a_line_that_cannot_be_read_says_why(line: str, words: str) -> None:
 def test_what_the_manager_acts_on_is_urgent() -> None:
     acted_on = (
         ev.AttemptStarting, ev.AttemptStopping, ev.AttemptEnded, ev.RequestTaken, ev.JobsAdded, ev.JobRetried,
-        ev.JobCancelled, ev.RunStarted, ev.CardQuarantined, ev.RunFinished,
+        ev.JobCancelled, ev.RunStarted, ev.CardQuarantined, ev.RunFinished, ev.CompleteRan, ev.BoundReached,
+        ev.ResultsPushed, ev.TeardownStarting, ev.TeardownCalledOff, ev.TeardownConfirmed,
     )  # fmt: skip
     assert all(urgent(event) for event in EXAMPLES if isinstance(event, acted_on))
 
 
 def test_an_old_journal_always_loads() -> None:
-    """The file is of version 1 and is never edited: what was written once has to load for ever."""
+    """The files are of version 1 and are never edited: what was written once has to load for ever."""
     lines = JOURNAL.read_text(encoding="utf-8").splitlines(keepends=True)
-    assert {json.loads(line)["event"] for line in lines} == {kind.__name__ for kind in get_args(ev.Event)}
+    later = TEARDOWN.read_text(encoding="utf-8").splitlines(keepends=True)
+    assert {json.loads(line)["event"] for line in (*lines, *later)} == {kind.__name__ for kind in get_args(ev.Event)}
     jobs = [spec(name, "teachers") for name in ("t1", "t2", "t3")] + [spec("s1", "students"), spec("c", "main")]
     found: dict[str, Any] = statuses(
         replay(manifest(*jobs, phases=(Phase("teachers"), Phase("students", ("teachers",)))), lines)
@@ -125,6 +138,13 @@ def test_an_old_journal_always_loads() -> None:
     }  # fmt: skip
 
 
-def test_lines_written_today_are_those_of_version_1() -> None:
-    lines = JOURNAL.read_text(encoding="utf-8").splitlines(keepends=True)
+def test_an_old_journal_of_a_machine_that_was_ended_loads() -> None:
+    state = replay(manifest(spec("a")), TEARDOWN.read_text(encoding="utf-8").splitlines(keepends=True))
+    assert state.teardown == Teardown("destroy", 4711, "the run has finished; the results are home", 1767229500.0, True)
+    assert (state.pushed_seq, state.results_seq, state.away, state.bound) == (9, 9, 3600.0, None)
+
+
+@pytest.mark.parametrize("path", [JOURNAL, TEARDOWN], ids=lambda path: path.stem)
+def test_lines_written_today_are_those_of_version_1(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     assert [encode(decode(line)) for line in lines] == lines

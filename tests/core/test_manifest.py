@@ -85,6 +85,12 @@ def manifests(draw: st.DrawFn) -> Manifest:
         wave=draw(st.sampled_from(["rolling", "barrier"])),
         stale_after=draw(st.floats(0.1, 1e6)),
         on_complete=draw(st.none() | _text),
+        pull=tuple(draw(st.lists(_text, max_size=2))),
+        when_done=draw(st.sampled_from(["keep", "stop", "destroy"])),
+        idle_after=draw(st.none() | st.floats(0.1, 1e6)),
+        max_cost=draw(st.none() | st.floats(0.01, 1e6)),
+        deadline=draw(st.none() | st.floats(0.1, 1e6) | st.just("2026-12-24T18:00:00+01:00")),
+        results_to=draw(st.none() | _text),
     )
 
 
@@ -121,6 +127,9 @@ def _job(**changes: Any) -> dict[str, Any]:
         (_document(project=3), "the manifest: project is 3; it has to be a text"),
         (_document(project="../x"), "project '../x' may have letters"),
         (_document(gpus=[0, 0]), "gpus is [0, 0]; it has to be a list of card indices, each once"),
+        (_document(when_done="burn"), 'when_done is "burn"; it has to be one of: keep, stop, destroy'),
+        (_document(deadline="2026-12-24T18:00:00"), "a time in ISO 8601 with its zone"),
+        (_document(max_cost=0), "max_cost is 0; it has to be a number above 0"),
         (_document(gpus=[True]), "gpus is [true]"),
         (_document(max_parallel=0), "max_parallel is 0; it has to be a whole number of 1 or more"),
         (_document(env={"A": 1}), 'env is {"A": 1}; it has to be an object whose values are texts'),

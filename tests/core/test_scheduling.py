@@ -158,6 +158,21 @@ def test_a_precondition_that_never_holds_blocks_its_job_at_the_end_and_all_that_
     assert manager.state.job("b").error == "depends on a, which is blocked"
 
 
+def test_what_another_host_may_still_bring_is_waited_for_and_blocks_nothing() -> None:
+    mark = (Precondition("carried", "mark"),)
+    host, manager = world(spec("a", preconditions=mark), spec("b", preconditions=DATA), spec("c"))
+    host.unmet.update({"a": "mark is not there", "b": "data is not there"})
+    until(host, manager, "c", "completed")
+    for _ in range(50):
+        host.now += 10.0
+        manager.turn()
+    assert statuses(manager.state) == {"a": "pending", "b": "pending", "c": "completed"}
+    assert manager.state.finished is None
+    host.unmet.pop("a")
+    run_to_end(host, manager)
+    assert statuses(manager.state) == {"a": "completed", "b": "blocked", "c": "completed"}
+
+
 def test_a_precondition_is_looked_at_once_more_after_the_last_job_has_ended() -> None:
     host, manager = world(spec("a", preconditions=DATA), spec("b"), host=FakeHost(1))
     host.plan_of = with_plans({}, Plan(5.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -92,6 +93,18 @@ def test_the_heartbeat_is_that_of_the_newest_run(tmp_path: Path) -> None:
         os.utime(state, (at, at))
     (runs / "empty").mkdir()
     assert probe(tmp_path)["heartbeat"] == "2023-11-14T22:13:20.250Z"
+
+
+def test_the_runs_are_those_that_a_manager_holds(tmp_path: Path) -> None:
+    assert probe(tmp_path)["runs"] == []
+    runs = HostPaths.of(tmp_path).runs
+    for name in ("ended", "alive"):
+        lock = RunPaths.of(runs / name).lock
+        lock.parent.mkdir(parents=True)
+        lock.write_text(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
+    with RunPaths.of(runs / "alive").lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert probe(tmp_path)["runs"] == [{"id": "alive", "pid": os.getpid()}]
 
 
 def test_cards(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_a_phase_elsewhere_is_waited_for_by_one_mark_and_from_any_cwd() -> None:
     for_s3, for_end = places.marks(TIED, far, RUN_ID)
     assert for_end.jobs == ("s1", "s2")
     assert _conditions(part) == {
-        "s3": [f"test -e \"$HOME\"/'a b/demo/{for_s3.path}'"],
+        "s3": [f"~/a b/demo/{for_s3.path}"],
         "end": [for_end.path],
     }
     absolute = places.part_manifest(TIED, far._replace(cwd="/w"), RUN_ID)

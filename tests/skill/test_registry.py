@@ -60,6 +60,14 @@ def test_an_edit_keeps_all_else(path: Path) -> None:
     assert path.read_text() == TEXT.replace("40022", "41000").replace("enabled: false", "enabled: true")
 
 
+def test_a_field_below_an_empty_one_is_set(path: Path) -> None:
+    path.write_text("workers:\n  a:\n    health:  # unknown yet\n")
+    with changed(path) as registry:
+        registry.patch("a", {"health.status": "running"})
+    assert Registry.load(path).named("a").health == {"status": "running"}
+    assert "# unknown yet" in path.read_text()
+
+
 def test_nothing_is_written_where_the_change_is_refused(path: Path) -> None:
     with pytest.raises(UseError, match="registered already"), changed(path) as registry:
         registry.add(Worker("gpu-a"))
@@ -101,6 +109,8 @@ def test_twenty_at_once_lose_nothing(path: Path) -> None:
         ("workers:\n  a/b: {}\n", ":2:3: the name 'a/b'"),
         ("workers:\n  5: {}\n", "put it in quotes"),
         ("workers:\n  a: {instance_id: 5}\n", "needs ssh"),
+        ("env_allow: HF_TOKEN\n", ":1:1: env_allow of the file has to be a list of names"),
+        ("workers: {}\nenv_allow: [OK, a-b]\n", ":2:1: the name 'a-b' in env_allow may have letters"),
         ("workers:\n  a: {enabled: maybe}\n", "enabled of a has to be true or false, and not 'maybe'"),
     ],
 )
@@ -131,6 +141,12 @@ def test_names_of_the_ssh_config_serve(path: Path, tmp_path: Path, monkeypatch: 
     assert registry.named("box") == Worker("box")
     with pytest.raises(UseError, match="did you mean gpu-a"):
         registry.named("gpu-b")
+
+
+def test_more_names_that_an_env_file_may_bring(path: Path) -> None:
+    assert Registry.load(path).env_allow == ()
+    path.write_text(TEXT + "env_allow: [MY_KEY, OTHER]\n")
+    assert Registry.load(path).env_allow == ("MY_KEY", "OTHER")
 
 
 def test_pools(path: Path) -> None:

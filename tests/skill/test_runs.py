@@ -67,6 +67,25 @@ def test_a_discarded_run_leaves_nothing(work: Path, home: Path) -> None:
     assert list(HostPaths.of(home).runs.iterdir()) == []
 
 
+def test_a_run_for_hosts_is_there_with_all_its_files_or_not_at_all(work: Path, home: Path) -> None:
+    def cut(run: runs.Run, run_id: str) -> None:
+        run.paths.manifest.write_text(run_id)
+        assert list(runs.in_folder(work / LOCAL_RUNS)) == []
+        raise KeyboardInterrupt
+
+    def fill(run: runs.Run, run_id: str) -> None:
+        run.paths.manifest.write_text(run_id)
+
+    with pytest.raises(KeyboardInterrupt):
+        runs.create_filled("demo", work, T0, cut)
+    assert list(runs.in_folder(work / LOCAL_RUNS)) == []
+    made = [runs.create_filled("demo", work, T0, fill) for _ in range(2)]
+    assert [run.id for run in made] == [RUN_ID, f"{RUN_ID}-2"]
+    assert [run.paths.manifest.read_text() for run in made] == [run.id for run in made]
+    assert sorted(path.name for path in (work / LOCAL_RUNS).iterdir()) == [run.id for run in made]
+    assert not HostPaths.of(home).runs.exists()
+
+
 def test_the_newest_here_is_meant_then_the_newest_of_a_parent_then_of_the_user(work: Path, home: Path) -> None:
     far = make(home, home, now=T0 + 9)
     old, new = make(work, home, age=50), make(work, home, age=20, now=T0 - 5)

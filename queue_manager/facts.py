@@ -1,0 +1,125 @@
+"""What a host says of itself and of one run, before any of our code is there. Imports nothing of ours, since it is also
+sent over as a text: `PYTHON -c TEXT RUN_ID` prints one JSON document. RUN_ID may be empty."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+_BEING_TAKEN = 2.0
+"""Seconds in which a lock file without content is taken for that of a manager that is just starting."""
+_HEAD = 1 << 18
+"""Bytes of a state file in which its first line, the meta, has to end."""
+
+
+def held_by(lock: Path) -> int | None:
+    """The process of the manager that holds a run, by its lock file: 0 if it cannot be told which, None if none does.
+
+    The lock is tried only where the process may be there: a manager that begins at the same moment would be refused
+    because of us.
+    """
+    try:
+        with lock.open(encoding="utf-8", errors="replace") as file:
+            pid = _holder(file.read())
+            if pid is None and time.time() - os.fstat(file.fileno()).st_mtime < _BEING_TAKEN:
+                return 0
+            if pid is not None and not _exists(pid):
+                return None
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return pid or 0
+            return None
+    except OSError:
+        return None
+
+
+def _holder(text: str) -> int | None:
+    """The process that a lock file names; 0 where it is on another machine, None where it names none."""
+    try:
+        data = json.loads(text)
+        return int(data["pid"]) if data["host"] == socket.gethostname() else 0
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _exists(pid: int) -> bool:
+    if pid <= 0:
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def host_id(root: Path) -> str | None:
+    """Who this host is, by what lies in ~/.wavequeue (`root`); None if it has no identity yet, or a damaged one."""
+    with contextlib.suppress(OSError):
+        text = (root / "host_id").read_text(encoding="ascii", errors="replace").strip()
+        if re.fullmatch("[0-9a-f]{32}", text):
+            return text
+    return None
+
+
+def state_meta(state: Path) -> dict[str, Any]:
+    """The `meta` of a state file, of which only the beginning is read; {} where there is none."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with state.open("rb") as file:
+            line = file.readline(_HEAD)
+        meta = json.loads(line.rstrip(b",\n") + b"}")["meta"]
+        if isinstance(meta, dict):
+            return meta
+    return {}
+
+
+def describe(run_id: str) -> dict[str, Any]:
+    """The document. `manager_pid` is None, or as `held_by` tells; `ended`: the run's state says that it has finished.
+
+    `libc`: "glibc 2.36", and empty where it is another one.
+    """
+    root = Path(os.path.expanduser("~")) / ".wavequeue"
+    found: dict[str, Any] = {
+        "host_id": host_id(root),
+        "runtimes": _names(root / "runtime"),
+        "libc": _libc(),
+        "manifest_sha256": None,
+        "manager_pid": None,
+        "ended": False,
+    }
+    if run_id:
+        run = root / "runs" / run_id
+        with contextlib.suppress(OSError):
+            found["manifest_sha256"] = hashlib.sha256((run / "manifest.json").read_bytes()).hexdigest()
+        # First the lock: a manager that ends in between has written its last state before.
+        found["manager_pid"] = held_by(run / "manager.lock")
+        found["ended"] = state_meta(run / "queue_state.json").get("manager") == "finished"
+    return found
+
+
+def _names(folder: Path) -> list[str]:
+    """The runtimes that are whole: what is being unpacked has a dot before its name."""
+    with contextlib.suppress(OSError):
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    return []
+
+
+def _libc() -> str:
+    with contextlib.suppress(ValueError, OSError):
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    return ""
+
+
+if __name__ == "__main__":
+    print(json.dumps(describe(sys.argv[1] if len(sys.argv) > 1 else "")))

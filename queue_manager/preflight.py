@@ -1,0 +1,124 @@
+"""`python -m queue_manager.preflight`: what a manifest would find on this host, as one JSON document. Starts no job.
+
+The manifest comes on stdin. Its relative cwd is meant from the home directory, since there is no run directory yet.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from queue_manager import evidence, probe
+from queue_manager.core.manifest import JobSpec, Manifest, ManifestError, Precondition, decode
+from queue_manager.script import CANNOT_START, complete_script
+
+COMMANDS = 100
+"""So many different commands of preconditions are tried at most."""
+_AT_ONCE = 8
+_PATIENCE = 60.0
+"""Seconds that activating conda or a venv may take."""
+_MARK = "wavequeue-python="
+_FIND_PYTHON = f"printf '{_MARK}%s\\n' \"$(command -v python || command -v python3)\""
+
+
+class _Asked(NamedTuple):
+    """One precondition as some jobs have it: equal ones are looked at once."""
+
+    precondition: Precondition
+    cwd: str
+    environment: tuple[tuple[str, str], ...]
+
+
+def main() -> int:
+    """Print the document. 0; 2 where stdin holds no manifest."""
+    try:
+        manifest = decode(sys.stdin.buffer.read().decode())
+    except (ManifestError, UnicodeDecodeError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(json.dumps(examine(manifest), ensure_ascii=False))
+    return 0
+
+
+def examine(manifest: Manifest) -> dict[str, Any]:
+    """The document.
+
+    `cwd` {path, there}; `cwds_missing`: those of jobs that have their own, [{path, jobs}]; `activation` {kind: conda,
+    venv or null, name, python, fault}; `unmet` [{type, path, cwd, says, jobs}]; `untried`: how many commands were too
+    many to try; `probe`: see queue_manager.probe.
+    """
+    home = os.path.expanduser("~")
+    cwd = os.path.normpath(os.path.join(home, os.path.expanduser(manifest.cwd)))
+    there = os.path.isdir(cwd)
+    own: dict[str, list[str]] = {}
+    asked: dict[_Asked, list[str]] = {}
+    for job in manifest.jobs:
+        where = os.path.normpath(os.path.join(cwd, os.path.expanduser(job.cwd or ".")))
+        if where != cwd:
+            own.setdefault(where, []).append(job.id)
+        for one in job.preconditions:
+            # Only a command can tell one environment from another.
+            named = tuple({**manifest.env, **job.env}.items()) if one.type == "command" else ()
+            asked.setdefault(_Asked(one, where, named), []).append(job.id)
+    commands = [one for one in asked if one.precondition.type == "command"]
+    dropped = set(commands[COMMANDS:])
+    return {
+        "cwd": {"path": cwd, "there": there},
+        "cwds_missing": [{"path": path, "jobs": ids} for path, ids in own.items() if not os.path.isdir(path)],
+        "activation": _activation(manifest, cwd if there else home),
+        "unmet": list(_unmet({one: ids for one, ids in asked.items() if one not in dropped})),
+        "untried": len(dropped),
+        "probe": probe.describe(Path(cwd)),
+    }
+
+
+def _unmet(asked: Mapping[_Asked, list[str]]) -> Iterable[dict[str, Any]]:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for (one, ids), says in zip(asked.items(), pool.map(_says, asked)):
+            if says is not None:
+                row = {"type": one.precondition.type, "path": one.precondition.path, "cwd": one.cwd}
+                yield {**row, "says": says, "jobs": ids}
+
+
+def _says(asked: _Asked) -> str | None:
+    if asked.precondition.type == "command" and not os.path.isdir(asked.cwd):
+        return f"`{asked.precondition.command}` cannot be tried: {asked.cwd} is not there"
+    spec = JobSpec("preflight", "", "", preconditions=(asked.precondition,))
+    return evidence.unmet(spec, asked.cwd, {**os.environ, **dict(asked.environment)})
+
+
+def _activation(manifest: Manifest, cwd: str) -> dict[str, Any]:
+    """Enter conda or the venv as a job would, and see which python it has."""
+    kind = "venv" if manifest.venv is not None else "conda" if manifest.conda is not None else None
+    text = complete_script(manifest._replace(on_complete=_FIND_PYTHON), "preflight", cwd, cwd)
+    found: dict[str, Any] = {
+        "kind": kind,
+        "name": manifest.venv if manifest.venv is not None else manifest.conda,
+        "python": None,
+        "fault": None,
+    }
+    try:
+        done = subprocess.run(
+            ["bash", "-c", text], cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {**found, "fault": f"could not be entered: {error}"}
+    lines = done.stdout.decode(errors="replace").splitlines()
+    pythons = [line[len(_MARK) :] for line in lines if line.startswith(_MARK)]
+    found["python"] = pythons[-1] or None if pythons else None
+    if not pythons:
+        told = [line[len("wavequeue: ") :] for line in lines if line.startswith("wavequeue: ")]
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        said = told if done.returncode == CANNOT_START and told else last
+        found["fault"] = said[-1] if said else f"ends with exit code {done.returncode}"
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,359 @@
+"""Code up: the files of a project brought into the workspace on a host. Nothing there is ever deleted.
+
+Which files is one decision, `select`, by the rules of git; how they travel is rsync, or tar where rsync is missing on
+either side. Both put a file in its place whole, by a rename.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import io
+import os
+import shlex
+import shutil
+import stat
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from queue_manager.core.layout import LOCAL_RUNS
+from queue_manager.core.outputs import pattern_matches
+from skill.errors import UseError
+from skill.host import Host, Said, Unreachable, remote
+
+NEVER = (".git", LOCAL_RUNS, ".wavequeue", ".venv", "__pycache__", "workers.yaml", ".env")
+"""Names that are not carried, wherever they stand: what is made here, and what is secret."""
+TRIES = 3
+_PAUSE = 1.0
+_LIMIT = 3600.0
+"""Seconds for one push."""
+_STALL = 60
+"""Seconds without a byte after which rsync takes the connection for dropped."""
+_DROPPED = frozenset({10, 12, 30, 35, 255})
+"""Exit codes of rsync, and of ssh below it, that a dropped connection gives."""
+_NO_RSYNC = frozenset({1, 2, 4, 23, 127})
+"""Exit codes of an rsync that does not do what is asked of it, or is not there. 23: newer ones follow no link that
+somebody there put in the place of a directory."""
+_TORN = 12
+"""Exit code of an rsync whose other end broke off: it was cut off, or cannot run."""
+_MAX_TAR = 2 << 30
+_QUIET: Callable[[str], None] = lambda _: None  # noqa: E731
+
+
+class Pushed(NamedTuple):
+    """What was carried: `files` that were new or had changed, their `bytes`, and `how`: rsync, tar or in place."""
+
+    files: int
+    bytes: int
+    how: str
+
+
+def push_code(
+    host: Host,
+    source: Path,
+    workspace: str,
+    excludes: Sequence[str] = (),
+    say: Callable[[str], None] = _QUIET,
+) -> Pushed | str | Unreachable:
+    """Bring the project in `source` into `workspace` on a host, which is made where it is not there.
+
+    `excludes`: more names, paths or globs that stay here. `say` is told of each retry. Returns what went wrong as text.
+    Raises UseError where `source` cannot be read.
+    """
+    return _push(host, source, workspace, lambda: select(source, excludes), say)
+
+
+def push_files(
+    host: Host, source: Path, workspace: str, files: Sequence[str], say: Callable[[str], None] = _QUIET
+) -> Pushed | str | Unreachable:
+    """Bring just these files, relative to `source`, into `workspace`, as `push_code` does."""
+    return _push(host, source, workspace, lambda: files, say)
+
+
+def _push(
+    host: Host, source: Path, workspace: str, choose: Callable[[], Sequence[str]], say: Callable[[str], None]
+) -> Pushed | str | Unreachable:
+    """`choose` tells which files, once it is known that they have to travel."""
+    ready = host.script(_READY, remote(workspace))
+    if isinstance(ready, Unreachable):
+        return ready
+    lines = ready.out.decode(errors="replace").splitlines()
+    if ready.code != 0 or not lines:
+        return f"the workspace {workspace} cannot be made on {host.name}: {_last(ready.err)}"
+    if host.ssh_command() is None and os.path.realpath(lines[0]) == os.path.realpath(source):
+        return Pushed(0, 0, "in place")
+    files = choose()
+    if not files:
+        return Pushed(0, 0, "rsync")
+    let_second_pass(source, files)
+    if "rsync" in lines[1:] and shutil.which("rsync") is not None:
+        done = _by_rsync(host, source, lines[0], files, say)
+        if done is not None:
+            return done
+    return _by_tar(host, source, lines[0], files, say)
+
+
+_READY = """
+umask 077; mkdir -p -- "$1" && cd -- "$1" && pwd -P || exit 1
+[ -w . ] || { echo "no write permission" >&2; exit 1; }
+if command -v rsync >/dev/null 2>&1; then echo rsync; fi
+"""
+
+
+def select(source: Path, excludes: Sequence[str] = ()) -> list[str]:
+    """The files of a project that are carried, relative to `source`: what git would track, less what is left out.
+
+    Raises UseError where git is missing and there is a .gitignore that only git could read.
+    """
+    return sorted({name for name in _candidates(source) if not left_out(name, excludes) and _is_carried(source / name)})
+
+
+def let_second_pass(source: Path, files: Iterable[str]) -> None:
+    """Wait until the second is over in which the newest of these files was written: at most one.
+
+    What has the size and the second of what is there counts as unchanged. Were a file written, pushed and written again
+    within one second, what was written last would never be carried.
+    """
+    now = time.time()
+    times = (int((source / name).lstat().st_mtime) for name in files)
+    if int(now) in times:
+        time.sleep(int(now) + 1 - now)
+
+
+def left_out(name: str, excludes: Sequence[str] = ()) -> bool:
+    """Whether a file is never carried. An exclude with a `/` is meant from the top, another one wherever it stands."""
+    parts = name.split("/")
+    if not set(parts).isdisjoint(NEVER):
+        return True
+    for exclude in excludes:
+        pattern = exclude.rstrip("/")
+        if "/" in pattern:
+            pattern = pattern.lstrip("/")
+            if any(pattern_matches(pattern, "/".join(parts[:n])) for n in range(1, len(parts) + 1)):
+                return True
+        elif any(fnmatch.fnmatchcase(part, pattern) for part in parts):
+            return True
+    return False
+
+
+def _is_carried(path: Path) -> bool:
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return False  # git knows it, and it has been deleted
+    return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
+
+
+def _candidates(source: Path) -> Iterator[str]:
+    if shutil.which("git") is None:
+        yield from _walk(source)
+        return
+    listed = _git(["-C", str(source), "ls-files", "-z", "-co", "--exclude-standard"])
+    ignored = listed is not None and _git(["-C", str(source), "check-ignore", "-q", "."]) is not None
+    if listed is None or ignored:
+        # No repository, or one that has nothing to do with this folder: its .gitignore files count all the same.
+        with tempfile.TemporaryDirectory() as empty:
+            _git(["init", "-q", "--bare", empty])
+            listed = _git([
+                f"--git-dir={empty}", f"--work-tree={source}", "-C", str(source), "-c", "core.bare=false",
+                "ls-files", "-z", "-o", "--exclude-standard",
+            ])  # fmt: skip
+    if listed is None:
+        raise UseError(f"{source} cannot be listed by git; try there: git ls-files -co --exclude-standard")
+    for name in filter(None, listed.split("\0")):
+        inner = source / name
+        if inner.is_dir() and not inner.is_symlink():  # a repository inside this one
+            folder = name.rstrip("/")
+            yield from (f"{folder}/{file}" for file in _candidates(inner))
+        else:
+            yield name
+
+
+def _git(arguments: Sequence[str]) -> str | None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    done = subprocess.run(["git", *arguments], stdin=subprocess.DEVNULL, capture_output=True, env=environment)
+    return os.fsdecode(done.stdout) if done.returncode == 0 else None
+
+
+def _walk(source: Path) -> Iterator[str]:
+    for folder, folders, files in os.walk(source):
+        folders[:] = [name for name in folders if name not in NEVER]
+        if ".gitignore" in files:
+            raise UseError(f"{folder}/.gitignore can be honoured by git alone, which is not installed here")
+        for name in [*files, *(name for name in folders if os.path.islink(os.path.join(folder, name)))]:
+            yield os.path.relpath(os.path.join(folder, name), source)
+
+
+def rsh(command: Sequence[str]) -> str:
+    """A command for rsync's -e, which splits at blanks and knows quotes, but no backslash."""
+    return " ".join(
+        "'" + word.replace("'", "''") + "'" if not word or any(sign in word for sign in " \t\n'\"") else word
+        for word in command
+    )
+
+
+def build_rsync(ssh: Sequence[str] | None, destination: str, source: Path, workspace: str) -> list[str]:
+    """The rsync command that carries the files it is given on stdin, each ended by a NUL."""
+    # Owners are of this machine alone. -K: a directory that somebody there made a link to another disk stays that.
+    options = ["-rlptK", "--files-from=-", "--from0", "--stats", "--no-human-readable", f"--timeout={_STALL}"]
+    if ssh is None:
+        return ["rsync", *options, f"{source}/", f"{workspace}/"]
+    user, at, machine = destination.rpartition("@")
+    machine = f"[{machine}]" if ":" in machine and not machine.startswith("[") else machine
+    return ["rsync", *options, "-z", "-s", "-e", rsh(ssh), f"{source}/", f"{user}{at}{machine}:{workspace}/"]
+
+
+def parse_stats(text: str) -> tuple[int, int]:
+    """Files and bytes that rsync says it carried."""
+    found = {"Number of regular files transferred": 0, "Total transferred file size": 0}
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        digits = "".join(filter(str.isdigit, value.split("bytes")[0]))
+        if name in found and digits:
+            found[name] = int(digits)
+    files, size = found.values()
+    return files, size
+
+
+def _by_rsync(
+    host: Host, source: Path, workspace: str, files: Iterable[str], say: Callable[[str], None]
+) -> Pushed | str | Unreachable | None:
+    """None where rsync turns out not to be usable: what it has done until then stays."""
+    command = build_rsync(host.ssh_command(), host.destination, source, workspace)
+    # A line that begins with # or ; would be a comment.
+    names = b"".join(b"./" + os.fsencode(name) + b"\0" for name in files)
+    reason = ""
+    for attempt in range(1, TRIES + 1):
+        try:
+            done = subprocess.run(
+                command, input=names, capture_output=True, timeout=_LIMIT, env={**os.environ, "LC_ALL": "C"}
+            )
+        except FileNotFoundError:
+            return None
+        except subprocess.TimeoutExpired:
+            return Unreachable(f"the code was not carried within {_LIMIT:.0f} s", "timeout")
+        if done.returncode == 0:
+            return Pushed(*parse_stats(done.stdout.decode(errors="replace")), "rsync")
+        reason = _last(done.stderr.decode(errors="replace"))
+        if done.returncode in _NO_RSYNC:
+            return None
+        if done.returncode == _TORN:
+            there = host.run(["rsync", "--version"])
+            if isinstance(there, Said) and there.code != 0:
+                return None
+        if done.returncode not in _DROPPED:
+            return f"rsync to {host.name} failed with exit code {done.returncode}: {reason}"
+        _again(host, attempt, reason, say)
+    return Unreachable(f"the connection was dropped {TRIES} times while the code was carried: {reason}", "dropped")
+
+
+def _again(host: Host, attempt: int, reason: str, say: Callable[[str], None]) -> None:
+    if attempt < TRIES:
+        say(f"{host.name}: the connection was dropped ({reason}); trying again, {attempt + 1} of {TRIES}")
+        time.sleep(_PAUSE * attempt)
+
+
+def _by_tar(
+    host: Host, source: Path, workspace: str, files: Sequence[str], say: Callable[[str], None]
+) -> Pushed | str | Unreachable:
+    reason = ""
+    for attempt in range(1, TRIES + 1):
+        done = _carry_tar(host, source, workspace, files)
+        if not isinstance(done, Unreachable) or done.kind != "dropped":
+            return done
+        reason = done.reason
+        _again(host, attempt, reason, say)
+    return Unreachable(f"the connection was dropped {TRIES} times while the code was carried: {reason}", "dropped")
+
+
+def _carry_tar(host: Host, source: Path, workspace: str, files: Sequence[str]) -> Pushed | str | Unreachable:
+    asked = host.script(_STAT, workspace, stdin=b"".join(os.fsencode(name) + b"\0" for name in files), timeout=_LIMIT)
+    if isinstance(asked, Unreachable):
+        return asked
+    there = set(asked.out.split(b"\n"))
+    every = b"\n" + asked.out
+
+    def is_there(line: bytes) -> bool:
+        return b"\n%s\n" % line in every if b"\n" in line else line in there
+
+    changed = [name for name in files if not is_there(_stat_line(source, name))]
+    size = sum((source / name).lstat().st_size for name in changed)
+    if size > _MAX_TAR:
+        return (
+            f"{size / (1 << 30):.1f} GiB of code are too much without rsync: install rsync here and on {host.name}, "
+            "or leave data out by .gitignore"
+        )
+    if not changed:
+        return Pushed(0, 0, "tar")
+    done = host.script(_UNPACK, workspace, stdin=pack(source, changed), timeout=_LIMIT)
+    if isinstance(done, Said) and done.code != 0:
+        return f"tar on {host.name} failed with exit code {done.code}: {_last(done.err)}"
+    return done if isinstance(done, Unreachable) else Pushed(len(changed), size, "tar")
+
+
+def _stat_line(source: Path, name: str) -> bytes:
+    info = (source / name).lstat()
+    return b"%d %d %o %s" % (info.st_size, int(info.st_mtime), stat.S_IMODE(info.st_mode), os.fsencode(name))
+
+
+def pack(source: Path, files: Iterable[str]) -> bytes:
+    """These files as a tar.gz, without owners."""
+
+    def bare(info: tarfile.TarInfo) -> tarfile.TarInfo:
+        info.uid = info.gid = 0
+        info.uname = info.gname = ""
+        return info
+
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=5, format=tarfile.GNU_FORMAT) as archive:
+        for name in files:
+            # A second name of a file is carried as a file: its first one may be in place already.
+            info = archive.gettarinfo(str(source / name), arcname=name)
+            if info.islnk():
+                info.type, info.size = tarfile.REGTYPE, (source / name).lstat().st_size
+            if info.isreg():
+                with (source / name).open("rb") as file:
+                    archive.addfile(bare(info), file)
+            else:
+                archive.addfile(bare(info))
+    return buffer.getvalue()
+
+
+# What is there of these files, a line each; nothing where the host's tools are too plain to tell.
+_STAT = 'cd -- "$1" && { xargs -0 stat -c "%s %Y %a %n" -- 2>/dev/null; true; }'
+
+# Everything is unpacked beside the code first, so that a cut leaves the code as it was. Then file by file.
+_UNPACK = """
+cd -- "$1" || exit 1
+umask 077; mkdir -p .wavequeue || exit 1
+find .wavequeue -name 'push.*' -prune -mmin +120 -exec rm -rf {} + 2>/dev/null
+new=$(mktemp -d .wavequeue/push.XXXXXX) || exit 1
+trap 'rm -rf "$new"' EXIT; trap 'exit 1' HUP INT TERM PIPE
+umask 022
+tar -xzpof - -C "$new" || exit 1
+cd "$new" && find . ! -type d -exec sh -c '
+for file do
+    to=../../$file; folder=${to%/*}
+    [ -d "$folder" ] || mkdir -p "$folder" || exit 1
+    [ -L "$file" ] && [ -L "$to" ] && { rm -f "$to" || exit 1; }
+    if [ -d "$to" ]; then echo "$file is a directory there" >&2; exit 1; fi
+    mv -f "$file" "$to" || exit 1
+done' sh {} +
+code=$?; cd ../..; exit $code
+"""
+
+
+def _last(text: str) -> str:
+    """What a program said last, in one line that harms no terminal."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    line = "".join(char if char.isprintable() else "?" for char in (lines[-1] if lines else "it said nothing"))
+    return line[:300]
+
+
+def command_text(words: Sequence[str]) -> str:
+    """A command for the shell at the other end."""
+    return shlex.join(words)

@@ -1,0 +1,225 @@
+"""Verbs that bring a spec to hosts: preflight and submit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from build_manifest.faults import listed
+from queue_manager.core.layout import LOCAL_RUNS
+from skill import host_preflight, order, placed, plan, submit, view
+from skill.errors import DONE, FAILED, FailedError
+from skill.host import Host
+from skill.host_preflight import Verdict
+from skill.order import Order
+from skill.runs import Run
+from skill.shard import Offer, Sharing
+from skill.submit import TRIES, Outcome
+from skill.verbs_spec import JSON, SPEC, build, earlier, print_json
+
+HOSTS = click.option("--host", "names", metavar="NAME", multiple=True, help="On this host; may be given several times.")
+POOL = click.option("--pool", metavar="POOL", help="On all enabled hosts of this pool.")
+
+
+class _Checked(NamedTuple):
+    """A spec held against hosts."""
+
+    offers: list[Offer]
+    sharing: Sharing
+    verdicts: list[Verdict]
+    faults: list[str]
+    warnings: list[str]
+
+
+def _connect(made: Order, names: Sequence[str], pool: str | None) -> list[Host]:
+    from skill import registry  # not before it is known that there is a spec
+
+    where = registry.locate(Path.cwd())
+    known = registry.Registry.load(where)
+    return [registry.connect(worker, where, TRIES) for worker in order.targets(known, names, pool, made.manifest)]
+
+
+def _check(made: Order, hosts: Sequence[Host]) -> _Checked:
+    """Look at all hosts at once, share the jobs out, and judge each host for its own."""
+    from skill import scout, shard
+
+    found = scout.scout(made, hosts)
+    # A host that did not answer gets nothing; that it did not is a fault all the same.
+    offers = [one.offer(host.name, _speed(host)) for host in hosts if (one := found[host.name]).document is not None]
+    known = plan.history(earlier(made.manifest.project, made.beside))
+    sharing = shard.share(made.manifest, offers, {phase: median for phase, (median, _) in known.items()})
+    verdicts = []
+    for host in hosts:
+        seen = found[host.name].seen(host.name, pushed=made.pushed)
+        cwd = "/" if seen.found is None else seen.found["cwd"]["path"]
+        verdict = host_preflight.judge(made.manifest, sharing.parts.get(host.name, ()), seen, made.comes(cwd))
+        twin = found[host.name].twin(found)
+        if twin is not None:
+            verdict = verdict._replace(faults=(*verdict.faults, f"{submit.same_home(twin)}; leave one of them out"))
+        verdicts.append(verdict)
+    # Where no host could be looked at, why no job has one is said already.
+    unplaced = host_preflight.unplaced_lines(sharing.unplaced) if offers else []
+    return _Checked(
+        offers,
+        sharing,
+        verdicts,
+        host_preflight.fault_lines(verdicts, unplaced),
+        host_preflight.warning_lines(verdicts),
+    )
+
+
+def _speed(host: Host) -> float:
+    speed = host.worker.resources.get("speed", 1.0)
+    return float(speed) if isinstance(speed, (int, float)) and speed > 0 else 1.0
+
+
+@click.command("preflight", short_help="Check that SPEC can run on its hosts.")
+@SPEC
+@HOSTS
+@POOL
+@JSON
+def preflight_verb(spec: str, names: tuple[str, ...], pool: str | None, as_json: bool) -> int:
+    """Check on its hosts whether SPEC can run there: what is missing, and which jobs that blocks. Writes nothing.
+
+    Hosts: --host, or --pool, or hosts: in the spec, or the only one registered. Exit code 1 if anything would stop the
+    run.
+    """
+    made = order.order(build(spec).manifest, spec)
+    hosts = _connect(made, names, pool)
+    try:
+        checked = _check(made, hosts)
+    finally:
+        _close(hosts)
+    if as_json:
+        print_json(host_preflight.document(made.manifest.project, checked.verdicts, checked.sharing.unplaced))
+    else:
+        output = view.console()
+        for line in host_preflight.table(made.manifest, checked.verdicts, output.width):
+            output.print(line, no_wrap=True, crop=False)
+        for text in checked.warnings:
+            print(f"warning: {text}")
+        for text in checked.faults:
+            print(f"stops it: {text}")
+        if not checked.faults:
+            print(f"nothing stops it; submit it: wavequeue submit {spec}")
+    return FAILED if checked.faults else DONE
+
+
+@click.command("submit", short_help="Run SPEC on its hosts.")
+@SPEC
+@HOSTS
+@POOL
+@click.option("--new", is_flag=True, help="Begin another run, though this one was submitted before.")
+@click.option("--no-code", is_flag=True, help="Leave the code on the hosts as it is.")
+@click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between looks at the cards.")
+@JSON
+def submit_verb(
+    spec: str, names: tuple[str, ...], pool: str | None, new: bool, no_code: bool, poll: float | None, as_json: bool
+) -> int:
+    """Run SPEC on its hosts: check them, push the code beside the spec, start a manager on each.
+
+    The managers are detached: this machine may sleep. The same again takes up the same run: it finishes what was cut
+    off and brings the code up to date. Hosts: as for preflight.
+    """
+    made = order.order(build(spec).manifest, spec, push=not no_code)
+    run = None if new else submit.existing(made)
+    how_long, notes = "", []
+    if run is not None:
+        hosts = _again(made, run, names, pool)
+        submit.say(f"{run.id} has the same manifest and is taken up again; another run: --new")
+    else:
+        hosts = _connect(made, names, pool)
+        checked = _check(made, hosts)
+        run = _begin(made, hosts, checked, new=new)
+        how_long = _estimate(made, checked)
+        notes = _carried(checked)
+        hosts = [host for host in hosts if host.name in checked.sharing.parts]
+    try:
+        outcomes = submit.finish(run, made, hosts, push=not no_code, poll=poll)
+    finally:
+        _close(hosts)
+    if as_json:
+        print_json(_document(run, outcomes, how_long))
+    else:
+        _report(run, outcomes, how_long, notes)
+    failed = [one for one in outcomes if one.fault is not None]
+    for one in failed:
+        submit.say(f"{one.host}: {one.fault}")
+    if failed:
+        submit.say(f"run the same command again to finish {len(failed)} of {len(outcomes)} hosts")
+    return FAILED if failed else DONE
+
+
+def _again(made: Order, run: Run, names: Sequence[str], pool: str | None) -> list[Host]:
+    """The hosts of a run that was begun before. Raises UseError where others were asked for."""
+    from skill import registry
+
+    where = registry.locate(Path.cwd())
+    known = registry.Registry.load(where)
+    asked = [worker.name for worker in order.targets(known, names, pool, made.manifest)] if names or pool else []
+    submit.check_asked(run, asked)
+    found = placed.read(run)
+    assert found is not None
+    return [registry.connect(known.named(part.host), where, TRIES) for part in found.parts if part.state != placed.LOST]
+
+
+def _begin(made: Order, hosts: Sequence[Host], checked: _Checked, *, new: bool) -> Run:
+    """Make the run here, if nothing stops it. Raises FailedError, with nothing written, where something does."""
+    for text in checked.warnings:
+        submit.say(f"warning: {text}")
+    if checked.faults:
+        lines = "\n".join(f"  {text}" for text in checked.faults)
+        raise FailedError(f"nothing was submitted, for this stops it:\n{lines}\nSee all: wavequeue preflight SPEC")
+    workers = {host.name: host.worker for host in hosts}
+    parts = [made.part(workers[name], jobs) for name, jobs in checked.sharing.parts.items()]
+    with submit.alone(made.beside / LOCAL_RUNS):
+        if not new and submit.existing(made) is not None:
+            raise FailedError("another submit of the same manifest has just begun; run the same command again")
+        return submit.create(made, parts)
+
+
+def _estimate(made: Order, checked: _Checked) -> str:
+    from skill import estimate
+
+    known = plan.history(earlier(made.manifest.project, made.beside))
+    return estimate.estimate(made.manifest, checked.offers, checked.sharing, known).how
+
+
+def _carried(checked: _Checked) -> list[str]:
+    """Which outputs have to travel between hosts, a line for each way."""
+    ways: dict[tuple[str, str], list[str]] = {}
+    for one in checked.sharing.carried:
+        ways.setdefault((one.src, one.dst), []).append(one.job)
+    return [
+        f"outputs go from {src} to {dst} by way of this machine: {listed(jobs, 5)}" for (src, dst), jobs in ways.items()
+    ]
+
+
+def _document(run: Run, outcomes: Sequence[Outcome], how_long: str) -> dict[str, Any]:
+    """What `submit --json` prints."""
+    hosts = [
+        {"name": one.host, "jobs": one.jobs, "pid": one.pid, "fault": one.fault, "notes": list(one.notes)}
+        for one in outcomes
+    ]
+    return {"run_id": run.id, "directory": str(run.root), "hosts": hosts, "estimate": how_long or None}
+
+
+def _report(run: Run, outcomes: Sequence[Outcome], how_long: str, notes: Sequence[str]) -> None:
+    print(f"{run.id}: {sum(one.jobs for one in outcomes if one.fault is None)} jobs")
+    for one in outcomes:
+        if one.fault is None:
+            manager = [f"manager is process {one.pid}"] if one.pid is not None else []
+            print(f"  {one.host}: {one.jobs} jobs, {'; '.join([*manager, *one.notes])}")
+    for text in notes:
+        print(f"  {text}")
+    if how_long:
+        print(f"how long: {how_long}")
+    print(f"{run.root}\nfollow it: wavequeue watch --run {run.id}")
+
+
+def _close(hosts: Sequence[Host]) -> None:
+    for host in hosts:
+        host.close()

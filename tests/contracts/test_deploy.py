@@ -1,0 +1,420 @@
+"""Bringing our side to real hosts: what they are, the runtime, the run's directory, and a manager that outlives us."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from queue_manager import facts as told
+from queue_manager.core.layout import HostPaths, RunPaths
+from queue_manager.core.manifest import encode
+from skill import bundle, deploy
+from skill.deploy import Facts
+from skill.host import Host, Said, Unreachable, each
+from skill.registry import Worker
+from tests.e2e.runs import job, lives, manifest, wait_for
+from tests.sshd import PYTHON, Sshd
+
+WAITS = "until [ -e stop ]; do sleep 0.05; done; echo done"
+
+
+def connect(server: Sshd, name: str = "a") -> Host:
+    return Host(server.worker(name), server.root / "known_hosts")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Sshd]:
+    """A bare host; screen, where a test wants it, is linked into its bin."""
+    with Sshd(tmp_path / "host", bare=True) as made:
+        yield made
+
+
+@pytest.fixture
+def host(server: Sshd) -> Iterator[Host]:
+    made = connect(server)
+    yield made
+    made.close()
+
+
+def add_screen(server: Sshd) -> None:
+    screen = shutil.which("screen")
+    assert screen is not None
+    (server.bin / "screen").symlink_to(screen)
+
+
+def look(host: Host, run_id: str | None = None) -> Facts:
+    found = deploy.facts(host, run_id)
+    assert isinstance(found, Facts), found
+    return found
+
+
+def prepared(host: Host) -> tuple[str, str]:
+    """The host's python and runtime, once it has both."""
+    facts = look(host)
+    assert facts.python is not None
+    made = deploy.bundle_for(facts)
+    assert deploy.place_runtime(host, facts, made) is None
+    return facts.python.path, made.digest
+
+
+def place(host: Host, run_id: str, cmd: str, **fields: Any) -> bytes:
+    text = encode(manifest(job("j", cmd), cwd="~", **fields)).encode()
+    assert deploy.place_run(host, run_id, text) is None
+    return text
+
+
+def started(host: Host, run_id: str) -> int:
+    python, runtime = prepared(host)
+    pid = deploy.start(host, python, runtime, run_id, 0.1)
+    assert isinstance(pid, int), pid
+    return pid
+
+
+def run_paths(server: Sshd, run_id: str) -> RunPaths:
+    return RunPaths.of(HostPaths.of(server.home).runs / run_id)
+
+
+def job_row(server: Sshd, run_id: str) -> dict[str, Any]:
+    with contextlib.suppress(FileNotFoundError):
+        row: dict[str, Any] = json.loads(run_paths(server, run_id).state.read_text())["jobs"][0]
+        return row
+    return {}
+
+
+def wait_completed(server: Sshd, run_id: str) -> str:
+    """Wait until the job has completed; its log."""
+    wait_for(lambda: job_row(server, run_id).get("status") == "completed", say="the job's end")
+    return run_paths(server, run_id).log("j").read_text()
+
+
+# -- facts ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_bare_host_says_what_it_has_and_nothing_is_left_there(server: Sshd, host: Host) -> None:
+    facts = look(host)
+    assert (facts.home, facts.screen, facts.rsync) == (str(server.home), None, None)
+    assert facts.python is not None
+    assert facts.python.path in (str(server.bin / "python3"), PYTHON)
+    assert (facts.machine, facts.libc.split()[0]) == (os.uname().machine, "glibc")
+    assert facts.writable
+    assert abs((facts.disk_free_mib or 0) - shutil.disk_usage(server.home).free // (1 << 20)) < 1 << 12
+    assert (facts.host_id, facts.runtimes, facts.manifest_sha256, facts.manager_pid) == (None, frozenset(), None, None)
+    assert list(server.home.iterdir()) == []
+
+
+def test_programs_that_are_there_are_told(tmp_path: Path) -> None:
+    with Sshd(tmp_path / "host") as server:
+        host = connect(server)
+        facts = look(host)
+        assert (facts.screen, facts.rsync) == (shutil.which("screen"), shutil.which("rsync"))
+        host.close()
+
+
+def fake(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def test_where_path_leads_to_an_old_python_the_usual_places_are_looked_at(server: Sshd, host: Host) -> None:
+    fake(server.bin / "python3", "echo old=3.6.9")
+    fake(server.bin / "python3.11", "exit 127")
+    real = server.home / "miniconda3" / "bin" / "python3"
+    real.parent.mkdir(parents=True)
+    real.symlink_to(PYTHON)
+    found = look(host).python
+    assert found is not None
+    assert found.path in (str(real), PYTHON)
+
+
+def test_where_no_python_will_do_it_says_which_were_found(
+    server: Sshd, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deploy, "PLACES", ("$HOME/conda/bin",))
+    fake(server.bin / "python3", "echo old=2.7.18")
+    fake(server.home / "conda" / "bin" / "python3.9", "echo Segmentation fault")
+    facts = look(host)
+    assert facts.python is None
+    assert facts.why_no_python == (
+        f"no python of 3.9 or newer was found (too old: 2.7.18 {server.bin}/python3; "
+        f"does not run: {server.home}/conda/bin/python3.9)"
+    )
+    (server.bin / "python3").unlink()
+    (server.home / "conda" / "bin" / "python3.9").unlink()
+    assert look(host).why_no_python == "no python of 3.9 or newer was found"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("uname", "printf 'x86_64\\n\\033[2J\\n'"),
+        ("uname", "head -c 3000000 /dev/zero"),
+        ("uname", "exit 1"),
+        ("python3", "printf 'python=3.11.2 /bin/python3\\nfacts={\"host_id\": 7}\\n'"),
+        ("python3", "printf 'python=3.11.2 python3\\nfacts=null\\n'"),
+    ],
+)
+def test_a_host_that_answers_anything_else_is_not_believed(server: Sshd, host: Host, name: str, says: str) -> None:
+    fake(server.bin / name, says)
+    found = deploy.facts(host, None)
+    assert isinstance(found, Unreachable)
+    assert found.kind == "other"
+    assert found.reason.isprintable()
+
+
+def test_a_shell_that_ends_at_once_is_not_believed(server: Sshd, host: Host) -> None:
+    (server.home / "greeting").write_text("echo home=/root; exit 0\n")
+    assert isinstance(deploy.facts(host, None), Unreachable)
+
+
+GOOD = {
+    "host_id": "0" * 32, "runtimes": ["1" * 32], "libc": "glibc 2.36", "manifest_sha256": "2" * 64, "manager_pid": 7,
+    "ended": False,
+}  # fmt: skip
+ANSWER = (
+    "home=/root\nmachine=x86_64\nscreen=\nrsync=/usr/bin/rsync\ndisk=2048\nwritable=1\n"
+    "python=3.11.2 /bin/python3\nfacts="
+)
+
+
+def test_an_answer_in_order_is_taken() -> None:
+    found = deploy.parse_facts(Said(0, f"{ANSWER}{json.dumps(GOOD)}\n".encode(), ""))
+    assert isinstance(found, Facts)
+    assert (found.python, found.disk_free_mib, found.manager_pid) == (("3.11.2", "/bin/python3"), 2, 7)
+    assert (found.host_id, found.runtimes) == ("0" * 32, frozenset({"1" * 32}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"host_id": "0" * 31}, {"host_id": "../../x"}, {"runtimes": "1"}, {"runtimes": [1]}, {"manager_pid": -1},
+        {"manager_pid": True}, {"manager_pid": 1 << 40}, {"manifest_sha256": 5}, {"ended": 1}, {"libc": None},
+    ],
+)  # fmt: skip
+def test_an_answer_with_one_wrong_value_is_not_taken(change: dict[str, Any]) -> None:
+    found = deploy.parse_facts(Said(0, f"{ANSWER}{json.dumps({**GOOD, **change})}\n".encode(), ""))
+    assert isinstance(found, Unreachable)
+
+
+@given(st.binary(max_size=60), st.integers(0, 400), st.integers(0, 60))
+def test_no_bytes_break_the_reader_nor_reach_a_terminal(junk: bytes, at: int, cut: int) -> None:
+    whole = f"{ANSWER}{json.dumps(GOOD)}\n".encode()
+    found = deploy.parse_facts(Said(0, whole[:at] + junk + whole[at + cut :], junk.decode(errors="replace")))
+    texts = [found.reason] if isinstance(found, Unreachable) else [found.home, found.machine, found.why_no_python]
+    assert all(text.isprintable() for text in texts)
+
+
+# -- identity and runtime -----------------------------------------------------------------------------------------
+
+
+def test_of_several_who_name_a_host_at_once_all_get_the_same_name(server: Sshd) -> None:
+    hosts = [connect(server, name) for name in ("a", "b", "c")]
+    gate = server.root / "gate"
+    gate.mkdir()
+    # Each waits before its last step until all are there.
+    for name in ("ln", "mv", "cp"):
+        real = shutil.which(name)
+        fake(server.bin / name, f'touch {gate}/$$; until [ $(ls {gate} | wc -l) -ge 3 ]; do :; done; {real} "$@"')
+    file = HostPaths.of(server.home).host_id
+    found = each(hosts, deploy.claim_identity, 30)
+    assert set(found.values()) == {file.read_text().strip()}
+    assert look(hosts[0]).host_id == deploy.claim_identity(hosts[0]) == found["a"]
+    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert [path.name for path in file.parent.iterdir()] == ["host_id"]
+    for host in hosts:
+        host.close()
+
+
+def runtimes(server: Sshd) -> list[str]:
+    return sorted(path.name for path in HostPaths.of(server.home).runtimes.glob("*"))
+
+
+def test_a_runtime_that_was_cut_off_is_never_used(server: Sshd, host: Host) -> None:
+    facts = look(host)
+    made = deploy.bundle_for(facts)
+    half = made._replace(data=made.data[: len(made.data) // 2])
+    argv = [PYTHON, "-c", deploy._UNPACK, made.digest, sha256(made.data).hexdigest()]
+    said = host.run(argv, stdin=half.data)
+    assert isinstance(said, Said)
+    assert (said.code, said.err) == (1, "it was cut off on its way\n")
+    assert runtimes(server) == []
+
+    def kill() -> bool:
+        """Everything that runs on the host, once something of the runtime lies there."""
+        found = any(name.startswith(".new-") for name in runtimes(server))
+        if found:
+            server.kill_all()
+        return found
+
+    other = connect(server, "b")
+    found = each(
+        [host, other], lambda one: deploy.place_runtime(one, facts, made) if one is host else wait_for(kill), 60
+    )
+    assert isinstance(found["a"], (str, Unreachable))
+    (left,) = runtimes(server)
+    assert left.startswith(".new-")
+    server.start()
+    assert look(host).runtimes == frozenset()
+    day_ago = time.time() - 86400
+    os.utime(HostPaths.of(server.home).runtimes / left, (day_ago, day_ago))
+    assert deploy.place_runtime(host, facts, made) is None
+    assert runtimes(server) == [made.digest]
+    assert look(host).runtimes == {made.digest}
+    other.close()
+
+
+def test_two_pushes_at_once_do_no_harm(server: Sshd) -> None:
+    hosts = [connect(server, name) for name in ("a", "b")]
+    facts = look(hosts[0])
+    made = deploy.bundle_for(facts)
+    assert each(hosts, lambda host: deploy.place_runtime(host, facts, made), 60) == {"a": None, "b": None}
+    assert runtimes(server) == [made.digest]
+    assert (HostPaths.of(server.home).runtime(made.digest)).stat().st_mode & 0o777 == 0o700
+    assert facts.python is not None
+    said = hosts[0].run(deploy.module(facts.home, facts.python.path, made.digest, "probe"))
+    assert isinstance(said, Said)
+    assert json.loads(said.out)["rsync"] is None
+    for host in hosts:
+        host.close()
+
+
+def test_a_runtime_that_does_not_run_there_is_not_kept(server: Sshd, host: Host) -> None:
+    made = bundle.pack({"__main__.py": b"import nothing_of_the_kind\n"})
+    found = deploy.place_runtime(host, look(host), made)
+    assert isinstance(found, str)
+    assert "does not run with" in found
+    assert "nothing_of_the_kind" in found
+    assert runtimes(server) == []
+
+
+def test_in_passing_nothing_is_left(server: Sshd, host: Host) -> None:
+    facts = look(host)
+    made = deploy.bundle_for(facts)
+    said = deploy.in_passing(host, facts, made, "probe", "--path", "/")
+    assert isinstance(said, Said)
+    assert json.loads(said.out)["path"] == "/"
+    assert list(server.home.iterdir()) == []
+
+
+# -- the run ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_manifest_is_placed_whole_and_another_one_is_refused(server: Sshd, host: Host) -> None:
+    cut = host.script(deploy._PLACE, "r", "tmp", "100", stdin=b"only this came")
+    assert isinstance(cut, Said)
+    assert (cut.code, cut.err) == (1, "it was cut off on its way\n")
+    paths = run_paths(server, "r")
+    assert list(paths.root.iterdir()) == []
+    for _ in range(2):
+        assert deploy.place_run(host, "r", b"the manifest") is None
+    found = deploy.place_run(host, "r", b"another")
+    assert isinstance(found, str)
+    assert "holds another manifest" in found
+    assert paths.manifest.read_bytes() == b"the manifest"
+    assert [path.name for path in paths.root.iterdir()] == ["manifest.json"]
+    assert (paths.root.stat().st_mode & 0o777, paths.manifest.stat().st_mode & 0o777) == (0o700, 0o600)
+    assert look(host, "r").manifest_sha256 == sha256(b"the manifest").hexdigest()
+
+
+def test_a_manager_goes_on_without_us_and_is_seen_alive_dead_and_finished(server: Sshd, host: Host) -> None:
+    add_screen(server)
+    place(host, "r", WAITS)
+    pid = started(host, "r")
+    wait_for(lambda: job_row(server, "r").get("status") == "running", say="the job to run")
+    process = psutil.Process(pid)
+    assert os.getsid(pid) == pid
+    assert process.terminal() is None
+    assert (look(host, "r").manager_pid, look(host, "r").ended) == (pid, False)
+    assert started(host, "r") == pid  # one that is there is meant
+
+    server.stop()  # sshd and all its sessions
+    assert lives(pid)
+    server.start()
+    assert look(host, "r").manager_pid == pid
+
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not lives(pid), say="the manager's end")
+    assert (look(host, "r").manager_pid, look(host, "r").ended) == (None, False)
+    again = started(host, "r")
+    assert look(host, "r").manager_pid == again != pid
+
+    (server.home / "stop").touch()
+    assert wait_completed(server, "r") == "done\n"
+    wait_for(lambda: not lives(again), say="the manager's end")
+    assert (look(host, "r").manager_pid, look(host, "r").ended) == (None, True)
+
+
+def test_a_manager_that_just_takes_the_run_counts_as_one(tmp_path: Path) -> None:
+    lock = tmp_path / "manager.lock"
+    assert told.held_by(lock) is None
+    lock.touch()
+    assert told.held_by(lock) == 0
+    os.utime(lock, (1, 1))
+    assert told.held_by(lock) is None
+    lock.write_text(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
+    assert told.held_by(lock) is None  # the process is another one: nobody holds the lock
+
+
+def test_two_starts_at_once_give_one_manager(server: Sshd) -> None:
+    add_screen(server)
+    hosts = [connect(server, name) for name in ("a", "b", "c")]
+    place(hosts[0], "r", WAITS)
+    python, runtime = prepared(hosts[0])
+    found = each(hosts, lambda host: deploy.start(host, python, runtime, "r", 0.1), 60)
+    assert len(set(found.values())) == 1
+    assert look(hosts[0], "r").manager_pid == found["a"]
+    (server.home / "stop").touch()
+    assert wait_completed(server, "r") == "done\n"
+    for host in hosts:
+        host.close()
+
+
+def test_a_manager_that_cannot_start_says_why(host: Host) -> None:
+    assert deploy.place_run(host, "r", b"no manifest at all") is None
+    python, runtime = prepared(host)
+    found = deploy.start(host, python, runtime, "r", None)
+    assert isinstance(found, str)
+    assert found.startswith("the manager did not start: queue_manager: ")
+    assert "manifest.json" in found
+    assert deploy.start(host, python, runtime, "x", None) == "there is no run x here"
+
+
+@pytest.mark.parametrize("value", [None, "{0}/lib"])
+def test_jobs_have_the_pythonpath_of_their_host_and_not_ours(tmp_path: Path, value: str | None) -> None:
+    library = tmp_path / "lib"
+    library.mkdir()
+    for name in ("json", "psutil"):  # what lies there is the jobs' own, and would end us
+        (library / f"{name}.py").write_text("raise SystemExit('not for us')\n")
+    wanted = None if value is None else value.format(tmp_path)
+    with Sshd(tmp_path / "host", bare=True, environment={"PYTHONPATH": wanted} if wanted else None) as server:
+        add_screen(server)
+        host = connect(server)
+        place(host, "r", 'echo "[${PYTHONPATH-none}] [${PYTHONDONTWRITEBYTECODE-none}]"')
+        started(host, "r")
+        assert wait_completed(server, "r") == f"[{wanted or 'none'}] [none]\n"
+        host.close()
+
+
+def test_this_machine_is_a_host_like_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Sshd(tmp_path / "host") as server:  # for its home and its end
+        monkeypatch.setenv("HOME", str(server.home))
+        monkeypatch.setenv("SCREENDIR", str(server.screens))
+        host = Host(Worker("here", kind="local"), tmp_path / "known_hosts")
+        assert deploy.claim_identity(host) == look(host).host_id
+        place(host, "r", "echo here")
+        started(host, "r")
+        assert wait_completed(server, "r") == "here\n"

@@ -1,0 +1,165 @@
+"""Submitting to real hosts on loopback: checked first, done once however often it is begun, finished after any cut."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.e2e.runs import wait_for
+from tests.laptop import ONCE, SPEC, WAITING, Laptop, finish, ran, state, workspace
+from tests.sshd import Sshd
+
+
+def test_two_hosts_get_code_jobs_and_a_manager_each(laptop: Laptop) -> None:
+    a, b = laptop.host("gpu-a"), laptop.host("gpu-b", pool="slow")
+    laptop.spec(SPEC)
+    out, _ = laptop.call("submit", "spec.yaml", "--poll", "0.1", "--host", "gpu-a", "--host", "gpu-b")
+    (run_id,) = laptop.runs()
+    assert out.startswith(f"{run_id}: 4 jobs\n")
+    for name, host in (("gpu-a", a), ("gpu-b", b)):
+        document = state(host, run_id)
+        assert document is not None
+        assert f"{name}: 2 jobs, manager is process {document['meta']['pid']}" in out
+    assert "how long: unknown: no run of this project yet" in out
+    assert sorted(finish(a, run_id) + finish(b, run_id)) == ["j1", "j2", "j3", "j4"]
+    assert ran(a, b) == ONCE
+    placed = json.loads((laptop.project / "experiment_queue" / run_id / "hosts.json").read_text())
+    assert [part["state"] for part in placed["parts"]] == ["submitted", "submitted"]
+    assert [part["host_id"] for part in placed["parts"]] == [
+        (host.home / ".wavequeue" / "host_id").read_text().strip() for host in (a, b)
+    ]
+    assert not (laptop.home / ".wavequeue").exists()
+
+
+def test_a_second_submit_takes_the_same_run_up_and_brings_the_code_up_to_date(laptop: Laptop) -> None:
+    host = laptop.host("gpu-a")
+    laptop.spec(WAITING)
+    first = laptop.submit()
+    (laptop.project / "code" / "input.txt").write_text("another\n")
+    second = laptop.submit()
+    assert second["run_id"] == first["run_id"]
+    assert second["hosts"][0]["pid"] == first["hosts"][0]["pid"]
+    assert (workspace(host) / "input.txt").read_text() == "another\n"
+    assert laptop.runs() == [first["run_id"]]
+    (workspace(host) / "stop").touch()
+    assert len(finish(host, first["run_id"])) == 4
+    assert laptop.submit()["hosts"][0]["notes"] == ["its jobs have ended already"]
+    assert ran(host) == ONCE
+
+
+def test_new_begins_another_run(laptop: Laptop) -> None:
+    laptop.host("gpu-a")
+    laptop.spec(SPEC)
+    assert laptop.submit()["run_id"] != laptop.submit("--new")["run_id"]
+    assert len(laptop.runs()) == 2
+
+
+MOMENTS: dict[str, Callable[[Laptop, Sshd], bool]] = {
+    "the run is made here": lambda laptop, _: bool(laptop.runs()),
+    "the runtime is being unpacked": lambda _, host: any(host.home.glob(".wavequeue/runtime/.new-*")),
+    "the code is on its way": lambda _, host: workspace(host).exists(),
+    "the manifest is there": lambda _, host: any(host.home.glob(".wavequeue/runs/*/manifest.json")),
+    "a manager starts": lambda _, host: any(host.home.glob(".wavequeue/runs/*/manager.lock")),
+    "a job runs": lambda _, host: any(workspace(host).glob("ran*")),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_at_any_moment_the_same_command_ends_the_same(laptop: Laptop, moment: str) -> None:
+    host = laptop.host("gpu-a")
+    laptop.spec(SPEC)
+    process = laptop.start("submit", "spec.yaml", "--poll", "0.1")
+    wait_for(lambda: MOMENTS[moment](laptop, host), say=moment)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    run_id = laptop.submit()["run_id"]
+    assert laptop.runs() == [run_id]
+    assert sorted(finish(host, run_id)) == ["j1", "j2", "j3", "j4"]
+    assert ran(host) == ONCE
+    assert [path.name for path in (host.home / ".wavequeue" / "runs").iterdir()] == [run_id]
+
+
+def test_one_host_that_is_away_stops_no_other_and_is_finished_later(laptop: Laptop) -> None:
+    a, b = laptop.host("gpu-a"), laptop.host("gpu-b")
+    laptop.spec(WAITING)
+    both = ("--host", "gpu-a", "--host", "gpu-b")
+    laptop.submit(*both)
+    (laptop.project / "code" / "input.txt").write_text("another\n")
+    b.stop()
+    _, said = laptop.call("submit", "spec.yaml", *both, code=1)
+    assert "gpu-b: unreachable" in said
+    assert "run the same command again to finish 1 of 2 hosts" in said
+    assert (workspace(a) / "input.txt").read_text() == "another\n"
+    b.start()
+    run_id = laptop.submit()["run_id"]
+    assert (workspace(b) / "input.txt").read_text() == "another\n"
+    for host in (a, b):
+        (workspace(host) / "stop").touch()
+        finish(host, run_id)
+    assert ran(a, b) == ONCE
+
+
+def test_a_machine_that_was_rented_to_somebody_else_gets_nothing(laptop: Laptop) -> None:
+    host = laptop.host("gpu-a")
+    laptop.spec(SPEC)
+    finish(host, laptop.submit()["run_id"])
+    (host.home / ".wavequeue" / "host_id").write_text("0123456789abcdef0123456789abcdef\n")
+    (laptop.project / "code" / "input.txt").write_text("secret\n")
+    _, said = laptop.call("submit", "spec.yaml", code=1)
+    assert "is another machine than the one that got this run" in said
+    assert (workspace(host) / "input.txt").read_text() == "one\n"
+
+
+def test_preflight_names_what_is_missing_and_leaves_nothing_behind(laptop: Laptop) -> None:
+    host = laptop.host("gpu-a", bare=True)
+    laptop.host("gpu-b").stop()
+    laptop.spec(SPEC.replace("gpus: 0", "gpus: 0\n      preconditions: [{type: file_exists, path: 'data/x${n}'}]"))
+    (laptop.project / "code" / "data").mkdir()
+    for n in (1, 2, 3):
+        (laptop.project / "code" / "data" / f"x{n}").write_text("x")
+    out, _ = laptop.call("preflight", "spec.yaml", "--host", "gpu-a", "--host", "gpu-b", code=1)
+    assert "stops it: gpu-a: screen is not installed" in out
+    assert "stops it: gpu-a: 1 job blocked (j4): data/x4 is not there" in out
+    assert "stops it: gpu-b: unreachable: " in out
+    _, said = laptop.call("submit", "spec.yaml", "--host", "gpu-a", code=1)
+    assert "nothing was submitted" in said
+    assert laptop.runs() == []
+    assert [path.name for path in host.home.iterdir()] == []
+
+
+def test_preflight_of_a_host_that_is_ready_says_so(laptop: Laptop) -> None:
+    laptop.host("gpu-a")
+    spec = laptop.spec(SPEC)
+    document = json.loads(laptop.call("preflight", spec, "--json")[0])
+    (host,) = document["hosts"]
+    assert document["ok"] is True
+    assert (host["name"], host["jobs"], host["checks"]["cwd"]["state"]) == ("gpu-a", 4, "made")
+    laptop.submit()
+    assert json.loads(laptop.call("preflight", spec, "--json")[0])["hosts"][0]["checks"]["cwd"]["state"] == "ok"
+
+
+def test_which_host_is_meant_has_to_be_said_where_there_are_several(laptop: Laptop) -> None:
+    spec = laptop.spec(SPEC)
+    assert "no host is known" in laptop.call("submit", spec, code=2)[1]
+    laptop.host("gpu-a")
+    laptop.host("gpu-b")
+    assert "say which host with --host NAME" in laptop.call("submit", spec, code=2)[1]
+    assert "did you mean gpu-a?" in laptop.call("submit", spec, "--host", "gpua", code=2)[1]
+    assert "no enabled host is in the pool fast" in laptop.call("submit", spec, "--pool", "fast", code=2)[1]
+
+
+def test_one_home_under_two_names_holds_one_part_of_a_run(laptop: Laptop) -> None:
+    host = laptop.host("gpu-a")
+    twins = {name: host.entry() for name in ("gpu-a", "gpu-b")}
+    (laptop.project / "workers.yaml").write_text(json.dumps({"workers": twins}))
+    laptop.spec(SPEC)
+    both = ("--host", "gpu-a", "--host", "gpu-b")
+    # Nobody knows it before the host has been named; then one of the two is left out.
+    out, said = laptop.call("submit", "spec.yaml", "--poll", "0.1", *both, code=1)
+    assert said.count("is the same machine as gpu-") == 1
+    assert len(finish(host, out.split(":")[0])) == 2
+    assert laptop.call("preflight", "spec.yaml", *both, code=1)[0].count("is the same machine as gpu-") == 2

@@ -1,0 +1,125 @@
+"""A person's machine with a project, and real hosts on loopback that it can reach; what to submit to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from tests.e2e.runs import PATIENCE, ROOT, wait_for
+from tests.sshd import Sshd
+
+SPEC = """
+project: small
+cwd: code
+max_parallel: 2
+phases:
+  - name: make
+    grid: {n: [1, 2, 3, 4]}
+    template:
+      id: "j${n}"
+      cmd: cat input.txt > out${n}; echo ran >> ran${n}
+      gpus: 0
+      expected_output: "out${n}"
+"""
+WAITING = SPEC.replace("cat input.txt", "until [ -e stop ]; do sleep 0.1; done; cat input.txt")
+
+
+class Laptop:
+    """A person's machine with a project, and the hosts that it can reach."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.home, self.project = root, root / "laptop", root / "my project"
+        self.home.mkdir()
+        (self.project / "code").mkdir(parents=True)
+        (self.project / "code" / "input.txt").write_text("one\n")
+        self.hosts: dict[str, Sshd] = {}
+        self.environment: dict[str, str] = {}
+        """More that commands get."""
+
+    def host(self, name: str, *, bare: bool = False, network: Mapping[str, Any] | None = None, **fields: Any) -> Sshd:
+        """One more host, started and registered. `network`: where it is, as Sshd takes it; absent: on loopback."""
+        self.hosts[name] = host = Sshd(self.root / name, bare=bare, **(network or {}))
+        path = self.project / "workers.yaml"
+        tree = YAML(typ="safe").load(path) if path.exists() else {"workers": {}}
+        tree["workers"][name] = host.entry(**fields)
+        YAML(typ="safe").dump(tree, path)
+        return host
+
+    def close(self) -> None:
+        for host in self.hosts.values():
+            host.close()
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """The command, in a process group of its own."""
+        environment = {**os.environ, "HOME": str(self.home), "PYTHONPATH": str(ROOT), **self.environment}
+        return subprocess.Popen(
+            [sys.executable, "-m", "skill.cli", *arguments],
+            cwd=self.project,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def call(self, *arguments: str, code: int = 0) -> tuple[str, str]:
+        """Run the command to its end: what it said on stdout and stderr."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == code, (out, err)
+        return out, err
+
+    def spec(self, text: str) -> str:
+        (self.project / "spec.yaml").write_text(text)
+        return "spec.yaml"
+
+    def submit(self, *options: str, code: int = 0) -> dict[str, Any]:
+        """Submit the spec that is there."""
+        out, _ = self.call("submit", "spec.yaml", "--poll", "0.1", "--json", *options, code=code)
+        found: dict[str, Any] = json.loads(out)
+        return found
+
+    def runs(self) -> list[str]:
+        """What lies here of runs, whatever it is."""
+        folder = self.project / "experiment_queue"
+        return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def workspace(host: Sshd) -> Path:
+    return host.home / "wavequeue" / "small" / "code"
+
+
+def state(host: Sshd, run_id: str) -> dict[str, Any] | None:
+    path = host.home / ".wavequeue" / "runs" / run_id / "queue_state.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def finish(host: Sshd, run_id: str) -> list[str]:
+    """Wait until a host is done; ids of its completed jobs."""
+
+    def ended() -> dict[str, Any] | None:
+        document = state(host, run_id)
+        return document if document is not None and document["meta"]["manager"] == "finished" else None
+
+    document = wait_for(ended, say=f"the end of {run_id}")
+    return [row["id"] for row in document["jobs"] if row["status"] == "completed"]
+
+
+def ran(*hosts: Sshd) -> dict[str, int]:
+    """How often each job ran, over all hosts."""
+    found: dict[str, int] = {}
+    for host in hosts:
+        for path in workspace(host).glob("ran*"):
+            found[path.name] = found.get(path.name, 0) + len(path.read_text().splitlines())
+    return found
+
+
+ONCE = {"ran1": 1, "ran2": 1, "ran3": 1, "ran4": 1}
