@@ -13,6 +13,7 @@ from build_manifest import SpecErrors
 from skill import (
     __version__,
     verbs_ask,
+    verbs_hosts,
     verbs_job,
     verbs_run,
     verbs_spec,
@@ -41,7 +42,7 @@ def cli() -> None:
 
 
 for _verb in (
-    verbs_spec.init, verbs_spec.build_verb, verbs_spec.plan_verb, verbs_run.run_verb, verbs_submit.preflight_verb, verbs_submit.submit_verb, verbs_run.status_verb, verbs_run.watch, verbs_job.why_verb, verbs_job.logs_verb, verbs_job.attach, verbs_ask.cancel, verbs_ask.retry, verbs_ask.pause, verbs_ask.resume, verbs_ask.add, verbs_run.report_verb,
+    verbs_spec.init, verbs_spec.build_verb, verbs_spec.plan_verb, verbs_run.run_verb, verbs_submit.preflight_verb, verbs_submit.submit_verb, verbs_run.status_verb, verbs_run.watch, verbs_job.why_verb, verbs_job.logs_verb, verbs_job.attach, verbs_ask.cancel, verbs_ask.retry, verbs_ask.pause, verbs_ask.resume, verbs_ask.add, verbs_run.report_verb, verbs_hosts.hosts,
 ):  # fmt: skip
     cli.add_command(_verb)
 
