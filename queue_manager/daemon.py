@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from queue_manager import evidence, script
+from queue_manager import commands, evidence, host, script, teardown
+from queue_manager.clock import Clock
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
 from queue_manager.core.events import Proc, Record
@@ -22,13 +23,14 @@ from queue_manager.core.layout import HostPaths, RunPaths, tag
 from queue_manager.core.model import Job, Need, QueueState
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.core.snapshot import Situation
-from queue_manager.core.tick import next_timer, tick, wants_cards
+from queue_manager.core.tick import Tick, next_timer, tick, wants_cards
 from queue_manager.gpus import Nvml
 from queue_manager.journal import Journal
 from queue_manager.leases import Leases
 from queue_manager.publish import Publisher
 from queue_manager.run_dir import RunDir
 from queue_manager.screen import Screen
+from queue_manager.teardown import Teardown
 from queue_manager.watch import Watch
 
 _log = logging.getLogger(__name__)
@@ -62,17 +64,6 @@ class Host(NamedTuple):
     me: Proc
 
 
-class Clock:
-    """Epoch seconds that never go back, nor jump while this process lives; whole to the millisecond, as the journal
-    keeps them."""
-
-    def __init__(self, not_before: float) -> None:
-        self._offset = max(time.time(), not_before) - time.monotonic()
-
-    def now(self) -> float:
-        return round(self._offset + time.monotonic(), 3)
-
-
 class Daemon:
     """One manager of one run. `serve` returns when the run has finished, or when told to halt."""
 
@@ -98,6 +89,7 @@ class Daemon:
         self._leases = Leases(host.home, state.run_id, host.boot, host.me)
         self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._publisher = Publisher(paths, state, self.wake)
+        self._teardown = Teardown(paths, state, host.home, environment, self._run_cwd(), poll, self.wake)
         self._helpers = ThreadPoolExecutor(4, "helper")
         self._asked: set[int] = set()
         self._checked: dict[int, b.Checked] = {}
@@ -155,12 +147,14 @@ class Daemon:
 
         Raises InvalidTransition on a fault of ours, RunGoneError where there is no run any more.
         """
-        begun = [self._applied(ev.ManagerStarted(self._host.name, self._host.me.pid, self._host.boot))]
+        name, pid, boot = self._host.name, self._host.me.pid, self._host.boot
+        away = teardown.away(self._paths, self._state, boot, self._clock.now())
+        begun = [self._applied(ev.ManagerStarted(name, pid, boot, away))]
         self._commit(begun)
         self._tell(begun)
         while not self._halt:
             self.turn()
-            if self._state.finished is not None and not self._run_dir.requests():
+            if self._is_over() and not self._run_dir.requests():
                 break
             self._wait()
         finished = self._state.finished is not None
@@ -168,6 +162,11 @@ class Daemon:
         if self._just_finished and self._state.manifest.on_complete is not None:
             self._complete()
         return finished
+
+    def _is_over(self) -> bool:
+        """Whether this manager has nothing left to do: a rented machine may have to be ended when the run is done."""
+        going = self._state.teardown
+        return (going is not None and going.done) or (self._state.finished is not None and not self._teardown.waits)
 
     def _applied(self, event: ev.Event) -> Record:
         record = Record(self._state.seq + 1, self._clock.now(), event)
@@ -197,10 +196,22 @@ class Daemon:
             self._forget()
         self._ended += [(event.job, event.n) for event in ended]
         self._just_finished = any(isinstance(record.event, ev.RunFinished) for record in result.records)
+        self._end_machine(result, now)
         self._look_again(now)
         self._ask(result.ask, now)
         self._pace_cards(seen, result.records, now)
-        self._publisher.snapshot(self._situation("running"), now)
+        self._publisher.snapshot(self._situation(), now)
+
+    def _end_machine(self, result: Tick, now: float) -> None:
+        """Carry out what was decided about a rented machine. What is to be read of the run is on disk before."""
+        stays = self._just_finished and self._teardown.waits
+        if stays or any(isinstance(record.event, ev.TeardownStarting) for record in result.records):
+            self._publish_whole(now)
+        if stays and self._state.manifest.on_complete is not None:
+            self._just_finished = False
+            self._teardown.complete()
+        if self._teardown.follow(result.machine):
+            self._publisher.changed()
 
     def _look_again(self, now: float) -> None:
         """Plan the next look at attempts that no event announces."""
@@ -242,7 +253,7 @@ class Daemon:
     def _tell(self, records: list[Record]) -> None:
         """Log and publish what is in the journal by now."""
         for record in records:
-            _log.info("%s %s", type(record.event).__name__, " ".join(_words(record.event)))
+            _log.info("%s %s", type(record.event).__name__, " ".join(ev.words(record.event)))
         if records:
             self._publisher.alert(records)
             self._publisher.changed()
@@ -260,6 +271,7 @@ class Daemon:
             orders.update(self._watch.sample(now, self._cards_for_sample()))
         attempts = self._watch.observe(orders, now)
         requests = tuple(self._run_dir.requests()) if self._rung or self._bell is None else ()
+        ground = self._teardown.look(now, self._rung)
         self._rung = False
         self._check_held(now)
         checked = dict(self._checked)
@@ -271,7 +283,8 @@ class Daemon:
         cards = None
         if ended or requests or checked or self._look_at_cards or now >= self._cards_at:
             cards = self._read_cards(ended)
-        return b.Seen(self._host.boot, self._host.cores, attempts, cards, before, (), checked, requests, self._disk)
+        boot, cores, disk = self._host.boot, self._host.cores, self._disk
+        return b.Seen(boot, cores, attempts, cards, before, (), checked, requests, disk, ground)
 
     def _due(self, now: float) -> set[int]:
         """Attempts whose timeout is over, or that have been idle for long enough."""
@@ -317,7 +330,7 @@ class Daemon:
         self._disk_at = now + DISK_RETRY
         if not self._paths.journal.exists():
             raise RunGoneError(f"{self._paths.root} was deleted; its manager ends, and running jobs are left to end")
-        full = next((path for path in (self._paths.root, self._paths.log_dir) if _is_full(path)), None)
+        full = next((path for path in (self._paths.root, self._paths.log_dir) if host.is_full(path)), None)
         if full is None:
             if self._disk is not None:
                 self._run_dir.restore_ballast()
@@ -334,7 +347,7 @@ class Daemon:
             self._publisher.alert_now("disk", self._stalled, self._clock.now(), self._state.seq)
         self._run_dir.drop_ballast()
         self._publisher.changed()
-        self._publisher.snapshot(self._situation("running"), self._clock.now())
+        self._publisher.snapshot(self._situation(), self._clock.now())
 
     # -- preconditions ------------------------------------------------------------------------------------------
 
@@ -353,7 +366,7 @@ class Daemon:
             job = self._state.jobs[order]
             environment = {**self._environment, **self._state.manifest.env, **job.spec.env}
             if all(one.type != "command" for one in job.spec.preconditions):
-                self._checked[order] = b.Checked(evidence.unmet(job.spec, self._cwd(job), environment), now)
+                self._checked[order] = evidence.checked(job.spec, self._cwd(job), environment, now)
                 self._again = True
             elif order not in self._asked:
                 self._asked.add(order)
@@ -361,8 +374,7 @@ class Daemon:
 
     def _check(self, order: int, job: Job, environment: dict[str, str]) -> None:
         at = self._clock.now()
-        words = evidence.unmet(job.spec, self._cwd(job), environment)
-        self._checked[order] = b.Checked(words, at)
+        self._checked[order] = evidence.checked(job.spec, self._cwd(job), environment, at)
         self._asked.discard(order)
         self.wake()
 
@@ -433,16 +445,17 @@ class Daemon:
 
     # -- publish and wait -----------------------------------------------------------------------------------------
 
-    def _situation(self, manager: str) -> Situation:
+    def _situation(self, manager: str | None = None) -> Situation:
         screen_dir = self._environment.get("SCREENDIR")
         return Situation(
             self._cards,
             self._impossible,
-            manager,
+            manager or ("finished" if self._state.finished is not None and self._teardown.waits else "running"),
             self._run_cwd(),
             self._poll,
             screen_dir,
             lambda job: str(self._paths.log(job)),
+            self._teardown.row(self._clock.now()),
         )
 
     def _wait(self) -> None:
@@ -451,7 +464,7 @@ class Daemon:
         if self._again:
             timeout = 0.0
         else:
-            due = [now + HEARTBEAT if self._beat_at <= now else self._beat_at]
+            due = [now + HEARTBEAT if self._beat_at <= now else self._beat_at, self._teardown.due()]
             if wants_cards(self._state):
                 due.append(now if self._look_at_cards else self._cards_at)
             due.extend(self._soon.values())
@@ -489,50 +502,29 @@ class Daemon:
                 self._soon[order] = self._clock.now() + HALF_GONE
 
     def _complete(self) -> None:
-        """Run the spec's `on_complete`, at most once for each end of the run; what it prints goes into the log."""
-        cwd, state = self._run_cwd(), self._state
-        text = script.complete_script(state.manifest, state.run_id, str(self._paths.root), cwd)
-        with self._paths.manager_log.open("ab") as log:
-            code = subprocess.run(
-                ["bash", "-c", text],
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                check=False,
-            ).returncode
+        """Run the spec's `on_complete`, at most once for each end of the run."""
+        manifest, run_id = self._state.manifest, self._state.run_id
+        bash = manifest.on_complete or ":"
+        code = commands.run(self._paths, manifest, run_id, self._environment, self._run_cwd(), bash)
         _log.info("on_complete ended with exit code %d", code)
         if code:
             text = f"on_complete ended with exit code {code}: see {self._paths.manager_log}"
-            self._publisher.alert_now("on_complete", text, self._clock.now(), state.seq)
+            self._publisher.alert_now("on_complete", text, self._clock.now(), self._state.seq)
+
+    def _publish_whole(self, now: float, manager: str | None = None) -> None:
+        """Write the snapshot and the summary now."""
+        try:
+            self._publisher.final(self._situation(manager), now)
+        except OSError as error:
+            _log.error("the last snapshot or the summary cannot be written: %s", error)
 
     def close(self, finished: bool) -> None:
         self._helpers.shutdown(wait=False, cancel_futures=True)
+        self._teardown.close()
         self._forget()
-        try:
-            self._publisher.final(self._situation("finished" if finished else "halted"), self._clock.now())
-        except OSError as error:
-            _log.error("the last snapshot or the summary cannot be written: %s", error)
+        self._publish_whole(self._clock.now(), "finished" if finished else "halted")
         if finished:
             self._run_dir.drop_ballast()
             with contextlib.suppress(OSError):
                 self._leases.close()
         self._journal.close()
-
-
-def _is_full(path: Path) -> bool:
-    try:
-        stat = os.statvfs(path)
-    except OSError:
-        return False
-    free, total = stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
-    return free < min(16 << 20, total * 3 // 100)
-
-
-def _words(event: ev.Event) -> Iterator[str]:
-    """An event for the log: its fields, without what an added job holds."""
-    for name, value in event._asdict().items():
-        if name == "specs":
-            yield f"{len(value)} jobs"
-        elif value not in (None, (), {}):
-            yield f"{name}={value}"

@@ -15,6 +15,7 @@ from skill import (
     verbs_ask,
     verbs_hosts,
     verbs_job,
+    verbs_pull,
     verbs_run,
     verbs_spec,
     verbs_submit,
@@ -42,7 +43,7 @@ def cli() -> None:
 
 
 for _verb in (
-    verbs_spec.init, verbs_spec.build_verb, verbs_spec.plan_verb, verbs_run.run_verb, verbs_submit.preflight_verb, verbs_submit.submit_verb, verbs_run.status_verb, verbs_run.watch, verbs_job.why_verb, verbs_job.logs_verb, verbs_job.attach, verbs_ask.cancel, verbs_ask.retry, verbs_ask.pause, verbs_ask.resume, verbs_ask.add, verbs_run.report_verb, verbs_hosts.hosts,
+    verbs_spec.init, verbs_spec.build_verb, verbs_spec.plan_verb, verbs_run.run_verb, verbs_submit.preflight_verb, verbs_submit.submit_verb, verbs_run.status_verb, verbs_run.watch, verbs_job.why_verb, verbs_job.logs_verb, verbs_job.attach, verbs_ask.cancel, verbs_ask.retry, verbs_ask.pause, verbs_ask.resume, verbs_ask.add, verbs_pull.pull_verb, verbs_run.report_verb, verbs_hosts.hosts,
 ):  # fmt: skip
     cli.add_command(_verb)
 

@@ -1,0 +1,171 @@
+"""The machine under a run, as its manager sees it: whose it is, what it costs, and who else needs it. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from queue_manager.core.events import epoch, iso
+from queue_manager.core.readings import Unreadable
+
+_KEY = re.compile(r"[!-~]+")
+
+
+class Instance(NamedTuple):
+    """A rented machine, as it was written into the run at submit. `dph` and `storage_dph`: USD an hour while it runs
+    (its disk included) and while it is stopped; `since`: when it was rented (epoch seconds). None: not told."""
+
+    id: int
+    dph: float | None = None
+    storage_dph: float = 0.0
+    since: float | None = None
+
+    def cost(self, now: float, away: float) -> float | None:
+        """USD up to now, of which it was stopped for `away` seconds; None where the price is not known."""
+        if self.dph is None or self.since is None:
+            return None
+        away = min(away, max(0.0, now - self.since))
+        return (max(0.0, now - self.since - away) * self.dph + away * self.storage_dph) / 3600
+
+
+class Container(NamedTuple):
+    """What process 1 of a rented machine was told: which instance it is, and the key that ends it and no other."""
+
+    id: int | None
+    key: str | None
+
+    def __repr__(self) -> str:
+        return f"Container(id={self.id}, key={'None' if self.key is None else '***'})"
+
+
+class Other(NamedTuple):
+    """Another run on this machine. `busy`: its jobs run, or did a moment ago; `left`: it has jobs that have not run;
+    `safe`: its results are home."""
+
+    run_id: str
+    busy: bool
+    left: bool
+    safe: bool
+
+
+class Ground(NamedTuple):
+    """What was seen of the machine in a turn.
+
+    `container`: which instance this is by its own account; `key`: whether it has its key; `instance`: what the run was
+    told. `acknowledged`: the journal's seq up to which results are home. `others`: None where nobody looked. `doing`:
+    the command of the run that runs beside its jobs now. `completed`: exit code of `on_complete`, once. `pushed`: seq
+    up to which `results_to` has brought results away, `push_fault`: why it has not. `confirmed`: the plan (stop,
+    destroy) that the provider has confirmed, `fault`: why it has not yet.
+    """
+
+    container: int | Unreadable | None = None
+    key: bool = False
+    instance: Instance | Unreadable | None = None
+    acknowledged: int = 0
+    others: tuple[Other, ...] | None = None
+    doing: str | None = None
+    completed: int | None = None
+    pushed: int = 0
+    push_fault: str | None = None
+    confirmed: str | None = None
+    fault: str | None = None
+
+    @property
+    def rented(self) -> bool:
+        """Whether there may be an instance under the run: unknown is not absent."""
+        return self.instance is not None or self.container is not None
+
+    @property
+    def price(self) -> Instance | None:
+        """What the machine costs, if that is known."""
+        told = self.instance
+        return told if isinstance(told, Instance) and told.dph is not None and told.since is not None else None
+
+    def own(self) -> int | str:
+        """The instance that may be ended; or why none may, in words."""
+        if isinstance(self.instance, Unreadable):
+            return self.instance.reason
+        if isinstance(self.container, Unreadable):
+            return f"which instance this is cannot be told: {self.container.reason}"
+        if self.container is None:
+            if self.instance is None:
+                return "this machine is no instance of Vast.ai"
+            return f"this machine does not say that it is instance {self.instance.id}: process 1 has no CONTAINER_ID"
+        if self.instance is not None and self.instance.id != self.container:
+            return f"the run was sent to instance {self.instance.id}, and this machine is {self.container}"
+        if not self.key:
+            return f"instance {self.container} has no key to end itself: process 1 has no CONTAINER_API_KEY"
+        return self.container
+
+
+def parse_instance(text: str) -> Instance | Unreadable:
+    """instance.json: {"instance_id": N, "dph": USD an hour, "storage_dph": USD an hour, "since": ISO time}."""
+    try:
+        data = json.loads(text)
+        number, since = data["instance_id"], data.get("since")
+        if type(number) is not int or number <= 0:
+            raise ValueError("instance_id is no number of an instance")
+        return Instance(
+            number,
+            _dollars(data.get("dph")),
+            _dollars(data.get("storage_dph")) or 0.0,
+            None if since is None else epoch(since),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return Unreadable(f"instance.json cannot be read: {error!r}")
+
+
+def instance_text(instance: Instance) -> str:
+    """The inverse: what is written into a run's directory when it is sent to a rented machine."""
+    row = {"instance_id": instance.id, "dph": instance.dph, "storage_dph": instance.storage_dph}
+    return json.dumps({**row, "since": iso(instance.since)}) + "\n"
+
+
+def acknowledged_text(seq: int, now: float) -> str:
+    """acknowledged: all results up to the journal's line `seq` are home; `seq` as it was before they were listed."""
+    return json.dumps({"seq": seq, "at": iso(now)}) + "\n"
+
+
+def _dollars(value: Any) -> float | None:
+    if value is None:
+        return None
+    found = float(value)
+    if not 0 <= found < float("inf"):
+        raise ValueError(f"{value} is no price")
+    return found
+
+
+def parse_acknowledged(text: str) -> int:
+    """acknowledged: {"seq": N, "at": ISO time}. 0 where it cannot be read: then nothing counts as home."""
+    try:
+        found = json.loads(text)["seq"]
+    except (ValueError, KeyError, TypeError):
+        return 0
+    return found if type(found) is int and found > 0 else 0
+
+
+def parse_container(environment: bytes) -> Container:
+    """The environment of process 1, as /proc/1/environ has it."""
+    found = dict(pair.split(b"=", 1) for pair in environment.split(b"\0") if b"=" in pair)
+    number = found.get(b"CONTAINER_ID", b"").strip()
+    key = found.get(b"CONTAINER_API_KEY", b"").decode(errors="replace").strip()
+    # A key with anything else in it could not stand in a header, and would be quoted in the complaint.
+    return Container(int(number) if number.isdigit() else None, key if _KEY.fullmatch(key) else None)
+
+
+def other(run_id: str, meta: Mapping[str, Any], held: bool, acknowledged: int, now: float, patience: float) -> Other:
+    """Another run, by the `meta` of its state. `held`: a manager holds it; it is busy until it has been idle for
+    `patience` seconds. One that says too little is taken for unsafe."""
+    left = meta.get("manager") != "finished"
+    idle_since = meta.get("idle_since")
+    busy = held and left
+    if busy and isinstance(idle_since, str):
+        try:
+            busy = now - epoch(idle_since) < patience
+        except ValueError:
+            busy = True
+    results, pushed = meta.get("results_seq"), meta.get("pushed_seq", 0)
+    safe = isinstance(results, int) and isinstance(pushed, int) and max(acknowledged, pushed) >= results
+    return Other(run_id, busy, left, safe)

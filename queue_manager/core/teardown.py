@@ -1,0 +1,366 @@
+"""What becomes of a rented machine: kept, stopped or destroyed, by its own manager and with nobody there to ask. Pure.
+
+The tree: what is running is let run; jobs that are left, or need a person, stop the machine and keep its disk; where
+nothing is left and the results are home it is destroyed, if the run says so; else the results come first, and where
+they do not come in time the machine is stopped, with them on its disk. Nothing is destroyed that is not safe elsewhere,
+and no instance but the one that this machine itself says it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Union
+
+from queue_manager.core import events as ev
+from queue_manager.core.events import iso
+from queue_manager.core.ground import Ground
+from queue_manager.core.manifest import Manifest, moment
+from queue_manager.core.model import QueueState
+from queue_manager.core.status import Status
+from queue_manager.core.turn import Turn
+
+WAIT = 3600.0
+"""Seconds for which results may take to come home, where `idle_after` does not say; then the machine is stopped."""
+GRACE = 300.0
+"""Seconds that running jobs have to end by themselves when a bound is reached; what they cost is counted before."""
+PUSH = 600.0
+"""Seconds for which `results_to` is tried when a bound has been reached."""
+DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class Keep:
+    """The machine goes on."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class SyncFirst:
+    """It would be ended if its results were home."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Stop:
+    """It is to be stopped: cards are no longer paid for, its disk is."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Destroy:
+    """It is to be destroyed, with all that lies on it."""
+
+    reason: str
+
+
+Decision = Union[Keep, SyncFirst, Stop, Destroy]
+
+
+def plan_of(decision: Decision | None) -> str | None:
+    """How the journal calls an end of the machine; None for what is none."""
+    return "stop" if isinstance(decision, Stop) else "destroy" if isinstance(decision, Destroy) else None
+
+
+class Facts(NamedTuple):
+    """What the decision rests on. `live`: jobs, or `on_complete`, are running. `idle_since`: when the last of them
+    ended, or somebody last asked for something. `person`: jobs that are stuck or blocked. `bound`: the bound that was
+    reached, in words, and `bound_at` when; `booted_at`: when the machine began its present life. `busy`, `left`,
+    `unsafe`: other runs on the machine. Times in epoch seconds.
+    """
+
+    when_done: str = "keep"
+    idle_after: float | None = None
+    results_to: bool = False
+    finished: float | None = None
+    live: bool = False
+    idle_since: float = 0.0
+    person: int = 0
+    bound: str | None = None
+    bound_at: float = 0.0
+    booted_at: float = 0.0
+    results_home: bool = False
+    busy: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    unsafe: tuple[str, ...] = ()
+
+    @property
+    def safe(self) -> bool:
+        """Whether nothing would be lost with the machine's disk."""
+        return self.results_home and not self.unsafe
+
+
+def decide(facts: Facts, now: float) -> Decision:
+    """What is to become of the machine now."""
+    if facts.live:
+        return Keep("its jobs run")
+    due = _due(facts, now)
+    if due is None:
+        return Keep("nothing asks for its end yet")
+    why, at = due
+    if facts.busy:
+        return Keep(f"run {facts.busy[0]} works on this machine")
+    if facts.bound is not None and facts.booted_at > facts.bound_at and now - facts.booted_at < _wait(facts):
+        return Keep("the machine was started again: there is time to fetch results, or to resume the run")
+    late = now - at >= _patience(facts)
+    if facts.finished is None:
+        if facts.results_to and not facts.results_home and not late:
+            return SyncFirst(f"{why}; results_to has not brought the results away yet")
+        return Stop(f"{why}; jobs are left, which can go on when it is started again")
+    if not facts.safe:
+        return Stop(f"{why}; {unsafe(facts)}") if late else SyncFirst(f"{why}; {unsafe(facts)}")
+    work = _work(facts)
+    if work is not None:
+        return Stop(f"{why}; {work}")
+    wanted = facts.when_done == "destroy" or (facts.idle_after is not None and now - facts.idle_since > DAY)
+    return (Destroy if wanted else Stop)(f"{why}; the results are home")
+
+
+def unsafe(facts: Facts) -> str:
+    """Which results are not home, in words."""
+    if not facts.results_home:
+        return "its results are not home yet: wavequeue pull"
+    return f"the results of run {facts.unsafe[0]}, which ran here too, are not home yet: wavequeue pull"
+
+
+def _work(facts: Facts) -> str | None:
+    """What a finished run's machine may yet be needed for; None for nothing."""
+    if facts.left:
+        return f"run {facts.left[0]}, which is on this machine too, has jobs left"
+    if facts.person:
+        return f"{facts.person} job{' needs' if facts.person == 1 else 's need'} a person"
+    return None
+
+
+def _due(facts: Facts, now: float) -> tuple[str, float] | None:
+    """Why the machine should end, and since when; None if nothing says so."""
+    if facts.bound is not None:
+        return facts.bound, max(facts.bound_at, facts.idle_since)
+    if facts.finished is not None and facts.when_done != "keep":
+        return "the run has finished", max(facts.finished, facts.idle_since)
+    if facts.idle_after is not None and now - facts.idle_since >= facts.idle_after:
+        return f"no job ran for {_span(facts.idle_after)}", facts.idle_since + facts.idle_after
+    return None
+
+
+def _patience(facts: Facts) -> float:
+    """Seconds from then on in which the results may come home before the machine is stopped without that."""
+    if facts.bound is not None:
+        return PUSH if facts.results_to else 0.0
+    push = WAIT if facts.results_to else 0.0
+    if facts.finished is None or facts.when_done == "keep":
+        return push
+    return max(push, _wait(facts))
+
+
+def _wait(facts: Facts) -> float:
+    return WAIT if facts.idle_after is None else facts.idle_after
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds:g}s"
+
+
+# -- one turn ---------------------------------------------------------------------------------------------------------
+
+
+def guarded(manifest: Manifest) -> bool:
+    """Whether the run says anything about the end of its machine."""
+    bounds = (manifest.idle_after, manifest.max_cost, manifest.deadline)
+    return manifest.when_done != "keep" or any(bound is not None for bound in bounds)
+
+
+def facts_of(state: QueueState, ground: Ground) -> Facts:
+    """The facts, out of a run's state and what was seen of its machine."""
+    manifest, others = state.manifest, ground.others or ()
+    return Facts(
+        when_done=manifest.when_done,
+        idle_after=manifest.idle_after,
+        results_to=manifest.results_to is not None,
+        finished=state.finished,
+        live=bool(state.live) or ground.doing == "on_complete" or ground.others is None,
+        idle_since=state.idle_since,
+        person=sum(state.counts.get(status, 0) for status in (Status.STUCK, Status.BLOCKED)),
+        bound=state.bound.text if state.bound else None,
+        bound_at=state.bound.at if state.bound else 0.0,
+        booted_at=state.booted_at,
+        results_home=max(ground.acknowledged, ground.pushed, state.pushed_seq) >= state.results_seq,
+        busy=tuple(one.run_id for one in others if one.busy),
+        left=tuple(one.run_id for one in others if one.left),
+        unsafe=tuple(one.run_id for one in others if not one.safe),
+    )
+
+
+def waits(state: QueueState, ground: Ground | None) -> bool:
+    """Whether a finished run's manager has to stay, because something may yet end its machine."""
+    manifest = state.manifest
+    if not guarded(manifest) or (state.teardown is not None and state.teardown.done):
+        return False
+    if ground is None:
+        return True
+    watched = manifest.max_cost is not None and ground.price is not None and "max_cost" not in state.lifted
+    timed = manifest.idle_after is not None or (manifest.deadline is not None and "deadline" not in state.lifted)
+    return ground.rented and (manifest.when_done != "keep" or timed or watched or state.bound is not None)
+
+
+def deadline_at(state: QueueState) -> float | None:
+    """The run's deadline, in epoch seconds."""
+    said = state.manifest.deadline
+    if said is None or state.started is None:
+        return None
+    return moment(said) if isinstance(said, str) else state.started + said
+
+
+def step(turn: Turn) -> Decision | None:
+    """Take in what was seen of the machine, and plan its end. None where nobody looked, or its end is confirmed."""
+    state, ground = turn.state, turn.seen.ground
+    if ground is None:
+        return None
+    _take_in(turn, ground)
+    _reach_bounds(turn, ground)
+    if state.teardown is not None and state.teardown.done:
+        return None
+    facts = facts_of(state, ground)
+    decision = decide(facts, turn.now)
+    plan = plan_of(decision)
+    going = state.teardown
+    if going is not None:
+        # What was once decided stays so: only what makes it wrong, or lets it go further, changes it.
+        off = f"run {facts.busy[0]} works on this machine" if facts.busy else None
+        if going.plan == "destroy" and not facts.safe:
+            off = unsafe(facts)
+        own = ground.own()
+        if isinstance(own, str) or own != going.instance:
+            off = own if isinstance(own, str) else f"this machine is instance {own}"
+        if off is not None:
+            turn.emit(ev.TeardownCalledOff(off))
+            going = None
+    if plan is not None and (going is None or (plan == "destroy" and going.plan == "stop")):
+        own = ground.own()
+        if isinstance(own, int):
+            cost = None if ground.price is None else ground.price.cost(turn.now, state.away)
+            turn.emit(ev.TeardownStarting(plan, own, decision.reason, None if cost is None else round(cost, 4)))
+    return decision
+
+
+def _take_in(turn: Turn, ground: Ground) -> None:
+    state = turn.state
+    if ground.completed is not None:
+        turn.emit(ev.CompleteRan(ground.completed))
+    if ground.pushed > state.pushed_seq:
+        turn.emit(ev.ResultsPushed(ground.pushed))
+    going = state.teardown
+    if going is not None and not going.done and ground.confirmed == going.plan:
+        turn.emit(ev.TeardownConfirmed(going.plan, going.instance))
+
+
+def _reach_bounds(turn: Turn, ground: Ground) -> None:
+    """Begin to end the run where it has reached a bound, and end its jobs when their grace is over."""
+    state, now = turn.state, turn.now
+    if state.bound is None:
+        cost = None if ground.price is None else ground.price.cost(now + GRACE, state.away)
+        bound = state.manifest.max_cost
+        if bound is not None and cost is not None and cost >= bound and "max_cost" not in state.lifted:
+            turn.emit(ev.BoundReached("max_cost", f"the machine has cost its {_usd(bound)} (max_cost)"))
+    if state.bound is None:
+        at = deadline_at(state)
+        if at is not None and now >= at and "deadline" not in state.lifted:
+            turn.emit(ev.BoundReached("deadline", f"the deadline, {iso(at)}, is over"))
+    if state.bound is not None and now - state.bound.at >= GRACE:
+        for order, attempt in list(state.live.items()):
+            if attempt.stopping is None:
+                turn.stop(state.jobs[order], attempt, "bound")
+
+
+def conditions(turn: Turn, decision: Decision | None) -> dict[str, str]:
+    """What hinders the end of the machine, or the watch over it, by kind."""
+    state, ground, manifest = turn.state, turn.seen.ground, turn.state.manifest
+    assert ground is not None
+    found: dict[str, str] = {}
+    if manifest.max_cost is not None and ground.price is None:
+        found["price"] = "max_cost cannot be watched: no instance.json in the run's directory tells the price"
+    if ground.push_fault is not None and isinstance(decision, SyncFirst):
+        found["results_to"] = f"{ground.push_fault}; it is tried again"
+    own, going = ground.own(), state.teardown
+    ends = manifest.when_done != "keep" or manifest.idle_after is not None or (state.bound and ground.rented)
+    if going is not None and not going.done and ground.fault is not None:
+        word = "stopped" if going.plan == "stop" else "destroyed"
+        found["teardown"] = (
+            f"instance {going.instance} is not {word} yet, and goes on billing: {ground.fault}; it is tried again "
+            f"until it is; by hand: wavequeue vast {going.plan} {going.instance}"
+        )
+    elif isinstance(own, str) and ends:
+        word = "be stopped or destroyed by its manager" if ground.rented else "be ended, as the spec wants it"
+        found["teardown"] = f"the machine cannot {word}: {own}" + (
+            "; end it by hand when the run is done" if ground.rented else ""
+        )
+    return found
+
+
+# -- what is said of it -----------------------------------------------------------------------------------------------
+
+
+def row(state: QueueState, ground: Ground | None, decision: Decision | None, now: float) -> dict[str, Any] | None:
+    """What a snapshot's meta says about the end of the machine; None where the run says nothing about it."""
+    if not guarded(state.manifest):
+        return None
+    going, price = state.teardown, None if ground is None else ground.price
+    cost = None if price is None else price.cost(now, state.away)
+    plan = going.plan if going else plan_of(decision) or ("sync" if isinstance(decision, SyncFirst) else "keep")
+    own = None if ground is None else ground.own()
+    return {
+        "plan": plan,
+        "reason": going.reason if going else decision.reason if decision else None,
+        "waits_for": decision.reason if isinstance(decision, SyncFirst) and going is None else None,
+        "since": iso(going.at) if going else None,
+        "confirmed": bool(going and going.done),
+        "instance_id": own if isinstance(own, int) else None,
+        "cost_usd": None if cost is None else round(cost, 4),
+        "usd_per_hour": None if price is None else price.dph,
+        "usd_per_day_stopped": None if price is None else round(price.storage_dph * 24, 4),
+        "bound": state.bound.text if state.bound else None,
+    }
+
+
+def note(state: QueueState, ground: Ground) -> str:
+    """teardown.md: what its manager is about to do to the machine. Written before it is done, since nothing can be
+    written on it afterwards."""
+    going = state.teardown
+    assert going is not None
+    word = "stops" if going.plan == "stop" else "destroys"
+    price = ground.price
+    cost = None if price is None else price.cost(going.at, state.away)
+    lines = [
+        f"# Teardown of instance {going.instance}",
+        "",
+        f"The queue manager of run {state.run_id} {word} this machine by itself ({iso(going.at)}).",
+        "",
+        f"- Why: {going.reason}.",
+        "- Cost so far: " + (f"about {_usd(cost)}." if cost is not None else "not known."),
+        "- Jobs: " + ", ".join(f"{count} {status.value}" for status, count in sorted(state.counts.items())) + ".",
+    ]
+    if going.plan == "stop":
+        lines += [
+            f"- {still_billed(price)}",
+            f"- To go on: `wavequeue vast start {going.instance}`. Its jobs have lost no attempt.",
+            f"- To be rid of it, with all that lies on it: `wavequeue vast destroy {going.instance}`.",
+        ]
+    else:
+        lines.append("- Nothing of it is billed any more once it is gone; its disk is gone with it.")
+    return "\n".join(lines) + "\n"
+
+
+def still_billed(price: Any) -> str:
+    """What a stopped machine goes on costing."""
+    if price is None or not price.storage_dph:
+        return "Its disk is billed until it is destroyed."
+    return f"Its disk is billed until it is destroyed: {_usd(price.storage_dph * 24)} a day."
+
+
+def _usd(amount: float) -> str:
+    return f"${amount:.2f}"

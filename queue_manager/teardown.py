@@ -1,0 +1,311 @@
+"""The end of a rented machine, carried out: what is seen of the machine, the run's own last commands, and requests to
+the provider that are repeated until it confirms. It decides nothing; that is core.teardown's."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from queue_manager import commands, facts, vast
+from queue_manager.core import ground, teardown
+from queue_manager.core.events import epoch
+from queue_manager.core.ground import Container, Ground, Instance, Other
+from queue_manager.core.layout import HostPaths, RunPaths
+from queue_manager.core.model import QueueState
+from queue_manager.core.readings import Unreadable
+from queue_manager.core.teardown import Decision, SyncFirst
+from queue_manager.journal import write_whole
+
+_log = logging.getLogger(__name__)
+
+PACE = 2.0
+"""Seconds between requests to the provider; doubles up to SLOWEST while it does not answer as it should."""
+SLOWEST = 120.0
+SLOWEST_LOOK = 30.0
+"""Seconds between looks at the machine, at most."""
+PUSH_AGAIN = 30.0
+"""Seconds until `results_to` is tried again; doubles up to PUSH_SLOWEST."""
+PUSH_SLOWEST = 600.0
+
+
+class Teardown:
+    """Watches over the machine of one run. `wake` is called from other threads, when there is something to look at.
+
+    `cwd`: of the run, absolute. `poll`: seconds between looks at the machine, up to SLOWEST_LOOK. `pace`: see PACE.
+    """
+
+    def __init__(
+        self,
+        paths: RunPaths,
+        state: QueueState,
+        host: HostPaths,
+        environment: Mapping[str, str],
+        cwd: str,
+        poll: float,
+        wake: Callable[[], None],
+        pace: float = PACE,
+    ) -> None:
+        self._paths, self._state, self._host, self._wake = paths, state, host, wake
+        self._environment, self._cwd, self._poll, self._pace = environment, cwd, poll, pace
+        self._guarded = teardown.guarded(state.manifest)
+        self._ground: Ground | None = None
+        self._decision: Decision | None = None
+        self._looked_at = -1e9
+        self._news = False
+        self._others: dict[Path, tuple[object, Other]] = {}
+        self._doing: str | None = None
+        self._completed: int | None = None
+        self._pushed = 0
+        self._push_fault: str | None = None
+        self._push_at, self._push_pause = 0.0, PUSH_AGAIN
+        self._wanted: tuple[str, int] | None = None
+        self._confirmed: str | None = None
+        self._fault: str | None = None
+        self._stir = threading.Event()
+
+    # -- look -----------------------------------------------------------------------------------------------------
+
+    def look(self, now: float, rung: bool) -> Ground | None:
+        """What is seen of the machine; None where the run does not ask, or it is not time yet."""
+        if not self._guarded or not (rung or self._news or now >= self.due()):
+            return None
+        self._looked_at, self._news = now, False
+        doing = self._doing  # before `completed`, which is there before the other goes
+        completed, self._completed = self._completed, None
+        told, container = _instance(self._paths), vast.container(self._environment)
+        if isinstance(container, Unreadable) and told is None:
+            container = Container(None, None)  # another user's process 1, and nobody said that the machine is rented
+        self._ground = Ground(
+            container=container if isinstance(container, Unreadable) else container.id,
+            key=isinstance(container, Container) and container.key is not None,
+            instance=told,
+            acknowledged=_acknowledged(self._paths),
+            others=None if self._state.live else tuple(self._look_around(now)),
+            doing=doing,
+            completed=completed,
+            pushed=self._pushed,
+            push_fault=self._push_fault,
+            confirmed=self._confirmed,
+            fault=self._fault,
+        )
+        return self._ground
+
+    def due(self) -> float:
+        """When to look next (epoch seconds)."""
+        return self._looked_at + min(self._poll, SLOWEST_LOOK) if self._guarded else float("inf")
+
+    def _look_around(self, now: float) -> list[Other]:
+        """The other runs on this machine. Of those that have not changed, nothing is read again."""
+        try:
+            places = [path for path in self._host.runs.iterdir() if path.is_dir()]
+        except OSError:
+            return []
+        patience = self._state.manifest.idle_after or teardown.PUSH
+        mine = self._paths.root.resolve()
+        return [
+            self._other(RunPaths.of(path), now, patience)
+            for path in sorted(places)
+            if path.resolve() != mine and (path / self._paths.journal.name).exists()
+        ]
+
+    def _other(self, paths: RunPaths, now: float, patience: float) -> Other:
+        stamp = (_stamp(paths.state), _stamp(paths.acknowledged))
+        known = self._others.get(paths.root)
+        if known is not None and known[0] == stamp and not known[1].left:
+            return known[1]
+        meta = facts.state_meta(paths.state)
+        held = meta.get("manager") != "finished" and facts.held_by(paths.lock) is not None
+        found = ground.other(paths.root.name, meta, held, _acknowledged(paths), now, patience)
+        self._others[paths.root] = (stamp, found)
+        return found
+
+    # -- what is to be shown and done -----------------------------------------------------------------------------
+
+    @property
+    def waits(self) -> bool:
+        """Whether a finished run's manager stays."""
+        return teardown.waits(self._state, self._ground)
+
+    def row(self, now: float) -> dict[str, object] | None:
+        """For a snapshot."""
+        return teardown.row(self._state, self._ground, self._decision, now)
+
+    def follow(self, decision: Decision | None) -> bool:
+        """Carry out what the journal holds by now: the intent to end the machine, or the results that go first.
+
+        Returns whether there is something new to be shown.
+        """
+        if not self._guarded:
+            return False
+        known, self._decision = self._decision, decision or self._decision
+        going = self._state.teardown
+        wanted = None if going is None or going.done else (going.plan, going.instance)
+        if wanted != self._wanted:
+            self._wanted, self._confirmed, self._fault = wanted, None, None
+            self._stir.set()
+            self._stir = stir = threading.Event()
+            if wanted is not None:
+                text = teardown.note(self._state, self._ground or Ground())
+                self._start("teardown", lambda: self._end(wanted, text, stir))
+        if isinstance(decision, SyncFirst) and self._doing is None and time.monotonic() >= self._push_at:
+            command, upto = self._state.manifest.results_to, self._state.results_seq
+            home = max(self._pushed, self._state.pushed_seq, self._ground.acknowledged if self._ground else 0)
+            if command is not None and upto > home:
+                self._doing = "results_to"
+                self._start("results_to", lambda: self._push(command, upto))
+        return self._decision != known
+
+    def complete(self) -> None:
+        """Run `on_complete` beside the loop, which has to go on."""
+        self._doing = "on_complete"
+        self._start("on_complete", self._complete)
+
+    def close(self) -> None:
+        """Send no further request."""
+        self._wanted = None
+        self._stir.set()
+
+    # -- in threads of their own ----------------------------------------------------------------------------------
+
+    def _start(self, name: str, work: Callable[[], None]) -> None:
+        threading.Thread(target=work, name=name, daemon=True).start()
+
+    def _tell(self) -> None:
+        self._news = True
+        self._wake()
+
+    def _run(self, bash: str) -> int:
+        state = self._state
+        return commands.run(self._paths, state.manifest, state.run_id, self._environment, self._cwd, bash)
+
+    def _complete(self) -> None:
+        code = self._run(self._state.manifest.on_complete or ":")
+        _log.info("on_complete ended with exit code %d", code)
+        self._completed, self._doing = code, None
+        self._tell()
+
+    def _push(self, command: str, upto: int) -> None:
+        code = self._run(command)
+        _log.info("results_to ended with exit code %d", code)
+        if code == 0:
+            self._pushed, self._push_fault = upto, None
+            self._push_at, self._push_pause = 0.0, PUSH_AGAIN
+        else:
+            self._push_fault = f"results_to ended with exit code {code}: see {self._paths.manager_log}"
+            self._push_at = time.monotonic() + self._push_pause
+            self._push_pause = min(PUSH_SLOWEST, self._push_pause * 2)
+        self._doing = None
+        self._tell()
+
+    def _end(self, wanted: tuple[str, int], text: str, stir: threading.Event) -> None:
+        """Stop or destroy, until the provider confirms it by id, or it is wanted no longer."""
+        plan, instance = wanted
+        try:
+            write_whole(self._paths.teardown, [text.encode()])
+        except OSError as error:
+            _log.error("%s cannot be written: %s", self._paths.teardown, error)
+        pause, ending = self._pace, Ending(plan, instance, self._environment, self._pace)
+        while self._wanted == wanted and not stir.is_set():
+            fault = ending.once(stir)
+            if self._wanted != wanted:
+                return
+            if fault is None:
+                _log.info("%s of instance %d is confirmed", plan, instance)
+                self._confirmed = plan
+                self._tell()
+                return
+            _log.warning("%s of instance %d: %s", plan, instance, fault)
+            if self._fault is None:
+                self._fault = fault
+                self._tell()
+            stir.wait(pause)
+            pause = min(SLOWEST, pause * 2)
+
+
+class Ending:
+    """The end of one instance, tried until a query by id confirms it. `pace`: see PACE."""
+
+    def __init__(self, plan: str, instance: int, environment: Mapping[str, str], pace: float = PACE) -> None:
+        self._plan, self._instance, self._environment, self._pace = plan, instance, environment, pace
+        self._known = self._asked = False
+
+    def once(self, stir: threading.Event) -> str | None:
+        """One try: None once it is confirmed, else why it is not. `stir` ends the waits in between.
+
+        It is asked first: a manager before us may have done it. An answer that cannot be had keeps nobody from the
+        deed, which was decided before and does no harm twice.
+        """
+        told = vast.container(self._environment)
+        if not isinstance(told, Container) or told.id != self._instance:
+            return f"this machine does not say any more that it is instance {self._instance}"
+        if told.key is None:
+            return "process 1 has no CONTAINER_API_KEY any more"
+        if self._confirmed(told.key) is True:
+            return None
+        if stir.is_set():
+            return "it is wanted no longer"
+        self._asked = True
+        reply = vast.send(vast.server(self._environment), told.key, vast.build_deed(self._plan, self._instance))
+        refused = reply.reason if isinstance(reply, Unreadable) else vast.parse_deed(reply)
+        if refused is not None:
+            return refused
+        _log.info("%s of instance %d is asked for", self._plan, self._instance)
+        shown: bool | Unreadable = False
+        for pause in (self._pace / 2, self._pace, self._pace * 2):  # it may be listed for a moment longer
+            if stir.wait(pause):
+                break
+            shown = self._confirmed(told.key)
+            if shown is True:
+                return None
+        return shown.reason if isinstance(shown, Unreadable) else "Vast.ai took the request, and shows it as before"
+
+    def _confirmed(self, key: str) -> bool | Unreadable:
+        reply = vast.send(vast.server(self._environment), key, vast.build_query(self._instance))
+        if isinstance(reply, Unreadable):
+            return reply
+        if self._plan == "destroy" and self._known and self._asked and vast.key_refused(reply):
+            return True  # the key was that of the instance alone, and has gone with it
+        shown = vast.parse_query(reply, self._plan)
+        self._known |= not isinstance(shown, Unreadable)
+        return shown
+
+
+def away(paths: RunPaths, state: QueueState, boot: str, now: float) -> float:
+    """Seconds between the last sign of the machine's life before this one and now; 0 if it is the same life.
+
+    It was not running for so long, and only its disk was billed.
+    """
+    if not teardown.guarded(state.manifest) or not state.boot or state.boot == boot:
+        return 0.0
+    try:
+        return round(max(0.0, now - epoch(facts.state_meta(paths.state)["updated"])), 3)
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return 0.0
+
+
+def _instance(paths: RunPaths) -> Instance | Unreadable | None:
+    try:
+        return ground.parse_instance(paths.instance.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        return Unreadable(f"{paths.instance}: {error}")
+
+
+def _acknowledged(paths: RunPaths) -> int:
+    try:
+        return ground.parse_acknowledged(paths.acknowledged.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return 0
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    return info.st_mtime_ns, info.st_size

@@ -1,0 +1,280 @@
+"""Pulling: results, logs and state of a run come home from all its hosts at once.
+
+Each host is asked on one connection of OpenSSH (see `queue_manager.send`), so that large files stream. What is not
+known of a host is not concluded: one that cannot be reached keeps what was pulled of it before, with its age.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shlex
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from queue_manager.core import pulling
+from queue_manager.core.events import iso
+from queue_manager.core.layout import RunPaths
+from queue_manager.core.manifest import Manifest
+from queue_manager.core.pulling import HOST, RESULTS, Request
+from skill import deploy, merge, placed, sound, summary
+from skill.errors import FailedError
+from skill.files import write_whole
+from skill.ground import ground, wanted
+from skill.host import Host, Unreachable, each, known_key
+from skill.merge import Look
+from skill.placed import LOST, PLANNED, Part, Placed
+from skill.receive import Received, receive
+from skill.runs import Document, Run, parse_state
+from skill.store import Store, look
+from skill.sync import NEVER
+
+TRIES = 3
+"""How often a connection that was dropped is begun again; what came stays."""
+_PAUSE = 1.0
+_PATIENCE = 86400.0
+"""Seconds for one host; what it sends may be large. One that falls silent is given up much earlier."""
+_LEAVING = 5.0
+"""Seconds that are waited for connections to end after Ctrl-C."""
+_LOCK = "pull.lock"
+Say = Callable[[str], None]
+
+
+class Turn(NamedTuple):
+    """How a pull of one host went. `unreachable`: why it could not be reached; `fault`: what else was in the way.
+
+    `outside`: ids of its jobs whose output lies where nothing is pulled from.
+    """
+
+    host: str
+    received: Received = Received()
+    unreachable: str | None = None
+    fault: str | None = None
+    outside: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that the host has for us was looked through."""
+        return self.unreachable is None and self.fault is None and self.received.broken is None
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not whole, in words."""
+        if self.unreachable is not None:
+            return f"unreachable: {self.unreachable}"
+        return self.fault or self.received.broken
+
+
+def parts(found: Placed, names: Sequence[str]) -> list[Part]:
+    """The parts to be pulled: those named, else all whose host is not given up. Raises UseError."""
+    if names:
+        return [found.part(name) for name in dict.fromkeys(names)]
+    return [part for part in found.parts if part.state != LOST]
+
+
+@contextlib.contextmanager
+def alone(run: Run) -> Iterator[None]:
+    """Keep out other pulls of the same run. Raises FailedError where one is at work."""
+    fd = os.open(run.root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise FailedError(f"another pull of {run.id} is at work just now; try again when it has ended") from None
+    finally:
+        os.close(fd)
+
+
+def pull(
+    run: Run,
+    manifest: Manifest,
+    chosen: Sequence[Part],
+    hosts: Mapping[str, Host],
+    say: Say,
+    heard: Callable[[str, int], None] = lambda _name, _size: None,
+) -> dict[str, Turn]:
+    """Bring home what these parts have, from all their hosts at once. Call it within `alone`.
+
+    `hosts`: those that can be asked, by name. `say` is told of each retry, `heard` of bytes as they come. On Ctrl-C all
+    connections are ended before KeyboardInterrupt goes on. Raises FailedError and OSError.
+    """
+    found = placed.read(run)
+    if found is None:
+        raise FailedError(f"run {run.id} is not on hosts")
+    works = {
+        part.host: _Work(run, found, manifest, part, say, heard)
+        for part in chosen
+        if part.host in hosts and part.state != PLANNED
+    }
+    turns = {part.host: Turn(part.host, fault=_not_asked(part)) for part in chosen if part.host not in works}
+    asked = [hosts[name] for name in works]
+    stop, ended = threading.Event(), threading.Semaphore(0)
+
+    def one(host: Host) -> Turn:
+        try:
+            return _persist(works[host.name], host, stop)
+        finally:
+            ended.release()
+
+    try:
+        answers = each(asked, one, _PATIENCE)
+    except KeyboardInterrupt:
+        stop.set()
+        for _ in asked:
+            ended.acquire(timeout=_LEAVING)
+        raise
+    for name, answer in answers.items():
+        turns[name] = Turn(name, unreachable=answer.reason) if isinstance(answer, Unreachable) else answer
+    whole = [turn.host for turn in turns.values() if turn.whole]
+    if whole:
+        at = iso(time.time()) or ""
+        with placed.changed(run) as now:
+            now.placed = now.placed._replace(pulled={**now.placed.pulled, **dict.fromkeys(whole, at)})
+    return {part.host: turns[part.host] for part in chosen}
+
+
+def _not_asked(part: Part) -> str:
+    if part.state == PLANNED:
+        return "nothing was submitted to it yet; finish that with: wavequeue submit SPEC"
+    return "it is not known here"
+
+
+class _Work(NamedTuple):
+    """What is to be pulled from one host."""
+
+    run: Run
+    placed: Placed
+    manifest: Manifest
+    part: Part
+    say: Say
+    heard: Callable[[str, int], None]
+
+
+def _persist(work: _Work, host: Host, stop: threading.Event) -> Turn:
+    """Pull from one host, again after a dropped connection."""
+    total = Received()
+    outside: tuple[str, ...] = ()
+    if host.ssh_command() is not None and known_key(host.known_hosts, host.name) is None:
+        first = host.run(["true"])  # OpenSSH is told to know the key already
+        if isinstance(first, Unreachable):
+            return Turn(host.name, unreachable=first.reason)
+    for number in range(1, TRIES + 1):
+        try:
+            received, outside = _once(work, host, stop)
+        except OSError as error:
+            return Turn(host.name, total, fault=f"{error.filename or 'this machine'}: {error.strerror or error}")
+        total = _sum(total, received)
+        if not received.dropped or stop.is_set():
+            break
+        found = host.run(["true"])
+        if isinstance(found, Unreachable):  # it knows better words than OpenSSH
+            return Turn(host.name, total, unreachable=found.reason, outside=outside)
+        if number < TRIES:
+            work.say(f"{host.name}: {received.broken}; going on ({number + 1} of {TRIES})")
+            stop.wait(_PAUSE * 2 ** (number - 1))
+    return Turn(host.name, total, outside=outside)
+
+
+def _once(work: _Work, host: Host, stop: threading.Event) -> tuple[Received, tuple[str, ...]]:
+    """One connection. Raises OSError where this machine fails."""
+    run, part = work.run, work.part
+    where = ground(run, work.placed, work.manifest, part)
+    asked = wanted(where, work.manifest, part)
+    store = Store(where.here, placed.mirror(run, host.name))
+    store.make()
+    here = look(where.here, asked.patterns, NEVER)
+    request = Request(
+        nonce=secrets.token_hex(16),
+        run_id=run.id,
+        root=where.there,
+        patterns=asked.patterns,
+        declared=asked.declared,
+        but=asked.but,
+        never=NEVER,
+        have={RESULTS: here.files, HOST: store.documents()},
+        closed=here.closed,
+        parts=store.parts(),
+        room=store.room(),
+    )
+    command = build_command(host, part, request.nonce)
+    received = receive(command, Path.home(), request, store, stop, lambda size: work.heard(host.name, size))
+    return received, asked.outside
+
+
+def build_command(host: Host, part: Part, nonce: str) -> list[str]:
+    """The command that runs the sender in the home of a host, if that is still the one that got the part."""
+    argv = deploy.module(None, part.python or "python3", part.runtime or "", "send")
+    greeting = pulling.greeting(nonce).decode().strip()
+    text = shlex.join(["sh", "-c", _GUARD, "wavequeue", part.host_id or "", part.runtime or "", greeting, *argv])
+    ssh = host.ssh_command()
+    return ["sh", "-c", f"exec {text}"] if ssh is None else [*ssh, host.destination, f"exec {text}"]
+
+
+# Another machine need not have anything of ours, so that it is another one is found out by the shell.
+_GUARD = """\
+id=$1 runtime=$2 greeting=$3; shift 3
+say() { printf '%s\\n{"fault": "%s"}\\n' "$greeting" "$1"; exit 0; }
+[ "$(cat .wavequeue/host_id 2>/dev/null)" = "$id" ] || say "another machine"
+[ -d ".wavequeue/runtime/$runtime" ] || say "no runtime"
+exec "$@"
+"""
+
+
+def _sum(one: Received, other: Received) -> Received:
+    """What two connections to one host brought."""
+    return other._replace(files=one.files + other.files, size=one.size + other.size)
+
+
+# -- what was pulled ----------------------------------------------------------------------------------------------
+
+
+def documents(run: Run, found: Placed) -> dict[str, Document]:
+    """The state of each host as last pulled; hosts whose state is not here, or is none, are missing."""
+    states = {}
+    for part in found.parts:
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            document = parse_state(RunPaths.of(placed.mirror(run, part.host)).state.read_bytes())
+            if sound.fault(document) is None:
+                states[part.host] = sound.clean(document)
+    return states
+
+
+def merged(found: Placed, manifest: Manifest, states: Mapping[str, Document], now: float) -> Document:
+    """The state of the whole run, by what was pulled. `now` in epoch seconds."""
+    looks = [Look(part.host, states.get(part.host), _epoch(found.pulled.get(part.host))) for part in found.parts]
+    return merge.merge(found, manifest, looks, now)
+
+
+def _epoch(text: str | None) -> float | None:
+    return None if text is None else datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+def conclude(run: Run, manifest: Manifest, now: float) -> bool:
+    """Whether the run has ended on all its hosts, by what was pulled; its summary.md is then made. Raises OSError."""
+    found = placed.read(run)
+    assert found is not None
+    states = documents(run, found)
+    document = merged(found, manifest, states, now)
+    if document["meta"]["manager"] != "finished":
+        return False
+    text = None
+    if len(found.parts) == 1:
+        with contextlib.suppress(OSError, ValueError):
+            lines = RunPaths.of(placed.mirror(run, found.parts[0].host)).summary.read_text(encoding="utf-8").split("\n")
+            text = "\n".join(map(sound.clean, lines))
+    if text is None:
+        text = summary.summary(document, now)
+    write_whole(run.paths.summary, text)
+    return True
+
+
+def age(found: Placed, host: str, now: float) -> float | None:
+    """Seconds since the last whole pull of a host; None if there was none."""
+    at = _epoch(found.pulled.get(host))
+    return None if at is None else max(0.0, now - at)

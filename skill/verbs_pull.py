@@ -1,0 +1,282 @@
+"""The verb that brings results, logs and state home: pull."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from build_manifest.faults import listed
+from build_manifest.values import seconds
+from queue_manager.core.summary import duration
+from skill import carry, placed, pull, runs, view
+from skill.carry import Carried
+from skill.errors import DONE, FAILED, INTERRUPTED, FailedError, UseError
+from skill.ground import ground
+from skill.host import Host
+from skill.pull import Turn
+from skill.runs import Run
+from skill.verbs_run import RUN, the_run
+from skill.verbs_spec import JSON, print_json
+
+_NAMED = 5
+_FRAME = 0.25
+"""Seconds between two changes of the line that shows how much has come."""
+
+
+class _Pulled(NamedTuple):
+    """One pull: how it went on each host, what was carried on, and whether the run has ended on all of them.
+
+    `over`: hosts that had finished when they were last pulled whole: all that they had is here, and they may be gone.
+    """
+
+    turns: Mapping[str, Turn]
+    carried: Sequence[Carried]
+    ended: bool
+    over: frozenset[str]
+
+    @property
+    def failed(self) -> bool:
+        refused = any(turn.received.refused for turn in self.turns.values())
+        return refused or not all(map(self._is_here, self.turns.values())) or any(one.fault for one in self.carried)
+
+    @property
+    def last(self) -> bool:
+        """Whether another pull could bring nothing more."""
+        return self.ended and all(self._is_here(turn) and not turn.received.later for turn in self.turns.values())
+
+    def _is_here(self, turn: Turn) -> bool:
+        return turn.whole or (turn.unreachable is not None and turn.host in self.over)
+
+
+def _interval(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    try:
+        return None if value is None else seconds(value)
+    except ValueError as error:
+        raise UseError(f"--every {value}: {error}") from None
+
+
+@click.command("pull", short_help="Bring results, logs and state home from the hosts.")
+@click.argument("run", required=False, metavar="[RUN]")
+@RUN
+@click.option("--host", "names", metavar="NAME", multiple=True, help="From this host; may be given several times.")
+@click.option(
+    "--every", callback=_interval, metavar="TIME", help="Again and again, such as 30m, until the run has ended."
+)
+@JSON
+def pull_verb(run: str | None, run_name: str | None, names: tuple[str, ...], every: float | None, as_json: bool) -> int:
+    """Bring home what a run has on its hosts: results (expected_output, and pull: in the spec), logs and state.
+
+    Only what is newer there is taken, and checked by its hash; nothing is deleted, and nothing that is newer here is
+    overwritten. Results go where a run on this machine would have written them. Exit code 1 if something is missing.
+    """
+    if run is not None and run_name is not None:
+        raise UseError("give RUN or --run, not both")
+    meant = _meant(run or run_name)
+    hosts = _connect(meant, names)
+    try:
+        done = _pull(meant, names, hosts) if every is None else _go_on(meant, names, hosts, every, as_json=as_json)
+    except KeyboardInterrupt:
+        again = f" --every {every:g}s" if every is not None else ""
+        _say(f"left; what came is kept, and {meant.id} goes on. Go on pulling: wavequeue pull {meant.id}{again}")
+        return INTERRUPTED
+    finally:
+        for host in hosts.values():
+            host.close()
+    if as_json:
+        print_json(_document(meant, done))
+    elif every is None:
+        _report(meant, done)
+    return FAILED if done.failed else DONE
+
+
+def _meant(name: str | None) -> Run:
+    """The run that is meant: by name, or else the newest on hosts. Raises UseError."""
+    if name is None:
+        known = runs.known(Path.cwd(), Path.home())
+        found = next((run for run in known if placed.path(run).exists()), None)
+        if found is None:
+            raise UseError("no run is on hosts; submit one with: wavequeue submit SPEC")
+        return found
+    run = the_run(name)
+    if not placed.path(run).exists():
+        raise UseError(f"run {run.id} runs on this machine: its results are here already")
+    return run
+
+
+def _connect(run: Run, names: Sequence[str]) -> dict[str, Host]:
+    """The ways to the hosts of a run. One that is registered no more is said, and left out."""
+    from skill import registry
+
+    found = placed.read(run)
+    assert found is not None
+    where = registry.locate(Path.cwd())
+    if not where.exists():
+        where = registry.locate(Path(found.source))
+    known = registry.Registry.load(where)
+    hosts = {}
+    for part in pull.parts(found, names):
+        try:
+            hosts[part.host] = registry.connect(known.named(part.host), where, pull.TRIES)
+        except UseError as error:
+            _say(str(error))
+    return hosts
+
+
+def _pull(run: Run, names: Sequence[str], hosts: Mapping[str, Host]) -> _Pulled:
+    """One pull, and what follows from it. Raises FailedError where another is at work."""
+    manifest = runs.read_manifest(run, ours=True)
+    with pull.alone(run):
+        before = placed.read(run)
+        assert before is not None
+        with _progress() as heard:
+            turns = pull.pull(run, manifest, pull.parts(before, names), hosts, _say, heard)
+        found = placed.read(run)
+        assert found is not None
+        states = pull.documents(run, found)
+        carried = carry.carry(run, found, manifest, hosts, turns, states, _say)
+        over = frozenset(host for host, state in states.items() if state["meta"]["manager"] == "finished")
+        return _Pulled(turns, carried, pull.conclude(run, manifest, time.time()), over & found.pulled.keys())
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int], None]]:
+    """A line on a terminal that shows how much has come of each host."""
+    console = view.console(error=True)
+    sizes: dict[str, int] = {}
+    shown = time.monotonic()
+    with console.status("pulling") as line:
+
+        def heard(name: str, size: int) -> None:
+            nonlocal shown
+            sizes[name] = sizes.get(name, 0) + size
+            if time.monotonic() - shown > _FRAME:
+                shown = time.monotonic()
+                line.update("pulling: " + ", ".join(f"{one} {_size(sizes[one])}" for one in sorted(sizes)))
+
+        yield heard if console.is_terminal else lambda _name, _size: None
+
+
+def _go_on(run: Run, names: Sequence[str], hosts: Mapping[str, Host], every: float, *, as_json: bool) -> _Pulled:
+    """Pull until the run has ended and all is here, with a line for each pull."""
+    while True:
+        begin = time.monotonic()
+        try:
+            done = _pull(run, names, hosts)
+        except FailedError as error:
+            _say(str(error))
+        else:
+            at = time.strftime("%H:%M:%S")
+            print(f"{at} {_line(run, done)}", file=sys.stderr if as_json else sys.stdout, flush=True)
+            _details(done)
+            if done.last:
+                return done
+        time.sleep(max(0.0, every - (time.monotonic() - begin)))
+
+
+# -- what is printed ----------------------------------------------------------------------------------------------
+
+
+def _say(text: str) -> None:
+    print(f"wavequeue: {text}", file=sys.stderr, flush=True)
+
+
+def _line(run: Run, done: _Pulled) -> str:
+    """One pull in one line."""
+    texts = [f"{turn.host}: {_brought(turn) if turn.whole else _missed(run, turn)}" for turn in done.turns.values()]
+    return f"{'; '.join(texts)}{'; the run has ended' if done.ended else ''}"
+
+
+def _report(run: Run, done: _Pulled) -> None:
+    for turn in done.turns.values():
+        print(f"{turn.host}: {_brought(turn) if turn.whole else _missed(run, turn)}")
+    _details(done)
+    found = placed.read(run)
+    assert found is not None
+    manifest = runs.read_manifest(run, ours=True)
+    places = dict.fromkeys(str(ground(run, found, manifest, part).here) for part in found.parts)
+    print(f"results are below {listed(places)}, logs and state below {run.root / runs.MIRRORS}")
+    if done.ended:
+        print(f"the run has ended: {run.paths.summary}")
+
+
+def _details(done: _Pulled) -> None:
+    """What was not taken, and what was carried on."""
+    for turn in done.turns.values():
+        got = turn.received
+        for name, why in got.refused:
+            _say(f"{turn.host}: {name} {why}")
+        if got.kept:
+            _say(f"{turn.host}: newer here, and kept: {listed(got.kept, _NAMED)}")
+        if got.later:
+            _say(f"{turn.host}: changed while being read, and left for the next pull: {listed(got.later, _NAMED)}")
+        if got.more:
+            _say(f"{turn.host}: and {got.more} files more")
+        if turn.outside:
+            where = "write outside of the code's directory; these outputs are not pulled"
+            _say(f"{turn.host}: {listed(turn.outside, _NAMED)} {where}")
+    for one in done.carried:
+        what = f"what {listed(one.jobs, _NAMED)} wrote"
+        if one.fault is None:
+            _say(f"{what} was carried to {one.dst}")
+        else:
+            _say(f"{what} could not be carried to {one.dst}: {one.fault}")
+
+
+def _brought(turn: Turn) -> str:
+    got = turn.received
+    if not got.files:
+        return f"nothing new, {got.same} files are here already"
+    return f"{got.files} files, {_size(got.size)}"
+
+
+def _missed(run: Run, turn: Turn) -> str:
+    found = placed.read(run)
+    age = None if found is None else pull.age(found, turn.host, time.time())
+    last = "never pulled before" if age is None else f"last pulled {duration(age)} ago"
+    came = f"{_brought(turn)}, then " if turn.received.files else ""
+    return f"{came}{turn.reason}; {last}"
+
+
+def _size(size: int) -> str:
+    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
+
+
+def _document(run: Run, done: _Pulled) -> dict[str, Any]:
+    """What `pull --json` prints."""
+    found = placed.read(run)
+    hosts = []
+    for turn in done.turns.values():
+        got = turn.received
+        hosts.append(
+            {
+                "name": turn.host,
+                "whole": turn.whole,
+                "reachable": turn.unreachable is None,
+                "reason": turn.reason,
+                "files": got.files,
+                "bytes": got.size,
+                "same": got.same,
+                "kept": list(got.kept),
+                "refused": [{"name": name, "why": why} for name, why in got.refused],
+                "later": list(got.later),
+                "outside": list(turn.outside),
+                "last_pull": None if found is None else found.pulled.get(turn.host),
+            }
+        )
+    carried = [{"to": one.dst, "jobs": list(one.jobs), "files": one.files, "fault": one.fault} for one in done.carried]
+    return {
+        "run_id": run.id,
+        "directory": str(run.root),
+        "ended": done.ended,
+        "hosts": hosts,
+        "carried": carried,
+    }
