@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 
 from rich.text import Text
 
+from queue_manager.core.events import epoch
+from queue_manager.core.summary import duration
 from skill import status
+from skill.placed import LOST, PLANNED
 from skill.status import Digest, Row
 from skill.table import columns
 
@@ -99,7 +102,9 @@ def _sections(scene: Scene, width: int, marks: Marks) -> list[_Section]:
     # What goes on comes before what is done, for where there is not room for all.
     phases = sorted(document["phases"], key=lambda row: row["status"] == "completed")
     place = {row["name"]: n for n, row in enumerate(document["phases"])}
+    hosts = document["meta"].get("hosts", ())
     return [
+        _Section("hosts", hosts, lambda rows: _hosts(rows, scene.now, width)),
         _Section(
             "phases", phases, lambda rows: _phases(sorted(rows, key=lambda row: place[row["name"]]), width, marks)
         ),
@@ -109,6 +114,30 @@ def _sections(scene: Scene, width: int, marks: Marks) -> list[_Section]:
         _Section("need a person", digest.person, lambda rows: _reasons(rows, width)),
         _Section("ended lately", digest.recent, lambda rows: _recent(rows, scene, width)),
     ]
+
+
+def _hosts(rows: Sequence[Row], now: float, width: int) -> list[Text]:
+    table: list[list[str | Text]] = []
+    for row in rows:
+        done = f"{row['counts'].get('completed', 0)}/{row['jobs']}"
+        pulled = f"pulled {duration(max(0.0, now - epoch(row['last_pull'])))} ago" if row["last_pull"] else "not pulled"
+        table.append([row["name"], _manager(row), done, status.counts_text(row["counts"], ("completed",)), pulled])
+    return columns(_without_empty(table), width, indent=1, right=(2,))
+
+
+def _manager(row: Row) -> Text:
+    """How the manager of a host stands, as far as that is known."""
+    known = row["manager"] or "never read"
+    if row["state"] == LOST:
+        moved = f"{row['moved']} job{'' if row['moved'] == 1 else 's'} moved"
+        return Text(f"given up, {moved if row['moved'] else 'nothing moved'}", style="magenta")
+    if row["reason"] is not None:
+        how = "unknown" if row["answered"] else "unreachable"
+        age = "" if row["age_s"] is None else f" {duration(row['age_s'])} ago"
+        return Text(f"{how} ({known}{age})", style="yellow")
+    if row["manager"] is None:
+        return Text("not submitted" if row["state"] == PLANNED else "not begun", style="yellow")
+    return Text(known, style={"running": "cyan", "finished": "green"}.get(known, "red"))
 
 
 def bar(parts: Sequence[tuple[int, str, str]], total: int, width: int, left: str) -> Text:
@@ -153,7 +182,7 @@ def _cards(rows: Sequence[Row], width: int, marks: Marks) -> list[Text]:
     for row in rows:
         name = row["name"].removeprefix("NVIDIA ")
         if row["total_mib"] is None:
-            table.append([str(row["index"]), name, "", "", "", row["note"]])
+            table.append([_index(row), name, "", "", "", row["note"]])
             continue
         used = row["used_mib"]
         style = "cyan" if row["jobs"] else "yellow" if row["note"] else "bright_black"
@@ -162,14 +191,12 @@ def _cards(rows: Sequence[Row], width: int, marks: Marks) -> list[Text]:
         shown = bar(parts, row["total_mib"], max(8, _bar_width(width) // 2), marks.left)
         memory = f"{used / 1024:.1f}/{row['total_mib'] / 1024:.0f} GiB"
         util = "" if row["util"] is None else f"{row['util']} %"
-        table.append([str(row["index"]), name, shown, memory, util, " ".join(row["jobs"]) or row["note"]])
+        table.append([_index(row), name, shown, memory, util, " ".join(row["jobs"]) or row["note"]])
     return columns(table, width, indent=1, right=(0, 3, 4))
 
 
-def place(row: Row) -> str:
-    """Where a job runs or ran: `card 0`, `cards 0,1`, or `cpu`."""
-    cards = row["gpus"]
-    return f"card{'s' if len(cards) > 1 else ''} {','.join(map(str, cards))}" if cards else "cpu"
+def _index(row: Row) -> str:
+    return f"{row['host']} {row['index']}" if "host" in row else str(row["index"])
 
 
 def _running(rows: Sequence[Row], scene: Scene, width: int) -> list[Text]:
@@ -177,7 +204,7 @@ def _running(rows: Sequence[Row], scene: Scene, width: int) -> list[Text]:
     for row in rows:
         again = f"attempt {row['attempt']}" if row["attempt"] > 1 else ""
         said = Text(scene.tail(row), style="bright_black")
-        table.append([Text(row["id"], style="cyan"), status.took(row, scene.now), place(row), again, said])
+        table.append([Text(row["id"], style="cyan"), status.took(row, scene.now), status.place(row), again, said])
     return columns(_without_empty(table), width, indent=1, right=(1,))
 
 
@@ -209,7 +236,7 @@ def jobs_table(rows: Sequence[Row], width: int, now: float) -> list[Text]:
     table: list[list[str | Text]] = [["job", "phase", "status", "where", "attempts", "took", "why"]]
     for row in rows:
         state = Text(row["status"], style=STYLES[row["status"]])
-        where = place(row) if row["attempt"] else ""
+        where = status.place(row) if row["attempt"] else ""
         table.append(
             [row["id"], row["phase"], state, where, str(row["attempts"]), status.took(row, now), status.reason(row)]
         )

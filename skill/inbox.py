@@ -1,21 +1,20 @@
-"""Asking a run's manager for something: which jobs are meant, the request, the bell, the answer."""
+"""Asking a run's manager for something: which jobs are meant, the request, and its answer."""
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
-import os
-import time
+import json
+import subprocess
+import sys
 import uuid
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from build_manifest.faults import listed, nearest
-from queue_manager.core.layout import RunPaths
-from queue_manager.core.requests import Answer, Request, decode_answer, encode_request
-from skill.errors import UseError
-from skill.files import write_whole
-from skill.runs import Document
+from queue_manager.core.requests import Answer, Request, encode_request
+from skill import sound
+from skill.errors import FailedError, UseError
+from skill.runs import Document, Run
 from skill.status import Row
 
 PATIENCE = 15.0
@@ -59,8 +58,12 @@ def one(document: Document, name: str) -> Row:
         if row["id"] == name:
             found: Row = row
             return found
-    near = _near(name, [row["id"] for row in document["jobs"]])
-    raise UseError(f"there is no job {name}{near} (run {document['meta']['run_id']})")
+    raise UseError(unknown(name, (row["id"] for row in document["jobs"]), document["meta"]["run_id"]))
+
+
+def unknown(name: str, ids: Iterable[str], run_id: str) -> str:
+    """That a run has no such job, in words, with the nearest that there is."""
+    return f"there is no job {name}{_near(name, list(ids))} (run {run_id})"
 
 
 def _near(name: str, known: list[str]) -> str:
@@ -75,32 +78,40 @@ def new_id(verb: str) -> str:
     return f"{verb}-{uuid.uuid4().hex[:16]}"
 
 
-def send(paths: RunPaths, request: Request) -> None:
-    """Put a request into the inbox, whole and durable, and ring the bell. Raises OSError."""
-    paths.inbox.mkdir(exist_ok=True)
-    write_whole(paths.request(request.id), encode_request(request))
-    _ring(paths.bell)
+class Asked(NamedTuple):
+    """What became of a request: the manager's answer, None if none came in time; and whether a manager is there.
+
+    A request without an answer stays, and is taken by the next manager.
+    """
+
+    answer: Answer | None
+    alive: bool
 
 
-def _ring(bell: Path) -> None:
-    with contextlib.suppress(OSError):  # nobody listens: the manager finds the request when it begins
-        fd = os.open(bell, os.O_WRONLY | os.O_NONBLOCK)
-        try:
-            os.write(fd, b"r")
-        finally:
-            os.close(fd)
+def ask(run: Run, request: Request, patience: float = PATIENCE) -> Asked:
+    """Have the manager of a run on this machine carry out a request. `patience` in seconds. Raises FailedError."""
+    command = [sys.executable, "-m", "queue_manager.control", str(run.root)]
+    asked = {"op": "ask", "request": json.loads(encode_request(request)), "patience": patience}
+    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, check=False)
+    try:
+        found = json.loads(done.stdout)
+    except ValueError:
+        found = {"fault": done.stderr.strip()}
+    answer = found["fault"] if "fault" in found else read_answer(found, request)
+    if isinstance(answer, str):
+        raise FailedError(f"run {run.id} could not be asked: {answer}")
+    return answer
 
 
-def wait(paths: RunPaths, request: Request, alive: Callable[[], bool], patience: float = PATIENCE) -> Answer | None:
-    """The answer to a request; None if none came in `patience` seconds, or the manager has gone."""
-    until = time.monotonic() + patience
-    path = paths.answer(request.id)
-    pause = 0.005
-    while True:
-        there = alive()
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            return decode_answer(path.read_text(encoding="utf-8"))
-        if not there or time.monotonic() > until:
-            return None
-        time.sleep(pause)
-        pause = min(0.2, pause * 1.5)
+def read_answer(found: Mapping[str, Any], request: Request) -> Asked | str:
+    """What queue_manager.control answered to a request; in words, where that is no answer to it."""
+    try:
+        data = found["answer"]
+        answer = None if data is None else Answer(data["id"], data["ok"], data["text"], tuple(map(str, data["jobs"])))
+        fits = answer is None or (answer.id == request.id and isinstance(answer.text, str))
+    except (KeyError, TypeError):
+        fits = False
+    if not fits:
+        return "what it sent is no answer to that"
+    alive = found.get("alive") is True
+    return Asked(answer and answer._replace(ok=answer.ok is True, text=sound.clean(answer.text)), alive)

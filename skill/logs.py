@@ -60,17 +60,22 @@ def plain(data: bytes) -> str:
 
 def log_path(run: Run, row: Row, attempt: int | None, ids: Container[str]) -> Path:
     """The log of an attempt of a job (None: the newest). Raises UseError where there is no such attempt."""
+    check_attempt(row, attempt)
+    paths = run.paths
+    if not paths.log_dir.is_dir():  # a manager may have been given another directory
+        paths = RunPaths(paths.manifest, paths.state, Path(row["log"]).parent)
+    if attempt is None or attempt == row["attempt"]:
+        return paths.log(row["id"])
+    return paths.earlier_log(row["id"], attempt, ids)
+
+
+def check_attempt(row: Row, attempt: int | None) -> None:
+    """Raises UseError where a job has no such attempt (None: any)."""
     newest = row["attempt"]
     if newest == 0 or (attempt is not None and not 1 <= attempt <= newest):
         so_far = {0: "it has not started yet", 1: "it has one, number 1"}.get(newest, f"it has 1 to {newest}")
         asked = f"has no attempt {attempt}: {so_far}" if attempt is not None else "has no log: it has not started yet"
         raise UseError(f"job {row['id']} {asked}" + (f" ({reason(row)})" if newest == 0 and reason(row) else ""))
-    paths = run.paths
-    if not paths.log_dir.is_dir():  # a manager may have been given another directory
-        paths = RunPaths(paths.manifest, paths.state, Path(row["log"]).parent)
-    if attempt is None or attempt == newest:
-        return paths.log(row["id"])
-    return paths.earlier_log(row["id"], attempt, ids)
 
 
 def tail(path: Path, lines: int) -> bytes:
@@ -105,7 +110,12 @@ def last_line(path: Path, limit: int = 4096) -> str:
             data = file.read(limit)
     except OSError:
         return ""
-    for line in reversed(data.decode("utf-8", "replace").split("\n")):
+    return said_last(data.decode("utf-8", "replace"))
+
+
+def said_last(output: str) -> str:
+    """The last line of terminal output that says something, made plain; empty if there is none."""
+    for line in reversed(output.split("\n")):
         text = plain_line(line).strip()
         if text:
             return text
@@ -156,7 +166,7 @@ def follow(
             if row["status"] in FINAL:
                 if file is not None:
                     yield Followed(file.read())
-                yield Followed(note=_ended(row))
+                yield Followed(note=ended(row))
                 return
             if not going:
                 raise FailedError("the manager has died, and nothing of this job runs; go on with: wavequeue resume")
@@ -179,6 +189,7 @@ def _is_at(file: BinaryIO, path: Path) -> bool:
         return True
 
 
-def _ended(row: Row) -> str:
+def ended(row: Row) -> str:
+    """How a job ended, in words."""
     code = "" if row["exit_code"] is None else f", exit code {row['exit_code']}"
     return f"{row['status']}{code}" + (f": {reason(row)}" if reason(row) else "")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from queue_manager.core.events import iso
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
+from queue_manager.core.overview import MOST_PENDING
 from queue_manager.core.snapshot import FORMAT, VERSION, phase_status
 from queue_manager.core.status import BAD, Status
 from queue_manager.core.summary import duration
@@ -21,8 +22,8 @@ from skill.placed import LOST, PLANNED, Part, Placed
 from skill.runs import Document
 from skill.sound import fault
 
-MOST_PENDING = 50
-"""Rows of pending jobs of one host in an overview."""
+CARRIED = "waits for what other hosts bring"
+"""How the waiting reason of a job begins that waits for outputs of another host."""
 _OVER = BAD | {Status.COMPLETED}
 _Row = dict[str, Any]
 
@@ -32,7 +33,7 @@ class Look(NamedTuple):
 
     `document`: its state (or overview) as last read, None if it never was; `at`: epoch seconds when that was written
     down here; `alive`: whether a manager holds the run there, None where that is not known; `reason`: why it could not
-    be reached just now, None if it was.
+    be read just now, None if it was; `answered`: it was reached all the same, and that was its answer.
     """
 
     host: str
@@ -40,16 +41,21 @@ class Look(NamedTuple):
     at: float | None = None
     alive: bool | None = None
     reason: str | None = None
+    answered: bool = False
 
 
 class _Side(NamedTuple):
-    """One host: its part, what is known of it, the rows of its own jobs, and how many there are by phase and status."""
+    """One host: its part, what is known of it, the rows of its own jobs, and how many there are by phase and status.
+
+    `missing`: how many of its jobs it has not taken yet, as far as is known: they were moved to it lately.
+    """
 
     part: Part
     look: Look
     own: frozenset[str]
     rows: list[_Row]
     tally: Mapping[str, Counter[str]]
+    missing: int = 0
 
     @property
     def document(self) -> Document | None:
@@ -65,6 +71,8 @@ class _Side(NamedTuple):
         if self.document is None:
             return None
         state: str = self.document["meta"]["manager"]
+        if state == "finished" and self.missing:
+            return "running" if all(batch.sent for batch in self.part.batches) else "halted"
         return "died" if state == "running" and self.look.alive is False else state
 
     @property
@@ -113,7 +121,9 @@ def _checked(look: Look) -> Look:
     words = None if look.document is None else fault(look.document)
     if words is None:
         return look
-    return look._replace(document=None, reason=look.reason or f"what it sent is no state of a run ({words})")
+    return look._replace(
+        document=None, reason=look.reason or f"what it sent is no state of a run ({words})", answered=True
+    )
 
 
 def _side(part: Part, look: Look, specs: Mapping[str, JobSpec], owner: Mapping[str, str], short: bool) -> _Side:
@@ -133,7 +143,25 @@ def _side(part: Part, look: Look, specs: Mapping[str, JobSpec], owner: Mapping[s
         for row in look.document["jobs"]
         if row["id"] in own or (row["id"] not in gone and row["id"] not in owner)
     ]
-    return _Side(part, look, own, rows, _tally(part, look.document, rows, specs))
+    tally = {name: counts.copy() for name, counts in _tally(part, look.document, rows, specs).items()}
+    missing = [specs[name] for name in _not_taken(part, look.document) if name in own and name in specs]
+    for spec in missing:
+        tally.setdefault(spec.phase, Counter())["pending"] += 1
+    rows += [_unread(spec, part.host) for spec in (missing[:MOST_PENDING] if short else missing)]
+    return _Side(part, look, own, rows, tally, len(missing))
+
+
+def _not_taken(part: Part, document: Document) -> list[str]:
+    """Which jobs of its batches a host did not have yet when this was read. An overview tells only how many it had, and
+    batches come in their order."""
+    later = [job for batch in part.batches for job in batch.jobs]
+    if not later:
+        return []
+    if document.get("overview"):
+        had = max(0, document["jobs_total"] - len(part.first()))
+        return later[had:]
+    there = {row["id"] for row in document["jobs"]}
+    return [job for job in later if job not in there]
 
 
 def _tally(
@@ -149,8 +177,9 @@ def _tally(
         tally.setdefault(row["phase"], Counter())[row["status"]] += 1
         seen.add(row["id"])
     if document.get("overview"):
+        seen.update(_not_taken(part, document))
         # What an overview leaves out is completed, as far as it told of so many; the rest is pending.
-        left = {name: counts["completed"] for name, counts in told.items()}
+        left = {name: counts["completed"] - tally.get(name, Counter())["completed"] for name, counts in told.items()}
         for name in part.own():
             if name not in seen and name in specs:
                 phase = specs[name].phase
@@ -180,14 +209,11 @@ def _complete(rows: Iterable[_Row], manifest: Manifest, owner: Mapping[str, str]
     dependencies = Dependencies(manifest)
     for row in carried:
         if row["id"] in dependencies.jobs:
-            others = [
-                f"{need.kind} {need.name}"
-                for need in dependencies.needs(row["id"])
-                if any(owner.get(job) != row["host"] for job in need.ids)
-            ]
-            row["waiting"] = f"waits for what other hosts bring: {', '.join(others[:3])}" + (
-                " and more" if len(others) > 3 else ""
-            )
+            needs = list(dependencies.needs(row["id"]))
+            away = [need for need in needs if any(owner.get(job) != row["host"] for job in need.ids)]
+            # What it waited for elsewhere may have been moved here.
+            others = [f"{need.kind} {need.name}" for need in away or needs]
+            row["waiting"] = f"{CARRIED}: {', '.join(others[:3])}" + (" and more" if len(others) > 3 else "")
             row["depends_on"] = list(dependencies.jobs[row["id"]].depends_on)
 
 
@@ -247,11 +273,12 @@ def _meta(placed: Placed, manifest: Manifest, sides: Sequence[_Side], now: float
         "wave": manifest.wave,
         "current_wave": max((meta["current_wave"] or 0 for meta in metas), default=0),
         "paused": paused,
-        "conditions": [row for side in sides for row in _conditions(placed, side, manager, paused, now)],
+        "conditions": [row for side in sides for row in _conditions(placed, side, paused, now)],
         "manifest_sha256": placed.digest,
         "poll": max((meta["poll"] for meta in metas), default=5.0),
         "screen_dir": only.get("screen_dir"),
         "seq": sum(meta["seq"] for meta in metas),
+        **{name: only.get(name) for name in ("results_seq", "pushed_seq", "idle_since", "teardown")},
         "hosts": [_host_row(placed, side, now) for side in sides],
     }
 
@@ -264,7 +291,8 @@ def _manager(counted: Sequence[_Side]) -> str:
 
 def _host_row(placed: Placed, side: _Side, now: float) -> _Row:
     """A host: `manager` is running, finished, halted, died, or None if never read; `age_s`: seconds since it was read;
-    `jobs`: how many belong to it now; `reachable`: whether it could be read just now."""
+    `jobs`: how many belong to it now; `reachable`: whether it could be read just now, and if not, `reason` says why and
+    `answered` whether it was reached at all."""
     part, look = side.part, side.look
     return {
         "name": part.host,
@@ -273,10 +301,13 @@ def _host_row(placed: Placed, side: _Side, now: float) -> _Row:
         "age_s": _age(look, now),
         "reachable": look.reason is None and side.document is not None,
         "reason": look.reason,
+        "answered": look.answered,
         "pid": side.document["meta"]["pid"] if side.document else part.pid,
         "jobs": side.counts.total(),
+        "moved": len(part.moved),
         "counts": dict(sorted(side.counts.items())),
         "last_pull": placed.pulled.get(part.host),
+        "teardown": side.document["meta"].get("teardown") if side.document else None,
     }
 
 
@@ -284,7 +315,7 @@ def _age(look: Look, now: float) -> float | None:
     return round(max(0.0, now - look.at), 3) if look.document and look.at is not None else None
 
 
-def _conditions(placed: Placed, side: _Side, manager: str, paused: bool, now: float) -> list[_Row]:
+def _conditions(placed: Placed, side: _Side, paused: bool, now: float) -> list[_Row]:
     """What hinders one host, under its name."""
     host, look, document = side.part.host, side.look, side.document
     rows: list[_Row] = []
@@ -298,12 +329,21 @@ def _conditions(placed: Placed, side: _Side, manager: str, paused: bool, now: fl
     if look.reason is not None:
         age = _age(look, now)
         shown = "it has not been read yet" if age is None else f"what is shown of it is {duration(age)} old"
-        say("unreachable", f"unreachable, so its state is unknown: {look.reason}; {shown}")
+        how = "its state is unknown" if look.answered else "unreachable, so its state is unknown"
+        say("unknown" if look.answered else "unreachable", f"{how}: {look.reason}; {shown}")
     if document is None:
+        if side.part.state == PLANNED and look.reason is None:
+            text = "its jobs were not brought there yet; run the same `wavequeue submit` again to finish that"
+            say("planned", text, placed.created)
         return rows
     meta = document["meta"]
     resume = f"wavequeue resume --run {placed.run_id}"
-    if side.manager in ("died", "halted") and side.counted and manager == "running":
+    unsent = sum(len(batch.jobs) for batch in side.part.batches if not batch.sent)
+    if unsent:
+        say(
+            "planned", f"{unsent} jobs were not brought there yet; run the same `wavequeue rescue` again to finish that"
+        )
+    elif side.manager in ("died", "halted") and side.counted:
         what = "has died" if side.manager == "died" else "was halted"
         text = f"the manager (process {meta['pid']}) {what}; running jobs go on. Start it again: {resume}"
         say("manager", text, meta["updated"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from queue_manager.core.events import epoch
@@ -30,18 +32,19 @@ def report(
     metrics: Mapping[str, Mapping[str, float]],
     last_line: Callable[[Row], str],
     now: float,
+    away: Collection[str] = (),
 ) -> dict[str, Any]:
     """The document that `report --json` prints.
 
     `found`: number of output files of each completed job that has an expected_output. `metrics`: numbers of each job's
-    JSON output. `last_line`: of a job's log.
+    JSON output. `last_line`: of a job's log. `away`, of a run on hosts: completed jobs whose results were not pulled.
     """
     meta = document["meta"]
     rows = document["jobs"]
     begin = meta["started"]
     by_phase: dict[str, list[Row]] = {row["name"]: [] for row in document["phases"]}
     for row in rows:
-        by_phase[row["phase"]].append(row)
+        by_phase.setdefault(row["phase"], []).append(row)
     end = epoch(meta["finished"]) if meta["finished"] else now
     return {
         "run_id": meta["run_id"],
@@ -56,7 +59,18 @@ def report(
         "failures": _failures(rows, last_line),
         "warnings": [{"id": row["id"], "warning": row["warning"]} for row in rows if row["warning"]],
         "metrics": aggregate(manifest, metrics),
+        **({"hosts": _hosts(document, away), "not_pulled": list(away)} if "hosts" in meta else {}),
     }
+
+
+def _hosts(document: Mapping[str, Any], away: Collection[str]) -> list[dict[str, Any]]:
+    """A row for each host, with the number of completed jobs whose results are there only."""
+    left = frozenset(away)
+    there = Counter(row["host"] for row in document["jobs"] if row["id"] in left)
+    names = ("name", "manager", "reachable", "reason", "age_s", "jobs", "counts", "last_pull")
+    return [
+        {**{name: row[name] for name in names}, "not_pulled": there[row["name"]]} for row in document["meta"]["hosts"]
+    ]
 
 
 def _phase(phase: Row, mine: Sequence[Row], found: Mapping[str, int], now: float) -> dict[str, Any]:
@@ -152,6 +166,8 @@ def markdown(document: Mapping[str, Any]) -> str:
             f"| {row['name']} | {row['status']} | {row['jobs']} | {row['counts'].get('completed', 0)} | {outputs} "
             f"| {row['oom_retries']} | {_took(row['seconds_per_job'])} | {_took(row['seconds'])} |"
         )
+    if "hosts" in document:
+        lines += ["", "## Hosts", "", *_host_lines(document)]
     for heading, part in (("Failures", _failure_lines(document)), ("Warnings", _warning_lines(document))):
         if part:
             lines += ["", f"## {heading}", "", *part]
@@ -163,6 +179,25 @@ def markdown(document: Mapping[str, Any]) -> str:
 
 def _took(length: float | None) -> str:
     return "-" if length is None else duration(length)
+
+
+def _host_lines(document: Mapping[str, Any]) -> list[str]:
+    lines = ["| host | manager | jobs | completed | not pulled | last pull |", "|---|---|---:|---:|---:|---|"]
+    for row in document["hosts"]:
+        state = row["manager"] or "not read yet"
+        if not row["reachable"] and row["reason"] is not None:
+            state += " when last read" if row["age_s"] is None else f" when last read, {duration(row['age_s'])} ago"
+        done = row["counts"].get("completed", 0)
+        pulled = row["last_pull"] or "never"
+        lines.append(
+            f"| {_cell(row['name'])} | {state} | {row['jobs']} | {done} | {row['not_pulled'] or '-'} | {pulled} |"
+        )
+    left = len(document["not_pulled"])
+    if left:
+        pull = shlex.join(["wavequeue", "pull", "--run", document["run_id"]])
+        are = "job's results are" if left == 1 else "jobs' results are"
+        lines += ["", f"{left} completed {are} not home yet, and not in the numbers below; bring them with: `{pull}`"]
+    return lines
 
 
 def _failure_lines(document: Mapping[str, Any]) -> list[str]:

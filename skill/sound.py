@@ -13,6 +13,11 @@ _TEXT, _WORDS, _NUMBER, _COUNT = (str,), (str, _NONE), (int, float), (int,)
 _STATUSES = frozenset(status.value for status in Status)
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 _TIMES = ("started", "completed", "retry_at")
+_CONTROLS = {
+    **dict.fromkeys((*range(32), *range(127, 160), *range(0xD800, 0xE000)), "?"),
+    ord("\n"): " ",
+    ord("\t"): " ",
+}
 
 _Kinds = Mapping[str, tuple[type, ...]]
 META: _Kinds = {
@@ -71,6 +76,15 @@ def fault(document: Mapping[str, Any]) -> str | None:
                 return f"jobs: {name} is no time"
     times = (row[name] for row in document["phases"] for name in ("started", "completed"))
     return None if all(map(_is_time, times)) else "phases: started or completed is no time"
+
+
+def clean(value: Any) -> Any:
+    """The same, with "?" for what would command a terminal: a host may write into a state whatever it likes."""
+    if isinstance(value, str):
+        return value if value.isprintable() else value.translate(_CONTROLS)
+    if isinstance(value, dict):
+        return {clean(key): clean(one) for key, one in value.items()}
+    return [clean(one) for one in value] if isinstance(value, list) else value
 
 
 def _wrong(row: Mapping[str, Any], kinds: _Kinds) -> str | None:

@@ -25,6 +25,8 @@ ORDER = tuple(
 """The statuses in the order in which people want to read them."""
 RETRIES = frozenset(status.value for status in RETRYING)
 NEEDS_PERSON = frozenset(status.value for status in BAD)
+UNKNOWN = "unknown: "
+"""Before a host's name: what hinders is that its state is not known."""
 FINAL = NEEDS_PERSON | {Status.COMPLETED.value}
 _RECENT = 60
 
@@ -95,6 +97,8 @@ def headline(document: Mapping[str, Any], alive: bool, now: float) -> str:
         state = "paused" if meta["paused"] else "running"
         if not alive:
             state = "its manager has died"
+    elif state == "halted" and any(row["manager"] == "died" for row in meta.get("hosts", ())):
+        state = "its managers have died" if len(meta["hosts"]) > 1 else "its manager has died"
     begin = epoch(meta["started"]) if meta["started"] else now
     end = epoch(meta["finished"]) if meta["finished"] else now if alive else epoch(meta["updated"])
     done = counts.get("completed", 0)
@@ -103,18 +107,41 @@ def headline(document: Mapping[str, Any], alive: bool, now: float) -> str:
 
 def hindrances(document: Mapping[str, Any], alive: bool) -> list[str]:
     """What keeps the queue from going on, one line each; empty if nothing does."""
+    return list(hindrances_by_kind(document, alive).values())
+
+
+def hindrances_by_kind(document: Mapping[str, Any], alive: bool) -> dict[str, str]:
+    """The same, by what it is that hinders: a line may change with time, as where it tells an age."""
     meta = document["meta"]
     resume = f"wavequeue resume --run {meta['run_id']}"
-    lines = []
-    if meta["manager"] == "running" and not alive:
-        lines.append(f"the manager (process {meta['pid']}) has died; running jobs go on. Start it again: {resume}")
+    lines = {}
+    if "hosts" in meta:
+        pass  # the conditions tell of each manager, under its host's name
+    elif meta["manager"] == "running" and not alive:
+        lines["died"] = f"the manager (process {meta['pid']}) has died; running jobs go on. Start it again: {resume}"
     elif meta["manager"] == "halted":
-        lines.append(f"the manager was halted; running jobs go on. Start it again: {resume}")
+        lines["halted"] = f"the manager was halted; running jobs go on. Start it again: {resume}"
     if meta["paused"] and meta["manager"] != "finished":
-        lines.append(f"paused: no new job starts. Go on: {resume}")
-    lines += [f"{row['text']} (since {clock(row['since'])})" for row in meta["conditions"]]
-    lines += [f"card {row['index']}: {row['note']}" for row in document["gpus"] if "quarantine" in row["note"]]
+        lines["all paused"] = f"paused: no new job starts. Go on: {resume}"
+    for row in meta["conditions"]:
+        kind = f"{UNKNOWN}{row['host']}" if row["kind"] in ("unreachable", "unknown") else row["text"]
+        lines[kind] = f"{row['text']} (since {clock(row['since'])})"
+    for row in document["gpus"]:
+        if "quarantine" in row["note"]:
+            lines[card(row)] = f"{card(row)}: {row['note']}"
     return lines
+
+
+def card(row: Row) -> str:
+    """A card by its index, and by its host where there are hosts."""
+    return f"{row['host']} card {row['index']}" if "host" in row else f"card {row['index']}"
+
+
+def place(row: Row) -> str:
+    """Where a job runs or ran: `card 0`, `cards 0,1`, or `cpu`; with its host where there are hosts."""
+    cards = row["gpus"]
+    where = f"card{'s' if len(cards) > 1 else ''} {','.join(map(str, cards))}" if cards else "cpu"
+    return f"{row['host']} {where}" if "host" in row else where
 
 
 def reason(row: Row) -> str:
@@ -149,8 +176,8 @@ def change(row: Row, document: Mapping[str, Any]) -> str:
     if row["status"] == "completed":
         tail = f"  ({took(row, 0.0)})" + (f"  {row['warning']}" if row["warning"] else "")
     elif row["status"] == "running":
-        cards = ",".join(map(str, row["gpus"]))
-        parts = [f"card {cards}" if cards else "", f"attempt {row['attempt']}" if row["attempt"] > 1 else ""]
+        where = place(row) if row["gpus"] or "host" in row else ""
+        parts = [where, f"attempt {row['attempt']}" if row["attempt"] > 1 else ""]
         tail = "".join(f"  {part}" for part in parts if part)
     elif row["status"] != "pending":
         tail = f"  {reason(row)}"

@@ -2,51 +2,84 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from build_manifest.faults import listed
 from queue_manager.core.layout import id_fault
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
-from queue_manager.core.requests import Answer, Request
-from skill import inbox, manager, runs
+from queue_manager.core.requests import Request
+from skill import asking, inbox, manager, placed, runs
+from skill.asking import Outcome
 from skill.errors import DONE, FAILED, UseError
+from skill.inbox import Asked
 from skill.runs import Document, Run
 from skill.verbs_run import RUN, the_run
 from skill.verbs_spec import build, settle
+
+if TYPE_CHECKING:
+    from skill.remote import RemoteRun
 
 _SHARED = ("cwd", "conda", "venv", "conda_hook", "env")
 """What all jobs of a run have in common: jobs that are added get the run's."""
 
 
 def _ask(run: Run, document: Document, request: Request, *, start: bool) -> int:
-    """Send a request and print its answer. `start`: where no manager lives, start one that takes it."""
-    inbox.send(run.paths, request)
-    alive = manager.is_alive(run)
-    answer = inbox.wait(run.paths, request, lambda: manager.is_alive(run)) if alive else None
-    if answer is None and start and not manager.is_alive(run):
+    """Ask the manager of a run on this machine and print its answer. `start`: where none lives, start one."""
+    asked = inbox.ask(run, request)
+    if asked.answer is None and start and not asked.alive:
         manager.start(run, document["meta"]["poll"])
         print(f"{run.id}: no manager was there; started it again", file=sys.stderr)
-        answer = inbox.wait(run.paths, request, lambda: manager.is_alive(run))
-    if answer is not None:
-        return _tell(run, answer)
-    if manager.is_alive(run):
-        print(f"{run.id}: asked, but the manager has not answered yet; it will take it", file=sys.stderr)
+        asked = inbox.ask(run, request)
+    return _tell(run.id, run, request, asked)
+
+
+def _tell(name: str, run: Run, request: Request, asked: Asked) -> int:
+    """Print what became of a request. `name`: whose it was."""
+    if asked.answer is not None and asked.answer.ok:
+        print(f"{name}: {asked.answer.text}")
+        return DONE
+    if asked.answer is not None:
+        print(f"wavequeue: {name}: {asked.answer.text}", file=sys.stderr)
         return FAILED
-    print(
-        f"{run.id}: no manager is there; {request.verb} is taken when the run goes on: wavequeue resume --run {run.id}"
-    )
+    if asked.alive:
+        print(f"{name}: asked, but the manager has not answered yet; it will take it", file=sys.stderr)
+        return FAILED
+    print(f"{name}: no manager is there; {request.verb} is taken when the run goes on: wavequeue resume --run {run.id}")
     return DONE
 
 
-def _tell(run: Run, answer: Answer) -> int:
-    if answer.ok:
-        print(f"{run.id}: {answer.text}")
-        return DONE
-    print(f"wavequeue: {run.id}: {answer.text}", file=sys.stderr)
-    return FAILED
+def _tell_all(run: Run, request: Request, outcomes: Sequence[Outcome]) -> int:
+    """Print what became of a request on each host."""
+    code = DONE
+    for host, asked, started in outcomes:
+        name = f"{run.id}: {host}"
+        if started:
+            print(f"{name}: no manager was there; started it again", file=sys.stderr)
+        if isinstance(asked, Asked):
+            code = max(code, _tell(name, run, request, asked))
+            continue
+        why = asked if isinstance(asked, str) else f"unreachable, so nothing is known of it: {asked.reason}"
+        print(f"wavequeue: {name}: {why}", file=sys.stderr)
+        code = FAILED
+    return code
+
+
+@contextlib.contextmanager
+def _of(run: Run, *, full: bool = False) -> Iterator[tuple[RemoteRun | None, Document]]:
+    """The hosts of a run, None where it is on this machine, and its state now."""
+    if not placed.path(run).exists():
+        yield None, runs.read_state(run)
+        return
+    from skill.remote import RemoteRun
+
+    with RemoteRun.at(run) as there:
+        yield there, there.look(full=full)
 
 
 @click.command("cancel")
@@ -63,17 +96,21 @@ def cancel(jobs: tuple[str, ...], phase: str | None, everything: bool, yes: bool
     if bool(jobs) + (phase is not None) + everything != 1:
         raise UseError("say which: JOB..., or --phase PHASE, or --all")
     run = the_run(run_name)
-    document = runs.read_state(run)
-    if everything or phase is not None:
-        ids = inbox.select(document, (), phase, frozenset({"pending", "running", "failed_oom", "failed_other"}))
-    else:
-        ids = inbox.select(document, jobs)
-    if not ids or document["meta"]["manager"] == "finished":
-        print(f"{run.id}: nothing to cancel: no job of those runs or waits")
-        return DONE
-    if everything and not yes:
-        _confirm(f"cancel all {len(ids)} jobs of {run.id} ({document['counts'].get('running', 0)} running)?")
-    return _ask(run, document, Request(inbox.new_id("cancel"), "cancel", ids), start=False)
+    with _of(run, full=True) as (there, document):
+        if everything or phase is not None:
+            ids = inbox.select(document, (), phase, frozenset({"pending", "running", "failed_oom", "failed_other"}))
+        else:
+            ids = inbox.select(document, jobs)
+        request = Request(inbox.new_id("cancel"), "cancel", ids)
+        requests = {} if there is None else asking.by_host(document, request, finished=False)
+        if not ids or document["meta"]["manager"] == "finished" or (there is not None and not requests):
+            print(f"{run.id}: nothing to cancel: no job of those runs or waits")
+            return DONE
+        if everything and not yes:
+            _confirm(f"cancel all {len(ids)} jobs of {run.id} ({document['counts'].get('running', 0)} running)?")
+        if there is not None:
+            return _tell_all(run, request, asking.ask(there, document, requests, start=False))
+        return _ask(run, document, request, start=False)
 
 
 def _confirm(question: str) -> None:
@@ -95,19 +132,23 @@ def retry(jobs: tuple[str, ...], phase: str | None, stuck: bool, run_name: str |
     if bool(jobs) + (phase is not None) + stuck != 1:
         raise UseError("say which: JOB..., or --phase PHASE, or --stuck")
     run = the_run(run_name)
-    document = runs.read_state(run)
-    if jobs:
-        ids = inbox.select(document, jobs)
-    else:
-        again = {"stuck"} if stuck else {"stuck", "cancelled", "failed_oom", "failed_other"}
-        ids = inbox.select(document, (), phase, frozenset(again))
-    if not ids:
-        print(f"{run.id}: nothing to retry: no job of those is stuck" + ("" if stuck else " or cancelled"))
-        return DONE
-    stands = {row["id"]: row["status"] for row in document["jobs"] if row["id"] in set(ids)}
-    if set(stands.values()) <= {"completed", "running", "pending"}:
-        raise UseError(f"nothing to retry: {listed(f'{name} is {status}' for name, status in stands.items())}")
-    return _ask(run, document, Request(inbox.new_id("retry"), "retry", ids), start=True)
+    with _of(run, full=True) as (there, document):
+        if jobs:
+            ids = inbox.select(document, jobs)
+        else:
+            again = {"stuck"} if stuck else {"stuck", "cancelled", "failed_oom", "failed_other"}
+            ids = inbox.select(document, (), phase, frozenset(again))
+        if not ids:
+            print(f"{run.id}: nothing to retry: no job of those is stuck" + ("" if stuck else " or cancelled"))
+            return DONE
+        stands = {row["id"]: row["status"] for row in document["jobs"] if row["id"] in set(ids)}
+        if set(stands.values()) <= {"completed", "running", "pending"}:
+            raise UseError(f"nothing to retry: {listed(f'{name} is {status}' for name, status in stands.items())}")
+        request = Request(inbox.new_id("retry"), "retry", ids)
+        if there is not None:
+            requests = asking.by_host(document, request, finished=True)
+            return _tell_all(run, request, asking.ask(there, document, requests, start=True))
+        return _ask(run, document, request, start=True)
 
 
 @click.command("pause")
@@ -115,11 +156,15 @@ def retry(jobs: tuple[str, ...], phase: str | None, stuck: bool, run_name: str |
 def pause(run_name: str | None) -> int:
     """Let running jobs go on, and start no new one."""
     run = the_run(run_name)
-    document = runs.read_state(run)
-    if document["meta"]["manager"] == "finished":
-        print(f"{run.id}: has finished; nothing to pause")
-        return DONE
-    return _ask(run, document, Request(inbox.new_id("pause"), "pause"), start=False)
+    with _of(run) as (there, document):
+        if document["meta"]["manager"] == "finished":
+            print(f"{run.id}: has finished; nothing to pause")
+            return DONE
+        request = Request(inbox.new_id("pause"), "pause")
+        if there is not None:
+            requests = dict.fromkeys(asking.going(document), request)
+            return _tell_all(run, request, asking.ask(there, document, requests, start=False))
+        return _ask(run, document, request, start=False)
 
 
 @click.command("resume", short_help="Let a paused or interrupted run go on.")
@@ -127,15 +172,19 @@ def pause(run_name: str | None) -> int:
 def resume(run_name: str | None) -> int:
     """Let a paused run go on, and start its manager again if it has died."""
     run = the_run(run_name)
-    if not run.paths.state.exists() and not manager.is_alive(run):
+    if not placed.path(run).exists() and not run.paths.state.exists() and not manager.is_alive(run):
         manager.start(run)
         print(f"{run.id}: resumed")
         return DONE
-    document = runs.read_state(run)
-    if document["meta"]["manager"] == "finished":
-        print(f"{run.id}: has finished; nothing to resume. Run jobs again with: wavequeue retry JOB --run {run.id}")
-        return DONE
-    return _ask(run, document, Request(inbox.new_id("resume"), "resume"), start=True)
+    with _of(run) as (there, document):
+        if document["meta"]["manager"] == "finished":
+            print(f"{run.id}: has finished; nothing to resume. Run jobs again with: wavequeue retry JOB --run {run.id}")
+            return DONE
+        request = Request(inbox.new_id("resume"), "resume")
+        if there is not None:
+            requests = dict.fromkeys(asking.going(document), request)
+            return _tell_all(run, request, asking.ask(there, document, requests, start=True))
+        return _ask(run, document, request, start=True)
 
 
 @click.command("add", short_help="Bring more jobs into a run.")
@@ -164,36 +213,43 @@ def add(
     if (spec is None) == (job_id is None) or (job_id is None) != (cmd is None):
         raise UseError("say what to add: SPEC, or --id ID and --cmd COMMAND")
     run = the_run(run_name)
-    document = runs.read_state(run)
-    there = runs.read_manifest(run)
-    if spec is not None:
-        request = _from_spec(spec, run, there)
-    else:
-        assert job_id is not None
-        assert cmd is not None
-        one = JobSpec(job_id, cmd, phase, depends_on=depends_on, gpus=gpus, expected_output=expected_output)
-        request = _one_job(one, document, there)
-    if not request.specs:
-        print(f"{run.id}: nothing to add: it has every job of {spec}")
-        return DONE
-    return _ask(run, document, request, start=True)
+    with _of(run) as (there, document):
+        whole = runs.read_manifest(run) if there is None else there.manifest
+        if spec is not None:
+            request = _from_spec(spec, run, whole, settled=there is None)
+        else:
+            assert job_id is not None
+            assert cmd is not None
+            one = JobSpec(job_id, cmd, phase, depends_on=depends_on, gpus=gpus, expected_output=expected_output)
+            request = _one_job(one, run, whole)
+        if not request.specs:
+            print(f"{run.id}: nothing to add: it has every job of {spec}")
+            return DONE
+        if there is not None:
+            return _tell_all(run, request, asking.add(there, document, request))
+        return _ask(run, document, request, start=True)
 
 
-def _one_job(job: JobSpec, document: Document, there: Manifest) -> Request:
+def _one_job(job: JobSpec, run: Run, there: Manifest) -> Request:
     fault = id_fault(job.id)
     if fault:
         raise UseError(f"the id {job.id!r} {fault}")
-    if any(one.id == job.id for one in there.jobs):
+    ids = {one.id for one in there.jobs}
+    if job.id in ids:
         raise UseError(f"job {job.id} is there already; give the new one another id")
     for name in job.depends_on:
-        inbox.one(document, name)
+        if name not in ids:
+            raise UseError(inbox.unknown(name, ids, run.id))
     phases = () if any(one.name == job.phase for one in there.phases) else (Phase(job.phase),)
     return Request(inbox.new_id("add"), "add", phases=phases, specs=(job,))
 
 
-def _from_spec(spec: str, run: Run, there: Manifest) -> Request:
-    """What of a spec is new to a run. Raises UseError where a job that is there is different now."""
-    made = settle(build(spec).manifest, Path(spec).absolute().parent)
+def _from_spec(spec: str, run: Run, there: Manifest, *, settled: bool) -> Request:
+    """What of a spec is new to a run. `settled`: the run's paths are absolute, as on this machine. Raises UseError
+    where a job that is there is different now."""
+    made = build(spec).manifest
+    if settled:
+        made = settle(made, Path(spec).absolute().parent)
     differ = [name for name in _SHARED if getattr(made, name) != getattr(there, name)]
     if differ:
         raise UseError(

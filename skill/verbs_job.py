@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 
-from skill import inbox, logs, runs, view, why
+from skill import inbox, logs, placed, runs, sound, view, why
 from skill.dependencies import Dependencies
 from skill.errors import INTERRUPTED, FailedError, UseError
+from skill.host import Host, Unreachable
 from skill.runs import Run
-from skill.status import Row, reason
+from skill.status import FINAL, Row, reason
 from skill.verbs_run import RUN, the_run
 from skill.verbs_spec import JSON, print_json
 
@@ -35,6 +39,15 @@ def why_verb(job: str, run_name: str | None, as_json: bool) -> None:
     what to do next.
     """
     run = the_run(run_name)
+    story = _why_on_hosts(run, job) if placed.path(run).exists() else _why_here(run, job)
+    if as_json:
+        print_json(story)
+    else:
+        print(f"run {run.id}")
+        print("\n".join(why.lines(story)))
+
+
+def _why_here(run: Run, job: str) -> dict[str, Any]:
     document = runs.read_state(run)
     row = inbox.one(document, job)
     tries = why.attempts(runs.records(run, [f'"job":"{job}"']), job)
@@ -43,12 +56,31 @@ def why_verb(job: str, run_name: str | None, as_json: bool) -> None:
         path = logs.log_path(run, row, None, {one["id"] for one in document["jobs"]})
         if path.exists():
             lines = logs.plain(logs.tail(path, _READ_LINES)).splitlines()
-    story = why.explain(document, Dependencies(runs.read_manifest(run)), job, tries, lines, time.time())
-    if as_json:
-        print_json(story)
-    else:
-        print(f"run {run.id}")
-        print("\n".join(why.lines(story)))
+    return why.explain(document, Dependencies(runs.read_manifest(run)), job, tries, lines, time.time())
+
+
+def _why_on_hosts(run: Run, job: str) -> dict[str, Any]:
+    from skill import remote, remote_logs
+
+    with remote.RemoteRun.at(run) as there:
+        document = there.look(full=True)
+        dependencies = Dependencies(there.manifest)
+        host = there.owner().get(job)
+        if host is None or job not in dependencies.jobs:
+            host = inbox.one(document, job)["host"]
+        reachable = any(row["name"] == host and row["reachable"] for row in document["meta"]["hosts"])
+        tries = why.attempts(remote_logs.records(there, host, job, reachable=reachable), job)
+        ask = remote_logs.Asker(there, job)
+        piece = ask(lines=_READ_LINES) if reachable else None
+        data = b""
+        if isinstance(piece, remote_logs.Piece):
+            with contextlib.suppress(FailedError):  # cut off in the middle: what came tells something
+                for part in remote_logs.read(ask, piece, None):
+                    data += part
+        elif (kept := remote_logs.pulled(there, host, job, None)) is not None:
+            data = logs.tail(kept.path, _READ_LINES)
+        lines = [sound.clean(line) for line in logs.plain(data).splitlines()]
+        return why.explain(document, dependencies, job, tries, lines, time.time())
 
 
 @click.command("logs")
@@ -58,10 +90,15 @@ def why_verb(job: str, run_name: str | None, as_json: bool) -> None:
 @click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="The log of this attempt. Absent: the newest.")
 @RUN
 def logs_verb(job: str, follow: bool, lines: int | None, attempt: int | None, run_name: str | None) -> int:
-    """Print the log of JOB. Where stdout is no terminal, progress bars and colours are made plain."""
+    """Print the log of JOB. Where stdout is no terminal, progress bars and colours are made plain.
+
+    That of a job on a host comes from there; while the host is not reached, what was pulled of it is shown.
+    """
     if follow and attempt is not None:
         raise UseError("-f follows the newest attempt: leave --attempt out, or -f")
     run = the_run(run_name)
+    if placed.path(run).exists():
+        return _logs_on_host(run, job, lines, attempt, follow=follow)
     document = runs.read_state(run)
     row = inbox.one(document, job)
     ids = {one["id"] for one in document["jobs"]}
@@ -69,18 +106,56 @@ def logs_verb(job: str, follow: bool, lines: int | None, attempt: int | None, ru
         return _follow(run, job, lines, logs.log_path(run, {**row, "attempt": max(1, row["attempt"])}, None, ids))
     path = logs.log_path(run, row, attempt, ids)
     print(f"run {run.id}, job {job}, attempt {attempt or row['attempt']}, {row['status']}", file=sys.stderr)
-    writer = _Writer()
     try:
-        if lines is None:
-            with path.open("rb") as file:
-                while data := file.read(_CHUNK):
-                    writer.write(data)
-        else:
-            writer.write(logs.tail(path, lines))
+        _print_file(path, lines)
     except FileNotFoundError:
         raise FailedError(f"{path} is not there: the attempt has written nothing yet") from None
-    writer.write(b"", last=True)
     return 0
+
+
+def _print_file(path: Path, lines: int | None) -> None:
+    """Print a log, or its last lines. Raises OSError."""
+    writer = _Writer()
+    if lines is None:
+        with path.open("rb") as file:
+            while data := file.read(_CHUNK):
+                writer.write(data)
+    else:
+        writer.write(logs.tail(path, lines))
+    writer.write(b"", last=True)
+
+
+def _logs_on_host(run: Run, job: str, lines: int | None, attempt: int | None, *, follow: bool) -> int:
+    from skill import remote, remote_logs
+
+    with remote.RemoteRun.at(run) as there:
+        ask = remote_logs.Asker(there, job)
+        first = ask(attempt=attempt, lines=lines)
+        if isinstance(first, Unreachable):
+            kept = remote_logs.pulled(there, ask.host, job, attempt)
+            if kept is not None and (not follow or kept.row["status"] in FINAL):
+                stood = f"attempt {attempt or kept.row['attempt']}, {kept.row['status']} then"
+                print(f"wavequeue: {ask.host} is unreachable: {first.reason}", file=sys.stderr)
+                print(f"run {run.id}, job {job}, {stood}; this was {kept.age}", file=sys.stderr, flush=True)
+                _print_file(kept.path, lines)
+                return 0
+        if follow:
+            return _print_followed(run, job, remote_logs.follow(ask, lines, ask.again))
+        if isinstance(first, Unreachable):
+            what = "its log" if attempt is None else f"the log of attempt {attempt}"
+            raise FailedError(f"{ask.host} is unreachable: {first.reason}; {what} was not pulled before")
+        if isinstance(first, str):
+            raise FailedError(first)
+        logs.check_attempt(first.row, attempt)
+        said = f"attempt {attempt or first.row['attempt']}, {first.row['status']}"
+        print(f"run {run.id}, job {job} on {first.host}, {said}", file=sys.stderr, flush=True)
+        if first.file is None or (attempt is not None and first.attempt not in (None, attempt)):
+            raise FailedError(f"{first.host}: its log is not there: the attempt has written nothing yet")
+        writer = _Writer()
+        for data in remote_logs.read(ask, first, attempt):
+            writer.write(data)
+        writer.write(b"", last=True)
+        return 0
 
 
 class _Writer:
@@ -109,10 +184,14 @@ def _follow(run: Run, job: str, lines: int | None, path: Path) -> int:
         row = inbox.one(watched.document, job)
         return watched.alive or (row["status"] == "running" and _process_is_there(row))
 
+    return _print_followed(run, job, logs.follow(path, lines, look, goes_on))
+
+
+def _print_followed(run: Run, job: str, pieces: Iterable[logs.Followed]) -> int:
     writer = _Writer()
-    print(f"run {run.id}, job {job}", file=sys.stderr)
+    print(f"run {run.id}, job {job}", file=sys.stderr, flush=True)
     try:
-        for piece in logs.follow(path, lines, look, goes_on):
+        for piece in pieces:
             if piece.note:
                 writer.write(b"", last=True)
                 print(f"-- {job}: {piece.note}", file=sys.stderr, flush=True)
@@ -135,8 +214,20 @@ def _process_is_there(row: Row) -> bool:
 def attach(job: str, run_name: str | None) -> None:
     """Look at the terminal of a running JOB. Ctrl-a d leaves it; the job goes on."""
     run = the_run(run_name)
+    if placed.path(run).exists():
+        _attach_on_host(run, job)
+        return
     document = runs.read_state(run)
-    row = inbox.one(document, job)
+    session = _session(run, inbox.one(document, job))
+    environment = dict(os.environ)
+    if document["meta"]["screen_dir"]:
+        environment["SCREENDIR"] = document["meta"]["screen_dir"]
+    _become(job, ["screen", "-x", session], environment)
+
+
+def _session(run: Run, row: Row) -> str:
+    """The name of the screen of a running job. Raises UseError, FailedError where it cannot be looked at."""
+    job = row["id"]
     log = shlex.join(["wavequeue", "logs", job, "--run", run.id])
     if row["status"] != "running":
         said = f" ({reason(row)})" if reason(row) else ""
@@ -146,12 +237,37 @@ def attach(job: str, run_name: str | None) -> None:
         raise FailedError(f"job {job} is just being started; try again in a moment")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UseError(f"attach needs a terminal; follow its log instead: {log} -f")
-    environment = dict(os.environ)
-    if document["meta"]["screen_dir"]:
-        environment["SCREENDIR"] = document["meta"]["screen_dir"]
+    return f"{row['screen_pid']}.{row['screen_name']}"
+
+
+def _attach_on_host(run: Run, job: str) -> None:
+    from skill import remote, remote_logs
+
+    with remote.RemoteRun.at(run) as there:
+        ask = remote_logs.Asker(there, job)
+        found, way = ask(lines=0), there.way(ask.host)
+    if isinstance(found, Unreachable) or not isinstance(way, Host):
+        why_not = found.reason if isinstance(found, Unreachable) else "it is not registered"
+        log = shlex.join(["wavequeue", "logs", job, "--run", run.id])
+        raise FailedError(f"{ask.host} is unreachable: {why_not}; what was pulled of its log: {log}")
+    if isinstance(found, str):
+        raise FailedError(found)
+    session, folder = _session(run, found.row), found.document["meta"]["screen_dir"]
+    command = ["screen", "-x", session]
+    if folder:
+        command = ["env", f"SCREENDIR={folder}", *command]
+    ssh = way.ssh_command()
+    if ssh is not None:
+        command = [*ssh, "-t", way.destination, f"exec {shlex.join(command)}"]
+    _become(job, command, dict(os.environ))
+
+
+def _become(job: str, command: list[str], environment: dict[str, str]) -> None:
+    """Look at a screen, with this process. Raises FailedError where the program is not there."""
     print(f"{job}: Ctrl-a d leaves this screen, and the job goes on", flush=True)
     time.sleep(1.0)  # screen clears the terminal at once
     try:
-        os.execvpe("screen", ["screen", "-x", f"{row['screen_pid']}.{row['screen_name']}"], environment)
+        os.execvpe(command[0], command, environment)
     except FileNotFoundError:
-        raise FailedError("screen is not installed: sudo apt-get install -y screen") from None
+        package = {"screen": "screen", "ssh": "openssh-client"}.get(command[0], command[0])
+        raise FailedError(f"{command[0]} is not installed: sudo apt-get install -y {package}") from None

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.markdown import Markdown
 
+from build_manifest.values import seconds
 from queue_manager.core.manifest import encode
-from skill import frame, inbox, logs, manager, preflight, report, results, runs, status, view
+from skill import frame, inbox, logs, manager, placed, preflight, report, results, runs, status, view
 from skill.errors import FAILED, INTERRUPTED, PERSON, FailedError, UseError
 from skill.files import write_whole
 from skill.runs import Document, Run
+from skill.status import Row
 from skill.verbs_spec import JSON, SPEC, build, hosts_warning, print_json, settle
 
 RUN = click.option(
@@ -33,6 +36,8 @@ def print_markdown(text: str) -> None:
     """Markdown, drawn where there is a terminal."""
     output = view.console()
     if output.is_terminal:
+        from rich.markdown import Markdown  # a tenth of a second that other verbs need not pay
+
         output.print(Markdown(text))
     else:
         print(text, end="")
@@ -105,7 +110,7 @@ def _show_summary(run: Run) -> None:
     print(f"\n{run.paths.summary}")
 
 
-def _say_what_stopped(watched: view.Watched, code: int) -> None:
+def _say_what_stopped(watched: view.Followed, code: int) -> None:
     if code == FAILED:
         for line in status.hindrances(watched.document, watched.alive):
             print(f"wavequeue: {line}", file=sys.stderr)
@@ -127,10 +132,10 @@ def _status_document(run: Run, document: Document, alive: bool) -> dict[str, Any
 def status_verb(
     run_name: str | None, list_jobs: bool, statuses: tuple[str, ...], phase: str | None, as_json: bool
 ) -> None:
-    """Show how a run stands: phases, cards, what runs, what needs a person."""
+    """Show how a run stands: hosts, phases, cards, what runs, what needs a person."""
     run = the_run(run_name)
-    document, alive = manager.look(run)
     filtered = bool(statuses or phase)
+    document, alive, tail = _look(run, full=list_jobs or filtered or as_json)
     chosen = set(inbox.select(document, (), phase, frozenset(statuses))) if filtered else None
     rows = [row for row in document["jobs"] if chosen is None or row["id"] in chosen]
     if as_json:
@@ -141,31 +146,83 @@ def status_verb(
         lines = frame.jobs_table(rows, output.width, time.time())
         print(status.headline(document, alive, time.time()))
     else:
-        watched = view.Watched(run, document)
-        scene = frame.Scene(document, watched.digest, alive, time.time(), watched.tail)
+        scene = frame.Scene(document, status.digest(document), alive, time.time(), tail)
         lines = frame.frame(scene, output.width, None, view.marks(output))
     for line in lines:
         output.print(line, no_wrap=True, crop=False)
 
 
+def _look(run: Run, *, full: bool) -> tuple[Document, bool, Callable[[Row], str]]:
+    """The state of a run now, whether it may go on, and what gives the last log lines of what runs. `full`: every
+    job of its hosts."""
+    if not placed.path(run).exists():
+        document, alive = manager.look(run)
+        return document, alive, lambda row: logs.last_line(Path(row["log"]))
+    from skill import remote
+
+    with remote.RemoteRun.at(run) as there:
+        document = there.look(full=full)
+        return document, remote.alive(document), there.tail
+
+
+def _after(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    try:
+        return None if value is None else seconds(value)
+    except ValueError as error:
+        raise UseError(f"--after {value}: {error}") from None
+
+
 @click.command("watch")
 @RUN
-def watch(run_name: str | None) -> int:
+@click.option(
+    "--after", callback=_after, metavar="TIME", help="Give up a host that is not reached for so long, such as 30m."
+)
+def watch(run_name: str | None, after: float | None) -> int:
     """Follow a run until it ends; Ctrl-C leaves it going.
 
-    Exit code 0 if all jobs completed, 3 if some need a person, 1 if its manager has died.
+    With --after, a host that cannot be reached for so long while another one of the run can is given up, as by
+    `wavequeue rescue`: the others run its jobs.
+
+    Exit code 0 if all jobs completed, 3 if some need a person, 1 if a manager has died and nothing goes on.
     """
     run = the_run(run_name)
-    watched = view.Watched(run, runs.read_state(run))
+    if after is not None and not placed.path(run).exists():
+        raise UseError(f"run {run.id} runs on this machine: --after is for runs on hosts")
     try:
-        code = view.follow(watched, view.console(), _FOOTER, fresh=False)
+        with _watched(run, after) as watched:
+            code = view.follow(watched, view.console(), _FOOTER, fresh=False)
     except KeyboardInterrupt:
         print(f"\nleft the view; {run.id} goes on. Come back: wavequeue watch --run {run.id}", file=sys.stderr)
         return INTERRUPTED
     _say_what_stopped(watched, code)
     if code == PERSON:
         print("see why a job is where it is: wavequeue why JOB", file=sys.stderr)
+    if placed.path(run).exists() and code != FAILED:
+        print(f"bring what it made home: wavequeue pull --run {run.id}", file=sys.stderr)
     return code
+
+
+@contextlib.contextmanager
+def _watched(run: Run, after: float | None) -> Iterator[view.Followed]:
+    """What the view follows: the state file here, or the hosts of the run. `after`: see skill.rescue_rule."""
+    if not placed.path(run).exists():
+        yield view.Watched(run, runs.read_state(run))
+        return
+    from skill import remote, rescue_rule, watched_hosts
+
+    with remote.RemoteRun.at(run) as there:
+        watched = watched_hosts.WatchedHosts(there)
+        rule = None if after is None else rescue_rule.Rule(watched, after, _say)
+        try:
+            yield watched
+        finally:
+            if rule is not None:
+                rule.close()
+            watched.close()
+
+
+def _say(text: str) -> None:
+    print(f"wavequeue: {text}", file=sys.stderr, flush=True)
 
 
 @click.command("report", short_help="Report on a run: phases, failures, numbers over seeds.")
@@ -174,6 +231,14 @@ def watch(run_name: str | None) -> int:
 def report_verb(run_name: str | None, as_json: bool) -> None:
     """Report on a run: phases, failures by reason, and the numbers in its JSON outputs, averaged over seeds."""
     run = the_run(run_name)
+    made = _report_on_hosts(run) if placed.path(run).exists() else _report_here(run)
+    if as_json:
+        print_json(made)
+    else:
+        print_markdown(report.markdown(made))
+
+
+def _report_here(run: Run) -> dict[str, Any]:
     document = runs.read_state(run)
     manifest = runs.read_manifest(run)
     completed = {row["id"] for row in document["jobs"] if row["status"] == "completed"}
@@ -185,8 +250,20 @@ def report_verb(run_name: str | None, as_json: bool) -> None:
             found[job.id] = len(paths)
             if len(paths) == 1 and paths[0].endswith(".json"):
                 numbers[job.id] = results.read_numbers(paths[0])
-    made = report.report(document, manifest, found, numbers, lambda row: logs.last_line(Path(row["log"])), time.time())
-    if as_json:
-        print_json(made)
-    else:
-        print_markdown(report.markdown(made))
+    return report.report(document, manifest, found, numbers, lambda row: logs.last_line(Path(row["log"])), time.time())
+
+
+def _report_on_hosts(run: Run) -> dict[str, Any]:
+    """How all hosts stand now, and the numbers of what has been pulled from them."""
+    from skill import at_home, remote, sound
+
+    with remote.RemoteRun.at(run) as there:
+        document = there.look(full=True)
+        manifest = there.manifest
+        home = at_home.at_home(run, there.placed, manifest, document)
+
+    def last_line(row: Row) -> str:
+        path = home.logs.get(row["id"])
+        return "" if path is None else str(sound.clean(logs.last_line(path)))
+
+    return report.report(document, manifest, home.found, home.numbers, last_line, time.time(), home.away)

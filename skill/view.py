@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -37,6 +38,23 @@ def console(*, error: bool = False) -> Console:
 def marks(output: Console) -> frame.Marks:
     """Characters that the console's encoding has."""
     return frame.UNICODE if output.encoding.lower().startswith("utf") else frame.ASCII
+
+
+class Followed(Protocol):
+    """What is shown of a run: on this machine `Watched`, on hosts `watched_hosts.WatchedHosts`."""
+
+    document: Document
+    digest: Digest
+
+    @property
+    def alive(self) -> bool: ...
+
+    @property
+    def over(self) -> bool: ...
+
+    def look(self, *, at_once: bool = False) -> bool: ...
+
+    def tail(self, row: Row) -> str: ...
 
 
 class Watched:
@@ -77,7 +95,7 @@ class Watched:
         return logs.last_line(Path(row["log"]))
 
 
-def follow(watched: Watched, output: Console, footer: str, *, fresh: bool) -> int:
+def follow(watched: Followed, output: Console, footer: str, *, fresh: bool) -> int:
     """Show a run until it is over. Returns its exit code: 0 or 3, or 1 where its manager has died or was halted.
 
     `fresh`: it has just begun, so that lines tell of every job; else of what happens from now on. Raises
@@ -92,7 +110,7 @@ def follow(watched: Watched, output: Console, footer: str, *, fresh: bool) -> in
     return status.exit_code(watched.document) if meta["manager"] == "finished" else FAILED
 
 
-def _live(watched: Watched, output: Console, footer: str) -> None:
+def _live(watched: Followed, output: Console, footer: str) -> None:
     drawn = marks(output)
 
     def picture(*, last: bool = False) -> Group:
@@ -101,7 +119,7 @@ def _live(watched: Watched, output: Console, footer: str) -> None:
         return Group(*frame.frame(scene, output.width, height, drawn, "" if last else footer))
 
     live = Live(picture(), console=output, auto_refresh=False, transient=False, redirect_stdout=False)
-    with _ctrl_c_held() as usual, live:
+    with ctrl_c_held() as usual, live:
         while not _is_over(watched):
             live.update(picture(), refresh=True)
             signal.pthread_sigmask(signal.SIG_SETMASK, usual)
@@ -111,7 +129,7 @@ def _live(watched: Watched, output: Console, footer: str) -> None:
 
 
 @contextlib.contextmanager
-def _ctrl_c_held() -> Iterator[set[int]]:
+def ctrl_c_held() -> Iterator[set[int]]:
     """Hold Ctrl-C back; gives the signals held before. It would leave stderr redirected while rich draws."""
     usual = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -125,20 +143,25 @@ class _Teller:
 
     def __init__(self, say: Callable[[str], None], before: dict[str, tuple[str, int]]) -> None:
         self._say, self._before = say, before
-        self._hindrances: list[str] = []
+        self._hindrances: dict[str, str] = {}
 
-    def tell(self, watched: Watched) -> None:
+    def tell(self, watched: Followed) -> None:
         for line in status.changes(self._before, watched.document):
             self._say(line)
-        self._before = status.places(watched.document)
-        hindrances = status.hindrances(watched.document, watched.alive)
-        for line in hindrances:
-            if line not in self._hindrances:
+        # A short form of a state leaves out what has ended long ago; that is not news when it comes back.
+        self._before = {**self._before, **status.places(watched.document)}
+        hindrances = status.hindrances_by_kind(watched.document, watched.alive)
+        for kind, line in hindrances.items():
+            if kind not in self._hindrances:
                 self._say(f"{status.utc(time.time())} !            {line}")
+        for kind in self._hindrances:
+            if kind.startswith(status.UNKNOWN) and kind not in hindrances:
+                host = kind.removeprefix(status.UNKNOWN)
+                self._say(f"{status.utc(time.time())} !            {host}: it answers again")
         self._hindrances = hindrances
 
 
-def _lines(watched: Watched, say: Callable[[str], None], fresh: bool) -> None:
+def _lines(watched: Followed, say: Callable[[str], None], fresh: bool) -> None:
     say(status.headline(watched.document, watched.alive, time.time()))
     if not fresh:
         say(f"  {status.counts_text(watched.document['counts'])}")
@@ -149,7 +172,7 @@ def _lines(watched: Watched, say: Callable[[str], None], fresh: bool) -> None:
     teller.tell(watched)
 
 
-def _is_over(watched: Watched) -> bool:
+def _is_over(watched: Followed) -> bool:
     """Look again; a manager that has gone may have written its last state just before."""
     watched.look()
     if not watched.over:

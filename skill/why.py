@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from build_manifest.faults import listed
 from queue_manager.core import events as ev
 from queue_manager.core.events import Record, iso
+from queue_manager.core.manifest import JobSpec
 from queue_manager.core.summary import duration
 from skill import status
-from skill.dependencies import Dependencies
+from skill.dependencies import Dependencies, Need
+from skill.merge import CARRIED
 from skill.status import Row
 
 MAX_LINES = 24
@@ -19,6 +21,8 @@ MAX_LINES = 24
 _SHOWN = 4
 _ROOTS = 8
 _BEFORE, _AFTER = 8, 4
+_KINDS = frozenset({"unreachable", "unknown", "planned"})
+"""Conditions of a host of which nothing newer is known."""
 
 _ADVICE = {
     "oom": "it needs more memory than its card had left: make it smaller, or give it a card that will do",
@@ -69,25 +73,51 @@ def explain(
     """The story of one job, as `why --json` prints it.
 
     `tries`: see `attempts`. `log`: plain lines of its newest log. `roots`: the jobs at the bottom of what it waits for.
+    Of a run on hosts also `host`, and `unknown`: what is not known now of hosts that the story tells of.
     """
     rows = {row["id"]: row for row in document["jobs"]}
+    if "hosts" in document["meta"]:
+        rows.update((name, _left_out(spec)) for name, spec in dependencies.jobs.items() if name not in rows)
     row = rows[job]
     walk = _Walk(rows, dependencies, now)
     waits = row["status"] in ("pending", "blocked")
     tree = walk.tree(job) if waits else []
     roots = walk.roots(job) if waits else []
+    hosts = {rows[name]["host"]: None for name in (job, *roots) if rows[name].get("host")}
+    on_hosts = {"host": row["host"], "unknown": _unknown(document, hosts)} if "host" in row else {}
     return {
         "run_id": document["meta"]["run_id"],
         "id": job,
         "phase": row["phase"],
+        **on_hosts,
         "status": row["status"],
         "because": stands(row, now),
         "waits_for": tree,
-        "roots": [{"id": name, "status": rows[name]["status"], "because": stands(rows[name], now)} for name in roots],
+        "roots": [_root(rows[name], now) for name in roots],
         "attempts": list(tries),
         "log": excerpt(log, row["error"] or "") if row["status"] not in ("pending", "blocked") else [],
         "next": advice(document, row, roots, rows),
     }
+
+
+def _left_out(spec: JobSpec) -> Row:
+    """The row of a job that its host told nothing of: only a short form of its state is known here."""
+    return {
+        "id": spec.id, "phase": spec.phase, "status": "pending", "gpus": [], "attempt": 0, "attempts": 0,
+        "started": None, "completed": None, "exit_code": None, "error": None, "warning": None, "failure": None,
+        "waiting": "how it stands on its host is not known now", "retry_at": None, "host": None,
+    }  # fmt: skip
+
+
+def _unknown(document: Mapping[str, Any], hosts: Iterable[str]) -> list[str]:
+    """Why it is not known how these hosts stand now, and how old what is shown of them is."""
+    rows = [row for row in document["meta"]["conditions"] if row["kind"] in _KINDS]
+    return [row["text"] for name in hosts for row in rows if row["host"] == name]
+
+
+def _root(row: Row, now: float) -> dict[str, Any]:
+    where = {"host": row["host"]} if "host" in row else {}
+    return {"id": row["id"], **where, "status": row["status"], "because": stands(row, now)}
 
 
 def stands(row: Row, now: float) -> str:
@@ -107,6 +137,11 @@ def stands(row: Row, now: float) -> str:
     return f"{text}: {said}" if said else text
 
 
+def waits_for_carried(row: Row) -> bool:
+    """Whether a job waits for outputs of another host, as far as its own host knows."""
+    return row["status"] == "pending" and (row["waiting"] or "").startswith(CARRIED)
+
+
 class _Walk:
     """Follows what is not completed yet."""
 
@@ -115,6 +150,14 @@ class _Walk:
 
     def _unmet(self, ids: Iterable[str]) -> list[str]:
         return [name for name in ids if self._rows[name]["status"] != "completed"]
+
+    def _elsewhere(self, job: str, other: str) -> str:
+        host = self._rows[other].get("host")
+        return f" on {host}" if host not in (None, self._rows[job].get("host")) else ""
+
+    def _is_carried(self, job: str, need: Need) -> bool:
+        """Whether a job still waits for what others, which have completed, wrote on another host."""
+        return waits_for_carried(self._rows[job]) and any(self._elsewhere(job, other) for other in need.ids)
 
     def roots(self, job: str) -> list[str]:
         """Jobs that wait for no other, for which this one waits in the end; those that need a person first."""
@@ -145,6 +188,8 @@ class _Walk:
         def add(name: str, depth: int) -> None:
             for need in self._dependencies.needs(name):
                 left = self._unmet(need.ids)
+                if not left and len(lines) < MAX_LINES and self._is_carried(name, need):
+                    lines.append(f"{'  ' * depth}{need.kind} {need.name}: completed; brought from its host by a pull")
                 if not left or len(lines) >= MAX_LINES:
                     continue
                 again = (need.kind, need.name) in said
@@ -159,7 +204,9 @@ class _Walk:
                 # What needs a person hides behind what goes on, where there are many.
                 left.sort(key=lambda one: self._rows[one]["status"] not in status.NEEDS_PERSON)
                 for one in left[:_SHOWN]:
-                    lines.append(f"{'  ' * inner}{one}: {stands(self._rows[one], self._now)}")
+                    lines.append(
+                        f"{'  ' * inner}{one}{self._elsewhere(job, one)}: {stands(self._rows[one], self._now)}"
+                    )
                     add(one, inner + 1)
                 if len(left) > _SHOWN:
                     lines.append(f"{'  ' * inner}and {len(left) - _SHOWN} more")
@@ -202,6 +249,8 @@ def advice(document: Mapping[str, Any], row: Row, roots: Sequence[str], rows: Ma
         bad = [one for one in roots if rows[one]["status"] in status.NEEDS_PERSON]
         steps = [f"see about {one}: {command('why', one)}, then {command('retry', one)}" for one in bad[:3]]
         steps = steps or [f"let it run once that holds: {command('retry', job)}"]
+    elif name == "pending" and "hosts" in meta:
+        steps = _advice_on_hosts(meta, row, roots, rows, command)
     elif name == "pending" and meta["manager"] != "running":
         steps = ["start the manager again: " + shlex.join(["wavequeue", "resume", "--run", meta["run_id"]])]
     elif name == "pending" and meta["paused"]:
@@ -211,13 +260,40 @@ def advice(document: Mapping[str, Any], row: Row, roots: Sequence[str], rows: Ma
     return steps
 
 
+def _advice_on_hosts(
+    meta: Mapping[str, Any],
+    row: Row,
+    roots: Sequence[str],
+    rows: Mapping[str, Row],
+    command: Callable[..., str],
+) -> list[str]:
+    """What to do about a pending job of a run on hosts: about those that it is up to, and about their hosts."""
+    run = ["--run", meta["run_id"]]
+    steps = [
+        f"see about {one}: {command('why', one)}, then {command('retry', one)}"
+        for one in [one for one in roots if rows[one]["status"] in status.NEEDS_PERSON][:3]
+    ]
+    up_to = [rows[one] for one in roots] or [row]
+    if any(waits_for_carried(one) for one in up_to):
+        steps.append("bring what other hosts wrote: " + shlex.join(["wavequeue", "pull", *run]))
+    names = {one["host"] for one in (row, *up_to)}
+    hosts = [host for host in meta["hosts"] if host["name"] in names]
+    away = [host["name"] for host in hosts if not host["reachable"]]
+    steps += [f"see how {name} is: {shlex.join(['wavequeue', 'hosts', 'check', name])}" for name in away[:3]]
+    if any(host["manager"] in ("died", "halted") for host in hosts):
+        steps.append("start the manager again: " + shlex.join(["wavequeue", "resume", *run]))
+    elif meta["paused"]:
+        steps.append("let the run go on: " + shlex.join(["wavequeue", "resume", *run]))
+    return steps
+
+
 def lines(story: Mapping[str, Any]) -> list[str]:
     """The story for people."""
-    text = [f"{story['id']}: {story['because']}"]
+    text = [f"{story['id']}{_on(story)}: {story['because']}", *(f"! {line}" for line in story.get("unknown", ()))]
     if story["waits_for"]:
         text += ["", "waits for", *(f"  {line}" for line in story["waits_for"])]
     if story["roots"]:
-        shown = [f"{root['id']} ({root['status']})" for root in story["roots"]]
+        shown = [f"{root['id']} ({root['status']}{_on(root)})" for root in story["roots"]]
         text += ["", f"in the end it is up to {listed(shown, _ROOTS)}"]
     if len(story["attempts"]) > 1 or any(row["error"] for row in story["attempts"]):
         text += ["", "attempts", *(f"  {_attempt(row)}" for row in story["attempts"][-20:])]
@@ -226,6 +302,10 @@ def lines(story: Mapping[str, Any]) -> list[str]:
     if story["next"]:
         text += ["", "what to do", *(f"  {line}" for line in story["next"])]
     return text
+
+
+def _on(row: Mapping[str, Any]) -> str:
+    return f" on {row['host']}" if row.get("host") else ""
 
 
 def _attempt(row: Mapping[str, Any]) -> str:

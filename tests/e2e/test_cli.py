@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
-import pty
 import re
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +16,7 @@ import pytest
 from queue_manager.core.layout import RunPaths
 from tests import nvml
 from tests.e2e.runs import PATIENCE, ROOT, World, wait_for
+from tests.e2e.terminal import Terminal
 
 TWO_PHASES = """
 project: small
@@ -81,6 +75,10 @@ class Desk:
         )
         assert done.returncode == code, (done.stdout, done.stderr)
         return done
+
+    def terminal(self, *arguments: str) -> Terminal:
+        """The command on a terminal of its own."""
+        return Terminal(self.argv(*arguments), self.place, self.world.environment)
 
     def spec(self, text: str, name: str = "spec.yaml") -> str:
         (self.place / name).write_text(text)
@@ -278,63 +276,8 @@ def test_a_second_run_of_a_spec_is_a_run_of_its_own(desk: Desk) -> None:
     assert found["meta"]["run_id"] == first.root.name
 
 
-class Terminal:
-    """The command on a terminal of its own."""
-
-    def __init__(self, desk: Desk, *arguments: str, rows: int = 24, width: int = 80) -> None:
-        self.text = ""
-        self._fd, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, width, 0, 0))
-        # At Ctrl-C the kernel sends the signal, then throws away what is unread: also what was printed on the signal.
-        settings = termios.tcgetattr(slave)
-        settings[3] |= termios.NOFLSH
-        termios.tcsetattr(slave, termios.TCSANOW, settings)
-        environment = {**desk.world.environment, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"}
-        for name in ("COLUMNS", "LINES", "NO_COLOR"):
-            environment.pop(name, None)
-
-        # setsid gives it this terminal as its own, so that Ctrl-C typed there reaches it. The shell stays until all
-        # has been read: when the first process of a terminal ends, the kernel throws away what nobody has read yet.
-        stays = 'trap : INT; "$@"; printf "\\nended with %s.\\n" $?; read -r _'
-        self.process = subprocess.Popen(
-            ["setsid", "--ctty", "sh", "-c", stays, "sh", *desk.argv(*arguments)],
-            cwd=desk.place,
-            env=environment,
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-        )
-        os.close(slave)
-
-    def wait_for(self, what: str) -> None:
-        """Read until the terminal has shown `what`."""
-        until = time.monotonic() + PATIENCE
-        while what not in self.text:
-            assert time.monotonic() < until, f"waited for {what!r}:\n{self.text[-3000:]}"
-            if select.select([self._fd], [], [], 0.1)[0]:
-                self.text += self._read()
-
-    def type(self, keys: bytes) -> None:
-        os.write(self._fd, keys)
-
-    def end(self) -> int:
-        """Read to the end; the exit code."""
-        self.wait_for("\nended with ")
-        while (found := re.search(r"\nended with (\d+)\.", self.text)) is None:
-            self.text += self._read()
-        os.write(self._fd, b"\n")
-        self.process.wait(PATIENCE)
-        os.close(self._fd)
-        return int(found.group(1))
-
-    def _read(self) -> str:
-        with contextlib.suppress(OSError):  # EIO: nobody has the terminal any more
-            return os.read(self._fd, 65536).decode(errors="replace")
-        return ""
-
-
 def test_the_live_view_draws_and_ctrl_c_leaves_the_run_going(desk: Desk) -> None:
-    terminal = Terminal(desk, "run", desk.spec(LONG))
+    terminal = desk.terminal("run", desk.spec(LONG))
     terminal.wait_for("begun")  # the last line of a running job's log
     for part in ("phases", "running", "1 pending", "Ctrl-C leaves this view; the run goes on", "▓"):
         assert part in terminal.text
@@ -351,7 +294,7 @@ def test_the_live_view_draws_and_ctrl_c_leaves_the_run_going(desk: Desk) -> None
 
 def test_watch_on_a_terminal_ends_with_the_run(desk: Desk) -> None:
     desk.detach(BROKEN)
-    terminal = Terminal(desk, "watch")
+    terminal = desk.terminal("watch")
     assert terminal.end() == 3
     assert "need a person" in terminal.text
     assert "finished, 0 of 2 jobs completed" in terminal.text
@@ -361,7 +304,7 @@ def test_attach_shows_the_job_and_leaves_it_running(desk: Desk) -> None:
     desk.detach(LONG)
     desk.wait(one="running")
     wait_for(lambda: next(row for row in desk.document()["jobs"] if row["id"] == "one")["screen_pid"])
-    terminal = Terminal(desk, "attach", "one")
+    terminal = desk.terminal("attach", "one")
     terminal.wait_for("Ctrl-a d leaves this screen")
     terminal.wait_for("begun")
     terminal.type(b"\x01d")

@@ -1,18 +1,17 @@
-"""Which jobs are meant, and that a request arrives whole."""
+"""Which jobs are meant, and what is taken for an answer."""
 
 from __future__ import annotations
 
-import os
-import select as poll
-import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from queue_manager.core.layout import RunPaths
-from queue_manager.core.requests import Answer, Request, decode_request, encode_answer
+from queue_manager.core.requests import Answer, Request, decode_request
 from skill import inbox
-from skill.errors import UseError
+from skill.errors import FailedError, UseError
+from skill.inbox import Asked
+from skill.runs import Run
 from tests.skill.story import Story, job, manifest
 
 
@@ -61,36 +60,25 @@ def test_one_job_has_to_be_named_exactly(story: Story) -> None:
         inbox.one(story.document(), "T1")
 
 
-def test_a_request_is_whole_and_rings_the_bell(tmp_path: Path) -> None:
-    paths = RunPaths.of(tmp_path)
-    os.mkfifo(paths.bell)
-    listener = os.open(paths.bell, os.O_RDWR | os.O_NONBLOCK)
+def test_what_is_no_answer_to_the_request_is_not_taken_for_one() -> None:
+    request = Request("x", "pause")
+    sound: dict[str, Any] = {"id": "x", "ok": True, "text": "paused", "jobs": []}
+    assert inbox.read_answer({"answer": sound, "alive": True}, request) == Asked(Answer("x", True, "paused"), True)
+    assert inbox.read_answer({"answer": None, "alive": False}, request) == Asked(None, False)
+    wrongs: list[Any] = [3, {}, {**sound, "id": "y"}, {**sound, "text": 1}]
+    for wrong in wrongs:
+        assert inbox.read_answer({"alive": True, "answer": wrong}, request) == "what it sent is no answer to that"
+    odd = inbox.read_answer({"answer": {**sound, "ok": "no", "text": "\x1b[2Jgone"}, "alive": 1}, request)
+    assert odd == Asked(Answer("x", False, "?[2Jgone"), False)
+
+
+def test_a_run_whose_directory_has_gone_cannot_be_asked(tmp_path: Path) -> None:
+    with pytest.raises(FailedError, match="could not be asked: run gone is not there"):
+        inbox.ask(Run.at(tmp_path / "gone"), Request("x", "pause"))
+
+
+def test_a_request_that_nobody_takes_is_left_for_the_next_manager(tmp_path: Path) -> None:
+    run = Run.at(tmp_path)
     request = Request(inbox.new_id("cancel"), "cancel", ("a", "b"))
-    inbox.send(paths, request)
-    assert poll.select([listener], [], [], 0)[0]
-    os.close(listener)
-    assert [path.name for path in paths.inbox.iterdir()] == [f"{request.id}.json"]
-    assert decode_request(paths.request(request.id).read_text()) == request
-
-
-@pytest.mark.parametrize("bell", ["absent", "nobody listens"])
-def test_a_request_is_left_where_nobody_hears_the_bell(tmp_path: Path, bell: str) -> None:
-    paths = RunPaths.of(tmp_path)
-    if bell != "absent":
-        os.mkfifo(paths.bell)
-    inbox.send(paths, Request("pause-1", "pause"))
-    assert paths.request("pause-1").exists()
-    assert not paths.bell.is_file()
-
-
-def test_the_answer_is_waited_for(tmp_path: Path) -> None:
-    paths = RunPaths.of(tmp_path)
-    paths.answer("x").parent.mkdir()
-    answer = Answer("x", True, "paused")
-    threading.Timer(0.05, lambda: paths.answer("x").write_text(encode_answer(answer))).start()
-    assert inbox.wait(paths, Request("x", "pause"), lambda: True, patience=30) == answer
-
-
-def test_no_answer_comes_from_a_manager_that_has_gone(tmp_path: Path) -> None:
-    assert inbox.wait(RunPaths.of(tmp_path), Request("x", "pause"), lambda: False, patience=30) is None
-    assert inbox.wait(RunPaths.of(tmp_path), Request("x", "pause"), lambda: True, patience=0) is None
+    assert inbox.ask(run, request) == Asked(None, False)
+    assert decode_request(run.paths.request(request.id).read_text()) == request

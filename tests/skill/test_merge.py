@@ -13,9 +13,10 @@ from rich.console import Console
 
 from queue_manager.core import snapshot
 from queue_manager.core.manifest import Manifest, Phase
+from queue_manager.core.overview import MOST_PENDING, overview
 from queue_manager.core.readings import Card
 from skill import frame, status
-from skill.merge import MOST_PENDING, Look, merge
+from skill.merge import Look, merge
 from skill.placed import LOST, PLANNED, SUBMITTED, Part, Placed, part_manifest
 from skill.runs import Document, parse_state
 from skill.sound import fault
@@ -49,13 +50,6 @@ def placed(*parts: Part) -> Placed:
 
 def story(part: Part, made: Manifest = WHOLE) -> Story:
     return Story(part_manifest(made, part, RUN_ID))
-
-
-def overview(document: Document) -> Document:
-    """The document as a manager shortens it."""
-    kept = [row for row in document["jobs"] if row["status"] not in ("pending", "completed")]
-    pending = [row for row in document["jobs"] if row["status"] == "pending"][:MOST_PENDING]
-    return {**document, "jobs": kept + pending, "jobs_total": len(document["jobs"]), "overview": True}
 
 
 def both(**b: Any) -> Document:
@@ -209,7 +203,7 @@ def test_overviews_merge_into_an_overview_with_the_counts_of_all_jobs() -> None:
     assert got["counts"] == want["counts"] == {"completed": 40, "pending": 158, "running": 2}
     assert (got["phases"], got["meta"]["hosts"]) == (want["phases"], want["meta"]["hosts"])
     assert (got["overview"], got["jobs_total"], "overview" in want) == (True, 200, False)
-    assert [row["id"] for row in got["jobs"]] == [f"{host}{n:03}" for n in range(20, 71) for host in "ab"]
+    assert [row["id"] for row in got["jobs"]] == [f"{host}{n:03}" for n in range(71) for host in "ab"]
     unread = merge(placed(*parts), made, [short[0], Look("gpu-b", None)], NOW)
     assert unread["counts"] == {"completed": 20, "pending": 179, "running": 1}
     assert sum(row["host"] == "gpu-b" for row in unread["jobs"]) == MOST_PENDING

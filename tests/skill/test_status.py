@@ -78,7 +78,7 @@ def test_changes_are_told_once_a_line_each_in_order() -> None:
     assert lines == [
         "10:00:06Z completed    a  (3.0 s)",
         "10:00:07Z stuck        b  broke",
-        "10:00:09Z running      d  card 0,1",
+        "10:00:09Z running      d  cards 0,1",
     ]
     assert status.changes(status.places(told.document()), told.document()) == []
 

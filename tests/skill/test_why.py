@@ -8,9 +8,12 @@ import pytest
 
 from queue_manager.core import events as ev
 from queue_manager.core.manifest import Phase
+from queue_manager.core.overview import overview
 from skill import why
 from skill.dependencies import Dependencies
-from tests.skill.story import RUN_ID, Story, job, manifest
+from skill.merge import Look, merge
+from skill.placed import SUBMITTED, Part, Placed, part_manifest
+from tests.skill.story import RUN_ID, T0, Story, job, manifest
 
 
 def explain(told: Story, name: str, log: list[str] | None = None, manager: str = "running") -> dict[str, Any]:
@@ -145,3 +148,85 @@ def test_a_completed_job_needs_nothing() -> None:
     assert found["log"] == ["all good"]
     assert found["next"] == []
     assert why.lines(found)[0] == "a: completed after 1.0 s with exit code 0"
+
+
+# -- on hosts ---------------------------------------------------------------------------------------------------------
+
+TIED = manifest(job("t"), job("s", depends_on=("t",)), job("u", depends_on=("s",)))
+A, B = Part("gpu-a", ("t",), SUBMITTED, cwd="code"), Part("gpu-b", ("s", "u"), SUBMITTED, cwd="code")
+MARK = "waits for .wavequeue/carried/x"
+
+
+def host_story(part: Part, made: Any = TIED) -> Story:
+    return Story(part_manifest(made, part, RUN_ID))
+
+
+def on_hosts(name: str, *looks: Look, made: Any = TIED, parts: tuple[Part, ...] = (A, B)) -> dict[str, Any]:
+    there = Placed(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", "/home/me", parts)
+    document = merge(there, made, looks, T0 + 60)
+    return why.explain(document, Dependencies(made), name, [], [], T0 + 60)
+
+
+def held(told: Story) -> Story:
+    """The host found that what s waits for has not been brought."""
+    return told.tell(ev.JobHeld("s", MARK))
+
+
+def test_a_job_that_waits_for_one_of_another_host_is_explained_down_to_that_one() -> None:
+    at_a = host_story(A).start("t").end("t", "stuck", error="broke")
+    looks = Look("gpu-a", at_a.document(), T0 + 60, True), Look("gpu-b", held(host_story(B)).document(), T0 + 60, True)
+    found = on_hosts("u", *looks)
+    assert found["waits_for"][1] == "  t on gpu-a: stuck after 1 attempt: broke"
+    assert found["roots"] == [
+        {"id": "t", "host": "gpu-a", "status": "stuck", "because": "stuck after 1 attempt: broke"}
+    ]
+    assert found["next"] == [f"see about t: wavequeue why t --run {RUN_ID}, then wavequeue retry t --run {RUN_ID}"]
+    text = why.lines(found)
+    assert text[0].startswith("u on gpu-b: pending: ")
+    assert "in the end it is up to t (stuck on gpu-a)" in text
+
+
+def test_what_has_to_be_brought_from_another_host_is_said_with_the_command() -> None:
+    looks = [
+        Look("gpu-a", host_story(A).complete("t").document("finished"), T0 + 60, False),
+        Look("gpu-b", held(host_story(B)).document(), T0 + 60, True),
+    ]
+    pull = f"bring what other hosts wrote: wavequeue pull --run {RUN_ID}"
+    one, after = on_hosts("s", *looks), on_hosts("u", *looks)
+    assert one["waits_for"] == ["job t: completed; brought from its host by a pull"]
+    assert one["next"] == after["next"] == [pull]
+    assert after["waits_for"][1] == "  job t: completed; brought from its host by a pull"
+    assert [root["id"] for root in after["roots"]] == ["s"]
+
+
+def test_a_host_that_is_away_is_said_with_the_age_of_what_is_known() -> None:
+    looks = [
+        Look("gpu-a", host_story(A).start("t").document(), T0, reason="no route"),
+        Look("gpu-b", held(host_story(B)).document(), T0 + 60, True),
+    ]
+    found = on_hosts("s", *looks)
+    (said,) = found["unknown"]
+    assert said.startswith("gpu-a: unreachable, so its state is unknown: no route; what is shown of it is 1 m")
+    assert f"! {said}" in why.lines(found)
+    assert found["next"] == ["see how gpu-a is: wavequeue hosts check gpu-a"]
+    assert [root["status"] for root in found["roots"]] == ["running"]
+
+
+def test_a_job_whose_host_was_never_read_in_full_is_not_known_and_no_fault() -> None:
+    made = manifest(*(job(f"t{n}") for n in range(200)), job("s", depends_on=("t150",)))
+    parts = Part("gpu-a", tuple(f"t{n}" for n in range(200)), SUBMITTED), Part("gpu-b", ("s",), SUBMITTED)
+    looks = [
+        Look("gpu-a", overview(host_story(parts[0], made).document()), T0, reason="no route"),
+        Look("gpu-b", held(host_story(parts[1], made)).document(), T0 + 60, True),
+    ]
+    found = on_hosts("s", *looks, made=made, parts=parts)
+    assert found["waits_for"] == ["t150: pending: how it stands on its host is not known now"]
+    assert on_hosts("t150", *looks, made=made, parts=parts)["status"] == "pending"
+
+
+def test_a_manager_that_died_on_the_host_of_a_job_is_started_again() -> None:
+    looks = [
+        Look("gpu-a", host_story(A).document(), T0 + 60, False),
+        Look("gpu-b", host_story(B).document(), T0 + 60, True),
+    ]
+    assert on_hosts("t", *looks)["next"] == [f"start the manager again: wavequeue resume --run {RUN_ID}"]

@@ -1,0 +1,327 @@
+"""Following runs on real hosts: one view over all of them, whatever becomes of a host, its network or its manager."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.runs import wait_for
+from tests.laptop import ONCE, WAITING, Laptop, finish, ran, state, workspace
+from tests.sshd import Sshd
+
+BOTH = ("--host", "gpu-a", "--host", "gpu-b")
+
+
+@pytest.fixture
+def two(laptop: Laptop) -> tuple[Sshd, Sshd]:
+    """A run on two hosts, whose jobs wait to be told to stop: j1 and j2 on one host, j3 and j4 on the other."""
+    hosts = laptop.host("gpu-a"), laptop.host("gpu-b")
+    laptop.spec(WAITING)
+    laptop.submit(*BOTH)
+    return hosts
+
+
+def status(laptop: Laptop) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(laptop.call("status", "--json")[0])
+    return found
+
+
+def host_row(document: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(row for row in document["meta"]["hosts"] if row["name"] == name)
+
+
+def running(laptop: Laptop, count: int = 4) -> dict[str, Any]:
+    """Wait until so many jobs run."""
+
+    def there() -> dict[str, Any] | None:
+        document = status(laptop)
+        return document if document["counts"].get("running") == count else None
+
+    found: dict[str, Any] = wait_for(there, say=f"{count} jobs to run")
+    return found
+
+
+class Watch:
+    """`wavequeue watch`, begun: it has shown how the run stands."""
+
+    def __init__(self, laptop: Laptop) -> None:
+        self._process = laptop.start("watch")
+        assert self._process.stdout is not None
+        self.said = self._process.stdout.readline() + self._process.stdout.readline()
+
+    def until(self, text: str) -> None:
+        """Wait until it has said this in a line."""
+        assert self._process.stdout is not None
+        while text not in self.said:
+            line = self._process.stdout.readline()
+            assert line, self.said
+            self.said += line
+
+    def end(self, code: int = 0) -> tuple[str, str]:
+        """All that it said, once it has ended by itself."""
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        out, err = self.said + self._process.stdout.read(), self._process.stderr.read()
+        assert self._process.wait(60) == code, (out, err)
+        return out, err
+
+
+def test_one_view_shows_the_jobs_of_all_hosts_until_the_last_has_ended(laptop: Laptop, two: tuple[Sshd, Sshd]) -> None:
+    document = running(laptop)
+    run_id = document["meta"]["run_id"]
+    assert {row["id"]: row["host"] for row in document["jobs"]}.keys() == {"j1", "j2", "j3", "j4"}
+    assert [host_row(document, name)["counts"] for name in ("gpu-a", "gpu-b")] == [{"running": 2}] * 2
+    shown = laptop.call("status")[0]
+    assert f"{run_id}: running, 0 of 4 jobs completed" in shown
+    assert re.search(r"^ gpu-a  running  0/2  2 running  not pulled$", shown, re.MULTILINE)
+    assert re.search(r"^ j\d  [\d.]+ s  gpu-b cpu", shown, re.MULTILINE)
+    watch = Watch(laptop)
+    for host in two:
+        (workspace(host) / "stop").touch()
+    out, err = watch.end()
+    assert sorted(re.findall(r"completed    (j\d)", out)) == ["j1", "j2", "j3", "j4"]
+    assert f"wavequeue pull --run {run_id}" in err
+    assert status(laptop)["meta"]["manager"] == "finished"
+    assert [line.split()[0] for line in laptop.call("status", "--jobs")[0].splitlines()[2:]] == ["j1", "j2", "j3", "j4"]
+    raw = _ssh(two[0], f"cat ~/.wavequeue/runs/{run_id}/queue_state.json")
+    assert json.loads(raw)["counts"] == {"completed": 2}
+
+
+def _ssh(host: Sshd, command: str) -> str:
+    done = subprocess.run(
+        [
+            "ssh",
+            "-p",
+            str(host.port),
+            "-i",
+            str(host.key),
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "-o",
+            "LogLevel=ERROR",
+            f"root@{host.address}",
+            command,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_host_that_is_away_is_unknown_and_comes_back_by_itself(laptop: Laptop, two: tuple[Sshd, Sshd]) -> None:
+    a, b = two
+    run_id = running(laptop)["meta"]["run_id"]
+    watch = Watch(laptop)
+    b.stop()
+    document = status(laptop)
+    row = host_row(document, "gpu-b")
+    assert (row["reachable"], row["manager"], row["counts"]) == (False, "running", {"running": 2})
+    assert row["age_s"] > 0
+    assert (document["meta"]["manager"], document["counts"]) == ("running", {"running": 4})
+    shown = laptop.call("status")[0]
+    assert re.search(r"^ gpu-b  unreachable \(running [\d.]+ s ago\)  0/2  2 running", shown, re.MULTILINE)
+    assert "gpu-b: unreachable, so its state is unknown: root@127.0.0.1" in shown
+    out, err = laptop.call("pause", code=1)
+    assert f"{run_id}: gpu-a: paused" in out
+    assert f"{run_id}: gpu-b: unreachable, so nothing is known of it" in err
+    laptop.call("resume", code=1)
+    (workspace(a) / "stop").touch()
+    finish(a, run_id)
+    (workspace(b) / "stop").touch()
+    finish(b, run_id)  # its jobs and its manager need nobody
+    assert status(laptop)["meta"]["manager"] == "running", "nothing is concluded from silence"
+    watch.until("gpu-b: unreachable, so its state is unknown")
+    b.start()
+    out, _ = watch.end()
+    assert len(re.findall("gpu-b: unreachable, so its state is unknown", out)) == 1
+    assert "gpu-b: it answers again" in out
+    document = status(laptop)
+    assert (document["counts"], host_row(document, "gpu-b")["reachable"]) == ({"completed": 4}, True)
+    assert ran(a, b) == ONCE
+
+
+def test_a_manager_that_was_killed_is_said_so_and_goes_on_where_it_was(laptop: Laptop, two: tuple[Sshd, Sshd]) -> None:
+    a, b = two
+    document = running(laptop)
+    run_id = document["meta"]["run_id"]
+    os.kill(host_row(document, "gpu-b")["pid"], signal.SIGKILL)
+    wait_for(lambda: host_row(status(laptop), "gpu-b")["manager"] == "died", say="its death to be known")
+    shown = laptop.call("status")[0]
+    assert f"has died; running jobs go on. Start it again: wavequeue resume --run {run_id}" in shown
+    assert f"{run_id}: running" in shown
+    out, _ = laptop.call("cancel", "j4", "--yes")
+    assert f"cancel is taken when the run goes on: wavequeue resume --run {run_id}" in out
+    (workspace(a) / "stop").touch()
+    finish(a, run_id)
+    out, err = laptop.call("watch", code=1)
+    assert "its managers have died" in out
+    assert f"gpu-b: the manager (process {host_row(document, 'gpu-b')['pid']}) has died" in err
+    out, err = laptop.call("resume")
+    assert f"{run_id}: gpu-b: resumed" in out
+    assert f"{run_id}: gpu-b: no manager was there; started it again" in err
+    assert host_row(status(laptop), "gpu-b")["manager"] == "running"
+    (workspace(b) / "stop").touch()
+    laptop.call("watch", code=3)
+    assert {row["id"]: row["status"] for row in status(laptop)["jobs"]}["j4"] == "cancelled"
+    assert laptop.call("resume")[0].startswith(f"{run_id}: has finished; nothing to resume")
+    found = ran(a, b)
+    found.pop("ran4", None)
+    assert found == {"ran1": 1, "ran2": 1, "ran3": 1}
+
+
+def test_jobs_are_cancelled_tried_again_and_added_where_they_belong(laptop: Laptop, two: tuple[Sshd, Sshd]) -> None:
+    document = running(laptop)
+    run_id = document["meta"]["run_id"]
+    of = {row["id"]: row["host"] for row in document["jobs"]}
+    out, _ = laptop.call("cancel", "j*")
+    assert sorted(out.splitlines()) == [f"{run_id}: gpu-{host}: cancelled: 2 jobs" for host in "ab"]
+    laptop.call("watch", code=3)
+    assert status(laptop)["counts"] == {"cancelled": 4}
+    for host in two:
+        (workspace(host) / "stop").touch()
+    out, err = laptop.call("retry", "j2")
+    assert out == f"{run_id}: {of['j2']}: retried: 1 job\n"
+    assert f"{of['j2']}: no manager was there; started it again" in err
+    out, _ = laptop.call("add", "--id", "after", "--cmd", "cat out2 > out_after", "--gpus", "0", "--depends-on", "j2")
+    assert out == f"{run_id}: {of['j2']}: added: 1 job\n"
+    laptop.spec(WAITING.replace("[1, 2, 3, 4]", "[1, 2, 3, 4, 5]"))
+    (other,) = {"gpu-a", "gpu-b"} - {of["j2"]}
+    assert laptop.call("add", "spec.yaml")[0].endswith(": added: 1 job\n")
+    assert "nothing to add" in laptop.call("add", "spec.yaml")[0]
+    laptop.call("watch", code=3)
+    rows = {row["id"]: row for row in status(laptop)["jobs"]}
+    assert [rows[name]["status"] for name in ("j2", "after", "j5")] == ["completed"] * 3
+    assert rows["after"]["host"] == of["j2"]
+    placed = json.loads((laptop.project / "experiment_queue" / run_id / "hosts.json").read_text())
+    assert {job: part["host"] for part in placed["parts"] for job in part["jobs"]} == {
+        name: row["host"] for name, row in rows.items()
+    }
+    both = ("--depends-on", "j1", "--depends-on", next(name for name in of if of[name] != of["j1"]))
+    _, err = laptop.call("add", "--id", "x", "--cmd", "true", "--gpus", "0", *both, code=2)
+    assert "a job that is added can only wait for jobs of one host: x depends on jobs of 2 hosts" in err
+    assert other in {part["host"] for part in placed["parts"]}
+
+
+def test_a_machine_that_was_rented_to_somebody_else_is_not_asked(laptop: Laptop, two: tuple[Sshd, Sshd]) -> None:
+    document = running(laptop)
+    before = state(two[1], document["meta"]["run_id"])
+    (two[1].home / ".wavequeue" / "host_id").write_text("0123456789abcdef0123456789abcdef\n")
+    row = host_row(status(laptop), "gpu-b")
+    assert (row["reachable"], row["answered"], row["counts"]) == (False, True, {"running": 2})
+    assert "it is another machine than the one that the run was submitted to" in row["reason"]
+    assert re.search(r"^ gpu-b  unknown \(running ", laptop.call("status")[0], re.MULTILINE)
+    _, err = laptop.call("pause", code=1)
+    assert "gpu-b: it is another machine" in err
+    inbox = two[1].home / ".wavequeue" / "runs" / document["meta"]["run_id"] / "inbox"
+    assert list(inbox.iterdir()) == []
+    assert before is not None
+    assert not (state(two[1], document["meta"]["run_id"]) or {})["meta"]["paused"]
+
+
+def test_a_host_that_was_given_up_and_is_back_stops_what_others_do_now(laptop: Laptop, two: tuple[Sshd, Sshd]) -> None:
+    document = running(laptop)
+    run_id = document["meta"]["run_id"]
+    path = laptop.project / "experiment_queue" / run_id / "hosts.json"
+    placed = json.loads(path.read_text())
+    a, b = placed["parts"]
+    b["state"], b["moved"] = "lost", [b["jobs"][0]]
+    a["jobs"] += b["moved"]  # as when they had been sent there
+    path.write_text(json.dumps(placed))
+    (moved,) = b["moved"]
+    laptop.call("status")
+    assert json.loads(path.read_text())["parts"][1]["revoked"] is True
+    rows = {row["id"]: row["status"] for row in (state(two[1], run_id) or {})["jobs"]}
+    wait_for(
+        lambda: {row["id"]: row["status"] for row in (state(two[1], run_id) or {})["jobs"]}[moved] == "cancelled",
+        say="it to stop",
+    )
+    assert set(rows) == set(b["jobs"])
+    assert "given up" in laptop.call("status")[0]
+
+
+# -- a network that is cut --------------------------------------------------------------------------------------------
+
+
+class Cable:
+    """A network between this machine and one host, which can be cut. Needs root."""
+
+    def __init__(self) -> None:
+        self.namespace, self._net = f"wq{os.getpid()}", os.getpid() * 4 % 65536
+        for line in (
+            f"ip netns add {self.namespace}",
+            f"ip link add {self.namespace}x type veth peer name eth0 netns {self.namespace}",
+            f"ip address add {self._at(1)}/30 dev {self.namespace}x",
+            f"ip link set {self.namespace}x up",
+            f"ip -n {self.namespace} address add {self._at(2)}/30 dev eth0",
+            f"ip -n {self.namespace} link set eth0 up",
+        ):
+            subprocess.run(line.split(), check=True)
+
+    def _at(self, number: int) -> str:
+        """An address of the network, which two that run at once do not share."""
+        return f"10.213.{self._net // 256}.{self._net % 256 + number}"
+
+    @property
+    def network(self) -> dict[str, str]:
+        return {"address": self._at(2), "namespace": self.namespace}
+
+    def set(self, state: str) -> None:
+        """`down` cuts it, `up` mends it."""
+        subprocess.run(["ip", "-n", self.namespace, "link", "set", "eth0", state], check=True)
+
+    def close(self) -> None:
+        subprocess.run(["ip", "netns", "delete", self.namespace], check=True)
+
+
+@pytest.fixture
+def cable() -> Iterator[Cable]:
+    made = Cable()
+    yield made
+    made.close()
+
+
+def test_while_the_network_is_cut_jobs_go_on_and_afterwards_all_is_known(cable: Cable, laptop: Laptop) -> None:
+    host = laptop.host("gpu-a", network=cable.network)
+    laptop.spec(WAITING)
+    run_id = laptop.submit()["run_id"]
+    running(laptop, 2)
+    cable.set("down")
+    row = host_row(status(laptop), "gpu-a")
+    assert (row["reachable"], row["manager"], row["counts"]) == (False, "running", {"pending": 2, "running": 2})
+    assert row["age_s"] > 0
+    (workspace(host) / "stop").touch()
+    assert len(finish(host, run_id)) == 4
+    assert re.search(r"^ gpu-a  unreachable \(running [\d.]+ s ago\)  0/4", laptop.call("status")[0], re.MULTILINE)
+    cable.set("up")
+    document = status(laptop)
+    assert (document["meta"]["manager"], document["counts"]) == ("finished", {"completed": 4})
+    assert ran(host) == ONCE
+
+
+def test_a_host_that_hangs_holds_up_no_view(laptop: Laptop, two: tuple[Sshd, Sshd]) -> None:
+    a, b = two
+    document = running(laptop)
+    watch = Watch(laptop)
+    (b.home / "greeting").write_text("touch ~/hangs; until [ -e ~/go ]; do sleep 0.1; done\n")
+    wait_for((b.home / "hangs").exists, say="a look that hangs")
+    (workspace(a) / "stop").touch()
+    for row in document["jobs"]:
+        if row["host"] == "gpu-a":
+            watch.until(f"completed    {row['id']}")
+    assert "did not answer within" not in watch.said, "the look has not even been given up"
+    (b.home / "go").touch()
+    (workspace(b) / "stop").touch()
+    watch.end()

@@ -1,0 +1,101 @@
+"""What a host says is looked through before it is kept, and kept for when it cannot be reached."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from queue_manager.core import events as ev
+from queue_manager.core.events import Record
+from queue_manager.core.manifest import Phase, encode
+from queue_manager.core.overview import overview
+from skill import mirror, runs
+from skill.mirror import Kept, Told
+from skill.runs import Run
+from tests.skill.story import Story, job, manifest
+
+STORY = Story(manifest(job("a"), job("b"))).complete("a").start("b")
+
+
+def added(*names: str, phase: str = "more", **fields: Any) -> str:
+    """The journal's line about jobs that were added."""
+    specs = tuple(job(name, phase, **fields) for name in names)
+    return ev.encode(Record(9, 1.0, ev.JobsAdded((Phase("more"),), {}, specs)))
+
+
+def answer(**changed: Any) -> dict[str, Any]:
+    tails = {"b": "epoch 1\r\x1b[1mepoch 2\n"}
+    return {"state": STORY.document(), "alive": True, "tails": tails, "added": [added("c")], **changed}
+
+
+def test_an_answer_is_taken_with_what_a_person_wants_of_it() -> None:
+    assert mirror.told(answer()) == Told(STORY.document(), True, {"b": "epoch 2"}, (added("c"),))
+    assert mirror.told(answer(state=None)) == Told(None, True, {"b": "epoch 2"}, (added("c"),))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"state": {"meta": {}}},
+        {"state": []},
+        {"alive": "yes"},
+        {"tails": ["x"]},
+        {"tails": {"b": 3}},
+        {"added": ["{}"]},
+        {"added": [3]},
+        {"added": [added("../../x")]},
+        {"added": [ev.encode(Record(1, 1.0, ev.Paused()))]},
+    ],
+)
+def test_what_is_no_answer_is_refused_in_words(wrong: dict[str, Any]) -> None:
+    found = mirror.told(answer(**wrong))
+    assert isinstance(found, str)
+    assert found.startswith("what it sent is no ")
+
+
+def test_nothing_that_a_host_writes_reaches_the_terminal_as_a_command(tmp_path: Path) -> None:
+    document = STORY.document()
+    document["jobs"][1]["error"] = "\x1b]0;title\x07 two\nlines \x9b2J \ud800"
+    found = mirror.told(answer(state=document))
+    assert isinstance(found, Told)
+    assert found.document is not None
+    assert found.document["jobs"][1]["error"] == "?]0;title? two lines ?2J ?"
+    mirror.keep(tmp_path, found, 5.0)
+    assert mirror.recall(tmp_path) == Kept(found.document, 5.0)
+
+
+def test_the_last_state_is_recalled_and_the_last_whole_one_where_every_job_is_wanted(tmp_path: Path) -> None:
+    assert mirror.recall(tmp_path / "none") is None
+    short = overview(STORY.document())
+    mirror.keep(tmp_path, Told(short, True), 1.0)
+    assert mirror.recall(tmp_path, whole=True) == Kept(short, 1.0)
+    mirror.keep(tmp_path, Told(STORY.document(), True), 2.0)
+    mirror.keep(tmp_path, Told(short, True), 3.0)
+    assert mirror.recall(tmp_path) == Kept(short, 3.0)
+    assert mirror.recall(tmp_path, whole=True) == Kept(STORY.document(), 2.0)
+    (tmp_path / "look.json").write_text("{torn")
+    assert mirror.recall(tmp_path) is None
+
+
+def test_jobs_that_were_added_on_hosts_belong_to_the_manifest(tmp_path: Path) -> None:
+    run = Run.at(tmp_path)
+    run.paths.manifest.write_text(encode(manifest(job("a"), job("b"))))
+    for host, line in (("x", added("c", depends_on=("a",))), ("y", added("c", "d")), ("z", added("e", phase="none"))):
+        mirror.keep(tmp_path / runs.MIRRORS / host, Told(None, True, {}, (line,)), 1.0)
+    made = runs.read_manifest(run)
+    assert [one.id for one in made.jobs] == ["a", "b", "c", "d"]
+    assert made.jobs[2].depends_on == ("a",), "the first host that brings it has it"
+    assert [phase.name for phase in made.phases] == ["main", "more"]
+    assert mirror.added(tmp_path / runs.MIRRORS / "y") == ["c", "d"]
+
+
+@pytest.mark.parametrize("layout", ["ours", "any other"])
+def test_an_outline_has_the_jobs_that_were_asked_for(tmp_path: Path, layout: str) -> None:
+    run = Run.at(tmp_path)
+    made = manifest(*(job(f"j{n}", expected_output='{"id": "j1"') for n in range(30)))
+    text = encode(made)
+    run.paths.manifest.write_text(text if layout == "ours" else json.dumps(json.loads(text)))
+    assert runs.read_outline(run, {"j1", "j20"}) == made._replace(jobs=(made.jobs[1], made.jobs[20]))
