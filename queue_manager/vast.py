@@ -1,0 +1,148 @@
+"""Vast.ai, as far as an instance needs it to end itself: requests as they are built, answers as they are read, and one
+place that sends them. With urllib, since a host has nothing else."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from queue_manager.core.ground import Container, parse_container
+from queue_manager.core.readings import Unreadable
+
+SERVER = "https://console.vast.ai"
+TIMEOUT = 30.0
+"""Seconds for one request."""
+MOST = 1 << 20
+"""Bytes of an answer that are read."""
+_GONE = ("no_such_instance", "not_found")
+
+
+class Call(NamedTuple):
+    """One request. `body`: JSON, None for none."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = None
+
+
+class Reply(NamedTuple):
+    status: int
+    body: bytes
+
+
+def container(environment: Mapping[str, str]) -> Container | Unreadable:
+    """What process 1 was told of its instance; read anew at each use, so that the key lies nowhere else.
+
+    `environment`: ours; WAVEQUEUE_PROC in it stands for /proc.
+    """
+    path = Path(environment.get("WAVEQUEUE_PROC") or "/proc") / "1" / "environ"
+    try:
+        return parse_container(path.read_bytes())
+    except OSError as error:
+        return Unreadable(f"{path}: {error.strerror}")
+
+
+def server(environment: Mapping[str, str]) -> str:
+    """Where the API is."""
+    return (environment.get("VAST_URL") or SERVER).rstrip("/")
+
+
+def build_deed(plan: str, instance: int) -> Call:
+    """The request that stops or destroys."""
+    path = f"/api/v0/instances/{instance}/"
+    return Call("PUT", path, {"state": "stopped"}) if plan == "stop" else Call("DELETE", path, {})
+
+
+def build_query(instance: int) -> Call:
+    """The request that asks for one instance by its id."""
+    return Call("GET", f"/api/v0/instances/{instance}/?owner=me")
+
+
+def parse_deed(reply: Reply) -> str | None:
+    """Why a deed was not done, in words; None if the answer says that it was, or that the instance has gone."""
+    data = _object(reply)
+    if _gone(reply, data) or (reply.status == 200 and data is not None and data.get("success") is True):
+        return None
+    return _complaint(reply, data)
+
+
+def key_refused(reply: Reply) -> bool:
+    """Whether the answer is that the key is none."""
+    data = _object(reply)
+    return reply.status == 401 or (data is not None and data.get("error") == "auth_error")
+
+
+def parse_query(reply: Reply, plan: str) -> bool | Unreadable:
+    """Whether the instance is as the plan (stop, destroy) wants it. One that has gone is stopped as well."""
+    data = _object(reply)
+    if _gone(reply, data):
+        return True
+    if reply.status != 200 or data is None or "instances" not in data:
+        return Unreadable(_complaint(reply, data))
+    row = data["instances"]
+    if row is None or row == []:
+        return True
+    if isinstance(row, list):
+        row = row[0]
+    if not isinstance(row, dict):
+        return Unreadable(_complaint(reply, data))
+    # What is meant counts: a stopped instance whose start is queued would be billed again at any moment.
+    return plan == "stop" and (row.get("intended_status") or row.get("cur_state")) == "stopped"
+
+
+def _object(reply: Reply) -> dict[str, Any] | None:
+    try:
+        data = json.loads(reply.body)
+    except ValueError:
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _gone(reply: Reply, data: dict[str, Any] | None) -> bool:
+    # A 404 alone does not say so: a wrong key, or a proxy on the way, answers with it as well.
+    return reply.status in (404, 410) and data is not None and data.get("error") in _GONE
+
+
+def _complaint(reply: Reply, data: dict[str, Any] | None) -> str:
+    said = reply.body.decode(errors="replace") if data is None else data.get("msg") or data.get("message")
+    words = " ".join(str(said or (data or {}).get("error") or "").split())[:160]
+    return f"Vast.ai answers {reply.status}" + (f": {words}" if words else "")
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """An answer that sends us elsewhere is not followed: the key would go there as well."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
+
+
+def send(base: str, key: str, call: Call, timeout: float = TIMEOUT) -> Reply | Unreadable:
+    """Send one request. What could not be had is Unreadable; its reason never holds the key."""
+    data = None if call.body is None else json.dumps(call.body).encode()
+    headers = {"Authorization": f"Bearer {key}", "Accept": "application/json", "Content-Type": "application/json"}
+    try:
+        request = urllib.request.Request(base + call.path, data, headers, method=call.method)
+        with _OPENER.open(request, timeout=timeout) as answer:
+            return _without(key, Reply(answer.status, answer.read(MOST)))
+    except urllib.error.HTTPError as error:
+        with error:
+            try:
+                return _without(key, Reply(error.code, error.read(MOST)))
+            except (OSError, http.client.HTTPException):
+                return _without(key, Reply(error.code, b""))
+    except urllib.error.URLError as error:
+        return Unreadable(f"{base} cannot be reached: {error.reason}".replace(key, "***"))
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return Unreadable(f"{base} cannot be reached: {type(error).__name__} {error}".replace(key, "***"))
+
+
+def _without(key: str, reply: Reply) -> Reply:
+    return Reply(reply.status, reply.body.replace(key.encode(), b"***"))
