@@ -13,12 +13,14 @@ from build_manifest import SpecErrors
 from skill import (
     __version__,
     verbs_ask,
+    verbs_doctor,
     verbs_hosts,
     verbs_job,
     verbs_pull,
     verbs_run,
     verbs_spec,
     verbs_submit,
+    verbs_vast,
 )
 from skill.errors import DONE, FAILED, INTERRUPTED, USE, FailedError, UseError
 
@@ -43,7 +45,7 @@ def cli() -> None:
 
 
 for _verb in (
-    verbs_spec.init, verbs_spec.build_verb, verbs_spec.plan_verb, verbs_run.run_verb, verbs_submit.preflight_verb, verbs_submit.submit_verb, verbs_run.status_verb, verbs_run.watch, verbs_job.why_verb, verbs_job.logs_verb, verbs_job.attach, verbs_ask.cancel, verbs_ask.retry, verbs_ask.pause, verbs_ask.resume, verbs_ask.add, verbs_pull.pull_verb, verbs_run.report_verb, verbs_hosts.hosts,
+    verbs_spec.init, verbs_spec.build_verb, verbs_spec.plan_verb, verbs_run.run_verb, verbs_submit.preflight_verb, verbs_submit.submit_verb, verbs_run.status_verb, verbs_run.watch, verbs_job.why_verb, verbs_job.logs_verb, verbs_job.attach, verbs_ask.cancel, verbs_ask.retry, verbs_ask.pause, verbs_ask.resume, verbs_ask.add, verbs_pull.pull_verb, verbs_run.report_verb, verbs_hosts.hosts, verbs_vast.vast, verbs_doctor.doctor_verb,
 ):  # fmt: skip
     cli.add_command(_verb)
 

@@ -41,7 +41,14 @@ LAYERS = (  # the first whose folder fits is meant
         "skill",
         ("skill", "build_manifest", "queue_manager.core"),
         None,
-        {"click": None, "rich": None, "fabric": "host.py", "paramiko": "host.py", "ruamel": "registry.py"},
+        {
+            "click": None,
+            "rich": None,
+            "fabric": "host.py",
+            "paramiko": "host.py",
+            "ruamel": "registry.py",
+            "httpx": "web.py",
+        },
     ),
     Layer("manifests/demo", ("digits", "mlp")),
 )
@@ -173,6 +180,7 @@ HEAD = '"""A docstring."""\n\nfrom __future__ import annotations\n\n'
         ("skill/a.py", "from queue_manager.journal import read", "may not import queue_manager.journal"),
         ("skill/a.py", "import fabric", "belongs to host.py"),
         ("skill/a.py", "import psutil", "may not import psutil"),
+        ("skill/providers/vast/client.py", "import httpx", "belongs to web.py"),
         ("manifests/demo/a.py", "import numpy", "may not import numpy"),
         ("elsewhere/a.py", "", "no layer"),
         ("skill/a.py", "x = 1\n" * 5000, "split it"),

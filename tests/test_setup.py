@@ -17,7 +17,7 @@ echo "python $*" >>"$CALLS"
 case "$*" in
 *ensurepip*) [ ! -e "$BIN/no-ensurepip" ] ;;
 *"python%d.%d-venv"*) echo python3.11-venv ;;
-"-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+"-m venv .venv"*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
 esac
 """
 NOTED = '#!/bin/sh\necho "${0##*/} $*" >>"$CALLS"\n'
@@ -30,7 +30,7 @@ class Machine:
         self.bin, self.clone, self.calls_file = folder / "bin", folder / "clone", folder / "calls"
         self.bin.mkdir()
         (self.clone / "tools").mkdir(parents=True)
-        for name in ("pyproject.toml", "constraints.txt", "tools/setup.sh"):
+        for name in ("pyproject.toml", "constraints.txt", "constraints-vastai.txt", "tools/setup.sh"):
             shutil.copy(ROOT / name, self.clone / name)
         for tool in SHELL_TOOLS:
             found = shutil.which(tool)
@@ -85,6 +85,7 @@ def test_tests_need_more_than_the_demo(tmp_path: Path) -> None:
     assert wanted >= {"rsync", "gcc", "libc6-dev", "procps"}
     assert not wanted & {"screen", "tmux"}
     assert machine.pip()[0].endswith("-e .[dev]")
+    assert machine.pip()[1].endswith("-c constraints-vastai.txt vastai")
     assert machine.setup("demo").returncode == 0
     assert machine.pip() == [], "what the tests have is enough for the demo"
 

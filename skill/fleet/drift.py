@@ -1,0 +1,166 @@
+"""What workers.yaml says of rented machines against what is so: findings, and the fields that would mend them. Pure.
+
+An address is believed only where the machine that answers there says that it is the instance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from skill.host import fingerprint
+from skill.providers.vast.answers import Gone, Unknown
+from skill.providers.vast.rows import Address, Instance, addresses
+from skill.registry import Worker
+
+STATUS, PRICE = "health.status", "resources.dph"
+"""The fields of a worker that hold its last known status, and its price in $ per hour."""
+GONE = "gone"
+_CENTS = 4
+_SSH_PORT = 22
+
+
+class Heard(NamedTuple):
+    """What answered at an address: which instance it says it is, the host key that it showed, and why it could not be
+    asked."""
+
+    address: Address
+    instance_id: int | None = None
+    key: str | None = None
+    fault: str | None = None
+
+
+class Finding(NamedTuple):
+    """One thing that is not as it is written. `kind`: address, status, price, gone, back, host_key, unreachable,
+    foreign or unknown."""
+
+    kind: str
+    text: str
+
+
+class Report(NamedTuple):
+    """One worker. `patch`: fields of workers.yaml that would mend it. `key`: a host key to be kept from now on.
+
+    `note`: what is to be known, though nothing is wrong.
+    """
+
+    worker: str
+    instance_id: int
+    findings: tuple[Finding, ...] = ()
+    patch: Mapping[str, Any] = {}
+    key: str | None = None
+    note: str = ""
+
+    @property
+    def open(self) -> tuple[Finding, ...]:
+        """What the patch does not mend."""
+        mended = {"address", "status", "price", GONE, "back"}
+        return tuple(finding for finding in self.findings if finding.kind not in mended)
+
+
+def to_try(worker: Worker, live: Instance) -> tuple[Address, ...]:
+    """Where an instance that runs is asked who it is, in this order: where it is registered, if Vast.ai still names
+    that; then directly; then by the proxy."""
+    if live.status != "running":
+        return ()
+    ways = addresses(live)
+    return tuple(sorted(ways, key=lambda way: not _is_registered(worker, way)))
+
+
+def judge(worker: Worker, live: Instance | Gone | Unknown, heard: Sequence[Heard], kept_key: str | None) -> Report:
+    """What is to be said of a worker, and done. `heard`: what answered at the addresses that were tried."""
+    assert worker.instance_id is not None
+    report = Report(worker.name, worker.instance_id)
+    if isinstance(live, Unknown):
+        return report._replace(findings=(Finding("unknown", f"unknown: {live.reason}"),))
+    if isinstance(live, Gone):
+        return _gone(worker, report)
+    findings: list[Finding] = []
+    patch: dict[str, Any] = {}
+    status = worker.health.get("status")
+    if not worker.enabled and status == GONE:
+        findings.append(Finding("back", "is there again, and was disabled as gone"))
+        patch["enabled"] = True
+    if live.status != status:
+        findings.append(Finding("status", f"is {live.status}, and workers.yaml says {status or 'nothing'}"))
+        patch[STATUS] = live.status
+    price = worker.resources.get("dph")
+    if live.dph is not None and not _is_price(price, live.dph):
+        says = f"${price:.4f}" if _is_number(price) else "nothing"
+        findings.append(Finding("price", f"costs ${live.dph:.4f} an hour, and workers.yaml says {says}"))
+        patch[PRICE] = round(live.dph, _CENTS)
+    report = report._replace(findings=tuple(findings), patch=patch, note=_note(live))
+    return _address(worker, report, heard, kept_key) if live.status == "running" else report
+
+
+def _gone(worker: Worker, report: Report) -> Report:
+    if not worker.enabled and worker.health.get("status") == GONE:
+        return report._replace(note=f"has gone; take it out: wavequeue hosts remove {worker.name}")
+    finding = Finding(GONE, f"instance {worker.instance_id} is there no more")
+    return report._replace(findings=(finding,), patch={"enabled": False, STATUS: GONE})
+
+
+def _address(worker: Worker, report: Report, heard: Sequence[Heard], kept_key: str | None) -> Report:
+    own = next((one for one in heard if one.instance_id == worker.instance_id), None)
+    if own is None:
+        return report._replace(findings=(*report.findings, _nowhere(worker, heard)))
+    is_new_key = kept_key is not None and own.key is not None and own.key != kept_key
+    keys = f"{fingerprint(kept_key)}, now {fingerprint(own.key)}" if is_new_key and kept_key and own.key else ""
+    if _is_registered(worker, own.address):
+        if not is_new_key:
+            return report
+        words = (
+            f"shows another host key than the one that is kept, at the same address (was {keys}); if you know why, "
+            f"accept it: wavequeue hosts accept {worker.name}"
+        )
+        return report._replace(findings=(*report.findings, Finding("host_key", words)))
+    old = _place(worker.ssh.host, worker.ssh.port or _SSH_PORT) if worker.ssh is not None else "none"
+    text = f"listens at {_place(own.address.host, own.address.port)} ({own.address.way}), and workers.yaml says {old}"
+    if is_new_key:
+        text += f"; its host key is another one, too (was {keys})"
+    return report._replace(
+        findings=(*report.findings, Finding("address", text)),
+        patch={**report.patch, "ssh.host": own.address.host, "ssh.port": own.address.port},
+        key=own.key if is_new_key else None,
+    )
+
+
+def _nowhere(worker: Worker, heard: Sequence[Heard]) -> Finding:
+    """Why no address is believed."""
+    if not heard:
+        return Finding("unreachable", "runs, and Vast.ai names no address of it yet; ask again in a minute")
+    foreign = [one for one in heard if one.instance_id is not None]
+    if foreign:
+        one = foreign[0]
+        where = _place(one.address.host, one.address.port)
+        text = f"{where} leads to instance {one.instance_id}, and not to {worker.instance_id}: it is not believed"
+        return Finding("foreign", text)
+    why = "; ".join(f"{one.address.way}: {one.fault or 'it does not say which instance it is'}" for one in heard)
+    return Finding("unreachable", f"runs, and could not be entered: {why}")
+
+
+def _note(live: Instance) -> str:
+    if live.status == "running":
+        return ""
+    storage = "" if live.storage_dph is None else f" (${live.storage_dph:.4f} an hour)"
+    if live.status == "stopped":
+        return f"is stopped: its disk goes on billing{storage}, and only destroying it ends that"
+    words = f": {live.status_msg}" if live.status_msg else ""
+    return f"is {live.status}{words}"
+
+
+def _is_registered(worker: Worker, way: Address) -> bool:
+    ssh = worker.ssh
+    return ssh is not None and (ssh.host, ssh.port or _SSH_PORT) == (way.host, way.port)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_price(written: Any, live: float) -> bool:
+    return _is_number(written) and abs(written - live) < 1e-4
+
+
+def _place(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

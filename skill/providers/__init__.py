@@ -1,0 +1,1 @@
+"""Who rents hosts out: one folder each."""

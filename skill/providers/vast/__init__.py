@@ -1,0 +1,1 @@
+"""Vast.ai: its client over plain HTTP, and what its answers mean."""

@@ -1,0 +1,191 @@
+"""The client of Vast.ai: a method for each thing that is asked or done, over plain HTTP.
+
+Each returns what is so, or `Unknown`; none raises for what the world does. A create is never repeated by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from skill.errors import UseError
+from skill.providers.vast import answers, key, rows
+from skill.providers.vast.answers import Created, Done, Gone, Refused, Unknown
+from skill.providers.vast.rows import Instance, Offer, User
+from skill.web import NoReply, Reply, Request, Server, without
+
+_PAGE = 25
+_MOST_PAGES = 200
+CAP = 64
+"""Vast.ai answers a search with so many offers at most."""
+_MOST_SEARCHES = 5
+"""It allows ten searches a minute."""
+T = TypeVar("T")
+
+
+class Found(NamedTuple):
+    """Offers by their price. `complete`: these are all; else the cheapest."""
+
+    offers: tuple[Offer, ...]
+    complete: bool
+
+
+class Client:
+    """Vast.ai, asked with one key. `sleep`: how it waits before it asks again."""
+
+    def __init__(self, found: key.Key, base: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.source = found.source
+        self._key, self._sleep = found, sleep
+        self._server = Server(base, {"Authorization": f"Bearer {found.secret}"})
+
+    def close(self) -> None:
+        self._server.close()
+
+    # -- what is ----------------------------------------------------------------------------------------------------
+
+    def instances(self) -> tuple[Instance, ...] | Unknown:
+        """All instances of the account, by id. Unknown if any page or row of them is."""
+        found: list[Instance] = []
+        token: str | None = None
+        used: set[str] = set()
+        for _ in range(_MOST_PAGES):
+            page = answers.document(self._ask(list_request(token)))
+            if isinstance(page, Unknown):
+                return self._clean(page)
+            listed = page.get("instances")
+            read = [rows.instance(row) if isinstance(row, dict) else None for row in _list(listed)]
+            if not isinstance(listed, list) or None in read:
+                return Unknown("the list of instances is not understood", answers.ANSWER)
+            found += [row for row in read if row is not None]
+            token = page.get("next_token")
+            if token is None:
+                return tuple({row.id: row for row in found}.values())
+            if not isinstance(token, str) or token in used:
+                return Unknown("the list of instances has no end: it names a page twice", answers.ANSWER)
+            used.add(token)
+        return Unknown(f"the list of instances has no end after {_MOST_PAGES} pages", answers.ANSWER)
+
+    def instance(self, instance_id: int) -> Instance | Gone | Unknown:
+        """One instance, without its ports in some answers. Gone only where the answer says so."""
+        row = answers.one(self._ask(Request("GET", f"/api/v0/instances/{instance_id}/", {"owner": "me"})))
+        if isinstance(row, Unknown):
+            return self._clean(row)
+        if isinstance(row, Gone):
+            return row
+        found = rows.instance(row)
+        if found is None or found.id != instance_id:
+            return Unknown(f"the answer is not about instance {instance_id}", answers.ANSWER)
+        return found
+
+    def offers(self, filters: Mapping[str, Any], disk_gb: float) -> Found | Unknown:
+        """What can be rented, the cheapest first; filters as {"gpu_ram": {"gte": 24000}}, not all of which the server
+        may keep. Prices are those with a disk of `disk_gb`."""
+        found: dict[int, Offer] = {}
+        at_least: float | None = None
+        for _ in range(_MOST_SEARCHES):
+            page = answers.document(self._ask(search_request(filters, disk_gb, at_least)))
+            if isinstance(page, Unknown):
+                return self._clean(page)
+            listed = page.get("offers")
+            if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):
+                return Unknown("the list of offers is not understood", answers.ANSWER)
+            read = [one for row in listed if (one := rows.offer(row)) is not None]
+            new = [one for one in read if one.id not in found]
+            found |= {one.id: one for one in new}
+            prices = [one.dph for one in read if one.dph is not None]
+            if len(listed) < CAP:
+                return Found(tuple(found.values()), complete=True)
+            if not new or not prices:
+                break
+            at_least = max(prices)
+        return Found(tuple(found.values()), complete=False)
+
+    def user(self) -> User | Unknown:
+        """Whose key this is, and what is left to spend."""
+        row = answers.document(self._ask(Request("GET", "/api/v0/users/current/")))
+        if isinstance(row, Unknown):
+            return self._clean(row)
+        found = rows.user(row)
+        return Unknown("the answer is no user", answers.ANSWER) if found.id is None else found
+
+    # -- what is done -----------------------------------------------------------------------------------------------
+
+    def create(self, offer_id: int, body: Mapping[str, Any]) -> Created | Refused | Unknown:
+        """Rent an offer; sent once. Unknown: it may have happened; list by its label, and do not create again."""
+        request = Request("PUT", f"/api/v0/asks/{offer_id}/", body=dict(body), again=False)
+        return self._clean(answers.creation(self._server.ask(request)))
+
+    def set_state(self, instance_id: int, state: str) -> Done | Refused | Unknown:
+        """Set it to be `running` or `stopped`. A start that is refused as queued stays queued, and would bill later:
+        take it back with `stopped`."""
+        return self._do(Request("PUT", f"/api/v0/instances/{instance_id}/", body={"state": state}))
+
+    def label(self, instance_id: int, label: str) -> Done | Refused | Unknown:
+        """Give it a label."""
+        return self._do(Request("PUT", f"/api/v0/instances/{instance_id}/", body={"label": label}))
+
+    def destroy(self, instance_id: int) -> Done | Refused | Unknown:
+        """Destroy it, with its disk. One that has gone is refused as gone. Whether it is so, `instance` tells."""
+        return self._do(Request("DELETE", f"/api/v0/instances/{instance_id}/", body={}))
+
+    def attach_key(self, instance_id: int, public_key: str) -> Done | Refused | Unknown:
+        """Let a public key in."""
+        return self._do(Request("POST", f"/api/v0/instances/{instance_id}/ssh/", body={"ssh_key": public_key}))
+
+    # -- how ----------------------------------------------------------------------------------------------------------
+
+    def _do(self, request: Request) -> Done | Refused | Unknown:
+        return self._clean(answers.deed(self._ask(request)))
+
+    def _ask(self, request: Request) -> Reply | NoReply:
+        """Ask, and again after a while where that may help."""
+        number = 1
+        while True:
+            reply = self._server.ask(request)
+            pause = answers.wait(reply, number, again=request.again)
+            if pause is None:
+                return reply
+            self._sleep(pause * random.uniform(1.0, 1.2))  # two that were told the same time do not meet again
+            number += 1
+
+    def _clean(self, outcome: T) -> T:
+        """An outcome with the key taken out of its words."""
+        plain: Any = outcome
+        words = {
+            name: without(value, self._key.secret) for name, value in plain._asdict().items() if isinstance(value, str)
+        }
+        cleaned: T = plain._replace(**words)
+        return cleaned
+
+
+def connect(environment: Mapping[str, str] | None = None) -> Client:
+    """A client with the key that there is. Raises UseError where there is none."""
+    found = key.find(environment)
+    if found is None:
+        raise UseError(f"there is no key of Vast.ai; {key.HOW}")
+    return Client(found, key.server(environment))
+
+
+def list_request(token: str | None) -> Request:
+    """The request for one page of instances."""
+    query = {"limit": str(_PAGE), "order_by": json.dumps([{"col": "id", "dir": "asc"}])}
+    if token is not None:
+        query["after_token"] = token
+    return Request("GET", "/api/v1/instances/", query)
+
+
+def search_request(filters: Mapping[str, Any], disk_gb: float, at_least: float | None) -> Request:
+    """The request for one page of offers. `at_least`: the last price of the page before."""
+    body: dict[str, Any] = {name: dict(bounds) for name, bounds in filters.items()}
+    if at_least is not None:
+        body["dph_total"] = {**body.get("dph_total", {}), "gte": at_least}
+    order = [["dph_total", "asc"]]
+    body |= {"order": order, "type": "on-demand", "limit": CAP, "allocated_storage": float(disk_gb)}
+    return Request("POST", "/api/v0/bundles/", body=body)
+
+
+def _list(found: Any) -> Sequence[Any]:
+    return found if isinstance(found, list) else ()

@@ -1,0 +1,93 @@
+"""Files beside workers.yaml that are about Vast.ai: vast.yaml, which people write, and vast_blacklist.json."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from build_manifest.faults import listed, nearest
+from queue_manager.core.layout import id_fault
+from skill.errors import UseError
+from skill.files import write_whole
+from skill.fleet import blacklist, profiles
+from skill.fleet.blacklist import Banned
+from skill.fleet.profiles import BUILT_IN, NUMBERS, Profile
+from skill.registry import fields_of, known_hosts, mapping_in, place_of
+
+SETTINGS = "vast.yaml"
+BLACKLIST = "vast_blacklist.json"
+_TOP: dict[str, tuple[type, str]] = {"profiles": (dict, "a mapping of names to profiles")}
+_FIELDS: dict[str, tuple[type, str]] = dict.fromkeys(NUMBERS, (object, "a number"))
+_FIELDS["gpu_names"] = (list, "a list of names of GPUs")
+
+
+def read_profiles(registry: Path) -> dict[str, Profile]:
+    """All profiles: those built in, and those of vast.yaml, which go over them. Raises UseError with all faults."""
+    path = registry.parent / SETTINGS
+    tree = mapping_in(path)
+    if tree is None:
+        raise UseError(f"{path}:1:1: has to begin with `profiles:`, and below it a name for each profile")
+    faults: list[tuple[int, int, str]] = []
+    entries = fields_of(tree, _TOP, faults, "the file").get("profiles", {})
+    found = dict(BUILT_IN)
+    for name, entry in entries.items():
+        at = place_of(entries, name)
+        fault = "has to be text; put it in quotes" if not isinstance(name, str) else id_fault(name)
+        if fault:
+            faults.append((*at, f"the name {name!r} {fault}"))
+        elif not isinstance(entry, dict):
+            faults.append((*at, f"{name} has to be a mapping, as in: {name}: {{cards: 1, gpu_ram_gb: 24}}"))
+        else:
+            fields = fields_of(entry, _FIELDS, faults, f"profile {name}")  # type: ignore[arg-type]
+            faults += [
+                (*place_of(entry, key), f"{key} of profile {name} {wrong}, and not {value!r}")
+                for key, value in fields.items()
+                if (wrong := _fault(key, value))
+            ]
+            found[name] = profiles.changed(name, fields, str(path))
+    if faults:
+        raise UseError("\n".join(f"{path}:{line}:{column}: {text}" for line, column, text in sorted(faults)))
+    return found
+
+
+def profile(known: Mapping[str, Profile], name: str) -> Profile:
+    """The profile of this name. Raises UseError with the nearest one."""
+    if name in known:
+        return known[name]
+    close = nearest(name, list(known))
+    hint = f"did you mean {close}?" if close else f"there are: {listed(known)}"
+    raise UseError(f"there is no profile {name}; {hint} Write your own into {SETTINGS}, below profiles:")
+
+
+def read_blacklist(registry: Path) -> tuple[Banned, ...]:
+    """Machines that are not to be rented. Raises UseError where the file cannot be read."""
+    path = registry.parent / BLACKLIST
+    try:
+        return blacklist.parse(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        return ()
+    except UnicodeDecodeError:
+        raise UseError(f"{path}: is no text in UTF-8") from None
+
+
+@contextlib.contextmanager
+def changed_blacklist(registry: Path) -> Iterator[dict[int, Banned]]:
+    """The blacklist by machine, to be changed while nobody else of us does. Raises UseError and OSError."""
+    lock = known_hosts(registry).parent / "vast_blacklist.lock"
+    lock.parent.mkdir(mode=0o700, exist_ok=True)
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        found = {one.machine_id: one for one in read_blacklist(registry)}
+        before = dict(found)
+        yield found
+        if found != before:
+            write_whole(registry.parent / BLACKLIST, blacklist.encode(found.values()))
+
+
+def _fault(key: str, value: Any) -> str | None:
+    if key != "gpu_names":
+        return profiles.number_fault(key, value)
+    return None if all(isinstance(name, str) for name in value) else "has to be a list of names of GPUs"
