@@ -20,6 +20,9 @@ from skill.runs import Document
 if TYPE_CHECKING:
     from skill.remote import RemoteRun
 
+_LOOK = 35.0
+"""Seconds for a host to say how it stands after it was asked something."""
+
 
 class Outcome(NamedTuple):
     """What became of a request on one host. `started`: its manager had gone and was started again."""
@@ -56,6 +59,9 @@ def ask(there: RemoteRun, document: Document, requests: Mapping[str, Request], *
         started = [name for name, pid in pids.items() if isinstance(pid, int)]
         found |= {name: pid for name, pid in pids.items() if not isinstance(pid, int)}
         found |= there.ask({name: requests[name] for name in started})
+    if any(request.verb in ("cancel", "retry") for request in requests.values()):
+        # If a host is lost, what was last read of it says what runs elsewhere.
+        there.each(there.look_at, _LOOK, found)
     return [Outcome(name, found[name], name in started) for name in there.names if name in found]
 
 

@@ -340,9 +340,8 @@ def _conditions(placed: Placed, side: _Side, paused: bool, now: float) -> list[_
     resume = f"wavequeue resume --run {placed.run_id}"
     unsent = sum(len(batch.jobs) for batch in side.part.batches if not batch.sent)
     if unsent:
-        say(
-            "planned", f"{unsent} jobs were not brought there yet; run the same `wavequeue rescue` again to finish that"
-        )
+        what = "1 job that was moved to it was" if unsent == 1 else f"{unsent} jobs that were moved to it were"
+        say("planned", f"{what} not brought there yet; run the same `wavequeue rescue` again to finish that")
     elif side.manager in ("died", "halted") and side.counted:
         what = "has died" if side.manager == "died" else "was halted"
         text = f"the manager (process {meta['pid']}) {what}; running jobs go on. Start it again: {resume}"

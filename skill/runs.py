@@ -76,8 +76,8 @@ def create_filled(project: str, beside: Path, now: float, fill: Callable[[Run, s
     """Make the directory of a run whose jobs run elsewhere: it is there with all its files, or not at all.
 
     `fill` writes them, given the directory as it is at first and the run's id. The run gets no name in
-    ~/.wavequeue/runs: this machine may itself be one of its hosts. Only one process at a time may make runs beside a
-    spec in this way. Raises OSError.
+    ~/.wavequeue/runs, see `note_submitted`: this machine may itself be one of its hosts. Only one process at a time may
+    make runs beside a spec in this way. Raises OSError.
     """
     local = beside / LOCAL_RUNS
     local.mkdir(exist_ok=True)
@@ -103,23 +103,38 @@ def discard(run: Run, home: Path) -> None:
         run.root.rmdir()
 
 
-def in_folder(folder: Path) -> Iterator[Run]:
-    """The runs that lie in a folder, newest first: by when their manifest was written."""
-    found = []
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            with contextlib.suppress(OSError):  # a link whose run was removed
-                if path.name.startswith(_STAGE):
-                    continue
-                found.append((RunPaths.of(path).manifest.stat().st_mtime_ns, path.name, path))
-    return (Run.at(path) for _, _, path in sorted(found, reverse=True))
+def note_submitted(run: Run, home: Path) -> None:
+    """See to it that a run on hosts is found from any directory. Raises OSError."""
+    folder = HostPaths.of(home).submitted
+    folder.mkdir(parents=True, exist_ok=True)
+    link = folder / run.id
+    if not link.exists():  # or it leads to a run that was removed
+        link.unlink(missing_ok=True)
+        with contextlib.suppress(FileExistsError):
+            link.symlink_to(run.root, target_is_directory=True)
+
+
+def in_folder(*folders: Path) -> Iterator[Run]:
+    """The runs that lie in these folders, newest first: by when their manifest was written. Of two with one name, the
+    one in the first folder."""
+    found: dict[str, tuple[int, str, Path]] = {}
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            for path in folder.iterdir():
+                with contextlib.suppress(OSError):  # a link whose run was removed
+                    if not path.name.startswith(_STAGE):
+                        at = RunPaths.of(path).manifest.stat().st_mtime_ns
+                        found.setdefault(path.name, (at, path.name, path))
+    return (Run.at(path) for _, _, path in sorted(found.values(), reverse=True))
 
 
 def known(cwd: Path, home: Path) -> Iterator[Run]:
     """All runs that may be meant, the likeliest first: those of `cwd` and its parents, then all of this user."""
     seen = set()
-    for folder in (*(parent / LOCAL_RUNS for parent in (cwd, *cwd.parents)), HostPaths.of(home).runs):
-        for run in in_folder(folder):
+    places = HostPaths.of(home)
+    # Where this machine is itself a host of a run, the run at home is meant, and not the host's part.
+    for folders in (*((parent / LOCAL_RUNS,) for parent in (cwd, *cwd.parents)), (places.submitted, places.runs)):
+        for run in in_folder(*folders):
             if run.root not in seen:
                 seen.add(run.root)
                 yield run

@@ -10,7 +10,7 @@ import click
 
 from build_manifest.faults import listed
 from queue_manager.core.layout import LOCAL_RUNS
-from skill import host_preflight, order, placed, plan, submit, view
+from skill import host_preflight, order, placed, plan, runs, submit, view
 from skill.errors import DONE, FAILED, FailedError
 from skill.host import Host
 from skill.host_preflight import Verdict
@@ -137,6 +137,7 @@ def submit_verb(
         how_long = _estimate(made, checked)
         notes = _carried(checked)
         hosts = [host for host in hosts if host.name in checked.sharing.parts]
+    runs.note_submitted(run, Path.home())
     try:
         outcomes = submit.finish(run, made, hosts, push=not no_code, poll=poll)
     finally:

@@ -25,7 +25,12 @@ _AGES = 1.0
 
 
 class WatchedHosts:
-    """What `view.follow` shows of a run on hosts. The threads end with `close`, or with the process."""
+    """What `view.follow` shows of a run on hosts. The threads end with `close`, or with the process.
+
+    `busy`: somebody here is about to make it go on, so that it is not over.
+    """
+
+    busy = False
 
     def __init__(self, there: RemoteRun) -> None:
         self._there = there
@@ -98,7 +103,7 @@ class WatchedHosts:
     @property
     def over(self) -> bool:
         """Whether nothing more will happen by itself. Of a host that is not reached that is not known."""
-        return not remote.alive(self.document)
+        return not self.busy and not remote.alive(self.document)
 
     def tail(self, row: Row) -> str:
         """The last line in the log of a running job."""

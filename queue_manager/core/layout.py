@@ -184,6 +184,11 @@ class HostPaths(NamedTuple):
         return self.root / "runs"
 
     @property
+    def submitted(self) -> Path:
+        """Names of the runs that this user submitted from here: links to their directories."""
+        return self.root / "submitted"
+
+    @property
     def runtimes(self) -> Path:
         """Where the runtimes that were pushed lie."""
         return self.root / "runtime"

@@ -32,7 +32,7 @@ def test_two_hosts_get_code_jobs_and_a_manager_each(laptop: Laptop) -> None:
     assert [part["host_id"] for part in placed["parts"]] == [
         (host.home / ".wavequeue" / "host_id").read_text().strip() for host in (a, b)
     ]
-    assert not (laptop.home / ".wavequeue").exists()
+    assert [path.name for path in (laptop.home / ".wavequeue").iterdir()] == ["submitted"]
 
 
 def test_a_second_submit_takes_the_same_run_up_and_brings_the_code_up_to_date(laptop: Laptop) -> None:
@@ -100,7 +100,7 @@ def test_one_host_that_is_away_stops_no_other_and_is_finished_later(laptop: Lapt
     for host in (a, b):
         (workspace(host) / "stop").touch()
         finish(host, run_id)
-    assert ran(a, b) == ONCE
+    assert ran(a, b) == ONCE, [state(host, run_id) for host in (a, b)]
 
 
 def test_a_machine_that_was_rented_to_somebody_else_gets_nothing(laptop: Laptop) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -178,3 +179,18 @@ def test_a_last_line_that_the_manager_is_still_writing_is_left_out(tmp_path: Pat
     assert [type(record.event).__name__ for record in found] == [
         "AttemptStarting", "AttemptStarted", "AttemptEnded",
     ]  # fmt: skip
+
+
+def test_a_run_on_hosts_is_found_from_anywhere_before_the_part_of_it_that_this_machine_has(tmp_path: Path) -> None:
+    home, work = tmp_path / "home", tmp_path / "work"
+    work.mkdir()
+    made = runs.create_filled("demo", work, T0, lambda run, _id: Path(run.paths.manifest).write_text("{}"))
+    part = home / ".wavequeue" / "runs" / made.id
+    part.mkdir(parents=True)
+    (part / "manifest.json").write_text("{}")
+    for _ in range(2):
+        runs.note_submitted(made, home)
+    assert runs.find(None, home, home).root == made.root
+    assert [run.root for run in runs.known(home, home)] == [made.root]
+    shutil.rmtree(made.root)
+    assert runs.find(None, home, home).root == part
