@@ -19,7 +19,7 @@ from queue_manager.clock import Clock
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
 from queue_manager.core.events import Proc, Record
-from queue_manager.core.layout import HostPaths, RunPaths, tag
+from queue_manager.core.layout import HostPaths, RunPaths, run_key, tag
 from queue_manager.core.model import Job, Need, QueueState
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.core.snapshot import Situation
@@ -84,9 +84,10 @@ class Daemon:
         self._screen = Screen(paths.screenrc, environment)
         self._patterns = evidence.Patterns()
         self._patterned = 0
-        self._watch = Watch(self._run_dir, self._screen, state.run_id, host.boot, self._all_patterns)
+        self._key = run_key(state.run_id, os.path.realpath(paths.root))
+        self._watch = Watch(self._run_dir, self._screen, self._key, host.boot, self._all_patterns)
         self._nvml = Nvml()
-        self._leases = Leases(host.home, state.run_id, host.boot, host.me)
+        self._leases = Leases(host.home, state.run_id, self._key, host.boot, host.me)
         self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._publisher = Publisher(paths, state, self.wake)
         self._teardown = Teardown(paths, state, host.home, environment, self._run_cwd(), poll, self.wake)
@@ -402,7 +403,7 @@ class Daemon:
         error = None
         try:
             files = self._run_dir.prepare_attempt(spec.id, attempt.n, text, state.order_of)
-            argv = ["sh", str(self._paths.wrapper), str(files.root), tag(state.run_id, spec.id, attempt.n)]
+            argv = ["sh", str(self._paths.wrapper), str(files.root), tag(self._key, spec.id, attempt.n)]
             frontend = self._screen.start(attempt.session, argv, self._paths.log(spec.id), files.complaint)
         except FileNotFoundError as fault:
             error = "screen is not installed" if fault.filename == "screen" else str(fault)

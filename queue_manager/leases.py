@@ -29,10 +29,13 @@ LAUNCH_SECONDS = 10.0
 
 
 class Leases:
-    """The leases of one run, and a view of all others. Use as a context: inside it no other run places."""
+    """The leases of one run, and a view of all others. Use as a context: inside it no other run places.
 
-    def __init__(self, host: HostPaths, run_id: str, boot: str, me: Proc) -> None:
-        self._host, self._run_id, self._boot, self._me = host, run_id, boot, me
+    `key`: by which the processes of its attempts are found, see layout.run_key.
+    """
+
+    def __init__(self, host: HostPaths, run_id: str, key: str, boot: str, me: Proc) -> None:
+        self._host, self._run_id, self._key, self._boot, self._me = host, run_id, key, boot, me
         host.leases.mkdir(parents=True, exist_ok=True)
         self._path = host.leases / f"{run_id}.json"
         self._lock: int | None = None
@@ -95,7 +98,7 @@ class Leases:
             for attempt in attempts
             if attempt.cards
         ]
-        data = {"run_id": self._run_id, "boot": self._boot, "manager": self._me, "leases": leases}
+        data = {"run_id": self._run_id, "key": self._key, "boot": self._boot, "manager": self._me, "leases": leases}
         text = json.dumps(data)
         if text != self._written:
             write_whole(self._path, [text.encode()], mode=0o600, durable=False)
@@ -118,6 +121,7 @@ def _try_lock(fd: int) -> bool:
 def _counting(data: Mapping[str, Any], age: float) -> list[ForeignLease]:
     """The leases of one file that count; `age`: seconds since it was written."""
     run_id = str(data["run_id"])
+    key = str(data.get("key", run_id))
     manager_lives = processes.alive(Proc(*data["manager"])) is not False
     found = []
     tags: dict[str, list[Proc]] | Unreadable | None = None
@@ -128,8 +132,8 @@ def _counting(data: Mapping[str, Any], age: float) -> list[ForeignLease]:
             counts = processes.alive(Proc(*wrapper)) is not False if wrapper else age < LAUNCH_SECONDS
         if not counts:
             if tags is None:
-                tags = processes.TagScan(run_id).tagged()
-            counts = isinstance(tags, Unreadable) or tag(run_id, lease["job"], lease["n"]) in tags
+                tags = processes.TagScan(key).tagged()
+            counts = isinstance(tags, Unreadable) or tag(key, lease["job"], lease["n"]) in tags
         if counts:
             found += [ForeignLease(card, lease["mib"], run_id) for card in lease["cards"]]
     return found

@@ -105,8 +105,9 @@ class TagScan:
 
     _BELIEVED_AFTER = 0.5
 
-    def __init__(self, run_id: str) -> None:
-        self._wanted = _TAG + run_id.encode() + b"/"
+    def __init__(self, key: str) -> None:
+        """`key`: of the run, see layout.run_key."""
+        self._wanted = _TAG + key.encode() + b"/"
         self._others: dict[tuple[str, int], float] = {}
 
     def tagged(self) -> dict[str, list[Proc]] | Unreadable:

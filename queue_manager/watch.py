@@ -47,10 +47,10 @@ class Watch:
     """The followed attempts of a run, by the job's order."""
 
     def __init__(
-        self, run_dir: RunDir, screen: Screen, run_id: str, boot: str, patterns: Callable[[], evidence.Patterns]
+        self, run_dir: RunDir, screen: Screen, key: str, boot: str, patterns: Callable[[], evidence.Patterns]
     ) -> None:
-        self._run_dir, self._screen, self._run_id, self._boot = run_dir, screen, run_id, boot
-        self._patterns, self._scan = patterns, TagScan(run_id)
+        self._run_dir, self._screen, self._key, self._boot = run_dir, screen, key, boot
+        self._patterns, self._scan = patterns, TagScan(key)
         self._followed: dict[int, _Followed] = {}
         self.selector = selectors.DefaultSelector()
         self.has_pidfd = True
@@ -103,7 +103,7 @@ class Watch:
 
     def observe(self, orders: Iterable[int], now: float) -> dict[int, Evidence]:
         """Look at these attempts. One scan of the processes, one list of the sessions at most."""
-        look = _Look(self._run_id, self._scan, self._screen)
+        look = _Look(self._key, self._scan, self._screen)
         return {
             order: self._observe(order, self._followed[order], look, now) for order in orders if order in self._followed
         }
@@ -198,7 +198,7 @@ class Watch:
 
     def sample(self, now: float, cards: Cards | Unreadable | None) -> list[int]:
         """Take note of what each running attempt does whose output is there. Returns those, to be observed."""
-        look = _Look(self._run_id, self._scan, self._screen)
+        look = _Look(self._key, self._scan, self._screen)
         return [order for order, followed in self._followed.items() if self._sample(followed, look, now, cards)]
 
     def _sample(self, followed: _Followed, look: _Look, now: float, cards: Cards | Unreadable | None) -> bool:
@@ -231,7 +231,7 @@ class Watch:
     def stop(self, order: int, kill: bool) -> None:
         """Signal all that an attempt started."""
         followed = self._followed[order]
-        procs = _Look(self._run_id, self._scan, self._screen).procs(followed.spec.id, followed.attempt.n)
+        procs = _Look(self._key, self._scan, self._screen).procs(followed.spec.id, followed.attempt.n)
         if not isinstance(procs, Unreadable):
             processes.send(procs, signal.SIGKILL if kill else signal.SIGTERM)
 
@@ -259,8 +259,8 @@ class Watch:
 class _Look:
     """One look at the world: the process scan and the session list are made once, when first asked for."""
 
-    def __init__(self, run_id: str, scan: TagScan, screen: Screen) -> None:
-        self._run_id, self._scan, self._screen = run_id, scan, screen
+    def __init__(self, key: str, scan: TagScan, screen: Screen) -> None:
+        self._key, self._scan, self._screen = key, scan, screen
         self._tagged: dict[str, list[Proc]] | Unreadable | None = None
         self._sessions: dict[str, int] | Unreadable | None = None
 
@@ -269,7 +269,7 @@ class _Look:
             self._tagged = self._scan.tagged()
         if isinstance(self._tagged, Unreadable):
             return self._tagged
-        return self._tagged.get(tag(self._run_id, job, n), [])
+        return self._tagged.get(tag(self._key, job, n), [])
 
     def count(self, job: str, n: int) -> int | Unreadable:
         found = self.procs(job, n)

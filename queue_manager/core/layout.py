@@ -42,9 +42,18 @@ def session_name(run_id: str, job: str, n: int) -> str:
     return f"wq.{job[:30]}.{digest}.{n}"
 
 
-def tag(run_id: str, job: str, n: int) -> str:
-    """Value of the environment variable by which an attempt's processes are found."""
-    return f"{run_id}/{job}/{n}"
+def run_key(run_id: str, run_dir: str) -> str:
+    """Names a run as one manager has it. `run_dir`: its real path.
+
+    A run has parts on several hosts, and two of them may be homes of one machine: by the run's id alone one manager
+    would take the other's processes for its own.
+    """
+    return f"{run_id}@{hashlib.sha256(run_dir.encode(errors='surrogateescape')).hexdigest()[:12]}"
+
+
+def tag(key: str, job: str, n: int) -> str:
+    """Value of the environment variable by which an attempt's processes are found. `key`: see `run_key`."""
+    return f"{key}/{job}/{n}"
 
 
 TAG_VARIABLE = "WAVEQUEUE_TAG"

@@ -47,7 +47,7 @@ def host(tmp_path: Path) -> HostPaths:
 
 @pytest.fixture
 def mine(host: HostPaths) -> Leases:
-    return Leases(host, "mine", BOOT, ME)
+    return Leases(host, "mine", "mine", BOOT, ME)
 
 
 def attempt(*cards: str, job: str = "job", n: int = 1, mib: int | None = None, wrapper: Proc | None = None) -> Attempt:
@@ -58,7 +58,7 @@ def attempt(*cards: str, job: str = "job", n: int = 1, mib: int | None = None, w
 
 def others(host: HostPaths, *attempts: Attempt, run: str = OTHER, manager: Proc = ME, boot: str = BOOT) -> Path:
     """The file of another run."""
-    Leases(host, run, boot, manager).write(attempts)
+    Leases(host, run, run, boot, manager).write(attempts)
     return host.leases / f"{run}.json"
 
 
@@ -87,7 +87,7 @@ from queue_manager.core.model import Attempt
 from queue_manager.leases import Leases
 home, run, turns = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 rng = random.Random(run)
-leases = Leases(HostPaths.of(home), run, "boot-1", processes.look_up(os.getpid()).proc)
+leases = Leases(HostPaths.of(home), run, run, "boot-1", processes.look_up(os.getpid()).proc)
 held, placed, refused = {}, 0, 0
 sys.stdin.readline()
 while placed < turns:
@@ -159,7 +159,7 @@ def test_leases_of_a_living_manager_count(host: HostPaths, mine: Leases) -> None
 def test_one_s_own_do_not(host: HostPaths, mine: Leases) -> None:
     mine.write([attempt("A")])
     assert seen(mine) == ()
-    assert seen(Leases(host, "third", BOOT, ME)) == (ForeignLease("A", None, "mine"),)
+    assert seen(Leases(host, "third", "third", BOOT, ME)) == (ForeignLease("A", None, "mine"),)
 
 
 def test_a_dead_manager_s_lease_counts_while_its_wrapper_lives(host: HostPaths, mine: Leases) -> None:
@@ -255,7 +255,7 @@ from pathlib import Path
 from queue_manager.core.events import Proc
 from queue_manager.core.layout import HostPaths
 from queue_manager.leases import Leases
-with Leases(HostPaths.of(Path(sys.argv[1])), "stopped", "boot-1", Proc(os.getpid(), 1)) as lock:
+with Leases(HostPaths.of(Path(sys.argv[1])), "stopped", "stopped", "boot-1", Proc(os.getpid(), 1)) as lock:
     assert lock.foreign() == ()
     os.kill(os.getpid(), signal.SIGSTOP)
 """
@@ -282,7 +282,7 @@ def test_a_stopped_holder_of_the_lock_does_not_stop_the_others(
 
 def test_it_waits_for_a_holder_that_goes_on(host: HostPaths, mine: Leases, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "LOCK_SECONDS", 60.0)
-    other = Leases(host, OTHER, BOOT, ME)
+    other = Leases(host, OTHER, OTHER, BOOT, ME)
     other.__enter__()
     other.write([attempt("A")])
 
@@ -326,7 +326,7 @@ def test_the_file_is_written_only_when_something_changed(host: HostPaths, mine: 
 
 def test_a_full_disk_leaves_the_old_leases_and_the_new_go_in_later(host: HostPaths, mine: Leases) -> None:
     mine.write([attempt("A")])
-    third = Leases(host, "third", BOOT, ME)
+    third = Leases(host, "third", "third", BOOT, ME)
     with room(0), pytest.raises(OSError, match="File too large"):
         mine.write([attempt("B")])
     assert seen(third) == (ForeignLease("A", None, "mine"),)

@@ -66,11 +66,11 @@ class World:
         self.host = HostPaths.of(self.home)
         self.runs: list[Run] = []
 
-    def run(self, manifest: Manifest, name: str = "run", poll: float = 0.2) -> Run:
-        """A run directory with this manifest; no manager yet."""
+    def run(self, manifest: Manifest, name: str = "run", poll: float = 0.2, run_id: str | None = None) -> Run:
+        """A run directory with this manifest; no manager yet. `run_id` None: the manager makes one."""
         directory = self.root / name
         directory.mkdir(exist_ok=True)
-        run = Run(self, directory, poll)
+        run = Run(self, directory, poll, run_id)
         run.paths.manifest.write_text(encode(manifest))
         self.runs.append(run)
         return run
@@ -107,8 +107,8 @@ def _lives(process: psutil.Process) -> bool:
 class Run:
     """One run of a world."""
 
-    def __init__(self, world: World, directory: Path, poll: float) -> None:
-        self.world, self.directory, self.poll = world, directory, poll
+    def __init__(self, world: World, directory: Path, poll: float, run_id: str | None = None) -> None:
+        self.world, self.directory, self.poll, self.run_id = world, directory, poll, run_id
         self.paths = RunPaths.of(directory)
         self.manager: subprocess.Popen[str] | None = None
 
@@ -116,6 +116,7 @@ class Run:
         return [
             python, "-m", "queue_manager", "--manifest", str(self.paths.manifest), "--state", str(self.paths.state),
             "--log-dir", str(self.paths.log_dir), "--poll", str(self.poll),
+            *([] if self.run_id is None else ["--run-id", self.run_id]),
         ]  # fmt: skip
 
     def start(self, python: str = sys.executable, **environment: str) -> subprocess.Popen[str]:

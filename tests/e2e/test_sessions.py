@@ -166,6 +166,25 @@ def test_one_job_id_in_two_runs_is_two_sessions(world: World) -> None:
     assert runs[1].finish() == 0
 
 
+def test_two_homes_that_have_one_run_leave_each_others_processes_alone(world: World, tmp_path: Path) -> None:
+    """A run on two hosts has one id, and both may be homes of one machine."""
+    (tmp_path / "other").mkdir()
+    other = World(tmp_path / "other")
+    try:
+        wait = "while [ ! -e go ]; do sleep 0.02; done"
+        runs = [home.run(manifest(job("same", wait)), run_id="one") for home in (world, other)]
+        for run in runs:
+            run.start()
+            run.wait_running("same")
+        runs[0].ask(Request("c", "cancel", ("same",)))
+        assert runs[0].finish() == 3
+        (runs[1].directory / "go").touch()
+        assert runs[1].finish() == 0
+        assert runs[1].jobs()["same"]["attempts"] == 1
+    finally:
+        other.close()
+
+
 def test_a_screen_that_cannot_start_is_named_and_the_queue_goes_on_when_it_can(world: World) -> None:
     bin_dir = world.root / "bin"
     bin_dir.mkdir()

@@ -184,7 +184,11 @@ def test_a_last_line_that_the_manager_is_still_writing_is_left_out(tmp_path: Pat
 def test_a_run_on_hosts_is_found_from_anywhere_before_the_part_of_it_that_this_machine_has(tmp_path: Path) -> None:
     home, work = tmp_path / "home", tmp_path / "work"
     work.mkdir()
-    made = runs.create_filled("demo", work, T0, lambda run, _id: Path(run.paths.manifest).write_text("{}"))
+
+    def fill(run: runs.Run, _run_id: str) -> None:
+        run.paths.manifest.write_text("{}")
+
+    made = runs.create_filled("demo", work, T0, fill)
     part = home / ".wavequeue" / "runs" / made.id
     part.mkdir(parents=True)
     (part / "manifest.json").write_text("{}")
