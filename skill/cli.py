@@ -17,6 +17,7 @@ from skill import (
     verbs_hosts,
     verbs_job,
     verbs_pull,
+    verbs_rescue,
     verbs_run,
     verbs_spec,
     verbs_submit,
@@ -45,7 +46,11 @@ def cli() -> None:
 
 
 for _verb in (
-    verbs_spec.init, verbs_spec.build_verb, verbs_spec.plan_verb, verbs_run.run_verb, verbs_submit.preflight_verb, verbs_submit.submit_verb, verbs_run.status_verb, verbs_run.watch, verbs_job.why_verb, verbs_job.logs_verb, verbs_job.attach, verbs_ask.cancel, verbs_ask.retry, verbs_ask.pause, verbs_ask.resume, verbs_ask.add, verbs_pull.pull_verb, verbs_run.report_verb, verbs_hosts.hosts, verbs_vast.vast, verbs_doctor.doctor_verb,
+    verbs_spec.init, verbs_spec.build_verb, verbs_spec.plan_verb, verbs_run.run_verb, verbs_submit.preflight_verb,
+    verbs_submit.submit_verb, verbs_run.status_verb, verbs_run.watch, verbs_job.why_verb, verbs_job.logs_verb,
+    verbs_job.attach, verbs_ask.cancel, verbs_ask.retry, verbs_ask.pause, verbs_ask.resume, verbs_ask.add,
+    verbs_pull.pull_verb, verbs_rescue.rescue_verb, verbs_run.report_verb, verbs_hosts.hosts, verbs_vast.vast,
+    verbs_doctor.doctor_verb,
 ):  # fmt: skip
     cli.add_command(_verb)
 

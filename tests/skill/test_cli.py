@@ -23,8 +23,8 @@ else:
     import tomli as tomllib
 
 VERBS = [
-    "init", "build", "plan", "run", "status", "watch", "why", "logs", "attach", "cancel", "retry", "pause", "resume",
-    "add", "report",
+    "init", "build", "plan", "run", "preflight", "submit", "status", "watch", "why", "logs", "attach", "cancel",
+    "retry", "pause", "resume", "add", "pull", "rescue", "report", "hosts", "vast", "doctor",
 ]  # fmt: skip
 ROOT = Path(__file__).resolve().parents[2]
 

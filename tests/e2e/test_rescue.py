@@ -1,0 +1,263 @@
+"""A host of a run that is lost: others do what it had not done, whatever is killed here meanwhile, and once only."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from build_manifest import build, read
+from skill import order, placed, registry, submit
+from skill.runs import Run
+from tests.e2e.runs import wait_for
+from tests.laptop import Laptop, finish, state
+from tests.sshd import Sshd
+
+SPEC = """
+project: lost
+cwd: code
+max_parallel: 4
+phases:
+  - name: make
+    grid: {n: [1, 2, 3, 4, 5]}
+    template:
+      id: "j${n}"
+      cmd: echo began >> began${n}; until [ -e go${n} ]; do sleep 0.1; done; cat input.txt > out${n}
+      gpus: 0
+      expected_output: "out${n}"
+"""
+TIED = """
+project: lost
+cwd: code
+phases:
+  - name: teach
+    grid: {n: [1, 2]}
+    template: {id: "t${n}", cmd: "until [ -e go${n} ]; do sleep 0.1; done; echo wisdom > t${n}", gpus: 0,
+               expected_output: "t${n}"}
+  - name: learn
+    depends_on: teach
+    grid: {n: [1, 2]}
+    template: {id: "s${n}", cmd: "cat t1 t2 > s${n}; echo began >> began${n}", gpus: 0, expected_output: "s${n}"}
+"""
+CODE = Path("wavequeue/lost/code")
+NUMBERS = (1, 2, 3, 4, 5)
+
+
+def spread(laptop: Laptop, **jobs: tuple[str, ...]) -> Run:
+    """A run of the spec that is there, submitted with these jobs on these hosts (gpu_a is gpu-a)."""
+    spec = str(laptop.project / "spec.yaml")
+    made = order.order(build(read(spec), spec).manifest, spec)
+    known = registry.Registry.load(laptop.project / "workers.yaml")
+    hosts = {name.replace("_", "-"): names for name, names in jobs.items()}
+    run = submit.create(made, [made.part(known.named(host), names) for host, names in hosts.items()])
+    laptop.submit()
+    return run
+
+
+def statuses(host: Sshd, run: Run) -> dict[str, str]:
+    document = state(host, run.id) or {"jobs": []}
+    return {row["id"]: row["status"] for row in document["jobs"]}
+
+
+def let(host: Sshd, *numbers: int) -> None:
+    """Let these jobs end, if they run there."""
+    for n in numbers:
+        (workspace(host) / f"go{n}").touch()
+
+
+def workspace(host: Sshd) -> Path:
+    return host.home / CODE
+
+
+def began(*homes: Path) -> dict[str, int]:
+    """How often each job began, over all hosts."""
+    found: dict[str, int] = {}
+    for home in homes:
+        for path in (home / CODE).glob("began*"):
+            found[path.name] = found.get(path.name, 0) + len(path.read_text().splitlines())
+    return found
+
+
+def results(laptop: Laptop) -> dict[str, str]:
+    code = laptop.project / "code"
+    return {path.name: path.read_text() for path in code.iterdir() if path.name != "input.txt"}
+
+
+def part(run: Run, host: str) -> placed.Part:
+    found = placed.read(run)
+    assert found is not None
+    return found.part(host)
+
+
+@pytest.fixture
+def two(laptop: Laptop) -> tuple[Sshd, Sshd]:
+    return laptop.host("gpu-a"), laptop.host("gpu-b")
+
+
+@pytest.fixture
+def half(laptop: Laptop, two: tuple[Sshd, Sshd]) -> Run:
+    """A run of which each host has completed one of its jobs: j1 of two, j3 of three; both have been pulled."""
+    laptop.spec(SPEC)
+    run = spread(laptop, gpu_a=("j1", "j2"), gpu_b=("j3", "j4", "j5"))
+    a, b = two
+    let(a, 1)
+    let(b, 3)
+    wait_for(lambda: statuses(a, run).get("j1") == statuses(b, run).get("j3") == "completed", say="j1 and j3")
+    wait_for(lambda: began(*(host.home for host in two)) == {f"began{n}": 1 for n in NUMBERS}, say="all jobs to begin")
+    laptop.call("pull")
+    return run
+
+
+def bury(host: Sshd) -> Path:
+    """The host is gone for good; where its home lies now."""
+    host.kill_all()
+    return host.home.rename(host.root / "buried")
+
+
+def test_a_host_that_is_gone_for_good_has_its_jobs_run_by_the_other(
+    laptop: Laptop, two: tuple[Sshd, Sshd], half: Run
+) -> None:
+    a, b = two
+    _, err = laptop.call("rescue", half.id, "--from", "gpu-b", "--yes", code=1)
+    assert f"gpu-b answers, so nothing was moved. See how it stands: wavequeue status --run {half.id}" in err
+    buried = bury(b)
+    _, err = laptop.call("rescue", "--from", "gpu-b", code=2)
+    assert re.search(r"gpu-b was last read [\d.]+ s ago; .*refused the connection", err)
+    assert "gpu-a gets 2 jobs: j4, j5" in err
+    assert "add --yes" in err
+    assert part(half, "gpu-b").state == placed.SUBMITTED, "nothing is concluded before a person says so"
+    out, err = laptop.call("rescue", "--from", "gpu-b", "--yes")
+    assert f"{half.id}: gpu-b is given up, 2 jobs moved" in out
+    assert "1 job completed there and are not run again" in err
+    assert re.search(r"^ gpu-b  given up, 2 jobs moved  1/1 ", laptop.call("status")[0], re.MULTILINE)
+    let(a, 2, 4, 5)
+    laptop.call("watch")
+    assert json.loads(laptop.call("pull", "--json")[0])["ended"]
+    assert results(laptop) == {f"out{n}": "one\n" for n in NUMBERS}
+    assert began(a.home, buried) == {"began1": 1, "began2": 1, "began3": 1, "began4": 2, "began5": 2}
+    assert statuses(a, half) == dict.fromkeys(("j1", "j2", "j4", "j5"), "completed")
+    assert "nothing is left to do" in laptop.call("rescue", "--from", "gpu-b")[0]
+
+
+def test_killed_at_any_point_of_it_a_rescue_ends_the_same(laptop: Laptop, two: tuple[Sshd, Sshd], half: Run) -> None:
+    a, b = two
+    c = laptop.host("gpu-c")
+    buried = bury(b)
+    arguments = ("rescue", half.id, "--from", "gpu-b", "--host", "gpu-c", "--host", "gpu-a", "--yes")
+    delays = iter(0.4 + 0.2 * n for n in range(100))
+    while True:
+        process = laptop.start(*arguments)
+        try:
+            process.communicate(timeout=next(delays))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            continue
+        assert process.returncode == 0
+        break
+    assert {name: part(half, name).own() for name in ("gpu-a", "gpu-c")} == {
+        "gpu-a": ("j1", "j2", "j5"),
+        "gpu-c": ("j4",),
+    }
+    let(a, 2, 5)
+    let(c, 4)
+    laptop.call("watch")
+    assert json.loads(laptop.call("pull", "--json")[0])["ended"]
+    assert results(laptop) == {f"out{n}": "one\n" for n in NUMBERS}
+    assert began(a.home, c.home, buried) == {"began1": 1, "began2": 1, "began3": 1, "began4": 2, "began5": 2}
+
+
+def test_a_host_that_comes_back_stops_what_others_do_now(laptop: Laptop, two: tuple[Sshd, Sshd], half: Run) -> None:
+    a, b = two
+    # Both hosts have one process table here, which tells jobs of one run apart by their attempts only.
+    laptop.call("cancel", "j4", "j5")
+    laptop.call("retry", "j4", "j5")
+    wait_for(lambda: began(b.home) == {"began3": 1, "began4": 2, "began5": 2}, say="the second attempts")
+    wait_for(
+        lambda: (statuses(b, half)["j4"], statuses(b, half)["j5"]) == ("running", "running"), say="them to be told"
+    )
+    laptop.call("status")
+    b.stop()  # its manager and its job go on
+    laptop.call("rescue", "--from", "gpu-b", "--yes")
+    let(a, 2, 4, 5)
+    assert finish(a, half.id) == ["j1", "j2", "j4", "j5"]
+    assert statuses(b, half) == {"j3": "completed", "j4": "running", "j5": "running"}
+    b.start()
+    laptop.call("status")
+    assert part(half, "gpu-b").revoked
+    finish(b, half.id)
+    assert statuses(b, half) == {"j3": "completed", "j4": "cancelled", "j5": "cancelled"}
+    (workspace(b) / "out4").write_text("twice\n")  # as if that had been too late
+    laptop.call("watch")
+    laptop.call("pull")
+    laptop.call("pull", "--host", "gpu-b")
+    assert results(laptop) == {f"out{n}": "one\n" for n in NUMBERS}
+
+
+def test_what_moved_jobs_and_their_waiters_need_is_brought_to_where_they_are(
+    laptop: Laptop, two: tuple[Sshd, Sshd]
+) -> None:
+    a, b = two
+    laptop.spec(TIED)
+    run = spread(laptop, gpu_a=("s1",), gpu_b=("t1", "t2", "s2"))
+    let(b, 1)
+    wait_for(lambda: statuses(b, run).get("t1") == "completed", say="t1")
+    laptop.call("pull")
+    bury(b)
+    # t1 is here and is not run again; t2 and s2 go where s1 waits for t1 and t2.
+    out, _ = laptop.call("rescue", "--from", "gpu-b", "--yes", "--json")
+    assert json.loads(out)["jobs"]["moved"] == ["t2", "s2"]
+    assert not (workspace(a) / "t2").exists()
+    let(a, 2)
+
+    def pulled() -> bool:
+        found: dict[str, Any] = json.loads(laptop.call("pull", "--json")[0])
+        return bool(found["ended"])
+
+    wait_for(pulled, say="the end")
+    assert results(laptop) == {"t1": "wisdom\n", "t2": "wisdom\n", "s1": "wisdom\n" * 2, "s2": "wisdom\n" * 2}
+    assert began(a.home) == {"began1": 1, "began2": 1}
+
+
+def test_watch_gives_up_a_host_by_itself_while_another_answers(
+    laptop: Laptop, two: tuple[Sshd, Sshd], half: Run
+) -> None:
+    a, b = two
+    process = laptop.start("watch", "--after", "2s")
+    assert process.stdout is not None
+    process.stdout.readline()
+    bury(b)
+    wait_for(lambda: part(half, "gpu-b").state == placed.LOST, say="gpu-b to be given up")
+    let(a, 2, 4, 5)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, (out, err)
+    assert "gpu-b has not been reached for 2.0 s" in err
+    assert statuses(a, half) == dict.fromkeys(("j1", "j2", "j4", "j5"), "completed")
+
+
+def test_the_only_host_is_replaced_by_one_that_is_named(laptop: Laptop) -> None:
+    a = laptop.host("gpu-a")
+    laptop.spec(SPEC)
+    run = spread(laptop, gpu_a=tuple(f"j{n}" for n in NUMBERS))
+    let(a, 1)
+    wait_for(lambda: statuses(a, run).get("j1") == "completed", say="j1")
+    bury(a)
+    _, err = laptop.call("rescue", "--from", "gpu-a", "--yes", code=2)
+    assert "is on no other host; say which one gets the jobs of gpu-a: --host NAME" in err
+    assert "no jobs on gpu-z" in laptop.call("rescue", "--from", "gpu-z", "--yes", code=2)[1]
+    assert (
+        "gpu-a is the host that is given up" in laptop.call("rescue", "--from", "gpu-a", "--host", "gpu-a", code=2)[1]
+    )
+    b = laptop.host("gpu-b")
+    out, err = laptop.call("rescue", "--from", "gpu-a", "--host", "gpu-b", "--yes")
+    assert "gpu-b has 5 of its jobs" in out, "j1 completed there, but it was never pulled"
+    let(b, *NUMBERS)
+    assert finish(b, run.id) == [f"j{n}" for n in NUMBERS]
+    laptop.call("pull")
+    assert results(laptop) == {f"out{n}": "one\n" for n in NUMBERS}
