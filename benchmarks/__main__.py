@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks import scale, turnaround
+from benchmarks import hosts, scale, turnaround
 
 turnaround.main()
 scale.main()
+hosts.main()

@@ -56,7 +56,7 @@ class Order(NamedTuple):
             if self.cwd is None:
                 return False
             if not names:
-                names.extend(sync.select(self.source))
+                names.extend(sync.carried(self.source))
                 folders.update(str(folder) for name in names for folder in PurePosixPath(name).parents)
             below = posixpath.relpath(posixpath.join(where, pattern), host_cwd)
             path = posixpath.normpath(posixpath.join(self.cwd, below))

@@ -124,7 +124,8 @@ def finish(run: Run, order: Order, hosts: Sequence[Host], *, push: bool, poll: f
     assert found is not None
     with _working_on(run):
         parts = {part.host: part for part in found.parts}
-        outcomes = each(hosts, lambda host: _persist(_Work(run, order, host, parts[host.name], push, poll)), PATIENCE)
+        files = sync.carried(order.source) if push and order.pushed else []
+        outcomes = each(hosts, lambda host: _persist(_Work(run, order, host, parts[host.name], files, poll)), PATIENCE)
     return [
         Outcome(name, len(parts[name].own()), None, outcome.reason) if isinstance(outcome, Unreachable) else outcome
         for name, outcome in outcomes.items()
@@ -145,13 +146,13 @@ def _working_on(run: Run) -> Iterator[None]:
 
 
 class _Work(NamedTuple):
-    """What is to be done for one host."""
+    """What is to be done for one host. `files`: of the code, relative to the order's source."""
 
     run: Run
     order: Order
     host: Host
     part: Part
-    push: bool
+    files: Sequence[str]
     poll: float | None
 
 
@@ -191,8 +192,8 @@ def _bring(work: _Work) -> Outcome:
     ended = submitted and not pid and facts.ended
     if not submitted or not (pid or ended):
         part = _prepare(work, part, facts)
-    if work.push and work.order.pushed:
-        pushed = sync.push_code(host, work.order.source, part.workspace, say=say)
+    if work.files:
+        pushed = sync.push_files(host, work.order.source, part.workspace, work.files, say)
         if isinstance(pushed, Unreachable):  # it was tried again as often as it makes sense
             raise _Stop(f"unreachable: {pushed.reason}")
         pushed = _sound(pushed)

@@ -27,6 +27,7 @@ from skill.host import Host, Said, Unreachable, remote
 
 NEVER = (".git", LOCAL_RUNS, ".wavequeue", ".venv", "__pycache__", "workers.yaml", ".env")
 """Names that are not carried, wherever they stand: what is made here, and what is secret."""
+IGNORE = ".wavequeueignore"
 TRIES = 3
 _PAUSE = 1.0
 _LIMIT = 3600.0
@@ -77,31 +78,64 @@ def push_files(
 def _push(
     host: Host, source: Path, workspace: str, choose: Callable[[], Sequence[str]], say: Callable[[str], None]
 ) -> Pushed | str | Unreachable:
-    """`choose` tells which files, once it is known that they have to travel."""
-    ready = host.script(_READY, remote(workspace))
+    """`choose` tells which files. Where all are there already, that is known after one round trip and no connection."""
+    files = choose()
+    let_second_pass(source, files)
+    ready = host.script(_READY + _STAT, remote(workspace), stdin=_names(files), timeout=_LIMIT)
     if isinstance(ready, Unreachable):
         return ready
-    lines = ready.out.decode(errors="replace").splitlines()
-    if ready.code != 0 or not lines:
+    place, _, rest = ready.out.partition(b"\n")
+    tool, _, there = rest.partition(b"\n")
+    if ready.code != 0 or not place:
         return f"the workspace {workspace} cannot be made on {host.name}: {_last(ready.err)}"
-    if host.ssh_command() is None and os.path.realpath(lines[0]) == os.path.realpath(source):
+    folder = os.fsdecode(place)
+    if host.ssh_command() is None and os.path.realpath(folder) == os.path.realpath(source):
         return Pushed(0, 0, "in place")
-    files = choose()
-    if not files:
-        return Pushed(0, 0, "rsync")
-    let_second_pass(source, files)
-    if "rsync" in lines[1:] and shutil.which("rsync") is not None:
-        done = _by_rsync(host, source, lines[0], files, say)
+    how = "rsync" if tool == b"rsync" and shutil.which("rsync") is not None else "tar"
+    changed = _changed(source, files, there)
+    if not changed:
+        return Pushed(0, 0, how)
+    if how == "rsync":
+        done = _by_rsync(host, source, folder, changed, say)
         if done is not None:
             return done
-    return _by_tar(host, source, lines[0], files, say)
+    return _by_tar(host, source, folder, changed, say)
 
 
 _READY = """
 umask 077; mkdir -p -- "$1" && cd -- "$1" && pwd -P || exit 1
 [ -w . ] || { echo "no write permission" >&2; exit 1; }
-if command -v rsync >/dev/null 2>&1; then echo rsync; fi
+if command -v rsync >/dev/null 2>&1; then echo rsync; else echo tar; fi
+cd - >/dev/null || exit 1
 """
+
+
+def _names(files: Iterable[str]) -> bytes:
+    return b"".join(os.fsencode(name) + b"\0" for name in files)
+
+
+def _changed(source: Path, files: Iterable[str], there: bytes) -> list[str]:
+    """Those of `files` that are otherwise here than a host says, by what `_STAT` printed there."""
+    lines = set(there.split(b"\n"))
+    every = b"\n" + there
+
+    def is_there(line: bytes) -> bool:
+        return b"\n%s\n" % line in every if b"\n" in line else line in lines
+
+    return [name for name in files if not is_there(_stat_line(source, name))]
+
+
+def carried(source: Path) -> list[str]:
+    """The files of a project that a submit brings, relative to `source`: `select`, without what its .wavequeueignore
+    names: names, paths or globs, a line each. Raises UseError as `select` does."""
+    try:
+        lines = (source / IGNORE).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        lines = []
+    except (OSError, UnicodeDecodeError) as error:
+        raise UseError(f"{source / IGNORE} cannot be read: {error}") from None
+    excludes = [line.strip() for line in lines]
+    return select(source, [line for line in excludes if line and not line.startswith("#")])
 
 
 def select(source: Path, excludes: Sequence[str] = ()) -> list[str]:
@@ -271,16 +305,10 @@ def _by_tar(
 
 
 def _carry_tar(host: Host, source: Path, workspace: str, files: Sequence[str]) -> Pushed | str | Unreachable:
-    asked = host.script(_STAT, workspace, stdin=b"".join(os.fsencode(name) + b"\0" for name in files), timeout=_LIMIT)
+    asked = host.script(_STAT, workspace, stdin=_names(files), timeout=_LIMIT)
     if isinstance(asked, Unreachable):
         return asked
-    there = set(asked.out.split(b"\n"))
-    every = b"\n" + asked.out
-
-    def is_there(line: bytes) -> bool:
-        return b"\n%s\n" % line in every if b"\n" in line else line in there
-
-    changed = [name for name in files if not is_there(_stat_line(source, name))]
+    changed = _changed(source, files, asked.out)
     size = sum((source / name).lstat().st_size for name in changed)
     if size > _MAX_TAR:
         return (

@@ -87,7 +87,8 @@ class Sshd:
             f"ListenAddress {self.address}\nPort {self.port}\nHostKey {self.root / 'host_key'}\n"
             f"AuthorizedKeysFile {authorized}\nForceCommand {session}\nPidFile none\nStrictModes no\nUsePAM no\n"
             "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n"
-            "MaxStartups 100\nMaxSessions 100\nPrintMotd no\nAcceptEnv none\n"
+            # bash reads the user's own ~/.bashrc in a session, unless a shell seems to be around it.
+            "MaxStartups 100\nMaxSessions 100\nPrintMotd no\nAcceptEnv none\nSetEnv SHLVL=1\n"
         )
 
     def start(self) -> None:

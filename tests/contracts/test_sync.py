@@ -275,3 +275,14 @@ def test_without_git_all_is_carried_unless_only_git_could_tell(tmp_path: Path, m
 )  # fmt: skip
 def test_excludes(exclude: str, left: bool) -> None:
     assert sync.left_out("code/data/x.npy", [exclude]) is left
+
+
+def test_a_project_says_what_stays_here_beside_what_git_ignores(tmp_path: Path) -> None:
+    for name in ("train.py", "notes.md", "data/big.bin", "data/small.csv", "old/data/big.bin"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / ".wavequeueignore").write_text("# not on the host\n*.md\n\n/data/*.bin\n")
+    assert sync.carried(tmp_path) == [".wavequeueignore", "data/small.csv", "old/data/big.bin", "train.py"]
+    (tmp_path / ".wavequeueignore").write_bytes(b"\xff")
+    with pytest.raises(UseError, match="cannot be read"):
+        sync.carried(tmp_path)
