@@ -7,8 +7,6 @@ import fcntl
 import io
 import json
 import os
-import shlex
-import shutil
 import socket
 import stat
 import subprocess
@@ -26,17 +24,7 @@ from skill import cli, host, placed
 from skill.placed import Part, Placed
 from skill.runs import Run
 from tests.e2e.runs import wait_for
-from tests.sshd import Sshd
-
-APT = """\
-#!/bin/sh
-echo "$*" >> "$HOME/apt-calls"
-case "$*" in *update*) echo "E: no network" >&2; exit 100 ;; esac
-for name in "$@"; do
-    case $name in screen) ln -s @screen@ @bin@/screen ;; rsync) ln -s @rsync@ @bin@/rsync ;; esac
-done
-"""
-"""Installs what it is asked for by linking the real one, as there is no network; its lists cannot be had."""
+from tests.sshd import Sshd, with_apt
 
 
 class Project:
@@ -314,14 +302,6 @@ def test_a_host_with_unfinished_jobs_is_kept_unless_forced(project: Project) -> 
 
 
 # -- setup --------------------------------------------------------------------------------------------------------
-
-
-def with_apt(made: Sshd) -> None:
-    text = APT.replace("@bin@", shlex.quote(str(made.bin)))
-    for name in ("screen", "rsync"):
-        text = text.replace(f"@{name}@", shlex.quote(str(shutil.which(name))))
-    (made.bin / "apt-get").write_text(text)
-    (made.bin / "apt-get").chmod(0o755)
 
 
 def test_a_bare_host_is_made_ready_and_a_second_time_nothing_is_done_again(project: Project) -> None:
