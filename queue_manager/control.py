@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Callable
 
 from queue_manager import facts
+from queue_manager.core import ground
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.overview import overview, overview_of
 from queue_manager.core.requests import Request, RequestError, decode_answer, decode_request, encode_request
@@ -297,11 +298,26 @@ def _end(path: Path, size: int) -> str:
     return ""
 
 
+def acknowledge(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """{"op": "acknowledge", "seq": N}: all results up to the journal's line N are home, so that a rented machine may
+    end itself. One that says less than an earlier one changes nothing. `seq`: what counts from now on."""
+    seq = int(asked["seq"])
+    try:
+        before = ground.parse_acknowledged(paths.acknowledged.read_text(encoding="utf-8"))
+    except OSError:
+        before = 0
+    if seq > before:
+        write_whole(paths.acknowledged, [ground.acknowledged_text(seq, time.time()).encode()], mode=0o600)
+        _ring(paths.bell)
+    return {"seq": max(seq, before)}
+
+
 _OPS: dict[str, Callable[[RunPaths, Mapping[str, Any]], dict[str, Any]]] = {
     "look": look,
     "ask": ask,
     "log": log,
     "journal": journal,
+    "acknowledge": acknowledge,
 }
 
 

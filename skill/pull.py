@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import secrets
 import shlex
@@ -136,7 +137,32 @@ def pull(
         at = iso(time.time()) or ""
         with placed.changed(run) as now:
             now.placed = now.placed._replace(pulled={**now.placed.pulled, **dict.fromkeys(whole, at)})
+    for name in whole:
+        turns[name] = _acknowledge(works[name], hosts[name], turns[name])
     return {part.host: turns[part.host] for part in chosen}
+
+
+def _acknowledge(work: _Work, host: Host, turn: Turn) -> Turn:
+    """Tell a machine that ends itself up to where its results are home. What did not come may still be lost with it."""
+    received = turn.received
+    if received.refused or received.later or received.kept or received.more or turn.outside:
+        return turn
+    try:
+        # The sender opened the state before it looked for results.
+        meta = json.loads((placed.mirror(work.run, host.name) / work.run.paths.state.name).read_bytes())["meta"]
+        seq = meta["seq"] if meta["teardown"] is not None else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return turn
+    if seq is None:
+        return turn
+    argv = deploy.module(None, work.part.python or "python3", work.part.runtime or "", "control", work.run.id)
+    asked = {"op": "acknowledge", "seq": seq, "host_id": work.part.host_id}
+    said = host.run(argv, stdin=json.dumps(asked).encode(), limit=1 << 20)
+    if isinstance(said, Unreachable):
+        return turn._replace(unreachable=f"{said.reason}; it was not told that its results are home")
+    if said.code != 0:
+        return turn._replace(fault="it could not be told that its results are home, and waits for that; pull again")
+    return turn
 
 
 def _not_asked(part: Part) -> str:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from build_manifest.faults import listed
+from queue_manager.core import ground
 from queue_manager.core.events import iso
-from queue_manager.core.layout import LOCAL_RUNS
+from queue_manager.core.layout import LOCAL_RUNS, HostPaths, RunPaths
 from queue_manager.core.manifest import encode, sha256
 from skill import deploy, placed, runs, sync
 from skill.deploy import Facts
@@ -205,6 +206,7 @@ def _bring(work: _Work) -> Outcome:
         made = encode(placed.part_manifest(work.order.manifest, part, run.id)).encode()
         if sha256(made) != facts.manifest_sha256:
             _done(deploy.place_run(host, run.id, made))
+        _tell_instance(host, run)
     if ended:
         notes.append("its jobs have ended already")
     elif not pid:  # 0 is one that cannot be told yet: it is just starting
@@ -216,6 +218,17 @@ def _bring(work: _Work) -> Outcome:
         with placed.changed(run) as now:
             now.placed = now.placed.with_part(now.placed.part(host.name)._replace(state=SUBMITTED, pid=pid))
     return Outcome(host.name, len(part.own()), pid, None, tuple(notes))
+
+
+def _tell_instance(host: Host, run: Run) -> None:
+    """Tell a run on a rented machine which one it is, and what it costs from now on. Raises _Stop and _Lost."""
+    worker = host.worker
+    if worker.instance_id is None:
+        return
+    price = worker.resources.get("dph")
+    dph = float(price) if isinstance(price, int | float) and not isinstance(price, bool) and price >= 0 else None
+    text = ground.instance_text(ground.Instance(worker.instance_id, dph, since=time.time()))
+    _done(host.put(str(RunPaths.of(HostPaths.of(Path()).runs / run.id).instance), text.encode()))
 
 
 def _prepare(work: _Work, part: Part, facts: Facts) -> Part:

@@ -38,8 +38,15 @@ def _connect(made: Order, names: Sequence[str], pool: str | None) -> list[Host]:
     from skill import registry  # not before it is known that there is a spec
 
     where = registry.locate(Path.cwd())
-    known = registry.Registry.load(where)
-    return [registry.connect(worker, where, TRIES) for worker in order.targets(known, names, pool, made.manifest)]
+    meant = order.targets(registry.Registry.load(where), names, pool, made.manifest)
+    if any(worker.instance_id is not None for worker in meant):
+        from skill.providers.vast.reconcile import reconcile_before
+
+        for text in reconcile_before(where, [worker.name for worker in meant]):
+            submit.say(text)
+        known = registry.Registry.load(where)  # an address may have changed
+        meant = [known.named(worker.name) for worker in meant]
+    return [registry.connect(worker, where, TRIES) for worker in meant]
 
 
 def _check(made: Order, hosts: Sequence[Host]) -> _Checked:

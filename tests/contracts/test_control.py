@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from queue_manager.core.ground import parse_acknowledged
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.requests import Request, encode_request
 from tests.e2e.runs import ROOT, World, job, manifest, wait_for
@@ -229,6 +230,18 @@ def test_a_log_comes_with_the_state_of_its_job_and_whether_anything_may_still_en
     one, other = (call(home, told.RUN_ID, op="log", job=name) for name in "ab")
     assert [(row["id"], row["status"]) for row in one["state"]["jobs"]] == [("a", "running")]
     assert (one["state"]["jobs_total"], one["goes_on"], other["goes_on"]) == (2, True, False)
+
+
+# -- acknowledge ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_home_is_noted_and_never_less(home: Path) -> None:
+    paths = place(home, "a").complete("a").write()
+    assert call(home, told.RUN_ID, op="acknowledge", seq=7) == {"seq": 7}
+    assert parse_acknowledged(paths.acknowledged.read_text()) == 7
+    assert call(home, told.RUN_ID, op="acknowledge", seq=3) == {"seq": 7}
+    assert parse_acknowledged(paths.acknowledged.read_text()) == 7
+    assert "another machine" in call(home, told.RUN_ID, op="acknowledge", seq=9, host_id="f" * 32)["fault"]
 
 
 # -- journal ----------------------------------------------------------------------------------------------------------

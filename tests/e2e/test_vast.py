@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from queue_manager.core.layout import RunPaths
 from skill.host import known_key
 from skill.providers.vast.reconcile import reconcile_before
+from tests.e2e.runs import wait_for
 from tests.laptop import SPEC, Laptop, finish
 from tests.vast_double import Double, Fault
 from tests.vast_hosts import InstanceHost, LoopbackHosts
@@ -104,6 +106,32 @@ def test_after_a_restart_one_fix_and_the_next_submit_works(fleet: Fleet) -> None
     fleet.laptop.spec(SPEC)
     run = fleet.laptop.submit("--host", "rented")["run_id"]
     assert len(finish(fleet.host, run)) == 4
+
+
+def test_a_machine_that_moved_is_found_by_submit_and_ends_itself_once_all_results_are_home(fleet: Fleet) -> None:
+    fleet.restart()
+    fleet.laptop.spec(f"{SPEC}when_done: destroy\nmax_cost: 12.50\n")
+    run_id = fleet.laptop.submit("--host", "rented")["run_id"]
+    assert fleet.file.read_text() == fleet.text(fleet.address)
+    assert len(finish(fleet.host, run_id)) == 4
+    there = RunPaths.of(fleet.host.home / ".wavequeue" / "runs" / run_id)
+    told = json.loads(there.instance.read_text())
+    assert (told["instance_id"], told["dph"]) == (fleet.box.id, round(fleet.box.row()["dph_total"], 4))
+    assert there.instance.stat().st_mode & 0o777 == 0o600
+    mine = fleet.laptop.project / "code" / "out1"
+    mine.write_text("newer than there\n")
+    fleet.laptop.call("pull")
+    assert not there.acknowledged.exists(), "what is only there would be lost with the machine"
+    assert fleet.box.id in fleet.double.world.boxes
+    mine.unlink()
+    fleet.laptop.call("pull")
+    assert sorted(path.name for path in (fleet.laptop.project / "code").glob("out*")) == [
+        "out1",
+        "out2",
+        "out3",
+        "out4",
+    ]
+    wait_for(lambda: fleet.box.lingers is not None or fleet.box.id not in fleet.double.world.boxes, say="its end")
 
 
 def test_where_the_direct_way_is_closed_the_proxy_is_taken(fleet: Fleet) -> None:
