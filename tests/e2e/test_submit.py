@@ -163,3 +163,20 @@ def test_one_home_under_two_names_holds_one_part_of_a_run(laptop: Laptop) -> Non
     assert said.count("is the same machine as gpu-") == 1
     assert len(finish(host, out.split(":")[0])) == 2
     assert laptop.call("preflight", "spec.yaml", *both, code=1)[0].count("is the same machine as gpu-") == 2
+
+
+def test_a_host_behind_a_jump_host_needs_no_more_than_its_name_in_ssh_config(laptop: Laptop) -> None:
+    jump, inner = (laptop.hosts.setdefault(name, Sshd(laptop.root / name)) for name in ("jump", "inner"))
+    config = laptop.home / ".ssh" / "config"
+    config.parent.mkdir(mode=0o700)
+    config.write_text(
+        f"Host jump\n  HostName {jump.address}\n  Port {jump.port}\n  User root\n  IdentityFile {jump.key}\n"
+        "  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n"
+        f"Host inner\n  HostName {inner.address}\n  Port {inner.port}\n  User root\n  IdentityFile {inner.key}\n"
+        "  ProxyJump jump\n"
+    )
+    laptop.spec(SPEC)
+    assert len(finish(inner, laptop.submit("--host", "inner")["run_id"])) == 4
+    laptop.call("pull")
+    assert (laptop.project / "code" / "out4").read_text() == "one\n"
+    assert "Accepted publickey" in (jump.root / "sshd.log").read_text()
