@@ -1,10 +1,15 @@
-"""Writing a file whole or not at all."""
+"""Writing a file whole or not at all, and doing a thing alone."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+
+from skill.errors import FailedError
 
 
 def write_whole(path: Path, text: str, *, durable: bool = True) -> None:
@@ -23,3 +28,17 @@ def write_whole(path: Path, text: str, *, durable: bool = True) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def alone(lock: Path, busy: str) -> Iterator[None]:
+    """Keep out all others who take this lock. Raises FailedError, with the words `busy`, where one has it; OSError."""
+    fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FailedError(busy) from None
+        yield
+    finally:
+        os.close(fd)

@@ -7,14 +7,13 @@ known of a host is not concluded: one that cannot be reached keeps what was pull
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 import secrets
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +23,7 @@ from queue_manager.core.events import iso
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.pulling import HOST, RESULTS, Request
-from skill import deploy, merge, placed, sound, summary
+from skill import deploy, files, merge, placed, sound, summary
 from skill.errors import FailedError
 from skill.files import write_whole
 from skill.ground import ground, wanted
@@ -79,17 +78,9 @@ def parts(found: Placed, names: Sequence[str]) -> list[Part]:
     return [part for part in found.parts if part.state != LOST]
 
 
-@contextlib.contextmanager
-def alone(run: Run) -> Iterator[None]:
+def alone(run: Run) -> AbstractContextManager[None]:
     """Keep out other pulls of the same run. Raises FailedError where one is at work."""
-    fd = os.open(run.root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise FailedError(f"another pull of {run.id} is at work just now; try again when it has ended") from None
-    finally:
-        os.close(fd)
+    return files.alone(run.root / _LOCK, f"another pull of {run.id} is at work just now; try again when it has ended")
 
 
 def pull(

@@ -6,11 +6,10 @@ twice. Killed at any moment and begun again, it ends the same, and nothing is do
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +23,7 @@ from skill import (
     asking,
     carry,
     deploy,
+    files,
     host_preflight,
     mirror,
     placed,
@@ -67,17 +67,9 @@ class Plan(NamedTuple):
     fresh: Mapping[str, Part]
 
 
-@contextlib.contextmanager
-def alone(run: Run) -> Iterator[None]:
+def alone(run: Run) -> AbstractContextManager[None]:
     """Keep out other rescues of the same run. Raises FailedError where one is at work."""
-    fd = os.open(run.root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise FailedError(f"another rescue of {run.id} is at work just now; try again when it has ended") from None
-    finally:
-        os.close(fd)
+    return files.alone(run.root / _LOCK, f"another rescue of {run.id} is at work just now; try again when it has ended")
 
 
 # -- what would be done -------------------------------------------------------------------------------------------
@@ -152,12 +144,12 @@ def _home(run: Run, found: Placed, manifest: Manifest, part: Part, pulled: Docum
     where = ground(run, found, manifest, part)
     rows = {row["id"]: row for row in pulled["jobs"] if row["status"] == Status.COMPLETED.value}
     outputs = {spec.id: name for spec in manifest.jobs if spec.id in rows and (name := where.output(spec)) is not None}
-    files = store.look(where.here, tuple(dict.fromkeys(outputs.values())), sync.NEVER).files
+    here = store.look(where.here, tuple(dict.fromkeys(outputs.values())), sync.NEVER).files
     home = set()
     for job, pattern in outputs.items():
-        names = [pattern] if pattern in files else [name for name in files if pulling.asked_for(pattern, name)]
+        names = [pattern] if pattern in here else [name for name in here if pulling.asked_for(pattern, name)]
         begun = 0 if rows[job]["started"] is None else int(epoch(rows[job]["started"]) * 1e9) - _SLACK_NS
-        if any(files[name].mtime_ns >= begun for name in names):
+        if any(here[name].mtime_ns >= begun for name in names):
             home.add(job)
     return home
 

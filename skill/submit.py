@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -20,7 +21,7 @@ from queue_manager.core import ground
 from queue_manager.core.events import iso
 from queue_manager.core.layout import LOCAL_RUNS, HostPaths, RunPaths
 from queue_manager.core.manifest import encode, sha256
-from skill import deploy, placed, runs, sync
+from skill import deploy, files, placed, runs, sync
 from skill.deploy import Facts
 from skill.errors import FailedError, UseError
 from skill.files import write_whole
@@ -125,25 +126,17 @@ def finish(run: Run, order: Order, hosts: Sequence[Host], *, push: bool, poll: f
     assert found is not None
     with _working_on(run):
         parts = {part.host: part for part in found.parts}
-        files = sync.carried(order.source) if push and order.pushed else []
-        outcomes = each(hosts, lambda host: _persist(_Work(run, order, host, parts[host.name], files, poll)), PATIENCE)
+        code = sync.carried(order.source) if push and order.pushed else []
+        outcomes = each(hosts, lambda host: _persist(_Work(run, order, host, parts[host.name], code, poll)), PATIENCE)
     return [
         Outcome(name, len(parts[name].own()), None, outcome.reason) if isinstance(outcome, Unreachable) else outcome
         for name, outcome in outcomes.items()
     ]
 
 
-@contextlib.contextmanager
-def _working_on(run: Run) -> Iterator[None]:
+def _working_on(run: Run) -> AbstractContextManager[None]:
     """Two submits of one run would send the same things at the same time. Raises FailedError."""
-    fd = os.open(run.root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise FailedError(f"another submit of {run.id} is at work just now; try again when it has ended") from None
-    finally:
-        os.close(fd)
+    return files.alone(run.root / _LOCK, f"another submit of {run.id} is at work just now; try again when it has ended")
 
 
 class _Work(NamedTuple):
