@@ -25,3 +25,12 @@ def laptop(tmp_path: Path) -> Iterator[Laptop]:
     made = Laptop(tmp_path)
     yield made
     made.close()
+
+
+LONG = ("tests/test_docs.py", "tests/e2e/test_survival.py", "tests/e2e/test_demo.py")
+"""Tests of about a minute: begun last, one worker would be at them alone while the others have nothing left."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
