@@ -342,6 +342,11 @@ def place_run(host: Host, run_id: str, manifest: bytes) -> str | Unreachable | N
     return _fault(said, f"the directory of run {run_id}")
 
 
+def make_cwd(host: Host, cwd: str) -> str | Unreachable | None:
+    """Make the directory that a run's jobs begin in, where it is not there. Returns what went wrong."""
+    return _fault(host.script('umask 077; mkdir -p -- "$1"', cwd), f"the directory {cwd}")
+
+
 _OTHER = 9
 _PLACE = f"""
 umask 077; d=.wavequeue/runs/$1; mkdir -p -- "$d" && chmod 700 .wavequeue "$d" || exit 1

@@ -126,7 +126,7 @@ def finish(run: Run, order: Order, hosts: Sequence[Host], *, push: bool, poll: f
     assert found is not None
     with _working_on(run):
         parts = {part.host: part for part in found.parts}
-        code = sync.carried(order.source) if push and order.pushed else []
+        code = sync.carried(order.source) if push and order.pushed else None
         outcomes = each(hosts, lambda host: _persist(_Work(run, order, host, parts[host.name], code, poll)), PATIENCE)
     return [
         Outcome(name, len(parts[name].own()), None, outcome.reason) if isinstance(outcome, Unreachable) else outcome
@@ -140,13 +140,13 @@ def _working_on(run: Run) -> AbstractContextManager[None]:
 
 
 class _Work(NamedTuple):
-    """What is to be done for one host. `files`: of the code, relative to the order's source."""
+    """What is to be done for one host. `files`: of the code, relative to the order's source; None: it is not pushed."""
 
     run: Run
     order: Order
     host: Host
     part: Part
-    files: Sequence[str]
+    files: Sequence[str] | None
     poll: float | None
 
 
@@ -186,11 +186,14 @@ def _bring(work: _Work) -> Outcome:
     ended = submitted and not pid and facts.ended
     if not submitted or not (pid or ended):
         part = _prepare(work, part, facts)
-    if work.files:
+    if work.files is not None:
         pushed = sync.push_files(host, work.order.source, part.workspace, work.files, say)
         if isinstance(pushed, Unreachable):  # it was tried again as often as it makes sense
             raise _Stop(f"unreachable: {pushed.reason}")
         pushed = _sound(pushed)
+        inside = "" if work.order.cwd == "." else f"{work.order.cwd}/"
+        if inside and not any(name.startswith(inside) for name in work.files):  # else it has come with its files
+            _done(deploy.make_cwd(host, part.cwd))
         if pushed.files:
             notes.append(f"{pushed.files} files of code sent ({pushed.how})")
     if not submitted:

@@ -170,6 +170,7 @@ def test_a_cut_in_the_middle_leaves_whole_files_and_is_made_good(place: Place) -
 
     def retried(text: str) -> None:
         seen.append(text)
+        killer.join()  # or it ends the next try as well
         if place.server.process is None:
             assert (place.there / "big.bin").read_bytes() == b"old"
             assert (place.there / "a.py").read_text() in ("one", "another")

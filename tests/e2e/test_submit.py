@@ -180,3 +180,11 @@ def test_a_host_behind_a_jump_host_needs_no_more_than_its_name_in_ssh_config(lap
     laptop.call("pull")
     assert (laptop.project / "code" / "out4").read_text() == "one\n"
     assert "Accepted publickey" in (jump.root / "sshd.log").read_text()
+
+
+def test_a_cwd_of_which_no_file_travels_is_there_all_the_same(laptop: Laptop) -> None:
+    host = laptop.host("gpu-a")
+    (laptop.project / "code" / "input.txt").unlink()
+    (laptop.project / ".wavequeueignore").write_text("*\n")
+    laptop.spec(SPEC.replace("cat input.txt", "echo made"))
+    assert len(finish(host, laptop.submit()["run_id"])) == 4
