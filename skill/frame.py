@@ -9,7 +9,7 @@ from rich.text import Text
 
 from queue_manager.core.events import epoch
 from queue_manager.core.summary import duration
-from skill import status
+from skill import status, teardown_words
 from skill.placed import LOST, PLANNED
 from skill.status import Digest, Row
 from skill.table import columns
@@ -105,6 +105,7 @@ def _sections(scene: Scene, width: int, marks: Marks) -> list[_Section]:
     hosts = document["meta"].get("hosts", ())
     return [
         _Section("hosts", hosts, lambda rows: _hosts(rows, scene.now, width)),
+        _Section("rented", teardown_words.lines(document), lambda rows: _rented(rows, width)),
         _Section(
             "phases", phases, lambda rows: _phases(sorted(rows, key=lambda row: place[row["name"]]), width, marks)
         ),
@@ -123,6 +124,10 @@ def _hosts(rows: Sequence[Row], now: float, width: int) -> list[Text]:
         pulled = f"pulled {duration(max(0.0, now - epoch(row['last_pull'])))} ago" if row["last_pull"] else "not pulled"
         table.append([row["name"], _manager(row), done, status.counts_text(row["counts"], ("completed",)), pulled])
     return columns(_without_empty(table), width, indent=1, right=(2,))
+
+
+def _rented(rows: Sequence[teardown_words.Line], width: int) -> list[Text]:
+    return columns([[row.host, row.cost, row.plan] for row in rows], width, indent=1)
 
 
 def _manager(row: Row) -> Text:

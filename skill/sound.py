@@ -37,6 +37,12 @@ JOB: _Kinds = {
     "depends_on": (list,), "cards": _COUNT, "screen_name": _WORDS,
 }  # fmt: skip
 CONDITION: _Kinds = {"kind": _TEXT, "text": _TEXT, "since": _TEXT}
+_MONEY = (int, float, _NONE)
+TEARDOWN: _Kinds = {
+    "plan": _TEXT, "reason": _WORDS, "waits_for": _WORDS, "since": _WORDS, "confirmed": (bool,),
+    "instance_id": (int, _NONE), "cost_usd": _MONEY, "usd_per_hour": _MONEY, "usd_per_day_stopped": _MONEY,
+    "bound": _WORDS,
+}  # fmt: skip
 MANAGER = frozenset({"running", "finished", "halted"})
 
 
@@ -50,6 +56,9 @@ def fault(document: Mapping[str, Any]) -> str | None:
     for name in ("started", "updated", "finished"):
         if not _is_time(meta[name]):
             return f"meta: {name} is no time"
+    teardown = meta.get("teardown")  # older managers do not tell
+    if teardown is not None and (not isinstance(teardown, dict) or _wrong(teardown, TEARDOWN)):
+        return "meta: teardown is not as it has to be"
     lists: tuple[tuple[str, Any, _Kinds], ...] = (
         ("conditions", meta["conditions"], CONDITION),
         ("phases", document.get("phases"), PHASE),

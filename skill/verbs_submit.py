@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -19,6 +19,9 @@ from skill.runs import Run
 from skill.shard import Offer, Sharing
 from skill.submit import TRIES, Outcome
 from skill.verbs_spec import JSON, SPEC, build, earlier, print_json
+
+if TYPE_CHECKING:
+    from skill.registry import Worker
 
 HOSTS = click.option("--host", "names", metavar="NAME", multiple=True, help="On this host; may be given several times.")
 POOL = click.option("--pool", metavar="POOL", help="On all enabled hosts of this pool.")
@@ -39,14 +42,28 @@ def _connect(made: Order, names: Sequence[str], pool: str | None) -> list[Host]:
 
     where = registry.locate(Path.cwd())
     meant = order.targets(registry.Registry.load(where), names, pool, made.manifest)
-    if any(worker.instance_id is not None for worker in meant):
-        from skill.providers.vast.reconcile import reconcile_before
-
-        for text in reconcile_before(where, [worker.name for worker in meant]):
-            submit.say(text)
-        known = registry.Registry.load(where)  # an address may have changed
-        meant = [known.named(worker.name) for worker in meant]
+    meant = _mended(where, meant, "take it out with `wavequeue hosts remove {name}`, and submit to another host")
     return [registry.connect(worker, where, TRIES) for worker in meant]
+
+
+def _mended(where: Path, meant: list[Worker], instead: str) -> list[Worker]:
+    """The workers as they are now, if some are rented: an address may have changed. Raises FailedError where one has
+    gone: its address may be somebody else's by now. `instead`: what is to be done about {name} then."""
+    if all(worker.instance_id is None for worker in meant):
+        return meant
+    from skill import registry
+    from skill.fleet.drift import GONE
+    from skill.providers.vast.reconcile import reconcile_before
+
+    for text in reconcile_before(where, [worker.name for worker in meant]):
+        submit.say(text)
+    known = registry.Registry.load(where)
+    found = [known.named(worker.name) for worker in meant]
+    for worker in found:
+        if not worker.enabled and worker.health.get("status") == GONE:
+            words = instead.format(name=worker.name)
+            raise FailedError(f"{worker.name} was instance {worker.instance_id}, which is there no more; {words}")
+    return found
 
 
 def _check(made: Order, hosts: Sequence[Host]) -> _Checked:
@@ -171,7 +188,9 @@ def _again(made: Order, run: Run, names: Sequence[str], pool: str | None) -> lis
     submit.check_asked(run, asked)
     found = placed.read(run)
     assert found is not None
-    return [registry.connect(known.named(part.host), where, TRIES) for part in found.parts if part.state != placed.LOST]
+    meant = [known.named(part.host) for part in found.parts if part.state != placed.LOST]
+    meant = _mended(where, meant, f"have its jobs run elsewhere: wavequeue rescue {run.id} --from {{name}}")
+    return [registry.connect(worker, where, TRIES) for worker in meant]
 
 
 def _begin(made: Order, hosts: Sequence[Host], checked: _Checked, *, new: bool) -> Run:

@@ -314,6 +314,7 @@ def row(state: QueueState, ground: Ground | None, decision: Decision | None, now
     plan = going.plan if going else plan_of(decision) or ("sync" if isinstance(decision, SyncFirst) else "keep")
     own = None if ground is None else ground.own()
     return {
+        "when_done": state.manifest.when_done,
         "plan": plan,
         "reason": going.reason if going else decision.reason if decision else None,
         "waits_for": decision.reason if isinstance(decision, SyncFirst) and going is None else None,

@@ -14,7 +14,7 @@ from queue_manager.core.layout import RunPaths
 from skill.host import known_key
 from skill.providers.vast.reconcile import reconcile_before
 from tests.e2e.runs import wait_for
-from tests.laptop import SPEC, Laptop, finish
+from tests.laptop import SPEC, WAITING, Laptop, finish
 from tests.vast_double import Double, Fault
 from tests.vast_hosts import InstanceHost, LoopbackHosts
 from tests.vast_world import Box
@@ -123,6 +123,9 @@ def test_a_machine_that_moved_is_found_by_submit_and_ends_itself_once_all_result
     fleet.laptop.call("pull")
     assert not there.acknowledged.exists(), "what is only there would be lost with the machine"
     assert fleet.box.id in fleet.double.world.boxes
+    said, _ = fleet.laptop.call("status")
+    (line,) = [line for line in said.splitlines() if "an hour" in line]
+    assert "waits, then when_done: destroy: the run has finished; its results are not home yet: wavequeue pull" in line
     mine.unlink()
     fleet.laptop.call("pull")
     assert sorted(path.name for path in (fleet.laptop.project / "code").glob("out*")) == [
@@ -132,6 +135,29 @@ def test_a_machine_that_moved_is_found_by_submit_and_ends_itself_once_all_result
         "out4",
     ]
     wait_for(lambda: fleet.box.lingers is not None or fleet.box.id not in fleet.double.world.boxes, say="its end")
+
+
+def test_nothing_is_submitted_to_an_instance_that_has_gone_and_what_can_be_done_is_said(fleet: Fleet) -> None:
+    fleet.laptop.spec(WAITING)
+    run_id = fleet.laptop.submit("--host", "rented")["run_id"]
+    fleet.double.world.destroy(fleet.box)
+    fleet.double.world.shown(fleet.box)
+    for _ in range(2):  # the second time it is known from workers.yaml
+        _, err = fleet.laptop.call("submit", "spec.yaml", code=1)
+        assert f"rented was instance {fleet.box.id}, which is there no more" in err
+        assert f"wavequeue rescue {run_id} --from rented" in err
+    _, err = fleet.laptop.call("submit", "spec.yaml", "--new", "--host", "rented", code=1)
+    assert "wavequeue hosts remove rented" in err
+    assert fleet.laptop.runs() == [run_id]
+
+
+def test_a_submit_that_is_taken_up_again_finds_a_machine_that_moved(fleet: Fleet) -> None:
+    fleet.laptop.spec(SPEC)
+    run_id = fleet.laptop.submit("--host", "rented")["run_id"]
+    assert len(finish(fleet.host, run_id)) == 4
+    fleet.restart()
+    assert fleet.laptop.submit()["run_id"] == run_id
+    assert fleet.file.read_text() == fleet.text(fleet.address)
 
 
 def test_where_the_direct_way_is_closed_the_proxy_is_taken(fleet: Fleet) -> None:

@@ -242,6 +242,8 @@ BROKEN: list[tuple[str, tuple[Any, ...], Any]] = [
     ("jobs: is no object", ("jobs", 0), 7),
     ("jobs: status 'won' is none", ("jobs", 0, "status"), "won"),
     ("jobs: started is no time", ("jobs", 0, "started"), "\x1b[2J"),
+    ("meta: teardown is not as it has to be", ("meta", "teardown"), {"plan": "stop", "cost_usd": "much"}),
+    ("meta: teardown is not as it has to be", ("meta", "teardown"), ["stop"]),
     ("jobs: id is of another kind", ("jobs", 0, "id"), ["t1"]),
 ]
 

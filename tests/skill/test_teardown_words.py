@@ -1,0 +1,105 @@
+"""What becomes of a rented machine is said in words, from what its own manager wrote."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from queue_manager.core import events as ev
+from queue_manager.core import teardown
+from queue_manager.core.ground import Ground, Instance
+from queue_manager.core.teardown import decide, facts_of
+from skill import frame, status
+from skill.frame import Scene
+from skill.merge import Look, merge
+from skill.placed import LOST, SUBMITTED, Part, Placed
+from skill.runs import Document
+from skill.sound import fault
+from skill.teardown_words import Line, lines
+from tests.skill.story import RUN_ID, T0, Story, job, manifest
+
+MADE = manifest(job("a"), when_done="destroy", max_cost=12.5)
+GROUND = Ground(container=7, key=True, instance=Instance(7, dph=3600.0, storage_dph=0.01, since=T0), others=())
+
+
+def told(story: Story, ground: Ground = GROUND) -> Document:
+    """The document of the manager on the machine."""
+    decision = decide(facts_of(story.state, ground), story.at)
+    document = story.document("finished" if story.state.finished else "running")
+    document["meta"]["teardown"] = teardown.row(story.state, ground, decision, story.at)
+    assert fault(document) is None
+    return document
+
+
+def merged(document: Document | None, state: str = SUBMITTED, **look: Any) -> Document:
+    parts = (Part("gpu-a", ("a",), state), Part("desk", (), SUBMITTED))
+    placed = Placed(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", "/home/me", parts)
+    desk = Story(MADE).document()
+    looks = [Look("gpu-a", document, T0, True, **look), Look("desk", desk, T0, True)]
+    return merge(placed, MADE, looks, T0 + 60)
+
+
+def finished() -> Story:
+    return Story(MADE).complete("a").tell(ev.RunFinished())
+
+
+def test_a_machine_that_works_says_what_is_to_become_of_it_and_what_it_has_cost() -> None:
+    story = Story(MADE).start("a")
+    assert lines(merged(told(story))) == [
+        Line("gpu-a", "goes on, then when_done: destroy: its jobs run", "$4.00 so far, $3600.00 an hour")
+    ]
+    story.tell(ev.BoundReached("max_cost", "the machine has cost its $12.50 (max_cost)"))
+    (line,) = lines(merged(told(story)))
+    assert line.plan.endswith("its jobs run; the machine has cost its $12.50 (max_cost)")
+
+
+def test_a_machine_that_has_finished_says_what_it_waits_for() -> None:
+    (line,) = lines(merged(told(finished())))
+    assert line.plan == (
+        "waits, then when_done: destroy: the run has finished; its results are not home yet: wavequeue pull"
+    )
+
+
+def test_the_end_of_a_machine_is_said_when_it_begins_and_when_it_is_confirmed() -> None:
+    story = finished()
+    story.tell(ev.TeardownStarting("destroy", 7, "the run has finished; the results are home", 6.0))
+    (line,) = lines(merged(told(story)))
+    assert line.plan == "is being destroyed: the run has finished; the results are home"
+    story.tell(ev.TeardownConfirmed("destroy", 7))
+    (line,) = lines(merged(told(story)))
+    assert (line.plan, line.cost) == ("destroyed, and billed no more", "$8.00 in all")
+    story = finished()
+    story.tell(ev.TeardownStarting("stop", 7, "no job ran for 20m", 6.0), ev.TeardownConfirmed("stop", 7))
+    (line,) = lines(merged(told(story)))
+    assert (line.plan, line.cost) == ("stopped; its disk is billed, $0.24 a day", "$8.00 until then")
+
+
+def test_of_a_machine_that_cannot_be_read_it_is_said_that_this_was_before() -> None:
+    (line,) = lines(merged(told(finished()), reason="no route to host"))
+    assert line.plan.startswith("when last read: waits")
+    assert line.cost == "$6.00 by then, $3600.00 an hour"
+
+
+def test_a_machine_that_was_given_up_may_still_be_billed() -> None:
+    (line,) = lines(merged(told(finished()), LOST))
+    assert line.plan == "given up; see whether it is still billed: wavequeue vast instances"
+    assert line.cost.startswith("$6.00 by then")
+
+
+def test_there_is_no_line_for_machines_that_cost_nothing() -> None:
+    assert lines(merged(told(Story(MADE), Ground()))) == []
+    assert lines(merged(None)) == []
+    assert lines(Story(MADE).document()) == []
+
+
+def test_a_price_that_is_not_known_and_a_manager_that_is_older_are_no_hindrance() -> None:
+    document = told(Story(MADE).start("a"), GROUND._replace(instance=None))
+    del document["meta"]["teardown"]["when_done"]
+    assert lines(merged(document)) == [Line("gpu-a", "goes on, then as the spec says: its jobs run", "cost not known")]
+
+
+def test_the_view_has_a_line_for_it_on_hosts_and_on_this_machine() -> None:
+    alone = told(finished())
+    for document, name in ((merged(alone), "gpu-a"), (alone, "gpu-a")):
+        scene = Scene(document, status.digest(document), True, T0 + 60, lambda _: "")
+        shown = [line.plain for line in frame.frame(scene, 160, None)]
+        assert shown[shown.index("rented") + 1].startswith(f" {name}  $6.00 so far, $3600.00 an hour  waits, then")
