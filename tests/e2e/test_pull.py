@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +17,13 @@ from build_manifest import build, read
 from skill import deploy, order, placed, registry, submit
 from skill.host import known_key
 from skill.runs import Run
+from tests import laptop as laptops
 from tests.e2e.runs import wait_for
 from tests.laptop import Laptop, finish, state, workspace
 from tests.sshd import Sshd
 
-SPEC = """
-project: small
-cwd: code
-max_parallel: 2
-pull: [ran*]
-phases:
-  - name: make
-    grid: {n: [1, 2, 3, 4]}
-    template:
-      id: "j${n}"
-      cmd: cat input.txt > out${n}; echo ran >> ran${n}
-      gpus: 0
-      expected_output: "out${n}"
-"""
-WAITING = SPEC.replace("cat input.txt", "until [ -e stop ]; do sleep 0.1; done; cat input.txt")
+SPEC = f"{laptops.SPEC}pull: [ran*]\n"
+WAITING = f"{laptops.WAITING}pull: [ran*]\n"
 TIED = """
 project: small
 cwd: code
@@ -49,13 +36,6 @@ phases:
 """
 BOTH = ("--host", "gpu-a", "--host", "gpu-b")
 WHOLE = {f"out{n}": "one\n" for n in range(1, 5)} | {f"ran{n}": "ran\n" for n in range(1, 5)}
-
-
-@pytest.fixture
-def laptop(tmp_path: Path) -> Iterator[Laptop]:
-    made = Laptop(tmp_path)
-    yield made
-    made.close()
 
 
 def pulled(laptop: Laptop, *arguments: str, code: int = 0) -> dict[str, Any]:
