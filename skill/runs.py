@@ -128,6 +128,13 @@ def in_folder(*folders: Path) -> Iterator[Run]:
     return (Run.at(path) for _, _, path in sorted(found.values(), reverse=True))
 
 
+def of_project(project: Path, cwd: Path) -> Iterator[Run]:
+    """Runs beside specs of a project: in its directory, and two levels below; and in `cwd`."""
+    folders = [project / LOCAL_RUNS, *project.glob(f"*/{LOCAL_RUNS}"), *project.glob(f"*/*/{LOCAL_RUNS}")]
+    for folder in dict.fromkeys([*folders, cwd / LOCAL_RUNS]):
+        yield from in_folder(folder)
+
+
 def known(cwd: Path, home: Path) -> Iterator[Run]:
     """All runs that may be meant, the likeliest first: those of `cwd` and its parents, then all of this user."""
     seen = set()

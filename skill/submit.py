@@ -221,10 +221,13 @@ def _tell_instance(host: Host, run: Run) -> None:
     worker = host.worker
     if worker.instance_id is None:
         return
-    price = worker.resources.get("dph")
-    dph = float(price) if isinstance(price, int | float) and not isinstance(price, bool) and price >= 0 else None
-    text = ground.instance_text(ground.Instance(worker.instance_id, dph, since=time.time()))
+    dph, disk = (_dollars(worker.resources.get(name)) for name in ("dph", "storage_dph"))
+    text = ground.instance_text(ground.Instance(worker.instance_id, dph, disk or 0.0, since=time.time()))
     _done(host.put(str(RunPaths.of(HostPaths.of(Path()).runs / run.id).instance), text.encode()))
+
+
+def _dollars(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _prepare(work: _Work, part: Part, facts: Facts) -> Part:

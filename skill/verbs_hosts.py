@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from build_manifest.faults import listed
-from queue_manager.core.layout import LOCAL_RUNS, id_fault
+from queue_manager.core.layout import id_fault
 from skill import hosts_check, runs, view
 from skill.address import parse
 from skill.dotenv import ALLOWED, choose
@@ -236,7 +236,8 @@ def remove(name: str, force: bool) -> int:
     if name in known.workers and not force:
         way = registry.connect(known.workers[name], where)
         try:
-            open_runs = [run.id for run in _runs_of(where.parent) if hosts_ask.is_unfinished(run, way)]
+            known_runs = runs.of_project(where.parent, Path.cwd())
+            open_runs = [run.id for run in known_runs if hosts_ask.is_unfinished(run, way)]
         finally:
             way.close()
         if open_runs:
@@ -249,13 +250,6 @@ def remove(name: str, force: bool) -> int:
     forgot = forget_key(registry.known_hosts(where), name)
     print(f"{name}: removed from {where}" + (", and its host key forgotten" if forgot else ""))
     return DONE
-
-
-def _runs_of(project: Path) -> Iterable[runs.Run]:
-    """Runs beside specs of the project: in its directory, and two levels below; and where we stand."""
-    folders = [project / LOCAL_RUNS, *project.glob(f"*/{LOCAL_RUNS}"), *project.glob(f"*/*/{LOCAL_RUNS}")]
-    for folder in dict.fromkeys([*folders, Path.cwd() / LOCAL_RUNS]):
-        yield from runs.in_folder(folder)
 
 
 # -- accept -------------------------------------------------------------------------------------------------------
@@ -314,7 +308,7 @@ def setup(names: tuple[str, ...], env_file: str | None) -> int:
     where = _registry()
     known = registry.Registry.load(where)
     workers = [known.named(name) for name in dict.fromkeys(names)]
-    wanted = host_setup.Wanted(_env(where.parent, env_file, known.env_allow), _setup_script(where.parent))
+    wanted = host_setup.Wanted(env_of(where.parent, env_file, known.env_allow), setup_script(where.parent))
     ways = [registry.connect(worker, where, hosts_ask.TRIES) for worker in workers]
     try:
         outcomes = host_setup.setup(ways, wanted, lambda name, text: print(f"{name}: {text}\n", end="", flush=True))
@@ -329,7 +323,7 @@ def setup(names: tuple[str, ...], env_file: str | None) -> int:
     return FAILED if failed else DONE
 
 
-def _env(project: Path, env_file: str | None, allow: Sequence[str]) -> Chosen | None:
+def env_of(project: Path, env_file: str | None, allow: Sequence[str]) -> Chosen | None:
     """What goes into the hosts' .env; None where there is no file. Raises UseError."""
     path = Path(env_file).expanduser() if env_file is not None else project / ".env"
     try:
@@ -351,7 +345,7 @@ def _env(project: Path, env_file: str | None, allow: Sequence[str]) -> Chosen | 
     return found
 
 
-def _setup_script(project: Path) -> bytes | None:
+def setup_script(project: Path) -> bytes | None:
     try:
         return (project / SETUP).read_bytes()
     except FileNotFoundError:

@@ -19,6 +19,7 @@ from skill.carry import Carried
 from skill.errors import DONE, FAILED, INTERRUPTED, FailedError, UseError
 from skill.ground import ground
 from skill.host import Host
+from skill.placed import Placed
 from skill.pull import Turn
 from skill.runs import Run
 from skill.verbs_run import RUN, the_run
@@ -29,7 +30,7 @@ _FRAME = 0.25
 """Seconds between two changes of the line that shows how much has come."""
 
 
-class _Pulled(NamedTuple):
+class Pulled(NamedTuple):
     """One pull: how it went on each host, what was carried on, and whether the run has ended on all of them.
 
     `over`: hosts that had finished when they were last pulled whole: all that they had is here, and they may be gone.
@@ -44,6 +45,11 @@ class _Pulled(NamedTuple):
     def failed(self) -> bool:
         refused = any(turn.received.refused for turn in self.turns.values())
         return refused or not all(map(self._is_here, self.turns.values())) or any(one.fault for one in self.carried)
+
+    @property
+    def away(self) -> list[str]:
+        """Hosts that could not be reached, and may yet have something for us."""
+        return [turn.host for turn in self.turns.values() if turn.unreachable is not None and not self._is_here(turn)]
 
     @property
     def last(self) -> bool:
@@ -80,7 +86,7 @@ def pull_verb(run: str | None, run_name: str | None, names: tuple[str, ...], eve
     meant = _meant(run or run_name)
     hosts = _connect(meant, names)
     try:
-        done = _pull(meant, names, hosts) if every is None else _go_on(meant, names, hosts, every, as_json=as_json)
+        done = _mending(meant, names, hosts) if every is None else _go_on(meant, names, hosts, every, as_json=as_json)
     except KeyboardInterrupt:
         again = f" --every {every:g}s" if every is not None else ""
         _say(f"left; what came is kept, and {meant.id} goes on. Go on pulling: wavequeue pull {meant.id}{again}")
@@ -115,9 +121,7 @@ def _connect(run: Run, names: Sequence[str]) -> dict[str, Host]:
 
     found = placed.read(run)
     assert found is not None
-    where = registry.locate(Path.cwd())
-    if not where.exists():
-        where = registry.locate(Path(found.source))
+    where = _registry(found)
     known = registry.Registry.load(where)
     hosts = {}
     for part in pull.parts(found, names):
@@ -128,7 +132,53 @@ def _connect(run: Run, names: Sequence[str]) -> dict[str, Host]:
     return hosts
 
 
-def _pull(run: Run, names: Sequence[str], hosts: Mapping[str, Host]) -> _Pulled:
+def _registry(found: Placed) -> Path:
+    from skill import registry
+
+    here = registry.locate(Path.cwd())
+    return here if here.exists() else registry.locate(Path(found.source))
+
+
+def once(run: Run) -> Pulled:
+    """One pull of a run from all its hosts, for other verbs. What was not taken is said. Raises FailedError."""
+    hosts = _connect(run, ())
+    try:
+        done = _mending(run, (), hosts)
+    finally:
+        for host in hosts.values():
+            host.close()
+    _details(done)
+    return done
+
+
+def _mending(run: Run, names: Sequence[str], hosts: dict[str, Host]) -> Pulled:
+    """One pull, and another one if a rented host could not be reached because it had moved. `hosts` are then new."""
+    done = _pull(run, names, hosts)
+    if done.away and _have_moved(run, done.away):
+        for host in hosts.values():
+            host.close()
+        hosts.clear()
+        hosts.update(_connect(run, names))
+        done = _pull(run, names, hosts)
+    return done
+
+
+def _have_moved(run: Run, names: Sequence[str]) -> bool:
+    """Whether workers.yaml had an old address of one of these hosts, which is mended now; what is found is said."""
+    from skill.providers.vast.reconcile import reconcile_before
+    from skill.registry import Registry
+
+    found = placed.read(run)
+    assert found is not None
+    where = _registry(found)
+    before = Registry.load(where).workers
+    for text in reconcile_before(where, names):
+        _say(text)
+    after = Registry.load(where).workers
+    return any(before[name].ssh != after[name].ssh for name in names if name in before and name in after)
+
+
+def _pull(run: Run, names: Sequence[str], hosts: Mapping[str, Host]) -> Pulled:
     """One pull, and what follows from it. Raises FailedError where another is at work."""
     manifest = runs.read_manifest(run, ours=True)
     with pull.alone(run):
@@ -141,7 +191,7 @@ def _pull(run: Run, names: Sequence[str], hosts: Mapping[str, Host]) -> _Pulled:
         states = pull.documents(run, found)
         carried = carry.carry(run, found, manifest, hosts, turns, states, _say)
         over = frozenset(host for host, state in states.items() if state["meta"]["manager"] == "finished")
-        return _Pulled(turns, carried, pull.conclude(run, manifest, time.time()), over & found.pulled.keys())
+        return Pulled(turns, carried, pull.conclude(run, manifest, time.time()), over & found.pulled.keys())
 
 
 @contextmanager
@@ -162,17 +212,17 @@ def _progress() -> Iterator[Callable[[str, int], None]]:
         yield heard if console.is_terminal else lambda _name, _size: None
 
 
-def _go_on(run: Run, names: Sequence[str], hosts: Mapping[str, Host], every: float, *, as_json: bool) -> _Pulled:
+def _go_on(run: Run, names: Sequence[str], hosts: dict[str, Host], every: float, *, as_json: bool) -> Pulled:
     """Pull until the run has ended and all is here, with a line for each pull."""
     while True:
         begin = time.monotonic()
         try:
-            done = _pull(run, names, hosts)
+            done = _mending(run, names, hosts)
         except FailedError as error:
             _say(str(error))
         else:
             at = time.strftime("%H:%M:%S")
-            print(f"{at} {_line(run, done)}", file=sys.stderr if as_json else sys.stdout, flush=True)
+            print(f"{at} {line(run, done)}", file=sys.stderr if as_json else sys.stdout, flush=True)
             _details(done)
             if done.last:
                 return done
@@ -186,13 +236,13 @@ def _say(text: str) -> None:
     print(f"wavequeue: {text}", file=sys.stderr, flush=True)
 
 
-def _line(run: Run, done: _Pulled) -> str:
+def line(run: Run, done: Pulled) -> str:
     """One pull in one line."""
     texts = [f"{turn.host}: {_brought(turn) if turn.whole else _missed(run, turn)}" for turn in done.turns.values()]
     return f"{'; '.join(texts)}{'; the run has ended' if done.ended else ''}"
 
 
-def _report(run: Run, done: _Pulled) -> None:
+def _report(run: Run, done: Pulled) -> None:
     for turn in done.turns.values():
         print(f"{turn.host}: {_brought(turn) if turn.whole else _missed(run, turn)}")
     _details(done)
@@ -205,7 +255,7 @@ def _report(run: Run, done: _Pulled) -> None:
         print(f"the run has ended: {run.paths.summary}")
 
 
-def _details(done: _Pulled) -> None:
+def _details(done: Pulled) -> None:
     """What was not taken, and what was carried on."""
     for turn in done.turns.values():
         got = turn.received
@@ -250,7 +300,7 @@ def _size(size: int) -> str:
     return f"{size} bytes"
 
 
-def _document(run: Run, done: _Pulled) -> dict[str, Any]:
+def _document(run: Run, done: Pulled) -> dict[str, Any]:
     """What `pull --json` prints."""
     found = placed.read(run)
     hosts = []

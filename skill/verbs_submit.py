@@ -27,7 +27,7 @@ HOSTS = click.option("--host", "names", metavar="NAME", multiple=True, help="On 
 POOL = click.option("--pool", metavar="POOL", help="On all enabled hosts of this pool.")
 
 
-class _Checked(NamedTuple):
+class Checked(NamedTuple):
     """A spec held against hosts."""
 
     offers: list[Offer]
@@ -42,17 +42,17 @@ def _connect(made: Order, names: Sequence[str], pool: str | None) -> list[Host]:
 
     where = registry.locate(Path.cwd())
     meant = order.targets(registry.Registry.load(where), names, pool, made.manifest)
-    meant = _mended(where, meant, "take it out with `wavequeue hosts remove {name}`, and submit to another host")
+    meant = mended(where, meant, "take it out with `wavequeue hosts remove {name}`, and submit to another host")
     return [registry.connect(worker, where, TRIES) for worker in meant]
 
 
-def _mended(where: Path, meant: list[Worker], instead: str) -> list[Worker]:
+def mended(where: Path, meant: list[Worker], instead: str) -> list[Worker]:
     """The workers as they are now, if some are rented: an address may have changed. Raises FailedError where one has
     gone: its address may be somebody else's by now. `instead`: what is to be done about {name} then."""
     if all(worker.instance_id is None for worker in meant):
         return meant
     from skill import registry
-    from skill.fleet.drift import GONE
+    from skill.fleet.drift import is_known_gone
     from skill.providers.vast.reconcile import reconcile_before
 
     for text in reconcile_before(where, [worker.name for worker in meant]):
@@ -60,13 +60,13 @@ def _mended(where: Path, meant: list[Worker], instead: str) -> list[Worker]:
     known = registry.Registry.load(where)
     found = [known.named(worker.name) for worker in meant]
     for worker in found:
-        if not worker.enabled and worker.health.get("status") == GONE:
+        if is_known_gone(worker):
             words = instead.format(name=worker.name)
             raise FailedError(f"{worker.name} was instance {worker.instance_id}, which is there no more; {words}")
     return found
 
 
-def _check(made: Order, hosts: Sequence[Host]) -> _Checked:
+def check(made: Order, hosts: Sequence[Host]) -> Checked:
     """Look at all hosts at once, share the jobs out, and judge each host for its own."""
     from skill import scout, shard
 
@@ -86,7 +86,7 @@ def _check(made: Order, hosts: Sequence[Host]) -> _Checked:
         verdicts.append(verdict)
     # Where no host could be looked at, why no job has one is said already.
     unplaced = host_preflight.unplaced_lines(sharing.unplaced) if offers else []
-    return _Checked(
+    return Checked(
         offers,
         sharing,
         verdicts,
@@ -114,7 +114,7 @@ def preflight_verb(spec: str, names: tuple[str, ...], pool: str | None, as_json:
     made = order.order(build(spec).manifest, spec)
     hosts = _connect(made, names, pool)
     try:
-        checked = _check(made, hosts)
+        checked = check(made, hosts)
     finally:
         _close(hosts)
     if as_json:
@@ -156,8 +156,8 @@ def submit_verb(
         submit.say(f"{run.id} has the same manifest and is taken up again; another run: --new")
     else:
         hosts = _connect(made, names, pool)
-        checked = _check(made, hosts)
-        run = _begin(made, hosts, checked, new=new)
+        checked = check(made, hosts)
+        run = begin(made, hosts, checked, new=new)
         how_long = _estimate(made, checked)
         notes = _carried(checked)
         hosts = [host for host in hosts if host.name in checked.sharing.parts]
@@ -189,11 +189,11 @@ def _again(made: Order, run: Run, names: Sequence[str], pool: str | None) -> lis
     found = placed.read(run)
     assert found is not None
     meant = [known.named(part.host) for part in found.parts if part.state != placed.LOST]
-    meant = _mended(where, meant, f"have its jobs run elsewhere: wavequeue rescue {run.id} --from {{name}}")
+    meant = mended(where, meant, f"have its jobs run elsewhere: wavequeue rescue {run.id} --from {{name}}")
     return [registry.connect(worker, where, TRIES) for worker in meant]
 
 
-def _begin(made: Order, hosts: Sequence[Host], checked: _Checked, *, new: bool) -> Run:
+def begin(made: Order, hosts: Sequence[Host], checked: Checked, *, new: bool) -> Run:
     """Make the run here, if nothing stops it. Raises FailedError, with nothing written, where something does."""
     for text in checked.warnings:
         submit.say(f"warning: {text}")
@@ -208,14 +208,14 @@ def _begin(made: Order, hosts: Sequence[Host], checked: _Checked, *, new: bool) 
         return submit.create(made, parts)
 
 
-def _estimate(made: Order, checked: _Checked) -> str:
+def _estimate(made: Order, checked: Checked) -> str:
     from skill import estimate
 
     known = plan.history(earlier(made.manifest.project, made.beside))
     return estimate.estimate(made.manifest, checked.offers, checked.sharing, known).how
 
 
-def _carried(checked: _Checked) -> list[str]:
+def _carried(checked: Checked) -> list[str]:
     """Which outputs have to travel between hosts, a line for each way."""
     ways: dict[tuple[str, str], list[str]] = {}
     for one in checked.sharing.carried:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,19 +29,31 @@ def unknown(what: str, reason: str, as_json: bool) -> int:
     return FAILED
 
 
+_OPTIONS = (
+    click.option("--profile", metavar="NAME", help="cpu, inference-24g, finetune-40g, pytorch, or of vast.yaml."),
+    click.option("--max-dph", type=click.FloatRange(0.001), metavar="USD", help="Most $ per hour, with the disk."),
+    click.option("--ref-hours", type=click.FloatRange(0.01), metavar="H", help="Hours that the work takes..."),
+    click.option(
+        "--ref-dlp", type=click.FloatRange(0.1), metavar="DLP", help="... on a machine (SPEC: a card) of this DLP."
+    ),
+    click.option("--disk", type=click.FloatRange(8), metavar="GB", help="Disk to be rented."),
+)
+
+
+def needs(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb the options that say what is to be rented."""
+    for option in reversed(_OPTIONS):
+        verb = option(verb)
+    return verb
+
+
 @click.command("hunt", short_help="Rank what can be rented by what the work costs.")
 @click.argument("spec", required=False, metavar="[SPEC]")
-@click.option("--profile", "name", metavar="NAME", help="cpu, inference-24g, finetune-40g, pytorch, or of vast.yaml.")
-@click.option("--max-dph", type=click.FloatRange(0.001), metavar="USD", help="Most $ per hour, with the disk.")
-@click.option("--ref-hours", type=click.FloatRange(0.01), metavar="H", help="Hours that the work takes...")
-@click.option(
-    "--ref-dlp", type=click.FloatRange(0.1), metavar="DLP", help="... on a machine (SPEC: a card) of this DLP."
-)
-@click.option("--disk", type=click.FloatRange(8), metavar="GB", help="Disk to be rented.")
+@needs
 @JSON
 def hunt(
     spec: str | None,
-    name: str | None,
+    profile: str | None,
     max_dph: float | None,
     ref_hours: float | None,
     ref_dlp: float | None,
@@ -59,19 +72,19 @@ def hunt(
     from skill.registry import locate
 
     where = locate(Path.cwd())
-    said = {"max_dph": max_dph, "ref_hours": ref_hours, "ref_dlp": ref_dlp, "disk_gb": disk}
-    profile, work = _wanted(spec, name, where, {key: value for key, value in said.items() if value is not None})
+    asked = {"max_dph": max_dph, "ref_hours": ref_hours, "ref_dlp": ref_dlp, "disk_gb": disk}
+    chosen, work = wanted(spec, profile, where, asked)
     banned = {one.machine_id for one in settings.read_blacklist(where)}
     client = vast.connect()
     try:
-        found = client.offers(hunting.filters(profile, work, banned), profile.disk_gb)
+        found = client.offers(hunting.filters(chosen, work, banned), chosen.disk_gb)
     finally:
         client.close()
     if isinstance(found, Unknown):
         return unknown("what can be rented is unknown", found.reason, as_json)
-    ranking = hunting.rank(found.offers, profile, work, banned)
+    ranking = hunting.rank(found.offers, chosen, work, banned)
     if as_json:
-        print_json(hunting.document(ranking, profile, work, complete=found.complete))
+        print_json(hunting.document(ranking, chosen, work, complete=found.complete))
     else:
         if ranking.priced:
             output = view.console()
@@ -79,18 +92,19 @@ def hunt(
                 output.print(line, no_wrap=True, crop=False)
         else:
             print("no offer fits")
-        for text in hunting.lines(ranking, profile, work, complete=found.complete):
+        for text in hunting.lines(ranking, chosen, work, complete=found.complete):
             print(text)
     return DONE if ranking.priced else FAILED
 
 
-def _wanted(spec: str | None, name: str | None, registry: Path, said: dict[str, Any]) -> tuple[Profile, Work]:
-    """The profile with what was typed, and the work. Raises UseError and SpecErrors."""
+def wanted(spec: str | None, name: str | None, registry: Path, asked: dict[str, Any]) -> tuple[Profile, Work]:
+    """The profile with what was typed (`asked`; None: nothing), and the work. Raises UseError and SpecErrors."""
     from skill import plan
     from skill.fleet import hunt as hunting
     from skill.fleet.profiles import CPU, DEFAULT
     from skill.providers.vast import settings
 
+    said = {key: value for key, value in asked.items() if value is not None}
     known = settings.read_profiles(registry)
     if spec is None:
         profile = settings.profile(known, name or DEFAULT)._replace(**said)

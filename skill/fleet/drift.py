@@ -13,10 +13,10 @@ from skill.providers.vast.answers import Gone, Unknown
 from skill.providers.vast.rows import Address, Instance, addresses
 from skill.registry import Worker
 
-STATUS, PRICE = "health.status", "resources.dph"
-"""The fields of a worker that hold its last known status, and its price in $ per hour."""
+STATUS, PRICE, DISK = "health.status", "resources.dph", "resources.storage_dph"
+"""The fields of a worker that hold its last known status, its price in $ per hour, and that of its disk alone."""
 GONE = "gone"
-_CENTS = 4
+_CENTS, _DISK_CENTS = 4, 6
 _SSH_PORT = 22
 
 
@@ -89,12 +89,24 @@ def judge(worker: Worker, live: Instance | Gone | Unknown, heard: Sequence[Heard
         says = f"${price:.4f}" if _is_number(price) else "nothing"
         findings.append(Finding("price", f"costs ${live.dph:.4f} an hour, and workers.yaml says {says}"))
         patch[PRICE] = round(live.dph, _CENTS)
+    disk = worker.resources.get("storage_dph")
+    if live.storage_dph is not None and not _is_price(disk, live.storage_dph, 1e-6):
+        says = f"${disk:.6f}" if _is_number(disk) else "nothing"
+        findings.append(
+            Finding("price", f"its disk costs ${live.storage_dph:.6f} an hour, and workers.yaml says {says}")
+        )
+        patch[DISK] = round(live.storage_dph, _DISK_CENTS)
     report = report._replace(findings=tuple(findings), patch=patch, note=_note(live))
     return _address(worker, report, heard, kept_key) if live.status == "running" else report
 
 
+def is_known_gone(worker: Worker) -> bool:
+    """Whether workers.yaml says that its instance has gone."""
+    return not worker.enabled and worker.health.get("status") == GONE
+
+
 def _gone(worker: Worker, report: Report) -> Report:
-    if not worker.enabled and worker.health.get("status") == GONE:
+    if is_known_gone(worker):
         return report._replace(note=f"has gone; take it out: wavequeue hosts remove {worker.name}")
     finding = Finding(GONE, f"instance {worker.instance_id} is there no more")
     return report._replace(findings=(finding,), patch={"enabled": False, STATUS: GONE})
@@ -158,8 +170,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _is_price(written: Any, live: float) -> bool:
-    return _is_number(written) and abs(written - live) < 1e-4
+def _is_price(written: Any, live: float, apart: float = 1e-4) -> bool:
+    return _is_number(written) and abs(written - live) < apart
 
 
 def _place(host: str, port: int) -> str:

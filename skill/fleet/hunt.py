@@ -18,6 +18,7 @@ from skill.table import columns
 
 _MARGIN = 1.25
 """An offer has to last so many times as long as the work is reckoned to take."""
+_NEARLY = 1.25
 _SHOWN = 20
 
 
@@ -152,7 +153,7 @@ def rank(offers: Iterable[Offer], profile: Profile, work: Work, blacklist: Colle
     priced: list[Priced] = []
     left_out: Counter[str] = Counter()
     for offer in offers:
-        found = _price(offer, profile, work) if (why := _unfit(offer, profile, work, blacklist)) is None else why
+        found = price(offer, profile, work) if (why := _unfit(offer, profile, work, blacklist)) is None else why
         if isinstance(found, str):
             left_out[found] += 1
         else:
@@ -195,7 +196,7 @@ def _unfit(offer: Offer, profile: Profile, work: Work, blacklist: Collection[int
     return None
 
 
-def _price(offer: Offer, profile: Profile, work: Work) -> Priced | str:
+def price(offer: Offer, profile: Profile, work: Work) -> Priced | str:
     """What the work costs on an offer; else why that cannot be told, or why it does not fit."""
     hours = work.hours(offer)
     if hours is None:
@@ -219,6 +220,13 @@ def _price(offer: Offer, profile: Profile, work: Work) -> Priced | str:
         return "does not say what traffic costs"
     traffic = profile.down_gb * offer.inet_down_cost + profile.up_gb * offer.inet_up_cost
     return Priced(offer, hours, gpu + disk, gpu * hours, disk * hours, traffic)
+
+
+def alternatives(ranking: Ranking) -> tuple[Priced, ...]:
+    """The best offer, and those that may be taken in its place without asking again: all that cost at most a quarter
+    more, in the end and by the hour."""
+    best = ranking.priced[0]
+    return tuple(one for one in ranking.priced if one.total <= best.total * _NEARLY and one.dph <= best.dph * _NEARLY)
 
 
 def _rates(offer: Offer, disk_gb: float) -> tuple[float, float] | None:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from rich.text import Text
 
+from skill.fleet.drift import is_known_gone
+from skill.fleet.rental import PREFIX
 from skill.providers.vast.rows import Instance, addresses
 from skill.registry import Worker
 from skill.table import columns
@@ -36,7 +38,8 @@ def standing(live: Iterable[Instance], workers: Iterable[Worker]) -> Standing:
     names = {worker.instance_id: worker.name for worker in rented}
     rows = tuple((one, names.get(one.id)) for one in live)
     there = {one.id for one, _ in rows}
-    return Standing(rows, tuple(worker for worker in rented if worker.instance_id not in there))
+    missing = (worker for worker in rented if worker.instance_id not in there)
+    return Standing(rows, tuple(worker for worker in missing if not is_known_gone(worker)))
 
 
 def document(found: Standing) -> dict[str, Any]:
@@ -93,7 +96,13 @@ def lines(found: Standing) -> list[str]:
     else:
         least = "at least " * bool(found.unpriced)
         said = [f"burn rate: {least}${found.burn:.4f} an hour, ${found.burn * 24:.2f} a day, without traffic"]
-    untracked = [str(live.id) for live, worker in found.rows if worker is None]
+    ours = [str(live.id) for live, worker in found.rows if worker is None and (live.label or "").startswith(PREFIX)]
+    if ours:
+        said.append(
+            f"rented by wavequeue, and no worker: {', '.join(ours)}; run again what rented it, or: wavequeue vast "
+            f"destroy {ours[0]}"
+        )
+    untracked = [str(live.id) for live, worker in found.rows if worker is None and str(live.id) not in ours]
     if untracked:
         said.append(f"untracked: no worker has instance_id {', '.join(untracked)}; it bills all the same")
     if found.missing:

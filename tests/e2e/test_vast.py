@@ -31,7 +31,7 @@ workers:
       user: root
       key: "{key}"
     instance_id: {number}
-    resources: {{gpu: 1, dph: {dph}}}
+    resources: {{gpu: 1, dph: {dph}, storage_dph: {disk}}}
     health:
       status: running
       heartbeat: 60
@@ -59,8 +59,9 @@ class Fleet:
         return self.host.address, self.host.port
 
     def text(self, address: tuple[str, int]) -> str:
-        dph = round(self.box.row()["dph_total"], 4)
-        return TEXT.format(host=address[0], port=address[1], key=self.host.key, number=self.box.id, dph=dph)
+        row = self.box.row()
+        dph, disk = round(row["dph_total"], 4), round(row["storage_total_cost"], 6)
+        return TEXT.format(host=address[0], port=address[1], key=self.host.key, number=self.box.id, dph=dph, disk=disk)
 
     def restart(self) -> None:
         """Vast.ai stops the instance and starts it again, somewhere else."""
@@ -116,7 +117,9 @@ def test_a_machine_that_moved_is_found_by_submit_and_ends_itself_once_all_result
     assert len(finish(fleet.host, run_id)) == 4
     there = RunPaths.of(fleet.host.home / ".wavequeue" / "runs" / run_id)
     told = json.loads(there.instance.read_text())
-    assert (told["instance_id"], told["dph"]) == (fleet.box.id, round(fleet.box.row()["dph_total"], 4))
+    row = fleet.box.row()
+    prices = round(row["dph_total"], 4), round(row["storage_total_cost"], 6)
+    assert (told["instance_id"], told["dph"], told["storage_dph"]) == (fleet.box.id, *prices)
     assert there.instance.stat().st_mode & 0o777 == 0o600
     mine = fleet.laptop.project / "code" / "out1"
     mine.write_text("newer than there\n")
@@ -232,11 +235,12 @@ def test_an_instance_that_is_not_listed_is_disabled_only_if_it_says_so_itself(fl
     fleet.double.world.destroy(fleet.box)
     fleet.double.world.shown(fleet.box)
     assert kinds(fleet.reconcile(code=1)) == ["gone"]
+    assert "not there" in fleet.laptop.call("vast", "instances")[0]
     fleet.reconcile("--fix", code=0)
     after = fleet.file.read_text()
     assert after == before.replace("status: running", "status: gone") + "    enabled: false\n"
     assert fleet.reconcile(code=0)["consistent"]
-    assert "not there" in fleet.laptop.call("vast", "instances")[0]
+    assert fleet.laptop.call("vast", "instances")[0] == "nothing is rented\n", "it is known by now"
 
 
 def test_what_is_rented_stands_beside_what_is_registered(fleet: Fleet) -> None:

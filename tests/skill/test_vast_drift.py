@@ -19,7 +19,7 @@ STALE = Address("direct", "203.0.113.1", 22001)
 
 
 def worker(at: Address = DIRECT, **fields: Any) -> Worker:
-    said = {"health": {"status": "running"}, "resources": {"dph": 0.4}, **fields}
+    said = {"health": {"status": "running"}, "resources": {"dph": 0.4, "storage_dph": 0.01}, **fields}
     return Worker("v", ssh=Ssh(at.host, at.port, "root"), instance_id=7, **said)
 
 
@@ -76,11 +76,14 @@ def test_an_address_is_not_believed_unless_the_instance_answers_there(said: int 
 
 def test_status_and_price_are_mended() -> None:
     report = judge(
-        worker(health={}, resources={"dph": 0.3, "gpus": 1}), live(dph=0.41239), [Heard(DIRECT, 7, OLD)], OLD
+        worker(health={}, resources={"dph": 0.3, "storage_dph": 0.02, "gpus": 1}),
+        live(dph=0.41239),
+        [Heard(DIRECT, 7, OLD)],
+        OLD,
     )
-    assert kinds(report) == ["status", "price"]
-    assert report.patch == {"health.status": "running", "resources.dph": 0.4124}
-    mended = worker(resources={"dph": 0.4124})
+    assert kinds(report) == ["status", "price", "price"]
+    assert report.patch == {"health.status": "running", "resources.dph": 0.4124, "resources.storage_dph": 0.01}
+    mended = worker(resources={"dph": 0.4124, "storage_dph": 0.01})
     assert judge(mended, live(dph=0.41239), [Heard(DIRECT, 7, OLD)], OLD).findings == ()
     assert judge(worker(), live(dph=None), [Heard(DIRECT, 7, OLD)], OLD).findings == (), "no price is no other price"
 
@@ -111,7 +114,14 @@ def test_nothing_is_changed_by_what_is_not_known_or_not_its_own(
     seen: Instance | Gone | Unknown, heard: list[Heard], enabled: bool
 ) -> None:
     report = judge(worker(STALE, enabled=enabled), seen, heard, OLD)
-    assert set(report.patch) <= {"ssh.host", "ssh.port", "enabled", "health.status", "resources.dph"}
+    assert set(report.patch) <= {
+        "ssh.host",
+        "ssh.port",
+        "enabled",
+        "health.status",
+        "resources.dph",
+        "resources.storage_dph",
+    }
     if isinstance(seen, Unknown):
         assert (report.patch, report.key) == ({}, None)
     if "ssh.host" in report.patch or report.key is not None:

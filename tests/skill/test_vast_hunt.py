@@ -163,7 +163,7 @@ def test_profiles_are_changed_and_made_in_a_file(tmp_path: Path) -> None:
         ("profiles:\n  a: {gpu_names: [1]}\n", "list of names"),
         ("profiles:\n  a: 5\n", "has to be a mapping"),
         ("profile: {}\n", "did you mean profiles?"),
-        ("- a\n", "has to begin with `profiles:`"),
+        ("- a\n", "has to be a mapping with profiles, rent, watcher"),
         ("a: [\n", "cannot be read as YAML"),
     ],
 )
@@ -196,3 +196,29 @@ def test_a_blacklist_that_was_edited_wrongly_is_refused(text: str, says: str) ->
     with pytest.raises(UseError) as caught:
         blacklist.parse(text, "f")
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("rent: 5\n", "rent of the file has to be a mapping"),
+        ("rent: {tires: 3}\n", ":1:8: rent has an unknown key tires; did you mean tries?"),
+        ("rent: {ready_within: soon}\n", "ready_within: 'soon' write seconds as a number, or such as 90s"),
+        ("rent: {ready_within: 2d}\n", "is not between 1 s and 86400 s"),
+        ("rent: {tries: 0}\n", "tries of rent has to be a number from 1 to 20"),
+        ("rent: {max_waste: -1}\n", "max_waste of rent has to be a number from 0 to 1000, in $"),
+        ("rent: {image: 5}\n", "image of rent has to be the name of an image, and not 5"),
+    ],
+)
+def test_a_fault_in_how_machines_are_rented_is_said_with_its_line(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "vast.yaml").write_text(text)
+    with pytest.raises(UseError) as caught:
+        settings.read_renting(tmp_path / "workers.yaml")
+    assert says in str(caught.value)
+
+
+def test_how_machines_are_rented_is_as_the_file_says_and_else_as_built_in(tmp_path: Path) -> None:
+    assert settings.read_renting(tmp_path / "workers.yaml") == settings.Renting()
+    (tmp_path / "vast.yaml").write_text("rent: {ready_within: 10m, tries: 5, max_waste: 0.5, key: ~/.ssh/k}\n")
+    found = settings.read_renting(tmp_path / "workers.yaml")
+    assert (found.key, found.bounds) == ("~/.ssh/k", (600.0, 5, 0.5))

@@ -112,13 +112,13 @@ def _hear(worker: Worker, live: Instance | Gone | Unknown) -> list[Heard]:
     """Ask at its addresses, one after the other, until the instance itself answers."""
     found: list[Heard] = []
     for way in drift.to_try(worker, live) if isinstance(live, Instance) else ():
-        found.append(_who(worker, way))
+        found.append(who(worker, way))
         if found[-1].instance_id == worker.instance_id:
             break
     return found
 
 
-def _who(worker: Worker, way: Address) -> Heard:
+def who(worker: Worker, way: Address) -> Heard:
     """Ask who listens at an address. No key is kept, since it may be anybody."""
     folder = Path(tempfile.mkdtemp())
     ssh = worker.ssh

@@ -6,20 +6,45 @@ import contextlib
 import fcntl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from build_manifest.faults import listed, nearest
+from build_manifest.values import seconds
 from queue_manager.core.layout import id_fault
 from skill.errors import UseError
 from skill.files import write_whole
 from skill.fleet import blacklist, profiles
 from skill.fleet.blacklist import Banned
 from skill.fleet.profiles import BUILT_IN, NUMBERS, Profile
+from skill.fleet.rental import Bounds
 from skill.registry import fields_of, known_hosts, mapping_in, place_of
 
 SETTINGS = "vast.yaml"
 BLACKLIST = "vast_blacklist.json"
-_TOP: dict[str, tuple[type, str]] = {"profiles": (dict, "a mapping of names to profiles")}
+_TOP: dict[str, tuple[type, str]] = {
+    "profiles": (dict, "a mapping of names to profiles"),
+    "rent": (dict, "a mapping, as in: rent: {ready_within: 30m}"),
+    "watcher": (dict, "a mapping, as in: watcher: {max_dph: 0.10}"),
+}
+IMAGE = "vastai/pytorch:@vastai-automatic-tag"
+"""What is rented runs this unless vast.yaml says another; Vast.ai chooses the tag by the machine's driver."""
+_RENT: dict[str, tuple[type, str]] = {
+    "image": (str, "the name of an image"),
+    "key": (str, "the path of a private ssh key"),
+    "ready_within": (object, "a time, such as 30m"),
+    "tries": (int, "a number from 1 to 20"),
+    "max_waste": (object, "$ as a number"),
+}
+
+
+class Renting(NamedTuple):
+    """How machines are rented. `key`: path of the ssh key to enter them with; None: the first of ~/.ssh."""
+
+    image: str = IMAGE
+    key: str | None = None
+    bounds: Bounds = Bounds()
+
+
 _FIELDS: dict[str, tuple[type, str]] = dict.fromkeys(NUMBERS, (object, "a number"))
 _FIELDS["gpu_names"] = (list, "a list of names of GPUs")
 
@@ -27,11 +52,8 @@ _FIELDS["gpu_names"] = (list, "a list of names of GPUs")
 def read_profiles(registry: Path) -> dict[str, Profile]:
     """All profiles: those built in, and those of vast.yaml, which go over them. Raises UseError with all faults."""
     path = registry.parent / SETTINGS
-    tree = mapping_in(path)
-    if tree is None:
-        raise UseError(f"{path}:1:1: has to begin with `profiles:`, and below it a name for each profile")
     faults: list[tuple[int, int, str]] = []
-    entries = fields_of(tree, _TOP, faults, "the file").get("profiles", {})
+    entries = _section(path, "profiles", faults)
     found = dict(BUILT_IN)
     for name, entry in entries.items():
         at = place_of(entries, name)
@@ -48,9 +70,53 @@ def read_profiles(registry: Path) -> dict[str, Profile]:
                 if (wrong := _fault(key, value))
             ]
             found[name] = profiles.changed(name, fields, str(path))
+    _refuse(path, faults)
+    return found
+
+
+def read_renting(registry: Path) -> Renting:
+    """How machines are rented, by `rent:` in vast.yaml. Raises UseError with all faults."""
+    path = registry.parent / SETTINGS
+    faults: list[tuple[int, int, str]] = []
+    section = _section(path, "rent", faults)
+    fields = fields_of(section, _RENT, faults, "rent")
+    bounds = Bounds()
+    if "ready_within" in fields:
+        fields["ready_within"] = _time(section, "ready_within", 1.0, 86400.0, faults)
+    if not 1 <= fields.get("tries", 1) <= 20:
+        faults.append((*place_of(section, "tries"), f"tries of rent has to be {_RENT['tries'][1]}"))
+    waste = fields.get("max_waste", bounds.max_waste)
+    if isinstance(waste, bool) or not isinstance(waste, int | float) or not 0 <= waste <= 1000:
+        faults.append((*place_of(section, "max_waste"), "max_waste of rent has to be a number from 0 to 1000, in $"))
+    _refuse(path, faults)
+    said = {name: fields[name] for name in Bounds._fields if name in fields}
+    return Renting(fields.get("image", IMAGE), fields.get("key"), bounds._replace(**said))
+
+
+def _section(path: Path, name: str, faults: list[tuple[int, int, str]]) -> Any:
+    """One mapping of vast.yaml; empty where it is not there. Faults of the file itself are added."""
+    tree = mapping_in(path)
+    if tree is None:
+        raise UseError(f"{path}:1:1: has to be a mapping with {listed(_TOP)}")
+    return fields_of(tree, _TOP, faults, "the file").get(name, {})
+
+
+def _time(section: Any, name: str, least: float, most: float, faults: list[tuple[int, int, str]]) -> float:
+    """A span of time, in seconds."""
+    try:
+        found = seconds(str(section[name]))
+        if least <= found <= most:
+            return found
+        why = f"is not between {least:g} s and {most:g} s"
+    except ValueError as error:
+        why = str(error)
+    faults.append((*place_of(section, name), f"{name}: {section[name]!r} {why}"))
+    return least
+
+
+def _refuse(path: Path, faults: list[tuple[int, int, str]]) -> None:
     if faults:
         raise UseError("\n".join(f"{path}:{line}:{column}: {text}" for line, column, text in sorted(faults)))
-    return found
 
 
 def profile(known: Mapping[str, Profile], name: str) -> Profile:

@@ -1,0 +1,115 @@
+"""Waiting for an instance that was rented or started: until it runs, lets us in and says that it is itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from skill.errors import UseError
+from skill.fleet import drift, rental
+from skill.fleet.drift import Heard
+from skill.fleet.rental import Broken, Wait
+from skill.providers.vast import client as vast
+from skill.providers.vast.answers import Done, Gone, Unknown
+from skill.providers.vast.reconcile import who
+from skill.providers.vast.rows import Instance
+from skill.registry import Ssh, Worker
+
+_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
+_SLOWEST, _FASTEST = 10.0, 0.3
+_LOOKS = 180.0
+"""How often it is looked, about, in the time that an instance has."""
+Say = Callable[[str], None]
+
+
+class Key(NamedTuple):
+    """How we go in: the text of the public key, and the path of the private one, None where an agent holds it."""
+
+    public: str
+    private: str | None
+
+
+class Arrived(NamedTuple):
+    """The instance is ready; what it answered when it was asked who it is."""
+
+    live: Instance
+    heard: Heard
+
+
+def find_key(said: str | None) -> Key:
+    """The ssh key to go to rented machines with: `said` in vast.yaml, or the first of ~/.ssh. Raises UseError."""
+    folder = Path.home() / ".ssh"
+    places = [Path(said).expanduser()] if said is not None else [folder / name for name in _KEYS]
+    for place in places:
+        try:
+            public = place.with_name(f"{place.name}.pub").read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            continue
+        path = f"~/{place.relative_to(Path.home())}" if place.is_relative_to(Path.home()) else str(place)
+        return Key(public, path if place.is_file() else None)
+    where = f"{said} and {said}.pub are not there" if said is not None else "~/.ssh has none"
+    raise UseError(
+        f"an ssh key is needed to enter rented machines, and {where}; make one: ssh-keygen -t ed25519, or name one "
+        "in vast.yaml: rent: {key: PATH}"
+    )
+
+
+def come(
+    client: vast.Client, number: int, name: str, key: Key, asked: float, ready_within: float, say: Say
+) -> Arrived | Broken | Gone:
+    """Wait for an instance, and let the key in. `asked`: when it was asked for, in epoch seconds. `say` is told of each
+    state that it comes to."""
+    worker = Worker(name, ssh=Ssh("127.0.0.1", None, "root", key.private), instance_id=number)
+    pause = min(_SLOWEST, max(_FASTEST, ready_within / _LOOKS))
+    is_let_in, shown, since = False, "", time.monotonic()
+    while True:
+        live = client.instance(number)
+        if isinstance(live, Gone):
+            return live
+        heard: list[Heard] = []
+        if isinstance(live, Instance):
+            if not is_let_in:  # a young instance may not take it yet
+                is_let_in = isinstance(client.attach_key(number, key.public), Done)
+            live = _with_ports(client, live)
+            if live.status != shown:
+                shown, since = live.status, time.monotonic()
+                say(f"instance {number} is {shown}" + (f": {live.status_msg}" if live.status_msg else ""))
+            for way in drift.to_try(worker, live):
+                heard.append(who(worker, way))
+                if heard[-1].instance_id == number:
+                    break
+        found = rental.verdict(live, _doubt(number, heard), time.time() - asked, time.monotonic() - since, ready_within)
+        if isinstance(found, Broken):
+            return found
+        if not isinstance(found, Wait) and isinstance(live, Instance):
+            return Arrived(live, heard[-1])
+        time.sleep(pause)
+
+
+def _with_ports(client: vast.Client, live: Instance) -> Instance:
+    """An instance with its ports: what is told of one alone may lack them."""
+    if live.status != "running" or live.ssh_port_direct is not None:
+        return live
+    listed = client.instances()
+    if isinstance(listed, Unknown):
+        return live
+    return next((one for one in listed if one.id == live.id), live)
+
+
+def _doubt(number: int, heard: list[Heard]) -> str | None:
+    """Why it is not known to let us in as itself."""
+    if not heard:
+        return "Vast.ai names no address of it"
+    if heard[-1].instance_id == number:
+        return None
+    return "; ".join(
+        f"{one.address.way}: "
+        + (
+            one.fault or "it does not say which instance it is"
+            if one.instance_id is None
+            else f"leads to instance {one.instance_id}"
+        )
+        for one in heard
+    )

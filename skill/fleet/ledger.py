@@ -1,0 +1,188 @@
+"""What was rented, what became of it and what it cost: the lines of a ledger, folded into rentals. Pure.
+
+A line is written before what it tells of is asked for (`intended`), or once it is so (all others).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rich.text import Text
+
+from queue_manager.core.events import epoch, iso
+from skill.errors import UseError
+from skill.table import columns
+
+INTENDED, CREATED, READY = "intended", "created", "ready"
+STOPPED, STARTED, BROKEN = "stopped", "started", "broken"
+REFUSED, DESTROYED, GONE = "refused", "destroyed", "gone"
+EVENTS = (INTENDED, CREATED, READY, STOPPED, STARTED, BROKEN, REFUSED, DESTROYED, GONE)
+"""What a line can tell: a create is about to be asked for; the instance was made; it was entered, and is a worker;
+it was stopped, and started again; it is of no use, and to be destroyed; nothing was made; it was destroyed; it was
+found to be there no more."""
+_ENDS = frozenset({REFUSED, DESTROYED, GONE})
+
+
+class Offered(NamedTuple):
+    """What was taken. Prices in $ per hour, of the whole with its disk and of the disk alone."""
+
+    offer_id: int
+    machine_id: int
+    cards: str
+    dph: float
+    storage_dph: float
+    disk_gb: float
+
+
+class Rental(NamedTuple):
+    """One offer that was taken, by its `label`, which no other has. Times in epoch seconds.
+
+    `purpose`: who wanted it. `chain`: the label of the first try of the same wish. `notes`: what the purpose needs to
+    know again. `why`: of what is broken, refused or gone. `rates`: since when it has cost how much ($ per hour).
+    """
+
+    label: str
+    purpose: str
+    chain: str
+    worker: str
+    offered: Offered
+    notes: Mapping[str, Any]
+    intended: float
+    instance_id: int | None = None
+    ready: bool = False
+    stopped: bool = False
+    broken: bool = False
+    why: str = ""
+    rates: tuple[tuple[float, float], ...] = ()
+    ended: float | None = None
+    end: str = ""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it was begun, and is neither of use nor over."""
+        return self.ended is None and (self.broken or not self.ready)
+
+    @property
+    def state(self) -> str:
+        """It in one word: the last that is known of it."""
+        if self.end:
+            return self.end
+        if self.broken:
+            return BROKEN
+        if self.ready:
+            return STOPPED if self.stopped else READY
+        return INTENDED if self.instance_id is None else CREATED
+
+
+def cost(rental: Rental, now: float) -> float:
+    """$ that it has cost until now, or to its end: its price from its create on, without traffic.
+
+    At most so much: while an image is loaded only the disk is billed.
+    """
+    ends = [*(at for at, _ in rental.rates[1:]), rental.ended if rental.ended is not None else now]
+    spans = zip(rental.rates, ends, strict=False)
+    return sum(max(0.0, end - begin) / 3600 * rate for (begin, rate), end in spans)
+
+
+def spent(rentals: Iterable[Rental], now: float) -> float:
+    """$ that all of these have cost."""
+    return sum(cost(one, now) for one in rentals)
+
+
+def usd(amount: float) -> str:
+    """An amount in words; small ones in more digits, so that none looks like nothing."""
+    return f"${amount:.2f}" if amount >= 0.1 or amount == 0 else f"${amount:.4f}"
+
+
+# -- lines ------------------------------------------------------------------------------------------------------------
+
+
+def line(event: str, label: str, at: float, **fields: Any) -> str:
+    """One line of the ledger, with its end."""
+    return json.dumps({"at": iso(at), "event": event, "label": label, **fields}, ensure_ascii=False) + "\n"
+
+
+def intent(purpose: str, chain: str, worker: str, offered: Offered, notes: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an `intended` line."""
+    return {"purpose": purpose, "chain": chain, "worker": worker, **offered._asdict(), "notes": dict(notes)}
+
+
+def fold(text: str, file: str) -> dict[str, Rental]:
+    """The rentals that a ledger tells of, by label, the oldest first. An end of it that is no whole line was being
+    written when its writer was killed, and does not count. Raises UseError with the place of a line that is none."""
+    found: dict[str, Rental] = {}
+    whole = text[: text.rfind("\n") + 1]
+    for number, row in enumerate(whole.split("\n"), 1):
+        if not row.strip():
+            continue
+        try:
+            _apply(found, json.loads(row))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UseError(
+                f"{file}:{number}: is no line of a ledger ({type(error).__name__}: {error}); mend it or take it out"
+            ) from None
+    return found
+
+
+def _apply(found: dict[str, Rental], row: Mapping[str, Any]) -> None:
+    event, label, at = row["event"], row["label"], epoch(row["at"])
+    if event not in EVENTS:
+        raise ValueError(f"unknown event {event}")
+    if event == INTENDED:
+        offered = Offered(*(row[name] for name in Offered._fields))
+        found[label] = Rental(label, row["purpose"], row["chain"], row["worker"], offered, row.get("notes") or {}, at)
+        return
+    one = found[label]
+    change: dict[str, Any] = {}
+    if event == CREATED:
+        change = {"instance_id": int(row["instance_id"]), "rates": ((at, float(one.offered.dph)),)}
+    elif event == READY:
+        change = {"ready": True}
+    elif event == STOPPED:
+        change = {"stopped": True, "rates": (*one.rates, (at, float(one.offered.storage_dph)))}
+    elif event == STARTED:
+        change = {"stopped": False, "rates": (*one.rates, (at, float(one.offered.dph)))}
+    elif event == BROKEN:
+        change = {"broken": True, "why": str(row["why"])}
+    elif event in _ENDS and one.ended is None:
+        change = {"ended": at, "end": event, "why": str(row.get("why") or one.why)}
+    found[label] = one._replace(**change)
+
+
+# -- what people and programs read ------------------------------------------------------------------------------------
+
+
+def document(rentals: Sequence[Rental], now: float) -> dict[str, Any]:
+    """What `vast ledger --json` prints."""
+    return {
+        "rentals": [
+            {
+                "label": one.label,
+                "purpose": one.purpose,
+                "worker": one.worker,
+                "instance_id": one.instance_id,
+                **one.offered._asdict(),
+                "state": one.state,
+                "why": one.why or None,
+                "begun": iso(one.intended),
+                "ended": iso(one.ended),
+                "cost_usd": round(cost(one, now), 6),
+            }
+            for one in rentals
+        ],
+        "cost_usd": round(spent(rentals, now), 6),
+    }
+
+
+def table(rentals: Sequence[Rental], now: float, width: int) -> list[Text]:
+    """The rentals for people, the oldest first."""
+    rows: list[Sequence[str]] = [["begun", "instance", "worker", "GPU", "$/h", "state", "cost", "for"]]
+    for one in rentals:
+        state = f"{one.state}: {one.why}" if one.why else one.state
+        begun = (iso(one.intended) or "")[:16].replace("T", " ")
+        number = "-" if one.instance_id is None else str(one.instance_id)
+        price = f"{one.offered.dph:.3f}"
+        rows.append([begun, number, one.worker, one.offered.cards, price, state, usd(cost(one, now)), one.purpose])
+    return columns(rows, width, right=(4, 6), head=True)

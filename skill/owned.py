@@ -1,0 +1,88 @@
+"""Which instance is meant, whether it is ours, and what would be lost with it.
+
+Only that is ours which a worker of workers.yaml names, or which bears the label that our ledger has for it: an account
+may have instances of other people and of other projects.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from build_manifest.faults import listed
+from skill import at_home, ledger, placed, pull, runs
+from skill.errors import FailedError, UseError
+from skill.fleet.ledger import Rental
+from skill.ground import ground, wanted
+from skill.placed import LOST, PLANNED
+from skill.providers.vast import client as vast
+from skill.providers.vast.answers import Gone, Unknown
+from skill.providers.vast.rows import Instance
+from skill.registry import Registry, Worker
+from skill.runs import Run
+from skill.status import FINAL
+
+
+class Owned(NamedTuple):
+    """An instance of ours. `worker` and `rental`: as what it is registered, and how it was rented; None: not known."""
+
+    id: int
+    live: Instance | Gone
+    worker: Worker | None
+    rental: Rental | None
+
+
+def find(client: vast.Client, where: Path, text: str) -> Owned:
+    """The instance that a number or the name of a worker means. Raises UseError where it is not ours, and FailedError
+    where that is not known."""
+    known = Registry.load(where)
+    if text.isascii() and text.isdigit() and text not in known.workers:
+        number = int(text)
+        worker = next((one for one in known.workers.values() if one.instance_id == number), None)
+    else:
+        worker = known.named(text)
+        if worker.instance_id is None:
+            raise UseError(f"{text} is no rented machine: it has no instance_id in workers.yaml")
+        number = worker.instance_id
+    rental = ledger.by_instance(where).get(number)
+    live = client.instance(number)
+    if isinstance(live, Unknown):
+        raise FailedError(f"what instance {number} is doing is unknown, and nothing was done: {live.reason}")
+    is_labelled = rental is not None and isinstance(live, Instance) and live.label == rental.label
+    if worker is None and not is_labelled and not (rental is not None and isinstance(live, Gone)):
+        raise UseError(
+            f"instance {number} may be somebody else's: no worker has this instance_id, and it does not bear a label "
+            "that was given here. If it is yours, write instance_id at its worker in workers.yaml"
+        )
+    return Owned(number, live, worker, rental)
+
+
+def at_risk(where: Path, worker: Worker) -> list[str]:
+    """What would be lost with a worker's disk, by what is here of the runs on it: a line for each run."""
+    return [
+        f"run {run.id}: {why}"
+        for run in runs.of_project(where.parent, Path.cwd())
+        if placed.path(run).exists() and (why := missing(run, worker.name)) is not None
+    ]
+
+
+def missing(run: Run, host: str) -> str | None:
+    """What is not here of a run's part on a host, in words; None if all is."""
+    found = placed.read(run)
+    part = next((one for one in found.parts if one.host == host), None) if found is not None else None
+    if found is None or part is None or part.state in (LOST, PLANNED) or not part.own():
+        return None
+    manifest = runs.read_manifest(run, ours=True)
+    state = pull.documents(run, found).get(host)
+    own = set(part.own())
+    if state is None or host not in found.pulled:
+        return "nothing of it was pulled yet"
+    open_jobs = [row["id"] for row in state["jobs"] if row["id"] in own and row["status"] not in FINAL]
+    if open_jobs:
+        return f"jobs had not ended when it was last pulled: {listed(open_jobs, 5)}"
+    tagged = {**state, "jobs": [{**row, "host": host} for row in state["jobs"]]}
+    away = [job for job in at_home.at_home(run, found, manifest, tagged).away if job in own]
+    if away:
+        return f"results are not here: {listed(away, 5)}"
+    outside = wanted(ground(run, found, manifest, part), manifest, part).outside
+    return f"results lie where nothing is pulled from: {listed(outside, 5)}" if outside else None

@@ -1,0 +1,242 @@
+"""Renting, stopping, starting and destroying, against the double of Vast.ai with real hosts behind it."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.runs import wait_for
+from tests.laptop import SPEC, finish
+from tests.vast_account import QUICK, Account
+from tests.vast_double import Fault
+
+BEST = ("vast", "rent", "--best", "--yes")
+
+
+@pytest.fixture
+def account(tmp_path: Path) -> Iterator[Account]:
+    made = Account(tmp_path)
+    yield made
+    made.close()
+
+
+def test_what_is_rented_is_a_worker_that_runs_jobs_and_destroy_waits_for_the_results(account: Account) -> None:
+    account.offer(dph_base=0.9)
+    cheap = account.offer(dph_base=0.2)
+    _, err = account.call("vast", "rent", "--best", code=2)
+    assert "add --yes" in err, "nobody is there to be asked"
+    assert account.creates() == 0
+    found = account.json(*BEST)
+    (number,) = account.living()
+    assert (found["worker"], found["instance_id"]) == ("vast1", number)
+    box = account.double.world.boxes[number]
+    (rental,) = account.rentals()
+    assert (box.offer["id"], box.label, rental.state) == (cheap["id"], rental.label, "ready")
+    worker = account.workers()["vast1"]
+    assert (worker["instance_id"], worker["ssh"]["port"]) == (number, account.hosts.of[number].port)
+    assert account.json("vast", "reconcile")["consistent"]
+    account.laptop.spec(SPEC)
+    run = account.laptop.submit()["run_id"]
+    assert len(finish(account.hosts.of[number], run)) == 4
+    _, err = account.call("vast", "destroy", "vast1", "--yes", code=1)
+    assert f"run {run}: nothing of it was pulled yet" in err
+    assert account.living() == [number]
+    account.call("pull")
+    assert "nothing of it is billed" in account.call("vast", "destroy", "vast1", "--yes")[0]
+    assert account.living() == []
+    assert account.workers()["vast1"]["enabled"] is False
+    assert account.rentals()[0].state == "destroyed"
+    ledger = account.json("vast", "ledger")
+    assert 0 < ledger["cost_usd"] < 0.1
+    assert "destroyed" in account.call("vast", "ledger")[0]
+
+
+def test_a_create_whose_answer_was_lost_makes_exactly_one_instance_and_it_is_registered(account: Account) -> None:
+    account.offer()
+    account.offer()
+    account.double.fault("PUT", "/asks/", Fault(cut=True, done=True))
+    _, err = account.call(*BEST)
+    assert "looking for wq-" in err
+    assert account.creates() == 1
+    (number,) = account.living()
+    assert account.workers()["vast1"]["instance_id"] == number
+
+
+def test_a_lost_create_that_did_not_happen_is_not_asked_again_for_the_same_offer(account: Account) -> None:
+    first, second = account.offer(), account.offer(dph_base=0.31)
+    account.double.fault("PUT", "/asks/", Fault(502, b"bad gateway"))
+    account.call(*BEST)
+    asked = [one.path for one in account.double.asked if "/asks/" in one.path]
+    assert [path.split("/")[-2] for path in asked] == [str(first["id"]), str(second["id"])]
+    assert len(account.living()) == 1
+
+
+def test_while_it_is_unknown_whether_it_was_rented_nothing_else_is_and_the_same_again_finds_out(
+    account: Account,
+) -> None:
+    account.offer()
+    account.offer()
+    account.double.fault("PUT", "/asks/", Fault(cut=True, done=True))
+    account.double.fault("GET", "/api/v1/instances/", Fault(401, {"success": False, "error": "auth_error"}), times=9)
+    _, err = account.call(*BEST, code=1)
+    assert "is unknown" in err
+    assert account.creates() == 1
+    account.double.heal()
+    out, err = account.call("vast", "rent", "--best")
+    assert "a rental was cut off" in err
+    assert account.creates() == 1
+    assert "vast1: instance" in out
+
+
+@pytest.mark.parametrize(
+    ("plan", "why"),
+    [
+        (["provisioning", "loading"], "was not ready after"),
+        (["provisioning", "broken"], "OCI runtime create failed"),
+        (["loading", "exited"], "exited"),
+    ],
+    ids=["stuck", "broken", "exited"],
+)
+def test_what_does_not_come_up_is_destroyed_blacklisted_and_the_next_one_taken(
+    account: Account, plan: list[str], why: str
+) -> None:
+    account.settings.write_text("rent: {ready_within: 2s}\n")
+    bad, good = account.offer(), account.offer(dph_base=0.31)
+    account.double.world.plans.append(plan)
+    account.settings.write_text(f"rent: {{ready_within: {'2s' if plan[-1] != 'broken' else '60s'}}}\n")
+    account.call(*BEST)
+    (number,) = account.living()
+    assert account.double.world.boxes[number].offer["id"] == good["id"]
+    (ban,) = json.loads(account.call("vast", "blacklist", "list", "--json")[0])["machines"]
+    assert ban["machine_id"] == bad["machine_id"]
+    assert why in ban["reason"]
+    assert [one.state for one in account.rentals()] == ["destroyed", "ready"]
+
+
+def test_trying_is_bounded_and_an_offer_that_has_gone_costs_no_try(account: Account) -> None:
+    account.settings.write_text("rent: {ready_within: 60s, tries: 2}\n")
+    for number in range(4):
+        account.offer(dph_base=0.30 + number / 100)
+    account.double.fault("PUT", "/asks/", Fault(404, {"success": False, "error": "invalid_args", "msg": "no_such_ask"}))
+    account.double.world.plans += [["broken"]] * 4
+    _, err = account.call(*BEST, code=1)
+    assert "2 instances have failed" in err
+    assert account.creates() == 3
+    assert account.living() == []
+    account.double.world.credit = 0.0
+    _, err = account.call(*BEST, "--max-dph", "5", code=1)
+    assert "no credit" in err
+
+
+def test_an_error_that_names_an_instance_leaves_none(account: Account) -> None:
+    account.offer()
+    made = {"success": False, "error": "invalid_price", "msg": "too low", "new_contract": 1_234_501}
+    account.double.fault("PUT", "/asks/", Fault(400, made, done=True))
+    _, err = account.call(*BEST, code=1)
+    assert "destroyed" in err
+    assert account.living() == []
+
+
+def test_killed_anywhere_and_run_again_there_is_one_instance_and_it_is_registered(account: Account) -> None:
+    for _ in range(2):
+        account.offer()
+    account.double.world.plans.append(["provisioning", "loading", "loading", "loading", "running"])
+    ledger = account.laptop.project / ".wavequeue" / "ledger.jsonl"
+    moments = [
+        ledger.exists,
+        lambda: account.creates() == 1,
+        lambda: "created" in ledger.read_text(),
+        lambda: bool(account.hosts.of),
+        account.registry.exists,
+    ]
+    for moment in moments:
+        process = account.laptop.start(*BEST)
+        wait_for(lambda: moment() or process.poll() is not None)  # noqa: B023
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    if not account.workers():
+        account.call(*BEST)
+    assert account.creates() <= 2
+    workers = {worker["instance_id"] for worker in account.workers().values()}
+    assert set(account.living()) == workers
+    assert len(workers) <= 2
+
+
+def test_stopping_and_starting_say_what_is_billed_and_a_start_that_waits_is_taken_back(account: Account) -> None:
+    account.offer()
+    number = account.json(*BEST)["instance_id"]
+    box = account.double.world.boxes[number]
+    assert "goes on billing" in account.call("vast", "stop", str(number), "--yes")[0]
+    assert box.state == "stopped"
+    assert account.rentals()[0].state == "stopped"
+    box.is_card_taken = True
+    _, err = account.call("vast", "start", "vast1", "--yes", code=1)
+    assert "was taken back" in err
+    assert box.state == "stopped", "it would have billed whenever a card gets free"
+    box.is_card_taken = False
+    old = account.workers()["vast1"]["ssh"]["port"]
+    assert "goes on billing: $" in account.call("vast", "start", "vast1", "--yes")[0]
+    assert account.workers()["vast1"]["ssh"]["port"] not in (old, None)
+    account.call("hosts", "check", "vast1")
+    assert account.rentals()[0].state == "ready"
+    account.double.world.destroy(box)
+    account.double.world.shown(box)
+    assert "there no more" in account.call("vast", "destroy", "vast1", "--yes")[0]
+    assert account.rentals()[0].state == "gone"
+
+
+def test_only_what_is_ours_is_touched(account: Account) -> None:
+    other = account.double.world.box(label="wq-somebody")
+    for verb in ("stop", "start", "destroy"):
+        _, err = account.call("vast", verb, str(other.id), "--yes", code=2)
+        assert "may be somebody else's" in err
+    account.offer()
+    number = account.json(*BEST)["instance_id"]
+    text = account.registry.read_text()
+    account.registry.write_text(text.replace(f"instance_id: {number}", "instance_id: 5"))
+    account.double.world.boxes[number].label = "renamed"
+    _, err = account.call("vast", "destroy", str(number), "--yes", code=2)
+    assert "may be somebody else's" in err
+    assert number in account.living()
+    assert [one.method for one in account.double.asked if str(other.id) in one.path] == ["GET"] * 3
+
+
+def test_an_unknown_answer_ends_nothing(account: Account) -> None:
+    account.offer()
+    number = account.json(*BEST)["instance_id"]
+    account.double.fault("GET", f"/instances/{number}/", Fault(410, {"success": False, "error": "deprecated"}), times=9)
+    _, err = account.call("vast", "destroy", "vast1", "--yes", code=1)
+    assert "nothing was done" in err
+    assert account.double.count("DELETE", "") == 0
+    account.double.heal()
+    account.double.fault("DELETE", "", Fault(403, {"success": False, "error": "forbidden"}))
+    _, err = account.call("vast", "destroy", "vast1", "--yes", code=1)
+    assert "may go on billing" in err
+    assert account.workers()["vast1"].get("enabled") is not False
+
+
+def test_a_chosen_offer_is_taken_alone_and_what_cannot_be_rented_is_said(account: Account) -> None:
+    small = account.offer(gpu_ram=2000, num_gpus=0, gpu_name=None)
+    found = account.json("vast", "rent", str(small["id"]), "--name", "mine", "--yes")
+    assert found["worker"] == "mine"
+    _, err = account.call("vast", "rent", str(small["id"]), "--name", "mine", "--yes", code=2)
+    assert "registered already" in err
+    _, err = account.call("vast", "rent", str(small["id"]), "--yes", code=1)
+    assert "not to be had" in err
+    other = account.offer()
+    account.call("vast", "blacklist", "add", str(other["machine_id"]), "--reason", "slow")
+    _, err = account.call("vast", "rent", str(other["id"]), "--yes", code=2)
+    assert "blacklist (slow)" in err
+    _, err = account.call("vast", "rent", code=2)
+    assert "give OFFER" in err
+    account.settings.write_text("rent: {ready_within: soon, tires: 3}\n")
+    _, err = account.call(*BEST, code=2)
+    assert "did you mean tries" in err
+    (account.laptop.home / ".ssh" / "id_ed25519.pub").unlink()
+    account.settings.write_text(QUICK)
+    _, err = account.call(*BEST, code=2)
+    assert "ssh-keygen" in err
