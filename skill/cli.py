@@ -21,6 +21,7 @@ from skill import (
     verbs_run,
     verbs_spec,
     verbs_submit,
+    verbs_up,
     verbs_vast,
 )
 from skill.errors import DONE, FAILED, INTERRUPTED, USE, FailedError, UseError
@@ -50,7 +51,7 @@ for _verb in (
     verbs_submit.submit_verb, verbs_run.status_verb, verbs_run.watch, verbs_job.why_verb, verbs_job.logs_verb,
     verbs_job.attach, verbs_ask.cancel, verbs_ask.retry, verbs_ask.pause, verbs_ask.resume, verbs_ask.add,
     verbs_pull.pull_verb, verbs_rescue.rescue_verb, verbs_run.report_verb, verbs_hosts.hosts, verbs_vast.vast,
-    verbs_doctor.doctor_verb,
+    verbs_up.up_verb, verbs_doctor.doctor_verb,
 ):  # fmt: skip
     cli.add_command(_verb)
 

@@ -14,6 +14,9 @@ import pytest
 
 from tests.e2e.runs import ROOT, World
 from tests.sshd import Sshd
+from tests.vast_account import QUICK
+from tests.vast_double import Double
+from tests.vast_hosts import LoopbackHosts
 
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -36,9 +39,22 @@ def gpu_a(world: World) -> Iterator[Sshd]:
         yield host
 
 
+@pytest.fixture
+def vast(world: World) -> Iterator[Double]:
+    """Vast.ai, with one offer, and a key to enter what is rented."""
+    hosts = LoopbackHosts(world.root / "rented", lambda: double.url)
+    double = Double(hosts)
+    double.world.offer()
+    key = world.home / ".ssh" / "id_ed25519"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    yield double
+    hosts.close()
+    double.close()
+
+
 @pytest.mark.usefixtures("gpu_a")
 @pytest.mark.parametrize("document", ["README.md", "SKILL.md"])
-def test_commands_run_as_written(world: World, document: str) -> None:
+def test_commands_run_as_written(world: World, vast: Double, document: str) -> None:
     lines = commands(document)
     assert any("wavequeue run " in line for line in lines)
     assert any("wavequeue submit " in line for line in lines)
@@ -48,9 +64,10 @@ def test_commands_run_as_written(world: World, document: str) -> None:
         ROOT / "manifests", checkout / "manifests", ignore=shutil.ignore_patterns("out", "experiment_queue")
     )
     (checkout / ".venv").symlink_to(sys.prefix)
+    (checkout / "vast.yaml").write_text(QUICK)
     # The two commands of make hold this very test; make itself says whether it knows them.
     script = [f"make -n -C {ROOT} {line[5:]}" if line.startswith("make ") else line for line in lines]
-    environment = {key: value for key, value in world.environment.items() if key != "PYTHONPATH"}
+    environment = {key: value for key, value in world.environment.items() if key != "PYTHONPATH"} | vast.environment
     environment["PATH"] = f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euxo", "pipefail", "-c", "\n".join(script)],
@@ -59,11 +76,14 @@ def test_commands_run_as_written(world: World, document: str) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("8 of 8 jobs completed") >= 2, "here, and on the host"
+    assert "8 of 8 jobs completed" in done.stderr, "on a rented machine"
+    assert vast.count("PUT", "/asks/") == 1
+    assert vast.world.boxes == {}, "nothing is left rented"
 
 
 def test_verbs_of_the_readme_are_those_of_the_command() -> None:

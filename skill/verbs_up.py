@@ -1,0 +1,200 @@
+"""The verb that does all of it on a rented machine: up."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from build_manifest.values import seconds
+from skill import order, placed, pull
+from skill.errors import FAILED, FailedError, UseError
+from skill.verbs_spec import JSON, SPEC, build, print_json
+from skill.verbs_vast_hunt import needs, wanted
+from skill.verbs_vast_rent import agree, rank, say, still_billing, telling_what_bills, terms
+
+if TYPE_CHECKING:
+    from skill.host import Host
+    from skill.order import Order
+    from skill.providers.vast.client import Client
+    from skill.registry import Worker
+    from skill.runs import Run
+    from skill.up import Agreed, Ended, Steps
+
+
+def _interval(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
+    try:
+        return seconds(value)
+    except ValueError as error:
+        raise UseError(f"--every {value}: {error}") from None
+
+
+@click.command("up", short_help="SPEC on a rented machine, from nothing to results.")
+@SPEC
+@click.option("--max-cost", type=click.FloatRange(0.01), metavar="USD", help="Most $ for all of it.")
+@needs
+@click.option(
+    "--every", callback=_interval, default="30s", metavar="TIME", help="Most time between pulls; 30s unless you say."
+)
+@click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between looks at the cards.")
+@click.option("--new", is_flag=True, help="Do it once more, though it was done.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@JSON
+def up_verb(
+    spec: str,
+    max_cost: float | None,
+    profile: str | None,
+    max_dph: float | None,
+    ref_hours: float | None,
+    ref_dlp: float | None,
+    disk: float | None,
+    every: float,
+    poll: float | None,
+    new: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Rent the best offer for SPEC, run it there, bring all results home, and destroy the machine.
+
+    Asks once, and shows the offer, its hours and the total. The ceiling is --max-cost, else max_cost of SPEC, else
+    twice the total; the machine's own manager keeps to it, and ends the machine if this one is gone. Cut off at any
+    point, the same command goes on. Exit code 3 if jobs need a person: the machine is then stopped, with all on its
+    disk.
+    """
+    from skill import registry
+    from skill.providers.vast import client as vast
+    from skill.up import Up, purpose
+
+    where = registry.locate(Path.cwd())
+    manifest = build(spec).manifest
+    order.order(manifest, spec)  # code that cannot be pushed is said before anything is paid for
+    asked = {"max_dph": max_dph, "ref_hours": ref_hours, "ref_dlp": ref_dlp, "disk_gb": disk}
+    meant, _ = wanted(spec, profile, where, asked)
+    client = vast.connect()
+    steps = _steps(client, where, spec, profile, asked, max_cost, yes=yes)
+    try:
+        with telling_what_bills(client, where, purpose(manifest)):
+            went = Up(
+                client, where, spec, manifest, meant, steps, say, max_cost=max_cost, poll=poll, every=every, new=new
+            )
+            try:
+                ended = went.go()
+            except FailedError as error:
+                say(str(error))
+                for text in still_billing(client, where, went.purpose):
+                    say(text)
+                return FAILED
+    finally:
+        client.close()
+    _report(ended, as_json)
+    return ended.code
+
+
+def _steps(
+    client: Client,
+    where: Path,
+    spec: str,
+    profile: str | None,
+    asked: dict[str, Any],
+    max_cost: float | None,
+    *,
+    yes: bool,
+) -> Steps:
+    from skill import coming, registry
+    from skill.providers.vast import settings
+    from skill.up import Agreed, Steps, ceiling
+
+    manifest = build(spec).manifest
+
+    def agreed() -> Agreed:
+        chosen = settings.read_renting(where)
+        coming.find_key(chosen.key)
+        meant, work = wanted(spec, profile, where, asked)
+        candidates = rank(client, where, meant, work)
+        best = candidates[0]
+        most = ceiling(manifest, max_cost, best.total)
+        if best.total > most:
+            raise FailedError(
+                f"the best offer is reckoned to cost ${best.total:.2f}, above the ceiling of ${most:.2f}; nothing was "
+                "rented"
+            )
+        for text in terms(best, work, chosen.image, more=True):
+            click.echo(text, err=True)
+        click.echo(f"ceiling: ${most:.2f}; its manager begins no job beyond that, and ends the machine", err=True)
+        agree("rent it, run the jobs, bring the results home and destroy it?", yes=yes)
+        return Agreed(tuple(one for one in candidates if one.total <= most), most)
+
+    def set_up(host: Host) -> None:
+        from skill import host_setup
+        from skill.verbs_hosts import env_of, setup_script
+
+        known = registry.Registry.load(where)
+        to_get = host_setup.Wanted(env_of(where.parent, None, known.env_allow), setup_script(where.parent))
+        (outcome,) = host_setup.setup([host], to_get, lambda name, text: say(f"{name}: {text}"))
+        if outcome.fault is not None:
+            raise FailedError(f"{outcome.host}: {outcome.fault}")
+
+    def begin(made: Order, host: Host) -> Run:
+        from skill import verbs_submit
+
+        return verbs_submit.begin(made, [host], verbs_submit.check(made, [host]), new=True)
+
+    def mended(worker: Worker) -> Worker:
+        from skill import verbs_submit
+
+        (found,) = verbs_submit.mended(where, [worker], "run the same command again")
+        return found
+
+    return Steps(agreed, set_up, begin, mended, _Pulls().once)
+
+
+class _Pulls:
+    """Pulls of one run, each told in a line where something is new."""
+
+    def __init__(self) -> None:
+        self._told: tuple[str, bool] | None = None
+
+    def once(self, run: Run) -> tuple[bool, bool]:
+        """One pull. Whether it was the last, and whether all hosts were reached."""
+        from skill import verbs_pull
+
+        try:
+            done = verbs_pull.once(run)
+        except FailedError as error:  # somebody else pulls it just now
+            say(str(error))
+            return False, True
+        found = placed.read(run)
+        assert found is not None
+        rows = [row for state in pull.documents(run, found).values() for row in state["jobs"]]
+        counts = {word: sum(row["status"] == word for row in rows) for word in ("completed", "running")}
+        how = f"{counts['completed']} of {len(rows)} jobs completed, {counts['running']} running"
+        if self._told != (how, bool(done.away)) or done.last:
+            rest = "all of it is here" if done.last else verbs_pull.line(run, done)
+            print(f"{time.strftime('%H:%M:%S')} {how}; {rest}", file=sys.stderr, flush=True)
+        self._told = how, bool(done.away)
+        return done.last, not done.away
+
+
+def _report(ended: Ended, as_json: bool) -> None:
+    from skill.fleet import ledger as book
+
+    if as_json:
+        print_json(
+            {
+                "run_id": ended.run.id,
+                "directory": str(ended.run.root),
+                "summary": str(ended.run.paths.summary),
+                "worker": ended.rental.worker,
+                "instance_id": ended.rental.instance_id,
+                "state": ended.rental.state,
+                "cost_usd": round(book.cost(ended.rental, time.time()), 6),
+                "said": list(ended.said),
+            }
+        )
+        return
+    print(f"{ended.run.id}: {ended.run.paths.summary}")
+    for text in ended.said:
+        print(text)

@@ -1,0 +1,174 @@
+"""`up`: one command from a spec to its results with nothing rented in the end, against the double of Vast.ai."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.runs import wait_for
+from tests.laptop import SPEC, WAITING
+from tests.vast_account import Account
+from tests.vast_double import Fault
+
+UP = ("up", "spec.yaml", "--yes", "--every", "0.5s", "--poll", "0.1")
+
+
+@pytest.fixture
+def account(tmp_path: Path) -> Iterator[Account]:
+    made = Account(tmp_path)
+    for number in range(3):
+        made.offer(dph_base=0.30 + number / 100)
+    made.laptop.spec(SPEC)
+    yield made
+    made.close()
+
+
+def results(account: Account) -> list[str]:
+    return sorted(path.name for path in (account.laptop.project / "code").glob("out*"))
+
+
+ALL = ["out1", "out2", "out3", "out4"]
+
+
+def test_one_command_from_nothing_to_results_at_home_and_nothing_rented(account: Account) -> None:
+    _, err = account.call("up", "spec.yaml", code=2)
+    assert "ceiling: $" in err
+    assert "h, $" in err
+    assert account.creates() == 0, "nobody said yes"
+    found = account.json(*UP)
+    assert results(account) == ALL
+    assert account.living() == []
+    assert account.creates() == 1
+    assert found["state"] in ("destroyed", "gone")
+    assert 0 < found["cost_usd"] < 0.1
+    assert Path(found["summary"]).exists()
+    ledger = account.json("vast", "ledger")
+    assert ledger["cost_usd"] == pytest.approx(found["cost_usd"], abs=1e-5)
+    assert account.workers()["vast1"]["enabled"] is False
+    out, _ = account.call(*UP)
+    assert "was done before" in out
+    assert account.creates() == 1
+
+
+def test_killed_at_ten_points_and_run_again_there_is_never_more_than_one_instance_and_none_is_left(
+    account: Account,
+) -> None:
+    account.laptop.spec(WAITING)
+    account.double.world.plans.append(["provisioning", "loading", "loading", "running"])
+    here = account.laptop.project
+    ledger, runs = here / ".wavequeue" / "ledger.jsonl", here / "experiment_queue"
+
+    def there(pattern: str) -> bool:
+        return any(list(host.home.glob(pattern)) for host in list(account.hosts.of.values()))
+
+    def told(word: str) -> bool:
+        return ledger.exists() and word in ledger.read_text()
+
+    def released() -> bool:
+        for host in account.hosts.of.values():
+            (host.home / "wavequeue" / "small" / "code" / "stop").touch()
+        return len(results(account)) == len(ALL)
+
+    moments: dict[str, Callable[[], bool]] = {
+        "offers asked for": lambda: account.double.count("POST", "/bundles/") > 0,
+        "about to rent": lambda: told("intended"),
+        "create asked for": lambda: account.creates() > 0,
+        "it is made": lambda: told("created"),
+        "it comes up": lambda: bool(account.hosts.of),
+        "a worker": account.registry.exists,
+        "set up": lambda: there("wavequeue/SETUP_LOG.txt"),
+        "the run is made": lambda: bool(account.laptop.runs()),
+        "its manager runs": lambda: there(".wavequeue/runs/*/queue_state.json"),
+        "its state is here": lambda: bool(list(runs.glob("*/hosts/*/queue_state.json"))),
+        "its results are here": released,
+    }
+    for name, moment in moments.items():
+        process = account.laptop.start(*UP)
+        wait_for(lambda: moment() or process.poll() is not None, say=name)  # noqa: B023
+        assert process.poll() is None, (name, process.communicate())
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert len(account.living()) <= 1, name
+    found = account.json(*UP)
+    assert results(account) == ALL
+    assert account.creates() == 1
+    assert account.living() == []
+    assert len(account.laptop.runs()) == 1
+    assert found["state"] in ("destroyed", "gone")
+
+
+def test_left_with_ctrl_c_it_says_what_goes_on_billing_and_the_same_again_goes_on(account: Account) -> None:
+    account.laptop.spec(WAITING)
+    account.double.world.plans.append(["loading"])
+    process = account.laptop.start(*UP)
+    wait_for(lambda: bool(account.rentals()) and account.rentals()[0].state == "created")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    (number,) = account.living()
+    box = account.double.world.boxes[number]
+    assert f"instance {number} (1x RTX 4090) is loading, and goes on billing: $" in err
+    box.plan.append("running")
+    process = account.laptop.start(*UP)
+    wait_for(lambda: bool(list(account.laptop.project.glob("experiment_queue/*/hosts/*/queue_state.json"))))
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert f"instance {number} (1x RTX 4090) is running, and goes on billing: $0.30" in err
+    (account.hosts.of[number].home / "wavequeue" / "small" / "code" / "stop").touch()
+    account.call(*UP)
+    assert results(account) == ALL
+    assert account.living() == []
+
+
+def test_what_fails_before_any_job_was_submitted_leaves_nothing_rented(account: Account) -> None:
+    account.laptop.spec(f"{SPEC}conda: no_such_env\n")
+    _, err = account.call(*UP, code=1)
+    assert "no_such_env" in err
+    assert "is destroyed, and billed no more" in err
+    assert account.living() == []
+    account.laptop.spec(SPEC)
+    account.call(*UP)
+    assert results(account) == ALL
+
+
+def test_above_the_ceiling_nothing_is_rented_and_a_ceiling_stays(account: Account) -> None:
+    _, err = account.call(*UP, "--max-cost", "0.5", code=1)
+    assert "above the ceiling of $0.50" in err
+    assert account.creates() == 0
+    account.laptop.spec(WAITING)
+    account.double.fault("PUT", "/instances/", Fault(500, b"no"))
+    process = account.laptop.start(*UP, "--max-cost", "7")
+    wait_for(lambda: bool(list(account.laptop.project.glob("experiment_queue/*/hosts/*/queue_state.json"))))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    _, err = account.call(*UP, "--max-cost", "9", code=2)
+    assert "under way with --max-cost 7" in err
+
+
+def test_jobs_that_need_a_person_stop_the_machine_and_keep_its_disk(account: Account) -> None:
+    account.laptop.spec(SPEC.replace("cat input.txt", "test ${n} = 3 && exit 1; cat input.txt"))
+    out, _ = account.call(*UP, code=3)
+    assert "is stopped, and its disk goes on billing" in out
+    (number,) = account.living()
+    assert account.double.world.boxes[number].state == "stopped"
+    assert account.rentals()[0].state == "stopped"
+    out, _ = account.call("vast", "destroy", "vast1", "--yes")
+    assert "nothing of it is billed" in out
+
+
+def test_a_machine_that_is_lost_in_the_middle_is_said_with_what_can_be_done(account: Account) -> None:
+    account.laptop.spec(WAITING)
+    process = account.laptop.start(*UP)
+    wait_for(lambda: bool(list(account.laptop.project.glob("experiment_queue/*/hosts/*/queue_state.json"))))
+    (number,) = account.living()
+    account.double.world.destroy(account.double.world.boxes[number])
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"instance {number} is there no more, and not all is here" in err
+    assert "wavequeue rescue small-" in err
+    _, err = account.call(*UP, code=1)
+    assert "add --new" in err
+    assert account.creates() == 1
