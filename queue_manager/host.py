@@ -25,10 +25,12 @@ def boot_id() -> str:
     """Names the machine's life: another one means that no process of before can be alive.
 
     The kernel's boot id together with the start of process 1, since a container that is restarted keeps the first.
+    WAVEQUEUE_PROC stands for /proc, as in `vast.container`.
     """
     kernel = _text("/proc/sys/kernel/random/boot_id").strip()
+    proc = os.environ.get("WAVEQUEUE_PROC") or "/proc"
     # Where other users' processes are hidden (hidepid) it has to do without: the same at every start.
-    return f"{kernel}.{start_ticks(_text('/proc/1/stat'))}"
+    return f"{kernel}.{start_ticks(_text(f'{proc}/1/stat'))}"
 
 
 def start_ticks(stat: str) -> int:

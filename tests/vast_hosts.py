@@ -43,9 +43,10 @@ class InstanceHost(Sshd):
         self.address, self.port, self.proxy = address, _free_port(address), _free_port(PROXY)
         self._write_config()
 
-    def is_instance(self, variables: Mapping[str, str]) -> None:
-        """Say who it is, where the first process of a container says so."""
+    def is_instance(self, variables: Mapping[str, str], start: int = 1) -> None:
+        """Say who it is, and in which of its lives, where the first process of a container says so."""
         (self.proc / "1").mkdir(parents=True, exist_ok=True)
+        (self.proc / "1" / "stat").write_text(f"1 (launch) S {'0 ' * 18}{start}\n")
         text = "".join(f"{name}={value}\0" for name, value in variables.items())
         (self.proc / "1" / "environ").write_text(text)
 
@@ -78,7 +79,7 @@ class LoopbackHosts:
             "CONTAINER_ID": str(box.id), "VAST_CONTAINERLABEL": f"C.{box.id}", "CONTAINER_API_KEY": box.api_key,
             "PUBLIC_IPADDR": host.address, "VAST_TCP_PORT_22": str(host.port), "VAST_URL": self._url(), **env,
         }  # fmt: skip
-        host.is_instance(variables)
+        host.is_instance(variables, box.starts)
         jupyter = "jupyter" in str(box.body.get("runtype", ""))
         box.listens = {
             "public_ipaddr": host.address, "port": host.port, "ssh_host": PROXY, "ssh_port": host.proxy - jupyter,

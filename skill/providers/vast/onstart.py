@@ -12,17 +12,16 @@ LIMIT = 4000
 """Characters that a start script may have; Vast.ai's own figures begin at 4048."""
 _PYTHONS = ("/venv/main/bin/python3", *(f"{base}/bin/python3" for base in CONDA_BASES), "python3", "/usr/bin/python3")
 
-# The runtime that was pushed last goes first. One that is still being pushed has another name. Exit code 1 says that a
-# manager could not be started, which another Python would not mend; anything else, that this pair does not serve.
+# The runtime that was pushed last goes first; one that is still being pushed has another name. Whatever does not serve,
+# or could not start a manager, the next one is tried: doing it twice is harmless.
 ONSTART = f"""\
 touch ~/.no_auto_tmux
 wavequeue_resume() {{
     cd
     date
-    for runtime in $(ls -t ~/.wavequeue/runtime | grep -x '[0-9a-f]\\{{64\\}}'); do
+    for runtime in $(ls -t ~/.wavequeue/runtime | grep -x '[0-9a-f]\\{{32\\}}'); do
         for python in {" ".join(_PYTHONS)}; do
-            "$python" -E -s -B "$HOME/.wavequeue/runtime/$runtime" queue_manager.resume_all
-            [ $? -gt 1 ] || return 0
+            "$python" -E -s -B "$HOME/.wavequeue/runtime/$runtime" queue_manager.resume_all && return
         done
     done
 }}
