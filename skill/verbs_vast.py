@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skill import verbs_vast_end, verbs_vast_hunt, verbs_vast_rent, view
+from skill import verbs_vast_end, verbs_vast_hunt, verbs_vast_rent, verbs_vast_watcher, view
 from skill.errors import DONE, FAILED
 from skill.verbs_spec import JSON, print_json
 from skill.verbs_vast_hunt import unknown
@@ -125,6 +125,7 @@ def _lines(found: Outcome) -> list[str]:
 
 for _verb in (
     verbs_vast_hunt.hunt, verbs_vast_rent.rent_verb, verbs_vast_end.stop_verb, verbs_vast_end.start_verb,
-    verbs_vast_end.destroy_verb, verbs_vast_rent.ledger_verb, verbs_vast_hunt.blacklist,
+    verbs_vast_end.destroy_verb, verbs_vast_rent.ledger_verb, verbs_vast_watcher.watcher,
+    verbs_vast_hunt.blacklist,
 ):  # fmt: skip
     vast.add_command(_verb)

@@ -13,10 +13,11 @@ from build_manifest.values import seconds
 from queue_manager.core.layout import id_fault
 from skill.errors import UseError
 from skill.files import write_whole
-from skill.fleet import blacklist, profiles
+from skill.fleet import blacklist, profiles, watch
 from skill.fleet.blacklist import Banned
 from skill.fleet.profiles import BUILT_IN, NUMBERS, Profile
 from skill.fleet.rental import Bounds
+from skill.fleet.watch import Rules
 from skill.registry import fields_of, known_hosts, mapping_in, place_of
 
 SETTINGS = "vast.yaml"
@@ -34,6 +35,13 @@ _RENT: dict[str, tuple[type, str]] = {
     "ready_within": (object, "a time, such as 30m"),
     "tries": (int, "a number from 1 to 20"),
     "max_waste": (object, "$ as a number"),
+}
+
+_WATCHER: dict[str, tuple[type, str]] = {
+    "profile": (str, "the name of a profile"),
+    "every": (object, "a time, such as 5m"),
+    "pool": (str, "a name"),
+    **dict.fromkeys(watch.NUMBERS, (object, "a number")),
 }
 
 
@@ -91,6 +99,34 @@ def read_renting(registry: Path) -> Renting:
     _refuse(path, faults)
     said = {name: fields[name] for name in Bounds._fields if name in fields}
     return Renting(fields.get("image", IMAGE), fields.get("key"), bounds._replace(**said))
+
+
+def read_rules(registry: Path) -> tuple[Rules, dict[str, str]]:
+    """What the watcher goes by, by `watcher:` in vast.yaml, and where each value is from. Raises UseError with all
+    faults."""
+    path = registry.parent / SETTINGS
+    faults: list[tuple[int, int, str]] = []
+    section = _section(path, "watcher", faults)
+    fields = fields_of(section, _WATCHER, faults, "watcher")
+    if "every" in fields:
+        fields["every"] = _time(section, "every", 1.0, 86400.0, faults)
+    for name, (least, most) in watch.NUMBERS.items():
+        value = fields.get(name, least)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            words = f"{name} of watcher has to be a number from {least:g} to {most:g}, and not {value!r}"
+            faults.append((*place_of(section, name), words))
+        elif name == "most_instances" and not isinstance(value, int):
+            faults.append((*place_of(section, name), f"{name} of watcher has to be a whole number"))
+    fault = id_fault(fields["pool"]) if "pool" in fields else None
+    if fault:
+        faults.append((*place_of(section, "pool"), f"the pool {fields['pool']!r} {fault}"))
+    _refuse(path, faults)
+    rules = Rules(**fields)
+    profile(read_profiles(registry), rules.profile)
+    sources = {
+        name: f"{SETTINGS}:{place_of(section, name)[0]}" if name in fields else "built in" for name in Rules._fields
+    }
+    return rules, sources
 
 
 def _section(path: Path, name: str, faults: list[tuple[int, int, str]]) -> Any:
