@@ -21,13 +21,15 @@ from queue_manager.core import ground
 from queue_manager.core.events import iso
 from queue_manager.core.layout import LOCAL_RUNS, HostPaths, RunPaths
 from queue_manager.core.manifest import encode, sha256
-from skill import deploy, files, placed, runs, sync
+from skill import deploy, files, ledger, placed, runs, sync
 from skill.deploy import Facts
 from skill.errors import FailedError, UseError
 from skill.files import write_whole
+from skill.fleet.ledger import UP
 from skill.host import Host, Unreachable, each
 from skill.order import Order
 from skill.placed import LOST, SUBMITTED, Part, Placed
+from skill.registry import REGISTRY
 from skill.runs import Run
 
 PATIENCE = 3600.0
@@ -217,12 +219,18 @@ def _bring(work: _Work) -> Outcome:
 
 
 def _tell_instance(host: Host, run: Run) -> None:
-    """Tell a run on a rented machine which one it is, and what it costs from now on. Raises _Stop and _Lost."""
+    """Tell a run on a rented machine which one it is, and what it costs from now on. Raises _Stop and _Lost.
+
+    What `up` rents is there for this run alone, and counts from its create.
+    """
     worker = host.worker
     if worker.instance_id is None:
         return
+    rental = ledger.by_instance(host.known_hosts.parent.parent / REGISTRY).get(worker.instance_id)
+    is_for_it = rental is not None and rental.purpose.startswith(UP)
+    since = rental.rates[0][0] if rental is not None and is_for_it else time.time()
     dph, disk = (_dollars(worker.resources.get(name)) for name in ("dph", "storage_dph"))
-    text = ground.instance_text(ground.Instance(worker.instance_id, dph, disk or 0.0, since=time.time()))
+    text = ground.instance_text(ground.Instance(worker.instance_id, dph, disk or 0.0, since))
     _done(host.put(str(RunPaths.of(HostPaths.of(Path()).runs / run.id).instance), text.encode()))
 
 

@@ -44,7 +44,7 @@ Say = Callable[[str], None]
 
 def purpose(manifest: Manifest) -> str:
     """How the ledger calls what is rented for a spec: the same spec again means the same."""
-    return f"up {manifest.project}-{sha256(encode(manifest).encode())[:12]}"
+    return f"{book.UP}{manifest.project}-{sha256(encode(manifest).encode())[:12]}"
 
 
 def ceiling(manifest: Manifest, asked: float | None, reckoned: float) -> float:

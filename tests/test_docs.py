@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from skill.providers.vast import settings
 from tests.e2e.runs import ROOT, World
 from tests.sshd import Sshd
 from tests.vast_account import QUICK
@@ -97,3 +98,14 @@ def test_verbs_of_the_readme_are_those_of_the_command() -> None:
     shown = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     verbs = set(re.findall(r"^  ([a-z]+)  ", shown.split("Commands:")[1], re.MULTILINE))
     assert named == verbs
+
+
+def test_the_vast_yaml_of_the_readme_says_what_it_seems_to(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    (text,) = [block for block in blocks if "watcher:" in block]
+    (tmp_path / "vast.yaml").write_text(text)
+    where = tmp_path / "workers.yaml"
+    rules, sources = settings.read_rules(where)
+    assert (rules.every, rules.most_instances, sources["most_dph"]) == (300.0, 2, "vast.yaml:4")
+    assert settings.read_renting(where) == settings.Renting(), "it shows what is built in"
+    assert settings.read_profiles(where)["mine"].cards == 2

@@ -22,6 +22,8 @@ EVENTS = (INTENDED, CREATED, READY, STOPPED, STARTED, BROKEN, REFUSED, DESTROYED
 """What a line can tell: a create is about to be asked for; the instance was made; it was entered, and is a worker;
 it was stopped, and started again; it is of no use, and to be destroyed; nothing was made; it was destroyed; it was
 found to be there no more."""
+UP = "up "
+"""How the purpose of what `up` rents begins: it is rented for one run."""
 _ENDS = frozenset({REFUSED, DESTROYED, GONE})
 
 

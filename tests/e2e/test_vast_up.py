@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from queue_manager.core.events import iso
 from tests.e2e.runs import wait_for
 from tests.laptop import SPEC, WAITING
 from tests.vast_account import Account
@@ -117,7 +119,10 @@ def test_left_with_ctrl_c_it_says_what_goes_on_billing_and_the_same_again_goes_o
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert f"instance {number} (1x RTX 4090) is running, and goes on billing: $0.30" in err
-    (account.hosts.of[number].home / "wavequeue" / "small" / "code" / "stop").touch()
+    home = account.hosts.of[number].home
+    (told,) = [json.loads(path.read_text()) for path in home.glob(".wavequeue/runs/*/instance.json")]
+    assert told["since"] == iso(account.rentals()[0].rates[0][0]), "the ceiling counts from the create"
+    (home / "wavequeue" / "small" / "code" / "stop").touch()
     account.call(*UP)
     assert results(account) == ALL
     assert account.living() == []
