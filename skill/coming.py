@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,12 +49,35 @@ def find_key(said: str | None) -> Key:
         except (OSError, UnicodeDecodeError):
             continue
         path = f"~/{place.relative_to(Path.home())}" if place.is_relative_to(Path.home()) else str(place)
+        if not _opens(place, public):
+            raise UseError(
+                f"the ssh key {path} cannot be used without its passphrase, and no agent has it; give it to one "
+                f"(ssh-add {path}), or name another key in vast.yaml: rent: {{key: PATH}}"
+            )
         return Key(public, path if place.is_file() else None)
     where = f"{said} and {said}.pub are not there" if said is not None else "~/.ssh has none"
     raise UseError(
         f"an ssh key is needed to enter rented machines, and {where}; make one: ssh-keygen -t ed25519, or name one "
         "in vast.yaml: rent: {key: PATH}"
     )
+
+
+def _opens(private: Path, public: str) -> bool:
+    """Whether a key can be used by itself, or by an agent: better known before a machine is paid for."""
+    if private.is_file() and _run("ssh-keygen", "-y", "-P", "", "-f", str(private)) is not None:
+        return True
+    return public.split()[1:2] in [line.split()[1:2] for line in (_run("ssh-add", "-L") or "").splitlines()]
+
+
+def _run(*command: str) -> str | None:
+    """What a program of OpenSSH prints; None where it fails."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
 
 
 def come(

@@ -42,7 +42,8 @@ _LOOKS = 6
 class Wish(NamedTuple):
     """What is to be rented, and for whom. A rental that was cut off is taken up again by a wish of the same `purpose`.
 
-    `name`: of the worker; else one is made up. `notes`: what the purpose needs to know when it goes on.
+    `name`: of the worker; else one is made up. `notes`: what the purpose needs to know when it goes on. `once`: one
+    machine is all that the purpose needs; if it has one, that is it.
     """
 
     profile: Profile
@@ -50,6 +51,7 @@ class Wish(NamedTuple):
     name: str | None = None
     pool: str | None = None
     notes: Mapping[str, Any] = {}
+    once: bool = False
 
 
 def unfinished(where: Path, purpose: str) -> list[Rental]:
@@ -109,7 +111,7 @@ class _Renting:
         return None
 
     def go(self, candidates: Sequence[Priced]) -> Worker:
-        worker = self.finish()
+        worker = self.finish() or (self._there() if self._wish.once else None)
         if worker is not None:
             return worker
         last = "no offer is left to be tried"
@@ -133,6 +135,12 @@ class _Renting:
                 return worker
             last = "what was taken did not come up, and was destroyed"
         raise FailedError(f"nothing was rented: {last}")
+
+    def _there(self) -> Worker | None:
+        """The machine that the purpose has, if another process rented it meanwhile."""
+        mine = (one for one in ledger.rentals(self._where).values() if one.purpose == self._wish.purpose)
+        names = [one.worker for one in mine if one.ready and one.ended is None]
+        return registry.Registry.load(self._where).workers.get(names[-1]) if names else None
 
     # -- one rental -----------------------------------------------------------------------------------------------
 
@@ -180,7 +188,8 @@ class _Renting:
                 self._say(f"instance {number} is there no more")
                 return None
             one = self._note(book.BROKEN, one, why=found.why)
-            self._ban(one, found)
+            if not rental.is_image_fault(found.why):
+                self._ban(one, found)
         self._say(f"instance {number} is of no use ({one.why}), and is destroyed")
         fault = deeds.destroy(self._client, number)
         if fault is not None:
@@ -189,6 +198,10 @@ class _Renting:
                 f"run the same command again, or: wavequeue vast destroy {number}"
             )
         self._note(book.DESTROYED, one)
+        if rental.is_image_fault(one.why):
+            raise FailedError(
+                f"the image {self._image} cannot be had ({one.why}); say another in vast.yaml: rent: {{image: NAME}}"
+            )
         return None
 
     def _settle(self, one: Rental) -> Rental:

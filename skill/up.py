@@ -143,7 +143,7 @@ class Up:
         """The machine as a worker, rented if there is none."""
         if rental is not None and not rental.unfinished:
             return self._there(rental)
-        wish = rent.Wish(self._profile, self.purpose)
+        wish = rent.Wish(self._profile, self.purpose, once=True)
         if rental is not None:
             worker = rent.finish(self._client, self._where, wish, self._say)
             if worker is not None:

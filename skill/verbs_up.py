@@ -105,6 +105,7 @@ def _steps(
 ) -> Steps:
     from skill import coming, registry
     from skill.providers.vast import settings
+    from skill.providers.vast.answers import Unknown
     from skill.up import Agreed, Steps, ceiling
 
     manifest = build(spec).manifest
@@ -124,6 +125,9 @@ def _steps(
         for text in terms(best, work, chosen.image, more=True):
             click.echo(text, err=True)
         click.echo(f"ceiling: ${most:.2f}; its manager begins no job beyond that, and ends the machine", err=True)
+        user = client.user()
+        if not isinstance(user, Unknown) and user.credit is not None and user.credit < most:
+            click.echo(f"warning: the account has ${user.credit:.2f}, less than the ceiling", err=True)
         agree("rent it, run the jobs, bring the results home and destroy it?", yes=yes)
         return Agreed(tuple(one for one in candidates if one.total <= most), most)
 

@@ -26,9 +26,11 @@ SCHEDULING = 30.0
 SILENT = 300.0
 """Seconds for which a machine may be away, or refuse ssh although it runs."""
 _GRACES = {"exited": GRACE, "stopped": GRACE, "scheduling": SCHEDULING, "offline": SILENT, "unknown": SILENT}
+_IMAGE = ("manifest unknown", "manifest for", "unauthorized", "pull access denied", "repository does not exist")
+"""Words that tell of an image that no machine could get."""
 _FATAL = (
-    "error response from daemon", "failed to pull image", "manifest unknown", "unauthorized",
-    "no space left on device", "unexpected eof", "pull rate limit", "oci runtime create failed",
+    *_IMAGE, "error response from daemon", "failed to pull image", "no space left on device", "unexpected eof",
+    "pull rate limit", "oci runtime create failed",
 )  # fmt: skip
 """Words of a status message after which no instance has come up. Waiting helps against all else: a healthy machine may
 show the same words for ten minutes while it loads an image."""
@@ -80,6 +82,11 @@ def verdict(
     if age >= ready_within:
         return Broken(f"was not ready after {age:.0f} s; it is {words}")
     return Wait(words)
+
+
+def is_image_fault(why: str) -> bool:
+    """Whether an instance failed for its image, which the next one would not get either."""
+    return any(text in why.lower() for text in _IMAGE)
 
 
 def exhausted(chain: list[Rental], bounds: Bounds, began: float, now: float) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.e2e.runs import wait_for
 from tests.laptop import SPEC, finish
 from tests.vast_account import QUICK, Account
 from tests.vast_double import Fault
+from tests.vast_world import STATES
 
 BEST = ("vast", "rent", "--best", "--yes")
 
@@ -132,6 +134,21 @@ def test_trying_is_bounded_and_an_offer_that_has_gone_costs_no_try(account: Acco
     assert "no credit" in err
 
 
+def test_an_image_that_no_machine_could_get_is_said_and_no_machine_is_blamed(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        account.offer()
+    words = "failed to pull image: manifest unknown\n"
+    monkeypatch.setitem(STATES, "broken", STATES["broken"]._replace(status_msg=words))
+    account.double.world.plans += [["loading", "broken"]] * 3
+    _, err = account.call(*BEST, code=1)
+    assert "the image vastai/pytorch:@vastai-automatic-tag cannot be had" in err
+    assert account.creates() == 1
+    assert account.living() == []
+    assert "no machine is on the blacklist" in account.call("vast", "blacklist", "list")[0]
+
+
 def test_an_error_that_names_an_instance_leaves_none(account: Account) -> None:
     account.offer()
     made = {"success": False, "error": "invalid_price", "msg": "too low", "new_contract": 1_234_501}
@@ -236,6 +253,11 @@ def test_a_chosen_offer_is_taken_alone_and_what_cannot_be_rented_is_said(account
     account.settings.write_text("rent: {ready_within: soon, tires: 3}\n")
     _, err = account.call(*BEST, code=2)
     assert "did you mean tries" in err
+    key = account.laptop.home / ".ssh" / "id_ed25519"
+    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "a secret", "-f", str(key)], check=True)
+    account.settings.write_text(QUICK)
+    _, err = account.call(*BEST, code=2)
+    assert "cannot be used without its passphrase, and no agent has it" in err, "not after it was paid for"
     (account.laptop.home / ".ssh" / "id_ed25519.pub").unlink()
     account.settings.write_text(QUICK)
     _, err = account.call(*BEST, code=2)

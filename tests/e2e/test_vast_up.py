@@ -177,3 +177,15 @@ def test_a_machine_that_is_lost_in_the_middle_is_said_with_what_can_be_done(acco
     _, err = account.call(*UP, code=1)
     assert "add --new" in err
     assert account.creates() == 1
+
+
+def test_two_at_once_rent_one_machine(account: Account) -> None:
+    first, second = account.laptop.start(*UP), account.laptop.start(*UP)
+    ended = [(process.communicate(timeout=60), process.returncode) for process in (first, second)]
+    assert account.creates() == 1, ended
+    if not account.laptop.runs() or account.living():
+        account.call(*UP)
+    account.call(*UP)
+    assert results(account) == ALL
+    assert account.creates() == 1
+    assert account.living() == []
