@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from queue_manager.core.layout import HostPaths
 from skill.errors import UseError
 from skill.fleet import drift, rental
 from skill.fleet.drift import Heard
@@ -19,9 +23,8 @@ from skill.providers.vast.rows import Instance
 from skill.registry import Ssh, Worker
 
 _KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
-_SLOWEST, _FASTEST = 10.0, 0.3
-_LOOKS = 180.0
-"""How often it is looked, about, in the time that an instance has."""
+_SLOWEST, _FASTEST, _SHARE = 10.0, 0.5, 0.05
+"""Seconds between looks at an instance, at most and at least; in between a share of the time that it has had."""
 Say = Callable[[str], None]
 
 
@@ -40,26 +43,53 @@ class Arrived(NamedTuple):
 
 
 def find_key(said: str | None) -> Key:
-    """The ssh key to go to rented machines with: `said` in vast.yaml, or the first of ~/.ssh. Raises UseError."""
-    folder = Path.home() / ".ssh"
-    places = [Path(said).expanduser()] if said is not None else [folder / name for name in _KEYS]
-    for place in places:
-        try:
-            public = place.with_name(f"{place.name}.pub").read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            continue
-        path = f"~/{place.relative_to(Path.home())}" if place.is_relative_to(Path.home()) else str(place)
-        if not _opens(place, public):
+    """The ssh key to go to rented machines with: `said` in vast.yaml, else the first of ~/.ssh that needs no passphrase
+    or that an agent has, else one of our own in ~/.wavequeue, made the first time. Raises UseError."""
+    if said is not None:
+        key = _read_key(Path(said).expanduser())
+        if key is None:
             raise UseError(
-                f"the ssh key {path} cannot be used without its passphrase, and no agent has it; give it to one "
-                f"(ssh-add {path}), or name another key in vast.yaml: rent: {{key: PATH}}"
+                f"vast.yaml names the ssh key {said}, and {said}.pub is not there; make it: ssh-keygen -f {said}"
             )
-        return Key(public, path if place.is_file() else None)
-    where = f"{said} and {said}.pub are not there" if said is not None else "~/.ssh has none"
-    raise UseError(
-        f"an ssh key is needed to enter rented machines, and {where}; make one: ssh-keygen -t ed25519, or name one "
-        "in vast.yaml: rent: {key: PATH}"
-    )
+        if not _opens(Path(said).expanduser(), key.public):
+            raise UseError(
+                f"the ssh key {said} of vast.yaml cannot be used without its passphrase, and no agent has it; give it "
+                f"to one: ssh-add {said}"
+            )
+        return key
+    for name in _KEYS:
+        place = Path.home() / ".ssh" / name
+        key = _read_key(place)
+        if key is not None and _opens(place, key.public):
+            return key
+    return _own_key()
+
+
+def _read_key(place: Path) -> Key | None:
+    try:
+        public = place.with_name(f"{place.name}.pub").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    path = f"~/{place.relative_to(Path.home())}" if place.is_relative_to(Path.home()) else str(place)
+    return Key(public, path if place.is_file() else None)
+
+
+def _own_key() -> Key:
+    """The key that we made for rented machines, and make if there is none. Raises UseError."""
+    folder = HostPaths.of(Path.home()).root / "rented"
+    place = folder / _KEYS[0]
+    if not place.exists():
+        folder.parent.mkdir(mode=0o700, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix=".rented-", dir=folder.parent))
+        made = _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "wavequeue", "-f", str(new / place.name))
+        if made is not None:
+            with contextlib.suppress(OSError):  # another process was faster
+                new.rename(folder)
+        shutil.rmtree(new, ignore_errors=True)
+    key = _read_key(place)
+    if key is None:
+        raise UseError("an ssh key is needed to enter rented machines, and ssh-keygen could not make one")
+    return key
 
 
 def _opens(private: Path, public: str) -> bool:
@@ -86,7 +116,6 @@ def come(
     """Wait for an instance, and let the key in. `asked`: when it was asked for, in epoch seconds. `say` is told of each
     state that it comes to."""
     worker = Worker(name, ssh=Ssh("127.0.0.1", None, "root", key.private), instance_id=number)
-    pause = min(_SLOWEST, max(_FASTEST, ready_within / _LOOKS))
     is_let_in, shown, since = False, "", time.monotonic()
     while True:
         live = client.instance(number)
@@ -109,7 +138,7 @@ def come(
             return found
         if not isinstance(found, Wait) and isinstance(live, Instance):
             return Arrived(live, heard[-1])
-        time.sleep(pause)
+        time.sleep(min(_SLOWEST, max(_FASTEST, _SHARE * (time.time() - asked))))
 
 
 def _with_ports(client: vast.Client, live: Instance) -> Instance:

@@ -16,7 +16,6 @@ from tests.vast_double import Double
 from tests.vast_hosts import LoopbackHosts
 
 QUICK = "rent: {ready_within: 60s}\n"
-"""Instances are looked at every 0.3 s."""
 
 
 class Account:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from tests.e2e.runs import wait_for
 from tests.laptop import SPEC, finish
 from tests.vast_account import QUICK, Account
 from tests.vast_double import Fault
+from tests.vast_hosts import InstanceHost
 from tests.vast_world import STATES
 
 BEST = ("vast", "rent", "--best", "--yes")
@@ -117,6 +118,25 @@ def test_what_does_not_come_up_is_destroyed_blacklisted_and_the_next_one_taken(
     assert ban["machine_id"] == bad["machine_id"]
     assert why in ban["reason"]
     assert [one.state for one in account.rentals()] == ["destroyed", "ready"]
+
+
+def test_an_address_that_leads_to_another_machine_is_not_believed(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.settings.write_text("rent: {ready_within: 3s}\n")
+    bad, good = account.offer(), account.offer(dph_base=0.31)
+    truth = InstanceHost.is_instance
+
+    def lies(host: InstanceHost, variables: Mapping[str, str], start: int = 1) -> None:
+        is_bad = account.double.world.boxes[int(variables["CONTAINER_ID"])].offer["id"] == bad["id"]
+        truth(host, {"CONTAINER_ID": "5"} if is_bad else variables, start)
+
+    monkeypatch.setattr(InstanceHost, "is_instance", lies)
+    _, err = account.call(*BEST)
+    assert "leads to instance 5" in err
+    (number,) = account.living()
+    assert account.double.world.boxes[number].offer["id"] == good["id"]
+    assert [row["instance_id"] for row in account.workers().values()] == [number]
 
 
 def test_trying_is_bounded_and_an_offer_that_has_gone_costs_no_try(account: Account) -> None:
@@ -253,12 +273,22 @@ def test_a_chosen_offer_is_taken_alone_and_what_cannot_be_rented_is_said(account
     account.settings.write_text("rent: {ready_within: soon, tires: 3}\n")
     _, err = account.call(*BEST, code=2)
     assert "did you mean tries" in err
+
+
+def test_a_key_that_cannot_be_used_is_said_before_it_is_paid_for_and_without_one_ours_is_made(account: Account) -> None:
+    account.offer()
     key = account.laptop.home / ".ssh" / "id_ed25519"
     subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "a secret", "-f", str(key)], check=True)
-    account.settings.write_text(QUICK)
+    account.settings.write_text("rent: {key: ~/.ssh/id_ed25519}\n")
     _, err = account.call(*BEST, code=2)
-    assert "cannot be used without its passphrase, and no agent has it" in err, "not after it was paid for"
-    (account.laptop.home / ".ssh" / "id_ed25519.pub").unlink()
-    account.settings.write_text(QUICK)
+    assert "cannot be used without its passphrase, and no agent has it" in err
+    account.settings.write_text("rent: {key: ~/.ssh/other}\n")
     _, err = account.call(*BEST, code=2)
-    assert "ssh-keygen" in err
+    assert "ssh-keygen -f ~/.ssh/other" in err
+    assert account.creates() == 0
+    account.settings.write_text(QUICK)
+    account.call(*BEST)
+    account.call("hosts", "check", "vast1")
+    own = account.laptop.home / ".wavequeue" / "rented" / "id_ed25519"
+    assert account.workers()["vast1"]["ssh"]["key"] == "~/.wavequeue/rented/id_ed25519"
+    assert own.stat().st_mode & 0o777 == 0o600
