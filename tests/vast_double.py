@@ -292,7 +292,11 @@ def _handler(double: Double) -> type[BaseHTTPRequestHandler]:
             pass
 
         def _go(self) -> None:
-            raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            size = int(self.headers.get("Content-Length") or 0)
+            raw = self.rfile.read(size)
+            if len(raw) < size:  # whoever asked was killed in the middle of it
+                self.close_connection = True
+                return
             key = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
             fault, answer = double.handle(self.command, self.path, key, raw)
             if fault is not None and fault.cut:

@@ -7,9 +7,15 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from skill import rent
+from skill.fleet import hunt
+from skill.fleet.profiles import BUILT_IN
+from skill.providers.vast import client as vast
+from skill.providers.vast.client import Found
 from tests.e2e.runs import wait_for
 from tests.laptop import SPEC, finish
 from tests.vast_account import QUICK, Account
@@ -58,12 +64,23 @@ def test_what_is_rented_is_a_worker_that_runs_jobs_and_destroy_waits_for_the_res
     assert "destroyed" in account.call("vast", "ledger")[0]
 
 
-def test_a_create_whose_answer_was_lost_makes_exactly_one_instance_and_it_is_registered(account: Account) -> None:
+def test_a_create_whose_answer_was_lost_makes_exactly_one_instance_and_it_is_registered(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
     account.offer()
     account.offer()
     account.double.fault("PUT", "/asks/", Fault(cut=True, done=True))
+    create = account.double.world.create
+    known: list[bool] = []
+
+    def noted(offer_id: int, body: Mapping[str, Any]) -> Any:
+        known.extend(one.label == body["label"] for one in account.rentals())
+        return create(offer_id, body)
+
+    monkeypatch.setattr(account.double.world, "create", noted)
     _, err = account.call(*BEST)
     assert "looking for wq-" in err
+    assert known == [True], "it was in the ledger before it was asked for"
     assert account.creates() == 1
     (number,) = account.living()
     assert account.workers()["vast1"]["instance_id"] == number
@@ -201,6 +218,27 @@ def test_killed_anywhere_and_run_again_there_is_one_instance_and_it_is_registere
     workers = {worker["instance_id"] for worker in account.workers().values()}
     assert set(account.living()) == workers
     assert len(workers) <= 2
+
+
+def test_a_purpose_that_needs_one_machine_gets_the_one_that_another_process_rented(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**account.double.environment, "HOME": str(account.laptop.home)}.items():
+        monkeypatch.setenv(name, value)
+    account.offer()
+    account.offer()
+    profile = BUILT_IN["cpu"]
+    client = vast.connect()
+    found = client.offers({}, profile.disk_gb)
+    assert isinstance(found, Found)
+    ranking = hunt.rank(found.offers, profile, hunt.plain_work(profile), ())
+    wish = rent.Wish(profile, "up p-1", once=True)
+    workers = [rent.rent(client, account.registry, wish, ranking.priced, lambda _text: None) for _ in range(2)]
+    assert workers[0].instance_id == workers[1].instance_id
+    assert account.creates() == 1
+    again = rent.rent(client, account.registry, wish._replace(once=False), ranking.priced, lambda _text: None)
+    client.close()
+    assert again.name == "vast2"
 
 
 def test_stopping_and_starting_say_what_is_billed_and_a_start_that_waits_is_taken_back(account: Account) -> None:
