@@ -82,7 +82,7 @@ def test_commands_run_as_written(world: World, vast: Double, document: str) -> N
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("8 of 8 jobs completed") >= 2, "here, and on the host"
-    assert "8 of 8 jobs completed" in done.stderr, "on a rented machine"
+    assert "6 of 6 jobs completed" in done.stderr, "on a rented machine"
     assert vast.count("PUT", "/asks/") == 1
     assert vast.world.boxes == {}, "nothing is left rented"
 
