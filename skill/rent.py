@@ -122,7 +122,8 @@ class _Renting:
             if self._is_banned(priced):
                 continue
             one = self._intend(priced)
-            outcome = self._client.create(one.offered.offer_id, rental.body(one.label, self._image, self._wish.profile))
+            body = rental.body(one.label, self._image, self._wish.profile, guard=self._wish.once)
+            outcome = self._client.create(one.offered.offer_id, body)
             if isinstance(outcome, Refused) and outcome.instance_id is None:
                 self._note(book.REFUSED, one, why=outcome.why)
                 last = f"offer {one.offered.offer_id} was refused: {outcome.why}"

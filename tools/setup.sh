@@ -32,7 +32,7 @@ install_packages() {
 wanted() {
     echo "screen screen"
     [ "$goal" = test ] || return 0
-    printf '%s\n' "sshd openssh-server" "rsync rsync" "ip iproute2" "gcc gcc" "ps procps" "tmux tmux" "jq jq"
+    printf '%s\n' "sshd openssh-server" "rsync rsync" "ip iproute2" "gcc gcc" "ps procps" "tmux tmux" "jq jq" "curl curl"
 }
 
 missing=$(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from skill.fleet.ledger import Offered, Rental, cost
 from skill.fleet.profiles import Profile
 from skill.providers.vast.answers import Gone, Unknown
-from skill.providers.vast.onstart import ONSTART
+from skill.providers.vast.onstart import ONSTART, guarded
 from skill.providers.vast.rows import Instance
 
 PREFIX = "wq-"
@@ -103,15 +103,16 @@ def exhausted(chain: list[Rental], bounds: Bounds, began: float, now: float) -> 
     return None
 
 
-def body(label: str, image: str, profile: Profile) -> dict[str, Any]:
-    """What a create says: on demand, with ssh, and rather refused than made stopped."""
+def body(label: str, image: str, profile: Profile, *, guard: bool = False) -> dict[str, Any]:
+    """What a create says: on demand, with ssh, and rather refused than made stopped. `guard`: it is to destroy
+    itself if it never gets a run."""
     return {
         "client_id": "me",
         "image": image,
         "label": label,
         "disk": float(profile.disk_gb),
         "runtype": RUNTYPE,
-        "onstart": ONSTART,
+        "onstart": guarded() if guard else ONSTART,
         "env": {},
         "price": None,
         "target_state": "running",

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from skill.providers.vast.onstart import ONSTART
+from skill.providers.vast.onstart import ONSTART, guarded
 from tests.e2e.runs import wait_for
 from tests.e2e.test_vast import Fleet
 from tests.laptop import WAITING, finish, state
@@ -118,6 +118,20 @@ def test_the_start_script_takes_the_newest_runtime_that_serves_and_never_fails(
     assert names == tried
     assert all(line.endswith("queue_manager.resume_all") for line in found)
     assert (tmp_path / ".wavequeue").exists() == bool(pushed), "it is made by what is pushed, and closed to others"
+
+
+@pytest.mark.parametrize("has_run", [False, True])
+def test_a_machine_that_up_rented_destroys_itself_if_it_never_gets_its_run(account: Account, has_run: bool) -> None:
+    box = account.double.world.box()
+    host = account.hosts.of[box.id]
+    if has_run:
+        (host.home / ".wavequeue" / "runs" / "r").mkdir(parents=True)
+        (host.home / ".wavequeue" / "runs" / "r" / "journal.jsonl").touch()
+    script = host.root / "onstart.sh"
+    script.write_text(guarded(0) + "wait\n")
+    subprocess.run(["sh", str(script)], env=host.variables, cwd=host.home, timeout=30, check=False)
+    assert (box.id in account.living()) is has_run
+    assert account.double.count("DELETE", str(box.id)) == (0 if has_run else 1)
 
 
 def test_a_fix_that_is_killed_leaves_the_registry_whole_and_the_next_one_mends_it(fleet: Fleet) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from queue_manager.core.events import iso
-from tests.e2e.runs import wait_for
+from tests.e2e.runs import ROOT, wait_for
 from tests.laptop import SPEC, WAITING
 from tests.vast_account import Account
 from tests.vast_double import Fault
@@ -36,30 +37,31 @@ ALL = ["out1", "out2", "out3", "out4"]
 
 
 def test_one_command_from_nothing_to_results_at_home_and_nothing_rented(account: Account) -> None:
-    _, err = account.call("up", "spec.yaml", code=2)
+    """The demo spec, as it is in the repository."""
+    manifests = account.laptop.project / "manifests"
+    shutil.copytree(ROOT / "manifests", manifests, ignore=shutil.ignore_patterns("out", "experiment_queue"))
+    demo = ("up", "manifests/demo.yaml", "--poll", "0.1")
+    _, err = account.call(*demo, code=2)
     assert "ceiling: $" in err
     assert "h, $" in err
     assert account.creates() == 0, "nobody said yes"
-    found = account.json(*UP)
-    assert results(account) == ALL
+    found = account.json(*demo, "--yes")
+    assert len(list((manifests / "demo" / "out").glob("*.json"))) == 8
     assert account.living() == []
     assert account.creates() == 1
     assert found["state"] in ("destroyed", "gone")
     assert 0 < found["cost_usd"] < 0.1
-    assert Path(found["summary"]).exists()
+    assert "8 completed" in Path(found["summary"]).read_text()
     ledger = account.json("vast", "ledger")
     assert ledger["cost_usd"] == pytest.approx(found["cost_usd"], abs=1e-5)
     assert account.workers()["vast1"]["enabled"] is False
-    out, _ = account.call(*UP)
+    out, _ = account.call(*demo, "--yes")
     assert "was done before" in out
     assert account.creates() == 1
 
 
-def test_killed_at_ten_points_and_run_again_there_is_never_more_than_one_instance_and_none_is_left(
-    account: Account,
-) -> None:
-    account.laptop.spec(WAITING)
-    account.double.world.plans.append(["provisioning", "loading", "loading", "running"])
+def moments(account: Account) -> dict[str, Callable[[], bool]]:
+    """Points on the way, the first first, by what can be seen from outside."""
     here = account.laptop.project
     ledger, runs = here / ".wavequeue" / "ledger.jsonl", here / "experiment_queue"
 
@@ -74,7 +76,7 @@ def test_killed_at_ten_points_and_run_again_there_is_never_more_than_one_instanc
             (host.home / "wavequeue" / "small" / "code" / "stop").touch()
         return len(results(account)) == len(ALL)
 
-    moments: dict[str, Callable[[], bool]] = {
+    return {
         "offers asked for": lambda: account.double.count("POST", "/bundles/") > 0,
         "about to rent": lambda: told("intended"),
         "create asked for": lambda: account.creates() > 0,
@@ -87,13 +89,26 @@ def test_killed_at_ten_points_and_run_again_there_is_never_more_than_one_instanc
         "its state is here": lambda: bool(list(runs.glob("*/hosts/*/queue_state.json"))),
         "its results are here": released,
     }
-    for name, moment in moments.items():
-        process = account.laptop.start(*UP)
-        wait_for(lambda: moment() or process.poll() is not None, say=name)  # noqa: B023
-        assert process.poll() is None, (name, process.communicate())
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert len(account.living()) <= 1, name
+
+
+def kill_at(account: Account, name: str, moment: Callable[[], bool]) -> None:
+    process = account.laptop.start(*UP)
+    wait_for(lambda: moment() or process.poll() is not None, say=name)
+    assert process.poll() is None, (name, process.communicate())
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert len(account.living()) <= 1, name
+
+
+def test_killed_at_ten_points_and_run_again_there_is_never_more_than_one_instance_and_none_is_left(
+    account: Account,
+) -> None:
+    account.laptop.spec(WAITING)
+    account.double.world.plans.append(["provisioning", "loading", "loading", "running"])
+    points = moments(account)
+    assert len(points) >= 10
+    for name, moment in points.items():
+        kill_at(account, name, moment)
     found = account.json(*UP)
     assert results(account) == ALL
     assert account.creates() == 1

@@ -111,5 +111,5 @@ def test_a_create_is_on_demand_rather_refused_than_stopped_and_starts_managers_a
     assert made["cancel_unavail"] is True
     assert made["runtype"] == "ssh_direc ssh_proxy"
     assert made["onstart"] == ONSTART
-    assert len(ONSTART) < 4000
+    assert rental.body("wq-1", "an/image", BUILT_IN["cpu"], guard=True)["onstart"].startswith(ONSTART)
     assert "API_KEY" not in str(made), "the account's key never goes to a machine of somebody else's"

@@ -28,4 +28,33 @@ wavequeue_resume() {{
 if [ -d ~/.wavequeue/runtime ]; then wavequeue_resume >> ~/.wavequeue/resume.log 2>&1 < /dev/null & fi
 :
 """
-assert len(ONSTART) < LIMIT
+GUARD_AFTER = 4 * 3600
+"""Seconds that a machine which `up` rents has to get its run; setting it up may take most of them."""
+
+
+def guarded(seconds: int = GUARD_AFTER) -> str:
+    """The start script of a machine that is there for one run: it destroys itself if it never gets one. Whoever rented
+    it may have been cut off for good before there was a manager to see to its end.
+
+    The key is the instance's own, from the environment of process 1; it is in no command's arguments.
+    """
+    return (
+        ONSTART
+        + f"""\
+(
+    sleep {seconds}
+    set -- ~/.wavequeue/runs/*/journal.jsonl
+    [ -e "$1" ] && exit
+    eval "$(tr '\\0' '\\n' < "${{WAVEQUEUE_PROC:-/proc}}/1/environ" |
+        grep -E '^(CONTAINER_(ID|API_KEY)|VAST_URL)=[A-Za-z0-9_.:/-]+$')"
+    [ -n "$CONTAINER_ID" ] || exit
+    until printf 'header = "Authorization: Bearer %s"\\n' "$CONTAINER_API_KEY" |
+        curl -fsS -K - -X DELETE -H 'Content-Type: application/json' -d '{{}}' \\
+            "${{VAST_URL:-https://console.vast.ai}}/api/v0/instances/$CONTAINER_ID/"; do sleep 60; done
+) > /dev/null 2>&1 < /dev/null &
+:
+"""
+    )
+
+
+assert len(guarded()) < LIMIT
