@@ -72,8 +72,10 @@ def moments(account: Account) -> dict[str, Callable[[], bool]]:
         return ledger.exists() and word in ledger.read_text()
 
     def released() -> bool:
-        for host in account.hosts.of.values():
-            (host.home / "wavequeue" / "small" / "code" / "stop").touch()
+        for host in list(account.hosts.of.values()):
+            code = host.home / "wavequeue" / "small" / "code"
+            if code.exists():
+                (code / "stop").touch()
         return len(results(account)) == len(ALL)
 
     return {
