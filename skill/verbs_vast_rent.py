@@ -49,6 +49,7 @@ def telling_what_bills(client: Client, where: Path, purpose: str) -> Iterator[No
         print(file=sys.stderr)
         for text in still_billing(client, where, purpose):
             say(text)
+        say("the same command goes on from here")
         raise SystemExit(INTERRUPTED) from None
 
 
@@ -56,14 +57,16 @@ def still_billing(client: Client, where: Path, purpose: str) -> list[str]:
     """What was rented for a purpose, and may be billed: a line for each."""
     from skill import ledger
     from skill.fleet import rental
-    from skill.providers.vast.answers import Unknown
+    from skill.providers.vast.answers import Gone, Unknown
 
     found = []
     for one in ledger.rentals(where).values():
         if one.purpose != purpose or one.ended is not None:
             continue
         if one.instance_id is not None:
-            found.append(rental.billing(one.instance_id, client.instance(one.instance_id)))
+            live = client.instance(one.instance_id)
+            end = "" if isinstance(live, Gone) else f"; to be rid of it: wavequeue vast destroy {one.instance_id}"
+            found.append(rental.billing(one.instance_id, live) + end)
             continue
         listed = client.instances()
         mine = [] if isinstance(listed, Unknown) else [live for live in listed if live.label == one.label]
