@@ -37,7 +37,7 @@ _LEAST = 1.0
 """$ below which no ceiling is set unless somebody says so."""
 _CEILING = 2.0
 """The ceiling is so many times what the work is reckoned to cost, unless somebody says one."""
-_OFTEN, _SHARE = 2.0, 0.1
+_OFTEN, _SHARE = 2.0, 0.15
 """Seconds between pulls at first, and by which share of the time that has gone they grow."""
 Say = Callable[[str], None]
 

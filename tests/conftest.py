@@ -27,7 +27,7 @@ def laptop(tmp_path: Path) -> Iterator[Laptop]:
     made.close()
 
 
-LONG = ("tests/test_docs.py", "tests/e2e/test_survival.py", "tests/e2e/test_demo.py")
+LONG = ("tests/test_docs.py", "tests/e2e/test_survival.py", "tests/e2e/test_demo.py", "tests/e2e/test_vast_up.py")
 """Tests of about a minute: begun last, one worker would be at them alone while the others have nothing left."""
 
 

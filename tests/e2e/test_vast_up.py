@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from queue_manager.core.events import iso
-from tests.e2e.runs import ROOT, wait_for
+from tests.e2e.runs import PATIENCE, ROOT, wait_for
 from tests.laptop import SPEC, WAITING
 from tests.vast_account import Account
 from tests.vast_double import Fault
@@ -45,7 +45,10 @@ def test_one_command_from_nothing_to_results_at_home_and_nothing_rented(account:
     assert "ceiling: $" in err
     assert "h, $" in err
     assert account.creates() == 0, "nobody said yes"
-    found = account.json(*demo, "--yes")
+    process = account.laptop.start(*demo, "--yes", "--json")
+    out, err = process.communicate(timeout=3 * PATIENCE)  # as long as eight trainings take
+    assert process.returncode == 0, err
+    found = json.loads(out)
     assert len(list((manifests / "demo" / "out").glob("*.json"))) == 8
     assert account.living() == []
     assert account.creates() == 1
