@@ -10,11 +10,11 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from queue_manager import commands, evidence, host, script, teardown
+from queue_manager.card_readings import CardReadings
 from queue_manager.clock import Clock
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
@@ -23,10 +23,10 @@ from queue_manager.core.layout import HostPaths, RunPaths, run_key, tag
 from queue_manager.core.model import Job, Need, QueueState
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.core.snapshot import Situation
-from queue_manager.core.tick import Tick, next_timer, tick, wants_cards
-from queue_manager.gpus import Nvml
+from queue_manager.core.tick import Tick, next_timer, tick
 from queue_manager.journal import Journal
 from queue_manager.leases import Leases
+from queue_manager.preconditions import Preconditions
 from queue_manager.publish import Publisher
 from queue_manager.run_dir import RunDir
 from queue_manager.screen import Screen
@@ -42,11 +42,8 @@ BIRTH = 0.02
 milliseconds of the job are left to the job."""
 HALF_GONE = 0.05
 """Seconds to wait for a session's end after its wrapper's, or the other way round, before looking at what stays."""
-FIRST_LOOK = 0.05
-"""Seconds until cards are read again after a job ended on one and its memory lingered; doubles up to the poll."""
 HEARTBEAT = 10.0
 """Seconds after which the snapshot is written again though nothing happened."""
-HELD_AT_ONCE = 200
 DISK_RETRY = 1.0
 
 
@@ -86,15 +83,12 @@ class Daemon:
         self._patterned = 0
         self._key = run_key(state.run_id, os.path.realpath(paths.root))
         self._watch = Watch(self._run_dir, self._screen, self._key, host.boot, self._all_patterns)
-        self._nvml = Nvml()
+        self._cards = CardReadings(state, poll)
         self._leases = Leases(host.home, state.run_id, self._key, host.boot, host.me)
         self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._publisher = Publisher(paths, state, self.wake)
         self._teardown = Teardown(paths, state, host.home, environment, self._run_cwd(), poll, self.wake)
-        self._helpers = ThreadPoolExecutor(4, "helper")
-        self._asked: set[int] = set()
-        self._checked: dict[int, b.Checked] = {}
-        self._cards: Cards | Unreadable | None = None
+        self._preconditions = Preconditions(state, environment, self._clock, poll, self._cwd, self.wake)
         self._impossible: dict[Need, str] = {}
         self._disk: str | None = None
         self._stalled: str | None = None
@@ -102,11 +96,8 @@ class Daemon:
         self._again = False
         self._just_finished = False
         self._rung = True
-        self._look_at_cards = True
-        self._cards_at = self._held_at = self._sample_at = self._beat_at = self._disk_at = 0.0
-        self._cards_after = FIRST_LOOK
+        self._sample_at = self._beat_at = self._disk_at = 0.0
         self._turned_at = 0.0
-        self._held_after = -1
         self._woken: set[int] = set()
         self._soon: dict[int, float] = {}
         self._ended: list[tuple[str, int]] = []
@@ -199,8 +190,8 @@ class Daemon:
         self._just_finished = any(isinstance(record.event, ev.RunFinished) for record in result.records)
         self._end_machine(result, now)
         self._look_again(now)
-        self._ask(result.ask, now)
-        self._pace_cards(seen, result.records, now)
+        self._again |= self._preconditions.ask(result.ask, now)
+        self._cards.pace(seen.cards is not None, result.records, now)
         self._publisher.snapshot(self._situation(), now)
 
     def _end_machine(self, result: Tick, now: float) -> None:
@@ -269,21 +260,19 @@ class Daemon:
         self._soon = {order: at for order, at in self._soon.items() if order not in orders}
         if now >= self._sample_at and self._state.live:
             self._sample_at = now + max(self._poll, self._state.manifest.stale_after / 20)
-            orders.update(self._watch.sample(now, self._cards_for_sample()))
+            orders.update(self._watch.sample(now, self._cards.for_sample()))
         attempts = self._watch.observe(orders, now)
         requests = tuple(self._run_dir.requests()) if self._rung or self._bell is None else ()
         ground = self._teardown.look(now, self._rung)
         self._rung = False
-        self._check_held(now)
-        checked = dict(self._checked)
-        if not self._asked:  # else kept: a barrier's wave starts when all its answers are there
-            self._checked.clear()
+        self._again |= self._preconditions.check_held(now)
+        checked = self._preconditions.answers()
         # Cards last: a reading is younger than the evidence beside it.
-        before = {card.uuid: card.used_mib for card in self._cards.cards} if isinstance(self._cards, Cards) else {}
+        before = self._cards.used_mib()
         ended = any(evidence.ended is not None for evidence in attempts.values())
         cards = None
-        if ended or requests or checked or self._look_at_cards or now >= self._cards_at:
-            cards = self._read_cards(ended)
+        if ended or requests or checked or self._cards.is_due(now):
+            cards = self._cards.read(ended)
         boot, cores, disk = self._host.boot, self._host.cores, self._disk
         return b.Seen(boot, cores, attempts, cards, before, (), checked, requests, disk, ground)
 
@@ -297,32 +286,6 @@ class Daemon:
             and (timeout := self._state.jobs[order].spec.timeout) is not None
             and now >= attempt.started + timeout
         }
-
-    def _read_cards(self, ended: bool) -> Cards | Unreadable | None:
-        """Read the cards, if somebody waits for one or will when these attempts have ended."""
-        if not (wants_cards(self._state) or (ended and self._state.card_jobs)):
-            return None
-        self._look_at_cards = False
-        self._cards = self._nvml.read()
-        return self._cards
-
-    def _cards_for_sample(self) -> Cards | Unreadable | None:
-        if any(attempt.cards for attempt in self._state.live.values()):
-            self._cards = self._nvml.read()
-        return self._cards
-
-    def _pace_cards(self, seen: b.Seen, records: list[Record], now: float) -> None:
-        """Decide when to look at the cards next: soon after an end, else at every poll."""
-        if seen.cards is not None:
-            self._cards_after = min(self._poll, self._cards_after * 2)
-        for record in records:
-            if isinstance(record.event, ev.AttemptEnded):
-                self._cards_after = min(self._poll, FIRST_LOOK)
-            if isinstance(record.event, (ev.RetryDue, ev.AttemptEnded, ev.JobHeld)):
-                self._look_at_cards = True
-        if seen.cards is not None:
-            self._look_at_cards = False
-            self._cards_at = now + self._cards_after
 
     def _check_disk(self, now: float) -> None:
         """Whether there is room to launch into: at least 16 MiB, or 3 % of a small disk. Raises RunGoneError."""
@@ -349,35 +312,6 @@ class Daemon:
         self._run_dir.drop_ballast()
         self._publisher.changed()
         self._publisher.snapshot(self._situation(), self._clock.now())
-
-    # -- preconditions ------------------------------------------------------------------------------------------
-
-    def _check_held(self, now: float) -> None:
-        """Look again at the jobs that wait for a precondition, some at every poll."""
-        if not self._state.held or now < self._held_at:
-            return
-        self._held_at = now + self._poll
-        held = [order for order in sorted(self._state.held) if order > self._held_after][:HELD_AT_ONCE]
-        self._held_after = held[-1] if len(held) == HELD_AT_ONCE else -1  # then from the first again
-        self._ask(tuple(held), now)
-
-    def _ask(self, orders: tuple[int, ...], now: float) -> None:
-        """Have preconditions looked at; commands may take their time, so they run beside the loop."""
-        for order in orders:
-            job = self._state.jobs[order]
-            environment = {**self._environment, **self._state.manifest.env, **job.spec.env}
-            if all(one.type != "command" for one in job.spec.preconditions):
-                self._checked[order] = evidence.checked(job.spec, self._cwd(job), environment, now)
-                self._again = True
-            elif order not in self._asked:
-                self._asked.add(order)
-                self._helpers.submit(self._check, order, job, environment)
-
-    def _check(self, order: int, job: Job, environment: dict[str, str]) -> None:
-        at = self._clock.now()
-        self._checked[order] = evidence.checked(job.spec, self._cwd(job), environment, at)
-        self._asked.discard(order)
-        self.wake()
 
     # -- act ------------------------------------------------------------------------------------------------------
 
@@ -449,7 +383,7 @@ class Daemon:
     def _situation(self, manager: str | None = None) -> Situation:
         screen_dir = self._environment.get("SCREENDIR")
         return Situation(
-            self._cards,
+            self._cards.last,
             self._impossible,
             manager or ("finished" if self._state.finished is not None and self._teardown.waits else "running"),
             self._run_cwd(),
@@ -466,11 +400,8 @@ class Daemon:
             timeout = 0.0
         else:
             due = [now + HEARTBEAT if self._beat_at <= now else self._beat_at, self._teardown.due()]
-            if wants_cards(self._state):
-                due.append(now if self._look_at_cards else self._cards_at)
+            due += [at for at in (self._cards.due(now), self._preconditions.due()) if at is not None]
             due.extend(self._soon.values())
-            if self._state.held:
-                due.append(self._held_at)
             if self._state.live:
                 due.append(self._sample_at)
             if self._disk is not None:
@@ -520,7 +451,7 @@ class Daemon:
             _log.error("the last snapshot or the summary cannot be written: %s", error)
 
     def close(self, finished: bool) -> None:
-        self._helpers.shutdown(wait=False, cancel_futures=True)
+        self._preconditions.close()
         self._teardown.close()
         self._forget()
         self._publish_whole(self._clock.now(), "finished" if finished else "halted")

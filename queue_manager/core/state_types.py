@@ -1,0 +1,116 @@
+"""What a run's state is made of: jobs, live attempts, phases' numbers, and what is kept of cards and machine.
+
+Only `QueueState.apply` changes any of it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from queue_manager.core import events as ev
+from queue_manager.core.events import Proc
+from queue_manager.core.manifest import JobSpec
+from queue_manager.core.status import Status
+
+
+class Need(NamedTuple):
+    """What a job asks of the cards. Jobs of one need are interchangeable to placement."""
+
+    gpus: int
+    mib: int | None
+
+
+class Attempt:
+    """A live try: from AttemptStarting until AttemptEnded. Times are epoch seconds."""
+
+    __slots__ = (
+        "boot", "cards", "indices", "job", "mib", "n", "proc", "screen", "session", "started", "starting",
+        "stop_reason", "stopping", "used_mib", "wave", "wrapper",
+    )  # fmt: skip
+
+    def __init__(self, event: ev.AttemptStarting, at: float) -> None:
+        self.job, self.n, self.wave = event.job, event.n, event.wave
+        self.session, self.boot = event.session, event.boot
+        self.cards, self.indices, self.mib, self.used_mib = event.cards, event.indices, event.mib, event.used_mib
+        self.starting = at
+        self.started: float | None = None
+        self.stopping: float | None = None
+        self.stop_reason: str | None = None
+        self.wrapper: Proc | None = None
+        self.screen: Proc | None = None
+        self.proc: Proc | None = None
+
+
+class Job:
+    """A job's spec and all that has become of it. `order` is its place in the manifest; `queued`: it has an entry in
+    the index of ready jobs, of use or not, and so must not get a second one."""
+
+    __slots__ = (
+        "attempt", "attempts", "blocked_by", "due", "ended", "error", "exit_code", "failure", "held", "indices",
+        "last_cards", "n", "oom_attempts", "order", "other_failures", "pid", "queued", "screen_pid", "session",
+        "spec", "started", "status", "warning", "wave",
+    )  # fmt: skip
+
+    def __init__(self, order: int, spec: JobSpec) -> None:
+        self.order, self.spec = order, spec
+        self.status = Status.PENDING
+        self.attempt: Attempt | None = None
+        self.n = self.attempts = self.oom_attempts = self.other_failures = 0
+        self.due: float | None = None
+        self.held: str | None = None
+        self.blocked_by: str | None = None
+        self.error: str | None = None
+        self.warning: str | None = None
+        self.failure: str | None = None
+        self.exit_code: int | None = None
+        self.started: float | None = None
+        self.ended: float | None = None
+        self.wave: int | None = None
+        self.last_cards: tuple[str, ...] = ()
+        self.indices: tuple[int, ...] = ()
+        self.session: str | None = None
+        self.pid: int | None = None
+        self.screen_pid: int | None = None
+        self.queued = False
+
+    @property
+    def need(self) -> Need:
+        return Need(self.spec.gpus, self.spec.gpu_mem_mib if self.spec.gpus else None)
+
+
+class Settling(NamedTuple):
+    """A card whose memory an ended attempt may not have given back yet. `used_mib`: read while it lived."""
+
+    since: float
+    used_mib: int
+
+
+class Bound(NamedTuple):
+    """The bound that the run has reached: max_cost or deadline, in words, and when (epoch seconds)."""
+
+    kind: str
+    text: str
+    at: float
+
+
+class Teardown(NamedTuple):
+    """The end of the machine under the run, once it is decided: stop or destroy (`plan`). `at`: epoch seconds;
+    `done`: the provider has confirmed it."""
+
+    plan: str
+    instance: int
+    reason: str
+    at: float
+    done: bool = False
+
+
+class PhaseTally:
+    """Running numbers of one phase."""
+
+    __slots__ = ("counts", "ended", "oom_retries", "started")
+
+    def __init__(self) -> None:
+        self.counts: dict[Status, int] = {}
+        self.oom_retries = 0
+        self.started: float | None = None
+        self.ended: float | None = None
