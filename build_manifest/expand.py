@@ -11,7 +11,7 @@ from build_manifest import grid as grids
 from build_manifest.faults import Faults, Mark, listed, nearest
 from build_manifest.forms import PhaseForm, SpecForm
 from build_manifest.jobs import JobMaker, Params, Surroundings, show
-from build_manifest.names import Scope, compile_text, is_template
+from build_manifest.names import RenderError, Scope, compile_text, is_template
 from build_manifest.nodes import Scalar
 from queue_manager.core.layout import id_fault
 from queue_manager.core.manifest import MAX_JOBS, JobSpec, Manifest, Phase, find_circle
@@ -100,7 +100,11 @@ def _spec_text(faults: Faults, scalar: Scalar | None, key: str) -> str | None:
     if scalar is None:
         return None
     text = compile_text(faults, scalar, Scope((), f"{key} of the whole spec"), shell=key != "cwd")
-    return None if text is None else text.render({}).rstrip()
+    try:
+        return None if text is None else text.render({}).rstrip()
+    except RenderError as error:
+        faults.add(error.mark, str(error), "mend the expression")
+        return None
 
 
 def _check_size(faults: Faults, spec: SpecForm) -> bool:

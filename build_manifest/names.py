@@ -9,13 +9,11 @@ place where it stands; `{{ name | raw }}` is not.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple, Union
+from collections.abc import Collection, Mapping
+from typing import NamedTuple, Union
 
-import jinja2
-import jinja2.meta
-import jinja2.sandbox
-
+from build_manifest.expression_bounds import Meter
+from build_manifest.expressions import Expression, ExpressionError, Raw, compile_expression
 from build_manifest.faults import Faults, Mark, listed, nearest
 from build_manifest.nodes import Scalar, locate
 from build_manifest.shell import Quote, Scanner
@@ -25,6 +23,7 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 GPU = "GPU"
 _TOKEN = re.compile(r"\$\$\{|\$\{|\{\{")
 _STATEMENT = re.compile(r"\{%[-+]?\s*(?:if|for|set|else|elif|endif|endfor|macro|include|import|raw)\b")
+_SHOWN = 160
 _LITERAL_BRACES = "braces for the shell are written {{ '{{' }}"
 
 
@@ -43,10 +42,11 @@ class _Name(NamedTuple):
 
 
 class _Expression(NamedTuple):
-    call: Callable[..., Any]
+    expression: Expression
     source: str
     quote: Quote | None
     mark: Mark
+    meter: Meter
 
 
 class _Gpu(NamedTuple):
@@ -92,25 +92,6 @@ class Scope(NamedTuple):
 
     names: Collection[str]
     where: str
-
-
-class _Raw(str):
-    """Text that is not to be quoted for the shell."""
-
-    __slots__ = ()
-
-
-def _environment() -> jinja2.sandbox.SandboxedEnvironment:
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
-    # The same spec gives the same manifest: nothing by chance is left.
-    for name in ("lipsum", "cycler", "joiner", "namespace"):
-        del environment.globals[name]
-    del environment.filters["random"]
-    environment.filters["raw"] = _Raw
-    return environment
-
-
-_ENVIRONMENT = _environment()
 
 
 def is_template(text: str) -> bool:
@@ -226,15 +207,11 @@ class _Compiler:
             self._fault(token, f"{token!r}: white space is not controlled here", "put a space after {{ and before }}")
             return end
         try:
-            tree = _ENVIRONMENT.parse("{{" + source + "}}")
-            call = _ENVIRONMENT.compile_expression(source, undefined_to_none=False)
-        except (jinja2.TemplateSyntaxError, jinja2.TemplateAssertionError) as error:
-            self._fault(token, f"{token!r} is no Jinja2 expression: {error.message}", _LITERAL_BRACES)
+            expression = compile_expression(source, self._scope.names)
+        except ExpressionError as error:
+            self._fault(token, f"{_clip(token)!r} is no Jinja2 expression: {error}", _LITERAL_BRACES)
             return end
-        except (RecursionError, MemoryError, SyntaxError, ValueError, OverflowError):
-            self._fault(token, f"{token!r} cannot be read as a Jinja2 expression", "write it simpler")
-            return end
-        variables = sorted(jinja2.meta.find_undeclared_variables(tree))
+        variables = expression.names
         for name in variables:
             if name == GPU:
                 self._fault(token, "GPU is known only at launch", "write ${GPU}")
@@ -242,7 +219,9 @@ class _Compiler:
                 self._undefined(token, name, _LITERAL_BRACES)
         self._uses.update(variables)
         if not self._broken:
-            self._parts.append(_Expression(call, token, self._quote(token), self._mark(token)))
+            self._parts.append(
+                _Expression(expression, token, self._quote(token), self._mark(token), self._faults.meter)
+            )
         return end
 
     def _quote(self, token: str) -> Quote | None:
@@ -291,18 +270,15 @@ def _expression_end(text: str, at: int) -> int | None:
     return None
 
 
+def _clip(source: str) -> str:
+    """An expression for a message."""
+    return source if len(source) <= _SHOWN else f"{source[: _SHOWN - 4]}… }}}}"
+
+
 def _evaluate(part: _Expression, cell: Mapping[str, Written]) -> str:
     try:
-        value = part.call({name: one.value for name, one in cell.items()})
-        if isinstance(value, jinja2.Undefined):
-            value._fail_with_undefined_error()
-    except Exception as error:  # whatever an expression raises is the spec's fault
-        words = str(error) or type(error).__name__
-        raise RenderError(part.mark, f"{part.source} fails: {words}") from None
-    if not isinstance(value, (str, int, float)):
-        kind = "nothing" if value is None else f"a {type(value).__name__}"
-        raise RenderError(part.mark, f"{part.source} gives {kind}, not a text or a number")
-    text = str(value)
-    if "\0" in text:
-        raise RenderError(part.mark, f"{part.source} gives the character U+0000")
-    return text if part.quote is None or isinstance(value, _Raw) else part.quote(text)
+        values = {name: cell[name].value for name in part.expression.names}
+        text = part.expression.evaluate(values, part.meter)
+    except ExpressionError as error:
+        raise RenderError(part.mark, f"{_clip(part.source)} {error}") from None
+    return text if part.quote is None or isinstance(text, Raw) else part.quote(text)

@@ -21,6 +21,7 @@ _STRING = "tag:yaml.org,2002:str"
 _UNPRINTABLE = re.compile("\r(?!\n)|[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # JSON writes characters beyond U+FFFF as two escapes, which YAML does not put together.
 _SURROGATES = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
+_HALF = re.compile("[\ud800-\udfff]")
 _BARE_EXPRESSION = re.compile(r"(?:^|:|-|\[|,)\s*(\{\{)")
 _QUOTE_IT = "YAML reads {{ as the beginning of a mapping"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -122,6 +123,10 @@ class _Builder:
         self._check_tag(event)
         if "\0" in event.value:
             self._faults.add(_mark(event.start_mark), "the character U+0000 cannot stand in a value", "leave it out")
+        half = _HALF.search(event.value)
+        if half:
+            what = f"\\u{ord(half[0]):04x} is half of a character (a lone surrogate), and cannot stand in a value"
+            self._faults.add(_mark(event.start_mark), what, "write the whole character, or leave it out")
         return Scalar(event.value, plain, _mark(event.start_mark), event.start_mark.index, event.end_mark.index)
 
     def _check_tag(self, event: Any) -> None:
@@ -220,6 +225,9 @@ def _explain(faults: Faults, error: yaml.MarkedYAMLError) -> None:
         faults.add(mark, "YAML reads * and & at the beginning as its own signs", "put quotes around the value")
     elif "cannot start any token" in problem:
         faults.add(mark, f"a value cannot begin with {char!r}", "put quotes around it")
+    elif "Unicode" in problem and "escape" in problem:
+        what = "this escape is no character: half of one (a lone surrogate), or beyond the last"
+        faults.add(mark, what, "write the character itself")
     elif "escape" in problem:
         faults.add(mark, 'an unknown escape in "…"', "double the backslash, or use '…'")
     elif "expected ':'" in problem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from queue_manager.core.manifest import moment
 
@@ -24,6 +24,8 @@ _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?[smhd])+")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DATE = re.compile(r"[0-9]{4}-")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kKmMgGtT])(?:i?[bB])?")
+_LARGEST = 10**12
+_N = TypeVar("_N", int, float)
 _MIB = {"k": 2**-10, "m": 1, "g": 2**10, "t": 2**20}
 
 
@@ -56,7 +58,7 @@ def integer(text: str, minimum: int | None = None) -> int:
         raise ValueError("write a whole number" + _least(minimum) + _without_zeros(text))
     if minimum is not None and value < minimum:
         raise ValueError("write a whole number" + _least(minimum))
-    return int(value)
+    return int(_possible(value))
 
 
 def quantity(text: str) -> float:
@@ -64,7 +66,7 @@ def quantity(text: str) -> float:
     value = number(text)
     if value is None or value <= 0:
         raise ValueError("write a number above 0" + _without_zeros(text))
-    return value
+    return _possible(value)
 
 
 def dollars(text: str) -> float:
@@ -72,7 +74,7 @@ def dollars(text: str) -> float:
     value = number(text)
     if value is None or value <= 0:
         raise ValueError("write USD as a number above 0, such as 12.50" + _without_zeros(text))
-    return float(value)
+    return float(_possible(value))
 
 
 def seconds(text: str) -> float:
@@ -89,11 +91,11 @@ _HOW_LONG = "write seconds as a number, or such as 90s, 30m, 2h, 1d"
 def delay(text: str) -> float:
     """A time of 0 or more, in seconds. Raises ValueError with what to write instead."""
     if _DURATION.fullmatch(text):
-        return sum(float(n) * _SECONDS[unit] for n, unit in re.findall(r"([0-9.]+)([smhd])", text))
+        return _possible(sum(float(n) * _SECONDS[unit] for n, unit in re.findall(r"([0-9.]+)([smhd])", text)))
     value = number(text)
     if value is None or value < 0:
         raise ValueError(_HOW_LONG)
-    return value
+    return _possible(value)
 
 
 def deadline(text: str) -> float | str:
@@ -106,6 +108,13 @@ def deadline(text: str) -> float | str:
         return seconds(text)
     except ValueError as error:
         raise ValueError(f"{error} from the run's start, or a time such as 2026-12-24T18:00:00Z") from None
+
+
+def _possible(value: _N) -> _N:
+    """The number itself. Raises ValueError where no count, size or time is so large."""
+    if abs(value) > _LARGEST:
+        raise ValueError(f"write a smaller number, at most {_LARGEST:,}")
+    return value
 
 
 def _least(minimum: int | None) -> str:
