@@ -2,41 +2,86 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
-from build_manifest import SpecErrors
-from skill import (
-    __version__,
-    verbs_ask,
-    verbs_doctor,
-    verbs_hosts,
-    verbs_job,
-    verbs_pull,
-    verbs_rescue,
-    verbs_run,
-    verbs_spec,
-    verbs_submit,
-    verbs_up,
-    verbs_vast,
-)
+from build_manifest.faults import SpecErrors
+from skill import __version__, interrupt
 from skill.errors import DONE, FAILED, INTERRUPTED, USE, FailedError, UseError
 
 _NAMES = ("wavequeue", "wq")
 
 
-class _InOrder(click.Group):
-    """Lists its verbs in the order in which they are used, and not by the alphabet."""
+class Verb(NamedTuple):
+    """Where a verb is, imported when it is called: a module of skill and the command in it. `help`: its short help."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+VERBS = {  # in the order in which they are used
+    "init": Verb("verbs_spec", "init", "Write a small spec with comments, to begin with."),
+    "build": Verb("verbs_spec", "build_verb", "Expand SPEC into its manifest: every job in one JSON document."),
+    "plan": Verb("verbs_spec", "plan_verb", "Show what SPEC would run here, and for how long."),
+    "run": Verb("verbs_run", "run_verb", "Run SPEC on this machine."),
+    "preflight": Verb("verbs_submit", "preflight_verb", "Check that SPEC can run on its hosts."),
+    "submit": Verb("verbs_submit", "submit_verb", "Run SPEC on its hosts."),
+    "status": Verb("verbs_run", "status_verb", "Show how a run stands."),
+    "watch": Verb("verbs_run", "watch", "Follow a run until it ends; Ctrl-C leaves it going."),
+    "why": Verb("verbs_job", "why_verb", "Say why JOB is where it is."),
+    "logs": Verb("verbs_job", "logs_verb", "Print the log of JOB."),
+    "attach": Verb("verbs_job", "attach", "Look at the terminal of a running JOB."),
+    "cancel": Verb("verbs_ask", "cancel", "Take jobs out of a run; running ones are ended."),
+    "retry": Verb("verbs_ask", "retry", "Give jobs a fresh set of attempts."),
+    "pause": Verb("verbs_ask", "pause", "Let running jobs go on, and start no new one."),
+    "resume": Verb("verbs_ask", "resume", "Let a paused or interrupted run go on."),
+    "add": Verb("verbs_ask", "add", "Bring more jobs into a run."),
+    "pull": Verb("verbs_pull", "pull_verb", "Bring results, logs and state home from the hosts."),
+    "rescue": Verb("verbs_rescue", "rescue_verb", "Give up a host that is gone; others run its jobs."),
+    "report": Verb("verbs_run", "report_verb", "Report on a run: phases, failures, numbers over seeds."),
+    "hosts": Verb("verbs_hosts", "hosts", "Register hosts, check them, set them up."),
+    "vast": Verb("verbs_vast", "vast", "Rented machines of Vast.ai: what is there, what it costs, what to rent."),
+    "up": Verb("verbs_up", "up_verb", "SPEC on a rented machine, from nothing to results."),
+    "doctor": Verb("verbs_doctor", "doctor_verb", "Check the keys of Vast.ai, W&B, Hugging Face and GitHub."),
+}
+
+
+def load(name: str) -> click.Command:
+    """The command of a verb of VERBS."""
+    verb = VERBS[name]
+    command: click.Command = getattr(importlib.import_module(f"skill.{verb.module}"), verb.attribute)
+    return command
+
+
+class _Verbs(click.Group):
+    """Lists its verbs in the order of VERBS, and imports a verb when it is called. What lists, completes or suggests
+    verbs takes their names and short helps from the table."""
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        super().__init__(*arguments, **options)  # type: ignore[arg-type]
+        self.commands = {name: click.Command(name, short_help=verb.help) for name, verb in VERBS.items()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(self.commands)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None:
+            command = load(name)
+        interrupt.raise_again()
+        return name, command, rest
 
-@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
     """Run batches of ML experiments: one spec, a detached manager, nothing lost.
@@ -44,16 +89,6 @@ def cli() -> None:
     Write a spec (init), look at what it would do (plan), run it (run), follow it (watch), find out about a job (why,
     logs). Without --run, the newest run is meant.
     """
-
-
-for _verb in (
-    verbs_spec.init, verbs_spec.build_verb, verbs_spec.plan_verb, verbs_run.run_verb, verbs_submit.preflight_verb,
-    verbs_submit.submit_verb, verbs_run.status_verb, verbs_run.watch, verbs_job.why_verb, verbs_job.logs_verb,
-    verbs_job.attach, verbs_ask.cancel, verbs_ask.retry, verbs_ask.pause, verbs_ask.resume, verbs_ask.add,
-    verbs_pull.pull_verb, verbs_rescue.rescue_verb, verbs_run.report_verb, verbs_hosts.hosts, verbs_vast.vast,
-    verbs_up.up_verb, verbs_doctor.doctor_verb,
-):  # fmt: skip
-    cli.add_command(_verb)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
-
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from build_manifest.faults import listed
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.outputs import is_glob, patterns_overlap
 from skill.table import columns
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 OK, MADE, WARNING, FAULT, UNKNOWN = "ok", "made", "warning", "fault", "unknown"
 """States of a check: holds; the run itself makes it so; does not stop the run; stops it; could not be looked at."""
@@ -303,6 +304,8 @@ def stops(verdicts: Sequence[Verdict], unplaced: Mapping[str, str]) -> bool:
 
 def table(manifest: Manifest, verdicts: Sequence[Verdict], width: int) -> list[Text]:
     """A row for each check, a column for each host."""
+    from rich.text import Text
+
     kind = "venv" if manifest.venv is not None else "conda" if manifest.conda is not None else "environment"
     rows: list[list[str | Text]] = [["check", *(one.host for one in verdicts)]]
     for name in CHECKS:

@@ -11,8 +11,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rich.text import Text
-
 from build_manifest.faults import listed
 from queue_manager.core.events import epoch
 from queue_manager.core.summary import duration
@@ -21,6 +19,8 @@ from skill.host_preflight import LEAST_DISK
 from skill.table import columns
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from skill.deploy import Facts
 
 CLOCK = 30.0
@@ -247,6 +247,8 @@ def table(rows: Sequence[Row], width: int) -> list[Text]:
 
 
 def _cells(one: Row) -> list[str | Text]:
+    from rich.text import Text
+
     if one.unreachable is not None:
         return [one.name, Text("unreachable", "yellow"), *[_UNTOLD] * (len(HEAD) - 2)]
     probed = one.probed

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
-
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from build_manifest.faults import listed
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
@@ -14,6 +12,9 @@ from queue_manager.core.summary import duration
 from skill.dependencies import Dependencies
 from skill.status import seconds
 from skill.table import columns
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 MAX_EDGES = 1_000_000
 """Above so many pairs the document names groups and phases instead of each job."""
@@ -130,6 +131,8 @@ def _whole(phases: Sequence[Mapping[str, Any]]) -> float | None:
 
 def lines(document: Mapping[str, Any], machine: Machine, width: int) -> list[Text]:
     """The document for people."""
+    from rich.text import Text
+
     phases, totals = document["phases"], document["totals"]
     table: list[list[str | Text]] = [["phase", "jobs", "waits for", "cards", "outputs", "at once", "per job"]]
     table += [

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from rich.cells import cell_len
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.text import Text
 
 GAP = 2
 
@@ -18,6 +19,9 @@ def columns(
     The last column takes what is left and is cut with an ellipsis; so is another that would take more than a third.
     `right`: columns set to the right. `head`: the first row is a heading.
     """
+    from rich.cells import cell_len  # what need not draw need not pay for it
+    from rich.text import Text
+
     cells = [[_text(cell) for cell in row] for row in rows]
     count = max(map(len, cells), default=0)
     most = max(8, width // 3)
@@ -43,6 +47,8 @@ def columns(
 
 
 def _text(cell: str | Text) -> Text:
+    from rich.text import Text
+
     if isinstance(cell, Text):
         return cell.copy()
     return Text(" ".join(cell.split("\n")))

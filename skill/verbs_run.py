@@ -14,7 +14,7 @@ import click
 
 from build_manifest.values import seconds
 from queue_manager.core.manifest import encode
-from skill import frame, inbox, logs, manager, placed, preflight, report, results, runs, status, view
+from skill import inbox, logs, manager, placed, preflight, report, results, runs, status, view
 from skill.errors import FAILED, INTERRUPTED, PERSON, FailedError, UseError
 from skill.files import write_whole
 from skill.runs import Document, Run
@@ -141,6 +141,8 @@ def status_verb(
     if as_json:
         print_json(_status_document(run, {**document, "jobs": rows}, alive))
         return
+    from skill import frame  # what draws nothing need not pay for rich
+
     output = view.console()
     if list_jobs or filtered:
         lines = frame.jobs_table(rows, output.width, time.time())

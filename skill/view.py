@@ -9,15 +9,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console, Group
-from rich.live import Live
-
-from skill import frame, logs, manager, status
+from skill import logs, manager, status
 from skill.errors import FAILED
 from skill.runs import Document, Run, parse_state
 from skill.status import Digest, Row
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+
+    from skill import frame
 
 TICK = 0.25
 """Seconds between frames, and between looks for a new state file."""
@@ -30,6 +32,8 @@ _COST = 10
 
 def console(*, error: bool = False) -> Console:
     """A console for stdout or stderr that neither wraps nor adds colours of its own."""
+    from rich.console import Console  # here, as all of rich: what draws nothing need not pay for it
+
     stream = sys.stderr if error else sys.stdout
     width = None if stream.isatty() else _WIDE
     return Console(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
@@ -37,6 +41,8 @@ def console(*, error: bool = False) -> Console:
 
 def marks(output: Console) -> frame.Marks:
     """Characters that the console's encoding has."""
+    from skill import frame
+
     return frame.UNICODE if output.encoding.lower().startswith("utf") else frame.ASCII
 
 
@@ -111,6 +117,11 @@ def follow(watched: Followed, output: Console, footer: str, *, fresh: bool) -> i
 
 
 def _live(watched: Followed, output: Console, footer: str) -> None:
+    from rich.console import Group
+    from rich.live import Live
+
+    from skill import frame
+
     drawn = marks(output)
 
     def picture(*, last: bool = False) -> Group:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
-
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.readings import Card
@@ -15,6 +13,9 @@ from skill import estimate, shard
 from skill.fleet.profiles import Profile
 from skill.providers.vast.rows import HOURS_PER_MONTH, Offer
 from skill.table import columns
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 _MARGIN = 1.25
 """An offer has to last so many times as long as the work is reckoned to take."""

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
-
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from queue_manager.core.events import epoch, iso
 from skill.errors import UseError
 from skill.table import columns
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 INTENDED, CREATED, READY = "intended", "created", "ready"
 STOPPED, STARTED, BROKEN = "stopped", "started", "broken"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
-
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from skill.fleet.drift import is_known_gone
 from skill.fleet.rental import PREFIX
 from skill.providers.vast.rows import Instance, addresses
 from skill.registry import Worker
 from skill.table import columns
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 
 class Standing(NamedTuple):
@@ -70,6 +71,8 @@ def document(found: Standing) -> dict[str, Any]:
 
 def table(found: Standing, width: int) -> list[Text]:
     """The instances for people; those that no worker is registered for are marked."""
+    from rich.text import Text
+
     rows: list[Sequence[str | Text]] = [["instance", "worker", "GPU", "status", "$/h now", "ssh", "label"]]
     for live, worker in found.rows:
         way = next(iter(addresses(live)), None)

@@ -81,7 +81,7 @@ def test_the_version_is_that_of_the_project(wavequeue: Command, capsys: pytest.C
     assert wavequeue("--version") == DONE
     assert capsys.readouterr().out == f"wavequeue {project['version']}\n"
     assert skill.__version__ == project["version"]
-    assert project["scripts"] == {"wavequeue": "skill.cli:main", "wq": "skill.cli:main"}
+    assert project["scripts"] == {"wavequeue": "skill.__main__:main", "wq": "skill.__main__:main"}
 
 
 def test_the_short_name_is_said_where_it_was_typed(

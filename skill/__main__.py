@@ -1,0 +1,19 @@
+"""Where the commands `wavequeue` and `wq` begin: nothing is imported here before Ctrl-C is taken care of."""
+
+from __future__ import annotations
+
+import sys
+
+from skill import interrupt
+
+
+def main() -> int:
+    """Run the command of sys.argv. Returns its exit code, see skill.cli.main."""
+    interrupt.leave_at_once()
+    from skill import cli
+
+    return cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

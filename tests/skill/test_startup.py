@@ -1,0 +1,65 @@
+"""The command starts with what its verb needs and no more, and Ctrl-C meanwhile ends it without a word."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from skill import cli
+from skill.errors import INTERRUPTED
+from tests.skill.story import RUN_ID, Story, job, manifest
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("jinja2", "rich", "yaml", "ruamel", "fabric", "paramiko", "httpx", "psutil")
+
+RUN = """
+import sys
+from skill.__main__ import main
+code = main()
+print([name for name in %r if name in sys.modules], file=sys.stderr)
+sys.exit(code)
+"""
+
+INTERRUPT = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == %r:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from skill.__main__ import main
+sys.exit(main())
+"""
+
+
+def start(program: str, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HOME": str(cwd), "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+
+
+def test_help_and_status_import_no_library_that_they_do_not_use(tmp_path: Path) -> None:
+    Story(manifest(job("a")), tmp_path / "experiment_queue" / RUN_ID).complete("a").write()
+    for arguments in (["--help"], ["status", "--json"]):
+        ended = start(RUN % (HEAVY,), tmp_path, *arguments)
+        assert (ended.returncode, ended.stderr) == (0, "[]\n"), (arguments, ended)
+        assert ended.stdout.startswith("Usage: ") or json.loads(ended.stdout)["counts"] == {"completed": 1}
+
+
+@pytest.mark.parametrize("module", ["click", "skill.cli", "skill.verbs_run", "skill.runs"])
+def test_ctrl_c_while_it_starts_is_silent(tmp_path: Path, module: str) -> None:
+    ended = start(INTERRUPT % module, tmp_path, "status")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (INTERRUPTED, "", "")
+
+
+@pytest.mark.parametrize("name", list(cli.VERBS))
+def test_the_table_of_verbs_says_what_the_verbs_say(name: str) -> None:
+    command = cli.load(name)
+    assert command.name == name
+    assert command.get_short_help_str(200) == cli.VERBS[name].help
