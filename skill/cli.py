@@ -12,7 +12,7 @@ from typing import NamedTuple
 import click
 
 from build_manifest.faults import SpecErrors
-from skill import __version__, interrupt
+from skill import __version__, interrupt, safe_output
 from skill.errors import DONE, FAILED, INTERRUPTED, USE, FailedError, UseError
 
 _NAMES = ("wavequeue", "wq")
@@ -96,6 +96,11 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a character gets its number instead
             stream.reconfigure(errors="backslashreplace")
+    with safe_output.guarded():
+        return _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> int:
     name = Path(sys.argv[0]).name
     try:
         code = cli.main(arguments, prog_name=name if name in _NAMES else "wavequeue", standalone_mode=False)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from queue_manager.core import layout
 from queue_manager.core.layout import HostPaths
+from queue_manager.core.terminal_text import escaped, one_line
 from skill import bundle
 from skill.bundle import Bundle
 from skill.host import Host, Said, Unreachable
@@ -213,7 +214,7 @@ def _why_no_python(rows: list[tuple[str, str]]) -> str:
 
 
 def _strange(what: str, said: Said) -> Unreachable:
-    last = "".join(char if char.isprintable() else "?" for char in (said.err.strip().splitlines() or [""])[-1][:200])
+    last = one_line((said.err.strip().splitlines() or [""])[-1], 200)
     return Unreachable(f"{what}{f': {last}' if last else ''} (exit code {said.code})", "other")
 
 
@@ -374,7 +375,7 @@ def start(host: Host, python: str, runtime: str, run_id: str, poll: float | None
         if type(found.get("pid")) is int and 0 <= found["pid"] < 1 << 31:
             pid: int = found["pid"]
             return pid
-        return "".join(char if char.isprintable() or char == "\n" else "?" for char in str(found["fault"])[:2000])
+        return escaped(str(found["fault"])[:2000])
     except (ValueError, KeyError, AttributeError, RecursionError):
         return f"the manager could not be started: {_last(said)}"
 
@@ -388,4 +389,4 @@ def _fault(said: Said | Unreachable, what: str) -> str | Unreachable | None:
 def _last(said: Said) -> str:
     """What a host said last, in one line that harms no terminal."""
     lines = said.err.strip().splitlines() or [f"exit code {said.code}"]
-    return "".join(char if char.isprintable() else "?" for char in lines[-1][:300])
+    return one_line(lines[-1], 300)

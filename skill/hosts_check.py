@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from build_manifest.faults import listed
 from queue_manager.core.events import epoch
 from queue_manager.core.summary import duration
+from queue_manager.core.terminal_text import one_line
 from skill.host import Unreachable
 from skill.host_preflight import LEAST_DISK
 from skill.table import columns
@@ -96,8 +97,7 @@ class Row(NamedTuple):
 
 def plain(text: str) -> str:
     """The same text on one line, with nothing in it that a terminal would act on, and not too long."""
-    shown = "".join(character if character.isprintable() else "?" for character in text[: _LONGEST + 1])
-    return shown if len(shown) <= _LONGEST else shown[:_LONGEST] + "…"
+    return one_line(text, _LONGEST + 1)
 
 
 def read(data: bytes) -> Probed | None:

@@ -1,4 +1,4 @@
-"""Logs of jobs: which file, its last lines, terminal output made plain, and following a job to its end."""
+"""Logs of jobs: which file, its last lines, terminal output made plain or safe, and following a job to its end."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from queue_manager.core import terminal_text
 from queue_manager.core.layout import RunPaths
 from skill.errors import FailedError, UseError
 from skill.runs import Run
@@ -19,6 +20,8 @@ from skill.status import FINAL, Row, reason
 _BLOCK = 1 << 16
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]P_^X][^\x07\x1b]*(?:\x07|\x1b\\)|[()*+#%][0-9A-Za-z]|[0-Z\\^-~])")
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
+_ERASE = re.compile(r"\x1b\[[0-2]?K")
+_REDRAW, _PLAIN_COLOUR = "\r\x1b[K", "\x1b[0m"
 _LONGEST = 1 << 20
 _MOST = 1 << 26
 """Bytes that are read at most to find the last lines: a progress bar may have written gigabytes without an end."""
@@ -28,7 +31,13 @@ def plain_line(line: str) -> str:
     """A line of terminal output as a person sees it in the end: no escapes, and only what the last \\r left."""
     text = _ESCAPES.sub("", line)
     states = [state for state in text.split("\r") if state.strip()]
-    return _CONTROLS.sub("", states[-1] if states else "").rstrip()
+    return terminal_text.escaped(_CONTROLS.sub("", states[-1] if states else "")).rstrip()
+
+
+def coloured_line(line: str) -> str:
+    """A line of terminal output for a terminal: its colours, and what the last \\r left; the rest is shown escaped."""
+    states = [state for state in _ERASE.sub("", line).split("\r") if state.strip()]
+    return terminal_text.coloured(states[-1] if states else "").rstrip()
 
 
 class Plain:
@@ -43,13 +52,55 @@ class Plain:
         *lines, self._rest = (self._rest + self._decoder.decode(data)).split("\n")
         if len(self._rest) > _LONGEST:  # a progress bar that has been redrawn for days
             self._rest = self._rest[self._rest.rfind("\r", 0, -1) + 1 :][-_LONGEST:]
-        return "".join(f"{plain_line(line)}\n" for line in lines)
+        return "".join(f"{self._line(line)}\n" for line in lines)
 
     def end(self) -> str:
         """What is left as a last line without an end."""
-        line = plain_line(self._rest + self._decoder.decode(b"", True))
+        line = self._line(self._rest + self._decoder.decode(b"", True))
         self._rest = ""
         return f"{line}\n" if line else ""
+
+    def _line(self, line: str) -> str:
+        return plain_line(line)
+
+
+class Coloured(Plain):
+    """Makes terminal output safe for a terminal as it comes, with its colours.
+
+    `width`: cells of a line; a line that has no end yet is drawn so far, in one row, and again whenever it changes.
+    None: it is given once it is whole.
+    """
+
+    def __init__(self, width: int | None = None) -> None:
+        super().__init__()
+        self._width = width
+        self._drawn = ""
+        self._is_coloured = False
+
+    def feed(self, data: bytes) -> str:
+        """Take the next bytes; returns what to write."""
+        whole = super().feed(data)
+        if self._width is None:
+            return whole
+        from rich.cells import chop_cells  # a tenth of a second that other output need not pay
+
+        before = self._drawn
+        parts = chop_cells(plain_line(self._rest), max(1, self._width - 1))
+        self._drawn = parts[0] if parts else ""
+        if not whole and self._drawn == before:
+            return ""
+        return (_REDRAW if before else "") + whole + self._drawn
+
+    def end(self) -> str:
+        """What is left as a last line without an end, in the usual colour after it."""
+        text = (_REDRAW if self._drawn else "") + super().end() + (_PLAIN_COLOUR if self._is_coloured else "")
+        self._drawn, self._is_coloured = "", False
+        return text
+
+    def _line(self, line: str) -> str:
+        text = coloured_line(line)
+        self._is_coloured = self._is_coloured or terminal_text.has_colour(text)
+        return text
 
 
 def plain(data: bytes) -> str:

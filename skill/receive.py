@@ -21,6 +21,7 @@ from typing import IO, Any, NamedTuple
 
 from queue_manager.core import pulling
 from queue_manager.core.pulling import HOST, RESULTS, Request, Seen
+from queue_manager.core.terminal_text import one_line
 from skill.store import HereError, Store
 
 SILENCE = 600.0
@@ -122,7 +123,7 @@ class _Tail(threading.Thread):
     @property
     def text(self) -> str:
         lines = self._last.decode(errors="replace").strip().splitlines()
-        return "".join(char if char.isprintable() else "?" for char in lines[-1].strip())[:300] if lines else ""
+        return one_line(lines[-1].strip(), 300) if lines else ""
 
     def join(self, timeout: float | None = 1.0) -> None:
         super().join(timeout)
@@ -323,7 +324,7 @@ _NO_FILES = "it sends something else than files"
 
 def shown(text: str) -> str:
     """A text of a host as it may be printed: one line, without control characters."""
-    return "".join(char if char.isprintable() else "?" for char in text)[:300]
+    return one_line(text, 300)
 
 
 def _why(row: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from queue_manager.core.events import epoch
 from queue_manager.core.manifest import Manifest
+from queue_manager.core.markdown import code, inline
 from queue_manager.core.summary import duration
 from skill import status
 from skill.status import Row
@@ -153,9 +154,9 @@ def markdown(document: Mapping[str, Any]) -> str:
     ended = "" if document["finished"] else f" (the run goes on: {document['manager']})"
     when = f"{document['started'] or '-'} to {document['finished'] or 'now'}"
     lines = [
-        f"# {document['run_id']}: {counts.get('completed', 0)} of {total} jobs completed",
+        f"# {inline(document['run_id'])}: {counts.get('completed', 0)} of {total} jobs completed",
         "",
-        f"{when} on {document['host']}{length}{ended}: {status.counts_text(counts) or 'no jobs'}",
+        f"{when} on {inline(document['host'] or '-')}{length}{ended}: {status.counts_text(counts) or 'no jobs'}",
         "",
         "| phase | status | jobs | completed | outputs found | OOM retries | per job | duration |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
@@ -163,8 +164,8 @@ def markdown(document: Mapping[str, Any]) -> str:
     for row in document["phases"]:
         outputs = f"{row['outputs_found']} of {row['outputs_expected']}" if row["outputs_expected"] else "-"
         lines.append(
-            f"| {row['name']} | {row['status']} | {row['jobs']} | {row['counts'].get('completed', 0)} | {outputs} "
-            f"| {row['oom_retries']} | {_took(row['seconds_per_job'])} | {_took(row['seconds'])} |"
+            f"| {inline(row['name'])} | {row['status']} | {row['jobs']} | {row['counts'].get('completed', 0)} "
+            f"| {outputs} | {row['oom_retries']} | {_took(row['seconds_per_job'])} | {_took(row['seconds'])} |"
         )
     if "hosts" in document:
         lines += ["", "## Hosts", "", *_host_lines(document)]
@@ -190,7 +191,7 @@ def _host_lines(document: Mapping[str, Any]) -> list[str]:
         done = row["counts"].get("completed", 0)
         pulled = row["last_pull"] or "never"
         lines.append(
-            f"| {_cell(row['name'])} | {state} | {row['jobs']} | {done} | {row['not_pulled'] or '-'} | {pulled} |"
+            f"| {inline(row['name'])} | {state} | {row['jobs']} | {done} | {row['not_pulled'] or '-'} | {pulled} |"
         )
     left = len(document["not_pulled"])
     if left:
@@ -204,17 +205,17 @@ def _failure_lines(document: Mapping[str, Any]) -> list[str]:
     lines = []
     for group in document["failures"][:_SHOWN]:
         jobs = group["jobs"]
-        names = ", ".join(f"`{name}`" for name in jobs[:5]) + (f" and {len(jobs) - 5} more" if len(jobs) > 5 else "")
-        lines.append(f"- {len(jobs)} {group['status']}: {_inline(group['reason'])} ({names})")
+        names = ", ".join(code(name) for name in jobs[:5]) + (f" and {len(jobs) - 5} more" if len(jobs) > 5 else "")
+        lines.append(f"- {len(jobs)} {group['status']}: {inline(group['reason'])} ({names})")
         if group["log_line"] and group["log_line"] not in group["reason"]:
-            lines.append(f"  - last line of {jobs[0]}: {_inline(group['log_line'])}")
+            lines.append(f"  - last line of {inline(jobs[0])}: {inline(group['log_line'])}")
     return lines
 
 
 def _warning_lines(document: Mapping[str, Any]) -> list[str]:
     rows = document["warnings"]
     more = [f"- and {len(rows) - _SHOWN} more"] if len(rows) > _SHOWN else []
-    return [f"- `{row['id']}`: {_inline(row['warning'])}" for row in rows[:_SHOWN]] + more
+    return [f"- {code(row['id'])}: {inline(row['warning'])}" for row in rows[:_SHOWN]] + more
 
 
 def _metric_lines(groups: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -224,12 +225,12 @@ def _metric_lines(groups: Sequence[Mapping[str, Any]]) -> list[str]:
         mine = [group for group in groups if group["phase"] == phase]
         params = list(dict.fromkeys(name for group in mine for name in group["params"]))
         names = list(dict.fromkeys(name for group in mine for name in group["metrics"]))
-        lines += [f"**{phase}**", "", "| " + " | ".join(map(_cell, [*params, *names])) + " |"]
+        lines += [f"**{inline(phase)}**", "", "| " + " | ".join(map(inline, [*params, *names])) + " |"]
         lines.append("|" + "---|" * len(params) + "---:|" * len(names))
         for group in mine[: _SHOWN * 2]:
             cells = [group["params"].get(name, "") for name in params]
             cells += [_value(group["metrics"].get(name)) for name in names]
-            lines.append("| " + " | ".join(map(_cell, cells)) + " |")
+            lines.append("| " + " | ".join(map(inline, cells)) + " |")
         if len(mine) > _SHOWN * 2:
             lines += ["", f"and {len(mine) - _SHOWN * 2} more: `wavequeue report --json`"]
         lines.append("")
@@ -241,12 +242,3 @@ def _value(metric: Mapping[str, Any] | None) -> str:
         return ""
     mean = f"{metric['mean']:.4g}"
     return mean if metric["std"] is None else f"{mean} ± {metric['std']:.2g} ({metric['n']})"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _inline(text: str) -> str:
-    """Words of a log, so that Markdown takes none of them for its own signs."""
-    return re.sub(r"([\\`*_<>\[\]#|])", r"\\\1", text.replace("\n", " "))

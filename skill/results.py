@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from queue_manager.core.outputs import is_glob
+from queue_manager.core.terminal_text import one_line
 
 _MAX_BYTES = 1 << 20
 _MAX_NUMBERS = 50
 _MAX_DEPTH = 3
+_MAX_NAME = 100
 
 
 def files(cwd: str, pattern: str) -> list[str]:
@@ -44,7 +46,8 @@ def numbers(value: Any) -> dict[str, float]:
 def _walk(value: Any, name: str, depth: int) -> Iterator[tuple[str, float]]:
     if isinstance(value, Mapping) and depth < _MAX_DEPTH:
         for key, inner in value.items():
-            yield from _walk(inner, f"{name}.{key}" if name else str(key), depth + 1)
+            shown = one_line(str(key), _MAX_NAME)  # it goes into reports and to terminals
+            yield from _walk(inner, f"{name}.{shown}" if name else shown, depth + 1)
     elif isinstance(value, (int, float)) and not isinstance(value, bool) and name and _is_finite(value):
         yield name, float(value)
 

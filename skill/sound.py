@@ -7,17 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from queue_manager.core.status import Status
+from queue_manager.core.terminal_text import one_line
 
 _NONE = type(None)
 _TEXT, _WORDS, _NUMBER, _COUNT = (str,), (str, _NONE), (int, float), (int,)
 _STATUSES = frozenset(status.value for status in Status)
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 _TIMES = ("started", "completed", "retry_at")
-_CONTROLS = {
-    **dict.fromkeys((*range(32), *range(127, 160), *range(0xD800, 0xE000)), "?"),
-    ord("\n"): " ",
-    ord("\t"): " ",
-}
 
 _Kinds = Mapping[str, tuple[type, ...]]
 META: _Kinds = {
@@ -88,9 +84,9 @@ def fault(document: Mapping[str, Any]) -> str | None:
 
 
 def clean(value: Any) -> Any:
-    """The same, with "?" for what would command a terminal: a host may write into a state whatever it likes."""
+    """The same, with what would command a terminal shown escaped: a host may write into a state whatever it likes."""
     if isinstance(value, str):
-        return value if value.isprintable() else value.translate(_CONTROLS)
+        return one_line(value)
     if isinstance(value, dict):
         return {clean(key): clean(one) for key, one in value.items()}
     return [clean(one) for one in value] if isinstance(value, list) else value

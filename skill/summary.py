@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from queue_manager.core.markdown import code, inline
 from queue_manager.core.summary import duration
 from skill.runs import Document
 
@@ -19,9 +20,9 @@ def summary(document: Document, now: float) -> str:
     run = f" --run {meta['run_id']}"
     end = _epoch(meta["finished"]) or now
     lines = [
-        f"# {meta['project']}: {counts.get('completed', 0)} of {sum(counts.values())} jobs completed",
+        f"# {inline(meta['project'])}: {counts.get('completed', 0)} of {sum(counts.values())} jobs completed",
         "",
-        f"- run: `{meta['run_id']}` on {meta['host']}",
+        f"- run: {code(meta['run_id'])} on {inline(meta['host'])}",
         f"- start: {meta['started']}",
         f"- end: {meta['finished'] or 'not yet'}",
         f"- wall clock: {duration(end - (_epoch(meta['started']) or end))}",
@@ -34,15 +35,16 @@ def summary(document: Document, now: float) -> str:
         "| host | jobs | completed | last pull |",
         "|---|---:|---:|---|",
         *(
-            f"| {row['name']} | {row['jobs']} | {row['counts'].get('completed', 0)} | {row['last_pull'] or 'never'} |"
+            f"| {inline(row['name'])} | {row['jobs']} | {row['counts'].get('completed', 0)} "
+            f"| {row['last_pull'] or 'never'} |"
             for row in meta["hosts"]
         ),
     ]
     rows = document["jobs"]
     lines += _person([row for row in rows if row["status"] in _ORDER])
-    lines += _listed("Warnings", [f"- {row['id']}: {_cell(row['warning'])}" for row in rows if row["warning"]])
+    lines += _listed("Warnings", [f"- {inline(row['id'])}: {inline(row['warning'])}" for row in rows if row["warning"]])
     results = [
-        f"- `{_cell(row['expected_output'])}` ({row['id']} on {row['host']})"
+        f"- {code(row['expected_output'])} ({inline(row['id'])} on {inline(row['host'])})"
         for row in rows
         if row["status"] == "completed" and row["expected_output"]
     ]
@@ -60,7 +62,8 @@ def summary(document: Document, now: float) -> str:
 def _phase(row: Mapping[str, Any], end: float) -> str:
     begin = _epoch(row["started"])
     took = "-" if begin is None else duration((_epoch(row["completed"]) or end) - begin)
-    return f"| {row['name']} | {row['jobs']} | {row['counts'].get('completed', 0)} | {row['oom_retries']} | {took} |"
+    name, done = inline(row["name"]), row["counts"].get("completed", 0)
+    return f"| {name} | {row['jobs']} | {done} | {row['oom_retries']} | {took} |"
 
 
 def _person(rows: list[Mapping[str, Any]]) -> list[str]:
@@ -69,7 +72,8 @@ def _person(rows: list[Mapping[str, Any]]) -> list[str]:
     rows.sort(key=lambda row: _ORDER[row["status"]])
     lines = ["", "## Jobs that need a person", "", "| job | host | status | attempts | why |", "|---|---|---|---:|---|"]
     lines += [
-        f"| {row['id']} | {row['host']} | {row['status']} | {row['attempts']} | {_cell(row['error'] or '')} |"
+        f"| {inline(row['id'])} | {inline(row['host'])} | {row['status']} | {row['attempts']} "
+        f"| {inline(row['error'] or '')} |"
         for row in rows[:_ROWS]
     ]
     return [*lines, *_more(len(rows))]
@@ -81,10 +85,6 @@ def _listed(title: str, lines: Sequence[str]) -> list[str]:
 
 def _more(count: int) -> list[str]:
     return [f"- and {count - _ROWS} more, in the queue_state.json of each host"] if count > _ROWS else []
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _epoch(text: str | None) -> float | None:

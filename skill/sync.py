@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from queue_manager.core.layout import LOCAL_RUNS
 from queue_manager.core.outputs import pattern_matches
+from queue_manager.core.terminal_text import one_line
 from skill.errors import UseError
 from skill.host import Host, Said, Unreachable, remote
 
@@ -378,8 +379,7 @@ code=$?; cd ../..; exit $code
 def _last(text: str) -> str:
     """What a program said last, in one line that harms no terminal."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    line = "".join(char if char.isprintable() else "?" for char in (lines[-1] if lines else "it said nothing"))
-    return line[:300]
+    return one_line(lines[-1] if lines else "it said nothing", 300)
 
 
 def command_text(words: Sequence[str]) -> str:

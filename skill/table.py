@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from queue_manager.core.terminal_text import one_line
+
 if TYPE_CHECKING:
     from rich.text import Text
 
@@ -51,4 +53,4 @@ def _text(cell: str | Text) -> Text:
 
     if isinstance(cell, Text):
         return cell.copy()
-    return Text(" ".join(cell.split("\n")))
+    return Text(one_line(cell))

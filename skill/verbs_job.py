@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ from typing import Any
 
 import click
 
-from skill import inbox, logs, placed, runs, sound, view, why
+from skill import inbox, logs, placed, runs, safe_output, sound, view, why
 from skill.dependencies import Dependencies
 from skill.errors import INTERRUPTED, FailedError, UseError
 from skill.host import Host, Unreachable
@@ -88,9 +89,13 @@ def _why_on_hosts(run: Run, job: str) -> dict[str, Any]:
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended, over all its attempts.")
 @click.option("-n", "--lines", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines.")
 @click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="The log of this attempt. Absent: the newest.")
+@click.option("--raw", is_flag=True, help="Pass every byte on as the job wrote it, whatever it does to a terminal.")
 @RUN
-def logs_verb(job: str, follow: bool, lines: int | None, attempt: int | None, run_name: str | None) -> int:
-    """Print the log of JOB. Where stdout is no terminal, progress bars and colours are made plain.
+def logs_verb(job: str, follow: bool, lines: int | None, attempt: int | None, raw: bool, run_name: str | None) -> int:
+    """Print the log of JOB.
+
+    A terminal gets its colours; other control characters are shown escaped. Elsewhere it is made plain text. Of a
+    progress bar the last state is shown.
 
     That of a job on a host comes from there; while the host is not reached, what was pulled of it is shown.
     """
@@ -98,24 +103,24 @@ def logs_verb(job: str, follow: bool, lines: int | None, attempt: int | None, ru
         raise UseError("-f follows the newest attempt: leave --attempt out, or -f")
     run = the_run(run_name)
     if placed.path(run).exists():
-        return _logs_on_host(run, job, lines, attempt, follow=follow)
+        return _logs_on_host(run, job, lines, attempt, _Writer(raw=raw, live=follow), follow=follow)
     document = runs.read_state(run)
     row = inbox.one(document, job)
     ids = {one["id"] for one in document["jobs"]}
     if follow:
-        return _follow(run, job, lines, logs.log_path(run, {**row, "attempt": max(1, row["attempt"])}, None, ids))
+        path = logs.log_path(run, {**row, "attempt": max(1, row["attempt"])}, None, ids)
+        return _follow(run, job, lines, path, _Writer(raw=raw, live=True))
     path = logs.log_path(run, row, attempt, ids)
     print(f"run {run.id}, job {job}, attempt {attempt or row['attempt']}, {row['status']}", file=sys.stderr)
     try:
-        _print_file(path, lines)
+        _print_file(path, lines, _Writer(raw=raw))
     except FileNotFoundError:
         raise FailedError(f"{path} is not there: the attempt has written nothing yet") from None
     return 0
 
 
-def _print_file(path: Path, lines: int | None) -> None:
+def _print_file(path: Path, lines: int | None, writer: _Writer) -> None:
     """Print a log, or its last lines. Raises OSError."""
-    writer = _Writer()
     if lines is None:
         with path.open("rb") as file:
             while data := file.read(_CHUNK):
@@ -125,7 +130,7 @@ def _print_file(path: Path, lines: int | None) -> None:
     writer.write(b"", last=True)
 
 
-def _logs_on_host(run: Run, job: str, lines: int | None, attempt: int | None, *, follow: bool) -> int:
+def _logs_on_host(run: Run, job: str, lines: int | None, attempt: int | None, writer: _Writer, *, follow: bool) -> int:
     from skill import remote, remote_logs
 
     with remote.RemoteRun.at(run) as there:
@@ -137,10 +142,10 @@ def _logs_on_host(run: Run, job: str, lines: int | None, attempt: int | None, *,
                 stood = f"attempt {attempt or kept.row['attempt']}, {kept.row['status']} then"
                 print(f"wavequeue: {ask.host} is unreachable: {first.reason}", file=sys.stderr)
                 print(f"run {run.id}, job {job}, {stood}; this was {kept.age}", file=sys.stderr, flush=True)
-                _print_file(kept.path, lines)
+                _print_file(kept.path, lines, writer)
                 return 0
         if follow:
-            return _print_followed(run, job, remote_logs.follow(ask, lines, ask.again))
+            return _print_followed(run, job, remote_logs.follow(ask, lines, ask.again), writer)
         if isinstance(first, Unreachable):
             what = "its log" if attempt is None else f"the log of attempt {attempt}"
             raise FailedError(f"{ask.host} is unreachable: {first.reason}; {what} was not pulled before")
@@ -151,7 +156,6 @@ def _logs_on_host(run: Run, job: str, lines: int | None, attempt: int | None, *,
         print(f"run {run.id}, job {job} on {first.host}, {said}", file=sys.stderr, flush=True)
         if first.file is None or (attempt is not None and first.attempt not in (None, attempt)):
             raise FailedError(f"{first.host}: its log is not there: the attempt has written nothing yet")
-        writer = _Writer()
         for data in remote_logs.read(ask, first, attempt):
             writer.write(data)
         writer.write(b"", last=True)
@@ -159,21 +163,26 @@ def _logs_on_host(run: Run, job: str, lines: int | None, attempt: int | None, *,
 
 
 class _Writer:
-    """Writes log bytes to stdout: as they are to a terminal, plain elsewhere."""
+    """Writes log bytes to stdout: coloured to a terminal, plain elsewhere. `raw`: as they are; `live`: a line that has
+    no end yet, too."""
 
-    def __init__(self) -> None:
-        self._plain = None if sys.stdout.isatty() else logs.Plain()
+    def __init__(self, *, raw: bool = False, live: bool = False) -> None:
+        self._out = safe_output.behind(sys.stdout)  # all of it is cleaned here
+        self._cleaner: logs.Plain | None = None
+        if not raw:
+            width = shutil.get_terminal_size().columns if live else None
+            self._cleaner = logs.Coloured(width) if self._out.isatty() else logs.Plain()
 
     def write(self, data: bytes, *, last: bool = False) -> None:
-        sys.stdout.flush()
-        if self._plain is None:
-            sys.stdout.buffer.write(data)
+        self._out.flush()
+        if self._cleaner is None:
+            self._out.buffer.write(data)
         else:
-            sys.stdout.write(self._plain.feed(data) + (self._plain.end() if last else ""))
-        sys.stdout.flush()
+            self._out.write(self._cleaner.feed(data) + (self._cleaner.end() if last else ""))
+        self._out.flush()
 
 
-def _follow(run: Run, job: str, lines: int | None, path: Path) -> int:
+def _follow(run: Run, job: str, lines: int | None, path: Path, writer: _Writer) -> int:
     watched = view.Watched(run, runs.read_state(run))
 
     def look() -> Row:
@@ -184,11 +193,10 @@ def _follow(run: Run, job: str, lines: int | None, path: Path) -> int:
         row = inbox.one(watched.document, job)
         return watched.alive or (row["status"] == "running" and _process_is_there(row))
 
-    return _print_followed(run, job, logs.follow(path, lines, look, goes_on))
+    return _print_followed(run, job, logs.follow(path, lines, look, goes_on), writer)
 
 
-def _print_followed(run: Run, job: str, pieces: Iterable[logs.Followed]) -> int:
-    writer = _Writer()
+def _print_followed(run: Run, job: str, pieces: Iterable[logs.Followed], writer: _Writer) -> int:
     print(f"run {run.id}, job {job}", file=sys.stderr, flush=True)
     try:
         for piece in pieces:
@@ -198,6 +206,7 @@ def _print_followed(run: Run, job: str, pieces: Iterable[logs.Followed]) -> int:
             else:
                 writer.write(piece.data)
     except KeyboardInterrupt:
+        writer.write(b"", last=True)
         return INTERRUPTED
     writer.write(b"", last=True)
     return 0

@@ -15,6 +15,7 @@ import build_manifest
 from build_manifest.faults import listed
 from queue_manager.core.layout import LOCAL_RUNS
 from queue_manager.core.manifest import Manifest, encode
+from queue_manager.core.terminal_text import json_escaped
 from skill import manager, plan, preflight, runs, starter, view
 from skill.errors import FailedError, UseError
 from skill.files import write_whole
@@ -26,7 +27,7 @@ _RUNS_MEASURED = 10
 
 def print_json(document: Any) -> None:
     """One JSON document on stdout."""
-    print(json.dumps(document, ensure_ascii=False), flush=True)
+    print(json_escaped(json.dumps(document, ensure_ascii=False)), flush=True)
 
 
 def build(spec: str) -> build_manifest.Built:
@@ -76,7 +77,7 @@ def build_verb(spec: str, output: str | None) -> None:
     built = build(spec)
     text = encode(built.manifest)
     if output is None:
-        sys.stdout.write(text)
+        sys.stdout.write(json_escaped(text))
         sys.stdout.flush()
         return
     path = Path(output)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from skill import logs, manager, status
+from skill import logs, manager, safe_output, status
 from skill.errors import FAILED
 from skill.runs import Document, Run, parse_state
 from skill.status import Digest, Row
@@ -32,11 +32,12 @@ _COST = 10
 
 def console(*, error: bool = False) -> Console:
     """A console for stdout or stderr that neither wraps nor adds colours of its own."""
-    from rich.console import Console  # here, as all of rich: what draws nothing need not pay for it
+    from skill.safe_console import SafeConsole  # here, as all of rich: what draws nothing need not pay for it
 
     stream = sys.stderr if error else sys.stdout
     width = None if stream.isatty() else _WIDE
-    return Console(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
+    file = safe_output.behind(stream)  # it cleans what it draws by itself
+    return SafeConsole(file=file, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
 
 
 def marks(output: Console) -> frame.Marks:

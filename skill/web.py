@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from queue_manager.core.terminal_text import one_line
 from skill import __version__
 from skill.errors import UseError
 
@@ -151,4 +152,4 @@ def _is_here(host: str) -> bool:
 
 def _plain(error: Exception) -> str:
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return "".join(character for character in line if character.isprintable())[:200]
+    return one_line(line, 200)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 from queue_manager.core.events import iso
+from queue_manager.core.markdown import code, inline
 from queue_manager.core.model import Job, QueueState
 from queue_manager.core.status import FINAL, Status
 
@@ -16,9 +17,9 @@ def summary(state: QueueState, log_dir: str, now: float) -> str:
     end = state.finished or now
     done = state.counts.get(Status.COMPLETED, 0)
     lines = [
-        f"# {state.manifest.project}: {done} of {len(state.jobs)} jobs completed",
+        f"# {inline(state.manifest.project)}: {done} of {len(state.jobs)} jobs completed",
         "",
-        f"- run: `{state.run_id}` on {state.host}",
+        f"- run: {code(state.run_id)} on {inline(state.host or '')}",
         f"- start: {iso(state.started)}",
         f"- end: {iso(state.finished) or 'not yet'}",
         f"- wall clock: {duration(end - (state.started or end))}",
@@ -35,7 +36,7 @@ def summary(state: QueueState, log_dir: str, now: float) -> str:
             took = duration(last - tally.started)
         completed = tally.counts.get(Status.COMPLETED, 0)
         total = sum(tally.counts.values())
-        lines.append(f"| {phase.name} | {total} | {completed} | {tally.oom_retries} | {took} |")
+        lines.append(f"| {inline(phase.name)} | {total} | {completed} | {tally.oom_retries} | {took} |")
     lines += _person(state, log_dir)
     lines += _warnings(state)
     lines += _results(state)
@@ -61,9 +62,10 @@ def _person(state: QueueState, log_dir: str) -> list[str]:
     jobs.sort(key=lambda job: (job.status is not Status.STUCK, job.order))
     lines = ["", "## Jobs that need a person", "", "| job | status | attempts | why |", "|---|---|---:|---|"]
     lines += [
-        f"| {job.spec.id} | {job.status.value} | {job.attempts} | {_cell(job.error or '')} |" for job in jobs[:_ROWS]
+        f"| {inline(job.spec.id)} | {job.status.value} | {job.attempts} | {inline(job.error or '')} |"
+        for job in jobs[:_ROWS]
     ]
-    return [*lines, *_more(len(jobs)), "", f"Logs: `{log_dir}`"]
+    return [*lines, *_more(len(jobs)), "", f"Logs: {code(log_dir)}"]
 
 
 def _warnings(state: QueueState) -> list[str]:
@@ -71,7 +73,11 @@ def _warnings(state: QueueState) -> list[str]:
     if not jobs:
         return []
     lines = ["", "## Warnings", ""]
-    return [*lines, *(f"- {job.spec.id}: {_cell(job.warning or '')}" for job in jobs[:_ROWS]), *_more(len(jobs))]
+    return [
+        *lines,
+        *(f"- {inline(job.spec.id)}: {inline(job.warning or '')}" for job in jobs[:_ROWS]),
+        *_more(len(jobs)),
+    ]
 
 
 def _results(state: QueueState) -> list[str]:
@@ -79,7 +85,11 @@ def _results(state: QueueState) -> list[str]:
     if not jobs:
         return []
     lines = ["", "## Result files", ""]
-    return [*lines, *(f"- `{_output(job, state)}` ({job.spec.id})" for job in jobs[:_ROWS]), *_more(len(jobs))]
+    return [
+        *lines,
+        *(f"- {code(_output(job, state))} ({inline(job.spec.id)})" for job in jobs[:_ROWS]),
+        *_more(len(jobs)),
+    ]
 
 
 def _output(job: Job, state: QueueState) -> str:
@@ -103,7 +113,3 @@ def _next_steps(state: QueueState) -> list[str]:
         steps.append(f"- cancelled jobs run after all with `wavequeue retry JOB{run}`")
     steps.append(f"- read the report: `wavequeue report{run}`")
     return steps
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

@@ -445,7 +445,7 @@ def test_what_a_shell_writes_before_our_end_is_not_read(pull: Pull, noise: str) 
 
 def test_why_a_host_could_not_answer_is_what_it_said_last(pull: Pull) -> None:
     found = pull.take(["sh", "-c", "printf 'a\\nNo \\033module\\n' >&2; exit 3"], pull.request("x"))
-    assert (found.broken, found.dropped) == ("No ?module", False)
+    assert (found.broken, found.dropped) == (r"No \x1bmodule", False)
     assert pull.take(["sh", "-c", "exit 255"], pull.request("x")).dropped
 
 

@@ -67,7 +67,7 @@ def test_an_unreachable_host_is_unknown_and_not_failed() -> None:
     assert not well([made])
     assert "unreachable" in lines(made)[1]
     assert "fail" not in lines(made)[1]
-    assert fault_lines([made]) == ["gpu-b: unreachable: it did not?answer"]
+    assert fault_lines([made]) == ["gpu-b: unreachable: it did not answer"]
     assert document([made])["hosts"][0]["rsync"] is None
 
 

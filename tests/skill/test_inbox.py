@@ -69,7 +69,7 @@ def test_what_is_no_answer_to_the_request_is_not_taken_for_one() -> None:
     for wrong in wrongs:
         assert inbox.read_answer({"alive": True, "answer": wrong}, request) == "what it sent is no answer to that"
     odd = inbox.read_answer({"answer": {**sound, "ok": "no", "text": "\x1b[2Jgone"}, "alive": 1}, request)
-    assert odd == Asked(Answer("x", False, "?[2Jgone"), False)
+    assert odd == Asked(Answer("x", False, r"\x1b[2Jgone"), False)
 
 
 def test_a_run_whose_directory_has_gone_cannot_be_asked(tmp_path: Path) -> None:

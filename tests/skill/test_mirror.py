@@ -62,7 +62,7 @@ def test_nothing_that_a_host_writes_reaches_the_terminal_as_a_command(tmp_path: 
     found = mirror.told(answer(state=document))
     assert isinstance(found, Told)
     assert found.document is not None
-    assert found.document["jobs"][1]["error"] == "?]0;title? two lines ?2J ?"
+    assert found.document["jobs"][1]["error"] == r"\x1b]0;title\x07 two lines \x9b2J \ud800"
     mirror.keep(tmp_path, found, 5.0)
     assert mirror.recall(tmp_path) == Kept(found.document, 5.0)
 

@@ -67,7 +67,7 @@ def test_an_answer_is_taken_and_what_is_no_answer_leaves_what_was_known(answerin
     for said, says in (
         ("Welcome to the machine\n", "what it answered is not ours (exit code 0); bring our part there again with"),
         ("[" * 100_000, "what it answered is not ours"),
-        ('{"fault": "no run \\u001b[2J"}', "no run ?[2J"),
+        ('{"fault": "no run \\u001b[2J"}', r"no run \x1b[2J"),
         (json.dumps({"state": {**document, "jobs": 3}, "alive": False, "tails": {}, "added": []}), "jobs is no list"),
         (json.dumps({"state": document, "alive": "", "tails": {}, "added": []}), "what it sent is no look"),
     ):

@@ -257,7 +257,7 @@ def answer(**changes: Any) -> dict[str, Any]:
 def test_what_a_host_says_is_shown_without_commands_for_the_terminal() -> None:
     found = remote_logs.read_answer(answer(), "gpu-a", "a")
     assert isinstance(found, Piece)
-    assert (found.data, found.file, found.row["error"], found.row["host"]) == (b"abc", "gpu-a 1:2", "?[2J", "gpu-a")
+    assert (found.data, found.file, found.row["error"], found.row["host"]) == (b"abc", "gpu-a 1:2", r"\x1b[2J", "gpu-a")
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_lines_of_a_journal_that_are_none_are_passed_over(tmp_path: Path, monkey
     monkeypatch.setattr(there, "call", lambda *_: {"lines": [*bad, *lines]})
     found = remote_logs.records(there, "gpu-a", "a", reachable=True)
     assert [type(record.event).__name__ for record in found] == ["AttemptStarting", "AttemptStarted", "AttemptEnded"]
-    assert getattr(found[-1].event, "error", "") == "?[2J broke"
+    assert getattr(found[-1].event, "error", "") == r"\x1b[2J broke"
     monkeypatch.setattr(there, "call", lambda *_: {"lines": 3})
     assert remote_logs.records(there, "gpu-a", "a", reachable=True) == []
 

@@ -92,7 +92,7 @@ def test_a_run_that_goes_on_is_said_to() -> None:
 
 def test_warnings_are_listed() -> None:
     told = Story(manifest(job("a"))).start("a").end("a", warning="exit code 1, with its output out_a there")
-    assert r"- `a`: exit code 1, with its output out\_a there" in report.markdown(make(told))
+    assert "- `a`: exit code 1, with its output out_a there" in report.markdown(make(told))
 
 
 @pytest.mark.parametrize(
@@ -144,3 +144,13 @@ def test_outputs_are_found_by_path_and_by_glob_in_a_cwd_with_glob_characters(tmp
     assert results.files(str(cwd), "out/a.json") == [str(cwd / "out/a.json")]
     assert results.files(str(cwd), "out/*.json") == [str(cwd / "out/a.json"), str(cwd / "out/b.json")]
     assert results.files(str(cwd), "out/c.json") == results.files(str(cwd), "c*") == []
+
+
+def test_the_name_of_a_metric_commands_nothing() -> None:
+    found = results.numbers({"\x1b]0;t\x07": 1, "a|b\n": {"\u202e" + "x" * 300: 2}})
+    first, second = found
+    assert first == r"\x1b]0;t\x07"
+    assert second.startswith(r"a|b .\u202exxx")
+    assert all(len(name) < 250 for name in found)
+    text = report.markdown(make(Story(manifest(student(1, 1))), {"s1_N1": found}))
+    assert r"| N | \\x1b\]0;t\\x07 | a\|b .\\u202exxx" in text

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from queue_manager.core.terminal_text import one_line
 from skill.web import NoReply, Reply
 
 AUTH, THROTTLED, UNREACHABLE, SERVER, ANSWER = "auth", "throttled", "unreachable", "server", "answer"
@@ -146,8 +147,7 @@ def said(found: Any) -> str:
 
 def line(text: str) -> str:
     """A text of the server in one line that harms no terminal."""
-    flat = " ".join(text.split())
-    return "".join(character if character.isprintable() else "?" for character in flat)[:_SAID]
+    return one_line(" ".join(text.split()), _SAID)
 
 
 def _refusal(reply: Reply, found: Any) -> str | None:

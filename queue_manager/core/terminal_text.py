@@ -1,0 +1,89 @@
+"""Text that commands no terminal: of all control sequences only colours remain, the rest is shown escaped. Pure.
+
+Names, logs and states are written by jobs, hosts and files. Printed as they are, they could set the clipboard, change
+the title, move the cursor over other lines, or turn the reading direction of what follows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+# Control characters (C0, C1), line and paragraph separators, surrogates, and characters of format: direction marks,
+# invisible ones, tags. Not U+200C and U+200D, which join letters and emoji.
+_COMMANDS = (
+    "\x00-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e007f"
+)
+_COLOUR = re.compile(r"\x1b\[([0-9;:]*)m")
+_UNSAFE = re.compile(rf"(?!\n|\t)[{_COMMANDS}]")
+_IN_JSON = re.compile(rf"(?!\n)[{_COMMANDS}]")
+_SPACES = str.maketrans("\n\r\t", "   ")
+
+
+def escaped(text: str) -> str:
+    """The text with every character that commands a terminal written out, as in \\x1b or \\u202e; lines and tabs
+    stay. What was escaped once stays as it is."""
+    return text if text.isascii() and text.isprintable() else _UNSAFE.sub(_written, text)
+
+
+def one_line(text: str, most: int = 0) -> str:
+    """The same on one line, for a name or a message. `most`: characters; what is longer is cut, with …; 0: all."""
+    if most and len(text) > most:
+        text = text[: most - 1] + "…"
+    line = escaped(text.translate(_SPACES))
+    return line if not most or len(line) <= most else line[: most - 1] + "…"
+
+
+def coloured(text: str) -> str:
+    """As `escaped`, but colours and the like (SGR) stay. Text that would be hidden by them is shown."""
+    if "\x1b" not in text:
+        return escaped(text)
+    return "".join(_pieces(text))
+
+
+def has_colour(text: str) -> bool:
+    """Whether the text changes the colour, so that it has to be set back after it."""
+    return _COLOUR.search(text) is not None
+
+
+def json_escaped(document: str) -> str:
+    """A JSON document with the same content in which these characters are written as JSON escapes (\\u202e)."""
+    return _IN_JSON.sub(_written_in_json, document)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    at = 0
+    for match in _COLOUR.finditer(text):
+        yield escaped(text[at : match.start()])
+        yield escaped(match.group()) if _conceals(match.group(1)) else match.group()
+        at = match.end()
+    yield escaped(text[at:])
+
+
+def _conceals(parameters: str) -> bool:
+    """Whether an SGR sequence makes text invisible (8). After 38, 48 and 58 come the numbers of a colour."""
+    numbers = iter(parameters.split(";"))
+    for number in numbers:
+        if number.lstrip("0") == "8":
+            return True
+        if number in ("38", "48", "58"):
+            for _ in range({"5": 1, "2": 3}.get(next(numbers, ""), 0)):
+                next(numbers, "")
+    return False
+
+
+def _written(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    if code == 0x0D:
+        return "\\r"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _written_in_json(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    high, low = divmod(code - 0x10000, 0x400)
+    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
