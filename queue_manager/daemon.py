@@ -16,6 +16,7 @@ from typing import NamedTuple
 from queue_manager import commands, evidence, host, script, teardown
 from queue_manager.card_readings import CardReadings
 from queue_manager.clock import Clock
+from queue_manager.code_watch import CodeWatch
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
 from queue_manager.core.events import Proc, Record
@@ -89,6 +90,7 @@ class Daemon:
         self._publisher = Publisher(paths, state, self.wake)
         self._teardown = Teardown(paths, state, host.home, environment, self._run_cwd(), poll, self.wake)
         self._preconditions = Preconditions(state, environment, self._clock, poll, self._cwd, self.wake)
+        self._code = CodeWatch(state, self._run_cwd(), self._clock.now(), self.wake)
         self._impossible: dict[Need, str] = {}
         self._disk: str | None = None
         self._stalled: str | None = None
@@ -181,6 +183,7 @@ class Daemon:
         ended = [record.event for record in result.records if isinstance(record.event, ev.AttemptEnded)]
         for event in ended:
             self._watch.drop(self._state.job(event.job).order)
+        self._respecify(result.records)
         for action in result.actions:
             self._act(action)
         self._tell(result.records)
@@ -193,6 +196,15 @@ class Daemon:
         self._again |= self._preconditions.ask(result.ask, now)
         self._cards.pace(seen.cards is not None, result.records, now)
         self._publisher.snapshot(self._situation(), now)
+
+    def _respecify(self, records: list[Record]) -> None:
+        """Have running attempts judged by what was changed of their jobs."""
+        for record in records:
+            if isinstance(record.event, ev.JobsChanged):
+                self._patterns, self._patterned = evidence.Patterns(), 0
+                for name in record.event.changes:
+                    job = self._state.job(name)
+                    self._watch.respecify(job.order, job.spec)
 
     def _end_machine(self, result: Tick, now: float) -> None:
         """Carry out what was decided about a rented machine. What is to be read of the run is on disk before."""
@@ -274,7 +286,8 @@ class Daemon:
         if ended or requests or checked or self._cards.is_due(now):
             cards = self._cards.read(ended)
         boot, cores, disk = self._host.boot, self._host.cores, self._disk
-        return b.Seen(boot, cores, attempts, cards, before, (), checked, requests, disk, ground)
+        code = self._code.look(now)
+        return b.Seen(boot, cores, attempts, cards, before, (), checked, requests, disk, ground, code)
 
     def _due(self, now: float) -> set[int]:
         """Attempts whose timeout is over, or that have been idle for long enough."""
@@ -329,6 +342,7 @@ class Daemon:
                 self._run_dir.reply(action.answer)
 
     def _launch(self, job: Job) -> None:
+        self._code.launched(self._turned_at)
         attempt, spec, state = job.attempt, job.spec, self._state
         assert attempt is not None
         self._watch.follow(job.order, spec, attempt, self._cwd(job))
@@ -406,6 +420,9 @@ class Daemon:
                 due.append(self._sample_at)
             if self._disk is not None:
                 due.append(self._disk_at)
+            code_due = self._code.due()
+            if code_due is not None:
+                due.append(code_due)
             timer = next_timer(self._state, self._turned_at)
             if timer is not None:
                 due.append(timer)

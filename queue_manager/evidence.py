@@ -53,6 +53,11 @@ def find_output(pattern: str, cwd: str, since_ns: int) -> Output:
     return Output(newest, newest is not None and newest_ns >= since_ns)
 
 
+def newest_output(pattern: str, cwd: str) -> int | None:
+    """When the newest match of a pattern was last written, in ns since the epoch; None if there is none."""
+    return max((at for path in _matches(pattern, cwd) if (at := _modified_ns(path)) is not None), default=None)
+
+
 def fresh_outputs(pattern: str, cwd: str, since_ns: int) -> list[str]:
     """All matches newer than `since_ns`, absolute and normalised."""
     return [os.path.normpath(path) for path in _matches(pattern, cwd) if (_modified_ns(path) or -1) >= since_ns]

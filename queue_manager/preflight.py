@@ -1,20 +1,23 @@
 """`python -m queue_manager.preflight`: what a manifest would find on this host, as one JSON document. Starts no job.
 
 The manifest comes on stdin. Its relative cwd is meant from the home directory, since there is no run directory yet.
+`--here` looks only at outputs that are there and runs that go on. `--newest-code` tells when the code was changed last.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from queue_manager import evidence, probe
+from queue_manager import code_identity, evidence, existing, probe
+from queue_manager.core.layout import HostPaths
 from queue_manager.core.manifest import JobSpec, Manifest, ManifestError, Precondition, decode
 from queue_manager.script import CANNOT_START, complete_script
 
@@ -35,15 +38,42 @@ class _Asked(NamedTuple):
     environment: tuple[tuple[str, str], ...]
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print the document. 0; 2 where stdin holds no manifest."""
+    parser = argparse.ArgumentParser(
+        prog="python -m queue_manager.preflight", description="What a manifest would find."
+    )
+    parser.add_argument("--here", action="store_true", help="only the probe, outputs that are there, runs that go on")
+    parser.add_argument("--newest-code", action="store_true", help="tell when the code in the cwd was changed last")
+    options = parser.parse_args(arguments)
     try:
         manifest = decode(sys.stdin.buffer.read().decode())
     except (ManifestError, UnicodeDecodeError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(json.dumps(examine(manifest), ensure_ascii=False))
+    document = look(manifest) if options.here else examine(manifest)
+    if options.newest_code:
+        document["newest_code"] = newest_code(manifest)
+    print(json.dumps(document, ensure_ascii=False))
     return 0
+
+
+def look(manifest: Manifest) -> dict[str, Any]:
+    """The document of a run on this machine: `probe`, and `existing` as queue_manager.existing tells it."""
+    cwd = _cwd(manifest)
+    found = existing.describe(manifest, cwd, HostPaths.of(Path.home()))
+    return {"probe": probe.describe(Path(cwd)), "existing": found}
+
+
+def newest_code(manifest: Manifest) -> dict[str, Any] | None:
+    """The source file in the run's cwd that was changed last, as {path, at: epoch seconds}; null: it cannot be told."""
+    cwd = _cwd(manifest)
+    found = code_identity.newest_source([cwd], existing.OutputTest(cwd).of(manifest.jobs))
+    return None if found is None else found._asdict()
+
+
+def _cwd(manifest: Manifest) -> str:
+    return os.path.normpath(os.path.join(os.path.expanduser("~"), os.path.expanduser(manifest.cwd)))
 
 
 def examine(manifest: Manifest) -> dict[str, Any]:
@@ -51,10 +81,10 @@ def examine(manifest: Manifest) -> dict[str, Any]:
 
     `cwd` {path, there}; `cwds_missing`: those of jobs that have their own, [{path, jobs}]; `activation` {kind: conda,
     venv or null, name, python, fault}; `unmet` [{type, path, cwd, says, jobs}]; `untried`: how many commands were too
-    many to try; `probe`: see queue_manager.probe.
+    many to try; `probe`: see queue_manager.probe; `existing`: see queue_manager.existing.
     """
     home = os.path.expanduser("~")
-    cwd = os.path.normpath(os.path.join(home, os.path.expanduser(manifest.cwd)))
+    cwd = _cwd(manifest)
     there = os.path.isdir(cwd)
     own: dict[str, list[str]] = {}
     asked: dict[_Asked, list[str]] = {}
@@ -75,6 +105,7 @@ def examine(manifest: Manifest) -> dict[str, Any]:
         "unmet": list(_unmet({one: ids for one, ids in asked.items() if one not in dropped})),
         "untried": len(dropped),
         "probe": probe.describe(Path(cwd)),
+        "existing": existing.describe(manifest, cwd, HostPaths.of(Path(home))),
     }
 
 

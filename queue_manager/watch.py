@@ -59,6 +59,11 @@ class Watch:
         """Begin to follow an attempt; `inherited` from an earlier manager."""
         self._followed[order] = _Followed(spec, attempt, cwd, inherited)
 
+    def respecify(self, order: int, spec: JobSpec) -> None:
+        """Judge an attempt by another spec of its job from now on, if it is followed."""
+        if order in self._followed:
+            self._followed[order].spec = spec
+
     def launched(self, order: int, frontend: subprocess.Popen[bytes] | None, error: str | None) -> None:
         """Take note of how the launch went so far."""
         self._followed[order].frontend, self._followed[order].launch_error = frontend, error

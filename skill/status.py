@@ -68,7 +68,10 @@ def seconds(row: Row, now: float) -> float | None:
         return None
     if row["status"] == "running":
         return max(0.0, now - epoch(row["started"]))
-    return max(0.0, epoch(row["completed"]) - epoch(row["started"])) if row["completed"] else None
+    if not row["completed"]:
+        return None
+    # A job that failed and was cancelled later did not run until then; older managers do not tell the difference.
+    return max(0.0, epoch(row.get("attempt_ended") or row["completed"]) - epoch(row["started"]))
 
 
 def took(row: Row, now: float) -> str:
@@ -147,7 +150,8 @@ def place(row: Row) -> str:
 def reason(row: Row) -> str:
     """Why a job is where it is, in one line; empty where there is nothing to say."""
     if row["status"] in FINAL:
-        return row["error"] or row["warning"] or ""
+        skipped = "not run: its output was there already" if row.get("skipped") else ""
+        return row["error"] or row["warning"] or skipped
     if row["status"] in RETRIES:
         return f"{row['error'] or 'failed'}; again at {clock(row['retry_at'])}"
     return row["waiting"] or ""
@@ -174,7 +178,8 @@ def change(row: Row, document: Mapping[str, Any]) -> str:
     at = _when(row, document)
     tail = ""
     if row["status"] == "completed":
-        tail = f"  ({took(row, 0.0)})" + (f"  {row['warning']}" if row["warning"] else "")
+        length = took(row, 0.0)
+        tail = (f"  ({length})" if length else "") + (f"  {reason(row)}" if reason(row) else "")
     elif row["status"] == "running":
         where = place(row) if row["gpus"] or "host" in row else ""
         parts = [where, f"attempt {row['attempt']}" if row["attempt"] > 1 else ""]

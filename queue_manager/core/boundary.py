@@ -95,12 +95,20 @@ class ForeignLease(NamedTuple):
     run_id: str
 
 
+class CodeReading(NamedTuple):
+    """Which code lies in the run's cwd (None: it cannot be told). `since`: when it was looked at before."""
+
+    name: str | None
+    since: float
+
+
 class Seen(NamedTuple):
     """One turn's observations. What was not looked at is absent, and nothing is concluded from that.
 
     `cards`: None where nobody asked; a reading is always younger than the evidence beside it.
     `before`: MiB used by uuid, from the reading before. `cores`: how many CPU jobs may run where `max_parallel`
     does not say. `disk`: why nothing may be launched, where a disk is full. `ground`: the rented machine.
+    `code`: the code, where a look at it has just ended.
     """
 
     boot: str
@@ -113,6 +121,7 @@ class Seen(NamedTuple):
     requests: tuple[Request, ...] = ()
     disk: str | None = None
     ground: Ground | None = None
+    code: CodeReading | None = None
 
 
 class Launch(NamedTuple):

@@ -156,6 +156,28 @@ class JobsAdded(NamedTuple):
     specs: tuple[JobSpec, ...]
 
 
+class JobsChanged(NamedTuple):
+    """A person changed what may change of jobs in a run. `changes`: new values by field, by job; see
+    requests.CHANGEABLE."""
+
+    changes: Mapping[str, Mapping[str, Any]]
+
+
+class JobSkipped(NamedTuple):
+    """Its output was there before the run, newer than the code, and is taken as it is."""
+
+    job: str
+
+
+class CodeSeen(NamedTuple):
+    """The code in the run's cwd is another one, or was told for the first time. `code`: its name, see
+    queue_manager.code_identity; None where it cannot be told. `since`: attempts that started after this moment (epoch
+    seconds) run it; until then it was still the code before."""
+
+    code: str | None
+    since: float = 0.0
+
+
 class Paused(NamedTuple):
     """Nothing new starts until resumed."""
 
@@ -240,14 +262,15 @@ class TeardownConfirmed(NamedTuple):
 
 Event = Union[
     RunStarted, ManagerStarted, AttemptStarting, AttemptStarted, AttemptStopping, AttemptEnded,
-    RetryDue, JobHeld, JobStuck, JobBlocked, JobUnblocked, JobCancelled, JobRetried, JobsAdded, Paused, Resumed,
+    RetryDue, JobHeld, JobStuck, JobBlocked, JobUnblocked, JobCancelled, JobRetried, JobsAdded, JobsChanged,
+    JobSkipped, CodeSeen, Paused, Resumed,
     RequestTaken, ConditionBegan, ConditionEnded, CardQuarantined, RunFinished, CompleteRan, BoundReached,
     ResultsPushed, TeardownStarting, TeardownCalledOff, TeardownConfirmed,
 ]  # fmt: skip
 _TYPES: dict[str, Any] = {kind.__name__: kind for kind in Event.__args__}  # type: ignore[attr-defined]
 
 # Nothing is acted on because of these, and they are found out again after a crash: they need no fsync of their own.
-_NOT_URGENT = (ManagerStarted, AttemptStarted, JobHeld, ConditionBegan, ConditionEnded)
+_NOT_URGENT = (ManagerStarted, AttemptStarted, JobHeld, ConditionBegan, ConditionEnded, CodeSeen)
 
 
 class Record(NamedTuple):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from queue_manager.core import events as ev
 from queue_manager.core.manifest import graph_faults
 from queue_manager.core.model import Job, QueueState
@@ -20,11 +23,13 @@ def carry_out(state: QueueState, request: Request, turn: Turn) -> ev.RequestTake
         return _done(request, "resumed")
     if request.verb == "add":
         return _add(state, request, turn)
+    if request.verb == "update":
+        return _update(state, request, turn)
     unknown = [job for job in request.jobs if job not in state.order_of]
     if unknown:
         return ev.RequestTaken(request.id, False, f"there is no job {', '.join(unknown[:5])}; nothing was changed")
     jobs = [state.job(job_id) for job_id in request.jobs]
-    act = _cancel if request.verb == "cancel" else _retry
+    act = {"cancel": _cancel, "retry": _retry, "skip": _skip}[request.verb]
     changed, refused = [], []
     for job in jobs:
         fault = act(job, turn)
@@ -32,7 +37,7 @@ def carry_out(state: QueueState, request: Request, turn: Turn) -> ev.RequestTake
             changed.append(job.spec.id)
         else:
             refused.append(f"{job.spec.id} {fault}")
-    word = "cancelled" if request.verb == "cancel" else "retried"
+    word = {"cancel": "cancelled", "retry": "retried", "skip": "completed by outputs that are there"}[request.verb]
     text = f"{word}: {len(changed)} job{'' if len(changed) == 1 else 's'}"
     if refused:
         text += f"; left alone: {'; '.join(refused[:5])}" + (
@@ -72,6 +77,36 @@ def _retry(job: Job, turn: Turn) -> str | None:
         turn.emit(ev.JobRetried(job.spec.id))
         return None
     return f"is {job.status.value}"
+
+
+def _skip(job: Job, turn: Turn) -> str | None:
+    if job.status is not Status.PENDING or job.n:
+        return f"is {job.status.value}" if job.status is not Status.PENDING else "has run"
+    turn.emit(ev.JobSkipped(job.spec.id))
+    return None
+
+
+def _update(state: QueueState, request: Request, turn: Turn) -> ev.RequestTaken:
+    unknown = [job for job in request.changes if job not in state.order_of]
+    if unknown:
+        return ev.RequestTaken(request.id, False, f"there is no job {', '.join(unknown[:5])}; nothing was changed")
+    changes: dict[str, Mapping[str, Any]] = {}
+    completed = []
+    for name, fields in request.changes.items():
+        job = state.job(name)
+        new = {field: value for field, value in fields.items() if getattr(job.spec, field) != value}
+        if job.status is Status.COMPLETED and new:
+            completed.append(name)
+        elif new:
+            changes[name] = new
+    if changes:
+        turn.emit(ev.JobsChanged(changes))
+    text = f"changed: {len(changes)} job{'' if len(changes) == 1 else 's'}"
+    if completed:
+        have = "has" if len(completed) == 1 else "have"
+        text += f"; left alone, since {have} completed: {', '.join(completed[:5])}"
+        text += f" and {len(completed) - 5} more" if len(completed) > 5 else ""
+    return ev.RequestTaken(request.id, bool(changes) or not completed, text, tuple(changes))
 
 
 def _add(state: QueueState, request: Request, turn: Turn) -> ev.RequestTaken:

@@ -61,6 +61,7 @@ class QueueState:
         self.results_seq = 0
         self.pushed_seq = 0
         self.bound: Bound | None = None
+        self.code: str | None = None
         self.lifted: frozenset[str] = frozenset()
         self.teardown: Teardown | None = None
         self.touched: set[int] = set(range(len(self.jobs)))
@@ -184,7 +185,7 @@ class QueueState:
         """Take in one event. Raises InvalidTransition if it cannot follow on what has happened."""
         _APPLY[type(record.event)](self, record.event, record.at)
         self.seq = record.seq
-        if isinstance(record.event, (ev.AttemptEnded, ev.CompleteRan)):
+        if isinstance(record.event, (ev.AttemptEnded, ev.CompleteRan, ev.JobSkipped)):
             self.results_seq = record.seq
 
     def _move(self, job: Job, status: Status) -> None:
@@ -236,8 +237,9 @@ class QueueState:
         self._move(job, Status.RUNNING)
         attempt = Attempt(event, at)
         job.attempt, job.n, job.attempts = attempt, event.n, job.attempts + 1
-        job.started, job.ended, job.wave, job.session = at, None, event.wave, event.session
-        job.indices, job.last_cards = event.indices, event.cards
+        job.started, job.wave, job.session = at, event.wave, event.session
+        job.ended = job.attempt_ended = None
+        job.indices, job.last_cards, job.code = event.indices, event.cards, self.code
         job.pid = job.screen_pid = job.due = job.exit_code = job.error = job.warning = job.failure = None
         self.live[job.order] = attempt
         for card in event.cards:
@@ -279,7 +281,7 @@ class QueueState:
             event.warning,
             event.failure,
         )
-        job.ended, job.due, self.last_end = at, event.due, at
+        job.ended, job.attempt_ended, job.due, self.last_end = at, at, event.due, at
         tally = self.tallies[job.spec.phase]
         tally.ended = at
         if not event.charged:
@@ -366,6 +368,31 @@ class QueueState:
         self.finished = self.teardown = None
         self._rebuild()
 
+    def _jobs_changed(self, event: ev.JobsChanged, _at: float) -> None:
+        for name, fields in event.changes.items():
+            job = self.job(name)
+            job.spec = job.spec._replace(**fields)
+            self.touched.add(job.order)
+        if any("priority" in fields for fields in event.changes.values()):
+            self._ready = {}
+            for job in self.jobs:
+                job.queued = False
+                self._enqueue(job)
+
+    def _job_skipped(self, event: ev.JobSkipped, at: float) -> None:
+        job = self.job(event.job)
+        if job.n:
+            raise InvalidTransition(f"job {event.job!r} has run, and cannot be skipped")
+        self._move(job, Status.COMPLETED)
+        job.ended, job.skipped = at, True
+
+    def _code_seen(self, event: ev.CodeSeen, _at: float) -> None:
+        self.code = event.code
+        for job in self.jobs:
+            if job.started is not None and job.started > event.since:
+                job.code = event.code
+                self.touched.add(job.order)
+
     def _paused(self, _event: ev.Paused, _at: float) -> None:
         self.paused = True
 
@@ -432,6 +459,9 @@ _APPLY: dict[type, Callable[[QueueState, Any, float], None]] = {
     ev.JobCancelled: QueueState._job_cancelled,
     ev.JobRetried: QueueState._job_retried,
     ev.JobsAdded: QueueState._jobs_added,
+    ev.JobsChanged: QueueState._jobs_changed,
+    ev.JobSkipped: QueueState._job_skipped,
+    ev.CodeSeen: QueueState._code_seen,
     ev.Paused: QueueState._paused,
     ev.Resumed: QueueState._resumed,
     ev.RequestTaken: QueueState._request_taken,

@@ -17,7 +17,11 @@ from queue_manager.core.manifest import (
     phase_to_json,
 )
 
-VERBS = ("cancel", "retry", "pause", "resume", "add")
+VERBS = ("cancel", "retry", "pause", "resume", "add", "update", "skip")
+CHANGEABLE = tuple(
+    name for name in ("expected_output", "timeout", "grace", "priority", "retries") if name in JobSpec._fields
+)
+"""Fields of a job that may change while it is in a run: nothing of what it does, only how it is judged and ordered."""
 
 
 class RequestError(ValueError):
@@ -27,7 +31,8 @@ class RequestError(ValueError):
 class Request(NamedTuple):
     """What a person asks of a run. Sent twice under one `id`, it is done once.
 
-    `jobs`: ids for cancel and retry. `phases`, `groups` and `specs`: what `add` brings.
+    `jobs`: ids for cancel, retry and skip (their outputs are there). `phases`, `groups` and `specs`: what `add` brings.
+    `changes`: new values by field (of CHANGEABLE), by job, for update.
     """
 
     id: str
@@ -36,6 +41,7 @@ class Request(NamedTuple):
     phases: tuple[Phase, ...] = ()
     groups: Mapping[str, tuple[str, ...]] = {}
     specs: tuple[JobSpec, ...] = ()
+    changes: Mapping[str, Mapping[str, Any]] = {}
 
 
 class Answer(NamedTuple):
@@ -53,6 +59,8 @@ def encode_request(request: Request) -> str:
         data["phases"] = [phase_to_json(phase) for phase in request.phases]
         data["groups"] = {name: list(ids) for name, ids in request.groups.items()}
         data["specs"] = [job_to_json(spec) for spec in request.specs]
+    if request.verb == "update":
+        data["changes"] = {job: dict(fields) for job, fields in request.changes.items()}
     return json.dumps(data, ensure_ascii=False) + "\n"
 
 
@@ -71,11 +79,23 @@ def decode_request(text: str) -> Request:
             tuple(phase_from_json(row) for row in data.get("phases", ())),
             {name: tuple(ids) for name, ids in data.get("groups", {}).items()},
             tuple(job_from_json(row) for row in data.get("specs", ())),
+            {str(job): _changes(str(job), fields) for job, fields in data.get("changes", {}).items()},
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, (RequestError, ManifestError)):
             raise RequestError(str(error)) from None
         raise RequestError(f"not a request: {error!r}") from None
+
+
+def _changes(job: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """New values of a job's fields. Raises RequestError, ManifestError."""
+    fixed = sorted(set(fields) - set(CHANGEABLE))
+    if fixed:
+        raise RequestError(f"job {job}: {', '.join(fixed)} cannot change; what can: {', '.join(CHANGEABLE)}")
+    # A null stands for what the spec no longer says: the field's default.
+    said = {name: value for name, value in fields.items() if value is not None}
+    checked = job_from_json({"id": job, "cmd": "", "phase": "", **said})
+    return {name: getattr(checked, name) for name in fields}
 
 
 def encode_answer(answer: Answer) -> str:

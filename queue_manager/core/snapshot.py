@@ -95,6 +95,7 @@ def job_row(state: QueueState, job: Job, situation: Situation) -> dict[str, Any]
         "wave": job.wave,
         "started": iso(job.started),
         "completed": iso(job.ended),
+        "attempt_ended": iso(job.attempt_ended),
         "exit_code": job.exit_code,
         "expected_output": spec.expected_output,
         "error": job.error,
@@ -107,6 +108,8 @@ def job_row(state: QueueState, job: Job, situation: Situation) -> dict[str, Any]
         "cards": spec.gpus,
         "gpu_mem_mib": spec.gpu_mem_mib,
         "priority": spec.priority,
+        "code": job.code,
+        "skipped": job.skipped,
     }
 
 

@@ -46,9 +46,9 @@ class Job:
     the index of ready jobs, of use or not, and so must not get a second one."""
 
     __slots__ = (
-        "attempt", "attempts", "blocked_by", "due", "ended", "error", "exit_code", "failure", "held", "indices",
-        "last_cards", "n", "oom_attempts", "order", "other_failures", "pid", "queued", "screen_pid", "session",
-        "spec", "started", "status", "warning", "wave",
+        "attempt", "attempt_ended", "attempts", "blocked_by", "code", "due", "ended", "error", "exit_code", "failure",
+        "held", "indices", "last_cards", "n", "oom_attempts", "order", "other_failures", "pid", "queued", "screen_pid",
+        "session", "skipped", "spec", "started", "status", "warning", "wave",
     )  # fmt: skip
 
     def __init__(self, order: int, spec: JobSpec) -> None:
@@ -65,12 +65,15 @@ class Job:
         self.exit_code: int | None = None
         self.started: float | None = None
         self.ended: float | None = None
+        self.attempt_ended: float | None = None
         self.wave: int | None = None
         self.last_cards: tuple[str, ...] = ()
         self.indices: tuple[int, ...] = ()
         self.session: str | None = None
         self.pid: int | None = None
         self.screen_pid: int | None = None
+        self.code: str | None = None
+        self.skipped = False
         self.queued = False
 
     @property

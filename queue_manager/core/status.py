@@ -27,8 +27,9 @@ FINAL = BAD | {Status.COMPLETED}
 RETRYING = frozenset({Status.FAILED_OOM, Status.FAILED_OTHER})
 
 EDGES: dict[Status, frozenset[Status]] = {
-    # placed | can never run here | a dependency is bad, or a precondition will not hold | a person
-    Status.PENDING: frozenset({Status.RUNNING, Status.STUCK, Status.BLOCKED, Status.CANCELLED}),
+    # placed | can never run here | a dependency is bad, or a precondition will not hold | a person | its output is
+    # there already
+    Status.PENDING: frozenset({Status.RUNNING, Status.STUCK, Status.BLOCKED, Status.CANCELLED, Status.COMPLETED}),
     # every verdict; pending again where the attempt did not count
     Status.RUNNING: frozenset(set(Status) - {Status.RUNNING, Status.BLOCKED}),
     Status.COMPLETED: frozenset(),

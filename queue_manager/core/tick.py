@@ -38,6 +38,7 @@ class Tick(NamedTuple):
 def tick(state: QueueState, seen: b.Seen, now: float) -> Tick:
     """Decide one turn. `now` in epoch seconds, never less than before. Raises InvalidTransition: a fault of ours."""
     turn = Turn(state, seen, now)
+    code(turn)
     requests(turn)
     for order, evidence in seen.attempts.items():
         if order in state.live:
@@ -89,6 +90,13 @@ def requests(turn: Turn) -> None:
         turn.actions.append(b.Reply(Answer(done.id, done.ok, done.text, done.jobs)))
     if any(isinstance(record.event, ev.JobRetried) for record in turn.records):
         turn.name_roots()
+
+
+def code(turn: Turn) -> None:
+    """Take in which code the jobs find, where it is another one than before."""
+    seen = turn.seen.code
+    if seen is not None and seen.name != turn.state.code:
+        turn.emit(ev.CodeSeen(seen.name, seen.since))
 
 
 def timers(turn: Turn) -> None:

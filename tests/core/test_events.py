@@ -20,6 +20,7 @@ from tests.fakes import replay
 JOURNALS = Path(__file__).parent.parent / "data" / "journal"
 JOURNAL = JOURNALS / "v1.jsonl"
 TEARDOWN = JOURNALS / "v1_teardown.jsonl"
+CHANGES = JOURNALS / "v1_changes.jsonl"
 
 SPEC = JobSpec(
     "b", "true", "students", ("t", "g"), 0, None, "out/*.json", "sub", {"A": "ü"}, 60.0, -1, 2,
@@ -48,6 +49,10 @@ EXAMPLES: list[ev.Event] = [
     ev.JobCancelled("a"),
     ev.JobRetried("a"),
     ev.JobsAdded((Phase("students", ("teachers",), ("N",)),), {"g": ("a", "b")}, (SPEC, spec("c"))),
+    ev.JobsChanged({"a": {"expected_output": None, "timeout": 60.5, "priority": -1}, "ü": {"retries": 2}}),
+    ev.JobSkipped("a"),
+    ev.CodeSeen("3f9c2d1a7b0e+5b21c09e", 1767225600.125),
+    ev.CodeSeen(None),
     ev.Paused(),
     ev.Resumed(),
     ev.RequestTaken("r1", False, "there is no job ü", ("a",)),
@@ -127,8 +132,8 @@ def test_what_the_manager_acts_on_is_urgent() -> None:
 def test_an_old_journal_always_loads() -> None:
     """The files are of version 1 and are never edited: what was written once has to load for ever."""
     lines = JOURNAL.read_text(encoding="utf-8").splitlines(keepends=True)
-    later = TEARDOWN.read_text(encoding="utf-8").splitlines(keepends=True)
-    assert {json.loads(line)["event"] for line in (*lines, *later)} == {kind.__name__ for kind in get_args(ev.Event)}
+    every = [line for path in JOURNALS.glob("*.jsonl") for line in path.read_text(encoding="utf-8").splitlines()]
+    assert {json.loads(line)["event"] for line in every} == {kind.__name__ for kind in get_args(ev.Event)}
     jobs = [spec(name, "teachers") for name in ("t1", "t2", "t3")] + [spec("s1", "students"), spec("c", "main")]
     found: dict[str, Any] = statuses(
         replay(manifest(*jobs, phases=(Phase("teachers"), Phase("students", ("teachers",)))), lines)
@@ -144,7 +149,16 @@ def test_an_old_journal_of_a_machine_that_was_ended_loads() -> None:
     assert (state.pushed_seq, state.results_seq, state.away, state.bound) == (9, 9, 3600.0, None)
 
 
-@pytest.mark.parametrize("path", [JOURNAL, TEARDOWN], ids=lambda path: path.stem)
+def test_an_old_journal_of_jobs_that_were_changed_loads() -> None:
+    state = replay(manifest(spec("a"), spec("b"), spec("c")), CHANGES.read_text(encoding="utf-8").splitlines(True))
+    assert statuses(state) == {"a": "completed", "b": "completed", "c": "running"}
+    assert [job.skipped for job in state.jobs] == [True, False, False]
+    assert [job.code for job in state.jobs] == [None, "3f9c2d1a7b0e", "3f9c2d1a7b0e+5b21c09e"]
+    assert (state.job("b").spec.timeout, state.job("b").spec.expected_output) == (60.0, "out/b.pt")
+    assert (state.job("c").spec.priority, state.job("c").spec.retries) == (3, 1)
+
+
+@pytest.mark.parametrize("path", sorted(JOURNALS.glob("*.jsonl")), ids=lambda path: path.stem)
 def test_lines_written_today_are_those_of_version_1(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     assert [encode(decode(line)) for line in lines] == lines

@@ -39,6 +39,7 @@ def moves(state: QueueState, new: Status) -> list[Event]:
         Status.STUCK: [ev.JobStuck(JOB, "why")],
         Status.BLOCKED: [ev.JobBlocked(JOB, None, "why")],
         Status.CANCELLED: [ev.JobCancelled(JOB)],
+        Status.COMPLETED: [ev.JobSkipped(JOB)],
     }
     return by_status.get(new) or end(state, new)
 

@@ -1,0 +1,73 @@
+"""Keeps track of which code the jobs of a run find, beside the loop: looked at after launches, never before one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from queue_manager import code_identity
+from queue_manager.core.boundary import CodeReading
+from queue_manager.core.model import QueueState
+from queue_manager.existing import OutputTest
+
+AFTER_LAUNCH = 0.5
+"""Seconds from a launch to the look that it asks for: the first moments are left to the job."""
+BIRTH = 0.1
+"""Seconds from the manager's begin to the first look."""
+APART = 5.0
+"""Seconds between two looks at least."""
+SHARE = 50
+"""A look that took long is made again only after so many times as long."""
+
+
+class CodeWatch:
+    """Looks at the code in `cwd` in a thread of its own. `wake` is called when there is an answer."""
+
+    def __init__(self, state: QueueState, cwd: str, now: float, wake: Callable[[], None]) -> None:
+        self._state, self._cwd, self._wake = state, cwd, wake
+        self._since = 0.0 if state.code is None else now
+        self._due: float | None = now + BIRTH
+        self._not_before = 0.0
+        self._begun = now
+        self._thread: threading.Thread | None = None
+        self._answer: tuple[str | None, float] | None = None
+        self._is_output = OutputTest(cwd)
+
+    def due(self) -> float | None:
+        """When the next look is to begin (epoch seconds); None if none is wanted, or one is being made."""
+        return None if self._thread is not None else self._due
+
+    def launched(self, now: float) -> None:
+        """An attempt was launched: what code it found is to be looked at."""
+        if self._due is None:
+            self._due = max(now + AFTER_LAUNCH, self._not_before)
+
+    def look(self, now: float) -> CodeReading | None:
+        """Begin a look if one is due. Returns what the last one found, once."""
+        found = None
+        if self._thread is not None and self._answer is not None:
+            self._thread = None
+            (name, cost), self._answer = self._answer, None
+            self._not_before = now + max(APART, SHARE * cost)
+            found = CodeReading(name, self._since)
+            self._since = self._begun
+        if self._thread is None and self._due is not None and now >= self._due:
+            self._due, self._begun = None, now
+            thread = threading.Thread(target=self._serve, name="code", daemon=True)
+            try:
+                thread.start()
+                self._thread = thread
+            except RuntimeError:  # no room for a thread: it stays unknown
+                pass
+        return found
+
+    def _serve(self) -> None:
+        begin = time.monotonic()
+        name: str | None = None
+        try:
+            is_output = self._is_output.of([job.spec for job in list(self._state.jobs)])
+            name = code_identity.identify(self._cwd, is_output)
+        finally:
+            self._answer = name, time.monotonic() - begin
+            self._wake()

@@ -1,0 +1,108 @@
+"""Which code lies in a directory, by a real git and without one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from queue_manager import code_identity
+from queue_manager.code_identity import identify, newest_source
+from queue_manager.core.manifest import JobSpec
+from queue_manager.existing import OutputTest
+
+
+def git(folder: Path, *arguments: str) -> str:
+    names = ("-c", "user.name=n", "-c", "user.email=e@example.com", "-c", "commit.gpgsign=false")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return subprocess.run(
+        ["git", *names, *arguments], cwd=folder, env=environment, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A repository with one commit, whose jobs write out/."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "out").mkdir()
+    for name in ("train.py", "sub/model.py", "out/a.json"):
+        (tmp_path / name).write_text("1\n")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "first")
+    return tmp_path
+
+
+def nothing(_path: str) -> bool:
+    return False
+
+
+def outputs(folder: Path) -> OutputTest:
+    return OutputTest(str(folder)).of([JobSpec("a", "x", "p", expected_output="out/*.json")])
+
+
+def test_a_repository_is_known_by_its_commit_and_by_what_is_changed(project: Path) -> None:
+    head = git(project, "rev-parse", "HEAD")[:12]
+    assert identify(str(project), nothing) == head
+    (project / "train.py").write_text("2\n")
+    changed = identify(str(project / "sub"), nothing)  # from below it is the same tree
+    assert changed is not None
+    assert changed.startswith(f"{head}+")
+    (project / "train.py").write_text("3\n")
+    assert identify(str(project), nothing) not in (head, changed)
+    (project / "train.py").write_text("2\n")
+    assert identify(str(project), nothing) == changed
+    (project / "train.py").unlink()
+    assert identify(str(project), nothing) not in (head, changed)
+    git(project, "checkout", "-q", "train.py")
+    assert identify(str(project), nothing) == head
+
+
+def test_what_jobs_write_is_no_code_though_git_tracks_it(project: Path) -> None:
+    before = identify(str(project), outputs(project))
+    (project / "out" / "a.json").write_text("2\n")
+    assert identify(str(project), outputs(project)) == before
+    assert identify(str(project), nothing) != before
+
+
+def test_it_takes_no_lock_of_the_repository_and_writes_nothing_into_it(project: Path) -> None:
+    index = project / ".git" / "index"
+    os.utime(project / "train.py", (1, 1))  # git would note that the file was looked at
+    before = index.read_bytes()
+    (project / ".git" / "index.lock").touch()
+    assert identify(str(project), nothing) is not None
+    assert index.read_bytes() == before
+
+
+def test_without_a_repository_the_source_files_are_the_code(tmp_path: Path) -> None:
+    for name in ("train.py", "lib/deep/model.py", "result.json", "log.txt", ".hidden/x.py", "__pycache__/x.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1\n")
+    before = identify(str(tmp_path), nothing)
+    assert before is not None
+    assert before.startswith("files:")
+    for name in ("result.json", "log.txt", ".hidden/x.py", "__pycache__/x.py"):
+        (tmp_path / name).write_text("2\n")
+    assert identify(str(tmp_path), nothing) == before
+    (tmp_path / "lib" / "deep" / "model.py").write_text("2\n")
+    assert identify(str(tmp_path), nothing) != before
+    assert identify(str(tmp_path / "absent"), nothing) is None
+
+
+def test_what_would_take_too_long_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "train.py").write_text("1\n")
+    assert identify(str(tmp_path), nothing, patience=-1.0) is None
+    (tmp_path / "large.py").write_bytes(b"x" * 100)
+    monkeypatch.setattr(code_identity, "MOST_BYTES", 50)
+    assert identify(str(tmp_path), nothing) is None
+
+
+def test_the_newest_source_is_found_past_what_jobs_write(project: Path) -> None:
+    for number, name in enumerate(("train.py", "sub/model.py", "out/a.json")):
+        os.utime(project / name, (1000 + number, 1000 + number))
+    (project / "untracked.py").write_text("no code of this repository\n")
+    found = newest_source([str(project)], outputs(project))
+    assert found == (str(project / "sub" / "model.py"), 1001.0)
+    assert newest_source([str(project / "out")], outputs(project)) is None
