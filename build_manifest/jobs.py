@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from build_manifest.faults import Faults, Mark, listed
 from build_manifest.forms import JobForm, PreconditionForm
-from build_manifest.names import NAME, RenderError, Scope, Text, compile_text, is_template
+from build_manifest.names import NAME, Literal, RenderError, Scope, Text, compile_text, is_template
 from build_manifest.nodes import ListNode, MapNode, Node, Scalar
 from build_manifest.parse import NUMBERS
 from build_manifest.shell import quote_word
 from build_manifest.values import FALSE, NULLS, SPOKEN, TRUE, Written, as_json, quantity, written
 from queue_manager.core.manifest import JobSpec, Precondition
+from queue_manager.core.outputs import escape, escape_within
 
 Params = dict[str, Written]
+_PATTERN: Literal = (escape, escape_within)
+_METRIC_PATTERNS: dict[str, Literal] = {"json": _PATTERN, "csv": _PATTERN, "log": (re.escape, re.escape)}
+"""Keys of a metric whose value is a glob or a regular expression, and how a text is written in it."""
 _GPU_HERE = "\0"
 """Stands for `${GPU}` in the value of an arg while it is quoted; no value can have it."""
 
@@ -63,7 +68,7 @@ class JobMaker:
         self._args = self._compile_args(form.args or ())
         self.id = self._text(form.id)
         self._cmd = self._compile_cmd()
-        self._output = self._text(form.expected_output)
+        self._output = self._text(form.expected_output, literal=_PATTERN)
         self._cwd = self._text(form.cwd)
         self._env = [(name, self._text(scalar)) for name, scalar in (*around.env, *form.env)]
         self._depends_on = [(scalar, self._text(scalar)) for scalar in form.depends_on]
@@ -76,10 +81,12 @@ class JobMaker:
         if self.sound and form.cmd is not None:
             self._check_args_used()
 
-    def _text(self, scalar: Scalar | None, *, shell: bool = False, gpu: bool = False) -> Text | None:
+    def _text(
+        self, scalar: Scalar | None, *, shell: bool = False, gpu: bool = False, literal: Literal | None = None
+    ) -> Text | None:
         if scalar is None:
             return None
-        text = compile_text(self._faults, scalar, self._scope, shell=shell, gpu=gpu)
+        text = compile_text(self._faults, scalar, self._scope, shell=shell, gpu=gpu, literal=literal)
         if text is None:
             self.sound = False
         else:
@@ -145,16 +152,24 @@ class JobMaker:
 
     def _compile_precondition(self, form: PreconditionForm) -> _Precondition:
         return _Precondition(
-            form, self._text(form.path), self._text(form.command, shell=True), self._text(form.gib)
+            form,
+            self._text(form.path, literal=None if form.type == "disk_free_gib" else _PATTERN),
+            self._text(form.command, shell=True),
+            self._text(form.gib),
         )  # fmt: skip
 
-    def _compile_metrics(self, node: Node) -> dict[Scalar, Text]:
+    def _compile_metrics(self, node: Node, key: str = "") -> dict[Scalar, Text]:
+        """The texts of the values; what is a pattern takes what is substituted in it literally."""
         if isinstance(node, Scalar):
-            text = self._text(node)
+            text = self._text(node, literal=_METRIC_PATTERNS.get(key))
             return {} if text is None else {node: text}
         found: dict[Scalar, Text] = {}
-        for child in node.items if isinstance(node, ListNode) else [value for _, value in node.entries]:
-            found.update(self._compile_metrics(child))
+        if isinstance(node, ListNode):
+            children = [(key, item) for item in node.items]
+        else:
+            children = [(name.text, value) for name, value in node.entries]
+        for name, child in children:
+            found.update(self._compile_metrics(child, name))
         return found
 
     def make(self, cell: Params) -> JobSpec | None:

@@ -87,6 +87,10 @@ class Text(NamedTuple):
         return done[0] if len(done) == 1 else "".join(done)
 
 
+Literal = tuple[Quote, Quote]
+"""How a value is written so that it stands for itself: at the beginning of a text, and within it."""
+
+
 class Scope(NamedTuple):
     """The names that a text may use. `where` says whose they are, such as "phase 'distill'"."""
 
@@ -100,9 +104,16 @@ def is_template(text: str) -> bool:
 
 
 def compile_text(
-    faults: Faults, scalar: Scalar, scope: Scope, *, shell: bool = False, gpu: bool = False
+    faults: Faults,
+    scalar: Scalar,
+    scope: Scope,
+    *,
+    shell: bool = False,
+    gpu: bool = False,
+    literal: Literal | None = None,
 ) -> Text | None:
-    """Compile a scalar. `shell`: it is bash, so values are quoted. `gpu`: `${GPU}` may stay in it.
+    """Compile a scalar. `shell`: it is bash, so values are quoted. `gpu`: `${GPU}` may stay in it. `literal`: how a
+    value is written in it, so that it stands for itself.
 
     Returns None, with the faults noted, where names are undefined or the syntax is broken.
     """
@@ -116,7 +127,7 @@ def compile_text(
         if shell:
             _check_quotes(faults, scalar, text)
         return Text((text,), frozenset())
-    return _Compiler(faults, scalar, scope, shell, gpu).run()
+    return _Compiler(faults, scalar, scope, Scanner() if shell else None, gpu, literal).run()
 
 
 def _check_quotes(faults: Faults, scalar: Scalar, text: str, scanner: Scanner | None = None) -> None:
@@ -132,12 +143,21 @@ def _check_quotes(faults: Faults, scalar: Scalar, text: str, scanner: Scanner | 
 class _Compiler:
     """One pass over one text."""
 
-    def __init__(self, faults: Faults, scalar: Scalar, scope: Scope, shell: bool, gpu: bool) -> None:
+    def __init__(
+        self,
+        faults: Faults,
+        scalar: Scalar,
+        scope: Scope,
+        scanner: Scanner | None,
+        gpu: bool,
+        literal: Literal | None,
+    ) -> None:
         self._faults = faults
         self._scalar = scalar
         self._scope = scope
         self._gpu = gpu
-        self._scanner = Scanner() if shell else None
+        self._scanner = scanner
+        self._literally = literal
         self._parts: list[_Part] = []
         self._uses: set[str] = set()
         self._start = 0
@@ -226,7 +246,7 @@ class _Compiler:
 
     def _quote(self, token: str) -> Quote | None:
         if self._scanner is None:
-            return None
+            return None if self._literally is None else self._literally[1 if self._parts else 0]
         if self._scanner.escaped:
             hint = f"write ${token} to pass it to the shell" if token.startswith("$") else _LITERAL_BRACES
             self._fault(token, f"a backslash before {token} does not keep it from being replaced", hint)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from build_manifest.expand import Made
 from build_manifest.faults import Faults
 from build_manifest.forms import PhaseForm
-from queue_manager.core.outputs import is_glob, literal_ends, patterns_overlap
+from queue_manager.core.outputs import escape, is_glob, literal_ends, patterns_overlap, shown
 
 _WARNINGS = 10
 _COMPARISONS = 300_000
@@ -28,7 +28,7 @@ def warn_of_overlaps(faults: Faults, cwd: str, phases: Sequence[tuple[PhaseForm,
     """Warn once for each pair of templates or jobs whose outputs can be one file, at most ten times."""
     outputs = [
         _Output(
-            posixpath.normpath(posixpath.join(cwd, made.job.cwd or "", made.job.expected_output)),
+            posixpath.normpath(posixpath.join(escape(cwd), escape(made.job.cwd or ""), made.job.expected_output)),
             made.job.id,
             made.job.expected_output,
             phase,
@@ -52,7 +52,8 @@ def _warn(faults: Faults, one: _Output, other: _Output) -> None:
     mark = other.phase.mark if scalar is None else scalar.mark
     faults.warn(
         mark,
-        f"one file can be the output of two jobs, {one.job!r} ({one.written}) and {other.job!r} ({other.written}): "
+        f"one file can be the output of two jobs, {one.job!r} ({shown(one.written)}) and "
+        f"{other.job!r} ({shown(other.written)}): "
         "each is then judged by its exit code alone; put what tells them apart into expected_output",
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from queue_manager.core.manifest import JobSpec, Manifest
+from queue_manager.core.outputs import escape
 from skill.host import remote
 from skill.placed import Part, Placed
 from skill.runs import Run
@@ -26,7 +27,8 @@ class Ground(NamedTuple):
         """A path or glob, meant from a job's cwd on the host, as a name below the ground; None if it is elsewhere."""
         base = posixpath.join(self.there, self.cwd)
         if cwd is not None:
-            base = remote(cwd) if cwd.startswith("~") else posixpath.join(base, cwd)
+            # The result is a pattern, and a directory's name is none.
+            base = remote(cwd) if cwd.startswith("~") else posixpath.join(base, escape(cwd))
         path, top = posixpath.normpath(posixpath.join(base, pattern)), posixpath.normpath(self.there)
         if path == top:
             return "."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from build_manifest.faults import listed
 from queue_manager.core.manifest import Manifest
-from queue_manager.core.outputs import is_glob, patterns_overlap
+from queue_manager.core.outputs import escape, is_glob, patterns_overlap
 from skill.table import columns
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Makers:
     def of(self, pattern: str, where: str, cwd: str) -> list[str]:
         """Ids of the jobs whose output may be `pattern`, meant from `where`; `cwd`: the run's on that host."""
         literal, globs = self._outputs(cwd)
-        wanted = os.path.normpath(os.path.join(where, pattern))
+        wanted = os.path.normpath(os.path.join(escape(where), pattern))
         found = list(literal.get(wanted, ()))
         every = [(path, job) for path, jobs in literal.items() for job in jobs] if is_glob(pattern) else []
         return found + [job for path, job in [*globs, *every] if patterns_overlap(path, wanted)]
@@ -101,7 +101,7 @@ class Makers:
             literal: dict[str, list[str]] = {}
             globs: list[tuple[str, str]] = []
             for job in self._jobs:
-                path = os.path.normpath(os.path.join(cwd, job.cwd or ".", job.expected_output or ""))
+                path = os.path.normpath(os.path.join(escape(cwd), escape(job.cwd or "."), job.expected_output or ""))
                 if is_glob(path):
                     globs.append((path, job.id))
                 else:

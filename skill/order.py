@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from build_manifest.faults import listed
 from queue_manager.core.manifest import Manifest, encode, sha256
-from queue_manager.core.outputs import is_glob, pattern_matches
+from queue_manager.core.outputs import escape, is_glob, pattern_matches
 from skill import sync
 from skill.errors import UseError
 from skill.host import remote
@@ -58,8 +58,10 @@ class Order(NamedTuple):
             if not names:
                 names.extend(sync.carried(self.source))
                 folders.update(str(folder) for name in names for folder in PurePosixPath(name).parents)
-            below = posixpath.relpath(posixpath.join(where, pattern), host_cwd)
-            path = posixpath.normpath(posixpath.join(self.cwd, below))
+            below = posixpath.join(self.cwd, posixpath.relpath(where, host_cwd))
+            path = posixpath.normpath(posixpath.join(escape(below) if is_glob(pattern) else below, pattern))
+            if pattern.startswith("/"):
+                path = posixpath.normpath(posixpath.join(self.cwd, posixpath.relpath(pattern, host_cwd)))
             if is_glob(pattern):
                 return any(pattern_matches(path, name) for name in [*names, *folders])
             return path in folders or path in names

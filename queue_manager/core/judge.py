@@ -8,6 +8,7 @@ from queue_manager.core import failures
 from queue_manager.core.boundary import Ended, ExitRecord
 from queue_manager.core.failures import FailureClass, Rule
 from queue_manager.core.manifest import JobSpec
+from queue_manager.core.outputs import shown
 from queue_manager.core.status import Outcome
 
 _SIGNALS = {1: "SIGHUP", 2: "SIGINT", 6: "SIGABRT", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
@@ -81,4 +82,4 @@ def _how(code: int | None, stop_reason: str | None) -> str:
 def _missing(spec: JobSpec, ended: Ended) -> str:
     if ended.output is not None and ended.output.path is not None:
         return f"exit code 0, but {ended.output.path} is older than the job's start: it is left from before"
-    return f"exit code 0, but {spec.expected_output} is not there"
+    return f"exit code 0, but {shown(spec.expected_output or '')} is not there"

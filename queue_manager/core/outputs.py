@@ -13,14 +13,17 @@ from functools import lru_cache
 from typing import Optional, Union
 
 _MAGIC = re.compile(r"[*?\[]")
+_SPECIAL = re.compile(r"[*?\[$]")
+_ESCAPED = re.compile(r"\[([*?\[$~])\]")
 _LAST_CODE = 0x10FFFF
 _SLASH = (0x2F, 0x2F)
 
 _Ranges = tuple[tuple[int, int], ...]
 _Token = Optional[_Ranges]
 """The characters that may stand at one place, as sorted ranges of code points; None is `*`."""
-_Component = Union[str, tuple[_Token, ...]]
-"""A literal name, or the tokens of a pattern."""
+_Component = Union[str, tuple[_Token, ...], None]
+"""A literal name, the tokens of a pattern, or None for `**`."""
+_Name = Union[str, tuple[_Token, ...]]
 
 _ANY: _Ranges = ((0, 0x2E), (0x30, _LAST_CODE))
 
@@ -28,6 +31,22 @@ _ANY: _Ranges = ((0, 0x2E), (0x30, _LAST_CODE))
 def is_glob(pattern: str) -> bool:
     """Whether a pattern has glob characters; otherwise it names one path."""
     return _MAGIC.search(pattern) is not None
+
+
+def escape(text: str) -> str:
+    """Text as a pattern that matches nothing else, whatever glob or the shell would read in it."""
+    escaped = escape_within(text)
+    return f"[~]{escaped[1:]}" if escaped.startswith("~") else escaped
+
+
+def escape_within(text: str) -> str:
+    """`escape` for text that something stands before, where `~` is no home directory."""
+    return _SPECIAL.sub(r"[\g<0>]", text)
+
+
+def shown(pattern: str) -> str:
+    """A pattern for people: without the brackets of `escape`."""
+    return _ESCAPED.sub(r"\1", pattern)
 
 
 def literal_ends(pattern: str) -> tuple[str, str]:
@@ -52,7 +71,7 @@ def pattern_matches(pattern: str, path: str) -> bool:
     begin, end = literal_ends(pattern)
     if not (path.startswith(begin) and path.endswith(end)):
         return False  # by far the most frequent answer, and cheap
-    return _align(_components(pattern), tuple(path.split("/")))
+    return _align(_components(pattern), tuple(path.split("/")))  # a file may be called `**`, too
 
 
 def patterns_overlap(a: str, b: str) -> bool:
@@ -79,27 +98,30 @@ def _normal(path: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _components(pattern: str) -> tuple[_Component, ...]:
-    return tuple(part if part == "**" or not is_glob(part) else _tokens(part) for part in pattern.split("/"))
+    parts = pattern.split("/")
+    return tuple([None if part == "**" else _tokens(part) if is_glob(part) else part for part in parts])
 
 
 def _align(a: Sequence[_Component], b: Sequence[_Component]) -> bool:
     """Whether some path fits both, component by component. `reach`: how far into `b` one can be at each step in `a`."""
     reach = _skip(b, {0})
     for one in a:
-        if one == "**":
+        if one is None:
             # Any number of components of `b`, none of them hidden.
             for at in range(min(reach, default=len(b)), len(b)):
-                if at in reach and (b[at] == "**" or not _hidden(b[at])):
+                other = b[at]
+                if at in reach and (other is None or not _hidden(other)):
                     reach.add(at + 1)
         else:
             after = set()
             for at in reach:
                 if at == len(b):
                     continue
-                if b[at] == "**":
+                other = b[at]
+                if other is None:
                     if not _hidden(one):
                         after.add(at)
-                elif _meet(one, b[at]):
+                elif _meet(one, other):
                     after.add(at + 1)
             reach = _skip(b, after)
         if not reach:
@@ -112,13 +134,13 @@ def _skip(b: Sequence[_Component], reach: set[int]) -> set[int]:
     reached = set(reach)
     for start in reach:
         at = start
-        while at < len(b) and b[at] == "**":
+        while at < len(b) and b[at] is None:
             at += 1
             reached.add(at)
     return reached
 
 
-def _hidden(component: _Component) -> bool:
+def _hidden(component: _Name) -> bool:
     """Whether only names with a `.` at the beginning fit."""
     if isinstance(component, str):
         return component.startswith(".")
@@ -189,7 +211,7 @@ def _without_slash(ranges: list[tuple[int, int]]) -> _Ranges:
 
 
 @lru_cache(maxsize=65536)
-def _meet(a: _Component, b: _Component) -> bool:
+def _meet(a: _Name, b: _Name) -> bool:
     """Whether some name fits both components."""
     if isinstance(a, str) and isinstance(b, str):
         return a == b
@@ -202,7 +224,7 @@ def _meet(a: _Component, b: _Component) -> bool:
     return _intersect(_as_tokens(a), _as_tokens(b), not (_hidden(a) and _hidden(b)))
 
 
-def _as_tokens(component: _Component) -> tuple[_Token, ...]:
+def _as_tokens(component: _Name) -> tuple[_Token, ...]:
     return tuple(((ord(c), ord(c)),) for c in component) if isinstance(component, str) else component
 
 
@@ -218,12 +240,12 @@ def _intersect(a: Sequence[_Token], b: Sequence[_Token], visible: bool) -> bool:
         i, j, first = state
         if i == len(a) and j == len(b):
             return True
-        one, other = (a[i] if i < len(a) else ()), (b[j] if j < len(b) else ())
+        one, other = (a[i] if i < len(a) else ()), (b[j] if j < len(b) else ())  # () fits no character
         if one is None:
             todo.append((i + 1, j, first))
         if other is None:
             todo.append((i, j + 1, first))
-        if i < len(a) and j < len(b) and _common(one or _ANY, other or _ANY, first):
+        if i < len(a) and j < len(b) and _common(_ANY if one is None else one, _ANY if other is None else other, first):
             todo.append((i if one is None else i + 1, j if other is None else j + 1, False))
     return False
 

@@ -11,6 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from build_manifest import SpecErrors, build
+from queue_manager.core.outputs import escape
 
 _values = st.lists(st.sampled_from(["1", "2", "03", "1e-4", "x"]), min_size=1, max_size=3, unique=True)
 _grids = st.dictionaries(st.sampled_from(["a", "b", "c"]), _values, min_size=1, max_size=3)
@@ -85,7 +86,7 @@ template:
 """
     job = build(spec, "s.yaml").manifest.jobs[0]
     assert job.cmd == f"run '{value}' '{value}'"
-    assert job.expected_output == f"{value}.pt"
+    assert job.expected_output == f"{escape(value)}.pt"  # `~` as a value is no home directory
     assert job.params == {"v": value}
     assert job.env["A"] == value
     assert job.env["B"] == ("" if value in ("~", "null") else value)

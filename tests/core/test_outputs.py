@@ -6,6 +6,7 @@ import fnmatch
 import glob
 import itertools
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from queue_manager.core.outputs import is_glob, literal_ends, pattern_matches, patterns_overlap
+from queue_manager.core.outputs import escape, is_glob, literal_ends, pattern_matches, patterns_overlap, shown
 
-_NAMES = ["a", "b", "ab", ".a", "a.b", "[", "a]", "-", "a-b", "!", "^", "ba", "\\", "*", "?"]
+_NAMES = ["a", "b", "ab", ".a", "a.b", "[", "a]", "-", "a-b", "!", "^", "ba", "\\", "*", "?", "**"]
 _PATHS = [*_NAMES, *(f"{d}/{n}" for d in ("a", ".a", "ab", "[") for n in _NAMES), "ab/b/a", "ab/b/.a", "ab/.b/a"]
 _component = st.one_of(
     st.just("**"),
@@ -113,3 +114,26 @@ def test_literal_ends_begin_and_end_every_match(pattern: str, path: str) -> None
 def test_the_exact_pattern_of_a_shorter_sibling_does_not_match() -> None:
     assert not pattern_matches("figures/s1_*.json", "figures/s10_N4.json")
     assert pattern_matches("figures/s1_*.json", "./figures/s1_N4.json")
+
+
+@given(text=st.text(st.sampled_from("ab.*?[]!-^$~{}\\"), min_size=1, max_size=8))
+def test_an_escaped_text_matches_itself_alone_and_is_shown_as_it_was(text: str) -> None:
+    assert fnmatch.fnmatchcase(text, escape(text))
+    assert pattern_matches(escape(text), text) or text in (".", "..")
+    assert not pattern_matches(escape(text), text + "x")
+    assert not pattern_matches(escape(text), "x" + text)
+    if not re.search(r"\[[*?\[$~]\]", text):
+        assert shown(escape(text)) == text
+
+
+def test_an_empty_set_matches_nothing() -> None:
+    assert not any(pattern_matches("[b-a]", name) for name in ("a", "b", "[b-a]", "c"))
+    assert not patterns_overlap("[b-a]*", "*")
+    assert not patterns_overlap("x[b-a]", "x?")
+
+
+def test_a_file_may_be_called_as_a_pattern_is() -> None:
+    assert not pattern_matches("a/*/b", "a/**")
+    assert not pattern_matches("x", "**")
+    assert not pattern_matches("a*/b", "**")
+    assert pattern_matches("*", "**")
