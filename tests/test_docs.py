@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from skill.providers.vast import settings
+from tests.demo_copy import copy_manifests
 from tests.e2e.runs import ROOT, World
 from tests.sshd import Sshd
 from tests.vast_account import QUICK
@@ -61,9 +61,7 @@ def test_commands_run_as_written(world: World, vast: Double, document: str) -> N
     assert any("wavequeue submit " in line for line in lines)
     checkout = world.root / "checkout"
     checkout.mkdir()
-    shutil.copytree(
-        ROOT / "manifests", checkout / "manifests", ignore=shutil.ignore_patterns("out", "experiment_queue")
-    )
+    copy_manifests(checkout / "manifests")
     (checkout / ".venv").symlink_to(sys.prefix)
     (checkout / "vast.yaml").write_text(QUICK)
     # The two commands of make hold this very test; make itself says whether it knows them.
@@ -80,7 +78,7 @@ def test_commands_run_as_written(world: World, vast: Double, document: str) -> N
         timeout=300,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, (done.returncode, done.stdout + done.stderr)
     assert done.stdout.count("8 of 8 jobs completed") >= 2, "here, and on the host"
     assert "6 of 6 jobs completed" in done.stderr, "on a rented machine"
     assert vast.count("PUT", "/asks/") == 1

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 
-from tests.e2e.runs import ROOT
+from tests.demo_copy import copy_manifests
 from tests.laptop import Laptop
 from tests.sshd import with_apt
 
 
 def test_teachers_and_students_complete_on_two_hosts_and_their_results_come_home(laptop: Laptop) -> None:
-    leave = shutil.ignore_patterns("out", "experiment_queue")
-    shutil.copytree(ROOT / "manifests", laptop.project / "manifests", ignore=leave)
+    copy_manifests(laptop.project / "manifests", full=True)
     laptop.host("gpu-a")
     with_apt(laptop.host("gpu-b", bare=True))
     both, spec = ("--host", "gpu-a", "--host", "gpu-b"), "manifests/demo.yaml"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from queue_manager.core.events import iso
-from tests.e2e.runs import PATIENCE, ROOT, wait_for
+from tests.demo_copy import copy_manifests
+from tests.e2e.runs import PATIENCE, wait_for
 from tests.laptop import SPEC, WAITING
 from tests.vast_account import Account
 from tests.vast_double import Fault
@@ -37,16 +37,16 @@ ALL = ["out1", "out2", "out3", "out4"]
 
 
 def test_one_command_from_nothing_to_results_at_home_and_nothing_rented(account: Account) -> None:
-    """The demo spec, as it is in the repository."""
+    """The demo spec of the repository."""
     manifests = account.laptop.project / "manifests"
-    shutil.copytree(ROOT / "manifests", manifests, ignore=shutil.ignore_patterns("out", "experiment_queue"))
+    copy_manifests(manifests)
     demo = ("up", "manifests/demo.yaml", "--poll", "0.1")
     _, err = account.call(*demo, code=2)
     assert "ceiling: $" in err
     assert "h, $" in err
     assert account.creates() == 0, "nobody said yes"
     process = account.laptop.start(*demo, "--yes", "--json")
-    out, err = process.communicate(timeout=3 * PATIENCE)  # as long as eight trainings take
+    out, err = process.communicate(timeout=3 * PATIENCE)
     assert process.returncode == 0, err
     found = json.loads(out)
     assert len(list((manifests / "demo" / "out").glob("*.json"))) == 8
