@@ -78,6 +78,7 @@ def expand(faults: Faults, spec: SpecForm) -> tuple[Manifest, tuple[tuple[PhaseF
         max_cost=spec.max_cost,
         deadline=spec.deadline,
         results_to=plain["results_to"],
+        errexit=spec.errexit is not False,
         **{key: getattr(spec, key) for key in _DEFAULTED if getattr(spec, key) is not None},
     )
     circle = find_circle(manifest.phases, manifest.groups, manifest.jobs)

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from build_manifest.expression_bounds import Meter
+from queue_manager.core.terminal_text import one_line
 
 _SHOWN = 100
 _NEAR = 300
 _LONG = 600
 """Characters; of what is wrong no more is shown."""
-
-
-# What a terminal obeys, what turns the direction of writing round, and halves of characters.
-_CONTROL = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
-)
-
-
-def _line(text: str) -> str:
-    """A message as one line that shows what it is about, and does nothing to the terminal."""
-    joined = " ".join(text.splitlines())
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), joined)
 
 
 class Mark(NamedTuple):
@@ -47,7 +35,7 @@ class Fault(NamedTuple):
         where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
         what = self.what if len(self.what) <= _LONG else f"{self.what[: _LONG // 2]} … {self.what[-_LONG // 2 :]}"
         text = f"{where}: {what}" + (f"; {self.instead}" if self.instead else "")
-        return _line(text)
+        return one_line(text)
 
 
 class SpecErrors(ValueError):
@@ -81,7 +69,7 @@ class Faults:
 
     def warn(self, mark: Mark, text: str) -> None:
         """Note what does not stop the build."""
-        line = _line(f"{self.file}:{mark.line}:{mark.column}: warning: {text}")
+        line = one_line(f"{self.file}:{mark.line}:{mark.column}: warning: {text}")
         if line not in self._said:
             self._said.add(line)
             self._warnings.append((mark, line))

@@ -14,16 +14,17 @@ GRID_KEYS = ("grid", "zip", "exclude", "include")
 TOP_KEYS = (
     "project", "cwd", "hosts", "ssh", "conda", "venv", "conda_hook", "env", "gpus", "max_parallel",
     "gpu_free_threshold_mib", "oom_retry", "wave", "stale_after", "preconditions", "default_cmd", "on_complete",
-    "analyze_on_complete", "pull", "when_done", "idle_after", "max_cost", "deadline", "results_to", *GRID_KEYS,
-    "template", "jobs", "phases",
+    "analyze_on_complete", "pull", "when_done", "idle_after", "max_cost", "deadline", "results_to", "shell",
+    *GRID_KEYS, "template", "jobs", "phases",
 )  # fmt: skip
 PHASE_KEYS = ("name", "depends_on", "match", *GRID_KEYS, "template", "jobs", "env", "preconditions")
 JOB_KEYS = (
     "id", "cmd", "args", "expected_output", "output_check", "gpus", "gpu_mem_mib", "env", "timeout", "priority",
-    "depends_on", "preconditions", "retries", "metrics", "cwd",
+    "depends_on", "preconditions", "retries", "metrics", "cwd", "shell",
 )  # fmt: skip
 TEARDOWN_KEYS = ("when_done", "idle_after", "max_cost", "deadline")
 """What may end a rented machine."""
+SHELL_KEYS = ("errexit",)
 OOM_RETRY_KEYS = ("delay", "max_attempts")
 PRECONDITION_KEYS = {
     "checkpoint_exists": ("type", "path"),
@@ -53,12 +54,12 @@ class PreconditionForm(NamedTuple):
 
 
 class JobForm(NamedTuple):
-    """A template or a job. `numbers`: those of gpus, gpu_mem_mib, timeout, priority and retries that were given.
-    `given`: the keys that are there, also those that could not be read."""
+    """A template or a job. `cmd`: commands, one after the other. `numbers`: those of gpus, gpu_mem_mib, timeout,
+    priority and retries that were given. `given`: the keys that are there, also those that could not be read."""
 
     mark: Mark
     id: Scalar | None
-    cmd: Scalar | None
+    cmd: tuple[Scalar, ...]
     args: tuple[tuple[Scalar, Node], ...] | None
     expected_output: Scalar | None
     cwd: Scalar | None
@@ -67,6 +68,7 @@ class JobForm(NamedTuple):
     preconditions: tuple[PreconditionForm, ...]
     numbers: Mapping[str, Scalar]
     metrics: Node | None
+    errexit: bool | None
     given: frozenset[str]
 
 
@@ -112,3 +114,4 @@ class SpecForm(NamedTuple):
     max_cost: float | None
     deadline: float | str | None
     results_to: Scalar | None
+    errexit: bool | None

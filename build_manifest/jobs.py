@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from build_manifest.faults import Faults, Mark, listed
 from build_manifest.forms import JobForm, PreconditionForm
-from build_manifest.names import NAME, Literal, RenderError, Scope, Text, compile_text, is_template
+from build_manifest.names import NAME, Literal, RenderError, Scope, Text, compile_text, is_template, one_after_the_other
 from build_manifest.nodes import ListNode, MapNode, Node, Scalar
 from build_manifest.parse import NUMBERS
 from build_manifest.shell import quote_word
@@ -78,7 +78,7 @@ class JobMaker:
         self._metrics = {} if form.metrics is None else self._compile_metrics(form.metrics)
         self.ids_known = self.id is not None and len(self._args) == len(form.args or ())
         self.sound = self.sound and self._cmd is not None and len(faults.found) == before
-        if self.sound and form.cmd is not None:
+        if self.sound and form.cmd:
             self._check_args_used()
 
     def _text(
@@ -95,8 +95,10 @@ class JobMaker:
 
     def _compile_cmd(self) -> Text | None:
         form, default = self.form, self._around.default_cmd
-        if form.cmd is not None:
-            return self._text(form.cmd, shell=True, gpu=True)
+        if form.cmd:
+            texts = [self._text(one, shell=True, gpu=True) for one in form.cmd]
+            whole = [text for text in texts if text is not None]
+            return one_after_the_other(whole) if len(whole) == len(texts) else None
         if "cmd" in form.given:
             return None
         if form.args is not None:
@@ -188,7 +190,7 @@ class JobMaker:
         depends_on = tuple(dict.fromkeys([text.render(names) for _, text in self._depends_on if text]))
         if not self.sound or self._cmd is None:
             return JobSpec(name, "", self._around.phase, depends_on, params=params)
-        cmd = self._cmd.render(names).rstrip() + ("" if self.form.cmd is not None else arguments)
+        cmd = self._cmd.render(names).rstrip() + ("" if self.form.cmd else arguments)
         numbers = self._render_numbers(names)
         if numbers is None:
             return None
@@ -209,6 +211,7 @@ class JobMaker:
             preconditions=self._render_preconditions(names, output),
             params=params,
             metrics=None if self.form.metrics is None else self._render_metrics(self.form.metrics, names),
+            errexit=self.form.errexit,
         )
 
     def _render_args(self, names: Params) -> tuple[str, dict[str, str]]:

@@ -9,7 +9,7 @@ place where it stands; `{{ name | raw }}` is not.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Union
 
 from build_manifest.expression_bounds import Meter
@@ -96,6 +96,16 @@ class Scope(NamedTuple):
 
     names: Collection[str]
     where: str
+
+
+def one_after_the_other(texts: Sequence[Text]) -> Text:
+    """Commands as the lines of one."""
+    if len(texts) == 1:
+        return texts[0]
+    parts: list[_Part] = []
+    for text in texts:
+        parts += [*text.parts, "\n"]
+    return Text(tuple(parts[:-1]), frozenset().union(*(text.uses for text in texts)))
 
 
 def is_template(text: str) -> bool:

@@ -15,6 +15,7 @@ from build_manifest.forms import (
     OOM_RETRY_KEYS,
     PHASE_KEYS,
     PRECONDITION_KEYS,
+    SHELL_KEYS,
     TEARDOWN_KEYS,
     TOP_KEYS,
     JobForm,
@@ -25,7 +26,7 @@ from build_manifest.forms import (
 from build_manifest.grid import Entry, GridForm, Values
 from build_manifest.names import GPU, NAME, is_template
 from build_manifest.nodes import ListNode, MapNode, Node, Scalar
-from build_manifest.values import Written, deadline, delay, dollars, integer, quantity, seconds, written
+from build_manifest.values import FALSE, TRUE, Written, deadline, delay, dollars, integer, quantity, seconds, written
 from queue_manager.core.layout import id_fault, project_fault
 from queue_manager.core.manifest import WAVES, WHEN_DONE, OomRetry
 
@@ -89,6 +90,7 @@ class _Parser:
             max_cost=fields.number(top.get("max_cost"), "max_cost", dollars),
             deadline=self._deadline(top.get("deadline")),
             results_to=self._results_to(top),
+            errexit=self._errexit(top.get("shell")),
         )
 
     def _project(self, node: Node | None) -> str:
@@ -313,7 +315,7 @@ class _Parser:
         yield JobForm(
             mark=node.mark,
             id=fields.text(table.get("id"), "id", required=True),
-            cmd=fields.text(table.get("cmd"), "cmd"),
+            cmd=self._cmd(table.get("cmd")),
             args=self._args(table.get("args")),
             expected_output=fields.text(table.get(output), output),
             cwd=fields.text(table.get("cwd"), "cwd"),
@@ -322,8 +324,27 @@ class _Parser:
             preconditions=self._preconditions(table.get("preconditions")),
             numbers={key: scalar for key, scalar in numbers.items() if scalar is not None},
             metrics=table.get("metrics"),
+            errexit=self._errexit(table.get("shell")),
             given=frozenset(table),
         )
+
+    def _cmd(self, node: Node | None) -> tuple[Scalar, ...]:
+        """The commands; none where one of them could not be read."""
+        items = node.items if isinstance(node, ListNode) else (node,)
+        if isinstance(node, ListNode) and not items:
+            self._faults.add(node.mark, "cmd is an empty list", "write the commands, one after the other")
+        found = [self._fields.text(item, "cmd") for item in items]
+        return tuple([one for one in found if one is not None]) if None not in found else ()
+
+    def _errexit(self, node: Node | None) -> bool | None:
+        if node is None:
+            return None
+        word = self._fields.table(node, "shell", SHELL_KEYS).get("errexit")
+        scalar = self._fields.text(word, "errexit")
+        if scalar is None or (scalar.plain and scalar.text in TRUE | FALSE):
+            return None if scalar is None else scalar.text in TRUE
+        self._faults.add(scalar.mark, f"errexit is {scalar.text!r}", "write true or false")
+        return None
 
     def _args(self, node: Node | None) -> tuple[tuple[Scalar, Node], ...] | None:
         if node is None:

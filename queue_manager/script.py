@@ -63,7 +63,8 @@ def job_script(manifest: Manifest, spec: JobSpec, run_id: str, n: int, indices: 
         *_activation(manifest),
         "unset _wq",
         *_exports({**fixed, **manifest.env, **spec.env, **shown}),
-        spec.cmd.replace("${GPU}", cards),
+        *(["set -e"] if (manifest.errexit if spec.errexit is None else spec.errexit) else []),
+        spec.cmd.replace("${GPU}", cards).replace("${GPU_INDEX}", ",".join(map(str, range(len(indices))))),
     ]
     return "\n".join(parts) + "\n"
 

@@ -62,7 +62,7 @@ class JobSpec(NamedTuple):
     `cmd` is bash, with `${GPU}` left for launch. `depends_on` names jobs and groups (`Manifest.groups`).
     `gpus`: cards needed, 0 for none. `gpu_mem_mib`: MiB promised to the job on a card it may share; None: the
     card is its own. `timeout` in seconds. Higher `priority` goes first. `params`: grid values and args as they
-    were written.
+    were written. `errexit`: whether `cmd` ends at its first command that fails; None: as the manifest says.
     """
 
     id: str
@@ -80,6 +80,7 @@ class JobSpec(NamedTuple):
     preconditions: tuple[Precondition, ...] = ()
     params: Mapping[str, str] = {}
     metrics: Any = None
+    errexit: bool | None = None
 
 
 class Manifest(NamedTuple):
@@ -91,6 +92,9 @@ class Manifest(NamedTuple):
     `when_done`: what becomes of it once all is done; `idle_after`: seconds without a job after which it is stopped;
     `max_cost`: USD that it may cost; `deadline`: seconds from the run's start, or a time in ISO 8601 with its zone;
     `results_to`: bash that brings the results to a safe place, by which exit code 0 says that they are there.
+
+    What manifests of earlier versions lack: `errexit`, as in a job; `shell_paths`: a `~` at the beginning and `$NAME`
+    in jobs' outputs and preconditions are the host's, with the job's environment.
     """
 
     project: str
@@ -117,6 +121,8 @@ class Manifest(NamedTuple):
     max_cost: float | None = None
     deadline: float | str | None = None
     results_to: str | None = None
+    errexit: bool = False
+    shell_paths: bool = False
 
 
 def moment(text: str) -> float | None:
@@ -382,6 +388,10 @@ def _is_deadline(value: Any) -> bool:
     return _is_positive_time(value) or (isinstance(value, str) and moment(value) is not None)
 
 
+def _is_truth(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_anything(_: Any) -> bool:
     return True
 
@@ -393,6 +403,7 @@ _TEXT_MAP: _Kind = (_is_text_map, "an object whose values are texts")
 _COUNT: _Kind = (_is_count, "a whole number of 0 or more")
 _POSITIVE: _Kind = (_is_positive_count, "a whole number of 1 or more")
 _TIME: _Kind = (_is_positive_time, "a number above 0")
+_TRUTH: _Kind = (_is_truth, "true or false")
 _LIST: _Kind = (_is_list, "a list")
 _Kinds = Mapping[str, _Kind]
 
@@ -421,6 +432,8 @@ _MANIFEST_KINDS: _Kinds = {
     "max_cost": _TIME,
     "deadline": (_is_deadline, "a number of seconds above 0, or a time in ISO 8601 with its zone"),
     "results_to": _TEXT,
+    "errexit": _TRUTH,
+    "shell_paths": _TRUTH,
 }
 _OOM_KINDS: _Kinds = {"delay": (_is_time, "a number of 0 or more"), "max_attempts": _POSITIVE}
 _PHASE_KINDS: _Kinds = {"name": _TEXT, "depends_on": _TEXTS, "match": _TEXTS}
@@ -440,6 +453,7 @@ _JOB_KINDS: _Kinds = {
     "preconditions": _LIST,
     "params": _TEXT_MAP,
     "metrics": (_is_anything, ""),
+    "errexit": _TRUTH,
 }
 _PRECONDITION_KINDS: _Kinds = {"type": _TEXT, "path": _TEXT, "command": _TEXT, "gib": _TIME}
 

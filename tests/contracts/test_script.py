@@ -443,6 +443,34 @@ def _conda(base: Path) -> Path:
     return hook
 
 
+@pytest.mark.parametrize(
+    ("cmd", "code", "output"),
+    [
+        ("false; echo on", 1, ""),
+        ("echo a\n(exit 7)\necho on", 7, "a\n"),
+        ("false || echo other; echo on", 0, "other\non\n"),
+        ("false && echo never; echo on", 0, "on\n"),
+        ("if false; then echo never; fi; while false; do :; done; ! true; echo on", 0, "on\n"),
+        ("(exit 3) | cat; echo on", 3, ""),
+        ("( false; echo never ); echo on", 1, ""),
+        ("f() { false; echo never; }; f; echo on", 1, ""),
+        ("sleep 0 & wait; echo on", 0, "on\n"),
+        ("echo ${GPU}:${GPU_INDEX}", 0, "4,6:0,1\n"),
+    ],
+)
+def test_a_command_of_several_ends_at_the_first_that_fails(bench: Bench, cmd: str, code: int, output: str) -> None:
+    assert bench.go(cmd, errexit=True, indices=(4, 6)) == (code, output)
+
+
+def test_what_was_built_before_goes_on_after_a_failure_and_a_job_may_ask_for_either(bench: Bench) -> None:
+    assert bench.go("false; echo on") == (0, "on\n")
+    for whole, own, expected in ((True, False, 0), (False, True, 1), (True, None, 1), (False, None, 0)):
+        spec = JobSpec("job", "false; true", "main", errexit=own)
+        text = script.job_script(Manifest("p", (spec,), (Phase("main"),), errexit=whole), spec, RUN, 1, (), "/")
+        done = subprocess.run(["bash", "-c", text], cwd=bench.cwd, check=False, timeout=60)
+        assert done.returncode == expected, (whole, own)
+
+
 @pytest.mark.usefixtures("no_conda")
 def test_no_conda(bench: Bench) -> None:
     code, output = bench.go("echo ran", conda="known")
