@@ -10,15 +10,12 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from queue_manager.core import failures
+from queue_manager.core import diagnosis
 from queue_manager.core.boundary import Checked, Output
-from queue_manager.core.failures import LogFinding, LogScan
+from queue_manager.core.failures import LogFinding
 from queue_manager.core.manifest import JobSpec, Precondition
 from queue_manager.core.outputs import is_glob, pattern_matches
 
-_CHUNK = 1 << 20
-_LOG_BYTES = 64 << 20
-"""A log is read back from its end by so much at most: a long teardown fits, a runaway log does not stop the queue."""
 _DIRECTORY_ENTRIES = 10_000
 COMMAND_SECONDS = 30.0
 
@@ -90,20 +87,17 @@ def _modified_ns(path: str) -> int | None:
     return newest
 
 
-def scan_log(path: Path, sigkill: bool) -> tuple[LogFinding | None, str]:
-    """What a log shows of a failure, and its last line that is not empty."""
-    scan, tail = LogScan(sigkill), b""
+def scan_log(path: Path, code: int | None) -> tuple[LogFinding | None, str]:
+    """What a log says of a failure, and its last line that is no footer. `code`: the exit code, None if unknown."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _LOG_BYTES))
-            while chunk := file.read(_CHUNK):
-                scan.feed(chunk)
-                tail = (tail + chunk)[-8192:]
+            file.seek(max(0, size - diagnosis.LOG_BYTES))
+            found = diagnosis.read(file.read(diagnosis.LOG_BYTES), code)
     except OSError:
         return None, ""
-    lines = [failures.clean_line(line) for line in tail.replace(b"\r", b"\n").split(b"\n")]
-    return scan.finding(), next((line for line in reversed(lines) if line), "")
+    reason = found.reason
+    return None if reason is None else LogFinding(reason.name, reason.line), found.last
 
 
 def checked(spec: JobSpec, cwd: str, environment: Mapping[str, str], at: float) -> Checked:

@@ -12,7 +12,6 @@ from pathlib import Path
 from queue_manager import evidence, processes
 from queue_manager.core.boundary import Claim, Ended, Evidence, ExitRecord, Output, Revoked
 from queue_manager.core.events import Proc
-from queue_manager.core.failures import SIGKILL_CODES
 from queue_manager.core.layout import tag
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Attempt
@@ -160,7 +159,7 @@ class Watch:
         frontend = followed.frontend
         if frontend is not None and followed.launch_error is None and frontend.poll():
             complaint = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n).complaint
-            _, words = evidence.scan_log(complaint, sigkill=False)
+            _, words = evidence.scan_log(complaint, code=1)
             followed.launch_error = words or f"screen ended with exit code {frontend.returncode}"
         quiet = followed.inherited and look.has_no_session(followed.attempt.session)
         return Evidence(claim, launch_error=followed.launch_error, quiet=quiet, inherited=followed.inherited)
@@ -187,7 +186,7 @@ class Watch:
             return Ended(output)
         if output is not None and output.fresh:
             output = Output(output.path, True, self._is_shared(followed, claim))
-        finding, last_line = evidence.scan_log(self._run_dir.paths.log(spec.id), code is None or code in SIGKILL_CODES)
+        finding, last_line = evidence.scan_log(self._run_dir.paths.log(spec.id), code)
         killed = oom_kills()
         oom_kill = killed is not None and followed.oom_kills is not None and killed > followed.oom_kills
         return Ended(output, finding, last_line, oom_kill)

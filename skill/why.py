@@ -30,7 +30,13 @@ _ADVICE = {
     "no_output": "its command ended well without writing expected_output, which is meant relative to cwd: one is wrong",
     "sick_card": "the card failed, not the job: have the card looked at, then wavequeue resume",
     "disk_full": "the disk was full: make room first",
-    "killed": "something outside killed it",
+    "killed": "something outside killed it: a person, the host going down, or a limit on its processes",
+    "arguments": "its command does not take the arguments that it was given: see its usage, and mend the spec",
+    "import": "a module or library is missing in its environment: see conda or venv in the spec",
+    "missing_file": "a file or command that it needs is not on this host: paths are meant relative to cwd",
+    "permission": "it may not read or use what it needs: see the rights of the file, or the login of the service",
+    "network": "it could not reach a server: retries in the spec tries it again",
+    "nccl": "its processes lost touch with each other: look for what ended the first of them",
     "exit_code": "its command failed: the log says at what",
 }  # fmt: skip
 
@@ -218,11 +224,20 @@ class _Walk:
 def excerpt(lines: Sequence[str], error: str) -> list[str]:
     """The lines of a log that say what happened: around the one that `error` quotes, else the last ones."""
     lines = [line for line in lines if line.strip()]
-    quoted = error.rpartition("last line: ")[2] if "last line: " in error else error.partition("): ")[2]
-    quoted = quoted.removesuffix("...").strip()
-    at = next((n for n in range(len(lines) - 1, -1, -1) if quoted and quoted in lines[n]), len(lines) - 1)
+    at = _quoted(lines, error)
     first = max(0, min(at - _BEFORE, len(lines) - _BEFORE - _AFTER))
     return list(lines[first : max(at + _AFTER, first + _BEFORE + _AFTER)])
+
+
+def _quoted(lines: Sequence[str], error: str) -> int:
+    """The place of the line that `error` quotes at its end, behind a colon; the last line where it quotes none."""
+    quoted = error.removesuffix("...")
+    while quoted:
+        quoted = quoted.partition(": ")[2].strip()
+        at = next((n for n in range(len(lines) - 1, -1, -1) if quoted and quoted in lines[n]), None)
+        if at is not None:
+            return at
+    return len(lines) - 1
 
 
 def advice(document: Mapping[str, Any], row: Row, roots: Sequence[str], rows: Mapping[str, Row]) -> list[str]:

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from queue_manager.core import boundary as b
+from queue_manager.core import diagnosis
 from queue_manager.core import events as ev
 from queue_manager.core.events import Proc, Record
-from queue_manager.core.failures import SIGKILL_CODES, LogScan
+from queue_manager.core.failures import LogFinding
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.model import Attempt, QueueState
 from queue_manager.core.readings import Card, Cards, SickCard, Unreadable
@@ -272,10 +273,9 @@ class FakeHost:
             shared = attempt.wrote_output and attempt.job in self.shared_outputs
             output = b.Output(expects if there else None, attempt.wrote_output, shared)
         code = attempt.exit.code if attempt.exit else None
-        scan = LogScan(code is None or code in SIGKILL_CODES)
-        scan.feed(attempt.plan.log)
-        lines = attempt.plan.log.decode().split("\n")
-        return b.Ended(output, scan.finding(), next((x for x in reversed(lines) if x), ""), self.oom_kills)
+        said = diagnosis.read(attempt.plan.log, code)
+        finding = None if said.reason is None else LogFinding(said.reason.name, said.reason.line)
+        return b.Ended(output, finding, said.last, self.oom_kills)
 
 
 @dataclass

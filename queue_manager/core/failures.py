@@ -1,8 +1,10 @@
-"""Failure classes: an ordered table. A new class is a row here and a sample log in tests/data/failures.
+"""Failure classes: what the words of a log line show, and what follows for the job. Pure.
+
+A new class is a row of _TABLE and a log in tests/data/gallery; which line of a log counts is up to `diagnosis`.
 
 Sources of the messages: PyTorch c10/cuda/CUDACachingAllocator.cpp and c10/core/impl/alloc_cpu.cpp, XLA's and
 TensorFlow's RESOURCE_EXHAUSTED status, cupy.cuda.memory, the cuBLAS and cuDNN status names, NCCL's "Cuda failure",
-CUDA's error strings (cudaGetErrorString), bash's report of a child that died of SIGKILL, Linux mm/oom_kill.c.
+CUDA's error strings (cudaGetErrorString), Linux mm/oom_kill.c, glibc's strerror, requests and urllib3.
 """
 
 from __future__ import annotations
@@ -22,20 +24,14 @@ class Rule(Enum):
 
 
 class FailureClass(NamedTuple):
-    """A name for users, what in a log line shows it, and what follows. `only_sigkill`: SIGKILL must have ended it.
-
-    `signs`: text in lower case, some of which is in every match of `pattern`: to look for it first is far faster.
-    """
+    """A name for users, and what follows."""
 
     name: str
     rule: Rule
-    pattern: re.Pattern[bytes] | None = None
-    signs: tuple[bytes, ...] = ()
-    only_sigkill: bool = False
 
 
 class LogFinding(NamedTuple):
-    """The last line of a log that shows a failure class."""
+    """The line of a log that says why the job failed, and its class."""
 
     name: str
     line: str
@@ -43,59 +39,68 @@ class LogFinding(NamedTuple):
 
 SIGKILL_CODES = (137, -9)
 
+TIMEOUT = FailureClass("timeout", Rule.RETRIES)
+NO_OUTPUT = FailureClass("no_output", Rule.RETRIES)
+KILLED = FailureClass("killed", Rule.RETRIES)
+EXIT_CODE = FailureClass("exit_code", Rule.RETRIES)
+LEFTOVERS = FailureClass("leftovers", Rule.RETRIES)
+HOST_OOM = FailureClass("oom", Rule.OOM)
 
-# What begins a line: nothing, or a line break; logs come from a terminal, so \r ends lines as well.
-_BOL = r"(?<![^\r\n])"
+
+def _pattern(*alternatives: str) -> re.Pattern[str]:
+    return re.compile("|".join(f"(?:{one})" for one in alternatives))
 
 
-def _pattern(*alternatives: str) -> re.Pattern[bytes]:
-    return re.compile("|".join(f"(?:{one})" for one in alternatives).encode())
+class _Row(NamedTuple):
+    """A class by its words. `alone`: they are a failure wherever they stand, not only in an exception's message.
+    `signs`: text in lower case, some of which is in every match: to look for it first is far faster."""
+
+    name: str
+    rule: Rule
+    pattern: re.Pattern[str]
+    alone: bool
+    signs: tuple[str, ...]
 
 
-LOGGED = (
-    FailureClass(
+_TABLE = (
+    _Row(
         "oom",
         Rule.OOM,
         _pattern(
             # TensorFlow says of a warning with the same words that it "is not a failure".
-            r"(?i:\bout of memory\b)(?![^\r\n]*not a failure)",
+            r"(?i:\bout of memory\b)(?![^\r\n]{0,300}not a failure)",
             r"OutOfMemoryError",
             r"(?:CUBLAS|CUDNN|CUSOLVER|CUFFT)_STATUS_ALLOC_FAILED",
             r"CUFFT_ALLOC_FAILED",
             # With a colon it is XLA's and TensorFlow's; gRPC and web services say it of quotas and long messages.
-            r"RESOURCE_EXHAUSTED: (?!Received message|[^\r\n]*(?i:quota|rate limit))",
+            r"RESOURCE_EXHAUSTED: (?!Received message|[^\r\n]{0,300}(?i:quota|rate limit))",
             r"ResourceExhaustedError",
             r"OOM when allocating",
             r"CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation",
             r"DefaultCPUAllocator: (?:can't allocate|not enough) memory",
-            rf"_ArrayMemoryError|{_BOL}MemoryError\b",
-            r"DataLoader worker \(pid[^)\r\n]*\) is killed by signal: Killed",
+            r"_ArrayMemoryError|^MemoryError\b|std::bad_alloc",
+            r"\[Errno 12\] Cannot allocate memory|fork: Cannot allocate memory",
             r"\boom-kill\b|\boom_kill\b",
         ),
+        True,
         (
-            b"out of memory",
-            b"outofmemoryerror",
-            b"alloc_failed",
-            b"resource_exhausted",
-            b"resourceexhaustederror",
-            b"oom when allocating",
-            b"out_of_memory",
-            b"cudaerrormemoryallocation",
-            b"defaultcpuallocator",
-            b"memoryerror",
-            b"dataloader worker",
-            b"oom-kill",
-            b"oom_kill",
+            "out of memory",
+            "outofmemoryerror",
+            "alloc_failed",
+            "resource_exhausted",
+            "resourceexhaustederror",
+            "oom when allocating",
+            "out_of_memory",
+            "cudaerrormemoryallocation",
+            "defaultcpuallocator",
+            "memoryerror",
+            "bad_alloc",
+            "cannot allocate memory",
+            "oom-kill",
+            "oom_kill",
         ),
     ),
-    FailureClass(
-        "oom",
-        Rule.OOM,
-        _pattern(rf"{_BOL}(?:[^\r\n]{{0,200}}: line \d+: +\d+ )?Killed\b"),
-        (b"killed",),
-        only_sigkill=True,
-    ),
-    FailureClass(
+    _Row(
         "sick_card",
         Rule.CARD,
         _pattern(
@@ -104,93 +109,289 @@ LOGGED = (
             r"NVRM: Xid",
             r"CUDA error: unknown error",
         ),
+        True,
         (
-            b"uncorrectable ecc",
-            b"ecc_uncorrectable",
-            b"gpu has fallen off",
-            b"gpu is lost",
-            b"nvrm: xid",
-            b"cuda error: unknown",
+            "uncorrectable ecc",
+            "ecc_uncorrectable",
+            "gpu has fallen off",
+            "gpu is lost",
+            "nvrm: xid",
+            "cuda error: unknown",
         ),
     ),
-    FailureClass(
+    _Row(
         "disk_full",
         Rule.DISK,
         _pattern(r"No space left on device|Disk quota exceeded|\bENOSPC\b"),
-        (b"no space left on device", b"disk quota exceeded", b"enospc"),
+        True,
+        ("no space left on device", "disk quota exceeded", "enospc"),
+    ),
+    _Row(
+        "killed",
+        Rule.RETRIES,
+        _pattern(r"killed by signal: (?:Killed|Terminated)|terminated with signal SIG(?:KILL|TERM)"),
+        False,
+        ("killed by signal", "terminated with signal"),
+    ),
+    _Row(
+        "segfault",
+        Rule.RETRIES,
+        _pattern(r"killed by signal: (?:Segmentation fault|Bus error)|terminated with signal SIG(?:SEGV|BUS)"),
+        False,
+        ("killed by signal", "terminated with signal"),
+    ),
+    _Row(
+        "nccl",
+        Rule.RETRIES,
+        _pattern(
+            r"\bNCCL\b|\bnccl[A-Z]|ProcessGroupNCCL|DistBackendError|DistStoreError|DistNetworkError",
+            r"Watchdog caught collective|[Gg]loo/|Connection closed by peer|\bTCPStore\b",
+        ),
+        False,
+        ("nccl", "distbackend", "diststore", "distnetwork", "watchdog", "gloo", "closed by peer", "tcpstore"),
+    ),
+    _Row(
+        "cuda",
+        Rule.RETRIES,
+        _pattern(
+            r"CUDA error|CUDA driver|cuda runtime error|cuDNN error|CUDNN_STATUS|CUBLAS_STATUS|CUSPARSE_STATUS"
+            r"|\bcudaError",
+            r"CUDA_ERROR|no kernel image is available|HIP error|No CUDA GPUs are available|not compiled with CUDA",
+            r"illegal memory access|Found no NVIDIA driver|invalid device ordinal|device-side assert",
+        ),
+        False,
+        (
+            "cuda",
+            "cudnn",
+            "cublas",
+            "cusparse",
+            "kernel image",
+            "hip error",
+            "illegal memory access",
+            "no nvidia",
+            "device ordinal",
+            "device-side",
+        ),
+    ),
+    _Row(
+        "import",
+        Rule.RETRIES,
+        _pattern(
+            r"No module named|cannot import name|undefined symbol|cannot open shared object file|DLL load failed",
+            r"version `[^']{1,60}' not found|PackageNotFoundError|Failed to import",
+        ),
+        False,
+        (
+            "no module",
+            "cannot import",
+            "undefined symbol",
+            "shared object",
+            "dll load",
+            "version `",
+            "packagenotfound",
+            "failed to import",
+        ),
+    ),
+    _Row(
+        "network",
+        Rule.RETRIES,
+        _pattern(
+            r"Temporary failure in name resolution|Name or service not known|Connection refused|Connection reset",
+            r"Connection timed out|Max retries exceeded|Read timed out|RemoteDisconnected"
+            r"|Remote end closed connection",
+            r"Network is unreachable|No route to host|Could not resolve host|couldn't connect to|SSLError"
+            r"|CERTIFICATE_VERIFY",
+            r"CondaHTTPError|\b(?:5\d\d|429) (?:Server|Client) Error|HTTP Error \d{3}|ConnectionError|ConnectTimeout",
+            r"\bgaierror\b|LocalEntryNotFoundError|OfflineModeIsEnabled",
+        ),
+        False,
+        (
+            "name resolution",
+            "not known",
+            "connection",
+            "retries exceeded",
+            "timed out",
+            "remotedis",
+            "unreachable",
+            "no route",
+            "resolve host",
+            "connect to",
+            "sslerror",
+            "certificate",
+            "http",
+            "error: for url",
+            "connecttimeout",
+            "gaierror",
+            "localentry",
+            "offlinemode",
+        ),
+    ),
+    _Row(
+        "permission",
+        Rule.RETRIES,
+        _pattern(
+            r"Permission denied|Operation not permitted|\b40[13] Client Error|GatedRepoError|Unauthorized|Forbidden",
+            r"api_key not configured|Read-only file system",
+        ),
+        False,
+        (
+            "permission denied",
+            "not permitted",
+            "client error",
+            "gatedrepo",
+            "unauthorized",
+            "forbidden",
+            "api_key",
+            "read-only",
+        ),
+    ),
+    _Row(
+        "missing_file",
+        Rule.RETRIES,
+        _pattern(
+            r"No such file or directory|[Cc]ommand not found|\bnot found\s*$|does not appear to have a file named",
+            r"can't open file|Is a directory|Not a directory|Could not find conda environment",
+            r"Not a conda environment|the (?:cwd|venv) is not there|conda (?:has no|was not found)|PackagesNotFound",
+        ),
+        False,
+        ("no such file", "not found", "not appear", "can't open", "directory", "conda", "is not there", "notfound"),
+    ),
+    _Row(
+        "arguments",
+        Rule.RETRIES,
+        _pattern(
+            r"unrecognized arguments|the following arguments are required|argument -[^:\r\n]{1,80}: |No such option",
+            r"Missing option|arguments are not used by the HfArgumentParser|Could not override '"
+            r"|Could not consume arg",
+            r"Flags parsing error|Key '[^']{1,200}' is not in struct",
+        ),
+        False,
+        (
+            "argument",
+            "no such option",
+            "missing option",
+            "could not override",
+            "consume arg",
+            "flags parsing",
+            "in struct",
+        ),
+    ),
+    _Row(
+        "nan",
+        Rule.RETRIES,
+        _pattern(
+            r"(?i:loss (?:is|was|became) (?:nan|inf)|nan or inf|non-?finite|contains? nan|nan (?:values?|loss"
+            r"|detected)|returned nan)",
+            r"(?i:found nan|nan in |detected nan|loss:? nan)|found invalid values|is nan\b",
+        ),
+        False,
+        ("nan", "finite", "invalid values"),
     ),
 )
-"""Classes seen in the log, first match wins."""
+"""First match wins."""
 
-TIMEOUT = FailureClass("timeout", Rule.RETRIES)
-NO_OUTPUT = FailureClass("no_output", Rule.RETRIES)
-KILLED = FailureClass("killed", Rule.RETRIES)
-EXIT_CODE = FailureClass("exit_code", Rule.RETRIES)
-HOST_OOM = FailureClass("oom", Rule.OOM)
+_TYPES = {
+    "FileNotFoundError": "missing_file", "NotADirectoryError": "missing_file", "IsADirectoryError": "missing_file",
+    "NoSuchKey": "missing_file", "EntryNotFoundError": "missing_file", "RepositoryNotFoundError": "missing_file",
+    "PermissionError": "permission", "GatedRepoError": "permission",
+    "ImportError": "import", "ModuleNotFoundError": "import", "PackageNotFoundError": "import",
+    "AssertionError": "assertion", "FloatingPointError": "nan", "MemoryError": "oom",
+    "ConnectionError": "network", "ConnectionRefusedError": "network", "ConnectionResetError": "network",
+    "BrokenPipeError": "network", "SSLError": "network", "gaierror": "network", "URLError": "network",
+    "HTTPError": "network", "ReadTimeout": "network", "ConnectTimeout": "network", "ReadTimeoutError": "network",
+    "MaxRetryError": "network", "ProxyError": "network", "CommError": "network", "ConnectionTimeout": "network",
+    "ArgumentError": "arguments", "UsageError": "arguments", "ConfigAttributeError": "arguments",
+    "ConfigKeyError": "arguments", "ConfigCompositionException": "arguments", "MissingMandatoryValue": "arguments",
+}  # fmt: skip
+"""The class of an exception by its type alone, where its message shows none of the first rows."""
+
+_PROGRAM = frozenset(
+    (
+        "KeyError", "ValueError", "TypeError", "IndexError", "AttributeError", "NameError", "UnboundLocalError",
+        "ImportError", "ModuleNotFoundError", "AssertionError", "FileNotFoundError", "PermissionError",
+        "ZeroDivisionError", "NotImplementedError", "KeyboardInterrupt", "SyntaxError", "IndentationError",
+        "UnicodeDecodeError", "UnicodeEncodeError", "RecursionError", "StopIteration", "LookupError",
+        "ConfigAttributeError", "ConfigKeyError", "ArgumentError", "JSONDecodeError", "NotADirectoryError",
+    )
+)  # fmt: skip
+_NAN_TYPES = ("ValueError", "RuntimeError", "FloatingPointError", "Exception", "error")
 
 
-class LogScan:
-    """Looks through a log given in chunks, whatever its length; keeps one finding for each class.
+def classify(text: str, kind: str = "", message: bool = False) -> str:
+    """The class of an exception, a crash or an error message; `traceback` where it is of none in particular.
 
-    Only whole lines are looked at, so it makes no difference where one chunk ends and the next one begins.
+    `kind`: the exception's type. It comes before the words: a KeyError that speaks of memory is none of memory.
+    `message`: `text` is a later line of its message.
     """
+    short = kind.rsplit(".", 1)[-1]
+    by_type = "traceback" if message else _TYPES.get(short, "traceback")
+    if short in _PROGRAM:
+        if by_type != "traceback":
+            return by_type
+        rows = tuple(row for row in _TABLE if row.name in ("arguments", "nan", "network", "missing_file"))
+        rows = () if message or short in ("KeyError", "AttributeError", "NameError", "IndexError") else rows
+    else:
+        rows = _TABLE
+    lower = text.lower()
+    for row in rows:
+        if row.name == "nan" and short not in _NAN_TYPES:
+            continue
+        if any(sign in lower for sign in row.signs) and row.pattern.search(text):
+            return row.name
+    return by_type
 
-    _LONG_LINE = 1 << 16
-    """A line that is longer is looked at in pieces."""
-    _OVERLAP = 1 << 12
 
-    def __init__(self, sigkill: bool) -> None:
-        self._classes = [row for row in LOGGED if sigkill or not row.only_sigkill]
-        self._found: dict[int, str] = {}
-        self._rest = b""
+def words(line: str) -> str | None:
+    """The class whose words stand in a line that is no exception: of memory, of a card, of a disk."""
+    lower = line.lower()
+    for row in _TABLE:
+        if row.alone and any(sign in lower for sign in row.signs) and row.pattern.search(line):
+            return row.name
+    return None
 
-    def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the log."""
-        text = self._rest + chunk
-        cut = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
-        self._found.update(self._look(text[:cut]))
-        rest = text[cut:]
-        while len(rest) > self._LONG_LINE:
-            self._found.update(self._look(rest[: self._LONG_LINE]))
-            rest = rest[self._LONG_LINE - self._OVERLAP :]
-        self._rest = rest
 
-    def finding(self) -> LogFinding | None:
-        """What the log has shown so far, by the order of the table."""
-        found = {**self._found, **self._look(self._rest)}
-        return next((LogFinding(self._classes[index].name, found[index]) for index in sorted(found)), None)
+def words_at(line: str) -> int | None:
+    """Where in a long line the first such words stand."""
+    lower = line.lower()
+    for row in _TABLE:
+        if row.alone and any(sign in lower for sign in row.signs):
+            found = row.pattern.search(line)
+            if found is not None:
+                return found.start()
+    return None
 
-    def _look(self, text: bytes) -> dict[int, str]:
-        """The last line of each class in `text`, by the class's place in the table."""
-        found = {}
-        lower = text.lower()
-        for index, row in enumerate(self._classes):
-            if row.pattern is None or not any(sign in lower for sign in row.signs):
-                continue
-            for match in row.pattern.finditer(text):
-                found[index] = _line_at(text, match.end() - 1)
-        return found
+
+def of_shell(line: str) -> str:
+    """The class of a message of the shell or of a command."""
+    return classify(line)
+
+
+def is_about_program(kind: str) -> bool:
+    """Whether an exception's type says that the program is wrong, whatever is printed after it."""
+    return kind in _PROGRAM
 
 
 def rule_of(name: str) -> Rule:
-    """The rule of a class by its name."""
-    for row in (*LOGGED, TIMEOUT, NO_OUTPUT, KILLED, EXIT_CODE):
-        if row.name == name:
-            return row.rule
+    """What follows for a job of this class. Raises KeyError."""
+    if name in (TIMEOUT.name, NO_OUTPUT.name, EXIT_CODE.name, LEFTOVERS.name, "traceback", "assertion"):
+        return Rule.RETRIES
+    return next(iter(row.rule for row in _TABLE if row.name == name), None) or _missing(name)
+
+
+def _missing(name: str) -> Rule:
     raise KeyError(name)
 
 
-def _line_at(text: bytes, position: int) -> str:
-    start = max(text.rfind(b"\n", 0, position), text.rfind(b"\r", 0, position)) + 1
-    end = min((i for i in (text.find(b"\n", position), text.find(b"\r", position)) if i >= 0), default=len(text))
-    return clean_line(text[start:end])
-
-
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
+ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
+"""Terminal codes."""
 
 
 def clean_line(raw: bytes) -> str:
     """A line of terminal output as text: no escape sequences or control characters, at most 300 characters."""
-    text = _ESCAPES.sub("", raw.decode("utf-8", "replace"))
+    return clean_text(ESCAPES.sub("", raw[:65536].decode("utf-8", "replace")))
+
+
+def clean_text(text: str) -> str:
+    """The same of a line that has been decoded, and has no escape sequences."""
     text = "".join(c for c in text if c.isprintable() or c == "\t").strip()
     return text if len(text) <= 300 else text[:297] + "..."

@@ -49,16 +49,35 @@ def judge(spec: JobSpec, stop_reason: str | None, exit_record: ExitRecord | None
         return Verdict(Outcome.SUCCEEDED, warning=f"{how}, with its output {output.path} there")
     if stop_reason in ("closed", "stale"):
         return _failed(failures.KILLED, how, ended)
+    killed = code is None or code in failures.SIGKILL_CODES
     finding = ended.finding
-    if finding is not None:
-        row = failures.rule_of(finding.name)
-        words = "out of memory" if finding.name == "oom" else finding.name.replace("_", " ")
-        return Verdict(Outcome.FAILED, finding.name, row, f"{words} ({how}): {finding.line}")
-    if ended.oom_kill and (code is None or code in failures.SIGKILL_CODES):
+    if finding is not None and killed and failures.rule_of(finding.name) is Rule.RETRIES:
+        finding = None  # whatever it printed before, a signal ended it
+    if ended.oom_kill and (killed or (finding is not None and finding.name == "killed")):
         return _failed(failures.HOST_OOM, "out of host memory: the kernel's OOM killer ended it", ended)
-    if code is None:
-        return _failed(failures.KILLED, how, ended)
+    if finding is not None:
+        return _found(finding, how)
+    if killed:
+        error = how if code is None else f"{how}: killed from outside"
+        return Verdict(Outcome.FAILED, failures.KILLED.name, failures.KILLED.rule, error)
     return _failed(failures.EXIT_CODE, how, ended)
+
+
+_SAID = {
+    "oom": "out of memory",
+    "sick_card": "sick card",
+    "disk_full": "disk full",
+    "arguments": "wrong arguments",
+    "killed": "one of its processes was killed",
+}
+"""Classes that are said beside the line; the lines of the others say it themselves."""
+
+
+def _found(finding: failures.LogFinding, how: str) -> Verdict:
+    """A failure by what its log says."""
+    name = failures.EXIT_CODE.name if finding.name == "traceback" else finding.name
+    said = f"{_SAID[name]} ({how})" if name in _SAID else how
+    return Verdict(Outcome.FAILED, name, failures.rule_of(name), f"{said}: {finding.line}")
 
 
 def _failed(row: FailureClass, error: str, ended: Ended) -> Verdict:

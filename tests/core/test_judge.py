@@ -66,6 +66,29 @@ def test_an_exit_code_is_named_with_the_last_line(code: int, words: str) -> None
     assert found.error == f"{words}; last line: ValueError: no"
 
 
+@pytest.mark.parametrize(
+    ("code", "finding", "failure", "error"),
+    [
+        (1, ("traceback", "KeyError: 'lr'"), "exit_code", "exit code 1: KeyError: 'lr'"),
+        (2, ("arguments", "x: error: no --lr"), "arguments", "wrong arguments (exit code 2): x: error: no --lr"),
+        (1, ("import", "ImportError: a"), "import", "exit code 1: ImportError: a"),
+        (1, ("killed", "worker killed"), "killed", "one of its processes was killed (exit code 1): worker killed"),
+        (137, ("traceback", "KeyError: 'lr'"), "killed", "exit code 137 (SIGKILL): killed from outside"),
+        (137, ("oom", "oom_kill event"), "oom", "out of memory (exit code 137 (SIGKILL)): oom_kill event"),
+    ],
+)
+def test_the_reason_in_the_log_is_the_reason(code: int, finding: tuple[str, str], failure: str, error: str) -> None:
+    found = verdict(code, finding=LogFinding(*finding), last_line="wandb: Find logs at: x")
+    assert (found.failure, found.error) == (failure, error)
+
+
+def test_a_worker_that_the_oom_killer_took_is_oom() -> None:
+    killed = LogFinding("killed", "DataLoader worker (pid 1) is killed by signal: Killed.")
+    found = verdict(1, finding=killed, oom_kill=True)
+    assert (found.failure, found.rule) == ("oom", Rule.OOM)
+    assert verdict(1, finding=LogFinding("traceback", "KeyError: 1"), oom_kill=True).failure == "exit_code"
+
+
 def test_oom_in_the_log_of_a_failed_job_is_oom() -> None:
     found = verdict(1, NONE, finding=OOM, last_line="Traceback")
     assert (found.failure, found.rule) == ("oom", Rule.OOM)

@@ -99,7 +99,7 @@ def test_variables_reach_the_program_behind_cd(world: World) -> None:
 
 
 def test_oom_is_retried_then_stuck_and_its_dependents_are_blocked_and_released(world: World) -> None:
-    dies = "[ -e fixed ] || { echo 'RuntimeError: CUDA error: out of memory'; seq 20000; exit 1; }"
+    dies = "[ -e fixed ] || { echo 'RuntimeError: CUDA error: out of memory'; seq -f '    frame %g' 20000; exit 1; }"
     run = world.run(
         manifest(
             job("teacher", dies, phase="teachers"),
@@ -146,10 +146,10 @@ def test_the_log_of_the_attempt_before_is_not_judged(world: World) -> None:
     assert "ValueError: bad" in row["error"]
 
 
-def test_the_kernels_oom_killer_is_oom(world: World) -> None:
-    """bash reports a child that died of SIGKILL as the kernel's OOM killer leaves it."""
+def test_a_job_that_was_killed_by_hand_did_not_run_out_of_memory(world: World) -> None:
+    """bash reports it in the words that the kernel's OOM killer leaves, too."""
     row = one(world, "bash -c 'kill -9 $$'; exit $?")
-    assert (row["status"], row["failure"], row["exit_code"]) == ("stuck", "oom", 137)
+    assert (row["status"], row["failure"], row["exit_code"], row["oom_attempts"]) == ("stuck", "killed", 137, 0)
 
 
 def test_retries_are_for_other_failures(world: World) -> None:

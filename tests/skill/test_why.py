@@ -106,6 +106,8 @@ def test_a_retry_by_a_person_keeps_the_history() -> None:
     [
         ("exit code 1; last line: the end", ["line 88", "the end"]),
         ("exit code 1; last line: line 50", ["line 42", "line 53"]),
+        ("exit code 1: line 50", ["line 42", "line 53"]),
+        ("out of memory (exit code 1): torch: line 50", ["line 42", "line 53"]),
         ("", ["line 88", "the end"]),
         ("words that the log does not hold; last line: nowhere", ["line 88", "the end"]),
     ],

@@ -1,0 +1,442 @@
+"""Why a job failed, read from its log: the line that says it, and its class. Pure.
+
+A log is read as a person reads it: the last exception is the reason, not what is printed after it (footers, frames,
+the launcher's own exception) nor what the job survived earlier. Position and kind count: an error followed by many
+ordinary lines was survived, words about memory in a help text are no failure, and an exception's own type says more
+than the words in its message. Every pattern is anchored or bounded, so the time is linear in the log's length.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from queue_manager.core import failures, log_lines
+from queue_manager.core.failures import SIGKILL_CODES, classify
+
+LOG_BYTES = 4 << 20
+"""So much of a log's end is enough."""
+_SURVIVED_EXCEPTION = 200
+"""An exception with more ordinary lines behind it was caught: the job went on."""
+_SURVIVED_WORDS = 40
+"""The same of words outside of an exception: they are the reason only among the log's last words."""
+_LAST_WORDS = 10
+"""The same for a job that was killed, which says nothing about its end itself."""
+_TEARDOWN = 60
+"""A crash so soon behind an exception is how the process went down because of it."""
+_LONG_LINE = 500
+_LINES, _UNINDENTED, _CHARACTERS = 40_000, 4_000, 400_000
+"""How far back a log is read, whatever stands in it: all lines, those that are no frames, and the letters of those."""
+_STATES = 32
+_WAIT = 40
+
+
+class Reason(NamedTuple):
+    """The line that says why, its class (see `failures`), and its place among the lines (`at`, from 0)."""
+
+    name: str
+    line: str
+    at: int
+
+
+class Reading(NamedTuple):
+    """What a log says: the reason, None where it shows no failure, and its last line that is no footer."""
+
+    reason: Reason | None
+    last: str
+
+
+class _Event(NamedTuple):
+    """Something in a log that may be the reason. `before`: ordinary lines before it; `source`: what stands before each
+    line of this process, such as `[rank0]: `; `cause`: the class of what it was raised from."""
+
+    kind: str
+    at: int
+    before: int
+    line: str
+    name: str
+    source: str = ""
+    type: str = ""
+    cause: str | None = None
+
+
+def read(log: bytes, code: int | None = 1) -> Reading:
+    """Read the end of a log. `code`: the job's exit code, None where it is not known because all was killed."""
+    lines = plain_lines(log)
+    reader = _Reader()
+    for index in range(_start(lines), len(lines)):
+        reader.take(index, lines[index])
+    events = reader.finish()
+    found = _choose(events, reader.total, reader.root_rank, code)
+    last = reader.last or reader.last_of_all
+    return Reading(None if found is None else Reason(found.name, _short(found.line), found.at), _short(last))
+
+
+def plain_lines(log: bytes) -> list[str]:
+    """The lines of terminal output, without escape sequences; `\\r` ends a line as well, and a long one is cut."""
+    text = (
+        failures.ESCAPES.sub("", log.decode("utf-8", "replace")) if b"\x1b" in log else log.decode("utf-8", "replace")
+    )
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return [line if len(line) <= _LONG_LINE else _cut(line) for line in lines]
+
+
+def _start(lines: Sequence[str]) -> int:
+    """From which line on a log is read."""
+    at, unindented, characters = len(lines), 0, 0
+    end = max(0, at - _LINES)
+    while at > end and unindented < _UNINDENTED and characters < _CHARACTERS:
+        at -= 1
+        line = lines[at]
+        if line and not line[0].isspace():
+            unindented += 1
+            characters += len(line)
+    return at
+
+
+def _cut(line: str) -> str:
+    """What may say something of a line that is very long: around words of a failure, or its beginning."""
+    at = failures.words_at(line)
+    return line[:_LONG_LINE] if at is None else line[max(0, at - 100) : at + 200]
+
+
+def _short(line: str) -> str:
+    return failures.clean_text(line)
+
+
+class _State:
+    """A traceback that is being read: what stands before its lines, and whether it counts."""
+
+    def __init__(self, prefix: str, kind: str) -> None:
+        self.width, self.source, self.kind, self.waited = len(prefix), _source(prefix), kind, 0
+
+
+def _source(prefix: str) -> str:
+    return log_lines.CLOCK.sub("0", prefix)
+
+
+class _Reader:
+    """Goes through the lines once and notes what may be the reason."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.root_rank: int | None = None
+        self.last = self.last_of_all = ""
+        self._events: list[_Event] = []
+        self._states: dict[str, _State] = {}
+        self._widths: set[int] = set()
+        self._mark: tuple[str, int] = ("", -10)
+        self._cause: dict[str, int] = {}
+        self._inside = False
+        self._usage = -1000
+        self._terminate = -10
+        self._root = -1000
+        self._more: tuple[int, int] = (-1, -1)
+
+    def take(self, index: int, line: str) -> None:
+        """Look at the next line."""
+        if not line or line.isspace():
+            return
+        if (line[0] == "\t" or line.startswith("  ")) and not (self._inside or log_lines.INDENTED.match(line)):
+            self.last_of_all = line
+            return
+        if self._more[1] >= 0 and index <= self._more[0] + 2:
+            self._classify_more(line)
+        noise = log_lines.NOISE.search(line[:200]) is not None
+        if not noise:
+            self.total += 1
+        if self._states and self._traceback(index, line):
+            return
+        matters = log_lines.CANDIDATE.search(line) is not None
+        if matters:
+            self._look(index, line)
+        self.last_of_all = line
+        if not noise:
+            self.last = line
+
+    def finish(self) -> list[_Event]:
+        return self._events
+
+    # -- exceptions -----------------------------------------------------------------------------------------------
+
+    def _traceback(self, index: int, line: str) -> bool:
+        """Whether the line belongs to a traceback that has begun."""
+        for width in self._widths:
+            state = self._states.get(_source(line[:width]) if width else "")
+            if state is None or state.width != width:
+                continue
+            rest = line[width:]
+            if rest[:1] in (" ", "\t", "") or rest[0] in "│╭╰|+" or log_lines.HEADER.match(rest):
+                if log_lines.HEADER.match(line):
+                    return False
+                self.last_of_all = line
+                return True
+            found = log_lines.TYPE.match(rest)
+            if found is None or not _is_type(found[1]):
+                state.waited += 1
+                if state.waited > _WAIT:
+                    self._end(state)
+                    return False
+                continue
+            self._end(state)
+            self._exception(index, rest, found[1], state.source, state.kind)
+            self.last = self.last_of_all = rest
+            return True
+        return False
+
+    def _end(self, state: _State) -> None:
+        del self._states[state.source]
+        self._widths = {one.width for one in self._states.values()}
+        self._inside = any(one.width and not one.source.strip(" |") for one in self._states.values())
+
+    def _exception(self, index: int, text: str, kind_of: str, source: str, kind: str) -> None:
+        name = classify(text, kind_of)
+        short = kind_of.rsplit(".", 1)[-1]
+        if kind == "exception" and short in log_lines.WRAPPERS:
+            kind = "wrapper"
+        at = self._cause.pop(source, -1)
+        cause = self._events[at] if at >= 0 else None
+        if cause is not None and cause.kind == "exception" and cause.name != "traceback" and kind == "exception":
+            self._add(kind, index, text, name, source, short, cause.cause or cause.name)
+        else:
+            self._add(kind, index, text, name, source, short)
+        if name == "traceback":
+            self._more = (index, len(self._events) - 1)
+
+    def _classify_more(self, line: str) -> None:
+        """The message of an exception may go on: let its next lines say of which class it is."""
+        at = self._more[1]
+        event = self._events[at]
+        name = classify(line, event.type, message=True)
+        if name != "traceback":
+            self._events[at] = event._replace(name=name)
+            self._more = (-1, -1)
+
+    def _begin(self, index: int, header: re.Match[str]) -> None:
+        prefix, before, after = header[1], header[2] or "", header[3]
+        kind = "exception"
+        word, at = self._mark
+        if index - at <= 4 and word:
+            kind = word
+            self._mark = ("", -10)
+        if before.startswith("Exception Group"):
+            prefix = prefix.replace("+", "|")
+        if before.startswith("Original"):
+            prefix = ""
+        if after and after not in "─━-":
+            return  # a text that speaks of a traceback
+        if after or (prefix.endswith("   ") and prefix.strip()):
+            # A box that is drawn around it, or a notebook: its frames have forms of their own, and its last line none.
+            return
+        if '"' in prefix or "'" in prefix:
+            return
+        state = _State(prefix, kind)
+        self._states.pop(state.source, None)
+        self._states[state.source] = state
+        self._widths.add(state.width)
+        self._inside = self._inside or (state.width > 0 and not state.source.strip(" |"))
+        if len(self._states) > _STATES:
+            self._end(next(iter(self._states.values())))
+
+    # -- everything else ------------------------------------------------------------------------------------------
+
+    def _add(
+        self, kind: str, index: int, line: str, name: str, source: str = "", type_: str = "", cause: str | None = None
+    ) -> None:
+        self._events.append(_Event(kind, index, self.total, line.strip(), name, source, type_, cause))
+
+    def _look(self, index: int, line: str) -> None:
+        header = log_lines.HEADER.match(line)
+        if header is not None:
+            self._begin(index, header)
+            return
+        if log_lines.MAYBE_EXCEPTION.search(line) and self._exception_words(index, line):
+            return
+        if log_lines.ROOT.match(line):
+            self._root = index
+        if index - self._root < 12 and (rank := log_lines.ROOT_RANK.match(line)):
+            self.root_rank = int(rank[1])
+        if self._crash(index, line):
+            return
+        name = failures.words(line)
+        if name is not None:
+            self._add("words", index, line, name)
+            return
+        self._commands(index, line)
+
+    def _exception_words(self, index: int, line: str) -> bool:
+        if log_lines.IGNORED.search(line):
+            self._mark = ("ignored", index)
+            return True
+        if line.startswith("Exception in thread ") and '"' not in line[:22]:
+            self._mark = ("thread", index)
+            return True
+        if "Original exception was" in line:
+            self._mark = ("", -10)
+            return True
+        if "direct cause of the following" in line:
+            source = _source(line[: line.find("The above")])
+            at = next((n for n in range(len(self._events) - 1, -1, -1) if self._events[n].source == source), -1)
+            self._cause[source] = at
+            return True
+        if log_lines.CONDA.match(line):
+            self._add("shell", index, line, classify(line, "CondaError"))
+            return True
+        bare = log_lines.BARE.match(line)
+        if bare is not None and bare[2].rsplit(".", 1)[-1] not in log_lines.LOG_LEVELS:
+            kind = "wrapper" if bare[1].strip() and log_lines.USAGE_ERROR.match(line) else "exception"
+            if index - self._mark[1] <= 1 and self._mark[0]:
+                kind = self._mark[0]
+            self._exception(index, line[len(bare[1]) :], bare[2], _source(bare[1]), kind)
+            return True
+        return False
+
+    def _crash(self, index: int, line: str) -> bool:
+        if "what():" in line and index - self._terminate <= 4:
+            self._terminate = -10
+            self._events.pop()
+            self._add("crash", index, line, classify(line, "what"))
+            return True
+        if log_lines.DEVICE_ASSERT.search(line):
+            self._add("assert", index, line, "cuda")
+            return True
+        if log_lines.NCCL_LOG.search(line):
+            name = failures.words(line)
+            self._add("nccl" if name is None else "words", index, line, name or "nccl")
+            return True
+        signal = log_lines.BASH_SIGNAL.search(line)
+        if signal is not None:
+            self._add("signal", index, line, log_lines.SIGNAL_CLASS.get(signal[1], "traceback"))
+            return True
+        launcher = log_lines.LAUNCHER.search(line)
+        if launcher is not None:
+            which = next(group for group in launcher.groups() if group)
+            self._add("launcher", index, line, log_lines.SIGNAL_CLASS.get(which.lstrip("-"), "traceback"))
+            return True
+        if log_lines.CRASH.search(line) is None:
+            return False
+        if "terminate called" in line:
+            self._terminate = index
+            self._add("crash", index, line, classify(line, "what"))
+        elif "Assertion" in line or "Check failed" in line:
+            self._add("crash", index, line, "assertion")
+        else:
+            self._add("crash", index, line, "segfault" if log_lines.SEGFAULT.search(line) else classify(line, "what"))
+        return True
+
+    def _commands(self, index: int, line: str) -> None:
+        if log_lines.FLAGS.search(line):
+            self._add("usage", index, line, "arguments")
+        elif log_lines.USAGE.match(line):
+            self._usage = index
+        elif index - self._usage <= 400 and log_lines.USAGE_ERROR.match(line):
+            self._add("usage", index, line, "arguments")
+        elif log_lines.SHELL.match(line):
+            self._add("shell", index, line, failures.of_shell(line))
+        elif (
+            log_lines.ERROR_CASE.search(line[:200])
+            and log_lines.ERROR.search(line[:200])
+            and not line.startswith(log_lines.FOOTER_WORDS)
+        ):
+            self._add("error", index, line, classify(line, "error"))
+
+
+def _is_type(name: str) -> bool:
+    """Whether a word can be the name of an exception."""
+    last = name.rsplit(".", 1)[-1]
+    if name in log_lines.LOG_LEVELS or not last:
+        return False
+    return last[0].isupper() or last[0] == "_" or "." in name or last.endswith("error")
+
+
+# -- which of them it is ----------------------------------------------------------------------------------------------
+
+
+def _choose(events: Sequence[_Event], total: int, root_rank: int | None, code: int | None) -> _Event | None:
+    killed = code is None or code in SIGKILL_CODES
+    recent = list(_recent(events, total, killed))
+
+    def last(*kinds: str) -> _Event | None:
+        return next((one for one in reversed(recent) if one.kind in kinds), None)
+
+    exception = _exception(recent, root_rank)
+    usage = last("usage")
+    if usage is not None and (exception is None or exception.at < usage.at) and code in (1, 2):
+        return usage
+    words, crash = last("words"), _first_of_last(recent, "crash")
+    if exception is not None and crash is not None and crash.before - exception.before > _TEARDOWN:
+        exception = None
+    if exception is not None and words is not None and words.at > exception.at:
+        if failures.is_about_program(exception.type):
+            words = None
+        elif exception.name == words.name:
+            words = None  # the exception says it in its own words
+    elif exception is not None and words is not None:
+        # What tells of another process's end may follow at once on the reason for it; else it was survived.
+        words = words if exception.name == "nccl" and exception.before - words.before <= _LAST_WORDS else None
+    if words is not None and crash is not None and crash.at < words.at and crash.name == words.name:
+        words = None
+    if words is not None and crash is not None and crash.at > words.at and crash.name not in ("traceback", "oom"):
+        words = None
+    if words is not None:
+        return words
+    if exception is not None:
+        return _told_better(exception, recent)
+    for found in (crash, last("assert"), last("shell"), last("nccl"), last("signal"), last("thread"), last("launcher")):
+        if found is not None:
+            return _told_better(found, recent)
+    return last("wrapper") or usage or last("error")
+
+
+def _first_of_last(recent: Sequence[_Event], kind: str) -> _Event | None:
+    """The first of the last few that stand together: the others follow from it."""
+    found: _Event | None = None
+    for one in reversed(recent):
+        if one.kind == kind and (found is None or found.before - one.before <= _TEARDOWN):
+            found = one
+    return found
+
+
+def _recent(events: Sequence[_Event], total: int, killed: bool) -> Iterator[_Event]:
+    """Events that the job did not survive, as far as the lines behind them tell."""
+    for one in events:
+        bound = (
+            _SURVIVED_EXCEPTION
+            if one.kind in ("exception", "wrapper", "assert", "launcher", "usage")
+            else _SURVIVED_WORDS
+        )
+        if killed and one.name == "oom":
+            bound = _LAST_WORDS
+        if total - one.before <= bound:
+            yield one
+
+
+def _exception(recent: Sequence[_Event], root_rank: int | None) -> _Event | None:
+    """The last exception that is no mere consequence of another process's end."""
+    found = [one for one in recent if one.kind == "exception"]
+    if root_rank is not None:
+        mine = [one for one in found if _of_rank(one, root_rank)]
+        found = mine or found
+    if not found:
+        return None
+    chosen = found[-1]
+    if chosen.name == "nccl":  # the others lose touch with the one that failed
+        first = next((one for one in reversed(found) if one.name != "nccl" and one.source != chosen.source), None)
+        chosen = first or chosen
+    if chosen.name == "traceback" and chosen.cause is not None:
+        chosen = chosen._replace(name=chosen.cause)
+    return chosen
+
+
+def _of_rank(event: _Event, rank: int) -> bool:
+    found = log_lines.RANK.search(event.source)
+    return found is not None and int(found[1]) == rank
+
+
+def _told_better(event: _Event, recent: Sequence[_Event]) -> _Event:
+    """A device-side assertion is named by the device, and by the exception only afterwards."""
+    if event.name == "cuda" and "device-side assert" in event.line:
+        said = next((one for one in reversed(recent) if one.kind == "assert"), None)
+        return said or event
+    return event
