@@ -24,6 +24,7 @@ from queue_manager.core.layout import RunPaths
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.pulling import HOST, RESULTS, Request
 from skill import deploy, files, merge, placed, sound, summary
+from skill.completeness import Doubts, doubts
 from skill.errors import FailedError
 from skill.files import write_whole
 from skill.ground import ground, wanted
@@ -32,8 +33,9 @@ from skill.merge import Look
 from skill.placed import LOST, PLANNED, Part, Placed
 from skill.receive import Received, receive
 from skill.runs import Document, Run, parse_state
-from skill.store import Store, look
+from skill.store import Store, look, scan
 from skill.sync import NEVER
+from skill.write_gate import Gate, HostGate, open_gate
 
 TRIES = 3
 """How often a connection that was dropped is begun again; what came stays."""
@@ -49,7 +51,8 @@ Say = Callable[[str], None]
 class Turn(NamedTuple):
     """How a pull of one host went. `unreachable`: why it could not be reached; `fault`: what else was in the way.
 
-    `outside`: ids of its jobs whose output lies where nothing is pulled from.
+    `outside`: ids of its jobs whose output lies where nothing is pulled from. `doubts`: what does not agree with its
+    manager's record.
     """
 
     host: str
@@ -57,6 +60,7 @@ class Turn(NamedTuple):
     unreachable: str | None = None
     fault: str | None = None
     outside: tuple[str, ...] = ()
+    doubts: Doubts = Doubts()
 
     @property
     def whole(self) -> bool:
@@ -99,8 +103,14 @@ def pull(
     found = placed.read(run)
     if found is None:
         raise FailedError(f"run {run.id} is not on hosts")
+    with open_gate(run, found, manifest) as gate:
+        return _pull(_Common(run, found, manifest, gate, say, heard), chosen, hosts)
+
+
+def _pull(common: _Common, chosen: Sequence[Part], hosts: Mapping[str, Host]) -> dict[str, Turn]:
+    run = common.run
     works = {
-        part.host: _Work(run, found, manifest, part, say, heard)
+        part.host: _Work(common, part, common.gate.of(part.host))
         for part in chosen
         if part.host in hosts and part.state != PLANNED
     }
@@ -136,17 +146,19 @@ def pull(
 def _acknowledge(work: _Work, host: Host, turn: Turn) -> Turn:
     """Tell a machine that ends itself up to where its results are home. What did not come may still be lost with it."""
     received = turn.received
-    if received.refused or received.later or received.kept or received.more or turn.outside:
+    if received.refused or received.later or received.kept or received.more or turn.outside or any(turn.doubts):
         return turn
     try:
         # The sender opened the state before it looked for results.
-        meta = json.loads((placed.mirror(work.run, host.name) / work.run.paths.state.name).read_bytes())["meta"]
+        meta = json.loads((placed.mirror(work.common.run, host.name) / work.common.run.paths.state.name).read_bytes())[
+            "meta"
+        ]
         seq = meta["seq"] if meta["teardown"] is not None else None
     except (OSError, ValueError, KeyError, TypeError):
         return turn
     if seq is None:
         return turn
-    argv = deploy.module(None, work.part.python or "python3", work.part.runtime or "", "control", work.run.id)
+    argv = deploy.module(None, work.part.python or "python3", work.part.runtime or "", "control", work.common.run.id)
     asked = {"op": "acknowledge", "seq": seq, "host_id": work.part.host_id}
     said = host.run(argv, stdin=json.dumps(asked).encode(), limit=1 << 20)
     if isinstance(said, Unreachable):
@@ -162,15 +174,23 @@ def _not_asked(part: Part) -> str:
     return "it is not known here"
 
 
-class _Work(NamedTuple):
-    """What is to be pulled from one host."""
+class _Common(NamedTuple):
+    """What the pulls from all hosts share."""
 
     run: Run
     placed: Placed
     manifest: Manifest
-    part: Part
+    gate: Gate
     say: Say
     heard: Callable[[str, int], None]
+
+
+class _Work(NamedTuple):
+    """What is to be pulled from one host, and what of it may be written here."""
+
+    common: _Common
+    part: Part
+    gate: HostGate
 
 
 def _persist(work: _Work, host: Host, stop: threading.Event) -> Turn:
@@ -193,16 +213,42 @@ def _persist(work: _Work, host: Host, stop: threading.Event) -> Turn:
         if isinstance(found, Unreachable):  # it knows better words than OpenSSH
             return Turn(host.name, total, unreachable=found.reason, outside=outside)
         if number < TRIES:
-            work.say(f"{host.name}: {received.broken}; going on ({number + 1} of {TRIES})")
+            work.common.say(f"{host.name}: {received.broken}; going on ({number + 1} of {TRIES})")
             stop.wait(_PAUSE * 2 ** (number - 1))
-    return Turn(host.name, total, outside=outside)
+    return Turn(host.name, total, outside=outside, doubts=_doubts(work) if total.broken is None else Doubts())
+
+
+def _doubts(work: _Work) -> Doubts:
+    """What came of a host against its manager's record, which came with it."""
+    run, found, manifest, part = work.common.run, work.common.placed, work.common.manifest, work.part
+    state = documents(run, found._replace(parts=(part,))).get(part.host)
+    if state is None:
+        return Doubts()
+    jobs = _outputs(run, found, manifest, part)
+    return doubts(jobs, state, work.gate.written(), _patterns_here(run, found, manifest, part, tuple(jobs)))
+
+
+def _outputs(run: Run, found: Placed, manifest: Manifest, part: Part) -> dict[str, list[str]]:
+    """The jobs of a host by what they write, as names below the ground."""
+    where, own = ground(run, found, manifest, part), set(part.own())
+    jobs: dict[str, list[str]] = {}
+    for spec in manifest.jobs:
+        if spec.id in own and (pattern := where.output(spec)) is not None:
+            jobs.setdefault(pattern, []).append(spec.id)
+    return jobs
+
+
+def _patterns_here(run: Run, found: Placed, manifest: Manifest, part: Part, patterns: Sequence[str]) -> frozenset[str]:
+    """Which of a host's patterns find something on this machine."""
+    top = str(ground(run, found, manifest, part).here.resolve())
+    return frozenset(patterns[by] for by in pulling.finding(patterns, scan(top), NEVER))
 
 
 def _once(work: _Work, host: Host, stop: threading.Event) -> tuple[Received, tuple[str, ...]]:
     """One connection. Raises OSError where this machine fails."""
-    run, part = work.run, work.part
-    where = ground(run, work.placed, work.manifest, part)
-    asked = wanted(where, work.manifest, part)
+    run, part, manifest = work.common.run, work.part, work.common.manifest
+    where = ground(run, work.common.placed, manifest, part)
+    asked = wanted(where, manifest, part)
     store = Store(where.here, placed.mirror(run, host.name))
     store.make()
     here = look(where.here, asked.patterns, NEVER)
@@ -214,13 +260,14 @@ def _once(work: _Work, host: Host, stop: threading.Event) -> tuple[Received, tup
         declared=asked.declared,
         but=asked.but,
         never=NEVER,
-        have={RESULTS: here.files, HOST: store.documents()},
-        closed=here.closed,
+        have={RESULTS: work.gate.have(here.files), HOST: store.documents()},
+        closed=(*here.closed, *work.gate.closed(asked.patterns)),
         parts=store.parts(),
         room=store.room(),
     )
     command = build_command(host, part, request.nonce)
-    received = receive(command, Path.home(), request, store, stop, lambda size: work.heard(host.name, size))
+    heard = work.common.heard
+    received = receive(command, Path.home(), request, store, work.gate, stop, lambda size: heard(host.name, size))
     return received, asked.outside
 
 
@@ -280,13 +327,13 @@ def conclude(run: Run, manifest: Manifest, now: float) -> bool:
     document = merged(found, manifest, states, now)
     if document["meta"]["manager"] != "finished":
         return False
-    text = None
-    if len(found.parts) == 1:
-        with contextlib.suppress(OSError, ValueError):
-            lines = RunPaths.of(placed.mirror(run, found.parts[0].host)).summary.read_text(encoding="utf-8").split("\n")
-            text = "\n".join(map(sound.clean, lines))
-    if text is None:
-        text = summary.summary(document, now)
+    away: set[str] = set()
+    for part in found.parts:
+        jobs = _outputs(run, found, manifest, part)
+        here = _patterns_here(run, found, manifest, part, tuple(jobs))
+        away.update(job for pattern, ids in jobs.items() if pattern not in here for job in ids)
+    # A host's own summary.md is no proof of what has come: it stays among what was pulled of it.
+    text = summary.summary(document, now, away)
     write_whole(run.paths.summary, text)
     return True
 

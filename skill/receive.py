@@ -23,9 +23,13 @@ from queue_manager.core import pulling
 from queue_manager.core.pulling import HOST, RESULTS, Request, Seen
 from queue_manager.core.terminal_text import one_line
 from skill.store import HereError, Store
+from skill.write_gate import HostGate
 
 SILENCE = 600.0
 """Seconds without a byte after which a host is given up; a large file is hashed in silence."""
+FLOOR = 64 << 10
+"""Bytes that have to come in `SILENCE` seconds, or a host is given up: a pull keeps out others, and a rented machine is
+billed all the while."""
 _TICK = 0.2
 _CHUNK = 1 << 20
 _MAX_NOISE = 1 << 20
@@ -38,8 +42,9 @@ _NAMED = 200
 class Received(NamedTuple):
     """What came of one host. `size`: bytes that travelled. `same`: files that were here already. `kept`: newer here.
 
-    `refused`: names and why. `later`: changed while they were read, taken next time. `more`: named nowhere, for there
-    were too many. `broken`: why it ended early, None if it did not; `dropped`: because the connection was.
+    `ahead`: their time there is in the future, and was made this machine's. `refused`: names and why. `later`: changed
+    while they were read, taken next time. `more`: named nowhere, for there were too many. `broken`: why it ended early,
+    None if it did not; `dropped`: because the connection was.
     """
 
     files: int = 0
@@ -51,6 +56,7 @@ class Received(NamedTuple):
     more: int = 0
     broken: str | None = None
     dropped: bool = False
+    ahead: tuple[str, ...] = ()
 
 
 class _BrokenError(Exception):
@@ -65,13 +71,14 @@ def receive(
     cwd: Path,
     request: Request,
     store: Store,
+    gate: HostGate,
     stop: threading.Event,
     heard: _Heard = lambda _size: None,
 ) -> Received:
     """Run `command`, which answers a request on its stdin, and take in what comes. Never raises for what comes.
 
-    `stop`: set by another thread, it ends this within a moment. `heard` is told of bytes as they come. Raises OSError
-    where this machine fails.
+    `gate`: what of it may be put here. `stop`: set by another thread, it ends this within a moment. `heard` is told of
+    bytes as they come. Raises OSError where this machine fails.
     """
     with tempfile.TemporaryFile() as asked:
         asked.write(pulling.encode(request))
@@ -83,7 +90,7 @@ def receive(
     assert process.stdout is not None
     assert process.stderr is not None
     said = _Tail(process.stderr)
-    intake = _Intake(_Stream(process.stdout.fileno(), stop), request, store, heard)
+    intake = _Intake(_Stream(process.stdout.fileno(), stop), request, store, gate, heard)
     try:
         intake.run()
     except _BrokenError as error:
@@ -134,6 +141,7 @@ class _Stream:
 
     def __init__(self, fd: int, stop: threading.Event) -> None:
         self._fd, self._stop = fd, stop
+        self._since, self._came = time.monotonic(), 0
         self._buffer = bytearray()
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
@@ -166,25 +174,38 @@ class _Stream:
         return data
 
     def _more(self) -> None:
-        until = time.monotonic() + SILENCE
         while True:
             if self._stop.is_set():
                 raise _BrokenError("left with Ctrl-C")
             if self._poll.poll(_TICK * 1000):
                 break
-            if time.monotonic() > until:
-                raise _BrokenError(f"nothing came for {SILENCE:.0f} s")
+            self._check_pace()
+        self._check_pace()
         data = os.read(self._fd, _CHUNK)
         if not data:
             raise _BrokenError(_DROPPED)
         self._buffer += data
+        self._came += len(data)
+        if self._came >= FLOOR:
+            self._since, self._came = time.monotonic(), 0
+
+    def _check_pace(self) -> None:
+        """Raise _BrokenError where less than `FLOOR` bytes came in the last `SILENCE` seconds."""
+        if time.monotonic() - self._since <= SILENCE:
+            return
+        if not self._came:
+            raise _BrokenError(f"nothing came for {SILENCE:.0f} s")
+        raise _BrokenError(
+            f"only {self._came} bytes came in {SILENCE:.0f} s, less than the {FLOOR >> 10} KiB that are waited for"
+        )
 
 
 class _Intake:
     """Takes one answer in."""
 
-    def __init__(self, stream: _Stream, request: Request, store: Store, heard: _Heard) -> None:
+    def __init__(self, stream: _Stream, request: Request, store: Store, gate: HostGate, heard: _Heard) -> None:
         self._stream, self._request, self._store, self._heard = stream, request, store, heard
+        self._gate = gate
         self._room = request.room
         self._lines = self._more = 0
         self._files = self._size = self._same = 0
@@ -196,7 +217,7 @@ class _Intake:
     def result(self) -> Received:
         return Received(
             self._files, self._size, self._same, tuple(self._kept), tuple(self._refused), tuple(self._later),
-            self._more, self.broken,
+            self._more, self.broken, ahead=tuple(map(shown, self._gate.ahead[:_NAMED])),
         )  # fmt: skip
 
     def run(self) -> None:
@@ -206,7 +227,8 @@ class _Intake:
             if "file" in row:
                 self._file(row)
             elif "skip" in row:
-                self._refuse(_text(row, "skip"), _why(row))
+                name = _text(row, "skip")
+                self._refuse(name, self._gate.kept_out.get(name) or _why(row))
             elif "keep" in row:
                 self._note(self._kept, _text(row, "keep"))
             elif "fault" in row:
@@ -243,9 +265,18 @@ class _Intake:
         fault = pulling.name_fault(name)
         if fault is not None:
             raise _BrokenError(f"a file that it sends {fault}")
-        if not self._wanted(place, name, row.get("by")):
+        by: Any = row.get("by")
+        if not self._wanted(place, name, by):
             raise _BrokenError("it sends a file that was not asked for")
+        refused = self._gate.fault(name, by) if place == RESULTS else None
         try:
+            if refused is not None:
+                self._pass_over(coming)
+                self._row()
+                self._refuse(name, refused)
+                self._gate.note_refused(name, by, there.size)
+                self._store.drop(part)
+                return
             if coming > self._store.room():
                 raise _BrokenError(f"the disk here has no room for the {coming / (1 << 30):.1f} GiB of {shown(name)}")
             digest = self._take(self._store.part(part), begin, coming)
@@ -259,8 +290,16 @@ class _Intake:
             self._store.drop(part)
             raise _BrokenError(f"{shown(name)} did not arrive as it was sent")
         else:
-            self._settle(part, name, place, there)
+            self._settle(part, name, place, by, there)
         self._store.drop(part)
+
+    def _pass_over(self, left: int) -> None:
+        """Read so many bytes, and keep nothing of them."""
+        while left:
+            data = self._stream.take(min(left, _CHUNK))
+            left -= len(data)
+            self._size += len(data)
+            self._heard(len(data))
 
     def _wanted(self, place: str, name: str, by: Any) -> bool:
         if place == RESULTS:
@@ -285,10 +324,13 @@ class _Intake:
             os.fsync(file.fileno())
         return hashed.hexdigest()
 
-    def _settle(self, part: str, name: str, place: str, there: Seen) -> None:
+    def _settle(self, part: str, name: str, place: str, by: Any, there: Seen) -> None:
         """Give a verified file its place, unless what lies there has become newer meanwhile."""
         try:
-            decided = self._store.settle(part, place, name, there)
+            if place == RESULTS:
+                decided = self._store.settle_result(part, name, by, there, self._gate)
+            else:
+                decided = self._store.settle_document(part, name, there)
         except HereError as error:
             self._refuse(name, str(error))
             return

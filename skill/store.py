@@ -12,13 +12,17 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from queue_manager.core import pulling
 from queue_manager.core.layout import RunPaths
-from queue_manager.core.pulling import FILE, FOLDER, HOST, KEEP, LINK, OUT, RESULTS, SAME, Seen
+from queue_manager.core.pulling import FILE, FOLDER, LINK, OUT, TAKE, Seen
+from skill.write_rules import HEAD
+
+if TYPE_CHECKING:
+    from skill.write_gate import HostGate
 
 MARGIN = 512 << 20
 """Bytes of the disk here that a pull leaves free."""
@@ -87,18 +91,45 @@ class Store(NamedTuple):
         free = min(shutil.disk_usage(path).free for path in (self.staging, self.results))
         return max(0, free - MARGIN)
 
-    def settle(self, part: str, place: str, name: str, there: Seen) -> str:
-        """Put a whole file into its place, with the time it has on the host, unless what is there now forbids it.
+    def settle_document(self, part: str, name: str, there: Seen) -> str:
+        """Put a whole file of the run's directory into its place, with the time it has on the host.
 
-        Returns TAKE, or SAME or KEEP where it was not put there. Raises HereError.
+        Returns TAKE, or SAME where it is there already. Raises HereError.
         """
+
+        def decide(here: Seen | None) -> str:
+            return pulling.verdict(here, there, ours=True)
+
+        return self._put(part, self.mirror, name, there, decide)
+
+    def settle_result(self, part: str, name: str, by: int, there: Seen, gate: HostGate) -> str:
+        """Put a whole result into its place, with the time it has on the host, unless what is there now forbids it.
+
+        `by`: index of the pattern that it was found by. Returns TAKE, or SAME or KEEP where it was not put there.
+        Raises HereError.
+        """
+        bounded = gate.bounded(there)
+
+        def decide(here: Seen | None) -> str:
+            decided = pulling.verdict(here and gate.here(name, here), bounded, ours=False)
+            if decided == TAKE:
+                with (self.staging / part).open("rb") as file:
+                    fault = gate.admit(name, by, there, bounded, file.read(HEAD))
+                if fault is not None:
+                    raise HereError(fault)
+            return decided
+
+        return self._put(part, self.results, name, bounded, decide)
+
+    def _put(self, part: str, top: Path, name: str, seen: Seen, decide: Callable[[Seen | None], str]) -> str:
+        """Do as `decide` says to what is here now, and nothing else that is put into a place meanwhile."""
         path = self.staging / part
         try:
-            os.utime(path, ns=(there.mtime_ns, there.mtime_ns))
-            with _folder(self.results if place == RESULTS else self.mirror, name) as fd, _COMMIT:
+            os.utime(path, ns=(seen.mtime_ns, seen.mtime_ns))
+            with _folder(top, name) as fd, _COMMIT:
                 last = name.rpartition("/")[2]
-                decided = pulling.verdict(_seen(fd, last), there, ours=place == HOST)
-                if decided not in (KEEP, SAME):
+                decided = decide(_seen(fd, last))
+                if decided == TAKE:
                     _rename(path, fd, last)
                 return decided
         except (OSError, OverflowError) as error:

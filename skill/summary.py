@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,8 +14,11 @@ _ROWS = 50
 _ORDER = {"stuck": 0, "blocked": 1, "cancelled": 2}
 
 
-def summary(document: Document, now: float) -> str:
-    """The summary of a merged document (see `merge.merge`) as Markdown. `now` in epoch seconds."""
+def summary(document: Document, now: float, away: Container[str] = ()) -> str:
+    """The summary of a merged document (see `merge.merge`) as Markdown. `now` in epoch seconds.
+
+    `away`: ids of jobs of whose output nothing is here, whatever their host says.
+    """
     meta, counts = document["meta"], document["counts"]
     run = f" --run {meta['run_id']}"
     end = _epoch(meta["finished"]) or now
@@ -43,12 +46,13 @@ def summary(document: Document, now: float) -> str:
     rows = document["jobs"]
     lines += _person([row for row in rows if row["status"] in _ORDER])
     lines += _listed("Warnings", [f"- {inline(row['id'])}: {inline(row['warning'])}" for row in rows if row["warning"]])
-    results = [
-        f"- {code(row['expected_output'])} ({inline(row['id'])} on {inline(row['host'])})"
-        for row in rows
-        if row["status"] == "completed" and row["expected_output"]
-    ]
-    lines += _listed("Result files", results)
+    results: dict[bool, list[str]] = {True: [], False: []}
+    for row in rows:
+        if row["status"] == "completed" and row["expected_output"]:
+            line = f"- {code(row['expected_output'])} ({inline(row['id'])} on {inline(row['host'])})"
+            results[row["id"] not in away].append(line)
+    lines += _listed("Result files", results[True])
+    lines += _listed("Result files that are not here, though their jobs completed", results[False])
     steps = []
     stuck = next((row["id"] for row in rows if row["status"] == "stuck"), None)
     if stuck is not None:

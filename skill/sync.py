@@ -147,6 +147,14 @@ def select(source: Path, excludes: Sequence[str] = ()) -> list[str]:
     return sorted({name for name in _candidates(source) if not left_out(name, excludes) and _is_carried(source / name)})
 
 
+def tracked(source: Path) -> list[str]:
+    """The files in and below `source` that git tracks, relative to it; none where git or a repository is missing."""
+    if shutil.which("git") is None:
+        return []
+    listed = _git(["-C", str(source), "-c", "core.fsmonitor=false", "ls-files", "-z", "--cached"])
+    return [] if listed is None else [name for name in listed.split("\0") if name]
+
+
 def let_second_pass(source: Path, files: Iterable[str]) -> None:
     """Wait until the second is over in which the newest of these files was written: at most one.
 

@@ -43,7 +43,7 @@ class Pulled(NamedTuple):
 
     @property
     def failed(self) -> bool:
-        refused = any(turn.received.refused for turn in self.turns.values())
+        refused = any(turn.received.refused or any(turn.doubts) for turn in self.turns.values())
         return refused or not all(map(self._is_here, self.turns.values())) or any(one.fault for one in self.carried)
 
     @property
@@ -79,7 +79,9 @@ def pull_verb(run: str | None, run_name: str | None, names: tuple[str, ...], eve
     """Bring home what a run has on its hosts: results (expected_output, and pull: in the spec), logs and state.
 
     Only what is newer there is taken, and checked by its hash; nothing is deleted, and nothing that is newer here is
-    overwritten. Results go where a run on this machine would have written them. Exit code 1 if something is missing.
+    overwritten. A glob takes no program, no hidden file, and nothing in the place of a file that git tracks, that was
+    here before, or that came from another host: spell such a name out. Results go where a run on this machine would
+    have written them. Exit code 1 if something is missing or was refused.
     """
     if run is not None and run_name is not None:
         raise UseError("give RUN or --run, not both")
@@ -265,6 +267,18 @@ def _details(done: Pulled) -> None:
             _say(f"{turn.host}: newer here, and kept: {listed(got.kept, _NAMED)}")
         if got.later:
             _say(f"{turn.host}: changed while being read, and left for the next pull: {listed(got.later, _NAMED)}")
+        if got.ahead:
+            _say(
+                f"{turn.host}: from the future by its clock, and given the time of this machine: "
+                f"{listed(got.ahead, _NAMED)}"
+            )
+        for job, output in turn.doubts.missing[:_NAMED]:
+            _say(f"{turn.host}: {job} has completed there, but of its output {output} nothing is here")
+        for name, job in turn.doubts.unproven[:_NAMED]:
+            _say(f"{turn.host}: {name} came, but by its manager's record {job} never ran there: do not rely on it")
+        left = sum(max(0, len(found) - _NAMED) for found in turn.doubts)
+        if left:
+            _say(f"{turn.host}: and {left} outputs more that do not agree with its manager's record")
         if got.more:
             _say(f"{turn.host}: and {got.more} files more")
         if turn.outside:
@@ -318,6 +332,9 @@ def _document(run: Run, done: Pulled) -> dict[str, Any]:
                 "kept": list(got.kept),
                 "refused": [{"name": name, "why": why} for name, why in got.refused],
                 "later": list(got.later),
+                "ahead": list(got.ahead),
+                "missing": [{"job": job, "output": output} for job, output in turn.doubts.missing],
+                "unproven": [{"name": name, "job": job} for name, job in turn.doubts.unproven],
                 "outside": list(turn.outside),
                 "last_pull": None if found is None else found.pulled.get(turn.host),
             }

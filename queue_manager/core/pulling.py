@@ -180,6 +180,17 @@ def find(patterns: Sequence[str], scan: Scan, never: Collection[str] = ()) -> It
                 yield name, by
 
 
+def finding(patterns: Sequence[str], scan: Scan, never: Collection[str] = ()) -> frozenset[int]:
+    """Which of the patterns, by their index, find anything."""
+    finder = _Finder(scan, frozenset(never))
+    found = set()
+    for by, pattern in enumerate(patterns):
+        parts = tuple(part for part in pattern.split("/") if part not in ("", "."))
+        if next(finder.matches("", parts), None) is not None:
+            found.add(by)
+    return frozenset(found)
+
+
 class _Finder:
     """Every directory is listed once, and a glob looks only at the names that begin as it does."""
 

@@ -9,6 +9,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,13 @@ import pytest
 
 from queue_manager.core import pulling
 from queue_manager.core.layout import HostPaths, RunPaths
-from queue_manager.core.pulling import HOST, RESULTS, Request
+from queue_manager.core.pulling import HOST, RESULTS, Request, Seen
 from skill import receive as receiving
 from skill import store as stores
+from skill.ground import Wanted
 from skill.receive import Received, receive
 from skill.store import Store, look
+from skill.write_gate import Gate, HostGate
 from tests.e2e.runs import ROOT, wait_for
 
 NONCE = "0123456789abcdef"
@@ -48,6 +52,13 @@ class Pull:
     def here(self, name: str, data: bytes | str = "x", mtime_ns: int = HOUR) -> Path:
         return _put(self.project / name, data, mtime_ns)
 
+    @contextmanager
+    def gate(self, request: Request) -> Iterator[HostGate]:
+        """What this host may write here, which has all jobs of the run."""
+        asked = Wanted(request.patterns, request.declared, request.but, ())
+        with Gate(self.store.mirror.parent / "written.jsonl", self.project, {"gpu": asked}, {"gpu": True}) as gate:
+            yield gate.of("gpu")
+
     def request(self, *patterns: str, **fields: Any) -> Request:
         here = look(self.project, patterns, NEVER)
         made = Request(
@@ -64,7 +75,8 @@ class Pull:
         return self.take(self.command(), self.request(*patterns, **fields))
 
     def take(self, command: list[str], request: Request) -> Received:
-        return receive(command, self.home, request, self.store, threading.Event())
+        with self.gate(request) as gate:
+            return receive(command, self.home, request, self.store, gate, threading.Event())
 
     def stream(self, *patterns: str) -> bytes:
         """The whole answer of the host, byte for byte."""
@@ -247,7 +259,8 @@ def test_it_ends_at_once_when_it_is_to_stop(pull: Pull) -> None:
     stop = threading.Event()
     threading.Timer(0.2, stop.set).start()
     begin = time.monotonic()
-    found = receive(["sleep", "60"], pull.home, pull.request("x"), pull.store, stop)
+    with pull.gate(pull.request("x")) as gate:
+        found = receive(["sleep", "60"], pull.home, pull.request("x"), pull.store, gate, stop)
     assert found.broken == "left with Ctrl-C"
     assert time.monotonic() - begin < 10
 
@@ -260,6 +273,7 @@ def test_whoever_looks_sees_the_old_file_or_the_whole_new_one(tmp_path: Path, fa
         store = Store(Path(folder), tmp_path / "mirror")
         store.make()
         target = _put(store.results / "x", "old", HOUR)
+        asked = {"gpu": Wanted(("x",), 1, (), ())}
         size = 64 << 20
         store.part("part").write_bytes(bytes(size))
         seen, over = set(), threading.Event()
@@ -272,7 +286,8 @@ def test_whoever_looks_sees_the_old_file_or_the_whole_new_one(tmp_path: Path, fa
         thread.start()
         wait_for(lambda: seen, say="the first look")
         try:
-            assert store.settle("part", RESULTS, "x", pulling.Seen(size, 2 * HOUR)) == pulling.TAKE
+            with Gate(tmp_path / "written.jsonl", store.results, asked, {"gpu": True}) as gate:
+                assert store.settle_result("part", "x", 0, Seen(size, 2 * HOUR), gate.of("gpu")) == pulling.TAKE
         finally:
             over.set()
             thread.join()

@@ -1,0 +1,475 @@
+"""A host whose every answer is forged: whatever it says, nothing here changes but the outputs that it may write.
+
+Each case is one answer to a pull, taken in by the command itself with a process in the place of ssh. After each, what
+is on this machine outside of the declared outputs is byte for byte what it was, and what was refused is said in words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from queue_manager.core import pulling
+from queue_manager.core.manifest import encode
+from queue_manager.core.pulling import HOST, RESULTS
+from skill import cli, placed, verbs_pull
+from skill import pull as pulls
+from skill import receive as receiving
+from skill.ground import ground, wanted
+from skill.host import Host, Said
+from skill.placed import SUBMITTED, Part, Placed, part_manifest
+from skill.registry import Worker
+from skill.runs import Run
+from tests.skill.story import RUN_ID, Story, job, manifest
+
+NONCE = "0123456789abcdef"
+NOW = 1_790_000_000_000_000_000
+"""Nanoseconds of a file's time that is past."""
+MADE = manifest(
+    job("a1", expected_output="out/a1.json"),
+    job("a2", expected_output="own/*"),
+    job("a3", expected_output="away/x"),
+    job("a4", expected_output="inner/y.txt"),
+    job("a5", expected_output="ckpt"),
+    job("a6", expected_output="made.sh"),
+    job("a7", expected_output=".hidden/x"),
+    job("b1", expected_output="out/b1.json"),
+    job("b2", expected_output="theirs/*"),
+    cwd="code",
+    pull=("shared", "*", "."),
+)
+PARTS = tuple(
+    Part(host, tuple(one.id for one in MADE.jobs if one.id[0] == host[-1]), SUBMITTED, "wq/demo", "wq/demo")
+    for host in ("gpu-a", "gpu-b")
+)
+
+
+class World:
+    """A person's project under git with a run on two hosts, and things beside it that are nobody's business."""
+
+    def __init__(self, root: Path, template: Path) -> None:
+        self.root = root
+        shutil.copytree(template, root, symlinks=True, dirs_exist_ok=True)
+        self.project = root / "project"
+        self.run = Run.at(self.project / "experiment_queue" / RUN_ID)
+        self.run.root.mkdir(parents=True)
+        self.run.paths.manifest.write_text(encode(MADE))
+        self.placed = Placed(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", str(self.project), PARTS)
+        placed.write(self.run, self.placed)
+        self.before = self.tree()
+
+    def tree(self) -> dict[str, object]:
+        """All that is here but the run's own directory: bytes of files and targets of links, by name below the root."""
+        found: dict[str, object] = {}
+        for path in sorted(self.root.rglob("*")):
+            if "experiment_queue" in path.parts:
+                continue
+            name = str(path.relative_to(self.root))
+            if path.is_symlink():
+                found[name] = os.readlink(path)
+            elif path.is_file():
+                found[name] = (path.read_bytes(), path.stat().st_mode)
+        return found
+
+    def patterns(self, host: str) -> tuple[str, ...]:
+        part = self.placed.part(host)
+        return wanted(ground(self.run, self.placed, MADE, part), MADE, part).patterns
+
+    def result(self, name: str) -> Path:
+        return self.project / name
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The machine before anything was pulled."""
+    root = tmp_path_factory.mktemp("template")
+    files = {
+        "project/train.py": "print('mine')\n",
+        "project/input.txt": "one\n",
+        "project/kept/deleted.txt": "tracked\n",
+        "project/notes.txt": "mine, and not in git\n",
+        "project/.envrc": "export MINE=1\n",
+        "project/own/old": "of an earlier run on this machine\n",
+        "project/run.sh": "#!/bin/sh\n",
+        "project/data/keep.txt": "data\n",
+        "outside/x": "outside of the project\n",
+        "home/.bashrc": "mine\n",
+        "home/.ssh/authorized_keys": "mine\n",
+    }
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    (root / "project/run.sh").chmod(0o755)
+    (root / "project/away").symlink_to("../outside")
+    (root / "project/inner").symlink_to("data")
+    (root / "project/gitlink").symlink_to(".git")
+    git = ["git", "-C", str(root / "project")]
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
+    subprocess.run([*git, "init", "-q", "--template="], check=True, env=environment)
+    subprocess.run([*git, "add", "train.py", "input.txt", "kept"], check=True, env=environment)
+    (root / "project/kept/deleted.txt").unlink()
+    return root
+
+
+class Forged(Host):
+    """A host that answers a pull with what stands in a file, and then does as a line of shell says."""
+
+    def __init__(self, name: str, answer: Path, then: str) -> None:
+        super().__init__(Worker(name), answer.parent / "no_known_hosts")
+        self._answer, self._then = answer, then
+
+    def ssh_command(self) -> list[str]:
+        return ["sh", "-c", f'cat "$0"; {self._then or "exit 0"}', str(self._answer)]
+
+    def run(self, *_arguments: object, **_options: object) -> Said:
+        return Said(0, b"", "")
+
+
+class Case(NamedTuple):
+    """One forged answer. `rows`: what is sent after the greeting; `says`: what is told of it; `comes`: results that are
+    taken all the same; `then`: what the host does after its answer, in shell; `second`: what it sends the next time."""
+
+    rows: bytes
+    says: str
+    comes: frozenset[str] = frozenset()
+    then: str = ""
+    host: str = "gpu-a"
+    first: tuple[str, bytes] | None = None
+
+
+def row(**fields: Any) -> bytes:
+    return json.dumps(fields).encode() + b"\n"
+
+
+def send(name: str, by: str | int = ".", data: bytes = b"forged\n", host: str = "gpu-a", **fields: Any) -> bytes:
+    """A result, as an honest sender puts it on the wire. `by`: the pattern that it says it found it by."""
+    index = _by(by, host) if isinstance(by, str) else by
+    head = {"file": name, "place": RESULTS, "by": index, "size": len(data), "mtime_ns": NOW, "begin": 0, **fields}
+    return row(**head) + data + row(sha256=hashlib.sha256(data).hexdigest(), fault=None)
+
+
+def _by(pattern: str, host: str) -> int:
+    own = [one.expected_output for one in MADE.jobs if one.id[0] == host[-1]]
+    return [*own, *MADE.pull].index(pattern)
+
+
+def document(name: str, data: bytes, **fields: Any) -> bytes:
+    return send(name, 0, data, place=HOST, **fields)
+
+
+def state(*completed: str, host: str = "gpu-a", **meta: Any) -> bytes:
+    """The state of a manager, by which these jobs have completed."""
+    part = next(one for one in PARTS if one.host == host)
+    story = Story(part_manifest(MADE, part, RUN_ID), Path("/runs") / RUN_ID)
+    for name in completed:
+        story.complete(name)
+    made = story.document()
+    made["meta"].update(meta)
+    return document("queue_state.json", json.dumps(made).encode(), mtime_ns=NOW + len(completed))
+
+
+END = row(end=True, same=0)
+GOOD = send("out/a1.json", "out/a1.json", b"{}\n")
+YEAR_NS = 365 * 86_400 * 1_000_000_000
+
+CASES: dict[str, Case] = {
+    # -- names ----------------------------------------------------------------------------------------------------
+    "a tracked file by a glob": Case(send("train.py", "*"), "train.py is a program"),
+    "a tracked text by a glob": Case(send("input.txt", "*"), "input.txt is tracked by git here"),
+    "a tracked file that is deleted here": Case(send("kept/deleted.txt"), "kept/deleted.txt is tracked by git"),
+    "a tracked file in another case": Case(send("INPUT.TXT", "*"), "INPUT.TXT is tracked by git"),
+    "a file of a person": Case(send("notes.txt", "*"), "notes.txt was here before"),
+    "a file of a person in another case": Case(send("Notes.TXT", "*"), "differs only in case from notes.txt"),
+    "a directory of a person in another case": Case(send("DATA/keep.txt"), "differs only in case from data/keep.txt"),
+    "an output of an earlier run here": Case(send("own/old", "own/*"), "move what is here away, and pull again"),
+    "a hidden file of a person": Case(send(".envrc"), ".envrc is hidden"),
+    "a new hidden file": Case(send(".profile"), ".profile is hidden"),
+    "a hidden file in an output": Case(send("ckpt/.config", "ckpt"), "ckpt/.config is hidden"),
+    "a hidden directory in an output": Case(send("ckpt/.vscode/tasks.json", "ckpt"), "is hidden"),
+    "git's own files": Case(send(".git/config", "."), "not asked for"),
+    "git's own files in another case": Case(send(".GIT/config"), ".GIT/config has a name that is never pulled"),
+    "git's own files with a sign unseen": Case(send(".g\u200cit/config"), "that is never pulled"),
+    "git's own files as Windows has them": Case(send("GIT~1/config"), "that is never pulled"),
+    "git's own files with a dot more": Case(send(".git./config"), "that is never pulled"),
+    "hooks of a repository inside": Case(send("sub/.Git/hooks/pre-commit"), "that is never pulled"),
+    "the hosts of the project": Case(send("Workers.yaml"), "that is never pulled"),
+    "secrets": Case(send(".Env"), "that is never pulled"),
+    "our own directory": Case(send("Experiment_Queue/x"), "that is never pulled"),
+    "a module that Python would import": Case(send("json.py"), "json.py is a program"),
+    "a test configuration that runs": Case(send("conftest.py", "*"), "conftest.py is a program"),
+    "a Makefile": Case(send("makefile"), "makefile is a program"),
+    "a library in an output": Case(send("ckpt/x.so.1", "ckpt"), "ckpt/x.so.1 is a program"),
+    "a script by its first line": Case(send("ckpt/innocent", "ckpt", b"#!/bin/sh\nrm x\n"), "is a program"),
+    "a program by its first bytes": Case(send("ckpt/innocent", "ckpt", b"\x7fELF\2\1\1"), "is a program"),
+    "a program of a person": Case(send("run.sh", "*"), "run.sh is a program"),
+    "a path up": Case(send("../outside/x"), "leads out of its directory"),
+    "a path up in the middle": Case(send("ckpt/../train.py", "ckpt"), "leads out of its directory"),
+    "an absolute path": Case(send("/etc/cron.d/x"), "is an absolute path"),
+    "a path with dots": Case(send("./train.py"), "is no plain path"),
+    "a doubled slash": Case(send("ckpt//x", "ckpt"), "is no plain path"),
+    "a command for the terminal in a name": Case(send("ckpt/\x1b]52;c;x\x07", "ckpt"), "has control characters"),
+    "half a character in a name": Case(send("ckpt/\udc80", "ckpt"), "is not UTF-8"),
+    "a name too long": Case(send("ckpt/" + "x" * 300, "ckpt"), "too long a name"),
+    "a directory in the place of a file": Case(send("own", "*"), "own was here before"),
+    "a file in the place of a directory": Case(send("notes.txt/x"), "cannot be put here"),
+    # -- what was never asked for -----------------------------------------------------------------------------------
+    "an output of a job elsewhere": Case(send("out/b1.json"), "out/b1.json is what a job on gpu-b writes"),
+    "an output of a job elsewhere by its glob": Case(send("theirs/1"), "theirs/1 is what a job on gpu-b writes"),
+    "an output of a job elsewhere in another case": Case(send("OUT/B1.json"), "is what a job on gpu-b writes"),
+    "a pattern that does not find it": Case(send("train.py", "out/a1.json"), "not asked for"),
+    "a pattern that there is not": Case(send("train.py", 99), "not asked for"),
+    "a pattern below none": Case(send("train.py", -1), "not asked for"),
+    "a pattern that is no number": Case(send("train.py", 0).replace(b'"by": 0', b'"by": "."'), "not asked for"),
+    "a place that there is not": Case(send("train.py", place="home"), "not asked for"),
+    "our manifest": Case(document("manifest.json", b"{}"), "not asked for"),
+    "who has which jobs": Case(document("hosts.json", b"{}"), "not asked for"),
+    "our record of what came": Case(document("written.jsonl", b"{}"), "not asked for"),
+    "a log that leads out": Case(document("logs/../../hosts.json", b"{}"), "leads out of its directory"),
+    # -- files of another host ------------------------------------------------------------------------------------
+    "a result that another host brought": Case(
+        send("shared/x", "shared", host="gpu-b", mtime_ns=NOW + 9), "shared/x came from gpu-a", host="gpu-b",
+        first=("gpu-a", send("shared/x", "shared", b"first\n")), comes=frozenset({"shared/x"}),
+    ),
+    "a result that another host brought, in another case": Case(
+        send("Shared/X", host="gpu-b", mtime_ns=NOW + 9), "Shared/X came from gpu-a", host="gpu-b",
+        first=("gpu-a", send("shared/x", "shared", b"first\n")), comes=frozenset({"shared/x"}),
+    ),
+    "an output that its own job on another host wrote": Case(
+        send("out/a1.json", host="gpu-b", mtime_ns=NOW + 9), "out/a1.json came from gpu-a", host="gpu-b",
+        first=("gpu-a", GOOD), comes=frozenset({"out/a1.json"}),
+    ),
+    # -- links ------------------------------------------------------------------------------------------------------
+    "through a link here that leads out": Case(send("away/x", "away/x"), "behind a link that leads out"),
+    "through a link here into git": Case(send("gitlink/config", "*"), "that is never pulled"),
+    "a link here itself": Case(send("gitlink", "*"), "gitlink was here before"),
+    # -- what is right comes all the same -----------------------------------------------------------------------------
+    "the rest of a bad answer": Case(
+        GOOD + send("train.py", "*") + send("own/1", "own/*") + send(".envrc") + send("ckpt/deep/w.pt", "ckpt"),
+        "train.py is a program", comes=frozenset({"out/a1.json", "own/1", "ckpt/deep/w.pt"}),
+    ),
+    "what is spelt out": Case(
+        send("made.sh", "made.sh", b"#!/bin/sh\n") + send(".hidden/x", ".hidden/x") + row(skip="z", why="w"), "z w",
+        comes=frozenset({"made.sh", ".hidden/x"}),
+    ),
+    "through a link here that stays inside": Case(
+        send("inner/y.txt", "inner/y.txt") + row(skip="z", why="w"), "z w", comes=frozenset({"data/y.txt"})
+    ),
+    # -- clocks -------------------------------------------------------------------------------------------------------
+    "a time in the future": Case(
+        send("out/a1.json", "out/a1.json", mtime_ns=NOW + 100 * YEAR_NS) + row(skip="z", why="w"),
+        "from the future by its clock", comes=frozenset({"out/a1.json"}),
+    ),
+    "a time that no clock has": Case(
+        send("out/a1.json", "out/a1.json", mtime_ns=(1 << 63) - 1) + row(skip="z", why="w"),
+        "from the future by its clock", comes=frozenset({"out/a1.json"}),
+    ),
+    "a time that no number holds": Case(send("out/a1.json", "out/a1.json", mtime_ns=1 << 63), "something else"),
+    # -- records that do not agree ----------------------------------------------------------------------------------
+    "an output of a job that never ran": Case(
+        state("a2", "a3", "a4", "a5", "a6", "a7", manager="finished") + GOOD, "a1 never ran there: do not rely on it",
+        comes=frozenset({"out/a1.json"}),
+    ),
+    "a job that has completed, and no output": Case(
+        state("a1", "a2"), "a1 has completed there, but of its output out/a1.json nothing is here"
+    ),
+    "an output that was here before and does not come": Case(
+        state("a5"), "a5 has completed there, but of its output ckpt nothing is here"
+    ),
+    # -- sizes, hashes and rows that are none -----------------------------------------------------------------------
+    "another hash": Case(GOOD.replace(b'"sha256": "', b'"sha256": "0'), "did not arrive as it was sent"),
+    "more bytes than announced": Case(GOOD.replace(b"{}\n", b"{}{}\n"), "something else than files"),
+    "fewer bytes than announced": Case(GOOD.replace(b"{}\n", b"{"), "something else than files"),
+    "more than there is room": Case(send("out/a1.json", "out/a1.json", size=1 << 62), "more than was agreed"),
+    "less than nothing": Case(send("out/a1.json", "out/a1.json", size=-5), "something else than files"),
+    "a size of 400 digits": Case(
+        GOOD.replace(b'"size": 3', b'"size": ' + b"9" * 400), "something else than files"
+    ),
+    "a size of 5000 digits": Case(
+        GOOD.replace(b'"size": 3', b'"size": ' + b"9" * 5000), "something else than files"
+    ),
+    "a size that is no number": Case(GOOD.replace(b'"size": 3', b'"size": NaN'), "something else than files"),
+    "a part that was never begun": Case(send("out/a1.json", "out/a1.json", begin=2), "more than was agreed"),
+    "900 levels": Case(b'{"file": ' + b"[" * 900 + b"]" * 900 + b"}\n", "something else than files"),
+    "30000 levels": Case(b'{"file": ' + b"[" * 30_000 + b"\n", "something else than files"),
+    "a number": Case(b"1\n", "something else than files"),
+    "zeros": Case(b"\0" * 1000 + b"\n", "something else than files"),
+    "a fault with a command for the terminal": Case(row(fault="\x1b[2J"), "it refuses"),
+    "a reason with a command for the terminal": Case(row(skip="\x1b]0;x\x07", why="\x1b[31m"), "?]0;x? ?[31m"),
+    "a line too long": Case(b"x" * (3 << 20), "a line that has no end"),
+    # -- slow and endless -------------------------------------------------------------------------------------------
+    "silence": Case(b"", "0 s", then="exec sleep 600"),
+    "a byte now and then": Case(b"", "0 s", then="while :; do printf x; sleep 0.02; done"),
+    "an endless line": Case(GOOD, "a line that has no end", frozenset({"out/a1.json"}), "exec cat /dev/zero"),
+    "endless rows": Case(b"", "it lists more than 500 files", then="""exec yes '{"keep": "x"}'"""),
+    "an endless file": Case(
+        row(file="out/a1.json", place=RESULTS, by=0, size=3 << 20, mtime_ns=NOW, begin=0), "a line that has no end",
+        then="exec cat /dev/zero",
+    ),
+    "nothing at all": Case(b"", "the connection was dropped", then="exit 0"),
+    "an end in the middle of a file": Case(GOOD[:-80], "the connection was dropped", then="exit 0"),
+    "an end with a word": Case(b"", "no ?[2J room", then="printf 'no \\033[2J room' >&2; exit 1"),
+}  # fmt: skip
+
+
+def answer(world: World, rows: bytes, host: str = "gpu-a", then: str = "") -> Forged:
+    path = world.root / "experiment_queue" / f"{host}.answer"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(pulling.greeting(NONCE) + rows + (b"" if then else END))
+    return Forged(host, path, then)
+
+
+Pull = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def world(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    found = World(tmp_path, template)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(found.project)
+    monkeypatch.setattr("skill.pull.secrets.token_hex", lambda _size: NONCE)
+    monkeypatch.setattr(pulls, "TRIES", 1)
+    return found
+
+
+@pytest.fixture
+def pull(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Pull:
+    """The command, with these hosts as the only ones that can be asked: its exit code and all that it said."""
+    assert world.run.root.is_dir()
+
+    def call(*hosts: Forged) -> tuple[int, str]:
+        monkeypatch.setattr(verbs_pull, "_connect", lambda _run, _names: {host.name: host for host in hosts})
+        code = cli.main(["pull", RUN_ID, *(word for host in hosts for word in ("--host", host.name))])
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        assert "\x1b" not in said.out + said.err
+        return code, said.out + said.err
+
+    return call
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_here_changes_but_what_the_host_may_write(
+    name: str, world: World, pull: Pull, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES[name]
+    monkeypatch.setattr(pulling, "MAX_FILES", 500)
+    if case.says == "0 s":
+        monkeypatch.setattr(receiving, "SILENCE", 0.2)
+    if case.first is not None:
+        assert pull(answer(world, case.first[1], case.first[0]))[0] == 0
+    code, said = pull(answer(world, case.rows, case.host, case.then))
+    assert (code, case.says in said) == (1, True), said
+    after = world.tree()
+    assert {key: after.get(key) for key in world.before} == world.before
+    assert {key for key in after if key not in world.before} == {f"project/{key}" for key in case.comes}
+    for key in case.comes:
+        assert not os.access(world.project / key, os.X_OK)
+
+
+def test_the_floor_on_progress_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    try:
+        stream = receiving._Stream(reading, threading.Event())
+        os.write(writing, b"x" * 10)
+        assert stream.take(10) == b"x" * 10
+        monkeypatch.setattr(receiving, "SILENCE", -1.0)
+        os.write(writing, b"x")
+        with pytest.raises(Exception, match="only 10 bytes came in -1 s, less than the 64 KiB"):
+            stream.take(10)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_what_was_pinned_by_a_time_in_the_future_is_replaced(world: World, pull: Pull) -> None:
+    """The first version came with a time that is far ahead; the right one is older than that by its host."""
+    late = send("own/1", "own/*", b"wrong\n", mtime_ns=NOW + 100 * YEAR_NS)
+    assert pull(answer(world, late))[0] == 0
+    path = world.project / "own/1"
+    assert path.stat().st_mtime <= time.time()
+    right = send("own/1", "own/*", b"right\n", mtime_ns=time.time_ns() + 1_000_000_000)
+    assert pull(answer(world, right))[0] == 0
+    assert path.read_bytes() == b"right\n"
+
+
+def test_a_refused_large_file_is_asked_for_once(world: World, pull: Pull) -> None:
+    """The next request tells the host to leave it out, and what it says of that is told with the reason as before."""
+    big = send("ckpt/big.so", "ckpt", bytes(1 << 20))
+    assert "ckpt/big.so is a program" in pull(answer(world, big))[1]
+    code, said = pull(answer(world, row(skip="ckpt/big.so", closed=True)))
+    assert (code, "ckpt/big.so is a program" in said) == (1, True), said
+
+
+def test_what_came_before_a_pull_was_killed_is_known_as_its_hosts(world: World, pull: Pull) -> None:
+    assert pull(answer(world, send("own/1", "own/*")))[0] == 0
+    record = world.run.root / "written.jsonl"
+    record.write_bytes(record.read_bytes() + b'{"name": "notes.txt", "ho')
+    newer = send("own/1", "own/*", b"newer\n", mtime_ns=NOW + 1)
+    assert pull(answer(world, newer + send("own/2", "own/*")))[0] == 0
+    assert (world.project / "own/1").read_bytes() == b"newer\n"
+    assert pull(answer(world, send("own/2", "own/*", b"newer\n", mtime_ns=NOW + 1)))[0] == 0
+    assert (world.project / "own/2").read_bytes() == b"newer\n"
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"\0" * 99, b"[" * 9999, b"1\n[]\n{}\n", b'{"name": 1, "host": [], "pattern": {}}\n']
+)
+def test_a_damaged_record_refuses_more_and_never_less(world: World, pull: Pull, damage: bytes) -> None:
+    assert pull(answer(world, send("own/1", "own/*") + GOOD))[0] == 0
+    (world.run.root / "written.jsonl").write_bytes(damage)
+    rows = send("own/1", "own/*", b"newer\n", mtime_ns=NOW + 1) + send("notes.txt", "*")
+    code, said = pull(answer(world, rows + send("out/a1.json", "out/a1.json", b"newer\n", mtime_ns=NOW + 1)))
+    assert code == 1
+    assert "own/1 was here before" in said
+    assert "notes.txt was here before" in said
+    assert (world.project / "out/a1.json").read_bytes() == b"newer\n"
+
+
+def test_a_record_that_is_no_file_is_said(world: World, pull: Pull) -> None:
+    os.mkfifo(world.run.root / "written.jsonl")
+    code, said = pull(answer(world, GOOD))
+    assert (code, "written.jsonl is no regular file; move it away" in said) == (1, True), said
+
+
+def test_what_earlier_versions_pulled_goes_on_being_pulled(world: World, pull: Pull) -> None:
+    """They kept no record: what is newer than the run and matches a job's pattern came from its host."""
+    (world.project / "own/1").write_text("pulled by an earlier version\n")
+    os.utime(world.project / "own/1", ns=(NOW, NOW))
+    placed.mirror(world.run, "gpu-a").mkdir(parents=True)
+    placed.write(world.run, world.placed._replace(pulled={"gpu-a": "2026-01-01T11:00:00.000Z"}))
+    rows = send("own/1", "own/*", b"newer\n", mtime_ns=NOW + 1) + send("train.py", "*")
+    assert pull(answer(world, rows))[0] == 1
+    assert (world.project / "own/1").read_bytes() == b"newer\n"
+    assert (world.project / "train.py").read_text() == "print('mine')\n"
+
+
+def test_a_host_that_jobs_were_taken_from_gives_way(world: World, pull: Pull) -> None:
+    assert pull(answer(world, send("shared/x", "shared", b"first\n"), "gpu-a"))[0] == 0
+    given_up = world.placed.part("gpu-a")._replace(state=placed.LOST)
+    placed.write(world.run, world.placed.with_part(given_up))
+    rows = send("shared/x", "shared", b"once more\n", "gpu-b", mtime_ns=NOW + 1)
+    assert pull(answer(world, rows, "gpu-b"))[0] == 0
+    assert (world.project / "shared/x").read_bytes() == b"once more\n"
+
+
+def test_a_summary_of_a_host_that_lists_what_is_not_here_is_not_taken_for_ours(world: World, pull: Pull) -> None:
+    placed.write(world.run, world.placed._replace(parts=(PARTS[0],)))
+    lie = document("summary.md", b"# demo: 7 of 7 jobs completed\n\n- `out/a1.json` (a1)\n")
+    told = state("a1", "a2", "a3", "a4", "a5", "a6", "a7", manager="finished")
+    code, said = pull(answer(world, lie + told))
+    assert code == 1
+    assert "a1 has completed there, but of its output out/a1.json nothing is here" in said
+    text = world.run.paths.summary.read_text()
+    here, _, away = text.partition("## Result files that are not here, though their jobs completed")
+    assert "`out/a1.json`" not in here
+    assert "`out/a1.json`" in away
