@@ -12,11 +12,12 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from queue_manager.core.outputs import is_glob
+from queue_manager.core.outputs import is_glob, shown
 from queue_manager.core.pulling import asked_for
 
 AHEAD_NS = 600_000_000_000
 """Nanoseconds that a file's time may be ahead of this machine's clock; clocks differ a little."""
+_ESCAPED = re.compile(r"\[[*?\[$~]\]")
 _SHORT_GIT = "git~1"
 """How Windows file systems also call .git."""
 _PROGRAM = re.compile(
@@ -87,23 +88,23 @@ class Rules:
         self._host, self._patterns, self._declared = host, patterns, declared
         self._spelt: dict[str, int] = {}
         for index, pattern in enumerate(patterns):
-            if not is_glob(pattern):
-                self._spelt.setdefault(pattern, index)
+            if (name := _literal(pattern)) is not None:
+                self._spelt.setdefault(name, index)
         self._never = {*map(fold, never), _SHORT_GIT}
         self._others: dict[str, str] = {}
         self._globs: dict[str, list[tuple[str, str]]] = {}
         for name, theirs in others.items():
             for pattern in theirs:
-                if is_glob(pattern):
-                    self._globs.setdefault(_literal_folder(pattern), []).append((pattern, name))
+                if (file := _literal(pattern)) is not None:
+                    self._others.setdefault(fold(file), name)
                 else:
-                    self._others.setdefault(fold(pattern), name)
+                    self._globs.setdefault(_literal_folder(pattern), []).append((pattern, name))
 
     def claim(self, name: str, by: int) -> Claim | None:
         """By what a file is declared that the host says it found by the pattern of index `by`; None: by nothing."""
         index = self._spelt.get(name)
         if index is not None:
-            return Claim(name, index < self._declared, is_spelt=True)
+            return Claim(self._patterns[index], index < self._declared, is_spelt=True)
         if not 0 <= by < len(self._patterns) or not asked_for(self._patterns[by], name):
             return None
         return Claim(self._patterns[by], by < self._declared, is_spelt=False)
@@ -199,6 +200,11 @@ def _dots_are_spelt(name: str, pattern: str) -> bool:
         not part.startswith(".") or (at < firm and at < len(wanted) and wanted[at] == part)
         for at, part in enumerate(name.split("/"))
     )
+
+
+def _literal(pattern: str) -> str | None:
+    """The one name that a pattern spells out, where it does; signs of a glob may be escaped in it."""
+    return None if is_glob(_ESCAPED.sub("", pattern)) else shown(pattern)
 
 
 def _literal_folder(pattern: str) -> str:

@@ -304,7 +304,7 @@ CASES: dict[str, Case] = {
     "a number": Case(b"1\n", "something else than files"),
     "zeros": Case(b"\0" * 1000 + b"\n", "something else than files"),
     "a fault with a command for the terminal": Case(row(fault="\x1b[2J"), "it refuses"),
-    "a reason with a command for the terminal": Case(row(skip="\x1b]0;x\x07", why="\x1b[31m"), "?]0;x? ?[31m"),
+    "a reason with a command for the terminal": Case(row(skip="\x1b]0;x\x07", why="\x1b[31m"), "\\x1b]0;x\\x07 \\x1b[31m"),
     "a line too long": Case(b"x" * (3 << 20), "a line that has no end"),
     # -- slow and endless -------------------------------------------------------------------------------------------
     "silence": Case(b"", "0 s", then="exec sleep 600"),
@@ -317,7 +317,7 @@ CASES: dict[str, Case] = {
     ),
     "nothing at all": Case(b"", "the connection was dropped", then="exit 0"),
     "an end in the middle of a file": Case(GOOD[:-80], "the connection was dropped", then="exit 0"),
-    "an end with a word": Case(b"", "no ?[2J room", then="printf 'no \\033[2J room' >&2; exit 1"),
+    "an end with a word": Case(b"", "no \\x1b[2J room", then="printf 'no \\033[2J room' >&2; exit 1"),
 }  # fmt: skip
 
 

@@ -112,6 +112,15 @@ def test_nothing_that_is_not_declared_can_be_claimed() -> None:
     assert (claim.is_spelt, claim.job) == (True, True)
 
 
+def test_a_name_with_escaped_signs_is_spelt_out() -> None:
+    rules = Rules("gpu-a", ("n=[[]64,64]/x.sh", "n=[[]6*"), 2, {}, NEVER)
+    spelt, found = rules.claim("n=[64,64]/x.sh", 1), rules.claim("n=[64", 1)
+    assert spelt is not None
+    assert found is not None
+    assert (spelt.is_spelt, found.is_spelt) == (True, False)
+    assert rules.fault("n=[64,64]/x.sh", spelt, Facts(is_here=True)) is None
+
+
 def test_names_are_the_same_to_the_most_careless_disk() -> None:
     assert fold("Stra\u00dfe/\u00c9") == fold("STRASSE/E\u0301")
     assert fold("a./b ") == fold("A/B")
