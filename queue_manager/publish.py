@@ -56,10 +56,15 @@ class Publisher:
             self._stale = False
 
     def final(self, situation: Situation, now: float) -> None:
-        """Write the last snapshot, and summary.md."""
-        self._writer.finish(self._render(situation, now))
-        text = summary.summary(self._state, str(self._paths.log_dir), now)
-        write_whole(self._paths.summary, [text.encode()])
+        """Write summary.md and then the last snapshot: who reads there that the run has finished finds the summary.
+
+        Raises OSError; the snapshot is written all the same, where that is what can be.
+        """
+        try:
+            text = summary.summary(self._state, str(self._paths.log_dir), now)
+            write_whole(self._paths.summary, [text.encode()])
+        finally:
+            self._writer.finish(self._render(situation, now))
 
     def _render(self, situation: Situation, now: float) -> Callable[[], Iterator[bytes]]:
         """Bring the rows up to date, and hand over a document that later changes do not touch."""

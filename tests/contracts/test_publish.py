@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 from queue_manager.core.model import QueueState
+from queue_manager.core.snapshot import Situation
+from queue_manager.journal import SnapshotWriter
 from queue_manager.publish import Publisher
 from tests.contracts.test_journal import room
 
@@ -35,6 +38,35 @@ def test_what_the_disk_does_not_take_is_told_later_and_once(paths: RunPaths, pub
     publisher.alert_now("disk", "last", 0.0, 1)
     texts = [json.loads(line)["text"] for line in paths.alerts.read_text().splitlines()]
     assert texts == ["first", *(f"at {size}" for size in range(len(whole), len(whole) * 3, 7)), "last"]
+
+
+def situation() -> Situation:
+    return Situation(None, {}, "finished", "/", 1.0, None, lambda job: f"logs/{job}.log")
+
+
+def test_who_reads_that_a_run_has_finished_finds_its_summary(
+    paths: RunPaths, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: list[bool] = []
+    finish = SnapshotWriter.finish
+
+    def watched(self: SnapshotWriter, render: Callable[[], Iterator[bytes]]) -> None:
+        there.append(paths.summary.exists())
+        finish(self, render)
+
+    monkeypatch.setattr(SnapshotWriter, "finish", watched)
+    publisher.final(situation(), 0.0)
+    assert there == [True]
+    assert json.loads(paths.state.read_text())["meta"]["manager"] == "finished"
+
+
+def test_a_summary_that_cannot_be_written_keeps_no_state_from_being_published(
+    paths: RunPaths, publisher: Publisher
+) -> None:
+    paths.summary.mkdir()
+    with pytest.raises(OSError, match="summary"):
+        publisher.final(situation(), 0.0)
+    assert json.loads(paths.state.read_text())["meta"]["manager"] == "finished"
 
 
 def _rest(paths: RunPaths, whole: bytes) -> bytes:
