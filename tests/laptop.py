@@ -12,6 +12,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from tests import in_process
 from tests.e2e.runs import PATIENCE, ROOT, wait_for
 from tests.sshd import Sshd
 
@@ -56,13 +57,15 @@ class Laptop:
         for host in self.hosts.values():
             host.close()
 
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "HOME": str(self.home), "PYTHONPATH": str(ROOT), **self.environment}
+
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """The command, in a process group of its own."""
-        environment = {**os.environ, "HOME": str(self.home), "PYTHONPATH": str(ROOT), **self.environment}
+        """The command as a process, in a process group of its own."""
         return subprocess.Popen(
             [sys.executable, "-m", "skill.cli", *arguments],
             cwd=self.project,
-            env=environment,
+            env=self._environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -71,11 +74,15 @@ class Laptop:
         )
 
     def call(self, *arguments: str, code: int = 0) -> tuple[str, str]:
-        """Run the command to its end: what it said on stdout and stderr."""
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=PATIENCE)
-        assert process.returncode == code, (out, err)
-        return out, err
+        """Run the command to its end: what it said on stdout and stderr. In this process, where that does as well."""
+        if in_process.can_run(arguments):
+            ended = in_process.run(arguments, self.project, self._environment())
+        else:
+            process = self.start(*arguments)
+            out, err = process.communicate(timeout=2 * PATIENCE)
+            ended = in_process.Ended(process.returncode, out, err)
+        assert ended.returncode == code, (arguments, ended)
+        return ended.stdout, ended.stderr
 
     def spec(self, text: str) -> str:
         (self.project / "spec.yaml").write_text(text)

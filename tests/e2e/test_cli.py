@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from queue_manager.core.layout import RunPaths
-from tests import nvml
+from tests import in_process, nvml
 from tests.e2e.runs import PATIENCE, ROOT, World, wait_for
 from tests.e2e.terminal import Terminal
 
@@ -49,6 +49,8 @@ jobs:
   - {id: two, cmd: "until [ -e stop ]; do sleep 0.1; done", gpus: 0}
   - {id: three, cmd: "echo three", gpus: 0}
 """
+LOOKS = frozenset({"build", "init", "logs", "plan", "report", "status", "watch", "why"})
+"""Verbs that start nothing."""
 
 
 class Desk:
@@ -62,18 +64,22 @@ class Desk:
     def argv(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "skill.cli", *arguments]
 
-    def call(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run the command to its end."""
-        done = subprocess.run(
-            self.argv(*arguments),
-            cwd=self.place,
-            env=self.world.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
-        assert done.returncode == code, (done.stdout, done.stderr)
+    def call(self, *arguments: str, code: int = 0) -> in_process.Ended:
+        """Run the command to its end: in this process, if it starts no manager, whose parent it would be."""
+        if arguments[0] in LOOKS:
+            done = in_process.run(arguments, self.place, self.world.environment)
+        else:
+            process = subprocess.run(
+                self.argv(*arguments),
+                cwd=self.place,
+                env=self.world.environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=2 * PATIENCE,
+            )
+            done = in_process.Ended(process.returncode, process.stdout, process.stderr)
+        assert done.returncode == code, (arguments, done)
         return done
 
     def terminal(self, *arguments: str) -> Terminal:
