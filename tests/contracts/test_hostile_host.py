@@ -304,7 +304,9 @@ CASES: dict[str, Case] = {
     "a number": Case(b"1\n", "something else than files"),
     "zeros": Case(b"\0" * 1000 + b"\n", "something else than files"),
     "a fault with a command for the terminal": Case(row(fault="\x1b[2J"), "it refuses"),
-    "a reason with a command for the terminal": Case(row(skip="\x1b]0;x\x07", why="\x1b[31m"), "\\x1b]0;x\\x07 \\x1b[31m"),
+    "a reason with a command for the terminal": Case(
+        row(skip="\x1b]0;x\x07", why="\x1b[31m"), "\\x1b]0;x\\x07 \\x1b[31m"
+    ),
     "a line too long": Case(b"x" * (3 << 20), "a line that has no end"),
     # -- slow and endless -------------------------------------------------------------------------------------------
     "silence": Case(b"", "0 s", then="exec sleep 600"),
