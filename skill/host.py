@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 KNOWN_HOSTS = "known_hosts"
 CONNECT = 10.0
 """Seconds for each step of a connection: TCP, the server's greeting, the login."""
+LOGIN = 45.0
+"""Seconds for all of them and the start of a command, however slowly a host answers."""
 PAUSE = 0.5
 """Seconds before a refused or dropped connection is tried again; doubles."""
 _CHUNK = 1 << 16
@@ -147,7 +149,7 @@ class Host:
     def _run_there(self, command: str, stdin: bytes, timeout: float, limit: int) -> _Raw:
         pause = PAUSE
         for number in range(1, self.tries + 1):
-            channel = self._open(command)
+            channel = self._opened(command)
             if not isinstance(channel, Unreachable):
                 break
             if channel.kind not in _AGAIN or number == self.tries:
@@ -161,20 +163,36 @@ class Host:
             self.close()
         return found
 
-    def _open(self, command: str) -> paramiko.Channel | Unreachable:
+    def _opened(self, command: str) -> paramiko.Channel | Unreachable:
+        """As `_open`, within LOGIN seconds: a host that answers a byte a second keeps each single step alive."""
+        found: list[paramiko.Channel | Unreachable] = []
+        attempt = _Attempt(self._connection)
+        thread = threading.Thread(target=lambda: found.append(self._open(command, attempt)), daemon=True)
+        thread.start()
+        thread.join(LOGIN)
+        with attempt.lock:
+            attempt.is_late = not found
+            self._connection = None if attempt.is_late else attempt.connection
+        if attempt.is_late:
+            attempt.close()
+            return Unreachable(f"{self.destination} did not let us in within {LOGIN:g} s", "timeout")
+        return found[0]
+
+    def _open(self, command: str, attempt: _Attempt) -> paramiko.Channel | Unreachable:
         """A channel in which the command runs. One that was open may have died unnoticed: it is then made anew."""
-        fresh = self._connection is None
+        fresh = attempt.connection is None
         try:
-            if self._connection is None:
-                self._connection = self._connect()
-            channel: paramiko.Channel = self._connection.transport.open_session(timeout=CONNECT)
+            if attempt.connection is None:
+                self._connect(attempt)
+            assert attempt.connection is not None
+            channel: paramiko.Channel = attempt.connection.transport.open_session(timeout=CONNECT)
             channel.exec_command(command)
         except Exception as error:  # paramiko raises nearly anything at a broken server
-            self.close()
-            return Unreachable(*_words(error, self)) if fresh else self._open(command)
+            attempt.close()
+            return Unreachable(*_words(error, self)) if fresh or attempt.is_late else self._open(command, attempt)
         return channel
 
-    def _connect(self) -> fabric.Connection:
+    def _connect(self, attempt: _Attempt) -> None:
         import fabric  # a fifth of a second that local verbs need not pay
         import paramiko
 
@@ -192,14 +210,28 @@ class Host:
             forward_agent=False,
         )
         connection.client.set_missing_host_key_policy(_policy(paramiko, self.known_hosts, self.name))
-        try:
-            connection.open()
-        except BaseException:
-            with contextlib.suppress(Exception):
-                connection.close()
-            raise
+        with attempt.lock:
+            if attempt.is_late:
+                return
+            attempt.connection = connection
+        connection.open()
         connection.transport.set_keepalive(15)
-        return connection
+
+
+class _Attempt:
+    """One attempt to begin a command, over a connection that there is or a new one. `is_late`: nobody waits for it any
+    more, and its connection is closed under it."""
+
+    def __init__(self, connection: fabric.Connection | None) -> None:
+        self.connection = connection
+        self.is_late = False
+        self.lock = threading.Lock()
+
+    def close(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                connection.client.close()  # its own `close` waits for what is going on
 
 
 def each(hosts: Sequence[Host], act: Callable[[Host], T], patience: float) -> dict[str, T | Unreachable]:
@@ -253,7 +285,10 @@ def _talk(channel: paramiko.Channel, stdin: bytes, timeout: float, limit: int) -
     out, size = [], 0
     try:
         while True:
-            channel.settimeout(max(0.001, until - time.monotonic()))
+            left = until - time.monotonic()
+            if left <= 0:  # it may go on for ever, a byte at a time or as fast as it can
+                raise socket.timeout
+            channel.settimeout(left)
             data = channel.recv(_CHUNK)
             if not data:
                 break

@@ -83,7 +83,7 @@ def is_unfinished(run: Run, host: Host) -> bool:
     if not own:
         return False
     try:
-        document = runs.parse_state((placed.mirror(run, host.name) / run.paths.state.name).read_bytes())
+        document = runs.read_mirrored(placed.mirror(run, host.name), len(own))
         statuses = {row["id"]: row["status"] for row in document["jobs"]}
     except (OSError, ValueError, KeyError, TypeError):
         statuses = {}

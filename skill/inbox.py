@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from build_manifest.faults import listed, nearest
 from queue_manager.core.requests import Answer, Request, encode_request
-from skill import sound
+from skill import state_schema
 from skill.errors import FailedError, UseError
 from skill.runs import Document, Run
 from skill.status import Row
@@ -114,4 +114,4 @@ def read_answer(found: Mapping[str, Any], request: Request) -> Asked | str:
     if not fits:
         return "what it sent is no answer to that"
     alive = found.get("alive") is True
-    return Asked(answer and answer._replace(ok=answer.ok is True, text=sound.clean(answer.text)), alive)
+    return Asked(answer and answer._replace(ok=answer.ok is True, text=state_schema.clean(answer.text)), alive)

@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from build_manifest import regular_file
 from skill.errors import FailedError
-from skill.runs import Document, Run, parse_state, read_state
+from skill.runs import MOST_STATE, Document, Run, parse_state, read_state
 
 PATIENCE = 60.0
 """Seconds for a manager to begin; it reads the whole manifest and journal first."""
+_MOST_LOCK = 1 << 16
 _BEING_TAKEN = 2.0
 """Seconds in which a lock file without content is taken for that of a manager that is just starting."""
 
@@ -24,8 +26,8 @@ _BEING_TAKEN = 2.0
 def is_alive(run: Run) -> bool:
     """Whether a manager holds the run."""
     try:
-        with run.paths.lock.open(encoding="utf-8") as file:
-            pid = _holder(file.read())
+        with regular_file.open_regular(run.paths.lock, follow=False) as file:
+            pid = _holder(file.read(_MOST_LOCK).decode("utf-8", "replace"))
             age = time.time() - os.fstat(file.fileno()).st_mtime
             if pid is None and age < _BEING_TAKEN:
                 return True
@@ -56,7 +58,7 @@ def _holder(text: str) -> int | None:
     try:
         data = json.loads(text)
         return int(data["pid"]) if data["host"] == socket.gethostname() else 0
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
@@ -112,7 +114,7 @@ def start(run: Run, poll: float | None = None) -> int:
 
 def _has_taken(run: Run, pid: int) -> bool:
     try:
-        document = parse_state(run.paths.state.read_bytes())
+        document = parse_state(regular_file.read(run.paths.state, MOST_STATE, follow=False))
     except (OSError, ValueError):
         return False
     return bool(document["meta"]["pid"] == pid)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from build_manifest import regular_file
 from queue_manager.core import events
 from queue_manager.core.layout import RunPaths, id_fault
-from skill import logs, runs, sound
+from skill import logs, runs, state_schema, typed_json
 from skill.files import write_whole
 from skill.runs import Document
 
 _LOOK, _WHOLE = "look.json", "look.whole.json"
 """The last state, short or whole, and the last whole one."""
+_MOST = runs.MOST_STATE + (1 << 20)
 
 
 class Told(NamedTuple):
@@ -38,29 +40,33 @@ class Kept(NamedTuple):
     at: float
 
 
-def told(answer: Mapping[str, Any]) -> Told | str:
-    """A host's answer to a look, looked through; or why it is none, in words."""
+def told(answer: Mapping[str, Any], jobs: Collection[str] | None = None) -> Told | str:
+    """A host's answer to a look, looked through; or why it is none, in words.
+
+    `jobs`: those that are known to be there; beside these a state may have what the answer itself says was added. None:
+    any.
+    """
     try:
         document, alive, tails, added = (answer[name] for name in ("state", "alive", "tails", "added"))
+        there = frozenset(job for line in added for job in _added_ids(line))
         if document is not None:
-            words = sound.fault(document)
+            words = state_schema.fault(document, None if jobs is None else {*jobs, *there})
             if words is not None:
                 return f"what it sent is no state of a run ({words})"
         if type(alive) is not bool:
             raise ValueError("alive")
-        said = {job: sound.clean(logs.said_last(text)) for job, text in tails.items()}
-        for line in added:
-            _check_added(line)
+        said = {job: state_schema.clean(logs.said_last(text)) for job, text in tails.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"what it sent is no look at a run ({str(error)[:80]!r})"
-    return Told(None if document is None else sound.clean(document), alive, said, tuple(added))
+    return Told(None if document is None else state_schema.clean(document), alive, said, tuple(added))
 
 
-def _check_added(line: str) -> None:
-    """Raises ValueError where a line does not tell of jobs that were added."""
+def _added_ids(line: str) -> list[str]:
+    """The jobs that a line of a journal tells of. Raises ValueError where it does not tell of jobs that were added."""
     event = events.decode(line).event
     if not isinstance(event, events.JobsAdded) or any(id_fault(spec.id) for spec in event.specs):
         raise ValueError("jobs that were added")
+    return [spec.id for spec in event.specs]
 
 
 def keep(folder: Path, found: Told, at: float) -> None:
@@ -85,9 +91,9 @@ def recall(folder: Path, *, whole: bool = False) -> Kept | None:
     _take_pulled(folder)
     for name in (_WHOLE, _LOOK) if whole else (_LOOK,):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            data = json.loads((folder / name).read_bytes())
+            data = typed_json.decode(regular_file.read(folder / name, _MOST, follow=False), _MOST)
             kept = Kept(data["state"], float(data["at"]))
-            if sound.fault(kept.document) is None:
+            if state_schema.fault(kept.document) is None:
                 return kept
     return None
 
@@ -99,9 +105,8 @@ def _take_pulled(folder: Path) -> None:
         at = pulled.stat().st_ctime  # its other time is the host's
         if look.exists() and look.stat().st_mtime >= at:
             return
-        document = runs.parse_state(pulled.read_bytes())
-        if sound.fault(document) is None:
-            keep(folder, Told(sound.clean(document), alive=False), at)
+        document = runs.parse_state(regular_file.read(pulled, _MOST, follow=False))
+        keep(folder, Told(state_schema.clean(document), alive=False), at)
 
 
 def added(folder: Path) -> list[str]:

@@ -11,16 +11,18 @@ import re
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 from urllib.parse import quote
 
+from build_manifest import regular_file
 from queue_manager.core.layout import id_fault
 from queue_manager.core.manifest import JobSpec, Manifest, Precondition
 from queue_manager.core.requests import Request
+from skill import typed_json
 from skill.dependencies import Dependencies, Need
 from skill.errors import FailedError, UseError
 from skill.files import write_whole
-from skill.runs import MIRRORS, Run
+from skill.runs import MIRRORS, MOST_STATE, Run
 
 HOSTS = "hosts.json"
 FORMAT = "wavequeue-hosts"
@@ -121,11 +123,13 @@ def mirror(run: Run, host: str) -> Path:
 def read(run: Run) -> Placed | None:
     """Where the jobs of a run are; None if it is no run on hosts. Raises FailedError if the file cannot be used."""
     try:
-        data = json.loads(path(run).read_bytes())
-        if data["format"] != FORMAT:
-            raise ValueError(f"format {data['format']!r}")
-        if data["version"] > VERSION:
+        data = typed_json.decode(regular_file.read(path(run), MOST_STATE, follow=False), MOST_STATE)
+        words = typed_json.fits(data, _Head) or (None if data["format"] == FORMAT else "has another format")
+        if words is None and data["version"] > VERSION:
             raise FailedError(f"{path(run)} was written by a newer wavequeue; use that one")
+        words = words or typed_json.fits(data, _File)
+        if words is not None:
+            raise ValueError(words)
         parts = tuple(map(_part, data["parts"]))
         fields = {name: data[name] for name in Placed._fields if name not in ("parts", "pulled")}
         return Placed(**fields, parts=parts, pulled=dict(data.get("pulled", {})))
@@ -133,13 +137,50 @@ def read(run: Run) -> Placed | None:
         return None
     except OSError as error:
         raise FailedError(f"{path(run)}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise FailedError(f"{path(run)} is not a list of hosts of wavequeue: {error}") from None
 
 
+class _Head(TypedDict):
+    format: str
+    version: int
+
+
+class _PartFields(TypedDict):
+    host: str
+    jobs: list[str]
+
+
+class _PartRow(_PartFields, total=False):
+    state: Literal["planned", "submitted", "lost"]
+    workspace: str
+    cwd: str
+    host_id: str | None
+    python: str | None
+    runtime: str | None
+    pid: int | None
+    moved: list[str]
+    revoked: bool
+    batches: list[tuple[str, list[str], bool]]
+
+
+class _Fields(_Head):
+    run_id: str
+    project: str
+    digest: str
+    created: str
+    source: str
+    parts: list[_PartRow]
+
+
+class _File(_Fields, total=False):
+    pulled: dict[str, str]
+
+
 def _part(row: Mapping[str, Any]) -> Part:
+    known = {name: row[name] for name in Part._fields if name in row}
     batches = tuple(Batch(name, tuple(jobs), sent) for name, jobs, sent in row.get("batches", ()))
-    return Part(**{**row, "jobs": tuple(row["jobs"]), "moved": tuple(row.get("moved", ())), "batches": batches})
+    return Part(**{**known, "jobs": tuple(row["jobs"]), "moved": tuple(row.get("moved", ())), "batches": batches})
 
 
 def write(run: Run, placed: Placed) -> None:

@@ -20,10 +20,9 @@ from typing import NamedTuple
 
 from queue_manager.core import pulling
 from queue_manager.core.events import iso
-from queue_manager.core.layout import RunPaths
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.pulling import HOST, RESULTS, Request
-from skill import deploy, files, merge, placed, sound, summary
+from skill import deploy, files, merge, placed, state_schema, summary
 from skill.completeness import Doubts, doubts
 from skill.errors import FailedError
 from skill.files import write_whole
@@ -32,7 +31,7 @@ from skill.host import Host, Unreachable, each, known_key
 from skill.merge import Look
 from skill.placed import LOST, PLANNED, Part, Placed
 from skill.receive import Received, receive
-from skill.runs import Document, Run, parse_state
+from skill.runs import Document, Run, read_mirrored
 from skill.store import Store, look, scan
 from skill.sync import NEVER
 from skill.write_gate import Gate, HostGate, open_gate
@@ -150,9 +149,7 @@ def _acknowledge(work: _Work, host: Host, turn: Turn) -> Turn:
         return turn
     try:
         # The sender opened the state before it looked for results.
-        meta = json.loads((placed.mirror(work.common.run, host.name) / work.common.run.paths.state.name).read_bytes())[
-            "meta"
-        ]
+        meta = read_mirrored(placed.mirror(work.common.run, host.name), len(work.part.jobs))["meta"]
         seq = meta["seq"] if meta["teardown"] is not None else None
     except (OSError, ValueError, KeyError, TypeError):
         return turn
@@ -303,9 +300,7 @@ def documents(run: Run, found: Placed) -> dict[str, Document]:
     states = {}
     for part in found.parts:
         with contextlib.suppress(OSError, ValueError, RecursionError):
-            document = parse_state(RunPaths.of(placed.mirror(run, part.host)).state.read_bytes())
-            if sound.fault(document) is None:
-                states[part.host] = sound.clean(document)
+            states[part.host] = state_schema.clean(read_mirrored(placed.mirror(run, part.host), len(part.jobs)))
     return states
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, Union
 
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.requests import Request, encode_request
-from skill import deploy, mirror, placed, registry, runs, sound
+from skill import deploy, mirror, placed, registry, runs, state_schema, typed_json
 from skill.errors import FailedError, UseError
 from skill.host import Host, Said, Unreachable, each
 from skill.inbox import PATIENCE, Asked, read_answer
@@ -29,8 +29,6 @@ LOOK = 20.0
 _START = 90.0
 _CONNECT = 15.0
 """Seconds for a connection, beside those for what is asked."""
-_MOST = 256 << 20
-"""Bytes of one answer: a whole state of 100,000 jobs has about 70 MiB."""
 T = TypeVar("T")
 Why = Union[Unreachable, str]
 """Why there is no answer: the host is not reached, or it answered that it cannot, in words."""
@@ -51,6 +49,7 @@ class RemoteRun:
         self._registry: tuple[Path, Registry] | None = None
         self._whole: Manifest | None = None
         self._added = 0
+        self._added_there: dict[str, tuple[int, frozenset[str]]] = {}
         self._merged = False
         self._seen: tuple[int, int] | None = None
 
@@ -153,24 +152,33 @@ class RemoteRun:
             return f"its jobs were not brought there yet; finish that with: {self._submit}"
         asked = json.dumps({**request, "host_id": part.host_id}).encode()
         argv = deploy.module(None, part.python, part.runtime, "control", self.run.id)
-        said = way.run(argv, stdin=asked, timeout=timeout, limit=_MOST)
+        limit = state_schema.most_bytes(len(part.jobs) + len(self._added_on(name)))
+        said = way.run(argv, stdin=asked, timeout=timeout, limit=limit)
         if isinstance(said, Unreachable) and said.kind == "dropped":
-            said = way.run(argv, stdin=asked, timeout=timeout, limit=_MOST)
-        return said if isinstance(said, Unreachable) else self._answer(said)
+            said = way.run(argv, stdin=asked, timeout=timeout, limit=limit)
+        return said if isinstance(said, Unreachable) else self._answer(said, limit)
+
+    def _added_on(self, name: str) -> frozenset[str]:
+        """The jobs that are known to have been added on a host."""
+        folder = placed.mirror(self.run, name)
+        size = mirror.count_added(folder)
+        if self._added_there.get(name, (-1,))[0] != size:
+            self._added_there[name] = size, frozenset(mirror.added(folder))
+        return self._added_there[name][1]
 
     @property
     def _submit(self) -> str:
         return "wavequeue submit SPEC"
 
-    def _answer(self, said: Said) -> dict[str, Any] | str:
+    def _answer(self, said: Said, limit: int) -> dict[str, Any] | str:
         """What a host answered. Our own code not being there is no fault of the way to it."""
         try:
-            found = json.loads(said.out)
+            found = typed_json.decode(said.out, limit)
             if isinstance(found, dict):
-                return found if "fault" not in found else str(sound.clean(str(found["fault"])))[:2000]
-        except (ValueError, RecursionError):
+                return found if "fault" not in found else str(state_schema.clean(str(found["fault"])))[:2000]
+        except typed_json.DocumentError:
             pass
-        last = sound.clean((said.err.strip().splitlines() or [f"exit code {said.code}"])[-1][:300])
+        last = state_schema.clean((said.err.strip().splitlines() or [f"exit code {said.code}"])[-1][:300])
         return f"what it answered is not ours ({last}); bring our part there again with: {self._submit}"
 
     def ask(self, requests: Mapping[str, Request], patience: float = PATIENCE) -> dict[str, Asked | Why]:
@@ -225,7 +233,7 @@ class RemoteRun:
             self.looks[name] = Look(name, None)
             return self.looks[name]
         answer = self.call(name, {"op": "look", "full": full})
-        found = mirror.told(answer) if isinstance(answer, dict) else answer
+        found = mirror.told(answer, (*part.jobs, *self._added_on(name))) if isinstance(answer, dict) else answer
         if isinstance(found, Unreachable):
             return self.recall(name, found.reason, full=full)
         if isinstance(found, str):

@@ -14,7 +14,7 @@ from queue_manager.core.events import AttemptEnded, AttemptStarted, AttemptStart
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.status import Status
 from queue_manager.core.summary import duration
-from skill import inbox, logs, placed, pull, runs, sound
+from skill import inbox, logs, placed, pull, runs, state_schema
 from skill.errors import FailedError, UseError
 from skill.host import Host, Unreachable
 from skill.logs import Followed
@@ -105,7 +105,7 @@ def read_answer(answer: Mapping[str, Any], host: str, job: str) -> Piece | str:
     """What a host answered when it was asked for a log; in words, where that is none."""
     try:
         document, file = answer["state"], answer["file"]
-        words = sound.fault(document)
+        words = state_schema.fault(document)
         if words is not None:
             return f"what it sent is no state of a run ({words})"
         (row,) = document["jobs"]
@@ -115,7 +115,10 @@ def read_answer(answer: Mapping[str, Any], host: str, job: str) -> Piece | str:
         if not (file is None or isinstance(file, str)) or type(answer["goes_on"]) is not bool:
             raise ValueError("file")
         data = base64.b64decode(answer["data"], validate=True)
-        document = {**sound.clean({**document, "jobs": []}), "jobs": [{**sound.clean(row), "id": job, "host": host}]}
+        document = {
+            **state_schema.clean({**document, "jobs": []}),
+            "jobs": [{**state_schema.clean(row), "id": job, "host": host}],
+        }
         name = None if file is None else f"{host} {file}"
         return Piece(host, document, answer["goes_on"], name, begin, size, data, attempt)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -260,7 +263,7 @@ def pulled(remote: RemoteRun, host: str, job: str, attempt: int | None) -> Pulle
         return None
     at = pull.age(remote.placed, host, time.time())
     age = "pulled before, it is not known when" if at is None else f"pulled {duration(at)} ago"
-    return Pulled(path, sound.clean(row), age) if path.is_file() else None
+    return Pulled(path, state_schema.clean(row), age) if path.is_file() else None
 
 
 def mirrored(run: Run, host: str) -> Run:
@@ -301,6 +304,6 @@ def _sound(record: Record) -> Record | None:
     if isinstance(event, AttemptEnded):
         if event.status not in _STATUSES or not (event.exit_code is None or isinstance(event.exit_code, int)):
             return None
-        words = [None if text is None else sound.clean(str(text)) for text in (event.error, event.warning)]
+        words = [None if text is None else state_schema.clean(str(text)) for text in (event.error, event.warning)]
         return record._replace(event=event._replace(error=words[0], warning=words[1]))
     return record

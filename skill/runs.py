@@ -12,9 +12,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from build_manifest import regular_file
 from build_manifest.faults import listed, nearest
 from queue_manager.core import events, manifest, snapshot
 from queue_manager.core.layout import LOCAL_RUNS, HostPaths, RunPaths
+from skill import state_schema, typed_json
 from skill.errors import FailedError, UseError
 
 Document = dict[str, Any]
@@ -22,7 +24,11 @@ Document = dict[str, Any]
 MIRRORS, ADDED = "hosts", "added.jsonl"
 """Of a run on hosts: where lies what is read of them, and journal lines about jobs that were added: of the run those
 from here, of a host those that it tells of."""
+MOST_STATE = 256 << 20
+"""Bytes of a state or a manifest: those of 100,000 jobs have about 70 MiB."""
 _STAGE = ".new-"
+_LINE = 256 << 20
+"""Bytes of one line of a journal: one may bring many jobs."""
 _JOBS, _JOBS_END, _ID = b',\n"jobs": [\n', b"\n]}\n", b'{"id": "'
 
 
@@ -179,7 +185,7 @@ def _by_name(name: str, runs: list[Run]) -> Run:
 def read_state(run: Run) -> Document:
     """The state file of a run. Raises UseError where there is none, or it is not ours."""
     try:
-        return parse_state(run.paths.state.read_bytes())
+        return parse_state(regular_file.read(run.paths.state, MOST_STATE, follow=False))
     except FileNotFoundError:
         raise UseError(
             f"run {run.id} has no state yet: its manager has not begun; start it with: wavequeue resume --run {run.id}"
@@ -193,16 +199,25 @@ def read_state(run: Run) -> Document:
 def parse_state(data: bytes) -> Document:
     """Read a state file's content. Raises ValueError that says what it is instead."""
     try:
-        document = json.loads(data)
+        document = typed_json.decode(data, MOST_STATE)
         ours = document["meta"]["format"] == snapshot.FORMAT
+        is_newer = document["meta"]["version"] > snapshot.VERSION
     except (ValueError, KeyError, TypeError):
-        ours = False
+        ours = is_newer = False
     if not ours:
         raise ValueError("is not a state file of wavequeue")
-    if document["meta"]["version"] > snapshot.VERSION:
+    if is_newer:
         raise ValueError("was written by a newer wavequeue; use that one")
+    words = state_schema.fault(document)
+    if words is not None:
+        raise ValueError(f"is damaged ({words})")
     found: Document = document
     return found
+
+
+def read_mirrored(folder: Path, jobs: int) -> Document:
+    """The state of a host as it was pulled into a folder; it was given so many jobs. Raises OSError, ValueError."""
+    return parse_state(regular_file.read(RunPaths.of(folder).state, state_schema.most_bytes(jobs), follow=False))
 
 
 def read_manifest(run: Run, *, ours: bool = False) -> manifest.Manifest:
@@ -211,9 +226,9 @@ def read_manifest(run: Run, *, ours: bool = False) -> manifest.Manifest:
     `ours`: only what was added from here. What a host says of its jobs is shown, but by that no file comes here.
     """
     try:
-        made = manifest.decode(run.paths.manifest.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FailedError(f"{run.paths.manifest}: {error}") from None
+        made = manifest.decode(_manifest_file(run).decode("utf-8"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise FailedError(f"{run.paths.manifest}: {_words(error)}") from None
     told = [] if ours else sorted((run.root / MIRRORS).glob(f"*/{ADDED}"))
     for path in (run.paths.journal, run.root / ADDED, *told):
         for event in read_added(path):
@@ -254,13 +269,28 @@ def read_outline(run: Run, ids: Container[str]) -> manifest.Manifest:
     It was checked when it was written. Raises FailedError.
     """
     try:
-        data = _outline(run.paths.manifest.read_bytes(), ids)
+        data = _outline(_manifest_file(run), ids)
         jobs = tuple(manifest.job_from_json(row) for row in data["jobs"] if row["id"] in ids)
         phases = tuple(map(manifest.phase_from_json, data["phases"]))
         wave = str(data.get("wave", "rolling"))
         return manifest.Manifest(data["project"], jobs, phases, cwd=data.get("cwd", "."), wave=wave)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FailedError(f"{run.paths.manifest}: {error}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise FailedError(f"{run.paths.manifest}: {_words(error)}") from None
+
+
+def _manifest_file(run: Run) -> bytes:
+    return regular_file.read(run.paths.manifest, MOST_STATE, follow=False)
+
+
+def _words(error: Exception) -> str:
+    """Why a file of ours cannot be read, after its name."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, RecursionError):
+        return "is nested too deeply"
+    if isinstance(error, (KeyError, TypeError, AttributeError)):
+        return f"is damaged: something in it is missing or of another kind ({error})"
+    return str(error)
 
 
 def _outline(data: bytes, ids: Container[str]) -> dict[str, Any]:
@@ -289,13 +319,13 @@ def _records(journal: Path, needles: Iterable[str]) -> list[events.Record]:
     wanted = [needle.encode() for needle in needles]
     found = []
     try:
-        with journal.open("rb") as file:
-            for line in file:
+        with regular_file.open_regular(journal, follow=False) as file:
+            while line := file.readline(_LINE):
                 # The manager may be writing the last line just now.
                 if line.endswith(b"\n") and any(needle in line for needle in wanted):
                     found.append(events.decode(line.decode()))
     except FileNotFoundError:
         return []
-    except (OSError, ValueError) as error:
-        raise FailedError(f"{journal}: {error}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise FailedError(f"{journal}: {_words(error)}") from None
     return found

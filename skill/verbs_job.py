@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from skill import inbox, logs, placed, runs, safe_output, sound, view, why
+from skill import inbox, logs, placed, runs, safe_output, state_schema, view, why
 from skill.dependencies import Dependencies
 from skill.errors import INTERRUPTED, FailedError, UseError
 from skill.host import Host, Unreachable
@@ -80,7 +80,7 @@ def _why_on_hosts(run: Run, job: str) -> dict[str, Any]:
                     data += part
         elif (kept := remote_logs.pulled(there, host, job, None)) is not None:
             data = logs.tail(kept.path, _READ_LINES)
-        lines = [sound.clean(line) for line in logs.plain(data).splitlines()]
+        lines = [state_schema.clean(line) for line in logs.plain(data).splitlines()]
         return why.explain(document, dependencies, job, tries, lines, time.time())
 
 

@@ -257,7 +257,7 @@ def _report_here(run: Run) -> dict[str, Any]:
 
 def _report_on_hosts(run: Run) -> dict[str, Any]:
     """How all hosts stand now, and the numbers of what has been pulled from them."""
-    from skill import at_home, remote, sound
+    from skill import at_home, remote, state_schema
 
     with remote.RemoteRun.at(run) as there:
         document = there.look(full=True)
@@ -266,6 +266,6 @@ def _report_on_hosts(run: Run) -> dict[str, Any]:
 
     def last_line(row: Row) -> str:
         path = home.logs.get(row["id"])
-        return "" if path is None else str(sound.clean(logs.last_line(path)))
+        return "" if path is None else str(state_schema.clean(logs.last_line(path)))
 
     return report.report(document, manifest, home.found, home.numbers, last_line, time.time(), home.away)

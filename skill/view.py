@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from build_manifest import regular_file
 from skill import logs, manager, safe_output, status
 from skill.errors import FAILED
-from skill.runs import Document, Run, parse_state
+from skill.runs import MOST_STATE, Document, Run, parse_state
 from skill.status import Digest, Row
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Watched:
             info = os.stat(self.run.paths.state)
             if (info.st_mtime_ns, info.st_ino) == self._seen or (begin < self._not_before and not at_once):
                 return False
-            document = parse_state(self.run.paths.state.read_bytes())
+            document = parse_state(regular_file.read(self.run.paths.state, MOST_STATE, follow=False))
         except (OSError, ValueError):
             return False  # it is gone for a moment only, or the disk is; what was read stays
         self._seen = (info.st_mtime_ns, info.st_ino)

@@ -48,6 +48,7 @@ LAYERS = (  # the first whose folder fits is meant
             "paramiko": "host.py",
             "ruamel": "registry.py",
             "httpx": "web.py",
+            "msgspec": "typed_json.py",
         },
     ),
     Layer("manifests/demo", ("digits", "mlp")),

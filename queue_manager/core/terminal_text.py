@@ -30,6 +30,8 @@ def escaped(text: str) -> str:
 
 def one_line(text: str, most: int = 0) -> str:
     """The same on one line, for a name or a message. `most`: characters; what is longer is cut, with …; 0: all."""
+    if text.isascii() and text.isprintable() and (not most or len(text) <= most):
+        return text
     if most and len(text) > most:
         text = text[: most - 1] + "…"
     line = escaped(text.translate(_SPACES))

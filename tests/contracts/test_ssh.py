@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shlex
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import skill.host
 from skill.host import Host, Said, Unreachable, each, forget_key, known_key, remote
 from skill.registry import Ssh, Worker
 from tests.sshd import Sshd
@@ -221,6 +224,40 @@ def test_a_wrong_key_and_a_missing_one(server: Sshd, tmp_path: Path) -> None:
         assert isinstance(found, Unreachable)
         assert found.kind == "auth"
         assert str(tmp_path / key) in found.reason
+
+
+def test_a_host_that_answers_a_byte_at_a_time_ends_by_a_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte comes in time for the step that waits for it."""
+    monkeypatch.setattr(skill.host, "LOGIN", 1.0)
+    left = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            client, _ = server.accept()
+            with client:
+                try:
+                    while True:
+                        client.sendall(b"S")
+                        time.sleep(0.05)
+                except OSError:
+                    left.set()
+
+        threading.Thread(target=drip, daemon=True).start()
+        ssh = Ssh("127.0.0.1", server.getsockname()[1], "root")
+        found = Host(Worker("slow", ssh=ssh), tmp_path / "known_hosts", tries=3).run(["true"])
+        assert found == Unreachable("root@127.0.0.1 did not let us in within 1 s", "timeout")
+        assert left.wait(60), "the connection is closed under it"
+
+
+def test_an_output_without_end_ends_by_the_deadline(server: Sshd, tmp_path: Path) -> None:
+    host = Host(server.worker("a"), tmp_path / "known_hosts")
+    for text in ("while :; do printf x; sleep 0.1; done", "yes"):
+        found = host.script(text, timeout=1.0, limit=1 << 40)
+        assert found == Unreachable("did not answer within 1 s", "timeout"), text
+    assert _said(host.script("echo on")).out == b"on\n", "the host itself is not given up"
+    host.close()
 
 
 def test_a_dead_host_delays_nobody(server: Sshd, tmp_path: Path) -> None:

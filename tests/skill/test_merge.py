@@ -19,7 +19,7 @@ from skill import frame, status
 from skill.merge import Look, merge
 from skill.placed import LOST, PLANNED, SUBMITTED, Part, Placed, part_manifest
 from skill.runs import Document, parse_state
-from skill.sound import fault
+from skill.state_schema import fault
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
 
 WHOLE = manifest(
@@ -233,18 +233,29 @@ def test_a_job_that_waits_for_another_host_says_for_what() -> None:
 
 
 BROKEN: list[tuple[str, tuple[Any, ...], Any]] = [
-    ("meta: pid is of another kind", ("meta", "pid"), "x"),
-    ("meta: manager is 'gone'", ("meta", "manager"), "gone"),
-    ("meta: updated is no time", ("meta", "updated"), "yesterday"),
-    ("phases is no list", ("phases",), None),
-    ("phases: counts are not numbers by status", ("phases", 0, "counts"), {"completed": -1}),
-    ("gpus: note is of another kind", ("gpus", 0, "note"), 3),
-    ("jobs: is no object", ("jobs", 0), 7),
-    ("jobs: status 'won' is none", ("jobs", 0, "status"), "won"),
-    ("jobs: started is no time", ("jobs", 0, "started"), "\x1b[2J"),
-    ("meta: teardown is not as it has to be", ("meta", "teardown"), {"plan": "stop", "cost_usd": "much"}),
-    ("meta: teardown is not as it has to be", ("meta", "teardown"), ["stop"]),
-    ("jobs: id is of another kind", ("jobs", 0, "id"), ["t1"]),
+    ("meta.pid: expected int | null, got str", ("meta", "pid"), "x"),
+    ("meta.manager: invalid enum value 'gone'", ("meta", "manager"), "gone"),
+    ("meta.updated: is no time: yesterday", ("meta", "updated"), "yesterday"),
+    ("phases: expected array, got null", ("phases",), None),
+    ("phases[0].counts[...]: expected int >= 0", ("phases", 0, "counts"), {"completed": -1}),
+    ("gpus[0].note: expected str, got int", ("gpus", 0, "note"), 3),
+    ("jobs[0]: expected object, got int", ("jobs", 0), 7),
+    ("jobs[0].status: invalid enum value 'won'", ("jobs", 0, "status"), "won"),
+    (r"jobs[0].started: is no time: \x1b[2J", ("jobs", 0, "started"), "\x1b[2J"),
+    (
+        "meta.teardown.cost_usd: expected float | null, got str",
+        ("meta", "teardown"),
+        {"plan": "stop", "cost_usd": "much"},
+    ),
+    ("meta.teardown: expected object | null, got array", ("meta", "teardown"), ["stop"]),
+    ("jobs[0].started: is no time: 2026-13-45T99:99:99Z", ("jobs", 0, "started"), "2026-13-45T99:99:99Z"),
+    ("jobs[0].completed: is no time: 2026-02-30T10:00:00Z", ("jobs", 0, "completed"), "2026-02-30T10:00:00Z"),
+    ("gpus[0].used_mib: expected int | null, got str", ("gpus", 0, "used_mib"), "3"),
+    ("jobs[0].exit_code: expected int <= 9007199254740992", ("jobs", 0, "exit_code"), 1 << 60),
+    ("jobs[0].gpus[0]: expected int, got null", ("jobs", 0, "gpus"), [None]),
+    ("jobs: expected array, got object", ("jobs",), {}),
+    ("jobs_total is missing", ("overview",), True),
+    ("jobs[0].id: expected str, got array", ("jobs", 0, "id"), ["t1"]),
 ]
 
 

@@ -52,6 +52,11 @@ class Answering:
         return row
 
 
+def look(state: dict[str, Any], **said: Any) -> str:
+    """An answer to a look, as JSON."""
+    return json.dumps({"state": state, "alive": False, "tails": {}, "added": [], **said})
+
+
 @pytest.fixture
 def answering(tmp_path: Path) -> Iterator[Answering]:
     with Sshd(tmp_path / "host") as host:
@@ -68,8 +73,12 @@ def test_an_answer_is_taken_and_what_is_no_answer_leaves_what_was_known(answerin
         ("Welcome to the machine\n", "what it answered is not ours (exit code 0); bring our part there again with"),
         ("[" * 100_000, "what it answered is not ours"),
         ('{"fault": "no run \\u001b[2J"}', r"no run \x1b[2J"),
-        (json.dumps({"state": {**document, "jobs": 3}, "alive": False, "tails": {}, "added": []}), "jobs is no list"),
-        (json.dumps({"state": document, "alive": "", "tails": {}, "added": []}), "what it sent is no look"),
+        (look({**document, "jobs": 3}), "jobs: expected array, got int"),
+        (look(document, alive=""), "what it sent is no look"),
+        (look(Story(manifest(job("a"), job("b"))).document()), "jobs: b is no job of this run"),
+        (look({**document, "x": "X"}).replace('"X"', "[" * 900 + "]" * 900), "what it answered is not ours"),
+        (look({**document, "x": "X"}).replace('"X"', "9" * 400), "what it answered is not ours"),
+        (look(document).replace('"updated": "2026-01-', '"updated": "2026-13-'), "is no time: 2026-13-"),
     ):
         answering.answer.write_text(said)
         row = answering.look()

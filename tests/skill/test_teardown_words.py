@@ -13,7 +13,7 @@ from skill.frame import Scene
 from skill.merge import Look, merge
 from skill.placed import LOST, SUBMITTED, Part, Placed
 from skill.runs import Document
-from skill.sound import fault
+from skill.state_schema import fault
 from skill.teardown_words import Line, lines
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
 

@@ -1,0 +1,85 @@
+"""JSON of a host or of a damaged disk, read within bounds and into types. Owns msgspec.
+
+Numbers, depth and size are bounded, so that nothing that was read takes all memory or breaks what walks over it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import msgspec
+
+from queue_manager.core.terminal_text import one_line
+
+MOST_DEPTH = 64
+"""Levels of lists and objects. A state has six."""
+_MOST_DIGITS = 19
+Bounds = msgspec.Meta
+"""Of a number or a text, within Annotated: ge, le, max_length."""
+
+
+class DocumentError(ValueError):
+    """A document is damaged, or none; its text says what is wrong with it, after its name."""
+
+
+def decode(data: bytes | str, most: int) -> Any:
+    """Read a document that may have `most` bytes. Raises DocumentError.
+
+    Whole numbers have to fit into 64 bits. NaN, Infinity and what is larger than any float are read as null: a loss may
+    well be so, and no other number is meant. All else in the document is kept.
+    """
+    if len(data) > most:
+        raise DocumentError(f"is too large: {len(data) >> 20} MiB, and at most {most >> 20} are read")
+    try:
+        found = json.loads(data, parse_int=_whole, parse_float=_finite, parse_constant=lambda _: None)
+    except RecursionError:
+        raise DocumentError("is nested too deeply") from None
+    except DocumentError:
+        raise
+    except ValueError as error:
+        raise DocumentError(f"is no JSON ({str(error)[:100]})") from None
+    if not _is_shallow(found):
+        raise DocumentError("is nested too deeply")
+    return found
+
+
+def fits(value: Any, kind: Any) -> str | None:
+    """What is wrong with a value that was decoded, where it has to be of a type; None if it fits. What the type does
+    not name may be anything: a newer version may have written it."""
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        words, _, place = str(error).partition(" - at `$")
+        text = one_line(words[:1].lower() + words[1:].replace("`", ""), 200)
+        return f"{one_line(place.strip('.`'), 100)}: {text}" if place else text
+    except (RecursionError, OverflowError, UnicodeError) as error:
+        return f"cannot be read ({type(error).__name__})"
+    return None
+
+
+def _whole(text: str) -> int:
+    if len(text) > _MOST_DIGITS + 1 or not -(1 << 63) <= (number := int(text)) < 1 << 63:
+        raise DocumentError(f"has a number of {len(text)} digits")
+    return number
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def _is_shallow(value: Any) -> bool:
+    level = [value]
+    for _ in range(MOST_DEPTH + 1):
+        level = [
+            inner
+            for one in level
+            if type(one) in (dict, list)
+            for inner in (one.values() if type(one) is dict else one)
+            if type(inner) in (dict, list)
+        ]
+        if not level:
+            return True
+    return False

@@ -1,0 +1,150 @@
+"""Documents of hosts and of damaged disks: bounded, typed, and never believed where they cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from queue_manager.core import events as ev
+from queue_manager.core.events import Record
+from queue_manager.core.layout import RunPaths
+from queue_manager.core.manifest import Phase
+from skill import frame, mirror, report, runs, state_schema, status, summary, typed_json
+from skill.mirror import Told
+from tests.skill.story import Story, job, manifest
+
+STORY = Story(manifest(job("a"), job("b"), job("c", "second"))).complete("a").start("b")
+STORY.tell(ev.ConditionBegan("disk", "the disk is full"))
+MOST = 1 << 20
+LONG = os.environ.get("WAVEQUEUE_DEEP") == "1"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is no JSON"),
+        ("{", "is no JSON"),
+        ("\x00\xff", "is no JSON"),
+        ("9" * 400, "a number of 400 digits"),
+        ("9" * 5000, "a number of 5000 digits"),
+        (str(1 << 63), "a number of 19 digits"),
+        ("[" * 900 + "]" * 900, "nested too deeply"),
+        ("[" * 200_000, "nested too deeply"),
+        ('{"a":' * 66 + "1" + "}" * 66, "nested too deeply"),
+        (json.dumps("x" * MOST), "too large"),
+    ],
+)
+def test_what_would_break_a_reader_is_refused(text: str, says: str) -> None:
+    with pytest.raises(typed_json.DocumentError, match=says):
+        typed_json.decode(text, MOST)
+
+
+def test_what_no_reader_minds_is_taken() -> None:
+    assert typed_json.decode(b'{"a": [1, -2, 0.5, NaN, Infinity, 1e999, "\\ud800"], "new": {"b": null}}', MOST) == {
+        "a": [1, -2, 0.5, None, None, None, "\ud800"],
+        "new": {"b": None},
+    }
+
+
+def test_what_a_newer_manager_writes_is_kept() -> None:
+    document = {**STORY.document(), "later": [1], "meta": {**STORY.document()["meta"], "later": {"x": 1}}}
+    document["jobs"][0]["health"] = {"step": 3}
+    assert runs.parse_state(json.dumps(document).encode()) == document
+
+
+def told(**changed: Any) -> Told | str:
+    answer = {"state": STORY.document(), "alive": True, "tails": {}, "added": [], **changed}
+    return mirror.told(answer, ("a", "b", "c"))
+
+
+def test_only_jobs_of_the_run_and_what_the_host_says_was_added_are_taken() -> None:
+    more = Story(manifest(job("a"), job("x"))).document()
+    assert told(state=more) == "what it sent is no state of a run (jobs: x is no job of this run)"
+    line = ev.encode(Record(9, 1.0, ev.JobsAdded((Phase("more"),), {}, (job("x", "more"),))))
+    assert isinstance(told(state=more, added=[line]), Told)
+
+
+def test_the_room_for_an_answer_grows_with_the_jobs_of_the_run_alone() -> None:
+    document = STORY.document()
+    assert len(json.dumps(document["jobs"][0])) < 1000
+    assert state_schema.most_bytes(10) < 1000 * 300_000 / 10
+    assert state_schema.most_bytes(100_000) > 2 * 1000 * 100_000
+    assert state_schema.most_bytes(10**9) <= 1 << 29
+
+
+def test_a_state_that_is_refused_replaces_none_that_was_good(tmp_path: Path) -> None:
+    good = told()
+    assert isinstance(good, Told)
+    mirror.keep(tmp_path, good, 1.0)
+    kept = mirror.recall(tmp_path)
+    assert kept is not None
+    state = RunPaths.of(tmp_path).state
+    for damaged in (b"{torn", b"[1]", b'{"meta": 3}', json.dumps({**STORY.document(), "jobs": [1]}).encode()):
+        state.write_bytes(damaged)
+        os.utime(tmp_path / "look.json", (1, 1))  # it was pulled after the last look
+        assert mirror.recall(tmp_path) == kept
+    state.unlink()
+    os.mkfifo(state)
+    assert mirror.recall(tmp_path) == kept
+
+
+def views(document: dict[str, Any]) -> None:
+    """Everything that is shown of a state."""
+    now = STORY.at
+    scene = frame.Scene(document, status.digest(document), True, now, lambda _row: "")
+    frame.frame(scene, 100, 30)
+    frame.jobs_table(document["jobs"], 100, now)
+    status.hindrances(document, True)
+    status.exit_code(document)
+    made = report.report(document, STORY.manifest, {}, {}, lambda _row: "", now)
+    report.markdown(made)
+    row = {"name": "gpu-a", "jobs": 1, "counts": {}, "last_pull": None}
+    summary.summary({**document, "jobs": [{**one, "host": "h"} for one in document["jobs"]],
+                     "meta": {**document["meta"], "hosts": [row]}}, now)  # fmt: skip
+
+
+VALUES: list[Any] = [
+    None, True, 0, -1, 1.5, 10**15, "", "x", "2026-13-45T99:99:99Z", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z",
+    "\x1b[2J\u202e", [], [1], {}, {"a": [None]}, "stuck", ["a"] * 3,
+]  # fmt: skip
+
+
+def damaged(rng: random.Random, value: Any) -> Any:
+    """The same with one thing in it replaced, missing or doubled."""
+    if isinstance(value, dict) and value and rng.random() < 0.9:
+        name = rng.choice(list(value))
+        if rng.random() < 0.1:
+            return {key: one for key, one in value.items() if key != name}
+        return {**value, name: damaged(rng, value[name])}
+    if isinstance(value, list) and value and rng.random() < 0.9:
+        n = rng.randrange(len(value))
+        return value[:n] + [damaged(rng, value[n])] * rng.choice((1, 1, 1, 2, 0)) + value[n + 1 :]
+    return rng.choice(VALUES)
+
+
+def test_no_damage_to_a_state_breaks_a_view() -> None:
+    rng = random.Random(20260101)
+    whole = STORY.document()
+    taken, words = 0, list[str]()
+    for _ in range(10_000 if LONG else 1000):
+        document = whole
+        for _ in range(rng.choice((1, 1, 2, 4))):
+            document = damaged(rng, document)
+        data = json.dumps(document).encode()
+        if rng.random() < 0.2:
+            at = rng.randrange(len(data))
+            data = data[:at] + bytes([rng.randrange(256)]) + data[at + rng.choice((0, 1, len(data))) :]
+        try:
+            found = runs.parse_state(data)
+        except ValueError as error:
+            words.append(str(error))
+            continue
+        taken += 1
+        views(found)
+    assert taken > 20, "so much damage shows nothing"
+    assert max(map(len, words)) < 500
