@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from build_manifest import grid as grids
+from build_manifest.default_ids import with_ids
 from build_manifest.faults import Faults, Mark, listed, nearest
 from build_manifest.forms import PhaseForm, SpecForm
 from build_manifest.jobs import JobMaker, Params, Surroundings, show
@@ -15,6 +16,7 @@ from build_manifest.names import RenderError, Scope, compile_text, is_template
 from build_manifest.nodes import Scalar
 from queue_manager.core.layout import id_fault
 from queue_manager.core.manifest import MAX_JOBS, JobSpec, Manifest, Phase, find_circle
+from queue_manager.core.shell_paths import needs_host
 
 _BARE = re.compile(r"[^\s,=\[\]\"]+")
 
@@ -43,7 +45,7 @@ def expand(faults: Faults, spec: SpecForm) -> tuple[Manifest, tuple[tuple[PhaseF
     """The manifest of a spec, and its jobs with their origin, by phase. None where there are faults; all are noted."""
     if not _check_size(faults, spec):
         return None
-    phases = [_expand_phase(faults, spec, form) for form in spec.phases]
+    phases = [_expand_phase(faults, spec, with_ids(faults, form)) for form in spec.phases]
     _check_phase_names(faults, spec)
     _check_ids(faults, phases)
     groups: dict[str, tuple[str, ...]] = {}
@@ -79,6 +81,7 @@ def expand(faults: Faults, spec: SpecForm) -> tuple[Manifest, tuple[tuple[PhaseF
         deadline=spec.deadline,
         results_to=plain["results_to"],
         errexit=spec.errexit is not False,
+        shell_paths=any(map(needs_host, jobs)),
         **{key: getattr(spec, key) for key in _DEFAULTED if getattr(spec, key) is not None},
     )
     circle = find_circle(manifest.phases, manifest.groups, manifest.jobs)
@@ -129,8 +132,6 @@ def _expand_phase(faults: Faults, spec: SpecForm, form: PhaseForm) -> _Phase:
     made: list[Made] = []
     whole = form.sound and bool(form.jobs)
     for number, job_form in enumerate(form.jobs):
-        if job_form.id is None and "id" not in job_form.given:
-            faults.add(job_form.mark, f"{_where(form, number)} has no id", f"add id: {_suggest_id(form)}")
         around = Surroundings(
             phase=form.name,
             where=_where(form, number),
@@ -138,6 +139,7 @@ def _expand_phase(faults: Faults, spec: SpecForm, form: PhaseForm) -> _Phase:
             preconditions=(*spec.preconditions, *form.preconditions),
             default_cmd=spec.default_cmd,
             cards=None if spec.gpus is None else len(spec.gpus),
+            exported=tuple([one for one in spec.env if one not in templated_env]),
         )
         maker = JobMaker(faults, job_form, names, around)
         if not (form.sound and maker.ids_known):
@@ -170,16 +172,9 @@ def _expand_phase(faults: Faults, spec: SpecForm, form: PhaseForm) -> _Phase:
 def _where(form: PhaseForm, number: int) -> str:
     if form.templated:
         return f"phase {form.name!r}" if form.name != "jobs" else "the template"
-    scalar = form.jobs[number].id
+    job = form.jobs[number]
+    scalar = None if job.default_id else job.id
     return f"job {scalar.text!r}" if scalar is not None else f"the job on line {form.jobs[number].mark.line}"
-
-
-def _suggest_id(form: PhaseForm) -> str:
-    if not form.templated:
-        return "NAME"
-    if not form.grid.names:
-        return form.name
-    return '"' + "_".join([form.name, *(f"{name}${{{name}}}" for name in form.grid.names)]) + '"'
 
 
 def _check_phase_names(faults: Faults, spec: SpecForm) -> None:

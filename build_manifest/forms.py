@@ -70,6 +70,8 @@ class JobForm(NamedTuple):
     metrics: Node | None
     errexit: bool | None
     given: frozenset[str]
+    default_id: bool = False
+    """Whether `id` was made, not written."""
 
 
 class PhaseForm(NamedTuple):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from build_manifest.faults import Faults, Mark, listed, nearest
 from build_manifest.values import Written
+from build_manifest.values import number as as_number
 
 Cell = tuple[Written, ...]
 
@@ -106,8 +107,8 @@ def cells(faults: Faults, grid: GridForm) -> Iterator[Cell]:
     for number, entry in enumerate(grid.excludes):
         where = tuple(names.index(one.key) for one in entry.keys)
         table = rules.setdefault(where, {})
-        for combination in itertools.product(*(one.values for one in entry.keys)):
-            table.setdefault(tuple(value.text for value in combination), []).append(number)
+        for combination in itertools.product(*(_texts_of(grid, one) for one in entry.keys)):
+            table.setdefault(combination, []).append(number)
     used: set[int] = set()
     for cell in _own(grid):
         hits = [
@@ -120,10 +121,33 @@ def cells(faults: Faults, grid: GridForm) -> Iterator[Cell]:
     for number, entry in enumerate(grid.excludes):
         if number not in used:
             said = ", ".join(f"{one.key}: {listed([value.text for value in one.values])}" for one in entry.keys)
-            faults.warn(entry.mark, f"the exclude {{{said}}} matches no cell (values compare as they are written)")
+            faults.warn(entry.mark, f"the exclude {{{said}}} matches no cell")
     for entry in grid.includes:
         by_key = {one.key: one.values for one in entry.keys}
         yield from itertools.product(*(by_key[name] for name in names))
+
+
+def _texts_of(grid: GridForm, excluded: Values) -> list[str]:
+    """The values of a key that an exclude means, as the grid has them: those written alike, else those that are the
+    same number (`0.1` and `0.10`)."""
+    axis = next(one for one in (*grid.product, *grid.zipped, *_of_includes(grid)) if one.key == excluded.key)
+    there = {value.text for value in axis.values}
+    found: list[str] = []
+    for value in excluded.values:
+        wanted = None if value.text in there else _as_number(value)
+        same = [] if wanted is None else [one.text for one in axis.values if _as_number(one) == wanted]
+        found += same or [value.text]
+    return list(dict.fromkeys(found))
+
+
+def _of_includes(grid: GridForm) -> Iterator[Values]:
+    return (one for entry in grid.includes for one in entry.keys)
+
+
+def _as_number(value: Written) -> int | float | None:
+    if value.truth is not None or isinstance(value.value, str) or value.words is not None:
+        return None
+    return as_number(value.text)
 
 
 def _own(grid: GridForm) -> Iterator[Cell]:

@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from build_manifest.background import in_background
+from build_manifest.card_hints import hint_at_cards
+from build_manifest.default_ids import safe
 from build_manifest.faults import Faults, Mark, listed
 from build_manifest.forms import JobForm, PreconditionForm
-from build_manifest.names import NAME, Literal, RenderError, Scope, Text, compile_text, is_template, one_after_the_other
+from build_manifest.names import KEY, Literal, RenderError, Scope, Text, compile_text, is_template, one_after_the_other
 from build_manifest.nodes import ListNode, MapNode, Node, Scalar
 from build_manifest.parse import NUMBERS
+from build_manifest.paths import check_path
 from build_manifest.shell import quote_word
 from build_manifest.values import FALSE, NULLS, SPOKEN, TRUE, Written, as_json, quantity, written
 from queue_manager.core.manifest import JobSpec, Precondition
 from queue_manager.core.outputs import escape, escape_within
 
 Params = dict[str, Written]
+_FROM_EXPRESSION = {"True": "flag", "False": "nothing", "": "nothing"}
+"""What an arg is whose value is one expression that gives this."""
 _PATTERN: Literal = (escape, escape_within)
 _METRIC_PATTERNS: dict[str, Literal] = {"json": _PATTERN, "csv": _PATTERN, "log": (re.escape, re.escape)}
 """Keys of a metric whose value is a glob or a regular expression, and how a text is written in it."""
-_GPU_HERE = "\0"
+_AT_LAUNCH = "\0%s\0"
 """Stands for `${GPU}` in the value of an arg while it is quoted; no value can have it."""
+_PLACES = re.compile("\0(\\w+)\0")
 
 
 class Surroundings(NamedTuple):
-    """What a job takes from its phase and its spec. `cards`: how many cards may be used, None for all there are."""
+    """What a job takes from its phase and its spec. `exported`: variables of the whole spec, as they stand there.
+    `cards`: how many cards may be used, None for all there are."""
 
     phase: str
     where: str
@@ -34,6 +42,7 @@ class Surroundings(NamedTuple):
     preconditions: tuple[PreconditionForm, ...]
     default_cmd: Scalar | None
     cards: int | None
+    exported: tuple[tuple[str, Scalar], ...] = ()
 
 
 class _Arg(NamedTuple):
@@ -61,14 +70,19 @@ class JobMaker:
         self.form = form
         self._faults = faults
         self._around = around
+        self._hint_at_cards()
         self._uses: set[str] = set()
         self.sound = True
         before = len(faults.found)
         self._scope = Scope(names, around.where)
         self._args = self._compile_args(form.args or ())
-        self.id = self._text(form.id)
+        self.id = self._text(
+            form.id,
+            literal=(safe, safe) if form.default_id else None,
+            join=_dashed_safe if form.default_id else "-".join,
+        )
         self._cmd = self._compile_cmd()
-        self._output = self._text(form.expected_output, literal=_PATTERN)
+        self._output = self._path(form.expected_output, "expected_output")
         self._cwd = self._text(form.cwd)
         self._env = [(name, self._text(scalar)) for name, scalar in (*around.env, *form.env)]
         self._depends_on = [(scalar, self._text(scalar)) for scalar in form.depends_on]
@@ -82,21 +96,37 @@ class JobMaker:
             self._check_args_used()
 
     def _text(
-        self, scalar: Scalar | None, *, shell: bool = False, gpu: bool = False, literal: Literal | None = None
+        self,
+        scalar: Scalar | None,
+        *,
+        shell: bool = False,
+        gpu: bool = False,
+        literal: Literal | None = None,
+        join: Callable[[Sequence[str]], str] | None = None,
     ) -> Text | None:
         if scalar is None:
             return None
-        text = compile_text(self._faults, scalar, self._scope, shell=shell, gpu=gpu, literal=literal)
+        text = compile_text(self._faults, scalar, self._scope, shell=shell, gpu=gpu, literal=literal, join=join)
         if text is None:
             self.sound = False
         else:
             self._uses |= text.uses
         return text
 
+    def _path(self, scalar: Scalar | None, what: str) -> Text | None:
+        """A path or glob, in which values stand for themselves."""
+        if scalar is None:
+            return None
+        if not check_path(self._faults, scalar, what, self._scope.names):
+            self.sound = False
+            return None
+        return self._text(scalar, literal=_PATTERN)
+
     def _compile_cmd(self) -> Text | None:
         form, default = self.form, self._around.default_cmd
         if form.cmd:
             texts = [self._text(one, shell=True, gpu=True) for one in form.cmd]
+            self._check_background("\n".join([one.text for one in form.cmd]), form.cmd[-1])
             whole = [text for text in texts if text is not None]
             return one_after_the_other(whole) if len(whole) == len(texts) else None
         if "cmd" in form.given:
@@ -106,11 +136,26 @@ class JobMaker:
                 hint = "add default_cmd at the top, or cmd here"
                 self._faults.add(form.mark, "args without cmd need a default_cmd", hint)
                 return None
+            self._check_background(default.text, default)
             return self._text(default, shell=True, gpu=True)
         if "args" not in form.given:
             hint = "add cmd: …" + ("" if default is None else ", or args: {…} for default_cmd (args: {} for it alone)")
             self._faults.add(form.mark, f"{self._around.where} has no cmd", hint)
         return None
+
+    def _hint_at_cards(self) -> None:
+        form, default = self.form, self._around.default_cmd
+        cmd = form.cmd or (() if default is None else (default,))
+        values = [one for _, node in form.args or () for one in (node.items if isinstance(node, ListNode) else (node,))]
+        cards = form.numbers["gpus"].text if "gpus" in form.numbers else None
+        texts = [*cmd, *(one for one in values if isinstance(one, Scalar))]
+        hint_at_cards(self._faults, texts, (*self._around.exported, *self._around.env, *form.env), cards)
+
+    def _check_background(self, command: str, scalar: Scalar) -> None:
+        found = in_background(command)
+        if found:
+            what = f"this command ends while its work goes on in the background ({found[0]}): the job would end with it"
+            self._faults.add(scalar.mark, what, found[1])
 
     def _check_args_used(self) -> None:
         unused = [arg.key for arg in self._args if arg.key not in self._uses]
@@ -141,7 +186,7 @@ class JobMaker:
             single = node if isinstance(node, Scalar) else None
             substituted = single is not None and is_template(single.text)
             plain = single is not None and single.plain and not substituted
-            usable = single is not None and NAME.fullmatch(key.text) and not texts[0].for_gpu
+            usable = single is not None and KEY.fullmatch(key.text) and not texts[0].for_gpu
             shown = "values"
             if single is not None and plain and single.text in NULLS:
                 usable, shown = None, "nothing"
@@ -155,7 +200,7 @@ class JobMaker:
     def _compile_precondition(self, form: PreconditionForm) -> _Precondition:
         return _Precondition(
             form,
-            self._text(form.path, literal=None if form.type == "disk_free_gib" else _PATTERN),
+            self._text(form.path) if form.type == "disk_free_gib" else self._path(form.path, "a precondition's path"),
             self._text(form.command, shell=True),
             self._text(form.gib),
         )  # fmt: skip
@@ -219,13 +264,21 @@ class JobMaker:
         params = {name: value.text for name, value in names.items()}
         words: list[str] = []
         for arg in self._args:
-            values = [text.render(names, _GPU_HERE) for text in arg.values]
+            values = [text.render(names, _AT_LAUNCH) for text in arg.values]
+            shown, own = arg.shown, names.get(arg.values[0].name or "") if len(arg.values) == 1 else None
+            if own is not None:
+                values = list(own.words or values)
+                shown = "flag" if own.truth else "nothing" if own.truth is False or own.nothing else shown
+            elif len(arg.values) == 1 and arg.values[0].is_expression and values[0] in _FROM_EXPRESSION:
+                shown = _FROM_EXPRESSION[values[0]]
             if arg.name is not None:
-                names.setdefault(arg.name, written(values[0], arg.plain))
-            if arg.shown != "nothing" or arg.name is not None:
-                params.setdefault(arg.key, " ".join(values).replace(_GPU_HERE, "${GPU}"))
-            if arg.shown != "nothing":
-                words.append(" ".join([f"--{arg.key}", *(_quote_arg(one) for one in values if arg.shown == "values")]))
+                names.setdefault(arg.name, own or written(values[0], arg.plain))
+            if shown != "nothing" or arg.name is not None:
+                params.setdefault(arg.key, _PLACES.sub(r"${\1}", " ".join(values)))
+            if shown == "values" and len(values) == 1 and values[0].startswith("-"):
+                words.append(f"--{arg.key}={_quote_arg(values[0])}")
+            elif shown != "nothing":
+                words.append(" ".join([f"--{arg.key}", *(_quote_arg(one) for one in values if shown == "values")]))
         return "".join(f" {word}" for word in words), params
 
     def _render_numbers(self, names: Params) -> dict[str, Any] | None:
@@ -287,6 +340,10 @@ class JobMaker:
         return as_json(node.text, node.plain, lambda _: self._metrics[node].render(names))
 
 
+def _dashed_safe(words: Sequence[str]) -> str:
+    return safe("-".join(words))
+
+
 def show(cell: Mapping[str, Written]) -> str:
     """A cell for a message: `N=384, seed=42`."""
     return listed([f"{name}={value.text}" for name, value in cell.items()])
@@ -303,6 +360,7 @@ def _cards(number: int) -> str:
 
 
 def _quote_arg(value: str) -> str:
-    if _GPU_HERE not in value:
+    if "\0" not in value:
         return quote_word(value)
-    return "${GPU}".join(quote_word(piece) if piece else "" for piece in value.split(_GPU_HERE))
+    pieces = _PLACES.split(value)
+    return "".join([f"${{{one}}}" if n % 2 else quote_word(one) if one else "" for n, one in enumerate(pieces)])

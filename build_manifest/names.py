@@ -9,18 +9,21 @@ place where it stands; `{{ name | raw }}` is not.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Union
 
 from build_manifest.expression_bounds import Meter
 from build_manifest.expressions import Expression, ExpressionError, Raw, compile_expression
 from build_manifest.faults import Faults, Mark, listed, nearest
 from build_manifest.nodes import Scalar, locate
-from build_manifest.shell import Quote, Scanner
+from build_manifest.shell import Quote, Scanner, quote_word
 from build_manifest.values import Written
 
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-GPU = "GPU"
+KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[.-][A-Za-z0-9_]+)*")
+"""A key of a grid or an arg: a name, or several with dots and dashes between them."""
+RESERVED = ("GPU", "GPU_INDEX")
+"""Names that are filled in at launch: the cards by their number on the host, and as the job counts them."""
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOKEN = re.compile(r"\$\$\{|\$\{|\{\{")
 _STATEMENT = re.compile(r"\{%[-+]?\s*(?:if|for|set|else|elif|endif|endfor|macro|include|import|raw)\b")
 _SHOWN = 160
@@ -39,6 +42,8 @@ class _Name(NamedTuple):
     name: str
     quote: Quote | None
     cache: dict[str, str]
+    join: Callable[[Sequence[str]], str] | None
+    """How several words are written here; None: as the text has them."""
 
 
 class _Expression(NamedTuple):
@@ -50,14 +55,16 @@ class _Expression(NamedTuple):
 
 
 class _Gpu(NamedTuple):
-    """The place of `${GPU}`."""
+    """The place of one of RESERVED."""
+
+    name: str
 
 
 _Part = Union[str, _Name, _Expression, _Gpu]
 
 
 class Text(NamedTuple):
-    """A compiled text. `uses`: the names in it. `for_gpu`: whether `${GPU}` is in it."""
+    """A compiled text. `uses`: the names in it. `for_gpu`: whether something in it is filled in at launch."""
 
     parts: tuple[_Part, ...]
     uses: frozenset[str]
@@ -66,14 +73,29 @@ class Text(NamedTuple):
     def for_gpu(self) -> bool:
         return any(isinstance(part, _Gpu) for part in self.parts)
 
-    def render(self, cell: Mapping[str, Written], gpu: str = "${GPU}") -> str:
+    @property
+    def name(self) -> str | None:
+        """The one name that it is, and nothing else."""
+        part = self.parts[0] if len(self.parts) == 1 else None
+        return part.name if isinstance(part, _Name) else None
+
+    @property
+    def is_expression(self) -> bool:
+        """Whether it is one expression, and nothing else."""
+        return len(self.parts) == 1 and isinstance(self.parts[0], _Expression)
+
+    def render(self, cell: Mapping[str, Written], gpu: str = "${%s}") -> str:
         """The text for one job; `gpu` is what takes the place of `${GPU}`. Raises RenderError."""
         done = []
         for part in self.parts:
             if isinstance(part, str):
                 done.append(part)
             elif isinstance(part, _Name):
-                value = cell[part.name].text
+                own = cell[part.name]
+                value = own.text
+                if own.words is not None and part.join is not None:
+                    done.append(part.join(own.words))
+                    continue
                 if part.quote is not None:
                     quoted = part.cache.get(value)
                     if quoted is None:
@@ -81,7 +103,7 @@ class Text(NamedTuple):
                     value = quoted
                 done.append(value)
             elif isinstance(part, _Gpu):
-                done.append(gpu)
+                done.append(gpu % part.name)
             else:
                 done.append(_evaluate(part, cell))
         return done[0] if len(done) == 1 else "".join(done)
@@ -121,9 +143,10 @@ def compile_text(
     shell: bool = False,
     gpu: bool = False,
     literal: Literal | None = None,
+    join: Callable[[Sequence[str]], str] | None = None,
 ) -> Text | None:
     """Compile a scalar. `shell`: it is bash, so values are quoted. `gpu`: `${GPU}` may stay in it. `literal`: how a
-    value is written in it, so that it stands for itself.
+    value is written in it, so that it stands for itself. `join`: how several words are written in it.
 
     Returns None, with the faults noted, where names are undefined or the syntax is broken.
     """
@@ -137,7 +160,7 @@ def compile_text(
         if shell:
             _check_quotes(faults, scalar, text)
         return Text((text,), frozenset())
-    return _Compiler(faults, scalar, scope, Scanner() if shell else None, gpu, literal).run()
+    return _Compiler(faults, scalar, scope, Scanner() if shell else None, gpu, literal, join).run()
 
 
 def _check_quotes(faults: Faults, scalar: Scalar, text: str, scanner: Scanner | None = None) -> None:
@@ -161,6 +184,7 @@ class _Compiler:
         scanner: Scanner | None,
         gpu: bool,
         literal: Literal | None,
+        join: Callable[[Sequence[str]], str] | None,
     ) -> None:
         self._faults = faults
         self._scalar = scalar
@@ -168,6 +192,7 @@ class _Compiler:
         self._gpu = gpu
         self._scanner = scanner
         self._literally = literal
+        self._join = join
         self._parts: list[_Part] = []
         self._uses: set[str] = set()
         self._start = 0
@@ -206,16 +231,16 @@ class _Compiler:
             self._fault("${", "${ opens here and is never closed", "write ${name}, or $${ for the shell")
             return len(text)
         token, name = text[start : end + 1], text[start + 2 : end]
-        if name == GPU:
+        if name in RESERVED:
             if self._gpu:
-                self._parts.append(_Gpu())
+                self._parts.append(_Gpu(name))
                 if self._scanner is not None:
                     self._scanner.feed("0")
             else:
-                self._fault(token, "${GPU} is filled in at launch, and only in a command", "use it in cmd")
-        elif not NAME.fullmatch(name):
+                self._fault(token, f"{token} is filled in at launch, and only in a command", "use it in cmd")
+        elif name not in self._scope.names and not KEY.fullmatch(name):
             bare = name.strip()
-            if NAME.fullmatch(bare):
+            if KEY.fullmatch(bare):
                 self._fault(token, f"a name stands in braces without spaces, not as {token!r}", f"write ${{{bare}}}")
             else:
                 shell = f"write $${text[start + 1 : end + 1]} to pass it to the shell"
@@ -224,7 +249,9 @@ class _Compiler:
             self._undefined(token, name, f"$${{{name}}} passes it to the shell")
         else:
             self._uses.add(name)
-            self._parts.append(_Name(name, self._quote(token), {}))
+            quote = self._quote(token)
+            join = _in_words if quote is quote_word else self._join
+            self._parts.append(_Name(name, quote, {}, join))
         return end + 1
 
     def _braces(self, text: str, start: int) -> int:
@@ -243,15 +270,16 @@ class _Compiler:
             return end
         variables = expression.names
         for name in variables:
-            if name == GPU:
-                self._fault(token, "GPU is known only at launch", "write ${GPU}")
+            if name in RESERVED:
+                self._fault(token, f"{name} is known only at launch", f"write ${{{name}}}")
             elif name not in self._scope.names:
                 self._undefined(token, name, _LITERAL_BRACES)
         self._uses.update(variables)
         if not self._broken:
-            self._parts.append(
-                _Expression(expression, token, self._quote(token), self._mark(token), self._faults.meter)
-            )
+            quote = self._quote(token)
+            if quote is quote_word and not _NAME.fullmatch(source.strip()):
+                quote = _word_or_nothing
+            self._parts.append(_Expression(expression, token, quote, self._mark(token), self._faults.meter))
         return end
 
     def _quote(self, token: str) -> Quote | None:
@@ -276,6 +304,15 @@ class _Compiler:
     def _fault(self, token: str, what: str, instead: str) -> None:
         self._broken = True
         self._faults.add(self._mark(token), what, instead)
+
+
+def _in_words(words: Sequence[str]) -> str:
+    return " ".join([quote_word(word) for word in words])
+
+
+def _word_or_nothing(value: str) -> str:
+    """What an expression gives: nothing at all where it gives the empty text, as one that chooses a flag or none."""
+    return quote_word(value) if value else ""
 
 
 def _expression_end(text: str, at: int) -> int | None:

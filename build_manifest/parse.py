@@ -24,9 +24,23 @@ from build_manifest.forms import (
     SpecForm,
 )
 from build_manifest.grid import Entry, GridForm, Values
-from build_manifest.names import GPU, NAME, is_template
+from build_manifest.names import KEY, RESERVED, is_template
 from build_manifest.nodes import ListNode, MapNode, Node, Scalar
-from build_manifest.values import FALSE, TRUE, Written, deadline, delay, dollars, integer, quantity, seconds, written
+from build_manifest.paths import BraceError, check_path, expand_braces, has_braces
+from build_manifest.ranges import RangeError, from_mapping, from_text, may_be_meant
+from build_manifest.values import (
+    FALSE,
+    TRUE,
+    Written,
+    deadline,
+    delay,
+    dollars,
+    integer,
+    quantity,
+    seconds,
+    written,
+    written_list,
+)
 from queue_manager.core.layout import id_fault, project_fault
 from queue_manager.core.manifest import WAVES, WHEN_DONE, OomRetry
 
@@ -56,7 +70,8 @@ class _Parser:
         self._fields = Fields(faults)
 
     def spec(self, root: MapNode) -> SpecForm:
-        fields, top = self._fields, self._fields.table(root, "a spec", TOP_KEYS)
+        own = MapNode(tuple([entry for entry in root.entries if not entry[0].text.startswith("x-")]), root.mark)
+        fields, top = self._fields, self._fields.table(own, "a spec", TOP_KEYS)
         marks = {key.text: key.mark for key, _ in root.entries}
         for one, other in (("hosts", "ssh"), ("conda", "venv")):
             if one in top and other in top:
@@ -119,9 +134,16 @@ class _Parser:
             elif scalar.text.startswith(("/", "~")) or ".." in scalar.text.split("/"):
                 what = f"{scalar.text!r} in pull is not below cwd"
                 self._faults.add(scalar.mark, what, "write paths and globs relative to cwd, such as figures/*.png")
-            elif scalar.text not in found:
-                found.append(scalar.text)
-        return tuple(found)
+            elif check_path(self._faults, scalar, "a path in pull", ()):
+                found += self._without_braces(scalar)
+        return tuple(dict.fromkeys(found))
+
+    def _without_braces(self, scalar: Scalar) -> list[str]:
+        try:
+            return list(dict.fromkeys(expand_braces(scalar.text)))
+        except BraceError as error:
+            self._faults.add(scalar.mark, f"{scalar.text[:80]!r} names too many paths", str(error))
+            return []
 
     def _deadline(self, node: Node | None) -> float | str | None:
         scalar = self._fields.text(node, "deadline")
@@ -184,7 +206,14 @@ class _Parser:
             return ()
         items = node.items if isinstance(node, ListNode) else (node,)
         found = [self._precondition(item) for item in items]
-        return tuple(one for one in found if one is not None)
+        return tuple([each for one in found if one is not None for each in self._each_path(one)])
+
+    def _each_path(self, form: PreconditionForm) -> list[PreconditionForm]:
+        """A precondition for each path that the shell would make of its braces."""
+        path = form.path
+        if path is None or not has_braces(path.text):
+            return [form]
+        return [form._replace(path=path._replace(text=text)) for text in self._without_braces(path)]
 
     def _precondition(self, node: Node) -> PreconditionForm | None:
         all_keys = dict.fromkeys(key for keys in PRECONDITION_KEYS.values() for key in keys)
@@ -317,7 +346,7 @@ class _Parser:
             id=fields.text(table.get("id"), "id", required=True),
             cmd=self._cmd(table.get("cmd")),
             args=self._args(table.get("args")),
-            expected_output=fields.text(table.get(output), output),
+            expected_output=self._output(table.get(output), output),
             cwd=fields.text(table.get("cwd"), "cwd"),
             env=fields.env(table.get("env")),
             depends_on=fields.texts(table.get("depends_on"), "depends_on"),
@@ -327,6 +356,14 @@ class _Parser:
             errexit=self._errexit(table.get("shell")),
             given=frozenset(table),
         )
+
+    def _output(self, node: Node | None, what: str) -> Scalar | None:
+        scalar = self._fields.text(node, what)
+        if scalar is None or not has_braces(scalar.text):
+            return scalar
+        hint = "name the file that is written last, or write a glob such as out/*.pt"
+        self._faults.add(scalar.mark, f"{what} is {scalar.text[:80]!r}, whose braces name several files", hint)
+        return None
 
     def _cmd(self, node: Node | None) -> tuple[Scalar, ...]:
         """The commands; none where one of them could not be read."""
@@ -358,8 +395,9 @@ class _Parser:
                 bare = key.text.lstrip("-")
                 hint = f"write {bare}, without dashes" if _ARG.fullmatch(bare) else "use letters, digits and _ . -"
                 self._faults.add(key.mark, f"{key.text!r} cannot be the name of an arg", hint)
-            elif key.text == GPU:
-                self._faults.add(key.mark, "GPU is filled in at launch, and cannot be an arg", "choose another name")
+            elif key.text in RESERVED:
+                what = f"{key.text} is filled in at launch, and cannot be an arg"
+                self._faults.add(key.mark, what, "choose another name")
             else:
                 found.append((key, value))
         return tuple(found)
@@ -395,17 +433,42 @@ class _Parser:
             return ()
         found = []
         for key, value in node.entries:
-            if not NAME.fullmatch(key.text):
-                hint = "use letters, digits and _, and begin with no digit"
+            if not KEY.fullmatch(key.text):
+                hint = "use letters, digits and _, with . or - between them, and begin with no digit"
                 self._faults.add(key.mark, f"{key.text!r} cannot be the name of a key in {what}", hint)
-            elif key.text == GPU:
-                self._faults.add(key.mark, "GPU is filled in at launch, and cannot be a key", "choose another name")
+            elif key.text in RESERVED:
+                what = f"{key.text} is filled in at launch, and cannot be a key"
+                self._faults.add(key.mark, what, "choose another name")
             items = value.items if isinstance(value, ListNode) else (value,)
             if not items:
                 self._faults.add(value.mark, f"{key.text!r} in {what} has no values", "write at least one")
-            values = [self._value(key.text, item) for item in items]
-            found.append(Values(key.text, key.mark, tuple(one for one in values if one is not None)))
+            values = [one for item in items for one in self._values_of(key.text, item, len(items) == 1)]
+            found.append(Values(key.text, key.mark, tuple(values)))
         return tuple(found)
+
+    def _values_of(self, key: str, node: Node, alone: bool) -> list[Written]:
+        """One value, one of several words, or those of a range."""
+        try:
+            made = None
+            if isinstance(node, MapNode):
+                made = from_mapping(node)
+            elif isinstance(node, Scalar) and node.plain:
+                made = from_text(node.text)
+                if made is None and alone and may_be_meant(node.text):
+                    what = f"{node.text} is one text, and no range"
+                    self._faults.warn(node.mark, f'{what} (write 0..4 for a range, or "{node.text}" for the text)')
+            if made is not None:
+                return [written(text, True) for text in made]
+        except RangeError as error:
+            said = node.text[:80] if isinstance(node, Scalar) else "this"
+            self._faults.add(node.mark, f"{said} in {key!r} looks like a range, and is none", str(error))
+            return []
+        if isinstance(node, ListNode) and node.items:
+            words = [self._value(key, item) for item in node.items]
+            known = [one for one in words if one is not None]
+            return [written_list(known)] if len(known) == len(words) else []
+        one = self._value(key, node)
+        return [] if one is None else [one]
 
     def _value(self, key: str, node: Node) -> Written | None:
         if not isinstance(node, Scalar):

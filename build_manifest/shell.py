@@ -46,6 +46,11 @@ class Scanner:
         return self._escaped
 
     @property
+    def frames(self) -> tuple[_Frame, ...]:
+        """What is open here, the innermost last."""
+        return tuple(self._frames)
+
+    @property
     def open_quote(self) -> str | None:
         """The quote that is still open here; None if there is none."""
         kinds = [frame.kind for frame in self._frames if frame.kind in ("'", '"', "$'", "`")]
@@ -96,9 +101,9 @@ class Scanner:
             self._word_start = text[-1] in " \t"
             return
         while at < len(text):
-            at = self._step(text, at)
+            at = self.step(text, at)
 
-    def _step(self, text: str, at: int) -> int:
+    def step(self, text: str, at: int) -> int:
         """Take one token of `text`; returns where the next begins."""
         top = self._frames[-1]
         char = text[at]
@@ -219,15 +224,15 @@ class Scanner:
 def quote_word(value: str) -> str:
     """A value as one literal word of bash, or a part of one."""
     # At launch `${GPU}` is replaced wherever it stands, so a value that has it is taken apart.
-    return shlex.quote(value).replace("${GPU}", "$''{GPU}")
+    return shlex.quote(value).replace("${GPU", "$''{GPU")
 
 
 def _in_single(value: str) -> str:
-    return value.replace("'", "'\\''").replace("${GPU}", "$''{GPU}")
+    return value.replace("'", "'\\''").replace("${GPU", "$''{GPU")
 
 
 def _in_double(value: str) -> str:
-    return re.sub(r'([\\"$`])', r"\\\1", value).replace("${GPU}", '$""{GPU}')
+    return re.sub(r'([\\"$`])', r"\\\1", value).replace("${GPU", '$""{GPU')
 
 
 def _in_double_braces(value: str) -> str:
@@ -236,7 +241,7 @@ def _in_double_braces(value: str) -> str:
 
 
 def _in_ansi(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("'", "\\'").replace("${GPU}", "\\x24{GPU}")
+    return value.replace("\\", "\\\\").replace("'", "\\'").replace("${GPU", "\\x24{GPU")
 
 
 def _in_comment(value: str) -> str:
@@ -245,3 +250,30 @@ def _in_comment(value: str) -> str:
 
 def _in_heredoc(value: str) -> str:
     return re.sub(r"([\\$`])", r"\\\1", value)
+
+
+def bare(text: str) -> str:
+    """A command with `q` in the place of what is quoted or substituted, without comments and here-documents: the
+    operators that are left are bash's own."""
+    scanner, found, at = Scanner(), [], 0
+    inner: set[int] = set()
+    while at < len(text):
+        before = scanner.frames
+        escaped = scanner.escaped
+        end = scanner.step(text, at)
+        after = scanner.frames
+        if len(after) > len(before) and after[-1].kind == "(" and (text[at] == "$" or text[at - 1 : at] in ("<", ">")):
+            inner.add(id(after[-1]))
+        kinds = [frame.kind for frame in before]
+        if any(kind in ("#", "<<", "<<'") for kind in kinds[-1:]):
+            found.append("\n" if text[at] == "\n" else "")
+        elif escaped or scanner.escaped:
+            found.append(" " if text[at] == "\n" else "q")
+        elif all(kind in ("words", "(") for kind in (*kinds, *(f.kind for f in after))) and not (
+            inner & {id(frame) for frame in (*before, *after)}
+        ):
+            found.append(text[at:end])
+        elif after[-1].kind not in ("#", "<<", "<<'"):
+            found.append("q")
+        at = end
+    return "".join(found)

@@ -22,6 +22,11 @@ _UNPRINTABLE = re.compile("\r(?!\n)|[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue
 # JSON writes characters beyond U+FFFF as two escapes, which YAML does not put together.
 _SURROGATES = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 _HALF = re.compile("[\ud800-\udfff]")
+# Two characters that nobody assigns: what is hidden is as long as before.
+_OPEN, _CLOSE = "\ue0f0", "\ue0f1"
+_NAMES = re.compile(r"\$\{([A-Za-z_][\w.-]*)\}")
+_HIDDEN = re.compile(rf"\${_OPEN}([^{_CLOSE}]*){_CLOSE}")
+_DEEPER_OPTION = re.compile(r"\n[ \t]+(?=-)")
 _BARE_EXPRESSION = re.compile(r"(?:^|:|-|\[|,)\s*(\{\{)")
 _QUOTE_IT = "YAML reads {{ as the beginning of a mapping"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -38,7 +43,7 @@ def read(faults: Faults) -> MapNode:
         raise SpecErrors(faults.found)
     builder = _Builder(faults)
     try:
-        for event in yaml.parse(faults.text, Loader=_LOADER):
+        for event in yaml.parse(_hide_names(faults.text), Loader=_LOADER):
             builder.take(event)
     except yaml.MarkedYAMLError as error:
         _explain(faults, error)
@@ -56,6 +61,16 @@ def read(faults: Faults) -> MapNode:
     what = "the spec is empty" if empty else "a spec is a mapping of keys to values"
     faults.add(mark, what, "begin with: project: NAME")
     raise SpecErrors(faults.found)
+
+
+def _hide_names(text: str) -> str:
+    """The text with `${name}` written so that YAML sees no braces in it, and every place where it was."""
+    return text if _OPEN in text or _CLOSE in text else _NAMES.sub(rf"${_OPEN}\1{_CLOSE}", text)
+
+
+def _show_names(text: str) -> str:
+    """What `_hide_names` hid."""
+    return _HIDDEN.sub(r"${\1}", text) if _OPEN in text else text
 
 
 def _join_surrogates(match: re.Match[str]) -> str:
@@ -127,7 +142,10 @@ class _Builder:
         if half:
             what = f"\\u{ord(half[0]):04x} is half of a character (a lone surrogate), and cannot stand in a value"
             self._faults.add(_mark(event.start_mark), what, "write the whole character, or leave it out")
-        return Scalar(event.value, plain, _mark(event.start_mark), event.start_mark.index, event.end_mark.index)
+        text = _show_names(event.value)
+        if event.style == ">":  # YAML keeps the ends of lines that are indented deeper: options would be commands
+            text = _DEEPER_OPTION.sub(" ", text)
+        return Scalar(text, plain, _mark(event.start_mark), event.start_mark.index, event.end_mark.index)
 
     def _check_tag(self, event: Any) -> None:
         if event.tag not in (None, "!", _STRING):

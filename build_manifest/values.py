@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from queue_manager.core.manifest import moment
@@ -130,6 +130,18 @@ class Written(NamedTuple):
 
     text: str
     value: Any
+    words: tuple[str, ...] | None = None
+    """Of a value that is a list; `text` has them with spaces between."""
+
+    @property
+    def truth(self) -> bool | None:
+        """What an unquoted true or false says; None of any other value."""
+        return self.text in TRUE if isinstance(self.value, _Int) and self.text in TRUE | FALSE else None
+
+    @property
+    def nothing(self) -> bool:
+        """Whether it is an unquoted null."""
+        return isinstance(self.value, _Null)
 
 
 class _Words:
@@ -185,6 +197,12 @@ def written(text: str, plain: bool) -> Written:
     value: _Int | _Float = _Int(found) if isinstance(found, int) else _Float(found)
     value.text = text
     return Written(text, value)
+
+
+def written_list(items: Sequence[Written]) -> Written:
+    """A value of several words."""
+    words = tuple([one.text for one in items])
+    return Written(" ".join(words), tuple([one.value for one in items]), words)
 
 
 def as_json(text: str, plain: bool, substitute: Callable[[str], str] = str) -> Any:

@@ -19,8 +19,10 @@ from queue_manager.clock import Clock
 from queue_manager.code_watch import CodeWatch
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
+from queue_manager.core import shell_paths
 from queue_manager.core.events import Proc, Record
 from queue_manager.core.layout import HostPaths, RunPaths, run_key, tag
+from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Job, Need, QueueState
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.core.snapshot import Situation
@@ -106,7 +108,8 @@ class Daemon:
         self._bell = self._open_bell()
         self._watch.selector.register(self._pipe[0], selectors.EVENT_READ, None)
         for order, attempt in state.live.items():
-            self._watch.follow(order, state.jobs[order].spec, attempt, self._cwd(state.jobs[order]), inherited=True)
+            job = state.jobs[order]
+            self._watch.follow(order, self._on_host(job), attempt, self._cwd(job), inherited=True)
             self._woken.add(order)
         self._publisher.catch_up(records)
 
@@ -345,7 +348,7 @@ class Daemon:
         self._code.launched(self._turned_at)
         attempt, spec, state = job.attempt, job.spec, self._state
         assert attempt is not None
-        self._watch.follow(job.order, spec, attempt, self._cwd(job))
+        self._watch.follow(job.order, self._on_host(job), attempt, self._cwd(job))
         text = script.job_script(state.manifest, spec, state.run_id, attempt.n, attempt.indices, self._cwd(job))
         frontend: subprocess.Popen[bytes] | None = None
         error = None
@@ -380,9 +383,12 @@ class Daemon:
         """Every job's output; seldom asked for, so put together when it is."""
         for job in self._state.jobs[self._patterned :]:
             if job.spec.expected_output is not None:
-                self._patterns.add(job.spec.id, job.spec.expected_output, self._cwd(job))
+                self._patterns.add(job.spec.id, self._on_host(job).expected_output or "", self._cwd(job))
         self._patterned = len(self._state.jobs)
         return self._patterns
+
+    def _on_host(self, job: Job) -> JobSpec:
+        return shell_paths.expanded(self._state.manifest, job.spec, self._environment)
 
     def _run_cwd(self) -> str:
         """Where the jobs run: a relative cwd is meant from the manifest's directory, ~ from this user's home."""

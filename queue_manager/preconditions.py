@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from queue_manager import evidence
 from queue_manager.clock import Clock
 from queue_manager.core import boundary as b
+from queue_manager.core import shell_paths
+from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Job, QueueState
 
 HELD_AT_ONCE = 200
@@ -63,7 +65,7 @@ class Preconditions:
             job = self._state.jobs[order]
             environment = {**self._environment, **self._state.manifest.env, **job.spec.env}
             if all(one.type != "command" for one in job.spec.preconditions):
-                self._checked[order] = evidence.checked(job.spec, self._cwd(job), environment, now)
+                self._checked[order] = evidence.checked(self._on_host(job), self._cwd(job), environment, now)
                 answered = True
             elif order not in self._asked:
                 self._asked.add(order)
@@ -72,9 +74,12 @@ class Preconditions:
 
     def _check(self, order: int, job: Job, environment: dict[str, str]) -> None:
         at = self._clock.now()
-        self._checked[order] = evidence.checked(job.spec, self._cwd(job), environment, at)
+        self._checked[order] = evidence.checked(self._on_host(job), self._cwd(job), environment, at)
         self._asked.discard(order)
         self._wake()
+
+    def _on_host(self, job: Job) -> JobSpec:
+        return shell_paths.expanded(self._state.manifest, job.spec, self._environment)
 
     def close(self) -> None:
         """Begin no further commands."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from queue_manager import code_identity, evidence, existing, probe
+from queue_manager.core import shell_paths
 from queue_manager.core.layout import HostPaths
 from queue_manager.core.manifest import JobSpec, Manifest, ManifestError, Precondition, decode
 from queue_manager.script import CANNOT_START, complete_script
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ManifestError, UnicodeDecodeError) as error:
         print(error, file=sys.stderr)
         return 2
+    manifest = shell_paths.whole(manifest, os.environ)
     document = look(manifest) if options.here else examine(manifest)
     if options.newest_code:
         document["newest_code"] = newest_code(manifest)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.outputs import escape
+from queue_manager.core.shell_paths import on_host
 from skill.host import remote
 from skill.placed import Part, Placed
 from skill.runs import Run
@@ -25,6 +26,8 @@ class Ground(NamedTuple):
 
     def place(self, cwd: str | None, pattern: str) -> str | None:
         """A path or glob, meant from a job's cwd on the host, as a name below the ground; None if it is elsewhere."""
+        if on_host(pattern):
+            return None
         base = posixpath.join(self.there, self.cwd)
         if cwd is not None:
             # The result is a pattern, and a directory's name is none.

@@ -93,7 +93,10 @@ def test_a_value_is_one_literal_argument(place: str, value: str) -> None:
 def test_args_are_literal_arguments(values: list[str], key: str) -> None:
     literal = [value.replace("${", "$${").replace("{{", "{{ '{{' }}") for value in values]
     spec = {"project": "p", "default_cmd": "show run", "jobs": [{"id": "j", "args": {key: literal}}]}
-    assert _bash(build(json.dumps(spec), "s.json").manifest.jobs[0].cmd) == [["run", f"--{key}", *values]]
+    expected = [f"--{key}", *values]
+    if len(values) == 1 and values[0].startswith("-"):  # else argparse would take it for an option
+        expected = [f"--{key}={values[0]}"]
+    assert _bash(build(json.dumps(spec), "s.json").manifest.jobs[0].cmd) == [["run", *expected]]
 
 
 @given(value=_hostile)

@@ -1,0 +1,78 @@
+"""The ids of jobs that have none: the phase's name with the keys that vary and their values, `distill_N384_seed42`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from build_manifest.faults import Faults
+from build_manifest.forms import JobForm, PhaseForm
+from build_manifest.names import is_template
+from build_manifest.nodes import Scalar
+from queue_manager.core.layout import ID_MAX
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._=+,@-]+")
+
+
+def with_ids(faults: Faults, form: PhaseForm) -> PhaseForm:
+    """The phase with an id for each job that has none. Notes a fault where none can be made."""
+    lacking = [number for number, job in enumerate(form.jobs) if job.id is None and "id" not in job.given]
+    if not lacking:
+        return form
+    jobs = list(form.jobs)
+    if form.templated:
+        text = "_".join([form.name, *(f"{key}${{{key}}}" for key in _varying(form))])
+        jobs[0] = _named(jobs[0], text)
+        return form._replace(jobs=tuple(jobs))
+    ids = _by_args(form, [jobs[number] for number in lacking])
+    for number, name in zip(lacking, ids):
+        if name is None:
+            hint = "add id: NAME (only args that differ, and are written out, can make one)"
+            faults.add(jobs[number].mark, f"the job on line {jobs[number].mark.line} has no id", hint)
+        else:
+            jobs[number] = _named(jobs[number], name)
+    return form._replace(jobs=tuple(jobs))
+
+
+def safe(value: str) -> str:
+    """A value as a part of an id."""
+    return _UNSAFE.sub("-", value)
+
+
+def _named(job: JobForm, text: str) -> JobForm:
+    return job._replace(id=Scalar(text, False, job.mark, 0, 0), default_id=True)
+
+
+def _varying(form: PhaseForm) -> list[str]:
+    grid = form.grid
+    values: dict[str, set[str]] = {name: set() for name in grid.names}
+    entries = [*grid.product, *grid.zipped, *(one for entry in grid.includes for one in entry.keys)]
+    for one in entries:
+        if one.key in values:
+            values[one.key].update(value.text for value in one.values)
+    return [name for name, found in values.items() if len(found) > 1]
+
+
+def _by_args(form: PhaseForm, jobs: Sequence[JobForm]) -> list[str | None]:
+    """Ids by the args that differ; None where jobs do not differ, or their values are not known yet."""
+    args = [{key.text: _text(value) for key, value in job.args or ()} for job in jobs]
+    keys = list(dict.fromkeys(key for one in args for key in one))
+    varying = [key for key in keys if len({one.get(key) for one in args}) > 1]
+    if len(jobs) == 1:
+        return [form.name if len(form.jobs) == 1 else None]
+    names: list[str | None] = []
+    for one in args:
+        known = [(key, one[key]) for key in varying if key in one]
+        if not known or any(value is None for _, value in known):
+            names.append(None)
+        else:
+            names.append("_".join([form.name, *(f"{safe(key)}{safe(value or '')}" for key, value in known)])[:ID_MAX])
+    return [name if names.count(name) == 1 else None for name in names]
+
+
+def _text(node: object) -> str | None:
+    if isinstance(node, Scalar):
+        return None if is_template(node.text) else node.text
+    items = getattr(node, "items", None)
+    texts = [_text(item) for item in items] if isinstance(items, tuple) else [None]
+    return None if None in texts else "-".join([text for text in texts if text is not None])
