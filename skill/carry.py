@@ -15,6 +15,7 @@ from build_manifest.faults import listed
 from queue_manager.core import pulling
 from queue_manager.core.manifest import JobSpec, Manifest
 from skill import placed, sync
+from skill.code_files import NEVER
 from skill.ground import ground
 from skill.host import Host, Unreachable
 from skill.placed import LOST, SUBMITTED, Mark, Part, Placed
@@ -104,7 +105,7 @@ def _ready(
         if fault is not None:
             return _Ready(fault=fault)
         here = ground(run, found, manifest, part).here
-        names = look(here, tuple(patterns), sync.NEVER).files
+        names = look(here, tuple(patterns), NEVER).files
         missing = [job for pattern, job in patterns.items() if pattern not in names and not _finds(pattern, names)]
         if missing:
             return _Ready(fault=f"what {listed(missing, 5)} wrote is not here")

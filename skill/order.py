@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from build_manifest.faults import listed
 from queue_manager.core.manifest import Manifest, encode, sha256
 from queue_manager.core.outputs import escape, is_glob, pattern_matches
-from skill import sync
+from skill import code_files
 from skill.errors import UseError
 from skill.host import remote
 from skill.placed import Part
@@ -56,7 +56,7 @@ class Order(NamedTuple):
             if self.cwd is None:
                 return False
             if not names:
-                names.extend(sync.carried(self.source))
+                names.extend(code_files.choose(self.source).files)
                 folders.update(str(folder) for name in names for folder in PurePosixPath(name).parents)
             below = posixpath.join(self.cwd, posixpath.relpath(where, host_cwd))
             path = posixpath.normpath(posixpath.join(escape(below) if is_glob(pattern) else below, pattern))

@@ -23,6 +23,7 @@ from queue_manager.core.events import iso
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.pulling import HOST, RESULTS, Request
 from skill import deploy, files, merge, placed, state_schema, summary
+from skill.code_files import NEVER
 from skill.completeness import Doubts, doubts
 from skill.errors import FailedError
 from skill.files import write_whole
@@ -33,7 +34,6 @@ from skill.placed import LOST, PLANNED, Part, Placed
 from skill.receive import Received, receive
 from skill.runs import Document, Run, read_mirrored
 from skill.store import Store, look, scan
-from skill.sync import NEVER
 from skill.write_gate import Gate, HostGate, open_gate
 
 TRIES = 3

@@ -35,9 +35,9 @@ from skill import (
     shard,
     store,
     submit,
-    sync,
 )
 from skill.carry import Carried
+from skill.code_files import NEVER
 from skill.errors import FailedError, UseError
 from skill.ground import ground
 from skill.host import Host, Unreachable
@@ -144,7 +144,7 @@ def _home(run: Run, found: Placed, manifest: Manifest, part: Part, pulled: Docum
     where = ground(run, found, manifest, part)
     rows = {row["id"]: row for row in pulled["jobs"] if row["status"] == Status.COMPLETED.value}
     outputs = {spec.id: name for spec in manifest.jobs if spec.id in rows and (name := where.output(spec)) is not None}
-    here = store.look(where.here, tuple(dict.fromkeys(outputs.values())), sync.NEVER).files
+    here = store.look(where.here, tuple(dict.fromkeys(outputs.values())), NEVER).files
     home = set()
     for job, pattern in outputs.items():
         names = [pattern] if pattern in here else [name for name in here if pulling.asked_for(pattern, name)]

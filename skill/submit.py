@@ -21,7 +21,7 @@ from queue_manager.core import ground
 from queue_manager.core.events import iso
 from queue_manager.core.layout import LOCAL_RUNS, HostPaths, RunPaths
 from queue_manager.core.manifest import encode, sha256
-from skill import deploy, files, ledger, placed, runs, sync
+from skill import code_files, deploy, files, ledger, placed, runs, sync
 from skill.deploy import Facts
 from skill.errors import FailedError, UseError
 from skill.files import write_whole
@@ -31,6 +31,7 @@ from skill.order import Order
 from skill.placed import LOST, SUBMITTED, Part, Placed
 from skill.registry import REGISTRY
 from skill.runs import Run
+from skill.units import size_text
 
 PATIENCE = 3600.0
 """Seconds for one host to get everything; the code may be large."""
@@ -128,7 +129,7 @@ def finish(run: Run, order: Order, hosts: Sequence[Host], *, push: bool, poll: f
     assert found is not None
     with _working_on(run):
         parts = {part.host: part for part in found.parts}
-        code = sync.carried(order.source) if push and order.pushed else None
+        code = code_files.choose(order.source).files if push and order.pushed else None
         outcomes = each(hosts, lambda host: _persist(_Work(run, order, host, parts[host.name], code, poll)), PATIENCE)
     return [
         Outcome(name, len(parts[name].own()), None, outcome.reason) if isinstance(outcome, Unreachable) else outcome
@@ -197,7 +198,7 @@ def _bring(work: _Work) -> Outcome:
         if inside and not any(name.startswith(inside) for name in work.files):  # else it has come with its files
             _done(deploy.make_cwd(host, part.cwd))
         if pushed.files:
-            notes.append(f"{pushed.files} files of code sent ({pushed.how})")
+            notes.append(f"{pushed.files} files of code sent, {size_text(pushed.bytes)} ({pushed.how})")
     if not submitted:
         if not {job.id for job in work.order.manifest.jobs}.issuperset(part.jobs):
             raise _Stop("jobs that were added later are to go there; run the same `wavequeue rescue` again instead")

@@ -1,12 +1,11 @@
 """Code up: the files of a project brought into the workspace on a host. Nothing there is ever deleted.
 
-Which files is one decision, `select`, by the rules of git; how they travel is rsync, or tar where rsync is missing on
-either side. Both put a file in its place whole, by a rename.
+Which files is decided in `code_files`; how they travel is rsync, or tar where rsync is missing on either side. Both put
+a file in its place whole, by a rename.
 """
 
 from __future__ import annotations
 
-import fnmatch
 import io
 import os
 import shlex
@@ -14,21 +13,14 @@ import shutil
 import stat
 import subprocess
 import tarfile
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from queue_manager.core.layout import LOCAL_RUNS
-from queue_manager.core.outputs import pattern_matches
 from queue_manager.core.terminal_text import one_line
-from skill.errors import UseError
 from skill.host import Host, Said, Unreachable, remote
 
-NEVER = (".git", LOCAL_RUNS, ".wavequeue", ".venv", "__pycache__", "workers.yaml", ".env")
-"""Names that are not carried, wherever they stand: what is made here, and what is secret."""
-IGNORE = ".wavequeueignore"
 TRIES = 3
 _PAUSE = 1.0
 _LIMIT = 3600.0
@@ -54,33 +46,14 @@ class Pushed(NamedTuple):
     how: str
 
 
-def push_code(
-    host: Host,
-    source: Path,
-    workspace: str,
-    excludes: Sequence[str] = (),
-    say: Callable[[str], None] = _QUIET,
-) -> Pushed | str | Unreachable:
-    """Bring the project in `source` into `workspace` on a host, which is made where it is not there.
-
-    `excludes`: more names, paths or globs that stay here. `say` is told of each retry. Returns what went wrong as text.
-    Raises UseError where `source` cannot be read.
-    """
-    return _push(host, source, workspace, lambda: select(source, excludes), say)
-
-
 def push_files(
     host: Host, source: Path, workspace: str, files: Sequence[str], say: Callable[[str], None] = _QUIET
 ) -> Pushed | str | Unreachable:
-    """Bring just these files, relative to `source`, into `workspace`, as `push_code` does."""
-    return _push(host, source, workspace, lambda: files, say)
+    """Bring these files, relative to `source`, into `workspace` on a host, which is made where it is not there.
 
-
-def _push(
-    host: Host, source: Path, workspace: str, choose: Callable[[], Sequence[str]], say: Callable[[str], None]
-) -> Pushed | str | Unreachable:
-    """`choose` tells which files. Where all are there already, that is known after one round trip and no connection."""
-    files = choose()
+    Where all are there already, that is known after one round trip and no connection. `say` is told of each retry.
+    Returns what went wrong as text.
+    """
     let_second_pass(source, files)
     ready = host.script(_READY + _STAT, remote(workspace), stdin=_names(files), timeout=_LIMIT)
     if isinstance(ready, Unreachable):
@@ -126,35 +99,6 @@ def _changed(source: Path, files: Iterable[str], there: bytes) -> list[str]:
     return [name for name in files if not is_there(_stat_line(source, name))]
 
 
-def carried(source: Path) -> list[str]:
-    """The files of a project that a submit brings, relative to `source`: `select`, without what its .wavequeueignore
-    names: names, paths or globs, a line each. Raises UseError as `select` does."""
-    try:
-        lines = (source / IGNORE).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        lines = []
-    except (OSError, UnicodeDecodeError) as error:
-        raise UseError(f"{source / IGNORE} cannot be read: {error}") from None
-    excludes = [line.strip() for line in lines]
-    return select(source, [line for line in excludes if line and not line.startswith("#")])
-
-
-def select(source: Path, excludes: Sequence[str] = ()) -> list[str]:
-    """The files of a project that are carried, relative to `source`: what git would track, less what is left out.
-
-    Raises UseError where git is missing and there is a .gitignore that only git could read.
-    """
-    return sorted({name for name in _candidates(source) if not left_out(name, excludes) and _is_carried(source / name)})
-
-
-def tracked(source: Path) -> list[str]:
-    """The files in and below `source` that git tracks, relative to it; none where git or a repository is missing."""
-    if shutil.which("git") is None:
-        return []
-    listed = _git(["-C", str(source), "-c", "core.fsmonitor=false", "ls-files", "-z", "--cached"])
-    return [] if listed is None else [name for name in listed.split("\0") if name]
-
-
 def let_second_pass(source: Path, files: Iterable[str]) -> None:
     """Wait until the second is over in which the newest of these files was written: at most one.
 
@@ -167,70 +111,6 @@ def let_second_pass(source: Path, files: Iterable[str]) -> None:
         time.sleep(int(now) + 1 - now)
 
 
-def left_out(name: str, excludes: Sequence[str] = ()) -> bool:
-    """Whether a file is never carried. An exclude with a `/` is meant from the top, another one wherever it stands."""
-    parts = name.split("/")
-    if not set(parts).isdisjoint(NEVER):
-        return True
-    for exclude in excludes:
-        pattern = exclude.rstrip("/")
-        if "/" in pattern:
-            pattern = pattern.lstrip("/")
-            if any(pattern_matches(pattern, "/".join(parts[:n])) for n in range(1, len(parts) + 1)):
-                return True
-        elif any(fnmatch.fnmatchcase(part, pattern) for part in parts):
-            return True
-    return False
-
-
-def _is_carried(path: Path) -> bool:
-    try:
-        mode = path.lstat().st_mode
-    except OSError:
-        return False  # git knows it, and it has been deleted
-    return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
-
-
-def _candidates(source: Path) -> Iterator[str]:
-    if shutil.which("git") is None:
-        yield from _walk(source)
-        return
-    listed = _git(["-C", str(source), "ls-files", "-z", "-co", "--exclude-standard"])
-    ignored = listed is not None and _git(["-C", str(source), "check-ignore", "-q", "."]) is not None
-    if listed is None or ignored:
-        # No repository, or one that has nothing to do with this folder: its .gitignore files count all the same.
-        with tempfile.TemporaryDirectory() as empty:
-            _git(["init", "-q", "--bare", empty])
-            listed = _git([
-                f"--git-dir={empty}", f"--work-tree={source}", "-C", str(source), "-c", "core.bare=false",
-                "ls-files", "-z", "-o", "--exclude-standard",
-            ])  # fmt: skip
-    if listed is None:
-        raise UseError(f"{source} cannot be listed by git; try there: git ls-files -co --exclude-standard")
-    for name in filter(None, listed.split("\0")):
-        inner = source / name
-        if inner.is_dir() and not inner.is_symlink():  # a repository inside this one
-            folder = name.rstrip("/")
-            yield from (f"{folder}/{file}" for file in _candidates(inner))
-        else:
-            yield name
-
-
-def _git(arguments: Sequence[str]) -> str | None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    done = subprocess.run(["git", *arguments], stdin=subprocess.DEVNULL, capture_output=True, env=environment)
-    return os.fsdecode(done.stdout) if done.returncode == 0 else None
-
-
-def _walk(source: Path) -> Iterator[str]:
-    for folder, folders, files in os.walk(source):
-        folders[:] = [name for name in folders if name not in NEVER]
-        if ".gitignore" in files:
-            raise UseError(f"{folder}/.gitignore can be honoured by git alone, which is not installed here")
-        for name in [*files, *(name for name in folders if os.path.islink(os.path.join(folder, name)))]:
-            yield os.path.relpath(os.path.join(folder, name), source)
-
-
 def rsh(command: Sequence[str]) -> str:
     """A command for rsync's -e, which splits at blanks and knows quotes, but no backslash."""
     return " ".join(
@@ -241,8 +121,9 @@ def rsh(command: Sequence[str]) -> str:
 
 def build_rsync(ssh: Sequence[str] | None, destination: str, source: Path, workspace: str) -> list[str]:
     """The rsync command that carries the files it is given on stdin, each ended by a NUL."""
-    # Owners are of this machine alone. -K: a directory that somebody there made a link to another disk stays that.
-    options = ["-rlptK", "--files-from=-", "--from0", "--stats", "--no-human-readable", f"--timeout={_STALL}"]
+    # Owners are of this machine alone. -S: sparse files stay sparse. -K: a directory that somebody there made a link
+    # to another disk stays that.
+    options = ["-rlptKS", "--files-from=-", "--from0", "--stats", "--no-human-readable", f"--timeout={_STALL}"]
     if ssh is None:
         return ["rsync", *options, f"{source}/", f"{workspace}/"]
     user, at, machine = destination.rpartition("@")

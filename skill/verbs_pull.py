@@ -22,6 +22,7 @@ from skill.host import Host
 from skill.placed import Placed
 from skill.pull import Turn
 from skill.runs import Run
+from skill.units import size_text
 from skill.verbs_run import RUN, the_run
 from skill.verbs_spec import JSON, print_json
 
@@ -209,7 +210,7 @@ def _progress() -> Iterator[Callable[[str, int], None]]:
             sizes[name] = sizes.get(name, 0) + size
             if time.monotonic() - shown > _FRAME:
                 shown = time.monotonic()
-                line.update("pulling: " + ", ".join(f"{one} {_size(sizes[one])}" for one in sorted(sizes)))
+                line.update("pulling: " + ", ".join(f"{one} {size_text(sizes[one])}" for one in sorted(sizes)))
 
         yield heard if console.is_terminal else lambda _name, _size: None
 
@@ -296,7 +297,7 @@ def _brought(turn: Turn) -> str:
     got = turn.received
     if not got.files:
         return f"nothing new, {got.same} files are here already"
-    return f"{got.files} files, {_size(got.size)}"
+    return f"{got.files} files, {size_text(got.size)}"
 
 
 def _missed(run: Run, turn: Turn) -> str:
@@ -305,13 +306,6 @@ def _missed(run: Run, turn: Turn) -> str:
     last = "never pulled before" if age is None else f"last pulled {duration(age)} ago"
     came = f"{_brought(turn)}, then " if turn.received.files else ""
     return f"{came}{turn.reason}; {last}"
-
-
-def _size(size: int) -> str:
-    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} bytes"
 
 
 def _document(run: Run, done: Pulled) -> dict[str, Any]:

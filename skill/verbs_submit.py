@@ -10,7 +10,7 @@ import click
 
 from build_manifest.faults import listed
 from queue_manager.core.layout import LOCAL_RUNS
-from skill import host_preflight, order, placed, plan, runs, submit, view
+from skill import code_files, host_preflight, order, placed, plan, runs, submit, view
 from skill.errors import DONE, FAILED, FailedError
 from skill.host import Host
 from skill.host_preflight import Verdict
@@ -91,8 +91,14 @@ def check(made: Order, hosts: Sequence[Host]) -> Checked:
         sharing,
         verdicts,
         host_preflight.fault_lines(verdicts, unplaced),
-        host_preflight.warning_lines(verdicts),
+        [*_code_warnings(made), *host_preflight.warning_lines(verdicts)],
     )
+
+
+def _code_warnings(made: Order) -> list[str]:
+    """What of the project is not sent, since it looks like a secret."""
+    secrets = code_files.choose(made.source).secrets if made.pushed else []
+    return [code_files.left_out_words(secrets)] if secrets else []
 
 
 def _speed(host: Host) -> float:
@@ -123,6 +129,8 @@ def preflight_verb(spec: str, names: tuple[str, ...], pool: str | None, as_json:
         output = view.console()
         for line in host_preflight.table(made.manifest, checked.verdicts, output.width):
             output.print(line, no_wrap=True, crop=False)
+        if made.pushed:
+            print(f"code: {code_files.size_words(made.source, code_files.choose(made.source).files)}")
         for text in checked.warnings:
             print(f"warning: {text}")
         for text in checked.faults:
@@ -154,6 +162,8 @@ def submit_verb(
     if run is not None:
         hosts = _again(made, run, names, pool)
         submit.say(f"{run.id} has the same manifest and is taken up again; another run: --new")
+        for text in _code_warnings(made):
+            submit.say(f"warning: {text}")
     else:
         hosts = _connect(made, names, pool)
         checked = check(made, hosts)

@@ -21,12 +21,13 @@ from queue_manager.core.events import epoch
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.pulling import Seen, find
 from skill import placed
+from skill.code_files import NEVER
 from skill.errors import FailedError
+from skill.git import tracked_files
 from skill.ground import Wanted, ground, wanted
 from skill.placed import LOST, Placed
 from skill.runs import Run
 from skill.store import scan
-from skill.sync import NEVER, tracked
 from skill.write_rules import AHEAD_NS, Claim, Facts, Rules, Writer, fold, is_program, is_program_text
 
 RECORD = "written.jsonl"
@@ -180,7 +181,7 @@ class Gate:
     def facts(self, place: str) -> Facts:
         with self._lock:
             if self._tracked is None:
-                self._tracked = frozenset(map(fold, tracked(Path(self._top))))
+                self._tracked = frozenset(map(fold, tracked_files(Path(self._top))))
             line = self._lines.get(fold(place))
             is_here = os.path.lexists(os.path.join(self._top, place))
             return Facts(

@@ -49,6 +49,7 @@ LAYERS = (  # the first whose folder fits is meant
             "ruamel": "registry.py",
             "httpx": "web.py",
             "msgspec": "typed_json.py",
+            "pathspec": "gitignore.py",
         },
     ),
     Layer("manifests/demo", ("digits", "mlp")),

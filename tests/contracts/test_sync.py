@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from skill import sync
-from skill.errors import UseError
+from skill.code_files import select
 from skill.host import Host
 from skill.registry import Worker
 from skill.sync import Pushed
@@ -66,7 +65,7 @@ class Place:
         return path
 
     def push(self, *excludes: str) -> Pushed:
-        found = sync.push_code(self.host, self.source, WORKSPACE, excludes)
+        found = sync.push_files(self.host, self.source, WORKSPACE, select(self.source, excludes))
         assert isinstance(found, Pushed), found
         assert found.how == self.how
         return found
@@ -105,6 +104,19 @@ def test_names_modes_times_and_links_arrive_as_they_were_and_once(place: Place) 
     assert place.push() == Pushed(0, 0, place.how)
 
 
+def test_a_sparse_file_stays_sparse(tmp_path: Path) -> None:
+    place = Place(tmp_path, bare=False)
+    try:
+        with place.write("sparse.bin", "x").open("r+b") as file:
+            file.truncate(64 << 20)
+        place.push()
+        assert (place.there / "sparse.bin").stat().st_size == 64 << 20
+        assert (place.there / "sparse.bin").stat().st_blocks * 512 < 1 << 20
+    finally:
+        place.host.close()
+        place.server.close()
+
+
 def test_only_what_changed_is_sent_and_nothing_there_is_deleted(place: Place) -> None:
     for name in ("a.py", "b.py", "c.py", "d.py", "gone.py"):
         place.write(name, "one")
@@ -137,7 +149,7 @@ def test_a_folder_that_was_moved_to_another_disk_there_stays_moved(place: Place)
     (place.there / "data").rename(place.server.home / "big")
     (place.there / "data").symlink_to(place.server.home / "big")
     place.write("data/x", "another")
-    assert isinstance(sync.push_code(place.host, place.source, WORKSPACE), Pushed)
+    assert isinstance(sync.push_files(place.host, place.source, WORKSPACE, select(place.source)), Pushed)
     assert (place.there / "data").is_symlink()
     assert (place.server.home / "big" / "x").read_text() == "another"
 
@@ -178,7 +190,7 @@ def test_a_cut_in_the_middle_leaves_whole_files_and_is_made_good(place: Place) -
 
     killer = threading.Thread(target=cut)
     killer.start()
-    found = sync.push_code(place.host, place.source, WORKSPACE, say=retried)
+    found = sync.push_files(place.host, place.source, WORKSPACE, select(place.source), say=retried)
     killer.join()
     assert isinstance(found, Pushed), found
     assert len(seen) == 1
@@ -188,7 +200,7 @@ def test_a_cut_in_the_middle_leaves_whole_files_and_is_made_good(place: Place) -
 
 
 def test_a_workspace_that_cannot_be_made_says_why(place: Place) -> None:
-    found = sync.push_code(place.host, place.source, "/dev/null/x")
+    found = sync.push_files(place.host, place.source, "/dev/null/x", select(place.source))
     assert isinstance(found, str)
     assert "the workspace /dev/null/x cannot be made on a: " in found
 
@@ -197,7 +209,7 @@ def test_where_a_folder_stands_in_the_way_of_a_file_it_is_named_and_stays(place:
     place.write("a", "x")
     (place.there / "a").mkdir(parents=True)
     (place.there / "a" / "theirs").write_text("x")
-    found = sync.push_code(place.host, place.source, WORKSPACE)
+    found = sync.push_files(place.host, place.source, WORKSPACE, select(place.source))
     assert isinstance(found, str), found
     assert place.arrived() == {"a/theirs": "x"}
 
@@ -222,68 +234,6 @@ def test_this_machine_gets_a_copy_and_none_onto_itself(tmp_path: Path, monkeypat
     source = tmp_path / "project"
     source.mkdir()
     (source / "a.py").write_text("x")
-    assert sync.push_code(host, source, "~/copy") == Pushed(1, 1, "rsync")
+    assert sync.push_files(host, source, "~/copy", select(source)) == Pushed(1, 1, "rsync")
     assert (tmp_path / "copy" / "a.py").read_text() == "x"
-    assert sync.push_code(host, source, "~/project") == Pushed(0, 0, "in place")
-
-
-# -- which files ------------------------------------------------------------------------------------------------------
-
-
-def git(folder: Path, *arguments: str) -> None:
-    subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True)
-
-
-def write(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("x")
-
-
-def test_in_a_repository_files_that_are_tracked_or_new_are_carried_and_deleted_ones_are_not(tmp_path: Path) -> None:
-    git(tmp_path, "init", "-q")
-    write(tmp_path, "tracked.py", "deleted.py", "made.o")
-    (tmp_path / ".gitignore").write_text("*.o\n")
-    git(tmp_path, "add", ".")
-    (tmp_path / "deleted.py").unlink()
-    write(tmp_path, "new.py", "inner/x.py")
-    git(tmp_path / "inner", "init", "-q")
-    assert sync.select(tmp_path) == [".gitignore", "inner/x.py", "new.py", "tracked.py"]
-
-
-def test_a_project_that_a_repository_above_ignores_is_carried_by_its_own_rules(tmp_path: Path) -> None:
-    git(tmp_path, "init", "-q")
-    (tmp_path / ".gitignore").write_text("scratch\n")
-    write(tmp_path, "scratch/a.py", "scratch/b.o")
-    (tmp_path / "scratch" / ".gitignore").write_text("*.o\n")
-    assert sync.select(tmp_path / "scratch") == [".gitignore", "a.py"]
-
-
-def test_without_git_all_is_carried_unless_only_git_could_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path, "a.py", "deep/b.py", "__pycache__/c.pyc")
-    (tmp_path / "link").symlink_to("deep")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert sync.select(tmp_path) == ["a.py", "deep/b.py", "link"]
-    write(tmp_path, "deep/.gitignore")
-    with pytest.raises(UseError, match=r"deep/\.gitignore can be honoured by git alone"):
-        sync.select(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("exclude", "left"),
-    [("data", True), ("*.npy", True), ("/code/data", True), ("code/data/x.npy", True), ("data/x.npy", False),
-     ("code/*/x.npy", True), ("x", False), ("code/", True)],
-)  # fmt: skip
-def test_excludes(exclude: str, left: bool) -> None:
-    assert sync.left_out("code/data/x.npy", [exclude]) is left
-
-
-def test_a_project_says_what_stays_here_beside_what_git_ignores(tmp_path: Path) -> None:
-    for name in ("train.py", "notes.md", "data/big.bin", "data/small.csv", "old/data/big.bin"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("x")
-    (tmp_path / ".wavequeueignore").write_text("# not on the host\n*.md\n\n/data/*.bin\n")
-    assert sync.carried(tmp_path) == [".wavequeueignore", "data/small.csv", "old/data/big.bin", "train.py"]
-    (tmp_path / ".wavequeueignore").write_bytes(b"\xff")
-    with pytest.raises(UseError, match="cannot be read"):
-        sync.carried(tmp_path)
+    assert sync.push_files(host, source, "~/project", select(source)) == Pushed(0, 0, "in place")
