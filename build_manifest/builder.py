@@ -10,6 +10,9 @@ from build_manifest.faults import Fault, Faults, SpecErrors
 from build_manifest.overlaps import warn_of_overlaps
 from queue_manager.core.manifest import Manifest
 
+MAX_BYTES = 256 << 20
+"""Of a spec: more than a million jobs, one by one."""
+
 
 class Built(NamedTuple):
     """A manifest, and what is odd about its spec without being wrong, one line each."""
@@ -46,11 +49,13 @@ def read(path: str) -> str:
     """The text of a spec's file. Raises SpecErrors where it cannot be read or is not UTF-8."""
     try:
         with open(path, "rb") as file:
-            data = file.read()
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         hint = "name the spec itself" if isinstance(error, IsADirectoryError) else ""
         what = f"cannot be read: {(error.strerror or str(error)).lower()}"
         raise SpecErrors([Fault(path, 0, 0, what, hint)]) from None
+    if len(data) > MAX_BYTES:
+        raise SpecErrors([Fault(path, 0, 0, f"the spec is larger than {MAX_BYTES >> 20} MiB", "use a grid")])
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:

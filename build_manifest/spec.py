@@ -15,7 +15,8 @@ from build_manifest.faults import Faults, Mark, SpecErrors
 from build_manifest.nodes import ListNode, MapNode, Node, Scalar
 
 _DEPTH = 60
-_NODES = 10_000_000
+_ALIASED, _ALIASED_TO_WRITTEN = 100_000, 20
+"""So many values may come of aliases, and so many more for each that was written: aliases of aliases stop soon."""
 _STRING = "tag:yaml.org,2002:str"
 # Among them what YAML takes for the end of a line and no editor does: every line named below it would be a wrong one.
 _UNPRINTABLE = re.compile("\r(?!\n)|[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -101,6 +102,8 @@ class _Builder:
         self._open: list[_Open] = []
         self._anchors: dict[str, tuple[Node, int]] = {}
         self._documents = 0
+        self._written = 0
+        self._aliased = 0
 
     def take(self, event: Any) -> None:
         if isinstance(event, yaml.DocumentStartEvent):
@@ -157,9 +160,14 @@ class _Builder:
             inside = any(one.event.anchor == event.anchor for one in self._open)
             what = f"*{event.anchor} stands inside what it names" if inside else f"nothing is named &{event.anchor}"
             self._stop(event, what, "put quotes around the value, if it begins with *")
-        self._put(*self._anchors[event.anchor][:1], None, self._anchors[event.anchor][1])
+        node, size = self._anchors[event.anchor]
+        self._aliased += size
+        if self._aliased > _ALIASED + _ALIASED_TO_WRITTEN * self._written:
+            self._stop(event, f"aliases make more than {_ALIASED:,} values of this spec", "use fewer aliases")
+        self._put(node, None, size)
 
     def _put(self, node: Node, anchor: str | None, size: int) -> None:
+        self._written += 1
         if anchor is not None:
             self._anchors[anchor] = (node, size)
         if not self._open:
@@ -167,9 +175,6 @@ class _Builder:
             return
         self._open[-1].children.append(node)
         self._open[-1].size += size
-        if self._open[-1].size > _NODES:
-            self._faults.add(node.mark, f"aliases make this larger than {_NODES} values", "use fewer aliases")
-            raise _GiveUp
 
     def _entries(self, top: _Open) -> tuple[tuple[Scalar, Node], ...]:
         """A mapping's keys and values; those that `<<` merges in come first and give way to its own."""

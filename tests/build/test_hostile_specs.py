@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from build_manifest import SpecErrors, build
+from build_manifest import SpecErrors, build, builder
 from build_manifest.expression_bounds import MAX_TEXT, Meter, TooMuch
 from queue_manager.core.manifest import decode, encode
 from tests.build.test_specs import BAD, GOOD
@@ -125,6 +125,24 @@ def test_a_spec_that_is_nested_deep_is_refused(text: str) -> None:
             build(spec, "s.yaml")
 
 
+def test_aliases_of_aliases_stop_soon() -> None:
+    lines = ["x-a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"x-a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    for last in ("jobs: *a8", "jobs: [{id: a, cmd: b, metrics: *a8}]", "grid: {n: *a8}", "preconditions: *a8"):
+        with pytest.raises(SpecErrors, match="use fewer aliases") as caught:
+            build("\n".join(["project: p", *lines, last]), "s.yaml")
+        assert caught.value.faults[0].line > 3
+    jobs = "\n".join(f"- {{<<: *c, id: j{n}}}" for n in range(3000))  # many of one that is small are in order
+    common = "x-c: &c {cmd: x, env: {A: 1, B: 2, C: 3}, gpus: 0, retries: 1}"
+    assert len(build(f"project: p\n{common}\njobs:\n{jobs}", "s.yaml").manifest.jobs) == 3000
+
+
+def test_an_endless_file_is_no_spec(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "MAX_BYTES", 1 << 20)
+    with pytest.raises(SpecErrors, match="larger than 1 MiB"):
+        builder.read("/dev/zero")
+
+
 def test_a_control_character_of_the_spec_is_shown_escaped() -> None:
     text = 'project: p\njobs: [{id: a, cmd: b, "zz\\e[31m\\u202e\\x07": 1, depends_on: ["\\e]0;title\\x07"]}]'
     with pytest.raises(SpecErrors) as caught:
@@ -158,7 +176,7 @@ _SOUP = [
 
 def _mutated(rng: random.Random) -> str:
     text = _TEXTS[rng.randrange(len(_TEXTS))]
-    for _ in range(rng.randint(1, 3)):
+    for _ in range(rng.randint(1, 2)):
         at = rng.randint(0, len(text))
         end = text.find("\n", at) + 1 or len(text)
         kind = rng.randrange(4)
@@ -174,31 +192,49 @@ def _mutated(rng: random.Random) -> str:
 
 
 def _grown(rng: random.Random) -> str:
-    def value(depth: int) -> Any:
+    """A spec of the right shape with hostile values, and now and then a value of a wrong shape."""
+
+    def value() -> Any:
+        return rng.choice(
+            _SCALARS if rng.random() < 0.2 else ["1", "2.50", "a", "x${n}", "{{ n }}", "-1", "b c", "[*]"]
+        )
+
+    def anything(depth: int = 0) -> Any:
         kind = rng.random()
-        if depth > 4 or kind < 0.6:
-            return rng.choice(_SCALARS if rng.random() < 0.3 else ["1", "2", "a", "x${n}", "{{ n * 2 }}"])
-        if kind < 0.7:
-            return [value(depth + 1) for _ in range(rng.randint(0, 3))]
-        return {rng.choice(_KEYS): value(depth + 1) for _ in range(rng.randint(0, 4))}
+        if depth > 3 or kind < 0.5:
+            return value()
+        if kind < 0.75:
+            return [anything(depth + 1) for _ in range(rng.randint(0, 3))]
+        return {rng.choice(_KEYS): anything(depth + 1) for _ in range(rng.randint(0, 3))}
 
-    def job() -> dict[str, Any]:
-        keys = rng.sample(["args", "expected_output", "env", "metrics", "preconditions", "gpus", "timeout"], 2)
-        made = {"id": rng.choice(["j${n}", "j{{ n }}"]), "cmd": str(rng.choice(_SCALARS)) or "x"}
-        return {
-            **made,
-            **{key: value(2) for key in keys},
-            **({rng.choice(_KEYS): value(2)} if rng.random() < 0.2 else {}),
-        }
+    def text() -> str:
+        return " ".join(str(value()) for _ in range(rng.randint(1, 3)))
 
+    def job(name: str) -> dict[str, Any]:
+        made: dict[str, Any] = {"id": f"{name}{{{{ n | string | length }}}}", "cmd": f"run {text()}"}
+        maybe: dict[str, Any] = {
+            "args": {rng.choice(["m", "opt.lr", "a-b"]): rng.choice([value(), [value(), value()]])},
+            "expected_output": text(), "cwd": text(), "env": {"A": text()}, "metrics": {"a": {"log": text()}},
+            "preconditions": [{"type": "file_exists", "path": text()}, {"type": "command", "command": text()}],
+            "gpus": rng.choice([0, 1, "{{ n }}"]), "timeout": rng.choice(["2h", 5, value()]),
+            "priority": rng.choice([1, -1]),
+            "shell": {"errexit": rng.choice([True, False])}, rng.choice(_KEYS): anything(),
+        }  # fmt: skip
+        made.update((key, maybe[key]) for key in rng.sample(sorted(maybe), rng.randint(0, 3)))
+        return made
+
+    values = rng.choice([["1", 2], [3], {"range": [1, 4]}, [[64, value()], value()], anything()])
+    grid = {"n": values, rng.choice(["m", "seed", "opt.lr", "a-b"]): [1.5, "x"]}
+    one = {"name": "p", "grid": {"n": [7]}, "template": job("p")}
     form: dict[str, Any] = rng.choice(
         [
-            {"grid": {"n": value(3), rng.choice(["m", "seed", "opt.lr", "a-b"]): value(3)}, "template": job()},
-            {"jobs": [{**job(), "args": {"n": 1}}, {**job(), "id": "other", "args": {"n": value(4)}}]},
-            {"phases": [{"name": "p", "grid": {"n": [1, 2]}, "template": job()}, value(1)]},
+            {"grid": grid, "template": job("g")},
+            {"grid": {"n": values}, "exclude": {"n": value()}, "template": job("e")},
+            {"jobs": [{**job("a"), "args": {"n": value()}}, {**job("bb"), "args": {"n": [1, 2]}}]},
+            {"phases": [one, {"name": "q", "depends_on": "p", "grid": {"n": [1, 22]}, "template": job("q")}]},
         ]
     )
-    return json.dumps({"project": "p", **form, **({rng.choice(_KEYS): value(1)} if rng.random() < 0.3 else {})})
+    return json.dumps({"project": "p", **form, **({rng.choice(_KEYS): anything()} if rng.random() < 0.1 else {})})
 
 
 def _soup(rng: random.Random) -> str:
@@ -208,7 +244,7 @@ def _soup(rng: random.Random) -> str:
     return head + "".join(rng.choice(_SOUP) for _ in range(rng.randint(1, 40)))
 
 
-_TEXTS = [path.read_text(encoding="utf-8") for path in (*GOOD, *BAD)]
+_TEXTS = [path.read_text(encoding="utf-8") for path in (*GOOD, *GOOD, *BAD)]
 
 
 @pytest.mark.parametrize("make", [_mutated, _grown, _soup])

@@ -44,7 +44,19 @@ def test_exit_code_0_without_output_is_a_failure(world: World) -> None:
 
 
 def test_a_glob_is_matched_and_not_quoted(world: World) -> None:
-    assert one(world, "mkdir out; echo > out/epoch_3.pt", expected_output="out/epoch_*.pt")["status"] == "completed"
+    """Also one in which a value stands for itself, and one that begins at a place that only the host knows."""
+    run = world.run(
+        manifest(
+            job("glob", "mkdir -p out; echo > out/epoch_3.pt", expected_output="out/epoch_*.pt"),
+            job("value", "mkdir -p 'l=[6,4]'; echo > 'l=[6,4]/m.pt'", expected_output="l=[[]6,4]/m.pt"),
+            job("sibling", "mkdir -p l=6; echo > l=6/m.pt", expected_output="l=[[]6]/m.pt"),
+            job("shell", "mkdir -p $OUT; echo > $OUT/e.pt", expected_output="$OUT/*.pt", env={"OUT": "own"}),
+            shell_paths=True,
+        )
+    )
+    run.go()
+    found = {name: row["status"] for name, row in run.jobs().items()}
+    assert found == {"glob": "completed", "value": "completed", "sibling": "stuck", "shell": "completed"}
 
 
 def test_output_with_a_bad_exit_code_completes_with_a_warning(world: World) -> None:
