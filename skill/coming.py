@@ -18,6 +18,7 @@ from skill.fleet.drift import Heard
 from skill.fleet.rental import Broken, Wait
 from skill.providers.vast import client as vast
 from skill.providers.vast.answers import Done, Gone, Unknown
+from skill.providers.vast.ownership import Claim, NotOurs, decide
 from skill.providers.vast.reconcile import who
 from skill.providers.vast.rows import Instance
 from skill.registry import Ssh, Worker
@@ -111,10 +112,11 @@ def _run(*command: str) -> str | None:
 
 
 def come(
-    client: vast.Client, number: int, name: str, key: Key, asked: float, ready_within: float, say: Say
-) -> Arrived | Broken | Gone:
+    client: vast.Client, claim: Claim, name: str, key: Key, asked: float, ready_within: float, say: Say
+) -> Arrived | Broken | Gone | NotOurs:
     """Wait for an instance, and let the key in. `asked`: when it was asked for, in epoch seconds. `say` is told of each
     state that it comes to."""
+    number = claim.number
     worker = Worker(name, ssh=Ssh("127.0.0.1", None, "root", key.private), instance_id=number)
     is_let_in, shown, since = False, "", time.monotonic()
     while True:
@@ -123,8 +125,11 @@ def come(
             return live
         heard: list[Heard] = []
         if isinstance(live, Instance):
+            verdict = decide(claim, live)
+            if isinstance(verdict, NotOurs):
+                return verdict
             if not is_let_in:  # a young instance may not take it yet
-                is_let_in = isinstance(client.attach_key(number, key.public), Done)
+                is_let_in = isinstance(client.attach_key(verdict, key.public), Done)
             live = _with_ports(client, live)
             if live.status != shown:
                 shown, since = live.status, time.monotonic()

@@ -1,7 +1,6 @@
 """Which instance is meant, whether it is ours, and what would be lost with it.
 
-Only that is ours which a worker of workers.yaml names, or which bears the label that our ledger has for it: an account
-may have instances of other people and of other projects.
+What is ours, `providers.vast.ownership` decides: an account may have instances of other people and of other projects.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from skill.ground import ground, wanted
 from skill.placed import LOST, PLANNED
 from skill.providers.vast import client as vast
 from skill.providers.vast.answers import Gone, Unknown
+from skill.providers.vast.ownership import Claim, NotOurs, Ours, decide
 from skill.providers.vast.rows import Instance
 from skill.registry import Registry, Worker
 from skill.runs import Run
@@ -30,6 +30,18 @@ class Owned(NamedTuple):
     live: Instance | Gone
     worker: Worker | None
     rental: Rental | None
+    ours: Ours | None = None
+    """The proof; None for one that has gone, of which nothing can be changed."""
+
+    @property
+    def claim(self) -> Claim:
+        return Claim(self.id, self.rental.label if self.rental is not None else None, self.worker is not None)
+
+    def proof(self) -> Ours:
+        """The proof. Raises FailedError for one that has gone."""
+        if self.ours is None:
+            raise FailedError(f"instance {self.id} is there no more, and nothing of it is billed")
+        return self.ours
 
 
 def find(client: vast.Client, where: Path, text: str) -> Owned:
@@ -44,17 +56,26 @@ def find(client: vast.Client, where: Path, text: str) -> Owned:
         if worker.instance_id is None:
             raise UseError(f"{text} is no rented machine: it has no instance_id in workers.yaml")
         number = worker.instance_id
-    rental = ledger.by_instance(where).get(number)
     live = client.instance(number)
     if isinstance(live, Unknown):
         raise FailedError(f"what instance {number} is doing is unknown, and nothing was done: {live.reason}")
-    is_labelled = rental is not None and isinstance(live, Instance) and live.label == rental.label
-    if worker is None and not is_labelled and not (rental is not None and isinstance(live, Gone)):
-        raise UseError(
-            f"instance {number} may be somebody else's: no worker has this instance_id, and it does not bear a label "
-            "that was given here. If it is yours, write instance_id at its worker in workers.yaml"
-        )
-    return Owned(number, live, worker, rental)
+    rental = _rental(where, number, live)
+    found = Owned(number, live, worker, rental)
+    if isinstance(live, Gone):
+        if worker is None and rental is None:
+            raise UseError(f"there is no instance {number}, and none of this number was rented here")
+        return found
+    verdict = decide(found.claim, live)
+    if isinstance(verdict, NotOurs):
+        raise UseError(f"{verdict.why}; nothing was done" if rental is not None else verdict.why)
+    return found._replace(ours=verdict)
+
+
+def _rental(where: Path, number: int, live: Instance | Gone) -> Rental | None:
+    """What the ledger has of an instance: of several with its number the one whose label it bears, else the last."""
+    mine = [one for one in ledger.rentals(where).values() if one.instance_id == number]
+    bears = (one for one in mine if isinstance(live, Instance) and one.label == live.label)
+    return next(bears, mine[-1] if mine else None)
 
 
 def at_risk(where: Path, worker: Worker) -> list[str]:

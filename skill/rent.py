@@ -30,7 +30,8 @@ from skill.host import replace_key
 from skill.providers.vast import client as vast
 from skill.providers.vast import deeds, settings
 from skill.providers.vast.answers import AUTH, NO_OFFER, Created, Gone, Refused, Unknown
-from skill.providers.vast.rows import HOURS_PER_MONTH
+from skill.providers.vast.ownership import Claim, NotOurs, Ours, decide
+from skill.providers.vast.rows import HOURS_PER_MONTH, Instance
 from skill.registry import Ssh, Worker
 
 _LOCK = "rent.lock"
@@ -100,6 +101,8 @@ class _Renting:
         self._bounds, self._key, self._say = bounds, key, say
         self._chain: str | None = None
         self._began = time.time()
+        self._last = ""
+        """Why the last try came to nothing."""
 
     def finish(self) -> Worker | None:
         for one in unfinished(self._where, self._wish.purpose):
@@ -114,11 +117,11 @@ class _Renting:
         worker = self.finish() or (self._there() if self._wish.once else None)
         if worker is not None:
             return worker
-        last = "no offer is left to be tried"
+        self._last = self._last or "no offer is left to be tried"
         for priced in candidates:
             why = rental.exhausted(self._tried(), self._bounds, self._began, time.time())
             if why is not None:
-                raise FailedError(f"nothing was rented: {why}")
+                raise FailedError(f"nothing was rented: {why}{self._cost()}")
             if self._is_banned(priced):
                 continue
             one = self._intend(priced)
@@ -126,16 +129,22 @@ class _Renting:
             outcome = self._client.create(one.offered.offer_id, body)
             if isinstance(outcome, Refused) and outcome.instance_id is None:
                 self._note(book.REFUSED, one, why=outcome.why)
-                last = f"offer {one.offered.offer_id} was refused: {outcome.why}"
-                self._say(last)
+                self._last = f"offer {one.offered.offer_id} was refused: {outcome.why}"
+                self._say(self._last)
                 if outcome.kind != NO_OFFER:  # the next would be refused as well
                     break
                 continue
             worker = self._finish(self._taken(one, outcome))
             if worker is not None:
                 return worker
-            last = "what was taken did not come up, and was destroyed"
-        raise FailedError(f"nothing was rented: {last}")
+        raise FailedError(f"nothing was rented: {self._last}{self._cost()}")
+
+    def _cost(self) -> str:
+        """What the tries have cost, as the end of a message."""
+        made = [one for one in self._tried() if one.instance_id is not None]
+        if not made:
+            return ""
+        return f". What was tried cost {book.usd(book.spent(made, time.time()))}, at most and without traffic"
 
     def _there(self) -> Worker | None:
         """The machine that the purpose has, if another process rented it meanwhile."""
@@ -165,48 +174,72 @@ class _Renting:
             return one
         number = outcome.instance_id
         assert number is not None
-        one = self._note(book.CREATED, one, instance_id=number)
+        live = self._client.instance(number)
+        verdict = decide(Claim(number, one.label), live) if isinstance(live, Instance) else None
+        if not isinstance(verdict, Ours):  # whose it is, the answer to a create does not tell
+            why = verdict.why if verdict is not None else f"instance {number} is not shown"
+            self._say(f"the answer named instance {number}, which was left alone ({why}); looking for {one.label}")
+            one = self._settle(one, named=number)
+            if one.instance_id is None:
+                return one
+        else:
+            one = self._note(book.CREATED, one, instance_id=number)
         if isinstance(outcome, Refused):
             one = self._note(book.BROKEN, one, why=outcome.why)
         return one
 
     def _finish(self, one: Rental) -> Worker | None:
         """Bring a rental to its end: a worker, or None where nothing is left of it. Raises FailedError."""
-        if one.instance_id is None:
+        if one.instance_id is None and one.ended is None:
             one = self._settle(one)
-            if one.instance_id is None:
-                return None
+        if one.instance_id is None:
+            self._last = f"offer {one.offered.offer_id} was not rented: {one.why}"
+            return None
         number = one.instance_id
-        assert number is not None
+        claim = Claim(number, one.label)
         if not one.broken:
             found = coming.come(
-                self._client, number, one.worker, self._key, one.intended, self._bounds.ready_within, self._say
+                self._client, claim, one.worker, self._key, one.intended, self._bounds.ready_within, self._say
             )
             if isinstance(found, Arrived):
                 return self._register(one, found)
+            if isinstance(found, NotOurs):
+                return self._left_alone(one, found.why)
             if isinstance(found, Gone):
                 self._note(book.GONE, one, why="it vanished while it came up")
-                self._say(f"instance {number} is there no more")
+                self._last = f"instance {number} is there no more"
+                self._say(self._last)
                 return None
             one = self._note(book.BROKEN, one, why=found.why)
             if not rental.is_image_fault(found.why):
                 self._ban(one, found)
         self._say(f"instance {number} is of no use ({one.why}), and is destroyed")
-        fault = deeds.destroy(self._client, number)
-        if fault is not None:
+        ended = deeds.destroy_claimed(self._client, claim)
+        if isinstance(ended, str):
             raise FailedError(
-                f"instance {number} is of no use ({one.why}), and could not be destroyed: {fault}. It goes on billing; "
+                f"instance {number} is of no use ({one.why}), and could not be destroyed: {ended}. It goes on billing; "
                 f"run the same command again, or: wavequeue vast destroy {number}"
             )
-        self._note(book.DESTROYED, one)
+        self._note(book.DESTROYED if ended.by_us else book.GONE, one)
+        self._last = (
+            f"instance {number} did not come up, and {'was destroyed' if ended.by_us else 'had gone by itself'}"
+        )
         if rental.is_image_fault(one.why):
             raise FailedError(
                 f"the image {self._image} cannot be had ({one.why}); say another in vast.yaml: rent: {{image: NAME}}"
+                f"{self._cost()}"
             )
         return None
 
-    def _settle(self, one: Rental) -> Rental:
-        """Find out by its label whether an instance was made. Raises FailedError where that cannot be known."""
+    def _left_alone(self, one: Rental, why: str) -> Worker | None:
+        """Go on with a rental whose number is another's instance: what was made for it is found by its label."""
+        self._say(f"{why}, and was left alone; looking for {one.label}")
+        found = self._settle(one)
+        return self._finish(found) if found.ended is None else None
+
+    def _settle(self, one: Rental, named: int | None = None) -> Rental:
+        """Find out by its label whether an instance was made. `named`: the number that the answer gave, of one that
+        does not bear the label. Raises FailedError where that cannot be known."""
         known, reason = 0, ""
         for look in range(_LOOKS):
             time.sleep(_SETTLE[min(look, len(_SETTLE) - 1)])
@@ -222,6 +255,12 @@ class _Renting:
                 return self._note(book.CREATED, one, instance_id=mine.id)
             known += 1
             if known == len(_SETTLE):
+                if named is not None:
+                    raise FailedError(
+                        f"whether offer {one.offered.offer_id} was rented is unknown: the answer named instance "
+                        f"{named}, which was left alone, and none bears the label {one.label}. See what is billed: "
+                        "wavequeue vast instances; then run the same command again"
+                    )
                 self._say("it was not rented")
                 return self._note(book.REFUSED, one, why="no instance with its label was made")
         raise FailedError(

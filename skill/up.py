@@ -30,6 +30,8 @@ from skill.placed import PLANNED
 from skill.providers.vast import client as vast
 from skill.providers.vast import deeds
 from skill.providers.vast.answers import Gone, Unknown
+from skill.providers.vast.ownership import Claim, NotOurs, decide
+from skill.providers.vast.rows import Instance
 from skill.registry import Worker
 from skill.runs import Run
 
@@ -196,8 +198,8 @@ class Up:
             if run is not None and self._has_begun(run, worker.name):
                 raise
             self._say("nothing was submitted, and the machine is destroyed again")
-            self._destroy(rental)
-            raise FailedError(f"{error}\nInstance {rental.instance_id} is destroyed, and billed no more") from None
+            words = "is destroyed" if self._destroy(rental) else "has gone by itself"
+            raise FailedError(f"{error}\nInstance {rental.instance_id} {words}, and is billed no more") from None
 
     def _submit(self, rental: Rental, worker: Worker, run: Run | None) -> Run:
         made = self._order(rental)
@@ -262,7 +264,7 @@ class Up:
         if missing:
             raise FailedError(f"{'; '.join(missing)}. Instance {number} goes on billing; see: wavequeue vast instances")
         if self._code(run) == PERSON or bounded(self._manifest, 0.0).when_done == "stop":
-            fault = deeds.stop(self._client, number)
+            fault = self._stop(rental, live)
             if fault is not None:
                 raise FailedError(f"instance {number} is not known to be stopped, and may go on billing: {fault}")
             self._write_stopped(rental)
@@ -272,8 +274,8 @@ class Up:
                 f"instance {number} is stopped, and its disk goes on billing. To go on with it: wavequeue vast start "
                 f"{name}; to be rid of it: wavequeue vast destroy {name}",
             )
-        self._destroy(rental)
-        return self._ended(rental, run, f"instance {number} is destroyed, and billed no more")
+        words = "is destroyed" if self._destroy(rental) else "has gone by itself"
+        return self._ended(rental, run, f"instance {number} {words}, and is billed no more")
 
     def _over(self, rental: Rental) -> Ended | None:
         """What was done before; None where nothing ever ran on that machine. Raises FailedError where it was lost."""
@@ -303,15 +305,24 @@ class Up:
         rows = [row for state in pull.documents(run, found).values() for row in state["jobs"]]
         return DONE if rows and all(row["status"] == "completed" for row in rows) else PERSON
 
-    def _destroy(self, rental: Rental) -> None:
+    def _stop(self, rental: Rental, live: Instance | Unknown) -> str | None:
+        """Stop the machine. None once that is confirmed; else why it is not."""
+        if isinstance(live, Unknown):
+            return live.reason
+        verdict = decide(Claim(live.id, rental.label), live)
+        return verdict.why if isinstance(verdict, NotOurs) else deeds.stop(self._client, verdict)
+
+    def _destroy(self, rental: Rental) -> bool:
+        """Destroy the machine. Returns whether that was needed: False where it had gone. Raises FailedError."""
         number = rental.instance_id or 0
-        fault = deeds.destroy(self._client, number)
-        if fault is not None:
+        ended = deeds.destroy_claimed(self._client, Claim(number, rental.label))
+        if isinstance(ended, str):
             raise FailedError(
-                f"instance {number} is not known to be destroyed, and may go on billing: {fault}. Run the same command "
+                f"instance {number} is not known to be destroyed, and may go on billing: {ended}. Run the same command "
                 f"again, or: wavequeue vast destroy {number}"
             )
-        self._write_gone(rental, book.DESTROYED)
+        self._write_gone(rental, book.DESTROYED if ended.by_us else book.GONE)
+        return ended.by_us
 
     def _write_gone(self, rental: Rental, event: str) -> None:
         if ledger.rentals(self._where)[rental.label].ended is None:

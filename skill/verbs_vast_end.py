@@ -43,7 +43,7 @@ def stop_verb(which: str, yes: bool, as_json: bool) -> int:
         _not_gone(found)
         _show(found)
         agree(f"stop instance {found.id}?", yes=yes)
-        fault = deeds.stop(client, found.id)
+        fault = deeds.stop(client, found.proof())
         if fault is not None:
             raise FailedError(f"instance {found.id} is not known to be stopped, and may go on billing: {fault}")
         _note(where, found, book.STOPPED)
@@ -88,11 +88,12 @@ def start(client: Client, where: Path, found: Owned) -> None:
     from skill.fleet.rental import Broken
     from skill.providers.vast import reconcile, settings
     from skill.providers.vast.answers import Gone, Refused, Unknown
+    from skill.providers.vast.ownership import NotOurs
 
     chosen = settings.read_renting(where)
     key = coming.find_key(chosen.key)
     asked = time.time()
-    answer = client.set_state(found.id, "running")
+    answer = client.set_state(found.proof(), "running")
     if isinstance(answer, Refused):
         _take_back(client, where, found, answer.why)
     if isinstance(answer, Unknown):
@@ -102,9 +103,11 @@ def start(client: Client, where: Path, found: Owned) -> None:
         )
     _note(where, found, book.STARTED)
     name = found.worker.name if found.worker is not None else f"instance-{found.id}"
-    came = coming.come(client, found.id, name, key, asked, chosen.bounds.ready_within, say)
+    came = coming.come(client, found.claim, name, key, asked, chosen.bounds.ready_within, say)
     if isinstance(came, Gone):
         raise FailedError(f"instance {found.id} is there no more")
+    if isinstance(came, NotOurs):
+        raise FailedError(f"{came.why}; nothing more was done")
     if isinstance(came, Broken):
         _take_back(client, where, found, came.why)
     if found.worker is not None:
@@ -119,7 +122,7 @@ def _take_back(client: Client, where: Path, found: Owned, why: str) -> None:
     from skill.fleet import rental
     from skill.providers.vast import deeds
 
-    fault = deeds.stop(client, found.id)
+    fault = deeds.stop(client, found.proof())
     if fault is not None:
         raise FailedError(
             f"instance {found.id} did not start ({why}), and the start could not be taken back ({fault}): it may begin "
@@ -175,12 +178,12 @@ def destroy(client: Client, where: Path, found: Owned) -> None:
     from skill.fleet.drift import GONE
     from skill.providers.vast import deeds
 
-    fault = deeds.destroy(client, found.id)
-    if fault is not None:
+    ended = deeds.Ended(by_us=False) if found.ours is None else deeds.destroy(client, found.ours)
+    if isinstance(ended, str):
         raise FailedError(
-            f"instance {found.id} is not known to be destroyed, and may go on billing: {fault}. Run the same again"
+            f"instance {found.id} is not known to be destroyed, and may go on billing: {ended}. Run the same again"
         )
-    _note(where, found, book.GONE if _is_gone(found) else book.DESTROYED)
+    _note(where, found, book.DESTROYED if ended.by_us else book.GONE)
     _patch(where, found, {"enabled": False, "health.status": GONE})
 
 

@@ -54,8 +54,9 @@ def telling_what_bills(client: Client, where: Path, purpose: str) -> Iterator[No
 
 
 def still_billing(client: Client, where: Path, purpose: str) -> list[str]:
-    """What was rented for a purpose, and may be billed: a line for each."""
+    """What was rented for a purpose, and may be billed: a line for each. Where nothing is, what it all cost."""
     from skill import ledger
+    from skill.fleet import ledger as book
     from skill.fleet import rental
     from skill.providers.vast.answers import Gone, Unknown
 
@@ -73,7 +74,12 @@ def still_billing(client: Client, where: Path, purpose: str) -> list[str]:
         doubt = f"offer {one.offered.offer_id} was asked for under the label {one.label}, and may yet be rented"
         again = f", at ${one.offered.dph:.4f} an hour; the same command again finds out"
         found += [rental.billing(live.id, live) for live in mine] or [doubt + again]
-    return found or ["nothing was rented, and nothing of this is billed"]
+    cost = book.spent((one for one in ledger.rentals(where).values() if one.purpose == purpose), time.time())
+    if cost == 0:
+        return found or ["nothing was rented, and nothing of this is billed"]
+    return found or [
+        f"nothing goes on billing; what was rented for this cost {book.usd(cost)}, at most, without traffic"
+    ]
 
 
 @click.command("rent", short_help="Rent an offer, and register it as a worker.")

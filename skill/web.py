@@ -68,7 +68,25 @@ class Server:
         return urlsplit(self.base).netloc.rpartition("@")[2]
 
     def ask(self, request: Request) -> Reply | NoReply:
-        """Send a request once."""
+        """Send a request once. The whole answer, its headers too, has to be here within `timeout`."""
+        exchange = _Exchange(self, request)
+        exchange.start()
+        exchange.join(self.timeout)
+        if exchange.is_alive():
+            # It is left to itself, with its connection: a server may send a byte at a time for ever.
+            with self._lock:
+                self._client = None
+            return self._late()
+        if exchange.error is not None:
+            raise exchange.error
+        assert exchange.reply is not None
+        return exchange.reply
+
+    def _late(self) -> NoReply:
+        return NoReply(f"{self.name} did not answer within {self.timeout:g} s", sent=True)
+
+    def exchange(self, request: Request) -> Reply | NoReply:
+        """Send a request, and read until the end of what comes."""
         import httpx  # a tenth of a second that local verbs need not pay
 
         until = time.monotonic() + self.timeout
@@ -83,7 +101,7 @@ class Server:
                     if size > _LIMIT:
                         return NoReply(f"{self.name} answered with more than {_LIMIT >> 20} MiB", sent=True)
                     if time.monotonic() > until:
-                        return NoReply(f"{self.name} did not answer within {self.timeout:g} s", sent=True)
+                        return self._late()
                 headers = {name.lower(): value for name, value in found.headers.items()}
                 return Reply(found.status_code, headers, b"".join(parts))
         except (httpx.ConnectTimeout, httpx.PoolTimeout):
@@ -91,7 +109,7 @@ class Server:
         except httpx.ConnectError as error:
             return NoReply(f"{self.name} cannot be reached ({_plain(error)})", sent=False)
         except httpx.TimeoutException:
-            return NoReply(f"{self.name} did not answer within {self.timeout:g} s", sent=True)
+            return self._late()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return NoReply(f"the connection to {self.name} was lost ({_plain(error)})", sent=True)
 
@@ -108,6 +126,22 @@ class Server:
                 timeout = httpx.Timeout(self.timeout, connect=CONNECT)
                 self._client = httpx.Client(headers=self._headers, timeout=timeout, follow_redirects=False)
             return self._client
+
+
+class _Exchange(threading.Thread):
+    """One request and its reply, which can be waited for no longer than one wants."""
+
+    def __init__(self, server: Server, request: Request) -> None:
+        super().__init__(daemon=True)
+        self._server, self._request = server, request
+        self.reply: Reply | NoReply | None = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.reply = self._server.exchange(self._request)
+        except BaseException as error:  # raised where it was asked
+            self.error = error
 
 
 def base_url(text: str, where: str) -> str:

@@ -140,7 +140,7 @@ def _apply(found: dict[str, Rental], row: Mapping[str, Any]) -> None:
     one = found[label]
     change: dict[str, Any] = {}
     if event == CREATED:
-        change = {"instance_id": int(row["instance_id"]), "rates": ((at, float(one.offered.dph)),)}
+        change = {"instance_id": _number(row["instance_id"]), "rates": ((at, float(one.offered.dph)),)}
     elif event == READY:
         change = {"ready": True}
     elif event == STOPPED:
@@ -152,6 +152,12 @@ def _apply(found: dict[str, Rental], row: Mapping[str, Any]) -> None:
     elif event in _ENDS and one.ended is None:
         change = {"ended": at, "end": event, "why": str(row.get("why") or one.why)}
     found[label] = one._replace(**change)
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        raise ValueError(f"{value!r} is no number of an instance")
+    return value
 
 
 # -- what people and programs read ------------------------------------------------------------------------------------

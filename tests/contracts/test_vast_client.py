@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,10 @@ from skill.providers.vast import client as vast
 from skill.providers.vast import key
 from skill.providers.vast.answers import Created, Done, Gone, Refused, Unknown
 from skill.providers.vast.client import Client
-from skill.providers.vast.rows import Address, addresses
+from skill.providers.vast.ownership import Claim, Ours, decide
+from skill.providers.vast.rows import Address, Instance, addresses
 from tests.vast_double import Double, Fault
+from tests.vast_world import Box
 
 DEPRECATED = {"success": False, "error": "deprecated_endpoint", "msg": "/api/v0/instances/ is deprecated."}
 OFTEN = b"API requests too frequent: endpoint threshold=1.0"
@@ -46,6 +51,13 @@ def client(double: Double, waits: list[float]) -> Iterator[Client]:
 def known(outcome: Any) -> Any:
     assert not isinstance(outcome, Unknown), outcome
     return outcome
+
+
+def ours(box: Box) -> Ours:
+    """The proof for an instance that a worker names."""
+    verdict = decide(Claim(box.id, None, named=True), Instance(box.id))
+    assert isinstance(verdict, Ours)
+    return verdict
 
 
 def test_all_pages_are_read(double: Double, client: Client) -> None:
@@ -187,30 +199,30 @@ def test_one_instance(double: Double, client: Client) -> None:
 
 def test_what_is_done(double: Double, client: Client) -> None:
     box = double.world.box()
-    assert client.label(box.id, "wq-b") == Done()
+    assert client.label(ours(box), "wq-b") == Done()
     assert box.label == "wq-b"
     before = addresses(known(client.instances())[0])
-    assert client.set_state(box.id, "stopped") == Done()
+    assert client.set_state(ours(box), "stopped") == Done()
     (stopped,) = known(client.instances())
     assert (stopped.status, stopped.burn) == ("stopped", stopped.storage_dph)
-    assert client.set_state(box.id, "running") == Done()
+    assert client.set_state(ours(box), "running") == Done()
     client.instances()
     (again,) = known(client.instances())
     assert again.status == "running"
     assert not set(before) & set(addresses(again)), "a start moves it"
-    assert isinstance(client.attach_key(box.id, "ssh-ed25519 AAAA me"), Done)
+    assert isinstance(client.attach_key(ours(box), "ssh-ed25519 AAAA me"), Done)
     assert box.keys == ["ssh-ed25519 AAAA me"]
-    assert client.destroy(box.id) == Done()
+    assert client.destroy(ours(box)) == Done()
     assert not isinstance(known(client.instance(box.id)), Gone), "a row lingers"
     assert client.instance(box.id) == Gone()
-    assert isinstance(gone := client.destroy(box.id), Refused)
+    assert isinstance(gone := client.destroy(ours(box)), Refused)
     assert gone.kind == "gone"
 
 
 def test_a_start_that_waits_for_a_card_is_told_from_others(double: Double, client: Client) -> None:
     box = double.world.box(["stopped"])
     box.is_card_taken = True
-    found = client.set_state(box.id, "running")
+    found = client.set_state(ours(box), "running")
     assert isinstance(found, Refused)
     assert found.kind == "queued"
     assert known(client.instances())[0].status == "scheduling"
@@ -243,7 +255,7 @@ def test_states_in_a_word_and_what_each_bills(
 def test_a_deed_is_done_again_after_a_failure(double: Double, client: Client) -> None:
     box = double.world.box()
     double.fault("DELETE", "/instances/", Fault(502, b"", done=True))
-    found = client.destroy(box.id)
+    found = client.destroy(ours(box))
     assert isinstance(found, Refused)
     assert found.kind == "gone", "the first had arrived"
 
@@ -263,9 +275,11 @@ def test_a_create_and_its_three_ends(double: Double, client: Client, waits: list
     half = client.create(other, CREATE)
     assert isinstance(half, Refused)
     assert half.instance_id == 77, "an instance that has to be destroyed"
-    double.fault("PUT", "/asks/", Fault(429, OFTEN))
+    double.fault("PUT", "/asks/", Fault(429, OFTEN), times=4)
     assert isinstance(late := client.create(other, CREATE), Refused)
     assert late.kind == "throttled"
+    assert len(waits) == 3, "as every other request is asked again"
+    waits.clear()
     asked = double.count("PUT", "/asks/")
     for fault in (
         Fault(502, b"", done=True),
@@ -281,11 +295,46 @@ def test_a_create_and_its_three_ends(double: Double, client: Client, waits: list
     assert len(double.world.boxes) == 2
 
 
+def test_a_create_that_was_asked_too_often_is_asked_again_as_told(
+    double: Double, client: Client, waits: list[float]
+) -> None:
+    double.fault("PUT", "/asks/", Fault(429, OFTEN, {"Retry-After": "5"}))
+    double.fault("PUT", "/asks/", Fault(429, OFTEN))
+    assert isinstance(client.create(double.world.offer()["id"], CREATE), Created)
+    assert len(double.world.boxes) == 1
+    assert 5 <= waits[0] <= 6
+    assert waits[1] > 0
+
+
+@pytest.mark.parametrize("number", [-1, 0, True, 1.5, "7", [7], 10**30, None])
+def test_a_number_that_no_instance_has_is_not_believed(double: Double, client: Client, number: Any) -> None:
+    offer = double.world.offer()["id"]
+    double.fault("PUT", "/asks/", Fault(200, {"success": True, "new_contract": number}))
+    assert isinstance(client.create(offer, CREATE), Unknown)
+    double.fault("PUT", "/asks/", Fault(400, {"success": False, "error": "invalid_price", "new_contract": number}))
+    assert isinstance(refused := client.create(offer, CREATE), Refused)
+    assert refused.instance_id is None
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_number_beyond_all_meaning_hides_no_row(double: Double, client: Client, digits: int) -> None:
+    rows = [double.world.box().row() for _ in range(2)]
+    double.world.boxes.clear()
+    page = json.dumps({"success": True, "instances": rows, "next_token": None})
+    price = json.dumps(rows[0]["dph_total"])
+    body = page.replace(f'"dph_total": {price}', '"dph_total": 1' + "0" * digits, 1)
+    assert body != page
+    double.fault("GET", "/api/v1/instances/", Fault(200, body.encode()))
+    first, second = known(client.instances())
+    assert (first.dph, second.dph) == (None, rows[1]["dph_total"])
+    assert (first.id, second.id) == (rows[0]["id"], rows[1]["id"])
+
+
 def test_a_create_that_was_never_sent_was_refused() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    found = Client(key.Key("0123456789abcdef", "a test"), url).create(1, CREATE)
+    found = Client(key.Key("0123456789abcdef", "a test"), url, lambda _: None).create(1, CREATE)
     assert isinstance(found, Refused)
     assert found.kind == "unreachable"
 
@@ -378,6 +427,36 @@ def test_a_slow_server_is_given_up(double: Double, monkeypatch: pytest.MonkeyPat
         found = slow.create(1, CREATE)
     assert isinstance(found, Unknown)
     assert "did not answer" in found.reason
+
+
+@pytest.mark.parametrize(
+    "begins", [b"", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"], ids=["status", "header", "body"]
+)
+def test_a_server_that_sends_a_byte_at_a_time_is_given_up(
+    double: Double, monkeypatch: pytest.MonkeyPatch, begins: bytes
+) -> None:
+    over = threading.Event()
+
+    def drip(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(1 << 16)
+            connection.sendall(begins)
+            while not over.wait(0.02):
+                connection.sendall(b"1")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=drip, args=(listening,), daemon=True)
+        thread.start()
+        slow = Client(key.Key(double.key, "a test"), f"http://127.0.0.1:{listening.getsockname()[1]}", lambda _: None)
+        monkeypatch.setattr(slow._server, "timeout", 0.5)
+        begin = time.monotonic()
+        found = slow.create(1, CREATE)
+        assert time.monotonic() - begin < 60
+        over.set()
+        thread.join()
+    assert isinstance(found, Unknown)
+    assert "did not answer within 0.5 s" in found.reason
 
 
 def test_the_shapes_see_what_the_description_does_not_have(double: Double, client: Client) -> None:

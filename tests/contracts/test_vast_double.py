@@ -18,6 +18,7 @@ from skill.host import Host, Said
 from skill.providers.vast import key
 from skill.providers.vast.answers import Created
 from skill.providers.vast.client import Client
+from skill.providers.vast.ownership import Claim, Ours, decide
 from skill.providers.vast.rows import Instance, addresses
 from skill.registry import Ssh, Worker
 from tests.e2e.runs import ROOT
@@ -150,7 +151,9 @@ def test_an_instance_is_a_real_host_that_runs_its_start_script_at_every_start(tm
         }
         made = client.create(rented.world.offer()["id"], body)
         assert isinstance(made, Created)
-        client.attach_key(made.instance_id, own.with_suffix(".pub").read_text().strip())
+        ours = decide(Claim(made.instance_id, None, named=True), Instance(made.instance_id))
+        assert isinstance(ours, Ours)
+        client.attach_key(ours, own.with_suffix(".pub").read_text().strip())
 
         def enter() -> tuple[str, set[str]]:
             """What the start script has left, and the variables of the container's first process."""
@@ -174,10 +177,10 @@ def test_an_instance_is_a_real_host_that_runs_its_start_script_at_every_start(tm
             starts, variables = enter()
             assert starts == f"{home}\n"
             assert variables >= {f"CONTAINER_ID={made.instance_id}", "A=b c", f"VAST_URL={rented.url}"}
-            client.set_state(made.instance_id, "stopped")
-            client.set_state(made.instance_id, "running")
+            client.set_state(ours, "stopped")
+            client.set_state(ours, "running")
             assert enter()[0] == f"{home}\n" * 2
-            client.destroy(made.instance_id)
+            client.destroy(ours)
             assert not home.exists()
         finally:
             hosts.close()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from skill import rent
+from skill import ledger, rent
 from skill.fleet import hunt
 from skill.fleet.profiles import BUILT_IN
 from skill.providers.vast import client as vast
@@ -195,6 +195,40 @@ def test_an_error_that_names_an_instance_leaves_none(account: Account) -> None:
     assert account.living() == []
 
 
+@pytest.mark.parametrize("status", [200, 400])
+def test_an_answer_that_names_somebody_elses_instance_does_it_no_harm(account: Account, status: int) -> None:
+    """The create happened, and its answer names another instance of the account: what is ours is found by its label."""
+    theirs = account.double.world.box(["running"], id=424242, label="colleague")
+    account.offer()
+    made = {"success": status == 200, "new_contract": theirs.id, "error": "invalid_price", "msg": "too low"}
+    account.double.fault("PUT", "/asks/", Fault(status, made, done=True))
+    _, err = account.call(*BEST, code=0 if status == 200 else 1)
+    assert "instance 424242" in err
+    assert "left alone" in err
+    assert account.creates() == 1
+    assert [one.method for one in account.double.asked if "424242" in one.path] == ["GET"]
+    assert theirs.keys == []
+    mine = [number for number in account.living() if number != theirs.id]
+    assert theirs.id in account.living()
+    assert mine == ([account.workers()["vast1"]["instance_id"]] if status == 200 else [])
+
+
+def test_a_number_in_the_ledger_that_is_somebody_elses_is_never_acted_on(account: Account) -> None:
+    """As an earlier version wrote it, which believed the answer to a create."""
+    account.offer()
+    account.double.fault("PUT", "/asks/", Fault(cut=True, done=True))
+    account.double.fault("GET", "/api/v1/instances/", Fault(401, {"success": False, "error": "auth_error"}), times=9)
+    account.call(*BEST, code=1)
+    account.double.heal()
+    theirs = account.double.world.box(["loading"], id=424242, label="colleague")
+    (one,) = account.rentals()
+    ledger.note(account.registry, "created", one.label, instance_id=theirs.id)
+    account.call(*BEST)
+    assert {one.method for one in account.double.asked if "424242" in one.path} == {"GET"}
+    (rental,) = account.rentals()
+    assert rental.instance_id == account.workers()["vast1"]["instance_id"] != theirs.id
+
+
 def test_killed_anywhere_and_run_again_there_is_one_instance_and_it_is_registered(account: Account) -> None:
     for _ in range(2):
         account.offer()
@@ -275,7 +309,7 @@ def test_only_what_is_ours_is_touched(account: Account) -> None:
     account.registry.write_text(text.replace(f"instance_id: {number}", "instance_id: 5"))
     account.double.world.boxes[number].label = "renamed"
     _, err = account.call("vast", "destroy", str(number), "--yes", code=2)
-    assert "may be somebody else's" in err
+    assert "bears the label 'renamed', and not wq-" in err
     assert number in account.living()
     assert [one.method for one in account.double.asked if str(other.id) in one.path] == ["GET"] * 3
 

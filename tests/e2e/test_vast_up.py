@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -152,7 +153,8 @@ def test_what_fails_before_any_job_was_submitted_leaves_nothing_rented(account: 
     account.laptop.spec(f"{SPEC}conda: no_such_env\n")
     _, err = account.call(*UP, code=1)
     assert "no_such_env" in err
-    assert "is destroyed, and billed no more" in err
+    assert "is destroyed, and is billed no more" in err
+    assert re.search(r"nothing goes on billing; what was rented for this cost \$0\.\d+", err.splitlines()[-1])
     assert account.living() == []
     account.laptop.spec(SPEC)
     account.call(*UP)

@@ -71,6 +71,7 @@ def test_a_line_that_was_cut_off_does_not_count_and_harms_none_before_it(cut: in
         '{"event": "created"}\n',
         ledger.line("eaten", "wq-a", 1.0),
         ledger.line("ready", "no", 1.0),
+        *(ledger.line("created", "wq-a", 1.0, instance_id=number) for number in (-1, 0, True, "7", 1.5, None)),
     ],
 )
 def test_a_line_that_is_none_is_named_with_its_place(bad: str) -> None:

@@ -23,6 +23,8 @@ _THROTTLE_WAIT = 2.0
 _SERVER_WAIT = 1.0
 _TRIES = 4
 _SAID = 300
+_NO_ID = 1 << 63
+_MOST_DIGITS = 40
 
 
 class Unknown(NamedTuple):
@@ -50,7 +52,7 @@ class Refused(NamedTuple):
 
 
 class Created(NamedTuple):
-    """An instance was made."""
+    """An instance was made, so the answer says; that it is ours its label has to tell."""
 
     instance_id: int
 
@@ -86,7 +88,7 @@ def creation(reply: Reply | NoReply) -> Created | Refused | Unknown:
         return Unknown(reply.reason, UNREACHABLE) if reply.sent else Refused(reply.reason, UNREACHABLE)
     found = _parsed(reply.body)
     made = found.get("new_contract") if isinstance(found, dict) else None
-    made = made if isinstance(made, int) and not isinstance(made, bool) else None
+    made = made if isinstance(made, int) and not isinstance(made, bool) and 0 < made < _NO_ID else None
     if reply.status == 200 and isinstance(found, dict) and found.get("success") is True:
         return Unknown("it says success and names no instance", ANSWER) if made is None else Created(made)
     if made is not None:
@@ -198,9 +200,14 @@ def _says(reply: Reply, found: Any) -> str:
 
 def _parsed(body: bytes) -> Any:
     try:
-        return json.loads(body)
+        return json.loads(body, parse_int=_whole)
     except (ValueError, RecursionError):
         return None
+
+
+def _whole(digits: str) -> int | float:
+    """A number without a point. One beyond all meaning is infinite: no field takes it, and no other is hidden by it."""
+    return int(digits) if len(digits) < _MOST_DIGITS else float(digits)
 
 
 def _seconds(found: Any) -> float | None:

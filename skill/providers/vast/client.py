@@ -1,6 +1,7 @@
 """The client of Vast.ai: a method for each thing that is asked or done, over plain HTTP.
 
-Each returns what is so, or `Unknown`; none raises for what the world does. A create is never repeated by itself.
+Each returns what is so, or `Unknown`; none raises for what the world does. A create is repeated only where it is known
+not to have been carried out. What changes an instance takes the proof that it is ours.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from skill.errors import UseError
 from skill.providers.vast import answers, key, rows
 from skill.providers.vast.answers import Created, Done, Gone, Refused, Unknown
+from skill.providers.vast.ownership import Ours
 from skill.providers.vast.rows import Instance, Offer, User
 from skill.web import NoReply, Reply, Request, Server, without
 
@@ -114,26 +116,28 @@ class Client:
     # -- what is done -----------------------------------------------------------------------------------------------
 
     def create(self, offer_id: int, body: Mapping[str, Any]) -> Created | Refused | Unknown:
-        """Rent an offer; sent once. Unknown: it may have happened; list by its label, and do not create again."""
+        """Rent an offer; sent again only where it was not carried out, as where it was asked too often. Unknown: it may
+        have happened; list by its label, and do not create again. A number in the answer is believed once the instance
+        shows that label."""
         request = Request("PUT", f"/api/v0/asks/{offer_id}/", body=dict(body), again=False)
-        return self._clean(answers.creation(self._server.ask(request)))
+        return self._clean(answers.creation(self._ask(request)))
 
-    def set_state(self, instance_id: int, state: str) -> Done | Refused | Unknown:
+    def set_state(self, ours: Ours, state: str) -> Done | Refused | Unknown:
         """Set it to be `running` or `stopped`. A start that is refused as queued stays queued, and would bill later:
         take it back with `stopped`."""
-        return self._do(Request("PUT", f"/api/v0/instances/{instance_id}/", body={"state": state}))
+        return self._do(Request("PUT", f"/api/v0/instances/{ours.number}/", body={"state": state}))
 
-    def label(self, instance_id: int, label: str) -> Done | Refused | Unknown:
+    def label(self, ours: Ours, label: str) -> Done | Refused | Unknown:
         """Give it a label."""
-        return self._do(Request("PUT", f"/api/v0/instances/{instance_id}/", body={"label": label}))
+        return self._do(Request("PUT", f"/api/v0/instances/{ours.number}/", body={"label": label}))
 
-    def destroy(self, instance_id: int) -> Done | Refused | Unknown:
+    def destroy(self, ours: Ours) -> Done | Refused | Unknown:
         """Destroy it, with its disk. One that has gone is refused as gone. Whether it is so, `instance` tells."""
-        return self._do(Request("DELETE", f"/api/v0/instances/{instance_id}/", body={}))
+        return self._do(Request("DELETE", f"/api/v0/instances/{ours.number}/", body={}))
 
-    def attach_key(self, instance_id: int, public_key: str) -> Done | Refused | Unknown:
+    def attach_key(self, ours: Ours, public_key: str) -> Done | Refused | Unknown:
         """Let a public key in."""
-        return self._do(Request("POST", f"/api/v0/instances/{instance_id}/ssh/", body={"ssh_key": public_key}))
+        return self._do(Request("POST", f"/api/v0/instances/{ours.number}/ssh/", body={"ssh_key": public_key}))
 
     # -- how ----------------------------------------------------------------------------------------------------------
 

@@ -138,7 +138,7 @@ class Address(NamedTuple):
 
 def instance(row: Mapping[str, Any]) -> Instance | None:
     """An instance; None where the row has no id."""
-    number = whole(row.get("id"))
+    number = _id(row.get("id"))
     if number is None:
         return None
     disk, monthly, hourly = amount(row, "disk_space"), amount(row, "storage_cost"), amount(row, "storage_total_cost")
@@ -175,8 +175,8 @@ def instance(row: Mapping[str, Any]) -> Instance | None:
 
 def offer(row: Mapping[str, Any]) -> Offer | None:
     """An offer; None where the row has no id."""
-    number = whole(row.get("ask_contract_id"))
-    number = whole(row.get("id")) if number is None else number
+    number = _id(row.get("ask_contract_id"))
+    number = _id(row.get("id")) if number is None else number
     if number is None:
         return None
     reliability = amount(row, "reliability")
@@ -250,6 +250,12 @@ def _port(value: Any) -> int | None:
     return found if found is not None and 1 <= found <= 65535 else None
 
 
+def _id(value: Any) -> int | None:
+    """A number by which something can be asked for."""
+    found = whole(value)
+    return found if found is not None and 0 < found < 1 << 63 else None
+
+
 def whole(value: Any) -> int | None:
     """A whole number, also where it is written as text."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
@@ -264,7 +270,11 @@ def amount(row: Mapping[str, Any], key: str) -> float | None:
     value = row.get(key)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value) if math.isfinite(value) and value >= 0 else None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) and found >= 0 else None
 
 
 def text(row: Mapping[str, Any], key: str) -> str | None:
