@@ -39,7 +39,7 @@ from skill.write_gate import Gate, HostGate, open_gate
 TRIES = 3
 """How often a connection that was dropped is begun again; what came stays."""
 _PAUSE = 1.0
-_PATIENCE = 86400.0
+PATIENCE = 86400.0
 """Seconds for one host; what it sends may be large. One that falls silent is given up much earlier."""
 _LEAVING = 5.0
 """Seconds that are waited for connections to end after Ctrl-C."""
@@ -93,17 +93,19 @@ def pull(
     hosts: Mapping[str, Host],
     say: Say,
     heard: Callable[[str, int], None] = lambda _name, _size: None,
+    patience: float = PATIENCE,
 ) -> dict[str, Turn]:
     """Bring home what these parts have, from all their hosts at once. Call it within `alone`.
 
-    `hosts`: those that can be asked, by name. `say` is told of each retry, `heard` of bytes as they come. On Ctrl-C all
+    `hosts`: those that can be asked, by name. `say` is told of each retry, `heard` of bytes as they come;
+    `patience`: seconds that one host may take in all. On Ctrl-C all
     connections are ended before KeyboardInterrupt goes on. Raises FailedError and OSError.
     """
     found = placed.read(run)
     if found is None:
         raise FailedError(f"run {run.id} is not on hosts")
     with open_gate(run, found, manifest) as gate:
-        return _pull(_Common(run, found, manifest, gate, say, heard), chosen, hosts)
+        return _pull(_Common(run, found, manifest, gate, say, heard, time.monotonic() + patience), chosen, hosts)
 
 
 def _pull(common: _Common, chosen: Sequence[Part], hosts: Mapping[str, Host]) -> dict[str, Turn]:
@@ -124,7 +126,7 @@ def _pull(common: _Common, chosen: Sequence[Part], hosts: Mapping[str, Host]) ->
             ended.release()
 
     try:
-        answers = each(asked, one, _PATIENCE)
+        answers = each(asked, one, PATIENCE)
     except KeyboardInterrupt:
         stop.set()
         for _ in asked:
@@ -180,6 +182,7 @@ class _Common(NamedTuple):
     gate: Gate
     say: Say
     heard: Callable[[str, int], None]
+    until: float
 
 
 class _Work(NamedTuple):
@@ -263,8 +266,11 @@ def _once(work: _Work, host: Host, stop: threading.Event) -> tuple[Received, tup
         room=store.room(),
     )
     command = build_command(host, part, request.nonce)
-    heard = work.common.heard
-    received = receive(command, Path.home(), request, store, work.gate, stop, lambda size: heard(host.name, size))
+    common = work.common
+    received = receive(
+        command, Path.home(), request, store, work.gate, stop, common.until,
+        lambda size: common.heard(host.name, size),
+    )  # fmt: skip
     return received, asked.outside
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import select
 import subprocess
@@ -73,12 +74,13 @@ def receive(
     store: Store,
     gate: HostGate,
     stop: threading.Event,
+    until: float = math.inf,
     heard: _Heard = lambda _size: None,
 ) -> Received:
     """Run `command`, which answers a request on its stdin, and take in what comes. Never raises for what comes.
 
-    `gate`: what of it may be put here. `stop`: set by another thread, it ends this within a moment. `heard` is told of
-    bytes as they come. Raises OSError where this machine fails.
+    `gate`: what of it may be put here. `stop`: set by another thread, it ends this within a moment. `until`: by
+    time.monotonic, when it is given up. `heard` is told of bytes as they come. Raises OSError where this machine fails.
     """
     with tempfile.TemporaryFile() as asked:
         asked.write(pulling.encode(request))
@@ -90,7 +92,7 @@ def receive(
     assert process.stdout is not None
     assert process.stderr is not None
     said = _Tail(process.stderr)
-    intake = _Intake(_Stream(process.stdout.fileno(), stop), request, store, gate, heard)
+    intake = _Intake(_Stream(process.stdout.fileno(), stop, until), request, store, gate, heard)
     try:
         intake.run()
     except _BrokenError as error:
@@ -139,8 +141,8 @@ class _Tail(threading.Thread):
 class _Stream:
     """Bytes of a pipe, as lines or as so many. Raises _BrokenError at its end, at silence and when it is to stop."""
 
-    def __init__(self, fd: int, stop: threading.Event) -> None:
-        self._fd, self._stop = fd, stop
+    def __init__(self, fd: int, stop: threading.Event, until: float = math.inf) -> None:
+        self._fd, self._stop, self._until = fd, stop, until
         self._since, self._came = time.monotonic(), 0
         self._buffer = bytearray()
         self._poll = select.poll()
@@ -190,7 +192,9 @@ class _Stream:
             self._since, self._came = time.monotonic(), 0
 
     def _check_pace(self) -> None:
-        """Raise _BrokenError where less than `FLOOR` bytes came in the last `SILENCE` seconds."""
+        """Raise _BrokenError where less than `FLOOR` bytes came in the last `SILENCE` seconds, or the time is over."""
+        if time.monotonic() > self._until:
+            raise _BrokenError("it took longer than it may; what came is kept, and the next pull goes on from there")
         if time.monotonic() - self._since <= SILENCE:
             return
         if not self._came:

@@ -12,18 +12,19 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from queue_manager.core.events import epoch
 from queue_manager.core.layout import LOCAL_RUNS
 from queue_manager.core.manifest import Manifest, encode, sha256
-from skill import ledger, order, owned, placed, pull, registry, rent, runs, submit
+from skill import follow_rental, ledger, order, owned, placed, pull, registry, rent, runs, submit
 from skill.errors import DONE, PERSON, FailedError, UseError
 from skill.fleet import ledger as book
 from skill.fleet.drift import GONE, STATUS
 from skill.fleet.hunt import Priced
 from skill.fleet.ledger import Rental
 from skill.fleet.profiles import Profile
+from skill.follow_rental import Standing, Took
 from skill.host import Host
 from skill.order import Order
 from skill.placed import PLANNED
@@ -31,7 +32,7 @@ from skill.providers.vast import client as vast
 from skill.providers.vast import deeds
 from skill.providers.vast.answers import Gone, Unknown
 from skill.providers.vast.ownership import Claim, NotOurs, decide
-from skill.providers.vast.rows import Instance
+from skill.providers.vast.rows import STOPPED, Instance
 from skill.registry import Worker
 from skill.runs import Run
 
@@ -82,13 +83,13 @@ class Ended(NamedTuple):
 
 class Steps(NamedTuple):
     """What `Up` has done by others: agreeing to what is rented, looking at the host before anything is submitted,
-    making the run, one pull of it (whether it was the last, and whether the host was reached)."""
+    making the run, one pull of it, which may take so many seconds."""
 
     agree: Callable[[], Agreed]
     setup: Callable[[Host], None]
     begin: Callable[[Order, Host], Run]
     mended: Callable[[Worker], Worker]
-    pull: Callable[[Run], tuple[bool, bool]]
+    pull: Callable[[Run, float], Took]
 
 
 class Up:
@@ -224,27 +225,61 @@ class Up:
 
     # -- following ----------------------------------------------------------------------------------------------------
 
-    def _followed(self, rental: Rental, run: Run) -> bool:
-        """Pull until all has come home. Returns whether it has: False where the machine ended before that."""
-        first = time.monotonic()
+    def _followed(self, rental: Rental, run: Run) -> Took | None:
+        """Pull until all has come home. Returns the last pull, None where the machine ended before that.
+
+        Raises FailedError where it gave nothing until its ceiling was reached, and was destroyed.
+        """
+        first = whole = time.monotonic()
+        told = -math.inf
+        fault: str | None = None
         while True:
             begin = time.monotonic()
-            is_last, is_reached = self._steps.pull(run)
-            if is_last:
-                return True
-            if not is_reached:
-                live = self._client.instance(rental.instance_id or 0)
-                if isinstance(live, Gone) or (not isinstance(live, Unknown) and live.status == "stopped"):
-                    return False
+            took = self._steps.pull(run, follow_rental.patience(self._standing(rental, begin - whole, fault)))
+            if took.is_last:
+                return took
+            now, fault = time.monotonic(), took.fault
+            if fault is None:
+                whole = now
+            live = self._client.instance(rental.instance_id or 0) if fault is not None else None
+            if live is not None and (isinstance(live, Gone) or (isinstance(live, Instance) and live.status == STOPPED)):
+                return None
+            standing = self._standing(rental, now - whole, fault)
+            why = follow_rental.give_up(standing)
+            if why is not None and not isinstance(live, Unknown):
+                self._give_up(rental, run, why)
+            text = follow_rental.warning(standing)
+            if text is not None and now - told >= follow_rental.AGAIN:
+                told = now
+                self._say(
+                    f"instance {rental.instance_id}: {text}. To end it now: wavequeue vast destroy {rental.worker}"
+                )
             # A short run is not to wait for a pull: what is young is pulled more often.
             now = time.monotonic()
             pause = min(self._every, max(_OFTEN, _SHARE * (now - first)))
             time.sleep(max(0.0, pause - (now - begin)))
 
+    def _standing(self, rental: Rental, quiet: float, fault: str | None) -> Standing:
+        now = ledger.rentals(self._where)[rental.label]
+        return Standing(book.cost(now, time.time()), float(rental.notes["max_cost"]), rental.offered.dph, quiet, fault)
+
+    def _give_up(self, rental: Rental, run: Run, why: str) -> NoReturn:
+        """Destroy a machine at its ceiling, whatever is on it. Raises FailedError, with what it cost."""
+        words = "is destroyed" if self._destroy(rental) else "has gone by itself"
+        cost = book.usd(book.cost(ledger.rentals(self._where)[rental.label], time.time()))
+        lost = owned.missing(run, rental.worker)
+        rest = "all results are here" if lost is None else f"not all is here: {lost}"
+        raise FailedError(
+            f"instance {rental.instance_id} {words}, and is billed no more: {why}. The machine cost {cost}, at most and "
+            f"without traffic; {rest}. To run what is left elsewhere: wavequeue rescue {run.id} --from "
+            f"{rental.worker}; all of it anew: add --new"
+        )
+
     # -- the end ------------------------------------------------------------------------------------------------------
 
-    def _end(self, rental: Rental, run: Run, is_home: bool) -> Ended:
-        """End the machine, as the spec wants it, or as it has to be."""
+    def _end(self, rental: Rental, run: Run, last: Took | None) -> Ended:
+        """End the machine, as the spec wants it, or as it has to be. `last`: the pull with which all was home."""
+        is_home = last is not None
         number, name = rental.instance_id or 0, rental.worker
         live = self._client.instance(number)
         if isinstance(live, Gone):
@@ -263,7 +298,10 @@ class Up:
         missing = owned.at_risk(self._where, worker) if worker is not None else []
         if missing:
             raise FailedError(f"{'; '.join(missing)}. Instance {number} goes on billing; see: wavequeue vast instances")
-        if self._code(run) == PERSON or bounded(self._manifest, 0.0).when_done == "stop":
+        refused = 0 if last is None else last.refused
+        if refused:
+            self._say(f"{refused} files were not taken, and may be wanted: the machine is stopped, and not destroyed")
+        if refused or self._code(run) == PERSON or bounded(self._manifest, 0.0).when_done == "stop":
             fault = self._stop(rental, live)
             if fault is not None:
                 raise FailedError(f"instance {number} is not known to be stopped, and may go on billing: {fault}")

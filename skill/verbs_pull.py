@@ -142,11 +142,14 @@ def _registry(found: Placed) -> Path:
     return here if here.exists() else registry.locate(Path(found.source))
 
 
-def once(run: Run) -> Pulled:
-    """One pull of a run from all its hosts, for other verbs. What was not taken is said. Raises FailedError."""
+def once(run: Run, patience: float) -> Pulled:
+    """One pull of a run from all its hosts, for other verbs, in `patience` seconds. What was not taken is said.
+
+    Raises FailedError.
+    """
     hosts = _connect(run, ())
     try:
-        done = _mending(run, (), hosts)
+        done = _mending(run, (), hosts, patience)
     finally:
         for host in hosts.values():
             host.close()
@@ -154,15 +157,15 @@ def once(run: Run) -> Pulled:
     return done
 
 
-def _mending(run: Run, names: Sequence[str], hosts: dict[str, Host]) -> Pulled:
+def _mending(run: Run, names: Sequence[str], hosts: dict[str, Host], patience: float = pull.PATIENCE) -> Pulled:
     """One pull, and another one if a rented host could not be reached because it had moved. `hosts` are then new."""
-    done = _pull(run, names, hosts)
+    done = _pull(run, names, hosts, patience)
     if done.away and _have_moved(run, done.away):
         for host in hosts.values():
             host.close()
         hosts.clear()
         hosts.update(_connect(run, names))
-        done = _pull(run, names, hosts)
+        done = _pull(run, names, hosts, patience)
     return done
 
 
@@ -181,14 +184,14 @@ def _have_moved(run: Run, names: Sequence[str]) -> bool:
     return any(before[name].ssh != after[name].ssh for name in names if name in before and name in after)
 
 
-def _pull(run: Run, names: Sequence[str], hosts: Mapping[str, Host]) -> Pulled:
+def _pull(run: Run, names: Sequence[str], hosts: Mapping[str, Host], patience: float) -> Pulled:
     """One pull, and what follows from it. Raises FailedError where another is at work."""
     manifest = runs.read_manifest(run, ours=True)
     with pull.alone(run):
         before = placed.read(run)
         assert before is not None
         with _progress() as heard:
-            turns = pull.pull(run, manifest, pull.parts(before, names), hosts, _say, heard)
+            turns = pull.pull(run, manifest, pull.parts(before, names), hosts, _say, heard, patience)
         found = placed.read(run)
         assert found is not None
         states = pull.documents(run, found)

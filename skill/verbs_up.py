@@ -17,6 +17,7 @@ from skill.verbs_vast_hunt import needs, wanted
 from skill.verbs_vast_rent import agree, rank, say, still_billing, telling_what_bills, terms
 
 if TYPE_CHECKING:
+    from skill.follow_rental import Took
     from skill.host import Host
     from skill.order import Order
     from skill.providers.vast.client import Client
@@ -161,15 +162,16 @@ class _Pulls:
     def __init__(self) -> None:
         self._told: tuple[str, bool] | None = None
 
-    def once(self, run: Run) -> tuple[bool, bool]:
-        """One pull. Whether it was the last, and whether all hosts were reached."""
+    def once(self, run: Run, patience: float) -> Took:
+        """One pull, which may take so many seconds."""
         from skill import verbs_pull
+        from skill.follow_rental import Took
 
         try:
-            done = verbs_pull.once(run)
+            done = verbs_pull.once(run, patience)
         except FailedError as error:  # somebody else pulls it just now
             say(str(error))
-            return False, True
+            return Took(is_last=False, is_reached=True)
         found = placed.read(run)
         assert found is not None
         rows = [row for state in pull.documents(run, found).values() for row in state["jobs"]]
@@ -179,7 +181,9 @@ class _Pulls:
             rest = "all of it is here" if done.last else verbs_pull.line(run, done)
             print(f"{time.strftime('%H:%M:%S')} {how}; {rest}", file=sys.stderr, flush=True)
         self._told = how, bool(done.away)
-        return done.last, not done.away
+        reasons = [turn.reason for turn in done.turns.values() if not turn.whole]
+        refused = sum(len(turn.received.refused) for turn in done.turns.values())
+        return Took(done.last, not done.away, "; ".join(filter(None, reasons)) or None, refused)
 
 
 def _report(ended: Ended, as_json: bool) -> None:
