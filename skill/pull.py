@@ -7,6 +7,7 @@ known of a host is not concluded: one that cannot be reached keeps what was pull
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import secrets
 import shlex
@@ -32,7 +33,7 @@ from skill.host import Host, Unreachable, each, known_key
 from skill.merge import Look
 from skill.placed import LOST, PLANNED, Part, Placed
 from skill.receive import Received, receive
-from skill.runs import Document, Run, read_mirrored
+from skill.runs import Document, Run, read_mirrored, read_sent
 from skill.store import Store, look, scan
 from skill.write_gate import Gate, HostGate, open_gate
 
@@ -111,7 +112,7 @@ def pull(
 def _pull(common: _Common, chosen: Sequence[Part], hosts: Mapping[str, Host]) -> dict[str, Turn]:
     run = common.run
     works = {
-        part.host: _Work(common, part, common.gate.of(part.host))
+        part.host: _Work(common, part, common.gate.of(part.host, functools.partial(_state_fault, len(part.jobs))))
         for part in chosen
         if part.host in hosts and part.state != PLANNED
     }
@@ -142,6 +143,17 @@ def _pull(common: _Common, chosen: Sequence[Part], hosts: Mapping[str, Host]) ->
     for name in whole:
         turns[name] = _acknowledge(works[name], hosts[name], turns[name])
     return {part.host: turns[part.host] for part in chosen}
+
+
+def _state_fault(jobs: int, path: Path) -> str | None:
+    """Why a file is no state of a run that was given so many jobs; None if it is one."""
+    try:
+        read_sent(path, jobs)
+    except OSError as error:
+        return error.strerror or str(error)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _acknowledge(work: _Work, host: Host, turn: Turn) -> Turn:

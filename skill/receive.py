@@ -333,6 +333,8 @@ class _Intake:
         try:
             if place == RESULTS:
                 decided = self._store.settle_result(part, name, by, there, self._gate)
+            elif (fault := self._gate.document_fault(name, self._store.part(part))) is not None:
+                raise HereError(fault)
             else:
                 decided = self._store.settle_document(part, name, there)
         except HereError as error:

@@ -217,7 +217,12 @@ def parse_state(data: bytes) -> Document:
 
 def read_mirrored(folder: Path, jobs: int) -> Document:
     """The state of a host as it was pulled into a folder; it was given so many jobs. Raises OSError, ValueError."""
-    return parse_state(regular_file.read(RunPaths.of(folder).state, state_schema.most_bytes(jobs), follow=False))
+    return read_sent(RunPaths.of(folder).state, jobs)
+
+
+def read_sent(file: Path, jobs: int) -> Document:
+    """The state in a file that came of a host, which was given so many jobs. Raises OSError, ValueError."""
+    return parse_state(regular_file.read(file, state_schema.most_bytes(jobs), follow=False))
 
 
 def read_manifest(run: Run, *, ours: bool = False) -> manifest.Manifest:

@@ -15,9 +15,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Union
 
 from queue_manager.core.events import epoch
+from queue_manager.core.layout import RunPaths
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.pulling import Seen, find
 from skill import placed
@@ -31,6 +32,7 @@ from skill.store import scan
 from skill.write_rules import AHEAD_NS, Claim, Facts, Rules, Writer, fold, is_program, is_program_text
 
 RECORD = "written.jsonl"
+_STATE = RunPaths.of(Path()).state.name
 _LARGE = 1 << 20
 """Bytes of a refused file from which on the host is asked not to send it again."""
 _REFUSED = 1000
@@ -39,6 +41,7 @@ _MAX_LINE = 1 << 16
 _UNKNOWN = ""
 """The host of what one of them has brought, it is not known which."""
 Clock = Callable[[], float]
+StateFault = Callable[[Path], Union[str, None]]
 
 
 class _Line(NamedTuple):
@@ -87,11 +90,11 @@ class Gate:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
-    def of(self, host: str) -> HostGate:
-        """The same for the files of one host."""
+    def of(self, host: str, state_fault: StateFault = lambda _path: None) -> HostGate:
+        """The same for the files of one host. `state_fault`: why a file is no state of its run, None if it is one."""
         asked = self._asked[host]
         others = {name: one.patterns[: one.declared] for name, one in self._asked.items() if name != host}
-        return HostGate(self, host, Rules(host, asked.patterns, asked.declared, others, NEVER))
+        return HostGate(self, host, Rules(host, asked.patterns, asked.declared, others, NEVER), state_fault)
 
     def now_ns(self) -> int:
         return int(self._clock() * 1e9)
@@ -211,8 +214,8 @@ class Gate:
 class HostGate:
     """What one host may write, and what is to be asked of it."""
 
-    def __init__(self, gate: Gate, host: str, rules: Rules) -> None:
-        self._gate, self._host, self._rules = gate, host, rules
+    def __init__(self, gate: Gate, host: str, rules: Rules, state_fault: StateFault) -> None:
+        self._gate, self._host, self._rules, self._state_fault = gate, host, rules, state_fault
         self.ahead: list[str] = []
         """Those whose time on the host is ahead of this machine's clock."""
         self.kept_out: dict[str, str] = {}
@@ -226,6 +229,12 @@ class HostGate:
     def _fault(self, name: str, claim: Claim) -> str | None:
         place = self._gate.place(name)
         return self._rules.fault(name, claim, self._gate.facts(place), place)
+
+    def document_fault(self, name: str, path: Path) -> str | None:
+        """Why a document of the run's directory, which lies in `path`, does not replace the one before; None if it
+        does."""
+        fault = self._state_fault(path) if name == _STATE else None
+        return None if fault is None else f"{fault}; the one before stays"
 
     def admit(self, name: str, by: int, there: Seen, put: Seen, head: bytes) -> str | None:
         """Note that a result gets its place now, or say why it does not. Raises OSError.

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,19 +19,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from ruamel.yaml import YAML
 
 from queue_manager.core import pulling
 from queue_manager.core.manifest import encode
 from queue_manager.core.pulling import HOST, RESULTS
-from skill import cli, placed, verbs_pull
+from skill import cli, deploy, mirror, placed, verbs_pull
 from skill import pull as pulls
 from skill import receive as receiving
 from skill.ground import ground, wanted
-from skill.host import Host, Said
+from skill.host import Host, Said, Unreachable
 from skill.placed import SUBMITTED, Part, Placed, part_manifest
 from skill.registry import Worker
 from skill.runs import Run
+from tests import in_process
+from tests.e2e.runs import ROOT
 from tests.skill.story import RUN_ID, Story, job, manifest
+from tests.sshd import Sshd
 
 NONCE = "0123456789abcdef"
 NOW = 1_790_000_000_000_000_000
@@ -69,10 +74,10 @@ class World:
         self.before = self.tree()
 
     def tree(self) -> dict[str, object]:
-        """All that is here but the run's own directory: bytes of files and targets of links, by name below the root."""
+        """All that is here but what is ours alone: bytes of files and targets of links, by name below the root."""
         found: dict[str, object] = {}
         for path in sorted(self.root.rglob("*")):
-            if "experiment_queue" in path.parts:
+            if not {"experiment_queue", ".wavequeue"}.isdisjoint(path.parts):
                 continue
             name = str(path.relative_to(self.root))
             if path.is_symlink():
@@ -323,6 +328,42 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 
 
+def damaged(change: Callable[[dict[str, Any]], object]) -> bytes:
+    """A state with something changed in it."""
+    made = Story(part_manifest(MADE, PARTS[0], RUN_ID), Path("/runs") / RUN_ID).complete("a1").document()
+    change(made)
+    return json.dumps(made).encode()
+
+
+def many(made: dict[str, Any], jobs: int = 60_000) -> None:
+    made["jobs"] = [{**made["jobs"][0], "id": f"j{n}"} for n in range(jobs)]
+
+
+STATES: dict[str, bytes] = {
+    "nothing": b"",
+    "no JSON": b"{",
+    "no object": b"[1]",
+    "zeros": b"\0" * 5000,
+    "another format": damaged(lambda made: made["meta"].update(format="x")),
+    "a newer version": damaged(lambda made: made["meta"].update(version=99)),
+    "900 levels": b'{"meta": ' + b"[" * 900 + b"]" * 900 + b"}",
+    "100000 levels": b'{"meta": ' + b"[" * 100_000,
+    "a number of 400 digits": damaged(lambda made: made["meta"].update(seq=10**400)),
+    "a number of 5000 digits": damaged(lambda made: made["meta"].update(seq=2)).replace(
+        b'"seq": ', b'"seq": ' + b"1" * 5000
+    ),
+    "no meta": damaged(lambda made: made.pop("meta")),
+    "a job that is a number": damaged(lambda made: made.update(jobs=[1])),
+    "a job without a status": damaged(lambda made: made["jobs"][0].pop("status")),
+    "an unknown status": damaged(lambda made: made["jobs"][0].update(status="fine")),
+    "fewer attempts than none": damaged(lambda made: made["jobs"][0].update(attempts=-1)),
+    "a month 13": damaged(lambda made: made["meta"].update(updated="2026-13-45T99:99:99Z")),
+    "an end that is no time": damaged(lambda made: made["jobs"][0].update(completed="soon")),
+    "jobs that nobody submitted": damaged(many),
+}
+"""What a host may send for its state, each after a good one."""
+
+
 def answer(world: World, rows: bytes, host: str = "gpu-a", then: str = "") -> Forged:
     path = world.root / "experiment_queue" / f"{host}.answer"
     path.parent.mkdir(exist_ok=True)
@@ -475,3 +516,119 @@ def test_a_summary_of_a_host_that_lists_what_is_not_here_is_not_taken_for_ours(w
     here, _, away = text.partition("## Result files that are not here, though their jobs completed")
     assert "`out/a1.json`" not in here
     assert "`out/a1.json`" in away
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_state_that_is_none_never_replaces_the_last_good_one(name: str, world: World, pull: Pull) -> None:
+    assert "nothing is here" in pull(answer(world, state("a1")))[1]
+    kept = placed.mirror(world.run, "gpu-a") / "queue_state.json"
+    before = kept.read_bytes()
+    code, said = pull(answer(world, document("queue_state.json", STATES[name], mtime_ns=NOW + 99) + GOOD))
+    assert (code, "queue_state.json" in said, "; the one before stays" in said) == (1, True, True), said
+    assert kept.read_bytes() == before
+    assert (world.project / "out/a1.json").exists(), "everything else comes"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        b"",
+        b"home=relative\nmachine=x\n",
+        b"home=/root\nmachine=x\x1b[2J\n",
+        b"home=/root\nmachine=x\n" + b"x" * 70_000 + b"=1\n" + b"y=" + b"z" * 70_000 + b"\n",
+        b"home=/root\nmachine=x\nfacts=" + b"[" * 60_000 + b"\n",
+        b"home=/root\nmachine=x\nfacts=[1]\n",
+        b'home=/root\nmachine=x\nfacts={"host_id": 1}\npython=3.11.1 /x\n',
+        b"home=" + b"/x" * 9000 + b"\nmachine=x\n",
+        b"\xff\xfe\0\0",
+    ],
+)
+def test_facts_that_are_none_are_no_answer(told: bytes) -> None:
+    assert isinstance(deploy.parse_facts(Said(0, told, "")), Unreachable)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state": [1]}, {"state": {"meta": {}}}, {"alive": 1}, {"alive": None}, {"tails": [1]}, {"tails": {"a": 3}},
+        {"added": [1]}, {"added": ["{}"]}, {"added": "x"}, {"added": ["[" * 5000]},
+    ],
+)  # fmt: skip
+def test_a_look_that_is_none_is_said(change: dict[str, Any]) -> None:
+    good: dict[str, Any] = {"state": None, "alive": False, "tails": {}, "added": []}
+    assert not isinstance(mirror.told(good), str)
+    assert isinstance(mirror.told({**good, **change}), str)
+
+
+CHILD = """
+import pathlib, resource, sys
+from skill import cli, verbs_pull
+from tests.contracts.test_hostile_host import NONCE, RUN_ID, Forged
+import skill.pull
+skill.pull.secrets.token_hex = lambda _size: NONCE
+skill.pull.TRIES = 1
+host = Forged("gpu-a", pathlib.Path(sys.argv[1]), sys.argv[2])
+verbs_pull._connect = lambda _run, _names: {"gpu-a": host}
+cli.main(["pull", RUN_ID, "--host", "gpu-a"])
+print("MiB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+"""
+
+
+def test_no_answer_takes_more_than_300_mib(world: World) -> None:
+    """A large state, very many rows, a large file of which nothing is kept, and an endless line at the end."""
+    largest = document("queue_state.json", damaged(lambda made: many(made, 25_000)))
+    rows = b"".join(row(skip=f"{n}" + "x" * 200, why="y" * 200) for n in range(50_000))
+    large = row(file="ckpt/big.so", place=RESULTS, by=_by("ckpt", "gpu-a"), size=400 << 20, mtime_ns=NOW, begin=0)
+    host = answer(world, largest + large, then="true")
+    more = world.run.root / "more"
+    more.write_bytes(rows)
+    then = f"head -c {400 << 20} /dev/zero; printf '{{}}\\n'; cat '{more}'; exec cat /dev/zero"
+    path = host.ssh_command()[-1]
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, path, then], cwd=world.project, capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert "a line that has no end" in done.stdout, (done.stdout, done.stderr)
+    assert "ckpt/big.so is a program" in done.stderr
+    assert "queue_state.json" not in done.stderr, "it is taken, as large as it is"
+    assert "Traceback" not in done.stderr
+    assert int(done.stdout.rpartition("MiB")[2]) < 300
+
+
+FAR = (
+    "a file of a person", "a tracked file in another case", "a new hidden file", "a script by its first line",
+    "through a link here that leads out", "the rest of a bad answer", "a time in the future", "an endless line",
+    "an end in the middle of a file",
+)  # fmt: skip
+_FORGER = """#!/bin/sh
+nonce=$(sed 's/.*"nonce": "\\([^"]*\\)".*/\\1/')
+printf 'wavequeue-send 1 %s\\n' "$nonce"
+cat "$HOME/answer"
+. "$HOME/then"
+"""
+
+
+def test_the_same_over_ssh(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handful of the cases with a real sshd between us, on which our own sender has been replaced."""
+    monkeypatch.setattr(pulls, "TRIES", 1)
+    with Sshd(tmp_path / "far") as far:
+        python = far.home / "python"
+        python.write_text(_FORGER)
+        python.chmod(0o755)
+        (far.home / ".wavequeue" / "runtime" / "r").mkdir(parents=True)
+        (far.home / ".wavequeue" / "host_id").write_text("f" * 32)
+        for n, name in enumerate(FAR):
+            case = CASES[name]
+            world = World(tmp_path / f"near{n}", template)
+            part = PARTS[0]._replace(python=str(python), runtime="r", host_id="f" * 32)
+            placed.write(world.run, world.placed._replace(parts=(part, PARTS[1])))
+            YAML(typ="safe").dump({"workers": {"gpu-a": far.entry()}}, world.project / "workers.yaml")
+            before = world.tree()
+            (far.home / "answer").write_bytes(case.rows + (b"" if case.then else END))
+            (far.home / "then").write_text(case.then + "\n")
+            environment = {**os.environ, "HOME": str(world.root / "home")}
+            done = in_process.run(("pull", RUN_ID, "--host", "gpu-a"), world.project, environment)
+            assert (done.returncode, case.says in done.stdout + done.stderr) == (1, True), (name, done)
+            after = world.tree()
+            assert {key: after.get(key) for key in before} == before, name
+            assert {key for key in after if key not in before} == {f"project/{key}" for key in case.comes}, name
