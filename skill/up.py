@@ -270,8 +270,8 @@ class Up:
         lost = owned.missing(run, rental.worker)
         rest = "all results are here" if lost is None else f"not all is here: {lost}"
         raise FailedError(
-            f"instance {rental.instance_id} {words}, and is billed no more: {why}. The machine cost {cost}, at most and "
-            f"without traffic; {rest}. To run what is left elsewhere: wavequeue rescue {run.id} --from "
+            f"instance {rental.instance_id} {words}, and is billed no more: {why}. The machine cost {cost}, at most "
+            f"and without traffic; {rest}. To run what is left elsewhere: wavequeue rescue {run.id} --from "
             f"{rental.worker}; all of it anew: add --new"
         )
 

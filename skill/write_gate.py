@@ -23,7 +23,7 @@ from queue_manager.core.manifest import Manifest
 from queue_manager.core.pulling import Seen, find
 from skill import placed
 from skill.code_files import NEVER
-from skill.errors import FailedError
+from skill.errors import FailedError, UseError
 from skill.git import tracked_files
 from skill.ground import Wanted, ground, wanted
 from skill.placed import LOST, Placed
@@ -72,6 +72,7 @@ class Gate:
         self._lines: dict[str, _Line] = {}
         self._refused: dict[str, dict[str, str]] = {}
         self._tracked: frozenset[str] | None = None
+        self._git_refuses: str | None = None
         self._names: dict[str, dict[str, list[str]]] = {}
         self.is_new = not record.exists()
         fd = os.open(record, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -184,7 +185,11 @@ class Gate:
     def facts(self, place: str) -> Facts:
         with self._lock:
             if self._tracked is None:
-                self._tracked = frozenset(map(fold, tracked_files(Path(self._top))))
+                self._tracked = frozenset()
+                try:
+                    self._tracked = frozenset(map(fold, tracked_files(Path(self._top))))
+                except UseError as error:
+                    self._git_refuses = str(error)
             line = self._lines.get(fold(place))
             is_here = os.path.lexists(os.path.join(self._top, place))
             return Facts(
@@ -194,6 +199,7 @@ class Gate:
                 writer=None
                 if line is None
                 else Writer(line.host, line.pattern is not None, self._firm.get(line.host, False)),
+                git_refuses=self._git_refuses,
             )
 
     def _twins(self, folder: str, parts: Sequence[str]) -> Iterator[str]:

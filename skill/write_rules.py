@@ -62,12 +62,13 @@ class Writer(NamedTuple):
 
 class Facts(NamedTuple):
     """What is at a place on this machine. `is_here`: something lies there; `twin`: what else lies there on a disk that
-    does not know case."""
+    does not know case; `git_refuses`: why git does not say what it tracks."""
 
     is_tracked: bool = False
     is_here: bool = False
     twin: str | None = None
     writer: Writer | None = None
+    git_refuses: str | None = None
 
 
 class Rules:
@@ -156,6 +157,8 @@ def _place_fault(claim: Claim, facts: Facts) -> str | None:
     """What is at its place that nothing of a host may replace."""
     if claim.is_spelt:
         return None
+    if facts.git_refuses is not None:
+        return f"may be tracked by git here: {facts.git_refuses}"
     if facts.is_tracked:
         return f"is tracked by git here, {_UNSPELT}"
     if facts.writer is not None:

@@ -632,3 +632,11 @@ def test_the_same_over_ssh(tmp_path: Path, template: Path, monkeypatch: pytest.M
             after = world.tree()
             assert {key: after.get(key) for key in before} == before, name
             assert {key for key in after if key not in before} == {f"project/{key}" for key in case.comes}, name
+
+
+def test_where_git_refuses_only_what_is_spelt_out_comes(world: World, pull: Pull) -> None:
+    (world.project / ".git" / "index").write_bytes(b"damaged")
+    code, said = pull(answer(world, GOOD + send("own/1", "own/*")))
+    assert (code, "own/1 may be tracked by git here: " in said) == (1, True), said
+    assert (world.project / "out/a1.json").exists()
+    assert not (world.project / "own/1").exists()
