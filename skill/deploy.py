@@ -335,9 +335,14 @@ with tempfile.TemporaryDirectory(dir=place) as folder:
 # -- the run ------------------------------------------------------------------------------------------------------
 
 
-def place_run(host: Host, run_id: str, manifest: bytes) -> str | Unreachable | None:
-    """Make the run's directory with its manifest. Returns what went wrong, as where another manifest is there."""
-    said = host.script(_PLACE, run_id, secrets.token_hex(4), str(len(manifest)), stdin=manifest, limit=1 << 20)
+def place_run(
+    host: Host, run_id: str, manifest: bytes, request: tuple[str, bytes] | None = None
+) -> str | Unreachable | None:
+    """Make the run's directory with its manifest, and with a request that its manager is to find there first: its id
+    and its file. Returns what went wrong, as where another manifest is there."""
+    name, text = request or ("", b"")
+    words = (run_id, secrets.token_hex(4), str(len(manifest)), str(len(text)), name)
+    said = host.script(_PLACE, *words, stdin=manifest + text, limit=1 << 20)
     if isinstance(said, Said) and said.code == _OTHER:
         return f"~/.wavequeue/runs/{run_id} holds another manifest there; begin another run with --new"
     return _fault(said, f"the directory of run {run_id}")
@@ -351,9 +356,20 @@ def make_cwd(host: Host, cwd: str) -> str | Unreachable | None:
 _OTHER = 9
 _PLACE = f"""
 umask 077; d=.wavequeue/runs/$1; mkdir -p -- "$d" && chmod 700 .wavequeue "$d" || exit 1
-t=$d/.manifest.$2.tmp; trap 'rm -f -- "$t"' EXIT; trap 'exit 1' HUP INT TERM PIPE
-cat > "$t" && [ "$(wc -c < "$t")" -eq "$3" ] || {{ echo "it was cut off on its way" >&2; exit 1; }}
+t=$d/.manifest.$2.tmp; r=$d/.request.$2.tmp; trap 'rm -f -- "$t" "$r" "$r.all"' EXIT
+trap 'exit 1' HUP INT TERM PIPE
+cut_off() {{ echo "it was cut off on its way" >&2; exit 1; }}
+if [ "$4" -gt 0 ]; then
+  cat > "$r.all" && [ "$(wc -c < "$r.all")" -eq "$(($3 + $4))" ] || cut_off
+  head -c "$3" "$r.all" > "$t" && tail -c "$4" "$r.all" > "$r" || exit 1
+else
+  cat > "$t" && [ "$(wc -c < "$t")" -eq "$3" ] || cut_off
+fi
 sync "$t" 2>/dev/null
+# Before the manifest, without which no manager begins; one that has begun has taken it.
+if [ "$4" -gt 0 ] && [ ! -f "$d/manifest.json" ]; then
+  mkdir -p -- "$d/inbox" && mv -- "$r" "$d/inbox/$5.json" || exit 1
+fi
 ln "$t" "$d/manifest.json" 2>/dev/null && exit 0
 [ -f "$d/manifest.json" ] || {{ ln "$t" "$d/manifest.json"; exit 1; }}
 [ "$(sha256sum < "$t")" = "$(sha256sum < "$d/manifest.json")" ] || exit {_OTHER}

@@ -31,6 +31,19 @@ def write_whole(path: Path, text: str, *, durable: bool = True) -> None:
 
 
 @contextlib.contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """Keep out others who do this in the same folder until it is done; it is made where it is not there. Raises
+    OSError."""
+    folder.mkdir(exist_ok=True)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
 def alone(lock: Path, busy: str) -> Iterator[None]:
     """Keep out all others who take this lock. Raises FailedError, with the words `busy`, where one has it; OSError."""
     fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from build_manifest import regular_file
+from queue_manager.core.manifest import Manifest, encode
 from skill.errors import FailedError
 from skill.runs import MOST_STATE, Document, Run, parse_state, read_state
 
@@ -128,11 +129,14 @@ def _said(log: Path, begin: int) -> str:
     return "\n".join(lines[-12:]) or f"it said nothing; see {log}"
 
 
-def probe(path: Path) -> dict[str, Any]:
-    """What this machine has, as `queue_manager.probe` tells it. Raises FailedError."""
-    command = [sys.executable, "-m", "queue_manager.probe", "--path", str(path)]
+def examine(manifest: Manifest, *, newest_code: bool = False) -> dict[str, Any]:
+    """What this machine has, and what a manifest would meet on it, as `queue_manager.preflight --here` tells it.
+
+    `newest_code`: also when the code was changed last. Raises FailedError.
+    """
+    command = [sys.executable, "-m", "queue_manager.preflight", "--here", *(["--newest-code"] if newest_code else [])]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, input=encode(manifest), capture_output=True, text=True, timeout=60)
         found: dict[str, Any] = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise FailedError(f"this machine could not be looked at: {error}") from None

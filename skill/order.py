@@ -109,12 +109,17 @@ def targets(registry: Registry, names: Sequence[str], pool: str | None, manifest
     )
 
 
+MOST_ASKED = 20_000
+"""Jobs of which a host is asked whether they run there, or their outputs lie there: more would be megabytes."""
+
+
 def question(manifest: Manifest, part: Part) -> Manifest:
     """What queue_manager.preflight is asked on a host: only what it looks at, so that it is small."""
-    jobs = [job for job in manifest.jobs if job.preconditions or job.cwd is not None]
+    asked = len(manifest.jobs) <= MOST_ASKED
+    jobs = [job for job in manifest.jobs if asked or job.preconditions or job.cwd is not None]
     cwd = part.cwd if part.cwd.startswith("/") else "~" if part.cwd == "." else f"~/{part.cwd}"
     return manifest._replace(
-        jobs=tuple(job._replace(cmd="", depends_on=(), params={}, expected_output=None, metrics=None) for job in jobs),
+        jobs=tuple(job._replace(cmd="", depends_on=(), params={}, metrics=None) for job in jobs),
         phases=tuple(phase._replace(depends_on=()) for phase in manifest.phases),
         groups={},
         cwd=cwd,

@@ -48,7 +48,7 @@ class Part(NamedTuple):
     `workspace` and `cwd`: paths on the host, absolute or relative to the home. `host_id`: who the host was when it got
     the part. `python`: its interpreter; `runtime`: digest of the runtime there; `pid`: of the manager as last started.
     `moved`: those of `jobs` that now belong to another host; `revoked`: whether this host was told so. `batches`: which
-    of `jobs` came later, in that order.
+    of `jobs` came later, in that order. `done`: those of `jobs` that outputs stood for when the run began.
     """
 
     host: str
@@ -63,6 +63,7 @@ class Part(NamedTuple):
     moved: tuple[str, ...] = ()
     revoked: bool = False
     batches: tuple[Batch, ...] = ()
+    done: tuple[str, ...] = ()
 
     def first(self) -> tuple[str, ...]:
         """The jobs without those of its batches."""
@@ -160,6 +161,7 @@ class _PartRow(_PartFields, total=False):
     runtime: str | None
     pid: int | None
     moved: list[str]
+    done: list[str]
     revoked: bool
     batches: list[tuple[str, list[str], bool]]
 
@@ -180,7 +182,8 @@ class _File(_Fields, total=False):
 def _part(row: Mapping[str, Any]) -> Part:
     known = {name: row[name] for name in Part._fields if name in row}
     batches = tuple(Batch(name, tuple(jobs), sent) for name, jobs, sent in row.get("batches", ()))
-    return Part(**{**known, "jobs": tuple(row["jobs"]), "moved": tuple(row.get("moved", ())), "batches": batches})
+    lists = {name: tuple(row.get(name, ())) for name in ("jobs", "moved", "done")}
+    return Part(**{**known, **lists, "batches": batches})
 
 
 def write(run: Run, placed: Placed) -> None:

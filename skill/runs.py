@@ -103,10 +103,7 @@ def discard(run: Run, home: Path) -> None:
     """Take a run away again in which nothing has begun."""
     with contextlib.suppress(OSError):
         (HostPaths.of(home).runs / run.id).unlink()
-    with contextlib.suppress(OSError):
-        for path in run.root.iterdir():
-            path.unlink()
-        run.root.rmdir()
+    shutil.rmtree(run.root, ignore_errors=True)
 
 
 def note_submitted(run: Run, home: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from queue_manager.core.events import epoch
 from queue_manager.core.manifest import encode
 from queue_manager.core.readings import Card
-from skill import deploy
+from skill import deploy, existing_outputs
 from skill.deploy import Facts
 from skill.errors import FailedError
+from skill.existing_outputs import Found
 from skill.host import Host, Unreachable, each
 from skill.host_preflight import Basics, Seen
 from skill.order import Order, question
@@ -22,11 +25,28 @@ _LOOK = 150.0
 
 
 class Scouted(NamedTuple):
-    """A host as it was found. `document`: that of queue_manager.preflight; None where `why` says why there is none."""
+    """A host as it was found. `document`: that of queue_manager.preflight; None where `why` says why there is none.
+    `at`: when it came, epoch seconds by the clock here."""
 
     facts: Facts | Unreachable
     document: Mapping[str, Any] | None = None
     why: str = ""
+    at: float = 0.0
+
+    def existing(self) -> Found | None:
+        """What of the run is there already, its times by the clock here; None where that was not told."""
+        found = None if self.document is None else existing_outputs.read(self.document)
+        if found is None or self.document is None:
+            return None
+        try:
+            ahead = epoch(self.document["probe"]["time"]) - self.at
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+        code = found.newest_code
+        return found._replace(
+            outputs={job: at - ahead for job, at in found.outputs.items()},
+            newest_code=None if code is None else (code[0], code[1] - ahead),
+        )
 
     def seen(self, name: str, *, pushed: bool) -> Seen:
         """The same, as the judge takes it."""
@@ -63,13 +83,13 @@ class Scouted(NamedTuple):
         return Offer(name, cards, probe["cpus"], speed)
 
 
-def scout(order: Order, hosts: Sequence[Host]) -> dict[str, Scouted]:
-    """Look at all hosts at once. A dead one delays nobody."""
-    found = each(hosts, lambda host: _scout(order, host), PATIENCE)
+def scout(order: Order, hosts: Sequence[Host], *, newest_code: bool = False) -> dict[str, Scouted]:
+    """Look at all hosts at once. A dead one delays nobody. `newest_code`: also at when the code there was changed."""
+    found = each(hosts, lambda host: _scout(order, host, newest_code=newest_code), PATIENCE)
     return {name: Scouted(one) if isinstance(one, Unreachable) else one for name, one in found.items()}
 
 
-def _scout(order: Order, host: Host) -> Scouted:
+def _scout(order: Order, host: Host, *, newest_code: bool) -> Scouted:
     facts = deploy.facts(host, None)
     if isinstance(facts, Unreachable) or facts.python is None:
         return Scouted(facts)
@@ -78,14 +98,15 @@ def _scout(order: Order, host: Host) -> Scouted:
         bundle = deploy.bundle_for(facts)
     except FailedError as error:
         return Scouted(facts, None, str(error))
-    said = deploy.in_passing(host, facts, bundle, "preflight", stdin=asked, timeout=_LOOK)
+    options = ["--newest-code"] if newest_code else []
+    said = deploy.in_passing(host, facts, bundle, "preflight", *options, stdin=asked, timeout=_LOOK)
     if isinstance(said, Unreachable):
         return Scouted(said)
     document = read(said.out)
     if document is None:
         last = said.err.strip().splitlines()[-1:]
         return Scouted(facts, None, f"it could not be looked at: {last[0] if last else f'exit code {said.code}'}")
-    return Scouted(facts, document)
+    return Scouted(facts, document, at=time.time())
 
 
 def read(data: bytes) -> dict[str, Any] | None:

@@ -6,12 +6,9 @@ first whether it was done. Killed at any moment and begun again, this ends the s
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -21,7 +18,7 @@ from queue_manager.core import ground
 from queue_manager.core.events import iso
 from queue_manager.core.layout import LOCAL_RUNS, HostPaths, RunPaths
 from queue_manager.core.manifest import encode, sha256
-from skill import code_files, deploy, files, ledger, placed, runs, sync
+from skill import code_files, deploy, existing_outputs, files, ledger, placed, runs, sync
 from skill.deploy import Facts
 from skill.errors import FailedError, UseError
 from skill.files import write_whole
@@ -71,18 +68,6 @@ def say(text: str) -> None:
 
 
 # -- the run here -------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep out other submits beside the same spec while it is looked for a run, and one is made. Raises OSError."""
-    folder.mkdir(exist_ok=True)
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def existing(order: Order) -> Run | None:
@@ -204,7 +189,7 @@ def _bring(work: _Work) -> Outcome:
             raise _Stop("jobs that were added later are to go there; run the same `wavequeue rescue` again instead")
         made = encode(placed.part_manifest(work.order.manifest, part, run.id)).encode()
         if sha256(made) != facts.manifest_sha256:
-            _done(deploy.place_run(host, run.id, made))
+            _done(deploy.place_run(host, run.id, made, _request(part)))
         _tell_instance(host, run)
     if ended:
         notes.append("its jobs have ended already")
@@ -217,6 +202,13 @@ def _bring(work: _Work) -> Outcome:
         with placed.changed(run) as now:
             now.placed = now.placed.with_part(now.placed.part(host.name)._replace(state=SUBMITTED, pid=pid))
     return Outcome(host.name, len(part.own()), pid, None, tuple(notes))
+
+
+def _request(part: Part) -> tuple[str, bytes] | None:
+    """What a part's manager is to find first: which jobs the outputs that are there stand for."""
+    if not part.done:
+        return None
+    return existing_outputs.REQUEST, existing_outputs.request_text(part.done).encode()
 
 
 def _tell_instance(host: Host, run: Run) -> None:

@@ -13,13 +13,27 @@ from typing import Any
 import click
 
 from build_manifest.values import seconds
-from queue_manager.core.manifest import encode
-from skill import inbox, logs, manager, placed, preflight, report, results, runs, status, view
+from queue_manager.core.manifest import Manifest, encode
+from skill import (
+    existing_outputs,
+    files,
+    inbox,
+    live_runs,
+    logs,
+    manager,
+    placed,
+    preflight,
+    report,
+    results,
+    runs,
+    status,
+    view,
+)
 from skill.errors import FAILED, INTERRUPTED, PERSON, FailedError, UseError
 from skill.files import write_whole
 from skill.runs import Document, Run
 from skill.status import Row
-from skill.verbs_spec import JSON, SPEC, build, hosts_warning, print_json, settle
+from skill.verbs_spec import AGAIN, JSON, SKIP_DONE, SPEC, build, earlier_manifests, hosts_warning, print_json, settle
 
 RUN = click.option(
     "--run", "run_name", metavar="RUN", help="Which run: its name, the beginning of it, or its directory."
@@ -47,17 +61,19 @@ def print_markdown(text: str) -> None:
 @SPEC
 @click.option("--detach", is_flag=True, help="Return at once; no view.")
 @click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between looks at the cards.")
+@AGAIN
+@SKIP_DONE
 @JSON
-def run_verb(spec: str, detach: bool, poll: float | None, as_json: bool) -> int:
+def run_verb(spec: str, detach: bool, poll: float | None, again: bool, skip_done: bool, as_json: bool) -> int:
     """Run SPEC on this machine.
 
     Its manager is detached: it goes on when you leave the view or log out. Without --detach this ends with the run:
-    exit code 0 if all jobs completed, 3 if some need a person.
+    exit code 0 if all jobs completed, 3 if some need a person. While a run of the same jobs is live here it is refused,
+    unless --again says that it is meant.
     """
-    run, jobs = _begin(spec)
+    run, jobs, pid = _begin(spec, poll, again=again, skip_done=skip_done)
     hints = f"follow it: wavequeue watch --run {run.id}"
     try:
-        pid = manager.start(run, poll)
         if detach:
             if as_json:
                 print_json({"run_id": run.id, "directory": str(run.root), "pid": pid, "jobs": jobs})
@@ -77,8 +93,13 @@ def run_verb(spec: str, detach: bool, poll: float | None, as_json: bool) -> int:
     return code
 
 
-def _begin(spec: str) -> tuple[Run, int]:
-    """Make the run of a spec, if this machine can run it. Nothing is written where it cannot."""
+def _begin(spec: str, poll: float | None, *, again: bool, skip_done: bool) -> tuple[Run, int, int]:
+    """Make the run of a spec and start its manager, if this machine can run it; nothing is written where it cannot.
+
+    The run, the number of its jobs, and its manager's process.
+    """
+    if again and skip_done:
+        raise UseError("--again runs all jobs, and --skip-done not all: give one of them")
     built = build(spec)
     beside = Path(spec).absolute().parent
     manifest = settle(built.manifest, beside)
@@ -86,18 +107,53 @@ def _begin(spec: str) -> tuple[Run, int]:
         raise UseError(f"{spec}: cwd {manifest.cwd} is not there; make it, or say another one")
     if manifest.venv is not None and not (Path(manifest.venv) / "bin" / "activate").exists():
         raise UseError(f"{spec}: venv {manifest.venv} is not there; make it with: python3 -m venv {manifest.venv}")
-    checked = preflight.check(manifest, manager.probe(beside))
-    if checked.refusal is not None:
-        raise FailedError(checked.refusal)
-    for warning in (*hosts_warning(manifest), *checked.warnings):
-        print(f"wavequeue: warning: {warning}", file=sys.stderr)
-    run = runs.create(manifest.project, beside, Path.home(), time.time())
-    try:
-        write_whole(run.paths.manifest, encode(manifest))
-    except BaseException:
-        runs.discard(run, Path.home())
-        raise
-    return run, len(manifest.jobs)
+    with files.in_turn(beside):  # of two that begin the same the second one sees the first
+        document = manager.examine(manifest, newest_code=skip_done)
+        checked = preflight.check(manifest, document["probe"])
+        if checked.refusal is not None:
+            raise FailedError(checked.refusal)
+        for warning in (*hosts_warning(manifest), *checked.warnings):
+            print(f"wavequeue: warning: {warning}", file=sys.stderr)
+        done = _there_already(spec, manifest, document, again=again, skip_done=skip_done)
+        run = runs.create(manifest.project, beside, Path.home(), time.time())
+        try:
+            write_whole(run.paths.manifest, encode(manifest))
+            if done:
+                run.paths.inbox.mkdir()
+                write_whole(run.paths.request(existing_outputs.REQUEST), existing_outputs.request_text(done))
+        except BaseException:
+            runs.discard(run, Path.home())
+            raise
+        try:
+            return run, len(manifest.jobs), manager.start(run, poll)
+        except KeyboardInterrupt:
+            print(f"\n{run.id} goes on. follow it: wavequeue watch --run {run.id}", file=sys.stderr)
+            raise
+
+
+def _there_already(
+    spec: str, manifest: Manifest, document: dict[str, Any], *, again: bool, skip_done: bool
+) -> tuple[str, ...]:
+    """Say what lies or goes on here that has to do with a spec. Gives the jobs that outputs stand for. Raises UseError
+    where the same jobs run, FailedError where --skip-done cannot be decided."""
+    found = existing_outputs.read(document)
+    if found is None:
+        return ()
+    refused = live_runs.refusal(found.live, spec)
+    if refused is not None and not again:
+        raise UseError(refused)
+    lines = live_runs.warnings(found.live)
+    done: tuple[str, ...] = ()
+    if skip_done:
+        code = existing_outputs.newest_code(found)
+        before = earlier_manifests(manifest.project, Path(spec).absolute().parent)
+        chosen = existing_outputs.skips(manifest.jobs, found, code, Path(spec).stat().st_mtime, before)
+        done, lines = chosen.done, [*lines, *existing_outputs.skip_words(chosen, code)]
+    elif not again:
+        lines += existing_outputs.words(found, manifest.jobs)
+    for line in lines:
+        print(f"wavequeue: {line}", file=sys.stderr)
+    return done
 
 
 def _show_summary(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -16,12 +17,16 @@ from build_manifest.faults import listed
 from queue_manager.core.layout import LOCAL_RUNS
 from queue_manager.core.manifest import Manifest, encode
 from queue_manager.core.terminal_text import json_escaped
-from skill import manager, plan, preflight, runs, starter, view
+from skill import existing_outputs, live_runs, manager, plan, preflight, runs, starter, view
 from skill.errors import FailedError, UseError
 from skill.files import write_whole
 
 SPEC = click.argument("spec", metavar="SPEC")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
+AGAIN = click.option("--again", is_flag=True, help="Run all jobs, though their outputs are there or they run already.")
+SKIP_DONE = click.option(
+    "--skip-done", is_flag=True, help="Take outputs that are there and newer than the code; run the other jobs."
+)
 _RUNS_MEASURED = 10
 
 
@@ -101,16 +106,23 @@ def plan_verb(spec: str, as_json: bool) -> int:
     built = build_manifest.build(build_manifest.read(spec), spec)
     beside = Path(spec).absolute().parent
     manifest = settle(built.manifest, beside)
-    found = manager.probe(beside)
+    document = manager.examine(manifest)
+    found, there = document["probe"], existing_outputs.read(document)
     checked = preflight.check(manifest, found)
     usable = [row for row in found["gpus"] if manifest.gpus is None or row["index"] in manifest.gpus]
     machine = plan.Machine(found["host"], found["cpus"], tuple(row["total_mib"] or 0 for row in usable))
     # Written so that lines of warnings read the same here and in `build`.
     faults = [checked.refusal] if checked.refusal else []
     warnings = [*built.warnings, *hosts_warning(manifest), *checked.warnings]
+    if there is not None:
+        refused = live_runs.refusal(there.live, spec)
+        faults += [refused] if refused else []
+        warnings += [] if refused else live_runs.warnings(there.live)
+        warnings += existing_outputs.words(there, manifest.jobs)
     if not Path(manifest.cwd).is_dir():
         faults.append(f"cwd {manifest.cwd} is not there")
     document = plan.plan(manifest, machine, plan.history(earlier(manifest.project, beside)), [*warnings, *faults])
+    document["totals"]["outputs_there"] = None if there is None else len(there.outputs)
     if as_json:
         print_json(document)
         return 0
@@ -122,6 +134,19 @@ def plan_verb(spec: str, as_json: bool) -> int:
     if faults:
         print(f"wavequeue: it cannot run here: {'; '.join(faults)}", file=sys.stderr)
     return 0
+
+
+def earlier_manifests(project: str, beside: Path) -> list[existing_outputs.Earlier]:
+    """Manifests of the newest runs of a project that lie beside its spec, newest first."""
+    found = []
+    for run in runs.in_folder(beside / LOCAL_RUNS):
+        with contextlib.suppress(FailedError, OSError):
+            made = runs.read_manifest(run)
+            if made.project == project:
+                found.append(existing_outputs.Earlier(run.paths.manifest.stat().st_mtime, made))
+        if len(found) == _RUNS_MEASURED:
+            break
+    return found
 
 
 def earlier(project: str, beside: Path) -> list[runs.Document]:

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from build_manifest.faults import listed
 from queue_manager.core.layout import LOCAL_RUNS
-from skill import code_files, host_preflight, order, placed, plan, runs, submit, view
-from skill.errors import DONE, FAILED, FailedError
+from skill import (
+    code_files,
+    existing_outputs,
+    files,
+    host_preflight,
+    live_runs,
+    manager,
+    order,
+    placed,
+    plan,
+    runs,
+    submit,
+    view,
+)
+from skill.errors import DONE, FAILED, FailedError, UseError
+from skill.existing_outputs import Found
 from skill.host import Host
 from skill.host_preflight import Verdict
 from skill.order import Order
 from skill.runs import Run
 from skill.shard import Offer, Sharing
 from skill.submit import TRIES, Outcome
-from skill.verbs_spec import JSON, SPEC, build, earlier, print_json
+from skill.verbs_spec import AGAIN, JSON, SKIP_DONE, SPEC, build, earlier, earlier_manifests, print_json
 
 if TYPE_CHECKING:
     from skill.registry import Worker
@@ -28,13 +43,14 @@ POOL = click.option("--pool", metavar="POOL", help="On all enabled hosts of this
 
 
 class Checked(NamedTuple):
-    """A spec held against hosts."""
+    """A spec held against hosts. `existing`: what of it is on each host already, so far as that was told."""
 
     offers: list[Offer]
     sharing: Sharing
     verdicts: list[Verdict]
     faults: list[str]
     warnings: list[str]
+    existing: Mapping[str, Found] = {}
 
 
 def _connect(made: Order, names: Sequence[str], pool: str | None) -> list[Host]:
@@ -66,11 +82,11 @@ def mended(where: Path, meant: list[Worker], instead: str) -> list[Worker]:
     return found
 
 
-def check(made: Order, hosts: Sequence[Host]) -> Checked:
-    """Look at all hosts at once, share the jobs out, and judge each host for its own."""
+def check(made: Order, hosts: Sequence[Host], *, newest_code: bool = False) -> Checked:
+    """Look at all hosts at once, share the jobs out, and judge each host for its own. `newest_code`: see scout."""
     from skill import scout, shard
 
-    found = scout.scout(made, hosts)
+    found = scout.scout(made, hosts, newest_code=newest_code)
     # A host that did not answer gets nothing; that it did not is a fault all the same.
     offers = [one.offer(host.name, _speed(host)) for host in hosts if (one := found[host.name]).document is not None]
     known = plan.history(earlier(made.manifest.project, made.beside))
@@ -92,6 +108,7 @@ def check(made: Order, hosts: Sequence[Host]) -> Checked:
         verdicts,
         host_preflight.fault_lines(verdicts, unplaced),
         [*_code_warnings(made), *host_preflight.warning_lines(verdicts)],
+        {name: there for name, one in found.items() if (there := one.existing()) is not None},
     )
 
 
@@ -145,17 +162,31 @@ def preflight_verb(spec: str, names: tuple[str, ...], pool: str | None, as_json:
 @HOSTS
 @POOL
 @click.option("--new", is_flag=True, help="Begin another run, though this one was submitted before.")
+@AGAIN
+@SKIP_DONE
 @click.option("--no-code", is_flag=True, help="Leave the code on the hosts as it is.")
 @click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between looks at the cards.")
 @JSON
 def submit_verb(
-    spec: str, names: tuple[str, ...], pool: str | None, new: bool, no_code: bool, poll: float | None, as_json: bool
+    spec: str,
+    names: tuple[str, ...],
+    pool: str | None,
+    new: bool,
+    again: bool,
+    skip_done: bool,
+    no_code: bool,
+    poll: float | None,
+    as_json: bool,
 ) -> int:
     """Run SPEC on its hosts: check them, push the code beside the spec, start a manager on each.
 
     The managers are detached: this machine may sleep. The same again takes up the same run: it finishes what was cut
-    off and brings the code up to date. Hosts: as for preflight.
+    off and brings the code up to date. With --new, --again or --skip-done it is another run: while the one before is
+    live on a host, only --again begins it. Hosts: as for preflight.
     """
+    if again and skip_done:
+        raise UseError("--again runs all jobs, and --skip-done not all: give one of them")
+    new = new or again or skip_done
     made = order.order(build(spec).manifest, spec, push=not no_code)
     run = None if new else submit.existing(made)
     how_long, notes = "", []
@@ -166,8 +197,9 @@ def submit_verb(
             submit.say(f"warning: {text}")
     else:
         hosts = _connect(made, names, pool)
-        checked = check(made, hosts)
-        run = begin(made, hosts, checked, new=new)
+        checked = check(made, hosts, newest_code=skip_done and (no_code or not made.pushed))
+        done = _there_already(spec, made, checked, again=again, skip_done=skip_done, pushed=made.pushed and not no_code)
+        run = begin(made, hosts, checked, new=new, done=done)
         how_long = _estimate(made, checked)
         notes = _carried(checked)
         hosts = [host for host in hosts if host.name in checked.sharing.parts]
@@ -203,16 +235,67 @@ def _again(made: Order, run: Run, names: Sequence[str], pool: str | None) -> lis
     return [registry.connect(worker, where, TRIES) for worker in meant]
 
 
-def begin(made: Order, hosts: Sequence[Host], checked: Checked, *, new: bool) -> Run:
-    """Make the run here, if nothing stops it. Raises FailedError, with nothing written, where something does."""
+def _there_already(
+    spec: str, made: Order, checked: Checked, *, again: bool, skip_done: bool, pushed: bool
+) -> dict[str, tuple[str, ...]]:
+    """Say what lies or goes on where the jobs would run that has to do with them. Gives the jobs that outputs stand
+    for, by host. Raises UseError where the same jobs run, FailedError where --skip-done cannot be decided."""
+    by_id = {job.id: job for job in made.manifest.jobs}
+    lines: list[str] = []
+    done: dict[str, tuple[str, ...]] = {}
+    here = None
+    for host, ids in checked.sharing.parts.items():
+        found = checked.existing.get(host)
+        if found is None:
+            continue
+        refused = live_runs.refusal(found.live, spec, f"on {host}")
+        if refused is not None and not again:
+            raise UseError(refused)
+        lines += live_runs.warnings(found.live, f"on {host}")
+        mine = [by_id[name] for name in ids]
+        if skip_done:
+            if pushed and here is None:
+                where = str(made.source / (made.cwd or "."))
+                here = manager.examine(made.manifest._replace(cwd=where), newest_code=True)
+            code = existing_outputs.newest_code(found if here is None else _of_here(here))
+            before = earlier_manifests(made.manifest.project, made.beside)
+            chosen = existing_outputs.skips(mine, found, code, Path(spec).stat().st_mtime, before)
+            done[host] = chosen.done
+            lines += [f"{host}: {line}" for line in existing_outputs.skip_words(chosen, code)]
+        elif not again:
+            lines += existing_outputs.words(found, mine, f"on {host}")
+    for line in lines:
+        submit.say(line)
+    return done
+
+
+def _of_here(document: Mapping[str, Any]) -> Found:
+    found = existing_outputs.read(document)
+    return Found({}, 0, ()) if found is None else found
+
+
+def begin(
+    made: Order,
+    hosts: Sequence[Host],
+    checked: Checked,
+    *,
+    new: bool,
+    done: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+) -> Run:
+    """Make the run here, if nothing stops it. `done`: the jobs that outputs stand for, by host.
+
+    Raises FailedError, with nothing written, where something does.
+    """
     for text in checked.warnings:
         submit.say(f"warning: {text}")
     if checked.faults:
         lines = "\n".join(f"  {text}" for text in checked.faults)
         raise FailedError(f"nothing was submitted, for this stops it:\n{lines}\nSee all: wavequeue preflight SPEC")
     workers = {host.name: host.worker for host in hosts}
-    parts = [made.part(workers[name], jobs) for name, jobs in checked.sharing.parts.items()]
-    with submit.alone(made.beside / LOCAL_RUNS):
+    parts = [
+        made.part(workers[name], jobs)._replace(done=done.get(name, ())) for name, jobs in checked.sharing.parts.items()
+    ]
+    with files.in_turn(made.beside / LOCAL_RUNS):
         if not new and submit.existing(made) is not None:
             raise FailedError("another submit of the same manifest has just begun; run the same command again")
         return submit.create(made, parts)

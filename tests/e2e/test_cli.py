@@ -272,14 +272,31 @@ def test_a_killed_manager_is_noticed_and_resume_goes_on(desk: Desk) -> None:
     assert {row["id"]: row["attempts"] for row in document["jobs"]} == {"one": 1, "two": 1, "three": 0}
 
 
-def test_a_second_run_of_a_spec_is_a_run_of_its_own(desk: Desk) -> None:
-    first, second = desk.detach(TWO_PHASES), desk.detach(TWO_PHASES)
-    assert first.root != second.root
+def test_a_spec_whose_run_is_live_runs_again_only_where_that_is_meant_and_what_is_done_can_be_skipped(
+    desk: Desk,
+) -> None:
+    (desk.place / "train.py").write_text("old code\n")
+    os.utime(desk.place / "train.py", (1, 1))
+    held = TWO_PHASES.replace("echo teaching ${N};", "until [ -e go ]; do sleep 0.1; done; echo once >> ran${N};")
+    first = desk.detach(held)
+    done = desk.call("run", "spec.yaml", "--detach", code=2)
+    assert f"{first.root.name} is live on this machine and runs the jobs of spec.yaml" in done.stderr
+    assert f"{first.root.name} is live" in desk.call("plan", "spec.yaml").stderr
+    assert [path.name for path in (desk.place / "experiment_queue").iterdir()] == [first.root.name]
+    second = desk.detach(held, "--again")
+    (desk.place / "go").touch()
     for run in (first, second):
         desk.call("watch", "--run", str(run.root))
     assert desk.document()["meta"]["run_id"] == second.root.name
-    found = json.loads(desk.call("status", "--json", "--run", first.root.name).stdout)
-    assert found["meta"]["run_id"] == first.root.name
+    (desk.place / "t2").unlink()
+    assert "5 of 6 outputs are there already here" in desk.call("plan", "spec.yaml").stderr
+    done = desk.call("run", "spec.yaml", "--skip-done", "--json")
+    assert "5 jobs (t1, s7_N1, s8_N1, … (5 in all)) not run" in done.stderr
+    rows = {row["id"]: (row["status"], row["attempts"], row["code"] is None) for row in json.loads(done.stdout)["jobs"]}
+    assert rows.pop("t2")[:2] == ("completed", 1)
+    assert set(rows.values()) == {("completed", 0, True)}
+    assert [len((desk.place / name).read_text().splitlines()) for name in ("ran1", "ran2")] == [2, 3]
+    assert "not run: its output was there already" in desk.call("why", "t1").stdout
 
 
 def test_the_live_view_draws_and_ctrl_c_leaves_the_run_going(desk: Desk) -> None:

@@ -51,11 +51,24 @@ def test_a_second_submit_takes_the_same_run_up_and_brings_the_code_up_to_date(la
     assert ran(host) == ONCE
 
 
-def test_new_begins_another_run(laptop: Laptop) -> None:
-    laptop.host("gpu-a")
-    laptop.spec(SPEC)
-    assert laptop.submit()["run_id"] != laptop.submit("--new")["run_id"]
-    assert len(laptop.runs()) == 2
+def test_another_run_of_live_jobs_begins_only_where_that_is_meant_and_what_is_done_can_be_skipped(
+    laptop: Laptop,
+) -> None:
+    host = laptop.host("gpu-a")
+    (laptop.project / "code" / "train.py").write_text("code\n")
+    laptop.spec(WAITING)
+    first = laptop.submit()["run_id"]
+    _, said = laptop.call("submit", "spec.yaml", "--new", code=2)
+    assert f"{first} is live on gpu-a and runs the jobs of spec.yaml" in said
+    second = laptop.submit("--again")["run_id"]
+    assert laptop.runs() == sorted([first, second])
+    (workspace(host) / "stop").touch()
+    assert [len(finish(host, run_id)) for run_id in (first, second)] == [4, 4]
+    (workspace(host) / "out3").unlink()
+    out, said = laptop.call("submit", "spec.yaml", "--skip-done", "--poll", "0.1", "--json")
+    assert "gpu-a: 3 jobs (j1, j2, j4) not run, since the output is there already" in said
+    assert sorted(finish(host, json.loads(out)["run_id"])) == ["j1", "j2", "j3", "j4"]
+    assert ran(host) == {"ran1": 2, "ran2": 2, "ran3": 3, "ran4": 2}
 
 
 MOMENTS: dict[str, Callable[[Laptop, Sshd], bool]] = {

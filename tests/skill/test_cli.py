@@ -366,7 +366,7 @@ def test_a_spec_for_other_hosts_is_said_to_be_looked_at_here_only(
     Path("spec.yaml").write_text("project: p\nhosts: [gpu-far]\njobs: [{id: a, cmd: echo, gpus: 0}]\n")
     probed = {"host": "here", "cpus": 2, "gpus": [], "gpu_note": "none", "screen": {}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manager, "probe", lambda _path: probed)
+        patch.setattr(manager, "examine", lambda _manifest: {"probe": probed})
         assert wavequeue("plan", "spec.yaml") == DONE
     assert "the spec is for gpu-far" in capsys.readouterr().err
 
