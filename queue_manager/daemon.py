@@ -94,6 +94,7 @@ class Daemon:
         self._preconditions = Preconditions(state, environment, self._clock, poll, self._cwd, self.wake)
         self._code = CodeWatch(state, self._run_cwd(), self._clock.now(), self.wake)
         self._impossible: dict[Need, str] = {}
+        self._foreign: tuple[b.ForeignLease, ...] = ()
         self._disk: str | None = None
         self._stalled: str | None = None
         self._halt = False
@@ -178,6 +179,8 @@ class Daemon:
         reads_cards = isinstance(seen.cards, Cards)
         with self._placing(reads_cards) as foreign:
             result = tick(self._state, seen._replace(foreign=foreign), now)
+            if reads_cards and not isinstance(foreign, Unreadable):
+                self._foreign = foreign
             if result.records:
                 self._commit(result.records)
                 self._write_leases()
@@ -198,6 +201,8 @@ class Daemon:
         self._look_again(now)
         self._again |= self._preconditions.ask(result.ask, now)
         self._cards.pace(seen.cards is not None, result.records, now)
+        if self._cards.read_for_view(now):
+            self._publisher.changed()
         self._publisher.snapshot(self._situation(), now)
 
     def _respecify(self, records: list[Record]) -> None:
@@ -411,6 +416,7 @@ class Daemon:
             screen_dir,
             lambda job: str(self._paths.log(job)),
             self._teardown.row(self._clock.now()),
+            self._foreign,
         )
 
     def _wait(self) -> None:
@@ -426,9 +432,7 @@ class Daemon:
                 due.append(self._sample_at)
             if self._disk is not None:
                 due.append(self._disk_at)
-            code_due = self._code.due()
-            if code_due is not None:
-                due.append(code_due)
+            due.extend(at for at in (self._code.due(), self._cards.view_due()) if at is not None)
             timer = next_timer(self._state, self._turned_at)
             if timer is not None:
                 due.append(timer)
@@ -477,6 +481,7 @@ class Daemon:
         self._preconditions.close()
         self._teardown.close()
         self._forget()
+        self._cards.read_at_end()
         self._publish_whole(self._clock.now(), "finished" if finished else "halted")
         if finished:
             self._run_dir.drop_ballast()

@@ -112,8 +112,9 @@ def _sections(scene: Scene, width: int, marks: Marks) -> list[_Section]:
         _Section("cards", document["gpus"], lambda rows: _cards(rows, width, marks)),
         _Section("running", digest.running, lambda rows: _running(rows, scene, width)),
         _Section("waiting for a retry", digest.retrying, lambda rows: _reasons(rows, width)),
-        _Section("need a person", digest.person, lambda rows: _reasons(rows, width)),
-        _Section("ended lately", digest.recent, lambda rows: _recent(rows, scene, width)),
+        _Section("need a person", status.alike(digest.person), lambda groups: _groups(groups, width)),
+        _Section("cancelled", status.alike(digest.cancelled), lambda groups: _groups(groups, width)),
+        _Section("recently finished", digest.recent, lambda rows: _recent(rows, scene, width)),
     ]
 
 
@@ -170,7 +171,7 @@ def _phases(rows: Sequence[Row], width: int, marks: Marks) -> list[Text]:
             (counts.get("completed", 0), marks.done, STYLES["completed"]),
             (counts.get("running", 0), marks.running, STYLES["running"]),
             (sum(counts.get(name, 0) for name in status.RETRIES), marks.retry, STYLES["failed_oom"]),
-            (sum(counts.get(name, 0) for name in status.NEEDS_PERSON), marks.person, STYLES["stuck"]),
+            (sum(counts.get(name, 0) for name in ("stuck", "blocked")), marks.person, STYLES["stuck"]),
         ]
         shown = bar(parts, row["jobs"], _bar_width(width), marks.left)
         done = f"{counts.get('completed', 0)}/{row['jobs']}"
@@ -217,6 +218,16 @@ def _reasons(rows: Sequence[Row], width: int) -> list[Text]:
     table: list[list[str | Text]] = [
         [row["id"], Text(row["status"], style=STYLES[row["status"]]), status.reason(row)] for row in rows
     ]
+    return columns(table, width, indent=1)
+
+
+def _groups(groups: Sequence[Sequence[Row]], width: int) -> list[Text]:
+    """A line for each group of jobs of which the same is to be said."""
+    table: list[list[str | Text]] = []
+    for rows in groups:
+        count = f"{len(rows)} " if len(rows) > 1 else ""
+        state = Text(f"{count}{rows[0]['status']}", style=STYLES[rows[0]["status"]])
+        table.append([status.names(rows), state, status.reason(rows[0])])
     return columns(table, width, indent=1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
@@ -29,37 +29,58 @@ UNKNOWN = "unknown: "
 """Before a host's name: what hinders is that its state is not known."""
 FINAL = NEEDS_PERSON | {Status.COMPLETED.value}
 _RECENT = 60
+_NAMED = 3
 
 
 class Digest(NamedTuple):
-    """What is worth showing of the jobs, taken once from a document. `running`: longest first; `person`: stuck first;
-    `retrying`: soonest first; `recent`: those that ended, newest first."""
+    """What is worth showing of the jobs, taken once from a document, each in one place. `running`: longest first;
+    `person`: stuck first; `retrying`: soonest first; `recent`: those that completed, newest first; `cancelled`: by a
+    person, who knows of it, newest first."""
 
     running: list[Row]
     person: list[Row]
     retrying: list[Row]
     recent: list[Row]
+    cancelled: list[Row]
 
 
 def digest(document: Mapping[str, Any]) -> Digest:
     """Pick the jobs that a view shows; their number does not grow with the run but for what runs or needs a person."""
-    running, person, retrying, ended = [], [], [], []
+    running, person, retrying, ended, cancelled = [], [], [], [], []
     for row in document["jobs"]:
         status = row["status"]
         if status == "running":
             running.append(row)
         elif status in RETRIES:
             retrying.append(row)
+        elif status == "cancelled":
+            cancelled.append(row)
         elif status in NEEDS_PERSON:
             person.append(row)
-        if row["completed"] is not None and status != "running":
+        elif status == "completed":
             ended.append(row)
     running.sort(key=lambda row: row["started"] or "~")
-    rank = {"stuck": 0, "blocked": 1, "cancelled": 2}
+    rank = {"stuck": 0, "blocked": 1}
     person.sort(key=lambda row: rank[row["status"]])
     retrying.sort(key=lambda row: row["retry_at"] or "~")
-    recent = heapq.nlargest(_RECENT, ended, key=lambda row: row["completed"])
-    return Digest(running, person, retrying, recent)
+    recent = heapq.nlargest(_RECENT, ended, key=lambda row: row["completed"] or "")
+    cancelled.sort(key=lambda row: row["completed"] or "", reverse=True)
+    return Digest(running, person, retrying, recent, cancelled)
+
+
+def alike(rows: Iterable[Row]) -> list[list[Row]]:
+    """Rows that say the same in one group: those blocked or cancelled for one reason. What is stuck stands alone."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        own = (row["id"],) if row["status"] == "stuck" else ()
+        groups.setdefault((row["status"], reason(row), *own), []).append(row)
+    return list(groups.values())
+
+
+def names(rows: Sequence[Row]) -> str:
+    """The ids of a group: the first ones, and how many more."""
+    shown = ", ".join(row["id"] for row in rows[:_NAMED])
+    return shown if len(rows) <= _NAMED else f"{shown} and {len(rows) - _NAMED} more"
 
 
 def seconds(row: Row, now: float) -> float | None:

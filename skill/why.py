@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ MAX_LINES = 24
 _SHOWN = 4
 _ROOTS = 8
 _BEFORE, _AFTER = 8, 4
+_WAITS_FOR_CARDS = re.compile(r"waits for (a card|\d+ cards|the next wave)")
 _KINDS = frozenset({"unreachable", "unknown", "planned"})
 """Conditions of a host of which nothing newer is known."""
 
@@ -99,11 +101,32 @@ def explain(
         "status": row["status"],
         "because": stands(row, now),
         "waits_for": tree,
+        "cards": _cards(document, row),
         "roots": [_root(rows[name], now) for name in roots],
         "attempts": list(tries),
         "log": excerpt(log, row["error"] or "") if row["status"] not in ("pending", "blocked") else [],
         "next": advice(document, row, roots, rows),
     }
+
+
+def _cards(document: Mapping[str, Any], row: Row) -> list[str]:
+    """What keeps the cards from a job that waits for some: a line each, with who holds it and the threshold."""
+    if row["status"] != "pending" or not _WAITS_FOR_CARDS.match(row["waiting"] or ""):
+        return []
+    lines = []
+    for card in document["gpus"]:
+        if card.get("host") != row.get("host") or "room_mib" not in card:  # older managers do not tell
+            continue
+        held, wanted = card["holder"], row.get("gpu_mem_mib")
+        room = card["room_mib"]
+        if wanted is not None and card["total_mib"] is not None and isinstance(room, int) and room < wanted:
+            text = f"{room} of {card['total_mib']} MiB can be promised, and {wanted} are wanted"
+            held = f"{text}: {held}" if held else text
+        elif wanted is not None:
+            held = None  # no threshold counts for it
+        name = status.card(card)
+        lines.append(f"{name}: {held}" if held else f"{name}: free; it is given away at the next look, by priority")
+    return lines
 
 
 def _left_out(spec: JobSpec) -> Row:
@@ -254,7 +277,7 @@ def advice(document: Mapping[str, Any], row: Row, roots: Sequence[str], rows: Ma
     elif name in status.RETRIES:
         steps = [f"it starts again by itself; at once with: {command('retry', job)}"]
     elif name == "stuck":
-        hint = _ADVICE.get(row.get("failure") or "")
+        hint = _hint(row)
         steps = [hint] if hint else []
         steps += [f"read all of its log: {command('logs', job)}"] if row["attempt"] else []
         steps.append(f"then let it run again: {command('retry', job)}")
@@ -273,6 +296,14 @@ def advice(document: Mapping[str, Any], row: Row, roots: Sequence[str], rows: Ma
     elif name == "completed" and row["warning"]:
         steps = [f"read its log: {command('logs', job)}"]
     return steps
+
+
+def _hint(row: Row) -> str | None:
+    """What a kind of failure asks for. A job without cards is not told of any."""
+    failure = row.get("failure") or ""
+    if not row["gpus"] and failure == "oom":
+        return "it needs more memory than there was: make it smaller, or let fewer jobs run at a time (max_parallel)"
+    return None if not row["gpus"] and failure == "sick_card" else _ADVICE.get(failure)
 
 
 def _advice_on_hosts(
@@ -307,6 +338,8 @@ def lines(story: Mapping[str, Any]) -> list[str]:
     text = [f"{story['id']}{_on(story)}: {story['because']}", *(f"! {line}" for line in story.get("unknown", ()))]
     if story["waits_for"]:
         text += ["", "waits for", *(f"  {line}" for line in story["waits_for"])]
+    if story["cards"]:
+        text += ["", "the cards", *(f"  {line}" for line in story["cards"])]
     if story["roots"]:
         shown = [f"{root['id']} ({root['status']}{_on(root)})" for root in story["roots"]]
         text += ["", f"in the end it is up to {listed(shown, _ROOTS)}"]

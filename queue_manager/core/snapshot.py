@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NamedTuple
 
+from queue_manager.core.boundary import ForeignLease
+from queue_manager.core.card_words import holder
 from queue_manager.core.events import iso
 from queue_manager.core.manifest import Phase
 from queue_manager.core.model import Job, Need, QueueState
@@ -17,8 +19,8 @@ VERSION = 1
 
 
 class Situation(NamedTuple):
-    """What a snapshot shows beside the state: the last reading of the cards, what cannot be met, the paths, and
-    what is to become of a rented machine."""
+    """What a snapshot shows beside the state: the last reading of the cards, what cannot be met, the paths, what is to
+    become of a rented machine, and what other runs held of the cards when they were last given away."""
 
     cards: Cards | Unreadable | None
     impossible: Mapping[Need, str]
@@ -28,6 +30,7 @@ class Situation(NamedTuple):
     screen_dir: str | None
     log_path: Callable[[str], str]
     teardown: dict[str, Any] | None = None
+    foreign: tuple[ForeignLease, ...] = ()
 
 
 def queue_reason(state: QueueState) -> str | None:
@@ -144,7 +147,7 @@ def head(state: QueueState, situation: Situation, now: float) -> dict[str, Any]:
             "teardown": situation.teardown,
         },
         "phases": [phase_row(state, phase) for phase in state.phases],
-        "gpus": card_rows(state, situation.cards, now),
+        "gpus": card_rows(state, situation.cards, now, situation.foreign),
         "counts": {status.value: count for status, count in sorted(state.counts.items())},
     }
 
@@ -179,12 +182,19 @@ def phase_row(state: QueueState, phase: Phase) -> dict[str, Any]:
     }
 
 
-def card_rows(state: QueueState, cards: Cards | Unreadable | None, now: float) -> list[dict[str, Any]]:
-    """The cards as last read, and what each is given to."""
+def card_rows(
+    state: QueueState, cards: Cards | Unreadable | None, now: float, foreign: Sequence[ForeignLease] = ()
+) -> list[dict[str, Any]]:
+    """The cards as last read, and what each is given to. `holder`: what keeps it from a job that wants it to itself, in
+    words; `room_mib`: what may still be promised of it."""
     if not isinstance(cards, Cards):
         return []
-    seen = views(state, cards.cards, (), now)
-    rows = [_card_row(state, card, seen.get(card.uuid)) for card in cards.cards]
+    seen = views(state, cards.cards, foreign, now)
+    rows = []
+    for card in cards.cards:
+        view, leases = seen.get(card.uuid), [lease for lease in foreign if lease.card == card.uuid]
+        held = {"holder": holder(state, card, view, leases), "room_mib": max(0, view.room()) if view else 0}
+        rows.append(_card_row(state, card, view) | held)
     usable = {card.uuid for card in allowed(state, cards.cards)}
     for row in rows:
         if row["uuid"] in state.quarantined:
@@ -195,6 +205,7 @@ def card_rows(state: QueueState, cards: Cards | Unreadable | None, now: float) -
         rows.append(
             {"index": sick.index, "uuid": sick.uuid, "name": sick.name, "total_mib": None, "used_mib": None}
             | {"free_mib": None, "util": None, "jobs": [], "promised_mib": 0, "note": sick.reason}
+            | {"holder": f"cannot be used: {sick.reason}", "room_mib": 0}
         )
     return sorted(rows, key=lambda row: row["index"])
 

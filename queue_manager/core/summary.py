@@ -56,7 +56,7 @@ def duration(seconds: float) -> str:
 
 
 def _person(state: QueueState, log_dir: str) -> list[str]:
-    jobs = [job for job in state.jobs if job.status in (Status.STUCK, Status.BLOCKED, Status.CANCELLED)]
+    jobs = [job for job in state.jobs if job.status in (Status.STUCK, Status.BLOCKED)]
     if not jobs:
         return []
     jobs.sort(key=lambda job: (job.status is not Status.STUCK, job.order))
@@ -110,6 +110,11 @@ def _next_steps(state: QueueState) -> list[str]:
         first = next(job.spec.id for job in state.jobs if job.status is Status.BLOCKED)
         steps.append(f"- see what blocks a job: `wavequeue why {first}{run}`")
     if counts.get(Status.CANCELLED):
-        steps.append(f"- cancelled jobs run after all with `wavequeue retry JOB{run}`")
+        ids = [job.spec.id for job in state.jobs if job.status is Status.CANCELLED]
+        more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+        steps.append(
+            f"- {len(ids)} cancelled by a person ({', '.join(ids[:3])}{more}): run one after all with "
+            f"`wavequeue retry JOB{run}`"
+        )
     steps.append(f"- read the report: `wavequeue report{run}`")
     return steps

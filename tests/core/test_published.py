@@ -223,12 +223,37 @@ def test_cards_as_users_read_them() -> None:
     found = card_rows(manager.state, host.read_cards(), host.now)
     assert found[0] == {
         "index": 0, "uuid": "GPU-0", "name": "Fake", "total_mib": 24000, "used_mib": 5000, "free_mib": 19000, "util": 0,
-        "jobs": ["a"], "promised_mib": 9000, "note": "shared by jobs",
+        "jobs": ["a"], "promised_mib": 9000, "note": "shared by jobs", "holder": "shared by a, promised 9000 MiB",
+        "room_mib": 15000,
     }  # fmt: skip
     assert [row["note"] for row in found[1:]] == [
         "given to a job of this run", "not among the cards of this run", "GPU is lost", "used by somebody else",
     ]  # fmt: skip
     assert found[3]["used_mib"] is None
+    assert [row["holder"] for row in found[1:]] == [
+        "given to b",
+        "not among the cards of this run (gpus: [0, 1, 3, 4])",
+        "cannot be used: GPU is lost",
+        "held by another process, none of wavequeue's: 9000 MiB used, threshold 500 (gpu_free_threshold_mib)",
+    ]
+
+
+def test_who_holds_a_card_is_named_whoever_it_is() -> None:
+    host, manager = world(spec("a"), spec("b"), host=FakeHost(4))
+    host.plan_of = with_plans({"b": [Plan(1.0, 1, log=b"NVRM: Xid 79\n"), FOREVER]}, Plan(1.0, mib=9000, linger=60.0))
+    until(host, manager, "a", "completed")
+    foreign = [ForeignLease("GPU-2", None, "r2"), ForeignLease("GPU-3", 5000, "r3"), ForeignLease("GPU-3", 1000, "r3")]
+    found = card_rows(manager.state, host.read_cards(), host.now, foreign)
+    assert [row["holder"] for row in found] == [
+        (
+            "held by memory that a job has just left and that has not gone yet: 9000 MiB used, threshold 500 "
+            "(gpu_free_threshold_mib)"
+        ),
+        "in quarantine (job b: sick card (exit code 1): NVRM: Xid 79); it is tried again after: wavequeue resume",
+        "given to run r2",
+        "promised to run r3: 6000 MiB",
+    ]
+    assert [row["room_mib"] for row in found] == [0, 0, 0, 18000]
 
 
 def test_a_card_in_quarantine_says_why() -> None:

@@ -103,6 +103,8 @@ def test_a_card_in_use_by_somebody_else_is_waited_for(host: Cards) -> None:
     run.start()
     wait_for(lambda: run.state().get("gpus"))
     assert run.state()["gpus"][0]["note"] == "used by somebody else"
+    held = "held by another process, none of wavequeue's: 4000 MiB used, threshold 500 (gpu_free_threshold_mib)"
+    assert run.state()["gpus"][0]["holder"] == held
     assert run.jobs()["one"]["status"] == "pending"
     host.nvml.set_cards(nvml.cards(1))
     assert run.finish() == 0

@@ -62,7 +62,14 @@ def test_a_frame_fits_its_terminal(
 def test_a_frame_of_24_rows_has_something_of_every_section() -> None:
     lines = plain(frame.frame(scene(busy(), cards=CARDS), 80, 23, footer="foot"))
     text = "\n".join(lines)
-    for title in ("phases (", "cards (", "running (", "waiting for a retry (", "need a person (", "ended lately ("):
+    for title in (
+        "phases (",
+        "cards (",
+        "running (",
+        "waiting for a retry (",
+        "need a person (",
+        "recently finished (",
+    ):
         assert title in text, text
     assert len(lines) == 23
     assert lines[-1] == "foot"
@@ -80,7 +87,7 @@ def test_all_of_a_small_run_is_shown() -> None:
     (card,) = [line for line in lines if line.startswith(" 2  A100-SXM4-80GB")]
     assert card.endswith("39.1/80 GiB  90 %  teacher")
     assert " teacher  1.0 s  card 2  epoch 3/10" in lines
-    assert not any("need a person" in line or "lately" in line for line in lines)
+    assert not any("need a person" in line or "recently" in line for line in lines)
 
 
 def test_phases_that_go_on_come_before_those_that_are_done() -> None:
@@ -99,11 +106,31 @@ def test_a_dead_manager_and_the_way_back_stand_at_the_top() -> None:
     assert "wavequeue resume --run" in lines[2]
 
 
+def test_many_jobs_of_which_the_same_is_to_be_said_have_one_line() -> None:
+    names = [f"j{n:02}" for n in range(40)]
+    waits = [job(f"w{n}", depends_on=("j00",)) for n in range(5)]
+    told = Story(manifest(*map(job, names), *waits))
+    told.start("j00").end("j00", "stuck", error="broke").complete("j01")
+    told.tell(*(ev.JobBlocked(f"w{n}", "j00", "depends on j00, which is stuck") for n in range(5)))
+    told.tell(*(ev.JobCancelled(name) for name in names[12:]))
+    lines = plain(frame.frame(scene(told), 120, 60))
+    begin = lines.index("need a person")
+    assert [" ".join(line.split()) for line in lines[begin + 1 : begin + 3]] == [
+        "j00 stuck broke",
+        "w0, w1, w2 and 2 more 5 blocked depends on j00, which is stuck",
+    ]
+    assert lines[begin + 3] == "cancelled"
+    assert " ".join(lines[begin + 4].split()) == "j39, j38, j37 and 25 more 28 cancelled cancelled by a person"
+    assert lines[begin + 5] == "recently finished"
+    assert len(lines) == begin + 7
+
+
 def test_without_a_terminal_nothing_is_cut() -> None:
     told = Story(manifest(*(job(f"a_very_long_name_of_a_job_{n}") for n in range(3))))
     told.tell(*(ev.JobCancelled(f"a_very_long_name_of_a_job_{n}") for n in range(2)))
     text = "\n".join(plain(frame.frame(scene(told), 1000, None)))
-    assert "a_very_long_name_of_a_job_1  cancelled  cancelled by a person" in text
+    long = "a_very_long_name_of_a_job"
+    assert f"{long}_1, {long}_0  2 cancelled  cancelled by a person" in text
     assert "…" not in text
 
 

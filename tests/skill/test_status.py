@@ -59,9 +59,23 @@ def test_the_digest_sorts_jobs_by_what_people_look_for() -> None:
     told.tell(ev.JobCancelled("f")).start("g").end("g", "failed_oom", error="oom", due=T0 + 99)
     found = status.digest(told.document())
     assert [row["id"] for row in found.running] == ["d", "e"]
-    assert [row["id"] for row in found.person] == ["c", "f"]
+    assert [row["id"] for row in found.person] == ["c"]
+    assert [row["id"] for row in found.cancelled] == ["f"]
     assert [row["id"] for row in found.retrying] == ["g"]
-    assert [row["id"] for row in found.recent] == ["g", "f", "c", "b", "a"]
+    assert [row["id"] for row in found.recent] == ["b", "a"]
+    ids = [row["id"] for rows in found for row in rows]
+    assert sorted(ids) == list("abcdefg"), "each job stands in one place"
+
+
+def test_a_job_that_was_cancelled_long_after_it_failed_did_not_run_until_then() -> None:
+    told = Story(manifest(job("a"))).start("a").end("a", "stuck", error="broke")
+    told.at += 3600
+    told.tell(ev.JobCancelled("a"))
+    (row,) = told.document()["jobs"]
+    assert status.seconds(row, told.at) == 1.0
+    assert row["completed"] == "2026-01-01T11:00:05.000Z"
+    del row["attempt_ended"]  # as older managers write it
+    assert status.seconds(row, told.at) == 3602.0
 
 
 def test_the_digest_of_a_large_run_stays_small() -> None:

@@ -9,6 +9,7 @@ import pytest
 from queue_manager.core import events as ev
 from queue_manager.core.manifest import Phase
 from queue_manager.core.overview import overview
+from queue_manager.core.readings import Card
 from skill import why
 from skill.dependencies import Dependencies
 from skill.merge import Look, merge
@@ -232,3 +233,45 @@ def test_a_manager_that_died_on_the_host_of_a_job_is_started_again() -> None:
         Look("gpu-b", host_story(B).document(), T0 + 60, True),
     ]
     assert on_hosts("t", *looks)["next"] == [f"start the manager again: wavequeue resume --run {RUN_ID}"]
+
+
+def test_a_job_that_waits_for_cards_is_told_who_holds_each() -> None:
+    told = Story(manifest(job("a", gpus=1), job("b", gpus=1), job("c", gpus=1, gpu_mem_mib=9000), job("d")))
+    told.start("a", 0)
+    cards = (
+        Card(0, "GPU-0", "A100", 40000, 20000),
+        Card(1, "GPU-1", "A100", 10000, 700),
+        Card(2, "GPU-2", "A100", 9, 0),
+    )
+    document = told.document(cards=cards)
+
+    def said(name: str) -> list[str]:
+        story = why.explain(document, Dependencies(told.manifest), name, [], [], told.at)
+        assert not story["cards"] or "the cards" in why.lines(story)
+        return list(story["cards"])
+
+    used = "held by another process, none of wavequeue's: 700 MiB used, threshold 500 (gpu_free_threshold_mib)"
+    free = "card 2: free; it is given away at the next look, by priority"
+    assert said("b") == ["card 0: given to a", f"card 1: {used}", free]
+    assert said("c") == [
+        "card 0: 0 of 40000 MiB can be promised, and 9000 are wanted: given to a",
+        "card 1: free; it is given away at the next look, by priority",
+        "card 2: 9 of 9 MiB can be promised, and 9000 are wanted",
+    ]
+    assert said("d") == said("a") == []
+    for row in document["gpus"]:
+        del row["holder"], row["room_mib"]  # as older managers write it
+    assert said("b") == []
+
+
+def test_a_job_without_cards_is_told_of_none() -> None:
+    told = Story(manifest(job("cpu"), job("card", gpus=1)))
+    for name, cards in (("cpu", ()), ("card", (0,))):
+        told.start(name, *cards).end(name, "stuck", failure="oom", error="out of memory: Killed")
+    document = told.document()
+    steps = {
+        name: why.explain(document, Dependencies(told.manifest), name, [], [], told.at)["next"][0]
+        for name in ("cpu", "card")
+    }
+    assert "card" not in steps["cpu"]
+    assert "card" in steps["card"]

@@ -1,0 +1,56 @@
+"""Why a card is not given to a new job now: who holds it, and by which threshold. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from queue_manager.core.boundary import ForeignLease
+from queue_manager.core.model import QueueState
+from queue_manager.core.placement import View
+from queue_manager.core.readings import Card
+from queue_manager.core.state_types import Attempt
+
+_NAMED = 3
+
+
+def holder(state: QueueState, card: Card, view: View | None, foreign: Sequence[ForeignLease]) -> str | None:
+    """What keeps a card from a job that wants it to itself, in words; None if nothing does.
+
+    `view`: the card as placement sees it, None where this run does not use it. `foreign`: leases of other runs on it.
+    """
+    if card.uuid in state.quarantined:
+        return f"in quarantine ({state.quarantined[card.uuid]}); it is tried again after: wavequeue resume"
+    if view is None:
+        return f"not among the cards of this run (gpus: {list(state.manifest.gpus or ())})"
+    parts = [*_own(state.holders.get(card.uuid, [])), *_foreign(foreign)]
+    if parts:
+        return "; ".join(parts)
+    threshold = state.manifest.gpu_free_threshold_mib
+    if card.used_mib < threshold:
+        return None
+    used = f"{card.used_mib} MiB used, threshold {threshold} (gpu_free_threshold_mib)"
+    if not view.settled:
+        return f"held by memory that a job has just left and that has not gone yet: {used}"
+    return f"held by another process, none of wavequeue's: {used}"
+
+
+def _own(holders: Sequence[Attempt]) -> list[str]:
+    alone = [attempt.job for attempt in holders if attempt.mib is None]
+    if alone:
+        return [f"given to {alone[0]}"]
+    if not holders:
+        return []
+    names = ", ".join(attempt.job for attempt in holders[:_NAMED])
+    more = f" and {len(holders) - _NAMED} more" if len(holders) > _NAMED else ""
+    return [f"shared by {names}{more}, promised {sum(attempt.mib or 0 for attempt in holders)} MiB"]
+
+
+def _foreign(leases: Sequence[ForeignLease]) -> list[str]:
+    parts = []
+    for run in dict.fromkeys(lease.run_id for lease in leases):
+        mine = [lease for lease in leases if lease.run_id == run]
+        if any(lease.mib is None for lease in mine):
+            parts.append(f"given to run {run}")
+        else:
+            parts.append(f"promised to run {run}: {sum(lease.mib or 0 for lease in mine)} MiB")
+    return parts
