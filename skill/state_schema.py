@@ -93,9 +93,7 @@ class Phase(TypedDict):
     completed: Words
 
 
-class Card(TypedDict):
-    """One card; memory in MiB, `util` in percent."""
-
+class _Card(TypedDict):
     index: Count
     uuid: Text
     name: Text
@@ -106,6 +104,13 @@ class Card(TypedDict):
     jobs: list[Text]
     promised_mib: Count
     note: Text
+
+
+class Card(_Card, total=False):
+    """One card; memory in MiB, `util` in percent."""
+
+    holder: Words
+    room_mib: Count
 
 
 class _Job(TypedDict):
