@@ -2,13 +2,16 @@
 of the source files' contents.
 
 What jobs write is no code, though git may track it. Where it takes too long, the answer is that it is unknown.
+`python -m queue_manager.code_identity FOLDER` prints {"code": NAME or null}.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -67,7 +70,8 @@ def identify(cwd: str, is_output: IsOutput, patience: float = PATIENCE) -> str |
     budget = _Budget(patience)
     try:
         commit = _git(cwd, budget, "rev-parse", "--verify", "-q", "HEAD")
-        if commit is None:
+        # A repository of which nothing lies here, as of a home's settings, has nothing to do with this code.
+        if commit is None or not _git(cwd, budget, "ls-tree", "-z", "--name-only", "HEAD"):
             return _of_files(cwd, is_output, budget)
         top = os.fsdecode((_git(cwd, budget, "rev-parse", "--show-toplevel") or b"").rstrip(b"\n"))
         listed = _git(top, budget, "diff", "--name-only", "-z", "--no-renames", "--ignore-submodules=dirty", "HEAD")
@@ -79,6 +83,12 @@ def identify(cwd: str, is_output: IsOutput, patience: float = PATIENCE) -> str |
         return f"{head}+{_hash(top, changed, budget)[:8]}" if changed else head
     except (_TooMuchError, OSError, subprocess.SubprocessError):
         return None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the document. Always 0."""
+    print(json.dumps({"code": identify(arguments[0], lambda _path: False)}))
+    return 0
 
 
 def newest_source(folders: Sequence[str], is_output: IsOutput, patience: float = PATIENCE) -> Newest | None:
@@ -164,3 +174,7 @@ def _hash(top: str, names: Sequence[str], budget: _Budget) -> str:
             continue
         whole.update(one.digest())
     return whole.hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from build_manifest.faults import listed
-from queue_manager.core.events import JobsAdded
+from queue_manager.core.events import JobsAdded, JobsChanged
 from queue_manager.core.manifest import graph_faults
 from queue_manager.core.requests import Request
 from skill import adding, placed, runs
@@ -89,4 +89,24 @@ def add(there: RemoteRun, document: Document, request: Request) -> list[Outcome]
                 now.placed = now.placed.with_part(part._replace(jobs=(*part.jobs, *ids)))
                 runs.note_added(there.run, JobsAdded(*given[name]), time.time())
     there.look()  # what was added is known here from now on
+    return found
+
+
+def update(there: RemoteRun, document: Document, request: Request) -> list[Outcome]:
+    """Change jobs on the hosts that have them, and note what was changed. Raises OSError."""
+    owner = there.owner()
+    by_host: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for job, fields in request.changes.items():
+        if job in owner:
+            by_host.setdefault(owner[job], {})[job] = fields
+    found = ask(there, document, {name: request._replace(changes=own) for name, own in by_host.items()}, start=True)
+    changed = {
+        job
+        for _, one, _ in found
+        if isinstance(one, Asked) and one.answer is not None and one.answer.ok
+        for job in one.answer.jobs
+    }
+    noted = {job: fields for job, fields in request.changes.items() if job in changed}
+    if noted:
+        runs.note_added(there.run, JobsChanged(noted), time.time())
     return found

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from queue_manager.core.events import epoch
 from queue_manager.core.summary import duration
-from skill import status, teardown_words
+from skill import code_versions, status, teardown_words
 from skill.placed import LOST, PLANNED
 from skill.status import Digest, Row
 from skill.table import columns
@@ -179,6 +179,9 @@ def _phases(rows: Sequence[Row], width: int, marks: Marks) -> list[Text]:
         if row["oom_retries"]:
             retries = "OOM retry" if row["oom_retries"] == 1 else "OOM retries"
             words += f"{', ' if words else ''}{row['oom_retries']} {retries}"
+        mixed = code_versions.mixed(row)
+        if mixed is not None:
+            words += f"{', ' if words else ''}{mixed}"
         table.append([row["name"], shown, done, words])
     return columns(table, width, indent=1, right=(2,))
 

@@ -244,6 +244,7 @@ def _phase(phase: Phase, told: Sequence[_Row], tally: Mapping[str, int]) -> _Row
         "jobs": sum(counts.values()),
         "counts": {status.value: count for status, count in sorted(counts.items())},
         "oom_retries": sum(row["oom_retries"] for row in told),
+        "codes": dict(sum((Counter(row.get("codes") or {}) for row in told), Counter())),
         "started": min((row["started"] for row in told if row["started"]), default=None),
         "completed": max(ended, default=None) if set(counts) <= _OVER else None,
     }
@@ -307,6 +308,7 @@ def _host_row(placed: Placed, side: _Side, now: float) -> _Row:
         "jobs": side.counts.total(),
         "moved": len(part.moved),
         "counts": dict(sorted(side.counts.items())),
+        "code": [{"name": push.name, "pushed": push.at} for push in part.code],
         "last_pull": placed.pulled.get(part.host),
         "teardown": side.document["meta"].get("teardown") if side.document else None,
     }

@@ -19,6 +19,7 @@ from queue_manager.core.layout import id_fault
 from queue_manager.core.manifest import JobSpec, Manifest, Precondition
 from queue_manager.core.requests import Request
 from skill import typed_json
+from skill.code_versions import Push
 from skill.dependencies import Dependencies, Need
 from skill.errors import FailedError, UseError
 from skill.files import write_whole
@@ -49,6 +50,7 @@ class Part(NamedTuple):
     the part. `python`: its interpreter; `runtime`: digest of the runtime there; `pid`: of the manager as last started.
     `moved`: those of `jobs` that now belong to another host; `revoked`: whether this host was told so. `batches`: which
     of `jobs` came later, in that order. `done`: those of `jobs` that outputs stood for when the run began.
+    `code`: what was pushed to it of late, oldest first.
     """
 
     host: str
@@ -64,6 +66,7 @@ class Part(NamedTuple):
     revoked: bool = False
     batches: tuple[Batch, ...] = ()
     done: tuple[str, ...] = ()
+    code: tuple[Push, ...] = ()
 
     def first(self) -> tuple[str, ...]:
         """The jobs without those of its batches."""
@@ -162,6 +165,7 @@ class _PartRow(_PartFields, total=False):
     pid: int | None
     moved: list[str]
     done: list[str]
+    code: list[tuple[str | None, str]]
     revoked: bool
     batches: list[tuple[str, list[str], bool]]
 
@@ -183,7 +187,8 @@ def _part(row: Mapping[str, Any]) -> Part:
     known = {name: row[name] for name in Part._fields if name in row}
     batches = tuple(Batch(name, tuple(jobs), sent) for name, jobs, sent in row.get("batches", ()))
     lists = {name: tuple(row.get(name, ())) for name in ("jobs", "moved", "done")}
-    return Part(**{**known, **lists, "batches": batches})
+    code = tuple(Push(name, at) for name, at in row.get("code", ()))
+    return Part(**{**known, **lists, "batches": batches, "code": code})
 
 
 def write(run: Run, placed: Placed) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Union
 
 from queue_manager.core import events
-from queue_manager.core.events import AttemptEnded, AttemptStarted, AttemptStarting, JournalError, Record
+from queue_manager.core.events import AttemptEnded, AttemptStarted, AttemptStarting, CodeSeen, JournalError, Record
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.status import Status
 from queue_manager.core.summary import duration
@@ -276,15 +276,15 @@ def mirrored(run: Run, host: str) -> Run:
 
 def records(remote: RemoteRun, host: str, job: str, *, reachable: bool) -> list[Record]:
     """The journal's records about attempts of a job: of its host, or as pulled where that is not reached."""
-    needle = f'"job":"{job}"'
-    answer = remote.call(host, {"op": "journal", "needles": [needle]}) if reachable else None
+    needles = [f'"job":"{job}"', '"CodeSeen"']
+    answer = remote.call(host, {"op": "journal", "needles": needles}) if reachable else None
     if isinstance(answer, dict):
         lines = answer.get("lines")
         found = [record for line in (lines if isinstance(lines, list) else ()) if (record := _decode(line)) is not None]
     else:
         found = []
         with contextlib.suppress(FailedError):
-            found = runs.records(mirrored(remote.run, host), [needle])
+            found = runs.records(mirrored(remote.run, host), needles)
     return [record for one in found if (record := _sound(one)) is not None]
 
 
@@ -297,6 +297,8 @@ def _decode(line: Any) -> Record | None:
 def _sound(record: Record) -> Record | None:
     """A record about an attempt, with nothing that would command a terminal; None where it is none."""
     event = record.event
+    if isinstance(event, CodeSeen) and isinstance(event.code, str | None) and isinstance(event.since, int | float):
+        return record._replace(event=event._replace(code=event.code and str(state_schema.clean(event.code))))
     if not isinstance(event, (AttemptStarting, AttemptStarted, AttemptEnded)) or type(event.n) is not int:
         return None
     if isinstance(event, AttemptStarting):

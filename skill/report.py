@@ -13,7 +13,8 @@ from queue_manager.core.events import epoch
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.markdown import code, inline
 from queue_manager.core.summary import duration
-from skill import status
+from skill import code_versions, status
+from skill.code_versions import Push
 from skill.status import Row
 
 _SHOWN = 30
@@ -68,7 +69,7 @@ def _hosts(document: Mapping[str, Any], away: Collection[str]) -> list[dict[str,
     """A row for each host, with the number of completed jobs whose results are there only."""
     left = frozenset(away)
     there = Counter(row["host"] for row in document["jobs"] if row["id"] in left)
-    names = ("name", "manager", "reachable", "reason", "age_s", "jobs", "counts", "last_pull")
+    names = ("name", "manager", "reachable", "reason", "age_s", "jobs", "counts", "last_pull", "code")
     return [
         {**{name: row[name] for name in names}, "not_pulled": there[row["name"]]} for row in document["meta"]["hosts"]
     ]
@@ -86,6 +87,7 @@ def _phase(phase: Row, mine: Sequence[Row], found: Mapping[str, int], now: float
         "jobs": phase["jobs"],
         "counts": phase["counts"],
         "oom_retries": phase["oom_retries"],
+        "codes": dict(phase.get("codes") or {}),
         "seconds": round(max(0.0, end - epoch(begin)), 3) if begin else None,
         "seconds_per_job": round(statistics.median(lengths), 3) if lengths else None,
         "outputs_found": sum(found[row["id"]] > 0 for row in wanting),
@@ -169,6 +171,9 @@ def markdown(document: Mapping[str, Any]) -> str:
         )
     if "hosts" in document:
         lines += ["", "## Hosts", "", *_host_lines(document)]
+    code = code_versions.report_lines(document["phases"], _pushes(document))
+    if code:
+        lines += ["", "## Code", "", *code]
     for heading, part in (("Failures", _failure_lines(document)), ("Warnings", _warning_lines(document))):
         if part:
             lines += ["", f"## {heading}", "", *part]
@@ -176,6 +181,11 @@ def markdown(document: Mapping[str, Any]) -> str:
         lines += ["", "## Metrics", "", "mean ± standard deviation over the seeds, with their number", ""]
         lines += _metric_lines(document["metrics"])
     return "\n".join(lines) + "\n"
+
+
+def _pushes(document: Mapping[str, Any]) -> dict[str, list[Push]]:
+    rows = document.get("hosts", ())
+    return {row["name"]: [Push(push["name"], push["pushed"]) for push in row["code"]] for row in rows}
 
 
 def _took(length: float | None) -> str:

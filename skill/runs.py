@@ -223,7 +223,7 @@ def read_sent(file: Path, jobs: int) -> Document:
 
 
 def read_manifest(run: Run, *, ours: bool = False) -> manifest.Manifest:
-    """The manifest of a run with all that was added since, as far as is known here. Raises FailedError.
+    """The manifest of a run with all that was added or changed since, as far as is known here. Raises FailedError.
 
     `ours`: only what was added from here. What a host says of its jobs is shown, but by that no file comes here.
     """
@@ -233,13 +233,17 @@ def read_manifest(run: Run, *, ours: bool = False) -> manifest.Manifest:
         raise FailedError(f"{run.paths.manifest}: {_words(error)}") from None
     told = [] if ours else sorted((run.root / MIRRORS).glob(f"*/{ADDED}"))
     for path in (run.paths.journal, run.root / ADDED, *told):
-        for event in read_added(path):
-            made = _with_added(made, event)
+        for event in _read(path, ['"JobsAdded"', '"JobsChanged"']):
+            if isinstance(event, events.JobsAdded):
+                made = _with_added(made, event)
+            elif isinstance(event, events.JobsChanged):
+                made = _with_changed(made, event)
     return made
 
 
-def note_added(run: Run, event: events.JobsAdded, now: float) -> None:
-    """Write down that jobs were added to a run on hosts from here. `now` in epoch seconds. Raises OSError."""
+def note_added(run: Run, event: events.JobsAdded | events.JobsChanged, now: float) -> None:
+    """Write down that jobs were added to a run on hosts, or changed in it, from here. `now` in epoch seconds. Raises
+    OSError."""
     with (run.root / ADDED).open("ab") as file:
         file.write(events.encode(events.Record(1, now, event)).encode())
         file.flush()
@@ -248,8 +252,18 @@ def note_added(run: Run, event: events.JobsAdded, now: float) -> None:
 
 def read_added(journal: Path) -> list[events.JobsAdded]:
     """What a journal tells of jobs that were added. Raises FailedError."""
-    found = (record.event for record in _records(journal, ['"JobsAdded"']))
-    return [event for event in found if isinstance(event, events.JobsAdded)]
+    return [event for event in _read(journal, ['"JobsAdded"']) if isinstance(event, events.JobsAdded)]
+
+
+def _read(journal: Path, needles: Iterable[str]) -> list[events.Event]:
+    return [record.event for record in _records(journal, needles)]
+
+
+def _with_changed(made: manifest.Manifest, event: events.JobsChanged) -> manifest.Manifest:
+    """A manifest with what was changed of its jobs."""
+    changes = event.changes
+    jobs = tuple(job._replace(**changes[job.id]) if job.id in changes else job for job in made.jobs)
+    return made._replace(jobs=jobs)
 
 
 def _with_added(made: manifest.Manifest, event: events.JobsAdded) -> manifest.Manifest:

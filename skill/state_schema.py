@@ -80,9 +80,7 @@ class Meta(_Meta, total=False):
     manifest_sha256: Words
 
 
-class Phase(TypedDict):
-    """One phase; times in ISO form."""
-
+class _Phase(TypedDict):
     name: Text
     depends_on: list[Text]
     status: Text
@@ -91,6 +89,12 @@ class Phase(TypedDict):
     oom_retries: Count
     started: Words
     completed: Words
+
+
+class Phase(_Phase, total=False):
+    """One phase; times in ISO form. `codes`: how many of its jobs ran each version of the code."""
+
+    codes: dict[Text, Count]
 
 
 class _Card(TypedDict):

@@ -18,7 +18,8 @@ from queue_manager.core import ground
 from queue_manager.core.events import iso
 from queue_manager.core.layout import LOCAL_RUNS, HostPaths, RunPaths
 from queue_manager.core.manifest import encode, sha256
-from skill import code_files, deploy, existing_outputs, files, ledger, placed, runs, sync
+from skill import code_files, deploy, existing_outputs, files, ledger, local_code, placed, runs, sync
+from skill.code_versions import Push
 from skill.deploy import Facts
 from skill.errors import FailedError, UseError
 from skill.files import write_whole
@@ -32,6 +33,7 @@ from skill.units import size_text
 
 PATIENCE = 3600.0
 """Seconds for one host to get everything; the code may be large."""
+_MOST_PUSHES = 50
 TRIES = 3
 """How often what a host needs is begun again after its connection was dropped or refused."""
 _PAUSE = 1.0
@@ -41,13 +43,15 @@ T = TypeVar("T")
 
 
 class Outcome(NamedTuple):
-    """How it ended on one host. `fault`: what went wrong, in words, or None; `pid`: of the manager."""
+    """How it ended on one host. `fault`: what went wrong, in words, or None; `pid`: of the manager; `pushed`: whether
+    its copy of the code has changed."""
 
     host: str
     jobs: int
     pid: int | None
     fault: str | None
     notes: tuple[str, ...] = ()
+    pushed: bool = False
 
 
 class _Stop(Exception):
@@ -115,11 +119,25 @@ def finish(run: Run, order: Order, hosts: Sequence[Host], *, push: bool, poll: f
     with _working_on(run):
         parts = {part.host: part for part in found.parts}
         code = code_files.choose(order.source).files if push and order.pushed else None
+        version = local_code.Look(order.source / (order.cwd or ".")) if code is not None else None
         outcomes = each(hosts, lambda host: _persist(_Work(run, order, host, parts[host.name], code, poll)), PATIENCE)
-    return [
-        Outcome(name, len(parts[name].own()), None, outcome.reason) if isinstance(outcome, Unreachable) else outcome
-        for name, outcome in outcomes.items()
-    ]
+        ended = [
+            Outcome(name, len(parts[name].own()), None, outcome.reason) if isinstance(outcome, Unreachable) else outcome
+            for name, outcome in outcomes.items()
+        ]
+        if version is not None:
+            _note_pushes(run, version, [one.host for one in ended if one.pushed])
+    return ended
+
+
+def _note_pushes(run: Run, version: local_code.Look, names: Sequence[str]) -> None:
+    """Write down which code hosts have a copy of. Raises OSError."""
+    push = Push(version.name(), iso(time.time()) or "")
+    if names:
+        with placed.changed(run) as now:
+            for name in names:
+                part = now.placed.part(name)
+                now.placed = now.placed.with_part(part._replace(code=(*part.code, push)[-_MOST_PUSHES:]))
 
 
 def _working_on(run: Run) -> AbstractContextManager[None]:
@@ -174,6 +192,7 @@ def _bring(work: _Work) -> Outcome:
     ended = submitted and not pid and facts.ended
     if not submitted or not (pid or ended):
         part = _prepare(work, part, facts)
+    is_pushed = False
     if work.files is not None:
         pushed = sync.push_files(host, work.order.source, part.workspace, work.files, say)
         if isinstance(pushed, Unreachable):  # it was tried again as often as it makes sense
@@ -182,6 +201,7 @@ def _bring(work: _Work) -> Outcome:
         inside = "" if work.order.cwd == "." else f"{work.order.cwd}/"
         if inside and not any(name.startswith(inside) for name in work.files):  # else it has come with its files
             _done(deploy.make_cwd(host, part.cwd))
+        is_pushed = bool(pushed.files) or not part.code
         if pushed.files:
             notes.append(f"{pushed.files} files of code sent, {size_text(pushed.bytes)} ({pushed.how})")
     if not submitted:
@@ -201,7 +221,7 @@ def _bring(work: _Work) -> Outcome:
     if not submitted or (pid is not None and part.pid != pid):
         with placed.changed(run) as now:
             now.placed = now.placed.with_part(now.placed.part(host.name)._replace(state=SUBMITTED, pid=pid))
-    return Outcome(host.name, len(part.own()), pid, None, tuple(notes))
+    return Outcome(host.name, len(part.own()), pid, None, tuple(notes), is_pushed)
 
 
 def _request(part: Part) -> tuple[str, bytes] | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +14,7 @@ from build_manifest.faults import listed
 from queue_manager.core.layout import id_fault
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 from queue_manager.core.requests import Request
-from skill import asking, inbox, manager, placed, runs
+from skill import asking, inbox, job_changes, manager, placed, runs
 from skill.asking import Outcome
 from skill.errors import DONE, FAILED, UseError
 from skill.inbox import Asked
@@ -195,6 +195,7 @@ def resume(run_name: str | None) -> int:
 @click.option("--phase", metavar="PHASE", default="added", help="Its phase; 'added' unless you say.")
 @click.option("--depends-on", multiple=True, metavar="JOB", help="A job it waits for; may be repeated.")
 @click.option("--expected-output", metavar="PATH", help="What it has to write.")
+@click.option("--update", is_flag=True, help="Also change jobs that are there, as far as they can change.")
 @RUN
 def add(
     spec: str | None,
@@ -204,30 +205,50 @@ def add(
     phase: str,
     depends_on: tuple[str, ...],
     expected_output: str | None,
+    update: bool,
     run_name: str | None,
 ) -> int:
     """Bring more jobs into a run: those of SPEC that it does not have yet, or one job by --id and --cmd.
 
-    Jobs that are there and the same are left alone.
+    Jobs that are there and the same are left alone. With --update, what SPEC says now of expected_output, timeout,
+    grace, priority and retries counts for jobs that are there and have not completed.
     """
+    if update and spec is None:
+        raise UseError("--update takes SPEC, which says what is to change")
     if (spec is None) == (job_id is None) or (job_id is None) != (cmd is None):
         raise UseError("say what to add: SPEC, or --id ID and --cmd COMMAND")
     run = the_run(run_name)
     with _of(run) as (there, document):
         whole = runs.read_manifest(run) if there is None else there.manifest
         if spec is not None:
-            request = _from_spec(spec, run, whole, settled=there is None)
+            request, changes = _from_spec(spec, run, whole, settled=there is None, update=update)
         else:
             assert job_id is not None
             assert cmd is not None
             one = JobSpec(job_id, cmd, phase, depends_on=depends_on, gpus=gpus, expected_output=expected_output)
-            request = _one_job(one, run, whole)
-        if not request.specs:
+            request, changes = _one_job(one, run, whole), {}
+        if not request.specs and not changes:
             print(f"{run.id}: nothing to add: it has every job of {spec}")
             return DONE
-        if there is not None:
-            return _tell_all(run, request, asking.add(there, document, request))
-        return _ask(run, document, request, start=True)
+        code = DONE
+        if request.specs and there is not None:
+            code = _tell_all(run, request, asking.add(there, document, request))
+        elif request.specs:
+            code = _ask(run, document, request, start=True)
+        return max(code, _update(run, there, document, changes)) if changes else code
+
+
+def _update(run: Run, there: RemoteRun | None, document: Document, changes: Mapping[str, Mapping[str, Any]]) -> int:
+    """Change jobs of a run, and say what of them waits for a person all the same."""
+    request = Request(inbox.new_id("update"), "update", changes=changes)
+    if there is not None:
+        code = _tell_all(run, request, asking.update(there, document, request))
+    else:
+        code = _ask(run, document, request, start=True)
+    stuck = [row["id"] for row in document["jobs"] if row["id"] in changes and row["status"] == "stuck"]
+    if stuck:
+        print(f"stuck until they are retried: {listed(stuck, 5)}; wavequeue retry JOB --run {run.id}", file=sys.stderr)
+    return code
 
 
 def _one_job(job: JobSpec, run: Run, there: Manifest) -> Request:
@@ -244,9 +265,14 @@ def _one_job(job: JobSpec, run: Run, there: Manifest) -> Request:
     return Request(inbox.new_id("add"), "add", phases=phases, specs=(job,))
 
 
-def _from_spec(spec: str, run: Run, there: Manifest, *, settled: bool) -> Request:
-    """What of a spec is new to a run. `settled`: the run's paths are absolute, as on this machine. Raises UseError
-    where a job that is there is different now."""
+def _from_spec(
+    spec: str, run: Run, there: Manifest, *, settled: bool, update: bool
+) -> tuple[Request, Mapping[str, Mapping[str, Any]]]:
+    """What of a spec is new to a run, and what it changes of jobs that are there, by job and field.
+
+    `settled`: the run's paths are absolute, as on this machine. Raises UseError where a job that is there is different
+    now and stays so.
+    """
     made = build(spec).manifest
     if settled:
         made = settle(made, Path(spec).absolute().parent)
@@ -257,11 +283,10 @@ def _from_spec(spec: str, run: Run, there: Manifest, *, settled: bool) -> Reques
             f"put it back, write it into the jobs, or begin a new run: wavequeue run {spec}"
         )
     known = {job.id: job for job in there.jobs}
-    changed = [job.id for job in made.jobs if job.id in known and known[job.id] != job]
-    if changed:
-        raise UseError(
-            f"{len(changed)} of the jobs of {spec} are in run {run.id} and different there: {listed(changed)}; a job "
-            f"does not change once it is in a run. Give them new ids, or begin a new run: wavequeue run {spec}"
-        )
+    differ_in = job_changes.differences(known, made.jobs)
+    refused = job_changes.refusal(differ_in, spec, run.id, update=update)
+    if refused is not None:
+        raise UseError(refused)
     new = tuple(job for job in made.jobs if job.id not in known)
-    return Request(inbox.new_id("add"), "add", phases=made.phases, groups=made.groups, specs=new)
+    request = Request(inbox.new_id("add"), "add", phases=made.phases, groups=made.groups, specs=new)
+    return request, differ_in.changes

@@ -51,7 +51,7 @@ def why_verb(job: str, run_name: str | None, as_json: bool) -> None:
 def _why_here(run: Run, job: str) -> dict[str, Any]:
     document = runs.read_state(run)
     row = inbox.one(document, job)
-    tries = why.attempts(runs.records(run, [f'"job":"{job}"']), job)
+    tries = why.attempts(runs.records(run, [f'"job":"{job}"', '"CodeSeen"']), job)
     lines: list[str] = []
     if row["attempt"]:
         path = logs.log_path(run, row, None, {one["id"] for one in document["jobs"]})

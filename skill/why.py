@@ -44,19 +44,26 @@ _ADVICE = {
 
 
 def attempts(records: Iterable[Record], job: str) -> list[dict[str, Any]]:
-    """The attempts of a job, oldest first, from the journal's records about it."""
+    """The attempts of a job, oldest first, from the journal's records about it and about the code."""
     found: dict[int, dict[str, Any]] = {}
+    code: str | None = None
     for record in records:
         event = record.event
+        if isinstance(event, ev.CodeSeen):
+            code = event.code
+            for row in found.values():
+                if row["began"] > event.since:
+                    row["code"] = code
         if getattr(event, "job", None) != job:
             continue
         if isinstance(event, ev.AttemptStarting):
             found[event.n] = {
                 "attempt": event.n, "started": iso(record.at), "ended": None, "seconds": None,
                 "cards": list(event.indices), "status": "running", "exit_code": None, "error": None, "charged": True,
+                "code": code, "began": record.at,
             }  # fmt: skip
         elif isinstance(event, ev.AttemptStarted) and event.n in found:
-            found[event.n]["started"] = iso(record.at)
+            found[event.n].update(started=iso(record.at), began=record.at)
         elif isinstance(event, ev.AttemptEnded) and event.n in found:
             row = found[event.n]
             row.update(
@@ -67,7 +74,7 @@ def attempts(records: Iterable[Record], job: str) -> list[dict[str, Any]]:
                 error=event.error or event.warning,
                 charged=event.charged,
             )
-    return [found[n] for n in sorted(found)]
+    return [{name: value for name, value in found[n].items() if name != "began"} for n in sorted(found)]
 
 
 def explain(
@@ -344,7 +351,8 @@ def lines(story: Mapping[str, Any]) -> list[str]:
         shown = [f"{root['id']} ({root['status']}{_on(root)})" for root in story["roots"]]
         text += ["", f"in the end it is up to {listed(shown, _ROOTS)}"]
     if len(story["attempts"]) > 1 or any(row["error"] for row in story["attempts"]):
-        text += ["", "attempts", *(f"  {_attempt(row)}" for row in story["attempts"][-20:])]
+        mixed = len({row.get("code") for row in story["attempts"]}) > 1
+        text += ["", "attempts", *(f"  {_attempt(row, with_code=mixed)}" for row in story["attempts"][-20:])]
     if story["log"]:
         text += ["", "its log says", *(f"  | {line}" for line in story["log"])]
     if story["next"]:
@@ -356,9 +364,10 @@ def _on(row: Mapping[str, Any]) -> str:
     return f" on {row['host']}" if row.get("host") else ""
 
 
-def _attempt(row: Mapping[str, Any]) -> str:
+def _attempt(row: Mapping[str, Any], *, with_code: bool) -> str:
     where = f" on card {', '.join(map(str, row['cards']))}" if row["cards"] else ""
     length = f" after {duration(row['seconds'])}" if row["seconds"] is not None else ""
     said = f": {row['error']}" if row["error"] else ""
     free = "" if row["charged"] else " (not counted)"
-    return f"{row['attempt']}  {status.clock(row['started'])}{where}  {row['status']}{length}{free}{said}"
+    code = f" (code {row.get('code') or 'unknown'})" if with_code else ""
+    return f"{row['attempt']}  {status.clock(row['started'])}{where}  {row['status']}{length}{free}{code}{said}"

@@ -239,7 +239,8 @@ class QueueState:
         job.attempt, job.n, job.attempts = attempt, event.n, job.attempts + 1
         job.started, job.wave, job.session = at, event.wave, event.session
         job.ended = job.attempt_ended = None
-        job.indices, job.last_cards, job.code = event.indices, event.cards, self.code
+        job.indices, job.last_cards = event.indices, event.cards
+        self._note_code(job, self.code)
         job.pid = job.screen_pid = job.due = job.exit_code = job.error = job.warning = job.failure = None
         self.live[job.order] = attempt
         for card in event.cards:
@@ -390,8 +391,18 @@ class QueueState:
         self.code = event.code
         for job in self.jobs:
             if job.started is not None and job.started > event.since:
-                job.code = event.code
+                self._note_code(job, event.code)
                 self.touched.add(job.order)
+
+    def _note_code(self, job: Job, code: str | None) -> None:
+        codes = self.tallies[job.spec.phase].codes
+        if job.code is not None:
+            codes[job.code] -= 1
+            if not codes[job.code]:
+                del codes[job.code]
+        job.code = code
+        if code is not None:
+            codes[code] = codes.get(code, 0) + 1
 
     def _paused(self, _event: ev.Paused, _at: float) -> None:
         self.paused = True

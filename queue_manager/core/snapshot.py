@@ -177,6 +177,7 @@ def phase_row(state: QueueState, phase: Phase) -> dict[str, Any]:
         "jobs": sum(tally.counts.values()),
         "counts": {status.value: count for status, count in sorted(tally.counts.items())},
         "oom_retries": tally.oom_retries,
+        "codes": dict(tally.codes),
         "started": iso(tally.started),
         "completed": iso(tally.ended) if over else None,
     }

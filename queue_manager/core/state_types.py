@@ -110,10 +110,12 @@ class Teardown(NamedTuple):
 class PhaseTally:
     """Running numbers of one phase."""
 
-    __slots__ = ("counts", "ended", "oom_retries", "started")
+    __slots__ = ("codes", "counts", "ended", "oom_retries", "started")
 
     def __init__(self) -> None:
         self.counts: dict[Status, int] = {}
+        self.codes: dict[str, int] = {}
+        """How many of its jobs ran each version of the code, as far as that is known."""
         self.oom_retries = 0
         self.started: float | None = None
         self.ended: float | None = None

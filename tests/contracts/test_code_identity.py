@@ -60,6 +60,12 @@ def test_a_repository_is_known_by_its_commit_and_by_what_is_changed(project: Pat
     assert identify(str(project), nothing) == head
 
 
+def test_a_repository_around_code_that_it_does_not_track_is_another_matter(project: Path) -> None:
+    (project / "workspace").mkdir()
+    (project / "workspace" / "train.py").write_text("1\n")
+    assert (identify(str(project / "workspace"), nothing) or "").startswith("files:")
+
+
 def test_what_jobs_write_is_no_code_though_git_tracks_it(project: Path) -> None:
     before = identify(str(project), outputs(project))
     (project / "out" / "a.json").write_text("2\n")

@@ -256,6 +256,19 @@ def test_add_brings_what_is_new_in_a_spec_and_refuses_what_changed(desk: Desk) -
     assert "wavequeue run spec.yaml" in done.stderr
 
 
+def test_a_mistaken_output_is_mended_while_its_job_runs(desk: Desk) -> None:
+    spec = "project: p\njobs:\n- {id: a, cmd: 'until [ -e go ]; do sleep 0.1; done; echo > right', gpus: 0, %s}\n"
+    desk.detach(spec % "expected_output: wrong")
+    desk.wait(a="running")
+    desk.spec(spec % "expected_output: right, timeout: 1h")
+    assert "wavequeue add spec.yaml --update" in desk.call("add", "spec.yaml", code=2).stderr
+    assert "changed: 1 job" in desk.call("add", "spec.yaml", "--update").stdout
+    desk.spec(spec % "expected_output: right, timeout: 1h, retries: 2")
+    (desk.place / "go").touch()
+    assert desk.finish()["jobs"][0]["expected_output"] == "right"
+    assert "left alone, since has completed: a" in desk.call("add", "spec.yaml", "--update", code=1).stderr
+
+
 def test_a_killed_manager_is_noticed_and_resume_goes_on(desk: Desk) -> None:
     run = desk.detach(LONG)
     document = desk.wait(one="running", two="running")

@@ -68,6 +68,9 @@ def test_another_run_of_live_jobs_begins_only_where_that_is_meant_and_what_is_do
     out, said = laptop.call("submit", "spec.yaml", "--skip-done", "--poll", "0.1", "--json")
     assert "gpu-a: 3 jobs (j1, j2, j4) not run, since the output is there already" in said
     assert sorted(finish(host, json.loads(out)["run_id"])) == ["j1", "j2", "j3", "j4"]
+    report = json.loads(laptop.call("report", "--json", "--run", first)[0])
+    (push,) = report["hosts"][0]["code"]
+    assert report["phases"][0]["codes"] == {push["name"]: 4}, "the copy has the same name as the code here"
     assert ran(host) == {"ran1": 2, "ran2": 2, "ran3": 3, "ran4": 2}
 
 

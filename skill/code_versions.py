@@ -1,0 +1,41 @@
+"""Which code the jobs of a run ran: whether those of one phase ran the same, and what was pushed to hosts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+
+class Push(NamedTuple):
+    """Code that was brought to a host: its name here (see queue_manager.code_identity), None where that could not be
+    told, and when (ISO time)."""
+
+    name: str | None
+    at: str
+
+
+def mixed(phase: Mapping[str, Any]) -> str | None:
+    """That the jobs of a phase ran different code, in a few words; None if they did not, as far as that is known."""
+    count = len(phase.get("codes") or ())
+    return f"{count} versions of the code" if count > 1 else None
+
+
+def report_lines(phases: Iterable[Mapping[str, Any]], pushes: Mapping[str, Sequence[Push]]) -> list[str]:
+    """What a report says of the code: a line for each phase, and for each host what was pushed to it, and when."""
+    lines = []
+    for phase in phases:
+        codes: Mapping[str, int] = phase.get("codes") or {}
+        ran = "; ".join(f"{count} job{'' if count == 1 else 's'} ran `{name}`" for name, count in codes.items())
+        if len(codes) > 1:
+            lines.append(f"- {phase['name']}: not all jobs ran the same code: {ran}")
+        elif codes:
+            lines.append(f"- {phase['name']}: {ran}")
+    for host, all_of_them in pushes.items():
+        told = ", then ".join(f"{_name(push)} at {push.at}" for push in all_of_them)
+        if told:
+            lines.append(f"- {host} has a copy that was pushed from here: {told}")
+    return lines
+
+
+def _name(push: Push) -> str:
+    return "code that could not be told" if push.name is None else f"`{push.name}`"
