@@ -24,7 +24,7 @@ from queue_manager.core.events import Proc, Record
 from queue_manager.core.layout import HostPaths, RunPaths, run_key, tag
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Job, Need, QueueState
-from queue_manager.core.readings import Cards, Unreadable
+from queue_manager.core.readings import Cards, Unreadable, cuda_name
 from queue_manager.core.snapshot import Situation
 from queue_manager.core.tick import Tick, next_timer, tick
 from queue_manager.journal import Journal
@@ -212,7 +212,7 @@ class Daemon:
                 self._patterns, self._patterned = evidence.Patterns(), 0
                 for name in record.event.changes:
                     job = self._state.job(name)
-                    self._watch.respecify(job.order, job.spec)
+                    self._watch.respecify(job.order, self._on_host(job))
 
     def _end_machine(self, result: Tick, now: float) -> None:
         """Carry out what was decided about a rented machine. What is to be read of the run is on disk before."""
@@ -354,7 +354,8 @@ class Daemon:
         attempt, spec, state = job.attempt, job.spec, self._state
         assert attempt is not None
         self._watch.follow(job.order, self._on_host(job), attempt, self._cwd(job))
-        text = script.job_script(state.manifest, spec, state.run_id, attempt.n, attempt.indices, self._cwd(job))
+        names = [cuda_name(index, uuid) for index, uuid in zip(attempt.indices, attempt.cards)]
+        text = script.job_script(state.manifest, spec, state.run_id, attempt.n, names, self._cwd(job))
         frontend: subprocess.Popen[bytes] | None = None
         error = None
         try:

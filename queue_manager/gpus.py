@@ -13,7 +13,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pynvml
@@ -25,6 +25,9 @@ LIMIT = 10.0
 RELOOK = 60.0
 """Seconds between two looks at what costs more, or changes seldom: error counters, cards that do not answer."""
 
+SLICES = 100
+"""The slices of card N, where it is divided (MIG), have the indices from (N + 1) * 100 on: no card has such a one."""
+_UUIDS = ("GPU-", "MIG-")
 _LIBRARY = "libnvidia-ml.so.1"
 _MIB = 2**20
 # Of the whole driver, whichever card was asked for.
@@ -107,6 +110,7 @@ class _Known:
         self.has_second_version = True
         self.forbidden = False
         self.ecc = 0
+        self.slices: list[_Known] | None = None
 
     def open(self) -> None:
         """Get the handle. Raises NVMLError."""
@@ -115,6 +119,7 @@ class _Known:
         self.name = _optional(pynvml.nvmlDeviceGetName, handle) or "a card without a name"
         self.handle = handle
         self.count_errors()
+        self.slices = _slices(self)
 
     def count_errors(self) -> None:
         kind, since = pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
@@ -155,8 +160,42 @@ class _Known:
         util = None if rates is None else rates.gpu
         return Card(self.index, self.uuid, self.name, total // _MIB, math.ceil(used / _MIB), util)
 
+    def parts(self) -> list[_Known]:
+        """What jobs may be given of it: itself, or its slices. Raises NVMLError."""
+        if self.handle is None:
+            self.open()
+        return [self] if self.slices is None else self.slices
+
     def sick(self, reason: str) -> SickCard:
         return SickCard(self.index, self.uuid, self.name, reason)
+
+
+class _Slice(_Known):
+    """A part of a card that is divided (MIG), which is a card of its own to jobs: by its uuid, never by its index."""
+
+    def __init__(self, card: _Known, number: int, handle: Any) -> None:
+        super().__init__(SLICES * (card.index + 1) + number)
+        self._card = card
+        self.uuid = pynvml.nvmlDeviceGetUUID(handle)
+        self.name = _optional(pynvml.nvmlDeviceGetName, handle) or f"a slice of {card.name}"
+        self.handle = handle
+
+    def read(self) -> Card | SickCard:
+        self.ecc = self._card.ecc
+        return super().read()
+
+
+def _slices(card: _Known) -> list[_Known] | None:
+    """The parts of a card that is divided (MIG), those of them that this user may see; None where it is whole."""
+    mode = _optional(pynvml.nvmlDeviceGetMigMode, card.handle)
+    if mode is None or mode[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
+        return None
+    found: list[_Known] = []
+    for number in range(_optional(pynvml.nvmlDeviceGetMaxMigDeviceCount, card.handle) or 0):
+        handle = _optional(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, card.handle, number)
+        if handle is not None:
+            found.append(_Slice(card, number, handle))
+    return found
 
 
 class _Session:
@@ -189,6 +228,7 @@ class _Session:
             for known in self._known:
                 if known.handle is not None:
                     known.count_errors()
+                    known.slices = _slices(known)
         self._relook_at = time.monotonic() + self._relook
 
     def _open(self) -> None:
@@ -199,7 +239,7 @@ class _Session:
         if count != len(self._known):
             self._known = [_Known(index) for index in range(count)]
         for known in self._known:
-            known.handle, known.has_second_version, known.forbidden = None, True, False
+            known.handle, known.has_second_version, known.forbidden, known.slices = None, True, False, None
 
     def _close(self) -> None:
         if self._is_open:
@@ -212,24 +252,44 @@ class _Session:
         cards: list[Card] = []
         sick: list[SickCard] = []
         for known in self._known:
-            if known.forbidden:
-                continue
-            try:
-                one = known.read()
-            except pynvml.NVMLError as error:
-                if error.value in _DRIVER_FAULTS:
-                    raise
-                pynvml.nvmlDeviceGetCount()  # raises where it is not the card but the driver that fails
-                if known.handle is None and error.value == pynvml.NVML_ERROR_NO_PERMISSION:
-                    known.forbidden = True
-                    continue
-                one = known.sick(_why_sick(error))
-            if isinstance(one, Card):
-                cards.append(one)
-            else:
-                sick.append(one)
+            for one in self._read_parts(known):
+                if isinstance(one, Card):
+                    cards.append(one)
+                else:
+                    sick.append(one)
         self._has_sick = bool(sick)
         return Cards(tuple(cards), tuple(sick), self._note())
+
+    def _read_parts(self, known: _Known) -> Iterator[Card | SickCard]:
+        """A card as it is now, or each of its slices; nothing where this user may not use it."""
+        if known.forbidden:
+            return
+        try:
+            parts = known.parts()
+        except pynvml.NVMLError as error:
+            self._check(error)
+            if error.value == pynvml.NVML_ERROR_NO_PERMISSION:
+                known.forbidden = True
+            else:
+                yield known.sick(_why_sick(error))
+            return
+        if not parts:
+            yield known.sick(
+                "it is divided (MIG) and has no slice that jobs could be given; make some with nvidia-smi mig -cgi, "
+                f"or make it whole: nvidia-smi -i {known.index} -mig 0"
+            )
+        for part in parts:
+            try:
+                yield part.read()
+            except pynvml.NVMLError as error:
+                self._check(error)
+                yield part.sick(_why_sick(error))
+
+    def _check(self, error: Any) -> None:
+        """Raise where it is not the card but the driver that fails."""
+        if error.value in _DRIVER_FAULTS:
+            raise error
+        pynvml.nvmlDeviceGetCount()
 
     def _note(self) -> str:
         if not self._known:
@@ -254,16 +314,19 @@ def visible(found: Cards, value: str | None) -> Cards:
     remark = ""
     for entry in (part.strip() for part in value.split(",")):
         if re.fullmatch(r"[0-9]{1,9}", entry):
-            named = [index for index in listed if index == int(entry)]
+            # By the index of a card that is divided, all of its slices are meant: which of them, nobody can say.
+            named = [index for index in listed if int(entry) in (index, index // SLICES - 1)]
+            is_one = bool(named)
         else:
-            named = [index for index, uuid in listed.items() if entry.startswith("GPU-") and uuid.startswith(entry)]
-        if len(named) != 1:
+            named = [index for index, uuid in listed.items() if entry[:4] in _UUIDS and uuid.startswith(entry)]
+            is_one = len(named) == 1
+        if not is_one:
             remark = _why_none(entry, len(named))
             break
-        if named[0] in shown:
+        if shown.intersection(named):
             remark, shown = f"; it names card {named[0]} twice", set()
             break
-        shown.add(named[0])
+        shown.update(named)
     hidden = [str(index) for index in sorted(listed) if index not in shown]
     note = f"CUDA_VISIBLE_DEVICES={value or repr(value)} hides {_cards(hidden)}{remark}" if hidden else ""
     return Cards(
@@ -276,8 +339,8 @@ def visible(found: Cards, value: str | None) -> Cards:
 def _why_none(entry: str, matches: int) -> str:
     if matches:
         return f"; {entry} is the beginning of {matches} uuids"
-    if entry.startswith("MIG-"):
-        return f"; {entry} is a part of a card (MIG), and jobs are given whole cards only"
+    if entry.startswith("MIG-GPU-"):
+        return f"; {entry} is a slice in the way of drivers before 470: name it by its own uuid, see nvidia-smi -L"
     # These are how one says "none".
     return "" if entry in ("", "-1", "none", "void", "NoDevFiles") else f"; {entry} names no card here"
 

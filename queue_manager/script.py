@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from queue_manager.core import layout
 from queue_manager.core.manifest import JobSpec, Manifest
@@ -48,11 +48,15 @@ logfile $WAVEQUEUE_LOG
 it: `zombie` takes back what that may say."""
 
 
-def job_script(manifest: Manifest, spec: JobSpec, run_id: str, n: int, indices: tuple[int, ...], cwd: str) -> str:
-    """The bash script of one attempt, run in the attempt's directory. `cwd` is absolute."""
-    cards = ",".join(map(str, indices))
+def job_script(manifest: Manifest, spec: JobSpec, run_id: str, n: int, names: Sequence[str], cwd: str) -> str:
+    """The bash script of one attempt, run in the attempt's directory. `names`: of its cards, as CUDA takes them, see
+    readings.cuda_name. `cwd` is absolute."""
+    cards = ",".join(names)
     fixed = {"WAVEQUEUE_JOB_ID": spec.id, "WAVEQUEUE_RUN_ID": run_id, "WAVEQUEUE_ATTEMPT": str(n)}
+    own = {**manifest.env, **spec.env}
     shown = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": cards}
+    if not names:  # no card is given to it: one that its spec names for it all the same is not hidden
+        shown.update({name: own[name] for name in shown if name in own})
     parts = [
         f"# wavequeue: job {spec.id}, attempt {n}",
         # After TERM it lets the running command end (checkpoints), and begins no other.
@@ -62,9 +66,9 @@ def job_script(manifest: Manifest, spec: JobSpec, run_id: str, n: int, indices: 
         f"cd -- {_q(cwd)} || {_give_up('the cwd is not there: ' + cwd)}",
         *_activation(manifest),
         "unset _wq",
-        *_exports({**fixed, **manifest.env, **spec.env, **shown}),
+        *_exports({**fixed, **own, **shown}),
         *(["set -e"] if (manifest.errexit if spec.errexit is None else spec.errexit) else []),
-        spec.cmd.replace("${GPU}", cards).replace("${GPU_INDEX}", ",".join(map(str, range(len(indices))))),
+        spec.cmd.replace("${GPU}", cards).replace("${GPU_INDEX}", ",".join(map(str, range(len(names))))),
     ]
     return "\n".join(parts) + "\n"
 

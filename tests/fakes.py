@@ -54,10 +54,11 @@ class FakeCard:
     foreign: int = 0
     sick: str | None = None
     lingering: list[tuple[float, int]] = field(default_factory=list)
+    kind: str = "GPU"
 
     @property
     def uuid(self) -> str:
-        return f"GPU-{self.index}"
+        return f"{self.kind}-{self.index}"
 
 
 @dataclass

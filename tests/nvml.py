@@ -101,6 +101,17 @@ class Standin:
         ]
         self._write("cards", ["|".join(map(str, row)) for row in rows])
 
+    def divide(self, slices: Mapping[int, Iterable[StandinCard]], whole: Iterable[StandinCard]) -> None:
+        """Divide cards (by index) into slices, as MIG does; `whole` are all cards. A card may have none."""
+        lines = list(whole)
+        rows = []
+        for card, parts in slices.items():
+            mine = list(parts)
+            rows += [f"{card} {len(lines) + n}" for n in range(len(mine))] or [f"{card} -1"]
+            lines += mine
+        self._write("mig", rows)
+        self.set_cards(lines)
+
     def fail(self, code: int, function: str | None = None, card: int | None = None) -> None:
         """Let calls end with this code: all, or of functions whose name begins so, or for one card. Adds to others."""
         line = f"{code} {function or '-'}" + ("" if card is None else f" {card}")

@@ -118,6 +118,8 @@ def choose(
         fit = [view for view in cards.values() if view.is_free(threshold)]
     else:
         fit = [view for view in cards.values() if view.room() >= need.mib]
+    if need.gpus > 1:  # CUDA gives a process no more than one slice, and none beside a card
+        fit = [view for view in fit if not view.card.is_slice]
     if len(fit) < need.gpus:
         return None
 
@@ -135,6 +137,13 @@ def impossible(need: Need, cards: Sequence[Card], listed: Sequence[int] | None) 
     if need.gpus == 0:
         return None
     where = "this host has" if listed is None else f"of the cards {list(listed)} this host has"
+    slices = sum(card.is_slice for card in cards)
+    if need.gpus > 1 and slices:
+        whole = [card for card in cards if not card.is_slice]
+        if len(whole) < need.gpus:
+            have = f"{_cards(len(whole)) if whole else 'no card'} that is whole, and {slices} slices (MIG)"
+            return f"needs {_cards(need.gpus)}; {where} {have}, of which a job can have one only"
+        cards = whole
     if len(cards) < need.gpus:
         return f"needs {_cards(need.gpus)}; {where} {_cards(len(cards)) if cards else 'none'}"
     if need.mib is not None:

@@ -121,6 +121,7 @@ def _choose(turn: Turn, job: Job, need: Need, cards: dict[str, View]) -> list[Vi
     if chosen is None and need.mib is None:
         # Cards that are free, or will be, are kept for it: else jobs that share, or need fewer, pass it for ever.
         waiting = [view for view in cards.values() if not view.own and not view.foreign]
+        waiting = [view for view in waiting if need.gpus == 1 or not view.card.is_slice]
         waiting.sort(key=lambda view: (not view.is_free(threshold), view.shared_by, view.card.index))
         for view in waiting[: need.gpus]:
             view.take(None)

@@ -5,6 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+SLICE = "MIG-"
+"""How the uuid of a part of a divided card begins."""
+
+
+def cuda_name(index: int, uuid: str) -> str:
+    """What CUDA_VISIBLE_DEVICES calls a card: a slice has no index there."""
+    return uuid if uuid.startswith(SLICE) else str(index)
+
 
 class Unreadable(NamedTuple):
     """The port could not tell, for the reason given; nothing may be concluded."""
@@ -14,7 +22,10 @@ class Unreadable(NamedTuple):
 
 @dataclass(frozen=True)
 class Card:
-    """One card. `index` is NVML's, in PCI order; memory in MiB; `util` in percent, None where not reported."""
+    """One card. `index` is NVML's, in PCI order; memory in MiB; `util` in percent, None where not reported.
+
+    A slice of a card that is divided (MIG) is a card, too: its uuid begins with MIG-, its index is from 100 on.
+    """
 
     index: int
     uuid: str
@@ -26,6 +37,10 @@ class Card:
     @property
     def free_mib(self) -> int:
         return self.total_mib - self.used_mib
+
+    @property
+    def is_slice(self) -> bool:
+        return self.uuid.startswith(SLICE)
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,35 @@ def wait_for(what: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+def test_the_slices_of_a_divided_card_are_cards_of_their_own(tmp_path: Path, open_reader: Open) -> None:
+    standin = Standin(tmp_path, [])
+    whole = [StandinCard("GPU-a", "NVIDIA A", 40960), StandinCard("GPU-b", "NVIDIA B", 81920), StandinCard("GPU-c")]
+    slices = [StandinCard("MIG-1", "NVIDIA A MIG 1g.5gb", 4864, 12, None), StandinCard("MIG-2", "x", 9856, 5000, None)]
+    standin.divide({0: slices, 2: []}, whole)
+    reader = open_reader(standin, relook=0.0)
+    found = reader.read()
+    assert isinstance(found, Cards)
+    assert found.cards == (
+        Card(100, "MIG-1", "NVIDIA A MIG 1g.5gb", 4864, 12, None),
+        Card(101, "MIG-2", "x", 9856, 5000, None),
+        Card(1, "GPU-b", "NVIDIA B", 81920, 3, 0),
+    )
+    assert [(sick.index, sick.uuid) for sick in found.sick] == [(2, "GPU-c")]
+    assert "nvidia-smi -i 2 -mig 0" in found.sick[0].reason
+    standin.ecc({0: 3})
+    wait_for(lambda: "ECC" in str(reader.read()))
+    found = reader.read()
+    assert isinstance(found, Cards)
+    assert [sick.index for sick in found.sick] == [100, 101, 2], "what is wrong with a card is wrong with its slices"
+    standin.heal()
+    standin.divide({}, whole)
+    wait_for(lambda: [card.index for card in cards_of(reader.read())] == [0, 1, 2])
+
+
+def cards_of(found: Cards | Unreadable) -> tuple[Card, ...]:
+    return found.cards if isinstance(found, Cards) else ()
+
+
 def reason(found: Cards | Unreadable) -> str:
     assert isinstance(found, Unreadable), found
     return found.reason
@@ -509,6 +538,27 @@ def test_a_sick_card_counts_as_listed_and_may_be_hidden() -> None:
     found = Cards((Card(1, "GPU-b", "c", 100, 1),), (SickCard(0, "GPU-a", "c", "lost"),), "said before")
     assert visible(found, "0,1") == found
     assert visible(found, "1") == Cards(found.cards, (), "said before; CUDA_VISIBLE_DEVICES=1 hides card 0")
+
+
+SLICE = "MIG-aaaa"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("0", [100, 101]),
+        ("MIG-aaaa", [100]),
+        ("101,1", [1, 101]),
+        ("1", [1]),
+        ("MIG-", []),
+        ("0,100", []),
+        ("GPU-b", [1]),
+    ],
+)
+def test_slices_are_shown_by_their_own_names_or_by_their_card(value: str, shown: list[int]) -> None:
+    parts = [Card(100, SLICE, "c", 50, 1), Card(101, "MIG-bbbb", "c", 50, 1)]
+    found = Cards((Card(1, "GPU-b", "c", 100, 1), *parts))
+    assert sorted(card.index for card in visible(found, value).cards) == shown
 
 
 def test_where_there_are_no_cards_nothing_is_hidden() -> None:

@@ -50,7 +50,7 @@ class Bench:
         self.n += 1
         spec = JobSpec("job", cmd, "main", env=fields.pop("env", {}))
         manifest = Manifest("p", (spec,), (Phase("main"),), env=fields.pop("manifest_env", {}), **fields)
-        text = script.job_script(manifest, spec, RUN, self.n, indices, str(cwd or self.cwd))
+        text = script.job_script(manifest, spec, RUN, self.n, [*map(str, indices)], str(cwd or self.cwd))
         return self.run_dir.prepare_attempt("job", self.n, text, ())
 
     def argv(self, shell: str = "sh") -> list[str]:
@@ -343,6 +343,15 @@ def test_which_environment_wins(bench: Bench) -> None:
     assert output.split() == ["job", "manifest", "outer", "mine", "1", "PCI_BUS_ID"]
 
 
+def test_a_card_that_a_job_without_cards_names_for_itself_is_not_hidden(bench: Bench) -> None:
+    said = "echo ${CUDA_VISIBLE_DEVICES-unset}:$CUDA_DEVICE_ORDER"
+    outer = {"CUDA_VISIBLE_DEVICES": "9"}
+    assert bench.go(said, environment=outer, env={"CUDA_VISIBLE_DEVICES": "3"})[1] == "3:PCI_BUS_ID\n"
+    assert bench.go(said, environment=outer, manifest_env={"CUDA_VISIBLE_DEVICES": "2"})[1] == "2:PCI_BUS_ID\n"
+    assert bench.go(f"export CUDA_VISIBLE_DEVICES=1; {said}", environment=outer)[1] == "1:PCI_BUS_ID\n"
+    assert bench.go(said, environment=outer)[1] == ":PCI_BUS_ID\n"
+
+
 def test_a_command_behind_cd_sees_the_variables(bench: Bench) -> None:
     (bench.cwd / "d").mkdir()
     cmd = "VAR=x cd d && bash -c 'echo $CUDA_VISIBLE_DEVICES $SEED $WAVEQUEUE_JOB_ID ${PWD##*/}'"
@@ -525,5 +534,5 @@ def test_conda_that_fails(bench: Bench, conda: str, hook: str | None, says: str)
 def test_a_script_is_a_function_of_its_arguments() -> None:
     spec = JobSpec("a", "echo", "main", env={"B": "1", "A": "2"})
     manifest = Manifest("p", (spec,), (Phase("main"),), conda="x", venv=None)
-    texts = {script.job_script(manifest, spec, RUN, n, (0,), "/x") for n, _ in itertools.product((1, 2), range(3))}
+    texts = {script.job_script(manifest, spec, RUN, n, ("0",), "/x") for n, _ in itertools.product((1, 2), range(3))}
     assert len(texts) == 2

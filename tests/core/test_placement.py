@@ -195,9 +195,23 @@ def test_jobs_that_share_do_not_pass_one_that_wants_the_card_for_ever() -> None:
     assert statuses(manager.state)["s2"] == "pending"
 
 
+def test_a_slice_serves_a_job_of_one_card_and_is_kept_for_none_of_more() -> None:
+    host = FakeHost(4)
+    for card in host.cards[2:]:
+        card.kind = "MIG"
+    host.plan_of = with_plans({}, Plan(1e9))
+    host, manager = world(spec("two", gpus=2), spec("other", gpus=2), spec("a"), spec("b"), host=host)
+    turns(host, manager, 3)
+    assert cards_of(manager.state) == {"two": (0, 1), "a": (2,), "b": (3,)}
+    assert statuses(manager.state)["other"] == "pending"
+
+
 # -- what can never be ------------------------------------------------------------------------------------------------
 
 CARDS = [Card(0, "GPU-0", "Fake", 24_000, 0), Card(1, "GPU-1", "Fake", 16_000, 0)]
+
+
+SLICES = [Card(100, "MIG-0", "Fake", 8_000, 0), Card(101, "MIG-1", "Fake", 8_000, 0)]
 
 
 @pytest.mark.parametrize(
@@ -211,6 +225,14 @@ CARDS = [Card(0, "GPU-0", "Fake", 24_000, 0), Card(1, "GPU-1", "Fake", 16_000, 0
         (Need(1, None), [], [9], "needs 1 card; of the cards [9] this host has none"),
         (Need(2, None), CARDS[:1], [0, 9], "needs 2 cards; of the cards [0, 9] this host has 1 card"),
         (Need(1, 24_001), CARDS, None, "needs 24001 MiB on 1 card; the largest card has 24000 MiB"),
+        (Need(1, None), SLICES, None, None),
+        (Need(2, None), [*CARDS, *SLICES], None, None),
+        (
+            Need(2, None),
+            [CARDS[0], *SLICES],
+            None,
+            "needs 2 cards; this host has 1 card that is whole, and 2 slices (MIG), of which a job can have one only",
+        ),
         (Need(2, 20_000), CARDS, None, "needs 20000 MiB on 2 cards; the largest card has 24000 MiB"),
     ],
 )

@@ -239,10 +239,10 @@ def test_cards_as_users_read_them() -> None:
 
 
 def test_who_holds_a_card_is_named_whoever_it_is() -> None:
-    host, manager = world(spec("a"), spec("b"), host=FakeHost(4))
+    host, manager = world(spec("a"), spec("b"), host=FakeHost(5))
     host.plan_of = with_plans({"b": [Plan(1.0, 1, log=b"NVRM: Xid 79\n"), FOREVER]}, Plan(1.0, mib=9000, linger=60.0))
     until(host, manager, "a", "completed")
-    foreign = [ForeignLease("GPU-2", None, "r2"), ForeignLease("GPU-3", 5000, "r3"), ForeignLease("GPU-3", 1000, "r3")]
+    foreign = [ForeignLease("GPU-3", None, "r2"), ForeignLease("GPU-4", 5000, "r3"), ForeignLease("GPU-4", 1000, "r3")]
     found = card_rows(manager.state, host.read_cards(), host.now, foreign)
     assert [row["holder"] for row in found] == [
         (
@@ -250,10 +250,11 @@ def test_who_holds_a_card_is_named_whoever_it_is() -> None:
             "(gpu_free_threshold_mib)"
         ),
         "in quarantine (job b: sick card (exit code 1): NVRM: Xid 79); it is tried again after: wavequeue resume",
+        "given to b",
         "given to run r2",
         "promised to run r3: 6000 MiB",
     ]
-    assert [row["room_mib"] for row in found] == [0, 0, 0, 18000]
+    assert [row["room_mib"] for row in found] == [0, 0, 0, 0, 18000]
 
 
 def test_a_card_in_quarantine_says_why() -> None:

@@ -87,6 +87,18 @@ def test_jobs_that_say_what_they_need_share_a_card(host: Cards) -> None:
     assert run.finish() == 0
 
 
+def test_a_slice_of_a_card_is_given_by_its_own_name(host: Cards) -> None:
+    slices = [nvml.StandinCard(f"MIG-{name}", total_mib=9000, util=None) for name in "ab"]
+    host.nvml.divide({0: slices}, nvml.cards(1))
+    shows = "echo $CUDA_VISIBLE_DEVICES ${GPU}; "
+    run = host.run(manifest(*[job(f"j{n}", shows + alloc(5000) + HOLD, gpus=1) for n in range(2)]))
+    run.start()
+    assert [run.wait_running(f"j{n}")["gpu"] for n in range(2)] == [100, 101]
+    go(run, "j0", "j1")
+    assert run.finish() == 0
+    assert [run.paths.log(f"j{n}").read_text().split() for n in range(2)] == [["MIG-a"] * 2, ["MIG-b"] * 2]
+
+
 def test_memory_that_lingers_keeps_the_card(host: Cards) -> None:
     """The first job's memory is given back 1.5 s after its end; the second would die of OOM before."""
     host.nvml.set_cards(nvml.cards(1))

@@ -11,6 +11,8 @@
  *            file system: whoever first sees the process dead makes alloc/X.dead.
  *   ecc      a line for each card that has some: CARD COUNT of volatile uncorrected errors
  *   fail     lines "CODE [FUNCTION [CARD]]": calls of the functions whose name begins so return CODE; "-": any function
+ *   mig      a line "CARD LINE" for each slice (MIG) of a card: LINE (from 0) of `cards`, where slices stand after all
+ *            whole cards, with uuids that begin with MIG-; LINE -1: the card is divided and has no slice
  *   hang     milliseconds that a memory query, once made, takes to return; taking the file away ends it
  */
 #define _GNU_SOURCE
@@ -30,7 +32,15 @@
 #define MAX_CARDS 64
 #define MIB (1024ULL * 1024ULL)
 
-enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, INSUFFICIENT_SIZE = 7, MISMATCH = 25 };
+enum {
+    SUCCESS = 0,
+    UNINITIALIZED = 1,
+    INVALID_ARGUMENT = 2,
+    NOT_SUPPORTED = 3,
+    NOT_FOUND = 6,
+    INSUFFICIENT_SIZE = 7,
+    MISMATCH = 25
+};
 
 typedef struct {
     char uuid[96], name[96];
@@ -239,6 +249,30 @@ static int begin(const char *function, int card) {
     return code != SUCCESS ? code : atomic_load(&inits) > 0 ? SUCCESS : UNINITIALIZED;
 }
 
+/* How many of the cards are whole; slices come after them. */
+static int count_whole(const Card *cards, int count) {
+    int whole = 0;
+    while (whole < count && strncmp(cards[whole].uuid, "MIG-", 4) != 0)
+        whole++;
+    return whole;
+}
+
+/* The line of `cards` for the `wanted`-th slice of a card; -1: there is none. `divided`: whether it has MIG on. */
+static int slice_of(int card, int wanted, int *divided) {
+    int parent, line, found = -1;
+    FILE *file = fopen(in_world("mig"), "re");
+    *divided = 0;
+    while (file && fscanf(file, "%d %d", &parent, &line) == 2)
+        if (parent == card) {
+            *divided = 1;
+            if (line >= 0 && wanted-- == 0)
+                found = line;
+        }
+    if (file)
+        fclose(file);
+    return found;
+}
+
 /* A device handle is the card's index plus one. */
 static int index_of(const void *handle) { return (int)(intptr_t)handle - 1; }
 
@@ -311,7 +345,7 @@ int nvmlDeviceGetCount_v2(unsigned int *count) {
     Card cards[MAX_CARDS];
     int code = begin("nvmlDeviceGetCount_v2", -1);
     if (code == SUCCESS)
-        *count = (unsigned int)read_cards(cards);
+        *count = (unsigned int)count_whole(cards, read_cards(cards));
     return code;
 }
 
@@ -321,6 +355,36 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned int index, void **handle) {
     if (code == SUCCESS)
         *handle = (void *)(intptr_t)(index + 1);
     return code;
+}
+
+int nvmlDeviceGetMigMode(const void *handle, unsigned int *current, unsigned int *pending) {
+    Card card;
+    int divided, code = begin_card("nvmlDeviceGetMigMode", handle, &card);
+    if (code == SUCCESS) {
+        slice_of(index_of(handle), 0, &divided);
+        *current = *pending = (unsigned int)divided;
+    }
+    return code;
+}
+
+int nvmlDeviceGetMaxMigDeviceCount(const void *handle, unsigned int *count) {
+    Card card;
+    int code = begin_card("nvmlDeviceGetMaxMigDeviceCount", handle, &card);
+    if (code == SUCCESS)
+        *count = 7;
+    return code;
+}
+
+int nvmlDeviceGetMigDeviceHandleByIndex(const void *handle, unsigned int index, void **slice) {
+    Card card;
+    int divided, code = begin_card("nvmlDeviceGetMigDeviceHandleByIndex", handle, &card);
+    if (code != SUCCESS)
+        return code;
+    int line = slice_of(index_of(handle), (int)index, &divided);
+    if (line < 0)
+        return NOT_FOUND;
+    *slice = (void *)(intptr_t)(line + 1);
+    return SUCCESS;
 }
 
 int nvmlDeviceGetUUID(const void *handle, char *buffer, unsigned int size) {
