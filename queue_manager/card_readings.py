@@ -89,7 +89,7 @@ class CardReadings:
         for record in records:
             if isinstance(record.event, ev.AttemptEnded):
                 self._after = min(self._poll, FIRST_LOOK)
-                self._is_stale = True
+                self._is_stale |= bool(self._state.job(record.event.job).last_cards)
             if isinstance(record.event, (ev.AttemptStarted, ev.AttemptEnded)):
                 self._view_at = min(self._view_at, now + SETTLED) if self._view_at > now else now + SETTLED
             if isinstance(record.event, (ev.RetryDue, ev.AttemptEnded, ev.JobHeld)):
