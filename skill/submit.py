@@ -119,25 +119,24 @@ def finish(run: Run, order: Order, hosts: Sequence[Host], *, push: bool, poll: f
     with _working_on(run):
         parts = {part.host: part for part in found.parts}
         code = code_files.choose(order.source).files if push and order.pushed else None
-        version = local_code.Look(order.source / (order.cwd or ".")) if code is not None else None
         outcomes = each(hosts, lambda host: _persist(_Work(run, order, host, parts[host.name], code, poll)), PATIENCE)
         ended = [
             Outcome(name, len(parts[name].own()), None, outcome.reason) if isinstance(outcome, Unreachable) else outcome
             for name, outcome in outcomes.items()
         ]
-        if version is not None:
-            _note_pushes(run, version, [one.host for one in ended if one.pushed])
+        _note_pushes(run, order, [one.host for one in ended if one.pushed])
     return ended
 
 
-def _note_pushes(run: Run, version: local_code.Look, names: Sequence[str]) -> None:
-    """Write down which code hosts have a copy of. Raises OSError."""
-    push = Push(version.name(), iso(time.time()) or "")
-    if names:
-        with placed.changed(run) as now:
-            for name in names:
-                part = now.placed.part(name)
-                now.placed = now.placed.with_part(part._replace(code=(*part.code, push)[-_MOST_PUSHES:]))
+def _note_pushes(run: Run, order: Order, names: Sequence[str]) -> None:
+    """Write down which code some hosts have a copy of from now on. Raises OSError."""
+    if not names:
+        return
+    push = Push(local_code.name(order.source / (order.cwd or ".")), iso(time.time()) or "")
+    with placed.changed(run) as now:
+        for name in names:
+            part = now.placed.part(name)
+            now.placed = now.placed.with_part(part._replace(code=(*part.code, push)[-_MOST_PUSHES:]))
 
 
 def _working_on(run: Run) -> AbstractContextManager[None]:
