@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from queue_manager import code_identity
+from queue_manager.core import shell_paths
 from queue_manager.core.boundary import CodeReading
+from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import QueueState
 from queue_manager.existing import OutputTest
 
@@ -24,8 +26,10 @@ SHARE = 50
 class CodeWatch:
     """Looks at the code in `cwd` in a thread of its own. `wake` is called when there is an answer."""
 
-    def __init__(self, state: QueueState, cwd: str, now: float, wake: Callable[[], None]) -> None:
-        self._state, self._cwd, self._wake = state, cwd, wake
+    def __init__(
+        self, state: QueueState, environment: Mapping[str, str], cwd: str, now: float, wake: Callable[[], None]
+    ) -> None:
+        self._state, self._environment, self._cwd, self._wake = state, environment, cwd, wake
         self._since = 0.0 if state.code is None else now
         self._due: float | None = now + BIRTH
         self._not_before = 0.0
@@ -62,12 +66,15 @@ class CodeWatch:
                 pass
         return found
 
+    def _specs(self) -> list[JobSpec]:
+        manifest = self._state.manifest
+        return [shell_paths.expanded(manifest, job.spec, self._environment) for job in self._state.jobs]
+
     def _serve(self) -> None:
         begin = time.monotonic()
         name: str | None = None
         try:
-            is_output = self._is_output.of([job.spec for job in list(self._state.jobs)])
-            name = code_identity.identify(self._cwd, is_output)
+            name = code_identity.identify(self._cwd, self._is_output.of(self._specs))
         finally:
             self._answer = name, time.monotonic() - begin
             self._wake()

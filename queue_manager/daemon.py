@@ -92,7 +92,7 @@ class Daemon:
         self._publisher = Publisher(paths, state, self.wake)
         self._teardown = Teardown(paths, state, host.home, environment, self._run_cwd(), poll, self.wake)
         self._preconditions = Preconditions(state, environment, self._clock, poll, self._cwd, self.wake)
-        self._code = CodeWatch(state, self._run_cwd(), self._clock.now(), self.wake)
+        self._code = CodeWatch(state, environment, self._run_cwd(), self._clock.now(), self.wake)
         self._impossible: dict[Need, str] = {}
         self._foreign: tuple[b.ForeignLease, ...] = ()
         self._disk: str | None = None

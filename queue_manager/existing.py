@@ -9,11 +9,12 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from queue_manager import evidence, facts
+from queue_manager.core import shell_paths
 from queue_manager.core.events import JobsAdded, decode
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.manifest import JobSpec, Manifest
@@ -78,20 +79,22 @@ class OutputTest:
 
     def __init__(self, cwd: str) -> None:
         self._cwd = cwd
-        self._jobs: Sequence[JobSpec] = ()
+        self._jobs: Callable[[], Sequence[JobSpec]] | None = None
         self._known = 0
         self._patterns = evidence.Patterns()
 
-    def of(self, jobs: Sequence[JobSpec]) -> OutputTest:
-        """The same with these jobs, of which the first may be known already."""
+    def of(self, jobs: Callable[[], Sequence[JobSpec]]) -> OutputTest:
+        """The same with the jobs that `jobs` gives, of which the first may be known already."""
         self._jobs = jobs
         return self
 
     def __call__(self, path: str) -> bool:
-        for job in self._jobs[self._known :]:
-            if job.expected_output is not None:
-                self._patterns.add(job.id, job.expected_output, job_cwd(self._cwd, job))
-        self._known = len(self._jobs)
+        if self._jobs is not None:
+            jobs, self._jobs = self._jobs(), None
+            for job in jobs[self._known :]:
+                if job.expected_output is not None:
+                    self._patterns.add(job.id, job.expected_output, job_cwd(self._cwd, job))
+            self._known = len(jobs)
         while len(path) > len(self._cwd):
             if self._patterns.others_match("", path):  # no job has the empty id
                 return True
@@ -187,4 +190,5 @@ def _read(run_id: str, pid: int | None, paths: RunPaths) -> _Run:
                 if isinstance(event, JobsAdded):
                     jobs.update((spec.id, spec) for spec in event.specs)
     cwd = os.path.normpath(paths.root / os.path.expanduser(manifest.cwd))
-    return _Run(run_id, pid, manifest, tuple(jobs.values()), cwd)
+    whole = shell_paths.whole(manifest._replace(jobs=tuple(jobs.values())), os.environ)
+    return _Run(run_id, pid, whole, whole.jobs, cwd)

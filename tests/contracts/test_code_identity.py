@@ -40,7 +40,7 @@ def nothing(_path: str) -> bool:
 
 
 def outputs(folder: Path) -> OutputTest:
-    return OutputTest(str(folder)).of([JobSpec("a", "x", "p", expected_output="out/*.json")])
+    return OutputTest(str(folder)).of(lambda: [JobSpec("a", "x", "p", expected_output="out/*.json")])
 
 
 def test_a_repository_is_known_by_its_commit_and_by_what_is_changed(project: Path) -> None:
