@@ -160,7 +160,7 @@ def test_a_failed_run_exits_3_says_why_and_goes_on_after_a_retry(desk: Desk) -> 
     done = desk.call("run", desk.spec(BROKEN), "--json", code=3)
     document = json.loads(done.stdout)
     assert document["counts"] == {"blocked": 1, "stuck": 1}
-    assert "stuck        bad  exit code 1; last line: ValueError: no such layer" in done.stderr
+    assert "stuck        bad  exit code 1: ValueError: no such layer" in done.stderr
     story = json.loads(desk.call("why", "after", "--json").stdout)
     assert [root["id"] for root in story["roots"]] == ["bad"]
     text = desk.call("why", "bad").stdout
