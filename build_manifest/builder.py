@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 from typing import NamedTuple
 
-from build_manifest import expand, parse, spec
+from build_manifest import expand, parse, regular_file, spec
 from build_manifest.faults import Fault, Faults, SpecErrors
 from build_manifest.overlaps import warn_of_overlaps
 from queue_manager.core.manifest import Manifest
@@ -48,14 +49,14 @@ def _build(faults: Faults) -> Built:
 def read(path: str) -> str:
     """The text of a spec's file. Raises SpecErrors where it cannot be read or is not UTF-8."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = regular_file.read(path, MAX_BYTES)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            what = f"the spec is larger than {MAX_BYTES >> 20} MiB"
+            raise SpecErrors([Fault(path, 0, 0, what, "use a grid")]) from None
         hint = "name the spec itself" if isinstance(error, IsADirectoryError) else ""
         what = f"cannot be read: {(error.strerror or str(error)).lower()}"
         raise SpecErrors([Fault(path, 0, 0, what, hint)]) from None
-    if len(data) > MAX_BYTES:
-        raise SpecErrors([Fault(path, 0, 0, f"the spec is larger than {MAX_BYTES >> 20} MiB", "use a grid")])
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:

@@ -12,7 +12,7 @@ from build_manifest.faults import listed
 from queue_manager.core.layout import LOCAL_RUNS
 from queue_manager.core.outputs import pattern_matches
 from skill import git, gitignore
-from skill.errors import UseError
+from skill.files import read_text
 from skill.secret_files import looks_secret
 from skill.units import size_text
 
@@ -37,11 +37,9 @@ def choose(source: Path) -> CodeFiles:
     sent though it looks like a secret. Raises UseError where git, or a file that decides, cannot be read.
     """
     try:
-        lines = (source / IGNORE).read_text(encoding="utf-8").splitlines()
+        lines = read_text(source / IGNORE).splitlines()
     except FileNotFoundError:
         lines = []
-    except (OSError, UnicodeDecodeError) as error:
-        raise UseError(f"{source / IGNORE} cannot be read: {error}") from None
     rules = [line.strip() for line in lines]
     excludes = [rule for rule in rules if rule and not rule.startswith(("#", "!"))]
     wanted = [rule[1:].strip() for rule in rules if rule.startswith("!")]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from build_manifest import regular_file
 from queue_manager.core.layout import HostPaths
 from skill.errors import UseError
 from skill.fleet import drift, rental
@@ -22,6 +23,8 @@ from skill.providers.vast.ownership import Claim, NotOurs, decide
 from skill.providers.vast.reconcile import who
 from skill.providers.vast.rows import Instance
 from skill.registry import Ssh, Worker
+
+_MOST_KEY = 1 << 16
 
 _KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 _SLOWEST, _FASTEST, _SHARE = 10.0, 0.5, 0.05
@@ -68,7 +71,7 @@ def find_key(said: str | None) -> Key:
 
 def _read_key(place: Path) -> Key | None:
     try:
-        public = place.with_name(f"{place.name}.pub").read_text(encoding="utf-8").strip()
+        public = regular_file.read_text(place.with_name(f"{place.name}.pub"), _MOST_KEY).strip()
     except (OSError, UnicodeDecodeError):
         return None
     path = f"~/{place.relative_to(Path.home())}" if place.is_relative_to(Path.home()) else str(place)

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from build_manifest import regular_file
 from skill.errors import UseError
 from skill.providers.vast import key as vast_key
 from skill.providers.vast.answers import AUTH, Unknown, line
 from skill.providers.vast.client import Client
 from skill.web import NoReply, Reply, Request, Server, base_url, key_fault, without
+
+_MOST_KEY = 1 << 16
 
 OK, MISSING, INVALID, UNREACHABLE = "ok", "missing", "invalid", "unreachable"
 """Unreachable: whether the key is taken is not known."""
@@ -166,12 +169,14 @@ def _key(
         folder = Path(environment.get("HF_HOME") or cache / "huggingface")
         path = Path(environment.get("HF_TOKEN_PATH") or folder / "token")
         try:
-            key = path.read_text(encoding="utf-8").strip()
+            key = regular_file.read_text(path, _MOST_KEY).strip()
         except (OSError, UnicodeDecodeError):
             return None, None
         return (key, str(path)) if key else (None, None)
     if service.name == "W&B":
         path = Path(environment.get("NETRC") or home / ".netrc")
+        if not path.is_file():
+            return None, None
         try:
             found = netrc.netrc(str(path)).authenticators(urlsplit(base).hostname or "")
         except (OSError, UnicodeDecodeError, netrc.NetrcParseError):

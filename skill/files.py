@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all, and doing a thing alone."""
+"""Reading a text file of a person's, writing a file whole or not at all, and doing a thing alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,24 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from skill.errors import FailedError
+from build_manifest import regular_file
+from skill.errors import FailedError, UseError
+
+MOST = 4 << 20
+"""Bytes of a file that a person writes by hand, at most."""
+
+
+def read_text(path: Path, most: int = MOST) -> str:
+    """The text of a file, its lines ending in \\n. Raises FileNotFoundError, and UseError where it cannot be read: it
+    is no regular file, has more than `most` bytes, or is no text."""
+    try:
+        return regular_file.read_text(path, most)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UseError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except UnicodeDecodeError:
+        raise UseError(f"{path} cannot be read: it is no text in UTF-8; save it as UTF-8") from None
 
 
 def write_whole(path: Path, text: str, *, durable: bool = True) -> None:

@@ -22,6 +22,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Union
 
+from build_manifest import regular_file
+
 if TYPE_CHECKING:
     import fabric
     import paramiko
@@ -36,6 +38,7 @@ LOGIN = 45.0
 PAUSE = 0.5
 """Seconds before a refused or dropped connection is tried again; doubles."""
 _CHUNK = 1 << 16
+_MOST_KEYS = 16 << 20
 _AGAIN = frozenset({"refused", "dropped"})
 T = TypeVar("T")
 
@@ -313,14 +316,14 @@ def _talk(channel: paramiko.Channel, stdin: bytes, timeout: float, limit: int) -
 
 
 def _feed(channel: paramiko.Channel, data: bytes) -> None:
-    with contextlib.suppress(OSError):  # the command may end before it has read all of it
+    with contextlib.suppress(OSError, EOFError):  # the command may end before it has read all of it
         for begin in range(0, len(data), _CHUNK):
             channel.sendall(data[begin : begin + _CHUNK])
         channel.shutdown_write()
 
 
 def _drain(channel: paramiko.Channel, into: list[bytes]) -> None:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, EOFError):
         size = 0
         while data := channel.recv_stderr(_CHUNK):
             size += len(data)
@@ -357,7 +360,7 @@ def _policy(paramiko: Any, known_hosts: Path, name: str) -> Any:
 def known_key(known_hosts: Path, name: str) -> str | None:
     """The key that is kept for a name, as "TYPE BASE64"; None if none is."""
     try:
-        lines = known_hosts.read_text(encoding="utf-8").splitlines()
+        lines = _lines(known_hosts)
     except FileNotFoundError:
         return None
     for line in lines:
@@ -392,11 +395,17 @@ def fingerprint(key: str) -> str:
 
 def _rewrite(known_hosts: Path, name: str, instead: str) -> None:
     """Put a line in the place of all that name `name`."""
-    lines = known_hosts.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = [f"{line}\n" for line in _lines(known_hosts)]
     temporary = known_hosts.with_name(f".{known_hosts.name}.{secrets.token_hex(4)}.tmp")
-    temporary.write_text("".join([*(line for line in lines if line.split()[:1] != [name]), instead]), encoding="utf-8")
+    text = "".join([*(line for line in lines if line.split()[:1] != [name]), instead])
+    temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
     temporary.chmod(0o600)
     temporary.replace(known_hosts)
+
+
+def _lines(known_hosts: Path) -> list[str]:
+    """The lines of the file. What is no text in one of them stays as it is, and names nobody."""
+    return regular_file.read_text(known_hosts, _MOST_KEYS, errors="surrogateescape").splitlines()
 
 
 def _keep(known_hosts: Path, line: str) -> None:

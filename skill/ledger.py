@@ -8,11 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from skill.files import read_text
 from skill.fleet import ledger
 from skill.fleet.ledger import Rental
 from skill.registry import known_hosts
 
 LEDGER = "ledger.jsonl"
+_MOST = 64 << 20
 
 
 def path(registry: Path) -> Path:
@@ -24,7 +26,7 @@ def rentals(registry: Path) -> dict[str, Rental]:
     """What was rented, by label. Raises UseError where the ledger cannot be read."""
     file = path(registry)
     try:
-        return ledger.fold(file.read_text(encoding="utf-8"), str(file))
+        return ledger.fold(read_text(file, _MOST), str(file))
     except FileNotFoundError:
         return {}
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from build_manifest import regular_file
 from queue_manager.core import terminal_text
 from queue_manager.core.layout import RunPaths
 from skill.errors import FailedError, UseError
@@ -131,7 +132,7 @@ def check_attempt(row: Row, attempt: int | None) -> None:
 
 def tail(path: Path, lines: int) -> bytes:
     """The last lines of a file, or all of it where it has fewer; at most about 64 MiB. Raises OSError."""
-    with path.open("rb") as file:
+    with regular_file.open_regular(path, follow=False) as file:
         return _tail(file, lines)
 
 
@@ -155,7 +156,7 @@ def _tail(file: BinaryIO, lines: int) -> bytes:
 def last_line(path: Path, limit: int = 4096) -> str:
     """The last line of a log that says something, made plain; empty if there is none."""
     try:
-        with path.open("rb") as file:
+        with regular_file.open_regular(path, follow=False) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - limit))
             data = file.read(limit)
@@ -203,7 +204,7 @@ def follow(
                 file = None
             if file is None:
                 with contextlib.suppress(FileNotFoundError):
-                    file = path.open("rb")
+                    file = regular_file.open_regular(path, follow=False)
                 if file is not None:
                     number = max(row["attempt"], number + 1)
                     if begun:

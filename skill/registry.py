@@ -13,17 +13,24 @@ from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from build_manifest import regular_file
 from build_manifest.faults import listed, nearest
 from queue_manager.core.layout import id_fault
+from queue_manager.core.terminal_text import one_line
 from skill import dotenv
 from skill.errors import UseError
-from skill.files import write_whole
+from skill.files import read_text, write_whole
 from skill.host import KNOWN_HOSTS, Host
 
 REGISTRY = "workers.yaml"
+_MOST = 1 << 20
+"""Bytes of a file that is read here."""
 _KINDS = ("local", "ssh")
+_MOST_DEPTH = 64
+_BRACKETS = re.compile(r"[][{}]")
+_DEEP_LINE = re.compile(rf"^ {{{_MOST_DEPTH * 4}}}|(?:[-?] +){{{_MOST_DEPTH}}}", re.MULTILINE)
 _WILD = re.compile(r"[*?!]")
 
 
@@ -188,11 +195,11 @@ def mapping_in(path: Path) -> CommentedMap | None:
     Raises UseError where it is no YAML.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, _MOST)
     except FileNotFoundError:
         text = ""
-    except UnicodeDecodeError:
-        raise UseError(f"{path}: is no text in UTF-8") from None
+    if _is_deep(text):
+        raise UseError(f"{path}: cannot be read as YAML: it is nested too deeply")
     try:
         tree = _yaml().load(text)
     except MarkedYAMLError as error:
@@ -200,15 +207,32 @@ def mapping_in(path: Path) -> CommentedMap | None:
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         problem = str(error.problem).splitlines()[0]
         raise UseError(f"{path}{where}: cannot be read as YAML: {problem}") from None
+    except RecursionError:
+        raise UseError(f"{path}: cannot be read as YAML: it is nested too deeply") from None
+    except (YAMLError, ValueError) as error:  # a control character, or a time that there is not
+        problem = one_line(str(error).strip().splitlines()[0], 200)
+        raise UseError(f"{path}: cannot be read as YAML: {problem}") from None
     if tree is None:
         return CommentedMap()
     return tree if isinstance(tree, CommentedMap) else None
 
 
+def _is_deep(text: str) -> bool:
+    """Whether a text of YAML is nested more deeply than any that is meant: ruamel would take minutes for it."""
+    if _DEEP_LINE.search(text):
+        return True
+    depth = 0
+    for match in _BRACKETS.finditer(text):
+        depth = depth + 1 if match.group() in "[{" else max(0, depth - 1)
+        if depth > _MOST_DEPTH:
+            return True
+    return False
+
+
 def ssh_aliases(config: Path) -> list[str]:
     """The names that ~/.ssh/config gives to hosts; patterns are none."""
     try:
-        lines = config.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = regular_file.read_text(config, _MOST, errors="replace").splitlines()
     except OSError:
         return []
     words = (line.replace("=", " ", 1).split() for line in lines)

@@ -7,9 +7,9 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
+from build_manifest import regular_file
 from queue_manager.core.outputs import is_glob
 from queue_manager.core.terminal_text import one_line
 
@@ -30,9 +30,7 @@ def files(cwd: str, pattern: str) -> list[str]:
 def read_numbers(path: str) -> dict[str, float]:
     """The numbers of a JSON object, nested names joined by dots; empty where there is no such thing, or it is large."""
     try:
-        if os.path.getsize(path) > _MAX_BYTES:
-            return {}
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(regular_file.read(path, _MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
     return numbers(value)

@@ -27,8 +27,10 @@ from here, of a host those that it tells of."""
 MOST_STATE = 256 << 20
 """Bytes of a state or a manifest: those of 100,000 jobs have about 70 MiB."""
 _STAGE = ".new-"
+_MOST_JOURNAL = 4 << 30
+"""Bytes of a journal that is read."""
 _LINE = 256 << 20
-"""Bytes of one line of a journal: one may bring many jobs."""
+"""Bytes of one line of it: one may bring many jobs."""
 _JOBS, _JOBS_END, _ID = b',\n"jobs": [\n', b"\n]}\n", b'{"id": "'
 
 
@@ -336,6 +338,8 @@ def _records(journal: Path, needles: Iterable[str]) -> list[events.Record]:
     found = []
     try:
         with regular_file.open_regular(journal, follow=False) as file:
+            if os.fstat(file.fileno()).st_size > _MOST_JOURNAL:
+                raise ValueError(f"is too large: at most {_MOST_JOURNAL >> 30} GiB are read")
             while line := file.readline(_LINE):
                 # The manager may be writing the last line just now.
                 if line.endswith(b"\n") and any(needle in line for needle in wanted):

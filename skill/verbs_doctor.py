@@ -10,6 +10,7 @@ import click
 
 from skill import view
 from skill.errors import DONE, FAILED
+from skill.files import read_text
 from skill.table import columns
 from skill.verbs_spec import JSON, print_json
 
@@ -48,7 +49,7 @@ def _beside(path: Path) -> dict[str, str]:
     from skill.dotenv import ALLOWED, choose
 
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_text(path)
     except FileNotFoundError:
         return {}
     pairs = (text.partition("=") for text in shlex.split(choose(text, ALLOWED, str(path)).text))

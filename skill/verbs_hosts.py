@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from build_manifest import regular_file
 from build_manifest.faults import listed
 from queue_manager.core.layout import id_fault
 from skill import hosts_check, runs, view
 from skill.address import parse
 from skill.dotenv import ALLOWED, choose
 from skill.errors import DONE, FAILED, FailedError, UseError
+from skill.files import MOST, read_text
 from skill.host import fingerprint, forget_key, known_key, replace_key
 from skill.table import columns
 from skill.verbs_spec import JSON, print_json
@@ -327,13 +329,11 @@ def env_of(project: Path, env_file: str | None, allow: Sequence[str]) -> Chosen 
     """What goes into the hosts' .env; None where there is no file. Raises UseError."""
     path = Path(env_file).expanduser() if env_file is not None else project / ".env"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         if env_file is None:
             return None
         raise UseError(f"{env_file} is not there") from None
-    except UnicodeDecodeError:
-        raise UseError(f"{path} is no text in UTF-8") from None
     found = choose(text, {*ALLOWED, *allow}, str(path))
     if found.left_out:
         names = listed(found.left_out)
@@ -347,6 +347,6 @@ def env_of(project: Path, env_file: str | None, allow: Sequence[str]) -> Chosen 
 
 def setup_script(project: Path) -> bytes | None:
     try:
-        return (project / SETUP).read_bytes()
+        return regular_file.read(project / SETUP, MOST)
     except FileNotFoundError:
         return None

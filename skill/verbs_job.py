@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from build_manifest import regular_file
 from skill import inbox, logs, placed, runs, safe_output, state_schema, view, why
 from skill.dependencies import Dependencies
 from skill.errors import INTERRUPTED, FailedError, UseError
@@ -122,7 +123,7 @@ def logs_verb(job: str, follow: bool, lines: int | None, attempt: int | None, ra
 def _print_file(path: Path, lines: int | None, writer: _Writer) -> None:
     """Print a log, or its last lines. Raises OSError."""
     if lines is None:
-        with path.open("rb") as file:
+        with regular_file.open_regular(path, follow=False) as file:
             while data := file.read(_CHUNK):
                 writer.write(data)
     else:

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from build_manifest import regular_file
 from build_manifest.values import seconds
 from queue_manager.core.manifest import Manifest, encode
 from skill import (
@@ -31,7 +32,7 @@ from skill import (
 )
 from skill.errors import FAILED, INTERRUPTED, PERSON, FailedError, UseError
 from skill.files import write_whole
-from skill.runs import Document, Run
+from skill.runs import MOST_STATE, Document, Run
 from skill.status import Row
 from skill.verbs_spec import AGAIN, JSON, SKIP_DONE, SPEC, build, earlier_manifests, hosts_warning, print_json, settle
 
@@ -158,7 +159,7 @@ def _there_already(
 
 def _show_summary(run: Run) -> None:
     try:
-        text = run.paths.summary.read_text(encoding="utf-8")
+        text = regular_file.read_text(run.paths.summary, MOST_STATE, follow=False, errors="replace")
     except OSError as error:
         raise FailedError(f"{run.paths.summary}: {error.strerror}") from None
     print()

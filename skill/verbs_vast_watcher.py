@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from skill import view
+from skill import logs, view
 from skill.errors import DONE, FailedError
 from skill.table import columns
 from skill.verbs_spec import JSON, print_json
@@ -74,8 +74,7 @@ def _who(state: dict[str, Any]) -> str:
 
 
 def _last(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return logs.last_line(log) or "it said nothing"
 
 
 @watcher.command("stop", short_help="End it.")
@@ -169,10 +168,10 @@ def log_verb(count: int) -> None:
 
     files = watching.Files.of(registry.locate(Path.cwd()))
     try:
-        lines = files.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = logs.plain(logs.tail(files.log, count)).splitlines()
     except FileNotFoundError:
         lines = []
-    for line in lines[-count:]:
+    for line in lines:
         print(line)
     if not lines:
         print("no watcher has run yet")

@@ -18,8 +18,9 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any, NamedTuple
 
+from build_manifest import regular_file
 from queue_manager.core.events import iso
-from skill import ledger, rent
+from skill import ledger, rent, typed_json
 from skill.errors import FailedError, UseError
 from skill.files import write_whole
 from skill.fleet import hunt, watch
@@ -31,6 +32,8 @@ from skill.providers.vast import settings
 from skill.providers.vast.answers import Gone, Unknown
 from skill.providers.vast.rows import Instance
 from skill.registry import known_hosts
+
+_MOST_STATE = 1 << 20
 
 PURPOSE = "watcher"
 _TRIES = 10
@@ -79,7 +82,7 @@ def is_held(files: Files) -> bool:
 def read_state(files: Files) -> dict[str, Any]:
     """What a watcher said of itself; empty where that is nothing."""
     try:
-        found = json.loads(files.state.read_text())
+        found = typed_json.decode(regular_file.read(files.state, _MOST_STATE), _MOST_STATE)
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

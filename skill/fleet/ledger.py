@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from queue_manager.core.events import epoch, iso
+from skill import typed_json
 from skill.errors import UseError
 from skill.table import columns
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 INTENDED, CREATED, READY = "intended", "created", "ready"
 STOPPED, STARTED, BROKEN = "stopped", "started", "broken"
 REFUSED, DESTROYED, GONE = "refused", "destroyed", "gone"
+_LONGEST = 1 << 20
+"""Characters of a line."""
 EVENTS = (INTENDED, CREATED, READY, STOPPED, STARTED, BROKEN, REFUSED, DESTROYED, GONE)
 """What a line can tell: a create is about to be asked for; the instance was made; it was entered, and is a worker;
 it was stopped, and started again; it is of no use, and to be destroyed; nothing was made; it was destroyed; it was
@@ -121,12 +124,37 @@ def fold(text: str, file: str) -> dict[str, Rental]:
         if not row.strip():
             continue
         try:
-            _apply(found, json.loads(row))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            fields = typed_json.decode(row, _LONGEST)
+            words = typed_json.fits(fields, _Fields)
+            if words is not None:
+                raise ValueError(words)
+            _apply(found, fields)
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise UseError(
                 f"{file}:{number}: is no line of a ledger ({type(error).__name__}: {error}); mend it or take it out"
             ) from None
     return found
+
+
+class _Named(TypedDict):
+    at: str
+    event: str
+    label: str
+
+
+class _Fields(_Named, total=False):
+    purpose: str
+    chain: str
+    worker: str
+    notes: dict[str, Any] | None
+    offer_id: int
+    machine_id: int
+    cards: str
+    dph: float
+    storage_dph: float
+    disk_gb: float
+    instance_id: int
+    why: str | None
 
 
 def _apply(found: dict[str, Rental], row: Mapping[str, Any]) -> None:

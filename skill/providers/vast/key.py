@@ -6,9 +6,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from build_manifest import regular_file
 from skill.errors import UseError
 from skill.web import base_url, key_fault
 
+_MOST = 1 << 16
 SERVER = "https://console.vast.ai"
 HOW = "put it into VAST_API_KEY, or: vastai set api-key KEY (keys: https://cloud.vast.ai/manage-keys/)"
 
@@ -33,7 +35,7 @@ def find(environment: Mapping[str, str] | None = None) -> Key | None:
     config = Path(said.get("XDG_CONFIG_HOME") or home / ".config")
     for path in (config / "vastai" / "vast_api_key", home / ".vast_api_key"):
         try:
-            key = path.read_text(encoding="utf-8").strip()
+            key = regular_file.read_text(path, _MOST).strip()
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError):

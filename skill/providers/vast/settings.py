@@ -12,7 +12,7 @@ from build_manifest.faults import listed, nearest
 from build_manifest.values import seconds
 from queue_manager.core.layout import id_fault
 from skill.errors import UseError
-from skill.files import write_whole
+from skill.files import read_text, write_whole
 from skill.fleet import blacklist, profiles, watch
 from skill.fleet.blacklist import Banned
 from skill.fleet.profiles import BUILT_IN, NUMBERS, Profile
@@ -168,11 +168,9 @@ def read_blacklist(registry: Path) -> tuple[Banned, ...]:
     """Machines that are not to be rented. Raises UseError where the file cannot be read."""
     path = registry.parent / BLACKLIST
     try:
-        return blacklist.parse(path.read_text(encoding="utf-8"), str(path))
+        return blacklist.parse(read_text(path), str(path))
     except FileNotFoundError:
         return ()
-    except UnicodeDecodeError:
-        raise UseError(f"{path}: is no text in UTF-8") from None
 
 
 @contextlib.contextmanager
