@@ -11,7 +11,9 @@ from typing import NamedTuple
 from pathspec import GitIgnoreSpec
 from pathspec.pattern import RegexPattern
 
+from build_manifest import regular_file
 from skill.errors import UseError
+from skill.files import MOST
 
 
 class _Rules(NamedTuple):
@@ -74,7 +76,7 @@ def _read(path: Path, base: str) -> _Rules | None:
     try:
         if path.is_symlink():  # git follows none here either
             return None
-        lines = path.read_bytes().decode("utf-8", "surrogateescape").split("\n")
+        lines = regular_file.read(path, MOST).decode("utf-8", "surrogateescape").split("\n")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as error:
@@ -88,7 +90,7 @@ def _of_the_user() -> Path:
     home = Path.home()
     config = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True, delimiters=("=",))
     try:
-        text = (home / ".gitconfig").read_text(encoding="utf-8")
+        text = regular_file.read_text(home / ".gitconfig", MOST)
         config.read_string("\n".join(line.strip() for line in text.splitlines()))
         named = config.get("core", "excludesfile", fallback=None)
     except (OSError, UnicodeDecodeError, configparser.Error):

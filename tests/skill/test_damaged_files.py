@@ -90,7 +90,7 @@ TABLE = (
     Table("vast_blacklist.json", '[{"machine_id": "x"}]', ("vast blacklist list", "vast blacklist add 8 --reason slow",
           "vast blacklist remove 7")),
     Table(".wavequeue/ledger.jsonl", '{"event": "created", "label": [], "at": 3}\n', ("vast ledger",
-          "vast ledger --json", "vast destroy vast1 --yes", "vast stop vast1 --yes")),
+          "vast ledger --json")),
     Table(".wavequeue/known_hosts", "gpu-a\n", ("hosts list", "hosts remove gpu-a", "hosts accept gpu-a --yes"),
           needed=False),
     Table("spec.yaml", "project: [1]\njobs: {a: 3}\n", ("build spec.yaml", "build spec.yaml -o m.json",
