@@ -19,13 +19,16 @@ def from_home(path: str) -> bool:
 
 def on_host(path: str) -> bool:
     """Whether only the host can tell what a path is."""
-    return from_home(path) or ("$" in path and _VARIABLE.search(path) is not None)
+    return ("$" in path and _VARIABLE.search(path) is not None) or (path[:1] == "~" and from_home(path))
 
 
 def needs_host(spec: JobSpec) -> bool:
     """Whether a job has such a path."""
-    paths = [one.path for one in spec.preconditions if one.type in _PATHS] if spec.preconditions else []
-    return any(path is not None and on_host(path) for path in (spec.expected_output, *paths))
+    if spec.expected_output is not None and on_host(spec.expected_output):
+        return True
+    return bool(spec.preconditions) and any(
+        one.path is not None and one.type in _PATHS and on_host(one.path) for one in spec.preconditions
+    )
 
 
 def whole(manifest: Manifest, environment: Mapping[str, str]) -> Manifest:
