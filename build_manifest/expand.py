@@ -211,6 +211,8 @@ def _duplicate(faults: Faults, name: str, first: tuple[_Phase, Made], second: tu
             what = f"two jobs have the id {name!r}: {cells[0]} and {cells[1]}"
             missing = [key for key in differ if f"${{{key}}}" not in form.id.text] or differ
             hint = "add " + " and ".join(f"${{{key}}}" for key in missing) + " to the id"
+            if form.default_id:
+                hint = "write an id that tells them apart"
         faults.add(form.id.mark, what, hint, once=("duplicate", form.id.mark))
     else:
         earlier = phase.form.jobs[made.form].id

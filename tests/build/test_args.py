@@ -28,6 +28,11 @@ def _argv(spec: str) -> list[list[str]]:
         ("s: 3..1", "s: ${s}", [["--s", "3"], ["--s", "2"], ["--s", "1"]]),
         ("s: [range(1), 5]", "s: ${s}", [["--s", "0"], ["--s", "5"]]),
         ("s: '0..4'", "s: ${s}", [["--s", "0..4"]]),
+        (
+            "s: [../a, a..b, v1..v2, '...']",
+            "s: ${s}",
+            [["--s", "../a"], ["--s", "a..b"], ["--s", "v1..v2"], ["--s", "..."]],
+        ),
     ],
 )
 def test_args(grid: str, args: str, argv: list[list[str]]) -> None:
@@ -48,6 +53,11 @@ def test_args(grid: str, args: str, argv: list[list[str]]) -> None:
 )
 def test_a_list_is_several_words_and_an_empty_expression_none(cmd: str, argv: list[str]) -> None:
     assert _argv(f"grid: {{l: [[64, 'a b']]}}\ntemplate:\n  cmd: '{cmd}'") == [argv]
+
+
+def test_default_ids_that_are_one_are_named() -> None:
+    with pytest.raises(ValueError, match=r"two jobs have the id 'jobs_va-b'.*write an id that tells them apart"):
+        build("project: p\ngrid: {v: [a/b, a-b]}\ntemplate: {cmd: 'x ${v}'}", "s.yaml")
 
 
 def test_a_name_in_braces_may_stand_in_a_flow_mapping_and_faults_keep_their_places() -> None:
