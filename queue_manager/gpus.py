@@ -18,15 +18,13 @@ from typing import Any
 
 import pynvml
 
-from queue_manager.core.readings import Card, Cards, SickCard, Unreadable
+from queue_manager.core.readings import SLICES, Card, Cards, SickCard, Unreadable
 
 LIMIT = 10.0
 """Seconds that NVML is given to answer."""
 RELOOK = 60.0
 """Seconds between two looks at what costs more, or changes seldom: error counters, cards that do not answer."""
 
-SLICES = 100
-"""The slices of card N, where it is divided (MIG), have the indices from (N + 1) * 100 on: no card has such a one."""
 _UUIDS = ("GPU-", "MIG-")
 _LIBRARY = "libnvidia-ml.so.1"
 _MIB = 2**20

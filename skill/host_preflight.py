@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from build_manifest.faults import listed
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.outputs import escape, is_glob, patterns_overlap
+from queue_manager.core.readings import may_use
 from skill.table import columns
 
 if TYPE_CHECKING:
@@ -253,7 +254,7 @@ class _Judge:
 
     def _cards(self, probe: Mapping[str, Any]) -> None:
         asking = [job for job in self._specs if job.gpus]
-        usable = [row for row in probe["gpus"] if self._manifest.gpus is None or row["index"] in self._manifest.gpus]
+        usable = [row for row in probe["gpus"] if may_use(row["index"], self._manifest.gpus)]
         threshold = self._manifest.gpu_free_threshold_mib
         free = sum(row["used_mib"] is not None and row["used_mib"] < threshold for row in usable)
         most = self._manifest.max_parallel

@@ -9,7 +9,7 @@ from build_manifest.faults import listed
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.model import Need
 from queue_manager.core.placement import impossible
-from queue_manager.core.readings import Card
+from queue_manager.core.readings import Card, may_use
 
 
 class Findings(NamedTuple):
@@ -39,7 +39,7 @@ def _usable(manifest: Manifest, probe: dict[str, Any]) -> list[Card]:
     return [
         Card(row["index"], row["uuid"], row["name"], row["total_mib"] or 1 << 40, row["used_mib"] or 0)
         for row in probe["gpus"]
-        if manifest.gpus is None or row["index"] in manifest.gpus
+        if may_use(row["index"], manifest.gpus)
     ]
 
 

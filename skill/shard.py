@@ -13,7 +13,7 @@ from typing import NamedTuple
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.model import Need
 from queue_manager.core.placement import impossible
-from queue_manager.core.readings import Card
+from queue_manager.core.readings import Card, may_use
 from skill.dependencies import Dependencies
 from skill.placed import Part, marks
 
@@ -88,7 +88,7 @@ def need_of(job: JobSpec) -> Need:
 def unservable(need: Need, manifest: Manifest, offer: Offer) -> str | None:
     """Why a host can never serve such a need, in words; None if it can."""
     wanted = manifest.gpus
-    usable = [card for card in offer.cards if wanted is None or card.index in wanted]
+    usable = [card for card in offer.cards if may_use(card.index, wanted)]
     return impossible(need, usable, wanted)
 
 
@@ -222,7 +222,7 @@ class _Scale:
 
 def at_once(need: Need, manifest: Manifest, offer: Offer) -> int:
     """How many jobs with such a need of cards a host runs at a time; at least 1, as it can serve one."""
-    cards = [card for card in offer.cards if manifest.gpus is None or card.index in manifest.gpus]
+    cards = [card for card in offer.cards if may_use(card.index, manifest.gpus)]
     slots = len(cards) if need.mib is None else sum(card.total_mib // need.mib for card in cards)
     slots = max(1, slots // need.gpus)
     return slots if manifest.max_parallel is None else min(slots, manifest.max_parallel)

@@ -16,6 +16,7 @@ import build_manifest
 from build_manifest.faults import listed
 from queue_manager.core.layout import LOCAL_RUNS
 from queue_manager.core.manifest import Manifest, encode
+from queue_manager.core.readings import may_use
 from queue_manager.core.terminal_text import json_escaped
 from skill import existing_outputs, live_runs, manager, plan, preflight, runs, starter, view
 from skill.errors import FailedError, UseError
@@ -109,7 +110,7 @@ def plan_verb(spec: str, as_json: bool) -> int:
     document = manager.examine(manifest)
     found, there = document["probe"], existing_outputs.read(document)
     checked = preflight.check(manifest, found)
-    usable = [row for row in found["gpus"] if manifest.gpus is None or row["index"] in manifest.gpus]
+    usable = [row for row in found["gpus"] if may_use(row["index"], manifest.gpus)]
     machine = plan.Machine(found["host"], found["cpus"], tuple(row["total_mib"] or 0 for row in usable))
     # Written so that lines of warnings read the same here and in `build`.
     faults = [checked.refusal] if checked.refusal else []

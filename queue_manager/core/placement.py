@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from queue_manager.core.boundary import ForeignLease
 from queue_manager.core.model import Attempt, Need, QueueState, Settling
-from queue_manager.core.readings import Card
+from queue_manager.core.readings import Card, may_use
 
 SETTLE_SECONDS = 30.0
 """After so long a shared card's reading is believed again, though it never fell after a job ended."""
@@ -82,7 +82,7 @@ def views(state: QueueState, cards: Iterable[Card], foreign: Iterable[ForeignLea
 def allowed(state: QueueState, cards: Iterable[Card]) -> list[Card]:
     """Cards by the manifest's `gpus`, without those in quarantine."""
     wanted = state.manifest.gpus
-    return [card for card in cards if (wanted is None or card.index in wanted) and card.uuid not in state.quarantined]
+    return [card for card in cards if may_use(card.index, wanted) and card.uuid not in state.quarantined]
 
 
 def is_settled(

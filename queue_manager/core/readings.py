@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 SLICE = "MIG-"
 """How the uuid of a part of a divided card begins."""
+
+
+SLICES = 100
+"""The slices of card N, where it is divided, have the indices from (N + 1) * 100 on: no whole card has such a one."""
+
+
+def may_use(index: int, listed: Sequence[int] | None) -> bool:
+    """Whether a run may use a card, by the manifest's `gpus`: a card that is divided stands for all of its slices."""
+    return listed is None or index in listed or (index >= SLICES and index // SLICES - 1 in listed)
 
 
 def cuda_name(index: int, uuid: str) -> str:

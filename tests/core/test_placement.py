@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from queue_manager.core.boundary import ForeignLease
 from queue_manager.core.model import Need
 from queue_manager.core.placement import SETTLE_SECONDS, impossible
-from queue_manager.core.readings import Card, Unreadable
+from queue_manager.core.readings import Card, Unreadable, may_use
 from queue_manager.core.requests import Request
 from tests.core.states import FOREVER, ONCE, cards_of, run_to_end, spec, started, statuses, turns, until, world
 from tests.fakes import FakeHost, Plan, with_plans
@@ -204,6 +204,15 @@ def test_a_slice_serves_a_job_of_one_card_and_is_kept_for_none_of_more() -> None
     turns(host, manager, 3)
     assert cards_of(manager.state) == {"two": (0, 1), "a": (2,), "b": (3,)}
     assert statuses(manager.state)["other"] == "pending"
+
+
+@pytest.mark.parametrize(
+    ("index", "listed", "may"),
+    [(0, None, True), (0, [0], True), (1, [0], False), (100, [0], True), (101, [101], True), (100, [101], False),
+     (201, [0], False), (100, [-1], False)],
+)  # fmt: skip
+def test_a_divided_card_that_is_listed_stands_for_its_slices(index: int, listed: list[int] | None, may: bool) -> None:
+    assert may_use(index, listed) is may
 
 
 # -- what can never be ------------------------------------------------------------------------------------------------

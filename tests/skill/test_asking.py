@@ -1,0 +1,50 @@
+"""Which host is asked to change which jobs, and what is written down here of what was changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from queue_manager.core.requests import Answer, Request
+from skill import asking, runs
+from skill.inbox import Asked
+from skill.runs import Run
+from tests.skill.story import Story, job, manifest
+
+
+class Hosts:
+    """Two hosts of a run: `a` changes what it is asked to, `b` refuses."""
+
+    names = ("a", "b")
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.asked: dict[str, Request] = {}
+
+    def owner(self) -> dict[str, str]:
+        return {"x": "a", "y": "b", "z": "a"}
+
+    def ask(self, requests: Mapping[str, Request]) -> dict[str, Asked]:
+        self.asked |= requests
+        return {
+            name: Asked(Answer(one.id, name == "a", "said", tuple(one.changes) if name == "a" else ()), True)
+            for name, one in requests.items()
+        }
+
+
+def test_each_host_is_asked_about_its_own_jobs_and_what_it_changed_is_known_here(tmp_path: Path) -> None:
+    told = Story(manifest(job("x"), job("y"), job("z")), tmp_path / "r")
+    told.write()
+    there = Hosts(Run.at(tmp_path / "r"))
+    changes: dict[str, dict[str, Any]] = {"x": {"timeout": 60.0}, "y": {"timeout": 60.0}, "gone": {"priority": 1}}
+    found = asking.update(cast(Any, there), {"meta": {"poll": 5.0}}, Request("u", "update", changes=changes))
+    assert {name: dict(one.changes) for name, one in there.asked.items()} == {
+        "a": {"x": {"timeout": 60.0}},
+        "b": {"y": {"timeout": 60.0}},
+    }
+    assert [outcome.host for outcome in found] == ["a", "b"]
+    assert [one.timeout for one in runs.read_manifest(there.run, ours=True).jobs] == [60.0, None, None]
+    (line,) = (there.run.root / runs.ADDED).read_text().splitlines()
+    assert json.loads(line)["changes"] == {"x": {"timeout": 60.0}}
