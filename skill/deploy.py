@@ -359,7 +359,7 @@ umask 077; d=.wavequeue/runs/$1; mkdir -p -- "$d" && chmod 700 .wavequeue "$d" |
 t=$d/.manifest.$2.tmp; r=$d/.request.$2.tmp; trap 'rm -f -- "$t" "$r" "$r.all"' EXIT
 trap 'exit 1' HUP INT TERM PIPE
 cut_off() {{ echo "it was cut off on its way" >&2; exit 1; }}
-if [ "$4" -gt 0 ]; then
+if [ "${{4:-0}}" -gt 0 ]; then
   cat > "$r.all" && [ "$(wc -c < "$r.all")" -eq "$(($3 + $4))" ] || cut_off
   head -c "$3" "$r.all" > "$t" && tail -c "$4" "$r.all" > "$r" || exit 1
 else
@@ -367,7 +367,7 @@ else
 fi
 sync "$t" 2>/dev/null
 # Before the manifest, without which no manager begins; one that has begun has taken it.
-if [ "$4" -gt 0 ] && [ ! -f "$d/manifest.json" ]; then
+if [ "${{4:-0}}" -gt 0 ] && [ ! -f "$d/manifest.json" ]; then
   mkdir -p -- "$d/inbox" && mv -- "$r" "$d/inbox/$5.json" || exit 1
 fi
 ln "$t" "$d/manifest.json" 2>/dev/null && exit 0

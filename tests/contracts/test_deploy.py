@@ -319,6 +319,10 @@ def test_a_manifest_is_placed_whole_and_another_one_is_refused(server: Sshd, hos
     assert (cut.code, cut.err) == (1, "it was cut off on its way\n")
     paths = run_paths(server, "r")
     assert list(paths.root.iterdir()) == []
+    cut = host.script(deploy._PLACE, "r", "tmp", "4", "7", "skip", stdin=b"onlythis")
+    assert isinstance(cut, Said)
+    assert (cut.code, cut.err) == (1, "it was cut off on its way\n")
+    assert list(paths.root.iterdir()) == []
     for _ in range(2):
         assert deploy.place_run(host, "r", b"the manifest") is None
     found = deploy.place_run(host, "r", b"another")
@@ -328,6 +332,11 @@ def test_a_manifest_is_placed_whole_and_another_one_is_refused(server: Sshd, hos
     assert [path.name for path in paths.root.iterdir()] == ["manifest.json"]
     assert (paths.root.stat().st_mode & 0o777, paths.manifest.stat().st_mode & 0o777) == (0o700, 0o600)
     assert look(host, "r").manifest_sha256 == sha256(b"the manifest").hexdigest()
+    for text in (b"first", b"later"):  # which comes too late: a manager may have taken the first
+        assert deploy.place_run(host, "q", b"the manifest", ("skip", text)) is None
+        other = run_paths(server, "q")
+        assert (other.manifest.read_bytes(), other.request("skip").read_bytes()) == (b"the manifest", b"first")
+        assert sorted(path.name for path in other.root.iterdir()) == ["inbox", "manifest.json"]
 
 
 def test_a_manager_goes_on_without_us_and_is_seen_alive_dead_and_finished(server: Sshd, host: Host) -> None:
