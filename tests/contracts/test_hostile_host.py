@@ -561,7 +561,7 @@ def test_a_look_that_is_none_is_said(change: dict[str, Any]) -> None:
 
 
 CHILD = """
-import pathlib, resource, sys
+import pathlib, sys
 from skill import cli, verbs_pull
 from tests.contracts.test_hostile_host import NONCE, RUN_ID, Forged
 import skill.pull
@@ -570,8 +570,10 @@ skill.pull.TRIES = 1
 host = Forged("gpu-a", pathlib.Path(sys.argv[1]), sys.argv[2])
 verbs_pull._connect = lambda _run, _names: {"gpu-a": host}
 cli.main(["pull", RUN_ID, "--host", "gpu-a"])
-print("MiB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+status = pathlib.Path("/proc/self/status").read_text()
+print("KiB", status.partition("VmHWM:")[2].split()[0])
 """
+"""The most memory is read from the process itself: what getrusage tells counts that of its parent, too."""
 
 
 def test_no_answer_takes_more_than_300_mib(world: World) -> None:
@@ -592,7 +594,7 @@ def test_no_answer_takes_more_than_300_mib(world: World) -> None:
     assert "ckpt/big.so is a program" in done.stderr
     assert "queue_state.json" not in done.stderr, "it is taken, as large as it is"
     assert "Traceback" not in done.stderr
-    assert int(done.stdout.rpartition("MiB")[2]) < 300
+    assert 20 << 10 < int(done.stdout.rpartition("KiB")[2]) < 300 << 10
 
 
 FAR = (
