@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Union
 
 from build_manifest import regular_file
+from skill import ssh_command
 
 if TYPE_CHECKING:
     import fabric
@@ -93,24 +94,22 @@ class Host:
         return f"{ssh.user}@{ssh.host}" if ssh.user else ssh.host
 
     def ssh_command(self) -> list[str] | None:
-        """OpenSSH's command with the same key, port and host keys, without the destination; None on this machine."""
+        """OpenSSH's command with the same key, port and host keys, without the destination; None on this machine.
+
+        Raises UseError for a path that cannot be said to OpenSSH.
+        """
         ssh = self.worker.ssh
         if self.worker.kind == "local":
             return None
-        options = {
-            "BatchMode": "yes", "StrictHostKeyChecking": "yes", "UserKnownHostsFile": f'"{self.known_hosts}"',
-            "HostKeyAlias": self.name, "ForwardAgent": "no", "ClearAllForwardings": "yes", "CheckHostIP": "no",
-            "ConnectTimeout": f"{CONNECT:.0f}", "ServerAliveInterval": "15",
-        }  # fmt: skip
-        command = ["ssh", *(part for name, value in options.items() for part in ("-o", f"{name}={value}"))]
         config = Path.home() / ".ssh" / "config"  # OpenSSH itself would take the home of the password file
-        if config.exists():
-            command += ["-F", str(config)]
-        if ssh is not None and ssh.port:
-            command += ["-p", str(ssh.port)]
-        if ssh is not None and ssh.key:
-            command += ["-i", os.path.expanduser(ssh.key), "-o", "IdentitiesOnly=yes"]
-        return command
+        return ssh_command.build(
+            self.name,
+            str(self.known_hosts),
+            config=str(config) if config.exists() else None,
+            port=ssh.port if ssh else None,
+            key=os.path.expanduser(ssh.key) if ssh and ssh.key else None,
+            connect=CONNECT,
+        )
 
     # -- commands -------------------------------------------------------------------------------------------------
 

@@ -27,9 +27,9 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
-def laptop(tmp_path: Path) -> Iterator[Laptop]:
-    """A person's machine with a project; its hosts are ended afterwards."""
-    made = Laptop(tmp_path)
+def laptop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Laptop]:
+    """A person's machine with a project; its hosts are ended afterwards. Its parameter: what the project is called."""
+    made = Laptop(tmp_path, getattr(request, "param", "my project"))
     yield made
     made.close()
 

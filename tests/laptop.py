@@ -35,8 +35,8 @@ WAITING = SPEC.replace("cat input.txt", "until [ -e stop ]; do sleep 0.1; done; 
 class Laptop:
     """A person's machine with a project, and the hosts that it can reach."""
 
-    def __init__(self, root: Path) -> None:
-        self.root, self.home, self.project = root, root / "laptop", root / "my project"
+    def __init__(self, root: Path, name: str = "my project") -> None:
+        self.root, self.home, self.project = root, root / "laptop", root / name
         self.home.mkdir()
         (self.project / "code").mkdir(parents=True)
         (self.project / "code" / "input.txt").write_text("one\n")

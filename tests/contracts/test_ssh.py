@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import socket
 import subprocess
 import threading
@@ -17,6 +18,8 @@ from skill.host import Host, Said, Unreachable, each, forget_key, known_key, rem
 from skill.registry import Ssh, Worker
 from tests.sshd import Sshd
 
+ODD_PATH = 'it\'s a b%h %% "$X" \\" # ~'
+"""As a directory of a project may be called: full of what ssh expands, splits or quotes."""
 ODD = ["a b", "it's", 'say "x"', "; rm -rf /", "two\nlines", "$HOME `id`", "~", "-n", "", "ü"]
 
 
@@ -111,7 +114,14 @@ def test_a_greeting_of_the_shell_is_cut_off(server: Sshd, tmp_path: Path) -> Non
 
 
 def test_openssh_goes_the_same_way(server: Sshd, tmp_path: Path) -> None:
-    host = Host(server.worker("a"), tmp_path / "it's known" / "known_hosts")
+    odd = tmp_path / ODD_PATH
+    odd.mkdir()
+    worker = server.worker("a")
+    assert worker.ssh is not None
+    assert worker.ssh.key is not None
+    shutil.copy2(worker.ssh.key, odd / "key")
+    worker = worker._replace(ssh=worker.ssh._replace(key=str(odd / "key")))
+    host = Host(worker, odd / "known_hosts")
     _said(host.run(["true"]))
     host.close()
     command = host.ssh_command()

@@ -100,6 +100,8 @@ def standing(laptop: Laptop, spec: str, **jobs: tuple[int, ...]) -> Run:
     return run
 
 
+# rsync, ssh and the shell each read paths in a way of their own.
+@pytest.mark.parametrize("laptop", ['a b%h "$X"'], indirect=True)
 def test_results_logs_and_state_come_home_once_from_all_hosts(laptop: Laptop) -> None:
     laptop.host("gpu-a")
     bare = laptop.host("gpu-b", bare=True)

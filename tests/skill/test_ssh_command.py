@@ -1,0 +1,37 @@
+"""OpenSSH understands the paths that it is given as they are meant."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from skill import ssh_command
+from skill.errors import UseError
+
+PATHS = [
+    "/plain/known_hosts", "/a b/c", "/100%/x", "/%h%%h%", "/$X/$HOME/x", '/say "x"/y', "/back\\slash\\\\x\\", "/it's/x",
+    "/# no comment", "/a=b,c;d", "/~user", "/ü/训练", '/" "',
+]  # fmt: skip
+
+
+def heard(command: list[str], name: str) -> str:
+    """What ssh says that an option of it is. It has expanded names of known hosts then, and those of keys not yet."""
+    done = subprocess.run([*command, "-G", "nowhere"], capture_output=True, check=True, timeout=60)
+    values = [line.split(" ", 1)[1] for line in done.stdout.decode().splitlines() if line.startswith(f"{name} ")]
+    return values[0]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_ssh_takes_a_path_for_one_file(path: str) -> None:
+    command = ssh_command.build("gpu-a", path, config="/dev/null", port=2222, key=f"{path}.key")
+    assert heard(command, "userknownhostsfile") == path
+    assert heard(command, "identityfile") in (f"{path}.key", f"{path}.key".replace("%", "%%"))
+    assert heard(command, "hostkeyalias") == "gpu-a"
+    assert heard(command, "port") == "2222"
+
+
+@pytest.mark.parametrize("path", ["/a/${HOME}/x", "/a\nb/x"])
+def test_what_ssh_can_only_misread_is_refused_in_words(path: str) -> None:
+    with pytest.raises(UseError, match=r"^the path .* move what it names"):
+        ssh_command.build("gpu-a", path)
