@@ -16,7 +16,6 @@ from build_manifest.names import RenderError, Scope, compile_text, is_template
 from build_manifest.nodes import Scalar
 from queue_manager.core.layout import id_fault
 from queue_manager.core.manifest import MAX_JOBS, JobSpec, Manifest, Phase, find_circle
-from queue_manager.core.shell_paths import needs_host
 
 _BARE = re.compile(r"[^\s,=\[\]\"]+")
 
@@ -81,7 +80,7 @@ def expand(faults: Faults, spec: SpecForm) -> tuple[Manifest, tuple[tuple[PhaseF
         deadline=spec.deadline,
         results_to=plain["results_to"],
         errexit=spec.errexit is not False,
-        shell_paths=any(map(needs_host, jobs)),
+        shell_paths=True,
         **{key: getattr(spec, key) for key in _DEFAULTED if getattr(spec, key) is not None},
     )
     circle = find_circle(manifest.phases, manifest.groups, manifest.jobs)

@@ -19,7 +19,7 @@ from queue_manager.core.events import JobsAdded, decode
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.manifest import decode as decode_manifest
-from queue_manager.core.outputs import is_glob, patterns_overlap
+from queue_manager.core.outputs import escape, is_glob, patterns_overlap
 
 PATIENCE = 10.0
 """Seconds that looking for outputs may take; on a slow file system the rest is left untried."""
@@ -121,7 +121,7 @@ def _live(manifest: Manifest, cwd: str, home: HostPaths) -> list[dict[str, Any]]
 def _patterns(jobs: Iterable[JobSpec], cwd: str) -> list[str]:
     """All outputs, absolute."""
     return [
-        os.path.normpath(os.path.join(job_cwd(cwd, job), job.expected_output))
+        os.path.normpath(os.path.join(escape(job_cwd(cwd, job)), job.expected_output))
         for job in jobs
         if job.expected_output is not None
     ]

@@ -14,6 +14,7 @@ import click
 
 from build_manifest import regular_file
 from build_manifest.values import seconds
+from queue_manager.core import shell_paths
 from queue_manager.core.manifest import Manifest, encode
 from skill import (
     existing_outputs,
@@ -303,7 +304,7 @@ def _report_here(run: Run) -> dict[str, Any]:
     completed = {row["id"] for row in document["jobs"] if row["status"] == "completed"}
     found: dict[str, int] = {}
     numbers: dict[str, dict[str, float]] = {}
-    for job in manifest.jobs:
+    for job in shell_paths.whole(manifest, os.environ).jobs:
         if job.id in completed and job.expected_output is not None:
             paths = results.files(os.path.join(document["meta"]["cwd"], job.cwd or ""), job.expected_output)
             found[job.id] = len(paths)

@@ -11,6 +11,7 @@ import random
 import re
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,6 +94,10 @@ def test_the_work_of_all_expressions_together_is_bounded() -> None:
     with pytest.raises(TooMuch, match="too many"):
         work(meter, 10_000)
     meter = Meter()
+    meter.begin()
+    with pytest.raises(TooMuch, match="takes too much work"):
+        [meter.take("one of many operations of one expression") for _ in range(100_000)]
+    meter = Meter()
     for _ in range(100_000):  # as many as a large grid has, of the usual size
         meter.begin()
         meter.take("usual")
@@ -137,10 +142,12 @@ def test_aliases_of_aliases_stop_soon() -> None:
     assert len(build(f"project: p\n{common}\njobs:\n{jobs}", "s.yaml").manifest.jobs) == 3000
 
 
-def test_an_endless_file_is_no_spec(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_too_large_is_no_spec(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(builder, "MAX_BYTES", 1 << 20)
+    spec = tmp_path / "s.yaml"
+    spec.write_bytes(b"#" * ((1 << 20) + 1))
     with pytest.raises(SpecErrors, match="larger than 1 MiB"):
-        builder.read("/dev/zero")
+        builder.read(str(spec))
 
 
 def test_a_control_character_of_the_spec_is_shown_escaped() -> None:
