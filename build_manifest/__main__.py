@@ -9,6 +9,7 @@ import sys
 from build_manifest.builder import build, read
 from build_manifest.faults import SpecErrors
 from queue_manager.core.manifest import encode
+from queue_manager.core.terminal_text import escaped
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,13 +31,13 @@ def main(arguments: list[str] | None = None) -> int:
                 return 2
         _write(options.output, encode(built.manifest))
     except SpecErrors as error:
-        print(error, file=sys.stderr)
+        print(escaped(str(error)), file=sys.stderr)
         return 2
     except OSError as error:
         print(f"{options.output}: cannot be written: {(error.strerror or str(error)).lower()}", file=sys.stderr)
         return 2
     for warning in built.warnings:
-        print(warning, file=sys.stderr)
+        print(escaped(warning), file=sys.stderr)
     jobs, phases = len(built.manifest.jobs), len(built.manifest.phases)
     print(f"{jobs} job{'s' * (jobs != 1)} in {phases} phase{'s' * (phases != 1)}: {options.output}")
     return 0

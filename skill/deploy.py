@@ -3,7 +3,6 @@ at all, and each may be done twice. What a host answers is checked before it is 
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 from queue_manager.core import layout
 from queue_manager.core.layout import HostPaths
 from queue_manager.core.terminal_text import escaped, one_line
-from skill import bundle
+from skill import bundle, typed_json
 from skill.bundle import Bundle
 from skill.host import Host, Said, Unreachable
 
@@ -149,7 +148,7 @@ def parse_facts(said: Said) -> Facts | Unreachable:
     if not one.get("home", "").startswith("/") or len(one["home"]) > _LONGEST or not one.get("machine"):
         return _strange("it does not say where its home is", said)
     try:
-        told = _told(json.loads(one["facts"])) if "facts" in one else None
+        told = _told(typed_json.decode(one["facts"], 1 << 16)) if "facts" in one else None
         version, _, path = one.get("python", "").partition(" ")
     except (ValueError, TypeError, KeyError, RecursionError):
         return _strange("what it says of itself is not ours", said)
@@ -387,7 +386,7 @@ def start(host: Host, python: str, runtime: str, run_id: str, poll: float | None
     if isinstance(said, Unreachable):
         return said
     try:
-        found = json.loads(said.out)
+        found = typed_json.decode(said.out, 1 << 20)
         if type(found.get("pid")) is int and 0 <= found["pid"] < 1 << 31:
             pid: int = found["pid"]
             return pid

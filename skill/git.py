@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from queue_manager.core.terminal_text import one_line
 from skill.errors import UseError
 
 _OPTIONS = ("-c", "core.fsmonitor=false")
@@ -114,7 +115,7 @@ def _is_ignored(source: Path) -> bool:
 
 def _refused(source: Path, arguments: Sequence[str], answer: _Answer) -> UseError:
     words = " ".join(answer.err.replace("fatal: ", "").split()) or f"exit code {answer.code}, and no word"
-    words = "".join(char if char.isprintable() else "?" for char in words)[:500]
+    words = one_line(words, 500)
     return UseError(
         f"git does not list the files of {source}: {words}; "
         f"once `git -C {shlex.quote(str(source))} {shlex.join(arguments)}` works, this does too"

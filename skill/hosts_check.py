@@ -6,7 +6,6 @@ garble a terminal is taken out.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +14,7 @@ from build_manifest.faults import listed
 from queue_manager.core.events import epoch
 from queue_manager.core.summary import duration
 from queue_manager.core.terminal_text import one_line
+from skill import typed_json
 from skill.host import Unreachable
 from skill.host_preflight import LEAST_DISK
 from skill.table import columns
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CLOCK = 30.0
 """Seconds by which a host's clock may differ before it is said: ages of states are told across clocks."""
+_MOST = 64 << 20
 _LONGEST = 300
 _MOST_CARDS = 256
 _MOST_RUNS = 1000
@@ -103,8 +104,8 @@ def plain(text: str) -> str:
 def read(data: bytes) -> Probed | None:
     """The document of a probe; None if it is none."""
     try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
+        found = typed_json.decode(data, _MOST)
+    except typed_json.DocumentError:
         return None
     if not isinstance(found, dict) or "python" not in found:
         return None

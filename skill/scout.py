@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 from queue_manager.core.events import epoch
 from queue_manager.core.manifest import encode
 from queue_manager.core.readings import Card
-from skill import deploy, existing_outputs
+from skill import deploy, existing_outputs, typed_json
 from skill.deploy import Facts
 from skill.errors import FailedError
 from skill.existing_outputs import Found
@@ -21,6 +20,7 @@ from skill.shard import Offer
 
 PATIENCE = 180.0
 """Seconds for one host; commands of preconditions take their time."""
+_MOST = 64 << 20
 _LOOK = 150.0
 
 
@@ -112,7 +112,7 @@ def _scout(order: Order, host: Host, *, newest_code: bool) -> Scouted:
 def read(data: bytes) -> dict[str, Any] | None:
     """The document that a host sent; None if it is none: nothing that a host says is believed before it was checked."""
     try:
-        found = json.loads(data)
+        found = typed_json.decode(data, _MOST)
         probe = found["probe"]
         sound = (
             isinstance(found["cwd"]["path"], str)
