@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Union
 
 from build_manifest import regular_file
 from skill import ssh_command
+from queue_manager.core.terminal_text import one_line
 
 if TYPE_CHECKING:
     import fabric
@@ -414,6 +415,17 @@ def _keep(known_hosts: Path, line: str) -> None:
         os.write(fd, line.encode())  # one write: two commands that append at once mix no lines
     finally:
         os.close(fd)
+
+
+def config_fault() -> str | None:
+    """Why no host could be reached with ~/.ssh/config as it is, in one line; None if it can be read."""
+    import fabric
+
+    try:
+        fabric.Config().base_ssh_config.lookup("localhost")
+    except Exception as error:  # paramiko has no one class for what it does not understand
+        return one_line(str(error) or type(error).__name__, 300)
+    return None
 
 
 def _words(error: Exception, host: Host) -> tuple[str, str]:

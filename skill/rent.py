@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from queue_manager.core.events import iso
-from skill import coming, files, ledger, registry
+from skill import coming, files, ledger, registry, ssh_preflight
 from skill.coming import Arrived, Key, Say
 from skill.errors import FailedError
 from skill.fleet import ledger as book
@@ -101,6 +101,8 @@ class _Renting:
         self._bounds, self._key, self._say = bounds, key, say
         self._chain: str | None = None
         self._began = time.time()
+        self._suspects: list[tuple[Rental, str]] = []
+        """What could not be entered, and why: that the machine is to blame, one that can be entered shows."""
         self._last = ""
         """Why the last try came to nothing."""
 
@@ -117,6 +119,9 @@ class _Renting:
         worker = self.finish() or (self._there() if self._wish.once else None)
         if worker is not None:
             return worker
+        fault = ssh_preflight.fault()
+        if fault is not None:
+            raise FailedError(f"nothing was rented: no machine could be entered from here: {fault}")
         self._last = self._last or "no offer is left to be tried"
         for priced in candidates:
             why = rental.exhausted(self._tried(), self._bounds, self._began, time.time())
@@ -195,13 +200,15 @@ class _Renting:
         if one.instance_id is None:
             self._last = f"offer {one.offered.offer_id} was not rented: {one.why}"
             return None
-        number = one.instance_id
+        number, own = one.instance_id, None
         claim = Claim(number, one.label)
         if not one.broken:
             found = coming.come(
                 self._client, claim, one.worker, self._key, one.intended, self._bounds.ready_within, self._say
             )
             if isinstance(found, Arrived):
+                for suspect, why in self._suspects:  # what this one does, they could not
+                    self._ban(suspect, why)
                 return self._register(one, found)
             if isinstance(found, NotOurs):
                 return self._left_alone(one, found.why)
@@ -211,8 +218,7 @@ class _Renting:
                 self._say(self._last)
                 return None
             one = self._note(book.BROKEN, one, why=found.why)
-            if not rental.is_image_fault(found.why):
-                self._ban(one, found)
+            own = self._blame(one, found)
         self._say(f"instance {number} is of no use ({one.why}), and is destroyed")
         ended = deeds.destroy_claimed(self._client, claim)
         if isinstance(ended, str):
@@ -224,11 +230,29 @@ class _Renting:
         self._last = (
             f"instance {number} did not come up, and {'was destroyed' if ended.by_us else 'had gone by itself'}"
         )
+        if own is not None:
+            raise FailedError(f"nothing was rented: {own}. No machine was blacklisted{self._cost()}")
         if rental.is_image_fault(one.why):
             raise FailedError(
                 f"the image {self._image} cannot be had ({one.why}); say another in vast.yaml: rent: {{image: NAME}}"
                 f"{self._cost()}"
             )
+        return None
+
+    def _blame(self, one: Rental, found: Broken) -> str | None:
+        """Blacklist the machine, if it is what was at fault. Returns what is at fault here, where that is so: every
+        machine would show it, and no other is tried."""
+        if rental.is_image_fault(found.why):
+            return None
+        if not found.entry:
+            self._ban(one, found.why)
+            return None
+        fault = ssh_preflight.fault()
+        if fault is not None:
+            return fault
+        if any(rental.is_alike(found.why, why) for _, why in self._suspects):
+            return f"two machines in a row could not be entered, for one reason, which may be on this side: {found.why}"
+        self._suspects.append((one, found.why))
         return None
 
     def _left_alone(self, one: Rental, why: str) -> Worker | None:
@@ -303,11 +327,11 @@ class _Renting:
         self._note(book.READY, one, worker=name)
         return worker
 
-    def _ban(self, one: Rental, found: Broken) -> None:
+    def _ban(self, one: Rental, why: str) -> None:
         machine = one.offered.machine_id
         with settings.changed_blacklist(self._where) as banned:
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            banned.setdefault(machine, Banned(machine, f"did not come up: {found.why}", now))
+            banned.setdefault(machine, Banned(machine, f"did not come up: {why}", now))
         self._say(f"machine {machine} is on the blacklist; off again: wavequeue vast blacklist remove {machine}")
 
     def _is_banned(self, priced: Priced) -> bool:

@@ -104,7 +104,7 @@ def _steps(
     *,
     yes: bool,
 ) -> Steps:
-    from skill import coming, registry
+    from skill import coming, registry, ssh_preflight
     from skill.providers.vast import settings
     from skill.providers.vast.answers import Unknown
     from skill.up import Agreed, Steps, ceiling
@@ -114,6 +114,9 @@ def _steps(
     def agreed() -> Agreed:
         chosen = settings.read_renting(where)
         coming.find_key(chosen.key)
+        fault = ssh_preflight.fault()
+        if fault is not None:
+            raise FailedError(f"nothing was rented: no machine could be entered from here: {fault}")
         meant, work = wanted(spec, profile, where, asked)
         candidates = rank(client, where, meant, work)
         best = candidates[0]

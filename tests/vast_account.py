@@ -15,7 +15,7 @@ from tests.laptop import Laptop
 from tests.vast_double import Double
 from tests.vast_hosts import LoopbackHosts
 
-QUICK = "rent: {ready_within: 60s}\n"
+QUICK = "rent: {ready_within: 15m}\n"
 
 
 class Account:

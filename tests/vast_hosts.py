@@ -99,7 +99,7 @@ class LoopbackHosts:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                timeout=30,
+                timeout=150,
                 check=False,
                 start_new_session=True,
             )

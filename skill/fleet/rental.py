@@ -6,6 +6,7 @@ only for what was seen.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -36,6 +37,9 @@ _FATAL = (
 show the same words for ten minutes while it loads an image."""
 
 
+_NUMBERS = re.compile(r"[0-9][0-9.:]*")
+
+
 class Wait(NamedTuple):
     """It may yet come up; why it has not."""
 
@@ -47,9 +51,10 @@ class Ready(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """It will not come up, and why."""
+    """It will not come up, and why. `entry`: it runs, and could not be entered, which may be a fault of this side."""
 
     why: str
+    entry: bool = False
 
 
 class Bounds(NamedTuple):
@@ -78,10 +83,15 @@ def verdict(
         words = f"runs, and could not be entered: {doubt}"
     patience = min(ready_within, SILENT if status == "running" else _GRACES.get(status, ready_within))
     if since >= patience and (status == "running" or status in _GRACES):
-        return Broken(f"{words} (for {since:.0f} s)")
+        return Broken(f"{words} (for {since:.0f} s)", entry=status == "running")
     if age >= ready_within:
-        return Broken(f"was not ready after {age:.0f} s; it is {words}")
+        return Broken(f"was not ready after {age:.0f} s; it is {words}", entry=status == "running")
     return Wait(words)
+
+
+def is_alike(one: str, other: str) -> bool:
+    """Whether two machines failed in the same way: in the same words, whatever numbers and addresses are in them."""
+    return _NUMBERS.sub("#", one) == _NUMBERS.sub("#", other)
 
 
 def is_image_fault(why: str) -> bool:

@@ -31,7 +31,7 @@ def call(home: Path, run: str | Path, **asked: Any) -> dict[str, Any]:
         env={**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)},
         input=json.dumps(asked).encode(),
         capture_output=True,
-        timeout=60,
+        timeout=150,
     )
     assert done.stderr == b""
     assert done.stdout.count(b"\n") == 1

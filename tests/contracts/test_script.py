@@ -75,7 +75,7 @@ class Bench:
     def go(self, cmd: str, environment: Mapping[str, str] = {}, **fields: Any) -> tuple[int | None, str]:
         """Run one attempt to its end: the recorded exit code, and the output."""
         self.prepare(cmd, **fields)
-        output, _ = self.wrapper(environment=environment).communicate(timeout=60)
+        output, _ = self.wrapper(environment=environment).communicate(timeout=150)
         return self.code(), output.decode()
 
     def started(self) -> Proc:
@@ -129,7 +129,7 @@ def test_one_of_many_wrappers_runs_the_job_and_is_known_by_name(bench: Bench, sh
         claim = bench.run_dir.claim("job", bench.n)
         (bench.cwd / "gate").write_text("\n")
         for one in wrappers:
-            one.communicate(timeout=60)
+            one.communicate(timeout=150)
         ran = (bench.cwd / "ran").read_text().split()
         assert isinstance(claim, Claim)
         assert ran == [str(claim.wrapper.pid)]
@@ -150,7 +150,7 @@ def test_wrapper_and_manager_race_for_the_claim(bench: Bench) -> None:
             os.stat(bench.cwd)
         bench.run_dir.revoke("job", bench.n, ())
         now = bench.run_dir.claim("job", bench.n)
-        wrapper.communicate(timeout=60)
+        wrapper.communicate(timeout=150)
         assert now == bench.run_dir.claim("job", bench.n)
         ran = (bench.cwd / "ran").read_text().split() if (bench.cwd / "ran").exists() else []
         assert isinstance(now, (Claim, Revoked))
@@ -173,7 +173,7 @@ def test_a_directory_that_is_just_being_removed_runs_nothing(bench: Bench, monke
 
     def in_the_middle(root: Path, **_options: Any) -> None:
         (root / "claim").unlink()
-        bench.wrapper().communicate(timeout=60)
+        bench.wrapper().communicate(timeout=150)
 
     monkeypatch.setattr("queue_manager.run_dir.shutil.rmtree", in_the_middle)
     bench.run_dir.forget("job", bench.n)
@@ -183,7 +183,7 @@ def test_a_directory_that_is_just_being_removed_runs_nothing(bench: Bench, monke
 def test_the_wrapper_does_not_run_where_it_cannot_say_who_it_is(bench: Bench) -> None:
     bench.prepare("echo ran > ran")
     no_room = ["sh", "-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh", *bench.argv()]
-    result = subprocess.run(no_room, env=bench.environment, capture_output=True, timeout=60, check=False)
+    result = subprocess.run(no_room, env=bench.environment, capture_output=True, timeout=150, check=False)
     assert result.returncode == 1, result
     assert bench.run_dir.claim("job", bench.n) is None
     assert not (bench.cwd / "ran").exists()
@@ -232,7 +232,7 @@ def test_the_record_waits_while_the_disk_is_full(bench: Bench) -> None:
     assert wrapper.poll() is None
     assert bench.code() is None
     scratch.unlink()
-    wrapper.communicate(timeout=60)
+    wrapper.communicate(timeout=150)
     assert bench.code() == 5
 
 
@@ -242,7 +242,7 @@ def test_a_signal_to_the_session_does_not_lose_the_record(bench: Bench, number: 
     wrapper = bench.wrapper()
     bench.wait_command("sleep")
     os.killpg(wrapper.pid, number)
-    wrapper.communicate(timeout=60)
+    wrapper.communicate(timeout=150)
     # bash holds SIGQUIT back for itself while a command runs; that one has died of it all the same.
     assert bench.code() == 128 + number
 
@@ -288,7 +288,7 @@ def test_term_lets_the_running_command_end_and_begins_no_other(bench: Bench) -> 
     assert wrapper.poll() is None
     assert bench.code() is None
     (bench.cwd / "gate").write_text("checkpoint")
-    wrapper.communicate(timeout=60)
+    wrapper.communicate(timeout=150)
     assert bench.code() == 143
     assert (bench.cwd / "saved").read_text() == "checkpoint"
     assert not (bench.cwd / "next").exists()
@@ -299,7 +299,7 @@ def test_kill_of_all_that_is_tagged_leaves_the_wrapper_to_report(bench: Bench) -
     wrapper = bench.wrapper()
     bench.wait_command("sleep")
     bench.send(signal.SIGKILL)
-    wrapper.communicate(timeout=60)
+    wrapper.communicate(timeout=150)
     assert bench.code() == 137
 
 
@@ -312,7 +312,7 @@ def test_the_job_reports_its_own_process(bench: Bench) -> None:
     assert started.pid == int((bench.cwd / "pid").read_text())
     assert processes.alive(started) is True
     bench.send(signal.SIGKILL)
-    wrapper.communicate(timeout=60)
+    wrapper.communicate(timeout=150)
 
 
 # -- what a command finds ---------------------------------------------------------------------------------------------
@@ -476,7 +476,7 @@ def test_what_was_built_before_goes_on_after_a_failure_and_a_job_may_ask_for_eit
     for whole, own, expected in ((True, False, 0), (False, True, 1), (True, None, 1), (False, None, 0)):
         spec = JobSpec("job", "false; true", "main", errexit=own)
         text = script.job_script(Manifest("p", (spec,), (Phase("main"),), errexit=whole), spec, RUN, 1, (), "/")
-        done = subprocess.run(["bash", "-c", text], cwd=bench.cwd, check=False, timeout=60)
+        done = subprocess.run(["bash", "-c", text], cwd=bench.cwd, check=False, timeout=150)
         assert done.returncode == expected, (whole, own)
 
 

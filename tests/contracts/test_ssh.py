@@ -127,7 +127,7 @@ def test_openssh_goes_the_same_way(server: Sshd, tmp_path: Path) -> None:
     command = host.ssh_command()
     assert command is not None
     done = subprocess.run(
-        [*command, host.destination, shlex.join(["printf", "%s", "a  b"])], capture_output=True, text=True, timeout=30
+        [*command, host.destination, shlex.join(["printf", "%s", "a  b"])], capture_output=True, text=True, timeout=150
     )
     assert (done.returncode, done.stdout) == (0, "a  b"), done.stderr
     assert Host(Worker("here", kind="local"), tmp_path / "x").ssh_command() is None

@@ -45,7 +45,7 @@ class Official:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=150,
             check=False,
         )
         assert "Traceback" not in done.stderr, done.stderr

@@ -22,7 +22,8 @@ from queue_manager.core.manifest import JobSpec, Manifest, Phase, encode
 from queue_manager.core.requests import Answer, Request, decode_answer, encode_request
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 60.0
+PATIENCE = 150.0
+"""Seconds for which a test waits for what it wants: far more than it takes, on a busy machine, too."""
 
 
 def wait_for(what: Callable[[], Any], patience: float = PATIENCE, say: str = "the condition") -> Any:

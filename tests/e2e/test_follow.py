@@ -115,7 +115,7 @@ def _ssh(host: Sshd, command: str) -> str:
         ],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=150,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -176,7 +176,7 @@ def test_a_connection_that_is_cut_goes_on_where_it_was(laptop: Laptop) -> None:
     wait_for(lambda: _largest(staging) > 1 << 20, say="some of the large file")
     host.stop()
     host.start()
-    out, said = process.communicate(timeout=60)
+    out, said = process.communicate(timeout=150)
     assert process.returncode == 0, (out, said)
     assert "gpu: " in said
     assert "going on (2 of 3)" in said
@@ -248,7 +248,7 @@ def test_every_goes_on_until_the_run_has_ended(laptop: Laptop) -> None:
     for host in (a, b):
         (workspace(host) / "stop").touch()
         finish(host, run_id)
-    out, said = process.communicate(timeout=60)
+    out, said = process.communicate(timeout=150)
     assert process.returncode == 0, (out, said)
     assert out.splitlines()[-1].endswith("; the run has ended")
     assert results(laptop) == WHOLE
@@ -262,7 +262,7 @@ def test_ctrl_c_ends_it_cleanly_and_says_how_to_go_on(laptop: Laptop) -> None:
     assert process.stdout is not None
     process.stdout.readline()
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=150)
     assert process.returncode == 130
     assert f"Go on pulling: wavequeue pull {run_id} --every 1800s" in said
     assert "Traceback" not in said

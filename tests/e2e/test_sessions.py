@@ -144,7 +144,7 @@ def test_a_second_manager_is_refused_and_told_who_holds_the_run(world: World) ->
     first = run.start()
     run.wait_running("one")
     before = run.paths.journal.read_bytes()
-    second = subprocess.run(run.argv(), env=world.environment, capture_output=True, text=True, timeout=30)
+    second = subprocess.run(run.argv(), env=world.environment, capture_output=True, text=True, timeout=150)
     assert second.returncode == 2
     assert f"process {first.pid} on " in second.stderr
     assert run.paths.journal.read_bytes() == before

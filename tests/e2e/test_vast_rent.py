@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -12,12 +13,15 @@ from typing import Any
 import pytest
 
 from skill import ledger, rent
-from skill.fleet import hunt
+from skill.fleet import hunt, rental
 from skill.fleet.profiles import BUILT_IN
 from skill.providers.vast import client as vast
+from skill.providers.vast.answers import Unknown
 from skill.providers.vast.client import Found
+from skill.providers.vast.rows import Instance
 from tests.e2e.runs import wait_for
 from tests.laptop import SPEC, finish
+from tests.skill.test_ssh_preflight import use_config_of_home
 from tests.vast_account import QUICK, Account
 from tests.vast_double import Fault
 from tests.vast_hosts import InstanceHost
@@ -43,8 +47,8 @@ def test_what_is_rented_is_a_worker_that_runs_jobs_and_destroy_waits_for_the_res
     (number,) = account.living()
     assert (found["worker"], found["instance_id"]) == ("vast1", number)
     box = account.double.world.boxes[number]
-    (rental,) = account.rentals()
-    assert (box.offer["id"], box.label, rental.state) == (cheap["id"], rental.label, "ready")
+    (one,) = account.rentals()
+    assert (box.offer["id"], box.label, one.state) == (cheap["id"], one.label, "ready")
     worker = account.workers()["vast1"]
     assert (worker["instance_id"], worker["ssh"]["port"]) == (number, account.hosts.of[number].port)
     assert account.json("vast", "reconcile")["consistent"]
@@ -112,6 +116,22 @@ def test_while_it_is_unknown_whether_it_was_rented_nothing_else_is_and_the_same_
     assert "vast1: instance" in out
 
 
+def hurry(monkeypatch: pytest.MonkeyPatch, account: Account, *offers: dict[str, Any], of: str) -> None:
+    """Have so much time pass for what is made of these offers that it is given up; for others none does. `of`: whether
+    it is its `age`, or the time since its state was another one, that is long."""
+    verdict = rental.verdict
+
+    def hurried(
+        live: Instance | Unknown, doubt: str | None, age: float, since: float, ready_within: float
+    ) -> rental.Wait | rental.Ready | rental.Broken:
+        box = account.double.world.boxes.get(live.id) if isinstance(live, Instance) else None
+        if box is not None and any(box.offer["id"] == offer["id"] for offer in offers):
+            age, since = (age + 1e5, since) if of == "age" else (age, since + 1e5)
+        return verdict(live, doubt, age, since, ready_within)
+
+    monkeypatch.setattr(rental, "verdict", hurried)
+
+
 @pytest.mark.parametrize(
     ("plan", "why"),
     [
@@ -122,12 +142,12 @@ def test_while_it_is_unknown_whether_it_was_rented_nothing_else_is_and_the_same_
     ids=["stuck", "broken", "exited"],
 )
 def test_what_does_not_come_up_is_destroyed_blacklisted_and_the_next_one_taken(
-    account: Account, plan: list[str], why: str
+    account: Account, monkeypatch: pytest.MonkeyPatch, plan: list[str], why: str
 ) -> None:
-    account.settings.write_text("rent: {ready_within: 2s}\n")
     bad, good = account.offer(), account.offer(dph_base=0.31)
     account.double.world.plans.append(plan)
-    account.settings.write_text(f"rent: {{ready_within: {'2s' if plan[-1] != 'broken' else '60s'}}}\n")
+    if plan[-1] != "broken":
+        hurry(monkeypatch, account, bad, of="age" if plan[-1] == "loading" else "state")
     account.call(*BEST)
     (number,) = account.living()
     assert account.double.world.boxes[number].offer["id"] == good["id"]
@@ -140,8 +160,8 @@ def test_what_does_not_come_up_is_destroyed_blacklisted_and_the_next_one_taken(
 def test_an_address_that_leads_to_another_machine_is_not_believed(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    account.settings.write_text("rent: {ready_within: 3s}\n")
     bad, good = account.offer(), account.offer(dph_base=0.31)
+    hurry(monkeypatch, account, bad, of="state")
     truth = InstanceHost.is_instance
 
     def lies(host: InstanceHost, variables: Mapping[str, str], start: int = 1) -> None:
@@ -154,6 +174,35 @@ def test_an_address_that_leads_to_another_machine_is_not_believed(
     (number,) = account.living()
     assert account.double.world.boxes[number].offer["id"] == good["id"]
     assert [row["instance_id"] for row in account.workers().values()] == [number]
+    assert len(json.loads(account.call("vast", "blacklist", "list", "--json")[0])["machines"]) == 1, "now it is known"
+
+
+def test_machines_that_cannot_be_entered_for_one_reason_are_not_to_blame(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurry(monkeypatch, account, *(account.offer() for _ in range(3)), of="state")
+    monkeypatch.setattr(InstanceHost, "let_in", lambda *_: None)
+    _, err = account.call(*BEST, code=1)
+    assert "two machines in a row could not be entered, for one reason" in err
+    assert re.search(r"No machine was blacklisted. What was tried cost \$0\.\d+", err.splitlines()[-1])
+    assert account.creates() == 2
+    assert account.living() == []
+    assert "no machine is on the blacklist" in account.call("vast", "blacklist", "list")[0]
+
+
+def test_with_a_fault_of_this_side_nothing_is_rented(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    account.offer()
+    use_config_of_home(account.laptop.home, monkeypatch)
+    (account.laptop.home / ".ssh" / "config").write_text("Host *\n  ProxyJump root@127.0.0.1:1\n  Prot 22\n")
+    _, err = account.call(*BEST, code=1)
+    assert "nothing was rented: no machine could be entered from here: your ssh configuration cannot be read" in err
+    account.laptop.spec(SPEC)
+    _, err = account.call("up", "spec.yaml", "--yes", code=1)
+    assert err.splitlines()[-1] == "wavequeue: nothing was rented, and nothing of this is billed"
+    (account.laptop.home / ".ssh" / "config").write_text("Host 203.*\n  ProxyJump root@127.0.0.1:1\n")
+    _, err = account.call(*BEST, code=1)
+    assert "of your ssh configuration cannot be entered" in err
+    assert account.creates() == 0
 
 
 def test_trying_is_bounded_and_an_offer_that_has_gone_costs_no_try(account: Account) -> None:
@@ -225,8 +274,8 @@ def test_a_number_in_the_ledger_that_is_somebody_elses_is_never_acted_on(account
     ledger.note(account.registry, "created", one.label, instance_id=theirs.id)
     account.call(*BEST)
     assert {one.method for one in account.double.asked if "424242" in one.path} == {"GET"}
-    (rental,) = account.rentals()
-    assert rental.instance_id == account.workers()["vast1"]["instance_id"] != theirs.id
+    (one,) = account.rentals()
+    assert one.instance_id == account.workers()["vast1"]["instance_id"] != theirs.id
 
 
 def test_killed_anywhere_and_run_again_there_is_one_instance_and_it_is_registered(account: Account) -> None:

@@ -110,7 +110,7 @@ def test_the_start_script_takes_the_newest_runtime_that_serves_and_never_fails(
     script = tmp_path / "onstart.sh"
     script.write_text(ONSTART + "wait\n")
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    done = subprocess.run([shell, str(script)], env=environment, cwd="/", capture_output=True, timeout=30, check=True)
+    done = subprocess.run([shell, str(script)], env=environment, cwd="/", capture_output=True, timeout=150, check=True)
     assert (done.stdout, done.stderr) == (b"", b"")
     assert (tmp_path / ".no_auto_tmux").exists()
     found = calls.read_text().splitlines() if calls.exists() else []
@@ -129,7 +129,7 @@ def test_a_machine_that_up_rented_destroys_itself_if_it_never_gets_its_run(accou
         (host.home / ".wavequeue" / "runs" / "r" / "journal.jsonl").touch()
     script = host.root / "onstart.sh"
     script.write_text(guarded(0) + "wait\n")
-    subprocess.run(["sh", str(script)], env=host.variables, cwd=host.home, timeout=30, check=False)
+    subprocess.run(["sh", str(script)], env=host.variables, cwd=host.home, timeout=150, check=False)
     if not has_run:  # the machine ends under the hands of what asked for it
         wait_for(lambda: box.id not in account.living(), say="its end")
     assert (box.id in account.living()) is has_run

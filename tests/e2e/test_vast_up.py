@@ -129,7 +129,7 @@ def test_left_with_ctrl_c_it_says_what_goes_on_billing_and_the_same_again_goes_o
     process = account.laptop.start(*UP)
     wait_for(lambda: bool(account.rentals()) and account.rentals()[0].state == "created")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=150)
     assert process.returncode == 130
     (number,) = account.living()
     box = account.double.world.boxes[number]
@@ -138,7 +138,7 @@ def test_left_with_ctrl_c_it_says_what_goes_on_billing_and_the_same_again_goes_o
     process = account.laptop.start(*UP)
     wait_for(lambda: bool(list(account.laptop.project.glob("experiment_queue/*/hosts/*/queue_state.json"))))
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=150)
     assert f"instance {number} (1x RTX 4090) is running, and goes on billing: $0.30" in err
     home = account.hosts.of[number].home
     (told,) = [json.loads(path.read_text()) for path in home.glob(".wavequeue/runs/*/instance.json")]
@@ -192,7 +192,7 @@ def test_a_machine_that_is_lost_in_the_middle_is_said_with_what_can_be_done(acco
     wait_for(lambda: bool(list(account.laptop.project.glob("experiment_queue/*/hosts/*/queue_state.json"))))
     (number,) = account.living()
     account.double.world.destroy(account.double.world.boxes[number])
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=150)
     assert process.returncode == 1
     assert f"instance {number} is there no more, and not all is here" in err
     assert "wavequeue rescue small-" in err
@@ -203,7 +203,7 @@ def test_a_machine_that_is_lost_in_the_middle_is_said_with_what_can_be_done(acco
 
 def test_two_at_once_rent_one_machine(account: Account) -> None:
     first, second = account.laptop.start(*UP), account.laptop.start(*UP)
-    ended = [(process.communicate(timeout=60), process.returncode) for process in (first, second)]
+    ended = [(process.communicate(timeout=150), process.returncode) for process in (first, second)]
     assert account.creates() == 1, ended
     if not account.laptop.runs() or account.living():
         account.call(*UP)

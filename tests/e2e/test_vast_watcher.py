@@ -13,7 +13,7 @@ from tests.e2e.runs import lives, wait_for
 from tests.vast_account import Account
 from tests.vast_double import Fault
 
-RENT = "rent: {ready_within: 60s}\n"
+RENT = "rent: {ready_within: 15m}\n"
 RULES = f"{RENT}watcher: {{every: 1s, max_dph: 0.5, most_instances: 2, most_dph: 5}}\n"
 
 

@@ -1,0 +1,93 @@
+"""Faults of this side, found before a machine is paid for, with the real ssh."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from skill import ssh_preflight
+from skill.fleet.rental import is_alike
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The ~/.ssh/config of a home of its own. ssh itself asks the user database where the home is."""
+    use_config_of_home(tmp_path, monkeypatch)
+    path = tmp_path / ".ssh" / "config"
+    path.parent.mkdir(mode=0o700)
+    return path
+
+
+def use_config_of_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = home / "programs"
+    programs.mkdir()
+    (programs / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F "$HOME/.ssh/config" "$@"\n')
+    (programs / "ssh").chmod(0o755)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize("text", ["", "Host gpu-a\n  User ana\n", "Host *\n  ServerAliveInterval 30\n"])
+def test_nothing_is_said_against_what_can_be_used(config: Path, text: str) -> None:
+    config.write_text(text)
+    assert ssh_preflight.fault() is None
+
+
+@pytest.mark.parametrize("text", ["Host *\n  Prot 22\n", "Host *\n  Port abc\n", "ProxyJump\n"])
+def test_a_line_that_ssh_does_not_understand_is_named_in_its_words(config: Path, text: str) -> None:
+    config.write_text(text)
+    said = ssh_preflight.fault()
+    assert said is not None
+    assert said.startswith(f"your ssh configuration cannot be read: {config}")
+    assert f"line {len(text.splitlines())}" in said
+
+
+@pytest.mark.parametrize("of", ["203.*", "*.vast.ai", "*.example 203.0.113.*"])
+def test_a_jump_host_that_is_down_is_named(config: Path, of: str) -> None:
+    config.write_text(f"Host {of}\n  ProxyJump root@127.0.0.1:1\n")
+    said = ssh_preflight.fault()
+    assert said is not None
+    assert said.startswith("the jump host root@")  # some versions of ssh put the address into brackets
+    assert "of your ssh configuration cannot be entered: " in said
+    assert "refused" in said
+
+
+def test_without_ssh_nothing_is_concluded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert ssh_preflight.fault() is None
+
+
+@pytest.mark.parametrize(
+    ("printed", "chain"),
+    [
+        ("host 203.0.113.1\nport 22\n", []),
+        ("port 22\nproxyjump none\n", []),
+        ("proxyjump bastion\n", ["bastion"]),
+        ("ProxyJump ana@outer:2222,inner\nproxyjump other\n", ["ana@outer:2222,inner"]),
+    ],
+)
+def test_the_jump_hosts_that_ssh_would_take(printed: str, chain: list[str]) -> None:
+    assert ssh_preflight.jumps(ssh_preflight.parse(printed)) == chain
+
+
+def test_the_last_jump_host_is_entered_by_the_others_and_asks_nothing() -> None:
+    argv = ssh_preflight.command("ana@outer:2222,mid,inner")
+    assert argv[-4:] == ["-J", "ana@outer:2222,mid", "ssh://inner", "true"]
+    assert argv[:2] == ["ssh", "-n"]
+    assert "BatchMode=yes" in argv
+    assert "-J" not in ssh_preflight.command("ssh://inner:22")
+    assert ssh_preflight.command("ssh://inner:22")[-2:] == ["ssh://inner:22", "true"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("root@127.0.0.2:40001 takes no key (for 61 s)", "root@127.0.0.3:53 takes no key (for 8 s)", True),
+        ("root@127.0.0.2:40001 takes no key", "root@127.0.0.2:40001 refuses the connection", False),
+    ],
+)
+def test_two_machines_that_fail_in_the_same_words_fail_alike(one: str, other: str, alike: bool) -> None:
+    assert is_alike(one, other) is alike
