@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Union
 
 from build_manifest import regular_file
-from skill import ssh_command
 from queue_manager.core.terminal_text import one_line
+from skill import ssh_command
 
 if TYPE_CHECKING:
     import fabric

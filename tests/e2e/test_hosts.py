@@ -24,6 +24,7 @@ from skill import cli, host, placed
 from skill.placed import Part, Placed
 from skill.runs import Run
 from tests.e2e.runs import wait_for
+from tests.skill.story import Story, job, manifest
 from tests.sshd import Sshd, with_apt
 
 
@@ -272,7 +273,7 @@ def test_a_host_is_removed_with_its_key_and_the_rest_of_the_file_stays(project: 
     assert "gpu-a is not registered; there are: z" in project.call("remove", "gpu-a", code=2)[1]
 
 
-def test_a_host_with_unfinished_jobs_is_kept_unless_forced(project: Project) -> None:
+def test_a_host_with_unfinished_jobs_is_kept_unless_forced(project: Project, tmp_path: Path) -> None:
     made = project.host("gpu-a")
     project.add("gpu-a", made)
     run = Run.at(project.folder / "specs" / "experiment_queue" / "demo-1")
@@ -288,12 +289,10 @@ def test_a_host_with_unfinished_jobs_is_kept_unless_forced(project: Project) -> 
     assert "gpu-a" in project.workers.read_text()
     mirror = placed.mirror(run, "gpu-a") / "queue_state.json"
     mirror.parent.mkdir(parents=True)
-    jobs = [{"id": "j1", "status": "completed"}, {"id": "j2", "status": "running"}]
-    meta = {"format": "wavequeue-state", "version": 1}
-    mirror.write_text(json.dumps({"meta": meta, "jobs": jobs}))
+    story = Story(manifest(job("j1"), job("j2")), tmp_path / "demo-1").complete("j1").start("j2")
+    mirror.write_text(json.dumps(story.document()))
     assert "still has jobs of demo-1" in project.call("remove", "gpu-a", code=1)[1]
-    jobs[1]["status"] = "stuck"
-    mirror.write_text(json.dumps({"meta": meta, "jobs": jobs}))
+    mirror.write_text(json.dumps(story.end("j2", "stuck").document("finished")))
     project.call("remove", "gpu-a")
     project.add("gpu-a", made)
     mirror.unlink()
