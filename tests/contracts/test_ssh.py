@@ -270,6 +270,34 @@ def test_an_output_without_end_ends_by_the_deadline(server: Sshd, tmp_path: Path
     host.close()
 
 
+class Flood:
+    """A channel that always has more to read, faster than it is read."""
+
+    closed = False
+
+    def settimeout(self, seconds: float) -> None:
+        assert seconds > 0
+
+    def recv(self, _size: int) -> bytes:
+        return b"x"
+
+    def recv_stderr(self, _size: int) -> bytes:
+        return b""
+
+    def shutdown_write(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_flood_ends_by_the_deadline() -> None:
+    flood = Flood()
+    found = skill.host._talk(flood, b"", 0.2, 1 << 40)
+    assert found == Unreachable("did not answer within 0.2 s", "timeout")
+    assert flood.closed
+
+
 def test_a_dead_host_delays_nobody(server: Sshd, tmp_path: Path) -> None:
     alive = Host(server.worker("a"), tmp_path / "known_hosts")
     slow = Host(server.worker("b"), tmp_path / "known_hosts")
