@@ -12,7 +12,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from tests import in_process
+from tests import in_process, kept_runtime
 from tests.e2e.runs import PATIENCE, ROOT, wait_for
 from tests.sshd import Sshd
 
@@ -41,12 +41,25 @@ class Laptop:
         (self.project / "code").mkdir(parents=True)
         (self.project / "code" / "input.txt").write_text("one\n")
         self.hosts: dict[str, Sshd] = {}
+        self._used: list[Sshd] = []
         self.environment: dict[str, str] = {}
         """More that commands get."""
 
-    def host(self, name: str, *, bare: bool = False, network: Mapping[str, Any] | None = None, **fields: Any) -> Sshd:
-        """One more host, started and registered. `network`: where it is, as Sshd takes it; absent: on loopback."""
+    def host(
+        self,
+        name: str,
+        *,
+        bare: bool = False,
+        used: bool = False,
+        network: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> Sshd:
+        """One more host, started and registered. `network`: where it is, as Sshd takes it; absent: on loopback. `used`:
+        it may have the runtime already, as a host has that served an earlier run."""
         self.hosts[name] = host = Sshd(self.root / name, bare=bare, **(network or {}))
+        if used:
+            kept_runtime.give(host.home)
+            self._used.append(host)
         path = self.project / "workers.yaml"
         tree = YAML(typ="safe").load(path) if path.exists() else {"workers": {}}
         tree["workers"][name] = host.entry(**fields)
@@ -54,6 +67,8 @@ class Laptop:
         return host
 
     def close(self) -> None:
+        for host in self._used:
+            kept_runtime.keep(host.home)
         for host in self.hosts.values():
             host.close()
 

@@ -133,7 +133,7 @@ def test_results_logs_and_state_come_home_once_from_all_hosts(laptop: Laptop) ->
 
 
 def test_a_host_that_is_away_or_another_machine_by_now_stops_no_other(laptop: Laptop) -> None:
-    a, b = laptop.host("a"), laptop.host("b")
+    a, b = laptop.host("a", used=True), laptop.host("b", used=True)
     standing(laptop, SPEC, a=(1, 2), b=(3, 4))
     b.stop()
     out, _ = laptop.call("pull", code=1)
@@ -154,7 +154,7 @@ def test_a_host_that_is_away_or_another_machine_by_now_stops_no_other(laptop: La
 
 
 def test_the_first_connection_and_a_changed_host_key(laptop: Laptop) -> None:
-    laptop.host("gpu")
+    laptop.host("gpu", used=True)
     standing(laptop, SPEC, gpu=(1, 2, 3, 4))
     known = registry.known_hosts(laptop.project / "workers.yaml")
     key = known_key(known, "gpu")
@@ -167,7 +167,7 @@ def test_the_first_connection_and_a_changed_host_key(laptop: Laptop) -> None:
 
 
 def test_a_connection_that_is_cut_goes_on_where_it_was(laptop: Laptop) -> None:
-    host = laptop.host("gpu")
+    host = laptop.host("gpu", used=True)
     run = standing(laptop, SPEC.replace("ran*", "large"), gpu=(1, 2, 3, 4))
     with (workspace(host) / "large").open("wb") as file:
         file.truncate(300 << 20)
@@ -192,7 +192,7 @@ def _largest(folder: Path) -> int:
 
 
 def test_killed_at_any_moment_and_pulled_again_it_ends_the_same(laptop: Laptop) -> None:
-    host = laptop.host("gpu")
+    host = laptop.host("gpu", used=True)
     run = standing(laptop, SPEC.replace("ran*", "ran*, large"), gpu=(1, 2, 3, 4))
     data = os.urandom(24 << 20)
     (workspace(host) / "large").write_bytes(data)
@@ -221,7 +221,7 @@ def results_without_large(laptop: Laptop) -> dict[str, str]:
 
 
 def test_what_moved_to_another_host_is_not_taken_from_the_first(laptop: Laptop) -> None:
-    laptop.host("gpu")
+    laptop.host("gpu", used=True)
     run = standing(laptop, SPEC.replace("ran*", "out*"), gpu=(1, 2, 3, 4))
     with placed.changed(run) as now:
         part = now.placed.part("gpu")
@@ -236,7 +236,7 @@ def test_what_moved_to_another_host_is_not_taken_from_the_first(laptop: Laptop) 
 
 
 def test_every_goes_on_until_the_run_has_ended(laptop: Laptop) -> None:
-    a, b = laptop.host("gpu-a"), laptop.host("gpu-b")
+    a, b = laptop.host("gpu-a", used=True), laptop.host("gpu-b", used=True)
     laptop.spec(WAITING)
     run_id = laptop.submit(*BOTH)["run_id"]
     b.stop()
@@ -255,7 +255,7 @@ def test_every_goes_on_until_the_run_has_ended(laptop: Laptop) -> None:
 
 
 def test_ctrl_c_ends_it_cleanly_and_says_how_to_go_on(laptop: Laptop) -> None:
-    host = laptop.host("gpu-a")
+    host = laptop.host("gpu-a", used=True)
     laptop.spec(WAITING)
     run_id = laptop.submit()["run_id"]
     process = laptop.start("pull", "--every", "30m")
@@ -271,7 +271,7 @@ def test_ctrl_c_ends_it_cleanly_and_says_how_to_go_on(laptop: Laptop) -> None:
 
 
 def test_what_a_job_needs_of_another_host_is_carried_there(laptop: Laptop) -> None:
-    a, b = laptop.host("gpu-a"), laptop.host("gpu-b")
+    a, b = laptop.host("gpu-a", used=True), laptop.host("gpu-b", used=True)
     laptop.spec(TIED)
     run = spread(laptop, {"gpu-a": ("teacher",), "gpu-b": ("student",)})
     laptop.submit()
@@ -301,7 +301,7 @@ def test_what_a_job_needs_of_another_host_is_carried_there(laptop: Laptop) -> No
 
 
 def test_results_of_code_that_was_on_the_host_come_into_the_run(laptop: Laptop) -> None:
-    host = laptop.host("gpu-a")
+    host = laptop.host("gpu-a", used=True)
     there = host.home / "there"
     there.mkdir()
     (there / "input.txt").write_text("one\n")
@@ -315,7 +315,7 @@ def test_results_of_code_that_was_on_the_host_come_into_the_run(laptop: Laptop) 
 
 def test_what_is_meant_has_to_be_there(laptop: Laptop) -> None:
     assert "no run is on hosts" in laptop.call("pull", code=2)[1]
-    host = laptop.host("gpu")
+    host = laptop.host("gpu", used=True)
     standing(laptop, SPEC, gpu=(1, 2, 3, 4))
     assert "no jobs on gpu-z" in laptop.call("pull", "--host", "gpu-z", code=2)[1]
     assert "give RUN or --run" in laptop.call("pull", "x", "--run", "y", code=2)[1]
