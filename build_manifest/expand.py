@@ -19,6 +19,8 @@ from queue_manager.core.manifest import MAX_JOBS, JobSpec, Manifest, Phase, find
 
 _BARE = re.compile(r"[^\s,=\[\]\"]+")
 
+GRACE = 30.0
+"""Seconds between TERM and KILL where a spec does not say."""
 _DEFAULTED = ("gpu_free_threshold_mib", "oom_retry", "wave", "stale_after", "when_done")
 """What the manifest has a default for, where the spec says nothing."""
 _COMMANDS = ("on_complete", "analyze_on_complete", "results_to")
@@ -81,6 +83,7 @@ def expand(faults: Faults, spec: SpecForm) -> tuple[Manifest, tuple[tuple[PhaseF
         results_to=plain["results_to"],
         errexit=spec.errexit is not False,
         shell_paths=True,
+        grace=GRACE if spec.grace is None else spec.grace,
         **{key: getattr(spec, key) for key in _DEFAULTED if getattr(spec, key) is not None},
     )
     circle = find_circle(manifest.phases, manifest.groups, manifest.jobs)

@@ -13,14 +13,15 @@ from queue_manager.core.manifest import OomRetry
 GRID_KEYS = ("grid", "zip", "exclude", "include")
 TOP_KEYS = (
     "project", "cwd", "hosts", "ssh", "conda", "venv", "conda_hook", "env", "gpus", "max_parallel",
-    "gpu_free_threshold_mib", "oom_retry", "wave", "stale_after", "preconditions", "default_cmd", "on_complete",
+    "gpu_free_threshold_mib", "oom_retry", "wave", "stale_after", "grace", "preconditions", "default_cmd",
+    "on_complete",
     "analyze_on_complete", "pull", "when_done", "idle_after", "max_cost", "deadline", "results_to", "shell",
     *GRID_KEYS, "template", "jobs", "phases",
 )  # fmt: skip
 PHASE_KEYS = ("name", "depends_on", "match", *GRID_KEYS, "template", "jobs", "env", "preconditions")
 JOB_KEYS = (
-    "id", "cmd", "args", "expected_output", "output_check", "gpus", "gpu_mem_mib", "env", "timeout", "priority",
-    "depends_on", "preconditions", "retries", "metrics", "cwd", "shell",
+    "id", "cmd", "args", "expected_output", "output_check", "gpus", "gpu_mem_mib", "env", "timeout", "grace",
+    "priority", "depends_on", "preconditions", "retries", "metrics", "cwd", "shell",
 )  # fmt: skip
 TEARDOWN_KEYS = ("when_done", "idle_after", "max_cost", "deadline")
 """What may end a rented machine."""
@@ -54,7 +55,7 @@ class PreconditionForm(NamedTuple):
 
 
 class JobForm(NamedTuple):
-    """A template or a job. `cmd`: commands, one after the other. `numbers`: those of gpus, gpu_mem_mib, timeout,
+    """A template or a job. `cmd`: commands, one after the other. `numbers`: those of gpus, gpu_mem_mib, timeout, grace,
     priority and retries that were given. `given`: the keys that are there, also those that could not be read."""
 
     mark: Mark
@@ -106,6 +107,7 @@ class SpecForm(NamedTuple):
     oom_retry: OomRetry | None
     wave: str | None
     stale_after: float | None
+    grace: float | None
     preconditions: tuple[PreconditionForm, ...]
     default_cmd: Scalar | None
     on_complete: Scalar | None

@@ -251,6 +251,7 @@ class JobMaker:
             cwd=None if self._cwd is None else self._cwd.render(names),
             env={name: text.render(names) for name, text in self._env if text} if self._env else {},
             timeout=numbers.get("timeout"),
+            grace=numbers.get("grace"),
             priority=numbers.get("priority", 0),
             retries=numbers.get("retries", 0),
             preconditions=self._render_preconditions(names, output),

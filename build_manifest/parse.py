@@ -48,6 +48,7 @@ NUMBERS: dict[str, Callable[[str], float]] = {
     "gpus": partial(integer, minimum=0),
     "gpu_mem_mib": partial(integer, minimum=1),
     "timeout": seconds,
+    "grace": seconds,
     "priority": integer,
     "retries": partial(integer, minimum=0),
 }
@@ -95,6 +96,7 @@ class _Parser:
             oom_retry=self._oom_retry(top.get("oom_retry")),
             wave=fields.choice(top.get("wave"), "wave", WAVES),
             stale_after=fields.number(top.get("stale_after"), "stale_after", seconds),
+            grace=fields.number(top.get("grace"), "grace", seconds),
             preconditions=self._preconditions(top.get("preconditions")),
             default_cmd=fields.text(top.get("default_cmd"), "default_cmd"),
             on_complete=fields.text(top.get("on_complete"), "on_complete"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import time
 from collections.abc import Iterable
@@ -22,6 +23,8 @@ from queue_manager.core.layout import TAG_VARIABLE
 from queue_manager.core.readings import Unreadable
 
 _TAG = f"{TAG_VARIABLE}=".encode()
+_CARD = re.compile(r"/dev/(?:nvidia\d|dri/renderD)")
+_KERNEL_THREAD = 0x00200000
 _ZOMBIE = ("Z", "X")
 
 
@@ -104,51 +107,75 @@ class TagScan:
     """
 
     _BELIEVED_AFTER = 0.5
+    _EXEC_LOOKS = 20
+    """While it execs another program, a process has no environment for a moment."""
 
     def __init__(self, key: str) -> None:
         """`key`: of the run, see layout.run_key."""
         self._wanted = _TAG + key.encode() + b"/"
-        self._others: dict[tuple[str, int], float] = {}
+        self._others: dict[tuple[str, int], tuple[float, float]] = {}
 
     def tagged(self) -> dict[str, list[Proc]] | Unreadable:
         """All living processes of the run, by tag."""
         found: dict[str, list[Proc]] = {}
         now = time.monotonic()
-        others: dict[tuple[str, int], float] = {}
+        others: dict[tuple[str, int], tuple[float, float]] = {}
         try:
             with os.scandir("/proc") as entries:
                 names = [(entry.name, entry.inode()) for entry in entries if entry.name.isdigit()]
         except OSError as error:
             return Unreadable(f"/proc: {error.strerror}")
         for key in names:
-            since = self._others.get(key, now)
-            if now - since < self._BELIEVED_AFTER:
+            since, read = self._others.get(key, (now, now))
+            if read - since < self._BELIEVED_AFTER:
+                read = now
                 tag = self._tag(key[0])
                 if tag is not None:
                     stat = look_up(int(key[0]))
                     if isinstance(stat, Stat) and stat.state not in _ZOMBIE:
                         found.setdefault(tag, []).append(stat.proc)
                     continue
-            others[key] = since
+            others[key] = (since, read)
         self._others = others
         return found
 
     def _tag(self, pid: str) -> str | None:
         """The tag of one process, if it is of this run. Other users' processes cannot be read, nor be ours."""
-        try:
-            fd = os.open(f"/proc/{pid}/environ", os.O_RDONLY)
-        except OSError:
-            return None
-        try:
-            environment = b"\0" + _read_all(fd)
-        except OSError:
-            return None
-        finally:
-            os.close(fd)
+        environment = b"\0" + _environment(pid)
+        for _ in range(self._EXEC_LOOKS):
+            if len(environment) > 1 or not _may_be_in_exec(pid):
+                break
+            time.sleep(0.001)
+            environment = b"\0" + _environment(pid)
         start = environment.find(b"\0" + self._wanted)
         if start < 0:
             return None
         return environment[start + 1 + len(_TAG) :].split(b"\0", 1)[0].decode(errors="replace")
+
+
+def _environment(pid: str) -> bytes:
+    """The environment that a process began with; empty where it cannot be read."""
+    try:
+        fd = os.open(f"/proc/{pid}/environ", os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        return _read_all(fd)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
+def _may_be_in_exec(pid: str) -> bool:
+    """Whether a process without an environment is neither dead, nor of the kernel, nor somebody else's."""
+    try:
+        if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
+            return False
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return fields[0] not in _ZOMBIE and not int(fields[6]) & _KERNEL_THREAD
+    except (OSError, IndexError, ValueError):
+        return False
 
 
 def _read_all(fd: int) -> bytes:
@@ -183,6 +210,41 @@ def _send_by_pid(proc: Proc, number: signal.Signals) -> None:
             os.kill(proc.pid, number)
         except OSError:
             return
+
+
+def cpu_seconds(proc: Proc) -> float:
+    """CPU time that a process has used so far; 0 where it has ended or does not tell."""
+    try:
+        times = psutil.Process(proc.pid).cpu_times()
+    except (psutil.Error, OSError):
+        return 0.0
+    return float(times.user + times.system)
+
+
+def holds_card(proc: Proc) -> bool:
+    """Whether a process has a card open: /dev/nvidia0 and so on, which NVML need not list in a container."""
+    folder = f"/proc/{proc.pid}/fd"
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return False
+    for name in names:
+        try:
+            if _CARD.match(os.readlink(f"{folder}/{name}")):
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def describe(proc: Proc) -> str:
+    """A process by its command line, at most 60 characters of it."""
+    try:
+        words = Path(f"/proc/{proc.pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        words = ""
+    text = "".join(c for c in words if c.isprintable()).strip() or f"process {proc.pid}"
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def activity(procs: Iterable[Proc]) -> Activity | Unreadable:

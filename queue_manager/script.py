@@ -61,6 +61,9 @@ def job_script(manifest: Manifest, spec: JobSpec, run_id: str, n: int, names: Se
         f"# wavequeue: job {spec.id}, attempt {n}",
         # After TERM it lets the running command end (checkpoints), and begins no other.
         "trap 'exit 143' TERM",
+        # The terminal hangs up when the command ends: what that left running is not to die of it without a word. A
+        # session that a person closes is seen by the manager, which ends the job.
+        "trap '' HUP",
         "set -o pipefail",
         "IFS= read -r _wq < /proc/$$/stat && printf '%s\\n' \"$_wq\" > started",
         f"cd -- {_q(cwd)} || {_give_up('the cwd is not there: ' + cwd)}",

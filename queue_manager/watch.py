@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from queue_manager import evidence, processes
-from queue_manager.core.boundary import Claim, Ended, Evidence, ExitRecord, Output, Revoked
+from queue_manager.core.boundary import Claim, Ended, Evidence, ExitRecord, Leftovers, Output, Revoked
 from queue_manager.core.events import Proc
 from queue_manager.core.layout import tag
+from queue_manager.core.leftovers import WAIT
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Attempt
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.host import oom_kills
+from queue_manager.leftover_watch import LeftoverWatch
 from queue_manager.processes import Activity, TagScan
 from queue_manager.run_dir import RunDir
 from queue_manager.screen import Screen
@@ -40,6 +42,14 @@ class _Followed:
         self.gone_at: float | None = None
         self.closed_at: float | None = None
         self.leftovers: int | Unreadable | None = None
+        self.left: Leftovers | None = None
+        self.left_watch = LeftoverWatch()
+
+    @property
+    def waits(self) -> bool:
+        """Whether its command has ended and it goes on for what that left running."""
+        left = self.attempt.left
+        return left is not None and left.fate == WAIT and self.attempt.stopping is None
 
 
 class Watch:
@@ -86,7 +96,7 @@ class Watch:
             if not self.has_pidfd
             or followed.claim is None
             or followed.attempt.wrapper is None
-            or followed.gone_at is not None
+            or (followed.gone_at is not None and not (followed.waits and followed.fds))
             or followed.closed_at is not None
             or followed.attempt.stopping is not None
         ]
@@ -119,7 +129,7 @@ class Watch:
             if not isinstance(claim, Claim):
                 return self._unclaimed(followed, claim, look)
             followed.claim = claim
-            self._watch_processes(order, followed, claim)
+            self._watch_processes(order, followed, (claim.wrapper, claim.screen))
             if followed.frontend is not None:
                 followed.frontend.poll()
         claim = followed.claim
@@ -138,7 +148,7 @@ class Watch:
         exit_record = self._run_dir.exit_record(job, attempt.n)
         if same_boot and alive is False and followed.leftovers != 0:
             # Once none is left none can come: only what was started by the attempt could start more of it.
-            followed.leftovers = look.count(job, attempt.n)
+            followed.leftovers = self._look_at_leftovers(order, followed, look, now)
         screen = processes.alive(claim.screen) if same_boot else False
         leftovers = followed.leftovers if same_boot and followed.leftovers is not None else 0
         gone = alive is False and screen is False and leftovers == 0
@@ -152,8 +162,21 @@ class Watch:
             followed.proc,
             exit_record,
             self._gather(followed, claim, exit_record) if gone else None,
+            idle=followed.idle if followed.waits else 0.0,
             inherited=followed.inherited,
+            left=followed.left,
         )
+
+    def _look_at_leftovers(self, order: int, followed: _Followed, look: _Look, now: float) -> int | Unreadable:
+        """How many processes outlive the attempt's command; what they do is in `followed.left` then."""
+        procs = look.procs(followed.spec.id, followed.attempt.n)
+        if isinstance(procs, Unreadable):
+            return procs
+        if followed.waits and not followed.fds:
+            self._watch_processes(order, followed, procs)
+        elif procs and followed.attempt.left is None:
+            followed.left = followed.left_watch.look(procs, now)
+        return len(procs)
 
     def _unclaimed(self, followed: _Followed, claim: Revoked | Unreadable | None, look: _Look) -> Evidence:
         frontend = followed.frontend
@@ -164,10 +187,10 @@ class Watch:
         quiet = followed.inherited and look.has_no_session(followed.attempt.session)
         return Evidence(claim, launch_error=followed.launch_error, quiet=quiet, inherited=followed.inherited)
 
-    def _watch_processes(self, order: int, followed: _Followed, claim: Claim) -> None:
+    def _watch_processes(self, order: int, followed: _Followed, procs: Iterable[Proc]) -> None:
         if followed.attempt.boot != self._boot:
             return
-        for proc in (claim.wrapper, claim.screen):
+        for proc in procs:
             try:
                 fd = processes.open_pidfd(proc)
             except OSError:

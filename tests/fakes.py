@@ -29,8 +29,8 @@ START = 1_767_225_600.0
 @dataclass(frozen=True)
 class Plan:
     """What a job does once it runs. Times in seconds; `mib`: what it really uses of each of its cards, from
-    `load_after` on; `linger`: how long that stays after its end. `leaves`: processes left behind. `wrapper_dies`: the
-    wrapper is killed with the job, so that there is no exit record."""
+    `load_after` on; `linger`: how long that stays after its end. `leaves`: processes left behind, which use CPU or not
+    (`leaves_busy`). `wrapper_dies`: the wrapper is killed with the job, so that there is no exit record."""
 
     seconds: float = 10.0
     code: int = 0
@@ -41,6 +41,7 @@ class Plan:
     linger: float = 0.0
     ignores_term: bool = False
     leaves: int = 0
+    leaves_busy: bool = False
     session_stays: bool = False
     wrapper_dies: bool = False
 
@@ -83,6 +84,11 @@ class FakeAttempt:
     exit: b.ExitRecord | None = None
     wrote_output: bool = False
     forgotten: bool = False
+
+    def left(self) -> b.Leftovers:
+        """What it left running, and whether that works."""
+        names = ("python train.py",) * (self.leftovers + self.proc)
+        return b.Leftovers(names, ()) if self.plan.leaves_busy else b.Leftovers((), names)
 
     @property
     def lives(self) -> bool:
@@ -415,6 +421,7 @@ class FakeManager:
             exit=files.exit,
             ended=host.ended(files, self.state.jobs[order].spec.expected_output) if gone else None,
             inherited=followed.inherited,
+            left=files.left() if alive is False and leftovers else None,
         )
 
     # -- act ------------------------------------------------------------------------------------------------------

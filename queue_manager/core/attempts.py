@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
+from queue_manager.core import leftovers
 from queue_manager.core.failures import Rule
 from queue_manager.core.judge import Verdict, judge
 from queue_manager.core.model import Attempt, Job
@@ -19,10 +20,6 @@ SESSION_GRACE = 2.0
 """Seconds for a session to close by itself after its process has gone."""
 CLOSED_GRACE = 2.0
 """Seconds that a job may outlive its session, which somebody has closed: its output goes nowhere now."""
-LEFTOVER_GRACE = 2.0
-"""Seconds for what a job left behind to end by itself."""
-STOP_GRACE = 10.0
-"""Seconds between TERM and KILL."""
 RETRY_DELAY = 5.0
 """Seconds before a failure that is not OOM is retried."""
 DISK_DELAY = 60.0
@@ -78,7 +75,7 @@ def follow(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
 def _running(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
     timeout, started = job.spec.timeout, attempt.started
     if attempt.stopping is not None:
-        if turn.now - attempt.stopping >= STOP_GRACE:
+        if turn.now - attempt.stopping >= turn.state.manifest.grace_of(job.spec):
             turn.actions.append(b.Stop(job.order, kill=True))
     elif timeout is not None and started is not None and turn.now - started >= timeout:
         turn.stop(job, attempt, "timeout")
@@ -95,7 +92,9 @@ def _gone(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
         if seen.exit is None and seen.inherited and not told_to_end:
             _end(turn, job, attempt, seen, _INTERRUPTED)
         else:
-            verdict = judge(job.spec, attempt.stop_reason, seen.exit, seen.ended)
+            grace = turn.state.manifest.grace_of(job.spec)
+            verdict = judge(job.spec, attempt.stop_reason, leftovers.exit_of(attempt, seen), seen.ended, grace)
+            verdict = leftovers.told(verdict, attempt)
             ended_by_shutdown = seen.exit is not None and seen.exit.code in _SHUTDOWN_CODES
             if attempt.boot != turn.seen.boot and verdict.failure == "exit_code" and ended_by_shutdown:
                 verdict = _INTERRUPTED
@@ -105,9 +104,8 @@ def _gone(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
         return
     if seen.leftovers:
         if attempt.stopping is None:
-            if seen.gone_for >= LEFTOVER_GRACE:
-                turn.stop(job, attempt, "leftovers")
-        elif turn.now - attempt.stopping >= STOP_GRACE:
+            leftovers.follow(turn, job, attempt, seen)
+        elif turn.now - attempt.stopping >= turn.state.manifest.grace_of(job.spec):
             turn.actions.append(b.Stop(job.order, kill=True))
     elif seen.screen and seen.gone_for >= SESSION_GRACE:
         turn.actions.append(b.QuitSession(job.order))

@@ -49,11 +49,19 @@ class Ended(NamedTuple):
     oom_kill: bool = False
 
 
+class Leftovers(NamedTuple):
+    """Processes that outlive the job's command, by their command lines: those that use CPU or a card, and the rest."""
+
+    busy: tuple[str, ...]
+    idle: tuple[str, ...] = ()
+
+
 class Evidence(NamedTuple):
     """What is seen of one live attempt.
 
     `claim`: None while nobody has taken it. `alive`: the wrapper lives, `screen`: its session does.
     `leftovers`: processes of the attempt that outlive the wrapper, which has been gone for `gone_for` seconds.
+    `left`: what those are and do, once that is known.
     `closed_for`: the session has been gone for so many seconds, while the wrapper lives.
     `proc`: the job's own process, once known.
     `ended` is there only if all have gone. `idle`: output there, nothing written, no CPU, no GPU for so many seconds.
@@ -74,6 +82,7 @@ class Evidence(NamedTuple):
     launch_error: str | None = None
     quiet: bool = False
     inherited: bool = False
+    left: Leftovers | None = None
 
 
 class Checked(NamedTuple):

@@ -152,7 +152,7 @@ class _Reader:
         if matters:
             self._look(index, line)
         self.last_of_all = line
-        if not noise:
+        if not noise and not (matters and log_lines.BASH_SIGNAL.search(line)):
             self.last = line
 
     def finish(self) -> list[_Event]:

@@ -85,6 +85,15 @@ class AttemptStopping(NamedTuple):
     reason: str
 
 
+class LeftoversFound(NamedTuple):
+    """Its command has ended and left processes running. `fate`: wait, fail or end, see `leftovers`; `text`: who."""
+
+    job: str
+    n: int
+    fate: str
+    text: str
+
+
 class AttemptEnded(NamedTuple):
     """The verdict, and the status that the job has now. `charged`: the attempt counts for the job.
     `due`: when a retry may start (epoch seconds). `used_mib`: last reading of its cards while it lived."""
@@ -261,7 +270,7 @@ class TeardownConfirmed(NamedTuple):
 
 
 Event = Union[
-    RunStarted, ManagerStarted, AttemptStarting, AttemptStarted, AttemptStopping, AttemptEnded,
+    RunStarted, ManagerStarted, AttemptStarting, AttemptStarted, AttemptStopping, LeftoversFound, AttemptEnded,
     RetryDue, JobHeld, JobStuck, JobBlocked, JobUnblocked, JobCancelled, JobRetried, JobsAdded, JobsChanged,
     JobSkipped, CodeSeen, Paused, Resumed,
     RequestTaken, ConditionBegan, ConditionEnded, CardQuarantined, RunFinished, CompleteRan, BoundReached,

@@ -24,8 +24,12 @@ class Verdict(NamedTuple):
     warning: str | None = None
 
 
-def judge(spec: JobSpec, stop_reason: str | None, exit_record: ExitRecord | None, ended: Ended) -> Verdict:
+def judge(
+    spec: JobSpec, stop_reason: str | None, exit_record: ExitRecord | None, ended: Ended, grace: float = 10.0
+) -> Verdict:
     """Judge one attempt.
+
+    `grace`: seconds that it had between TERM and KILL.
 
     `stop_reason`: why the manager ended it, if it did. `exit_record` is None where the wrapper was killed as well.
     An output counts only if it is newer than the attempt's start. With it, an exit code that is not 0 is a warning,
@@ -41,8 +45,8 @@ def judge(spec: JobSpec, stop_reason: str | None, exit_record: ExitRecord | None
     if stop_reason == "bound":  # what it has written so far is no result; the attempt does not count
         return Verdict(Outcome.INTERRUPTED, "interrupted", error="cut off: the run has reached its bound")
     if stop_reason == "timeout":
-        return _failed(failures.TIMEOUT, f"ran longer than its timeout of {spec.timeout:g} s", ended)
-    how = _how(code, stop_reason)
+        return _failed(failures.TIMEOUT, _timed_out(spec, code, grace), ended)
+    how = _how(code, stop_reason, grace)
     if code == 0:
         return _failed(failures.NO_OUTPUT, _missing(spec, ended), ended)
     if output is not None and output.fresh and not output.shared:
@@ -86,11 +90,24 @@ def _failed(row: FailureClass, error: str, ended: Ended) -> Verdict:
     return Verdict(Outcome.FAILED, row.name, row.rule, error)
 
 
-def _how(code: int | None, stop_reason: str | None) -> str:
+def _timed_out(spec: JobSpec, code: int | None, grace: float) -> str:
+    killed = ", and was killed when they were over" if code is None or code in failures.SIGKILL_CODES else ""
+    return f"ended by timeout after {span(spec.timeout or 0.0)}; had {span(grace)} to save{killed}"
+
+
+def span(seconds: float) -> str:
+    """A length of time as a person would write it in a spec: 0.5 s, 90 s, 5 min, 2 h."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds % size == 0 and seconds >= (size if unit != "min" else 2 * size):
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"
+
+
+def _how(code: int | None, stop_reason: str | None, grace: float) -> str:
     if stop_reason == "stale":
         return "was idle with its output there, and was ended"
     if stop_reason == "closed":
-        return "its screen session was closed"
+        return f"its screen session was closed, and it was ended with it; had {span(grace)} to save"
     if code is None:
         return "was killed together with its wrapper"
     if code > 128 and code - 128 in _SIGNALS:

@@ -62,7 +62,8 @@ class JobSpec(NamedTuple):
     `cmd` is bash, with `${GPU}` left for launch. `depends_on` names jobs and groups (`Manifest.groups`).
     `gpus`: cards needed, 0 for none. `gpu_mem_mib`: MiB promised to the job on a card it may share; None: the
     card is its own. `timeout` in seconds. Higher `priority` goes first. `params`: grid values and args as they
-    were written. `errexit`: whether `cmd` ends at its first command that fails; None: as the manifest says.
+    were written. `grace`: seconds to save between TERM and KILL; None: the manifest's. `errexit`: whether `cmd` ends at
+    its first command that fails; None: as the manifest says.
     """
 
     id: str
@@ -81,6 +82,7 @@ class JobSpec(NamedTuple):
     params: Mapping[str, str] = {}
     metrics: Any = None
     errexit: bool | None = None
+    grace: float | None = None
 
 
 class Manifest(NamedTuple):
@@ -94,7 +96,7 @@ class Manifest(NamedTuple):
     `results_to`: bash that brings the results to a safe place, by which exit code 0 says that they are there.
 
     What manifests of earlier versions lack: `errexit`, as in a job; `shell_paths`: a `~` at the beginning and `$NAME`
-    in jobs' outputs and preconditions are the host's, with the job's environment.
+    in jobs' outputs and preconditions are the host's, with the job's environment; `grace`: seconds to save after TERM.
     """
 
     project: str
@@ -123,6 +125,11 @@ class Manifest(NamedTuple):
     results_to: str | None = None
     errexit: bool = False
     shell_paths: bool = False
+    grace: float = 10.0
+
+    def grace_of(self, job: JobSpec) -> float:
+        """Seconds that a job has between TERM and KILL."""
+        return self.grace if job.grace is None else job.grace
 
 
 def moment(text: str) -> float | None:
@@ -434,6 +441,7 @@ _MANIFEST_KINDS: _Kinds = {
     "results_to": _TEXT,
     "errexit": _TRUTH,
     "shell_paths": _TRUTH,
+    "grace": (_is_time, "a number of 0 or more"),
 }
 _OOM_KINDS: _Kinds = {"delay": (_is_time, "a number of 0 or more"), "max_attempts": _POSITIVE}
 _PHASE_KINDS: _Kinds = {"name": _TEXT, "depends_on": _TEXTS, "match": _TEXTS}
@@ -454,6 +462,7 @@ _JOB_KINDS: _Kinds = {
     "params": _TEXT_MAP,
     "metrics": (_is_anything, ""),
     "errexit": _TRUTH,
+    "grace": (_is_time, "a number of 0 or more"),
 }
 _PRECONDITION_KINDS: _Kinds = {"type": _TEXT, "path": _TEXT, "command": _TEXT, "gib": _TIME}
 

@@ -265,6 +265,11 @@ class QueueState:
         attempt.stop_reason = event.reason
         attempt.stopping = at if attempt.stopping is None else attempt.stopping
 
+    def _leftovers_found(self, event: ev.LeftoversFound, _at: float) -> None:
+        job, attempt = self._attempt(event.job, event.n)
+        attempt.left = event
+        job.warning = f"its command has ended; {'waits for' if event.fate == 'wait' else 'ends'} {event.text}"
+
     def _attempt_ended(self, event: ev.AttemptEnded, at: float) -> None:
         job, attempt = self._attempt(event.job, event.n)
         status = Status(event.status)
@@ -461,6 +466,7 @@ _APPLY: dict[type, Callable[[QueueState, Any, float], None]] = {
     ev.AttemptStarting: QueueState._attempt_starting,
     ev.AttemptStarted: QueueState._attempt_started,
     ev.AttemptStopping: QueueState._attempt_stopping,
+    ev.LeftoversFound: QueueState._leftovers_found,
     ev.AttemptEnded: QueueState._attempt_ended,
     ev.RetryDue: QueueState._retry_due,
     ev.JobHeld: QueueState._job_held,

@@ -24,7 +24,7 @@ class Attempt:
     """A live try: from AttemptStarting until AttemptEnded. Times are epoch seconds."""
 
     __slots__ = (
-        "boot", "cards", "indices", "job", "mib", "n", "proc", "screen", "session", "started", "starting",
+        "boot", "cards", "indices", "job", "left", "mib", "n", "proc", "screen", "session", "started", "starting",
         "stop_reason", "stopping", "used_mib", "wave", "wrapper",
     )  # fmt: skip
 
@@ -36,6 +36,7 @@ class Attempt:
         self.started: float | None = None
         self.stopping: float | None = None
         self.stop_reason: str | None = None
+        self.left: ev.LeftoversFound | None = None
         self.wrapper: Proc | None = None
         self.screen: Proc | None = None
         self.proc: Proc | None = None

@@ -158,6 +158,74 @@ def test_what_a_job_leaves_behind_is_ended_before_its_verdict() -> None:
     assert host.faults == []
 
 
+def test_what_used_nothing_is_ended_with_a_warning() -> None:
+    host, manager = world(spec("a"))
+    host.plan_of = with_plans({}, Plan(1.0, leaves=2))
+    run_to_end(host, manager)
+    warning = "ended 2 processes that it left running (python train.py, python train.py)"
+    assert (manager.state.job("a").warning, statuses(manager.state)) == (warning, {"a": "completed"})
+
+
+def test_what_works_on_without_an_output_to_judge_it_by_is_no_success() -> None:
+    host, manager = world(spec("a"), spec("b", depends_on=("a",)))
+    host.plan_of = with_plans({}, Plan(1.0, leaves=1, leaves_busy=True))
+    run_to_end(host, manager)
+    job = manager.state.job("a")
+    assert (statuses(manager.state), job.failure) == ({"a": "stuck", "b": "blocked"}, "leftovers")
+    assert "exit code 0 while 1 process that it left running (python train.py) still used CPU" in (job.error or "")
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize(("output", "status"), [(True, "completed"), (False, "stuck")])
+def test_what_works_on_is_waited_for_and_the_output_decides(restart: bool, output: bool, status: str) -> None:
+    host, manager = world(spec("a", expected_output="a.pt"), spec("b"), host=FakeHost(1))
+    host.plan_of = with_plans({"a": Plan(1.0, output=output, leaves=1, leaves_busy=True)}, ONCE)
+    turns(host, manager, 100)
+    assert statuses(manager.state) == {"a": "running", "b": "pending"}, "the card is still in use"
+    assert "waits for 1 process" in (manager.state.job("a").warning or "")
+    if restart:
+        manager = again(host, manager)
+        turns(host, manager, 20)
+        assert statuses(manager.state)["a"] == "running"
+    host.attempts["a", 1].leftovers = 0
+    run_to_end(host, manager)
+    job = manager.state.job("a")
+    assert statuses(manager.state) == {"a": status, "b": "completed"}
+    assert "waited for 1 process that it left running (python train.py)" in (job.warning or job.error or "")
+    assert reasons([ev.decode(line).event for line in host.journal]) == []
+
+
+def test_what_works_on_has_the_jobs_timeout_and_its_output_is_no_result_then() -> None:
+    host, manager = world(spec("a", expected_output="a.pt", timeout=60.0))
+    host.plan_of = with_plans({}, Plan(1.0, leaves=1, leaves_busy=True))
+    events = turns(host, manager, 120)
+    job = manager.state.job("a")
+    assert (reasons(events), job.status.value, job.failure) == (["timeout"], "stuck", "timeout")
+
+
+def test_a_failed_command_ends_what_it_left_and_says_so() -> None:
+    host, manager = world(spec("a", expected_output="a.pt"))
+    host.plan_of = with_plans({}, Plan(1.0, 1, output=False, leaves=1, leaves_busy=True))
+    run_to_end(host, manager)
+    job = manager.state.job("a")
+    assert (job.failure, (job.error or "").partition("; ")[2]) == (
+        "exit_code", "ended 1 process that it left running (python train.py)",
+    )  # fmt: skip
+
+
+def test_the_grace_is_the_jobs_or_the_manifests() -> None:
+    host, manager = world(spec("a", timeout=5.0, grace=60.0), spec("b", timeout=5.0), grace=20.0)
+    host.plan_of = with_plans({}, Plan(seconds=1e9, ignores_term=True))
+    turns(host, manager, 22)
+    assert statuses(manager.state) == {"a": "running", "b": "running"}
+    turns(host, manager, 10)
+    assert statuses(manager.state) == {"a": "running", "b": "stuck"}
+    said = manager.state.job("b").error
+    assert said == "ended by timeout after 5 s; had 20 s to save, and was killed when they were over"
+    turns(host, manager, 40)
+    assert statuses(manager.state)["a"] == "stuck"
+
+
 def test_leftovers_that_ignore_term_are_killed_and_the_card_waits_for_that() -> None:
     host, manager = world(spec("a"), spec("b"), host=FakeHost(1))
     host.plan_of = with_plans({"a": Plan(1.0, leaves=1, ignores_term=True)}, ONCE)

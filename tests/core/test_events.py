@@ -37,6 +37,7 @@ EXAMPLES: list[ev.Event] = [
     ev.AttemptStarted("a", 1, Proc(7, 70), Proc(6, 60), Proc(8, 80)),
     ev.AttemptStopping("a", 1, "timeout"),
     ev.AttemptEnded("a", 1, "completed", exit_code=0, used_mib=(4,)),
+    ev.LeftoversFound("a", 1, "wait", "1 process that it left running (python train.py)"),
     ev.AttemptEnded("a", 1, "failed_oom", "oom", 1, "out of memory", None, 1767225600.125, True, (4, 5)),
     ev.AttemptEnded("a", 1, "pending", "interrupted", charged=False),
     ev.RetryDue("a"),
@@ -147,6 +148,12 @@ def test_an_old_journal_of_a_machine_that_was_ended_loads() -> None:
     state = replay(manifest(spec("a")), TEARDOWN.read_text(encoding="utf-8").splitlines(keepends=True))
     assert state.teardown == Teardown("destroy", 4711, "the run has finished; the results are home", 1767229500.0, True)
     assert (state.pushed_seq, state.results_seq, state.away, state.bound) == (9, 9, 3600.0, None)
+
+
+def test_an_old_journal_of_a_job_that_waits_for_what_it_left_running_loads() -> None:
+    state = replay(manifest(spec("a")), (JOURNALS / "v1_leftovers.jsonl").read_text(encoding="utf-8").splitlines(True))
+    left = state.live[0].left
+    assert left == ev.LeftoversFound("a", 1, "wait", "1 process that it left running (python train.py)")
 
 
 def test_an_old_journal_of_jobs_that_were_changed_loads() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from queue_manager.core.boundary import Ended, ExitRecord, Output
 from queue_manager.core.failures import LogFinding, Rule
-from queue_manager.core.judge import Verdict, judge
+from queue_manager.core.judge import Verdict, judge, span
 from queue_manager.core.status import Outcome
 from tests.core.states import spec
 
@@ -117,7 +117,33 @@ def test_a_wrapper_that_was_killed_after_the_output_leaves_a_warning() -> None:
 def test_a_timeout_is_a_failure_whatever_the_log_and_the_output_say() -> None:
     found = verdict(143, FRESH, stop="timeout", finding=OOM)
     assert (found.failure, found.rule) == ("timeout", Rule.RETRIES)
-    assert (found.error or "").startswith("ran longer than its timeout of 60 s")
+    assert (found.error or "").startswith("ended by timeout after 60 s; had 10 s to save")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.5, "0.5 s"),
+        (30, "30 s"),
+        (90, "90 s"),
+        (120, "2 min"),
+        (60, "60 s"),
+        (3600, "1 h"),
+        (7200, "2 h"),
+        (86400, "1 d"),
+    ],
+)
+def test_spans_are_said_as_a_spec_writes_them(seconds: float, words: str) -> None:
+    assert span(seconds) == words
+
+
+def test_who_ended_it_and_how_is_said_and_never_that_it_was_killed() -> None:
+    job = spec("a", timeout=7200.0)
+    found = judge(job, "timeout", ExitRecord(137, 0), Ended(None, last_line="step 90"), 120.0)
+    said = "ended by timeout after 2 h; had 2 min to save, and was killed when they were over; last line: step 90"
+    assert found.error == said
+    closed = judge(job, "closed", ExitRecord(143, 0), Ended(None), 120.0)
+    assert closed.error == "its screen session was closed, and it was ended with it; had 2 min to save"
 
 
 def test_what_a_person_cancelled_is_cancelled() -> None:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
-from queue_manager.core.attempts import STOP_GRACE
 from queue_manager.core.ground import (
     Ground,
     Instance,
@@ -309,14 +308,14 @@ def test_over_max_cost_no_job_starts_running_ones_get_a_grace_and_the_machine_is
     assert bound.kind == "max_cost"
     assert bound.at - START == pytest.approx(1500, abs=10)
     assert {job.spec.id for job in map(manager.state.jobs.__getitem__, manager.state.live)} == {"a", "b"}
-    manager.follow(GRACE + STOP_GRACE + 30, 10.0)
+    manager.follow(GRACE + 10.0 + 30, 10.0)
     assert statuses(manager.state) == {"a": "pending", "b": "pending", "c": "pending"}
     assert [job.attempts for job in manager.state.jobs] == [0, 0, 0]
     assert manager.state.teardown is not None
     assert (manager.state.teardown.plan, manager.state.teardown.instance) == ("stop", MINE)
     cost = RENTED.cost(manager.state.teardown.at, 0.0)
     assert cost is not None
-    assert cost <= 1.0 + 2.0 * (STOP_GRACE + 60) / 3600
+    assert cost <= 1.0 + 2.0 * (10.0 + 60) / 3600
     assert host.faults == []
 
 

@@ -180,10 +180,31 @@ def test_a_timeout_ends_all_that_the_job_started(world: World) -> None:
     assert run.go() == 3
     row = run.jobs()["one"]
     assert (row["status"], row["failure"]) == ("stuck", "timeout")
-    assert "timeout of 0.5 s" in row["error"]
+    assert "ended by timeout after 0.5 s; had 10 s to save, and was killed" in row["error"]
     pid = int((run.directory / "pids").read_text())
     assert not lives(pid)
     assert world.sessions() == []
+
+
+WORK = "nohup timeout 60 bash -c 'until [ -e stop ]; do :; done; echo > o' > /dev/null 2>&1 &"
+
+
+def test_work_that_a_command_leaves_behind_is_waited_for_or_no_success(world: World) -> None:
+    """Both jobs end at once; the work of the first goes on over a kill of the manager, and decides by its output."""
+    run = world.run(manifest(job("waits", WORK, expected_output="o"), job("fails", WORK.replace("> o", "> p"))))
+    run.start()
+    row = run.wait_status("fails", "stuck")
+    assert row["failure"] == "leftovers"
+    assert "still used CPU or a card" in row["error"]
+    wait_for(lambda: "waits for" in (run.jobs()["waits"]["warning"] or ""), say=str(run.jobs()["waits"]) + run.story())
+    run.kill()
+    run.start()
+    (run.directory / "stop").touch()
+    assert run.finish() == 3
+    row = run.jobs()["waits"]
+    assert row["status"] == "completed"
+    assert "waited for" in row["warning"]
+    assert "until [ -e stop ]" in row["warning"]
 
 
 def test_an_idle_process_with_its_output_there_is_ended(world: World) -> None:
