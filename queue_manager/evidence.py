@@ -7,7 +7,7 @@ import glob
 import os
 import signal
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from queue_manager.core import diagnosis
@@ -41,10 +41,13 @@ class Patterns:
 
 
 def find_output(pattern: str, cwd: str, since_ns: int) -> Output:
-    """Look for a job's output: the newest match, and whether it is newer than `since_ns`."""
+    """Look for a job's output: the match that changed last, and whether it did since `since_ns`.
+
+    What was put there since with the times of an older file (rsync -t, tar, wget -N, cp -p, a link) counts as changed.
+    """
     newest, newest_ns = None, -1
     for path in _matches(pattern, cwd):
-        at = _modified_ns(path)
+        at = _changed_ns(path)
         if at is not None and at > newest_ns:
             newest, newest_ns = path, at
     return Output(newest, newest is not None and newest_ns >= since_ns)
@@ -56,8 +59,8 @@ def newest_output(pattern: str, cwd: str) -> int | None:
 
 
 def fresh_outputs(pattern: str, cwd: str, since_ns: int) -> list[str]:
-    """All matches newer than `since_ns`, absolute and normalised."""
-    return [os.path.normpath(path) for path in _matches(pattern, cwd) if (_modified_ns(path) or -1) >= since_ns]
+    """All matches that changed since `since_ns`, absolute and normalised."""
+    return [os.path.normpath(path) for path in _matches(pattern, cwd) if (_changed_ns(path) or -1) >= since_ns]
 
 
 def _matches(pattern: str, cwd: str) -> list[str]:
@@ -72,15 +75,28 @@ def _below(cwd: str, pattern: str) -> str:
 
 def _modified_ns(path: str) -> int | None:
     """When a file, or anything in a directory, was last written; None if it is not there."""
+    return _newest_ns(path, lambda status: status.st_mtime_ns)
+
+
+def _changed_ns(path: str) -> int | None:
+    """When a file, or anything in a directory, or a link to it, was last written or put there."""
+    newest = _newest_ns(path, lambda status: max(status.st_mtime_ns, status.st_ctime_ns))
     try:
-        newest = os.stat(path).st_mtime_ns
+        return None if newest is None else max(newest, os.lstat(path).st_ctime_ns)
+    except OSError:
+        return newest
+
+
+def _newest_ns(path: str, time_of: Callable[[os.stat_result], int]) -> int | None:
+    try:
+        newest = time_of(os.stat(path))
     except OSError:
         return None
     left = _DIRECTORY_ENTRIES
     for root, directories, files in os.walk(path):
         for name in (*directories, *files):
             with contextlib.suppress(OSError):  # a link that leads nowhere, a file that has just gone
-                newest = max(newest, os.stat(os.path.join(root, name)).st_mtime_ns)
+                newest = max(newest, time_of(os.stat(os.path.join(root, name))))
             left -= 1
         if left <= 0:
             break

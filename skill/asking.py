@@ -46,7 +46,12 @@ def by_host(document: Document, request: Request, *, finished: bool) -> dict[str
     for row in document["jobs"]:
         if row["id"] in wanted and row["host"] not in over:
             jobs.setdefault(row["host"], []).append(row["id"])
-    return {host: request._replace(jobs=tuple(ids)) for host, ids in jobs.items()}
+    return {
+        host: request._replace(
+            jobs=tuple(ids), changes={name: fields for name, fields in request.changes.items() if name in ids}
+        )
+        for host, ids in jobs.items()
+    }
 
 
 def ask(there: RemoteRun, document: Document, requests: Mapping[str, Request], *, start: bool) -> list[Outcome]:

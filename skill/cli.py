@@ -40,6 +40,7 @@ VERBS = {  # in the order in which they are used
     "attach": Verb("verbs_job", "attach", "Look at the terminal of a running JOB."),
     "cancel": Verb("verbs_ask", "cancel", "Take jobs out of a run; running ones are ended."),
     "retry": Verb("verbs_ask", "retry", "Give jobs a fresh set of attempts."),
+    "accept": Verb("verbs_ask", "accept", "Take the result of JOB as it is; what waits for it goes on."),
     "pause": Verb("verbs_ask", "pause", "Let running jobs go on, and start no new one."),
     "resume": Verb("verbs_ask", "resume", "Let a paused or interrupted run go on."),
     "add": Verb("verbs_ask", "add", "Bring more jobs into a run."),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
+import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -145,6 +147,31 @@ def retry(jobs: tuple[str, ...], phase: str | None, stuck: bool, run_name: str |
         if set(stands.values()) <= {"completed", "running", "pending"}:
             raise UseError(f"nothing to retry: {listed(f'{name} is {status}' for name, status in stands.items())}")
         request = Request(inbox.new_id("retry"), "retry", ids)
+        if there is not None:
+            requests = asking.by_host(document, request, finished=True)
+            return _tell_all(run, request, asking.ask(there, document, requests, start=True))
+        return _ask(run, document, request, start=True)
+
+
+@click.command("accept", short_help="Take the result of JOB as it is; what waits for it goes on.")
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@click.option("--output", metavar="PATH", help="The file that is its result, in place of its expected_output.")
+@click.option("--reason", default="", metavar="TEXT", help="Why; it is kept in the run's journal.")
+@RUN
+def accept(jobs: tuple[str, ...], output: str | None, reason: str, run_name: str | None) -> int:
+    """Take the results of jobs that failed or were cancelled as they are: they count as completed from now on, and what
+    they block goes on. Who accepted them is kept in the run's journal.
+
+    JOB is an id, or a pattern such as 's42_*' in quotes.
+    """
+    run = the_run(run_name)
+    with _of(run, full=True) as (there, document):
+        ids = inbox.select(document, jobs)
+        if output is not None and len(ids) != 1:
+            raise UseError(f"--output is the result of one job, and {len(ids)} are meant: accept them one by one")
+        changes = {} if output is None else {ids[0]: {"expected_output": output}}
+        by = f"{getpass.getuser()}@{socket.gethostname()}"
+        request = Request(inbox.new_id("accept"), "accept", ids, changes=changes, by=by, reason=reason)
         if there is not None:
             requests = asking.by_host(document, request, finished=True)
             return _tell_all(run, request, asking.ask(there, document, requests, start=True))

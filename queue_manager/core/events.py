@@ -178,6 +178,14 @@ class JobSkipped(NamedTuple):
     job: str
 
 
+class JobAccepted(NamedTuple):
+    """A person took the job's result as it is. `by`: who, as user@machine; `reason`: why, in their words."""
+
+    job: str
+    by: str
+    reason: str = ""
+
+
 class CodeSeen(NamedTuple):
     """The code in the run's cwd is another one, or was told for the first time. `code`: its name, see
     queue_manager.code_identity; None where it cannot be told. `since`: attempts that started after this moment (epoch
@@ -272,7 +280,7 @@ class TeardownConfirmed(NamedTuple):
 Event = Union[
     RunStarted, ManagerStarted, AttemptStarting, AttemptStarted, AttemptStopping, LeftoversFound, AttemptEnded,
     RetryDue, JobHeld, JobStuck, JobBlocked, JobUnblocked, JobCancelled, JobRetried, JobsAdded, JobsChanged,
-    JobSkipped, CodeSeen, Paused, Resumed,
+    JobSkipped, JobAccepted, CodeSeen, Paused, Resumed,
     RequestTaken, ConditionBegan, ConditionEnded, CardQuarantined, RunFinished, CompleteRan, BoundReached,
     ResultsPushed, TeardownStarting, TeardownCalledOff, TeardownConfirmed,
 ]  # fmt: skip

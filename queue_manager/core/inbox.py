@@ -29,6 +29,8 @@ def carry_out(state: QueueState, request: Request, turn: Turn) -> ev.RequestTake
     if unknown:
         return ev.RequestTaken(request.id, False, f"there is no job {', '.join(unknown[:5])}; nothing was changed")
     jobs = [state.job(job_id) for job_id in request.jobs]
+    if request.verb == "accept":
+        return _accept(jobs, request, turn)
     act = {"cancel": _cancel, "retry": _retry, "skip": _skip}[request.verb]
     changed, refused = [], []
     for job in jobs:
@@ -83,6 +85,33 @@ def _skip(job: Job, turn: Turn) -> str | None:
     if job.status is not Status.PENDING or job.n:
         return f"is {job.status.value}" if job.status is not Status.PENDING else "has run"
     turn.emit(ev.JobSkipped(job.spec.id))
+    return None
+
+
+def _accept(jobs: list[Job], request: Request, turn: Turn) -> ev.RequestTaken:
+    refused = [f"{job.spec.id} {fault}" for job in jobs if (fault := _not_acceptable(job)) is not None]
+    if refused:
+        return ev.RequestTaken(request.id, False, f"nothing was accepted: {'; '.join(refused[:5])}")
+    changes = {name: fields for name, fields in request.changes.items() if name in request.jobs}
+    if changes:
+        turn.emit(ev.JobsChanged(changes))
+    for job in jobs:
+        turn.emit(ev.JobAccepted(job.spec.id, request.by, request.reason))
+        turn.release(job)
+    text = f"accepted as {'it is' if len(jobs) == 1 else 'they are'}: {len(jobs)} job{'' if len(jobs) == 1 else 's'}"
+    return ev.RequestTaken(request.id, True, text, tuple(job.spec.id for job in jobs))
+
+
+def _not_acceptable(job: Job) -> str | None:
+    """Why a job's result cannot be taken as it is; None if it can."""
+    if job.status is Status.COMPLETED:
+        return "has completed"
+    if job.attempt is not None:
+        return "is running: wait for its end, or cancel it first"
+    if not job.n:
+        return f"is {job.status.value} and has not run: there is no result of it"
+    if job.status in (Status.PENDING, Status.BLOCKED):
+        return f"is {job.status.value} and will run: cancel it first"
     return None
 
 

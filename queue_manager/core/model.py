@@ -185,7 +185,7 @@ class QueueState:
         """Take in one event. Raises InvalidTransition if it cannot follow on what has happened."""
         _APPLY[type(record.event)](self, record.event, record.at)
         self.seq = record.seq
-        if isinstance(record.event, (ev.AttemptEnded, ev.CompleteRan, ev.JobSkipped)):
+        if isinstance(record.event, (ev.AttemptEnded, ev.CompleteRan, ev.JobSkipped, ev.JobAccepted)):
             self.results_seq = record.seq
 
     def _move(self, job: Job, status: Status) -> None:
@@ -392,6 +392,14 @@ class QueueState:
         self._move(job, Status.COMPLETED)
         job.ended, job.skipped = at, True
 
+    def _job_accepted(self, event: ev.JobAccepted, at: float) -> None:
+        job = self.job(event.job)
+        said = f"accepted as it is by {event.by}" + (f": {event.reason}" if event.reason else "")
+        job.warning = f"{said}; before: {job.error}" if job.error else said
+        self._move(job, Status.COMPLETED)
+        job.error = job.due = job.blocked_by = None
+        job.ended = at if job.ended is None else job.ended
+
     def _code_seen(self, event: ev.CodeSeen, _at: float) -> None:
         self.code = event.code
         for job in self.jobs:
@@ -478,6 +486,7 @@ _APPLY: dict[type, Callable[[QueueState, Any, float], None]] = {
     ev.JobsAdded: QueueState._jobs_added,
     ev.JobsChanged: QueueState._jobs_changed,
     ev.JobSkipped: QueueState._job_skipped,
+    ev.JobAccepted: QueueState._job_accepted,
     ev.CodeSeen: QueueState._code_seen,
     ev.Paused: QueueState._paused,
     ev.Resumed: QueueState._resumed,

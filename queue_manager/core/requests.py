@@ -17,7 +17,7 @@ from queue_manager.core.manifest import (
     phase_to_json,
 )
 
-VERBS = ("cancel", "retry", "pause", "resume", "add", "update", "skip")
+VERBS = ("cancel", "retry", "pause", "resume", "add", "update", "skip", "accept")
 CHANGEABLE = tuple(
     name for name in ("expected_output", "timeout", "grace", "priority", "retries") if name in JobSpec._fields
 )
@@ -32,7 +32,7 @@ class Request(NamedTuple):
     """What a person asks of a run. Sent twice under one `id`, it is done once.
 
     `jobs`: ids for cancel, retry and skip (their outputs are there). `phases`, `groups` and `specs`: what `add` brings.
-    `changes`: new values by field (of CHANGEABLE), by job, for update.
+    `changes`: new values by field (of CHANGEABLE), by job, for update and accept. `by`, `reason`: who accepts, and why.
     """
 
     id: str
@@ -42,6 +42,8 @@ class Request(NamedTuple):
     groups: Mapping[str, tuple[str, ...]] = {}
     specs: tuple[JobSpec, ...] = ()
     changes: Mapping[str, Mapping[str, Any]] = {}
+    by: str = ""
+    reason: str = ""
 
 
 class Answer(NamedTuple):
@@ -59,7 +61,9 @@ def encode_request(request: Request) -> str:
         data["phases"] = [phase_to_json(phase) for phase in request.phases]
         data["groups"] = {name: list(ids) for name, ids in request.groups.items()}
         data["specs"] = [job_to_json(spec) for spec in request.specs]
-    if request.verb == "update":
+    if request.verb == "accept":
+        data.update(by=request.by, reason=request.reason)
+    if request.changes:
         data["changes"] = {job: dict(fields) for job, fields in request.changes.items()}
     return json.dumps(data, ensure_ascii=False) + "\n"
 
@@ -80,6 +84,8 @@ def decode_request(text: str) -> Request:
             {name: tuple(ids) for name, ids in data.get("groups", {}).items()},
             tuple(job_from_json(row) for row in data.get("specs", ())),
             {str(job): _changes(str(job), fields) for job, fields in data.get("changes", {}).items()},
+            str(data.get("by", "")),
+            str(data.get("reason", "")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, (RequestError, ManifestError)):

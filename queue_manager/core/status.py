@@ -33,13 +33,13 @@ EDGES: dict[Status, frozenset[Status]] = {
     # every verdict; pending again where the attempt did not count
     Status.RUNNING: frozenset(set(Status) - {Status.RUNNING, Status.BLOCKED}),
     Status.COMPLETED: frozenset(),
-    # the delay is over | a person
-    Status.FAILED_OOM: frozenset({Status.PENDING, Status.BLOCKED, Status.CANCELLED}),
-    Status.FAILED_OTHER: frozenset({Status.PENDING, Status.BLOCKED, Status.CANCELLED}),
-    # a person retries | a person cancels
-    Status.STUCK: frozenset({Status.PENDING, Status.CANCELLED}),
+    # the delay is over | a person cancels, or accepts its result
+    Status.FAILED_OOM: frozenset({Status.PENDING, Status.BLOCKED, Status.CANCELLED, Status.COMPLETED}),
+    Status.FAILED_OTHER: frozenset({Status.PENDING, Status.BLOCKED, Status.CANCELLED, Status.COMPLETED}),
+    # a person retries | a person cancels | a person accepts its result
+    Status.STUCK: frozenset({Status.PENDING, Status.CANCELLED, Status.COMPLETED}),
     Status.BLOCKED: frozenset({Status.PENDING, Status.CANCELLED}),
-    Status.CANCELLED: frozenset({Status.PENDING}),
+    Status.CANCELLED: frozenset({Status.PENDING, Status.COMPLETED}),
 }
 
 

@@ -17,8 +17,8 @@ from queue_manager.core.manifest import JobSpec, Precondition
 from queue_manager.evidence import Patterns, checked, find_output, fresh_outputs, scan_log, unmet
 from tests.e2e.runs import wait_for
 
-START = 1_700_000_000_000_000_000
-"""When the attempt began, in ns."""
+START = 2_100_000_000_000_000_000
+"""When the attempt began, in ns: in years to come, so that the inodes of these tests change long before it."""
 
 
 def put(path: Path, at: int, text: str = "x") -> Path:
@@ -50,6 +50,28 @@ def test_an_output_is_fresh_if_it_is_not_older_than_the_start(cwd: Path, pattern
     path = put(cwd / "out" / "a.json", at)
     assert find_output(pattern, str(cwd), START) == Output(str(path), fresh)
     assert fresh_outputs(pattern, str(cwd), START) == ([str(path)] if fresh else [])
+
+
+@pytest.mark.parametrize("how", ["cp -p", "mv", "ln -s", "ln", "directory"])
+def test_what_was_put_there_with_an_older_time_is_fresh(tmp_path: Path, how: str) -> None:
+    old, new = tmp_path / "old" / "a.pt", tmp_path / "out" / "a.pt"
+    for path in (old, new):
+        path.parent.mkdir()
+    old.write_text("x")
+    os.utime(old, (1_000_000_000, 1_000_000_000))
+    new.write_text("left from before")
+    os.utime(new, (1_000_000_000, 1_000_000_000))
+    mark = tmp_path / "mark"
+    wait_for(lambda: mark.write_text("x") and mark.stat().st_mtime_ns > max(p.stat().st_ctime_ns for p in (old, new)))
+    since = mark.stat().st_mtime_ns
+    assert find_output("out/a.pt", str(tmp_path), since) == Output(str(new), False)
+    new.unlink()
+    if how == "directory":
+        new.mkdir()
+        os.utime(new, (1_000_000_000, 1_000_000_000))
+    else:
+        subprocess.run([*how.split(), str(old), str(new)], check=True)
+    assert find_output("out/a.pt", str(tmp_path), since) == Output(str(new), True)
 
 
 @pytest.mark.parametrize("pattern", ["out/b.json", "out/*.txt", "**/b.json", "other/*"])

@@ -236,7 +236,19 @@ def test_the_record_waits_while_the_disk_is_full(bench: Bench) -> None:
     assert bench.code() == 5
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT])
+def test_a_job_does_not_end_by_the_hangup_of_its_terminal(bench: Bench) -> None:
+    """It comes when the command ends, too, and would end what that left running without a word."""
+    go = bench.home / "go"
+    bench.prepare(f"until [ -e {shlex.quote(str(go))} ]; do sleep 0.05; done; exit 6")
+    wrapper = bench.wrapper()
+    bench.wait_command("sleep")
+    os.killpg(wrapper.pid, signal.SIGHUP)
+    go.touch()
+    wrapper.communicate(timeout=60)
+    assert bench.code() == 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
 def test_a_signal_to_the_session_does_not_lose_the_record(bench: Bench, number: signal.Signals) -> None:
     bench.prepare("ulimit -c 0; sleep 1000")
     wrapper = bench.wrapper()

@@ -37,6 +37,7 @@ EXAMPLES: list[ev.Event] = [
     ev.AttemptStarted("a", 1, Proc(7, 70), Proc(6, 60), Proc(8, 80)),
     ev.AttemptStopping("a", 1, "timeout"),
     ev.AttemptEnded("a", 1, "completed", exit_code=0, used_mib=(4,)),
+    ev.JobAccepted("a", "ada@laptop", "the path in the spec was wrong"),
     ev.LeftoversFound("a", 1, "wait", "1 process that it left running (python train.py)"),
     ev.AttemptEnded("a", 1, "failed_oom", "oom", 1, "out of memory", None, 1767225600.125, True, (4, 5)),
     ev.AttemptEnded("a", 1, "pending", "interrupted", charged=False),
@@ -154,6 +155,15 @@ def test_an_old_journal_of_a_job_that_waits_for_what_it_left_running_loads() -> 
     state = replay(manifest(spec("a")), (JOURNALS / "v1_leftovers.jsonl").read_text(encoding="utf-8").splitlines(True))
     left = state.live[0].left
     assert left == ev.LeftoversFound("a", 1, "wait", "1 process that it left running (python train.py)")
+
+
+def test_an_old_journal_of_a_job_that_a_person_accepted_loads() -> None:
+    lines = (JOURNALS / "v1_accepted.jsonl").read_text(encoding="utf-8").splitlines(True)
+    job = replay(manifest(spec("a")), lines).job("a")
+    assert (job.status.value, job.error) == ("completed", None)
+    assert job.warning == (
+        "accepted as it is by ada@laptop: the path in the spec was wrong; before: exit code 0, but a.pt is not there"
+    )
 
 
 def test_an_old_journal_of_jobs_that_were_changed_loads() -> None:

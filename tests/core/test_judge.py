@@ -42,7 +42,7 @@ def test_no_output_is_a_failure_even_at_exit_code_0() -> None:
 def test_an_output_from_an_earlier_day_completes_nothing() -> None:
     found = verdict(0, OLD)
     assert found.failure == "no_output"
-    assert "older than the job's start" in (found.error or "")
+    assert "has not changed since the job's start" in (found.error or "")
 
 
 def test_output_without_exit_code_0_succeeds_with_a_warning() -> None:
