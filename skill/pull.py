@@ -33,7 +33,7 @@ from skill.host import Host, Unreachable, each, known_key
 from skill.merge import Look
 from skill.placed import LOST, PLANNED, Part, Placed
 from skill.receive import Received, receive
-from skill.runs import Document, Run, read_mirrored, read_sent
+from skill.runs import Document, Run, added_size, read_mirrored, read_sent
 from skill.store import Store, look, scan
 from skill.write_gate import Gate, HostGate, open_gate
 
@@ -111,10 +111,13 @@ def pull(
 
 def _pull(common: _Common, chosen: Sequence[Part], hosts: Mapping[str, Host]) -> dict[str, Turn]:
     run = common.run
+
+    def gate(part: Part) -> HostGate:
+        added = added_size(run.root, placed.mirror(run, part.host))
+        return common.gate.of(part.host, functools.partial(_state_fault, len(part.jobs), added))
+
     works = {
-        part.host: _Work(common, part, common.gate.of(part.host, functools.partial(_state_fault, len(part.jobs))))
-        for part in chosen
-        if part.host in hosts and part.state != PLANNED
+        part.host: _Work(common, part, gate(part)) for part in chosen if part.host in hosts and part.state != PLANNED
     }
     turns = {part.host: Turn(part.host, fault=_not_asked(part)) for part in chosen if part.host not in works}
     asked = [hosts[name] for name in works]
@@ -145,10 +148,10 @@ def _pull(common: _Common, chosen: Sequence[Part], hosts: Mapping[str, Host]) ->
     return {part.host: turns[part.host] for part in chosen}
 
 
-def _state_fault(jobs: int, path: Path) -> str | None:
-    """Why a file is no state of a run that was given so many jobs; None if it is one."""
+def _state_fault(jobs: int, added: int, path: Path) -> str | None:
+    """Why a file is no state of a run that was given so many jobs, see `read_sent`; None if it is one."""
     try:
-        read_sent(path, jobs)
+        read_sent(path, jobs, added)
     except OSError as error:
         return error.strerror or str(error)
     except ValueError as error:

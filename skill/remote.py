@@ -152,7 +152,7 @@ class RemoteRun:
             return f"its jobs were not brought there yet; finish that with: {self._submit}"
         asked = json.dumps({**request, "host_id": part.host_id}).encode()
         argv = deploy.module(None, part.python, part.runtime, "control", self.run.id)
-        limit = state_schema.most_bytes(len(part.jobs) + len(self._added_on(name)))
+        limit = state_schema.most_bytes(len(part.jobs) + len(self._added_on(name)), mirror.count_added(self.run.root))
         said = way.run(argv, stdin=asked, timeout=timeout, limit=limit)
         if isinstance(said, Unreachable) and said.kind == "dropped":
             said = way.run(argv, stdin=asked, timeout=timeout, limit=limit)

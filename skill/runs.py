@@ -215,13 +215,24 @@ def parse_state(data: bytes) -> Document:
 
 
 def read_mirrored(folder: Path, jobs: int) -> Document:
-    """The state of a host as it was pulled into a folder; it was given so many jobs. Raises OSError, ValueError."""
-    return read_sent(RunPaths.of(folder).state, jobs)
+    """The state of a host as it was pulled into a folder of its run; it was given so many jobs. Raises OSError,
+    ValueError."""
+    return read_sent(RunPaths.of(folder).state, jobs, added_size(folder, folder.parent.parent))
 
 
-def read_sent(file: Path, jobs: int) -> Document:
-    """The state in a file that came of a host, which was given so many jobs. Raises OSError, ValueError."""
-    return parse_state(regular_file.read(file, state_schema.most_bytes(jobs), follow=False))
+def read_sent(file: Path, jobs: int, added: int = 0) -> Document:
+    """The state in a file that came of a host, which was given so many jobs. `added`: see `added_size`. Raises OSError,
+    ValueError."""
+    return parse_state(regular_file.read(file, state_schema.most_bytes(jobs, added), follow=False))
+
+
+def added_size(*folders: Path) -> int:
+    """Bytes of what is known here of jobs that were added, by folders of a run and of its hosts."""
+    size = 0
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            size += (folder / ADDED).lstat().st_size
+    return size
 
 
 def read_manifest(run: Run, *, ours: bool = False) -> manifest.Manifest:

@@ -18,7 +18,7 @@ from skill.typed_json import Bounds, fits
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 _JOB_TIMES, _PHASE_TIMES = ("started", "completed", "retry_at", "attempt_ended"), ("started", "completed")
 _META_TIMES = ("started", "updated", "finished", "idle_since")
-_ROOM, _ROOM_A_JOB, _MOST = 16 << 20, 4 << 10, 512 << 20
+_ROOM, _ROOM_A_JOB, _ROOM_A_BYTE, _MOST = 16 << 20, 4 << 10, 32, 512 << 20
 
 Text = Annotated[str, Bounds(max_length=1 << 16)]
 Words = Text | None
@@ -169,9 +169,12 @@ class Document(_Document, total=False):
     jobs_total: Count
 
 
-def most_bytes(jobs: int) -> int:
-    """Bytes that the state of a run of so many jobs may have. A job takes about 700; more may have been added."""
-    return min(_MOST, _ROOM + _ROOM_A_JOB * jobs)
+def most_bytes(jobs: int, added: int = 0) -> int:
+    """Bytes that the state of a run of so many jobs may have. A job takes about 700; more may have been added.
+
+    `added`: bytes of journal lines about jobs that were added from here and that a host may tell of for the first time.
+    """
+    return min(_MOST, _ROOM + _ROOM_A_JOB * jobs + _ROOM_A_BYTE * added)
 
 
 def fault(document: Any, jobs: Container[str] | None = None) -> str | None:

@@ -75,6 +75,8 @@ def test_the_room_for_an_answer_grows_with_the_jobs_of_the_run_alone() -> None:
     assert state_schema.most_bytes(10) < 1000 * 300_000 / 10
     assert state_schema.most_bytes(100_000) > 2 * 1000 * 100_000
     assert state_schema.most_bytes(10**9) <= 1 << 29
+    line = ev.encode(Record(9, 1.0, ev.JobsAdded((), {}, tuple(job(f"j{n}") for n in range(100_000)))))
+    assert state_schema.most_bytes(1, len(line)) > 1000 * 100_000 + 2 * len(line), "of jobs that were added from here"
 
 
 def test_a_state_that_is_refused_replaces_none_that_was_good(tmp_path: Path) -> None:
