@@ -34,9 +34,10 @@ def in_background(command: str) -> tuple[str, str] | None:
         return None
     for words, end in reversed(_commands(bare(command))):
         if end == "&":
-            again = "; or end it with a line `wait`" if any(word in _CLOSERS for word in words) else ""
-            hint = f"leave out the & (and nohup): the queue runs each job in a screen of its own{again}"
-            return "&", f"{hint}, or `wait` for it in the end"
+            return (
+                "&",
+                "leave out the & (and nohup): the queue runs each job in a screen of its own; or end it with wait",
+            )
         own = _without_prefixes(words)
         if own and own[0] not in _TRIVIAL and own[0] not in _CLOSERS:
             return next(((said, hint) for fits, said, hint in _LAUNCHERS if fits(own)), None) or _forks(words)
