@@ -24,9 +24,11 @@ from skill import (
     runs,
     submit,
     view,
+    write_gate,
 )
 from skill.errors import DONE, FAILED, FailedError, UseError
 from skill.existing_outputs import Found
+from skill.ground import Ground
 from skill.host import Host
 from skill.host_preflight import Verdict
 from skill.order import Order
@@ -107,7 +109,7 @@ def check(made: Order, hosts: Sequence[Host], *, newest_code: bool = False) -> C
         sharing,
         verdicts,
         host_preflight.fault_lines(verdicts, unplaced),
-        [*_code_warnings(made), *host_preflight.warning_lines(verdicts)],
+        [*_code_warnings(made), *_output_warnings(made), *host_preflight.warning_lines(verdicts)],
         {name: there for name, one in found.items() if (there := one.existing()) is not None},
     )
 
@@ -116,6 +118,22 @@ def _code_warnings(made: Order) -> list[str]:
     """What of the project is not sent, since it looks like a secret."""
     secrets = code_files.choose(made.source).secrets if made.pushed else []
     return [code_files.left_out_words(secrets)] if secrets else []
+
+
+def _output_warnings(made: Order) -> list[str]:
+    """What is here of the outputs, and would be in the way of a pull."""
+    if made.cwd is None:
+        return []
+    where = Ground("there", made.cwd, made.source)
+    outputs = dict.fromkeys(name for spec in made.manifest.jobs if (name := where.output(spec)) is not None)
+    names = write_gate.left_alone(made.source, tuple(outputs))
+    if not names:
+        return []
+    words = (
+        f"{listed(names, 5)}: here already, and of an expected_output that does not spell out its name: a pull "
+        "replaces none of it. To have the files of this run, move these away before you pull"
+    )
+    return [words]
 
 
 def _speed(host: Host) -> float:

@@ -28,8 +28,8 @@ from skill.git import tracked_files
 from skill.ground import Wanted, ground, wanted
 from skill.placed import LOST, Placed
 from skill.runs import Run
-from skill.store import scan
-from skill.write_rules import AHEAD_NS, Claim, Facts, Rules, Writer, fold, is_program, is_program_text
+from skill.store import look, scan
+from skill.write_rules import AHEAD_NS, Claim, Facts, Rules, Writer, fold, is_program, is_program_text, spelt_out
 
 RECORD = "written.jsonl"
 _STATE = RunPaths.of(Path()).state.name
@@ -302,6 +302,12 @@ class HostGate:
             if fault is not None:
                 self.kept_out[name] = fault
         return tuple(self.kept_out)
+
+
+def left_alone(top: Path, patterns: Sequence[str]) -> list[str]:
+    """What is below `top` of outputs that are not spelt out: a pull of a new run replaces none of it."""
+    spelt = set(map(spelt_out, patterns))
+    return [name for name in look(top, patterns, NEVER).files if name not in spelt]
 
 
 def open_gate(run: Run, found: Placed, manifest: Manifest) -> Gate:

@@ -89,14 +89,14 @@ class Rules:
         self._host, self._patterns, self._declared = host, patterns, declared
         self._spelt: dict[str, int] = {}
         for index, pattern in enumerate(patterns):
-            if (name := _literal(pattern)) is not None:
+            if (name := spelt_out(pattern)) is not None:
                 self._spelt.setdefault(name, index)
         self._never = {*map(fold, never), _SHORT_GIT}
         self._others: dict[str, str] = {}
         self._globs: dict[str, list[tuple[str, str]]] = {}
         for name, theirs in others.items():
             for pattern in theirs:
-                if (file := _literal(pattern)) is not None:
+                if (file := spelt_out(pattern)) is not None:
                     self._others.setdefault(fold(file), name)
                 else:
                     self._globs.setdefault(_literal_folder(pattern), []).append((pattern, name))
@@ -205,7 +205,7 @@ def _dots_are_spelt(name: str, pattern: str) -> bool:
     )
 
 
-def _literal(pattern: str) -> str | None:
+def spelt_out(pattern: str) -> str | None:
     """The one name that a pattern spells out, where it does; signs of a glob may be escaped in it."""
     return None if is_glob(_ESCAPED.sub("", pattern)) else shown(pattern)
 

@@ -24,11 +24,12 @@ from ruamel.yaml import YAML
 from queue_manager.core import pulling
 from queue_manager.core.manifest import encode
 from queue_manager.core.pulling import HOST, RESULTS
-from skill import cli, deploy, mirror, placed, verbs_pull
+from skill import cli, deploy, mirror, placed, verbs_pull, verbs_submit
 from skill import pull as pulls
 from skill import receive as receiving
 from skill.ground import ground, wanted
 from skill.host import Host, Said, Unreachable
+from skill.order import Order
 from skill.placed import SUBMITTED, Part, Placed, part_manifest
 from skill.registry import Worker
 from skill.runs import Run
@@ -642,3 +643,14 @@ def test_where_git_refuses_only_what_is_spelt_out_comes(world: World, pull: Pull
     assert (code, "own/1 may be tracked by git here: " in said) == (1, True), said
     assert (world.project / "out/a1.json").exists()
     assert not (world.project / "own/1").exists()
+
+
+def test_what_a_pull_would_leave_alone_is_said_before_the_run(world: World) -> None:
+    made = Order(MADE._replace(cwd="."), "", "", world.project, world.project, ".")
+    (text,) = verbs_submit._output_warnings(made)
+    assert text.startswith("own/old: here already")
+    assert "move these away before you pull" in text
+    (world.project / "own/old").unlink()
+    (world.project / "out").mkdir()
+    (world.project / "out/a1.json").write_text("spelt out: it is replaced where the host's is newer")
+    assert verbs_submit._output_warnings(made) == []
