@@ -260,9 +260,9 @@ def test_it_ends_at_once_when_it_is_to_stop(pull: Pull) -> None:
     threading.Timer(0.2, stop.set).start()
     begin = time.monotonic()
     with pull.gate(pull.request("x")) as gate:
-        found = receive(["sleep", "60"], pull.home, pull.request("x"), pull.store, gate, stop)
+        found = receive(["sleep", "600"], pull.home, pull.request("x"), pull.store, gate, stop)
     assert found.broken == "left with Ctrl-C"
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 60
 
 
 @pytest.mark.parametrize("far", [False, True], ids=["one disk", "two disks"])

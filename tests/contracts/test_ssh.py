@@ -94,10 +94,10 @@ def test_what_is_written_without_end_is_not_taken(host: Host) -> None:
 
 def test_a_command_that_does_not_end_is_unknown(host: Host) -> None:
     begin = time.monotonic()
-    found = host.run(["sleep", "8"], timeout=0.5)
+    found = host.run(["sleep", "100"], timeout=0.5)
     assert isinstance(found, Unreachable)
     assert found.kind == "timeout"
-    assert time.monotonic() - begin < 6
+    assert time.monotonic() - begin < 60
 
 
 def test_a_greeting_of_the_shell_is_cut_off(server: Sshd, tmp_path: Path) -> None:

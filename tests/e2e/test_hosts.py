@@ -172,7 +172,7 @@ def test_all_are_asked_at_once_and_a_dead_one_delays_nobody(
     paths.root.mkdir(parents=True)
     paths.state.write_text("{}")
     paths.lock.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-    monkeypatch.setattr(host, "CONNECT", 1.0)
+    monkeypatch.setattr(host, "CONNECT", 6.0)
     before = sorted(bare.home.rglob("*"))
     with paths.lock.open() as held, socket.socket() as silent:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -184,7 +184,7 @@ def test_all_are_asked_at_once_and_a_dead_one_delays_nobody(
         begin = time.monotonic()
         rows = project.check(code=1)
         took = time.monotonic() - begin
-    assert took < 15  # one after the other would need half a minute
+    assert took < 60, "one after the other would need 72 s"
     assert [row["name"] for row in rows.values() if row["reachable"]] == ["well", "greets", "bare"]
     assert (rows["well"]["runs"], rows["well"]["faults"]) == (["demo-1"], [])
     assert 0 <= rows["well"]["heartbeat_s"] < 300

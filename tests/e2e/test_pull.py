@@ -18,7 +18,7 @@ from skill import deploy, order, placed, registry, submit
 from skill.host import known_key
 from skill.runs import Run
 from tests import laptop as laptops
-from tests.e2e.runs import wait_for
+from tests.e2e.runs import PATIENCE, wait_for
 from tests.laptop import Laptop, finish, state, workspace
 from tests.sshd import Sshd
 
@@ -197,7 +197,7 @@ def test_killed_at_any_moment_and_pulled_again_it_ends_the_same(laptop: Laptop) 
     data = os.urandom(24 << 20)
     (workspace(host) / "large").write_bytes(data)
     begin = time.monotonic()
-    laptop.call("pull")
+    assert laptop.start("pull").wait(PATIENCE) == 0  # a process, as those that are killed
     whole = time.monotonic() - begin
     code = laptop.project / "code"
     for part in (0.4, 0.6, 0.75, 0.85, 0.95):
