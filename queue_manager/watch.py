@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from queue_manager import evidence, processes
+from queue_manager.clock_skew import ClockSkew
 from queue_manager.core.boundary import Claim, Ended, Evidence, ExitRecord, Leftovers, Output, Revoked
 from queue_manager.core.events import Proc
 from queue_manager.core.layout import tag
@@ -61,6 +62,7 @@ class Watch:
         self._run_dir, self._screen, self._key, self._boot = run_dir, screen, key, boot
         self._patterns, self._scan = patterns, TagScan(key)
         self._followed: dict[int, _Followed] = {}
+        self._skew = ClockSkew(run_dir.paths.root)
         self.selector = selectors.DefaultSelector()
         self.has_pidfd = True
 
@@ -204,7 +206,7 @@ class Watch:
         spec, output = followed.spec, None
         code = exit_record.code if exit_record else None
         if spec.expected_output is not None:
-            output = evidence.find_output(spec.expected_output, followed.cwd, claim.at_ns)
+            output = evidence.find_output(spec.expected_output, followed.cwd, self._since(followed, claim))
         if code == 0 and (output is None or output.fresh):
             return Ended(output)
         if output is not None and output.fresh:
@@ -214,10 +216,14 @@ class Watch:
         oom_kill = killed is not None and followed.oom_kills is not None and killed > followed.oom_kills
         return Ended(output, finding, last_line, oom_kill)
 
+    def _since(self, followed: _Followed, claim: Claim) -> int:
+        """When an attempt began, by the clock of the file server that its outputs are on."""
+        return claim.at_ns + self._skew.of(followed.spec.expected_output or "", followed.cwd)
+
     def _is_shared(self, followed: _Followed, claim: Claim) -> bool:
         """Whether every new file that the job's pattern matches may be another job's."""
         pattern = followed.spec.expected_output or ""
-        found = evidence.fresh_outputs(pattern, followed.cwd, claim.at_ns)
+        found = evidence.fresh_outputs(pattern, followed.cwd, self._since(followed, claim))
         patterns = self._patterns()
         return all(patterns.others_match(followed.spec.id, path) for path in found)
 
@@ -244,7 +250,7 @@ class Watch:
                 busy = cpu_share > 0.005 or doing.written != before[1].written or log != before[2]
         busy = busy or _uses_cards(followed.attempt, cards)
         if not busy:
-            busy = not evidence.find_output(spec.expected_output, followed.cwd, claim.at_ns).fresh
+            busy = not evidence.find_output(spec.expected_output, followed.cwd, self._since(followed, claim)).fresh
         if busy:
             followed.idle_since, followed.idle = None, 0.0
             return False
