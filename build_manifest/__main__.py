@@ -49,6 +49,7 @@ def _write(path: str, text: str) -> None:
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
         with open(temporary, "x", encoding="utf-8", newline="\n") as file:
+            os.fchmod(file.fileno(), 0o600)  # it holds the jobs' variables, among them perhaps a key
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -84,6 +84,8 @@ def expand(faults: Faults, spec: SpecForm) -> tuple[Manifest, tuple[tuple[PhaseF
         errexit=spec.errexit is not False,
         shell_paths=True,
         grace=GRACE if spec.grace is None else spec.grace,
+        wandb=spec.wandb is not False,
+        rendezvous=True,
         **{key: getattr(spec, key) for key in _DEFAULTED if getattr(spec, key) is not None},
     )
     circle = find_circle(manifest.phases, manifest.groups, manifest.jobs)

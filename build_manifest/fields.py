@@ -10,6 +10,7 @@ from build_manifest.faults import Faults, listed, nearest
 from build_manifest.forms import JOB_KEYS, OTHER_WORDS, PHASE_KEYS, TOP_KEYS
 from build_manifest.names import is_template
 from build_manifest.nodes import ListNode, MapNode, Node, Scalar
+from build_manifest.secrets import warn_of_secret
 from build_manifest.values import NULLS
 
 _T = TypeVar("_T")
@@ -17,6 +18,7 @@ Table = Mapping[str, Node]
 _PLACES = (("the top of the spec", TOP_KEYS), ("a phase", PHASE_KEYS), ("a template or a job", JOB_KEYS))
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _EXPANDS = re.compile(r"\$[A-Za-z_]\w*|\$\(|`")
+_SWITCH = {"true": True, "on": True, "false": False, "off": False}
 
 
 class Fields:
@@ -118,6 +120,14 @@ class Fields:
         self.faults.add(scalar.mark, f"{what} is {scalar.text!r}", hint)
         return None
 
+    def switch(self, node: Node | None, what: str, words: str) -> bool | None:
+        """True or false, on or off. `words`: how the message says it."""
+        scalar = self.text(node, what)
+        if scalar is None or (scalar.text.lower() in _SWITCH and (scalar.plain or scalar.text in ("on", "off"))):
+            return None if scalar is None else _SWITCH[scalar.text.lower()]
+        self.faults.add(scalar.mark, f"{what} is {scalar.text!r}", f"write {words}")
+        return None
+
     def env(self, node: Node | None) -> tuple[tuple[str, Scalar], ...]:
         """Variables and their values, as written."""
         if node is None:
@@ -130,6 +140,10 @@ class Fields:
             if not _VARIABLE.fullmatch(key.text):
                 hint = "use letters, digits and _, and begin with no digit"
                 self.faults.add(key.mark, f"{key.text!r} cannot be the name of a variable", hint)
+            elif isinstance(value, MapNode):
+                named = self._from(key.text, value)
+                if named is not None:
+                    found.append((key.text, named))
             elif not isinstance(value, Scalar):
                 self.faults.add(value.mark, f"env {key.text} is a single value", "put quotes around it")
             elif value.plain and value.text in NULLS:
@@ -138,5 +152,19 @@ class Fields:
                 if _EXPANDS.search(value.text):
                     said = f"env {key.text} is exported as it is written: no shell expands {value.text!r}"
                     self.faults.warn(value.mark, f"{said} (export it in cmd, where it should)")
+                warn_of_secret(self.faults, key.text, value)
                 found.append((key.text, value))
         return tuple(found)
+
+    def _from(self, key: str, node: MapNode) -> Scalar | None:
+        """`{from: NAME}` as the text that means it."""
+        entries = {one.text: value for one, value in node.entries}
+        value = entries.get("from")
+        hint = f"write {key}: {{from: NAME}} for what NAME is where the job runs, or put quotes around a text"
+        if list(entries) != ["from"] or not isinstance(value, Scalar):
+            self.faults.add(node.mark, f"env {key} is a mapping that is not {{from: NAME}}", hint)
+        elif not _VARIABLE.fullmatch(value.text):
+            self.faults.add(value.mark, f"env {key} is taken from {value.text!r}, which can be no variable", hint)
+        else:
+            return value._replace(text=f"${{env:{value.text}}}")
+        return None

@@ -14,14 +14,14 @@ GRID_KEYS = ("grid", "zip", "exclude", "include")
 TOP_KEYS = (
     "project", "cwd", "hosts", "ssh", "conda", "venv", "conda_hook", "env", "gpus", "max_parallel",
     "gpu_free_threshold_mib", "oom_retry", "wave", "stale_after", "grace", "preconditions", "default_cmd",
-    "on_complete",
-    "analyze_on_complete", "pull", "when_done", "idle_after", "max_cost", "deadline", "results_to", "shell",
+    "on_complete", "analyze_on_complete", "pull", "when_done", "idle_after", "max_cost", "deadline", "results_to",
+    "shell", "wandb",
     *GRID_KEYS, "template", "jobs", "phases",
 )  # fmt: skip
 PHASE_KEYS = ("name", "depends_on", "match", *GRID_KEYS, "template", "jobs", "env", "preconditions")
 JOB_KEYS = (
     "id", "cmd", "args", "expected_output", "output_check", "gpus", "gpu_mem_mib", "env", "timeout", "grace",
-    "priority", "depends_on", "preconditions", "retries", "metrics", "cwd", "shell",
+    "priority", "depends_on", "preconditions", "retries", "metrics", "cwd", "shell", "wandb",
 )  # fmt: skip
 TEARDOWN_KEYS = ("when_done", "idle_after", "max_cost", "deadline")
 """What may end a rented machine."""
@@ -70,6 +70,7 @@ class JobForm(NamedTuple):
     numbers: Mapping[str, Scalar]
     metrics: Node | None
     errexit: bool | None
+    wandb: bool | None
     given: frozenset[str]
     default_id: bool = False
     """Whether `id` was made, not written."""
@@ -119,3 +120,4 @@ class SpecForm(NamedTuple):
     deadline: float | str | None
     results_to: Scalar | None
     errexit: bool | None
+    wandb: bool | None

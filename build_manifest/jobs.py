@@ -12,7 +12,17 @@ from build_manifest.card_hints import hint_at_cards
 from build_manifest.default_ids import safe
 from build_manifest.faults import Faults, Mark, listed
 from build_manifest.forms import JobForm, PreconditionForm
-from build_manifest.names import KEY, Literal, RenderError, Scope, Text, compile_text, is_template, one_after_the_other
+from build_manifest.names import (
+    FROM_ENV,
+    KEY,
+    Literal,
+    RenderError,
+    Scope,
+    Text,
+    compile_text,
+    is_template,
+    one_after_the_other,
+)
 from build_manifest.nodes import ListNode, MapNode, Node, Scalar
 from build_manifest.parse import NUMBERS
 from build_manifest.paths import check_path
@@ -84,7 +94,7 @@ class JobMaker:
         self._cmd = self._compile_cmd()
         self._output = self._path(form.expected_output, "expected_output")
         self._cwd = self._text(form.cwd)
-        self._env = [(name, self._text(scalar)) for name, scalar in (*around.env, *form.env)]
+        self._env = [(name, self._text(scalar, env=True)) for name, scalar in (*around.env, *form.env)]
         self._depends_on = [(scalar, self._text(scalar)) for scalar in form.depends_on]
         self._numbers = {key: (scalar, self._text(scalar)) for key, scalar in form.numbers.items()}
         self._inherited = [self._compile_precondition(one) for one in around.preconditions]
@@ -103,10 +113,13 @@ class JobMaker:
         gpu: bool = False,
         literal: Literal | None = None,
         join: Callable[[Sequence[str]], str] | None = None,
+        env: bool = False,
     ) -> Text | None:
         if scalar is None:
             return None
-        text = compile_text(self._faults, scalar, self._scope, shell=shell, gpu=gpu, literal=literal, join=join)
+        text = compile_text(
+            self._faults, scalar, self._scope, shell=shell, gpu=gpu, literal=literal, join=join, env=env
+        )
         if text is None:
             self.sound = False
         else:
@@ -239,6 +252,7 @@ class JobMaker:
         numbers = self._render_numbers(names)
         if numbers is None:
             return None
+        env = {name: text.render(names) for name, text in self._env if text} if self._env else {}
         output = None if self._output is None else self._output.render(names)
         return JobSpec(
             id=name,
@@ -249,15 +263,17 @@ class JobMaker:
             gpu_mem_mib=numbers.get("gpu_mem_mib"),
             expected_output=output,
             cwd=None if self._cwd is None else self._cwd.render(names),
-            env={name: text.render(names) for name, text in self._env if text} if self._env else {},
+            env={name: value for name, value in env.items() if FROM_ENV not in value} if env else {},
             timeout=numbers.get("timeout"),
             grace=numbers.get("grace"),
             priority=numbers.get("priority", 0),
             retries=numbers.get("retries", 0),
             preconditions=self._render_preconditions(names, output),
             params=params,
+            env_from={name: tuple(text.split(FROM_ENV)) for name, text in env.items() if FROM_ENV in text},
             metrics=None if self.form.metrics is None else self._render_metrics(self.form.metrics, names),
             errexit=self.form.errexit,
+            wandb=self.form.wandb,
         )
 
     def _render_args(self, names: Params) -> tuple[str, dict[str, str]]:

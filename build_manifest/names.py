@@ -24,6 +24,8 @@ KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[.-][A-Za-z0-9_]+)*")
 RESERVED = ("GPU", "GPU_INDEX")
 """Names that are filled in at launch: the cards by their number on the host, and as the job counts them."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+FROM_ENV = "\0"
+"""Around a name of the environment in a text that was rendered; no value can have it."""
 _TOKEN = re.compile(r"\$\$\{|\$\{|\{\{")
 _STATEMENT = re.compile(r"\{%[-+]?\s*(?:if|for|set|else|elif|endif|endfor|macro|include|import|raw)\b")
 _SHOWN = 160
@@ -60,7 +62,15 @@ class _Gpu(NamedTuple):
     name: str
 
 
-_Part = Union[str, _Name, _Expression, _Gpu]
+class _FromEnv(NamedTuple):
+    """The place of `${env:NAME}`."""
+
+    name: str
+
+
+_Part = Union[str, _Name, _Expression, _Gpu, _FromEnv]
+_AT_LAUNCH = "env:"
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Text(NamedTuple):
@@ -104,6 +114,8 @@ class Text(NamedTuple):
                 done.append(value)
             elif isinstance(part, _Gpu):
                 done.append(gpu % part.name)
+            elif isinstance(part, _FromEnv):
+                done.append(f"{FROM_ENV}{part.name}{FROM_ENV}")
             else:
                 done.append(_evaluate(part, cell))
         return done[0] if len(done) == 1 else "".join(done)
@@ -144,9 +156,11 @@ def compile_text(
     gpu: bool = False,
     literal: Literal | None = None,
     join: Callable[[Sequence[str]], str] | None = None,
+    env: bool = False,
 ) -> Text | None:
     """Compile a scalar. `shell`: it is bash, so values are quoted. `gpu`: `${GPU}` may stay in it. `literal`: how a
     value is written in it, so that it stands for itself. `join`: how several words are written in it.
+    `env`: `${env:NAME}` may stay in it, see FROM_ENV.
 
     Returns None, with the faults noted, where names are undefined or the syntax is broken.
     """
@@ -160,7 +174,7 @@ def compile_text(
         if shell:
             _check_quotes(faults, scalar, text)
         return Text((text,), frozenset())
-    return _Compiler(faults, scalar, scope, Scanner() if shell else None, gpu, literal, join).run()
+    return _Compiler(faults, scalar, scope, Scanner() if shell else None, gpu, literal, join, env).run()
 
 
 def _check_quotes(faults: Faults, scalar: Scalar, text: str, scanner: Scanner | None = None) -> None:
@@ -185,8 +199,10 @@ class _Compiler:
         gpu: bool,
         literal: Literal | None,
         join: Callable[[Sequence[str]], str] | None,
+        env: bool,
     ) -> None:
         self._faults = faults
+        self._env = env
         self._scalar = scalar
         self._scope = scope
         self._gpu = gpu
@@ -238,6 +254,15 @@ class _Compiler:
                     self._scanner.feed("0")
             else:
                 self._fault(token, f"{token} is filled in at launch, and only in a command", "use it in cmd")
+        elif name.startswith(_AT_LAUNCH):
+            of = name[len(_AT_LAUNCH) :]
+            if not _VARIABLE.fullmatch(of):
+                self._fault(token, f"{token!r} names no variable", "write ${env:NAME}")
+            elif self._env:
+                self._parts.append(_FromEnv(of))
+            else:
+                hint = f"write env: {{{of}: {{from: {of}}}}}, and $${{{of}}} here where it is for the shell"
+                self._fault(token, f"{token} is filled in at launch, and only in values of env", hint)
         elif name not in self._scope.names and not KEY.fullmatch(name):
             bare = name.strip()
             if KEY.fullmatch(bare):

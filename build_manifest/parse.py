@@ -29,8 +29,6 @@ from build_manifest.nodes import ListNode, MapNode, Node, Scalar
 from build_manifest.paths import BraceError, check_path, expand_braces, has_braces
 from build_manifest.ranges import RangeError, from_mapping, from_text, may_be_meant
 from build_manifest.values import (
-    FALSE,
-    TRUE,
     Written,
     deadline,
     delay,
@@ -108,6 +106,7 @@ class _Parser:
             deadline=self._deadline(top.get("deadline")),
             results_to=self._results_to(top),
             errexit=self._errexit(top.get("shell")),
+            wandb=fields.switch(top.get("wandb"), "wandb", "on or off"),
         )
 
     def _project(self, node: Node | None) -> str:
@@ -356,6 +355,7 @@ class _Parser:
             numbers={key: scalar for key, scalar in numbers.items() if scalar is not None},
             metrics=table.get("metrics"),
             errexit=self._errexit(table.get("shell")),
+            wandb=fields.switch(table.get("wandb"), "wandb", "on or off"),
             given=frozenset(table),
         )
 
@@ -379,11 +379,7 @@ class _Parser:
         if node is None:
             return None
         word = self._fields.table(node, "shell", SHELL_KEYS).get("errexit")
-        scalar = self._fields.text(word, "errexit")
-        if scalar is None or (scalar.plain and scalar.text in TRUE | FALSE):
-            return None if scalar is None else scalar.text in TRUE
-        self._faults.add(scalar.mark, f"errexit is {scalar.text!r}", "write true or false")
-        return None
+        return self._fields.switch(word, "errexit", "true or false")
 
     def _args(self, node: Node | None) -> tuple[tuple[Scalar, Node], ...] | None:
         if node is None:

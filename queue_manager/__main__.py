@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from queue_manager import host, processes
+from queue_manager import environment, files, host, processes
 from queue_manager.core import events as ev
 from queue_manager.core import layout, snapshot
 from queue_manager.core.events import Proc, Record, iso
@@ -22,9 +22,11 @@ from queue_manager.core.manifest import Manifest, ManifestError, decode, sha256
 from queue_manager.core.model import InvalidTransition, QueueState
 from queue_manager.core.status import Status
 from queue_manager.daemon import Daemon, Host, RunGoneError
+from queue_manager.files import UnsafeError, append_to, make_directory
 from queue_manager.journal import Journal, JournalError, read_journal
 from queue_manager.run_dir import HeldError, Lock, RunDir
 from queue_manager.screen import directory_fault
+from queue_manager.script import Given
 
 EXIT_DONE, EXIT_FAILED, EXIT_USE, EXIT_PERSON = 0, 1, 2, 3
 _log = logging.getLogger("queue_manager")
@@ -45,10 +47,11 @@ def main(argv: list[str] | None = None) -> int:
         _check_state_file(paths)
         _read_run(paths, digest)
         for path in (paths.root, paths.log_dir):
-            path.mkdir(parents=True, exist_ok=True)
+            make_directory(path)
+        mended = RunDir(paths).close_to_others()
         lock = Lock(paths.lock, {"pid": os.getpid(), "host": socket.gethostname(), "since": iso(round(time.time(), 3))})
         records, length = _read_run(paths, digest)
-    except (UseError, ManifestError, JournalError) as error:
+    except (UseError, ManifestError, JournalError, UnsafeError) as error:
         print(f"queue_manager: {error}", file=sys.stderr)
         return EXIT_USE
     except HeldError as error:
@@ -58,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"queue_manager: {error}", file=sys.stderr)
         return EXIT_FAILED
     try:
-        return _serve(paths, manifest, digest, records, length, options)
+        return _serve(paths, manifest, digest, records, length, options, mended)
     finally:
         lock.close()
 
@@ -144,13 +147,21 @@ def _read_run(paths: RunPaths, digest: str) -> tuple[list[Record], int]:
 
 
 def _serve(
-    paths: RunPaths, manifest: Manifest, digest: str, records: list[Record], length: int, options: argparse.Namespace
+    paths: RunPaths,
+    manifest: Manifest,
+    digest: str,
+    records: list[Record],
+    length: int,
+    options: argparse.Namespace,
+    mended: list[str],
 ) -> int:
     _start_log(paths)
+    for line in mended:
+        _log.warning(line)
     state = QueueState(manifest)
     for record in records:
         state.apply(record)
-    now = round(time.time(), 3)
+    now, begun = round(time.time(), 3), bool(records)
     journal = Journal(paths.journal, length)
     if not records:
         run_id = (
@@ -162,7 +173,19 @@ def _serve(
         records = [first]
     RunDir(paths).prepare()
     home = HostPaths.of(Path.home())
-    daemon = Daemon(paths, state, journal, records, _host(home), options.poll, _environment(home))
+    key = layout.run_key(state.run_id, os.path.realpath(paths.root))
+    kept = environment.adopt(home, key, paths.root, os.environ, files.umask(), begun)
+    os.umask(kept.umask)
+    given = Given(kept.umask, None if kept.script is None else str(kept.script))
+    daemon = Daemon(paths, state, journal, records, _host(home), options.poll, _environment(home), given)
+    if kept.differ:
+        daemon.notices.say(
+            "environment",
+            f"the run keeps the environment that it was started with; here these differ: {', '.join(kept.differ)} (a "
+            "new run takes the new ones)",
+        )
+    if kept.fault is not None:
+        daemon.notices.say("environment_lost", kept.fault)
     _catch_signals(daemon)
     try:
         finished = daemon.serve()
@@ -188,20 +211,21 @@ def _host(home: HostPaths) -> Host:
 
 def _environment(home: HostPaths) -> dict[str, str]:
     """What screen and the jobs inherit. Where screen's own directory cannot be used, one at home serves."""
-    environment = dict(os.environ)
+    found = dict(os.environ)
     fault = directory_fault()
     if fault is not None:
         directory = home.root / "screens"
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(directory)
         _log.warning("screen keeps its sockets in %s, since by default it cannot: %s", directory, fault)
-        environment["SCREENDIR"] = str(directory)
-    return environment
+        found["SCREENDIR"] = str(directory)
+    return found
 
 
 def _start_log(paths: RunPaths) -> None:
     logging.raiseExceptions = False  # a full disk must not fill stderr
     formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
+    append_to(paths.manager_log).close()
     handler = logging.FileHandler(paths.manager_log, encoding="utf-8")
     handler.setFormatter(formatter)
     root = logging.getLogger()

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from queue_manager import script
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.manifest import Manifest
+from queue_manager.files import append_to
 
 
 def run(paths: RunPaths, manifest: Manifest, run_id: str, environment: Mapping[str, str], cwd: str, bash: str) -> int:
     """Run a command to its end. Its exit code; what it prints goes into the manager's log."""
     text = script.complete_script(manifest._replace(on_complete=bash), run_id, str(paths.root), cwd)
-    with paths.manager_log.open("ab") as log:
+    with append_to(paths.manager_log) as log:
         return subprocess.run(
             ["bash", "-c", text],
             env=dict(environment),

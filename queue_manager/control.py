@@ -22,7 +22,7 @@ from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.overview import overview, overview_of
 from queue_manager.core.requests import Request, RequestError, decode_answer, decode_request, encode_request
 from queue_manager.core.status import Status
-from queue_manager.journal import write_whole
+from queue_manager.files import make_directory, write_whole
 
 TAIL = 1024
 """Bytes of the end of a running job's log."""
@@ -107,8 +107,8 @@ def ask(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def send(paths: RunPaths, request: Request) -> None:
     """Put a request into the inbox, whole and durable, and ring the bell. Raises OSError."""
-    paths.inbox.mkdir(exist_ok=True)
-    write_whole(paths.request(request.id), [encode_request(request).encode()], mode=0o600)
+    make_directory(paths.inbox)
+    write_whole(paths.request(request.id), [encode_request(request).encode()])
     _ring(paths.bell)
 
 
@@ -307,7 +307,7 @@ def acknowledge(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
     except OSError:
         before = 0
     if seq > before:
-        write_whole(paths.acknowledged, [ground.acknowledged_text(seq, time.time()).encode()], mode=0o600)
+        write_whole(paths.acknowledged, [ground.acknowledged_text(seq, time.time()).encode()])
         _ring(paths.bell)
     return {"seq": max(seq, before)}
 

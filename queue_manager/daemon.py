@@ -27,8 +27,11 @@ from queue_manager.core.model import Job, Need, QueueState
 from queue_manager.core.readings import Cards, Unreadable, cuda_name
 from queue_manager.core.snapshot import Situation
 from queue_manager.core.tick import Tick, next_timer, tick
+from queue_manager.distributed import Ports
 from queue_manager.journal import Journal
 from queue_manager.leases import Leases
+from queue_manager.named_values import NamedValues
+from queue_manager.notices import Notices
 from queue_manager.preconditions import Preconditions
 from queue_manager.publish import Publisher
 from queue_manager.run_dir import RunDir
@@ -76,9 +79,10 @@ class Daemon:
         host: Host,
         poll: float,
         environment: dict[str, str],
+        given: script.Given = script.NOTHING_GIVEN,
     ) -> None:
         self._paths, self._state, self._journal, self._host, self._poll = paths, state, journal, host, poll
-        self._environment = environment
+        self._environment, self._given = environment, given
         self._clock = Clock(records[-1].at if records else 0.0)
         self._run_dir = RunDir(paths)
         self._screen = Screen(paths.screenrc, environment)
@@ -91,8 +95,12 @@ class Daemon:
         self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._publisher = Publisher(paths, state, self.wake)
         self._teardown = Teardown(paths, state, host.home, environment, self._run_cwd(), poll, self.wake)
-        self._preconditions = Preconditions(state, environment, self._clock, poll, self._cwd, self.wake)
+        self._ports = Ports(host.home.ports, self._key, host.boot)
+        self._ports.keep({(state.jobs[order].spec.id, one.n) for order, one in state.live.items()})
+        self._named = NamedValues(environment, self._run_cwd())
+        self._preconditions = Preconditions(state, environment, self._named, self._clock, poll, self._cwd, self.wake)
         self._code = CodeWatch(state, environment, self._run_cwd(), self._clock.now(), self.wake)
+        self.notices = Notices(self._publisher, self._clock.now, lambda: state.seq)
         self._impossible: dict[Need, str] = {}
         self._foreign: tuple[b.ForeignLease, ...] = ()
         self._disk: str | None = None
@@ -355,13 +363,18 @@ class Daemon:
         assert attempt is not None
         self._watch.follow(job.order, self._on_host(job), attempt, self._cwd(job))
         names = [cuda_name(index, uuid) for index, uuid in zip(attempt.indices, attempt.cards)]
-        text = script.job_script(state.manifest, spec, state.run_id, attempt.n, names, self._cwd(job))
+        cwd, named = self._cwd(job), self._named.of(spec)
+        port = self._ports.take(spec.id, attempt.n) if state.manifest.rendezvous else None
+        given = self._given._replace(named=named.aliases, missing=named.missing, port=port)
+        text = script.job_script(state.manifest, spec, state.run_id, attempt.n, names, cwd, given)
         frontend: subprocess.Popen[bytes] | None = None
         error = None
         try:
             files = self._run_dir.prepare_attempt(spec.id, attempt.n, text, state.order_of)
-            argv = ["sh", str(self._paths.wrapper), str(files.root), tag(self._key, spec.id, attempt.n)]
-            frontend = self._screen.start(attempt.session, argv, self._paths.log(spec.id), files.complaint)
+            argv = ["bash", "-p", str(self._paths.wrapper), str(files.root), tag(self._key, spec.id, attempt.n)]
+            frontend = self._screen.start(
+                attempt.session, argv, self._paths.log(spec.id), files.complaint, named.values
+            )
         except FileNotFoundError as fault:
             error = "screen is not installed" if fault.filename == "screen" else str(fault)
         except OSError as fault:
@@ -383,6 +396,7 @@ class Daemon:
         """Remove what ended attempts left in the run directory; never between a job's end and the next one's start."""
         for job, n in self._ended:
             self._run_dir.forget(job, n)
+            self._ports.give_back(job, n)
         self._ended.clear()
 
     def _all_patterns(self) -> evidence.Patterns:
@@ -418,6 +432,7 @@ class Daemon:
             lambda job: str(self._paths.log(job)),
             self._teardown.row(self._clock.now()),
             self._foreign,
+            self.notices.shown,
         )
 
     def _wait(self) -> None:

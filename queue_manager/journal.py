@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from queue_manager import files
 from queue_manager.core import events
 from queue_manager.core.events import JournalError, Record
 
-__all__ = ["Journal", "JournalError", "SnapshotWriter", "read_journal", "write_whole"]
+__all__ = ["Journal", "JournalError", "SnapshotWriter", "read_journal"]
 
 
 def read_journal(path: Path) -> tuple[list[Record], int]:
@@ -54,7 +55,7 @@ class Journal:
     """Append-only. After an OSError nothing of the batch counts, and the same batch may be tried again."""
 
     def __init__(self, path: Path, length: int) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = files.open_file(path, os.O_WRONLY, files.PRIVATE)
         self._length = length
         os.ftruncate(self._fd, length)
         _sync_directory(path.parent)
@@ -78,24 +79,6 @@ class Journal:
         with contextlib.suppress(OSError):
             os.fdatasync(self._fd)
         os.close(self._fd)
-
-
-def write_whole(path: Path, chunks: Iterable[bytes], mode: int = 0o644, durable: bool = True) -> None:
-    """Write a file so that a reader sees the old one or the new one, whatever is killed. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-        with open(fd, "wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def _sync_directory(path: Path) -> None:
@@ -147,7 +130,7 @@ class SnapshotWriter:
 
     def _write(self, rows: Callable[[], Iterator[bytes]]) -> None:
         try:
-            write_whole(self._path, rows())
+            files.write_whole(self._path, rows(), mode=files.SHOWN)
             self.error = None
         except OSError as error:
             self.error = error

@@ -20,7 +20,7 @@ from queue_manager.core.events import Proc
 from queue_manager.core.layout import HostPaths, tag
 from queue_manager.core.model import Attempt
 from queue_manager.core.readings import Unreadable
-from queue_manager.journal import write_whole
+from queue_manager.files import PRIVATE, make_directory, open_file, write_whole
 
 LOCK_SECONDS = 2.0
 """A manager holds the lock for milliseconds; one that was stopped in the middle must not stop the others."""
@@ -36,7 +36,7 @@ class Leases:
 
     def __init__(self, host: HostPaths, run_id: str, key: str, boot: str, me: Proc) -> None:
         self._host, self._run_id, self._key, self._boot, self._me = host, run_id, key, boot, me
-        host.leases.mkdir(parents=True, exist_ok=True)
+        make_directory(host.leases)
         self._path = host.leases / f"{run_id}.json"
         self._lock: int | None = None
         self._unlocked: str | None = "the cards lock is not taken"
@@ -47,7 +47,7 @@ class Leases:
     def __enter__(self) -> Leases:
         path, patience = self._host.cards_lock, time.monotonic() + LOCK_SECONDS
         try:
-            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = open_file(path, os.O_RDWR, PRIVATE)
             while not _try_lock(self._lock):
                 if time.monotonic() > patience:
                     self._unlocked = f"{path} is held by another manager that does not go on"
@@ -101,7 +101,7 @@ class Leases:
         data = {"run_id": self._run_id, "key": self._key, "boot": self._boot, "manager": self._me, "leases": leases}
         text = json.dumps(data)
         if text != self._written:
-            write_whole(self._path, [text.encode()], mode=0o600, durable=False)
+            write_whole(self._path, [text.encode()], durable=False)
             self._written = text
             self.held = bool(leases)
 

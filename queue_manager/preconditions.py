@@ -11,6 +11,7 @@ from queue_manager.core import boundary as b
 from queue_manager.core import shell_paths
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Job, QueueState
+from queue_manager.named_values import NamedValues
 
 HELD_AT_ONCE = 200
 
@@ -23,12 +24,14 @@ class Preconditions:
         self,
         state: QueueState,
         environment: dict[str, str],
+        named: NamedValues,
         clock: Clock,
         poll: float,
         cwd: Callable[[Job], str],
         wake: Callable[[], None],
     ) -> None:
         self._state, self._environment, self._clock, self._poll = state, environment, clock, poll
+        self._named = named
         self._cwd, self._wake = cwd, wake
         self._helpers = ThreadPoolExecutor(4, "helper")
         self._asked: set[int] = set()
@@ -63,7 +66,8 @@ class Preconditions:
         answered = False
         for order in orders:
             job = self._state.jobs[order]
-            environment = {**self._environment, **self._state.manifest.env, **job.spec.env}
+            known = self._named.of(job.spec).known
+            environment = {**self._environment, **self._state.manifest.env, **job.spec.env, **known}
             if all(one.type != "command" for one in job.spec.preconditions):
                 self._checked[order] = evidence.checked(self._on_host(job), self._cwd(job), environment, now)
                 answered = True

@@ -20,6 +20,7 @@ from queue_manager import code_identity, evidence, existing, probe
 from queue_manager.core import shell_paths
 from queue_manager.core.layout import HostPaths
 from queue_manager.core.manifest import JobSpec, Manifest, ManifestError, Precondition, decode
+from queue_manager.named_values import read_env
 from queue_manager.script import CANNOT_START, complete_script
 
 COMMANDS = 100
@@ -83,7 +84,8 @@ def examine(manifest: Manifest) -> dict[str, Any]:
 
     `cwd` {path, there}; `cwds_missing`: those of jobs that have their own, [{path, jobs}]; `activation` {kind: conda,
     venv or null, name, python, fault}; `unmet` [{type, path, cwd, says, jobs}]; `untried`: how many commands were too
-    many to try; `probe`: see queue_manager.probe; `existing`: see queue_manager.existing.
+    many to try; `unset` {variable: ids of jobs that take it from .env or the environment, which do not have it};
+    `probe`: see queue_manager.probe; `existing`: see queue_manager.existing.
     """
     home = os.path.expanduser("~")
     cwd = _cwd(manifest)
@@ -106,9 +108,20 @@ def examine(manifest: Manifest) -> dict[str, Any]:
         "activation": _activation(manifest, cwd if there else home),
         "unmet": list(_unmet({one: ids for one, ids in asked.items() if one not in dropped})),
         "untried": len(dropped),
+        "unset": _unset(manifest, cwd),
         "probe": probe.describe(Path(cwd)),
         "existing": existing.describe(manifest, cwd, HostPaths.of(Path(home))),
     }
+
+
+def _unset(manifest: Manifest, cwd: str) -> dict[str, list[str]]:
+    known = {**os.environ, **read_env(Path(cwd))} if any(job.env_from for job in manifest.jobs) else {}
+    found: dict[str, list[str]] = {}
+    for job in manifest.jobs:
+        for name in dict.fromkeys(name for parts in job.env_from.values() for name in parts[1::2]):
+            if name not in known:
+                found.setdefault(name, []).append(job.id)
+    return found
 
 
 def _unmet(asked: Mapping[_Asked, list[str]]) -> Iterable[dict[str, Any]]:

@@ -17,7 +17,8 @@ from queue_manager.core.layout import RunPaths
 from queue_manager.core.model import QueueState
 from queue_manager.core.snapshot import Situation
 from queue_manager.core.status import Status
-from queue_manager.journal import SnapshotWriter, write_whole
+from queue_manager.files import SHOWN, append_to, write_whole
+from queue_manager.journal import SnapshotWriter
 
 _log = logging.getLogger(__name__)
 _ROWS_AT_ONCE = 1000
@@ -62,7 +63,7 @@ class Publisher:
         """
         try:
             text = summary.summary(self._state, str(self._paths.log_dir), now)
-            write_whole(self._paths.summary, [text.encode()])
+            write_whole(self._paths.summary, [text.encode()], mode=SHOWN)
         finally:
             self._writer.finish(self._render(situation, now))
 
@@ -119,8 +120,8 @@ class Publisher:
             return
         data = "".join(self._alerts_due).encode()
         try:
-            with self._paths.alerts.open("ab", buffering=0) as file:
-                whole = file.tell()
+            with append_to(self._paths.alerts) as file:
+                whole = file.seek(0, os.SEEK_END)
                 if file.write(data) < len(data):
                     os.ftruncate(file.fileno(), whole)  # half a line would spoil the next one
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -16,10 +16,22 @@ from pathlib import Path
 from queue_manager import script
 from queue_manager.core.boundary import Claim, ExitRecord, Revoked
 from queue_manager.core.events import Proc
-from queue_manager.core.layout import AttemptPaths, RunPaths
+from queue_manager.core.layout import LOCAL_RUNS, AttemptPaths, RunPaths
 from queue_manager.core.readings import Unreadable
 from queue_manager.core.requests import Answer, Request, RequestError, decode_request, encode_answer
-from queue_manager.journal import write_whole
+from queue_manager.files import (
+    PRIVATE,
+    SHOWN,
+    Directory,
+    append_to,
+    make_directory,
+    make_fifo,
+    make_link,
+    mend,
+    open_file,
+    write_text,
+    write_whole,
+)
 from queue_manager.processes import parent_of, parse_stat
 
 BALLAST_BYTES = 1 << 18
@@ -34,7 +46,7 @@ class Lock:
     """The run's lock: held while this object lives. Raises HeldError."""
 
     def __init__(self, path: Path, holder: dict[str, object]) -> None:
-        self._file = path.open("a+", encoding="utf-8")
+        self._file = os.fdopen(open_file(path, os.O_RDWR | os.O_APPEND, PRIVATE), "a+", encoding="utf-8")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -51,6 +63,13 @@ class Lock:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _who(text: str) -> str:
@@ -70,17 +89,33 @@ class RunDir:
     def prepare(self) -> None:
         """Make what every run needs: directories, wrapper, screenrc, bell."""
         for path in (self.paths.root, self.paths.log_dir, self.paths.inbox, self.paths.answer("x").parent):
-            path.mkdir(parents=True, exist_ok=True)
+            make_directory(path)
         for left in self.paths.root.glob(f".{glob.escape(self.paths.state.name)}.*.tmp"):
             left.unlink(missing_ok=True)  # of managers that were killed while they wrote
         for path, text in ((self.paths.wrapper, script.WRAPPER), (self.paths.screenrc, script.SCREENRC)):
             if not path.exists() or path.read_text() != text:
                 write_whole(path, [text.encode()])
         with contextlib.suppress(OSError):  # where there are no FIFOs, the manager looks by itself
-            if not (self.paths.bell.exists() and stat.S_ISFIFO(self.paths.bell.stat().st_mode)):
-                os.mkfifo(self.paths.bell, 0o600)
-        self.paths.alerts.touch()
+            make_fifo(self.paths.bell)
+        append_to(self.paths.alerts).close()
         self.restore_ballast()
+
+    def close_to_others(self) -> list[str]:
+        """Mend what other users could write into, of an earlier version or made by hand; what was done, in words.
+
+        Raises UnsafeError where that cannot be done.
+        """
+        paths = self.paths
+        # Where the state was put by hand, its directory is the user's own: a group that shares it is his wish.
+        ours = paths == RunPaths.of(paths.root) and paths.root.parent.name in (LOCAL_RUNS, "runs")
+        inner = (paths.log_dir, paths.inbox, paths.answer("x").parent, paths.attempts, *_listed(paths.attempts))
+        directories = [Directory(paths.root, stat.S_IWOTH | (stat.S_IWGRP if ours else 0)), *map(Directory, inner)]
+        private = (paths.journal, paths.lock, paths.wrapper, paths.screenrc, paths.acknowledged)
+        scripts = (file for one in _listed(paths.attempts) for file in _listed(one))
+        shown = (paths.state, paths.alerts, paths.manager_log, paths.summary, *_listed(paths.log_dir))
+        manifest = (paths.manifest, PRIVATE if ours else 0o777 & ~(stat.S_IWGRP | stat.S_IWOTH))
+        modes = [*((one, PRIVATE) for one in (*private, *scripts)), *((one, SHOWN) for one in shown)]
+        return mend(directories, [manifest, *modes])
 
     def restore_ballast(self) -> None:
         """Keep some room that can be given up when the disk is full."""
@@ -104,8 +139,8 @@ class RunDir:
             log = self.paths.log(job)
             if log.exists():
                 log.replace(self.paths.earlier_log(job, n - 1, ids))
-            paths.root.mkdir(parents=True)
-        paths.script.write_text(text, encoding="utf-8")
+            make_directory(paths.root)
+        write_text(paths.script, text)
         return paths
 
     def revoke(self, job: str, n: int, ids: Container[str]) -> None:
@@ -116,7 +151,7 @@ class RunDir:
         mine = paths.root / "revoke"
         write_whole(mine, [_REVOKED.encode()])
         with contextlib.suppress(FileExistsError):
-            os.link(mine, paths.claim)
+            make_link(paths.claim, mine)
 
     def forget(self, job: str, n: int) -> None:
         """Remove an attempt's directory, once its end is in the journal. Without it no wrapper can claim it.

@@ -8,8 +8,11 @@ import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
+from queue_manager import files
 from queue_manager.core.readings import Unreadable
+from queue_manager.files import append_to
 
 _LINE = re.compile(r"^\t(\d+)\.(.*?)\t.*?(\((?:Dead \?\?\?|Removed)\))?[ \r]*$", re.MULTILINE)
 _NONE = re.compile(r"No Sockets found", re.IGNORECASE)
@@ -52,16 +55,25 @@ class Screen:
     def __init__(self, screenrc: Path, environment: Mapping[str, str]) -> None:
         self._screenrc, self._environment = screenrc, environment
 
-    def start(self, session: str, argv: Sequence[str], log: Path, complaint: Path) -> subprocess.Popen[bytes]:
+    def start(
+        self,
+        session: str,
+        argv: Sequence[str],
+        log: Path,
+        complaint: Path,
+        extra: Mapping[str, str] = MappingProxyType({}),
+    ) -> subprocess.Popen[bytes]:
         """Begin to start a session; the returned process ends at once, and says in `complaint` why if it failed.
+        `extra`: more that it inherits, which stands in no command line and no file.
         Raises OSError where screen is not installed."""
-        with complaint.open("wb") as file:
+        with append_to(complaint, files.PRIVATE) as file:
             return subprocess.Popen(
                 build_start(self._screenrc, session, argv),
-                env=build_environment(self._environment, log),
+                env=build_environment({**self._environment, **extra}, log),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
+                umask=files.LOG_UMASK,
             )
 
     def sessions(self) -> dict[str, int] | Unreadable:

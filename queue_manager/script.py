@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+from queue_manager import distributed
 from queue_manager.core import layout
 from queue_manager.core.manifest import JobSpec, Manifest
 
@@ -13,15 +15,18 @@ CANNOT_START = 66
 
 CONDA_BASES = layout.CONDA_BASES
 
-# sh and not python: one stands beside every job. The claim is a hard link to a file that says who the wrapper is, and
-# the exit record is renamed into place: whoever reads either finds all of it. Signals from the terminal are for the
-# job; the wrapper stays, to write the verdict, and waits while the disk is full, though not for a run that was
-# deleted. After a failure it gives screen a moment to read the last words: when the first process of a terminal ends,
-# the kernel throws away what nobody has read. What it execs would not keep a trap, so by then signals are ignored.
+# bash and not python: one stands beside every job. Not sh either, which is dash in many places and hands on neither
+# exported functions nor names with dots; with -p bash leaves both, and BASH_ENV, to the job. The claim is a hard link
+# to a file that says who the wrapper is, and the exit record is renamed into place: whoever reads either finds all of
+# it. Signals from the terminal are for the job; the wrapper stays, to write the verdict, and waits while the disk is
+# full, though not for a run that was deleted. After a failure it gives screen a moment to read the last words: when
+# the first process of a terminal ends, the kernel throws away what nobody has read. What it execs would not keep a
+# trap, so by then signals are ignored.
 WRAPPER = """\
-#!/bin/sh
+#!/bin/bash -p
 # wavequeue: wrapper.sh ATTEMPT_DIRECTORY TAG
 trap : HUP INT QUIT TERM
+umask 077
 cd "$1" || exit 1
 IFS= read -r me < "/proc/$$/stat" && printf '%s\\n' "$me" > "wrapper.$$" || exit 1
 ln "wrapper.$$" claim 2>/dev/null || exit 0
@@ -48,7 +53,34 @@ logfile $WAVEQUEUE_LOG
 it: `zombie` takes back what that may say."""
 
 
-def job_script(manifest: Manifest, spec: JobSpec, run_id: str, n: int, names: Sequence[str], cwd: str) -> str:
+class Given(NamedTuple):
+    """What an attempt gets at launch, beside what its manifest says.
+
+    `umask`: for the files that the job makes. `environment`: a file that exports what the run was started with.
+    `named`: variables, by the name under which the session hands their values on. `missing`: variables that cannot be
+    set, and from what. `port`: one that no other attempt has.
+    """
+
+    umask: int = 0o022
+    environment: str | None = None
+    named: Mapping[str, str] = {}
+    missing: Mapping[str, str] = {}
+    port: int | None = None
+
+
+NOTHING_GIVEN = Given()
+_HOW = "write it into .env beside the code, then: wavequeue retry"
+
+
+def job_script(
+    manifest: Manifest,
+    spec: JobSpec,
+    run_id: str,
+    n: int,
+    names: Sequence[str],
+    cwd: str,
+    given: Given = NOTHING_GIVEN,
+) -> str:
     """The bash script of one attempt, run in the attempt's directory. `names`: of its cards, as CUDA takes them, see
     readings.cuda_name. `cwd` is absolute."""
     cards = ",".join(names)
@@ -66,10 +98,20 @@ def job_script(manifest: Manifest, spec: JobSpec, run_id: str, n: int, names: Se
         "trap '' HUP",
         "set -o pipefail",
         "IFS= read -r _wq < /proc/$$/stat && printf '%s\\n' \"$_wq\" > started",
+        f"umask {given.umask:04o}",
+        *([] if given.environment is None else [f". {_q(given.environment)}"]),
         f"cd -- {_q(cwd)} || {_give_up('the cwd is not there: ' + cwd)}",
         *_activation(manifest),
         "unset _wq",
+        # Python keeps what it prints into a pipe (`| tee`) until there is a lot of it, and loses it when it is killed.
+        'export PYTHONUNBUFFERED="${PYTHONUNBUFFERED-1}"',
         *_exports({**fixed, **own, **shown}),
+        *distributed.exports(manifest, spec, run_id, given.port),
+        *(f'export {name}="${alias}"; unset {alias}' for name, alias in given.named.items()),
+        *(
+            _give_up(f"env {name} is taken from {of}, which neither .env nor the run's environment has; {_HOW}")
+            for name, of in given.missing.items()
+        ),
         *(["set -e"] if (manifest.errexit if spec.errexit is None else spec.errexit) else []),
         spec.cmd.replace("${GPU}", cards).replace("${GPU_INDEX}", ",".join(map(str, range(len(names))))),
     ]

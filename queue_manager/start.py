@@ -20,6 +20,7 @@ from typing import Union
 import queue_manager
 from queue_manager import facts
 from queue_manager.core.layout import HostPaths, RunPaths, id_fault
+from queue_manager.files import append_to
 
 PATIENCE = 60.0
 """Seconds for a manager to begin; it reads the whole manifest and journal first."""
@@ -55,13 +56,13 @@ def start(run_id: str, poll: float | None = None, patience: float = PATIENCE) ->
     if holder is not None:
         return _settled(paths, holder, until)
     try:
-        log = paths.manager_log.open("ab")
+        log = append_to(paths.manager_log)
     except OSError as error:
         return f"{paths.manager_log}: {error.strerror}"
     with contextlib.suppress(ValueError):  # in a thread it cannot be set, and the session of its own has to do
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what is started inherits that
     with log:
-        begin = log.tell()
+        begin = log.seek(0, os.SEEK_END)
         process = subprocess.Popen(
             build_command(paths, run_id, poll),
             cwd=paths.root,

@@ -18,7 +18,7 @@ from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.model import QueueState
 from queue_manager.core.readings import Unreadable
 from queue_manager.core.teardown import Decision, SyncFirst
-from queue_manager.journal import write_whole
+from queue_manager.files import SHOWN, write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -205,7 +205,7 @@ class Teardown:
         """Stop or destroy, until the provider confirms it by id, or it is wanted no longer."""
         plan, instance = wanted
         try:
-            write_whole(self._paths.teardown, [text.encode()])
+            write_whole(self._paths.teardown, [text.encode()], mode=SHOWN)
         except OSError as error:
             _log.error("%s cannot be written: %s", self._paths.teardown, error)
         pause, ending = self._pace, Ending(plan, instance, self._environment, self._pace)

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from queue_manager.core import layout
 from skill.errors import FailedError
+from skill.files import make_directory
 
 MACHINES = {"x86_64": 62, "aarch64": 183}
 """What can be served, by `uname -m`, with the number that ELF files have for it."""
@@ -167,7 +168,7 @@ def _fetch(cache: Path, version: str, machine: str) -> Path:
     """Get the wheel into the cache, whole or not at all. Raises FailedError that says how to do it by hand."""
     fetch = shlex.join(["python3", *build_fetch(cache, version, machine)])
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        make_directory(cache)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as folder:
             command = [sys.executable, *build_fetch(Path(folder), version, machine), "--disable-pip-version-check"]
             done = subprocess.run(

@@ -16,6 +16,7 @@ from queue_manager.core import pulling
 from queue_manager.core.manifest import JobSpec, Manifest
 from skill import placed, sync
 from skill.code_files import NEVER
+from skill.files import make_directory, write_whole
 from skill.ground import ground
 from skill.host import Host, Unreachable
 from skill.placed import LOST, SUBMITTED, Mark, Part, Placed
@@ -78,8 +79,8 @@ def carry(
             ready = _ready(run, found, manifest, away, turns)
             carried = _bring(host, part, ground(run, found, manifest, part).there, mark, ready, say)
             if carried.fault is None:
-                record.parent.mkdir(parents=True, exist_ok=True)
-                record.touch()
+                make_directory(record.parent)
+                write_whole(record, "")
             done.append(carried)
     return done
 

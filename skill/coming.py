@@ -14,6 +14,7 @@ from typing import NamedTuple
 from build_manifest import regular_file
 from queue_manager.core.layout import HostPaths
 from skill.errors import UseError
+from skill.files import make_directory
 from skill.fleet import drift, rental
 from skill.fleet.drift import Heard
 from skill.fleet.rental import Broken, Wait
@@ -83,7 +84,7 @@ def _own_key() -> Key:
     folder = HostPaths.of(Path.home()).root / "rented"
     place = folder / _KEYS[0]
     if not place.exists():
-        folder.parent.mkdir(mode=0o700, exist_ok=True)
+        make_directory(folder.parent)
         new = Path(tempfile.mkdtemp(prefix=".rented-", dir=folder.parent))
         made = _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "wavequeue", "-f", str(new / place.name))
         if made is not None:

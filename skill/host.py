@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Union
 from build_manifest import regular_file
 from queue_manager.core.terminal_text import one_line
 from skill import ssh_command
+from skill.files import append_to, make_directory, write_whole
 
 if TYPE_CHECKING:
     import fabric
@@ -396,11 +397,8 @@ def fingerprint(key: str) -> str:
 def _rewrite(known_hosts: Path, name: str, instead: str) -> None:
     """Put a line in the place of all that name `name`."""
     lines = [f"{line}\n" for line in _lines(known_hosts)]
-    temporary = known_hosts.with_name(f".{known_hosts.name}.{secrets.token_hex(4)}.tmp")
     text = "".join([*(line for line in lines if line.split()[:1] != [name]), instead])
-    temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
-    temporary.chmod(0o600)
-    temporary.replace(known_hosts)
+    write_whole(known_hosts, text, errors="surrogateescape")
 
 
 def _lines(known_hosts: Path) -> list[str]:
@@ -409,12 +407,9 @@ def _lines(known_hosts: Path) -> list[str]:
 
 
 def _keep(known_hosts: Path, line: str) -> None:
-    known_hosts.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = os.open(known_hosts, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        os.write(fd, line.encode())  # one write: two commands that append at once mix no lines
-    finally:
-        os.close(fd)
+    make_directory(known_hosts.parent)
+    with append_to(known_hosts) as file:
+        file.write(line.encode())  # one write: two commands that append at once mix no lines
 
 
 def config_fault() -> str | None:

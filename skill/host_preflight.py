@@ -10,6 +10,7 @@ from build_manifest.faults import listed
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.outputs import escape, is_glob, patterns_overlap
 from queue_manager.core.readings import may_use
+from skill.preflight import unset_words
 from skill.table import columns
 
 if TYPE_CHECKING:
@@ -230,6 +231,7 @@ class _Judge:
             else:
                 unmet += self._block(ids, row["says"])
         self._sum_up(unmet, list(made), later, found["untried"])
+        self.warnings += unset_words(found, self._jobs)
 
     def _sum_up(self, unmet: int, made: Sequence[str], later: int, untried: int) -> None:
         asking = sum(bool(job.preconditions) for job in self._specs)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from skill.files import read_text
+from skill.files import append_to, make_directory, read_text
 from skill.fleet import ledger
 from skill.fleet.ledger import Rental
 from skill.registry import known_hosts
@@ -39,8 +39,8 @@ def by_instance(registry: Path) -> dict[int, Rental]:
 def note(registry: Path, event: str, label: str, **fields: Any) -> None:
     """Add a line; it is on the disk when this returns. Raises OSError."""
     file = path(registry)
-    file.parent.mkdir(mode=0o700, exist_ok=True)
-    with file.open("a+b") as book:
+    make_directory(file.parent)
+    with append_to(file) as book:
         fcntl.flock(book, fcntl.LOCK_EX)
         # What a killed writer left is no line: it goes, so that ours begins one.
         book.seek(0)

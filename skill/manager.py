@@ -15,6 +15,7 @@ from typing import Any
 from build_manifest import regular_file
 from queue_manager.core.manifest import Manifest, encode
 from skill.errors import FailedError
+from skill.files import SHOWN, append_to
 from skill.runs import MOST_STATE, Document, Run, parse_state, read_state
 
 PATIENCE = 60.0
@@ -90,8 +91,8 @@ def start(run: Run, poll: float | None = None) -> int:
 
     Returns its process id. Raises FailedError with what it said if it gave up.
     """
-    with run.paths.manager_log.open("ab") as log:
-        begin = log.tell()
+    with append_to(run.paths.manager_log, SHOWN) as log:
+        begin = log.seek(0, os.SEEK_END)
         process = subprocess.Popen(
             build_command(run, poll),
             cwd=run.root,

@@ -12,7 +12,7 @@ from build_manifest import regular_file
 from queue_manager.core import events
 from queue_manager.core.layout import RunPaths, id_fault
 from skill import logs, runs, state_schema, typed_json
-from skill.files import write_whole
+from skill.files import make_directory, write_whole
 from skill.runs import Document
 
 _LOOK, _WHOLE = "look.json", "look.whole.json"
@@ -72,7 +72,7 @@ def _added_ids(line: str) -> list[str]:
 def keep(folder: Path, found: Told, at: float) -> None:
     """Keep what a host said. `at` in epoch seconds. A disk that is full here hinders no look."""
     with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_directory(folder)
         if found.document is not None:
             text = json.dumps({"at": at, "state": found.document}, ensure_ascii=False)
             for name in (_LOOK,) if found.document.get("overview") else (_LOOK, _WHOLE):

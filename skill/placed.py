@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
@@ -18,7 +16,7 @@ from build_manifest import regular_file
 from queue_manager.core.layout import id_fault
 from queue_manager.core.manifest import JobSpec, Manifest, Precondition
 from queue_manager.core.requests import Request
-from skill import typed_json
+from skill import files, typed_json
 from skill.code_versions import Push
 from skill.dependencies import Dependencies, Need
 from skill.errors import FailedError, UseError
@@ -227,12 +225,8 @@ def changed(run: Run) -> Iterator[Change]:
 @contextlib.contextmanager
 def locked(run: Run) -> Iterator[None]:
     """Keep all others out who change hosts.json. Raises OSError."""
-    fd = os.open(run.root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+    with files.locked(run.root / _LOCK):
         yield
-    finally:
-        os.close(fd)
 
 
 class Mark(NamedTuple):

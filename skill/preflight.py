@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from build_manifest.faults import listed
@@ -10,6 +11,8 @@ from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.model import Need
 from queue_manager.core.placement import impossible
 from queue_manager.core.readings import Card, may_use
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Findings(NamedTuple):
@@ -32,6 +35,24 @@ def check(manifest: Manifest, probe: dict[str, Any]) -> Findings:
     if not probe["gpus"]:
         return Findings(_no_cards(manifest, asking, probe.get("gpu_note", "")), [])
     return _never_placed(manifest, asking, _usable(manifest, probe))
+
+
+def unset_words(document: Mapping[str, Any], jobs: Collection[str]) -> list[str]:
+    """What variables jobs would miss, from the document of queue_manager.preflight, which a host may have made up."""
+    rows = document.get("unset")
+    found = []
+    for name, ids in rows.items() if isinstance(rows, dict) else ():
+        named = [job for job in ids if isinstance(job, str) and job in jobs] if isinstance(ids, list) else []
+        if named and _VARIABLE.fullmatch(name):
+            found.append(
+                f"{name} is set neither in .env nor in the environment there, and {_take(len(named))} it "
+                f"({listed(named, 5)}): write {name}=VALUE into .env, or export it before"
+            )
+    return found
+
+
+def _take(count: int) -> str:
+    return "1 job takes" if count == 1 else f"{count} jobs take"
 
 
 def _usable(manifest: Manifest, probe: dict[str, Any]) -> list[Card]:

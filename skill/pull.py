@@ -27,7 +27,7 @@ from skill import deploy, files, merge, placed, state_schema, summary
 from skill.code_files import NEVER
 from skill.completeness import Doubts, doubts
 from skill.errors import FailedError
-from skill.files import write_whole
+from skill.files import SHOWN, write_whole
 from skill.ground import ground, wanted
 from skill.host import Host, Unreachable, each, known_key
 from skill.merge import Look
@@ -350,7 +350,7 @@ def conclude(run: Run, manifest: Manifest, now: float) -> bool:
         away.update(job for pattern, ids in jobs.items() if pattern not in here for job in ids)
     # A host's own summary.md is no proof of what has come: it stays among what was pulled of it.
     text = summary.summary(document, now, away)
-    write_whole(run.paths.summary, text)
+    write_whole(run.paths.summary, text, mode=SHOWN)
     return True
 
 

@@ -4,7 +4,6 @@ ruamel.yaml."""
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import re
 from collections.abc import Iterator, Mapping
@@ -21,7 +20,7 @@ from queue_manager.core.layout import id_fault
 from queue_manager.core.terminal_text import one_line
 from skill import dotenv
 from skill.errors import UseError
-from skill.files import read_text, write_whole
+from skill.files import locked, read_text, write_whole
 from skill.host import KNOWN_HOSTS, Host
 
 REGISTRY = "workers.yaml"
@@ -174,16 +173,14 @@ class Registry:
         """Write the file, whole. Raises OSError."""
         text = io.StringIO()
         _yaml().dump(self._tree, text)
-        write_whole(self.path, text.getvalue())
+        write_whole(self.path, text.getvalue(), mode=None)
 
 
 @contextlib.contextmanager
 def changed(path: Path) -> Iterator[Registry]:
     """The registry, to be changed and saved while nobody else of us does. Raises UseError and OSError."""
     lock = known_hosts(path).parent / "workers.lock"
-    lock.parent.mkdir(mode=0o700, exist_ok=True)
-    with lock.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(lock):
         registry = Registry.load(path)
         yield registry
         registry.save()

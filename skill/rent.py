@@ -87,7 +87,6 @@ def _renting(client: vast.Client, where: Path, wish: Wish, say: Say) -> _Renting
 def alone(where: Path) -> AbstractContextManager[None]:
     """Keep out other rentals of the same project. Raises FailedError where one is at work."""
     lock = registry.known_hosts(where).parent / _LOCK
-    lock.parent.mkdir(mode=0o700, exist_ok=True)
     return files.alone(lock, "something is being rented for this project just now; try again when that has ended")
 
 

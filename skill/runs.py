@@ -18,6 +18,7 @@ from queue_manager.core import events, manifest, snapshot
 from queue_manager.core.layout import LOCAL_RUNS, HostPaths, RunPaths
 from skill import state_schema, typed_json
 from skill.errors import FailedError, UseError
+from skill.files import append_to, make_directory, make_name, make_new_directory
 
 Document = dict[str, Any]
 """queue_state.json as it was read."""
@@ -61,19 +62,19 @@ def create(project: str, beside: Path, home: Path, now: float) -> Run:
     Where the name is taken it gets -2, -3 and so on. Raises OSError.
     """
     local, shared = beside / LOCAL_RUNS, HostPaths.of(home).runs
-    local.mkdir(exist_ok=True)
-    shared.mkdir(parents=True, exist_ok=True)
+    make_directory(local)
+    make_directory(shared)
     first = run_id(project, now)
     number = 1
     while True:
         name = first if number == 1 else f"{first}-{number}"
         number += 1
         try:
-            (local / name).mkdir()
+            make_new_directory(local / name)
         except FileExistsError:
             continue
         try:
-            (shared / name).symlink_to((local / name).resolve(), target_is_directory=True)
+            make_name(shared / name, (local / name).resolve())
         except FileExistsError:
             (local / name).rmdir()
             continue
@@ -88,14 +89,14 @@ def create_filled(project: str, beside: Path, now: float, fill: Callable[[Run, s
     make runs beside a spec in this way. Raises OSError.
     """
     local = beside / LOCAL_RUNS
-    local.mkdir(exist_ok=True)
+    make_directory(local)
     for left in local.glob(f"{_STAGE}*"):  # of one that was killed
         shutil.rmtree(left, ignore_errors=True)
     first = run_id(project, now)
     names = itertools.chain([first], (f"{first}-{number}" for number in itertools.count(2)))
     name = next(name for name in names if not (local / name).exists())
     stage = local / f"{_STAGE}{name}"
-    stage.mkdir()
+    make_new_directory(stage)
     fill(Run.at(stage), name)
     stage.rename(local / name)
     return Run.at(local / name)
@@ -111,12 +112,12 @@ def discard(run: Run, home: Path) -> None:
 def note_submitted(run: Run, home: Path) -> None:
     """See to it that a run on hosts is found from any directory. Raises OSError."""
     folder = HostPaths.of(home).submitted
-    folder.mkdir(parents=True, exist_ok=True)
+    make_directory(folder)
     link = folder / run.id
     if not link.exists():  # or it leads to a run that was removed
         link.unlink(missing_ok=True)
         with contextlib.suppress(FileExistsError):
-            link.symlink_to(run.root, target_is_directory=True)
+            make_name(link, run.root)
 
 
 def in_folder(*folders: Path) -> Iterator[Run]:
@@ -257,9 +258,8 @@ def read_manifest(run: Run, *, ours: bool = False) -> manifest.Manifest:
 def note_added(run: Run, event: events.JobsAdded | events.JobsChanged, now: float) -> None:
     """Write down that jobs were added to a run on hosts, or changed in it, from here. `now` in epoch seconds. Raises
     OSError."""
-    with (run.root / ADDED).open("ab") as file:
+    with append_to(run.root / ADDED) as file:
         file.write(events.encode(events.Record(1, now, event)).encode())
-        file.flush()
         os.fsync(file.fileno())
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from queue_manager.core import pulling
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.pulling import FILE, FOLDER, LINK, OUT, TAKE, Seen
+from skill import files
 from skill.write_rules import HEAD
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ class Store(NamedTuple):
 
     def make(self) -> None:
         """See to it that the directories are there. Raises OSError."""
-        for folder, mode in ((self.results, 0o777), (self.mirror, 0o777), (self.staging, 0o700)):
-            folder.mkdir(parents=True, exist_ok=True, mode=mode)
+        files.make_users_directory(self.results)
+        for folder in (RunPaths.of(self.mirror).log_dir, self.staging):
+            files.make_directory(folder)
 
     def documents(self) -> dict[str, Seen]:
         """What is here of the run directory."""
@@ -100,6 +102,8 @@ class Store(NamedTuple):
         def decide(here: Seen | None) -> str:
             return pulling.verdict(here, there, ours=True)
 
+        with contextlib.suppress(OSError):
+            (self.staging / part).chmod(files.PRIVATE if name == RunPaths.of(self.mirror).journal.name else files.SHOWN)
         return self._put(part, self.mirror, name, there, decide)
 
     def settle_result(self, part: str, name: str, by: int, there: Seen, gate: HostGate) -> str:

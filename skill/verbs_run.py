@@ -114,14 +114,15 @@ def _begin(spec: str, poll: float | None, *, again: bool, skip_done: bool) -> tu
         checked = preflight.check(manifest, document["probe"])
         if checked.refusal is not None:
             raise FailedError(checked.refusal)
-        for warning in (*hosts_warning(manifest), *checked.warnings):
+        unset = preflight.unset_words(document, {job.id for job in manifest.jobs})
+        for warning in (*hosts_warning(manifest), *checked.warnings, *unset):
             print(f"wavequeue: warning: {warning}", file=sys.stderr)
         done = _there_already(spec, manifest, document, again=again, skip_done=skip_done)
         run = runs.create(manifest.project, beside, Path.home(), time.time())
         try:
             write_whole(run.paths.manifest, encode(manifest))
             if done:
-                run.paths.inbox.mkdir()
+                files.make_directory(run.paths.inbox)
                 write_whole(run.paths.request(existing_outputs.REQUEST), existing_outputs.request_text(done))
         except BaseException:
             runs.discard(run, Path.home())

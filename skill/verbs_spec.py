@@ -71,7 +71,7 @@ def init(file: str) -> None:
         raise UseError(f"{file} is there already; name another file")
     if not path.absolute().parent.is_dir():
         raise UseError(f"there is no directory {path.parent}")
-    write_whole(path, starter.text(path.absolute().parent.name, file))
+    write_whole(path, starter.text(path.absolute().parent.name, file), mode=None)
     print(f"wrote {file}. See what it would do: wavequeue plan {file}")
 
 
@@ -115,6 +115,7 @@ def plan_verb(spec: str, as_json: bool) -> int:
     # Written so that lines of warnings read the same here and in `build`.
     faults = [checked.refusal] if checked.refusal else []
     warnings = [*built.warnings, *hosts_warning(manifest), *checked.warnings]
+    warnings += preflight.unset_words(document, {job.id for job in manifest.jobs})
     if there is not None:
         refused = live_runs.refusal(there.live, spec)
         faults += [refused] if refused else []

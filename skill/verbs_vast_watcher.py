@@ -14,6 +14,7 @@ import click
 
 from skill import logs, view
 from skill.errors import DONE, FailedError
+from skill.files import SHOWN, append_to, make_directory
 from skill.table import columns
 from skill.verbs_spec import JSON, print_json
 
@@ -46,12 +47,12 @@ def start(dry_run: bool) -> int:
     if not dry_run:
         coming.find_key(chosen.key)
     files = watching.Files.of(where)
-    files.lock.parent.mkdir(mode=0o700, exist_ok=True)
+    make_directory(files.lock.parent)
     if watching.is_held(files):
         raise FailedError(
             f"a watcher runs already ({_who(watching.read_state(files))}); first: wavequeue vast watcher stop"
         )
-    with files.log.open("ab") as log:
+    with append_to(files.log, SHOWN) as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "skill.watcher", str(where.absolute()), *(["--dry-run"] if dry_run else [])],
             stdin=subprocess.DEVNULL,

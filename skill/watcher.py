@@ -22,7 +22,7 @@ from build_manifest import regular_file
 from queue_manager.core.events import iso
 from skill import ledger, rent, typed_json
 from skill.errors import FailedError, UseError
-from skill.files import write_whole
+from skill.files import SHOWN, append_to, make_directory, write_whole
 from skill.fleet import hunt, watch
 from skill.fleet import ledger as book
 from skill.fleet.hunt import Priced
@@ -92,8 +92,8 @@ def main(arguments: list[str]) -> int:
     """Watch until SIGTERM. 0; 1 where another one does so already."""
     where, is_dry = Path(arguments[0]), "--dry-run" in arguments[1:]
     files = Files.of(where)
-    files.lock.parent.mkdir(mode=0o700, exist_ok=True)
-    with files.lock.open("ab") as lock:
+    make_directory(files.lock.parent)
+    with append_to(files.lock) as lock:
         if not _taken(lock):
             print("another watcher holds the lock", file=sys.stderr)
             return 1
@@ -243,8 +243,8 @@ class _Watcher:
         with contextlib.suppress(OSError):
             if log.exists() and log.stat().st_size > _LONGEST:
                 log.replace(log.with_name(f"{log.name}.1"))
-            with log.open("a", encoding="utf-8") as file:
-                file.write(f"{(iso(time.time()) or '')[:19]}Z {words}\n")
+            with append_to(log, SHOWN) as file:
+                file.write(f"{(iso(time.time()) or '')[:19]}Z {words}\n".encode())
 
 
 if __name__ == "__main__":

@@ -138,8 +138,12 @@ class RunPaths(NamedTuple):
     def screenrc(self) -> Path:
         return self.root / "screenrc"
 
+    @property
+    def attempts(self) -> Path:
+        return self.root / "attempts"
+
     def attempt(self, job: str, n: int) -> AttemptPaths:
-        return AttemptPaths(self.root / "attempts" / f"{job}~{n}")
+        return AttemptPaths(self.attempts / f"{job}~{n}")
 
     def log(self, job: str) -> Path:
         """Log of the newest attempt."""
@@ -210,6 +214,16 @@ class HostPaths(NamedTuple):
     def host_id(self) -> Path:
         """Who this host is: 32 hex characters, made once. A machine rented to somebody else has another."""
         return self.root / "host_id"
+
+    @property
+    def ports(self) -> Path:
+        """Ports that are given to attempts: a file each, by its number."""
+        return self.root / "ports"
+
+    @property
+    def environments(self) -> Path:
+        """What runs were started with: outside their directories, which are pulled, packed and shown."""
+        return self.root / "environments"
 
     @property
     def cards_lock(self) -> Path:

@@ -63,7 +63,9 @@ class JobSpec(NamedTuple):
     `gpus`: cards needed, 0 for none. `gpu_mem_mib`: MiB promised to the job on a card it may share; None: the
     card is its own. `timeout` in seconds. Higher `priority` goes first. `params`: grid values and args as they
     were written. `grace`: seconds to save between TERM and KILL; None: the manifest's. `errexit`: whether `cmd` ends at
-    its first command that fails; None: as the manifest says.
+    its first command that fails; None: as the manifest says. `env_from`: variables that are known at launch only: a
+    text, the name of a variable of the host, a text and so on, that are put together. `wandb`: whether W&B is told of
+    the job's name and run; None: as the manifest says.
     """
 
     id: str
@@ -83,6 +85,8 @@ class JobSpec(NamedTuple):
     metrics: Any = None
     errexit: bool | None = None
     grace: float | None = None
+    env_from: Mapping[str, tuple[str, ...]] = {}
+    wandb: bool | None = None
 
 
 class Manifest(NamedTuple):
@@ -95,8 +99,9 @@ class Manifest(NamedTuple):
     `max_cost`: USD that it may cost; `deadline`: seconds from the run's start, or a time in ISO 8601 with its zone;
     `results_to`: bash that brings the results to a safe place, by which exit code 0 says that they are there.
 
-    What manifests of earlier versions lack: `errexit`, as in a job; `shell_paths`: a `~` at the beginning and `$NAME`
-    in jobs' outputs and preconditions are the host's, with the job's environment; `grace`: seconds to save after TERM.
+    What manifests of earlier versions lack: `errexit` and `wandb`, as in a job; `rendezvous`: jobs get an address and
+    a port of their own for their processes; `shell_paths`: a `~` at the beginning and `$NAME` in jobs' outputs and
+    preconditions are the host's, with the job's environment; `grace`: seconds to save after TERM.
     """
 
     project: str
@@ -124,6 +129,8 @@ class Manifest(NamedTuple):
     deadline: float | str | None = None
     results_to: str | None = None
     errexit: bool = False
+    wandb: bool = False
+    rendezvous: bool = False
     shell_paths: bool = False
     grace: float = 10.0
 
@@ -230,6 +237,8 @@ def job_from_json(row: Any) -> JobSpec:
     fields = dict(row)
     if "depends_on" in fields:
         fields["depends_on"] = tuple(fields["depends_on"])
+    if "env_from" in fields:
+        fields["env_from"] = {name: tuple(parts) for name, parts in fields["env_from"].items()}
     if "preconditions" in fields:
         fields["preconditions"] = tuple(_precondition(where, item) for item in fields["preconditions"])
     return JobSpec(**fields)
@@ -347,6 +356,10 @@ def _is_text_map(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
 
 
+def _is_env_from(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_texts(one) and len(one) % 2 == 1 for one in value.values())
+
+
 def _is_groups(value: Any) -> bool:
     return isinstance(value, dict) and all(_is_texts(one) for one in value.values())
 
@@ -440,6 +453,8 @@ _MANIFEST_KINDS: _Kinds = {
     "deadline": (_is_deadline, "a number of seconds above 0, or a time in ISO 8601 with its zone"),
     "results_to": _TEXT,
     "errexit": _TRUTH,
+    "wandb": _TRUTH,
+    "rendezvous": _TRUTH,
     "shell_paths": _TRUTH,
     "grace": (_is_time, "a number of 0 or more"),
 }
@@ -463,6 +478,8 @@ _JOB_KINDS: _Kinds = {
     "metrics": (_is_anything, ""),
     "errexit": _TRUTH,
     "grace": (_is_time, "a number of 0 or more"),
+    "wandb": _TRUTH,
+    "env_from": (_is_env_from, "an object whose values are lists of texts and names in turn"),
 }
 _PRECONDITION_KINDS: _Kinds = {"type": _TEXT, "path": _TEXT, "command": _TEXT, "gib": _TIME}
 

@@ -20,7 +20,8 @@ VERSION = 1
 
 class Situation(NamedTuple):
     """What a snapshot shows beside the state: the last reading of the cards, what cannot be met, the paths, what is to
-    become of a rented machine, and what other runs held of the cards when they were last given away."""
+    become of a rented machine, what other runs held of the cards when they were last given away, and what else a
+    person should know (text and since when, by kind)."""
 
     cards: Cards | Unreadable | None
     impossible: Mapping[Need, str]
@@ -31,6 +32,7 @@ class Situation(NamedTuple):
     log_path: Callable[[str], str]
     teardown: dict[str, Any] | None = None
     foreign: tuple[ForeignLease, ...] = ()
+    notices: Mapping[str, tuple[str, float]] = {}
 
 
 def queue_reason(state: QueueState) -> str | None:
@@ -135,7 +137,8 @@ def head(state: QueueState, situation: Situation, now: float) -> dict[str, Any]:
             "current_wave": state.wave,
             "paused": state.paused,
             "conditions": [
-                {"kind": kind, "text": text, "since": iso(since)} for kind, (text, since) in state.conditions.items()
+                {"kind": kind, "text": text, "since": iso(since)}
+                for kind, (text, since) in {**situation.notices, **state.conditions}.items()
             ],
             "manifest_sha256": state.manifest_sha256,
             "poll": situation.poll,

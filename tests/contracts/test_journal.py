@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 from queue_manager.core import events as ev
 from queue_manager.core.events import Event, JournalError, Record
-from queue_manager.journal import Journal, SnapshotWriter, read_journal, write_whole
+from queue_manager.files import write_whole
+from queue_manager.journal import Journal, SnapshotWriter, read_journal
 from tests.e2e.runs import ROOT, wait_for
 
 AT = 1_700_000_000.125
@@ -185,7 +186,7 @@ def test_urgent_batches_are_synced_once_before_append_returns(tmp_path: Path, mo
 _WRITER = """
 import itertools, json, sys
 from pathlib import Path
-from queue_manager.journal import write_whole
+from queue_manager.files import write_whole
 path = Path(sys.argv[1])
 for n in itertools.count(int(sys.argv[2])):
     fill = "x" * (n * 7919 % 300_000)

@@ -148,14 +148,15 @@ class Crash(BaseException):
 def _crash_at(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """Die before, or after, one of the steps of `prepare_attempt`."""
     method, _, when = step.partition(" ")
-    real: Callable[..., object] = getattr(Path, method)
+    owner = run_dir if hasattr(run_dir, method) else Path
+    real: Callable[..., object] = getattr(owner, method)
 
-    def crash(self: Path, *arguments: object, **options: object) -> object:
+    def crash(*arguments: object, **options: object) -> object:
         if when == "after":
-            real(self, *arguments, **options)
+            real(*arguments, **options)
         raise Crash
 
-    monkeypatch.setattr(Path, method, crash)
+    monkeypatch.setattr(owner, method, crash)
 
 
 STEPS = ["replace before", "replace after", "mkdir before", "mkdir after", "write_text before", "write_text after"]

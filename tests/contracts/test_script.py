@@ -53,11 +53,11 @@ class Bench:
         text = script.job_script(manifest, spec, RUN, self.n, [*map(str, indices)], str(cwd or self.cwd))
         return self.run_dir.prepare_attempt("job", self.n, text, ())
 
-    def argv(self, shell: str = "sh") -> list[str]:
+    def argv(self, shell: str = "bash -p") -> list[str]:
         files = self.run_dir.paths.attempt("job", self.n)
         return [*shell.split(), str(self.run_dir.paths.wrapper), str(files.root), tag(RUN, "job", self.n)]
 
-    def wrapper(self, shell: str = "sh", environment: Mapping[str, str] = {}) -> subprocess.Popen[bytes]:
+    def wrapper(self, shell: str = "bash -p", environment: Mapping[str, str] = {}) -> subprocess.Popen[bytes]:
         """Start a wrapper on the newest attempt."""
         return subprocess.Popen(
             self.argv(shell),
@@ -115,7 +115,7 @@ def _wait_for_one_left(wrappers: list[subprocess.Popen[bytes]]) -> None:
     wait_for(lambda: sum(one.poll() is None for one in wrappers) == 1, say="the losers' end")
 
 
-@pytest.mark.parametrize("shell", ["sh", "bash --posix"])
+@pytest.mark.parametrize("shell", ["bash -p", "bash --posix"])
 def test_one_of_many_wrappers_runs_the_job_and_is_known_by_name(bench: Bench, shell: str) -> None:
     for _ in range(5):
         bench.prepare("echo $PPID >> ran; read line < gate")

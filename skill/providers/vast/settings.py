@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from build_manifest.faults import listed, nearest
 from build_manifest.values import seconds
 from queue_manager.core.layout import id_fault
 from skill.errors import UseError
-from skill.files import read_text, write_whole
+from skill.files import locked, read_text, write_whole
 from skill.fleet import blacklist, profiles, watch
 from skill.fleet.blacklist import Banned
 from skill.fleet.profiles import BUILT_IN, NUMBERS, Profile
@@ -177,14 +176,12 @@ def read_blacklist(registry: Path) -> tuple[Banned, ...]:
 def changed_blacklist(registry: Path) -> Iterator[dict[int, Banned]]:
     """The blacklist by machine, to be changed while nobody else of us does. Raises UseError and OSError."""
     lock = known_hosts(registry).parent / "vast_blacklist.lock"
-    lock.parent.mkdir(mode=0o700, exist_ok=True)
-    with lock.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(lock):
         found = {one.machine_id: one for one in read_blacklist(registry)}
         before = dict(found)
         yield found
         if found != before:
-            write_whole(registry.parent / BLACKLIST, blacklist.encode(found.values()))
+            write_whole(registry.parent / BLACKLIST, blacklist.encode(found.values()), mode=None)
 
 
 def _fault(key: str, value: Any) -> str | None:

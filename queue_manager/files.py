@@ -1,0 +1,148 @@
+"""Makes every file and directory of a run, each with its mode whatever the umask: the umask is for what jobs write."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+PRIVATE = 0o600
+"""Mode of files."""
+SHOWN = 0o644
+"""Mode of files that people read with `cat`: the state, the summary, logs. Their directory is private."""
+DIRECTORY = 0o700
+LOG_UMASK = 0o022
+"""The umask with which screen has to be started, for it makes the jobs' logs: at mode 0644."""
+_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+class UnsafeError(Exception):
+    """Other users could change what is run here; the message says what to do."""
+
+
+class Directory(NamedTuple):
+    """A directory to be looked at by `mend`. `refuses`: the bits of others' write access that it may not have."""
+
+    path: Path
+    refuses: int = _OTHERS
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory, and those above it that are missing, each at mode 0700. Raises OSError."""
+    missing = []
+    while not path.is_dir():
+        missing.append(path)
+        path = path.parent
+    for one in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # somebody made it at the same moment
+            one.mkdir(DIRECTORY)
+            one.chmod(DIRECTORY)
+
+
+def open_file(path: Path, flags: int, mode: int) -> int:
+    """Open a file and make it where it is missing, at `mode`; the descriptor. Raises OSError."""
+    flags |= os.O_CLOEXEC
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        pass
+    try:
+        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, mode)
+    except FileExistsError:
+        return os.open(path, flags)
+    os.fchmod(fd, mode)
+    return fd
+
+
+def append_to(path: Path, mode: int = SHOWN) -> BinaryIO:
+    """A file, to be written at its end without a buffer. Raises OSError."""
+    return os.fdopen(open_file(path, os.O_WRONLY | os.O_APPEND, mode), "ab", buffering=0)
+
+
+def write_text(path: Path, text: str, mode: int = PRIVATE) -> None:
+    """Write a file that nobody reads yet. Raises OSError."""
+    with os.fdopen(open_file(path, os.O_WRONLY | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def write_new(path: Path, text: str) -> None:
+    """Make a small file that nobody else has made. Raises FileExistsError and OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE)
+    with os.fdopen(fd, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def write_whole(path: Path, chunks: Iterable[bytes], mode: int = PRIVATE, durable: bool = True) -> None:
+    """Write a file so that a reader sees the old one or the new one, whatever is killed. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        with open(fd, "wb") as file:
+            os.fchmod(fd, mode)
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def make_fifo(path: Path) -> None:
+    """Make a FIFO, unless there is one. Raises OSError."""
+    if not (path.exists() and stat.S_ISFIFO(path.stat().st_mode)):
+        os.mkfifo(path, PRIVATE)
+        path.chmod(PRIVATE)
+
+
+def make_link(path: Path, target: Path) -> None:
+    """Give a file a second name. Raises FileExistsError where the name is taken, and OSError."""
+    os.link(target, path)
+
+
+def mend(directories: Sequence[Directory], files: Sequence[tuple[Path, int]]) -> list[str]:
+    """Take from other users the right to write into directories, and give files their modes; what is missing is passed.
+
+    Returns what was done or cannot be, in words. Raises UnsafeError where others may write and that cannot be mended.
+    """
+    said = []
+    for path, refuses in directories:
+        with contextlib.suppress(FileNotFoundError):
+            found = path.stat().st_mode
+            if found & refuses and not found & stat.S_ISVTX:
+                said.append(_close(path, found, found & ~refuses))
+    for path, mode in files:
+        with contextlib.suppress(FileNotFoundError):
+            info = path.lstat()
+            # More than its mode is mended; less was somebody's wish.
+            if stat.S_ISREG(info.st_mode) and info.st_mode & 0o777 & ~mode:
+                said.append(_close(path, info.st_mode, info.st_mode & mode))
+    return said
+
+
+def _close(path: Path, found: int, wanted: int) -> str:
+    was, now = f"{stat.S_IMODE(found):04o}", f"{stat.S_IMODE(wanted):04o}"
+    try:
+        path.chmod(stat.S_IMODE(wanted))
+    except OSError as error:
+        raise UnsafeError(
+            f"other users may write into {path} (mode {was}), and so decide what is run here; it cannot be closed "
+            f"to them ({error.strerror}): as its owner run chmod {now} {path}, or choose another place"
+        ) from None
+    if stat.S_IMODE(path.lstat().st_mode) != stat.S_IMODE(wanted):
+        return f"{path} has mode {was}, and its file system keeps no modes: who can reach it can change what is run"
+    return f"{path} had mode {was}; it is {now} now"
+
+
+def umask() -> int:
+    """The umask of this process. Nothing else may make files meanwhile."""
+    found = os.umask(0o077)
+    os.umask(found)
+    return found

@@ -1,0 +1,119 @@
+"""Variables that are known at launch only: where their values come from, and what a spec says of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from build_manifest import SpecErrors, build, secrets
+from queue_manager import preflight
+from queue_manager.core.manifest import JobSpec, decode, encode
+from queue_manager.named_values import NamedValues, parse_env, read_env
+from skill.preflight import unset_words
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("A=1", "1"), ("export A=1", "1"), (" A = 1 # note", "1"), ("A='it'\"'\"'s # $x'", "it's # $x"), ("A=", ""),
+        ('A="a\\"b c" # note', 'a"b c'), ("A=a#b", "a#b"), ("A=one two", "one two"), ("A='open", None),
+        ("nothing", None), ("1A=2", None), ("B=1\nA=2", "2"), ("A=1\nA=2", "2"),
+    ],
+)  # fmt: skip
+def test_a_line_of_a_file(line: str, value: str | None) -> None:
+    assert parse_env(line).get("A") == value
+
+
+def test_the_nearest_file_counts_before_the_environment(tmp_path: Path) -> None:
+    inner = tmp_path / "code" / "deep"
+    inner.mkdir(parents=True)
+    (tmp_path / ".env").write_text("A=file\n")
+    spec = JobSpec("j", "", "p", env_from={"X": ("<", "A", "-", "B", ">"), "Y": ("", "C", "")})
+    found = NamedValues({"A": "environment", "B": "b"}, str(inner)).of(spec)
+    assert found.known == {"X": "<file-b>"}
+    assert found.missing == {"Y": "C"}
+    assert (found.aliases, found.values) == ({"X": "WAVEQUEUE_FROM_0"}, {"WAVEQUEUE_FROM_0": "<file-b>"})
+    (inner / ".env").mkdir()
+    (tmp_path / "code" / ".env").write_text("B=inner\n")
+    assert read_env(inner) == {"B": "inner"}
+
+
+def test_a_fifo_and_another_user_s_file_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "code").mkdir()
+    os.mkfifo(tmp_path / "code" / ".env")
+    (tmp_path / ".env").write_text("A=1\n")
+    assert read_env(tmp_path / "code") == {"A": "1"}
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert "A" not in read_env(tmp_path / "code")
+
+
+def spec(env: Any, top: Any = None, cmd: str = "true") -> str:
+    parts = {"project": "p", "grid": {"n": [1, 2]}, "template": {"id": "j${n}", "cmd": cmd, "env": env}}
+    return json.dumps({**parts, **({} if top is None else {"env": top})})
+
+
+def test_a_manifest_keeps_names_alone() -> None:
+    env = {"KEY": {"from": "MY_KEY"}, "PLACE": "${env:SCRATCH}/out_${n}", "PLAIN": "x${n}", "HERE": "over"}
+    found = build(spec(env, {"HERE": {"from": "A"}, "TOP": {"from": "B"}, "MODE": "offline"}), "s.json").manifest
+    assert found.env == {"MODE": "offline"}
+    assert found.jobs[1].env == {"PLAIN": "x2", "HERE": "over"}
+    assert found.jobs[1].env_from == {
+        "TOP": ("", "B", ""), "KEY": ("", "MY_KEY", ""), "PLACE": ("", "SCRATCH", "/out_2")
+    }  # fmt: skip
+    assert decode(encode(found)) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (spec({"A": {"from": "1x"}}), "env A is taken from '1x', which can be no variable"),
+        (spec({"A": {"form": "X"}}), "env A is a mapping that is not {from: NAME}"),
+        (spec({"A": "${env:a b}"}), "'${env:a b}' names no variable"),
+        (spec({}, cmd="echo ${env:KEY}"), "write env: {KEY: {from: KEY}}, and $${KEY} here"),
+    ],
+)
+def test_a_spec_that_names_it_wrongly_is_told_how(text: str, says: str) -> None:
+    with pytest.raises(SpecErrors) as error:
+        build(text, "s.json")
+    assert says in str(error.value)
+
+
+def test_a_key_in_a_spec_is_named_and_not_shown() -> None:
+    key = "hf_AbCdEfGhIjKlMnOpQrSt"
+    (warning,) = build(spec({"MINE": key}), "s.json").warnings
+    assert "write MINE: {from: MINE}" in str(warning)
+    assert key not in str(warning)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("X", "sk-ant-abcdefghijklmnop123456", True), ("X", "AKIAABCDEFGHIJKLMNOP", True),
+        ("WANDB_API_KEY", "0123456789abcdef0123456789abcdef01234567", True),
+        ("DB_PASSWORD", "correct-horse-battery", True), ("TOKENIZER", "0123456789abcdef0123456789abcdef", False),
+        ("TOKEN", "short", False), ("KEY_FILE", "/home/me/keys/x1y2z3w4", False), ("WANDB_MODE", "offline", False),
+        ("TOKEN", "aaaaaaaaaaaaaaaaaaaaaaaa", False), ("PATH_TO", "sk-tiny", False),
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_key(name: str, value: str, found: bool) -> None:
+    assert secrets.is_secret(name, value) is found
+
+
+def test_what_is_not_set_is_named_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SET", "1")
+    (tmp_path / ".env").write_text("ALSO=1\n")
+    env = {"A": {"from": "SET"}, "B": {"from": "ALSO"}, "C": "${env:NOT_SET}/${env:NOT_SET}"}
+    made = build(spec(env), "s.json").manifest._replace(cwd=str(tmp_path))
+    document = preflight.examine(made)
+    assert document["unset"] == {"NOT_SET": ["j1", "j2"]}
+    (words,) = unset_words(document, {"j1", "j2"})
+    assert words.startswith("NOT_SET is set neither in .env nor in the environment there, and 2 jobs take it (j1, j2)")
+
+
+@pytest.mark.parametrize("rows", [None, [], {"A": 1}, {"A": [1, "other"]}, {"A\x1b[31m": ["j1"]}, {"": ["j1"]}])
+def test_a_host_may_say_anything_about_it(rows: Any) -> None:
+    assert unset_words({"unset": rows}, {"j1"}) == []

@@ -1,0 +1,84 @@
+"""Files and directories of ours are made by one module on each side, which gives them their modes whatever the umask.
+
+`makes` finds every call by which a module could make one by itself; it is run over all files of the product, and over
+samples that it has to see.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+
+from tests.test_architecture import ROOT, product_files
+
+OWNERS = ("queue_manager/files.py", "skill/files.py")
+USERS = {
+    "build_manifest/__main__.py": "the manifest that a user asked for, at mode 0600",
+    "skill/store.py": "results, which have the mode of the user's umask",
+    "skill/receive.py": "results on their way, in a directory of mode 0700",
+}
+"""Modules that make files of other kinds by themselves."""
+METHODS = frozenset({"mkdir", "touch", "write_text", "write_bytes", "makedirs", "mkfifo", "symlink_to", "hardlink_to"})
+FUNCTIONS = frozenset({"mkdir", "makedirs", "mkfifo", "mknod", "link", "symlink"})
+READS = frozenset({"", "r", "rb", "rt"})
+
+
+def makes(tree: ast.Module) -> Iterator[str]:
+    """Where a module makes files or directories by itself."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = node.func
+        name = called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
+        of = called.value.id if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name) else ""
+        if isinstance(called, ast.Attribute) and (name in METHODS or (of == "os" and name in FUNCTIONS)):
+            yield f"line {node.lineno}: .{name}()"
+        elif of == "os" and name == "open":
+            flags = " ".join(ast.unparse(one) for one in node.args[1:2])
+            # A mode of 0600 is what it says under every umask that anyone has.
+            private = len(node.args) > 2 and ast.unparse(node.args[2]) == str(0o600)
+            if "O_CREAT" in flags and not private:
+                yield f"line {node.lineno}: os.open() that makes a file"
+        elif name == "open" and of != "tarfile":
+            position = 1 if isinstance(called, ast.Name) else 0
+            given = [*node.args[position : position + 1], *(one.value for one in node.keywords if one.arg == "mode")]
+            modes = [one.value for part in given for one in ast.walk(part) if isinstance(one, ast.Constant)]
+            if any(isinstance(mode, str) and mode.strip("+").strip() not in READS for mode in modes):
+                yield f"line {node.lineno}: open() that makes a file"
+
+
+@pytest.mark.parametrize("file", [file for file in product_files() if not file.startswith("manifests/")])
+def test_no_other_module_makes_files(file: str) -> None:
+    found = list(makes(ast.parse((ROOT / file).read_text(encoding="utf-8"))))
+    if file in OWNERS or file in USERS:
+        assert found
+    else:
+        assert found == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "path.mkdir()", "path.parent.mkdir(mode=0o700)", "os.makedirs(x)", "path.touch()", "path.write_text(x)",
+        "open(path, 'w')", "open(path, mode='xb')", "path.open('ab')", "path.open('r+b' if a else 'w+b')",
+        "os.open(p, os.O_CREAT | os.O_RDWR)", "os.open(p, os.O_CREAT, 0o666)", "os.mkfifo(p)", "p.symlink_to(q)",
+    ],
+)  # fmt: skip
+def test_what_makes_a_file_is_seen(source: str) -> None:
+    assert list(makes(ast.parse(source))) != []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "open(path)",
+        "path.open('rb')",
+        "os.open(p, os.O_RDONLY)",
+        "os.open(p, os.O_CREAT | os.O_RDWR, 0o600)",
+        "x.link()",
+    ],
+)
+def test_what_makes_none_is_not(source: str) -> None:
+    assert list(makes(ast.parse(source))) == []
