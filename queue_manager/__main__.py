@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -15,25 +15,23 @@ from types import FrameType
 
 from queue_manager import environment, files, host, processes
 from queue_manager.core import events as ev
-from queue_manager.core import layout, snapshot
+from queue_manager.core import layout
 from queue_manager.core.events import Proc, Record, iso
 from queue_manager.core.layout import HostPaths, RunPaths
-from queue_manager.core.manifest import Manifest, ManifestError, decode, sha256
-from queue_manager.core.model import InvalidTransition, QueueState
+from queue_manager.core.model import InvalidTransition
 from queue_manager.core.status import Status
-from queue_manager.daemon import Daemon, Host, RunGoneError
+from queue_manager.daemon import Daemon, Host
 from queue_manager.files import UnsafeError, append_to, make_directory
-from queue_manager.journal import Journal, JournalError, read_journal
+from queue_manager.guard import RunGoneError
+from queue_manager.journal import Journal
+from queue_manager.load import Loaded, UseError, keep_damaged_state, living_manager, load
 from queue_manager.run_dir import HeldError, Lock, RunDir
 from queue_manager.screen import directory_fault
 from queue_manager.script import Given
 
 EXIT_DONE, EXIT_FAILED, EXIT_USE, EXIT_PERSON = 0, 1, 2, 3
+_JOB = re.compile(r'"job":"([^"]+)"')
 _log = logging.getLogger("queue_manager")
-
-
-class UseError(Exception):
-    """The run cannot be taken as asked; the message says what to do instead."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,15 +41,18 @@ def main(argv: list[str] | None = None) -> int:
     sys.setswitchinterval(0.0005)
     paths = RunPaths(options.manifest.absolute(), options.state.absolute(), options.log_dir.absolute())
     try:
-        manifest, digest = _read_manifest(paths.manifest)
-        _check_state_file(paths)
-        _read_run(paths, digest)
+        run = load(paths)
         for path in (paths.root, paths.log_dir):
             make_directory(path)
         mended = RunDir(paths).close_to_others()
         lock = Lock(paths.lock, {"pid": os.getpid(), "host": socket.gethostname(), "since": iso(round(time.time(), 3))})
-        records, length = _read_run(paths, digest)
-    except (UseError, ManifestError, JournalError, UnsafeError) as error:
+        if not paths.journal.exists() or paths.journal.stat().st_size != run.length:  # somebody was before us
+            run = load(paths)
+        holder = living_manager(paths.state, run.records)
+        if holder is not None:
+            lock.close()
+            raise HeldError(holder)
+    except (UseError, UnsafeError) as error:
         print(f"queue_manager: {error}", file=sys.stderr)
         return EXIT_USE
     except HeldError as error:
@@ -61,7 +62,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"queue_manager: {error}", file=sys.stderr)
         return EXIT_FAILED
     try:
-        return _serve(paths, manifest, digest, records, length, options, mended)
+        return _serve(paths, run, lock, options, mended)
+    except OSError as error:
+        _log.critical("halted: %s", error)
+        print(f"queue_manager: {error}", file=sys.stderr)
+        return EXIT_FAILED
     finally:
         lock.close()
 
@@ -95,89 +100,29 @@ def _run_id(text: str) -> str:
     return text
 
 
-def _read_manifest(path: Path) -> tuple[Manifest, str]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UseError(f"{path}: {error.strerror}; build one with: wavequeue build SPEC --output {path}") from None
-    try:
-        return decode(data.decode()), sha256(data)
-    except (ManifestError, UnicodeDecodeError) as error:
-        raise UseError(f"{path}: {error}") from None
-
-
-def _check_state_file(paths: RunPaths) -> None:
-    """Refuse to write over a file that no manager of ours wrote. Torn or empty beside a journal, it is ours."""
-    try:
-        text = paths.state.read_text(errors="replace")
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise UseError(f"{paths.state}: {error.strerror}") from None
-    try:
-        # The format stands at the beginning; a large snapshot need not be read whole.
-        ours = f'"format": "{snapshot.FORMAT}"' in text[:4096] or json.loads(text)["meta"]["format"] == snapshot.FORMAT
-    except (ValueError, KeyError, TypeError):
-        ours = not text.strip("\0 \n") and paths.journal.exists()
-    if not ours:
-        raise UseError(f"{paths.state} is not a state file of wavequeue; give another --state")
-    if not paths.journal.exists():
-        raise UseError(f"{paths.state} has lost its journal.jsonl, without which it cannot go on; give another --state")
-
-
-def _read_run(paths: RunPaths, digest: str) -> tuple[list[Record], int]:
-    """The journal of a run that has begun, checked against the manifest; nothing for a new run."""
-    if not paths.journal.exists():
-        return [], 0
-    records, length = read_journal(paths.journal)
-    if not records:
-        return [], 0
-    first = records[0].event
-    if not isinstance(first, ev.RunStarted) or first.format != ev.FORMAT:
-        raise UseError(f"{paths.journal} is not a journal of wavequeue; give another --state")
-    if first.version > ev.VERSION:
-        raise UseError(f"{paths.journal} was written by a newer wavequeue; use that one")
-    if first.manifest_sha256 != digest:
-        raise UseError(
-            f"{paths.manifest} was changed after run {first.run_id} began. Put it back; "
-            f"bring new jobs in with `wavequeue add SPEC --run {first.run_id}`, run old ones again with "
-            f"`wavequeue retry JOB --run {first.run_id}`, or begin a new run with `wavequeue run SPEC`"
-        )
-    return records, length
-
-
-def _serve(
-    paths: RunPaths,
-    manifest: Manifest,
-    digest: str,
-    records: list[Record],
-    length: int,
-    options: argparse.Namespace,
-    mended: list[str],
-) -> int:
+def _serve(paths: RunPaths, run: Loaded, lock: Lock, options: argparse.Namespace, mended: list[str]) -> int:
     _start_log(paths)
     for line in mended:
         _log.warning(line)
-    state = QueueState(manifest)
-    for record in records:
-        state.apply(record)
+    state, records, manifest = run.state, run.records, run.manifest
+    if run.is_state_damaged:
+        keep_damaged_state(paths)
     now, begun = round(time.time(), 3), bool(records)
-    journal = Journal(paths.journal, length)
+    journal = Journal(paths.journal, run.length)
     if not records:
         run_id = (
             options.run_id or f"{manifest.project}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{os.getpid()}"
         )
-        first = Record(1, now, ev.RunStarted(run_id, manifest.project, digest))
+        first = Record(1, now, ev.RunStarted(run_id, manifest.project, run.digest))
         journal.append([first], urgent=True)
         state.apply(first)
         records = [first]
-    RunDir(paths).prepare()
     home = HostPaths.of(Path.home())
     key = layout.run_key(state.run_id, os.path.realpath(paths.root))
     kept = environment.adopt(home, key, paths.root, os.environ, files.umask(), begun)
     os.umask(kept.umask)
     given = Given(kept.umask, None if kept.script is None else str(kept.script))
-    daemon = Daemon(paths, state, journal, records, _host(home), options.poll, _environment(home), given)
+    daemon = Daemon(paths, state, journal, lock, records, _host(home), options.poll, _environment(home), given)
     if kept.differ:
         daemon.notices.say(
             "environment",
@@ -194,7 +139,7 @@ def _serve(
         print(f"queue_manager: {error}; the story is in {paths.manager_log}", file=sys.stderr)
         daemon.close(finished=False)
         return EXIT_FAILED
-    except (OSError, RunGoneError) as error:
+    except RunGoneError as error:
         _log.critical("halted: %s", error)
         print(f"queue_manager: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -247,8 +192,8 @@ def _catch_signals(daemon: Daemon) -> None:
 
 def _story(paths: RunPaths, text: str) -> str:
     """The journal's lines about the job that an error names."""
-    with paths.journal.open(encoding="utf-8") as file:
-        return "".join(line for line in file if (job := json.loads(line).get("job")) and f"'{job}'" in text)
+    with paths.journal.open(encoding="utf-8", errors="replace") as file:
+        return "".join(line for line in file if any(f"'{job}'" in text for job in _JOB.findall(line)))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import selectors
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from queue_manager import commands, evidence, host, script, teardown
+from queue_manager import commands, evidence, script, teardown
 from queue_manager.card_readings import CardReadings
 from queue_manager.clock import Clock
 from queue_manager.code_watch import CodeWatch
@@ -21,20 +22,21 @@ from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
 from queue_manager.core import shell_paths
 from queue_manager.core.events import Proc, Record
-from queue_manager.core.layout import HostPaths, RunPaths, run_key, tag
+from queue_manager.core.layout import HostPaths, RunPaths, run_key, session_name, tag
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Job, Need, QueueState
 from queue_manager.core.readings import Cards, Unreadable, cuda_name
 from queue_manager.core.snapshot import Situation
 from queue_manager.core.tick import Tick, next_timer, tick
 from queue_manager.distributed import Ports
+from queue_manager.guard import Guard
 from queue_manager.journal import Journal
 from queue_manager.leases import Leases
 from queue_manager.named_values import NamedValues
 from queue_manager.notices import Notices
 from queue_manager.preconditions import Preconditions
 from queue_manager.publish import Publisher
-from queue_manager.run_dir import RunDir
+from queue_manager.run_dir import Lock, RunDir
 from queue_manager.screen import Screen
 from queue_manager.teardown import Teardown
 from queue_manager.watch import Watch
@@ -51,10 +53,6 @@ HALF_GONE = 0.05
 HEARTBEAT = 10.0
 """Seconds after which the snapshot is written again though nothing happened."""
 DISK_RETRY = 1.0
-
-
-class RunGoneError(Exception):
-    """Somebody has deleted the run's directory."""
 
 
 class Host(NamedTuple):
@@ -75,6 +73,7 @@ class Daemon:
         paths: RunPaths,
         state: QueueState,
         journal: Journal,
+        lock: Lock,
         records: list[Record],
         host: Host,
         poll: float,
@@ -85,6 +84,8 @@ class Daemon:
         self._environment, self._given = environment, given
         self._clock = Clock(records[-1].at if records else 0.0)
         self._run_dir = RunDir(paths)
+        self._run_dir.prepare()
+        self._guard = Guard(self._run_dir, journal, lock)
         self._screen = Screen(paths.screenrc, environment)
         self._patterns = evidence.Patterns()
         self._patterned = 0
@@ -103,13 +104,12 @@ class Daemon:
         self.notices = Notices(self._publisher, self._clock.now, lambda: state.seq)
         self._impossible: dict[Need, str] = {}
         self._foreign: tuple[b.ForeignLease, ...] = ()
-        self._disk: str | None = None
         self._stalled: str | None = None
         self._halt = False
         self._again = False
         self._just_finished = False
         self._rung = True
-        self._sample_at = self._beat_at = self._disk_at = 0.0
+        self._sample_at = self._beat_at = 0.0
         self._turned_at = 0.0
         self._woken: set[int] = set()
         self._soon: dict[int, float] = {}
@@ -155,7 +155,7 @@ class Daemon:
         """
         name, pid, boot = self._host.name, self._host.me.pid, self._host.boot
         away = teardown.away(self._paths, self._state, boot, self._clock.now())
-        begun = [self._applied(ev.ManagerStarted(name, pid, boot, away))]
+        begun = [self._applied(ev.ManagerStarted(name, pid, boot, away, self._host.me.ticks))]
         self._commit(begun)
         self._tell(begun)
         while not self._halt:
@@ -261,7 +261,7 @@ class Daemon:
         urgent = any(ev.urgent(record.event) for record in records)
         while True:
             try:
-                self._journal.append(records, urgent)
+                self._guard.append(records, urgent, self._clock.now())
                 break
             except OSError as error:
                 self._say_stalled(error)
@@ -281,7 +281,7 @@ class Daemon:
     # -- observe --------------------------------------------------------------------------------------------------
 
     def _observe(self, now: float) -> b.Seen:
-        self._check_disk(now)
+        self._guard.look(now)
         orders = self._woken | self._due(now)
         orders.update(order for order, at in self._soon.items() if at <= now)
         self._woken = set()
@@ -301,9 +301,10 @@ class Daemon:
         cards = None
         if ended or requests or checked or self._cards.is_due(now):
             cards = self._cards.read(ended)
-        boot, cores, disk = self._host.boot, self._host.cores, self._disk
+        boot, cores, guard = self._host.boot, self._host.cores, self._guard
         code = self._code.look(now)
-        return b.Seen(boot, cores, attempts, cards, before, (), checked, requests, disk, ground, code)
+        seen = b.Seen(boot, cores, attempts, cards, before, (), checked, requests, guard.disk, ground, code)
+        return seen._replace(journal=guard.journal)
 
     def _due(self, now: float) -> set[int]:
         """Attempts whose timeout is over, or that have been idle for long enough."""
@@ -316,26 +317,15 @@ class Daemon:
             and now >= attempt.started + timeout
         }
 
-    def _check_disk(self, now: float) -> None:
-        """Whether there is room to launch into: at least 16 MiB, or 3 % of a small disk. Raises RunGoneError."""
-        if now < self._disk_at:
-            return
-        self._disk_at = now + DISK_RETRY
-        if not self._paths.journal.exists():
-            raise RunGoneError(f"{self._paths.root} was deleted; its manager ends, and running jobs are left to end")
-        full = next((path for path in (self._paths.root, self._paths.log_dir) if host.is_full(path)), None)
-        if full is None:
-            if self._disk is not None:
-                self._run_dir.restore_ballast()
-            self._disk = None
-        elif self._disk is None:
-            self._disk = f"the disk is full: no room at {full}; nothing starts until there is"
-            self._run_dir.drop_ballast()  # room to say so
-
     def _say_stalled(self, error: OSError) -> None:
         """The journal takes nothing more: tell of it past the journal, as far as the ballast gives room."""
         if self._stalled is None:
-            self._stalled = f"the disk is full: {self._paths.journal}: {error.strerror}"
+            why = (
+                "the disk is full"
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+                else "nothing can be written"
+            )
+            self._stalled = f"{why}: {self._paths.journal}: {error.strerror}"
             _log.error(self._stalled)
             self._publisher.alert_now("disk", self._stalled, self._clock.now(), self._state.seq)
         self._run_dir.drop_ballast()
@@ -399,6 +389,13 @@ class Daemon:
             self._ports.give_back(job, n)
         self._ended.clear()
 
+    def _is_session(self, name: str) -> bool:
+        """Whether a screen session of this name is an attempt's of this run."""
+        if not name.startswith("wq.") or not name.rpartition(".")[2].isdigit():
+            return False
+        n = int(name.rpartition(".")[2])
+        return any(session_name(self._state.run_id, job.spec.id, n) == name for job in self._state.jobs if job.n >= n)
+
     def _all_patterns(self) -> evidence.Patterns:
         """Every job's output; seldom asked for, so put together when it is."""
         for job in self._state.jobs[self._patterned :]:
@@ -446,8 +443,8 @@ class Daemon:
             due.extend(self._soon.values())
             if self._state.live:
                 due.append(self._sample_at)
-            if self._disk is not None:
-                due.append(self._disk_at)
+            if self._guard.disk is not None or self._guard.journal is not None:
+                due.append(self._guard.due)
             due.extend(at for at in (self._code.due(), self._cards.view_due()) if at is not None)
             timer = next_timer(self._state, self._turned_at)
             if timer is not None:
@@ -460,6 +457,8 @@ class Daemon:
             self._wake_up(key)
         if self._clock.now() >= self._beat_at:
             self._beat_at = self._clock.now() + HEARTBEAT
+            if self._watch.left_dead:
+                self._watch.wipe(self._is_session)
             self._rung = True
             self._publisher.changed()
 
@@ -498,6 +497,8 @@ class Daemon:
         self._teardown.close()
         self._forget()
         self._cards.read_at_end()
+        if finished or self._watch.left_dead:
+            self._watch.wipe(self._is_session)
         self._publish_whole(self._clock.now(), "finished" if finished else "halted")
         if finished:
             self._run_dir.drop_ballast()

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import socket
+import stat
 import sys
 import time
 from pathlib import Path
@@ -76,8 +77,9 @@ def host_id(root: Path) -> str | None:
 def state_meta(state: Path) -> dict[str, Any]:
     """The `meta` of a state file, of which only the beginning is read; {} where there is none."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        with state.open("rb") as file:
-            line = file.readline(_HEAD)
+        fd = os.open(state, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO there is not waited for
+        with os.fdopen(fd, "rb") as file:
+            line = file.readline(_HEAD) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
         meta = json.loads(line.rstrip(b",\n") + b"}")["meta"]
         if isinstance(meta, dict):
             return meta

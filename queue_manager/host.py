@@ -80,14 +80,23 @@ def disk_free_mib(path: Path) -> int | Unreadable:
     return stat.f_bavail * stat.f_frsize // _MIB
 
 
-def is_full(path: Path) -> bool:
-    """Whether there is no room to launch into where `path` lies: 16 MiB, or 3 % of a small disk. False: not told."""
+def no_room(path: Path) -> str | None:
+    """Why there is no room to launch into where `path` lies; None if there is, or it cannot be told."""
     try:
-        stat = os.statvfs(path)
+        return room_fault(os.statvfs(path), path)
     except OSError:
-        return False
+        return None
+
+
+def room_fault(stat: os.statvfs_result, path: Path) -> str | None:
+    """Why a file system is full: it wants 16 MiB, or 3 % of a small disk, and 64 inodes, or 3 % of few. A file system
+    that counts no inodes says that it has none at all."""
     free, total = stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
-    return free < min(16 << 20, total * 3 // 100)
+    if free < min(16 << 20, total * 3 // 100):
+        return f"the disk is full: no room at {path}"
+    if stat.f_files and stat.f_favail < min(64, stat.f_files * 3 // 100):
+        return f"the disk is full: no inodes are left for new files at {path}, whatever room it has"
+    return None
 
 
 def oom_kills() -> int | None:

@@ -13,7 +13,8 @@ import stat
 from collections.abc import Container
 from pathlib import Path
 
-from queue_manager import script
+from queue_manager import links, script
+from queue_manager.aside import set_aside
 from queue_manager.core.boundary import Claim, ExitRecord, Revoked
 from queue_manager.core.events import Proc
 from queue_manager.core.layout import LOCAL_RUNS, AttemptPaths, RunPaths
@@ -33,8 +34,12 @@ from queue_manager.files import (
     write_whole,
 )
 from queue_manager.processes import parent_of, parse_stat
+from queue_manager.regular import open_regular, read_regular
 
 BALLAST_BYTES = 1 << 18
+MOST_REQUEST = 1 << 28
+"""Bytes of a request: one that adds 100,000 jobs has about 50 MiB."""
+_BLOCK = 1 << 16
 _REVOKED = "revoked\n"
 
 
@@ -46,6 +51,7 @@ class Lock:
     """The run's lock: held while this object lives. Raises HeldError."""
 
     def __init__(self, path: Path, holder: dict[str, object]) -> None:
+        self._path, self._holder = path, holder
         self._file = os.fdopen(open_file(path, os.O_RDWR | os.O_APPEND, PRIVATE), "a+", encoding="utf-8")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -60,6 +66,20 @@ class Lock:
             self._file.truncate(0)
             self._file.write(json.dumps(holder) + "\n")
             self._file.flush()
+
+    def renew(self) -> None:
+        """Take the lock at its path again, where that file was removed or replaced; another that holds it keeps it."""
+        try:
+            if os.path.samestat(os.stat(self._path), os.fstat(self._file.fileno())):
+                return
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return
+        with contextlib.suppress(OSError, HeldError):
+            again = Lock(self._path, self._holder)
+            self._file, again._file = again._file, self._file
+            again.close()
 
     def close(self) -> None:
         self._file.close()
@@ -85,16 +105,17 @@ class RunDir:
 
     def __init__(self, paths: RunPaths) -> None:
         self.paths = paths
+        self._links = True
+        self._known: dict[Path, tuple[int, int, int]] = {}
 
     def prepare(self) -> None:
         """Make what every run needs: directories, wrapper, screenrc, bell."""
-        for path in (self.paths.root, self.paths.log_dir, self.paths.inbox, self.paths.answer("x").parent):
-            make_directory(path)
+        make_directory(self.paths.root)
+        make_directory(self.paths.attempts)
+        self._links = links.has_links(self.paths.attempts)
+        self.restore()
         for left in self.paths.root.glob(f".{glob.escape(self.paths.state.name)}.*.tmp"):
             left.unlink(missing_ok=True)  # of managers that were killed while they wrote
-        for path, text in ((self.paths.wrapper, script.WRAPPER), (self.paths.screenrc, script.SCREENRC)):
-            if not path.exists() or path.read_text() != text:
-                write_whole(path, [text.encode()])
         with contextlib.suppress(OSError):  # where there are no FIFOs, the manager looks by itself
             make_fifo(self.paths.bell)
         append_to(self.paths.alerts).close()
@@ -117,6 +138,21 @@ class RunDir:
         modes = [*((one, PRIVATE) for one in (*private, *scripts)), *((one, SHOWN) for one in shown)]
         return mend(directories, [manifest, *modes])
 
+    def restore(self) -> None:
+        """Make again what is ours and was removed or changed. A few calls of stat(2) where all is as it was."""
+        for path in (self.paths.log_dir, self.paths.inbox, self.paths.answer("x").parent):
+            if not path.is_dir():
+                make_directory(path)
+        wrapper = script.WRAPPER if self._links else script.WRAPPER_WITHOUT_LINKS
+        for path, text in ((self.paths.wrapper, wrapper), (self.paths.screenrc, script.SCREENRC)):
+            mark = _mark(path)
+            if mark is None or self._known.get(path) != mark:
+                if _text(path) != text:
+                    if path.is_dir() and not path.is_symlink():
+                        set_aside(path)
+                    write_whole(path, [text.encode()])
+                self._known[path] = _mark(path) or (0, 0, 0)
+
     def restore_ballast(self) -> None:
         """Keep some room that can be given up when the disk is full."""
         with contextlib.suppress(OSError):
@@ -134,6 +170,7 @@ class RunDir:
 
         The log is moved before the directory is made: while there is no directory, the log is the earlier one's.
         """
+        self.restore()
         paths = self.paths.attempt(job, n)
         if not paths.root.exists():
             log = self.paths.log(job)
@@ -149,9 +186,15 @@ class RunDir:
         if not paths.root.exists():
             self.prepare_attempt(job, n, "", ids)
         mine = paths.root / "revoke"
-        write_whole(mine, [_REVOKED.encode()])
-        with contextlib.suppress(FileExistsError):
-            make_link(paths.claim, mine)
+        if self._links:
+            write_whole(mine, [_REVOKED.encode()])
+            with contextlib.suppress(FileExistsError):
+                make_link(paths.claim, mine)
+            return
+        make_directory(mine)
+        write_whole(mine / paths.claimed_by.name, [_REVOKED.encode()])
+        with links.suppress_taken():
+            mine.rename(paths.claim)
 
     def forget(self, job: str, n: int) -> None:
         """Remove an attempt's directory, once its end is in the journal. Without it no wrapper can claim it.
@@ -171,12 +214,14 @@ class RunDir:
         """Who took an attempt; None if nobody has."""
         files = self.paths.attempt(job, n)
         try:
-            at_ns = files.claim.stat().st_mtime_ns
-            text = files.claim.read_text(errors="replace")
+            text, at_ns = _read(files.claim)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            return Unreadable(f"{files.claim}: {error.strerror}")
+            try:
+                text, at_ns = _read(files.claimed_by)  # where there are no hard links
+            except OSError:
+                return Unreadable(f"{files.claim}: {error.strerror}")
         if text == _REVOKED:
             return Revoked()
         wrapper = parse_stat(text) if text.endswith("\n") and text.count("\n") == 1 else None
@@ -187,7 +232,7 @@ class RunDir:
     def started(self, job: str, n: int) -> Proc | None:
         """The job's own process, once it has reported itself."""
         try:
-            text = self.paths.attempt(job, n).started.read_text(errors="replace")
+            text, _ = _read(self.paths.attempt(job, n).started)
         except OSError:
             return None
         found = parse_stat(text) if text.endswith("\n") else None
@@ -195,10 +240,9 @@ class RunDir:
 
     def exit_record(self, job: str, n: int) -> ExitRecord | None:
         """The exit code that the wrapper left; None if there is none, or none that can be read."""
-        path = self.paths.attempt(job, n).exit
         try:
-            text = path.read_text()
-            return ExitRecord(int(text), path.stat().st_mtime_ns) if text.endswith("\n") else None
+            text, at_ns = _read(self.paths.attempt(job, n).exit)
+            return ExitRecord(int(text), at_ns) if text.endswith("\n") else None
         except (OSError, ValueError):
             return None
 
@@ -207,26 +251,64 @@ class RunDir:
     def requests(self) -> list[Request]:
         """The requests that lie in the inbox, oldest first; one that cannot be understood is answered at once, or
         when there is room again. The file's name has to be that of the request, or it would never be taken away."""
-        try:
-            entries = sorted(self.paths.inbox.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-        except OSError:
-            return []
         found = []
-        for path in entries:
+        for path in self._in_inbox():
             try:
-                request = decode_request(path.read_text(encoding="utf-8"))
+                request = decode_request(read_regular(path, MOST_REQUEST, follow=False).decode())
                 if path != self.paths.request(request.id):
                     raise RequestError(f"the file of request {request.id} has to be named {request.id}.json")
                 found.append(request)
             except (RequestError, UnicodeDecodeError, RecursionError) as error:
-                with contextlib.suppress(OSError):
-                    self.reply(Answer(path.stem, False, str(error)))
-                    path.unlink(missing_ok=True)
-            except OSError:
-                continue
+                self._refuse(path, str(error))
+            except OSError as error:
+                if error.errno in (errno.EINVAL, errno.ELOOP, errno.EFBIG, errno.ENXIO):
+                    self._refuse(path, "a request is a regular file, and this is none or far too large")
         return found
+
+    def _in_inbox(self) -> list[Path]:
+        """The files in the inbox that may be requests, oldest first."""
+        entries = []
+        with contextlib.suppress(OSError), os.scandir(self.paths.inbox) as there:
+            for entry in there:
+                with contextlib.suppress(OSError):
+                    if entry.name.endswith(".json"):
+                        at = entry.stat(follow_symlinks=False).st_mtime_ns
+                        entries.append((at, entry.name, self.paths.inbox / entry.name))
+        return [path for _, _, path in sorted(entries)]
+
+    def _refuse(self, path: Path, why: str) -> None:
+        """Answer what is no request, once, and take it away: whatever it is, it must not hide the others."""
+        with contextlib.suppress(OSError):
+            if not path.is_dir() or path.is_symlink() or not self.paths.answer(path.stem).exists():
+                write_whole(self.paths.answer(path.stem), [encode_answer(Answer(path.stem, False, why)).encode()])
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            else:
+                path.unlink(missing_ok=True)
 
     def reply(self, answer: Answer) -> None:
         """Write the answer to a request, then take the request away."""
         write_whole(self.paths.answer(answer.id), [encode_answer(answer).encode()], durable=False)
         self.paths.request(answer.id).unlink(missing_ok=True)
+
+
+def _read(path: Path) -> tuple[str, int]:
+    """The text of a small file that a job's directory holds, and when it was written (ns). Raises OSError."""
+    with open_regular(path) as file:
+        return file.read(_BLOCK).decode(errors="replace"), os.fstat(file.fileno()).st_mtime_ns
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return _read(path)[0]
+    except OSError:
+        return None
+
+
+def _mark(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is replaced or written to; None where there is none."""
+    try:
+        there = path.lstat()
+    except OSError:
+        return None
+    return there.st_ino, there.st_size, there.st_mtime_ns

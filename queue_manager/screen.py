@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -49,6 +49,11 @@ def parse_sessions(output: str) -> dict[str, int] | Unreadable:
     return Unreadable(f"screen -ls says: {output.strip()[:200]!r}")
 
 
+def parse_dead(output: str) -> list[str]:
+    """Read `screen -ls`: PID.NAME of every socket whose session was killed."""
+    return [f"{pid}.{name}" for pid, name, dead in _LINE.findall(output) if dead == "(Dead ???)"]
+
+
 class Screen:
     """The launcher of a run. `screenrc` has to exist; `environment` is what jobs inherit."""
 
@@ -88,9 +93,16 @@ class Screen:
         """Ask a session to close; whether it did is seen by its process."""
         self._run(build_quit(pid, session))
 
-    def wipe(self) -> None:
-        """Remove the sockets of sessions that were killed."""
-        self._run(["screen", "-wipe"])
+    def wipe(self, is_ours: Callable[[str], bool]) -> None:
+        """Remove the sockets of sessions that were killed, of those alone whose names are ours: `screen -wipe` by
+        itself would take everybody's."""
+        try:
+            result = subprocess.run(["screen", "-ls"], env=dict(self._environment), capture_output=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return
+        for socket in parse_dead(result.stdout.decode(errors="replace")):
+            if is_ours(socket.partition(".")[2]):
+                self._run(["screen", "-wipe", socket])
 
     def _run(self, argv: list[str]) -> None:
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):

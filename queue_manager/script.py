@@ -39,6 +39,18 @@ until printf '%s\\n' "$code" > exit.tmp; do [ -d "$1" ] || exit 1; sleep 1; done
 LC_ALL=C exec mv exit.tmp exit
 """
 
+_BY_LINK = """\
+IFS= read -r me < "/proc/$$/stat" && printf '%s\\n' "$me" > "wrapper.$$" || exit 1
+ln "wrapper.$$" claim 2>/dev/null || exit 0
+"""
+_BY_DIRECTORY = """\
+mkdir "wrapper.$$" && IFS= read -r me < "/proc/$$/stat" && printf '%s\\n' "$me" > "wrapper.$$/by" || exit 1
+mv -T "wrapper.$$" claim 2>/dev/null || exit 0
+"""
+# A directory that holds something is replaced by no other, so that its name is taken once, as a link is.
+WRAPPER_WITHOUT_LINKS = WRAPPER.replace(_BY_LINK, _BY_DIRECTORY)
+"""The wrapper for a file system without hard links."""
+
 SCREENRC = """\
 startup_message off
 vbell off

@@ -43,6 +43,7 @@ class _Followed:
         self.gone_at: float | None = None
         self.closed_at: float | None = None
         self.leftovers: int | Unreadable | None = None
+        self.was_killed = False
         self.left: Leftovers | None = None
         self.left_watch = LeftoverWatch()
 
@@ -64,6 +65,8 @@ class Watch:
         self._followed: dict[int, _Followed] = {}
         self._skew = ClockSkew(run_dir.paths.root)
         self.selector = selectors.DefaultSelector()
+        self.left_dead = False
+        """Whether an attempt has ended whose session may have been killed, so that its socket is still there."""
         self.has_pidfd = True
 
     def follow(self, order: int, spec: JobSpec, attempt: Attempt, cwd: str, inherited: bool = False) -> None:
@@ -82,6 +85,8 @@ class Watch:
     def drop(self, order: int) -> None:
         """Follow an attempt no longer."""
         followed = self._followed.pop(order)
+        # Only what came to its end by itself, or was asked to, has surely taken its socket away.
+        self.left_dead |= followed.was_killed or followed.claim is None
         for fd in followed.fds:
             self._unwatch(fd)
         if followed.frontend is not None:
@@ -143,6 +148,7 @@ class Watch:
             followed.inherited = False
             screen = processes.alive(claim.screen)
             followed.closed_at = (followed.closed_at or now) if screen is False else None
+            followed.was_killed |= screen is False
             closed_for = now - followed.closed_at if followed.closed_at else 0.0
             return Evidence(claim, True, screen, 0, 0.0, closed_for, followed.proc, idle=followed.idle)
         if alive is False and followed.gone_at is None:
@@ -154,6 +160,7 @@ class Watch:
         screen = processes.alive(claim.screen) if same_boot else False
         leftovers = followed.leftovers if same_boot and followed.leftovers is not None else 0
         gone = alive is False and screen is False and leftovers == 0
+        followed.was_killed |= followed.quits > 1 or (gone and exit_record is None)
         return Evidence(
             claim,
             alive,
@@ -275,6 +282,11 @@ class Watch:
         if not isinstance(sessions, Unreadable) and session in sessions:
             self._screen.quit(sessions[session], session)
 
+    def wipe(self, is_ours: Callable[[str], bool]) -> None:
+        """Remove the sockets that killed sessions of this run have left; see Screen.wipe."""
+        self.left_dead = False
+        self._screen.wipe(is_ours)
+
     def quit_session(self, order: int) -> None:
         """Close an attempt's session; the second time, by killing it."""
         followed = self._followed[order]
@@ -285,7 +297,6 @@ class Watch:
             self._screen.quit(screen.pid, followed.attempt.session)
         else:
             processes.send([screen], signal.SIGKILL)
-            self._screen.wipe()
         followed.quits += 1
 
 

@@ -46,6 +46,7 @@ VERBS = {  # in the order in which they are used
     "add": Verb("verbs_ask", "add", "Bring more jobs into a run."),
     "pull": Verb("verbs_pull", "pull_verb", "Bring results, logs and state home from the hosts."),
     "rescue": Verb("verbs_rescue", "rescue_verb", "Give up a host that is gone; others run its jobs."),
+    "repair": Verb("verbs_repair", "repair_verb", "Repair a run with a damaged journal; shows first what can be had."),
     "report": Verb("verbs_run", "report_verb", "Report on a run: phases, failures, numbers over seeds."),
     "hosts": Verb("verbs_hosts", "hosts", "Register hosts, check them, set them up."),
     "vast": Verb("verbs_vast", "vast", "Rented machines of Vast.ai: what is there, what it costs, what to rent."),

@@ -20,6 +20,7 @@ MAX_BYTES = 24 * 1024
 PURE = frozenset({
     "__future__", "bisect", "collections", "copy", "dataclasses", "datetime", "enum", "fnmatch", "functools",
     "hashlib", "heapq", "itertools", "json", "math", "operator", "pathlib", "re", "shlex", "string", "typing",
+    "zlib",
 })  # fmt: skip
 
 

@@ -58,6 +58,8 @@ def _words(record: Record) -> tuple[str, str | None, str] | None:
         )
     elif isinstance(event, ev.CompleteRan) and event.code:
         return "on_complete", None, f"on_complete ended with exit code {event.code}: see queue_mgr.log"
+    elif isinstance(event, ev.RunRepaired):
+        return "repaired", None, event.text
     elif isinstance(event, ev.BoundReached):
         return event.kind, None, f"{event.text}: no job starts any more; to go on all the same: wavequeue resume"
     elif isinstance(event, ev.TeardownStarting):

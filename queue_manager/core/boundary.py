@@ -117,7 +117,8 @@ class Seen(NamedTuple):
     `cards`: None where nobody asked; a reading is always younger than the evidence beside it.
     `before`: MiB used by uuid, from the reading before. `cores`: how many CPU jobs may run where `max_parallel`
     does not say. `disk`: why nothing may be launched, where a disk is full. `ground`: the rented machine.
-    `code`: the code, where a look at it has just ended.
+    `code`: the code, where a look at it has just ended. `journal`: what others did to the journal, and that it was put
+    back.
     """
 
     boot: str
@@ -131,6 +132,7 @@ class Seen(NamedTuple):
     disk: str | None = None
     ground: Ground | None = None
     code: CodeReading | None = None
+    journal: str | None = None
 
 
 class Launch(NamedTuple):

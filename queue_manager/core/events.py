@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import zlib
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any, NamedTuple, Union
@@ -43,12 +45,14 @@ class RunStarted(NamedTuple):
 
 class ManagerStarted(NamedTuple):
     """A manager took the run, at first or again. `boot` names the host's life, see host.boot_id. `away`: seconds that
-    the machine was down before, by the last sign of the life before."""
+    the machine was down before, by the last sign of the life before. `ticks`: with `pid` and `boot` the manager's
+    identity, see Proc; 0 in journals of earlier versions."""
 
     host: str
     pid: int
     boot: str
     away: float = 0.0
+    ticks: int = 0
 
 
 class AttemptStarting(NamedTuple):
@@ -277,12 +281,21 @@ class TeardownConfirmed(NamedTuple):
     instance: int
 
 
+class RunRepaired(NamedTuple):
+    """The journal was damaged or lost, and was put together anew: all before this line. `text`: from what, in words;
+    `kept`: the name of the damaged one beside it, empty where there was none."""
+
+    text: str
+    kept: str = ""
+
+
 Event = Union[
     RunStarted, ManagerStarted, AttemptStarting, AttemptStarted, AttemptStopping, LeftoversFound, AttemptEnded,
     RetryDue, JobHeld, JobStuck, JobBlocked, JobUnblocked, JobCancelled, JobRetried, JobsAdded, JobsChanged,
     JobSkipped, JobAccepted, CodeSeen, Paused, Resumed,
     RequestTaken, ConditionBegan, ConditionEnded, CardQuarantined, RunFinished, CompleteRan, BoundReached,
     ResultsPushed, TeardownStarting, TeardownCalledOff, TeardownConfirmed,
+    RunRepaired,
 ]  # fmt: skip
 _TYPES: dict[str, Any] = {kind.__name__: kind for kind in Event.__args__}  # type: ignore[attr-defined]
 
@@ -335,17 +348,41 @@ def encode(record: Record) -> str:
     if isinstance(event, JobsAdded):
         data["phases"] = [phase_to_json(phase) for phase in event.phases]
         data["specs"] = [job_to_json(spec) for spec in event.specs]
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n"
+    return seal(json.dumps(data, ensure_ascii=False, separators=(",", ":"))) + "\n"
+
+
+_TAIL = re.compile(r',"crc":"([0-9a-f]{8})"\}')
+_TAIL_LENGTH = len(',"crc":"00000000"}')
+
+
+def seal(line: str) -> str:
+    """Put a checksum (CRC-32 of all before it) at the end of a JSON object that has none."""
+    return f'{line[:-1]},"crc":"{_checksum(line[:-1])}"}}'
+
+
+def unseal(line: str) -> tuple[str, bool | None]:
+    """A line without its checksum, and whether that fits; None where it has none: earlier versions wrote such lines."""
+    body, found = line[:-_TAIL_LENGTH], _TAIL.fullmatch(line[-_TAIL_LENGTH:])
+    return (line, None) if found is None else (body + "}", found.group(1) == _checksum(body))
+
+
+def _checksum(text: str) -> str:
+    return f"{zlib.crc32(text.encode(errors='surrogateescape')):08x}"
 
 
 def decode(line: str) -> Record:
-    """Read one line. Raises JournalError."""
+    """Read one line, newline included or not. Raises JournalError, also where its checksum does not fit."""
+    body, fits = unseal(line.rstrip("\n"))
+    if fits is False:
+        raise JournalError("its checksum does not fit: the file was damaged")
     try:
-        data = json.loads(line)
+        data = json.loads(body)
         seq, at, name = data.pop("seq"), epoch(data.pop("at")), data.pop("event")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if type(seq) is not int:
+            raise TypeError("seq is no number")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise JournalError(f"not a line of a wavequeue journal ({error!r})") from None
-    kind = _TYPES.get(name)
+    kind = _TYPES.get(name) if isinstance(name, str) else None
     if kind is None:
         raise JournalError(f"has the event {name!r}, which this version does not know; use the version that wrote it")
     try:
@@ -360,5 +397,5 @@ def decode(line: str) -> Record:
             data["groups"] = {group: tuple(ids) for group, ids in data["groups"].items()}
             data["specs"] = tuple(job_from_json(row) for row in data["specs"])
         return Record(seq, at, kind(**data))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise JournalError(f"event {name} cannot be read ({error})") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Container
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 
@@ -155,6 +156,12 @@ class RunPaths(NamedTuple):
         return self.log_dir / (f"{job}~{n}.log" if name in ids else f"{name}.log")
 
 
+def damaged(path: Path, at: float, n: int = 0) -> Path:
+    """The name of a file of a run that was found damaged at `at` (epoch seconds), beside it; the `n`th of that time."""
+    stamp = datetime.fromtimestamp(at, timezone.utc).strftime("%Y%m%d-%H%M%S")
+    return path.with_name(f"{path.name}.damaged-{stamp}" + (f"-{n}" if n else ""))
+
+
 class AttemptPaths(NamedTuple):
     """The files of one attempt, which exist from its launch until its end is in the journal."""
 
@@ -168,6 +175,11 @@ class AttemptPaths(NamedTuple):
     def claim(self) -> Path:
         """Exists once somebody has taken the attempt, and says who: its wrapper, or the manager that took it back."""
         return self.root / "claim"
+
+    @property
+    def claimed_by(self) -> Path:
+        """Says who has taken the attempt where there are no hard links, and `claim` is a directory."""
+        return self.claim / "by"
 
     @property
     def started(self) -> Path:

@@ -39,6 +39,7 @@ class QueueState:
         self.host = ""
         self.pid = 0
         self.boot = ""
+        self.ticks = 0
         self.paused = False
         self.wave = 0
         self.phases: list[Phase] = list(manifest.phases)
@@ -189,6 +190,8 @@ class QueueState:
             self.results_seq = record.seq
 
     def _move(self, job: Job, status: Status) -> None:
+        if job.attempt is not None:
+            raise InvalidTransition(f"job {job.spec.id!r} cannot become {status.value}: attempt {job.n} has not ended")
         if status not in EDGES[job.status]:
             raise InvalidTransition(f"job {job.spec.id!r} cannot go from {job.status.value} to {status.value}")
         self._count(job, job.status, -1)
@@ -222,7 +225,7 @@ class QueueState:
     def _manager_started(self, event: ev.ManagerStarted, at: float) -> None:
         if event.boot != self.boot:  # whatever was decided about the machine, it has begun anew
             self.teardown, self.booted_at = None, at
-        self.host, self.pid, self.boot = event.host, event.pid, event.boot
+        self.host, self.pid, self.boot, self.ticks = event.host, event.pid, event.boot, event.ticks
         self.away += event.away
         self.active_at = at
 
@@ -462,6 +465,9 @@ class QueueState:
     def _teardown_called_off(self, _event: ev.TeardownCalledOff, _at: float) -> None:
         self.teardown = None
 
+    def _run_repaired(self, _event: ev.RunRepaired, at: float) -> None:
+        self.active_at = at
+
     def _teardown_confirmed(self, event: ev.TeardownConfirmed, _at: float) -> None:
         if self.teardown is None or self.teardown.plan != event.plan:
             raise InvalidTransition(f"instance {event.instance} cannot be confirmed as ended: nobody meant to end it")
@@ -501,4 +507,5 @@ _APPLY: dict[type, Callable[[QueueState, Any, float], None]] = {
     ev.TeardownStarting: QueueState._teardown_starting,
     ev.TeardownCalledOff: QueueState._teardown_called_off,
     ev.TeardownConfirmed: QueueState._teardown_confirmed,
+    ev.RunRepaired: QueueState._run_repaired,
 }

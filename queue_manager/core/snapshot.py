@@ -131,6 +131,8 @@ def head(state: QueueState, situation: Situation, now: float) -> dict[str, Any]:
             "finished": iso(state.finished),
             "host": state.host,
             "pid": state.pid,
+            "boot": state.boot,
+            "ticks": state.ticks,
             "manager": situation.manager,
             "cwd": situation.cwd,
             "wave": state.manifest.wave,

@@ -134,6 +134,8 @@ def conditions(turn: Turn, machine: Decision | None = None) -> None:
         wanted["leases"] = f"other runs' leases cannot be read: {seen.foreign.reason}"
     if seen.disk is not None:
         wanted["disk"] = seen.disk
+    if seen.journal is not None:
+        wanted["journal"] = seen.journal
     if turn.state.launch_failures:
         error = turn.launch_error or known.get("screen", ("no session starts", 0.0))[0]
         wanted["screen"] = error if error.startswith("screen cannot") else f"screen cannot start: {error}"

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 from queue_manager.core import events as ev
 from queue_manager.core.events import Event, JournalError, Record
 from queue_manager.files import write_whole
-from queue_manager.journal import Journal, SnapshotWriter, read_journal
+from queue_manager.journal import Journal, JournalChangedError, SnapshotWriter, read_journal
 from tests.e2e.runs import ROOT, wait_for
 
 AT = 1_700_000_000.125
@@ -123,7 +124,7 @@ def test_a_gap_or_a_repetition_is_refused(tmp_path: Path, seqs: list[int]) -> No
     path = tmp_path / "journal"
     path.write_text("".join(ev.encode(Record(seq, AT, ev.RetryDue("a"))) for seq in seqs))
     wrong = next(n for n, seq in enumerate(seqs, 1) if n != seq)
-    with pytest.raises(JournalError, match=rf"line {wrong}: seq is {seqs[wrong - 1]}, not {wrong}"):
+    with pytest.raises(JournalError, match=rf"line {wrong} \(job a\): seq is {seqs[wrong - 1]}, not {wrong}"):
         read_journal(path)
 
 
@@ -134,7 +135,7 @@ def test_a_line_of_a_newer_version_is_refused_and_not_taken_for_torn(tmp_path: P
     path = tmp_path / "journal"
     path.write_text("".join([*lines[:2], newer, *([] if last else lines[3:])]))
     before = path.read_bytes()
-    with pytest.raises(JournalError, match=r"line 3: .*'JobMoved'.*use the version that wrote it"):
+    with pytest.raises(JournalError, match=r"line 3 \(job a\): .*'JobMoved'.*use the version that wrote it"):
         read_journal(path)
     assert path.read_bytes() == before
 
@@ -178,6 +179,82 @@ def test_urgent_batches_are_synced_once_before_append_returns(tmp_path: Path, mo
     assert synced == []
     journal.append(records(*EVENTS[2:], first=3), urgent=True)
     assert synced == [path.stat().st_size]
+
+
+# -- others at the journal --------------------------------------------------------------------------------------------
+
+
+def _replace(path: Path) -> None:
+    copy = path.with_name("copy")
+    copy.write_bytes(path.read_bytes())
+    copy.replace(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says", "kept"),
+    [
+        (_replace, "was replaced by another file", False),
+        (lambda path: os.truncate(path, 100), "bytes, not", False),
+        (lambda path: os.truncate(path, 0), "bytes, not", False),
+        (lambda path: path.write_bytes(path.read_bytes() + b"more\n"), "bytes, not", True),
+        (lambda path: path.write_bytes(b"something else\n"), "bytes, not", True),
+        (Path.unlink, "is gone", False),
+        (lambda path: (path.unlink(), path.mkdir()), "was replaced by another file", True),
+    ],
+    ids=["replaced", "cut", "empty", "appended", "overwritten", "removed", "directory"],
+)
+@pytest.mark.parametrize("large", [False, True])
+def test_what_others_do_to_the_journal_is_seen_at_the_next_commit_and_put_back(
+    tmp_path: Path, change: Callable[[Path], None], says: str, kept: bool, large: bool
+) -> None:
+    path, wanted = tmp_path / "journal", records(*EVENTS)
+    journal = Journal(path, len(written(path, wanted[:2])))
+    more = records(*(ev.JobHeld("b", "x" * 3000 if large else "x") for _ in range(50)), first=3)
+    journal.append(more, urgent=False)
+    journal.check()
+    change(path)
+    with pytest.raises(JournalChangedError, match=says):
+        journal.check()
+    last = records(ev.RetryDue("a"), first=53)
+    with pytest.raises(JournalChangedError, match=says):
+        journal.append(last, urgent=True)
+    beside = journal.restore()
+    assert (beside is not None) is kept
+    journal.append(last, urgent=True)
+    journal.check()
+    found, length = read_journal(path)
+    assert (found, length) == (wanted[:2] + more + last, path.stat().st_size)
+    assert b"\0" not in path.read_bytes()
+    assert {entry.name for entry in tmp_path.iterdir()} == {"journal", *([beside.name] if beside else [])}
+    journal.close()
+
+
+def test_a_file_system_that_numbers_its_files_anew_is_no_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal"
+    journal = Journal(path, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(os.path, "samestat", lambda *_: False)
+        journal.append(records(*EVENTS), urgent=True)
+        journal.check()
+    journal.close()
+
+
+def test_a_commit_costs_one_stat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, asked = Journal(tmp_path / "journal", 0), list[Any]()
+    real = os.stat
+
+    def counted(*path: Any, **options: Any) -> os.stat_result:
+        asked.append(path)
+        return real(*path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", counted)
+        patch.setattr(os, "fstat", lambda *_: pytest.fail("no second call"))
+        journal.append(records(*EVENTS), urgent=True)
+    assert len(asked) == 1
+    journal.close()
 
 
 # -- whole files ------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -10,11 +11,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import psutil
 import pytest
 
-from queue_manager import processes, run_dir, script
+from queue_manager import host, links, processes, regular, run_dir, script
 from queue_manager.core.boundary import Claim, ExitRecord, Revoked
 from queue_manager.core.events import Proc
 from queue_manager.core.layout import RunPaths
@@ -38,6 +41,8 @@ def directory(tmp_path: Path) -> RunDir:
 _HOLDER = """
 import os, subprocess, sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 from queue_manager.run_dir import Lock
 lock = Lock(Path(sys.argv[1]), {"pid": os.getpid(), "host": "gpu-a", "since": "2026-01-01T00:00:00.000Z"})
 child = subprocess.Popen(["sleep", "1000"])
@@ -95,6 +100,28 @@ def test_a_full_disk_does_not_stop_a_manager(tmp_path: Path) -> None:
     lock.close()
 
 
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_lock_that_was_removed_is_taken_again_at_its_path(tmp_path: Path, replaced: bool) -> None:
+    path = tmp_path / "lock"
+    lock = Lock(path, {"pid": 7, "host": "gpu-a", "since": "now"})
+    lock.renew()
+    first = path.stat().st_ino
+    path.rename(tmp_path / "before")
+    if replaced:
+        path.touch()
+    lock.renew()
+    with pytest.raises(HeldError, match="process 7 on gpu-a"):
+        Lock(path, {})
+    assert path.stat().st_ino != first
+    path.unlink()
+    other = Lock(path, {"pid": 8, "host": "gpu-a", "since": "now"})
+    lock.renew()  # another one has it now, and keeps it
+    with pytest.raises(HeldError, match="process 8"):
+        Lock(path, {})
+    lock.close()
+    other.close()
+
+
 # -- the directory ----------------------------------------------------------------------------------------------------
 
 
@@ -124,6 +151,25 @@ def test_a_restart_leaves_alone_what_is_right_and_mends_what_is_not(directory: R
     assert paths.ballast.exists()
     assert not any(path.exists() for path in torn)
     assert all(path.exists() for path in mine)
+
+
+def test_what_is_removed_or_changed_meanwhile_is_there_again_for_the_next_attempt(directory: RunDir) -> None:
+    paths = directory.paths
+    kept = paths.wrapper.stat()
+    directory.prepare_attempt("a", 1, "true", {"a"})
+    assert paths.wrapper.stat().st_ino == kept.st_ino
+    for change in (paths.wrapper.unlink, lambda: paths.wrapper.write_text("exit 1")):
+        change()
+        directory.prepare_attempt("a", 1, "true", {"a"})
+        assert paths.wrapper.read_text() == script.WRAPPER
+    paths.screenrc.unlink()
+    paths.screenrc.mkdir()
+    paths.log_dir.rmdir()
+    paths.inbox.rmdir()
+    directory.prepare_attempt("a", 1, "true", {"a"})
+    assert paths.screenrc.read_text() == script.SCREENRC
+    assert paths.log_dir.is_dir()
+    assert paths.inbox.is_dir()
 
 
 def test_ballast_gives_room_and_is_taken_back_later(directory: RunDir) -> None:
@@ -384,6 +430,34 @@ def test_on_a_full_disk_it_is_answered_later(directory: RunDir) -> None:
     assert not _answer(directory, "bad").ok
 
 
+@pytest.mark.parametrize("kind", ["fifo", "dangling", "link", "directory", "full directory", "device", "large"])
+def test_what_is_no_regular_file_is_refused_and_hides_no_request(
+    directory: RunDir, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, target = directory.paths.request("odd"), directory.paths.root / "elsewhere.json"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind in ("dangling", "link"):
+        if kind == "link":
+            target.write_text(encode_request(Request("odd", "pause")))
+        path.symlink_to(target)
+    elif "directory" in kind:
+        path.mkdir()
+        if kind == "full directory":
+            (path / "x").touch()
+    elif kind == "device":
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    else:
+        monkeypatch.setattr(run_dir, "MOST_REQUEST", 200)
+        path.write_text(encode_request(Request("odd", "pause")) + " " * 200)
+    _ask(directory, "good", 2)
+    for _ in range(2):
+        assert [request.id for request in directory.requests()] == ["good"]
+    assert not _answer(directory, "odd").ok
+    assert path.exists() is (kind == "full directory")
+    assert target.exists() is (kind == "link")
+
+
 def test_a_reply(directory: RunDir) -> None:
     _ask(directory, "r", 1)
     for _ in range(2):
@@ -399,15 +473,14 @@ def test_without_an_inbox_nobody_asks(directory: RunDir) -> None:
 
 def test_requests_that_come_and_go_while_it_looks(directory: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     _ask(directory, "a", 1)
-    real = Path.read_text
+    real = regular.read_regular
 
-    def vanish(self: Path, *arguments: str, **options: str) -> str:
-        if self.suffix == ".json":
-            self.unlink()
-        return real(self, *arguments, **options)
+    def vanish(path: Path, most: int, follow: bool = True) -> bytes:
+        path.unlink()
+        return real(path, most, follow)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_text", vanish)
+        patch.setattr(run_dir, "read_regular", vanish)
         assert directory.requests() == []
     assert not directory.paths.answer("a").exists()
 
@@ -419,3 +492,81 @@ def test_the_bell_can_be_rung_by_others(directory: RunDir) -> None:
     assert wait_for(lambda: os.read(reader, 10)) == b"r"
     os.close(reader)
     os.close(writer)
+
+
+# -- without hard links -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
+    """A run on a file system without hard links: link(2) fails, for us and for `ln`."""
+
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "ln").write_text("#!/bin/sh\nexit 1\n")
+    (folder / "ln").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    made = RunDir(RunPaths.of(tmp_path / "run"))
+    made.prepare()
+    return made
+
+
+def test_without_hard_links_an_attempt_is_claimed_once_all_the_same(no_links: RunDir) -> None:
+    paths = no_links.paths
+    files = no_links.prepare_attempt("a", 1, "echo ran >> ../ran", {"a"})
+    wrappers = [subprocess.Popen(["sh", str(paths.wrapper), str(files.root), "tag"]) for _ in range(5)]
+    assert [wrapper.wait() for wrapper in wrappers] == [0] * 5
+    claim = no_links.claim("a", 1)
+    assert isinstance(claim, Claim)
+    assert claim.wrapper.pid in {wrapper.pid for wrapper in wrappers}
+    assert (paths.attempts / "ran").read_text() == "ran\n"
+    assert (no_links.exit_record("a", 1) or ExitRecord(-1, 0)).code == 0
+    no_links.revoke("a", 1, {"a"})
+    assert no_links.claim("a", 1) == claim
+    no_links.forget("a", 1)
+    assert not files.root.exists()
+
+
+def test_without_hard_links_a_late_wrapper_does_not_run(no_links: RunDir) -> None:
+    files = no_links.prepare_attempt("a", 1, "echo ran >> ../ran", {"a"})
+    for _ in range(2):
+        no_links.revoke("a", 1, {"a"})
+        assert no_links.claim("a", 1) == Revoked()
+    subprocess.run(["sh", str(no_links.paths.wrapper), str(files.root), "tag"], check=True)
+    assert not (no_links.paths.attempts / "ran").exists()
+    assert no_links.claim("a", 1) == Revoked()
+
+
+def test_where_nothing_can_be_claimed_once_the_run_is_refused_with_the_reason(
+    no_links: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "rename", lambda *_: None)
+    with pytest.raises(OSError, match=r"no hard links \(Operation not permitted\).*put the run on another one"):
+        no_links.prepare()
+    assert list(no_links.paths.attempts.iterdir()) == []
+
+
+def test_a_file_system_with_links_is_left_as_it_was(directory: RunDir) -> None:
+    assert links.has_links(directory.paths.attempts)
+    assert list(directory.paths.attempts.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("free", "files", "left", "says"),
+    [
+        (1 << 30, 1000, 500, None),
+        (1 << 30, 1000, 5, "no inodes are left"),
+        (1 << 30, 10**6, 63, "no inodes are left"),
+        (1 << 30, 10**6, 64, None),
+        (1 << 30, 0, 0, None),  # btrfs counts none
+        (1 << 20, 1000, 500, "no room at"),
+    ],
+)
+def test_room_is_bytes_and_inodes(free: int, files: int, left: int, says: str | None) -> None:
+    stat_of = SimpleNamespace(f_bavail=free, f_frsize=1, f_blocks=1 << 40, f_files=files, f_favail=left)
+    found = host.room_fault(cast("os.statvfs_result", stat_of), Path("/x"))
+    assert found is None if says is None else says in (found or "")

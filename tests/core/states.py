@@ -94,7 +94,8 @@ def dump(state: QueueState) -> dict[str, Any]:
 
 def _facts(state: QueueState) -> dict[str, Any]:
     simple = (
-        "manifest", "seq", "run_id", "manifest_sha256", "started", "finished", "host", "pid", "boot", "paused", "wave",
+        "manifest", "seq", "run_id", "manifest_sha256", "started", "finished", "host", "pid", "boot", "ticks", "paused",
+        "wave",
         "phases", "groups", "order_of", "requests", "conditions", "quarantined", "settling", "card_failures",
         "card_served", "wave_cards", "launch_failures", "launch_failed_at", "last_end", "active_at", "booted_at",
         "away", "results_seq", "pushed_seq", "bound", "lifted", "teardown",

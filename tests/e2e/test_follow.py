@@ -8,10 +8,12 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from queue_manager.core.layout import HostPaths, RunPaths
 from tests.e2e.runs import wait_for
 from tests.laptop import ONCE, WAITING, Laptop, finish, ran, state, workspace
 from tests.sshd import Sshd
@@ -46,6 +48,13 @@ def running(laptop: Laptop, count: int = 4) -> dict[str, Any]:
 
     found: dict[str, Any] = wait_for(there, say=f"{count} jobs to run")
     return found
+
+
+def damage(journal: Path) -> None:
+    """Flip a bit of the line that tells of a job's start."""
+    data = journal.read_bytes()
+    at = data.index(b'"AttemptStarted"') + 3
+    journal.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
 
 
 class Watch:
@@ -169,6 +178,16 @@ def test_a_manager_that_was_killed_is_said_so_and_goes_on_where_it_was(laptop: L
     out, err = laptop.call("watch", code=1)
     assert "its managers have died" in out
     assert f"gpu-b: the manager (process {host_row(document, 'gpu-b')['pid']}) has died" in err
+    damage(RunPaths.of(HostPaths.of(b.home).runs / run_id).journal)
+    out, err = laptop.call("resume", code=1)
+    assert "its checksum does not fit" in err
+    assert "wavequeue repair" in err
+    out, err = laptop.call("repair", code=2)
+    assert f"{run_id}: gpu-a: nothing to repair" in out
+    assert "what can be had: " in out
+    assert "add --yes" in err
+    out, err = laptop.call("repair", run_id, "--yes")
+    assert "repaired; kept beside it: journal.jsonl.damaged-" in out
     out, err = laptop.call("resume")
     assert f"{run_id}: gpu-b: resumed" in out
     assert f"{run_id}: gpu-b: no manager was there; started it again" in err

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from queue_manager.core.requests import Request
-from tests.e2e.runs import World, job, manifest, wait_for
+from tests.e2e.runs import World, job, manifest, sealed, wait_for
 
 
 def test_a_session_with_a_prefix_of_the_name_is_left_alone(world: World) -> None:
@@ -251,7 +251,7 @@ def test_the_log_before_a_crash_keeps_its_name(world: World) -> None:
     starting = {"at": last["at"], "event": "AttemptStarting", "job": "one", "n": 2, "wave": 2, "session": "wq.x",
                 "boot": "the life before " + boot, "seq": last["seq"] + 2}  # fmt: skip
     with run.paths.journal.open("a") as file:
-        file.write(json.dumps(begun) + "\n" + json.dumps(starting) + "\n")
+        file.write(sealed(json.dumps(begun) + "\n" + json.dumps(starting) + "\n"))
     assert run.go() == 0
     assert run.log("one").strip() == "I am attempt 3"
     assert (run.paths.log_dir / "one.1.log").read_text().strip() == "I am attempt 1"

@@ -286,7 +286,7 @@ def test_after_a_restart_of_the_machine_its_own_start_script_brings_the_managers
     assert run.manager is not None
     run.manager.communicate()
     boot = events(run, "ManagerStarted")[0]["boot"]
-    run.paths.journal.write_text(run.paths.journal.read_text().replace(boot, f"before.{boot}"))
+    run.edit_journal(lambda line: line.replace(boot, f"before.{boot}"))
     found = resume_all(rented)
     assert found["faults"] == {}
     assert list(found["started"]) == ["cut"]
@@ -314,8 +314,7 @@ def test_the_time_that_the_machine_was_stopped_costs_its_disk_alone(rented: Rent
     wait_plan(run, "sync")
     run.kill()
     boot = events(run, "ManagerStarted")[0]["boot"]
-    journal = run.paths.journal.read_text().replace(boot, f"before.{boot}")
-    run.paths.journal.write_text(journal)
+    run.edit_journal(lambda line: line.replace(boot, f"before.{boot}"))
     state = run.state()
     state["meta"]["updated"] = iso(1_700_000_000.0)
     run.paths.state.write_text(json.dumps(state["meta"]) and as_written(state))
