@@ -95,7 +95,7 @@ def room_fault(stat: os.statvfs_result, path: Path) -> str | None:
     if free < min(16 << 20, total * 3 // 100):
         return f"the disk is full: no room at {path}"
     if stat.f_files and stat.f_favail < min(64, stat.f_files * 3 // 100):
-        return f"the disk is full: no inodes are left for new files at {path}, whatever room it has"
+        return f"the disk is full: no room for new files at {path} (no inodes are left)"
     return None
 
 
