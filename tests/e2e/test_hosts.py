@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from queue_manager.core.layout import HostPaths, RunPaths
+from queue_manager.core.terminal_text import one_line
 from skill import cli, host, placed
 from skill.placed import Part, Placed
 from skill.runs import Run
@@ -196,7 +197,7 @@ def test_all_are_asked_at_once_and_a_dead_one_delays_nobody(
     assert sorted(bare.home.rglob("*")) == before
     assert caplog.records == []  # a library that logs would print a traceback
     out, _ = project.call("check", "away", "greets", "garbage", "well", code=1)
-    assert all(line.isprintable() for line in out.splitlines())
+    assert all(one_line(line) == line for line in out.splitlines())
     assert "away: unreachable: " in out
     assert "garbage: unreachable: " in out
     assert "failed" not in out
