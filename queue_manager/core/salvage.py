@@ -110,10 +110,9 @@ def read_rows(document: Any) -> dict[str, Row]:
     found: dict[str, Row] = {}
     for row in rows if isinstance(rows, list) else ():
         try:
-            made = _row(row)
+            found[str(row["id"])] = _row(row)
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
-        found[str(row["id"])] = made
     return found
 
 
