@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from queue_manager.core import events
-from queue_manager.core.events import JournalError, Proc, Record
+from queue_manager.core.events import JournalError, Proc, Record, RunStarted
 from queue_manager.core.model import InvalidTransition, QueueState
 
 _JOB = re.compile(rb'"job":"([A-Za-z0-9._=+,@-]{1,120})"')
 _SEALED_END = re.compile(rb'"crc":"[0-9a-f]{8}"\}.', re.DOTALL)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _MOST = 1e12
 """Below this lie all numbers of a journal: MiB, pids, clock ticks, epoch seconds."""
 _SCALARS: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
@@ -31,9 +32,16 @@ def read_line(line: bytes, number: int, sealed: bool) -> tuple[Record, bool]:
             if sealed:
                 raise JournalError("it has no checksum, though a line before it has: the file was damaged")
             _check_types(record)
+            if isinstance(record.event, RunStarted) and not _is_whole(record.event, text):
+                raise JournalError("it heads the journal and lacks its end: the file was damaged")
     except (JournalError, UnicodeDecodeError) as error:
         raise JournalError(f"{place(line, number)}: {error}") from None
     return record, sealed or fits is not None
+
+
+def _is_whole(head: RunStarted, text: str) -> bool:
+    """Whether the first line of a journal has all that every version wrote: a cut may join it to another's end."""
+    return _SHA256.fullmatch(head.manifest_sha256) is not None and '"format":' in text and '"version":' in text
 
 
 def place(line: bytes, number: int) -> str:

@@ -39,7 +39,8 @@ def moves(state: QueueState, new: Status) -> list[Event]:
         Status.STUCK: [ev.JobStuck(JOB, "why")],
         Status.BLOCKED: [ev.JobBlocked(JOB, None, "why")],
         Status.CANCELLED: [ev.JobCancelled(JOB)],
-        Status.COMPLETED: [ev.JobSkipped(JOB)],
+        # One that has run is not skipped: a person accepts what it left.
+        Status.COMPLETED: [ev.JobAccepted(JOB, "me@here") if state.job(JOB).n else ev.JobSkipped(JOB)],
     }
     return by_status.get(new) or end(state, new)
 
