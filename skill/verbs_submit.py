@@ -126,7 +126,7 @@ def _output_warnings(made: Order) -> list[str]:
         return []
     where = Ground("there", made.cwd, made.source)
     outputs = dict.fromkeys(name for spec in made.manifest.jobs if (name := where.output(spec)) is not None)
-    names = write_gate.left_alone(made.source, tuple(outputs))
+    names = write_gate.left_alone(made.beside / LOCAL_RUNS, made.source, tuple(outputs))
     if not names:
         return []
     words = (

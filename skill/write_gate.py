@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Union
 
+from build_manifest import regular_file
 from queue_manager.core.events import epoch
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.manifest import Manifest
@@ -38,6 +39,7 @@ _LARGE = 1 << 20
 _REFUSED = 1000
 """Refused files that are kept in mind, of each host."""
 _MAX_LINE = 1 << 16
+_MAX_RECORD = 64 << 20
 _UNKNOWN = ""
 """The host of what one of them has brought, it is not known which."""
 Clock = Callable[[], float]
@@ -61,12 +63,21 @@ class Gate:
     """All that the hosts of one pull of one run share. Use it within `pull.alone`, and close it."""
 
     def __init__(
-        self, record: Path, top: Path, asked: Mapping[str, Wanted], firm: Mapping[str, bool], clock: Clock = time.time
+        self,
+        record: Path,
+        top: Path,
+        asked: Mapping[str, Wanted],
+        firm: Mapping[str, bool],
+        earlier: Callable[[], frozenset[str]] = frozenset,
+        clock: Clock = time.time,
     ) -> None:
-        """`top`: where results go; `asked`: of each host of the run; `firm`: whether it has all jobs that it was given.
+        """`top`: where results go; `asked`: of each host of the run; `firm`: whether it has all jobs that it was given;
+        `earlier`: tells what jobs of other runs brought below `top`, folded.
 
         Raises OSError, and FailedError where the record is no file.
         """
+        self._earlier = earlier
+        self._of_earlier: frozenset[str] | None = None
         self._top, self._asked, self._firm, self._clock = os.path.realpath(top), asked, firm, clock
         self._lock = threading.RLock()
         self._lines: dict[str, _Line] = {}
@@ -196,11 +207,16 @@ class Gate:
                 is_tracked=fold(place) in self._tracked,
                 is_here=is_here,
                 twin=None if is_here else next(self._twins("", fold(place).split("/")), None),
-                writer=None
-                if line is None
-                else Writer(line.host, line.pattern is not None, self._firm.get(line.host, False)),
+                writer=self._writer(line, place),
                 git_refuses=self._git_refuses,
             )
+
+    def _writer(self, line: _Line | None, place: str) -> Writer | None:
+        if line is not None:
+            return Writer(line.host, line.pattern is not None, self._firm.get(line.host, False))
+        if self._of_earlier is None:
+            self._of_earlier = self._earlier()
+        return Writer(_UNKNOWN, job=True, firm=False) if fold(place) in self._of_earlier else None
 
     def _twins(self, folder: str, parts: Sequence[str]) -> Iterator[str]:
         """What lies below a directory under names that are these but for case."""
@@ -304,10 +320,30 @@ class HostGate:
         return tuple(self.kept_out)
 
 
-def left_alone(top: Path, patterns: Sequence[str]) -> list[str]:
-    """What is below `top` of outputs that are not spelt out: a pull of a new run replaces none of it."""
+def left_alone(folder: Path, top: Path, patterns: Sequence[str]) -> list[str]:
+    """What is below `top` of outputs that are not spelt out, and did not come from a run in `folder`: a pull of a new
+    run replaces none of it."""
     spelt = set(map(spelt_out, patterns))
-    return [name for name in look(top, patterns, NEVER).files if name not in spelt]
+    names = [name for name in look(top, patterns, NEVER).files if name not in spelt]
+    came = brought_by_runs(folder, top) if names else frozenset()
+    return [name for name in names if fold(name) not in came]
+
+
+def brought_by_runs(folder: Path, top: Path, but: Path | None = None) -> frozenset[str]:
+    """What jobs of the runs in a directory, all `but` one, have brought below `top`, folded: results of the same
+    project, which those of a new run may replace. A record or a run that cannot be read tells of nothing."""
+    found: set[str] = set()
+    for record in folder.glob(f"*/{RECORD}"):
+        with contextlib.suppress(OSError, FailedError):
+            row = None if record.parent == but else placed.read(Run.at(record.parent))
+            if row is None or os.path.realpath(row.source) != os.path.realpath(top):
+                continue
+            for line in regular_file.read(record, _MAX_RECORD, follow=False).splitlines():
+                with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+                    told = json.loads(line)
+                    if "refused" not in told:  # the last line of a name counts
+                        (found.discard if told["pattern"] is None else found.add)(fold(str(told["name"])))
+    return frozenset(found)
 
 
 def open_gate(run: Run, found: Placed, manifest: Manifest) -> Gate:
@@ -315,7 +351,8 @@ def open_gate(run: Run, found: Placed, manifest: Manifest) -> Gate:
     grounds = {part.host: ground(run, found, manifest, part) for part in found.parts}
     asked = {part.host: wanted(grounds[part.host], manifest, part) for part in found.parts}
     firm = {part.host: part.state != LOST and not part.moved for part in found.parts}
-    gate = Gate(run.root / RECORD, next(iter(grounds.values())).here, asked, firm)
+    top = next(iter(grounds.values())).here
+    gate = Gate(run.root / RECORD, top, asked, firm, lambda: brought_by_runs(run.root.parent, top, run.root))
     if gate.is_new and any(placed.mirror(run, host).exists() for host in found.pulled):
         gate.adopt(epoch(found.created))
     return gate

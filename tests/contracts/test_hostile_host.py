@@ -24,7 +24,7 @@ from ruamel.yaml import YAML
 from queue_manager.core import pulling
 from queue_manager.core.manifest import encode
 from queue_manager.core.pulling import HOST, RESULTS
-from skill import cli, deploy, mirror, placed, verbs_pull, verbs_submit
+from skill import cli, deploy, mirror, placed, verbs_pull, verbs_submit, write_gate
 from skill import pull as pulls
 from skill import receive as receiving
 from skill.ground import ground, wanted
@@ -660,3 +660,20 @@ def test_what_a_pull_would_leave_alone_is_said_before_the_run(world: World) -> N
     (world.project / "out").mkdir()
     (world.project / "out/a1.json").write_text("spelt out: it is replaced where the host's is newer")
     assert verbs_submit._output_warnings(made) == []
+
+
+def test_results_of_an_earlier_run_give_way_to_those_of_the_next(world: World, pull: Pull) -> None:
+    assert pull(answer(world, GOOD + send("own/1", "own/*", b"first")))[0] == 0
+    again = world.run.root.with_name("demo-20260102-100000")
+    shutil.copytree(world.run.root, again)
+    (again / "written.jsonl").unlink()
+    shutil.rmtree(again / "mirror", ignore_errors=True)
+    placed.write(Run.at(again), world.placed._replace(run_id=again.name, pulled={}))
+    assert write_gate.brought_by_runs(again.parent, world.project, again) >= {"own/1"}
+    made = Order(MADE._replace(cwd="."), "", "", world.project, world.project, ".")
+    assert "own/1" not in verbs_submit._output_warnings(made)[0]
+    gate = write_gate.open_gate(Run.at(again), world.placed._replace(run_id=again.name), MADE)
+    with gate:
+        index = world.patterns("gpu-a").index("own/*")
+        assert gate.of("gpu-a").fault("own/1", index) is None
+        assert "was here before" in (gate.of("gpu-a").fault("own/old", index) or "")
