@@ -189,6 +189,10 @@ def _tally(
     return tally
 
 
+_OF_ONE = ("boot", "ticks", "results_seq", "pushed_seq", "idle_since", "teardown")
+"""Fields of meta that are told of one manager alone: none where a run is on several hosts."""
+
+
 def _unread(spec: JobSpec, host: str) -> _Row:
     """The row of a job of a host that was never read."""
     return {
@@ -280,7 +284,7 @@ def _meta(placed: Placed, manifest: Manifest, sides: Sequence[_Side], now: float
         "poll": max((meta["poll"] for meta in metas), default=5.0),
         "screen_dir": only.get("screen_dir"),
         "seq": sum(meta["seq"] for meta in metas),
-        **{name: only.get(name) for name in ("results_seq", "pushed_seq", "idle_since", "teardown")},
+        **{name: only.get(name) for name in _OF_ONE},
         "hosts": [_host_row(placed, side, now) for side in sides],
     }
 

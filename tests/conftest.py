@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,11 @@ from hypothesis import HealthCheck, settings
 
 from tests.e2e.runs import World
 from tests.laptop import Laptop
+
+# A shell that starts the tests in the background has them ignore these, and so would all that they start.
+for _sign in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(_sign) is signal.SIG_IGN:
+        signal.signal(_sign, signal.default_int_handler if _sign == signal.SIGINT else signal.SIG_DFL)
 
 # Every command and manager that a test starts would compile all it imports, which takes longer than the rest.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
