@@ -20,6 +20,7 @@ def test_ctrl_c_while_a_frame_is_drawn_leaves_the_terminal_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is taken once the frame stands: rich has given back stderr and the cursor by then."""
+    monkeypatch.setenv("TERM", "xterm-256color")  # a dumb one has no cursor to hide
     drawn: list[int] = []
 
     def interrupted(*_: object) -> list[str]:
