@@ -107,8 +107,10 @@ class TagScan:
     """
 
     _BELIEVED_AFTER = 0.5
-    _EXEC_LOOKS = 20
-    """While it execs another program, a process has no environment for a moment."""
+    _EXEC_LOOKS = 40
+    _EXEC_PAUSE = 0.0005
+    """While it execs another program, a process has no environment for a moment: it is looked at so often, with so many
+    seconds between."""
 
     def __init__(self, key: str) -> None:
         """`key`: of the run, see layout.run_key."""
@@ -125,32 +127,42 @@ class TagScan:
                 names = [(entry.name, entry.inode()) for entry in entries if entry.name.isdigit()]
         except OSError as error:
             return Unreadable(f"/proc: {error.strerror}")
+        in_exec = []
         for key in names:
             since, read = self._others.get(key, (now, now))
             if read - since < self._BELIEVED_AFTER:
                 read = now
-                tag = self._tag(key[0])
-                if tag is not None:
-                    stat = look_up(int(key[0]))
-                    if isinstance(stat, Stat) and stat.state not in _ZOMBIE:
-                        found.setdefault(tag, []).append(stat.proc)
+                environment = _environment(key[0])
+                if not environment and _may_be_in_exec(key[0]):
+                    in_exec.append(key)  # by the time that the others are read, it has done
+                elif self._note(key[0], environment, found):
                     continue
             others[key] = (since, read)
+        for look in range(self._EXEC_LOOKS):
+            if look:
+                in_exec = [key for key in in_exec if _may_be_in_exec(key[0])]
+            if not in_exec:
+                break
+            time.sleep(self._EXEC_PAUSE if look else 0)
+            for key in in_exec:
+                if self._note(key[0], _environment(key[0]), found):
+                    others.pop(key, None)
+            in_exec = [key for key in in_exec if key in others]
         self._others = others
         return found
 
-    def _tag(self, pid: str) -> str | None:
-        """The tag of one process, if it is of this run. Other users' processes cannot be read, nor be ours."""
-        environment = b"\0" + _environment(pid)
-        for _ in range(self._EXEC_LOOKS):
-            if len(environment) > 1 or not _may_be_in_exec(pid):
-                break
-            time.sleep(0.001)
-            environment = b"\0" + _environment(pid)
+    def _note(self, pid: str, environment: bytes, found: dict[str, list[Proc]]) -> bool:
+        """Whether a process is of this run, by its environment; it is noted if it lives. Other users' processes cannot
+        be read, nor be ours."""
+        environment = b"\0" + environment
         start = environment.find(b"\0" + self._wanted)
         if start < 0:
-            return None
-        return environment[start + 1 + len(_TAG) :].split(b"\0", 1)[0].decode(errors="replace")
+            return False
+        tag = environment[start + 1 + len(_TAG) :].split(b"\0", 1)[0].decode(errors="replace")
+        stat = look_up(int(pid))
+        if isinstance(stat, Stat) and stat.state not in _ZOMBIE:
+            found.setdefault(tag, []).append(stat.proc)
+        return True
 
 
 def _environment(pid: str) -> bytes:
@@ -170,12 +182,18 @@ def _environment(pid: str) -> bytes:
 def _may_be_in_exec(pid: str) -> bool:
     """Whether a process without an environment is neither dead, nor of the kernel, nor somebody else's."""
     try:
-        if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        if os.fstat(fd).st_uid != os.geteuid():
             return False
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        return fields[0] not in _ZOMBIE and not int(fields[6]) & _KERNEL_THREAD
+        fields = os.read(fd, 1024).rpartition(b")")[2].split()
+        return fields[0].decode() not in _ZOMBIE and not int(fields[6]) & _KERNEL_THREAD
     except (OSError, IndexError, ValueError):
         return False
+    finally:
+        os.close(fd)
 
 
 def _read_all(fd: int) -> bytes:

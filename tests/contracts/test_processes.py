@@ -203,13 +203,13 @@ def test_what_is_not_looked_at_again_hides_no_later_process(spawn: Spawn, monkey
     monkeypatch.setattr(TagScan, "_BELIEVED_AFTER", 0.0)
     scan = TagScan(RUN)
     reads: list[str] = []
-    read = scan._tag
+    read = processes._environment
 
-    def counted(pid: str) -> str | None:
+    def counted(pid: str) -> bytes:
         reads.append(pid)
         return read(pid)
 
-    monkeypatch.setattr(scan, "_tag", counted)
+    monkeypatch.setattr(processes, "_environment", counted)
     assert scan.tagged() == {}
     monkeypatch.setattr(TagScan, "_BELIEVED_AFTER", 1e-9)
     scan.tagged()
