@@ -25,7 +25,7 @@ def summary(document: Document, now: float, away: Container[str] = ()) -> str:
     lines = [
         f"# {inline(meta['project'])}: {counts.get('completed', 0)} of {sum(counts.values())} jobs completed",
         "",
-        f"- run: {code(meta['run_id'])} on {inline(meta['host'])}",
+        f"- run: {code(meta['run_id'])} on {inline(meta['host'] or '-')}",
         f"- start: {meta['started']}",
         f"- end: {meta['finished'] or 'not yet'}",
         f"- wall clock: {duration(end - (_epoch(meta['started']) or end))}",
