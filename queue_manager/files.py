@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import threading
@@ -44,17 +45,25 @@ def make_directory(path: Path) -> None:
 
 
 def open_file(path: Path, flags: int, mode: int) -> int:
-    """Open a file and make it where it is missing, at `mode`; the descriptor. Raises OSError."""
-    flags |= os.O_CLOEXEC
+    """Open a regular file and make it where it is missing, at `mode`; the descriptor. Raises OSError, also where
+    something else, such as a FIFO, is in its place: no one is waited for at its other end."""
+    flags |= os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        return os.open(path, flags)
+        return _regular(os.open(path, flags), path)
     except FileNotFoundError:
         pass
     try:
         fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
-        return os.open(path, flags)
+        return _regular(os.open(path, flags), path)
     os.fchmod(fd, mode)
+    return fd
+
+
+def _regular(fd: int, path: Path) -> int:
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
     return fd
 
 

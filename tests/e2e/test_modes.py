@@ -67,15 +67,16 @@ def test_on_this_machine(world: World, umask: int) -> None:
     assert [fault for place in places for fault in faults(place)] == []
 
 
-def test_on_a_host(laptop: Laptop) -> None:
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_on_a_host(laptop: Laptop, umask: int) -> None:
     host = laptop.host("gpu-a")
-    (host.home / "greeting").write_text("umask 000\n")
+    (host.home / "greeting").write_text(f"umask {umask:03o}\n")
     laptop.spec(SPEC)
-    before = os.umask(0o000)
+    before = os.umask(umask)
     try:
         run_id = laptop.submit()["run_id"]
         wait_for((workspace(host) / "made" / "it").exists, say="the job's file")
-        assert stat.S_IMODE((workspace(host) / "made" / "it").stat().st_mode) == 0o666
+        assert stat.S_IMODE((workspace(host) / "made" / "it").stat().st_mode) == 0o666 & ~umask
         assert list(faults(host.home / ".wavequeue")) == []
         (workspace(host) / "stop").touch()
         finish(host, run_id)
