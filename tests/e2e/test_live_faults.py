@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,10 @@ def _refused(run: Run) -> str:
     return run.stderr
 
 
+def _is_told(run: Run, words: str) -> bool:
+    return any(words in alert["text"] for alert in run.alerts() if alert["kind"] == "journal")
+
+
 def test_a_run_lives_through_whatever_happens_to_its_directory(world: World) -> None:
     cmd = "echo {0} >> starts; while [ ! -e go_{0} ]; do sleep 0.02; done; echo done > out_{0}"
     names = [f"s{n}" for n in range(len(LIVE) + len(BETWEEN))]
@@ -150,8 +155,7 @@ def test_a_run_lives_through_whatever_happens_to_its_directory(world: World) -> 
         change(run)
         _step(run, next(steps))
         if condition is not None:
-            told = [alert["text"] for alert in run.alerts() if alert["kind"] == "journal"]
-            assert any(condition in text for text in told), (what, told)
+            wait_for(partial(_is_told, run, condition), say=what)
             assert b"\0" not in run.paths.journal.read_bytes()
     assert run.ask(Request("after", "resume")).ok
     assert run.manager is not None
