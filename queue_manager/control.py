@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Callable
 
 from queue_manager import facts, repair
-from queue_manager.core import ground
+from queue_manager.core import machine
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.overview import overview, overview_of
 from queue_manager.core.requests import Request, RequestError, decode_answer, decode_request, encode_request
@@ -303,11 +303,11 @@ def acknowledge(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
     end itself. One that says less than an earlier one changes nothing. `seq`: what counts from now on."""
     seq = int(asked["seq"])
     try:
-        before = ground.parse_acknowledged(paths.acknowledged.read_text(encoding="utf-8"))
+        before = machine.parse_acknowledged(paths.acknowledged.read_text(encoding="utf-8"))
     except OSError:
         before = 0
     if seq > before:
-        write_whole(paths.acknowledged, [ground.acknowledged_text(seq, time.time()).encode()])
+        write_whole(paths.acknowledged, [machine.acknowledged_text(seq, time.time()).encode()])
         _ring(paths.bell)
     return {"seq": max(seq, before)}
 

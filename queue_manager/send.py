@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from queue_manager.core import pulling
+from queue_manager.core import transfer_protocol
 from queue_manager.core.layout import HostPaths, RunPaths, id_fault
-from queue_manager.core.pulling import HOST, RESULTS, Request, Seen
+from queue_manager.core.transfer_protocol import HOST, RESULTS, Request, Seen
 
 _CHUNK = 1 << 20
 _OUT = "is a link out of the run's directory"
@@ -71,7 +71,7 @@ class _Sender:
             self.say(skip=found.name, closed=True)
             return
         try:
-            fault = pulling.name_fault(found.name)
+            fault = transfer_protocol.name_fault(found.name)
             if fault is not None:
                 raise _Refused(fault)
             opened = _open(found) if opened is None else opened
@@ -91,14 +91,14 @@ class _Sender:
     def _send(self, found: _Found, opened: _Opened) -> None:
         fd, there = opened
         have = self._request.have.get(found.place, {}).get(found.name)
-        decided = pulling.verdict(have, there, ours=found.place == HOST)
-        if decided == pulling.SAME:
+        decided = transfer_protocol.verdict(have, there, ours=found.place == HOST)
+        if decided == transfer_protocol.SAME:
             self._same += 1
             return
-        if decided == pulling.KEEP:
+        if decided == transfer_protocol.KEEP:
             self.say(keep=found.name)
             return
-        begin = self._request.parts.get(pulling.part_name(found.place, found.name, there), 0)
+        begin = self._request.parts.get(transfer_protocol.part_name(found.place, found.name, there), 0)
         begin = begin if 0 < begin <= there.size else 0
         if there.size - begin > self._room:
             self.say(skip=found.name, size=there.size)
@@ -155,7 +155,7 @@ def _is_below(path: str, root: str) -> bool:
     return path == root or path.startswith(root.rstrip("/") + "/")
 
 
-def _scan(root: str, denied: Callable[[str, str], None]) -> pulling.Scan:
+def _scan(root: str, denied: Callable[[str, str], None]) -> transfer_protocol.Scan:
     """Lists directories below `root`, a real path. `denied` is told of one that cannot be listed, and why."""
 
     def scan(folder: str) -> Mapping[str, str]:
@@ -174,17 +174,17 @@ def _scan(root: str, denied: Callable[[str, str], None]) -> pulling.Scan:
 
 def _kind(entry: os.DirEntry[str], root: str) -> str:
     if not entry.is_symlink():
-        return pulling.FOLDER if entry.is_dir(follow_symlinks=False) else pulling.FILE
+        return transfer_protocol.FOLDER if entry.is_dir(follow_symlinks=False) else transfer_protocol.FILE
     path = os.path.realpath(entry.path)
     if not _is_below(path, root):
-        return pulling.OUT
-    return pulling.LINK if os.path.isdir(path) else pulling.FILE
+        return transfer_protocol.OUT
+    return transfer_protocol.LINK if os.path.isdir(path) else transfer_protocol.FILE
 
 
 def _logs(paths: RunPaths, root: str) -> list[_Found]:
     with contextlib.suppress(OSError):
         names = [f"{paths.log_dir.name}/{name}" for name in sorted(os.listdir(paths.log_dir))]
-        return [_Found(HOST, name, root, grows=True) for name in names if pulling.is_document(name)]
+        return [_Found(HOST, name, root, grows=True) for name in names if transfer_protocol.is_document(name)]
     return []
 
 
@@ -200,7 +200,7 @@ def _documents(paths: RunPaths, root: str) -> list[_Found]:
 def answer(request: Request, home: Path, out: IO[bytes]) -> None:
     """Answer a request. Raises BrokenPipeError if whoever asked has gone."""
     sender = _Sender(request, out)
-    out.write(pulling.greeting(request.nonce))
+    out.write(transfer_protocol.greeting(request.nonce))
     paths = RunPaths.of(HostPaths.of(home).runs / request.run_id)
     if id_fault(request.run_id) is not None or not paths.root.is_dir():
         sender.say(fault="no run")
@@ -216,10 +216,10 @@ def answer(request: Request, home: Path, out: IO[bytes]) -> None:
             sender.consider(found)  # says why
     results = os.path.realpath(home / request.root)
     scan = _scan(results, lambda folder, why: sender.say(skip=folder or ".", why=why))
-    for name, by in pulling.find(request.patterns, scan, request.never):
+    for name, by in transfer_protocol.find(request.patterns, scan, request.never):
         if request.asks_for(name, by):
             sender.consider(_Found(RESULTS, name, results, by))
-        elif not any(pulling.asked_for(pattern, name) for pattern in request.but):
+        elif not any(transfer_protocol.asked_for(pattern, name) for pattern in request.but):
             sender.say(skip=name, why=_OUT)
     for found in _logs(paths, root):
         sender.consider(found)
@@ -231,7 +231,7 @@ def answer(request: Request, home: Path, out: IO[bytes]) -> None:
 def main() -> int:
     """Read a request on stdin and answer it on stdout. Returns 2 if it is none."""
     try:
-        request = pulling.decode(sys.stdin.buffer.read())
+        request = transfer_protocol.decode(sys.stdin.buffer.read())
     except (ValueError, TypeError, KeyError) as error:
         print(f"wavequeue: this is no request: {error}", file=sys.stderr)
         return 2

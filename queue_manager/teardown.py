@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from queue_manager import commands, facts, vast
-from queue_manager.core import ground, teardown
+from queue_manager.core import machine, teardown
 from queue_manager.core.events import epoch
-from queue_manager.core.ground import Container, Ground, Instance, Other
 from queue_manager.core.layout import HostPaths, RunPaths
+from queue_manager.core.machine import Container, Ground, Instance, Other
 from queue_manager.core.model import QueueState
 from queue_manager.core.readings import Unreadable
 from queue_manager.core.teardown import Decision, SyncFirst
@@ -119,7 +119,7 @@ class Teardown:
             return known[1]
         meta = facts.state_meta(paths.state)
         held = meta.get("manager") != "finished" and facts.held_by(paths.lock) is not None
-        found = ground.other(paths.root.name, meta, held, _acknowledged(paths), now, patience)
+        found = machine.other(paths.root.name, meta, held, _acknowledged(paths), now, patience)
         self._others[paths.root] = (stamp, found)
         return found
 
@@ -289,7 +289,7 @@ def away(paths: RunPaths, state: QueueState, boot: str, now: float) -> float:
 
 def _instance(paths: RunPaths) -> Instance | Unreadable | None:
     try:
-        return ground.parse_instance(paths.instance.read_text(encoding="utf-8"))
+        return machine.parse_instance(paths.instance.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
@@ -298,7 +298,7 @@ def _instance(paths: RunPaths) -> Instance | Unreadable | None:
 
 def _acknowledged(paths: RunPaths) -> int:
     try:
-        return ground.parse_acknowledged(paths.acknowledged.read_text(encoding="utf-8"))
+        return machine.parse_acknowledged(paths.acknowledged.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         return 0
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from queue_manager.core.ground import Container, parse_container
+from queue_manager.core.machine import Container, parse_container
 from queue_manager.core.readings import Unreadable
 
 SERVER = "https://console.vast.ai"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from build_manifest.faults import listed
-from queue_manager.core import pulling
+from queue_manager.core import transfer_protocol
 from queue_manager.core.manifest import JobSpec, Manifest
 from skill import placed, sync
 from skill.code_files import NEVER
@@ -115,7 +115,7 @@ def _ready(
 
 
 def _finds(pattern: str, names: Iterable[str]) -> bool:
-    return any(pulling.asked_for(pattern, name) for name in names)
+    return any(transfer_protocol.asked_for(pattern, name) for name in names)
 
 
 def _not_as_there(part: Part, patterns: Mapping[str, str], turn: Turn | None) -> str | None:
@@ -128,7 +128,7 @@ def _not_as_there(part: Part, patterns: Mapping[str, str], turn: Turn | None) ->
     if got.more:
         return f"too much of {part.host} was not taken; see what it is with: wavequeue pull --host {part.host}"
     for name in (*got.kept, *(name for name, _ in got.refused), *got.later):
-        job = next((job for pattern, job in patterns.items() if pulling.asked_for(pattern, name)), None)
+        job = next((job for pattern, job in patterns.items() if transfer_protocol.asked_for(pattern, name)), None)
         if job is not None:
             why = f"is newer here than on {part.host}" if name in got.kept else f"could not be taken from {part.host}"
             return f"{name} of {job} {why}"

@@ -19,10 +19,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from queue_manager.core import pulling
+from queue_manager.core import transfer_protocol
 from queue_manager.core.events import iso
 from queue_manager.core.manifest import Manifest
-from queue_manager.core.pulling import HOST, RESULTS, Request
+from queue_manager.core.transfer_protocol import HOST, RESULTS, Request
 from skill import deploy, files, merge, placed, state_schema, summary
 from skill.code_files import NEVER
 from skill.completeness import Doubts, doubts
@@ -256,7 +256,7 @@ def _outputs(run: Run, found: Placed, manifest: Manifest, part: Part) -> dict[st
 def _patterns_here(run: Run, found: Placed, manifest: Manifest, part: Part, patterns: Sequence[str]) -> frozenset[str]:
     """Which of a host's patterns find something on this machine."""
     top = str(ground(run, found, manifest, part).here.resolve())
-    return frozenset(patterns[by] for by in pulling.finding(patterns, scan(top), NEVER))
+    return frozenset(patterns[by] for by in transfer_protocol.finding(patterns, scan(top), NEVER))
 
 
 def _once(work: _Work, host: Host, stop: threading.Event) -> tuple[Received, tuple[str, ...]]:
@@ -292,7 +292,7 @@ def _once(work: _Work, host: Host, stop: threading.Event) -> tuple[Received, tup
 def build_command(host: Host, part: Part, nonce: str) -> list[str]:
     """The command that runs the sender in the home of a host, if that is still the one that got the part."""
     argv = deploy.module(None, part.python or "python3", part.runtime or "", "send")
-    greeting = pulling.greeting(nonce).decode().strip()
+    greeting = transfer_protocol.greeting(nonce).decode().strip()
     text = shlex.join(["sh", "-c", _GUARD, "wavequeue", part.host_id or "", part.runtime or "", greeting, *argv])
     ssh = host.ssh_command()
     return ["sh", "-c", f"exec {text}"] if ssh is None else [*ssh, host.destination, f"exec {text}"]

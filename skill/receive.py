@@ -20,9 +20,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from queue_manager.core import pulling
-from queue_manager.core.pulling import HOST, RESULTS, Request, Seen
+from queue_manager.core import transfer_protocol
 from queue_manager.core.terminal_text import one_line
+from queue_manager.core.transfer_protocol import HOST, RESULTS, Request, Seen
 from skill.store import HereError, Store
 from skill.write_gate import HostGate
 
@@ -83,7 +83,7 @@ def receive(
     time.monotonic, when it is given up. `heard` is told of bytes as they come. Raises OSError where this machine fails.
     """
     with tempfile.TemporaryFile() as asked:
-        asked.write(pulling.encode(request))
+        asked.write(transfer_protocol.encode(request))
         asked.seek(0)
         # A session of its own: Ctrl-C is ours to handle, and not the connection's.
         process = subprocess.Popen(
@@ -160,7 +160,7 @@ class _Stream:
         searched = 0
         while (at := self._buffer.find(b"\n", searched)) < 0:
             searched = len(self._buffer)
-            if searched > pulling.MAX_LINE:
+            if searched > transfer_protocol.MAX_LINE:
                 raise _BrokenError("it sends a line that has no end")
             self._more()
         line = bytes(self._buffer[:at])
@@ -225,7 +225,7 @@ class _Intake:
         )  # fmt: skip
 
     def run(self) -> None:
-        self._stream.skip_to(pulling.greeting(self._request.nonce))
+        self._stream.skip_to(transfer_protocol.greeting(self._request.nonce))
         while True:
             row = self._row()
             if "file" in row:
@@ -238,7 +238,7 @@ class _Intake:
             elif "fault" in row:
                 raise _BrokenError(FAULTS.get(_text(row, "fault"), "it refuses"))
             elif "end" in row:
-                self._same += min(_count(row, "same"), pulling.MAX_FILES)
+                self._same += min(_count(row, "same"), transfer_protocol.MAX_FILES)
                 self._store.forget_parts()
                 return
             else:
@@ -246,8 +246,8 @@ class _Intake:
 
     def _row(self) -> dict[str, Any]:
         self._lines += 1
-        if self._lines > 2 * pulling.MAX_FILES:
-            raise _BrokenError(f"it lists more than {pulling.MAX_FILES} files")
+        if self._lines > 2 * transfer_protocol.MAX_FILES:
+            raise _BrokenError(f"it lists more than {transfer_protocol.MAX_FILES} files")
         try:
             row = json.loads(self._stream.line())
         except (ValueError, RecursionError):
@@ -260,13 +260,13 @@ class _Intake:
         """Receive one file."""
         name, place = _text(row, "file"), _text(row, "place")
         there, begin = Seen(_count(row, "size"), _count(row, "mtime_ns")), _count(row, "begin")
-        part = pulling.part_name(place, name, there)
+        part = transfer_protocol.part_name(place, name, there)
         coming = there.size - begin
         self._room -= coming
         if coming < 0 or self._room < 0 or begin > self._request.parts.get(part, 0):
             raise _BrokenError("it sends more than was agreed")
         # Our own end leaves out what has such a name, so whoever sends it is not it.
-        fault = pulling.name_fault(name)
+        fault = transfer_protocol.name_fault(name)
         if fault is not None:
             raise _BrokenError(f"a file that it sends {fault}")
         by: Any = row.get("by")
@@ -308,7 +308,7 @@ class _Intake:
     def _wanted(self, place: str, name: str, by: Any) -> bool:
         if place == RESULTS:
             return _is_count(by) and self._request.asks_for(name, by)
-        return place == HOST and pulling.is_document(name)
+        return place == HOST and transfer_protocol.is_document(name)
 
     def _take(self, part: Path, begin: int, left: int) -> str:
         """Receive so many bytes into a part that has `begin`; the hash of it all. Raises OSError."""
@@ -340,9 +340,9 @@ class _Intake:
         except HereError as error:
             self._refuse(name, str(error))
             return
-        if decided == pulling.KEEP:
+        if decided == transfer_protocol.KEEP:
             self._note(self._kept, name)
-        elif decided == pulling.SAME:
+        elif decided == transfer_protocol.SAME:
             self._same += 1
         else:
             self._files += 1

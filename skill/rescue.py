@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from build_manifest.faults import listed
-from queue_manager.core import pulling
+from queue_manager.core import transfer_protocol
 from queue_manager.core.events import epoch
 from queue_manager.core.manifest import Manifest, encode, sha256
 from queue_manager.core.requests import Request
@@ -147,7 +147,7 @@ def _home(run: Run, found: Placed, manifest: Manifest, part: Part, pulled: Docum
     here = store.look(where.here, tuple(dict.fromkeys(outputs.values())), NEVER).files
     home = set()
     for job, pattern in outputs.items():
-        names = [pattern] if pattern in here else [name for name in here if pulling.asked_for(pattern, name)]
+        names = [pattern] if pattern in here else [name for name in here if transfer_protocol.asked_for(pattern, name)]
         begun = 0 if rows[job]["started"] is None else int(epoch(rows[job]["started"]) * 1e9) - _SLACK_NS
         if any(here[name].mtime_ns >= begun for name in names):
             home.add(job)

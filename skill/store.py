@@ -16,9 +16,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from queue_manager.core import pulling
+from queue_manager.core import transfer_protocol
 from queue_manager.core.layout import RunPaths
-from queue_manager.core.pulling import FILE, FOLDER, LINK, OUT, TAKE, Seen
+from queue_manager.core.transfer_protocol import FILE, FOLDER, LINK, OUT, TAKE, Seen
 from skill import files
 from skill.write_rules import HEAD
 
@@ -66,7 +66,7 @@ class Store(NamedTuple):
         for folder, before in ((self.mirror, ""), (RunPaths.of(self.mirror).log_dir, "logs/")):
             with contextlib.suppress(OSError):
                 for entry in os.scandir(folder):
-                    if pulling.is_document(before + entry.name) and entry.is_file(follow_symlinks=False):
+                    if transfer_protocol.is_document(before + entry.name) and entry.is_file(follow_symlinks=False):
                         info = entry.stat(follow_symlinks=False)
                         found[before + entry.name] = Seen(info.st_size, max(0, info.st_mtime_ns))
         return found
@@ -100,7 +100,7 @@ class Store(NamedTuple):
         """
 
         def decide(here: Seen | None) -> str:
-            return pulling.verdict(here, there, ours=True)
+            return transfer_protocol.verdict(here, there, ours=True)
 
         with contextlib.suppress(OSError):
             (self.staging / part).chmod(files.PRIVATE if name == RunPaths.of(self.mirror).journal.name else files.SHOWN)
@@ -115,7 +115,7 @@ class Store(NamedTuple):
         bounded = gate.bounded(there)
 
         def decide(here: Seen | None) -> str:
-            decided = pulling.verdict(here and gate.here(name, here), bounded, ours=False)
+            decided = transfer_protocol.verdict(here and gate.here(name, here), bounded, ours=False)
             if decided == TAKE:
                 with (self.staging / part).open("rb") as file:
                     fault = gate.admit(name, by, there, bounded, file.read(HEAD))
@@ -145,7 +145,7 @@ def look(root: Path, patterns: Sequence[str], never: Collection[str]) -> Here:
     top = os.path.realpath(root)
     files: dict[str, Seen] = {}
     closed = []
-    for name, _ in pulling.find(patterns, scan(top), never):
+    for name, _ in transfer_protocol.find(patterns, scan(top), never):
         try:
             info = os.lstat(os.path.join(top, name))
         except OSError:
@@ -157,7 +157,7 @@ def look(root: Path, patterns: Sequence[str], never: Collection[str]) -> Here:
     return Here(files, tuple(closed))
 
 
-def scan(top: str) -> pulling.Scan:
+def scan(top: str) -> transfer_protocol.Scan:
     """Lists directories below `top`, a real path; one that cannot be listed is empty."""
 
     def listed(folder: str) -> Mapping[str, str]:

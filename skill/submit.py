@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from build_manifest.faults import listed
-from queue_manager.core import ground
+from queue_manager.core import machine
 from queue_manager.core.events import iso
 from queue_manager.core.layout import LOCAL_RUNS, HostPaths, RunPaths
 from queue_manager.core.manifest import encode, sha256
@@ -242,7 +242,7 @@ def _tell_instance(host: Host, run: Run) -> None:
     is_for_it = rental is not None and rental.purpose.startswith(UP)
     since = rental.rates[0][0] if rental is not None and is_for_it else time.time()
     dph, disk = (_dollars(worker.resources.get(name)) for name in ("dph", "storage_dph"))
-    text = ground.instance_text(ground.Instance(worker.instance_id, dph, disk or 0.0, since))
+    text = machine.instance_text(machine.Instance(worker.instance_id, dph, disk or 0.0, since))
     _done(host.put(str(RunPaths.of(HostPaths.of(Path()).runs / run.id).instance), text.encode()))
 
 

@@ -21,7 +21,7 @@ from build_manifest import regular_file
 from queue_manager.core.events import epoch
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.manifest import Manifest
-from queue_manager.core.pulling import Seen, find
+from queue_manager.core.transfer_protocol import Seen, find
 from skill import placed
 from skill.code_files import NEVER
 from skill.errors import FailedError, UseError

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from queue_manager.core.outputs import is_glob, shown
-from queue_manager.core.pulling import asked_for
+from queue_manager.core.transfer_protocol import asked_for
 
 AHEAD_NS = 600_000_000_000
 """Nanoseconds that a file's time may be ahead of this machine's clock; clocks differ a little."""

@@ -7,7 +7,7 @@ from typing import NamedTuple, Union
 
 from queue_manager.core.events import Proc
 from queue_manager.core.failures import LogFinding
-from queue_manager.core.ground import Ground
+from queue_manager.core.machine import Ground
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.core.requests import Answer, Request
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Union
 
 from queue_manager.core import events as ev
 from queue_manager.core.events import iso
-from queue_manager.core.ground import Ground
+from queue_manager.core.machine import Ground
 from queue_manager.core.manifest import Manifest, moment
 from queue_manager.core.model import QueueState
 from queue_manager.core.status import Status

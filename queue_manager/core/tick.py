@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from queue_manager.core import attempts, inbox, placing, teardown
+from queue_manager.core import apply_requests, attempt_progress, schedule, teardown
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
 from queue_manager.core.events import Record
@@ -42,12 +42,12 @@ def tick(state: QueueState, seen: b.Seen, now: float) -> Tick:
     requests(turn)
     for order, evidence in seen.attempts.items():
         if order in state.live:
-            attempts.follow(turn, state.jobs[order], state.live[order], evidence)
+            attempt_progress.follow(turn, state.jobs[order], state.live[order], evidence)
     timers(turn)
     quarantine(turn)
     preconditions(turn)
-    placing.place(turn)
-    placing.give_up(turn)
+    schedule.place(turn)
+    schedule.give_up(turn)
     machine = teardown.step(turn)
     conditions(turn, machine)
     if state.all_final and not state.live and state.finished is None:
@@ -76,7 +76,7 @@ def next_timer(state: QueueState, after: float = 0.0) -> float | None:
     if due is not None:
         times.append(due)
     if state.launch_failed_at is not None:
-        times.append(placing.launch_retry_at(state))
+        times.append(schedule.launch_retry_at(state))
     return min((time for time in times if time > after), default=None)
 
 
@@ -85,7 +85,7 @@ def requests(turn: Turn) -> None:
     for request in turn.seen.requests:
         done = turn.state.requests.get(request.id)
         if done is None:
-            done = inbox.carry_out(turn.state, request, turn)
+            done = apply_requests.carry_out(turn.state, request, turn)
             turn.emit(done)
         turn.actions.append(b.Reply(Answer(done.id, done.ok, done.text, done.jobs)))
     if any(isinstance(record.event, ev.JobRetried) for record in turn.records):

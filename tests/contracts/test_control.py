@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from queue_manager.core.ground import parse_acknowledged
 from queue_manager.core.layout import RunPaths
+from queue_manager.core.machine import parse_acknowledged
 from queue_manager.core.requests import Request, encode_request
 from tests.e2e.runs import ROOT, World, job, manifest, wait_for
 from tests.skill import story as told

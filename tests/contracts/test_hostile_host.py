@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import pytest
 from ruamel.yaml import YAML
 
-from queue_manager.core import pulling
+from queue_manager.core import transfer_protocol
 from queue_manager.core.manifest import encode
-from queue_manager.core.pulling import HOST, RESULTS
+from queue_manager.core.transfer_protocol import HOST, RESULTS
 from skill import cli, deploy, mirror, placed, verbs_pull, verbs_submit, write_gate
 from skill import pull as pulls
 from skill import receive as receiving
@@ -368,7 +368,7 @@ STATES: dict[str, bytes] = {
 def answer(world: World, rows: bytes, host: str = "gpu-a", then: str = "") -> Forged:
     path = world.root / "experiment_queue" / f"{host}.answer"
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(pulling.greeting(NONCE) + rows + (b"" if then else END))
+    path.write_bytes(transfer_protocol.greeting(NONCE) + rows + (b"" if then else END))
     return Forged(host, path, then)
 
 
@@ -406,7 +406,7 @@ def test_nothing_here_changes_but_what_the_host_may_write(
     name: str, world: World, pull: Pull, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = CASES[name]
-    monkeypatch.setattr(pulling, "MAX_FILES", 500)
+    monkeypatch.setattr(transfer_protocol, "MAX_FILES", 500)
     if case.says == "0 s":
         monkeypatch.setattr(receiving, "SILENCE", 0.2)
     if case.first is not None:
@@ -617,7 +617,7 @@ def test_the_same_over_ssh(tmp_path: Path, template: Path, monkeypatch: pytest.M
     """The cases with a real sshd between us, on which our own sender has been replaced; a handful without
     WAVEQUEUE_DEEP."""
     monkeypatch.setattr(pulls, "TRIES", 1)
-    monkeypatch.setattr(pulling, "MAX_FILES", 500)
+    monkeypatch.setattr(transfer_protocol, "MAX_FILES", 500)
     chosen = [name for name, case in CASES.items() if case.first is None and case.host == "gpu-a"] if DEEP else FAR
     with Sshd(tmp_path / "far") as far:
         python = far.home / "python"

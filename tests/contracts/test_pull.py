@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from queue_manager.core import pulling
+from queue_manager.core import transfer_protocol
 from queue_manager.core.layout import HostPaths, RunPaths
-from queue_manager.core.pulling import HOST, RESULTS, Request, Seen
+from queue_manager.core.transfer_protocol import HOST, RESULTS, Request, Seen
 from skill import receive as receiving
 from skill import store as stores
 from skill.ground import Wanted
@@ -80,13 +80,13 @@ class Pull:
 
     def stream(self, *patterns: str) -> bytes:
         """The whole answer of the host, byte for byte."""
-        asked = pulling.encode(self.request(*patterns))
+        asked = transfer_protocol.encode(self.request(*patterns))
         return subprocess.run(self.command(), input=asked, stdout=subprocess.PIPE, check=True).stdout
 
     def lie(self, data: bytes, request: Request, tmp_path: Path) -> Received:
         """What is made of an answer that begins as ours does and goes on as it likes."""
         said = tmp_path / "said"
-        said.write_bytes(pulling.greeting(NONCE) + data)
+        said.write_bytes(transfer_protocol.greeting(NONCE) + data)
         return self.take(["cat", str(said)], request)
 
     def tree(self) -> dict[str, bytes]:
@@ -180,7 +180,7 @@ def test_the_state_never_tells_of_a_result_that_was_not_looked_for(pull: Pull) -
     assert process.stdin is not None
     assert process.stdout is not None
     with process:
-        process.stdin.write(pulling.encode(pull.request("a", "b")))
+        process.stdin.write(transfer_protocol.encode(pull.request("a", "b")))
         process.stdin.close()
         begun = process.stdout.read(1 << 10)
         new = pull.paths.root / "new"
@@ -287,7 +287,9 @@ def test_whoever_looks_sees_the_old_file_or_the_whole_new_one(tmp_path: Path, fa
         wait_for(lambda: seen, say="the first look")
         try:
             with Gate(tmp_path / "written.jsonl", store.results, asked, {"gpu": True}) as gate:
-                assert store.settle_result("part", "x", 0, Seen(size, 2 * HOUR), gate.of("gpu")) == pulling.TAKE
+                assert (
+                    store.settle_result("part", "x", 0, Seen(size, 2 * HOUR), gate.of("gpu")) == transfer_protocol.TAKE
+                )
         finally:
             over.set()
             thread.join()

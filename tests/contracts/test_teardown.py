@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from queue_manager import vast
-from queue_manager.core.ground import Container
+from queue_manager.core.machine import Container
 from queue_manager.core.readings import Unreadable
 from queue_manager.teardown import Ending
 from queue_manager.vast import Reply

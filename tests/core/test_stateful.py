@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
-from queue_manager.core.attempts import DISK_RETRIES
+from queue_manager.core.attempt_progress import DISK_RETRIES
 from queue_manager.core.events import Record
 from queue_manager.core.manifest import JobSpec, Manifest, OomRetry, Phase, Precondition
 from queue_manager.core.model import Job

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
-from queue_manager.core.ground import (
+from queue_manager.core.machine import (
     Ground,
     Instance,
     Other,

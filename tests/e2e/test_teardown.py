@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from queue_manager.core.events import iso
-from queue_manager.core.ground import Instance, acknowledged_text, instance_text
+from queue_manager.core.machine import Instance, acknowledged_text, instance_text
 from queue_manager.core.manifest import Manifest, Precondition
 from queue_manager.core.requests import Request, encode_request
 from tests.e2e.runs import Run, World, job, lives, manifest, wait_for

@@ -6,7 +6,7 @@ from typing import Any
 
 from queue_manager.core import events as ev
 from queue_manager.core import teardown
-from queue_manager.core.ground import Ground, Instance
+from queue_manager.core.machine import Ground, Instance
 from queue_manager.core.teardown import decide, facts_of
 from skill import frame, status
 from skill.frame import Scene

@@ -6,7 +6,7 @@ import pytest
 
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
-from queue_manager.core.attempts import BIRTH_GRACE, DISK_RETRIES, LAUNCH_GRACE
+from queue_manager.core.attempt_progress import BIRTH_GRACE, DISK_RETRIES, LAUNCH_GRACE
 from queue_manager.core.manifest import OomRetry
 from queue_manager.core.tick import next_timer, tick
 from tests.core.states import FOREVER, ONCE, run_to_end, spec, started, statuses, turns, until, world

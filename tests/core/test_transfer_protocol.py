@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from queue_manager.core import pulling
-from queue_manager.core.pulling import FILE, FOLDER, KEEP, LINK, OUT, SAME, TAKE, Request, Seen
+from queue_manager.core import transfer_protocol
+from queue_manager.core.transfer_protocol import FILE, FOLDER, KEEP, LINK, OUT, SAME, TAKE, Request, Seen
 
 REQUEST = Request(
     "n", "run", "wavequeue/p", ("a.txt", "out/*.json", "*"), 2, ("out/moved.json", "old"), (".git",),
@@ -27,7 +27,7 @@ _seen = st.builds(Seen, st.integers(0, 3), st.integers(0, 5_000_000_000))
 
 @given(here=_seen, there=_seen, ours=st.booleans())
 def test_what_is_newer_here_is_never_overwritten(here: Seen, there: Seen, ours: bool) -> None:
-    decided = pulling.verdict(here, there, ours=ours)
+    decided = transfer_protocol.verdict(here, there, ours=ours)
     if not ours and here.mtime_ns > there.mtime_ns:
         assert decided != TAKE
     if here.mtime_ns < there.mtime_ns or here.size != there.size:
@@ -38,24 +38,24 @@ def test_what_is_newer_here_is_never_overwritten(here: Seen, there: Seen, ours: 
 
 @given(here=_seen, there=_seen, ours=st.booleans())
 def test_what_was_taken_is_the_same_the_next_time(here: Seen, there: Seen, ours: bool) -> None:
-    after = there if pulling.verdict(here, there, ours=ours) == TAKE else here
-    assert pulling.verdict(after, there, ours=ours) != TAKE
-    assert pulling.verdict(there, there, ours=ours) == SAME
-    assert pulling.verdict(None, there, ours=ours) == TAKE
+    after = there if transfer_protocol.verdict(here, there, ours=ours) == TAKE else here
+    assert transfer_protocol.verdict(after, there, ours=ours) != TAKE
+    assert transfer_protocol.verdict(there, there, ours=ours) == SAME
+    assert transfer_protocol.verdict(None, there, ours=ours) == TAKE
 
 
 @pytest.mark.parametrize("grain", [100, 1_000, 1_000_000_000, 2_000_000_000])
 def test_a_time_that_a_disk_has_cut_off_is_no_difference(grain: int) -> None:
     there = Seen(5, 1_700_000_001_234_567_891)
     cut = Seen(5, there.mtime_ns // grain * grain)
-    assert pulling.verdict(cut, there, ours=False) == SAME
-    assert pulling.verdict(cut._replace(size=6), there, ours=False) == TAKE
-    assert pulling.verdict(Seen(5, cut.mtime_ns - 2 * grain), there, ours=False) == TAKE
+    assert transfer_protocol.verdict(cut, there, ours=False) == SAME
+    assert transfer_protocol.verdict(cut._replace(size=6), there, ours=False) == TAKE
+    assert transfer_protocol.verdict(Seen(5, cut.mtime_ns - 2 * grain), there, ours=False) == TAKE
 
 
 def test_our_own_documents_are_always_those_of_the_host() -> None:
-    assert pulling.verdict(Seen(1, 9), Seen(2, 5), ours=True) == TAKE
-    assert pulling.verdict(Seen(1, 9), Seen(2, 5), ours=False) == KEEP
+    assert transfer_protocol.verdict(Seen(1, 9), Seen(2, 5), ours=True) == TAKE
+    assert transfer_protocol.verdict(Seen(1, 9), Seen(2, 5), ours=False) == KEEP
 
 
 # -- names --------------------------------------------------------------------------------------------------------
@@ -82,17 +82,17 @@ def test_our_own_documents_are_always_those_of_the_host() -> None:
     ],
 )
 def test_a_name_that_could_do_harm_is_refused(name: str, says: str) -> None:
-    assert says in (pulling.name_fault(name) or "")
+    assert says in (transfer_protocol.name_fault(name) or "")
 
 
 @pytest.mark.parametrize("name", ["a", "a b/it's ü.json", "..a/b..", ".hidden", "a;b/$HOME", "~/x", "-n"])
 def test_odd_names_are_names(name: str) -> None:
-    assert pulling.name_fault(name) is None
+    assert transfer_protocol.name_fault(name) is None
 
 
 @given(name=st.text(st.sampled_from(["a", ".", "/", "\n", "é", "\udc80"]), max_size=8))
 def test_a_name_without_fault_stays_below_its_directory(name: str) -> None:
-    if pulling.name_fault(name) is None:
+    if transfer_protocol.name_fault(name) is None:
         path = os.path.normpath(os.path.join("/top", name))
         assert path == f"/top/{name}"
         name.encode()
@@ -115,17 +115,17 @@ def test_a_name_without_fault_stays_below_its_directory(name: str) -> None:
     ],
 )
 def test_only_documents_and_logs_of_a_run_come_home(name: str, fits: bool) -> None:
-    assert pulling.is_document(name) is fits
+    assert transfer_protocol.is_document(name) is fits
 
 
 # -- the request --------------------------------------------------------------------------------------------------
 
 
 def test_a_request_survives_its_way() -> None:
-    assert pulling.decode(pulling.encode(REQUEST)) == REQUEST
+    assert transfer_protocol.decode(transfer_protocol.encode(REQUEST)) == REQUEST
     for data in (b"", b"[]", b"{}", b'{"patterns": 3}'):
         with pytest.raises((ValueError, TypeError, KeyError)):
-            pulling.decode(data)
+            transfer_protocol.decode(data)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ _pieces = st.sampled_from(["a", "b", "*", "?", "a*", "*1", "[ab]*", ".a", ".*", 
 _patterns = st.lists(st.lists(_pieces, min_size=1, max_size=3).map("/".join), min_size=1, max_size=3)
 
 
-def _scan(files: Mapping[str, None]) -> pulling.Scan:
+def _scan(files: Mapping[str, None]) -> transfer_protocol.Scan:
     """A directory tree that holds just these files."""
     tree: dict[str, dict[str, str]] = {"": {}}
     for path in files:
@@ -178,11 +178,11 @@ def _kept(files: Mapping[str, None]) -> dict[str, None]:
 @given(files=_trees, patterns=_patterns)
 def test_what_is_found_is_what_was_asked_for(files: dict[str, None], patterns: list[str]) -> None:
     files = _kept(files)
-    found = dict(pulling.find(patterns, _scan(files)))
+    found = dict(transfer_protocol.find(patterns, _scan(files)))
     assert set(found) <= set(files)
     for name, by in found.items():
         # A hidden file at the top is in the whole that ** means, as everything in a directory is.
-        assert pulling.asked_for(patterns[by], name), (name, patterns[by])
+        assert transfer_protocol.asked_for(patterns[by], name), (name, patterns[by])
 
 
 @settings(deadline=None, max_examples=60)
@@ -201,12 +201,12 @@ def test_globs_find_what_they_find_for_the_manager(
         for match in matches
         for path in ([match] if match.is_file() else [one for one in match.rglob("*") if one.is_file()])
     }
-    assert {name for name, _ in pulling.find([pattern], _scan(files))} >= wanted
+    assert {name for name, _ in transfer_protocol.find([pattern], _scan(files))} >= wanted
 
 
 def test_each_file_is_found_once_and_by_the_first_pattern() -> None:
     scan = _scan(dict.fromkeys(["out/a.json", "out/b.json", "out/deep/c", ".git/x", "out/.git/y"]))
-    assert list(pulling.find(["out/b.json", "out/*.json", "out", "nothing"], scan, {".git"})) == [
+    assert list(transfer_protocol.find(["out/b.json", "out/*.json", "out", "nothing"], scan, {".git"})) == [
         ("out/b.json", 0),
         ("out/a.json", 1),
         ("out/deep/c", 2),
@@ -219,7 +219,7 @@ def test_links_are_gone_through_where_they_are_named_and_those_that_lead_out_are
     def listed(folder: str) -> Mapping[str, str]:
         return tree.get(folder, {"never": FILE} if folder == "out" else {})
 
-    assert [name for name, _ in pulling.find(["in/x", "out/x", "out", "real"], listed)] == [
+    assert [name for name, _ in transfer_protocol.find(["in/x", "out/x", "out", "real"], listed)] == [
         "in/x",
         "out",
         "real/o",
@@ -237,7 +237,7 @@ def test_many_patterns_over_one_directory_stay_quick() -> None:
         looked += 1
         return names if folder == "figures" else {"figures": FOLDER}
 
-    found = list(pulling.find([f"figures/s{n}_*.json" for n in range(10_000)], listed))
+    found = list(transfer_protocol.find([f"figures/s{n}_*.json" for n in range(10_000)], listed))
     assert len(found) == 10_000
     assert looked == 2
 
@@ -247,4 +247,4 @@ _path = st.text(string.ascii_letters + "/.*", min_size=1, max_size=12)
 
 @given(pattern=_path, name=_path)
 def test_no_pattern_and_no_name_breaks_the_comparison(pattern: str, name: str) -> None:
-    assert pulling.asked_for(pattern, name) in (True, False)
+    assert transfer_protocol.asked_for(pattern, name) in (True, False)
