@@ -371,7 +371,10 @@ def _checksum(text: str) -> str:
 
 
 def decode(line: str) -> Record:
-    """Read one line, newline included or not. Raises JournalError, also where its checksum does not fit."""
+    """Read one line, newline included or not. Raises JournalError, also where its checksum does not fit.
+
+    Fields that a later version added are passed over where a checksum says that the line is whole.
+    """
     body, fits = unseal(line.rstrip("\n"))
     if fits is False:
         raise JournalError("its checksum does not fit: the file was damaged")
@@ -385,6 +388,8 @@ def decode(line: str) -> Record:
     kind = _TYPES.get(name) if isinstance(name, str) else None
     if kind is None:
         raise JournalError(f"has the event {name!r}, which this version does not know; use the version that wrote it")
+    if fits:
+        data = {key: value for key, value in data.items() if key in kind._fields}
     try:
         for key in ("cards", "indices", "used_mib", "jobs"):
             if key in data:
