@@ -15,10 +15,11 @@ from functools import partial
 from pathlib import Path
 
 from queue_manager.core.manifest import encode
-from skill import deploy, placed, registry
-from skill.host import Host, Unreachable
-from skill.placed import SUBMITTED, Part, Placed, part_manifest
-from skill.runs import Run
+from skill.hosts import bootstrap, registry
+from skill.hosts.connection import Host, Unreachable
+from skill.runs import assignment
+from skill.runs.assignment import SUBMITTED, Part, Placed, part_manifest
+from skill.runs.directory import Run
 from tests.core.test_overview import as_file
 from tests.laptop import Laptop
 from tests.skill.story import RUN_ID, Story, job, manifest
@@ -130,17 +131,17 @@ def _place(laptop: Laptop, hosts: dict[str, Sshd], jobs: dict[str, tuple[str, ..
             story.start(name)
         paths = story.write()
         paths.state.write_bytes(as_file(json.loads(paths.state.read_text())))
-    placed.write(run, Placed(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", str(laptop.project), tuple(parts)))
+    assignment.write(run, Placed(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", str(laptop.project), tuple(parts)))
     run.paths.manifest.write_text(encode(whole))
 
 
 def _part(host: Host, jobs: tuple[str, ...]) -> Part:
-    facts = deploy.facts(host, None)
+    facts = bootstrap.facts(host, None)
     assert not isinstance(facts, Unreachable)
     assert facts.python is not None
-    bundle = deploy.bundle_for(facts)
-    assert deploy.place_runtime(host, facts, bundle) is None
-    host_id = deploy.claim_identity(host)
+    bundle = bootstrap.bundle_for(facts)
+    assert bootstrap.place_runtime(host, facts, bundle) is None
+    host_id = bootstrap.claim_identity(host)
     assert isinstance(host_id, str)
     host.close()
     return Part(host.name, jobs, SUBMITTED, "w", "w/code", host_id, facts.python.path, bundle.digest, 1)

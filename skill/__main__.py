@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from skill import interrupt
+from skill.cli import interrupt
 
 
 def main() -> int:
     """Run the command of sys.argv. Returns its exit code, see skill.cli.main."""
     interrupt.leave_at_once()
-    from skill import cli
+    from skill.cli import main as cli
 
     return cli.main()
 

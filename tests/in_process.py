@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from skill import cli
+from skill.cli import main
 
 _LEAVES_A_CHILD = frozenset({("run",), ("resume",), ("attach",), ("vast", "watcher")})
 """Beginnings of commands that start what outlives them, which would be a child of the tests, or that become another
@@ -41,7 +41,7 @@ def run(arguments: tuple[str, ...], cwd: Path, environment: Mapping[str, str]) -
     out, err = _stream(), _stream()
     try:
         with _standing(cwd, environment), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = cli.main(list(arguments))
+            code = main.main(list(arguments))
     except BaseException as error:
         print(f"wavequeue {' '.join(arguments)} raised {error!r} after:", _text(out), _text(err), sep="\n")
         raise

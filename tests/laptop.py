@@ -78,7 +78,7 @@ class Laptop:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """The command as a process, in a process group of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "skill.cli", *arguments],
+            [sys.executable, "-m", "skill.cli.main", *arguments],
             cwd=self.project,
             env=self._environment(),
             stdin=subprocess.DEVNULL,

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from skill.registry import Ssh, Worker
+from skill.hosts.registry import Ssh, Worker
 from tests.e2e.runs import wait_for
 
 _BARE = (

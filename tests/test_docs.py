@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from skill.providers.vast import settings
+from skill.fleet import settings
 from tests.demo_copy import copy_manifests
 from tests.e2e.runs import ROOT, World
 from tests.sshd import Sshd

@@ -13,12 +13,12 @@ import pytest
 
 from tests.test_architecture import ROOT, product_files
 
-OWNERS = ("queue_manager/files.py", "skill/files.py")
+OWNERS = ("queue_manager/files.py", "skill/common/files.py")
 USERS = {
     "build_manifest/__main__.py": "the manifest that a user asked for, at mode 0600",
     "queue_manager/links.py": "probes of the file system, which are gone at once",
-    "skill/store.py": "results, which have the mode of the user's umask",
-    "skill/receive.py": "results on their way, in a directory of mode 0700",
+    "skill/transfer/local_store.py": "results, which have the mode of the user's umask",
+    "skill/transfer/receiver.py": "results on their way, in a directory of mode 0700",
 }
 """Modules that make files of other kinds by themselves."""
 METHODS = frozenset({"mkdir", "touch", "write_text", "write_bytes", "makedirs", "mkfifo", "symlink_to", "hardlink_to"})

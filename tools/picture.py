@@ -16,7 +16,8 @@ from pathlib import Path
 from rich.console import Console
 
 from queue_manager.core.layout import RunPaths
-from skill import frame, logs, status
+from skill.runs import digest, logs
+from skill.terminal import frame
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH, HEIGHT, COMPLETED = 100, 22, 5
@@ -34,7 +35,7 @@ def main() -> None:
             break
         time.sleep(0.2)
     scene = frame.Scene(
-        document, status.digest(document), True, time.time(), lambda row: logs.last_line(Path(row["log"]))
+        document, digest.digest(document), True, time.time(), lambda row: logs.last_line(Path(row["log"]))
     )
     console = Console(record=True, width=WIDTH, file=StringIO(), highlight=False)
     for line in frame.frame(scene, WIDTH, HEIGHT, frame.UNICODE):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from skill.errors import UseError
+from skill.common.errors import UseError
 
 FIELDS = ("machine_id", "reason", "added")
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from skill.host import fingerprint
-from skill.providers.vast.answers import Gone, Unknown
-from skill.providers.vast.rows import Address, Instance, addresses
-from skill.registry import Worker
+from skill.hosts.connection import fingerprint
+from skill.hosts.registry import Worker
+from skill.providers.vast.records import Address, Instance, addresses
+from skill.providers.vast.responses import Gone, Unknown
 
 STATUS, PRICE, DISK = "health.status", "resources.dph", "resources.storage_dph"
 """The fields of a worker that hold its last known status, its price in $ per hour, and that of its disk alone."""

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from queue_manager.core.events import epoch, iso
-from skill import typed_json
-from skill.errors import UseError
-from skill.table import columns
+from skill.common import typed_json
+from skill.common.errors import UseError
+from skill.common.text_table import columns
 
 if TYPE_CHECKING:
     from rich.text import Text

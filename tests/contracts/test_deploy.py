@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from queue_manager import facts as told
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.manifest import encode
-from skill import bundle, deploy
-from skill.deploy import Facts
-from skill.host import Host, Said, Unreachable, each
-from skill.registry import Worker
+from skill.hosts import bootstrap, runtime_bundle
+from skill.hosts.bootstrap import Facts
+from skill.hosts.connection import Host, Said, Unreachable, each
+from skill.hosts.registry import Worker
 from tests.e2e.runs import job, lives, manifest, wait_for
 from tests.sshd import PYTHON, Sshd
 
@@ -56,7 +56,7 @@ def add_screen(server: Sshd) -> None:
 
 
 def look(host: Host, run_id: str | None = None) -> Facts:
-    found = deploy.facts(host, run_id)
+    found = bootstrap.facts(host, run_id)
     assert isinstance(found, Facts), found
     return found
 
@@ -65,20 +65,20 @@ def prepared(host: Host) -> tuple[str, str]:
     """The host's python and runtime, once it has both."""
     facts = look(host)
     assert facts.python is not None
-    made = deploy.bundle_for(facts)
-    assert deploy.place_runtime(host, facts, made) is None
+    made = bootstrap.bundle_for(facts)
+    assert bootstrap.place_runtime(host, facts, made) is None
     return facts.python.path, made.digest
 
 
 def place(host: Host, run_id: str, cmd: str, **fields: Any) -> bytes:
     text = encode(manifest(job("j", cmd), cwd="~", **fields)).encode()
-    assert deploy.place_run(host, run_id, text) is None
+    assert bootstrap.place_run(host, run_id, text) is None
     return text
 
 
 def started(host: Host, run_id: str) -> int:
     python, runtime = prepared(host)
-    pid = deploy.start(host, python, runtime, run_id, 0.1)
+    pid = bootstrap.start(host, python, runtime, run_id, 0.1)
     assert isinstance(pid, int), pid
     return pid
 
@@ -144,7 +144,7 @@ def test_where_path_leads_to_an_old_python_the_usual_places_are_looked_at(server
 def test_where_no_python_will_do_it_says_which_were_found(
     server: Sshd, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deploy, "PLACES", ("$HOME/conda/bin",))
+    monkeypatch.setattr(bootstrap, "PLACES", ("$HOME/conda/bin",))
     fake(server.bin / "python3", "echo old=2.7.18")
     fake(server.home / "conda" / "bin" / "python3.9", "echo Segmentation fault")
     facts = look(host)
@@ -170,7 +170,7 @@ def test_where_no_python_will_do_it_says_which_were_found(
 )
 def test_a_host_that_answers_anything_else_is_not_believed(server: Sshd, host: Host, name: str, says: str) -> None:
     fake(server.bin / name, says)
-    found = deploy.facts(host, None)
+    found = bootstrap.facts(host, None)
     assert isinstance(found, Unreachable)
     assert found.kind == "other"
     assert found.reason.isprintable()
@@ -178,7 +178,7 @@ def test_a_host_that_answers_anything_else_is_not_believed(server: Sshd, host: H
 
 def test_a_shell_that_ends_at_once_is_not_believed(server: Sshd, host: Host) -> None:
     (server.home / "greeting").write_text("echo home=/root; exit 0\n")
-    assert isinstance(deploy.facts(host, None), Unreachable)
+    assert isinstance(bootstrap.facts(host, None), Unreachable)
 
 
 GOOD = {
@@ -192,7 +192,7 @@ ANSWER = (
 
 
 def test_an_answer_in_order_is_taken() -> None:
-    found = deploy.parse_facts(Said(0, f"{ANSWER}{json.dumps(GOOD)}\n".encode(), ""))
+    found = bootstrap.parse_facts(Said(0, f"{ANSWER}{json.dumps(GOOD)}\n".encode(), ""))
     assert isinstance(found, Facts)
     assert (found.python, found.disk_free_mib, found.manager_pid) == (("3.11.2", "/bin/python3"), 2, 7)
     assert (found.host_id, found.runtimes) == ("0" * 32, frozenset({"1" * 32}))
@@ -206,14 +206,14 @@ def test_an_answer_in_order_is_taken() -> None:
     ],
 )  # fmt: skip
 def test_an_answer_with_one_wrong_value_is_not_taken(change: dict[str, Any]) -> None:
-    found = deploy.parse_facts(Said(0, f"{ANSWER}{json.dumps({**GOOD, **change})}\n".encode(), ""))
+    found = bootstrap.parse_facts(Said(0, f"{ANSWER}{json.dumps({**GOOD, **change})}\n".encode(), ""))
     assert isinstance(found, Unreachable)
 
 
 @given(st.binary(max_size=60), st.integers(0, 400), st.integers(0, 60))
 def test_no_bytes_break_the_reader_nor_reach_a_terminal(junk: bytes, at: int, cut: int) -> None:
     whole = f"{ANSWER}{json.dumps(GOOD)}\n".encode()
-    found = deploy.parse_facts(Said(0, whole[:at] + junk + whole[at + cut :], junk.decode(errors="replace")))
+    found = bootstrap.parse_facts(Said(0, whole[:at] + junk + whole[at + cut :], junk.decode(errors="replace")))
     texts = [found.reason] if isinstance(found, Unreachable) else [found.home, found.machine, found.why_no_python]
     assert all(text.isprintable() for text in texts)
 
@@ -230,9 +230,9 @@ def test_of_several_who_name_a_host_at_once_all_get_the_same_name(server: Sshd) 
         real = shutil.which(name)
         fake(server.bin / name, f'touch {gate}/$$; until [ $(ls {gate} | wc -l) -ge 3 ]; do :; done; {real} "$@"')
     file = HostPaths.of(server.home).host_id
-    found = each(hosts, deploy.claim_identity, 30)
+    found = each(hosts, bootstrap.claim_identity, 30)
     assert set(found.values()) == {file.read_text().strip()}
-    assert look(hosts[0]).host_id == deploy.claim_identity(hosts[0]) == found["a"]
+    assert look(hosts[0]).host_id == bootstrap.claim_identity(hosts[0]) == found["a"]
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     assert [path.name for path in file.parent.iterdir()] == ["host_id"]
     for host in hosts:
@@ -245,9 +245,9 @@ def runtimes(server: Sshd) -> list[str]:
 
 def test_a_runtime_that_was_cut_off_is_never_used(server: Sshd, host: Host) -> None:
     facts = look(host)
-    made = deploy.bundle_for(facts)
+    made = bootstrap.bundle_for(facts)
     half = made._replace(data=made.data[: len(made.data) // 2])
-    argv = [PYTHON, "-c", deploy._UNPACK, made.digest, sha256(made.data).hexdigest()]
+    argv = [PYTHON, "-c", bootstrap._UNPACK, made.digest, sha256(made.data).hexdigest()]
     said = host.run(argv, stdin=half.data)
     assert isinstance(said, Said)
     assert (said.code, said.err) == (1, "it was cut off on its way\n")
@@ -262,7 +262,7 @@ def test_a_runtime_that_was_cut_off_is_never_used(server: Sshd, host: Host) -> N
 
     other = connect(server, "b")
     found = each(
-        [host, other], lambda one: deploy.place_runtime(one, facts, made) if one is host else wait_for(kill), 60
+        [host, other], lambda one: bootstrap.place_runtime(one, facts, made) if one is host else wait_for(kill), 60
     )
     assert isinstance(found["a"], (str, Unreachable))
     (left,) = runtimes(server)
@@ -271,7 +271,7 @@ def test_a_runtime_that_was_cut_off_is_never_used(server: Sshd, host: Host) -> N
     assert look(host).runtimes == frozenset()
     day_ago = time.time() - 86400
     os.utime(HostPaths.of(server.home).runtimes / left, (day_ago, day_ago))
-    assert deploy.place_runtime(host, facts, made) is None
+    assert bootstrap.place_runtime(host, facts, made) is None
     assert runtimes(server) == [made.digest]
     assert look(host).runtimes == {made.digest}
     other.close()
@@ -280,12 +280,12 @@ def test_a_runtime_that_was_cut_off_is_never_used(server: Sshd, host: Host) -> N
 def test_two_pushes_at_once_do_no_harm(server: Sshd) -> None:
     hosts = [connect(server, name) for name in ("a", "b")]
     facts = look(hosts[0])
-    made = deploy.bundle_for(facts)
-    assert each(hosts, lambda host: deploy.place_runtime(host, facts, made), 60) == {"a": None, "b": None}
+    made = bootstrap.bundle_for(facts)
+    assert each(hosts, lambda host: bootstrap.place_runtime(host, facts, made), 60) == {"a": None, "b": None}
     assert runtimes(server) == [made.digest]
     assert (HostPaths.of(server.home).runtime(made.digest)).stat().st_mode & 0o777 == 0o700
     assert facts.python is not None
-    said = hosts[0].run(deploy.module(facts.home, facts.python.path, made.digest, "probe"))
+    said = hosts[0].run(bootstrap.module(facts.home, facts.python.path, made.digest, "probe"))
     assert isinstance(said, Said)
     assert json.loads(said.out)["rsync"] is None
     for host in hosts:
@@ -293,8 +293,8 @@ def test_two_pushes_at_once_do_no_harm(server: Sshd) -> None:
 
 
 def test_a_runtime_that_does_not_run_there_is_not_kept(server: Sshd, host: Host) -> None:
-    made = bundle.pack({"__main__.py": b"import nothing_of_the_kind\n"})
-    found = deploy.place_runtime(host, look(host), made)
+    made = runtime_bundle.pack({"__main__.py": b"import nothing_of_the_kind\n"})
+    found = bootstrap.place_runtime(host, look(host), made)
     assert isinstance(found, str)
     assert "does not run with" in found
     assert "nothing_of_the_kind" in found
@@ -303,8 +303,8 @@ def test_a_runtime_that_does_not_run_there_is_not_kept(server: Sshd, host: Host)
 
 def test_in_passing_nothing_is_left(server: Sshd, host: Host) -> None:
     facts = look(host)
-    made = deploy.bundle_for(facts)
-    said = deploy.in_passing(host, facts, made, "probe", "--path", "/")
+    made = bootstrap.bundle_for(facts)
+    said = bootstrap.in_passing(host, facts, made, "probe", "--path", "/")
     assert isinstance(said, Said)
     assert json.loads(said.out)["path"] == "/"
     assert list(server.home.iterdir()) == []
@@ -314,18 +314,18 @@ def test_in_passing_nothing_is_left(server: Sshd, host: Host) -> None:
 
 
 def test_a_manifest_is_placed_whole_and_another_one_is_refused(server: Sshd, host: Host) -> None:
-    cut = host.script(deploy._PLACE, "r", "tmp", "100", stdin=b"only this came")
+    cut = host.script(bootstrap._PLACE, "r", "tmp", "100", stdin=b"only this came")
     assert isinstance(cut, Said)
     assert (cut.code, cut.err) == (1, "it was cut off on its way\n")
     paths = run_paths(server, "r")
     assert list(paths.root.iterdir()) == []
-    cut = host.script(deploy._PLACE, "r", "tmp", "4", "7", "skip", stdin=b"onlythis")
+    cut = host.script(bootstrap._PLACE, "r", "tmp", "4", "7", "skip", stdin=b"onlythis")
     assert isinstance(cut, Said)
     assert (cut.code, cut.err) == (1, "it was cut off on its way\n")
     assert list(paths.root.iterdir()) == []
     for _ in range(2):
-        assert deploy.place_run(host, "r", b"the manifest") is None
-    found = deploy.place_run(host, "r", b"another")
+        assert bootstrap.place_run(host, "r", b"the manifest") is None
+    found = bootstrap.place_run(host, "r", b"another")
     assert isinstance(found, str)
     assert "holds another manifest" in found
     assert paths.manifest.read_bytes() == b"the manifest"
@@ -333,7 +333,7 @@ def test_a_manifest_is_placed_whole_and_another_one_is_refused(server: Sshd, hos
     assert (paths.root.stat().st_mode & 0o777, paths.manifest.stat().st_mode & 0o777) == (0o700, 0o600)
     assert look(host, "r").manifest_sha256 == sha256(b"the manifest").hexdigest()
     for text in (b"first", b"later"):  # which comes too late: a manager may have taken the first
-        assert deploy.place_run(host, "q", b"the manifest", ("skip", text)) is None
+        assert bootstrap.place_run(host, "q", b"the manifest", ("skip", text)) is None
         other = run_paths(server, "q")
         assert (other.manifest.read_bytes(), other.request("skip").read_bytes()) == (b"the manifest", b"first")
         assert sorted(path.name for path in other.root.iterdir()) == ["inbox", "manifest.json"]
@@ -383,7 +383,7 @@ def test_two_starts_at_once_give_one_manager(server: Sshd) -> None:
     hosts = [connect(server, name) for name in ("a", "b", "c")]
     place(hosts[0], "r", WAITS)
     python, runtime = prepared(hosts[0])
-    found = each(hosts, lambda host: deploy.start(host, python, runtime, "r", 0.1), 60)
+    found = each(hosts, lambda host: bootstrap.start(host, python, runtime, "r", 0.1), 60)
     assert len(set(found.values())) == 1
     assert look(hosts[0], "r").manager_pid == found["a"]
     (server.home / "stop").touch()
@@ -393,13 +393,13 @@ def test_two_starts_at_once_give_one_manager(server: Sshd) -> None:
 
 
 def test_a_manager_that_cannot_start_says_why(host: Host) -> None:
-    assert deploy.place_run(host, "r", b"no manifest at all") is None
+    assert bootstrap.place_run(host, "r", b"no manifest at all") is None
     python, runtime = prepared(host)
-    found = deploy.start(host, python, runtime, "r", None)
+    found = bootstrap.start(host, python, runtime, "r", None)
     assert isinstance(found, str)
     assert found.startswith("the manager did not start: queue_manager: ")
     assert "manifest.json" in found
-    assert deploy.start(host, python, runtime, "x", None) == "there is no run x here"
+    assert bootstrap.start(host, python, runtime, "x", None) == "there is no run x here"
 
 
 @pytest.mark.parametrize("value", [None, "{0}/lib"])
@@ -423,7 +423,7 @@ def test_this_machine_is_a_host_like_others(tmp_path: Path, monkeypatch: pytest.
         monkeypatch.setenv("HOME", str(server.home))
         monkeypatch.setenv("SCREENDIR", str(server.screens))
         host = Host(Worker("here", kind="local"), tmp_path / "known_hosts")
-        assert deploy.claim_identity(host) == look(host).host_id
+        assert bootstrap.claim_identity(host) == look(host).host_id
         place(host, "r", "echo here")
         started(host, "r")
         assert wait_completed(server, "r") == "here\n"

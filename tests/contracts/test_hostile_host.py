@@ -24,15 +24,19 @@ from ruamel.yaml import YAML
 from queue_manager.core import transfer_protocol
 from queue_manager.core.manifest import encode
 from queue_manager.core.transfer_protocol import HOST, RESULTS
-from skill import cli, deploy, mirror, placed, verbs_pull, verbs_submit, write_gate
-from skill import pull as pulls
-from skill import receive as receiving
-from skill.ground import ground, wanted
-from skill.host import Host, Said, Unreachable
-from skill.order import Order
-from skill.placed import SUBMITTED, Part, Placed, part_manifest
-from skill.registry import Worker
-from skill.runs import Run
+from skill.cli import main, submit
+from skill.cli import pull as verbs_pull
+from skill.hosts import bootstrap
+from skill.hosts.connection import Host, Said, Unreachable
+from skill.hosts.registry import Worker
+from skill.operations.submission import Order
+from skill.runs import assignment, state_cache
+from skill.runs.assignment import SUBMITTED, Part, Placed, part_manifest
+from skill.runs.directory import Run
+from skill.transfer import pull as pulls
+from skill.transfer import receiver as receiving
+from skill.transfer import write_gate
+from skill.transfer.path_map import ground, wanted
 from tests import in_process
 from tests.e2e.runs import ROOT
 from tests.skill.story import RUN_ID, Story, job, manifest
@@ -71,7 +75,7 @@ class World:
         self.run.root.mkdir(parents=True)
         self.run.paths.manifest.write_text(encode(MADE))
         self.placed = Placed(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", str(self.project), PARTS)
-        placed.write(self.run, self.placed)
+        assignment.write(self.run, self.placed)
         self.before = self.tree()
 
     def tree(self) -> dict[str, object]:
@@ -380,7 +384,7 @@ def world(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Wo
     found = World(tmp_path, template)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(found.project)
-    monkeypatch.setattr("skill.pull.secrets.token_hex", lambda _size: NONCE)
+    monkeypatch.setattr("skill.transfer.pull.secrets.token_hex", lambda _size: NONCE)
     monkeypatch.setattr(pulls, "TRIES", 1)
     return found
 
@@ -392,7 +396,7 @@ def pull(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 
     def call(*hosts: Forged) -> tuple[int, str]:
         monkeypatch.setattr(verbs_pull, "_connect", lambda _run, _names: {host.name: host for host in hosts})
-        code = cli.main(["pull", RUN_ID, *(word for host in hosts for word in ("--host", host.name))])
+        code = main.main(["pull", RUN_ID, *(word for host in hosts for word in ("--host", host.name))])
         said = capsys.readouterr()
         assert "Traceback" not in said.err
         assert "\x1b" not in said.out + said.err
@@ -489,8 +493,8 @@ def test_what_earlier_versions_pulled_goes_on_being_pulled(world: World, pull: P
     """They kept no record: what is newer than the run and matches a job's pattern came from its host."""
     (world.project / "own/1").write_text("pulled by an earlier version\n")
     os.utime(world.project / "own/1", ns=(NOW, NOW))
-    placed.mirror(world.run, "gpu-a").mkdir(parents=True)
-    placed.write(world.run, world.placed._replace(pulled={"gpu-a": "2026-01-01T11:00:00.000Z"}))
+    assignment.mirror(world.run, "gpu-a").mkdir(parents=True)
+    assignment.write(world.run, world.placed._replace(pulled={"gpu-a": "2026-01-01T11:00:00.000Z"}))
     rows = send("own/1", "own/*", b"newer\n", mtime_ns=NOW + 1) + send("train.py", "*")
     assert pull(answer(world, rows))[0] == 1
     assert (world.project / "own/1").read_bytes() == b"newer\n"
@@ -499,15 +503,15 @@ def test_what_earlier_versions_pulled_goes_on_being_pulled(world: World, pull: P
 
 def test_a_host_that_jobs_were_taken_from_gives_way(world: World, pull: Pull) -> None:
     assert pull(answer(world, send("shared/x", "shared", b"first\n"), "gpu-a"))[0] == 0
-    given_up = world.placed.part("gpu-a")._replace(state=placed.LOST)
-    placed.write(world.run, world.placed.with_part(given_up))
+    given_up = world.placed.part("gpu-a")._replace(state=assignment.LOST)
+    assignment.write(world.run, world.placed.with_part(given_up))
     rows = send("shared/x", "shared", b"once more\n", "gpu-b", mtime_ns=NOW + 1)
     assert pull(answer(world, rows, "gpu-b"))[0] == 0
     assert (world.project / "shared/x").read_bytes() == b"once more\n"
 
 
 def test_a_summary_of_a_host_that_lists_what_is_not_here_is_not_taken_for_ours(world: World, pull: Pull) -> None:
-    placed.write(world.run, world.placed._replace(parts=(PARTS[0],)))
+    assignment.write(world.run, world.placed._replace(parts=(PARTS[0],)))
     lie = document("summary.md", b"# demo: 7 of 7 jobs completed\n\n- `out/a1.json` (a1)\n")
     told = state("a1", "a2", "a3", "a4", "a5", "a6", "a7", manager="finished")
     code, said = pull(answer(world, lie + told))
@@ -522,7 +526,7 @@ def test_a_summary_of_a_host_that_lists_what_is_not_here_is_not_taken_for_ours(w
 @pytest.mark.parametrize("name", STATES)
 def test_a_state_that_is_none_never_replaces_the_last_good_one(name: str, world: World, pull: Pull) -> None:
     assert "nothing is here" in pull(answer(world, state("a1")))[1]
-    kept = placed.mirror(world.run, "gpu-a") / "queue_state.json"
+    kept = assignment.mirror(world.run, "gpu-a") / "queue_state.json"
     before = kept.read_bytes()
     code, said = pull(answer(world, document("queue_state.json", STATES[name], mtime_ns=NOW + 99) + GOOD))
     assert (code, "queue_state.json" in said, "; the one before stays" in said) == (1, True, True), said
@@ -545,7 +549,7 @@ def test_a_state_that_is_none_never_replaces_the_last_good_one(name: str, world:
     ],
 )
 def test_facts_that_are_none_are_no_answer(told: bytes) -> None:
-    assert isinstance(deploy.parse_facts(Said(0, told, "")), Unreachable)
+    assert isinstance(bootstrap.parse_facts(Said(0, told, "")), Unreachable)
 
 
 @pytest.mark.parametrize(
@@ -557,8 +561,8 @@ def test_facts_that_are_none_are_no_answer(told: bytes) -> None:
 )  # fmt: skip
 def test_a_look_that_is_none_is_said(change: dict[str, Any]) -> None:
     good: dict[str, Any] = {"state": None, "alive": False, "tails": {}, "added": []}
-    assert not isinstance(mirror.told(good), str)
-    assert isinstance(mirror.told({**good, **change}), str)
+    assert not isinstance(state_cache.told(good), str)
+    assert isinstance(state_cache.told({**good, **change}), str)
 
 
 CHILD = """
@@ -566,8 +570,8 @@ import pathlib, sys
 from skill import cli, verbs_pull
 from tests.contracts.test_hostile_host import NONCE, RUN_ID, Forged
 import skill.pull
-skill.pull.secrets.token_hex = lambda _size: NONCE
-skill.pull.TRIES = 1
+skill.transfer.pull.secrets.token_hex = lambda _size: NONCE
+skill.transfer.pull.TRIES = 1
 host = Forged("gpu-a", pathlib.Path(sys.argv[1]), sys.argv[2])
 verbs_pull._connect = lambda _run, _names: {"gpu-a": host}
 cli.main(["pull", RUN_ID, "--host", "gpu-a"])
@@ -630,7 +634,7 @@ def test_the_same_over_ssh(tmp_path: Path, template: Path, monkeypatch: pytest.M
             monkeypatch.setattr(receiving, "SILENCE", 0.2 if case.says == "0 s" else SILENCE)
             world = World(tmp_path / f"near{n}", template)
             part = PARTS[0]._replace(python=str(python), runtime="r", host_id="f" * 32)
-            placed.write(world.run, world.placed._replace(parts=(part, PARTS[1])))
+            assignment.write(world.run, world.placed._replace(parts=(part, PARTS[1])))
             YAML(typ="safe").dump({"workers": {"gpu-a": far.entry()}}, world.project / "workers.yaml")
             before = world.tree()
             (far.home / "answer").write_bytes(case.rows + (b"" if case.then else END))
@@ -653,13 +657,13 @@ def test_where_git_refuses_only_what_is_spelt_out_comes(world: World, pull: Pull
 
 def test_what_a_pull_would_leave_alone_is_said_before_the_run(world: World) -> None:
     made = Order(MADE._replace(cwd="."), "", "", world.project, world.project, ".")
-    (text,) = verbs_submit._output_warnings(made)
+    (text,) = submit._output_warnings(made)
     assert text.startswith("own/old: here already")
     assert "move these away before you pull" in text
     (world.project / "own/old").unlink()
     (world.project / "out").mkdir()
     (world.project / "out/a1.json").write_text("spelt out: it is replaced where the host's is newer")
-    assert verbs_submit._output_warnings(made) == []
+    assert submit._output_warnings(made) == []
 
 
 def test_results_of_an_earlier_run_give_way_to_those_of_the_next(world: World, pull: Pull) -> None:
@@ -668,10 +672,10 @@ def test_results_of_an_earlier_run_give_way_to_those_of_the_next(world: World, p
     shutil.copytree(world.run.root, again)
     (again / "written.jsonl").unlink()
     shutil.rmtree(again / "mirror", ignore_errors=True)
-    placed.write(Run.at(again), world.placed._replace(run_id=again.name, pulled={}))
+    assignment.write(Run.at(again), world.placed._replace(run_id=again.name, pulled={}))
     assert write_gate.brought_by_runs(again.parent, world.project, again) >= {"own/1"}
     made = Order(MADE._replace(cwd="."), "", "", world.project, world.project, ".")
-    assert "own/1" not in verbs_submit._output_warnings(made)[0]
+    assert "own/1" not in submit._output_warnings(made)[0]
     gate = write_gate.open_gate(Run.at(again), world.placed._replace(run_id=again.name), MADE)
     with gate:
         index = world.patterns("gpu-a").index("own/*")

@@ -13,7 +13,7 @@ from build_manifest import SpecErrors, build, secrets
 from queue_manager import preflight
 from queue_manager.core.manifest import JobSpec, decode, encode
 from queue_manager.named_values import NamedValues, parse_env, read_env
-from skill.preflight import unset_words
+from skill.planning.local_preflight import unset_words
 
 
 @pytest.mark.parametrize(

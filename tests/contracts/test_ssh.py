@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-import skill.host
-from skill.host import Host, Said, Unreachable, each, forget_key, known_key, remote
-from skill.registry import Ssh, Worker
+import skill.hosts.connection
+from skill.hosts.connection import Host, Said, Unreachable, each, forget_key, known_key, remote
+from skill.hosts.registry import Ssh, Worker
 from tests.sshd import Sshd
 
 ODD_PATH = 'it\'s a b%h %% "$X" \\" # ~'
@@ -240,7 +240,7 @@ def test_a_host_that_answers_a_byte_at_a_time_ends_by_a_deadline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each byte comes in time for the step that waits for it."""
-    monkeypatch.setattr(skill.host, "LOGIN", 1.0)
+    monkeypatch.setattr(skill.hosts.connection, "LOGIN", 1.0)
     left = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -293,7 +293,7 @@ class Flood:
 
 def test_a_flood_ends_by_the_deadline() -> None:
     flood = Flood()
-    found = skill.host._talk(flood, b"", 0.2, 1 << 40)
+    found = skill.hosts.connection._talk(flood, b"", 0.2, 1 << 40)
     assert found == Unreachable("did not answer within 0.2 s", "timeout")
     assert flood.closed
 

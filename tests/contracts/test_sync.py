@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from skill import sync
-from skill.code_files import select
-from skill.host import Host
-from skill.registry import Worker
-from skill.sync import Pushed
+from skill.hosts import code_push
+from skill.hosts.code_push import Pushed
+from skill.hosts.connection import Host
+from skill.hosts.registry import Worker
+from skill.transfer.code_files import select
 from tests.e2e.runs import wait_for
 from tests.sshd import Sshd
 
@@ -65,7 +65,7 @@ class Place:
         return path
 
     def push(self, *excludes: str) -> Pushed:
-        found = sync.push_files(self.host, self.source, WORKSPACE, select(self.source, excludes))
+        found = code_push.push_files(self.host, self.source, WORKSPACE, select(self.source, excludes))
         assert isinstance(found, Pushed), found
         assert found.how == self.how
         return found
@@ -139,7 +139,7 @@ def test_only_what_changed_is_sent_and_nothing_there_is_deleted(place: Place) ->
 
 def test_a_file_that_was_just_written_is_read_when_its_second_is_over(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x")
-    sync.let_second_pass(tmp_path, ["a.py"])
+    code_push.let_second_pass(tmp_path, ["a.py"])
     assert int(time.time()) > int((tmp_path / "a.py").stat().st_mtime)
 
 
@@ -149,7 +149,7 @@ def test_a_folder_that_was_moved_to_another_disk_there_stays_moved(place: Place)
     (place.there / "data").rename(place.server.home / "big")
     (place.there / "data").symlink_to(place.server.home / "big")
     place.write("data/x", "another")
-    assert isinstance(sync.push_files(place.host, place.source, WORKSPACE, select(place.source)), Pushed)
+    assert isinstance(code_push.push_files(place.host, place.source, WORKSPACE, select(place.source)), Pushed)
     assert (place.there / "data").is_symlink()
     assert (place.server.home / "big" / "x").read_text() == "another"
 
@@ -190,7 +190,7 @@ def test_a_cut_in_the_middle_leaves_whole_files_and_is_made_good(place: Place) -
 
     killer = threading.Thread(target=cut)
     killer.start()
-    found = sync.push_files(place.host, place.source, WORKSPACE, select(place.source), say=retried)
+    found = code_push.push_files(place.host, place.source, WORKSPACE, select(place.source), say=retried)
     killer.join()
     assert isinstance(found, Pushed), found
     assert len(seen) == 1
@@ -200,7 +200,7 @@ def test_a_cut_in_the_middle_leaves_whole_files_and_is_made_good(place: Place) -
 
 
 def test_a_workspace_that_cannot_be_made_says_why(place: Place) -> None:
-    found = sync.push_files(place.host, place.source, "/dev/null/x", select(place.source))
+    found = code_push.push_files(place.host, place.source, "/dev/null/x", select(place.source))
     assert isinstance(found, str)
     assert "the workspace /dev/null/x cannot be made on a: " in found
 
@@ -209,7 +209,7 @@ def test_where_a_folder_stands_in_the_way_of_a_file_it_is_named_and_stays(place:
     place.write("a", "x")
     (place.there / "a").mkdir(parents=True)
     (place.there / "a" / "theirs").write_text("x")
-    found = sync.push_files(place.host, place.source, WORKSPACE, select(place.source))
+    found = code_push.push_files(place.host, place.source, WORKSPACE, select(place.source))
     assert isinstance(found, str), found
     assert place.arrived() == {"a/theirs": "x"}
 
@@ -234,6 +234,6 @@ def test_this_machine_gets_a_copy_and_none_onto_itself(tmp_path: Path, monkeypat
     source = tmp_path / "project"
     source.mkdir()
     (source / "a.py").write_text("x")
-    assert sync.push_files(host, source, "~/copy", select(source)) == Pushed(1, 1, "rsync")
+    assert code_push.push_files(host, source, "~/copy", select(source)) == Pushed(1, 1, "rsync")
     assert (tmp_path / "copy" / "a.py").read_text() == "x"
-    assert sync.push_files(host, source, "~/project", select(source)) == Pushed(0, 0, "in place")
+    assert code_push.push_files(host, source, "~/project", select(source)) == Pushed(0, 0, "in place")

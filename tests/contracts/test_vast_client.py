@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from skill.errors import UseError
+from skill.common.errors import UseError
 from skill.providers.vast import client as vast
-from skill.providers.vast import key
-from skill.providers.vast.answers import Created, Done, Gone, Refused, Unknown
+from skill.providers.vast import credentials
 from skill.providers.vast.client import Client
 from skill.providers.vast.ownership import Claim, Ours, decide
-from skill.providers.vast.rows import Address, Instance, addresses
+from skill.providers.vast.records import Address, Instance, addresses
+from skill.providers.vast.responses import Created, Done, Gone, Refused, Unknown
 from tests.vast_double import Double, Fault
 from tests.vast_world import Box
 
@@ -43,7 +43,7 @@ def waits() -> list[float]:
 
 @pytest.fixture
 def client(double: Double, waits: list[float]) -> Iterator[Client]:
-    made = Client(key.Key(double.key, "a test"), double.url, waits.append)
+    made = Client(credentials.Key(double.key, "a test"), double.url, waits.append)
     yield made
     made.close()
 
@@ -144,7 +144,7 @@ def test_a_server_that_is_not_there_is_unknown(waits: list[float]) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    found = Client(key.Key("0123456789abcdef", "a test"), url, waits.append).instances()
+    found = Client(credentials.Key("0123456789abcdef", "a test"), url, waits.append).instances()
     assert isinstance(found, Unknown)
     assert found.kind == "unreachable"
     assert len(waits) == 1
@@ -334,7 +334,7 @@ def test_a_create_that_was_never_sent_was_refused() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    found = Client(key.Key("0123456789abcdef", "a test"), url, lambda _: None).create(1, CREATE)
+    found = Client(credentials.Key("0123456789abcdef", "a test"), url, lambda _: None).create(1, CREATE)
     assert isinstance(found, Refused)
     assert found.kind == "unreachable"
 
@@ -387,13 +387,13 @@ def test_the_key_is_in_no_message_log_or_repr(
 
 def test_a_key_with_something_else_in_it_is_not_sent(tmp_path: Path) -> None:
     with pytest.raises(UseError) as caught:
-        key.find({"VAST_API_KEY": "secret-part\nwith more", "HOME": str(tmp_path)})
+        credentials.find({"VAST_API_KEY": "secret-part\nwith more", "HOME": str(tmp_path)})
     assert "secret" not in str(caught.value)
 
 
 def test_where_the_key_is_from(tmp_path: Path) -> None:
     def source(**said: str) -> str | None:
-        found = key.find({"HOME": str(tmp_path), **said})
+        found = credentials.find({"HOME": str(tmp_path), **said})
         return None if found is None else f"{found.secret} {found.source}"
 
     assert source() is None
@@ -411,7 +411,7 @@ def test_where_the_key_is_from(tmp_path: Path) -> None:
 )
 def test_a_server_that_would_read_the_key_in_clear_is_not_asked(url: str) -> None:
     with pytest.raises(UseError, match="VAST_URL"):
-        key.server({"VAST_URL": url})
+        credentials.server({"VAST_URL": url})
 
 
 def test_without_a_key_it_says_where_to_put_one(tmp_path: Path) -> None:
@@ -422,7 +422,9 @@ def test_without_a_key_it_says_where_to_put_one(tmp_path: Path) -> None:
 def test_a_slow_server_is_given_up(double: Double, monkeypatch: pytest.MonkeyPatch) -> None:
     """It accepts, and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        slow = Client(key.Key(double.key, "a test"), f"http://127.0.0.1:{silent.getsockname()[1]}", lambda _: None)
+        slow = Client(
+            credentials.Key(double.key, "a test"), f"http://127.0.0.1:{silent.getsockname()[1]}", lambda _: None
+        )
         monkeypatch.setattr(slow._server, "timeout", 0.2)
         found = slow.create(1, CREATE)
     assert isinstance(found, Unknown)
@@ -448,7 +450,9 @@ def test_a_server_that_sends_a_byte_at_a_time_is_given_up(
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=drip, args=(listening,), daemon=True)
         thread.start()
-        slow = Client(key.Key(double.key, "a test"), f"http://127.0.0.1:{listening.getsockname()[1]}", lambda _: None)
+        slow = Client(
+            credentials.Key(double.key, "a test"), f"http://127.0.0.1:{listening.getsockname()[1]}", lambda _: None
+        )
         monkeypatch.setattr(slow._server, "timeout", 0.5)
         begin = time.monotonic()
         found = slow.create(1, CREATE)

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from skill.host import Host, Said
-from skill.providers.vast import key
-from skill.providers.vast.answers import Created
+from skill.hosts.connection import Host, Said
+from skill.hosts.registry import Ssh, Worker
+from skill.providers.vast import credentials
 from skill.providers.vast.client import Client
 from skill.providers.vast.ownership import Claim, Ours, decide
-from skill.providers.vast.rows import Instance, addresses
-from skill.registry import Ssh, Worker
+from skill.providers.vast.records import Instance, addresses
+from skill.providers.vast.responses import Created
 from tests.e2e.runs import ROOT
 from tests.vast_double import Double, Fault
 from tests.vast_hosts import LoopbackHosts
@@ -139,7 +139,7 @@ def test_a_container_s_own_key_may_end_that_one_only(double: Double, official: O
 def test_an_instance_is_a_real_host_that_runs_its_start_script_at_every_start(tmp_path: Path) -> None:
     hosts = LoopbackHosts(tmp_path / "hosts", lambda: rented.url)
     with Double(hosts) as rented:
-        client = Client(key.Key(rented.key, "a test"), rented.url, lambda _: None)
+        client = Client(credentials.Key(rented.key, "a test"), rented.url, lambda _: None)
         own = tmp_path / "own"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(own)], check=True)
         body = {

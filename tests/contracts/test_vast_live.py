@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import jsonschema
 import pytest
 
-from skill.fleet import hunt
+from skill.common.http import Request
+from skill.fleet import offers
 from skill.fleet.profiles import BUILT_IN
-from skill.providers.vast import answers, client
-from skill.providers.vast.answers import Unknown
+from skill.providers.vast import client, responses
 from skill.providers.vast.client import Client, list_request, search_request
-from skill.web import Request
+from skill.providers.vast.responses import Unknown
 from tests.vast_double import SHAPES
 
 pytestmark = pytest.mark.live
@@ -27,7 +27,7 @@ def vast() -> Iterator[Client]:
 
 def test_it_answers_what_is_read(vast: Client) -> None:
     profile = BUILT_IN["pytorch"]
-    filters = hunt.filters(profile, hunt.plain_work(profile), ())
+    filters = offers.filters(profile, offers.plain_work(profile), ())
     for found in (vast.user(), vast.instances(), vast.offers(filters, profile.disk_gb)):
         assert not isinstance(found, Unknown), found.reason
 
@@ -43,7 +43,7 @@ def test_it_answers_what_is_read(vast: Client) -> None:
 def test_its_answers_have_the_shapes_that_the_double_is_held_against(
     vast: Client, shape: str, request_: Request
 ) -> None:
-    found = answers.document(vast._ask(request_))
+    found = responses.document(vast._ask(request_))
     assert not isinstance(found, Unknown), found.reason
     faults = jsonschema.Draft202012Validator(SHAPES[shape]["answer"]).iter_errors(found)
     assert [f"{fault.json_path}: {fault.message[:200]}" for fault in faults] == []

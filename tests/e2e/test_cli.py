@@ -62,7 +62,7 @@ class Desk:
         self.place.mkdir()
 
     def argv(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "skill.cli", *arguments]
+        return [sys.executable, "-m", "skill.cli.main", *arguments]
 
     def call(self, *arguments: str, code: int = 0) -> in_process.Ended:
         """Run the command to its end: in this process, if it starts no manager, whose parent it would be."""

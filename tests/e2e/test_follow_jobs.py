@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from skill import logs
+from skill.runs import logs
 from tests.e2e.runs import ROOT, wait_for
 from tests.e2e.terminal import Terminal
 from tests.laptop import WAITING, Laptop, finish, state, workspace
@@ -101,7 +101,7 @@ def test_the_terminal_of_a_job_on_a_host_can_be_looked_at(laptop: Laptop) -> Non
     run_id = laptop.submit()["run_id"]
     runs_as(host, run_id, "j1", 1)
     (host.home / "greeting").write_text("echo welcome; export SCREENDIR=/none\n")  # where the manager began it counts
-    command = [sys.executable, "-m", "skill.cli", "attach", "j1"]
+    command = [sys.executable, "-m", "skill.cli.main", "attach", "j1"]
     terminal = Terminal(command, laptop.project, {**os.environ, "HOME": str(laptop.home), "PYTHONPATH": str(ROOT)})
     terminal.wait_for("Ctrl-a d leaves this screen")
     terminal.wait_for("begun")

@@ -21,9 +21,11 @@ import pytest
 
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.terminal_text import one_line
-from skill import cli, host, placed
-from skill.placed import Part, Placed
-from skill.runs import Run
+from skill.cli import main
+from skill.hosts import connection as host
+from skill.runs import assignment
+from skill.runs.assignment import Part, Placed
+from skill.runs.directory import Run
 from tests.e2e.runs import wait_for
 from tests.skill.story import Story, job, manifest
 from tests.sshd import Sshd, with_apt
@@ -48,7 +50,7 @@ class Project:
     def call(self, *arguments: str, code: int = 0) -> tuple[str, str]:
         """Run `wavequeue hosts ...`: what it said on stdout and stderr."""
         self._capsys.readouterr()
-        found = cli.main(["hosts", *arguments])
+        found = main.main(["hosts", *arguments])
         said = self._capsys.readouterr()
         assert found == code, said
         return said.out, said.err
@@ -280,15 +282,15 @@ def test_a_host_with_unfinished_jobs_is_kept_unless_forced(project: Project, tmp
     run = Run.at(project.folder / "specs" / "experiment_queue" / "demo-1")
     run.root.mkdir(parents=True)
     run.paths.manifest.write_text("{}")
-    part = Part("gpu-a", ("j1", "j2"), state=placed.SUBMITTED)
-    placed.write(run, Placed("demo-1", "demo", "0" * 64, "2026-01-01T00:00:00.000Z", "/", (part,)))
+    part = Part("gpu-a", ("j1", "j2"), state=assignment.SUBMITTED)
+    assignment.write(run, Placed("demo-1", "demo", "0" * 64, "2026-01-01T00:00:00.000Z", "/", (part,)))
     assert "still has jobs of demo-1" in project.call("remove", "gpu-a", code=1)[1]
     state = RunPaths.of(HostPaths.of(made.home).runs / "demo-1").state
     state.parent.mkdir(parents=True)
     made.stop()
     assert "still has jobs of demo-1" in project.call("remove", "gpu-a", code=1)[1]
     assert "gpu-a" in project.workers.read_text()
-    mirror = placed.mirror(run, "gpu-a") / "queue_state.json"
+    mirror = assignment.mirror(run, "gpu-a") / "queue_state.json"
     mirror.parent.mkdir(parents=True)
     story = Story(manifest(job("j1"), job("j2")), tmp_path / "demo-1").complete("j1").start("j2")
     mirror.write_text(json.dumps(story.document()))
@@ -364,7 +366,7 @@ def test_a_setup_that_was_cut_off_is_not_begun_a_second_time_beside_it(project: 
     (project.folder / "setup.sh").write_text("echo once >> times; until [ -e go ]; do sleep 0.05; done\n")
     place = made.home / "wavequeue"
     codes: list[int] = []
-    first = threading.Thread(target=lambda: codes.append(cli.main(["hosts", "setup", "gpu-a"])))
+    first = threading.Thread(target=lambda: codes.append(main.main(["hosts", "setup", "gpu-a"])))
     first.start()
     wait_for((place / "times").exists, say="setup.sh to begin")
     made.stop()

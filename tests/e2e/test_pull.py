@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from build_manifest import build, read
-from skill import deploy, order, placed, registry, submit
-from skill.host import known_key
-from skill.runs import Run
+from skill.hosts import bootstrap, registry
+from skill.hosts.connection import known_key
+from skill.operations import submission, submit
+from skill.runs import assignment
+from skill.runs.directory import Run
 from tests import laptop as laptops
 from tests.e2e.runs import PATIENCE, wait_for
 from tests.laptop import Laptop, finish, state, workspace
@@ -66,7 +68,7 @@ def done(laptop: Laptop, *hosts: str) -> str:
 def spread(laptop: Laptop, jobs: dict[str, tuple[str, ...]]) -> Run:
     """A run of the spec that is there with its jobs on these hosts; nothing has been sent to them yet."""
     spec = str(laptop.project / "spec.yaml")
-    made = order.order(build(read(spec), spec).manifest, spec)
+    made = submission.order(build(read(spec), spec).manifest, spec)
     known = registry.Registry.load(laptop.project / "workers.yaml")
     return submit.create(made, [made.part(known.named(host), names) for host, names in jobs.items()])
 
@@ -78,18 +80,18 @@ def standing(laptop: Laptop, spec: str, **jobs: tuple[int, ...]) -> Run:
     path = laptop.project / "workers.yaml"
     for name, numbers in jobs.items():
         host = registry.connect(registry.Registry.load(path).named(name), path)
-        facts = deploy.facts(host, None)
-        assert isinstance(facts, deploy.Facts)
+        facts = bootstrap.facts(host, None)
+        assert isinstance(facts, bootstrap.Facts)
         assert facts.python is not None
-        bundle = deploy.bundle_for(facts)
-        assert deploy.place_runtime(host, facts, bundle) is None
-        assert deploy.place_run(host, run.id, b"{}") is None
-        identity = deploy.claim_identity(host)
+        bundle = bootstrap.bundle_for(facts)
+        assert bootstrap.place_runtime(host, facts, bundle) is None
+        assert bootstrap.place_run(host, run.id, b"{}") is None
+        identity = bootstrap.claim_identity(host)
         assert isinstance(identity, str)
         host.close()
-        with placed.changed(run) as now:
+        with assignment.changed(run) as now:
             part = now.placed.part(name)._replace(
-                state=placed.SUBMITTED, host_id=identity, python=facts.python.path, runtime=bundle.digest
+                state=assignment.SUBMITTED, host_id=identity, python=facts.python.path, runtime=bundle.digest
             )
             now.placed = now.placed.with_part(part)
         there = laptop.hosts[name].home / part.cwd
@@ -115,7 +117,7 @@ def test_results_logs_and_state_come_home_once_from_all_hosts(laptop: Laptop) ->
     assert results(laptop) == WHOLE
     run = run_of(laptop)
     for name, host in laptop.hosts.items():
-        mirror = placed.mirror(run, name)
+        mirror = assignment.mirror(run, name)
         there = host.home / ".wavequeue" / "runs" / run_id
         for file in ("queue_state.json", "journal.jsonl", "queue_mgr.log", "summary.md"):
             assert (mirror / file).read_bytes() == (there / file).read_bytes()
@@ -172,7 +174,7 @@ def test_a_connection_that_is_cut_goes_on_where_it_was(laptop: Laptop) -> None:
     with (workspace(host) / "large").open("wb") as file:
         file.truncate(300 << 20)
     process = laptop.start("pull")
-    staging = placed.mirror(run, "gpu") / ".receiving"
+    staging = assignment.mirror(run, "gpu") / ".receiving"
     wait_for(lambda: _largest(staging) > 1 << 20, say="some of the large file")
     host.stop()
     host.start()
@@ -212,7 +214,7 @@ def test_killed_at_any_moment_and_pulled_again_it_ends_the_same(laptop: Laptop) 
     laptop.call("pull")
     assert results_without_large(laptop) == WHOLE
     assert (code / "large").read_bytes() == data
-    assert list((placed.mirror(run, "gpu") / ".receiving").iterdir()) == []
+    assert list((assignment.mirror(run, "gpu") / ".receiving").iterdir()) == []
 
 
 def results_without_large(laptop: Laptop) -> dict[str, str]:
@@ -223,14 +225,14 @@ def results_without_large(laptop: Laptop) -> dict[str, str]:
 def test_what_moved_to_another_host_is_not_taken_from_the_first(laptop: Laptop) -> None:
     laptop.host("gpu", used=True)
     run = standing(laptop, SPEC.replace("ran*", "out*"), gpu=(1, 2, 3, 4))
-    with placed.changed(run) as now:
+    with assignment.changed(run) as now:
         part = now.placed.part("gpu")
         now.placed = now.placed.with_part(part._replace(moved=("j1", "j2")))
     laptop.call("pull")
     assert sorted(results(laptop)) == ["out3", "out4"]
     # A host that was given up is asked only by its name.
-    with placed.changed(run) as now:
-        now.placed = now.placed.with_part(now.placed.part("gpu")._replace(state=placed.LOST))
+    with assignment.changed(run) as now:
+        now.placed = now.placed.with_part(now.placed.part("gpu")._replace(state=assignment.LOST))
     assert pulled(laptop)["hosts"] == {}
     assert pulled(laptop, "--host", "gpu")["hosts"]["gpu"]["same"] == 2
 
@@ -292,7 +294,7 @@ def test_what_a_job_needs_of_another_host_is_carried_there(laptop: Laptop) -> No
     assert first["carried"] == [{"to": "gpu-b", "jobs": ["teacher"], "files": 1, "fault": None}]
     finish(b, run.id)
     # Killed before it was written down, it is done again and does no harm.
-    (record,) = (placed.mirror(run, "gpu-b") / "carried").iterdir()
+    (record,) = (assignment.mirror(run, "gpu-b") / "carried").iterdir()
     record.unlink()
     assert len(pulled(laptop)["carried"]) == 1
     assert pulled(laptop)["carried"] == []

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from build_manifest import build, read
-from skill import order, placed, registry, submit
-from skill.runs import Run
+from skill.hosts import registry
+from skill.operations import submission, submit
+from skill.runs import assignment
+from skill.runs.directory import Run
 from tests.e2e.runs import wait_for
 from tests.laptop import Laptop, finish, state
 from tests.sshd import Sshd
@@ -52,7 +54,7 @@ NUMBERS = (1, 2, 3, 4, 5)
 def spread(laptop: Laptop, **jobs: tuple[str, ...]) -> Run:
     """A run of the spec that is there, submitted with these jobs on these hosts (gpu_a is gpu-a)."""
     spec = str(laptop.project / "spec.yaml")
-    made = order.order(build(read(spec), spec).manifest, spec)
+    made = submission.order(build(read(spec), spec).manifest, spec)
     known = registry.Registry.load(laptop.project / "workers.yaml")
     hosts = {name.replace("_", "-"): names for name, names in jobs.items()}
     run = submit.create(made, [made.part(known.named(host), names) for host, names in hosts.items()])
@@ -89,8 +91,8 @@ def results(laptop: Laptop) -> dict[str, str]:
     return {path.name: path.read_text() for path in code.iterdir() if path.name != "input.txt"}
 
 
-def part(run: Run, host: str) -> placed.Part:
-    found = placed.read(run)
+def part(run: Run, host: str) -> assignment.Part:
+    found = assignment.read(run)
     assert found is not None
     return found.part(host)
 
@@ -131,7 +133,7 @@ def test_a_host_that_is_gone_for_good_has_its_jobs_run_by_the_other(
     assert re.search(r"gpu-b was last read [\d.]+ s ago; .*refused the connection", err)
     assert "gpu-a gets 2 jobs: j4, j5" in err
     assert "add --yes" in err
-    assert part(half, "gpu-b").state == placed.SUBMITTED, "nothing is concluded before a person says so"
+    assert part(half, "gpu-b").state == assignment.SUBMITTED, "nothing is concluded before a person says so"
     out, err = laptop.call("rescue", "--from", "gpu-b", "--yes")
     assert f"{half.id}: gpu-b is given up, 2 jobs moved" in out
     assert "1 job completed there and are not run again" in err
@@ -233,7 +235,7 @@ def test_watch_gives_up_a_host_by_itself_while_another_answers(
     assert process.stdout is not None
     process.stdout.readline()
     bury(b)
-    wait_for(lambda: part(half, "gpu-b").state == placed.LOST, say="gpu-b to be given up")
+    wait_for(lambda: part(half, "gpu-b").state == assignment.LOST, say="gpu-b to be given up")
     let(a, 2, 4, 5)
     out, err = process.communicate(timeout=150)
     assert process.returncode == 0, (out, err)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from queue_manager.core.layout import RunPaths
-from skill.host import known_key
-from skill.providers.vast.reconcile import reconcile_before
+from skill.fleet.reconcile import reconcile_before
+from skill.hosts.connection import known_key
 from tests.e2e.runs import wait_for
 from tests.laptop import SPEC, WAITING, Laptop, finish
 from tests.vast_double import Double, Fault

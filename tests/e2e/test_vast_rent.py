@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from skill import ledger, rent
-from skill.fleet import hunt, rental
+from skill.fleet import ledger_file as ledger
+from skill.fleet import offers as hunt
+from skill.fleet import rent, startup
 from skill.fleet.profiles import BUILT_IN
 from skill.providers.vast import client as vast
-from skill.providers.vast.answers import Unknown
 from skill.providers.vast.client import Found
-from skill.providers.vast.rows import Instance
+from skill.providers.vast.records import Instance
+from skill.providers.vast.responses import Unknown
 from tests.e2e.runs import wait_for
 from tests.laptop import SPEC, finish
 from tests.skill.test_ssh_preflight import use_config_of_home
@@ -119,17 +120,17 @@ def test_while_it_is_unknown_whether_it_was_rented_nothing_else_is_and_the_same_
 def hurry(monkeypatch: pytest.MonkeyPatch, account: Account, *offers: dict[str, Any], of: str) -> None:
     """Have so much time pass for what is made of these offers that it is given up; for others none does. `of`: whether
     it is its `age`, or the time since its state was another one, that is long."""
-    verdict = rental.verdict
+    verdict = startup.verdict
 
     def hurried(
         live: Instance | Unknown, doubt: str | None, age: float, since: float, ready_within: float
-    ) -> rental.Wait | rental.Ready | rental.Broken:
+    ) -> startup.Wait | startup.Ready | startup.Broken:
         box = account.double.world.boxes.get(live.id) if isinstance(live, Instance) else None
         if box is not None and any(box.offer["id"] == offer["id"] for offer in offers):
             age, since = (age + 1e5, since) if of == "age" else (age, since + 1e5)
         return verdict(live, doubt, age, since, ready_within)
 
-    monkeypatch.setattr(rental, "verdict", hurried)
+    monkeypatch.setattr(startup, "verdict", hurried)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from skill.providers.vast.onstart import ONSTART, guarded
+from skill.providers.vast.start_script import ONSTART, guarded
 from tests.e2e.runs import wait_for
 from tests.e2e.test_vast import Fleet
 from tests.laptop import WAITING, finish, state

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
-from skill.adding import Added, Load, assign, loads
-from skill.errors import FailedError, UseError
+from skill.common.errors import FailedError, UseError
+from skill.planning.assign_added import Added, Load, assign, loads
 from tests.skill.story import job, manifest
 
 THERE = manifest(

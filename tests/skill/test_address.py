@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from skill.address import Address, parse
-from skill.errors import UseError
+from skill.common.errors import UseError
+from skill.hosts.address import Address, parse
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from queue_manager.core.requests import Answer, Request
-from skill import asking, runs
-from skill.inbox import Asked
-from skill.runs import Run
+from skill.operations import add_jobs
+from skill.runs import directory
+from skill.runs.directory import Run
+from skill.runs.requests import Asked
 from tests.skill.story import Story, job, manifest
 
 
@@ -39,12 +40,12 @@ def test_each_host_is_asked_about_its_own_jobs_and_what_it_changed_is_known_here
     told.write()
     there = Hosts(Run.at(tmp_path / "r"))
     changes: dict[str, dict[str, Any]] = {"x": {"timeout": 60.0}, "y": {"timeout": 60.0}, "gone": {"priority": 1}}
-    found = asking.update(cast(Any, there), {"meta": {"poll": 5.0}}, Request("u", "update", changes=changes))
+    found = add_jobs.update(cast(Any, there), {"meta": {"poll": 5.0}}, Request("u", "update", changes=changes))
     assert {name: dict(one.changes) for name, one in there.asked.items()} == {
         "a": {"x": {"timeout": 60.0}},
         "b": {"y": {"timeout": 60.0}},
     }
     assert [outcome.host for outcome in found] == ["a", "b"]
-    assert [one.timeout for one in runs.read_manifest(there.run, ours=True).jobs] == [60.0, None, None]
-    (line,) = (there.run.root / runs.ADDED).read_text().splitlines()
+    assert [one.timeout for one in directory.read_manifest(there.run, ours=True).jobs] == [60.0, None, None]
+    (line,) = (there.run.root / directory.ADDED).read_text().splitlines()
     assert json.loads(line)["changes"] == {"x": {"timeout": 60.0}}

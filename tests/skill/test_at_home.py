@@ -11,11 +11,12 @@ import pytest
 from queue_manager.core import events as ev
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.overview import overview
-from skill import placed, report
-from skill.at_home import AtHome, at_home
-from skill.merge import Look, merge
-from skill.placed import SUBMITTED, Part, Placed, part_manifest
-from skill.runs import Document, Run
+from skill.reports import report
+from skill.runs import assignment
+from skill.runs.assignment import SUBMITTED, Part, Placed, part_manifest
+from skill.runs.directory import Document, Run
+from skill.runs.merge import Look, merge
+from skill.transfer.pulled_results import AtHome, at_home
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
 
 
@@ -43,7 +44,7 @@ class Home:
         self.code.mkdir()
         part = PART._replace(jobs=tuple(one.id for one in made.jobs))
         self.there = Placed(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", str(root), (part,))
-        self.now = Story(part_manifest(made, part, RUN_ID), placed.mirror(self.run, "gpu-a"))
+        self.now = Story(part_manifest(made, part, RUN_ID), assignment.mirror(self.run, "gpu-a"))
 
     def pull(self) -> None:
         self.now.write()
@@ -91,7 +92,7 @@ def test_jobs_that_a_short_form_leaves_out_are_known_by_what_was_pulled(tmp_path
 def test_only_the_log_of_the_newest_attempt_tells_of_a_failure(home: Home) -> None:
     home.now.start("s1").end("s1", "stuck", error="broke")
     home.pull()
-    assert home.look().logs == {"s1": placed.mirror(home.run, "gpu-a") / "logs" / "s1.log"}
+    assert home.look().logs == {"s1": assignment.mirror(home.run, "gpu-a") / "logs" / "s1.log"}
     home.now.tell(ev.JobRetried("s1")).start("s1").end("s1", "stuck", error="broke")
     assert home.look().logs == {}
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from skill import bundle
-from skill.bundle import MACHINES, Bundle
-from skill.errors import FailedError
+from skill.common.errors import FailedError
+from skill.hosts import runtime_bundle
+from skill.hosts.runtime_bundle import MACHINES, Bundle
 
 GLIBC = "glibc 2.31"
 HERE = platform.machine()
@@ -33,7 +33,7 @@ def elf(machine: str) -> bytes:
 
 
 def version() -> str:
-    found = bundle._VERSION.search(bundle._installed("psutil/__init__.py").read_text())
+    found = runtime_bundle._VERSION.search(runtime_bundle._installed("psutil/__init__.py").read_text())
     assert found
     return found[1]
 
@@ -58,16 +58,18 @@ def wheel(
 
 
 def test_the_same_files_give_the_same_bytes_and_others_another_name() -> None:
-    one = bundle.pack({"a.py": b"1", "b/c.py": b"2"})
-    assert bundle.pack({"b/c.py": b"2", "a.py": b"1"}) == one
-    digests = {bundle.pack(files).digest for files in ({"a.py": b"12"}, {"a.py": b"1", "2": b""}, {"a.py1": b"2"})}
+    one = runtime_bundle.pack({"a.py": b"1", "b/c.py": b"2"})
+    assert runtime_bundle.pack({"b/c.py": b"2", "a.py": b"1"}) == one
+    digests = {
+        runtime_bundle.pack(files).digest for files in ({"a.py": b"12"}, {"a.py": b"1", "2": b""}, {"a.py1": b"2"})
+    }
     assert len(digests | {one.digest}) == 4
 
 
 def test_only_what_a_host_needs_is_in_it(tmp_path: Path) -> None:
     wheel(tmp_path, OTHER, elf(OTHER))
     for machine in MACHINES:
-        names = set(unpacked(bundle.bundle(machine, GLIBC, tmp_path)))
+        names = set(unpacked(runtime_bundle.bundle(machine, GLIBC, tmp_path)))
         assert {"__main__.py", "pynvml.py", "queue_manager/__main__.py", "queue_manager/core/tick.py"} <= names
         assert {"psutil/__init__.py", "psutil/_pslinux.py", "psutil/_psutil_linux.abi3.so"} <= names
         odd = ("__pycache__", "test", "windows", "osx", "bsd", "aix", "sunos", "skill")
@@ -75,7 +77,7 @@ def test_only_what_a_host_needs_is_in_it(tmp_path: Path) -> None:
 
 
 def test_a_python_without_any_library_runs_it(tmp_path: Path) -> None:
-    made = bundle.bundle(HERE, GLIBC, tmp_path / "cache")
+    made = runtime_bundle.bundle(HERE, GLIBC, tmp_path / "cache")
     with tarfile.open(fileobj=io.BytesIO(made.data)) as archive:
         archive.extractall(tmp_path / "runtime", filter="data")
     done = subprocess.run(
@@ -87,19 +89,19 @@ def test_a_python_without_any_library_runs_it(tmp_path: Path) -> None:
 
 def test_for_another_machine_the_wheel_in_the_cache_serves(tmp_path: Path) -> None:
     wheel(tmp_path, OTHER, elf(OTHER))
-    files = unpacked(bundle.bundle(OTHER, GLIBC, tmp_path))
+    files = unpacked(runtime_bundle.bundle(OTHER, GLIBC, tmp_path))
     assert files["psutil/_psutil_linux.abi3.so"] == elf(OTHER)
     assert files["psutil/__init__.py"] == b"made up"
-    assert bundle.bundle(OTHER, GLIBC, tmp_path) != bundle.bundle(HERE, GLIBC, tmp_path)
+    assert runtime_bundle.bundle(OTHER, GLIBC, tmp_path) != runtime_bundle.bundle(HERE, GLIBC, tmp_path)
 
 
 def test_a_wheel_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     path = wheel(tmp_path, OTHER, elf(HERE))
     with pytest.raises(FailedError, match=f"holds no psutil for {OTHER}; remove it"):
-        bundle.bundle(OTHER, GLIBC, tmp_path)
+        runtime_bundle.bundle(OTHER, GLIBC, tmp_path)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(FailedError, match=f"{path.name} cannot be used"):
-        bundle.bundle(OTHER, GLIBC, tmp_path)
+        runtime_bundle.bundle(OTHER, GLIBC, tmp_path)
 
 
 def test_without_internet_it_says_what_to_run_where_there_is_some(
@@ -110,7 +112,7 @@ def test_without_internet_it_says_what_to_run_where_there_is_some(
     for tag in ("cp36-abi3-musllinux_1_2_{0}", "cp313-cp313-manylinux2014_{0}"):
         wheel(tmp_path, OTHER, elf(OTHER), tag)
     with pytest.raises(FailedError) as caught:
-        bundle.bundle(OTHER, GLIBC, tmp_path)
+        runtime_bundle.bundle(OTHER, GLIBC, tmp_path)
     assert f"no psutil for {OTHER} hosts is here" in str(caught.value)
     assert f"--dest {tmp_path} psutil=={version()}" in str(caught.value)
     assert len(list(tmp_path.iterdir())) == 2
@@ -122,4 +124,4 @@ def test_without_internet_it_says_what_to_run_where_there_is_some(
 )
 def test_a_host_that_is_not_served_is_named(machine: str, libc: str, says: str) -> None:
     with pytest.raises(FailedError, match=says):
-        bundle.bundle(machine, libc)
+        runtime_bundle.bundle(machine, libc)

@@ -13,8 +13,9 @@ import pytest
 
 import skill
 from queue_manager.core import events as ev
-from skill import cli, manager
-from skill.errors import DONE, FAILED, USE
+from skill.cli import main
+from skill.common.errors import DONE, FAILED, USE
+from skill.runs import local_manager
 from tests.skill.story import RUN_ID, Story, job, manifest
 
 if sys.version_info >= (3, 11):
@@ -39,10 +40,10 @@ def wavequeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     (tmp_path / "work").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setattr(manager, "start", lambda *_: pytest.fail("a manager was started"))
+    monkeypatch.setattr(local_manager, "start", lambda *_: pytest.fail("a manager was started"))
 
     def call(*arguments: str) -> int:
-        return cli.main(list(arguments))
+        return main.main(list(arguments))
 
     return call
 
@@ -60,9 +61,9 @@ def told(tmp_path: Path, wavequeue: Command) -> Story:  # noqa: ARG001
 
 
 def test_the_verbs_are_all_there_in_the_order_of_use() -> None:
-    assert list(cli.cli.commands) == VERBS
-    context = click.Context(cli.cli)
-    assert cli.cli.list_commands(context) == VERBS
+    assert list(main.cli.commands) == VERBS
+    context = click.Context(main.cli)
+    assert main.cli.list_commands(context) == VERBS
 
 
 @pytest.mark.parametrize("verb", [[], *([verb] for verb in VERBS)])
@@ -366,7 +367,7 @@ def test_a_spec_for_other_hosts_is_said_to_be_looked_at_here_only(
     Path("spec.yaml").write_text("project: p\nhosts: [gpu-far]\njobs: [{id: a, cmd: echo, gpus: 0}]\n")
     probed = {"host": "here", "cpus": 2, "gpus": [], "gpu_note": "none", "screen": {}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manager, "examine", lambda _manifest: {"probe": probed})
+        patch.setattr(local_manager, "examine", lambda _manifest: {"probe": probed})
         assert wavequeue("plan", "spec.yaml") == DONE
     assert "the spec is for gpu-far" in capsys.readouterr().err
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from skill import code_files
-from skill.errors import UseError
-from skill.git import tracked_files
+from skill.common.errors import UseError
+from skill.transfer import code_files
+from skill.transfer.git import tracked_files
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n-----END OPENSSH PRIVATE KEY-----\n"
 

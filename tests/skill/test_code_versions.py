@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from queue_manager.core import events as ev
-from skill import code_versions, frame, report, status, why
-from skill.code_versions import Push
+from skill.reports import explain, report
+from skill.runs import code_versions, digest
+from skill.runs.code_versions import Push
+from skill.terminal import frame
 from tests.skill.story import Story, job, manifest
 
 
@@ -22,7 +24,7 @@ def test_status_and_report_say_when_jobs_of_a_phase_ran_different_code() -> None
     document = told.document()
     assert [row["code"] for row in document["jobs"]] == ["one", "one+two", "one+two", "one"]
     assert [row["codes"] for row in document["phases"]] == [{"one": 1, "one+two": 2}, {"one": 1}]
-    scene = frame.Scene(document, status.digest(document), True, told.at, lambda _row: "")
+    scene = frame.Scene(document, digest.digest(document), True, told.at, lambda _row: "")
     text = "\n".join(line.plain for line in frame.frame(scene, 200, 60))
     assert text.count("2 versions of the code") == 1
     made = report.report(document, told.manifest, {}, {}, lambda _row: "", told.at)
@@ -34,9 +36,9 @@ def test_status_and_report_say_when_jobs_of_a_phase_ran_different_code() -> None
 
 def test_why_tells_which_attempt_ran_which_code() -> None:
     told = edited()
-    tries = why.attempts(told.records, "b")
+    tries = explain.attempts(told.records, "b")
     assert [row["code"] for row in tries] == ["one", "one+two"]
-    assert [row["code"] for row in why.attempts(told.records, "c")] == ["one+two"]
+    assert [row["code"] for row in explain.attempts(told.records, "c")] == ["one+two"]
     assert all("began" not in row for row in tries)
 
 

@@ -21,14 +21,16 @@ from typing import Any, NamedTuple
 import pytest
 
 from queue_manager.core.manifest import encode
-from skill import cli, ledger, logs, manager, placed
-from skill.errors import FailedError
+from skill.cli import main
+from skill.common.errors import FailedError
+from skill.common.http import NoReply, Reply, Request, Server
 from skill.fleet import ledger as lines
+from skill.fleet import ledger_file
 from skill.fleet.ledger import Offered
-from skill.host import Host, Said, Unreachable
-from skill.placed import SUBMITTED, Part, Placed
-from skill.runs import Run
-from skill.web import NoReply, Reply, Request, Server
+from skill.hosts.connection import Host, Said, Unreachable
+from skill.runs import assignment, local_manager, logs
+from skill.runs.assignment import SUBMITTED, Part, Placed
+from skill.runs.directory import Run
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
 
 HERE, THERE = f"experiment_queue/{RUN_ID}", "experiment_queue/far-20260101-110000"
@@ -138,14 +140,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     mirror.mkdir(parents=True)
     far.paths.manifest.write_text(encode(manifest(job("a"))))
     part = Part("gpu-a", ("a",), SUBMITTED, "w", "w", "f" * 32, "/usr/bin/python3", "0" * 32)
-    placed.write(far, Placed(far.id, "demo", "sha", "2026-01-01T10:00:00.000Z", str(project), (part,)))
+    assignment.write(far, Placed(far.id, "demo", "sha", "2026-01-01T10:00:00.000Z", str(project), (part,)))
     document = Story(manifest(job("a"))).start("a").document()
     (mirror / "queue_state.json").write_text(json.dumps(document))
     (mirror / "look.json").write_text(json.dumps({"at": T0, "state": document}))
     for name, text in (("workers.yaml", WORKERS), ("vast.yaml", VAST), ("spec.yaml", SPEC), (".env", "HF_TOKEN=x\n")):
         (project / name).write_text(text)
     (project / "vast_blacklist.json").write_text('[{"machine_id": 7, "reason": "slow", "added": ""}]')
-    book = ledger.path(project / "workers.yaml")
+    book = ledger_file.path(project / "workers.yaml")
     book.parent.mkdir()
     offered = Offered(1, 2, "1x A", 0.5, 0.1, 8.0)
     book.write_text(lines.line("intended", "l1", T0, **lines.intent("x", "l1", "w", offered, {})))
@@ -157,7 +159,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name in ("WANDB_API_KEY", "HF_TOKEN", "GITHUB_TOKEN", "NETRC"):
             patch.delenv(name, raising=False)
         patch.chdir(project)
-        patch.setattr(manager, "start", _no_manager)
+        patch.setattr(local_manager, "start", _no_manager)
         patch.setattr(Host, "run", _no_host)
         patch.setattr(Server, "ask", _no_server)
         patch.setattr(logs, "_MOST", 1 << 16)
@@ -216,7 +218,7 @@ def call(words: str) -> tuple[int, str]:
     signal.alarm(PATIENCE)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = cli.main(words.split())
+            code = main.main(words.split())
     finally:
         signal.alarm(0)
     return code, err.getvalue()

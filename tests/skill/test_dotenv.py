@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skill.dotenv import choose
-from skill.errors import UseError
+from skill.common.errors import UseError
+from skill.hosts.dotenv import choose
 
 
 def test_only_allowed_names_go_and_the_others_are_named() -> None:

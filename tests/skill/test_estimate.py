@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from skill.estimate import estimate
-from skill.shard import share
+from skill.planning.assign_jobs import share
+from skill.planning.estimate import estimate
 from tests.skill.story import job, manifest
 from tests.skill.test_shard import offer
 

@@ -8,10 +8,11 @@ import pytest
 
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.requests import Request, decode_request
-from skill import existing_outputs, live_runs
-from skill.errors import FailedError
-from skill.existing_outputs import Earlier, Found, Skips, skips
-from skill.live_runs import LiveRun
+from skill.common.errors import FailedError
+from skill.planning import existing_outputs
+from skill.planning.existing_outputs import Earlier, Found, Skips, skips
+from skill.runs import live_runs
+from skill.runs.live_runs import LiveRun
 from tests.core.states import manifest
 
 CODE = ("/code/train.py", 100.0)

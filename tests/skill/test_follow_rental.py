@@ -9,16 +9,17 @@ from typing import Any, cast
 
 import pytest
 
-from skill import ledger, up
-from skill.errors import FailedError
+from skill.common.errors import FailedError
 from skill.fleet import ledger as book
+from skill.fleet import ledger_file
+from skill.fleet.follow_rental import QUIET, Standing, Took, give_up, patience, warning
 from skill.fleet.ledger import Offered, Rental
-from skill.follow_rental import QUIET, Standing, Took, give_up, patience, warning
-from skill.providers.vast.answers import UNREACHABLE, Gone, Unknown
-from skill.providers.vast.deeds import Ended
-from skill.providers.vast.rows import Instance
-from skill.runs import Run
-from skill.up import Steps, Up
+from skill.operations import up
+from skill.operations.up import Steps, Up
+from skill.providers.vast.confirm import Ended
+from skill.providers.vast.records import Instance
+from skill.providers.vast.responses import UNREACHABLE, Gone, Unknown
+from skill.runs.directory import Run
 from tests.skill.story import job, manifest
 
 FINE = Standing(cost=0.5, ceiling=2.0, dph=1.0, quiet=10.0, fault=None)
@@ -74,15 +75,15 @@ class World:
         self.pulls: Iterator[Took] = iter(())
         self.where = root / "workers.yaml"
         clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now, sleep=self.sleep)
-        for module in (up, ledger):
+        for module in (up, ledger_file):
             monkeypatch.setattr(module, "time", clock)
-        monkeypatch.setattr("skill.up.deeds.destroy_claimed", self.destroy)
-        monkeypatch.setattr("skill.up.owned.missing", lambda _run, _worker: "nothing of it was pulled yet")
+        monkeypatch.setattr("skill.operations.up.deeds.destroy_claimed", self.destroy)
+        monkeypatch.setattr("skill.operations.up.owned.missing", lambda _run, _worker: "nothing of it was pulled yet")
         offered = Offered(9, 77, "1x RTX 4090", dph=1.0, storage_dph=0.1, disk_gb=40.0)
-        ledger.note(
+        ledger_file.note(
             self.where, book.INTENDED, "wq-a", **book.intent("up x", "wq-a", "vast1", offered, {"max_cost": 2.0})
         )
-        ledger.note(self.where, book.CREATED, "wq-a", instance_id=5)
+        ledger_file.note(self.where, book.CREATED, "wq-a", instance_id=5)
         self.run = Run.at(root / "experiment_queue" / "run-1")
 
     def destroy(self, _client: object, _claim: object) -> Ended:
@@ -93,7 +94,7 @@ class World:
         self.now += seconds
 
     def rental(self) -> Rental:
-        return ledger.rentals(self.where)["wq-a"]
+        return ledger_file.rentals(self.where)["wq-a"]
 
     def follow(self) -> Took | None:
         def pull(_run: Run, _patience: float) -> Took:

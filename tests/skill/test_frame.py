@@ -12,9 +12,10 @@ from rich.text import Text
 from queue_manager.core import events as ev
 from queue_manager.core.manifest import Phase
 from queue_manager.core.readings import Card
-from skill import frame, status
-from skill.frame import ASCII, UNICODE, Scene, bar
-from skill.table import columns
+from skill.common.text_table import columns
+from skill.runs import digest
+from skill.terminal import frame
+from skill.terminal.frame import ASCII, UNICODE, Scene, bar
 from tests.skill.story import Story, job, manifest
 
 CARDS = tuple(Card(index, f"GPU-{index}", "NVIDIA A100-SXM4-80GB", 81920, 3 + index * 20000, 90) for index in range(4))
@@ -22,7 +23,7 @@ CARDS = tuple(Card(index, f"GPU-{index}", "NVIDIA A100-SXM4-80GB", 81920, 3 + in
 
 def scene(told: Story, *, alive: bool = True, cards: tuple[Card, ...] = (), tail: str = "epoch 3/10") -> Scene:
     document = told.document(cards=cards)
-    return Scene(document, status.digest(document), alive, told.at, lambda _row: tail)
+    return Scene(document, digest.digest(document), alive, told.at, lambda _row: tail)
 
 
 def busy(jobs: int = 60, phases: int = 6) -> Story:

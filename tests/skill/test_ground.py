@@ -8,11 +8,11 @@ import pytest
 
 from queue_manager.core.events import JobsAdded
 from queue_manager.core.manifest import encode
-from skill import runs, summary
-from skill.ground import Ground, Wanted, ground, wanted
-from skill.merge import Look, merge
-from skill.placed import Part, Placed, part_manifest
-from skill.runs import Run
+from skill.runs import directory, summary
+from skill.runs.assignment import Part, Placed, part_manifest
+from skill.runs.directory import Run
+from skill.runs.merge import Look, merge
+from skill.transfer.path_map import Ground, Wanted, ground, wanted
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
 
 HERE = Path("/home/me/p")
@@ -78,14 +78,16 @@ def test_a_host_is_asked_for_what_belongs_to_it_now() -> None:
 def test_what_a_host_says_that_was_added_brings_no_file_here(tmp_path: Path) -> None:
     run = Run.at(tmp_path)
     run.paths.manifest.write_text(encode(MADE))
-    runs.note_added(run, JobsAdded((), {}, (job("mine", expected_output="mine.pt"),)), 1.0)
-    told = Run.at(tmp_path / runs.MIRRORS / "gpu-a")
+    directory.note_added(run, JobsAdded((), {}, (job("mine", expected_output="mine.pt"),)), 1.0)
+    told = Run.at(tmp_path / directory.MIRRORS / "gpu-a")
     told.root.mkdir(parents=True)
-    runs.note_added(told, JobsAdded((), {}, (job("mine", expected_output="**"), job("x", expected_output="**"))), 1.0)
-    ours = {spec.id: spec.expected_output for spec in runs.read_manifest(run, ours=True).jobs}
+    directory.note_added(
+        told, JobsAdded((), {}, (job("mine", expected_output="**"), job("x", expected_output="**"))), 1.0
+    )
+    ours = {spec.id: spec.expected_output for spec in directory.read_manifest(run, ours=True).jobs}
     assert ours["mine"] == "mine.pt"
     assert "x" not in ours
-    assert {spec.id for spec in runs.read_manifest(run).jobs} == {*ours, "x"}
+    assert {spec.id for spec in directory.read_manifest(run).jobs} == {*ours, "x"}
 
 
 def test_the_summary_of_several_hosts_says_what_became_of_each() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from queue_manager.core.manifest import JobSpec, Manifest, Precondition
-from skill import host_preflight
-from skill.host_preflight import FAULT, MADE, OK, WARNING, Basics, Seen, Verdict
+from skill.planning import host_preflight
+from skill.planning.host_preflight import FAULT, MADE, OK, WARNING, Basics, Seen, Verdict
 from tests.skill.story import job, manifest
 
 CWD = "/home/me/wavequeue/demo"

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from queue_manager.core.events import iso
 from queue_manager.core.terminal_text import one_line
-from skill.deploy import Facts, Python
-from skill.host import Unreachable
-from skill.hosts_check import Heard, Row, document, fault_lines, note_lines, read, row, table, well
+from skill.hosts.bootstrap import Facts, Python
+from skill.hosts.connection import Unreachable
+from skill.hosts.health import Heard, Row, document, fault_lines, note_lines, read, row, table, well
 
 NOW = 1_700_000_000.0
 FACTS = Facts(

@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 from queue_manager.core import events as ev
-from skill import job_changes, runs
-from skill.runs import Run
+from skill.planning import job_changes
+from skill.runs import directory
+from skill.runs.directory import Run
 from tests.skill.story import Story, job, manifest
 
 
@@ -40,6 +41,6 @@ def test_a_run_s_manifest_has_what_was_changed_of_its_jobs(tmp_path: Path) -> No
     told.tell(ev.JobsChanged({"a": {"timeout": 60.0}}))
     told.write()
     run = Run.at(tmp_path / "r")
-    assert [one.timeout for one in runs.read_manifest(run).jobs] == [60.0, None]
-    runs.note_added(run, ev.JobsChanged({"b": {"expected_output": "b.pt"}}), time.time())
-    assert [one.expected_output for one in runs.read_manifest(run, ours=True).jobs] == [None, "b.pt"]
+    assert [one.timeout for one in directory.read_manifest(run).jobs] == [60.0, None]
+    directory.note_added(run, ev.JobsChanged({"b": {"expected_output": "b.pt"}}), time.time())
+    assert [one.expected_output for one in directory.read_manifest(run, ours=True).jobs] == [None, "b.pt"]

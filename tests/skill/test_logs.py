@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skill import logs
-from skill.errors import FailedError, UseError
-from skill.runs import Run
+from skill.common.errors import FailedError, UseError
+from skill.runs import logs
+from skill.runs.directory import Run
 from tests.skill.story import RUN_ID, Story, job, manifest
 
 CASES = Path(__file__).resolve().parents[1] / "data" / "plain_logs"

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from skill import manager
-from skill.errors import FailedError
-from skill.runs import Run
+from skill.common.errors import FailedError
+from skill.runs import local_manager
+from skill.runs.directory import Run
 
 
 @pytest.fixture
@@ -37,15 +37,15 @@ def gone() -> int:
 
 
 def test_without_a_lock_file_nobody_is_there(run: Run) -> None:
-    assert not manager.is_alive(run)
+    assert not local_manager.is_alive(run)
 
 
 def test_who_holds_the_lock_is_alive(run: Run) -> None:
     hold(run, os.getpid())
     with run.paths.lock.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert manager.is_alive(run)
-    assert not manager.is_alive(run), "a process id that another process has now is no manager"
+        assert local_manager.is_alive(run)
+    assert not local_manager.is_alive(run), "a process id that another process has now is no manager"
 
 
 def test_a_process_that_has_gone_is_no_manager_and_the_lock_is_not_touched(
@@ -53,27 +53,27 @@ def test_a_process_that_has_gone_is_no_manager_and_the_lock_is_not_touched(
 ) -> None:
     hold(run, gone())
     monkeypatch.setattr(fcntl, "flock", lambda *_: pytest.fail("a manager that begins now would be refused"))
-    assert not manager.is_alive(run)
+    assert not local_manager.is_alive(run)
 
 
 def test_a_manager_of_another_host_is_asked_by_the_lock(run: Run) -> None:
     hold(run, gone(), "elsewhere")
-    assert not manager.is_alive(run)
+    assert not local_manager.is_alive(run)
     with run.paths.lock.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert manager.is_alive(run)
+        assert local_manager.is_alive(run)
 
 
 def test_a_lock_file_that_was_only_just_made_is_a_manager_about_to_begin(run: Run) -> None:
     run.paths.lock.write_text("")
-    assert manager.is_alive(run)
+    assert local_manager.is_alive(run)
     os.utime(run.paths.lock, (time.time() - 60,) * 2)
-    assert not manager.is_alive(run)
+    assert not local_manager.is_alive(run)
 
 
 def test_looking_does_not_keep_the_lock(run: Run) -> None:
     hold(run, os.getpid())
-    manager.is_alive(run)
+    local_manager.is_alive(run)
     with run.paths.lock.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -82,14 +82,14 @@ def test_a_manager_that_gives_up_is_quoted(run: Run, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
     run.paths.manager_log.write_text("an old line\n")
     with pytest.raises(FailedError) as caught:
-        manager.start(run)
+        local_manager.start(run)
     assert f"queue_manager: {run.paths.manifest}" in str(caught.value)
     assert "an old line" not in str(caught.value)
 
 
 def test_the_command_needs_nothing_but_the_run(run: Run) -> None:
-    words = manager.build_command(run, 0.5)
+    words = local_manager.build_command(run, 0.5)
     assert words[:3] == [sys.executable, "-m", "queue_manager"]
     assert words[words.index("--poll") + 1] == "0.5"
-    assert "--poll" not in manager.build_command(run, None)
+    assert "--poll" not in local_manager.build_command(run, None)
     assert all(Path(word).is_absolute() for word in words if "/" in word)

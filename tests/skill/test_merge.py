@@ -15,11 +15,12 @@ from queue_manager.core import snapshot
 from queue_manager.core.manifest import Manifest, Phase
 from queue_manager.core.overview import MOST_PENDING, overview
 from queue_manager.core.readings import Card
-from skill import frame, status
-from skill.merge import Look, merge
-from skill.placed import LOST, PLANNED, SUBMITTED, Part, Placed, part_manifest
-from skill.runs import Document, parse_state
-from skill.state_schema import fault
+from skill.runs import digest
+from skill.runs.assignment import LOST, PLANNED, SUBMITTED, Part, Placed, part_manifest
+from skill.runs.directory import Document, parse_state
+from skill.runs.merge import Look, merge
+from skill.runs.state_schema import fault
+from skill.terminal import frame
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
 
 WHOLE = manifest(
@@ -116,7 +117,7 @@ def test_an_unreachable_host_keeps_its_last_state_and_its_age_is_said() -> None:
     document = both(reason="no route to host", alive=None, at=NOW - 300)
     assert document["meta"]["manager"] == "running"
     assert document["jobs"][1]["status"] == "running"
-    (line,) = status.hindrances(document, True)
+    (line,) = digest.hindrances(document, True)
     assert line.startswith(
         "gpu-b: unreachable, so its state is unknown: no route to host; what is shown of it is 5 min"
     )
@@ -125,7 +126,7 @@ def test_an_unreachable_host_keeps_its_last_state_and_its_age_is_said() -> None:
 def test_a_manager_that_died_beside_one_that_lives_is_said() -> None:
     document = both(alive=False)
     assert (document["meta"]["manager"], document["meta"]["hosts"][1]["manager"]) == ("running", "died")
-    (line,) = status.hindrances(document, True)
+    (line,) = digest.hindrances(document, True)
     assert line.startswith(
         "gpu-b: the manager (process 4711) has died; running jobs go on. Start it again: wavequeue resume"
     )
@@ -188,7 +189,7 @@ def test_a_lost_host_does_not_keep_the_run_from_its_end_and_moved_jobs_show_wher
         assert merged["counts"] == {"completed": 5}
         assert [row["host"] for row in merged["jobs"] if row["id"] == "s1"] == ["gpu-b"]
         assert merged["meta"]["manager"] == "finished"
-        assert status.hindrances(merged, False) == []
+        assert digest.hindrances(merged, False) == []
         assert sum(row["jobs"] for row in merged["phases"]) == 5
 
 
@@ -276,7 +277,7 @@ def test_what_is_no_state_is_not_believed(words: str, keys: tuple[Any, ...], val
 
 def test_every_view_of_one_host_shows_a_merged_document() -> None:
     document = both(reason="no route to host", alive=None)
-    scene = frame.Scene(document, status.digest(document), True, NOW, lambda _: "epoch 3")
+    scene = frame.Scene(document, digest.digest(document), True, NOW, lambda _: "epoch 3")
     console = Console(width=120, record=True, file=io.StringIO())
     for line in [*frame.frame(scene, 120, None), *frame.jobs_table(document["jobs"], 120, NOW)]:
         console.print(line)

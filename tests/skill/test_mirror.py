@@ -12,9 +12,9 @@ from queue_manager.core import events as ev
 from queue_manager.core.events import Record
 from queue_manager.core.manifest import Phase, encode
 from queue_manager.core.overview import overview
-from skill import mirror, runs
-from skill.mirror import Kept, Told
-from skill.runs import Run
+from skill.runs import directory, state_cache
+from skill.runs.directory import Run
+from skill.runs.state_cache import Kept, Told
 from tests.skill.story import Story, job, manifest
 
 STORY = Story(manifest(job("a"), job("b"))).complete("a").start("b")
@@ -32,8 +32,8 @@ def answer(**changed: Any) -> dict[str, Any]:
 
 
 def test_an_answer_is_taken_with_what_a_person_wants_of_it() -> None:
-    assert mirror.told(answer()) == Told(STORY.document(), True, {"b": "epoch 2"}, (added("c"),))
-    assert mirror.told(answer(state=None)) == Told(None, True, {"b": "epoch 2"}, (added("c"),))
+    assert state_cache.told(answer()) == Told(STORY.document(), True, {"b": "epoch 2"}, (added("c"),))
+    assert state_cache.told(answer(state=None)) == Told(None, True, {"b": "epoch 2"}, (added("c"),))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_an_answer_is_taken_with_what_a_person_wants_of_it() -> None:
     ],
 )
 def test_what_is_no_answer_is_refused_in_words(wrong: dict[str, Any]) -> None:
-    found = mirror.told(answer(**wrong))
+    found = state_cache.told(answer(**wrong))
     assert isinstance(found, str)
     assert found.startswith("what it sent is no ")
 
@@ -59,37 +59,37 @@ def test_what_is_no_answer_is_refused_in_words(wrong: dict[str, Any]) -> None:
 def test_nothing_that_a_host_writes_reaches_the_terminal_as_a_command(tmp_path: Path) -> None:
     document = STORY.document()
     document["jobs"][1]["error"] = "\x1b]0;title\x07 two\nlines \x9b2J \ud800"
-    found = mirror.told(answer(state=document))
+    found = state_cache.told(answer(state=document))
     assert isinstance(found, Told)
     assert found.document is not None
     assert found.document["jobs"][1]["error"] == r"\x1b]0;title\x07 two lines \x9b2J \ud800"
-    mirror.keep(tmp_path, found, 5.0)
-    assert mirror.recall(tmp_path) == Kept(found.document, 5.0)
+    state_cache.keep(tmp_path, found, 5.0)
+    assert state_cache.recall(tmp_path) == Kept(found.document, 5.0)
 
 
 def test_the_last_state_is_recalled_and_the_last_whole_one_where_every_job_is_wanted(tmp_path: Path) -> None:
-    assert mirror.recall(tmp_path / "none") is None
+    assert state_cache.recall(tmp_path / "none") is None
     short = overview(STORY.document())
-    mirror.keep(tmp_path, Told(short, True), 1.0)
-    assert mirror.recall(tmp_path, whole=True) == Kept(short, 1.0)
-    mirror.keep(tmp_path, Told(STORY.document(), True), 2.0)
-    mirror.keep(tmp_path, Told(short, True), 3.0)
-    assert mirror.recall(tmp_path) == Kept(short, 3.0)
-    assert mirror.recall(tmp_path, whole=True) == Kept(STORY.document(), 2.0)
+    state_cache.keep(tmp_path, Told(short, True), 1.0)
+    assert state_cache.recall(tmp_path, whole=True) == Kept(short, 1.0)
+    state_cache.keep(tmp_path, Told(STORY.document(), True), 2.0)
+    state_cache.keep(tmp_path, Told(short, True), 3.0)
+    assert state_cache.recall(tmp_path) == Kept(short, 3.0)
+    assert state_cache.recall(tmp_path, whole=True) == Kept(STORY.document(), 2.0)
     (tmp_path / "look.json").write_text("{torn")
-    assert mirror.recall(tmp_path) is None
+    assert state_cache.recall(tmp_path) is None
 
 
 def test_jobs_that_were_added_on_hosts_belong_to_the_manifest(tmp_path: Path) -> None:
     run = Run.at(tmp_path)
     run.paths.manifest.write_text(encode(manifest(job("a"), job("b"))))
     for host, line in (("x", added("c", depends_on=("a",))), ("y", added("c", "d")), ("z", added("e", phase="none"))):
-        mirror.keep(tmp_path / runs.MIRRORS / host, Told(None, True, {}, (line,)), 1.0)
-    made = runs.read_manifest(run)
+        state_cache.keep(tmp_path / directory.MIRRORS / host, Told(None, True, {}, (line,)), 1.0)
+    made = directory.read_manifest(run)
     assert [one.id for one in made.jobs] == ["a", "b", "c", "d"]
     assert made.jobs[2].depends_on == ("a",), "the first host that brings it has it"
     assert [phase.name for phase in made.phases] == ["main", "more"]
-    assert mirror.added(tmp_path / runs.MIRRORS / "y") == ["c", "d"]
+    assert state_cache.added(tmp_path / directory.MIRRORS / "y") == ["c", "d"]
 
 
 @pytest.mark.parametrize("layout", ["ours", "any other"])
@@ -98,4 +98,4 @@ def test_an_outline_has_the_jobs_that_were_asked_for(tmp_path: Path, layout: str
     made = manifest(*(job(f"j{n}", expected_output='{"id": "j1"') for n in range(30)))
     text = encode(made)
     run.paths.manifest.write_text(text if layout == "ours" else json.dumps(json.loads(text)))
-    assert runs.read_outline(run, {"j1", "j20"}) == made._replace(jobs=(made.jobs[1], made.jobs[20]))
+    assert directory.read_outline(run, {"j1", "j20"}) == made._replace(jobs=(made.jobs[1], made.jobs[20]))

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import queue_manager.files
-import skill.files
+import skill.common.files
 
-APPENDERS = [queue_manager.files.append_to, skill.files.append_to]
+APPENDERS = [queue_manager.files.append_to, skill.common.files.append_to]
 
 
 @pytest.mark.parametrize("append_to", APPENDERS, ids=["on a host", "here"])

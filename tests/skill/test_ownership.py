@@ -11,7 +11,7 @@ import pytest
 
 from skill.providers.vast import client as vast
 from skill.providers.vast.ownership import Claim, NotOurs, Ours, decide
-from skill.providers.vast.rows import Instance
+from skill.providers.vast.records import Instance
 
 SKILL = Path(inspect.getfile(vast)).parents[2]
 CHANGES = {"set_state", "label", "destroy", "attach_key"}
@@ -69,7 +69,11 @@ def test_every_method_of_the_client_that_changes_an_instance_takes_the_proof() -
 
 def test_nothing_else_sends_a_change_to_vast_ai() -> None:
     for file, call in calls():
-        if called(call) == "Request" and file.name != "client.py" and "from skill.web import" in file.read_text():
+        if (
+            called(call) == "Request"
+            and file.name != "client.py"
+            and "from skill.common.http import" in file.read_text()
+        ):
             method = call.args[0]
             assert isinstance(method, ast.Constant), file
             assert method.value == "GET" or (file.name, method.value) == ("doctor.py", "POST"), file

@@ -9,10 +9,10 @@ import pytest
 
 from queue_manager.core import manifest as manifests
 from queue_manager.core.manifest import Manifest, Phase, Precondition
-from skill import placed as places
-from skill.errors import FailedError, UseError
-from skill.placed import Part, Placed
-from skill.runs import Run
+from skill.common.errors import FailedError, UseError
+from skill.runs import assignment as places
+from skill.runs.assignment import Part, Placed
+from skill.runs.directory import Run
 from tests.skill.story import RUN_ID, job, manifest
 
 A = Part(

@@ -9,9 +9,9 @@ import pytest
 
 from build_manifest import build
 from queue_manager.core.manifest import Phase
-from skill import plan
-from skill.dependencies import Dependencies
-from skill.plan import Machine
+from skill.planning import plan
+from skill.planning.plan import Machine
+from skill.runs.dependencies import Dependencies
 from tests.skill.story import Story, job, manifest
 
 TWO_CARDS = Machine("gpu-a", 8, (81920, 81920))

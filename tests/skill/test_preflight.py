@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from queue_manager.core.manifest import Manifest
-from skill import preflight
+from skill.planning import local_preflight
 from tests.skill.story import job, manifest
 
 
@@ -20,14 +20,14 @@ def probe(*totals: int | None, **fields: Any) -> dict[str, Any]:
 
 
 def refusal(made: Manifest, found: dict[str, Any]) -> str:
-    findings = preflight.check(made, found)
+    findings = local_preflight.check(made, found)
     assert findings.refusal is not None
     assert findings.warnings == []
     return findings.refusal
 
 
 def test_jobs_without_cards_run_anywhere() -> None:
-    assert preflight.check(manifest(job("a")), probe()) == (None, [])
+    assert local_preflight.check(manifest(job("a")), probe()) == (None, [])
 
 
 def test_a_machine_without_a_gpu_says_so_and_what_would_work() -> None:
@@ -47,7 +47,7 @@ def test_a_missing_screen_says_how_to_get_it() -> None:
 
 
 def test_cards_that_cannot_be_read_are_no_missing_cards() -> None:
-    found = preflight.check(manifest(job("a", gpus=1)), probe(gpu_unreadable="NVML: timeout"))
+    found = local_preflight.check(manifest(job("a", gpus=1)), probe(gpu_unreadable="NVML: timeout"))
     assert found.refusal is None
     assert "NVML: timeout" in found.warnings[0]
 
@@ -59,7 +59,7 @@ def test_what_can_never_be_placed_is_named_and_the_rest_goes_on() -> None:
         job("fat", gpus=1, gpu_mem_mib=90000),
         job("fat2", gpus=1, gpu_mem_mib=90000),
     ]
-    found = preflight.check(manifest(*jobs), probe(81920, 81920))
+    found = local_preflight.check(manifest(*jobs), probe(81920, 81920))
     assert found.refusal is None
     assert found.warnings == [
         "1 job can never run here (wide): needs 3 cards; this host has 2 cards",
@@ -74,4 +74,4 @@ def test_a_card_that_is_not_there_is_named() -> None:
 
 
 def test_a_sick_card_may_recover_and_counts() -> None:
-    assert preflight.check(manifest(job("a", gpus=2, gpu_mem_mib=9000)), probe(81920, None)) == (None, [])
+    assert local_preflight.check(manifest(job("a", gpus=2, gpu_mem_mib=9000)), probe(81920, None)) == (None, [])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from skill.errors import UseError
-from skill.registry import Registry, Ssh, Worker, changed, locate, ssh_aliases
+from skill.common.errors import UseError
+from skill.hosts.registry import Registry, Ssh, Worker, changed, locate, ssh_aliases
 
 TEXT = """\
 # our machines

@@ -12,11 +12,11 @@ from ruamel.yaml import YAML
 
 from queue_manager.core.manifest import encode
 from queue_manager.core.requests import Request
-from skill import placed
-from skill.host import Unreachable
-from skill.placed import LOST, PLANNED, SUBMITTED, Part, Placed
-from skill.remote import RemoteRun
-from skill.runs import Run
+from skill.hosts.connection import Unreachable
+from skill.runs import assignment
+from skill.runs.assignment import LOST, PLANNED, SUBMITTED, Part, Placed
+from skill.runs.directory import Run
+from skill.runs.remote import RemoteRun
 from tests.skill.story import RUN_ID, Story, job, manifest
 from tests.sshd import Sshd
 
@@ -39,7 +39,7 @@ class Answering:
 
     def place(self, *parts: Part) -> None:
         created = "2026-01-01T10:00:00.000Z"
-        placed.write(self.run, Placed(RUN_ID, "demo", "sha", created, str(self.run.root.parents[1]), parts))
+        assignment.write(self.run, Placed(RUN_ID, "demo", "sha", created, str(self.run.root.parents[1]), parts))
 
     def say(self, **said: Any) -> None:
         state = Story(manifest(job("a"))).start("a").document()
@@ -98,7 +98,7 @@ def test_without_a_word_from_its_host_a_run_is_not_taken_for_ended(answering: An
 
 def test_a_host_that_is_registered_no_longer_is_unknown_and_stops_nothing(answering: Answering) -> None:
     answering.say()
-    mine = placed.read(answering.run)
+    mine = assignment.read(answering.run)
     assert mine is not None
     answering.place(*mine.parts, Part("gpu-z", (), SUBMITTED, python="/p", runtime="0" * 32))
     with RemoteRun.at(answering.run) as there:
@@ -125,7 +125,7 @@ def test_a_host_that_got_nothing_yet_is_not_asked(answering: Answering) -> None:
 def test_a_host_that_was_given_up_is_told_until_it_has_taken_it(
     answering: Answering, answer: str | None, alive: bool, told: bool
 ) -> None:
-    mine = placed.read(answering.run)
+    mine = assignment.read(answering.run)
     assert mine is not None
     answering.place(mine.parts[0]._replace(state=LOST, moved=("a",)))
     request = f"revoke-{RUN_ID}"
@@ -133,7 +133,7 @@ def test_a_host_that_was_given_up_is_told_until_it_has_taken_it(
     answering.say(alive=alive, answer=said)
     for _ in range(2):
         answering.look()
-    after = placed.read(answering.run)
+    after = assignment.read(answering.run)
     assert after is not None
     assert after.parts[0].revoked is told
     asked = json.loads(answering.asked.read_text())

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 
 from queue_manager import control, facts
 from queue_manager.core import events as ev
-from skill import placed, remote_logs
-from skill.errors import FailedError
-from skill.host import Host, Unreachable
-from skill.placed import SUBMITTED, Part, Placed
-from skill.registry import Worker
-from skill.remote import RemoteRun
-from skill.remote_logs import Asker, Piece
-from skill.runs import Run
+from skill.common.errors import FailedError
+from skill.hosts.connection import Host, Unreachable
+from skill.hosts.registry import Worker
+from skill.runs import assignment, remote_logs
+from skill.runs.assignment import SUBMITTED, Part, Placed
+from skill.runs.directory import Run
+from skill.runs.remote import RemoteRun
+from skill.runs.remote_logs import Asker, Piece
 from tests.skill.story import RUN_ID, Story, job, manifest
 
 DROPPED = Unreachable("root@gpu-a dropped the connection", "dropped")
@@ -295,11 +295,11 @@ def test_lines_of_a_journal_that_are_none_are_passed_over(tmp_path: Path, monkey
 def test_where_a_host_is_not_reached_what_was_pulled_of_it_tells(tmp_path: Path) -> None:
     there = There(tmp_path)
     there.run.root.mkdir()
-    placed.write(there.run, there.placed._replace(pulled={"gpu-a": "2026-01-01T10:00:00.000Z"}))
-    there.placed = placed.read(there.run) or there.placed
+    assignment.write(there.run, there.placed._replace(pulled={"gpu-a": "2026-01-01T10:00:00.000Z"}))
+    there.placed = assignment.read(there.run) or there.placed
     assert remote_logs.pulled(there, "gpu-a", "a", None) is None
     assert remote_logs.records(there, "gpu-a", "a", reachable=False) == []
-    one = Job(placed.mirror(there.run, "gpu-a"))
+    one = Job(assignment.mirror(there.run, "gpu-a"))
     assert remote_logs.pulled(there, "gpu-a", "a", None) is None, "it had not started when it was pulled"
     one.begin()
     one.say(b"one\n")

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queue_manager.core import events as ev
-from skill import report, results
+from skill.reports import report
+from skill.transfer import outputs
 from tests.skill.story import RUN_ID, Story, job, manifest
 
 
@@ -107,7 +108,7 @@ def test_warnings_are_listed() -> None:
     ],
 )
 def test_numbers_of_a_json_output(value: Any, expected: dict[str, float]) -> None:
-    assert results.numbers(value) == expected
+    assert outputs.numbers(value) == expected
 
 
 JSON = st.recursive(
@@ -119,7 +120,7 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_any_json_gives_finite_numbers_and_few(value: Any) -> None:
-    found = results.numbers(value)
+    found = outputs.numbers(value)
     assert len(found) <= 50
     json.dumps(found, allow_nan=False)
 
@@ -127,13 +128,13 @@ def test_any_json_gives_finite_numbers_and_few(value: Any) -> None:
 @pytest.mark.parametrize("text", ["", "{", "not json", "\xff", "[" * 100_000])
 def test_a_file_that_is_no_json_has_no_numbers(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_bytes(text.encode("latin-1"))
-    assert results.read_numbers(str(tmp_path / "x.json")) == {}
+    assert outputs.read_numbers(str(tmp_path / "x.json")) == {}
 
 
 def test_a_file_that_is_large_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(json.dumps({"a": 1, "fill": "x" * (1 << 20)}))
-    assert results.read_numbers(str(tmp_path / "x.json")) == {}
-    assert results.read_numbers(str(tmp_path / "absent.json")) == {}
+    assert outputs.read_numbers(str(tmp_path / "x.json")) == {}
+    assert outputs.read_numbers(str(tmp_path / "absent.json")) == {}
 
 
 def test_outputs_are_found_by_path_and_by_glob_in_a_cwd_with_glob_characters(tmp_path: Path) -> None:
@@ -141,13 +142,13 @@ def test_outputs_are_found_by_path_and_by_glob_in_a_cwd_with_glob_characters(tmp
     (cwd / "out").mkdir(parents=True)
     for name in ("b.json", "a.json"):
         (cwd / "out" / name).write_text("{}")
-    assert results.files(str(cwd), "out/a.json") == [str(cwd / "out/a.json")]
-    assert results.files(str(cwd), "out/*.json") == [str(cwd / "out/a.json"), str(cwd / "out/b.json")]
-    assert results.files(str(cwd), "out/c.json") == results.files(str(cwd), "c*") == []
+    assert outputs.files(str(cwd), "out/a.json") == [str(cwd / "out/a.json")]
+    assert outputs.files(str(cwd), "out/*.json") == [str(cwd / "out/a.json"), str(cwd / "out/b.json")]
+    assert outputs.files(str(cwd), "out/c.json") == outputs.files(str(cwd), "c*") == []
 
 
 def test_the_name_of_a_metric_commands_nothing() -> None:
-    found = results.numbers({"\x1b]0;t\x07": 1, "a|b\n": {"\u202e" + "x" * 300: 2}})
+    found = outputs.numbers({"\x1b]0;t\x07": 1, "a|b\n": {"\u202e" + "x" * 300: 2}})
     first, second = found
     assert first == r"\x1b]0;t\x07"
     assert second.startswith(r"a|b .\u202exxx")

@@ -8,11 +8,11 @@ import pytest
 
 from queue_manager.core.manifest import Phase, graph_faults
 from queue_manager.core.overview import overview
-from skill import placed as places
-from skill.merge import Look, merge
-from skill.placed import LOST, SUBMITTED, Batch, Part, Placed
-from skill.rescue_plan import GAP, Moving, Silence, moving, noted, statuses, weighed
-from skill.shard import Offer
+from skill.planning.assign_jobs import Offer
+from skill.planning.rescue_plan import GAP, Moving, Silence, moving, noted, statuses, weighed
+from skill.runs import assignment as places
+from skill.runs.assignment import LOST, SUBMITTED, Batch, Part, Placed
+from skill.runs.merge import Look, merge
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
 
 MADE = manifest(

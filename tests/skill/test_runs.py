@@ -12,14 +12,14 @@ import pytest
 from queue_manager.core.events import JobsAdded
 from queue_manager.core.layout import LOCAL_RUNS, HostPaths
 from queue_manager.core.manifest import Phase
-from skill import runs
-from skill.errors import UseError
+from skill.common.errors import UseError
+from skill.runs import directory
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
 
 
-def make(folder: Path, home: Path, project: str = "demo", now: float = T0, age: int = 0) -> runs.Run:
+def make(folder: Path, home: Path, project: str = "demo", now: float = T0, age: int = 0) -> directory.Run:
     """A run with a manifest that is `age` seconds old."""
-    run = runs.create(project, folder, home, now)
+    run = directory.create(project, folder, home, now)
     run.paths.manifest.write_text("{}")
     os.utime(run.paths.manifest, (T0 - age, T0 - age))
     return run
@@ -38,7 +38,7 @@ def work(tmp_path: Path) -> Path:
 
 
 def test_a_run_is_named_by_project_and_utc_time_and_has_both_places(work: Path, home: Path) -> None:
-    run = runs.create("demo", work, home, T0)
+    run = directory.create("demo", work, home, T0)
     assert run.id == "demo-20260101-100000"
     assert run.root == work / LOCAL_RUNS / run.id
     link = HostPaths.of(home).runs / run.id
@@ -47,40 +47,40 @@ def test_a_run_is_named_by_project_and_utc_time_and_has_both_places(work: Path, 
 
 
 def test_a_name_that_is_taken_in_either_place_gets_a_number(work: Path, home: Path) -> None:
-    assert runs.create("demo", work, home, T0).id == "demo-20260101-100000"
-    assert runs.create("demo", work, home, T0).id == "demo-20260101-100000-2"
+    assert directory.create("demo", work, home, T0).id == "demo-20260101-100000"
+    assert directory.create("demo", work, home, T0).id == "demo-20260101-100000-2"
     elsewhere = work / "deep"
-    assert runs.create("demo", elsewhere, home, T0).id == "demo-20260101-100000-3"
+    assert directory.create("demo", elsewhere, home, T0).id == "demo-20260101-100000-3"
     assert [path.name for path in (elsewhere / LOCAL_RUNS).iterdir()] == ["demo-20260101-100000-3"]
 
 
 def test_runs_made_at_once_never_share_a_name(work: Path, home: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: runs.create("demo", work, home, T0), range(40)))
+        made = list(pool.map(lambda _: directory.create("demo", work, home, T0), range(40)))
     assert len({run.id for run in made}) == 40
     assert len({run.root for run in made}) == 40
 
 
 def test_a_discarded_run_leaves_nothing(work: Path, home: Path) -> None:
     run = make(work, home)
-    runs.discard(run, home)
+    directory.discard(run, home)
     assert list((work / LOCAL_RUNS).iterdir()) == []
     assert list(HostPaths.of(home).runs.iterdir()) == []
 
 
 def test_a_run_for_hosts_is_there_with_all_its_files_or_not_at_all(work: Path, home: Path) -> None:
-    def cut(run: runs.Run, run_id: str) -> None:
+    def cut(run: directory.Run, run_id: str) -> None:
         run.paths.manifest.write_text(run_id)
-        assert list(runs.in_folder(work / LOCAL_RUNS)) == []
+        assert list(directory.in_folder(work / LOCAL_RUNS)) == []
         raise KeyboardInterrupt
 
-    def fill(run: runs.Run, run_id: str) -> None:
+    def fill(run: directory.Run, run_id: str) -> None:
         run.paths.manifest.write_text(run_id)
 
     with pytest.raises(KeyboardInterrupt):
-        runs.create_filled("demo", work, T0, cut)
-    assert list(runs.in_folder(work / LOCAL_RUNS)) == []
-    made = [runs.create_filled("demo", work, T0, fill) for _ in range(2)]
+        directory.create_filled("demo", work, T0, cut)
+    assert list(directory.in_folder(work / LOCAL_RUNS)) == []
+    made = [directory.create_filled("demo", work, T0, fill) for _ in range(2)]
     assert [run.id for run in made] == [RUN_ID, f"{RUN_ID}-2"]
     assert [run.paths.manifest.read_text() for run in made] == [run.id for run in made]
     assert sorted(path.name for path in (work / LOCAL_RUNS).iterdir()) == [run.id for run in made]
@@ -91,9 +91,9 @@ def test_the_newest_here_is_meant_then_the_newest_of_a_parent_then_of_the_user(w
     far = make(home, home, now=T0 + 9)
     old, new = make(work, home, age=50), make(work, home, age=20, now=T0 - 5)
     deep = make(work / "deep", home, age=90, now=T0 + 1)
-    assert runs.find(None, work, home).root == new.root
-    assert runs.find(None, work / "deep" / "er", home).root == deep.root
-    assert runs.find(None, home.parent, home).root == far.root
+    assert directory.find(None, work, home).root == new.root
+    assert directory.find(None, work / "deep" / "er", home).root == deep.root
+    assert directory.find(None, home.parent, home).root == far.root
     assert old.root != new.root
 
 
@@ -101,20 +101,20 @@ def test_a_link_to_a_run_that_was_removed_is_passed_over(work: Path, home: Path)
     gone, stays = make(work, home), make(work, home, age=100, now=T0 + 1)
     gone.paths.manifest.unlink()
     gone.root.rmdir()
-    assert runs.find(None, home, home).root == stays.root
+    assert directory.find(None, home, home).root == stays.root
 
 
 def test_a_run_is_found_by_id_by_its_beginning_and_by_its_directory(work: Path, home: Path) -> None:
     one, other = make(work, home, "demo"), make(work, home, "sweep")
     for name in (one.id, "demo", "dem", str(one.root), str(HostPaths.of(home).runs / one.id)):
-        assert runs.find(name, work, home).root == one.root
-    assert runs.find("s", work, home).root == other.root
+        assert directory.find(name, work, home).root == one.root
+    assert directory.find("s", work, home).root == other.root
 
 
 def test_an_exact_name_wins_over_a_longer_one(work: Path, home: Path) -> None:
     one = make(work, home)
     make(work, home)
-    assert runs.find(one.id, work, home).root == one.root
+    assert directory.find(one.id, work, home).root == one.root
 
 
 @pytest.mark.parametrize(
@@ -133,39 +133,39 @@ def test_a_name_that_fits_none_or_several_is_refused(
     make(work, home)
     monkeypatch.chdir(work)
     with pytest.raises(UseError, match=says):
-        runs.find(name, work, home)
+        directory.find(name, work, home)
 
 
 def test_without_any_run_the_message_says_how_to_start_one(work: Path, home: Path) -> None:
     with pytest.raises(UseError, match=r"no run yet.*wavequeue run SPEC"):
-        runs.find(None, work, home)
+        directory.find(None, work, home)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"meta": {}}', '{"meta": {"format": "other"}}', "{"])
 def test_a_file_that_is_not_ours_is_no_state(tmp_path: Path, text: str) -> None:
-    run = runs.Run.at(tmp_path)
+    run = directory.Run.at(tmp_path)
     run.paths.state.write_text(text)
     with pytest.raises(UseError, match="not a state file of wavequeue"):
-        runs.read_state(run)
+        directory.read_state(run)
 
 
 def test_a_state_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    run = runs.Run.at(tmp_path)
+    run = directory.Run.at(tmp_path)
     run.paths.state.write_text('{"meta": {"format": "wavequeue-state", "version": 99}}')
     with pytest.raises(UseError, match="newer wavequeue"):
-        runs.read_state(run)
+        directory.read_state(run)
 
 
 def test_a_run_without_a_state_says_how_to_start_its_manager(tmp_path: Path) -> None:
     with pytest.raises(UseError, match="wavequeue resume --run"):
-        runs.read_state(runs.Run.at(tmp_path))
+        directory.read_state(directory.Run.at(tmp_path))
 
 
 def test_the_manifest_of_a_run_has_what_was_added(tmp_path: Path) -> None:
     story = Story(manifest(job("a")), tmp_path / RUN_ID)
     story.tell(JobsAdded((Phase("more", ("main",)),), {"g": ("a", "b")}, (job("b", "more", depends_on=("g",)),)))
     story.write()
-    found = runs.read_manifest(runs.Run.at(tmp_path / RUN_ID))
+    found = directory.read_manifest(directory.Run.at(tmp_path / RUN_ID))
     assert [one.id for one in found.jobs] == ["a", "b"]
     assert [phase.name for phase in found.phases] == ["main", "more"]
     assert found.groups == {"g": ("a", "b")}
@@ -175,7 +175,7 @@ def test_a_last_line_that_the_manager_is_still_writing_is_left_out(tmp_path: Pat
     story = Story(manifest(job("a")), tmp_path / RUN_ID).complete("a")
     paths = story.write()
     paths.journal.write_text(paths.journal.read_text() + '{"seq":99,"job":"a"')
-    found = runs.records(runs.Run.at(tmp_path / RUN_ID), ['"job":"a"'])
+    found = directory.records(directory.Run.at(tmp_path / RUN_ID), ['"job":"a"'])
     assert [type(record.event).__name__ for record in found] == [
         "AttemptStarting", "AttemptStarted", "AttemptEnded",
     ]  # fmt: skip
@@ -185,16 +185,16 @@ def test_a_run_on_hosts_is_found_from_anywhere_before_the_part_of_it_that_this_m
     home, work = tmp_path / "home", tmp_path / "work"
     work.mkdir()
 
-    def fill(run: runs.Run, _run_id: str) -> None:
+    def fill(run: directory.Run, _run_id: str) -> None:
         run.paths.manifest.write_text("{}")
 
-    made = runs.create_filled("demo", work, T0, fill)
+    made = directory.create_filled("demo", work, T0, fill)
     part = home / ".wavequeue" / "runs" / made.id
     part.mkdir(parents=True)
     (part / "manifest.json").write_text("{}")
     for _ in range(2):
-        runs.note_submitted(made, home)
-    assert runs.find(None, home, home).root == made.root
-    assert [run.root for run in runs.known(home, home)] == [made.root]
+        directory.note_submitted(made, home)
+    assert directory.find(None, home, home).root == made.root
+    assert [run.root for run in directory.known(home, home)] == [made.root]
     shutil.rmtree(made.root)
-    assert runs.find(None, home, home).root == part
+    assert directory.find(None, home, home).root == part

@@ -11,8 +11,11 @@ import click
 import pytest
 from rich.text import Text
 
-from skill import cli, logs, safe_output, table, view
-from skill.errors import FailedError
+from skill.cli import main
+from skill.common import text_table
+from skill.common.errors import FailedError
+from skill.runs import logs
+from skill.terminal import live, safe_output
 
 NASTY = "\x1b]52;c;eA==\x07\x1b[2J\x1b[31mred\x1b[0m\u202e\x9b1A\r."
 SHOWN = r"\x1b]52;c;eA==\x07\x1b[2J" + "{}" + r"\u202e\x9b1A\r."
@@ -67,10 +70,10 @@ def test_what_is_drawn_is_clean_and_still_drawn(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setenv("TERM", "xterm")
     with safe_output.guarded():
-        output = view.console()
+        output = live.console()
         output.show_cursor(False)
         output.print(Text(f"a{NASTY}", style="green"), no_wrap=True, crop=False)
-        for line in table.columns([[NASTY, "x"]], 80):
+        for line in text_table.columns([[NASTY, "x"]], 80):
             output.print(line)
     text = stream.getvalue()
     assert "\x1b[?25l" in text, "what rich itself does with the terminal passes"
@@ -85,8 +88,8 @@ def test_every_message_of_the_command_passes_the_guard(
     def fail(*_args: object, **_named: object) -> None:
         raise FailedError(NASTY)
 
-    monkeypatch.setattr(cli.cli, "main", fail)
-    assert cli.main([]) == 1
+    monkeypatch.setattr(main.cli, "main", fail)
+    assert main.main([]) == 1
     assert capsys.readouterr().err == f"wavequeue: {PLAIN}\n"
 
 
@@ -110,7 +113,7 @@ def test_a_bar_without_an_end_is_redrawn_in_one_row() -> None:
 
 def test_raw_logs_pass_as_they_are(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
     del tmp_path
-    from skill.verbs_job import _Writer
+    from skill.cli.job import _Writer
 
     ends = [pty.openpty() for _ in range(2)]
     for (near, far), raw in zip(ends, (True, False), strict=True):

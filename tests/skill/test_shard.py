@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 from queue_manager.core.readings import Card
-from skill import shard
-from skill.dependencies import Dependencies
-from skill.shard import Carry, Offer, Sharing, share
+from skill.planning import assign_jobs
+from skill.planning.assign_jobs import Carry, Offer, Sharing, share
+from skill.runs.dependencies import Dependencies
 from tests.skill.story import job, manifest
 
 
@@ -204,6 +204,6 @@ def test_a_large_run_is_shared_at_once() -> None:
     jobs += [job(f"s{n}", "s", gpus=1, depends_on=(f"t{n % 2000}",)) for n in range(38000)]
     made = manifest(*jobs)
     begin = time.process_time()
-    sharing = shard.share(made, [offer(f"h{n}", *[81920] * 8) for n in range(8)])
+    sharing = assign_jobs.share(made, [offer(f"h{n}", *[81920] * 8) for n in range(8)])
     assert time.process_time() - begin < 20
     assert {len(jobs) for jobs in sharing.parts.values()} == {5000}

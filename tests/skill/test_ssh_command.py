@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from skill import ssh_command
-from skill.errors import UseError
+from skill.common.errors import UseError
+from skill.hosts import ssh_command
 
 PATHS = [
     "/plain/known_hosts", "/a b/c", "/100%/x", "/%h%%h%", "/$X/$HOME/x", '/say "x"/y', "/back\\slash\\\\x\\", "/it's/x",

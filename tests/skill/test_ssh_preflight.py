@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from skill import ssh_preflight
-from skill.fleet.rental import is_alike
+from skill.fleet.startup import is_alike
+from skill.hosts import ssh_preflight
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from skill import cli
-from skill.errors import INTERRUPTED
+from skill.cli import main
+from skill.common.errors import INTERRUPTED
 from tests.skill.story import RUN_ID, Story, job, manifest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,14 +52,14 @@ def test_help_and_status_import_no_library_that_they_do_not_use(tmp_path: Path) 
         assert ended.stdout.startswith("Usage: ") or json.loads(ended.stdout)["counts"] == {"completed": 1}
 
 
-@pytest.mark.parametrize("module", ["click", "skill.cli", "skill.verbs_run", "skill.runs"])
+@pytest.mark.parametrize("module", ["click", "skill.cli.main", "skill.cli.run", "skill.runs.directory"])
 def test_ctrl_c_while_it_starts_is_silent(tmp_path: Path, module: str) -> None:
     ended = start(INTERRUPT % module, tmp_path, "status")
     assert (ended.returncode, ended.stdout, ended.stderr) == (INTERRUPTED, "", "")
 
 
-@pytest.mark.parametrize("name", list(cli.VERBS))
+@pytest.mark.parametrize("name", list(main.VERBS))
 def test_the_table_of_verbs_says_what_the_verbs_say(name: str) -> None:
-    command = cli.load(name)
+    command = main.load(name)
     assert command.name == name
-    assert command.get_short_help_str(200) == cli.VERBS[name].help
+    assert command.get_short_help_str(200) == main.VERBS[name].help

@@ -8,13 +8,14 @@ from queue_manager.core import events as ev
 from queue_manager.core import teardown
 from queue_manager.core.machine import Ground, Instance
 from queue_manager.core.teardown import decide, facts_of
-from skill import frame, status
-from skill.frame import Scene
-from skill.merge import Look, merge
-from skill.placed import LOST, SUBMITTED, Part, Placed
-from skill.runs import Document
-from skill.state_schema import fault
-from skill.teardown_words import Line, lines
+from skill.reports.teardown_text import Line, lines
+from skill.runs import digest
+from skill.runs.assignment import LOST, SUBMITTED, Part, Placed
+from skill.runs.directory import Document
+from skill.runs.merge import Look, merge
+from skill.runs.state_schema import fault
+from skill.terminal import frame
+from skill.terminal.frame import Scene
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
 
 MADE = manifest(job("a"), when_done="destroy", max_cost=12.5)
@@ -100,6 +101,6 @@ def test_a_price_that_is_not_known_and_a_manager_that_is_older_are_no_hindrance(
 def test_the_view_has_a_line_for_it_on_hosts_and_on_this_machine() -> None:
     alone = told(finished())
     for document, name in ((merged(alone), "gpu-a"), (alone, "gpu-a")):
-        scene = Scene(document, status.digest(document), True, T0 + 60, lambda _: "")
+        scene = Scene(document, digest.digest(document), True, T0 + 60, lambda _: "")
         shown = [line.plain for line in frame.frame(scene, 160, None)]
         assert shown[shown.index("rented") + 1].startswith(f" {name}  $6.00 so far, $3600.00 an hour  waits, then")

@@ -14,8 +14,11 @@ from queue_manager.core import events as ev
 from queue_manager.core.events import Record
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.manifest import Phase
-from skill import frame, mirror, report, runs, state_schema, status, summary, typed_json
-from skill.mirror import Told
+from skill.common import typed_json
+from skill.reports import report
+from skill.runs import digest, directory, state_cache, state_schema, summary
+from skill.runs.state_cache import Told
+from skill.terminal import frame
 from tests.skill.story import Story, job, manifest
 
 STORY = Story(manifest(job("a"), job("b"), job("c", "second"))).complete("a").start("b")
@@ -54,12 +57,12 @@ def test_what_no_reader_minds_is_taken() -> None:
 def test_what_a_newer_manager_writes_is_kept() -> None:
     document = {**STORY.document(), "later": [1], "meta": {**STORY.document()["meta"], "later": {"x": 1}}}
     document["jobs"][0]["health"] = {"step": 3}
-    assert runs.parse_state(json.dumps(document).encode()) == document
+    assert directory.parse_state(json.dumps(document).encode()) == document
 
 
 def told(**changed: Any) -> Told | str:
     answer = {"state": STORY.document(), "alive": True, "tails": {}, "added": [], **changed}
-    return mirror.told(answer, ("a", "b", "c"))
+    return state_cache.told(answer, ("a", "b", "c"))
 
 
 def test_only_jobs_of_the_run_and_what_the_host_says_was_added_are_taken() -> None:
@@ -82,27 +85,27 @@ def test_the_room_for_an_answer_grows_with_the_jobs_of_the_run_alone() -> None:
 def test_a_state_that_is_refused_replaces_none_that_was_good(tmp_path: Path) -> None:
     good = told()
     assert isinstance(good, Told)
-    mirror.keep(tmp_path, good, 1.0)
-    kept = mirror.recall(tmp_path)
+    state_cache.keep(tmp_path, good, 1.0)
+    kept = state_cache.recall(tmp_path)
     assert kept is not None
     state = RunPaths.of(tmp_path).state
     for damaged in (b"{torn", b"[1]", b'{"meta": 3}', json.dumps({**STORY.document(), "jobs": [1]}).encode()):
         state.write_bytes(damaged)
         os.utime(tmp_path / "look.json", (1, 1))  # it was pulled after the last look
-        assert mirror.recall(tmp_path) == kept
+        assert state_cache.recall(tmp_path) == kept
     state.unlink()
     os.mkfifo(state)
-    assert mirror.recall(tmp_path) == kept
+    assert state_cache.recall(tmp_path) == kept
 
 
 def views(document: dict[str, Any]) -> None:
     """Everything that is shown of a state."""
     now = STORY.at
-    scene = frame.Scene(document, status.digest(document), True, now, lambda _row: "")
+    scene = frame.Scene(document, digest.digest(document), True, now, lambda _row: "")
     frame.frame(scene, 100, 30)
     frame.jobs_table(document["jobs"], 100, now)
-    status.hindrances(document, True)
-    status.exit_code(document)
+    digest.hindrances(document, True)
+    digest.exit_code(document)
     made = report.report(document, STORY.manifest, {}, {}, lambda _row: "", now)
     report.markdown(made)
     row = {"name": "gpu-a", "jobs": 1, "counts": {}, "last_pull": None}
@@ -142,7 +145,7 @@ def test_no_damage_to_a_state_breaks_a_view() -> None:
             at = rng.randrange(len(data))
             data = data[:at] + bytes([rng.randrange(256)]) + data[at + rng.choice((0, 1, len(data))) :]
         try:
-            found = runs.parse_state(data)
+            found = directory.parse_state(data)
         except ValueError as error:
             words.append(str(error))
             continue

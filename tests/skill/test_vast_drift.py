@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skill.fleet.drift import Heard, Report, judge, to_try
-from skill.providers.vast.answers import Gone, Unknown
-from skill.providers.vast.rows import Address, Instance
-from skill.registry import Ssh, Worker
+from skill.hosts.registry import Ssh, Worker
+from skill.providers.vast.records import Address, Instance
+from skill.providers.vast.responses import Gone, Unknown
 
 OLD, NEW = "ssh-ed25519 b2xk", "ssh-ed25519 bmV3"
 DIRECT, PROXY = Address("direct", "203.0.113.7", 33526), Address("proxy", "ssh5.vast.ai", 10600)

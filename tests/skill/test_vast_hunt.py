@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
-from skill.errors import UseError
-from skill.fleet import blacklist, hunt
+from skill.common.errors import UseError
+from skill.fleet import blacklist, settings
+from skill.fleet import offers as hunt
 from skill.fleet.blacklist import Banned
-from skill.fleet.hunt import document, filters, plain_work, rank, spec_work
+from skill.fleet.offers import document, filters, plain_work, rank, spec_work
 from skill.fleet.profiles import BUILT_IN, DEFAULT, Profile
-from skill.providers.vast import settings
-from skill.providers.vast.rows import Offer
+from skill.providers.vast.records import Offer
 
 BEST = Profile("x", gpu_ram_gb=20, disk_gb=72, ref_hours=10, ref_dlp=40, down_gb=100, up_gb=10)
 GOOD = Offer(

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skill import ledger as file
-from skill.errors import UseError
+from skill.common.errors import UseError
 from skill.fleet import ledger
+from skill.fleet import ledger_file as file
 from skill.fleet.ledger import Offered, Rental, cost, fold
 
 OFFERED = Offered(9, 77, "1x RTX 4090", dph=1.0, storage_dph=0.1, disk_gb=40.0)

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skill.fleet import rental
+from skill.fleet import startup
 from skill.fleet.ledger import Offered, Rental
 from skill.fleet.profiles import BUILT_IN
-from skill.fleet.rental import Bounds, Broken, Ready, Wait, exhausted, verdict
-from skill.providers.vast.answers import Gone, Unknown
-from skill.providers.vast.onstart import ONSTART
-from skill.providers.vast.rows import Instance
+from skill.fleet.startup import Bounds, Broken, Ready, Wait, exhausted, verdict
+from skill.providers.vast.records import Instance
+from skill.providers.vast.responses import Gone, Unknown
+from skill.providers.vast.start_script import ONSTART
 
 WITHIN = 1800.0
 RUNNING = Instance(7, actual_status="running", cur_state="running", intended_status="running", dph=0.4, num_gpus=0)
@@ -102,14 +102,14 @@ def test_trying_ends_with_tries_money_and_time() -> None:
     ],
 )
 def test_what_is_billed_is_said(shown: Any, words: str) -> None:
-    assert words in rental.billing(7, shown)
+    assert words in startup.billing(7, shown)
 
 
 def test_a_create_is_on_demand_rather_refused_than_stopped_and_starts_managers_again() -> None:
-    made = rental.body("wq-1", "an/image", BUILT_IN["pytorch"])
+    made = startup.body("wq-1", "an/image", BUILT_IN["pytorch"])
     assert made["price"] is None
     assert made["cancel_unavail"] is True
     assert made["runtype"] == "ssh_direc ssh_proxy"
     assert made["onstart"] == ONSTART
-    assert rental.body("wq-1", "an/image", BUILT_IN["cpu"], guard=True)["onstart"].startswith(ONSTART)
+    assert startup.body("wq-1", "an/image", BUILT_IN["cpu"], guard=True)["onstart"].startswith(ONSTART)
     assert "API_KEY" not in str(made), "the account's key never goes to a machine of somebody else's"

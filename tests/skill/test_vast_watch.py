@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skill.errors import UseError
-from skill.fleet.hunt import Priced
-from skill.fleet.watch import Rules, decide
-from skill.providers.vast import settings
-from skill.providers.vast.rows import Instance, Offer
+from skill.common.errors import UseError
+from skill.fleet import settings
+from skill.fleet.offers import Priced
+from skill.fleet.watch_rules import Rules, decide
+from skill.providers.vast.records import Instance, Offer
 
 
 def priced(dph: float = 0.09, dlp: float | None = 40.0, number: int = 1) -> Priced:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from skill import frame, view
-from skill.runs import Run
+from skill.runs.directory import Run
+from skill.terminal import frame, live
 from tests.skill.story import Story, job, manifest
 
 
@@ -30,13 +30,13 @@ def test_ctrl_c_while_a_frame_is_drawn_leaves_the_terminal_whole(
         return ["a frame"]
 
     monkeypatch.setattr(frame, "frame", interrupted)
-    monkeypatch.setattr(view, "_is_over", lambda _: len(drawn) > 5)
+    monkeypatch.setattr(live, "_is_over", lambda _: len(drawn) > 5)
     told = Story(manifest(job("one")), tmp_path)
-    watched = view.Watched(Run("demo", told.paths), told.document())
+    watched = live.Watched(Run("demo", told.paths), told.document())
     text = io.StringIO()
     before = sys.stderr
     with pytest.raises(KeyboardInterrupt):
-        view._live(watched, Console(file=text, force_terminal=True), "")
+        live._live(watched, Console(file=text, force_terminal=True), "")
     assert sys.stderr is before
     assert len(drawn) == 2
     assert text.getvalue().endswith("\x1b[?25h")

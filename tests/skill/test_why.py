@@ -10,10 +10,10 @@ from queue_manager.core import events as ev
 from queue_manager.core.manifest import Phase
 from queue_manager.core.overview import overview
 from queue_manager.core.readings import Card
-from skill import why
-from skill.dependencies import Dependencies
-from skill.merge import Look, merge
-from skill.placed import SUBMITTED, Part, Placed, part_manifest
+from skill.reports import explain as why
+from skill.runs.assignment import SUBMITTED, Part, Placed, part_manifest
+from skill.runs.dependencies import Dependencies
+from skill.runs.merge import Look, merge
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
 
 

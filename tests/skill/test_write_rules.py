@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from skill.write_rules import Facts, Rules, Writer, fold, is_program, is_program_text
+from skill.transfer.write_rules import Facts, Rules, Writer, fold, is_program, is_program_text
 
 NEVER = (".git", ".env", "workers.yaml")
 PATTERNS = ("out/a.json", "out/own*", "run.sh", "ckpt", "*.txt", ".cache/x", ".hid/*", "**/.deep", "in/*/.mark", ".")

@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from skill.errors import UseError
-from skill.providers.vast import answers, key, rows
-from skill.providers.vast.answers import Created, Done, Gone, Refused, Unknown
+from skill.common.errors import UseError
+from skill.common.http import NoReply, Reply, Request, Server, without
+from skill.providers.vast import credentials, records, responses
 from skill.providers.vast.ownership import Ours
-from skill.providers.vast.rows import Instance, Offer, User
-from skill.web import NoReply, Reply, Request, Server, without
+from skill.providers.vast.records import Instance, Offer, User
+from skill.providers.vast.responses import Created, Done, Gone, Refused, Unknown
 
 _PAGE = 25
 _MOST_PAGES = 200
@@ -38,7 +38,7 @@ class Found(NamedTuple):
 class Client:
     """Vast.ai, asked with one key. `sleep`: how it waits before it asks again."""
 
-    def __init__(self, found: key.Key, base: str, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, found: credentials.Key, base: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self.source = found.source
         self._key, self._sleep = found, sleep
         self._server = Server(base, {"Authorization": f"Bearer {found.secret}"})
@@ -54,32 +54,32 @@ class Client:
         token: str | None = None
         used: set[str] = set()
         for _ in range(_MOST_PAGES):
-            page = answers.document(self._ask(list_request(token)))
+            page = responses.document(self._ask(list_request(token)))
             if isinstance(page, Unknown):
                 return self._clean(page)
             listed = page.get("instances")
-            read = [rows.instance(row) if isinstance(row, dict) else None for row in _list(listed)]
+            read = [records.instance(row) if isinstance(row, dict) else None for row in _list(listed)]
             if not isinstance(listed, list) or None in read:
-                return Unknown("the list of instances is not understood", answers.ANSWER)
+                return Unknown("the list of instances is not understood", responses.ANSWER)
             found += [row for row in read if row is not None]
             token = page.get("next_token")
             if token is None:
                 return tuple({row.id: row for row in found}.values())
             if not isinstance(token, str) or token in used:
-                return Unknown("the list of instances has no end: it names a page twice", answers.ANSWER)
+                return Unknown("the list of instances has no end: it names a page twice", responses.ANSWER)
             used.add(token)
-        return Unknown(f"the list of instances has no end after {_MOST_PAGES} pages", answers.ANSWER)
+        return Unknown(f"the list of instances has no end after {_MOST_PAGES} pages", responses.ANSWER)
 
     def instance(self, instance_id: int) -> Instance | Gone | Unknown:
         """One instance, without its ports in some answers. Gone only where the answer says so."""
-        row = answers.one(self._ask(Request("GET", f"/api/v0/instances/{instance_id}/", {"owner": "me"})))
+        row = responses.one(self._ask(Request("GET", f"/api/v0/instances/{instance_id}/", {"owner": "me"})))
         if isinstance(row, Unknown):
             return self._clean(row)
         if isinstance(row, Gone):
             return row
-        found = rows.instance(row)
+        found = records.instance(row)
         if found is None or found.id != instance_id:
-            return Unknown(f"the answer is not about instance {instance_id}", answers.ANSWER)
+            return Unknown(f"the answer is not about instance {instance_id}", responses.ANSWER)
         return found
 
     def offers(self, filters: Mapping[str, Any], disk_gb: float) -> Found | Unknown:
@@ -88,13 +88,13 @@ class Client:
         found: dict[int, Offer] = {}
         at_least: float | None = None
         for _ in range(_MOST_SEARCHES):
-            page = answers.document(self._ask(search_request(filters, disk_gb, at_least)))
+            page = responses.document(self._ask(search_request(filters, disk_gb, at_least)))
             if isinstance(page, Unknown):
                 return self._clean(page)
             listed = page.get("offers")
             if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):
-                return Unknown("the list of offers is not understood", answers.ANSWER)
-            read = [one for row in listed if (one := rows.offer(row)) is not None]
+                return Unknown("the list of offers is not understood", responses.ANSWER)
+            read = [one for row in listed if (one := records.offer(row)) is not None]
             new = [one for one in read if one.id not in found]
             found |= {one.id: one for one in new}
             prices = [one.dph for one in read if one.dph is not None]
@@ -107,11 +107,11 @@ class Client:
 
     def user(self) -> User | Unknown:
         """Whose key this is, and what is left to spend."""
-        row = answers.document(self._ask(Request("GET", "/api/v0/users/current/")))
+        row = responses.document(self._ask(Request("GET", "/api/v0/users/current/")))
         if isinstance(row, Unknown):
             return self._clean(row)
-        found = rows.user(row)
-        return Unknown("the answer is no user", answers.ANSWER) if found.id is None else found
+        found = records.user(row)
+        return Unknown("the answer is no user", responses.ANSWER) if found.id is None else found
 
     # -- what is done -----------------------------------------------------------------------------------------------
 
@@ -120,7 +120,7 @@ class Client:
         have happened; list by its label, and do not create again. A number in the answer is believed once the instance
         shows that label."""
         request = Request("PUT", f"/api/v0/asks/{offer_id}/", body=dict(body), again=False)
-        return self._clean(answers.creation(self._ask(request)))
+        return self._clean(responses.creation(self._ask(request)))
 
     def set_state(self, ours: Ours, state: str) -> Done | Refused | Unknown:
         """Set it to be `running` or `stopped`. A start that is refused as queued stays queued, and would bill later:
@@ -142,14 +142,14 @@ class Client:
     # -- how ----------------------------------------------------------------------------------------------------------
 
     def _do(self, request: Request) -> Done | Refused | Unknown:
-        return self._clean(answers.deed(self._ask(request)))
+        return self._clean(responses.deed(self._ask(request)))
 
     def _ask(self, request: Request) -> Reply | NoReply:
         """Ask, and again after a while where that may help."""
         number = 1
         while True:
             reply = self._server.ask(request)
-            pause = answers.wait(reply, number, again=request.again)
+            pause = responses.wait(reply, number, again=request.again)
             if pause is None:
                 return reply
             self._sleep(pause * random.uniform(1.0, 1.2))  # two that were told the same time do not meet again
@@ -167,10 +167,10 @@ class Client:
 
 def connect(environment: Mapping[str, str] | None = None) -> Client:
     """A client with the key that there is. Raises UseError where there is none."""
-    found = key.find(environment)
+    found = credentials.find(environment)
     if found is None:
-        raise UseError(f"there is no key of Vast.ai; {key.HOW}")
-    return Client(found, key.server(environment))
+        raise UseError(f"there is no key of Vast.ai; {credentials.HOW}")
+    return Client(found, credentials.server(environment))
 
 
 def list_request(token: str | None) -> Request:

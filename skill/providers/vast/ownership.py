@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Union
 
-from skill.providers.vast.rows import Instance
+from skill.providers.vast.records import Instance
 
 _MINT = object()
 

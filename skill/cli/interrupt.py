@@ -1,0 +1,28 @@
+"""Ctrl-C while the command starts: silent, with exit code 130, whatever is being imported."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from skill.common.errors import INTERRUPTED
+
+
+def leave_at_once() -> None:
+    """From now on end without a word at Ctrl-C. Where it is ignored, as for what a script starts with &, it stays so.
+
+    A KeyboardInterrupt would not do: in the middle of an import it may be printed, or lost in a callback.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+
+
+def raise_again() -> None:
+    """Undo `leave_at_once`: Ctrl-C is a KeyboardInterrupt, which a verb may take care of."""
+    if signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _leave(_number: int, _frame: Any) -> None:
+    os._exit(INTERRUPTED)  # nothing has been printed or written yet

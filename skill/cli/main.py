@@ -1,0 +1,152 @@
+"""The command `wavequeue`, and `wq`, which is the same: its verbs, its errors, its exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from build_manifest.faults import SpecErrors
+from skill import __version__
+from skill.cli import interrupt
+from skill.common.errors import DONE, FAILED, INTERRUPTED, USE, FailedError, UseError
+from skill.terminal import safe_output
+
+_NAMES = ("wavequeue", "wq")
+
+
+class Verb(NamedTuple):
+    """Where a verb is, imported when it is called: a module of skill and the command in it. `help`: its short help."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+VERBS = {  # in the order in which they are used
+    "init": Verb("verbs_spec", "init", "Write a small spec with comments, to begin with."),
+    "build": Verb("verbs_spec", "build_verb", "Expand SPEC into its manifest: every job in one JSON document."),
+    "plan": Verb("verbs_spec", "plan_verb", "Show what SPEC would run here, and for how long."),
+    "run": Verb("verbs_run", "run_verb", "Run SPEC on this machine."),
+    "preflight": Verb("verbs_submit", "preflight_verb", "Check that SPEC can run on its hosts."),
+    "submit": Verb("verbs_submit", "submit_verb", "Run SPEC on its hosts."),
+    "status": Verb("verbs_run", "status_verb", "Show how a run stands."),
+    "watch": Verb("verbs_run", "watch", "Follow a run until it ends; Ctrl-C leaves it going."),
+    "why": Verb("verbs_job", "why_verb", "Say why JOB is where it is."),
+    "logs": Verb("verbs_job", "logs_verb", "Print the log of JOB."),
+    "attach": Verb("verbs_job", "attach", "Look at the terminal of a running JOB."),
+    "cancel": Verb("verbs_ask", "cancel", "Take jobs out of a run; running ones are ended."),
+    "retry": Verb("verbs_ask", "retry", "Give jobs a fresh set of attempts."),
+    "accept": Verb("verbs_ask", "accept", "Take the result of JOB as it is; what waits for it goes on."),
+    "pause": Verb("verbs_ask", "pause", "Let running jobs go on, and start no new one."),
+    "resume": Verb("verbs_ask", "resume", "Let a paused or interrupted run go on."),
+    "add": Verb("verbs_ask", "add", "Bring more jobs into a run."),
+    "pull": Verb("verbs_pull", "pull_verb", "Bring results, logs and state home from the hosts."),
+    "rescue": Verb("verbs_rescue", "rescue_verb", "Give up a host that is gone; others run its jobs."),
+    "repair": Verb("verbs_repair", "repair_verb", "Repair a run with a damaged journal; shows first what can be had."),
+    "report": Verb("verbs_run", "report_verb", "Report on a run: phases, failures, numbers over seeds."),
+    "hosts": Verb("verbs_hosts", "hosts", "Register hosts, check them, set them up."),
+    "vast": Verb("verbs_vast", "vast", "Rented machines of Vast.ai: what is there, what it costs, what to rent."),
+    "up": Verb("verbs_up", "up_verb", "SPEC on a rented machine, from nothing to results."),
+    "doctor": Verb("verbs_doctor", "doctor_verb", "Check the keys of Vast.ai, W&B, Hugging Face and GitHub."),
+}
+
+
+def load(name: str) -> click.Command:
+    """The command of a verb of VERBS."""
+    verb = VERBS[name]
+    command: click.Command = getattr(importlib.import_module(f"skill.{verb.module}"), verb.attribute)
+    return command
+
+
+class _Verbs(click.Group):
+    """Lists its verbs in the order of VERBS, and imports a verb when it is called. What lists, completes or suggests
+    verbs takes their names and short helps from the table."""
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        super().__init__(*arguments, **options)  # type: ignore[arg-type]
+        self.commands = {name: click.Command(name, short_help=verb.help) for name, verb in VERBS.items()}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None:
+            command = load(name)
+        interrupt.raise_again()
+        return name, command, rest
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def cli() -> None:
+    """Run batches of ML experiments: one spec, a detached manager, nothing lost.
+
+    Write a spec (init), look at what it would do (plan), run it (run), follow it (watch), find out about a job (why,
+    logs). Without --run, the newest run is meant.
+    """
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command. Returns its exit code: 0 done, 1 failed, 2 wrong use, 3 jobs need a person, 130 left."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a character gets its number instead
+            stream.reconfigure(errors="backslashreplace")
+    with safe_output.guarded():
+        return _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> int:
+    name = Path(sys.argv[0]).name
+    try:
+        code = cli.main(arguments, prog_name=name if name in _NAMES else "wavequeue", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        return _say_click(error)
+    except SpecErrors as error:
+        faults = str(error).splitlines()
+        _say(faults[0] if len(faults) == 1 else f"{len(faults)} faults, and nothing was written:\n{error}")
+        return USE
+    except UseError as error:
+        _say(str(error))
+        return USE
+    except FailedError as error:
+        _say(str(error))
+        return FAILED
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        _say(f"{error.filename or 'this machine'}: {error.strerror or error}")
+        return FAILED
+    except (click.Abort, KeyboardInterrupt):
+        print(file=sys.stderr)
+        return INTERRUPTED
+    return code if isinstance(code, int) else DONE
+
+
+def _say(text: str) -> None:
+    print(f"wavequeue: {text}", file=sys.stderr)
+
+
+def _say_click(error: click.ClickException) -> int:
+    """What click found wrong with the arguments, with the help that says more."""
+    context = getattr(error, "ctx", None)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        print(error.format_message())
+        return USE
+    path = context.command_path if context else "wavequeue"
+    _say(f"{error.format_message().rstrip('.')}; see: {path} --help")
+    return USE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""The verb that gives up a host and has its jobs run elsewhere: rescue."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from skill.cli.run import RUN, the_run
+from skill.cli.spec import JSON, print_json
+from skill.common.errors import DONE, FAILED, UseError
+from skill.operations import rescue_text, submit
+from skill.runs import assignment
+from skill.runs.directory import Run
+
+if TYPE_CHECKING:
+    from skill.operations.rescue import Done, Plan
+
+
+@click.command("rescue", short_help="Give up a host that is gone; others run its jobs.")
+@click.argument("run", required=False, metavar="[RUN]")
+@RUN
+@click.option("--from", "lost", required=True, metavar="HOST", help="The host that is gone.")
+@click.option("--host", "names", metavar="NAME", multiple=True, help="Who gets its jobs; may be given several times.")
+@click.option("--pool", metavar="POOL", help="Who gets its jobs: all enabled hosts of this pool.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@JSON
+def rescue_verb(
+    run: str | None,
+    run_name: str | None,
+    lost: str,
+    names: tuple[str, ...],
+    pool: str | None,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Give up a host that is gone for good, and run elsewhere what had not completed there.
+
+    What completed there and was pulled is not run again. The jobs go to the other hosts of the run unless you name
+    some. If the host comes back, its manager stops what was moved. The same again finishes what was cut off.
+    """
+    from skill.operations import rescue
+
+    if run is not None and run_name is not None:
+        raise UseError("give RUN or --run, not both")
+    meant = the_run(run or run_name)
+    if not assignment.path(meant).exists():
+        raise UseError(f"run {meant.id} runs on this machine, and has no hosts that could be lost")
+
+    def agree(made: Plan) -> None:
+        print("\n".join(rescue_text.before(meant.id, made)), file=sys.stderr)
+        if not yes:
+            _confirm(lost)
+
+    made, done = rescue.move(meant, lost, names, pool, agree, submit.say)
+    if as_json:
+        print_json(_document(meant, lost, made, done))
+    elif made is None and not done.outcomes and not done.failed:
+        print(f"{meant.id}: {lost} was given up before; nothing is left to do")
+    else:
+        print("\n".join(rescue_text.after(meant.id, lost, made, done)))
+        print(f"follow it: wavequeue watch --run {meant.id}")
+    for text in rescue_text.faults(meant.id, lost, done):
+        submit.say(text)
+    return FAILED if done.failed else DONE
+
+
+def _confirm(lost: str) -> None:
+    if not sys.stdin.isatty():
+        raise UseError("rescue asks first, and there is no terminal to ask at: add --yes")
+    click.confirm(f"give up {lost}, and do that?", abort=True, err=True)
+
+
+def _document(run: Run, lost: str, made: Plan | None, done: Done) -> dict[str, Any]:
+    """What `rescue --json` prints. What was planned is null where it had been begun before."""
+    hosts = [{"name": one.host, "jobs": one.jobs, "fault": one.fault} for one in done.outcomes]
+    carried = [{"to": one.dst, "jobs": list(one.jobs), "files": one.files, "fault": one.fault} for one in done.carried]
+    planned = None if made is None else {name: list(jobs) for name, jobs in made.moving._asdict().items()}
+    return {"run_id": run.id, "from": lost, "jobs": planned, "hosts": hosts, "carried": carried}

@@ -1,0 +1,213 @@
+"""The verb that does all of it on a rented machine: up."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from build_manifest.values import seconds
+from skill.cli.spec import JSON, SPEC, build, print_json
+from skill.cli.vast.hunt import needs, wanted
+from skill.cli.vast.rent import agree, rank, say, still_billing, telling_what_bills, terms
+from skill.common.errors import FAILED, FailedError, UseError
+from skill.operations import submission
+from skill.runs import assignment
+from skill.transfer import pull
+
+if TYPE_CHECKING:
+    from skill.fleet.follow_rental import Took
+    from skill.hosts.connection import Host
+    from skill.hosts.registry import Worker
+    from skill.operations.submission import Order
+    from skill.operations.up import Agreed, Ended, Steps
+    from skill.providers.vast.client import Client
+    from skill.runs.directory import Run
+
+
+def _interval(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
+    try:
+        return seconds(value)
+    except ValueError as error:
+        raise UseError(f"--every {value}: {error}") from None
+
+
+@click.command("up", short_help="SPEC on a rented machine, from nothing to results.")
+@SPEC
+@click.option("--max-cost", type=click.FloatRange(0.01), metavar="USD", help="Most $ for all of it.")
+@needs
+@click.option(
+    "--every", callback=_interval, default="30s", metavar="TIME", help="Most time between pulls; 30s unless you say."
+)
+@click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between looks at the cards.")
+@click.option("--new", is_flag=True, help="Do it once more, though it was done.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@JSON
+def up_verb(
+    spec: str,
+    max_cost: float | None,
+    profile: str | None,
+    max_dph: float | None,
+    ref_hours: float | None,
+    ref_dlp: float | None,
+    disk: float | None,
+    every: float,
+    poll: float | None,
+    new: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Rent the best offer for SPEC, run it there, bring all results home, and destroy the machine.
+
+    Asks once, and shows the offer, its hours and the total. The ceiling is --max-cost, else max_cost of SPEC, else
+    twice the total; the machine's own manager keeps to it, and ends the machine if this one is gone. Cut off at any
+    point, the same command goes on. Exit code 3 if jobs need a person: the machine is then stopped, with all on its
+    disk.
+    """
+    from skill.hosts import registry
+    from skill.operations.up import Up, purpose
+    from skill.providers.vast import client as vast
+
+    where = registry.locate(Path.cwd())
+    manifest = build(spec).manifest
+    submission.order(manifest, spec)  # code that cannot be pushed is said before anything is paid for
+    asked = {"max_dph": max_dph, "ref_hours": ref_hours, "ref_dlp": ref_dlp, "disk_gb": disk}
+    meant, _ = wanted(spec, profile, where, asked)
+    client = vast.connect()
+    steps = _steps(client, where, spec, profile, asked, max_cost, yes=yes)
+    try:
+        with telling_what_bills(client, where, purpose(manifest)):
+            went = Up(
+                client, where, spec, manifest, meant, steps, say, max_cost=max_cost, poll=poll, every=every, new=new
+            )
+            try:
+                ended = went.go()
+            except FailedError as error:
+                say(str(error))
+                for text in still_billing(client, where, went.purpose):
+                    say(text)
+                return FAILED
+    finally:
+        client.close()
+    _report(ended, as_json)
+    return ended.code
+
+
+def _steps(
+    client: Client,
+    where: Path,
+    spec: str,
+    profile: str | None,
+    asked: dict[str, Any],
+    max_cost: float | None,
+    *,
+    yes: bool,
+) -> Steps:
+    from skill.fleet import await_ready, settings
+    from skill.hosts import registry, ssh_preflight
+    from skill.operations.up import Agreed, Steps, ceiling
+    from skill.providers.vast.responses import Unknown
+
+    manifest = build(spec).manifest
+
+    def agreed() -> Agreed:
+        chosen = settings.read_renting(where)
+        await_ready.find_key(chosen.key)
+        fault = ssh_preflight.fault()
+        if fault is not None:
+            raise FailedError(f"nothing was rented: no machine could be entered from here: {fault}")
+        meant, work = wanted(spec, profile, where, asked)
+        candidates = rank(client, where, meant, work)
+        best = candidates[0]
+        most = ceiling(manifest, max_cost, best.total)
+        if best.total > most:
+            raise FailedError(
+                f"the best offer is reckoned to cost ${best.total:.2f}, above the ceiling of ${most:.2f}; nothing was "
+                "rented"
+            )
+        for text in terms(best, work, chosen.image, more=True):
+            click.echo(text, err=True)
+        click.echo(f"ceiling: ${most:.2f}; its manager begins no job beyond that, and ends the machine", err=True)
+        user = client.user()
+        if not isinstance(user, Unknown) and user.credit is not None and user.credit < most:
+            click.echo(f"warning: the account has ${user.credit:.2f}, less than the ceiling", err=True)
+        agree("rent it, run the jobs, bring the results home and destroy it?", yes=yes)
+        return Agreed(tuple(one for one in candidates if one.total <= most), most)
+
+    def set_up(host: Host) -> None:
+        from skill.cli.hosts import env_of, setup_script
+        from skill.hosts import setup
+
+        known = registry.Registry.load(where)
+        to_get = setup.Wanted(env_of(where.parent, None, known.env_allow), setup_script(where.parent))
+        (outcome,) = setup.setup([host], to_get, lambda name, text: say(f"{name}: {text}"))
+        if outcome.fault is not None:
+            raise FailedError(f"{outcome.host}: {outcome.fault}")
+
+    def begin(made: Order, host: Host) -> Run:
+        from skill.cli import submit
+
+        return submit.begin(made, [host], submit.check(made, [host]), new=True)
+
+    def mended(worker: Worker) -> Worker:
+        from skill.cli import submit
+
+        (found,) = submit.mended(where, [worker], "run the same command again")
+        return found
+
+    return Steps(agreed, set_up, begin, mended, _Pulls().once)
+
+
+class _Pulls:
+    """Pulls of one run, each told in a line where something is new."""
+
+    def __init__(self) -> None:
+        self._told: tuple[str, bool] | None = None
+
+    def once(self, run: Run, patience: float) -> Took:
+        """One pull, which may take so many seconds."""
+        from skill.cli import pull as verbs_pull
+        from skill.fleet.follow_rental import Took
+
+        try:
+            done = verbs_pull.once(run, patience)
+        except FailedError as error:  # somebody else pulls it just now
+            say(str(error))
+            return Took(is_last=False, is_reached=True)
+        found = assignment.read(run)
+        assert found is not None
+        rows = [row for state in pull.documents(run, found).values() for row in state["jobs"]]
+        counts = {word: sum(row["status"] == word for row in rows) for word in ("completed", "running")}
+        how = f"{counts['completed']} of {len(rows)} jobs completed, {counts['running']} running"
+        if self._told != (how, bool(done.away)) or done.last:
+            rest = "all of it is here" if done.last else verbs_pull.line(run, done)
+            print(f"{time.strftime('%H:%M:%S')} {how}; {rest}", file=sys.stderr, flush=True)
+        self._told = how, bool(done.away)
+        reasons = [turn.reason for turn in done.turns.values() if not turn.whole]
+        refused = sum(len(turn.received.refused) for turn in done.turns.values())
+        return Took(done.last, not done.away, "; ".join(filter(None, reasons)) or None, refused)
+
+
+def _report(ended: Ended, as_json: bool) -> None:
+    from skill.fleet import ledger as book
+
+    if as_json:
+        print_json(
+            {
+                "run_id": ended.run.id,
+                "directory": str(ended.run.root),
+                "summary": str(ended.run.paths.summary),
+                "worker": ended.rental.worker,
+                "instance_id": ended.rental.instance_id,
+                "state": ended.rental.state,
+                "cost_usd": round(book.cost(ended.rental, time.time()), 6),
+                "said": list(ended.said),
+            }
+        )
+        return
+    print(f"{ended.run.id}: {ended.run.paths.summary}")
+    for text in ended.said:
+        print(text)

@@ -1,0 +1,132 @@
+"""Verbs about rented machines: vast instances, vast reconcile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from skill.cli.spec import JSON, print_json
+from skill.cli.vast import hunt, lifecycle, rent, watcher
+from skill.cli.vast.hunt import unknown
+from skill.common.errors import DONE, FAILED
+from skill.terminal import live as view
+
+if TYPE_CHECKING:
+    from skill.fleet.reconcile import Outcome
+
+
+@click.group("vast", short_help="Rented machines of Vast.ai: what is there, what it costs, what to rent.")
+def vast() -> None:
+    """Machines rented at Vast.ai: what is there and what it costs, whether workers.yaml is true, what to rent.
+
+    The key is VAST_API_KEY, or that of the official command; VAST_URL is the server.
+    """
+
+
+@vast.command("instances", short_help="List what is rented, and what it costs.")
+@JSON
+def instances_verb(as_json: bool) -> int:
+    """List what is rented beside what workers.yaml names, and what all of it costs now.
+
+    Where Vast.ai gives no answer, what is rented is unknown, which is said, with exit code 1.
+    """
+    from skill.fleet import inventory
+    from skill.hosts.registry import Registry, locate
+    from skill.providers.vast import client as vast_client
+    from skill.providers.vast.responses import Unknown
+
+    workers = Registry.load(locate(Path.cwd())).workers.values()
+    client = vast_client.connect()
+    try:
+        live = client.instances()
+    finally:
+        client.close()
+    if isinstance(live, Unknown):
+        return unknown("what is rented is unknown", live.reason, as_json)
+    found = inventory.standing(live, workers)
+    if as_json:
+        print_json(inventory.document(found))
+        return DONE
+    if found.rows or found.missing:
+        output = view.console()
+        for line in inventory.table(found, output.width):
+            output.print(line, no_wrap=True, crop=False)
+    for text in inventory.lines(found):
+        print(text)
+    return DONE
+
+
+@vast.command("reconcile", short_help="Compare workers.yaml with what is rented.")
+@click.option("--fix", is_flag=True, help="Write it: address, status, price; disable what has gone.")
+@JSON
+def reconcile_verb(fix: bool, as_json: bool) -> int:
+    """Compare workers.yaml with what is rented: address, status, price, instances that have gone.
+
+    A new address is believed only if the machine there says that it is the instance. Writes nothing without --fix, and
+    then only these fields. Exit code 1 if something is left that is not as it is written.
+    """
+    from skill.fleet import reconcile
+    from skill.hosts.registry import locate
+    from skill.providers.vast import client as vast_client
+    from skill.providers.vast.responses import Unknown
+
+    where = locate(Path.cwd())
+    client = vast_client.connect()
+    try:
+        found = reconcile.reconcile(client, where, fix=fix)
+    finally:
+        client.close()
+    if isinstance(found, Unknown):
+        return unknown("whether workers.yaml is true is unknown, and nothing was changed", found.reason, as_json)
+    if as_json:
+        print_json(_document(found))
+    else:
+        for line in _lines(found):
+            print(line)
+    return DONE if found.settled else FAILED
+
+
+def _document(found: Outcome) -> dict[str, Any]:
+    workers = [
+        {
+            "worker": report.worker,
+            "instance_id": report.instance_id,
+            "findings": [finding._asdict() for finding in report.findings],
+            "patch": dict(report.patch),
+            "note": report.note or None,
+        }
+        for report in found.reports
+    ]
+    return {
+        "known": True,
+        "consistent": found.consistent,
+        "fixed": found.fixed,
+        "workers": workers,
+        "without_instance_id": list(found.nameless),
+    }
+
+
+def _lines(found: Outcome) -> list[str]:
+    said = [f"{report.worker}: {finding.text}" for report in found.reports for finding in report.findings]
+    said += [f"{report.worker}: {report.note}" for report in found.reports if report.note]
+    said += [
+        f"{name}: is at an address of Vast.ai and has no instance_id; write instance_id: NUMBER into workers.yaml"
+        for name in found.nameless
+    ]
+    patches = sum(bool(report.patch) for report in found.reports)
+    workers = f"{patches} worker{'s' * (patches != 1)}"
+    if found.consistent:
+        said.append(f"consistent: {len(found.reports)} rented in workers.yaml")
+    elif patches:
+        said.append(f"mended {workers}" if found.fixed else f"nothing was written; mend {workers}: add --fix")
+    return said
+
+
+for _verb in (
+    hunt.hunt, rent.rent_verb, lifecycle.stop_verb, lifecycle.start_verb,
+    lifecycle.destroy_verb, rent.ledger_verb, watcher.watcher,
+    hunt.blacklist,
+):  # fmt: skip
+    vast.add_command(_verb)

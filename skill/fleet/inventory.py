@@ -1,0 +1,114 @@
+"""What is rented, beside what workers.yaml names: rows, what all of it costs, a document and a table. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from skill.common.text_table import columns
+from skill.fleet.drift import is_known_gone
+from skill.fleet.startup import PREFIX
+from skill.hosts.registry import Worker
+from skill.providers.vast.records import Instance, addresses
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+class Standing(NamedTuple):
+    """All instances, with the worker that each is registered as, None if none; and workers whose instance is not
+    there."""
+
+    rows: tuple[tuple[Instance, str | None], ...]
+    missing: tuple[Worker, ...]
+
+    @property
+    def burn(self) -> float:
+        """$ per hour of all whose price is known, without traffic."""
+        return sum(live.burn or 0.0 for live, _ in self.rows)
+
+    @property
+    def unpriced(self) -> tuple[int, ...]:
+        """Instances of which it is not known what they cost now."""
+        return tuple(live.id for live, _ in self.rows if live.burn is None)
+
+
+def standing(live: Iterable[Instance], workers: Iterable[Worker]) -> Standing:
+    """Match instances with workers by their ids."""
+    rented = [worker for worker in workers if worker.instance_id is not None]
+    names = {worker.instance_id: worker.name for worker in rented}
+    rows = tuple((one, names.get(one.id)) for one in live)
+    there = {one.id for one, _ in rows}
+    missing = (worker for worker in rented if worker.instance_id not in there)
+    return Standing(rows, tuple(worker for worker in missing if not is_known_gone(worker)))
+
+
+def document(found: Standing) -> dict[str, Any]:
+    """What `vast instances --json` prints."""
+    return {
+        "known": True,
+        "instances": [
+            {
+                "id": live.id,
+                "machine_id": live.machine_id,
+                "worker": worker,
+                "label": live.label,
+                "num_gpus": live.num_gpus,
+                "gpu_name": live.gpu_name,
+                "status": live.status,
+                "status_msg": live.status_msg,
+                "dph": live.dph,
+                "burn": live.burn,
+                "ssh": [way._asdict() for way in addresses(live)],
+            }
+            for live, worker in found.rows
+        ],
+        "missing": [{"worker": worker.name, "instance_id": worker.instance_id} for worker in found.missing],
+        "burn": round(found.burn, 6),
+        "unpriced": list(found.unpriced),
+    }
+
+
+def table(found: Standing, width: int) -> list[Text]:
+    """The instances for people; those that no worker is registered for are marked."""
+    from rich.text import Text
+
+    rows: list[Sequence[str | Text]] = [["instance", "worker", "GPU", "status", "$/h now", "ssh", "label"]]
+    for live, worker in found.rows:
+        way = next(iter(addresses(live)), None)
+        rows.append(
+            [
+                str(live.id),
+                worker if worker is not None else Text("untracked", "yellow"),
+                live.cards,
+                live.status,
+                "?" if live.burn is None else f"{live.burn:.4f}",
+                "-" if way is None else f"root@{way.host}:{way.port}",
+                live.label or "",
+            ]
+        )
+    for missing in found.missing:
+        rows.append([str(missing.instance_id), missing.name, "-", Text("not there", "red"), "-", "-", ""])
+    return columns(rows, width, right=(4,), head=True)
+
+
+def lines(found: Standing) -> list[str]:
+    """What all of it costs, and what to do about what is not as it should be."""
+    if not found.rows:
+        said = ["nothing is rented"]
+    else:
+        least = "at least " * bool(found.unpriced)
+        said = [f"burn rate: {least}${found.burn:.4f} an hour, ${found.burn * 24:.2f} a day, without traffic"]
+    ours = [str(live.id) for live, worker in found.rows if worker is None and (live.label or "").startswith(PREFIX)]
+    if ours:
+        said.append(
+            f"rented by wavequeue, and no worker: {', '.join(ours)}; run again what rented it, or: wavequeue vast "
+            f"destroy {ours[0]}"
+        )
+    untracked = [str(live.id) for live, worker in found.rows if worker is None and str(live.id) not in ours]
+    if untracked:
+        said.append(f"untracked: no worker has instance_id {', '.join(untracked)}; it bills all the same")
+    if found.missing:
+        names = ", ".join(worker.name for worker in found.missing)
+        said.append(f"not there any more: {names}; see: wavequeue vast reconcile")
+    return said

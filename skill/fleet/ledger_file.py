@@ -1,0 +1,51 @@
+"""The ledger of a project: .wavequeue/ledger.jsonl beside workers.yaml, to which lines are added and never changed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from skill.common.files import append_to, make_directory, read_text
+from skill.fleet import ledger
+from skill.fleet.ledger import Rental
+from skill.hosts.registry import known_hosts
+
+LEDGER = "ledger.jsonl"
+_MOST = 64 << 20
+
+
+def path(registry: Path) -> Path:
+    """Where the ledger of a project is."""
+    return known_hosts(registry).parent / LEDGER
+
+
+def rentals(registry: Path) -> dict[str, Rental]:
+    """What was rented, by label. Raises UseError where the ledger cannot be read."""
+    file = path(registry)
+    try:
+        return ledger.fold(read_text(file, _MOST), str(file))
+    except FileNotFoundError:
+        return {}
+
+
+def by_instance(registry: Path) -> dict[int, Rental]:
+    """Those of them that became instances, by their number. Raises UseError."""
+    return {one.instance_id: one for one in rentals(registry).values() if one.instance_id is not None}
+
+
+def note(registry: Path, event: str, label: str, **fields: Any) -> None:
+    """Add a line; it is on the disk when this returns. Raises OSError."""
+    file = path(registry)
+    make_directory(file.parent)
+    with append_to(file) as book:
+        fcntl.flock(book, fcntl.LOCK_EX)
+        # What a killed writer left is no line: it goes, so that ours begins one.
+        book.seek(0)
+        text = book.read()
+        book.truncate(text.rfind(b"\n") + 1)
+        book.write(ledger.line(event, label, time.time(), **fields).encode())
+        book.flush()
+        os.fsync(book.fileno())

@@ -1,0 +1,307 @@
+"""Which offer does the work for the least money: what is asked for, what fits, what it costs in the end. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from queue_manager.core.manifest import Manifest
+from queue_manager.core.readings import Card
+from queue_manager.core.summary import duration
+from skill.common.text_table import columns
+from skill.fleet.profiles import Profile
+from skill.planning import assign_jobs, estimate
+from skill.providers.vast.records import HOURS_PER_MONTH, Offer
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_MARGIN = 1.25
+"""An offer has to last so many times as long as the work is reckoned to take."""
+_NEARLY = 1.25
+_SHOWN = 20
+
+
+class Work(NamedTuple):
+    """What is to be done. `hours`: how long it takes on the cards of an offer, each as fast as one of `ref_dlp`; None:
+    never. `per_card`: `ref_dlp` is that of one card and the work spreads over all; else of the whole machine.
+
+    `least_cards`, `gpu_ram_mib`: what its jobs need, where a spec says it. `how`: where the hours are from, in words.
+    """
+
+    hours: Callable[[Offer], float | None]
+    ref_dlp: float | None
+    how: str
+    per_card: bool = False
+    least_cards: int | None = None
+    gpu_ram_mib: float | None = None
+
+
+class Priced(NamedTuple):
+    """An offer, and what the work takes and costs on it, in hours and $."""
+
+    offer: Offer
+    hours: float
+    dph: float
+    gpu: float
+    disk: float
+    traffic: float
+
+    @property
+    def total(self) -> float:
+        return self.gpu + self.disk + self.traffic
+
+
+class Ranking(NamedTuple):
+    """Offers, the cheapest in the end first; and how many were left out for which reason."""
+
+    priced: tuple[Priced, ...]
+    left_out: Mapping[str, int]
+
+
+def plain_work(profile: Profile) -> Work:
+    """The work of a profile."""
+    dlp = f" on a machine of DLP {profile.ref_dlp:g}" if profile.ref_dlp is not None else ""
+    return Work(lambda _offer: profile.ref_hours, profile.ref_dlp, f"{profile.ref_hours:g} h{dlp}")
+
+
+def spec_work(manifest: Manifest, known: Mapping[str, tuple[float, int]], profile: Profile) -> Work:
+    """The work of a spec, by how long its phases took in earlier runs (see `plan.history`).
+
+    Where a phase was never measured, all of it is taken for `ref_hours` of the profile.
+    """
+    cards = max((job.gpus for job in manifest.jobs), default=0)
+    mib = max((job.gpu_mem_mib or 0 for job in manifest.jobs), default=0)
+    phases = {job.phase for job in manifest.jobs}
+    measured = phases <= set(known)
+    sizes: dict[tuple[int, int, int], float | None] = {}
+
+    def hours(offer: Offer) -> float | None:
+        size = offer.num_gpus or 0, int(offer.gpu_ram_mib or 0), max(1, int(offer.cpu_cores or 1))
+        if size not in sizes:
+            sizes[size] = _hours(manifest, known if measured else {}, size, profile)
+        return sizes[size]
+
+    if measured:
+        jobs = sum(known[phase][1] for phase in phases)
+        how = f"from {jobs} job{'s' * (jobs != 1)} of earlier runs"
+    else:
+        how = f"{profile.ref_hours:g} h, since no earlier run has completed jobs of all phases"
+    dlp = profile.ref_dlp if cards else None
+    if dlp is not None:
+        how += f", taken to be on cards of DLP {dlp:g}"
+    return Work(hours, dlp, how, per_card=True, least_cards=cards, gpu_ram_mib=mib or None)
+
+
+def _hours(
+    manifest: Manifest, known: Mapping[str, tuple[float, int]], size: tuple[int, int, int], profile: Profile
+) -> float | None:
+    """Hours of a whole spec on a machine with so many cards, MiB on each, and cores; None if it cannot run there."""
+    count, mib, cores = size
+    machine = assign_jobs.Offer("offer", tuple(Card(n, str(n), "", mib, 0) for n in range(count)), cores)
+    if any(
+        assign_jobs.unservable(need, manifest, machine) for need in {assign_jobs.need_of(job) for job in manifest.jobs}
+    ):
+        return None
+    if not known:
+        return profile.ref_hours
+    sharing = assign_jobs.Sharing({"offer": tuple(job.id for job in manifest.jobs)}, (), {})
+    seconds = estimate.estimate(manifest, [machine], sharing, known).seconds
+    return None if seconds is None else seconds / 3600
+
+
+def filters(profile: Profile, work: Work, blacklist: Collection[int]) -> dict[str, dict[str, Any]]:
+    """What Vast.ai is asked for. It may keep less than all of it: `rank` looks again."""
+    found: dict[str, dict[str, Any]] = {
+        "verified": {"eq": True},
+        "rentable": {"eq": True},
+        "rented": {"eq": False},
+        "external": {"eq": False},
+        "direct_port_count": {"gte": 1},
+        "disk_space": {"gte": profile.disk_gb},
+        "reliability": {"gte": profile.reliability},
+    }
+    if work.least_cards is not None:
+        found["num_gpus"] = {"gte": work.least_cards}
+    elif profile.cards is not None:
+        found["num_gpus"] = {"eq": profile.cards}
+    least = {
+        "gpu_ram": gpu_ram_mib(profile, work),
+        "cpu_ram": profile.cpu_ram_gb * 1000,
+        "cpu_cores_effective": profile.cpu_cores,
+        "cuda_max_good": profile.cuda,
+        "inet_down": profile.inet_down,
+    }
+    found |= {name: {"gte": value} for name, value in least.items() if value}
+    if profile.gpu_names:
+        found["gpu_name"] = {"in": list(profile.gpu_names)}
+    if profile.max_dph is not None:
+        found["dph_total"] = {"lte": profile.max_dph}
+    if blacklist:
+        found["machine_id"] = {"notin": sorted(blacklist)}
+    return found
+
+
+def gpu_ram_mib(profile: Profile, work: Work) -> float:
+    """What one card has to have. Cards show a little less than they are sold with, so that 1000 MiB are taken for a
+    GB."""
+    if work.least_cards == 0:
+        return 0.0
+    return max(profile.gpu_ram_gb * 1000, work.gpu_ram_mib or 0.0)
+
+
+def rank(offers: Iterable[Offer], profile: Profile, work: Work, blacklist: Collection[int]) -> Ranking:
+    """Price all offers that fit. Whatever an offer does not say does not fit where it counts."""
+    priced: list[Priced] = []
+    left_out: Counter[str] = Counter()
+    for offer in offers:
+        found = price(offer, profile, work) if (why := _unfit(offer, profile, work, blacklist)) is None else why
+        if isinstance(found, str):
+            left_out[found] += 1
+        else:
+            priced.append(found)
+    priced.sort(key=lambda row: (row.total, row.hours, row.offer.id))
+    return Ranking(tuple(priced), dict(left_out.most_common()))
+
+
+def _unfit(offer: Offer, profile: Profile, work: Work, blacklist: Collection[int]) -> str | None:
+    """Why an offer does not fit, whatever it costs; None if it does."""
+    if offer.machine_id is None:
+        return "does not name its machine"
+    if offer.machine_id in blacklist:
+        return "blacklisted"
+    if offer.rentable is False:
+        return "not to be had"
+    if offer.verification != "verified":
+        return "not verified"
+    if work.least_cards is not None:
+        if offer.num_gpus is None or offer.num_gpus < work.least_cards:
+            return "too few cards"
+    elif profile.cards is not None and offer.num_gpus != profile.cards:
+        return f"not {profile.cards} card{'s' * (profile.cards != 1)}"
+    names = {name.replace("_", " ").lower() for name in profile.gpu_names}
+    if names and (offer.gpu_name or "").replace("_", " ").lower() not in names:
+        return "another GPU"
+    least = (
+        ("GPU memory", offer.gpu_ram_mib, gpu_ram_mib(profile, work)),
+        ("memory", offer.cpu_ram_mib, profile.cpu_ram_gb * 1000),
+        ("cores", offer.cpu_cores, profile.cpu_cores),
+        ("disk", offer.disk_gb, profile.disk_gb),
+        ("CUDA", offer.cuda, profile.cuda),
+        ("download speed", offer.inet_down, profile.inet_down),
+        ("reliability", offer.reliability, profile.reliability),
+        ("open ports", offer.direct_ports, 1),
+    )
+    for name, has, wants in least:
+        if wants and (has is None or has < wants):
+            return f"too little {name}"
+    return None
+
+
+def price(offer: Offer, profile: Profile, work: Work) -> Priced | str:
+    """What the work costs on an offer; else why that cannot be told, or why it does not fit."""
+    hours = work.hours(offer)
+    if hours is None:
+        return "cannot run all jobs"
+    if work.ref_dlp is not None:
+        dlp = offer.dlperf
+        if dlp and work.per_card:
+            dlp /= max(1, offer.num_gpus or 1)
+        if not dlp:
+            return "does not say its DLP"
+        hours *= work.ref_dlp / dlp
+    rates = _rates(offer, profile.disk_gb)
+    if rates is None:
+        return "does not say its price"
+    gpu, disk = rates
+    if profile.max_dph is not None and gpu + disk > profile.max_dph + 1e-9:
+        return "above the price limit"
+    if offer.duration is None or offer.duration < hours * 3600 * _MARGIN:
+        return "not to be had long enough"
+    if offer.inet_down_cost is None or offer.inet_up_cost is None:
+        return "does not say what traffic costs"
+    traffic = profile.down_gb * offer.inet_down_cost + profile.up_gb * offer.inet_up_cost
+    return Priced(offer, hours, gpu + disk, gpu * hours, disk * hours, traffic)
+
+
+def alternatives(ranking: Ranking) -> tuple[Priced, ...]:
+    """The best offer, and those that may be taken in its place without asking again: all that cost at most a quarter
+    more, in the end and by the hour."""
+    best = ranking.priced[0]
+    return tuple(one for one in ranking.priced if one.total <= best.total * _NEARLY and one.dph <= best.dph * _NEARLY)
+
+
+def _rates(offer: Offer, disk_gb: float) -> tuple[float, float] | None:
+    """$ per hour without the disk, and for a disk of this size."""
+    base = offer.dph_base
+    if base is None and offer.dph is not None and offer.storage_dph is not None:
+        base = offer.dph - offer.storage_dph
+    if base is None or offer.storage_cost is None:
+        return None
+    return base, offer.storage_cost * disk_gb / HOURS_PER_MONTH
+
+
+# -- what people and programs read ------------------------------------------------------------------------------------
+
+
+def document(ranking: Ranking, profile: Profile, work: Work, *, complete: bool) -> dict[str, Any]:
+    """What `vast hunt --json` prints."""
+    return {
+        "known": True,
+        "profile": profile._asdict(),
+        "work": work.how,
+        "offers": [
+            {
+                **row.offer._asdict(),
+                "hours": round(row.hours, 4),
+                "dph_with_disk": round(row.dph, 6),
+                "cost": {
+                    "gpu": round(row.gpu, 4),
+                    "disk": round(row.disk, 4),
+                    "traffic": round(row.traffic, 4),
+                    "total": round(row.total, 4),
+                },
+            }
+            for row in ranking.priced
+        ],
+        "left_out": dict(ranking.left_out),
+        "complete": complete,
+    }
+
+
+def table(ranking: Ranking, width: int) -> list[Text]:
+    """The best offers for people."""
+    rows: list[Sequence[str]] = [
+        ["offer", "machine", "GPU", "GB each", "DLP", "$/h", "takes", "total $", "reliable", "place"]
+    ]
+    for row in ranking.priced[:_SHOWN]:
+        offer = row.offer
+        rows.append(
+            [
+                str(offer.id),
+                str(offer.machine_id),
+                offer.cards,
+                f"{(offer.gpu_ram_mib or 0) / 1000:.1f}",
+                "-" if offer.dlperf is None else f"{offer.dlperf:.0f}",
+                f"{row.dph:.3f}",
+                duration(row.hours * 3600),
+                f"{row.total:.2f}",
+                f"{100 * (offer.reliability or 0):.1f} %",
+                offer.geolocation or "-",
+            ]
+        )
+    return columns(rows, width, right=(3, 4, 5, 7, 8), head=True)
+
+
+def lines(ranking: Ranking, profile: Profile, work: Work, *, complete: bool) -> list[str]:
+    """How the table came about."""
+    traffic = f"{profile.down_gb:g} GB down and {profile.up_gb:g} GB up"
+    said = [f"profile {profile.name} ({profile.source}), disk {profile.disk_gb:g} GB, {traffic}; work: {work.how}"]
+    if len(ranking.priced) > _SHOWN:
+        said.append(f"{len(ranking.priced) - _SHOWN} more fit, and cost more; all: --json")
+    if ranking.left_out:
+        said.append("left out: " + ", ".join(f"{count} {why}" for why, count in ranking.left_out.items()))
+    if not complete:
+        said.append("there are more offers than could be asked for, and only the cheapest by the hour were looked at")
+    return said

@@ -1,0 +1,111 @@
+"""Which instance is meant, whether it is ours, and what would be lost with it.
+
+What is ours, `providers.vast.ownership` decides: an account may have instances of other people and of other projects.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from build_manifest.faults import listed
+from skill.common.errors import FailedError, UseError
+from skill.fleet import ledger_file
+from skill.fleet.ledger import Rental
+from skill.hosts.registry import Registry, Worker
+from skill.providers.vast import client as vast
+from skill.providers.vast.ownership import Claim, NotOurs, Ours, decide
+from skill.providers.vast.records import Instance
+from skill.providers.vast.responses import Gone, Unknown
+from skill.runs import assignment, directory
+from skill.runs.assignment import LOST, PLANNED
+from skill.runs.digest import FINAL
+from skill.runs.directory import Run
+from skill.transfer import pull, pulled_results
+from skill.transfer.path_map import ground, wanted
+
+
+class Owned(NamedTuple):
+    """An instance of ours. `worker` and `rental`: as what it is registered, and how it was rented; None: not known."""
+
+    id: int
+    live: Instance | Gone
+    worker: Worker | None
+    rental: Rental | None
+    ours: Ours | None = None
+    """The proof; None for one that has gone, of which nothing can be changed."""
+
+    @property
+    def claim(self) -> Claim:
+        return Claim(self.id, self.rental.label if self.rental is not None else None, self.worker is not None)
+
+    def proof(self) -> Ours:
+        """The proof. Raises FailedError for one that has gone."""
+        if self.ours is None:
+            raise FailedError(f"instance {self.id} is there no more, and nothing of it is billed")
+        return self.ours
+
+
+def find(client: vast.Client, where: Path, text: str) -> Owned:
+    """The instance that a number or the name of a worker means. Raises UseError where it is not ours, and FailedError
+    where that is not known."""
+    known = Registry.load(where)
+    if text.isascii() and text.isdigit() and text not in known.workers:
+        number = int(text)
+        worker = next((one for one in known.workers.values() if one.instance_id == number), None)
+    else:
+        worker = known.named(text)
+        if worker.instance_id is None:
+            raise UseError(f"{text} is no rented machine: it has no instance_id in workers.yaml")
+        number = worker.instance_id
+    live = client.instance(number)
+    if isinstance(live, Unknown):
+        raise FailedError(f"what instance {number} is doing is unknown, and nothing was done: {live.reason}")
+    rental = _rental(where, number, live)
+    found = Owned(number, live, worker, rental)
+    if isinstance(live, Gone):
+        if worker is None and rental is None:
+            raise UseError(f"there is no instance {number}, and none of this number was rented here")
+        return found
+    verdict = decide(found.claim, live)
+    if isinstance(verdict, NotOurs):
+        raise UseError(f"{verdict.why}; nothing was done" if rental is not None else verdict.why)
+    return found._replace(ours=verdict)
+
+
+def _rental(where: Path, number: int, live: Instance | Gone) -> Rental | None:
+    """What the ledger has of an instance: of several with its number the one whose label it bears, else the last."""
+    mine = [one for one in ledger_file.rentals(where).values() if one.instance_id == number]
+    bears = (one for one in mine if isinstance(live, Instance) and one.label == live.label)
+    return next(bears, mine[-1] if mine else None)
+
+
+def at_risk(where: Path, worker: Worker) -> list[str]:
+    """What would be lost with a worker's disk, by what is here of the runs on it: a line for each run."""
+    return [
+        f"run {run.id}: {why}"
+        for run in directory.of_project(where.parent, Path.cwd())
+        if assignment.path(run).exists() and (why := missing(run, worker.name)) is not None
+    ]
+
+
+def missing(run: Run, host: str) -> str | None:
+    """What is not here of a run's part on a host, in words; None if all is."""
+    found = assignment.read(run)
+    part = next((one for one in found.parts if one.host == host), None) if found is not None else None
+    if found is None or part is None or part.state in (LOST, PLANNED) or not part.own():
+        return None
+    manifest = directory.read_manifest(run, ours=True)
+    state = pull.documents(run, found).get(host)
+    own = set(part.own())
+    if state is None or host not in found.pulled:
+        return "nothing of it was pulled yet"
+    open_jobs = [row["id"] for row in state["jobs"] if row["id"] in own and row["status"] not in FINAL]
+    if open_jobs:
+        return f"jobs had not ended when it was last pulled: {listed(open_jobs, 5)}"
+    tagged = {**state, "jobs": [{**row, "host": host} for row in state["jobs"]]}
+    away = [job for job in pulled_results.at_home(run, found, manifest, tagged).away if job in own]
+    if away:
+        return f"results are not here: {listed(away, 5)}"
+    outside = wanted(ground(run, found, manifest, part), manifest, part).outside
+    return f"results lie where nothing is pulled from: {listed(outside, 5)}" if outside else None

@@ -1,0 +1,354 @@
+"""Renting: an offer of Vast.ai becomes a worker. What is about to be asked for is in the ledger first, so that a rental
+that was cut off anywhere is taken up again, and nothing is rented twice.
+
+A create whose answer was lost is settled by listing, by its label. What does not come up is destroyed, its machine
+blacklisted, and the next offer taken, within bounds.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from queue_manager.core.events import iso
+from skill.common import files
+from skill.common.errors import FailedError
+from skill.fleet import await_ready, ledger_file, settings, startup
+from skill.fleet import ledger as book
+from skill.fleet.await_ready import Arrived, Key, Say
+from skill.fleet.blacklist import Banned
+from skill.fleet.drift import DISK, PRICE, STATUS
+from skill.fleet.ledger import Offered, Rental
+from skill.fleet.offers import Priced
+from skill.fleet.profiles import Profile
+from skill.fleet.startup import Bounds, Broken
+from skill.hosts import registry, ssh_preflight
+from skill.hosts.connection import replace_key
+from skill.hosts.registry import Ssh, Worker
+from skill.providers.vast import client as vast
+from skill.providers.vast import confirm
+from skill.providers.vast.ownership import Claim, NotOurs, Ours, decide
+from skill.providers.vast.records import HOURS_PER_MONTH, Instance
+from skill.providers.vast.responses import AUTH, NO_OFFER, Created, Gone, Refused, Unknown
+
+_LOCK = "rent.lock"
+_SETTLE = (1.0, 2.0, 4.0)
+"""Seconds before each look for an instance whose create was not answered; so many have to know nothing of it."""
+_LOOKS = 6
+
+
+class Wish(NamedTuple):
+    """What is to be rented, and for whom. A rental that was cut off is taken up again by a wish of the same `purpose`.
+
+    `name`: of the worker; else one is made up. `notes`: what the purpose needs to know when it goes on. `once`: one
+    machine is all that the purpose needs; if it has one, that is it.
+    """
+
+    profile: Profile
+    purpose: str
+    name: str | None = None
+    pool: str | None = None
+    notes: Mapping[str, Any] = {}
+    once: bool = False
+
+
+def unfinished(where: Path, purpose: str) -> list[Rental]:
+    """The rentals of a purpose that were begun, and are neither of use nor over. Raises UseError."""
+    return [one for one in ledger_file.rentals(where).values() if one.purpose == purpose and one.unfinished]
+
+
+def finish(client: vast.Client, where: Path, wish: Wish, say: Say) -> Worker | None:
+    """Take up what a rental of the same purpose left behind: a worker, or None where nothing came of it.
+
+    Raises FailedError where that cannot be known, and says what may be billed; UseError where there is no ssh key.
+    """
+    with alone(where):
+        return _renting(client, where, wish, say).finish()
+
+
+def rent(client: vast.Client, where: Path, wish: Wish, candidates: Sequence[Priced], say: Say) -> Worker:
+    """Rent the first of these offers that comes up, and register it in the workers.yaml at `where`.
+
+    First what a rental of the same purpose left behind is finished, which may be all. Raises FailedError where nothing
+    came of it, and says whether anything may be billed; UseError where there is no ssh key.
+    """
+    with alone(where):
+        return _renting(client, where, wish, say).go(candidates)
+
+
+def _renting(client: vast.Client, where: Path, wish: Wish, say: Say) -> _Renting:
+    chosen = settings.read_renting(where)
+    return _Renting(client, where, wish, chosen.image, chosen.bounds, await_ready.find_key(chosen.key), say)
+
+
+def alone(where: Path) -> AbstractContextManager[None]:
+    """Keep out other rentals of the same project. Raises FailedError where one is at work."""
+    lock = registry.known_hosts(where).parent / _LOCK
+    return files.alone(lock, "something is being rented for this project just now; try again when that has ended")
+
+
+class _Renting:
+    """One wish, from offers to a worker."""
+
+    def __init__(
+        self, client: vast.Client, where: Path, wish: Wish, image: str, bounds: Bounds, key: Key, say: Say
+    ) -> None:
+        self._client, self._where, self._wish, self._image = client, where, wish, image
+        self._bounds, self._key, self._say = bounds, key, say
+        self._chain: str | None = None
+        self._began = time.time()
+        self._suspects: list[tuple[Rental, str]] = []
+        """What could not be entered, and why: that the machine is to blame, one that can be entered shows."""
+        self._last = ""
+        """Why the last try came to nothing."""
+
+    def finish(self) -> Worker | None:
+        for one in unfinished(self._where, self._wish.purpose):
+            self._say(f"takes up the rental of {iso(one.intended)} again ({one.offered.cards}, {one.label})")
+            self._chain, self._began = one.chain, min(self._began, one.intended)
+            worker = self._finish(one)
+            if worker is not None:
+                return worker
+        return None
+
+    def go(self, candidates: Sequence[Priced]) -> Worker:
+        worker = self.finish() or (self._there() if self._wish.once else None)
+        if worker is not None:
+            return worker
+        fault = ssh_preflight.fault()
+        if fault is not None:
+            raise FailedError(f"nothing was rented: no machine could be entered from here: {fault}")
+        self._last = self._last or "no offer is left to be tried"
+        for priced in candidates:
+            why = startup.exhausted(self._tried(), self._bounds, self._began, time.time())
+            if why is not None:
+                raise FailedError(f"nothing was rented: {why}{self._cost()}")
+            if self._is_banned(priced):
+                continue
+            one = self._intend(priced)
+            body = startup.body(one.label, self._image, self._wish.profile, guard=self._wish.once)
+            outcome = self._client.create(one.offered.offer_id, body)
+            if isinstance(outcome, Refused) and outcome.instance_id is None:
+                self._note(book.REFUSED, one, why=outcome.why)
+                self._last = f"offer {one.offered.offer_id} was refused: {outcome.why}"
+                self._say(self._last)
+                if outcome.kind != NO_OFFER:  # the next would be refused as well
+                    break
+                continue
+            worker = self._finish(self._taken(one, outcome))
+            if worker is not None:
+                return worker
+        raise FailedError(f"nothing was rented: {self._last}{self._cost()}")
+
+    def _cost(self) -> str:
+        """What the tries have cost, as the end of a message."""
+        made = [one for one in self._tried() if one.instance_id is not None]
+        if not made:
+            return ""
+        return f". What was tried cost {book.usd(book.spent(made, time.time()))}, at most and without traffic"
+
+    def _there(self) -> Worker | None:
+        """The machine that the purpose has, if another process rented it meanwhile."""
+        mine = (one for one in ledger_file.rentals(self._where).values() if one.purpose == self._wish.purpose)
+        names = [one.worker for one in mine if one.ready and one.ended is None]
+        return registry.Registry.load(self._where).workers.get(names[-1]) if names else None
+
+    # -- one rental -----------------------------------------------------------------------------------------------
+
+    def _intend(self, priced: Priced) -> Rental:
+        """Write down what is about to be taken, under a label that nothing else has."""
+        offer, wish = priced.offer, self._wish
+        assert offer.machine_id is not None
+        label = f"{startup.PREFIX}{secrets.token_hex(6)}"
+        self._chain = self._chain or label
+        disk = (offer.storage_cost or 0.0) * wish.profile.disk_gb / HOURS_PER_MONTH
+        offered = Offered(offer.id, offer.machine_id, offer.cards, priced.dph, disk, wish.profile.disk_gb)
+        intent = book.intent(wish.purpose, self._chain, self._name(), offered, wish.notes)
+        ledger_file.note(self._where, book.INTENDED, label, **intent)
+        self._say(f"takes offer {offer.id}: {offer.cards}, ${priced.dph:.4f} an hour")
+        return ledger_file.rentals(self._where)[label]
+
+    def _taken(self, one: Rental, outcome: Created | Refused | Unknown) -> Rental:
+        """A rental as it is after its create."""
+        if isinstance(outcome, Unknown):
+            self._say(f"whether it was rented is unknown ({outcome.reason}); looking for {one.label}")
+            return one
+        number = outcome.instance_id
+        assert number is not None
+        live = self._client.instance(number)
+        verdict = decide(Claim(number, one.label), live) if isinstance(live, Instance) else None
+        if not isinstance(verdict, Ours):  # whose it is, the answer to a create does not tell
+            why = verdict.why if verdict is not None else f"instance {number} is not shown"
+            self._say(f"the answer named instance {number}, which was left alone ({why}); looking for {one.label}")
+            one = self._settle(one, named=number)
+            if one.instance_id is None:
+                return one
+        else:
+            one = self._note(book.CREATED, one, instance_id=number)
+        if isinstance(outcome, Refused):
+            one = self._note(book.BROKEN, one, why=outcome.why)
+        return one
+
+    def _finish(self, one: Rental) -> Worker | None:
+        """Bring a rental to its end: a worker, or None where nothing is left of it. Raises FailedError."""
+        if one.instance_id is None and one.ended is None:
+            one = self._settle(one)
+        if one.instance_id is None:
+            self._last = f"offer {one.offered.offer_id} was not rented: {one.why}"
+            return None
+        number, own = one.instance_id, None
+        claim = Claim(number, one.label)
+        if not one.broken:
+            found = await_ready.come(
+                self._client, claim, one.worker, self._key, one.intended, self._bounds.ready_within, self._say
+            )
+            if isinstance(found, Arrived):
+                for suspect, why in self._suspects:  # what this one does, they could not
+                    self._ban(suspect, why)
+                return self._register(one, found)
+            if isinstance(found, NotOurs):
+                return self._left_alone(one, found.why)
+            if isinstance(found, Gone):
+                self._note(book.GONE, one, why="it vanished while it came up")
+                self._last = f"instance {number} is there no more"
+                self._say(self._last)
+                return None
+            one = self._note(book.BROKEN, one, why=found.why)
+            own = self._blame(one, found)
+        self._say(f"instance {number} is of no use ({one.why}), and is destroyed")
+        ended = confirm.destroy_claimed(self._client, claim)
+        if isinstance(ended, str):
+            raise FailedError(
+                f"instance {number} is of no use ({one.why}), and could not be destroyed: {ended}. It goes on billing; "
+                f"run the same command again, or: wavequeue vast destroy {number}"
+            )
+        self._note(book.DESTROYED if ended.by_us else book.GONE, one)
+        self._last = (
+            f"instance {number} did not come up, and {'was destroyed' if ended.by_us else 'had gone by itself'}"
+        )
+        if own is not None:
+            raise FailedError(f"nothing was rented: {own}. No machine was blacklisted{self._cost()}")
+        if startup.is_image_fault(one.why):
+            raise FailedError(
+                f"the image {self._image} cannot be had ({one.why}); say another in vast.yaml: rent: {{image: NAME}}"
+                f"{self._cost()}"
+            )
+        return None
+
+    def _blame(self, one: Rental, found: Broken) -> str | None:
+        """Blacklist the machine, if it is what was at fault. Returns what is at fault here, where that is so: every
+        machine would show it, and no other is tried."""
+        if startup.is_image_fault(found.why):
+            return None
+        if not found.entry:
+            self._ban(one, found.why)
+            return None
+        fault = ssh_preflight.fault()
+        if fault is not None:
+            return fault
+        if any(startup.is_alike(found.why, why) for _, why in self._suspects):
+            return f"two machines in a row could not be entered, for one reason, which may be on this side: {found.why}"
+        self._suspects.append((one, found.why))
+        return None
+
+    def _left_alone(self, one: Rental, why: str) -> Worker | None:
+        """Go on with a rental whose number is another's instance: what was made for it is found by its label."""
+        self._say(f"{why}, and was left alone; looking for {one.label}")
+        found = self._settle(one)
+        return self._finish(found) if found.ended is None else None
+
+    def _settle(self, one: Rental, named: int | None = None) -> Rental:
+        """Find out by its label whether an instance was made. `named`: the number that the answer gave, of one that
+        does not bear the label. Raises FailedError where that cannot be known."""
+        known, reason = 0, ""
+        for look in range(_LOOKS):
+            time.sleep(_SETTLE[min(look, len(_SETTLE) - 1)])
+            listed = self._client.instances()
+            if isinstance(listed, Unknown):
+                reason = listed.reason
+                if listed.kind == AUTH:
+                    break
+                continue
+            mine = next((live for live in listed if live.label == one.label), None)
+            if mine is not None:
+                self._say(f"it is instance {mine.id}")
+                return self._note(book.CREATED, one, instance_id=mine.id)
+            known += 1
+            if known == len(_SETTLE):
+                if named is not None:
+                    raise FailedError(
+                        f"whether offer {one.offered.offer_id} was rented is unknown: the answer named instance "
+                        f"{named}, which was left alone, and none bears the label {one.label}. See what is billed: "
+                        "wavequeue vast instances; then run the same command again"
+                    )
+                self._say("it was not rented")
+                return self._note(book.REFUSED, one, why="no instance with its label was made")
+        raise FailedError(
+            f"whether offer {one.offered.offer_id} was rented is unknown: {reason}. Nothing else is rented until that "
+            f"is known; an instance labelled {one.label} may be billed. Run the same command again"
+        )
+
+    # -- what is written ------------------------------------------------------------------------------------------
+
+    def _register(self, one: Rental, found: Arrived) -> Worker:
+        """Make it a worker; in the ledger last, so that whatever is cut off is done again."""
+        way, live = found.heard.address, found.live
+        with registry.changed(self._where) as known:
+            name = one.worker
+            there = known.workers.get(name)
+            if there is not None and there.instance_id != one.instance_id:
+                name, there = self._free_name(), None
+            if found.heard.key is not None:
+                replace_key(registry.known_hosts(self._where), name, found.heard.key)
+            offered = one.offered._replace(
+                dph=one.offered.dph if live.dph is None else live.dph,
+                storage_dph=one.offered.storage_dph if live.storage_dph is None else live.storage_dph,
+            )
+            if there is None:
+                known.add(
+                    Worker(
+                        name,
+                        pool=self._wish.pool,
+                        ssh=Ssh(way.host, way.port, "root", self._key.private),
+                        resources=startup.resources(offered, live.num_gpus),
+                        health={"status": live.status},
+                        instance_id=one.instance_id,
+                        notes=f"rented {(iso(one.intended) or '')[:10]} for {one.purpose}",
+                    )
+                )
+            else:
+                at = {"ssh.host": way.host, "ssh.port": way.port, STATUS: live.status, "enabled": True}
+                known.patch(name, {**at, PRICE: round(offered.dph, 4), DISK: round(offered.storage_dph, 6)})
+            worker = known.workers[name]
+        self._note(book.READY, one, worker=name)
+        return worker
+
+    def _ban(self, one: Rental, why: str) -> None:
+        machine = one.offered.machine_id
+        with settings.changed_blacklist(self._where) as banned:
+            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            banned.setdefault(machine, Banned(machine, f"did not come up: {why}", now))
+        self._say(f"machine {machine} is on the blacklist; off again: wavequeue vast blacklist remove {machine}")
+
+    def _is_banned(self, priced: Priced) -> bool:
+        return any(one.machine_id == priced.offer.machine_id for one in settings.read_blacklist(self._where))
+
+    def _tried(self) -> list[Rental]:
+        return [one for one in ledger_file.rentals(self._where).values() if one.chain == self._chain]
+
+    def _note(self, event: str, one: Rental, **fields: Any) -> Rental:
+        ledger_file.note(self._where, event, one.label, **fields)
+        return ledger_file.rentals(self._where)[one.label]
+
+    def _name(self) -> str:
+        return self._free_name() if self._wish.name is None else self._wish.name
+
+    def _free_name(self) -> str:
+        """The first of vast1, vast2, ... that no worker has, and no rental that is under way."""
+        taken = {*registry.Registry.load(self._where).workers}
+        taken |= {one.worker for one in ledger_file.rentals(self._where).values() if one.ended is None}
+        return next(name for number in range(1, len(taken) + 2) if (name := f"vast{number}") not in taken)

@@ -1,0 +1,1 @@
+"""Hosts over SSH: how they are reached, what they need, how they are."""

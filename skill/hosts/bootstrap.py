@@ -1,0 +1,408 @@
+"""Bringing our side to a host: what it is, the runtime, the run's directory, and its manager. Each step whole or not
+at all, and each may be done twice. What a host answers is checked before it is believed."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from queue_manager.core import layout
+from queue_manager.core.layout import HostPaths
+from queue_manager.core.terminal_text import escaped, one_line
+from skill.common import typed_json
+from skill.hosts import runtime_bundle
+from skill.hosts.connection import Host, Said, Unreachable
+from skill.hosts.runtime_bundle import Bundle
+
+_LOOK_PATIENCE = 60.0
+_PUSH_PATIENCE = 300.0
+_START_PATIENCE = 90.0
+_LONGEST = 4096
+_HEX32 = re.compile("[0-9a-f]{32}")
+_HEX64 = re.compile("[0-9a-f]{64}")
+
+
+class Python(NamedTuple):
+    """An interpreter of a host. `path` is absolute."""
+
+    version: str
+    path: str
+
+
+class Facts(NamedTuple):
+    """What a host is, and how far a run has come there.
+
+    `home` is absolute. `why_no_python`: in words, where `python` is None. `machine`: as uname -m says; `libc`: "glibc
+    2.36", empty where it is another one. `screen` and `rsync` are paths. `disk_free_mib` None: not told. `writable`:
+    whether runs can be kept in the home. `host_id`: who it is; None: nobody has named it yet. `runtimes`: digests of
+    what was pushed. `manifest_sha256`: of the run's manifest there. `manager_pid`: of the manager that holds the run
+    now (0: one whose process is not told); `ended`: the run's state says that it has finished.
+    """
+
+    home: str
+    python: Python | None
+    why_no_python: str
+    machine: str
+    screen: str | None
+    rsync: str | None
+    disk_free_mib: int | None
+    writable: bool
+    host_id: str | None
+    runtimes: frozenset[str]
+    manifest_sha256: str | None
+    manager_pid: int | None
+    ended: bool
+    libc: str = ""
+
+
+def module(home: str | None, python: str, runtime: str, name: str, *args: str) -> list[str]:
+    """The command that runs `queue_manager.NAME` from a runtime (a digest) with its arguments.
+
+    `home` None: the command begins in the home, as those of Host.run do. No environment variable is set, since what
+    is started would inherit it.
+    """
+    folder = HostPaths.of(Path(home or "")).runtime(runtime)
+    return [python, "-E", "-s", "-B", str(folder), f"queue_manager.{name}", *args]
+
+
+# -- facts --------------------------------------------------------------------------------------------------------
+
+
+def facts(host: Host, run_id: str | None) -> Facts | Unreachable:
+    """Ask what a host is, and how far a run has come there. One round trip."""
+    places = " ".join(place.replace("$HOME", '"$HOME"') for place in PLACES)
+    said = host.script(
+        _LOOK.replace("@PLACES@", places), run_id or "", _source(), _TRY, timeout=_LOOK_PATIENCE, limit=1 << 20
+    )
+    return said if isinstance(said, Unreachable) else parse_facts(said)
+
+
+def _source() -> str:
+    return (Path(layout.__file__).parents[1] / "facts.py").read_text(encoding="utf-8")
+
+
+# Sent as a text to each Python that is found: an old one has to understand it, too, so that it goes without -I. A
+# json.py that lies in the home is not taken for Python's own.
+_TRY = """\
+import sys
+sys.path[:] = [one for one in sys.path if one]
+if sys.version_info < (3, 9):
+    print("old=%d.%d.%d" % sys.version_info[:3])
+    sys.exit(9)
+source = sys.argv.pop(1)
+print("python=%d.%d.%d %s" % (sys.version_info[:3] + (sys.executable,)))
+sys.stdout.write("facts=")
+exec(compile(source, "facts", "exec"))
+"""
+
+PLACES = (
+    "/venv/main/bin", *(f"{base}/bin" for base in layout.CONDA_BASES), "/usr/local/bin", "/usr/bin",
+    "$HOME/.pyenv/versions/*/bin", "$HOME/.local/share/uv/python/*/bin", "$HOME/.local/bin",
+)  # fmt: skip
+"""Where a Python may be that PATH does not lead to; sh expands them."""
+
+# PATH comes first. Non-interactive ones are short, so then the usual places. A name in PATH may be anything: what does
+# not print our line is no Python.
+_LOOK = r"""
+run=$1 source=$2 try=$3
+printf 'home=%s\nmachine=%s\nscreen=%s\nrsync=%s\n' \
+    "$HOME" "$(uname -m)" "$(command -v screen)" "$(command -v rsync)"
+place=$HOME; [ ! -d "$HOME/.wavequeue" ] || place=$HOME/.wavequeue
+df -Pk "$place" 2>/dev/null | { read -r _; read -r _ _ _ free _ && printf 'disk=%s\n' "$free"; }
+if [ -w "$place" ] && [ -x "$place" ]; then printf 'writable=1\n'; fi
+seen=:
+look() {
+    case $seen in *":$1:"*) return 1 ;; esac
+    seen=$seen$1:
+    [ -f "$1" ] && [ -x "$1" ] || return 1
+    said=$("$1" -E -s -c "$try" "$source" "$run" </dev/null 2>/dev/null)
+    case $said in
+        python=*facts=*) printf '%s\n' "$said"; exit 0 ;;
+        old=*) printf '%s %s\n' "$said" "$1" ;;
+        *) printf 'broken=%s\n' "$1" ;;
+    esac
+}
+for name in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 python; do
+    found=$(command -v "$name") && look "$found"
+done
+for folder in @PLACES@; do
+    for name in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9; do look "$folder/$name"; done
+done
+exit 0
+"""
+
+
+def parse_facts(said: Said) -> Facts | Unreachable:
+    """Facts from what the look printed; Unreachable where that is no answer of ours."""
+    rows: list[tuple[str, str]] = []
+    text = said.out.decode(errors="replace")
+    for line in text.splitlines():
+        name, equals, value = line.partition("=")
+        if not equals or len(value) > 1 << 16 or not value.isprintable():
+            return _strange("its answer is not ours", said)
+        rows.append((name, value))
+    one = dict(rows)
+    if not one.get("home", "").startswith("/") or len(one["home"]) > _LONGEST or not one.get("machine"):
+        return _strange("it does not say where its home is", said)
+    try:
+        told = _told(typed_json.decode(one["facts"], 1 << 16)) if "facts" in one else None
+        version, _, path = one.get("python", "").partition(" ")
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return _strange("what it says of itself is not ours", said)
+    if told is not None and not (re.fullmatch(r"3\.\d+\.\d+", version) and path.startswith("/")):
+        return _strange("it does not say which python it has", said)
+    disk = one.get("disk", "")
+    found = Facts(
+        home=one["home"],
+        python=None,
+        why_no_python=_why_no_python(rows),
+        machine=one["machine"][:64],
+        screen=_path(one.get("screen")),
+        rsync=_path(one.get("rsync")),
+        disk_free_mib=int(disk) // 1024 if re.fullmatch(r"[0-9]{1,18}", disk) else None,
+        writable=one.get("writable") == "1",
+        host_id=None,
+        runtimes=frozenset(),
+        manifest_sha256=None,
+        manager_pid=None,
+        ended=False,
+    )
+    return found if told is None else found._replace(**told, python=Python(version, path), why_no_python="")
+
+
+def _told(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What queue_manager.facts says, checked. Raises ValueError, TypeError, KeyError."""
+    identity, digest, pid, libc = (found[name] for name in ("host_id", "manifest_sha256", "manager_pid", "libc"))
+    if not (
+        (identity is None or _HEX32.fullmatch(identity))
+        and (digest is None or _HEX64.fullmatch(digest))
+        and (pid is None or (type(pid) is int and 0 <= pid < 1 << 31))
+        and isinstance(libc, str)
+        and isinstance(found["ended"], bool)
+        and isinstance(found["runtimes"], list)
+        and all(isinstance(name, str) for name in found["runtimes"])
+    ):
+        raise ValueError
+    return {
+        "host_id": identity,
+        "runtimes": frozenset(name for name in found["runtimes"] if _HEX32.fullmatch(name)),
+        "manifest_sha256": digest,
+        "manager_pid": pid,
+        "ended": found["ended"],
+        "libc": libc[:64],
+    }
+
+
+def _path(value: str | None) -> str | None:
+    """Where a program is; a shell may name an alias or a function instead, which is none for us."""
+    return value if value and value.startswith("/") and len(value) <= _LONGEST else None
+
+
+def _why_no_python(rows: list[tuple[str, str]]) -> str:
+    old = [value for name, value in rows if name == "old"]
+    broken = [value for name, value in rows if name == "broken"]
+    said = []
+    if old:
+        said.append("too old: " + ", ".join(old[:5]))
+    if broken:
+        said.append("does not run: " + ", ".join(broken[:5]))
+    return "no python of 3.9 or newer was found" + (f" ({'; '.join(said)})" if said else "")
+
+
+def _strange(what: str, said: Said) -> Unreachable:
+    last = one_line((said.err.strip().splitlines() or [""])[-1], 200)
+    return Unreachable(f"{what}{f': {last}' if last else ''} (exit code {said.code})", "other")
+
+
+# -- identity and runtime -----------------------------------------------------------------------------------------
+
+
+def claim_identity(host: Host) -> str | Unreachable:
+    """Who the host is; named by us where it has no identity yet. Of two who do so at once, both get the same."""
+    said = host.script(_CLAIM, secrets.token_hex(16), limit=1 << 16)
+    if isinstance(said, Unreachable):
+        return said
+    found = said.out.decode(errors="replace").strip()
+    if said.code == 0 and _HEX32.fullmatch(found):
+        return found
+    return Unreachable(f"~/.wavequeue/host_id cannot be made or read there: {_last(said)}", "other")
+
+
+_CLAIM = """
+umask 077; mkdir -p .wavequeue && cd .wavequeue || exit 1
+[ -s host_id ] || {
+    printf '%s\\n' "$1" > "host_id.$1" || exit 1
+    ln "host_id.$1" host_id 2>/dev/null
+    rm -f "host_id.$1"
+}
+cat host_id
+"""
+
+
+def bundle_for(facts: Facts) -> Bundle:
+    """The runtime for a host. Raises FailedError where it cannot be had."""
+    return runtime_bundle.bundle(facts.machine, facts.libc)
+
+
+def place_runtime(host: Host, facts: Facts, made: Bundle) -> str | Unreachable | None:
+    """Push a runtime, if it is not there yet. Returns what went wrong."""
+    if made.digest in facts.runtimes:
+        return None
+    if facts.python is None:
+        return facts.why_no_python
+    argv = [facts.python.path, "-I", "-B", "-c", _UNPACK, made.digest, sha256(made.data).hexdigest()]
+    return _fault(host.run(argv, stdin=made.data, timeout=_PUSH_PATIENCE, limit=1 << 20), "the runtime")
+
+
+# Unpacked beside, compiled and tried, and only then renamed. What was cut off is swept away after some hours.
+_UNPACK = """\
+import compileall, glob, hashlib, io, os, shutil, subprocess, sys, tarfile, tempfile, time
+digest, packed = sys.argv[1:]
+data = sys.stdin.buffer.read()
+if hashlib.sha256(data).hexdigest() != packed:
+    sys.exit("it was cut off on its way")
+os.umask(0o077)
+top = os.path.join(os.path.expanduser("~"), ".wavequeue", "runtime")
+os.makedirs(top, exist_ok=True)
+for left in glob.glob(os.path.join(glob.escape(top), ".new-*")):
+    if os.path.getmtime(left) < time.time() - 7200:
+        shutil.rmtree(left, ignore_errors=True)
+new = tempfile.mkdtemp(prefix=".new-", dir=top)
+try:
+    safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+    tarfile.open(fileobj=io.BytesIO(data)).extractall(new, **safe)
+    def tried():
+        argv = [sys.executable, "-E", "-s", "-B", new, "queue_manager", "--help"]
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return None if done.returncode == 0 else done.stdout.decode(errors="replace").strip().splitlines()[-1:]
+    compileall.compile_dir(new, quiet=2, stripdir=new, prependdir=os.path.join(top, digest))
+    if tried() is not None:
+        for cache in glob.glob(os.path.join(glob.escape(new), "**", "__pycache__"), recursive=True):
+            shutil.rmtree(cache)
+        said = tried()
+        if said is not None:
+            sys.exit("it does not run with %s: %s" % (sys.executable, said[0] if said else "it said nothing"))
+    for folder, _, names in os.walk(new):
+        for name in names:
+            fd = os.open(os.path.join(folder, name), os.O_RDONLY)
+            os.fsync(fd)
+            os.close(fd)
+    try:
+        os.rename(new, os.path.join(top, digest))
+    except OSError:
+        if not os.path.isdir(os.path.join(top, digest)):
+            raise
+except OSError as error:
+    sys.exit(str(error))
+finally:
+    shutil.rmtree(new, ignore_errors=True)
+"""
+
+
+def in_passing(
+    host: Host, facts: Facts, made: Bundle, name: str, *args: str, stdin: bytes = b"", timeout: float = 60.0
+) -> Said | Unreachable:
+    """Run `queue_manager.NAME` on a host that has a Python, from its runtime or, where that is not there, from one that
+    is gone again with the process. Leaves nothing on the host."""
+    assert facts.python is not None
+    if made.digest in facts.runtimes:
+        return host.run(module(None, facts.python.path, made.digest, name, *args), stdin=stdin, timeout=timeout)
+    argv = [facts.python.path, "-I", "-B", "-c", _IN_PASSING, str(len(made.data)), f"queue_manager.{name}", *args]
+    return host.run(argv, stdin=made.data + stdin, timeout=timeout)
+
+
+# Compiled parts cannot be loaded from a file system that is mounted noexec, as /tmp is on some hosts.
+_IN_PASSING = """\
+import io, os, subprocess, sys, tarfile, tempfile
+size = int(sys.argv[1])
+data = sys.stdin.buffer.read(size)
+rest = sys.stdin.buffer.read()
+def serves(folder):
+    return os.access(folder, os.W_OK) and not os.statvfs(folder).f_flag & os.ST_NOEXEC
+home = os.path.expanduser("~")
+place = next((one for one in (tempfile.gettempdir(), "/var/tmp", home) if os.path.isdir(one) and serves(one)), None)
+with tempfile.TemporaryDirectory(dir=place) as folder:
+    safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+    tarfile.open(fileobj=io.BytesIO(data)).extractall(folder, **safe)
+    sys.exit(subprocess.run([sys.executable, "-E", "-s", "-B", folder] + sys.argv[2:], input=rest).returncode)
+"""
+
+
+# -- the run ------------------------------------------------------------------------------------------------------
+
+
+def place_run(
+    host: Host, run_id: str, manifest: bytes, request: tuple[str, bytes] | None = None
+) -> str | Unreachable | None:
+    """Make the run's directory with its manifest, and with a request that its manager is to find there first: its id
+    and its file. Returns what went wrong, as where another manifest is there."""
+    name, text = request or ("", b"")
+    words = (run_id, secrets.token_hex(4), str(len(manifest)), str(len(text)), name)
+    said = host.script(_PLACE, *words, stdin=manifest + text, limit=1 << 20)
+    if isinstance(said, Said) and said.code == _OTHER:
+        return f"~/.wavequeue/runs/{run_id} holds another manifest there; begin another run with --new"
+    return _fault(said, f"the directory of run {run_id}")
+
+
+def make_cwd(host: Host, cwd: str) -> str | Unreachable | None:
+    """Make the directory that a run's jobs begin in, where it is not there. Returns what went wrong."""
+    return _fault(host.script('umask 077; mkdir -p -- "$1"', cwd), f"the directory {cwd}")
+
+
+_OTHER = 9
+_PLACE = f"""
+umask 077; d=.wavequeue/runs/$1; mkdir -p -- "$d" && chmod 700 .wavequeue "$d" || exit 1
+t=$d/.manifest.$2.tmp; r=$d/.request.$2.tmp; trap 'rm -f -- "$t" "$r" "$r.all"' EXIT
+trap 'exit 1' HUP INT TERM PIPE
+cut_off() {{ echo "it was cut off on its way" >&2; exit 1; }}
+if [ "${{4:-0}}" -gt 0 ]; then
+  cat > "$r.all" && [ "$(wc -c < "$r.all")" -eq "$(($3 + $4))" ] || cut_off
+  head -c "$3" "$r.all" > "$t" && tail -c "$4" "$r.all" > "$r" || exit 1
+else
+  cat > "$t" && [ "$(wc -c < "$t")" -eq "$3" ] || cut_off
+fi
+sync "$t" 2>/dev/null
+# Before the manifest, without which no manager begins; one that has begun has taken it.
+if [ "${{4:-0}}" -gt 0 ] && [ ! -f "$d/manifest.json" ]; then
+  mkdir -p -- "$d/inbox" && mv -- "$r" "$d/inbox/$5.json" || exit 1
+fi
+ln "$t" "$d/manifest.json" 2>/dev/null && exit 0
+[ -f "$d/manifest.json" ] || {{ ln "$t" "$d/manifest.json"; exit 1; }}
+[ "$(sha256sum < "$t")" = "$(sha256sum < "$d/manifest.json")" ] || exit {_OTHER}
+"""
+
+
+def start(host: Host, python: str, runtime: str, run_id: str, poll: float | None) -> int | str | Unreachable:
+    """Start the run's manager, detached, and wait until it has taken the run; its pid. One that is there is meant.
+
+    `poll` in seconds; None leaves it at the manager's default. 0 where one holds the run whose pid is not told.
+    """
+    options = [] if poll is None else ["--poll", f"{poll:g}"]
+    argv = module(None, python, runtime, "start", run_id, *options)
+    said = host.run(argv, timeout=_START_PATIENCE, limit=1 << 20)
+    if isinstance(said, Unreachable):
+        return said
+    try:
+        found = typed_json.decode(said.out, 1 << 20)
+        if type(found.get("pid")) is int and 0 <= found["pid"] < 1 << 31:
+            pid: int = found["pid"]
+            return pid
+        return escaped(str(found["fault"])[:2000])
+    except (ValueError, KeyError, AttributeError, RecursionError):
+        return f"the manager could not be started: {_last(said)}"
+
+
+def _fault(said: Said | Unreachable, what: str) -> str | Unreachable | None:
+    if isinstance(said, Unreachable):
+        return said
+    return None if said.code == 0 else f"{what} could not be placed: {_last(said)}"
+
+
+def _last(said: Said) -> str:
+    """What a host said last, in one line that harms no terminal."""
+    lines = said.err.strip().splitlines() or [f"exit code {said.code}"]
+    return one_line(lines[-1], 300)

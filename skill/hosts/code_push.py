@@ -1,0 +1,276 @@
+"""Code up: the files of a project brought into the workspace on a host. Nothing there is ever deleted.
+
+Which files is decided in `code_files`; how they travel is rsync, or tar where rsync is missing on either side. Both put
+a file in its place whole, by a rename.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shlex
+import shutil
+import stat
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from queue_manager.core.terminal_text import one_line
+from skill.hosts.connection import Host, Said, Unreachable, remote
+
+TRIES = 3
+_PAUSE = 1.0
+_LIMIT = 3600.0
+"""Seconds for one push."""
+_STALL = 60
+"""Seconds without a byte after which rsync takes the connection for dropped."""
+_DROPPED = frozenset({10, 12, 30, 35, 255})
+"""Exit codes of rsync, and of ssh below it, that a dropped connection gives."""
+_NO_RSYNC = frozenset({1, 2, 4, 23, 127})
+"""Exit codes of an rsync that does not do what is asked of it, or is not there. 23: newer ones follow no link that
+somebody there put in the place of a directory."""
+_TORN = 12
+"""Exit code of an rsync whose other end broke off: it was cut off, or cannot run."""
+_MAX_TAR = 2 << 30
+_QUIET: Callable[[str], None] = lambda _: None  # noqa: E731
+
+
+class Pushed(NamedTuple):
+    """What was carried: `files` that were new or had changed, their `bytes`, and `how`: rsync, tar or in place."""
+
+    files: int
+    bytes: int
+    how: str
+
+
+def push_files(
+    host: Host, source: Path, workspace: str, files: Sequence[str], say: Callable[[str], None] = _QUIET
+) -> Pushed | str | Unreachable:
+    """Bring these files, relative to `source`, into `workspace` on a host, which is made where it is not there.
+
+    Where all are there already, that is known after one round trip and no connection. `say` is told of each retry.
+    Returns what went wrong as text.
+    """
+    let_second_pass(source, files)
+    ready = host.script(_READY + _STAT, remote(workspace), stdin=_names(files), timeout=_LIMIT)
+    if isinstance(ready, Unreachable):
+        return ready
+    place, _, rest = ready.out.partition(b"\n")
+    tool, _, there = rest.partition(b"\n")
+    if ready.code != 0 or not place:
+        return f"the workspace {workspace} cannot be made on {host.name}: {_last(ready.err)}"
+    folder = os.fsdecode(place)
+    if host.ssh_command() is None and os.path.realpath(folder) == os.path.realpath(source):
+        return Pushed(0, 0, "in place")
+    how = "rsync" if tool == b"rsync" and shutil.which("rsync") is not None else "tar"
+    changed = _changed(source, files, there)
+    if not changed:
+        return Pushed(0, 0, how)
+    if how == "rsync":
+        done = _by_rsync(host, source, folder, changed, say)
+        if done is not None:
+            return done
+    return _by_tar(host, source, folder, changed, say)
+
+
+_READY = """
+umask 077; mkdir -p -- "$1" && cd -- "$1" && pwd -P || exit 1
+[ -w . ] || { echo "no write permission" >&2; exit 1; }
+if command -v rsync >/dev/null 2>&1; then echo rsync; else echo tar; fi
+cd - >/dev/null || exit 1
+"""
+
+
+def _names(files: Iterable[str]) -> bytes:
+    return b"".join(os.fsencode(name) + b"\0" for name in files)
+
+
+def _changed(source: Path, files: Iterable[str], there: bytes) -> list[str]:
+    """Those of `files` that are otherwise here than a host says, by what `_STAT` printed there."""
+    lines = set(there.split(b"\n"))
+    every = b"\n" + there
+
+    def is_there(line: bytes) -> bool:
+        return b"\n%s\n" % line in every if b"\n" in line else line in lines
+
+    return [name for name in files if not is_there(_stat_line(source, name))]
+
+
+def let_second_pass(source: Path, files: Iterable[str]) -> None:
+    """Wait until the second is over in which the newest of these files was written: at most one.
+
+    What has the size and the second of what is there counts as unchanged. Were a file written, pushed and written again
+    within one second, what was written last would never be carried.
+    """
+    now = time.time()
+    times = (int((source / name).lstat().st_mtime) for name in files)
+    if int(now) in times:
+        time.sleep(int(now) + 1 - now)
+
+
+def rsh(command: Sequence[str]) -> str:
+    """A command for rsync's -e, which splits at blanks and knows quotes, but no backslash."""
+    return " ".join(
+        "'" + word.replace("'", "''") + "'" if not word or any(sign in word for sign in " \t\n'\"") else word
+        for word in command
+    )
+
+
+def build_rsync(ssh: Sequence[str] | None, destination: str, source: Path, workspace: str) -> list[str]:
+    """The rsync command that carries the files it is given on stdin, each ended by a NUL."""
+    # Owners are of this machine alone. -S: sparse files stay sparse. -K: a directory that somebody there made a link
+    # to another disk stays that.
+    options = ["-rlptKS", "--files-from=-", "--from0", "--stats", "--no-human-readable", f"--timeout={_STALL}"]
+    if ssh is None:
+        return ["rsync", *options, f"{source}/", f"{workspace}/"]
+    user, at, machine = destination.rpartition("@")
+    machine = f"[{machine}]" if ":" in machine and not machine.startswith("[") else machine
+    return ["rsync", *options, "-z", "-s", "-e", rsh(ssh), f"{source}/", f"{user}{at}{machine}:{workspace}/"]
+
+
+def parse_stats(text: str) -> tuple[int, int]:
+    """Files and bytes that rsync says it carried."""
+    found = {"Number of regular files transferred": 0, "Total transferred file size": 0}
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        digits = "".join(filter(str.isdigit, value.split("bytes")[0]))
+        if name in found and digits:
+            found[name] = int(digits)
+    files, size = found.values()
+    return files, size
+
+
+def _by_rsync(
+    host: Host, source: Path, workspace: str, files: Iterable[str], say: Callable[[str], None]
+) -> Pushed | str | Unreachable | None:
+    """None where rsync turns out not to be usable: what it has done until then stays."""
+    command = build_rsync(host.ssh_command(), host.destination, source, workspace)
+    # A line that begins with # or ; would be a comment.
+    names = b"".join(b"./" + os.fsencode(name) + b"\0" for name in files)
+    reason = ""
+    for attempt in range(1, TRIES + 1):
+        try:
+            done = subprocess.run(
+                command, input=names, capture_output=True, timeout=_LIMIT, env={**os.environ, "LC_ALL": "C"}
+            )
+        except FileNotFoundError:
+            return None
+        except subprocess.TimeoutExpired:
+            return Unreachable(f"the code was not carried within {_LIMIT:.0f} s", "timeout")
+        if done.returncode == 0:
+            return Pushed(*parse_stats(done.stdout.decode(errors="replace")), "rsync")
+        reason = _last(done.stderr.decode(errors="replace"))
+        if done.returncode in _NO_RSYNC:
+            return None
+        if done.returncode == _TORN:
+            there = host.run(["rsync", "--version"])
+            if isinstance(there, Said) and there.code != 0:
+                return None
+        if done.returncode not in _DROPPED:
+            return f"rsync to {host.name} failed with exit code {done.returncode}: {reason}"
+        _again(host, attempt, reason, say)
+    return Unreachable(f"the connection was dropped {TRIES} times while the code was carried: {reason}", "dropped")
+
+
+def _again(host: Host, attempt: int, reason: str, say: Callable[[str], None]) -> None:
+    if attempt < TRIES:
+        say(f"{host.name}: the connection was dropped ({reason}); trying again, {attempt + 1} of {TRIES}")
+        time.sleep(_PAUSE * attempt)
+
+
+def _by_tar(
+    host: Host, source: Path, workspace: str, files: Sequence[str], say: Callable[[str], None]
+) -> Pushed | str | Unreachable:
+    reason = ""
+    for attempt in range(1, TRIES + 1):
+        done = _carry_tar(host, source, workspace, files)
+        if not isinstance(done, Unreachable) or done.kind != "dropped":
+            return done
+        reason = done.reason
+        _again(host, attempt, reason, say)
+    return Unreachable(f"the connection was dropped {TRIES} times while the code was carried: {reason}", "dropped")
+
+
+def _carry_tar(host: Host, source: Path, workspace: str, files: Sequence[str]) -> Pushed | str | Unreachable:
+    asked = host.script(_STAT, workspace, stdin=_names(files), timeout=_LIMIT)
+    if isinstance(asked, Unreachable):
+        return asked
+    changed = _changed(source, files, asked.out)
+    size = sum((source / name).lstat().st_size for name in changed)
+    if size > _MAX_TAR:
+        return (
+            f"{size / (1 << 30):.1f} GiB of code are too much without rsync: install rsync here and on {host.name}, "
+            "or leave data out by .gitignore"
+        )
+    if not changed:
+        return Pushed(0, 0, "tar")
+    done = host.script(_UNPACK, workspace, stdin=pack(source, changed), timeout=_LIMIT)
+    if isinstance(done, Said) and done.code != 0:
+        return f"tar on {host.name} failed with exit code {done.code}: {_last(done.err)}"
+    return done if isinstance(done, Unreachable) else Pushed(len(changed), size, "tar")
+
+
+def _stat_line(source: Path, name: str) -> bytes:
+    info = (source / name).lstat()
+    return b"%d %d %o %s" % (info.st_size, int(info.st_mtime), stat.S_IMODE(info.st_mode), os.fsencode(name))
+
+
+def pack(source: Path, files: Iterable[str]) -> bytes:
+    """These files as a tar.gz, without owners."""
+
+    def bare(info: tarfile.TarInfo) -> tarfile.TarInfo:
+        info.uid = info.gid = 0
+        info.uname = info.gname = ""
+        return info
+
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=5, format=tarfile.GNU_FORMAT) as archive:
+        for name in files:
+            # A second name of a file is carried as a file: its first one may be in place already.
+            info = archive.gettarinfo(str(source / name), arcname=name)
+            if info.islnk():
+                info.type, info.size = tarfile.REGTYPE, (source / name).lstat().st_size
+            if info.isreg():
+                with (source / name).open("rb") as file:
+                    archive.addfile(bare(info), file)
+            else:
+                archive.addfile(bare(info))
+    return buffer.getvalue()
+
+
+# What is there of these files, a line each; nothing where the host's tools are too plain to tell.
+_STAT = 'cd -- "$1" && { xargs -0 stat -c "%s %Y %a %n" -- 2>/dev/null; true; }'
+
+# Everything is unpacked beside the code first, so that a cut leaves the code as it was. Then file by file.
+_UNPACK = """
+cd -- "$1" || exit 1
+umask 077; mkdir -p .wavequeue || exit 1
+find .wavequeue -name 'push.*' -prune -mmin +120 -exec rm -rf {} + 2>/dev/null
+new=$(mktemp -d .wavequeue/push.XXXXXX) || exit 1
+trap 'rm -rf "$new"' EXIT; trap 'exit 1' HUP INT TERM PIPE
+umask 022
+tar -xzpof - -C "$new" || exit 1
+cd "$new" && find . ! -type d -exec sh -c '
+for file do
+    to=../../$file; folder=${to%/*}
+    [ -d "$folder" ] || mkdir -p "$folder" || exit 1
+    [ -L "$file" ] && [ -L "$to" ] && { rm -f "$to" || exit 1; }
+    if [ -d "$to" ]; then echo "$file is a directory there" >&2; exit 1; fi
+    mv -f "$file" "$to" || exit 1
+done' sh {} +
+code=$?; cd ../..; exit $code
+"""
+
+
+def _last(text: str) -> str:
+    """What a program said last, in one line that harms no terminal."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return one_line(lines[-1] if lines else "it said nothing", 300)
+
+
+def command_text(words: Sequence[str]) -> str:
+    """A command for the shell at the other end."""
+    return shlex.join(words)

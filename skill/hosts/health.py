@@ -1,0 +1,355 @@
+"""How hosts are, out of what was heard of them: a row each, what is missing, the table and the JSON. Pure.
+
+Nothing that a host says is believed before it was looked at: a field of another kind counts as not told, and what would
+garble a terminal is taken out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from build_manifest.faults import listed
+from queue_manager.core.events import epoch
+from queue_manager.core.summary import duration
+from queue_manager.core.terminal_text import one_line
+from skill.common import typed_json
+from skill.common.text_table import columns
+from skill.hosts.connection import Unreachable
+from skill.planning.host_preflight import LEAST_DISK
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from skill.hosts.bootstrap import Facts
+
+CLOCK = 30.0
+"""Seconds by which a host's clock may differ before it is said: ages of states are told across clocks."""
+_MOST = 64 << 20
+_LONGEST = 300
+_MOST_CARDS = 256
+_MOST_RUNS = 1000
+_NAMED = 5
+_UNTOLD = "-"
+
+
+class Heard(NamedTuple):
+    """What was heard of a host. `document`: that of queue_manager.probe, as it came; None for the reason in `why`.
+
+    `asked` and `answered`: our clock around it, in epoch seconds.
+    """
+
+    facts: Facts | Unreachable
+    document: bytes | None = None
+    why: str = ""
+    asked: float = 0.0
+    answered: float = 0.0
+
+
+class Card(NamedTuple):
+    """A card; MiB, None where not told. `note`: what is wrong with it, or empty."""
+
+    number: int
+    name: str
+    total_mib: int | None
+    free_mib: int | None
+    note: str
+
+
+class Probed(NamedTuple):
+    """What of the probe's document could be used; None where it was not told."""
+
+    heartbeat_s: float | None = None
+    cards: tuple[Card, ...] = ()
+    cards_note: str = ""
+    cards_unreadable: str | None = None
+    disk_free_mib: int | None = None
+    screen: str | None = None
+    load: tuple[float, ...] | None = None
+    cpus: int | None = None
+    time: float | None = None
+    runs: tuple[str, ...] = ()
+
+
+class Row(NamedTuple):
+    """One host. `unreachable`: why nothing is known of it, or None.
+
+    `screen`: its version, empty where it does not tell; None where it is missing. `disk_free_mib`: the least of where
+    runs and code lie. `clock_s`: how far the host's clock is ahead of ours, `clock_within_s` how well that is known.
+    """
+
+    name: str
+    unreachable: str | None = None
+    probed: Probed = Probed()
+    python: str | None = None
+    python_path: str | None = None
+    screen: str | None = None
+    rsync: bool = False
+    disk_free_mib: int | None = None
+    clock_s: float | None = None
+    clock_within_s: float | None = None
+    faults: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+# -- what was heard -----------------------------------------------------------------------------------------------
+
+
+def plain(text: str) -> str:
+    """The same text on one line, with nothing in it that a terminal would act on, and not too long."""
+    return one_line(text, _LONGEST + 1)
+
+
+def read(data: bytes) -> Probed | None:
+    """The document of a probe; None if it is none."""
+    try:
+        found = typed_json.decode(data, _MOST)
+    except typed_json.DocumentError:
+        return None
+    if not isinstance(found, dict) or "python" not in found:
+        return None
+    at, beat = _time(found.get("time")), _time(found.get("heartbeat"))
+    screen = found.get("screen")
+    load = found.get("load")
+    unreadable = _text(found.get("gpu_unreadable"))
+    return Probed(
+        max(0.0, at - beat) if at is not None and beat is not None else None,
+        tuple(_cards(found.get("gpus"))),
+        _text(found.get("gpu_note")) or "",
+        unreadable,
+        _count(found.get("disk_free_mib")),
+        (_text(screen.get("version")) or "") if isinstance(screen, dict) else None,
+        tuple(map(float, load)) if isinstance(load, list) and len(load) == 3 and all(map(_is_number, load)) else None,
+        _count(found.get("cpus")),
+        at,
+        tuple(_runs(found.get("runs"))),
+    )
+
+
+def _cards(rows: Any) -> Iterable[Card]:
+    for row in rows[:_MOST_CARDS] if isinstance(rows, list) else ():
+        if isinstance(row, dict) and _count(row.get("index")) is not None:
+            yield Card(
+                row["index"],
+                _text(row.get("name")) or "?",
+                _count(row.get("total_mib")),
+                _count(row.get("free_mib")),
+                _text(row.get("note")) or "",
+            )
+
+
+def _runs(rows: Any) -> Iterable[str]:
+    for row in rows[:_MOST_RUNS] if isinstance(rows, list) else ():
+        name = _text(row.get("id")) if isinstance(row, dict) else None
+        if name:
+            yield name
+
+
+def _text(value: Any) -> str | None:
+    return plain(value) if isinstance(value, str) else None
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < 1 << 50 else None
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and 0 <= value < 1e6
+
+
+def _time(value: Any) -> float | None:
+    try:
+        return epoch(value) if isinstance(value, str) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+# -- how it is ----------------------------------------------------------------------------------------------------
+
+
+def row(name: str, heard: Heard) -> Row:
+    """Judge one host."""
+    facts = heard.facts
+    if isinstance(facts, Unreachable):
+        return Row(name, plain(facts.reason))
+    probed = (read(heard.document) if heard.document is not None else None) or Probed()
+    disks = [free for free in (probed.disk_free_mib, facts.disk_free_mib) if free is not None]
+    clock = within = None
+    if probed.time is not None:
+        within = max(0.0, heard.answered - heard.asked) / 2
+        clock = probed.time - (heard.asked + within)
+    made = Row(
+        name,
+        None,
+        probed,
+        None if facts.python is None else plain(facts.python.version),
+        None if facts.python is None else plain(facts.python.path),
+        None if facts.screen is None else probed.screen or "",
+        facts.rsync is not None,
+        min(disks, default=None),
+        clock,
+        within,
+    )
+    return made._replace(faults=tuple(_faults(made, facts, heard)), warnings=tuple(_warnings(made)))
+
+
+def _faults(made: Row, facts: Facts, heard: Heard) -> Iterable[str]:
+    setup = f"set it up with: wavequeue hosts setup {made.name}"
+    if facts.python is None:
+        yield f"{plain(facts.why_no_python)}; {setup}"
+    elif heard.document is None:
+        yield f"it could not be looked at: {plain(heard.why)}"
+    elif read(heard.document) is None:
+        yield "what it said of itself cannot be read; see what its shell prints with: ssh HOST true"
+    if facts.screen is None:
+        yield f"screen is missing, and every job runs in one; {setup}"
+    if not facts.writable:
+        yield "nothing can be written into its home directory, where runs are kept"
+    if made.disk_free_mib is not None and made.disk_free_mib < LEAST_DISK:
+        yield f"only {made.disk_free_mib} MiB of its disk are free; {LEAST_DISK} are needed"
+
+
+def _warnings(made: Row) -> Iterable[str]:
+    if not made.rsync:
+        yield f"rsync is missing; code goes by tar, slower. Install it with: wavequeue hosts setup {made.name}"
+    if made.probed.cards_unreadable is not None:
+        yield f"its cards cannot be read now: {made.probed.cards_unreadable}"
+    for card in made.probed.cards:
+        if card.note:
+            yield f"card {card.number}: {card.note}"
+    if made.probed.cards and made.probed.cards_note:
+        yield made.probed.cards_note
+    if abs(clock_off(made)) > CLOCK:
+        yield f"its clock is {_clock(made)}; set it right, or ages and times read wrong"
+
+
+def clock_off(made: Row) -> float:
+    """Seconds by which the host's clock is surely ahead of ours; negative: behind. 0 where it may be in step."""
+    if made.clock_s is None or made.clock_within_s is None:
+        return 0.0
+    return math.copysign(max(0.0, abs(made.clock_s) - made.clock_within_s), made.clock_s)
+
+
+def well(rows: Sequence[Row]) -> bool:
+    """Whether all hosts answered and miss nothing."""
+    return all(one.unreachable is None and not one.faults for one in rows)
+
+
+# -- how it is shown ----------------------------------------------------------------------------------------------
+
+
+HEAD = ("host", "is", "heartbeat", "runs", "disk free", "load", "clock", "python", "screen", "rsync", "cards")
+
+
+def table(rows: Sequence[Row], width: int) -> list[Text]:
+    """A row for each host; cards last, since they need most room."""
+    return columns([list(HEAD), *(_cells(one) for one in rows)], width, head=True)
+
+
+def _cells(one: Row) -> list[str | Text]:
+    from rich.text import Text
+
+    if one.unreachable is not None:
+        return [one.name, Text("unreachable", "yellow"), *[_UNTOLD] * (len(HEAD) - 2)]
+    probed = one.probed
+    beat = "never" if probed.time is not None else _UNTOLD
+    missing = Text("missing", "red")
+    return [
+        one.name,
+        Text("faulty", "red") if one.faults else "ok",
+        beat if probed.heartbeat_s is None else f"{duration(probed.heartbeat_s)} ago",
+        _UNTOLD if probed.time is None else str(len(probed.runs)),
+        _UNTOLD if one.disk_free_mib is None else _size(one.disk_free_mib),
+        _UNTOLD if probed.load is None else f"{probed.load[0]:.1f}" + (f" of {probed.cpus}" if probed.cpus else ""),
+        _clock(one),
+        missing if one.python is None else f"{one.python} {one.python_path}",
+        missing if one.screen is None else one.screen or "ok",
+        "ok" if one.rsync else Text("missing", "yellow"),
+        _cards_text(probed),
+    ]
+
+
+def _cards_text(probed: Probed) -> str:
+    """Cards of one name together, with the free memory of each: 2 NVIDIA A100: 39.5, 2.1 GiB free."""
+    if probed.cards_unreadable is not None:
+        return "unreadable"
+    if not probed.cards:
+        return _UNTOLD if probed.time is None else "none"
+    named: dict[str, list[Card]] = {}
+    for card in probed.cards:
+        named.setdefault(card.name, []).append(card)
+    return "; ".join(
+        f"{len(cards)} {name}: {', '.join(_gib(card.free_mib) for card in cards)} GiB free"
+        for name, cards in named.items()
+    )
+
+
+def _gib(mib: int | None) -> str:
+    return "?" if mib is None else f"{mib / 1024:.1f}"
+
+
+def _size(mib: int) -> str:
+    return f"{mib / 1024:.0f} GiB" if mib >= 10240 else f"{mib} MiB"
+
+
+def _clock(made: Row) -> str:
+    if made.clock_s is None:
+        return _UNTOLD
+    if abs(clock_off(made)) < 1:
+        return "in step"
+    return f"{duration(abs(made.clock_s))} {'ahead' if made.clock_s > 0 else 'behind'}"
+
+
+def fault_lines(rows: Sequence[Row]) -> list[str]:
+    """What is wrong, a line each."""
+    lines = []
+    for one in rows:
+        if one.unreachable is not None:
+            lines.append(f"{one.name}: unreachable: {one.unreachable}")
+        lines += [f"{one.name}: {text}" for text in one.faults]
+    return lines
+
+
+def note_lines(rows: Sequence[Row]) -> list[str]:
+    """What else is worth saying, a line each."""
+    lines = [f"{one.name}: warning: {text}" for one in rows for text in one.warnings]
+    runs = [f"{one.name}: a manager holds {listed(one.probed.runs, _NAMED)}" for one in rows if one.probed.runs]
+    return lines + runs
+
+
+def document(rows: Sequence[Row]) -> dict[str, Any]:
+    """What `hosts check --json` prints. Times in seconds, memory and disk in MiB; null: not told."""
+    return {"ok": well(rows), "hosts": [_json(one) for one in rows]}
+
+
+def _json(one: Row) -> Mapping[str, Any]:
+    probed = one.probed
+    return {
+        "name": one.name,
+        "reachable": one.unreachable is None,
+        "unreachable": one.unreachable,
+        "heartbeat_s": _rounded(probed.heartbeat_s),
+        "runs": list(probed.runs),
+        "gpus": [_card_json(card) for card in probed.cards],
+        "gpu_unreadable": probed.cards_unreadable,
+        "disk_free_mib": one.disk_free_mib,
+        "load": None if probed.load is None else list(probed.load),
+        "cpus": probed.cpus,
+        "clock_s": _rounded(one.clock_s),
+        "clock_within_s": _rounded(one.clock_within_s),
+        "python": None if one.python is None else {"version": one.python, "path": one.python_path},
+        "screen": one.screen,
+        "rsync": one.rsync if one.unreachable is None else None,
+        "faults": list(one.faults),
+        "warnings": list(one.warnings),
+    }
+
+
+def _card_json(card: Card) -> dict[str, Any]:
+    found = card._asdict()
+    return {"index": found.pop("number"), **found}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

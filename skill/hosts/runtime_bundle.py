@@ -1,0 +1,185 @@
+"""The runtime that a host needs: our package with psutil and pynvml, as one tar, named by its content.
+
+On the host it is a folder that Python runs: `PYTHON FOLDER MODULE ARGUMENTS`. The path to it is in no environment
+variable, which jobs would inherit.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import re
+import shlex
+import struct
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from queue_manager.core import layout
+from skill.common.errors import FailedError
+from skill.common.files import make_directory
+
+MACHINES = {"x86_64": 62, "aarch64": 183}
+"""What can be served, by `uname -m`, with the number that ELF files have for it."""
+_MAIN = '''\
+"""Runs a module of this folder: PYTHON FOLDER MODULE ARGUMENTS."""
+
+import runpy
+import sys
+
+del sys.argv[0]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+'''
+_PSUTIL = re.compile(r"psutil/(?:__init__|_common|_ntuples|_pslinux|_psposix|_compat)\.py")
+_COMPILED = re.compile(r"psutil/_psutil_(?:linux|posix)\.abi3\.so")
+_VERSION = re.compile(r"^__version__ = ['\"]([^'\"]+)['\"]", re.MULTILINE)
+_PYTHON = "39"
+"""The oldest Python of a host, for which compiled parts have to serve."""
+_PATIENCE = 120.0
+_CANNOT = (
+    "no psutil for {machine} hosts is here, and it could not be fetched: {why}. Where there is internet, run: {fetch}"
+)
+
+
+class Bundle(NamedTuple):
+    """`digest` names it: of what is in it, not of how it is packed. `data`: a tar.gz."""
+
+    digest: str
+    data: bytes
+
+
+def bundle(machine: str, libc: str, cache: Path | None = None) -> Bundle:
+    """The runtime for hosts of a kind. `machine`: as uname -m says; `libc`: "glibc 2.36"; `cache`: folder of wheels.
+
+    Raises FailedError where it cannot be had.
+    """
+    if machine not in MACHINES:
+        raise FailedError(f"hosts of the kind {machine} are not served; these are: {', '.join(MACHINES)}")
+    if not libc.startswith("glibc"):
+        raise FailedError(
+            "it has no glibc (Alpine and other systems with musl have none), for which psutil is built; use an image "
+            "with glibc, as Debian's and Ubuntu's are"
+        )
+    files = {"__main__.py": _MAIN.encode(), **_queue_manager(), "pynvml.py": _installed("pynvml.py").read_bytes()}
+    return pack({**files, **_psutil(machine, cache or wheels())})
+
+
+def wheels() -> Path:
+    """Where wheels for other machines are kept."""
+    return Path.home() / ".cache" / "wavequeue" / "wheels"
+
+
+def pack(files: Mapping[str, bytes]) -> Bundle:
+    """Make it of these files, by their names: the same ones give the same bytes."""
+    digest = hashlib.sha256()
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name in sorted(files):
+            digest.update(f"{name}\0{len(files[name])}\0".encode() + files[name])
+            info = tarfile.TarInfo(name)
+            # The hour at which time began would make compiled files stale where a clock is wrong.
+            info.size, info.mode, info.mtime = len(files[name]), 0o600, 1_000_000_000
+            archive.addfile(info, io.BytesIO(files[name]))
+    return Bundle(digest.hexdigest()[:32], gzip.compress(buffer.getvalue(), 6, mtime=0))
+
+
+def _queue_manager() -> dict[str, bytes]:
+    folder = Path(layout.__file__).parents[1]
+    return {
+        path.relative_to(folder.parent).as_posix(): path.read_bytes() for path in folder.rglob("*.py") if path.is_file()
+    }
+
+
+def _installed(name: str) -> Path:
+    """A file of a library that is installed here. Raises FailedError."""
+    for folder in sys.path:
+        if (Path(folder) / name).is_file():
+            return Path(folder) / name
+    raise FailedError(f"{name} is not installed here; install wavequeue anew: pip install --force-reinstall wavequeue")
+
+
+def _psutil(machine: str, cache: Path) -> dict[str, bytes]:
+    """psutil for a machine: the one installed here if it is that machine's and serves every Python, or a wheel's."""
+    folder = _installed("psutil/__init__.py").parent
+    here = _needed((f"psutil/{path.name}", path) for path in folder.iterdir())
+    if _serves(here, machine):
+        return here
+    found = _VERSION.search(here["psutil/__init__.py"].decode())
+    if found is None:
+        raise FailedError(f"{folder} does not say which version of psutil it is; install it anew")
+    wheel = _wheel(cache, found[1], machine) or _fetch(cache, found[1], machine)
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            files = _needed((name, zipfile.Path(archive, name)) for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile, KeyError) as error:
+        raise FailedError(f"{wheel} cannot be used ({error}); remove it, and it is fetched again") from None
+    if not _serves(files, machine):
+        raise FailedError(f"{wheel} holds no psutil for {machine}; remove it, and it is fetched again")
+    return files
+
+
+def _needed(files: Iterator[tuple[str, Path | zipfile.Path]]) -> dict[str, bytes]:
+    """What a Linux host needs of psutil."""
+    return {name: path.read_bytes() for name, path in files if _PSUTIL.fullmatch(name) or _COMPILED.fullmatch(name)}
+
+
+def _serves(files: Mapping[str, bytes], machine: str) -> bool:
+    """Whether the compiled part is there, and for this machine."""
+    compiled = [data for name, data in files.items() if _COMPILED.fullmatch(name)]
+    return bool(compiled) and "psutil/__init__.py" in files and all(elf_machine(data) == machine for data in compiled)
+
+
+def elf_machine(data: bytes) -> str | None:
+    """The machine that a compiled file is for, as uname -m names it; None where it is none of ours."""
+    if len(data) < 20 or data[:6] != b"\x7fELF\x02\x01":  # 64 bits, little-endian: both of ours are
+        return None
+    (number,) = struct.unpack_from("<H", data, 18)
+    return next((name for name, known in MACHINES.items() if known == number), None)
+
+
+def _wheel(cache: Path, version: str, machine: str) -> Path | None:
+    """A wheel in the cache that serves this machine with any Python."""
+    for path in sorted(cache.glob(f"psutil-{version}-*.whl")):
+        _, _, _, abi, platforms = path.stem.split("-", 4)
+        fits = [name for name in platforms.split(".") if name.startswith("manylinux") and name.endswith(f"_{machine}")]
+        if fits and "abi3" in abi.split("."):
+            return path
+    return None
+
+
+def build_fetch(folder: Path, version: str, machine: str) -> list[str]:
+    """The command that gets psutil's wheel for a machine, less the Python that runs it."""
+    return [
+        "-m", "pip", "download", "--only-binary=:all:", "--no-deps",
+        *(part for tag in ("manylinux2014", "manylinux_2_17", "manylinux2010", "manylinux_2_12", "manylinux_2_28")
+          for part in ("--platform", f"{tag}_{machine}")),
+        "--python-version", _PYTHON, "--implementation", "cp", "--abi", "abi3",
+        "--dest", str(folder), f"psutil=={version}",
+    ]  # fmt: skip
+
+
+def _fetch(cache: Path, version: str, machine: str) -> Path:
+    """Get the wheel into the cache, whole or not at all. Raises FailedError that says how to do it by hand."""
+    fetch = shlex.join(["python3", *build_fetch(cache, version, machine)])
+    try:
+        make_directory(cache)
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as folder:
+            command = [sys.executable, *build_fetch(Path(folder), version, machine), "--disable-pip-version-check"]
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PATIENCE, check=False
+            )
+            for path in Path(folder).glob("*.whl"):
+                path.replace(cache / path.name)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise FailedError(_CANNOT.format(machine=machine, why=error, fetch=fetch)) from None
+    found = _wheel(cache, version, machine)
+    if found is None:
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise FailedError(_CANNOT.format(machine=machine, why=last[0], fetch=fetch))
+    return found

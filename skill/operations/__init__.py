@@ -1,0 +1,1 @@
+"""Use cases, each a function with typed arguments and a typed result, for the command line and for Python."""

@@ -1,0 +1,71 @@
+"""The rule of `watch --after`: a host that is silent for long enough is given up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from queue_manager.core.summary import duration
+from skill.common.errors import FailedError, UseError
+from skill.operations import rescue_text
+from skill.planning.rescue_plan import Silence
+from skill.terminal.live import ctrl_c_held
+
+if TYPE_CHECKING:
+    from skill.terminal.host_poller import WatchedHosts
+
+_EVERY = 2.0
+"""Seconds between looks at what watch knows of the hosts."""
+_AGAIN = 60.0
+"""Seconds after which a rescue that could not be done is tried again."""
+
+
+class Rule:
+    """Gives up each host that has not been reached for `after` seconds while another one of the run was.
+
+    Works in a thread of its own, until `close`, or with the process.
+    """
+
+    def __init__(self, watched: WatchedHosts, after: float, say: Callable[[str], None]) -> None:
+        self._watched, self._after, self._say = watched, after, say
+        self._stop = threading.Event()
+        self._not_before: dict[str, float] = {}
+        self._told: dict[str, str] = {}
+        with ctrl_c_held():  # threads inherit that: Ctrl-C is for the one that draws
+            threading.Thread(target=self._follow, daemon=True).start()
+
+    def close(self) -> None:
+        """Give up nobody from now on."""
+        self._stop.set()
+
+    def _follow(self) -> None:
+        silence = Silence()
+        while not self._stop.wait(min(_EVERY, self._after)):
+            now = time.monotonic()
+            silence = silence.next(self._watched.document["meta"]["hosts"], now)
+            for name in silence.due(self._after):
+                if now >= self._not_before.get(name, now):
+                    self._rescue(name)
+
+    def _rescue(self, name: str) -> None:
+        from skill.operations import rescue
+
+        run = self._watched.run
+        self._not_before[name] = time.monotonic() + _AGAIN
+        self._watched.busy = True
+        try:
+            made, done = rescue.move(run, name, (), None, lambda _made: None, lambda _text: None)
+        except (UseError, FailedError, OSError) as error:
+            text = f"{name} has not been reached for {duration(self._after)}, and is not given up: {error}"
+            if self._told.get(name) != text:
+                self._told[name] = text
+                self._say(text)
+            return
+        finally:
+            self._watched.busy = False
+        if made is not None:
+            self._say(f"{name} has not been reached for {duration(self._after)}")
+        for line in (*rescue_text.after(run.id, name, made, done), *rescue_text.faults(run.id, name, done)):
+            self._say(line.strip())

@@ -1,0 +1,376 @@
+"""Rescuing: the jobs of a host that is gone run on other hosts, what completed there and is here is not run again.
+
+hosts.json says first what goes where, whole and durable; then each host is brought to it by steps that may be done
+twice. Killed at any moment and begun again, it ends the same, and nothing is done twice.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NamedTuple
+
+from build_manifest.faults import listed
+from queue_manager.core import transfer_protocol
+from queue_manager.core.events import epoch
+from queue_manager.core.manifest import Manifest, encode, sha256
+from queue_manager.core.requests import Request
+from queue_manager.core.status import Status
+from skill.common import files
+from skill.common.errors import FailedError, UseError
+from skill.hosts import bootstrap, registry
+from skill.hosts.connection import Host, Unreachable
+from skill.operations import add_jobs, submit, survey
+from skill.operations.submission import Order
+from skill.operations.submit import Outcome
+from skill.planning import assign_jobs, host_preflight, plan, rescue_plan
+from skill.planning.rescue_plan import Moving
+from skill.runs import assignment, state_cache
+from skill.runs.assignment import LOST, PLANNED, SUBMITTED, Part, Placed
+from skill.runs.directory import Document, Run
+from skill.runs.remote import RemoteRun
+from skill.runs.requests import Asked
+from skill.transfer import local_store, pull, relay
+from skill.transfer.code_files import NEVER
+from skill.transfer.path_map import ground
+from skill.transfer.relay import Carried
+
+_LOCK = "rescue.lock"
+_SLACK_NS = 2_000_000_000
+"""Nanoseconds by which a file may be older than the start of the job that wrote it: some disks keep even seconds."""
+Say = Callable[[str], None]
+
+
+class Plan(NamedTuple):
+    """What giving up a host would do. `why`: how it is known to be away; `age`: seconds since it was last read, None if
+    it never was. `shares`: who gets which jobs; `fresh`: parts of hosts that had none."""
+
+    lost: Part
+    why: str
+    age: float | None
+    moving: Moving
+    shares: Mapping[str, tuple[str, ...]]
+    fresh: Mapping[str, Part]
+
+
+def alone(run: Run) -> AbstractContextManager[None]:
+    """Keep out other rescues of the same run. Raises FailedError where one is at work."""
+    return files.alone(run.root / _LOCK, f"another rescue of {run.id} is at work just now; try again when it has ended")
+
+
+# -- what would be done -------------------------------------------------------------------------------------------
+
+
+def make_plan(there: RemoteRun, name: str, names: Sequence[str], pool: str | None, say: Say) -> Plan:
+    """Look at all hosts, and say what giving up host `name` would do. Nothing is written.
+
+    `names`, or else `pool`: who gets its jobs; absent, the other hosts of the run. Raises UseError, and FailedError
+    where the host answers or nobody can take its jobs.
+    """
+    part = there.placed.part(name)
+    _check_names(there, name, names, pool)
+    document = there.look(full=True)
+    why = _why_away(there, part)
+    manifest = there.manifest
+    found = moving(there.run, there.placed, manifest, part)
+    look = there.looks[name]
+    age = None if look.at is None else max(0.0, time.time() - look.at)
+    made = Plan(part, why, age, found, {}, {})
+    if not found.moved:
+        return made
+    return _shared(made, there, _takers(there, name, names, pool), document, say)
+
+
+def _check_names(there: RemoteRun, name: str, names: Sequence[str], pool: str | None) -> None:
+    if names and pool is not None:
+        raise UseError("give --host or --pool, not both")
+    if name in names:
+        raise UseError(f"{name} is the host that is given up; name another one with --host")
+    given_up = [one for one in names if one in there.names and there.placed.part(one).state == LOST]
+    if given_up:
+        raise UseError(f"{listed(given_up)} was given up before, and gets no jobs of this run; name another host")
+
+
+def _why_away(there: RemoteRun, part: Part) -> str:
+    """Why a host counts as gone, in words. Raises FailedError where it does not."""
+    name, look = part.host, there.looks[part.host]
+    if look.reason is not None and not look.answered:
+        return look.reason
+    way = there.way(name)
+    facts = way if isinstance(way, Unreachable) else bootstrap.facts(way, there.run.id)
+    if isinstance(facts, Unreachable):
+        return facts.reason
+    if submit.identity_fault(part, facts) is not None:
+        return "it is another machine than the one that got the run"
+    if part.state == SUBMITTED and facts.manifest_sha256 is None:
+        return "the run's directory has gone from it"
+    run = f"--run {there.run.id}"
+    raise FailedError(
+        f"{name} answers, so nothing was moved. See how it stands: wavequeue status {run}; start its manager again: "
+        f"wavequeue resume {run}; stop jobs there: wavequeue cancel JOB {run}"
+    )
+
+
+def moving(run: Run, found: Placed, manifest: Manifest, part: Part) -> Moving:
+    """What becomes of the jobs of a host, by all that is here of it."""
+    folder = assignment.mirror(run, part.host)
+    pulled = pull.documents(run, found).get(part.host)
+    kept = [one.document for whole in (True, False) if (one := state_cache.recall(folder, whole=whole)) is not None]
+    known = rescue_plan.statuses(part, kept if pulled is None else [*kept, pulled])
+    return rescue_plan.moving(manifest, part, known, _home(run, found, manifest, part, pulled))
+
+
+def _home(run: Run, found: Placed, manifest: Manifest, part: Part, pulled: Document | None) -> set[str]:
+    """The jobs whose outputs are here: they had completed when their host was pulled, and what is here is of that.
+
+    A host sends its state last, as it was before it looked for results.
+    """
+    if pulled is None:
+        return set()
+    where = ground(run, found, manifest, part)
+    rows = {row["id"]: row for row in pulled["jobs"] if row["status"] == Status.COMPLETED.value}
+    outputs = {spec.id: name for spec in manifest.jobs if spec.id in rows and (name := where.output(spec)) is not None}
+    here = local_store.look(where.here, tuple(dict.fromkeys(outputs.values())), NEVER).files
+    home = set()
+    for job, pattern in outputs.items():
+        names = [pattern] if pattern in here else [name for name in here if transfer_protocol.asked_for(pattern, name)]
+        begun = 0 if rows[job]["started"] is None else int(epoch(rows[job]["started"]) * 1e9) - _SLACK_NS
+        if any(here[name].mtime_ns >= begun for name in names):
+            home.add(job)
+    return home
+
+
+def _takers(there: RemoteRun, name: str, names: Sequence[str], pool: str | None) -> list[Host]:
+    """The hosts that may get jobs: those that were named, or the others of the run. Raises UseError."""
+    where = registry.locate(there.run.root)
+    where = where if where.exists() else registry.locate(Path.cwd())
+    known = registry.Registry.load(where)
+    if pool is not None:
+        names = [worker.name for worker in known.in_pool(pool) if worker.name != name]
+    others = {part.host: part for part in there.placed.parts if part.host != name}
+    chosen = list(dict.fromkeys(names)) or [host for host, part in others.items() if part.state == SUBMITTED]
+    if not chosen:
+        raise UseError(
+            f"run {there.run.id} is on no other host; say which one gets the jobs of {name}: --host NAME or --pool POOL"
+        )
+    ways = []
+    for host in chosen:
+        if host in others:
+            way = there.way(host)
+            if isinstance(way, Unreachable):
+                raise UseError(way.reason)
+            ways.append(way)
+        else:
+            ways.append(registry.connect(known.named(host), where, submit.TRIES))
+    return ways
+
+
+def _shared(made: Plan, there: RemoteRun, hosts: Sequence[Host], document: Document, say: Say) -> Plan:
+    """The plan with who gets what. Raises FailedError where nobody can."""
+    order = order_of(there)
+    jobs = made.moving.moved
+    found = survey.scout(order, [host for host in hosts if _takes(there, host.name, say)])
+    parts = {part.host: part for part in there.placed.parts}
+    offers = []
+    workers = {host.name: host.worker for host in hosts}
+    for name, one in found.items():
+        fault = _unfit(one, made.lost, parts, parts.get(name))
+        if fault is not None:
+            say(f"{name} gets no jobs: {fault}")
+        elif one.document is not None:
+            speed = workers[name].resources.get("speed", 1.0)
+            offers.append(one.offer(name, float(speed) if isinstance(speed, (int, float)) and speed > 0 else 1.0))
+    if not offers:
+        raise FailedError(
+            f"nothing was moved: no host can take the jobs of {made.lost.host} now. If nothing answers, the network "
+            "here may be cut; else name another host: --host NAME"
+        )
+    offers = rescue_plan.weighed(offers, document["meta"]["hosts"], len(jobs))
+    only = assignment.part_manifest(there.manifest, Part("", jobs), there.run.id)
+    seconds = {phase: median for phase, (median, _) in plan.history([document]).items()}
+    sharing = assign_jobs.share(only, offers, seconds)
+    fresh = {name: order.part(workers[name], given) for name, given in sharing.parts.items() if name not in parts}
+    faults = host_preflight.unplaced_lines(sharing.unplaced)
+    for name in fresh:
+        seen = found[name].seen(name, pushed=order.pushed)
+        cwd = "/" if seen.found is None else seen.found["cwd"]["path"]
+        verdict = host_preflight.judge(there.manifest, fresh[name].jobs, seen, order.comes(cwd))
+        faults += host_preflight.fault_lines([verdict], ())
+        for text in host_preflight.warning_lines([verdict]):
+            say(f"warning: {text}")
+    if faults:
+        raise FailedError("nothing was moved, for this stops it:\n" + "\n".join(f"  {text}" for text in faults))
+    return made._replace(shares=sharing.parts, fresh=fresh)
+
+
+def _takes(there: RemoteRun, name: str, say: Say) -> bool:
+    """Whether a host that has a part already could be read just now; of others that is found out later."""
+    if name not in there.names:
+        return True
+    part, look = there.placed.part(name), there.looks[name]
+    if part.state == PLANNED:
+        say(f"{name} gets no jobs: its own were not brought there yet; finish that with: wavequeue submit SPEC")
+        return False
+    if look.reason is not None:
+        say(f"{name} gets no jobs: {look.reason}")
+    return look.reason is None
+
+
+def _unfit(one: survey.Scouted, lost: Part, parts: Mapping[str, Part], part: Part | None) -> str | None:
+    """Why a host that was looked at gets no jobs, in words; None if it can."""
+    if isinstance(one.facts, Unreachable):
+        return one.facts.reason
+    if part is not None:
+        return submit.identity_fault(part, one.facts) or (one.why or None)
+    twin = next((other for other in parts.values() if other.host_id and other.host_id == one.facts.host_id), None)
+    if twin is not None and twin.host == lost.host:
+        return f"it is the very machine that {lost.host} is, or shares its home; that one is not gone, then"
+    if twin is not None:
+        return submit.same_home(twin.host)
+    return one.facts.why_no_python or one.why or None
+
+
+def order_of(there: RemoteRun) -> Order:
+    """The run as it was submitted, with what was added since, for hosts that had no part of it."""
+    manifest, source = there.manifest, Path(there.placed.source)
+    text = encode(manifest)
+    made = Order(manifest, text, sha256(text.encode()), there.run.root.parents[1], source, None)
+    if manifest.cwd.startswith(("/", "~")):
+        return made
+    here = os.path.realpath(made.beside / manifest.cwd)
+    return made._replace(cwd=os.path.relpath(here, source))
+
+
+# -- doing it -----------------------------------------------------------------------------------------------------
+
+
+def note(there: RemoteRun, made: Plan) -> None:
+    """Write down what goes where. From now on it holds, and `finish` does it. Raises FailedError, OSError."""
+    with assignment.changed(there.run) as now:
+        if now.placed.parts != there.placed.parts:
+            raise FailedError(f"somebody else has just changed where the jobs of {there.run.id} are; try again")
+        now.placed = rescue_plan.noted(now.placed, made.lost.host, made.moving.moved, made.shares, made.fresh)
+    there.refresh()
+
+
+class Done(NamedTuple):
+    """What was done: for each host that got jobs how it went, and what was carried to hosts."""
+
+    outcomes: tuple[Outcome, ...]
+    carried: tuple[Carried, ...] = ()
+    fault: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        outcomes, carried = (any(one.fault for one in self.outcomes), any(one.fault for one in self.carried))
+        return self.fault is not None or outcomes or carried
+
+
+def finish(there: RemoteRun, say: Say) -> Done:
+    """Bring every host to what hosts.json says: batches, new parts, and what their jobs wait for. Raises FailedError,
+    OSError."""
+    document = there.document()
+    outcomes = [*_send_batches(there, document), *_submit_new(there, document)]
+    there.refresh()
+    parts = [part for part in there.placed.parts if part.state == SUBMITTED]
+    if not any(assignment.marks(there.manifest, part, there.run.id) for part in parts):
+        return Done(tuple(outcomes))
+    try:
+        return Done(tuple(outcomes), tuple(_carry(there, say)))
+    except FailedError as error:
+        return Done(tuple(outcomes), fault=str(error))
+
+
+def _send_batches(there: RemoteRun, document: Document) -> list[Outcome]:
+    """Have the managers take the jobs that were moved to them."""
+    requests: dict[str, Request] = {}
+    counts: dict[str, int] = {}
+    outcomes: dict[str, Outcome] = {}
+    while True:
+        for part in there.placed.parts:
+            number = next((n for n, batch in enumerate(part.batches) if not batch.sent), None)
+            if part.state == SUBMITTED and number is not None and part.host not in outcomes:
+                requests[part.host] = assignment.batch_request(there.manifest, part, number, there.run.id)
+        if not requests:
+            return list(outcomes.values())
+        for name, asked, _ in add_jobs.ask(there, document, requests, start=True):
+            request = requests.pop(name)
+            counts[name] = counts.get(name, 0) + len(request.specs)
+            fault = _not_taken(asked)
+            if fault is not None:
+                outcomes[name] = Outcome(name, counts[name], None, fault)
+                continue
+            with assignment.changed(there.run) as now:
+                part = now.placed.part(name)
+                batches = tuple(one._replace(sent=one.sent or one.id == request.id) for one in part.batches)
+                now.placed = now.placed.with_part(part._replace(batches=batches))
+            there.refresh()
+            if all(batch.sent for batch in there.placed.part(name).batches):
+                outcomes[name] = Outcome(name, counts[name], there.placed.part(name).pid, None)
+
+
+def _not_taken(asked: Asked | Unreachable | str) -> str | None:
+    """Why a manager has not taken jobs, in words; None if it has."""
+    if isinstance(asked, Unreachable):
+        return f"unreachable: {asked.reason}"
+    if isinstance(asked, str):
+        return asked
+    if asked.answer is None:
+        return "its manager has not answered yet" if asked.alive else "its manager is not there"
+    return None if asked.answer.ok else asked.answer.text
+
+
+def _submit_new(there: RemoteRun, document: Document) -> list[Outcome]:
+    """Bring their part to hosts that had none. Of a run that was never submitted whole, to all that have none yet."""
+    hosts: list[Host] = []
+    outcomes = []
+    for part in there.placed.parts:
+        if part.state == PLANNED:
+            way = there.way(part.host)
+            if isinstance(way, Host):
+                hosts.append(way)
+            else:
+                outcomes.append(Outcome(part.host, len(part.own()), None, way.reason))
+    if not hosts:
+        return outcomes
+    order = order_of(there)
+    return [*outcomes, *submit.finish(there.run, order, hosts, push=order.pushed, poll=document["meta"]["poll"])]
+
+
+def _carry(there: RemoteRun, say: Say) -> list[Carried]:
+    """Pull, and bring to each host what its jobs wait for. Raises FailedError, OSError."""
+    run, manifest = there.run, there.manifest
+    hosts = {name: way for name in there.names if isinstance(way := there.way(name), Host)}
+    with pull.alone(run):
+        turns = pull.pull(run, manifest, pull.parts(there.placed, ()), hosts, say)
+        found = assignment.read(run) or there.placed
+        carried = relay.carry(run, found, manifest, hosts, turns, pull.documents(run, found), say)
+        pull.conclude(run, manifest, time.time())
+    return carried
+
+
+def move(
+    run: Run, name: str, names: Sequence[str], pool: str | None, agree: Callable[[Plan], None], say: Say
+) -> tuple[Plan | None, Done]:
+    """Give up a host of a run and have its jobs run elsewhere; or finish that, where it was begun before: no plan then.
+
+    `agree` is shown the plan before anything is written, and raises where it is not to be. Raises UseError, FailedError
+    and OSError.
+    """
+    with alone(run), RemoteRun.at(run) as there:
+        if there.placed.part(name).state == LOST:
+            there.look()
+            return None, finish(there, say)
+        made = make_plan(there, name, names, pool, say)
+        agree(made)
+        note(there, made)
+        return made, finish(there, say)
+
+
+def unfinished(found: Placed) -> int:
+    """How many jobs were noted for a host that has not got them yet."""
+    batches = sum(len(batch.jobs) for part in found.parts for batch in part.batches if not batch.sent)
+    return batches + sum(len(part.own()) for part in found.parts if part.state == PLANNED)

@@ -1,0 +1,63 @@
+"""What is said of giving up a host: before it is done, and after. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from build_manifest.faults import listed
+from queue_manager.core.summary import duration
+
+if TYPE_CHECKING:
+    from skill.operations.rescue import Done, Plan
+
+_NAMED = 5
+
+
+def before(run_id: str, made: Plan) -> list[str]:
+    """What would be done."""
+    name, moving = made.lost.host, made.moving
+    read = "was never read" if made.age is None else f"was last read {duration(made.age)} ago"
+    lines = [f"{run_id}: {name} {read}; {made.why}"]
+    if moving.done:
+        lines.append(f"  {_jobs(moving.done)} completed there and are not run again")
+    if moving.again:
+        text = f"  {_jobs(moving.again)} completed there, and what they wrote never came home: run again"
+        lines.append(f"{text}: {listed(moving.again, _NAMED)}")
+    if moving.cancelled:
+        lines.append(f"  {_jobs(moving.cancelled)} stay cancelled or wait for such: {listed(moving.cancelled, _NAMED)}")
+    if moving.unknown:
+        lines.append(f"  {_jobs(moving.unknown)} were added there and are not known here; add them again")
+    for host, jobs in made.shares.items():
+        lines.append(f"  {host} gets {_jobs(jobs)}: {listed(jobs, _NAMED)}")
+    if not moving.moved:
+        lines.append("  nothing has to run again")
+    return lines
+
+
+def _jobs(jobs: Sequence[str]) -> str:
+    return f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}"
+
+
+def after(run_id: str, lost: str, made: Plan | None, done: Done) -> list[str]:
+    """What was done."""
+    moved = f"{lost} is given up" if made is None else f"{lost} is given up, {_jobs(made.moving.moved)} moved"
+    lines = [f"{run_id}: {moved}"]
+    lines += [f"  {one.host} has {one.jobs} of its jobs" for one in done.outcomes if one.fault is None]
+    for one in done.carried:
+        if one.fault is None:
+            lines.append(f"  what {listed(one.jobs, _NAMED)} wrote was carried to {one.dst}")
+    return lines
+
+
+def faults(run_id: str, lost: str, done: Done) -> list[str]:
+    """What could not be done, and what to type next."""
+    failed = [one for one in done.outcomes if one.fault is not None]
+    lines = [f"{one.host}: {one.fault}" for one in failed]
+    if failed:
+        lines.append(f"run the same command again to finish: wavequeue rescue {run_id} --from {lost}")
+    carried = [f"to {one.dst}: {one.fault}" for one in done.carried if one.fault is not None]
+    for text in [*carried, *([done.fault] if done.fault else [])]:
+        again = f"try that again with: wavequeue pull {run_id}"
+        lines.append(f"what moved jobs wait for could not be carried: {text}; {again}")
+    return lines

@@ -1,0 +1,126 @@
+"""What is to be submitted: a built spec, where its code lies here, and where it goes on each host."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple
+
+from build_manifest.faults import listed
+from queue_manager.core.manifest import Manifest, encode, sha256
+from queue_manager.core.outputs import escape, is_glob, pattern_matches
+from skill.common.errors import UseError
+from skill.hosts.connection import remote
+from skill.runs.assignment import Part
+from skill.transfer import code_files
+
+if TYPE_CHECKING:
+    from skill.hosts.registry import Registry, Worker
+
+
+class Order(NamedTuple):
+    """A spec that is to be submitted.
+
+    `text` is its manifest file and `digest` that file's hash. `beside`: the directory of the spec. `source`: the
+    directory whose content is pushed: that of the spec, or the nearest above it that holds the cwd, too. `cwd`: where
+    the jobs run, from `source`; None where the spec says a place on the host itself, and nothing is pushed.
+    """
+
+    manifest: Manifest
+    text: str
+    digest: str
+    beside: Path
+    source: Path
+    cwd: str | None
+
+    @property
+    def pushed(self) -> bool:
+        """Whether the code goes with the run."""
+        return self.cwd is not None
+
+    def part(self, worker: Worker, jobs: Sequence[str]) -> Part:
+        """What a host gets, before it was asked for anything."""
+        workspace = remote(worker.workspace or f"~/wavequeue/{self.manifest.project}").rstrip("/") or "/"
+        cwd = remote(self.manifest.cwd) if self.cwd is None else posixpath.normpath(posixpath.join(workspace, self.cwd))
+        return Part(worker.name, tuple(jobs), workspace=workspace, cwd=cwd)
+
+    def comes(self, host_cwd: str) -> Callable[[str, str], bool]:
+        """Whether the push brings a path or glob, meant from a directory of a host. `host_cwd`: the run's cwd there."""
+
+        names: list[str] = []
+        folders: set[str] = set()
+
+        def found(pattern: str, where: str) -> bool:
+            if self.cwd is None:
+                return False
+            if not names:
+                names.extend(code_files.choose(self.source).files)
+                folders.update(str(folder) for name in names for folder in PurePosixPath(name).parents)
+            below = posixpath.join(self.cwd, posixpath.relpath(where, host_cwd))
+            path = posixpath.normpath(posixpath.join(escape(below) if is_glob(pattern) else below, pattern))
+            if pattern.startswith("/"):
+                path = posixpath.normpath(posixpath.join(self.cwd, posixpath.relpath(pattern, host_cwd)))
+            if is_glob(pattern):
+                return any(pattern_matches(path, name) for name in [*names, *folders])
+            return path in folders or path in names
+
+        return found
+
+
+def order(manifest: Manifest, spec: str, *, push: bool = True) -> Order:
+    """What a built spec asks for. Raises UseError where the code cannot be pushed as it lies here."""
+    beside = Path(os.path.realpath(Path(spec).absolute().parent))
+    text = encode(manifest)
+    made = Order(manifest, text, sha256(text.encode()), beside, beside, None)
+    if manifest.cwd.startswith(("/", "~")):
+        return made
+    here = Path(os.path.realpath(beside / manifest.cwd))
+    source = Path(os.path.commonpath([beside, here]))
+    if push and not here.is_dir():
+        raise UseError(f"{spec}: cwd {manifest.cwd} is not there; make it, or say another one")
+    if push and (source == Path("/") or source == Path(os.path.realpath(Path.home()))):
+        raise UseError(
+            f"all of {source} would be pushed, since the spec and its cwd lie there; put them into a directory of the "
+            "project, or write an absolute cwd for code that is on the host already"
+        )
+    return made._replace(source=source, cwd=os.path.relpath(here, source))
+
+
+def targets(registry: Registry, names: Sequence[str], pool: str | None, manifest: Manifest) -> list[Worker]:
+    """The hosts that are meant: those named, else those of the pool, the spec's, the only one. Raises UseError."""
+    chosen = tuple(dict.fromkeys(names)) or (manifest.hosts if pool is None else ())
+    if names and pool is not None:
+        raise UseError("give --host or --pool, not both")
+    if pool is not None:
+        return registry.in_pool(pool)
+    if chosen:
+        return [registry.named(name) for name in chosen]
+    enabled = [worker for worker in registry.workers.values() if worker.enabled]
+    if len(enabled) == 1:
+        return enabled
+    if enabled:
+        names_there = listed(worker.name for worker in enabled)
+        raise UseError(f"say which host with --host NAME or --pool POOL, or with hosts: in the spec; {names_there}")
+    raise UseError(
+        "no host is known: register one with `wavequeue hosts add NAME USER@HOST:PORT`, or give --host with a name of "
+        "~/.ssh/config"
+    )
+
+
+MOST_ASKED = 20_000
+"""Jobs of which a host is asked whether they run there, or their outputs lie there: more would be megabytes."""
+
+
+def question(manifest: Manifest, part: Part) -> Manifest:
+    """What queue_manager.preflight is asked on a host: only what it looks at, so that it is small."""
+    asked = len(manifest.jobs) <= MOST_ASKED
+    jobs = [job for job in manifest.jobs if asked or job.preconditions or job.cwd is not None]
+    cwd = part.cwd if part.cwd.startswith("/") else "~" if part.cwd == "." else f"~/{part.cwd}"
+    return manifest._replace(
+        jobs=tuple(job._replace(cmd="", depends_on=(), params={}, metrics=None) for job in jobs),
+        phases=tuple(phase._replace(depends_on=()) for phase in manifest.phases),
+        groups={},
+        cwd=cwd,
+    )

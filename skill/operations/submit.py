@@ -1,0 +1,307 @@
+"""Submitting: a manifest, the code and a manager to each host, so that doing it again finishes what was cut off.
+
+The run's directory here says what was decided; each host is then brought to it, step by step, and every step looks
+first whether it was done. Killed at any moment and begun again, this ends the same, and nothing is done twice.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from build_manifest.faults import listed
+from queue_manager.core import machine
+from queue_manager.core.events import iso
+from queue_manager.core.layout import LOCAL_RUNS, HostPaths, RunPaths
+from queue_manager.core.manifest import encode, sha256
+from skill.common import files
+from skill.common.errors import FailedError, UseError
+from skill.common.files import write_whole
+from skill.common.units import size_text
+from skill.fleet import ledger_file
+from skill.fleet.ledger import UP
+from skill.hosts import bootstrap, code_push
+from skill.hosts.bootstrap import Facts
+from skill.hosts.connection import Host, Unreachable, each
+from skill.hosts.registry import REGISTRY
+from skill.operations.submission import Order
+from skill.planning import existing_outputs
+from skill.runs import assignment, directory, local_code
+from skill.runs.assignment import LOST, SUBMITTED, Part, Placed
+from skill.runs.code_versions import Push
+from skill.runs.directory import Run
+from skill.transfer import code_files
+
+PATIENCE = 3600.0
+"""Seconds for one host to get everything; the code may be large."""
+_MOST_PUSHES = 50
+TRIES = 3
+"""How often what a host needs is begun again after its connection was dropped or refused."""
+_PAUSE = 1.0
+_AGAIN = frozenset({"dropped"})  # a refused connection was tried again by the host itself
+_LOCK = "submit.lock"
+T = TypeVar("T")
+
+
+class Outcome(NamedTuple):
+    """How it ended on one host. `fault`: what went wrong, in words, or None; `pid`: of the manager; `pushed`: whether
+    its copy of the code has changed."""
+
+    host: str
+    jobs: int
+    pid: int | None
+    fault: str | None
+    notes: tuple[str, ...] = ()
+    pushed: bool = False
+
+
+class _Stop(Exception):
+    """This host cannot be brought to it; says why."""
+
+
+class _Lost(Exception):
+    """The connection failed; it may be tried again."""
+
+    def __init__(self, why: Unreachable) -> None:
+        super().__init__(why.reason)
+        self.why = why
+
+
+def say(text: str) -> None:
+    """One line about how it goes, on stderr."""
+    print(f"wavequeue: {text}", file=sys.stderr, flush=True)
+
+
+# -- the run here -------------------------------------------------------------------------------------------------
+
+
+def existing(order: Order) -> Run | None:
+    """The newest run on hosts of the same manifest beside its spec."""
+    for run in directory.in_folder(order.beside / LOCAL_RUNS):
+        if not assignment.path(run).exists():
+            continue
+        found = assignment.read(run)
+        if found is not None and (found.project, found.digest) == (order.manifest.project, order.digest):
+            return run
+    return None
+
+
+def create(order: Order, parts: Sequence[Part]) -> Run:
+    """Make the run's directory, with its manifest and who has which jobs. Raises OSError."""
+    now = time.time()
+
+    def fill(run: Run, run_id: str) -> None:
+        write_whole(run.paths.manifest, order.text)
+        row = Placed(run_id, order.manifest.project, order.digest, iso(now) or "", str(order.source), tuple(parts))
+        assignment.write(run, row)
+
+    return directory.create_filled(order.manifest.project, order.beside, now, fill)
+
+
+def check_asked(run: Run, names: Sequence[str]) -> None:
+    """Whether a run that is taken up again is on the hosts that were named. Raises UseError."""
+    found = assignment.read(run)
+    have = [part.host for part in found.parts] if found else []
+    other = [name for name in names if name not in have]
+    if other:
+        raise UseError(
+            f"the same manifest was submitted as {run.id} to {listed(have)}, and not to {listed(other)}; submit it to "
+            f"{listed(have)} to go on, or begin another run with --new"
+        )
+
+
+# -- the hosts ----------------------------------------------------------------------------------------------------
+
+
+def finish(run: Run, order: Order, hosts: Sequence[Host], *, push: bool, poll: float | None) -> list[Outcome]:
+    """Bring every host of a run to what hosts.json says, all at once. What fails on one stops no other."""
+    found = assignment.read(run)
+    assert found is not None
+    with _working_on(run):
+        parts = {part.host: part for part in found.parts}
+        code = code_files.choose(order.source).files if push and order.pushed else None
+        outcomes = each(hosts, lambda host: _persist(_Work(run, order, host, parts[host.name], code, poll)), PATIENCE)
+        ended = [
+            Outcome(name, len(parts[name].own()), None, outcome.reason) if isinstance(outcome, Unreachable) else outcome
+            for name, outcome in outcomes.items()
+        ]
+        _note_pushes(run, order, [one.host for one in ended if one.pushed])
+    return ended
+
+
+def _note_pushes(run: Run, order: Order, names: Sequence[str]) -> None:
+    """Write down which code some hosts have a copy of from now on. Raises OSError."""
+    if not names:
+        return
+    push = Push(local_code.name(order.source / (order.cwd or ".")), iso(time.time()) or "")
+    with assignment.changed(run) as now:
+        for name in names:
+            part = now.placed.part(name)
+            now.placed = now.placed.with_part(part._replace(code=(*part.code, push)[-_MOST_PUSHES:]))
+
+
+def _working_on(run: Run) -> AbstractContextManager[None]:
+    """Two submits of one run would send the same things at the same time. Raises FailedError."""
+    return files.alone(run.root / _LOCK, f"another submit of {run.id} is at work just now; try again when it has ended")
+
+
+class _Work(NamedTuple):
+    """What is to be done for one host. `files`: of the code, relative to the order's source; None: it is not pushed."""
+
+    run: Run
+    order: Order
+    host: Host
+    part: Part
+    files: Sequence[str] | None
+    poll: float | None
+
+
+def _persist(work: _Work) -> Outcome:
+    """Do it, again after a dropped connection."""
+    name, count = work.host.name, len(work.part.own())
+    if work.part.state == LOST:
+        return Outcome(name, count, None, None, ("given up; its jobs were moved to other hosts",))
+    for number in range(1, TRIES + 1):
+        try:
+            return _bring(work)
+        except (_Stop, UseError, FailedError, OSError) as error:
+            return Outcome(name, count, None, str(error))
+        except _Lost as error:
+            if error.why.kind not in _AGAIN or number == TRIES:
+                times = f" (tried {number} times)" if number > 1 else ""
+                return Outcome(name, count, None, f"unreachable: {error.why.reason}{times}")
+            say(f"{name}: {error.why.reason}; tried again ({number + 1} of {TRIES})")
+            time.sleep(_PAUSE * 2 ** (number - 1))
+    raise AssertionError("every pass returns or goes on")
+
+
+def _bring(work: _Work) -> Outcome:
+    """Every step, each left out where it was done. Raises _Stop and _Lost."""
+    host, part, run = work.host, work.part, work.run
+    facts = _sound(bootstrap.facts(host, run.id))
+    fault = identity_fault(part, facts)
+    if fault is not None:
+        raise _Stop(fault)
+    if facts.python is None:
+        raise _Stop(f"{facts.why_no_python}; set it up with: wavequeue hosts setup {host.name}")
+    notes = []
+    submitted = part.state == SUBMITTED
+    if submitted and facts.manifest_sha256 is None:
+        raise _Stop(f"the run's directory has gone from it; have its jobs run elsewhere: {_rescue(run, host)}")
+    pid = facts.manager_pid
+    ended = submitted and not pid and facts.ended
+    if not submitted or not (pid or ended):
+        part = _prepare(work, part, facts)
+    is_pushed = False
+    if work.files is not None:
+        pushed = code_push.push_files(host, work.order.source, part.workspace, work.files, say)
+        if isinstance(pushed, Unreachable):  # it was tried again as often as it makes sense
+            raise _Stop(f"unreachable: {pushed.reason}")
+        pushed = _sound(pushed)
+        inside = "" if work.order.cwd == "." else f"{work.order.cwd}/"
+        if inside and not any(name.startswith(inside) for name in work.files):  # else it has come with its files
+            _done(bootstrap.make_cwd(host, part.cwd))
+        is_pushed = bool(pushed.files) or not part.code
+        if pushed.files:
+            notes.append(f"{pushed.files} files of code sent, {size_text(pushed.bytes)} ({pushed.how})")
+    if not submitted:
+        if not {job.id for job in work.order.manifest.jobs}.issuperset(part.jobs):
+            raise _Stop("jobs that were added later are to go there; run the same `wavequeue rescue` again instead")
+        made = encode(assignment.part_manifest(work.order.manifest, part, run.id)).encode()
+        if sha256(made) != facts.manifest_sha256:
+            _done(bootstrap.place_run(host, run.id, made, _request(part)))
+        _tell_instance(host, run)
+    if ended:
+        notes.append("its jobs have ended already")
+    elif not pid:  # 0 is one that cannot be told yet: it is just starting
+        pid = _sound(bootstrap.start(host, facts.python.path, part.runtime or "", run.id, work.poll))
+        if not pid:
+            notes.append("a manager holds it, and which process is not told")
+    pid = pid or None
+    if not submitted or (pid is not None and part.pid != pid):
+        with assignment.changed(run) as now:
+            now.placed = now.placed.with_part(now.placed.part(host.name)._replace(state=SUBMITTED, pid=pid))
+    return Outcome(host.name, len(part.own()), pid, None, tuple(notes), is_pushed)
+
+
+def _request(part: Part) -> tuple[str, bytes] | None:
+    """What a part's manager is to find first: which jobs the outputs that are there stand for."""
+    if not part.done:
+        return None
+    return existing_outputs.REQUEST, existing_outputs.request_text(part.done).encode()
+
+
+def _tell_instance(host: Host, run: Run) -> None:
+    """Tell a run on a rented machine which one it is, and what it costs from now on. Raises _Stop and _Lost.
+
+    What `up` rents is there for this run alone, and counts from its create.
+    """
+    worker = host.worker
+    if worker.instance_id is None:
+        return
+    rental = ledger_file.by_instance(host.known_hosts.parent.parent / REGISTRY).get(worker.instance_id)
+    is_for_it = rental is not None and rental.purpose.startswith(UP)
+    since = rental.rates[0][0] if rental is not None and is_for_it else time.time()
+    dph, disk = (_dollars(worker.resources.get(name)) for name in ("dph", "storage_dph"))
+    text = machine.instance_text(machine.Instance(worker.instance_id, dph, disk or 0.0, since))
+    _done(host.put(str(RunPaths.of(HostPaths.of(Path()).runs / run.id).instance), text.encode()))
+
+
+def _dollars(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _prepare(work: _Work, part: Part, facts: Facts) -> Part:
+    """See to it that the host has an identity and the runtime, and write down which."""
+    assert facts.python is not None
+    bundle = bootstrap.bundle_for(facts)
+    host_id = facts.host_id or bootstrap.claim_identity(work.host)
+    if isinstance(host_id, Unreachable):
+        raise _Lost(host_id)
+    with assignment.changed(work.run) as now:
+        twin = next((one.host for one in now.placed.parts if one.host != part.host and one.host_id == host_id), None)
+        if twin is not None:
+            raise _Stop(f"{same_home(twin)}; begin another run on one of them: --new --host {twin}")
+        part = now.placed.part(part.host)._replace(host_id=host_id, python=facts.python.path, runtime=bundle.digest)
+        now.placed = now.placed.with_part(part)
+    if bundle.digest not in facts.runtimes:
+        _done(bootstrap.place_runtime(work.host, facts, bundle))
+    return part
+
+
+def _sound(answer: T | str | Unreachable) -> T:
+    """What a step gave. Raises _Stop and _Lost for what it could not."""
+    if isinstance(answer, Unreachable):
+        raise _Lost(answer)
+    if isinstance(answer, str):
+        raise _Stop(answer)
+    return answer
+
+
+def _done(answer: str | Unreachable | None) -> None:
+    """The same for a step that gives nothing."""
+    _sound(answer)
+
+
+def same_home(twin: str) -> str:
+    """Why a host cannot have a part of a run in which `twin` has one, in words."""
+    return f"it is the same machine as {twin}, or shares its home, and one home can hold only one part of a run"
+
+
+def identity_fault(part: Part, facts: Facts) -> str | None:
+    """Why a host is not the one that a part was given to, in words; None if it may be."""
+    if part.host_id is None or part.host_id == facts.host_id:
+        return None
+    is_new = "has no identity of ours" if facts.host_id is None else "is another machine"
+    return (
+        f"it {is_new} than the one that got this run: rented to somebody else, or set up anew. Nothing was written "
+        "there. Have its jobs run elsewhere with: wavequeue rescue"
+    )
+
+
+def _rescue(run: Run, host: Host) -> str:
+    return f"wavequeue rescue {run.id} --from {host.name}"

@@ -1,0 +1,149 @@
+"""Looking at all hosts at once, before anything is written: what they are, and what a manifest would find there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from queue_manager.core.events import epoch
+from queue_manager.core.manifest import encode
+from queue_manager.core.readings import Card
+from skill.common import typed_json
+from skill.common.errors import FailedError
+from skill.hosts import bootstrap
+from skill.hosts.bootstrap import Facts
+from skill.hosts.connection import Host, Unreachable, each
+from skill.operations.submission import Order, question
+from skill.planning import existing_outputs
+from skill.planning.assign_jobs import Offer
+from skill.planning.existing_outputs import Found
+from skill.planning.host_preflight import Basics, Seen
+
+PATIENCE = 180.0
+"""Seconds for one host; commands of preconditions take their time."""
+_MOST = 64 << 20
+_LOOK = 150.0
+
+
+class Scouted(NamedTuple):
+    """A host as it was found. `document`: that of queue_manager.preflight; None where `why` says why there is none.
+    `at`: when it came, epoch seconds by the clock here."""
+
+    facts: Facts | Unreachable
+    document: Mapping[str, Any] | None = None
+    why: str = ""
+    at: float = 0.0
+
+    def existing(self) -> Found | None:
+        """What of the run is there already, its times by the clock here; None where that was not told."""
+        found = None if self.document is None else existing_outputs.read(self.document)
+        if found is None or self.document is None:
+            return None
+        try:
+            ahead = epoch(self.document["probe"]["time"]) - self.at
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+        code = found.newest_code
+        return found._replace(
+            outputs={job: at - ahead for job, at in found.outputs.items()},
+            newest_code=None if code is None else (code[0], code[1] - ahead),
+        )
+
+    def seen(self, name: str, *, pushed: bool) -> Seen:
+        """The same, as the judge takes it."""
+        facts = self.facts
+        if isinstance(facts, Unreachable):
+            return Seen(name, facts.reason)
+        python = facts.python
+        basics = Basics(
+            None if python is None else f"{python.version} {python.path}",
+            facts.why_no_python,
+            facts.screen is not None,
+            facts.disk_free_mib,
+            None if facts.writable else "nothing can be written into its home directory, where runs are kept",
+        )
+        return Seen(name, None, basics, self.document, self.why, pushed)
+
+    def twin(self, others: Mapping[str, Scouted]) -> str | None:
+        """Which of the hosts, by name, is the same as this one, so far as their identities tell."""
+        if isinstance(self.facts, Unreachable) or self.facts.host_id is None:
+            return None
+        for name, other in others.items():
+            facts = other.facts
+            if other is not self and not isinstance(facts, Unreachable) and facts.host_id == self.facts.host_id:
+                return name
+        return None
+
+    def offer(self, name: str, speed: float) -> Offer:
+        """What the host can take. A sick card counts, since it may recover; its memory is not known."""
+        probe: Mapping[str, Any] = self.document["probe"] if self.document is not None else {"gpus": [], "cpus": 1}
+        cards = tuple(
+            Card(row["index"], row["uuid"], row["name"], row["total_mib"] or 1 << 40, row["used_mib"] or 0)
+            for row in probe["gpus"]
+        )
+        return Offer(name, cards, probe["cpus"], speed)
+
+
+def scout(order: Order, hosts: Sequence[Host], *, newest_code: bool = False) -> dict[str, Scouted]:
+    """Look at all hosts at once. A dead one delays nobody. `newest_code`: also at when the code there was changed."""
+    found = each(hosts, lambda host: _scout(order, host, newest_code=newest_code), PATIENCE)
+    return {name: Scouted(one) if isinstance(one, Unreachable) else one for name, one in found.items()}
+
+
+def _scout(order: Order, host: Host, *, newest_code: bool) -> Scouted:
+    facts = bootstrap.facts(host, None)
+    if isinstance(facts, Unreachable) or facts.python is None:
+        return Scouted(facts)
+    asked = encode(question(order.manifest, order.part(host.worker, ()))).encode()
+    try:
+        bundle = bootstrap.bundle_for(facts)
+    except FailedError as error:
+        return Scouted(facts, None, str(error))
+    options = ["--newest-code"] if newest_code else []
+    said = bootstrap.in_passing(host, facts, bundle, "preflight", *options, stdin=asked, timeout=_LOOK)
+    if isinstance(said, Unreachable):
+        return Scouted(said)
+    document = read(said.out)
+    if document is None:
+        last = said.err.strip().splitlines()[-1:]
+        return Scouted(facts, None, f"it could not be looked at: {last[0] if last else f'exit code {said.code}'}")
+    return Scouted(facts, document, at=time.time())
+
+
+def read(data: bytes) -> dict[str, Any] | None:
+    """The document that a host sent; None if it is none: nothing that a host says is believed before it was checked."""
+    try:
+        found = typed_json.decode(data, _MOST)
+        probe = found["probe"]
+        sound = (
+            isinstance(found["cwd"]["path"], str)
+            and isinstance(found["cwd"]["there"], bool)
+            and isinstance(found["untried"], int)
+            and isinstance(probe["cpus"], int)
+            and all(isinstance(row["path"], str) and _texts(row["jobs"]) for row in found["cwds_missing"])
+            and all(
+                isinstance(row["says"], str)
+                and isinstance(row["cwd"], str)
+                and isinstance(row["path"], str | None)
+                and (row["path"] is not None or row["type"] in ("command", "disk_free_gib"))
+                and _texts(row["jobs"])
+                for row in found["unmet"]
+            )
+            and all(isinstance(found["activation"][name], str | None) for name in ("kind", "name", "python", "fault"))
+            and all(
+                isinstance(row["index"], int)
+                and isinstance(row["uuid"], str)
+                and isinstance(row["name"], str)
+                and isinstance(row["total_mib"], int | None)
+                and isinstance(row["used_mib"], int | None)
+                for row in probe["gpus"]
+            )
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return found if sound else None
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)

@@ -1,0 +1,391 @@
+"""From a spec to its results and nothing rented: hunt, rent, set up, submit, pull until the end, destroy.
+
+Nothing is kept in memory that is needed again: where it stands is what the ledger, the run's directory and Vast.ai say,
+so that the same command takes it up again wherever it was cut off. As long as no manager has been started on the
+machine, nothing of worth is on it, and whatever goes wrong destroys it; from then on the manager itself sees to its
+end, with this machine gone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from queue_manager.core.events import epoch
+from queue_manager.core.layout import LOCAL_RUNS
+from queue_manager.core.manifest import Manifest, encode, sha256
+from skill.common.errors import DONE, PERSON, FailedError, UseError
+from skill.fleet import follow_rental, ledger_file, ownership, rent
+from skill.fleet import ledger as book
+from skill.fleet.drift import GONE, STATUS
+from skill.fleet.follow_rental import Standing, Took
+from skill.fleet.ledger import Rental
+from skill.fleet.offers import Priced
+from skill.fleet.profiles import Profile
+from skill.hosts import registry
+from skill.hosts.connection import Host
+from skill.hosts.registry import Worker
+from skill.operations import submission, submit
+from skill.operations.submission import Order
+from skill.providers.vast import client as vast
+from skill.providers.vast import confirm
+from skill.providers.vast.ownership import Claim, NotOurs, decide
+from skill.providers.vast.records import STOPPED, Instance
+from skill.providers.vast.responses import Gone, Unknown
+from skill.runs import assignment, directory
+from skill.runs.assignment import PLANNED
+from skill.runs.directory import Run
+from skill.transfer import pull
+
+_LEAST = 1.0
+"""$ below which no ceiling is set unless somebody says so."""
+_CEILING = 2.0
+"""The ceiling is so many times what the work is reckoned to cost, unless somebody says one."""
+_OFTEN, _SHARE = 2.0, 0.15
+"""Seconds between pulls at first, and by which share of the time that has gone they grow."""
+Say = Callable[[str], None]
+
+
+def purpose(manifest: Manifest) -> str:
+    """How the ledger calls what is rented for a spec: the same spec again means the same."""
+    return f"{book.UP}{manifest.project}-{sha256(encode(manifest).encode())[:12]}"
+
+
+def ceiling(manifest: Manifest, asked: float | None, reckoned: float) -> float:
+    """$ that all of it may cost: what was asked for, or the spec says, or twice what it is reckoned to."""
+    if asked is not None:
+        return asked
+    return (
+        manifest.max_cost if manifest.max_cost is not None else max(_LEAST, math.ceil(_CEILING * reckoned * 100) / 100)
+    )
+
+
+def bounded(manifest: Manifest, max_cost: float) -> Manifest:
+    """The spec as it is submitted: its own manager ends the machine, and keeps to the ceiling."""
+    when_done = "destroy" if manifest.when_done == "keep" else manifest.when_done
+    return manifest._replace(when_done=when_done, max_cost=max_cost)
+
+
+class Agreed(NamedTuple):
+    """What somebody said yes to: offers, of which the first that comes up is rented, and the ceiling in $."""
+
+    candidates: tuple[Priced, ...]
+    max_cost: float
+
+
+class Ended(NamedTuple):
+    """How it ended. `code`: the exit code; `said`: what is to be known, in lines."""
+
+    run: Run
+    rental: Rental
+    code: int
+    said: tuple[str, ...]
+
+
+class Steps(NamedTuple):
+    """What `Up` has done by others: agreeing to what is rented, looking at the host before anything is submitted,
+    making the run, one pull of it, which may take so many seconds."""
+
+    agree: Callable[[], Agreed]
+    setup: Callable[[Host], None]
+    begin: Callable[[Order, Host], Run]
+    mended: Callable[[Worker], Worker]
+    pull: Callable[[Run, float], Took]
+
+
+class Up:
+    """One spec's way. `profile`: by which it is rented; `poll`: seconds between looks at the cards there; `every`:
+    between pulls, at most."""
+
+    def __init__(
+        self,
+        client: vast.Client,
+        where: Path,
+        spec: str,
+        manifest: Manifest,
+        profile: Profile,
+        steps: Steps,
+        say: Say,
+        *,
+        max_cost: float | None,
+        poll: float | None,
+        every: float,
+        new: bool,
+    ) -> None:
+        self._client, self._where, self._spec, self._manifest = client, where, spec, manifest
+        self._profile, self._steps, self._say = profile, steps, say
+        self._max_cost, self._poll, self._every, self._new = max_cost, poll, every, new
+        self.purpose = purpose(manifest)
+
+    def go(self) -> Ended:
+        """Do all that is still to be done. Raises FailedError and UseError."""
+        rental = self._rental()
+        if self._new and rental is not None:
+            if rental.ended is None:
+                raise UseError(f"{self._spec} is under way on {rental.worker}; go on with it: leave --new out")
+            rental = None
+        if rental is not None and rental.ended is not None:
+            over = self._over(rental)
+            if over is not None:
+                return over
+            rental = None
+        worker = self._rented(rental)
+        found = ledger_file.by_instance(self._where)[worker.instance_id or 0]
+        self._check_ceiling(found)
+        run = self._submitted(found, worker)
+        return self._end(found, run, self._followed(found, run))
+
+    # -- renting ------------------------------------------------------------------------------------------------------
+
+    def _rental(self) -> Rental | None:
+        """The last machine that came up for this spec, or is coming up."""
+        mine = [one for one in ledger_file.rentals(self._where).values() if one.purpose == self.purpose]
+        useful = [one for one in mine if one.ready or one.ended is None]
+        return useful[-1] if useful else None
+
+    def _rented(self, rental: Rental | None) -> Worker:
+        """The machine as a worker, rented if there is none."""
+        if rental is not None and not rental.unfinished:
+            return self._there(rental)
+        wish = rent.Wish(self._profile, self.purpose, once=True)
+        if rental is not None:
+            worker = rent.finish(self._client, self._where, wish, self._say)
+            if worker is not None:
+                return worker
+        agreed = self._steps.agree()
+        wish = wish._replace(notes={"max_cost": agreed.max_cost})
+        return rent.rent(self._client, self._where, wish, agreed.candidates, self._say)
+
+    def _there(self, rental: Rental) -> Worker:
+        """A machine that was rented before, as it is now: where it moved to is found out."""
+        known = registry.Registry.load(self._where).workers.get(rental.worker)
+        if known is None or known.instance_id != rental.instance_id:
+            raise UseError(
+                f"instance {rental.instance_id} was rented for {self._spec}, and no worker is it any more; to be rid "
+                f"of it: wavequeue vast destroy {rental.instance_id}"
+            )
+        self._say(f"goes on with instance {rental.instance_id} ({rental.worker})")
+        return known
+
+    def _check_ceiling(self, rental: Rental) -> None:
+        said = rental.notes.get("max_cost")
+        if self._max_cost is not None and said != self._max_cost:
+            raise UseError(f"{self._spec} is under way with --max-cost {said:g}, which stays; leave --max-cost out")
+
+    # -- submitting ---------------------------------------------------------------------------------------------------
+
+    def _order(self, rental: Rental) -> Order:
+        return submission.order(bounded(self._manifest, float(rental.notes["max_cost"])), self._spec)
+
+    def _run(self, rental: Rental) -> Run | None:
+        """The run that was made for a machine."""
+        made = self._order(rental)
+        for run in directory.in_folder(made.beside / LOCAL_RUNS):
+            found = assignment.read(run) if assignment.path(run).exists() else None
+            if found is None or found.digest != made.digest or epoch(found.created) < rental.intended:
+                continue
+            if any(part.host == rental.worker for part in found.parts):
+                return run
+        return None
+
+    def _submitted(self, rental: Rental, worker: Worker) -> Run:
+        """The run, with a manager at it. What fails before there is one destroys the machine."""
+        run = self._run(rental)
+        if run is not None and self._has_begun(run, worker.name):
+            return run
+        try:
+            return self._submit(rental, self._steps.mended(worker), run)
+        except (FailedError, UseError, OSError) as error:
+            run = self._run(rental)
+            if run is not None and self._has_begun(run, worker.name):
+                raise
+            self._say("nothing was submitted, and the machine is destroyed again")
+            words = "is destroyed" if self._destroy(rental) else "has gone by itself"
+            raise FailedError(f"{error}\nInstance {rental.instance_id} {words}, and is billed no more") from None
+
+    def _submit(self, rental: Rental, worker: Worker, run: Run | None) -> Run:
+        made = self._order(rental)
+        host = registry.connect(worker, self._where, submit.TRIES)
+        try:
+            if run is None:
+                self._steps.setup(host)
+                run = self._steps.begin(made, host)
+            directory.note_submitted(run, Path.home())
+            (outcome,) = submit.finish(run, made, [host], push=True, poll=self._poll)
+        finally:
+            host.close()
+        if outcome.fault is not None:
+            raise FailedError(f"{outcome.host}: {outcome.fault}")
+        self._say(f"{run.id}: {outcome.jobs} jobs on {outcome.host}")
+        return run
+
+    @staticmethod
+    def _has_begun(run: Run, host: str) -> bool:
+        found = assignment.read(run)
+        return found is not None and found.part(host).state != PLANNED
+
+    # -- following ----------------------------------------------------------------------------------------------------
+
+    def _followed(self, rental: Rental, run: Run) -> Took | None:
+        """Pull until all has come home. Returns the last pull, None where the machine ended before that.
+
+        Raises FailedError where it gave nothing until its ceiling was reached, and was destroyed.
+        """
+        first = whole = time.monotonic()
+        told = -math.inf
+        fault: str | None = None
+        while True:
+            begin = time.monotonic()
+            took = self._steps.pull(run, follow_rental.patience(self._standing(rental, begin - whole, fault)))
+            if took.is_last:
+                return took
+            now, fault = time.monotonic(), took.fault
+            if fault is None:
+                whole = now
+            live = self._client.instance(rental.instance_id or 0) if fault is not None else None
+            if live is not None and (isinstance(live, Gone) or (isinstance(live, Instance) and live.status == STOPPED)):
+                return None
+            standing = self._standing(rental, now - whole, fault)
+            why = follow_rental.give_up(standing)
+            if why is not None and not isinstance(live, Unknown):
+                self._give_up(rental, run, why)
+            text = follow_rental.warning(standing)
+            if text is not None and now - told >= follow_rental.AGAIN:
+                told = now
+                self._say(
+                    f"instance {rental.instance_id}: {text}. To end it now: wavequeue vast destroy {rental.worker}"
+                )
+            # A short run is not to wait for a pull: what is young is pulled more often.
+            now = time.monotonic()
+            pause = min(self._every, max(_OFTEN, _SHARE * (now - first)))
+            time.sleep(max(0.0, pause - (now - begin)))
+
+    def _standing(self, rental: Rental, quiet: float, fault: str | None) -> Standing:
+        now = ledger_file.rentals(self._where)[rental.label]
+        return Standing(book.cost(now, time.time()), float(rental.notes["max_cost"]), rental.offered.dph, quiet, fault)
+
+    def _give_up(self, rental: Rental, run: Run, why: str) -> NoReturn:
+        """Destroy a machine at its ceiling, whatever is on it. Raises FailedError, with what it cost."""
+        words = "is destroyed" if self._destroy(rental) else "has gone by itself"
+        cost = book.usd(book.cost(ledger_file.rentals(self._where)[rental.label], time.time()))
+        lost = ownership.missing(run, rental.worker)
+        rest = "all results are here" if lost is None else f"not all is here: {lost}"
+        raise FailedError(
+            f"instance {rental.instance_id} {words}, and is billed no more: {why}. The machine cost {cost}, at most "
+            f"and without traffic; {rest}. To run what is left elsewhere: wavequeue rescue {run.id} --from "
+            f"{rental.worker}; all of it anew: add --new"
+        )
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def _end(self, rental: Rental, run: Run, last: Took | None) -> Ended:
+        """End the machine, as the spec wants it, or as it has to be. `last`: the pull with which all was home."""
+        is_home = last is not None
+        number, name = rental.instance_id or 0, rental.worker
+        live = self._client.instance(number)
+        if isinstance(live, Gone):
+            self._write_gone(rental, book.GONE)
+            if is_home:
+                return self._ended(rental, run, f"instance {number} has destroyed itself, and is billed no more")
+            raise FailedError(self._lost(rental, run))
+        if not is_home:
+            self._write_stopped(rental)
+            raise FailedError(
+                f"instance {number} was stopped before all had come home: {_why_stopped(run, name)}. Its disk goes on "
+                f"billing. To fetch what is on it: wavequeue vast start {name}, then the same command again; to "
+                f"give it up: wavequeue vast destroy {name} --force"
+            )
+        worker = registry.Registry.load(self._where).workers.get(name)
+        missing = ownership.at_risk(self._where, worker) if worker is not None else []
+        if missing:
+            raise FailedError(f"{'; '.join(missing)}. Instance {number} goes on billing; see: wavequeue vast instances")
+        refused = 0 if last is None else last.refused
+        if refused:
+            self._say(f"{refused} files were not taken, and may be wanted: the machine is stopped, and not destroyed")
+        if refused or self._code(run) == PERSON or bounded(self._manifest, 0.0).when_done == "stop":
+            fault = self._stop(rental, live)
+            if fault is not None:
+                raise FailedError(f"instance {number} is not known to be stopped, and may go on billing: {fault}")
+            self._write_stopped(rental)
+            return self._ended(
+                rental,
+                run,
+                f"instance {number} is stopped, and its disk goes on billing. To go on with it: wavequeue vast start "
+                f"{name}; to be rid of it: wavequeue vast destroy {name}",
+            )
+        words = "is destroyed" if self._destroy(rental) else "has gone by itself"
+        return self._ended(rental, run, f"instance {number} {words}, and is billed no more")
+
+    def _over(self, rental: Rental) -> Ended | None:
+        """What was done before; None where nothing ever ran on that machine. Raises FailedError where it was lost."""
+        run = self._run(rental)
+        if run is None or not self._has_begun(run, rental.worker):
+            return None
+        if ownership.missing(run, rental.worker) is not None:
+            raise FailedError(self._lost(rental, run))
+        return self._ended(rental, run, "this was done before; to do it once more: add --new")
+
+    def _ended(self, rental: Rental, run: Run, words: str) -> Ended:
+        now = ledger_file.rentals(self._where)[rental.label]
+        cost = f"the machine cost {book.usd(book.cost(now, time.time()))}, at most and without traffic"
+        return Ended(run, now, self._code(run), (words, cost))
+
+    def _lost(self, rental: Rental, run: Run) -> str:
+        why = ownership.missing(run, rental.worker) or "it is not known how it ended"
+        return (
+            f"instance {rental.instance_id} is there no more, and not all is here: {why}. It is billed no more. To run "
+            f"what is left elsewhere: wavequeue rescue {run.id} --from {rental.worker}; all of it anew: add --new"
+        )
+
+    @staticmethod
+    def _code(run: Run) -> int:
+        found = assignment.read(run)
+        assert found is not None
+        rows = [row for state in pull.documents(run, found).values() for row in state["jobs"]]
+        return DONE if rows and all(row["status"] == "completed" for row in rows) else PERSON
+
+    def _stop(self, rental: Rental, live: Instance | Unknown) -> str | None:
+        """Stop the machine. None once that is confirmed; else why it is not."""
+        if isinstance(live, Unknown):
+            return live.reason
+        verdict = decide(Claim(live.id, rental.label), live)
+        return verdict.why if isinstance(verdict, NotOurs) else confirm.stop(self._client, verdict)
+
+    def _destroy(self, rental: Rental) -> bool:
+        """Destroy the machine. Returns whether that was needed: False where it had gone. Raises FailedError."""
+        number = rental.instance_id or 0
+        ended = confirm.destroy_claimed(self._client, Claim(number, rental.label))
+        if isinstance(ended, str):
+            raise FailedError(
+                f"instance {number} is not known to be destroyed, and may go on billing: {ended}. Run the same command "
+                f"again, or: wavequeue vast destroy {number}"
+            )
+        self._write_gone(rental, book.DESTROYED if ended.by_us else book.GONE)
+        return ended.by_us
+
+    def _write_gone(self, rental: Rental, event: str) -> None:
+        if ledger_file.rentals(self._where)[rental.label].ended is None:
+            ledger_file.note(self._where, event, rental.label)
+        self._patch(rental, {"enabled": False, STATUS: GONE})
+
+    def _write_stopped(self, rental: Rental) -> None:
+        if not ledger_file.rentals(self._where)[rental.label].stopped:
+            ledger_file.note(self._where, book.STOPPED, rental.label)
+        self._patch(rental, {STATUS: "stopped"})
+
+    def _patch(self, rental: Rental, values: dict[str, object]) -> None:
+        with registry.changed(self._where) as known:
+            worker = known.workers.get(rental.worker)
+            if worker is not None and worker.instance_id == rental.instance_id:
+                known.patch(rental.worker, values)
+
+
+def _why_stopped(run: Run, host: str) -> str:
+    """What its manager last said about its end."""
+    found = assignment.read(run)
+    state = pull.documents(run, found).get(host) if found is not None else None
+    row = state["meta"].get("teardown") if state is not None else None
+    return str(row["bound"] or row["reason"]) if row else "by whom is not known here"

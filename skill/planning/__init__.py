@@ -1,0 +1,1 @@
+"""What would run where, and whether it can. Pure, but for a look at files that are there."""

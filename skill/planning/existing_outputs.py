@@ -1,0 +1,138 @@
+"""Outputs that are there before a run begins: how many, and which of them can stand for their jobs. Pure.
+
+An output stands for its job where it is newer than the code, and was made by the command that the spec says now: it is
+newer than the spec, or the newest run before it had the job with the same command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from build_manifest.faults import listed
+from queue_manager.core.events import iso
+from queue_manager.core.manifest import JobSpec, Manifest
+from queue_manager.core.requests import Request, encode_request
+from skill.common.errors import FailedError
+from skill.runs import live_runs
+from skill.runs.live_runs import LiveRun
+
+REQUEST = "skip-done"
+"""Id of the request by which a run's manager is told of outputs that stand for their jobs."""
+
+
+class Found(NamedTuple):
+    """What a machine told. `outputs`: when each job's output last changed, epoch seconds by job id, of those that are
+    there. `untried`: how many were not looked for. `newest_code`: the source file changed last and when, if it was
+    asked for and can be told."""
+
+    outputs: Mapping[str, float]
+    untried: int
+    live: tuple[LiveRun, ...]
+    newest_code: tuple[str, float] | None = None
+
+
+class Earlier(NamedTuple):
+    """An earlier run. `at`: when its manifest was written, epoch seconds."""
+
+    at: float
+    manifest: Manifest
+
+
+class Skips(NamedTuple):
+    """`done`: ids of jobs whose output stands for them. `old_code`, `old_spec`: of jobs whose output is older than the
+    code, or may have been made by another command."""
+
+    done: tuple[str, ...]
+    old_code: tuple[str, ...]
+    old_spec: tuple[str, ...]
+
+
+def read(document: Mapping[str, Any]) -> Found | None:
+    """What queue_manager.preflight told; None where it told nothing of this, as older versions, or nonsense."""
+    try:
+        found = document["existing"]
+        outputs = {str(job): float(at) for job, at in found["outputs"]}
+        code = document.get("newest_code")
+        newest = None if code is None else (str(code["path"]), float(code["at"]))
+        return Found(outputs, int(found["outputs_untried"]), tuple(live_runs.read(found["live"])), newest)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def skips(
+    jobs: Iterable[JobSpec], found: Found, code: tuple[str, float], spec_at: float, before: Sequence[Earlier]
+) -> Skips:
+    """Decide about each output that is there. `code`: the source file that was changed last, and when; `spec_at`: when
+    the spec was; `before`: earlier runs, newest first. All in epoch seconds by the clock of the outputs."""
+    made = [(run.at, {job.id: job for job in run.manifest.jobs}) for run in before]
+    done, old_code, old_spec = [], [], []
+    for job in jobs:
+        at = found.outputs.get(job.id)
+        if at is None:
+            continue
+        if at <= code[1]:
+            old_code.append(job.id)
+        elif at > spec_at or _is_vouched(job, at, made):
+            done.append(job.id)
+        else:
+            old_spec.append(job.id)
+    return Skips(tuple(done), tuple(old_code), tuple(old_spec))
+
+
+def _is_vouched(job: JobSpec, at: float, made: Sequence[tuple[float, Mapping[str, JobSpec]]]) -> bool:
+    """Whether the newest run before the output that had the job had it with the same command."""
+    for begun, jobs in made:
+        other = jobs.get(job.id)
+        if begun < at and other is not None:
+            return (job.cmd, job.env, job.cwd, job.expected_output) == (
+                other.cmd, other.env, other.cwd, other.expected_output,
+            )  # fmt: skip
+    return False
+
+
+def newest_code(found: Found) -> tuple[str, float]:
+    """The source file that was changed last. Raises FailedError where it cannot be told."""
+    if found.newest_code is None:
+        raise FailedError(
+            "when the code was changed last cannot be told (no source file in the cwd, or too many), so no output can "
+            "stand for its job; leave --skip-done out"
+        )
+    return found.newest_code
+
+
+def request_text(jobs: Sequence[str]) -> str:
+    """The file of the request that tells a manager of them."""
+    return encode_request(Request(REQUEST, "skip", tuple(jobs)))
+
+
+def words(found: Found, jobs: Iterable[JobSpec], where: str = "here") -> list[str]:
+    """What to say of outputs that are there, where nothing was asked about them: a line for each thing."""
+    expected = [job.id for job in jobs if job.expected_output is not None]
+    count = sum(name in found.outputs for name in expected)
+    lines = []
+    if count:
+        are = "is" if count == 1 else "are"
+        lines.append(
+            f"{count} of {len(expected)} outputs {are} there already {where}, and {are} made again; --skip-done takes "
+            "those that are newer than the code as they are, --again says that all is meant to run"
+        )
+    if found.untried:
+        lines.append(f"{found.untried} outputs were not looked for {where}: the file system is slow")
+    return lines
+
+
+def skip_words(found: Skips, code: tuple[str, float]) -> list[str]:
+    """What --skip-done made of outputs that are there, a line for each kind."""
+    lines = [f"{_jobs(found.done)} not run, since the output is there already"] if found.done else []
+    if found.old_code:
+        lines.append(f"{_jobs(found.old_code)} run: the output is older than {code[0]}, changed at {iso(code[1])}")
+    if found.old_spec:
+        lines.append(
+            f"{_jobs(found.old_spec)} run: the spec was changed since, and no earlier run vouches for the command"
+        )
+    return lines or ["no output is there yet: all jobs run"]
+
+
+def _jobs(ids: Sequence[str]) -> str:
+    return f"{len(ids)} job{'' if len(ids) == 1 else 's'} ({listed(ids, 3)})"

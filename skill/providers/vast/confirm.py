@@ -1,0 +1,92 @@
+"""Stopping and destroying an instance of ours until a query by its id confirms it. What was decided is asked for again
+as long as it is not so; neither does harm twice."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from skill.providers.vast import client as vast
+from skill.providers.vast.ownership import Claim, NotOurs, Ours, decide
+from skill.providers.vast.records import STOPPED, Instance
+from skill.providers.vast.responses import GONE, Done, Gone, Refused, Unknown
+
+_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+"""Seconds between a request and the look whether it is so."""
+
+
+class Ended(NamedTuple):
+    """It is there no more. `by_us`: it was destroyed at our request; else it had gone before."""
+
+    by_us: bool
+
+
+def destroy(client: vast.Client, ours: Ours) -> Ended | str:
+    """Destroy an instance. Ended once it is confirmed to be there no more; else why it is not."""
+    why = ""
+    for number, pause in enumerate(_PAUSES):
+        deed = client.destroy(ours)
+        shown = client.instance(ours.number)
+        if not isinstance(shown, Gone):
+            time.sleep(pause)  # it may be listed for a moment longer
+            shown = client.instance(ours.number)
+        if isinstance(shown, Gone):
+            return Ended(by_us=number > 0 or not isinstance(deed, Refused))
+        again = _still_ours(ours, shown)
+        if isinstance(again, NotOurs):
+            return again.why
+        why = _why(deed, shown, "destroy")
+        if isinstance(deed, Refused) and deed.kind != GONE:
+            break
+    return why
+
+
+def destroy_claimed(client: vast.Client, claim: Claim) -> Ended | str:
+    """Destroy an instance if it is ours. Ended once it is confirmed to be there no more; else why it is not."""
+    live = client.instance(claim.number)
+    if isinstance(live, Gone):
+        return Ended(by_us=False)
+    if isinstance(live, Unknown):
+        return live.reason
+    verdict = decide(claim, live)
+    return verdict.why if isinstance(verdict, NotOurs) else destroy(client, verdict)
+
+
+def stop(client: vast.Client, ours: Ours) -> str | None:
+    """Stop an instance, or take back a start that waits for a card. None once it is confirmed; else why it is not."""
+    why = ""
+    for pause in _PAUSES:
+        deed = client.set_state(ours, STOPPED)
+        shown = client.instance(ours.number)
+        if not _is_stopped(shown):
+            time.sleep(pause)
+            shown = client.instance(ours.number)
+        if _is_stopped(shown):
+            return None
+        if isinstance(shown, Gone):
+            return "it is there no more"
+        again = _still_ours(ours, shown)
+        if isinstance(again, NotOurs):
+            return again.why
+        why = _why(deed, shown, "stop")
+        if isinstance(deed, Refused):
+            break
+    return why
+
+
+def _still_ours(ours: Ours, shown: Instance | Unknown) -> Ours | NotOurs:
+    return ours if isinstance(shown, Unknown) else decide(ours.claim, shown)
+
+
+def _is_stopped(shown: Instance | Gone | Unknown) -> bool:
+    return isinstance(shown, Instance) and shown.status == STOPPED
+
+
+def _why(deed: Done | Refused | Unknown, shown: Instance | Gone | Unknown, word: str) -> str:
+    if isinstance(deed, Refused):
+        return deed.why
+    if isinstance(deed, Unknown):
+        return deed.reason
+    if isinstance(shown, Unknown):
+        return f"Vast.ai took the request to {word} it, and whether it is so is unknown: {shown.reason}"
+    return f"Vast.ai took the request to {word} it, and shows it as before"

@@ -1,0 +1,1 @@
+"""Documents for people about a run or a job. Pure."""

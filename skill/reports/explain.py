@@ -1,0 +1,373 @@
+"""Why a job is where it is: what it waits for, down to the roots, or how it ended, and what to do next. Pure."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from build_manifest.faults import listed
+from queue_manager.core import events as ev
+from queue_manager.core.events import Record, iso
+from queue_manager.core.manifest import JobSpec
+from queue_manager.core.summary import duration
+from skill.runs import digest
+from skill.runs.dependencies import Dependencies, Need
+from skill.runs.digest import Row
+from skill.runs.merge import CARRIED
+
+MAX_LINES = 24
+"""Lines of the tree of what a job waits for."""
+_SHOWN = 4
+_ROOTS = 8
+_BEFORE, _AFTER = 8, 4
+_WAITS_FOR_CARDS = re.compile(r"waits for (a card|\d+ cards|the next wave)")
+_KINDS = frozenset({"unreachable", "unknown", "planned"})
+"""Conditions of a host of which nothing newer is known."""
+
+_ADVICE = {
+    "oom": "it needs more memory than its card had left: make it smaller, or give it a card that will do",
+    "timeout": "it ran into its timeout: give it more time in the spec, or find what holds it up",
+    "no_output": "its command ended well without writing expected_output, which is meant relative to cwd: one is wrong",
+    "sick_card": "the card failed, not the job: have the card looked at, then wavequeue resume",
+    "disk_full": "the disk was full: make room first",
+    "killed": "something outside killed it: a person, the host going down, or a limit on its processes",
+    "arguments": "its command does not take the arguments that it was given: see its usage, and mend the spec",
+    "import": "a module or library is missing in its environment: see conda or venv in the spec",
+    "missing_file": "a file or command that it needs is not on this host: paths are meant relative to cwd",
+    "permission": "it may not read or use what it needs: see the rights of the file, or the login of the service",
+    "network": "it could not reach a server: retries in the spec tries it again",
+    "nccl": "its processes lost touch with each other: look for what ended the first of them",
+    "exit_code": "its command failed: the log says at what",
+}  # fmt: skip
+
+
+def attempts(records: Iterable[Record], job: str) -> list[dict[str, Any]]:
+    """The attempts of a job, oldest first, from the journal's records about it and about the code."""
+    found: dict[int, dict[str, Any]] = {}
+    code: str | None = None
+    for record in records:
+        event = record.event
+        if isinstance(event, ev.CodeSeen):
+            code = event.code
+            for row in found.values():
+                if row["began"] > event.since:
+                    row["code"] = code
+        if getattr(event, "job", None) != job:
+            continue
+        if isinstance(event, ev.AttemptStarting):
+            found[event.n] = {
+                "attempt": event.n, "started": iso(record.at), "ended": None, "seconds": None,
+                "cards": list(event.indices), "status": "running", "exit_code": None, "error": None, "charged": True,
+                "code": code, "began": record.at,
+            }  # fmt: skip
+        elif isinstance(event, ev.AttemptStarted) and event.n in found:
+            found[event.n].update(started=iso(record.at), began=record.at)
+        elif isinstance(event, ev.AttemptEnded) and event.n in found:
+            row = found[event.n]
+            row.update(
+                ended=iso(record.at),
+                seconds=round(record.at - ev.epoch(row["started"]), 3),
+                status=event.status,
+                exit_code=event.exit_code,
+                error=event.error or event.warning,
+                charged=event.charged,
+            )
+    return [{name: value for name, value in found[n].items() if name != "began"} for n in sorted(found)]
+
+
+def explain(
+    document: Mapping[str, Any],
+    dependencies: Dependencies,
+    job: str,
+    tries: Sequence[Mapping[str, Any]],
+    log: Sequence[str],
+    now: float,
+) -> dict[str, Any]:
+    """The story of one job, as `why --json` prints it.
+
+    `tries`: see `attempts`. `log`: plain lines of its newest log. `roots`: the jobs at the bottom of what it waits for.
+    Of a run on hosts also `host`, and `unknown`: what is not known now of hosts that the story tells of.
+    """
+    rows = {row["id"]: row for row in document["jobs"]}
+    if "hosts" in document["meta"]:
+        rows.update((name, _left_out(spec)) for name, spec in dependencies.jobs.items() if name not in rows)
+    row = rows[job]
+    walk = _Walk(rows, dependencies, now)
+    waits = row["status"] in ("pending", "blocked")
+    tree = walk.tree(job) if waits else []
+    roots = walk.roots(job) if waits else []
+    hosts = {rows[name]["host"]: None for name in (job, *roots) if rows[name].get("host")}
+    on_hosts = {"host": row["host"], "unknown": _unknown(document, hosts)} if "host" in row else {}
+    return {
+        "run_id": document["meta"]["run_id"],
+        "id": job,
+        "phase": row["phase"],
+        **on_hosts,
+        "status": row["status"],
+        "because": stands(row, now),
+        "waits_for": tree,
+        "cards": _cards(document, row),
+        "roots": [_root(rows[name], now) for name in roots],
+        "attempts": list(tries),
+        "log": excerpt(log, row["error"] or "") if row["status"] not in ("pending", "blocked") else [],
+        "next": advice(document, row, roots, rows),
+    }
+
+
+def _cards(document: Mapping[str, Any], row: Row) -> list[str]:
+    """What keeps the cards from a job that waits for some: a line each, with who holds it and the threshold."""
+    if row["status"] != "pending" or not _WAITS_FOR_CARDS.match(row["waiting"] or ""):
+        return []
+    lines = []
+    for card in document["gpus"]:
+        if card.get("host") != row.get("host") or "room_mib" not in card:  # older managers do not tell
+            continue
+        held, wanted = card["holder"], row.get("gpu_mem_mib")
+        room = card["room_mib"]
+        if wanted is not None and card["total_mib"] is not None and isinstance(room, int) and room < wanted:
+            text = f"{room} of {card['total_mib']} MiB can be promised, and {wanted} are wanted"
+            held = f"{text}: {held}" if held else text
+        elif wanted is not None:
+            held = None  # no threshold counts for it
+        name = digest.card(card)
+        lines.append(f"{name}: {held}" if held else f"{name}: free; it is given away at the next look, by priority")
+    return lines
+
+
+def _left_out(spec: JobSpec) -> Row:
+    """The row of a job that its host told nothing of: only a short form of its state is known here."""
+    return {
+        "id": spec.id, "phase": spec.phase, "status": "pending", "gpus": [], "attempt": 0, "attempts": 0,
+        "started": None, "completed": None, "exit_code": None, "error": None, "warning": None, "failure": None,
+        "waiting": "how it stands on its host is not known now", "retry_at": None, "host": None,
+    }  # fmt: skip
+
+
+def _unknown(document: Mapping[str, Any], hosts: Iterable[str]) -> list[str]:
+    """Why it is not known how these hosts stand now, and how old what is shown of them is."""
+    rows = [row for row in document["meta"]["conditions"] if row["kind"] in _KINDS]
+    return [row["text"] for name in hosts for row in rows if row["host"] == name]
+
+
+def _root(row: Row, now: float) -> dict[str, Any]:
+    where = {"host": row["host"]} if "host" in row else {}
+    return {"id": row["id"], **where, "status": row["status"], "because": stands(row, now)}
+
+
+def stands(row: Row, now: float) -> str:
+    """How a job stands, and why, in one line that begins with its status."""
+    name, length, tried = row["status"], digest.took(row, now), row["attempts"]
+    said = digest.reason(row)
+    if name == "running":
+        where = f" on card {', '.join(map(str, row['gpus']))}" if row["gpus"] else ""
+        return f"running for {length or '0.0 s'}{where}, attempt {row['attempt']}"
+    if name == "completed":
+        text = "completed" + (f" after {length}" if length else "")
+        text += "" if row["exit_code"] is None else f" with exit code {row['exit_code']}"
+    elif name == "stuck" and tried:
+        text = f"stuck after {tried} attempt{'' if tried == 1 else 's'}"
+    else:
+        text = name
+    return f"{text}: {said}" if said else text
+
+
+def waits_for_carried(row: Row) -> bool:
+    """Whether a job waits for outputs of another host, as far as its own host knows."""
+    return row["status"] == "pending" and (row["waiting"] or "").startswith(CARRIED)
+
+
+class _Walk:
+    """Follows what is not completed yet."""
+
+    def __init__(self, rows: Mapping[str, Row], dependencies: Dependencies, now: float) -> None:
+        self._rows, self._dependencies, self._now = rows, dependencies, now
+
+    def _unmet(self, ids: Iterable[str]) -> list[str]:
+        return [name for name in ids if self._rows[name]["status"] != "completed"]
+
+    def _elsewhere(self, job: str, other: str) -> str:
+        host = self._rows[other].get("host")
+        return f" on {host}" if host not in (None, self._rows[job].get("host")) else ""
+
+    def _is_carried(self, job: str, need: Need) -> bool:
+        """Whether a job still waits for what others, which have completed, wrote on another host."""
+        return waits_for_carried(self._rows[job]) and any(self._elsewhere(job, other) for other in need.ids)
+
+    def roots(self, job: str) -> list[str]:
+        """Jobs that wait for no other, for which this one waits in the end; those that need a person first."""
+        seen, found, todo = {job}, [], [job]
+        unmet: dict[tuple[str, str], list[str]] = {}
+        while todo:
+            name = todo.pop()
+            is_root = True
+            for need in self._dependencies.needs(name):
+                key = (need.kind, need.name)
+                if key not in unmet:
+                    unmet[key] = self._unmet(need.ids)
+                    fresh = [one for one in unmet[key] if one not in seen]
+                    seen.update(fresh)
+                    todo += fresh
+                is_root = is_root and not unmet[key]
+            if is_root and name != job:
+                found.append(name)
+        rank = {"stuck": 0, "cancelled": 1, "blocked": 2, "running": 3}
+        order = {name: n for n, name in enumerate(self._rows)}
+        return sorted(found, key=lambda name: (rank.get(self._rows[name]["status"], 4), order[name]))
+
+    def tree(self, job: str) -> list[str]:
+        """What a job waits for, as indented lines; what was said once is not said again."""
+        lines: list[str] = []
+        said: set[tuple[str, str]] = set()
+
+        def add(name: str, depth: int) -> None:
+            for need in self._dependencies.needs(name):
+                left = self._unmet(need.ids)
+                if not left and len(lines) < MAX_LINES and self._is_carried(name, need):
+                    lines.append(f"{'  ' * depth}{need.kind} {need.name}: completed; brought from its host by a pull")
+                if not left or len(lines) >= MAX_LINES:
+                    continue
+                again = (need.kind, need.name) in said
+                said.add((need.kind, need.name))
+                inner = depth
+                if need.kind != "job":
+                    done = f"{len(need.ids) - len(left)} of {len(need.ids)} completed"
+                    lines.append(f"{'  ' * depth}{need.kind} {need.name}: {done}")
+                    inner = depth + 1
+                if again:
+                    continue
+                # What needs a person hides behind what goes on, where there are many.
+                left.sort(key=lambda one: self._rows[one]["status"] not in digest.NEEDS_PERSON)
+                for one in left[:_SHOWN]:
+                    lines.append(
+                        f"{'  ' * inner}{one}{self._elsewhere(job, one)}: {stands(self._rows[one], self._now)}"
+                    )
+                    add(one, inner + 1)
+                if len(left) > _SHOWN:
+                    lines.append(f"{'  ' * inner}and {len(left) - _SHOWN} more")
+
+        add(job, 0)
+        return lines[:MAX_LINES] + (["…"] if len(lines) > MAX_LINES else [])
+
+
+def excerpt(lines: Sequence[str], error: str) -> list[str]:
+    """The lines of a log that say what happened: around the one that `error` quotes, else the last ones."""
+    lines = [line for line in lines if line.strip()]
+    at = _quoted(lines, error)
+    first = max(0, min(at - _BEFORE, len(lines) - _BEFORE - _AFTER))
+    return list(lines[first : max(at + _AFTER, first + _BEFORE + _AFTER)])
+
+
+def _quoted(lines: Sequence[str], error: str) -> int:
+    """The place of the line that `error` quotes at its end, behind a colon; the last line where it quotes none."""
+    quoted = error.removesuffix("...")
+    while quoted:
+        quoted = quoted.partition(": ")[2].strip()
+        at = next((n for n in range(len(lines) - 1, -1, -1) if quoted and quoted in lines[n]), None)
+        if at is not None:
+            return at
+    return len(lines) - 1
+
+
+def advice(document: Mapping[str, Any], row: Row, roots: Sequence[str], rows: Mapping[str, Row]) -> list[str]:
+    """What a person can do next, one line each."""
+    meta = document["meta"]
+
+    def command(verb: str, job: str, *more: str) -> str:
+        return shlex.join(["wavequeue", verb, job, *more, "--run", meta["run_id"]])
+
+    name, job = row["status"], row["id"]
+    steps = []
+    if name == "running":
+        steps = [f"follow its log: {command('logs', job, '-f')}", f"look at its terminal: {command('attach', job)}"]
+    elif name in digest.RETRIES:
+        steps = [f"it starts again by itself; at once with: {command('retry', job)}"]
+    elif name == "stuck":
+        hint = _hint(row)
+        steps = [hint] if hint else []
+        steps += [f"read all of its log: {command('logs', job)}"] if row["attempt"] else []
+        steps.append(f"then let it run again: {command('retry', job)}")
+    elif name == "cancelled":
+        steps = [f"let it run after all: {command('retry', job)}"]
+    elif name == "blocked":
+        bad = [one for one in roots if rows[one]["status"] in digest.NEEDS_PERSON]
+        steps = [f"see about {one}: {command('why', one)}, then {command('retry', one)}" for one in bad[:3]]
+        steps = steps or [f"let it run once that holds: {command('retry', job)}"]
+    elif name == "pending" and "hosts" in meta:
+        steps = _advice_on_hosts(meta, row, roots, rows, command)
+    elif name == "pending" and meta["manager"] != "running":
+        steps = ["start the manager again: " + shlex.join(["wavequeue", "resume", "--run", meta["run_id"]])]
+    elif name == "pending" and meta["paused"]:
+        steps = ["let the run go on: " + shlex.join(["wavequeue", "resume", "--run", meta["run_id"]])]
+    elif name == "completed" and row["warning"]:
+        steps = [f"read its log: {command('logs', job)}"]
+    return steps
+
+
+def _hint(row: Row) -> str | None:
+    """What a kind of failure asks for. A job without cards is not told of any."""
+    failure = row.get("failure") or ""
+    if not row["gpus"] and failure == "oom":
+        return "it needs more memory than there was: make it smaller, or let fewer jobs run at a time (max_parallel)"
+    return None if not row["gpus"] and failure == "sick_card" else _ADVICE.get(failure)
+
+
+def _advice_on_hosts(
+    meta: Mapping[str, Any],
+    row: Row,
+    roots: Sequence[str],
+    rows: Mapping[str, Row],
+    command: Callable[..., str],
+) -> list[str]:
+    """What to do about a pending job of a run on hosts: about those that it is up to, and about their hosts."""
+    run = ["--run", meta["run_id"]]
+    steps = [
+        f"see about {one}: {command('why', one)}, then {command('retry', one)}"
+        for one in [one for one in roots if rows[one]["status"] in digest.NEEDS_PERSON][:3]
+    ]
+    up_to = [rows[one] for one in roots] or [row]
+    if any(waits_for_carried(one) for one in up_to):
+        steps.append("bring what other hosts wrote: " + shlex.join(["wavequeue", "pull", *run]))
+    names = {one["host"] for one in (row, *up_to)}
+    hosts = [host for host in meta["hosts"] if host["name"] in names]
+    away = [host["name"] for host in hosts if not host["reachable"]]
+    steps += [f"see how {name} is: {shlex.join(['wavequeue', 'hosts', 'check', name])}" for name in away[:3]]
+    if any(host["manager"] in ("died", "halted") for host in hosts):
+        steps.append("start the manager again: " + shlex.join(["wavequeue", "resume", *run]))
+    elif meta["paused"]:
+        steps.append("let the run go on: " + shlex.join(["wavequeue", "resume", *run]))
+    return steps
+
+
+def lines(story: Mapping[str, Any]) -> list[str]:
+    """The story for people."""
+    text = [f"{story['id']}{_on(story)}: {story['because']}", *(f"! {line}" for line in story.get("unknown", ()))]
+    if story["waits_for"]:
+        text += ["", "waits for", *(f"  {line}" for line in story["waits_for"])]
+    if story["cards"]:
+        text += ["", "the cards", *(f"  {line}" for line in story["cards"])]
+    if story["roots"]:
+        shown = [f"{root['id']} ({root['status']}{_on(root)})" for root in story["roots"]]
+        text += ["", f"in the end it is up to {listed(shown, _ROOTS)}"]
+    if len(story["attempts"]) > 1 or any(row["error"] for row in story["attempts"]):
+        mixed = len({row.get("code") for row in story["attempts"]}) > 1
+        text += ["", "attempts", *(f"  {_attempt(row, with_code=mixed)}" for row in story["attempts"][-20:])]
+    if story["log"]:
+        text += ["", "its log says", *(f"  | {line}" for line in story["log"])]
+    if story["next"]:
+        text += ["", "what to do", *(f"  {line}" for line in story["next"])]
+    return text
+
+
+def _on(row: Mapping[str, Any]) -> str:
+    return f" on {row['host']}" if row.get("host") else ""
+
+
+def _attempt(row: Mapping[str, Any], *, with_code: bool) -> str:
+    where = f" on card {', '.join(map(str, row['cards']))}" if row["cards"] else ""
+    length = f" after {duration(row['seconds'])}" if row["seconds"] is not None else ""
+    said = f": {row['error']}" if row["error"] else ""
+    free = "" if row["charged"] else " (not counted)"
+    code = f" (code {row.get('code') or 'unknown'})" if with_code else ""
+    return f"{row['attempt']}  {digest.clock(row['started'])}{where}  {row['status']}{length}{free}{code}{said}"

@@ -1,0 +1,254 @@
+"""The report of a run: phases, failures by reason, metrics over seeds. Pure; as a document and as Markdown."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import statistics
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from queue_manager.core.events import epoch
+from queue_manager.core.manifest import Manifest
+from queue_manager.core.markdown import code, inline
+from queue_manager.core.summary import duration
+from skill.runs import code_versions, digest
+from skill.runs.code_versions import Push
+from skill.runs.digest import Row
+
+_SHOWN = 30
+_SEED = re.compile(r"(^|_)(seed|repeat|replicate|trial|fold)s?(_?\d+)?$", re.IGNORECASE)
+_VARYING = re.compile(r"\d+(\.\d+)?")
+
+
+def is_seed(param: str) -> bool:
+    """Whether a param only repeats an experiment, so that results are averaged over it."""
+    return _SEED.search(param) is not None
+
+
+def report(
+    document: Mapping[str, Any],
+    manifest: Manifest,
+    found: Mapping[str, int],
+    metrics: Mapping[str, Mapping[str, float]],
+    last_line: Callable[[Row], str],
+    now: float,
+    away: Collection[str] = (),
+) -> dict[str, Any]:
+    """The document that `report --json` prints.
+
+    `found`: number of output files of each completed job that has an expected_output. `metrics`: numbers of each job's
+    JSON output. `last_line`: of a job's log. `away`, of a run on hosts: completed jobs whose results were not pulled.
+    """
+    meta = document["meta"]
+    rows = document["jobs"]
+    begin = meta["started"]
+    by_phase: dict[str, list[Row]] = {row["name"]: [] for row in document["phases"]}
+    for row in rows:
+        by_phase.setdefault(row["phase"], []).append(row)
+    end = epoch(meta["finished"]) if meta["finished"] else now
+    return {
+        "run_id": meta["run_id"],
+        "project": meta["project"],
+        "host": meta["host"],
+        "manager": meta["manager"],
+        "started": begin,
+        "finished": meta["finished"],
+        "seconds": round(end - epoch(begin), 3) if begin else None,
+        "counts": document["counts"],
+        "phases": [_phase(row, by_phase[row["name"]], found, now) for row in document["phases"]],
+        "failures": _failures(rows, last_line),
+        "warnings": [{"id": row["id"], "warning": row["warning"]} for row in rows if row["warning"]],
+        "metrics": aggregate(manifest, metrics),
+        **({"hosts": _hosts(document, away), "not_pulled": list(away)} if "hosts" in meta else {}),
+    }
+
+
+def _hosts(document: Mapping[str, Any], away: Collection[str]) -> list[dict[str, Any]]:
+    """A row for each host, with the number of completed jobs whose results are there only."""
+    left = frozenset(away)
+    there = Counter(row["host"] for row in document["jobs"] if row["id"] in left)
+    names = ("name", "manager", "reachable", "reason", "age_s", "jobs", "counts", "last_pull", "code")
+    return [
+        {**{name: row[name] for name in names}, "not_pulled": there[row["name"]]} for row in document["meta"]["hosts"]
+    ]
+
+
+def _phase(phase: Row, mine: Sequence[Row], found: Mapping[str, int], now: float) -> dict[str, Any]:
+    completed = [digest.seconds(row, now) for row in mine if row["status"] == "completed"]
+    lengths = [length for length in completed if length is not None]
+    wanting = [row for row in mine if row["id"] in found]
+    begin = phase["started"]
+    end = epoch(phase["completed"]) if phase["completed"] else now
+    return {
+        "name": phase["name"],
+        "status": phase["status"],
+        "jobs": phase["jobs"],
+        "counts": phase["counts"],
+        "oom_retries": phase["oom_retries"],
+        "codes": dict(phase.get("codes") or {}),
+        "seconds": round(max(0.0, end - epoch(begin)), 3) if begin else None,
+        "seconds_per_job": round(statistics.median(lengths), 3) if lengths else None,
+        "outputs_found": sum(found[row["id"]] > 0 for row in wanting),
+        "outputs_expected": len(wanting),
+    }
+
+
+def _failures(rows: Sequence[Row], last_line: Callable[[Row], str]) -> list[dict[str, Any]]:
+    """Jobs that need a person or wait for a retry, by reason: words that differ in numbers only are one reason."""
+    groups: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        if row["status"] in ("pending", "running", "completed"):
+            continue
+        words = row["error"] or row["status"]
+        # A blocked job's words name the job that blocks it, and that is no number to pass over.
+        key = (row["status"], words if row["status"] == "blocked" else _VARYING.sub("#", words))
+        if key not in groups:
+            groups[key] = {
+                "status": row["status"],
+                "failure": row.get("failure"),
+                "reason": words,
+                "log_line": last_line(row) if row["attempt"] else None,
+                "jobs": [],
+            }
+        groups[key]["jobs"].append(row["id"])
+    return sorted(groups.values(), key=lambda group: (group["status"] != "stuck", -len(group["jobs"])))
+
+
+def aggregate(manifest: Manifest, metrics: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+    """Mean and sample standard deviation of each metric, over the jobs of a phase that differ in their seeds only.
+
+    Numbers that only repeat a param are left out. Without a seed each job stands alone, with n = 1.
+    """
+    groups: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, list[float]]] = {}
+    for job in manifest.jobs:
+        if job.id not in metrics:
+            continue
+        kept = tuple((name, value) for name, value in job.params.items() if not is_seed(name))
+        values = groups.setdefault((job.phase, kept), {})
+        for name, value in metrics[job.id].items():
+            if name not in job.params and not is_seed(name):
+                values.setdefault(name, []).append(value)
+    return [
+        {
+            "phase": phase,
+            "params": dict(params),
+            "metrics": {
+                name: {
+                    "mean": statistics.fmean(seen),
+                    "std": statistics.stdev(seen) if len(seen) > 1 else None,
+                    "n": len(seen),
+                }
+                for name, seen in values.items()
+            },
+        }
+        for (phase, params), values in groups.items()
+        if values
+    ]
+
+
+def markdown(document: Mapping[str, Any]) -> str:
+    """The document as Markdown, for people."""
+    counts = document["counts"]
+    total = sum(counts.values())
+    length = "" if document["seconds"] is None else f", {duration(document['seconds'])}"
+    ended = "" if document["finished"] else f" (the run goes on: {document['manager']})"
+    when = f"{document['started'] or '-'} to {document['finished'] or 'now'}"
+    lines = [
+        f"# {inline(document['run_id'])}: {counts.get('completed', 0)} of {total} jobs completed",
+        "",
+        f"{when} on {inline(document['host'] or '-')}{length}{ended}: {digest.counts_text(counts) or 'no jobs'}",
+        "",
+        "| phase | status | jobs | completed | outputs found | OOM retries | per job | duration |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in document["phases"]:
+        outputs = f"{row['outputs_found']} of {row['outputs_expected']}" if row["outputs_expected"] else "-"
+        lines.append(
+            f"| {inline(row['name'])} | {row['status']} | {row['jobs']} | {row['counts'].get('completed', 0)} "
+            f"| {outputs} | {row['oom_retries']} | {_took(row['seconds_per_job'])} | {_took(row['seconds'])} |"
+        )
+    if "hosts" in document:
+        lines += ["", "## Hosts", "", *_host_lines(document)]
+    code = code_versions.report_lines(document["phases"], _pushes(document))
+    if code:
+        lines += ["", "## Code", "", *code]
+    for heading, part in (("Failures", _failure_lines(document)), ("Warnings", _warning_lines(document))):
+        if part:
+            lines += ["", f"## {heading}", "", *part]
+    if document["metrics"]:
+        lines += ["", "## Metrics", "", "mean ± standard deviation over the seeds, with their number", ""]
+        lines += _metric_lines(document["metrics"])
+    return "\n".join(lines) + "\n"
+
+
+def _pushes(document: Mapping[str, Any]) -> dict[str, list[Push]]:
+    rows = document.get("hosts", ())
+    return {row["name"]: [Push(push["name"], push["pushed"]) for push in row["code"]] for row in rows}
+
+
+def _took(length: float | None) -> str:
+    return "-" if length is None else duration(length)
+
+
+def _host_lines(document: Mapping[str, Any]) -> list[str]:
+    lines = ["| host | manager | jobs | completed | not pulled | last pull |", "|---|---|---:|---:|---:|---|"]
+    for row in document["hosts"]:
+        state = row["manager"] or "not read yet"
+        if not row["reachable"] and row["reason"] is not None:
+            state += " when last read" if row["age_s"] is None else f" when last read, {duration(row['age_s'])} ago"
+        done = row["counts"].get("completed", 0)
+        pulled = row["last_pull"] or "never"
+        lines.append(
+            f"| {inline(row['name'])} | {state} | {row['jobs']} | {done} | {row['not_pulled'] or '-'} | {pulled} |"
+        )
+    left = len(document["not_pulled"])
+    if left:
+        pull = shlex.join(["wavequeue", "pull", "--run", document["run_id"]])
+        are = "job's results are" if left == 1 else "jobs' results are"
+        lines += ["", f"{left} completed {are} not home yet, and not in the numbers below; bring them with: `{pull}`"]
+    return lines
+
+
+def _failure_lines(document: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for group in document["failures"][:_SHOWN]:
+        jobs = group["jobs"]
+        names = ", ".join(code(name) for name in jobs[:5]) + (f" and {len(jobs) - 5} more" if len(jobs) > 5 else "")
+        lines.append(f"- {len(jobs)} {group['status']}: {inline(group['reason'])} ({names})")
+        if group["log_line"] and group["log_line"] not in group["reason"]:
+            lines.append(f"  - last line of {inline(jobs[0])}: {inline(group['log_line'])}")
+    return lines
+
+
+def _warning_lines(document: Mapping[str, Any]) -> list[str]:
+    rows = document["warnings"]
+    more = [f"- and {len(rows) - _SHOWN} more"] if len(rows) > _SHOWN else []
+    return [f"- {code(row['id'])}: {inline(row['warning'])}" for row in rows[:_SHOWN]] + more
+
+
+def _metric_lines(groups: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A table for each phase: its params, then its metrics."""
+    lines = []
+    for phase in dict.fromkeys(group["phase"] for group in groups):
+        mine = [group for group in groups if group["phase"] == phase]
+        params = list(dict.fromkeys(name for group in mine for name in group["params"]))
+        names = list(dict.fromkeys(name for group in mine for name in group["metrics"]))
+        lines += [f"**{inline(phase)}**", "", "| " + " | ".join(map(inline, [*params, *names])) + " |"]
+        lines.append("|" + "---|" * len(params) + "---:|" * len(names))
+        for group in mine[: _SHOWN * 2]:
+            cells = [group["params"].get(name, "") for name in params]
+            cells += [_value(group["metrics"].get(name)) for name in names]
+            lines.append("| " + " | ".join(map(inline, cells)) + " |")
+        if len(mine) > _SHOWN * 2:
+            lines += ["", f"and {len(mine) - _SHOWN * 2} more: `wavequeue report --json`"]
+        lines.append("")
+    return lines[:-1]
+
+
+def _value(metric: Mapping[str, Any] | None) -> str:
+    if metric is None:
+        return ""
+    mean = f"{metric['mean']:.4g}"
+    return mean if metric["std"] is None else f"{mean} ± {metric['std']:.2g} ({metric['n']})"

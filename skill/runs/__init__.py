@@ -1,0 +1,1 @@
+"""Runs, wherever they are: their directories, states, logs and requests."""

@@ -1,0 +1,231 @@
+"""A state document read for people: what stands where, what hinders, what needs a person. Pure."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+from queue_manager.core.events import epoch
+from queue_manager.core.status import BAD, RETRYING, Status
+from queue_manager.core.summary import duration
+from skill.common.errors import DONE, PERSON
+
+Row = Mapping[str, Any]
+"""A job, phase or card as it stands in queue_state.json."""
+
+ORDER = tuple(
+    status.value
+    for status in (
+        Status.COMPLETED, Status.RUNNING, Status.FAILED_OOM, Status.FAILED_OTHER, Status.PENDING, Status.STUCK,
+        Status.BLOCKED, Status.CANCELLED,
+    )
+)  # fmt: skip
+"""The statuses in the order in which people want to read them."""
+RETRIES = frozenset(status.value for status in RETRYING)
+NEEDS_PERSON = frozenset(status.value for status in BAD)
+UNKNOWN = "unknown: "
+"""Before a host's name: what hinders is that its state is not known."""
+FINAL = NEEDS_PERSON | {Status.COMPLETED.value}
+_RECENT = 60
+_NAMED = 3
+
+
+class Digest(NamedTuple):
+    """What is worth showing of the jobs, taken once from a document, each in one place. `running`: longest first;
+    `person`: stuck first; `retrying`: soonest first; `recent`: those that completed, newest first; `cancelled`: by a
+    person, who knows of it, newest first."""
+
+    running: list[Row]
+    person: list[Row]
+    retrying: list[Row]
+    recent: list[Row]
+    cancelled: list[Row]
+
+
+def digest(document: Mapping[str, Any]) -> Digest:
+    """Pick the jobs that a view shows; their number does not grow with the run but for what runs or needs a person."""
+    running, person, retrying, ended, cancelled = [], [], [], [], []
+    for row in document["jobs"]:
+        status = row["status"]
+        if status == "running":
+            running.append(row)
+        elif status in RETRIES:
+            retrying.append(row)
+        elif status == "cancelled":
+            cancelled.append(row)
+        elif status in NEEDS_PERSON:
+            person.append(row)
+        elif status == "completed":
+            ended.append(row)
+    running.sort(key=lambda row: row["started"] or "~")
+    rank = {"stuck": 0, "blocked": 1}
+    person.sort(key=lambda row: rank[row["status"]])
+    retrying.sort(key=lambda row: row["retry_at"] or "~")
+    recent = heapq.nlargest(_RECENT, ended, key=lambda row: row["completed"] or "")
+    cancelled.sort(key=lambda row: row["completed"] or "", reverse=True)
+    return Digest(running, person, retrying, recent, cancelled)
+
+
+def alike(rows: Iterable[Row]) -> list[list[Row]]:
+    """Rows that say the same in one group: those blocked or cancelled for one reason. What is stuck stands alone."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        own = (row["id"],) if row["status"] == "stuck" else ()
+        groups.setdefault((row["status"], reason(row), *own), []).append(row)
+    return list(groups.values())
+
+
+def names(rows: Sequence[Row]) -> str:
+    """The ids of a group: the first ones, and how many more."""
+    shown = ", ".join(row["id"] for row in rows[:_NAMED])
+    return shown if len(rows) <= _NAMED else f"{shown} and {len(rows) - _NAMED} more"
+
+
+def seconds(row: Row, now: float) -> float | None:
+    """How long a job has run, or ran; None if it has not. `now` in epoch seconds."""
+    if row["started"] is None:
+        return None
+    if row["status"] == "running":
+        return max(0.0, now - epoch(row["started"]))
+    if not row["completed"]:
+        return None
+    # A job that failed and was cancelled later did not run until then; older managers do not tell the difference.
+    return max(0.0, epoch(row.get("attempt_ended") or row["completed"]) - epoch(row["started"]))
+
+
+def took(row: Row, now: float) -> str:
+    """The same in words; empty if it has not run."""
+    length = seconds(row, now)
+    return "" if length is None else duration(length)
+
+
+def clock(text: str | None) -> str:
+    """The time of day of an ISO time, in UTC with its Z; empty for none."""
+    return "" if text is None else f"{text[11:19]}Z"
+
+
+def counts_text(counts: Mapping[str, int], leave_out: Iterable[str] = ()) -> str:
+    """`5 completed, 2 running`; what there is none of is left out."""
+    left_out = set(leave_out)
+    return ", ".join(f"{counts[name]} {name}" for name in ORDER if counts.get(name) and name not in left_out)
+
+
+def headline(document: Mapping[str, Any], alive: bool, now: float) -> str:
+    """One line about the whole run."""
+    meta, counts = document["meta"], document["counts"]
+    total = sum(counts.values())
+    state = meta["manager"]
+    if state == "running":
+        state = "paused" if meta["paused"] else "running"
+        if not alive:
+            state = "its manager has died"
+    elif state == "halted" and any(row["manager"] == "died" for row in meta.get("hosts", ())):
+        state = "its managers have died" if len(meta["hosts"]) > 1 else "its manager has died"
+    begin = epoch(meta["started"]) if meta["started"] else now
+    end = epoch(meta["finished"]) if meta["finished"] else now if alive else epoch(meta["updated"])
+    done = counts.get("completed", 0)
+    return f"{meta['run_id']}: {state}, {done} of {total} jobs completed, {duration(end - begin)}"
+
+
+def hindrances(document: Mapping[str, Any], alive: bool) -> list[str]:
+    """What keeps the queue from going on, one line each; empty if nothing does."""
+    return list(hindrances_by_kind(document, alive).values())
+
+
+def hindrances_by_kind(document: Mapping[str, Any], alive: bool) -> dict[str, str]:
+    """The same, by what it is that hinders: a line may change with time, as where it tells an age."""
+    meta = document["meta"]
+    resume = f"wavequeue resume --run {meta['run_id']}"
+    lines = {}
+    if "hosts" in meta:
+        pass  # the conditions tell of each manager, under its host's name
+    elif meta["manager"] == "running" and not alive:
+        lines["died"] = f"the manager (process {meta['pid']}) has died; running jobs go on. Start it again: {resume}"
+    elif meta["manager"] == "halted":
+        lines["halted"] = f"the manager was halted; running jobs go on. Start it again: {resume}"
+    if meta["paused"] and meta["manager"] != "finished":
+        lines["all paused"] = f"paused: no new job starts. Go on: {resume}"
+    for row in meta["conditions"]:
+        kind = f"{UNKNOWN}{row['host']}" if row["kind"] in ("unreachable", "unknown") else row["text"]
+        lines[kind] = f"{row['text']} (since {clock(row['since'])})"
+    for row in document["gpus"]:
+        if "quarantine" in row["note"]:
+            lines[card(row)] = f"{card(row)}: {row['note']}"
+    return lines
+
+
+def card(row: Row) -> str:
+    """A card by its index, and by its host where there are hosts."""
+    return f"{row['host']} card {row['index']}" if "host" in row else f"card {row['index']}"
+
+
+def place(row: Row) -> str:
+    """Where a job runs or ran: `card 0`, `cards 0,1`, or `cpu`; with its host where there are hosts."""
+    cards = row["gpus"]
+    where = f"card{'s' if len(cards) > 1 else ''} {','.join(map(str, cards))}" if cards else "cpu"
+    return f"{row['host']} {where}" if "host" in row else where
+
+
+def reason(row: Row) -> str:
+    """Why a job is where it is, in one line; empty where there is nothing to say."""
+    if row["status"] in FINAL:
+        skipped = "not run: its output was there already" if row.get("skipped") else ""
+        return row["error"] or row["warning"] or skipped
+    if row["status"] in RETRIES:
+        return f"{row['error'] or 'failed'}; again at {clock(row['retry_at'])}"
+    return row["waiting"] or ""
+
+
+def exit_code(document: Mapping[str, Any]) -> int:
+    """0 if every job is completed, else 3: for a run that has finished."""
+    return DONE if set(document["counts"]) <= {Status.COMPLETED.value} else PERSON
+
+
+def changes(before: Mapping[str, tuple[str, int]], document: Mapping[str, Any]) -> list[str]:
+    """One line for each job that is elsewhere than `before` (status and attempt by id; new jobs count as pending)."""
+    lines = []
+    for row in document["jobs"]:
+        was = before.get(row["id"], ("pending", 0))
+        is_now = (row["status"], row["attempt"])
+        if is_now != was and (is_now[0], was[0]) != ("pending", "pending"):
+            lines.append((_when(row, document), change(row, document)))
+    return [line for _, line in sorted(lines)]
+
+
+def change(row: Row, document: Mapping[str, Any]) -> str:
+    """A job's status as one line: `12:00:03Z completed    teacher_N16  (4.1 s)`."""
+    at = _when(row, document)
+    tail = ""
+    if row["status"] == "completed":
+        length = took(row, 0.0)
+        tail = (f"  ({length})" if length else "") + (f"  {reason(row)}" if reason(row) else "")
+    elif row["status"] == "running":
+        where = place(row) if row["gpus"] or "host" in row else ""
+        parts = [where, f"attempt {row['attempt']}" if row["attempt"] > 1 else ""]
+        tail = "".join(f"  {part}" for part in parts if part)
+    elif row["status"] != "pending":
+        tail = f"  {reason(row)}"
+    return f"{clock(at)} {row['status']:12} {row['id']}{tail}"
+
+
+def _when(row: Row, document: Mapping[str, Any]) -> str:
+    """When a job came to its status, as far as the document tells."""
+    at = row["started"] if row["status"] == "running" else None if row["status"] == "pending" else row["completed"]
+    return str(at or document["meta"]["updated"])
+
+
+def places(document: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
+    """Status and attempt of each job, by id."""
+    return {row["id"]: (row["status"], row["attempt"]) for row in document["jobs"]}
+
+
+def age(document: Mapping[str, Any], now: float) -> float:
+    """Seconds since the document was written."""
+    return round(max(0.0, now - epoch(document["meta"]["updated"])), 3)
+
+
+def utc(now: float) -> str:
+    """Epoch seconds as a time of day in UTC with its Z."""
+    return f"{datetime.fromtimestamp(now, timezone.utc):%H:%M:%S}Z"

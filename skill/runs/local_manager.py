@@ -1,0 +1,144 @@
+"""The manager of a run on this machine: whether one is there, and starting one that outlives this command."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from build_manifest import regular_file
+from queue_manager.core.manifest import Manifest, encode
+from skill.common.errors import FailedError
+from skill.common.files import SHOWN, append_to
+from skill.runs.directory import MOST_STATE, Document, Run, parse_state, read_state
+
+PATIENCE = 60.0
+"""Seconds for a manager to begin; it reads the whole manifest and journal first."""
+_MOST_LOCK = 1 << 16
+_BEING_TAKEN = 2.0
+"""Seconds in which a lock file without content is taken for that of a manager that is just starting."""
+
+
+def is_alive(run: Run) -> bool:
+    """Whether a manager holds the run."""
+    try:
+        with regular_file.open_regular(run.paths.lock, follow=False) as file:
+            pid = _holder(file.read(_MOST_LOCK).decode("utf-8", "replace"))
+            age = time.time() - os.fstat(file.fileno()).st_mtime
+            if pid is None and age < _BEING_TAKEN:
+                return True
+            # The lock is tried only where the process may be there: a manager that begins at the same moment would
+            # be refused because of us.
+            if pid is not None and not _exists(pid):
+                return False
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+            return False
+    except FileNotFoundError:
+        return False
+
+
+def look(run: Run) -> tuple[Document, bool]:
+    """The state of a run, and whether a manager holds it. Raises UseError and FailedError, see runs.read_state."""
+    document = read_state(run)
+    alive = is_alive(run)
+    if not alive and document["meta"]["manager"] == "running":
+        document = read_state(run)  # it may have ended in between, and have written its last state just before
+    return document, alive
+
+
+def _holder(text: str) -> int | None:
+    """The process that a lock file names; 0 where it is on another machine, None where it names none."""
+    try:
+        data = json.loads(text)
+        return int(data["pid"]) if data["host"] == socket.gethostname() else 0
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
+
+
+def _exists(pid: int) -> bool:
+    if pid == 0:
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def build_command(run: Run, poll: float | None) -> list[str]:
+    """The command that runs the manager of a run. `poll` in seconds; None leaves it at the manager's default."""
+    paths = run.paths
+    command = [
+        sys.executable, "-m", "queue_manager", "--manifest", str(paths.manifest), "--state", str(paths.state),
+        "--log-dir", str(paths.log_dir), "--run-id", run.id,
+    ]  # fmt: skip
+    return command if poll is None else [*command, "--poll", f"{poll:g}"]
+
+
+def start(run: Run, poll: float | None = None) -> int:
+    """Start the manager of a run, detached from this terminal, and wait until it has taken the run.
+
+    Returns its process id. Raises FailedError with what it said if it gave up.
+    """
+    with append_to(run.paths.manager_log, SHOWN) as log:
+        begin = log.seek(0, os.SEEK_END)
+        process = subprocess.Popen(
+            build_command(run, poll),
+            cwd=run.root,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    until = time.monotonic() + PATIENCE
+    pause = 0.01
+    while time.monotonic() < until:
+        code = process.poll()
+        if _has_taken(run, process.pid):
+            return process.pid
+        if code is not None:
+            raise FailedError(f"the manager of {run.id} did not start:\n{_said(run.paths.manager_log, begin)}")
+        time.sleep(pause)
+        pause = min(0.25, pause * 1.5)
+    raise FailedError(f"the manager of {run.id} (process {process.pid}) has not begun yet; see {run.paths.manager_log}")
+
+
+def _has_taken(run: Run, pid: int) -> bool:
+    try:
+        document = parse_state(regular_file.read(run.paths.state, MOST_STATE, follow=False))
+    except (OSError, ValueError):
+        return False
+    return bool(document["meta"]["pid"] == pid)
+
+
+def _said(log: Path, begin: int) -> str:
+    """The last lines that a manager wrote, from `begin` on."""
+    with log.open("rb") as file:
+        file.seek(begin)
+        lines = file.read().decode(errors="replace").splitlines()
+    return "\n".join(lines[-12:]) or f"it said nothing; see {log}"
+
+
+def examine(manifest: Manifest, *, newest_code: bool = False) -> dict[str, Any]:
+    """What this machine has, and what a manifest would meet on it, as `queue_manager.preflight --here` tells it.
+
+    `newest_code`: also when the code was changed last. Raises FailedError.
+    """
+    command = [sys.executable, "-m", "queue_manager.preflight", "--here", *(["--newest-code"] if newest_code else [])]
+    try:
+        done = subprocess.run(command, input=encode(manifest), capture_output=True, text=True, timeout=60)
+        found: dict[str, Any] = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        raise FailedError(f"this machine could not be looked at: {error}") from None
+    return found

@@ -1,0 +1,227 @@
+"""What a state document has to be, whoever wrote it: nothing that it says may break what reads it. Pure.
+
+The columns of its rows stand here. What they do not name is kept as it is: a newer manager may have written it.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Container, Iterator, Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypedDict
+
+from queue_manager.core.status import Status
+from queue_manager.core.terminal_text import one_line
+from skill.common.typed_json import Bounds, fits
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
+_JOB_TIMES, _PHASE_TIMES = ("started", "completed", "retry_at", "attempt_ended"), ("started", "completed")
+_META_TIMES = ("started", "updated", "finished", "idle_since")
+_ROOM, _ROOM_A_JOB, _ROOM_A_BYTE, _MOST = 16 << 20, 4 << 10, 32, 512 << 20
+
+Text = Annotated[str, Bounds(max_length=1 << 16)]
+Words = Text | None
+Whole = Annotated[int, Bounds(ge=-(1 << 53), le=1 << 53)]
+Count = Annotated[int, Bounds(ge=0, le=1 << 53)]
+Number = Annotated[float, Bounds(ge=-1e15, le=1e15)]
+Counts = dict[Status, Count]
+
+
+class Condition(TypedDict):
+    """What hinders a run. `since`: ISO time."""
+
+    kind: Text
+    text: Text
+    since: Text
+
+
+class Teardown(TypedDict):
+    """What becomes of a rented machine; see queue_manager.core.teardown."""
+
+    plan: Text
+    reason: Words
+    waits_for: Words
+    since: Words
+    confirmed: bool
+    instance_id: Whole | None
+    cost_usd: Number | None
+    usd_per_hour: Number | None
+    usd_per_day_stopped: Number | None
+    bound: Words
+
+
+class _Meta(TypedDict):
+    project: Text
+    run_id: Text
+    started: Words
+    updated: Text
+    finished: Words
+    host: Words
+    pid: Whole | None
+    manager: Literal["running", "finished", "halted"]
+    cwd: Text
+    wave: Text
+    current_wave: Whole | None
+    paused: bool
+    conditions: list[Condition]
+    poll: Number
+    screen_dir: Words
+    seq: Count
+
+
+class Meta(_Meta, total=False):
+    """The run and its manager. Older managers do not tell what is named here."""
+
+    teardown: Teardown | None
+    idle_since: Words
+    results_seq: Whole | None
+    pushed_seq: Whole | None
+    manifest_sha256: Words
+
+
+class _Phase(TypedDict):
+    name: Text
+    depends_on: list[Text]
+    status: Text
+    jobs: Count
+    counts: Counts
+    oom_retries: Count
+    started: Words
+    completed: Words
+
+
+class Phase(_Phase, total=False):
+    """One phase; times in ISO form. `codes`: how many of its jobs ran each version of the code."""
+
+    codes: dict[Text, Count]
+
+
+class _Card(TypedDict):
+    index: Count
+    uuid: Text
+    name: Text
+    total_mib: Count | None
+    used_mib: Count | None
+    free_mib: Whole | None
+    util: Whole | None
+    jobs: list[Text]
+    promised_mib: Count
+    note: Text
+
+
+class Card(_Card, total=False):
+    """One card; memory in MiB, `util` in percent."""
+
+    holder: Words
+    room_mib: Count
+
+
+class _Job(TypedDict):
+    id: Text
+    phase: Text
+    status: Status
+    gpus: list[Count]
+    attempt: Count
+    attempts: Count
+    oom_attempts: Count
+    started: Words
+    completed: Words
+    retry_at: Words
+    exit_code: Whole | None
+    expected_output: Words
+    error: Words
+    warning: Words
+    waiting: Words
+    log: Text
+    depends_on: list[Text]
+    cards: Count
+    screen_name: Words
+
+
+class Job(_Job, total=False):
+    """One job; times in ISO form, `gpu_mem_mib` in MiB."""
+
+    gpu: Whole | None
+    pid: Whole | None
+    screen_pid: Whole | None
+    wave: Whole | None
+    failure: Words
+    gpu_mem_mib: Count | None
+    priority: Whole | None
+    attempt_ended: Words
+    code: Words
+    skipped: bool
+
+
+class _Document(TypedDict):
+    meta: Meta
+    phases: list[Phase]
+    gpus: list[Card]
+    jobs: list[Job]
+    counts: Counts
+
+
+class Document(_Document, total=False):
+    """queue_state.json, or its short form: `overview` is then true, and `jobs_total` says how many jobs there are."""
+
+    overview: bool
+    jobs_total: Count
+
+
+def most_bytes(jobs: int, added: int = 0) -> int:
+    """Bytes that the state of a run of so many jobs may have. A job takes about 700; more may have been added.
+
+    `added`: bytes of journal lines about jobs that were added from here and that a host may tell of for the first time.
+    """
+    return min(_MOST, _ROOM + _ROOM_A_JOB * jobs + _ROOM_A_BYTE * added)
+
+
+def fault(document: Any, jobs: Container[str] | None = None) -> str | None:
+    """What is wrong with a document, in words; None if it can be used. `jobs`: ids that it may have; None: any."""
+    words = fits(document, Document)
+    if words is not None:
+        return words
+    if document.get("overview") and "jobs_total" not in document:
+        return "jobs_total is missing"
+    for place, text in _times(document):
+        if text is not None and not is_time(text):
+            return f"{place}: is no time: {one_line(text, 40)}"
+    if jobs is not None:
+        strange = next((row["id"] for row in document["jobs"] if row["id"] not in jobs), None)
+        if strange is not None:
+            return f"jobs: {one_line(strange, 80)} is no job of this run"
+    return None
+
+
+def clean(value: Any) -> Any:
+    """The same, with what would command a terminal shown escaped: a host may write into a state whatever it likes."""
+    if isinstance(value, str):
+        return one_line(value)
+    if isinstance(value, dict):
+        return {clean(key): clean(one) for key, one in value.items()}
+    return [clean(one) for one in value] if isinstance(value, list) else value
+
+
+@functools.lru_cache(maxsize=4096)
+def is_time(text: str) -> bool:
+    """Whether a text is a time as `queue_manager.core.events.iso` writes it, and one that there is."""
+    if _TIME.fullmatch(text) is None:
+        return False
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00")).year > 1
+    except ValueError:
+        return False
+
+
+def _times(document: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+    meta = document["meta"]
+    yield from ((f"meta.{name}", meta.get(name)) for name in _META_TIMES)
+    if meta.get("teardown"):
+        yield "meta.teardown.since", meta["teardown"]["since"]
+    yield from ((f"meta.conditions[{n}].since", row["since"]) for n, row in enumerate(meta["conditions"]))
+    for name, columns in (("phases", _PHASE_TIMES), ("jobs", _JOB_TIMES)):
+        for n, row in enumerate(document[name]):
+            for column in columns:
+                if row.get(column) is not None:
+                    yield f"{name}[{n}].{column}", row[column]

@@ -1,0 +1,196 @@
+"""Following a run until it ends: a live view on a terminal, a line for each change elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from build_manifest import regular_file
+from skill.common.errors import FAILED
+from skill.runs import digest as status
+from skill.runs import local_manager, logs
+from skill.runs.digest import Digest, Row
+from skill.runs.directory import MOST_STATE, Document, Run, parse_state
+from skill.terminal import safe_output
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+
+    from skill.terminal import frame
+
+TICK = 0.25
+"""Seconds between frames, and between looks for a new state file."""
+_ALIVE_EVERY = 1.0
+_WIDE = 1000
+"""Cells of a line where no terminal bounds it."""
+_COST = 10
+"""A state file is read again only after so many times the time that reading it took: a large run stays cheap."""
+
+
+def console(*, error: bool = False) -> Console:
+    """A console for stdout or stderr that neither wraps nor adds colours of its own."""
+    from skill.terminal.safe_console import SafeConsole  # here, as all of rich: what draws nothing need not pay for it
+
+    stream = sys.stderr if error else sys.stdout
+    width = None if stream.isatty() else _WIDE
+    file = safe_output.behind(stream)  # it cleans what it draws by itself
+    return SafeConsole(file=file, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
+
+
+def marks(output: Console) -> frame.Marks:
+    """Characters that the console's encoding has."""
+    from skill.terminal import frame
+
+    return frame.UNICODE if output.encoding.lower().startswith("utf") else frame.ASCII
+
+
+class Followed(Protocol):
+    """What is shown of a run: on this machine `Watched`, on hosts `watched_hosts.WatchedHosts`."""
+
+    document: Document
+    digest: Digest
+
+    @property
+    def alive(self) -> bool: ...
+
+    @property
+    def over(self) -> bool: ...
+
+    def look(self, *, at_once: bool = False) -> bool: ...
+
+    def tail(self, row: Row) -> str: ...
+
+
+class Watched:
+    """The state of a run, read again when its file has changed."""
+
+    def __init__(self, run: Run, document: Document) -> None:
+        self.run, self.document = run, document
+        self.digest: Digest = status.digest(document)
+        self.alive = True
+        self._seen: tuple[int, int] | None = None
+        self._not_before = self._alive_at = 0.0
+
+    def look(self, *, at_once: bool = False) -> bool:
+        """Bring it up to date. Returns whether the document is a new one."""
+        begin = time.monotonic()
+        if begin >= self._alive_at or at_once:
+            self.alive = local_manager.is_alive(self.run)
+            self._alive_at = begin + _ALIVE_EVERY
+        try:
+            info = os.stat(self.run.paths.state)
+            if (info.st_mtime_ns, info.st_ino) == self._seen or (begin < self._not_before and not at_once):
+                return False
+            document = parse_state(regular_file.read(self.run.paths.state, MOST_STATE, follow=False))
+        except (OSError, ValueError):
+            return False  # it is gone for a moment only, or the disk is; what was read stays
+        self._seen = (info.st_mtime_ns, info.st_ino)
+        self.document, self.digest = document, status.digest(document)
+        self._not_before = begin + _COST * (time.monotonic() - begin)
+        return True
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen by itself."""
+        return self.document["meta"]["manager"] != "running" or not self.alive
+
+    def tail(self, row: Row) -> str:
+        """The last line in the log of a running job."""
+        return logs.last_line(Path(row["log"]))
+
+
+def follow(watched: Followed, output: Console, footer: str, *, fresh: bool) -> int:
+    """Show a run until it is over. Returns its exit code: 0 or 3, or 1 where its manager has died or was halted.
+
+    `fresh`: it has just begun, so that lines tell of every job; else of what happens from now on. Raises
+    KeyboardInterrupt.
+    """
+    watched.look(at_once=True)
+    if output.is_terminal and not output.is_dumb_terminal:
+        _live(watched, output, footer)
+    else:
+        _lines(watched, lambda line: print(line, file=output.file, flush=True), fresh)
+    meta = watched.document["meta"]
+    return status.exit_code(watched.document) if meta["manager"] == "finished" else FAILED
+
+
+def _live(watched: Followed, output: Console, footer: str) -> None:
+    from rich.console import Group
+    from rich.live import Live
+
+    from skill.terminal import frame
+
+    drawn = marks(output)
+
+    def picture(*, last: bool = False) -> Group:
+        scene = frame.Scene(watched.document, watched.digest, watched.alive, time.time(), watched.tail)
+        height = output.height - 1
+        return Group(*frame.frame(scene, output.width, height, drawn, "" if last else footer))
+
+    live = Live(picture(), console=output, auto_refresh=False, transient=False, redirect_stdout=False)
+    with ctrl_c_held() as usual, live:
+        while not _is_over(watched):
+            live.update(picture(), refresh=True)
+            signal.pthread_sigmask(signal.SIG_SETMASK, usual)
+            time.sleep(TICK)
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        live.update(picture(last=True), refresh=True)
+
+
+@contextlib.contextmanager
+def ctrl_c_held() -> Iterator[set[int]]:
+    """Hold Ctrl-C back; gives the signals held before. It would leave stderr redirected while rich draws."""
+    usual = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield {int(held) for held in usual}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, usual)
+
+
+class _Teller:
+    """Says what has changed since it last looked, a line each. `before`: where the jobs were when it began."""
+
+    def __init__(self, say: Callable[[str], None], before: dict[str, tuple[str, int]]) -> None:
+        self._say, self._before = say, before
+        self._hindrances: dict[str, str] = {}
+
+    def tell(self, watched: Followed) -> None:
+        for line in status.changes(self._before, watched.document):
+            self._say(line)
+        # A short form of a state leaves out what has ended long ago; that is not news when it comes back.
+        self._before = {**self._before, **status.places(watched.document)}
+        hindrances = status.hindrances_by_kind(watched.document, watched.alive)
+        for kind, line in hindrances.items():
+            if kind not in self._hindrances:
+                self._say(f"{status.utc(time.time())} !            {line}")
+        for kind in self._hindrances:
+            if kind.startswith(status.UNKNOWN) and kind not in hindrances:
+                host = kind.removeprefix(status.UNKNOWN)
+                self._say(f"{status.utc(time.time())} !            {host}: it answers again")
+        self._hindrances = hindrances
+
+
+def _lines(watched: Followed, say: Callable[[str], None], fresh: bool) -> None:
+    say(status.headline(watched.document, watched.alive, time.time()))
+    if not fresh:
+        say(f"  {status.counts_text(watched.document['counts'])}")
+    teller = _Teller(say, {} if fresh else status.places(watched.document))
+    while not _is_over(watched):
+        teller.tell(watched)
+        time.sleep(TICK)
+    teller.tell(watched)
+
+
+def _is_over(watched: Followed) -> bool:
+    """Look again; a manager that has gone may have written its last state just before."""
+    watched.look()
+    if not watched.over:
+        return False
+    watched.look(at_once=True)
+    return watched.over

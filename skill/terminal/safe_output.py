@@ -1,0 +1,78 @@
+"""The one edge for what any verb prints: only text and colours reach a terminal, whoever wrote the text.
+
+`guarded` stands in the place of stdout and stderr while a verb runs, so that print, click and tracebacks pass through
+it. What draws by itself (see skill.terminal.safe_console) and what cleans a log by itself take the stream behind it, from
+`behind`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO
+
+from queue_manager.core import terminal_text
+
+
+class SafeStream:
+    """A text stream over another. Colours pass to a terminal; all else that would command one is shown escaped.
+
+    It has no `buffer`: nothing is written around it by accident.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.behind = stream
+        self._coloured = False
+
+    def write(self, text: str) -> int:
+        """Write the text, cleaned. Returns the number of characters given."""
+        if not text.isprintable() or not text.isascii():
+            if self.behind.isatty():
+                self._coloured = self._coloured or terminal_text.has_colour(text)
+                self.behind.write(terminal_text.coloured(text))
+            else:
+                self.behind.write(terminal_text.escaped(text))
+        else:
+            self.behind.write(text)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write each of the lines."""
+        for line in lines:
+            self.write(line)
+
+    def end(self) -> None:
+        """Set the colours back, where any were set."""
+        if self._coloured:
+            self._coloured = False
+            self.behind.write("\x1b[0m")
+            self.behind.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "buffer":
+            raise AttributeError(name)
+        return getattr(self.behind, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.behind)
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """Have stdout and stderr cleaned within the block."""
+    before = sys.stdout, sys.stderr
+    safe = tuple(stream if isinstance(stream, SafeStream) else SafeStream(stream) for stream in before)
+    sys.stdout, sys.stderr = safe
+    try:
+        yield
+    finally:
+        for stream in safe:
+            with contextlib.suppress(OSError, ValueError):  # nobody reads any more
+                stream.end()
+        sys.stdout, sys.stderr = before
+
+
+def behind(stream: TextIO) -> TextIO:
+    """The stream itself, past the guard. Only for what has been cleaned, or is asked for as it is."""
+    return stream.behind if isinstance(stream, SafeStream) else stream

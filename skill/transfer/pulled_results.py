@@ -1,0 +1,79 @@
+"""What has come home of a run on hosts, for its report: outputs, the numbers in them, logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from queue_manager.core.layout import RunPaths, id_fault
+from queue_manager.core.manifest import JobSpec, Manifest
+from skill.runs import assignment
+from skill.runs.assignment import Placed
+from skill.runs.digest import Row
+from skill.runs.directory import Document, Run
+from skill.transfer import outputs, pull
+from skill.transfer.path_map import ground
+
+
+class AtHome(NamedTuple):
+    """What is here of each job, by its id.
+
+    `found`: number of output files of each completed job that has an expected_output; `numbers`: those of its JSON
+    output; `away`: completed jobs whose results have not been pulled. `logs`: those that are of the newest attempt.
+    """
+
+    found: Mapping[str, int]
+    numbers: Mapping[str, Mapping[str, float]]
+    away: tuple[str, ...]
+    logs: Mapping[str, Path]
+
+
+def at_home(run: Run, there: Placed, manifest: Manifest, document: Document) -> AtHome:
+    """What is here. `document`: how the whole run stands; see skill.runs.merge.
+
+    A file counts only if it was pulled since its job completed: an earlier run may have written one of that name.
+    """
+    pulled = {(host, row["id"]): row for host, state in pull.documents(run, there).items() for row in state["jobs"]}
+    grounds = {part.host: ground(run, there, manifest, part) for part in there.parts}
+    found: dict[str, int] = {}
+    numbers: dict[str, dict[str, float]] = {}
+    away = []
+    for job, row, was in _completed(there, manifest, document, pulled):
+        place = grounds[row["host"]]
+        name = place.output(job)
+        if name is None:  # it writes nothing, or where nothing is pulled from
+            continue
+        paths = outputs.files(str(place.here), name) if was else []
+        found[job.id] = len(paths)
+        if not paths:
+            away.append(job.id)
+        elif len(paths) == 1 and paths[0].endswith(".json"):
+            numbers[job.id] = outputs.read_numbers(paths[0])
+    kept = {}
+    for row in document["jobs"]:
+        if row["attempt"] and id_fault(row["id"]) is None and _same(pulled.get((row["host"], row["id"])), row):
+            kept[row["id"]] = RunPaths.of(assignment.mirror(run, row["host"])).log(row["id"])
+    return AtHome(found, numbers, tuple(away), kept)
+
+
+def _completed(
+    there: Placed, manifest: Manifest, document: Document, pulled: Mapping[tuple[str, str], Row]
+) -> Iterator[tuple[JobSpec, Row, bool]]:
+    """The jobs that have completed, and whether that was so when their host was last pulled.
+
+    A short form of a state leaves most of them out; what was pulled knows them all.
+    """
+    rows = {row["id"]: row for row in document["jobs"]}
+    owner = there.host_of()
+    for job in manifest.jobs:
+        row = rows.get(job.id)
+        if row is None:
+            host = owner.get(job.id, "")
+            row = {**pulled.get((host, job.id), {"status": None}), "host": host}
+        if row["status"] == "completed":
+            yield job, row, _same(pulled.get((row["host"], job.id)), row)
+
+
+def _same(pulled: Row | None, row: Row) -> bool:
+    return pulled is not None and (pulled["status"], pulled["attempt"]) == (row["status"], row["attempt"])
