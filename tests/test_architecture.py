@@ -34,25 +34,39 @@ class Layer(NamedTuple):
     foreign: Mapping[str, str | None] = MappingProxyType({})
 
 
+PACKAGES = (
+    "cli", "operations", "terminal", "reports", "fleet", "transfer", "planning", "runs", "providers", "hosts", "common",
+)  # fmt: skip
+"""The packages of `skill`, from the top down: each imports itself and those below it."""
+
 LAYERS = (  # the first whose folder fits is meant
     Layer("queue_manager/core", ("queue_manager.core",), PURE),
     Layer("queue_manager", ("queue_manager",), None, {"psutil": "processes.py", "pynvml": "gpus.py"}),
     Layer("build_manifest", ("build_manifest", "queue_manager.core"), None, {"yaml": "spec.py", "jinja2": None}),
-    Layer(
-        "skill",
-        ("skill", "build_manifest", "queue_manager.core"),
-        None,
-        {
-            "click": None,
-            "rich": None,
-            "fabric": "host.py",
-            "paramiko": "host.py",
-            "ruamel": "registry.py",
-            "httpx": "web.py",
-            "msgspec": "typed_json.py",
-            "pathspec": "gitignore.py",
-        },
+    *(
+        Layer(
+            f"skill/{package}",
+            (
+                "skill.__version__",
+                *(f"skill.{one}" for one in PACKAGES[height:]),
+                "build_manifest",
+                "queue_manager.core",
+            ),
+            None,
+            {
+                **({"click": None} if package == "cli" else {}),
+                "rich": None,
+                "fabric": "connection.py",
+                "paramiko": "connection.py",
+                "ruamel": "registry.py",
+                "httpx": "http.py",
+                "msgspec": "typed_json.py",
+                "pathspec": "gitignore.py",
+            },
+        )
+        for height, package in enumerate(PACKAGES)
     ),
+    Layer("skill", ("skill.cli",)),
     Layer("manifests/demo", ("digits", "mlp")),
 )
 
@@ -108,7 +122,7 @@ def import_faults(layer: Layer, file: str, line: int, name: str) -> Iterator[str
     top = name.split(".", maxsplit=1)[0]
     if any(name == own or name.startswith(own + ".") for own in layer.own):
         return
-    if (file, top) == ("skill/cli/main.py", "importlib"):  # its table of verbs names modules of skill only
+    if (file, top) == ("skill/cli/main.py", "importlib"):  # its table of verbs names modules of skill.cli only
         return
     if top in ("importlib", "runpy"):
         yield f"line {line}: imports by {top}, which no table can check"
@@ -182,11 +196,15 @@ HEAD = '"""A docstring."""\n\nfrom __future__ import annotations\n\n'
         ("build_manifest/a.py", "import yaml", "belongs to spec.py"),
         ("build_manifest/a.py", "from queue_manager import run_dir", "may not import queue_manager.run_dir"),
         ("build_manifest/a.py", "import skill", "may not import skill"),
-        ("skill/a.py", "from queue_manager.journal import read", "may not import queue_manager.journal"),
-        ("skill/a.py", "import importlib", "imports by importlib"),
-        ("skill/a.py", "import fabric", "belongs to host.py"),
-        ("skill/a.py", "import psutil", "may not import psutil"),
-        ("skill/providers/vast/client.py", "import httpx", "belongs to web.py"),
+        ("skill/cli/a.py", "from queue_manager.journal import read", "may not import queue_manager.journal"),
+        ("skill/cli/a.py", "import importlib", "imports by importlib"),
+        ("skill/cli/a.py", "import fabric", "belongs to connection.py"),
+        ("skill/runs/a.py", "import psutil", "may not import psutil"),
+        ("skill/operations/a.py", "import click", "may not import click"),
+        ("skill/runs/a.py", "from skill.transfer import pull", "may not import skill.transfer.pull"),
+        ("skill/providers/vast/a.py", "from skill import fleet", "may not import skill.fleet"),
+        ("skill/a.py", "from skill.runs import directory", "may not import skill.runs.directory"),
+        ("skill/providers/vast/client.py", "import httpx", "belongs to http.py"),
         ("manifests/demo/a.py", "import numpy", "may not import numpy"),
         ("elsewhere/a.py", "", "no layer"),
         ("skill/a.py", "x = 1\n" * 5000, "split it"),
@@ -210,9 +228,14 @@ def test_a_file_without_its_head_is_seen(source: str) -> None:
         ("queue_manager/core/a.py", "x = 'a'.replace('a', 'b')\ncwd = x.cwd"),
         ("queue_manager/processes.py", "import os\nimport psutil\nfrom queue_manager.core.tick import tick"),
         ("build_manifest/spec.py", "import yaml\nfrom queue_manager.core import manifest"),
-        ("skill/hosts/connection.py", "import fabric\nfrom build_manifest.spec import read\nfrom . import cli"),
+        ("skill/hosts/connection.py", "import fabric\nfrom build_manifest.spec import read\nfrom . import registry"),
         ("manifests/demo/a.py", "import random\nimport mlp"),
     ],
 )
 def test_what_is_allowed_passes(file: str, source: str) -> None:
     assert faults(file, HEAD + source) == []
+
+
+def test_no_module_lies_outside_the_packages_of_skill() -> None:
+    assert sorted(path.name for path in (ROOT / "skill").glob("*.py")) == ["__init__.py", "__main__.py"]
+    assert {path.parent.name for path in (ROOT / "skill").glob("*/__init__.py")} == set(PACKAGES)

@@ -92,7 +92,7 @@ def test_verbs_of_the_readme_are_those_of_the_command() -> None:
     named = {
         verb.split()[0] for row in table for verb in re.findall(r"`([a-z][^`]*)`", row) if "." not in verb.split()[0]
     }
-    argv = [sys.executable, "-c", "import sys; from skill.cli import main; sys.exit(main(['--help']))"]
+    argv = [sys.executable, "-c", "import sys; from skill.cli.main import main; sys.exit(main(['--help']))"]
     shown = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     verbs = set(re.findall(r"^  ([a-z]+)  ", shown.split("Commands:")[1], re.MULTILINE))
     assert named == verbs

@@ -25,7 +25,7 @@ WIDTH, HEIGHT, COMPLETED = 100, 22, 5
 
 def main() -> None:
     """Run the demo, and keep the view of one moment."""
-    command = [sys.executable, "-c", "import sys; from skill.cli import main; sys.exit(main())"]
+    command = [sys.executable, "-c", "import sys; from skill.cli.main import main; sys.exit(main())"]
     argv = [*command, "run", "manifests/demo.yaml", "--detach", "--json"]
     started = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
     paths = RunPaths.of(Path(json.loads(started.stdout)["directory"]))

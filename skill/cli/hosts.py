@@ -233,7 +233,8 @@ def _meant(known: Registry, names: Sequence[str], pool: str | None) -> list[Work
 @click.option("--force", is_flag=True, help="Though a run has unfinished jobs on it.")
 def remove(name: str, force: bool) -> int:
     """Take a host out of workers.yaml, and forget its key. The host itself is left as it is."""
-    from skill.hosts import probe, registry
+    from skill.hosts import registry
+    from skill.runs import remote
 
     where = _registry()
     known = registry.Registry.load(where)
@@ -241,7 +242,7 @@ def remove(name: str, force: bool) -> int:
         way = registry.connect(known.workers[name], where)
         try:
             known_runs = directory.of_project(where.parent, Path.cwd())
-            open_runs = [run.id for run in known_runs if probe.is_unfinished(run, way)]
+            open_runs = [run.id for run in known_runs if remote.is_unfinished(run, way)]
         finally:
             way.close()
         if open_runs:

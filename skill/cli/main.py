@@ -21,7 +21,7 @@ _NAMES = ("wavequeue", "wq")
 
 
 class Verb(NamedTuple):
-    """Where a verb is, imported when it is called: a module of skill and the command in it. `help`: its short help."""
+    """Where a verb is, imported when it is called: a module of skill.cli and its command. `help`: its short help."""
 
     module: str
     attribute: str
@@ -29,38 +29,38 @@ class Verb(NamedTuple):
 
 
 VERBS = {  # in the order in which they are used
-    "init": Verb("verbs_spec", "init", "Write a small spec with comments, to begin with."),
-    "build": Verb("verbs_spec", "build_verb", "Expand SPEC into its manifest: every job in one JSON document."),
-    "plan": Verb("verbs_spec", "plan_verb", "Show what SPEC would run here, and for how long."),
-    "run": Verb("verbs_run", "run_verb", "Run SPEC on this machine."),
-    "preflight": Verb("verbs_submit", "preflight_verb", "Check that SPEC can run on its hosts."),
-    "submit": Verb("verbs_submit", "submit_verb", "Run SPEC on its hosts."),
-    "status": Verb("verbs_run", "status_verb", "Show how a run stands."),
-    "watch": Verb("verbs_run", "watch", "Follow a run until it ends; Ctrl-C leaves it going."),
-    "why": Verb("verbs_job", "why_verb", "Say why JOB is where it is."),
-    "logs": Verb("verbs_job", "logs_verb", "Print the log of JOB."),
-    "attach": Verb("verbs_job", "attach", "Look at the terminal of a running JOB."),
-    "cancel": Verb("verbs_ask", "cancel", "Take jobs out of a run; running ones are ended."),
-    "retry": Verb("verbs_ask", "retry", "Give jobs a fresh set of attempts."),
-    "accept": Verb("verbs_ask", "accept", "Take the result of JOB as it is; what waits for it goes on."),
-    "pause": Verb("verbs_ask", "pause", "Let running jobs go on, and start no new one."),
-    "resume": Verb("verbs_ask", "resume", "Let a paused or interrupted run go on."),
-    "add": Verb("verbs_ask", "add", "Bring more jobs into a run."),
-    "pull": Verb("verbs_pull", "pull_verb", "Bring results, logs and state home from the hosts."),
-    "rescue": Verb("verbs_rescue", "rescue_verb", "Give up a host that is gone; others run its jobs."),
-    "repair": Verb("verbs_repair", "repair_verb", "Repair a run with a damaged journal; shows first what can be had."),
-    "report": Verb("verbs_run", "report_verb", "Report on a run: phases, failures, numbers over seeds."),
-    "hosts": Verb("verbs_hosts", "hosts", "Register hosts, check them, set them up."),
-    "vast": Verb("verbs_vast", "vast", "Rented machines of Vast.ai: what is there, what it costs, what to rent."),
-    "up": Verb("verbs_up", "up_verb", "SPEC on a rented machine, from nothing to results."),
-    "doctor": Verb("verbs_doctor", "doctor_verb", "Check the keys of Vast.ai, W&B, Hugging Face and GitHub."),
+    "init": Verb("spec", "init", "Write a small spec with comments, to begin with."),
+    "build": Verb("spec", "build_verb", "Expand SPEC into its manifest: every job in one JSON document."),
+    "plan": Verb("spec", "plan_verb", "Show what SPEC would run here, and for how long."),
+    "run": Verb("run", "run_verb", "Run SPEC on this machine."),
+    "preflight": Verb("submit", "preflight_verb", "Check that SPEC can run on its hosts."),
+    "submit": Verb("submit", "submit_verb", "Run SPEC on its hosts."),
+    "status": Verb("run", "status_verb", "Show how a run stands."),
+    "watch": Verb("run", "watch", "Follow a run until it ends; Ctrl-C leaves it going."),
+    "why": Verb("job", "why_verb", "Say why JOB is where it is."),
+    "logs": Verb("job", "logs_verb", "Print the log of JOB."),
+    "attach": Verb("job", "attach", "Look at the terminal of a running JOB."),
+    "cancel": Verb("requests", "cancel", "Take jobs out of a run; running ones are ended."),
+    "retry": Verb("requests", "retry", "Give jobs a fresh set of attempts."),
+    "accept": Verb("requests", "accept", "Take the result of JOB as it is; what waits for it goes on."),
+    "pause": Verb("requests", "pause", "Let running jobs go on, and start no new one."),
+    "resume": Verb("requests", "resume", "Let a paused or interrupted run go on."),
+    "add": Verb("requests", "add", "Bring more jobs into a run."),
+    "pull": Verb("pull", "pull_verb", "Bring results, logs and state home from the hosts."),
+    "rescue": Verb("rescue", "rescue_verb", "Give up a host that is gone; others run its jobs."),
+    "repair": Verb("repair", "repair_verb", "Repair a run with a damaged journal; shows first what can be had."),
+    "report": Verb("run", "report_verb", "Report on a run: phases, failures, numbers over seeds."),
+    "hosts": Verb("hosts", "hosts", "Register hosts, check them, set them up."),
+    "vast": Verb("vast.instances", "vast", "Rented machines of Vast.ai: what is there, what it costs, what to rent."),
+    "up": Verb("up", "up_verb", "SPEC on a rented machine, from nothing to results."),
+    "doctor": Verb("doctor", "doctor_verb", "Check the keys of Vast.ai, W&B, Hugging Face and GitHub."),
 }
 
 
 def load(name: str) -> click.Command:
     """The command of a verb of VERBS."""
     verb = VERBS[name]
-    command: click.Command = getattr(importlib.import_module(f"skill.{verb.module}"), verb.attribute)
+    command: click.Command = getattr(importlib.import_module(f"skill.cli.{verb.module}"), verb.attribute)
     return command
 
 

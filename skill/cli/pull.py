@@ -19,7 +19,7 @@ from skill.cli.spec import JSON, print_json
 from skill.common.errors import DONE, FAILED, INTERRUPTED, FailedError, UseError
 from skill.common.units import size_text
 from skill.hosts.connection import Host
-from skill.runs import assignment, directory
+from skill.runs import assignment, directory, pulled_states
 from skill.runs.assignment import Placed
 from skill.runs.directory import Run
 from skill.terminal import live
@@ -196,7 +196,7 @@ def _pull(run: Run, names: Sequence[str], hosts: Mapping[str, Host], patience: f
             turns = pull.pull(run, manifest, pull.parts(before, names), hosts, _say, heard, patience)
         found = assignment.read(run)
         assert found is not None
-        states = pull.documents(run, found)
+        states = pulled_states.documents(run, found)
         carried = relay.carry(run, found, manifest, hosts, turns, states, _say)
         over = frozenset(host for host, state in states.items() if state["meta"]["manager"] == "finished")
         return Pulled(turns, carried, pull.conclude(run, manifest, time.time()), over & found.pulled.keys())
@@ -307,7 +307,7 @@ def _brought(turn: Turn) -> str:
 
 def _missed(run: Run, turn: Turn) -> str:
     found = assignment.read(run)
-    age = None if found is None else pull.age(found, turn.host, time.time())
+    age = None if found is None else pulled_states.age(found, turn.host, time.time())
     last = "never pulled before" if age is None else f"last pulled {duration(age)} ago"
     came = f"{_brought(turn)}, then " if turn.received.files else ""
     return f"{came}{turn.reason}; {last}"

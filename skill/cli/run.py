@@ -256,7 +256,7 @@ def watch(run_name: str | None, after: float | None) -> int:
 
 @contextlib.contextmanager
 def _watched(run: Run, after: float | None) -> Iterator[live.Followed]:
-    """What the view follows: the state file here, or the hosts of the run. `after`: see skill.operations.auto_rescue."""
+    """What the view follows: the state file here, or the hosts of the run. `after`: see operations.auto_rescue."""
     if not assignment.path(run).exists():
         yield live.Watched(run, directory.read_state(run))
         return

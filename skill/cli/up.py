@@ -15,8 +15,7 @@ from skill.cli.vast.hunt import needs, wanted
 from skill.cli.vast.rent import agree, rank, say, still_billing, telling_what_bills, terms
 from skill.common.errors import FAILED, FailedError, UseError
 from skill.operations import submission
-from skill.runs import assignment
-from skill.transfer import pull
+from skill.runs import assignment, pulled_states
 
 if TYPE_CHECKING:
     from skill.fleet.follow_rental import Took
@@ -179,7 +178,7 @@ class _Pulls:
             return Took(is_last=False, is_reached=True)
         found = assignment.read(run)
         assert found is not None
-        rows = [row for state in pull.documents(run, found).values() for row in state["jobs"]]
+        rows = [row for state in pulled_states.documents(run, found).values() for row in state["jobs"]]
         counts = {word: sum(row["status"] == word for row in rows) for word in ("completed", "running")}
         how = f"{counts['completed']} of {len(rows)} jobs completed, {counts['running']} running"
         if self._told != (how, bool(done.away)) or done.last:

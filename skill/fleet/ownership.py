@@ -17,11 +17,11 @@ from skill.providers.vast import client as vast
 from skill.providers.vast.ownership import Claim, NotOurs, Ours, decide
 from skill.providers.vast.records import Instance
 from skill.providers.vast.responses import Gone, Unknown
-from skill.runs import assignment, directory
+from skill.runs import assignment, directory, pulled_states
 from skill.runs.assignment import LOST, PLANNED
 from skill.runs.digest import FINAL
 from skill.runs.directory import Run
-from skill.transfer import pull, pulled_results
+from skill.transfer import pulled_results
 from skill.transfer.path_map import ground, wanted
 
 
@@ -96,7 +96,7 @@ def missing(run: Run, host: str) -> str | None:
     if found is None or part is None or part.state in (LOST, PLANNED) or not part.own():
         return None
     manifest = directory.read_manifest(run, ours=True)
-    state = pull.documents(run, found).get(host)
+    state = pulled_states.documents(run, found).get(host)
     own = set(part.own())
     if state is None or host not in found.pulled:
         return "nothing of it was pulled yet"

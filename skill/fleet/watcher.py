@@ -1,4 +1,5 @@
-"""`python -m skill.fleet.watcher WORKERS_YAML [--dry-run]`: look for cheap offers again and again, and rent within the rules.
+"""`python -m skill.fleet.watcher WORKERS_YAML [--dry-run]`: look for cheap offers again and again, and
+rent within the rules.
 
 One for each project: whoever holds the lock is it. Its rules are read anew for each look. Unknown rents nothing.
 """

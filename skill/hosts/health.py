@@ -17,13 +17,14 @@ from queue_manager.core.terminal_text import one_line
 from skill.common import typed_json
 from skill.common.text_table import columns
 from skill.hosts.connection import Unreachable
-from skill.planning.host_preflight import LEAST_DISK
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from skill.hosts.bootstrap import Facts
 
+LEAST_DISK = 200
+"""MiB that have to be free for code, logs and the journal."""
 CLOCK = 30.0
 """Seconds by which a host's clock may differ before it is said: ages of states are told across clocks."""
 _MOST = 64 << 20

@@ -1,5 +1,4 @@
-"""What hosts answer when they are asked one by one: whether they let us in, how they are, which key they show, whether
-a run has ended there."""
+"""What hosts answer when they are asked one by one: whether they let us in, how they are, and which key they show."""
 
 from __future__ import annotations
 
@@ -15,9 +14,6 @@ from skill.hosts import bootstrap
 from skill.hosts.connection import Host, Unreachable, each, known_key, remote
 from skill.hosts.health import Heard, plain
 from skill.hosts.registry import Worker
-from skill.runs import assignment, directory
-from skill.runs.digest import FINAL
-from skill.runs.directory import Run
 
 PATIENCE = 45.0
 """Seconds for one host to be checked; one that is slower is unreachable for this time."""
@@ -74,21 +70,3 @@ def _hear(host: Host) -> Heard:
         last = said.err.strip().splitlines()[-1:]
         return Heard(facts, why=last[0] if last else f"exit code {said.code}")
     return Heard(facts, said.out, "", asked, answered)
-
-
-def is_unfinished(run: Run, host: Host) -> bool:
-    """Whether a run has jobs on a host that are not known to have ended, by what was read of it or else by itself."""
-    found = assignment.read(run)
-    mine = [part for part in found.parts if part.host == host.name] if found is not None else []
-    own = {job for part in mine if part.state != assignment.LOST for job in part.own()}
-    if not own:
-        return False
-    try:
-        document = directory.read_mirrored(assignment.mirror(run, host.name), len(own))
-        statuses = {row["id"]: row["status"] for row in document["jobs"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        statuses = {}
-    if all(statuses.get(job) in FINAL for job in own):
-        return False
-    facts = bootstrap.facts(host, run.id)
-    return isinstance(facts, Unreachable) or not facts.ended or facts.manager_pid is not None

@@ -28,7 +28,7 @@ from skill.operations.submission import Order
 from skill.operations.submit import Outcome
 from skill.planning import assign_jobs, host_preflight, plan, rescue_plan
 from skill.planning.rescue_plan import Moving
-from skill.runs import assignment, state_cache
+from skill.runs import assignment, pulled_states, state_cache
 from skill.runs.assignment import LOST, PLANNED, SUBMITTED, Part, Placed
 from skill.runs.directory import Document, Run
 from skill.runs.remote import RemoteRun
@@ -117,7 +117,7 @@ def _why_away(there: RemoteRun, part: Part) -> str:
 def moving(run: Run, found: Placed, manifest: Manifest, part: Part) -> Moving:
     """What becomes of the jobs of a host, by all that is here of it."""
     folder = assignment.mirror(run, part.host)
-    pulled = pull.documents(run, found).get(part.host)
+    pulled = pulled_states.documents(run, found).get(part.host)
     kept = [one.document for whole in (True, False) if (one := state_cache.recall(folder, whole=whole)) is not None]
     known = rescue_plan.statuses(part, kept if pulled is None else [*kept, pulled])
     return rescue_plan.moving(manifest, part, known, _home(run, found, manifest, part, pulled))
@@ -347,7 +347,7 @@ def _carry(there: RemoteRun, say: Say) -> list[Carried]:
     with pull.alone(run):
         turns = pull.pull(run, manifest, pull.parts(there.placed, ()), hosts, say)
         found = assignment.read(run) or there.placed
-        carried = relay.carry(run, found, manifest, hosts, turns, pull.documents(run, found), say)
+        carried = relay.carry(run, found, manifest, hosts, turns, pulled_states.documents(run, found), say)
         pull.conclude(run, manifest, time.time())
     return carried
 

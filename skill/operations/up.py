@@ -35,10 +35,9 @@ from skill.providers.vast import confirm
 from skill.providers.vast.ownership import Claim, NotOurs, decide
 from skill.providers.vast.records import STOPPED, Instance
 from skill.providers.vast.responses import Gone, Unknown
-from skill.runs import assignment, directory
+from skill.runs import assignment, directory, pulled_states
 from skill.runs.assignment import PLANNED
 from skill.runs.directory import Run
-from skill.transfer import pull
 
 _LEAST = 1.0
 """$ below which no ceiling is set unless somebody says so."""
@@ -344,7 +343,7 @@ class Up:
     def _code(run: Run) -> int:
         found = assignment.read(run)
         assert found is not None
-        rows = [row for state in pull.documents(run, found).values() for row in state["jobs"]]
+        rows = [row for state in pulled_states.documents(run, found).values() for row in state["jobs"]]
         return DONE if rows and all(row["status"] == "completed" for row in rows) else PERSON
 
     def _stop(self, rental: Rental, live: Instance | Unknown) -> str | None:
@@ -386,6 +385,6 @@ class Up:
 def _why_stopped(run: Run, host: str) -> str:
     """What its manager last said about its end."""
     found = assignment.read(run)
-    state = pull.documents(run, found).get(host) if found is not None else None
+    state = pulled_states.documents(run, found).get(host) if found is not None else None
     row = state["meta"].get("teardown") if state is not None else None
     return str(row["bound"] or row["reason"]) if row else "by whom is not known here"

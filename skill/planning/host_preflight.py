@@ -11,6 +11,7 @@ from queue_manager.core.manifest import Manifest
 from queue_manager.core.outputs import escape, is_glob, patterns_overlap
 from queue_manager.core.readings import may_use
 from skill.common.text_table import columns
+from skill.hosts.health import LEAST_DISK
 from skill.planning.local_preflight import unset_words
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 OK, MADE, WARNING, FAULT, UNKNOWN = "ok", "made", "warning", "fault", "unknown"
 """States of a check: holds; the run itself makes it so; does not stop the run; stops it; could not be looked at."""
 CHECKS = ("ssh", "python", "screen", "disk", "code", "cwd", "environment", "preconditions", "cards")
-LEAST_DISK = 200
-"""MiB that have to be free for code, logs and the journal."""
 _STYLES = {OK: "", MADE: "", WARNING: "yellow", FAULT: "red", UNKNOWN: "dim"}
 _NAMED = 5
 

@@ -20,7 +20,7 @@ from skill.hosts.connection import Host, Said, Unreachable, each
 from skill.hosts.registry import Registry
 from skill.runs import assignment, directory, state_cache, state_schema
 from skill.runs.assignment import LOST, MARKS, PLANNED, Part, Placed
-from skill.runs.digest import Row
+from skill.runs.digest import FINAL, Row
 from skill.runs.directory import Document, Run
 from skill.runs.merge import Look, merge
 from skill.runs.requests import PATIENCE, Asked, read_answer
@@ -317,3 +317,21 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 def alive(document: Document) -> bool:
     """Whether anything of a run on hosts may go on."""
     return bool(document["meta"]["manager"] == "running")
+
+
+def is_unfinished(run: Run, host: Host) -> bool:
+    """Whether a run has jobs on a host that are not known to have ended, by what was read of it or else by itself."""
+    found = assignment.read(run)
+    mine = [part for part in found.parts if part.host == host.name] if found is not None else []
+    own = {job for part in mine if part.state != assignment.LOST for job in part.own()}
+    if not own:
+        return False
+    try:
+        document = directory.read_mirrored(assignment.mirror(run, host.name), len(own))
+        statuses = {row["id"]: row["status"] for row in document["jobs"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        statuses = {}
+    if all(statuses.get(job) in FINAL for job in own):
+        return False
+    facts = bootstrap.facts(host, run.id)
+    return isinstance(facts, Unreachable) or not facts.ended or facts.manager_pid is not None

@@ -16,12 +16,11 @@ from queue_manager.core.status import Status
 from queue_manager.core.summary import duration
 from skill.common.errors import FailedError, UseError
 from skill.hosts.connection import Host, Unreachable
-from skill.runs import assignment, directory, logs, requests, state_schema
+from skill.runs import assignment, directory, logs, pulled_states, requests, state_schema
 from skill.runs.digest import FINAL, Row, reason
 from skill.runs.directory import Run
 from skill.runs.logs import Followed
 from skill.runs.remote import RemoteRun
-from skill.transfer import pull
 
 _PAUSE, _MOST_PAUSE = 0.2, 1.0
 """Seconds between two questions while nothing comes: the first, and at most."""
@@ -253,7 +252,7 @@ class Pulled(NamedTuple):
 def pulled(remote: RemoteRun, host: str, job: str, attempt: int | None) -> Pulled | None:
     """The log of an attempt (None: the newest) as it was pulled; None where it was not."""
     run = remote.run
-    document = pull.documents(run, remote.placed).get(host)
+    document = pulled_states.documents(run, remote.placed).get(host)
     row = next((row for row in (document or {"jobs": []})["jobs"] if row["id"] == job), None)
     mirror = mirrored(run, host)
     if document is None or row is None or not mirror.paths.log_dir.is_dir():
@@ -262,7 +261,7 @@ def pulled(remote: RemoteRun, host: str, job: str, attempt: int | None) -> Pulle
         path = logs.log_path(mirror, row, attempt, {one["id"] for one in document["jobs"]})
     except UseError:  # there was none by then
         return None
-    at = pull.age(remote.placed, host, time.time())
+    at = pulled_states.age(remote.placed, host, time.time())
     age = "pulled before, it is not known when" if at is None else f"pulled {duration(at)} ago"
     return Pulled(path, state_schema.clean(row), age) if path.is_file() else None
 

@@ -1,7 +1,7 @@
 """The one edge for what any verb prints: only text and colours reach a terminal, whoever wrote the text.
 
 `guarded` stands in the place of stdout and stderr while a verb runs, so that print, click and tracebacks pass through
-it. What draws by itself (see skill.terminal.safe_console) and what cleans a log by itself take the stream behind it, from
+it. What draws by itself (see safe_console) and what cleans a log by itself take the stream behind it, from
 `behind`.
 """
 

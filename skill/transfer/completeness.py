@@ -1,7 +1,7 @@
 """Whether what came of a host agrees with what its manager recorded: outputs of jobs that never ran, outputs that are
 missing. Pure.
 
-An output counts as a result only where the manager's own record says that its job completed (see skill/transfer/pulled_results.py).
+An output counts as a result only where the manager's own record says that its job completed (see pulled_results.py).
 Here it is found out what a person has to be told.
 """
 

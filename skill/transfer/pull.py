@@ -6,7 +6,6 @@ known of a host is not concluded: one that cannot be reached keeps what was pull
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import secrets
@@ -15,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +27,7 @@ from skill.common.files import SHOWN, write_whole
 from skill.hosts import bootstrap
 from skill.hosts.connection import Host, Unreachable, each, known_key
 from skill.runs import assignment as placed
-from skill.runs import merge, state_schema, summary
+from skill.runs import merge, pulled_states, summary
 from skill.runs.assignment import LOST, PLANNED, Part, Placed
 from skill.runs.directory import Document, Run, added_size, read_mirrored, read_sent
 from skill.runs.merge import Look
@@ -239,7 +237,7 @@ def _persist(work: _Work, host: Host, stop: threading.Event) -> Turn:
 def _doubts(work: _Work) -> Doubts:
     """What came of a host against its manager's record, which came with it."""
     run, found, manifest, part = work.common.run, work.common.placed, work.common.manifest, work.part
-    state = documents(run, found._replace(parts=(part,))).get(part.host)
+    state = pulled_states.documents(run, found._replace(parts=(part,))).get(part.host)
     if state is None:
         return Doubts()
     jobs = _outputs(run, found, manifest, part)
@@ -319,30 +317,18 @@ def _sum(one: Received, other: Received) -> Received:
 # -- what was pulled ----------------------------------------------------------------------------------------------
 
 
-def documents(run: Run, found: Placed) -> dict[str, Document]:
-    """The state of each host as last pulled; hosts whose state is not here, or is none, are missing."""
-    states = {}
-    for part in found.parts:
-        with contextlib.suppress(OSError, ValueError, RecursionError):
-            states[part.host] = state_schema.clean(read_mirrored(placed.mirror(run, part.host), len(part.jobs)))
-    return states
-
-
 def merged(found: Placed, manifest: Manifest, states: Mapping[str, Document], now: float) -> Document:
     """The state of the whole run, by what was pulled. `now` in epoch seconds."""
-    looks = [Look(part.host, states.get(part.host), _epoch(found.pulled.get(part.host))) for part in found.parts]
+    times = {part.host: pulled_states.pulled_at(found.pulled.get(part.host)) for part in found.parts}
+    looks = [Look(part.host, states.get(part.host), times[part.host]) for part in found.parts]
     return merge.merge(found, manifest, looks, now)
-
-
-def _epoch(text: str | None) -> float | None:
-    return None if text is None else datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 def conclude(run: Run, manifest: Manifest, now: float) -> bool:
     """Whether the run has ended on all its hosts, by what was pulled; its summary.md is then made. Raises OSError."""
     found = placed.read(run)
     assert found is not None
-    states = documents(run, found)
+    states = pulled_states.documents(run, found)
     document = merged(found, manifest, states, now)
     if document["meta"]["manager"] != "finished":
         return False
@@ -355,9 +341,3 @@ def conclude(run: Run, manifest: Manifest, now: float) -> bool:
     text = summary.summary(document, now, away)
     write_whole(run.paths.summary, text, mode=SHOWN)
     return True
-
-
-def age(found: Placed, host: str, now: float) -> float | None:
-    """Seconds since the last whole pull of a host; None if there was none."""
-    at = _epoch(found.pulled.get(host))
-    return None if at is None else max(0.0, now - at)

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from queue_manager.core.layout import RunPaths, id_fault
 from queue_manager.core.manifest import JobSpec, Manifest
-from skill.runs import assignment
+from skill.runs import assignment, pulled_states
 from skill.runs.assignment import Placed
 from skill.runs.digest import Row
 from skill.runs.directory import Document, Run
-from skill.transfer import outputs, pull
+from skill.transfer import outputs
 from skill.transfer.path_map import ground
 
 
@@ -34,7 +34,8 @@ def at_home(run: Run, there: Placed, manifest: Manifest, document: Document) -> 
 
     A file counts only if it was pulled since its job completed: an earlier run may have written one of that name.
     """
-    pulled = {(host, row["id"]): row for host, state in pull.documents(run, there).items() for row in state["jobs"]}
+    states = pulled_states.documents(run, there)
+    pulled = {(host, row["id"]): row for host, state in states.items() for row in state["jobs"]}
     grounds = {part.host: ground(run, there, manifest, part) for part in there.parts}
     found: dict[str, int] = {}
     numbers: dict[str, dict[str, float]] = {}

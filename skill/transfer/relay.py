@@ -57,7 +57,7 @@ def carry(
     """Bring to each host what its jobs wait for and what is home now, and make the marks.
 
     `turns`: the pulls that were just made: only to a host that was reached by one, and so is known to be the one that
-    it was, is anything brought. `states`: what was pulled of each host's state, see `pull.documents`. Raises OSError.
+    it was, is anything brought. `states`: see `pulled_states.documents`. Raises OSError.
     """
     specs = {spec.id: spec for spec in manifest.jobs}
     owners = {job: part for part in found.parts for job in part.own()}

@@ -567,14 +567,14 @@ def test_a_look_that_is_none_is_said(change: dict[str, Any]) -> None:
 
 CHILD = """
 import pathlib, sys
-from skill import cli, verbs_pull
+from skill.cli import main, pull
+from skill.transfer import pull as pulling
 from tests.contracts.test_hostile_host import NONCE, RUN_ID, Forged
-import skill.pull
-skill.transfer.pull.secrets.token_hex = lambda _size: NONCE
-skill.transfer.pull.TRIES = 1
+pulling.secrets.token_hex = lambda _size: NONCE
+pulling.TRIES = 1
 host = Forged("gpu-a", pathlib.Path(sys.argv[1]), sys.argv[2])
-verbs_pull._connect = lambda _run, _names: {"gpu-a": host}
-cli.main(["pull", RUN_ID, "--host", "gpu-a"])
+pull._connect = lambda _run, _names: {"gpu-a": host}
+main.main(["pull", RUN_ID, "--host", "gpu-a"])
 status = pathlib.Path("/proc/self/status").read_text()
 print("KiB", status.partition("VmHWM:")[2].split()[0])
 """

@@ -372,7 +372,7 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly(desk: Desk) -> N
     desk.spec(
         "project: many\ngrid: {n: [" + ", ".join(map(str, range(3000))) + "]}\ntemplate: {id: 'j${n}', cmd: echo}\n"
     )
-    line = f"{sys.executable} -m skill.cli build spec.yaml | head -c 10"
+    line = f"{sys.executable} -m skill.cli.main build spec.yaml | head -c 10"
     done = subprocess.run(
         ["bash", "-c", line],
         cwd=desk.place,

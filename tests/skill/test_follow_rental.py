@@ -77,8 +77,10 @@ class World:
         clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now, sleep=self.sleep)
         for module in (up, ledger_file):
             monkeypatch.setattr(module, "time", clock)
-        monkeypatch.setattr("skill.operations.up.deeds.destroy_claimed", self.destroy)
-        monkeypatch.setattr("skill.operations.up.owned.missing", lambda _run, _worker: "nothing of it was pulled yet")
+        monkeypatch.setattr("skill.operations.up.confirm.destroy_claimed", self.destroy)
+        monkeypatch.setattr(
+            "skill.operations.up.ownership.missing", lambda _run, _worker: "nothing of it was pulled yet"
+        )
         offered = Offered(9, 77, "1x RTX 4090", dph=1.0, storage_dph=0.1, disk_gb=40.0)
         ledger_file.note(
             self.where, book.INTENDED, "wq-a", **book.intent("up x", "wq-a", "vast1", offered, {"max_cost": 2.0})

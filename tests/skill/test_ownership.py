@@ -76,7 +76,7 @@ def test_nothing_else_sends_a_change_to_vast_ai() -> None:
         ):
             method = call.args[0]
             assert isinstance(method, ast.Constant), file
-            assert method.value == "GET" or (file.name, method.value) == ("doctor.py", "POST"), file
+            assert method.value == "GET" or (file.name, method.value) == ("check_keys.py", "POST"), file
 
 
 def test_whoever_calls_for_a_change_hands_on_a_proof() -> None:
@@ -85,10 +85,10 @@ def test_whoever_calls_for_a_change_hands_on_a_proof() -> None:
     for file, call in calls():
         if called(call) in CHANGES and isinstance(call.func, ast.Attribute) and call.args:
             owner = ast.unparse(call.func.value)
-            if owner.endswith("client") or owner in ("vast", "deeds"):
-                given = call.args[1] if owner == "deeds" else call.args[0]
+            if owner.endswith("client") or owner in ("vast", "confirm"):
+                given = call.args[1] if owner == "confirm" else call.args[0]
                 found.append((file.name, ast.unparse(given)))
-    assert {name for name, _ in found} >= {"deeds.py", "coming.py", "verbs_vast_end.py"}
+    assert {name for name, _ in found} >= {"confirm.py", "await_ready.py", "lifecycle.py"}
     assert {given for _, given in found} <= {"ours", "verdict", "found.ours", "found.proof()"}, found
 
 

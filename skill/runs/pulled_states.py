@@ -1,0 +1,30 @@
+"""The states of a run's hosts as they were last pulled, and how old they are."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import datetime
+
+from skill.runs import assignment, state_schema
+from skill.runs.assignment import Placed
+from skill.runs.directory import Document, Run, read_mirrored
+
+
+def documents(run: Run, found: Placed) -> dict[str, Document]:
+    """The state of each host as last pulled; hosts whose state is not here, or is none, are missing."""
+    states = {}
+    for part in found.parts:
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            states[part.host] = state_schema.clean(read_mirrored(assignment.mirror(run, part.host), len(part.jobs)))
+    return states
+
+
+def age(found: Placed, host: str, now: float) -> float | None:
+    """Seconds since the last whole pull of a host; None if there was none."""
+    at = pulled_at(found.pulled.get(host))
+    return None if at is None else max(0.0, now - at)
+
+
+def pulled_at(text: str | None) -> float | None:
+    """The time of a pull, as hosts.json has it, in epoch seconds; None for None."""
+    return None if text is None else datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
