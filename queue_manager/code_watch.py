@@ -1,18 +1,21 @@
-"""Keeps track of which code the jobs of a run find, beside the loop: looked at after launches, never before one."""
+"""Keeps track of which code the jobs of a run find, in a thread of its own; a launch waits for it a moment at most."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
 
-from queue_manager import code_identity
+from queue_manager import pushed_code
 from queue_manager.core import shell_paths
 from queue_manager.core.boundary import CodeReading
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import QueueState
 from queue_manager.existing import OutputTest
 
+AT_LAUNCH = 0.25
+"""Seconds that a launch waits for a look, if the last one was a while ago."""
 AFTER_LAUNCH = 0.5
 """Seconds from a launch to the look that it asks for: the first moments are left to the job."""
 BIRTH = 0.1
@@ -36,16 +39,28 @@ class CodeWatch:
         self._begun = now
         self._thread: threading.Thread | None = None
         self._answer: tuple[str | None, float] | None = None
+        self._waited_for: threading.Thread | None = None
+        self._name: str | None = None
         self._is_output = OutputTest(cwd)
 
     def due(self) -> float | None:
         """When the next look is to begin (epoch seconds); None if none is wanted, or one is being made."""
         return None if self._thread is not None else self._due
 
-    def launched(self, now: float) -> None:
-        """An attempt was launched: what code it found is to be looked at."""
-        if self._due is None:
-            self._due = max(now + AFTER_LAUNCH, self._not_before)
+    def at_launch(self, now: float) -> str | None:
+        """The code that an attempt finds which is launched now; None where that cannot be told soon enough. Where it
+        was looked at a moment ago, it is looked at again later, for what the attempt is said to have run."""
+        if self._thread is None and now < self._not_before:
+            if self._due is None:
+                self._due = max(now + AFTER_LAUNCH, self._not_before)
+            return self._name if now - self._begun <= 2 * APART else None
+        if self._thread is None:
+            self._begin(now)
+        thread = self._thread
+        if thread is not None and thread is not self._waited_for:  # others that are launched with it wait no more
+            self._waited_for = thread
+            thread.join(AT_LAUNCH)
+        return None if self._answer is None else self._answer[0]
 
     def look(self, now: float) -> CodeReading | None:
         """Begin a look if one is due. Returns what the last one found, once."""
@@ -53,18 +68,19 @@ class CodeWatch:
         if self._thread is not None and self._answer is not None:
             self._thread = None
             (name, cost), self._answer = self._answer, None
-            self._not_before = now + max(APART, SHARE * cost)
+            self._name, self._not_before = name, now + max(APART, SHARE * cost)
             found = CodeReading(name, self._since)
             self._since = self._begun
         if self._thread is None and self._due is not None and now >= self._due:
-            self._due, self._begun = None, now
-            thread = threading.Thread(target=self._serve, name="code", daemon=True)
-            try:
-                thread.start()
-                self._thread = thread
-            except RuntimeError:  # no room for a thread: it stays unknown
-                pass
+            self._begin(now)
         return found
+
+    def _begin(self, now: float) -> None:
+        self._due, self._begun = None, now
+        thread = threading.Thread(target=self._serve, name="code", daemon=True)
+        with contextlib.suppress(RuntimeError):  # no room for a thread: it stays unknown
+            thread.start()
+            self._thread = thread
 
     def _specs(self) -> list[JobSpec]:
         manifest = self._state.manifest
@@ -74,7 +90,7 @@ class CodeWatch:
         begin = time.monotonic()
         name: str | None = None
         try:
-            name = code_identity.identify(self._cwd, self._is_output.of(self._specs))
+            name = pushed_code.identify(self._cwd, self._is_output.of(self._specs))
         finally:
             self._answer = name, time.monotonic() - begin
             self._wake()

@@ -348,14 +348,15 @@ class Daemon:
                 self._run_dir.reply(action.answer)
 
     def _launch(self, job: Job) -> None:
-        self._code.launched(self._turned_at)
         attempt, spec, state = job.attempt, job.spec, self._state
         assert attempt is not None
         self._watch.follow(job.order, self._on_host(job), attempt, self._cwd(job))
         names = [cuda_name(index, uuid) for index, uuid in zip(attempt.indices, attempt.cards)]
         cwd, named = self._cwd(job), self._named.of(spec)
         port = self._ports.take(spec.id, attempt.n) if state.manifest.rendezvous else None
-        given = self._given._replace(named=named.aliases, missing=named.missing, port=port)
+        given = self._given._replace(
+            named=named.aliases, missing=named.missing, port=port, code=self._code.at_launch(self._turned_at)
+        )
         text = script.job_script(state.manifest, spec, state.run_id, attempt.n, names, cwd, given)
         frontend: subprocess.Popen[bytes] | None = None
         error = None

@@ -70,7 +70,7 @@ class Given(NamedTuple):
 
     `umask`: for the files that the job makes. `environment`: a file that exports what the run was started with.
     `named`: variables, by the name under which the session hands their values on. `missing`: variables that cannot be
-    set, and from what. `port`: one that no other attempt has.
+    set, and from what. `port`: one that no other attempt has. `code`: which code it finds, see code_identity.
     """
 
     umask: int = 0o022
@@ -78,6 +78,7 @@ class Given(NamedTuple):
     named: Mapping[str, str] = {}
     missing: Mapping[str, str] = {}
     port: int | None = None
+    code: str | None = None
 
 
 NOTHING_GIVEN = Given()
@@ -97,6 +98,8 @@ def job_script(
     readings.cuda_name. `cwd` is absolute."""
     cards = ",".join(names)
     fixed = {"WAVEQUEUE_JOB_ID": spec.id, "WAVEQUEUE_RUN_ID": run_id, "WAVEQUEUE_ATTEMPT": str(n)}
+    if given.code is not None:
+        fixed["WAVEQUEUE_CODE"] = given.code
     own = {**manifest.env, **spec.env}
     shown = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": cards}
     if not names:  # no card is given to it: one that its spec names for it all the same is not hidden

@@ -376,6 +376,13 @@ ln "$t" "$d/manifest.json" 2>/dev/null && exit 0
 """
 
 
+def note_code(host: Host, python: str, runtime: str, cwd: str, name: str) -> str | Unreachable | None:
+    """Have the copy of the code in `cwd` known there as `name`, as it is called here. None if that went well; a copy
+    that cannot be noted is known by its content."""
+    said = host.run(module(None, python, runtime, "pushed_code", cwd, name), timeout=_LOOK_PATIENCE, limit=1 << 20)
+    return said if isinstance(said, Unreachable) else None
+
+
 def start(host: Host, python: str, runtime: str, run_id: str, poll: float | None) -> int | str | Unreachable:
     """Start the run's manager, detached, and wait until it has taken the run; its pid. One that is there is meant.
 

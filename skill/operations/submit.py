@@ -30,7 +30,7 @@ from skill.hosts.connection import Host, Unreachable, each
 from skill.hosts.registry import REGISTRY
 from skill.operations.submission import Order
 from skill.planning import existing_outputs
-from skill.runs import assignment, directory, local_code
+from skill.runs import assignment, code_versions, directory, local_code
 from skill.runs.assignment import LOST, SUBMITTED, Part, Placed
 from skill.runs.code_versions import Push
 from skill.runs.directory import Run
@@ -124,20 +124,23 @@ def finish(run: Run, order: Order, hosts: Sequence[Host], *, push: bool, poll: f
     with _working_on(run):
         parts = {part.host: part for part in found.parts}
         code = code_files.choose(order.source).files if push and order.pushed else None
-        outcomes = each(hosts, lambda host: _persist(_Work(run, order, host, parts[host.name], code, poll)), PATIENCE)
+        name = None if code is None else local_code.name(order.source / (order.cwd or "."))
+        outcomes = each(
+            hosts, lambda host: _persist(_Work(run, order, host, parts[host.name], code, name, poll)), PATIENCE
+        )
         ended = [
             Outcome(name, len(parts[name].own()), None, outcome.reason) if isinstance(outcome, Unreachable) else outcome
             for name, outcome in outcomes.items()
         ]
-        _note_pushes(run, order, [one.host for one in ended if one.pushed])
+        _note_pushes(run, name, [one.host for one in ended if one.pushed])
     return ended
 
 
-def _note_pushes(run: Run, order: Order, names: Sequence[str]) -> None:
+def _note_pushes(run: Run, code: str | None, names: Sequence[str]) -> None:
     """Write down which code some hosts have a copy of from now on. Raises OSError."""
     if not names:
         return
-    push = Push(local_code.name(order.source / (order.cwd or ".")), iso(time.time()) or "")
+    push = Push(code, iso(time.time()) or "")
     with assignment.changed(run) as now:
         for name in names:
             part = now.placed.part(name)
@@ -150,13 +153,15 @@ def _working_on(run: Run) -> AbstractContextManager[None]:
 
 
 class _Work(NamedTuple):
-    """What is to be done for one host. `files`: of the code, relative to the order's source; None: it is not pushed."""
+    """What is to be done for one host. `files`: of the code, relative to the order's source; None: it is not pushed.
+    `code`: what the code is called here, see queue_manager.code_identity; None where that cannot be told."""
 
     run: Run
     order: Order
     host: Host
     part: Part
     files: Sequence[str] | None
+    code: str | None
     poll: float | None
 
 
@@ -208,6 +213,9 @@ def _bring(work: _Work) -> Outcome:
         is_pushed = bool(pushed.files) or not part.code
         if pushed.files:
             notes.append(f"{pushed.files} files of code sent, {size_text(pushed.bytes)} ({pushed.how})")
+        if is_pushed and work.code is not None:
+            _done(bootstrap.note_code(host, facts.python.path, part.runtime or "", part.cwd, work.code))
+        notes.append(code_versions.copy_words(work.code, part.code, is_pushed))
     if not submitted:
         if not {job.id for job in work.order.manifest.jobs}.issuperset(part.jobs):
             raise _Stop("jobs that were added later are to go there; run the same `wavequeue rescue` again instead")

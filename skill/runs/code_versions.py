@@ -14,6 +14,13 @@ class Push(NamedTuple):
     at: str
 
 
+def copy_words(code: str | None, pushes: Sequence[Push], is_pushed: bool) -> str:
+    """Which copy of the code a host runs, once it was pushed. `code`: its name here; `pushes`: those of before."""
+    before = pushes[-1] if pushes and not is_pushed else None
+    named = _name(before or Push(code, ""))
+    return f"runs a copy of {named}, pushed {'now' if before is None else f'at {before.at}'}".replace("`", "")
+
+
 def mixed(phase: Mapping[str, Any]) -> str | None:
     """That the jobs of a phase ran different code, in a few words; None if they did not, as far as that is known."""
     count = len(phase.get("codes") or ())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from queue_manager import code_identity
+from queue_manager import code_identity, pushed_code
 from queue_manager.code_identity import identify, newest_source
 from queue_manager.core.manifest import JobSpec
 from queue_manager.existing import OutputTest
@@ -95,6 +96,25 @@ def test_without_a_repository_the_source_files_are_the_code(tmp_path: Path) -> N
     (tmp_path / "lib" / "deep" / "model.py").write_text("2\n")
     assert identify(str(tmp_path), nothing) != before
     assert identify(str(tmp_path / "absent"), nothing) is None
+
+
+def test_a_copy_has_the_name_of_what_was_pushed_until_it_is_changed(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("1\n")
+    content = pushed_code.identify(str(tmp_path), nothing)
+    assert content is not None
+    for name in ("3f9c2d1a7b0e", "3f9c2d1a7b0e+5b21c09e"):
+        pushed_code.note(str(tmp_path), name)
+        assert pushed_code.identify(str(tmp_path), nothing) == name
+    pushed_code.note(str(tmp_path), "$(anything)")
+    assert pushed_code.identify(str(tmp_path), nothing) == name
+    (tmp_path / "train.py").write_text("2\n")
+    assert (pushed_code.identify(str(tmp_path), nothing) or "").startswith("files:")
+    (tmp_path / "train.py").write_text("1\n")
+    (tmp_path / ".wavequeue" / "pushed_code.json").write_text(json.dumps({content: "\33[2J", "x": 3}))
+    assert pushed_code.identify(str(tmp_path), nothing) == content
+    (tmp_path / ".wavequeue" / "pushed_code.json").unlink()
+    os.mkfifo(tmp_path / ".wavequeue" / "pushed_code.json")
+    assert pushed_code.identify(str(tmp_path), nothing) == content
 
 
 def test_what_would_take_too_long_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

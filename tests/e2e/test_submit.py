@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -56,8 +57,15 @@ def test_another_run_of_live_jobs_begins_only_where_that_is_meant_and_what_is_do
 ) -> None:
     host = laptop.host("gpu-a")
     (laptop.project / "code" / "train.py").write_text("code\n")
-    laptop.spec(WAITING)
-    first = laptop.submit()["run_id"]
+    for command in (["init", "-q"], ["add", "code"], ["commit", "-q", "-m", "first"]):
+        identity = ["-c", "user.name=n", "-c", "user.email=e@example.com", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", *identity, *command], cwd=laptop.project, check=True)
+    revision = ["git", "rev-parse", "--short=12", "HEAD"]
+    commit = subprocess.run(revision, cwd=laptop.project, check=True, capture_output=True, text=True).stdout.strip()
+    laptop.spec(WAITING.replace("echo ran", 'echo "$WAVEQUEUE_CODE" > ../code${n}; echo ran'))
+    submitted = laptop.submit()
+    first = submitted["run_id"]
+    assert f"runs a copy of {commit}, pushed now" in submitted["hosts"][0]["notes"]
     _, said = laptop.call("submit", "spec.yaml", "--new", code=2)
     assert f"{first} is live on gpu-a and runs the jobs of spec.yaml" in said
     second = laptop.submit("--again")["run_id"]
@@ -70,7 +78,8 @@ def test_another_run_of_live_jobs_begins_only_where_that_is_meant_and_what_is_do
     assert sorted(finish(host, json.loads(out)["run_id"])) == ["j1", "j2", "j3", "j4"]
     report = json.loads(laptop.call("report", "--json", "--run", first)[0])
     (push,) = report["hosts"][0]["code"]
-    assert report["phases"][0]["codes"] == {push["name"]: 4}, "the copy has the same name as the code here"
+    assert report["phases"][0]["codes"] == {push["name"]: 4} == {commit: 4}, "the copy has the name of the code here"
+    assert {path.read_text().strip() for path in workspace(host).parent.glob("code[1-4]")} == {commit}
     assert ran(host) == {"ran1": 2, "ran2": 2, "ran3": 3, "ran4": 2}
 
 
