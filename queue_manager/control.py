@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Callable
 
-from queue_manager import facts, repair
+from queue_manager import facts
 from queue_manager.core import machine
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.overview import overview, overview_of
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     (name,) = sys.argv[1:] if arguments is None else arguments
     try:
         found = answer(name, json.loads(sys.stdin.buffer.read()))
-    except (ControlError, RequestError, repair.RepairError) as error:
+    except (ControlError, RequestError) as error:
         found = {"fault": str(error)}
     except OSError as error:
         found = {"fault": f"{error.filename or 'this machine'}: {error.strerror or error}"}
@@ -312,13 +312,24 @@ def acknowledge(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
     return {"seq": max(seq, before)}
 
 
+def repair(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """{"op": "repair", "do": bool}: see repair.answer."""
+    # It needs most of the queue manager, which every other request would wait for.
+    from queue_manager import repair as work
+
+    try:
+        return work.answer(paths, asked)
+    except work.RepairError as error:
+        raise ControlError(str(error)) from None
+
+
 _OPS: dict[str, Callable[[RunPaths, Mapping[str, Any]], dict[str, Any]]] = {
     "look": look,
     "ask": ask,
     "log": log,
     "journal": journal,
     "acknowledge": acknowledge,
-    "repair": repair.answer,
+    "repair": repair,
 }
 
 

@@ -249,7 +249,7 @@ class Ending:
         if stir.is_set():
             return "it is wanted no longer"
         self._asked = True
-        reply = vast.send(vast.server(self._environment), told.key, vast.build_deed(self._plan, self._instance))
+        reply = self._send(told.key, vast.build_deed(self._plan, self._instance))
         refused = reply.reason if isinstance(reply, Unreadable) else vast.parse_deed(reply)
         if refused is not None:
             return refused
@@ -263,8 +263,13 @@ class Ending:
                 return None
         return shown.reason if isinstance(shown, Unreadable) else "Vast.ai took the request, and shows it as before"
 
+    def _send(self, key: str, call: vast.Call) -> vast.Reply | Unreadable:
+        from queue_manager import vast_send
+
+        return vast_send.send(vast.server(self._environment), key, call)
+
     def _confirmed(self, key: str) -> bool | Unreadable:
-        reply = vast.send(vast.server(self._environment), key, vast.build_query(self._instance))
+        reply = self._send(key, vast.build_query(self._instance))
         if isinstance(reply, Unreadable):
             return reply
         if self._plan == "destroy" and self._known and self._asked and vast.key_refused(reply):

@@ -1,12 +1,9 @@
-"""Vast.ai, as far as an instance needs it to end itself: requests as they are built, answers as they are read, and one
-place that sends them. With urllib, since a host has nothing else."""
+"""Vast.ai, as far as an instance needs it to end itself: requests as they are built and answers as they are read.
+`vast_send` sends them."""
 
 from __future__ import annotations
 
-import http.client
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +12,6 @@ from queue_manager.core.machine import Container, parse_container
 from queue_manager.core.readings import Unreadable
 
 SERVER = "https://console.vast.ai"
-TIMEOUT = 30.0
-"""Seconds for one request."""
-MOST = 1 << 20
-"""Bytes of an answer that are read."""
 _GONE = ("no_such_instance", "not_found")
 
 
@@ -112,37 +105,3 @@ def _complaint(reply: Reply, data: dict[str, Any] | None) -> str:
     said = reply.body.decode(errors="replace") if data is None else data.get("msg") or data.get("message")
     words = " ".join(str(said or (data or {}).get("error") or "").split())[:160]
     return f"Vast.ai answers {reply.status}" + (f": {words}" if words else "")
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """An answer that sends us elsewhere is not followed: the key would go there as well."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-_OPENER = urllib.request.build_opener(_NoRedirect)
-
-
-def send(base: str, key: str, call: Call, timeout: float = TIMEOUT) -> Reply | Unreadable:
-    """Send one request. What could not be had is Unreadable; its reason never holds the key."""
-    data = None if call.body is None else json.dumps(call.body).encode()
-    headers = {"Authorization": f"Bearer {key}", "Accept": "application/json", "Content-Type": "application/json"}
-    try:
-        request = urllib.request.Request(base + call.path, data, headers, method=call.method)
-        with _OPENER.open(request, timeout=timeout) as answer:
-            return _without(key, Reply(answer.status, answer.read(MOST)))
-    except urllib.error.HTTPError as error:
-        with error:
-            try:
-                return _without(key, Reply(error.code, error.read(MOST)))
-            except (OSError, http.client.HTTPException):
-                return _without(key, Reply(error.code, b""))
-    except urllib.error.URLError as error:
-        return Unreadable(f"{base} cannot be reached: {error.reason}".replace(key, "***"))
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        return Unreadable(f"{base} cannot be reached: {type(error).__name__} {error}".replace(key, "***"))
-
-
-def _without(key: str, reply: Reply) -> Reply:
-    return Reply(reply.status, reply.body.replace(key.encode(), b"***"))

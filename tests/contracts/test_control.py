@@ -254,3 +254,14 @@ def test_lines_of_the_journal_are_found_by_what_they_hold(home: Path) -> None:
         file.write('{"seq":99,"job":"a" cut off')
     found = call(home, told.RUN_ID, op="journal", needles=['"job":"a"'])["lines"]
     assert [json.loads(line)["event"] for line in found] == ["AttemptStarting", "AttemptStarted", "AttemptEnded"]
+
+
+def test_a_request_and_a_manager_import_no_more_than_they_use() -> None:
+    """A look at a host takes as long as this does, and so does the start of every manager."""
+    heavy = ("psutil", "queue_manager.evidence", "queue_manager.load", "http.client", "urllib.request")
+    shown = f"print([name for name in {heavy} if name in sys.modules])"
+    program = f"import sys, queue_manager.control; {shown}; import queue_manager.__main__; {shown}"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=150, check=True
+    )
+    assert done.stdout.splitlines() == ["[]", str(list(heavy[:3]))]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from queue_manager import vast
+from queue_manager import vast, vast_send
 from queue_manager.core.machine import Container
 from queue_manager.core.readings import Unreadable
 from queue_manager.teardown import Ending
@@ -211,6 +211,6 @@ def test_the_key_follows_no_redirect_and_is_in_no_complaint(
 
 
 def test_a_server_that_is_not_there_is_said() -> None:
-    found = vast.send("http://127.0.0.1:1", "key", vast.build_query(1))
+    found = vast_send.send("http://127.0.0.1:1", "key", vast.build_query(1))
     assert isinstance(found, Unreadable)
     assert found.reason.startswith("http://127.0.0.1:1 cannot be reached: ")
