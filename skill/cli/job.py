@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
 
 import click
 
-from build_manifest import regular_file
 from skill.cli.run import RUN, the_run
 from skill.cli.spec import JSON, print_json
 from skill.common.errors import INTERRUPTED, FailedError, UseError
 from skill.hosts.connection import Host, Unreachable
+from skill.operations import explain_job
 from skill.reports import explain
-from skill.runs import assignment, directory, logs, requests, state_schema
-from skill.runs.dependencies import Dependencies
-from skill.runs.digest import FINAL, Row, reason
+from skill.runs import assignment, directory, logs, requests
+from skill.runs.digest import Row, reason
 from skill.runs.directory import Run
-from skill.terminal import live as view
+from skill.runs.open import open_run
 from skill.terminal import safe_output
 
-_READ_LINES = 2000
-"""Lines of a log in which `why` looks for those that say what happened."""
-_CHUNK = 1 << 20
 JOB = click.argument("job", metavar="JOB")
 
 
@@ -44,48 +36,12 @@ def why_verb(job: str, run_name: str | None, as_json: bool) -> None:
     what to do next.
     """
     run = the_run(run_name)
-    story = _why_on_hosts(run, job) if assignment.path(run).exists() else _why_here(run, job)
+    story = explain_job.explain_job(run, job)
     if as_json:
         print_json(story)
     else:
         print(f"run {run.id}")
         print("\n".join(explain.lines(story)))
-
-
-def _why_here(run: Run, job: str) -> dict[str, Any]:
-    document = directory.read_state(run)
-    row = requests.one(document, job)
-    tries = explain.attempts(directory.records(run, [f'"job":"{job}"', '"CodeSeen"']), job)
-    lines: list[str] = []
-    if row["attempt"]:
-        path = logs.log_path(run, row, None, {one["id"] for one in document["jobs"]})
-        if path.exists():
-            lines = logs.plain(logs.tail(path, _READ_LINES)).splitlines()
-    return explain.explain(document, Dependencies(directory.read_manifest(run)), job, tries, lines, time.time())
-
-
-def _why_on_hosts(run: Run, job: str) -> dict[str, Any]:
-    from skill.runs import remote, remote_logs
-
-    with remote.RemoteRun.at(run) as there:
-        document = there.look(full=True)
-        dependencies = Dependencies(there.manifest)
-        host = there.owner().get(job)
-        if host is None or job not in dependencies.jobs:
-            host = requests.one(document, job)["host"]
-        reachable = any(row["name"] == host and row["reachable"] for row in document["meta"]["hosts"])
-        tries = explain.attempts(remote_logs.records(there, host, job, reachable=reachable), job)
-        ask = remote_logs.Asker(there, job)
-        piece = ask(lines=_READ_LINES) if reachable else None
-        data = b""
-        if isinstance(piece, remote_logs.Piece):
-            with contextlib.suppress(FailedError):  # cut off in the middle: what came tells something
-                for part in remote_logs.read(ask, piece, None):
-                    data += part
-        elif (kept := remote_logs.pulled(there, host, job, None)) is not None:
-            data = logs.tail(kept.path, _READ_LINES)
-        lines = [state_schema.clean(line) for line in logs.plain(data).splitlines()]
-        return explain.explain(document, dependencies, job, tries, lines, time.time())
 
 
 @click.command("logs")
@@ -106,64 +62,25 @@ def logs_verb(job: str, follow: bool, lines: int | None, attempt: int | None, ra
     if follow and attempt is not None:
         raise UseError("-f follows the newest attempt: leave --attempt out, or -f")
     run = the_run(run_name)
-    if assignment.path(run).exists():
-        return _logs_on_host(run, job, lines, attempt, _Writer(raw=raw, live=follow), follow=follow)
-    document = directory.read_state(run)
-    row = requests.one(document, job)
-    ids = {one["id"] for one in document["jobs"]}
-    if follow:
-        path = logs.log_path(run, {**row, "attempt": max(1, row["attempt"])}, None, ids)
-        return _follow(run, job, lines, path, _Writer(raw=raw, live=True))
-    path = logs.log_path(run, row, attempt, ids)
-    print(f"run {run.id}, job {job}, attempt {attempt or row['attempt']}, {row['status']}", file=sys.stderr)
-    try:
-        _print_file(path, lines, _Writer(raw=raw))
-    except FileNotFoundError:
-        raise FailedError(f"{path} is not there: the attempt has written nothing yet") from None
+    with open_run(run) as there:
+        found = there.log(job, attempt, lines, follow=follow)
+        for line in found.about:
+            print(line, file=sys.stderr, flush=True)
+        writer = _Writer(raw=raw, live=follow)
+        try:
+            for piece in found.pieces:
+                if piece.note:
+                    writer.end()
+                    print(f"-- {job}: {piece.note}", file=sys.stderr, flush=True)
+                else:
+                    writer.write(piece.data)
+        except KeyboardInterrupt:
+            if not follow:
+                raise
+            return INTERRUPTED
+        finally:
+            writer.end()
     return 0
-
-
-def _print_file(path: Path, lines: int | None, writer: _Writer) -> None:
-    """Print a log, or its last lines. Raises OSError."""
-    if lines is None:
-        with regular_file.open_regular(path, follow=False) as file:
-            while data := file.read(_CHUNK):
-                writer.write(data)
-    else:
-        writer.write(logs.tail(path, lines))
-    writer.write(b"", last=True)
-
-
-def _logs_on_host(run: Run, job: str, lines: int | None, attempt: int | None, writer: _Writer, *, follow: bool) -> int:
-    from skill.runs import remote, remote_logs
-
-    with remote.RemoteRun.at(run) as there:
-        ask = remote_logs.Asker(there, job)
-        first = ask(attempt=attempt, lines=lines)
-        if isinstance(first, Unreachable):
-            kept = remote_logs.pulled(there, ask.host, job, attempt)
-            if kept is not None and (not follow or kept.row["status"] in FINAL):
-                stood = f"attempt {attempt or kept.row['attempt']}, {kept.row['status']} then"
-                print(f"wavequeue: {ask.host} is unreachable: {first.reason}", file=sys.stderr)
-                print(f"run {run.id}, job {job}, {stood}; this was {kept.age}", file=sys.stderr, flush=True)
-                _print_file(kept.path, lines, writer)
-                return 0
-        if follow:
-            return _print_followed(run, job, remote_logs.follow(ask, lines, ask.again), writer)
-        if isinstance(first, Unreachable):
-            what = "its log" if attempt is None else f"the log of attempt {attempt}"
-            raise FailedError(f"{ask.host} is unreachable: {first.reason}; {what} was not pulled before")
-        if isinstance(first, str):
-            raise FailedError(first)
-        logs.check_attempt(first.row, attempt)
-        said = f"attempt {attempt or first.row['attempt']}, {first.row['status']}"
-        print(f"run {run.id}, job {job} on {first.host}, {said}", file=sys.stderr, flush=True)
-        if first.file is None or (attempt is not None and first.attempt not in (None, attempt)):
-            raise FailedError(f"{first.host}: its log is not there: the attempt has written nothing yet")
-        for data in remote_logs.read(ask, first, attempt):
-            writer.write(data)
-        writer.write(b"", last=True)
-        return 0
 
 
 class _Writer:
@@ -177,48 +94,19 @@ class _Writer:
             width = shutil.get_terminal_size().columns if live else None
             self._cleaner = logs.Coloured(width) if self._out.isatty() else logs.Plain()
 
-    def write(self, data: bytes, *, last: bool = False) -> None:
+    def write(self, data: bytes) -> None:
         self._out.flush()
         if self._cleaner is None:
             self._out.buffer.write(data)
         else:
-            self._out.write(self._cleaner.feed(data) + (self._cleaner.end() if last else ""))
+            self._out.write(self._cleaner.feed(data))
         self._out.flush()
 
-
-def _follow(run: Run, job: str, lines: int | None, path: Path, writer: _Writer) -> int:
-    watched = view.Watched(run, directory.read_state(run))
-
-    def look() -> Row:
-        watched.look()
-        return requests.one(watched.document, job)
-
-    def goes_on() -> bool:
-        row = requests.one(watched.document, job)
-        return watched.alive or (row["status"] == "running" and _process_is_there(row))
-
-    return _print_followed(run, job, logs.follow(path, lines, look, goes_on), writer)
-
-
-def _print_followed(run: Run, job: str, pieces: Iterable[logs.Followed], writer: _Writer) -> int:
-    print(f"run {run.id}, job {job}", file=sys.stderr, flush=True)
-    try:
-        for piece in pieces:
-            if piece.note:
-                writer.write(b"", last=True)
-                print(f"-- {job}: {piece.note}", file=sys.stderr, flush=True)
-            else:
-                writer.write(piece.data)
-    except KeyboardInterrupt:
-        writer.write(b"", last=True)
-        return INTERRUPTED
-    writer.write(b"", last=True)
-    return 0
-
-
-def _process_is_there(row: Row) -> bool:
-    pid = row["screen_pid"]
-    return pid is not None and Path(f"/proc/{pid}").exists()
+    def end(self) -> None:
+        """Write what is held back of a line that has no end."""
+        if self._cleaner is not None:
+            self._out.write(self._cleaner.feed(b"") + self._cleaner.end())
+        self._out.flush()
 
 
 @click.command("attach")

@@ -22,9 +22,9 @@ from skill.hosts.connection import Host
 from skill.runs import assignment, directory, pulled_states
 from skill.runs.assignment import Placed
 from skill.runs.directory import Run
+from skill.runs.path_map import ground
 from skill.terminal import live
 from skill.transfer import pull, relay
-from skill.transfer.path_map import ground
 from skill.transfer.pull import Turn
 from skill.transfer.relay import Carried
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -19,29 +18,15 @@ from queue_manager.core.requests import Request
 from skill.cli.run import RUN, the_run
 from skill.cli.spec import build, settle
 from skill.common.errors import DONE, FAILED, UseError
-from skill.operations import add_jobs
-from skill.operations.add_jobs import Outcome
-from skill.planning import job_changes
-from skill.runs import assignment, directory, local_manager
+from skill.planning import assign_added, job_changes
 from skill.runs import requests as inbox
+from skill.runs.access import Outcome, RunAccess
 from skill.runs.directory import Document, Run
+from skill.runs.open import open_run
 from skill.runs.requests import Asked
-
-if TYPE_CHECKING:
-    from skill.runs.remote import RemoteRun
 
 _SHARED = ("cwd", "conda", "venv", "conda_hook", "env")
 """What all jobs of a run have in common: jobs that are added get the run's."""
-
-
-def _ask(run: Run, document: Document, request: Request, *, start: bool) -> int:
-    """Ask the manager of a run on this machine and print its answer. `start`: where none lives, start one."""
-    asked = inbox.ask(run, request)
-    if asked.answer is None and start and not asked.alive:
-        local_manager.start(run, document["meta"]["poll"])
-        print(f"{run.id}: no manager was there; started it again", file=sys.stderr)
-        asked = inbox.ask(run, request)
-    return _tell(run.id, run, request, asked)
 
 
 def _tell(name: str, run: Run, request: Request, asked: Asked) -> int:
@@ -63,7 +48,7 @@ def _tell_all(run: Run, request: Request, outcomes: Sequence[Outcome]) -> int:
     """Print what became of a request on each host."""
     code = DONE
     for host, asked, started in outcomes:
-        name = f"{run.id}: {host}"
+        name = f"{run.id}: {host}" if host else run.id
         if started:
             print(f"{name}: no manager was there; started it again", file=sys.stderr)
         if isinstance(asked, Asked):
@@ -73,18 +58,6 @@ def _tell_all(run: Run, request: Request, outcomes: Sequence[Outcome]) -> int:
         print(f"wavequeue: {name}: {why}", file=sys.stderr)
         code = FAILED
     return code
-
-
-@contextlib.contextmanager
-def _of(run: Run, *, full: bool = False) -> Iterator[tuple[RemoteRun | None, Document]]:
-    """The hosts of a run, None where it is on this machine, and its state now."""
-    if not assignment.path(run).exists():
-        yield None, directory.read_state(run)
-        return
-    from skill.runs.remote import RemoteRun
-
-    with RemoteRun.at(run) as there:
-        yield there, there.look(full=full)
 
 
 @click.command("cancel")
@@ -101,21 +74,21 @@ def cancel(jobs: tuple[str, ...], phase: str | None, everything: bool, yes: bool
     if bool(jobs) + (phase is not None) + everything != 1:
         raise UseError("say which: JOB..., or --phase PHASE, or --all")
     run = the_run(run_name)
-    with _of(run, full=True) as (there, document):
+    with open_run(run) as there:
+        document = there.look(full=True)
         if everything or phase is not None:
             ids = inbox.select(document, (), phase, frozenset({"pending", "running", "failed_oom", "failed_other"}))
         else:
             ids = inbox.select(document, jobs)
         request = Request(inbox.new_id("cancel"), "cancel", ids)
-        requests = {} if there is None else add_jobs.by_host(document, request, finished=False)
-        if not ids or document["meta"]["manager"] == "finished" or (there is not None and not requests):
+        outcomes: list[Outcome] = []
+        if ids and document["meta"]["manager"] != "finished":
+            if everything and not yes:
+                _confirm(f"cancel all {len(ids)} jobs of {run.id} ({document['counts'].get('running', 0)} running)?")
+            outcomes = there.request(document, request, start=False)
+        if not outcomes:
             print(f"{run.id}: nothing to cancel: no job of those runs or waits")
-            return DONE
-        if everything and not yes:
-            _confirm(f"cancel all {len(ids)} jobs of {run.id} ({document['counts'].get('running', 0)} running)?")
-        if there is not None:
-            return _tell_all(run, request, add_jobs.ask(there, document, requests, start=False))
-        return _ask(run, document, request, start=False)
+        return _tell_all(run, request, outcomes)
 
 
 def _confirm(question: str) -> None:
@@ -137,7 +110,8 @@ def retry(jobs: tuple[str, ...], phase: str | None, stuck: bool, run_name: str |
     if bool(jobs) + (phase is not None) + stuck != 1:
         raise UseError("say which: JOB..., or --phase PHASE, or --stuck")
     run = the_run(run_name)
-    with _of(run, full=True) as (there, document):
+    with open_run(run) as there:
+        document = there.look(full=True)
         if jobs:
             ids = inbox.select(document, jobs)
         else:
@@ -150,10 +124,7 @@ def retry(jobs: tuple[str, ...], phase: str | None, stuck: bool, run_name: str |
         if set(stands.values()) <= {"completed", "running", "pending"}:
             raise UseError(f"nothing to retry: {listed(f'{name} is {status}' for name, status in stands.items())}")
         request = Request(inbox.new_id("retry"), "retry", ids)
-        if there is not None:
-            requests = add_jobs.by_host(document, request, finished=True)
-            return _tell_all(run, request, add_jobs.ask(there, document, requests, start=True))
-        return _ask(run, document, request, start=True)
+        return _tell_all(run, request, there.request(document, request, start=True))
 
 
 @click.command("accept", short_help="Take the result of JOB as it is; what waits for it goes on.")
@@ -168,17 +139,15 @@ def accept(jobs: tuple[str, ...], output: str | None, reason: str, run_name: str
     JOB is an id, or a pattern such as 's42_*' in quotes.
     """
     run = the_run(run_name)
-    with _of(run, full=True) as (there, document):
+    with open_run(run) as there:
+        document = there.look(full=True)
         ids = inbox.select(document, jobs)
         if output is not None and len(ids) != 1:
             raise UseError(f"--output is the result of one job, and {len(ids)} are meant: accept them one by one")
         changes = {} if output is None else {ids[0]: {"expected_output": output}}
         by = f"{getpass.getuser()}@{socket.gethostname()}"
         request = Request(inbox.new_id("accept"), "accept", ids, changes=changes, by=by, reason=reason)
-        if there is not None:
-            requests = add_jobs.by_host(document, request, finished=True)
-            return _tell_all(run, request, add_jobs.ask(there, document, requests, start=True))
-        return _ask(run, document, request, start=True)
+        return _tell_all(run, request, there.request(document, request, start=True))
 
 
 @click.command("pause")
@@ -186,15 +155,13 @@ def accept(jobs: tuple[str, ...], output: str | None, reason: str, run_name: str
 def pause(run_name: str | None) -> int:
     """Let running jobs go on, and start no new one."""
     run = the_run(run_name)
-    with _of(run) as (there, document):
+    with open_run(run) as there:
+        document = there.look()
         if document["meta"]["manager"] == "finished":
             print(f"{run.id}: has finished; nothing to pause")
             return DONE
         request = Request(inbox.new_id("pause"), "pause")
-        if there is not None:
-            requests = dict.fromkeys(add_jobs.going(document), request)
-            return _tell_all(run, request, add_jobs.ask(there, document, requests, start=False))
-        return _ask(run, document, request, start=False)
+        return _tell_all(run, request, there.request(document, request, start=False))
 
 
 @click.command("resume", short_help="Let a paused or interrupted run go on.")
@@ -202,19 +169,16 @@ def pause(run_name: str | None) -> int:
 def resume(run_name: str | None) -> int:
     """Let a paused run go on, and start its manager again if it has died."""
     run = the_run(run_name)
-    if not assignment.path(run).exists() and not run.paths.state.exists() and not local_manager.is_alive(run):
-        local_manager.start(run)
-        print(f"{run.id}: resumed")
-        return DONE
-    with _of(run) as (there, document):
+    with open_run(run) as there:
+        if there.begin():
+            print(f"{run.id}: resumed")
+            return DONE
+        document = there.look()
         if document["meta"]["manager"] == "finished":
             print(f"{run.id}: has finished; nothing to resume. Run jobs again with: wavequeue retry JOB --run {run.id}")
             return DONE
         request = Request(inbox.new_id("resume"), "resume")
-        if there is not None:
-            requests = dict.fromkeys(add_jobs.going(document), request)
-            return _tell_all(run, request, add_jobs.ask(there, document, requests, start=True))
-        return _ask(run, document, request, start=True)
+        return _tell_all(run, request, there.request(document, request, start=True))
 
 
 @click.command("add", short_help="Bring more jobs into a run.")
@@ -248,33 +212,28 @@ def add(
     if (spec is None) == (job_id is None) or (job_id is None) != (cmd is None):
         raise UseError("say what to add: SPEC, or --id ID and --cmd COMMAND")
     run = the_run(run_name)
-    with _of(run) as (there, document):
-        whole = directory.read_manifest(run) if there is None else there.manifest
+    with open_run(run) as there:
+        document = there.look()
         if spec is not None:
-            request, changes = _from_spec(spec, run, whole, settled=there is None, update=update)
+            request, changes = _from_spec(spec, run, there.manifest, settled=not there.names, update=update)
         else:
             assert job_id is not None
             assert cmd is not None
             one = JobSpec(job_id, cmd, phase, depends_on=depends_on, gpus=gpus, expected_output=expected_output)
-            request, changes = _one_job(one, run, whole), {}
+            request, changes = _one_job(one, run, there.manifest), {}
         if not request.specs and not changes:
             print(f"{run.id}: nothing to add: it has every job of {spec}")
             return DONE
         code = DONE
-        if request.specs and there is not None:
-            code = _tell_all(run, request, add_jobs.add(there, document, request))
-        elif request.specs:
-            code = _ask(run, document, request, start=True)
+        if request.specs:
+            code = _tell_all(run, request, there.add(document, request, assign_added.share))
         return max(code, _update(run, there, document, changes)) if changes else code
 
 
-def _update(run: Run, there: RemoteRun | None, document: Document, changes: Mapping[str, Mapping[str, Any]]) -> int:
+def _update(run: Run, there: RunAccess, document: Document, changes: Mapping[str, Mapping[str, Any]]) -> int:
     """Change jobs of a run, and say what of them waits for a person all the same."""
     request = Request(inbox.new_id("update"), "update", changes=changes)
-    if there is not None:
-        code = _tell_all(run, request, add_jobs.update(there, document, request))
-    else:
-        code = _ask(run, document, request, start=True)
+    code = _tell_all(run, request, there.request(document, request, start=True))
     stuck = [row["id"] for row in document["jobs"] if row["id"] in changes and row["status"] == "stuck"]
     if stuck:
         print(f"stuck until they are retried: {listed(stuck, 5)}; wavequeue retry JOB --run {run.id}", file=sys.stderr)

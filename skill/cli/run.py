@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,20 @@ import click
 
 from build_manifest import regular_file
 from build_manifest.values import seconds
-from queue_manager.core import shell_paths
 from queue_manager.core.manifest import Manifest, encode
 from skill.cli.spec import AGAIN, JSON, SKIP_DONE, SPEC, build, earlier_manifests, hosts_warning, print_json, settle
 from skill.common import files
 from skill.common.errors import FAILED, INTERRUPTED, PERSON, FailedError, UseError
 from skill.common.files import write_whole
+from skill.operations import report_run
 from skill.planning import existing_outputs, local_preflight
 from skill.reports import report
-from skill.runs import assignment, digest, directory, live_runs, local_manager, logs, requests
-from skill.runs.digest import Row
+from skill.runs import digest, directory, live_runs, local_manager, requests
+from skill.runs.access import RunAccess
 from skill.runs.directory import MOST_STATE, Document, Run
+from skill.runs.open import open_run
+from skill.runs.watched import Followed
 from skill.terminal import live
-from skill.transfer import outputs
 
 RUN = click.option(
     "--run", "run_name", metavar="RUN", help="Which run: its name, the beginning of it, or its directory."
@@ -73,16 +73,17 @@ def run_verb(spec: str, detach: bool, poll: float | None, again: bool, skip_done
             else:
                 print(f"{run.id}: {jobs} jobs, manager is process {pid}\n{run.root}\n{hints}")
             return 0
-        watched = live.Watched(run, directory.read_state(run))
-        code = live.follow(watched, live.console(error=as_json), _FOOTER, fresh=True)
+        with open_run(run) as there:
+            followed = there.watch()
+            code = live.follow(followed, live.console(error=as_json), _FOOTER, fresh=True)
     except KeyboardInterrupt:
         print(f"\nleft the view; {run.id} goes on. {hints}", file=sys.stderr)
         return INTERRUPTED
     if as_json:
-        print_json(_status_document(watched.run, watched.document, watched.alive))
+        print_json(_status_document(run, followed.document, followed.alive))
     elif code != FAILED:
         _show_summary(run)
-    _say_what_stopped(watched, code)
+    _say_what_stopped(followed, code)
     return code
 
 
@@ -160,7 +161,7 @@ def _show_summary(run: Run) -> None:
     print(f"\n{run.paths.summary}")
 
 
-def _say_what_stopped(watched: live.Followed, code: int) -> None:
+def _say_what_stopped(watched: Followed, code: int) -> None:
     if code == FAILED:
         for line in digest.hindrances(watched.document, watched.alive):
             print(f"wavequeue: {line}", file=sys.stderr)
@@ -185,7 +186,9 @@ def status_verb(
     """Show how a run stands: hosts, phases, cards, what runs, what needs a person."""
     run = the_run(run_name)
     filtered = bool(statuses or phase)
-    document, alive, tail = _look(run, full=list_jobs or filtered or as_json)
+    with open_run(run) as there:
+        document = there.look(full=list_jobs or filtered or as_json)
+        alive = there.alive(document)
     chosen = set(requests.select(document, (), phase, frozenset(statuses))) if filtered else None
     rows = [row for row in document["jobs"] if chosen is None or row["id"] in chosen]
     if as_json:
@@ -198,23 +201,10 @@ def status_verb(
         lines = frame.jobs_table(rows, output.width, time.time())
         print(digest.headline(document, alive, time.time()))
     else:
-        scene = frame.Scene(document, digest.digest(document), alive, time.time(), tail)
+        scene = frame.Scene(document, digest.digest(document), alive, time.time(), there.tail)
         lines = frame.frame(scene, output.width, None, live.marks(output))
     for line in lines:
         output.print(line, no_wrap=True, crop=False)
-
-
-def _look(run: Run, *, full: bool) -> tuple[Document, bool, Callable[[Row], str]]:
-    """The state of a run now, whether it may go on, and what gives the last log lines of what runs. `full`: every
-    job of its hosts."""
-    if not assignment.path(run).exists():
-        document, alive = local_manager.look(run)
-        return document, alive, lambda row: logs.last_line(Path(row["log"]))
-    from skill.runs import remote
-
-    with remote.RemoteRun.at(run) as there:
-        document = there.look(full=full)
-        return document, remote.alive(document), there.tail
 
 
 def _after(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
@@ -238,41 +228,33 @@ def watch(run_name: str | None, after: float | None) -> int:
     Exit code 0 if all jobs completed, 3 if some need a person, 1 if a manager has died and nothing goes on.
     """
     run = the_run(run_name)
-    if after is not None and not assignment.path(run).exists():
-        raise UseError(f"run {run.id} runs on this machine: --after is for runs on hosts")
     try:
-        with _watched(run, after) as watched:
-            code = live.follow(watched, live.console(), _FOOTER, fresh=False)
+        with open_run(run) as there, _watched(there, after) as followed:
+            code = live.follow(followed, live.console(), _FOOTER, fresh=False)
     except KeyboardInterrupt:
         print(f"\nleft the view; {run.id} goes on. Come back: wavequeue watch --run {run.id}", file=sys.stderr)
         return INTERRUPTED
-    _say_what_stopped(watched, code)
+    _say_what_stopped(followed, code)
     if code == PERSON:
         print("see why a job is where it is: wavequeue why JOB", file=sys.stderr)
-    if assignment.path(run).exists() and code != FAILED:
+    if there.names and code != FAILED:
         print(f"bring what it made home: wavequeue pull --run {run.id}", file=sys.stderr)
     return code
 
 
 @contextlib.contextmanager
-def _watched(run: Run, after: float | None) -> Iterator[live.Followed]:
-    """What the view follows: the state file here, or the hosts of the run. `after`: see operations.auto_rescue."""
-    if not assignment.path(run).exists():
-        yield live.Watched(run, directory.read_state(run))
-        return
-    from skill.operations import auto_rescue
-    from skill.runs import remote
-    from skill.terminal import host_poller
+def _watched(there: RunAccess, after: float | None) -> Iterator[Followed]:
+    """What the view follows of a run. `after`: see operations.auto_rescue."""
+    if after is not None and not there.names:
+        raise UseError(f"run {there.run.id} runs on this machine: --after is for runs on hosts")
+    with contextlib.closing(there.watch()) as followed:
+        if after is None:
+            yield followed
+            return
+        from skill.operations import auto_rescue
 
-    with remote.RemoteRun.at(run) as there:
-        watched = host_poller.WatchedHosts(there)
-        rule = None if after is None else auto_rescue.Rule(watched, after, _say)
-        try:
-            yield watched
-        finally:
-            if rule is not None:
-                rule.close()
-            watched.close()
+        with contextlib.closing(auto_rescue.Rule(followed, after, _say)):
+            yield followed
 
 
 def _say(text: str) -> None:
@@ -285,40 +267,8 @@ def _say(text: str) -> None:
 def report_verb(run_name: str | None, as_json: bool) -> None:
     """Report on a run: phases, failures by reason, and the numbers in its JSON outputs, averaged over seeds."""
     run = the_run(run_name)
-    made = _report_on_hosts(run) if assignment.path(run).exists() else _report_here(run)
+    made = report_run.report_run(run)
     if as_json:
         print_json(made)
     else:
         print_markdown(report.markdown(made))
-
-
-def _report_here(run: Run) -> dict[str, Any]:
-    document = directory.read_state(run)
-    manifest = directory.read_manifest(run)
-    completed = {row["id"] for row in document["jobs"] if row["status"] == "completed"}
-    found: dict[str, int] = {}
-    numbers: dict[str, dict[str, float]] = {}
-    for job in shell_paths.whole(manifest, os.environ).jobs:
-        if job.id in completed and job.expected_output is not None:
-            paths = outputs.files(os.path.join(document["meta"]["cwd"], job.cwd or ""), job.expected_output)
-            found[job.id] = len(paths)
-            if len(paths) == 1 and paths[0].endswith(".json"):
-                numbers[job.id] = outputs.read_numbers(paths[0])
-    return report.report(document, manifest, found, numbers, lambda row: logs.last_line(Path(row["log"])), time.time())
-
-
-def _report_on_hosts(run: Run) -> dict[str, Any]:
-    """How all hosts stand now, and the numbers of what has been pulled from them."""
-    from skill.runs import remote, state_schema
-    from skill.transfer import pulled_results
-
-    with remote.RemoteRun.at(run) as there:
-        document = there.look(full=True)
-        manifest = there.manifest
-        home = pulled_results.at_home(run, there.placed, manifest, document)
-
-    def last_line(row: Row) -> str:
-        path = home.logs.get(row["id"])
-        return "" if path is None else str(state_schema.clean(logs.last_line(path)))
-
-    return report.report(document, manifest, home.found, home.numbers, last_line, time.time(), home.away)

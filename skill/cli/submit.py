@@ -25,9 +25,9 @@ from skill.planning.host_preflight import Verdict
 from skill.runs import assignment, directory, live_runs
 from skill.runs import local_manager as manager
 from skill.runs.directory import Run
+from skill.runs.path_map import Ground
 from skill.terminal import live
 from skill.transfer import code_files, write_gate
-from skill.transfer.path_map import Ground
 
 if TYPE_CHECKING:
     from skill.hosts.registry import Worker

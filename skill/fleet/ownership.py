@@ -17,12 +17,11 @@ from skill.providers.vast import client as vast
 from skill.providers.vast.ownership import Claim, NotOurs, Ours, decide
 from skill.providers.vast.records import Instance
 from skill.providers.vast.responses import Gone, Unknown
-from skill.runs import assignment, directory, pulled_states
+from skill.runs import assignment, directory, pulled_results, pulled_states
 from skill.runs.assignment import LOST, PLANNED
 from skill.runs.digest import FINAL
 from skill.runs.directory import Run
-from skill.transfer import pulled_results
-from skill.transfer.path_map import ground, wanted
+from skill.runs.path_map import ground, wanted
 
 
 class Owned(NamedTuple):

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from queue_manager.core.summary import duration
+from skill.common.ctrl_c import ctrl_c_held
 from skill.common.errors import FailedError, UseError
 from skill.operations import rescue_text
 from skill.planning.rescue_plan import Silence
-from skill.terminal.live import ctrl_c_held
 
 if TYPE_CHECKING:
-    from skill.terminal.host_poller import WatchedHosts
+    from skill.runs.watched import Followed
 
 _EVERY = 2.0
 """Seconds between looks at what watch knows of the hosts."""
@@ -28,7 +28,7 @@ class Rule:
     Works in a thread of its own, until `close`, or with the process.
     """
 
-    def __init__(self, watched: WatchedHosts, after: float, say: Callable[[str], None]) -> None:
+    def __init__(self, watched: Followed, after: float, say: Callable[[str], None]) -> None:
         self._watched, self._after, self._say = watched, after, say
         self._stop = threading.Event()
         self._not_before: dict[str, float] = {}

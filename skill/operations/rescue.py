@@ -23,19 +23,19 @@ from skill.common import files
 from skill.common.errors import FailedError, UseError
 from skill.hosts import bootstrap, registry
 from skill.hosts.connection import Host, Unreachable
-from skill.operations import add_jobs, submit, survey
+from skill.operations import submit, survey
 from skill.operations.submission import Order
 from skill.operations.submit import Outcome
 from skill.planning import assign_jobs, host_preflight, plan, rescue_plan
 from skill.planning.rescue_plan import Moving
-from skill.runs import assignment, pulled_states, state_cache
+from skill.runs import assignment, pulled_states, remote_requests, state_cache
 from skill.runs.assignment import LOST, PLANNED, SUBMITTED, Part, Placed
 from skill.runs.directory import Document, Run
+from skill.runs.path_map import ground
 from skill.runs.remote import RemoteRun
 from skill.runs.requests import Asked
 from skill.transfer import local_store, pull, relay
 from skill.transfer.code_files import NEVER
-from skill.transfer.path_map import ground
 from skill.transfer.relay import Carried
 
 _LOCK = "rescue.lock"
@@ -296,7 +296,7 @@ def _send_batches(there: RemoteRun, document: Document) -> list[Outcome]:
                 requests[part.host] = assignment.batch_request(there.manifest, part, number, there.run.id)
         if not requests:
             return list(outcomes.values())
-        for name, asked, _ in add_jobs.ask(there, document, requests, start=True):
+        for name, asked, _ in remote_requests.ask(there, document, requests, start=True):
             request = requests.pop(name)
             counts[name] = counts.get(name, 0) + len(request.specs)
             fault = _not_taken(asked)

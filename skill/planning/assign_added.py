@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from build_manifest.faults import listed
+from queue_manager.core.events import JobsAdded
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 from skill.common.errors import FailedError, UseError
 from skill.runs.dependencies import Dependencies
@@ -39,6 +40,14 @@ def loads(hosts: Sequence[Row], cards: Sequence[Row]) -> list[Load]:
         for row in hosts
         if row["reachable"] and row["state"] != "lost"
     ]
+
+
+def share(
+    whole: Manifest, new: Sequence[JobSpec], owner: Mapping[str, str], document: Mapping[str, Any]
+) -> dict[str, JobsAdded]:
+    """Share new jobs out among the hosts of a run, by its state; see `assign`."""
+    given = assign(whole, new, owner, loads(document["meta"]["hosts"], document["gpus"]))
+    return {host: JobsAdded(part.phases, part.groups, part.specs) for host, part in given.items()}
 
 
 def assign(

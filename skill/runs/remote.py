@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, Union
+from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.requests import Request, encode_request
@@ -19,11 +19,15 @@ from skill.hosts import bootstrap, registry
 from skill.hosts.connection import Host, Said, Unreachable, each
 from skill.hosts.registry import Registry
 from skill.runs import assignment, directory, state_cache, state_schema
+from skill.runs.access import Evidence, JobLog, Outcome, Results, Share
 from skill.runs.assignment import LOST, MARKS, PLANNED, Part, Placed
 from skill.runs.digest import FINAL, Row
 from skill.runs.directory import Document, Run
 from skill.runs.merge import Look, merge
 from skill.runs.requests import PATIENCE, Asked, read_answer
+
+if TYPE_CHECKING:
+    from skill.runs.host_poller import WatchedHosts
 
 TRIES = 2
 LOOK = 20.0
@@ -303,6 +307,58 @@ class RemoteRun:
     def tail(self, row: Row) -> str:
         """The last line in the log of a running job, as last read."""
         return self._tails.get(row["host"], {}).get(row["id"], "")
+
+    # -- as any run ------------------------------------------------------------------------------------------------
+
+    def begin(self) -> bool:
+        """Nothing is started here: `submit` starts managers that have not begun, and `request` others."""
+        return False
+
+    def alive(self, document: Document) -> bool:
+        """Whether anything of it may go on by itself."""
+        return alive(document)
+
+    def watch(self) -> WatchedHosts:
+        """The run, followed from now on."""
+        from skill.runs.host_poller import WatchedHosts
+
+        return WatchedHosts(self)
+
+    def evidence(self, job: str, lines: int) -> Evidence:
+        """What is known of a job: of its host, or as pulled where that is not reached."""
+        from skill.runs import remote_logs
+
+        return remote_logs.evidence(self, job, lines)
+
+    def log(self, job: str, attempt: int | None, lines: int | None, *, follow: bool) -> JobLog:
+        """The log of a job: of its host, or as pulled where that is not reached."""
+        from skill.runs import remote_logs
+
+        return remote_logs.log(self, job, attempt, lines, follow=follow)
+
+    def results(self, document: Document) -> Results:
+        """What has been pulled of what completed jobs wrote."""
+        from skill.runs import logs, pulled_results
+
+        home = pulled_results.at_home(self.run, self.placed, self.manifest, document)
+
+        def last_line(row: Row) -> str:
+            path = home.logs.get(row["id"])
+            return "" if path is None else str(state_schema.clean(logs.last_line(path)))
+
+        return Results(home.found, home.numbers, home.away, last_line)
+
+    def request(self, document: Document, request: Request, *, start: bool) -> list[Outcome]:
+        """Ask the hosts that a request is for, all at once. Raises OSError."""
+        from skill.runs import remote_requests
+
+        return remote_requests.send(self, document, request, start=start)
+
+    def add(self, document: Document, request: Request, share: Share) -> list[Outcome]:
+        """Add jobs to hosts, as `share` gives them out. Raises OSError."""
+        from skill.runs import remote_requests
+
+        return remote_requests.add(self, document, request, share)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

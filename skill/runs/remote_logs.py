@@ -17,8 +17,10 @@ from queue_manager.core.summary import duration
 from skill.common.errors import FailedError, UseError
 from skill.hosts.connection import Host, Unreachable
 from skill.runs import assignment, directory, logs, pulled_states, requests, state_schema
+from skill.runs.access import Evidence, JobLog
 from skill.runs.digest import FINAL, Row, reason
 from skill.runs.directory import Run
+from skill.runs.local import read_log
 from skill.runs.logs import Followed
 from skill.runs.remote import RemoteRun
 
@@ -193,7 +195,7 @@ class _Place:
         return piece.attempt is None
 
 
-def follow(
+def follow_log(
     ask: Ask, lines: int | None, again: Callable[[Unreachable], None], sleep: Callable[[float], None] = time.sleep
 ) -> Iterator[Followed]:
     """Give a job's log as it comes, over all its attempts, until the job has ended.
@@ -269,6 +271,61 @@ def pulled(remote: RemoteRun, host: str, job: str, attempt: int | None) -> Pulle
 def mirrored(run: Run, host: str) -> Run:
     """What is here of a host, as if it were the run."""
     return Run(run.id, RunPaths.of(assignment.mirror(run, host)))
+
+
+# -- for one job ------------------------------------------------------------------------------------------------------
+
+
+def log(remote: RemoteRun, job: str, attempt: int | None, lines: int | None, *, follow: bool) -> JobLog:
+    """See RunAccess.log. While the host is not reached, what was pulled of the log stands for it."""
+    ask = Asker(remote, job)
+    first = ask(attempt=attempt, lines=lines)
+    name = f"run {remote.run.id}, job {job}"
+    if isinstance(first, Unreachable):
+        kept = pulled(remote, ask.host, job, attempt)
+        if kept is not None and (not follow or kept.row["status"] in FINAL):
+            stood = f"attempt {attempt or kept.row['attempt']}, {kept.row['status']} then"
+            unreachable = f"wavequeue: {ask.host} is unreachable: {first.reason}"
+            return JobLog((unreachable, f"{name}, {stood}; this was {kept.age}"), read_log(kept.path, lines))
+    if follow:
+        return JobLog((name,), follow_log(ask, lines, ask.again))
+    if isinstance(first, Unreachable):
+        what = "its log" if attempt is None else f"the log of attempt {attempt}"
+        raise FailedError(f"{ask.host} is unreachable: {first.reason}; {what} was not pulled before")
+    if isinstance(first, str):
+        raise FailedError(first)
+    logs.check_attempt(first.row, attempt)
+    said = f"attempt {attempt or first.row['attempt']}, {first.row['status']}"
+    return JobLog((f"{name} on {first.host}, {said}",), _whole(ask, first, attempt))
+
+
+def _whole(ask: Ask, first: Piece, attempt: int | None) -> Iterator[Followed]:
+    if first.file is None or (attempt is not None and first.attempt not in (None, attempt)):
+        raise FailedError(f"{first.host}: its log is not there: the attempt has written nothing yet")
+    for data in read(ask, first, attempt):
+        yield Followed(data)
+
+
+def evidence(remote: RemoteRun, job: str, lines: int) -> Evidence:
+    """See RunAccess.evidence."""
+    document = remote.look(full=True)
+    manifest = remote.manifest
+    host = remote.owner().get(job)
+    if host is None or all(spec.id != job for spec in manifest.jobs):
+        host = requests.one(document, job)["host"]
+    reachable = any(row["name"] == host and row["reachable"] for row in document["meta"]["hosts"])
+    found = records(remote, host, job, reachable=reachable)
+    ask = Asker(remote, job)
+    piece = ask(lines=lines) if reachable else None
+    data = b""
+    if isinstance(piece, Piece):
+        with contextlib.suppress(FailedError):  # cut off in the middle: what came tells something
+            for part in read(ask, piece, None):
+                data += part
+    elif (kept := pulled(remote, host, job, None)) is not None:
+        data = logs.tail(kept.path, lines)
+    log = [str(state_schema.clean(line)) for line in logs.plain(data).splitlines()]
+    return Evidence(document, manifest, found, log)
 
 
 # -- the journal --------------------------------------------------------------------------------------------------

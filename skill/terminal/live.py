@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from build_manifest import regular_file
+from skill.common.ctrl_c import ctrl_c_held
 from skill.common.errors import FAILED
 from skill.runs import digest as status
-from skill.runs import local_manager, logs
-from skill.runs.digest import Digest, Row
-from skill.runs.directory import MOST_STATE, Document, Run, parse_state
+from skill.runs.watched import Followed
 from skill.terminal import safe_output
 
 if TYPE_CHECKING:
@@ -26,11 +21,8 @@ if TYPE_CHECKING:
 
 TICK = 0.25
 """Seconds between frames, and between looks for a new state file."""
-_ALIVE_EVERY = 1.0
 _WIDE = 1000
 """Cells of a line where no terminal bounds it."""
-_COST = 10
-"""A state file is read again only after so many times the time that reading it took: a large run stays cheap."""
 
 
 def console(*, error: bool = False) -> Console:
@@ -48,61 +40,6 @@ def marks(output: Console) -> frame.Marks:
     from skill.terminal import frame
 
     return frame.UNICODE if output.encoding.lower().startswith("utf") else frame.ASCII
-
-
-class Followed(Protocol):
-    """What is shown of a run: on this machine `Watched`, on hosts `watched_hosts.WatchedHosts`."""
-
-    document: Document
-    digest: Digest
-
-    @property
-    def alive(self) -> bool: ...
-
-    @property
-    def over(self) -> bool: ...
-
-    def look(self, *, at_once: bool = False) -> bool: ...
-
-    def tail(self, row: Row) -> str: ...
-
-
-class Watched:
-    """The state of a run, read again when its file has changed."""
-
-    def __init__(self, run: Run, document: Document) -> None:
-        self.run, self.document = run, document
-        self.digest: Digest = status.digest(document)
-        self.alive = True
-        self._seen: tuple[int, int] | None = None
-        self._not_before = self._alive_at = 0.0
-
-    def look(self, *, at_once: bool = False) -> bool:
-        """Bring it up to date. Returns whether the document is a new one."""
-        begin = time.monotonic()
-        if begin >= self._alive_at or at_once:
-            self.alive = local_manager.is_alive(self.run)
-            self._alive_at = begin + _ALIVE_EVERY
-        try:
-            info = os.stat(self.run.paths.state)
-            if (info.st_mtime_ns, info.st_ino) == self._seen or (begin < self._not_before and not at_once):
-                return False
-            document = parse_state(regular_file.read(self.run.paths.state, MOST_STATE, follow=False))
-        except (OSError, ValueError):
-            return False  # it is gone for a moment only, or the disk is; what was read stays
-        self._seen = (info.st_mtime_ns, info.st_ino)
-        self.document, self.digest = document, status.digest(document)
-        self._not_before = begin + _COST * (time.monotonic() - begin)
-        return True
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more will happen by itself."""
-        return self.document["meta"]["manager"] != "running" or not self.alive
-
-    def tail(self, row: Row) -> str:
-        """The last line in the log of a running job."""
-        return logs.last_line(Path(row["log"]))
 
 
 def follow(watched: Followed, output: Console, footer: str, *, fresh: bool) -> int:
@@ -141,16 +78,6 @@ def _live(watched: Followed, output: Console, footer: str) -> None:
             time.sleep(TICK)
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         live.update(picture(last=True), refresh=True)
-
-
-@contextlib.contextmanager
-def ctrl_c_held() -> Iterator[set[int]]:
-    """Hold Ctrl-C back; gives the signals held before. It would leave stderr redirected while rich draws."""
-    usual = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield {int(held) for held in usual}
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, usual)
 
 
 class _Teller:

@@ -31,10 +31,10 @@ from skill.runs import merge, pulled_states, summary
 from skill.runs.assignment import LOST, PLANNED, Part, Placed
 from skill.runs.directory import Document, Run, added_size, read_mirrored, read_sent
 from skill.runs.merge import Look
+from skill.runs.path_map import ground, wanted
 from skill.transfer.code_files import NEVER
 from skill.transfer.completeness import Doubts, doubts
 from skill.transfer.local_store import Store, look, scan
-from skill.transfer.path_map import ground, wanted
 from skill.transfer.receiver import Received, receive
 from skill.transfer.write_gate import Gate, HostGate, open_gate
 

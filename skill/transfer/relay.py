@@ -20,9 +20,9 @@ from skill.hosts.connection import Host, Unreachable
 from skill.runs import assignment
 from skill.runs.assignment import LOST, SUBMITTED, Mark, Part, Placed
 from skill.runs.directory import Document, Run
+from skill.runs.path_map import ground
 from skill.transfer.code_files import NEVER
 from skill.transfer.local_store import look
-from skill.transfer.path_map import ground
 from skill.transfer.pull import Turn
 
 _DONE = "carried"

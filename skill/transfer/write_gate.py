@@ -26,10 +26,10 @@ from skill.common.errors import FailedError, UseError
 from skill.runs import assignment
 from skill.runs.assignment import LOST, Placed
 from skill.runs.directory import Run
+from skill.runs.path_map import Wanted, ground, wanted
 from skill.transfer.code_files import NEVER
 from skill.transfer.git import tracked_files
 from skill.transfer.local_store import look, scan
-from skill.transfer.path_map import Wanted, ground, wanted
 from skill.transfer.write_rules import (
     AHEAD_NS,
     Claim,

@@ -33,10 +33,10 @@ from skill.operations.submission import Order
 from skill.runs import assignment, state_cache
 from skill.runs.assignment import SUBMITTED, Part, Placed, part_manifest
 from skill.runs.directory import Run
+from skill.runs.path_map import ground, wanted
 from skill.transfer import pull as pulls
 from skill.transfer import receiver as receiving
 from skill.transfer import write_gate
-from skill.transfer.path_map import ground, wanted
 from tests import in_process
 from tests.e2e.runs import ROOT
 from tests.skill.story import RUN_ID, Story, job, manifest

@@ -19,10 +19,10 @@ import pytest
 from queue_manager.core import transfer_protocol
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.transfer_protocol import HOST, RESULTS, Request, Seen
+from skill.runs.path_map import Wanted
 from skill.transfer import local_store as stores
 from skill.transfer import receiver as receiving
 from skill.transfer.local_store import Store, look
-from skill.transfer.path_map import Wanted
 from skill.transfer.receiver import Received, receive
 from skill.transfer.write_gate import Gate, HostGate
 from tests.e2e.runs import ROOT, wait_for

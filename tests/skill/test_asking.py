@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from queue_manager.core.requests import Answer, Request
-from skill.operations import add_jobs
-from skill.runs import directory
+from skill.runs import directory, remote_requests
 from skill.runs.directory import Run
 from skill.runs.requests import Asked
 from tests.skill.story import Story, job, manifest
@@ -40,7 +39,7 @@ def test_each_host_is_asked_about_its_own_jobs_and_what_it_changed_is_known_here
     told.write()
     there = Hosts(Run.at(tmp_path / "r"))
     changes: dict[str, dict[str, Any]] = {"x": {"timeout": 60.0}, "y": {"timeout": 60.0}, "gone": {"priority": 1}}
-    found = add_jobs.update(cast(Any, there), {"meta": {"poll": 5.0}}, Request("u", "update", changes=changes))
+    found = remote_requests.update(cast(Any, there), {"meta": {"poll": 5.0}}, Request("u", "update", changes=changes))
     assert {name: dict(one.changes) for name, one in there.asked.items()} == {
         "a": {"x": {"timeout": 60.0}},
         "b": {"y": {"timeout": 60.0}},

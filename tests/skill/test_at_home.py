@@ -16,7 +16,7 @@ from skill.runs import assignment
 from skill.runs.assignment import SUBMITTED, Part, Placed, part_manifest
 from skill.runs.directory import Document, Run
 from skill.runs.merge import Look, merge
-from skill.transfer.pulled_results import AtHome, at_home
+from skill.runs.pulled_results import AtHome, at_home
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
 
 

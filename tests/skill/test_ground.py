@@ -12,7 +12,7 @@ from skill.runs import directory, summary
 from skill.runs.assignment import Part, Placed, part_manifest
 from skill.runs.directory import Run
 from skill.runs.merge import Look, merge
-from skill.transfer.path_map import Ground, Wanted, ground, wanted
+from skill.runs.path_map import Ground, Wanted, ground, wanted
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
 
 HERE = Path("/home/me/p")

@@ -107,7 +107,7 @@ def follow(there: There, lines: int | None = None, most: int = 500) -> tuple[byt
     """All that is printed of the log, and the notes."""
     ask = Asker(there, "a")
     data, notes = b"", []
-    for piece in itertools.islice(remote_logs.follow(ask, lines, ask.again, lambda _seconds: None), most):
+    for piece in itertools.islice(remote_logs.follow_log(ask, lines, ask.again, lambda _seconds: None), most):
         data += piece.data
         notes += [piece.note] if piece.note else []
     return data, notes

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from queue_manager.core import events as ev
 from skill.reports import report
-from skill.transfer import outputs
+from skill.runs import outputs
 from tests.skill.story import RUN_ID, Story, job, manifest
 
 

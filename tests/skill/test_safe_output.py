@@ -119,6 +119,8 @@ def test_raw_logs_pass_as_they_are(tmp_path: object, monkeypatch: pytest.MonkeyP
     for (near, far), raw in zip(ends, (True, False), strict=True):
         with os.fdopen(far, "w") as stream:
             monkeypatch.setattr(sys, "stdout", stream)
-            _Writer(raw=raw).write(b"\x1b]0;t\x07.\n", last=True)
+            writer = _Writer(raw=raw)
+            writer.write(b"\x1b]0;t\x07.\n")
+            writer.end()
             assert os.read(near, 100) == (b"\x1b]0;t\x07.\r\n" if raw else b"\\x1b]0;t\\x07.\r\n")
         os.close(near)

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from skill.runs.directory import Run
+from skill.runs.watched import Watched
 from skill.terminal import frame, live
 from tests.skill.story import Story, job, manifest
 
@@ -32,7 +33,7 @@ def test_ctrl_c_while_a_frame_is_drawn_leaves_the_terminal_whole(
     monkeypatch.setattr(frame, "frame", interrupted)
     monkeypatch.setattr(live, "_is_over", lambda _: len(drawn) > 5)
     told = Story(manifest(job("one")), tmp_path)
-    watched = live.Watched(Run("demo", told.paths), told.document())
+    watched = Watched(Run("demo", told.paths), told.document())
     text = io.StringIO()
     before = sys.stderr
     with pytest.raises(KeyboardInterrupt):

@@ -6,11 +6,11 @@ from __future__ import annotations
 import threading
 import time
 
+from skill.common.ctrl_c import ctrl_c_held
 from skill.runs import digest, remote
 from skill.runs.digest import Digest, Row
-from skill.runs.directory import Document, Run
+from skill.runs.directory import Document
 from skill.runs.remote import RemoteRun
-from skill.terminal.live import ctrl_c_held
 
 EVERY = 2.0
 """Seconds between looks at a host, at least."""
@@ -33,7 +33,7 @@ class WatchedHosts:
     busy = False
 
     def __init__(self, there: RemoteRun) -> None:
-        self._there = there
+        self._there, self.run = there, there.run
         self._news, self._stop = threading.Event(), threading.Event()
         self._fault: BaseException | None = None
         self._not_before = self._made_at = 0.0
@@ -70,10 +70,6 @@ class WatchedHosts:
     def close(self) -> None:
         """Ask no more."""
         self._stop.set()
-
-    @property
-    def run(self) -> Run:
-        return self._there.run
 
     @property
     def alive(self) -> bool:

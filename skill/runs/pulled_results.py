@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 from queue_manager.core.layout import RunPaths, id_fault
 from queue_manager.core.manifest import JobSpec, Manifest
-from skill.runs import assignment, pulled_states
+from skill.runs import assignment, outputs, pulled_states
 from skill.runs.assignment import Placed
 from skill.runs.digest import Row
 from skill.runs.directory import Document, Run
-from skill.transfer import outputs
-from skill.transfer.path_map import ground
+from skill.runs.path_map import ground
 
 
 class AtHome(NamedTuple):

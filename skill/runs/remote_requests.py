@@ -1,19 +1,18 @@
-"""What a person asks of a run on hosts: which host gets which request, and what became of them."""
+"""Requests to the managers of a run on hosts: which host gets which, and what became of them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from build_manifest.faults import listed
-from queue_manager.core.events import JobsAdded, JobsChanged
+from queue_manager.core.events import JobsChanged
 from queue_manager.core.manifest import graph_faults
 from queue_manager.core.requests import Request
 from skill.common.errors import UseError
-from skill.hosts.connection import Unreachable
-from skill.planning import assign_added
 from skill.runs import assignment, directory
+from skill.runs.access import Outcome, Share
 from skill.runs.assignment import LOST
 from skill.runs.directory import Document
 from skill.runs.requests import Asked
@@ -23,14 +22,6 @@ if TYPE_CHECKING:
 
 _LOOK = 35.0
 """Seconds for a host to say how it stands after it was asked something."""
-
-
-class Outcome(NamedTuple):
-    """What became of a request on one host. `started`: its manager had gone and was started again."""
-
-    host: str
-    asked: Asked | Unreachable | str
-    started: bool
 
 
 def going(document: Document) -> list[str]:
@@ -55,6 +46,17 @@ def by_host(document: Document, request: Request, *, finished: bool) -> dict[str
     }
 
 
+def send(there: RemoteRun, document: Document, request: Request, *, start: bool) -> list[Outcome]:
+    """Send a request to all hosts that it is for. Raises OSError."""
+    if request.verb == "update":
+        return update(there, document, request)
+    if request.verb in ("pause", "resume"):
+        requests = dict.fromkeys(going(document), request)
+    else:
+        requests = by_host(document, request, finished=request.verb != "cancel")
+    return ask(there, document, requests, start=start) if requests else []
+
+
 def ask(there: RemoteRun, document: Document, requests: Mapping[str, Request], *, start: bool) -> list[Outcome]:
     """Ask all these hosts at once. `start`: where no manager lives, start one. What fails on one stops no other."""
     found = there.ask(requests)
@@ -71,7 +73,7 @@ def ask(there: RemoteRun, document: Document, requests: Mapping[str, Request], *
     return [Outcome(name, found[name], name in started) for name in there.names if name in found]
 
 
-def add(there: RemoteRun, document: Document, request: Request) -> list[Outcome]:
+def add(there: RemoteRun, document: Document, request: Request, share: Share) -> list[Outcome]:
     """Share new jobs out among the hosts of a run, and note which host has which. Raises UseError and FailedError."""
     before = there.manifest
     names = {phase.name for phase in before.phases}
@@ -83,9 +85,10 @@ def add(there: RemoteRun, document: Document, request: Request) -> list[Outcome]
     faults = graph_faults(whole.phases, whole.groups, whole.jobs)
     if faults:
         raise UseError(f"nothing was added: {listed(faults)}")
-    hosts = assign_added.loads(document["meta"]["hosts"], document["gpus"])
-    given = assign_added.assign(whole, request.specs, there.owner(), hosts)
-    requests = {name: request._replace(**added._asdict()) for name, added in given.items()}
+    given = share(whole, request.specs, there.owner(), document)
+    requests = {
+        name: request._replace(phases=part.phases, groups=part.groups, specs=part.specs) for name, part in given.items()
+    }
     found = ask(there, document, requests, start=True)
     with assignment.changed(there.run) as now:
         for name, one, _ in found:
@@ -93,7 +96,7 @@ def add(there: RemoteRun, document: Document, request: Request) -> list[Outcome]
                 part = now.placed.part(name)
                 ids = [spec.id for spec in given[name].specs if spec.id not in part.jobs]
                 now.placed = now.placed.with_part(part._replace(jobs=(*part.jobs, *ids)))
-                directory.note_added(there.run, JobsAdded(*given[name]), time.time())
+                directory.note_added(there.run, given[name], time.time())
     there.look()  # what was added is known here from now on
     return found
 

@@ -1,0 +1,143 @@
+"""A run on this machine: its files, and its manager."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from build_manifest import regular_file
+from queue_manager.core import shell_paths
+from queue_manager.core.manifest import Manifest
+from queue_manager.core.requests import Request
+from skill.common.errors import FailedError
+from skill.runs import directory, local_manager, logs, outputs, requests
+from skill.runs.access import Evidence, JobLog, Outcome, Results, Share
+from skill.runs.digest import Row
+from skill.runs.directory import Document, Run
+from skill.runs.logs import Followed
+from skill.runs.watched import Watched
+
+_CHUNK = 1 << 20
+
+
+class LocalRun:
+    """See `skill.runs.access.RunAccess`."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._alive = False
+        self._manifest: Manifest | None = None
+
+    def __enter__(self) -> LocalRun:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        pass
+
+    @property
+    def names(self) -> list[str]:
+        return []
+
+    @property
+    def manifest(self) -> Manifest:
+        if self._manifest is None:
+            self._manifest = directory.read_manifest(self.run)
+        return self._manifest
+
+    def begin(self) -> bool:
+        if self.run.paths.state.exists() or local_manager.is_alive(self.run):
+            return False
+        local_manager.start(self.run)
+        return True
+
+    def look(self, *, full: bool = False) -> Document:  # noqa: ARG002 the state file has every job
+        document, self._alive = local_manager.look(self.run)
+        return document
+
+    def alive(self, document: Document) -> bool:  # noqa: ARG002
+        return self._alive
+
+    def tail(self, row: Row) -> str:
+        return logs.last_line(Path(row["log"]))
+
+    def watch(self) -> Watched:
+        return Watched(self.run, directory.read_state(self.run))
+
+    def evidence(self, job: str, lines: int) -> Evidence:
+        document = directory.read_state(self.run)
+        row = requests.one(document, job)
+        records = directory.records(self.run, [f'"job":"{job}"', '"CodeSeen"'])
+        log: list[str] = []
+        if row["attempt"]:
+            path = logs.log_path(self.run, row, None, _ids(document))
+            if path.exists():
+                log = logs.plain(logs.tail(path, lines)).splitlines()
+        return Evidence(document, self.manifest, records, log)
+
+    def log(self, job: str, attempt: int | None, lines: int | None, *, follow: bool) -> JobLog:
+        document = directory.read_state(self.run)
+        row, about = requests.one(document, job), f"run {self.run.id}, job {job}"
+        if follow:
+            path = logs.log_path(self.run, {**row, "attempt": max(1, row["attempt"])}, None, _ids(document))
+            return JobLog((about,), self._follow(job, lines, path))
+        path = logs.log_path(self.run, row, attempt, _ids(document))
+        about += f", attempt {attempt or row['attempt']}, {row['status']}"
+        return JobLog((about,), read_log(path, lines))
+
+    def _follow(self, job: str, lines: int | None, path: Path) -> Iterator[Followed]:
+        watched = self.watch()
+
+        def look() -> Row:
+            watched.look()
+            return requests.one(watched.document, job)
+
+        def goes_on() -> bool:
+            row = requests.one(watched.document, job)
+            return watched.alive or (row["status"] == "running" and _process_is_there(row))
+
+        return logs.follow(path, lines, look, goes_on)
+
+    def results(self, document: Document) -> Results:
+        completed = {row["id"] for row in document["jobs"] if row["status"] == "completed"}
+        found: dict[str, int] = {}
+        numbers: dict[str, dict[str, float]] = {}
+        for job in shell_paths.whole(self.manifest, os.environ).jobs:
+            if job.id in completed and job.expected_output is not None:
+                paths = outputs.files(os.path.join(document["meta"]["cwd"], job.cwd or ""), job.expected_output)
+                found[job.id] = len(paths)
+                if len(paths) == 1 and paths[0].endswith(".json"):
+                    numbers[job.id] = outputs.read_numbers(paths[0])
+        return Results(found, numbers, (), lambda row: logs.last_line(Path(row["log"])))
+
+    def request(self, document: Document, request: Request, *, start: bool) -> list[Outcome]:
+        asked, started = requests.ask(self.run, request), False
+        if asked.answer is None and start and not asked.alive:
+            local_manager.start(self.run, document["meta"]["poll"])
+            asked, started = requests.ask(self.run, request), True
+        return [Outcome("", asked, started)]
+
+    def add(self, document: Document, request: Request, share: Share) -> list[Outcome]:  # noqa: ARG002 one machine
+        return self.request(document, request, start=True)
+
+
+def read_log(path: Path, lines: int | None) -> Iterator[Followed]:
+    """The content of a log file, or its last lines. Raises FailedError where there is none."""
+    try:
+        if lines is not None:
+            yield Followed(logs.tail(path, lines))
+            return
+        with regular_file.open_regular(path, follow=False) as file:
+            while data := file.read(_CHUNK):
+                yield Followed(data)
+    except FileNotFoundError:
+        raise FailedError(f"{path} is not there: the attempt has written nothing yet") from None
+
+
+def _ids(document: Document) -> set[str]:
+    return {row["id"] for row in document["jobs"]}
+
+
+def _process_is_there(row: Row) -> bool:
+    pid = row["screen_pid"]
+    return pid is not None and Path(f"/proc/{pid}").exists()

@@ -1,0 +1,18 @@
+"""Which door leads to a run: the one place that asks whether it runs on this machine or on hosts."""
+
+from __future__ import annotations
+
+from skill.runs import assignment
+from skill.runs.access import RunAccess
+from skill.runs.directory import Run
+
+
+def open_run(run: Run) -> RunAccess:
+    """Open a run, wherever it lives. Raises FailedError, and UseError for a fault in workers.yaml."""
+    if assignment.path(run).exists():
+        from skill.runs.remote import RemoteRun  # a run on this machine need not pay for what reaches hosts
+
+        return RemoteRun.at(run)
+    from skill.runs.local import LocalRun
+
+    return LocalRun(run)
