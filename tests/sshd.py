@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shlex
 import shutil
 import signal
@@ -62,7 +63,7 @@ class Sshd:
         self.screens = Path(tempfile.mkdtemp(prefix="wq"))
         self.bin = root / "bin"
         self.key = root / "client_key"
-        self.port = _free_port(address) if namespace is None else 2222
+        self.port = free_port(address) if namespace is None else 2222
         for key in (self.key, root / "host_key"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
         path = os.environ["PATH"]
@@ -191,8 +192,12 @@ def with_apt(host: Sshd) -> None:
     (host.bin / "apt-get").chmod(0o755)
 
 
-def _free_port(address: str) -> int:
-    with socket.socket() as found:
-        found.bind((address, 0))
-        port: int = found.getsockname()[1]
-        return port
+def free_port(address: str) -> int:
+    """A port that nobody listens at, and that nobody gets by chance until we do: the kernel gives higher ones to those
+    who connect, which are many, and some while this host is away."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.SystemRandom().randrange(10_000, max(first, 30_000))
+        with socket.socket() as found, contextlib.suppress(OSError):
+            found.bind((address, port))
+            return port

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.sshd import Sshd, _free_port
+from tests.sshd import Sshd, free_port
 from tests.vast_world import Box
 
 PROXY = "127.0.0.1"
@@ -21,7 +21,7 @@ class InstanceHost(Sshd):
     """
 
     def __init__(self, root: Path, address: str, environment: Mapping[str, str]) -> None:
-        self.proxy = _free_port(PROXY)
+        self.proxy = free_port(PROXY)
         self.proc = root / "proc"
         self.let_in_too: list[str] = []
         super().__init__(root, address=address, environment={"WAVEQUEUE_PROC": str(self.proc), **environment})
@@ -40,7 +40,7 @@ class InstanceHost(Sshd):
 
     def move(self, address: str) -> None:
         """Listen elsewhere from the next start on."""
-        self.address, self.port, self.proxy = address, _free_port(address), _free_port(PROXY)
+        self.address, self.port, self.proxy = address, free_port(address), free_port(PROXY)
         self._write_config()
 
     def is_instance(self, variables: Mapping[str, str], start: int = 1) -> None:
