@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -50,16 +51,19 @@ settings.register_profile(
 )
 settings.load_profile("wavequeue")
 
-_DURATIONS = "wavequeue/durations"
-"""In pytest's cache: seconds of each test when it last ran here, by its id."""
+_DURATIONS = Path(__file__).with_name("durations.json")
+"""Seconds of each test that took more than one in the run of all tests that was recorded last, by its id."""
 _took: dict[str, float] = {}
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record-durations", action="store_true", help=f"write {_DURATIONS.name} anew, from all tests")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest: begun last, one worker would be at it alone while the others have nothing left.
-    Where a test has not run yet, what starts a whole command or a host counts as long."""
-    cache = getattr(config, "cache", None)
-    known: dict[str, float] = {} if cache is None else cache.get(_DURATIONS, {})
+    What is not recorded counts as long where it starts a whole command or a host."""
+    known: dict[str, float] = json.loads(_DURATIONS.read_text(encoding="utf-8"))
 
     def seconds(item: pytest.Item) -> float:
         guess = 5.0 if "e2e" in item.path.parts else 1.0 if {"world", "laptop"} & set(_fixtures(item)) else 0.0
@@ -77,7 +81,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Keep how long each test took. Workers of xdist tell it to the process that started them, which keeps it."""
-    cache = getattr(session.config, "cache", None)
-    if cache is not None and not hasattr(session.config, "workerinput"):
-        cache.set(_DURATIONS, {**cache.get(_DURATIONS, {}), **{name: round(took, 2) for name, took in _took.items()}})
+    """Workers of xdist tell how long each test took to the process that started them, which writes it down."""
+    if session.config.getoption("record_durations") and not hasattr(session.config, "workerinput"):
+        long = {name: round(took) for name, took in sorted(_took.items()) if took > 1}
+        _DURATIONS.write_text(json.dumps(long, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
