@@ -63,6 +63,8 @@ class Sshd:
         self.screens = Path(tempfile.mkdtemp(prefix="wq"))
         self.bin = root / "bin"
         self.key = root / "client_key"
+        self.shell = root / "login_shell"
+        """Names the login shell of sessions that begin from now on; where it is not there: bash without its files."""
         self.port = free_port(address) if namespace is None else 2222
         for key in (self.key, root / "host_key"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
@@ -90,6 +92,9 @@ class Sshd:
             "#!/bin/sh\nunset PYTHONPATH VIRTUAL_ENV WAVEQUEUE_TAG STY CUDA_VISIBLE_DEVICES XDG_RUNTIME_DIR\n"
             f'{exports}cd "$HOME"\n'
             'if [ -f "$HOME/greeting" ]; then . "$HOME/greeting"; fi\n'
+            # As sshd itself does it, with another login shell: bash, too, then reads the login files of the home.
+            f"if [ -s '{self.shell}' ]; then read -r SHELL < '{self.shell}'; export SHELL; unset SHLVL\n"
+            'exec "$SHELL" -c "$SSH_ORIGINAL_COMMAND"; fi\n'
             'if [ -n "$SSH_ORIGINAL_COMMAND" ]; then exec bash -c "$SSH_ORIGINAL_COMMAND"; fi\nexec bash -i\n'
         )
         session.chmod(0o755)

@@ -46,6 +46,12 @@ missing=$(
 # Unquoted: one word for each package.
 [ -z "$missing" ] || install_packages $missing
 
+# Login shells that hosts may have. The tests of one that cannot be had are left out.
+if [ "$goal" = test ] && command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
+    shells=$(for name in fish tcsh zsh; do command -v "$name" >/dev/null || echo "$name"; done)
+    [ -z "$shells" ] || (install_packages $shells) || say "not installed:" $shells
+fi
+
 # Prints the first Python of at least 3.10 that runs what stands in $1. A name found may still not run (pyenv's shims).
 find_python() {
     for name in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do

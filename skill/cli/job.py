@@ -13,6 +13,7 @@ import click
 from skill.cli.run import RUN, the_run
 from skill.cli.spec import JSON, print_json
 from skill.common.errors import INTERRUPTED, FailedError, UseError
+from skill.hosts import remote_command
 from skill.hosts.connection import Host, Unreachable
 from skill.operations import explain_job
 from skill.reports import explain
@@ -159,7 +160,7 @@ def _attach_on_host(run: Run, job: str) -> None:
         command = ["env", f"SCREENDIR={folder}", *command]
     ssh = way.ssh_command()
     if ssh is not None:
-        command = [*ssh, "-t", way.destination, f"exec {shlex.join(command)}"]
+        command = [*ssh, "-t", way.destination, remote_command.command_line(command)]
     _become(job, command, dict(os.environ))
 
 

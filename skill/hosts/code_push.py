@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import shlex
 import shutil
 import stat
 import subprocess
@@ -18,7 +17,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from queue_manager.core.terminal_text import one_line
+from skill.common.excerpt import excerpt
+from skill.hosts import remote_command, ssh_command
 from skill.hosts.connection import Host, Said, Unreachable, remote
 
 TRIES = 3
@@ -61,11 +61,12 @@ def push_files(
     place, _, rest = ready.out.partition(b"\n")
     tool, _, there = rest.partition(b"\n")
     if ready.code != 0 or not place:
-        return f"the workspace {workspace} cannot be made on {host.name}: {_last(ready.err)}"
+        return f"the workspace {workspace} cannot be made on {host.name}: {excerpt(ready.err) or 'it said nothing'}"
     folder = os.fsdecode(place)
     if host.ssh_command() is None and os.path.realpath(folder) == os.path.realpath(source):
         return Pushed(0, 0, "in place")
-    how = "rsync" if tool == b"rsync" and shutil.which("rsync") is not None else "tar"
+    # rsync cannot tell what a login file writes from what its other end says.
+    how = "rsync" if tool == b"rsync" and host.is_quiet and shutil.which("rsync") is not None else "tar"
     changed = _changed(source, files, there)
     if not changed:
         return Pushed(0, 0, how)
@@ -128,7 +129,8 @@ def build_rsync(ssh: Sequence[str] | None, destination: str, source: Path, works
         return ["rsync", *options, f"{source}/", f"{workspace}/"]
     user, at, machine = destination.rpartition("@")
     machine = f"[{machine}]" if ":" in machine and not machine.startswith("[") else machine
-    return ["rsync", *options, "-z", "-s", "-e", rsh(ssh), f"{source}/", f"{user}{at}{machine}:{workspace}/"]
+    there = f"--rsync-path={remote_command.command_line(['rsync'])}"
+    return ["rsync", *options, "-z", "-s", "-e", rsh(ssh), there, f"{source}/", f"{user}{at}{machine}:{workspace}/"]
 
 
 def parse_stats(text: str) -> tuple[int, int]:
@@ -162,14 +164,14 @@ def _by_rsync(
             return Unreachable(f"the code was not carried within {_LIMIT:.0f} s", "timeout")
         if done.returncode == 0:
             return Pushed(*parse_stats(done.stdout.decode(errors="replace")), "rsync")
-        reason = _last(done.stderr.decode(errors="replace"))
+        reason = reason_of(done.stderr.decode(errors="replace"))
         if done.returncode in _NO_RSYNC:
             return None
         if done.returncode == _TORN:
             there = host.run(["rsync", "--version"])
             if isinstance(there, Said) and there.code != 0:
                 return None
-        if done.returncode not in _DROPPED:
+        if done.returncode not in _DROPPED or ssh_command.is_final(reason):
             return f"rsync to {host.name} failed with exit code {done.returncode}: {reason}"
         _again(host, attempt, reason, say)
     return Unreachable(f"the connection was dropped {TRIES} times while the code was carried: {reason}", "dropped")
@@ -209,7 +211,7 @@ def _carry_tar(host: Host, source: Path, workspace: str, files: Sequence[str]) -
         return Pushed(0, 0, "tar")
     done = host.script(_UNPACK, workspace, stdin=pack(source, changed), timeout=_LIMIT)
     if isinstance(done, Said) and done.code != 0:
-        return f"tar on {host.name} failed with exit code {done.code}: {_last(done.err)}"
+        return f"tar on {host.name} failed with exit code {done.code}: {excerpt(done.err) or 'it said nothing'}"
     return done if isinstance(done, Unreachable) else Pushed(len(changed), size, "tar")
 
 
@@ -265,12 +267,12 @@ code=$?; cd ../..; exit $code
 """
 
 
-def _last(text: str) -> str:
-    """What a program said last, in one line that harms no terminal."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return one_line(lines[-1] if lines else "it said nothing", 300)
+def reason_of(text: str) -> str:
+    """Why rsync failed, from its stderr. What it says of ssh's end tells nothing where ssh itself has said why."""
+    lines = text.splitlines()
+    told = [line for line in lines if not line.startswith(("rsync error: ", "rsync: connection unexpectedly closed"))]
+    return excerpt("\n".join(told)) or _said(text)
 
 
-def command_text(words: Sequence[str]) -> str:
-    """A command for the shell at the other end."""
-    return shlex.join(words)
+def _said(text: str) -> str:
+    return excerpt(text) or "it said nothing"

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Union
 from build_manifest import regular_file
 from queue_manager.core.terminal_text import one_line
 from skill.common.files import append_to, make_directory, write_whole
-from skill.hosts import ssh_command
+from skill.hosts import remote_command, ssh_command
+from skill.hosts.remote_command import Framed
 
 if TYPE_CHECKING:
     import fabric
@@ -38,6 +39,9 @@ CONNECT = 10.0
 """Seconds for each step of a connection: TCP, the server's greeting, the login."""
 LOGIN = 45.0
 """Seconds for all of them and the start of a command, however slowly a host answers."""
+BEGIN = 20.0
+"""Seconds for a login shell to begin a command that has input; then the input ends, for login files that wait for
+more."""
 PAUSE = 0.5
 """Seconds before a refused or dropped connection is tried again; doubles."""
 _CHUNK = 1 << 16
@@ -47,7 +51,8 @@ T = TypeVar("T")
 
 
 class Unreachable(NamedTuple):
-    """Nothing is known of a host. `kind`: refused, timeout, name, auth, host_key, dropped or other."""
+    """Nothing is known of a host. `kind`: refused, timeout, name, auth, host_key, dropped, shell or other; shell: its
+    login shell did not come to our command."""
 
     reason: str
     kind: str
@@ -62,7 +67,7 @@ class Said(NamedTuple):
 
 
 _Raw = Union[tuple[int, bytes, bytes], Said, Unreachable]
-"""Exit code, stdout and stderr with the shell's greeting."""
+"""Exit code, stdout and stderr, with what login files wrote before our command."""
 
 
 class HostKeyError(Exception):
@@ -84,6 +89,8 @@ class Host:
     def __init__(self, worker: Worker, known_hosts: Path, tries: int = 1) -> None:
         self.worker, self.known_hosts, self.tries = worker, known_hosts, tries
         self.name = worker.name
+        self.is_quiet = True
+        """Whether, as far as is known, its login files leave stdin and stdout alone."""
         self._connection: fabric.Connection | None = None
         self._lock = threading.Lock()
 
@@ -119,17 +126,18 @@ class Host:
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0, limit: int = 64 << 20
     ) -> Said | Unreachable:
         """Run a command in the home directory. `timeout` in seconds for all of it; `limit`: bytes of output taken."""
-        mark = secrets.token_hex(8)
-        text = f"printf {mark}; printf {mark} >&2; exec {shlex.join(argv)}"
         with self._lock:
             if self.worker.kind == "local":
-                said = _run_here(text, stdin, timeout, limit)
-            else:
-                said = self._run_there(f"exec sh -c {shlex.quote(text)}", stdin, timeout, limit)
+                return _run_here(argv, stdin, timeout, limit)
+            sent = remote_command.framed(argv, secrets.token_hex(8), takes_input=bool(stdin))
+            said = self._run_there(sent, stdin, timeout, limit)
         if isinstance(said, (Unreachable, Said)):
             return said
-        code, out, err = said
-        return Said(code, out.partition(mark.encode())[2], err.decode(errors="replace").partition(mark)[2])
+        found = remote_command.parts(sent, *said)
+        if found is None:
+            return Unreachable(remote_command.silence(*said), "shell")
+        self.is_quiet = self.is_quiet and found.is_quiet
+        return Said(said[0], found.out, found.err)
 
     def script(
         self, text: str, *args: str, stdin: bytes = b"", timeout: float = 30.0, limit: int = 64 << 20
@@ -150,22 +158,24 @@ class Host:
                 self._connection.close()
             self._connection = None
 
-    def _run_there(self, command: str, stdin: bytes, timeout: float, limit: int) -> _Raw:
+    def _run_there(self, sent: Framed, stdin: bytes, timeout: float, limit: int) -> _Raw:
+        """Run it, again after a refused connection or one that was dropped before the command began."""
         pause = PAUSE
         for number in range(1, self.tries + 1):
-            channel = self._opened(command)
-            if not isinstance(channel, Unreachable):
+            begun = threading.Event()
+            found = self._opened(sent.line)
+            if not isinstance(found, Unreachable):
+                said = _talk(found, sent, stdin, begun, timeout, limit)
+                if not isinstance(said, Unreachable):
+                    return said
+                found = said
+                self.close()
+            if begun.is_set() or found.kind not in _AGAIN or number == self.tries:
                 break
-            if channel.kind not in _AGAIN or number == self.tries:
-                times = f" (tried {number} times)" if number > 1 else ""
-                return channel._replace(reason=channel.reason + times)
             time.sleep(pause)
             pause *= 2
-        assert not isinstance(channel, Unreachable)
-        found = _talk(channel, stdin, timeout, limit)
-        if isinstance(found, Unreachable):
-            self.close()
-        return found
+        times = f" (tried {number} times)" if number > 1 else ""
+        return found._replace(reason=found.reason + times)
 
     def _opened(self, command: str) -> paramiko.Channel | Unreachable:
         """As `_open`, within LOGIN seconds: a host that answers a byte a second keeps each single step alive."""
@@ -264,29 +274,34 @@ def each(hosts: Sequence[Host], act: Callable[[Host], T], patience: float) -> di
     return {host.name: found.get(host.name, late) for host in hosts}
 
 
-def _run_here(text: str, stdin: bytes, timeout: float, limit: int) -> _Raw:
+def _run_here(argv: Sequence[str], stdin: bytes, timeout: float, limit: int) -> Said | Unreachable:
     try:
         done = subprocess.run(
-            ["sh", "-c", text], input=stdin, capture_output=True, timeout=timeout, cwd=Path.home(), check=False
-        )
+            ["sh", "-c", f"exec {shlex.join(argv)}"],
+            input=stdin, capture_output=True, timeout=timeout, cwd=Path.home(), check=False,
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         return Unreachable(f"a command has not ended within {timeout:g} s", "timeout")
     except OSError as error:
         return Unreachable(str(error), "other")
-    return (done.returncode, done.stdout, done.stderr) if len(done.stdout) <= limit else _too_much(limit)
+    if len(done.stdout) > limit:
+        return _too_much(limit)
+    return Said(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
 
 
-def _talk(channel: paramiko.Channel, stdin: bytes, timeout: float, limit: int) -> _Raw:
-    """Give a command its input and take its output to the end."""
+def _talk(
+    channel: paramiko.Channel, sent: Framed, stdin: bytes, begun: threading.Event, timeout: float, limit: int
+) -> _Raw:
+    """Give a command its input, once it has begun, and take its output to the end. `begun` is set when it has."""
     until = time.monotonic() + timeout
     err: list[bytes] = []
     helpers = [
-        threading.Thread(target=_feed, args=(channel, stdin), daemon=True),
+        threading.Thread(target=_feed, args=(channel, sent, stdin, begun), daemon=True),
         threading.Thread(target=_drain, args=(channel, err), daemon=True),
     ]
     for helper in helpers:
         helper.start()
-    out, size = [], 0
+    out = bytearray()
     try:
         while True:
             left = until - time.monotonic()
@@ -296,9 +311,10 @@ def _talk(channel: paramiko.Channel, stdin: bytes, timeout: float, limit: int) -
             data = channel.recv(_CHUNK)
             if not data:
                 break
-            out.append(data)
-            size += len(data)
-            if size > limit:
+            out += data
+            if not begun.is_set() and out.find(sent.mark, max(0, len(out) - len(data) - len(sent.mark))) >= 0:
+                begun.set()
+            if len(out) > limit:
                 channel.close()
                 return _too_much(limit)
         if not channel.status_event.wait(max(0.001, until - time.monotonic())):
@@ -306,6 +322,8 @@ def _talk(channel: paramiko.Channel, stdin: bytes, timeout: float, limit: int) -
         helpers[1].join(max(0.001, until - time.monotonic()))
     except socket.timeout:  # what it is called in Python 3.9
         channel.close()
+        if not begun.is_set():
+            return Unreachable(remote_command.delay(timeout, bytes(out), b"".join(err)), "timeout")
         return Unreachable(f"did not answer within {timeout:g} s", "timeout")
     except OSError as error:
         return Unreachable(f"the connection was lost: {error}", "dropped")
@@ -313,13 +331,16 @@ def _talk(channel: paramiko.Channel, stdin: bytes, timeout: float, limit: int) -
     channel.close()
     if code < 0:
         return Unreachable("the connection was lost in the middle of a command", "dropped")
-    return code, b"".join(out), b"".join(err)
+    return code, bytes(out), b"".join(err)
 
 
-def _feed(channel: paramiko.Channel, data: bytes) -> None:
+def _feed(channel: paramiko.Channel, sent: Framed, stdin: bytes, begun: threading.Event) -> None:
     with contextlib.suppress(OSError, EOFError):  # the command may end before it has read all of it
-        for begin in range(0, len(data), _CHUNK):
-            channel.sendall(data[begin : begin + _CHUNK])
+        if sent.begin:
+            channel.sendall(sent.early)
+            data = sent.begin + stdin if begun.wait(BEGIN) else b""
+            for begin in range(0, len(data), _CHUNK):
+                channel.sendall(data[begin : begin + _CHUNK])
         channel.shutdown_write()
 
 

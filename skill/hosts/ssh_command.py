@@ -38,7 +38,8 @@ def build(
     options = {
         "BatchMode": "yes", "StrictHostKeyChecking": "yes", "UserKnownHostsFile": file_value(known_hosts),
         "HostKeyAlias": alias, "ForwardAgent": "no", "ClearAllForwardings": "yes", "CheckHostIP": "no",
-        "ConnectTimeout": f"{connect:.0f}", "ServerAliveInterval": "15",
+        "ConnectTimeout": f"{connect:.0f}", "ServerAliveInterval": "15", "RemoteCommand": "none", "RequestTTY": "no",
+        "LogLevel": "INFO",
     }  # fmt: skip
     if key is not None:
         options |= {"IdentityFile": file_value(key), "IdentitiesOnly": "yes"}
@@ -46,3 +47,15 @@ def build(
     if config is not None:
         command += ["-F", config]
     return [*command, "-p", str(port)] if port else command
+
+
+_FINAL = (
+    "permission denied", "host key verification failed", "bad configuration option", "name or service not known",
+    "no supported authentication methods", "too many authentication failures", "bad owner or permissions",
+    "remote host identification has changed", "no matching ",
+)  # fmt: skip
+
+
+def is_final(said: str) -> bool:
+    """Whether by ssh's own words a connection fails for a reason that does not pass by itself."""
+    return any(words in said.lower() for words in _FINAL)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import json
 import secrets
-import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +23,9 @@ from queue_manager.core.transfer_protocol import HOST, RESULTS, Request
 from skill.common import files
 from skill.common.errors import FailedError
 from skill.common.files import SHOWN, write_whole
-from skill.hosts import bootstrap
+from skill.hosts import bootstrap, remote_command
 from skill.hosts.connection import Host, Unreachable, each, known_key
+from skill.hosts.remote_command import Framed
 from skill.runs import assignment as placed
 from skill.runs import merge, pulled_states, summary
 from skill.runs.assignment import LOST, PLANNED, Part, Placed
@@ -281,22 +281,26 @@ def _once(work: _Work, host: Host, stop: threading.Event) -> tuple[Received, tup
         parts=store.parts(),
         room=store.room(),
     )
-    command = build_command(host, part, request.nonce)
+    command, sent = build_command(host, part, request.nonce)
     common = work.common
     received = receive(
         command, Path.home(), request, store, work.gate, stop, common.until,
-        lambda size: common.heard(host.name, size),
+        lambda size: common.heard(host.name, size), sent,
     )  # fmt: skip
     return received, asked.outside
 
 
-def build_command(host: Host, part: Part, nonce: str) -> list[str]:
-    """The command that runs the sender in the home of a host, if that is still the one that got the part."""
+def build_command(host: Host, part: Part, nonce: str) -> tuple[list[str], Framed | None]:
+    """The command that runs the sender in the home of a host, if that is still the one that got the part; and as what
+    it was sent, None on this machine."""
     argv = bootstrap.module(None, part.python or "python3", part.runtime or "", "send")
     greeting = transfer_protocol.greeting(nonce).decode().strip()
-    text = shlex.join(["sh", "-c", _GUARD, "wavequeue", part.host_id or "", part.runtime or "", greeting, *argv])
+    argv = ["sh", "-c", _GUARD, "wavequeue", part.host_id or "", part.runtime or "", greeting, *argv]
     ssh = host.ssh_command()
-    return ["sh", "-c", f"exec {text}"] if ssh is None else [*ssh, host.destination, f"exec {text}"]
+    if ssh is None:
+        return argv, None
+    sent = remote_command.framed(argv, nonce, takes_input=True)
+    return [*ssh, host.destination, sent.line], sent
 
 
 # Another machine need not have anything of ours, so that it is another one is found out by the shell.

@@ -23,6 +23,9 @@ from typing import IO, Any, NamedTuple
 from queue_manager.core import transfer_protocol
 from queue_manager.core.terminal_text import one_line
 from queue_manager.core.transfer_protocol import HOST, RESULTS, Request, Seen
+from skill.common.excerpt import excerpt
+from skill.hosts import remote_command
+from skill.hosts.remote_command import Framed
 from skill.transfer.local_store import HereError, Store
 from skill.transfer.write_gate import HostGate
 
@@ -76,14 +79,16 @@ def receive(
     stop: threading.Event,
     until: float = math.inf,
     heard: _Heard = lambda _size: None,
+    sent: Framed | None = None,
 ) -> Received:
     """Run `command`, which answers a request on its stdin, and take in what comes. Never raises for what comes.
 
     `gate`: what of it may be put here. `stop`: set by another thread, it ends this within a moment. `until`: by
-    time.monotonic, when it is given up. `heard` is told of bytes as they come. Raises OSError where this machine fails.
+    time.monotonic, when it is given up. `heard` is told of bytes as they come. `sent`: as what the command goes to
+    another machine. Raises OSError where this machine fails.
     """
     with tempfile.TemporaryFile() as asked:
-        asked.write(transfer_protocol.encode(request))
+        asked.write((sent.early + sent.begin if sent else b"") + transfer_protocol.encode(request))
         asked.seek(0)
         # A session of its own: Ctrl-C is ours to handle, and not the connection's.
         process = subprocess.Popen(
@@ -91,7 +96,7 @@ def receive(
         )
     assert process.stdout is not None
     assert process.stderr is not None
-    said = _Tail(process.stderr)
+    said = _Tail(process.stderr, sent.mark if sent else b"")
     intake = _Intake(_Stream(process.stdout.fileno(), stop, until), request, store, gate, heard)
     try:
         intake.run()
@@ -105,7 +110,8 @@ def receive(
     if received.broken != _DROPPED:
         return received
     # Why a program died comes on stderr. 255 is what OpenSSH itself ends with.
-    return received._replace(broken=said.text or _DROPPED, dropped=process.returncode == _SSH or process.returncode < 0)
+    why = remote_command.LOST if process.returncode == remote_command.LOST_INPUT else said.text
+    return received._replace(broken=why or _DROPPED, dropped=process.returncode == _SSH or process.returncode < 0)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -116,23 +122,29 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-class _Tail(threading.Thread):
-    """Keeps the last line of what is written to stderr, so that nobody can fill anything with it."""
+_TAIL = 1 << 12
+"""Bytes that are kept of what a program says, at its begin and at its end."""
 
-    def __init__(self, pipe: IO[bytes]) -> None:
+
+class _Tail(threading.Thread):
+    """Keeps the first and last lines of what is written to stderr, so that nobody can fill anything with it."""
+
+    def __init__(self, pipe: IO[bytes], mark: bytes) -> None:
         super().__init__(daemon=True)
-        self._pipe, self._last = pipe, b""
+        self._pipe, self._mark, self._said = pipe, mark, b""
         self.start()
 
     def run(self) -> None:
         with self._pipe, contextlib.suppress(OSError):
             while data := os.read(self._pipe.fileno(), 4096):
-                self._last = (self._last + data)[-4096:]
+                self._said += data
+                if len(self._said) > 2 * _TAIL:
+                    self._said = self._said[:_TAIL] + b"\n" + self._said[1 - _TAIL :]
 
     @property
     def text(self) -> str:
-        lines = self._last.decode(errors="replace").strip().splitlines()
-        return one_line(lines[-1].strip(), 300) if lines else ""
+        ours = self._said.split(self._mark, 1)[-1] if self._mark else self._said
+        return excerpt(ours.decode(errors="replace"))
 
     def join(self, timeout: float | None = 1.0) -> None:
         super().join(timeout)

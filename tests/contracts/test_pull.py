@@ -460,9 +460,9 @@ def test_what_a_shell_writes_before_our_end_is_not_read(pull: Pull, noise: str) 
         assert found.broken == "it writes something else than what it was asked for"
 
 
-def test_why_a_host_could_not_answer_is_what_it_said_last(pull: Pull) -> None:
+def test_why_a_host_could_not_answer_is_what_it_said(pull: Pull) -> None:
     found = pull.take(["sh", "-c", "printf 'a\\nNo \\033module\\n' >&2; exit 3"], pull.request("x"))
-    assert (found.broken, found.dropped) == (r"No \x1bmodule", False)
+    assert (found.broken, found.dropped) == (r"a / No \x1bmodule", False)
     assert pull.take(["sh", "-c", "exit 255"], pull.request("x")).dropped
 
 

@@ -16,6 +16,7 @@ import pytest
 import skill.hosts.connection
 from skill.hosts.connection import Host, Said, Unreachable, each, forget_key, known_key, remote
 from skill.hosts.registry import Ssh, Worker
+from skill.hosts.remote_command import framed
 from tests.sshd import Sshd
 
 ODD_PATH = 'it\'s a b%h %% "$X" \\" # ~'
@@ -107,7 +108,10 @@ def test_a_greeting_of_the_shell_is_cut_off(server: Sshd, tmp_path: Path) -> Non
     try:
         assert host.run(["echo", "mine"]) == Said(0, b"mine\n", "")
         greeting.write_text("echo only the greeting; exit 3\n")
-        assert host.run(["echo", "mine"]) == Said(3, b"", "")
+        found = host.run(["echo", "mine"])
+        assert isinstance(found, Unreachable)
+        assert found.kind == "shell"
+        assert "(exit code 3) before our command began and said only the greeting; a login file there" in found.reason
     finally:
         greeting.unlink()
         host.close()
@@ -293,7 +297,9 @@ class Flood:
 
 def test_a_flood_ends_by_the_deadline() -> None:
     flood = Flood()
-    found = skill.hosts.connection._talk(flood, b"", 0.2, 1 << 40)
+    found = skill.hosts.connection._talk(
+        flood, framed(["true"], "x", takes_input=False), b"", threading.Event(), 0.2, 1 << 40
+    )
     assert found == Unreachable("did not answer within 0.2 s", "timeout")
     assert flood.closed
 
