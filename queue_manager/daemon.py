@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from queue_manager import commands, evidence, script, teardown
+from queue_manager import accepted, commands, evidence, script, teardown
 from queue_manager.card_readings import CardReadings
 from queue_manager.clock import Clock
 from queue_manager.code_watch import CodeWatch
@@ -304,7 +304,8 @@ class Daemon:
         boot, cores, guard = self._host.boot, self._host.cores, self._guard
         code = self._code.look(now)
         seen = b.Seen(boot, cores, attempts, cards, before, (), checked, requests, guard.disk, ground, code)
-        return seen._replace(journal=guard.journal)
+        missing = accepted.missing(requests, self._state, self._environment, self._cwd)
+        return seen._replace(journal=guard.journal, missing=missing)
 
     def _due(self, now: float) -> set[int]:
         """Attempts whose timeout is over, or that have been idle for long enough."""

@@ -90,6 +90,7 @@ def _skip(job: Job, turn: Turn) -> str | None:
 
 def _accept(jobs: list[Job], request: Request, turn: Turn) -> ev.RequestTaken:
     refused = [f"{job.spec.id} {fault}" for job in jobs if (fault := _not_acceptable(job)) is not None]
+    refused += [turn.seen.missing[request.id]] if request.id in turn.seen.missing else []
     if refused:
         return ev.RequestTaken(request.id, False, f"nothing was accepted: {'; '.join(refused[:5])}")
     changes = {name: fields for name, fields in request.changes.items() if name in request.jobs}

@@ -118,7 +118,7 @@ class Seen(NamedTuple):
     `before`: MiB used by uuid, from the reading before. `cores`: how many CPU jobs may run where `max_parallel`
     does not say. `disk`: why nothing may be launched, where a disk is full. `ground`: the rented machine.
     `code`: the code, where a look at it has just ended. `journal`: what others did to the journal, and that it was put
-    back.
+    back. `missing`: what is not there of an output that a person wants to accept, in words, by the request's id.
     """
 
     boot: str
@@ -133,6 +133,7 @@ class Seen(NamedTuple):
     ground: Ground | None = None
     code: CodeReading | None = None
     journal: str | None = None
+    missing: Mapping[str, str] = {}
 
 
 class Launch(NamedTuple):

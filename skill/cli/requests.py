@@ -47,10 +47,11 @@ def _tell(name: str, run: Run, request: Request, asked: Asked) -> int:
 def _tell_all(run: Run, request: Request, outcomes: Sequence[Outcome]) -> int:
     """Print what became of a request on each host."""
     code = DONE
-    for host, asked, started in outcomes:
+    for host, asked, started, notices in outcomes:
         name = f"{run.id}: {host}" if host else run.id
         if started:
-            print(f"{name}: no manager was there; started it again", file=sys.stderr)
+            for text in ("no manager was there; started it again", *notices):
+                print(f"{name}: {text}", file=sys.stderr)
         if isinstance(asked, Asked):
             code = max(code, _tell(name, run, request, asked))
             continue

@@ -296,7 +296,7 @@ def _send_batches(there: RemoteRun, document: Document) -> list[Outcome]:
                 requests[part.host] = assignment.batch_request(there.manifest, part, number, there.run.id)
         if not requests:
             return list(outcomes.values())
-        for name, asked, _ in remote_requests.ask(there, document, requests, start=True):
+        for name, asked, *_ in remote_requests.ask(there, document, requests, start=True):
             request = requests.pop(name)
             counts[name] = counts.get(name, 0) + len(request.specs)
             fault = _not_taken(asked)

@@ -23,11 +23,12 @@ the state of the run. Raises UseError."""
 
 class Outcome(NamedTuple):
     """What became of a request at one manager. `host`: whose; empty for a run on this machine. `started`: the manager
-    had gone and was started again."""
+    had gone and was started again. `notices`: what a person should know of that start."""
 
     host: str
     asked: Asked | Unreachable | str
     started: bool
+    notices: tuple[str, ...] = ()
 
 
 class Evidence(NamedTuple):

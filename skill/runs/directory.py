@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -195,6 +195,15 @@ def read_state(run: Run) -> Document:
         raise FailedError(f"{run.paths.state}: {error.strerror}") from None
     except ValueError as error:
         raise UseError(f"{run.paths.state} {error}") from None
+
+
+def start_notices(conditions: Iterable[Mapping[str, Any]], host: str | None = None) -> tuple[str, ...]:
+    """What a manager says of the environment that it was started in: which names of it differ from the run's.
+
+    `conditions`: of a state. `host`: only of this one, of a run on hosts.
+    """
+    meant = [row for row in conditions if row["kind"].startswith("environment") and row.get("host") == host]
+    return tuple(row["text"].removeprefix(f"{host}: ") for row in meant)
 
 
 def parse_state(data: bytes) -> Document:

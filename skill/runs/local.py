@@ -112,10 +112,12 @@ class LocalRun:
 
     def request(self, document: Document, request: Request, *, start: bool) -> list[Outcome]:
         asked, started = requests.ask(self.run, request), False
+        notices: tuple[str, ...] = ()
         if asked.answer is None and start and not asked.alive:
             local_manager.start(self.run, document["meta"]["poll"])
+            notices = directory.start_notices(directory.read_state(self.run)["meta"]["conditions"])
             asked, started = requests.ask(self.run, request), True
-        return [Outcome("", asked, started)]
+        return [Outcome("", asked, started, notices)]
 
     def add(self, document: Document, request: Request, share: Share) -> list[Outcome]:  # noqa: ARG002 one machine
         return self.request(document, request, start=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from build_manifest.faults import listed
@@ -54,7 +54,9 @@ def send(there: RemoteRun, document: Document, request: Request, *, start: bool)
         requests = dict.fromkeys(going(document), request)
     else:
         requests = by_host(document, request, finished=request.verb != "cancel")
-    return ask(there, document, requests, start=start) if requests else []
+    found = ask(there, document, requests, start=start) if requests else []
+    _note_changes(there, found, request)  # what is accepted may be another output
+    return found
 
 
 def ask(there: RemoteRun, document: Document, requests: Mapping[str, Request], *, start: bool) -> list[Outcome]:
@@ -70,7 +72,12 @@ def ask(there: RemoteRun, document: Document, requests: Mapping[str, Request], *
     if any(request.verb in ("cancel", "retry") for request in requests.values()):
         # If a host is lost, what was last read of it says what runs elsewhere.
         there.each(there.look_at, _LOOK, found)
-    return [Outcome(name, found[name], name in started) for name in there.names if name in found]
+    said = there.look()["meta"]["conditions"] if started else []
+    return [
+        Outcome(name, found[name], name in started, directory.start_notices(said, name))
+        for name in there.names
+        if name in found
+    ]
 
 
 def add(there: RemoteRun, document: Document, request: Request, share: Share) -> list[Outcome]:
@@ -91,7 +98,7 @@ def add(there: RemoteRun, document: Document, request: Request, share: Share) ->
     }
     found = ask(there, document, requests, start=True)
     with assignment.changed(there.run) as now:
-        for name, one, _ in found:
+        for name, one, *_ in found:
             if isinstance(one, Asked) and one.answer is not None and one.answer.ok:
                 part = now.placed.part(name)
                 ids = [spec.id for spec in given[name].specs if spec.id not in part.jobs]
@@ -109,13 +116,17 @@ def update(there: RemoteRun, document: Document, request: Request) -> list[Outco
         if job in owner:
             by_host.setdefault(owner[job], {})[job] = fields
     found = ask(there, document, {name: request._replace(changes=own) for name, own in by_host.items()}, start=True)
+    _note_changes(there, found, request)
+    return found
+
+
+def _note_changes(there: RemoteRun, found: Iterable[Outcome], request: Request) -> None:
     changed = {
         job
-        for _, one, _ in found
-        if isinstance(one, Asked) and one.answer is not None and one.answer.ok
-        for job in one.answer.jobs
+        for outcome in found
+        if isinstance(outcome.asked, Asked) and outcome.asked.answer is not None and outcome.asked.answer.ok
+        for job in outcome.asked.answer.jobs
     }
     noted = {job: fields for job, fields in request.changes.items() if job in changed}
     if noted:
         directory.note_added(there.run, JobsChanged(noted), time.time())
-    return found

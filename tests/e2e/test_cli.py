@@ -277,8 +277,11 @@ def test_a_killed_manager_is_noticed_and_resume_goes_on(desk: Desk) -> None:
     done = desk.call("watch", code=1)
     assert f"has died; running jobs go on. Start it again: wavequeue resume --run {run.root.name}" in done.stderr
     assert "taken when the run goes on" in desk.call("cancel", "three").stdout
+    desk.world.environment["NEW_NAME"] = "its value"
     done = desk.call("resume")
     assert "no manager was there; started it again" in done.stderr
+    assert "here these differ: NEW_NAME (a new run takes the new ones)" in done.stderr
+    assert "its value" not in done.stderr
     desk.wait(one="running", two="running", three="cancelled")
     (desk.place / "stop").touch()
     document = desk.finish(code=3)

@@ -205,18 +205,28 @@ def test_jobs_are_cancelled_tried_again_and_added_where_they_belong(laptop: Lapt
     document = running(laptop)
     run_id = document["meta"]["run_id"]
     of = {row["id"]: row["host"] for row in document["jobs"]}
+    waiting = WAITING + "      priority: 3\n"
+    laptop.spec(waiting)
+    assert "They differ only in priority" in laptop.call("add", "spec.yaml", code=2)[1]
+    assert laptop.call("add", "spec.yaml", "--update")[0].count(": changed: 2 jobs\n") == 2
     out, _ = laptop.call("cancel", "j*")
     assert sorted(out.splitlines()) == [f"{run_id}: gpu-{host}: cancelled: 2 jobs" for host in "ab"]
     laptop.call("watch", code=3)
     assert status(laptop)["counts"] == {"cancelled": 4}
     for host in two:
         (workspace(host) / "stop").touch()
+    refused = laptop.call("accept", "j3", "--output", "no_such_*.txt", code=1)[1]
+    assert "nothing was accepted: no_such_*.txt is not there (looked for from " in refused
+    out, _ = laptop.call("accept", "j3", "--output", "input.txt", "--reason", "as good")
+    assert out == f"{run_id}: {of['j3']}: accepted as it is: 1 job\n"
     out, err = laptop.call("retry", "j2")
     assert out == f"{run_id}: {of['j2']}: retried: 1 job\n"
     assert f"{of['j2']}: no manager was there; started it again" in err
     out, _ = laptop.call("add", "--id", "after", "--cmd", "cat out2 > out_after", "--gpus", "0", "--depends-on", "j2")
     assert out == f"{run_id}: {of['j2']}: added: 1 job\n"
-    laptop.spec(WAITING.replace("[1, 2, 3, 4]", "[1, 2, 3, 4, 5]"))
+    accepted = """{{ 'input.txt' if n == 3 else 'out' ~ n }}"""
+    waiting = waiting.replace("[1, 2, 3, 4]", "[1, 2, 3, 4, 5]").replace('output: "out${n}"', f'output: "{accepted}"')
+    laptop.spec(waiting)
     (other,) = {"gpu-a", "gpu-b"} - {of["j2"]}
     assert laptop.call("add", "spec.yaml")[0].endswith(": added: 1 job\n")
     assert "nothing to add" in laptop.call("add", "spec.yaml")[0]
@@ -224,6 +234,9 @@ def test_jobs_are_cancelled_tried_again_and_added_where_they_belong(laptop: Lapt
     rows = {row["id"]: row for row in status(laptop)["jobs"]}
     assert [rows[name]["status"] for name in ("j2", "after", "j5")] == ["completed"] * 3
     assert rows["after"]["host"] == of["j2"]
+    assert (rows["j3"]["status"], rows["j3"]["expected_output"]) == ("completed", "input.txt")
+    assert rows["j3"]["warning"].startswith("accepted as it is by ")
+    assert all(row["priority"] == 3 for name, row in rows.items() if name != "after")
     placed = json.loads((laptop.project / "experiment_queue" / run_id / "hosts.json").read_text())
     assert {job: part["host"] for part in placed["parts"] for job in part["jobs"]} == {
         name: row["host"] for name, row in rows.items()
