@@ -24,6 +24,13 @@ for _sign in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# The python3 of a folder of shims (pyenv, asdf) is a shell script that starts forty programs to find the real one, and
+# hosts and jobs start it hundreds of times.
+os.environ["PATH"] = os.pathsep.join(
+    f"{sys.base_prefix}/bin{os.pathsep}{folder}" if folder.rstrip("/").endswith("/shims") else folder
+    for folder in os.environ["PATH"].split(os.pathsep)
+)
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
