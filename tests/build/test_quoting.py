@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import subprocess
-import sys
 
 import pytest
 from hypothesis import example, given, settings
@@ -13,7 +11,8 @@ from hypothesis import strategies as st
 
 from build_manifest import build
 
-_ARGV = [sys.executable, "-S", "-c", "import sys; print(ascii(sys.argv[1:]))"]
+_SHOW = """show() { env printf '%s\\0' "$#" "$@"; }"""
+"""A program gets the arguments, and prints how many there are, then each, with NUL after each."""
 _hostile = st.text(
     st.one_of(st.sampled_from(" \t\n'\"\\$`;&|<>(){}[]*?!#~=%-"), st.characters(exclude_categories=["Cs", "Cc"])),
     max_size=12,
@@ -47,13 +46,9 @@ _PLACES = {
 
 def _bash(cmd: str) -> list[list[str]]:
     """The arguments of each call of `show`."""
-    script = f'show() {{ {" ".join(map(_quoted, _ARGV))} "$@"; }}\n{cmd}\n'
-    done = subprocess.run(["bash", "-c", script], capture_output=True, check=True, timeout=60)
-    return [list(ast.literal_eval(line)) for line in done.stdout.decode().splitlines()]
-
-
-def _quoted(word: str) -> str:
-    return "'" + word.replace("'", "'\\''") + "'"
+    done = subprocess.run(["bash", "-c", f"{_SHOW}\n{cmd}\n"], capture_output=True, check=True, timeout=150)
+    fields = iter(done.stdout.decode().split("\0")[:-1])
+    return [[next(fields) for _ in range(int(count))] for count in fields]
 
 
 def _command(template: str, value: str) -> str:
