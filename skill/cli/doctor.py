@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from skill.cli.spec import JSON, print_json
+from skill.cli.console import print_json
+from skill.cli.options import JSON
 from skill.common.errors import DONE, FAILED
 from skill.common.files import read_text
 from skill.common.text_table import columns

@@ -13,7 +13,8 @@ import click
 from build_manifest import regular_file
 from build_manifest.faults import listed
 from queue_manager.core.layout import id_fault
-from skill.cli.spec import JSON, print_json
+from skill.cli.console import print_json
+from skill.cli.options import JSON
 from skill.common.errors import DONE, FAILED, FailedError, UseError
 from skill.common.files import MOST, read_text
 from skill.common.text_table import columns

@@ -10,8 +10,8 @@ import time
 
 import click
 
-from skill.cli.run import RUN, the_run
-from skill.cli.spec import JSON, print_json
+from skill.cli.console import print_json
+from skill.cli.options import JSON, RUN, the_run
 from skill.common.errors import INTERRUPTED, FailedError, UseError
 from skill.hosts import remote_command
 from skill.hosts.connection import Host, Unreachable

@@ -14,8 +14,8 @@ import click
 from build_manifest.faults import listed
 from build_manifest.values import seconds
 from queue_manager.core.summary import duration
-from skill.cli.run import RUN, the_run
-from skill.cli.spec import JSON, print_json
+from skill.cli.console import print_json, say
+from skill.cli.options import JSON, RUN, the_run
 from skill.common.errors import DONE, FAILED, INTERRUPTED, FailedError, UseError
 from skill.common.units import size_text
 from skill.hosts.connection import Host
@@ -94,7 +94,7 @@ def pull_verb(run: str | None, run_name: str | None, names: tuple[str, ...], eve
         done = _mending(meant, names, hosts) if every is None else _go_on(meant, names, hosts, every, as_json=as_json)
     except KeyboardInterrupt:
         again = f" --every {every:g}s" if every is not None else ""
-        _say(f"left; what came is kept, and {meant.id} goes on. Go on pulling: wavequeue pull {meant.id}{again}")
+        say(f"left; what came is kept, and {meant.id} goes on. Go on pulling: wavequeue pull {meant.id}{again}")
         return INTERRUPTED
     finally:
         for host in hosts.values():
@@ -133,7 +133,7 @@ def _connect(run: Run, names: Sequence[str]) -> dict[str, Host]:
         try:
             hosts[part.host] = registry.connect(known.named(part.host), where, pull.TRIES)
         except UseError as error:
-            _say(str(error))
+            say(str(error))
     return hosts
 
 
@@ -181,7 +181,7 @@ def _have_moved(run: Run, names: Sequence[str]) -> bool:
     where = _registry(found)
     before = Registry.load(where).workers
     for text in reconcile_before(where, names):
-        _say(text)
+        say(text)
     after = Registry.load(where).workers
     return any(before[name].ssh != after[name].ssh for name in names if name in before and name in after)
 
@@ -193,11 +193,11 @@ def _pull(run: Run, names: Sequence[str], hosts: Mapping[str, Host], patience: f
         before = assignment.read(run)
         assert before is not None
         with _progress() as heard:
-            turns = pull.pull(run, manifest, pull.parts(before, names), hosts, _say, heard, patience)
+            turns = pull.pull(run, manifest, pull.parts(before, names), hosts, say, heard, patience)
         found = assignment.read(run)
         assert found is not None
         states = pulled_states.documents(run, found)
-        carried = relay.carry(run, found, manifest, hosts, turns, states, _say)
+        carried = relay.carry(run, found, manifest, hosts, turns, states, say)
         over = frozenset(host for host, state in states.items() if state["meta"]["manager"] == "finished")
         return Pulled(turns, carried, pull.conclude(run, manifest, time.time()), over & found.pulled.keys())
 
@@ -227,7 +227,7 @@ def _go_on(run: Run, names: Sequence[str], hosts: dict[str, Host], every: float,
         try:
             done = _mending(run, names, hosts)
         except FailedError as error:
-            _say(str(error))
+            say(str(error))
         else:
             at = time.strftime("%H:%M:%S")
             print(f"{at} {line(run, done)}", file=sys.stderr if as_json else sys.stdout, flush=True)
@@ -238,10 +238,6 @@ def _go_on(run: Run, names: Sequence[str], hosts: dict[str, Host], every: float,
 
 
 # -- what is printed ----------------------------------------------------------------------------------------------
-
-
-def _say(text: str) -> None:
-    print(f"wavequeue: {text}", file=sys.stderr, flush=True)
 
 
 def line(run: Run, done: Pulled) -> str:
@@ -268,34 +264,34 @@ def _details(done: Pulled) -> None:
     for turn in done.turns.values():
         got = turn.received
         for name, why in got.refused:
-            _say(f"{turn.host}: {name} {why}")
+            say(f"{turn.host}: {name} {why}")
         if got.kept:
-            _say(f"{turn.host}: newer here, and kept: {listed(got.kept, _NAMED)}")
+            say(f"{turn.host}: newer here, and kept: {listed(got.kept, _NAMED)}")
         if got.later:
-            _say(f"{turn.host}: changed while being read, and left for the next pull: {listed(got.later, _NAMED)}")
+            say(f"{turn.host}: changed while being read, and left for the next pull: {listed(got.later, _NAMED)}")
         if got.ahead:
-            _say(
+            say(
                 f"{turn.host}: from the future by its clock, and given the time of this machine: "
                 f"{listed(got.ahead, _NAMED)}"
             )
         for job, output in turn.doubts.missing[:_NAMED]:
-            _say(f"{turn.host}: {job} has completed there, but of its output {output} nothing is here")
+            say(f"{turn.host}: {job} has completed there, but of its output {output} nothing is here")
         for name, job in turn.doubts.unproven[:_NAMED]:
-            _say(f"{turn.host}: {name} came, but by its manager's record {job} never ran there: do not rely on it")
+            say(f"{turn.host}: {name} came, but by its manager's record {job} never ran there: do not rely on it")
         left = sum(max(0, len(found) - _NAMED) for found in turn.doubts)
         if left:
-            _say(f"{turn.host}: and {left} outputs more that do not agree with its manager's record")
+            say(f"{turn.host}: and {left} outputs more that do not agree with its manager's record")
         if got.more:
-            _say(f"{turn.host}: and {got.more} files more")
+            say(f"{turn.host}: and {got.more} files more")
         if turn.outside:
             where = "write outside of the code's directory; these outputs are not pulled"
-            _say(f"{turn.host}: {listed(turn.outside, _NAMED)} {where}")
+            say(f"{turn.host}: {listed(turn.outside, _NAMED)} {where}")
     for one in done.carried:
         what = f"what {listed(one.jobs, _NAMED)} wrote"
         if one.fault is None:
-            _say(f"{what} was carried to {one.dst}")
+            say(f"{what} was carried to {one.dst}")
         else:
-            _say(f"{what} could not be carried to {one.dst}: {one.fault}")
+            say(f"{what} could not be carried to {one.dst}: {one.fault}")
 
 
 def _brought(turn: Turn) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from skill.cli.run import the_run
-from skill.cli.spec import JSON, print_json
+from skill.cli.console import print_json
+from skill.cli.options import JSON, the_run
 from skill.common.errors import DONE, FAILED, UseError
 from skill.hosts.connection import Unreachable
 from skill.runs import assignment, repair

@@ -15,9 +15,9 @@ from build_manifest.faults import listed
 from queue_manager.core.layout import id_fault
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 from queue_manager.core.requests import Request
-from skill.cli.run import RUN, the_run
-from skill.cli.spec import build, settle
+from skill.cli.options import RUN, the_run
 from skill.common.errors import DONE, FAILED, UseError
+from skill.operations.build_spec import build, settle
 from skill.planning import assign_added, job_changes
 from skill.runs import requests as inbox
 from skill.runs.access import Outcome, RunAccess

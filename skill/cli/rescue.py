@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skill.cli.run import RUN, the_run
-from skill.cli.spec import JSON, print_json
+from skill.cli.console import print_json, say
+from skill.cli.options import JSON, RUN, the_run
 from skill.common.errors import DONE, FAILED, UseError
-from skill.operations import rescue_text, submit
+from skill.operations import rescue_text
 from skill.runs import assignment
 from skill.runs.directory import Run
 
@@ -53,7 +53,7 @@ def rescue_verb(
         if not yes:
             _confirm(lost)
 
-    made, done = rescue.move(meant, lost, names, pool, agree, submit.say)
+    made, done = rescue.move(meant, lost, names, pool, agree, say)
     if as_json:
         print_json(_document(meant, lost, made, done))
     elif made is None and not done.outcomes and not done.failed:
@@ -62,7 +62,7 @@ def rescue_verb(
         print("\n".join(rescue_text.after(meant.id, lost, made, done)))
         print(f"follow it: wavequeue watch --run {meant.id}")
     for text in rescue_text.faults(meant.id, lost, done):
-        submit.say(text)
+        say(text)
     return FAILED if done.failed else DONE
 
 

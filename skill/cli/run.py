@@ -6,48 +6,25 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
 
 from build_manifest import regular_file
 from build_manifest.values import seconds
-from queue_manager.core.manifest import Manifest, encode
-from skill.cli.spec import AGAIN, JSON, SKIP_DONE, SPEC, build, earlier_manifests, hosts_warning, print_json, settle
-from skill.common import files
+from skill.cli.console import print_json, print_markdown, say, warn
+from skill.cli.options import AGAIN, JSON, RUN, SKIP_DONE, SPEC, the_run
 from skill.common.errors import FAILED, INTERRUPTED, PERSON, FailedError, UseError
-from skill.common.files import write_whole
-from skill.operations import report_run
-from skill.planning import existing_outputs, local_preflight
+from skill.operations import report_run, start_run
 from skill.reports import report
-from skill.runs import digest, directory, live_runs, local_manager, requests
+from skill.runs import digest, requests
 from skill.runs.access import RunAccess
 from skill.runs.directory import MOST_STATE, Document, Run
 from skill.runs.open import open_run
 from skill.runs.watched import Followed
 from skill.terminal import live
 
-RUN = click.option(
-    "--run", "run_name", metavar="RUN", help="Which run: its name, the beginning of it, or its directory."
-)
 _FOOTER = "Ctrl-C leaves this view; the run goes on"
-
-
-def the_run(name: str | None) -> Run:
-    """The run that is meant, by --run or else the newest."""
-    return directory.find(name, Path.cwd(), Path.home())
-
-
-def print_markdown(text: str) -> None:
-    """Markdown, drawn where there is a terminal."""
-    output = live.console()
-    if output.is_terminal:
-        from rich.markdown import Markdown  # a tenth of a second that other verbs need not pay
-
-        output.print(Markdown(text))
-    else:
-        print(text, end="")
 
 
 @click.command("run")
@@ -64,7 +41,7 @@ def run_verb(spec: str, detach: bool, poll: float | None, again: bool, skip_done
     exit code 0 if all jobs completed, 3 if some need a person. While a run of the same jobs is live here it is refused,
     unless --again says that it is meant.
     """
-    run, jobs, pid = _begin(spec, poll, again=again, skip_done=skip_done)
+    run, jobs, pid = start_run.start_run(spec, poll=poll, again=again, skip_done=skip_done, warn=warn, say=say)
     hints = f"follow it: wavequeue watch --run {run.id}"
     try:
         if detach:
@@ -85,70 +62,6 @@ def run_verb(spec: str, detach: bool, poll: float | None, again: bool, skip_done
         _show_summary(run)
     _say_what_stopped(followed, code)
     return code
-
-
-def _begin(spec: str, poll: float | None, *, again: bool, skip_done: bool) -> tuple[Run, int, int]:
-    """Make the run of a spec and start its manager, if this machine can run it; nothing is written where it cannot.
-
-    The run, the number of its jobs, and its manager's process.
-    """
-    if again and skip_done:
-        raise UseError("--again runs all jobs, and --skip-done not all: give one of them")
-    built = build(spec)
-    beside = Path(spec).absolute().parent
-    manifest = settle(built.manifest, beside)
-    if not Path(manifest.cwd).is_dir():
-        raise UseError(f"{spec}: cwd {manifest.cwd} is not there; make it, or say another one")
-    if manifest.venv is not None and not (Path(manifest.venv) / "bin" / "activate").exists():
-        raise UseError(f"{spec}: venv {manifest.venv} is not there; make it with: python3 -m venv {manifest.venv}")
-    with files.in_turn(beside):  # of two that begin the same the second one sees the first
-        document = local_manager.examine(manifest, newest_code=skip_done)
-        checked = local_preflight.check(manifest, document["probe"])
-        if checked.refusal is not None:
-            raise FailedError(checked.refusal)
-        unset = local_preflight.unset_words(document, {job.id for job in manifest.jobs})
-        for warning in (*hosts_warning(manifest), *checked.warnings, *unset):
-            print(f"wavequeue: warning: {warning}", file=sys.stderr)
-        done = _there_already(spec, manifest, document, again=again, skip_done=skip_done)
-        run = directory.create(manifest.project, beside, Path.home(), time.time())
-        try:
-            write_whole(run.paths.manifest, encode(manifest))
-            if done:
-                files.make_directory(run.paths.inbox)
-                write_whole(run.paths.request(existing_outputs.REQUEST), existing_outputs.request_text(done))
-        except BaseException:
-            directory.discard(run, Path.home())
-            raise
-        try:
-            return run, len(manifest.jobs), local_manager.start(run, poll)
-        except KeyboardInterrupt:
-            print(f"\n{run.id} goes on. follow it: wavequeue watch --run {run.id}", file=sys.stderr)
-            raise
-
-
-def _there_already(
-    spec: str, manifest: Manifest, document: dict[str, Any], *, again: bool, skip_done: bool
-) -> tuple[str, ...]:
-    """Say what lies or goes on here that has to do with a spec. Gives the jobs that outputs stand for. Raises UseError
-    where the same jobs run, FailedError where --skip-done cannot be decided."""
-    found = existing_outputs.read(document)
-    if found is None:
-        return ()
-    refused = live_runs.refusal(found.live, spec)
-    if refused is not None and not again:
-        raise UseError(refused)
-    lines = live_runs.warnings(found.live)
-    done: tuple[str, ...] = ()
-    if skip_done:
-        code = existing_outputs.newest_code(found)
-        before = earlier_manifests(manifest.project, Path(spec).absolute().parent)
-        chosen = existing_outputs.skips(manifest.jobs, found, code, Path(spec).stat().st_mtime, before)
-        done, lines = chosen.done, [*lines, *existing_outputs.skip_words(chosen, code)]
-    elif not again:
-        lines += existing_outputs.words(found, manifest.jobs)
-    for line in lines:
-        print(f"wavequeue: {line}", file=sys.stderr)
-    return done
 
 
 def _show_summary(run: Run) -> None:
@@ -253,12 +166,8 @@ def _watched(there: RunAccess, after: float | None) -> Iterator[Followed]:
             return
         from skill.operations import auto_rescue
 
-        with contextlib.closing(auto_rescue.Rule(followed, after, _say)):
+        with contextlib.closing(auto_rescue.Rule(followed, after, say)):
             yield followed
-
-
-def _say(text: str) -> None:
-    print(f"wavequeue: {text}", file=sys.stderr, flush=True)
 
 
 @click.command("report", short_help="Report on a run: phases, failures, numbers over seeds.")

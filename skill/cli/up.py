@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from build_manifest.values import seconds
-from skill.cli.spec import JSON, SPEC, build, print_json
+from skill.cli.console import print_json, say, warn
+from skill.cli.options import JSON, SPEC
 from skill.cli.vast.hunt import needs, wanted
-from skill.cli.vast.rent import agree, rank, say, still_billing, telling_what_bills, terms
+from skill.cli.vast.rent import agree, rank, still_billing, telling_what_bills, terms
 from skill.common.errors import FAILED, FailedError, UseError
 from skill.operations import submission
+from skill.operations.build_spec import build
 from skill.runs import assignment, pulled_states
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ def up_verb(
     from skill.providers.vast import client as vast
 
     where = registry.locate(Path.cwd())
-    manifest = build(spec).manifest
+    manifest = build(spec, warn).manifest
     submission.order(manifest, spec)  # code that cannot be pushed is said before anything is paid for
     asked = {"max_dph": max_dph, "ref_hours": ref_hours, "ref_dlp": ref_dlp, "disk_gb": disk}
     meant, _ = wanted(spec, profile, where, asked)
@@ -147,14 +149,14 @@ def _steps(
             raise FailedError(f"{outcome.host}: {outcome.fault}")
 
     def begin(made: Order, host: Host) -> Run:
-        from skill.cli import submit
+        from skill.operations import check_hosts, submit_spec
 
-        return submit.begin(made, [host], submit.check(made, [host]), new=True)
+        return submit_spec.begin(made, [host], check_hosts.check(made, [host]), say, new=True)
 
     def mended(worker: Worker) -> Worker:
-        from skill.cli import submit
+        from skill.operations import check_hosts
 
-        (found,) = submit.mended(where, [worker], "run the same command again")
+        (found,) = check_hosts.mended(where, [worker], "run the same command again", say)
         return found
 
     return Steps(agreed, set_up, begin, mended, _Pulls().once)

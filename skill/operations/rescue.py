@@ -273,7 +273,7 @@ def finish(there: RemoteRun, say: Say) -> Done:
     """Bring every host to what hosts.json says: batches, new parts, and what their jobs wait for. Raises FailedError,
     OSError."""
     document = there.document()
-    outcomes = [*_send_batches(there, document), *_submit_new(there, document)]
+    outcomes = [*_send_batches(there, document), *_submit_new(there, document, say)]
     there.refresh()
     parts = [part for part in there.placed.parts if part.state == SUBMITTED]
     if not any(assignment.marks(there.manifest, part, there.run.id) for part in parts):
@@ -323,7 +323,7 @@ def _not_taken(asked: Asked | Unreachable | str) -> str | None:
     return None if asked.answer.ok else asked.answer.text
 
 
-def _submit_new(there: RemoteRun, document: Document) -> list[Outcome]:
+def _submit_new(there: RemoteRun, document: Document, say: Say) -> list[Outcome]:
     """Bring their part to hosts that had none. Of a run that was never submitted whole, to all that have none yet."""
     hosts: list[Host] = []
     outcomes = []
@@ -337,7 +337,8 @@ def _submit_new(there: RemoteRun, document: Document) -> list[Outcome]:
     if not hosts:
         return outcomes
     order = order_of(there)
-    return [*outcomes, *submit.finish(there.run, order, hosts, push=order.pushed, poll=document["meta"]["poll"])]
+    poll = document["meta"]["poll"]
+    return [*outcomes, *submit.finish(there.run, order, hosts, push=order.pushed, poll=poll, say=say)]
 
 
 def _carry(there: RemoteRun, say: Say) -> list[Carried]:

@@ -6,7 +6,6 @@ first whether it was done. Killed at any moment and begun again, this ends the s
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -28,6 +27,7 @@ from skill.hosts import bootstrap, code_push
 from skill.hosts.bootstrap import Facts
 from skill.hosts.connection import Host, Unreachable, each
 from skill.hosts.registry import REGISTRY
+from skill.operations.build_spec import Say
 from skill.operations.submission import Order
 from skill.planning import existing_outputs
 from skill.runs import assignment, code_versions, directory, local_code
@@ -71,11 +71,6 @@ class _Lost(Exception):
         self.why = why
 
 
-def say(text: str) -> None:
-    """One line about how it goes, on stderr."""
-    print(f"wavequeue: {text}", file=sys.stderr, flush=True)
-
-
 # -- the run here -------------------------------------------------------------------------------------------------
 
 
@@ -117,7 +112,7 @@ def check_asked(run: Run, names: Sequence[str]) -> None:
 # -- the hosts ----------------------------------------------------------------------------------------------------
 
 
-def finish(run: Run, order: Order, hosts: Sequence[Host], *, push: bool, poll: float | None) -> list[Outcome]:
+def finish(run: Run, order: Order, hosts: Sequence[Host], *, push: bool, poll: float | None, say: Say) -> list[Outcome]:
     """Bring every host of a run to what hosts.json says, all at once. What fails on one stops no other."""
     found = assignment.read(run)
     assert found is not None
@@ -126,7 +121,7 @@ def finish(run: Run, order: Order, hosts: Sequence[Host], *, push: bool, poll: f
         code = code_files.choose(order.source).files if push and order.pushed else None
         name = None if code is None else local_code.name(order.source / (order.cwd or "."))
         outcomes = each(
-            hosts, lambda host: _persist(_Work(run, order, host, parts[host.name], code, name, poll)), PATIENCE
+            hosts, lambda host: _persist(_Work(run, order, host, parts[host.name], code, name, poll, say)), PATIENCE
         )
         ended = [
             Outcome(name, len(parts[name].own()), None, outcome.reason) if isinstance(outcome, Unreachable) else outcome
@@ -163,6 +158,7 @@ class _Work(NamedTuple):
     files: Sequence[str] | None
     code: str | None
     poll: float | None
+    say: Say
 
 
 def _persist(work: _Work) -> Outcome:
@@ -179,7 +175,7 @@ def _persist(work: _Work) -> Outcome:
             if error.why.kind not in _AGAIN or number == TRIES:
                 times = f" (tried {number} times)" if number > 1 else ""
                 return Outcome(name, count, None, f"unreachable: {error.why.reason}{times}")
-            say(f"{name}: {error.why.reason}; tried again ({number + 1} of {TRIES})")
+            work.say(f"{name}: {error.why.reason}; tried again ({number + 1} of {TRIES})")
             time.sleep(_PAUSE * 2 ** (number - 1))
     raise AssertionError("every pass returns or goes on")
 
@@ -203,7 +199,7 @@ def _bring(work: _Work) -> Outcome:
         part = _prepare(work, part, facts)
     is_pushed = False
     if work.files is not None:
-        pushed = code_push.push_files(host, work.order.source, part.workspace, work.files, say)
+        pushed = code_push.push_files(host, work.order.source, part.workspace, work.files, work.say)
         if isinstance(pushed, Unreachable):  # it was tried again as often as it makes sense
             raise _Stop(f"unreachable: {pushed.reason}")
         pushed = _sound(pushed)

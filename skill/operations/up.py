@@ -213,7 +213,7 @@ class Up:
                 self._steps.setup(host)
                 run = self._steps.begin(made, host)
             directory.note_submitted(run, Path.home())
-            (outcome,) = submit.finish(run, made, [host], push=True, poll=self._poll)
+            (outcome,) = submit.finish(run, made, [host], push=True, poll=self._poll, say=self._say)
         finally:
             host.close()
         if outcome.fault is not None:

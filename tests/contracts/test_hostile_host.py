@@ -24,11 +24,12 @@ from ruamel.yaml import YAML
 from queue_manager.core import transfer_protocol
 from queue_manager.core.manifest import encode
 from queue_manager.core.transfer_protocol import HOST, RESULTS
-from skill.cli import main, submit
+from skill.cli import main
 from skill.cli import pull as verbs_pull
 from skill.hosts import bootstrap
 from skill.hosts.connection import Host, Said, Unreachable
 from skill.hosts.registry import Worker
+from skill.operations import check_hosts
 from skill.operations.submission import Order
 from skill.runs import assignment, state_cache
 from skill.runs.assignment import SUBMITTED, Part, Placed, part_manifest
@@ -657,13 +658,13 @@ def test_where_git_refuses_only_what_is_spelt_out_comes(world: World, pull: Pull
 
 def test_what_a_pull_would_leave_alone_is_said_before_the_run(world: World) -> None:
     made = Order(MADE._replace(cwd="."), "", "", world.project, world.project, ".")
-    (text,) = submit._output_warnings(made)
+    (text,) = check_hosts.output_warnings(made)
     assert text.startswith("own/old: here already")
     assert "move these away before you pull" in text
     (world.project / "own/old").unlink()
     (world.project / "out").mkdir()
     (world.project / "out/a1.json").write_text("spelt out: it is replaced where the host's is newer")
-    assert submit._output_warnings(made) == []
+    assert check_hosts.output_warnings(made) == []
 
 
 def test_results_of_an_earlier_run_give_way_to_those_of_the_next(world: World, pull: Pull) -> None:
@@ -675,7 +676,7 @@ def test_results_of_an_earlier_run_give_way_to_those_of_the_next(world: World, p
     assignment.write(Run.at(again), world.placed._replace(run_id=again.name, pulled={}))
     assert write_gate.brought_by_runs(again.parent, world.project, again) >= {"own/1"}
     made = Order(MADE._replace(cwd="."), "", "", world.project, world.project, ".")
-    assert "own/1" not in submit._output_warnings(made)[0]
+    assert "own/1" not in check_hosts.output_warnings(made)[0]
     gate = write_gate.open_gate(Run.at(again), world.placed._replace(run_id=again.name), MADE)
     with gate:
         index = world.patterns("gpu-a").index("own/*")

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skill.cli.spec import JSON, build, earlier, print_json
+from skill.cli.console import print_json
+from skill.cli.options import JSON
 from skill.common.errors import DONE, FAILED, UseError
 from skill.common.text_table import columns
+from skill.operations.build_spec import build, earlier
 from skill.terminal import live as view
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skill.cli.spec import JSON, print_json
+from skill.cli.console import print_json
+from skill.cli.options import JSON
 from skill.cli.vast import hunt, lifecycle, rent, watcher
 from skill.cli.vast.hunt import unknown
 from skill.common.errors import DONE, FAILED

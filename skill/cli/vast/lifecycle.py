@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skill.cli.spec import JSON, print_json
-from skill.cli.vast.rent import agree, say
+from skill.cli.console import print_json, say
+from skill.cli.options import JSON
+from skill.cli.vast.rent import agree
 from skill.common.errors import DONE, FailedError
 
 if TYPE_CHECKING:

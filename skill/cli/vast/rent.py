@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from queue_manager.core.layout import id_fault
-from skill.cli.spec import JSON, print_json
+from skill.cli.console import print_json, say
+from skill.cli.options import JSON
 from skill.cli.vast.hunt import needs, wanted
 from skill.common.errors import DONE, INTERRUPTED, FailedError, UseError
 from skill.terminal import live as view
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
 
 PURPOSE = "rent"
 _NUMBER = click.IntRange(min=1)
-
-
-def say(text: str) -> None:
-    """One line about how it goes, on stderr."""
-    print(f"wavequeue: {text}", file=sys.stderr, flush=True)
 
 
 def agree(question: str, *, yes: bool) -> None:

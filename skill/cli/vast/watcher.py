@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from skill.cli.spec import JSON, print_json
+from skill.cli.console import print_json
+from skill.cli.options import JSON
 from skill.common.errors import DONE, FailedError
 from skill.common.files import SHOWN, append_to, make_directory
 from skill.common.text_table import columns

@@ -1,0 +1,36 @@
+"""What verbs print: lines about how it goes, JSON, Markdown."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from queue_manager.core.terminal_text import json_escaped
+from skill.terminal import live
+
+
+def say(text: str) -> None:
+    """One line about how it goes, on stderr."""
+    print(f"wavequeue: {text}", file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    """A warning of the build, with its place in the spec, on stderr."""
+    print(text, file=sys.stderr)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    print(json_escaped(json.dumps(document, ensure_ascii=False)), flush=True)
+
+
+def print_markdown(text: str) -> None:
+    """Markdown, drawn where there is a terminal."""
+    output = live.console()
+    if output.is_terminal:
+        from rich.markdown import Markdown  # a tenth of a second that other verbs need not pay
+
+        output.print(Markdown(text))
+    else:
+        print(text, end="")

@@ -1,0 +1,27 @@
+"""Arguments and options that several verbs have, and the run that --run means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from skill.runs import directory
+from skill.runs.directory import Run
+
+SPEC = click.argument("spec", metavar="SPEC")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
+AGAIN = click.option("--again", is_flag=True, help="Run all jobs, though their outputs are there or they run already.")
+SKIP_DONE = click.option(
+    "--skip-done", is_flag=True, help="Take outputs that are there and newer than the code; run the other jobs."
+)
+RUN = click.option(
+    "--run", "run_name", metavar="RUN", help="Which run: its name, the beginning of it, or its directory."
+)
+HOSTS = click.option("--host", "names", metavar="NAME", multiple=True, help="On this host; may be given several times.")
+POOL = click.option("--pool", metavar="POOL", help="On all enabled hosts of this pool.")
+
+
+def the_run(name: str | None) -> Run:
+    """The run that is meant, by --run or else the newest."""
+    return directory.find(name, Path.cwd(), Path.home())

@@ -1,0 +1,76 @@
+"""A spec and its manifest, and what earlier runs beside it tell."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import build_manifest
+from build_manifest.faults import listed
+from queue_manager.core.layout import LOCAL_RUNS
+from queue_manager.core.manifest import Manifest
+from skill.common.errors import FailedError, UseError
+from skill.planning import existing_outputs
+from skill.runs import directory
+
+Say = Callable[[str], None]
+"""Is told, line by line, what a person should know."""
+_RUNS_MEASURED = 10
+
+
+def ignore(text: str) -> None:
+    """Tell nobody."""
+
+
+def build(spec: str, warn: Say = ignore) -> build_manifest.Built:
+    """Build a spec; `warn` is told of each warning. Raises SpecErrors."""
+    built = build_manifest.build(build_manifest.read(spec), spec)
+    for warning in built.warnings:
+        warn(warning)
+    return built
+
+
+def settle(manifest: Manifest, beside: Path) -> Manifest:
+    """The manifest with its cwd and venv made absolute: `beside` is the directory of the spec."""
+    cwd = os.path.abspath(beside / os.path.expanduser(manifest.cwd))
+    venv = manifest.venv
+    return manifest._replace(
+        cwd=cwd, venv=None if venv is None else os.path.abspath(os.path.join(cwd, os.path.expanduser(venv)))
+    )
+
+
+def hosts_warning(manifest: Manifest) -> list[str]:
+    """What to say of a spec that names hosts and is run here."""
+    named = [name for name in manifest.hosts if name not in ("localhost", socket.gethostname())]
+    return [f"the spec is for {listed(named)}; this looks at the machine you are on only"] if named else []
+
+
+def earlier_manifests(project: str, beside: Path) -> list[existing_outputs.Earlier]:
+    """Manifests of the newest runs of a project that lie beside its spec, newest first."""
+    found = []
+    for run in directory.in_folder(beside / LOCAL_RUNS):
+        with contextlib.suppress(FailedError, OSError):
+            made = directory.read_manifest(run)
+            if made.project == project:
+                found.append(existing_outputs.Earlier(run.paths.manifest.stat().st_mtime, made))
+        if len(found) == _RUNS_MEASURED:
+            break
+    return found
+
+
+def earlier(project: str, beside: Path) -> list[directory.Document]:
+    """States of the newest runs of a project that lie beside its spec."""
+    found = []
+    for run in directory.in_folder(beside / LOCAL_RUNS):
+        try:
+            document = directory.read_state(run)
+        except (UseError, FailedError):
+            continue
+        if document["meta"]["project"] == project:
+            found.append(document)
+        if len(found) == _RUNS_MEASURED:
+            break
+    return found

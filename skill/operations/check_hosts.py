@@ -1,0 +1,120 @@
+"""Hold a spec against the hosts that it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from build_manifest.faults import listed
+from queue_manager.core.layout import LOCAL_RUNS
+from skill.common.errors import FailedError
+from skill.hosts import registry
+from skill.hosts.connection import Host
+from skill.hosts.registry import Worker
+from skill.operations import submission, survey
+from skill.operations.build_spec import Say, earlier
+from skill.operations.submission import Order
+from skill.operations.submit import TRIES, same_home
+from skill.planning import assign_jobs, host_preflight, plan
+from skill.planning.assign_jobs import Offer, Sharing
+from skill.planning.existing_outputs import Found
+from skill.planning.host_preflight import Verdict
+from skill.runs.path_map import Ground
+from skill.transfer import code_files, write_gate
+
+
+class Checked(NamedTuple):
+    """A spec held against hosts. `existing`: what of it is on each host already, so far as that was told."""
+
+    offers: list[Offer]
+    sharing: Sharing
+    verdicts: list[Verdict]
+    faults: list[str]
+    warnings: list[str]
+    existing: Mapping[str, Found] = {}
+
+
+def connect(made: Order, names: Sequence[str], pool: str | None, say: Say) -> list[Host]:
+    """The hosts that a spec is for: those named, or of `pool`, or that it names itself, or the only one registered.
+
+    Raises UseError and FailedError.
+    """
+    where = registry.locate(Path.cwd())
+    meant = submission.targets(registry.Registry.load(where), names, pool, made.manifest)
+    meant = mended(where, meant, "take it out with `wavequeue hosts remove {name}`, and submit to another host", say)
+    return [registry.connect(worker, where, TRIES) for worker in meant]
+
+
+def mended(where: Path, meant: list[Worker], instead: str, say: Say) -> list[Worker]:
+    """The workers as they are now, if some are rented: an address may have changed. Raises FailedError where one has
+    gone: its address may be somebody else's by now. `instead`: what is to be done about {name} then."""
+    if all(worker.instance_id is None for worker in meant):
+        return meant
+    from skill.fleet.drift import is_known_gone
+    from skill.fleet.reconcile import reconcile_before
+
+    for text in reconcile_before(where, [worker.name for worker in meant]):
+        say(text)
+    known = registry.Registry.load(where)
+    found = [known.named(worker.name) for worker in meant]
+    for worker in found:
+        if is_known_gone(worker):
+            words = instead.format(name=worker.name)
+            raise FailedError(f"{worker.name} was instance {worker.instance_id}, which is there no more; {words}")
+    return found
+
+
+def check(made: Order, hosts: Sequence[Host], *, newest_code: bool = False) -> Checked:
+    """Look at all hosts at once, share the jobs out, and judge each host for its own. `newest_code`: see scout."""
+    found = survey.scout(made, hosts, newest_code=newest_code)
+    # A host that did not answer gets nothing; that it did not is a fault all the same.
+    offers = [one.offer(host.name, _speed(host)) for host in hosts if (one := found[host.name]).document is not None]
+    known = plan.history(earlier(made.manifest.project, made.beside))
+    sharing = assign_jobs.share(made.manifest, offers, {phase: median for phase, (median, _) in known.items()})
+    verdicts = []
+    for host in hosts:
+        seen = found[host.name].seen(host.name, pushed=made.pushed)
+        cwd = "/" if seen.found is None else seen.found["cwd"]["path"]
+        verdict = host_preflight.judge(made.manifest, sharing.parts.get(host.name, ()), seen, made.comes(cwd))
+        twin = found[host.name].twin(found)
+        if twin is not None:
+            verdict = verdict._replace(faults=(*verdict.faults, f"{same_home(twin)}; leave one of them out"))
+        verdicts.append(verdict)
+    # Where no host could be looked at, why no job has one is said already.
+    unplaced = host_preflight.unplaced_lines(sharing.unplaced) if offers else []
+    return Checked(
+        offers,
+        sharing,
+        verdicts,
+        host_preflight.fault_lines(verdicts, unplaced),
+        [*code_warnings(made), *output_warnings(made), *host_preflight.warning_lines(verdicts)],
+        {name: there for name, one in found.items() if (there := one.existing()) is not None},
+    )
+
+
+def code_warnings(made: Order) -> list[str]:
+    """What of the project is not sent, since it looks like a secret."""
+    secrets = code_files.choose(made.source).secrets if made.pushed else []
+    return [code_files.left_out_words(secrets)] if secrets else []
+
+
+def output_warnings(made: Order) -> list[str]:
+    """What is here of the outputs, and would be in the way of a pull."""
+    if made.cwd is None:
+        return []
+    where = Ground("there", made.cwd, made.source)
+    outputs = dict.fromkeys(name for spec in made.manifest.jobs if (name := where.output(spec)) is not None)
+    names = write_gate.left_alone(made.beside / LOCAL_RUNS, made.source, tuple(outputs))
+    if not names:
+        return []
+    words = (
+        f"{listed(names, 5)}: here already, and of an expected_output that does not spell out its name: a pull "
+        "replaces none of it. To have the files of this run, move these away before you pull"
+    )
+    return [words]
+
+
+def _speed(host: Host) -> float:
+    speed = host.worker.resources.get("speed", 1.0)
+    return float(speed) if isinstance(speed, (int, float)) and speed > 0 else 1.0

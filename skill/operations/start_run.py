@@ -1,0 +1,98 @@
+"""Begin a run on this machine."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from queue_manager.core.manifest import Manifest, encode
+from skill.common import files
+from skill.common.errors import FailedError, UseError
+from skill.common.files import write_whole
+from skill.operations.build_spec import Say, build, earlier_manifests, hosts_warning, ignore, settle
+from skill.planning import existing_outputs, local_preflight
+from skill.runs import directory, live_runs, local_manager
+from skill.runs.directory import Run
+
+
+class Started(NamedTuple):
+    """A run that has begun: how many jobs it has, and its manager's process."""
+
+    run: Run
+    jobs: int
+    pid: int
+
+
+def start_run(
+    spec: str,
+    *,
+    poll: float | None = None,
+    again: bool = False,
+    skip_done: bool = False,
+    warn: Say = ignore,
+    say: Say = ignore,
+) -> Started:
+    """Make the run of a spec and start its manager on this machine; nothing is written where it cannot run.
+
+    `poll` in seconds between looks at the GPUs; `again`: although the same jobs run already; `skip_done`: outputs that
+    are there and newer than the code stand for their jobs. `warn` is told of the warnings of the build, `say` of all
+    else. Raises SpecErrors, UseError and FailedError.
+    """
+    if again and skip_done:
+        raise UseError("--again runs all jobs, and --skip-done not all: give one of them")
+    built = build(spec, warn)
+    beside = Path(spec).absolute().parent
+    manifest = settle(built.manifest, beside)
+    if not Path(manifest.cwd).is_dir():
+        raise UseError(f"{spec}: cwd {manifest.cwd} is not there; make it, or say another one")
+    if manifest.venv is not None and not (Path(manifest.venv) / "bin" / "activate").exists():
+        raise UseError(f"{spec}: venv {manifest.venv} is not there; make it with: python3 -m venv {manifest.venv}")
+    with files.in_turn(beside):  # of two that begin the same the second one sees the first
+        document = local_manager.examine(manifest, newest_code=skip_done)
+        checked = local_preflight.check(manifest, document["probe"])
+        if checked.refusal is not None:
+            raise FailedError(checked.refusal)
+        unset = local_preflight.unset_words(document, {job.id for job in manifest.jobs})
+        for warning in (*hosts_warning(manifest), *checked.warnings, *unset):
+            say(f"warning: {warning}")
+        done = _there_already(spec, manifest, document, say, again=again, skip_done=skip_done)
+        run = directory.create(manifest.project, beside, Path.home(), time.time())
+        try:
+            write_whole(run.paths.manifest, encode(manifest))
+            if done:
+                files.make_directory(run.paths.inbox)
+                write_whole(run.paths.request(existing_outputs.REQUEST), existing_outputs.request_text(done))
+        except BaseException:
+            directory.discard(run, Path.home())
+            raise
+        try:
+            return Started(run, len(manifest.jobs), local_manager.start(run, poll))
+        except KeyboardInterrupt:
+            say(f"{run.id} goes on. follow it: wavequeue watch --run {run.id}")
+            raise
+
+
+def _there_already(
+    spec: str, manifest: Manifest, document: dict[str, Any], say: Say, *, again: bool, skip_done: bool
+) -> tuple[str, ...]:
+    """Say what lies or goes on here that has to do with a spec. Gives the jobs that outputs stand for. Raises UseError
+    where the same jobs run, FailedError where --skip-done cannot be decided."""
+    found = existing_outputs.read(document)
+    if found is None:
+        return ()
+    refused = live_runs.refusal(found.live, spec)
+    if refused is not None and not again:
+        raise UseError(refused)
+    lines = live_runs.warnings(found.live)
+    done: tuple[str, ...] = ()
+    if skip_done:
+        code = existing_outputs.newest_code(found)
+        before = earlier_manifests(manifest.project, Path(spec).absolute().parent)
+        chosen = existing_outputs.skips(manifest.jobs, found, code, Path(spec).stat().st_mtime, before)
+        done, lines = chosen.done, [*lines, *existing_outputs.skip_words(chosen, code)]
+    elif not again:
+        lines += existing_outputs.words(found, manifest.jobs)
+    for line in lines:
+        say(line)
+    return done

@@ -1,0 +1,182 @@
+"""Run a spec on hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from build_manifest.faults import listed
+from queue_manager.core.layout import LOCAL_RUNS
+from skill.common import files
+from skill.common.errors import FailedError, UseError
+from skill.hosts import registry
+from skill.hosts.connection import Host
+from skill.operations import check_hosts, submission, submit
+from skill.operations.build_spec import Say, build, earlier, earlier_manifests, ignore
+from skill.operations.check_hosts import Checked
+from skill.operations.submission import Order
+from skill.operations.submit import TRIES, Outcome
+from skill.planning import estimate, existing_outputs, plan
+from skill.planning.existing_outputs import Found
+from skill.runs import assignment, directory, live_runs, local_manager
+from skill.runs.directory import Run
+
+
+class Submitted(NamedTuple):
+    """A run on hosts, and how it ended on each of them. `estimate`: how long it takes, in words, empty for a run that
+    was taken up again; `notes`: which outputs travel between hosts."""
+
+    run: Run
+    outcomes: tuple[Outcome, ...]
+    estimate: str
+    notes: tuple[str, ...]
+
+
+def submit_spec(
+    spec: str,
+    names: Sequence[str] = (),
+    pool: str | None = None,
+    *,
+    new: bool = False,
+    again: bool = False,
+    skip_done: bool = False,
+    push: bool = True,
+    poll: float | None = None,
+    warn: Say = ignore,
+    say: Say = ignore,
+) -> Submitted:
+    """Check hosts, push the code beside the spec to them, and start a manager on each.
+
+    Hosts: `names`, or those of `pool`, or those that the spec names, or the only one registered. The same spec again
+    takes up the same run, unless `new`, `again` (although the same jobs run already) or `skip_done` (outputs that are
+    there and newer than the code stand for their jobs). `push`: bring the code. `poll` in seconds between looks at the
+    GPUs. `warn` is told of the warnings of the build, `say` of all else.
+
+    Raises SpecErrors, UseError and FailedError, with nothing written; what fails on one host later is in its outcome.
+    """
+    if again and skip_done:
+        raise UseError("--again runs all jobs, and --skip-done not all: give one of them")
+    new = new or again or skip_done
+    made = submission.order(build(spec, warn).manifest, spec, push=push)
+    run = None if new else submit.existing(made)
+    how_long: str = ""
+    notes: list[str] = []
+    if run is not None:
+        hosts = _again(made, run, names, pool, say)
+        say(f"{run.id} has the same manifest and is taken up again; another run: --new")
+        for text in check_hosts.code_warnings(made):
+            say(f"warning: {text}")
+    else:
+        hosts = check_hosts.connect(made, names, pool, say)
+        checked = check_hosts.check(made, hosts, newest_code=skip_done and not (push and made.pushed))
+        done = _there_already(spec, made, checked, say, again=again, skip_done=skip_done, pushed=made.pushed and push)
+        run = begin(made, hosts, checked, say, new=new, done=done)
+        how_long = _estimate(made, checked)
+        notes = _carried(checked)
+        hosts = [host for host in hosts if host.name in checked.sharing.parts]
+    directory.note_submitted(run, Path.home())
+    try:
+        outcomes = submit.finish(run, made, hosts, push=push, poll=poll, say=say)
+    finally:
+        for host in hosts:
+            host.close()
+    return Submitted(run, tuple(outcomes), how_long, tuple(notes))
+
+
+def _again(made: Order, run: Run, names: Sequence[str], pool: str | None, say: Say) -> list[Host]:
+    """The hosts of a run that was begun before. Raises UseError where others were asked for."""
+    where = registry.locate(Path.cwd())
+    known = registry.Registry.load(where)
+    asked = [worker.name for worker in submission.targets(known, names, pool, made.manifest)] if names or pool else []
+    submit.check_asked(run, asked)
+    found = assignment.read(run)
+    assert found is not None
+    meant = [known.named(part.host) for part in found.parts if part.state != assignment.LOST]
+    meant = check_hosts.mended(
+        where, meant, f"have its jobs run elsewhere: wavequeue rescue {run.id} --from {{name}}", say
+    )
+    return [registry.connect(worker, where, TRIES) for worker in meant]
+
+
+def _there_already(
+    spec: str, made: Order, checked: Checked, say: Say, *, again: bool, skip_done: bool, pushed: bool
+) -> dict[str, tuple[str, ...]]:
+    """Say what lies or goes on where the jobs would run that has to do with them. Gives the jobs that outputs stand
+    for, by host. Raises UseError where the same jobs run, FailedError where --skip-done cannot be decided."""
+    by_id = {job.id: job for job in made.manifest.jobs}
+    lines: list[str] = []
+    done: dict[str, tuple[str, ...]] = {}
+    here = None
+    for host, ids in checked.sharing.parts.items():
+        found = checked.existing.get(host)
+        if found is None:
+            continue
+        refused = live_runs.refusal(found.live, spec, f"on {host}")
+        if refused is not None and not again:
+            raise UseError(refused)
+        lines += live_runs.warnings(found.live, f"on {host}")
+        mine = [by_id[name] for name in ids]
+        if skip_done:
+            if pushed and here is None:
+                where = str(made.source / (made.cwd or "."))
+                here = local_manager.examine(made.manifest._replace(cwd=where), newest_code=True)
+            code = existing_outputs.newest_code(found if here is None else _of_here(here))
+            before = earlier_manifests(made.manifest.project, made.beside)
+            chosen = existing_outputs.skips(mine, found, code, Path(spec).stat().st_mtime, before)
+            done[host] = chosen.done
+            lines += [f"{host}: {line}" for line in existing_outputs.skip_words(chosen, code)]
+        elif not again:
+            lines += existing_outputs.words(found, mine, f"on {host}")
+    for line in lines:
+        say(line)
+    return done
+
+
+def _of_here(document: Mapping[str, Any]) -> Found:
+    found = existing_outputs.read(document)
+    return Found({}, 0, ()) if found is None else found
+
+
+def begin(
+    made: Order,
+    hosts: Sequence[Host],
+    checked: Checked,
+    say: Say,
+    *,
+    new: bool,
+    done: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+) -> Run:
+    """Make the run here, if nothing stops it. `done`: the jobs that outputs stand for, by host.
+
+    Raises FailedError, with nothing written, where something does.
+    """
+    for text in checked.warnings:
+        say(f"warning: {text}")
+    if checked.faults:
+        lines = "\n".join(f"  {text}" for text in checked.faults)
+        raise FailedError(f"nothing was submitted, for this stops it:\n{lines}\nSee all: wavequeue preflight SPEC")
+    workers = {host.name: host.worker for host in hosts}
+    parts = [
+        made.part(workers[name], jobs)._replace(done=done.get(name, ())) for name, jobs in checked.sharing.parts.items()
+    ]
+    with files.in_turn(made.beside / LOCAL_RUNS):
+        if not new and submit.existing(made) is not None:
+            raise FailedError("another submit of the same manifest has just begun; run the same command again")
+        return submit.create(made, parts)
+
+
+def _estimate(made: Order, checked: Checked) -> str:
+    known = plan.history(earlier(made.manifest.project, made.beside))
+    return estimate.estimate(made.manifest, checked.offers, checked.sharing, known).how
+
+
+def _carried(checked: Checked) -> list[str]:
+    """Which outputs have to travel between hosts, a line for each way."""
+    ways: dict[tuple[str, str], list[str]] = {}
+    for one in checked.sharing.carried:
+        ways.setdefault((one.src, one.dst), []).append(one.job)
+    return [
+        f"outputs go from {src} to {dst} by way of this machine: {listed(jobs, 5)}" for (src, dst), jobs in ways.items()
+    ]
