@@ -109,7 +109,7 @@ class Daemon:
         self._again = False
         self._just_finished = False
         self._rung = True
-        self._sample_at = self._beat_at = 0.0
+        self._beat_at = 0.0
         self._turned_at = 0.0
         self._woken: set[int] = set()
         self._soon: dict[int, float] = {}
@@ -286,9 +286,13 @@ class Daemon:
         orders.update(order for order, at in self._soon.items() if at <= now)
         self._woken = set()
         self._soon = {order: at for order, at in self._soon.items() if order not in orders}
-        if now >= self._sample_at and self._state.live:
-            self._sample_at = now + max(self._poll, self._state.manifest.stale_after / 20)
-            orders.update(self._watch.sample(now, self._cards.for_sample()))
+        doing = None
+        if now >= self._watch.sample_due() and self._state.live:
+            pace = max(self._poll, self._state.manifest.stale_after / 20)
+            orders.update(self._watch.sample(now, self._cards.for_sample(), pace))
+            doing = self._watch.doing()
+            self._state.touched.update(doing)
+            self._publisher.changed()
         attempts = self._watch.observe(orders, now)
         requests = tuple(self._run_dir.requests()) if self._rung or self._bell is None else ()
         ground = self._teardown.look(now, self._rung)
@@ -305,7 +309,7 @@ class Daemon:
         code = self._code.look(now)
         seen = b.Seen(boot, cores, attempts, cards, before, (), checked, requests, guard.disk, ground, code)
         missing = accepted.missing(requests, self._state, self._environment, self._cwd)
-        return seen._replace(journal=guard.journal, missing=missing)
+        return seen._replace(journal=guard.journal, missing=missing, doing=doing)
 
     def _due(self, now: float) -> set[int]:
         """Attempts whose timeout is over, or that have been idle for long enough."""
@@ -432,6 +436,7 @@ class Daemon:
             self._teardown.row(self._clock.now()),
             self._foreign,
             self.notices.shown,
+            self._watch.doing(),
         )
 
     def _wait(self) -> None:
@@ -444,7 +449,7 @@ class Daemon:
             due += [at for at in (self._cards.due(now), self._preconditions.due()) if at is not None]
             due.extend(self._soon.values())
             if self._state.live:
-                due.append(self._sample_at)
+                due.append(self._watch.sample_due())
             if self._guard.disk is not None or self._guard.journal is not None:
                 due.append(self._guard.due)
             due.extend(at for at in (self._code.due(), self._cards.view_due()) if at is not None)

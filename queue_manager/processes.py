@@ -37,7 +37,8 @@ class Stat(NamedTuple):
 
 
 class Activity(NamedTuple):
-    """What an attempt's processes have done so far: CPU time in seconds, bytes handed to write(2)."""
+    """What an attempt's processes have done so far: CPU time in seconds, that of what they began and has ended
+    included, and bytes handed to write(2)."""
 
     cpu: float
     written: int
@@ -266,13 +267,13 @@ def describe(proc: Proc) -> str:
 
 
 def activity(procs: Iterable[Proc]) -> Activity | Unreadable:
-    """What these processes have done together; what has ended counts no more."""
+    """What these processes have done together. What has ended counts in the one that waited for it, if at all."""
     cpu, written = 0.0, 0
     for proc in procs:
         try:
             process = psutil.Process(proc.pid)
             times = process.cpu_times()
-            cpu += times.user + times.system
+            cpu += times.user + times.system + times.children_user + times.children_system
             written += process.io_counters().write_chars
         except psutil.NoSuchProcess:
             continue

@@ -7,11 +7,11 @@ import selectors
 import signal
 import subprocess
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from queue_manager import evidence, processes
+from queue_manager.activity_watch import ActivityWatch, Pace, log_mark
 from queue_manager.clock_skew import ClockSkew
-from queue_manager.core.boundary import Claim, Ended, Evidence, ExitRecord, Leftovers, Output, Revoked
+from queue_manager.core.boundary import Claim, Doing, Ended, Evidence, ExitRecord, Leftovers, Output, Revoked
 from queue_manager.core.events import Proc
 from queue_manager.core.layout import tag
 from queue_manager.core.leftovers import WAIT
@@ -36,6 +36,7 @@ class _Followed:
         self.proc: Proc | None = attempt.proc
         self.fds: list[int] = []
         self.oom_kills = oom_kills()
+        self.watched = ActivityWatch()
         self.sampled: tuple[float, Activity, tuple[int, int]] | None = None
         self.idle_since: float | None = None
         self.idle = 0.0
@@ -68,6 +69,7 @@ class Watch:
         self.left_dead = False
         """Whether an attempt has ended whose session may have been killed, so that its socket is still there."""
         self.has_pidfd = True
+        self._pace = Pace()
 
     def follow(self, order: int, spec: JobSpec, attempt: Attempt, cwd: str, inherited: bool = False) -> None:
         """Begin to follow an attempt; `inherited` from an earlier manager."""
@@ -136,6 +138,7 @@ class Watch:
             if not isinstance(claim, Claim):
                 return self._unclaimed(followed, claim, look)
             followed.claim = claim
+            self._pace.began(now)
             self._watch_processes(order, followed, (claim.wrapper, claim.screen))
             if followed.frontend is not None:
                 followed.frontend.poll()
@@ -234,24 +237,41 @@ class Watch:
         patterns = self._patterns()
         return all(patterns.others_match(followed.spec.id, path) for path in found)
 
-    # -- idleness -----------------------------------------------------------------------------------------------
+    # -- activity -----------------------------------------------------------------------------------------------
 
-    def sample(self, now: float, cards: Cards | Unreadable | None) -> list[int]:
-        """Take note of what each running attempt does whose output is there. Returns those, to be observed."""
+    def sample_due(self) -> float:
+        """When to look at what running attempts do (epoch seconds)."""
+        return self._pace.due
+
+    def sample(self, now: float, cards: Cards | Unreadable | None, pace: float) -> list[int]:
+        """Take note of what each running attempt does. Returns those whose output is there and that do nothing, to be
+        observed. `pace`: seconds over which that counts."""
         look = _Look(self._key, self._scan, self._screen)
-        return [order for order, followed in self._followed.items() if self._sample(followed, look, now, cards)]
+        idle = [order for order, followed in self._followed.items() if self._sample(followed, look, now, cards, pace)]
+        self._pace.looked(now, list(self.doing().values()), pace)
+        return idle
 
-    def _sample(self, followed: _Followed, look: _Look, now: float, cards: Cards | Unreadable | None) -> bool:
+    def doing(self) -> dict[int, Doing]:
+        """What each running attempt did when that was last looked at."""
+        return {order: one for order, followed in self._followed.items() if (one := followed.watched.doing) is not None}
+
+    def _sample(
+        self, followed: _Followed, look: _Look, now: float, cards: Cards | Unreadable | None, pace: float
+    ) -> bool:
         spec, claim = followed.spec, followed.claim
-        if spec.expected_output is None or claim is None or followed.attempt.wrapper is None:
+        if claim is None or followed.attempt.wrapper is None:
             return False
-        procs = look.procs(spec.id, followed.attempt.n)
-        doing = processes.activity(procs) if not isinstance(procs, Unreadable) else procs
-        log = _log_mark(self._run_dir.paths.log(spec.id))
+        path = self._run_dir.paths.log(spec.id)
+        doing = followed.watched.look(look.procs(spec.id, followed.attempt.n), claim.wrapper, path, now)
         before, busy = followed.sampled, True
+        if spec.expected_output is None:
+            return False
+        if before is not None and now - before[0] < 0.9 * pace:
+            return followed.idle_since is not None
+        log = log_mark(path)
         if not isinstance(doing, Unreadable):
             followed.sampled = (now, doing, log)
-            if before is not None and now > before[0]:
+            if before is not None:
                 # Threads that only wait still wake now and then: half a percent of a core is no work.
                 cpu_share = (doing.cpu - before[1].cpu) / (now - before[0])
                 busy = cpu_share > 0.005 or doing.written != before[1].written or log != before[2]
@@ -323,14 +343,6 @@ class _Look:
         if self._sessions is None:
             self._sessions = self._screen.sessions()
         return not isinstance(self._sessions, Unreadable) and name not in self._sessions
-
-
-def _log_mark(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except OSError:
-        return (0, 0)
-    return (status.st_size, status.st_mtime_ns)
 
 
 def _uses_cards(attempt: Attempt, cards: Cards | Unreadable | None) -> bool:

@@ -104,6 +104,23 @@ class ForeignLease(NamedTuple):
     run_id: str
 
 
+class Doing(NamedTuple):
+    """What one look at a running attempt showed. Times in epoch seconds.
+
+    `at`: when it looked. `output_at`: when the log last grew, None where there is none. `cpu`: cores used since the
+    look before, None where that is not known. `reads`: whether what is in the foreground of its terminal sleeps in a
+    read of it; None where the kernel does not tell this from another sleep. `line`: the log's last words; `is_open`: no
+    line end follows them.
+    """
+
+    at: float
+    output_at: float | None = None
+    cpu: float | None = None
+    reads: bool | None = False
+    line: str = ""
+    is_open: bool = False
+
+
 class CodeReading(NamedTuple):
     """Which code lies in the run's cwd (None: it cannot be told). `since`: when it was looked at before."""
 
@@ -119,6 +136,7 @@ class Seen(NamedTuple):
     does not say. `disk`: why nothing may be launched, where a disk is full. `ground`: the rented machine.
     `code`: the code, where a look at it has just ended. `journal`: what others did to the journal, and that it was put
     back. `missing`: what is not there of an output that a person wants to accept, in words, by the request's id.
+    `doing`: what each running attempt does, where that was looked at.
     """
 
     boot: str
@@ -134,6 +152,7 @@ class Seen(NamedTuple):
     code: CodeReading | None = None
     journal: str | None = None
     missing: Mapping[str, str] = {}
+    doing: Mapping[int, Doing] | None = None
 
 
 class Launch(NamedTuple):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NamedTuple
 
-from queue_manager.core.boundary import ForeignLease
+from queue_manager.core import activity
+from queue_manager.core.boundary import Doing, ForeignLease
 from queue_manager.core.card_words import holder
 from queue_manager.core.events import iso
 from queue_manager.core.manifest import Phase
@@ -20,8 +21,8 @@ VERSION = 1
 
 class Situation(NamedTuple):
     """What a snapshot shows beside the state: the last reading of the cards, what cannot be met, the paths, what is to
-    become of a rented machine, what other runs held of the cards when they were last given away, and what else a
-    person should know (text and since when, by kind)."""
+    become of a rented machine, what other runs held of the cards when they were last given away, what else a person
+    should know (text and since when, by kind), and what running attempts did when that was last looked at."""
 
     cards: Cards | Unreadable | None
     impossible: Mapping[Need, str]
@@ -33,6 +34,7 @@ class Situation(NamedTuple):
     teardown: dict[str, Any] | None = None
     foreign: tuple[ForeignLease, ...] = ()
     notices: Mapping[str, tuple[str, float]] = {}
+    doing: Mapping[int, Doing] = {}
 
 
 def queue_reason(state: QueueState) -> str | None:
@@ -115,6 +117,7 @@ def job_row(state: QueueState, job: Job, situation: Situation) -> dict[str, Any]
         "priority": spec.priority,
         "code": job.code,
         "skipped": job.skipped,
+        **activity.row(situation.doing.get(job.order) if attempt else None),
     }
 
 

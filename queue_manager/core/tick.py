@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from queue_manager.core import apply_requests, attempt_progress, schedule, teardown
+from queue_manager.core import activity, apply_requests, attempt_progress, schedule, teardown
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
 from queue_manager.core.events import Record
@@ -141,6 +141,7 @@ def conditions(turn: Turn, machine: Decision | None = None) -> None:
         wanted["screen"] = error if error.startswith("screen cannot") else f"screen cannot start: {error}"
     if seen.ground is not None:
         wanted.update(teardown.conditions(turn, machine))
+    wanted.update(activity.conditions(turn.state, seen.doing or {}))
     for need, reason in turn.impossible.items():
         wanted[f"need:{need.gpus}:{need.mib}"] = reason
     for kind, text in wanted.items():
@@ -151,6 +152,8 @@ def conditions(turn: Turn, machine: Decision | None = None) -> None:
         unseen += ("nvml",)
     if seen.ground is None:
         unseen += ("price", "results_to", "teardown")
+    if seen.doing is None:
+        unseen += (f"{activity.KIND}:",)
     for kind in list(known):
-        if kind not in wanted and not kind.startswith(unseen):
+        if kind not in wanted and (not kind.startswith(unseen) or activity.is_over(turn.state, kind)):
             turn.emit(ev.ConditionEnded(kind))

@@ -16,7 +16,10 @@ from queue_manager.core.terminal_text import one_line
 from skill.common.typed_json import Bounds, fits
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
-_JOB_TIMES, _PHASE_TIMES = ("started", "completed", "retry_at", "attempt_ended"), ("started", "completed")
+_JOB_TIMES, _PHASE_TIMES = (
+    ("started", "completed", "retry_at", "attempt_ended", "last_output"),
+    ("started", "completed"),
+)
 _META_TIMES = ("started", "updated", "finished", "idle_since")
 _ROOM, _ROOM_A_JOB, _ROOM_A_BYTE, _MOST = 16 << 20, 4 << 10, 32, 512 << 20
 
@@ -140,7 +143,9 @@ class _Job(TypedDict):
 
 
 class Job(_Job, total=False):
-    """One job; times in ISO form, `gpu_mem_mib` in MiB."""
+    """One job; times in ISO form, `gpu_mem_mib` in MiB. Of what runs, where that is known: when its log last grew
+    (`last_output`; `silent_s`: seconds since then, when it was looked at), `cpu` in percent of a core, and in `asks`
+    that it waits for an answer on its terminal, in words."""
 
     gpu: Whole | None
     pid: Whole | None
@@ -152,6 +157,10 @@ class Job(_Job, total=False):
     attempt_ended: Words
     code: Words
     skipped: bool
+    last_output: Words
+    silent_s: Number | None
+    cpu: Number | None
+    asks: Words
 
 
 class _Document(TypedDict):

@@ -1,0 +1,85 @@
+"""Looks at what running attempts do: CPU, bytes written, the log's last words, the terminal; and when to look again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from queue_manager import processes, terminal_reads
+from queue_manager.core import activity
+from queue_manager.core.boundary import Doing
+from queue_manager.core.events import Proc
+from queue_manager.core.readings import Unreadable
+from queue_manager.processes import Activity
+from queue_manager.regular import open_regular
+
+_FIRST, _AGAIN, _ASKED, _USUAL = 3.0, 2.0, 10.0, 30.0
+"""Seconds until the next look: after an attempt began, while one seems to wait for an answer, while one does, else."""
+_LEAST = 5.0
+"""Seconds between looks at least, however often attempts begin."""
+_TAIL = 4096
+
+
+class Pace:
+    """When to look at running attempts."""
+
+    def __init__(self) -> None:
+        self.due = 0.0
+        self._looked = 0.0
+
+    def began(self, now: float) -> None:
+        """An attempt has begun."""
+        self.due = min(self.due, max(now + _FIRST, self._looked + _LEAST))
+
+    def looked(self, now: float, doing: Sequence[Doing], idle_pace: float) -> None:
+        """All have been looked at. `idle_pace`: seconds between two looks for attempts that are over and idle."""
+        pace = min(_USUAL, idle_pace)
+        if any(activity.may_wait(one) for one in doing):
+            pace = min(pace, _AGAIN)
+        elif any(activity.question(one) for one in doing):
+            pace = min(pace, _ASKED)
+        self.due = now + pace
+        if doing:
+            self._looked = now
+
+
+class ActivityWatch:
+    """One attempt, looked at again and again."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, float] | None = None
+        self.doing: Doing | None = None
+
+    def look(self, procs: Sequence[Proc] | Unreadable, leader: Proc, log: Path, now: float) -> Activity | Unreadable:
+        """Take note of what it does. `leader`: its process that has the terminal. Returns what it has done so far."""
+        done = procs if isinstance(procs, Unreadable) else processes.activity(procs)
+        cpu = None
+        if not isinstance(done, Unreadable):
+            if self._last is not None and now > self._last[0]:
+                cpu = max(0.0, done.cpu - self._last[1]) / (now - self._last[0])
+            self._last = (now, done.cpu)
+        _, changed_ns = log_mark(log)
+        reads = False if isinstance(procs, Unreadable) else terminal_reads.reads(procs, leader)
+        line, is_open = activity.last_words(_tail(log)) if reads is not False else ("", False)
+        self.doing = Doing(now, changed_ns / 1e9 if changed_ns else None, cpu, reads, line, is_open)
+        return done
+
+
+def log_mark(path: Path) -> tuple[int, int]:
+    """Size of a log and when it changed, in ns since the epoch; zeros where it cannot be told."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return (0, 0)
+    return (status.st_size, status.st_mtime_ns)
+
+
+def _tail(path: Path) -> str:
+    try:
+        with open_regular(path) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL))
+            return file.read(_TAIL).decode("utf-8", "replace")
+    except OSError:
+        return ""

@@ -1,0 +1,94 @@
+"""What a running attempt does: when it last wrote to its log, the CPU that it uses, whether it waits for an answer on
+its terminal. Pure.
+
+The facts are shown and nothing is done about them: a job may be silent for good reasons.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from queue_manager.core.boundary import Doing
+from queue_manager.core.events import iso
+from queue_manager.core.failures import ESCAPES
+from queue_manager.core.model import QueueState
+from queue_manager.core.terminal_text import one_line
+
+KIND = "prompt"
+"""How the kind of a condition begins that says that a job waits for an answer; then its id."""
+_SURELY_IDLE, _IDLE = 0.05, 0.01
+"""Cores: what waits for an answer uses less, where it is seen to read its terminal, and where that is a guess."""
+_QUESTION = re.compile(
+    r"[:?>]$|\b(?:y/n|yes/no)\b.{0,20}$|\((?:[A-Za-z-]{0,10}db|gdb)\)$|\b(?:press|hit)\b.{1,40}$|--More--"
+    r"|^In \[\d+\]|(?:password|passphrase|username|user name)\b.{0,80}$",
+    re.IGNORECASE,
+)
+_SHOWN = 80
+
+
+def last_words(log: str) -> tuple[str, bool]:
+    """The last words at the end of a log, as a terminal shows them, and whether no line end follows them."""
+    *whole, rest = ESCAPES.sub("", log).split("\n")
+    text = _shown(rest)
+    if text:
+        return text, True
+    return next((text for line in reversed(whole) if (text := _shown(line))), ""), False
+
+
+def _shown(line: str) -> str:
+    return next((state.strip() for state in reversed(line.split("\r")) if state.strip()), "")
+
+
+def may_wait(doing: Doing) -> bool:
+    """Whether it is worth another look soon: it seems to wait for an answer, but for what is not known yet."""
+    return doing.cpu is None and (doing.reads is True or (doing.reads is None and _asks(doing)))
+
+
+def _asks(doing: Doing) -> bool:
+    return doing.is_open and _QUESTION.search(doing.line) is not None
+
+
+def question(doing: Doing) -> str | None:
+    """That an attempt waits for an answer, in words; None if it does not, or that is not known."""
+    if doing.cpu is None or doing.reads is False:
+        return None
+    if doing.reads:
+        if doing.cpu > _SURELY_IDLE:  # it reads beside its work, as for a key that ends it
+            return None
+        waits = "waits for an answer on its terminal"
+    elif _asks(doing) and doing.cpu <= _IDLE:
+        waits = "seems to wait for an answer on its terminal"
+    else:
+        return None
+    return f"{waits}: {one_line(doing.line, _SHOWN)!r}" if doing.line else waits
+
+
+def conditions(state: QueueState, doing: Mapping[int, Doing]) -> dict[str, str]:
+    """What a person should know of what was looked at, in words, by kind."""
+    found = {}
+    for order, one in doing.items():
+        words, job = question(one), state.jobs[order].spec.id
+        if words is not None and order in state.live:
+            do = f"answer with: wavequeue attach {job}; or end it: wavequeue cancel {job}"
+            found[f"{KIND}:{job}"] = f"job {job} {words}; {do}"
+    return found
+
+
+def is_over(state: QueueState, kind: str) -> bool:
+    """Whether a condition tells of an attempt that no longer runs."""
+    if not kind.startswith(f"{KIND}:"):
+        return False
+    attempt = state.job(kind.partition(":")[2]).attempt
+    return attempt is None or attempt.starting > state.conditions[kind][1]
+
+
+def row(doing: Doing | None) -> dict[str, Any]:
+    """The fields of a job's row: `last_output` is a time, `silent_s` in seconds, `cpu` in percent of a core. All None
+    where they are not known."""
+    if doing is None:
+        return {"last_output": None, "silent_s": None, "cpu": None, "asks": None}
+    silent = None if doing.output_at is None else round(max(0.0, doing.at - doing.output_at), 1)
+    cpu = None if doing.cpu is None else round(100 * doing.cpu, 1)
+    return {"last_output": iso(doing.output_at), "silent_s": silent, "cpu": cpu, "asks": question(doing)}
