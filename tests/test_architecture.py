@@ -56,8 +56,8 @@ LAYERS = (  # the first whose folder fits is meant
             {
                 **({"click": None} if package == "cli" else {}),
                 "rich": None,
-                "fabric": "connection.py",
-                "paramiko": "connection.py",
+                "fabric": "fabric_transport.py",
+                "paramiko": "fabric_transport.py",
                 "ruamel": "registry.py",
                 "httpx": "http.py",
                 "msgspec": "typed_json.py",
@@ -198,7 +198,7 @@ HEAD = '"""A docstring."""\n\nfrom __future__ import annotations\n\n'
         ("build_manifest/a.py", "import skill", "may not import skill"),
         ("skill/cli/a.py", "from queue_manager.journal import read", "may not import queue_manager.journal"),
         ("skill/cli/a.py", "import importlib", "imports by importlib"),
-        ("skill/cli/a.py", "import fabric", "belongs to connection.py"),
+        ("skill/cli/a.py", "import fabric", "belongs to fabric_transport.py"),
         ("skill/runs/a.py", "import psutil", "may not import psutil"),
         ("skill/operations/a.py", "import click", "may not import click"),
         ("skill/runs/a.py", "from skill.transfer import pull", "may not import skill.transfer.pull"),
@@ -228,7 +228,10 @@ def test_a_file_without_its_head_is_seen(source: str) -> None:
         ("queue_manager/core/a.py", "x = 'a'.replace('a', 'b')\ncwd = x.cwd"),
         ("queue_manager/processes.py", "import os\nimport psutil\nfrom queue_manager.core.tick import tick"),
         ("build_manifest/spec.py", "import yaml\nfrom queue_manager.core import manifest"),
-        ("skill/hosts/connection.py", "import fabric\nfrom build_manifest.spec import read\nfrom . import registry"),
+        (
+            "skill/hosts/fabric_transport.py",
+            "import fabric\nfrom build_manifest.spec import read\nfrom . import address",
+        ),
         ("manifests/demo/a.py", "import random\nimport mlp"),
     ],
 )

@@ -38,7 +38,8 @@ _UNTOLD = "-"
 class Heard(NamedTuple):
     """What was heard of a host. `document`: that of queue_manager.probe, as it came; None for the reason in `why`.
 
-    `asked` and `answered`: our clock around it, in epoch seconds.
+    `asked` and `answered`: our clock around it, in epoch seconds. `openssh`: why OpenSSH itself goes there, None where
+    fabric does.
     """
 
     facts: Facts | Unreachable
@@ -46,6 +47,7 @@ class Heard(NamedTuple):
     why: str = ""
     asked: float = 0.0
     answered: float = 0.0
+    openssh: str | None = None
 
 
 class Card(NamedTuple):
@@ -78,6 +80,7 @@ class Row(NamedTuple):
 
     `screen`: its version, empty where it does not tell; None where it is missing. `disk_free_mib`: the least of where
     runs and code lie. `clock_s`: how far the host's clock is ahead of ours, `clock_within_s` how well that is known.
+    `openssh`: why OpenSSH itself goes there.
     """
 
     name: str
@@ -92,6 +95,7 @@ class Row(NamedTuple):
     clock_within_s: float | None = None
     faults: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    openssh: str | None = None
 
 
 # -- what was heard -----------------------------------------------------------------------------------------------
@@ -173,7 +177,7 @@ def row(name: str, heard: Heard) -> Row:
     """Judge one host."""
     facts = heard.facts
     if isinstance(facts, Unreachable):
-        return Row(name, plain(facts.reason))
+        return Row(name, plain(facts.reason), openssh=heard.openssh)
     probed = (read(heard.document) if heard.document is not None else None) or Probed()
     disks = [free for free in (probed.disk_free_mib, facts.disk_free_mib) if free is not None]
     clock = within = None
@@ -191,6 +195,7 @@ def row(name: str, heard: Heard) -> Row:
         min(disks, default=None),
         clock,
         within,
+        openssh=None if heard.openssh is None else plain(heard.openssh),
     )
     return made._replace(faults=tuple(_faults(made, facts, heard)), warnings=tuple(_warnings(made)))
 
@@ -315,6 +320,7 @@ def fault_lines(rows: Sequence[Row]) -> list[str]:
 def note_lines(rows: Sequence[Row]) -> list[str]:
     """What else is worth saying, a line each."""
     lines = [f"{one.name}: warning: {text}" for one in rows for text in one.warnings]
+    lines += [f"{one.name}: through OpenSSH: {one.openssh}" for one in rows if one.openssh is not None]
     runs = [f"{one.name}: a manager holds {listed(one.probed.runs, _NAMED)}" for one in rows if one.probed.runs]
     return lines + runs
 
@@ -342,6 +348,7 @@ def _json(one: Row) -> Mapping[str, Any]:
         "python": None if one.python is None else {"version": one.python, "path": one.python_path},
         "screen": one.screen,
         "rsync": one.rsync if one.unreachable is None else None,
+        "openssh": one.openssh,
         "faults": list(one.faults),
         "warnings": list(one.warnings),
     }

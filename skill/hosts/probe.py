@@ -49,7 +49,8 @@ def hear(hosts: Sequence[Host]) -> dict[str, Heard]:
     finally:
         for host in hosts:
             host.close()
-    return {name: Heard(one) if isinstance(one, Unreachable) else one for name, one in found.items()}
+    heard = {name: Heard(one) if isinstance(one, Unreachable) else one for name, one in found.items()}
+    return {host.name: heard[host.name]._replace(openssh=host.through()) for host in hosts}
 
 
 def _hear(host: Host) -> Heard:

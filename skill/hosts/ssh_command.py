@@ -6,7 +6,21 @@ expands %h and the like, ~ and ${NAME}.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
 from skill.common.errors import UseError
+from skill.hosts import transport
+from skill.hosts.ssh_settings import Settings
+
+ALIVE = 15
+"""Seconds after which a silent connection is asked for a sign of life, unless the ssh configuration says."""
+_ONLY_IF_SET = {"sessiontype": "default", "stdinnull": "no", "forkafterauthentication": "no", "tunnel": "no"}
+"""Options that would keep a command from running, or from having its input; older versions do not know them all."""
+_WRITTEN = {
+    "sessiontype": "SessionType", "stdinnull": "StdinNull", "forkafterauthentication": "ForkAfterAuthentication",
+    "tunnel": "Tunnel",
+}  # fmt: skip
 
 
 def file_value(path: str) -> str:
@@ -21,32 +35,42 @@ def file_value(path: str) -> str:
     return f'"{escaped}"'
 
 
-def build(
-    alias: str,
-    known_hosts: str,
-    *,
-    config: str | None = None,
-    port: int | None = None,
-    key: str | None = None,
-    connect: float = 10.0,
-) -> list[str]:
+def build(alias: str, known_hosts: str, settings: Settings, where: Sequence[str] = ()) -> list[str]:
     """The command up to its destination: nothing is asked, forwarded or taken for granted.
 
-    `alias`: the name under which `known_hosts` has the key of the host; `config`: a file of settings, None for none but
-    the system's; `connect`: seconds for a connection. Raises UseError, see `file_value`.
+    `alias`: the name under which `known_hosts` has the key of the host; `settings`: what ssh does for the host by
+    itself; `where`: options that say where it is and by which file of settings. Raises UseError, see `file_value`.
     """
+    return [*quiet(settings, where), *checked(alias, known_hosts)]
+
+
+def checked(alias: str, known_hosts: str) -> list[str]:
+    """Options that let in only the host whose key is kept. Raises UseError, see `file_value`."""
+    return _as_words({
+        "StrictHostKeyChecking": "yes", "UserKnownHostsFile": file_value(known_hosts), "HostKeyAlias": alias,
+        "CheckHostIP": "no", "UpdateHostKeys": "no",
+    })  # fmt: skip
+
+
+def quiet(settings: Settings, where: Sequence[str] = (), other: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """The command as `build` makes it, with host keys checked as the settings say. `other`: options in their place."""
+    alive = settings.first("serveraliveinterval")
     options = {
-        "BatchMode": "yes", "StrictHostKeyChecking": "yes", "UserKnownHostsFile": file_value(known_hosts),
-        "HostKeyAlias": alias, "ForwardAgent": "no", "ClearAllForwardings": "yes", "CheckHostIP": "no",
-        "ConnectTimeout": f"{connect:.0f}", "ServerAliveInterval": "15", "RemoteCommand": "none", "RequestTTY": "no",
-        "LogLevel": "INFO",
+        "BatchMode": "yes", "ForwardAgent": "no", "ClearAllForwardings": "yes", "RemoteCommand": "none",
+        "RequestTTY": "no", "ControlMaster": "no", "PermitLocalCommand": "no", "LogLevel": "INFO",
+        "ConnectTimeout": f"{settings.seconds or transport.CONNECT:.0f}",
+        "ServerAliveInterval": alive if alive not in ("", "0") else str(ALIVE),
     }  # fmt: skip
-    if key is not None:
-        options |= {"IdentityFile": file_value(key), "IdentitiesOnly": "yes"}
-    command = ["ssh", *(part for name, value in options.items() for part in ("-o", f"{name}={value}"))]
-    if config is not None:
-        command += ["-F", config]
-    return [*command, "-p", str(port)] if port else command
+    options |= {_WRITTEN[name]: usual for name, usual in _ONLY_IF_SET.items() if _differs(settings.first(name), usual)}
+    return ["ssh", *where, *_as_words({**options, **other})]
+
+
+def _differs(value: str, usual: str) -> bool:
+    return value not in ("", usual, "false")
+
+
+def _as_words(options: dict[str, str]) -> list[str]:
+    return [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
 
 
 _FINAL = (

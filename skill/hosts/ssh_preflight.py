@@ -10,7 +10,6 @@ import subprocess
 from collections.abc import Iterable, Mapping
 
 from queue_manager.core.terminal_text import one_line
-from skill.hosts import connection
 
 PROBES = ("203.0.113.1", "ssh1.vast.ai")
 """What rented machines are called: an address (this one is nobody's), and a proxy of Vast.ai."""
@@ -30,9 +29,6 @@ def fault() -> str | None:
         if done.returncode != 0:
             return f"your ssh configuration cannot be read: {_words(done)}; mend it, and try: ssh -G {probe}"
         hops |= dict.fromkeys(jumps(parse(done.stdout)))
-    unread = connection.config_fault()
-    if unread is not None:
-        return f"your ssh configuration cannot be read: {unread}"
     return next((f"the jump host {chain} of your ssh configuration {why}" for chain, why in _closed(hops)), None)
 
 

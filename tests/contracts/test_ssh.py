@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import skill.hosts.connection
+import skill.hosts.transport
 from skill.hosts.connection import Host, Said, Unreachable, each, forget_key, known_key, remote
 from skill.hosts.registry import Ssh, Worker
 from skill.hosts.remote_command import framed
@@ -244,7 +245,7 @@ def test_a_host_that_answers_a_byte_at_a_time_ends_by_a_deadline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each byte comes in time for the step that waits for it."""
-    monkeypatch.setattr(skill.hosts.connection, "LOGIN", 1.0)
+    monkeypatch.setattr(skill.hosts.transport, "LOGIN", 1.0)
     left = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -279,8 +280,18 @@ class Flood:
 
     closed = False
 
-    def settimeout(self, seconds: float) -> None:
+    def __init__(self) -> None:
+        self.status_event = threading.Event()
+
+    def settimeout(self, seconds: float | None) -> None:
+        assert seconds is not None
         assert seconds > 0
+
+    def sendall(self, _data: bytes) -> None:
+        pass
+
+    def recv_exit_status(self) -> int:
+        return 0
 
     def recv(self, _size: int) -> bytes:
         return b"x"

@@ -22,7 +22,7 @@ import pytest
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.terminal_text import one_line
 from skill.cli import main
-from skill.hosts import connection as host
+from skill.hosts import transport
 from skill.runs import assignment
 from skill.runs.assignment import Part, Placed
 from skill.runs.directory import Run
@@ -175,7 +175,7 @@ def test_all_are_asked_at_once_and_a_dead_one_delays_nobody(
     paths.root.mkdir(parents=True)
     paths.state.write_text("{}")
     paths.lock.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-    monkeypatch.setattr(host, "CONNECT", 6.0)
+    monkeypatch.setattr(transport, "CONNECT", 6.0)
     before = sorted(bare.home.rglob("*"))
     with paths.lock.open() as held, socket.socket() as silent:
         fcntl.flock(held, fcntl.LOCK_EX)

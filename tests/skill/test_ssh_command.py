@@ -8,11 +8,13 @@ import pytest
 
 from skill.common.errors import UseError
 from skill.hosts import ssh_command
+from skill.hosts.ssh_settings import Settings
 
 PATHS = [
     "/plain/known_hosts", "/a b/c", "/100%/x", "/%h%%h%", "/$X/$HOME/x", '/say "x"/y', "/back\\slash\\\\x\\", "/it's/x",
     "/# no comment", "/a=b,c;d", "/~user", "/ü/训练", '/" "',
 ]  # fmt: skip
+NOTHING = Settings("nowhere", {})
 
 
 def heard(command: list[str], name: str) -> str:
@@ -24,7 +26,8 @@ def heard(command: list[str], name: str) -> str:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_ssh_takes_a_path_for_one_file(path: str) -> None:
-    command = ssh_command.build("gpu-a", path, config="/dev/null", port=2222, key=f"{path}.key")
+    where = ["-F", "/dev/null", "-p", "2222", "-o", f"IdentityFile={ssh_command.file_value(f'{path}.key')}"]
+    command = ssh_command.build("gpu-a", path, NOTHING, where)
     assert heard(command, "userknownhostsfile") == path
     assert heard(command, "identityfile") in (f"{path}.key", f"{path}.key".replace("%", "%%"))
     assert heard(command, "hostkeyalias") == "gpu-a"
@@ -34,4 +37,4 @@ def test_ssh_takes_a_path_for_one_file(path: str) -> None:
 @pytest.mark.parametrize("path", ["/a/${HOME}/x", "/a\nb/x"])
 def test_what_ssh_can_only_misread_is_refused_in_words(path: str) -> None:
     with pytest.raises(UseError, match=r"^the path .* move what it names"):
-        ssh_command.build("gpu-a", path)
+        ssh_command.build("gpu-a", path, NOTHING)

@@ -1,0 +1,135 @@
+"""Keys of hosts: the project's own file, which keeps them by the name of the worker, and what ssh knows already."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from build_manifest import regular_file
+from skill.common.files import append_to, make_directory, write_whole
+from skill.hosts.ssh_settings import Settings
+
+KNOWN_HOSTS = "known_hosts"
+_MOST_KEYS = 16 << 20
+_PATIENCE = 30.0
+
+
+class HostKeyError(Exception):
+    """The host showed another key than the one that is kept for its name, or an unknown one where only known ones are
+    taken. Its text says which; empty: it is the one that is kept here."""
+
+
+@functools.lru_cache(maxsize=8)
+def _lock_of(path: Path) -> threading.Lock:
+    del path
+    return threading.Lock()
+
+
+def check(known_hosts: Path, name: str, shown: str, trusted: Sequence[str] = (), *, is_strict: bool = False) -> None:
+    """Compare the key that a host shows, "TYPE BASE64", with the one kept for its name. The first one is kept, if ssh
+    knows no other: `trusted` are the keys that it knows; `is_strict`: it takes none but those.
+
+    Raises HostKeyError, and OSError where the file cannot be written.
+    """
+    with _lock_of(known_hosts):
+        kept = known_key(known_hosts, name)
+        if kept == shown:
+            return
+        if kept is not None:
+            raise HostKeyError
+        types = {key.partition(" ")[0] for key in trusted}
+        if shown not in trusted and shown.partition(" ")[0] in types:
+            raise HostKeyError("your ~/.ssh/known_hosts has another key for it")
+        if shown not in trusted and is_strict:
+            raise HostKeyError("none of its keys is known, and your ssh configuration says StrictHostKeyChecking yes")
+        _keep(known_hosts, f"{name} {shown}\n")
+
+
+def known_to_ssh(settings: Settings) -> list[str]:
+    """The keys, "TYPE BASE64", that the files of UserKnownHostsFile and GlobalKnownHostsFile have for a host."""
+    port, host = settings.first("port"), settings.first("hostname")
+    name = settings.first("hostkeyalias") or (host if port in ("", "22") else f"[{host}]:{port}")
+    found: dict[str, None] = {}
+    for path in (*files_in(settings.first("userknownhostsfile")), *files_in(settings.first("globalknownhostsfile"))):
+        try:
+            done = subprocess.run(
+                ["ssh-keygen", "-F", name, "-f", path], stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
+                errors="replace", timeout=_PATIENCE, check=False,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        for line in done.stdout.splitlines():
+            parts = line.split()
+            if len(parts) >= 3 and not line.startswith(("#", "@")):
+                found[f"{parts[1]} {parts[2]}"] = None
+    return list(found)
+
+
+def files_in(text: str) -> list[str]:
+    """The files that are there, of several in one value of `ssh -G`, which puts no quotes around blanks."""
+    paths: list[str] = []
+    for word in text.split(" "):
+        if word.startswith("/") or not paths:
+            paths.append(word)
+        else:
+            paths[-1] += f" {word}"
+    return [path for path in paths if path.startswith("/") and Path(path).is_file()]
+
+
+def known_key(known_hosts: Path, name: str) -> str | None:
+    """The key that is kept for a name, as "TYPE BASE64"; None if none is."""
+    try:
+        lines = _lines(known_hosts)
+    except FileNotFoundError:
+        return None
+    for line in lines:
+        parts = line.split()
+        if len(parts) >= 3 and parts[0] == name:
+            return f"{parts[1]} {parts[2]}"
+    return None
+
+
+def forget_key(known_hosts: Path, name: str) -> bool:
+    """Forget the key that is kept for a name, so that the next one is accepted. Returns whether there was one."""
+    if known_key(known_hosts, name) is None:
+        return False
+    _rewrite(known_hosts, name, "")
+    return True
+
+
+def replace_key(known_hosts: Path, name: str, key: str) -> None:
+    """Keep this key, "TYPE BASE64", for a name in the place of the one that was kept. Raises OSError."""
+    if known_key(known_hosts, name) is None:
+        _keep(known_hosts, f"{name} {key}\n")
+    else:
+        _rewrite(known_hosts, name, f"{name} {key}\n")
+
+
+def fingerprint(key: str) -> str:
+    """A key, "TYPE BASE64", as OpenSSH shows it: "TYPE SHA256:..."."""
+    kind, _, data = key.partition(" ")
+    digest = hashlib.sha256(base64.b64decode(data)).digest()
+    return f"{kind} SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
+
+
+def _rewrite(known_hosts: Path, name: str, instead: str) -> None:
+    """Put a line in the place of all that name `name`."""
+    lines = [f"{line}\n" for line in _lines(known_hosts)]
+    text = "".join([*(line for line in lines if line.split()[:1] != [name]), instead])
+    write_whole(known_hosts, text, errors="surrogateescape")
+
+
+def _lines(known_hosts: Path) -> list[str]:
+    """The lines of the file. What is no text in one of them stays as it is, and names nobody."""
+    return regular_file.read_text(known_hosts, _MOST_KEYS, errors="surrogateescape").splitlines()
+
+
+def _keep(known_hosts: Path, line: str) -> None:
+    make_directory(known_hosts.parent)
+    with append_to(known_hosts) as file:
+        file.write(line.encode())  # one write: two commands that append at once mix no lines

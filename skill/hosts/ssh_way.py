@@ -1,0 +1,187 @@
+"""How a worker is entered: the command of OpenSSH with its options, the settings that follow, and who logs in.
+
+Names of ~/.ssh/config mean what they mean to ssh. A host that workers.yaml gives in full (host, port, user and key) is
+that, and no line of ~/.ssh/config touches it, unless one names its address.
+"""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from skill.hosts import ssh_command, ssh_keys, ssh_route
+from skill.hosts.ssh_keys import Identity
+from skill.hosts.ssh_settings import Fault, Settings, ask, config_file, differences, expand
+
+if TYPE_CHECKING:
+    from skill.hosts.registry import Worker
+
+_NOBODY = "host.that.no.line.names.invalid"
+_PATIENCE = 30.0
+_LONGEST_SOCKET = 104 if sys.platform == "darwin" else 108
+_USUAL = {"identityfile": tuple(f"~/.ssh/id_{name}" for name in ("rsa", "ecdsa", "ecdsa_sk", "ed25519", "ed25519_sk"))}
+"""What ssh does where it cannot be asked."""
+
+
+class Way(NamedTuple):
+    """How a host is entered. `config`: ssh's option that names its file of settings. `identities`: the key files that
+    there are, in ssh's order; `agent`: the socket of the agent to ask, or None. `problem`: why it cannot be entered."""
+
+    destination: str
+    config: tuple[str, ...]
+    options: tuple[str, ...]
+    settings: Settings
+    identities: tuple[Identity, ...] = ()
+    agent: str | None = None
+    problem: str | None = None
+
+
+def destination(worker: Worker) -> str:
+    """[USER@]HOST, for OpenSSH and rsync."""
+    ssh = worker.ssh
+    if ssh is None:
+        return worker.name
+    return f"{ssh.user}@{ssh.host}" if ssh.user else ssh.host
+
+
+def find(worker: Worker) -> Way:
+    """The way to a worker, by ssh's own reading of its files. Raises UseError for a path that cannot be told to ssh."""
+    ssh, to = worker.ssh, destination(worker)
+    options = tuple(_options(worker))
+    config = _config(worker)
+    found = ask(("ssh", *config, *options), to)
+    if isinstance(found, Fault):
+        usual = Settings(to.rpartition("@")[2], _USUAL)
+        if ssh is None or not found.is_missing:
+            return Way(to, config, options, usual, problem=found.reason)
+        found = _without_ssh(worker)
+    path = os.fsencode(found.first("controlpath"))
+    if found.is_set("controlpath") and len(path) >= _LONGEST_SOCKET:
+        why = f"ControlPath too long ({len(path)} bytes; a socket has {_LONGEST_SOCKET - 1} at most)"
+        return Way(to, config, options, found, problem=f"your ssh configuration cannot be followed: {why}")
+    try:
+        return Way(to, config, options, found, tuple(_identities(found)), _agent(found))
+    except ValueError as error:
+        return Way(to, config, options, found, problem=f"your ssh configuration cannot be followed: {error}")
+
+
+def _options(worker: Worker) -> list[str]:
+    ssh = worker.ssh
+    if ssh is None:
+        return []
+    options = [] if ssh.port is None else ["-p", str(ssh.port)]
+    if ssh.key:
+        key = ssh_command.file_value(os.path.expanduser(ssh.key))
+        options += ["-o", f"IdentityFile={key}", "-o", "IdentitiesOnly=yes"]
+    return options
+
+
+def _config(worker: Worker) -> tuple[str, ...]:
+    file = config_file()
+    config = () if file is None else ("-F", file)
+    ssh = worker.ssh
+    if ssh is None or not (ssh.port and ssh.user and ssh.key):
+        return config
+    mine, other = (ask(("ssh", *config), name) for name in (ssh.host, _NOBODY))
+    is_named = isinstance(mine, Settings) and isinstance(other, Settings) and bool(differences(mine, other))
+    return config if is_named else ("-F", "none")
+
+
+def _without_ssh(worker: Worker) -> Settings:
+    ssh = worker.ssh
+    assert ssh is not None
+    values = {
+        **_USUAL,
+        "hostname": (ssh.host,),
+        "port": (str(ssh.port or 22),),
+        "user": (ssh.user or getpass.getuser(),),
+    }
+    if ssh.key:
+        path = os.path.expanduser(ssh.key).replace("%", "%%")
+        values |= {"identityfile": (path,), "identitiesonly": ("yes",)}
+    return Settings(ssh.host, values)
+
+
+def _identities(settings: Settings) -> list[Identity]:
+    """The key files that there are. A value that means nothing here names none, as for ssh."""
+    paths = [expand(text, settings, os.environ) for text in settings.all("identityfile") if text.lower() != "none"]
+    found = (ssh_keys.read(path) for path in dict.fromkeys(paths))
+    return [identity for identity in found if identity is not None]
+
+
+def missing_keys(way: Way) -> list[str]:
+    """Key files that the settings name and that are not there, but for those that every user might have."""
+    usual = {text for texts in (_USUAL["identityfile"], ("~/.ssh/id_dsa", "~/.ssh/id_xmss")) for text in texts}
+    there = {identity.path for identity in way.identities}
+    named = [text for text in way.settings.all("identityfile") if text not in usual and text.lower() != "none"]
+    try:
+        return [path for text in named if (path := expand(text, way.settings, os.environ)) not in there]
+    except ValueError:
+        return []
+
+
+def _agent(settings: Settings) -> str | None:
+    """The socket of the agent that IdentityAgent names; None for none."""
+    value = settings.first("identityagent")
+    if value.lower() == "none":
+        return None
+    if value in ("", "SSH_AUTH_SOCK"):
+        return os.environ.get("SSH_AUTH_SOCK") or None
+    if value.startswith("$") and not value.startswith("${"):
+        return os.environ.get(value[1:]) or None
+    return expand(value, settings, os.environ)
+
+
+def command(way: Way, name: str, known_hosts: Path) -> list[str]:
+    """OpenSSH's command up to its destination, for rsync and terminals, with the host keys of the project."""
+    return ssh_command.build(name, str(known_hosts), way.settings, (*way.config, *way.options))
+
+
+def defaults() -> Settings:
+    """What ssh does for a host that no file says anything of."""
+    found = ask(("ssh", "-F", "none"), _NOBODY)
+    return Settings(_NOBODY, {}) if isinstance(found, Fault) else found
+
+
+def open_master(way: Way) -> str | None:
+    """The socket of a connection that somebody has opened to be shared, if it still lives; else None."""
+    path = way.settings.first("controlpath")
+    if not way.settings.is_set("controlpath") or not os.path.exists(path):
+        return None
+    argv = ["ssh", *way.config, *way.options, "-S", path, "-O", "check", way.destination]
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return path if done.returncode == 0 else None
+
+
+@functools.lru_cache(maxsize=1)
+def has_ticket() -> bool:
+    """Whether there is a Kerberos ticket, by which ssh would log in first."""
+    klist = shutil.which("klist")
+    if klist is None:
+        return False
+    try:
+        done = subprocess.run(
+            [klist, "-s"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def openssh_reason(way: Way, agent: list[tuple[str, bytes]]) -> str | None:
+    """Why OpenSSH itself has to go, or None. `agent`: what the agent holds, see `ssh_route.by_keys`."""
+    settings = way.settings
+    needs_ticket = settings.first("gssapiauthentication") == "yes"
+    only = settings.first("identitiesonly") == "yes"
+    return ssh_route.by_options(settings, defaults(), has_ticket=needs_ticket and has_ticket()) or ssh_route.by_keys(
+        way.identities, agent, identities_only=only
+    )

@@ -1,0 +1,75 @@
+"""What ssh says where it does not come through: what kind of failure it is, and which words name it. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from queue_manager.core.terminal_text import one_line
+
+_KINDS = {
+    "host_key": r"host key verification failed|host identification has changed|no .* host key is known for|revoked",
+    "name": r"could not resolve hostname|name or service not known",
+    "auth": r"permission denied \(|too many authentication failures|no (more|supported) authentication",
+    "refused": r"connection refused",
+    "timeout": r"timed out|timeout, server .* not responding",
+    "dropped": r"connection (closed|reset)|closed by remote host|broken pipe|kex_exchange_identification|banner "
+    r"exchange|read from master failed|mux_client",
+}
+_NOISE = re.compile(
+    r"pseudo-terminal will not|warning: permanently added|authenticated (to|using)|^debug|^transferred:|^bytes per|"
+    r"^@+$|control socket connect|^\*\* |^$",
+    re.IGNORECASE,
+)
+PARTIAL = re.compile(r'authenticated using "([a-z-]+)" with partial success', re.IGNORECASE)
+_METHODS = re.compile(r"permission denied \(([a-z,-]+)\)", re.IGNORECASE)
+_MOST = 3
+
+
+def kind(text: str) -> str:
+    """The kind of a failure, as `Unreachable` has it; other where no words are known. The first line that is known
+    decides, since what went wrong at a jump host ends the connection behind it, too."""
+    for line in text.splitlines():
+        for name, pattern in _KINDS.items():
+            if re.search(pattern, line, re.IGNORECASE):
+                return name
+    return "other"
+
+
+def telling(text: str) -> str:
+    """The lines that say what is wrong, as one."""
+    lines = dict.fromkeys(line.strip() for line in text.splitlines() if not _NOISE.search(line.strip()))
+    return " / ".join(one_line(line, 200) for line in list(lines)[:_MOST])
+
+
+def methods(text: str) -> tuple[str, ...]:
+    """The ways to log in that a host has named when it refused."""
+    found = _METHODS.search(text)
+    return tuple(found.group(1).split(",")) if found else ()
+
+
+def needs_more(where: str, name: str, asked: str) -> str:
+    """Say that a host took a key and wants more, which nobody can type here; and the way out."""
+    return f"{where} takes the key and asks for {asked} as well, which nobody can type here: {_share(name)}"
+
+
+def takes_no_key(where: str, name: str, ways: tuple[str, ...]) -> str:
+    """Say that a host lets nobody in by key, and the ways out."""
+    asked = _human(ways) or "nothing else"
+    return f"{where} takes no keys, but {asked}, which nobody can type here; have a key accepted, or {_share(name)}"
+
+
+def _share(name: str) -> str:
+    return (
+        "open a connection that is shared: put ControlMaster auto, ControlPath ~/.ssh/%C and ControlPersist 8h under "
+        f"Host {name} in ~/.ssh/config, log in once with: ssh {name}, and register {name} without an address"
+    )
+
+
+def _human(ways: tuple[str, ...]) -> str:
+    names = {"password": "a password", "keyboard-interactive": "a password or a code"}
+    return " or ".join(dict.fromkeys(names.get(way, way) for way in ways))
+
+
+def asked_for(ways: tuple[str, ...]) -> str:
+    """What is to be given beside a key, in words."""
+    return _human(tuple(way for way in ways if way != "publickey")) or "another key"

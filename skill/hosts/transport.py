@@ -1,0 +1,70 @@
+"""What every way to a host has in common: commands begin in channels, or nothing is known of the host."""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple, Protocol
+
+CONNECT = 10.0
+"""Seconds for each step of a connection where the ssh configuration has no ConnectTimeout: TCP, greeting, login."""
+LOGIN = 45.0
+"""Seconds for all of them and the start of a command, however slowly a host answers."""
+
+
+class Unreachable(NamedTuple):
+    """Nothing is known of a host. `kind`: refused, timeout, name, auth, host_key, dropped, shell (its login shell runs
+    no command of ours) or other."""
+
+    reason: str
+    kind: str
+
+
+class Said(NamedTuple):
+    """What a command said. `out` and `err` begin where our command does: a shell's greeting is cut off."""
+
+    code: int
+    out: bytes
+    err: str
+
+
+class Channel(Protocol):
+    """A command that runs on a host. `recv` raises TimeoutError where nothing came within the timeout that was set, and
+    returns b"" at the end of the output; `recv_exit_status` is negative where the connection was lost."""
+
+    status_event: threading.Event
+
+    def settimeout(self, timeout: float | None, /) -> None: ...
+    def recv(self, nbytes: int, /) -> bytes: ...
+    def recv_stderr(self, nbytes: int, /) -> bytes: ...
+    def sendall(self, s: bytes, /) -> None: ...
+    def shutdown_write(self) -> None: ...
+    def recv_exit_status(self) -> int: ...
+    def close(self) -> None: ...
+
+
+class Transport(Protocol):
+    """A way to one host. It logs in when a command is first opened, and again after a drop.
+
+    `through`: why it is not fabric's, None where it is.
+    """
+
+    through: str | None
+
+    def open(self, command: str, /) -> Channel | Unreachable:
+        """Begin a command line of the host's login shell."""
+
+    def socket_path(self) -> str | None:
+        """The socket by which other commands of ssh share this login, None where there is none."""
+
+    def close(self) -> None:
+        """Log out."""
+
+
+def changed_key(where: str, name: str, why: str) -> str:
+    """Say that a host shows a key that cannot be taken. `why`: which one was expected; empty: the one kept here."""
+    if why:
+        return f"{where} shows a host key that is not taken: {why}. Nothing was sent. See what ssh says: ssh {name}"
+    return (
+        f"{where} shows another host key than before: somebody else's machine may answer there. Nothing was sent. "
+        f"If it was set up anew, accept its key with: wavequeue hosts accept {name}"
+    )
