@@ -351,7 +351,13 @@ def env_of(project: Path, env_file: str | None, allow: Sequence[str]) -> Chosen 
 
 
 def setup_script(project: Path) -> bytes | None:
+    """The setup.sh of a project as bash takes it, without what editors of Windows leave in it; None: it has none."""
     try:
-        return regular_file.read(project / SETUP, MOST)
+        text = regular_file.read(project / SETUP, MOST)
     except FileNotFoundError:
         return None
+    plain = text.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
+    if plain != text:
+        words = f"{SETUP} has line ends of Windows, or its mark at the beginning; it is run without them"
+        print(f"wavequeue: warning: {words}", file=sys.stderr)
+    return plain

@@ -18,6 +18,7 @@ from skill.hosts.connection import Host, Unreachable
 from skill.operations import explain_job
 from skill.reports import explain
 from skill.runs import assignment, directory, logs, requests
+from skill.runs.attach_command import build_attach
 from skill.runs.digest import Row, reason
 from skill.runs.directory import Run
 from skill.runs.open import open_run
@@ -121,10 +122,9 @@ def attach(job: str, run_name: str | None) -> None:
         return
     document = directory.read_state(run)
     session = _session(run, requests.one(document, job))
-    environment = dict(os.environ)
-    if document["meta"]["screen_dir"]:
-        environment["SCREENDIR"] = document["meta"]["screen_dir"]
-    _become(job, ["screen", "-x", session], environment)
+    if shutil.which("screen") is None:
+        raise FailedError("screen is not installed: sudo apt-get install -y screen")
+    _become(job, build_attach(session, document["meta"]["screen_dir"]))
 
 
 def _session(run: Run, row: Row) -> str:
@@ -154,22 +154,19 @@ def _attach_on_host(run: Run, job: str) -> None:
         raise FailedError(f"{ask.host} is unreachable: {why_not}; what was pulled of its log: {log}")
     if isinstance(found, str):
         raise FailedError(found)
-    session, folder = _session(run, found.row), found.document["meta"]["screen_dir"]
-    command = ["screen", "-x", session]
-    if folder:
-        command = ["env", f"SCREENDIR={folder}", *command]
+    command = build_attach(_session(run, found.row), found.document["meta"]["screen_dir"])
     ssh = way.ssh_command()
     if ssh is not None:
         command = [*ssh, "-t", way.destination, remote_command.command_line(command)]
-    _become(job, command, dict(os.environ))
+    _become(job, command)
 
 
-def _become(job: str, command: list[str], environment: dict[str, str]) -> None:
+def _become(job: str, command: list[str]) -> None:
     """Look at a screen, with this process. Raises FailedError where the program is not there."""
     print(f"{job}: Ctrl-a d leaves this screen, and the job goes on", flush=True)
     time.sleep(1.0)  # screen clears the terminal at once
     try:
-        os.execvpe(command[0], command, environment)
+        os.execvp(command[0], command)
     except FileNotFoundError:
-        package = {"screen": "screen", "ssh": "openssh-client"}.get(command[0], command[0])
+        package = {"ssh": "openssh-client"}.get(command[0], command[0])
         raise FailedError(f"{command[0]} is not installed: sudo apt-get install -y {package}") from None

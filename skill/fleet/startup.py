@@ -85,7 +85,8 @@ def verdict(
     if since >= patience and (status == "running" or status in _GRACES):
         return Broken(f"{words} (for {since:.0f} s)", entry=status == "running")
     if age >= ready_within:
-        return Broken(f"was not ready after {age:.0f} s; it is {words}", entry=status == "running")
+        so_far = words if status == "running" else f"is {words}"
+        return Broken(f"was not ready after {age:.0f} s; it {so_far}", entry=status == "running")
     return Wait(words)
 
 

@@ -379,7 +379,8 @@ def is_unfinished(run: Run, host: Host) -> bool:
     """Whether a run has jobs on a host that are not known to have ended, by what was read of it or else by itself."""
     found = assignment.read(run)
     mine = [part for part in found.parts if part.host == host.name] if found is not None else []
-    own = {job for part in mine if part.state != assignment.LOST for job in part.own()}
+    mine = [part for part in mine if part.state != LOST and not _never_came(part)]
+    own = {job for part in mine for job in part.own()}
     if not own:
         return False
     try:
@@ -390,4 +391,13 @@ def is_unfinished(run: Run, host: Host) -> bool:
     if all(statuses.get(job) in FINAL for job in own):
         return False
     facts = bootstrap.facts(host, run.id)
-    return isinstance(facts, Unreachable) or not facts.ended or facts.manager_pid is not None
+    if isinstance(facts, Unreachable) or facts.manager_pid is not None:
+        return True
+    if facts.python is not None and facts.manifest_sha256 is None and all(part.state == PLANNED for part in mine):
+        return False  # the submit broke off before the run was placed there
+    return not facts.ended
+
+
+def _never_came(part: Part) -> bool:
+    """Whether nothing of a part was ever brought to its host: its interpreter is written down before anything is."""
+    return part.state == PLANNED and part.python is None

@@ -21,9 +21,11 @@ _ROWS, _WIDTH = 24, 80
 
 
 class Terminal:
-    """The command on a terminal of its own."""
+    """The command on a terminal of its own; `kind`: what TERM says."""
 
-    def __init__(self, command: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str], cwd: Path, environment: Mapping[str, str], kind: str = "xterm-256color"
+    ) -> None:
         self.text = ""
         self._fd, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, _WIDTH, 0, 0))
@@ -31,7 +33,7 @@ class Terminal:
         settings = termios.tcgetattr(slave)
         settings[3] |= termios.NOFLSH
         termios.tcsetattr(slave, termios.TCSANOW, settings)
-        variables = {**environment, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"}
+        variables = {**environment, "TERM": kind, "PYTHONIOENCODING": "utf-8"}
         for name in ("COLUMNS", "LINES", "NO_COLOR"):
             variables.pop(name, None)
 

@@ -82,9 +82,9 @@ class Desk:
         assert done.returncode == code, (arguments, done)
         return done
 
-    def terminal(self, *arguments: str) -> Terminal:
-        """The command on a terminal of its own."""
-        return Terminal(self.argv(*arguments), self.place, self.world.environment)
+    def terminal(self, *arguments: str, kind: str = "xterm-256color") -> Terminal:
+        """The command on a terminal of its own; `kind`: what TERM says."""
+        return Terminal(self.argv(*arguments), self.place, self.world.environment, kind)
 
     def spec(self, text: str, name: str = "spec.yaml") -> str:
         (self.place / name).write_text(text)
@@ -343,7 +343,7 @@ def test_attach_shows_the_job_and_leaves_it_running(desk: Desk) -> None:
     desk.detach(LONG)
     desk.wait(one="running")
     wait_for(lambda: next(row for row in desk.document()["jobs"] if row["id"] == "one")["screen_pid"])
-    terminal = desk.terminal("attach", "one")
+    terminal = desk.terminal("attach", "one", kind="known-to-nobody")
     terminal.wait_for("Ctrl-a d leaves this screen")
     terminal.wait_for("begun")
     terminal.type(b"\x01d")

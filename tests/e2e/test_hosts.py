@@ -313,11 +313,14 @@ def test_a_bare_host_is_made_ready_and_a_second_time_nothing_is_done_again(proje
     (made.home / "fcntl.py").write_text("raise SystemExit(5)\n")
     (made.home / ".wavequeue").mkdir(mode=0o755)
     (project.folder / ".env").write_text("HF_TOKEN='hf $ecret'\nAWS_KEY=never\nMINE=mine\n")
-    (project.folder / "setup.sh").write_text('. ./.env; printf %s "$HF_TOKEN" > seen; echo once >> times; echo hello\n')
+    # As an editor of Windows writes it.
+    script = b'\xef\xbb\xbf. ./.env\r\nprintf %s "$HF_TOKEN" > seen\r\necho once >> times\r\necho hello\r\n'
+    (project.folder / "setup.sh").write_bytes(script)
     project.workers.write_text(project.workers.read_text() + "env_allow: [MINE]\n")
     out, err = project.call("setup", "gpu-a")
     assert "installed screen, rsync" in out
     assert "ecret" not in out + err
+    assert "setup.sh has line ends of Windows" in err
     assert "not allowed to leave this machine: AWS_KEY" in err
     assert project.check()["gpu-a"]["faults"] == []
     place = made.home / "wavequeue"

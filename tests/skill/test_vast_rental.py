@@ -55,6 +55,18 @@ def test_an_instance_is_waited_for_or_given_up_for_what_was_seen(
     assert type(verdict(shown, doubt, age, since, WITHIN)) is kind
 
 
+@pytest.mark.parametrize(
+    ("shown", "doubt", "says"),
+    [
+        (RUNNING, "direct: refused", "was not ready after 1801 s; it runs, and could not be entered: direct: refused"),
+        (LOADING, "", "was not ready after 1801 s; it is loading: pulling the image"),
+        (live("created"), "", "was not ready after 1801 s; it is created"),
+    ],
+)
+def test_what_an_instance_did_not_come_to_is_said_in_one_sentence(shown: Instance, doubt: str, says: str) -> None:
+    assert verdict(shown, doubt, 1801, 10, WITHIN) == Broken(says, entry=shown is RUNNING)
+
+
 TEXTS = st.none() | st.text(max_size=20)
 
 
