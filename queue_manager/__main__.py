@@ -28,6 +28,7 @@ from queue_manager.load import Loaded, UseError, keep_damaged_state, living_mana
 from queue_manager.run_dir import HeldError, Lock, RunDir
 from queue_manager.screen import directory_fault
 from queue_manager.script import Given
+from queue_manager.shared_directory import SharedDirectory
 
 EXIT_DONE, EXIT_FAILED, EXIT_USE, EXIT_PERSON = 0, 1, 2, 3
 _JOB = re.compile(r'"job":"([^"]+)"')
@@ -151,7 +152,8 @@ def _serve(paths: RunPaths, run: Loaded, lock: Lock, options: argparse.Namespace
 def _host(home: HostPaths) -> Host:
     me = processes.look_up(os.getpid())
     assert isinstance(me, processes.Stat)
-    return Host(socket.gethostname(), host.boot_id(), host.usable_cores(), home, Proc(*me.proc))
+    shared = SharedDirectory.find(os.environ)
+    return Host(socket.gethostname(), host.boot_id(), host.usable_cores(), home, Proc(*me.proc), shared)
 
 
 def _environment(home: HostPaths) -> dict[str, str]:

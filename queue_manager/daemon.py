@@ -30,6 +30,7 @@ from queue_manager.core.snapshot import Situation
 from queue_manager.core.tick import Tick, next_timer, tick
 from queue_manager.distributed import Ports
 from queue_manager.guard import Guard
+from queue_manager.host_leases import HostLeases
 from queue_manager.journal import Journal
 from queue_manager.leases import Leases
 from queue_manager.named_values import NamedValues
@@ -38,6 +39,8 @@ from queue_manager.preconditions import Preconditions
 from queue_manager.publish import Publisher
 from queue_manager.run_dir import Lock, RunDir
 from queue_manager.screen import Screen
+from queue_manager.shared_directory import SharedDirectory
+from queue_manager.shared_ports import SharedPorts
 from queue_manager.teardown import Teardown
 from queue_manager.watch import Watch
 
@@ -63,6 +66,7 @@ class Host(NamedTuple):
     cores: int
     home: HostPaths
     me: Proc
+    shared: SharedDirectory
 
 
 class Daemon:
@@ -92,11 +96,12 @@ class Daemon:
         self._key = run_key(state.run_id, os.path.realpath(paths.root))
         self._watch = Watch(self._run_dir, self._screen, self._key, host.boot, self._all_patterns)
         self._cards = CardReadings(state, poll)
-        self._leases = Leases(host.home, state.run_id, self._key, host.boot, host.me)
+        leases = Leases(host.home, state.run_id, self._key, host.boot, host.me)
+        self._leases = HostLeases.of(leases, host.shared, self._key)
         self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._publisher = Publisher(paths, state, self.wake)
         self._teardown = Teardown(paths, state, host.home, environment, self._run_cwd(), poll, self.wake)
-        self._ports = Ports(host.home.ports, self._key, host.boot)
+        self._ports = Ports(host.home.ports, self._key, host.boot, SharedPorts(host.shared, host.boot))
         self._ports.keep({(state.jobs[order].spec.id, one.n) for order, one in state.live.items()})
         self._named = NamedValues(environment, self._run_cwd())
         self._preconditions = Preconditions(state, environment, self._named, self._clock, poll, self._cwd, self.wake)
@@ -250,6 +255,7 @@ class Daemon:
             return
         with self._leases as lock:
             yield lock.foreign()
+        self.notices.say("shared", self._leases.fault)
 
     def _write_leases(self) -> None:
         if any(attempt.cards for attempt in self._state.live.values()) or self._leases.held:
@@ -333,6 +339,7 @@ class Daemon:
             self._stalled = f"{why}: {self._paths.journal}: {error.strerror}"
             _log.error(self._stalled)
             self._publisher.alert_now("disk", self._stalled, self._clock.now(), self._state.seq)
+        self._leases.let_go(self._state.live.values())
         self._run_dir.drop_ballast()
         self._publisher.changed()
         self._publisher.snapshot(self._situation(), self._clock.now())
@@ -464,6 +471,7 @@ class Daemon:
             self._wake_up(key)
         if self._clock.now() >= self._beat_at:
             self._beat_at = self._clock.now() + HEARTBEAT
+            self._leases.beat()
             if self._watch.left_dead:
                 self._watch.wipe(self._is_session)
             self._rung = True

@@ -1,7 +1,7 @@
 """What jobs of many processes and Weights & Biases need to know: an address of their own, and a name of their own.
 
-A port is given to one attempt at a time, by a file at ~/.wavequeue/ports that only one run can make, and only while
-nothing listens there. What the user sets himself stays.
+A port is given to one attempt at a time, by a file at ~/.wavequeue/ports that only one run can make and another that
+runs of other users see, and only while nothing listens there. What the user sets himself stays.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 from queue_manager import files
 from queue_manager.core.manifest import JobSpec, Manifest
+from queue_manager.shared_ports import SharedPorts
 
 FIRST, COUNT = 20_000, 9_000
 """Ports below those that kernels give to clients, and below torch's own 29500, which scripts name outright."""
@@ -30,14 +31,17 @@ _NOT_IN_RUN_IDS = re.compile(r"[^A-Za-z0-9._=-]")
 
 
 class Ports:
-    """The ports of one run. `key`: see layout.run_key; `boot`: of the host, after whose end no port is held."""
+    """The ports of one run. `key`: see layout.run_key; `boot`: of the host, after whose end no port is held; `shared`:
+    what runs of all users have."""
 
-    def __init__(self, folder: Path, key: str, boot: str) -> None:
-        self._folder, self._key, self._boot = folder, key, boot
+    def __init__(self, folder: Path, key: str, boot: str, shared: SharedPorts) -> None:
+        self._folder, self._key, self._boot, self._shared = folder, key, boot, shared
         self._held: dict[tuple[str, int], int] = {}
         for path in folder.glob("*"):
             row = _read(path)
             if row is None or row["boot"] != boot:
+                if row is not None:
+                    shared.give_back(int(path.name), row["key"])
                 with contextlib.suppress(OSError):
                     path.unlink()
             elif row["key"] == key:
@@ -51,10 +55,14 @@ class Ports:
     def take(self, job: str, n: int) -> int | None:
         """A port for an attempt; None where none can be had."""
         first = zlib.crc32(f"{self._key}/{job}/{n}".encode())
-        for step in range(_TRIES):
-            port = FIRST + (first + step * 7) % COUNT
-            if is_free(port) and self._reserve(port, job, n):
-                return port
+        tried = [FIRST + (first + step * 7) % COUNT for step in range(_TRIES)]
+        for believes in (True, False):  # other users may say that they have all ports
+            for port in tried:
+                if is_free(port) and self._reserve(port, job, n):
+                    if self._shared.claim(port, self._key) or not believes:
+                        return port
+                    del self._held[job, n]
+                    self._remove(port)
         return None
 
     def _reserve(self, port: int, job: str, n: int) -> bool:
@@ -71,8 +79,12 @@ class Ports:
         """An attempt has ended."""
         port = self._held.pop((job, n), None)
         if port is not None:
-            with contextlib.suppress(OSError):
-                (self._folder / str(port)).unlink()
+            self._shared.give_back(port, self._key)
+            self._remove(port)
+
+    def _remove(self, port: int) -> None:
+        with contextlib.suppress(OSError):
+            (self._folder / str(port)).unlink()
 
 
 def is_free(port: int) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from queue_manager import files
-from queue_manager.core.layout import HostPaths
+from queue_manager.core.layout import LOCK_DIR_VARIABLE, HostPaths
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # screen's own, and what bash sets by itself or lets nobody set.
@@ -29,8 +29,8 @@ _OF_A_SHELL = frozenset({
     *_NOT_EXPORTED, "DISPLAY", "XAUTHORITY", "DBUS_SESSION_BUS_ADDRESS", "INVOCATION_ID", "JOURNAL_STREAM",
 })  # fmt: skip
 _OF_A_SESSION = ("SSH_", "XDG_SESSION_", "WAVEQUEUE_", "VSCODE_", "TMUX")
-_OF_THE_MACHINE = ("CONTAINER_", "VAST_", "PUBLIC_IPADDR")
-"""What a rented machine says of itself: it is another one after a move, so the newest is right."""
+_OF_THE_MACHINE = ("CONTAINER_", "VAST_", "PUBLIC_IPADDR", LOCK_DIR_VARIABLE)
+"""What a machine says of itself: a rented one is another after a move, so the newest is right."""
 
 
 class Kept(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
 import threading
@@ -16,6 +17,8 @@ PRIVATE = 0o600
 SHOWN = 0o644
 """Mode of files that people read with `cat`: the state, the summary, logs. Their directory is private."""
 DIRECTORY = 0o700
+SHOWN_DIRECTORY = 0o755
+"""Mode of what a user has in a directory of all users."""
 LOG_UMASK = 0o022
 """The umask with which screen has to be started, for it makes the jobs' logs: at mode 0644."""
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
@@ -78,11 +81,37 @@ def write_text(path: Path, text: str, mode: int = PRIVATE) -> None:
         file.write(text)
 
 
-def write_new(path: Path, text: str) -> None:
+def write_new(path: Path, text: str, mode: int = PRIVATE) -> None:
     """Make a small file that nobody else has made. Raises FileExistsError and OSError."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     with os.fdopen(fd, "w", encoding="utf-8") as file:
+        os.fchmod(fd, mode)
         file.write(text)
+
+
+def make_shown_directory(path: Path) -> None:
+    """Make one directory that other users may read. Raises FileExistsError and OSError."""
+    os.mkdir(path, SHOWN_DIRECTORY)
+    os.chmod(path, SHOWN_DIRECTORY)
+
+
+def write_locked(path: Path, data: bytes) -> int:
+    """Write a small file for other users to read, who see the old one or the new one. It is locked (flock) for as long
+    as the descriptor that is returned is open: nobody needs to believe more than that. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, SHOWN)
+    try:
+        os.fchmod(fd, SHOWN)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.write(fd, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary))
+        os.replace(temporary, path)
+    except OSError:
+        os.close(fd)
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    return fd
 
 
 def write_whole(path: Path, chunks: Iterable[bytes], mode: int = PRIVATE, durable: bool = True) -> None:

@@ -1,4 +1,5 @@
-"""Which cards this user's runs on this host have given away, so that two runs never give away the same.
+"""Which cards this user's runs on this host have given away, so that two runs never give away the same. What the runs
+of other users have is up to `host_leases`, which has this nested.
 
 One file a run, rewritten under one lock, in which the placing run also reads the others'. A lease counts while the
 manager that wrote it lives, or a process of its attempt does; a host's restart ends them all.
@@ -43,6 +44,13 @@ class Leases:
         self._written: str | None = None
         self.held = True
         """Whether the file on disk may hold leases."""
+        self.judged: set[str] = set()
+        """Keys of the runs whose files were read last, and whose processes could be looked at."""
+
+    @property
+    def locked(self) -> bool:
+        """Whether no other run of this user places."""
+        return self._unlocked is None
 
     def __enter__(self) -> Leases:
         path, patience = self._host.cards_lock, time.monotonic() + LOCK_SECONDS
@@ -70,12 +78,14 @@ class Leases:
         if self._unlocked is not None:
             return Unreadable(self._unlocked)
         found: list[ForeignLease] = []
+        self.judged.clear()
         for path in self._host.leases.glob("*.json"):
             if path == self._path:
                 continue
             try:
                 data = json.loads(path.read_text())
                 if data["boot"] == self._boot:
+                    self.judged.add(str(data.get("key")))
                     found += _counting(data, time.time() - path.stat().st_mtime)
                 elif not data["leases"]:
                     path.unlink(missing_ok=True)

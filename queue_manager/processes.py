@@ -71,6 +71,14 @@ def alive(proc: Proc) -> bool | Unreadable:
     return stat is not None and stat.proc == proc and stat.state not in _ZOMBIE
 
 
+def owner(pid: int) -> int | None:
+    """The user (uid) whose process this is; None where there is none."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return None
+
+
 def parent_of(stat: Stat) -> Proc:
     """Who began a process, as its stat was then. What runs under that pid now and is younger is somebody else; the
     parent is then returned as one that is not alive."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import lock_dir
 from tests.e2e.runs import World
 from tests.laptop import Laptop
 
@@ -23,6 +24,8 @@ for _sign in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
 # Every command and manager that a test starts would compile all it imports, which takes longer than the rest.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# What runs of tests have is nothing to other users of this machine, nor the other way round.
+lock_dir.set_for_all()
 
 # The python3 of a folder of shims (pyenv, asdf) is a shell script that starts forty programs to find the real one, and
 # hosts and jobs start it hundreds of times.

@@ -12,7 +12,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from tests import in_process, kept_runtime
+from tests import in_process, kept_runtime, lock_dir
 from tests.e2e.runs import PATIENCE, ROOT, wait_for
 from tests.sshd import Sshd
 
@@ -40,6 +40,7 @@ class Laptop:
         self.home.mkdir()
         (self.project / "code").mkdir(parents=True)
         (self.project / "code" / "input.txt").write_text("one\n")
+        self._own = {"HOME": str(self.home), "PYTHONPATH": str(ROOT), **lock_dir.make(root / "laptop-lock")}
         self.hosts: dict[str, Sshd] = {}
         self._used: list[Sshd] = []
         self.environment: dict[str, str] = {}
@@ -73,7 +74,7 @@ class Laptop:
             host.close()
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, "HOME": str(self.home), "PYTHONPATH": str(ROOT), **self.environment}
+        return {**os.environ, **self._own, **self.environment}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """The command as a process, in a process group of its own."""

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from skill.hosts.registry import Ssh, Worker
+from tests import lock_dir
 from tests.e2e.runs import wait_for
 
 _BARE = (
@@ -78,7 +79,8 @@ class Sshd:
             (self.bin / "python3").symlink_to(PYTHON)
             path = str(self.bin)
         self.variables = {
-            "HOME": str(self.home), "SCREENDIR": str(self.screens), "PATH": path, **(environment or {}),
+            "HOME": str(self.home), "SCREENDIR": str(self.screens), "PATH": path, **lock_dir.make(root / "lock"),
+            **(environment or {}),
         }  # fmt: skip
         self._write_config()
         self.process: subprocess.Popen[bytes] | None = None

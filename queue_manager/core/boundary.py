@@ -97,11 +97,13 @@ class Checked(NamedTuple):
 
 
 class ForeignLease(NamedTuple):
-    """A card in the hands of another run on this host. `mib` None: it wants the card for itself."""
+    """A card in the hands of another run on this host. `mib` None: it wants the card for itself. `owner`: whose run
+    it is in words, where it may be another user's; what such a run is called is not known."""
 
     card: str
     mib: int | None
     run_id: str
+    owner: str | None = None
 
 
 class Doing(NamedTuple):

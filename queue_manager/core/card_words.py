@@ -47,10 +47,12 @@ def _own(holders: Sequence[Attempt]) -> list[str]:
 
 def _foreign(leases: Sequence[ForeignLease]) -> list[str]:
     parts = []
-    for run in dict.fromkeys(lease.run_id for lease in leases):
-        mine = [lease for lease in leases if lease.run_id == run]
-        if any(lease.mib is None for lease in mine):
-            parts.append(f"given to run {run}")
+    for run, owner in dict.fromkeys((lease.run_id, lease.owner) for lease in leases):
+        mine = [lease for lease in leases if (lease.run_id, lease.owner) == (run, owner)]
+        alone, mib = any(lease.mib is None for lease in mine), sum(lease.mib or 0 for lease in mine)
+        if owner is not None:
+            text = f"reserved by a run of {owner}"
         else:
-            parts.append(f"promised to run {run}: {sum(lease.mib or 0 for lease in mine)} MiB")
+            text = f"given to run {run}" if alone else f"promised to run {run}"
+        parts.append(text if alone else f"{text}: {mib} MiB")
     return parts

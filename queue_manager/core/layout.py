@@ -246,6 +246,53 @@ class HostPaths(NamedTuple):
         return self.root / "leases"
 
 
+LOCK_DIR_VARIABLE = "WAVEQUEUE_LOCK_DIR"
+"""Names the directory that all users of a host share, where it is none of SHARED_PLACES."""
+SHARED_PLACES = ("/run/lock", "/var/tmp")
+_SHARED_FOLDER = re.compile(r"wavequeue-(\d{1,10})(-[0-9a-f]{8})?")
+_SHARED_LEASE = re.compile(r"[0-9a-f]{16}\.json")
+
+
+class SharedPaths(NamedTuple):
+    """What all users of one host share: a lock, and a folder for each user."""
+
+    root: Path
+
+    @property
+    def cards_lock(self) -> Path:
+        return self.root / "wavequeue.lock"
+
+
+def shared_folder(uid: int, other: str = "") -> str:
+    """Name of a user's folder among what all users share; `other`: 8 hex characters, where the plain name is taken."""
+    return f"wavequeue-{uid}" + (f"-{other}" if other else "")
+
+
+def uid_of_folder(name: str) -> int | None:
+    """Whose folder this says it is; None if it is none of ours."""
+    found = _SHARED_FOLDER.fullmatch(name)
+    return int(found.group(1)) if found else None
+
+
+def shared_name(key: str) -> str:
+    """Names a run there without telling what it is called. `key`: see `run_key`."""
+    return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def shared_lease(key: str) -> str:
+    """Name of the file there that says which cards a run has."""
+    return f"{shared_name(key)}.json"
+
+
+def is_shared_lease(name: str) -> bool:
+    return _SHARED_LEASE.fullmatch(name) is not None
+
+
+def shared_port(port: object) -> str:
+    """Name of the file there by which a run has a port; of all of them, where `port` is a `*`."""
+    return f"{port}.port"
+
+
 LOCAL_RUNS = "experiment_queue"
 """Directory beside the spec in which local runs, and what was pulled of remote ones, lie."""
 

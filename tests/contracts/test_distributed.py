@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import stat
@@ -15,40 +16,86 @@ from build_manifest import SpecErrors, build
 from queue_manager import distributed, script
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 from queue_manager.distributed import Ports, wandb_run_id
+from queue_manager.shared_ports import SharedPorts
+from tests import lock_dir
 
 NEW = {"wandb": True, "rendezvous": True}
 
 
+def ports(root: Path, key: str, boot: str = "boot", home: str = "ports") -> Ports:
+    """The ports of a run of this user, in one of their homes."""
+    return Ports(root / home, key, boot, SharedPorts(lock_dir.of(root), boot))
+
+
+def shown(root: Path) -> list[str]:
+    """Ports that other users see to be taken."""
+    return [path.name for path in (root / "lock").rglob("*.port")]
+
+
 def test_no_port_is_given_to_two_attempts_of_a_host(tmp_path: Path) -> None:
-    runs = [Ports(tmp_path / "ports", f"run{n}", "boot") for n in range(3)]
+    runs = [ports(tmp_path, f"run{n}") for n in range(3)]
     given = [run.take("job", n) for run in runs for n in range(20)]
     assert None not in given
     assert len(set(given)) == 60
     runs[0].give_back("job", 3)
     assert len(list((tmp_path / "ports").iterdir())) == 59
-    again = Ports(tmp_path / "ports", "run0", "boot")  # a second manager, after the first was killed
+    again = ports(tmp_path, "run0")  # a second manager, after the first was killed
     again.keep({("job", 5)})
     assert len(list((tmp_path / "ports").iterdir())) == 41
     again.give_back("job", 5)
     assert not (tmp_path / "ports" / str(given[5])).exists()
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in (tmp_path / "ports").iterdir())
-    Ports(tmp_path / "ports", "other", "another boot")
+    ports(tmp_path, "other", "another boot")
     assert list((tmp_path / "ports").iterdir()) == []
+    assert shown(tmp_path) == []
+
+
+def test_nor_to_two_users_or_two_homes_of_one(tmp_path: Path) -> None:
+    first, second = ports(tmp_path, "run", home="a"), ports(tmp_path, "run", home="b")
+    wanted = first.take("job", 1)
+    assert wanted is not None
+    mine = second.take("job", 1)
+    assert mine not in (None, wanted)
+    theirs = lock_dir.put(lock_dir.of(tmp_path), f"{distributed.FIRST}.port", b"")
+    before = sorted(shown(tmp_path))
+    shared = SharedPorts(lock_dir.of(tmp_path), "boot")
+    assert not shared.claim(distributed.FIRST, "run")
+    assert not shared.claim(wanted, "other")
+    shared.give_back(wanted, "other")  # it is not that run's
+    assert sorted(shown(tmp_path)) == before
+    theirs.unlink()
+    assert shared.claim(distributed.FIRST, "run")
+    first.give_back("job", 1)
+    assert f"{wanted}.port" not in shown(tmp_path)
+    ports(tmp_path, "later", "boot.of.a.restarted.container", home="c")
+    assert f"{mine}.port" in shown(tmp_path)
+    ports(tmp_path, "later", "another", home="c")
+    assert shown(tmp_path) == []
+
+
+def test_whoever_says_to_have_all_ports_keeps_nobody_from_one(tmp_path: Path) -> None:
+    folder = lock_dir.put(lock_dir.of(tmp_path), "0.port", b"").parent
+    for port in range(distributed.FIRST, distributed.FIRST + distributed.COUNT):
+        os.close(os.open(folder / f"{port}.port", os.O_CREAT))
+        os.chown(folder / f"{port}.port", lock_dir.NOBODY, -1)
+    assert ports(tmp_path, "run").take("job", 1) is not None
 
 
 def test_a_port_on_which_somebody_listens_is_not_given(tmp_path: Path) -> None:
-    first = Ports(tmp_path / "a", "run", "boot").take("job", 1)
+    for host in "ab":
+        (tmp_path / host).mkdir()
+    first = ports(tmp_path / "a", "run").take("job", 1)
     assert first is not None
     with socket.socket() as one:
         one.bind(("", first))
         one.listen()
-        second = Ports(tmp_path / "b", "run", "boot").take("job", 1)
+        second = ports(tmp_path / "b", "run").take("job", 1)
     assert second not in (None, first)
 
 
 def test_where_no_file_can_be_made_there_is_none(tmp_path: Path) -> None:
     (tmp_path / "ports").write_text("in the way")
-    assert Ports(tmp_path / "ports", "run", "boot").take("job", 1) is None
+    assert ports(tmp_path, "run").take("job", 1) is None
 
 
 def told(manifest: dict[str, bool], environment: dict[str, str], cmd: str = "", **fields: object) -> dict[str, str]:

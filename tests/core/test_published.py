@@ -240,10 +240,16 @@ def test_cards_as_users_read_them() -> None:
 
 
 def test_who_holds_a_card_is_named_whoever_it_is() -> None:
-    host, manager = world(spec("a"), spec("b"), host=FakeHost(5))
+    host, manager = world(spec("a"), spec("b"), host=FakeHost(7))
     host.plan_of = with_plans({"b": [Plan(1.0, 1, log=b"NVRM: Xid 79\n"), FOREVER]}, Plan(1.0, mib=9000, linger=60.0))
     until(host, manager, "a", "completed")
+    ann, bob = "user ann (uid 1001)", "user bob (uid 1002)"
     foreign = [ForeignLease("GPU-3", None, "r2"), ForeignLease("GPU-4", 5000, "r3"), ForeignLease("GPU-4", 1000, "r3")]
+    foreign += [
+        ForeignLease("GPU-5", None, "x", ann),
+        ForeignLease("GPU-6", 500, "x", ann),
+        ForeignLease("GPU-6", 7, "x", bob),
+    ]
     found = card_rows(manager.state, host.read_cards(), host.now, foreign)
     assert [row["holder"] for row in found] == [
         (
@@ -254,8 +260,10 @@ def test_who_holds_a_card_is_named_whoever_it_is() -> None:
         "given to b",
         "given to run r2",
         "promised to run r3: 6000 MiB",
+        "reserved by a run of user ann (uid 1001)",
+        "reserved by a run of user ann (uid 1001): 500 MiB; reserved by a run of user bob (uid 1002): 7 MiB",
     ]
-    assert [row["room_mib"] for row in found] == [0, 0, 0, 0, 18000]
+    assert [row["room_mib"] for row in found] == [0, 0, 0, 0, 18000, 0, 23493]
 
 
 def test_a_card_in_quarantine_says_why() -> None:

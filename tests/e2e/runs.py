@@ -21,6 +21,7 @@ from queue_manager.core.events import seal, unseal
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.manifest import JobSpec, Manifest, Phase, encode
 from queue_manager.core.requests import Answer, Request, decode_answer, encode_request
+from tests import lock_dir
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 150.0
@@ -60,6 +61,7 @@ class World:
             "HOME": str(self.home),
             "SCREENDIR": str(self.screens),
             "PYTHONPATH": str(ROOT),
+            **lock_dir.make(root / "lock"),
             **(extra or {}),
         }
         for name in ("CUDA_VISIBLE_DEVICES", "STY", "WAVEQUEUE_TAG"):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import build_manifest
+from queue_manager.cards_lock import user
+from queue_manager.core.layout import LOCK_DIR_VARIABLE
 from queue_manager.core.manifest import OomRetry
 from queue_manager.core.requests import Request
 from tests import nvml
@@ -36,6 +40,11 @@ def host(tmp_path: Path) -> Iterator[Cards]:
 def go(run: Run, *jobs: str) -> None:
     for name in jobs:
         (run.directory / f"go_{name}").touch()
+
+
+def has_looked(run: Run) -> bool:
+    """Whether a manager has read the cards, and tells why its job waits."""
+    return bool(run.state().get("gpus")) and bool(run.jobs()["other"]["waiting"])
 
 
 def test_each_job_has_a_card_to_itself_and_is_told_which(host: Cards) -> None:
@@ -234,20 +243,35 @@ def test_two_runs_never_share_a_card_they_did_not_agree_to_share(host: Cards) ->
     assert [run.finish() for run in runs] == [0, 0, 0], [run.statuses() for run in runs]
 
 
-def test_the_cards_of_a_dead_managers_jobs_stay_theirs(host: Cards) -> None:
-    """Its manager is killed and its job loads slowly: only the lease on disk says that the card is taken."""
+@pytest.fixture
+def other_home(host: Cards) -> Iterator[World]:
+    """Another home on the same host."""
+    root = host.root / "other"
+    root.mkdir()
+    made = World(root, {**host.nvml.env, LOCK_DIR_VARIABLE: host.environment[LOCK_DIR_VARIABLE]})
+    yield made
+    made.close()
+
+
+def test_the_cards_of_a_dead_managers_jobs_stay_theirs(host: Cards, other_home: World) -> None:
+    """Its manager is killed and its job loads slowly: only the leases on disk say that the card is taken."""
     host.nvml.set_cards(nvml.cards(1))
     first = host.run(manifest(job("mine", "true" + HOLD, gpus=1)), name="first")
     second = host.run(manifest(job("other", "true", gpus=1)), name="second", poll=0.05)
+    third = other_home.run(manifest(job("other", "true", gpus=1)), poll=0.05)
     first.start()
     first.wait_running("mine")
+    third.start()  # a home that its manager knows nothing of
+    held = f"reserved by a run of {user(os.getuid())}"
+    wait_for(lambda: [card["holder"] for card in third.state().get("gpus", [])] == [held], say=held)
     first.kill()
     second.start()
-    wait_for(lambda: second.state().get("gpus"))
-    wait_for(lambda: second.jobs()["other"]["waiting"], say="a reason")
-    assert second.jobs()["other"]["status"] == "pending"
+    for run in (second, third):
+        wait_for(partial(has_looked, run), say="a look at the cards")
+        assert run.jobs()["other"]["status"] == "pending"
+    assert third.state()["meta"]["conditions"] == []
     go(first, "mine")
-    assert second.finish() == 0
+    assert [second.finish(), third.finish()] == [0, 0]
     assert first.go() == 0
 
 
