@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from queue_manager import environment, files, host, processes
+from queue_manager import environment, files, host, host_place, processes
 from queue_manager.core import events as ev
 from queue_manager.core import layout
 from queue_manager.core.events import Proc, Record, iso
@@ -118,7 +118,7 @@ def _serve(paths: RunPaths, run: Loaded, lock: Lock, options: argparse.Namespace
         journal.append([first], urgent=True)
         state.apply(first)
         records = [first]
-    home = HostPaths.of(Path.home())
+    home = host_place.here()
     key = layout.run_key(state.run_id, os.path.realpath(paths.root))
     kept = environment.adopt(home, key, paths.root, os.environ, files.umask(), begun)
     os.umask(kept.umask)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Callable
 
-from queue_manager import facts
+from queue_manager import facts, host_place
 from queue_manager.core import machine
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.overview import overview, overview_of
@@ -59,14 +59,22 @@ def main(arguments: list[str] | None = None) -> int:
 
 def answer(name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Carry out one request. Raises ControlError, and for what is no request ValueError, KeyError or TypeError."""
-    home = HostPaths.of(Path.home())
+    home = host_place.here()
     wanted = asked.get("host_id")
     if wanted is not None and facts.host_id(home.root) != wanted:
-        raise ControlError("it is another machine than the one that the run was submitted to; nothing was done there")
+        raise ControlError(f"it is another machine than the one that the run was submitted to; {_whose(home, wanted)}")
     paths = RunPaths.of(Path(name) if "/" in name else home.runs / name)
     if not paths.root.is_dir():
         raise ControlError(f"run {paths.root.name} is not there")
     return _OPS[asked["op"]](paths, asked)
+
+
+def _whose(home: HostPaths, wanted: object) -> str:
+    """What came of it, and what may be done where only the machine's name or machine-id has changed."""
+    if home.base is None or facts.host_id(home.base) != wanted:
+        return "nothing was done there"
+    name = facts.owner(home.base).partition("\n")[0]
+    return f"nothing was done there. If it is {name} under a new name, run there: rm ~/.wavequeue/machine"
 
 
 def look(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:

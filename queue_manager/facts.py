@@ -66,12 +66,38 @@ def _exists(pid: int) -> bool:
 
 
 def host_id(root: Path) -> str | None:
-    """Who this host is, by what lies in ~/.wavequeue (`root`); None if it has no identity yet, or a damaged one."""
+    """Who this host is, by what lies in its place (`root`); None if it has no identity yet, or a damaged one."""
     with contextlib.suppress(OSError):
         text = (root / "host_id").read_text(encoding="ascii", errors="replace").strip()
         if re.fullmatch("[0-9a-f]{32}", text):
             return text
     return None
+
+
+def machine() -> str:
+    """Which machine this is: its name and its machine-id, a line each; the second may be missing."""
+    number = ""
+    with contextlib.suppress(OSError):
+        number = Path("/etc/machine-id").read_text(encoding="ascii", errors="replace").strip()
+    return f"{os.uname().nodename}\n{number}".rstrip("\n")
+
+
+def owner(base: Path) -> str:
+    """The machine to which ~/.wavequeue (`base`) belongs, as `machine` says; empty where it says nothing."""
+    with contextlib.suppress(OSError):
+        return (base / "machine").read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n")
+    return ""
+
+
+def place(base: Path) -> Path:
+    """Where all that is this host's own lies: ~/.wavequeue (`base`), unless that belongs to another machine, which has
+    the same home; then a directory in it. skill.hosts.bootstrap.PLACE says the same in sh."""
+    mine = machine()
+    if owner(base) in ("", mine):
+        return base
+    name, _, number = mine.partition("\n")
+    safe = re.sub(b"[^A-Za-z0-9.-]", b"_", os.fsencode(name)).decode()
+    return base / "hosts" / f"{safe}-{number[:8]}"
 
 
 def state_meta(state: Path) -> dict[str, Any]:
@@ -89,12 +115,19 @@ def state_meta(state: Path) -> dict[str, Any]:
 def describe(run_id: str) -> dict[str, Any]:
     """The document. `manager_pid` is None, or as `held_by` tells; `ended`: the run's state says that it has finished.
 
-    `libc`: "glibc 2.36", and empty where it is another one.
+    `libc`: "glibc 2.36", and empty where it is another one. `place`: as `place` says, below the home; `owner`: the name
+    of the machine to which the home belongs, where that is another one; `named`: whether it is written down whose it
+    is; `machine_digest`: of what this one is called.
     """
-    root = Path(os.path.expanduser("~")) / ".wavequeue"
+    base = Path(os.path.expanduser("~")) / ".wavequeue"
+    root, whose = place(base), owner(base)
     found: dict[str, Any] = {
         "host_id": host_id(root),
-        "runtimes": _names(root / "runtime"),
+        "place": str(root.relative_to(base.parent)),
+        "owner": whose.partition("\n")[0] if root != base else None,
+        "named": bool(whose),
+        "machine_digest": hashlib.sha256(machine().encode(errors="surrogateescape")).hexdigest()[:32],
+        "runtimes": _names(base / "runtime"),
         "libc": _libc(),
         "manifest_sha256": None,
         "manager_pid": None,

@@ -16,9 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from queue_manager import code_identity, evidence, existing, probe
+from queue_manager import code_identity, evidence, existing, host_place, probe
 from queue_manager.core import shell_paths
-from queue_manager.core.layout import HostPaths
 from queue_manager.core.manifest import JobSpec, Manifest, ManifestError, Precondition, decode
 from queue_manager.named_values import read_env
 from queue_manager.script import CANNOT_START, complete_script
@@ -64,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def look(manifest: Manifest) -> dict[str, Any]:
     """The document of a run on this machine: `probe`, and `existing` as queue_manager.existing tells it."""
     cwd = _cwd(manifest)
-    found = existing.describe(manifest, cwd, HostPaths.of(Path.home()))
+    found = existing.describe(manifest, cwd, host_place.here())
     return {"probe": probe.describe(Path(cwd)), "existing": found}
 
 
@@ -110,7 +109,7 @@ def examine(manifest: Manifest) -> dict[str, Any]:
         "untried": len(dropped),
         "unset": _unset(manifest, cwd),
         "probe": probe.describe(Path(cwd)),
-        "existing": existing.describe(manifest, cwd, HostPaths.of(Path(home))),
+        "existing": existing.describe(manifest, cwd, host_place.of(Path(home))),
     }
 
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from queue_manager import facts, host
+from queue_manager import facts, host, host_place
 from queue_manager.core.events import iso
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.readings import Card, Cards, SickCard, Unreadable
@@ -54,8 +54,8 @@ def describe(path: Path) -> dict[str, Any]:
         "screen": _screen(),
         "rsync": shutil.which("rsync"),
         **gpu_fields(_cards()),
-        "heartbeat": iso(_heartbeat(HostPaths.of(Path.home()))),
-        "runs": _runs(HostPaths.of(Path.home())),
+        "heartbeat": iso(_heartbeat(host_place.here())),
+        "runs": _runs(host_place.here()),
     }
 
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from queue_manager import facts
-from queue_manager.core.layout import HostPaths, RunPaths
+from queue_manager import facts, host_place
+from queue_manager.core.layout import RunPaths
 from queue_manager.start import start
 
 
@@ -26,7 +25,7 @@ def main() -> int:
 
 def resume_all() -> dict[str, Any]:
     """See to it that a manager holds each run of ~/.wavequeue/runs that had not come to its end."""
-    runs = HostPaths.of(Path.home()).runs
+    runs = host_place.here().runs
     document: dict[str, Any] = {"started": {}, "faults": {}}
     for directory in sorted(runs.iterdir()) if runs.is_dir() else ():
         paths = RunPaths.of(directory)

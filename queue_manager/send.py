@@ -18,8 +18,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from queue_manager import host_place
 from queue_manager.core import transfer_protocol
-from queue_manager.core.layout import HostPaths, RunPaths, id_fault
+from queue_manager.core.layout import RunPaths, id_fault
 from queue_manager.core.transfer_protocol import HOST, RESULTS, Request, Seen
 
 _CHUNK = 1 << 20
@@ -201,7 +202,7 @@ def answer(request: Request, home: Path, out: IO[bytes]) -> None:
     """Answer a request. Raises BrokenPipeError if whoever asked has gone."""
     sender = _Sender(request, out)
     out.write(transfer_protocol.greeting(request.nonce))
-    paths = RunPaths.of(HostPaths.of(home).runs / request.run_id)
+    paths = RunPaths.of(host_place.of(home).runs / request.run_id)
     if id_fault(request.run_id) is not None or not paths.root.is_dir():
         sender.say(fault="no run")
         return

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Union
 
 import queue_manager
-from queue_manager import facts
-from queue_manager.core.layout import HostPaths, RunPaths, id_fault
+from queue_manager import facts, host_place
+from queue_manager.core.layout import RunPaths, id_fault
 from queue_manager.files import append_to
 
 PATIENCE = 60.0
@@ -48,7 +48,7 @@ def start(run_id: str, poll: float | None = None, patience: float = PATIENCE) ->
     fault = id_fault(run_id)
     if fault is not None:
         return f"the run id {run_id!r} {fault}"
-    paths = RunPaths.of(HostPaths.of(Path.home()).runs / run_id)
+    paths = RunPaths.of(host_place.here().runs / run_id)
     if not paths.manifest.exists():
         return f"there is no run {run_id} here"
     until = time.monotonic() + patience

@@ -45,7 +45,8 @@ class Sshd:
     """One host. Started when made; `close` ends everything that has its home.
 
     `bare`: only `_BARE` and python3 are found there. `environment`: more that sessions get. `address`: where it
-    listens; one of this machine.
+    listens; one of this machine. `hostname`: what it calls itself; absent: as this machine does. `home`: one that it
+    shares with others; absent: its own.
     """
 
     def __init__(
@@ -56,11 +57,14 @@ class Sshd:
         environment: Mapping[str, str] | None = None,
         address: str = "127.0.0.1",
         namespace: str | None = None,
+        hostname: str | None = None,
+        home: Path | None = None,
     ) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.root, self.address, self._namespace = root, address, namespace
-        self.home = root / "home"
-        self.home.mkdir()
+        self.hostname = hostname
+        self.home = root / "home" if home is None else home
+        self.home.mkdir(exist_ok=True)
         self.screens = Path(tempfile.mkdtemp(prefix="wq"))
         self.bin = root / "bin"
         self.key = root / "client_key"
@@ -116,6 +120,8 @@ class Sshd:
         assert sshd is not None
         Path("/run/sshd").mkdir(exist_ok=True)
         inside = ["ip", "netns", "exec", self._namespace] if self._namespace else []
+        if self.hostname:
+            inside += ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.hostname]
         with (self.root / "sshd.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*inside, sshd, "-D", "-e", "-f", str(self.root / "sshd_config")],

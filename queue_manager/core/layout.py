@@ -196,9 +196,13 @@ class AttemptPaths(NamedTuple):
 
 
 class HostPaths(NamedTuple):
-    """What all runs of one user on one host share: `~/.wavequeue`."""
+    """What all runs of one user on one host share: `~/.wavequeue`, or a place in it where hosts have one home.
+
+    `base`: `~/.wavequeue` where `root` is another place; None where it is the same.
+    """
 
     root: Path
+    base: Path | None = None
 
     @classmethod
     def of(cls, home: Path) -> HostPaths:
@@ -211,12 +215,12 @@ class HostPaths(NamedTuple):
     @property
     def submitted(self) -> Path:
         """Names of the runs that this user submitted from here: links to their directories."""
-        return self.root / "submitted"
+        return (self.base or self.root) / "submitted"
 
     @property
     def runtimes(self) -> Path:
-        """Where the runtimes that were pushed lie."""
-        return self.root / "runtime"
+        """Where the runtimes that were pushed lie, for all hosts that have the home."""
+        return (self.base or self.root) / "runtime"
 
     def runtime(self, digest: str) -> Path:
         """What is to be on sys.path for our code to run there: packages and modules, never changed once there."""

@@ -14,6 +14,7 @@ from queue_manager.core import layout
 from queue_manager.core.layout import HostPaths
 from queue_manager.core.terminal_text import escaped, one_line
 from skill.common import typed_json
+from skill.common.excerpt import excerpt
 from skill.hosts import runtime_bundle
 from skill.hosts.connection import Host, Said, Unreachable
 from skill.hosts.runtime_bundle import Bundle
@@ -23,6 +24,7 @@ _PUSH_PATIENCE = 300.0
 _START_PATIENCE = 90.0
 _LONGEST = 4096
 _HEX32 = re.compile("[0-9a-f]{32}")
+_PLACE_NAME = re.compile(r"\.wavequeue(/hosts/[A-Za-z0-9._-]{1,300}-[0-9A-Za-z]{0,8})?")
 _HEX64 = re.compile("[0-9a-f]{64}")
 
 
@@ -40,7 +42,9 @@ class Facts(NamedTuple):
     2.36", empty where it is another one. `screen` and `rsync` are paths. `disk_free_mib` None: not told. `writable`:
     whether runs can be kept in the home. `host_id`: who it is; None: nobody has named it yet. `runtimes`: digests of
     what was pushed. `manifest_sha256`: of the run's manifest there. `manager_pid`: of the manager that holds the run
-    now (0: one whose process is not told); `ended`: the run's state says that it has finished.
+    now (0: one whose process is not told); `ended`: the run's state says that it has finished. `place`: where runs lie,
+    below the home; `owner`: the name of the machine to which the home belongs, where it is another one that has the
+    same home; `named`: whether it is written down there to whom it belongs; `machine_digest`: of the machine's name.
     """
 
     home: str
@@ -57,6 +61,10 @@ class Facts(NamedTuple):
     manager_pid: int | None
     ended: bool
     libc: str = ""
+    place: str = ".wavequeue"
+    owner: str | None = None
+    named: bool = True
+    machine_digest: str = ""
 
 
 def module(home: str | None, python: str, runtime: str, name: str, *args: str) -> list[str]:
@@ -185,6 +193,10 @@ def _told(found: Mapping[str, Any]) -> dict[str, Any]:
         and isinstance(found["ended"], bool)
         and isinstance(found["runtimes"], list)
         and all(isinstance(name, str) for name in found["runtimes"])
+        and _PLACE_NAME.fullmatch(found["place"])
+        and (found["owner"] is None or isinstance(found["owner"], str))
+        and isinstance(found["named"], bool)
+        and _HEX32.fullmatch(found["machine_digest"])
     ):
         raise ValueError
     return {
@@ -194,6 +206,10 @@ def _told(found: Mapping[str, Any]) -> dict[str, Any]:
         "manager_pid": pid,
         "ended": found["ended"],
         "libc": libc[:64],
+        "place": found["place"],
+        "owner": None if found["owner"] is None else one_line(found["owner"], 64),
+        "named": found["named"],
+        "machine_digest": found["machine_digest"],
     }
 
 
@@ -214,15 +230,19 @@ def _why_no_python(rows: list[tuple[str, str]]) -> str:
 
 
 def _strange(what: str, said: Said) -> Unreachable:
-    last = one_line((said.err.strip().splitlines() or [""])[-1], 200)
-    return Unreachable(f"{what}{f': {last}' if last else ''} (exit code {said.code})", "other")
+    words = excerpt(said.err)
+    return Unreachable(f"{what}{f': {words}' if words else ''} (exit code {said.code})", "other")
 
 
 # -- identity and runtime -----------------------------------------------------------------------------------------
 
 
 def claim_identity(host: Host) -> str | Unreachable:
-    """Who the host is; named by us where it has no identity yet. Of two who do so at once, both get the same."""
+    """Who the host is; named by us where it has no identity yet. Of two who do so at once, both get the same.
+
+    Of several machines that have one home, such as NFS, the first to be named has it, and each other one a place of its
+    own in it, with an identity, runs and leases of its own.
+    """
     said = host.script(_CLAIM, secrets.token_hex(16), limit=1 << 16)
     if isinstance(said, Unreachable):
         return said
@@ -232,13 +252,29 @@ def claim_identity(host: Host) -> str | Unreachable:
     return Unreachable(f"~/.wavequeue/host_id cannot be made or read there: {_last(said)}", "other")
 
 
-_CLAIM = """
-umask 077; mkdir -p .wavequeue && cd .wavequeue || exit 1
-[ -s host_id ] || {
+PLACE = r"""
+me=$(uname -n; cat /etc/machine-id 2>/dev/null); w=.wavequeue
+owner=$(cat "$w/machine" 2>/dev/null)
+[ -z "$owner" ] || [ "$owner" = "$me" ] ||
+  w=$w/hosts/$(uname -n | tr -c 'A-Za-z0-9.\n-' _)-$(head -c 8 /etc/machine-id 2>/dev/null)
+"""
+"""In sh: $w is where all that is this host's own lies, as queue_manager.facts.place says."""
+
+_CLAIM = f"""
+umask 077; mkdir -p .wavequeue || exit 1
+{PLACE}
+[ -n "$owner" ] || {{
+    printf '%s\\n' "$me" > ".wavequeue/machine.$1" || exit 1
+    ln ".wavequeue/machine.$1" .wavequeue/machine 2>/dev/null
+    rm -f ".wavequeue/machine.$1"
+}}
+{PLACE}
+mkdir -p -- "$w" && cd -- "$w" || exit 1
+[ -s host_id ] || {{
     printf '%s\\n' "$1" > "host_id.$1" || exit 1
     ln "host_id.$1" host_id 2>/dev/null
     rm -f "host_id.$1"
-}
+}}
 cat host_id
 """
 
@@ -355,7 +391,8 @@ def make_cwd(host: Host, cwd: str) -> str | Unreachable | None:
 
 _OTHER = 9
 _PLACE = f"""
-umask 077; d=.wavequeue/runs/$1; mkdir -p -- "$d" && chmod 700 .wavequeue "$d" || exit 1
+umask 077; {PLACE}
+d=$w/runs/$1; mkdir -p -- "$d" && chmod 700 .wavequeue "$w" "$d" || exit 1
 t=$d/.manifest.$2.tmp; r=$d/.request.$2.tmp; trap 'rm -f -- "$t" "$r" "$r.all"' EXIT
 trap 'exit 1' HUP INT TERM PIPE
 cut_off() {{ echo "it was cut off on its way" >&2; exit 1; }}

@@ -154,7 +154,9 @@ class _Setup:
             return ""
         assert self._facts.python is not None
         digest = sha256(script).hexdigest()
-        key = sha256(self._workspace.encode() + b"\0" + script).hexdigest()[:32]
+        # Machines that have one home are set up one by one.
+        own = b"" if self._facts.owner is None else self._facts.place.encode() + b"\0"
+        key = sha256(own + self._workspace.encode() + b"\0" + script).hexdigest()[:32]
         output = f"~/.wavequeue/setup/{key}/output.log"
         self._script = digest
         self._say(self._host.name, f"setup.sh: runs unless it has run before; its output is there in {output}")

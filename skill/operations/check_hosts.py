@@ -15,7 +15,7 @@ from skill.hosts.registry import Worker
 from skill.operations import submission, survey
 from skill.operations.build_spec import Say, earlier
 from skill.operations.submission import Order
-from skill.operations.submit import TRIES, same_home
+from skill.operations.submit import TRIES, same_machine
 from skill.planning import assign_jobs, host_preflight, plan
 from skill.planning.assign_jobs import Offer, Sharing
 from skill.planning.existing_outputs import Found
@@ -79,7 +79,7 @@ def check(made: Order, hosts: Sequence[Host], *, newest_code: bool = False) -> C
         verdict = host_preflight.judge(made.manifest, sharing.parts.get(host.name, ()), seen, made.comes(cwd))
         twin = found[host.name].twin(found)
         if twin is not None:
-            verdict = verdict._replace(faults=(*verdict.faults, f"{same_home(twin)}; leave one of them out"))
+            verdict = verdict._replace(faults=(*verdict.faults, f"{same_machine(twin)}; leave one of them out"))
         verdicts.append(verdict)
     # Where no host could be looked at, why no job has one is said already.
     unplaced = host_preflight.unplaced_lines(sharing.unplaced) if offers else []

@@ -227,9 +227,9 @@ def _unfit(one: survey.Scouted, lost: Part, parts: Mapping[str, Part], part: Par
         return submit.identity_fault(part, one.facts) or (one.why or None)
     twin = next((other for other in parts.values() if other.host_id and other.host_id == one.facts.host_id), None)
     if twin is not None and twin.host == lost.host:
-        return f"it is the very machine that {lost.host} is, or shares its home; that one is not gone, then"
+        return f"it is the very machine that {lost.host} is; that one is not gone, then"
     if twin is not None:
-        return submit.same_home(twin.host)
+        return submit.same_machine(twin.host)
     return one.facts.why_no_python or one.why or None
 
 

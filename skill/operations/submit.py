@@ -218,7 +218,7 @@ def _bring(work: _Work) -> Outcome:
         made = encode(assignment.part_manifest(work.order.manifest, part, run.id)).encode()
         if sha256(made) != facts.manifest_sha256:
             _done(bootstrap.place_run(host, run.id, made, _request(part)))
-        _tell_instance(host, run)
+        _tell_instance(host, run, facts)
     if ended:
         notes.append("its jobs have ended already")
     elif not pid:  # 0 is one that cannot be told yet: it is just starting
@@ -239,7 +239,7 @@ def _request(part: Part) -> tuple[str, bytes] | None:
     return existing_outputs.REQUEST, existing_outputs.request_text(part.done).encode()
 
 
-def _tell_instance(host: Host, run: Run) -> None:
+def _tell_instance(host: Host, run: Run, facts: Facts) -> None:
     """Tell a run on a rented machine which one it is, and what it costs from now on. Raises _Stop and _Lost.
 
     What `up` rents is there for this run alone, and counts from its create.
@@ -252,7 +252,7 @@ def _tell_instance(host: Host, run: Run) -> None:
     since = rental.rates[0][0] if rental is not None and is_for_it else time.time()
     dph, disk = (_dollars(worker.resources.get(name)) for name in ("dph", "storage_dph"))
     text = machine.instance_text(machine.Instance(worker.instance_id, dph, disk or 0.0, since))
-    _done(host.put(str(RunPaths.of(HostPaths.of(Path()).runs / run.id).instance), text.encode()))
+    _done(host.put(str(RunPaths.of(HostPaths(Path(facts.place)).runs / run.id).instance), text.encode()))
 
 
 def _dollars(value: object) -> float | None:
@@ -263,13 +263,13 @@ def _prepare(work: _Work, part: Part, facts: Facts) -> Part:
     """See to it that the host has an identity and the runtime, and write down which."""
     assert facts.python is not None
     bundle = bootstrap.bundle_for(facts)
-    host_id = facts.host_id or bootstrap.claim_identity(work.host)
+    host_id = (facts.named and facts.host_id) or bootstrap.claim_identity(work.host)
     if isinstance(host_id, Unreachable):
         raise _Lost(host_id)
     with assignment.changed(work.run) as now:
         twin = next((one.host for one in now.placed.parts if one.host != part.host and one.host_id == host_id), None)
         if twin is not None:
-            raise _Stop(f"{same_home(twin)}; begin another run on one of them: --new --host {twin}")
+            raise _Stop(f"{same_machine(twin)}; begin another run on one of them: --new --host {twin}")
         part = now.placed.part(part.host)._replace(host_id=host_id, python=facts.python.path, runtime=bundle.digest)
         now.placed = now.placed.with_part(part)
     if bundle.digest not in facts.runtimes:
@@ -291,15 +291,20 @@ def _done(answer: str | Unreachable | None) -> None:
     _sound(answer)
 
 
-def same_home(twin: str) -> str:
+def same_machine(twin: str) -> str:
     """Why a host cannot have a part of a run in which `twin` has one, in words."""
-    return f"it is the same machine as {twin}, or shares its home, and one home can hold only one part of a run"
+    return f"it is the same machine as {twin}, and one machine can hold only one part of a run"
 
 
 def identity_fault(part: Part, facts: Facts) -> str | None:
     """Why a host is not the one that a part was given to, in words; None if it may be."""
     if part.host_id is None or part.host_id == facts.host_id:
         return None
+    if facts.owner is not None:
+        return (
+            f"it is not the host that got this run, and shares the home of {facts.owner}. Nothing was written there. "
+            f"If it is {facts.owner} under a new name, run there: rm ~/.wavequeue/machine"
+        )
     is_new = "has no identity of ours" if facts.host_id is None else "is another machine"
     return (
         f"it {is_new} than the one that got this run: rented to somebody else, or set up anew. Nothing was written "

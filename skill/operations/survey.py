@@ -71,7 +71,7 @@ class Scouted(NamedTuple):
             return None
         for name, other in others.items():
             facts = other.facts
-            if other is not self and not isinstance(facts, Unreachable) and facts.host_id == self.facts.host_id:
+            if other is not self and not isinstance(facts, Unreachable) and _same(facts, self.facts):
                 return name
         return None
 
@@ -83,6 +83,11 @@ class Scouted(NamedTuple):
             for row in probe["gpus"]
         )
         return Offer(name, cards, probe["cpus"], speed)
+
+
+def _same(one: Facts, other: Facts) -> bool:
+    """Whether two hosts are one machine. A home that was not given to a machine yet may be that of several."""
+    return one.host_id == other.host_id and (one.named or one.machine_digest == other.machine_digest)
 
 
 def scout(order: Order, hosts: Sequence[Host], *, newest_code: bool = False) -> dict[str, Scouted]:

@@ -304,10 +304,11 @@ def build_command(host: Host, part: Part, nonce: str) -> tuple[list[str], Framed
 
 
 # Another machine need not have anything of ours, so that it is another one is found out by the shell.
-_GUARD = """\
+_GUARD = f"""\
 id=$1 runtime=$2 greeting=$3; shift 3
-say() { printf '%s\\n{"fault": "%s"}\\n' "$greeting" "$1"; exit 0; }
-[ "$(cat .wavequeue/host_id 2>/dev/null)" = "$id" ] || say "another machine"
+{bootstrap.PLACE}
+say() {{ printf '%s\\n{{"fault": "%s"}}\\n' "$greeting" "$1"; exit 0; }}
+[ "$(cat "$w/host_id" 2>/dev/null)" = "$id" ] || say "another machine"
 [ -d ".wavequeue/runtime/$runtime" ] || say "no runtime"
 exec "$@"
 """

@@ -183,7 +183,8 @@ def test_a_shell_that_ends_at_once_is_not_believed(server: Sshd, host: Host) -> 
 
 GOOD = {
     "host_id": "0" * 32, "runtimes": ["1" * 32], "libc": "glibc 2.36", "manifest_sha256": "2" * 64, "manager_pid": 7,
-    "ended": False,
+    "ended": False, "place": ".wavequeue/hosts/node-7-0123abcd", "owner": "node-8\x1b", "named": True,
+    "machine_digest": "3" * 32,
 }  # fmt: skip
 ANSWER = (
     "home=/root\nmachine=x86_64\nscreen=\nrsync=/usr/bin/rsync\ndisk=2048\nwritable=1\n"
@@ -196,13 +197,17 @@ def test_an_answer_in_order_is_taken() -> None:
     assert isinstance(found, Facts)
     assert (found.python, found.disk_free_mib, found.manager_pid) == (("3.11.2", "/bin/python3"), 2, 7)
     assert (found.host_id, found.runtimes) == ("0" * 32, frozenset({"1" * 32}))
+    assert (found.place, found.owner, found.machine) == (GOOD["place"], r"node-8\x1b", "x86_64")
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"host_id": "0" * 31}, {"host_id": "../../x"}, {"runtimes": "1"}, {"runtimes": [1]}, {"manager_pid": -1},
-        {"manager_pid": True}, {"manager_pid": 1 << 40}, {"manifest_sha256": 5}, {"ended": 1}, {"libc": None},
+        {"manager_pid": True}, {"manager_pid": 1 << 40}, {"manifest_sha256": 5},
+        {"ended": 1}, {"libc": None}, {"place": "/etc"},
+        {"place": ".wavequeue/hosts/../x-1"}, {"place": ".wavequeue/hosts/.."}, {"owner": 7},
+        {"named": None}, {"machine_digest": ""},
     ],
 )  # fmt: skip
 def test_an_answer_with_one_wrong_value_is_not_taken(change: dict[str, Any]) -> None:
@@ -234,7 +239,7 @@ def test_of_several_who_name_a_host_at_once_all_get_the_same_name(server: Sshd) 
     assert set(found.values()) == {file.read_text().strip()}
     assert look(hosts[0]).host_id == bootstrap.claim_identity(hosts[0]) == found["a"]
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
-    assert [path.name for path in file.parent.iterdir()] == ["host_id"]
+    assert sorted(path.name for path in file.parent.iterdir()) == ["host_id", "machine"]
     for host in hosts:
         host.close()
 

@@ -7,6 +7,9 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +51,7 @@ def test_a_second_submit_takes_the_same_run_up_and_brings_the_code_up_to_date(la
     assert laptop.runs() == [first["run_id"]]
     (workspace(host) / "stop").touch()
     assert len(finish(host, first["run_id"])) == 4
-    assert laptop.submit()["hosts"][0]["notes"] == ["its jobs have ended already"]
+    assert laptop.submit()["hosts"][0]["notes"][-1] == "its jobs have ended already"
     assert ran(host) == ONCE
 
 
@@ -188,6 +191,38 @@ def test_one_home_under_two_names_holds_one_part_of_a_run(laptop: Laptop) -> Non
     assert said.count("is the same machine as gpu-") == 1
     assert len(finish(host, out.split(":")[0])) == 2
     assert laptop.call("preflight", "spec.yaml", *both, code=1)[0].count("is the same machine as gpu-") == 2
+
+
+def test_machines_that_have_one_home_are_hosts_of_their_own(laptop: Laptop) -> None:
+    """As over NFS: each has its part of the run, with its own manager, journal and leases."""
+    home, names = laptop.root / "nfs", ("gpu-a", "gpu-b")
+    for name in names:
+        laptop.host(name, used=name == "gpu-a", network={"hostname": f"node-{name}", "home": home})
+    laptop.spec(SPEC)
+    both = ("--host", "gpu-a", "--host", "gpu-b")
+    run_id = laptop.submit(*both)["run_id"]
+    top = home / ".wavequeue"
+    (other,) = (top / "hosts").iterdir()
+    owner = (top / "machine").read_text().splitlines()[0]
+    assert {owner, other.name.rpartition("-")[0]} == {f"node-{name}" for name in names}
+    done: dict[str, list[str]] = {}
+    for place in (top, other):
+        path = place / "runs" / run_id / "queue_state.json"
+        found = wait_for(partial(finished, path), say=f"the end of {path.parent}")
+        done[found["meta"]["host"]] = [row["id"] for row in found["jobs"] if row["status"] == "completed"]
+        assert (place / "leases").is_dir()
+    assert set(done) == {f"node-{name}" for name in names}
+    assert sorted(job for jobs in done.values() for job in jobs) == ["j1", "j2", "j3", "j4"]
+    assert ran(laptop.hosts["gpu-a"]) == ONCE
+    assert [row["status"] for row in json.loads(laptop.call("status", "--json")[0])["jobs"]] == ["completed"] * 4
+    laptop.call("pull")
+    assert [(laptop.project / "code" / f"out{n}").read_text() for n in (1, 2, 3, 4)] == ["one\n"] * 4
+    assert [one["notes"][-1] for one in laptop.submit(*both)["hosts"]] == ["its jobs have ended already"] * 2
+
+
+def finished(path: Path) -> dict[str, Any] | None:
+    document = json.loads(path.read_text()) if path.exists() else None
+    return document if document is not None and document["meta"]["manager"] == "finished" else None
 
 
 def test_a_host_behind_a_jump_host_needs_no_more_than_its_name_in_ssh_config(laptop: Laptop) -> None:
