@@ -73,7 +73,8 @@ class Laptop:
         for host in self.hosts.values():
             host.close()
 
-    def _environment(self) -> dict[str, str]:
+    def variables(self) -> dict[str, str]:
+        """The environment of a command here."""
         return {**os.environ, **self._own, **self.environment}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
@@ -81,7 +82,7 @@ class Laptop:
         return subprocess.Popen(
             [sys.executable, "-m", "skill.cli.main", *arguments],
             cwd=self.project,
-            env=self._environment(),
+            env=self.variables(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -92,7 +93,7 @@ class Laptop:
     def call(self, *arguments: str, code: int = 0) -> tuple[str, str]:
         """Run the command to its end: what it said on stdout and stderr. In this process, where that does as well."""
         if in_process.can_run(arguments):
-            ended = in_process.run(arguments, self.project, self._environment())
+            ended = in_process.run(arguments, self.project, self.variables())
         else:
             process = self.start(*arguments)
             out, err = process.communicate(timeout=2 * PATIENCE)

@@ -15,7 +15,7 @@ from build_manifest.values import seconds
 from skill.cli.console import print_json, print_markdown, say, warn
 from skill.cli.options import AGAIN, JSON, RUN, SKIP_DONE, SPEC, the_run
 from skill.common.errors import FAILED, INTERRUPTED, PERSON, FailedError, UseError
-from skill.operations import report_run, start_run
+from skill.operations import report_run, run_status, start_run
 from skill.reports import report
 from skill.runs import digest, requests
 from skill.runs.access import RunAccess
@@ -99,9 +99,7 @@ def status_verb(
     """Show how a run stands: hosts, phases, cards, what runs, what needs a person."""
     run = the_run(run_name)
     filtered = bool(statuses or phase)
-    with open_run(run) as there:
-        document = there.look(full=list_jobs or filtered or as_json)
-        alive = there.alive(document)
+    document, alive, tail = run_status.run_status(run, full=list_jobs or filtered or as_json)
     chosen = set(requests.select(document, (), phase, frozenset(statuses))) if filtered else None
     rows = [row for row in document["jobs"] if chosen is None or row["id"] in chosen]
     if as_json:
@@ -114,7 +112,7 @@ def status_verb(
         lines = frame.jobs_table(rows, output.width, time.time())
         print(digest.headline(document, alive, time.time()))
     else:
-        scene = frame.Scene(document, digest.digest(document), alive, time.time(), there.tail)
+        scene = frame.Scene(document, digest.digest(document), alive, time.time(), tail)
         lines = frame.frame(scene, output.width, None, live.marks(output))
     for line in lines:
         output.print(line, no_wrap=True, crop=False)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,41 @@ def test_two_hosts_get_code_jobs_and_a_manager_each(laptop: Laptop) -> None:
         (host.home / ".wavequeue" / "host_id").read_text().strip() for host in (a, b)
     ]
     assert [path.name for path in (laptop.home / ".wavequeue").iterdir()] == ["submitted"]
+    command = [sys.executable, "-c", SCRIPT, run_id]
+    done = subprocess.run(
+        command, cwd=laptop.project, env=laptop.variables(), check=True, capture_output=True, text=True
+    )
+    assert json.loads(done.stdout) == {
+        "jobs": 4,
+        "run_id": run_id,
+        "faults": [None, None],
+        "statuses": {"completed": 4},
+        "away": ["j1", "j2", "j3", "j4"],
+    }, "and nothing else was printed"
+    assert done.stderr == ""
+
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from skill.operations.plan_spec import plan_spec
+from skill.operations.run_status import run_results, run_status
+from skill.operations.submit_spec import submit_spec
+from skill.runs import directory
+from skill.runs.open import open_run
+from tests.contracts.test_run_access import check_finished
+
+jobs = plan_spec("spec.yaml").document["totals"]["jobs"]
+submitted = submit_spec("spec.yaml")
+run = directory.find(sys.argv[1], Path.cwd(), Path.home())
+check_finished(open_run(run), "j1", "")
+print(json.dumps({
+    "jobs": jobs, "run_id": submitted.run.id, "faults": [one.fault for one in submitted.outcomes],
+    "statuses": {word: count for word, count in run_status(run).document["counts"].items() if count},
+    "away": sorted(run_results(run).away),
+}))
+"""
+"""Use cases called from Python, on a run over sshd."""
 
 
 def test_a_second_submit_takes_the_same_run_up_and_brings_the_code_up_to_date(laptop: Laptop) -> None:

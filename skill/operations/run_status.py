@@ -1,0 +1,35 @@
+"""How a run stands, and what its jobs wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from skill.runs.access import Results
+from skill.runs.digest import Row
+from skill.runs.directory import Document, Run
+from skill.runs.open import open_run
+
+
+class RunStatus(NamedTuple):
+    """The state of a run. `alive`: whether it may go on by itself; `tail` gives the last log line of a running job."""
+
+    document: Document
+    alive: bool
+    tail: Callable[[Row], str]
+
+
+def run_status(run: Run, *, full: bool = False) -> RunStatus:
+    """Look at a run, wherever it lives. `full`: with every job, where a host would leave out what ended long ago.
+
+    Raises FailedError, and UseError for a run without a state or a fault in workers.yaml.
+    """
+    with open_run(run) as there:
+        document = there.look(full=full)
+        return RunStatus(document, there.alive(document), there.tail)
+
+
+def run_results(run: Run) -> Results:
+    """What completed jobs wrote, as far as it is on this machine. Raises as `run_status` does."""
+    with open_run(run) as there:
+        return there.results(there.look(full=True))
