@@ -7,9 +7,10 @@ A fault of this side would be met at every machine, and none of them is to blame
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from queue_manager.core.terminal_text import one_line
+from skill.hosts import ssh_way
+from skill.hosts.ssh_settings import Fault, Settings, ask, words
 
 PROBES = ("203.0.113.1", "ssh1.vast.ai")
 """What rented machines are called: an address (this one is nobody's), and a proxy of Vast.ai."""
@@ -23,28 +24,16 @@ def fault() -> str | None:
     """Why no rented machine could be entered from here, in words; None if nothing is known against it."""
     hops: dict[str, None] = {}
     for probe in PROBES:
-        done = _run(["ssh", "-G", f"root@{probe}"])
-        if done is None:
-            return None
-        if done.returncode != 0:
-            return f"your ssh configuration cannot be read: {_words(done)}; mend it, and try: ssh -G {probe}"
-        hops |= dict.fromkeys(jumps(parse(done.stdout)))
+        found = ask(("ssh", *ssh_way.config_option()), f"root@{probe}")
+        if isinstance(found, Fault):
+            return None if found.is_missing else f"{found.reason}; mend it, and try: ssh -G {probe}"
+        hops |= dict.fromkeys(jumps(found))
     return next((f"the jump host {chain} of your ssh configuration {why}" for chain, why in _closed(hops)), None)
 
 
-def parse(text: str) -> dict[str, str]:
-    """What `ssh -G` prints: options in small letters, the first line of each."""
-    found: dict[str, str] = {}
-    for line in text.splitlines():
-        name, _, value = line.partition(" ")
-        found.setdefault(name.lower(), value.strip())
-    return found
-
-
-def jumps(options: Mapping[str, str]) -> list[str]:
-    """The chain of jump hosts that options of `ssh -G` name, as one text such as a,b; none where there is none."""
-    chain = options.get("proxyjump", "none")
-    return [] if chain.lower() in ("", "none") else [chain]
+def jumps(settings: Settings) -> list[str]:
+    """The chain of jump hosts that settings name, as one text such as a,b; none where there is none."""
+    return [settings.first("proxyjump")] if settings.is_set("proxyjump") else []
 
 
 def command(chain: str) -> list[str]:
@@ -53,7 +42,15 @@ def command(chain: str) -> list[str]:
     through = ["-J", ",".join(before)] if before else []
     options = ("BatchMode=yes", f"ConnectTimeout={_CONNECT}", "RemoteCommand=none", "RequestTTY=no")
     target = last if last.startswith("ssh://") else f"ssh://{last}"
-    return ["ssh", "-n", *(word for one in options for word in ("-o", one)), *through, target, "true"]
+    return [
+        "ssh",
+        "-n",
+        *ssh_way.config_option(),
+        *(word for one in options for word in ("-o", one)),
+        *through,
+        target,
+        "true",
+    ]
 
 
 def _closed(chains: Iterable[str]) -> Iterable[tuple[str, str]]:
@@ -84,5 +81,4 @@ def _run(argv: list[str]) -> subprocess.CompletedProcess[str] | None:
 
 def _words(done: subprocess.CompletedProcess[str]) -> str:
     """ssh's own words: its first line, which names what is wrong."""
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    return one_line(lines[0], 300) if lines else f"ssh ended with code {done.returncode}"
+    return words(done.stderr) or f"ssh ended with code {done.returncode}"

@@ -20,8 +20,7 @@ from queue_manager.core.terminal_text import one_line
 _PATIENCE = 45.0
 """Seconds: names may be looked up, and `Match exec` runs commands."""
 _NOISE = ("Pseudo-terminal will not be allocated",)
-_TOKEN = re.compile(r"%(.?)", re.DOTALL)
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_TOKEN = re.compile(r"%(.?)|\$\{([A-Za-z_][A-Za-z0-9_]*)\}", re.DOTALL)
 
 
 class Settings(NamedTuple):
@@ -141,13 +140,6 @@ def expand(text: str, settings: Settings, environment: Mapping[str, str]) -> str
     elif text.startswith("~"):
         text = os.path.expanduser(text)
 
-    def variable(found: re.Match[str]) -> str:
-        value = environment.get(found.group(1))
-        if value is None:
-            raise ValueError(f"the variable {found.group(1)} is not set")
-        return value
-
-    text = _VARIABLE.sub(variable, text)  # before the tokens: what they stand for is not expanded again
     host = settings.first("hostname")
     tokens = {
         "%": "%", "h": host, "n": settings.original, "p": settings.first("port"), "r": settings.first("user"),
@@ -155,12 +147,17 @@ def expand(text: str, settings: Settings, environment: Mapping[str, str]) -> str
         "k": settings.first("hostkeyalias") or settings.original, "u": _user(),
     }  # fmt: skip
 
-    def token(found: re.Match[str]) -> str:
-        if found.group(1) not in tokens:
-            raise ValueError(f"%{found.group(1)} is not known here")
-        return tokens[found.group(1)]
+    def meant(found: re.Match[str]) -> str:
+        sign, variable = found.groups()
+        if variable is not None:
+            if variable not in environment:
+                raise ValueError(f"the variable {variable} is not set")
+            return environment[variable]
+        if sign not in tokens:
+            raise ValueError(f"%{sign} is not known here")
+        return tokens[sign]
 
-    return _TOKEN.sub(token, text)
+    return _TOKEN.sub(meant, text)
 
 
 def _user() -> str:

@@ -1,7 +1,8 @@
 """How a worker is entered: the command of OpenSSH with its options, the settings that follow, and who logs in.
 
 Names of ~/.ssh/config mean what they mean to ssh. A host that workers.yaml gives in full (host, port, user and key) is
-that, and no line of ~/.ssh/config touches it, unless one names its address.
+that, and no line of ~/.ssh/config touches it, unless one names its address. A rented machine has an address that nobody
+could name beforehand, so lines for all hosts hold for it, such as the jump host that leads out of a network.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from skill.hosts.ssh_settings import Fault, Settings, ask, config_file, differen
 if TYPE_CHECKING:
     from skill.hosts.registry import Worker
 
+_NO_FILE = ("-F", "none")
 _NOBODY = "host.that.no.line.names.invalid"
 _PATIENCE = 30.0
 _LONGEST_SOCKET = 104 if sys.platform == "darwin" else 108
@@ -55,12 +57,12 @@ def find(worker: Worker) -> Way:
     ssh, to = worker.ssh, destination(worker)
     options = tuple(_options(worker))
     config = _config(worker)
-    found = ask(("ssh", *config, *options), to)
+    found = _given(worker) if config == _NO_FILE else ask(("ssh", *config, *options), to)
     if isinstance(found, Fault):
         usual = Settings(to.rpartition("@")[2], _USUAL)
         if ssh is None or not found.is_missing:
             return Way(to, config, options, usual, problem=found.reason)
-        found = _without_ssh(worker)
+        found = _given(worker)
     path = os.fsencode(found.first("controlpath"))
     if found.is_set("controlpath") and len(path) >= _LONGEST_SOCKET:
         why = f"ControlPath too long ({len(path)} bytes; a socket has {_LONGEST_SOCKET - 1} at most)"
@@ -82,29 +84,31 @@ def _options(worker: Worker) -> list[str]:
     return options
 
 
-def _config(worker: Worker) -> tuple[str, ...]:
+def config_option() -> tuple[str, ...]:
+    """The option of ssh that names its file of settings, where it would not find it by itself."""
     file = config_file()
-    config = () if file is None else ("-F", file)
-    ssh = worker.ssh
-    if ssh is None or not (ssh.port and ssh.user and ssh.key):
+    return () if file is None else ("-F", file)
+
+
+def _config(worker: Worker) -> tuple[str, ...]:
+    config, ssh = config_option(), worker.ssh
+    if ssh is None or worker.instance_id is not None or not (ssh.port and ssh.user and ssh.key):
         return config
     mine, other = (ask(("ssh", *config), name) for name in (ssh.host, _NOBODY))
     is_named = isinstance(mine, Settings) and isinstance(other, Settings) and bool(differences(mine, other))
-    return config if is_named else ("-F", "none")
+    return config if is_named else _NO_FILE
 
 
-def _without_ssh(worker: Worker) -> Settings:
+def _given(worker: Worker) -> Settings:
+    """The settings of a host that ssh need not be asked about, or cannot be."""
     ssh = worker.ssh
     assert ssh is not None
     values = {
-        **_USUAL,
-        "hostname": (ssh.host,),
-        "port": (str(ssh.port or 22),),
-        "user": (ssh.user or getpass.getuser(),),
-    }
+        **_USUAL, **defaults().values,
+        "hostname": (ssh.host,), "port": (str(ssh.port or 22),), "user": (ssh.user or getpass.getuser(),),
+    }  # fmt: skip
     if ssh.key:
-        path = os.path.expanduser(ssh.key).replace("%", "%%")
-        values |= {"identityfile": (path,), "identitiesonly": ("yes",)}
+        values |= {"identityfile": (os.path.expanduser(ssh.key).replace("%", "%%"),), "identitiesonly": ("yes",)}
     return Settings(ssh.host, values)
 
 

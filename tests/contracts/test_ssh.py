@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 import skill.hosts.connection
@@ -18,6 +22,7 @@ import skill.hosts.transport
 from skill.hosts.connection import Host, Said, Unreachable, each, forget_key, known_key, remote
 from skill.hosts.registry import Ssh, Worker
 from skill.hosts.remote_command import framed
+from tests.e2e.runs import ROOT, wait_for
 from tests.sshd import Sshd
 
 ODD_PATH = 'it\'s a b%h %% "$X" \\" # ~'
@@ -323,3 +328,164 @@ def test_a_dead_host_delays_nobody(server: Sshd, tmp_path: Path) -> None:
     assert _said(found["a"]).code == 0
     for host in (alive, slow):
         host.close()
+
+
+# -- whom a line of ~/.ssh/config touches ------------------------------------------------------------------------------
+
+OTHERS = """\
+Host other
+  HostName nowhere.invalid
+Host *
+  User nobody
+  IdentityFile /nowhere/key
+  ProxyJump nowhere.invalid
+  RemoteCommand false
+"""
+
+
+@pytest.mark.parametrize("text", [OTHERS, "Host a\n  Port 1\n", "Host *\n  Prot 22\n", "Match exec true\n  Port 1\n"])
+def test_a_host_given_in_full_is_touched_by_no_line_for_others(
+    text: str, server: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _use_config(text, tmp_path, monkeypatch)
+    host = Host(server.worker("a"), tmp_path / "known_hosts")
+    assert _said(host.run(["echo", "in"])).out == b"in\n"
+    assert host.through() is None
+    host.close()
+    done = subprocess.run([*(host.ssh_command() or []), host.destination, "echo in"], capture_output=True, timeout=150)
+    assert (done.returncode, done.stdout) == (0, b"in\n"), done.stderr
+
+
+def test_a_line_that_names_the_address_of_a_host_holds(
+    server: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _use_config(f"Host {server.address}\n  ProxyJump root@localhost:1\n", tmp_path, monkeypatch)
+    found = _once(server.worker("a"), tmp_path / "known_hosts", ["true"])
+    assert isinstance(found, Unreachable)
+    assert found.kind == "refused"
+    assert "cannot be reached by the way that ~/.ssh/config names" in found.reason
+
+
+def test_a_rented_machine_goes_by_the_way_of_all_hosts(
+    server: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _use_config("Host * !localhost\n  ProxyJump root@localhost:1\n", tmp_path, monkeypatch)
+    found = _once(server.worker("a", instance_id=7), tmp_path / "known_hosts", ["true"])
+    assert isinstance(found, Unreachable)
+    assert found.kind == "refused"
+
+
+def _use_config(text: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / ".ssh").mkdir(mode=0o700)
+    (home / ".ssh" / "config").write_text(text)
+    monkeypatch.setenv("HOME", str(home))
+
+
+# -- logins ------------------------------------------------------------------------------------------------------------
+
+
+class Cutter:
+    """Stands before a server, and cuts each connection when so many bytes of the server have passed. `count`: of
+    connections."""
+
+    def __init__(self, port: int, most: int) -> None:
+        self._port, self._most, self.count = port, most, 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self.count += 1
+            there = socket.create_connection(("127.0.0.1", self._port))
+            threading.Thread(target=_pass_on, args=(client, there, 1 << 30), daemon=True).start()
+            threading.Thread(target=_pass_on, args=(there, client, self._most), daemon=True).start()
+
+
+def _pass_on(source: socket.socket, target: socket.socket, most: int) -> None:
+    try:
+        while most > 0 and (data := source.recv(min(most, 65536))):
+            target.sendall(data)
+            most -= len(data)
+    except OSError:
+        pass
+    for one in (source, target):
+        try:
+            one.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+
+@pytest.mark.parametrize("most", [30, 700, 1900])  # in the greeting, in the exchange of keys, in the login
+def test_a_cut_during_the_login_is_a_dropped_connection_and_tried_again(
+    most: int, server: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(skill.hosts.connection, "PAUSE", 0.01)
+    cutter = Cutter(server.port, most)
+    worker = server.worker("a")
+    assert worker.ssh is not None
+    found = _once(worker._replace(ssh=worker.ssh._replace(port=cutter.port)), tmp_path / "known_hosts", ["true"])
+    cutter.close()
+    assert isinstance(found, Unreachable)
+    assert found.kind == "dropped", found
+    assert found.reason.endswith("(tried 3 times)")
+    assert cutter.count == 3
+
+
+def test_a_refused_key_is_not_tried_again(server: Sshd, tmp_path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "wrong")], check=True)
+    passes = Cutter(server.port, 1 << 30)
+    worker = Worker("a", ssh=Ssh("127.0.0.1", passes.port, "root", str(tmp_path / "wrong")))
+    found = Host(worker, tmp_path / "known_hosts", tries=5).run(["true"])
+    passes.close()
+    assert isinstance(found, Unreachable)
+    assert (found.kind, "tried" in found.reason, passes.count) == ("auth", False, 1)
+
+
+_OPEN = """
+import os, pathlib, sys, time
+from skill.hosts.connection import Host
+from skill.hosts.registry import Worker
+host = Host(Worker("box"), pathlib.Path(sys.argv[1]))
+print(host.run(["true"]).code, host.through(), host._transport._folder, sep="|", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_login_by_openssh_ends_with_the_process_that_made_it(
+    server: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (
+        f"Host box\n  HostName {server.address}\n  Port {server.port}\n  User root\n  IdentityFile {server.key}\n"
+        "  AddressFamily inet\n  IdentityAgent none\n"
+    )
+    _use_config(text, tmp_path, monkeypatch)
+    child = subprocess.Popen(
+        [sys.executable, "-c", _OPEN, str(tmp_path / "known_hosts")], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert child.stdout is not None
+    code, through, folder = child.stdout.readline().strip().split("|")
+    assert (code, through) == ("0", "AddressFamily is set, which OpenSSH alone carries out")
+
+    def master() -> list[int]:
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if f"{folder}/s" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process.pid)
+        return found
+
+    assert master()
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    wait_for(lambda: not master(), say="the end of the connection")
+    shutil.rmtree(folder, ignore_errors=True)

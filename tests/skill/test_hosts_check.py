@@ -63,6 +63,13 @@ def test_a_host_in_order() -> None:
     }  # fmt: skip
 
 
+def test_a_host_that_openssh_goes_to_is_said_to_be_so() -> None:
+    made = row("gpu-a", heard()._replace(openssh="a key needs a touch"))
+    assert "gpu-a: through OpenSSH: a key needs a touch" in note_lines([made])
+    assert document([made])["hosts"][0]["openssh"] == "a key needs a touch"
+    assert document([row("gpu-a", heard())])["hosts"][0]["openssh"] is None
+
+
 def test_an_unreachable_host_is_unknown_and_not_failed() -> None:
     made = row("gpu-b", Heard(Unreachable("it did not\nanswer", "timeout")))
     assert not well([made])

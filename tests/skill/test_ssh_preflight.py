@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from skill.fleet.startup import is_alike
-from skill.hosts import ssh_preflight
+from skill.hosts import ssh_preflight, ssh_settings
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_without_ssh_nothing_is_concluded(tmp_path: Path, monkeypatch: pytest.Mo
     ],
 )
 def test_the_jump_hosts_that_ssh_would_take(printed: str, chain: list[str]) -> None:
-    assert ssh_preflight.jumps(ssh_preflight.parse(printed)) == chain
+    assert ssh_preflight.jumps(ssh_settings.parse("root@203.0.113.1", printed)) == chain
 
 
 def test_the_last_jump_host_is_entered_by_the_others_and_asks_nothing() -> None:
