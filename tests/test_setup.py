@@ -84,8 +84,9 @@ def test_tests_need_more_than_the_demo(tmp_path: Path) -> None:
     wanted = set(machine.calls("apt-get")[1].split()) - {"openssh-server"}
     assert wanted >= {"rsync", "gcc", "libc6-dev", "procps"}
     assert not wanted & {"screen", "tmux"}
-    assert machine.pip()[0].endswith("-e .[dev]")
-    assert machine.pip()[1].endswith("-c constraints-vastai.txt vastai")
+    vastai, ours = sorted(machine.pip(), key=lambda call: call.endswith("-e .[dev]"))
+    assert ours.endswith("-e .[dev]")
+    assert vastai.endswith("-c constraints-vastai.txt vastai")
     assert machine.setup("demo").returncode == 0
     assert machine.pip() == [], "what the tests have is enough for the demo"
 
@@ -101,14 +102,16 @@ def test_changed_requirements_are_installed(tmp_path: Path, name: str) -> None:
     assert "-m venv .venv" not in machine.calls("python")
 
 
-def test_an_install_that_failed_is_tried_again(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, programs=("python3", "screen"))
-    machine.add("python3", PYTHON.replace("esac", '"-m pip"*) exit 1 ;;\nesac'))
-    assert machine.setup().returncode == 1
+@pytest.mark.parametrize("failed", ["-m pip*constraints.txt*", "-m pip*constraints-vastai.txt*"])
+def test_an_install_that_failed_is_tried_again(tmp_path: Path, failed: str) -> None:
+    machine = Machine(tmp_path, programs=("python3", "apt-get", "screen"))
+    machine.add("python3", PYTHON.replace("esac", f"{failed.replace(' ', chr(92) + ' ')}) exit 1 ;;\nesac"))
+    assert machine.setup("test").returncode == 1
     machine.add("python3", PYTHON)
-    shutil.copy(machine.bin / "python3", machine.clone / ".venv" / "bin" / "python")
-    assert machine.setup().returncode == 0
-    assert len(machine.pip()) == 1
+    for place in (".venv", ".venv/vastai"):
+        shutil.copy(machine.bin / "python3", machine.clone / place / "bin" / "python")
+    assert machine.setup("test").returncode == 0
+    assert len(machine.pip()) == 2
 
 
 def test_a_clone_that_was_moved_gets_a_new_venv(tmp_path: Path) -> None:
