@@ -141,3 +141,18 @@ def test_scripts_may_be_run() -> None:
         assert (ROOT / name).stat().st_mode & 0o111, name
         shell = read(name).split("\n", maxsplit=1)[0].rsplit("/", maxsplit=1)[-1].rsplit(maxsplit=1)[-1]
         subprocess.run([shell, "-n", str(ROOT / name)], check=True)
+
+
+WRITTEN = ("skill/", "queue_manager/", "build_manifest/", "docs/", "README", "SKILL")
+NOT_SAID = (
+    "to what is so", "takes in what", "lets us in", "let us in", "why job is where it is", "it is up to",
+    "nothing stops it", "for this stops it", "is of no use (", "there no more", "to be rid of",
+    "known to be destroyed", "workers.yaml is true", "ended lately", "stays honest", "though it was done", "most $ ",
+)  # fmt: skip
+"""Phrases that users had to read twice. Say what a thing does, in ordinary word order: the fault, then the way out."""
+
+
+@pytest.mark.parametrize("name", [name for name in texts() if name.startswith(WRITTEN)])
+def test_texts_are_in_plain_words(name: str) -> None:
+    text = " ".join(read(name).lower().split())
+    assert [phrase for phrase in NOT_SAID if phrase in text] == []

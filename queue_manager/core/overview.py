@@ -18,7 +18,7 @@ _STATUS, _COMPLETED = b'"status": "', b'"completed": "'
 
 
 def overview(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A state document with rows of those jobs only that run, wait for a retry, need a person, or ended lately.
+    """A state document with rows of those jobs only that run, wait for a retry, need a person, or finished recently.
 
     `jobs_total` tells how many there are; of the others only the `counts` tell.
     """

@@ -349,7 +349,7 @@ def note(state: QueueState, ground: Ground) -> str:
         lines += [
             f"- {still_billed(price)}",
             f"- To go on: `wavequeue vast start {going.instance}`. Its jobs have lost no attempt.",
-            f"- To be rid of it, with all that lies on it: `wavequeue vast destroy {going.instance}`.",
+            f"- To delete it, with all that lies on it: `wavequeue vast destroy {going.instance}`.",
         ]
     else:
         lines.append("- Nothing of it is billed any more once it is gone; its disk is gone with it.")

@@ -19,7 +19,7 @@ from skill.terminal import live
 @click.command("doctor", short_help="Check the keys of Vast.ai, W&B, Hugging Face and GitHub.")
 @JSON
 def doctor_verb(as_json: bool) -> int:
-    """Check whether the keys of Vast.ai, W&B, Hugging Face and GitHub are taken; none is shown.
+    """Check whether the keys of Vast.ai, W&B, Hugging Face and GitHub are valid; none is shown.
 
     Each is looked for in the environment, in .env beside workers.yaml, and where the service's own command puts it. One
     that is not there is no fault, but that of Vast.ai is where workers.yaml names rented machines. Exit code 1 if one

@@ -17,11 +17,11 @@ from skill.hosts import remote_command
 from skill.hosts.connection import Host, Unreachable
 from skill.operations import explain_job
 from skill.reports import explain
-from skill.runs import assignment, directory, logs, requests
+from skill.runs import directory, logs, requests
 from skill.runs.attach_command import build_attach
 from skill.runs.digest import Row, reason
 from skill.runs.directory import Run
-from skill.runs.open import open_run
+from skill.runs.open import on_hosts, open_run
 from skill.terminal import safe_output
 
 JOB = click.argument("job", metavar="JOB")
@@ -32,9 +32,9 @@ JOB = click.argument("job", metavar="JOB")
 @RUN
 @JSON
 def why_verb(job: str, run_name: str | None, as_json: bool) -> None:
-    """Say why JOB is where it is.
+    """Explain the status of JOB, back to the root cause.
 
-    What it waits for, down to the jobs it is up to in the end; or how it ended, with the log lines that say so; and
+    What it waits for, back to the jobs that are the root cause; or how it ended, with the log lines that show it; and
     what to do next.
     """
     run = the_run(run_name)
@@ -117,7 +117,7 @@ class _Writer:
 def attach(job: str, run_name: str | None) -> None:
     """Look at the terminal of a running JOB. Ctrl-a d leaves it; the job goes on."""
     run = the_run(run_name)
-    if assignment.path(run).exists():
+    if on_hosts(run):
         _attach_on_host(run, job)
         return
     document = directory.read_state(run)

@@ -37,7 +37,7 @@ VERBS = {  # in the order in which they are used
     "submit": Verb("submit", "submit_verb", "Run SPEC on its hosts."),
     "status": Verb("run", "status_verb", "Show how a run stands."),
     "watch": Verb("run", "watch", "Follow a run until it ends; Ctrl-C leaves it going."),
-    "why": Verb("job", "why_verb", "Say why JOB is where it is."),
+    "why": Verb("job", "why_verb", "Explain the status of JOB, back to the root cause."),
     "logs": Verb("job", "logs_verb", "Print the log of JOB."),
     "attach": Verb("job", "attach", "Look at the terminal of a running JOB."),
     "cancel": Verb("requests", "cancel", "Take jobs out of a run; running ones are ended."),

@@ -22,6 +22,7 @@ from skill.hosts.connection import Host
 from skill.runs import assignment, directory, pulled_states
 from skill.runs.assignment import Placed
 from skill.runs.directory import Run
+from skill.runs.open import on_hosts
 from skill.runs.path_map import ground
 from skill.terminal import live
 from skill.transfer import pull, relay
@@ -110,12 +111,12 @@ def _meant(name: str | None) -> Run:
     """The run that is meant: by name, or else the newest on hosts. Raises UseError."""
     if name is None:
         known = directory.known(Path.cwd(), Path.home())
-        found = next((run for run in known if assignment.path(run).exists()), None)
+        found = next((run for run in known if on_hosts(run)), None)
         if found is None:
             raise UseError("no run is on hosts; submit one with: wavequeue submit SPEC")
         return found
     run = the_run(name)
-    if not assignment.path(run).exists():
+    if not on_hosts(run):
         raise UseError(f"run {run.id} runs on this machine: its results are here already")
     return run
 

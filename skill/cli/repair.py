@@ -13,8 +13,9 @@ from skill.cli.console import print_json
 from skill.cli.options import JSON, the_run
 from skill.common.errors import DONE, FAILED, UseError
 from skill.hosts.connection import Unreachable
-from skill.runs import assignment, repair
+from skill.runs import repair
 from skill.runs.directory import Run
+from skill.runs.open import on_hosts
 
 Ask = Callable[[bool], "dict[str, dict[str, Any] | str]"]
 
@@ -52,7 +53,7 @@ def repair_verb(run_name: str | None, yes: bool, as_json: bool) -> int:
 @contextlib.contextmanager
 def _asking(run: Run) -> Iterator[Ask]:
     """How the run is asked: by whether to do it, the answer of this machine or of each host, or why there is none."""
-    if not assignment.path(run).exists():
+    if not on_hosts(run):
         yield lambda do: {repair.HERE: repair.ask_here(run, do=do)}
         return
     from skill.runs.remote import RemoteRun

@@ -11,8 +11,8 @@ from skill.cli.console import print_json, say
 from skill.cli.options import JSON, RUN, the_run
 from skill.common.errors import DONE, FAILED, UseError
 from skill.operations import rescue_text
-from skill.runs import assignment
 from skill.runs.directory import Run
+from skill.runs.open import on_hosts
 
 if TYPE_CHECKING:
     from skill.operations.rescue import Done, Plan
@@ -45,7 +45,7 @@ def rescue_verb(
     if run is not None and run_name is not None:
         raise UseError("give RUN or --run, not both")
     meant = the_run(run or run_name)
-    if not assignment.path(meant).exists():
+    if not on_hosts(meant):
         raise UseError(f"run {meant.id} runs on this machine, and has no hosts that could be lost")
 
     def agree(made: Plan) -> None:

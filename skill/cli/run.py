@@ -147,7 +147,7 @@ def watch(run_name: str | None, after: float | None) -> int:
         return INTERRUPTED
     _say_what_stopped(followed, code)
     if code == PERSON:
-        print("see why a job is where it is: wavequeue why JOB", file=sys.stderr)
+        print("to see the reason for a status: wavequeue why JOB", file=sys.stderr)
     if there.names and code != FAILED:
         print(f"bring what it made home: wavequeue pull --run {run.id}", file=sys.stderr)
     return code

@@ -46,9 +46,9 @@ def preflight_verb(spec: str, names: tuple[str, ...], pool: str | None, as_json:
         for text in checked.warnings:
             print(f"warning: {text}")
         for text in checked.faults:
-            print(f"stops it: {text}")
+            print(f"error: {text}")
         if not checked.faults:
-            print(f"nothing stops it; submit it: wavequeue submit {spec}")
+            print(f"all checks passed; next: wavequeue submit {spec}")
     return FAILED if checked.faults else DONE
 
 

@@ -38,13 +38,13 @@ def _interval(_context: click.Context, _parameter: click.Parameter, value: str) 
 
 @click.command("up", short_help="SPEC on a rented machine, from nothing to results.")
 @SPEC
-@click.option("--max-cost", type=click.FloatRange(0.01), metavar="USD", help="Most $ for all of it.")
+@click.option("--max-cost", type=click.FloatRange(0.01), metavar="USD", help="Cost limit in USD for all of it.")
 @needs
 @click.option(
     "--every", callback=_interval, default="30s", metavar="TIME", help="Most time between pulls; 30s unless you say."
 )
 @click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between looks at the cards.")
-@click.option("--new", is_flag=True, help="Do it once more, though it was done.")
+@click.option("--new", is_flag=True, help="Run again even if it was done.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @JSON
 def up_verb(

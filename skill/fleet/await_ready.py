@@ -1,4 +1,4 @@
-"""Waiting for an instance that was rented or started: until it runs, lets us in and says that it is itself."""
+"""Waiting for an instance that was rented or started: until it runs, SSH login works and its instance ID matches."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _with_ports(client: vast.Client, live: Instance) -> Instance:
 
 
 def _doubt(number: int, heard: list[Heard]) -> str | None:
-    """Why it is not known to let us in as itself."""
+    """Why it is not known that SSH login works and the instance ID matches."""
     if not heard:
         return "Vast.ai names no address of it"
     if heard[-1].instance_id == number:

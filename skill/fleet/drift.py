@@ -108,7 +108,7 @@ def is_known_gone(worker: Worker) -> bool:
 def _gone(worker: Worker, report: Report) -> Report:
     if is_known_gone(worker):
         return report._replace(note=f"has gone; take it out: wavequeue hosts remove {worker.name}")
-    finding = Finding(GONE, f"instance {worker.instance_id} is there no more")
+    finding = Finding(GONE, f"instance {worker.instance_id} no longer exists")
     return report._replace(findings=(finding,), patch={"enabled": False, STATUS: GONE})
 
 

@@ -24,8 +24,8 @@ _LONGEST = 1 << 20
 """Characters of a line."""
 EVENTS = (INTENDED, CREATED, READY, STOPPED, STARTED, BROKEN, REFUSED, DESTROYED, GONE)
 """What a line can tell: a create is about to be asked for; the instance was made; it was entered, and is a worker;
-it was stopped, and started again; it is of no use, and to be destroyed; nothing was made; it was destroyed; it was
-found to be there no more."""
+it was stopped, and started again; it failed to start, and is to be destroyed; nothing was made; it was destroyed; it
+was found to exist no longer."""
 UP = "up "
 """How the purpose of what `up` rents begins: it is rented for one run."""
 _ENDS = frozenset({REFUSED, DESTROYED, GONE})

@@ -21,6 +21,7 @@ from skill.runs import assignment, directory, pulled_results, pulled_states
 from skill.runs.assignment import LOST, PLANNED
 from skill.runs.digest import FINAL
 from skill.runs.directory import Run
+from skill.runs.open import on_hosts
 from skill.runs.path_map import ground, wanted
 
 
@@ -41,7 +42,7 @@ class Owned(NamedTuple):
     def proof(self) -> Ours:
         """The proof. Raises FailedError for one that has gone."""
         if self.ours is None:
-            raise FailedError(f"instance {self.id} is there no more, and nothing of it is billed")
+            raise FailedError(f"instance {self.id} no longer exists, and nothing of it is billed")
         return self.ours
 
 
@@ -84,7 +85,7 @@ def at_risk(where: Path, worker: Worker) -> list[str]:
     return [
         f"run {run.id}: {why}"
         for run in directory.of_project(where.parent, Path.cwd())
-        if assignment.path(run).exists() and (why := missing(run, worker.name)) is not None
+        if on_hosts(run) and (why := missing(run, worker.name)) is not None
     ]
 
 

@@ -1,4 +1,4 @@
-"""Bring workers.yaml to what is so at Vast.ai: one list, then every machine that runs is asked who it is.
+"""Update workers.yaml to match Vast.ai: one list, then every machine that runs is asked who it is.
 
 Nothing is changed because of what is not known, and nothing of a worker but its address, status and price, and
 `enabled` where its instance has gone.

@@ -214,16 +214,16 @@ class _Renting:
                 return self._left_alone(one, found.why)
             if isinstance(found, Gone):
                 self._note(book.GONE, one, why="it vanished while it came up")
-                self._last = f"instance {number} is there no more"
+                self._last = f"instance {number} no longer exists"
                 self._say(self._last)
                 return None
             one = self._note(book.BROKEN, one, why=found.why)
             own = self._blame(one, found)
-        self._say(f"instance {number} is of no use ({one.why}), and is destroyed")
+        self._say(f"instance {number} failed to start ({one.why}); destroying it")
         ended = confirm.destroy_claimed(self._client, claim)
         if isinstance(ended, str):
             raise FailedError(
-                f"instance {number} is of no use ({one.why}), and could not be destroyed: {ended}. It goes on billing; "
+                f"instance {number} failed to start ({one.why}), and its deletion failed: {ended}. It is still billed; "
                 f"run the same command again, or: wavequeue vast destroy {number}"
             )
         self._note(book.DESTROYED if ended.by_us else book.GONE, one)

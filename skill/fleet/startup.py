@@ -1,7 +1,7 @@
 """How far an instance has come that was just rented or started, what it bills, and the text of a create. Pure.
 
-It is ready when it runs, lets us in and says that it is itself. What is not known of it is waited for; it is given up
-only for what was seen.
+It is ready when it runs, SSH login works and its instance ID matches. What is not known of it is waited for; it is
+given up only for what was seen.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class Bounds(NamedTuple):
 def verdict(
     live: Instance | Unknown, doubt: str | None, age: float, since: float, ready_within: float
 ) -> Wait | Ready | Broken:
-    """How an instance stands. `doubt`: why it is not known to let us in as itself; None if it does. `age`: seconds
-    since it was asked for; `since`: seconds for which it has shown the same state."""
+    """How an instance stands. `doubt`: why it is not known that SSH login works and the instance ID matches; None if
+    they do. `age`: seconds since it was asked for; `since`: seconds for which it has shown the same state."""
     if isinstance(live, Unknown):
         return Wait(f"its state is unknown: {live.reason}")
     status = live.status
@@ -140,7 +140,7 @@ def resources(offered: Offered, gpus: int | None) -> Mapping[str, Any]:
 def billing(number: int, live: Instance | Gone | Unknown) -> str:
     """What an instance costs now, in words."""
     if isinstance(live, Gone):
-        return f"instance {number} is there no more, and nothing of it is billed"
+        return f"instance {number} no longer exists, and nothing of it is billed"
     if isinstance(live, Unknown):
         return f"whether instance {number} is billed is unknown ({live.reason}); see: wavequeue vast instances"
     burn = "at a price that is not known" if live.burn is None else f"${live.burn:.4f} an hour"

@@ -39,7 +39,7 @@ _MOST_WORDS = 1 << 16
 
 
 class LoginError(Exception):
-    """The host let us in with none of the keys, or not with a key alone. Its text says so in words."""
+    """The host accepted none of the keys, or wants more than a key. Its text says so in words."""
 
 
 class CutError(Exception):
@@ -76,7 +76,9 @@ class FabricTransport:
             self._connection = None if attempt.is_late else attempt.connection
         if attempt.is_late:
             attempt.close()
-            return Unreachable(f"{self._way.destination} did not let us in within {transport.LOGIN:g} s", "timeout")
+            return Unreachable(
+                f"{self._way.destination} did not complete the login within {transport.LOGIN:g} s", "timeout"
+            )
         return found[0]
 
     def _open(self, command: str, attempt: _Attempt) -> paramiko.Channel | Unreachable:
@@ -326,14 +328,14 @@ class _Keys(AuthStrategy):  # type: ignore[misc]
         missing = [f"the key {path} is not there" for path in missing_keys(self._way)]
         names = [identity.path for identity in self._way.identities]
         if self._way.settings.first("identitiesonly") == "yes" and names:
-            what = f"the key {names[0]}" if len(names) == 1 else f"any of the keys {', '.join(names)}"
+            what = f"the key {names[0]} was not" if len(names) == 1 else f"none of the keys {', '.join(names)} was"
         else:
-            what = "any of your keys (agent, ~/.ssh)"
+            what = "no key was"
         notes = "; ".join([*missing, *self._passed_over])
         hint = (
             notes or "name the right one in workers.yaml, as ssh: {key: FILE}, or under IdentityFile in ~/.ssh/config"
         )
-        return f"@WHERE@ did not let us in with {what}; {hint}"
+        return f"authentication failed at @WHERE@: {what} accepted; {hint}"
 
 
 def _see_whether_cut(transport: Any, tried: int) -> None:
@@ -342,7 +344,7 @@ def _see_whether_cut(transport: Any, tried: int) -> None:
         return
     words = transport.last_words
     if words and tried:
-        raise LoginError(f"@WHERE@ did not let us in with {tried} of your keys and said: {words}")
+        raise LoginError(f"authentication failed at @WHERE@: none of {tried} keys was accepted; it said: {words}")
     raise CutError
 
 

@@ -132,7 +132,7 @@ class OpenSshTransport:
         if not refused:
             return None
         if answer is None:
-            return Unreachable(f"{self._where()} did not let us in within {transport.LOGIN:g} s", "timeout")
+            return Unreachable(f"{self._where()} did not complete the login within {transport.LOGIN:g} s", "timeout")
         return self._words(said)
 
     def _first_time(self, shown: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What hosts answer when they are asked one by one: whether they let us in, how they are, and which key they show."""
+"""What hosts answer when they are asked one by one: whether SSH login works, how they are, and which key they show."""
 
 from __future__ import annotations
 

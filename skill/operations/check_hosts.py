@@ -61,7 +61,7 @@ def mended(where: Path, meant: list[Worker], instead: str, say: Say) -> list[Wor
     for worker in found:
         if is_known_gone(worker):
             words = instead.format(name=worker.name)
-            raise FailedError(f"{worker.name} was instance {worker.instance_id}, which is there no more; {words}")
+            raise FailedError(f"{worker.name} was instance {worker.instance_id}, which no longer exists; {words}")
     return found
 
 

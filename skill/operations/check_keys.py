@@ -1,4 +1,4 @@
-"""Whether the keys of the services we use are taken: ok, missing, invalid or unreachable. No key is ever shown."""
+"""Check the keys of the services we use: ok, missing, invalid or unreachable. No key is ever shown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from skill.providers.vast.responses import AUTH, Unknown, line
 _MOST_KEY = 1 << 16
 
 OK, MISSING, INVALID, UNREACHABLE = "ok", "missing", "invalid", "unreachable"
-"""Unreachable: whether the key is taken is not known."""
+"""Unreachable: whether the key is valid is not known."""
 
 
 class Checked(NamedTuple):

@@ -202,7 +202,7 @@ def _shared(made: Plan, there: RemoteRun, hosts: Sequence[Host], document: Docum
         for text in host_preflight.warning_lines([verdict]):
             say(f"warning: {text}")
     if faults:
-        raise FailedError("nothing was moved, for this stops it:\n" + "\n".join(f"  {text}" for text in faults))
+        raise FailedError("nothing was moved, because checks failed:\n" + "\n".join(f"  {text}" for text in faults))
     return made._replace(shares=sharing.parts, fresh=fresh)
 
 

@@ -34,6 +34,7 @@ from skill.runs import assignment, code_versions, directory, local_code
 from skill.runs.assignment import LOST, SUBMITTED, Part, Placed
 from skill.runs.code_versions import Push
 from skill.runs.directory import Run
+from skill.runs.open import on_hosts
 from skill.transfer import code_files
 
 PATIENCE = 3600.0
@@ -77,7 +78,7 @@ class _Lost(Exception):
 def existing(order: Order) -> Run | None:
     """The newest run on hosts of the same manifest beside its spec."""
     for run in directory.in_folder(order.beside / LOCAL_RUNS):
-        if not assignment.path(run).exists():
+        if not on_hosts(run):
             continue
         found = assignment.read(run)
         if found is not None and (found.project, found.digest) == (order.manifest.project, order.digest):

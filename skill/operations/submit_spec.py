@@ -148,7 +148,7 @@ def begin(
     new: bool,
     done: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> Run:
-    """Make the run here, if nothing stops it. `done`: the jobs that outputs stand for, by host.
+    """Make the run here, if all checks passed. `done`: the jobs that outputs stand for, by host.
 
     Raises FailedError, with nothing written, where something does.
     """
@@ -156,7 +156,7 @@ def begin(
         say(f"warning: {text}")
     if checked.faults:
         lines = "\n".join(f"  {text}" for text in checked.faults)
-        raise FailedError(f"nothing was submitted, for this stops it:\n{lines}\nSee all: wavequeue preflight SPEC")
+        raise FailedError(f"nothing was submitted, because checks failed:\n{lines}\nSee all: wavequeue preflight SPEC")
     workers = {host.name: host.worker for host in hosts}
     parts = [
         made.part(workers[name], jobs)._replace(done=done.get(name, ())) for name, jobs in checked.sharing.parts.items()

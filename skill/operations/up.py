@@ -38,6 +38,7 @@ from skill.providers.vast.responses import Gone, Unknown
 from skill.runs import assignment, directory, pulled_states
 from skill.runs.assignment import PLANNED
 from skill.runs.directory import Run
+from skill.runs.open import on_hosts
 
 _LEAST = 1.0
 """$ below which no ceiling is set unless somebody says so."""
@@ -183,7 +184,7 @@ class Up:
         """The run that was made for a machine."""
         made = self._order(rental)
         for run in directory.in_folder(made.beside / LOCAL_RUNS):
-            found = assignment.read(run) if assignment.path(run).exists() else None
+            found = assignment.read(run) if on_hosts(run) else None
             if found is None or found.digest != made.digest or epoch(found.created) < rental.intended:
                 continue
             if any(part.host == rental.worker for part in found.parts):
@@ -313,7 +314,7 @@ class Up:
                 rental,
                 run,
                 f"instance {number} is stopped, and its disk goes on billing. To go on with it: wavequeue vast start "
-                f"{name}; to be rid of it: wavequeue vast destroy {name}",
+                f"{name}; to delete it: wavequeue vast destroy {name}",
             )
         words = "is destroyed" if self._destroy(rental) else "has gone by itself"
         return self._ended(rental, run, f"instance {number} {words}, and is billed no more")
@@ -335,7 +336,7 @@ class Up:
     def _lost(self, rental: Rental, run: Run) -> str:
         why = ownership.missing(run, rental.worker) or "it is not known how it ended"
         return (
-            f"instance {rental.instance_id} is there no more, and not all is here: {why}. It is billed no more. To run "
+            f"instance {rental.instance_id} no longer exists, and not all is here: {why}. It is billed no more. To run "
             f"what is left elsewhere: wavequeue rescue {run.id} --from {rental.worker}; all of it anew: add --new"
         )
 
@@ -359,8 +360,8 @@ class Up:
         ended = confirm.destroy_claimed(self._client, Claim(number, rental.label))
         if isinstance(ended, str):
             raise FailedError(
-                f"instance {number} is not known to be destroyed, and may go on billing: {ended}. Run the same command "
-                f"again, or: wavequeue vast destroy {number}"
+                f"instance {number} was not confirmed as deleted; it may still be billed: {ended}. Run the same "
+                f"command again, or: wavequeue vast destroy {number}"
             )
         self._write_gone(rental, book.DESTROYED if ended.by_us else book.GONE)
         return ended.by_us

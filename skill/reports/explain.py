@@ -1,4 +1,4 @@
-"""Why a job is where it is: what it waits for, down to the roots, or how it ended, and what to do next. Pure."""
+"""Explain a job's status: what it waits for, back to the root cause, or how it ended, and what to do next. Pure."""
 
 from __future__ import annotations
 
@@ -320,7 +320,7 @@ def _advice_on_hosts(
     rows: Mapping[str, Row],
     command: Callable[..., str],
 ) -> list[str]:
-    """What to do about a pending job of a run on hosts: about those that it is up to, and about their hosts."""
+    """What to do about a pending job of a run on hosts: about its root causes, and about their hosts."""
     run = ["--run", meta["run_id"]]
     steps = [
         f"see about {one}: {command('why', one)}, then {command('retry', one)}"
@@ -349,7 +349,7 @@ def lines(story: Mapping[str, Any]) -> list[str]:
         text += ["", "the cards", *(f"  {line}" for line in story["cards"])]
     if story["roots"]:
         shown = [f"{root['id']} ({root['status']}{_on(root)})" for root in story["roots"]]
-        text += ["", f"in the end it is up to {listed(shown, _ROOTS)}"]
+        text += ["", f"root cause: {listed(shown, _ROOTS)}"]
     if len(story["attempts"]) > 1 or any(row["error"] for row in story["attempts"]):
         mixed = len({row.get("code") for row in story["attempts"]}) > 1
         text += ["", "attempts", *(f"  {_attempt(row, with_code=mixed)}" for row in story["attempts"][-20:])]

@@ -1,4 +1,4 @@
-"""A state document read for people: what stands where, what hinders, what needs a person. Pure."""
+"""A state document read for people: how the jobs stand, what hinders, what needs a person. Pure."""
 
 from __future__ import annotations
 

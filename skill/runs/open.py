@@ -7,9 +7,14 @@ from skill.runs.access import RunAccess
 from skill.runs.directory import Run
 
 
+def on_hosts(run: Run) -> bool:
+    """Whether a run is on hosts, and not on this machine."""
+    return assignment.path(run).exists()
+
+
 def open_run(run: Run) -> RunAccess:
     """Open a run, wherever it lives. Raises FailedError, and UseError for a fault in workers.yaml."""
-    if assignment.path(run).exists():
+    if on_hosts(run):
         from skill.runs.remote import RemoteRun  # a run on this machine need not pay for what reaches hosts
 
         return RemoteRun.at(run)

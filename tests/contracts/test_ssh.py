@@ -267,7 +267,7 @@ def test_a_host_that_answers_a_byte_at_a_time_ends_by_a_deadline(
         threading.Thread(target=drip, daemon=True).start()
         ssh = Ssh("127.0.0.1", server.getsockname()[1], "root")
         found = Host(Worker("slow", ssh=ssh), tmp_path / "known_hosts", tries=3).run(["true"])
-        assert found == Unreachable("root@127.0.0.1 did not let us in within 1 s", "timeout")
+        assert found == Unreachable("root@127.0.0.1 did not complete the login within 1 s", "timeout")
         assert left.wait(60), "the connection is closed under it"
 
 

@@ -147,7 +147,7 @@ def test_nothing_is_submitted_to_an_instance_that_has_gone_and_what_can_be_done_
     fleet.double.world.shown(fleet.box)
     for _ in range(2):  # the second time it is known from workers.yaml
         _, err = fleet.laptop.call("submit", "spec.yaml", code=1)
-        assert f"rented was instance {fleet.box.id}, which is there no more" in err
+        assert f"rented was instance {fleet.box.id}, which no longer exists" in err
         assert f"wavequeue rescue {run_id} --from rented" in err
     _, err = fleet.laptop.call("submit", "spec.yaml", "--new", "--host", "rented", code=1)
     assert "wavequeue hosts remove rented" in err

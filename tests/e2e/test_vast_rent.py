@@ -344,7 +344,7 @@ def test_stopping_and_starting_say_what_is_billed_and_a_start_that_waits_is_take
     assert account.rentals()[0].state == "ready"
     account.double.world.destroy(box)
     account.double.world.shown(box)
-    assert "there no more" in account.call("vast", "destroy", "vast1", "--yes")[0]
+    assert "no longer exists" in account.call("vast", "destroy", "vast1", "--yes")[0]
     assert account.rentals()[0].state == "gone"
 
 

@@ -82,7 +82,7 @@ def test_a_pull_says_what_has_become_of_a_machine_that_is_away(account: Account)
     account.double.world.destroy(box)
     account.double.world.shown(box)
     _, err = account.call("pull", code=1)
-    assert f"instance {number} is there no more" in err
+    assert f"instance {number} no longer exists" in err
 
 
 SCRIPT_CASES = {

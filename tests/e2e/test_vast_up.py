@@ -194,7 +194,7 @@ def test_a_machine_that_is_lost_in_the_middle_is_said_with_what_can_be_done(acco
     account.double.world.destroy(account.double.world.boxes[number])
     _, err = process.communicate(timeout=150)
     assert process.returncode == 1
-    assert f"instance {number} is there no more, and not all is here" in err
+    assert f"instance {number} no longer exists, and not all is here" in err
     assert "wavequeue rescue small-" in err
     _, err = account.call(*UP, code=1)
     assert "add --new" in err

@@ -186,7 +186,7 @@ def test_a_job_that_waits_for_one_of_another_host_is_explained_down_to_that_one(
     assert found["next"] == [f"see about t: wavequeue why t --run {RUN_ID}, then wavequeue retry t --run {RUN_ID}"]
     text = why.lines(found)
     assert text[0].startswith("u on gpu-b: pending: ")
-    assert "in the end it is up to t (stuck on gpu-a)" in text
+    assert "root cause: t (stuck on gpu-a)" in text
 
 
 def test_what_has_to_be_brought_from_another_host_is_said_with_the_command() -> None:

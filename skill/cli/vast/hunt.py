@@ -33,7 +33,9 @@ def unknown(what: str, reason: str, as_json: bool) -> int:
 
 _OPTIONS = (
     click.option("--profile", metavar="NAME", help="cpu, inference-24g, finetune-40g, pytorch, or of vast.yaml."),
-    click.option("--max-dph", type=click.FloatRange(0.001), metavar="USD", help="Most $ per hour, with the disk."),
+    click.option(
+        "--max-dph", type=click.FloatRange(0.001), metavar="USD", help="Price limit in USD per hour, with the disk."
+    ),
     click.option("--ref-hours", type=click.FloatRange(0.01), metavar="H", help="Hours that the work takes..."),
     click.option(
         "--ref-dlp", type=click.FloatRange(0.1), metavar="DLP", help="... on a machine (SPEC: a card) of this DLP."

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.group("vast", short_help="Rented machines of Vast.ai: what is there, what it costs, what to rent.")
 def vast() -> None:
-    """Machines rented at Vast.ai: what is there and what it costs, whether workers.yaml is true, what to rent.
+    """Machines rented at Vast.ai: what is there and what it costs, whether workers.yaml is up to date, what to rent.
 
     The key is VAST_API_KEY, or that of the official command; VAST_URL is the server.
     """
@@ -80,7 +80,7 @@ def reconcile_verb(fix: bool, as_json: bool) -> int:
     finally:
         client.close()
     if isinstance(found, Unknown):
-        return unknown("whether workers.yaml is true is unknown, and nothing was changed", found.reason, as_json)
+        return unknown("whether workers.yaml is up to date is unknown, and nothing was changed", found.reason, as_json)
     if as_json:
         print_json(_document(found))
     else:

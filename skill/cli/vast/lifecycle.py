@@ -105,7 +105,7 @@ def start(client: Client, where: Path, found: Owned) -> None:
     name = found.worker.name if found.worker is not None else f"instance-{found.id}"
     came = await_ready.come(client, found.claim, name, key, asked, chosen.bounds.ready_within, say)
     if isinstance(came, Gone):
-        raise FailedError(f"instance {found.id} is there no more")
+        raise FailedError(f"instance {found.id} no longer exists")
     if isinstance(came, NotOurs):
         raise FailedError(f"{came.why}; nothing more was done")
     if isinstance(came, Broken):
@@ -181,7 +181,7 @@ def destroy(client: Client, where: Path, found: Owned) -> None:
     ended = confirm.Ended(by_us=False) if found.ours is None else confirm.destroy(client, found.ours)
     if isinstance(ended, str):
         raise FailedError(
-            f"instance {found.id} is not known to be destroyed, and may go on billing: {ended}. Run the same again"
+            f"instance {found.id} was not confirmed as deleted; it may still be billed: {ended}. Run the same again"
         )
     _note(where, found, book.DESTROYED if ended.by_us else book.GONE)
     _patch(where, found, {"enabled": False, "health.status": GONE})
@@ -198,7 +198,7 @@ def _is_gone(found: Owned) -> bool:
 
 def _not_gone(found: Owned) -> None:
     if _is_gone(found):
-        raise FailedError(f"instance {found.id} is there no more, and nothing of it is billed")
+        raise FailedError(f"instance {found.id} no longer exists, and nothing of it is billed")
 
 
 def _show(found: Owned) -> None:

@@ -61,7 +61,7 @@ def still_billing(client: Client, where: Path, purpose: str) -> list[str]:
             continue
         if one.instance_id is not None:
             live = client.instance(one.instance_id)
-            end = "" if isinstance(live, Gone) else f"; to be rid of it: wavequeue vast destroy {one.instance_id}"
+            end = "" if isinstance(live, Gone) else f"; to delete it: wavequeue vast destroy {one.instance_id}"
             found.append(startup.billing(one.instance_id, live) + end)
             continue
         listed = client.instances()

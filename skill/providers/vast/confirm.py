@@ -16,13 +16,13 @@ _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 
 
 class Ended(NamedTuple):
-    """It is there no more. `by_us`: it was destroyed at our request; else it had gone before."""
+    """It no longer exists. `by_us`: it was destroyed at our request; else it had gone before."""
 
     by_us: bool
 
 
 def destroy(client: vast.Client, ours: Ours) -> Ended | str:
-    """Destroy an instance. Ended once it is confirmed to be there no more; else why it is not."""
+    """Destroy an instance. Ended once it is confirmed to exist no longer; else why it is not."""
     why = ""
     for number, pause in enumerate(_PAUSES):
         deed = client.destroy(ours)
@@ -42,7 +42,7 @@ def destroy(client: vast.Client, ours: Ours) -> Ended | str:
 
 
 def destroy_claimed(client: vast.Client, claim: Claim) -> Ended | str:
-    """Destroy an instance if it is ours. Ended once it is confirmed to be there no more; else why it is not."""
+    """Destroy an instance if it is ours. Ended once it is confirmed to exist no longer; else why it is not."""
     live = client.instance(claim.number)
     if isinstance(live, Gone):
         return Ended(by_us=False)
@@ -64,7 +64,7 @@ def stop(client: vast.Client, ours: Ours) -> str | None:
         if _is_stopped(shown):
             return None
         if isinstance(shown, Gone):
-            return "it is there no more"
+            return "it no longer exists"
         again = _still_ours(ours, shown)
         if isinstance(again, NotOurs):
             return again.why
