@@ -12,7 +12,7 @@ from queue_manager.core import events as ev
 from queue_manager.core.events import Record, iso
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.summary import duration
-from skill.runs import digest
+from skill.runs import activity, digest
 from skill.runs.dependencies import Dependencies, Need
 from skill.runs.digest import Row
 from skill.runs.merge import CARRIED
@@ -106,7 +106,10 @@ def explain(
         "phase": row["phase"],
         **on_hosts,
         "status": row["status"],
-        "because": stands(row, now),
+        "because": stands(row, now, document["gpus"]),
+        "silent_s": activity.silent(row, now),
+        "cpu": row.get("cpu"),
+        "asks": activity.asks(row),
         "waits_for": tree,
         "cards": _cards(document, row),
         "roots": [_root(rows[name], now) for name in roots],
@@ -156,13 +159,14 @@ def _root(row: Row, now: float) -> dict[str, Any]:
     return {"id": row["id"], **where, "status": row["status"], "because": stands(row, now)}
 
 
-def stands(row: Row, now: float) -> str:
-    """How a job stands, and why, in one line that begins with its status."""
+def stands(row: Row, now: float, cards: Sequence[Row] = ()) -> str:
+    """How a job stands, and why, in one line that begins with its status. `cards`: those of the state."""
     name, length, tried = row["status"], digest.took(row, now), row["attempts"]
     said = digest.reason(row)
     if name == "running":
         where = f" on card {', '.join(map(str, row['gpus']))}" if row["gpus"] else ""
-        return f"running for {length or '0.0 s'}{where}, attempt {row['attempt']}"
+        does = activity.words(row, now, cards)
+        return f"running for {length or '0.0 s'}{where}, attempt {row['attempt']}" + (f"; {does}" if does else "")
     if name == "completed":
         text = "completed" + (f" after {length}" if length else "")
         text += "" if row["exit_code"] is None else f" with exit code {row['exit_code']}"
@@ -281,6 +285,8 @@ def advice(document: Mapping[str, Any], row: Row, roots: Sequence[str], rows: Ma
     steps = []
     if name == "running":
         steps = [f"follow its log: {command('logs', job, '-f')}", f"look at its terminal: {command('attach', job)}"]
+        if activity.asks(row) is not None:
+            steps = [f"answer on its terminal: {command('attach', job)}", f"or end it: {command('cancel', job)}"]
     elif name in digest.RETRIES:
         steps = [f"it starts again by itself; at once with: {command('retry', job)}"]
     elif name == "stuck":

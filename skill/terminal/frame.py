@@ -11,7 +11,7 @@ from queue_manager.core.events import epoch
 from queue_manager.core.summary import duration
 from skill.common.text_table import columns
 from skill.reports import teardown_text
-from skill.runs import code_versions
+from skill.runs import activity, code_versions
 from skill.runs import digest as status
 from skill.runs.assignment import LOST, PLANNED
 from skill.runs.digest import Digest, Row
@@ -214,9 +214,18 @@ def _running(rows: Sequence[Row], scene: Scene, width: int) -> list[Text]:
     table: list[list[str | Text]] = []
     for row in rows:
         again = f"attempt {row['attempt']}" if row["attempt"] > 1 else ""
-        said = Text(scene.tail(row), style="bright_black")
+        said = _says(row, scene)
         table.append([Text(row["id"], style="cyan"), status.took(row, scene.now), status.place(row), again, said])
     return columns(_without_empty(table), width, indent=1, right=(1,))
+
+
+def _says(row: Row, scene: Scene) -> Text:
+    """What a running job does, where that is to be said, and the last line of its log."""
+    does = activity.words(row, scene.now, scene.document["gpus"])
+    if activity.asks(row) is not None:  # it quotes that line
+        return Text(does, style="bold yellow")
+    said = Text(does, style="yellow" if activity.is_idle(row) else "bright_black")
+    return said.append(f"  {scene.tail(row)}" if does else scene.tail(row), style="bright_black")
 
 
 def _reasons(rows: Sequence[Row], width: int) -> list[Text]:
@@ -258,7 +267,6 @@ def jobs_table(rows: Sequence[Row], width: int, now: float) -> list[Text]:
     for row in rows:
         state = Text(row["status"], style=STYLES[row["status"]])
         where = status.place(row) if row["attempt"] else ""
-        table.append(
-            [row["id"], row["phase"], state, where, str(row["attempts"]), status.took(row, now), status.reason(row)]
-        )
+        why = status.reason(row) or activity.words(row, now)
+        table.append([row["id"], row["phase"], state, where, str(row["attempts"]), status.took(row, now), why])
     return columns(table, width, right=(4, 5), head=True)

@@ -1,0 +1,54 @@
+"""What a running job does, in words: that it waits for an answer, or how long it has been silent. Pure.
+
+It is shown and nothing follows from it: a job may be silent for good reasons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from queue_manager.core.events import epoch
+from skill.runs.digest import Row
+
+QUIET = 60.0
+"""Seconds without output that are not worth a word."""
+
+
+def silent(row: Row, now: float) -> float | None:
+    """Seconds since a running job last wrote to its log; None where that is not known. `now` in epoch seconds."""
+    at = row.get("last_output") if row["status"] == "running" else None
+    return None if at is None else max(0.0, now - epoch(at))
+
+
+def asks(row: Row) -> str | None:
+    """That a running job waits for an answer on its terminal, in words."""
+    found: str | None = row.get("asks") if row["status"] == "running" else None
+    return found
+
+
+def words(row: Row, now: float, cards: Iterable[Row] = ()) -> str:
+    """That a job waits for an answer, or `silent for 12 min, 0 % CPU, card 0 at 0 %`; empty if there is nothing to
+    say. `cards`: those of the state."""
+    found, since = asks(row), silent(row, now)
+    if found is not None or since is None or since < QUIET:
+        return found or ""
+    parts = [f"silent for {_about(since)}"]
+    if row.get("cpu") is not None:
+        parts.append(f"{row['cpu']:.0f} % CPU")
+    for card in cards:
+        mine = card["index"] in row["gpus"] and card.get("host") == row.get("host")
+        if mine and card["util"] is not None:
+            parts.append(f"card {card['index']} at {card['util']} %")
+    return ", ".join(parts)
+
+
+def _about(seconds: float) -> str:
+    minutes = int(seconds) // 60
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"
+
+
+def is_idle(row: Row) -> bool:
+    """Whether it used next to no CPU when it was last looked at."""
+    cpu: Any = row.get("cpu")
+    return cpu is not None and cpu < 1.0
