@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
+
+from tools import packages
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_BYTES = 24 * 1024
@@ -242,3 +245,18 @@ def test_what_is_allowed_passes(file: str, source: str) -> None:
 def test_no_module_lies_outside_the_packages_of_skill() -> None:
     assert sorted(path.name for path in (ROOT / "skill").glob("*.py")) == ["__init__.py", "__main__.py"]
     assert {path.parent.name for path in (ROOT / "skill").glob("*/__init__.py")} == set(PACKAGES)
+
+
+def test_the_drawing_of_the_packages_is_what_the_imports_say() -> None:
+    assert packages.DRAWING.read_text(encoding="utf-8") == packages.drawing(), (
+        "run: PYTHONPATH=. python tools/packages.py"
+    )
+    assert 'class="up"' not in packages.drawing(), "an import leads upwards"
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_files_and_folders_that_documents_name_exist(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:build_manifest|queue_manager|skill|tests|benchmarks|docs|tools)/[\w./-]*", text))
+    assert len(named) > 3
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
