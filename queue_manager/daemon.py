@@ -11,6 +11,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -191,7 +192,7 @@ class Daemon:
         seen = self._observe(now)
         reads_cards = isinstance(seen.cards, Cards)
         with self._placing(reads_cards) as foreign:
-            result = tick(self._state, seen._replace(foreign=foreign), now)
+            result = tick(self._state, replace(seen, foreign=foreign), now)
             if reads_cards and not isinstance(foreign, Unreadable):
                 self._foreign = foreign
             if result.records:
@@ -279,7 +280,7 @@ class Daemon:
     def _tell(self, records: list[Record]) -> None:
         """Log and publish what is in the journal by now."""
         for record in records:
-            _log.info("%s %s", type(record.event).__name__, " ".join(ev.words(record.event)))
+            _log.info("%s %s", ev.name_of(record.event), " ".join(ev.words(record.event)))
         if records:
             self._publisher.alert(records)
             self._publisher.changed()
@@ -315,7 +316,7 @@ class Daemon:
         code = self._code.look(now)
         seen = b.Seen(boot, cores, attempts, cards, before, (), checked, requests, guard.disk, ground, code)
         missing = accepted.missing(requests, self._state, self._environment, self._cwd)
-        return seen._replace(journal=guard.journal, missing=missing, doing=doing)
+        return replace(seen, journal=guard.journal, missing=missing, doing=doing)
 
     def _due(self, now: float) -> set[int]:
         """Attempts whose timeout is over, or that have been idle for long enough."""

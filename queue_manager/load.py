@@ -80,7 +80,7 @@ def keep_damaged_state(paths: RunPaths) -> None:
 def living_manager(state: Path, records: Iterable[Record]) -> str | None:
     """The manager that a run has, whatever has become of its lock; None if it has none that is known to live."""
     begun = [record.event for record in records if isinstance(record.event, ev.ManagerStarted)]
-    last = [event._asdict() for event in begun[-1:]]
+    last = [ev.values(event) for event in begun[-1:]]
     meta = facts.state_meta(state)
     for one in [*last, *([meta] if meta.get("manager") == "running" else [])]:
         pid, ticks = one.get("pid"), one.get("ticks")

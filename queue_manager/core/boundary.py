@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Union
+from dataclasses import dataclass, field
+from typing import Union
 
 from queue_manager.core.events import Proc
 from queue_manager.core.failures import LogFinding
@@ -12,7 +13,8 @@ from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.core.requests import Answer, Request
 
 
-class Claim(NamedTuple):
+@dataclass(frozen=True)
+class Claim:
     """A wrapper took the attempt. `at_ns`: when, by the file system's clock, in ns since the epoch."""
 
     wrapper: Proc
@@ -20,18 +22,21 @@ class Claim(NamedTuple):
     at_ns: int
 
 
-class Revoked(NamedTuple):
+@dataclass(frozen=True)
+class Revoked:
     """The manager took the attempt itself: no wrapper will ever run it."""
 
 
-class ExitRecord(NamedTuple):
+@dataclass(frozen=True)
+class ExitRecord:
     """The job's own verdict. `at_ns`: when, by the file system's clock."""
 
     code: int
     at_ns: int
 
 
-class Output(NamedTuple):
+@dataclass(frozen=True)
+class Output:
     """What `expected_output` looks like now: the newest match, if any, whether it is newer than the attempt's
     start, and whether another job's pattern can match one of the new files."""
 
@@ -40,7 +45,8 @@ class Output(NamedTuple):
     shared: bool = False
 
 
-class Ended(NamedTuple):
+@dataclass(frozen=True)
+class Ended:
     """Gathered once, when all that an attempt started has gone."""
 
     output: Output | None
@@ -49,14 +55,16 @@ class Ended(NamedTuple):
     oom_kill: bool = False
 
 
-class Leftovers(NamedTuple):
+@dataclass(frozen=True)
+class Leftovers:
     """Processes that outlive the job's command, by their command lines: those that use CPU or a card, and the rest."""
 
     busy: tuple[str, ...]
     idle: tuple[str, ...] = ()
 
 
-class Evidence(NamedTuple):
+@dataclass(frozen=True)
+class Evidence:
     """What is seen of one live attempt.
 
     `claim`: None while nobody has taken it. `alive`: the wrapper lives, `screen`: its session does.
@@ -85,7 +93,8 @@ class Evidence(NamedTuple):
     left: Leftovers | None = None
 
 
-class Checked(NamedTuple):
+@dataclass(frozen=True)
+class Checked:
     """A job's preconditions as they were at `at` (epoch seconds): None if they hold, else the one that does not.
 
     `awaited`: that one is up to another host, and may hold at any time.
@@ -96,7 +105,8 @@ class Checked(NamedTuple):
     awaited: bool = False
 
 
-class ForeignLease(NamedTuple):
+@dataclass(frozen=True)
+class ForeignLease:
     """A card in the hands of another run on this host. `mib` None: it wants the card for itself. `owner`: whose run
     it is in words, where it may be another user's; what such a run is called is not known."""
 
@@ -106,7 +116,8 @@ class ForeignLease(NamedTuple):
     owner: str | None = None
 
 
-class Doing(NamedTuple):
+@dataclass(frozen=True)
+class Doing:
     """What one look at a running attempt showed. Times in epoch seconds.
 
     `at`: when it looked. `output_at`: when the log last grew, None where there is none. `cpu`: cores used since the
@@ -123,14 +134,16 @@ class Doing(NamedTuple):
     is_open: bool = False
 
 
-class CodeReading(NamedTuple):
+@dataclass(frozen=True)
+class CodeReading:
     """Which code lies in the run's cwd (None: it cannot be told). `since`: when it was looked at before."""
 
     name: str | None
     since: float
 
 
-class Seen(NamedTuple):
+@dataclass(frozen=True)
+class Seen:
     """One turn's observations. What was not looked at is absent, and nothing is concluded from that.
 
     `cards`: None where nobody asked; a reading is always younger than the evidence beside it.
@@ -143,46 +156,51 @@ class Seen(NamedTuple):
 
     boot: str
     cores: int
-    attempts: Mapping[int, Evidence] = {}
+    attempts: Mapping[int, Evidence] = field(default_factory=dict)
     cards: Cards | Unreadable | None = None
-    before: Mapping[str, int] = {}
+    before: Mapping[str, int] = field(default_factory=dict)
     foreign: tuple[ForeignLease, ...] | Unreadable = ()
-    checked: Mapping[int, Checked] = {}
+    checked: Mapping[int, Checked] = field(default_factory=dict)
     requests: tuple[Request, ...] = ()
     disk: str | None = None
     ground: Ground | None = None
     code: CodeReading | None = None
     journal: str | None = None
-    missing: Mapping[str, str] = {}
+    missing: Mapping[str, str] = field(default_factory=dict)
     doing: Mapping[int, Doing] | None = None
 
 
-class Launch(NamedTuple):
+@dataclass(frozen=True)
+class Launch:
     """Start the attempt that the journal has just been told of."""
 
     order: int
 
 
-class Stop(NamedTuple):
+@dataclass(frozen=True)
+class Stop:
     """Signal all that the attempt started: KILL if `kill`, else TERM."""
 
     order: int
     kill: bool
 
 
-class QuitSession(NamedTuple):
+@dataclass(frozen=True)
+class QuitSession:
     """Close an attempt's screen session."""
 
     order: int
 
 
-class Revoke(NamedTuple):
+@dataclass(frozen=True)
+class Revoke:
     """Take the attempt's claim, so that a late wrapper does not run."""
 
     order: int
 
 
-class Reply(NamedTuple):
+@dataclass(frozen=True)
+class Reply:
     """Tell the person who asked."""
 
     answer: Answer

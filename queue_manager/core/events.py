@@ -1,11 +1,16 @@
-"""The facts a journal holds, and their JSON. An event is named for what has happened, never for what should."""
+"""The facts a journal holds, and their JSON. An event is named for what has happened, never for what should.
+
+A journal is read by later versions, and by earlier ones: `_WIRE` says what each event is called in it for ever,
+whatever its class is called; a new field has a default, and one that must not be passed over is a new event.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from datetime import datetime, timezone
 from typing import Any, NamedTuple, Union
 
@@ -33,7 +38,8 @@ class Proc(NamedTuple):
     ticks: int
 
 
-class RunStarted(NamedTuple):
+@dataclass(frozen=True)
+class RunStarted:
     """Heads the journal."""
 
     run_id: str
@@ -43,7 +49,8 @@ class RunStarted(NamedTuple):
     version: int = VERSION
 
 
-class ManagerStarted(NamedTuple):
+@dataclass(frozen=True)
+class ManagerStarted:
     """A manager took the run, at first or again. `boot` names the host's life, see host.boot_id. `away`: seconds that
     the machine was down before, by the last sign of the life before. `ticks`: with `pid` and `boot` the manager's
     identity, see Proc; 0 in journals of earlier versions."""
@@ -55,7 +62,8 @@ class ManagerStarted(NamedTuple):
     ticks: int = 0
 
 
-class AttemptStarting(NamedTuple):
+@dataclass(frozen=True)
+class AttemptStarting:
     """The intent to launch; durable before the deed. `cards`: uuids, `indices`: the same cards by index,
     `mib`: promised on each (None: the cards are its own), `used_mib`: what NVML read on each at placement."""
 
@@ -70,7 +78,8 @@ class AttemptStarting(NamedTuple):
     used_mib: tuple[int, ...] = ()
 
 
-class AttemptStarted(NamedTuple):
+@dataclass(frozen=True)
+class AttemptStarted:
     """The wrapper claimed the attempt and the job's own process began."""
 
     job: str
@@ -80,7 +89,8 @@ class AttemptStarted(NamedTuple):
     proc: Proc | None = None
 
 
-class AttemptStopping(NamedTuple):
+@dataclass(frozen=True)
+class AttemptStopping:
     """Its processes are to end: TERM now, KILL after the grace. `reason`: cancelled, timeout, stale, closed (its
     session was), leftovers, bound (the run has reached one)."""
 
@@ -89,7 +99,8 @@ class AttemptStopping(NamedTuple):
     reason: str
 
 
-class LeftoversFound(NamedTuple):
+@dataclass(frozen=True)
+class LeftoversFound:
     """Its command has ended and left processes running. `fate`: wait, fail or end, see `leftovers`; `text`: who."""
 
     job: str
@@ -98,7 +109,8 @@ class LeftoversFound(NamedTuple):
     text: str
 
 
-class AttemptEnded(NamedTuple):
+@dataclass(frozen=True)
+class AttemptEnded:
     """The verdict, and the status that the job has now. `charged`: the attempt counts for the job.
     `due`: when a retry may start (epoch seconds). `used_mib`: last reading of its cards while it lived."""
 
@@ -114,27 +126,31 @@ class AttemptEnded(NamedTuple):
     used_mib: tuple[int, ...] = ()
 
 
-class RetryDue(NamedTuple):
+@dataclass(frozen=True)
+class RetryDue:
     """The delay of a failed job is over; it may be placed again."""
 
     job: str
 
 
-class JobHeld(NamedTuple):
+@dataclass(frozen=True)
+class JobHeld:
     """A precondition does not hold (`reason`), or holds again (None)."""
 
     job: str
     reason: str | None
 
 
-class JobStuck(NamedTuple):
+@dataclass(frozen=True)
+class JobStuck:
     """It can never run here, for the reason given; a person is needed."""
 
     job: str
     error: str
 
 
-class JobBlocked(NamedTuple):
+@dataclass(frozen=True)
+class JobBlocked:
     """Something it needs will not come. `by`: the job at the root, None where it is a precondition. Of a job that is
     blocked already: from now on it names another root."""
 
@@ -143,25 +159,29 @@ class JobBlocked(NamedTuple):
     error: str
 
 
-class JobUnblocked(NamedTuple):
+@dataclass(frozen=True)
+class JobUnblocked:
     """What it depends on may yet complete."""
 
     job: str
 
 
-class JobCancelled(NamedTuple):
+@dataclass(frozen=True)
+class JobCancelled:
     """A person took it out before it ran."""
 
     job: str
 
 
-class JobRetried(NamedTuple):
+@dataclass(frozen=True)
+class JobRetried:
     """A person gave it a fresh set of attempts."""
 
     job: str
 
 
-class JobsAdded(NamedTuple):
+@dataclass(frozen=True)
+class JobsAdded:
     """More jobs for a run that has begun."""
 
     phases: tuple[Phase, ...]
@@ -169,20 +189,23 @@ class JobsAdded(NamedTuple):
     specs: tuple[JobSpec, ...]
 
 
-class JobsChanged(NamedTuple):
+@dataclass(frozen=True)
+class JobsChanged:
     """A person changed what may change of jobs in a run. `changes`: new values by field, by job; see
     requests.CHANGEABLE."""
 
     changes: Mapping[str, Mapping[str, Any]]
 
 
-class JobSkipped(NamedTuple):
+@dataclass(frozen=True)
+class JobSkipped:
     """Its output was there before the run, newer than the code, and is taken as it is."""
 
     job: str
 
 
-class JobAccepted(NamedTuple):
+@dataclass(frozen=True)
+class JobAccepted:
     """A person took the job's result as it is. `by`: who, as user@machine; `reason`: why, in their words."""
 
     job: str
@@ -190,7 +213,8 @@ class JobAccepted(NamedTuple):
     reason: str = ""
 
 
-class CodeSeen(NamedTuple):
+@dataclass(frozen=True)
+class CodeSeen:
     """The code in the run's cwd is another one, or was told for the first time. `code`: its name, see
     queue_manager.code_identity; None where it cannot be told. `since`: attempts that started after this moment (epoch
     seconds) run it; until then it was still the code before."""
@@ -199,15 +223,18 @@ class CodeSeen(NamedTuple):
     since: float = 0.0
 
 
-class Paused(NamedTuple):
+@dataclass(frozen=True)
+class Paused:
     """Nothing new starts until resumed."""
 
 
-class Resumed(NamedTuple):
+@dataclass(frozen=True)
+class Resumed:
     """New attempts may start; quarantined cards are tried again."""
 
 
-class RequestTaken(NamedTuple):
+@dataclass(frozen=True)
+class RequestTaken:
     """A request was carried out, once and for all."""
 
     id: str
@@ -216,50 +243,58 @@ class RequestTaken(NamedTuple):
     jobs: tuple[str, ...] = ()
 
 
-class ConditionBegan(NamedTuple):
+@dataclass(frozen=True)
+class ConditionBegan:
     """Something in the world hinders the queue. `kind` names it, `text` says it to a person."""
 
     kind: str
     text: str
 
 
-class ConditionEnded(NamedTuple):
+@dataclass(frozen=True)
+class ConditionEnded:
     """It hinders no longer."""
 
     kind: str
 
 
-class CardQuarantined(NamedTuple):
+@dataclass(frozen=True)
+class CardQuarantined:
     """No job gets this card until a person resumes the run."""
 
     card: str
     reason: str
 
 
-class RunFinished(NamedTuple):
+@dataclass(frozen=True)
+class RunFinished:
     """Nothing is left that can run."""
 
 
-class CompleteRan(NamedTuple):
+@dataclass(frozen=True)
+class CompleteRan:
     """`on_complete` has ended, and may have left results of its own."""
 
     code: int
 
 
-class BoundReached(NamedTuple):
+@dataclass(frozen=True)
+class BoundReached:
     """No job starts any more, until a person resumes the run: max_cost or deadline (`kind`)."""
 
     kind: str
     text: str
 
 
-class ResultsPushed(NamedTuple):
+@dataclass(frozen=True)
+class ResultsPushed:
     """`results_to` has brought away all results up to the journal's line `upto`."""
 
     upto: int
 
 
-class TeardownStarting(NamedTuple):
+@dataclass(frozen=True)
+class TeardownStarting:
     """The intent to end the machine; durable before the deed. `plan`: stop or destroy. `cost`: USD so far."""
 
     plan: str
@@ -268,20 +303,23 @@ class TeardownStarting(NamedTuple):
     cost: float | None = None
 
 
-class TeardownCalledOff(NamedTuple):
+@dataclass(frozen=True)
+class TeardownCalledOff:
     """The machine goes on after all."""
 
     reason: str
 
 
-class TeardownConfirmed(NamedTuple):
+@dataclass(frozen=True)
+class TeardownConfirmed:
     """Its provider says that the machine is stopped, or gone."""
 
     plan: str
     instance: int
 
 
-class RunRepaired(NamedTuple):
+@dataclass(frozen=True)
+class RunRepaired:
     """The journal was damaged or lost, and was put together anew: all before this line. `text`: from what, in words;
     `kept`: the name of the damaged one beside it, empty where there was none."""
 
@@ -297,7 +335,66 @@ Event = Union[
     ResultsPushed, TeardownStarting, TeardownCalledOff, TeardownConfirmed,
     RunRepaired,
 ]  # fmt: skip
-_TYPES: dict[str, Any] = {kind.__name__: kind for kind in Event.__args__}  # type: ignore[attr-defined]
+
+_WIRE: dict[str, type[Event]] = {
+    "RunStarted": RunStarted,
+    "ManagerStarted": ManagerStarted,
+    "AttemptStarting": AttemptStarting,
+    "AttemptStarted": AttemptStarted,
+    "AttemptStopping": AttemptStopping,
+    "LeftoversFound": LeftoversFound,
+    "AttemptEnded": AttemptEnded,
+    "RetryDue": RetryDue,
+    "JobHeld": JobHeld,
+    "JobStuck": JobStuck,
+    "JobBlocked": JobBlocked,
+    "JobUnblocked": JobUnblocked,
+    "JobCancelled": JobCancelled,
+    "JobRetried": JobRetried,
+    "JobsAdded": JobsAdded,
+    "JobsChanged": JobsChanged,
+    "JobSkipped": JobSkipped,
+    "JobAccepted": JobAccepted,
+    "CodeSeen": CodeSeen,
+    "Paused": Paused,
+    "Resumed": Resumed,
+    "RequestTaken": RequestTaken,
+    "ConditionBegan": ConditionBegan,
+    "ConditionEnded": ConditionEnded,
+    "CardQuarantined": CardQuarantined,
+    "RunFinished": RunFinished,
+    "CompleteRan": CompleteRan,
+    "BoundReached": BoundReached,
+    "ResultsPushed": ResultsPushed,
+    "TeardownStarting": TeardownStarting,
+    "TeardownCalledOff": TeardownCalledOff,
+    "TeardownConfirmed": TeardownConfirmed,
+    "RunRepaired": RunRepaired,
+}
+_NAME = {kind: name for name, kind in _WIRE.items()}
+_REQUIRED = object()
+_DEFAULTS: dict[type[Event], dict[str, Any]] = {
+    kind: {one.name: _REQUIRED if one.default is MISSING else one.default for one in fields(kind)} for kind in _NAME
+}
+"""What each field of an event is where its line does not say."""
+
+_MUST = {
+    kind: frozenset(key for key, value in known.items() if value is _REQUIRED) for kind, known in _DEFAULTS.items()
+}
+
+
+def _proc(pair: Sequence[int] | None) -> Proc | None:
+    return None if pair is None else Proc(*pair)
+
+
+_CONVERT: dict[type[Event], dict[str, Callable[[Any], Any]]] = {
+    kind: {
+        **{name: tuple for name in ("cards", "indices", "used_mib", "jobs") if name in known},
+        **{name: _proc for name in ("wrapper", "screen", "proc") if name in known},
+    }
+    for kind, known in _DEFAULTS.items()
+}
+"""Fields that JSON has as lists, and what makes of them what they are."""
 
 # Nothing is acted on because of these, and they are found out again after a crash: they need no fsync of their own.
 _NOT_URGENT = (ManagerStarted, AttemptStarted, JobHeld, ConditionBegan, ConditionEnded, CodeSeen)
@@ -316,9 +413,19 @@ def urgent(event: Event) -> bool:
     return not isinstance(event, _NOT_URGENT)
 
 
+def name_of(event: Event) -> str:
+    """What a journal calls an event."""
+    return _NAME[type(event)]
+
+
+def values(event: Event) -> dict[str, Any]:
+    """An event's fields by name."""
+    return {name: getattr(event, name) for name in _DEFAULTS[type(event)]}
+
+
 def words(event: Event) -> Iterator[str]:
     """An event for the log: its fields, without what an added job holds."""
-    for name, value in event._asdict().items():
+    for name, value in values(event).items():
         if name == "specs":
             yield f"{len(value)} jobs"
         elif value not in (None, (), {}):
@@ -340,10 +447,11 @@ def epoch(text: str) -> float:
 def encode(record: Record) -> str:
     """One line of JSON, newline included."""
     event = record.event
-    data: dict[str, Any] = {"seq": record.seq, "at": iso(record.at), "event": type(event).__name__}
-    defaults: Mapping[str, Any] = event._field_defaults
-    for key, value in event._asdict().items():
-        if key not in defaults or value != defaults[key] or isinstance(event, RunStarted):
+    data: dict[str, Any] = {"seq": record.seq, "at": iso(record.at), "event": name_of(event)}
+    is_head = isinstance(event, RunStarted)
+    for key, default in _DEFAULTS[type(event)].items():
+        value = getattr(event, key)
+        if default is _REQUIRED or value != default or is_head:
             data[key] = value
     if isinstance(event, JobsAdded):
         data["phases"] = [phase_to_json(phase) for phase in event.phases]
@@ -373,7 +481,8 @@ def _checksum(text: str) -> str:
 def decode(line: str) -> Record:
     """Read one line, newline included or not. Raises JournalError, also where its checksum does not fit.
 
-    Fields that a later version added are passed over where a checksum says that the line is whole.
+    Fields that this version does not know are passed over where a checksum shows that a later one wrote them; in a line
+    without one they may be damage to the name of a field that it does.
     """
     body, fits = unseal(line.rstrip("\n"))
     if fits is False:
@@ -385,22 +494,35 @@ def decode(line: str) -> Record:
             raise TypeError("seq is no number")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise JournalError(f"not a line of a wavequeue journal ({error!r})") from None
-    kind = _TYPES.get(name) if isinstance(name, str) else None
+    kind = _WIRE.get(name) if isinstance(name, str) else None
     if kind is None:
         raise JournalError(f"has the event {name!r}, which this version does not know; use the version that wrote it")
-    if fits:
-        data = {key: value for key, value in data.items() if key in kind._fields}
     try:
-        for key in ("cards", "indices", "used_mib", "jobs"):
+        for key, convert in _CONVERT[kind].items():
             if key in data:
-                data[key] = tuple(data[key])
-        for key in ("wrapper", "screen", "proc"):
-            if data.get(key) is not None:
-                data[key] = Proc(*data[key])
+                data[key] = convert(data[key])
         if kind is JobsAdded:
             data["phases"] = tuple(phase_from_json(row) for row in data["phases"])
             data["groups"] = {group: tuple(ids) for group, ids in data["groups"].items()}
             data["specs"] = tuple(job_from_json(row) for row in data["specs"])
-        return Record(seq, at, kind(**data))
+        return Record(seq, at, _made(kind, data, fits is True))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise JournalError(f"event {name} cannot be read ({error})") from None
+
+
+def _made(kind: type[Event], data: dict[str, Any], may_be_newer: bool) -> Event:
+    """An event of these fields. Raises TypeError for one that is missing, or not known."""
+    known, required = _DEFAULTS[kind], _MUST[kind]
+    if not required <= data.keys():
+        raise TypeError(f"it lacks {', '.join(sorted(required - data.keys()))}")
+    if not data.keys() <= known.keys():
+        strange = sorted(data.keys() - known.keys())
+        if not may_be_newer:
+            raise TypeError(f"it has {', '.join(strange)}, which this version does not know")
+        for key in strange:
+            del data[key]
+    # Past the constructor of a frozen class, which takes as long as all the rest of reading a line.
+    made = object.__new__(kind)
+    made.__dict__.update(known)
+    made.__dict__.update(data)
+    return made

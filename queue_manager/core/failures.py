@@ -10,6 +10,7 @@ CUDA's error strings (cudaGetErrorString), Linux mm/oom_kill.c, glibc's strerror
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -30,7 +31,8 @@ class FailureClass(NamedTuple):
     rule: Rule
 
 
-class LogFinding(NamedTuple):
+@dataclass(frozen=True)
+class LogFinding:
     """The line of a log that says why the job failed, and its class."""
 
     name: str

@@ -75,15 +75,15 @@ def replay(state: QueueState, records: Iterable[Record]) -> None:
             job = getattr(record.event, "job", None)
             about = f" (job {job})" if isinstance(job, str) else ""
             said = str(error) if isinstance(error, (InvalidTransition, ValueError)) else repr(error)
-            raise JournalError(f"line {record.seq}{about}: {type(record.event).__name__}: {said}") from None
+            raise JournalError(f"line {record.seq}{about}: {events.name_of(record.event)}: {said}") from None
 
 
 def _check_types(record: Record) -> None:
     """Refuse values of wrong types in a line without a checksum. Raises JournalError."""
     hints = type(record.event).__annotations__
-    for name, value in record.event._asdict().items():
+    for name, value in events.values(record.event).items():
         if not _fits(value, str(getattr(hints[name], "__forward_arg__", hints[name]))):
-            raise JournalError(f"event {type(record.event).__name__} has a {name} that is none: {value!r:.80}")
+            raise JournalError(f"event {events.name_of(record.event)} has a {name} that is none: {value!r:.80}")
 
 
 def _fits(value: Any, hint: str) -> bool:

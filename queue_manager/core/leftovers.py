@@ -7,6 +7,7 @@ they are ended. What uses neither is ended, and the job judged as if it had not 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from queue_manager.core import events as ev
@@ -73,7 +74,7 @@ def exit_of(attempt: Attempt, seen: Evidence) -> ExitRecord | None:
         and attempt.left.fate == WAIT
         and attempt.stopping is not None
     ):
-        return seen.exit._replace(code=143)
+        return replace(seen.exit, code=143)
     return seen.exit
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from queue_manager.core.events import epoch, iso
 from queue_manager.core.readings import Unreadable
@@ -13,7 +14,8 @@ from queue_manager.core.readings import Unreadable
 _KEY = re.compile(r"[!-~]+")
 
 
-class Instance(NamedTuple):
+@dataclass(frozen=True)
+class Instance:
     """A rented machine, as it was written into the run at submit. `dph` and `storage_dph`: USD an hour while it runs
     (its disk included) and while it is stopped; `since`: when it was rented (epoch seconds). None: not told."""
 
@@ -30,7 +32,8 @@ class Instance(NamedTuple):
         return (max(0.0, now - self.since - away) * self.dph + away * self.storage_dph) / 3600
 
 
-class Container(NamedTuple):
+@dataclass(frozen=True)
+class Container:
     """What process 1 of a rented machine was told: which instance it is, and the key that ends it and no other."""
 
     id: int | None
@@ -40,7 +43,8 @@ class Container(NamedTuple):
         return f"Container(id={self.id}, key={'None' if self.key is None else '***'})"
 
 
-class Other(NamedTuple):
+@dataclass(frozen=True)
+class Other:
     """Another run on this machine. `busy`: its jobs run, or did a moment ago; `left`: it has jobs that have not run;
     `safe`: its results are home."""
 
@@ -50,7 +54,8 @@ class Other(NamedTuple):
     safe: bool
 
 
-class Ground(NamedTuple):
+@dataclass(frozen=True)
+class Ground:
     """What was seen of the machine in a turn.
 
     `container`: which instance this is by its own account; `key`: whether it has its key; `instance`: what the run was

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 SLICE = "MIG-"
 """How the uuid of a part of a divided card begins."""
@@ -24,7 +23,8 @@ def cuda_name(index: int, uuid: str) -> str:
     return uuid if uuid.startswith(SLICE) else str(index)
 
 
-class Unreadable(NamedTuple):
+@dataclass(frozen=True)
+class Unreadable:
     """The port could not tell, for the reason given; nothing may be concluded."""
 
     reason: str
@@ -63,7 +63,8 @@ class SickCard:
     reason: str
 
 
-class Cards(NamedTuple):
+@dataclass(frozen=True)
+class Cards:
     """A reading of all cards. `note` says in words why there are none, or fewer than one might expect."""
 
     cards: tuple[Card, ...]

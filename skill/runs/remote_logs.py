@@ -6,6 +6,7 @@ import base64
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Union
 
@@ -355,7 +356,7 @@ def _sound(record: Record) -> Record | None:
     """A record about an attempt, with nothing that would command a terminal; None where it is none."""
     event = record.event
     if isinstance(event, CodeSeen) and isinstance(event.code, str | None) and isinstance(event.since, int | float):
-        return record._replace(event=event._replace(code=event.code and str(state_schema.clean(event.code))))
+        return record._replace(event=replace(event, code=event.code and str(state_schema.clean(event.code))))
     if not isinstance(event, (AttemptStarting, AttemptStarted, AttemptEnded)) or type(event.n) is not int:
         return None
     if isinstance(event, AttemptStarting):
@@ -364,5 +365,5 @@ def _sound(record: Record) -> Record | None:
         if event.status not in _STATUSES or not (event.exit_code is None or isinstance(event.exit_code, int)):
             return None
         words = [None if text is None else state_schema.clean(str(text)) for text in (event.error, event.warning)]
-        return record._replace(event=event._replace(error=words[0], warning=words[1]))
+        return record._replace(event=replace(event, error=words[0], warning=words[1]))
     return record

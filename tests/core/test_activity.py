@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from queue_manager.core import activity
@@ -21,18 +23,18 @@ ASKING = Doing(START, START - 60, 0.0, True, "wandb: Enter your choice:", True)
     ("doing", "words"),
     [
         (ASKING, CHOICE),
-        (ASKING._replace(reads=None), CHOICE.replace("waits", "seems to wait")),
-        (ASKING._replace(reads=False), None),
-        (ASKING._replace(cpu=None), None),
-        (ASKING._replace(cpu=0.04), CHOICE),
-        (ASKING._replace(cpu=0.9), None),
-        (ASKING._replace(reads=None, cpu=0.04), None),
-        (ASKING._replace(line="Continue?", is_open=False), "waits for an answer on its terminal: 'Continue?'"),
-        (ASKING._replace(reads=None, line="Continue?", is_open=False), None),
-        (ASKING._replace(line=""), "waits for an answer on its terminal"),
-        (ASKING._replace(reads=None, line=""), None),
-        (ASKING._replace(line="x" * 500), f"waits for an answer on its terminal: '{'x' * 79}…'"),
-        (ASKING._replace(line="a\x1b[2Jb?"), "waits for an answer on its terminal: 'a\\\\x1b[2Jb?'"),
+        (replace(ASKING, reads=None), CHOICE.replace("waits", "seems to wait")),
+        (replace(ASKING, reads=False), None),
+        (replace(ASKING, cpu=None), None),
+        (replace(ASKING, cpu=0.04), CHOICE),
+        (replace(ASKING, cpu=0.9), None),
+        (replace(ASKING, reads=None, cpu=0.04), None),
+        (replace(ASKING, line="Continue?", is_open=False), "waits for an answer on its terminal: 'Continue?'"),
+        (replace(ASKING, reads=None, line="Continue?", is_open=False), None),
+        (replace(ASKING, line=""), "waits for an answer on its terminal"),
+        (replace(ASKING, reads=None, line=""), None),
+        (replace(ASKING, line="x" * 500), f"waits for an answer on its terminal: '{'x' * 79}…'"),
+        (replace(ASKING, line="a\x1b[2Jb?"), "waits for an answer on its terminal: 'a\\\\x1b[2Jb?'"),
     ],
 )
 def test_what_waits_for_an_answer(doing: Doing, words: str | None) -> None:
@@ -65,7 +67,7 @@ def test_what_waits_for_an_answer(doing: Doing, words: str | None) -> None:
 def test_words_are_a_question_only_where_nothing_else_says_so(line: str, asks: bool) -> None:
     guess = Doing(START, START - 60, 0.0, None, line, True)
     assert (activity.question(guess) is not None) is asks
-    assert activity.may_wait(guess._replace(cpu=None)) is asks
+    assert activity.may_wait(replace(guess, cpu=None)) is asks
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ def test_a_job_that_waits_for_an_answer_is_a_condition_until_it_does_not() -> No
     assert _conditions(manager, host.now, doing=doing) == [ev.ConditionBegan("prompt:a", text)]
     assert _conditions(manager, host.now, doing=doing) == []
     assert _conditions(manager, host.now) == []  # nobody looked
-    assert _conditions(manager, host.now, doing={0: ASKING._replace(cpu=1.0)}) == [ev.ConditionEnded("prompt:a")]
+    assert _conditions(manager, host.now, doing={0: replace(ASKING, cpu=1.0)}) == [ev.ConditionEnded("prompt:a")]
 
 
 def test_the_condition_ends_with_the_attempt_though_nobody_looks() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -105,7 +106,7 @@ SITUATION = Situation(None, {}, "running", "/", 5.0, None, lambda job: f"{job}.l
 
 
 def see(manager: FakeManager, name: str | None, since: float) -> None:
-    seen = manager.observe()._replace(code=b.CodeReading(name, since))
+    seen = replace(manager.observe(), code=b.CodeReading(name, since))
     manager._commit(tick(manager.state, seen, manager.host.now).records)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -347,10 +348,10 @@ ENDED = ev.AttemptEnded("a", 1, "completed")
 @pytest.mark.parametrize(
     ("event", "kind", "job", "text"),
     [
-        (ENDED._replace(status="stuck", error="exit code 1"), "stuck", "a", "exit code 1"),
-        (ENDED._replace(status="failed_oom", error="out of memory"), "oom", "a", "out of memory"),
-        (ENDED._replace(status="pending", failure="not_launched", error="no"), "not_launched", "a", "no"),
-        (ENDED._replace(warning="exit code 1, with its output"), "warning", "a", "exit code 1, with its output"),
+        (replace(ENDED, status="stuck", error="exit code 1"), "stuck", "a", "exit code 1"),
+        (replace(ENDED, status="failed_oom", error="out of memory"), "oom", "a", "out of memory"),
+        (replace(ENDED, status="pending", failure="not_launched", error="no"), "not_launched", "a", "no"),
+        (replace(ENDED, warning="exit code 1, with its output"), "warning", "a", "exit code 1, with its output"),
         (ev.JobStuck("a", "needs 9 cards"), "stuck", "a", "needs 9 cards"),
         (ev.AttemptStopping("a", 2, "stale"), "stale", "a", "attempt 2 is ended: stale"),
         (ev.AttemptStopping("a", 2, "timeout"), "timeout", "a", "attempt 2 is ended: timeout"),
@@ -375,7 +376,7 @@ def test_what_a_person_should_hear_of_is_one_line(event: ev.Event, kind: str, jo
     "event",
     [
         ENDED,
-        ENDED._replace(status="failed_other"),
+        replace(ENDED, status="failed_other"),
         ev.AttemptStopping("a", 1, "cancelled"),
         ev.Paused(),
         ev.RunFinished(),

@@ -237,7 +237,7 @@ class Life(RuleBasedStateMachine):
                     assert {attempt.wave for attempt in state.live.values()} == {event.wave}
             if isinstance(event, ev.AttemptEnded):
                 evidence = seen.attempts[state.job(event.job).order]
-                unknown = any(isinstance(value, Unreadable) for value in evidence)
+                unknown = any(isinstance(value, Unreadable) for value in vars(evidence).values())
                 assert not unknown or live[state.job(event.job).order].boot != seen.boot
             if isinstance(event, ev.JobStuck):
                 assert not isinstance(seen.cards, Unreadable)

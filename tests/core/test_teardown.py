@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
 from queue_manager.core.machine import (
+    Container,
     Ground,
     Instance,
     Other,
@@ -159,7 +161,7 @@ def test_the_cost_counts_from_when_it_was_rented_and_a_stopped_machine_costs_its
     assert RENTED.cost(START + 3600, 0.0) == 2.0
     assert RENTED.cost(START + 7200, 3600.0) == pytest.approx(2.01)
     assert RENTED.cost(START - 5, 0.0) == 0.0
-    assert RENTED._replace(dph=None).cost(NOW, 0.0) is None
+    assert replace(RENTED, dph=None).cost(NOW, 0.0) is None
 
 
 @pytest.mark.parametrize(
@@ -192,10 +194,10 @@ def test_an_acknowledgement_that_cannot_be_read_acknowledges_nothing(text: str) 
 
 def test_process_1_tells_the_instance_and_its_key_which_is_never_shown() -> None:
     found = parse_container(b"HOME=/root\0CONTAINER_ID=4711\0CONTAINER_API_KEY=s3cret\0X=a=b\0")
-    assert found == (4711, "s3cret")
+    assert found == Container(4711, "s3cret")
     assert "s3cret" not in f"{found} {found!r}"
-    assert parse_container(b"") == (None, None)
-    assert parse_container(b"CONTAINER_ID=C.1\0CONTAINER_API_KEY=a b\n\0") == (None, None)
+    assert parse_container(b"") == Container(None, None)
+    assert parse_container(b"CONTAINER_ID=C.1\0CONTAINER_API_KEY=a b\n\0") == Container(None, None)
 
 
 def test_another_run_is_busy_until_it_has_been_idle_and_unsafe_if_it_says_too_little() -> None:
@@ -220,11 +222,11 @@ class Manager(FakeManager):
     ground: Ground | None = GROUND
 
     def observe(self, *args: Any, **fields: Any) -> b.Seen:
-        return super().observe(*args, **fields)._replace(ground=self.ground)
+        return replace(super().observe(*args, **fields), ground=self.ground)
 
     def see(self, **changes: Any) -> None:
         assert self.ground is not None
-        self.ground = self.ground._replace(**changes)
+        self.ground = replace(self.ground, **changes)
 
     def follow(self, seconds: float, step: float = 30.0) -> list[ev.Event]:
         """Turn for so long; the events."""
@@ -279,7 +281,7 @@ def test_results_that_were_pushed_are_safe_until_another_attempt_ends() -> None:
 @given(
     container=st.sampled_from([None, MINE, MINE + 1, Unreadable("EACCES")]),
     key=st.booleans(),
-    instance=st.sampled_from([None, RENTED, RENTED._replace(id=MINE + 2), Unreadable("cut off")]),
+    instance=st.sampled_from([None, RENTED, replace(RENTED, id=MINE + 2), Unreadable("cut off")]),
     acknowledged=st.sampled_from([0, 10**6]),
     confirmed=st.sampled_from([None, "stop", "destroy"]),
 )

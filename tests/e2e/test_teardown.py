@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Rented:
     def tell(self, run: Run, **instance: Any) -> None:
         """What the laptop writes at submit."""
         told = Instance(self.box.id, dph=0.5, storage_dph=0.01, since=1_900_000_000.0)
-        write(run.paths.instance, instance_text(told._replace(**instance)))
+        write(run.paths.instance, instance_text(replace(told, **instance)))
 
     def is_gone(self) -> bool:
         return self.box.id not in self.double.world.boxes or self.box.lingers is not None

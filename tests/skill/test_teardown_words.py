@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from queue_manager.core import events as ev
@@ -93,7 +94,7 @@ def test_there_is_no_line_for_machines_that_cost_nothing() -> None:
 
 
 def test_a_price_that_is_not_known_and_a_manager_that_is_older_are_no_hindrance() -> None:
-    document = told(Story(MADE).start("a"), GROUND._replace(instance=None))
+    document = told(Story(MADE).start("a"), replace(GROUND, instance=None))
     del document["meta"]["teardown"]["when_done"]
     assert lines(merged(document)) == [Line("gpu-a", "goes on, then as the spec says: its jobs run", "cost not known")]
 
