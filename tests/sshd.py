@@ -114,6 +114,22 @@ class Sshd:
             "MaxStartups 100\nMaxSessions 100\nPrintMotd no\nAcceptEnv none\nSetEnv SHLVL=1\n"
         )
 
+    def log_in_by(self, program: str, file: str = "", text: str = "") -> None:
+        """Make a program that is installed the login shell of sessions from now on, with a login file in the home."""
+        path = shutil.which(program)
+        if path is not None:
+            self.shell.write_text(f"{path}\n")
+            if file:
+                (self.home / file).parent.mkdir(parents=True, exist_ok=True)
+                (self.home / file).write_text(text)
+
+    def log_in_to(self, text: str) -> None:
+        """Make a program of these lines of sh the login shell of sessions from now on."""
+        program = self.root / "program"
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+        self.shell.write_text(f"{program}\n")
+
     def start(self) -> None:
         """Listen, and wait until it does."""
         sshd = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin:/sbin")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from skill.common.excerpt import excerpt
-from skill.hosts import remote_command, ssh_command
+from skill.hosts import remote_command, ssh_words
 from skill.hosts.connection import Host, Said, Unreachable, remote
 
 TRIES = 3
@@ -32,6 +32,10 @@ _DROPPED = frozenset({10, 12, 30, 35, 255})
 _NO_RSYNC = frozenset({1, 2, 4, 23, 127})
 """Exit codes of an rsync that does not do what is asked of it, or is not there. 23: newer ones follow no link that
 somebody there put in the place of a directory."""
+_SSH = 255
+"""The exit code of ssh itself, and of rsync above it."""
+_IN_VAIN = frozenset({"auth", "host_key", "name"})
+"""Kinds of failures of ssh that do not pass by themselves."""
 _TORN = 12
 """Exit code of an rsync whose other end broke off: it was cut off, or cannot run."""
 _MAX_TAR = 2 << 30
@@ -171,7 +175,8 @@ def _by_rsync(
             there = host.run(["rsync", "--version"])
             if isinstance(there, Said) and there.code != 0:
                 return None
-        if done.returncode not in _DROPPED or ssh_command.is_final(reason):
+        in_vain = done.returncode == _SSH and ssh_words.kind(reason) in _IN_VAIN
+        if done.returncode not in _DROPPED or in_vain:
             return f"rsync to {host.name} failed with exit code {done.returncode}: {reason}"
         _again(host, attempt, reason, say)
     return Unreachable(f"the connection was dropped {TRIES} times while the code was carried: {reason}", "dropped")

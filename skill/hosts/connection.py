@@ -31,9 +31,6 @@ __all__ = (
     "KNOWN_HOSTS", "Host", "Said", "Unreachable", "each", "fingerprint", "forget_key", "known_key", "remote",
     "replace_key",
 )  # fmt: skip
-BEGIN = 20.0
-"""Seconds for a login shell to begin a command that has input; then the input ends, for login files that wait for
-more."""
 LOGINS = 3
 """How often a login that is cut off is tried, at least."""
 PAUSE = 0.5
@@ -260,7 +257,7 @@ def _feed(channel: Channel, sent: Framed, stdin: bytes, begun: threading.Event) 
     with contextlib.suppress(OSError, EOFError):  # the command may end before it has read all of it
         if sent.begin:
             channel.sendall(sent.early)
-            data = sent.begin + stdin if begun.wait(BEGIN) else b""
+            data = sent.begin + stdin if begun.wait(remote_command.BEGIN) else b""
             for begin in range(0, len(data), _CHUNK):
                 channel.sendall(data[begin : begin + _CHUNK])
         channel.shutdown_write()

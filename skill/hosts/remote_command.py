@@ -21,13 +21,11 @@ _END = 1 << 12
 """Bytes of what was said that are looked at, at its begin and at its end."""
 _FILL = 16
 """Empty lines for login files that read some, each of which would wait for ever."""
+BEGIN = 20.0
+"""Seconds for a login shell to begin a command that has input; then the input ends, for login files that wait for
+more."""
 LOST_INPUT = 97
 """Exit code of a command that never got its input: a login file has read it to its end."""
-
-LOST = (
-    "a login file there (such as ~/.bashrc) reads all of stdin, and with it what was sent to our command; let it read "
-    "in terminals only, in bash: case $- in *i*) ... ;; esac"
-)
 
 # Options, a CDPATH and a short PATH may be inherited. PATH is left alone where it leads to the usual programs.
 _PRELUDE = """\
@@ -114,6 +112,10 @@ _LOGIN_FILE = (
     "a login file there (such as ~/.bashrc or ~/.zshenv) ends the session or puts another program in its place: let it "
     "do so in terminals only, in bash: case $- in *i*) ... ;; esac"
 )
+_LOST = (
+    "a login file there (such as ~/.bashrc) reads all of stdin, and with it what was sent to our command; let it read "
+    "in terminals only, in bash: case $- in *i*) ... ;; esac"
+)
 _ADVICE = {
     r"not available|nologin|may not log ?in|disabled": (
         "this account may not run commands: use another one, or have it given a login shell there (chsh)"
@@ -126,7 +128,7 @@ _ADVICE = {
     ),
     r"\bpty\b|\btty\b|pseudo-?terminal|interactive": (
         "this is a gateway that serves terminals only: register the direct address of the machine (at RunPod: SSH over "
-        "exposed TCP) with: wavequeue hosts add NAME USER@ADDRESS:PORT"
+        "exposed TCP) in its place with: wavequeue hosts add NAME USER@ADDRESS:PORT"
     ),
     r"home directory .* cannot be entered|could not chdir": "have that directory made or mounted there",
     r"restricted|rbash": "the shell of this account is restricted: use an account with another one",
@@ -136,10 +138,10 @@ _ADVICE = {
 
 def silence(code: int, out: bytes, err: bytes) -> str:
     """Say why a command never ran: what the host said instead, and what to do. In one line, safe for a terminal."""
+    if code == LOST_INPUT:
+        return _LOST
     text = _text(out, err)
     said = excerpt(text)
-    if code == LOST_INPUT:
-        return LOST
     found = (advice for pattern, advice in _ADVICE.items() if re.search(pattern, text, re.IGNORECASE))
     advice = next(found, _LOGIN_FILE)
     return f"its login shell ended (exit code {code}) before our command began and said {said or 'nothing'}; {advice}"

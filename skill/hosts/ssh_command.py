@@ -71,15 +71,3 @@ def _differs(value: str, usual: str) -> bool:
 
 def _as_words(options: dict[str, str]) -> list[str]:
     return [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
-
-
-_FINAL = (
-    "permission denied", "host key verification failed", "bad configuration option", "name or service not known",
-    "no supported authentication methods", "too many authentication failures", "bad owner or permissions",
-    "remote host identification has changed", "no matching ",
-)  # fmt: skip
-
-
-def is_final(said: str) -> bool:
-    """Whether by ssh's own words a connection fails for a reason that does not pass by itself."""
-    return any(words in said.lower() for words in _FINAL)

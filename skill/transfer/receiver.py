@@ -13,7 +13,6 @@ import math
 import os
 import select
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -87,22 +86,27 @@ def receive(
     time.monotonic, when it is given up. `heard` is told of bytes as they come. `sent`: as what the command goes to
     another machine. Raises OSError where this machine fails.
     """
-    with tempfile.TemporaryFile() as asked:
-        asked.write((sent.early + sent.begin if sent else b"") + transfer_protocol.encode(request))
-        asked.seek(0)
-        # A session of its own: Ctrl-C is ours to handle, and not the connection's.
-        process = subprocess.Popen(
-            command, cwd=cwd, stdin=asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-        )
+    sent = sent or Framed("", b"")
+    begun = threading.Event()
+    # A session of its own: Ctrl-C is ours to handle, and not the connection's.
+    process = subprocess.Popen(
+        command, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
-    said = _Tail(process.stderr, sent.mark if sent else b"")
-    intake = _Intake(_Stream(process.stdout.fileno(), stop, until), request, store, gate, heard)
+    asked = sent.begin + transfer_protocol.encode(request)
+    threading.Thread(target=_ask, args=(process.stdin, sent, asked, begun), daemon=True).start()
+    said = _Tail(process.stderr, sent.mark)
+    stream = _Stream(process.stdout.fileno(), stop, until, sent.mark, begun)
+    intake = _Intake(stream, request, store, gate, heard)
     try:
         intake.run()
     except _BrokenError as error:
         intake.broken = str(error)
     finally:
+        has_begun = begun.is_set()
+        begun.set()
         process.stdout.close()
         _end(process)
         said.join()
@@ -110,8 +114,19 @@ def receive(
     if received.broken != _DROPPED:
         return received
     # Why a program died comes on stderr. 255 is what OpenSSH itself ends with.
-    why = remote_command.LOST if process.returncode == remote_command.LOST_INPUT else said.text
-    return received._replace(broken=why or _DROPPED, dropped=process.returncode == _SSH or process.returncode < 0)
+    why, code = said.text, process.returncode
+    if sent.begin and (code == remote_command.LOST_INPUT or not (has_begun or code == _SSH)):
+        why = remote_command.silence(code, stream.unread, said.all)
+    return received._replace(broken=why or _DROPPED, dropped=code == _SSH or code < 0)
+
+
+def _ask(pipe: IO[bytes], sent: Framed, asked: bytes, begun: threading.Event) -> None:
+    """Give the command what is asked, once it has begun: a login file that comes before it may read."""
+    with contextlib.suppress(OSError), pipe:  # it may end before it has read all of it
+        pipe.write(sent.early)
+        pipe.flush()
+        if not sent.begin or begun.wait(remote_command.BEGIN):
+            pipe.write(asked)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -142,6 +157,10 @@ class _Tail(threading.Thread):
                     self._said = self._said[:_TAIL] + b"\n" + self._said[1 - _TAIL :]
 
     @property
+    def all(self) -> bytes:
+        return self._said
+
+    @property
     def text(self) -> str:
         ours = self._said.split(self._mark, 1)[-1] if self._mark else self._said
         return excerpt(ours.decode(errors="replace"))
@@ -151,10 +170,21 @@ class _Tail(threading.Thread):
 
 
 class _Stream:
-    """Bytes of a pipe, as lines or as so many. Raises _BrokenError at its end, at silence and when it is to stop."""
+    """Bytes of a pipe, as lines or as so many. Raises _BrokenError at its end, at silence and when it is to stop.
 
-    def __init__(self, fd: int, stop: threading.Event, until: float = math.inf) -> None:
+    `begun` is set once the mark has come.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        stop: threading.Event,
+        until: float = math.inf,
+        mark: bytes = b"",
+        begun: threading.Event | None = None,
+    ) -> None:
         self._fd, self._stop, self._until = fd, stop, until
+        self._mark, self._begun = mark, begun or threading.Event()
         self._since, self._came = time.monotonic(), 0
         self._buffer = bytearray()
         self._poll = select.poll()
@@ -163,10 +193,17 @@ class _Stream:
     def skip_to(self, greeting: bytes) -> None:
         """Leave out all that stands before the greeting, and the greeting."""
         while (at := self._buffer.find(greeting)) < 0:
+            if self._mark in self._buffer:
+                self._begun.set()
             if len(self._buffer) > _MAX_NOISE:
                 raise _BrokenError("it writes something else than what it was asked for")
             self._more()
+        self._begun.set()
         del self._buffer[: at + len(greeting)]
+
+    @property
+    def unread(self) -> bytes:
+        return bytes(self._buffer)
 
     def line(self) -> bytes:
         searched = 0

@@ -15,9 +15,8 @@ from typing import NamedTuple
 
 import pytest
 
-import skill.hosts.connection
 from skill.common.excerpt import excerpt
-from skill.hosts import code_push, remote_command, ssh_command
+from skill.hosts import code_push, remote_command, ssh_words
 from skill.hosts.code_push import Pushed
 from skill.hosts.connection import Host, Said, Unreachable
 from tests.sshd import Sshd
@@ -100,17 +99,14 @@ def host(server: Sshd, tmp_path: Path) -> Iterator[Host]:
 @pytest.fixture(params=SHELLS, ids=lambda shell: shell.name)
 def shell(request: pytest.FixtureRequest, server: Sshd) -> Iterator[Shell]:
     found: Shell = request.param
-    server.shell.write_text(f"{shutil.which(found.name)}\n")
+    server.log_in_by(found.name)
     yield found
     if found.file:
         (server.home / found.file).unlink(missing_ok=True)
 
 
 def write(server: Sshd, shell: Shell, text: str) -> None:
-    if shell.file:
-        path = server.home / shell.file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    server.log_in_by(shell.name, shell.file, text)
 
 
 def test_a_command_arrives_whole_whatever_the_login_shell_is(shell: Shell, server: Sshd, host: Host) -> None:
@@ -164,14 +160,6 @@ def test_openssh_is_given_the_same_line(shell: Shell, server: Sshd, host: Host) 
 # -- hosts that run no command ------------------------------------------------------------------------------------
 
 
-def says(server: Sshd, text: str) -> None:
-    """The login shell is a program of these lines."""
-    program = server.root / "program"
-    program.write_text(f"#!/bin/sh\n{text}\n")
-    program.chmod(0o755)
-    server.shell.write_text(f"{program}\n")
-
-
 SILENT = {
     "nologin": ("echo 'This account is currently not available.'; exit 1", "not available", "login shell there"),
     "expired": (
@@ -191,7 +179,7 @@ SILENT = {
 @pytest.mark.parametrize("case", SILENT)
 def test_why_a_host_runs_no_command_is_told_in_its_own_words(case: str, server: Sshd, host: Host) -> None:
     text, words, way = SILENT[case]
-    says(server, text)
+    server.log_in_to(text)
     for data in (b"", b"x"):
         found = host.run(["cat"], stdin=data)
         assert isinstance(found, Unreachable), found
@@ -203,9 +191,8 @@ def test_input_goes_to_nobody_but_the_command(
     text: str, server: Sshd, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A login file that goes on reading gets nothing of it, and its host is told of."""
-    monkeypatch.setattr(skill.hosts.connection, "BEGIN", 0.5)
-    server.shell.write_text(f"{shutil.which('bash')}\n")
-    (server.home / ".bashrc").write_text(f"{text}\n")
+    monkeypatch.setattr(remote_command, "BEGIN", 0.5)
+    server.log_in_by("bash", ".bashrc", f"{text}\n")
     found = host.script("cat", stdin=b"touch here\nloot\n")
     assert isinstance(found, Unreachable), found
     assert (found.kind, "login file" in found.reason, "loot" in found.reason) == ("shell", True, False), found
@@ -213,8 +200,7 @@ def test_input_goes_to_nobody_but_the_command(
 
 
 def test_a_login_file_that_never_ends_is_named(server: Sshd, host: Host) -> None:
-    server.shell.write_text(f"{shutil.which('bash')}\n")
-    (server.home / ".bashrc").write_text("echo choose one\nexec sleep 100\n")
+    server.log_in_by("bash", ".bashrc", "echo choose one\nexec sleep 100\n")
     found = host.run(["true"], timeout=2)
     assert isinstance(found, Unreachable)
     assert found.kind == "timeout"
@@ -223,8 +209,7 @@ def test_a_login_file_that_never_ends_is_named(server: Sshd, host: Host) -> None
 
 def test_a_session_that_is_cut_before_its_command_is_tried_again(server: Sshd, tmp_path: Path) -> None:
     host = Host(server.worker("a"), tmp_path / "known_hosts", tries=2)
-    server.shell.write_text(f"{shutil.which('bash')}\n")
-    (server.home / ".bashrc").write_text("[ -e ~/cut ] || { : > ~/cut; kill -KILL $PPID; sleep 100; }\n")
+    server.log_in_by("bash", ".bashrc", "[ -e ~/cut ] || { : > ~/cut; kill -KILL $PPID; sleep 100; }\n")
     try:
         assert host.run(["echo", "mine"]) == Said(0, b"mine\n", "")
     finally:
@@ -244,22 +229,22 @@ rsync error: unexplained error (code 255) at io.c(228) [sender=3.2.7]
 
 
 @pytest.mark.parametrize(
-    ("text", "reason", "final"),
+    ("text", "reason", "kind"),
     [
         (
             f"Permission denied, please try again.\r\nroot@h: Permission denied (publickey).\r\n{RSYNC}",
-            "Permission denied, please try again. / root@h: Permission denied (publickey).", True,
+            "Permission denied, please try again. / root@h: Permission denied (publickey).", "auth",
         ),
         (
             "Connection closed by 10.0.0.1 port 22\nrsync error: unexplained error (code 255) at io.c(228)\n",
-            "Connection closed by 10.0.0.1 port 22", False,
+            "Connection closed by 10.0.0.1 port 22", "dropped",
         ),
-        ("rsync error: timeout (code 30)\n", "rsync error: timeout (code 30)", False),
-        ("", "it said nothing", False),
+        ("rsync error: some (code 30)\n", "rsync error: some (code 30)", "other"),
+        ("", "it said nothing", "other"),
     ],
 )  # fmt: skip
-def test_why_rsync_failed_is_said_in_the_words_of_ssh(text: str, reason: str, final: bool) -> None:
-    assert (code_push.reason_of(text), ssh_command.is_final(reason)) == (reason, final)
+def test_why_rsync_failed_is_said_in_the_words_of_ssh(text: str, reason: str, kind: str) -> None:
+    assert (code_push.reason_of(text), ssh_words.kind(reason)) == (reason, kind)
 
 
 def test_an_excerpt_keeps_both_ends() -> None:

@@ -121,6 +121,17 @@ def test_a_host_that_is_away_is_registered_and_said_to_be_unverified(project: Pr
     assert project.check()["gpu-a"]["reachable"]
 
 
+def test_a_gateway_for_terminals_is_said_with_the_way_out(project: Project) -> None:
+    made = project.host("gpu-a")
+    made.log_in_to('echo "Error: Your SSH client doesn\'t support PTY"; exit 1')
+    _, err = project.add("gpu-a", made)
+    assert (
+        "warning: gpu-a is not verified: its login shell ended (exit code 1) before our command began and said" in err
+    )
+    assert "Error: Your SSH client doesn't support PTY; this is a gateway that serves terminals only" in err
+    assert "register the direct address of the machine" in err
+
+
 def test_names_of_the_ssh_config_serve(project: Project) -> None:
     made = project.host("box")
     config = Path.home() / ".ssh" / "config"
