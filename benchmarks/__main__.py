@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks import hosts, scale, turnaround
+from benchmarks import hosts, scale, startup, turnaround
 
 turnaround.main()
 scale.main()
 hosts.main()
+startup.main()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from benchmarks import commands
 from queue_manager.core.manifest import encode
 from skill.hosts import bootstrap, registry
 from skill.hosts.connection import Host, Unreachable
@@ -43,6 +44,11 @@ def seconds(act: Callable[[], object]) -> float:
     begin = time.perf_counter()
     act()
     return time.perf_counter() - begin
+
+
+def submit(laptop: Laptop, *options: str) -> None:
+    """Submit the spec that is there."""
+    commands.run(laptop, "submit", "spec.yaml", "--poll", "0.1", "--json", *options)
 
 
 def ssh(host: Sshd) -> list[str]:
@@ -75,15 +81,15 @@ def submits() -> list[tuple[str, str]]:
                 (laptop.project / "code" / f"module_{n}.py").write_text(f"VALUE = {n}\n" * 40)
             one, all_of_them = ("--host", names[0]), [part for name in names for part in ("--host", name)]
             laptop.spec(SPEC.format(numbers="0"))
-            first_one = seconds(lambda: laptop.submit(*one))
+            first_one = seconds(lambda: submit(laptop, *one))
             base, again_one = [], []
             for _ in range(ROUNDS):
                 base.append(seconds(lambda: bare(laptop, hosts[0])))
-                again_one.append(seconds(lambda: laptop.submit(*one)))
+                again_one.append(seconds(lambda: submit(laptop, *one)))
             # Another manifest is another run, whose jobs the eight hosts share out.
             laptop.spec(SPEC.format(numbers=", ".join(str(n) for n in range(HOSTS))))
-            first_all = seconds(lambda: laptop.submit(*all_of_them, "--again"))
-            again_all = [seconds(lambda: laptop.submit(*all_of_them)) for _ in range(ROUNDS)]
+            first_all = seconds(lambda: submit(laptop, *all_of_them, "--again"))
+            again_all = [seconds(lambda: submit(laptop, *all_of_them)) for _ in range(ROUNDS)]
         finally:
             laptop.close()
     plain, once, many = (statistics.median(values) for values in (base, again_one, again_all))
@@ -106,7 +112,7 @@ def follow() -> list[tuple[str, str]]:
             hosts = {name: laptop.host(name, network=PLAIN) for name in jobs}
             _place(laptop, hosts, jobs)
             reach = [max(seconds(partial(reached, host)) for host in hosts.values()) for _ in range(ROUNDS)]
-            looks = [seconds(lambda: laptop.call("status")) for _ in range(ROUNDS)]
+            looks = [seconds(lambda: commands.run(laptop, "status")) for _ in range(ROUNDS)]
         finally:
             laptop.close()
     slowest, look = statistics.median(reach), statistics.median(looks)
