@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from build_manifest.faults import Faults
+from build_manifest.nodes import Scalar
 from build_manifest.shell import bare
 
 _MAYBE = re.compile(
@@ -42,6 +44,14 @@ def in_background(command: str) -> tuple[str, str] | None:
         if own and own[0] not in _TRIVIAL and own[0] not in _CLOSERS:
             return next(((said, hint) for fits, said, hint in _LAUNCHERS if fits(own)), None) or _forks(words)
     return None
+
+
+def check_background(faults: Faults, command: str, scalar: Scalar) -> None:
+    """Note a command that leaves its work behind. `scalar`: where it stands."""
+    found = in_background(command)
+    if found:
+        what = f"this command ends while its work goes on in the background ({found[0]}): the job would end with it"
+        faults.add(scalar.mark, what, found[1])
 
 
 def _commands(text: str) -> list[tuple[list[str], str]]:

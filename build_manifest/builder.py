@@ -9,6 +9,7 @@ from typing import NamedTuple
 from build_manifest import expand, parse, regular_file, spec
 from build_manifest.faults import Fault, Faults, SpecErrors
 from build_manifest.overlaps import warn_of_overlaps
+from build_manifest.secrets import warn_of_secrets
 from queue_manager.core.manifest import Manifest
 
 MAX_BYTES = 256 << 20
@@ -38,10 +39,12 @@ def build(text: str, file: str) -> Built:
 
 
 def _build(faults: Faults) -> Built:
-    made = expand.expand(faults, parse.parse(faults, spec.read(faults)))
+    root = spec.read(faults)
+    made = expand.expand(faults, parse.parse(faults, root))
     if made is None or faults.found:
         raise SpecErrors(faults.found)
     manifest, phases = made
+    warn_of_secrets(faults, root)
     warn_of_overlaps(faults, manifest.cwd, phases)
     return Built(manifest, faults.warnings())
 

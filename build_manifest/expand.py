@@ -10,12 +10,13 @@ from typing import NamedTuple
 from build_manifest import grid as grids
 from build_manifest.default_ids import with_ids
 from build_manifest.faults import Faults, Mark, listed, nearest
-from build_manifest.forms import PhaseForm, SpecForm
+from build_manifest.forms import EACH_ID, PhaseForm, SpecForm
 from build_manifest.jobs import JobMaker, Params, Surroundings, show
 from build_manifest.names import RenderError, Scope, compile_text, is_template
 from build_manifest.nodes import Scalar
 from queue_manager.core.layout import id_fault
 from queue_manager.core.manifest import MAX_JOBS, JobSpec, Manifest, Phase, find_circle
+from queue_manager.core.outputs import escape
 
 _BARE = re.compile(r"[^\s,=\[\]\"]+")
 
@@ -76,7 +77,7 @@ def expand(faults: Faults, spec: SpecForm) -> tuple[Manifest, tuple[tuple[PhaseF
         max_parallel=spec.max_parallel,
         on_complete=plain["on_complete"],
         analyze_on_complete=plain["analyze_on_complete"],
-        pull=spec.pull,
+        pull=_pulled(spec.pull, jobs),
         idle_after=spec.idle_after,
         max_cost=spec.max_cost,
         deadline=spec.deadline,
@@ -94,6 +95,14 @@ def expand(faults: Faults, spec: SpecForm) -> tuple[Manifest, tuple[tuple[PhaseF
         faults.add(_circle_mark(circle, phases), what, "take one of them out of depends_on")
         return None
     return manifest, tuple((phase.form, phase.made) for phase in phases)
+
+
+def _pulled(patterns: Sequence[str], jobs: Sequence[JobSpec]) -> tuple[str, ...]:
+    """What is pulled, each path once; with `${id}` in it, that of each job."""
+    found: dict[str, None] = {}
+    for one in patterns:
+        found.update(dict.fromkeys([one.replace(EACH_ID, escape(job.id)) for job in jobs] if EACH_ID in one else [one]))
+    return tuple(found)
 
 
 def _waiting_for(job: JobSpec, names: list[str]) -> JobSpec:

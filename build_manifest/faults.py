@@ -69,7 +69,8 @@ class Faults:
 
     def warn(self, mark: Mark, text: str) -> None:
         """Note what does not stop the build."""
-        line = one_line(f"{self.file}:{mark.line}:{mark.column}: warning: {text}")
+        where = f"{self.file}:{mark.line}:{mark.column}" if mark.line else self.file
+        line = one_line(f"{where}: warning: {text}")
         if line not in self._said:
             self._said.add(line)
             self._warnings.append((mark, line))

@@ -10,6 +10,8 @@ from build_manifest.grid import GridForm
 from build_manifest.nodes import Node, Scalar
 from queue_manager.core.manifest import OomRetry
 
+EACH_ID = "${id}"
+"""The job's id, wherever a job's texts are; in pull that of each job."""
 GRID_KEYS = ("grid", "zip", "exclude", "include")
 TOP_KEYS = (
     "project", "cwd", "hosts", "ssh", "conda", "venv", "conda_hook", "env", "gpus", "max_parallel",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from build_manifest.background import in_background
+from build_manifest.background import check_background
 from build_manifest.card_hints import hint_at_cards
 from build_manifest.default_ids import safe
 from build_manifest.faults import Faults, Mark, listed
@@ -91,12 +91,14 @@ class JobMaker:
             literal=(safe, safe) if form.default_id else None,
             join=_dashed_safe if form.default_id else "-".join,
         )
+        self._depends_on = [(scalar, self._text(scalar)) for scalar in form.depends_on]
+        self._numbers = {key: (scalar, self._text(scalar)) for key, scalar in form.numbers.items()}
+        if self.id is not None and "id" not in self._scope.names:  # a grid may have its own
+            self._scope = Scope((*self._scope.names, "id"), self._scope.where)
         self._cmd = self._compile_cmd()
         self._output = self._path(form.expected_output, "expected_output")
         self._cwd = self._text(form.cwd)
         self._env = [(name, self._text(scalar, env=True)) for name, scalar in (*around.env, *form.env)]
-        self._depends_on = [(scalar, self._text(scalar)) for scalar in form.depends_on]
-        self._numbers = {key: (scalar, self._text(scalar)) for key, scalar in form.numbers.items()}
         self._inherited = [self._compile_precondition(one) for one in around.preconditions]
         self._preconditions = [self._compile_precondition(one) for one in form.preconditions]
         self._metrics = {} if form.metrics is None else self._compile_metrics(form.metrics)
@@ -139,7 +141,7 @@ class JobMaker:
         form, default = self.form, self._around.default_cmd
         if form.cmd:
             texts = [self._text(one, shell=True, gpu=True) for one in form.cmd]
-            self._check_background("\n".join([one.text for one in form.cmd]), form.cmd[-1])
+            check_background(self._faults, "\n".join([one.text for one in form.cmd]), form.cmd[-1])
             whole = [text for text in texts if text is not None]
             return one_after_the_other(whole) if len(whole) == len(texts) else None
         if "cmd" in form.given:
@@ -149,7 +151,7 @@ class JobMaker:
                 hint = "add default_cmd at the top, or cmd here"
                 self._faults.add(form.mark, "args without cmd need a default_cmd", hint)
                 return None
-            self._check_background(default.text, default)
+            check_background(self._faults, default.text, default)
             return self._text(default, shell=True, gpu=True)
         if "args" not in form.given:
             hint = "add cmd: …" + ("" if default is None else ", or args: {…} for default_cmd (args: {} for it alone)")
@@ -163,12 +165,6 @@ class JobMaker:
         cards = form.numbers["gpus"].text if "gpus" in form.numbers else None
         texts = [*cmd, *(one for one in values if isinstance(one, Scalar))]
         hint_at_cards(self._faults, texts, (*self._around.exported, *self._around.env, *form.env), cards)
-
-    def _check_background(self, command: str, scalar: Scalar) -> None:
-        found = in_background(command)
-        if found:
-            what = f"this command ends while its work goes on in the background ({found[0]}): the job would end with it"
-            self._faults.add(scalar.mark, what, found[1])
 
     def _check_args_used(self) -> None:
         unused = [arg.key for arg in self._args if arg.key not in self._uses]
@@ -248,10 +244,11 @@ class JobMaker:
         depends_on = tuple(dict.fromkeys([text.render(names) for _, text in self._depends_on if text]))
         if not self.sound or self._cmd is None:
             return JobSpec(name, "", self._around.phase, depends_on, params=params)
-        cmd = self._cmd.render(names).rstrip() + ("" if self.form.cmd else arguments)
         numbers = self._render_numbers(names)
         if numbers is None:
             return None
+        names.setdefault("id", written(name, plain=False))
+        cmd = self._cmd.render(names).rstrip() + ("" if self.form.cmd else arguments)
         env = {name: text.render(names) for name, text in self._env if text} if self._env else {}
         output = None if self._output is None else self._output.render(names)
         return JobSpec(

@@ -172,12 +172,13 @@ def compile_text(
         return None
     if not is_template(text):
         if shell:
-            _check_quotes(faults, scalar, text)
+            check_quotes(faults, scalar, text)
         return Text((text,), frozenset())
     return _Compiler(faults, scalar, scope, Scanner() if shell else None, gpu, literal, join, env).run()
 
 
-def _check_quotes(faults: Faults, scalar: Scalar, text: str, scanner: Scanner | None = None) -> None:
+def check_quotes(faults: Faults, scalar: Scalar, text: str, scanner: Scanner | None = None) -> None:
+    """Warn of a quote that a command leaves open. `scanner`: one that has read the command."""
     if scanner is None:
         if not any(quote in text for quote in "'\"`"):
             return
@@ -228,7 +229,7 @@ class _Compiler:
                 at = self._braces(text, match.start())
         self._literal(text[at:])
         if self._scanner is not None and not self._broken:
-            _check_quotes(self._faults, self._scalar, text, self._scanner)
+            check_quotes(self._faults, self._scalar, text, self._scanner)
         return None if self._broken else Text(tuple(self._parts), frozenset(self._uses))
 
     def _literal(self, text: str) -> None:

@@ -10,6 +10,7 @@ from build_manifest import grid as grids
 from build_manifest.faults import Faults, Mark, listed
 from build_manifest.fields import Fields, Table
 from build_manifest.forms import (
+    EACH_ID,
     GRID_KEYS,
     JOB_KEYS,
     OOM_RETRY_KEYS,
@@ -130,8 +131,9 @@ class _Parser:
     def _pull(self, node: Node | None) -> tuple[str, ...]:
         found: list[str] = []
         for scalar in self._fields.texts(node, "what is pulled"):
-            if is_template(scalar.text):
-                self._faults.add(scalar.mark, "nothing is substituted in pull", "write it out, or with *")
+            if is_template(scalar.text.replace(EACH_ID, "")):
+                what = f"nothing but {EACH_ID} is substituted in pull"
+                self._faults.add(scalar.mark, what, "write it out, or with *")
             elif scalar.text.startswith(("/", "~")) or ".." in scalar.text.split("/"):
                 what = f"{scalar.text!r} in pull is not below cwd"
                 self._faults.add(scalar.mark, what, "write paths and globs relative to cwd, such as figures/*.png")

@@ -1,24 +1,40 @@
-"""Values of `env` that look like keys: a manifest is pulled, packed and shown, so they should not stand in it. Pure."""
+"""Keys and tokens in a spec: a manifest is pulled, packed and shown, so they should not stand in it. Pure."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections import Counter
+from collections.abc import Iterator
 
 from build_manifest.faults import Faults
-from build_manifest.nodes import Scalar
+from build_manifest.nodes import ListNode, MapNode, Node, Scalar, locate
 
 _KNOWN = re.compile(
-    r"sk-[A-Za-z0-9_-]{16,}|hf_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
-    r"|xox[abprs]-[\w-]{10,}|A(?:KIA|SIA)[A-Z0-9]{16}|AIza[\w-]{30,}|r8_[A-Za-z0-9]{20,}|npm_[A-Za-z0-9]{20,}"
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    r"(?<![A-Za-z0-9_-])(?:sk-(?:ant|proj|or|svcacct|admin|lf)-[\w-]{16,}|sk-[A-Za-z0-9]{20,}|hf_[A-Za-z0-9]{16,}"
+    r"|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|xox[abprs]-[\w-]{10,}|A(?:KIA|SIA)[A-Z0-9]{16}"
+    r"|AIza[\w-]{30,}|r8_[A-Za-z0-9]{20,}|npm_[A-Za-z0-9]{20,})|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
 _NAMED = re.compile(
     r"(?:^|_)(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)(?:$|_)", re.IGNORECASE
 )
 _SHORTEST, _LEAST_BITS = 16, 3.0
 """A text of fewer characters, or of less entropy a character, is a word and no key."""
+_GIVEN = re.compile(
+    r"(?<![\w-])(?:--?)?(?P<name>[A-Za-z][\w-]*?(?:key|token|secret|password|passwd|passphrase))"
+    r"(?:=|\s+)['\"]?(?P<value>[\w.+/=-]{20,})|\bwandb\s+login\s+(?:--\w+\s+)*(?P<wandb>[0-9a-f]{40})\b",
+    re.IGNORECASE,
+)
+"""A variable or an option of a command that is called after a key, with its value."""
+_GIVEN_LEAST, _GIVEN_BITS = 20, 3.3
+_ANY_NAME = re.compile("key|token|secret|passw|passphrase|credential", re.IGNORECASE)
+_USUAL = (
+    ("sk-ant-", "ANTHROPIC_API_KEY"), ("sk-", "OPENAI_API_KEY"), ("hf_", "HF_TOKEN"), ("gh", "GITHUB_TOKEN"),
+    ("AKIA", "AWS_ACCESS_KEY_ID"), ("ASIA", "AWS_ACCESS_KEY_ID"), ("xox", "SLACK_TOKEN"), ("AIza", "GOOGLE_API_KEY"),
+)  # fmt: skip
+"""Beginnings of keys, and the variables that programs look for them in."""
+_HELD = "and the manifest, which is pulled and shown, would hold it"
+_VALUE = "and the value into .env or your environment"
 
 
 def is_secret(name: str, value: str) -> bool:
@@ -27,12 +43,66 @@ def is_secret(name: str, value: str) -> bool:
         return True
     if not _NAMED.search(name) or len(value) < _SHORTEST or re.search(r"[\s/]", value):
         return False
+    return _bits(value) >= _LEAST_BITS
+
+
+def _bits(value: str) -> float:
+    """Entropy of a text, in bits a character."""
     counts = Counter(value).values()
-    return -sum(n / len(value) * math.log2(n / len(value)) for n in counts) >= _LEAST_BITS
+    return -sum(n / len(value) * math.log2(n / len(value)) for n in counts)
+
+
+def key_in(text: str) -> tuple[str, str] | None:
+    """What in a command, or another text, looks like a key, and the variable that it could come from; None if nothing
+    does."""
+    known = _KNOWN.search(text)
+    if known:
+        usual = next((name for beginning, name in _USUAL if known[0].startswith(beginning)), "MY_KEY")
+        given = re.search(r"(?:^|[\s;&|])([A-Za-z_]\w*)=['\"]?$", text[: known.start()])
+        return known[0], given[1] if given else usual
+    for match in _GIVEN.finditer(text):
+        value = match["value"] or match["wandb"]
+        if match["wandb"] or _is_random(value):
+            return value, "WANDB_API_KEY" if match["wandb"] else match["name"].replace("-", "_").upper()
+    return None
+
+
+def _is_random(value: str) -> bool:
+    """Whether a text is a key rather than a name of something, where it stands under a name that keys have."""
+    mixed = re.search("[0-9]", value) and re.search("[A-Za-z]", value) and not re.search(r"[\s./${]", value)
+    return len(value) >= _GIVEN_LEAST and bool(mixed) and _bits(value) >= _GIVEN_BITS
 
 
 def warn_of_secret(faults: Faults, name: str, scalar: Scalar) -> None:
-    """Name a value that looks like a key, without showing it."""
+    """Name a value of env that looks like a key, without showing it."""
     if is_secret(name, scalar.text):
-        what = f"env {name} looks like a key, and the manifest, which is pulled and shown, would hold it"
-        faults.warn(scalar.mark, f"{what}; write {name}: {{from: {name}}}, and the value into .env or your environment")
+        what = f"env {name} looks like a key, {_HELD}"
+        faults.warn(scalar.mark, f"{what}; write {name}: {{from: {name}}}, {_VALUE}")
+
+
+def warn_of_secrets(faults: Faults, root: Node) -> None:
+    """Name what looks like a key anywhere in a spec but in env, without showing it."""
+    if key_in(faults.text) is None and not _ANY_NAME.search(faults.text):
+        return
+    for key, scalar in _texts(root, ""):
+        found = key_in(scalar.text)
+        name = key.replace("-", "_")
+        if found is None and _NAMED.search(name) and _is_random(scalar.text):
+            found = scalar.text, name.upper()
+        if found is not None:
+            value, variable = found
+            how = f'write env: {{{variable}: {{from: {variable}}}}}, "${variable}" in cmd in its place, {_VALUE}'
+            faults.warn(locate(faults, scalar, value), f"this looks like a key, {_HELD}; {how}")
+
+
+def _texts(node: Node, name: str) -> Iterator[tuple[str, Scalar]]:
+    """All values but those of env, each with the key that it stands under."""
+    if isinstance(node, Scalar):
+        yield name, node
+    elif isinstance(node, ListNode):
+        for item in node.items:
+            yield from _texts(item, name)
+    elif isinstance(node, MapNode):
+        for key, value in node.entries:
+            if not (key.text == "env" and isinstance(value, MapNode)):
+                yield from _texts(value, key.text)

@@ -58,7 +58,7 @@ class _Budget:
 
 
 class Newest(NamedTuple):
-    """The source file that was changed last. `at`: epoch seconds."""
+    """The source file that was changed last; with no path where there is none. `at`: epoch seconds."""
 
     path: str
     at: float
@@ -92,10 +92,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def newest_source(folders: Sequence[str], is_output: IsOutput, patience: float = PATIENCE) -> Newest | None:
-    """The source file below `folders` that was changed last; None where that cannot be told within `patience` seconds,
-    or there is none. In a repository all that git tracks is source."""
+    """The source file below `folders` that was changed last; None where that cannot be told within `patience` seconds.
+    In a repository all that git tracks is source."""
     budget = _Budget(patience)
-    newest: Newest | None = None
+    newest = Newest("", 0.0)
     try:
         for folder in folders:
             listed = _git(folder, budget, "ls-files", "-z")
@@ -106,7 +106,7 @@ def newest_source(folders: Sequence[str], is_output: IsOutput, patience: float =
                 if not os.path.isfile(path) or is_output(path):
                     continue
                 at = os.stat(path).st_mtime
-                if newest is None or at > newest.at:
+                if at > newest.at:
                     newest = Newest(path, at)
     except (_TooMuchError, OSError, subprocess.SubprocessError):
         return None

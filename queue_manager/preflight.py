@@ -68,7 +68,8 @@ def look(manifest: Manifest) -> dict[str, Any]:
 
 
 def newest_code(manifest: Manifest) -> dict[str, Any] | None:
-    """The source file in the run's cwd that was changed last, as {path, at: epoch seconds}; null: it cannot be told."""
+    """The source file in the run's cwd that was changed last, as {path, at: epoch seconds}; null: it cannot be told; a
+    path of no letters: there is none."""
     cwd = _cwd(manifest)
     found = code_identity.newest_source([cwd], existing.OutputTest(cwd).of(lambda: manifest.jobs))
     return None if found is None else found._asdict()

@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from build_manifest.faults import listed
+from build_manifest.command_line import check_job
+from build_manifest.faults import SpecErrors, listed
 from queue_manager.core.layout import id_fault
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 from queue_manager.core.requests import Request
@@ -220,6 +221,8 @@ def add(
         else:
             assert job_id is not None
             assert cmd is not None
+            for warning in _checked(cmd, expected_output, gpus):
+                print(f"wavequeue: {warning}", file=sys.stderr)
             one = JobSpec(job_id, cmd, phase, depends_on=depends_on, gpus=gpus, expected_output=expected_output)
             request, changes = _one_job(one, run, there.manifest), {}
         if not request.specs and not changes:
@@ -239,6 +242,14 @@ def _update(run: Run, there: RunAccess, document: Document, changes: Mapping[str
     if stuck:
         print(f"stuck until they are retried: {listed(stuck, 5)}; wavequeue retry JOB --run {run.id}", file=sys.stderr)
     return code
+
+
+def _checked(cmd: str, expected_output: str | None, gpus: int) -> list[str]:
+    """What is odd about a job that is given by hand. Raises UseError where it is wrong."""
+    try:
+        return check_job(cmd, expected_output, gpus)
+    except SpecErrors as error:
+        raise UseError(str(error)) from None
 
 
 def _one_job(job: JobSpec, run: Run, there: Manifest) -> Request:

@@ -252,6 +252,22 @@ def claim_identity(host: Host) -> str | Unreachable:
     return Unreachable(f"~/.wavequeue/host_id cannot be made or read there: {_last(said)}", "other")
 
 
+# The first of several who do so gives the file its name, and the others see all of it. A file system without hard links
+# has no such step: there who makes the directory goes first, and one that was killed in between is waited for a while.
+_FIRST = """
+first() {
+    ln "$1" "$2" 2>/dev/null && return 0
+    [ ! -e "$2" ] || return 1
+    for _ in 1 2 3 4 5; do
+        mkdir "$2.lock" 2>/dev/null && break
+        sleep 1
+        [ ! -e "$2" ] || return 1
+    done
+    [ -e "$2" ] || mv -- "$1" "$2"; set -- "$?" "$2"
+    rmdir "$2.lock" 2>/dev/null
+    return "$1"
+}
+"""
 PLACE = r"""
 me=$(uname -n; cat /etc/machine-id 2>/dev/null); w=.wavequeue
 owner=$(cat "$w/machine" 2>/dev/null)
@@ -260,19 +276,19 @@ owner=$(cat "$w/machine" 2>/dev/null)
 """
 """In sh: $w is where all that is this host's own lies, as queue_manager.facts.place says."""
 
-_CLAIM = f"""
+_CLAIM = f"""{_FIRST}
 umask 077; mkdir -p .wavequeue || exit 1
 {PLACE}
 [ -n "$owner" ] || {{
     printf '%s\\n' "$me" > ".wavequeue/machine.$1" || exit 1
-    ln ".wavequeue/machine.$1" .wavequeue/machine 2>/dev/null
+    first ".wavequeue/machine.$1" .wavequeue/machine
     rm -f ".wavequeue/machine.$1"
 }}
 {PLACE}
 mkdir -p -- "$w" && cd -- "$w" || exit 1
 [ -s host_id ] || {{
     printf '%s\\n' "$1" > "host_id.$1" || exit 1
-    ln "host_id.$1" host_id 2>/dev/null
+    first "host_id.$1" host_id
     rm -f "host_id.$1"
 }}
 cat host_id
@@ -390,7 +406,7 @@ def make_cwd(host: Host, cwd: str) -> str | Unreachable | None:
 
 
 _OTHER = 9
-_PLACE = f"""
+_PLACE = f"""{_FIRST}
 umask 077; {PLACE}
 d=$w/runs/$1; mkdir -p -- "$d" && chmod 700 .wavequeue "$w" "$d" || exit 1
 t=$d/.manifest.$2.tmp; r=$d/.request.$2.tmp; trap 'rm -f -- "$t" "$r" "$r.all"' EXIT
@@ -407,8 +423,8 @@ sync "$t" 2>/dev/null
 if [ "${{4:-0}}" -gt 0 ] && [ ! -f "$d/manifest.json" ]; then
   mkdir -p -- "$d/inbox" && mv -- "$r" "$d/inbox/$5.json" || exit 1
 fi
-ln "$t" "$d/manifest.json" 2>/dev/null && exit 0
-[ -f "$d/manifest.json" ] || {{ ln "$t" "$d/manifest.json"; exit 1; }}
+said=$(first "$t" "$d/manifest.json" 2>&1) && exit 0
+[ -f "$d/manifest.json" ] || {{ echo "$said" >&2; exit 1; }}
 [ "$(sha256sum < "$t")" = "$(sha256sum < "$d/manifest.json")" ] || exit {_OTHER}
 """
 

@@ -24,7 +24,7 @@ REQUEST = "skip-done"
 class Found(NamedTuple):
     """What a machine told. `outputs`: when each job's output last changed, epoch seconds by job id, of those that are
     there. `untried`: how many were not looked for. `newest_code`: the source file changed last and when, if it was
-    asked for and can be told."""
+    asked for and can be told; its path is empty where there is no source file."""
 
     outputs: Mapping[str, float]
     untried: int
@@ -95,8 +95,8 @@ def newest_code(found: Found) -> tuple[str, float]:
     """The source file that was changed last. Raises FailedError where it cannot be told."""
     if found.newest_code is None:
         raise FailedError(
-            "when the code was changed last cannot be told (no source file in the cwd, or too many), so no output can "
-            "stand for its job; leave --skip-done out"
+            "when the code was changed last cannot be told (there are too many source files, or the file system is "
+            "slow), so no output can stand for its job; leave --skip-done out"
         )
     return found.newest_code
 
@@ -125,6 +125,8 @@ def words(found: Found, jobs: Iterable[JobSpec], where: str = "here") -> list[st
 def skip_words(found: Skips, code: tuple[str, float]) -> list[str]:
     """What --skip-done made of outputs that are there, a line for each kind."""
     lines = [f"{_jobs(found.done)} not run, since the output is there already"] if found.done else []
+    if found.done and not code[0]:
+        lines.append("there is no source file in the cwd, so that these outputs were compared with the spec alone")
     if found.old_code:
         lines.append(f"{_jobs(found.old_code)} run: the output is older than {code[0]}, changed at {iso(code[1])}")
     if found.old_spec:

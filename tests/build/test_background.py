@@ -8,6 +8,7 @@ import pytest
 
 from build_manifest import SpecErrors, build
 from build_manifest.background import in_background
+from build_manifest.command_line import check_job
 
 LEAVES = [
     "nohup python train.py > log 2>&1 &", "python a.py &", "python a.py & # comment", "python a.py &\n\n# wait\n",
@@ -40,6 +41,21 @@ def test_what_leaves_its_work_behind_is_named_with_what_to_write(command: str) -
         with pytest.raises(SpecErrors, match="goes on in the background") as caught:
             build(json.dumps({"project": "p", **spec}), "s.json")
         assert [bool(fault.instead) for fault in caught.value.faults] == [True]
+
+
+@pytest.mark.parametrize("command", LEAVES)
+def test_a_command_that_is_given_by_hand_is_judged_alike(command: str) -> None:
+    with pytest.raises(SpecErrors, match="goes on in the background"):
+        check_job(command, None, 1)
+
+
+def test_all_that_is_odd_about_a_job_given_by_hand_is_named() -> None:
+    assert check_job("python a.py", "out/*.pt", 1) == []
+    (warning,) = check_job("CUDA_VISIBLE_DEVICES=1 python a.py", None, 1)
+    assert warning.startswith("--cmd: warning: CUDA_VISIBLE_DEVICES is set in this command")
+    with pytest.raises(SpecErrors) as caught:
+        check_job("python a.py &", "s3://bucket/a.pt", 1)
+    assert [fault.file for fault in caught.value.faults] == ["--cmd", "--expected-output"]
 
 
 @pytest.mark.parametrize("command", STAYS)

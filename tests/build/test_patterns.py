@@ -69,3 +69,23 @@ def test_a_directory_is_no_pattern(cwd: str) -> None:
     template = {"cwd": cwd, "id": "j{{ v | length }}", "cmd": "x", "expected_output": "m.pt"}
     spec = {"project": "p", "grid": {"v": ["[12]", "1"]}, "template": template}
     assert build(json.dumps(spec), "s.json").warnings == []
+
+
+def test_the_id_is_known_in_all_texts_of_its_job_and_literal_in_patterns() -> None:
+    template = {
+        "id": "a${v}", "cmd": "train --out out/${id}.pt", "expected_output": "out/${id}/*.pt", "env": {"NAME": "${id}"},
+        "preconditions": [{"type": "file_exists", "path": "in/${id}"}],
+        "metrics": {"loss": {"json": "out/${id}.json", "key": "loss"}},
+    }  # fmt: skip
+    text = json.dumps({"project": "p", "pull": ["figures/${id}.png", "x"], "grid": {"v": [1, 2]}, "template": template})
+    made = build(text, "s.json").manifest
+    job = made.jobs[1]
+    assert job.cmd == "train --out out/a2.pt"
+    assert (job.expected_output, job.env, job.params) == ("out/a2/*.pt", {"NAME": "a2"}, {"v": "2"})
+    assert (job.preconditions[0].path, job.metrics["loss"]["json"]) == ("in/a2", "out/a2.json")
+    assert made.pull == ("figures/a1.png", "figures/a2.png", "x")
+
+
+def test_a_grid_may_have_an_id_of_its_own() -> None:
+    text = json.dumps({"project": "p", "grid": {"id": ["x"]}, "template": {"id": "job_${id}", "cmd": "train ${id}"}})
+    assert build(text, "s.json").manifest.jobs[0].cmd == "train x"

@@ -131,4 +131,5 @@ def test_the_newest_source_is_found_past_what_jobs_write(project: Path) -> None:
     (project / "untracked.py").write_text("no code of this repository\n")
     found = newest_source([str(project)], outputs(project))
     assert found == (str(project / "sub" / "model.py"), 1001.0)
-    assert newest_source([str(project / "out")], outputs(project)) is None
+    assert newest_source([str(project / "out")], outputs(project)) == ("", 0.0)
+    assert newest_source([str(project)], outputs(project), patience=-1.0) is None

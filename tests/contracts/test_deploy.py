@@ -244,6 +244,16 @@ def test_of_several_who_name_a_host_at_once_all_get_the_same_name(server: Sshd) 
         host.close()
 
 
+def test_a_file_system_without_hard_links_has_its_host_named_and_gets_its_manifest(server: Sshd, host: Host) -> None:
+    fake(server.bin / "ln", "echo 'ln: Operation not permitted' >&2; exit 1")
+    name = bootstrap.claim_identity(host)
+    assert bootstrap.claim_identity(host) == name == HostPaths.of(server.home).host_id.read_text().strip()
+    for _ in range(2):
+        assert bootstrap.place_run(host, "r", b"the manifest") is None
+    assert "holds another manifest" in str(bootstrap.place_run(host, "r", b"another"))
+    assert [path.name for path in run_paths(server, "r").root.iterdir()] == ["manifest.json"]
+
+
 def runtimes(server: Sshd) -> list[str]:
     return sorted(path.name for path in HostPaths.of(server.home).runtimes.glob("*"))
 

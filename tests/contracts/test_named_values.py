@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from build_manifest import SpecErrors, build, secrets
+from build_manifest.command_line import check_job
 from queue_manager import preflight
 from queue_manager.core.manifest import JobSpec, decode, encode
 from queue_manager.named_values import NamedValues, parse_env, read_env
@@ -101,6 +103,41 @@ def test_a_key_in_a_spec_is_named_and_not_shown() -> None:
 )  # fmt: skip
 def test_what_looks_like_a_key(name: str, value: str, found: bool) -> None:
     assert secrets.is_secret(name, value) is found
+
+
+HEX = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize(
+    ("text", "variable"),
+    [
+        ("OPENAI_KEY=sk-abcdefghij0123456789abcd python a.py", "OPENAI_KEY"),
+        ("python a.py --x sk-ant-abcdefghij0123456789", "ANTHROPIC_API_KEY"),
+        ("git clone https://ghp_abcdefghij0123456789@host/x", "GITHUB_TOKEN"),
+        ("huggingface-cli login --token hf_abcdefghij0123456789", "HF_TOKEN"),
+        ("aws configure set id AKIAABCDEFGHIJKLMNOP", "AWS_ACCESS_KEY_ID"),
+        (f"WANDB_API_KEY={HEX} python a.py", "WANDB_API_KEY"),
+        (f"wandb login --relogin {HEX} && python a.py", "WANDB_API_KEY"),
+        (f"python a.py --api-key '{HEX}'", "API_KEY"),
+    ],
+)
+def test_a_key_in_a_command_is_named_with_what_to_write_and_not_shown(text: str, variable: str) -> None:
+    lines = "jobs:\n- id: a\n  cmd: |\n    echo\n    %s\n"
+    for made in (build(f"project: p\n{lines % text}", "s.yaml").warnings, check_job(text, None, 1)):
+        (warning,) = made
+        assert f'write env: {{{variable}: {{from: {variable}}}}}, "${variable}" in cmd' in warning
+        assert "abcdef" not in warning
+    assert build(f"project: p\n{lines % text}", "s.yaml").warnings[0].startswith("s.yaml:6:")
+
+
+def test_a_key_is_named_wherever_it_stands_and_what_is_none_is_not() -> None:
+    values = {"token": HEX, "key": "validation.top5_accuracy.mean", "name": "multitask-learn-0123456789-of-many"}
+    made = {"project": "p", "default_cmd": "python a.py", "on_complete": "curl -H hf_abcdefghij0123456789 x"}
+    text = json.dumps({**made, "jobs": [{"id": "a", "args": values}, {"id": "b", "cmd": "x --max-token 100000"}]})
+    found = build(text, "s.json").warnings
+    assert [re.findall(r"from: (\w+)", one) for one in found] == [["HF_TOKEN"], ["TOKEN"]]
+    keys = ("--key checkpoint_of_the_best_model", "--public-key /home/me/keys/0123456789abcdef", 'TOKEN="$TOKEN" x')
+    assert [check_job(f"python a.py {one}", None, 1) for one in keys] == [[], [], []]
 
 
 def test_what_is_not_set_is_named_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,14 @@ def test_a_spec_that_was_edited_since_is_no_matter_where_an_earlier_run_had_the_
     assert skips([job("a")], found, CODE, 200.0, before).done == (("a",) if done else ())
 
 
+def test_without_a_source_file_outputs_are_compared_with_the_spec_alone() -> None:
+    found = Found({"old": 150.0, "new": 201.0}, 0, (), ("", 0.0))
+    code = existing_outputs.newest_code(found)
+    chosen = skips([job("old"), job("new")], found, code, 200.0, [])
+    assert chosen == Skips(("new",), (), ("old",))
+    assert any("no source file in the cwd" in line for line in existing_outputs.skip_words(chosen, code))
+
+
 def test_what_a_machine_told_is_read_or_nothing_of_it() -> None:
     live = {"run_id": "r", "pid": 7, "same": True, "shared": ["/x"], "shared_count": 1}
     document: dict[str, Any] = {
