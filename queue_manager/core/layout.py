@@ -218,6 +218,11 @@ class HostPaths(NamedTuple):
         return (self.base or self.root) / "submitted"
 
     @property
+    def others(self) -> Path:
+        """Where machines that have one home have their places, each but the first."""
+        return (self.base or self.root) / "hosts"
+
+    @property
     def runtimes(self) -> Path:
         """Where the runtimes that were pushed lie, for all hosts that have the home."""
         return (self.base or self.root) / "runtime"

@@ -146,8 +146,10 @@ def known(cwd: Path, home: Path) -> Iterator[Run]:
     """All runs that may be meant, the likeliest first: those of `cwd` and its parents, then all of this user."""
     seen = set()
     places = HostPaths.of(home)
+    beside = [(parent / LOCAL_RUNS,) for parent in (cwd, *cwd.parents)]
+    shared = [(place / places.runs.name,) for place in sorted(places.others.glob("*"))]
     # Where this machine is itself a host of a run, the run at home is meant, and not the host's part.
-    for folders in (*((parent / LOCAL_RUNS,) for parent in (cwd, *cwd.parents)), (places.submitted, places.runs)):
+    for folders in (*beside, (places.submitted, places.runs), *shared):
         for run in in_folder(*folders):
             if run.root not in seen:
                 seen.add(run.root)

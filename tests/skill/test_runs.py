@@ -198,3 +198,15 @@ def test_a_run_on_hosts_is_found_from_anywhere_before_the_part_of_it_that_this_m
     assert [run.root for run in directory.known(home, home)] == [made.root]
     shutil.rmtree(made.root)
     assert directory.find(None, home, home).root == part
+
+
+def test_runs_of_machines_that_have_this_home_are_found_last(tmp_path: Path) -> None:
+    folders = [tmp_path / ".wavequeue" / "hosts" / "node-7-0123abcd" / "runs", tmp_path / ".wavequeue" / "runs"]
+    parts = [folder / name for folder in folders for name in ("both", folder.parent.name)]
+    for part in parts:
+        part.mkdir(parents=True)
+        (part / "manifest.json").write_text("{}")
+    found = [run.root for run in directory.known(tmp_path, tmp_path)]
+    assert set(found) == set(parts)
+    assert set(found[:2]) == set(parts[2:])
+    assert directory.find("both", tmp_path, tmp_path).root == parts[2]
