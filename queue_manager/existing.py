@@ -145,18 +145,29 @@ def _shared(mine: Sequence[str], theirs: Sequence[str]) -> list[str]:
 
 
 def _runs(home: HostPaths) -> Iterator[_Run]:
-    """The runs of this user that go on: a manager holds them, or their jobs have outlived it."""
+    """The runs of this user that go on: a manager holds them, or their jobs have outlived it. Those of other machines
+    that have this home write into the same files, so that they count, as long as their manager lives."""
+    for place in (home, *_elsewhere(home)):
+        for folder in _entries(place.runs):
+            paths = RunPaths.of(folder)
+            pid = facts.held_by(paths.lock)
+            if pid is None and not (place == home and _jobs_run(paths)):
+                continue
+            with contextlib.suppress(OSError, ValueError):  # it cannot be read, and so it cannot be compared
+                yield _read(folder.name, pid, RunPaths.of(folder.resolve()))
+
+
+def _elsewhere(home: HostPaths) -> list[HostPaths]:
+    """The places of other machines in this home."""
+    base = home.base or home.root
+    return [HostPaths(root, base) for root in (base, *_entries(home.others)) if root != home.root]
+
+
+def _entries(folder: Path) -> list[Path]:
     try:
-        folders = sorted(home.runs.iterdir())
+        return sorted(folder.iterdir())
     except OSError:
-        return
-    for folder in folders:
-        paths = RunPaths.of(folder)
-        pid = facts.held_by(paths.lock)
-        if pid is None and not _jobs_run(paths):
-            continue
-        with contextlib.suppress(OSError, ValueError):  # it cannot be read, and so it cannot be compared
-            yield _read(folder.name, pid, RunPaths.of(folder.resolve()))
+        return []
 
 
 def _jobs_run(paths: RunPaths) -> bool:

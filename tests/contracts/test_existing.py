@@ -33,14 +33,23 @@ class Machine:
         self.cwd.mkdir()
         self.locks: list[Lock] = []
 
-    def run(self, name: str, made: Manifest, *, live: bool = True, added: tuple[JobSpec, ...] = ()) -> None:
-        paths = RunPaths.of(self.home.runs / name)
+    def run(
+        self,
+        name: str,
+        made: Manifest,
+        *,
+        live: bool = True,
+        added: tuple[JobSpec, ...] = (),
+        place: Path | None = None,
+    ) -> None:
+        paths = RunPaths.of((place or self.home.root) / "runs" / name)
         paths.root.mkdir(parents=True)
         paths.manifest.write_text(encode_manifest(made._replace(cwd=str(self.cwd))))
         if added:
             paths.journal.write_text(encode(Record(1, 1.0, ev.JobsAdded((), {}, added))))
         if live:
-            self.locks.append(Lock(paths.lock, {"pid": os.getpid(), "host": socket.gethostname(), "since": "x"}))
+            host = socket.gethostname() if place is None else "another"
+            self.locks.append(Lock(paths.lock, {"pid": os.getpid(), "host": host, "since": "x"}))
 
     def meets(self, *jobs: JobSpec) -> dict[str, Any]:
         found = existing.describe(manifest(*jobs), str(self.cwd), self.home)
@@ -88,6 +97,19 @@ def test_outputs_that_another_live_run_writes_are_told(machine: Machine) -> None
     (row,) = machine.meets(*mine)["live"]
     assert (row["run_id"], row["same"], row["shared_count"]) == ("r", False, 3)
     assert row["shared"] == [str(machine.cwd / name) for name in ("out/a.pt", "logs/b.json", "late*")]
+
+
+def test_runs_of_other_machines_that_have_the_home_write_the_same_files(machine: Machine) -> None:
+    root = machine.home.root
+    machine.run("r", manifest(job("a", "a.pt")), place=root / "hosts" / "node-7-0123abcd")
+    machine.run("ended", manifest(job("a", "a.pt")), place=root / "hosts" / "node-8-", live=False)
+    shared = [str(machine.cwd / "a.pt")]
+    row = {"run_id": "r", "pid": 0, "same": True, "shared": shared, "shared_count": 1}
+    assert machine.meets(job("a", "a.pt"))["live"] == [row]
+    machine.home = HostPaths(root / "hosts" / "node-8-", root)
+    assert machine.meets(job("a", "a.pt"))["live"] == [row]
+    machine.run("first", manifest(job("b", None), job("a", "a.pt")), place=root)
+    assert [one["run_id"] for one in machine.meets(job("a", "a.pt"))["live"]] == ["first", "r"]
 
 
 def test_the_same_jobs_in_another_place_are_no_matter(machine: Machine) -> None:
