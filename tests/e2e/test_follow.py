@@ -40,14 +40,17 @@ def host_row(document: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def running(laptop: Laptop, count: int = 4) -> dict[str, Any]:
-    """Wait until so many jobs run."""
+    """Wait until so many jobs run, as their hosts say, and then ask by a command."""
+    (run_id,) = laptop.runs()
 
-    def there() -> dict[str, Any] | None:
-        document = status(laptop)
-        return document if document["counts"].get("running") == count else None
+    def there() -> bool:
+        documents = [state(host, run_id) or {"counts": {}} for host in laptop.hosts.values()]
+        return bool(sum(document["counts"].get("running", 0) for document in documents) == count)
 
-    found: dict[str, Any] = wait_for(there, say=f"{count} jobs to run")
-    return found
+    wait_for(there, say=f"{count} jobs to run")
+    document = status(laptop)
+    assert document["counts"].get("running") == count
+    return document
 
 
 def damage(journal: Path) -> None:

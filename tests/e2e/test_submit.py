@@ -76,7 +76,7 @@ print(json.dumps({
 
 
 def test_a_second_submit_takes_the_same_run_up_and_brings_the_code_up_to_date(laptop: Laptop) -> None:
-    host = laptop.host("gpu-a")
+    host = laptop.host("gpu-a", used=True)
     laptop.spec(WAITING)
     first = laptop.submit()
     (laptop.project / "code" / "input.txt").write_text("another\n")
@@ -94,7 +94,7 @@ def test_a_second_submit_takes_the_same_run_up_and_brings_the_code_up_to_date(la
 def test_another_run_of_live_jobs_begins_only_where_that_is_meant_and_what_is_done_can_be_skipped(
     laptop: Laptop,
 ) -> None:
-    host = laptop.host("gpu-a")
+    host = laptop.host("gpu-a", used=True)
     (laptop.project / "code" / "train.py").write_text("code\n")
     for command in (["init", "-q"], ["add", "code"], ["commit", "-q", "-m", "first"]):
         identity = ["-c", "user.name=n", "-c", "user.email=e@example.com", "-c", "commit.gpgsign=false"]
@@ -130,11 +130,13 @@ MOMENTS: dict[str, Callable[[Laptop, Sshd], bool]] = {
     "a manager starts": lambda _, host: any(host.home.glob(".wavequeue/runs/*/manager.lock")),
     "a job runs": lambda _, host: any(workspace(host).glob("ran*")),
 }
+BARE = ("the run is made here", "the runtime is being unpacked")
+"""Moments at which a host has no runtime yet."""
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_any_moment_the_same_command_ends_the_same(laptop: Laptop, moment: str) -> None:
-    host = laptop.host("gpu-a")
+    host = laptop.host("gpu-a", used=moment not in BARE)
     laptop.spec(SPEC)
     process = laptop.start("submit", "spec.yaml", "--poll", "0.1")
     wait_for(lambda: MOMENTS[moment](laptop, host), say=moment)
@@ -148,7 +150,7 @@ def test_killed_at_any_moment_the_same_command_ends_the_same(laptop: Laptop, mom
 
 
 def test_one_host_that_is_away_stops_no_other_and_is_finished_later(laptop: Laptop) -> None:
-    a, b = laptop.host("gpu-a"), laptop.host("gpu-b")
+    a, b = laptop.host("gpu-a", used=True), laptop.host("gpu-b", used=True)
     laptop.spec(WAITING)
     both = ("--host", "gpu-a", "--host", "gpu-b")
     laptop.submit(*both)
@@ -168,7 +170,7 @@ def test_one_host_that_is_away_stops_no_other_and_is_finished_later(laptop: Lapt
 
 
 def test_a_machine_that_was_rented_to_somebody_else_gets_nothing(laptop: Laptop) -> None:
-    host = laptop.host("gpu-a")
+    host = laptop.host("gpu-a", used=True)
     laptop.spec(SPEC)
     finish(host, laptop.submit()["run_id"])
     (host.home / ".wavequeue" / "host_id").write_text("0123456789abcdef0123456789abcdef\n")
@@ -217,7 +219,7 @@ def test_which_host_is_meant_has_to_be_said_where_there_are_several(laptop: Lapt
 
 
 def test_one_home_under_two_names_holds_one_part_of_a_run(laptop: Laptop) -> None:
-    host = laptop.host("gpu-a")
+    host = laptop.host("gpu-a", used=True)
     twins = {name: host.entry() for name in ("gpu-a", "gpu-b")}
     (laptop.project / "workers.yaml").write_text(json.dumps({"workers": twins}))
     laptop.spec(SPEC)
@@ -279,7 +281,7 @@ def test_a_host_behind_a_jump_host_needs_no_more_than_its_name_in_ssh_config(lap
 
 
 def test_a_cwd_of_which_no_file_travels_is_there_all_the_same(laptop: Laptop) -> None:
-    host = laptop.host("gpu-a")
+    host = laptop.host("gpu-a", used=True)
     (laptop.project / "code" / "input.txt").unlink()
     (laptop.project / ".wavequeueignore").write_text("*\n")
     laptop.spec(SPEC.replace("cat input.txt", "echo made"))
