@@ -6,7 +6,10 @@ import json
 import sys
 from typing import Any
 
+import click
+
 from queue_manager.core.terminal_text import json_escaped
+from skill.common.errors import UseError
 from skill.terminal import live
 
 
@@ -18,6 +21,16 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """A warning of the build, with its place in the spec, on stderr."""
     print(text, file=sys.stderr)
+
+
+def ask_first(question: str, *, yes: bool, look: str = "look at what it says") -> None:
+    """Ask before money is spent or something is lost; with `yes` that was agreed to before. `look`: what to do first
+    where there is no terminal to ask at. Raises UseError there, and click.Abort where the answer is no."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UseError(f"this asks first, and there is no terminal to ask at: {look}, then add --yes")
+    click.confirm(question, abort=True, err=True)
 
 
 def print_json(document: Any) -> None:

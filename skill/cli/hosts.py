@@ -13,7 +13,7 @@ import click
 from build_manifest import regular_file
 from build_manifest.faults import listed
 from queue_manager.core.layout import id_fault
-from skill.cli.console import print_json
+from skill.cli.console import ask_first, print_json
 from skill.cli.options import JSON
 from skill.common.errors import DONE, FAILED, FailedError, UseError
 from skill.common.files import MOST, read_text
@@ -284,10 +284,8 @@ def accept(name: str, yes: bool) -> int:
     if shown == old:
         print(f"{name}: shows the key that is kept; nothing is to be accepted")
         return DONE
-    if old is not None and not yes:
-        if not sys.stdin.isatty():
-            raise UseError("accept asks first, and there is no terminal to ask at: compare the keys, then add --yes")
-        click.confirm(f"keep the new key of {name}?", abort=True, err=True)
+    if old is not None:
+        ask_first(f"keep the new key of {name}?", yes=yes, look="compare the keys")
     replace_key(keys, name, shown)
     print(f"{name}: the key that it shows now is kept")
     if said is not None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from build_manifest.values import seconds
+from skill.common.errors import UseError
 from skill.runs import directory
 from skill.runs.directory import Run
 
@@ -20,6 +22,14 @@ RUN = click.option(
 )
 HOSTS = click.option("--host", "names", metavar="NAME", multiple=True, help="On this host; may be given several times.")
 POOL = click.option("--pool", metavar="POOL", help="On all enabled hosts of this pool.")
+
+
+def time_option(_context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """Read an option as a time such as 90s, 30m, 2h, 1d, in seconds. Raises UseError with what to write instead."""
+    try:
+        return None if value is None else seconds(value)
+    except ValueError as error:
+        raise UseError(f"{parameter.opts[0]} {value}: {error}") from None
 
 
 def the_run(name: str | None) -> Run:

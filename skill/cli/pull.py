@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import click
 
 from build_manifest.faults import listed
-from build_manifest.values import seconds
 from queue_manager.core.summary import duration
 from skill.cli.console import print_json, say
-from skill.cli.options import JSON, RUN, the_run
+from skill.cli.options import JSON, RUN, the_run, time_option
 from skill.common.errors import DONE, FAILED, INTERRUPTED, FailedError, UseError
 from skill.common.units import size_text
 from skill.hosts.connection import Host
@@ -64,19 +63,12 @@ class Pulled(NamedTuple):
         return turn.whole or (turn.unreachable is not None and turn.host in self.over)
 
 
-def _interval(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
-    try:
-        return None if value is None else seconds(value)
-    except ValueError as error:
-        raise UseError(f"--every {value}: {error}") from None
-
-
 @click.command("pull", short_help="Bring results, logs and state home from the hosts.")
 @click.argument("run", required=False, metavar="[RUN]")
 @RUN
 @click.option("--host", "names", metavar="NAME", multiple=True, help="From this host; may be given several times.")
 @click.option(
-    "--every", callback=_interval, metavar="TIME", help="Again and again, such as 30m, until the run has ended."
+    "--every", callback=time_option, metavar="TIME", help="Again and again, such as 30m, until the run has ended."
 )
 @JSON
 def pull_verb(run: str | None, run_name: str | None, names: tuple[str, ...], every: float | None, as_json: bool) -> int:

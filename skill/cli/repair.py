@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from skill.cli.console import print_json
+from skill.cli.console import ask_first, print_json
 from skill.cli.options import JSON, the_run
-from skill.common.errors import DONE, FAILED, UseError
+from skill.common.errors import DONE, FAILED
 from skill.hosts.connection import Unreachable
 from skill.runs import repair
 from skill.runs.directory import Run
@@ -39,10 +39,7 @@ def repair_verb(run_name: str | None, yes: bool, as_json: bool) -> int:
         failed = FAILED if any(isinstance(one, str) for one in found.values()) else DONE
         if not needed or (as_json and not yes):
             return failed
-        if not yes:
-            if not sys.stdin.isatty():
-                raise UseError("repair asks before it writes, and there is no terminal to ask at: add --yes")
-            click.confirm(f"write a new journal for {run.id}?", abort=True, err=True)
+        ask_first(f"write a new journal for {run.id}?", yes=yes)
         done = ask(True)
         _show(run, done, as_json)
     if not as_json:

@@ -16,6 +16,7 @@ from build_manifest.faults import SpecErrors, listed
 from queue_manager.core.layout import id_fault
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 from queue_manager.core.requests import Request
+from skill.cli.console import ask_first
 from skill.cli.options import RUN, the_run
 from skill.common.errors import DONE, FAILED, UseError
 from skill.operations.build_spec import build, settle
@@ -85,18 +86,13 @@ def cancel(jobs: tuple[str, ...], phase: str | None, everything: bool, yes: bool
         request = Request(inbox.new_id("cancel"), "cancel", ids)
         outcomes: list[Outcome] = []
         if ids and document["meta"]["manager"] != "finished":
-            if everything and not yes:
-                _confirm(f"cancel all {len(ids)} jobs of {run.id} ({document['counts'].get('running', 0)} running)?")
+            if everything:
+                running = document["counts"].get("running", 0)
+                ask_first(f"cancel all {len(ids)} jobs of {run.id} ({running} running)?", yes=yes)
             outcomes = there.request(document, request, start=False)
         if not outcomes:
             print(f"{run.id}: nothing to cancel: no job of those runs or waits")
         return _tell_all(run, request, outcomes)
-
-
-def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise UseError("cancel --all asks first, and there is no terminal to ask at: add --yes")
-    click.confirm(question, abort=True, err=True)
 
 
 @click.command("retry", short_help="Give jobs a fresh set of attempts.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skill.cli.console import print_json, say
+from skill.cli.console import ask_first, print_json, say
 from skill.cli.options import JSON, RUN, the_run
 from skill.common.errors import DONE, FAILED, UseError
 from skill.operations import rescue_text
@@ -50,8 +50,7 @@ def rescue_verb(
 
     def agree(made: Plan) -> None:
         print("\n".join(rescue_text.before(meant.id, made)), file=sys.stderr)
-        if not yes:
-            _confirm(lost)
+        ask_first(f"give up {lost}, and do that?", yes=yes)
 
     made, done = rescue.move(meant, lost, names, pool, agree, say)
     if as_json:
@@ -64,12 +63,6 @@ def rescue_verb(
     for text in rescue_text.faults(meant.id, lost, done):
         say(text)
     return FAILED if done.failed else DONE
-
-
-def _confirm(lost: str) -> None:
-    if not sys.stdin.isatty():
-        raise UseError("rescue asks first, and there is no terminal to ask at: add --yes")
-    click.confirm(f"give up {lost}, and do that?", abort=True, err=True)
 
 
 def _document(run: Run, lost: str, made: Plan | None, done: Done) -> dict[str, Any]:

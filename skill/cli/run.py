@@ -11,9 +11,8 @@ from typing import Any
 import click
 
 from build_manifest import regular_file
-from build_manifest.values import seconds
 from skill.cli.console import print_json, print_markdown, say, warn
-from skill.cli.options import AGAIN, JSON, RUN, SKIP_DONE, SPEC, the_run
+from skill.cli.options import AGAIN, JSON, RUN, SKIP_DONE, SPEC, the_run, time_option
 from skill.common.errors import FAILED, INTERRUPTED, PERSON, FailedError, UseError
 from skill.operations import report_run, run_status, start_run
 from skill.reports import report
@@ -118,17 +117,10 @@ def status_verb(
         output.print(line, no_wrap=True, crop=False)
 
 
-def _after(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
-    try:
-        return None if value is None else seconds(value)
-    except ValueError as error:
-        raise UseError(f"--after {value}: {error}") from None
-
-
 @click.command("watch")
 @RUN
 @click.option(
-    "--after", callback=_after, metavar="TIME", help="Give up a host that is not reached for so long, such as 30m."
+    "--after", callback=time_option, metavar="TIME", help="Give up a host that is not reached for so long, such as 30m."
 )
 def watch(run_name: str | None, after: float | None) -> int:
     """Follow a run until it ends; Ctrl-C leaves it going.

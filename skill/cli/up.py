@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from build_manifest.values import seconds
-from skill.cli.console import print_json, say, warn
-from skill.cli.options import JSON, SPEC
+from skill.cli.console import ask_first, print_json, say, warn
+from skill.cli.options import JSON, SPEC, time_option
 from skill.cli.vast.hunt import needs, wanted
-from skill.cli.vast.rent import agree, rank, still_billing, telling_what_bills, terms
-from skill.common.errors import FAILED, FailedError, UseError
+from skill.cli.vast.rent import rank, still_billing, telling_what_bills, terms
+from skill.common.errors import FAILED, FailedError
 from skill.operations import submission
 from skill.operations.build_spec import build
 from skill.runs import assignment, pulled_states
@@ -29,19 +28,12 @@ if TYPE_CHECKING:
     from skill.runs.directory import Run
 
 
-def _interval(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
-    try:
-        return seconds(value)
-    except ValueError as error:
-        raise UseError(f"--every {value}: {error}") from None
-
-
 @click.command("up", short_help="SPEC on a rented machine, from nothing to results.")
 @SPEC
 @click.option("--max-cost", type=click.FloatRange(0.01), metavar="USD", help="Cost limit in USD for all of it.")
 @needs
 @click.option(
-    "--every", callback=_interval, default="30s", metavar="TIME", help="Most time between pulls; 30s unless you say."
+    "--every", callback=time_option, default="30s", metavar="TIME", help="Most time between pulls; 30s unless you say."
 )
 @click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between looks at the cards.")
 @click.option("--new", is_flag=True, help="Run again even if it was done.")
@@ -135,7 +127,7 @@ def _steps(
         user = client.user()
         if not isinstance(user, Unknown) and user.credit is not None and user.credit < most:
             click.echo(f"warning: the account has ${user.credit:.2f}, less than the ceiling", err=True)
-        agree("rent it, run the jobs, bring the results home and destroy it?", yes=yes)
+        ask_first("rent it, run the jobs, bring the results home and destroy it?", yes=yes)
         return Agreed(tuple(one for one in candidates if one.total <= most), most)
 
     def set_up(host: Host) -> None:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skill.cli.console import print_json, say
+from skill.cli.console import ask_first, print_json, say
 from skill.cli.options import JSON
-from skill.cli.vast.rent import agree
 from skill.common.errors import DONE, FailedError
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def stop_verb(which: str, yes: bool, as_json: bool) -> int:
         found = ownership.find(client, where, which)
         _not_gone(found)
         _show(found)
-        agree(f"stop instance {found.id}?", yes=yes)
+        ask_first(f"stop instance {found.id}?", yes=yes)
         fault = confirm.stop(client, found.proof())
         if fault is not None:
             raise FailedError(f"instance {found.id} is not known to be stopped, and may go on billing: {fault}")
@@ -74,7 +73,7 @@ def start_verb(which: str, yes: bool, as_json: bool) -> int:
         found = ownership.find(client, where, which)
         _not_gone(found)
         _show(found)
-        agree(f"start instance {found.id}?", yes=yes)
+        ask_first(f"start instance {found.id}?", yes=yes)
         start(client, where, found)
         return _tell(client, found, as_json)
     finally:
@@ -165,7 +164,7 @@ def destroy_verb(which: str, yes: bool, force: bool, as_json: bool) -> int:
                 )
         if not _is_gone(found):
             _show(found)
-            agree(f"destroy instance {found.id}, with its disk?", yes=yes)
+            ask_first(f"destroy instance {found.id}, with its disk?", yes=yes)
         destroy(client, where, found)
         return _tell(client, found, as_json)
     finally:

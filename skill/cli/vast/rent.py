@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from queue_manager.core.layout import id_fault
-from skill.cli.console import print_json, say
+from skill.cli.console import ask_first, print_json, say
 from skill.cli.options import JSON
 from skill.cli.vast.hunt import needs, wanted
 from skill.common.errors import DONE, INTERRUPTED, FailedError, UseError
@@ -25,15 +25,6 @@ if TYPE_CHECKING:
 
 PURPOSE = "rent"
 _NUMBER = click.IntRange(min=1)
-
-
-def agree(question: str, *, yes: bool) -> None:
-    """Ask before money is spent or something is lost. Raises UseError where there is nobody to be asked."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UseError("this asks first, and there is no terminal to ask at: look at what it says, then add --yes")
-    click.confirm(question, abort=True, err=True)
 
 
 @contextmanager
@@ -135,7 +126,7 @@ def rent_verb(
                 )
                 for text in terms(candidates[0], work, chosen.image, more=best):
                     click.echo(text, err=True)
-                agree("rent it?", yes=yes)
+                ask_first("rent it?", yes=yes)
             worker = rent.rent(client, where, rent.Wish(meant, PURPOSE, name, pool), candidates, say)
     finally:
         client.close()
