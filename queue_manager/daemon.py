@@ -289,7 +289,7 @@ class Daemon:
 
     def _observe(self, now: float) -> b.Seen:
         self._guard.look(now)
-        orders = self._woken | self._due(now)
+        orders = self._woken | self._due(now) | (self._watch.over() if self._rung else set())
         orders.update(order for order, at in self._soon.items() if at <= now)
         self._woken = set()
         self._soon = {order: at for order, at in self._soon.items() if order not in orders}

@@ -177,6 +177,8 @@ class RunDir:
             if log.exists():
                 log.replace(self.paths.earlier_log(job, n - 1, ids))
             make_directory(paths.root)
+            with contextlib.suppress(OSError):  # without it the wrapper waits for nothing
+                make_fifo(paths.gate)
         write_text(paths.script, text)
         return paths
 

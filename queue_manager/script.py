@@ -21,7 +21,9 @@ CONDA_BASES = layout.CONDA_BASES
 # it. Signals from the terminal are for the job; the wrapper stays, to write the verdict, and waits while the disk is
 # full, though not for a run that was deleted. After a failure it gives screen a moment to read the last words: when
 # the first process of a terminal ends, the kernel throws away what nobody has read. What it execs would not keep a
-# trap, so by then signals are ignored.
+# trap, so by then signals are ignored. What the job leaves running would lose its terminal with the wrapper, and die of
+# its next line of output: all that it began holds the gate open, and until that has ended the wrapper waits for the end
+# of the gate, with no process for it. Its verdict is there by then, and the manager hears of it by the bell.
 WRAPPER = """\
 #!/bin/bash -p
 # wavequeue: wrapper.sh ATTEMPT_DIRECTORY TAG
@@ -31,12 +33,18 @@ cd "$1" || exit 1
 IFS= read -r me < "/proc/$$/stat" && printf '%s\\n' "$me" > "wrapper.$$" || exit 1
 ln "wrapper.$$" claim 2>/dev/null || exit 0
 export WAVEQUEUE_TAG="$2"
-bash ./job.sh
+[ -p gate ] && exec 8<>gate 7<gate 151>gate 8>&-
+bash ./job.sh 7<&-
 code=$?
+exec 151>&-
 [ "$code" = 0 ] || sleep 0.1 2>/dev/null
 trap '' HUP INT QUIT TERM
 until printf '%s\\n' "$code" > exit.tmp; do [ -d "$1" ] || exit 1; sleep 1; done 2>/dev/null
-LC_ALL=C exec mv exit.tmp exit
+[ -p gate ] && ! read -t 0 -u 7 || LC_ALL=C exec mv exit.tmp exit
+LC_ALL=C mv exit.tmp exit
+trap - HUP TERM
+[ -p ../../bell ] && printf w 1<>../../bell
+read -r -u 7
 """
 
 _BY_LINK = """\

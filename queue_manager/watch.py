@@ -110,6 +110,16 @@ class Watch:
             or followed.attempt.stopping is not None
         ]
 
+    def over(self) -> set[int]:
+        """Attempts whose command has ended while their wrapper stays, as far as that is not known yet."""
+        return {
+            order
+            for order, followed in self._followed.items()
+            if followed.gone_at is None
+            and followed.claim is not None
+            and self._run_dir.exit_record(followed.spec.id, followed.attempt.n) is not None
+        }
+
     def ended(self, fd: int, order: int) -> bool:
         """A watched process of an attempt has ended. Returns whether it was the last one: wrapper and session end
         within a moment, in either order."""
@@ -147,6 +157,9 @@ class Watch:
             followed.proc = self._run_dir.started(job, attempt.n)
         same_boot = attempt.boot == self._boot
         alive = processes.alive(claim.wrapper) if same_boot else False
+        exit_record = self._run_dir.exit_record(job, attempt.n)
+        if alive is True and exit_record is not None:
+            alive = False  # the command has: it stays for what that left running
         if alive is True:
             followed.inherited = False
             screen = processes.alive(claim.screen)
@@ -156,7 +169,6 @@ class Watch:
             return Evidence(claim, True, screen, 0, 0.0, closed_for, followed.proc, idle=followed.idle)
         if alive is False and followed.gone_at is None:
             followed.gone_at = now
-        exit_record = self._run_dir.exit_record(job, attempt.n)
         if same_boot and alive is False and followed.leftovers != 0:
             # Once none is left none can come: only what was started by the attempt could start more of it.
             followed.leftovers = self._look_at_leftovers(order, followed, look, now)
@@ -181,7 +193,7 @@ class Watch:
 
     def _look_at_leftovers(self, order: int, followed: _Followed, look: _Look, now: float) -> int | Unreadable:
         """How many processes outlive the attempt's command; what they do is in `followed.left` then."""
-        procs = look.procs(followed.spec.id, followed.attempt.n)
+        procs = self._left(followed, look)
         if isinstance(procs, Unreadable):
             return procs
         if followed.waits and not followed.fds:
@@ -189,6 +201,16 @@ class Watch:
         elif procs and followed.attempt.left is None:
             followed.left = followed.left_watch.look(procs, now)
         return len(procs)
+
+    def _left(self, followed: _Followed, look: _Look) -> list[Proc] | Unreadable:
+        """The processes of an attempt whose command has ended: those with its tag, else those that hold its gate, for
+        which its wrapper stays."""
+        found = look.procs(followed.spec.id, followed.attempt.n)
+        claim = followed.claim
+        if found or claim is None or isinstance(found, Unreadable) or processes.alive(claim.wrapper) is not True:
+            return found
+        gate = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n).gate
+        return [proc for proc in processes.holding(gate) if proc != claim.wrapper]
 
     def _unclaimed(self, followed: _Followed, claim: Revoked | Unreadable | None, look: _Look) -> Evidence:
         frontend = followed.frontend
@@ -291,7 +313,9 @@ class Watch:
     def stop(self, order: int, kill: bool) -> None:
         """Signal all that an attempt started."""
         followed = self._followed[order]
-        procs = _Look(self._key, self._scan, self._screen).procs(followed.spec.id, followed.attempt.n)
+        look = _Look(self._key, self._scan, self._screen)
+        ended = followed.gone_at is not None
+        procs = self._left(followed, look) if ended else look.procs(followed.spec.id, followed.attempt.n)
         if not isinstance(procs, Unreadable):
             processes.send(procs, signal.SIGKILL if kill else signal.SIGTERM)
 

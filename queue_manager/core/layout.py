@@ -190,6 +190,11 @@ class AttemptPaths(NamedTuple):
         return self.root / "exit"
 
     @property
+    def gate(self) -> Path:
+        """A FIFO that all the job began holds open, so that its end tells that nothing of it is left."""
+        return self.root / "gate"
+
+    @property
     def complaint(self) -> Path:
         """What screen said when it was started."""
         return self.root / "screen.out"

@@ -1,8 +1,9 @@
 """What becomes of processes that a job's command left running when it ended. Pure.
 
-One rule: what still uses CPU or a card is part of the job. With an `expected_output` the job goes on until they have
-ended, up to its timeout, and the output decides; without one nothing could tell how they ended, so the job fails, and
-they are ended. What uses neither is ended, and the job judged as if it had not been there. Each is said in the row.
+One rule: what still uses CPU or a card, or writes, is part of the job. With an `expected_output` the job goes on until
+they have ended, up to its timeout, and the output decides; without one nothing could tell how they ended, so the job
+fails, and they are ended. What does none of it is ended, and the job judged as if it had not been there. Each is
+said in the row.
 """
 
 from __future__ import annotations
@@ -85,8 +86,8 @@ def told(verdict: Verdict, attempt: Attempt) -> Verdict:
         return verdict
     if left.fate == FAIL and verdict.outcome is Outcome.SUCCEEDED:
         error = (
-            f"its command ended with exit code 0 while {left.text} still used CPU or a card; they were ended: "
-            "run it in the foreground, without &, nohup or setsid, or say with expected_output what it writes"
+            f"its command ended with exit code 0 while {left.text} still used CPU or a card, or wrote; they were "
+            "ended: run it in the foreground, without &, nohup or setsid, or say with expected_output what it writes"
         )
         return Verdict(Outcome.FAILED, failures.LEFTOVERS.name, failures.LEFTOVERS.rule, error)
     note = f"waited for {left.text}" if left.fate == WAIT else f"ended {left.text}"

@@ -518,7 +518,7 @@ def no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
 def test_without_hard_links_an_attempt_is_claimed_once_all_the_same(no_links: RunDir) -> None:
     paths = no_links.paths
     files = no_links.prepare_attempt("a", 1, "echo ran >> ../ran", {"a"})
-    wrappers = [subprocess.Popen(["sh", str(paths.wrapper), str(files.root), "tag"]) for _ in range(5)]
+    wrappers = [subprocess.Popen(["bash", "-p", str(paths.wrapper), str(files.root), "tag"]) for _ in range(5)]
     assert [wrapper.wait() for wrapper in wrappers] == [0] * 5
     claim = no_links.claim("a", 1)
     assert isinstance(claim, Claim)

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import random
+import select
 import shlex
 import signal
 import subprocess
@@ -212,7 +213,7 @@ def test_exit_code(bench: Bench, cmd: str, code: int) -> None:
     claim = bench.run_dir.claim("job", bench.n)
     assert isinstance(claim, Claim)
     assert {path.name for path in bench.run_dir.paths.attempt("job", bench.n).root.iterdir()} == {
-        "job.sh", f"wrapper.{claim.wrapper.pid}", "claim", "started", "exit"
+        "job.sh", f"wrapper.{claim.wrapper.pid}", "claim", "started", "exit", "gate"
     }  # fmt: skip
 
 
@@ -246,6 +247,37 @@ def test_a_job_does_not_end_by_the_hangup_of_its_terminal(bench: Bench) -> None:
     go.touch()
     wrapper.communicate(timeout=60)
     assert bench.code() == 6
+
+
+def _late(bench: Bench) -> tuple[str, Path]:
+    """A command that leaves work behind in a group and with an environment of its own, and what that waits for."""
+    go = bench.home / "go"
+    late = f"until [ -e {shlex.quote(str(go))} ]; do sleep 0.05; done; echo late"
+    return f'env -i PATH="$PATH" setsid bash -c {shlex.quote(late)} &\necho now', go
+
+
+def test_the_wrapper_stays_for_what_the_job_leaves_running(bench: Bench) -> None:
+    """Its verdict is there by then, the bell is rung, and what is left keeps its terminal and can be found."""
+    cmd, go = _late(bench)
+    files = bench.prepare(cmd)
+    bell = os.open(bench.run_dir.paths.bell, os.O_RDWR | os.O_NONBLOCK)
+    wrapper = bench.wrapper()
+    wait_for(lambda: bench.code() == 0, say="the verdict")
+    assert select.select([bell], [], [], 60)[0]
+    os.close(bell)
+    assert wrapper.poll() is None
+    assert {proc.pid for proc in processes.holding(files.gate)} > {wrapper.pid}
+    go.touch()
+    assert wrapper.communicate(timeout=60)[0] == b"now\nlate\n"
+    assert processes.holding(files.gate) == []
+
+
+def test_where_there_are_no_fifos_the_wrapper_stays_for_nothing(bench: Bench) -> None:
+    cmd, go = _late(bench)
+    bench.prepare(cmd).gate.unlink()
+    assert bench.wrapper().wait(60) == 0
+    assert bench.code() == 0
+    go.touch()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])

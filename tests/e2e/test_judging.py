@@ -189,18 +189,30 @@ def test_a_timeout_ends_all_that_the_job_started(world: World) -> None:
 WORK = "nohup timeout 60 bash -c 'until [ -e stop ]; do :; done; echo > o' > /dev/null 2>&1 &"
 
 
+PRINTS = (
+    "bash -c 'trap exit HUP; until [ -e stop ]; do for ((i = 0; i < 20000; i++)); do :; done; echo; done; echo > q' &"
+)
+"""It would die of its terminal's end: of the hangup, or of its next line."""
+HIDES = WORK.replace("> o", "> r").replace("nohup", 'env -i PATH="$PATH"')
+"""It has not the environment by which a job's processes are found."""
+
+
 def test_work_that_a_command_leaves_behind_is_waited_for_or_no_success(world: World) -> None:
-    """Both jobs end at once; the work of the first goes on over a kill of the manager, and decides by its output."""
-    run = world.run(manifest(job("waits", WORK, expected_output="o"), job("fails", WORK.replace("> o", "> p"))))
+    """All jobs end at once; the work of the first two goes on over a kill of the manager, and decides by its output."""
+    waits = [job("waits", WORK, expected_output="o"), job("prints", PRINTS, expected_output="q")]
+    run = world.run(manifest(*waits, job("fails", WORK.replace("> o", "> p")), job("hides", HIDES), max_parallel=4))
     run.start()
-    row = run.wait_status("fails", "stuck")
-    assert row["failure"] == "leftovers"
-    assert "still used CPU or a card" in row["error"]
+    for name in ("fails", "hides"):
+        row = run.wait_status(name, "stuck")
+        assert row["failure"] == "leftovers"
+        assert "still used CPU or a card" in row["error"]
+    wait_for(lambda: "waits for" in (run.jobs()["prints"]["warning"] or ""), say=str(run.jobs()["prints"]))
     wait_for(lambda: "waits for" in (run.jobs()["waits"]["warning"] or ""), say=str(run.jobs()["waits"]) + run.story())
     run.kill()
     run.start()
     (run.directory / "stop").touch()
     assert run.finish() == 3
+    assert run.jobs()["prints"]["status"] == "completed"
     row = run.jobs()["waits"]
     assert row["status"] == "completed"
     assert "waited for" in row["warning"]
