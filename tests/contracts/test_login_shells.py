@@ -138,6 +138,14 @@ def test_code_is_carried_whatever_the_login_shell_is(shell: Shell, server: Sshd,
         assert (server.home / workspace[2:] / f"a b{n}").read_text() == "one\n"
 
 
+def test_rsync_is_not_tried_where_a_login_file_reads(server: Sshd, host: Host, tmp_path: Path) -> None:
+    """It would wait for an answer to what the login file has taken."""
+    (tmp_path / "file").write_text("one\n")
+    os.utime(tmp_path / "file", (1_700_000_000, 1_700_000_000))
+    server.log_in_by("bash", ".bashrc", "read x\n")
+    assert code_push.push_files(host, tmp_path, "~/read", ["file"]) == Pushed(1, 4, "tar")
+
+
 def test_openssh_is_given_the_same_line(shell: Shell, server: Sshd, host: Host) -> None:
     """As a pull and `attach` use it."""
     write(server, shell, shell.hostile)
