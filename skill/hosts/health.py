@@ -39,7 +39,7 @@ class Heard(NamedTuple):
     """What was heard of a host. `document`: that of queue_manager.probe, as it came; None for the reason in `why`.
 
     `asked` and `answered`: our clock around it, in epoch seconds. `openssh`: why OpenSSH itself goes there, None where
-    fabric does.
+    fabric does. `is_quiet`: its login files leave stdin and stdout alone.
     """
 
     facts: Facts | Unreachable
@@ -48,6 +48,7 @@ class Heard(NamedTuple):
     asked: float = 0.0
     answered: float = 0.0
     openssh: str | None = None
+    is_quiet: bool = True
 
 
 class Card(NamedTuple):
@@ -197,7 +198,7 @@ def row(name: str, heard: Heard) -> Row:
         within,
         openssh=None if heard.openssh is None else plain(heard.openssh),
     )
-    return made._replace(faults=tuple(_faults(made, facts, heard)), warnings=tuple(_warnings(made)))
+    return made._replace(faults=tuple(_faults(made, facts, heard)), warnings=tuple(_warnings(made, facts, heard)))
 
 
 def _faults(made: Row, facts: Facts, heard: Heard) -> Iterable[str]:
@@ -216,7 +217,14 @@ def _faults(made: Row, facts: Facts, heard: Heard) -> Iterable[str]:
         yield f"only {made.disk_free_mib} MiB of its disk are free; {LEAST_DISK} are needed"
 
 
-def _warnings(made: Row) -> Iterable[str]:
+def _warnings(made: Row, facts: Facts, heard: Heard) -> Iterable[str]:
+    if facts.owner is not None:
+        yield f"it has one home with {plain(facts.owner)}; its own runs are there in ~/{facts.place}/runs"
+    if not heard.is_quiet:
+        yield (
+            "a login file there (such as ~/.bashrc) writes or reads in every session, so that code goes by tar, "
+            "slower; let it do so in terminals only, in bash: case $- in *i*) ... ;; esac"
+        )
     if not made.rsync:
         yield f"rsync is missing; code goes by tar, slower. Install it with: wavequeue hosts setup {made.name}"
     if made.probed.cards_unreadable is not None:

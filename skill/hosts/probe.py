@@ -50,7 +50,7 @@ def hear(hosts: Sequence[Host]) -> dict[str, Heard]:
         for host in hosts:
             host.close()
     heard = {name: Heard(one) if isinstance(one, Unreachable) else one for name, one in found.items()}
-    return {host.name: heard[host.name]._replace(openssh=host.through()) for host in hosts}
+    return {host.name: heard[host.name]._replace(openssh=host.through(), is_quiet=host.is_quiet) for host in hosts}
 
 
 def _hear(host: Host) -> Heard:

@@ -29,7 +29,7 @@ _PAUSE, _MOST_PAUSE = 0.2, 1.0
 """Seconds between two questions while nothing comes: the first, and at most."""
 _AGAIN, _MOST_AGAIN = 0.5, 5.0
 """Seconds until a host that does not answer is asked again: the first time, and at most."""
-_IN_VAIN = frozenset({"auth", "host_key"})
+_IN_VAIN = frozenset({"auth", "host_key", "shell"})
 """Kinds of Unreachable that do not pass by themselves."""
 
 

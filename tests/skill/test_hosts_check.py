@@ -44,6 +44,15 @@ def lines(*rows: Row, width: int = 300) -> list[str]:
     return [line.plain for line in table(rows, width)]
 
 
+def test_a_shared_home_and_login_files_that_write_are_told() -> None:
+    facts = FACTS._replace(owner="node-7", place=".wavequeue/hosts/node-8-0123abcd")
+    made = row("gpu-a", heard()._replace(facts=facts, is_quiet=False))
+    shared, noisy, *_ = made.warnings
+    assert shared == "it has one home with node-7; its own runs are there in ~/.wavequeue/hosts/node-8-0123abcd/runs"
+    assert noisy.startswith("a login file there (such as ~/.bashrc) writes or reads in every session")
+    assert made.faults == ()
+
+
 def test_a_host_in_order() -> None:
     made = row("gpu-a", heard())
     assert made.faults == ()

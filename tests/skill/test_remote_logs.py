@@ -214,10 +214,11 @@ def test_a_job_that_goes_to_another_host_is_followed_there(tmp_path: Path) -> No
 
 
 def test_following_ends_where_it_is_in_vain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    there = There(tmp_path, Unreachable("another host key", "host_key"))
+    there = There(tmp_path, Unreachable("another host key", "host_key"), Unreachable("no shell", "shell"))
     one = Job(there.folders["gpu-a"])
-    with pytest.raises(FailedError, match="gpu-a: another host key"):
-        follow(there)
+    for words in ("another host key", "no shell"):
+        with pytest.raises(FailedError, match=f"gpu-a: {words}"):
+            follow(there)
     monkeypatch.setattr(there, "way", lambda _name: Unreachable("no host gpu-a", "name"))
     there.steps = iter([DROPPED])
     with pytest.raises(FailedError, match="gpu-a: "):
