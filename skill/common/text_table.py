@@ -14,12 +14,18 @@ GAP = 2
 
 
 def columns(
-    rows: Sequence[Sequence[str | Text]], width: int, indent: int = 0, right: Sequence[int] = (), head: bool = False
+    rows: Sequence[Sequence[str | Text]],
+    width: int,
+    indent: int = 0,
+    right: Sequence[int] = (),
+    head: bool = False,
+    ids: Sequence[int] = (),
 ) -> list[Text]:
     """Lay rows out in columns at most `width` cells wide in all.
 
     The last column takes what is left and is cut with an ellipsis; so is another that would take more than a third.
-    `right`: columns set to the right. `head`: the first row is a heading.
+    `right`: columns set to the right. `head`: the first row is a heading. `ids`: columns of ids, which are shortened in
+    the middle, since their beginnings are often the same.
     """
     from rich.cells import cell_len  # what need not draw need not pay for it
     from rich.text import Text
@@ -34,18 +40,32 @@ def columns(
         for n, cell in enumerate(row):
             is_last = n == count - 1
             room = max(1, width - line.cell_len) if is_last and n not in right else widths[n]
-            cell.truncate(room, overflow="ellipsis")
+            shown = _shortened(cell, room) if n in ids else cell
+            shown.truncate(room, overflow="ellipsis")
             if n in right:
-                line.append(" " * (room - cell.cell_len))
-            line.append_text(cell)
+                line.append(" " * (room - shown.cell_len))
+            line.append_text(shown)
             if not is_last:
-                line.append(" " * ((0 if n in right else room - cell.cell_len) + GAP))
+                line.append(" " * ((0 if n in right else room - shown.cell_len) + GAP))
         line.truncate(width, overflow="ellipsis")
         line.rstrip()
         if head and number == 0:
             line.stylize("bold")
         lines.append(line)
     return lines
+
+
+def _shortened(cell: Text, room: int) -> Text:
+    """The text without its middle, in at most `room` cells."""
+    from rich.cells import set_cell_size
+    from rich.text import Text
+
+    if cell.cell_len <= room or room < 3:
+        return cell
+    tail = cell.plain[::-1]
+    end = set_cell_size(tail, (room - 1) // 2).rstrip()[::-1]
+    begin = set_cell_size(cell.plain, room - 1 - (room - 1) // 2).rstrip()
+    return Text(f"{begin}…{end}", style=cell.style)
 
 
 def _text(cell: str | Text) -> Text:

@@ -216,7 +216,7 @@ def _running(rows: Sequence[Row], scene: Scene, width: int) -> list[Text]:
         again = f"attempt {row['attempt']}" if row["attempt"] > 1 else ""
         said = _says(row, scene)
         table.append([Text(row["id"], style="cyan"), status.took(row, scene.now), status.place(row), again, said])
-    return columns(_without_empty(table), width, indent=1, right=(1,))
+    return columns(_without_empty(table), width, indent=1, right=(1,), ids=(0,))
 
 
 def _says(row: Row, scene: Scene) -> Text:
@@ -232,7 +232,7 @@ def _reasons(rows: Sequence[Row], width: int) -> list[Text]:
     table: list[list[str | Text]] = [
         [row["id"], Text(row["status"], style=STYLES[row["status"]]), status.reason(row)] for row in rows
     ]
-    return columns(table, width, indent=1)
+    return columns(table, width, indent=1, ids=(0,))
 
 
 def _groups(groups: Sequence[Sequence[Row]], width: int) -> list[Text]:
@@ -252,7 +252,7 @@ def _recent(rows: Sequence[Row], scene: Scene, width: int) -> list[Text]:
         table.append(
             [status.clock(row["completed"]), state, row["id"], status.took(row, scene.now), status.reason(row)]
         )
-    return columns(_without_empty(table), width, indent=1)
+    return columns(_without_empty(table), width, indent=1, ids=(2,))
 
 
 def _without_empty(table: list[list[str | Text]]) -> list[list[str | Text]]:
@@ -269,4 +269,4 @@ def jobs_table(rows: Sequence[Row], width: int, now: float) -> list[Text]:
         where = status.place(row) if row["attempt"] else ""
         why = status.reason(row) or activity.words(row, now)
         table.append([row["id"], row["phase"], state, where, str(row["attempts"]), status.took(row, now), why])
-    return columns(table, width, right=(4, 5), head=True)
+    return columns(table, width, right=(4, 5), head=True, ids=(0,))
