@@ -19,7 +19,7 @@ from tests import nvml
 from tests.e2e.runs import ROOT, Run, World, job, manifest, wait_for
 from tests.nvml import Standin, alloc
 
-HOLD = "; while [ ! -e go_$WAVEQUEUE_JOB_ID ]; do sleep 0.02; done"
+HOLD = "; while [ ! -e go_$WAVEQUEUE_JOB_ID ]; do sleep 0.1; done"
 
 
 class Cards(World):
@@ -66,7 +66,7 @@ def test_each_job_has_a_card_to_itself_and_is_told_which(host: Cards) -> None:
 def test_a_slow_loader_keeps_what_it_was_promised(host: Cards) -> None:
     """The first has 20 GiB promised and holds nothing yet; the second, of 10 GiB, must go elsewhere or wait."""
     host.nvml.set_cards(nvml.cards(1))
-    slow = "while [ ! -e load ]; do sleep 0.02; done; " + alloc(20000) + HOLD
+    slow = "while [ ! -e load ]; do sleep 0.1; done; " + alloc(20000) + HOLD
     run = host.run(
         manifest(
             job("slow", slow, gpus=1, gpu_mem_mib=20000),

@@ -70,7 +70,7 @@ def test_a_siblings_file_completes_nobody_else(world: World) -> None:
     run = world.run(
         manifest(
             job("a", "echo > result_a.json", expected_output="result_*.json"),
-            job("b", "while [ ! -e result_a.json ]; do sleep 0.02; done; exit 5", expected_output="result_*.json"),
+            job("b", "while [ ! -e result_a.json ]; do sleep 0.1; done; exit 5", expected_output="result_*.json"),
             max_parallel=2,
         )
     )
@@ -82,7 +82,7 @@ def test_a_siblings_file_completes_nobody_else(world: World) -> None:
 def test_a_file_that_a_living_process_writes_completes_nothing(world: World) -> None:
     run = world.run(
         manifest(
-            job("teacher", "echo half > ckpt.pt; while [ ! -e go ]; do sleep 0.02; done", expected_output="ckpt.pt"),
+            job("teacher", "echo half > ckpt.pt; while [ ! -e go ]; do sleep 0.1; done", expected_output="ckpt.pt"),
             job("student", "cat ckpt.pt > seen", depends_on=("teacher",)),
             max_parallel=2,
         )
@@ -248,7 +248,7 @@ def test_preconditions_hold_a_job_and_let_it_go(world: World, precondition: Prec
     run = world.run(
         manifest(
             job("waits", "cat data.csv", preconditions=(precondition,)),
-            job("works", "while [ ! -e go ]; do sleep 0.02; done"),
+            job("works", "while [ ! -e go ]; do sleep 0.1; done"),
         )
     )
     run.start()

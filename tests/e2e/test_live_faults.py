@@ -143,7 +143,7 @@ def _is_told(run: Run, words: str) -> bool:
 
 
 def test_a_run_lives_through_whatever_happens_to_its_directory(world: World) -> None:
-    cmd = "echo {0} >> starts; while [ ! -e go_{0} ]; do sleep 0.02; done; echo done > out_{0}"
+    cmd = "echo {0} >> starts; while [ ! -e go_{0} ]; do sleep 0.1; done; echo done > out_{0}"
     names = [f"s{n}" for n in range(len(LIVE) + len(BETWEEN))]
     run = world.run(
         manifest(*(job(name, cmd.format(name), expected_output=f"out_{name}") for name in names), max_parallel=1)

@@ -16,7 +16,7 @@ from queue_manager.core.manifest import Phase, encode
 from queue_manager.core.requests import Request
 from tests.e2e.runs import Run, World, job, manifest, wait_for
 
-HOLD = "while [ ! -e {} ]; do sleep 0.02; done"
+HOLD = "while [ ! -e {} ]; do sleep 0.1; done"
 
 
 @pytest.fixture
