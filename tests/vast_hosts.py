@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tests import kept_runtime
 from tests.sshd import Sshd, free_port
 from tests.vast_world import Box
 
@@ -52,10 +53,11 @@ class InstanceHost(Sshd):
 
 
 class LoopbackHosts:
-    """The hosts of a double, made when an instance first runs. `url`: where the double is, known to each host."""
+    """The hosts of a double, made when an instance first runs. `url`: where the double is, known to each host. `used`:
+    they may have the runtime already, as the image of one who runs often may have it."""
 
-    def __init__(self, root: Path, url: Callable[[], str]) -> None:
-        self.root, self._url = root, url
+    def __init__(self, root: Path, url: Callable[[], str], used: bool = False) -> None:
+        self.root, self._url, self.used = root, url, used
         self.of: dict[int, InstanceHost] = {}
         self._next = 1
 
@@ -71,6 +73,8 @@ class LoopbackHosts:
             host = self.of[box.id] = InstanceHost(folder, self._address(), {"VAST_URL": self._url()})
             host.let_in_too += box.keys
             host._write_config()
+            if self.used:
+                kept_runtime.give(host.home)
         else:
             host.move(self._address())
             host.start()
@@ -110,13 +114,18 @@ class LoopbackHosts:
     def destroy(self, box: Box) -> None:
         host = self.of.pop(box.id, None)
         if host is not None:
-            host.close()
+            self._close(host)
             shutil.rmtree(host.root, ignore_errors=True)
 
     def let_in(self, box: Box, public_key: str) -> None:
         if box.id in self.of:
             self.of[box.id].let_in(public_key)
 
+    def _close(self, host: InstanceHost) -> None:
+        if self.used:
+            kept_runtime.keep(host.home)
+        host.close()
+
     def close(self) -> None:
         for host in self.of.values():
-            host.close()
+            self._close(host)
