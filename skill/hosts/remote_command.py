@@ -21,7 +21,7 @@ _END = 1 << 12
 """Bytes of what was said that are looked at, at its begin and at its end."""
 _FILL = 16
 """Empty lines for login files that read some, each of which would wait for ever."""
-BEGIN = 20.0
+BEGIN = 45.0
 """Seconds for a login shell to begin a command that has input; then the input ends, for login files that wait for
 more."""
 LOST_INPUT = 97
