@@ -48,14 +48,15 @@ class CodeWatch:
         return None if self._thread is not None else self._due
 
     def at_launch(self, now: float) -> str | None:
-        """The code that an attempt finds which is launched now; None where that cannot be told soon enough. Where it
-        was looked at a moment ago, it is looked at again later, for what the attempt is said to have run."""
-        if self._thread is None and now < self._not_before:
-            if self._due is None:
-                self._due = max(now + AFTER_LAUNCH, self._not_before)
-            return self._name if now - self._begun <= 2 * APART else None
-        if self._thread is None:
+        """The code that an attempt launched now finds; None where that cannot be told soon enough. The code is looked
+        at again when the attempt has begun: what is edited after that is not what it ran."""
+        is_recent = now < self._not_before
+        if self._thread is None and not is_recent:
             self._begin(now)
+        if self._due is None:
+            self._due = max(now + AFTER_LAUNCH, self._not_before)
+        if self._thread is None and is_recent:
+            return self._name if now - self._begun <= 2 * APART else None
         thread = self._thread
         if thread is not None and thread is not self._waited_for:  # others that are launched with it wait no more
             self._waited_for = thread

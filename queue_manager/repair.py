@@ -130,7 +130,8 @@ def _read_lines(path: Path, manifest: Manifest) -> tuple[Lines, str | None]:
     except OSError as error:
         return Lines([], [], False), f"{path} cannot be read: {error.strerror}"
     if lines.damaged:
-        more = f", and {len(lines.damaged) - 1} more lines like it" if len(lines.damaged) > 1 else ""
+        others = len(lines.damaged) - 1
+        more = f", and {others} more line{'' if others == 1 else 's'} like it" if others else ""
         return lines, f"{path}, {lines.damaged[0]}{more}"
     if not lines.records:
         return lines, f"{path} holds no line of a journal"

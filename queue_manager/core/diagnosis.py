@@ -151,8 +151,10 @@ class _Reader:
         matters = log_lines.CANDIDATE.search(line) is not None
         if matters:
             self._look(index, line)
-        self.last_of_all = line
-        if not noise and not (matters and log_lines.BASH_SIGNAL.search(line)):
+        of_bash = matters and log_lines.BASH_SIGNAL.search(line)
+        if not (of_bash and "/wrapper.sh: line " in line):  # ours, of which the job said nothing
+            self.last_of_all = line
+        if not noise and not of_bash:
             self.last = line
 
     def finish(self) -> list[_Event]:

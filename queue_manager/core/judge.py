@@ -11,7 +11,10 @@ from queue_manager.core.manifest import JobSpec
 from queue_manager.core.outputs import shown
 from queue_manager.core.status import Outcome
 
-_SIGNALS = {1: "SIGHUP", 2: "SIGINT", 6: "SIGABRT", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
+_SIGNALS = {
+    1: "SIGHUP", 2: "SIGINT", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV", 13: "SIGPIPE",
+    15: "SIGTERM",
+}  # fmt: skip
 
 
 class Verdict(NamedTuple):

@@ -21,6 +21,7 @@ from skill.cli.options import RUN, the_run
 from skill.common.errors import DONE, FAILED, UseError
 from skill.operations.build_spec import build, settle
 from skill.planning import assign_added, job_changes
+from skill.runs import directory
 from skill.runs import requests as inbox
 from skill.runs.access import Outcome, RunAccess
 from skill.runs.directory import Document, Run
@@ -168,10 +169,14 @@ def resume(run_name: str | None) -> int:
     """Let a paused run go on, and start its manager again if it has died."""
     run = the_run(run_name)
     with open_run(run) as there:
-        if there.begin():
-            print(f"{run.id}: resumed")
-            return DONE
+        is_begun = there.begin()
         document = there.look()
+        if is_begun:
+            for text in directory.start_notices(document["meta"]["conditions"]):
+                print(f"{run.id}: {text}", file=sys.stderr)
+            if not document["meta"]["paused"]:
+                print(f"{run.id}: resumed")
+                return DONE
         if document["meta"]["manager"] == "finished":
             print(f"{run.id}: has finished; nothing to resume. Run jobs again with: wavequeue retry JOB --run {run.id}")
             return DONE

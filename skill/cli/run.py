@@ -14,6 +14,7 @@ from build_manifest import regular_file
 from skill.cli.console import print_json, print_markdown, say, warn
 from skill.cli.options import AGAIN, JSON, RUN, SKIP_DONE, SPEC, the_run, time_option
 from skill.common.errors import FAILED, INTERRUPTED, PERSON, FailedError, UseError
+from skill.common.units import jobs_text
 from skill.operations import report_run, run_status, start_run
 from skill.reports import report
 from skill.runs import digest, requests
@@ -47,7 +48,7 @@ def run_verb(spec: str, detach: bool, poll: float | None, again: bool, skip_done
             if as_json:
                 print_json({"run_id": run.id, "directory": str(run.root), "pid": pid, "jobs": jobs})
             else:
-                print(f"{run.id}: {jobs} jobs, manager is process {pid}\n{run.root}\n{hints}")
+                print(f"{run.id}: {jobs_text(jobs)}, manager is process {pid}\n{run.root}\n{hints}")
             return 0
         with open_run(run) as there:
             followed = there.watch()

@@ -9,6 +9,7 @@ import click
 from skill.cli.console import print_json, say, warn
 from skill.cli.options import AGAIN, HOSTS, JSON, POOL, SKIP_DONE, SPEC
 from skill.common.errors import DONE, FAILED
+from skill.common.units import jobs_text
 from skill.operations import check_hosts, submission, submit_spec
 from skill.operations.build_spec import build
 from skill.operations.submit_spec import Submitted
@@ -110,11 +111,11 @@ def _document(done: Submitted) -> dict[str, Any]:
 
 def _report(done: Submitted) -> None:
     run, outcomes = done.run, done.outcomes
-    print(f"{run.id}: {sum(one.jobs for one in outcomes if one.fault is None)} jobs")
+    print(f"{run.id}: {jobs_text(sum(one.jobs for one in outcomes if one.fault is None))}")
     for one in outcomes:
         if one.fault is None:
             manager = [f"manager is process {one.pid}"] if one.pid is not None else []
-            print(f"  {one.host}: {one.jobs} jobs, {'; '.join([*manager, *one.notes])}")
+            print(f"  {one.host}: {jobs_text(one.jobs)}, {'; '.join([*manager, *one.notes])}")
     for text in done.notes:
         print(f"  {text}")
     if done.estimate:

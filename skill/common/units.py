@@ -1,4 +1,4 @@
-"""Sizes in words."""
+"""Sizes and counts in words."""
 
 from __future__ import annotations
 
@@ -9,3 +9,8 @@ def size_text(size: int) -> str:
         if size >= factor:
             return f"{size / factor:.1f} {unit}"
     return f"{size} bytes"
+
+
+def jobs_text(count: int) -> str:
+    """Write a number of jobs for a person: `1 job`."""
+    return "1 job" if count == 1 else f"{count} jobs"

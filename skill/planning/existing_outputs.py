@@ -112,10 +112,10 @@ def words(found: Found, jobs: Iterable[JobSpec], where: str = "here") -> list[st
     count = sum(name in found.outputs for name in expected)
     lines = []
     if count:
-        are = "is" if count == 1 else "are"
+        exist, they = ("exists", "its job runs") if count == 1 else ("exist", "their jobs run")
         lines.append(
-            f"{count} of {len(expected)} outputs {are} there already {where}, and {are} made again; --skip-done takes "
-            "those that are newer than the code as they are, --again says that all is meant to run"
+            f"{count} of {len(expected)} outputs already {exist} {where}, and {they} all the same; --skip-done runs no "
+            "job whose output is newer than the code, --again runs all without a word"
         )
     if found.untried:
         lines.append(f"{found.untried} outputs were not looked for {where}: the file system is slow")

@@ -11,6 +11,7 @@ from queue_manager.core.manifest import Manifest
 from queue_manager.core.outputs import escape, is_glob, patterns_overlap
 from queue_manager.core.readings import may_use
 from skill.common.text_table import columns
+from skill.common.units import jobs_text
 from skill.hosts.health import LEAST_DISK
 from skill.planning.local_preflight import unset_words
 
@@ -235,22 +236,22 @@ class _Judge:
     def _sum_up(self, unmet: int, made: Sequence[str], later: int, untried: int) -> None:
         asking = sum(bool(job.preconditions) for job in self._specs)
         if later:
-            self.warnings.append(f"commands of preconditions of {_jobs(later)} are tried once the code is there")
+            self.warnings.append(f"commands of preconditions of {jobs_text(later)} are tried once the code is there")
         if untried:
             self.warnings.append(f"{untried} more commands of preconditions were not tried")
         if unmet:
-            self.cells["preconditions"] = Cell(FAULT, f"{_jobs(unmet)} unmet")
+            self.cells["preconditions"] = Cell(FAULT, f"{jobs_text(unmet)} unmet")
         elif later or untried:
             self.cells["preconditions"] = Cell(WARNING, "some not tried yet")
         elif made:
             self.cells["preconditions"] = Cell(MADE, f"made by {listed(made, _NAMED)}")
         else:
-            self.cells["preconditions"] = Cell(OK, f"{_jobs(asking)} ok" if asking else "none")
+            self.cells["preconditions"] = Cell(OK, f"{jobs_text(asking)} ok" if asking else "none")
 
     def _block(self, ids: Iterable[str], why: str) -> int:
         mine = tuple(job for job in ids if job in self._jobs)
         self.blocked.append(Blocked(mine, why))
-        self.faults.append(f"{_jobs(len(mine))} blocked ({listed(mine, _NAMED)}): {why}")
+        self.faults.append(f"{jobs_text(len(mine))} blocked ({listed(mine, _NAMED)}): {why}")
         return len(mine)
 
     def _cards(self, probe: Mapping[str, Any]) -> None:
@@ -268,15 +269,11 @@ class _Judge:
             self._warn("cards", "unreadable", words)
         elif not usable:
             note = probe.get("gpu_note") or "none was found"
-            self._fault("cards", "none", f"it has no card ({note}), and one is needed by {_jobs(len(asking))}")
+            self._fault("cards", "none", f"it has no card ({note}), and one is needed by {jobs_text(len(asking))}")
         elif not free and all(job.gpu_mem_mib is None for job in asking):
             self._warn("cards", text, f"none of its {len(usable)} cards is free now; jobs wait until one is")
         else:
             self.cells["cards"] = Cell(OK, text)
-
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count} jobs"
 
 
 def document(project: str, verdicts: Sequence[Verdict], unplaced: Mapping[str, str]) -> dict[str, Any]:
@@ -326,7 +323,8 @@ def unplaced_lines(unplaced: Mapping[str, str]) -> list[str]:
     for job, why in unplaced.items():
         jobs.setdefault(why, []).append(job)
     return [
-        f"{_jobs(len(ids))} can run on none of these hosts ({listed(ids, _NAMED)}): {why}" for why, ids in jobs.items()
+        f"{jobs_text(len(ids))} can run on none of these hosts ({listed(ids, _NAMED)}): {why}"
+        for why, ids in jobs.items()
     ]
 
 

@@ -316,6 +316,8 @@ def _hint(row: Row) -> str | None:
     failure = row.get("failure") or ""
     if not row["gpus"] and failure == "oom":
         return "it needs more memory than there was: make it smaller, or let fewer jobs run at a time (max_parallel)"
+    if failure == "exit_code" and row["exit_code"] == 141:
+        return "the next command in a pipe, such as head, ended first; write `|| true` after a pipe that is meant so"
     return None if not row["gpus"] and failure == "sick_card" else _ADVICE.get(failure)
 
 

@@ -84,8 +84,7 @@ class RunAccess(Protocol):
         """The manifest, with what was added or changed since as far as is known here."""
 
     def begin(self) -> bool:
-        """Start the manager of a run whose first manager never came to write a state. False where there is nothing to
-        start so."""
+        """Start the manager of a run that has no state, or a damaged one. False where there is nothing to start so."""
 
     def look(self, *, full: bool = False) -> Document:
         """The state now. `full`: with every job, where a host would leave out what ended long ago."""

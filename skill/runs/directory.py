@@ -195,6 +195,9 @@ def read_state(run: Run) -> Document:
         ) from None
     except OSError as error:
         raise FailedError(f"{run.paths.state}: {error.strerror}") from None
+    except DamagedStateError as error:
+        how = f"the manager puts it back from the journal: wavequeue resume --run {run.id}"
+        raise UseError(f"{run.paths.state} {error}; {how}") from None
     except ValueError as error:
         raise UseError(f"{run.paths.state} {error}") from None
 
@@ -208,6 +211,21 @@ def start_notices(conditions: Iterable[Mapping[str, Any]], host: str | None = No
     return tuple(row["text"].removeprefix(f"{host}: ") for row in meant)
 
 
+class DamagedStateError(ValueError):
+    """What should be a state file is none. The journal still tells the whole run."""
+
+
+def is_state_lost(run: Run) -> bool:
+    """Whether a run has no state, or a damaged one: its manager writes it from the journal."""
+    try:
+        parse_state(regular_file.read(run.paths.state, MOST_STATE, follow=False))
+    except (FileNotFoundError, DamagedStateError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
 def parse_state(data: bytes) -> Document:
     """Read a state file's content. Raises ValueError that says what it is instead."""
     try:
@@ -217,12 +235,12 @@ def parse_state(data: bytes) -> Document:
     except (ValueError, KeyError, TypeError):
         ours = is_newer = False
     if not ours:
-        raise ValueError("is not a state file of wavequeue")
+        raise DamagedStateError("is not a state file of wavequeue")
     if is_newer:
         raise ValueError("was written by a newer wavequeue; use that one")
     words = state_schema.fault(document)
     if words is not None:
-        raise ValueError(f"is damaged ({words})")
+        raise DamagedStateError(f"is damaged ({words})")
     found: Document = document
     return found
 

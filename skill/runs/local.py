@@ -46,7 +46,7 @@ class LocalRun:
         return self._manifest
 
     def begin(self) -> bool:
-        if self.run.paths.state.exists() or local_manager.is_alive(self.run):
+        if local_manager.is_alive(self.run) or not directory.is_state_lost(self.run):
             return False
         local_manager.start(self.run)
         return True

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from queue_manager import code_identity, pushed_code
+from queue_manager import code_identity, code_watch, pushed_code
 from queue_manager.code_identity import identify, newest_source
+from queue_manager.core.boundary import CodeReading
 from queue_manager.core.manifest import JobSpec
+from queue_manager.core.model import QueueState
 from queue_manager.existing import OutputTest
+from tests.core.states import manifest, spec
+from tests.e2e.runs import wait_for
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -115,6 +119,30 @@ def test_a_copy_has_the_name_of_what_was_pushed_until_it_is_changed(tmp_path: Pa
     (tmp_path / ".wavequeue" / "pushed_code.json").unlink()
     os.mkfifo(tmp_path / ".wavequeue" / "pushed_code.json")
     assert pushed_code.identify(str(tmp_path), nothing) == content
+
+
+def test_what_is_edited_after_a_launch_is_not_what_the_attempt_ran(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(code_watch, "AT_LAUNCH", 60.0)
+    (tmp_path / "train.py").write_text("1\n")
+    watch = code_watch.CodeWatch(QueueState(manifest(spec("a"))), {}, str(tmp_path), 100.0, lambda: None)
+
+    def looked(now: float) -> CodeReading:
+        found: CodeReading = wait_for(lambda: watch.look(now), say="a look at the code")
+        return found
+
+    first = watch.at_launch(100.0)
+    assert first is not None
+    assert looked(100.1) == CodeReading(first, 0.0)
+    assert watch.at_launch(100.2) == first, "looked at a moment ago"
+    assert watch.due() == 100.5
+    assert looked(100.6).name == first
+    (tmp_path / "train.py").write_text("2\n")
+    second = watch.at_launch(200.0)
+    assert second not in (None, first)
+    # What began at 100.0 and a little later began before 100.6, when the code was still the first.
+    assert looked(200.1) == CodeReading(second, 100.6)
 
 
 def test_what_would_take_too_long_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

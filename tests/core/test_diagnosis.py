@@ -157,6 +157,12 @@ _PARTS = st.sampled_from(
 )  # fmt: skip
 
 
+def test_what_the_shell_around_a_job_says_of_its_end_is_not_a_word_of_the_job() -> None:
+    line = b"/run/wrapper.sh: line 9: 26716 Killed                  bash ./job.sh\n"
+    assert read(line, None).last == ""
+    assert read(b"saving\n" + line, None).last == "saving"
+
+
 @settings(max_examples=150, deadline=None)
 @given(parts=st.lists(_PARTS, max_size=30), code=st.sampled_from([0, 1, 2, 137, None]))
 def test_any_text_gives_a_line_of_it(parts: list[bytes], code: int | None) -> None:

@@ -59,7 +59,8 @@ def test_an_old_output_does_not_save_a_failed_job() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [(1, "exit code 1"), (139, "exit code 139 (SIGSEGV)"), (200, "exit code 200")]
+    ("code", "words"),
+    [(1, "exit code 1"), (139, "exit code 139 (SIGSEGV)"), (141, "exit code 141 (SIGPIPE)"), (200, "exit code 200")],
 )
 def test_an_exit_code_is_named_with_the_last_line(code: int, words: str) -> None:
     found = verdict(code, last_line="ValueError: no")

@@ -282,7 +282,16 @@ def test_a_killed_manager_is_noticed_and_resume_goes_on(desk: Desk) -> None:
     assert "no manager was there; started it again" in done.stderr
     assert "here these differ: NEW_NAME (a new run takes the new ones)" in done.stderr
     assert "its value" not in done.stderr
-    desk.wait(one="running", two="running", three="cancelled")
+    document = desk.wait(one="running", two="running", three="cancelled")
+    desk.call("pause")
+    os.kill(document["meta"]["pid"], signal.SIGKILL)
+    wait_for(lambda: not desk.document()["manager_alive"])
+    run.state.write_text("damaged\n")
+    assert f"from the journal: wavequeue resume --run {run.root.name}" in desk.call("status", code=2).stderr
+    done = desk.call("resume")
+    assert "here these differ: NEW_NAME" in done.stderr
+    assert "resumed" in done.stdout
+    assert not desk.document()["meta"]["paused"]
     (desk.place / "stop").touch()
     document = desk.finish(code=3)
     assert {row["id"]: row["attempts"] for row in document["jobs"]} == {"one": 1, "two": 1, "three": 0}
@@ -305,7 +314,7 @@ def test_a_spec_whose_run_is_live_runs_again_only_where_that_is_meant_and_what_i
         desk.call("watch", "--run", str(run.root))
     assert desk.document()["meta"]["run_id"] == second.root.name
     (desk.place / "t2").unlink()
-    assert "5 of 6 outputs are there already here" in desk.call("plan", "spec.yaml").stderr
+    assert "5 of 6 outputs already exist here" in desk.call("plan", "spec.yaml").stderr
     done = desk.call("run", "spec.yaml", "--skip-done", "--json")
     assert "5 jobs (t1, s7_N1, s8_N1, … (5 in all)) not run" in done.stderr
     rows = {row["id"]: (row["status"], row["attempts"], row["code"] is None) for row in json.loads(done.stdout)["jobs"]}

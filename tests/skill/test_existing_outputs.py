@@ -77,7 +77,7 @@ def test_what_is_said_of_outputs_that_are_there() -> None:
     jobs = [job("a"), job("b"), JobSpec("c", "x", "p")]
     assert existing_outputs.words(Found({}, 0, ()), jobs) == []
     (line,) = existing_outputs.words(Found({"a": 1.0}, 0, ()), jobs, "on gpu-a")
-    assert line.startswith("1 of 2 outputs is there already on gpu-a, and is made again; --skip-done ")
+    assert line.startswith("1 of 2 outputs already exists on gpu-a, and its job runs all the same; --skip-done ")
     assert existing_outputs.words(Found({}, 1, ()), jobs) == [
         "1 outputs were not looked for here: the file system is slow"
     ]
