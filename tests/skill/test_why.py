@@ -145,6 +145,15 @@ def test_there_is_a_next_step(told: Any, manager: str, next_step: str) -> None:
     assert explain(told(Story(manifest(job("a")))), "a", manager=manager)["next"][0] == next_step
 
 
+def test_a_pipe_whose_reader_ended_first_is_explained() -> None:
+    told = (
+        Story(manifest(job("a")))
+        .start("a")
+        .end("a", "stuck", failure="exit_code", exit_code=141, error="exit code 141")
+    )
+    assert explain(told, "a")["next"][0].startswith("the next command in a pipe, such as head, ended first; write")
+
+
 def test_a_completed_job_needs_nothing() -> None:
     found = explain(Story(manifest(job("a"))).complete("a"), "a", ["all good"])
     assert found["because"] == "completed after 1.0 s with exit code 0"
