@@ -71,7 +71,7 @@ def conditions(state: QueueState, doing: Mapping[int, Doing]) -> dict[str, str]:
     for order, one in doing.items():
         words, job = question(one), state.jobs[order].spec.id
         if words is not None and order in state.live:
-            do = f"answer with: wavequeue attach {job}; or end it: wavequeue cancel {job}"
+            do = f"answer it: wavequeue attach {job}; or end it: wavequeue cancel {job}"
             found[f"{KIND}:{job}"] = f"job {job} {words}; {do}"
     return found
 

@@ -225,7 +225,7 @@ def _says(row: Row, scene: Scene) -> Text:
     if activity.asks(row) is not None:  # it quotes that line
         return Text(does, style="bold yellow")
     said = Text(does, style="yellow" if activity.is_idle(row) else "bright_black")
-    return said.append(f"  {scene.tail(row)}" if does else scene.tail(row), style="bright_black")
+    return said.append(f": {scene.tail(row)}" if does else scene.tail(row), style="bright_black")
 
 
 def _reasons(rows: Sequence[Row], width: int) -> list[Text]:

@@ -536,7 +536,7 @@ def test_without_hard_links_a_late_wrapper_does_not_run(no_links: RunDir) -> Non
     for _ in range(2):
         no_links.revoke("a", 1, {"a"})
         assert no_links.claim("a", 1) == Revoked()
-    subprocess.run(["sh", str(no_links.paths.wrapper), str(files.root), "tag"], check=True)
+    subprocess.run(["bash", "-p", str(no_links.paths.wrapper), str(files.root), "tag"], check=True)
     assert not (no_links.paths.attempts / "ran").exists()
     assert no_links.claim("a", 1) == Revoked()
 

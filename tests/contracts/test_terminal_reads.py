@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shlex
 import signal
 import subprocess
@@ -81,7 +82,10 @@ def run(tmp_path: os.PathLike[str]) -> Iterator[Callable[[str], Terminal]]:
 @pytest.mark.parametrize("name", ASKS)
 def test_what_reads_its_terminal_is_seen(run: Callable[[str], Terminal], name: str) -> None:
     terminal = run(ASKS[name])
-    wait_for(lambda: terminal.reads() is True, say="a read of the terminal")
+    # Where the kernel does not tell, and with a Python that polls its terminal, it is a maybe.
+    pid = terminal.process.pid
+    tells = name != "pdb" and terminal_reads._text(pid, "syscall") and platform.machine() in terminal_reads._CALLS
+    wait_for(lambda: terminal.reads() in ((True,) if tells else (True, None)), say="a read of the terminal")
 
 
 def test_where_the_kernel_hides_the_call_it_is_a_maybe(
@@ -105,7 +109,7 @@ def test_what_waits_for_something_else_reads_no_terminal(run: Callable[[str], Te
 
 def test_one_that_reads_beside_the_terminal_of_the_attempt_counts_for_nothing(run: Callable[[str], Terminal]) -> None:
     asks, other = run(ASKS["read"]), run(OTHERS["a wait"])
-    wait_for(lambda: asks.reads() is True, say="a read of the terminal")
+    wait_for(lambda: asks.reads() is not False, say="a read of the terminal")
     (leader,) = (proc for proc in other.procs() if proc.pid == other.process.pid)
     assert terminal_reads.reads(asks.procs(), leader) is False
     assert terminal_reads.reads(asks.procs(), Proc(2**22 + 1, 1)) is False

@@ -101,7 +101,7 @@ def _conditions(manager: FakeManager, now: float, **seen: object) -> list[ev.Eve
 
 def test_a_job_that_waits_for_an_answer_is_a_condition_until_it_does_not() -> None:
     host, manager = _running()
-    text = f"job a {CHOICE}; answer with: wavequeue attach a; or end it: wavequeue cancel a"
+    text = f"job a {CHOICE}; answer it: wavequeue attach a; or end it: wavequeue cancel a"
     doing = {0: ASKING, 1: Doing(START)}
     assert _conditions(manager, host.now, doing=doing) == [ev.ConditionBegan("prompt:a", text)]
     assert _conditions(manager, host.now, doing=doing) == []

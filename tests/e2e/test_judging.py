@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from typing import Any
 
 import pytest
@@ -217,6 +218,26 @@ def test_work_that_a_command_leaves_behind_is_waited_for_or_no_success(world: Wo
     assert row["status"] == "completed"
     assert "waited for" in row["warning"]
     assert "until [ -e stop ]" in row["warning"]
+
+
+def test_a_job_that_waits_for_an_answer_is_said_until_it_has_one(world: World) -> None:
+    run = world.run(manifest(job("asks", "echo; read -p 'Go on? ' answer; echo \"it was $answer\"")))
+    run.start()
+    run.wait_running("asks")
+    row = wait_for(lambda: (one := run.jobs()["asks"])["asks"] and one, say="the question" + run.story())
+    assert row["asks"].endswith("on its terminal: 'Go on?'")
+    assert row["status"] == "running"
+    assert row["cpu"] < 5.0
+    assert row["silent_s"] is not None
+    (condition,) = run.state()["meta"]["conditions"]
+    assert condition["kind"] == "prompt:asks"
+    assert "wavequeue attach asks" in condition["text"]
+    answer = ["screen", "-S", f"{row['screen_pid']}.{row['screen_name']}", "-X", "stuff", "yes\n"]
+    subprocess.run(answer, env=world.environment, check=True)
+    assert run.finish() == 0
+    assert "it was yes" in run.log("asks")
+    assert run.state()["meta"]["conditions"] == []
+    assert run.jobs()["asks"]["asks"] is None
 
 
 def test_an_idle_process_with_its_output_there_is_ended(world: World) -> None:

@@ -79,7 +79,7 @@ def _why(story: Story, document: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_silent_job_is_shown_with_its_last_words_and_explained() -> None:
     story, document = told(720.0)
-    assert " a  1.0 s  card 0  silent for 12 min, 0 % CPU, card 0 at 0 %  epoch 3/10" in _lines(story, document)
+    assert " a  1.0 s  card 0  silent for 12 min, 0 % CPU, card 0 at 0 %: epoch 3/10" in _lines(story, document)
     found = _why(story, document)
     said = "running for 1.0 s on card 0, attempt 1; silent for 12 min, 0 % CPU, card 0 at 0 %"
     assert (found["because"], found["silent_s"], found["cpu"], found["asks"]) == (said, 720.0, 0.2, None)
