@@ -80,7 +80,8 @@ def _whose(home: HostPaths, wanted: object) -> str:
 def look(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
     """{"op": "look", "full": bool}: `state` is the state document, or its overview, and null where there is none.
 
-    `alive`: whether a manager holds the run; `tails`: the end of each running job's log, by its id; `added`: the
+    `alive`: whether a manager holds the run; `gone`: where none does, how many of the jobs that it left running have no
+    screen any more, else null; `tails`: the end of each running job's log, by its id; `added`: the
     journal's lines about jobs that were added.
     """
     read = _state if asked.get("full") else _overview
@@ -90,10 +91,13 @@ def look(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
         document = read(paths)  # it may have ended in between, and have written its last state just before
     running: list[dict[str, Any]] = []
     if document is not None:
-        running = [row for row in document["jobs"] if row["status"] == Status.RUNNING.value][:MOST_TAILS]
+        running = [row for row in document["jobs"] if row["status"] == Status.RUNNING.value]
+    gone = sum(row["screen_pid"] is not None and not _is_screen(row["screen_pid"]) for row in running)
+    running = running[:MOST_TAILS]
     return {
         "state": document,
         "alive": holder is not None,
+        "gone": gone if holder is None else None,
         "tails": {row["id"]: _end(Path(row["log"]), TAIL) for row in running},
         "added": _lines(paths, ['"JobsAdded"']),
     }
@@ -215,6 +219,16 @@ def _runs(row: Mapping[str, Any]) -> bool:
     """Whether the screen of a running job is there: it writes the job's end, whether a manager lives or not."""
     pid = row["screen_pid"]
     return row["status"] == Status.RUNNING.value and pid is not None and Path(f"/proc/{pid}").exists()
+
+
+def _is_screen(pid: int) -> bool:
+    """Whether a process is one of screen, so far as can be told: another one may have got its number."""
+    try:
+        return "screen" in Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").lower()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def _begin(file: BinaryIO, asked: Mapping[str, Any], *, same: bool) -> int:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from queue_manager import code_identity, evidence, existing, host_place, probe
+from queue_manager import code_identity, evidence, existing, host_place, needs, probe
 from queue_manager.core import shell_paths
 from queue_manager.core.manifest import JobSpec, Manifest, ManifestError, Precondition, decode
 from queue_manager.named_values import read_env
@@ -85,7 +85,7 @@ def examine(manifest: Manifest) -> dict[str, Any]:
     `cwd` {path, there}; `cwds_missing`: those of jobs that have their own, [{path, jobs}]; `activation` {kind: conda,
     venv or null, name, python, fault}; `unmet` [{type, path, cwd, says, jobs}]; `untried`: how many commands were too
     many to try; `unset` {variable: ids of jobs that take it from .env or the environment, which do not have it};
-    `probe`: see queue_manager.probe; `existing`: see queue_manager.existing.
+    `probe`, `needs` and `existing`: see the modules of these names.
     """
     home = os.path.expanduser("~")
     cwd = _cwd(manifest)
@@ -110,6 +110,7 @@ def examine(manifest: Manifest) -> dict[str, Any]:
         "untried": len(dropped),
         "unset": _unset(manifest, cwd),
         "probe": probe.describe(Path(cwd)),
+        "needs": needs.describe(Path(home)),
         "existing": existing.describe(manifest, cwd, host_place.of(Path(home))),
     }
 

@@ -51,6 +51,7 @@ def describe(path: Path) -> dict[str, Any]:
         "memory_mib": None if isinstance(memory, Unreadable) else memory._asdict(),
         "path": os.path.abspath(path),
         "disk_free_mib": None if isinstance(disk, Unreadable) else disk,
+        "bash": shutil.which("bash"),
         "screen": _screen(),
         "rsync": shutil.which("rsync"),
         **gpu_fields(_cards()),

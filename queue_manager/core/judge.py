@@ -120,5 +120,8 @@ def _how(code: int | None, stop_reason: str | None, grace: float) -> str:
 
 def _missing(spec: JobSpec, ended: Ended) -> str:
     if ended.output is not None and ended.output.path is not None:
-        return f"exit code 0, but {ended.output.path} has not changed since the job's start: it is left from before"
+        return (
+            f"exit code 0, but {ended.output.path} has not changed since the job's start, by its time of change: it is "
+            "left from before, or was given an earlier time (cp -p, tar, rsync -t; touch it then)"
+        )
     return f"exit code 0, but {shown(spec.expected_output or '')} is not there"

@@ -73,8 +73,9 @@ def check(made: Order, hosts: Sequence[Host], *, newest_code: bool = False) -> C
     known = plan.history(earlier(made.manifest.project, made.beside))
     sharing = assign_jobs.share(made.manifest, offers, {phase: median for phase, (median, _) in known.items()})
     verdicts = []
+    code_mib = made.code_mib()
     for host in hosts:
-        seen = found[host.name].seen(host.name, pushed=made.pushed)
+        seen = found[host.name].seen(host.name, pushed=made.pushed, code_mib=code_mib)
         cwd = "/" if seen.found is None else seen.found["cwd"]["path"]
         verdict = host_preflight.judge(made.manifest, sharing.parts.get(host.name, ()), seen, made.comes(cwd))
         twin = found[host.name].twin(found)

@@ -195,7 +195,7 @@ def _shared(made: Plan, there: RemoteRun, hosts: Sequence[Host], document: Docum
     fresh = {name: order.part(workers[name], given) for name, given in sharing.parts.items() if name not in parts}
     faults = host_preflight.unplaced_lines(sharing.unplaced)
     for name in fresh:
-        seen = found[name].seen(name, pushed=order.pushed)
+        seen = found[name].seen(name, pushed=order.pushed, code_mib=order.code_mib())
         cwd = "/" if seen.found is None else seen.found["cwd"]["path"]
         verdict = host_preflight.judge(there.manifest, fresh[name].jobs, seen, order.comes(cwd))
         faults += host_preflight.fault_lines([verdict], ())

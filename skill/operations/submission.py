@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 from collections.abc import Callable, Sequence
@@ -39,6 +40,16 @@ class Order(NamedTuple):
     def pushed(self) -> bool:
         """Whether the code goes with the run."""
         return self.cwd is not None
+
+    def code_mib(self) -> int | None:
+        """How much is pushed, in MiB on the disk; None where nothing is. Raises UseError where git refuses."""
+        if not self.pushed:
+            return None
+        sizes = 0
+        for name in code_files.choose(self.source).files:
+            with contextlib.suppress(FileNotFoundError):
+                sizes += (self.source / name).lstat().st_blocks * 512
+        return sizes >> 20
 
     def part(self, worker: Worker, jobs: Sequence[str]) -> Part:
         """What a host gets, before it was asked for anything."""

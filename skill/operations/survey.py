@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from skill.operations.submission import Order, question
 from skill.planning import existing_outputs
 from skill.planning.assign_jobs import Offer
 from skill.planning.existing_outputs import Found
+from skill.planning.host_needs import Way
 from skill.planning.host_preflight import Basics, Seen
 
 PATIENCE = 180.0
@@ -28,12 +30,13 @@ _LOOK = 150.0
 
 class Scouted(NamedTuple):
     """A host as it was found. `document`: that of queue_manager.preflight; None where `why` says why there is none.
-    `at`: when it came, epoch seconds by the clock here."""
+    `at`: when it came, `asked`: when it was asked for, in epoch seconds by the clock here."""
 
     facts: Facts | Unreachable
     document: Mapping[str, Any] | None = None
     why: str = ""
     at: float = 0.0
+    asked: float = 0.0
 
     def existing(self) -> Found | None:
         """What of the run is there already, its times by the clock here; None where that was not told."""
@@ -50,8 +53,16 @@ class Scouted(NamedTuple):
             newest_code=None if code is None else (code[0], code[1] - ahead),
         )
 
-    def seen(self, name: str, *, pushed: bool) -> Seen:
-        """The same, as the judge takes it."""
+    def _ahead(self) -> float:
+        """Seconds that the host's clock is surely ahead of ours; 0 where it may be in step, or is not told."""
+        try:
+            told = None if self.document is None else epoch(self.document["probe"]["time"])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return 0.0
+        return 0.0 if told is None else max(0.0, told - self.at) + min(0.0, told - self.asked)
+
+    def seen(self, name: str, *, pushed: bool, code_mib: int | None = None) -> Seen:
+        """The same, as the judge takes it. `code_mib`: how much is pushed, None where that is not known."""
         facts = self.facts
         if isinstance(facts, Unreachable):
             return Seen(name, facts.reason)
@@ -63,7 +74,8 @@ class Scouted(NamedTuple):
             facts.disk_free_mib,
             None if facts.writable else "nothing can be written into its home directory, where runs are kept",
         )
-        return Seen(name, None, basics, self.document, self.why, pushed)
+        way = Way(pushed, code_mib, shutil.which("rsync") is not None, facts.rsync is not None, self._ahead())
+        return Seen(name, None, basics, self.document, self.why, way)
 
     def twin(self, others: Mapping[str, Scouted]) -> str | None:
         """Which of the hosts, by name, is the same as this one, so far as their identities tell."""
@@ -106,6 +118,7 @@ def _scout(order: Order, host: Host, *, newest_code: bool) -> Scouted:
     except FailedError as error:
         return Scouted(facts, None, str(error))
     options = ["--newest-code"] if newest_code else []
+    begin = time.time()
     said = bootstrap.in_passing(host, facts, bundle, "preflight", *options, stdin=asked, timeout=_LOOK)
     if isinstance(said, Unreachable):
         return Scouted(said)
@@ -113,7 +126,7 @@ def _scout(order: Order, host: Host, *, newest_code: bool) -> Scouted:
     if document is None:
         last = said.err.strip().splitlines()[-1:]
         return Scouted(facts, None, f"it could not be looked at: {last[0] if last else f'exit code {said.code}'}")
-    return Scouted(facts, document, at=time.time())
+    return Scouted(facts, document, at=time.time(), asked=begin)
 
 
 def read(data: bytes) -> dict[str, Any] | None:

@@ -384,8 +384,10 @@ class Up:
 
 
 def _why_stopped(run: Run, host: str) -> str:
-    """What its manager last said about its end."""
+    """Who stopped it, as far as that is known: its manager, if it had begun to, and said why."""
     found = assignment.read(run)
     state = pulled_states.documents(run, found).get(host) if found is not None else None
     row = state["meta"].get("teardown") if state is not None else None
-    return str(row["bound"] or row["reason"]) if row else "by whom is not known here"
+    if row and (row["bound"] or row["plan"] in ("stop", "destroy")):
+        return str(row["bound"] or row["reason"])
+    return "not by its manager, as far as is known here; a higher bid, or an account without credit, does that"

@@ -13,6 +13,8 @@ from queue_manager.core.readings import may_use
 from skill.common.text_table import columns
 from skill.common.units import jobs_text
 from skill.hosts.health import LEAST_DISK
+from skill.planning import host_needs
+from skill.planning.host_needs import Way
 from skill.planning.local_preflight import unset_words
 
 if TYPE_CHECKING:
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 
 OK, MADE, WARNING, FAULT, UNKNOWN = "ok", "made", "warning", "fault", "unknown"
 """States of a check: holds; the run itself makes it so; does not stop the run; stops it; could not be looked at."""
-CHECKS = ("ssh", "python", "screen", "disk", "code", "cwd", "environment", "preconditions", "cards")
+CHECKS = (
+    "ssh", "python", "screen", *host_needs.CHECKS, "disk", "code", "cwd", "environment", "preconditions", "cards",
+)  # fmt: skip
 _STYLES = {OK: "", MADE: "", WARNING: "yellow", FAULT: "red", UNKNOWN: "dim"}
 _NAMED = 5
 
@@ -56,7 +60,7 @@ class Seen(NamedTuple):
     """All that was seen of one host.
 
     `unreachable`: why, or None. `found`: the document of queue_manager.preflight, None where it could not be made, for
-    the reason in `not_found`. `pushed`: the code comes with the run.
+    the reason in `not_found`. `way`: how the code comes there.
     """
 
     name: str
@@ -64,7 +68,12 @@ class Seen(NamedTuple):
     basics: Basics | None = None
     found: Mapping[str, Any] | None = None
     not_found: str = ""
-    pushed: bool = True
+    way: Way = Way()
+
+    @property
+    def pushed(self) -> bool:
+        """Whether the code comes with the run."""
+        return self.way.pushed
 
 
 class Verdict(NamedTuple):
@@ -140,6 +149,11 @@ class _Judge:
             if seen.not_found:
                 self.faults.append(seen.not_found)
             return
+        on_cards = any(job.gpus for job in self._specs)
+        for need in host_needs.needs(seen.found, seen.way, seen.name, on_cards=on_cards):
+            self.cells[need.check] = Cell(need.state, need.short)
+            if need.long:
+                (self.faults if need.state == FAULT else self.warnings).append(need.long)
         self._places(seen.found)
         self._environment(seen.found["activation"])
         self._preconditions(seen.found)
@@ -175,7 +189,11 @@ class _Judge:
 
     def _places(self, found: Mapping[str, Any]) -> None:
         path, there = found["cwd"]["path"], found["cwd"]["there"]
-        if self._seen.pushed:
+        basics = self._seen.basics
+        too_large = host_needs.code_fault(self._seen.way, basics and basics.disk_free_mib, is_there=there)
+        if too_large is not None:
+            self._fault("code", "larger than the disk", too_large)
+        elif self._seen.pushed:
             self.cells["code"] = Cell(OK, "is brought up to date") if there else Cell(MADE, "made by the push")
         elif there:
             self.cells["code"] = Cell(OK, "there already")

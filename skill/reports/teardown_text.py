@@ -37,6 +37,9 @@ def _is_told(row: Mapping[str, Any] | None) -> bool:
 
 
 def _line(host: str, row: Mapping[str, Any], *, fresh: bool) -> Line:
+    if not fresh and not row["confirmed"] and row["plan"] not in ("stop", "destroy", "sync"):
+        plan = f"not known now; when last read it was to be kept, then {_wanted(row)}"
+        return Line(host, plan, _cost(row, fresh=False))
     return Line(host, _plan(row) if fresh else f"when last read: {_plan(row)}", _cost(row, fresh=fresh))
 
 

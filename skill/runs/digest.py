@@ -129,6 +129,10 @@ def headline(document: Mapping[str, Any], alive: bool, now: float) -> str:
     return f"{meta['run_id']}: {state}, {done} of {total} jobs completed, {duration(end - begin)}"
 
 
+GONE = "gone"
+"""In the meta of a state whose manager is not there: how many of the jobs that it left running have no screen."""
+
+
 def hindrances(document: Mapping[str, Any], alive: bool) -> list[str]:
     """What keeps the queue from going on, one line each; empty if nothing does."""
     return list(hindrances_by_kind(document, alive).values())
@@ -142,9 +146,11 @@ def hindrances_by_kind(document: Mapping[str, Any], alive: bool) -> dict[str, st
     if "hosts" in meta:
         pass  # the conditions tell of each manager, under its host's name
     elif meta["manager"] == "running" and not alive:
-        lines["died"] = f"the manager (process {meta['pid']}) has died; running jobs go on. Start it again: {resume}"
+        left = left_running(meta, document["counts"].get("running", 0))
+        lines["died"] = f"the manager (process {meta['pid']}) has died; {left}. Start it again: {resume}"
     elif meta["manager"] == "halted":
-        lines["halted"] = f"the manager was halted; running jobs go on. Start it again: {resume}"
+        left = left_running(meta, document["counts"].get("running", 0))
+        lines["halted"] = f"the manager was halted; {left}. Start it again: {resume}"
     if meta["paused"] and meta["manager"] != "finished":
         lines["all paused"] = f"paused: no new job starts. Go on: {resume}"
     for row in meta["conditions"]:
@@ -154,6 +160,20 @@ def hindrances_by_kind(document: Mapping[str, Any], alive: bool) -> dict[str, st
         if "quarantine" in row["note"]:
             lines[card(row)] = f"{card(row)}: {row['note']}"
     return lines
+
+
+def left_running(meta: Mapping[str, Any], count: int) -> str:
+    """What is known of the jobs that ran when their manager was last heard of; `count` of them."""
+    gone = meta.get(GONE)
+    if not count:
+        return "no job ran then"
+    if gone is None:
+        return "whether its running jobs go on is not known"
+    if not gone:
+        return "running jobs go on"
+    if gone >= count:
+        return "what ran has ended or was killed, too"
+    return f"{count - gone} of {count} running jobs go on, the others have ended or were killed"
 
 
 def card(row: Row) -> str:

@@ -16,6 +16,7 @@ from build_manifest import regular_file
 from queue_manager.core.manifest import Manifest, encode
 from skill.common.errors import FailedError
 from skill.common.files import SHOWN, append_to
+from skill.runs.digest import GONE
 from skill.runs.directory import MOST_STATE, Document, Run, parse_state, read_state
 
 PATIENCE = 60.0
@@ -52,7 +53,20 @@ def look(run: Run) -> tuple[Document, bool]:
     alive = is_alive(run)
     if not alive and document["meta"]["manager"] == "running":
         document = read_state(run)  # it may have ended in between, and have written its last state just before
+    if not alive:
+        pids = [row["screen_pid"] for row in document["jobs"] if row["status"] == "running"]
+        document["meta"][GONE] = sum(pid is not None and not is_screen(pid) for pid in pids)
     return document, alive
+
+
+def is_screen(pid: int) -> bool:
+    """Whether a process is one of screen, so far as can be told: another one may have got its number."""
+    try:
+        return "screen" in Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").lower()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def _holder(text: str) -> int | None:

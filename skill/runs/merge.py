@@ -19,6 +19,7 @@ from queue_manager.core.summary import duration
 from skill.runs import assignment as places
 from skill.runs.assignment import LOST, PLANNED, Part, Placed
 from skill.runs.dependencies import Dependencies
+from skill.runs.digest import left_running
 from skill.runs.directory import Document
 from skill.runs.state_schema import fault
 
@@ -351,7 +352,8 @@ def _conditions(placed: Placed, side: _Side, paused: bool, now: float) -> list[_
         say("planned", f"{what} not brought there yet; run the same `wavequeue rescue` again to finish that")
     elif side.manager in ("died", "halted") and side.counted:
         what = "has died" if side.manager == "died" else "was halted"
-        text = f"the manager (process {meta['pid']}) {what}; running jobs go on. Start it again: {resume}"
+        left = left_running(meta, document["counts"].get("running", 0))
+        text = f"the manager (process {meta['pid']}) {what}; {left}. Start it again: {resume}"
         say("manager", text, meta["updated"])
     if meta["paused"] and not paused and side.manager != "finished":
         say("paused", f"paused: no new job starts there. Go on: {resume}", meta["updated"])

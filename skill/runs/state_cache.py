@@ -14,6 +14,7 @@ from queue_manager.core.layout import RunPaths, id_fault
 from skill.common import typed_json
 from skill.common.files import make_directory, write_whole
 from skill.runs import directory, logs, state_schema
+from skill.runs.digest import GONE
 from skill.runs.directory import Document
 
 _LOOK, _WHOLE = "look.json", "look.whole.json"
@@ -59,7 +60,12 @@ def told(answer: Mapping[str, Any], jobs: Collection[str] | None = None) -> Told
         said = {job: state_schema.clean(logs.said_last(text)) for job, text in tails.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"what it sent is no look at a run ({str(error)[:80]!r})"
-    return Told(None if document is None else state_schema.clean(document), alive, said, tuple(added))
+    if document is not None:
+        document = state_schema.clean(document)
+        gone = answer.get("gone")  # an older runtime does not tell
+        if type(gone) is int and 0 <= gone <= len(document["jobs"]):
+            document["meta"][GONE] = gone
+    return Told(document, alive, said, tuple(added))
 
 
 def _added_ids(line: str) -> list[str]:

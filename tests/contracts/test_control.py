@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from queue_manager import control, facts
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.machine import parse_acknowledged
 from queue_manager.core.requests import Request, encode_request
@@ -87,9 +88,32 @@ def test_a_look_gives_the_overview_and_the_ends_of_running_logs(home: Path) -> N
     assert "overview" not in whole
 
 
+@pytest.mark.parametrize(("left", "gone"), [({1}, 1), ({1, 2}, 0), (set(), 2)])
+def test_of_the_jobs_that_a_dead_manager_left_those_without_a_screen_are_counted(
+    home: Path, left: set[int], gone: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = place(home, "a", "b", "c").complete("a").start("b").start("c")
+    paths = story.write()
+    document = json.loads(paths.state.read_text())
+    for number, row in enumerate(document["jobs"]):
+        row["screen_pid"] = number or None
+    paths.state.write_text(json.dumps(document))
+    monkeypatch.setattr(control, "_is_screen", lambda pid: pid in left)
+    assert control.look(paths, {"full": True})["gone"] == gone
+    monkeypatch.setattr(facts, "held_by", lambda _lock: 7)
+    assert control.look(paths, {"full": True})["gone"] is None
+
+
+def test_a_process_counts_as_a_screen_only_where_it_is_one() -> None:
+    assert not control._is_screen(os.getpid())
+    assert not control._is_screen(1 << 30)
+
+
 def test_a_run_whose_manager_has_not_begun_has_no_state(home: Path) -> None:
     place(home, "a").paths.root.mkdir()
-    assert call(home, told.RUN_ID, op="look") == {"state": None, "alive": False, "tails": {}, "added": []}
+    assert call(home, told.RUN_ID, op="look") == {
+        "state": None, "alive": False, "gone": 0, "tails": {}, "added": [],
+    }  # fmt: skip
 
 
 def test_what_cannot_be_done_is_said_in_words(home: Path) -> None:

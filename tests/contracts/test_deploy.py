@@ -354,6 +354,22 @@ def test_a_manifest_is_placed_whole_and_another_one_is_refused(server: Sshd, hos
         assert sorted(path.name for path in other.root.iterdir()) == ["inbox", "manifest.json"]
 
 
+def test_a_home_without_hard_links_takes_a_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ln").write_text("#!/bin/sh\necho 'ln: Operation not permitted' >&2; exit 1\n")
+    (tmp_path / "bin" / "ln").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    here = Host(Worker("here", kind="local"), tmp_path / "known_hosts")
+    name = bootstrap.claim_identity(here)
+    assert isinstance(name, str)
+    assert bootstrap.claim_identity(here) == name
+    assert bootstrap.place_run(here, "r", b"{}") is None
+    assert bootstrap.place_run(here, "r", b"{}") is None
+    assert "holds another manifest" in str(bootstrap.place_run(here, "r", b"{ }"))
+    assert sorted(path.name for path in (tmp_path / ".wavequeue" / "runs" / "r").iterdir()) == ["manifest.json"]
+
+
 def test_a_manager_goes_on_without_us_and_is_seen_alive_dead_and_finished(server: Sshd, host: Host) -> None:
     add_screen(server)
     place(host, "r", WAITS)

@@ -44,6 +44,8 @@ def test_the_host_is_described(tmp_path: Path) -> None:
     assert 0 < found["memory_mib"]["available"] <= found["memory_mib"]["total"]
     assert found["path"] == str(tmp_path)
     assert found["disk_free_mib"] > 0
+    assert found["bash"] is not None
+    assert probe(tmp_path, PATH=str(tmp_path))["bash"] is None
     assert found["heartbeat"] is None
     assert found["time"].endswith("Z")
     assert found["host"] == os.uname().nodename

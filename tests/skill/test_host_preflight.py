@@ -6,6 +6,7 @@ from typing import Any
 
 from queue_manager.core.manifest import JobSpec, Manifest, Precondition
 from skill.planning import host_preflight
+from skill.planning.host_needs import Way
 from skill.planning.host_preflight import FAULT, MADE, OK, WARNING, Basics, Seen, Verdict
 from tests.skill.story import job, manifest
 
@@ -21,7 +22,8 @@ def found(*unmet: dict[str, Any], **fields: Any) -> dict[str, Any]:
         "activation": {"kind": None, "name": None, "python": "/usr/bin/python3", "fault": None},
         "unmet": list(unmet),
         "untried": 0,
-        "probe": {"cpus": 4, "gpus": [], "gpu_note": "no driver"},
+        "probe": {"cpus": 4, "gpus": [], "gpu_note": "no driver", "bash": "/bin/bash"},
+        "needs": {"home": [], "shm_mib": 64_000},
         **fields,
     }
 
@@ -52,6 +54,18 @@ def test_where_all_is_there_nothing_stops_it() -> None:
     assert (verdict.faults, verdict.warnings, verdict.blocked) == ((), (), ())
     assert {cell.state for cell in verdict.cells.values()} == {OK}
     assert not host_preflight.stops([verdict], {})
+
+
+def test_what_every_run_needs_is_checked_with_the_rest() -> None:
+    document = found(needs={"home": ["its home is mounted noexec"], "shm_mib": 64})
+    document["cwd"]["there"] = False
+    verdict = judge(manifest(job("a", gpus=1)), document | {"probe": cards(0)}, way=Way(code_mib=60_000, ahead_s=-600))
+    assert verdict.faults[0] == "its home is mounted noexec"
+    assert verdict.faults[1].startswith("the code has 60000 MiB, and 50000 MiB of its disk are free")
+    assert [text.split(":")[0] for text in verdict.warnings] == [
+        "its shared memory (/dev/shm) has 64 MiB", "its clock is 10 min behind",
+    ]  # fmt: skip
+    assert {name for name, cell in verdict.cells.items() if cell.state == FAULT} == {"home", "code"}
 
 
 def test_an_unreachable_host_is_no_failed_one() -> None:
@@ -106,7 +120,7 @@ def test_what_the_push_brings_does_not_stop_it_unless_nothing_is_pushed() -> Non
     made = manifest(needing("b", "data/x.npy"))
     document = found(wants("data/x.npy", "b"))
     assert judge(made, document, ("data/x.npy",)).cells["preconditions"] == (MADE, "made by the push")
-    assert judge(made, document, ("data/x.npy",), pushed=False).faults
+    assert judge(made, document, ("data/x.npy",), way=Way(pushed=False)).faults
 
 
 def test_a_cwd_that_the_push_makes_is_said_and_another_stops_it() -> None:
@@ -114,7 +128,7 @@ def test_a_cwd_that_the_push_makes_is_said_and_another_stops_it() -> None:
     pushed = judge(manifest(job("a")), document)
     assert pushed.cells["cwd"] == (MADE, f"{CWD}, made by the push")
     assert pushed.faults == ()
-    assert judge(manifest(job("a")), document, pushed=False).faults == (
+    assert judge(manifest(job("a")), document, way=Way(pushed=False)).faults == (
         f"{CWD} is not there, and the code is not pushed to an absolute cwd",
     )
 

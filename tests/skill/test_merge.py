@@ -127,9 +127,8 @@ def test_a_manager_that_died_beside_one_that_lives_is_said() -> None:
     document = both(alive=False)
     assert (document["meta"]["manager"], document["meta"]["hosts"][1]["manager"]) == ("running", "died")
     (line,) = digest.hindrances(document, True)
-    assert line.startswith(
-        "gpu-b: the manager (process 4711) has died; running jobs go on. Start it again: wavequeue resume"
-    )
+    what = "the manager (process 4711) has died; whether its running jobs go on is not known"
+    assert line.startswith(f"gpu-b: {what}. Start it again: wavequeue resume")
 
 
 MANAGERS = {

@@ -12,7 +12,7 @@ from queue_manager.core import events as ev
 from queue_manager.core.events import Record
 from queue_manager.core.manifest import Phase, encode
 from queue_manager.core.overview import overview
-from skill.runs import directory, state_cache
+from skill.runs import digest, directory, state_cache
 from skill.runs.directory import Run
 from skill.runs.state_cache import Kept, Told
 from tests.skill.story import Story, job, manifest
@@ -34,6 +34,14 @@ def answer(**changed: Any) -> dict[str, Any]:
 def test_an_answer_is_taken_with_what_a_person_wants_of_it() -> None:
     assert state_cache.told(answer()) == Told(STORY.document(), True, {"b": "epoch 2"}, (added("c"),))
     assert state_cache.told(answer(state=None)) == Told(None, True, {"b": "epoch 2"}, (added("c"),))
+
+
+@pytest.mark.parametrize(("gone", "kept"), [(1, 1), (0, 0), (None, None), (3, None), (-1, None), (True, None)])
+def test_how_many_jobs_of_a_dead_manager_have_gone_is_kept_where_it_can_be(gone: Any, kept: int | None) -> None:
+    found = state_cache.told(answer(alive=False, gone=gone))
+    assert isinstance(found, Told)
+    assert found.document is not None
+    assert found.document["meta"].get(digest.GONE) == kept
 
 
 @pytest.mark.parametrize(

@@ -42,9 +42,25 @@ def test_what_hinders_is_told_with_its_time() -> None:
     told = story().tell(ev.Paused(), ev.ConditionBegan("nvml", "NVML cannot be read: timeout"))
     lines = digest.hindrances(told.document("halted"), False)
     assert [line.split(":")[0] for line in lines] == [
-        "the manager was halted; running jobs go on. Start it again", "paused", "NVML cannot be read",
-    ]  # fmt: skip
+        "the manager was halted; whether its running jobs go on is not known. Start it again",
+        "paused",
+        "NVML cannot be read",
+    ]
     assert lines[2].endswith("(since 10:00:03Z)")
+
+
+@pytest.mark.parametrize(
+    ("count", "gone", "says"),
+    [
+        (0, None, "no job ran then"),
+        (3, None, "whether its running jobs go on is not known"),
+        (3, 0, "running jobs go on"),
+        (3, 2, "1 of 3 running jobs go on, the others have ended or were killed"),
+        (3, 3, "what ran has ended or was killed, too"),
+    ],
+)
+def test_of_the_jobs_of_a_dead_manager_only_what_was_seen_is_said(count: int, gone: int | None, says: str) -> None:
+    assert digest.left_running({digest.GONE: gone}, count) == says
 
 
 def test_a_card_in_quarantine_hinders() -> None:

@@ -81,6 +81,12 @@ def test_of_a_machine_that_cannot_be_read_it_is_said_that_this_was_before() -> N
     assert line.cost == "$6.00 by then, $3600.00 an hour"
 
 
+def test_of_a_machine_that_was_to_be_kept_and_cannot_be_read_nothing_is_said_to_go_on() -> None:
+    (line,) = lines(merged(told(Story(MADE).start("a")), reason="no route to host"))
+    assert line.plan == "not known now; when last read it was to be kept, then when_done: destroy"
+    assert line.cost.endswith(" an hour")
+
+
 def test_a_machine_that_was_given_up_may_still_be_billed() -> None:
     (line,) = lines(merged(told(finished()), LOST))
     assert line.plan == "given up; see whether it is still billed: wavequeue vast instances"

@@ -1,0 +1,77 @@
+"""What every run needs of a host beside python and screen, tried in its home. Nothing is left there."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from queue_manager.links import has_links
+
+ROOM_MIB = 32
+"""So much is asked for in the home: a quota shows only to who asks."""
+SHARED = "/dev/shm"
+
+
+def describe(home: Path, shared: str = SHARED) -> dict[str, Any]:
+    """What was tried. `home`: what hinders a run that is kept in the home, a text each; empty if nothing does.
+    `shm_mib`: the size of the shared memory, null where it cannot be told."""
+    folder = home / ".wavequeue"
+    return {"home": home_faults(folder if folder.is_dir() else home), "shm_mib": size_mib(shared)}
+
+
+def home_faults(folder: Path) -> list[str]:
+    """What hinders a run whose files and runtime lie below `folder`, a text each."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".needs-", dir=folder) as place:
+            tried = (_room(Path(place)), _programs(Path(place)), _links(Path(place)))
+    except OSError as error:
+        return [f"nothing can be written into {folder}: {error.strerror}"]
+    return [text for text in tried if text is not None]
+
+
+def _room(place: Path) -> str | None:
+    with (place / "room").open("wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, ROOM_MIB << 20)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                return f"no {ROOM_MIB} MiB can be had in its home: {error.strerror}; free some there, or have more"
+    return None
+
+
+def _programs(place: Path) -> str | None:
+    """Whether libraries can be loaded from there, which a mount with noexec forbids."""
+    with (place / "program").open("w+b") as file:
+        file.write(b"\0" * mmap.PAGESIZE)
+        file.flush()
+        try:
+            mmap.mmap(file.fileno(), mmap.PAGESIZE, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC).close()
+        except PermissionError:
+            return (
+                "its home is mounted noexec, so that the libraries of the manager cannot be loaded from there; have it "
+                "mounted with exec, or use an account whose home is"
+            )
+        except OSError:
+            return None
+    return None
+
+
+def _links(place: Path) -> str | None:
+    try:
+        has_links(place)
+    except OSError as error:
+        return f"its home serves for no run: {error.strerror}"
+    return None
+
+
+def size_mib(folder: str) -> int | None:
+    """The size of a file system in MiB; None where it cannot be told."""
+    try:
+        return shutil.disk_usage(folder).total >> 20
+    except OSError:
+        return None
