@@ -65,6 +65,18 @@ def _exists(pid: int) -> bool:
     return True
 
 
+def survival(root: Path, any_life: bool = False) -> str | None:
+    """How a process has to be started that is to outlive its session: "plain" or "scope", as was tried in this life of
+    the host (`any_life`: or in an earlier one); None if it was not."""
+    with contextlib.suppress(OSError, ValueError):
+        life, way = (root / "survival").read_text(encoding="ascii").split()
+        if way in ("plain", "scope") and (
+            any_life or life == Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        ):
+            return way
+    return None
+
+
 def host_id(root: Path) -> str | None:
     """Who this host is, by what lies in its place (`root`); None if it has no identity yet, or a damaged one."""
     with contextlib.suppress(OSError):
@@ -129,6 +141,7 @@ def describe(run_id: str) -> dict[str, Any]:
         "machine_digest": hashlib.sha256(machine().encode(errors="surrogateescape")).hexdigest()[:32],
         "runtimes": _names(base / "runtime"),
         "libc": _libc(),
+        "survival": survival(root),
         "manifest_sha256": None,
         "manager_pid": None,
         "ended": False,

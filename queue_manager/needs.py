@@ -35,7 +35,7 @@ def home_faults(folder: Path) -> list[str]:
 
 
 def _room(place: Path) -> str | None:
-    with (place / "room").open("wb") as file:
+    with tempfile.TemporaryFile(dir=place) as file:
         try:
             os.posix_fallocate(file.fileno(), 0, ROOM_MIB << 20)
         except OSError as error:
@@ -46,7 +46,7 @@ def _room(place: Path) -> str | None:
 
 def _programs(place: Path) -> str | None:
     """Whether libraries can be loaded from there, which a mount with noexec forbids."""
-    with (place / "program").open("w+b") as file:
+    with tempfile.TemporaryFile(dir=place) as file:
         file.write(b"\0" * mmap.PAGESIZE)
         file.flush()
         try:

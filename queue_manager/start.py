@@ -25,6 +25,8 @@ from queue_manager.files import append_to
 PATIENCE = 60.0
 """Seconds for a manager to begin; it reads the whole manifest and journal first."""
 _LINES = 12
+_SCOPE = ("systemd-run", "--user", "--scope", "--quiet", "--")
+"""Puts itself, and then what it becomes, out of the session that it was begun in."""
 Answer = Union[int, str]
 """The manager's process (0 if it cannot be told which), or why there is none."""
 
@@ -63,10 +65,15 @@ def start(run_id: str, poll: float | None = None, patience: float = PATIENCE) ->
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what is started inherits that
     with log:
         begin = log.seek(0, os.SEEK_END)
+        environment = build_environment(os.environ)
+        command = build_command(paths, run_id, poll)
+        if facts.survival(host_place.here().root, any_life=True) == "scope":
+            command = [*_SCOPE, *command]
+            environment.setdefault("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
         process = subprocess.Popen(
-            build_command(paths, run_id, poll),
+            command,
             cwd=paths.root,
-            env=build_environment(os.environ),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -23,9 +23,12 @@ def keep(home: Path) -> None:
 
 
 def give(home: Path) -> None:
-    """Give a new host the runtime that is kept. Times are kept as well, by which compiled files are known."""
+    """Give a new host the runtime that is kept, and what was tried there before. Times are kept as well, by which
+    compiled files are known."""
+    (home / ".wavequeue").mkdir(mode=0o700)
+    life = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    (home / ".wavequeue" / "survival").write_text(f"{life} plain\n")
     if _kept:
-        (home / ".wavequeue").mkdir(mode=0o700)
         shutil.copytree(_kept[0], home / _RUNTIME)
 
 

@@ -99,7 +99,7 @@ def _steps(
     *,
     yes: bool,
 ) -> Steps:
-    from skill.fleet import await_ready, settings
+    from skill.fleet import settings, ssh_key
     from skill.hosts import registry, ssh_preflight
     from skill.operations.up import Agreed, Steps, ceiling
     from skill.providers.vast.responses import Unknown
@@ -108,7 +108,7 @@ def _steps(
 
     def agreed() -> Agreed:
         chosen = settings.read_renting(where)
-        await_ready.find_key(chosen.key)
+        ssh_key.find_key(chosen.key)
         fault = ssh_preflight.fault()
         if fault is not None:
             raise FailedError(f"nothing was rented: no machine could be entered from here: {fault}")

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
-from build_manifest import regular_file
-from queue_manager.core.layout import HostPaths
-from skill.common.errors import UseError
-from skill.common.files import make_directory
 from skill.fleet import drift, startup
 from skill.fleet.drift import Heard
 from skill.fleet.reconcile import who
+from skill.fleet.ssh_key import Key
 from skill.fleet.startup import Broken, Wait
 from skill.hosts.registry import Ssh, Worker
 from skill.providers.vast import client as vast
@@ -25,19 +17,9 @@ from skill.providers.vast.ownership import Claim, NotOurs, decide
 from skill.providers.vast.records import Instance
 from skill.providers.vast.responses import Done, Gone, Unknown
 
-_MOST_KEY = 1 << 16
-
-_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 _SLOWEST, _FASTEST, _SHARE = 10.0, 0.5, 0.05
 """Seconds between looks at an instance, at most and at least; in between a share of the time that it has had."""
 Say = Callable[[str], None]
-
-
-class Key(NamedTuple):
-    """How we go in: the text of the public key, and the path of the private one, None where an agent holds it."""
-
-    public: str
-    private: str | None
 
 
 class Arrived(NamedTuple):
@@ -45,74 +27,6 @@ class Arrived(NamedTuple):
 
     live: Instance
     heard: Heard
-
-
-def find_key(said: str | None) -> Key:
-    """The ssh key to go to rented machines with: `said` in vast.yaml, else the first of ~/.ssh that needs no passphrase
-    or that an agent has, else one of our own in ~/.wavequeue, made the first time. Raises UseError."""
-    if said is not None:
-        key = _read_key(Path(said).expanduser())
-        if key is None:
-            raise UseError(
-                f"vast.yaml names the ssh key {said}, and {said}.pub is not there; make it: ssh-keygen -f {said}"
-            )
-        if not _opens(Path(said).expanduser(), key.public):
-            raise UseError(
-                f"the ssh key {said} of vast.yaml cannot be used without its passphrase, and no agent has it; give it "
-                f"to one: ssh-add {said}"
-            )
-        return key
-    for name in _KEYS:
-        place = Path.home() / ".ssh" / name
-        key = _read_key(place)
-        if key is not None and _opens(place, key.public):
-            return key
-    return _own_key()
-
-
-def _read_key(place: Path) -> Key | None:
-    try:
-        public = regular_file.read_text(place.with_name(f"{place.name}.pub"), _MOST_KEY).strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-    path = f"~/{place.relative_to(Path.home())}" if place.is_relative_to(Path.home()) else str(place)
-    return Key(public, path if place.is_file() else None)
-
-
-def _own_key() -> Key:
-    """The key that we made for rented machines, and make if there is none. Raises UseError."""
-    folder = HostPaths.of(Path.home()).root / "rented"
-    place = folder / _KEYS[0]
-    if not place.exists():
-        make_directory(folder.parent)
-        new = Path(tempfile.mkdtemp(prefix=".rented-", dir=folder.parent))
-        made = _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "wavequeue", "-f", str(new / place.name))
-        if made is not None:
-            with contextlib.suppress(OSError):  # another process was faster
-                new.rename(folder)
-        shutil.rmtree(new, ignore_errors=True)
-    key = _read_key(place)
-    if key is None:
-        raise UseError("an ssh key is needed to enter rented machines, and ssh-keygen could not make one")
-    return key
-
-
-def _opens(private: Path, public: str) -> bool:
-    """Whether a key can be used by itself, or by an agent: better known before a machine is paid for."""
-    if private.is_file() and _run("ssh-keygen", "-y", "-P", "", "-f", str(private)) is not None:
-        return True
-    return public.split()[1:2] in [line.split()[1:2] for line in (_run("ssh-add", "-L") or "").splitlines()]
-
-
-def _run(*command: str) -> str | None:
-    """What a program of OpenSSH prints; None where it fails."""
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
 
 
 def come(

@@ -17,14 +17,15 @@ from typing import Any, NamedTuple
 from queue_manager.core.events import iso
 from skill.common import files
 from skill.common.errors import FailedError
-from skill.fleet import await_ready, ledger_file, settings, startup
+from skill.fleet import await_ready, ledger_file, settings, ssh_key, startup
 from skill.fleet import ledger as book
-from skill.fleet.await_ready import Arrived, Key, Say
+from skill.fleet.await_ready import Arrived, Say
 from skill.fleet.blacklist import Banned
 from skill.fleet.drift import DISK, PRICE, STATUS
 from skill.fleet.ledger import Offered, Rental
 from skill.fleet.offers import Priced
 from skill.fleet.profiles import Profile
+from skill.fleet.ssh_key import Key
 from skill.fleet.startup import Bounds, Broken
 from skill.hosts import registry, ssh_preflight
 from skill.hosts.connection import replace_key
@@ -82,7 +83,7 @@ def rent(client: vast.Client, where: Path, wish: Wish, candidates: Sequence[Pric
 
 def _renting(client: vast.Client, where: Path, wish: Wish, say: Say) -> _Renting:
     chosen = settings.read_renting(where)
-    return _Renting(client, where, wish, chosen.image, chosen.bounds, await_ready.find_key(chosen.key), say)
+    return _Renting(client, where, wish, chosen.image, chosen.bounds, ssh_key.find_key(chosen.key), say)
 
 
 def alone(where: Path) -> AbstractContextManager[None]:

@@ -45,6 +45,7 @@ class Facts(NamedTuple):
     now (0: one whose process is not told); `ended`: the run's state says that it has finished. `place`: where runs lie,
     below the home; `owner`: the name of the machine to which the home belongs, where it is another one that has the
     same home; `named`: whether it is written down there to whom it belongs; `machine_digest`: of the machine's name.
+    `survival`: how what outlives a session has to be started, None where that was not tried since it started.
     """
 
     home: str
@@ -65,6 +66,7 @@ class Facts(NamedTuple):
     owner: str | None = None
     named: bool = True
     machine_digest: str = ""
+    survival: str | None = None
 
 
 def module(home: str | None, python: str, runtime: str, name: str, *args: str) -> list[str]:
@@ -205,6 +207,7 @@ def _told(found: Mapping[str, Any]) -> dict[str, Any]:
         "manifest_sha256": digest,
         "manager_pid": pid,
         "ended": found["ended"],
+        "survival": found.get("survival") if found.get("survival") in ("plain", "scope") else None,
         "libc": libc[:64],
         "place": found["place"],
         "owner": None if found["owner"] is None else one_line(found["owner"], 64),

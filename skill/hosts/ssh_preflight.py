@@ -9,11 +9,15 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterable
 
+from queue_manager.core.terminal_text import one_line
 from skill.hosts import ssh_way
 from skill.hosts.ssh_settings import Fault, Settings, ask, words
 
-PROBES = ("203.0.113.1", "ssh1.vast.ai")
+PROXY = "ssh1.vast.ai"
+PROBES = ("203.0.113.1", PROXY)
 """What rented machines are called: an address (this one is nobody's), and a proxy of Vast.ai."""
+_ANSWERED = ("Permission denied", "Host key verification failed", "Too many authentication failures")
+"""What ssh says of a server that it has reached."""
 _CONNECT = 10
 _PATIENCE = 45.0
 _SSH_FAILED = 255
@@ -23,12 +27,41 @@ _SSH_FAILED = 255
 def fault() -> str | None:
     """Why no rented machine could be entered from here, in words; None if nothing is known against it."""
     hops: dict[str, None] = {}
+    proxied: str | None = None
     for probe in PROBES:
         found = ask(("ssh", *ssh_way.config_option()), f"root@{probe}")
         if isinstance(found, Fault):
             return None if found.is_missing else f"{found.reason}; mend it, and try: ssh -G {probe}"
         hops |= dict.fromkeys(jumps(found))
-    return next((f"the jump host {chain} of your ssh configuration {why}" for chain, why in _closed(hops)), None)
+        if probe == PROXY and found.is_set("proxycommand"):
+            proxied = found.first("proxycommand")
+    closed = next((f"the jump host {chain} of your ssh configuration {why}" for chain, why in _closed(hops)), None)
+    return closed or (None if proxied is None else _proxy_fault(proxied))
+
+
+def _proxy_fault(proxied: str) -> str | None:
+    """Why no server is reached by the ProxyCommand that the configuration has for Vast.ai's proxy; None if one is.
+
+    That proxy lets nobody in without a key that it knows, and says so: then the way to it is open.
+    """
+    done = _run(proxy_command())
+    if done is None:
+        return f"the ProxyCommand of your ssh configuration did not reach {PROXY} within {_PATIENCE:g} s: {proxied}"
+    if done.returncode != _SSH_FAILED or any(text in done.stderr for text in _ANSWERED):
+        return None
+    return (
+        f"the ProxyCommand of your ssh configuration does not reach {PROXY}: {one_line(proxied, 200)}: {_words(done)}"
+    )
+
+
+def proxy_command() -> list[str]:
+    """The command that knocks at Vast.ai's proxy, keeps no key of it, and asks nobody anything."""
+    options = (
+        "BatchMode=yes", f"ConnectTimeout={_CONNECT}", "RemoteCommand=none", "RequestTTY=no", "ControlPath=none",
+        "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR",
+    )  # fmt: skip
+    said = (word for one in options for word in ("-o", one))
+    return ["ssh", "-n", *ssh_way.config_option(), *said, f"root@{PROXY}", "true"]
 
 
 def jumps(settings: Settings) -> list[str]:

@@ -23,7 +23,7 @@ from skill.common.files import write_whole
 from skill.common.units import size_text
 from skill.fleet import ledger_file
 from skill.fleet.ledger import UP
-from skill.hosts import bootstrap, code_push
+from skill.hosts import bootstrap, code_push, survival
 from skill.hosts.bootstrap import Facts
 from skill.hosts.connection import Host, Unreachable, each
 from skill.hosts.registry import REGISTRY
@@ -223,6 +223,7 @@ def _bring(work: _Work) -> Outcome:
     if ended:
         notes.append("its jobs have ended already")
     elif not pid:  # 0 is one that cannot be told yet: it is just starting
+        _done(survival.fault(host, facts))
         pid = _sound(bootstrap.start(host, facts.python.path, part.runtime or "", run.id, work.poll))
         if not pid:
             notes.append("a manager holds it, and which process is not told")

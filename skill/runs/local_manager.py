@@ -54,9 +54,14 @@ def look(run: Run) -> tuple[Document, bool]:
     if not alive and document["meta"]["manager"] == "running":
         document = read_state(run)  # it may have ended in between, and have written its last state just before
     if not alive:
-        pids = [row["screen_pid"] for row in document["jobs"] if row["status"] == "running"]
-        document["meta"][GONE] = sum(pid is not None and not is_screen(pid) for pid in pids)
+        note_gone(document)
     return document, alive
+
+
+def note_gone(document: Document) -> None:
+    """Note in the state of a run without a manager how many of the jobs that it left running have no screen."""
+    pids = [row["screen_pid"] for row in document["jobs"] if row["status"] == "running"]
+    document["meta"][GONE] = sum(pid is not None and not is_screen(pid) for pid in pids)
 
 
 def is_screen(pid: int) -> bool:

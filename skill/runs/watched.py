@@ -56,6 +56,12 @@ class Watched:
 
     def look(self, *, at_once: bool = False) -> bool:
         """Bring it up to date. Returns whether the document is a new one."""
+        is_new = self._read(at_once)
+        if not self.alive:
+            local_manager.note_gone(self.document)
+        return is_new
+
+    def _read(self, at_once: bool) -> bool:
         begin = time.monotonic()
         if begin >= self._alive_at or at_once:
             self.alive = local_manager.is_alive(self.run)

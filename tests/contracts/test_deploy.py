@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 from queue_manager import facts as told
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.manifest import encode
-from skill.hosts import bootstrap, runtime_bundle
+from skill.hosts import bootstrap, runtime_bundle, survival
 from skill.hosts.bootstrap import Facts
 from skill.hosts.connection import Host, Said, Unreachable, each
 from skill.hosts.registry import Worker
 from tests.e2e.runs import job, lives, manifest, wait_for
 from tests.sshd import PYTHON, Sshd
+from tests.sshd_killing import make_killing
 
 WAITS = "until [ -e stop ]; do sleep 0.05; done; echo done"
 
@@ -373,6 +374,10 @@ def test_a_home_without_hard_links_takes_a_run_once(tmp_path: Path, monkeypatch:
 def test_a_manager_goes_on_without_us_and_is_seen_alive_dead_and_finished(server: Sshd, host: Host) -> None:
     add_screen(server)
     place(host, "r", WAITS)
+    make_killing(server, may_linger=True)
+    host.close()
+    assert survival.fault(host, look(host)) is None
+    assert look(host).survival == survival.SCOPE
     pid = started(host, "r")
     wait_for(lambda: job_row(server, "r").get("status") == "running", say="the job to run")
     process = psutil.Process(pid)

@@ -33,7 +33,7 @@ def test_where_all_is_there_each_check_says_so() -> None:
         ({}, Way(here=False, there=False), "rsync", WARNING, "rsync is missing on both sides"),
         ({}, Way(pushed=False, there=False), "rsync", OK, ""),
         ({}, Way(ahead_s=31), "clock", WARNING, "its clock is 31.0 s ahead: "),
-        ({}, Way(ahead_s=-600), "clock", WARNING, "its clock is 10 min behind: "),
+        ({}, Way(ahead_s=-600), "clock", WARNING, "its clock is 10 min 00 s behind: "),
         ({}, Way(ahead_s=29), "clock", OK, ""),
     ],
 )

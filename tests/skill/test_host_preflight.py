@@ -63,7 +63,7 @@ def test_what_every_run_needs_is_checked_with_the_rest() -> None:
     assert verdict.faults[0] == "its home is mounted noexec"
     assert verdict.faults[1].startswith("the code has 60000 MiB, and 50000 MiB of its disk are free")
     assert [text.split(":")[0] for text in verdict.warnings] == [
-        "its shared memory (/dev/shm) has 64 MiB", "its clock is 10 min behind",
+        "its shared memory (/dev/shm) has 64 MiB", "its clock is 10 min 00 s behind",
     ]  # fmt: skip
     assert {name for name, cell in verdict.cells.items() if cell.state == FAULT} == {"home", "code"}
 
@@ -169,7 +169,8 @@ def test_the_table_has_a_row_for_each_check_and_a_column_for_each_host() -> None
     lines = [line.plain for line in host_preflight.table(made, [judge(made, found()), judge(made, found())], 200)]
     assert lines[0].split() == ["check", "gpu-a", "gpu-a"]
     assert [line.split()[0] for line in lines[1:]] == [
-        "ssh", "python", "screen", "disk", "code", "cwd", "venv", "preconditions", "cards", "jobs",
+        "ssh", "python", "screen", "bash", "home", "rsync", "shared", "clock",
+        "disk", "code", "cwd", "venv", "preconditions", "cards", "jobs",
     ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,34 @@ def test_a_jump_host_that_is_down_is_named(config: Path, of: str) -> None:
     assert said.startswith("the jump host root@")  # some versions of ssh put the address into brackets
     assert "of your ssh configuration cannot be entered: " in said
     assert "refused" in said
+
+
+def test_a_proxy_command_that_fails_is_named(config: Path) -> None:
+    config.write_text("Host *.vast.ai\n  ProxyCommand echo no such corkscrew >&2; exit 1\n")
+    said = ssh_preflight.fault()
+    assert said is not None
+    assert said.startswith(
+        "the ProxyCommand of your ssh configuration does not reach ssh1.vast.ai: echo no such corkscrew"
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "err", "is_open"),
+    [
+        (255, "root@ssh1.vast.ai: Permission denied (publickey).", True),
+        (255, "Host key verification failed.", True),
+        (0, "", True),
+        (1, "", True),
+        (255, "Connection closed by UNKNOWN port 65535", False),
+        (None, "", False),
+    ],
+)
+def test_a_proxy_command_serves_where_a_server_answers(
+    code: int | None, err: str, is_open: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = None if code is None else subprocess.CompletedProcess([], code, "", err)
+    monkeypatch.setattr(ssh_preflight, "_run", lambda _argv: done)
+    assert (ssh_preflight._proxy_fault("corkscrew proxy 80") is None) == is_open
 
 
 def test_without_ssh_nothing_is_concluded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

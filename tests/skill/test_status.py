@@ -42,7 +42,7 @@ def test_what_hinders_is_told_with_its_time() -> None:
     told = story().tell(ev.Paused(), ev.ConditionBegan("nvml", "NVML cannot be read: timeout"))
     lines = digest.hindrances(told.document("halted"), False)
     assert [line.split(":")[0] for line in lines] == [
-        "the manager was halted; whether its running jobs go on is not known. Start it again",
+        "the manager was halted; no job ran then. Start it again",
         "paused",
         "NVML cannot be read",
     ]

@@ -83,14 +83,14 @@ def start_verb(which: str, yes: bool, as_json: bool) -> int:
 def start(client: Client, where: Path, found: Owned) -> None:
     """Start an instance of ours, and have its worker's address mended. Raises FailedError; it is then stopped, or it is
     said that this is not known."""
-    from skill.fleet import await_ready, reconcile, settings
+    from skill.fleet import await_ready, reconcile, settings, ssh_key
     from skill.fleet import ledger as book
     from skill.fleet.startup import Broken
     from skill.providers.vast.ownership import NotOurs
     from skill.providers.vast.responses import Gone, Refused, Unknown
 
     chosen = settings.read_renting(where)
-    key = await_ready.find_key(chosen.key)
+    key = ssh_key.find_key(chosen.key)
     asked = time.time()
     answer = client.set_state(found.proof(), "running")
     if isinstance(answer, Refused):

@@ -99,7 +99,7 @@ def rent_verb(
     the next offer is taken, within tries and max_waste. Cut off at any point, the same again takes it up. Every step is
     in .wavequeue/ledger.jsonl before it is done.
     """
-    from skill.fleet import await_ready, rent, settings
+    from skill.fleet import rent, settings, ssh_key
     from skill.hosts import registry
     from skill.providers.vast import client as vast
 
@@ -109,7 +109,7 @@ def rent_verb(
         raise UseError("--for goes with --best")
     where = registry.locate(Path.cwd())
     chosen = settings.read_renting(where)
-    await_ready.find_key(chosen.key)
+    ssh_key.find_key(chosen.key)
     _check_name(where, name)
     asked = {"max_dph": max_dph, "ref_hours": ref_hours, "ref_dlp": ref_dlp, "disk_gb": disk}
     meant, work = wanted(spec, profile, where, asked)

@@ -37,7 +37,7 @@ def watcher() -> None:
 @click.option("--dry-run", is_flag=True, help="Log what it would rent, and rent nothing.")
 def start(dry_run: bool) -> int:
     """Begin to watch, and return. It goes on when you log out, until vast watcher stop, or until this machine stops."""
-    from skill.fleet import await_ready, settings
+    from skill.fleet import settings, ssh_key
     from skill.fleet import watcher as watching
     from skill.hosts import registry
     from skill.providers.vast import client as vast
@@ -47,7 +47,7 @@ def start(dry_run: bool) -> int:
     chosen = settings.read_renting(where)
     vast.connect().close()
     if not dry_run:
-        await_ready.find_key(chosen.key)
+        ssh_key.find_key(chosen.key)
     files = watching.Files.of(where)
     make_directory(files.lock.parent)
     if watching.is_held(files):

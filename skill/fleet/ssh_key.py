@@ -1,0 +1,136 @@
+"""The ssh key to enter rented machines with, and whether it can be used: better known before a machine is paid for."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from build_manifest import regular_file
+from queue_manager.core.layout import HostPaths
+from queue_manager.core.terminal_text import one_line
+from skill.common.errors import UseError
+from skill.common.files import make_directory
+
+_MOST_KEY = 1 << 16
+_PATIENCE = 10.0
+_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
+_NO_AGENT = 2
+"""Exit code of ssh-add where it reaches no agent; 1 is one that holds nothing."""
+
+
+class Key(NamedTuple):
+    """How we go in: the text of the public key, and the path of the private one, None where an agent holds it."""
+
+    public: str
+    private: str | None
+
+
+def find_key(said: str | None) -> Key:
+    """The ssh key to go to rented machines with: `said` in vast.yaml, else the first of ~/.ssh that needs no passphrase
+    or that an agent has, else one of our own in ~/.wavequeue, made the first time. Raises UseError."""
+    if said is not None:
+        return _named(said)
+    for name in _KEYS:
+        place = Path.home() / ".ssh" / name
+        key = _read_key(place)
+        if isinstance(key, Key) and _unusable(place, key.public) is None:
+            return key
+    return _own_key()
+
+
+def _named(said: str) -> Key:
+    place = Path(said).expanduser()
+    key, word = _read_key(place), shlex.quote(said)
+    if isinstance(key, str):
+        raise UseError(f"vast.yaml names the ssh key {said}, and {said}.pub cannot be read: {key}")
+    if key is None:
+        # ssh-keygen -f of a key that is there would make another one in its place.
+        way = f"ssh-keygen -y -f {word} > {word}.pub" if place.exists() else f"ssh-keygen -f {word}"
+        raise UseError(f"vast.yaml names the ssh key {said}, and {said}.pub is not there; make it: {way}")
+    why = _unusable(place, key.public)
+    if why is not None:
+        raise UseError(f"the ssh key {said} of vast.yaml cannot be used: {why}")
+    return key
+
+
+def _read_key(place: Path) -> Key | str | None:
+    """A key by its public half; None where that is not there, else why it cannot be read."""
+    try:
+        public = regular_file.read_text(place.with_name(f"{place.name}.pub"), _MOST_KEY).strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        return getattr(error, "strerror", None) or "it is no text"
+    path = f"~/{place.relative_to(Path.home())}" if place.is_relative_to(Path.home()) else str(place)
+    return Key(public, path if place.is_file() else None)
+
+
+def _own_key() -> Key:
+    """The key that we made for rented machines, and make if there is none. Raises UseError."""
+    folder = HostPaths.of(Path.home()).root / "rented"
+    place = folder / _KEYS[0]
+    why = ""
+    if not place.exists():
+        make_directory(folder.parent)
+        new = Path(tempfile.mkdtemp(prefix=".rented-", dir=folder.parent))
+        made = _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "wavequeue", "-f", str(new / place.name))
+        if made.code == 0:
+            with contextlib.suppress(OSError):  # another process was faster
+                new.rename(folder)
+        why = f": {made.words}" if made.code != 0 else ""
+        shutil.rmtree(new, ignore_errors=True)
+    key = _read_key(place)
+    if not isinstance(key, Key):
+        raise UseError(f"an ssh key is needed to enter rented machines, and none could be made{why}")
+    return key
+
+
+def _unusable(private: Path, public: str) -> str | None:
+    """Why a key can be used neither by itself nor by an agent, in words, with the way out; None if it can."""
+    is_file = private.is_file()
+    opened = _run("ssh-keygen", "-y", "-P", "", "-f", str(private)) if is_file else None
+    if opened is not None and opened.code == 0:
+        return None
+    held = _run("ssh-add", "-L")
+    if held.code == 0 and public.split()[1:2] in [line.split()[1:2] for line in held.out.splitlines()]:
+        return None
+    agent = "no agent has it" if held.code in (0, 1) else "no agent is reached"
+    if held.code not in (0, 1, _NO_AGENT):
+        agent = f"whether an agent has it is not known ({held.words})"
+    give = f"give it to one: ssh-add {shlex.quote(str(private))}"
+    if held.code == _NO_AGENT:
+        give = f'start one, then {give}: eval "$(ssh-agent)"'
+    if opened is None:
+        return f"its private half is not there, and {agent}; {give}"
+    if opened.code is not None and "passphrase" in opened.words:
+        return f"it needs its passphrase, and {agent}; {give}"
+    return f"ssh-keygen says: {opened.words}; and {agent}"
+
+
+class _Said(NamedTuple):
+    """What a program said. `code` None: it could not be run to its end, for the reason in `words`."""
+
+    code: int | None
+    out: str
+    words: str
+
+
+def _run(*command: str) -> _Said:
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace",
+            timeout=_PATIENCE, check=False,
+        )  # fmt: skip
+    except FileNotFoundError:
+        return _Said(None, "", f"{command[0]} is not installed")
+    except subprocess.TimeoutExpired:
+        return _Said(None, "", f"{command[0]} did not end within {_PATIENCE:g} s")
+    except OSError as error:
+        return _Said(None, "", f"{command[0]}: {error.strerror}")
+    words = one_line(" ".join(done.stderr.split()), 300) or f"{command[0]} ended with code {done.returncode}"
+    return _Said(done.returncode, done.stdout, words)

@@ -1,0 +1,88 @@
+"""Whether what is started on a host outlives the SSH session that started it: tried, once in each life of a host.
+
+systemd ends all processes of a session with it where KillUserProcesses is set, some clusters do so by other means, and
+a manager that was started there would be gone with its jobs as soon as the submit ends.
+"""
+
+from __future__ import annotations
+
+import re
+
+from skill.hosts.bootstrap import PLACE, Facts
+from skill.hosts.connection import Host, Unreachable
+
+PLAIN, SCOPE = "plain", "scope"
+"""How a manager is started: as it is; in a scope of systemd's own for the user, which outlives sessions."""
+
+_FAULT = (
+    "what is started there is ended together with the SSH session (tried just now; KillUserProcesses=yes in "
+    "/etc/systemd/logind.conf does that), so that no job would outlive this command, and nothing was started"
+)
+
+
+def fault(host: Host, facts: Facts) -> str | Unreachable | None:
+    """Why a manager that is started there would not outlive us, in words; None if it would.
+
+    What was found is kept there until the host starts anew, and queue_manager.start does as it says. A host that ends
+    processes with their session is told to let those of this user linger, where that is allowed.
+    """
+    if host.worker.kind == "local" or facts.survival is not None:
+        return None
+    found = _survives(host, PLAIN)
+    if isinstance(found, Unreachable) or found:
+        return found if isinstance(found, Unreachable) else None
+    said = host.script(_LINGER)
+    if isinstance(said, Unreachable):
+        return said
+    if said.code == 0:
+        found = _survives(host, SCOPE)
+        if isinstance(found, Unreachable) or found:
+            return found if isinstance(found, Unreachable) else None
+        return f"{_FAULT}; loginctl enable-linger is allowed there, and did not help: ask who runs it"
+    user = host.worker.ssh.user if host.worker.ssh is not None and host.worker.ssh.user else "USER"
+    return f"{_FAULT}; have root run there: loginctl enable-linger {user}"
+
+
+def _survives(host: Host, how: str) -> bool | Unreachable:
+    """Start a process over a connection of its own, end that, and see whether the process is there."""
+    other = Host(host.worker, host.known_hosts, host.tries)
+    try:
+        begun = other.script(_BEGIN, how, limit=1 << 16)
+    finally:
+        other.close()
+    if isinstance(begun, Unreachable):
+        return begun
+    told = re.fullmatch(r"(\d{1,10}) (\d{1,20})\s*", begun.out.decode(errors="replace"))
+    if told is None:
+        return False  # it is gone already
+    seen = host.script(_END, told[1], told[2], how, limit=1 << 16)
+    return seen if isinstance(seen, Unreachable) else seen.out.strip() == b"there"
+
+
+# As queue_manager.start does it: a session of its own, deaf to the end of ours.
+_BEGIN = """
+[ -n "${XDG_RUNTIME_DIR-}" ] || export XDG_RUNTIME_DIR="/run/user/$(id -u)"
+case $1 in
+    scope) set -- systemd-run --user --scope --quiet -- sleep 90 ;;
+    *) set -- sleep 90 ;;
+esac
+(trap '' HUP; exec setsid "$@") </dev/null >/dev/null 2>&1 &
+printf '%s %s\\n' $! "$(cut -d' ' -f22 "/proc/$!/stat")"
+"""
+
+# A process that was ended and that nobody has waited for counts as gone.
+_END = f"""
+umask 077; mkdir -p .wavequeue; {PLACE}
+n=0
+while [ $n -lt 10 ]; do
+    line=$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null)
+    [ "$(echo "$line" | cut -d' ' -f20)" = "$2" ] && [ "${{line%% *}}" != Z ] || {{ echo gone; exit 0; }}
+    n=$((n + 1)); sleep 0.2 2>/dev/null || sleep 1
+done
+kill -9 "$1"
+mkdir -p -- "$w" && printf '%s %s\\n' "$(cat /proc/sys/kernel/random/boot_id)" "$3" > "$w/survival.$1" &&
+    mv -f -- "$w/survival.$1" "$w/survival"
+echo there
+"""
+
+_LINGER = "loginctl enable-linger </dev/null >/dev/null 2>&1"
