@@ -38,8 +38,15 @@ _IN_VAIN = frozenset({"auth", "host_key", "name"})
 """Kinds of failures of ssh that do not pass by themselves."""
 _TORN = 12
 """Exit code of an rsync whose other end broke off: it was cut off, or cannot run."""
+_VANISHED = 24
 _MAX_TAR = 2 << 30
 _QUIET: Callable[[str], None] = lambda _: None  # noqa: E731
+
+
+class _Unusable(NamedTuple):
+    """rsync does not do what is asked of it, or is not there; tar may."""
+
+    why: str
 
 
 class Pushed(NamedTuple):
@@ -76,8 +83,10 @@ def push_files(
         return Pushed(0, 0, how)
     if how == "rsync":
         done = _by_rsync(host, source, folder, changed, say)
-        if done is not None:
+        if not isinstance(done, _Unusable):
             return done
+        found = _by_tar(host, source, folder, changed, say)
+        return f"{found}; rsync, which was tried first, failed: {done.why}" if isinstance(found, str) else found
     return _by_tar(host, source, folder, changed, say)
 
 
@@ -151,8 +160,8 @@ def parse_stats(text: str) -> tuple[int, int]:
 
 def _by_rsync(
     host: Host, source: Path, workspace: str, files: Iterable[str], say: Callable[[str], None]
-) -> Pushed | str | Unreachable | None:
-    """None where rsync turns out not to be usable: what it has done until then stays."""
+) -> Pushed | str | Unreachable | _Unusable:
+    """What rsync has done until it turned out not to be usable stays."""
     command = build_rsync(host.ssh_command(), host.destination, source, workspace)
     # A line that begins with # or ; would be a comment.
     names = b"".join(b"./" + os.fsencode(name) + b"\0" for name in files)
@@ -163,18 +172,20 @@ def _by_rsync(
                 command, input=names, capture_output=True, timeout=_LIMIT, env={**os.environ, "LC_ALL": "C"}
             )
         except FileNotFoundError:
-            return None
+            return _Unusable("it is not installed here")
         except subprocess.TimeoutExpired:
             return Unreachable(f"the code was not carried within {_LIMIT:.0f} s", "timeout")
         if done.returncode == 0:
             return Pushed(*parse_stats(done.stdout.decode(errors="replace")), "rsync")
         reason = reason_of(done.stderr.decode(errors="replace"))
+        if done.returncode == _VANISHED:
+            return f"files went away here while the code was carried: {reason}; run the same command again"
         if done.returncode in _NO_RSYNC:
-            return None
+            return _Unusable(f"{reason} (exit code {done.returncode})")
         if done.returncode == _TORN:
             there = host.run(["rsync", "--version"])
             if isinstance(there, Said) and there.code != 0:
-                return None
+                return _Unusable(f"it cannot run there: {excerpt(there.err) or reason}")
         in_vain = done.returncode == _SSH and ssh_words.kind(reason) in _IN_VAIN
         if done.returncode not in _DROPPED or in_vain:
             return f"rsync to {host.name} failed with exit code {done.returncode}: {reason}"
@@ -209,8 +220,8 @@ def _carry_tar(host: Host, source: Path, workspace: str, files: Sequence[str]) -
     size = sum((source / name).lstat().st_size for name in changed)
     if size > _MAX_TAR:
         return (
-            f"{size / (1 << 30):.1f} GiB of code are too much without rsync: install rsync here and on {host.name}, "
-            "or leave data out by .gitignore"
+            f"{size / (1 << 30):.1f} GiB of code are too much for tar: have rsync here and on {host.name}, or leave "
+            "data out by .gitignore"
         )
     if not changed:
         return Pushed(0, 0, "tar")

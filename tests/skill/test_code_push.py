@@ -1,0 +1,74 @@
+"""What an exit code of rsync means: a fault that is told, a dropped connection, or that tar is to do it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from skill.hosts import code_push
+from skill.hosts.code_push import Pushed
+from skill.hosts.connection import Host, Said, Unreachable
+from skill.hosts.registry import Ssh, Worker
+
+TAR = Pushed(1, 4, "tar")
+
+
+class Fake(Host):
+    """A host that has rsync, and nothing of the code. `rsync`: how it ends there when it is asked for its version."""
+
+    def __init__(self, rsync: int) -> None:
+        super().__init__(Worker("gpu-a", ssh=Ssh("h", 22, "me", None)), Path("/none"))
+        self.rsync = rsync
+
+    def ssh_command(self) -> list[str]:
+        return ["ssh"]
+
+    def script(self, *_arguments: object, **_named: object) -> Said:
+        return Said(0, b"/home/me/w\nrsync\n", "")
+
+    def run(self, *_arguments: object, **_named: object) -> Said:
+        return Said(self.rsync, b"", "" if self.rsync == 0 else "rsync: not found")
+
+
+@pytest.mark.parametrize(
+    ("code", "rsync", "tar", "says"),
+    [
+        (0, 0, TAR, None),
+        (11, 0, TAR, "rsync to gpu-a failed with exit code 11: No space left on device"),
+        (24, 0, TAR, "files went away here while the code was carried: No space left on device; run the same command"),
+        (23, 0, TAR, TAR),
+        (127, 0, TAR, TAR),
+        (23, 0, "tar on gpu-a failed", "tar on gpu-a failed; rsync, which was tried first, failed: No space left on"),
+        (12, 127, TAR, TAR),
+        (
+            12,
+            127,
+            "tar on gpu-a failed",
+            "tar on gpu-a failed; rsync, which was tried first, failed: it cannot run there",
+        ),
+        (12, 0, TAR, "dropped"),
+        (30, 0, TAR, "dropped"),
+    ],
+)
+def test_an_exit_code_of_rsync_is_taken_for_what_it_means(
+    code: int, rsync: int, tar: Pushed | str, says: Pushed | str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "train.py").write_text("pass")
+    ended = subprocess.CompletedProcess([], code, b"", b"No space left on device\nrsync error: some (code 9)\n")
+    monkeypatch.setattr(code_push, "let_second_pass", lambda *_: None)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/rsync")
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    monkeypatch.setattr(code_push, "_by_tar", lambda *_: tar)
+    found = code_push.push_files(Fake(rsync), tmp_path, "w", ["train.py"])
+    if isinstance(found, Unreachable):
+        assert found.kind == says
+    elif isinstance(found, str):
+        assert isinstance(says, str)
+        assert found.startswith(says)
+    else:
+        assert found == (says or Pushed(0, 0, "rsync"))
