@@ -97,10 +97,10 @@ def add(
 
 def _ssh(name: str, address: str | None, key: str | None) -> Ssh | None:
     """Where the host listens; None for a name of ~/.ssh/config. Raises UseError."""
-    from skill.hosts import registry
+    from skill.hosts import registry, ssh_way
 
     if address is None:
-        if name not in registry.ssh_aliases(Path.home() / ".ssh" / "config"):
+        if name not in registry.ssh_aliases(Path.home() / ".ssh" / "config") and not ssh_way.is_alias(name):
             raise UseError(
                 f"say where {name} is: wavequeue hosts add {name} USER@HOST:PORT (~/.ssh/config has no host {name})"
             )

@@ -148,9 +148,16 @@ class Host:
             if isinstance(found, Unreachable):
                 return found
             self._transport = found
-        return self._transport.open(command)
+        opened = self._transport.open(command)
+        if isinstance(opened, Unreachable) and self._transport.beyond is not None:
+            found = self._chosen(self._transport.beyond)
+            if not isinstance(found, Unreachable):
+                self._transport = found
+                return found.open(command)
+        return opened
 
-    def _chosen(self) -> Transport | Unreachable:
+    def _chosen(self, reason: str | None = None) -> Transport | Unreachable:
+        """A transport; OpenSSH where there is a reason for it."""
         try:
             way = ssh_way.find(self.worker)
         except UseError as error:
@@ -159,9 +166,9 @@ class Host:
             return Unreachable(way.problem, "other")
         from skill.hosts import fabric_transport, openssh_transport  # a fifth of a second that local verbs need not pay
 
-        if ssh_way.open_master(way) is not None:
-            reason: str | None = "over the connection that you have opened (ControlPath)"
-        else:
+        if reason is None and ssh_way.open_master(way) is not None:
+            reason = "over the connection that you have opened (ControlPath)"
+        if reason is None:
             reason = ssh_way.openssh_reason(way, fabric_transport.agent_holds(way.agent))
         is_alias = self.worker.ssh is None
         if reason is None:

@@ -46,10 +46,16 @@ class CutError(Exception):
     """The connection ended before we were let in."""
 
 
+class BeyondFabricError(Exception):
+    """A key is there that only OpenSSH can sign with. Its text says why."""
+
+
 class FabricTransport:
     """A connection of fabric, made when first used. `name`: of the worker, by which its host key is kept."""
 
     through: str | None = None
+    beyond: str | None = None
+    """Why the last login needs OpenSSH, as it turned out on the way; None where it does not."""
 
     def __init__(self, way: Way, name: str, known_hosts: Path, *, is_alias: bool) -> None:
         self._way, self._name, self._known_hosts, self._is_alias = way, name, known_hosts, is_alias
@@ -98,6 +104,8 @@ class FabricTransport:
             attempt.close()
             if not fresh and not attempt.is_late:
                 return self._open(command, attempt)
+            if isinstance(error, BeyondFabricError):
+                self.beyond = str(error)
             return Unreachable(*self._words(error, said))
         return channel
 
@@ -282,7 +290,9 @@ class _Keys(AuthStrategy):  # type: ignore[misc]
                 more = transport.auth_publickey(self._user, key)
             except paramiko.BadAuthenticationType as error:
                 raise LoginError(ssh_words.takes_no_key("@WHERE@", "@NAME@", tuple(error.allowed_types))) from None
-            except (paramiko.SSHException, EOFError, OSError):
+            except (paramiko.SSHException, EOFError, OSError) as error:
+                if isinstance(key, AgentKey) and "cannot be used for signing" in str(error):
+                    raise BeyondFabricError("the agent does not sign for others with a key that it holds") from None
                 _see_whether_cut(transport, tried)
                 continue
             if more:
@@ -322,7 +332,7 @@ class _Keys(AuthStrategy):  # type: ignore[misc]
                 try:
                     yield paramiko.PKey.from_path(identity.path)
                 except Exception as error:  # of three libraries
-                    self._passed_over.append(f"{identity.path} cannot be read: {error}")
+                    raise BeyondFabricError(f"the key {identity.path} cannot be read otherwise ({error})") from None
 
     def _refused(self) -> str:
         missing = [f"the key {path} is not there" for path in missing_keys(self._way)]

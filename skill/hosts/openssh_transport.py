@@ -44,6 +44,8 @@ class OpenSshTransport:
     `name`: of the worker, by which its host key is kept. `through`: why it is not fabric's.
     """
 
+    beyond: str | None = None
+
     def __init__(self, way: Way, name: str, known_hosts: Path, through: str, *, is_alias: bool) -> None:
         self._way, self._name, self._known_hosts, self._is_alias = way, name, known_hosts, is_alias
         self.through: str | None = through

@@ -4,7 +4,9 @@ ruamel.yaml."""
 from __future__ import annotations
 
 import contextlib
+import glob
 import io
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,7 +22,7 @@ from queue_manager.core.layout import id_fault
 from queue_manager.core.terminal_text import one_line
 from skill.common.errors import UseError
 from skill.common.files import locked, read_text, write_whole
-from skill.hosts import dotenv
+from skill.hosts import dotenv, ssh_way
 from skill.hosts.connection import KNOWN_HOSTS, Host
 
 REGISTRY = "workers.yaml"
@@ -28,6 +30,7 @@ _MOST = 1 << 20
 """Bytes of a file that is read here."""
 _KINDS = ("local", "ssh")
 _MOST_DEPTH = 64
+_MOST_INCLUDED = 100
 _BRACKETS = re.compile(r"[][{}]")
 _DEEP_LINE = re.compile(rf"^ {{{_MOST_DEPTH * 4}}}|(?:[-?] +){{{_MOST_DEPTH}}}", re.MULTILINE)
 _WILD = re.compile(r"[*?!]")
@@ -118,7 +121,7 @@ class Registry:
         if name in self.workers:
             return self.workers[name]
         aliases = ssh_aliases(Path.home() / ".ssh" / "config")
-        if name in aliases:
+        if name in aliases or ssh_way.is_alias(name):
             return Worker(name)
         close = nearest(name, [*self.workers, *aliases])
         there = f"there are: {listed(self.workers)}" if self.workers else "none is registered yet"
@@ -227,14 +230,32 @@ def _is_deep(text: str) -> bool:
 
 
 def ssh_aliases(config: Path) -> list[str]:
-    """The names that ~/.ssh/config gives to hosts; patterns are none."""
+    """The names that ~/.ssh/config and the files that it includes give to hosts; patterns are none.
+
+    To be listed: what a name means, and whether it means anything, is for ssh to say.
+    """
+    found: dict[str, None] = {}
+    _collect(config, config.parent, found, set())
+    return list(found)
+
+
+def _collect(file: Path, folder: Path, into: dict[str, None], seen: set[Path]) -> None:
+    if file in seen or len(seen) >= _MOST_INCLUDED:
+        return
+    seen.add(file)
     try:
-        lines = regular_file.read_text(config, _MOST, errors="replace").splitlines()
+        lines = regular_file.read_text(file, _MOST, errors="replace").splitlines()
     except OSError:
-        return []
-    words = (line.replace("=", " ", 1).split() for line in lines)
-    names = (name for parts in words if parts and parts[0].lower() == "host" for name in parts[1:])
-    return [name for name in dict.fromkeys(names) if not _WILD.search(name)]
+        return
+    for line in lines:
+        keyword, *words = line.replace("=", " ", 1).split() or [""]
+        if keyword.lower() == "host":
+            into.update(dict.fromkeys(word for word in words if not _WILD.search(word)))
+        elif keyword.lower() == "include":
+            for word in words:
+                pattern = folder / os.path.expanduser(word.strip('"'))
+                for path in sorted(glob.glob(str(pattern))):
+                    _collect(Path(path), folder, into, seen)
 
 
 def _yaml() -> YAML:

@@ -19,6 +19,8 @@ from queue_manager.core.terminal_text import one_line
 
 _PATIENCE = 45.0
 """Seconds: names may be looked up, and `Match exec` runs commands."""
+_OF_THE_NAME = ("host", "controlpath")
+"""The name itself, and a path that may hold a hash of it."""
 _NOISE = ("Pseudo-terminal will not be allocated",)
 _TOKEN = re.compile(r"%(.?)|\$\{([A-Za-z_][A-Za-z0-9_]*)\}", re.DOTALL)
 
@@ -121,16 +123,15 @@ def parse(destination: str, text: str) -> Settings:
 
 
 def differences(mine: Settings, other: Settings) -> list[str]:
-    """Options that differ, but for those that follow from the name that was asked for."""
+    """Options that differ, but for those that follow from the name that was asked for. `other`: of a name that is found
+    in no value by chance."""
     names = dict.fromkeys((*mine.values, *other.values))
-    return [name for name in names if _plain(mine, name) != _plain(other, name)]
+    return [name for name in names if name not in _OF_THE_NAME and mine.all(name) != _as_asked(other, mine, name)]
 
 
-def _plain(settings: Settings, name: str) -> tuple[str, ...]:
-    """Values with the asked name taken out of them, in which two hosts may differ by nothing else."""
-    if name in ("host", "controlpath"):  # a hash of the name
-        return ()
-    return tuple(value.replace(settings.original, "\0") for value in settings.all(name))
+def _as_asked(other: Settings, mine: Settings, name: str) -> tuple[str, ...]:
+    """Values of an option as they were if the other name had been asked for."""
+    return tuple(value.replace(other.original, mine.original) for value in other.all(name))
 
 
 def expand(text: str, settings: Settings, environment: Mapping[str, str]) -> str:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import functools
 import getpass
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from skill.common.errors import UseError
 from skill.hosts import ssh_command, ssh_keys, ssh_route
 from skill.hosts.ssh_keys import Identity
 from skill.hosts.ssh_settings import Fault, Settings, ask, config_file, differences, expand
@@ -23,6 +25,7 @@ from skill.hosts.ssh_settings import Fault, Settings, ask, config_file, differen
 if TYPE_CHECKING:
     from skill.hosts.registry import Worker
 
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _NO_FILE = ("-F", "none")
 _NOBODY = "host.that.no.line.names.invalid"
 _PATIENCE = 30.0
@@ -94,9 +97,29 @@ def _config(worker: Worker) -> tuple[str, ...]:
     config, ssh = config_option(), worker.ssh
     if ssh is None or worker.instance_id is not None or not (ssh.port and ssh.user and ssh.key):
         return config
-    mine, other = (ask(("ssh", *config), name) for name in (ssh.host, _NOBODY))
-    is_named = isinstance(mine, Settings) and isinstance(other, Settings) and bool(differences(mine, other))
-    return config if is_named else _NO_FILE
+    return config if _is_named(ssh.host) is True else _NO_FILE
+
+
+def _is_named(name: str) -> bool | Fault:
+    mine, other = (ask(("ssh", *config_option()), one) for one in (name, _NOBODY))
+    if isinstance(mine, Fault) or isinstance(other, Fault):
+        return mine if isinstance(mine, Fault) else Fault("")
+    return bool(differences(mine, other))
+
+
+def is_alias(name: str) -> bool:
+    """Whether a line of ~/.ssh/config, or of a file that it includes, says anything of this name alone.
+
+    Raises UseError, in ssh's own words, where ssh cannot read its files.
+    """
+    if not _NAME.fullmatch(name):
+        return False
+    found = _is_named(name)
+    if isinstance(found, Fault):
+        if found.is_missing:
+            return False
+        raise UseError(found.reason)
+    return found
 
 
 def _given(worker: Worker) -> Settings:

@@ -45,10 +45,12 @@ class Channel(Protocol):
 class Transport(Protocol):
     """A way to one host. It logs in when a command is first opened, and again after a drop.
 
-    `through`: why it is not fabric's, None where it is.
+    `through`: why it is not fabric's, None where it is. `beyond`: why OpenSSH may come in where this could not, as it
+    turned out.
     """
 
     through: str | None
+    beyond: str | None
 
     def open(self, command: str, /) -> Channel | Unreachable:
         """Begin a command line of the host's login shell."""

@@ -101,11 +101,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         words = {
             "PORT": str(server.port), "PORT_BOTH": both, "PORT_PASSWORD": password, "KEYS": str(keys),
             "DIR": str(folder), "PYTHON": sys.executable, "AGENT": str(folder / "agent"),
-            "AGENT2": str(folder / "agent2"),
+            "AGENT2": str(folder / "agent2"), "AGENT3": str(folder / "agent3"),
         }  # fmt: skip
         _files(folder, keys, server)
         for name, held in (("agent", ("held", "locked")), ("agent2", ("second",))):
             stack.callback(_end, _agent(folder / name, [keys / one for one in held], folder))
+        bound = ["ssh-add", "-q", "-H", str(folder / "known hosts"), "-h", "root@127.0.0.1", str(keys / "held")]
+        stack.callback(_end, _agent(folder / "agent3", [], folder))
+        environment = {**os.environ, "SSH_AUTH_SOCK": str(folder / "agent3")}
+        subprocess.run(bound, env=environment, check=True, timeout=60)
         for name in ("held", "second"):  # their private halves are in the agents alone
             (keys / name).unlink()
         subprocess.run(
@@ -176,6 +180,8 @@ def _agent(path: Path, held: list[Path], folder: Path) -> subprocess.Popen[bytes
     process = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL, cwd=folder)
     wait_for(path.exists, say="the agent to listen")
     environment = {**os.environ, "SSH_AUTH_SOCK": str(path)}
+    if not held:
+        return process
     subprocess.run(["ssh-add", "-q", *map(str, held)], env=environment, check=True, timeout=60)
     return process
 

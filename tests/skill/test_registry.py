@@ -135,11 +135,21 @@ def test_names_of_the_ssh_config_serve(path: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".ssh").mkdir()
     config = tmp_path / ".ssh" / "config"
-    config.write_text("Host *.lab !bad\n  User x\nHost box bastion\n  ProxyJump bastion\nhost=third\n")
-    assert ssh_aliases(config) == ["box", "bastion", "third"]
+    (tmp_path / ".ssh" / "more").write_text("Host fourth\n  User x\nInclude config\n")
+    text = "Host *.lab !bad.lab\n  User x\nHost box bastion\n  ProxyJump bastion\nhost=third\nInclude nothing more\n"
+    config.write_text(text)
+    assert ssh_aliases(config) == ["box", "bastion", "third", "fourth"]
+    (tmp_path / ".ssh" / "more").write_text("Host fourth\n  User x\n")
     registry = Registry.load(path)
-    assert registry.named("box") == Worker("box")
+    for name in ("box", "fourth", "seven.lab"):  # a pattern serves, too, as for ssh
+        assert registry.named(name) == Worker(name)
+    for name in ("bad.lab", "-oProxyCommand=touch x", "a b"):
+        with pytest.raises(UseError, match="there is no host"):
+            registry.named(name)
     with pytest.raises(UseError, match="did you mean gpu-a"):
+        registry.named("gpu-b")
+    config.write_text("Prot 22\n")
+    with pytest.raises(UseError, match=r"config: line 1: Bad configuration option: prot"):
         registry.named("gpu-b")
 
 

@@ -92,7 +92,8 @@ def test_values_are_expanded_as_ssh_does() -> None:
 
 
 def test_hosts_differ_by_more_than_their_names() -> None:
-    one, other = (parse(name, f"host {name}\nhostname {name}\nuser me\n") for name in ("a.b", "c.d"))
+    text = "host @\nhostname @\nuser a\nstricthostkeychecking ask\nuserknownhostsfile /a/@ /b\ncontrolpath /x@\n"
+    one, other = (parse(name, text.replace("@", name)) for name in ("a", "nobody.invalid"))
     assert differences(one, other) == []
     other = Settings(other.original, {**other.values, "proxyjump": ("x",)})
     assert differences(one, other) == ["proxyjump"]
