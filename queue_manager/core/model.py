@@ -6,7 +6,6 @@ of a card) it is kept beside the state by `apply` alone, and tests compare it wi
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from queue_manager.core import events as ev
 from queue_manager.core.events import Record
 from queue_manager.core.graph import Graph
 from queue_manager.core.manifest import Manifest, Phase
+from queue_manager.core.ready import ReadyIndex
 from queue_manager.core.state_types import Attempt, Bound, Job, Need, PhaseTally, Settling, Teardown
 from queue_manager.core.status import EDGES, FINAL, RETRYING, Status
 
@@ -87,17 +87,12 @@ class QueueState:
         """Jobs that need a card and have not got it yet."""
         for tally in self.tallies.values():
             tally.counts = {}
-        self._ready: dict[Need, list[tuple[int, int]]] = {}
-        self._delayed: list[tuple[float, int]] = []
         self.held: dict[int, str] = {}
         for job in self.jobs:
             self._count(job, job.status, 1)
-            job.queued = False
             if job.held is not None and job.status is Status.PENDING:
                 self.held[job.order] = job.held
-            if job.status in RETRYING and job.due is not None:
-                heapq.heappush(self._delayed, (job.due, job.order))
-            self._enqueue(job)
+        self.ready = ReadyIndex(self.jobs, self.graph)
 
     def _count(self, job: Job, status: Status, by: int) -> None:
         if job.spec.gpus and (status is Status.PENDING or status in RETRYING):
@@ -106,63 +101,6 @@ class QueueState:
             counts[status] = counts.get(status, 0) + by
             if not counts[status]:
                 del counts[status]
-
-    def _enqueue(self, job: Job) -> None:
-        if job.status is Status.PENDING and job.held is None and not job.queued and self.graph.met(job.order):
-            job.queued = True
-            heapq.heappush(self._ready.setdefault(job.need, []), (-job.spec.priority, job.order))
-
-    def head(self, need: Need) -> tuple[int, int, Need] | None:
-        """The first ready job of one need, as (-priority, order, need)."""
-        heap = self._ready.get(need, [])
-        while heap and not self._is_ready(heap[0][1]):
-            self.jobs[heapq.heappop(heap)[1]].queued = False
-        if not heap:
-            self._ready.pop(need, None)
-            return None
-        return (*heap[0], need)
-
-    def heads(self) -> list[tuple[int, int, Need]]:
-        """The first ready job of each need."""
-        return [head for need in list(self._ready) if (head := self.head(need)) is not None]
-
-    def ready_jobs(self, need: Need) -> list[Job]:
-        """All ready jobs of one need, in no order."""
-        return [self.jobs[order] for _, order in self._ready.get(need, []) if self._is_ready(order)]
-
-    def take(self, need: Need) -> Job:
-        """Lift the first ready job of a need out of the index, until it is put back or gets an attempt."""
-        job = self.jobs[heapq.heappop(self._ready[need])[1]]
-        job.queued = False
-        return job
-
-    def put_back(self, job: Job) -> None:
-        """Undo `take` for a job that was not placed."""
-        self._enqueue(job)
-
-    def _is_ready(self, order: int) -> bool:
-        job = self.jobs[order]
-        return job.status is Status.PENDING and job.held is None
-
-    def due_retries(self, now: float) -> list[Job]:
-        """Failed jobs whose delay is over at `now`."""
-        found = []
-        while self._delayed and self._delayed[0][0] <= now:
-            due, order = self._delayed[0]
-            job = self.jobs[order]
-            if job.status in RETRYING and job.due == due:
-                found.append(job)
-            heapq.heappop(self._delayed)
-        return found
-
-    def next_due(self) -> float | None:
-        """When the next failed job's delay is over (epoch seconds); None if none waits."""
-        while self._delayed:
-            due, order = self._delayed[0]
-            if self.jobs[order].status in RETRYING and self.jobs[order].due == due:
-                return due
-            heapq.heappop(self._delayed)
-        return None
 
     @property
     def all_final(self) -> bool:
@@ -200,9 +138,10 @@ class QueueState:
         self.held.pop(job.order, None)
         self._count(job, status, 1)
         for order in self.graph.move(job.order, status):
-            self._enqueue(self.jobs[order])
+            self.ready.arrived(self.jobs[order])
             self.touched.add(order)
-        self._enqueue(job)
+        self.ready.left(job)
+        self.ready.arrived(job)
         self.touched.add(job.order)
 
     def _attempt(self, job_id: str, n: int) -> tuple[Job, Attempt]:
@@ -306,7 +245,7 @@ class QueueState:
         self._note_card(job, attempt, event, status)
         self._move(job, status)
         if status in RETRYING and event.due is not None:
-            heapq.heappush(self._delayed, (event.due, job.order))
+            self.ready.delayed(job, event.due)
 
     def _note_card(self, job: Job, attempt: Attempt, event: ev.AttemptEnded, status: Status) -> None:
         """Keep, card by card, the phases' jobs that failed there one after the other."""
@@ -332,7 +271,8 @@ class QueueState:
             self.held.pop(job.order, None)
         else:
             self.held[job.order] = event.reason
-        self._enqueue(job)
+        self.ready.left(job)
+        self.ready.arrived(job)
         self.touched.add(job.order)
 
     def _job_stuck(self, event: ev.JobStuck, at: float) -> None:
@@ -383,10 +323,7 @@ class QueueState:
             job.spec = job.spec._replace(**fields)
             self.touched.add(job.order)
         if any("priority" in fields for fields in event.changes.values()):
-            self._ready = {}
-            for job in self.jobs:
-                job.queued = False
-                self._enqueue(job)
+            self.ready = ReadyIndex(self.jobs, self.graph)
 
     def _job_skipped(self, event: ev.JobSkipped, at: float) -> None:
         job = self.job(event.job)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from typing import NamedTuple
 
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
@@ -19,7 +20,7 @@ ASK_AT_ONCE = 64
 def place(turn: Turn) -> None:
     """Start what may start: ready jobs by priority, on cards that are free or have room."""
     state = turn.state
-    heads = state.heads()
+    heads = state.ready.heads()
     possible = {need for _, _, need in heads if _possible(turn, need)}
     if state.paused or state.closed is not None or turn.seen.disk is not None:
         return
@@ -27,34 +28,38 @@ def place(turn: Turn) -> None:
     if barrier and (state.live or not _wave_settled(turn)):
         return
     starts: list[tuple[Job, list[View]]] = []
-    aside: list[Job] = []
+    held: list[tuple[Job, str]] = []
     slots, cpu_slots = _slots(turn)
     cards = _cards(turn)
+    queues = {need: state.ready.in_order(need) for need in possible}
+    heads = [next(queue) for queue in queues.values()]
     heapq.heapify(heads)
     while heads and slots > 0:
-        need = heapq.heappop(heads)[2]
-        if (need.gpus == 0 and cpu_slots <= 0) or need not in possible:
+        _, order, need = heapq.heappop(heads)
+        if need.gpus == 0 and cpu_slots <= 0:
             continue
-        job = state.take(need)
-        aside.append(job)
+        job = state.jobs[order]
         chosen = _choose(turn, job, need, cards)
         if chosen is None:
             continue
-        if _may_start(turn, job):
+        unmet = _unmet(turn, job)
+        if unmet is None:
             starts.append((job, chosen))
-        if job.held is None:  # also while it is asked about: nothing behind it takes its place meanwhile
+        if isinstance(unmet, str):
+            held.append((job, unmet))
+        else:  # also while it is asked about: nothing behind it takes its place meanwhile
             slots -= 1
             cpu_slots -= need.gpus == 0
             for view in chosen:
                 view.take(need.mib)
-        following = state.head(need)
+        following = next(queues[need], None)
         if following is not None:
             heapq.heappush(heads, following)
+    for job, reason in held:
+        turn.emit(ev.JobHeld(job.spec.id, reason))
     wave = state.wave + 1
     for job, chosen in [] if barrier and turn.ask else starts:
         _start(turn, job, chosen, wave)
-    for job in aside:
-        state.put_back(job)
 
 
 def _start(turn: Turn, job: Job, chosen: list[View], wave: int) -> None:
@@ -128,19 +133,20 @@ def _choose(turn: Turn, job: Job, need: Need, cards: dict[str, View]) -> list[Vi
     return chosen
 
 
-def _may_start(turn: Turn, job: Job) -> bool:
-    """Whether the job's preconditions are known to hold; asks about them, or holds the job, where they do not."""
+class _Asked(NamedTuple):
+    """Whether a job's preconditions hold is not known yet."""
+
+
+def _unmet(turn: Turn, job: Job) -> str | _Asked | None:
+    """The precondition of a job that does not hold; None where all are known to. Asks about them where it has to."""
     if not job.spec.preconditions:
-        return True
+        return None
     checked = turn.seen.checked.get(job.order)
     if checked is None:
         if len(turn.ask) < ASK_AT_ONCE:
             turn.ask.append(job.order)
-        return False
-    if checked.unmet is not None:
-        turn.emit(ev.JobHeld(job.spec.id, checked.unmet))
-        return False
-    return True
+        return _Asked()
+    return checked.unmet
 
 
 def _wave_settled(turn: Turn) -> bool:
@@ -166,9 +172,9 @@ def give_up(turn: Turn) -> None:
     state = turn.state
     if state.paused or state.closed is not None or state.live or turn.ask or turn.seen.disk is not None:
         return
-    if state.next_due() is not None:
+    if state.ready.next_due() is not None:
         return
-    needs = [need for _, _, need in state.heads()]
+    needs = state.ready.needs()
     if not needs and not state.held:
         return
     if any(need not in turn.impossible for need in needs):
@@ -181,7 +187,7 @@ def give_up(turn: Turn) -> None:
     if any(fresh[order].awaited for order in state.held):
         return  # what comes from another host may let others go on, too
     for need in needs:
-        for job in sorted(state.ready_jobs(need), key=lambda job: job.order):
+        for job in sorted(state.ready.jobs(need), key=lambda job: job.order):
             turn.emit(ev.JobStuck(job.spec.id, turn.impossible[need]))
             turn.spread(job)
     for order, reason in sorted(state.held.items()):

@@ -57,9 +57,9 @@ def tick(state: QueueState, seen: b.Seen, now: float) -> Tick:
 
 def wants_cards(state: QueueState) -> bool:
     """Whether a ready job waits for a card, or for the memory of the wave before it."""
-    heads = state.heads()
-    barrier = state.manifest.wave == "barrier" and bool(heads) and bool(state.wave_cards)
-    return not state.paused and state.closed is None and (barrier or any(need.gpus for _, _, need in heads))
+    needs = state.ready.needs()
+    barrier = state.manifest.wave == "barrier" and bool(needs) and bool(state.wave_cards)
+    return not state.paused and state.closed is None and (barrier or any(need.gpus for need in needs))
 
 
 def next_timer(state: QueueState, after: float = 0.0) -> float | None:
@@ -72,7 +72,7 @@ def next_timer(state: QueueState, after: float = 0.0) -> float | None:
         for order, attempt in state.live.items()
         if (timeout := state.jobs[order].spec.timeout) and attempt.started is not None and attempt.stopping is None
     ]
-    due = state.next_due()
+    due = state.ready.next_due()
     if due is not None:
         times.append(due)
     if state.launch_failed_at is not None:
@@ -100,7 +100,7 @@ def code(turn: Turn) -> None:
 
 
 def timers(turn: Turn) -> None:
-    for job in turn.state.due_retries(turn.now):
+    for job in turn.state.ready.due_retries(turn.now):
         turn.emit(ev.RetryDue(job.spec.id))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from queue_manager.core import events as ev
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
-from queue_manager.core.model import Attempt, Job, QueueState
+from queue_manager.core.model import Attempt, Job, Need, QueueState
 from queue_manager.core.status import BAD, RETRYING, Status
 from tests.fakes import FakeHost, FakeManager, Plan
 
@@ -112,7 +113,7 @@ def _slots(value: Job | Attempt, without: Iterable[str] = ()) -> dict[str, Any]:
 
 def indexes(state: QueueState) -> dict[str, Any]:
     """What the state keeps quick to ask."""
-    ready = {need: [job.order for job in state.ready_jobs(need)] for need in list(state._ready)}
+    ready = {need: [job.order for job in state.ready.jobs(need)] for need in state.ready.needs()}
     return {
         "counts": dict(state.counts),
         "phase counts": {name: dict(tally.counts) for name, tally in state.tallies.items()},
@@ -122,7 +123,7 @@ def indexes(state: QueueState) -> dict[str, Any]:
         "held": dict(state.held),
         "card_jobs": state.card_jobs,
         "ready": {need: sorted(orders) for need, orders in ready.items() if orders},
-        "next due": state.next_due(),
+        "next due": state.ready.next_due(),
         "left": dict(state.graph.left),
         "bad": dict(state.graph.bad),
         "met": [state.graph.met(job.order) for job in state.jobs],
@@ -180,5 +181,22 @@ def expected_indexes(state: QueueState) -> dict[str, Any]:
 def check_indexes(state: QueueState) -> None:
     """Compare what the state keeps quick with the long way round."""
     found: Mapping[str, Any] = indexes(state)
-    for name, value in expected_indexes(state).items():
+    expected = expected_indexes(state)
+    for name, value in expected.items():
         assert found[name] == value, name
+    check_ready(state, expected["ready"])
+
+
+def check_ready(state: QueueState, expected: Mapping[Need, list[int]]) -> None:
+    """The ready jobs and due retries in their order, counted from the jobs; and that asking changes nothing."""
+    ready, jobs = state.ready, state.jobs
+    before = copy.deepcopy((ready._heaps, ready._delayed, [job.queued for job in jobs]))
+    lines = {
+        need: sorted((-jobs[order].spec.priority, order, need) for order in found) for need, found in expected.items()
+    }
+    assert {need: list(ready.in_order(need)) for need in ready.needs()} == lines
+    assert sorted(ready.heads()) == sorted(line[0] for line in lines.values())
+    delayed = sorted((job.due, job.order) for job in jobs if job.status in RETRYING and job.due is not None)
+    for due, _ in delayed[:3]:
+        assert [job.order for job in ready.due_retries(due)] == [order for at, order in delayed if at <= due]
+    assert before == (ready._heaps, ready._delayed, [job.queued for job in jobs])

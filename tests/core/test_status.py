@@ -134,14 +134,4 @@ def test_a_job_that_is_cancelled_and_retried_while_it_waits_has_one_place_in_the
     state = QueueState(manifest(spec("a"), spec("b")))
     apply(state, [ev.JobCancelled("b"), ev.JobRetried("b"), ev.JobHeld("b", "why"), ev.JobHeld("b", None)])
     need = state.job("b").need
-    assert [state.take(need).spec.id, state.take(need).spec.id] == ["a", "b"]
-    assert state.head(need) is None
-
-
-def test_a_job_that_was_taken_and_put_back_keeps_its_place() -> None:
-    state = QueueState(manifest(spec("a"), spec("b")))
-    need = state.job("a").need
-    job = state.take(need)
-    state.put_back(job)
-    assert state.head(need) == (0, 0, need)
-    check_indexes(state)
+    assert list(state.ready.in_order(need)) == [(0, 0, need), (0, 1, need)]
