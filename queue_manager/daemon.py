@@ -101,7 +101,9 @@ class Daemon:
         self._leases = HostLeases.of(leases, host.shared, self._key)
         self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._publisher = Publisher(paths, state, self.wake)
-        self._teardown = Teardown(paths, state, host.home, environment, self._run_cwd(), poll, self.wake)
+        self._teardown = Teardown(
+            paths, state, host.home, environment, self._run_cwd(), poll, self.wake, self._leases.owners
+        )
         self._ports = Ports(host.home.ports, self._key, host.boot, SharedPorts(host.shared, host.boot))
         self._ports.keep({(state.jobs[order].spec.id, one.n) for order, one in state.live.items()})
         self._named = NamedValues(environment, self._run_cwd())
@@ -163,6 +165,7 @@ class Daemon:
         away = teardown.away(self._paths, self._state, boot, self._clock.now())
         begun = [self._applied(ev.ManagerStarted(name, pid, boot, away, self._host.me.ticks))]
         self._commit(begun)
+        self._write_leases()
         self._tell(begun)
         while not self._halt:
             self.turn()

@@ -217,6 +217,12 @@ class HostLeases:
             self.fault = f"other users' leases cannot be read ({error}): {_MAY_BE_SHARED}"
             return home
 
+    def owners(self) -> tuple[str, ...]:
+        """Who has cards by runs of other homes now, in words, as far as that can be read."""
+        with self:
+            found = self.foreign()
+        return () if isinstance(found, Unreadable) else tuple(sorted({one.owner for one in found if one.owner}))
+
     def write(self, attempts: Iterable[Attempt]) -> None:
         """Say what this run has given away. Raises OSError."""
         mine = list(attempts)

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from queue_manager import commands, facts, vast
@@ -35,7 +35,8 @@ PUSH_SLOWEST = 600.0
 class Teardown:
     """Watches over the machine of one run. `wake` is called from other threads, when there is something to look at.
 
-    `cwd`: of the run, absolute. `poll`: seconds between looks at the machine, up to SLOWEST_LOOK. `pace`: see PACE.
+    `cwd`: of the run, absolute. `elsewhere`: whose runs have cards now that are none of this home, in words. `poll`:
+    seconds between looks at the machine, up to SLOWEST_LOOK. `pace`: see PACE.
     """
 
     def __init__(
@@ -47,9 +48,11 @@ class Teardown:
         cwd: str,
         poll: float,
         wake: Callable[[], None],
+        elsewhere: Callable[[], Iterable[str]],
         pace: float = PACE,
     ) -> None:
         self._paths, self._state, self._host, self._wake = paths, state, host, wake
+        self._elsewhere = elsewhere
         self._environment, self._cwd, self._poll, self._pace = environment, cwd, poll, pace
         self._guarded = teardown.guarded(state.manifest)
         self._ground: Ground | None = None
@@ -84,7 +87,7 @@ class Teardown:
             key=isinstance(container, Container) and container.key is not None,
             instance=told,
             acknowledged=_acknowledged(self._paths),
-            others=None if self._state.live else tuple(self._look_around(now)),
+            others=None if self._state.live else (*self._look_around(now), *self._at_work()),
             doing=doing,
             completed=completed,
             pushed=self._pushed,
@@ -98,8 +101,12 @@ class Teardown:
         """When to look next (epoch seconds)."""
         return self._looked_at + min(self._poll, SLOWEST_LOOK) if self._guarded else float("inf")
 
+    def _at_work(self) -> list[Other]:
+        """Runs of other homes and users that have cards. What is at work is not known of the rest of them."""
+        return [Other(f"of {owner}", busy=True, left=False, safe=True) for owner in self._elsewhere()]
+
     def _look_around(self, now: float) -> list[Other]:
-        """The other runs on this machine. Of those that have not changed, nothing is read again."""
+        """The other runs of this home. Of those that have not changed, nothing is read again."""
         try:
             places = [path for path in self._host.runs.iterdir() if path.is_dir()]
         except OSError:

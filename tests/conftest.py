@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ for _sign in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 # What runs of tests have is nothing to other users of this machine, nor the other way round.
-lock_dir.set_for_all()
+_LOCK_DIR = lock_dir.set_for_all()
 
 # The python3 of a folder of shims (pyenv, asdf) is a shell script that starts forty programs to find the real one, and
 # hosts and jobs start it hundreds of times.
@@ -92,6 +93,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Workers of xdist tell how long each test took to the process that started them, which writes it down."""
+    shutil.rmtree(_LOCK_DIR, ignore_errors=True)
     if session.config.getoption("record_durations") and not hasattr(session.config, "workerinput"):
         long = {name: round(took) for name, took in sorted(_took.items()) if took > 1}
         _DURATIONS.write_text(json.dumps(long, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")

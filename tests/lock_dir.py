@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -22,11 +20,11 @@ def make(path: Path) -> dict[str, str]:
     return {LOCK_DIR_VARIABLE: str(path)}
 
 
-def set_for_all() -> None:
+def set_for_all() -> Path:
     """Give this process, and what it starts without saying more, one that is not that of this machine."""
     folder = Path(tempfile.mkdtemp(prefix="wq-lock-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ.update(make(folder))
+    return folder
 
 
 def of(root: Path) -> SharedDirectory:

@@ -79,6 +79,7 @@ def test_what_is_put_in_its_place_is_said_and_hinders_nobody(path: Path, kind: s
     assert (lock.take(), lock.held) == (None, False)
     assert lock.fault is not None
     assert str(path) in lock.fault
+    assert ("is a symbolic link" in lock.fault) == ("link" in kind)
     assert not (path.parent / "elsewhere").exists()
     path.rmdir() if path.is_dir() else path.unlink()
     assert [lock.take(), lock.held, lock.fault] == [None, True, None]

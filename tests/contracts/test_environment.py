@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from queue_manager.core.layout import HostPaths
+from queue_manager.core.layout import LOCK_DIR_VARIABLE, HostPaths
 from queue_manager.environment import adopt, differing, exports
 from tests.e2e.runs import World, job, manifest, wait_for
 
@@ -25,14 +25,16 @@ def host(tmp_path: Path) -> HostPaths:
 
 def test_a_second_manager_takes_the_first_one_s(host: HostPaths, tmp_path: Path) -> None:
     first = {"A": "1", "a.b": "dot", "BASH_FUNC_f%%": FUNCTION, "BAD": "\udcff", "CONTAINER_ID": "7", "TERM": "x"}
+    first[LOCK_DIR_VARIABLE] = "/old"
     mine = dict(first)
     assert adopt(host, "run@1", tmp_path, mine, 0o027, begun=False).differ == ()
     assert mine == first
-    other = {"A": "2", "NEW": "n", "CONTAINER_ID": "8", "TERM": "y", "SSH_TTY": "z"}
+    machine = {"CONTAINER_ID": "8", LOCK_DIR_VARIABLE: "/new"}
+    other = {"A": "2", "NEW": "n", "TERM": "y", "SSH_TTY": "z", **machine}
     kept = adopt(host, "run@1", tmp_path, other, 0o022, begun=True)
     assert kept.differ == ("A", "BAD", "BASH_FUNC_f%%", "NEW", "a.b")
     assert kept.umask == 0o027
-    assert other == {**first, "CONTAINER_ID": "8"}  # a rented machine's number is the newest
+    assert other == {**first, **machine}  # what a machine says of itself is as it is now
     for path in host.environments.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,10 +16,16 @@ from typing import Any
 import psutil
 import pytest
 
+from queue_manager.cards_lock import user
 from queue_manager.core.events import iso
+from queue_manager.core.layout import LOCK_DIR_VARIABLE, shared_lease
 from queue_manager.core.machine import Instance, acknowledged_text, instance_text
 from queue_manager.core.manifest import Manifest, Precondition
 from queue_manager.core.requests import Request, encode_request
+from queue_manager.core.shared_leases import encode
+from queue_manager.shared_directory import SharedDirectory
+from tests import lock_dir
+from tests.contracts.test_leases import attempt
 from tests.e2e.runs import Run, World, job, lives, manifest, wait_for
 from tests.vast_double import Double, Fault
 from tests.vast_world import Box
@@ -241,6 +249,10 @@ def test_a_machine_is_shared_by_its_runs_until_the_last_is_done_and_home(rented:
     other = rented.run(manifest(job("b", "until [ -e go ]; do sleep 0.05; done")), "other")
     other.start()
     other.wait_running("b")
+    shared = SharedDirectory(Path(rented.world.environment[LOCK_DIR_VARIABLE]))
+    theirs = lock_dir.put(shared, shared_lease("theirs"), encode("elsewhere", 7, [attempt("GPU-a")]))
+    alive = os.open(theirs, os.O_RDONLY)
+    fcntl.flock(alive, fcntl.LOCK_EX)
     run = rented.run(manifest(job("a", "true"), when_done="destroy"))
     run.start()
     wait_for(lambda: meta(run).get("manager") == "finished")
@@ -248,6 +260,10 @@ def test_a_machine_is_shared_by_its_runs_until_the_last_is_done_and_home(rented:
     wait_for(lambda: (meta(run)["teardown"]["reason"] or "") == "run other works on this machine", say=run.story())
     (other.directory / "go").touch()
     assert other.finish() == 0
+    user_works = f"run of {user(lock_dir.NOBODY)} works on this machine"
+    wait_for(lambda: meta(run)["teardown"]["reason"] == user_works, say=run.story())
+    theirs.unlink()
+    os.close(alive)
     shown = wait_plan(run, "sync")
     assert "the results of run other" in shown["reason"]
     assert rented.double.asked == []
