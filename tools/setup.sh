@@ -87,9 +87,11 @@ if [ "$goal" = test ]; then
     # The official command of Vast.ai, which the tests drive; it pins other versions than ours. Meanwhile, since both wait
     # for the network, and neither uses more than one core.
     say "installing the command of Vast.ai into .venv/vastai"
-    [ -x .venv/vastai/bin/python ] || .venv/bin/python -m venv .venv/vastai
-    .venv/vastai/bin/python -m pip install -qq --no-input --disable-pip-version-check -c constraints-vastai.txt vastai \
-        </dev/null &
+    {
+        [ -x .venv/vastai/bin/python ] || .venv/bin/python -m venv .venv/vastai
+        .venv/vastai/bin/python -m pip install -qq --no-input --disable-pip-version-check \
+            -c constraints-vastai.txt vastai </dev/null
+    } &
     vastai=$!
 fi
 ended=0
