@@ -6,6 +6,7 @@ import os
 import selectors
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterable
 
 from queue_manager import evidence, processes
@@ -42,6 +43,7 @@ class _Followed:
         self.idle = 0.0
         self.quits = 0
         self.gone_at: float | None = None
+        self.over_at: float | None = None
         self.closed_at: float | None = None
         self.leftovers: int | Unreadable | None = None
         self.was_killed = False
@@ -135,11 +137,24 @@ class Watch:
     # -- evidence ---------------------------------------------------------------------------------------------
 
     def observe(self, orders: Iterable[int], now: float) -> dict[int, Evidence]:
-        """Look at these attempts. One scan of the processes, one list of the sessions at most."""
+        """Look at these attempts. One scan of the processes, one list of the sessions, as a rule."""
         look = _Look(self._key, self._scan, self._screen)
-        return {
-            order: self._observe(order, self._followed[order], look, now) for order in orders if order in self._followed
-        }
+        found = [order for order in orders if order in self._followed]
+        for order in found:
+            self._is_alive(self._followed[order])  # all ends that are known before the scan need no other one
+        return {order: self._observe(order, self._followed[order], look, now) for order in found}
+
+    def _is_alive(self, followed: _Followed) -> bool | Unreadable:
+        """Whether an attempt's command runs. A wrapper with its verdict stays for what that left running."""
+        claim, attempt = followed.claim, followed.attempt
+        if claim is None or attempt.boot != self._boot:
+            return False
+        alive = processes.alive(claim.wrapper)
+        if alive is True and self._run_dir.exit_record(followed.spec.id, attempt.n) is not None:
+            alive = False
+        if alive is False and followed.over_at is None:
+            followed.over_at = time.monotonic()
+        return alive
 
     def _observe(self, order: int, followed: _Followed, look: _Look, now: float) -> Evidence:
         job, attempt = followed.spec.id, followed.attempt
@@ -156,10 +171,8 @@ class Watch:
         if followed.proc is None:
             followed.proc = self._run_dir.started(job, attempt.n)
         same_boot = attempt.boot == self._boot
-        alive = processes.alive(claim.wrapper) if same_boot else False
+        alive = self._is_alive(followed)
         exit_record = self._run_dir.exit_record(job, attempt.n)
-        if alive is True and exit_record is not None:
-            alive = False  # the command has: it stays for what that left running
         if alive is True:
             followed.inherited = False
             screen = processes.alive(claim.screen)
@@ -205,7 +218,8 @@ class Watch:
     def _left(self, followed: _Followed, look: _Look) -> list[Proc] | Unreadable:
         """The processes of an attempt whose command has ended: those with its tag, else those that hold its gate, for
         which its wrapper stays."""
-        found = look.procs(followed.spec.id, followed.attempt.n)
+        # What was looked at before the command's end may lack what that began last.
+        found = look.procs(followed.spec.id, followed.attempt.n, after=followed.over_at or 0.0)
         claim = followed.claim
         if found or claim is None or isinstance(found, Unreadable) or processes.alive(claim.wrapper) is not True:
             return found
@@ -350,10 +364,13 @@ class _Look:
     def __init__(self, key: str, scan: TagScan, screen: Screen) -> None:
         self._key, self._scan, self._screen = key, scan, screen
         self._tagged: dict[str, list[Proc]] | Unreadable | None = None
+        self._scanned_at = 0.0
         self._sessions: dict[str, int] | Unreadable | None = None
 
-    def procs(self, job: str, n: int) -> list[Proc] | Unreadable:
-        if self._tagged is None:
+    def procs(self, job: str, n: int, after: float = 0.0) -> list[Proc] | Unreadable:
+        """The processes of an attempt, as they are or were since `after` (monotonic)."""
+        if self._tagged is None or self._scanned_at < after:
+            self._scanned_at = time.monotonic()
             self._tagged = self._scan.tagged()
         if isinstance(self._tagged, Unreadable):
             return self._tagged
