@@ -28,5 +28,5 @@ def test_what_a_command_began_at_its_end_is_looked_for_after_it() -> None:
     over = time.monotonic()
     assert look.procs("a", 1, after=over) == []
     assert look.procs("b", 1, after=over) == []
-    assert look.procs("b", 1, after=time.monotonic()) == [late]
+    assert look.procs("b", 1, after=time.monotonic() + 1.0) == [late]
     assert look.procs("b", 1) == [late]
