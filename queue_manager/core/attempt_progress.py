@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from enum import Enum
+
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
 from queue_manager.core import leftovers
@@ -33,43 +36,79 @@ _INTERRUPTED = Verdict(Outcome.INTERRUPTED, "interrupted", error="cut off: the h
 _NOT_LAUNCHED = Verdict(Outcome.NOT_LAUNCHED, "not_launched")
 
 
+class EvidenceClass(Enum):
+    """What the evidence about a live attempt amounts to; each has its row in `_STEPS`."""
+
+    CUT_OFF = "the host began a new life, and the attempt had not ended by then"
+    UNKNOWN = "whether it has begun cannot be told"
+    REVOKED = "the manager took it back before it began"
+    UNCLAIMED = "no wrapper has taken it yet"
+    BEGUN = "it has begun, and whether it goes on cannot be told"
+    RUNNING = "its wrapper lives"
+    GONE = "its wrapper has ended"
+
+
+def classify(attempt: Attempt, seen: b.Evidence, boot: str) -> EvidenceClass:
+    """Which class of evidence this is; `boot`: the host's present life."""
+    if attempt.boot != boot and seen.exit is None:
+        return EvidenceClass.CUT_OFF
+    if isinstance(seen.claim, Unreadable):
+        return EvidenceClass.UNKNOWN
+    if isinstance(seen.claim, b.Revoked):
+        return EvidenceClass.REVOKED
+    if seen.claim is None:
+        return EvidenceClass.UNCLAIMED
+    if isinstance(seen.alive, Unreadable):
+        return EvidenceClass.BEGUN
+    return EvidenceClass.RUNNING if seen.alive else EvidenceClass.GONE
+
+
 def follow(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
     """Bring one live attempt up to date with what is seen of it."""
-    if attempt.boot != turn.seen.boot and seen.exit is None:
-        if seen.claim is None:  # the earlier log is put aside with it, whose place the next attempt's takes
-            turn.actions.append(b.Revoke(job.order))
-        else:
-            _end(turn, job, attempt, seen, _INTERRUPTED)
+    kind = classify(attempt, seen, turn.seen.boot)
+    if kind in (EvidenceClass.BEGUN, EvidenceClass.RUNNING, EvidenceClass.GONE) and not _begin(
+        turn, job, attempt, seen
+    ):
         return
-    claim = seen.claim
-    if isinstance(claim, Unreadable):
-        return
-    if isinstance(claim, b.Revoked):
-        if attempt.stop_reason == "cancelled":
-            _end(turn, job, attempt, seen, _CANCELLED)
-        elif seen.inherited or attempt.stop_reason == "bound":
-            _end(turn, job, attempt, seen, _INTERRUPTED)
-        else:
-            turn.launch_error = seen.launch_error or "no wrapper came to claim the attempt"
-            _end(turn, job, attempt, seen, _NOT_LAUNCHED)
-        return
-    if claim is None:
-        late = turn.now - attempt.starting > LAUNCH_GRACE
-        if seen.launch_error or late or attempt.stopping is not None or (seen.inherited and seen.quiet):
-            turn.actions.append(b.Revoke(job.order))
-        return
-    if attempt.wrapper is None:
-        if seen.proc is None and seen.alive and turn.now - attempt.starting < BIRTH_GRACE:
-            return
-        turn.emit(ev.AttemptStarted(job.spec.id, attempt.n, claim.wrapper, claim.screen, seen.proc))
-        if attempt.stopping is not None:  # told to end before it had begun
-            turn.actions.append(b.Stop(job.order, kill=False))
-    if isinstance(seen.alive, Unreadable):
-        return
-    if seen.alive:
-        _running(turn, job, attempt, seen)
+    step = _STEPS[kind]
+    if step is not None:
+        step(turn, job, attempt, seen)
+
+
+def _cut_off(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
+    if seen.claim is None:  # the earlier log is put aside with it, whose place the next attempt's takes
+        turn.actions.append(b.Revoke(job.order))
     else:
-        _gone(turn, job, attempt, seen)
+        _end(turn, job, attempt, seen, _INTERRUPTED)
+
+
+def _revoked(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
+    if attempt.stop_reason == "cancelled":
+        _end(turn, job, attempt, seen, _CANCELLED)
+    elif seen.inherited or attempt.stop_reason == "bound":
+        _end(turn, job, attempt, seen, _INTERRUPTED)
+    else:
+        turn.launch_error = seen.launch_error or "no wrapper came to claim the attempt"
+        _end(turn, job, attempt, seen, _NOT_LAUNCHED)
+
+
+def _unclaimed(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
+    late = turn.now - attempt.starting > LAUNCH_GRACE
+    if seen.launch_error or late or attempt.stopping is not None or (seen.inherited and seen.quiet):
+        turn.actions.append(b.Revoke(job.order))
+
+
+def _begin(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> bool:
+    """Let an attempt that was claimed have begun. Says whether it has: its own process may still be to come."""
+    if attempt.wrapper is not None:
+        return True
+    assert isinstance(seen.claim, b.Claim)
+    if seen.proc is None and seen.alive and turn.now - attempt.starting < BIRTH_GRACE:
+        return False
+    turn.emit(ev.AttemptStarted(job.spec.id, attempt.n, seen.claim.wrapper, seen.claim.screen, seen.proc))
+    if attempt.stopping is not None:  # told to end before it had begun
+        turn.actions.append(b.Stop(job.order, kill=False))
+    return True
 
 
 def _running(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
@@ -165,3 +204,14 @@ def _next_status(turn: Turn, job: Job, verdict: Verdict) -> tuple[Status, float 
     if job.other_failures + 1 > allowance:
         return Status.STUCK, None
     return Status.FAILED_OTHER, turn.now + delay
+
+
+_STEPS: dict[EvidenceClass, Callable[[Turn, Job, Attempt, b.Evidence], None] | None] = {
+    EvidenceClass.CUT_OFF: _cut_off,
+    EvidenceClass.UNKNOWN: None,
+    EvidenceClass.REVOKED: _revoked,
+    EvidenceClass.UNCLAIMED: _unclaimed,
+    EvidenceClass.BEGUN: None,
+    EvidenceClass.RUNNING: _running,
+    EvidenceClass.GONE: _gone,
+}
