@@ -374,7 +374,7 @@ def test_an_unknown_answer_ends_nothing(account: Account) -> None:
     account.double.heal()
     account.double.fault("DELETE", "", Fault(403, {"success": False, "error": "forbidden"}))
     _, err = account.call("vast", "destroy", "vast1", "--yes", code=1)
-    assert "may go on billing" in err
+    assert "it may still be billed" in err
     assert account.workers()["vast1"].get("enabled") is not False
 
 
