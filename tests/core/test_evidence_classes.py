@@ -56,7 +56,7 @@ def test_evidence_is_of_one_class(seen: b.Evidence, boot: str, kind: EvidenceCla
 @pytest.mark.parametrize(
     ("happened", "seen", "now", "events", "actions"),
     [
-        ([], b.Evidence(SHUT), 1e6, [], []),
+        ([], b.Evidence(SHUT, screen=True, gone_for=9.0), 1e6, [], []),
         ([], b.Evidence(None), LAUNCH_GRACE, [], []),
         ([], b.Evidence(None), LAUNCH_GRACE + 1, [], [b.Revoke(0)]),
         ([], b.Evidence(None, launch_error="no screen"), 1.0, [], [b.Revoke(0)]),
@@ -64,7 +64,7 @@ def test_evidence_is_of_one_class(seen: b.Evidence, boot: str, kind: EvidenceCla
         ([], b.Evidence(CLAIM, True, True), BIRTH_GRACE - 1, [], []),
         ([], b.Evidence(CLAIM, True, True, proc=PROC), 1.0, [STARTED], []),
         ([CANCEL], b.Evidence(CLAIM, True, True, proc=PROC), 1.0, [STARTED], [b.Stop(0, kill=False)]),
-        ([STARTED], b.Evidence(CLAIM, SHUT), 1e6, [], []),
+        ([STARTED], b.Evidence(CLAIM, SHUT, True, gone_for=9.0), 1e6, [], []),
         ([STARTED], b.Evidence(CLAIM, True, True), 49.0, [], []),
         ([STARTED], b.Evidence(CLAIM, True, True), 50.0, [ev.AttemptStopping("a", 1, "timeout")], [b.Stop(0, False)]),
         ([STARTED, CANCEL], b.Evidence(CLAIM, True, True), 1e6, [], [b.Stop(0, kill=True)]),
