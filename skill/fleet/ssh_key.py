@@ -45,7 +45,9 @@ def find_key(said: str | None) -> Key:
 
 def _named(said: str) -> Key:
     place = Path(said).expanduser()
-    key, word = _read_key(place), shlex.quote(said)
+    key = _read_key(place)
+    # A quoted tilde means no home.
+    word = f"~/{shlex.quote(said[2:])}" if said.startswith("~/") else shlex.quote(said)
     if isinstance(key, str):
         raise UseError(f"vast.yaml names the ssh key {said}, and {said}.pub cannot be read: {key}")
     if key is None:
@@ -104,7 +106,7 @@ def _unusable(private: Path, public: str) -> str | None:
         agent = f"whether an agent has it is not known ({held.words})"
     give = f"give it to one: ssh-add {shlex.quote(str(private))}"
     if held.code == _NO_AGENT:
-        give = f'start one, then {give}: eval "$(ssh-agent)"'
+        give = f'start one with: eval "$(ssh-agent)"; then {give}'
     if opened is None:
         return f"its private half is not there, and {agent}; {give}"
     if opened.code is not None and "passphrase" in opened.words:

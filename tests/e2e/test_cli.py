@@ -291,7 +291,7 @@ def test_a_killed_manager_is_noticed_and_resume_goes_on(desk: Desk) -> None:
     done = desk.call("resume")
     assert "here these differ: NEW_NAME" in done.stderr
     assert "resumed" in done.stdout
-    assert not desk.document()["meta"]["paused"]
+    wait_for(lambda: not desk.document()["meta"]["paused"])  # the answer may come before the state that says so
     (desk.place / "stop").touch()
     document = desk.finish(code=3)
     assert {row["id"]: row["attempts"] for row in document["jobs"]} == {"one": 1, "two": 1, "three": 0}

@@ -43,7 +43,7 @@ def program(folder: Path, name: str, code: int, out: str = "", err: str = "") ->
             "it needs its passphrase, and no agent has it; give it to one: ",
         ),
         ((255, LOCKED), (1, ""), "it needs its passphrase, and no agent has it; give it to one: ssh-add"),
-        ((255, LOCKED), (2, ""), "it needs its passphrase, and no agent is reached; start one, then give it to one"),
+        ((255, LOCKED), (2, ""), "it needs its passphrase, and no agent is reached; start one with: "),
         ((255, LOCKED), None, "whether an agent has it is not known (ssh-add is not installed)"),
         ((255, OPEN), (1, ""), "ssh-keygen says: Permissions 0644 for 'k' are too open."),
         (None, (1, ""), "ssh-keygen says: ssh-keygen is not installed; and no agent has it"),
@@ -67,7 +67,7 @@ def test_a_key_that_cannot_be_used_is_refused_for_what_was_said(
 
 def test_a_public_half_that_is_missing_is_made_from_the_private_one(programs: Path) -> None:
     (programs.parent / ".ssh" / "k.pub").unlink()
-    with pytest.raises(UseError, match=r"is not there; make it: ssh-keygen -y -f '~/.ssh/k' > '~/.ssh/k'.pub"):
+    with pytest.raises(UseError, match=r"is not there; make it: ssh-keygen -y -f ~/.ssh/k > ~/.ssh/k.pub"):
         ssh_key.find_key("~/.ssh/k")
     with pytest.raises(UseError, match=r"is not there; make it: ssh-keygen -f none$"):
         ssh_key.find_key("none")
