@@ -146,7 +146,7 @@ def _serve(paths: RunPaths, run: Loaded, lock: Lock, options: argparse.Namespace
         return EXIT_FAILED
     if not finished:
         return EXIT_FAILED
-    return EXIT_DONE if set(state.counts) <= {Status.COMPLETED} else EXIT_PERSON
+    return EXIT_DONE if set(state.tallies.counts) <= {Status.COMPLETED} else EXIT_PERSON
 
 
 def _host(home: HostPaths) -> Host:

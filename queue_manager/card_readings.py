@@ -50,7 +50,7 @@ class CardReadings:
 
     def read(self, ended: bool) -> Cards | Unreadable | None:
         """Read the cards, if somebody waits for one or will when the attempts that `ended` have been taken in."""
-        if not (wants_cards(self._state) or (ended and self._state.card_jobs)):
+        if not (wants_cards(self._state) or (ended and self._state.tallies.card_jobs)):
             return None
         self._at_once = False
         self.last = self._nvml.read()

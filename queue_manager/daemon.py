@@ -180,7 +180,7 @@ class Daemon:
 
     def _is_over(self) -> bool:
         """Whether this manager has nothing left to do: a rented machine may have to be ended when the run is done."""
-        going = self._state.teardown
+        going = self._state.machine.teardown
         return (going is not None and going.done) or (self._state.finished is not None and not self._teardown.waits)
 
     def _applied(self, event: ev.Event) -> Record:

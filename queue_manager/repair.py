@@ -71,7 +71,7 @@ def answer(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
         raise RepairError(str(error)) from None
     finally:
         lock.close()
-    counts = {status.value: count for status, count in sorted(found.rebuilt.state.counts.items())}
+    counts = {status.value: count for status, count in sorted(found.rebuilt.state.tallies.counts.items())}
     faults = [fault for fault in (found.journal, found.state) if fault]
     changes = found.rebuilt.changes if found.journal else {}
     return {
@@ -223,7 +223,7 @@ def _write(paths: RunPaths, found: _Found) -> list[str]:
         beside = set_aside(paths.journal)
         kept.append(beside)
     made = found.rebuilt
-    completed = made.state.counts.get(Status.COMPLETED, 0)
+    completed = made.state.tallies.counts.get(Status.COMPLETED, 0)
     text = (
         f"the journal was repaired: {len(found.lines.records)} whole lines of it, {len(found.lines.damaged)} damaged; "
         f"{len(made.changes)} jobs by the snapshot and what their attempts left; {completed} are completed"

@@ -149,7 +149,7 @@ class Teardown:
         if not self._guarded:
             return False
         known, self._decision = self._decision, decision or self._decision
-        going = self._state.teardown
+        going = self._state.machine.teardown
         wanted = None if going is None or going.done else (going.plan, going.instance)
         if wanted != self._wanted:
             self._wanted, self._confirmed, self._fault = wanted, None, None
@@ -291,7 +291,7 @@ def away(paths: RunPaths, state: QueueState, boot: str, now: float) -> float:
 
     It was not running for so long, and only its disk was billed.
     """
-    if not teardown.guarded(state.manifest) or not state.boot or state.boot == boot:
+    if not teardown.guarded(state.manifest) or not state.machine.boot or state.machine.boot == boot:
         return 0.0
     try:
         return round(max(0.0, now - epoch(facts.state_meta(paths.state)["updated"])), 3)

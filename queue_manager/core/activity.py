@@ -81,7 +81,7 @@ def is_over(state: QueueState, kind: str) -> bool:
     if not kind.startswith(f"{KIND}:"):
         return False
     attempt = state.job(kind.partition(":")[2]).attempt
-    return attempt is None or attempt.starting > state.conditions[kind][1]
+    return attempt is None or attempt.starting > state.machine.conditions[kind][1]
 
 
 def row(doing: Doing | None) -> dict[str, Any]:

@@ -18,11 +18,11 @@ def holder(state: QueueState, card: Card, view: View | None, foreign: Sequence[F
 
     `view`: the card as placement sees it, None where this run does not use it. `foreign`: leases of other runs on it.
     """
-    if card.uuid in state.quarantined:
-        return f"in quarantine ({state.quarantined[card.uuid]}); it is tried again after: wavequeue resume"
+    if card.uuid in state.cards.quarantined:
+        return f"in quarantine ({state.cards.quarantined[card.uuid]}); it is tried again after: wavequeue resume"
     if view is None:
         return f"not among the cards of this run (gpus: {list(state.manifest.gpus or ())})"
-    parts = [*_own(state.holders.get(card.uuid, [])), *_foreign(foreign)]
+    parts = [*_own(state.cards.holders.get(card.uuid, [])), *_foreign(foreign)]
     if parts:
         return "; ".join(parts)
     threshold = state.manifest.gpu_free_threshold_mib

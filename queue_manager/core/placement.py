@@ -73,8 +73,8 @@ def views(state: QueueState, cards: Iterable[Card], foreign: Iterable[ForeignLea
     threshold = state.manifest.gpu_free_threshold_mib
     found = {}
     for card in allowed(state, cards):
-        holders, others = state.holders.get(card.uuid, []), leases.get(card.uuid, [])
-        settled = is_settled(card, holders, others, state.settling.get(card.uuid), threshold, now)
+        holders, others = state.cards.holders.get(card.uuid, []), leases.get(card.uuid, [])
+        settled = is_settled(card, holders, others, state.cards.settling.get(card.uuid), threshold, now)
         found[card.uuid] = View(card, holders, others, settled, threshold)
     return found
 
@@ -82,7 +82,7 @@ def views(state: QueueState, cards: Iterable[Card], foreign: Iterable[ForeignLea
 def allowed(state: QueueState, cards: Iterable[Card]) -> list[Card]:
     """Cards by the manifest's `gpus`, without those in quarantine."""
     wanted = state.manifest.gpus
-    return [card for card in cards if may_use(card.index, wanted) and card.uuid not in state.quarantined]
+    return [card for card in cards if may_use(card.index, wanted) and card.uuid not in state.cards.quarantined]
 
 
 def is_settled(

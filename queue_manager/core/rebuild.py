@@ -198,7 +198,7 @@ class _Journal:
         mib = job.spec.gpu_mem_mib
         if not all(cards) or len(set(cards)) < len(cards) or any(self._is_taken(card, mib) for card in cards):
             cards, indices = (), ()
-        wave = row.wave if row else self.state.wave
+        wave = row.wave if row else self.state.cards.wave
         self.emit(ev.AttemptStarting(name, n, wave, session, self._head.boot, cards, indices, mib if cards else None))
 
     def _to_pending(self, job: Job) -> None:
@@ -211,7 +211,7 @@ class _Journal:
             self.emit(ev.JobRetried(job.spec.id))
 
     def _is_taken(self, card: str, mib: int | None) -> bool:
-        holders = self.state.holders.get(card, [])
+        holders = self.state.cards.holders.get(card, [])
         return bool(holders) and (mib is None or any(holder.mib is None for holder in holders))
 
     def block(self) -> None:

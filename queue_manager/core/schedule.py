@@ -8,7 +8,7 @@ from typing import NamedTuple
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
 from queue_manager.core import layout
-from queue_manager.core.model import Job, Need, QueueState
+from queue_manager.core.model import Job, Need
 from queue_manager.core.placement import View, allowed, choose, impossible, views
 from queue_manager.core.readings import Card, Cards, Unreadable
 from queue_manager.core.turn import Turn
@@ -22,7 +22,7 @@ def place(turn: Turn) -> None:
     state = turn.state
     heads = state.ready.heads()
     possible = {need for _, _, need in heads if _possible(turn, need)}
-    if state.paused or state.closed is not None or turn.seen.disk is not None:
+    if state.paused or state.machine.closed is not None or turn.seen.disk is not None:
         return
     barrier = state.manifest.wave == "barrier"
     if barrier and (state.live or not _wave_settled(turn)):
@@ -57,7 +57,7 @@ def place(turn: Turn) -> None:
             heapq.heappush(heads, following)
     for job, reason in held:
         turn.emit(ev.JobHeld(job.spec.id, reason))
-    wave = state.wave + 1
+    wave = state.cards.wave + 1
     for job, chosen in [] if barrier and turn.ask else starts:
         _start(turn, job, chosen, wave)
 
@@ -85,9 +85,10 @@ def _slots(turn: Turn) -> tuple[int, int]:
     state = turn.state
     bound = state.manifest.max_parallel
     slots = len(state.jobs) if bound is None else bound - len(state.live)
-    if state.launch_failures:
+    retry_at = state.machine.launch_retry_at
+    if retry_at is not None:
         unclaimed = any(attempt.wrapper is None for attempt in state.live.values())
-        slots = 0 if unclaimed or turn.now < launch_retry_at(state) else min(slots, 1)
+        slots = 0 if unclaimed or turn.now < retry_at else min(slots, 1)
     cpu_jobs = sum(not attempt.cards for attempt in state.live.values())
     return slots, (turn.seen.cores if bound is None else bound) - cpu_jobs
 
@@ -110,8 +111,8 @@ def _possible(turn: Turn, need: Need) -> bool:
     reason = None if existing is None else impossible(need, existing, turn.state.manifest.gpus)
     if reason is None:
         return True
-    if turn.state.quarantined:
-        reason += f" that {'is' if len(turn.state.quarantined) == 1 else 'are'} not in quarantine"
+    if turn.state.cards.quarantined:
+        reason += f" that {'is' if len(turn.state.cards.quarantined) == 1 else 'are'} not in quarantine"
     elif isinstance(turn.seen.cards, Cards) and turn.seen.cards.note:
         reason += f" ({turn.seen.cards.note})"
     turn.impossible[need] = reason
@@ -151,26 +152,20 @@ def _unmet(turn: Turn, job: Job) -> str | _Asked | None:
 
 def _wave_settled(turn: Turn) -> bool:
     """Whether the cards of the last wave read below the threshold."""
-    if not turn.state.wave_cards:
+    if not turn.state.cards.wave_cards:
         return True
     if not isinstance(turn.seen.cards, Cards):
         return False
     threshold = turn.state.manifest.gpu_free_threshold_mib
     used = {card.uuid: card.used_mib for card in turn.seen.cards.cards}
     waiting = [sick.uuid for sick in turn.seen.cards.sick]
-    return all(used.get(card, 0) < threshold and card not in waiting for card in turn.state.wave_cards)
-
-
-def launch_retry_at(state: QueueState) -> float:
-    """When the next launch may be tried after screen has failed: 1, 2, 4 … 60 seconds later."""
-    assert state.launch_failed_at is not None
-    return state.launch_failed_at + min(60.0, 2.0 ** min(state.launch_failures - 1, 6))
+    return all(used.get(card, 0) < threshold and card not in waiting for card in turn.state.cards.wave_cards)
 
 
 def give_up(turn: Turn) -> None:
     """When nothing runs or will, say of each job that is left why it never can."""
     state = turn.state
-    if state.paused or state.closed is not None or state.live or turn.ask or turn.seen.disk is not None:
+    if state.paused or state.machine.closed is not None or state.live or turn.ask or turn.seen.disk is not None:
         return
     if state.ready.next_due() is not None:
         return

@@ -41,19 +41,19 @@ def queue_reason(state: QueueState) -> str | None:
     """What keeps every ready job from starting, in words; None if nothing does. Ready rows change with it."""
     if state.paused:
         return "the run is paused; resume it with: wavequeue resume"
-    if state.closed is not None:
-        return state.closed
+    if state.machine.closed is not None:
+        return state.machine.closed
     for kind in ("disk", "screen"):
-        if kind in state.conditions:
-            return state.conditions[kind][0]
+        if kind in state.machine.conditions:
+            return state.machine.conditions[kind][0]
     return None
 
 
 def card_reason(state: QueueState) -> str | None:
     """What keeps every ready job that needs a card from starting; None if nothing does."""
     for kind in ("nvml", "leases"):
-        if kind in state.conditions:
-            return state.conditions[kind][0]
+        if kind in state.machine.conditions:
+            return state.machine.conditions[kind][0]
     return None
 
 
@@ -132,18 +132,18 @@ def head(state: QueueState, situation: Situation, now: float) -> dict[str, Any]:
             "started": iso(state.started),
             "updated": iso(now),
             "finished": iso(state.finished),
-            "host": state.host,
-            "pid": state.pid,
-            "boot": state.boot,
-            "ticks": state.ticks,
+            "host": state.machine.host,
+            "pid": state.machine.pid,
+            "boot": state.machine.boot,
+            "ticks": state.machine.ticks,
             "manager": situation.manager,
             "cwd": situation.cwd,
             "wave": state.manifest.wave,
-            "current_wave": state.wave,
+            "current_wave": state.cards.wave,
             "paused": state.paused,
             "conditions": [
                 {"kind": kind, "text": text, "since": iso(since)}
-                for kind, (text, since) in {**situation.notices, **state.conditions}.items()
+                for kind, (text, since) in {**situation.notices, **state.machine.conditions}.items()
             ],
             "manifest_sha256": state.manifest_sha256,
             "poll": situation.poll,
@@ -156,7 +156,7 @@ def head(state: QueueState, situation: Situation, now: float) -> dict[str, Any]:
         },
         "phases": [phase_row(state, phase) for phase in state.phases],
         "gpus": card_rows(state, situation.cards, now, situation.foreign),
-        "counts": {status.value: count for status, count in sorted(state.counts.items())},
+        "counts": {status.value: count for status, count in sorted(state.tallies.counts.items())},
     }
 
 
@@ -176,7 +176,7 @@ def phase_status(counts: Mapping[Status, int]) -> str:
 
 def phase_row(state: QueueState, phase: Phase) -> dict[str, Any]:
     """One phase as users read it."""
-    tally = state.tallies[phase.name]
+    tally = state.tallies.phases[phase.name]
     over = not tally.counts or set(tally.counts) <= BAD | {Status.COMPLETED}
     return {
         "name": phase.name,
@@ -206,8 +206,8 @@ def card_rows(
         rows.append(_card_row(state, card, view) | held)
     usable = {card.uuid for card in allowed(state, cards.cards)}
     for row in rows:
-        if row["uuid"] in state.quarantined:
-            row["note"] = f"in quarantine: {state.quarantined[row['uuid']]}"
+        if row["uuid"] in state.cards.quarantined:
+            row["note"] = f"in quarantine: {state.cards.quarantined[row['uuid']]}"
         elif row["uuid"] not in usable:
             row["note"] = "not among the cards of this run"
     for sick in cards.sick:
@@ -220,7 +220,7 @@ def card_rows(
 
 
 def _card_row(state: QueueState, card: Card, view: View | None) -> dict[str, Any]:
-    holders = state.holders.get(card.uuid, [])
+    holders = state.cards.holders.get(card.uuid, [])
     return {
         "index": card.index,
         "uuid": card.uuid,

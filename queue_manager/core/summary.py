@@ -15,21 +15,22 @@ _ROWS = 50
 def summary(state: QueueState, log_dir: str, now: float) -> str:
     """The summary as Markdown. `now` (epoch seconds) stands in for the end of a run that goes on."""
     end = state.finished or now
-    done = state.counts.get(Status.COMPLETED, 0)
+    done = state.tallies.counts.get(Status.COMPLETED, 0)
     lines = [
         f"# {inline(state.manifest.project)}: {done} of {len(state.jobs)} jobs completed",
         "",
-        f"- run: {code(state.run_id)} on {inline(state.host or '')}",
+        f"- run: {code(state.run_id)} on {inline(state.machine.host or '')}",
         f"- start: {iso(state.started)}",
         f"- end: {iso(state.finished) or 'not yet'}",
         f"- wall clock: {duration(end - (state.started or end))}",
-        "- jobs: " + (", ".join(f"{count} {status.value}" for status, count in sorted(state.counts.items())) or "none"),
+        "- jobs: "
+        + (", ".join(f"{count} {status.value}" for status, count in sorted(state.tallies.counts.items())) or "none"),
         "",
         "| phase | jobs | completed | OOM retries | duration |",
         "|---|---:|---:|---:|---:|",
     ]
     for phase in state.phases:
-        tally = state.tallies[phase.name]
+        tally = state.tallies.phases[phase.name]
         took = "-"
         if tally.started is not None:
             last = tally.ended if tally.ended is not None and FINAL.issuperset(tally.counts) else end
@@ -101,7 +102,7 @@ def _more(count: int) -> list[str]:
 
 
 def _next_steps(state: QueueState) -> list[str]:
-    counts, run = state.counts, f" --run {state.run_id}"
+    counts, run = state.tallies.counts, f" --run {state.run_id}"
     steps = []
     if counts.get(Status.STUCK):
         first = next(job.spec.id for job in state.jobs if job.status is Status.STUCK)

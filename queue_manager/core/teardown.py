@@ -185,10 +185,10 @@ def facts_of(state: QueueState, ground: Ground) -> Facts:
         finished=state.finished,
         live=bool(state.live) or ground.doing == "on_complete" or ground.others is None,
         idle_since=state.idle_since,
-        person=sum(state.counts.get(status, 0) for status in (Status.STUCK, Status.BLOCKED)),
-        bound=state.bound.text if state.bound else None,
-        bound_at=state.bound.at if state.bound else 0.0,
-        booted_at=state.booted_at,
+        person=sum(state.tallies.counts.get(status, 0) for status in (Status.STUCK, Status.BLOCKED)),
+        bound=state.machine.bound.text if state.machine.bound else None,
+        bound_at=state.machine.bound.at if state.machine.bound else 0.0,
+        booted_at=state.machine.booted_at,
         results_home=max(ground.acknowledged, ground.pushed, state.pushed_seq) >= state.results_seq,
         busy=tuple(one.run_id for one in others if one.busy),
         left=tuple(one.run_id for one in others if one.left),
@@ -199,13 +199,15 @@ def facts_of(state: QueueState, ground: Ground) -> Facts:
 def waits(state: QueueState, ground: Ground | None) -> bool:
     """Whether a finished run's manager has to stay, because something may yet end its machine."""
     manifest = state.manifest
-    if not guarded(manifest) or (state.teardown is not None and state.teardown.done):
+    if not guarded(manifest) or (state.machine.teardown is not None and state.machine.teardown.done):
         return False
     if ground is None:
         return True
-    watched = manifest.max_cost is not None and ground.price is not None and "max_cost" not in state.lifted
-    timed = manifest.idle_after is not None or (manifest.deadline is not None and "deadline" not in state.lifted)
-    return ground.rented and (manifest.when_done != "keep" or timed or watched or state.bound is not None)
+    watched = manifest.max_cost is not None and ground.price is not None and "max_cost" not in state.machine.lifted
+    timed = manifest.idle_after is not None or (
+        manifest.deadline is not None and "deadline" not in state.machine.lifted
+    )
+    return ground.rented and (manifest.when_done != "keep" or timed or watched or state.machine.bound is not None)
 
 
 def deadline_at(state: QueueState) -> float | None:
@@ -223,12 +225,12 @@ def step(turn: Turn) -> Decision | None:
         return None
     _take_in(turn, ground)
     _reach_bounds(turn, ground)
-    if state.teardown is not None and state.teardown.done:
+    if state.machine.teardown is not None and state.machine.teardown.done:
         return None
     facts = facts_of(state, ground)
     decision = decide(facts, turn.now)
     plan = plan_of(decision)
-    going = state.teardown
+    going = state.machine.teardown
     if going is not None:
         # What was once decided stays so: only what makes it wrong, or lets it go further, changes it.
         off = f"run {facts.busy[0]} works on this machine" if facts.busy else None
@@ -243,7 +245,7 @@ def step(turn: Turn) -> Decision | None:
     if plan is not None and (going is None or (plan == "destroy" and going.plan == "stop")):
         own = ground.own()
         if isinstance(own, int):
-            cost = None if ground.price is None else ground.price.cost(turn.now, state.away)
+            cost = None if ground.price is None else ground.price.cost(turn.now, state.machine.away)
             turn.emit(ev.TeardownStarting(plan, own, decision.reason, None if cost is None else round(cost, 4)))
     return decision
 
@@ -254,7 +256,7 @@ def _take_in(turn: Turn, ground: Ground) -> None:
         turn.emit(ev.CompleteRan(ground.completed))
     if ground.pushed > state.pushed_seq:
         turn.emit(ev.ResultsPushed(ground.pushed))
-    going = state.teardown
+    going = state.machine.teardown
     if going is not None and not going.done and ground.confirmed == going.plan:
         turn.emit(ev.TeardownConfirmed(going.plan, going.instance))
 
@@ -262,16 +264,16 @@ def _take_in(turn: Turn, ground: Ground) -> None:
 def _reach_bounds(turn: Turn, ground: Ground) -> None:
     """Begin to end the run where it has reached a bound, and end its jobs when their grace is over."""
     state, now = turn.state, turn.now
-    if state.bound is None:
-        cost = None if ground.price is None else ground.price.cost(now + GRACE, state.away)
+    if state.machine.bound is None:
+        cost = None if ground.price is None else ground.price.cost(now + GRACE, state.machine.away)
         bound = state.manifest.max_cost
-        if bound is not None and cost is not None and cost >= bound and "max_cost" not in state.lifted:
+        if bound is not None and cost is not None and cost >= bound and "max_cost" not in state.machine.lifted:
             turn.emit(ev.BoundReached("max_cost", f"the machine has cost its {_usd(bound)} (max_cost)"))
-    if state.bound is None:
+    if state.machine.bound is None:
         at = deadline_at(state)
-        if at is not None and now >= at and "deadline" not in state.lifted:
+        if at is not None and now >= at and "deadline" not in state.machine.lifted:
             turn.emit(ev.BoundReached("deadline", f"the deadline, {iso(at)}, is over"))
-    if state.bound is not None and now - state.bound.at >= GRACE:
+    if state.machine.bound is not None and now - state.machine.bound.at >= GRACE:
         for order, attempt in list(state.live.items()):
             if attempt.stopping is None:
                 turn.stop(state.jobs[order], attempt, "bound")
@@ -286,8 +288,8 @@ def conditions(turn: Turn, decision: Decision | None) -> dict[str, str]:
         found["price"] = "max_cost cannot be watched: no instance.json in the run's directory tells the price"
     if ground.push_fault is not None and isinstance(decision, SyncFirst):
         found["results_to"] = f"{ground.push_fault}; it is tried again"
-    own, going = ground.own(), state.teardown
-    ends = manifest.when_done != "keep" or manifest.idle_after is not None or (state.bound and ground.rented)
+    own, going = ground.own(), state.machine.teardown
+    ends = manifest.when_done != "keep" or manifest.idle_after is not None or (state.machine.bound and ground.rented)
     if going is not None and not going.done and ground.fault is not None:
         word = "stopped" if going.plan == "stop" else "destroyed"
         found["teardown"] = (
@@ -309,8 +311,8 @@ def row(state: QueueState, ground: Ground | None, decision: Decision | None, now
     """What a snapshot's meta says about the end of the machine; None where the run says nothing about it."""
     if not guarded(state.manifest):
         return None
-    going, price = state.teardown, None if ground is None else ground.price
-    cost = None if price is None else price.cost(now, state.away)
+    going, price = state.machine.teardown, None if ground is None else ground.price
+    cost = None if price is None else price.cost(now, state.machine.away)
     plan = going.plan if going else plan_of(decision) or ("sync" if isinstance(decision, SyncFirst) else "keep")
     own = None if ground is None else ground.own()
     return {
@@ -324,18 +326,18 @@ def row(state: QueueState, ground: Ground | None, decision: Decision | None, now
         "cost_usd": None if cost is None else round(cost, 4),
         "usd_per_hour": None if price is None else price.dph,
         "usd_per_day_stopped": None if price is None else round(price.storage_dph * 24, 4),
-        "bound": state.bound.text if state.bound else None,
+        "bound": state.machine.bound.text if state.machine.bound else None,
     }
 
 
 def note(state: QueueState, ground: Ground) -> str:
     """teardown.md: what its manager is about to do to the machine. Written before it is done, since nothing can be
     written on it afterwards."""
-    going = state.teardown
+    going = state.machine.teardown
     assert going is not None
     word = "stops" if going.plan == "stop" else "destroys"
     price = ground.price
-    cost = None if price is None else price.cost(going.at, state.away)
+    cost = None if price is None else price.cost(going.at, state.machine.away)
     lines = [
         f"# Teardown of instance {going.instance}",
         "",
@@ -343,7 +345,9 @@ def note(state: QueueState, ground: Ground) -> str:
         "",
         f"- Why: {going.reason}.",
         "- Cost so far: " + (f"about {_usd(cost)}." if cost is not None else "not known."),
-        "- Jobs: " + ", ".join(f"{count} {status.value}" for status, count in sorted(state.counts.items())) + ".",
+        "- Jobs: "
+        + ", ".join(f"{count} {status.value}" for status, count in sorted(state.tallies.counts.items()))
+        + ".",
     ]
     if going.plan == "stop":
         lines += [

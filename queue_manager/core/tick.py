@@ -50,7 +50,7 @@ def tick(state: QueueState, seen: b.Seen, now: float) -> Tick:
     schedule.give_up(turn)
     machine = teardown.step(turn)
     conditions(turn, machine)
-    if state.all_final and not state.live and state.finished is None:
+    if state.tallies.all_final and not state.live and state.finished is None:
         turn.emit(ev.RunFinished())
     return Tick(turn.records, turn.actions, tuple(turn.ask), turn.impossible, machine)
 
@@ -58,8 +58,8 @@ def tick(state: QueueState, seen: b.Seen, now: float) -> Tick:
 def wants_cards(state: QueueState) -> bool:
     """Whether a ready job waits for a card, or for the memory of the wave before it."""
     needs = state.ready.needs()
-    barrier = state.manifest.wave == "barrier" and bool(needs) and bool(state.wave_cards)
-    return not state.paused and state.closed is None and (barrier or any(need.gpus for need in needs))
+    barrier = state.manifest.wave == "barrier" and bool(needs) and bool(state.cards.wave_cards)
+    return not state.paused and state.machine.closed is None and (barrier or any(need.gpus for need in needs))
 
 
 def next_timer(state: QueueState, after: float = 0.0) -> float | None:
@@ -72,11 +72,7 @@ def next_timer(state: QueueState, after: float = 0.0) -> float | None:
         for order, attempt in state.live.items()
         if (timeout := state.jobs[order].spec.timeout) and attempt.started is not None and attempt.stopping is None
     ]
-    due = state.ready.next_due()
-    if due is not None:
-        times.append(due)
-    if state.launch_failed_at is not None:
-        times.append(schedule.launch_retry_at(state))
+    times += [at for at in (state.ready.next_due(), state.machine.launch_retry_at) if at is not None]
     return min((time for time in times if time > after), default=None)
 
 
@@ -106,10 +102,10 @@ def timers(turn: Turn) -> None:
 
 def quarantine(turn: Turn) -> None:
     """Put a card aside on which one job after the other fails while another card serves well."""
-    for card, jobs in list(turn.state.card_failures.items()):
-        doubtful = {card, *turn.state.card_failures, *turn.state.quarantined}
-        others = turn.state.card_served - doubtful
-        if len(jobs) >= STREAK and others and card not in turn.state.quarantined:
+    for card, jobs in list(turn.state.cards.failures.items()):
+        doubtful = {card, *turn.state.cards.failures, *turn.state.cards.quarantined}
+        others = turn.state.cards.served - doubtful
+        if len(jobs) >= STREAK and others and card not in turn.state.cards.quarantined:
             names = ", ".join(jobs[-STREAK:])
             turn.emit(ev.CardQuarantined(card, f"{len(jobs)} jobs failed on it one after the other: {names}"))
 
@@ -124,7 +120,7 @@ def preconditions(turn: Turn) -> None:
 
 def conditions(turn: Turn, machine: Decision | None = None) -> None:
     """Begin and end what hinders the queue, as far as this turn looked."""
-    seen, known = turn.seen, turn.state.conditions
+    seen, known = turn.seen, turn.state.machine.conditions
     wanted: dict[str, str] = {}
     if isinstance(seen.cards, Unreadable):
         wanted["nvml"] = f"NVML cannot be read: {seen.cards.reason}"
@@ -136,7 +132,7 @@ def conditions(turn: Turn, machine: Decision | None = None) -> None:
         wanted["disk"] = seen.disk
     if seen.journal is not None:
         wanted["journal"] = seen.journal
-    if turn.state.launch_failures:
+    if turn.state.machine.launch_failures:
         error = turn.launch_error or known.get("screen", ("no session starts", 0.0))[0]
         wanted["screen"] = error if error.startswith("screen cannot") else f"screen cannot start: {error}"
     if seen.ground is not None:

@@ -95,13 +95,12 @@ def dump(state: QueueState) -> dict[str, Any]:
 
 def _facts(state: QueueState) -> dict[str, Any]:
     simple = (
-        "manifest", "seq", "run_id", "manifest_sha256", "started", "finished", "host", "pid", "boot", "ticks", "paused",
-        "wave",
-        "phases", "groups", "order_of", "requests", "conditions", "quarantined", "settling", "card_failures",
-        "card_served", "wave_cards", "launch_failures", "launch_failed_at", "last_end", "active_at", "booted_at",
-        "away", "results_seq", "pushed_seq", "bound", "lifted", "teardown",
+        "manifest", "seq", "run_id", "manifest_sha256", "started", "finished", "paused", "phases", "groups", "order_of",
+        "requests", "last_end", "active_at", "results_seq", "pushed_seq",
     )  # fmt: skip
     facts = {name: getattr(state, name) for name in simple}
+    facts["cards"] = {name: value for name, value in vars(state.cards).items() if name != "holders"}
+    facts["machine"] = dict(vars(state.machine))
     facts["jobs"] = [_slots(job, without=("queued",)) for job in state.jobs]
     return facts
 
@@ -115,13 +114,15 @@ def indexes(state: QueueState) -> dict[str, Any]:
     """What the state keeps quick to ask."""
     ready = {need: [job.order for job in state.ready.jobs(need)] for need in state.ready.needs()}
     return {
-        "counts": dict(state.counts),
-        "phase counts": {name: dict(tally.counts) for name, tally in state.tallies.items()},
-        "tallies": {name: (tally.started, tally.ended, tally.oom_retries) for name, tally in state.tallies.items()},
+        "counts": dict(state.tallies.counts),
+        "phase counts": {name: dict(tally.counts) for name, tally in state.tallies.phases.items()},
+        "tallies": {
+            name: (tally.started, tally.ended, tally.oom_retries) for name, tally in state.tallies.phases.items()
+        },
         "live": {order: attempt.n for order, attempt in state.live.items()},
-        "holders": {card: sorted(attempt.job for attempt in held) for card, held in state.holders.items()},
+        "holders": {card: sorted(attempt.job for attempt in held) for card, held in state.cards.holders.items()},
         "held": dict(state.held),
-        "card_jobs": state.card_jobs,
+        "card_jobs": state.tallies.card_jobs,
         "ready": {need: sorted(orders) for need, orders in ready.items() if orders},
         "next due": state.ready.next_due(),
         "left": dict(state.graph.left),

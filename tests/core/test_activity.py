@@ -116,10 +116,10 @@ def test_the_condition_ends_with_the_attempt_though_nobody_looks() -> None:
     for _ in range(20):
         manager.turn()
         host.advance(1.0)
-        if "prompt:a" not in manager.state.conditions:
+        if "prompt:a" not in manager.state.machine.conditions:
             break
     assert manager.state.job("a").attempt is None
-    assert manager.state.conditions == {}
+    assert manager.state.machine.conditions == {}
 
 
 def test_what_a_job_does_stands_in_its_row_while_it_runs() -> None:

@@ -278,7 +278,7 @@ def test_a_screen_that_cannot_start_is_said_and_tried_again_ever_later() -> None
     gaps = [later - earlier for earlier, later in zip(times, times[1:])]
     assert gaps[:4] == sorted(gaps[:4])
     assert gaps[3] >= 8.0
-    assert manager.state.conditions["screen"][0] == "screen cannot start: Cannot make directory"
+    assert manager.state.machine.conditions["screen"][0] == "screen cannot start: Cannot make directory"
     assert (manager.state.job("a").attempts, manager.state.job("a").status.value) in [(0, "pending"), (1, "running")]
 
 
@@ -289,7 +289,7 @@ def test_once_screen_starts_again_the_queue_goes_on_by_itself() -> None:
     host.launching = "ok"
     run_to_end(host, manager)
     assert set(statuses(manager.state).values()) == {"completed"}
-    assert not manager.state.conditions
+    assert not manager.state.machine.conditions
 
 
 def test_while_screen_fails_one_job_at_a_time_tries_it() -> None:
@@ -495,10 +495,10 @@ def test_a_sick_card_is_not_called_well_because_nvml_fails() -> None:
     turns(host, manager, 1)
     host.nvml = "driver mismatch"
     turns(host, manager, 2)
-    assert set(manager.state.conditions) == {"nvml", "card:GPU-0"}
+    assert set(manager.state.machine.conditions) == {"nvml", "card:GPU-0"}
     host.nvml = host.cards[0].sick = None
     run_to_end(host, manager)
-    assert not manager.state.conditions
+    assert not manager.state.machine.conditions
 
 
 def test_what_was_not_looked_at_begins_and_ends_no_condition() -> None:
@@ -507,7 +507,7 @@ def test_what_was_not_looked_at_begins_and_ends_no_condition() -> None:
     manager.turn()
     host.nvml = None
     manager.turn(cards=False)
-    assert list(manager.state.conditions) == ["nvml"]
+    assert list(manager.state.machine.conditions) == ["nvml"]
 
 
 def test_a_full_disk_lets_nothing_start_and_what_runs_goes_on() -> None:
@@ -519,7 +519,7 @@ def test_a_full_disk_lets_nothing_start_and_what_runs_goes_on() -> None:
     assert ev.ConditionBegan("disk", "the disk is full: no room") in events
     host.disk = None
     run_to_end(host, manager)
-    assert not manager.state.conditions
+    assert not manager.state.machine.conditions
 
 
 # -- timers -----------------------------------------------------------------------------------------------------------
@@ -540,7 +540,7 @@ def test_a_timer_that_had_its_turn_wakes_nobody_again() -> None:
     host, manager = world(spec("a"))
     host.launching = "error"
     turns(host, manager, 3, seconds=0.1)
-    assert manager.state.launch_failures == 1
+    assert manager.state.machine.launch_failures == 1
     host.nvml = "driver mismatch"
     host.advance(10.0)
     manager.turn()

@@ -150,8 +150,10 @@ def test_an_old_journal_always_loads() -> None:
 
 def test_an_old_journal_of_a_machine_that_was_ended_loads() -> None:
     state = replay(manifest(spec("a")), TEARDOWN.read_text(encoding="utf-8").splitlines(keepends=True))
-    assert state.teardown == Teardown("destroy", 4711, "the run has finished; the results are home", 1767229500.0, True)
-    assert (state.pushed_seq, state.results_seq, state.away, state.bound) == (9, 9, 3600.0, None)
+    assert state.machine.teardown == Teardown(
+        "destroy", 4711, "the run has finished; the results are home", 1767229500.0, True
+    )
+    assert (state.pushed_seq, state.results_seq, state.machine.away, state.machine.bound) == (9, 9, 3600.0, None)
 
 
 def test_an_old_journal_of_a_job_that_waits_for_what_it_left_running_loads() -> None:
@@ -190,4 +192,4 @@ def test_lines_written_today_are_those_of_version_1(path: Path) -> None:
 def test_a_journal_with_checksums_that_was_repaired_loads() -> None:
     state = replay(manifest(spec("a"), spec("b")), SEALED.read_text(encoding="utf-8").splitlines())
     assert statuses(state) == {"a": "completed", "b": "running"}
-    assert (state.pid, state.ticks) == (43, 4711)
+    assert (state.machine.pid, state.machine.ticks) == (43, 4711)

@@ -255,7 +255,7 @@ def test_others_pass_a_job_that_can_never_run_and_at_the_end_it_is_stuck() -> No
     host, manager = world(spec("big", gpus=9), spec("a"), spec("after", depends_on=("big",)))
     turns(host, manager, 2)
     assert statuses(manager.state) == {"big": "pending", "a": "running", "after": "pending"}
-    assert "need:9:None" in manager.state.conditions
+    assert "need:9:None" in manager.state.machine.conditions
     run_to_end(host, manager)
     assert statuses(manager.state) == {"big": "stuck", "a": "completed", "after": "blocked"}
     assert manager.state.job("big").error == "needs 9 cards; this host has 2 cards"
@@ -272,10 +272,10 @@ def test_a_sick_card_may_come_back_so_nothing_is_given_up() -> None:
     host.cards[0].sick = "GPU is lost"
     turns(host, manager, 5)
     assert statuses(manager.state) == {"a": "pending"}
-    assert manager.state.conditions["card:GPU-0"][0] == "card 0: GPU is lost"
+    assert manager.state.machine.conditions["card:GPU-0"][0] == "card 0: GPU is lost"
     host.cards[0].sick = None
     run_to_end(host, manager)
-    assert not manager.state.conditions
+    assert not manager.state.machine.conditions
 
 
 # -- quarantine -------------------------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ def test_a_card_that_breaks_under_a_job_is_put_aside_and_the_job_is_charged_noth
     run_to_end(host, manager)
     job = manager.state.job("a")
     assert (job.status.value, job.n, job.attempts, job.indices) == ("completed", 2, 1, (1,))
-    assert list(manager.state.quarantined) == ["GPU-0"]
+    assert list(manager.state.cards.quarantined) == ["GPU-0"]
 
 
 def test_a_card_on_which_unlike_jobs_fail_is_put_aside_while_another_serves() -> None:
@@ -300,8 +300,8 @@ def test_a_card_on_which_unlike_jobs_fail_is_put_aside_while_another_serves() ->
 
     host.plan_of = plan
     run_to_end(host, manager)
-    assert list(manager.state.quarantined) == ["GPU-0"]
-    assert "jobs failed on it one after the other" in manager.state.quarantined["GPU-0"]
+    assert list(manager.state.cards.quarantined) == ["GPU-0"]
+    assert "jobs failed on it one after the other" in manager.state.cards.quarantined["GPU-0"]
 
 
 def test_one_job_that_fails_again_and_again_puts_no_card_aside() -> None:
@@ -309,15 +309,15 @@ def test_one_job_that_fails_again_and_again_puts_no_card_aside() -> None:
     host.plan_of = with_plans({"bad": Plan(1.0, 1), "long": FOREVER}, ONCE)
     job = until(host, manager, "bad", "stuck")
     assert (job.n, job.indices) == (6, (1,))
-    assert manager.state.card_served == {"GPU-0"}
-    assert manager.state.quarantined == {}
+    assert manager.state.cards.served == {"GPU-0"}
+    assert manager.state.cards.quarantined == {}
 
 
 def test_the_last_card_is_not_put_aside_because_of_one_that_is() -> None:
     host, manager = world(*[spec(f"j{i}") for i in range(12)])
     host.plan_of = lambda job, _n: Plan(seconds=1.0, code=int(int(job[1:]) > 1))
     run_to_end(host, manager)
-    assert len(manager.state.quarantined) <= 1
+    assert len(manager.state.cards.quarantined) <= 1
 
 
 def test_a_job_whose_every_card_is_put_aside_is_stuck_and_resume_brings_the_cards_back() -> None:
@@ -356,7 +356,7 @@ def test_while_other_runs_leases_cannot_be_read_no_card_is_given_away() -> None:
     host.leases = Unreadable("other.json: torn")
     events = turns(host, manager, 3)
     assert started(events) == ["cpu"]
-    assert manager.state.conditions["leases"][0] == "other runs' leases cannot be read: other.json: torn"
+    assert manager.state.machine.conditions["leases"][0] == "other runs' leases cannot be read: other.json: torn"
 
 
 # -- what holds for any jobs and cards --------------------------------------------------------------------------------
@@ -374,7 +374,7 @@ def test_one_turn_never_gives_away_more_than_there_is(needs: list[tuple[int, int
     host, manager = world(*jobs, host=host)
     manager.turn()
     for card in host.cards:
-        held = manager.state.holders.get(card.uuid, [])
+        held = manager.state.cards.holders.get(card.uuid, [])
         if any(one.mib is None for one in held):
             assert len(held) == 1
             assert card.foreign < 500

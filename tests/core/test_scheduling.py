@@ -282,7 +282,7 @@ def test_a_stuck_teacher_blocks_thousands_with_one_event_each() -> None:
     events = [record.event for record in manager.turn()[1].records]
     assert sum(isinstance(event, ev.JobBlocked) for event in events) == count
     assert len(events) < count + 10
-    assert manager.state.counts == {
+    assert manager.state.tallies.counts == {
         Status.STUCK: 1,
         Status.RUNNING: 1,
         Status.PENDING: count - 2,
@@ -300,12 +300,12 @@ def test_thousands_of_stuck_teachers_cost_no_more_events_than_there_are_jobs() -
     students = [spec(f"s{i}", "students", gpus=0) for i in range(count)]
     host, manager = world(*teachers, *students, phases=TEACH, host=FakeHost(0))
     events = [record.event for record in manager.turn()[1].records]
-    assert manager.state.counts == {Status.STUCK: count, Status.BLOCKED: count}
+    assert manager.state.tallies.counts == {Status.STUCK: count, Status.BLOCKED: count}
     assert len(events) < 2 * count + 10
     host.inbox = [Request("r1", "retry", tuple(job.id for job in teachers))]
     _, result = manager.turn(cards=False)
     assert len(result.records) < 2 * count + 10
-    assert manager.state.counts == {Status.PENDING: 2 * count}
+    assert manager.state.tallies.counts == {Status.PENDING: 2 * count}
 
 
 # -- the end ----------------------------------------------------------------------------------------------------------

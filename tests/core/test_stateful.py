@@ -143,14 +143,14 @@ class Life(RuleBasedStateMachine):
     def others_use_a_card(self, pick: int, mib: int, sick: bool) -> None:
         card = self.host.cards[pick % len(self.host.cards)]
         card.sick = "GPU is lost" if sick and mib else None
-        if not self.manager.state.holders.get(card.uuid):
+        if not self.manager.state.cards.holders.get(card.uuid):
             card.foreign = mib
 
     @precondition(lambda self: self.host.cards)
     @rule(pick=st.integers(0, 9), mib=st.sampled_from([None, 4000]), how=st.sampled_from(["take", "leave", "torn"]))
     def another_run(self, pick: int, mib: int | None, how: str) -> None:
         card = self.host.cards[pick % len(self.host.cards)].uuid
-        free = card not in self.manager.state.holders
+        free = card not in self.manager.state.cards.holders
         if how == "torn":
             self.host.leases = Unreadable("cannot be parsed")
         else:
@@ -265,7 +265,7 @@ class Life(RuleBasedStateMachine):
     def check_state(self) -> None:
         state = self.manager.state
         assert self.host.faults == []
-        for card, holders in state.holders.items():
+        for card, holders in state.cards.holders.items():
             assert len(holders) == 1 or all(holder.mib is not None for holder in holders)
             if holders[0].mib is not None:
                 base = min(used for one in holders for uuid, used in zip(one.cards, one.used_mib) if uuid == card)

@@ -14,7 +14,7 @@ JOB = "a"
 
 
 def start(state: QueueState) -> list[Event]:
-    return [ev.AttemptStarting(JOB, state.job(JOB).n + 1, state.wave + 1, "session", "boot")]
+    return [ev.AttemptStarting(JOB, state.job(JOB).n + 1, state.cards.wave + 1, "session", "boot")]
 
 
 def end(state: QueueState, status: Status) -> list[Event]:

@@ -295,7 +295,7 @@ def test_no_instance_is_touched_but_the_one_that_this_machine_says_it_is(**groun
     assert {intent.instance for intent in intents} == ({ground["container"]} if ours else set())
     assert {intent.plan for intent in intents} <= ({"stop", "destroy"} if ground["acknowledged"] else {"stop"})
     if not ours:
-        assert "teardown" in manager.state.conditions
+        assert "teardown" in manager.state.machine.conditions
 
 
 def test_over_max_cost_no_job_starts_running_ones_get_a_grace_and_the_machine_is_stopped() -> None:
@@ -305,7 +305,7 @@ def test_over_max_cost_no_job_starts_running_ones_get_a_grace_and_the_machine_is
     events = manager.follow(1490, 10.0)
     assert "BoundReached" not in kinds(events)
     manager.follow(30, 10.0)
-    bound = manager.state.bound
+    bound = manager.state.machine.bound
     assert bound is not None
     assert bound.kind == "max_cost"
     assert bound.at - START == pytest.approx(1500, abs=10)
@@ -313,9 +313,9 @@ def test_over_max_cost_no_job_starts_running_ones_get_a_grace_and_the_machine_is
     manager.follow(GRACE + 10.0 + 30, 10.0)
     assert statuses(manager.state) == {"a": "pending", "b": "pending", "c": "pending"}
     assert [job.attempts for job in manager.state.jobs] == [0, 0, 0]
-    assert manager.state.teardown is not None
-    assert (manager.state.teardown.plan, manager.state.teardown.instance) == ("stop", MINE)
-    cost = RENTED.cost(manager.state.teardown.at, 0.0)
+    assert manager.state.machine.teardown is not None
+    assert (manager.state.machine.teardown.plan, manager.state.machine.teardown.instance) == ("stop", MINE)
+    cost = RENTED.cost(manager.state.machine.teardown.at, 0.0)
     assert cost is not None
     assert cost <= 1.0 + 2.0 * (10.0 + 60) / 3600
     assert host.faults == []
@@ -325,20 +325,20 @@ def test_a_person_who_resumes_lifts_the_bound_that_was_reached_and_the_run_goes_
     host, manager = managed(spec("a"), plans={"a": ONCE}, deadline=60.0, when_done="stop")
     host.nvml = "not yet"
     manager.follow(120)
-    assert manager.state.bound is not None
-    assert manager.state.teardown is not None
+    assert manager.state.machine.bound is not None
+    assert manager.state.machine.teardown is not None
     host.nvml = None
     host.inbox.append(Request("r", "resume"))
     manager.follow(120)
     assert statuses(manager.state) == {"a": "completed"}
-    assert manager.state.bound is None
+    assert manager.state.machine.bound is None
 
 
 def test_who_starts_the_machine_again_has_time_before_a_bound_that_was_reached_stops_it_again() -> None:
     host, manager = managed(spec("a"), deadline=60.0)
     host.nvml = "not yet"
     manager.follow(120)
-    assert manager.state.teardown is not None
+    assert manager.state.machine.teardown is not None
     host.reboot()
     again = Manager(host, manager.manifest)
     assert starting(again.follow(WAIT - 60)) == []
@@ -349,10 +349,10 @@ def test_a_deadline_is_a_moment_or_counts_from_the_runs_start() -> None:
     for deadline in (3600.0, "2026-01-01T02:00:00+01:00"):
         _, manager = managed(spec("a"), plans={"a": FOREVER}, deadline=deadline)
         manager.follow(3600)
-        assert manager.state.bound is None
+        assert manager.state.machine.bound is None
         manager.follow(60)
-        assert manager.state.bound is not None
-        assert "2026-01-01T01:00:00.000Z, is over" in manager.state.bound.text
+        assert manager.state.machine.bound is not None
+        assert "2026-01-01T01:00:00.000Z, is over" in manager.state.machine.bound.text
 
 
 def test_a_cost_that_cannot_be_known_is_told_once_and_stops_nothing() -> None:
@@ -360,7 +360,7 @@ def test_a_cost_that_cannot_be_known_is_told_once_and_stops_nothing() -> None:
     manager.see(instance=None)
     began = [event for event in manager.follow(3600) if isinstance(event, ev.ConditionBegan)]
     assert [event.kind for event in began] == ["price"]
-    assert manager.state.bound is None
+    assert manager.state.machine.bound is None
 
 
 @pytest.mark.parametrize(
@@ -372,12 +372,12 @@ def test_new_work_calls_the_end_off(request_: Request) -> None:
     host, manager = managed(spec("a"), spec("b"), plans={"a": ONCE, "b": Plan(1.0, code=1)}, when_done="stop")
     manager.see(acknowledged=10**6)
     manager.follow(120)
-    assert manager.state.teardown is not None
+    assert manager.state.machine.teardown is not None
     host.inbox.append(request_)
     host.nvml = "not now"  # so that it is not the job's start that does it
     manager.turn()
     assert manager.state.finished is None
-    assert manager.state.teardown is None
+    assert manager.state.machine.teardown is None
 
 
 def test_whoever_asks_for_something_gets_the_time_that_an_idle_machine_has() -> None:
@@ -386,37 +386,37 @@ def test_whoever_asks_for_something_gets_the_time_that_an_idle_machine_has() -> 
     manager.follow(50, 5.0)
     host.inbox.append(Request("p", "pause"))
     manager.follow(50, 5.0)
-    assert manager.state.teardown is None
+    assert manager.state.machine.teardown is None
     manager.follow(20, 5.0)
-    assert manager.state.teardown is not None
+    assert manager.state.machine.teardown is not None
 
 
 def test_an_end_that_was_decided_stays_so_over_a_restart_of_the_manager() -> None:
     host, manager = managed(spec("a"), when_done="stop", idle_after=60.0)
     host.nvml = "not yet"
     manager.follow(120)
-    intent = manager.state.teardown
+    intent = manager.state.machine.teardown
     assert intent is not None
     again = Manager(host, manager.manifest)
     again.follow(60)
-    assert again.state.teardown == intent
+    assert again.state.machine.teardown == intent
     host.reboot()
     anew = Manager(host, manager.manifest)
     anew.turn()
-    assert anew.state.teardown is None
+    assert anew.state.machine.teardown is None
 
 
 def test_what_makes_the_end_wrong_calls_it_off_and_results_that_come_home_let_it_go_further() -> None:
     _, manager = managed(spec("a"), plans={"a": ONCE}, when_done="destroy", idle_after=60.0)
     manager.follow(300)
-    assert manager.state.teardown is not None
-    assert manager.state.teardown.plan == "stop"
+    assert manager.state.machine.teardown is not None
+    assert manager.state.machine.teardown.plan == "stop"
     manager.see(acknowledged=10**6)
     manager.turn()
-    assert manager.state.teardown.plan == "destroy"
+    assert manager.state.machine.teardown.plan == "destroy"
     manager.see(acknowledged=0)
     assert kinds(manager.follow(1))[:2] == ["TeardownCalledOff", "TeardownStarting"]
-    assert manager.state.teardown.plan == "stop"
+    assert manager.state.machine.teardown.plan == "stop"
     manager.see(others=(Other("b", True, True, False),))
     assert kinds(manager.follow(1)) == ["TeardownCalledOff"]
 
@@ -425,7 +425,7 @@ def test_a_machine_that_cannot_end_itself_says_so_and_what_is_to_be_done() -> No
     _, manager = managed(spec("a"), plans={"a": ONCE}, when_done="destroy")
     manager.see(key=False)
     manager.follow(60)
-    text, _ = manager.state.conditions["teardown"]
+    text, _ = manager.state.machine.conditions["teardown"]
     assert text == (
         "the machine cannot be stopped or destroyed by its manager: instance 4711 has no key to end itself: process 1 "
         "has no CONTAINER_API_KEY; end it by hand when the run is done"
@@ -460,7 +460,7 @@ def test_an_end_that_the_provider_refuses_is_a_condition_and_the_note_says_what_
     manager.follow(120)
     manager.see(fault="Vast.ai answers 429: API requests too frequent")
     manager.turn()
-    text, _ = manager.state.conditions["teardown"]
+    text, _ = manager.state.machine.conditions["teardown"]
     assert text.startswith("instance 4711 is not stopped yet, and goes on billing: Vast.ai answers 429")
     assert text.endswith("by hand: wavequeue vast stop 4711")
     written = note(manager.state, GROUND)

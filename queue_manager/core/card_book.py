@@ -1,0 +1,86 @@
+"""What is known of the cards (GPUs) of a run, and what of them is promised. Kept by `QueueState.apply` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from queue_manager.core.state_types import Attempt, Settling
+
+FAILURES_KEPT = 8
+"""So many of the last jobs that failed on a card are remembered."""
+
+
+class CardBook:
+    """Leases, memory that is still to be given back, and cards that are put aside; all by the card's uuid.
+
+    `holders`: live attempts that have the card, derived from them; `settling`: cards that an attempt has left;
+    `quarantined`: why a card gets no job. `failures`: the jobs that failed on a card one after the other; `served`:
+    cards on which a job has completed. `wave`: the number of the last wave, and `wave_cards` its cards.
+    """
+
+    def __init__(self) -> None:
+        self.holders: dict[str, list[Attempt]] = {}
+        self.settling: dict[str, Settling] = {}
+        self.quarantined: dict[str, str] = {}
+        self.failures: dict[str, tuple[str, ...]] = {}
+        self.served: set[str] = set()
+        self.wave = 0
+        self.wave_cards: tuple[str, ...] = ()
+
+    # -- asked --------------------------------------------------------------------------------------------------------
+
+    def conflict(self, cards: Iterable[str], mib: int | None) -> str | None:
+        """Why these cards cannot be given to a job that wants `mib` of each (None: to itself); None if they can."""
+        for card in cards:
+            holders = self.holders.get(card)
+            if holders and (mib is None or any(holder.mib is None for holder in holders)):
+                return f"card {card} is held by {holders[0].job!r}"
+        return None
+
+    # -- told by apply ------------------------------------------------------------------------------------------------
+
+    def give(self, attempt: Attempt) -> None:
+        """Let an attempt have its cards, in its wave."""
+        for card in attempt.cards:
+            self.holders.setdefault(card, []).append(attempt)
+            self.settling.pop(card, None)
+        self.wave_cards = attempt.cards if attempt.wave != self.wave else (*self.wave_cards, *attempt.cards)
+        self.wave = attempt.wave
+
+    def take_back(self, attempt: Attempt, at: float, used_mib: Iterable[int]) -> None:
+        """Let an attempt have ended at `at` (epoch seconds). `used_mib`: last read on each of its cards."""
+        for card, mib in zip(attempt.cards, used_mib):
+            holders = self.holders[card]
+            holders.remove(attempt)
+            if not holders:
+                del self.holders[card]
+            self.settling[card] = Settling(at, mib)
+
+    def completed(self, cards: Iterable[str]) -> None:
+        """A job has completed on these cards."""
+        for card in cards:
+            self.failures.pop(card, None)
+            self.served.add(card)
+
+    def failed(self, cards: Iterable[str], job: str) -> None:
+        """A job has failed on these cards, other than by OOM."""
+        for card in cards:
+            before = tuple(name for name in self.failures.get(card, ()) if name != job)
+            self.failures[card] = (*before, job)[-FAILURES_KEPT:]
+
+    def put_aside(self, card: str, reason: str) -> None:
+        """Give a card to no job until `try_again`."""
+        self.quarantined[card] = reason
+        self.failures.pop(card, None)
+
+    def try_again(self) -> None:
+        """Forget what was wrong with cards: a person says that they are to be used again."""
+        self.quarantined.clear()
+        self.failures.clear()
+
+    def hold(self, attempts: Iterable[Attempt]) -> None:
+        """Build `holders` anew from the live attempts."""
+        self.holders = {}
+        for attempt in attempts:
+            for card in attempt.cards:
+                self.holders.setdefault(card, []).append(attempt)

@@ -1,0 +1,80 @@
+"""The machine of a run: who manages it, what hinders the queue on it, and what is to become of it.
+
+Kept by `QueueState.apply` alone.
+"""
+
+from __future__ import annotations
+
+from queue_manager.core import events as ev
+from queue_manager.core.state_types import Bound, Teardown
+
+
+class MachineState:
+    """Times in epoch seconds.
+
+    `host`, `pid`, `ticks`: the manager, and `boot` the machine's life that it began in (at `booted_at`); `away`:
+    seconds that the machine was down. `conditions`: what hinders the queue, in words and since when, by kind;
+    `launch_failures`: launches that failed one after the other, the last at `launch_failed_at`. `bound`: the bound
+    that the run has reached, `lifted`: kinds of bounds that a person has lifted; `teardown`: the end of the machine,
+    once decided.
+    """
+
+    def __init__(self) -> None:
+        self.host = ""
+        self.pid = 0
+        self.boot = ""
+        self.ticks = 0
+        self.booted_at: float = 0.0
+        self.away: float = 0.0
+        self.conditions: dict[str, tuple[str, float]] = {}
+        self.launch_failures = 0
+        self.launch_failed_at: float | None = None
+        self.bound: Bound | None = None
+        self.lifted: frozenset[str] = frozenset()
+        self.teardown: Teardown | None = None
+
+    # -- asked --------------------------------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> str | None:
+        """Why no job starts any more, in words: the run has reached a bound, or its machine is ending."""
+        if self.teardown is not None and self.teardown.done:
+            return f"its machine is going: {self.teardown.reason}"
+        return None if self.bound is None else f"{self.bound.text}; to go on all the same: wavequeue resume"
+
+    @property
+    def launch_retry_at(self) -> float | None:
+        """When the next launch may be tried after some have failed: 1, 2, 4 … 60 seconds later; None if none has."""
+        if self.launch_failed_at is None:
+            return None
+        return self.launch_failed_at + min(60.0, 2.0 ** min(self.launch_failures - 1, 6))
+
+    # -- told by apply ------------------------------------------------------------------------------------------------
+
+    def manager_started(self, event: ev.ManagerStarted, at: float) -> None:
+        """A manager took the run."""
+        if event.boot != self.boot:  # whatever was decided about the machine, it has begun anew
+            self.teardown, self.booted_at = None, at
+        self.host, self.pid, self.boot, self.ticks = event.host, event.pid, event.boot, event.ticks
+        self.away += event.away
+
+    def launched(self) -> None:
+        """A launch has gone well."""
+        self.launch_failures, self.launch_failed_at = 0, None
+
+    def not_launched(self, at: float) -> None:
+        """A launch has failed."""
+        self.launch_failures += 1
+        self.launch_failed_at = at
+
+    def condition_began(self, event: ev.ConditionBegan, at: float) -> None:
+        """Something hinders the queue, or is told in other words than before."""
+        since = self.conditions.get(event.kind, ("", at))[1]
+        self.conditions[event.kind] = (event.text, since)
+
+    def resumed(self) -> None:
+        """A person lets the run go on: launches are tried at once, and the bound that was reached holds no longer."""
+        self.launched()
+        if self.bound is not None:
+            self.lifted |= {self.bound.kind}
+        self.bound = self.teardown = None

@@ -1,0 +1,73 @@
+"""Numbers of jobs, in the whole run and phase by phase. Kept by `QueueState.apply` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from queue_manager.core.manifest import Phase
+from queue_manager.core.state_types import Job, PhaseTally
+from queue_manager.core.status import FINAL, RETRYING, Status
+
+
+class Tallies:
+    """`counts`: jobs by status; `phases`: the numbers of each phase; `card_jobs`: jobs that need a card and have not
+    got it yet."""
+
+    def __init__(self) -> None:
+        self.counts: dict[Status, int] = {}
+        self.phases: dict[str, PhaseTally] = {}
+        self.card_jobs = 0
+
+    @property
+    def all_final(self) -> bool:
+        """Whether no job is left that may still run."""
+        return all(status in FINAL for status in self.counts)
+
+    # -- told by apply ------------------------------------------------------------------------------------------------
+
+    def recount(self, phases: Iterable[Phase], jobs: Iterable[Job]) -> None:
+        """Count all jobs anew; what a phase's tally knows besides stays."""
+        self.phases = {phase.name: self.phases.get(phase.name) or PhaseTally() for phase in phases}
+        self.counts, self.card_jobs = {}, 0
+        for tally in self.phases.values():
+            tally.counts = {}
+        for job in jobs:
+            self._add(job, job.status, 1)
+
+    def move(self, job: Job, status: Status) -> None:
+        """A job is about to get this status."""
+        self._add(job, job.status, -1)
+        self._add(job, status, 1)
+
+    def _add(self, job: Job, status: Status, by: int) -> None:
+        if job.spec.gpus and (status is Status.PENDING or status in RETRYING):
+            self.card_jobs += by
+        for counts in (self.counts, self.phases[job.spec.phase].counts):
+            left = counts.get(status, 0) + by
+            if left:
+                counts[status] = left
+            else:
+                del counts[status]
+
+    def started(self, job: Job, at: float) -> None:
+        """An attempt of a job starts."""
+        tally = self.phases[job.spec.phase]
+        if tally.started is None:
+            tally.started = at
+
+    def ended(self, job: Job, at: float, is_oom_retry: bool) -> None:
+        """An attempt of a job has ended."""
+        tally = self.phases[job.spec.phase]
+        tally.ended = at
+        tally.oom_retries += is_oom_retry
+
+    def ran(self, job: Job, code: str | None) -> None:
+        """The job's attempt runs this version of the code (None: it cannot be told), and not the one before."""
+        codes = self.phases[job.spec.phase].codes
+        if job.code is not None:
+            codes[job.code] -= 1
+            if not codes[job.code]:
+                del codes[job.code]
+        job.code = code
+        if code is not None:
+            codes[code] = codes.get(code, 0) + 1
