@@ -105,7 +105,7 @@ class Fields:
             return None if self.number(node, what, read) is None else node
         if what == "gpus" and isinstance(node, ListNode):
             hint = f"write {len(node.items)}, how many it needs; which may be used stands at the top of the spec"
-            self.faults.add(node.mark, "gpus of a job is a number of cards, not a list", hint)
+            self.faults.add(node.mark, "gpus of a job is a number of GPUs, not a list", hint)
         else:
             self.text(node, what)
         return None

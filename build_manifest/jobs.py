@@ -310,10 +310,10 @@ class JobMaker:
         cards = found.get("gpus", 1)
         mark = self._mark_of("gpus")
         if cards == 0 and "gpu_mem_mib" in found:
-            what = "gpu_mem_mib on a job with gpus: 0, which uses no card"
+            what = "gpu_mem_mib on a job with gpus: 0, which uses no GPU"
             self._faults.add(self._mark_of("gpu_mem_mib"), what, "leave one of them out")
         if self._around.cards is not None and cards > self._around.cards:
-            hint = "use fewer, or allow more" + ("; a job without a card has gpus: 0" if cards == 1 else "")
+            hint = "use fewer, or allow more" + ("; a job without a GPU has gpus: 0" if cards == 1 else "")
             allowed = _cards(self._around.cards)
             what = f"{self._around.where} needs {_cards(cards)}, and gpus at the top allows {allowed}"
             self._faults.add(mark, what, hint, once=("cards", mark, self._around.where))
@@ -370,7 +370,7 @@ def _makes(output: str | None, one: Precondition) -> bool:
 
 
 def _cards(number: int) -> str:
-    return "1 card" if number == 1 else f"{number} cards"
+    return "1 GPU" if number == 1 else f"{number} GPUs"
 
 
 def _quote_arg(value: str) -> str:

@@ -183,14 +183,14 @@ class _Parser:
             return None
         if not isinstance(node, ListNode):
             text = node.text if isinstance(node, Scalar) else "0"
-            hint = f"write [{text}] for the card {text}; how many cards a job needs stands in its template"
-            self._faults.add(node.mark, "gpus at the top of the spec is the list of cards that may be used", hint)
+            hint = f"write [{text}] for the GPU {text}; how many GPUs a job needs stands in its template"
+            self._faults.add(node.mark, "gpus at the top of the spec is the list of GPUs that may be used", hint)
             return None
         cards: list[int] = []
         for item in node.items:
-            card = self._fields.number(item, "a card", partial(integer, minimum=0))
+            card = self._fields.number(item, "a GPU", partial(integer, minimum=0))
             if card in cards:
-                self._faults.add(item.mark, f"card {card} is named twice", "keep one of them")
+                self._faults.add(item.mark, f"GPU {card} is named twice", "keep one of them")
             elif card is not None:
                 cards.append(card)
         return tuple(cards)

@@ -81,7 +81,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--state", type=Path, required=True, help="queue_state.json; the run's files lie beside it")
     parser.add_argument("--log-dir", type=Path, required=True, help="directory for the jobs' logs")
     parser.add_argument(
-        "--poll", type=_seconds, default=5.0, metavar="SEC", help="seconds between looks at the cards (default 5)"
+        "--poll", type=_seconds, default=5.0, metavar="SEC", help="seconds between looks at the GPUs (default 5)"
     )
     parser.add_argument("--run-id", type=_run_id, help="name of the run (default: from the project and the time)")
     return parser.parse_args(argv)

@@ -45,7 +45,7 @@ class CardsLock:
         except OSError as error:
             self._close()
             reason = "is a symbolic link" if error.errno == errno.ELOOP else f"cannot be used ({error.strerror})"
-            self.fault = f"{self._path} {reason}: cards are given away without the lock of all users; remove it"
+            self.fault = f"{self._path} {reason}: GPUs are given away without the lock of all users; remove it"
             return None
         self._refused_since = self.fault = None
         return None
@@ -57,7 +57,7 @@ class CardsLock:
             return f"{self._path} is held by {self._holder()}, who does not go on"
         if self.fault is None:
             held = f"{self._path} has been held for over a minute by {self._holder()}, who does not go on"
-            self.fault = f"{held}: cards are given away without the lock of all users"
+            self.fault = f"{held}: GPUs are given away without the lock of all users"
         return None
 
     def _try(self) -> bool:

@@ -114,7 +114,7 @@ class _Known:
         """Get the handle. Raises NVMLError."""
         handle = pynvml.nvmlDeviceGetHandleByIndex(self.index)
         self.uuid = pynvml.nvmlDeviceGetUUID(handle)
-        self.name = _optional(pynvml.nvmlDeviceGetName, handle) or "a card without a name"
+        self.name = _optional(pynvml.nvmlDeviceGetName, handle) or "a GPU without a name"
         self.handle = handle
         self.count_errors()
         self.slices = _slices(self)
@@ -291,7 +291,7 @@ class _Session:
 
     def _note(self) -> str:
         if not self._known:
-            return "NVML lists no cards on this host"
+            return "NVML lists no GPUs on this host"
         forbidden = [str(known.index) for known in self._known if known.forbidden]
         return f"this user may not use {_cards(forbidden)}" if forbidden else ""
 
@@ -322,7 +322,7 @@ def visible(found: Cards, value: str | None) -> Cards:
             remark = _why_none(entry, len(named))
             break
         if shown.intersection(named):
-            remark, shown = f"; it names card {named[0]} twice", set()
+            remark, shown = f"; it names GPU {named[0]} twice", set()
             break
         shown.update(named)
     hidden = [str(index) for index in sorted(listed) if index not in shown]
@@ -340,17 +340,17 @@ def _why_none(entry: str, matches: int) -> str:
     if entry.startswith("MIG-GPU-"):
         return f"; {entry} is a slice in the way of drivers before 470: name it by its own uuid, see nvidia-smi -L"
     # These are how one says "none".
-    return "" if entry in ("", "-1", "none", "void", "NoDevFiles") else f"; {entry} names no card here"
+    return "" if entry in ("", "-1", "none", "void", "NoDevFiles") else f"; {entry} names no GPU here"
 
 
 def _cards(indices: list[str]) -> str:
-    return f"card{'s' if len(indices) > 1 else ''} {', '.join(indices)}"
+    return f"GPU{'s' if len(indices) > 1 else ''} {', '.join(indices)}"
 
 
 def _why_sick(error: Any) -> str:
     if error.value == pynvml.NVML_ERROR_NOT_SUPPORTED:
         return (
-            "NVML does not tell its memory (Not Supported), as on boards where card and host share one memory: "
+            "NVML does not tell its memory (Not Supported), as on boards where GPU and host share one memory: "
             "whether it is free cannot be known"
         )
     return f"it does not answer: {error}"

@@ -40,7 +40,7 @@ class Leases:
         make_directory(host.leases)
         self._path = host.leases / f"{run_id}.json"
         self._lock: int | None = None
-        self._unlocked: str | None = "the cards lock is not taken"
+        self._unlocked: str | None = "the lock of the GPUs is not taken"
         self._written: str | None = None
         self.held = True
         """Whether the file on disk may hold leases."""
@@ -71,7 +71,7 @@ class Leases:
     ) -> None:
         if self._lock is not None:
             os.close(self._lock)
-        self._lock, self._unlocked = None, "the cards lock is not taken"
+        self._lock, self._unlocked = None, "the lock of the GPUs is not taken"
 
     def foreign(self) -> tuple[ForeignLease, ...] | Unreadable:
         """What other runs have given away."""

@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the document. 0; 1 where there is no manager now."""
     parser = argparse.ArgumentParser(prog="python -m queue_manager.start", description="Start a run's manager.")
     parser.add_argument("run_id")
-    parser.add_argument("--poll", type=float, metavar="SEC", help="seconds between looks at the cards")
+    parser.add_argument("--poll", type=float, metavar="SEC", help="seconds between looks at the GPUs")
     options = parser.parse_args(arguments)
     started = start(options.run_id, options.poll)
     print(json.dumps({"fault": started} if isinstance(started, str) else {"pid": started}))

@@ -207,7 +207,7 @@ class FakeHost:
             if other.job == attempt.job:
                 self.faults.append(f"attempts {other.n} and {attempt.n} of {attempt.job} run at once")
             elif set(other.cards) & set(attempt.cards) and (other.mib is None or attempt.mib is None):
-                self.faults.append(f"{other.job} and {attempt.job} run on one card that one of them has to itself")
+                self.faults.append(f"{other.job} and {attempt.job} run on one GPU that one of them has to itself")
 
     def running(self) -> list[FakeAttempt]:
         """Attempts whose own process lives."""

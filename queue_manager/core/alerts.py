@@ -41,7 +41,7 @@ def _words(record: Record) -> tuple[str, str | None, str] | None:
             return "warning", event.job, event.warning
     elif isinstance(event, ev.LeftoversFound) and event.fate != "end":
         what = "the job goes on until they end" if event.fate == "wait" else "they are ended, and the job fails"
-        return "leftovers", event.job, f"its command has ended; {event.text} still use CPU or a card, or write: {what}"
+        return "leftovers", event.job, f"its command has ended; {event.text} still use CPU or a GPU, or write: {what}"
     elif isinstance(event, ev.JobStuck):
         return "stuck", event.job, event.error
     elif isinstance(event, ev.AttemptStopping) and event.reason in ("stale", "timeout"):
@@ -54,7 +54,7 @@ def _words(record: Record) -> tuple[str, str | None, str] | None:
         return (
             "quarantine",
             None,
-            f"card {event.card} gets no more jobs: {event.reason}; after a repair: wavequeue resume",
+            f"{event.card} gets no more jobs: {event.reason}; after a repair: wavequeue resume",
         )
     elif isinstance(event, ev.CompleteRan) and event.code:
         return "on_complete", None, f"on_complete ended with exit code {event.code}: see queue_mgr.log"

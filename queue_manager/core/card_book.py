@@ -34,7 +34,7 @@ class CardBook:
         for card in cards:
             holders = self.holders.get(card)
             if holders and (mib is None or any(holder.mib is None for holder in holders)):
-                return f"card {card} is held by {holders[0].job!r}"
+                return f"GPU {card} is held by {holders[0].job!r}"
         return None
 
     # -- told by apply ------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ def holder(state: QueueState, card: Card, view: View | None, foreign: Sequence[F
     if card.uuid in state.cards.quarantined:
         return f"in quarantine ({state.cards.quarantined[card.uuid]}); it is tried again after: wavequeue resume"
     if view is None:
-        return f"not among the cards of this run (gpus: {list(state.manifest.gpus or ())})"
+        return f"not among the GPUs of this run (gpus: {list(state.manifest.gpus or ())})"
     parts = [*_own(state.cards.holders.get(card.uuid, [])), *_foreign(foreign)]
     if parts:
         return "; ".join(parts)

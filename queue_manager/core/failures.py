@@ -20,7 +20,7 @@ class Rule(Enum):
 
     OOM = "again after oom_retry.delay, at most oom_retry.max_attempts times"
     RETRIES = "again while `retries` allows it"
-    CARD = "again on another card, and the card is put aside"
+    CARD = "again on another GPU, and the GPU is put aside"
     DISK = "again after a minute, at least three times"
 
 

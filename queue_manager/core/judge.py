@@ -72,7 +72,7 @@ def judge(
 
 _SAID = {
     "oom": "out of memory",
-    "sick_card": "sick card",
+    "sick_card": "sick GPU",
     "disk_full": "disk full",
     "arguments": "wrong arguments",
     "killed": "one of its processes was killed",

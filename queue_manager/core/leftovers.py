@@ -86,7 +86,7 @@ def told(verdict: Verdict, attempt: Attempt) -> Verdict:
         return verdict
     if left.fate == FAIL and verdict.outcome is Outcome.SUCCEEDED:
         error = (
-            f"its command ended with exit code 0 while {left.text} still used CPU or a card, or wrote; they were "
+            f"its command ended with exit code 0 while {left.text} still used CPU or a GPU, or wrote; they were "
             "ended: run it in the foreground, without &, nohup or setsid, or say with expected_output what it writes"
         )
         return Verdict(Outcome.FAILED, failures.LEFTOVERS.name, failures.LEFTOVERS.rule, error)

@@ -438,7 +438,7 @@ _MANIFEST_KINDS: _Kinds = {
     "venv": _TEXT,
     "conda_hook": _TEXT,
     "env": _TEXT_MAP,
-    "gpus": (_is_cards, "a list of card indices, each once"),
+    "gpus": (_is_cards, "a list of GPU indices, each once"),
     "max_parallel": _POSITIVE,
     "gpu_free_threshold_mib": _COUNT,
     "oom_retry": (_is_object, "an object with delay and max_attempts"),

@@ -136,7 +136,7 @@ def impossible(need: Need, cards: Sequence[Card], listed: Sequence[int] | None) 
     """Why no state of these cards will ever meet the need, in words; None if one may."""
     if need.gpus == 0:
         return None
-    where = "this host has" if listed is None else f"of the cards {list(listed)} this host has"
+    where = "this host has" if listed is None else f"of the GPUs {list(listed)} this host has"
     slices = sum(card.is_slice for card in cards)
     if need.gpus > 1 and slices:
         whole = [card for card in cards if not card.is_slice]
@@ -150,9 +150,9 @@ def impossible(need: Need, cards: Sequence[Card], listed: Sequence[int] | None) 
         big = sum(card.total_mib >= need.mib for card in cards)
         if big < need.gpus:
             most = max(card.total_mib for card in cards)
-            return f"needs {need.mib} MiB on {_cards(need.gpus)}; the largest card has {most} MiB"
+            return f"needs {need.mib} MiB on {_cards(need.gpus)}; the largest GPU has {most} MiB"
     return None
 
 
 def _cards(count: int) -> str:
-    return f"{count} card" + ("" if count == 1 else "s")
+    return f"{count} GPU" + ("" if count == 1 else "s")

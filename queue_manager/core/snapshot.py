@@ -78,7 +78,7 @@ def waiting(state: QueueState, job: Job, impossible: Mapping[Need, str]) -> str 
         return "waits for the next wave"
     if job.spec.gpus == 0:
         return "waits for a free slot"
-    cards = "a card" if job.spec.gpus == 1 else f"{job.spec.gpus} cards"
+    cards = "a GPU" if job.spec.gpus == 1 else f"{job.spec.gpus} GPUs"
     share = f" with {job.spec.gpu_mem_mib} MiB to promise" if job.spec.gpu_mem_mib else " to be free"
     return f"waits for {cards}{share}"
 
@@ -209,7 +209,7 @@ def card_rows(
         if row["uuid"] in state.cards.quarantined:
             row["note"] = f"in quarantine: {state.cards.quarantined[row['uuid']]}"
         elif row["uuid"] not in usable:
-            row["note"] = "not among the cards of this run"
+            row["note"] = "not among the GPUs of this run"
     for sick in cards.sick:
         rows.append(
             {"index": sick.index, "uuid": sick.uuid, "name": sick.name, "total_mib": None, "used_mib": None}

@@ -125,7 +125,7 @@ def conditions(turn: Turn, machine: Decision | None = None) -> None:
     if isinstance(seen.cards, Unreadable):
         wanted["nvml"] = f"NVML cannot be read: {seen.cards.reason}"
     elif seen.cards is not None:
-        wanted.update({f"card:{sick.uuid}": f"card {sick.index}: {sick.reason}" for sick in seen.cards.sick})
+        wanted.update({f"card:{sick.uuid}": f"GPU {sick.index}: {sick.reason}" for sick in seen.cards.sick})
     if isinstance(seen.foreign, Unreadable):
         wanted["leases"] = f"other runs' leases cannot be read: {seen.foreign.reason}"
     if seen.disk is not None:

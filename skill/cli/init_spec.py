@@ -12,7 +12,7 @@ project: @PROJECT@            # runs are named after it
 # cwd: code                   # where jobs run; a relative path is meant from this file. Absent: beside this file
 # conda: my_env               # or venv: .venv
 # env: {WANDB_MODE: offline}  # exported to every job
-max_parallel: 2               # jobs at a time; leave it out and only the cards bound them
+max_parallel: 2               # jobs at a time; leave it out and only the GPUs bound them
 
 phases:
   - name: train
@@ -23,8 +23,8 @@ phases:
       id: "lr${lr}_seed${seed}"
       # Put your own command here. What follows only writes its values into a file.
       cmd: mkdir -p out && echo "{\\"lr\\":" ${lr} ", \\"seed\\":" ${seed} "}" > out/train_lr${lr}_seed${seed}.json
-      gpus: 0                 # cards it needs; leave this line out and it gets one to itself
-      # gpu_mem_mib: 9000     # may share a card on which so much is free
+      gpus: 0                 # GPUs it needs; leave this line out and it gets one to itself
+      # gpu_mem_mib: 9000     # may share a GPU on which so much is free
       expected_output: "out/train_lr${lr}_seed${seed}.json"   # the job is completed only when this was written
 
   - name: evaluate

@@ -188,7 +188,7 @@ def resume(run_name: str | None) -> int:
 @click.argument("spec", required=False, metavar="[SPEC]")
 @click.option("--id", "job_id", metavar="ID", help="Instead of SPEC: the id of one job.")
 @click.option("--cmd", metavar="COMMAND", help="What that job runs.")
-@click.option("--gpus", type=click.IntRange(min=0), default=1, metavar="N", help="Cards it needs; 1 unless you say.")
+@click.option("--gpus", type=click.IntRange(min=0), default=1, metavar="N", help="GPUs it needs; 1 unless you say.")
 @click.option("--phase", metavar="PHASE", default="added", help="Its phase; 'added' unless you say.")
 @click.option("--depends-on", multiple=True, metavar="JOB", help="A job it waits for; may be repeated.")
 @click.option("--expected-output", metavar="PATH", help="What it has to write.")

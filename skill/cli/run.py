@@ -30,7 +30,7 @@ _FOOTER = "Ctrl-C leaves this view; the run goes on"
 @click.command("run")
 @SPEC
 @click.option("--detach", is_flag=True, help="Return at once; no view.")
-@click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between looks at the cards.")
+@click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between looks at the GPUs.")
 @AGAIN
 @SKIP_DONE
 @JSON

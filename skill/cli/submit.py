@@ -61,7 +61,7 @@ def preflight_verb(spec: str, names: tuple[str, ...], pool: str | None, as_json:
 @AGAIN
 @SKIP_DONE
 @click.option("--no-code", is_flag=True, help="Leave the code on the hosts as it is.")
-@click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between looks at the cards.")
+@click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between looks at the GPUs.")
 @JSON
 def submit_verb(
     spec: str,

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--every", callback=time_option, default="30s", metavar="TIME", help="Most time between pulls; 30s unless you say."
 )
-@click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between looks at the cards.")
+@click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between looks at the GPUs.")
 @click.option("--new", is_flag=True, help="Run again even if it was done.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @JSON

@@ -90,7 +90,7 @@ def spec_work(manifest: Manifest, known: Mapping[str, tuple[float, int]], profil
         how = f"{profile.ref_hours:g} h, since no earlier run has completed jobs of all phases"
     dlp = profile.ref_dlp if cards else None
     if dlp is not None:
-        how += f", taken to be on cards of DLP {dlp:g}"
+        how += f", taken to be on GPUs of DLP {dlp:g}"
     return Work(hours, dlp, how, per_card=True, least_cards=cards, gpu_ram_mib=mib or None)
 
 
@@ -177,9 +177,9 @@ def _unfit(offer: Offer, profile: Profile, work: Work, blacklist: Collection[int
         return "not verified"
     if work.least_cards is not None:
         if offer.num_gpus is None or offer.num_gpus < work.least_cards:
-            return "too few cards"
+            return "too few GPUs"
     elif profile.cards is not None and offer.num_gpus != profile.cards:
-        return f"not {profile.cards} card{'s' * (profile.cards != 1)}"
+        return f"not {profile.cards} GPU{'s' * (profile.cards != 1)}"
     names = {name.replace("_", " ").lower() for name in profile.gpu_names}
     if names and (offer.gpu_name or "").replace("_", " ").lower() not in names:
         return "another GPU"

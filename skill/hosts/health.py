@@ -228,10 +228,10 @@ def _warnings(made: Row, facts: Facts, heard: Heard) -> Iterable[str]:
     if not made.rsync:
         yield f"rsync is missing; code goes by tar, slower. Install it with: wavequeue hosts setup {made.name}"
     if made.probed.cards_unreadable is not None:
-        yield f"its cards cannot be read now: {made.probed.cards_unreadable}"
+        yield f"its GPUs cannot be read now: {made.probed.cards_unreadable}"
     for card in made.probed.cards:
         if card.note:
-            yield f"card {card.number}: {card.note}"
+            yield f"GPU {card.number}: {card.note}"
     if made.probed.cards and made.probed.cards_note:
         yield made.probed.cards_note
     if abs(clock_off(made)) > CLOCK:
@@ -253,7 +253,7 @@ def well(rows: Sequence[Row]) -> bool:
 # -- how it is shown ----------------------------------------------------------------------------------------------
 
 
-HEAD = ("host", "is", "heartbeat", "runs", "disk free", "load", "clock", "python", "screen", "rsync", "cards")
+HEAD = ("host", "is", "heartbeat", "runs", "disk free", "load", "clock", "python", "screen", "rsync", "GPUs")
 
 
 def table(rows: Sequence[Row], width: int) -> list[Text]:

@@ -283,13 +283,13 @@ class _Judge:
         if not asking:
             self.cells["cards"] = Cell(OK, f"none needed; {probe['cpus']} cores" + (bound and f"{bound}"))
         elif "gpu_unreadable" in probe:
-            words = f"its cards cannot be read now, and jobs wait until they can: {probe['gpu_unreadable']}"
+            words = f"its GPUs cannot be read now, and jobs wait until they can: {probe['gpu_unreadable']}"
             self._warn("cards", "unreadable", words)
         elif not usable:
             note = probe.get("gpu_note") or "none was found"
-            self._fault("cards", "none", f"it has no card ({note}), and one is needed by {jobs_text(len(asking))}")
+            self._fault("cards", "none", f"it has no GPU ({note}), and one is needed by {jobs_text(len(asking))}")
         elif not free and all(job.gpu_mem_mib is None for job in asking):
-            self._warn("cards", text, f"none of its {len(usable)} cards is free now; jobs wait until one is")
+            self._warn("cards", text, f"none of its {len(usable)} GPUs is free now; jobs wait until one is")
         else:
             self.cells["cards"] = Cell(OK, text)
 
@@ -324,11 +324,12 @@ def table(manifest: Manifest, verdicts: Sequence[Verdict], width: int) -> list[T
     from rich.text import Text
 
     kind = "venv" if manifest.venv is not None else "conda" if manifest.conda is not None else "environment"
+    titles = {"environment": kind, "cards": "GPUs"}
     rows: list[list[str | Text]] = [["check", *(one.host for one in verdicts)]]
     for name in CHECKS:
         cells = [one.cells[name] for one in verdicts]
         rows.append([
-            kind if name == "environment" else name,
+            titles.get(name, name),
             *(Text(cell.says, _STYLES[cell.state]) for cell in cells),
         ])  # fmt: skip
     rows.append(["jobs", *(str(one.jobs) for one in verdicts)])

@@ -32,7 +32,7 @@ def check(manifest: Manifest, probe: dict[str, Any]) -> Findings:
     if not asking:
         return Findings(None, [])
     if "gpu_unreadable" in probe:
-        text = f"the cards cannot be read now, and jobs that need one wait until they can: {probe['gpu_unreadable']}"
+        text = f"the GPUs cannot be read now, and jobs that need one wait until they can: {probe['gpu_unreadable']}"
         return Findings(None, [text])
     if not probe["gpus"]:
         return Findings(_no_cards(manifest, asking, probe.get("gpu_note", "")), [])
@@ -76,7 +76,7 @@ def _no_cards(manifest: Manifest, asking: Sequence[JobSpec], note: str) -> str:
     return (
         f"this machine has no GPU ({note or 'none was found'}), and {count} for one{phases}. Nothing was started.\n"
         "What would work:\n"
-        "  - on the CPU here: write `gpus: 0` into the template (or the job) of what can do without a card\n"
+        "  - on the CPU here: write `gpus: 0` into the template (or the job) of what can do without a GPU\n"
         "  - run this spec on a machine that has a GPU"
     )
 

@@ -134,7 +134,7 @@ def lines(document: Mapping[str, Any], machine: Machine, width: int) -> list[Tex
     from rich.text import Text
 
     phases, totals = document["phases"], document["totals"]
-    table: list[list[str | Text]] = [["phase", "jobs", "waits for", "cards", "outputs", "at once", "per job"]]
+    table: list[list[str | Text]] = [["phase", "jobs", "waits for", "GPUs", "outputs", "at once", "per job"]]
     table += [
         [
             row["name"],

@@ -22,15 +22,15 @@ MAX_LINES = 24
 _SHOWN = 4
 _ROOTS = 8
 _BEFORE, _AFTER = 8, 4
-_WAITS_FOR_CARDS = re.compile(r"waits for (a card|\d+ cards|the next wave)")
+_WAITS_FOR_CARDS = re.compile(r"waits for (a GPU|\d+ GPUs|a card|\d+ cards|the next wave)")
 _KINDS = frozenset({"unreachable", "unknown", "planned"})
 """Conditions of a host of which nothing newer is known."""
 
 _ADVICE = {
-    "oom": "it needs more memory than its card had left: make it smaller, or give it a card that will do",
+    "oom": "it needs more memory than its GPU had left: make it smaller, or give it a GPU that will do",
     "timeout": "it ran into its timeout: give it more time in the spec, or find what holds it up",
     "no_output": "its command ended well without writing expected_output, which is meant relative to cwd: one is wrong",
-    "sick_card": "the card failed, not the job: have the card looked at, then wavequeue resume",
+    "sick_card": "the GPU failed, not the job: have the GPU looked at, then wavequeue resume",
     "disk_full": "the disk was full: make room first",
     "killed": "something outside killed it: a person, the host going down, or a limit on its processes",
     "arguments": "its command does not take the arguments that it was given: see its usage, and mend the spec",
@@ -164,7 +164,7 @@ def stands(row: Row, now: float, cards: Sequence[Row] = ()) -> str:
     name, length, tried = row["status"], digest.took(row, now), row["attempts"]
     said = digest.reason(row)
     if name == "running":
-        where = f" on card {', '.join(map(str, row['gpus']))}" if row["gpus"] else ""
+        where = f" on GPU {', '.join(map(str, row['gpus']))}" if row["gpus"] else ""
         does = activity.words(row, now, cards)
         return f"running for {length or '0.0 s'}{where}, attempt {row['attempt']}" + (f"; {does}" if does else "")
     if name == "completed":
@@ -354,7 +354,7 @@ def lines(story: Mapping[str, Any]) -> list[str]:
     if story["waits_for"]:
         text += ["", "waits for", *(f"  {line}" for line in story["waits_for"])]
     if story["cards"]:
-        text += ["", "the cards", *(f"  {line}" for line in story["cards"])]
+        text += ["", "the GPUs", *(f"  {line}" for line in story["cards"])]
     if story["roots"]:
         shown = [f"{root['id']} ({root['status']}{_on(root)})" for root in story["roots"]]
         text += ["", f"root cause: {listed(shown, _ROOTS)}"]
@@ -373,7 +373,7 @@ def _on(row: Mapping[str, Any]) -> str:
 
 
 def _attempt(row: Mapping[str, Any], *, with_code: bool) -> str:
-    where = f" on card {', '.join(map(str, row['cards']))}" if row["cards"] else ""
+    where = f" on GPU {', '.join(map(str, row['cards']))}" if row["cards"] else ""
     length = f" after {duration(row['seconds'])}" if row["seconds"] is not None else ""
     said = f": {row['error']}" if row["error"] else ""
     free = "" if row["charged"] else " (not counted)"

@@ -39,7 +39,7 @@ def words(row: Row, now: float, cards: Iterable[Row] = ()) -> str:
     for card in cards:
         mine = card["index"] in row["gpus"] and card.get("host") == row.get("host")
         if mine and card["util"] is not None:
-            parts.append(f"card {card['index']} at {card['util']} %")
+            parts.append(f"GPU {card['index']} at {card['util']} %")
     return ", ".join(parts)
 
 

@@ -178,13 +178,13 @@ def left_running(meta: Mapping[str, Any], count: int) -> str:
 
 def card(row: Row) -> str:
     """A card by its index, and by its host where there are hosts."""
-    return f"{row['host']} card {row['index']}" if "host" in row else f"card {row['index']}"
+    return f"{row['host']} GPU {row['index']}" if "host" in row else f"GPU {row['index']}"
 
 
 def place(row: Row) -> str:
     """Where a job runs or ran: `card 0`, `cards 0,1`, or `cpu`; with its host where there are hosts."""
     cards = row["gpus"]
-    where = f"card{'s' if len(cards) > 1 else ''} {','.join(map(str, cards))}" if cards else "cpu"
+    where = f"GPU{'s' if len(cards) > 1 else ''} {','.join(map(str, cards))}" if cards else "cpu"
     return f"{row['host']} {where}" if "host" in row else where
 
 

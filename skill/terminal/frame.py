@@ -111,7 +111,7 @@ def _sections(scene: Scene, width: int, marks: Marks) -> list[_Section]:
         _Section(
             "phases", phases, lambda rows: _phases(sorted(rows, key=lambda row: place[row["name"]]), width, marks)
         ),
-        _Section("cards", document["gpus"], lambda rows: _cards(rows, width, marks)),
+        _Section("GPUs", document["gpus"], lambda rows: _cards(rows, width, marks)),
         _Section("running", digest.running, lambda rows: _running(rows, scene, width)),
         _Section("waiting for a retry", digest.retrying, lambda rows: _reasons(rows, width)),
         _Section("need a person", status.alike(digest.person), lambda groups: _groups(groups, width)),

@@ -134,7 +134,7 @@ def test_the_slices_of_a_divided_card_are_cards_of_their_own(tmp_path: Path, ope
     wait_for(lambda: "ECC" in str(reader.read()))
     found = reader.read()
     assert isinstance(found, Cards)
-    assert [sick.index for sick in found.sick] == [100, 101, 2], "what is wrong with a card is wrong with its slices"
+    assert [sick.index for sick in found.sick] == [100, 101, 2], "what is wrong with a GPU is wrong with its slices"
     standin.heal()
     standin.divide({}, whole)
     wait_for(lambda: [card.index for card in cards_of(reader.read())] == [0, 1, 2])
@@ -198,7 +198,7 @@ def test_utilization_is_never_needed(tmp_path: Path, open_reader: Open) -> None:
 
 
 def test_no_cards(tmp_path: Path, open_reader: Open) -> None:
-    assert open_reader(Standin(tmp_path, [])).read() == Cards((), (), "NVML lists no cards on this host")
+    assert open_reader(Standin(tmp_path, [])).read() == Cards((), (), "NVML lists no GPUs on this host")
 
 
 # -- a job's memory comes and goes with its process --------------------------------------------------------------------
@@ -405,7 +405,7 @@ def test_a_card_that_this_user_may_not_use_does_not_exist(tmp_path: Path, open_r
     standin.fail(nvml.NO_PERMISSION, "nvmlDeviceGetHandleByIndex", card=0)
     found = open_reader(standin).cards()
     assert [card.index for card in found.cards] == [1]
-    assert (found.sick, found.note) == ((), "this user may not use card 0")
+    assert (found.sick, found.note) == ((), "this user may not use GPU 0")
 
 
 def test_a_call_that_hangs_does_not_hang_the_manager(tmp_path: Path, open_reader: Open) -> None:
@@ -509,7 +509,7 @@ def test_no_room_for_a_thread_is_unreadable_until_there_is(monkeypatch: pytest.M
 
 def test_nonsense_from_the_driver_is_unreadable_until_it_has_gone(tmp_path: Path, open_reader: Open) -> None:
     standin = Standin(tmp_path, cards(1))
-    (standin.world / "cards").write_bytes(b"GPU-\xff|card|100|3|0|0\n")
+    (standin.world / "cards").write_bytes(b"GPU-\xff|GPU|100|3|0|0\n")
     reader = open_reader(standin)
     assert reason(reader.read()).startswith("NVML gave nonsense: UnicodeDecodeError")
     standin.set_cards(cards(1))
@@ -523,7 +523,7 @@ def test_only_the_cards_that_the_environment_shows_exist(tmp_path: Path, open_re
     reader = open_reader(Standin(tmp_path, cards(3)), {"CUDA_VISIBLE_DEVICES": "2,0"})
     found = reader.cards()
     assert [card.index for card in found.cards] == [0, 2]
-    assert found.note == "CUDA_VISIBLE_DEVICES=2,0 hides card 1"
+    assert found.note == "CUDA_VISIBLE_DEVICES=2,0 hides GPU 1"
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
@@ -537,7 +537,7 @@ def test_visible(path: Path) -> None:
 def test_a_sick_card_counts_as_listed_and_may_be_hidden() -> None:
     found = Cards((Card(1, "GPU-b", "c", 100, 1),), (SickCard(0, "GPU-a", "c", "lost"),), "said before")
     assert visible(found, "0,1") == found
-    assert visible(found, "1") == Cards(found.cards, (), "said before; CUDA_VISIBLE_DEVICES=1 hides card 0")
+    assert visible(found, "1") == Cards(found.cards, (), "said before; CUDA_VISIBLE_DEVICES=1 hides GPU 0")
 
 
 SLICE = "MIG-aaaa"

@@ -453,7 +453,7 @@ def test_without_one_the_runs_of_this_user_agree_and_that_is_said(tmp_path: Path
     other.write([attempt("A")])
     other.beat()
     assert seen(mine) == [ForeignLease("A", None, "other")]
-    for words in (str(tmp_path / "missing"), "another user's run may be given the same card"):
+    for words in (str(tmp_path / "missing"), "another user's run may be given the same GPU"):
         assert words in str(mine.fault)
     other.let_go([])
     other.close()

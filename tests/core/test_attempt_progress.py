@@ -181,7 +181,7 @@ def test_what_works_on_is_waited_for_and_the_output_decides(restart: bool, outpu
     host, manager = world(spec("a", expected_output="a.pt"), spec("b"), host=FakeHost(1))
     host.plan_of = with_plans({"a": Plan(1.0, output=output, leaves=1, leaves_busy=True)}, ONCE)
     turns(host, manager, 100)
-    assert statuses(manager.state) == {"a": "running", "b": "pending"}, "the card is still in use"
+    assert statuses(manager.state) == {"a": "running", "b": "pending"}, "the GPU is still in use"
     assert "waits for 1 process" in (manager.state.job("a").warning or "")
     if restart:
         manager = again(host, manager)

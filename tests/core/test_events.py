@@ -45,7 +45,7 @@ EXAMPLES: list[ev.Event] = [
     ev.RetryDue("a"),
     ev.JobHeld("a", "x is not there"),
     ev.JobHeld("a", None),
-    ev.JobStuck("a", "needs 9 cards"),
+    ev.JobStuck("a", "needs 9 GPUs"),
     ev.JobBlocked("a", "t", "depends on t, which is stuck"),
     ev.JobBlocked("a", None, "precondition does not hold"),
     ev.JobUnblocked("a"),

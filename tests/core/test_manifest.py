@@ -126,7 +126,7 @@ def _job(**changes: Any) -> dict[str, Any]:
         (_document(jbos=[], zzz=1), "unknown keys: jbos, zzz"),
         (_document(project=3), "the manifest: project is 3; it has to be a text"),
         (_document(project="../x"), "project '../x' may have letters"),
-        (_document(gpus=[0, 0]), "gpus is [0, 0]; it has to be a list of card indices, each once"),
+        (_document(gpus=[0, 0]), "gpus is [0, 0]; it has to be a list of GPU indices, each once"),
         (_document(when_done="burn"), 'when_done is "burn"; it has to be one of: keep, stop, destroy'),
         (_document(deadline="2026-12-24T18:00:00"), "a time in ISO 8601 with its zone"),
         (_document(max_cost=0), "max_cost is 0; it has to be a number above 0"),

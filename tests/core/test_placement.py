@@ -229,20 +229,20 @@ SLICES = [Card(100, "MIG-0", "Fake", 8_000, 0), Card(101, "MIG-1", "Fake", 8_000
         (Need(0, None), [], None, None),
         (Need(2, None), CARDS, None, None),
         (Need(1, 24_000), CARDS, None, None),
-        (Need(1, None), [], None, "needs 1 card; this host has none"),
-        (Need(3, None), CARDS, None, "needs 3 cards; this host has 2 cards"),
-        (Need(1, None), [], [9], "needs 1 card; of the cards [9] this host has none"),
-        (Need(2, None), CARDS[:1], [0, 9], "needs 2 cards; of the cards [0, 9] this host has 1 card"),
-        (Need(1, 24_001), CARDS, None, "needs 24001 MiB on 1 card; the largest card has 24000 MiB"),
+        (Need(1, None), [], None, "needs 1 GPU; this host has none"),
+        (Need(3, None), CARDS, None, "needs 3 GPUs; this host has 2 GPUs"),
+        (Need(1, None), [], [9], "needs 1 GPU; of the GPUs [9] this host has none"),
+        (Need(2, None), CARDS[:1], [0, 9], "needs 2 GPUs; of the GPUs [0, 9] this host has 1 GPU"),
+        (Need(1, 24_001), CARDS, None, "needs 24001 MiB on 1 GPU; the largest GPU has 24000 MiB"),
         (Need(1, None), SLICES, None, None),
         (Need(2, None), [*CARDS, *SLICES], None, None),
         (
             Need(2, None),
             [CARDS[0], *SLICES],
             None,
-            "needs 2 cards; this host has 1 card that is whole, and 2 slices (MIG), of which a job can have one only",
+            "needs 2 GPUs; this host has 1 GPU that is whole, and 2 slices (MIG), of which a job can have one only",
         ),
-        (Need(2, 20_000), CARDS, None, "needs 20000 MiB on 2 cards; the largest card has 24000 MiB"),
+        (Need(2, 20_000), CARDS, None, "needs 20000 MiB on 2 GPUs; the largest GPU has 24000 MiB"),
     ],
 )
 def test_what_these_cards_can_never_meet(
@@ -258,13 +258,13 @@ def test_others_pass_a_job_that_can_never_run_and_at_the_end_it_is_stuck() -> No
     assert "need:9:None" in manager.state.machine.conditions
     run_to_end(host, manager)
     assert statuses(manager.state) == {"big": "stuck", "a": "completed", "after": "blocked"}
-    assert manager.state.job("big").error == "needs 9 cards; this host has 2 cards"
+    assert manager.state.job("big").error == "needs 9 GPUs; this host has 2 GPUs"
 
 
 def test_a_card_that_does_not_exist_is_said() -> None:
     host, manager = world(spec("a"), gpus=(9,))
     run_to_end(host, manager)
-    assert manager.state.job("a").error == "needs 1 card; of the cards [9] this host has none"
+    assert manager.state.job("a").error == "needs 1 GPU; of the GPUs [9] this host has none"
 
 
 def test_a_sick_card_may_come_back_so_nothing_is_given_up() -> None:
@@ -272,7 +272,7 @@ def test_a_sick_card_may_come_back_so_nothing_is_given_up() -> None:
     host.cards[0].sick = "GPU is lost"
     turns(host, manager, 5)
     assert statuses(manager.state) == {"a": "pending"}
-    assert manager.state.machine.conditions["card:GPU-0"][0] == "card 0: GPU is lost"
+    assert manager.state.machine.conditions["card:GPU-0"][0] == "GPU 0: GPU is lost"
     host.cards[0].sick = None
     run_to_end(host, manager)
     assert not manager.state.machine.conditions
@@ -324,7 +324,7 @@ def test_a_job_whose_every_card_is_put_aside_is_stuck_and_resume_brings_the_card
     host, manager = world(spec("a"), host=FakeHost(1))
     host.plan_of = with_plans({"a": [Plan(1.0, 1, log=b"CUDA error: uncorrectable ECC error\n"), ONCE]})
     run_to_end(host, manager)
-    assert manager.state.job("a").error == "needs 1 card; this host has none that is not in quarantine"
+    assert manager.state.job("a").error == "needs 1 GPU; this host has none that is not in quarantine"
     host.inbox = [Request("r1", "resume"), Request("r2", "retry", ("a",))]
     manager.turn()
     run_to_end(host, manager)

@@ -58,9 +58,9 @@ def full(*jobs: JobSpec, **fields: Any) -> tuple[FakeHost, FakeManager]:
 @pytest.mark.parametrize(
     ("job", "text"),
     [
-        (spec("a"), "waits for a card to be free"),
-        (spec("a", gpu_mem_mib=9000), "waits for a card with 9000 MiB to promise"),
-        (spec("a", gpus=2), "needs 2 cards; this host has 1 card"),
+        (spec("a"), "waits for a GPU to be free"),
+        (spec("a", gpu_mem_mib=9000), "waits for a GPU with 9000 MiB to promise"),
+        (spec("a", gpus=2), "needs 2 GPUs; this host has 1 GPU"),
     ],
 )
 def test_a_job_waits_for_cards(job: JobSpec, text: str) -> None:
@@ -71,7 +71,7 @@ def test_a_job_waits_for_cards(job: JobSpec, text: str) -> None:
 
 def test_a_job_waits_for_several_cards() -> None:
     host, manager = world(spec("x"), spec("a", gpus=2))
-    assert words(host, manager) == "waits for 2 cards to be free"
+    assert words(host, manager) == "waits for 2 GPUs to be free"
 
 
 def test_a_job_waits_for_a_slot() -> None:
@@ -229,12 +229,12 @@ def test_cards_as_users_read_them() -> None:
         "room_mib": 15000,
     }  # fmt: skip
     assert [row["note"] for row in found[1:]] == [
-        "given to a job of this run", "not among the cards of this run", "GPU is lost", "used by somebody else",
+        "given to a job of this run", "not among the GPUs of this run", "GPU is lost", "used by somebody else",
     ]  # fmt: skip
     assert found[3]["used_mib"] is None
     assert [row["holder"] for row in found[1:]] == [
         "given to b",
-        "not among the cards of this run (gpus: [0, 1, 3, 4])",
+        "not among the GPUs of this run (gpus: [0, 1, 3, 4])",
         "cannot be used: GPU is lost",
         "held by another process, none of wavequeue's: 9000 MiB used, threshold 500 (gpu_free_threshold_mib)",
     ]
@@ -257,7 +257,7 @@ def test_who_holds_a_card_is_named_whoever_it_is() -> None:
             "held by memory that a job has just left and that has not gone yet: 9000 MiB used, threshold 500 "
             "(gpu_free_threshold_mib)"
         ),
-        "in quarantine (job b: sick card (exit code 1): NVRM: Xid 79); it is tried again after: wavequeue resume",
+        "in quarantine (job b: sick GPU (exit code 1): NVRM: Xid 79); it is tried again after: wavequeue resume",
         "given to b",
         "given to run r2",
         "promised to run r3: 6000 MiB",
@@ -272,7 +272,7 @@ def test_a_card_in_quarantine_says_why() -> None:
     host.plan_of = with_plans({"a": [Plan(1.0, 1, log=b"NVRM: Xid 79\n"), FOREVER]})
     turns(host, manager, 6)
     note = card_rows(manager.state, host.read_cards(), host.now)[0]["note"]
-    assert note == "in quarantine: job a: sick card (exit code 1): NVRM: Xid 79"
+    assert note == "in quarantine: job a: sick GPU (exit code 1): NVRM: Xid 79"
 
 
 def test_memory_that_lingers_is_named() -> None:
@@ -352,7 +352,7 @@ ENDED = ev.AttemptEnded("a", 1, "completed")
         (replace(ENDED, status="failed_oom", error="out of memory"), "oom", "a", "out of memory"),
         (replace(ENDED, status="pending", failure="not_launched", error="no"), "not_launched", "a", "no"),
         (replace(ENDED, warning="exit code 1, with its output"), "warning", "a", "exit code 1, with its output"),
-        (ev.JobStuck("a", "needs 9 cards"), "stuck", "a", "needs 9 cards"),
+        (ev.JobStuck("a", "needs 9 GPUs"), "stuck", "a", "needs 9 GPUs"),
         (ev.AttemptStopping("a", 2, "stale"), "stale", "a", "attempt 2 is ended: stale"),
         (ev.AttemptStopping("a", 2, "timeout"), "timeout", "a", "attempt 2 is ended: timeout"),
         (ev.ConditionBegan("disk", "the disk is full"), "disk", None, "the disk is full"),
@@ -360,7 +360,7 @@ ENDED = ev.AttemptEnded("a", 1, "completed")
         (ev.ConditionEnded("disk"), "disk_over", None, "over: disk"),
         (
             ev.CardQuarantined("GPU-0", "job a: ECC"), "quarantine", None,
-            "card GPU-0 gets no more jobs: job a: ECC; after a repair: wavequeue resume",
+            "GPU-0 gets no more jobs: job a: ECC; after a repair: wavequeue resume",
         ),
     ],
 )  # fmt: skip

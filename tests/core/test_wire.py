@@ -44,7 +44,7 @@ WRITTEN = [
     '"RetryDue","job":"a"',
     '"JobHeld","job":"a","reason":"x is not there"',
     '"JobHeld","job":"a","reason":null',
-    '"JobStuck","job":"a","error":"needs 9 cards"',
+    '"JobStuck","job":"a","error":"needs 9 GPUs"',
     '"JobBlocked","job":"a","by":"t","error":"depends on t, which is stuck"',
     '"JobBlocked","job":"a","by":null,"error":"precondition does not hold"',
     '"JobUnblocked","job":"a"',

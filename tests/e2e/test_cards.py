@@ -54,7 +54,7 @@ def test_each_job_has_a_card_to_itself_and_is_told_which(host: Cards) -> None:
     rows = [run.wait_running(name) for name in ("j0", "j1")]
     assert [row["gpu"] for row in rows] == [0, 1]
     waits = wait_for(lambda: run.jobs()["j2"]["waiting"])
-    assert waits == "waits for a card to be free"
+    assert waits == "waits for a GPU to be free"
     go(run, "j1")
     assert run.wait_running("j2")["gpu"] == 1
     go(run, "j0", "j2")
@@ -164,8 +164,8 @@ def test_a_job_whose_need_no_card_meets_lets_others_pass_and_says_so(host: Cards
     )
     run.start()
     run.wait_running("fits")
-    assert run.jobs()["wide"]["waiting"] == "needs 3 cards; this host has 2 cards"
-    assert "the largest card has 24576 MiB" in run.jobs()["large"]["waiting"]
+    assert run.jobs()["wide"]["waiting"] == "needs 3 GPUs; this host has 2 GPUs"
+    assert "the largest GPU has 24576 MiB" in run.jobs()["large"]["waiting"]
     go(run, "fits")
     assert run.finish() == 3
     assert run.statuses() == {"wide": "stuck", "large": "stuck", "after": "blocked", "fits": "completed"}
@@ -174,7 +174,7 @@ def test_a_job_whose_need_no_card_meets_lets_others_pass_and_says_so(host: Cards
 def test_cards_that_the_spec_names_and_are_not_there(host: Cards) -> None:
     run = host.run(manifest(job("one", "true", gpus=1), gpus=(9,)))
     assert run.go() == 3
-    assert run.jobs()["one"]["error"] == "needs 1 card; of the cards [9] this host has none"
+    assert run.jobs()["one"]["error"] == "needs 1 GPU; of the GPUs [9] this host has none"
 
 
 def test_only_the_cards_that_the_host_shows_exist(host: Cards) -> None:
@@ -267,7 +267,7 @@ def test_the_cards_of_a_dead_managers_jobs_stay_theirs(host: Cards, other_home: 
     first.kill()
     second.start()
     for run in (second, third):
-        wait_for(partial(has_looked, run), say="a look at the cards")
+        wait_for(partial(has_looked, run), say="a look at the GPUs")
         assert run.jobs()["other"]["status"] == "pending"
     assert third.state()["meta"]["conditions"] == []
     go(first, "mine")
@@ -285,7 +285,7 @@ def test_packed_runs_see_each_others_promises(host: Cards) -> None:
         run.start()
     wait_for(lambda: sum(run.statuses().get("one") == "running" for run in runs) == 2, say="two to run")
     [waits] = wait_for(lambda: [run for run in runs if run.statuses().get("one") == "pending"], say="one to wait")
-    assert waits.jobs()["one"]["waiting"] == "waits for a card with 9000 MiB to promise"
+    assert waits.jobs()["one"]["waiting"] == "waits for a GPU with 9000 MiB to promise"
     for run in runs:
         go(run, "one")
     assert [run.finish() for run in runs] == [0, 0, 0]

@@ -212,8 +212,8 @@ jobs:
   - {id: wide, cmd: echo, gpus: 3}
 """
     done = desk.call("run", desk.spec(spec), "--poll", "0.2", code=3)
-    assert "1 job can never run here (wide): needs 3 cards; this host has 2 cards" in done.stderr
-    assert "stuck        wide  needs 3 cards" in done.stdout
+    assert "1 job can never run here (wide): needs 3 GPUs; this host has 2 GPUs" in done.stderr
+    assert "stuck        wide  needs 3 GPUs" in done.stdout
     assert {(desk.place / f"card_{name}").read_text() for name in "ab"} <= {"0\n", "1\n"}
     plan = json.loads(desk.call("plan", "spec.yaml", "--json").stdout)
     assert plan["phases"][0]["at_once"] == 2

@@ -206,7 +206,7 @@ def test_work_that_a_command_leaves_behind_is_waited_for_or_no_success(world: Wo
     for name in ("fails", "hides"):
         row = run.wait_status(name, "stuck")
         assert row["failure"] == "leftovers"
-        assert "still used CPU or a card" in row["error"]
+        assert "still used CPU or a GPU" in row["error"]
     wait_for(lambda: "waits for" in (run.jobs()["prints"]["warning"] or ""), say=str(run.jobs()["prints"]))
     wait_for(lambda: "waits for" in (run.jobs()["waits"]["warning"] or ""), say=str(run.jobs()["waits"]) + run.story())
     run.kill()

@@ -126,7 +126,7 @@ def test_cards(tmp_path: Path) -> None:
         "util": 0,
         "note": "",
     }
-    assert found["gpu_note"] == "CUDA_VISIBLE_DEVICES=0,1 hides card 2"
+    assert found["gpu_note"] == "CUDA_VISIBLE_DEVICES=0,1 hides GPU 2"
     assert "gpu_unreadable" not in found
 
 

@@ -335,7 +335,7 @@ def test_stopping_and_starting_say_what_is_billed_and_a_start_that_waits_is_take
     box.is_card_taken = True
     _, err = account.call("vast", "start", "vast1", "--yes", code=1)
     assert "was taken back" in err
-    assert box.state == "stopped", "it would have billed whenever a card gets free"
+    assert box.state == "stopped", "it would have billed whenever a GPU gets free"
     box.is_card_taken = False
     old = account.workers()["vast1"]["ssh"]["port"]
     assert "goes on billing: $" in account.call("vast", "start", "vast1", "--yes")[0]

@@ -33,9 +33,9 @@ def told(silent: float | None = 0.0, **fields: Any) -> tuple[Story, dict[str, An
 @pytest.mark.parametrize(
     ("silent", "fields", "words"),
     [
-        (720.0, {}, "silent for 12 min, 0 % CPU, card 0 at 0 %"),
+        (720.0, {}, "silent for 12 min, 0 % CPU, GPU 0 at 0 %"),
         (720.0, {"cpu": None, "gpus": []}, "silent for 12 min"),
-        (720.0, {"cpu": 812.4, "gpus": [1]}, "silent for 12 min, 812 % CPU, card 1 at 90 %"),
+        (720.0, {"cpu": 812.4, "gpus": [1]}, "silent for 12 min, 812 % CPU, GPU 1 at 90 %"),
         (119 * 60.0, {"cpu": None, "gpus": []}, "silent for 119 min"),
         (7290.0, {"cpu": None, "gpus": []}, "silent for 2 h"),
         (30.0, {}, ""),
@@ -53,7 +53,7 @@ def test_a_running_job_in_words(silent: float | None, fields: dict[str, Any], wo
 def test_a_card_of_another_host_is_not_its_own() -> None:
     story, document = told(720.0, host="b")
     cards = [{**CARDS_ROW, "host": host, "util": util} for host, util in (("a", 70), ("b", 5))]
-    assert activity.words(document["jobs"][0], story.at, cards).endswith("0 % CPU, card 0 at 5 %")
+    assert activity.words(document["jobs"][0], story.at, cards).endswith("0 % CPU, GPU 0 at 5 %")
 
 
 CARDS_ROW = {"index": 0, "util": None}
@@ -79,9 +79,9 @@ def _why(story: Story, document: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_silent_job_is_shown_with_its_last_words_and_explained() -> None:
     story, document = told(720.0)
-    assert " a  1.0 s  card 0  silent for 12 min, 0 % CPU, card 0 at 0 %: epoch 3/10" in _lines(story, document)
+    assert " a  1.0 s  GPU 0  silent for 12 min, 0 % CPU, GPU 0 at 0 %: epoch 3/10" in _lines(story, document)
     found = _why(story, document)
-    said = "running for 1.0 s on card 0, attempt 1; silent for 12 min, 0 % CPU, card 0 at 0 %"
+    said = "running for 1.0 s on GPU 0, attempt 1; silent for 12 min, 0 % CPU, GPU 0 at 0 %"
     assert (found["because"], found["silent_s"], found["cpu"], found["asks"]) == (said, 720.0, 0.2, None)
     table = frame.jobs_table(document["jobs"], 200, story.at)
     assert table[1].plain.rstrip().endswith("silent for 12 min, 0 % CPU")
@@ -89,9 +89,9 @@ def test_a_silent_job_is_shown_with_its_last_words_and_explained() -> None:
 
 def test_a_job_that_waits_for_an_answer_is_shown_and_the_way_to_answer_is_told() -> None:
     story, document = told(5.0, asks=ASKS)
-    assert f" a  1.0 s  card 0  {ASKS}" in _lines(story, document)
+    assert f" a  1.0 s  GPU 0  {ASKS}" in _lines(story, document)
     found = _why(story, document)
-    assert found["because"] == f"running for 1.0 s on card 0, attempt 1; {ASKS}"
+    assert found["because"] == f"running for 1.0 s on GPU 0, attempt 1; {ASKS}"
     assert found["next"] == [
         f"answer on its terminal: wavequeue attach a --run {RUN_ID}",
         f"or end it: wavequeue cancel a --run {RUN_ID}",

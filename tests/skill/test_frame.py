@@ -65,7 +65,7 @@ def test_a_frame_of_24_rows_has_something_of_every_section() -> None:
     text = "\n".join(lines)
     for title in (
         "phases (",
-        "cards (",
+        "GPUs (",
         "running (",
         "waiting for a retry (",
         "need a person (",
@@ -87,7 +87,7 @@ def test_all_of_a_small_run_is_shown() -> None:
     assert lines[4].endswith("░  0/1  1 pending")
     (card,) = [line for line in lines if line.startswith(" 2  A100-SXM4-80GB")]
     assert card.endswith("39.1/80 GiB  90 %  teacher")
-    assert " teacher  1.0 s  card 2  epoch 3/10" in lines
+    assert " teacher  1.0 s  GPU 2  epoch 3/10" in lines
     assert not any("need a person" in line or "recently" in line for line in lines)
 
 
@@ -171,4 +171,4 @@ def test_the_table_of_all_jobs_has_a_line_for_each() -> None:
     lines = plain(frame.jobs_table(document["jobs"], 1000, 0.0))
     assert len(lines) == 11
     assert lines[0].split() == ["job", "phase", "status", "where", "attempts", "took", "why"]
-    assert "waits for a card to be free" in lines[5]
+    assert "waits for a GPU to be free" in lines[5]

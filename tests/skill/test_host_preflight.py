@@ -161,7 +161,7 @@ def test_cards_are_counted_against_what_the_spec_allows() -> None:
     verdict = judge(made, found(probe=cards(3, 70_000, None, 3)))
     assert verdict.cells["cards"] == (OK, "1 of 3 free for max_parallel 8")
     assert judge(made, found(probe=cards(70_000))).cells["cards"].state == WARNING
-    assert judge(made, found()).faults == ("it has no card (no driver), and one is needed by 1 job",)
+    assert judge(made, found()).faults == ("it has no GPU (no driver), and one is needed by 1 job",)
 
 
 def test_the_table_has_a_row_for_each_check_and_a_column_for_each_host() -> None:
@@ -170,11 +170,11 @@ def test_the_table_has_a_row_for_each_check_and_a_column_for_each_host() -> None
     assert lines[0].split() == ["check", "gpu-a", "gpu-a"]
     assert [line.split()[0] for line in lines[1:]] == [
         "ssh", "python", "screen", "bash", "home", "rsync", "shared", "clock",
-        "disk", "code", "cwd", "venv", "preconditions", "cards", "jobs",
+        "disk", "code", "cwd", "venv", "preconditions", "GPUs", "jobs",
     ]  # fmt: skip
 
 
 def test_a_job_that_no_host_can_serve_stops_it() -> None:
-    document = host_preflight.document("demo", [judge(manifest(job("a")), found())], {"a": "needs 9 cards"})
+    document = host_preflight.document("demo", [judge(manifest(job("a")), found())], {"a": "needs 9 GPUs"})
     assert document["ok"] is False
-    assert document["unplaced"] == {"a": "needs 9 cards"}
+    assert document["unplaced"] == {"a": "needs 9 GPUs"}

@@ -64,7 +64,7 @@ def test_a_host_in_order() -> None:
         "2 NVIDIA A100: 40.0, ? GiB free",
     ):  # fmt: skip
         assert part in shown
-    assert note_lines([made]) == ["gpu-a: warning: card 1: it is lost", "gpu-a: a manager holds demo-1"]
+    assert note_lines([made]) == ["gpu-a: warning: GPU 1: it is lost", "gpu-a: a manager holds demo-1"]
     (found,) = document([made])["hosts"]
     assert (found["heartbeat_s"], found["clock_s"], found["clock_within_s"]) == (12.0, 0.0, 1.0)
     assert found["gpus"][0] == {

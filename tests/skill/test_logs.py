@@ -158,12 +158,12 @@ def appends(path: Path, text: str) -> Callable[[], object]:
 def test_a_log_is_followed_until_the_job_has_ended(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     script = Script(
-        (None, {"attempt": 0, "status": "pending", "waiting": "waits for a card"}),
+        (None, {"attempt": 0, "status": "pending", "waiting": "waits for a GPU"}),
         (appends(log, "one\n"), {}),
         (appends(log, "two\n"), {}),
         (appends(log, "three\n"), {"status": "completed", "exit_code": 0}),
     )
-    expected = ["<pending: waits for a card>", "one\n", "two\n", "three\n", "<completed, exit code 0>"]
+    expected = ["<pending: waits for a GPU>", "one\n", "two\n", "three\n", "<completed, exit code 0>"]
     assert list(followed(log, script)) == expected
 
 

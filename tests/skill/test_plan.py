@@ -56,7 +56,7 @@ def test_teachers_and_students_are_planned_with_their_own_teacher() -> None:
     teachers, students = document["phases"]
     assert (teachers["jobs"], teachers["depends_on"], teachers["match"], teachers["at_once"]) == (2, [], [], 2)
     assert (students["jobs"], students["depends_on"], students["match"]) == (5, ["train_teachers"], ["N"])
-    assert students["at_once"] == 5, "nine fit on each card, and there are five"
+    assert students["at_once"] == 5, "nine fit on each GPU, and there are five"
     assert students["gpu_mem_mib"] == [9000]
     assert document["totals"] == {
         "jobs": 7, "edges": 5, "resolved": True, "most_cards": 1, "at_once": 5, "seconds": None, "cost": None,

@@ -62,14 +62,14 @@ def test_what_can_never_be_placed_is_named_and_the_rest_goes_on() -> None:
     found = local_preflight.check(manifest(*jobs), probe(81920, 81920))
     assert found.refusal is None
     assert found.warnings == [
-        "1 job can never run here (wide): needs 3 cards; this host has 2 cards",
-        "2 jobs can never run here (fat, fat2): needs 90000 MiB on 1 card; the largest card has 81920 MiB",
+        "1 job can never run here (wide): needs 3 GPUs; this host has 2 GPUs",
+        "2 jobs can never run here (fat, fat2): needs 90000 MiB on 1 GPU; the largest GPU has 81920 MiB",
     ]
 
 
 def test_a_card_that_is_not_there_is_named() -> None:
     text = refusal(manifest(job("a", gpus=1), gpus=(9,)), probe(81920))
-    assert "1 job can never run here (a): needs 1 card; of the cards [9] this host has none" in text
+    assert "1 job can never run here (a): needs 1 GPU; of the GPUs [9] this host has none" in text
     assert text.endswith("Nothing was started.")
 
 

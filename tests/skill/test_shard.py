@@ -193,7 +193,7 @@ def test_a_job_that_fits_nowhere_is_named_with_all_that_wait_for_it() -> None:
     sharing = share(made, [offer("a", 81920), offer("b")])
     assert sharing.parts == {"a": ("free",)}
     assert sharing.unplaced == {
-        "huge": "a: needs 200000 MiB on 1 card; the largest card has 81920 MiB; b: needs 1 card; this host has none",
+        "huge": "a: needs 200000 MiB on 1 GPU; the largest GPU has 81920 MiB; b: needs 1 GPU; this host has none",
         "after": "waits for huge, which no host can run",
     }
     assert share(made, []).unplaced["free"] == "there is no host"

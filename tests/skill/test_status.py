@@ -66,7 +66,7 @@ def test_of_the_jobs_of_a_dead_manager_only_what_was_seen_is_said(count: int, go
 def test_a_card_in_quarantine_hinders() -> None:
     told = story().tell(ev.CardQuarantined("GPU-0", "Xid 79"))
     lines = digest.hindrances(told.document(cards=(Card(0, "GPU-0", "A100", 40000, 3),)), True)
-    assert lines == ["card 0: in quarantine: Xid 79"]
+    assert lines == ["GPU 0: in quarantine: Xid 79"]
 
 
 def test_the_digest_sorts_jobs_by_what_people_look_for() -> None:
@@ -108,7 +108,7 @@ def test_changes_are_told_once_a_line_each_in_order() -> None:
     assert lines == [
         "10:00:06Z completed    a  (3.0 s)",
         "10:00:07Z stuck        b  broke",
-        "10:00:09Z running      d  cards 0,1",
+        "10:00:09Z running      d  GPUs 0,1",
     ]
     assert digest.changes(digest.places(told.document()), told.document()) == []
 

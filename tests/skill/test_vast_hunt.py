@@ -59,7 +59,7 @@ def test_without_a_base_price_the_disk_is_not_counted_twice() -> None:
         ({"machine_id": 66}, "blacklisted"),
         ({"rentable": False}, "not to be had"),
         ({"verification": "deverified"}, "not verified"),
-        ({"num_gpus": 2}, "not 1 card"),
+        ({"num_gpus": 2}, "not 1 GPU"),
         ({"gpu_ram_mib": 16376}, "too little GPU memory"),
         ({"gpu_ram_mib": None}, "too little GPU memory"),
         ({"disk_gb": 50}, "too little disk"),
@@ -110,7 +110,7 @@ def test_a_spec_s_needs_are_those_of_its_jobs_and_its_hours_those_of_earlier_run
     jobs = [JobSpec(f"j{n}", "true", "main", gpus=1, gpu_mem_mib=12000) for n in range(8)]
     work = spec_work(made(*jobs), {"main": (1800.0, 5)}, BEST)
     assert (work.least_cards, work.gpu_ram_mib) == (1, 12000)
-    assert work.hours(GOOD) == pytest.approx(4 * 0.5), "two fit on the card at once"
+    assert work.hours(GOOD) == pytest.approx(4 * 0.5), "two fit on the GPU at once"
     four = GOOD._replace(id=2, num_gpus=4, dlperf=320.0, dph_base=1.6)
     assert work.hours(four) == pytest.approx(0.5)
     found = rank([GOOD, four, GOOD._replace(id=3, gpu_ram_mib=11000)], BEST._replace(gpu_ram_gb=0), work, ())
@@ -122,7 +122,7 @@ def test_a_spec_s_needs_are_those_of_its_jobs_and_its_hours_those_of_earlier_run
 def test_a_spec_that_never_ran_is_taken_for_the_hours_of_the_profile_and_says_so() -> None:
     work = spec_work(made(JobSpec("a", "true", "main", gpus=2)), {}, BEST)
     assert work.hours(GOOD._replace(num_gpus=2)) == 10
-    assert work.hours(GOOD) is None, "its job needs two cards"
+    assert work.hours(GOOD) is None, "its job needs two GPUs"
     assert "no earlier run" in work.how
     assert filters(BEST, work, [])["num_gpus"] == {"gte": 2}
 

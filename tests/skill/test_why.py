@@ -256,16 +256,16 @@ def test_a_job_that_waits_for_cards_is_told_who_holds_each() -> None:
 
     def said(name: str) -> list[str]:
         story = why.explain(document, Dependencies(told.manifest), name, [], [], told.at)
-        assert not story["cards"] or "the cards" in why.lines(story)
+        assert not story["cards"] or "the GPUs" in why.lines(story)
         return list(story["cards"])
 
     used = "held by another process, none of wavequeue's: 700 MiB used, threshold 500 (gpu_free_threshold_mib)"
-    free = "card 2: free; it is given away at the next look, by priority"
-    assert said("b") == ["card 0: given to a", f"card 1: {used}", free]
+    free = "GPU 2: free; it is given away at the next look, by priority"
+    assert said("b") == ["GPU 0: given to a", f"GPU 1: {used}", free]
     assert said("c") == [
-        "card 0: 0 of 40000 MiB can be promised, and 9000 are wanted: given to a",
-        "card 1: free; it is given away at the next look, by priority",
-        "card 2: 9 of 9 MiB can be promised, and 9000 are wanted",
+        "GPU 0: 0 of 40000 MiB can be promised, and 9000 are wanted: given to a",
+        "GPU 1: free; it is given away at the next look, by priority",
+        "GPU 2: 9 of 9 MiB can be promised, and 9000 are wanted",
     ]
     assert said("d") == said("a") == []
     for row in document["gpus"]:
@@ -282,5 +282,5 @@ def test_a_job_without_cards_is_told_of_none() -> None:
         name: why.explain(document, Dependencies(told.manifest), name, [], [], told.at)["next"][0]
         for name in ("cpu", "card")
     }
-    assert "card" not in steps["cpu"]
-    assert "card" in steps["card"]
+    assert "GPU" not in steps["cpu"]
+    assert "GPU" in steps["card"]

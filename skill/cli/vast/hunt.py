@@ -38,7 +38,7 @@ _OPTIONS = (
     ),
     click.option("--ref-hours", type=click.FloatRange(0.01), metavar="H", help="Hours that the work takes..."),
     click.option(
-        "--ref-dlp", type=click.FloatRange(0.1), metavar="DLP", help="... on a machine (SPEC: a card) of this DLP."
+        "--ref-dlp", type=click.FloatRange(0.1), metavar="DLP", help="... on a machine (SPEC: a GPU) of this DLP."
     ),
     click.option("--disk", type=click.FloatRange(8), metavar="GB", help="Disk to be rented."),
 )
