@@ -138,7 +138,7 @@ def _serve(paths: RunPaths, run: Loaded, lock: Lock, options: argparse.Namespace
     except InvalidTransition as error:
         _log.critical("%s\n%s", error, _story(paths, str(error)))
         print(f"queue_manager: {error}; the story is in {paths.manager_log}", file=sys.stderr)
-        daemon.close(finished=False)
+        daemon.close(finished=False, fault=True)
         return EXIT_FAILED
     except RunGoneError as error:
         _log.critical("halted: %s", error)

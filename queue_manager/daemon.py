@@ -346,7 +346,7 @@ class Daemon:
         self._leases.let_go(self._state.live.values())
         self._run_dir.drop_ballast()
         self._publisher.changed()
-        self._publisher.snapshot(self._situation(), self._clock.now())
+        self._publisher.stalled("disk", self._stalled, self._clock.now())
 
     # -- act ------------------------------------------------------------------------------------------------------
 
@@ -511,14 +511,18 @@ class Daemon:
         except OSError as error:
             _log.error("the last snapshot or the summary cannot be written: %s", error)
 
-    def close(self, finished: bool) -> None:
+    def close(self, finished: bool, fault: bool = False) -> None:
+        """End this life. `fault`: of ours, so that the state may be ahead of the journal."""
         self._preconditions.close()
         self._teardown.close()
         self._forget()
         self._cards.read_at_end()
         if finished or self._watch.left_dead:
             self._watch.wipe(self._is_session)
-        self._publish_whole(self._clock.now(), "finished" if finished else "halted")
+        if fault:
+            self._publisher.halted(self._clock.now())
+        else:
+            self._publish_whole(self._clock.now(), "finished" if finished else "halted")
         if finished:
             self._run_dir.drop_ballast()
             with contextlib.suppress(OSError):

@@ -33,6 +33,8 @@ class Publisher:
         self._queue_wide: tuple[object, ...] | None = None
         self._writer = SnapshotWriter(paths.state)
         self._stale = True
+        self._head: dict[str, Any] | None = None
+        """As written last, like the rows; both hold what was in the journal by then."""
         self._alerts_due: list[str] = []
 
     @property
@@ -67,6 +69,23 @@ class Publisher:
         finally:
             self._writer.finish(self._render(situation, now))
 
+    def stalled(self, kind: str, text: str, now: float) -> None:
+        """Write what was written last once more, if that may be done now, with a condition of its own. For while the
+        state is ahead of a journal that takes nothing: what is not in there is shown to nobody."""
+        if self._head is None or self.due_in() != 0.0:
+            return
+        meta = self._head["meta"]
+        others = [row for row in meta["conditions"] if row["kind"] != kind]
+        meta = {**meta, "updated": iso(now), "conditions": [*others, {"kind": kind, "text": text, "since": iso(now)}]}
+        self._writer.write(self._document({**self._head, "meta": meta}), self._wake)
+
+    def halted(self, now: float) -> None:
+        """Write what was written last once more, as the document of a manager that goes no further because of a fault
+        of ours: its state may be ahead of the journal."""
+        if self._head is not None:
+            meta = {**self._head["meta"], "updated": iso(now), "manager": "halted"}
+            self._writer.finish(self._document({**self._head, "meta": meta}))
+
     def _render(self, situation: Situation, now: float) -> Callable[[], Iterator[bytes]]:
         """Bring the rows up to date, and hand over a document that later changes do not touch."""
         state = self._state
@@ -82,7 +101,10 @@ class Publisher:
         for order in state.touched:
             self._rows[order] = _dump(snapshot.job_row(state, state.jobs[order], situation))
         state.touched.clear()
-        head = snapshot.head(state, situation, now)
+        self._head = snapshot.head(state, situation, now)
+        return self._document(self._head)
+
+    def _document(self, head: dict[str, Any]) -> Callable[[], Iterator[bytes]]:
         rows = list(self._rows)
 
         def document() -> Iterator[bytes]:

@@ -22,7 +22,9 @@ VERSION = 1
 class Situation(NamedTuple):
     """What a snapshot shows beside the state: the last reading of the cards, what cannot be met, the paths, what is to
     become of a rented machine, what other runs held of the cards when they were last given away, what else a person
-    should know (text and since when, by kind), and what running attempts did when that was last looked at."""
+    should know (text and since when, by kind), and what running attempts did when that was last looked at.
+
+    These are looks at the world, made anew by each manager. All else in a snapshot is in the journal."""
 
     cards: Cards | Unreadable | None
     impossible: Mapping[Need, str]

@@ -1,13 +1,17 @@
-"""alerts.jsonl on a disk that gets full."""
+"""alerts.jsonl on a disk that gets full; and what of the state is published when."""
 
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from queue_manager.core import events as ev
+from queue_manager.core.events import Record
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 from queue_manager.core.model import QueueState
@@ -23,8 +27,12 @@ def paths(tmp_path: Path) -> RunPaths:
 
 
 @pytest.fixture
-def publisher(paths: RunPaths) -> Publisher:
-    state = QueueState(Manifest("p", (JobSpec("a", "true", "main"),), (Phase("main"),)))
+def state() -> QueueState:
+    return QueueState(Manifest("p", (JobSpec("a", "true", "main"),), (Phase("main"),)))
+
+
+@pytest.fixture
+def publisher(paths: RunPaths, state: QueueState) -> Publisher:
     return Publisher(paths, state, lambda: None)
 
 
@@ -67,6 +75,48 @@ def test_a_summary_that_cannot_be_written_keeps_no_state_from_being_published(
     with pytest.raises(OSError, match="summary"):
         publisher.final(situation(), 0.0)
     assert json.loads(paths.state.read_text())["meta"]["manager"] == "finished"
+
+
+# -- only what is in the journal --------------------------------------------------------------------------------------
+
+
+def published(paths: RunPaths) -> tuple[int, str, list[str], str]:
+    """Seq, status of the one job, kinds of conditions, and what the manager is said to be."""
+    document = json.loads(paths.state.read_text())
+    meta = document["meta"]
+    return meta["seq"], document["jobs"][0]["status"], [row["kind"] for row in meta["conditions"]], meta["manager"]
+
+
+def going_on(paths: RunPaths, publisher: Publisher, state: QueueState) -> None:
+    """Publish the state, and let a job start that the journal knows nothing of."""
+    publisher.snapshot(situation()._replace(manager="running"), 1.0)
+    publisher.final(situation()._replace(manager="running"), 1.0)
+    assert published(paths) == (0, "pending", [], "running")
+    state.apply(Record(1, 2.0, ev.AttemptStarting("a", 1, 1, "wq.a.1", "boot")))
+    publisher.changed()
+
+
+def test_what_a_full_disk_keeps_from_the_journal_is_not_published(paths: RunPaths, state: QueueState) -> None:
+    written = threading.Event()
+    publisher = Publisher(paths, state, written.set)
+    publisher.stalled("disk", "the disk is full", 0.5)
+    assert not paths.state.exists(), "nothing is known yet of which the journal knows"
+    going_on(paths, publisher, state)
+    deadline = time.monotonic() + 60
+    while published(paths)[2] == [] and time.monotonic() < deadline:
+        publisher.stalled("disk", "the disk is full", 3.0)
+        written.wait(0.05)
+    assert published(paths) == (0, "pending", ["disk"], "running")
+    publisher.final(situation(), 4.0)
+    assert published(paths) == (1, "running", [], "finished")
+
+
+def test_what_was_half_decided_when_a_fault_ended_the_manager_is_not_published(
+    paths: RunPaths, publisher: Publisher, state: QueueState
+) -> None:
+    going_on(paths, publisher, state)
+    publisher.halted(3.0)
+    assert published(paths) == (0, "pending", [], "halted")
 
 
 def _rest(paths: RunPaths, whole: bytes) -> bytes:

@@ -43,7 +43,7 @@ def test_a_full_disk_is_named_and_the_queue_goes_on_when_there_is_room(world: Wo
             pass
     wait_for(lambda: any(alert["kind"] == "disk" for alert in run.alerts()), say="the alert")
     wait_for(lambda: "disk is full" in json.dumps(run.state()["meta"]["conditions"]), say="the condition")
-    assert "disk is full" in run.jobs()["next"]["waiting"]
+    wait_for(lambda: "disk is full" in str(run.jobs()["next"]["waiting"]), say="what the job waits for")
     go.touch()
     filler.unlink()
     assert run.finish() == 3, run.stderr
