@@ -50,6 +50,7 @@ VERBS = {  # in the order in which they are used
     "rescue": Verb("rescue", "rescue_verb", "Give up a host that is gone; others run its jobs."),
     "repair": Verb("repair", "repair_verb", "Repair a run with a damaged journal; shows first what can be had."),
     "report": Verb("run", "report_verb", "Report on a run: phases, failures, numbers over seeds."),
+    "results": Verb("results", "results_verb", "Show the results of a run: a row for each cell, over its seeds."),
     "hosts": Verb("hosts", "hosts", "Register hosts, check them, set them up."),
     "vast": Verb("vast.instances", "vast", "Rented machines of Vast.ai: what is there, what it costs, what to rent."),
     "up": Verb("up", "up_verb", "SPEC on a rented machine, from nothing to results."),

@@ -13,18 +13,14 @@ from queue_manager.core.events import epoch
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.markdown import code, inline
 from queue_manager.core.summary import duration
+from skill.reports import cells
+from skill.reports.cells import Result, Stat
 from skill.runs import code_versions, digest
 from skill.runs.code_versions import Push
 from skill.runs.digest import Row
 
 _SHOWN = 30
-_SEED = re.compile(r"(^|_)(seed|repeat|replicate|trial|fold)s?(_?\d+)?$", re.IGNORECASE)
 _VARYING = re.compile(r"\d+(\.\d+)?")
-
-
-def is_seed(param: str) -> bool:
-    """Whether a param only repeats an experiment, so that results are averaged over it."""
-    return _SEED.search(param) is not None
 
 
 def report(
@@ -60,7 +56,7 @@ def report(
         "phases": [_phase(row, by_phase[row["name"]], found, now) for row in document["phases"]],
         "failures": _failures(rows, last_line),
         "warnings": [{"id": row["id"], "warning": row["warning"]} for row in rows if row["warning"]],
-        "metrics": aggregate(manifest, metrics),
+        "metrics": aggregate(cells.read(document, manifest, metrics, meta["run_id"])),
         **({"hosts": _hosts(document, away), "not_pulled": list(away)} if "hosts" in meta else {}),
     }
 
@@ -116,35 +112,23 @@ def _failures(rows: Sequence[Row], last_line: Callable[[Row], str]) -> list[dict
     return sorted(groups.values(), key=lambda group: (group["status"] != "stuck", -len(group["jobs"])))
 
 
-def aggregate(manifest: Manifest, metrics: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+def aggregate(results: Sequence[Result]) -> list[dict[str, Any]]:
     """Mean and sample standard deviation of each metric, over the jobs of a phase that differ in their seeds only.
 
-    Numbers that only repeat a param are left out. Without a seed each job stands alone, with n = 1.
+    Without a seed each job stands alone, with n = 1.
     """
-    groups: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, list[float]]] = {}
-    for job in manifest.jobs:
-        if job.id not in metrics:
-            continue
-        kept = tuple((name, value) for name, value in job.params.items() if not is_seed(name))
-        values = groups.setdefault((job.phase, kept), {})
-        for name, value in metrics[job.id].items():
-            if name not in job.params and not is_seed(name):
-                values.setdefault(name, []).append(value)
+    phases: dict[str, list[Result]] = {}
+    for one in results:
+        phases.setdefault(one.phase, []).append(one)
     return [
         {
             "phase": phase,
-            "params": dict(params),
-            "metrics": {
-                name: {
-                    "mean": statistics.fmean(seen),
-                    "std": statistics.stdev(seen) if len(seen) > 1 else None,
-                    "n": len(seen),
-                }
-                for name, seen in values.items()
-            },
+            "params": cell.key,
+            "metrics": {name: {"mean": one.mean, "std": one.sd, "n": one.n} for name, one in cell.stats.items()},
         }
-        for (phase, params), values in groups.items()
-        if values
+        for phase, mine in phases.items()
+        for cell in cells.table(mine, {}).cells
+        if cell.stats
     ]
 
 
@@ -250,5 +234,5 @@ def _metric_lines(groups: Sequence[Mapping[str, Any]]) -> list[str]:
 def _value(metric: Mapping[str, Any] | None) -> str:
     if metric is None:
         return ""
-    mean = f"{metric['mean']:.4g}"
-    return mean if metric["std"] is None else f"{mean} ± {metric['std']:.2g} ({metric['n']})"
+    text = cells.stat_text(Stat(metric["mean"], metric["std"], metric["n"]))
+    return text if metric["std"] is None else f"{text} ({metric['n']})"

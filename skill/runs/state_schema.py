@@ -145,7 +145,8 @@ class _Job(TypedDict):
 class Job(_Job, total=False):
     """One job; times in ISO form, `gpu_mem_mib` in MiB. Of what runs, where that is known: when its log last grew
     (`last_output`; `silent_s`: seconds since then, when it was looked at), `cpu` in percent of a core, and in `asks`
-    that it waits for an answer on its terminal, in words."""
+    that it waits for an answer on its terminal, in words. `metrics`: its numbers, None of a rule that gave none, and
+    `metric_errors` says why."""
 
     gpu: Whole | None
     pid: Whole | None
@@ -161,6 +162,8 @@ class Job(_Job, total=False):
     silent_s: Number | None
     cpu: Number | None
     asks: Words
+    metrics: dict[Text, float | None] | None
+    metric_errors: dict[Text, Text] | None
 
 
 class _Document(TypedDict):

@@ -25,8 +25,8 @@ else:
 
 VERBS = [
     "init", "build", "plan", "run", "preflight", "submit", "status", "watch", "why", "logs", "attach", "cancel",
-    "retry", "accept", "pause", "resume", "add", "pull", "rescue", "repair", "report", "hosts", "vast", "up",
-    "doctor",
+    "retry", "accept", "pause", "resume", "add", "pull", "rescue", "repair", "report", "results", "hosts", "vast",
+    "up", "doctor",
 ]  # fmt: skip
 ROOT = Path(__file__).resolve().parents[2]
 

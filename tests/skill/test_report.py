@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queue_manager.core import events as ev
-from skill.reports import report
+from skill.reports import cells, report
 from skill.runs import outputs
 from tests.skill.story import RUN_ID, Story, job, manifest
 
@@ -29,7 +29,7 @@ def make(told: Story, metrics: dict[str, dict[str, float]] | None = None, **fiel
 
 
 def test_numbers_are_averaged_over_seeds_and_nothing_else() -> None:
-    told = Story(manifest(student(16, 1), student(16, 2), student(32, 1)))
+    told = Story(manifest(student(16, 1), student(16, 2), student(32, 1))).complete("s1_N16", "s2_N16", "s1_N32")
     metrics = {
         "s1_N16": {"accuracy": 0.8, "N": 16.0, "seed": 1.0},
         "s2_N16": {"accuracy": 0.9, "N": 16.0, "seed": 2.0},
@@ -43,18 +43,18 @@ def test_numbers_are_averaged_over_seeds_and_nothing_else() -> None:
     assert large["metrics"]["accuracy"] == {"mean": 0.95, "std": None, "n": 1}
     text = report.markdown(make(told, metrics))
     assert "| N | accuracy | extra.loss |" in text
-    assert "| 16 | 0.85 ± 0.071 (2) |  |" in text
+    assert "| 16 | 0.850 ± 0.071 (2) |  |" in text
     assert "| 32 | 0.95 | 3 |" in text
 
 
 @pytest.mark.parametrize("param", ["seed", "data_seed", "SEED", "seeds", "trial", "fold", "replicate", "repeat"])
 def test_params_that_only_repeat(param: str) -> None:
-    assert report.is_seed(param)
+    assert cells.is_seed(param)
 
 
 @pytest.mark.parametrize("param", ["N", "lr", "seeded", "run_length", "folder", "trials_per_day"])
 def test_params_that_change_what_is_tried(param: str) -> None:
-    assert not report.is_seed(param)
+    assert not cells.is_seed(param)
 
 
 def test_failures_are_grouped_by_reason_with_a_line_of_the_log() -> None:
@@ -153,5 +153,5 @@ def test_the_name_of_a_metric_commands_nothing() -> None:
     assert first == r"\x1b]0;t\x07"
     assert second.startswith(r"a|b .\u202exxx")
     assert all(len(name) < 250 for name in found)
-    text = report.markdown(make(Story(manifest(student(1, 1))), {"s1_N1": found}))
+    text = report.markdown(make(Story(manifest(student(1, 1))).complete("s1_N1"), {"s1_N1": found}))
     assert r"| N | \\x1b\]0;t\\x07 | a\|b .\\u202exxx" in text

@@ -1,0 +1,43 @@
+"""The results of runs as one table: a row for each cell, over the jobs that differ in seeds only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from build_manifest.faults import listed, nearest
+from skill.common.errors import UseError
+from skill.reports import cells
+from skill.reports.cells import Table
+from skill.runs.directory import Run
+from skill.runs.open import open_run
+
+
+def results(runs: Sequence[Run], by: Sequence[str] = (), metrics: Sequence[str] = ()) -> Table:
+    """Put the results of runs together; of jobs that several have, those count that completed last.
+
+    `by`: keys that tell rows apart, instead of all but seeds; `metrics`: these alone. Raises UseError for a key or a
+    metric that there is not, and for a fault in workers.yaml; FailedError.
+    """
+    read, manifests = [], []
+    for run in runs:
+        with open_run(run) as there:
+            document = there.look(full=True)
+            read.append(cells.read(document, there.manifest, there.results(document).numbers, run.id))
+            manifests.append(there.manifest)
+    joined = cells.join(read)
+    _check("key", by, cells.known_keys(joined))
+    _check("metric", metrics, list(dict.fromkeys(name for one in joined for name in one.numbers)))
+    return cells.table(joined, cells.goals(manifests), by, metrics)
+
+
+def only_missing(made: Table) -> Table:
+    """The cells of which a job lacks a number, with those jobs alone in `missing`."""
+    return made._replace(cells=[cell for cell in made.cells if cell.missing])
+
+
+def _check(kind: str, names: Sequence[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            close = nearest(name, known)
+            there = f"did you mean {close}?" if close else f"there are: {listed(known)}" if known else "there is none"
+            raise UseError(f"no {kind} is called {name}; {there}")
