@@ -78,7 +78,7 @@ def test_a_card_is_given_to_one_job_or_shared_by_promises() -> None:
     shared = starts("a", "G0", mib=100), starts("b", "G0", mib=4000)
     assert [one.job for one in after(*shared).cards.holders["G0"]] == ["a", "b"]
     for events in ((starts("a", "G0"), shared[1]), (shared[0], starts("b", "G0"))):
-        with pytest.raises(InvalidTransition, match="'b' cannot start: card G0 is held by 'a'"):
+        with pytest.raises(InvalidTransition, match="'b' cannot start: GPU G0 is held by 'a'"):
             after(*events)
 
 
