@@ -220,7 +220,7 @@ class Daemon:
         self._cards.pace(seen.cards is not None, result.records, now)
         if self._cards.read_for_view(now):
             self._publisher.changed()
-        self._publisher.snapshot(self._situation(), now)
+        self._publisher.snapshot(self._situation, now)
 
     def _respecify(self, records: list[Record]) -> None:
         """Have running attempts judged by what was changed of their jobs."""

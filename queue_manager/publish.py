@@ -52,10 +52,10 @@ class Publisher:
             return None
         return max(0.0, self._writer.ready_at() - time.monotonic())
 
-    def snapshot(self, situation: Situation, now: float) -> None:
-        """Write a snapshot if one is wanted and may be written now."""
+    def snapshot(self, situation: Callable[[], Situation], now: float) -> None:
+        """Write a snapshot if one is wanted and may be written now; only then is `situation` asked for."""
         if self.due_in() == 0.0:
-            self._writer.write(self._render(situation, now), self._wake)
+            self._writer.write(self._render(situation(), now), self._wake)
             self._stale = False
 
     def final(self, situation: Situation, now: float) -> None:
@@ -153,5 +153,9 @@ class Publisher:
         self._alerts_due.clear()
 
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+"""Made once: json.dumps makes an encoder for each call."""
+
+
 def _dump(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()
+    return _encode(value).encode()

@@ -444,6 +444,10 @@ def epoch(text: str) -> float:
     return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""Made once: json.dumps makes an encoder for each call."""
+
+
 def encode(record: Record) -> str:
     """One line of JSON, newline included."""
     event = record.event
@@ -456,7 +460,7 @@ def encode(record: Record) -> str:
     if isinstance(event, JobsAdded):
         data["phases"] = [phase_to_json(phase) for phase in event.phases]
         data["specs"] = [job_to_json(spec) for spec in event.specs]
-    return seal(json.dumps(data, ensure_ascii=False, separators=(",", ":"))) + "\n"
+    return seal(_compact(data)) + "\n"
 
 
 _TAIL = re.compile(r',"crc":"([0-9a-f]{8})"\}')

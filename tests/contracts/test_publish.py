@@ -89,7 +89,7 @@ def published(paths: RunPaths) -> tuple[int, str, list[str], str]:
 
 def going_on(paths: RunPaths, publisher: Publisher, state: QueueState) -> None:
     """Publish the state, and let a job start that the journal knows nothing of."""
-    publisher.snapshot(situation()._replace(manager="running"), 1.0)
+    publisher.snapshot(lambda: situation()._replace(manager="running"), 1.0)
     publisher.final(situation()._replace(manager="running"), 1.0)
     assert published(paths) == (0, "pending", [], "running")
     state.apply(Record(1, 2.0, ev.AttemptStarting("a", 1, 1, "wq.a.1", "boot")))
