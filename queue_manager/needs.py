@@ -10,8 +10,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from queue_manager.links import has_links
-
 ROOM_MIB = 32
 """So much is asked for in the home: a quota shows only to who asks."""
 SHARED = "/dev/shm"
@@ -28,7 +26,7 @@ def home_faults(folder: Path) -> list[str]:
     """What hinders a run whose files and runtime lie below `folder`, a text each."""
     try:
         with tempfile.TemporaryDirectory(prefix=".needs-", dir=folder) as place:
-            tried = (_room(Path(place)), _programs(Path(place)), _links(Path(place)))
+            tried = (_room(Path(place)), _programs(Path(place)))
     except OSError as error:
         return [f"nothing can be written into {folder}: {error.strerror}"]
     return [text for text in tried if text is not None]
@@ -58,14 +56,6 @@ def _programs(place: Path) -> str | None:
             )
         except OSError:
             return None
-    return None
-
-
-def _links(place: Path) -> str | None:
-    try:
-        has_links(place)
-    except OSError as error:
-        return f"its home serves for no run: {error.strerror}"
     return None
 
 

@@ -13,8 +13,9 @@ import stat
 from collections.abc import Container
 from pathlib import Path
 
-from queue_manager import links, script
+from queue_manager import claims, script
 from queue_manager.aside import set_aside
+from queue_manager.claims import read_text
 from queue_manager.core.boundary import Claim, ExitRecord, Revoked
 from queue_manager.core.events import Proc
 from queue_manager.core.layout import LOCAL_RUNS, AttemptPaths, RunPaths
@@ -27,20 +28,17 @@ from queue_manager.files import (
     append_to,
     make_directory,
     make_fifo,
-    make_link,
     mend,
     open_file,
     write_text,
     write_whole,
 )
-from queue_manager.processes import parent_of, parse_stat
-from queue_manager.regular import open_regular, read_regular
+from queue_manager.processes import parse_stat
+from queue_manager.regular import read_regular
 
 BALLAST_BYTES = 1 << 18
 MOST_REQUEST = 1 << 28
 """Bytes of a request: one that adds 100,000 jobs has about 50 MiB."""
-_BLOCK = 1 << 16
-_REVOKED = "revoked\n"
 
 
 class HeldError(Exception):
@@ -105,14 +103,12 @@ class RunDir:
 
     def __init__(self, paths: RunPaths) -> None:
         self.paths = paths
-        self._links = True
         self._known: dict[Path, tuple[int, int, int]] = {}
 
     def prepare(self) -> None:
         """Make what every run needs: directories, wrapper, screenrc, bell."""
         make_directory(self.paths.root)
         make_directory(self.paths.attempts)
-        self._links = links.has_links(self.paths.attempts)
         self.restore()
         for left in self.paths.root.glob(f".{glob.escape(self.paths.state.name)}.*.tmp"):
             left.unlink(missing_ok=True)  # of managers that were killed while they wrote
@@ -143,8 +139,7 @@ class RunDir:
         for path in (self.paths.log_dir, self.paths.inbox, self.paths.answer("x").parent):
             if not path.is_dir():
                 make_directory(path)
-        wrapper = script.WRAPPER if self._links else script.WRAPPER_WITHOUT_LINKS
-        for path, text in ((self.paths.wrapper, wrapper), (self.paths.screenrc, script.SCREENRC)):
+        for path, text in ((self.paths.wrapper, script.WRAPPER), (self.paths.screenrc, script.SCREENRC)):
             mark = _mark(path)
             if mark is None or self._known.get(path) != mark:
                 if _text(path) != text:
@@ -187,16 +182,7 @@ class RunDir:
         paths = self.paths.attempt(job, n)
         if not paths.root.exists():
             self.prepare_attempt(job, n, "", ids)
-        mine = paths.root / "revoke"
-        if self._links:
-            write_whole(mine, [_REVOKED.encode()])
-            with contextlib.suppress(FileExistsError):
-                make_link(paths.claim, mine)
-            return
-        make_directory(mine)
-        write_whole(mine / paths.claimed_by.name, [_REVOKED.encode()])
-        with links.suppress_taken():
-            mine.rename(paths.claim)
+        claims.revoke(paths)
 
     def forget(self, job: str, n: int) -> None:
         """Remove an attempt's directory, once its end is in the journal. Without it no wrapper can claim it.
@@ -214,27 +200,12 @@ class RunDir:
 
     def claim(self, job: str, n: int) -> Claim | Revoked | Unreadable | None:
         """Who took an attempt; None if nobody has."""
-        files = self.paths.attempt(job, n)
-        try:
-            text, at_ns = _read(files.claim)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            try:
-                text, at_ns = _read(files.claimed_by)  # where there are no hard links
-            except OSError:
-                return Unreadable(f"{files.claim}: {error.strerror}")
-        if text == _REVOKED:
-            return Revoked()
-        wrapper = parse_stat(text) if text.endswith("\n") and text.count("\n") == 1 else None
-        if wrapper is None:
-            return Unreadable(f"{files.claim} cannot be understood")
-        return Claim(wrapper.proc, parent_of(wrapper), at_ns)
+        return claims.read(self.paths.attempt(job, n))
 
     def started(self, job: str, n: int) -> Proc | None:
         """The job's own process, once it has reported itself."""
         try:
-            text, _ = _read(self.paths.attempt(job, n).started)
+            text, _ = read_text(self.paths.attempt(job, n).started)
         except OSError:
             return None
         found = parse_stat(text) if text.endswith("\n") else None
@@ -243,7 +214,7 @@ class RunDir:
     def exit_record(self, job: str, n: int) -> ExitRecord | None:
         """The exit code that the wrapper left; None if there is none, or none that can be read."""
         try:
-            text, at_ns = _read(self.paths.attempt(job, n).exit)
+            text, at_ns = read_text(self.paths.attempt(job, n).exit)
             return ExitRecord(int(text), at_ns) if text.endswith("\n") else None
         except (OSError, ValueError):
             return None
@@ -294,15 +265,9 @@ class RunDir:
         self.paths.request(answer.id).unlink(missing_ok=True)
 
 
-def _read(path: Path) -> tuple[str, int]:
-    """The text of a small file that a job's directory holds, and when it was written (ns). Raises OSError."""
-    with open_regular(path) as file:
-        return file.read(_BLOCK).decode(errors="replace"), os.fstat(file.fileno()).st_mtime_ns
-
-
 def _text(path: Path) -> str | None:
     try:
-        return _read(path)[0]
+        return read_text(path)[0]
     except OSError:
         return None
 

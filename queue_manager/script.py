@@ -16,14 +16,15 @@ CANNOT_START = 66
 CONDA_BASES = layout.CONDA_BASES
 
 # bash and not python: one stands beside every job. Not sh either, which is dash in many places and hands on neither
-# exported functions nor names with dots; with -p bash leaves both, and BASH_ENV, to the job. The claim is a hard link
-# to a file that says who the wrapper is, and the exit record is renamed into place: whoever reads either finds all of
-# it. Signals from the terminal are for the job; the wrapper stays, to write the verdict, and waits while the disk is
-# full, though not for a run that was deleted. After a failure it gives screen a moment to read the last words: when
-# the first process of a terminal ends, the kernel throws away what nobody has read. What it execs would not keep a
-# trap, so by then signals are ignored. What the job leaves running would lose its terminal with the wrapper, and die of
-# its next line of output: all that it began holds the gate open, and until that has ended the wrapper waits for the end
-# of the gate, with no process for it. Its verdict is there by then, and the manager hears of it by the bell.
+# exported functions nor names with dots; with -p bash leaves both, and BASH_ENV, to the job. It begins no process but
+# the job's. So the claim is a file that bash makes itself, only where there is none (-C is O_EXCL), once it has said in
+# another who it is: see `claims`. Signals from the terminal are for the job; the wrapper stays, to write the verdict,
+# and waits while the disk is full, though not for a run that was deleted. After a failure it gives screen a moment to
+# read the last words: when the first process of a terminal ends, the kernel throws away what nobody has read. What it
+# execs would not keep a trap, so by then signals are ignored. What the job leaves running would lose its terminal
+# with the wrapper, and die of its next line of output: all that it began holds the gate open, and until that has
+# ended the wrapper waits for the end of the gate, with no process for it. Its verdict is there by then, and the
+# manager hears of it by the bell.
 WRAPPER = """\
 #!/bin/bash -p
 # wavequeue: wrapper.sh ATTEMPT_DIRECTORY TAG
@@ -31,7 +32,9 @@ trap : HUP INT QUIT TERM
 umask 077
 cd "$1" || exit 1
 IFS= read -r me < "/proc/$$/stat" && printf '%s\\n' "$me" > "wrapper.$$" || exit 1
-ln "wrapper.$$" claim 2>/dev/null || exit 0
+set -C
+{ printf '%s\\n' "$me" > claim; } 2>/dev/null || exit 0
+set +C
 export WAVEQUEUE_TAG="$2"
 [ -p gate ] && exec 8<>gate 7<gate 151>gate 8>&-
 bash ./job.sh 7<&-
@@ -46,18 +49,6 @@ trap - HUP TERM
 [ -p ../../bell ] && printf w 1<>../../bell
 read -r -u 7
 """
-
-_BY_LINK = """\
-IFS= read -r me < "/proc/$$/stat" && printf '%s\\n' "$me" > "wrapper.$$" || exit 1
-ln "wrapper.$$" claim 2>/dev/null || exit 0
-"""
-_BY_DIRECTORY = """\
-mkdir "wrapper.$$" && IFS= read -r me < "/proc/$$/stat" && printf '%s\\n' "$me" > "wrapper.$$/by" || exit 1
-mv -T "wrapper.$$" claim 2>/dev/null || exit 0
-"""
-# A directory that holds something is replaced by no other, so that its name is taken once, as a link is.
-WRAPPER_WITHOUT_LINKS = WRAPPER.replace(_BY_LINK, _BY_DIRECTORY)
-"""The wrapper for a file system without hard links."""
 
 SCREENRC = """\
 startup_message off

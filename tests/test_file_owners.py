@@ -16,7 +16,6 @@ from tests.test_architecture import ROOT, product_files
 OWNERS = ("queue_manager/files.py", "skill/common/files.py")
 USERS = {
     "build_manifest/__main__.py": "the manifest that a user asked for, at mode 0600",
-    "queue_manager/links.py": "probes of the file system, which are gone at once",
     "skill/transfer/local_store.py": "results, which have the mode of the user's umask",
     "skill/transfer/receiver.py": "results on their way, in a directory of mode 0700",
 }

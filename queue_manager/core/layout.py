@@ -178,8 +178,13 @@ class AttemptPaths(NamedTuple):
 
     @property
     def claimed_by(self) -> Path:
-        """Says who has taken the attempt where there are no hard links, and `claim` is a directory."""
+        """Says who has taken an attempt of an earlier version, without hard links: `claim` is a directory."""
         return self.claim / "by"
+
+    @property
+    def revoking(self) -> Path:
+        """Says that the manager is about to take the claim itself."""
+        return self.root / "revoking"
 
     @property
     def started(self) -> Path:

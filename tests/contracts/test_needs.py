@@ -73,7 +73,7 @@ def test_a_quota_is_told_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_what_a_file_system_cannot_try_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "posix_fallocate", fails(errno.EOPNOTSUPP))
-    monkeypatch.setattr(os, "link", fails(errno.EPERM))  # a directory is claimed instead
+    monkeypatch.setattr(os, "link", fails(errno.EPERM))  # an attempt is claimed without
     assert needs.home_faults(tmp_path) == []
 
 

@@ -17,7 +17,7 @@ from typing import cast
 import psutil
 import pytest
 
-from queue_manager import host, links, processes, regular, run_dir, script
+from queue_manager import host, processes, regular, run_dir, script
 from queue_manager.core.boundary import Claim, ExitRecord, Revoked
 from queue_manager.core.events import Proc
 from queue_manager.core.layout import RunPaths
@@ -499,17 +499,12 @@ def test_the_bell_can_be_rung_by_others(directory: RunDir) -> None:
 
 @pytest.fixture
 def no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
-    """A run on a file system without hard links: link(2) fails, for us and for `ln`."""
+    """A run on a file system without hard links: link(2) fails."""
 
     def refuse(*_arguments: object, **_options: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "link", refuse)
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    (folder / "ln").write_text("#!/bin/sh\nexit 1\n")
-    (folder / "ln").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     made = RunDir(RunPaths.of(tmp_path / "run"))
     made.prepare()
     return made
@@ -539,20 +534,6 @@ def test_without_hard_links_a_late_wrapper_does_not_run(no_links: RunDir) -> Non
     subprocess.run(["bash", "-p", str(no_links.paths.wrapper), str(files.root), "tag"], check=True)
     assert not (no_links.paths.attempts / "ran").exists()
     assert no_links.claim("a", 1) == Revoked()
-
-
-def test_where_nothing_can_be_claimed_once_the_run_is_refused_with_the_reason(
-    no_links: RunDir, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Path, "rename", lambda *_: None)
-    with pytest.raises(OSError, match=r"no hard links \(Operation not permitted\).*put the run on another one"):
-        no_links.prepare()
-    assert list(no_links.paths.attempts.iterdir()) == []
-
-
-def test_a_file_system_with_links_is_left_as_it_was(directory: RunDir) -> None:
-    assert links.has_links(directory.paths.attempts)
-    assert list(directory.paths.attempts.iterdir()) == []
 
 
 @pytest.mark.parametrize(
