@@ -17,14 +17,14 @@ CONDA_BASES = layout.CONDA_BASES
 
 # bash and not python: one stands beside every job. Not sh either, which is dash in many places and hands on neither
 # exported functions nor names with dots; with -p bash leaves both, and BASH_ENV, to the job. It begins no process but
-# the job's. So the claim is a file that bash makes itself, only where there is none (-C is O_EXCL), once it has said in
-# another who it is: see `claims`. Signals from the terminal are for the job; the wrapper stays, to write the verdict,
-# and waits while the disk is full, though not for a run that was deleted. After a failure it gives screen a moment to
-# read the last words: when the first process of a terminal ends, the kernel throws away what nobody has read. What it
-# execs would not keep a trap, so by then signals are ignored. What the job leaves running would lose its terminal
-# with the wrapper, and die of its next line of output: all that it began holds the gate open, and until that has
-# ended the wrapper waits for the end of the gate, with no process for it. Its verdict is there by then, and the
-# manager hears of it by the bell.
+# the job's. So the claim is a file that bash makes itself, only where there is none (-C is O_EXCL), once it has said
+# in another who it is: see `claims`. And the exit record is written where it is read: it counts once its line is
+# whole. Signals from the terminal are for the job; the wrapper stays, to write the verdict, and waits while the disk
+# is full, though not for a run that was deleted. After a failure it gives screen a moment to read the last words:
+# when the first process of a terminal ends, the kernel throws away what nobody has read. Signals are ignored by then.
+# What the job leaves running would lose its terminal with the wrapper, and die of its next line of output: all that
+# it began holds the gate open, and until that has ended the wrapper waits for the end of the gate, with no process
+# for it. Its verdict is there by then, and the manager hears of it by the bell.
 WRAPPER = """\
 #!/bin/bash -p
 # wavequeue: wrapper.sh ATTEMPT_DIRECTORY TAG
@@ -42,9 +42,8 @@ code=$?
 exec 151>&-
 [ "$code" = 0 ] || sleep 0.1 2>/dev/null
 trap '' HUP INT QUIT TERM
-until printf '%s\\n' "$code" > exit.tmp; do [ -d "$1" ] || exit 1; sleep 1; done 2>/dev/null
-[ -p gate ] && ! read -t 0 -u 7 || LC_ALL=C exec mv exit.tmp exit
-LC_ALL=C mv exit.tmp exit
+until printf '%s\\n' "$code" > exit; do [ -d "$1" ] || exit 1; sleep 1; done 2>/dev/null
+[ -p gate ] && ! read -t 0 -u 7 || exit 0
 trap - HUP TERM
 [ -p ../../bell ] && printf w 1<>../../bell
 read -r -u 7

@@ -219,8 +219,7 @@ def test_exit_code(bench: Bench, cmd: str, code: int) -> None:
 
 def test_the_record_waits_while_the_disk_is_full(bench: Bench) -> None:
     files = bench.prepare("exit 5")
-    scratch = files.root / "exit.tmp"
-    scratch.symlink_to("/dev/full")
+    files.exit.symlink_to("/dev/full")
     wrapper = bench.wrapper()
     me = psutil.Process(wrapper.pid)
 
@@ -232,7 +231,7 @@ def test_the_record_waits_while_the_disk_is_full(bench: Bench) -> None:
     wait_for(waits, say="the wrapper to wait")
     assert wrapper.poll() is None
     assert bench.code() is None
-    scratch.unlink()
+    files.exit.unlink()
     wrapper.communicate(timeout=150)
     assert bench.code() == 5
 
@@ -292,11 +291,12 @@ def test_a_signal_to_the_session_does_not_lose_the_record(bench: Bench, number: 
 
 
 @pytest.mark.parametrize("number", ["HUP", "INT", "QUIT", "TERM"])
-def test_a_signal_while_the_record_is_renamed_does_not_lose_it(bench: Bench, number: str) -> None:
+def test_a_signal_before_the_record_is_written_does_not_lose_it(bench: Bench, number: str) -> None:
+    """In the moment that screen is given after a failure."""
     tools = bench.home / "tools"
     tools.mkdir()
-    (tools / "mv").write_text(f'#!/bin/sh\nkill -{number} $$\nPATH=${{PATH#*:}} exec mv "$@"\n')
-    (tools / "mv").chmod(0o755)
+    (tools / "sleep").write_text(f"#!/bin/sh\nkill -{number} $PPID $$\n")
+    (tools / "sleep").chmod(0o755)
     code, _ = bench.go("exit 4", environment={"PATH": f"{tools}:{os.environ['PATH']}"})
     assert code == 4
 
