@@ -10,7 +10,7 @@ import click
 
 from queue_manager.core.terminal_text import json_escaped
 from skill.common.errors import UseError
-from skill.terminal import live
+from skill.terminal import live, safe_output
 
 
 def say(text: str) -> None:
@@ -34,8 +34,9 @@ def ask_first(question: str, *, yes: bool, look: str = "look at what it says") -
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on stdout."""
-    print(json_escaped(json.dumps(document, ensure_ascii=False)), flush=True)
+    """One JSON document on stdout; its texts say `wavequeue` whatever was typed."""
+    out = safe_output.behind(sys.stdout)
+    print(json_escaped(json.dumps(document, ensure_ascii=False)), file=out, flush=True)
 
 
 def print_markdown(text: str) -> None:

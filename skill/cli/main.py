@@ -101,14 +101,15 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a character gets its number instead
             stream.reconfigure(errors="backslashreplace")
-    with safe_output.guarded():
-        return _run(arguments)
-
-
-def _run(arguments: list[str] | None) -> int:
     name = Path(sys.argv[0]).name
+    name = name if name in _NAMES else "wavequeue"
+    with safe_output.guarded(safe_output.named(name, VERBS)):
+        return _run(name, arguments)
+
+
+def _run(name: str, arguments: list[str] | None) -> int:
     try:
-        code = cli.main(arguments, prog_name=name if name in _NAMES else "wavequeue", standalone_mode=False)
+        code = cli.main(arguments, prog_name=name, standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
         return _say_click(error)

@@ -32,7 +32,10 @@ def console(*, error: bool = False) -> Console:
     stream = sys.stderr if error else sys.stdout
     width = None if stream.isatty() else _WIDE
     file = safe_output.behind(stream)  # it cleans what it draws by itself
-    return SafeConsole(file=file, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
+    return SafeConsole(
+        as_typed=safe_output.as_typed(stream), file=file, width=width,
+        highlight=False, soft_wrap=False, emoji=False, markup=False,
+    )  # fmt: skip
 
 
 def marks(output: Console) -> frame.Marks:

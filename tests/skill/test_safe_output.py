@@ -12,6 +12,7 @@ import pytest
 from rich.text import Text
 
 from skill.cli import main
+from skill.cli.console import print_json
 from skill.common import text_table
 from skill.common.errors import FailedError
 from skill.runs import logs
@@ -124,3 +125,32 @@ def test_raw_logs_pass_as_they_are(tmp_path: object, monkeypatch: pytest.MonkeyP
             writer.end()
             assert os.read(near, 100) == (b"\x1b]0;t\x07.\r\n" if raw else b"\\x1b]0;t\\x07.\r\n")
         os.close(near)
+
+
+SPOKEN = (
+    "wavequeue: demo is paused; next: wavequeue resume --run demo\nits log: /w/wavequeue run, a wavequeue journal\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("typed", "text"),
+    [("wavequeue", SPOKEN), ("wq", SPOKEN.replace("wavequeue: ", "wq: ").replace("wavequeue resume", "wq resume"))],
+)
+def test_messages_name_the_command_as_it_was_typed(monkeypatch: pytest.MonkeyPatch, typed: str, text: str) -> None:
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    out = sys.stdout
+    with safe_output.guarded(safe_output.named(typed, ["run", "resume"])):
+        print(SPOKEN, end="")
+        live.console().print(SPOKEN, end="")
+        print_json({"says": "wavequeue resume"})
+    assert isinstance(out, io.StringIO)
+    assert out.getvalue() == text * 2 + '{"says": "wavequeue resume"}\n', "documents stay the same"
+
+
+def test_the_command_line_decides_which_name_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for typed in ("wq", "wavequeue"):
+        monkeypatch.setattr(sys, "argv", [f"/usr/bin/{typed}"])
+        assert main.main(["status", "--run", "none"]) != 0
+        assert capsys.readouterr().err.startswith(f"{typed}: ")
