@@ -50,7 +50,7 @@ def check_background(faults: Faults, command: str, scalar: Scalar) -> None:
     """Note a command that leaves its work behind. `scalar`: where it stands."""
     found = in_background(command)
     if found:
-        what = f"this command ends while its work goes on in the background ({found[0]}): the job would end with it"
+        what = f"this command ends while its work goes on in the background ({found[0]}): nothing tells how that ends"
         faults.add(scalar.mark, what, found[1])
 
 

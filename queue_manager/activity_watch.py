@@ -14,8 +14,9 @@ from queue_manager.core.readings import Unreadable
 from queue_manager.processes import Activity
 from queue_manager.regular import open_regular
 
-_FIRST, _AGAIN, _ASKED, _USUAL = 3.0, 2.0, 10.0, 30.0
-"""Seconds until the next look: after an attempt began, while one seems to wait for an answer, while one does, else."""
+_FIRST, _AGAIN, _LEFT, _ASKED, _USUAL = 3.0, 2.0, 3.0, 10.0, 30.0
+"""Seconds until the next look: after an attempt began, while one seems to wait for an answer, while one waits for what
+its command left running, while one waits for an answer, else."""
 _LEAST = 5.0
 """Seconds between looks at least, however often attempts begin."""
 _TAIL = 4096
@@ -32,9 +33,10 @@ class Pace:
         """An attempt has begun."""
         self.due = min(self.due, max(now + _FIRST, self._looked + _LEAST))
 
-    def looked(self, now: float, doing: Sequence[Doing], idle_pace: float) -> None:
-        """All have been looked at. `idle_pace`: seconds between two looks for attempts that are over and idle."""
-        pace = min(_USUAL, idle_pace)
+    def looked(self, now: float, doing: Sequence[Doing], idle_pace: float, left: bool = False) -> None:
+        """All have been looked at. `idle_pace`: seconds between two looks for attempts that are over and idle; `left`:
+        whether one goes on for what its command left running."""
+        pace = min(_LEFT if left else _USUAL, idle_pace)
         if any(activity.may_wait(one) for one in doing):
             pace = min(pace, _AGAIN)
         elif any(activity.question(one) for one in doing):

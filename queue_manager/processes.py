@@ -250,20 +250,20 @@ def cpu_seconds(proc: Proc) -> float:
 
 def holds_card(proc: Proc) -> bool:
     """Whether a process has a card open: /dev/nvidia0 and so on, which NVML need not list in a container."""
-    return any(_CARD.match(name) for name in _open_files(str(proc.pid)))
+    return any(_CARD.match(name) for name in open_files(str(proc.pid)))
 
 
 def holding(path: Path) -> list[Proc]:
     """The processes that have a file open, as far as they can be read."""
     wanted, found = os.path.realpath(path), []
     for pid in [name for name in os.listdir("/proc") if name.isdigit()]:
-        if wanted in _open_files(pid):
+        if wanted in open_files(pid):
             stat = look_up(int(pid))
             found += [stat.proc] if isinstance(stat, Stat) and stat.state not in _ZOMBIE else []
     return found
 
 
-def _open_files(pid: str) -> set[str]:
+def open_files(pid: str) -> set[str]:
     found: set[str] = set()
     folder = f"/proc/{pid}/fd"
     try:

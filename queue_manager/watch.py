@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from queue_manager import evidence, processes
 from queue_manager.activity_watch import ActivityWatch, Pace, log_mark
@@ -15,7 +16,7 @@ from queue_manager.clock_skew import ClockSkew
 from queue_manager.core.boundary import Claim, Doing, Ended, Evidence, ExitRecord, Leftovers, Output, Revoked
 from queue_manager.core.events import Proc
 from queue_manager.core.layout import tag
-from queue_manager.core.leftovers import WAIT
+from queue_manager.core.leftovers import END
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Attempt
 from queue_manager.core.readings import Cards, Unreadable
@@ -54,7 +55,7 @@ class _Followed:
     def waits(self) -> bool:
         """Whether its command has ended and it goes on for what that left running."""
         left = self.attempt.left
-        return left is not None and left.fate == WAIT and self.attempt.stopping is None
+        return left is not None and left.fate != END and self.attempt.stopping is None
 
 
 class Watch:
@@ -181,7 +182,7 @@ class Watch:
             closed_for = now - followed.closed_at if followed.closed_at else 0.0
             return Evidence(claim, True, screen, 0, 0.0, closed_for, followed.proc, idle=followed.idle)
         if alive is False and followed.gone_at is None:
-            followed.gone_at = now
+            followed.gone_at, followed.idle = now, 0.0
         if same_boot and alive is False and followed.leftovers != 0:
             # Once none is left none can come: only what was started by the attempt could start more of it.
             followed.leftovers = self._look_at_leftovers(order, followed, look, now)
@@ -212,8 +213,16 @@ class Watch:
         if followed.waits and not followed.fds:
             self._watch_processes(order, followed, procs)
         elif procs and followed.attempt.left is None:
-            followed.left = followed.left_watch.look(procs, now)
+            followed.left = self._leftovers(followed, procs, now)
         return len(procs)
+
+    def _leftovers(self, followed: _Followed, procs: list[Proc], now: float) -> Leftovers | None:
+        found, pattern = followed.left_watch.look(procs, now, followed.waits), followed.spec.expected_output
+        claim = followed.claim
+        if found is None or pattern is None or claim is None:
+            return found
+        there = evidence.find_output(pattern, followed.cwd, self._since(followed, claim)).fresh
+        return replace(found, output_there=there)
 
     def _left(self, followed: _Followed, look: _Look) -> list[Proc] | Unreadable:
         """The processes of an attempt whose command has ended: those with its tag, else those that hold its gate, for
@@ -284,7 +293,7 @@ class Watch:
         observed. `pace`: seconds over which that counts."""
         look = _Look(self._key, self._scan, self._screen)
         idle = [order for order, followed in self._followed.items() if self._sample(followed, look, now, cards, pace)]
-        self._pace.looked(now, list(self.doing().values()), pace)
+        self._pace.looked(now, list(self.doing().values()), pace, any(one.waits for one in self._followed.values()))
         return idle
 
     def doing(self) -> dict[int, Doing]:
@@ -299,6 +308,8 @@ class Watch:
             return False
         path = self._run_dir.paths.log(spec.id)
         doing = followed.watched.look(look.procs(spec.id, followed.attempt.n), claim.wrapper, path, now)
+        if followed.waits:
+            return self._sample_left(followed, look, now, cards)
         before, busy = followed.sampled, True
         if spec.expected_output is None:
             return False
@@ -320,6 +331,18 @@ class Watch:
         if followed.idle_since is None:
             followed.idle_since = before[0] if before else now
         followed.idle = now - followed.idle_since
+        return True
+
+    def _sample_left(self, followed: _Followed, look: _Look, now: float, cards: Cards | Unreadable | None) -> bool:
+        """Look at what goes on after an attempt's command. Always to be observed: what it does decides its fate."""
+        procs = self._left(followed, look)
+        if procs and not isinstance(procs, Unreadable):
+            followed.left = self._leftovers(followed, procs, now) or followed.left
+        since = followed.left_watch.idle_since
+        if since is None or isinstance(procs, Unreadable) or _uses_cards(followed.attempt, cards):
+            followed.left_watch.idle_since, followed.idle = None, 0.0
+        else:
+            followed.idle = now - since
         return True
 
     # -- deeds --------------------------------------------------------------------------------------------------

@@ -30,7 +30,8 @@ START = 1_767_225_600.0
 class Plan:
     """What a job does once it runs. Times in seconds; `mib`: what it really uses of each of its cards, from
     `load_after` on; `linger`: how long that stays after its end. `leaves`: processes left behind, which use CPU or not
-    (`leaves_busy`). `wrapper_dies`: the wrapper is killed with the job, so that there is no exit record."""
+    (`leaves_busy`), or only serve others (`leaves_serving`). `wrapper_dies`: the wrapper is killed with the job, so
+    that there is no exit record."""
 
     seconds: float = 10.0
     code: int = 0
@@ -42,6 +43,7 @@ class Plan:
     ignores_term: bool = False
     leaves: int = 0
     leaves_busy: bool = False
+    leaves_serving: bool = False
     session_stays: bool = False
     wrapper_dies: bool = False
 
@@ -88,7 +90,9 @@ class FakeAttempt:
     def left(self) -> b.Leftovers:
         """What it left running, and whether that works."""
         names = ("python train.py",) * (self.leftovers + self.proc)
-        return b.Leftovers(names, ()) if self.plan.leaves_busy else b.Leftovers((), names)
+        busy, serving = self.plan.leaves_busy, self.plan.leaves_serving
+        idle = () if busy or serving else names
+        return b.Leftovers(names if busy else (), idle, names if serving else (), self.wrote_output)
 
     @property
     def lives(self) -> bool:
@@ -420,6 +424,7 @@ class FakeManager:
             gone_for=0.0 if followed.gone_at is None else host.now - followed.gone_at,
             exit=files.exit,
             ended=host.ended(files, self.state.jobs[order].spec.expected_output) if gone else None,
+            idle=0.0 if files.plan.leaves_busy or followed.gone_at is None else host.now - followed.gone_at,
             inherited=followed.inherited,
             left=files.left() if alive is False and leftovers else None,
         )

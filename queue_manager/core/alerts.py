@@ -40,8 +40,10 @@ def _words(record: Record) -> tuple[str, str | None, str] | None:
         if event.warning:
             return "warning", event.job, event.warning
     elif isinstance(event, ev.LeftoversFound) and event.fate != "end":
-        what = "the job goes on until they end" if event.fate == "wait" else "they are ended, and the job fails"
-        return "leftovers", event.job, f"its command has ended; {event.text} still use CPU or a GPU, or write: {what}"
+        what = "the job goes on until they end" + (
+            ", and fails then: nothing tells how they end" if event.fate == "fail" else ""
+        )
+        return "leftovers", event.job, f"its command has ended, and waits for {event.text}: {what}"
     elif isinstance(event, ev.JobStuck):
         return "stuck", event.job, event.error
     elif isinstance(event, ev.AttemptStopping) and event.reason in ("stale", "timeout"):

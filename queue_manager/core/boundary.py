@@ -57,10 +57,13 @@ class Ended:
 
 @dataclass(frozen=True)
 class Leftovers:
-    """Processes that outlive the job's command, by their command lines: those that use CPU or a card, and the rest."""
+    """Processes that outlive the job's command, by their command lines: those that work, those that may yet go on by
+    themselves, and those that only serve others, see `leftovers`. `output_there`: its output is there and new."""
 
     busy: tuple[str, ...]
     idle: tuple[str, ...] = ()
+    serving: tuple[str, ...] = ()
+    output_there: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ class Evidence:
     `left`: what those are and do, once that is known.
     `closed_for`: the session has been gone for so many seconds, while the wrapper lives.
     `proc`: the job's own process, once known.
-    `ended` is there only if all have gone. `idle`: output there, nothing written, no CPU, no GPU for so many seconds.
+    `ended` is there only if all have gone. `idle`: output there, nothing written, no CPU, no GPU for so many seconds;
+    once the command has ended: none of what it left running has worked for so many seconds.
     `launch_error`: screen's own words where it did not start. `quiet`: no session of that name is listed and this
     manager is not just launching it.
     """

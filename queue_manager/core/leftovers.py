@@ -1,9 +1,17 @@
 """What becomes of processes that a job's command left running when it ended. Pure.
 
-One rule: what still uses CPU or a card, or writes, is part of the job. With an `expected_output` the job goes on until
-they have ended, up to its timeout, and the output decides; without one nothing could tell how they ended, so the job
-fails, and they are ended. What does none of it is ended, and the job judged as if it had not been there. Each is
-said in the row.
+One rule, for a command that ended with exit code 0; they are known by what is observed of them:
+
+- One *works* if it uses CPU, writes, or has a card open; one *serves* if it does none of it but wait for others, with a
+  socket that listens or in a read of a pipe or a terminal (wandb's service, ray, an ssh-agent, a resource tracker).
+  Any other may yet go on by itself (`sleep 60; python train.py`), and is *idle*.
+- While one works or is idle, the job goes on as it does while its command runs: its card stays its own, up to its
+  timeout. It ends when they have ended, or when those that are left only serve, or when none has worked for
+  `stale_after`; these are then ended.
+- With an `expected_output` the output decides then, and one that is there and new is not waited for while nothing
+  works. Without one a job of which something worked on fails: nothing tells how that ended.
+
+What a command leaves that failed is ended at once. None is ended, nor waited for, without a word in the job's row.
 """
 
 from __future__ import annotations
@@ -14,15 +22,16 @@ from typing import NamedTuple
 from queue_manager.core import events as ev
 from queue_manager.core import failures
 from queue_manager.core.boundary import Evidence, ExitRecord, Leftovers
-from queue_manager.core.judge import Verdict
+from queue_manager.core.judge import Verdict, span
 from queue_manager.core.model import Attempt, Job
 from queue_manager.core.status import Outcome
 from queue_manager.core.turn import Turn
 
 GRACE = 2.0
-"""Seconds for what a job left behind to end by itself."""
+"""Seconds for what a job left behind to end by itself, before anything is said or done."""
 
 WAIT, FAIL, END = "wait", "fail", "end"
+"""To be waited for; to be waited for, and the job fails then; to be ended."""
 _SHOWN = 3
 
 
@@ -35,9 +44,11 @@ class Fate(NamedTuple):
 
 def decide(expects_output: bool, code: int | None, left: Leftovers) -> Fate:
     """The rule. `code`: the exit code of the command, None where its wrapper was killed."""
-    if code != 0 or not left.busy:
-        return Fate(END, words((*left.busy, *left.idle)))
-    return Fate(WAIT if expects_output else FAIL, words(left.busy))
+    if code == 0 and left.busy:
+        return Fate(WAIT if expects_output else FAIL, words(left.busy))
+    if code == 0 and left.idle and not (expects_output and left.output_there):
+        return Fate(WAIT, words(left.idle))
+    return Fate(END, words((*left.busy, *left.idle, *left.serving)))
 
 
 def words(names: tuple[str, ...]) -> str:
@@ -49,34 +60,42 @@ def words(names: tuple[str, ...]) -> str:
 def follow(turn: Turn, job: Job, attempt: Attempt, seen: Evidence) -> None:
     """Bring an attempt up to date whose command has ended and which has left processes behind; none ends it yet."""
     code = seen.exit.code if seen.exit else None
-    if attempt.left is None:
+    left: ev.LeftoversFound | Fate | None = attempt.left
+    found = None if seen.left is None else decide(job.spec.expected_output is not None, code, seen.left)
+    if left is None:
         if seen.gone_for < GRACE:
             return
-        if seen.left is not None:
-            found = decide(job.spec.expected_output is not None, code, seen.left)
-            turn.emit(ev.LeftoversFound(job.spec.id, attempt.n, found.fate, found.text))
-        elif code == 0 and seen.gone_for < 3 * GRACE:
-            return  # what they do is not known yet
-    if attempt.left is None or attempt.left.fate != WAIT:
+        if found is None:
+            if code != 0 or seen.gone_for >= 3 * GRACE:  # else what they do is not known yet
+                turn.stop(job, attempt, "leftovers")
+            return
+        left = _note(turn, job, attempt, found)
+    elif found is not None and left.fate == WAIT and found.fate != WAIT:
+        left = _note(turn, job, attempt, found)
+    elif found is not None and found.fate == END:
         turn.stop(job, attempt, "leftovers")
         return
-    timeout, started = job.spec.timeout, attempt.started
-    if timeout is not None and started is not None and turn.now - started >= timeout:
+    timeout, started, stale = job.spec.timeout, attempt.started, turn.state.manifest.stale_after
+    if left.fate == END:
+        turn.stop(job, attempt, "leftovers")
+    elif timeout is not None and started is not None and turn.now - started >= timeout:
         turn.stop(job, attempt, "timeout")
-    elif seen.idle >= turn.state.manifest.stale_after:
-        turn.stop(job, attempt, "stale")
+    elif seen.idle >= stale:
+        if left.fate == WAIT:
+            _note(turn, job, attempt, Fate(END, f"{left.text}, idle for {span(stale)}"))
+        turn.stop(job, attempt, "leftovers")
+
+
+def _note(turn: Turn, job: Job, attempt: Attempt, found: Fate) -> Fate:
+    turn.emit(ev.LeftoversFound(job.spec.id, attempt.n, found.fate, found.text))
+    return found
 
 
 def exit_of(attempt: Attempt, seen: Evidence) -> ExitRecord | None:
     """The exit record to judge by: a job that was ended while it waited for what it left running was not done."""
-    if (
-        seen.exit is not None
-        and attempt.left is not None
-        and attempt.left.fate == WAIT
-        and attempt.stopping is not None
-    ):
-        return replace(seen.exit, code=143)
-    return seen.exit
+    left = attempt.left
+    was_cut = attempt.stop_reason not in (None, "leftovers") and left is not None and left.fate != END
+    return replace(seen.exit, code=143) if seen.exit is not None and was_cut else seen.exit
 
 
 def told(verdict: Verdict, attempt: Attempt) -> Verdict:
@@ -86,11 +105,12 @@ def told(verdict: Verdict, attempt: Attempt) -> Verdict:
         return verdict
     if left.fate == FAIL and verdict.outcome is Outcome.SUCCEEDED:
         error = (
-            f"its command ended with exit code 0 while {left.text} still used CPU or a GPU, or wrote; they were "
-            "ended: run it in the foreground, without &, nohup or setsid, or say with expected_output what it writes"
+            f"its command ended with exit code 0 while {left.text} still used CPU or a GPU, or wrote; how that ended "
+            "is not known: run it in the foreground, without &, nohup or setsid, or say with expected_output what it "
+            f"writes; if its results are good: wavequeue accept {attempt.job}"
         )
         return Verdict(Outcome.FAILED, failures.LEFTOVERS.name, failures.LEFTOVERS.rule, error)
-    note = f"waited for {left.text}" if left.fate == WAIT else f"ended {left.text}"
+    note = f"{'ended' if left.fate == END else 'waited for'} {left.text}"
     if verdict.outcome is Outcome.FAILED:
         return verdict._replace(error=f"{verdict.error}; {note}")
     return verdict._replace(warning=f"{verdict.warning}; {note}" if verdict.warning else note)

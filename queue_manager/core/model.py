@@ -157,7 +157,7 @@ class QueueState:
     def _leftovers_found(self, event: ev.LeftoversFound, _at: float) -> None:
         job, attempt = self._attempt(event.job, event.n)
         attempt.left = event
-        job.warning = f"its command has ended; {'waits for' if event.fate == 'wait' else 'ends'} {event.text}"
+        job.warning = f"its command has ended; {'ends' if event.fate == 'end' else 'waits for'} {event.text}"
 
     def _attempt_ended(self, event: ev.AttemptEnded, at: float) -> None:
         job, attempt = self._attempt(event.job, event.n)

@@ -149,30 +149,40 @@ def test_a_job_that_idles_beside_its_output_is_ended(idle: float, status: str) -
     assert files.proc == (status == "running")
 
 
-def test_what_a_job_leaves_behind_is_ended_before_its_verdict() -> None:
+def test_what_only_serves_is_ended_before_the_verdict() -> None:
     host, manager = world(spec("a"), spec("b"), host=FakeHost(1))
-    host.plan_of = with_plans({"a": Plan(1.0, leaves=2)}, ONCE)
+    host.plan_of = with_plans({"a": Plan(1.0, leaves=2, leaves_serving=True)}, ONCE)
     events = turns(host, manager, 10)
     assert reasons(events) == ["leftovers"]
-    assert statuses(manager.state)["a"] == "completed"
-    assert host.faults == []
-
-
-def test_what_used_nothing_is_ended_with_a_warning() -> None:
-    host, manager = world(spec("a"))
-    host.plan_of = with_plans({}, Plan(1.0, leaves=2))
-    run_to_end(host, manager)
+    assert (statuses(manager.state)["a"], host.faults) == ("completed", [])
     warning = "ended 2 processes that it left running (python train.py, python train.py)"
-    assert (manager.state.job("a").warning, statuses(manager.state)) == (warning, {"a": "completed"})
+    assert manager.state.job("a").warning == warning
 
 
-def test_what_works_on_without_an_output_to_judge_it_by_is_no_success() -> None:
+def test_what_may_yet_go_on_is_waited_for_as_long_as_for_a_stale_screen() -> None:
+    host, manager = world(spec("a"), spec("b", depends_on=("a",)), stale_after=60.0)
+    host.plan_of = with_plans({"a": Plan(1.0, leaves=1)}, ONCE)
+    turns(host, manager, 55)
+    assert statuses(manager.state) == {"a": "running", "b": "pending"}
+    assert (manager.state.job("a").warning or "").endswith("waits for 1 process that it left running (python train.py)")
+    run_to_end(host, manager)
+    warning = "ended 1 process that it left running (python train.py), idle for 60 s"
+    assert (manager.state.job("a").warning, statuses(manager.state)) == (warning, {"a": "completed", "b": "completed"})
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_what_works_on_without_an_output_to_judge_it_by_is_no_success(restart: bool) -> None:
     host, manager = world(spec("a"), spec("b", depends_on=("a",)))
     host.plan_of = with_plans({}, Plan(1.0, leaves=1, leaves_busy=True))
+    turns(host, manager, 100)
+    assert statuses(manager.state) == {"a": "running", "b": "pending"}
+    manager = again(host, manager) if restart else manager
+    host.attempts["a", 1].leftovers = 0
     run_to_end(host, manager)
     job = manager.state.job("a")
     assert (statuses(manager.state), job.failure) == ({"a": "stuck", "b": "blocked"}, "leftovers")
     assert "exit code 0 while 1 process that it left running (python train.py) still used CPU" in (job.error or "")
+    assert reasons([ev.decode(line).event for line in host.journal]) == []
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -228,7 +238,7 @@ def test_the_grace_is_the_jobs_or_the_manifests() -> None:
 
 def test_leftovers_that_ignore_term_are_killed_and_the_card_waits_for_that() -> None:
     host, manager = world(spec("a"), spec("b"), host=FakeHost(1))
-    host.plan_of = with_plans({"a": Plan(1.0, leaves=1, ignores_term=True)}, ONCE)
+    host.plan_of = with_plans({"a": Plan(1.0, leaves=1, leaves_serving=True, ignores_term=True)}, ONCE)
     turns(host, manager, 10)
     assert statuses(manager.state) == {"a": "running", "b": "pending"}
     run_to_end(host, manager)

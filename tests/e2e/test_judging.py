@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -198,26 +199,34 @@ HIDES = WORK.replace("> o", "> r").replace("nohup", 'env -i PATH="$PATH"')
 """It has not the environment by which a job's processes are found."""
 
 
-def test_work_that_a_command_leaves_behind_is_waited_for_or_no_success(world: World) -> None:
-    """All jobs end at once; the work of the first two goes on over a kill of the manager, and decides by its output."""
+LATER = "(sleep 4; echo > later) &"
+"""It does nothing for longer than what a command leaves is looked at before anything is decided."""
+SERVES = f"{sys.executable} -c 'import socket; s = socket.create_server((\"127.0.0.1\", 0)); s.accept()' &"
+
+
+def test_work_that_a_command_leaves_behind_is_waited_for_and_decides_by_its_output(world: World) -> None:
+    """All commands end at once; what they leave works on over a kill of the manager, but for what only serves."""
     waits = [job("waits", WORK, expected_output="o"), job("prints", PRINTS, expected_output="q")]
-    run = world.run(manifest(*waits, job("fails", WORK.replace("> o", "> p")), job("hides", HIDES), max_parallel=4))
+    fails = [job("fails", WORK.replace("> o", "> p")), job("hides", HIDES)]
+    run = world.run(manifest(*waits, *fails, job("later", LATER), job("serves", SERVES), max_parallel=6))
     run.start()
-    for name in ("fails", "hides"):
-        row = run.wait_status(name, "stuck")
-        assert row["failure"] == "leftovers"
-        assert "still used CPU or a GPU" in row["error"]
-    wait_for(lambda: "waits for" in (run.jobs()["prints"]["warning"] or ""), say=str(run.jobs()["prints"]))
-    wait_for(lambda: "waits for" in (run.jobs()["waits"]["warning"] or ""), say=str(run.jobs()["waits"]) + run.story())
+    row = run.wait_status("later", "completed")
+    assert "waited for" in row["warning"]
+    assert (run.directory / "later").exists()
+    assert "ended 1 process that it left running" in run.wait_status("serves", "completed")["warning"]
+    going = ("waits", "prints", "fails", "hides")
+    wait_for(lambda: all("waits for" in (run.jobs()[name]["warning"] or "") for name in going), say=run.story())
     run.kill()
     run.start()
     (run.directory / "stop").touch()
     assert run.finish() == 3
-    assert run.jobs()["prints"]["status"] == "completed"
-    row = run.jobs()["waits"]
-    assert row["status"] == "completed"
-    assert "waited for" in row["warning"]
-    assert "until [ -e stop ]" in row["warning"]
+    rows = run.jobs()
+    assert [rows[name]["status"] for name in going] == ["completed", "completed", "stuck", "stuck"]
+    assert "waited for" in rows["waits"]["warning"]
+    assert "until [ -e stop ]" in rows["waits"]["warning"]
+    for name in ("fails", "hides"):
+        assert rows[name]["failure"] == "leftovers"
+        assert "still used CPU or a GPU" in rows[name]["error"]
 
 
 def test_a_job_that_waits_for_an_answer_is_said_until_it_has_one(world: World) -> None:
