@@ -13,7 +13,7 @@ from skill.cli.console import ask_first, print_json, say, warn
 from skill.cli.options import JSON, SPEC, time_option
 from skill.cli.vast.hunt import needs, wanted
 from skill.cli.vast.rent import rank, still_billing, telling_what_bills, terms
-from skill.common.errors import FAILED, FailedError
+from skill.common.errors import FAILED, USE, FailedError, UseError
 from skill.operations import submission
 from skill.operations.build_spec import build
 from skill.runs import assignment, pulled_states
@@ -78,11 +78,11 @@ def up_verb(
             )
             try:
                 ended = went.go()
-            except FailedError as error:
+            except (FailedError, UseError) as error:
                 say(str(error))
                 for text in still_billing(client, where, went.purpose):
                     say(text)
-                return FAILED
+                return USE if isinstance(error, UseError) else FAILED
     finally:
         client.close()
     _report(ended, as_json)
@@ -108,8 +108,8 @@ def _steps(
 
     def agreed() -> Agreed:
         chosen = settings.read_renting(where)
-        ssh_key.find_key(chosen.key)
-        fault = ssh_preflight.fault()
+        key = ssh_key.find_key(chosen.key)
+        fault = ssh_preflight.fault(key.private, key.public)
         if fault is not None:
             raise FailedError(f"nothing was rented: no machine could be entered from here: {fault}")
         meant, work = wanted(spec, profile, where, asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,10 +16,12 @@ from skill.hosts.registry import Ssh, Worker
 from skill.providers.vast import client as vast
 from skill.providers.vast.ownership import Claim, NotOurs, decide
 from skill.providers.vast.records import Instance
-from skill.providers.vast.responses import Done, Gone, Unknown
+from skill.providers.vast.responses import Done, Gone, Refused, Unknown
 
 _SLOWEST, _FASTEST, _SHARE = 10.0, 0.5, 0.05
 """Seconds between looks at an instance, at most and at least; in between a share of the time that it has had."""
+_BLIND, _SAID_AGAIN = 30.0, 600.0
+"""Seconds for which nothing may be known of an instance before that is said, and between the times that it is."""
 Say = Callable[[str], None]
 
 
@@ -37,17 +40,23 @@ def come(
     number = claim.number
     worker = Worker(name, ssh=Ssh("127.0.0.1", None, "root", key.private), instance_id=number)
     is_let_in, shown, since = False, "", time.monotonic()
+    refused, blind = "", _Blind(number)
     while True:
         live = client.instance(number)
         if isinstance(live, Gone):
             return live
+        text = blind.words(live)
+        if text is not None:
+            say(text)
         heard: list[Heard] = []
         if isinstance(live, Instance):
             verdict = decide(claim, live)
             if isinstance(verdict, NotOurs):
                 return verdict
             if not is_let_in:  # a young instance may not take it yet
-                is_let_in = isinstance(client.attach_key(verdict, key.public), Done)
+                attached = client.attach_key(verdict, key.public)
+                is_let_in = isinstance(attached, Done)
+                refused = attached.why if isinstance(attached, Refused) else ""
             live = _with_ports(client, live)
             if live.status != shown:
                 shown, since = live.status, time.monotonic()
@@ -60,10 +69,32 @@ def come(
             live, _doubt(number, heard), time.time() - asked, time.monotonic() - since, ready_within
         )
         if isinstance(found, Broken):
-            return found
+            ours = f"Vast.ai does not take the ssh key for its machines: {refused}" if refused and found.entry else None
+            return found._replace(ours=ours)
         if not isinstance(found, Wait) and isinstance(live, Instance):
             return Arrived(live, heard[-1])
         time.sleep(min(_SLOWEST, max(_FASTEST, _SHARE * (time.time() - asked))))
+
+
+class _Blind:
+    """For how long nothing has been known of an instance, which may be billed all the while."""
+
+    def __init__(self, number: int) -> None:
+        self._number, self._since, self._told = number, time.monotonic(), -math.inf
+
+    def words(self, live: Instance | Unknown) -> str | None:
+        """What is to be said after a look; None where nothing is."""
+        now = time.monotonic()
+        if isinstance(live, Instance):
+            self._since = now
+            return None
+        if now - self._since < _BLIND or now - self._told < _SAID_AGAIN:
+            return None
+        self._told = now
+        return (
+            f"nothing has been known of instance {self._number} for {now - self._since:.0f} s ({live.reason}); it may "
+            "be billed all the while, and is asked for again"
+        )
 
 
 def _with_ports(client: vast.Client, live: Instance) -> Instance:

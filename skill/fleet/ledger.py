@@ -99,6 +99,8 @@ def spent(rentals: Iterable[Rental], now: float) -> float:
 
 def usd(amount: float) -> str:
     """An amount in words; small ones in more digits, so that none looks like nothing."""
+    if 0 < amount < 0.00005:
+        return "less than $0.0001"
     return f"${amount:.2f}" if amount >= 0.1 or amount == 0 else f"${amount:.4f}"
 
 

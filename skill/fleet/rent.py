@@ -120,7 +120,7 @@ class _Renting:
         worker = self.finish() or (self._there() if self._wish.once else None)
         if worker is not None:
             return worker
-        fault = ssh_preflight.fault()
+        fault = ssh_preflight.fault(self._key.private, self._key.public)
         if fault is not None:
             raise FailedError(f"nothing was rented: no machine could be entered from here: {fault}")
         self._last = self._last or "no offer is left to be tried"
@@ -248,7 +248,7 @@ class _Renting:
         if not found.entry:
             self._ban(one, found.why)
             return None
-        fault = ssh_preflight.fault()
+        fault = found.ours or ssh_preflight.fault(self._key.private, self._key.public)
         if fault is not None:
             return fault
         if any(startup.is_alike(found.why, why) for _, why in self._suspects):

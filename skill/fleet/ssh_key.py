@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from queue_manager.core.layout import HostPaths
 from queue_manager.core.terminal_text import one_line
 from skill.common.errors import UseError
 from skill.common.files import make_directory
+from skill.hosts import ssh_preflight, ssh_settings, ssh_way
 
 _MOST_KEY = 1 << 16
 _PATIENCE = 10.0
@@ -98,10 +100,11 @@ def _unusable(private: Path, public: str) -> str | None:
     opened = _run("ssh-keygen", "-y", "-P", "", "-f", str(private)) if is_file else None
     if opened is not None and opened.code == 0:
         return None
-    held = _run("ssh-add", "-L")
+    socket, source = _agent()
+    held = _run("ssh-add", "-L", agent=socket)
     if held.code == 0 and public.split()[1:2] in [line.split()[1:2] for line in held.out.splitlines()]:
         return None
-    agent = "no agent has it" if held.code in (0, 1) else "no agent is reached"
+    agent = "no agent has it" if held.code in (0, 1) else f"no agent is reached{source}"
     if held.code not in (0, 1, _NO_AGENT):
         agent = f"whether an agent has it is not known ({held.words})"
     give = f"give it to one: ssh-add {shlex.quote(str(private))}"
@@ -114,6 +117,20 @@ def _unusable(private: Path, public: str) -> str | None:
     return f"ssh-keygen says: {opened.words}; and {agent}"
 
 
+def _agent() -> tuple[str | None, str]:
+    """The socket of the agent that ssh asks for a rented machine's key, None for none; and what names it, in words,
+    where that is not SSH_AUTH_SOCK."""
+    usual = os.environ.get("SSH_AUTH_SOCK") or None
+    found = ssh_settings.ask(("ssh", *ssh_way.config_option()), f"root@{ssh_preflight.PROBES[0]}")
+    if isinstance(found, ssh_settings.Fault):
+        return usual, ""
+    try:
+        socket = ssh_way.agent_socket(found)
+    except ValueError:
+        return usual, ""
+    return socket, "" if socket == usual else f" (IdentityAgent {found.first('identityagent')} of ~/.ssh/config)"
+
+
 class _Said(NamedTuple):
     """What a program said. `code` None: it could not be run to its end, for the reason in `words`."""
 
@@ -122,11 +139,14 @@ class _Said(NamedTuple):
     words: str
 
 
-def _run(*command: str) -> _Said:
+def _run(*command: str, agent: str | None = None) -> _Said:
+    variables = {name: value for name, value in os.environ.items() if name != "SSH_AUTH_SOCK"}
+    if agent is not None:
+        variables["SSH_AUTH_SOCK"] = agent
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace",
-            timeout=_PATIENCE, check=False,
+            timeout=_PATIENCE, check=False, env=variables,
         )  # fmt: skip
     except FileNotFoundError:
         return _Said(None, "", f"{command[0]} is not installed")

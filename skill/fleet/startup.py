@@ -51,10 +51,12 @@ class Ready(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """It will not come up, and why. `entry`: it runs, and could not be entered, which may be a fault of this side."""
+    """It will not come up, and why. `entry`: it runs, and could not be entered, which may be a fault of this side;
+    `ours`: what is known to be one, and would be met at every machine."""
 
     why: str
     entry: bool = False
+    ours: str | None = None
 
 
 class Bounds(NamedTuple):

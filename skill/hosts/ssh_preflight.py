@@ -1,5 +1,5 @@
-"""Whether ssh can be used from here at all, found out before a machine is paid for: the configuration, and the jump
-hosts that it puts before a rented machine.
+"""Whether ssh can be used from here at all, found out before a machine is paid for: the configuration, the key and the
+agent that holds it, and the jump hosts that it puts before a rented machine.
 
 A fault of this side would be met at every machine, and none of them is to blame for it.
 """
@@ -10,8 +10,10 @@ import subprocess
 from collections.abc import Iterable
 
 from queue_manager.core.terminal_text import one_line
-from skill.hosts import ssh_way
+from skill.hosts import ssh_keys, ssh_way
+from skill.hosts.registry import Ssh, Worker
 from skill.hosts.ssh_settings import Fault, Settings, ask, words
+from skill.hosts.ssh_way import Way
 
 PROXY = "ssh1.vast.ai"
 PROBES = ("203.0.113.1", PROXY)
@@ -24,19 +26,57 @@ _SSH_FAILED = 255
 """The exit code of ssh where it is ssh that failed, and not what ran there."""
 
 
-def fault() -> str | None:
-    """Why no rented machine could be entered from here, in words; None if nothing is known against it."""
+def fault(key: str | None, public: str) -> str | None:
+    """Why no rented machine could be entered from here, in words; None if nothing is known against it.
+
+    `key`: the private half of the key to go with, None where an agent holds it; `public`: the text of its public half.
+    """
     hops: dict[str, None] = {}
     proxied: str | None = None
     for probe in PROBES:
         found = ask(("ssh", *ssh_way.config_option()), f"root@{probe}")
         if isinstance(found, Fault):
-            return None if found.is_missing else f"{found.reason}; mend it, and try: ssh -G {probe}"
+            return found.reason if found.is_missing else f"{found.reason}; mend it, and try: ssh -G {probe}"
+        refused = _key_fault(ssh_way.find(_rented(probe, key)), key, public)
+        if refused is not None:
+            return refused
         hops |= dict.fromkeys(jumps(found))
         if probe == PROXY and found.is_set("proxycommand"):
             proxied = found.first("proxycommand")
     closed = next((f"the jump host {chain} of your ssh configuration {why}" for chain, why in _closed(hops)), None)
     return closed or (None if proxied is None else _proxy_fault(proxied))
+
+
+def _rented(address: str, key: str | None) -> Worker:
+    """A rented machine at an address, as one is registered."""
+    return Worker("rented", ssh=Ssh(address, 22, "root", key), instance_id=1)
+
+
+def _key_fault(way: Way, key: str | None, public: str) -> str | None:
+    """Why ssh would not offer a key to a rented machine, in words; None where it would, or this is not known. `key` and
+    `public` as for `fault`."""
+    if way.problem is not None:
+        return way.problem
+    settings, mine = way.settings, ssh_keys.public_half(public)
+    if settings.first("pubkeyauthentication") in ("no", "false"):  # as it is printed differs by version
+        return "PubkeyAuthentication no of your ssh configuration keeps every key back; limit it to hosts that need it"
+    known = next((one for one in way.identities if mine is not None and one.blob == mine[1]), None)
+    if mine is None or (known is None and key is not None):
+        return None
+    if known is not None and known.is_private and not known.is_locked:
+        return None
+    if known is None and settings.first("identitiesonly") == "yes":
+        return (
+            "IdentitiesOnly yes of your ssh configuration keeps the key for rented machines back, which only the agent "
+            "has; name it there under IdentityFile"
+        )
+    from skill.hosts.fabric_transport import agent_holds  # a fifth of a second, which most keys need not pay
+
+    if any(blob == mine[1] for _, blob in agent_holds(way.agent)):
+        return None
+    asked = f"the agent that ssh asks ({way.agent}) does not show it" if way.agent else "ssh asks no agent"
+    what = f"the key {known.path}" if known is not None else "the key for rented machines"
+    return f"{what} needs an agent, and {asked}; see: ssh-add -l, and IdentityAgent in your ssh configuration"
 
 
 def _proxy_fault(proxied: str) -> str | None:

@@ -71,7 +71,7 @@ def find(worker: Worker) -> Way:
         why = f"ControlPath too long ({len(path)} bytes; a socket has {_LONGEST_SOCKET - 1} at most)"
         return Way(to, config, options, found, problem=f"your ssh configuration cannot be followed: {why}")
     try:
-        return Way(to, config, options, found, tuple(_identities(found)), _agent(found))
+        return Way(to, config, options, found, tuple(_identities(found)), agent_socket(found))
     except ValueError as error:
         return Way(to, config, options, found, problem=f"your ssh configuration cannot be followed: {error}")
 
@@ -153,7 +153,7 @@ def missing_keys(way: Way) -> list[str]:
         return []
 
 
-def _agent(settings: Settings) -> str | None:
+def agent_socket(settings: Settings) -> str | None:
     """The socket of the agent that IdentityAgent names; None for none."""
     value = settings.first("identityagent")
     if value.lower() == "none":

@@ -12,6 +12,8 @@ import pytest
 from skill.fleet.startup import is_alike
 from skill.hosts import ssh_preflight, ssh_settings
 
+PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGm9 me"
+
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -34,13 +36,13 @@ def use_config_of_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("text", ["", "Host gpu-a\n  User ana\n", "Host *\n  ServerAliveInterval 30\n"])
 def test_nothing_is_said_against_what_can_be_used(config: Path, text: str) -> None:
     config.write_text(text)
-    assert ssh_preflight.fault() is None
+    assert ssh_preflight.fault("~/.ssh/id_ed25519", PUBLIC) is None
 
 
 @pytest.mark.parametrize("text", ["Host *\n  Prot 22\n", "Host *\n  Port abc\n", "ProxyJump\n"])
 def test_a_line_that_ssh_does_not_understand_is_named_in_its_words(config: Path, text: str) -> None:
     config.write_text(text)
-    said = ssh_preflight.fault()
+    said = ssh_preflight.fault("~/.ssh/id_ed25519", PUBLIC)
     assert said is not None
     assert said.startswith(f"your ssh configuration cannot be read: {config}")
     assert f"line {len(text.splitlines())}" in said
@@ -49,7 +51,7 @@ def test_a_line_that_ssh_does_not_understand_is_named_in_its_words(config: Path,
 @pytest.mark.parametrize("of", ["203.*", "*.vast.ai", "*.example 203.0.113.*"])
 def test_a_jump_host_that_is_down_is_named(config: Path, of: str) -> None:
     config.write_text(f"Host {of}\n  ProxyJump root@127.0.0.1:1\n")
-    said = ssh_preflight.fault()
+    said = ssh_preflight.fault("~/.ssh/id_ed25519", PUBLIC)
     assert said is not None
     assert said.startswith("the jump host root@")  # some versions of ssh put the address into brackets
     assert "of your ssh configuration cannot be entered: " in said
@@ -58,7 +60,7 @@ def test_a_jump_host_that_is_down_is_named(config: Path, of: str) -> None:
 
 def test_a_proxy_command_that_fails_is_named(config: Path) -> None:
     config.write_text("Host *.vast.ai\n  ProxyCommand echo no such corkscrew >&2; exit 1\n")
-    said = ssh_preflight.fault()
+    said = ssh_preflight.fault("~/.ssh/id_ed25519", PUBLIC)
     assert said is not None
     assert said.startswith(
         "the ProxyCommand of your ssh configuration does not reach ssh1.vast.ai: echo no such corkscrew"
@@ -82,11 +84,6 @@ def test_a_proxy_command_serves_where_a_server_answers(
     done = None if code is None else subprocess.CompletedProcess([], code, "", err)
     monkeypatch.setattr(ssh_preflight, "_run", lambda _argv: done)
     assert (ssh_preflight._proxy_fault("corkscrew proxy 80") is None) == is_open
-
-
-def test_without_ssh_nothing_is_concluded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert ssh_preflight.fault() is None
 
 
 @pytest.mark.parametrize(

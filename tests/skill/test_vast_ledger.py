@@ -104,3 +104,11 @@ def test_all_of_it_is_shown_with_its_sum() -> None:
     text = "\n".join(line.plain for line in ledger.table(rows, 5 * HOUR, 120))
     assert "refused: no_such_ask" in text
     assert "$1.00" in text
+
+
+@pytest.mark.parametrize(
+    ("amount", "words"),
+    [(0.0, "$0.00"), (0.00003, "less than $0.0001"), (0.00007, "$0.0001"), (0.0123, "$0.0123"), (1.5, "$1.50")],
+)
+def test_no_amount_looks_like_nothing(amount: float, words: str) -> None:
+    assert ledger.usd(amount) == words

@@ -60,8 +60,9 @@ def still_billing(client: Client, where: Path, purpose: str) -> list[str]:
         doubt = f"offer {one.offered.offer_id} was asked for under the label {one.label}, and may yet be rented"
         again = f", at ${one.offered.dph:.4f} an hour; the same command again finds out"
         found += [startup.billing(live.id, live) for live in mine] or [doubt + again]
-    cost = book.spent((one for one in ledger_file.rentals(where).values() if one.purpose == purpose), time.time())
-    if cost == 0:
+    made = [one for one in ledger_file.rentals(where).values() if one.purpose == purpose and one.rates]
+    cost = book.spent(made, time.time())
+    if not made:
         return found or ["nothing was rented, and nothing of this is billed"]
     return found or [
         f"nothing goes on billing; what was rented for this cost {book.usd(cost)}, at most, without traffic"
