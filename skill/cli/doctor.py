@@ -21,9 +21,9 @@ from skill.terminal import live
 def doctor_verb(as_json: bool) -> int:
     """Check whether the keys of Vast.ai, W&B, Hugging Face and GitHub are valid; none is shown.
 
-    Each is looked for in the environment, in .env beside workers.yaml, and where the service's own command puts it. One
-    that is not there is no fault, but that of Vast.ai is where workers.yaml names rented machines. Exit code 1 if one
-    is invalid, or could not be checked.
+    Keys are looked for in the environment, in .env beside workers.yaml, and where the service's own command stores
+    them. A missing optional key is not an error; the key of Vast.ai is required where workers.yaml names rented
+    machines. Exit code 1 if a key is invalid or could not be checked.
     """
     from skill.hosts.registry import Registry, locate
     from skill.operations import check_keys

@@ -35,7 +35,7 @@ _NAME = click.argument("name", metavar="NAME")
 
 @click.group("hosts", short_help="Register hosts, check them, set them up.")
 def hosts() -> None:
-    """Hosts of this project: register them, check them, set them up. They stand in workers.yaml."""
+    """Register, check and set up the hosts of this project. They are listed in workers.yaml."""
 
 
 def _registry() -> Path:
@@ -50,11 +50,11 @@ def _registry() -> Path:
 @hosts.command("add", short_help="Register a host.")
 @_NAME
 @click.argument("address", required=False, metavar="[ADDRESS]")
-@click.option("--key", metavar="FILE", help="Private key to go there with; ssh's own choice unless you say.")
-@click.option("--pool", metavar="POOL", help="A group of hosts that --pool means elsewhere.")
-@click.option("--workspace", metavar="DIR", help="Where code goes on it; ~/wavequeue/PROJECT unless you say.")
-@click.option("--notes", metavar="TEXT", help="Words for yourself.")
-@click.option("--local", is_flag=True, help="This machine itself; no ADDRESS.")
+@click.option("--key", metavar="FILE", help="Private key to log in with (default: ssh's own choice).")
+@click.option("--pool", metavar="POOL", help="Put it into this pool, a group of hosts for --pool.")
+@click.option("--workspace", metavar="DIR", help="Where the code goes on it (default: ~/wavequeue/PROJECT).")
+@click.option("--notes", metavar="TEXT", help="Notes for yourself.")
+@click.option("--local", is_flag=True, help="Register this machine itself, without ADDRESS.")
 def add(
     name: str,
     address: str | None,
@@ -129,7 +129,7 @@ def _key_file(key: str) -> str:
 # -- list ---------------------------------------------------------------------------------------------------------
 
 
-@hosts.command("list", short_help="List the hosts; asks none of them.")
+@hosts.command("list", short_help="List the hosts without connecting to them.")
 @JSON
 def list_verb(as_json: bool) -> None:
     """List the hosts of workers.yaml and of ~/.ssh/config. Asks none of them; that is: hosts check."""
@@ -185,7 +185,7 @@ def _as_json(worker: Worker, key: str | None) -> dict[str, Any]:
 # -- check --------------------------------------------------------------------------------------------------------
 
 
-@hosts.command("check", short_help="Ask hosts how they are.")
+@hosts.command("check", short_help="Check whether hosts can run jobs.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--pool", metavar="POOL", help="All enabled hosts of this pool.")
 @JSON
@@ -231,7 +231,7 @@ def _meant(known: Registry, names: Sequence[str], pool: str | None) -> list[Work
 
 @hosts.command("remove", short_help="Take a host out of workers.yaml.")
 @_NAME
-@click.option("--force", is_flag=True, help="Though a run has unfinished jobs on it.")
+@click.option("--force", is_flag=True, help="Remove it even if a run has unfinished jobs on it.")
 def remove(name: str, force: bool) -> int:
     """Take a host out of workers.yaml, and forget its key. The host itself is left as it is."""
     from skill.hosts import registry
@@ -298,14 +298,14 @@ def accept(name: str, yes: bool) -> int:
 
 @hosts.command("setup", short_help="Make hosts ready to run jobs.")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--env-file", metavar="FILE", help="Instead of .env beside workers.yaml.")
+@click.option("--env-file", metavar="FILE", help="Use FILE instead of .env beside workers.yaml.")
 def setup(names: tuple[str, ...], env_file: str | None) -> int:
     """Make hosts ready: programs, directories, .env, setup.sh, SETUP_LOG.txt. Does again only what is needed.
 
-    screen, rsync and python3 are installed where they are missing (root, apt-get). The workspace is that of
-    workers.yaml, or ~/wavequeue. Of .env only known names go there (WANDB_API_KEY, HF_TOKEN, ... and those of env_allow
-    in workers.yaml), at mode 0600; a job that needs them begins with: set -a; . WORKSPACE/.env; set +a. A setup.sh
-    beside workers.yaml is run in the workspace, once for each content.
+    Missing programs (screen, rsync, python3) are installed (root, apt-get). The workspace is that of workers.yaml, or
+    ~/wavequeue. Of .env only known names are copied (WANDB_API_KEY, HF_TOKEN, ... and those of env_allow in
+    workers.yaml), at mode 0600; a job that needs them begins with: set -a; . WORKSPACE/.env; set +a. A setup.sh beside
+    workers.yaml is run in the workspace, once for each version of it.
     """
     from skill.hosts import probe, registry
     from skill.hosts import setup as host_setup

@@ -48,10 +48,12 @@ def why_verb(job: str, run_name: str | None, as_json: bool) -> None:
 
 @click.command("logs")
 @JOB
-@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended, over all its attempts.")
-@click.option("-n", "--lines", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines.")
-@click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="The log of this attempt. Absent: the newest.")
-@click.option("--raw", is_flag=True, help="Pass every byte on as the job wrote it, whatever it does to a terminal.")
+@click.option("-f", "--follow", is_flag=True, help="Follow the log until the job has ended, over all attempts.")
+@click.option("-n", "--lines", type=click.IntRange(min=0), metavar="N", help="Start with the last N lines.")
+@click.option(
+    "--attempt", type=click.IntRange(min=1), metavar="N", help="The attempt whose log to print (default: the newest)."
+)
+@click.option("--raw", is_flag=True, help="Print every byte as the job wrote it, unfiltered.")
 @RUN
 def logs_verb(job: str, follow: bool, lines: int | None, attempt: int | None, raw: bool, run_name: str | None) -> int:
     """Print the log of JOB.
@@ -115,7 +117,7 @@ class _Writer:
 @JOB
 @RUN
 def attach(job: str, run_name: str | None) -> None:
-    """Look at the terminal of a running JOB. Ctrl-a d leaves it; the job goes on."""
+    """Attach to the terminal of a running JOB. Ctrl-a d detaches; the job goes on."""
     run = the_run(run_name)
     if on_hosts(run):
         _attach_on_host(run, job)

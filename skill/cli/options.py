@@ -13,15 +13,15 @@ from skill.runs.directory import Run
 
 SPEC = click.argument("spec", metavar="SPEC")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
-AGAIN = click.option("--again", is_flag=True, help="Run all jobs, though their outputs are there or they run already.")
-SKIP_DONE = click.option(
-    "--skip-done", is_flag=True, help="Take outputs that are there and newer than the code; run the other jobs."
-)
+AGAIN = click.option("--again", is_flag=True, help="Run all jobs even if their outputs exist or the same run is live.")
+SKIP_DONE = click.option("--skip-done", is_flag=True, help="Skip jobs whose outputs exist and are newer than the code.")
 RUN = click.option(
-    "--run", "run_name", metavar="RUN", help="Which run: its name, the beginning of it, or its directory."
+    "--run", "run_name", metavar="RUN", help="The run: its name, the beginning of its name, or its directory."
 )
-HOSTS = click.option("--host", "names", metavar="NAME", multiple=True, help="On this host; may be given several times.")
-POOL = click.option("--pool", metavar="POOL", help="On all enabled hosts of this pool.")
+HOSTS = click.option(
+    "--host", "names", metavar="NAME", multiple=True, help="Use this host; may be given several times."
+)
+POOL = click.option("--pool", metavar="POOL", help="Use all enabled hosts of this pool.")
 
 
 def time_option(_context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:

@@ -63,12 +63,14 @@ class Pulled(NamedTuple):
         return turn.whole or (turn.unreachable is not None and turn.host in self.over)
 
 
-@click.command("pull", short_help="Bring results, logs and state home from the hosts.")
+@click.command("pull", short_help="Copy results, logs and state from the hosts to this machine.")
 @click.argument("run", required=False, metavar="[RUN]")
 @RUN
-@click.option("--host", "names", metavar="NAME", multiple=True, help="From this host; may be given several times.")
 @click.option(
-    "--every", callback=time_option, metavar="TIME", help="Again and again, such as 30m, until the run has ended."
+    "--host", "names", metavar="NAME", multiple=True, help="Pull from this host only; may be given several times."
+)
+@click.option(
+    "--every", callback=time_option, metavar="TIME", help="Pull again every TIME, such as 30m, until the run has ended."
 )
 @JSON
 def pull_verb(run: str | None, run_name: str | None, names: tuple[str, ...], every: float | None, as_json: bool) -> int:

@@ -20,7 +20,7 @@ from skill.runs.open import on_hosts
 Ask = Callable[[bool], "dict[str, dict[str, Any] | str]"]
 
 
-@click.command("repair", short_help="Repair a run with a damaged journal; shows first what can be had.")
+@click.command("repair", short_help="Repair a run whose journal is damaged; shows first what can be recovered.")
 @click.argument("run_name", required=False, metavar="[RUN]")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @JSON

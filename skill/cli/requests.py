@@ -71,7 +71,7 @@ def _tell_all(run: Run, request: Request, outcomes: Sequence[Outcome]) -> int:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @RUN
 def cancel(jobs: tuple[str, ...], phase: str | None, everything: bool, yes: bool, run_name: str | None) -> int:
-    """Take jobs out of a run; running ones are ended.
+    """Cancel jobs of a run; running ones are ended.
 
     JOB is an id, or a pattern such as 's42_*' in quotes.
     """
@@ -96,7 +96,7 @@ def cancel(jobs: tuple[str, ...], phase: str | None, everything: bool, yes: bool
         return _tell_all(run, request, outcomes)
 
 
-@click.command("retry", short_help="Give jobs a fresh set of attempts.")
+@click.command("retry", short_help="Run failed or cancelled jobs again, with fresh attempts.")
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
 @click.option("--phase", metavar="PHASE", help="All jobs of this phase that need a person.")
 @click.option("--stuck", is_flag=True, help="All jobs that are stuck.")
@@ -126,10 +126,10 @@ def retry(jobs: tuple[str, ...], phase: str | None, stuck: bool, run_name: str |
         return _tell_all(run, request, there.request(document, request, start=True))
 
 
-@click.command("accept", short_help="Take the result of JOB as it is; what waits for it goes on.")
+@click.command("accept", short_help="Accept the result of JOB as it is, and let its dependents go on.")
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
 @click.option("--output", metavar="PATH", help="The file that is its result, in place of its expected_output.")
-@click.option("--reason", default="", metavar="TEXT", help="Why; it is kept in the run's journal.")
+@click.option("--reason", default="", metavar="TEXT", help="The reason; it is kept in the run's journal.")
 @RUN
 def accept(jobs: tuple[str, ...], output: str | None, reason: str, run_name: str | None) -> int:
     """Take the results of jobs that failed or were cancelled as they are: they count as completed from now on, and what
@@ -152,7 +152,7 @@ def accept(jobs: tuple[str, ...], output: str | None, reason: str, run_name: str
 @click.command("pause")
 @RUN
 def pause(run_name: str | None) -> int:
-    """Let running jobs go on, and start no new one."""
+    """Start no new job; running jobs go on."""
     run = the_run(run_name)
     with open_run(run) as there:
         document = there.look()
@@ -163,10 +163,10 @@ def pause(run_name: str | None) -> int:
         return _tell_all(run, request, there.request(document, request, start=False))
 
 
-@click.command("resume", short_help="Let a paused or interrupted run go on.")
+@click.command("resume", short_help="Continue a paused or interrupted run.")
 @RUN
 def resume(run_name: str | None) -> int:
-    """Let a paused run go on, and start its manager again if it has died."""
+    """Continue a paused run, and start its manager again if it has died."""
     run = the_run(run_name)
     with open_run(run) as there:
         is_begun = there.begin()
@@ -184,15 +184,17 @@ def resume(run_name: str | None) -> int:
         return _tell_all(run, request, there.request(document, request, start=True))
 
 
-@click.command("add", short_help="Bring more jobs into a run.")
+@click.command("add", short_help="Add jobs to a run.")
 @click.argument("spec", required=False, metavar="[SPEC]")
 @click.option("--id", "job_id", metavar="ID", help="Instead of SPEC: the id of one job.")
 @click.option("--cmd", metavar="COMMAND", help="What that job runs.")
-@click.option("--gpus", type=click.IntRange(min=0), default=1, metavar="N", help="GPUs it needs; 1 unless you say.")
-@click.option("--phase", metavar="PHASE", default="added", help="Its phase; 'added' unless you say.")
-@click.option("--depends-on", multiple=True, metavar="JOB", help="A job it waits for; may be repeated.")
-@click.option("--expected-output", metavar="PATH", help="What it has to write.")
-@click.option("--update", is_flag=True, help="Also change jobs that are there, as far as they can change.")
+@click.option(
+    "--gpus", type=click.IntRange(min=0), default=1, metavar="N", help="Number of GPUs it needs (default: 1)."
+)
+@click.option("--phase", metavar="PHASE", default="added", help="Its phase (default: added).")
+@click.option("--depends-on", multiple=True, metavar="JOB", help="A job it waits for; may be given several times.")
+@click.option("--expected-output", metavar="PATH", help="The file that it has to write.")
+@click.option("--update", is_flag=True, help="Also change existing jobs that have not completed.")
 @RUN
 def add(
     spec: str | None,
@@ -205,7 +207,7 @@ def add(
     update: bool,
     run_name: str | None,
 ) -> int:
-    """Bring more jobs into a run: those of SPEC that it does not have yet, or one job by --id and --cmd.
+    """Add jobs to a run: those of SPEC that it does not have yet, or one job by --id and --cmd.
 
     Jobs that are there and the same are left alone. With --update, what SPEC says now of expected_output, timeout,
     grace, priority and retries counts for jobs that are there and have not completed.

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from skill.operations.rescue import Done, Plan
 
 
-@click.command("rescue", short_help="Give up a host that is gone; others run its jobs.")
+@click.command("rescue", short_help="Give up a lost host and run its jobs on others.")
 @click.argument("run", required=False, metavar="[RUN]")
 @RUN
 @click.option("--from", "lost", required=True, metavar="HOST", help="The host that is gone.")
-@click.option("--host", "names", metavar="NAME", multiple=True, help="Who gets its jobs; may be given several times.")
-@click.option("--pool", metavar="POOL", help="Who gets its jobs: all enabled hosts of this pool.")
+@click.option(
+    "--host", "names", metavar="NAME", multiple=True, help="A host that gets its jobs; may be given several times."
+)
+@click.option("--pool", metavar="POOL", help="Give its jobs to all enabled hosts of this pool.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @JSON
 def rescue_verb(
@@ -37,8 +39,9 @@ def rescue_verb(
 ) -> int:
     """Give up a host that is gone for good, and run elsewhere what had not completed there.
 
-    What completed there and was pulled is not run again. The jobs go to the other hosts of the run unless you name
-    some. If the host comes back, its manager stops what was moved. The same again finishes what was cut off.
+    Jobs that completed there and were pulled are not run again. The others go to the other hosts of the run unless you
+    name some. If the host comes back, its manager stops what was moved. If the command is interrupted, run it again to
+    continue.
     """
     from skill.operations import rescue
 

@@ -36,11 +36,11 @@ def results_verb(
 ) -> None:
     """Show the metrics of a run's completed jobs: a row for each cell, with mean ± sample standard deviation.
 
-    A cell is told by all that a job was given by its grid and args but for its seeds: keys called seed, repeat,
-    replicate, trial or fold, such as data_seed. With --by, only these keys count, and all else is averaged over. Where
-    the spec says which goal a metric has, the best is marked.
+    A cell is the set of jobs that differ only in seeds: grid keys and args called seed, repeat, replicate, trial or
+    fold, or ending so, such as data_seed. With --by, rows differ in these keys only, and everything else is averaged.
+    If the spec sets a goal for a metric, the best row is marked.
 
-    Several runs are joined: of a job that several have, the result counts that completed last.
+    Several runs are joined: if more than one has a job, the result that completed last counts.
     """
     if sum((as_json, as_csv, as_markdown, as_latex)) > 1:
         raise UseError("give one of --json, --csv, --markdown and --latex")

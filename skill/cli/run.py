@@ -29,7 +29,7 @@ _FOOTER = "Ctrl-C leaves this view; the run goes on"
 
 @click.command("run")
 @SPEC
-@click.option("--detach", is_flag=True, help="Return at once; no view.")
+@click.option("--detach", is_flag=True, help="Return at once, without the live view.")
 @click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between looks at the GPUs.")
 @AGAIN
 @SKIP_DONE
@@ -85,7 +85,7 @@ def _status_document(run: Run, document: Document, alive: bool) -> dict[str, Any
     return {**document, **extra}
 
 
-@click.command("status", short_help="Show how a run stands.")
+@click.command("status", short_help="Show the status of a run.")
 @RUN
 @click.option("--jobs", "list_jobs", is_flag=True, help="List every job.")
 @click.option(
@@ -96,7 +96,7 @@ def _status_document(run: Run, document: Document, alive: bool) -> dict[str, Any
 def status_verb(
     run_name: str | None, list_jobs: bool, statuses: tuple[str, ...], phase: str | None, as_json: bool
 ) -> None:
-    """Show how a run stands: hosts, phases, cards, what runs, what needs a person."""
+    """Show how a run stands: hosts, phases, GPUs, running jobs, and jobs that need a person."""
     run = the_run(run_name)
     filtered = bool(statuses or phase)
     document, alive, tail = run_status.run_status(run, full=list_jobs or filtered or as_json)
@@ -121,13 +121,13 @@ def status_verb(
 @click.command("watch")
 @RUN
 @click.option(
-    "--after", callback=time_option, metavar="TIME", help="Give up a host that is not reached for so long, such as 30m."
+    "--after", callback=time_option, metavar="TIME", help="Give up a host that cannot be reached for TIME, such as 30m."
 )
 def watch(run_name: str | None, after: float | None) -> int:
     """Follow a run until it ends; Ctrl-C leaves it going.
 
-    With --after, a host that cannot be reached for so long while another one of the run can is given up, as by
-    `wavequeue rescue`: the others run its jobs.
+    With --after, a host that cannot be reached for TIME while another host of the run can is given up, as by `wq
+    rescue`: the others run its jobs.
 
     Exit code 0 if all jobs completed, 3 if some need a person, 1 if a manager has died and nothing goes on.
     """

@@ -23,9 +23,9 @@ from skill.terminal import live
 @click.command("init")
 @click.argument("file", default="spec.yaml", metavar="[FILE]")
 def init(file: str) -> None:
-    """Write a small spec with comments, to begin with.
+    """Write a small commented spec to start from.
 
-    FILE is spec.yaml unless you say otherwise; a file that is there is left alone.
+    FILE is spec.yaml by default; an existing file is left alone.
     """
     path = Path(file)
     if path.exists():
@@ -38,7 +38,7 @@ def init(file: str) -> None:
 
 @click.command("build", short_help="Expand SPEC into its manifest: every job in one JSON document.")
 @SPEC
-@click.option("-o", "--output", metavar="FILE", help="Write the manifest there. Absent: to stdout.")
+@click.option("-o", "--output", metavar="FILE", help="Write the manifest to FILE instead of stdout.")
 def build_verb(spec: str, output: str | None) -> None:
     """Expand SPEC into its manifest: one JSON document with every job."""
     built = build(spec, warn)
@@ -64,7 +64,7 @@ def build_verb(spec: str, output: str | None) -> None:
 @SPEC
 @JSON
 def plan_verb(spec: str, as_json: bool) -> int:
-    """Show what SPEC would run on this machine: phases, jobs, cards, how long. Starts nothing."""
+    """Show what SPEC would run on this machine: phases, jobs, GPUs, how long. Starts nothing."""
     planned = plan_spec.plan_spec(spec)
     if as_json:
         print_json(planned.document)

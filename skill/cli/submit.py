@@ -57,10 +57,10 @@ def preflight_verb(spec: str, names: tuple[str, ...], pool: str | None, as_json:
 @SPEC
 @HOSTS
 @POOL
-@click.option("--new", is_flag=True, help="Begin another run, though this one was submitted before.")
+@click.option("--new", is_flag=True, help="Start a new run even if this one was submitted before.")
 @AGAIN
 @SKIP_DONE
-@click.option("--no-code", is_flag=True, help="Leave the code on the hosts as it is.")
+@click.option("--no-code", is_flag=True, help="Do not push the code; use what is on the hosts.")
 @click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between looks at the GPUs.")
 @JSON
 def submit_verb(
@@ -76,9 +76,9 @@ def submit_verb(
 ) -> int:
     """Run SPEC on its hosts: check them, push the code beside the spec, start a manager on each.
 
-    The managers are detached: this machine may sleep. The same again takes up the same run: it finishes what was cut
-    off and brings the code up to date. With --new, --again or --skip-done it is another run: while the one before is
-    live on a host, only --again begins it. Hosts: as for preflight.
+    The managers are detached: this machine may sleep. Run the same command again to continue an interrupted submit and
+    to update the code. --new, --again and --skip-done start another run; while the previous one is live on a host,
+    only --again does. Hosts are chosen as for preflight.
     """
     done = submit_spec.submit_spec(
         spec, names, pool, new=new, again=again, skip_done=skip_done, push=not no_code, poll=poll, warn=warn, say=say

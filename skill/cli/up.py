@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from skill.runs.directory import Run
 
 
-@click.command("up", short_help="SPEC on a rented machine, from nothing to results.")
+@click.command("up", short_help="Run SPEC on a rented machine: rent, run, pull, destroy.")
 @SPEC
-@click.option("--max-cost", type=click.FloatRange(0.01), metavar="USD", help="Cost limit in USD for all of it.")
+@click.option("--max-cost", type=click.FloatRange(0.01), metavar="USD", help="Cost limit in USD for the whole run.")
 @needs
 @click.option(
-    "--every", callback=time_option, default="30s", metavar="TIME", help="Most time between pulls; 30s unless you say."
+    "--every", callback=time_option, default="30s", metavar="TIME", help="Longest time between pulls (default: 30s)."
 )
 @click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between looks at the GPUs.")
 @click.option("--new", is_flag=True, help="Run again even if it was done.")
@@ -55,10 +55,10 @@ def up_verb(
 ) -> int:
     """Rent the best offer for SPEC, run it there, bring all results home, and destroy the machine.
 
-    Asks once, and shows the offer, its hours and the total. The ceiling is --max-cost, else max_cost of SPEC, else
-    twice the total; the machine's own manager keeps to it, and ends the machine if this one is gone. Cut off at any
-    point, the same command goes on. Exit code 3 if jobs need a person: the machine is then stopped, with all on its
-    disk.
+    Shows the offer, the estimated hours and the total, and asks once. The cost limit is --max-cost, else max_cost of
+    SPEC, else twice the estimate. The machine's own manager enforces it, and ends the machine if this one is gone. If
+    the command is interrupted, run it again to continue. Exit code 3 if jobs need a person: the machine is then
+    stopped, and its disk is kept.
     """
     from skill.hosts import registry
     from skill.operations.up import Up, purpose

@@ -32,7 +32,9 @@ def unknown(what: str, reason: str, as_json: bool) -> int:
 
 
 _OPTIONS = (
-    click.option("--profile", metavar="NAME", help="cpu, inference-24g, finetune-40g, pytorch, or of vast.yaml."),
+    click.option(
+        "--profile", metavar="NAME", help="cpu, inference-24g, finetune-40g, pytorch, or a profile of vast.yaml."
+    ),
     click.option(
         "--max-dph", type=click.FloatRange(0.001), metavar="USD", help="Price limit in USD per hour, with the disk."
     ),
@@ -40,7 +42,7 @@ _OPTIONS = (
     click.option(
         "--ref-dlp", type=click.FloatRange(0.1), metavar="DLP", help="... on a machine (SPEC: a GPU) of this DLP."
     ),
-    click.option("--disk", type=click.FloatRange(8), metavar="GB", help="Disk to be rented."),
+    click.option("--disk", type=click.FloatRange(8), metavar="GB", help="Disk size to rent, in GB."),
 )
 
 
@@ -51,7 +53,7 @@ def needs(verb: Callable[..., Any]) -> Callable[..., Any]:
     return verb
 
 
-@click.command("hunt", short_help="Rank what can be rented by what the work costs.")
+@click.command("hunt", short_help="Rank offers by the cost of the whole work.")
 @click.argument("spec", required=False, metavar="[SPEC]")
 @needs
 @JSON
@@ -66,7 +68,7 @@ def hunt(
 ) -> int:
     """Rank what can be rented by the cost of the whole work: price x ref hours x ref DLP / DLP, plus disk and traffic.
 
-    With SPEC: cards and memory are what its jobs need, and hours are from its earlier runs. Profiles are changed, and
+    With SPEC: GPUs and memory are what its jobs need, and hours are from its earlier runs. Profiles are changed, and
     made, in vast.yaml beside workers.yaml. Rents nothing. Exit code 1 if nothing fits, or nothing is known.
     """
     from skill.fleet import offers as hunting
@@ -120,12 +122,12 @@ def wanted(spec: str | None, name: str | None, registry: Path, asked: dict[str, 
     return profile, hunting.spec_work(manifest, history, profile)
 
 
-@click.group("blacklist", short_help="Machines that are not to be rented.")
+@click.group("blacklist", short_help="Manage the machines that are not to be rented.")
 def blacklist() -> None:
     """Machines that are not to be rented again, by Vast.ai's machine id. They stand in vast_blacklist.json."""
 
 
-@blacklist.command("add", short_help="Put a machine on it.")
+@blacklist.command("add", short_help="Add a machine.")
 @click.argument("machine", type=_WHOLE, metavar="MACHINE")
 @click.option("--reason", metavar="TEXT", required=True, help="Why; for whoever reads it later.")
 def add(machine: int, reason: str) -> int:
@@ -147,7 +149,7 @@ def add(machine: int, reason: str) -> int:
     return DONE
 
 
-@blacklist.command("remove", short_help="Take a machine off it.")
+@blacklist.command("remove", short_help="Remove a machine.")
 @click.argument("machine", type=_WHOLE, metavar="MACHINE")
 def remove(machine: int) -> int:
     """Take a machine off the blacklist."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from skill.fleet.reconcile import Outcome
 
 
-@click.group("vast", short_help="Rented machines of Vast.ai: what is there, what it costs, what to rent.")
+@click.group("vast", short_help="Rent machines of Vast.ai: list them, their cost, and offers.")
 def vast() -> None:
     """Machines rented at Vast.ai: what is there and what it costs, whether workers.yaml is up to date, what to rent.
 
@@ -26,7 +26,7 @@ def vast() -> None:
     """
 
 
-@vast.command("instances", short_help="List what is rented, and what it costs.")
+@vast.command("instances", short_help="List the rented instances and their cost.")
 @JSON
 def instances_verb(as_json: bool) -> int:
     """List what is rented beside what workers.yaml names, and what all of it costs now.
@@ -59,14 +59,14 @@ def instances_verb(as_json: bool) -> int:
     return DONE
 
 
-@vast.command("reconcile", short_help="Compare workers.yaml with what is rented.")
-@click.option("--fix", is_flag=True, help="Write it: address, status, price; disable what has gone.")
+@vast.command("reconcile", short_help="Compare workers.yaml with the rented instances.")
+@click.option("--fix", is_flag=True, help="Update address, status and price; disable instances that no longer exist.")
 @JSON
 def reconcile_verb(fix: bool, as_json: bool) -> int:
     """Compare workers.yaml with what is rented: address, status, price, instances that have gone.
 
-    A new address is believed only if the machine there says that it is the instance. Writes nothing without --fix, and
-    then only these fields. Exit code 1 if something is left that is not as it is written.
+    A new address is accepted only if the machine there identifies itself as the instance. Writes nothing without
+    --fix, and then only these fields. Exit code 1 if a difference is left.
     """
     from skill.fleet import reconcile
     from skill.hosts.registry import locate

@@ -20,15 +20,15 @@ _WHICH = click.argument("which", metavar="INSTANCE")
 _YES = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
-@click.command("stop", short_help="Stop an instance; its disk goes on billing.")
+@click.command("stop", short_help="Stop an instance; its disk is still billed.")
 @_WHICH
 @_YES
 @JSON
 def stop_verb(which: str, yes: bool, as_json: bool) -> int:
     """Stop INSTANCE, a number or a worker's name. Its jobs are cut off, and lose no attempt; its disk is kept.
 
-    Stopping does not end billing: the disk is billed until the instance is destroyed, and the card may be somebody
-    else's when it is to be started again.
+    Stopping does not end billing: the disk is billed until the instance is destroyed, and the GPU may be somebody
+    else's when it is started again.
     """
     from skill.fleet import ledger as book
     from skill.fleet import ownership
@@ -60,8 +60,8 @@ def stop_verb(which: str, yes: bool, as_json: bool) -> int:
 def start_verb(which: str, yes: bool, as_json: bool) -> int:
     """Start INSTANCE, a number or a worker's name, wait until it can be entered, and mend its address.
 
-    Its managers go on by themselves. If its card is taken, the start is taken back: left to wait, it would begin to
-    bill whenever a card gets free.
+    Its managers go on by themselves. If its GPU is taken, the start is cancelled: left waiting, it would begin to bill
+    whenever a GPU becomes free.
     """
     from skill.fleet import ownership
     from skill.hosts.registry import locate
@@ -137,7 +137,7 @@ def _take_back(client: Client, where: Path, found: Owned, why: str) -> None:
 @click.command("destroy", short_help="Destroy an instance, with its disk.")
 @_WHICH
 @_YES
-@click.option("--force", is_flag=True, help="Though results on it are not here.")
+@click.option("--force", is_flag=True, help="Destroy it even if results on it have not been pulled.")
 @JSON
 def destroy_verb(which: str, yes: bool, force: bool, as_json: bool) -> int:
     """Destroy INSTANCE, a number or a worker's name, with all that lies on it. Ends its billing.

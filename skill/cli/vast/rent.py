@@ -72,12 +72,12 @@ def still_billing(client: Client, where: Path, purpose: str) -> list[str]:
 @click.command("rent", short_help="Rent an offer, and register it as a worker.")
 @click.argument("offer", required=False, type=_NUMBER, metavar="[OFFER]")
 @click.option(
-    "--best", is_flag=True, help="The best that vast hunt finds; where it fails, one that costs about as much."
+    "--best", is_flag=True, help="Rent the best offer of vast hunt; if it fails, the next one at about the same cost."
 )
-@click.option("--for", "spec", metavar="SPEC", help="With --best: for the jobs of SPEC.")
+@click.option("--for", "spec", metavar="SPEC", help="With --best: rent for the jobs of SPEC.")
 @needs
-@click.option("--name", metavar="NAME", help="Of the worker; vast1, vast2, ... unless you say.")
-@click.option("--pool", metavar="POOL", help="A group of hosts that --pool means elsewhere.")
+@click.option("--name", metavar="NAME", help="Name of the worker (default: vast1, vast2, ...).")
+@click.option("--pool", metavar="POOL", help="Put it into this pool, a group of hosts for --pool.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @JSON
 def rent_verb(
@@ -96,9 +96,9 @@ def rent_verb(
 ) -> int:
     """Rent OFFER, or the --best one, wait until it can be entered, and register it as a worker.
 
-    What does not come up within ready_within (vast.yaml, rent:) is destroyed and its machine blacklisted; with --best
-    the next offer is taken, within tries and max_waste. Cut off at any point, the same again takes it up. Every step is
-    in .wavequeue/ledger.jsonl before it is done.
+    A machine that is not ready within ready_within (vast.yaml, rent:) is destroyed and blacklisted; with --best the
+    next offer is rented, within tries and max_waste. If the command is interrupted, run it again to continue. Every
+    step is written to .wavequeue/ledger.jsonl before it is done.
     """
     from skill.fleet import rent, settings, ssh_key
     from skill.hosts import registry
@@ -217,12 +217,12 @@ def terms(best: Priced, work: Work, image: str, *, more: bool) -> list[str]:
     return found
 
 
-@click.command("ledger", short_help="What was rented, and what it cost.")
+@click.command("ledger", short_help="Show what was rented, and what it cost.")
 @JSON
 def ledger_verb(as_json: bool) -> None:
     """Show what was rented for this project, what became of it, and what it cost: its price from create to end.
 
-    That is at most what it was billed, without traffic. All of it stands in .wavequeue/ledger.jsonl. Asks nobody.
+    This is at most what was billed, without traffic. Reads .wavequeue/ledger.jsonl only; Vast.ai is not asked.
     """
     from skill.fleet import ledger as book
     from skill.fleet import ledger_file

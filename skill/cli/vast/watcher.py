@@ -27,13 +27,13 @@ _PAUSE = 0.05
 
 @click.group("watcher", short_help="Rent cheap offers in the background, within limits.")
 def watcher() -> None:
-    """Looks for cheap offers in the background, and rents them as workers, within limits that stand in vast.yaml.
+    """Look for cheap offers in the background, and rents them as workers, within limits that stand in vast.yaml.
 
     One for each project. It reads its rules anew for each look, so that a change needs no restart.
     """
 
 
-@watcher.command("start", short_help="Begin to watch.")
+@watcher.command("start", short_help="Start the watcher.")
 @click.option("--dry-run", is_flag=True, help="Log what it would rent, and rent nothing.")
 def start(dry_run: bool) -> int:
     """Begin to watch, and return. It goes on when you log out, until vast watcher stop, or until this machine stops."""
@@ -80,7 +80,7 @@ def _last(log: Path) -> str:
     return logs.last_line(log) or "it said nothing"
 
 
-@watcher.command("stop", short_help="End it.")
+@watcher.command("stop", short_help="Stop the watcher.")
 def stop() -> int:
     """End the watcher, and wait until it has ended. What it rented is left as it is, and goes on billing."""
     from skill.fleet import watcher as watching
@@ -109,7 +109,7 @@ def stop() -> int:
     raise FailedError(f"a watcher holds {files.lock}, and could not be ended ({_who(state)})")
 
 
-@watcher.command("status", short_help="Whether it runs, and by which rules.")
+@watcher.command("status", short_help="Show whether it runs, and its rules.")
 @JSON
 def status(as_json: bool) -> None:
     """Show whether it runs, its last look, and its rules with where each is from. Asks nobody."""
