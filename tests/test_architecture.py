@@ -83,6 +83,27 @@ WORLD_METHODS = frozenset({
 })  # fmt: skip
 
 
+EXIT_CODES = frozenset({"DONE", "FAILED", "USE", "PERSON", "INTERRUPTED"})
+"""The names of exit codes in skill.common.errors: only skill.cli knows them."""
+
+CLI_BELOW_OPERATIONS = {
+    "hosts.py": {"hosts.health"},
+    "job.py": {"runs.logs", "runs.open"},
+    "repair.py": {"runs.repair"},
+    "requests.py": {"runs.requests"},
+    "run.py": {"runs.digest", "runs.requests", "runs.access", "runs.directory", "runs.open", "runs.watched"},
+    "spec.py": {"planning.plan"},
+    "submit.py": {"planning.host_preflight", "transfer.code_files"},
+    "up.py": {"fleet.ledger"},
+    "vast/hunt.py": {"fleet.offers", "providers.vast.responses"},
+    "vast/instances.py": {"fleet.inventory", "providers.vast.responses"},
+    "vast/rent.py": {"fleet.ledger"},
+    "vast/watcher.py": {"fleet.ledger", "fleet.watch_rules"},
+}
+"""What verbs take from below the use cases, by their file: to draw what they print, or to show a run while it goes.
+This may only shrink: what a verb can do, a function of skill.operations does."""
+
+
 def product_files() -> list[str]:
     """All Python files of the product, relative to the repository."""
     folders = dict.fromkeys(layer.folder.split("/")[0] for layer in LAYERS)
@@ -99,6 +120,8 @@ def faults(file: str, source: str) -> list[str]:
     found = [fault for line, name in imports(tree, file) for fault in import_faults(layer, file, line, name)]
     if layer.folder == "queue_manager/core":
         found += impurities(tree)
+    if layer.folder == "skill/operations":
+        found += outward(tree, file)
     if layer.folder.startswith("queue_manager"):
         found += too_new(tree, source)
     if len(source.encode()) > MAX_BYTES:
@@ -145,6 +168,37 @@ def impurities(tree: ast.Module) -> Iterator[str]:
         # Only calls: a field may well be named cwd.
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in WORLD_METHODS:
             yield f"line {node.lineno}: the core calls .{node.func.attr}"
+
+
+def outward(tree: ast.Module, file: str) -> Iterator[str]:
+    """Where a use case prints, ends the process or knows of the command."""
+    for line, name in imports(tree, file):
+        if name.startswith("skill.terminal"):
+            yield f"line {line}: a use case imports {name}"
+        elif name.startswith("skill.common.errors.") and name.rsplit(".", 1)[1] in EXIT_CODES:
+            yield f"line {line}: a use case knows the exit code {name.rsplit('.', 1)[1]}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id in ("print", "input", "exit", "SystemExit"):
+            yield f"line {node.lineno}: a use case uses {node.id}"
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.exit", "sys.stdout", "sys.stderr"):
+            yield f"line {node.lineno}: a use case uses {ast.unparse(node)}"
+
+
+def below_operations(tree: ast.Module) -> set[str]:
+    """The modules below skill.operations that a verb imports, but for types alone; what is drawn is left out."""
+    types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node not in types and (node.module or "").startswith("skill."):
+            package, _, module = (node.module or "").removeprefix("skill.").partition(".")
+            if package not in ("cli", "operations", "terminal", "reports", "common"):
+                found |= {f"{package}.{module}"} if module else {f"{package}.{alias.name}" for alias in node.names}
+    return found
 
 
 def too_new(tree: ast.Module, source: str) -> Iterator[str]:
@@ -204,6 +258,12 @@ HEAD = '"""A docstring."""\n\nfrom __future__ import annotations\n\n'
         ("skill/cli/a.py", "import fabric", "belongs to fabric_transport.py"),
         ("skill/runs/a.py", "import psutil", "may not import psutil"),
         ("skill/operations/a.py", "import click", "may not import click"),
+        ("skill/operations/a.py", "from skill.cli import console", "may not import skill.cli"),
+        ("skill/operations/a.py", "from skill.terminal import live", "a use case imports skill.terminal"),
+        ("skill/operations/a.py", "from skill.common.errors import FAILED", "a use case knows the exit code FAILED"),
+        ("skill/operations/a.py", "def f():\n    print(1)", "a use case uses print"),
+        ("skill/operations/a.py", "import sys\n\nsys.exit(1)", "a use case uses sys.exit"),
+        ("skill/operations/a.py", "raise SystemExit(1)", "a use case uses SystemExit"),
         ("skill/runs/a.py", "from skill.transfer import pull", "may not import skill.transfer.pull"),
         ("skill/providers/vast/a.py", "from skill import fleet", "may not import skill.fleet"),
         ("skill/a.py", "from skill.runs import directory", "may not import skill.runs.directory"),
@@ -240,6 +300,18 @@ def test_a_file_without_its_head_is_seen(source: str) -> None:
 )
 def test_what_is_allowed_passes(file: str, source: str) -> None:
     assert faults(file, HEAD + source) == []
+
+
+def test_verbs_take_nothing_new_from_below_the_use_cases() -> None:
+    folder = ROOT / "skill" / "cli"
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in folder.rglob("*.py")}
+    found = {path.relative_to(folder).as_posix(): below_operations(tree) for path, tree in trees.items()}
+    assert {name: modules for name, modules in found.items() if modules} == CLI_BELOW_OPERATIONS
+
+
+def test_what_a_verb_takes_from_below_is_seen() -> None:
+    text = "if TYPE_CHECKING:\n    from skill.runs.directory import Run\ndef f():\n    from skill.hosts import probe\n"
+    assert below_operations(ast.parse(text + "from skill.runs.open import open_run\n")) == {"hosts.probe", "runs.open"}
 
 
 def test_no_module_lies_outside_the_packages_of_skill() -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from queue_manager.core.terminal_text import json_escaped
 from skill.common.errors import UseError
+from skill.common.text_table import columns
 from skill.terminal import live, safe_output
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 
 def say(text: str) -> None:
@@ -31,6 +36,18 @@ def ask_first(question: str, *, yes: bool, look: str = "look at what it says") -
     if not sys.stdin.isatty():
         raise UseError(f"this asks first, and there is no terminal to ask at: {look}, then add --yes")
     click.confirm(question, abort=True, err=True)
+
+
+def print_lines(lines: Callable[[int], Iterable[str | Text]]) -> None:
+    """What was drawn for the width of the terminal, line by line; no line is broken."""
+    output = live.console()
+    for line in lines(output.width):
+        output.print(line, no_wrap=True, crop=False)
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Rows of cells in columns; the first row is the head."""
+    print_lines(lambda width: columns(rows, width, head=True))
 
 
 def print_json(document: Any) -> None:

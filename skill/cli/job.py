@@ -13,15 +13,11 @@ import click
 from skill.cli.console import print_json
 from skill.cli.options import JSON, RUN, the_run
 from skill.common.errors import INTERRUPTED, FailedError, UseError
-from skill.hosts import remote_command
-from skill.hosts.connection import Host, Unreachable
 from skill.operations import explain_job
+from skill.operations.attach_job import attach_command
 from skill.reports import explain
-from skill.runs import directory, logs, requests
-from skill.runs.attach_command import build_attach
-from skill.runs.digest import Row, reason
-from skill.runs.directory import Run
-from skill.runs.open import on_hosts, open_run
+from skill.runs import logs
+from skill.runs.open import open_run
 from skill.terminal import safe_output
 
 JOB = click.argument("job", metavar="JOB")
@@ -119,47 +115,10 @@ class _Writer:
 def attach(job: str, run_name: str | None) -> None:
     """Attach to the terminal of a running JOB. Ctrl-a d detaches; the job goes on."""
     run = the_run(run_name)
-    if on_hosts(run):
-        _attach_on_host(run, job)
-        return
-    document = directory.read_state(run)
-    session = _session(run, requests.one(document, job))
-    if shutil.which("screen") is None:
-        raise FailedError("screen is not installed: sudo apt-get install -y screen")
-    _become(job, build_attach(session, document["meta"]["screen_dir"]))
-
-
-def _session(run: Run, row: Row) -> str:
-    """The name of the screen of a running job. Raises UseError, FailedError where it cannot be looked at."""
-    job = row["id"]
-    log = shlex.join(["wavequeue", "logs", job, "--run", run.id])
-    if row["status"] != "running":
-        said = f" ({reason(row)})" if reason(row) else ""
-        hint = f"; its log: {log}" if row["attempt"] else ""
-        raise UseError(f"job {job} does not run now: it is {row['status']}{said}{hint}")
-    if row["screen_pid"] is None:
-        raise FailedError(f"job {job} is just being started; try again in a moment")
+    command = attach_command(run, job)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UseError(f"attach needs a terminal; follow its log instead: {log} -f")
-    return f"{row['screen_pid']}.{row['screen_name']}"
-
-
-def _attach_on_host(run: Run, job: str) -> None:
-    from skill.runs import remote, remote_logs
-
-    with remote.RemoteRun.at(run) as there:
-        ask = remote_logs.Asker(there, job)
-        found, way = ask(lines=0), there.way(ask.host)
-    if isinstance(found, Unreachable) or not isinstance(way, Host):
-        why_not = found.reason if isinstance(found, Unreachable) else "it is not registered"
-        log = shlex.join(["wavequeue", "logs", job, "--run", run.id])
-        raise FailedError(f"{ask.host} is unreachable: {why_not}; what was pulled of its log: {log}")
-    if isinstance(found, str):
-        raise FailedError(found)
-    command = build_attach(_session(run, found.row), found.document["meta"]["screen_dir"])
-    ssh = way.ssh_command()
-    if ssh is not None:
-        command = [*ssh, "-t", way.destination, remote_command.command_line(command)]
+        log = shlex.join(["wavequeue", "logs", job, "--run", run.id, "-f"])
+        raise UseError(f"attach needs a terminal; follow its log instead: {log}")
     _become(job, command)
 
 

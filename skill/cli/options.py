@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from build_manifest.values import seconds
 from skill.common.errors import UseError
-from skill.runs import directory
-from skill.runs.directory import Run
+from skill.operations.find_run import find_run
+
+if TYPE_CHECKING:
+    from skill.runs.directory import Run
 
 SPEC = click.argument("spec", metavar="SPEC")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
@@ -34,4 +36,4 @@ def time_option(_context: click.Context, parameter: click.Parameter, value: str 
 
 def the_run(name: str | None) -> Run:
     """The run that is meant, by --run or else the newest."""
-    return directory.find(name, Path.cwd(), Path.home())
+    return find_run(name)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from skill.cli.console import ask_first, print_json
 from skill.cli.options import JSON, the_run
 from skill.common.errors import DONE, FAILED
-from skill.hosts.connection import Unreachable
+from skill.operations import repair_run
 from skill.runs import repair
-from skill.runs.directory import Run
-from skill.runs.open import on_hosts
 
-Ask = Callable[[bool], "dict[str, dict[str, Any] | str]"]
+if TYPE_CHECKING:
+    from skill.operations.repair_run import Answers
+    from skill.runs.directory import Run
 
 
 @click.command("repair", short_help="Repair a run whose journal is damaged; shows first what can be recovered.")
@@ -32,44 +30,22 @@ def repair_verb(run_name: str | None, yes: bool, as_json: bool) -> int:
     waits for you. RUN is a run's name, the beginning of it, or its directory.
     """
     run = the_run(run_name)
-    with _asking(run) as ask:
-        found = ask(False)
-        _show(run, found, as_json and not yes)
-        needed = [name for name, one in found.items() if isinstance(one, dict) and repair.is_needed(one)]
-        failed = FAILED if any(isinstance(one, str) for one in found.values()) else DONE
-        if not needed or (as_json and not yes):
-            return failed
-        ask_first(f"write a new journal for {run.id}?", yes=yes)
-        done = ask(True)
-        _show(run, done, as_json)
+    found = repair_run.repair_run(run)
+    _show(run, found, as_json and not yes)
+    failed = FAILED if repair_run.hosts_without_answer(found) else DONE
+    if not repair_run.hosts_to_repair(found) or (as_json and not yes):
+        return failed
+    ask_first(f"write a new journal for {run.id}?", yes=yes)
+    done = repair_run.repair_run(run, do=True)
+    _show(run, done, as_json)
     if not as_json:
         print(f"{run.id}: it goes on with: wavequeue resume --run {run.id}")
-    return FAILED if any(isinstance(one, str) for one in done.values()) else DONE
+    return FAILED if repair_run.hosts_without_answer(done) else DONE
 
 
-@contextlib.contextmanager
-def _asking(run: Run) -> Iterator[Ask]:
-    """How the run is asked: by whether to do it, the answer of this machine or of each host, or why there is none."""
-    if not on_hosts(run):
-        yield lambda do: {repair.HERE: repair.ask_here(run, do=do)}
-        return
-    from skill.runs.remote import RemoteRun
-
-    with RemoteRun.at(run) as there:
-
-        def ask(do: bool) -> dict[str, dict[str, Any] | str]:
-            def one(name: str) -> dict[str, Any] | str | Unreachable:
-                return there.call(name, repair.request(do=do), repair.PATIENCE)
-
-            answers = there.each(one, repair.PATIENCE)
-            return {name: said.reason if isinstance(said, Unreachable) else said for name, said in answers.items()}
-
-        yield ask
-
-
-def _show(run: Run, found: dict[str, dict[str, Any] | str], as_json: bool) -> None:
+def _show(run: Run, found: Answers, as_json: bool) -> None:
     if as_json:
-        print_json({"run_id": run.id, "hosts": {name: one if isinstance(one, dict) else {"fault": one}
+        print_json({"run_id": run.id, "hosts": {name: {"fault": one} if isinstance(one, str) else one
                                                 for name, one in found.items()}})  # fmt: skip
         return
     for name, one in found.items():

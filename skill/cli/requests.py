@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from build_manifest.command_line import check_job
-from build_manifest.faults import SpecErrors, listed
-from queue_manager.core.layout import id_fault
-from queue_manager.core.manifest import JobSpec, Manifest, Phase
-from queue_manager.core.requests import Request
-from skill.cli.console import ask_first
+from queue_manager.core.manifest import JobSpec
+from skill.cli.console import ask_first, say
 from skill.cli.options import RUN, the_run
 from skill.common.errors import DONE, FAILED, UseError
-from skill.operations.build_spec import build, settle
-from skill.planning import assign_added, job_changes
-from skill.runs import directory
-from skill.runs import requests as inbox
-from skill.runs.access import Outcome, RunAccess
-from skill.runs.directory import Document, Run
-from skill.runs.open import open_run
+from skill.operations import add_jobs, change_run
+from skill.operations.change_run import Changed
 from skill.runs.requests import Asked
 
-_SHARED = ("cwd", "conda", "venv", "conda_hook", "env")
-"""What all jobs of a run have in common: jobs that are added get the run's."""
+if TYPE_CHECKING:
+    from queue_manager.core.requests import Request
+    from skill.runs.directory import Run
 
 
 def _tell(name: str, run: Run, request: Request, asked: Asked) -> int:
@@ -47,16 +35,20 @@ def _tell(name: str, run: Run, request: Request, asked: Asked) -> int:
     return DONE
 
 
-def _tell_all(run: Run, request: Request, outcomes: Sequence[Outcome]) -> int:
+def _tell_all(done: Changed) -> int:
     """Print what became of a request on each host."""
+    for text in done.notes:
+        print(f"{done.run.id}: {text}", file=sys.stderr)
+    if done.nothing is not None:
+        print(f"{done.run.id}: {done.nothing}")
     code = DONE
-    for host, asked, started, notices in outcomes:
-        name = f"{run.id}: {host}" if host else run.id
+    for host, asked, started, notices in done.outcomes:
+        name = f"{done.run.id}: {host}" if host else done.run.id
         if started:
             for text in ("no manager was there; started it again", *notices):
                 print(f"{name}: {text}", file=sys.stderr)
         if isinstance(asked, Asked):
-            code = max(code, _tell(name, run, request, asked))
+            code = max(code, _tell(name, done.run, done.request, asked))
             continue
         why = asked if isinstance(asked, str) else f"unreachable, so nothing is known of it: {asked.reason}"
         print(f"wavequeue: {name}: {why}", file=sys.stderr)
@@ -75,25 +67,12 @@ def cancel(jobs: tuple[str, ...], phase: str | None, everything: bool, yes: bool
 
     JOB is an id, or a pattern such as 's42_*' in quotes.
     """
-    if bool(jobs) + (phase is not None) + everything != 1:
-        raise UseError("say which: JOB..., or --phase PHASE, or --all")
     run = the_run(run_name)
-    with open_run(run) as there:
-        document = there.look(full=True)
-        if everything or phase is not None:
-            ids = inbox.select(document, (), phase, frozenset({"pending", "running", "failed_oom", "failed_other"}))
-        else:
-            ids = inbox.select(document, jobs)
-        request = Request(inbox.new_id("cancel"), "cancel", ids)
-        outcomes: list[Outcome] = []
-        if ids and document["meta"]["manager"] != "finished":
-            if everything:
-                running = document["counts"].get("running", 0)
-                ask_first(f"cancel all {len(ids)} jobs of {run.id} ({running} running)?", yes=yes)
-            outcomes = there.request(document, request, start=False)
-        if not outcomes:
-            print(f"{run.id}: nothing to cancel: no job of those runs or waits")
-        return _tell_all(run, request, outcomes)
+
+    def agree(count: int, running: int) -> None:
+        ask_first(f"cancel all {count} jobs of {run.id} ({running} running)?", yes=yes)
+
+    return _tell_all(change_run.cancel_jobs(run, jobs, phase=phase, everything=everything, agree=agree))
 
 
 @click.command("retry", short_help="Run failed or cancelled jobs again, with fresh attempts.")
@@ -106,24 +85,7 @@ def retry(jobs: tuple[str, ...], phase: str | None, stuck: bool, run_name: str |
 
     JOB is an id, or a pattern such as 's42_*' in quotes.
     """
-    if bool(jobs) + (phase is not None) + stuck != 1:
-        raise UseError("say which: JOB..., or --phase PHASE, or --stuck")
-    run = the_run(run_name)
-    with open_run(run) as there:
-        document = there.look(full=True)
-        if jobs:
-            ids = inbox.select(document, jobs)
-        else:
-            again = {"stuck"} if stuck else {"stuck", "cancelled", "failed_oom", "failed_other"}
-            ids = inbox.select(document, (), phase, frozenset(again))
-        if not ids:
-            print(f"{run.id}: nothing to retry: no job of those is stuck" + ("" if stuck else " or cancelled"))
-            return DONE
-        stands = {row["id"]: row["status"] for row in document["jobs"] if row["id"] in set(ids)}
-        if set(stands.values()) <= {"completed", "running", "pending"}:
-            raise UseError(f"nothing to retry: {listed(f'{name} is {status}' for name, status in stands.items())}")
-        request = Request(inbox.new_id("retry"), "retry", ids)
-        return _tell_all(run, request, there.request(document, request, start=True))
+    return _tell_all(change_run.retry_jobs(the_run(run_name), jobs, phase=phase, stuck=stuck))
 
 
 @click.command("accept", short_help="Accept the result of JOB as it is, and let its dependents go on.")
@@ -137,51 +99,21 @@ def accept(jobs: tuple[str, ...], output: str | None, reason: str, run_name: str
 
     JOB is an id, or a pattern such as 's42_*' in quotes.
     """
-    run = the_run(run_name)
-    with open_run(run) as there:
-        document = there.look(full=True)
-        ids = inbox.select(document, jobs)
-        if output is not None and len(ids) != 1:
-            raise UseError(f"--output is the result of one job, and {len(ids)} are meant: accept them one by one")
-        changes = {} if output is None else {ids[0]: {"expected_output": output}}
-        by = f"{getpass.getuser()}@{socket.gethostname()}"
-        request = Request(inbox.new_id("accept"), "accept", ids, changes=changes, by=by, reason=reason)
-        return _tell_all(run, request, there.request(document, request, start=True))
+    return _tell_all(change_run.accept_jobs(the_run(run_name), jobs, output=output, reason=reason))
 
 
 @click.command("pause")
 @RUN
 def pause(run_name: str | None) -> int:
     """Start no new job; running jobs go on."""
-    run = the_run(run_name)
-    with open_run(run) as there:
-        document = there.look()
-        if document["meta"]["manager"] == "finished":
-            print(f"{run.id}: has finished; nothing to pause")
-            return DONE
-        request = Request(inbox.new_id("pause"), "pause")
-        return _tell_all(run, request, there.request(document, request, start=False))
+    return _tell_all(change_run.pause_run(the_run(run_name)))
 
 
 @click.command("resume", short_help="Continue a paused or interrupted run.")
 @RUN
 def resume(run_name: str | None) -> int:
     """Continue a paused run, and start its manager again if it has died."""
-    run = the_run(run_name)
-    with open_run(run) as there:
-        is_begun = there.begin()
-        document = there.look()
-        if is_begun:
-            for text in directory.start_notices(document["meta"]["conditions"]):
-                print(f"{run.id}: {text}", file=sys.stderr)
-            if not document["meta"]["paused"]:
-                print(f"{run.id}: resumed")
-                return DONE
-        if document["meta"]["manager"] == "finished":
-            print(f"{run.id}: has finished; nothing to resume. Run jobs again with: wavequeue retry JOB --run {run.id}")
-            return DONE
-        request = Request(inbox.new_id("resume"), "resume")
-        return _tell_all(run, request, there.request(document, request, start=True))
+    return _tell_all(change_run.resume_run(the_run(run_name)))
 
 
 @click.command("add", short_help="Add jobs to a run.")
@@ -217,80 +149,12 @@ def add(
     if (spec is None) == (job_id is None) or (job_id is None) != (cmd is None):
         raise UseError("say what to add: SPEC, or --id ID and --cmd COMMAND")
     run = the_run(run_name)
-    with open_run(run) as there:
-        document = there.look()
-        if spec is not None:
-            request, changes = _from_spec(spec, run, there.manifest, settled=not there.names, update=update)
-        else:
-            assert job_id is not None
-            assert cmd is not None
-            for warning in _checked(cmd, expected_output, gpus):
-                print(f"wavequeue: {warning}", file=sys.stderr)
-            one = JobSpec(job_id, cmd, phase, depends_on=depends_on, gpus=gpus, expected_output=expected_output)
-            request, changes = _one_job(one, run, there.manifest), {}
-        if not request.specs and not changes:
-            print(f"{run.id}: nothing to add: it has every job of {spec}")
-            return DONE
-        code = DONE
-        if request.specs:
-            code = _tell_all(run, request, there.add(document, request, assign_added.share))
-        return max(code, _update(run, there, document, changes)) if changes else code
-
-
-def _update(run: Run, there: RunAccess, document: Document, changes: Mapping[str, Mapping[str, Any]]) -> int:
-    """Change jobs of a run, and say what of them waits for a person all the same."""
-    request = Request(inbox.new_id("update"), "update", changes=changes)
-    code = _tell_all(run, request, there.request(document, request, start=True))
-    stuck = [row["id"] for row in document["jobs"] if row["id"] in changes and row["status"] == "stuck"]
-    if stuck:
-        print(f"stuck until they are retried: {listed(stuck, 5)}; wavequeue retry JOB --run {run.id}", file=sys.stderr)
-    return code
-
-
-def _checked(cmd: str, expected_output: str | None, gpus: int) -> list[str]:
-    """What is odd about a job that is given by hand. Raises UseError where it is wrong."""
-    try:
-        return check_job(cmd, expected_output, gpus)
-    except SpecErrors as error:
-        raise UseError(str(error)) from None
-
-
-def _one_job(job: JobSpec, run: Run, there: Manifest) -> Request:
-    fault = id_fault(job.id)
-    if fault:
-        raise UseError(f"the id {job.id!r} {fault}")
-    ids = {one.id for one in there.jobs}
-    if job.id in ids:
-        raise UseError(f"job {job.id} is there already; give the new one another id")
-    for name in job.depends_on:
-        if name not in ids:
-            raise UseError(inbox.unknown(name, ids, run.id))
-    phases = () if any(one.name == job.phase for one in there.phases) else (Phase(job.phase),)
-    return Request(inbox.new_id("add"), "add", phases=phases, specs=(job,))
-
-
-def _from_spec(
-    spec: str, run: Run, there: Manifest, *, settled: bool, update: bool
-) -> tuple[Request, Mapping[str, Mapping[str, Any]]]:
-    """What of a spec is new to a run, and what it changes of jobs that are there, by job and field.
-
-    `settled`: the run's paths are absolute, as on this machine. Raises UseError where a job that is there is different
-    now and stays so.
-    """
-    made = build(spec).manifest
-    if settled:
-        made = settle(made, Path(spec).absolute().parent)
-    differ = [name for name in _SHARED if getattr(made, name) != getattr(there, name)]
-    if differ:
-        raise UseError(
-            f"{spec} has another {listed(differ)} than run {run.id}, and a run has one for all its jobs; "
-            f"put it back, write it into the jobs, or begin a new run: wavequeue run {spec}"
-        )
-    known = {job.id: job for job in there.jobs}
-    differ_in = job_changes.differences(known, made.jobs)
-    refused = job_changes.refusal(differ_in, spec, run.id, update=update)
-    if refused is not None:
-        raise UseError(refused)
-    new = tuple(job for job in made.jobs if job.id not in known)
-    request = Request(inbox.new_id("add"), "add", phases=made.phases, groups=made.groups, specs=new)
-    return request, differ_in.changes
+    if spec is None:
+        assert job_id is not None
+        assert cmd is not None
+        job = JobSpec(job_id, cmd, phase, depends_on=depends_on, gpus=gpus, expected_output=expected_output)
+        return _tell_all(add_jobs.add_job(run, job, say))
+    added, updated = add_jobs.add_spec(run, spec, update=update)
+    if added is None and updated is None:
+        print(f"{run.id}: nothing to add: it has every job of {spec}")
+    return max((_tell_all(one) for one in (added, updated) if one is not None), default=DONE)

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from skill.cli.console import ask_first, print_json, say, warn
 from skill.cli.options import JSON, SPEC, time_option
-from skill.cli.vast.hunt import needs, wanted
-from skill.cli.vast.rent import rank, still_billing, telling_what_bills, terms
-from skill.common.errors import FAILED, USE, FailedError, UseError
-from skill.operations import submission
-from skill.operations.build_spec import build
-from skill.runs import assignment, pulled_states
+from skill.cli.vast.hunt import needs
+from skill.cli.vast.rent import telling_what_bills
+from skill.common.errors import DONE, FAILED, PERSON, USE, FailedError, UseError
+from skill.common.project import locate_workers
 
 if TYPE_CHECKING:
-    from skill.fleet.follow_rental import Took
-    from skill.hosts.connection import Host
-    from skill.hosts.registry import Worker
-    from skill.operations.submission import Order
-    from skill.operations.up import Agreed, Ended, Steps
-    from skill.providers.vast.client import Client
-    from skill.runs.directory import Run
+    from skill.operations.up import Ended
+    from skill.operations.up_steps import Agree, Offered
 
 
 @click.command("up", short_help="Run SPEC on a rented machine: rent, run, pull, destroy.")
@@ -60,18 +52,19 @@ def up_verb(
     the command is interrupted, run it again to continue. Exit code 3 if jobs need a person: the machine is then
     stopped, and its disk is kept.
     """
-    from skill.hosts import registry
+    from skill.operations import choose_offer, rent_machine, submission, up_steps
+    from skill.operations.build_spec import build
+    from skill.operations.instances import connected
     from skill.operations.up import Up, purpose
-    from skill.providers.vast import client as vast
 
-    where = registry.locate(Path.cwd())
+    where = locate_workers()
     manifest = build(spec, warn).manifest
     submission.order(manifest, spec)  # code that cannot be pushed is said before anything is paid for
-    asked = {"max_dph": max_dph, "ref_hours": ref_hours, "ref_dlp": ref_dlp, "disk_gb": disk}
-    meant, _ = wanted(spec, profile, where, asked)
-    client = vast.connect()
-    steps = _steps(client, where, spec, profile, asked, max_cost, yes=yes)
-    try:
+    asked = choose_offer.Asked(max_dph, ref_hours, ref_dlp, disk)
+    meant, _ = choose_offer.wanted(where, spec, profile, asked)
+    with connected() as client:
+        agree = _agreement(yes=yes)
+        steps = up_steps.steps(client, where, spec, manifest, profile, asked, max_cost, agree, say, _tell_time)
         with telling_what_bills(client, where, purpose(manifest)):
             went = Up(
                 client, where, spec, manifest, meant, steps, say, max_cost=max_cost, poll=poll, every=every, new=new
@@ -80,112 +73,36 @@ def up_verb(
                 ended = went.go()
             except (FailedError, UseError) as error:
                 say(str(error))
-                for text in still_billing(client, where, went.purpose):
+                for text in rent_machine.still_billing(client, where, went.purpose):
                     say(text)
                 return USE if isinstance(error, UseError) else FAILED
-    finally:
-        client.close()
     _report(ended, as_json)
-    return ended.code
+    return DONE if ended.completed else PERSON
 
 
-def _steps(
-    client: Client,
-    where: Path,
-    spec: str,
-    profile: str | None,
-    asked: dict[str, Any],
-    max_cost: float | None,
-    *,
-    yes: bool,
-) -> Steps:
-    from skill.fleet import settings, ssh_key
-    from skill.hosts import registry, ssh_preflight
-    from skill.operations.up import Agreed, Steps, ceiling
-    from skill.providers.vast.responses import Unknown
+def _agreement(*, yes: bool) -> Agree:
+    """Show what is about to be rented, and ask."""
+    from skill.operations import choose_offer
 
-    manifest = build(spec).manifest
-
-    def agreed() -> Agreed:
-        chosen = settings.read_renting(where)
-        key = ssh_key.find_key(chosen.key)
-        fault = ssh_preflight.fault(key.private, key.public)
-        if fault is not None:
-            raise FailedError(f"nothing was rented: no machine could be entered from here: {fault}")
-        meant, work = wanted(spec, profile, where, asked)
-        candidates = rank(client, where, meant, work)
-        best = candidates[0]
-        most = ceiling(manifest, max_cost, best.total)
-        if best.total > most:
-            raise FailedError(
-                f"the best offer is reckoned to cost ${best.total:.2f}, above the ceiling of ${most:.2f}; nothing was "
-                "rented"
-            )
-        for text in terms(best, work, chosen.image, more=True):
+    def agree(offered: Offered) -> None:
+        most = offered.ceiling
+        for text in choose_offer.terms(offered.best, offered.work, offered.image, more=True):
             click.echo(text, err=True)
         click.echo(f"ceiling: ${most:.2f}; its manager begins no job beyond that, and ends the machine", err=True)
-        user = client.user()
-        if not isinstance(user, Unknown) and user.credit is not None and user.credit < most:
-            click.echo(f"warning: the account has ${user.credit:.2f}, less than the ceiling", err=True)
+        if offered.credit is not None and offered.credit < most:
+            click.echo(f"warning: the account has ${offered.credit:.2f}, less than the ceiling", err=True)
         ask_first("rent it, run the jobs, bring the results home and destroy it?", yes=yes)
-        return Agreed(tuple(one for one in candidates if one.total <= most), most)
 
-    def set_up(host: Host) -> None:
-        from skill.cli.hosts import env_of, setup_script
-        from skill.hosts import setup
-
-        known = registry.Registry.load(where)
-        to_get = setup.Wanted(env_of(where.parent, None, known.env_allow), setup_script(where.parent))
-        (outcome,) = setup.setup([host], to_get, lambda name, text: say(f"{name}: {text}"))
-        if outcome.fault is not None:
-            raise FailedError(f"{outcome.host}: {outcome.fault}")
-
-    def begin(made: Order, host: Host) -> Run:
-        from skill.operations import check_hosts, submit_spec
-
-        return submit_spec.begin(made, [host], check_hosts.check(made, [host]), say, new=True)
-
-    def mended(worker: Worker) -> Worker:
-        from skill.operations import check_hosts
-
-        (found,) = check_hosts.mended(where, [worker], "run the same command again", say)
-        return found
-
-    return Steps(agreed, set_up, begin, mended, _Pulls().once)
+    return agree
 
 
-class _Pulls:
-    """Pulls of one run, each told in a line where something is new."""
-
-    def __init__(self) -> None:
-        self._told: tuple[str, bool] | None = None
-
-    def once(self, run: Run, patience: float) -> Took:
-        """One pull, which may take so many seconds."""
-        from skill.cli import pull as verbs_pull
-        from skill.fleet.follow_rental import Took
-
-        try:
-            done = verbs_pull.once(run, patience)
-        except FailedError as error:  # somebody else pulls it just now
-            say(str(error))
-            return Took(is_last=False, is_reached=True)
-        found = assignment.read(run)
-        assert found is not None
-        rows = [row for state in pulled_states.documents(run, found).values() for row in state["jobs"]]
-        counts = {word: sum(row["status"] == word for row in rows) for word in ("completed", "running")}
-        how = f"{counts['completed']} of {len(rows)} jobs completed, {counts['running']} running"
-        if self._told != (how, bool(done.away)) or done.last:
-            rest = "all of it is here" if done.last else verbs_pull.line(run, done)
-            print(f"{time.strftime('%H:%M:%S')} {how}; {rest}", file=sys.stderr, flush=True)
-        self._told = how, bool(done.away)
-        reasons = [turn.reason for turn in done.turns.values() if not turn.whole]
-        refused = sum(len(turn.received.refused) for turn in done.turns.values())
-        return Took(done.last, not done.away, "; ".join(filter(None, reasons)) or None, refused)
+def _tell_time(text: str) -> None:
+    """One line with the time of day, on stderr."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def _report(ended: Ended, as_json: bool) -> None:
-    from skill.fleet import ledger as book
+    from skill.fleet import ledger
 
     if as_json:
         print_json(
@@ -196,7 +113,7 @@ def _report(ended: Ended, as_json: bool) -> None:
                 "worker": ended.rental.worker,
                 "instance_id": ended.rental.instance_id,
                 "state": ended.rental.state,
-                "cost_usd": round(book.cost(ended.rental, time.time()), 6),
+                "cost_usd": round(ledger.cost(ended.rental, time.time()), 6),
                 "said": list(ended.said),
             }
         )

@@ -5,7 +5,7 @@ Its caps count everything that the account has, whoever rented it, each with wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from skill.fleet.offers import Priced
@@ -121,6 +121,6 @@ def line(one: Priced) -> str:
     return f"offer {one.offer.id} ({one.offer.cards}, machine {one.offer.machine_id}, ${one.dph:.4f} an hour{says})"
 
 
-def document(rules: Rules, sources: dict[str, str]) -> dict[str, Any]:
+def document(rules: Rules, sources: Mapping[str, str]) -> dict[str, Any]:
     """The rules with where each is from, as `status --json` prints them."""
     return {name: {"value": value, "source": sources[name]} for name, value in rules._asdict().items()}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import netrc
+import os
+import shlex
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +15,11 @@ from urllib.parse import urlsplit
 
 from build_manifest import regular_file
 from skill.common.errors import UseError
+from skill.common.files import read_text
 from skill.common.http import NoReply, Reply, Request, Server, base_url, key_fault, without
+from skill.common.project import ProjectPaths
+from skill.hosts.dotenv import ALLOWED, choose
+from skill.hosts.registry import Registry
 from skill.providers.vast import credentials as vast_key
 from skill.providers.vast.client import Client
 from skill.providers.vast.responses import AUTH, Unknown, line
@@ -78,6 +84,31 @@ _SERVICES = (
         _bearer,
     ),
 )
+
+
+class Keys(NamedTuple):
+    """The keys of a project. `well`: none is invalid, none could not be checked, and none that is needed is missing."""
+
+    checked: list[Checked]
+    well: bool
+
+
+def check_project(workers: Path) -> Keys:
+    """Check the keys of a project: those of the environment, of .env beside workers.yaml, and where each service's own
+    command puts them. That of Vast.ai is needed where workers.yaml names rented machines. Raises UseError."""
+    rents = any(worker.instance_id is not None for worker in Registry.load(workers).workers.values())
+    checked = check(os.environ, _beside(ProjectPaths.of(workers).env), rents=rents)
+    return Keys(checked, well(checked, rents=rents))
+
+
+def _beside(path: Path) -> dict[str, str]:
+    """What a .env file sets of the names that are known; {} where it is not there. Raises UseError."""
+    try:
+        text = read_text(path)
+    except FileNotFoundError:
+        return {}
+    pairs = (text.partition("=") for text in shlex.split(choose(text, ALLOWED, str(path)).text))
+    return {name: value for name, _, value in pairs}
 
 
 def check(environment: Mapping[str, str], beside: Mapping[str, str], *, rents: bool) -> list[Checked]:

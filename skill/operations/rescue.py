@@ -31,6 +31,7 @@ from skill.planning.rescue_plan import Moving
 from skill.runs import assignment, pulled_states, remote_requests, state_cache
 from skill.runs.assignment import LOST, PLANNED, SUBMITTED, Part, Placed
 from skill.runs.directory import Document, Run
+from skill.runs.open import on_hosts
 from skill.runs.path_map import ground
 from skill.runs.remote import RemoteRun
 from skill.runs.requests import Asked
@@ -361,6 +362,8 @@ def move(
     `agree` is shown the plan before anything is written, and raises where it is not to be. Raises UseError, FailedError
     and OSError.
     """
+    if not on_hosts(run):
+        raise UseError(f"run {run.id} runs on this machine, and has no hosts that could be lost")
     with alone(run), RemoteRun.at(run) as there:
         if there.placed.part(name).state == LOST:
             there.look()

@@ -17,7 +17,7 @@ from typing import NamedTuple, NoReturn
 from queue_manager.core.events import epoch
 from queue_manager.core.layout import LOCAL_RUNS
 from queue_manager.core.manifest import Manifest, encode, sha256
-from skill.common.errors import DONE, PERSON, FailedError, UseError
+from skill.common.errors import FailedError, UseError
 from skill.fleet import follow_rental, ledger_file, ownership, rent
 from skill.fleet import ledger as book
 from skill.fleet.drift import GONE, STATUS
@@ -77,11 +77,12 @@ class Agreed(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """How it ended. `code`: the exit code; `said`: what is to be known, in lines."""
+    """How it ended. `completed`: whether all jobs have; else some need a person. `said`: what is to be known, in
+    lines."""
 
     run: Run
     rental: Rental
-    code: int
+    completed: bool
     said: tuple[str, ...]
 
 
@@ -305,7 +306,7 @@ class Up:
         refused = 0 if last is None else last.refused
         if refused:
             self._say(f"{refused} files were not taken, and may be wanted: the machine is stopped, and not destroyed")
-        if refused or self._code(run) == PERSON or bounded(self._manifest, 0.0).when_done == "stop":
+        if refused or not self._completed(run) or bounded(self._manifest, 0.0).when_done == "stop":
             fault = self._stop(rental, live)
             if fault is not None:
                 raise FailedError(f"instance {number} is not known to be stopped, and may go on billing: {fault}")
@@ -331,7 +332,7 @@ class Up:
     def _ended(self, rental: Rental, run: Run, words: str) -> Ended:
         now = ledger_file.rentals(self._where)[rental.label]
         cost = f"the machine cost {book.usd(book.cost(now, time.time()))}, at most and without traffic"
-        return Ended(run, now, self._code(run), (words, cost))
+        return Ended(run, now, self._completed(run), (words, cost))
 
     def _lost(self, rental: Rental, run: Run) -> str:
         why = ownership.missing(run, rental.worker) or "it is not known how it ended"
@@ -341,11 +342,11 @@ class Up:
         )
 
     @staticmethod
-    def _code(run: Run) -> int:
+    def _completed(run: Run) -> bool:
         found = assignment.read(run)
         assert found is not None
         rows = [row for state in pulled_states.documents(run, found).values() for row in state["jobs"]]
-        return DONE if rows and all(row["status"] == "completed" for row in rows) else PERSON
+        return bool(rows) and all(row["status"] == "completed" for row in rows)
 
     def _stop(self, rental: Rental, live: Instance | Unknown) -> str | None:
         """Stop the machine. None once that is confirmed; else why it is not."""

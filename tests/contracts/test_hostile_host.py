@@ -25,11 +25,10 @@ from queue_manager.core import transfer_protocol
 from queue_manager.core.manifest import encode
 from queue_manager.core.transfer_protocol import HOST, RESULTS
 from skill.cli import main
-from skill.cli import pull as verbs_pull
 from skill.hosts import bootstrap
 from skill.hosts.connection import Host, Said, Unreachable
 from skill.hosts.registry import Worker
-from skill.operations import check_hosts
+from skill.operations import check_hosts, pull_run
 from skill.operations.submission import Order
 from skill.runs import assignment, state_cache
 from skill.runs.assignment import SUBMITTED, Part, Placed, part_manifest
@@ -396,7 +395,7 @@ def pull(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert world.run.root.is_dir()
 
     def call(*hosts: Forged) -> tuple[int, str]:
-        monkeypatch.setattr(verbs_pull, "_connect", lambda _run, _names: {host.name: host for host in hosts})
+        monkeypatch.setattr(pull_run, "connect", lambda _run, _names, _say: {host.name: host for host in hosts})
         code = main.main(["pull", RUN_ID, *(word for host in hosts for word in ("--host", host.name))])
         said = capsys.readouterr()
         assert "Traceback" not in said.err
@@ -570,13 +569,14 @@ def test_a_look_that_is_none_is_said(change: dict[str, Any]) -> None:
 
 CHILD = """
 import pathlib, sys
-from skill.cli import main, pull
+from skill.cli import main
+from skill.operations import pull_run
 from skill.transfer import pull as pulling
 from tests.contracts.test_hostile_host import NONCE, RUN_ID, Forged
 pulling.secrets.token_hex = lambda _size: NONCE
 pulling.TRIES = 1
 host = Forged("gpu-a", pathlib.Path(sys.argv[1]), sys.argv[2])
-pull._connect = lambda _run, _names: {"gpu-a": host}
+pull_run.connect = lambda _run, _names, _say: {"gpu-a": host}
 main.main(["pull", RUN_ID, "--host", "gpu-a"])
 status = pathlib.Path("/proc/self/status").read_text()
 print("KiB", status.partition("VmHWM:")[2].split()[0])

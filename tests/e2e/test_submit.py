@@ -48,28 +48,37 @@ def test_two_hosts_get_code_jobs_and_a_manager_each(laptop: Laptop) -> None:
         "faults": [None, None],
         "statuses": {"completed": 4},
         "away": ["j1", "j2", "j3", "j4"],
+        "pulled": [False, True],
+        "away_then": [],
+        "why": "completed",
+        "phases": 1,
     }, "and nothing else was printed"
     assert done.stderr == ""
 
 
 SCRIPT = """
 import json, sys
-from pathlib import Path
+from skill.operations.explain_job import explain_job
+from skill.operations.find_run import find_run_on_hosts
 from skill.operations.plan_spec import plan_spec
+from skill.operations.pull_run import pull_run
+from skill.operations.report_run import report_run
 from skill.operations.run_status import run_results, run_status
 from skill.operations.submit_spec import submit_spec
-from skill.runs import directory
 from skill.runs.open import open_run
 from tests.contracts.test_run_access import check_finished
 
 jobs = plan_spec("spec.yaml").document["totals"]["jobs"]
 submitted = submit_spec("spec.yaml")
-run = directory.find(sys.argv[1], Path.cwd(), Path.home())
+run = find_run_on_hosts(sys.argv[1])
 check_finished(open_run(run), "j1", "")
+away = sorted(run_results(run).away)
+pulled = pull_run(run)
 print(json.dumps({
     "jobs": jobs, "run_id": submitted.run.id, "faults": [one.fault for one in submitted.outcomes],
     "statuses": {word: count for word, count in run_status(run).document["counts"].items() if count},
-    "away": sorted(run_results(run).away),
+    "away": away, "pulled": [pulled.failed, pulled.last], "away_then": sorted(run_results(run).away),
+    "why": explain_job(run, "j1")["status"], "phases": len(report_run(run)["phases"]),
 }))
 """
 """Use cases called from Python, on a run over sshd."""

@@ -88,7 +88,7 @@ def test_whoever_calls_for_a_change_hands_on_a_proof() -> None:
             if owner.endswith("client") or owner in ("vast", "confirm"):
                 given = call.args[1] if owner == "confirm" else call.args[0]
                 found.append((file.name, ast.unparse(given)))
-    assert {name for name, _ in found} >= {"confirm.py", "await_ready.py", "lifecycle.py"}
+    assert {name for name, _ in found} >= {"confirm.py", "await_ready.py", "instances.py"}
     assert {given for _, given in found} <= {"ours", "verdict", "found.ours", "found.proof()"}, found
 
 

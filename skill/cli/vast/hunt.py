@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from skill.cli.console import print_json
+from skill.cli.console import print_json, print_lines, print_table, say
 from skill.cli.options import JSON
-from skill.common.errors import DONE, FAILED, UseError
-from skill.common.text_table import columns
-from skill.operations.build_spec import build, earlier
-from skill.terminal import live as view
-
-if TYPE_CHECKING:
-    from skill.fleet.offers import Work
-    from skill.fleet.profiles import Profile
+from skill.common.errors import DONE, FAILED
+from skill.common.project import locate_workers
+from skill.providers.vast.responses import Unknown
 
 _WHOLE = click.IntRange(min=1)
 
@@ -71,55 +64,23 @@ def hunt(
     With SPEC: GPUs and memory are what its jobs need, and hours are from its earlier runs. Profiles are changed, and
     made, in vast.yaml beside workers.yaml. Rents nothing. Exit code 1 if nothing fits, or nothing is known.
     """
-    from skill.fleet import offers as hunting
-    from skill.fleet import settings
-    from skill.hosts.registry import locate
-    from skill.providers.vast import client as vast
-    from skill.providers.vast.responses import Unknown
+    from skill.fleet import offers
+    from skill.operations import choose_offer
 
-    where = locate(Path.cwd())
-    asked = {"max_dph": max_dph, "ref_hours": ref_hours, "ref_dlp": ref_dlp, "disk_gb": disk}
-    chosen, work = wanted(spec, profile, where, asked)
-    banned = {one.machine_id for one in settings.read_blacklist(where)}
-    client = vast.connect()
-    try:
-        found = client.offers(hunting.filters(chosen, work, banned), chosen.disk_gb)
-    finally:
-        client.close()
+    found = choose_offer.hunt(locate_workers(), spec, profile, choose_offer.Asked(max_dph, ref_hours, ref_dlp, disk))
     if isinstance(found, Unknown):
         return unknown("what can be rented is unknown", found.reason, as_json)
-    ranking = hunting.rank(found.offers, chosen, work, banned)
+    ranking, chosen, work, complete = found
     if as_json:
-        print_json(hunting.document(ranking, chosen, work, complete=found.complete))
+        print_json(offers.document(ranking, chosen, work, complete=complete))
     else:
         if ranking.priced:
-            output = view.console()
-            for line in hunting.table(ranking, output.width):
-                output.print(line, no_wrap=True, crop=False)
+            print_lines(lambda width: offers.table(ranking, width))
         else:
             print("no offer fits")
-        for text in hunting.lines(ranking, chosen, work, complete=found.complete):
+        for text in offers.lines(ranking, chosen, work, complete=complete):
             print(text)
     return DONE if ranking.priced else FAILED
-
-
-def wanted(spec: str | None, name: str | None, registry: Path, asked: dict[str, Any]) -> tuple[Profile, Work]:
-    """The profile with what was typed (`asked`; None: nothing), and the work. Raises UseError and SpecErrors."""
-    from skill.fleet import offers as hunting
-    from skill.fleet import settings
-    from skill.fleet.profiles import CPU, DEFAULT
-    from skill.planning import plan
-
-    said = {key: value for key, value in asked.items() if value is not None}
-    known = settings.read_profiles(registry)
-    if spec is None:
-        profile = settings.profile(known, name or DEFAULT)._replace(**said)
-        return profile, hunting.plain_work(profile)
-    manifest = build(spec).manifest
-    needs_card = any(job.gpus for job in manifest.jobs)
-    profile = settings.profile(known, name or (DEFAULT if needs_card else CPU))._replace(**said)
-    history = plan.history(earlier(manifest.project, Path(spec).absolute().parent))
-    return profile, hunting.spec_work(manifest, history, profile)
 
 
 @click.group("blacklist", short_help="Manage the machines that are not to be rented.")
@@ -132,20 +93,14 @@ def blacklist() -> None:
 @click.option("--reason", metavar="TEXT", required=True, help="Why; for whoever reads it later.")
 def add(machine: int, reason: str) -> int:
     """Put a machine on the blacklist. MACHINE is its machine id, as hunt and instances --json show it."""
-    from skill.fleet import settings
-    from skill.fleet.blacklist import Banned
-    from skill.hosts.registry import locate
+    from skill.operations import blacklist_machine
 
-    where = locate(Path.cwd())
-    settings.read_blacklist(where)  # a file that cannot be read is said before anything is asked
-    doubt = _check_machine(machine)
-    with settings.changed_blacklist(where) as banned:
-        before = banned.get(machine)
-        since = before.added if before else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        banned[machine] = Banned(machine, reason, since)
-    print(f"{machine}: " + ("was on the blacklist, and has the new reason" if before else "is on the blacklist"))
-    if doubt:
-        click.echo(f"wavequeue: warning: {doubt}", err=True)
+    done = blacklist_machine.add(locate_workers(), machine, reason)
+    print(
+        f"{machine}: " + ("was on the blacklist, and has the new reason" if done.was_there else "is on the blacklist")
+    )
+    if done.doubt:
+        say(f"warning: {done.doubt}")
     return DONE
 
 
@@ -153,13 +108,9 @@ def add(machine: int, reason: str) -> int:
 @click.argument("machine", type=_WHOLE, metavar="MACHINE")
 def remove(machine: int) -> int:
     """Take a machine off the blacklist."""
-    from skill.fleet import settings
-    from skill.hosts.registry import locate
+    from skill.operations import blacklist_machine
 
-    with settings.changed_blacklist(locate(Path.cwd())) as banned:
-        if machine not in banned:
-            raise UseError(f"machine {machine} is not on the blacklist; see: wavequeue vast blacklist list")
-        del banned[machine]
+    blacklist_machine.remove(locate_workers(), machine)
     print(f"{machine}: is off the blacklist")
     return DONE
 
@@ -168,38 +119,12 @@ def remove(machine: int) -> int:
 @JSON
 def list_verb(as_json: bool) -> None:
     """Show the machines that are not to be rented, why, and since when."""
-    from skill.fleet import settings
-    from skill.hosts.registry import locate
+    from skill.operations import blacklist_machine
 
-    banned = settings.read_blacklist(locate(Path.cwd()))
+    banned = blacklist_machine.listed(locate_workers())
     if as_json:
         print_json({"machines": [one._asdict() for one in banned]})
     elif banned:
-        output = view.console()
-        rows = [["machine", "since", "reason"], *([str(one.machine_id), one.added, one.reason] for one in banned)]
-        for line in columns(rows, output.width, head=True):
-            output.print(line, no_wrap=True, crop=False)
+        print_table([["machine", "since", "reason"], *([str(one.machine_id), one.added, one.reason] for one in banned)])
     else:
         print("no machine is on the blacklist")
-
-
-def _check_machine(machine: int) -> str | None:
-    """Refuse the id of an instance, with UseError. Returns why that could not be looked up, if it could not."""
-    from skill.providers.vast import client as vast
-    from skill.providers.vast.responses import Unknown
-
-    try:
-        client = vast.connect()
-    except UseError as error:
-        return f"that {machine} is a machine, and no instance, was not looked up: {error}"
-    try:
-        live = client.instances()
-    finally:
-        client.close()
-    if isinstance(live, Unknown):
-        return f"that {machine} is a machine, and no instance, was not looked up: {live.reason}"
-    found = next((one for one in live if one.id == machine), None)
-    if found is None or any(one.machine_id == machine for one in live):
-        return None
-    hint = f"; its machine is {found.machine_id}" if found.machine_id is not None else ""
-    raise UseError(f"{machine} is the id of an instance{hint}; give the id of a machine")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from skill.cli.console import print_json
+from skill.cli.console import print_json, print_lines
 from skill.cli.options import JSON
 from skill.cli.vast import hunt, lifecycle, rent, watcher
 from skill.cli.vast.hunt import unknown
 from skill.common.errors import DONE, FAILED
-from skill.terminal import live as view
+from skill.common.project import locate_workers
+from skill.providers.vast.responses import Unknown
 
 if TYPE_CHECKING:
     from skill.fleet.reconcile import Outcome
@@ -34,26 +34,16 @@ def instances_verb(as_json: bool) -> int:
     Where Vast.ai gives no answer, what is rented is unknown, which is said, with exit code 1.
     """
     from skill.fleet import inventory
-    from skill.hosts.registry import Registry, locate
-    from skill.providers.vast import client as vast_client
-    from skill.providers.vast.responses import Unknown
+    from skill.operations import instances
 
-    workers = Registry.load(locate(Path.cwd())).workers.values()
-    client = vast_client.connect()
-    try:
-        live = client.instances()
-    finally:
-        client.close()
-    if isinstance(live, Unknown):
-        return unknown("what is rented is unknown", live.reason, as_json)
-    found = inventory.standing(live, workers)
+    found = instances.list_instances(locate_workers())
+    if isinstance(found, Unknown):
+        return unknown("what is rented is unknown", found.reason, as_json)
     if as_json:
         print_json(inventory.document(found))
         return DONE
     if found.rows or found.missing:
-        output = view.console()
-        for line in inventory.table(found, output.width):
-            output.print(line, no_wrap=True, crop=False)
+        print_lines(lambda width: inventory.table(found, width))
     for text in inventory.lines(found):
         print(text)
     return DONE
@@ -68,17 +58,9 @@ def reconcile_verb(fix: bool, as_json: bool) -> int:
     A new address is accepted only if the machine there identifies itself as the instance. Writes nothing without
     --fix, and then only these fields. Exit code 1 if a difference is left.
     """
-    from skill.fleet import reconcile
-    from skill.hosts.registry import locate
-    from skill.providers.vast import client as vast_client
-    from skill.providers.vast.responses import Unknown
+    from skill.operations import instances
 
-    where = locate(Path.cwd())
-    client = vast_client.connect()
-    try:
-        found = reconcile.reconcile(client, where, fix=fix)
-    finally:
-        client.close()
+    found = instances.reconcile_workers(locate_workers(), fix=fix)
     if isinstance(found, Unknown):
         return unknown("whether workers.yaml is up to date is unknown, and nothing was changed", found.reason, as_json)
     if as_json:

@@ -1,0 +1,61 @@
+"""The one owner of where files of a project are: workers.yaml, what people write beside it, and what is kept there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+WORKERS = "workers.yaml"
+"""The file that names the hosts of a project; its directory is that of the project."""
+KEPT = ".wavequeue"
+"""The directory of a project in which is kept what no person writes."""
+
+
+def locate_workers(cwd: Path | None = None) -> Path:
+    """workers.yaml of a directory (None: the present one) or of its nearest parent that has one; else where it would be
+    made."""
+    cwd = Path.cwd() if cwd is None else cwd
+    for folder in (cwd, *cwd.parents):
+        if (folder / WORKERS).exists():
+            return folder / WORKERS
+    return cwd / WORKERS
+
+
+class ProjectPaths(NamedTuple):
+    """Where each file of a project is. `kept`: the directory of what no person writes."""
+
+    workers: Path
+    env: Path
+    setup: Path
+    settings: Path
+    blacklist: Path
+    kept: Path
+    known_hosts: Path
+    ledger: Path
+    workers_lock: Path
+    blacklist_lock: Path
+    rent_lock: Path
+    watcher_lock: Path
+    watcher_state: Path
+    watcher_log: Path
+
+    @classmethod
+    def of(cls, workers: Path) -> ProjectPaths:
+        """The files of the project that this workers.yaml is of; it need not exist."""
+        beside, kept = workers.parent, workers.parent / KEPT
+        return cls(
+            workers,
+            beside / ".env",
+            beside / "setup.sh",
+            beside / "vast.yaml",
+            beside / "vast_blacklist.json",
+            kept,
+            kept / "known_hosts",
+            kept / "ledger.jsonl",
+            kept / "workers.lock",
+            kept / "vast_blacklist.lock",
+            kept / "rent.lock",
+            kept / "watcher.lock",
+            kept / "watcher.json",
+            kept / "watcher.log",
+        )

@@ -1,0 +1,112 @@
+"""Bring more jobs into a run, and change jobs that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from build_manifest.command_line import check_job
+from build_manifest.faults import SpecErrors, listed
+from queue_manager.core.layout import id_fault
+from queue_manager.core.manifest import JobSpec, Manifest, Phase
+from queue_manager.core.requests import Request
+from skill.common.errors import UseError
+from skill.operations.build_spec import Say, build, ignore, settle
+from skill.operations.change_run import Changed
+from skill.planning import assign_added, job_changes
+from skill.runs import requests
+from skill.runs.access import RunAccess
+from skill.runs.directory import Document, Run
+from skill.runs.open import open_run
+
+_SHARED = ("cwd", "conda", "venv", "conda_hook", "env")
+"""What all jobs of a run have in common: jobs that are added get the run's."""
+Changes = Mapping[str, Mapping[str, Any]]
+"""What is to change of jobs that are there, by job and field."""
+
+
+class Added(NamedTuple):
+    """What became of the jobs that were new (None: there were none), and of the changes to jobs that are there."""
+
+    added: Changed | None
+    updated: Changed | None
+
+
+def add_spec(run: Run, spec: str, *, update: bool = False) -> Added:
+    """Bring into a run the jobs of a spec that it does not have yet.
+
+    `update`: also change jobs that are there and have not completed, as far as they can change. Raises SpecErrors,
+    FailedError, and UseError where a job that is there is different now and stays so.
+    """
+    with open_run(run) as there:
+        document = there.look()
+        request, changes = _from_spec(spec, run, there.manifest, settled=not there.names, update=update)
+        added = _add(run, there, document, request) if request.specs else None
+        return Added(added, _update(run, there, document, changes) if changes else None)
+
+
+def add_job(run: Run, job: JobSpec, warn: Say = ignore) -> Changed:
+    """Bring one job into a run. `warn` is told what is odd about it. Raises UseError where it is wrong, FailedError."""
+    with open_run(run) as there:
+        document = there.look()
+        try:
+            warnings: Sequence[str] = check_job(job.cmd, job.expected_output, job.gpus)
+        except SpecErrors as error:
+            raise UseError(str(error)) from None
+        for text in warnings:
+            warn(text)
+        return _add(run, there, document, _one_job(job, run, there.manifest))
+
+
+def _add(run: Run, there: RunAccess, document: Document, request: Request) -> Changed:
+    return Changed(run, request, tuple(there.add(document, request, assign_added.share)))
+
+
+def _update(run: Run, there: RunAccess, document: Document, changes: Changes) -> Changed:
+    """Change jobs of a run, and say what of them waits for a person all the same."""
+    request = Request(requests.new_id("update"), "update", changes=changes)
+    outcomes = tuple(there.request(document, request, start=True))
+    stuck = [row["id"] for row in document["jobs"] if row["id"] in changes and row["status"] == "stuck"]
+    again = f"wavequeue retry JOB --run {run.id}"
+    notes = (f"stuck until they are retried: {listed(stuck, 5)}; {again}",) if stuck else ()
+    return Changed(run, request, outcomes, notes=notes)
+
+
+def _one_job(job: JobSpec, run: Run, there: Manifest) -> Request:
+    fault = id_fault(job.id)
+    if fault:
+        raise UseError(f"the id {job.id!r} {fault}")
+    ids = {one.id for one in there.jobs}
+    if job.id in ids:
+        raise UseError(f"job {job.id} is there already; give the new one another id")
+    for name in job.depends_on:
+        if name not in ids:
+            raise UseError(requests.unknown(name, ids, run.id))
+    phases = () if any(one.name == job.phase for one in there.phases) else (Phase(job.phase),)
+    return Request(requests.new_id("add"), "add", phases=phases, specs=(job,))
+
+
+def _from_spec(spec: str, run: Run, there: Manifest, *, settled: bool, update: bool) -> tuple[Request, Changes]:
+    """What of a spec is new to a run, and what it changes of jobs that are there.
+
+    `settled`: the run's paths are absolute, as on this machine. Raises UseError where a job that is there is different
+    now and stays so.
+    """
+    made = build(spec).manifest
+    if settled:
+        made = settle(made, Path(spec).absolute().parent)
+    differ = [name for name in _SHARED if getattr(made, name) != getattr(there, name)]
+    if differ:
+        raise UseError(
+            f"{spec} has another {listed(differ)} than run {run.id}, and a run has one for all its jobs; "
+            f"put it back, write it into the jobs, or begin a new run: wavequeue run {spec}"
+        )
+    known = {job.id: job for job in there.jobs}
+    differ_in = job_changes.differences(known, made.jobs)
+    refused = job_changes.refusal(differ_in, spec, run.id, update=update)
+    if refused is not None:
+        raise UseError(refused)
+    new = tuple(job for job in made.jobs if job.id not in known)
+    request = Request(requests.new_id("add"), "add", phases=made.phases, groups=made.groups, specs=new)
+    return request, differ_in.changes

@@ -1,0 +1,61 @@
+"""The command that shows the terminal of a running job."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+
+from skill.common.errors import FailedError, UseError
+from skill.hosts import remote_command
+from skill.hosts.connection import Host, Unreachable
+from skill.runs import directory, requests
+from skill.runs.attach_command import build_attach
+from skill.runs.digest import Row, reason
+from skill.runs.directory import Run
+from skill.runs.open import on_hosts
+
+
+def attach_command(run: Run, job: str) -> list[str]:
+    """The command to run in a terminal, on this machine, wherever the job runs.
+
+    Raises UseError where the job does not run now, and FailedError where it cannot be looked at.
+    """
+    if on_hosts(run):
+        return _on_host(run, job)
+    document = directory.read_state(run)
+    session = _session(run, requests.one(document, job))
+    if shutil.which("screen") is None:
+        raise FailedError("screen is not installed: sudo apt-get install -y screen")
+    return build_attach(session, document["meta"]["screen_dir"])
+
+
+def _session(run: Run, row: Row) -> str:
+    """The name of the screen of a running job."""
+    job = row["id"]
+    if row["status"] != "running":
+        said = f" ({reason(row)})" if reason(row) else ""
+        hint = f"; its log: {_log(run, job)}" if row["attempt"] else ""
+        raise UseError(f"job {job} does not run now: it is {row['status']}{said}{hint}")
+    if row["screen_pid"] is None:
+        raise FailedError(f"job {job} is just being started; try again in a moment")
+    return f"{row['screen_pid']}.{row['screen_name']}"
+
+
+def _log(run: Run, job: str) -> str:
+    return shlex.join(["wavequeue", "logs", job, "--run", run.id])
+
+
+def _on_host(run: Run, job: str) -> list[str]:
+    from skill.runs import remote, remote_logs
+
+    with remote.RemoteRun.at(run) as there:
+        ask = remote_logs.Asker(there, job)
+        found, way = ask(lines=0), there.way(ask.host)
+    if isinstance(found, Unreachable) or not isinstance(way, Host):
+        why_not = found.reason if isinstance(found, Unreachable) else "it is not registered"
+        raise FailedError(f"{ask.host} is unreachable: {why_not}; what was pulled of its log: {_log(run, job)}")
+    if isinstance(found, str):
+        raise FailedError(found)
+    command = build_attach(_session(run, found.row), found.document["meta"]["screen_dir"])
+    ssh = way.ssh_command()
+    return command if ssh is None else [*ssh, "-t", way.destination, remote_command.command_line(command)]

@@ -1,0 +1,127 @@
+"""Choose what to rent: what is wanted, the offers that fit ranked by what the work costs, one of them by its number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from skill.common.errors import FailedError, UseError
+from skill.fleet import offers, settings
+from skill.fleet.offers import Priced, Ranking, Work
+from skill.fleet.profiles import CPU, DEFAULT, Profile
+from skill.operations.build_spec import build, earlier
+from skill.planning import plan
+from skill.providers.vast import client as vast
+from skill.providers.vast.client import Client
+from skill.providers.vast.responses import Unknown
+
+
+class Asked(NamedTuple):
+    """What was asked for beside a profile; None: what the profile says. `max_dph`: price limit in $ per hour, with the
+    disk; `ref_hours` on a machine of DLP `ref_dlp`; `disk_gb`: disk in GB."""
+
+    max_dph: float | None = None
+    ref_hours: float | None = None
+    ref_dlp: float | None = None
+    disk_gb: float | None = None
+
+
+AS_PROFILE = Asked()
+"""Nothing was asked for beside the profile."""
+
+
+class Hunted(NamedTuple):
+    """What can be rented. `complete`: these are all offers; else the cheapest."""
+
+    ranking: Ranking
+    profile: Profile
+    work: Work
+    complete: bool
+
+
+def hunt(
+    where: Path, spec: str | None = None, profile: str | None = None, asked: Asked = AS_PROFILE
+) -> Hunted | Unknown:
+    """Rank what can be rented by the cost of the whole work. Rents nothing.
+
+    `where`: workers.yaml; `spec`: for its jobs. Raises UseError and SpecErrors.
+    """
+    chosen, work = wanted(where, spec, profile, asked)
+    banned = {one.machine_id for one in settings.read_blacklist(where)}
+    client = vast.connect()
+    try:
+        found = client.offers(offers.filters(chosen, work, banned), chosen.disk_gb)
+    finally:
+        client.close()
+    if isinstance(found, Unknown):
+        return found
+    return Hunted(offers.rank(found.offers, chosen, work, banned), chosen, work, found.complete)
+
+
+def wanted(where: Path, spec: str | None, name: str | None, asked: Asked) -> tuple[Profile, Work]:
+    """The profile (`name`; None: the one that fits) with what was asked for, and the work: that of `spec`, or what the
+    profile says. `where`: workers.yaml. Raises UseError and SpecErrors."""
+    typed = {key: value for key, value in asked._asdict().items() if value is not None}
+    known = settings.read_profiles(where)
+    if spec is None:
+        profile = settings.profile(known, name or DEFAULT)._replace(**typed)
+        return profile, offers.plain_work(profile)
+    manifest = build(spec).manifest
+    needs_card = any(job.gpus for job in manifest.jobs)
+    profile = settings.profile(known, name or (DEFAULT if needs_card else CPU))._replace(**typed)
+    history = plan.history(earlier(manifest.project, Path(spec).absolute().parent))
+    return profile, offers.spec_work(manifest, history, profile)
+
+
+def rank(client: Client, where: Path, profile: Profile, work: Work) -> tuple[Priced, ...]:
+    """The best offer, and those that may be taken in its place. Raises FailedError where there is none."""
+    banned = {one.machine_id for one in settings.read_blacklist(where)}
+    found = client.offers(offers.filters(profile, work, banned), profile.disk_gb)
+    if isinstance(found, Unknown):
+        raise FailedError(f"what can be rented is unknown, and nothing was rented: {found.reason}")
+    ranking = offers.rank(found.offers, profile, work, banned)
+    if not ranking.priced:
+        why = ", ".join(f"{count} {words}" for words, count in ranking.left_out.items()) or "there are none"
+        raise FailedError(f"no offer fits ({why}), and nothing was rented; see: wavequeue vast hunt")
+    return offers.alternatives(ranking)
+
+
+def by_number(client: Client, where: Path, number: int, profile: Profile, work: Work) -> Priced:
+    """One offer by its number, whether or not it fits a profile. Raises FailedError and UseError."""
+    found = client.offers({"ask_contract_id": {"eq": number}}, profile.disk_gb)
+    if isinstance(found, Unknown):
+        raise FailedError(f"what offer {number} is, is unknown, and nothing was rented: {found.reason}")
+    one = next((one for one in found.offers if one.id == number), None)
+    if one is None or one.rentable is False:
+        raise FailedError(f"offer {number} is not to be had (any more); see: wavequeue vast hunt")
+    ban = next((row for row in settings.read_blacklist(where) if row.machine_id == one.machine_id), None)
+    if ban is not None:
+        raise UseError(
+            f"machine {ban.machine_id} of offer {number} is on the blacklist ({ban.reason}); off again: wavequeue vast "
+            f"blacklist remove {ban.machine_id}"
+        )
+    if one.machine_id is None:
+        raise FailedError(f"offer {number} does not name its machine, and is not rented")
+    if one.disk_gb is not None and one.disk_gb < profile.disk_gb:
+        raise FailedError(
+            f"offer {number} has {one.disk_gb:g} GB of disk, and {profile.disk_gb:g} are asked for (--disk)"
+        )
+    priced = offers.price(one, profile, work)
+    if isinstance(priced, str):
+        raise FailedError(f"offer {number} {priced}, and is not rented")
+    return priced
+
+
+def terms(best: Priced, work: Work, image: str, *, more: bool) -> list[str]:
+    """What is about to be rented, and what it will cost."""
+    offer = best.offer
+    place = f", {offer.geolocation}" if offer.geolocation else ""
+    reliable = f"reliability {100 * (offer.reliability or 0):.1f} %"
+    found = [
+        f"offer {offer.id}: {offer.cards}, machine {offer.machine_id}{place}, {reliable}; image {image}",
+        f"${best.dph:.4f} an hour with its disk; the work: {best.hours:.2f} h, ${best.total:.2f} in all with traffic",
+        f"(work: {work.how})",
+    ]
+    if more:
+        found.append("if it does not come up: another one that costs at most a quarter more")
+    return found

@@ -1,0 +1,127 @@
+"""The watcher of a project, which rents cheap offers in the background: start it, stop it, say how it is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from skill.common.errors import FailedError
+from skill.common.files import SHOWN, append_to, make_directory
+from skill.fleet import ledger, ledger_file, settings, ssh_key, watcher
+from skill.fleet.watch_rules import Rules
+from skill.operations.instances import connected
+from skill.runs import logs
+
+_PATIENCE = 15.0
+"""Seconds for it to begin, and to end."""
+_PAUSE = 0.05
+
+
+class Started(NamedTuple):
+    """A watcher that has begun: its process, and by which rules."""
+
+    pid: int
+    rules: Rules
+
+
+def start_watcher(where: Path, *, dry_run: bool = False) -> Started:
+    """Begin to watch for the project of workers.yaml (`where`). It goes on when the caller ends.
+
+    `dry_run`: it logs what it would rent, and rents nothing. Raises UseError, and FailedError where one runs already or
+    it does not begin.
+    """
+    rules, _ = settings.read_rules(where)
+    chosen = settings.read_renting(where)
+    with connected():
+        pass
+    if not dry_run:
+        ssh_key.find_key(chosen.key)
+    files = watcher.Files.of(where)
+    make_directory(files.lock.parent)
+    if watcher.is_held(files):
+        raise FailedError(
+            f"a watcher runs already ({who(watcher.read_state(files))}); first: wavequeue vast watcher stop"
+        )
+    with append_to(files.log, SHOWN) as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "skill.fleet.watcher", str(where.absolute()), *(["--dry-run"] if dry_run else [])],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    until = time.monotonic() + _PATIENCE
+    while watcher.read_state(files).get("pid") != process.pid:
+        if process.poll() is not None or time.monotonic() > until:
+            last = logs.last_line(files.log) or "it said nothing"
+            raise FailedError(f"no watcher was started: {last}; see {files.log}")
+        time.sleep(_PAUSE)
+    return Started(process.pid, rules)
+
+
+def stop_watcher(where: Path) -> str | None:
+    """End the watcher, and wait until it has ended. What it rented is left as it is. Returns who it was, in words; None
+    where none runs. Raises FailedError where it could not be ended."""
+    files = watcher.Files.of(where)
+    if not watcher.is_held(files):
+        return None
+    state = watcher.read_state(files)
+
+    def is_there() -> bool:
+        return watcher.identity(state.get("pid", 0)) == (state.get("start"), state.get("boot"))
+
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        # Only the process that wrote this: its number may be somebody else's by now.
+        if not is_there():
+            break
+        os.kill(state["pid"], number)
+        until = time.monotonic() + _PATIENCE
+        while is_there() and time.monotonic() < until:
+            time.sleep(_PAUSE)
+        if not is_there():
+            return who(state)
+    raise FailedError(f"a watcher holds {files.lock}, and could not be ended ({who(state)})")
+
+
+class WatcherStatus(NamedTuple):
+    """Whether a watcher `runs`, its last `state`, its rules with where each is from, and what it rented: how many
+    machines, and what they cost in $ until now."""
+
+    runs: bool
+    state: Mapping[str, Any]
+    rules: Rules
+    sources: Mapping[str, str]
+    rented: int
+    cost: float
+
+
+def watcher_status(where: Path) -> WatcherStatus:
+    """How the watcher of a project stands. Asks nobody. Raises UseError."""
+    rules, sources = settings.read_rules(where)
+    files = watcher.Files.of(where)
+    mine = [
+        one
+        for one in ledger_file.rentals(where).values()
+        if one.purpose == watcher.PURPOSE and one.instance_id is not None
+    ]
+    runs, state = watcher.is_held(files), watcher.read_state(files)
+    return WatcherStatus(runs, state, rules, sources, len(mine), ledger.spent(mine, time.time()))
+
+
+def watcher_log(where: Path, count: int) -> list[str]:
+    """The last lines of its log; empty where none has run yet."""
+    try:
+        return logs.plain(logs.tail(watcher.Files.of(where).log, count)).splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def who(state: Mapping[str, Any]) -> str:
+    """Which process a watcher is, in words."""
+    return f"process {state.get('pid')}, since {state.get('since')}"

@@ -1,0 +1,28 @@
+"""Which run is meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from skill.common.errors import UseError
+from skill.runs import directory
+from skill.runs.directory import Run
+from skill.runs.open import on_hosts
+
+
+def find_run(name: str | None = None) -> Run:
+    """The run with this name, or the beginning of one, or in this directory; None: the newest. Raises UseError."""
+    return directory.find(name, Path.cwd(), Path.home())
+
+
+def find_run_on_hosts(name: str | None = None) -> Run:
+    """The same among runs on hosts. Raises UseError for one on this machine."""
+    if name is None:
+        found = next((run for run in directory.known(Path.cwd(), Path.home()) if on_hosts(run)), None)
+        if found is None:
+            raise UseError("no run is on hosts; submit one with: wavequeue submit SPEC")
+        return found
+    run = find_run(name)
+    if not on_hosts(run):
+        raise UseError(f"run {run.id} runs on this machine: its results are here already")
+    return run

@@ -1,0 +1,40 @@
+"""Pull the results of a run from a rented machine, over and over, each pull told in a line."""
+
+from __future__ import annotations
+
+from skill.common.errors import FailedError
+from skill.fleet.follow_rental import Took
+from skill.operations import pull_text
+from skill.operations.build_spec import Say
+from skill.operations.pull_run import assigned, pull_run
+from skill.runs import pulled_states
+from skill.runs.directory import Run
+
+
+class RentalPulls:
+    """Pulls of a run on a rented machine, each told in a line where something is new."""
+
+    def __init__(self, say: Say, tell: Say) -> None:
+        self._say, self._tell = say, tell
+        self._told: tuple[str, bool] | None = None
+
+    def once(self, run: Run, patience: float) -> Took:
+        """Pull once, in `patience` seconds. What fails is said, and not raised."""
+        try:
+            done = pull_run(run, (), self._say, patience)
+        except FailedError as error:  # somebody else pulls it just now
+            self._say(str(error))
+            return Took(is_last=False, is_reached=True)
+        for text in pull_text.details(done.turns.values(), done.carried):
+            self._say(text)
+        found = assigned(run)
+        rows = [row for state in pulled_states.documents(run, found).values() for row in state["jobs"]]
+        counts = {word: sum(row["status"] == word for row in rows) for word in ("completed", "running")}
+        how = f"{counts['completed']} of {len(rows)} jobs completed, {counts['running']} running"
+        if self._told != (how, bool(done.away)) or done.last:
+            rest = "all of it is here" if done.last else pull_text.line(done.turns.values(), found, ended=done.ended)
+            self._tell(f"{how}; {rest}")
+        self._told = how, bool(done.away)
+        reasons = [turn.reason for turn in done.turns.values() if not turn.whole]
+        refused = sum(len(turn.received.refused) for turn in done.turns.values())
+        return Took(done.last, not done.away, "; ".join(filter(None, reasons)) or None, refused)

@@ -1,0 +1,199 @@
+"""Pull results, logs and state of a run from its hosts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from skill.common.errors import FailedError, UseError
+from skill.hosts.connection import Host
+from skill.operations.build_spec import Say, ignore
+from skill.runs import assignment, directory, pulled_states
+from skill.runs.assignment import Placed
+from skill.runs.directory import Run
+from skill.runs.path_map import ground
+from skill.transfer import pull, relay
+from skill.transfer.pull import Turn
+from skill.transfer.relay import Carried
+
+Heard = Callable[[str, int], None]
+"""Is told of bytes as they come: the host, and how many."""
+Progress = Callable[[], AbstractContextManager[Heard]]
+"""Shows one pull while it is at work."""
+
+
+class Pulled(NamedTuple):
+    """One pull: how it went on each host, what was carried on, and whether the run has ended on all of them.
+
+    `over`: hosts that had finished when they were last pulled whole: all that they had is here, and they may be gone.
+    """
+
+    turns: Mapping[str, Turn]
+    carried: Sequence[Carried]
+    ended: bool
+    over: frozenset[str]
+
+    @property
+    def failed(self) -> bool:
+        """Whether something is missing or was refused."""
+        refused = any(turn.received.refused or any(turn.doubts) for turn in self.turns.values())
+        return refused or not all(map(self._is_here, self.turns.values())) or any(one.fault for one in self.carried)
+
+    @property
+    def away(self) -> list[str]:
+        """Hosts that could not be reached, and may yet have something for us."""
+        return [turn.host for turn in self.turns.values() if turn.unreachable is not None and not self._is_here(turn)]
+
+    @property
+    def last(self) -> bool:
+        """Whether another pull could bring nothing more."""
+        return self.ended and all(self._is_here(turn) and not turn.received.later for turn in self.turns.values())
+
+    def _is_here(self, turn: Turn) -> bool:
+        return turn.whole or (turn.unreachable is not None and turn.host in self.over)
+
+
+def pull_run(run: Run, names: Sequence[str] = (), say: Say = ignore, patience: float = pull.PATIENCE) -> Pulled:
+    """Pull once from the hosts of a run: those named, or else all that are not given up.
+
+    `say` is told of retries and of hosts that are not registered any more; `patience`: seconds that one host may take.
+    Raises UseError for a name that is no host of the run, and FailedError where another pull is at work.
+    """
+    with Puller(run, names, say) as puller:
+        return puller.pull(patience)
+
+
+class Places(NamedTuple):
+    """Where on this machine what was pulled lies: results in `results`, logs and states of hosts in `hosts`."""
+
+    results: tuple[Path, ...]
+    hosts: Path
+
+
+def results_below(run: Run) -> Places:
+    """Where the results of a run on hosts go. Raises UseError for a run on this machine."""
+    found = assigned(run)
+    manifest = directory.read_manifest(run, ours=True)
+    results = dict.fromkeys(ground(run, found, manifest, part).here for part in found.parts)
+    return Places(tuple(results), run.root / directory.MIRRORS)
+
+
+class Puller:
+    """Pulls of one run, over connections that stay open between them. Use it in a `with` block.
+
+    Raises UseError for a name that is no host of the run.
+    """
+
+    def __init__(
+        self, run: Run, names: Sequence[str], say: Say, progress: Progress = lambda: nullcontext(_hear_nothing)
+    ) -> None:
+        self._run, self._names, self._say, self._progress = run, names, say, progress
+        self._hosts = connect(self._run, self._names, self._say)
+
+    def __enter__(self) -> Puller:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def pull(self, patience: float = pull.PATIENCE) -> Pulled:
+        """Pull once, and once more where a rented host could not be reached because it had moved.
+
+        `patience`: seconds that one host may take. Raises FailedError where another pull is at work.
+        """
+        done = self._pull(patience)
+        if done.away and self._have_moved(done.away):
+            self._close()
+            self._hosts = connect(self._run, self._names, self._say)
+            done = self._pull(patience)
+        return done
+
+    def until_the_end(self, every: float, tell: Callable[[Pulled], None]) -> Pulled:
+        """Pull every so many seconds until the run has ended and all is here. `tell` is given each pull; one that
+        could not be made is said, and made again."""
+        while True:
+            begin = time.monotonic()
+            try:
+                done = self.pull()
+            except FailedError as error:
+                self._say(str(error))
+            else:
+                tell(done)
+                if done.last:
+                    return done
+            time.sleep(max(0.0, every - (time.monotonic() - begin)))
+
+    def _close(self) -> None:
+        for host in self._hosts.values():
+            host.close()
+        self._hosts = {}
+
+    def _pull(self, patience: float) -> Pulled:
+        """One pull, and what follows from it."""
+        run = self._run
+        manifest = directory.read_manifest(run, ours=True)
+        with pull.alone(run):
+            before = assigned(run)
+            with self._progress() as heard:
+                turns = pull.pull(
+                    run, manifest, pull.parts(before, self._names), self._hosts, self._say, heard, patience
+                )
+            found = assigned(run)
+            states = pulled_states.documents(run, found)
+            carried = relay.carry(run, found, manifest, self._hosts, turns, states, self._say)
+            over = frozenset(host for host, state in states.items() if state["meta"]["manager"] == "finished")
+            return Pulled(turns, carried, pull.conclude(run, manifest, time.time()), over & found.pulled.keys())
+
+    def _have_moved(self, names: Sequence[str]) -> bool:
+        """Whether workers.yaml had an old address of one of these hosts, which is mended now; what is found is said."""
+        from skill.fleet.reconcile import reconcile_before
+        from skill.hosts.registry import Registry
+
+        where = _registry(assigned(self._run))
+        before = Registry.load(where).workers
+        for text in reconcile_before(where, names):
+            self._say(text)
+        after = Registry.load(where).workers
+        return any(before[name].ssh != after[name].ssh for name in names if name in before and name in after)
+
+
+def connect(run: Run, names: Sequence[str], say: Say) -> dict[str, Host]:
+    """The ways to the hosts of a run that are to be pulled. One that is registered no more is said, and left out.
+    Raises UseError."""
+    from skill.hosts import registry
+
+    found = assigned(run)
+    where = _registry(found)
+    known = registry.Registry.load(where)
+    hosts = {}
+    for part in pull.parts(found, names):
+        try:
+            hosts[part.host] = registry.connect(known.named(part.host), where, pull.TRIES)
+        except UseError as error:
+            say(str(error))
+    return hosts
+
+
+def _hear_nothing(_name: str, _size: int) -> None:
+    pass
+
+
+def assigned(run: Run) -> Placed:
+    """Which host has which jobs of a run on hosts. Raises UseError for one on this machine."""
+    found = assignment.read(run)
+    if found is None:
+        raise UseError(f"run {run.id} runs on this machine: its results are here already")
+    return found
+
+
+def _registry(found: Placed) -> Path:
+    from skill.hosts import registry
+
+    here = registry.locate(Path.cwd())
+    return here if here.exists() else registry.locate(Path(found.source))

@@ -1,0 +1,98 @@
+"""What is said of a pull: one line, what was not taken, and its JSON document."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from build_manifest.faults import listed
+from queue_manager.core.summary import duration
+from skill.common.units import size_text
+from skill.runs import pulled_states
+from skill.runs.assignment import Placed
+from skill.transfer.pull import Turn
+from skill.transfer.relay import Carried
+
+_NAMED = 5
+
+
+def host_line(turn: Turn, found: Placed) -> str:
+    """What a pull brought from one host, or why it did not. `found`: as hosts.json is after it."""
+    return f"{turn.host}: {_brought(turn) if turn.whole else _missed(turn, found)}"
+
+
+def line(turns: Iterable[Turn], found: Placed, *, ended: bool) -> str:
+    """One pull in one line. `ended`: whether the run has."""
+    return "; ".join(host_line(turn, found) for turn in turns) + ("; the run has ended" if ended else "")
+
+
+def details(turns: Iterable[Turn], carried: Sequence[Carried]) -> Iterator[str]:
+    """What was not taken, and what was carried on, in lines."""
+    for turn in turns:
+        yield from (f"{turn.host}: {text}" for text in _not_taken(turn))
+    for one in carried:
+        what = f"what {listed(one.jobs, _NAMED)} wrote"
+        if one.fault is None:
+            yield f"{what} was carried to {one.dst}"
+        else:
+            yield f"{what} could not be carried to {one.dst}: {one.fault}"
+
+
+def _not_taken(turn: Turn) -> Iterator[str]:
+    got = turn.received
+    yield from (f"{name} {why}" for name, why in got.refused)
+    if got.kept:
+        yield f"newer here, and kept: {listed(got.kept, _NAMED)}"
+    if got.later:
+        yield f"changed while being read, and left for the next pull: {listed(got.later, _NAMED)}"
+    if got.ahead:
+        yield f"from the future by its clock, and given the time of this machine: {listed(got.ahead, _NAMED)}"
+    for job, output in turn.doubts.missing[:_NAMED]:
+        yield f"{job} has completed there, but of its output {output} nothing is here"
+    for name, job in turn.doubts.unproven[:_NAMED]:
+        yield f"{name} came, but by its manager's record {job} never ran there: do not rely on it"
+    left = sum(max(0, len(found) - _NAMED) for found in turn.doubts)
+    if left:
+        yield f"and {left} outputs more that do not agree with its manager's record"
+    if got.more:
+        yield f"and {got.more} files more"
+    if turn.outside:
+        where = "write outside of the code's directory; these outputs are not pulled"
+        yield f"{listed(turn.outside, _NAMED)} {where}"
+
+
+def _brought(turn: Turn) -> str:
+    got = turn.received
+    if not got.files:
+        return f"nothing new, {got.same} files are here already"
+    return f"{got.files} files, {size_text(got.size)}"
+
+
+def _missed(turn: Turn, found: Placed) -> str:
+    age = pulled_states.age(found, turn.host, time.time())
+    last = "never pulled before" if age is None else f"last pulled {duration(age)} ago"
+    came = f"{_brought(turn)}, then " if turn.received.files else ""
+    return f"{came}{turn.reason}; {last}"
+
+
+def host_document(turn: Turn, found: Placed) -> dict[str, Any]:
+    """One host of what `pull --json` prints."""
+    got = turn.received
+    return {
+        "name": turn.host,
+        "whole": turn.whole,
+        "reachable": turn.unreachable is None,
+        "reason": turn.reason,
+        "files": got.files,
+        "bytes": got.size,
+        "same": got.same,
+        "kept": list(got.kept),
+        "refused": [{"name": name, "why": why} for name, why in got.refused],
+        "later": list(got.later),
+        "ahead": list(got.ahead),
+        "missing": [{"job": job, "output": output} for job, output in turn.doubts.missing],
+        "unproven": [{"name": name, "job": job} for name, job in turn.doubts.unproven],
+        "outside": list(turn.outside),
+        "last_pull": found.pulled.get(turn.host),
+    }

@@ -1,0 +1,120 @@
+"""Rent a machine and register it as a worker; what goes on billing of what was rented."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from queue_manager.core.layout import id_fault
+from skill.common.errors import UseError
+from skill.fleet import ledger, ledger_file, rent, settings, ssh_key, startup
+from skill.fleet.ledger import Rental
+from skill.fleet.offers import Priced, Work
+from skill.hosts.registry import Registry, Worker
+from skill.operations import choose_offer
+from skill.operations.build_spec import Say
+from skill.operations.choose_offer import AS_PROFILE, Asked
+from skill.providers.vast.client import Client
+from skill.providers.vast.responses import Gone, Unknown
+
+PURPOSE = "rent"
+Agree = Callable[[Priced, Work, str], None]
+"""Is shown the best offer, the work that it is priced for and the image, before it is rented; raises where it is not to
+be."""
+
+
+class Rent:
+    """One machine to be rented: the offer of that number, or the best one (`offer` None), for the jobs of `spec` if it
+    is given. What can be checked before anything is asked is checked when it is made. `where`: workers.yaml.
+
+    Raises UseError and SpecErrors.
+    """
+
+    def __init__(
+        self,
+        where: Path,
+        offer: int | None,
+        *,
+        spec: str | None = None,
+        profile: str | None = None,
+        asked: Asked = AS_PROFILE,
+        name: str | None = None,
+        pool: str | None = None,
+    ) -> None:
+        if spec is not None and offer is not None:
+            raise UseError("--for goes with --best")
+        self._where, self._offer, self._name, self._pool = where, offer, name, pool
+        self._renting = settings.read_renting(where)
+        ssh_key.find_key(self._renting.key)
+        _check_name(where, name)
+        self._profile, self._work = choose_offer.wanted(where, spec, profile, asked)
+
+    def go(self, client: Client, agree: Agree, say: Say) -> Worker:
+        """Rent it, wait until it can be entered, register it. What was cut off before is finished first, and nothing
+        else is rented then. Raises FailedError and UseError."""
+        candidates: tuple[Priced, ...] = ()
+        if rent.unfinished(self._where, PURPOSE):
+            say("a rental was cut off, and is finished first; to rent another, run the command again")
+        else:
+            candidates = self._candidates(client)
+            agree(candidates[0], self._work, self._renting.image)
+        wish = rent.Wish(self._profile, PURPOSE, self._name, self._pool)
+        return rent.rent(client, self._where, wish, candidates, say)
+
+    def _candidates(self, client: Client) -> tuple[Priced, ...]:
+        if self._offer is None:
+            return choose_offer.rank(client, self._where, self._profile, self._work)
+        return (choose_offer.by_number(client, self._where, self._offer, self._profile, self._work),)
+
+
+def _check_name(where: Path, name: str | None) -> None:
+
+    known = Registry.load(where)
+    if name is None:
+        return
+    fault = id_fault(name)
+    if fault:
+        raise UseError(f"the name {name!r} {fault}")
+    if name in known.workers:
+        raise UseError(f"{name} is registered already; take another name, or first: wavequeue hosts remove {name}")
+
+
+def still_billing(client: Client, where: Path, purpose: str) -> list[str]:
+    """What was rented for a purpose, and may be billed: a line for each. Where nothing is, what it all cost."""
+    found = []
+    for one in ledger_file.rentals(where).values():
+        if one.purpose != purpose or one.ended is not None:
+            continue
+        if one.instance_id is not None:
+            live = client.instance(one.instance_id)
+            end = "" if isinstance(live, Gone) else f"; to delete it: wavequeue vast destroy {one.instance_id}"
+            found.append(startup.billing(one.instance_id, live) + end)
+            continue
+        listed = client.instances()
+        mine = [] if isinstance(listed, Unknown) else [live for live in listed if live.label == one.label]
+        doubt = f"offer {one.offered.offer_id} was asked for under the label {one.label}, and may yet be rented"
+        again = f", at ${one.offered.dph:.4f} an hour; the same command again finds out"
+        found += [startup.billing(live.id, live) for live in mine] or [doubt + again]
+    made = [one for one in ledger_file.rentals(where).values() if one.purpose == purpose and one.rates]
+    cost = ledger.spent(made, time.time())
+    if not made:
+        return found or ["nothing was rented, and nothing of this is billed"]
+    return found or [
+        f"nothing goes on billing; what was rented for this cost {ledger.usd(cost)}, at most, without traffic"
+    ]
+
+
+class Ledger(NamedTuple):
+    """What was rented for a project, and `spent`: what that cost in $ until `now` (epoch seconds), at most."""
+
+    rentals: tuple[Rental, ...]
+    now: float
+    spent: float
+
+
+def read_ledger(where: Path) -> Ledger:
+    """What was rented for a project (`where`: workers.yaml). Asks nobody. Raises UseError."""
+    found, now = tuple(ledger_file.rentals(where).values()), time.time()
+    return Ledger(found, now, ledger.spent(found, now))

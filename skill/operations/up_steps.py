@@ -1,0 +1,88 @@
+"""What `up` has done by others: choosing an offer, setting up the machine, making the run, pulling it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from queue_manager.core.manifest import Manifest
+from skill.common.errors import FailedError
+from skill.fleet import settings, ssh_key
+from skill.fleet.offers import Priced, Work
+from skill.hosts import ssh_preflight
+from skill.hosts.connection import Host
+from skill.hosts.registry import Worker
+from skill.operations import check_hosts, choose_offer, submit_spec
+from skill.operations.build_spec import Say
+from skill.operations.choose_offer import Asked
+from skill.operations.pull_rental import RentalPulls
+from skill.operations.setup_hosts import setup_one
+from skill.operations.submission import Order
+from skill.operations.up import Agreed, Steps, ceiling
+from skill.providers.vast.client import Client
+from skill.providers.vast.responses import Unknown
+from skill.runs.directory import Run
+
+
+class Offered(NamedTuple):
+    """What is about to be rented, and the `ceiling`: what all of it may cost in $. `credit`: what the account has left
+    in $, None where that is not known."""
+
+    best: Priced
+    work: Work
+    image: str
+    ceiling: float
+    credit: float | None
+
+
+Agree = Callable[[Offered], None]
+"""Is shown what is about to be rented, and raises where it is not to be."""
+
+
+def steps(
+    client: Client,
+    where: Path,
+    spec: str,
+    manifest: Manifest,
+    profile: str | None,
+    asked: Asked,
+    max_cost: float | None,
+    agree: Agree,
+    say: Say,
+    tell: Say,
+) -> Steps:
+    """The steps of `up` for a spec. `where`: workers.yaml; `tell` is told of each pull in which something is new."""
+
+    def agreed() -> Agreed:
+        chosen = settings.read_renting(where)
+        key = ssh_key.find_key(chosen.key)
+        fault = ssh_preflight.fault(key.private, key.public)
+        if fault is not None:
+            raise FailedError(f"nothing was rented: no machine could be entered from here: {fault}")
+        meant, work = choose_offer.wanted(where, spec, profile, asked)
+        candidates = choose_offer.rank(client, where, meant, work)
+        best = candidates[0]
+        most = ceiling(manifest, max_cost, best.total)
+        if best.total > most:
+            raise FailedError(
+                f"the best offer is reckoned to cost ${best.total:.2f}, above the ceiling of ${most:.2f}; nothing was "
+                "rented"
+            )
+        user = client.user()
+        agree(Offered(best, work, chosen.image, most, None if isinstance(user, Unknown) else user.credit))
+        return Agreed(tuple(one for one in candidates if one.total <= most), most)
+
+    def set_up(host: Host) -> None:
+        outcome = setup_one(where, host, say)
+        if outcome.fault is not None:
+            raise FailedError(f"{outcome.host}: {outcome.fault}")
+
+    def begin(made: Order, host: Host) -> Run:
+        return submit_spec.begin(made, [host], check_hosts.check(made, [host]), say, new=True)
+
+    def mended(worker: Worker) -> Worker:
+        (found,) = check_hosts.mended(where, [worker], "run the same command again", say)
+        return found
+
+    return Steps(agreed, set_up, begin, mended, RentalPulls(say, tell).once)
