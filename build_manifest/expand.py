@@ -152,6 +152,7 @@ def _expand_phase(faults: Faults, spec: SpecForm, form: PhaseForm) -> _Phase:
             preconditions=(*spec.preconditions, *form.preconditions),
             default_cmd=spec.default_cmd,
             cards=None if spec.gpus is None else len(spec.gpus),
+            est_minutes=spec.est_minutes if form.est_minutes is None else form.est_minutes,
             exported=tuple([one for one in spec.env if one not in templated_env]),
         )
         maker = JobMaker(faults, job_form, names, around)

@@ -17,13 +17,14 @@ TOP_KEYS = (
     "project", "cwd", "hosts", "ssh", "conda", "venv", "conda_hook", "env", "gpus", "max_parallel",
     "gpu_free_threshold_mib", "oom_retry", "wave", "stale_after", "grace", "preconditions", "default_cmd",
     "on_complete", "analyze_on_complete", "pull", "when_done", "idle_after", "max_cost", "deadline", "results_to",
-    "shell", "wandb",
+    "shell", "wandb", "est_minutes",
     *GRID_KEYS, "template", "jobs", "phases",
 )  # fmt: skip
-PHASE_KEYS = ("name", "depends_on", "match", *GRID_KEYS, "template", "jobs", "env", "preconditions")
+PHASE_KEYS = ("name", "depends_on", "match", *GRID_KEYS, "template", "jobs", "env", "preconditions", "est_minutes")
 JOB_KEYS = (
     "id", "cmd", "args", "expected_output", "output_check", "gpus", "gpu_mem_mib", "env", "timeout", "grace",
     "priority", "depends_on", "preconditions", "retries", "metrics", "cwd", "shell", "wandb",
+    "est_minutes",
 )  # fmt: skip
 TEARDOWN_KEYS = ("when_done", "idle_after", "max_cost", "deadline")
 """What may end a rented machine."""
@@ -58,7 +59,8 @@ class PreconditionForm(NamedTuple):
 
 class JobForm(NamedTuple):
     """A template or a job. `cmd`: commands, one after the other. `numbers`: those of gpus, gpu_mem_mib, timeout, grace,
-    priority and retries that were given. `given`: the keys that are there, also those that could not be read."""
+    priority, retries and est_minutes that were given. `given`: the keys that are there, also those that could not
+    be read."""
 
     mark: Mark
     id: Scalar | None
@@ -91,6 +93,7 @@ class PhaseForm(NamedTuple):
     env: tuple[tuple[str, Scalar], ...]
     preconditions: tuple[PreconditionForm, ...]
     sound: bool
+    est_minutes: float | None = None
 
 
 class SpecForm(NamedTuple):
@@ -123,3 +126,4 @@ class SpecForm(NamedTuple):
     results_to: Scalar | None
     errexit: bool | None
     wandb: bool | None
+    est_minutes: float | None

@@ -52,6 +52,7 @@ class Surroundings(NamedTuple):
     preconditions: tuple[PreconditionForm, ...]
     default_cmd: Scalar | None
     cards: int | None
+    est_minutes: float | None = None
     exported: tuple[tuple[str, Scalar], ...] = ()
 
 
@@ -271,6 +272,7 @@ class JobMaker:
             metrics=None if self.form.metrics is None else self._render_metrics(self.form.metrics, names),
             errexit=self.form.errexit,
             wandb=self.form.wandb,
+            est_minutes=numbers.get("est_minutes", self._around.est_minutes),
         )
 
     def _render_args(self, names: Params) -> tuple[str, dict[str, str]]:

@@ -50,6 +50,7 @@ NUMBERS: dict[str, Callable[[str], float]] = {
     "grace": seconds,
     "priority": integer,
     "retries": partial(integer, minimum=0),
+    "est_minutes": quantity,
 }
 ONLY_PHASE = "jobs"
 """The name of the phase of a spec that has no `phases`."""
@@ -108,6 +109,7 @@ class _Parser:
             results_to=self._results_to(top),
             errexit=self._errexit(top.get("shell")),
             wandb=fields.switch(top.get("wandb"), "wandb", "on or off"),
+            est_minutes=fields.number(top.get("est_minutes"), "est_minutes", quantity),
         )
 
     def _project(self, node: Node | None) -> str:
@@ -322,6 +324,7 @@ class _Parser:
             env=() if top else self._fields.env(table.get("env")),
             preconditions=() if top else self._preconditions(table.get("preconditions")),
             sound=sound,
+            est_minutes=None if top else self._fields.number(table.get("est_minutes"), "est_minutes", quantity),
         )
 
     def _jobs(self, node: Node) -> tuple[JobForm, ...]:

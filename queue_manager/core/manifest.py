@@ -65,7 +65,8 @@ class JobSpec(NamedTuple):
     were written. `grace`: seconds to save between TERM and KILL; None: the manifest's. `errexit`: whether `cmd` ends at
     its first command that fails; None: as the manifest says. `env_from`: variables that are known at launch only: a
     text, the name of a variable of the host, a text and so on, that are put together. `wandb`: whether W&B is told of
-    the job's name and run; None: as the manifest says.
+    the job's name and run; None: as the manifest says. `est_minutes`: how long its owner takes it to run, for estimates
+    alone.
     """
 
     id: str
@@ -87,6 +88,7 @@ class JobSpec(NamedTuple):
     grace: float | None = None
     env_from: Mapping[str, tuple[str, ...]] = {}
     wandb: bool | None = None
+    est_minutes: float | None = None
 
 
 class Manifest(NamedTuple):
@@ -479,6 +481,7 @@ _JOB_KINDS: _Kinds = {
     "errexit": _TRUTH,
     "grace": (_is_time, "a number of 0 or more"),
     "wandb": _TRUTH,
+    "est_minutes": (_is_positive_time, "a number above 0"),
     "env_from": (_is_env_from, "an object whose values are lists of texts and names in turn"),
 }
 _PRECONDITION_KINDS: _Kinds = {"type": _TEXT, "path": _TEXT, "command": _TEXT, "gib": _TIME}

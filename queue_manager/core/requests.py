@@ -19,7 +19,9 @@ from queue_manager.core.manifest import (
 
 VERBS = ("cancel", "retry", "pause", "resume", "add", "update", "skip", "accept")
 CHANGEABLE = tuple(
-    name for name in ("expected_output", "timeout", "grace", "priority", "retries") if name in JobSpec._fields
+    name
+    for name in ("expected_output", "timeout", "grace", "priority", "retries", "est_minutes")
+    if name in JobSpec._fields
 )
 """Fields of a job that may change while it is in a run: nothing of what it does, only how it is judged and ordered."""
 

@@ -29,15 +29,15 @@ _AWAITED = b.Checked("an output of another machine", float("inf"), awaited=True)
 
 class Machine(NamedTuple):
     """A machine with its part of a run. `state` is used up. `cards`: without the memory of the run's own jobs.
-    `speed`: how fast jobs go beside what `seconds` tells. `awaits`: jobs on other machines whose outputs a job waits
-    for, by the job's id."""
+    `speed`: how fast jobs go beside what `seconds` tells. `awaits`: sets of jobs on other machines whose
+    outputs a job waits for, by the job's id; jobs that wait for the same share one set."""
 
     name: str
     state: QueueState
     cards: tuple[Card, ...] = ()
     cores: int = 1
     speed: float = 1.0
-    awaits: Mapping[str, frozenset[str]] = {}
+    awaits: Mapping[str, Sequence[frozenset[str]]] = {}
 
 
 class Simulated(NamedTuple):
@@ -60,6 +60,14 @@ def simulate(
     return _Simulation(machines, seconds, now, began or {}).run()
 
 
+class _Awaited:
+    """A set of jobs: how many of them have not completed, and which jobs of which machines wait for it."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.places: list[tuple[int, int]] = []
+
+
 class _Simulation:
     """One run over one or more machines, that share a clock."""
 
@@ -77,20 +85,29 @@ class _Simulation:
         self._timers: list[float | None] = [None] * len(machines)
         self._impossible: list[Mapping[Need, str]] = [{}] * len(machines)
         self._ends: dict[str, float] = {}
-        self._awaiting: dict[str, list[tuple[int, int]]] = {}
+        self._sets: dict[frozenset[str], _Awaited] = {}
+        self._in_sets: dict[str, list[_Awaited]] = {}
         self._missing: dict[tuple[int, int], int] = {}
+        """How many sets a job still waits for, by machine and order."""
         done = {job.spec.id for one in machines for job in one.state.jobs if job.status is Status.COMPLETED}
         for number, one in enumerate(machines):
             for order, attempt in one.state.live.items():
                 spec = one.state.jobs[order].spec
                 start = began.get(spec.id, attempt.starting if attempt.started is None else attempt.started)
                 self._ends_at(number, order, max(now, start + self._length(number, spec)))
-            for name, others in one.awaits.items():
-                missing = others - done
-                place = number, one.state.order_of[name]
-                self._missing[place] = len(missing)
-                for other in missing:
-                    self._awaiting.setdefault(other, []).append(place)
+            for name, sets in one.awaits.items():
+                self._await((number, one.state.order_of[name]), sets, done)
+
+    def _await(self, place: tuple[int, int], sets: Sequence[frozenset[str]], done: set[str]) -> None:
+        for jobs in sets:
+            awaited = self._sets.get(jobs)
+            if awaited is None:
+                awaited = self._sets[jobs] = _Awaited(len(jobs - done))
+                for job in jobs - done:
+                    self._in_sets.setdefault(job, []).append(awaited)
+            if awaited.left:
+                awaited.places.append(place)
+                self._missing[place] = self._missing.get(place, 0) + 1
 
     def run(self) -> Simulated:
         """Go from one end to the next, until nothing more happens."""
@@ -141,12 +158,15 @@ class _Simulation:
 
     def _tell(self, job: Job, arrived: dict[int, dict[int, b.Checked]]) -> None:
         """Tell of a job that has ended to those on other machines that wait for its output."""
-        if job.status is Status.COMPLETED:
-            self._ends[job.spec.id] = self._now
-        for place in self._awaiting.pop(job.spec.id, ()):
-            self._missing[place] -= 1
-            if not self._missing[place]:
-                arrived.setdefault(place[0], {})[place[1]] = _HOLDS
+        if job.status is not Status.COMPLETED:
+            return
+        self._ends[job.spec.id] = self._now
+        for awaited in self._in_sets.pop(job.spec.id, ()):
+            awaited.left -= 1
+            for place in () if awaited.left else awaited.places:
+                self._missing[place] -= 1
+                if not self._missing[place]:
+                    arrived.setdefault(place[0], {})[place[1]] = _HOLDS
 
     def _next(self) -> dict[int, dict[int, b.Evidence]]:
         """Go on to when something happens next. What ends by then, by machine; empty if nothing happens any more."""

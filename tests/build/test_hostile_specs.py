@@ -114,7 +114,7 @@ def test_half_of_a_character_is_refused_with_its_place(escape: str) -> None:
         assert caught.value.faults[0].line == 2
 
 
-@pytest.mark.parametrize("key", ["timeout", "priority", "gpus", "gpu_mem_mib", "retries"])
+@pytest.mark.parametrize("key", ["timeout", "priority", "gpus", "gpu_mem_mib", "retries", "est_minutes"])
 @pytest.mark.parametrize("value", ["1e999", "1e300", "9" * 400, "9" * 5000, "9" * 400 + "d", "-1e999", ".inf", ".nan"])
 def test_a_number_beyond_all_bounds_is_refused(key: str, value: str) -> None:
     with pytest.raises(SpecErrors) as caught:
@@ -171,7 +171,7 @@ _KEYS = [
     "preconditions", "default_cmd", "phases", "grid", "zip", "include", "exclude", "template", "id", "cmd", "args",
     "expected_output", "output_check", "gpu_mem_mib", "timeout", "priority", "depends_on", "match", "retries",
     "metrics", "name", "type", "path", "command", "gib", "delay", "max_attempts", "n", "seed", "x-a", "<<", "pull",
-    "when_done", "max_cost", "deadline", "shell", "errexit", "range", "linspace", "logspace", "optimizer.lr",
+    "when_done", "max_cost", "deadline", "shell", "errexit", "range", "linspace", "logspace", "optimizer.lr", "est_minutes",
 ]  # fmt: skip
 _SOUP = [
     *"{}[]:,-&*!|>'\"#%@`$~?=", "\n", "\n  ", "\n    ", "- ", ": ", "${", "}}", "{{", "<<: *a", "&a ", "*a",
