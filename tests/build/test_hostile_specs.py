@@ -171,7 +171,8 @@ _KEYS = [
     "preconditions", "default_cmd", "phases", "grid", "zip", "include", "exclude", "template", "id", "cmd", "args",
     "expected_output", "output_check", "gpu_mem_mib", "timeout", "priority", "depends_on", "match", "retries",
     "metrics", "name", "type", "path", "command", "gib", "delay", "max_attempts", "n", "seed", "x-a", "<<", "pull",
-    "when_done", "max_cost", "deadline", "shell", "errexit", "range", "linspace", "logspace", "optimizer.lr", "est_minutes",
+    "when_done", "max_cost", "deadline", "shell", "errexit", "range", "linspace", "logspace", "optimizer.lr",
+    "est_minutes",
 ]  # fmt: skip
 _SOUP = [
     *"{}[]:,-&*!|>'\"#%@`$~?=", "\n", "\n  ", "\n    ", "- ", ": ", "${", "}}", "{{", "<<: *a", "&a ", "*a",
