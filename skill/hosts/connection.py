@@ -52,16 +52,18 @@ def remote(path: str) -> str:
 class Host:
     """A worker that can be reached. Connects when first asked, and again after a drop.
 
-    `known_hosts`: the project's own file. `tries`: how often a refused or dropped connection is tried. One command at
-    a time; threads wait for each other.
+    `known_hosts`: the project's own file. `tries`: how often a refused or dropped connection is tried. `once`: hardly
+    more than one command is expected, so the first one goes by an ssh of its own. One command at a time; threads wait
+    for each other.
     """
 
-    def __init__(self, worker: Worker, known_hosts: Path, tries: int = 1) -> None:
+    def __init__(self, worker: Worker, known_hosts: Path, tries: int = 1, *, once: bool = False) -> None:
         self.worker, self.known_hosts, self.tries = worker, known_hosts, tries
         self.name = worker.name
         self.is_quiet = True
         """Whether, as far as is known, its login files leave stdin and stdout alone."""
         self._transport: Transport | None = None
+        self._once = once
         self._lock = threading.Lock()
 
     @property
@@ -143,6 +145,13 @@ class Host:
 
     def _opened(self, command: str) -> Channel | Unreachable:
         """Begin a command by the transport that is chosen once for this host."""
+        if self._once:
+            from skill.hosts import ssh_once  # not needed by who stays
+
+            self._once = False
+            begun = ssh_once.begin(self.worker, self.known_hosts, command)
+            if begun is not None:
+                return begun
         if self._transport is None:
             found = self._chosen()
             if isinstance(found, Unreachable):
@@ -164,15 +173,17 @@ class Host:
             return Unreachable(str(error), "other")
         if way.problem is not None:
             return Unreachable(way.problem, "other")
-        from skill.hosts import fabric_transport, openssh_transport  # a fifth of a second that local verbs need not pay
-
+        is_alias = self.worker.ssh is None
         if reason is None and ssh_way.open_master(way) is not None:
             reason = "over the connection that you have opened (ControlPath)"
         if reason is None:
+            from skill.hosts import fabric_transport  # a fifth of a second that others need not pay
+
             reason = ssh_way.openssh_reason(way, fabric_transport.agent_holds(way.agent))
-        is_alias = self.worker.ssh is None
-        if reason is None:
-            return fabric_transport.FabricTransport(way, self.name, self.known_hosts, is_alias=is_alias)
+            if reason is None:
+                return fabric_transport.FabricTransport(way, self.name, self.known_hosts, is_alias=is_alias)
+        from skill.hosts import openssh_transport
+
         return openssh_transport.OpenSshTransport(way, self.name, self.known_hosts, reason, is_alias=is_alias)
 
 

@@ -76,7 +76,7 @@ class OpenSshTransport:
                 return Unreachable(f"{self._where()} dropped the connection", "dropped")
         argv = [*ssh_command.quiet(self._way.settings, self._where_options()), "-S", path, self._way.destination]
         try:
-            return _Process([*argv, command])
+            return SshProcess([*argv, command])
         except OSError as error:
             return Unreachable(f"ssh could not be started: {error.strerror or error}", "other")
 
@@ -211,7 +211,7 @@ def _text(path: str) -> str:
         return ""
 
 
-class _Process:
+class SshProcess:
     """A command of ssh as a channel. What ssh says for itself goes to a file, and so is no output of the command."""
 
     def __init__(self, argv: list[str]) -> None:
@@ -232,6 +232,16 @@ class _Process:
     def _wait(self) -> None:
         self._process.wait()
         self.status_event.set()
+
+    def words(self) -> str:
+        """What ssh has said for itself until now."""
+        return _text(self._log)
+
+    def has_said(self, seconds: float) -> bool:
+        """Whether the command writes anything within so many seconds, or has closed its output."""
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        return bool(select.select([self._process.stdout, self._process.stderr], [], [], seconds)[0])
 
     def settimeout(self, timeout: float | None, /) -> None:
         self._timeout = timeout

@@ -96,9 +96,9 @@ def known_hosts(registry: Path) -> Path:
     return registry.parent / ".wavequeue" / KNOWN_HOSTS
 
 
-def connect(worker: Worker, registry: Path, tries: int = 1) -> Host:
-    """The way to a worker. Nothing is sent before it is asked something."""
-    return Host(worker, known_hosts(registry), tries)
+def connect(worker: Worker, registry: Path, tries: int = 1, *, once: bool = False) -> Host:
+    """The way to a worker, see Host. Nothing is sent before it is asked something."""
+    return Host(worker, known_hosts(registry), tries, once=once)
 
 
 class Registry:

@@ -11,6 +11,7 @@ import pwd
 import re
 import socket
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -77,6 +78,17 @@ def config_file() -> str | None:
 def ask(command: Sequence[str], destination: str) -> Settings | Fault:
     """The settings of `command` (ssh with its options) for a destination, [USER@]HOST."""
     return _ask((*command, "-G", destination), _state())
+
+
+def ask_all(command: Sequence[str], destinations: Sequence[str]) -> list[Settings | Fault]:
+    """The same for several destinations at once."""
+    found: dict[str, Settings | Fault] = {}
+    threads = [threading.Thread(target=lambda to=to: found.update({to: ask(command, to)})) for to in destinations]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [found[to] for to in destinations]
 
 
 def _state() -> tuple[object, ...]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from skill.common.errors import UseError
 from skill.hosts import ssh_command, ssh_keys, ssh_route
 from skill.hosts.ssh_keys import Identity
-from skill.hosts.ssh_settings import Fault, Settings, ask, config_file, differences, expand
+from skill.hosts.ssh_settings import Fault, Settings, ask, ask_all, config_file, differences, expand
 
 if TYPE_CHECKING:
     from skill.hosts.registry import Worker
@@ -76,6 +76,24 @@ def find(worker: Worker) -> Way:
         return Way(to, config, options, found, problem=f"your ssh configuration cannot be followed: {error}")
 
 
+def plain(worker: Worker) -> Way | None:
+    """The way to a worker as far as ssh has to be told of it; without its keys, which ssh finds by itself. None where
+    `find` has something to say, or a connection to be shared is there. Raises UseError as `find` does."""
+    to, options, config = destination(worker), tuple(_options(worker)), _config(worker)
+    if config == _NO_FILE:
+        assert worker.ssh is not None
+        return Way(to, config, options, Settings(worker.ssh.host, {"port": (str(worker.ssh.port),)}))
+    found = ask(("ssh", *config, *options), to)
+    if isinstance(found, Fault) or (found.is_set("controlpath") and _is_busy(found.first("controlpath"))):
+        return None
+    return Way(to, config, options, found)
+
+
+def _is_busy(path: str) -> bool:
+    """Whether something lies where connections are shared, or nothing can."""
+    return len(os.fsencode(path)) >= _LONGEST_SOCKET or os.path.exists(path)
+
+
 def _options(worker: Worker) -> list[str]:
     ssh = worker.ssh
     if ssh is None:
@@ -101,7 +119,7 @@ def _config(worker: Worker) -> tuple[str, ...]:
 
 
 def _is_named(name: str) -> bool | Fault:
-    mine, other = (ask(("ssh", *config_option()), one) for one in (name, _NOBODY))
+    mine, other = ask_all(("ssh", *config_option()), (name, _NOBODY))
     if isinstance(mine, Fault) or isinstance(other, Fault):
         return mine if isinstance(mine, Fault) else Fault("")
     return bool(differences(mine, other))

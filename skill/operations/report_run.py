@@ -15,7 +15,7 @@ def report_run(run: Run) -> dict[str, Any]:
 
     Returns the document of `wavequeue report --json`. Raises FailedError, and UseError for a fault in workers.yaml.
     """
-    with open_run(run) as there:
+    with open_run(run, once=True) as there:
         document = there.look(full=True)
         found = there.results(document)
         return report.report(

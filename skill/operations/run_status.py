@@ -24,12 +24,12 @@ def run_status(run: Run, *, full: bool = False) -> RunStatus:
 
     Raises FailedError, and UseError for a run without a state or a fault in workers.yaml.
     """
-    with open_run(run) as there:
+    with open_run(run, once=True) as there:
         document = there.look(full=full)
         return RunStatus(document, there.alive(document), there.tail)
 
 
 def run_results(run: Run) -> Results:
     """What completed jobs wrote, as far as it is on this machine. Raises as `run_status` does."""
-    with open_run(run) as there:
+    with open_run(run, once=True) as there:
         return there.results(there.look(full=True))

@@ -12,12 +12,15 @@ def on_hosts(run: Run) -> bool:
     return assignment.path(run).exists()
 
 
-def open_run(run: Run) -> RunAccess:
-    """Open a run, wherever it lives. Raises FailedError, and UseError for a fault in workers.yaml."""
+def open_run(run: Run, *, once: bool = False) -> RunAccess:
+    """Open a run, wherever it lives. `once`: hardly more than one look at it is wanted, which then comes sooner.
+
+    Raises FailedError, and UseError for a fault in workers.yaml.
+    """
     if on_hosts(run):
         from skill.runs.remote import RemoteRun  # a run on this machine need not pay for what reaches hosts
 
-        return RemoteRun.at(run)
+        return RemoteRun.at(run, once=once)
     from skill.runs.local import LocalRun
 
     return LocalRun(run)

@@ -47,8 +47,8 @@ class RemoteRun:
     it. Different hosts may be asked from different threads.
     """
 
-    def __init__(self, run: Run, found: Placed) -> None:
-        self.run, self.placed = run, found
+    def __init__(self, run: Run, found: Placed, *, once: bool = False) -> None:
+        self.run, self.placed, self._once = run, found, once
         self.looks: dict[str, Look] = {}
         self._tails: dict[str, Mapping[str, str]] = {}
         self._ways: dict[str, Host | Unreachable] = {}
@@ -60,21 +60,23 @@ class RemoteRun:
         self._seen: tuple[int, int] | None = None
 
     @classmethod
-    def open(cls, run: Run) -> RemoteRun | None:
-        """The hosts of a run; None if it runs on this machine. Raises FailedError, and UseError for workers.yaml."""
+    def open(cls, run: Run, *, once: bool = False) -> RemoteRun | None:
+        """The hosts of a run; None if it runs on this machine. `once`: see Host. Raises FailedError, and UseError for
+        workers.yaml."""
         seen = _stamp(assignment.path(run))
         found = assignment.read(run)
         if found is None:
             return None
-        made = cls(run, found)
+        made = cls(run, found, once=once)
         made._seen = seen
         made.refresh()
         return made
 
     @classmethod
-    def at(cls, run: Run) -> RemoteRun:
-        """The hosts of a run that is known to be on some. Raises FailedError, and UseError for workers.yaml."""
-        made = cls.open(run)
+    def at(cls, run: Run, *, once: bool = False) -> RemoteRun:
+        """The hosts of a run that is known to be on some. `once`: see Host. Raises FailedError, and UseError for
+        workers.yaml."""
+        made = cls.open(run, once=once)
         if made is None:
             raise FailedError(f"{assignment.path(run)} has gone")
         return made
@@ -128,7 +130,7 @@ class RemoteRun:
             self._registry = where, Registry.load(where)
         where, known = self._registry
         try:
-            return registry.connect(known.named(name), where, TRIES)
+            return registry.connect(known.named(name), where, TRIES, once=self._once)
         except UseError as error:
             return Unreachable(str(error), "name")
 

@@ -1,0 +1,74 @@
+"""A command by an ssh of its own: for who asks a host only once, so that neither fabric nor a shared connection is
+worth its start.
+
+Only the plain case goes this way: a host whose key is kept, and nothing odd in the configuration. All else is left to
+the way that Host chooses, which also says what went wrong.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from skill.common.errors import UseError
+from skill.hosts import ssh_command, ssh_way, ssh_words, transport
+from skill.hosts.known_hosts import known_key
+from skill.hosts.openssh_transport import SshProcess
+from skill.hosts.ssh_way import Way
+from skill.hosts.transport import Channel, Unreachable
+
+if TYPE_CHECKING:
+    from skill.hosts.registry import Worker
+
+_LOGGED_IN = "Authenticated to "
+_PAUSE = 0.05
+
+
+def begin(worker: Worker, known_hosts: Path, line: str) -> Channel | Unreachable | None:
+    """Begin a command line of the host's login shell, and wait until it is logged in or has said something.
+
+    Returns Unreachable for a host that does not answer; None where the host has to be entered in another way, or that
+    way has to say why it cannot be.
+    """
+    try:
+        if known_key(known_hosts, worker.name) is None:
+            return None
+        way = ssh_way.plain(worker)
+        if way is None:
+            return None
+        where = (*way.config, *way.options)
+        argv = [
+            *ssh_command.quiet(way.settings, where, {"LogLevel": "VERBOSE"}),
+            *ssh_command.checked(worker.name, str(known_hosts)), "-S", "none", way.destination, line,
+        ]  # fmt: skip
+        process = SshProcess(argv)
+    except (UseError, OSError):
+        return None
+    until = time.monotonic() + transport.LOGIN
+    while time.monotonic() < until:
+        has_said = process.has_said(_PAUSE)  # also where it has ended
+        if _LOGGED_IN in process.words():
+            return process
+        if process.status_event.wait(_PAUSE if has_said else 0.0):
+            return _failed(process, way)
+        if has_said:
+            return process
+    process.close()
+    return Unreachable(f"{_where(way)} did not complete the login within {transport.LOGIN:g} s", "timeout")
+
+
+def _failed(process: SshProcess, way: Way) -> Channel | Unreachable | None:
+    said = process.words()
+    if _LOGGED_IN in said:
+        return process
+    process.close()
+    if ssh_words.kind(said) != "timeout":
+        return None
+    seconds = way.settings.seconds or transport.CONNECT
+    return Unreachable(f"{_where(way)} did not answer within {seconds:g} s", "timeout")
+
+
+def _where(way: Way) -> str:
+    port = way.settings.first("port")
+    return way.destination + (f":{port}" if port not in ("", "22") else "")
