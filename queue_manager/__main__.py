@@ -16,10 +16,11 @@ from types import FrameType
 from queue_manager import environment, files, host, host_place, processes
 from queue_manager.core import events as ev
 from queue_manager.core import layout
-from queue_manager.core.events import Proc, Record, iso
+from queue_manager.core.events import Proc, Record
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.model import InvalidTransition
 from queue_manager.core.status import Status
+from queue_manager.core.times import iso
 from queue_manager.daemon import Daemon, Host
 from queue_manager.files import UnsafeError, append_to, make_directory
 from queue_manager.guard import RunGoneError

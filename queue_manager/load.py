@@ -12,12 +12,13 @@ from typing import NamedTuple
 from queue_manager import facts, host, processes
 from queue_manager.aside import set_aside
 from queue_manager.core import events as ev
-from queue_manager.core import salvage, snapshot
+from queue_manager.core import salvage
 from queue_manager.core.events import Proc, Record
 from queue_manager.core.journal_lines import replay
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.manifest import Manifest, ManifestError, decode, sha256
 from queue_manager.core.model import QueueState
+from queue_manager.core.state_format import FORMAT
 from queue_manager.journal import JournalError, read_journal
 from queue_manager.regular import open_regular, read_regular
 
@@ -125,10 +126,10 @@ def state_fault(path: Path) -> str | None:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 64))
             end = file.read()
             # The format stands at the beginning; a large snapshot need not be read whole.
-            if f'"format": "{snapshot.FORMAT}"'.encode() in head and end.rstrip().endswith(b"]}"):
+            if f'"format": "{FORMAT}"'.encode() in head and end.rstrip().endswith(b"]}"):
                 return None
             file.seek(0)
-            ours = json.loads(file.read())["meta"]["format"] == snapshot.FORMAT
+            ours = json.loads(file.read())["meta"]["format"] == FORMAT
     except FileNotFoundError:
         return None
     except OSError as error:

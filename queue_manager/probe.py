@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from queue_manager import facts, host, host_place
-from queue_manager.core.events import iso
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.readings import Card, Cards, SickCard, Unreadable
+from queue_manager.core.times import iso
 
 _PATIENCE = 10.0
 

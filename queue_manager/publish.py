@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from queue_manager.core import alerts, snapshot, summary
-from queue_manager.core.events import Record, iso
+from queue_manager.core.events import Record
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.model import QueueState
 from queue_manager.core.snapshot import Situation
 from queue_manager.core.status import Status
+from queue_manager.core.times import iso
 from queue_manager.files import SHOWN, append_to, write_whole
 from queue_manager.journal import SnapshotWriter
 

@@ -20,12 +20,13 @@ from queue_manager import evidence, host
 from queue_manager.aside import set_aside
 from queue_manager.core import events as ev
 from queue_manager.core import layout, shell_paths
-from queue_manager.core.events import Record, iso
+from queue_manager.core.events import Record
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.rebuild import Head, Rebuilt, Trace, rebuild
 from queue_manager.core.salvage import Lines, ahead, read_rows, whole_lines
 from queue_manager.core.status import Status
+from queue_manager.core.times import iso
 from queue_manager.files import write_whole
 from queue_manager.load import UseError, living_manager, read_manifest, state_fault
 from queue_manager.regular import read_regular

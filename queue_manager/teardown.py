@@ -12,12 +12,12 @@ from pathlib import Path
 
 from queue_manager import commands, facts, vast
 from queue_manager.core import machine, teardown
-from queue_manager.core.events import epoch
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.machine import Container, Ground, Instance, Other
 from queue_manager.core.model import QueueState
 from queue_manager.core.readings import Unreadable
 from queue_manager.core.teardown import Decision, SyncFirst
+from queue_manager.core.times import epoch
 from queue_manager.files import SHOWN, write_whole
 
 _log = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from queue_manager.core.boundary import Doing
-from queue_manager.core.events import iso
 from queue_manager.core.failures import ESCAPES
 from queue_manager.core.model import QueueState
 from queue_manager.core.terminal_text import one_line
+from queue_manager.core.times import iso
 
 KIND = "prompt"
 """How the kind of a condition begins that says that a job waits for an answer; then its id."""

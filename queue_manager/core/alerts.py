@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from queue_manager.core import events as ev
-from queue_manager.core.events import Record, iso
+from queue_manager.core.events import Record
+from queue_manager.core.times import iso
 
 
 def alert(record: Record) -> str | None:

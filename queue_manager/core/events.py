@@ -11,7 +11,6 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
-from datetime import datetime, timezone
 from typing import Any, NamedTuple, Union
 
 from queue_manager.core.manifest import (
@@ -22,6 +21,7 @@ from queue_manager.core.manifest import (
     phase_from_json,
     phase_to_json,
 )
+from queue_manager.core.times import epoch, iso
 
 FORMAT = "wavequeue-journal"
 VERSION = 1
@@ -430,18 +430,6 @@ def words(event: Event) -> Iterator[str]:
             yield f"{len(value)} jobs"
         elif value not in (None, (), {}):
             yield f"{name}={value}"
-
-
-def iso(at: float | None) -> str | None:
-    """Epoch seconds as ISO 8601 in UTC with milliseconds and a Z."""
-    if at is None:
-        return None
-    return datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def epoch(text: str) -> float:
-    """The inverse of `iso`."""
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

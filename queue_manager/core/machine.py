@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from queue_manager.core.events import epoch, iso
 from queue_manager.core.readings import Unreadable
+from queue_manager.core.times import epoch, iso
 
 _KEY = re.compile(r"[!-~]+")
 

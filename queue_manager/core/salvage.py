@@ -11,6 +11,7 @@ from queue_manager.core.journal_lines import is_torn, place, read_line
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.model import InvalidTransition, Job, QueueState
 from queue_manager.core.status import Status
+from queue_manager.core.times import epoch
 
 _MOST_RETRIES = 200
 """Lines that do not follow on those before them, after which no later ones are tried."""
@@ -138,7 +139,7 @@ def _row(row: Mapping[str, Any]) -> Row:
     return Row(
         Status(row["status"]), number("attempt"), number("attempts"), number("oom_attempts"), number("wave"),
         words("screen_name"), indices, code, words("failure"), words("error"), words("warning"),
-        None if due is None else ev.epoch(due),
+        None if due is None else epoch(due),
     )  # fmt: skip
 
 

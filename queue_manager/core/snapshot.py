@@ -8,15 +8,13 @@ from typing import Any, Callable, NamedTuple
 from queue_manager.core import activity
 from queue_manager.core.boundary import Doing, ForeignLease
 from queue_manager.core.card_words import holder
-from queue_manager.core.events import iso
 from queue_manager.core.manifest import Phase
 from queue_manager.core.model import Job, Need, QueueState
 from queue_manager.core.placement import View, allowed, views
 from queue_manager.core.readings import Card, Cards, Unreadable
+from queue_manager.core.state_format import FORMAT, VERSION, phase_status
 from queue_manager.core.status import BAD, RETRYING, Status
-
-FORMAT = "wavequeue-state"
-VERSION = 1
+from queue_manager.core.times import iso
 
 
 class Situation(NamedTuple):
@@ -160,20 +158,6 @@ def head(state: QueueState, situation: Situation, now: float) -> dict[str, Any]:
         "gpus": card_rows(state, situation.cards, now, situation.foreign),
         "counts": {status.value: count for status, count in sorted(state.tallies.counts.items())},
     }
-
-
-def phase_status(counts: Mapping[Status, int]) -> str:
-    """A phase's status, from its jobs': what goes on comes first, then what needs a person."""
-    if set(counts) <= {Status.COMPLETED}:
-        return "completed"
-    if Status.RUNNING in counts or RETRYING & set(counts):
-        return "running"
-    if Status.PENDING in counts:
-        return "running" if Status.COMPLETED in counts else "pending"
-    for status in (Status.STUCK, Status.BLOCKED, Status.CANCELLED):
-        if status in counts:
-            return str(status.value)
-    return "pending"
 
 
 def phase_row(state: QueueState, phase: Phase) -> dict[str, Any]:

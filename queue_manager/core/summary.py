@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from queue_manager.core.events import iso
 from queue_manager.core.markdown import code, inline
 from queue_manager.core.model import Job, QueueState
 from queue_manager.core.status import FINAL, Status
+from queue_manager.core.times import duration, iso
 
 _ROWS = 50
 
@@ -43,17 +43,6 @@ def summary(state: QueueState, log_dir: str, now: float) -> str:
     lines += _results(state)
     lines += ["", "## Next steps", "", *_next_steps(state)]
     return "\n".join(lines) + "\n"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 12.3 s, 4 min 05 s, 3 h 07 min."""
-    seconds = max(0.0, seconds)
-    if round(seconds, 1) < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds + 0.5), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _person(state: QueueState, log_dir: str) -> list[str]:

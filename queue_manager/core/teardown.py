@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Union
 
 from queue_manager.core import events as ev
-from queue_manager.core.events import iso
 from queue_manager.core.machine import Ground
 from queue_manager.core.manifest import Manifest, moment
 from queue_manager.core.model import QueueState
 from queue_manager.core.status import Status
+from queue_manager.core.times import iso
 from queue_manager.core.turn import Turn
 
 WAIT = 3600.0

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from build_manifest.values import seconds
 from skill.common.errors import UseError
 from skill.operations.find_run import find_run
 
@@ -28,6 +27,8 @@ POOL = click.option("--pool", metavar="POOL", help="Use all enabled hosts of thi
 
 def time_option(_context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
     """Read an option as a time such as 90s, 30m, 2h, 1d, in seconds. Raises UseError with what to write instead."""
+    from build_manifest.values import seconds  # hardly ever is one given
+
     try:
         return None if value is None else seconds(value)
     except ValueError as error:

@@ -6,7 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,14 +15,15 @@ from skill.cli.console import print_json, print_markdown, say, warn
 from skill.cli.options import AGAIN, JSON, RUN, SKIP_DONE, SPEC, the_run, time_option
 from skill.common.errors import FAILED, INTERRUPTED, PERSON, FailedError, UseError
 from skill.common.units import jobs_text
-from skill.operations import report_run, run_status, start_run
-from skill.reports import report
-from skill.runs import digest, requests
-from skill.runs.access import RunAccess
+from skill.operations import run_status
+from skill.runs import digest
 from skill.runs.directory import MOST_STATE, Document, Run
 from skill.runs.open import open_run
-from skill.runs.watched import Followed
 from skill.terminal import live
+
+if TYPE_CHECKING:
+    from skill.runs.access import RunAccess
+    from skill.runs.watched import Followed
 
 _FOOTER = "Ctrl-C leaves this view; the run goes on"
 
@@ -41,6 +42,8 @@ def run_verb(spec: str, detach: bool, poll: float | None, again: bool, skip_done
     exit code 0 if all jobs completed, 3 if some need a person. While a run of the same jobs is live here it is refused,
     unless --again says that it is meant.
     """
+    from skill.operations import start_run  # what only looks need not pay for it
+
     run, jobs, pid = start_run.start_run(spec, poll=poll, again=again, skip_done=skip_done, warn=warn, say=say)
     hints = f"follow it: wavequeue watch --run {run.id}"
     try:
@@ -100,7 +103,11 @@ def status_verb(
     run = the_run(run_name)
     filtered = bool(statuses or phase)
     document, alive, tail = run_status.run_status(run, full=list_jobs or filtered or as_json)
-    chosen = set(requests.select(document, (), phase, frozenset(statuses))) if filtered else None
+    chosen = None
+    if filtered:
+        from skill.runs import requests
+
+        chosen = set(requests.select(document, (), phase, frozenset(statuses)))
     rows = [row for row in document["jobs"] if chosen is None or row["id"] in chosen]
     if as_json:
         print_json(_status_document(run, {**document, "jobs": rows}, alive))
@@ -166,6 +173,9 @@ def _watched(there: RunAccess, after: float | None) -> Iterator[Followed]:
 @JSON
 def report_verb(run_name: str | None, as_json: bool) -> None:
     """Report on a run: phases, failures by reason, and the numbers in its JSON outputs, averaged over seeds."""
+    from skill.operations import report_run
+    from skill.reports import report
+
     run = the_run(run_name)
     made = report_run.report_run(run)
     if as_json:

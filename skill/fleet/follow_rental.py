@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from queue_manager.core.summary import duration
+from queue_manager.core.times import duration
 from skill.fleet.ledger import usd
 
 QUIET = 900.0

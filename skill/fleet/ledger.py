@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
-from queue_manager.core.events import epoch, iso
+from queue_manager.core.times import epoch, iso
 from skill.common import typed_json
 from skill.common.errors import UseError
 from skill.common.text_table import columns

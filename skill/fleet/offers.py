@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.readings import Card
-from queue_manager.core.summary import duration
+from queue_manager.core.times import duration
 from skill.common.text_table import columns
 from skill.fleet.profiles import Profile
 from skill.planning import assign_jobs, estimate

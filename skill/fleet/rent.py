@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from queue_manager.core.events import iso
+from queue_manager.core.times import iso
 from skill.common import files
 from skill.common.errors import FailedError
 from skill.fleet import await_ready, ledger_file, settings, ssh_key, startup

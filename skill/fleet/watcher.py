@@ -20,7 +20,7 @@ from types import FrameType
 from typing import IO, Any, NamedTuple
 
 from build_manifest import regular_file
-from queue_manager.core.events import iso
+from queue_manager.core.times import iso
 from skill.common import typed_json
 from skill.common.errors import FailedError, UseError
 from skill.common.files import SHOWN, append_to, make_directory, write_whole

@@ -8,16 +8,17 @@ import secrets
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from queue_manager.core import layout
 from queue_manager.core.layout import HostPaths
 from queue_manager.core.terminal_text import escaped, one_line
 from skill.common import typed_json
 from skill.common.excerpt import excerpt
-from skill.hosts import runtime_bundle
 from skill.hosts.connection import Host, Said, Unreachable
-from skill.hosts.runtime_bundle import Bundle
+
+if TYPE_CHECKING:
+    from skill.hosts.runtime_bundle import Bundle
 
 _LOOK_PATIENCE = 60.0
 _PUSH_PATIENCE = 300.0
@@ -300,6 +301,8 @@ cat host_id
 
 def bundle_for(facts: Facts) -> Bundle:
     """The runtime for a host. Raises FailedError where it cannot be had."""
+    from skill.hosts import runtime_bundle  # only who brings one needs it
+
     return runtime_bundle.bundle(facts.machine, facts.libc)
 
 

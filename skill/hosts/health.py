@@ -11,9 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from build_manifest.faults import listed
-from queue_manager.core.events import epoch
-from queue_manager.core.summary import duration
 from queue_manager.core.terminal_text import one_line
+from queue_manager.core.times import duration, epoch
 from skill.common import typed_json
 from skill.common.text_table import columns
 from skill.hosts.connection import Unreachable

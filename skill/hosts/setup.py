@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import NamedTuple, TypeVar
 
-from queue_manager.core.events import iso
+from queue_manager.core.times import iso
 from skill.common.errors import FailedError
 from skill.hosts import bootstrap, health
 from skill.hosts.bootstrap import Facts

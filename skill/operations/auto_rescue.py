@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from queue_manager.core.summary import duration
+from queue_manager.core.times import duration
 from skill.common.ctrl_c import ctrl_c_held
 from skill.common.errors import FailedError, UseError
 from skill.operations import rescue_text

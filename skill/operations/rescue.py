@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 from build_manifest.faults import listed
 from queue_manager.core import transfer_protocol
-from queue_manager.core.events import epoch
 from queue_manager.core.manifest import Manifest, encode, sha256
 from queue_manager.core.requests import Request
 from queue_manager.core.status import Status
+from queue_manager.core.times import epoch
 from skill.common import files
 from skill.common.errors import FailedError, UseError
 from skill.hosts import bootstrap, registry

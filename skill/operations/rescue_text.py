@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from build_manifest.faults import listed
-from queue_manager.core.summary import duration
+from queue_manager.core.times import duration
 
 if TYPE_CHECKING:
     from skill.operations.rescue import Done, Plan

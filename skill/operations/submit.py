@@ -14,9 +14,9 @@ from typing import NamedTuple, TypeVar
 
 from build_manifest.faults import listed
 from queue_manager.core import machine
-from queue_manager.core.events import iso
 from queue_manager.core.layout import LOCAL_RUNS, HostPaths, RunPaths
 from queue_manager.core.manifest import encode, sha256
+from queue_manager.core.times import iso
 from skill.common import files
 from skill.common.errors import FailedError, UseError
 from skill.common.files import write_whole

@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from queue_manager.core.events import epoch
 from queue_manager.core.manifest import encode
 from queue_manager.core.readings import Card
+from queue_manager.core.times import epoch
 from skill.common import typed_json
 from skill.common.errors import FailedError
 from skill.hosts import bootstrap

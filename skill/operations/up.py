@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from queue_manager.core.events import epoch
 from queue_manager.core.layout import LOCAL_RUNS
 from queue_manager.core.manifest import Manifest, encode, sha256
+from queue_manager.core.times import epoch
 from skill.common.errors import FailedError, UseError
 from skill.fleet import follow_rental, ledger_file, ownership, rent
 from skill.fleet import ledger as book

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from build_manifest.faults import listed
 from queue_manager.core.manifest import Manifest
-from queue_manager.core.summary import duration
+from queue_manager.core.times import duration
 from skill.planning.assign_jobs import MIN_SPEED, Offer, Sharing, at_once, need_of, unservable
 
 

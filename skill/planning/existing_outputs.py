@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from build_manifest.faults import listed
-from queue_manager.core.events import iso
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.requests import Request, encode_request
+from queue_manager.core.times import iso
 from skill.common.errors import FailedError
 from skill.runs import live_runs
 from skill.runs.live_runs import LiveRun

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from queue_manager.core.summary import duration
 from queue_manager.core.terminal_text import one_line
+from queue_manager.core.times import duration
 
 OK, WARNING, FAULT = "ok", "warning", "fault"
 CHECKS = ("bash", "home", "rsync", "shared memory", "clock")

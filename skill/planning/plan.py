@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from build_manifest.faults import listed
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
-from queue_manager.core.summary import duration
+from queue_manager.core.times import duration
 from skill.common.text_table import columns
 from skill.runs.dependencies import Dependencies
 from skill.runs.digest import seconds

@@ -9,9 +9,9 @@ from typing import Any
 
 from build_manifest.faults import listed
 from queue_manager.core import events as ev
-from queue_manager.core.events import Record, iso
+from queue_manager.core.events import Record
 from queue_manager.core.manifest import JobSpec
-from queue_manager.core.summary import duration
+from queue_manager.core.times import duration, epoch, iso
 from skill.runs import activity, digest
 from skill.runs.dependencies import Dependencies, Need
 from skill.runs.digest import Row
@@ -68,7 +68,7 @@ def attempts(records: Iterable[Record], job: str) -> list[dict[str, Any]]:
             row = found[event.n]
             row.update(
                 ended=iso(record.at),
-                seconds=round(record.at - ev.epoch(row["started"]), 3),
+                seconds=round(record.at - epoch(row["started"]), 3),
                 status=event.status,
                 exit_code=event.exit_code,
                 error=event.error or event.warning,

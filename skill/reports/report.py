@@ -9,10 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from queue_manager.core.events import epoch
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.markdown import code, inline
-from queue_manager.core.summary import duration
+from queue_manager.core.times import duration, epoch
 from skill.reports import cells
 from skill.reports.cells import Result, Stat
 from skill.runs import code_versions, digest

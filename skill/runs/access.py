@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
-from queue_manager.core.events import JobsAdded, Record
-from queue_manager.core.manifest import JobSpec, Manifest
-from queue_manager.core.requests import Request
-from skill.hosts.connection import Unreachable
-from skill.runs.digest import Row
-from skill.runs.directory import Document, Run
-from skill.runs.logs import Followed as LogPiece
-from skill.runs.requests import Asked
-from skill.runs.watched import Followed
+if TYPE_CHECKING:
+    from queue_manager.core.events import JobsAdded, Record
+    from queue_manager.core.manifest import JobSpec, Manifest
+    from queue_manager.core.requests import Request
+    from skill.hosts.connection import Unreachable
+    from skill.runs.digest import Row
+    from skill.runs.directory import Document, Run
+    from skill.runs.logs import Followed as LogPiece
+    from skill.runs.requests import Asked
+    from skill.runs.watched import Followed
 
-Share = Callable[[Manifest, Sequence[JobSpec], Mapping[str, str], Document], Mapping[str, JobsAdded]]
+Share: TypeAlias = "Callable[[Manifest, Sequence[JobSpec], Mapping[str, str], Document], Mapping[str, JobsAdded]]"
 """Gives each host its part of new jobs: from the manifest with them, the jobs, the host of each job that is there, and
 the state of the run. Raises UseError."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from queue_manager.core.events import epoch
+from queue_manager.core.times import epoch
 from skill.runs.digest import Row
 
 QUIET = 60.0

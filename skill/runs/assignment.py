@@ -9,19 +9,21 @@ import re
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 from urllib.parse import quote
 
 from build_manifest import regular_file
 from queue_manager.core.layout import id_fault
-from queue_manager.core.manifest import JobSpec, Manifest, Precondition
-from queue_manager.core.requests import Request
 from skill.common import files, typed_json
 from skill.common.errors import FailedError, UseError
 from skill.common.files import write_whole
 from skill.runs.code_versions import Push
 from skill.runs.dependencies import Dependencies, Need
 from skill.runs.directory import MIRRORS, MOST_STATE, Run
+
+if TYPE_CHECKING:
+    from queue_manager.core.manifest import JobSpec, Manifest, Precondition
+    from queue_manager.core.requests import Request
 
 HOSTS = "hosts.json"
 FORMAT = "wavequeue-hosts"
@@ -269,6 +271,8 @@ def batch_request(manifest: Manifest, part: Part, number: int, run_id: str) -> R
 
     Groups get names of their own: one that the host knows has only those members that it had then.
     """
+    from queue_manager.core.requests import Request
+
     batch = part.batches[number]
     outside = _Outside(manifest, part, run_id, number + 1)
     wanted = set(batch.jobs)
@@ -321,6 +325,8 @@ class _Outside:
 
     def _precondition(self, mark: Mark, cwd: str) -> Precondition:
         """A precondition's path is meant from the job's cwd, which may be elsewhere."""
+        from queue_manager.core.manifest import Precondition
+
         if not cwd.startswith(("/", "~")):
             return Precondition("carried", path=posixpath.relpath(mark.path, cwd))
         place = posixpath.join(self._cwd, mark.path)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from queue_manager.core.manifest import JobSpec, Manifest
+if TYPE_CHECKING:
+    from queue_manager.core.manifest import JobSpec, Manifest
 
 
 class Need(NamedTuple):

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
-from queue_manager.core.events import epoch
 from queue_manager.core.status import BAD, RETRYING, Status
-from queue_manager.core.summary import duration
+from queue_manager.core.times import duration, epoch
 from skill.common.errors import DONE, PERSON
 
 Row = Mapping[str, Any]

@@ -10,16 +10,19 @@ import shutil
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from build_manifest import regular_file
 from build_manifest.faults import listed, nearest
-from queue_manager.core import events, manifest, snapshot
 from queue_manager.core.layout import LOCAL_RUNS, HostPaths, RunPaths
+from queue_manager.core.state_format import FORMAT, VERSION
 from skill.common import typed_json
 from skill.common.errors import FailedError, UseError
 from skill.common.files import append_to, make_directory, make_name, make_new_directory
 from skill.runs import state_schema
+
+if TYPE_CHECKING:  # a run's state is shown without them
+    from queue_manager.core import events, manifest
 
 Document = dict[str, Any]
 """queue_state.json as it was read."""
@@ -230,8 +233,8 @@ def parse_state(data: bytes) -> Document:
     """Read a state file's content. Raises ValueError that says what it is instead."""
     try:
         document = typed_json.decode(data, MOST_STATE)
-        ours = document["meta"]["format"] == snapshot.FORMAT
-        is_newer = document["meta"]["version"] > snapshot.VERSION
+        ours = document["meta"]["format"] == FORMAT
+        is_newer = document["meta"]["version"] > VERSION
     except (ValueError, KeyError, TypeError):
         ours = is_newer = False
     if not ours:
@@ -271,6 +274,8 @@ def read_manifest(run: Run, *, ours: bool = False) -> manifest.Manifest:
 
     `ours`: only what was added from here. What a host says of its jobs is shown, but by that no file comes here.
     """
+    from queue_manager.core import events, manifest
+
     try:
         made = manifest.decode(_manifest_file(run).decode("utf-8"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -288,6 +293,8 @@ def read_manifest(run: Run, *, ours: bool = False) -> manifest.Manifest:
 def note_added(run: Run, event: events.JobsAdded | events.JobsChanged, now: float) -> None:
     """Write down that jobs were added to a run on hosts, or changed in it, from here. `now` in epoch seconds. Raises
     OSError."""
+    from queue_manager.core import events
+
     with append_to(run.root / ADDED) as file:
         file.write(events.encode(events.Record(1, now, event)).encode())
         os.fsync(file.fileno())
@@ -295,6 +302,10 @@ def note_added(run: Run, event: events.JobsAdded | events.JobsChanged, now: floa
 
 def read_added(journal: Path) -> list[events.JobsAdded]:
     """What a journal tells of jobs that were added. Raises FailedError."""
+    if not journal.exists():
+        return []
+    from queue_manager.core import events
+
     return [event for event in _read(journal, ['"JobsAdded"']) if isinstance(event, events.JobsAdded)]
 
 
@@ -327,6 +338,8 @@ def read_outline(run: Run, ids: Container[str]) -> manifest.Manifest:
 
     It was checked when it was written. Raises FailedError.
     """
+    from queue_manager.core import manifest
+
     try:
         data = _outline(_manifest_file(run), ids)
         jobs = tuple(manifest.job_from_json(row) for row in data["jobs"] if row["id"] in ids)
@@ -375,6 +388,8 @@ def records(run: Run, needles: Iterable[str]) -> list[events.Record]:
 
 
 def _records(journal: Path, needles: Iterable[str]) -> list[events.Record]:
+    from queue_manager.core import events
+
     wanted = [needle.encode() for needle in needles]
     found = []
     try:

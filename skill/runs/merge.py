@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from queue_manager.core.events import iso
-from queue_manager.core.manifest import JobSpec, Manifest, Phase
 from queue_manager.core.overview import MOST_PENDING
-from queue_manager.core.snapshot import FORMAT, VERSION, phase_status
+from queue_manager.core.state_format import FORMAT, VERSION, phase_status
 from queue_manager.core.status import BAD, Status
-from queue_manager.core.summary import duration
+from queue_manager.core.times import duration, iso
 from skill.runs import assignment as places
 from skill.runs.assignment import LOST, PLANNED, Part, Placed
 from skill.runs.dependencies import Dependencies
 from skill.runs.digest import left_running
 from skill.runs.directory import Document
 from skill.runs.state_schema import fault
+
+if TYPE_CHECKING:
+    from queue_manager.core.manifest import JobSpec, Manifest, Phase
 
 CARRIED = "waits for what other hosts bring"
 """How the waiting reason of a job begins that waits for outputs of another host."""
@@ -234,6 +235,8 @@ def _phases(manifest: Manifest, sides: Sequence[_Side]) -> list[_Row]:
         for row in side.document["phases"] if side.document else ():
             if row["name"] not in told:
                 told[row["name"]] = []
+                from queue_manager.core.manifest import Phase  # a phase that was added there since
+
                 phases.append(Phase(row["name"], tuple(row.get("depends_on", ()))))
             told[row["name"]].append(row)
     return [_phase(phase, told[phase.name], tallies.get(phase.name, Counter())) for phase in phases]

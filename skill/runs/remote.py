@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 
-from queue_manager.core.manifest import Manifest
-from queue_manager.core.requests import Request, encode_request
 from skill.common import typed_json
 from skill.common.errors import FailedError, UseError
 from skill.hosts import bootstrap, registry
@@ -24,10 +22,12 @@ from skill.runs.assignment import LOST, MARKS, PLANNED, Part, Placed
 from skill.runs.digest import FINAL, Row
 from skill.runs.directory import Document, Run
 from skill.runs.merge import Look, merge
-from skill.runs.requests import PATIENCE, Asked, read_answer
 
 if TYPE_CHECKING:
+    from queue_manager.core.manifest import Manifest
+    from queue_manager.core.requests import Request
     from skill.runs.host_poller import WatchedHosts
+    from skill.runs.requests import Asked
 
 TRIES = 2
 LOOK = 20.0
@@ -191,18 +191,21 @@ class RemoteRun:
         last = state_schema.clean((said.err.strip().splitlines() or [f"exit code {said.code}"])[-1][:300])
         return f"what it answered is not ours ({last}); bring our part there again with: {self._submit}"
 
-    def ask(self, requests: Mapping[str, Request], patience: float = PATIENCE) -> dict[str, Asked | Why]:
+    def ask(self, requests: Mapping[str, Request], patience: float | None = None) -> dict[str, Asked | Why]:
         """Have the managers of these hosts carry out a request each, all at once.
 
         Each waits `patience` seconds for its manager at most. A request stays there; under the same id it is done once.
         """
+        from skill.runs.requests import PATIENCE, body, read_answer
+
+        seconds = PATIENCE if patience is None else patience
 
         def one(name: str) -> Asked | Why:
-            asked = {"op": "ask", "request": json.loads(encode_request(requests[name])), "patience": patience}
-            found = self.call(name, asked, patience + LOOK)
+            asked = {"op": "ask", "request": body(requests[name]), "patience": seconds}
+            found = self.call(name, asked, seconds + LOOK)
             return read_answer(found, requests[name]) if isinstance(found, dict) else found
 
-        return self.each(one, patience + LOOK + _CONNECT, requests)
+        return self.each(one, seconds + LOOK + _CONNECT, requests)
 
     def start(self, names: Iterable[str], poll: float | None) -> dict[str, int | Why]:
         """Start the managers of these hosts where they were, each if none holds the run there; their processes.
@@ -269,12 +272,15 @@ class RemoteRun:
 
         Its manager takes the request, or the next one there: it lies in the inbox.
         """
+        from queue_manager.core.requests import Request
+        from skill.runs.requests import PATIENCE, Asked, body, read_answer
+
         moved = frozenset(part.moved)
         for number, jobs in enumerate((part.first(), *(batch.jobs for batch in part.batches))):
             # One for each batch: one that never came makes the host refuse all that is asked with it.
             gone = tuple(job for job in jobs if job in moved)
             request = Request(f"revoke-{self.run.id}"[:110] + (f"-{number}" if number else ""), "cancel", gone)
-            asked = {"op": "ask", "request": json.loads(encode_request(request)), "patience": PATIENCE}
+            asked = {"op": "ask", "request": body(request), "patience": PATIENCE}
             found = self.call(part.host, asked, PATIENCE + LOOK) if gone else None
             answer = read_answer(found, request) if isinstance(found, dict) else None
             if gone and not (isinstance(answer, Asked) and (answer.answer is not None or not answer.alive)):

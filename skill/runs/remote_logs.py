@@ -14,7 +14,7 @@ from queue_manager.core import events
 from queue_manager.core.events import AttemptEnded, AttemptStarted, AttemptStarting, CodeSeen, JournalError, Record
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.status import Status
-from queue_manager.core.summary import duration
+from queue_manager.core.times import duration
 from skill.common.errors import FailedError, UseError
 from skill.hosts.connection import Host, Unreachable
 from skill.runs import assignment, directory, logs, pulled_states, requests, state_schema

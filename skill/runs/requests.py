@@ -21,6 +21,12 @@ PATIENCE = 15.0
 """Seconds to wait for a manager's answer while it lives."""
 
 
+def body(request: Request) -> dict[str, Any]:
+    """A request as queue_manager.control takes it."""
+    found: dict[str, Any] = json.loads(encode_request(request))
+    return found
+
+
 def select(
     document: Document, patterns: Sequence[str], phase: str | None = None, statuses: frozenset[str] = frozenset()
 ) -> tuple[str, ...]:

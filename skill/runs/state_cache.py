@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from build_manifest import regular_file
-from queue_manager.core import events
 from queue_manager.core.layout import RunPaths, id_fault
 from skill.common import typed_json
 from skill.common.files import make_directory, write_whole
@@ -70,6 +69,8 @@ def told(answer: Mapping[str, Any], jobs: Collection[str] | None = None) -> Told
 
 def _added_ids(line: str) -> list[str]:
     """The jobs that a line of a journal tells of. Raises ValueError where it does not tell of jobs that were added."""
+    from queue_manager.core import events  # hardly ever was a job added
+
     event = events.decode(line).event
     if not isinstance(event, events.JobsAdded) or any(id_fault(spec.id) for spec in event.specs):
         raise ValueError("jobs that were added")

@@ -217,7 +217,7 @@ def clean(value: Any) -> Any:
 
 @functools.lru_cache(maxsize=4096)
 def is_time(text: str) -> bool:
-    """Whether a text is a time as `queue_manager.core.events.iso` writes it, and one that there is."""
+    """Whether a text is a time as `queue_manager.core.times.iso` writes it, and one that there is."""
     if _TIME.fullmatch(text) is None:
         return False
     try:

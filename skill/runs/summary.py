@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from queue_manager.core.markdown import code, inline
-from queue_manager.core.summary import duration
+from queue_manager.core.times import duration
 from skill.runs.directory import Document
 
 _ROWS = 50

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 from rich.text import Text
 
-from queue_manager.core.events import epoch
-from queue_manager.core.summary import duration
+from queue_manager.core.times import duration, epoch
 from skill.common.text_table import columns
 from skill.reports import teardown_text
 from skill.runs import activity, code_versions

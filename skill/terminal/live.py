@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from skill.common.ctrl_c import ctrl_c_held
 from skill.common.errors import FAILED
 from skill.runs import digest as status
-from skill.runs.watched import Followed
 from skill.terminal import safe_output
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
 
+    from skill.runs.watched import Followed
     from skill.terminal import frame
 
 TICK = 0.25

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from queue_manager.core import transfer_protocol
-from queue_manager.core.events import iso
 from queue_manager.core.manifest import Manifest
+from queue_manager.core.times import iso
 from queue_manager.core.transfer_protocol import HOST, RESULTS, Request
 from skill.common import files
 from skill.common.errors import FailedError

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Union
 
 from build_manifest import regular_file
-from queue_manager.core.events import epoch
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.manifest import Manifest
+from queue_manager.core.times import epoch
 from queue_manager.core.transfer_protocol import Seen, find
 from skill.common.errors import FailedError, UseError
 from skill.runs import assignment

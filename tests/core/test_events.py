@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queue_manager.core import events as ev
-from queue_manager.core.events import JournalError, Proc, Record, decode, encode, epoch, iso, unseal, urgent
+from queue_manager.core.events import JournalError, Proc, Record, decode, encode, unseal, urgent
 from queue_manager.core.manifest import JobSpec, Phase, Precondition
 from queue_manager.core.model import Teardown
+from queue_manager.core.times import epoch, iso
 from tests.core.states import manifest, spec, statuses
 from tests.fakes import replay
 

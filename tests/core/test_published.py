@@ -17,9 +17,11 @@ from queue_manager.core.manifest import JobSpec, OomRetry, Phase, Precondition
 from queue_manager.core.placement import views
 from queue_manager.core.readings import Unreadable
 from queue_manager.core.requests import Request
-from queue_manager.core.snapshot import Situation, card_rows, head, job_row, phase_status, waiting
+from queue_manager.core.snapshot import Situation, card_rows, head, job_row, waiting
+from queue_manager.core.state_format import phase_status
 from queue_manager.core.status import Status
-from queue_manager.core.summary import duration, summary
+from queue_manager.core.summary import summary
+from queue_manager.core.times import duration
 from tests.core.states import FOREVER, ONCE, run_to_end, spec, turns, until, world
 from tests.fakes import START, FakeHost, FakeManager, Plan, with_plans
 

@@ -18,6 +18,7 @@ from queue_manager.core.journal_lines import replay
 from queue_manager.core.model import QueueState
 from queue_manager.core.rebuild import Head, Trace, rebuild
 from queue_manager.core.status import Status
+from queue_manager.core.times import epoch
 from queue_manager.journal import read_journal
 from tests.core.states import manifest, run_to_end, spec, statuses, world
 from tests.e2e.runs import sealed
@@ -263,6 +264,6 @@ def test_a_line_that_is_gone_is_named_and_later_ones_are_taken() -> None:
 
 def test_hand_made_lines_get_their_checksum() -> None:
     line = sealed('{"seq":1,"at":"2026-01-01T00:00:00.000Z","event":"Paused"}\n')
-    assert ev.decode(line) == Record(1, ev.epoch("2026-01-01T00:00:00.000Z"), ev.Paused())
+    assert ev.decode(line) == Record(1, epoch("2026-01-01T00:00:00.000Z"), ev.Paused())
     with pytest.raises(JournalError, match="checksum does not fit"):
         ev.decode(line.replace("Paused", "Resumed"))

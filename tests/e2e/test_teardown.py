@@ -17,12 +17,12 @@ import psutil
 import pytest
 
 from queue_manager.cards_lock import user
-from queue_manager.core.events import iso
 from queue_manager.core.layout import LOCK_DIR_VARIABLE, shared_lease
 from queue_manager.core.machine import Instance, acknowledged_text, instance_text
 from queue_manager.core.manifest import Manifest, Precondition
 from queue_manager.core.requests import Request, encode_request
 from queue_manager.core.shared_leases import encode
+from queue_manager.core.times import iso
 from queue_manager.shared_directory import SharedDirectory
 from tests import lock_dir
 from tests.contracts.test_leases import attempt

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from queue_manager.core.events import iso
+from queue_manager.core.times import iso
 from tests.demo_copy import copy_manifests
 from tests.e2e.runs import PATIENCE, wait_for
 from tests.laptop import SPEC, WAITING

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from queue_manager.core.events import iso
 from queue_manager.core.readings import Card
+from queue_manager.core.times import iso
 from skill.reports import explain
 from skill.runs import activity, digest
 from skill.runs.dependencies import Dependencies

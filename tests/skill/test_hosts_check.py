@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queue_manager.core.events import iso
 from queue_manager.core.terminal_text import one_line
+from queue_manager.core.times import iso
 from skill.hosts.bootstrap import Facts, Python
 from skill.hosts.connection import Unreachable
 from skill.hosts.health import Heard, Row, document, fault_lines, note_lines, read, row, table, well

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from queue_manager.core import snapshot
 from queue_manager.core.manifest import Manifest, Phase
 from queue_manager.core.overview import MOST_PENDING, overview
 from queue_manager.core.readings import Card
+from queue_manager.core.state_format import FORMAT
 from skill.runs import digest
 from skill.runs.assignment import LOST, PLANNED, SUBMITTED, Part, Placed, part_manifest
 from skill.runs.directory import Document, parse_state
@@ -299,4 +299,4 @@ def test_80_000_jobs_of_8_hosts_merge_at_once() -> None:
     took = time.process_time() - begin
     assert [row["id"] for row in document["jobs"]] == [one.id for one in jobs]
     assert took < 15, f"{took:.2f} s"
-    assert document["meta"]["format"] == snapshot.FORMAT
+    assert document["meta"]["format"] == FORMAT

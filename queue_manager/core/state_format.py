@@ -1,0 +1,24 @@
+"""What whoever reads a state document has to know of it, too. Pure, and light to import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from queue_manager.core.status import RETRYING, Status
+
+FORMAT = "wavequeue-state"
+VERSION = 1
+
+
+def phase_status(counts: Mapping[Status, int]) -> str:
+    """A phase's status, from its jobs': what goes on comes first, then what needs a person."""
+    if set(counts) <= {Status.COMPLETED}:
+        return "completed"
+    if Status.RUNNING in counts or RETRYING & set(counts):
+        return "running"
+    if Status.PENDING in counts:
+        return "running" if Status.COMPLETED in counts else "pending"
+    for status in (Status.STUCK, Status.BLOCKED, Status.CANCELLED):
+        if status in counts:
+            return str(status.value)
+    return "pending"
