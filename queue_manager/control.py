@@ -6,7 +6,6 @@ RUN is the id of a run in ~/.wavequeue/runs, or a run's directory. Requests are 
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -14,15 +13,16 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Callable
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable
 
 from queue_manager import facts, host_place
-from queue_manager.core import machine
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.overview import overview, overview_of
-from queue_manager.core.requests import Request, RequestError, decode_answer, decode_request, encode_request
 from queue_manager.core.status import Status
 from queue_manager.files import make_directory, write_whole
+
+if TYPE_CHECKING:  # a look, for which a person waits, needs none of it
+    from queue_manager.core.requests import Request
 
 TAIL = 1024
 """Bytes of the end of a running job's log."""
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     (name,) = sys.argv[1:] if arguments is None else arguments
     try:
         found = answer(name, json.loads(sys.stdin.buffer.read()))
-    except (ControlError, RequestError) as error:
+    except ControlError as error:
         found = {"fault": str(error)}
     except OSError as error:
         found = {"fault": f"{error.filename or 'this machine'}: {error.strerror or error}"}
@@ -109,7 +109,12 @@ def ask(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
     `answer` is null where none came while the manager lived, in so many seconds at most. The request stays, and is
     taken by the next manager; sent again under the same id it is done once.
     """
-    request = decode_request(json.dumps(asked["request"]))
+    from queue_manager.core.requests import RequestError, decode_request
+
+    try:
+        request = decode_request(json.dumps(asked["request"]))
+    except RequestError as error:
+        raise ControlError(str(error)) from None
     found = _answered(paths, request)
     if found is None:
         send(paths, request)
@@ -119,6 +124,8 @@ def ask(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def send(paths: RunPaths, request: Request) -> None:
     """Put a request into the inbox, whole and durable, and ring the bell. Raises OSError."""
+    from queue_manager.core.requests import encode_request
+
     make_directory(paths.inbox)
     write_whole(paths.request(request.id), [encode_request(request).encode()])
     _ring(paths.bell)
@@ -147,6 +154,8 @@ def wait(paths: RunPaths, request: Request, alive: Callable[[], bool], patience:
 
 
 def _answered(paths: RunPaths, request: Request) -> dict[str, Any] | None:
+    from queue_manager.core.requests import decode_answer
+
     with contextlib.suppress(OSError, ValueError, KeyError):
         return decode_answer(paths.answer(request.id).read_text(encoding="utf-8"))._asdict()
     return None
@@ -161,6 +170,8 @@ def log(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
     where no later one has a log. What was read before the file was: `state`, with the row of this job alone, and
     `goes_on`: whether anything is left that may end the job.
     """
+    import base64
+
     job, attempt = str(asked["job"]), asked.get("attempt")
     alive = facts.held_by(paths.lock) is not None
     document = _state(paths)
@@ -323,6 +334,8 @@ def _end(path: Path, size: int) -> str:
 def acknowledge(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
     """{"op": "acknowledge", "seq": N}: all results up to the journal's line N are home, so that a rented machine may
     end itself. One that says less than an earlier one changes nothing. `seq`: what counts from now on."""
+    from queue_manager.core import machine
+
     seq = int(asked["seq"])
     try:
         before = machine.parse_acknowledged(paths.acknowledged.read_text(encoding="utf-8"))

@@ -35,7 +35,7 @@ VERBS = {  # in the order in which they are used
     "run": Verb("run", "run_verb", "Run SPEC on this machine."),
     "preflight": Verb("submit", "preflight_verb", "Check that SPEC can run on its hosts."),
     "submit": Verb("submit", "submit_verb", "Run SPEC on its hosts."),
-    "status": Verb("run", "status_verb", "Show the status of a run."),
+    "status": Verb("status", "status_verb", "Show the status of a run."),
     "watch": Verb("run", "watch", "Follow a run until it ends; Ctrl-C leaves it going."),
     "why": Verb("job", "why_verb", "Explain the status of JOB, back to the root cause."),
     "logs": Verb("job", "logs_verb", "Print the log of JOB."),

@@ -1,12 +1,11 @@
-"""Verbs about a whole run: run, status, watch, report."""
+"""Verbs about a whole run: run, watch, report."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,7 +16,7 @@ from skill.common.errors import FAILED, INTERRUPTED, PERSON, FailedError, UseErr
 from skill.common.units import jobs_text
 from skill.operations import run_status
 from skill.runs import digest
-from skill.runs.directory import MOST_STATE, Document, Run
+from skill.runs.directory import MOST_STATE, Run
 from skill.runs.open import open_run
 from skill.terminal import live
 
@@ -60,7 +59,7 @@ def run_verb(spec: str, detach: bool, poll: float | None, again: bool, skip_done
         print(f"\nleft the view; {run.id} goes on. {hints}", file=sys.stderr)
         return INTERRUPTED
     if as_json:
-        print_json(_status_document(run, followed.document, followed.alive))
+        print_json(run_status.as_json(run, followed.document, followed.alive))
     elif code != FAILED:
         _show_summary(run)
     _say_what_stopped(followed, code)
@@ -81,48 +80,6 @@ def _say_what_stopped(watched: Followed, code: int) -> None:
     if code == FAILED:
         for line in digest.hindrances(watched.document, watched.alive):
             print(f"wavequeue: {line}", file=sys.stderr)
-
-
-def _status_document(run: Run, document: Document, alive: bool) -> dict[str, Any]:
-    extra = {"manager_alive": alive, "age_s": digest.age(document, time.time()), "directory": str(run.root)}
-    return {**document, **extra}
-
-
-@click.command("status", short_help="Show the status of a run.")
-@RUN
-@click.option("--jobs", "list_jobs", is_flag=True, help="List every job.")
-@click.option(
-    "--status", "statuses", multiple=True, type=click.Choice(digest.ORDER), help="List jobs with this status."
-)
-@click.option("--phase", metavar="PHASE", help="List jobs of this phase.")
-@JSON
-def status_verb(
-    run_name: str | None, list_jobs: bool, statuses: tuple[str, ...], phase: str | None, as_json: bool
-) -> None:
-    """Show how a run stands: hosts, phases, GPUs, running jobs, and jobs that need a person."""
-    run = the_run(run_name)
-    filtered = bool(statuses or phase)
-    document, alive, tail = run_status.run_status(run, full=list_jobs or filtered or as_json)
-    chosen = None
-    if filtered:
-        from skill.runs import requests
-
-        chosen = set(requests.select(document, (), phase, frozenset(statuses)))
-    rows = [row for row in document["jobs"] if chosen is None or row["id"] in chosen]
-    if as_json:
-        print_json(_status_document(run, {**document, "jobs": rows}, alive))
-        return
-    from skill.terminal import frame  # what draws nothing need not pay for rich
-
-    output = live.console()
-    if list_jobs or filtered:
-        lines = frame.jobs_table(rows, output.width, time.time())
-        print(digest.headline(document, alive, time.time()))
-    else:
-        scene = frame.Scene(document, digest.digest(document), alive, time.time(), tail)
-        lines = frame.frame(scene, output.width, None, live.marks(output))
-    for line in lines:
-        output.print(line, no_wrap=True, crop=False)
 
 
 @click.command("watch")

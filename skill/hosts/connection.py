@@ -12,6 +12,7 @@ import secrets
 import shlex
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -36,6 +37,7 @@ LOGINS = 3
 PAUSE = 0.5
 """Seconds before a refused or dropped connection is tried again; doubles."""
 _CHUNK = 1 << 16
+_TURN = 0.0002
 _AGAIN = frozenset({"refused", "dropped"})
 T = TypeVar("T")
 
@@ -187,10 +189,12 @@ class Host:
         return openssh_transport.OpenSshTransport(way, self.name, self.known_hosts, reason, is_alias=is_alias)
 
 
-def each(hosts: Sequence[Host], act: Callable[[Host], T], patience: float) -> dict[str, T | Unreachable]:
+def each(
+    hosts: Sequence[Host], act: Callable[[Host], T], patience: float, meanwhile: Callable[[], object] | None = None
+) -> dict[str, T | Unreachable]:
     """Act on all hosts at once, and wait `patience` seconds at most: who has not answered by then is unreachable.
 
-    An error of ours is raised.
+    `meanwhile` is done in this thread while they are waited for. An error of ours is raised.
     """
     found: dict[str, T | Unreachable] = {}
     faults: list[BaseException] = []
@@ -205,12 +209,24 @@ def each(hosts: Sequence[Host], act: Callable[[Host], T], patience: float) -> di
     for thread in threads:
         thread.start()
     until = time.monotonic() + patience
+    if meanwhile is not None:
+        _do_meanwhile(meanwhile)
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
     if faults:
         raise faults[0]
     late = Unreachable(f"did not answer within {patience:g} s", "timeout")
     return {host.name: found.get(host.name, late) for host in hosts}
+
+
+def _do_meanwhile(act: Callable[[], object]) -> None:
+    """Act, and let the other threads have their turn often: what they begin is what is waited for."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(_TURN)
+    try:
+        act()
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def _run_here(argv: Sequence[str], stdin: bytes, timeout: float, limit: int) -> Said | Unreachable:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from skill.runs.access import Results
-from skill.runs.digest import Row
+from skill.runs import digest
 from skill.runs.directory import Document, Run
 from skill.runs.open import open_run
+
+if TYPE_CHECKING:
+    from skill.runs.access import Results
+    from skill.runs.digest import Row
 
 
 class RunStatus(NamedTuple):
@@ -19,13 +23,14 @@ class RunStatus(NamedTuple):
     tail: Callable[[Row], str]
 
 
-def run_status(run: Run, *, full: bool = False) -> RunStatus:
+def run_status(run: Run, *, full: bool = False, meanwhile: Callable[[], object] | None = None) -> RunStatus:
     """Look at a run, wherever it lives. `full`: with every job, where a host would leave out what ended long ago.
+    `meanwhile`: what to do once hosts have been asked.
 
     Raises FailedError, and UseError for a run without a state or a fault in workers.yaml.
     """
     with open_run(run, once=True) as there:
-        document = there.look(full=full)
+        document = there.look(full=full, meanwhile=meanwhile)
         return RunStatus(document, there.alive(document), there.tail)
 
 
@@ -33,3 +38,9 @@ def run_results(run: Run) -> Results:
     """What completed jobs wrote, as far as it is on this machine. Raises as `run_status` does."""
     with open_run(run, once=True) as there:
         return there.results(there.look(full=True))
+
+
+def as_json(run: Run, document: Document, alive: bool) -> dict[str, Any]:
+    """The document of `wavequeue status --json`. `alive`: as RunStatus has it."""
+    extra = {"manager_alive": alive, "age_s": digest.age(document, time.time()), "directory": str(run.root)}
+    return {**document, **extra}

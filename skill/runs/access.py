@@ -87,8 +87,9 @@ class RunAccess(Protocol):
     def begin(self) -> bool:
         """Start the manager of a run that has no state, or a damaged one. False where there is nothing to start so."""
 
-    def look(self, *, full: bool = False) -> Document:
-        """The state now. `full`: with every job, where a host would leave out what ended long ago."""
+    def look(self, *, full: bool = False, meanwhile: Callable[[], object] | None = None) -> Document:
+        """The state now. `full`: with every job, where a host would leave out what ended long ago. `meanwhile`: what to
+        do while hosts are waited for."""
 
     def alive(self, document: Document) -> bool:
         """Whether the run may go on by itself, as `look` found it."""

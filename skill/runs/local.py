@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from build_manifest import regular_file
@@ -51,7 +51,7 @@ class LocalRun:
         local_manager.start(self.run)
         return True
 
-    def look(self, *, full: bool = False) -> Document:  # noqa: ARG002 the state file has every job
+    def look(self, *, full: bool = False, meanwhile: Callable[[], object] | None = None) -> Document:  # noqa: ARG002
         document, self._alive = local_manager.look(self.run)
         return document
 

@@ -138,11 +138,19 @@ class RemoteRun:
         """How a host is reached, whether it answers or not; Unreachable where it is not registered any more."""
         return self._ways[name]
 
-    def each(self, act: Callable[[str], T], patience: float, names: Iterable[str] | None = None) -> dict[str, T | Why]:
-        """Act on hosts (None: on all), at once. Who has not answered after `patience` seconds is unreachable."""
+    def each(
+        self,
+        act: Callable[[str], T],
+        patience: float,
+        names: Iterable[str] | None = None,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> dict[str, T | Why]:
+        """Act on hosts (None: on all), at once. Who has not answered after `patience` seconds is unreachable.
+        `meanwhile`: see connection.each."""
         chosen = self.names if names is None else list(names)
         ways = {name: self._ways[name] for name in chosen}
-        found = each([way for way in ways.values() if isinstance(way, Host)], lambda host: act(host.name), patience)
+        hosts = [way for way in ways.values() if isinstance(way, Host)]
+        found = each(hosts, lambda host: act(host.name), patience, meanwhile)
         return {name: way if isinstance(way, Unreachable) else found[name] for name, way in ways.items()}
 
     # -- asking -----------------------------------------------------------------------------------------------------
@@ -230,10 +238,11 @@ class RemoteRun:
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
-    def look(self, *, full: bool = False) -> Document:
-        """Look at all hosts now: one document, see skill.runs.merge. `full`: with every job. Raises FailedError."""
+    def look(self, *, full: bool = False, meanwhile: Callable[[], object] | None = None) -> Document:
+        """Look at all hosts now: one document, see skill.runs.merge. `full`: with every job; `meanwhile`: what to do
+        while they are waited for. Raises FailedError."""
         self.refresh()
-        found = self.each(lambda name: self.look_at(name, full=full), LOOK + _CONNECT)
+        found = self.each(lambda name: self.look_at(name, full=full), LOOK + _CONNECT, meanwhile=meanwhile)
         for name, one in found.items():
             if isinstance(one, Unreachable):
                 self.recall(name, one.reason, full=full)

@@ -52,7 +52,7 @@ def test_help_and_status_import_no_library_that_they_do_not_use(tmp_path: Path) 
         assert ended.stdout.startswith("Usage: ") or json.loads(ended.stdout)["counts"] == {"completed": 1}
 
 
-@pytest.mark.parametrize("module", ["click", "skill.cli.main", "skill.cli.run", "skill.runs.directory"])
+@pytest.mark.parametrize("module", ["click", "skill.cli.main", "skill.cli.status", "skill.runs.directory"])
 def test_ctrl_c_while_it_starts_is_silent(tmp_path: Path, module: str) -> None:
     ended = start(INTERRUPT % module, tmp_path, "status")
     assert (ended.returncode, ended.stdout, ended.stderr) == (INTERRUPTED, "", "")
