@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from build_manifest.faults import listed
-from queue_manager.core.summary import duration
+from queue_manager.core.times import duration
 from skill.common.units import size_text
 from skill.runs import pulled_states
 from skill.runs.assignment import Placed
