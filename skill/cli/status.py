@@ -27,12 +27,7 @@ def status_verb(
     filtered = bool(statuses or phase)
     full = list_jobs or filtered or as_json
     document, alive, tail = run_status.run_status(run, full=full, meanwhile=None if as_json else _prepare)
-    chosen = None
-    if filtered:
-        from skill.runs import requests
-
-        chosen = set(requests.select(document, (), phase, frozenset(statuses)))
-    rows = [row for row in document["jobs"] if chosen is None or row["id"] in chosen]
+    rows = run_status.rows(document, phase, frozenset(statuses)) if filtered else document["jobs"]
     if as_json:
         from skill.cli.console import print_json
 

@@ -44,3 +44,11 @@ def as_json(run: Run, document: Document, alive: bool) -> dict[str, Any]:
     """The document of `wavequeue status --json`. `alive`: as RunStatus has it."""
     extra = {"manager_alive": alive, "age_s": digest.age(document, time.time()), "directory": str(run.root)}
     return {**document, **extra}
+
+
+def rows(document: Document, phase: str | None, statuses: frozenset[str]) -> list[Row]:
+    """The jobs of a phase (None: of all) with one of these statuses (none: with any). Raises UseError."""
+    from skill.runs import requests
+
+    chosen = set(requests.select(document, (), phase, statuses))
+    return [row for row in document["jobs"] if row["id"] in chosen]
