@@ -22,10 +22,10 @@ from tests import lock_dir
 from tests.e2e.runs import wait_for
 
 _BARE = (
-    "awk", "base64", "bash", "basename", "cat", "chmod", "cksum", "cp", "cut", "date", "df", "dirname", "env", "expr",
-    "find", "getconf", "grep", "gzip", "head", "hostname", "id", "kill", "ln", "ls", "mkdir", "mktemp", "mv", "nohup",
-    "nproc", "ps", "pwd", "readlink", "rm", "rmdir", "sed", "setsid", "sh", "sha256sum", "sleep", "sort", "stat",
-    "tail", "tar", "test", "touch", "tr", "true", "uname", "wc", "xargs",
+    "awk", "base64", "bash", "basename", "cat", "chmod", "cksum", "cp", "cut", "date", "dd", "df", "dirname", "env",
+    "expr", "find", "getconf", "grep", "gzip", "head", "hostname", "id", "kill", "ln", "ls", "mkdir", "mktemp", "mv",
+    "nohup", "nproc", "ps", "pwd", "readlink", "rm", "rmdir", "sed", "setsid", "sh", "sha256sum", "sleep", "sort",
+    "stat", "tail", "tar", "test", "touch", "tr", "true", "uname", "wc", "xargs",
 )  # fmt: skip
 """What a small Debian image has; neither screen nor rsync nor pip."""
 PYTHON = "/usr/bin/python3"

@@ -6,19 +6,17 @@ a file in its place whole, by a rename.
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import stat
 import subprocess
-import tarfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from skill.common.excerpt import excerpt
-from skill.hosts import remote_command, ssh_words
+from skill.hosts import remote_command, ssh_words, tar_push
 from skill.hosts.connection import Host, Said, Unreachable, remote
 
 TRIES = 3
@@ -39,7 +37,6 @@ _IN_VAIN = frozenset({"auth", "host_key", "name"})
 _TORN = 12
 """Exit code of an rsync whose other end broke off: it was cut off, or cannot run."""
 _VANISHED = 24
-_MAX_TAR = 2 << 30
 _QUIET: Callable[[str], None] = lambda _: None  # noqa: E731
 
 
@@ -202,33 +199,24 @@ def _again(host: Host, attempt: int, reason: str, say: Callable[[str], None]) ->
 def _by_tar(
     host: Host, source: Path, workspace: str, files: Sequence[str], say: Callable[[str], None]
 ) -> Pushed | str | Unreachable:
-    reason = ""
+    changed, name, reason = None, "", ""
     for attempt in range(1, TRIES + 1):
-        done = _carry_tar(host, source, workspace, files)
-        if not isinstance(done, Unreachable) or done.kind != "dropped":
-            return done
-        reason = done.reason
+        asked = host.script(_STAT, workspace, stdin=_names(files), timeout=_LIMIT)
+        if isinstance(asked, Said):
+            left = _changed(source, files, asked.out)
+            if changed is None:  # what is to be sent stays the same, so that another try goes on with it
+                changed, name = left, tar_push.token(source, left)
+            if not left:
+                return Pushed(len(changed), sum((source / one).lstat().st_size for one in changed), "tar")
+            sent = tar_push.carry(host, source, workspace, changed, name)
+            if not isinstance(sent, Unreachable):
+                return sent if isinstance(sent, str) else Pushed(len(changed), sent, "tar")
+            asked = sent
+        if asked.kind != "dropped":
+            return asked
+        reason = asked.reason
         _again(host, attempt, reason, say)
     return Unreachable(f"the connection was dropped {TRIES} times while the code was carried: {reason}", "dropped")
-
-
-def _carry_tar(host: Host, source: Path, workspace: str, files: Sequence[str]) -> Pushed | str | Unreachable:
-    asked = host.script(_STAT, workspace, stdin=_names(files), timeout=_LIMIT)
-    if isinstance(asked, Unreachable):
-        return asked
-    changed = _changed(source, files, asked.out)
-    size = sum((source / name).lstat().st_size for name in changed)
-    if size > _MAX_TAR:
-        return (
-            f"{size / (1 << 30):.1f} GiB of code are too much for tar: have rsync here and on {host.name}, or leave "
-            "data out by .gitignore"
-        )
-    if not changed:
-        return Pushed(0, 0, "tar")
-    done = host.script(_UNPACK, workspace, stdin=pack(source, changed), timeout=_LIMIT)
-    if isinstance(done, Said) and done.code != 0:
-        return f"tar on {host.name} failed with exit code {done.code}: {excerpt(done.err) or 'it said nothing'}"
-    return done if isinstance(done, Unreachable) else Pushed(len(changed), size, "tar")
 
 
 def _stat_line(source: Path, name: str) -> bytes:
@@ -236,51 +224,8 @@ def _stat_line(source: Path, name: str) -> bytes:
     return b"%d %d %o %s" % (info.st_size, int(info.st_mtime), stat.S_IMODE(info.st_mode), os.fsencode(name))
 
 
-def pack(source: Path, files: Iterable[str]) -> bytes:
-    """These files as a tar.gz, without owners."""
-
-    def bare(info: tarfile.TarInfo) -> tarfile.TarInfo:
-        info.uid = info.gid = 0
-        info.uname = info.gname = ""
-        return info
-
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=5, format=tarfile.GNU_FORMAT) as archive:
-        for name in files:
-            # A second name of a file is carried as a file: its first one may be in place already.
-            info = archive.gettarinfo(str(source / name), arcname=name)
-            if info.islnk():
-                info.type, info.size = tarfile.REGTYPE, (source / name).lstat().st_size
-            if info.isreg():
-                with (source / name).open("rb") as file:
-                    archive.addfile(bare(info), file)
-            else:
-                archive.addfile(bare(info))
-    return buffer.getvalue()
-
-
 # What is there of these files, a line each; nothing where the host's tools are too plain to tell.
 _STAT = 'cd -- "$1" && { xargs -0 stat -c "%s %Y %a %n" -- 2>/dev/null; true; }'
-
-# Everything is unpacked beside the code first, so that a cut leaves the code as it was. Then file by file.
-_UNPACK = """
-cd -- "$1" || exit 1
-umask 077; mkdir -p .wavequeue || exit 1
-find .wavequeue -name 'push.*' -prune -mmin +120 -exec rm -rf {} + 2>/dev/null
-new=$(mktemp -d .wavequeue/push.XXXXXX) || exit 1
-trap 'rm -rf "$new"' EXIT; trap 'exit 1' HUP INT TERM PIPE
-umask 022
-tar -xzpof - -C "$new" || exit 1
-cd "$new" && find . ! -type d -exec sh -c '
-for file do
-    to=../../$file; folder=${to%/*}
-    [ -d "$folder" ] || mkdir -p "$folder" || exit 1
-    [ -L "$file" ] && [ -L "$to" ] && { rm -f "$to" || exit 1; }
-    if [ -d "$to" ]; then echo "$file is a directory there" >&2; exit 1; fi
-    mv -f "$file" "$to" || exit 1
-done' sh {} +
-code=$?; cd ../..; exit $code
-"""
 
 
 def reason_of(text: str) -> str:
