@@ -17,10 +17,12 @@ TOP_KEYS = (
     "project", "cwd", "hosts", "ssh", "conda", "venv", "conda_hook", "env", "gpus", "max_parallel",
     "gpu_free_threshold_mib", "oom_retry", "wave", "stale_after", "grace", "preconditions", "default_cmd",
     "on_complete", "analyze_on_complete", "pull", "when_done", "idle_after", "max_cost", "deadline", "results_to",
-    "shell", "wandb", "est_minutes",
+    "shell", "wandb", "est_minutes", "metrics",
     *GRID_KEYS, "template", "jobs", "phases",
 )  # fmt: skip
-PHASE_KEYS = ("name", "depends_on", "match", *GRID_KEYS, "template", "jobs", "env", "preconditions", "est_minutes")
+PHASE_KEYS = (
+    "name", "depends_on", "match", *GRID_KEYS, "template", "jobs", "env", "preconditions", "est_minutes", "metrics",
+)  # fmt: skip
 JOB_KEYS = (
     "id", "cmd", "args", "expected_output", "output_check", "gpus", "gpu_mem_mib", "env", "timeout", "grace",
     "priority", "depends_on", "preconditions", "retries", "metrics", "cwd", "shell", "wandb",
@@ -57,6 +59,17 @@ class PreconditionForm(NamedTuple):
     gib: Scalar | None
 
 
+class MetricForm(NamedTuple):
+    """A rule of a metric: its keys and their values, still unsubstituted. `kind`: json, log or csv."""
+
+    kind: str
+    mark: Mark
+    values: Mapping[str, Scalar]
+
+
+Metrics = Mapping[str, MetricForm]
+
+
 class JobForm(NamedTuple):
     """A template or a job. `cmd`: commands, one after the other. `numbers`: those of gpus, gpu_mem_mib, timeout, grace,
     priority, retries and est_minutes that were given. `given`: the keys that are there, also those that could not
@@ -72,7 +85,7 @@ class JobForm(NamedTuple):
     depends_on: tuple[Scalar, ...]
     preconditions: tuple[PreconditionForm, ...]
     numbers: Mapping[str, Scalar]
-    metrics: Node | None
+    metrics: Metrics
     errexit: bool | None
     wandb: bool | None
     given: frozenset[str]
@@ -92,6 +105,7 @@ class PhaseForm(NamedTuple):
     templated: bool
     env: tuple[tuple[str, Scalar], ...]
     preconditions: tuple[PreconditionForm, ...]
+    metrics: Metrics
     sound: bool
     est_minutes: float | None = None
 
@@ -124,6 +138,7 @@ class SpecForm(NamedTuple):
     max_cost: float | None
     deadline: float | str | None
     results_to: Scalar | None
+    metrics: Metrics
     errexit: bool | None
     wandb: bool | None
     est_minutes: float | None

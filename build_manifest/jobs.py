@@ -11,7 +11,8 @@ from build_manifest.background import check_background
 from build_manifest.card_hints import hint_at_cards
 from build_manifest.default_ids import safe
 from build_manifest.faults import Faults, Mark, listed
-from build_manifest.forms import JobForm, PreconditionForm
+from build_manifest.forms import JobForm, Metrics, PreconditionForm
+from build_manifest.metrics import MetricTexts
 from build_manifest.names import (
     FROM_ENV,
     KEY,
@@ -23,11 +24,11 @@ from build_manifest.names import (
     is_template,
     one_after_the_other,
 )
-from build_manifest.nodes import ListNode, MapNode, Node, Scalar
+from build_manifest.nodes import ListNode, Node, Scalar
 from build_manifest.parse import NUMBERS
 from build_manifest.paths import check_path
 from build_manifest.shell import quote_word
-from build_manifest.values import FALSE, NULLS, SPOKEN, TRUE, Written, as_json, quantity, written
+from build_manifest.values import FALSE, NULLS, SPOKEN, TRUE, Written, quantity, written
 from queue_manager.core.manifest import JobSpec, Precondition
 from queue_manager.core.outputs import escape, escape_within
 
@@ -35,8 +36,6 @@ Params = dict[str, Written]
 _FROM_EXPRESSION = {"True": "flag", "False": "nothing", "": "nothing"}
 """What an arg is whose value is one expression that gives this."""
 _PATTERN: Literal = (escape, escape_within)
-_METRIC_PATTERNS: dict[str, Literal] = {"json": _PATTERN, "csv": _PATTERN, "log": (re.escape, re.escape)}
-"""Keys of a metric whose value is a glob or a regular expression, and how a text is written in it."""
 _AT_LAUNCH = "\0%s\0"
 """Stands for `${GPU}` in the value of an arg while it is quoted; no value can have it."""
 _PLACES = re.compile("\0(\\w+)\0")
@@ -52,6 +51,7 @@ class Surroundings(NamedTuple):
     preconditions: tuple[PreconditionForm, ...]
     default_cmd: Scalar | None
     cards: int | None
+    metrics: Metrics
     est_minutes: float | None = None
     exported: tuple[tuple[str, Scalar], ...] = ()
 
@@ -102,7 +102,10 @@ class JobMaker:
         self._env = [(name, self._text(scalar, env=True)) for name, scalar in (*around.env, *form.env)]
         self._inherited = [self._compile_precondition(one) for one in around.preconditions]
         self._preconditions = [self._compile_precondition(one) for one in form.preconditions]
-        self._metrics = {} if form.metrics is None else self._compile_metrics(form.metrics)
+        metrics = {**around.metrics, **form.metrics}
+        self._metrics = MetricTexts(
+            faults, metrics, tuple(self._scope.names), lambda one, literal: self._text(one, literal=literal)
+        )
         self.ids_known = self.id is not None and len(self._args) == len(form.args or ())
         self.sound = self.sound and self._cmd is not None and len(faults.found) == before
         if self.sound and form.cmd:
@@ -215,20 +218,6 @@ class JobMaker:
             self._text(form.gib),
         )  # fmt: skip
 
-    def _compile_metrics(self, node: Node, key: str = "") -> dict[Scalar, Text]:
-        """The texts of the values; what is a pattern takes what is substituted in it literally."""
-        if isinstance(node, Scalar):
-            text = self._text(node, literal=_METRIC_PATTERNS.get(key))
-            return {} if text is None else {node: text}
-        found: dict[Scalar, Text] = {}
-        if isinstance(node, ListNode):
-            children = [(key, item) for item in node.items]
-        else:
-            children = [(name.text, value) for name, value in node.entries]
-        for name, child in children:
-            found.update(self._compile_metrics(child, name))
-        return found
-
     def make(self, cell: Params) -> JobSpec | None:
         """The job of one cell; None, with the fault noted, where an expression fails or a number is none."""
         try:
@@ -269,7 +258,7 @@ class JobMaker:
             preconditions=self._render_preconditions(names, output),
             params=params,
             env_from={name: tuple(text.split(FROM_ENV)) for name, text in env.items() if FROM_ENV in text},
-            metrics=None if self.form.metrics is None else self._render_metrics(self.form.metrics, names),
+            metrics=self._metrics.make(names),
             errexit=self.form.errexit,
             wandb=self.form.wandb,
             est_minutes=numbers.get("est_minutes", self._around.est_minutes),
@@ -347,13 +336,6 @@ class JobMaker:
             None if one.command is None else one.command.render(names).rstrip(),
             gib,
         )
-
-    def _render_metrics(self, node: Node, names: Params) -> Any:
-        if isinstance(node, ListNode):
-            return [self._render_metrics(item, names) for item in node.items]
-        if isinstance(node, MapNode):
-            return {key.text: self._render_metrics(value, names) for key, value in node.entries}
-        return as_json(node.text, node.plain, lambda _: self._metrics[node].render(names))
 
 
 def _dashed_safe(words: Sequence[str]) -> str:

@@ -25,6 +25,8 @@ from build_manifest.forms import (
     SpecForm,
 )
 from build_manifest.grid import Entry, GridForm, Values
+from build_manifest.machines import read_cards, read_hosts
+from build_manifest.metrics import read_metrics
 from build_manifest.names import KEY, RESERVED, is_template
 from build_manifest.nodes import ListNode, MapNode, Node, Scalar
 from build_manifest.paths import BraceError, check_path, expand_braces, has_braces
@@ -55,7 +57,6 @@ NUMBERS: dict[str, Callable[[str], float]] = {
 ONLY_PHASE = "jobs"
 """The name of the phase of a spec that has no `phases`."""
 _ARG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_HOST = re.compile(r"[^\s-][^\s]*")
 _SUBSTITUTION = re.compile(r"\$\{[A-Za-z_]\w*\}|\{\{.*\}\}")
 _FORMS = "write one of: jobs; grid with template; phases"
 
@@ -83,12 +84,12 @@ class _Parser:
             project=self._project(top.get("project")),
             phases=self._phases(top, marks),
             cwd=fields.text(top.get("cwd"), "cwd"),
-            hosts=self._hosts(top.get("hosts", top.get("ssh"))),
+            hosts=read_hosts(fields, top.get("hosts", top.get("ssh"))),
             conda=self._plain_text(top, "conda"),
             venv=self._plain_text(top, "venv"),
             conda_hook=self._plain_text(top, "conda_hook"),
             env=fields.env(top.get("env")),
-            gpus=self._cards(top.get("gpus")),
+            gpus=read_cards(fields, top.get("gpus")),
             max_parallel=fields.number(top.get("max_parallel"), "max_parallel", partial(integer, minimum=1)),
             gpu_free_threshold_mib=fields.number(
                 top.get("gpu_free_threshold_mib"), "gpu_free_threshold_mib", partial(integer, minimum=0)
@@ -107,6 +108,7 @@ class _Parser:
             max_cost=fields.number(top.get("max_cost"), "max_cost", dollars),
             deadline=self._deadline(top.get("deadline")),
             results_to=self._results_to(top),
+            metrics=read_metrics(fields, top.get("metrics")),
             errexit=self._errexit(top.get("shell")),
             wandb=fields.switch(top.get("wandb"), "wandb", "on or off"),
             est_minutes=fields.number(top.get("est_minutes"), "est_minutes", quantity),
@@ -165,37 +167,6 @@ class _Parser:
             what = f"results_to without {listed(TEARDOWN_KEYS[:-1])} or {TEARDOWN_KEYS[-1]} does nothing"
             self._faults.add(scalar.mark, what, "add when_done: destroy, for one")
         return scalar
-
-    def _hosts(self, node: Node | None) -> tuple[str, ...]:
-        hosts: list[str] = []
-        for scalar in self._fields.texts(node, "a host"):
-            if not _HOST.fullmatch(scalar.text):
-                hint = "write it as in ~/.ssh/config, without spaces"
-                self._faults.add(scalar.mark, f"{scalar.text!r} is no name of a host", hint)
-            elif scalar.text in hosts:
-                self._faults.add(scalar.mark, f"the host {scalar.text!r} is named twice", "keep one of them")
-            else:
-                hosts.append(scalar.text)
-        if isinstance(node, ListNode) and not node.items:
-            self._faults.add(node.mark, "the list of hosts is empty", "name one, or leave the key out")
-        return tuple(hosts)
-
-    def _cards(self, node: Node | None) -> tuple[int, ...] | None:
-        if node is None:
-            return None
-        if not isinstance(node, ListNode):
-            text = node.text if isinstance(node, Scalar) else "0"
-            hint = f"write [{text}] for the GPU {text}; how many GPUs a job needs stands in its template"
-            self._faults.add(node.mark, "gpus at the top of the spec is the list of GPUs that may be used", hint)
-            return None
-        cards: list[int] = []
-        for item in node.items:
-            card = self._fields.number(item, "a GPU", partial(integer, minimum=0))
-            if card in cards:
-                self._faults.add(item.mark, f"GPU {card} is named twice", "keep one of them")
-            elif card is not None:
-                cards.append(card)
-        return tuple(cards)
 
     def _oom_retry(self, node: Node | None) -> OomRetry | None:
         if node is None:
@@ -323,6 +294,7 @@ class _Parser:
             templated="jobs" not in table,
             env=() if top else self._fields.env(table.get("env")),
             preconditions=() if top else self._preconditions(table.get("preconditions")),
+            metrics={} if top else read_metrics(self._fields, table.get("metrics")),
             sound=sound,
             est_minutes=None if top else self._fields.number(table.get("est_minutes"), "est_minutes", quantity),
         )
@@ -358,7 +330,7 @@ class _Parser:
             depends_on=fields.texts(table.get("depends_on"), "depends_on"),
             preconditions=self._preconditions(table.get("preconditions")),
             numbers={key: scalar for key, scalar in numbers.items() if scalar is not None},
-            metrics=table.get("metrics"),
+            metrics=read_metrics(fields, table.get("metrics")),
             errexit=self._errexit(table.get("shell")),
             wandb=fields.switch(table.get("wandb"), "wandb", "on or off"),
             given=frozenset(table),

@@ -28,12 +28,13 @@ from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Job, Need, QueueState
 from queue_manager.core.readings import Cards, Unreadable, cuda_name
 from queue_manager.core.snapshot import Situation
-from queue_manager.core.tick import Tick, next_timer, tick
+from queue_manager.core.tick import Tick, next_timer, overdue, tick
 from queue_manager.distributed import Ports
 from queue_manager.guard import Guard
 from queue_manager.host_leases import HostLeases
 from queue_manager.journal import Journal
 from queue_manager.leases import Leases
+from queue_manager.metric_reader import MetricReader
 from queue_manager.named_values import NamedValues
 from queue_manager.notices import Notices
 from queue_manager.preconditions import Preconditions
@@ -110,6 +111,7 @@ class Daemon:
         self._preconditions = Preconditions(state, environment, self._named, self._clock, poll, self._cwd, self.wake)
         self._code = CodeWatch(state, environment, self._run_cwd(), self._clock.now(), self.wake)
         self.notices = Notices(self._publisher, self._clock.now, lambda: state.seq)
+        self._metrics = MetricReader(state, paths, environment, self._cwd, self.wake)
         self._impossible: dict[Need, str] = {}
         self._foreign: tuple[b.ForeignLease, ...] = ()
         self._stalled: str | None = None
@@ -205,7 +207,10 @@ class Daemon:
             self._impossible = dict(result.impossible)
         ended = [record.event for record in result.records if isinstance(record.event, ev.AttemptEnded)]
         for event in ended:
-            self._watch.drop(self._state.job(event.job).order)
+            order = self._state.job(event.job).order
+            if order in self._state.unread:
+                self._metrics.began(order, self._watch.began_ns(order))
+            self._watch.drop(order)
         self._respecify(result.records)
         for action in result.actions:
             self._act(action)
@@ -217,6 +222,7 @@ class Daemon:
         self._end_machine(result, now)
         self._look_again(now)
         self._again |= self._preconditions.ask(result.ask, now)
+        self._metrics.ask()
         self._cards.pace(seen.cards is not None, result.records, now)
         if self._cards.read_for_view(now):
             self._publisher.changed()
@@ -292,7 +298,7 @@ class Daemon:
 
     def _observe(self, now: float) -> b.Seen:
         self._guard.look(now)
-        orders = self._woken | self._due(now) | (self._watch.over() if self._rung else set())
+        orders = self._woken | overdue(self._state, now) | (self._watch.over() if self._rung else set())
         orders.update(order for order, at in self._soon.items() if at <= now)
         self._woken = set()
         self._soon = {order: at for order, at in self._soon.items() if order not in orders}
@@ -319,18 +325,7 @@ class Daemon:
         code = self._code.look(now)
         seen = b.Seen(boot, cores, attempts, cards, before, (), checked, requests, guard.disk, ground, code)
         missing = accepted.missing(requests, self._state, self._environment, self._cwd)
-        return replace(seen, journal=guard.journal, missing=missing, doing=doing)
-
-    def _due(self, now: float) -> set[int]:
-        """Attempts whose timeout is over, or that have been idle for long enough."""
-        return {
-            order
-            for order, attempt in self._state.live.items()
-            if attempt.started is not None
-            and attempt.stopping is None
-            and (timeout := self._state.jobs[order].spec.timeout) is not None
-            and now >= attempt.started + timeout
-        }
+        return replace(seen, journal=guard.journal, missing=missing, doing=doing, metrics=self._metrics.answers())
 
     def _say_stalled(self, error: OSError) -> None:
         """The journal takes nothing more: tell of it past the journal, as far as the ballast gives room."""
@@ -514,6 +509,7 @@ class Daemon:
     def close(self, finished: bool, fault: bool = False) -> None:
         """End this life. `fault`: of ours, so that the state may be ahead of the journal."""
         self._preconditions.close()
+        self._metrics.close()
         self._teardown.close()
         self._forget()
         self._cards.read_at_end()

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from queue_manager.core import alerts, snapshot, summary
+from queue_manager.core import alerts, job_metrics, snapshot, summary
 from queue_manager.core.events import Record
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.model import QueueState
 from queue_manager.core.snapshot import Situation
 from queue_manager.core.status import Status
 from queue_manager.core.times import iso
-from queue_manager.files import SHOWN, append_to, write_whole
+from queue_manager.files import SHOWN, write_whole
 from queue_manager.journal import SnapshotWriter
+from queue_manager.line_file import LineFile
 
-_log = logging.getLogger(__name__)
 _ROWS_AT_ONCE = 1000
 
 
@@ -36,7 +33,7 @@ class Publisher:
         self._stale = True
         self._head: dict[str, Any] | None = None
         """As written last, like the rows; both hold what was in the journal by then."""
-        self._alerts_due: list[str] = []
+        self._alerts, self._metrics = LineFile(paths.alerts), LineFile(paths.metrics)
 
     @property
     def error(self) -> OSError | None:
@@ -120,38 +117,25 @@ class Publisher:
     # -- alerts -------------------------------------------------------------------------------------------------
 
     def catch_up(self, records: Iterable[Record]) -> None:
-        """Tell of what is in the journal and not in alerts.jsonl, after a crash between the two."""
-        try:
-            known = alerts.last_seq(self._paths.alerts.read_text(errors="replace"))
-        except OSError:
-            known = 0
-        self.alert(record for record in records if record.seq > known)
+        """Tell of what is in the journal and not in alerts.jsonl or metrics.jsonl, after a crash between the two."""
+        records = list(records)
+        for file, line_of in ((self._alerts, alerts.alert), (self._metrics, self._metric)):
+            known = file.last_seq()
+            file.add(line for record in records if record.seq > known and (line := line_of(record)) is not None)
+
+    def _metric(self, record: Record) -> str | None:
+        return job_metrics.line(self._state, record)
 
     def alert(self, records: Iterable[Record]) -> None:
-        """Append alerts; what the disk does not take is kept and tried again."""
-        self._alerts_due += [line for record in records if (line := alerts.alert(record)) is not None]
-        self._append()
+        """Append alerts and metrics; what the disk does not take is kept and tried again."""
+        records = list(records)
+        self._alerts.add(line for record in records if (line := alerts.alert(record)) is not None)
+        self._metrics.add(line for record in records if (line := self._metric(record)) is not None)
 
     def alert_now(self, kind: str, text: str, now: float, seq: int) -> None:
         """Tell of something that cannot go through the journal."""
         row = {"seq": seq, "at": iso(now), "kind": kind, "text": text}
-        self._alerts_due.append(json.dumps(row, ensure_ascii=False) + "\n")
-        self._append()
-
-    def _append(self) -> None:
-        if not self._alerts_due:
-            return
-        data = "".join(self._alerts_due).encode()
-        try:
-            with append_to(self._paths.alerts) as file:
-                whole = file.seek(0, os.SEEK_END)
-                if file.write(data) < len(data):
-                    os.ftruncate(file.fileno(), whole)  # half a line would spoil the next one
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as error:
-            _log.error("alerts.jsonl: %s", error)
-            return
-        self._alerts_due.clear()
+        self._alerts.add([json.dumps(row, ensure_ascii=False) + "\n"])
 
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode

@@ -275,6 +275,11 @@ class Watch:
         """When an attempt began, by the clock of the file server that its outputs are on."""
         return claim.at_ns + self._skew.of(followed.spec.expected_output or "", followed.cwd)
 
+    def began_ns(self, order: int) -> int | None:
+        """When a followed attempt began, as `_since`; None if it has not."""
+        followed = self._followed[order]
+        return None if followed.claim is None else self._since(followed, followed.claim)
+
     def _is_shared(self, followed: _Followed, claim: Claim) -> bool:
         """Whether every new file that the job's pattern matches may be another job's."""
         pattern = followed.spec.expected_output or ""

@@ -370,7 +370,11 @@ class FakeManager:
         if isinstance(reading, Cards):
             self._before = {card.uuid: card.used_mib for card in reading.cards}
         foreign = host.leases if isinstance(reading, Cards) else ()
-        return b.Seen(host.boot, host.cores, attempts, reading, before, foreign, checked, tuple(host.inbox), host.disk)
+        found = {order: b.MetricsFound({"loss": 0.5}) for order in state.unread}
+        requests = tuple(host.inbox)
+        return b.Seen(
+            host.boot, host.cores, attempts, reading, before, foreign, checked, requests, host.disk, metrics=found
+        )
 
     def _look(self, order: int) -> b.Checked:
         spec = self.state.jobs[order].spec

@@ -139,6 +139,14 @@ class Doing:
 
 
 @dataclass(frozen=True)
+class MetricsFound:
+    """What was read of a completed job's metrics: a number or None by name, and why there is none, in words."""
+
+    metrics: Mapping[str, float | None]
+    errors: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class CodeReading:
     """Which code lies in the run's cwd (None: it cannot be told). `since`: when it was looked at before."""
 
@@ -155,7 +163,7 @@ class Seen:
     does not say. `disk`: why nothing may be launched, where a disk is full. `ground`: the rented machine.
     `code`: the code, where a look at it has just ended. `journal`: what others did to the journal, and that it was put
     back. `missing`: what is not there of an output that a person wants to accept, in words, by the request's id.
-    `doing`: what each running attempt does, where that was looked at.
+    `doing`: what each running attempt does, where that was looked at. `metrics`: what was read of jobs that completed.
     """
 
     boot: str
@@ -172,6 +180,7 @@ class Seen:
     journal: str | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
     doing: Mapping[int, Doing] | None = None
+    metrics: Mapping[int, MetricsFound] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,15 @@ class AttemptEnded:
 
 
 @dataclass(frozen=True)
+class MetricsRead:
+    """The metrics of a job that has completed: a number or None by name, and why there is none, in words."""
+
+    job: str
+    metrics: Mapping[str, float | None]
+    errors: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class RetryDue:
     """The delay of a failed job is over; it may be placed again."""
 
@@ -329,8 +338,8 @@ class RunRepaired:
 
 Event = Union[
     RunStarted, ManagerStarted, AttemptStarting, AttemptStarted, AttemptStopping, LeftoversFound, AttemptEnded,
-    RetryDue, JobHeld, JobStuck, JobBlocked, JobUnblocked, JobCancelled, JobRetried, JobsAdded, JobsChanged,
-    JobSkipped, JobAccepted, CodeSeen, Paused, Resumed,
+    MetricsRead, RetryDue, JobHeld, JobStuck, JobBlocked, JobUnblocked, JobCancelled, JobRetried, JobsAdded,
+    JobsChanged, JobSkipped, JobAccepted, CodeSeen, Paused, Resumed,
     RequestTaken, ConditionBegan, ConditionEnded, CardQuarantined, RunFinished, CompleteRan, BoundReached,
     ResultsPushed, TeardownStarting, TeardownCalledOff, TeardownConfirmed,
     RunRepaired,
@@ -344,6 +353,7 @@ _WIRE: dict[str, type[Event]] = {
     "AttemptStopping": AttemptStopping,
     "LeftoversFound": LeftoversFound,
     "AttemptEnded": AttemptEnded,
+    "MetricsRead": MetricsRead,
     "RetryDue": RetryDue,
     "JobHeld": JobHeld,
     "JobStuck": JobStuck,
@@ -397,7 +407,7 @@ _CONVERT: dict[type[Event], dict[str, Callable[[Any], Any]]] = {
 """Fields that JSON has as lists, and what makes of them what they are."""
 
 # Nothing is acted on because of these, and they are found out again after a crash: they need no fsync of their own.
-_NOT_URGENT = (ManagerStarted, AttemptStarted, JobHeld, ConditionBegan, ConditionEnded, CodeSeen)
+_NOT_URGENT = (ManagerStarted, AttemptStarted, MetricsRead, JobHeld, ConditionBegan, ConditionEnded, CodeSeen)
 
 
 class Record(NamedTuple):

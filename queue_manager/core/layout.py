@@ -89,6 +89,11 @@ class RunPaths(NamedTuple):
         return self.root / "alerts.jsonl"
 
     @property
+    def metrics(self) -> Path:
+        """The metrics of the jobs that have completed, a line of JSON each."""
+        return self.root / "metrics.jsonl"
+
+    @property
     def summary(self) -> Path:
         return self.root / "summary.md"
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from queue_manager.core import events as ev
+from queue_manager.core import job_metrics
 from queue_manager.core.card_book import CardBook
 from queue_manager.core.events import Record
 from queue_manager.core.graph import Graph
@@ -55,6 +56,8 @@ class QueueState:
         self.cards = CardBook()
         self.machine = MachineState()
         self.tallies = Tallies()
+        self.unread: set[int] = set()
+        """Completed jobs whose metrics have not been read."""
         self.touched: set[int] = set(range(len(self.jobs)))
         """Jobs changed since the snapshot last looked; not part of the state."""
         self._rebuild()
@@ -91,6 +94,7 @@ class QueueState:
             raise InvalidTransition(f"job {job.spec.id!r} cannot go from {job.status.value} to {status.value}")
         self.tallies.move(job, status)
         job.status = status
+        job_metrics.moved(self, job)
         job.held = None
         self.held.pop(job.order, None)
         for order in self.graph.move(job.order, status):
@@ -334,6 +338,7 @@ _APPLY: dict[type, Callable[[QueueState, Any, float], None]] = {
     ev.AttemptStopping: QueueState._attempt_stopping,
     ev.LeftoversFound: QueueState._leftovers_found,
     ev.AttemptEnded: QueueState._attempt_ended,
+    ev.MetricsRead: job_metrics.read,
     ev.RetryDue: QueueState._retry_due,
     ev.JobHeld: QueueState._job_held,
     ev.JobStuck: QueueState._job_stuck,

@@ -56,6 +56,13 @@ def expanded(manifest: Manifest, spec: JobSpec, environment: Mapping[str, str]) 
     return spec._replace(expected_output=output, preconditions=preconditions)
 
 
+def path_of(manifest: Manifest, spec: JobSpec, path: str, environment: Mapping[str, str]) -> str:
+    """One other path of a job as it is on this host, such as that of a metric."""
+    if not manifest.shell_paths or not on_host(path):
+        return path
+    return _expanded(path, {**environment, **manifest.env, **spec.env})
+
+
 def _expanded(path: str, known: Mapping[str, str]) -> str:
     values: list[str] = []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NamedTuple
 
-from queue_manager.core import activity
+from queue_manager.core import activity, job_metrics
 from queue_manager.core.boundary import Doing, ForeignLease
 from queue_manager.core.card_words import holder
 from queue_manager.core.manifest import Phase
@@ -117,6 +117,7 @@ def job_row(state: QueueState, job: Job, situation: Situation) -> dict[str, Any]
         "priority": spec.priority,
         "code": job.code,
         "skipped": job.skipped,
+        **job_metrics.row(job, None),
         **activity.row(situation.doing.get(job.order) if attempt else None),
     }
 

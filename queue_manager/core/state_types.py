@@ -5,6 +5,7 @@ Only `QueueState.apply` changes any of it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from queue_manager.core import events as ev
@@ -48,8 +49,8 @@ class Job:
 
     __slots__ = (
         "attempt", "attempt_ended", "attempts", "blocked_by", "code", "due", "ended", "error", "exit_code", "failure",
-        "held", "indices", "last_cards", "n", "oom_attempts", "order", "other_failures", "pid", "queued", "screen_pid",
-        "session", "skipped", "spec", "started", "status", "warning", "wave",
+        "held", "indices", "last_cards", "metric_errors", "metrics", "n", "oom_attempts", "order", "other_failures",
+        "pid", "queued", "screen_pid", "session", "skipped", "spec", "started", "status", "warning", "wave",
     )  # fmt: skip
 
     def __init__(self, order: int, spec: JobSpec) -> None:
@@ -74,6 +75,8 @@ class Job:
         self.pid: int | None = None
         self.screen_pid: int | None = None
         self.code: str | None = None
+        self.metrics: Mapping[str, float | None] | None = None
+        self.metric_errors: Mapping[str, str] | None = None
         self.skipped = False
         self.queued = False
 

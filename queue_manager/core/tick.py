@@ -43,6 +43,9 @@ def tick(state: QueueState, seen: b.Seen, now: float) -> Tick:
     for order, evidence in seen.attempts.items():
         if order in state.live:
             attempt_progress.follow(turn, state.jobs[order], state.live[order], evidence)
+    for order, found in seen.metrics.items():
+        if order in state.unread:
+            turn.emit(ev.MetricsRead(state.jobs[order].spec.id, found.metrics, found.errors))
     timers(turn)
     quarantine(turn)
     preconditions(turn)
@@ -50,7 +53,7 @@ def tick(state: QueueState, seen: b.Seen, now: float) -> Tick:
     schedule.give_up(turn)
     machine = teardown.step(turn)
     conditions(turn, machine)
-    if state.tallies.all_final and not state.live and state.finished is None:
+    if state.tallies.all_final and not (state.live or state.unread) and state.finished is None:
         turn.emit(ev.RunFinished())
     return Tick(turn.records, turn.actions, tuple(turn.ask), turn.impossible, machine)
 
@@ -60,6 +63,18 @@ def wants_cards(state: QueueState) -> bool:
     needs = state.ready.needs()
     barrier = state.manifest.wave == "barrier" and bool(needs) and bool(state.cards.wave_cards)
     return not state.paused and state.machine.closed is None and (barrier or any(need.gpus for need in needs))
+
+
+def overdue(state: QueueState, now: float) -> set[int]:
+    """Running attempts whose timeout is over, and that have not been told to end."""
+    return {
+        order
+        for order, attempt in state.live.items()
+        if attempt.started is not None
+        and attempt.stopping is None
+        and (timeout := state.jobs[order].spec.timeout) is not None
+        and now >= attempt.started + timeout
+    }
 
 
 def next_timer(state: QueueState, after: float = 0.0) -> float | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from collections.abc import Container, Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypedDict
@@ -28,6 +29,7 @@ Words = Text | None
 Whole = Annotated[int, Bounds(ge=-(1 << 53), le=1 << 53)]
 Count = Annotated[int, Bounds(ge=0, le=1 << 53)]
 Number = Annotated[float, Bounds(ge=-1e15, le=1e15)]
+Finite = Annotated[float, Bounds(ge=-sys.float_info.max, le=sys.float_info.max)]
 Counts = dict[Status, Count]
 
 
@@ -162,7 +164,7 @@ class Job(_Job, total=False):
     silent_s: Number | None
     cpu: Number | None
     asks: Words
-    metrics: dict[Text, float | None] | None
+    metrics: dict[Text, Finite | None] | None
     metric_errors: dict[Text, Text] | None
 
 

@@ -222,7 +222,7 @@ def _grown(rng: random.Random) -> str:
         made: dict[str, Any] = {"id": f"{name}{{{{ n | string | length }}}}", "cmd": f"run {text()}"}
         maybe: dict[str, Any] = {
             "args": {rng.choice(["m", "opt.lr", "a-b"]): rng.choice([value(), [value(), value()]])},
-            "expected_output": text(), "cwd": text(), "env": {"A": text()}, "metrics": {"a": {"log": text()}},
+            "expected_output": text(), "cwd": text(), "env": {"A": text()}, "metrics": {"a": {"log": f"({text()})"}},
             "preconditions": [{"type": "file_exists", "path": text()}, {"type": "command", "command": text()}],
             "gpus": rng.choice([0, 1, "{{ n }}"]), "timeout": rng.choice(["2h", 5, value()]),
             "priority": rng.choice([1, -1]),

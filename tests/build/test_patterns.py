@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from build_manifest import build
+from build_manifest import SpecErrors, build
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.outputs import pattern_matches, patterns_overlap
 
@@ -55,12 +55,16 @@ def test_what_was_written_as_a_glob_stays_one_and_raw_values_join_it() -> None:
 
 def test_preconditions_and_metrics_take_values_literally() -> None:
     path = {"type": "file_exists", "path": "in/${v}*.pt"}
-    metrics = {"a": {"json": "out/${v}.json", "key": "${v}"}, "b": {"log": r"run ${v}: (\d+)"}, "c": [{"csv": "${v}"}]}
+    metrics = {
+        "a": {"json": "out/${v}.json", "key": "${v}"},
+        "b": {"log": r"run ${v}: (\d+)"},
+        "c": {"csv": "${v}", "column": "x"},
+    }
     job = _jobs(["a[1]+"], preconditions=[path], metrics=metrics)[0]
     assert job.preconditions[0].path == "in/a[[]1]+*.pt"
     assert job.metrics["a"] == {"json": "out/a[[]1]+.json", "key": "a[1]+"}
     assert re.search(job.metrics["b"]["log"], "run a[1]+: 77")
-    assert job.metrics["c"] == [{"csv": "a[[]1]+"}]
+    assert job.metrics["c"] == {"csv": "a[[]1]+", "column": "x"}
 
 
 @pytest.mark.parametrize("cwd", ["runs/${v}", "/abs/${v}"])
@@ -89,3 +93,26 @@ def test_the_id_is_known_in_all_texts_of_its_job_and_literal_in_patterns() -> No
 def test_a_grid_may_have_an_id_of_its_own() -> None:
     text = json.dumps({"project": "p", "grid": {"id": ["x"]}, "template": {"id": "job_${id}", "cmd": "train ${id}"}})
     assert build(text, "s.json").manifest.jobs[0].cmd == "train x"
+
+
+def test_a_regular_expression_is_checked_with_what_is_substituted_in_it() -> None:
+    with pytest.raises(SpecErrors, match=r"which is no regular expression: missing \), unterminated subpattern"):
+        _jobs(["1", "2"], metrics={"a": {"log": r"run ${v}: (\d+"}})
+    assert re.search(_jobs(["(("], metrics={"a": {"log": r"run ${v}: (\d+)"}})[0].metrics["a"]["log"], "run ((: 7")
+
+
+def test_of_two_metrics_with_one_name_the_inner_one_is_taken() -> None:
+    def log(word: str) -> dict[str, str]:
+        return {"log": f"{word}=(.*)"}
+
+    phase = {
+        "name": "p", "metrics": {"b": log("phase"), "c": log("phase")}, "grid": {"v": [1]},
+        "template": {"id": "a", "cmd": "x", "metrics": {"c": log("job")}},
+    }  # fmt: skip
+    spec = {"project": "p", "metrics": {"a": log("top"), "b": log("top"), "c": log("top")}, "phases": [phase]}
+    made = build(json.dumps(spec), "s.json").manifest.jobs[0].metrics
+    assert {name: rule["log"].partition("=")[0] for name, rule in made.items()} == {
+        "a": "top",
+        "b": "phase",
+        "c": "job",
+    }

@@ -119,6 +119,24 @@ def test_what_was_half_decided_when_a_fault_ended_the_manager_is_not_published(
     assert published(paths) == (0, "pending", [], "halted")
 
 
+def test_metrics_are_told_of_once_whatever_a_crash_left(paths: RunPaths) -> None:
+    jobs = tuple(JobSpec(name, "true", "main", metrics={"acc": {"log": "acc=(.*)"}}) for name in "abc")
+    state = QueueState(Manifest("p", jobs, (Phase("main"),)))
+    records = []
+    for name in "abc":
+        for event in (ev.JobSkipped(name), ev.MetricsRead(name, {"acc": 0.5}, {})):
+            records.append(Record(state.seq + 1, 10.0, event))
+            state.apply(records[-1])
+    Publisher(paths, state, lambda: None).alert(records[:2])
+    whole = paths.metrics.read_bytes()
+    for left in (b"", b'{"seq": 4, "at": "20'):  # it was killed before the second line, or a power cut left half of it
+        paths.metrics.write_bytes(whole + left)
+        for _ in range(2):
+            Publisher(paths, state, lambda: None).catch_up(records)
+        told = [json.loads(line) for line in paths.metrics.read_text().splitlines()]
+        assert [(row["job"], row["metrics"]) for row in told] == [(name, {"acc": 0.5}) for name in "abc"]
+
+
 def _rest(paths: RunPaths, whole: bytes) -> bytes:
     """What stands behind `whole`, which has to be whole lines."""
     rest = paths.alerts.read_bytes()[len(whole) :]

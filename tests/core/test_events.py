@@ -73,6 +73,7 @@ EXAMPLES: list[ev.Event] = [
     ev.TeardownConfirmed("destroy", 4711),
     ev.RunRepaired("the journal was repaired", "journal.jsonl.damaged-1"),
     ev.ManagerStarted("gpu-a", 43, "boot-2", 0.0, 4711),
+    ev.MetricsRead("a", {"eval.loss": 0.25, "acc": None}, {"acc": "no line of the log matches 'x'"}),
 ]
 
 

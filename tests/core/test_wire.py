@@ -80,6 +80,10 @@ WRITTEN = [
     '"TeardownConfirmed","plan":"destroy","instance":4711',
     '"RunRepaired","text":"the journal was repaired","kept":"journal.jsonl.damaged-1"',
     '"ManagerStarted","host":"gpu-a","pid":43,"boot":"boot-2","ticks":4711',
+    (
+        '"MetricsRead","job":"a","metrics":{"eval.loss":0.25,"acc":null},"errors":{"acc":"no line of the log matches '
+        "'x'\"}"
+    ),
 ]
 """What every version up to now has written for these events. Only ever add to it: journals of earlier versions hold
 these lines."""

@@ -97,10 +97,18 @@ def test_a_job_that_is_killed_with_its_wrapper_has_failed(world: World) -> None:
     assert run.jobs()["one"]["failure"] == "killed"
 
 
+MEASURED = "printf 'acc=0.9\\nacc=0.5\\n'; echo '{\"eval\": {\"loss\": 0.25}}' > out.json"
+METRICS = {
+    "loss": {"json": "out.json", "key": "eval.loss", "goal": "min"},
+    "acc": {"log": "acc=([0-9.]+)"},
+    "typo": {"json": "out.json", "key": "eval.lss"},
+}
+
+
 def test_a_restarted_manager_adopts_what_runs_and_takes_in_what_ended(world: World) -> None:
     run = world.run(
         manifest(
-            job("runs", "echo $$ >> pids; while [ ! -e go ]; do sleep 0.1; done"),
+            job("runs", "echo $$ >> pids; while [ ! -e go ]; do sleep 0.1; done; " + MEASURED, metrics=METRICS),
             job("ends", "echo x >> starts; while [ ! -e end ]; do sleep 0.1; done; exit 4"),
             max_parallel=2,
         )
@@ -119,7 +127,13 @@ def test_a_restarted_manager_adopts_what_runs_and_takes_in_what_ended(world: Wor
     assert run.finish() == 3
     assert (run.directory / "pids").read_text() == f"{before['pid']}\n"
     assert (run.directory / "starts").read_text() == "x\n"
-    assert run.jobs()["runs"]["attempts"] == 1
+    row = run.jobs()["runs"]
+    assert row["attempts"] == 1
+    assert row["metrics"] == {"loss": 0.25, "acc": 0.5, "typo": None}
+    assert row["metric_errors"] == {"typo": "out.json has no key 'eval.lss'; keys there: eval.loss"}
+    told = [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
+    assert [(one["job"], one["attempt"], one["metrics"]) for one in told] == [("runs", 1, row["metrics"])]
+    assert (told[0]["run_id"], told[0]["errors"]) == (run.state()["meta"]["run_id"], row["metric_errors"])
 
 
 def test_attempts_cut_off_with_the_host_cost_nothing(world: World) -> None:

@@ -1,0 +1,69 @@
+"""The metrics of jobs in a run's state: of which they are still to be read, what was found, how it is shown. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from queue_manager.core import events as ev
+from queue_manager.core import metric_rules
+from queue_manager.core.events import Record
+from queue_manager.core.manifest import JobSpec
+from queue_manager.core.status import Status
+from queue_manager.core.times import iso
+
+if TYPE_CHECKING:
+    from queue_manager.core.model import QueueState
+    from queue_manager.core.state_types import Job
+
+
+def has_any(spec: JobSpec) -> bool:
+    """Whether there is something to read once the job has completed: its rules, else a JSON file that it wrote."""
+    return bool(metric_rules.rules(spec.metrics)) or (spec.expected_output or "").endswith(".json")
+
+
+def moved(state: QueueState, job: Job) -> None:
+    """Take in that a job has another status: the metrics of one that has completed are to be read."""
+    if job.status is Status.COMPLETED and job.metrics is None and has_any(job.spec):
+        state.unread.add(job.order)
+
+
+def read(state: QueueState, event: ev.MetricsRead, _at: float) -> None:
+    """Take in what was read of a completed job."""
+    job = state.job(event.job)
+    job.metrics, job.metric_errors = event.metrics, event.errors
+    state.unread.discard(job.order)
+    state.touched.add(job.order)
+
+
+def row(job: Job, so_far: Mapping[str, float] | None) -> dict[str, Any]:
+    """The fields of a job's row. `so_far`: what the log of a running job says of them."""
+    return {
+        "metrics": dict(job.metrics if job.metrics is not None else so_far or {}),
+        "metric_errors": dict(job.metric_errors or {}),
+    }
+
+
+def line(state: QueueState, record: Record) -> str | None:
+    """The line of metrics.jsonl for an event, newline included; None for an event of another kind, or no metric."""
+    event = record.event
+    if not isinstance(event, ev.MetricsRead) or not (event.metrics or event.errors):
+        return None
+    job = state.job(event.job)
+    found = {
+        "seq": record.seq,
+        "at": iso(record.at),
+        "run_id": state.run_id,
+        "job": job.spec.id,
+        "attempt": job.n,
+        "phase": job.spec.phase,
+        "params": dict(job.spec.params),
+        "commit": job.code,
+        "host": state.machine.host,
+        "gpus": list(job.indices),
+        "gpu_uuids": list(job.last_cards),
+        "metrics": dict(event.metrics),
+        "errors": dict(event.errors),
+    }
+    return json.dumps(found, ensure_ascii=False, allow_nan=False) + "\n"
