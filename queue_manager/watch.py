@@ -129,7 +129,14 @@ class Watch:
         self._unwatch(fd)
         followed = self._followed[order]
         followed.fds.remove(fd)
+        if followed.fds and followed.leftovers is None and self._has_left_nothing(followed):
+            followed.leftovers = 0
         return not followed.fds
+
+    def _has_left_nothing(self, followed: _Followed) -> bool:
+        """Whether an attempt's wrapper has ended and nothing else of it lives; seen while its session ends."""
+        over = self._is_alive(followed) is False
+        return over and self._left(followed, _Look(self._key, self._scan, self._screen)) == []
 
     def _unwatch(self, fd: int) -> None:
         self.selector.unregister(fd)
