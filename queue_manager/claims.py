@@ -64,6 +64,12 @@ def _take(files: AttemptPaths) -> None:
         write_new(files.claim, _REVOKED)
 
 
+def has_lost_wrapper(files: AttemptPaths) -> bool:
+    """Whether the wrapper of an attempt has come up, and its session does not live any more."""
+    told = (parse_stat(line) for line in _candidates(files))
+    return any(processes.alive(one) is False for stat in told if stat for one in (stat.proc, parent_of(stat)))
+
+
 def read_text(path: Path) -> tuple[str, int]:
     """The text of a small file that a job's directory holds, and when it was written (ns). Raises OSError."""
     with open_regular(path) as file:

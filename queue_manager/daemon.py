@@ -23,16 +23,17 @@ from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
 from queue_manager.core import shell_paths
 from queue_manager.core.events import Proc, Record
-from queue_manager.core.layout import HostPaths, RunPaths, run_key, session_name, tag
+from queue_manager.core.layout import HostPaths, RunPaths, run_key, session_name
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Job, Need, QueueState
-from queue_manager.core.readings import Cards, Unreadable, cuda_name
+from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.core.snapshot import Situation
 from queue_manager.core.tick import Tick, next_timer, overdue, tick
 from queue_manager.distributed import Ports
 from queue_manager.guard import Guard
 from queue_manager.host_leases import HostLeases
 from queue_manager.journal import Journal
+from queue_manager.launch import Launch
 from queue_manager.leases import Leases
 from queue_manager.metric_reader import MetricReader
 from queue_manager.named_values import NamedValues
@@ -87,7 +88,7 @@ class Daemon:
         given: script.Given = script.NOTHING_GIVEN,
     ) -> None:
         self._paths, self._state, self._journal, self._host, self._poll = paths, state, journal, host, poll
-        self._environment, self._given = environment, given
+        self._environment = environment
         self._clock = Clock(records[-1].at if records else 0.0)
         self._run_dir = RunDir(paths)
         self._run_dir.prepare()
@@ -110,6 +111,8 @@ class Daemon:
         self._named = NamedValues(environment, self._run_cwd())
         self._preconditions = Preconditions(state, environment, self._named, self._clock, poll, self._cwd, self.wake)
         self._code = CodeWatch(state, environment, self._run_cwd(), self._clock.now(), self.wake)
+        launch = Launch(state, self._run_dir, self._screen, self._key, given, self._ports, self._named, self._code)
+        self._launches, self._warm = launch, launch.warm
         self.notices = Notices(self._publisher, self._clock.now, lambda: state.seq)
         self._metrics = MetricReader(state, paths, environment, self._cwd, self.wake)
         self._impossible: dict[Need, str] = {}
@@ -211,12 +214,14 @@ class Daemon:
             if order in self._state.unread:
                 self._metrics.began(order, self._watch.began_ns(order))
             self._watch.drop(order)
+            self._warm.ended(self._state.jobs[order])
         self._respecify(result.records)
         for action in result.actions:
             self._act(action)
         self._tell(result.records)
         if not result.actions:
             self._forget()
+            self._again |= self._warm.keep(self._guard.disk is None)
         self._ended += [(event.job, event.n) for event in ended]
         self._just_finished = any(isinstance(record.event, ev.RunFinished) for record in result.records)
         self._end_machine(result, now)
@@ -359,24 +364,13 @@ class Daemon:
                 self._run_dir.reply(action.answer)
 
     def _launch(self, job: Job) -> None:
-        attempt, spec, state = job.attempt, job.spec, self._state
+        attempt = job.attempt
         assert attempt is not None
         self._watch.follow(job.order, self._on_host(job), attempt, self._cwd(job))
-        names = [cuda_name(index, uuid) for index, uuid in zip(attempt.indices, attempt.cards)]
-        cwd, named = self._cwd(job), self._named.of(spec)
-        port = self._ports.take(spec.id, attempt.n) if state.manifest.rendezvous else None
-        given = self._given._replace(
-            named=named.aliases, missing=named.missing, port=port, code=self._code.at_launch(self._turned_at)
-        )
-        text = script.job_script(state.manifest, spec, state.run_id, attempt.n, names, cwd, given)
         frontend: subprocess.Popen[bytes] | None = None
         error = None
         try:
-            files = self._run_dir.prepare_attempt(spec.id, attempt.n, text, state.order_of)
-            argv = ["bash", "-p", str(self._paths.wrapper), str(files.root), tag(self._key, spec.id, attempt.n)]
-            frontend = self._screen.start(
-                attempt.session, argv, self._paths.log(spec.id), files.complaint, named.values
-            )
+            frontend = self._launches.start(job, attempt, self._cwd(job), self._turned_at)
         except FileNotFoundError as fault:
             error = "screen is not installed" if fault.filename == "screen" else str(fault)
         except OSError as fault:
@@ -511,6 +505,7 @@ class Daemon:
         self._preconditions.close()
         self._metrics.close()
         self._teardown.close()
+        self._warm.close()
         self._forget()
         self._cards.read_at_end()
         if finished or self._watch.left_dead:

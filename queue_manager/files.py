@@ -140,6 +140,12 @@ def make_fifo(path: Path) -> None:
         path.chmod(PRIVATE)
 
 
+def open_fifo(path: Path) -> int:
+    """Make a FIFO and keep it open, so that nobody waits at its other end for one who opens it. Raises OSError."""
+    make_fifo(path)
+    return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 def make_link(path: Path, target: Path) -> None:
     """Give a file a second name. Raises FileExistsError where the name is taken, and OSError."""
     os.link(target, path)

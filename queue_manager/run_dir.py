@@ -169,7 +169,7 @@ class RunDir:
         paths = self.paths.attempt(job, n)
         if not paths.root.exists():
             log = self.paths.log(job)
-            if log.exists():
+            if log.exists() and (n > 1 or log.stat().st_size):  # an empty one may be of a session that never began
                 log.replace(self.paths.earlier_log(job, n - 1, ids))
             make_directory(paths.root)
             with contextlib.suppress(OSError):  # without it the wrapper waits for nothing

@@ -27,11 +27,15 @@ CONDA_BASES = layout.CONDA_BASES
 # for it. Its verdict is there by then, and the manager hears of it by the bell.
 WRAPPER = """\
 #!/bin/bash -p
-# wavequeue: wrapper.sh ATTEMPT_DIRECTORY TAG
+# wavequeue: wrapper.sh ATTEMPT_DIRECTORY TAG [WHERE_TO_WAIT ITS_FIFO]
 trap : HUP INT QUIT TERM
 umask 077
 cd "$1" || exit 1
 IFS= read -r me < "/proc/$$/stat" && printf '%s\\n' "$me" > "wrapper.$$" || exit 1
+if [ -n "${3-}" ]; then
+{ exec 9<"$3"; } 2>/dev/null && [ /proc/self/fd/9 -ef "$4" ] && read -r <&9 && [ "$REPLY" = go ] || exit 0
+exec 9<&-
+fi
 set -C
 { printf '%s\\n' "$me" > claim; } 2>/dev/null || exit 0
 set +C

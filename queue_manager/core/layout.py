@@ -199,6 +199,11 @@ class AttemptPaths(NamedTuple):
     def exit(self) -> Path:
         return self.root / "exit"
 
+    def go(self, n: int) -> Path:
+        """A FIFO at which the wrapper of a session waits that came up before the attempt began, the `n`th one of its
+        manager."""
+        return self.root / f"go.{n}"
+
     @property
     def gate(self) -> Path:
         """A FIFO that all the job began holds open, so that its end tells that nothing of it is left."""

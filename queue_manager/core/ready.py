@@ -7,6 +7,7 @@ at once, so that the top of a heap always holds.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterator, Sequence
 
 from queue_manager.core.graph import Graph
@@ -79,6 +80,11 @@ class ReadyIndex:
                     heapq.heappush(todo, (heap[child], child))
             if self._holds(entry[1]):
                 yield (*entry, need)
+
+    def first(self, count: int) -> list[int]:
+        """The ready jobs that come first, at most so many, whatever cards there are for them."""
+        queues = [self.in_order(need) for need in self._heaps]
+        return [order for _, order, _ in itertools.islice(heapq.merge(*queues), count)]
 
     def jobs(self, need: Need) -> list[Job]:
         """All ready jobs of one need, in no order."""

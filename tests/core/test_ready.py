@@ -48,7 +48,16 @@ def run(job: str, n: int, due: float | None) -> list[Event]:
 def test_ready_jobs_stand_in_line_by_priority_and_then_by_their_place_in_the_spec(
     happened: list[Event], left: list[str]
 ) -> None:
-    assert line(after(happened, a=0, b=0, c=5, d=-1)) == left
+    state = after(happened, a=0, b=0, c=5, d=-1)
+    assert line(state) == left
+    for count in range(5):
+        assert [state.jobs[order].spec.id for order in state.ready.first(count)] == left[:count]
+
+
+def test_those_that_come_first_do_so_whatever_they_need() -> None:
+    jobs = [spec("a", gpus=2), spec("b", gpus=0, priority=1), spec("c"), spec("d", gpus=2, priority=1)]
+    state = QueueState(manifest(*jobs))
+    assert state.ready.first(9) == [1, 3, 0, 2]
 
 
 def test_retries_are_due_in_the_order_of_their_times_and_once() -> None:

@@ -1,0 +1,69 @@
+"""Starts attempts: their files, their script, and a session that runs the wrapper on them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+
+from queue_manager import script
+from queue_manager.code_watch import CodeWatch
+from queue_manager.core.layout import AttemptPaths, session_name, tag
+from queue_manager.core.manifest import JobSpec
+from queue_manager.core.model import Job, QueueState
+from queue_manager.core.readings import cuda_name
+from queue_manager.core.state_types import Attempt
+from queue_manager.distributed import Ports
+from queue_manager.named_values import NamedValues
+from queue_manager.run_dir import RunDir
+from queue_manager.screen import Screen
+from queue_manager.script import Given
+from queue_manager.warm import Warm
+
+
+class Launch:
+    """Starts the attempts of one run. `key`: of the run, see layout.run_key; `given`: what all its attempts get."""
+
+    def __init__(
+        self,
+        state: QueueState,
+        run_dir: RunDir,
+        screen: Screen,
+        key: str,
+        given: Given,
+        ports: Ports,
+        named: NamedValues,
+        code: CodeWatch,
+    ) -> None:
+        self._state, self._run_dir, self._screen, self._key, self._given = state, run_dir, screen, key, given
+        self._ports, self._named, self._code = ports, named, code
+        self.warm = Warm(state, run_dir, self._begin_ahead)
+
+    def start(self, job: Job, attempt: Attempt, cwd: str, now: float) -> subprocess.Popen[bytes]:
+        """Begin an attempt that is in the journal; the front end of its session. Raises OSError.
+
+        `cwd` is absolute; `now`: when its turn began (epoch seconds).
+        """
+        spec, state = job.spec, self._state
+        names = [cuda_name(index, uuid) for index, uuid in zip(attempt.indices, attempt.cards)]
+        named = self._named.of(spec)
+        port = self._ports.take(spec.id, attempt.n) if state.manifest.rendezvous else None
+        given = self._given._replace(
+            named=named.aliases, missing=named.missing, port=port, code=self._code.at_launch(now)
+        )
+        text = script.job_script(state.manifest, spec, state.run_id, attempt.n, names, cwd, given)
+        files = self._run_dir.prepare_attempt(spec.id, attempt.n, text, state.order_of)
+        waiting = self.warm.launch(job, attempt.n)
+        if waiting is not None:
+            return waiting
+        return self._begin(spec, attempt.n, attempt.session, files, named.values)
+
+    def _begin(
+        self, spec: JobSpec, n: int, session: str, files: AttemptPaths, values: Mapping[str, str], *waits: str
+    ) -> subprocess.Popen[bytes]:
+        wrapper = self._run_dir.paths.wrapper
+        argv = ["bash", "-p", str(wrapper), str(files.root), tag(self._key, spec.id, n), *waits]
+        return self._screen.start(session, argv, self._run_dir.paths.log(spec.id), files.complaint, values)
+
+    def _begin_ahead(self, job: Job, n: int, files: AttemptPaths, waits: tuple[str, str]) -> subprocess.Popen[bytes]:
+        session = session_name(self._state.run_id, job.spec.id, n)
+        return self._begin(job.spec, n, session, files, {}, *waits)
