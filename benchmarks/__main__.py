@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks import hosts, scale, startup, turnaround
+from benchmarks import hosts, report, scale, startup, turnaround
 
 turnaround.main()
 scale.main()
 hosts.main()
 startup.main()
+report.main()

@@ -60,6 +60,7 @@ LAYERS = (  # the first whose folder fits is meant
                 **({"click": None} if package == "cli" else {}),
                 "rich": None,
                 "fabric": "fabric_transport.py",
+                "jinja2": "html_page.py",
                 "paramiko": "fabric_transport.py",
                 "ruamel": "registry.py",
                 "httpx": "http.py",

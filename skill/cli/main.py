@@ -51,7 +51,7 @@ VERBS = {  # in the order in which they are used
     "repair": Verb(
         "repair", "repair_verb", "Repair a run whose journal is damaged; shows first what can be recovered."
     ),
-    "report": Verb("run", "report_verb", "Report on a run: phases, failures, numbers over seeds."),
+    "report": Verb("report", "report_verb", "Report on a run: phases, failures, numbers over seeds."),
     "results": Verb("results", "results_verb", "Show the results of a run: a row for each cell, over its seeds."),
     "hosts": Verb("hosts", "hosts", "Register hosts, check them, set them up."),
     "vast": Verb("vast.instances", "vast", "Rent machines of Vast.ai: list them, their cost, and offers."),

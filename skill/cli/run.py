@@ -123,19 +123,3 @@ def _watched(there: RunAccess, after: float | None) -> Iterator[Followed]:
 
         with contextlib.closing(auto_rescue.Rule(followed, after, say)):
             yield followed
-
-
-@click.command("report", short_help="Report on a run: phases, failures, numbers over seeds.")
-@RUN
-@JSON
-def report_verb(run_name: str | None, as_json: bool) -> None:
-    """Report on a run: phases, failures by reason, and the numbers in its JSON outputs, averaged over seeds."""
-    from skill.operations import report_run
-    from skill.reports import report
-
-    run = the_run(run_name)
-    made = report_run.report_run(run)
-    if as_json:
-        print_json(made)
-    else:
-        print_markdown(report.markdown(made))

@@ -1,23 +1,113 @@
-"""The report of a run."""
+"""The report of a run, as a document and as a page."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from skill.reports import report
-from skill.runs.directory import Run
+from build_manifest.faults import listed, nearest
+from queue_manager.core.manifest import Manifest
+from queue_manager.core.times import epoch
+from skill.common.errors import UseError
+from skill.reports import cells, gpu_time, loss_curve, report
+from skill.reports.cells import Result
+from skill.runs import logs
+from skill.runs.access import Results, RunAccess
+from skill.runs.digest import Row
+from skill.runs.directory import Document, Run
 from skill.runs.open import open_run
+
+_LOGS = 60
+"""Logs that are read for their losses: more curves cannot be told apart in one chart."""
+_MOST = 1 << 19
+"""Bytes at the end of each of them."""
+
+
+class _Read(NamedTuple):
+    """What is known of a run. `now`: epoch seconds, up to which it is."""
+
+    document: Document
+    manifest: Manifest
+    found: Results
+    results: list[Result]
+    now: float
+
+    def report(self) -> dict[str, Any]:
+        return report.report(
+            self.document, self.found.found, self.results, self.found.last_line, self.now, self.found.away
+        )
+
+
+def _read(run: Run, there: RunAccess) -> _Read:
+    document = there.look(full=True)
+    found = there.results(document)
+    results = cells.read(document, there.manifest, found.numbers, run.id)
+    return _Read(document, there.manifest, found, results, time.time())
 
 
 def report_run(run: Run) -> dict[str, Any]:
-    """Report on a run: phases, failures by reason, and the numbers in its outputs that are on this machine.
+    """Report on a run: phases, failures by reason, and its metrics as far as they are on this machine.
 
     Returns the document of `wavequeue report --json`. Raises FailedError, and UseError for a fault in workers.yaml.
     """
     with open_run(run, once=True) as there:
-        document = there.look(full=True)
-        found = there.results(document)
-        return report.report(
-            document, there.manifest, found.found, found.numbers, found.last_line, time.time(), found.away
+        return _read(run, there).report()
+
+
+def report_page(run: Run, control: Mapping[str, str]) -> str:
+    """Report on a run as one page of HTML.
+
+    `control`: values of keys that make a cell a control, with which each cell is compared that is the same elsewhere.
+    Raises UseError where no cell is one, and as `report_run` does.
+    """
+    from skill.reports import html_data, html_page  # other verbs of a run need not pay for jinja2
+
+    with open_run(run, once=True) as there:
+        read = _read(run, there)
+        _check_control(read.results, control)
+        document = read.document
+        now = read.now if there.alive(document) else epoch(document["meta"]["updated"])
+        attempts = gpu_time.attempts(there.history(gpu_time.NEEDLES), document["jobs"], now)
+        losses, count = _losses(document["jobs"], read.found)
+        return html_page.page(
+            html_data.Material(
+                document, read.manifest, read.report(), read.results, attempts, losses, count, control, now
+            )
         )
+
+
+def _losses(rows: Sequence[Row], found: Results) -> tuple[dict[str, list[tuple[float, float]]], int]:
+    """The losses in some of the logs, evenly over all jobs that have one here; and how many logs there are."""
+    here = [(row, path) for row in rows if row["attempt"] and (path := found.log(row)) is not None]
+    chosen = here if len(here) <= _LOGS else [here[n * len(here) // _LOGS] for n in range(_LOGS)]
+    losses = {}
+    for row, path in chosen:
+        try:
+            text = logs.last_bytes(path, _MOST).decode("utf-8", "replace")
+        except OSError:  # it was removed, or is no file: there is no curve of it
+            continue
+        points = loss_curve.points(text)
+        if points:
+            losses[row["id"]] = points
+    return losses, len(here)
+
+
+def _check_control(results: Sequence[Result], control: Mapping[str, str]) -> None:
+    if not control:
+        return
+    table = cells.table(results, {})
+    for name, value in control.items():
+        if name not in table.keys:
+            close = nearest(name, table.keys)
+            there = f"there are: {listed(table.keys)}" if table.keys else "there is none"
+            hint = f"did you mean {close}?" if close else there
+            raise UseError(f"--control {name}={value}: no key is called {name}; {hint}")
+    if any({**cell.key, **control} == cell.key for cell in table.cells):
+        return
+    name, value = next(iter(control.items()))
+    known = list(dict.fromkeys(cell.key[name] for cell in table.cells))
+    close = nearest(value, known)
+    hint = f"did you mean {close}?" if close and close != value else f"{name} is one of: {listed(known)}"
+    told = ",".join(f"{key}={one}" for key, one in control.items())
+    raise UseError(f"--control {told}: no cell has these values; {hint}")

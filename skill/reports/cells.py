@@ -6,6 +6,7 @@ only repeat an experiment, see `is_seed`. Jobs that were given nothing are told 
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -70,7 +71,13 @@ def is_seed(param: str) -> bool:
 
 def stat(values: Sequence[float]) -> Stat:
     """Describe at least one value."""
-    return Stat(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+    try:  # statistics.stdev is exact for numbers of any size, and takes ten times as long
+        mean = statistics.fmean(values)
+        squares = math.fsum([(value - mean) ** 2 for value in values])
+        sd = math.sqrt(squares / (len(values) - 1)) if len(values) > 1 else None
+    except OverflowError:
+        mean, sd = float(statistics.mean(values)), statistics.stdev(values) if len(values) > 1 else None
+    return Stat(mean, sd, len(values))
 
 
 def stat_text(found: Stat) -> str:

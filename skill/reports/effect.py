@@ -8,11 +8,10 @@ continued fraction is exact to the last digits of a float for all that is asked 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from skill.reports.cells import Cell, Table
+from skill.reports.cells import Cell, Table, stat
 
 CONFIDENCE = 0.95
 _ROUNDS = 500
@@ -21,7 +20,7 @@ _TINY = 1e-300
 
 class Effect(NamedTuple):
     """`difference`: of the means, treated minus control. `low`, `high`: its 95 % confidence interval; None where one
-    side has a single value, so that nothing is known of how it varies."""
+    side has a single value, so that nothing is known of how it varies, or values too large for a float's square."""
 
     difference: float
     low: float | None
@@ -30,10 +29,14 @@ class Effect(NamedTuple):
 
 def effect(treated: Sequence[float], control: Sequence[float]) -> Effect:
     """Compare two groups of at least one value each, whose variances may differ (Welch)."""
-    difference = statistics.fmean(treated) - statistics.fmean(control)
-    if len(treated) < 2 or len(control) < 2:
+    sides = [stat(values) for values in (treated, control)]
+    difference = sides[0].mean - sides[1].mean
+    try:
+        parts = [one.sd**2 / one.n for one in sides if one.sd is not None]
+    except OverflowError:
+        parts = []
+    if len(parts) < 2:
         return Effect(difference, None, None)
-    parts = [statistics.variance(values) / len(values) for values in (treated, control)]
     error = sum(parts)
     if error == 0.0:
         return Effect(difference, difference, difference)

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from queue_manager.core.manifest import Manifest
 from queue_manager.core.markdown import code, inline
 from queue_manager.core.times import duration, epoch
 from skill.reports import cells
@@ -24,17 +23,16 @@ _VARYING = re.compile(r"\d+(\.\d+)?")
 
 def report(
     document: Mapping[str, Any],
-    manifest: Manifest,
     found: Mapping[str, int],
-    metrics: Mapping[str, Mapping[str, float]],
+    results: Sequence[Result],
     last_line: Callable[[Row], str],
     now: float,
     away: Collection[str] = (),
 ) -> dict[str, Any]:
     """The document that `report --json` prints.
 
-    `found`: number of output files of each completed job that has an expected_output. `metrics`: numbers of each job's
-    JSON output. `last_line`: of a job's log. `away`, of a run on hosts: completed jobs whose results were not pulled.
+    `found`: number of output files of each completed job that has an expected_output. `results`: see
+    `cells.read`. `last_line`: of a job's log. `away`, of a run on hosts: completed jobs whose results were not pulled.
     """
     meta = document["meta"]
     rows = document["jobs"]
@@ -55,7 +53,7 @@ def report(
         "phases": [_phase(row, by_phase[row["name"]], found, now) for row in document["phases"]],
         "failures": _failures(rows, last_line),
         "warnings": [{"id": row["id"], "warning": row["warning"]} for row in rows if row["warning"]],
-        "metrics": aggregate(cells.read(document, manifest, metrics, meta["run_id"])),
+        "metrics": aggregate(results),
         **({"hosts": _hosts(document, away), "not_pulled": list(away)} if "hosts" in meta else {}),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
@@ -53,13 +54,15 @@ class Results(NamedTuple):
     """What jobs wrote, as far as it is on this machine, by the job's id.
 
     `found`: number of output files of each completed job that has an expected_output; `numbers`: those of its JSON
-    output; `away`: completed jobs whose results have not been pulled. `last_line`: the last line of a job's log.
+    output; `away`: completed jobs whose results have not been pulled. `last_line`: the last line of a job's log; `log`:
+    where the log of its newest attempt is on this machine, None where it is not.
     """
 
     found: Mapping[str, int]
     numbers: Mapping[str, Mapping[str, float]]
     away: tuple[str, ...]
     last_line: Callable[[Row], str]
+    log: Callable[[Row], Path | None]
 
 
 class RunAccess(Protocol):
@@ -108,6 +111,10 @@ class RunAccess(Protocol):
 
     def results(self, document: Document) -> Results:
         """What completed jobs wrote. `document`: the state with every job."""
+
+    def history(self, needles: Iterable[str]) -> dict[str, list[Record]]:
+        """The records of each manager whose line in the journal holds one of `needles`, as far as the journal is on
+        this machine, by host; of a run on this machine by an empty name."""
 
     def request(self, document: Document, request: Request, *, start: bool) -> list[Outcome]:
         """Ask all managers that a request is for, at once. `start`: where none lives, start one. Empty if it is for

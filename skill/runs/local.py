@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from build_manifest import regular_file
 from queue_manager.core import shell_paths
+from queue_manager.core.events import Record
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.requests import Request
 from skill.common.errors import FailedError
@@ -108,7 +109,10 @@ class LocalRun:
                 found[job.id] = len(paths)
                 if len(paths) == 1 and paths[0].endswith(".json"):
                     numbers[job.id] = outputs.read_numbers(paths[0])
-        return Results(found, numbers, (), lambda row: logs.last_line(Path(row["log"])))
+        return Results(found, numbers, (), lambda row: logs.last_line(Path(row["log"])), lambda row: Path(row["log"]))
+
+    def history(self, needles: Iterable[str]) -> dict[str, list[Record]]:
+        return {"": directory.records(self.run, needles)}
 
     def request(self, document: Document, request: Request, *, start: bool) -> list[Outcome]:
         asked, started = requests.ask(self.run, request), False

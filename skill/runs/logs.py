@@ -136,6 +136,15 @@ def tail(path: Path, lines: int) -> bytes:
         return _tail(file, lines)
 
 
+def last_bytes(path: Path, most: int) -> bytes:
+    """The end of a file, from the first line that begins in it where that is not all of the file. Raises OSError."""
+    with regular_file.open_regular(path, follow=False) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - most))
+        data = file.read(most)
+    return data if size <= most else data[data.find(b"\n") + 1 :]
+
+
 def _tail(file: BinaryIO, lines: int) -> bytes:
     """The last lines of an open file, which is left at its end."""
     end = start = file.seek(0, os.SEEK_END)

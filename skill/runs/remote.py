@@ -5,6 +5,7 @@ A host that does not answer is unknown: what was last read of it is shown, with 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +25,7 @@ from skill.runs.directory import Document, Run
 from skill.runs.merge import Look, merge
 
 if TYPE_CHECKING:
+    from queue_manager.core.events import Record
     from queue_manager.core.manifest import Manifest
     from queue_manager.core.requests import Request
     from skill.runs.host_poller import WatchedHosts
@@ -363,7 +365,15 @@ class RemoteRun:
             path = home.logs.get(row["id"])
             return "" if path is None else str(state_schema.clean(logs.last_line(path)))
 
-        return Results(home.found, home.numbers, home.away, last_line)
+        return Results(home.found, home.numbers, home.away, last_line, lambda row: home.logs.get(row["id"]))
+
+    def history(self, needles: Iterable[str]) -> dict[str, list[Record]]:
+        """The journals as they were last pulled; a host whose journal is not here, or is none, has no records."""
+        found = {}
+        for name in self.names:
+            with contextlib.suppress(FailedError):
+                found[name] = directory.records(Run.at(assignment.mirror(self.run, name)), needles)
+        return found
 
     def request(self, document: Document, request: Request, *, start: bool) -> list[Outcome]:
         """Ask the hosts that a request is for, all at once. Raises OSError."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,21 @@ def test_a_job_that_does_not_exist_is_refused_with_the_nearest(
 ) -> None:
     with access, pytest.raises(UseError, match="there is no job c"):
         ask(access)
+
+
+def test_the_journal_is_told_as_far_as_it_is_here(access: RunAccess, tmp_path: Path) -> None:
+    needles = ['"AttemptEnded"']
+    with access:
+        if access.names:
+            assert access.history(needles) == {"gpu-a": []}, "nothing was pulled"
+            mirror = assignment.mirror(access.run, "gpu-a")
+            mirror.mkdir(parents=True)
+            shutil.copy(tmp_path / "host" / RUN_ID / "journal.jsonl", mirror)
+        (records,) = access.history(needles).values()
+        assert [type(record.event).__name__ for record in records] == ["AttemptEnded"]
+        if access.names:
+            (mirror / "journal.jsonl").write_text('{"AttemptEnded" is no JSON\n')
+            assert access.history(needles) == {}
 
 
 def test_what_completed_jobs_wrote_is_counted_or_said_to_be_away(access: RunAccess) -> None:

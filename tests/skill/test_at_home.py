@@ -100,7 +100,7 @@ def test_only_the_log_of_the_newest_attempt_tells_of_a_failure(home: Home) -> No
 def test_the_report_says_for_each_host_what_has_not_been_pulled(home: Home) -> None:
     home.now.complete("s1", "s2")
     found = home.look()
-    made = report.report(home.document(), home.made, found.found, found.numbers, lambda _: "", T0, found.away)
+    made = report.report(home.document(), found.found, [], lambda _: "", T0, found.away)
     (row,) = made["hosts"]
     assert (row["name"], row["manager"], row["jobs"], row["not_pulled"], row["last_pull"]) == (
         "gpu-a", "running", 4, 2, None,

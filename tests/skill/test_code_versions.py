@@ -27,7 +27,7 @@ def test_status_and_report_say_when_jobs_of_a_phase_ran_different_code() -> None
     scene = frame.Scene(document, digest.digest(document), True, told.at, lambda _row: "")
     text = "\n".join(line.plain for line in frame.frame(scene, 200, 60))
     assert text.count("2 versions of the code") == 1
-    made = report.report(document, told.manifest, {}, {}, lambda _row: "", told.at)
+    made = report.report(document, {}, [], lambda _row: "", told.at)
     assert made["phases"][0]["codes"] == {"one": 1, "one+two": 2}
     lines = report.markdown(made).splitlines()
     assert "- main: not all jobs ran the same code: 1 job ran `one`; 2 jobs ran `one+two`" in lines

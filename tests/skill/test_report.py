@@ -23,9 +23,9 @@ def student(n: int, seed: int) -> Any:
 
 def make(told: Story, metrics: dict[str, dict[str, float]] | None = None, **fields: Any) -> dict[str, Any]:
     found = fields.pop("found", {})
-    return report.report(
-        told.document(), told.manifest, found, metrics or {}, lambda row: f"log of {row['id']}", told.at
-    )
+    document = told.document()
+    results = cells.read(document, told.manifest, metrics or {}, RUN_ID)
+    return report.report(document, found, results, lambda row: f"log of {row['id']}", told.at)
 
 
 def test_numbers_are_averaged_over_seeds_and_nothing_else() -> None:

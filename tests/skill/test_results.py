@@ -234,6 +234,16 @@ def test_an_effect_of_single_values_has_no_interval() -> None:
     assert effect([2.0, 2.0], [1.0, 1.0]) == Effect(1.0, 1.0, 1.0)
 
 
+def test_numbers_of_any_size_are_described_and_compared() -> None:
+    huge = [1e308, 1.5e308, 1.2e308]
+    found = cells.stat(huge)
+    assert found.mean == pytest.approx(1.2333e308, rel=1e-3)
+    assert found.sd == pytest.approx(2.5166e307, rel=1e-3)
+    compared = effect(huge, [1e200, 2e200])
+    assert compared.difference == pytest.approx(1.2333e308, rel=1e-3)
+    assert compared[1:] == (None, None)
+
+
 def test_a_cell_is_compared_with_the_one_that_is_the_same_elsewhere() -> None:
     results = [result("r", f"{n}{lam}", "2026-01-01T10:00:00Z", 1.0, N=n, lam=lam) for n in "12" for lam in "ab"]
     made = cells.table(results, {})

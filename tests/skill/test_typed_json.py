@@ -106,7 +106,7 @@ def views(document: dict[str, Any]) -> None:
     frame.jobs_table(document["jobs"], 100, now)
     digest.hindrances(document, True)
     digest.exit_code(document)
-    made = report.report(document, STORY.manifest, {}, {}, lambda _row: "", now)
+    made = report.report(document, {}, [], lambda _row: "", now)
     report.markdown(made)
     row = {"name": "gpu-a", "jobs": 1, "counts": {}, "last_pull": None}
     summary.summary({**document, "jobs": [{**one, "host": "h"} for one in document["jobs"]],

@@ -1,0 +1,45 @@
+"""What a person types to run a job once more by hand, without any value of a secret. Pure."""
+
+from __future__ import annotations
+
+import posixpath
+import shlex
+
+from build_manifest.secrets import key_in
+from queue_manager.core.manifest import JobSpec, Manifest
+
+_KEYS = 50
+
+
+def names(manifest: Manifest, job: JobSpec) -> list[str]:
+    """The variables that a job's environment has from its spec, by name alone: their values may be secrets."""
+    return list(dict.fromkeys([*manifest.env, *job.env, *job.env_from]))
+
+
+def before(manifest: Manifest, job: JobSpec, cwd: str) -> str:
+    """The lines before a job's command, the same for many jobs: where it runs, in what environment. `cwd`: of the run
+    on its host."""
+    lines = [f"cd {shlex.quote(posixpath.join(cwd, job.cwd or ''))}"]
+    if manifest.conda is not None:
+        lines.append(f"conda activate {shlex.quote(manifest.conda)}")
+    if manifest.venv is not None:
+        lines.append(f"source {shlex.quote(posixpath.join(manifest.venv, 'bin/activate'))}")
+    found = names(manifest, job)
+    if found:
+        lines.append(f"# set as in the spec: {', '.join(found)}")
+    return "\n".join(lines)
+
+
+def command(job: JobSpec, gpus: str) -> str:
+    """A job's own command; `gpus`: the indices of the GPUs that it had, as in `0,1`. What looks like a key is replaced
+    by the variable that it could come from."""
+    text = job.cmd
+    for _ in range(_KEYS):
+        found = key_in(text)
+        if found is None:
+            break
+        text = text.replace(found[0], f"${found[1]}")
+    if gpus:
+        count = gpus.count(",") + 1
+        text = text.replace("${GPU}", gpus).replace("${GPU_INDEX}", ",".join(map(str, range(count))))
+    return text.strip("\n")

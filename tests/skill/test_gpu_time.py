@@ -1,0 +1,165 @@
+"""Attempts and GPU-hours of a run, from its journal or else from its state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from queue_manager.core import events as ev
+from skill.reports import gpu_time, loss_curve, reproduce
+from skill.reports.gpu_time import Attempt
+from tests.skill.story import T0, Story, job, manifest
+
+
+def told() -> Story:
+    """a runs out of memory and completes, b fails for good on the same GPU, c runs on two."""
+    story = Story(manifest(job("a", gpus=1), job("b", gpus=1), job("c", gpus=2)))
+    story.start("a", 0).end("a", "failed_oom", failure="oom", error="out of memory", due=story.at).tell_retry("a")
+    story.start("a", 1).end("a")
+    story.start("b", 0).end("b", "stuck", failure="exit_code", error="exit code 1")
+    return story.start("c", 0, 1)
+
+
+def test_every_attempt_of_the_journal_is_told_with_how_it_ended() -> None:
+    story = told()
+    found = gpu_time.attempts({"": story.records}, story.document()["jobs"], story.at)
+    assert [(one.job, one.n, one.gpus, one.outcome) for one in found] == [
+        ("a", 1, (0,), gpu_time.OOM),
+        ("a", 2, (1,), gpu_time.COMPLETED),
+        ("b", 1, (0,), gpu_time.FAILED),
+        ("c", 1, (0, 1), gpu_time.RUNNING),
+    ]
+    assert [one.end - one.start for one in found[:3]] == [2.0, 2.0, 2.0]
+    assert found[3].end == story.at
+    assert found[0].error == "out of memory"
+
+
+def test_without_the_journal_the_newest_attempts_are_known_from_the_state() -> None:
+    story = told()
+    found = gpu_time.attempts({}, story.document()["jobs"], story.at)
+    assert [(one.job, one.n, one.outcome) for one in found] == [
+        ("a", 2, gpu_time.COMPLETED),
+        ("b", 1, gpu_time.FAILED),
+        ("c", 1, gpu_time.RUNNING),
+    ]
+
+
+def test_an_attempt_that_something_else_ended_was_cut_off() -> None:
+    story = (
+        Story(manifest(job("a", gpus=1))).start("a", 0).end("a", "pending", charged=False, error="the host went down")
+    )
+    story.start("a", 0)
+    found = gpu_time.attempts({"": story.records}, story.document()["jobs"], story.at)
+    assert [one.outcome for one in found] == [gpu_time.CUT_OFF, gpu_time.RUNNING]
+
+
+def attempt(name: str, start: float, end: float, outcome: str = gpu_time.COMPLETED, *gpus: int) -> Attempt:
+    return Attempt(name, 1, "", gpus or (0,), start, end, outcome, "")
+
+
+@pytest.mark.parametrize(
+    ("attempts", "useful", "wasted", "idle"),
+    [
+        ([], 0, 0, 10),
+        ([attempt("a", 0, 4), attempt("b", 4, 10)], 10, 0, 0),
+        ([attempt("a", 1, 3, gpu_time.OOM), attempt("a", 5, 9)], 4, 2, 4),
+        ([attempt("a", 0, 6), attempt("b", 2, 8)], 8, 0, 2),  # two share the GPU: its hours count once
+        ([attempt("a", 0, 6), attempt("b", 4, 9, gpu_time.FAILED)], 6, 3, 1),
+        ([attempt("a", 0, 4, gpu_time.CANCELLED), attempt("b", 1, 2, gpu_time.CUT_OFF)], 0, 4, 6),
+        ([attempt("a", 7, 12)], 3, 0, 7),  # beyond the end of what is looked at
+        ([attempt("a", 2, 5, gpu_time.RUNNING, 0, 1)], 3, 0, 7),
+    ],
+)
+def test_the_hours_of_a_gpu_are_used_wasted_or_idle(
+    attempts: list[Attempt], useful: float, wasted: float, idle: float
+) -> None:
+    lane = gpu_time.lanes(attempts, [card(0)])[0]
+    found = gpu_time.hours(lane, 0.0, 10.0)
+    assert [round(value * 3600, 6) for value in found] == [useful, wasted, idle]
+    assert found.total * 3600 == pytest.approx(10)
+
+
+def card(index: int, note: str = "", **more: Any) -> dict[str, Any]:
+    return {"index": index, "note": note, **more}
+
+
+def test_each_gpu_has_a_lane_with_a_row_for_each_attempt_beside_another() -> None:
+    made = [attempt("a", 0, 4), attempt("b", 2, 6), attempt("c", 4, 8), attempt("d", 0, 1, gpu_time.COMPLETED, 3)]
+    found = gpu_time.lanes(made, [card(0), card(1), card(2, "not among the GPUs of this run")])
+    assert [(lane.name, lane.rows) for lane in found] == [("GPU 0", 2), ("GPU 1", 1), ("GPU 3", 1)]
+    assert [(one.job, row) for one, row in found[0].bars] == [("a", 0), ("b", 1), ("c", 0)]
+
+
+def test_jobs_without_a_gpu_have_a_lane_of_their_own() -> None:
+    story = Story(manifest(job("a"), job("b"))).start("a").start("b").end("a").end("b")
+    made = gpu_time.attempts({"": story.records}, story.document()["jobs"], story.at)
+    (lane,) = gpu_time.lanes(made, [])
+    assert (lane.name, lane.gpu, lane.rows) == ("CPU", None, 2)
+
+
+def test_gpus_of_several_hosts_are_told_apart_and_priced_by_their_own() -> None:
+    made = [one._replace(host=host) for host in ("x", "y") for one in (attempt("a", 0, 4), attempt("b", 0, 4, "", 1))]
+    found = gpu_time.lanes(made, [card(0, host="x"), card(1, host="x")])
+    assert [lane.name for lane in found] == ["x GPU 0", "x GPU 1", "y GPU 0", "y GPU 1"]
+    hosts = [{"name": "x", "teardown": {"usd_per_hour": 3.0}}, {"name": "y", "teardown": None}]
+    prices = [gpu_time.gpu_price({"meta": {"hosts": hosts}}, lane, found) for lane in found]
+    assert prices == [1.5, 1.5, None, None]
+    assert gpu_time.gpu_price({"meta": {"teardown": {"usd_per_hour": None}}}, found[0]._replace(host=""), found) is None
+
+
+# -- the loss in a log ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("step 1/9 loss=2.5\nstep 2/9 loss=1e-1\n", [(1, 2.5), (2, 0.1)]),
+        ("iter 0: loss 4.2, time 21ms\niter 10: loss 3.1, time 20ms\n", [(0, 4.2), (10, 3.1)]),
+        ("{'loss': 2.0, 'grad_norm': 1.0, 'epoch': 0.1}\n{'loss': 1.5, 'epoch': 0.2}\n", [(0.1, 2.0), (0.2, 1.5)]),
+        (" 10%|█  | 1/10 [00:01<00:09, loss=2.0]\r 20%|██ | 2/10 [00:02<00:08, loss=1.0]\r", [(1, 2.0), (2, 1.0)]),
+        ("Epoch 1/3\n 5/10 [==>..] - loss: 0.9\nEpoch 2/3\n 9/10 [==>..] - loss: 0.8\n", [(5, 0.9), (9, 0.8)]),
+        ("Epoch 1 train_loss: 3\nEpoch 2 train_loss: 2\n", [(1, 3), (2, 2)]),
+        ("loss: 3\nloss: 2\nloss: 1\n", [(1, 3), (2, 2), (3, 1)]),
+        ("step 5 loss 3\nstep 2 loss 2\n", [(1, 3), (2, 2)]),  # it began anew: the losses are counted
+        ("step 1 loss nan\nstep 2 loss 1\n", []),
+        ("glossy=3\nlossless 4\nthe loss of 3 files\n", []),
+        ("step 1 val_loss=3\nstep 2 val_loss=2\n", []),  # of another set
+        ("step 1 eval/loss=3\nstep 2 eval/loss=2\n", []),
+        ("step 1 train/loss=3\nstep 2 train/loss=2\n", [(1, 3), (2, 2)]),
+        ("", []),
+    ],
+)
+def test_losses_are_read_from_the_forms_that_logs_have(text: str, expected: list[tuple[float, float]]) -> None:
+    assert loss_curve.points(text) == expected
+
+
+def test_a_long_curve_keeps_its_ends() -> None:
+    found = loss_curve.points("".join(f"step {n} loss={n}\n" for n in range(5000)))
+    assert len(found) == loss_curve.POINTS
+    assert (found[0], found[-1]) == ((0, 0), (4999, 4999))
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_of_a_job_has_no_value_of_a_secret() -> None:
+    spec = job("a", env={"TOKEN": "value-1"}, env_from={"HF_TOKEN": ("HF_TOKEN",)}, cwd="sub dir")
+    key = "hf_" + "abcdEFGH1234" * 2
+    spec = spec._replace(cmd=f"run --gpu ${{GPU}} --of ${{GPU_INDEX}} && upload --token {key}\n")
+    made = manifest(spec, conda="dllm", venv="v", env={"MODE": "value-2"})
+    assert reproduce.before(made, spec, "/code").splitlines() == [
+        "cd '/code/sub dir'",
+        "conda activate dllm",
+        "source v/bin/activate",
+        "# set as in the spec: MODE, TOKEN, HF_TOKEN",
+    ]
+    assert reproduce.command(spec, "2,3") == "run --gpu 2,3 --of 0,1 && upload --token $HF_TOKEN"
+    assert reproduce.command(job("b"), "") == "run b"
+
+
+def test_a_removed_job_of_the_journal_is_passed_over() -> None:
+    story = told()
+    rows = [row for row in story.document()["jobs"] if row["id"] != "a"]
+    assert {one.job for one in gpu_time.attempts({"": story.records}, rows, T0)} == {"b", "c"}
+    assert isinstance(story.records[0].event, ev.RunStarted)
