@@ -13,7 +13,6 @@ from skill.common.files import write_whole
 from skill.common.units import size_text
 from skill.operations import report_run
 from skill.reports import report
-from skill.runs.directory import Run
 
 
 @click.command("report", short_help="Report on a run: phases, failures, numbers over seeds.")
@@ -35,20 +34,20 @@ def report_verb(run_name: str | None, as_json: bool, page: str | None, controls:
         raise UseError("give --json or --html, not both")
     if controls and page is None:
         raise UseError("--control is for the page: add --html FILE")
-    run = the_run(run_name)
     if page is not None:
-        _write_page(run, Path(page), controls)
+        _write_page(run_name, Path(page), controls)
         return
-    made = report_run.report_run(run)
+    made = report_run.report_run(the_run(run_name))
     if as_json:
         print_json(made)
     else:
         print_markdown(report.markdown(made))
 
 
-def _write_page(run: Run, file: Path, controls: tuple[str, ...]) -> None:
+def _write_page(run_name: str | None, file: Path, controls: tuple[str, ...]) -> None:
     from skill.reports import html_page  # the other forms need not pay for jinja2
 
+    run = the_run(run_name)
     pairs = [text.partition("=") for text in controls]
     for name, sign, value in pairs:
         if not (name and sign):
