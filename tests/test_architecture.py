@@ -84,6 +84,9 @@ WORLD_METHODS = frozenset({
 })  # fmt: skip
 
 
+KNOW_PROVIDERS = frozenset({"skill/fleet/provider.py", "skill/operations/check_keys.py"})
+"""Who may import one provider of rented machines: the table of them, and the check of the services' keys."""
+
 EXIT_CODES = frozenset({"DONE", "FAILED", "USE", "PERSON", "INTERRUPTED"})
 """The names of exit codes in skill.common.errors: only skill.cli knows them."""
 
@@ -96,10 +99,10 @@ CLI_BELOW_OPERATIONS = {
     "status.py": {"runs.digest"},
     "spec.py": {"planning.plan"},
     "submit.py": {"planning.host_preflight", "transfer.code_files"},
-    "up.py": {"fleet.ledger"},
-    "vast/hunt.py": {"fleet.offers", "providers.vast.responses"},
-    "vast/instances.py": {"fleet.inventory", "providers.vast.responses"},
-    "vast/rent.py": {"fleet.ledger"},
+    "up.py": {"fleet.ledger", "fleet.provider"},
+    "vast/hunt.py": {"fleet.offers", "providers.outcomes"},
+    "vast/instances.py": {"fleet.inventory", "providers.outcomes"},
+    "vast/rent.py": {"fleet.ledger", "fleet.provider"},
     "vast/watcher.py": {"fleet.ledger", "fleet.watch_rules"},
 }
 """What verbs take from below the use cases, by their file: to draw what they print, or to show a run while it goes.
@@ -148,6 +151,9 @@ def imports(tree: ast.Module, file: str) -> Iterator[tuple[int, str]]:
 
 def import_faults(layer: Layer, file: str, line: int, name: str) -> Iterator[str]:
     top = name.split(".", maxsplit=1)[0]
+    if of_a_provider(name) and file.split("/")[1] != "providers" and file not in KNOW_PROVIDERS:
+        yield f"line {line}: imports {name}, and only {sorted(KNOW_PROVIDERS)} know one provider from another"
+        return
     if any(name == own or name.startswith(own + ".") for own in layer.own):
         return
     if (file, top) == ("skill/cli/main.py", "importlib"):  # its table of verbs names modules of skill.cli only
@@ -160,6 +166,12 @@ def import_faults(layer: Layer, file: str, line: int, name: str) -> Iterator[str
             yield f"line {line}: imports {top}, which belongs to {owner} alone"
     elif top not in sys.stdlib_module_names or (layer.stdlib is not None and top not in layer.stdlib):
         yield f"line {line}: {layer.folder} may not import {name}"
+
+
+def of_a_provider(name: str) -> bool:
+    """Whether something imported is of one provider, and not of what all providers share."""
+    parts = name.split(".")
+    return parts[:2] == ["skill", "providers"] and len(parts) > 2 and (ROOT / "skill/providers" / parts[2]).is_dir()
 
 
 def impurities(tree: ast.Module) -> Iterator[str]:
@@ -268,6 +280,8 @@ HEAD = '"""A docstring."""\n\nfrom __future__ import annotations\n\n'
         ("skill/operations/a.py", "raise SystemExit(1)", "a use case uses SystemExit"),
         ("skill/runs/a.py", "from skill.transfer import pull", "may not import skill.transfer.pull"),
         ("skill/providers/vast/a.py", "from skill import fleet", "may not import skill.fleet"),
+        ("skill/fleet/a.py", "from skill.providers.vast.client import Client", "know one provider from another"),
+        ("skill/cli/a.py", "from skill.providers import vast", "know one provider from another"),
         ("skill/a.py", "from skill.runs import directory", "may not import skill.runs.directory"),
         ("skill/providers/vast/client.py", "import httpx", "belongs to http.py"),
         ("manifests/demo/a.py", "import numpy", "may not import numpy"),

@@ -52,9 +52,9 @@ def up_verb(
     the command is interrupted, run it again to continue. Exit code 3 if jobs need a person: the machine is then
     stopped, and its disk is kept.
     """
+    from skill.fleet.provider import connected
     from skill.operations import choose_offer, rent_machine, submission, up_steps
     from skill.operations.build_spec import build
-    from skill.operations.instances import connected
     from skill.operations.up import Up, purpose
 
     where = locate_workers()

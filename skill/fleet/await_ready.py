@@ -13,10 +13,10 @@ from skill.fleet.reconcile import who
 from skill.fleet.ssh_key import Key
 from skill.fleet.startup import Broken, Wait
 from skill.hosts.registry import Ssh, Worker
-from skill.providers.vast import client as vast
-from skill.providers.vast.ownership import Claim, NotOurs, decide
-from skill.providers.vast.records import Instance
-from skill.providers.vast.responses import Done, Gone, Refused, Unknown
+from skill.providers.instances import Instance
+from skill.providers.outcomes import Done, Gone, Refused, Unknown
+from skill.providers.ownership import Claim, NotOurs, decide
+from skill.providers.provider import Provider
 
 _SLOWEST, _FASTEST, _SHARE = 10.0, 0.5, 0.05
 """Seconds between looks at an instance, at most and at least; in between a share of the time that it has had."""
@@ -33,7 +33,7 @@ class Arrived(NamedTuple):
 
 
 def come(
-    client: vast.Client, claim: Claim, name: str, key: Key, asked: float, ready_within: float, say: Say
+    client: Provider, claim: Claim, name: str, key: Key, asked: float, ready_within: float, say: Say
 ) -> Arrived | Broken | Gone | NotOurs:
     """Wait for an instance, and let the key in. `asked`: when it was asked for, in epoch seconds. `say` is told of each
     state that it comes to."""
@@ -97,7 +97,7 @@ class _Blind:
         )
 
 
-def _with_ports(client: vast.Client, live: Instance) -> Instance:
+def _with_ports(client: Provider, live: Instance) -> Instance:
     """An instance with its ports: what is told of one alone may lack them."""
     if live.status != "running" or live.ssh_port_direct is not None:
         return live

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from skill.hosts.connection import fingerprint
 from skill.hosts.registry import Worker
-from skill.providers.vast.records import Address, Instance, addresses
-from skill.providers.vast.responses import Gone, Unknown
+from skill.providers.instances import Address, Instance, addresses
+from skill.providers.outcomes import Gone, Unknown
 
 STATUS, PRICE, DISK = "health.status", "resources.dph", "resources.storage_dph"
 """The fields of a worker that hold its last known status, its price in $ per hour, and that of its disk alone."""

@@ -9,7 +9,7 @@ from skill.common.text_table import columns
 from skill.fleet.drift import is_known_gone
 from skill.fleet.startup import PREFIX
 from skill.hosts.registry import Worker
-from skill.providers.vast.records import Instance, addresses
+from skill.providers.instances import Instance, addresses
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -12,7 +12,8 @@ from queue_manager.core.times import duration
 from skill.common.text_table import columns
 from skill.fleet.profiles import Profile
 from skill.planning import assign_jobs, estimate
-from skill.providers.vast.records import HOURS_PER_MONTH, Offer
+from skill.providers.instances import HOURS_PER_MONTH, Offer
+from skill.providers.provider import Need
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -111,36 +112,22 @@ def _hours(
     return None if seconds is None else seconds / 3600
 
 
-def filters(profile: Profile, work: Work, blacklist: Collection[int]) -> dict[str, dict[str, Any]]:
-    """What Vast.ai is asked for. It may keep less than all of it: `rank` looks again."""
-    found: dict[str, dict[str, Any]] = {
-        "verified": {"eq": True},
-        "rentable": {"eq": True},
-        "rented": {"eq": False},
-        "external": {"eq": False},
-        "direct_port_count": {"gte": 1},
-        "disk_space": {"gte": profile.disk_gb},
-        "reliability": {"gte": profile.reliability},
-    }
-    if work.least_cards is not None:
-        found["num_gpus"] = {"gte": work.least_cards}
-    elif profile.cards is not None:
-        found["num_gpus"] = {"eq": profile.cards}
-    least = {
-        "gpu_ram": gpu_ram_mib(profile, work),
-        "cpu_ram": profile.cpu_ram_gb * 1000,
-        "cpu_cores_effective": profile.cpu_cores,
-        "cuda_max_good": profile.cuda,
-        "inet_down": profile.inet_down,
-    }
-    found |= {name: {"gte": value} for name, value in least.items() if value}
-    if profile.gpu_names:
-        found["gpu_name"] = {"in": list(profile.gpu_names)}
-    if profile.max_dph is not None:
-        found["dph_total"] = {"lte": profile.max_dph}
-    if blacklist:
-        found["machine_id"] = {"notin": sorted(blacklist)}
-    return found
+def need(profile: Profile, work: Work, blacklist: Collection[int]) -> Need:
+    """What a provider is asked for. It may keep less than all of it: `rank` looks again."""
+    return Need(
+        profile.disk_gb,
+        profile.reliability,
+        cards=profile.cards if work.least_cards is None else None,
+        least_cards=work.least_cards,
+        gpu_names=profile.gpu_names,
+        gpu_ram_mib=gpu_ram_mib(profile, work),
+        cpu_ram_gb=profile.cpu_ram_gb,
+        cpu_cores=profile.cpu_cores,
+        cuda=profile.cuda,
+        inet_down=profile.inet_down,
+        max_dph=profile.max_dph,
+        banned=frozenset(blacklist),
+    )
 
 
 def gpu_ram_mib(profile: Profile, work: Work) -> float:

@@ -1,6 +1,6 @@
 """Which instance is meant, whether it is ours, and what would be lost with it.
 
-What is ours, `providers.vast.ownership` decides: an account may have instances of other people and of other projects.
+What is ours, `providers.ownership` decides: an account may have instances of other people and of other projects.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from skill.common.errors import FailedError, UseError
 from skill.fleet import ledger_file
 from skill.fleet.ledger import Rental
 from skill.hosts.registry import Registry, Worker
-from skill.providers.vast import client as vast
-from skill.providers.vast.ownership import Claim, NotOurs, Ours, decide
-from skill.providers.vast.records import Instance
-from skill.providers.vast.responses import Gone, Unknown
+from skill.providers.instances import Instance
+from skill.providers.outcomes import Gone, Unknown
+from skill.providers.ownership import Claim, NotOurs, Ours, decide
+from skill.providers.provider import Provider
 from skill.runs import assignment, directory, pulled_results, pulled_states
 from skill.runs.assignment import LOST, PLANNED
 from skill.runs.digest import FINAL
@@ -46,7 +46,7 @@ class Owned(NamedTuple):
         return self.ours
 
 
-def find(client: vast.Client, where: Path, text: str) -> Owned:
+def find(client: Provider, where: Path, text: str) -> Owned:
     """The instance that a number or the name of a worker means. Raises UseError where it is not ours, and FailedError
     where that is not known."""
     known = Registry.load(where)

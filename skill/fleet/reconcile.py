@@ -6,6 +6,7 @@ Nothing is changed because of what is not known, and nothing of a worker but its
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Collection, Sequence
@@ -16,12 +17,13 @@ from typing import NamedTuple
 from skill.common.errors import UseError
 from skill.fleet import drift
 from skill.fleet.drift import Heard, Report
+from skill.fleet.provider import connect
 from skill.hosts import registry
 from skill.hosts.connection import Host, Unreachable, known_key, replace_key
 from skill.hosts.registry import Registry, Ssh, Worker
-from skill.providers.vast import client as vast
-from skill.providers.vast.records import Address, Instance
-from skill.providers.vast.responses import Gone, Unknown
+from skill.providers.instances import Address, Instance
+from skill.providers.outcomes import Gone, Unknown
+from skill.providers.provider import Provider
 
 _AT_ONCE = 16
 _LOOK = 15.0
@@ -52,7 +54,7 @@ class Outcome(NamedTuple):
         return not left and not self.nameless
 
 
-def reconcile(client: vast.Client, path: Path, *, fix: bool, names: Collection[str] | None = None) -> Outcome | Unknown:
+def reconcile(client: Provider, path: Path, *, fix: bool, names: Collection[str] | None = None) -> Outcome | Unknown:
     """Compare the rented workers of workers.yaml, or those of `names`, with what is so; with `fix`, write it.
 
     Raises UseError where workers.yaml cannot be read.
@@ -90,20 +92,18 @@ def reconcile_before(path: Path, names: Collection[str]) -> list[str]:
     if not rented:
         return []
     try:
-        client = vast.connect()
+        client = connect()
     except UseError as error:
         return [f"what workers.yaml says of {', '.join(rented)} could not be compared with Vast.ai: {error}"]
-    try:
+    with contextlib.closing(client):
         found = reconcile(client, path, fix=True, names=rented)
-    finally:
-        client.close()
     if isinstance(found, Unknown):
         return [f"unknown whether {', '.join(rented)} are as workers.yaml says: {found.reason}; nothing was changed"]
     said = [f"{report.worker}: {finding.text}" for report in found.reports for finding in report.findings]
     return [*said, *(f"{report.worker}: {report.note}" for report in found.reports if report.note)]
 
 
-def _live(client: vast.Client, live: dict[int, Instance], number: int) -> Instance | Gone | Unknown:
+def _live(client: Provider, live: dict[int, Instance], number: int) -> Instance | Gone | Unknown:
     """An instance. That one has gone is believed only if it is said of itself, too, and not only not listed."""
     return live[number] if number in live else client.instance(number)
 

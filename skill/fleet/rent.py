@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from queue_manager.core.times import iso
 from skill.common import files
 from skill.common.errors import FailedError
-from skill.fleet import await_ready, ledger_file, settings, ssh_key, startup
+from skill.fleet import await_ready, confirm, ledger_file, settings, ssh_key, startup
 from skill.fleet import ledger as book
 from skill.fleet.await_ready import Arrived, Say
 from skill.fleet.blacklist import Banned
@@ -30,11 +30,10 @@ from skill.fleet.startup import Bounds, Broken
 from skill.hosts import registry, ssh_preflight
 from skill.hosts.connection import replace_key
 from skill.hosts.registry import Ssh, Worker
-from skill.providers.vast import client as vast
-from skill.providers.vast import confirm
-from skill.providers.vast.ownership import Claim, NotOurs, Ours, decide
-from skill.providers.vast.records import HOURS_PER_MONTH, Instance
-from skill.providers.vast.responses import AUTH, NO_OFFER, Created, Gone, Refused, Unknown
+from skill.providers.instances import HOURS_PER_MONTH, Instance
+from skill.providers.outcomes import AUTH, NO_OFFER, Created, Gone, Refused, Unknown
+from skill.providers.ownership import Claim, NotOurs, Ours, decide
+from skill.providers.provider import NewInstance, Provider
 
 _LOCK = "rent.lock"
 _SETTLE = (1.0, 2.0, 4.0)
@@ -62,7 +61,7 @@ def unfinished(where: Path, purpose: str) -> list[Rental]:
     return [one for one in ledger_file.rentals(where).values() if one.purpose == purpose and one.unfinished]
 
 
-def finish(client: vast.Client, where: Path, wish: Wish, say: Say) -> Worker | None:
+def finish(client: Provider, where: Path, wish: Wish, say: Say) -> Worker | None:
     """Take up what a rental of the same purpose left behind: a worker, or None where nothing came of it.
 
     Raises FailedError where that cannot be known, and says what may be billed; UseError where there is no ssh key.
@@ -71,7 +70,7 @@ def finish(client: vast.Client, where: Path, wish: Wish, say: Say) -> Worker | N
         return _renting(client, where, wish, say).finish()
 
 
-def rent(client: vast.Client, where: Path, wish: Wish, candidates: Sequence[Priced], say: Say) -> Worker:
+def rent(client: Provider, where: Path, wish: Wish, candidates: Sequence[Priced], say: Say) -> Worker:
     """Rent the first of these offers that comes up, and register it in the workers.yaml at `where`.
 
     First what a rental of the same purpose left behind is finished, which may be all. Raises FailedError where nothing
@@ -81,7 +80,7 @@ def rent(client: vast.Client, where: Path, wish: Wish, candidates: Sequence[Pric
         return _renting(client, where, wish, say).go(candidates)
 
 
-def _renting(client: vast.Client, where: Path, wish: Wish, say: Say) -> _Renting:
+def _renting(client: Provider, where: Path, wish: Wish, say: Say) -> _Renting:
     chosen = settings.read_renting(where)
     return _Renting(client, where, wish, chosen.image, chosen.bounds, ssh_key.find_key(chosen.key), say)
 
@@ -96,7 +95,7 @@ class _Renting:
     """One wish, from offers to a worker."""
 
     def __init__(
-        self, client: vast.Client, where: Path, wish: Wish, image: str, bounds: Bounds, key: Key, say: Say
+        self, client: Provider, where: Path, wish: Wish, image: str, bounds: Bounds, key: Key, say: Say
     ) -> None:
         self._client, self._where, self._wish, self._image = client, where, wish, image
         self._bounds, self._key, self._say = bounds, key, say
@@ -131,8 +130,8 @@ class _Renting:
             if self._is_banned(priced):
                 continue
             one = self._intend(priced)
-            body = startup.body(one.label, self._image, self._wish.profile, guard=self._wish.once)
-            outcome = self._client.create(one.offered.offer_id, body)
+            new = NewInstance(one.label, self._image, self._wish.profile.disk_gb, guard=self._wish.once)
+            outcome = self._client.rent(one.offered.offer_id, new)
             if isinstance(outcome, Refused) and outcome.instance_id is None:
                 self._note(book.REFUSED, one, why=outcome.why)
                 self._last = f"offer {one.offered.offer_id} was refused: {outcome.why}"

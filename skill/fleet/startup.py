@@ -1,4 +1,4 @@
-"""How far an instance has come that was just rented or started, what it bills, and the text of a create. Pure.
+"""How far an instance has come that was just rented or started, and what it bills. Pure.
 
 It is ready when it runs, SSH login works and its instance ID matches. What is not known of it is waited for; it is
 given up only for what was seen.
@@ -11,15 +11,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from skill.fleet.ledger import Offered, Rental, cost
-from skill.fleet.profiles import Profile
-from skill.providers.vast.records import Instance
-from skill.providers.vast.responses import Gone, Unknown
-from skill.providers.vast.start_script import ONSTART, guarded
+from skill.providers.instances import Instance
+from skill.providers.outcomes import Gone, Unknown
 
 PREFIX = "wq-"
 """Labels that we give begin with it."""
-RUNTYPE = "ssh_direc ssh_proxy"
-"""As the official command has it: by ssh, directly and by the proxy."""
 GRACE = 60.0
 """Seconds for which an old state may be shown after a start."""
 SCHEDULING = 30.0
@@ -114,23 +110,6 @@ def exhausted(chain: list[Rental], bounds: Bounds, began: float, now: float) -> 
     if now - began >= 2 * bounds.ready_within:
         return f"it has taken {now - began:.0f} s, and `ready_within` allows {2 * bounds.ready_within:.0f} s in all"
     return None
-
-
-def body(label: str, image: str, profile: Profile, *, guard: bool = False) -> dict[str, Any]:
-    """What a create says: on demand, with ssh, and rather refused than made stopped. `guard`: it is to destroy
-    itself if it never gets a run."""
-    return {
-        "client_id": "me",
-        "image": image,
-        "label": label,
-        "disk": float(profile.disk_gb),
-        "runtype": RUNTYPE,
-        "onstart": guarded() if guard else ONSTART,
-        "env": {},
-        "price": None,
-        "target_state": "running",
-        "cancel_unavail": True,
-    }
 
 
 def resources(offered: Offered, gpus: int | None) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from skill.fleet.offers import Priced
 from skill.fleet.profiles import DEFAULT, Profile
-from skill.providers.vast.records import OFFLINE, Instance
+from skill.providers.instances import OFFLINE, Instance
 
 NEARLY = 1.25
 """Offers are looked at up to so many times the price limit: what only just misses is worth a line."""

@@ -27,11 +27,12 @@ from skill.common.files import SHOWN, append_to, make_directory, write_whole
 from skill.fleet import ledger as book
 from skill.fleet import ledger_file, offers, rent, settings, watch_rules
 from skill.fleet.offers import Priced
+from skill.fleet.provider import connected
 from skill.fleet.watch_rules import Rules
 from skill.hosts.registry import known_hosts
-from skill.providers.vast import client as vast
-from skill.providers.vast.records import Instance
-from skill.providers.vast.responses import Gone, Unknown
+from skill.providers.instances import Instance
+from skill.providers.outcomes import Gone, Unknown
+from skill.providers.provider import Provider
 
 _MOST_STATE = 1 << 20
 
@@ -165,17 +166,14 @@ class _Watcher:
 
     def _look(self, rules: Rules) -> str:
         """One look, and what came of it."""
-        client = vast.connect()
-        try:
+        with connected() as client:
             if not self._is_dry:
                 wish = rent.Wish(settings.profile(settings.read_profiles(self._where), rules.profile), PURPOSE)
                 if rent.unfinished(self._where, PURPOSE):
                     rent.finish(client, self._where, wish._replace(pool=rules.pool), self._say)
             return self._decide(client, rules)
-        finally:
-            client.close()
 
-    def _decide(self, client: vast.Client, rules: Rules) -> str:
+    def _decide(self, client: Provider, rules: Rules) -> str:
         live = self._live(client)
         if isinstance(live, Unknown):
             return self._outcome(f"what the account has is unknown, and nothing is rented: {live.reason}")
@@ -184,7 +182,7 @@ class _Watcher:
             return self._outcome(f"the balance is unknown, and nothing is rented: {user.reason}")
         profile = watch_rules.looked_at(rules, settings.profile(settings.read_profiles(self._where), rules.profile))
         work, banned = offers.plain_work(profile), {one.machine_id for one in settings.read_blacklist(self._where)}
-        found = client.offers(offers.filters(profile, work, banned), profile.disk_gb)
+        found = client.search(offers.need(profile, work, banned))
         if isinstance(found, Unknown):
             return self._outcome(f"what can be rented is unknown: {found.reason}")
         ranking = offers.rank(found.offers, profile, work, banned)
@@ -200,7 +198,7 @@ class _Watcher:
             return self._outcome(f"nothing is cheap enough: {len(found.offers)} offers, {len(choice.near)} near misses")
         return self._take(client, rules, choice.take)
 
-    def _take(self, client: vast.Client, rules: Rules, one: Priced) -> str:
+    def _take(self, client: Provider, rules: Rules, one: Priced) -> str:
         if self._is_dry:
             return self._outcome(f"would rent {watch_rules.line(one)}")
         self._say(f"rents {watch_rules.line(one)}")
@@ -208,7 +206,7 @@ class _Watcher:
         worker = rent.rent(client, self._where, rent.Wish(profile, PURPOSE, pool=rules.pool), [one], self._say)
         return self._outcome(f"rented {worker.name}: instance {worker.instance_id}")
 
-    def _live(self, client: vast.Client) -> list[Instance] | Unknown:
+    def _live(self, client: Provider) -> list[Instance] | Unknown:
         """All instances of the account; those that we rented even if they are not listed (yet)."""
         listed = client.instances()
         if isinstance(listed, Unknown):

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from skill.common.errors import UseError
 from skill.fleet import settings
 from skill.fleet.blacklist import Banned
-from skill.providers.vast import client as vast
-from skill.providers.vast.responses import Unknown
+from skill.fleet.provider import connected
+from skill.providers.outcomes import Unknown
 
 
 class Added(NamedTuple):
@@ -49,13 +49,10 @@ def listed(where: Path) -> list[Banned]:
 def _check_machine(machine: int) -> str | None:
     """Refuse the id of an instance, with UseError. Returns why that could not be looked up, if it could not."""
     try:
-        client = vast.connect()
+        with connected() as client:
+            live = client.instances()
     except UseError as error:
         return f"that {machine} is a machine, and no instance, was not looked up: {error}"
-    try:
-        live = client.instances()
-    finally:
-        client.close()
     if isinstance(live, Unknown):
         return f"that {machine} is a machine, and no instance, was not looked up: {live.reason}"
     found = next((one for one in live if one.id == machine), None)

@@ -20,9 +20,10 @@ from skill.common.http import NoReply, Reply, Request, Server, base_url, key_fau
 from skill.common.project import ProjectPaths
 from skill.hosts.dotenv import ALLOWED, choose
 from skill.hosts.registry import Registry
+from skill.providers.outcomes import AUTH, Unknown
 from skill.providers.vast import credentials as vast_key
 from skill.providers.vast.client import Client
-from skill.providers.vast.responses import AUTH, Unknown, line
+from skill.providers.vast.responses import line
 
 _MOST_KEY = 1 << 16
 

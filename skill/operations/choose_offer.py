@@ -9,11 +9,11 @@ from skill.common.errors import FailedError, UseError
 from skill.fleet import offers, settings
 from skill.fleet.offers import Priced, Ranking, Work
 from skill.fleet.profiles import CPU, DEFAULT, Profile
+from skill.fleet.provider import connected
 from skill.operations.build_spec import build, earlier
 from skill.planning import plan
-from skill.providers.vast import client as vast
-from skill.providers.vast.client import Client
-from skill.providers.vast.responses import Unknown
+from skill.providers.outcomes import Gone, Unknown
+from skill.providers.provider import Provider
 
 
 class Asked(NamedTuple):
@@ -48,11 +48,8 @@ def hunt(
     """
     chosen, work = wanted(where, spec, profile, asked)
     banned = {one.machine_id for one in settings.read_blacklist(where)}
-    client = vast.connect()
-    try:
-        found = client.offers(offers.filters(chosen, work, banned), chosen.disk_gb)
-    finally:
-        client.close()
+    with connected() as client:
+        found = client.search(offers.need(chosen, work, banned))
     if isinstance(found, Unknown):
         return found
     return Hunted(offers.rank(found.offers, chosen, work, banned), chosen, work, found.complete)
@@ -73,10 +70,10 @@ def wanted(where: Path, spec: str | None, name: str | None, asked: Asked) -> tup
     return profile, offers.spec_work(manifest, history, profile)
 
 
-def rank(client: Client, where: Path, profile: Profile, work: Work) -> tuple[Priced, ...]:
+def rank(client: Provider, where: Path, profile: Profile, work: Work) -> tuple[Priced, ...]:
     """The best offer, and those that may be taken in its place. Raises FailedError where there is none."""
     banned = {one.machine_id for one in settings.read_blacklist(where)}
-    found = client.offers(offers.filters(profile, work, banned), profile.disk_gb)
+    found = client.search(offers.need(profile, work, banned))
     if isinstance(found, Unknown):
         raise FailedError(f"what can be rented is unknown, and nothing was rented: {found.reason}")
     ranking = offers.rank(found.offers, profile, work, banned)
@@ -86,13 +83,12 @@ def rank(client: Client, where: Path, profile: Profile, work: Work) -> tuple[Pri
     return offers.alternatives(ranking)
 
 
-def by_number(client: Client, where: Path, number: int, profile: Profile, work: Work) -> Priced:
+def by_number(client: Provider, where: Path, number: int, profile: Profile, work: Work) -> Priced:
     """One offer by its number, whether or not it fits a profile. Raises FailedError and UseError."""
-    found = client.offers({"ask_contract_id": {"eq": number}}, profile.disk_gb)
-    if isinstance(found, Unknown):
-        raise FailedError(f"what offer {number} is, is unknown, and nothing was rented: {found.reason}")
-    one = next((one for one in found.offers if one.id == number), None)
-    if one is None or one.rentable is False:
+    one = client.offer(number, profile.disk_gb)
+    if isinstance(one, Unknown):
+        raise FailedError(f"what offer {number} is, is unknown, and nothing was rented: {one.reason}")
+    if isinstance(one, Gone) or one.rentable is False:
         raise FailedError(f"offer {number} is not to be had (any more); see: wavequeue vast hunt")
     ban = next((row for row in settings.read_blacklist(where) if row.machine_id == one.machine_id), None)
     if ban is not None:

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from skill.common.errors import FailedError
 from skill.common.files import SHOWN, append_to, make_directory
 from skill.fleet import ledger, ledger_file, settings, ssh_key, watcher
+from skill.fleet.provider import connected
 from skill.fleet.watch_rules import Rules
-from skill.operations.instances import connected
 from skill.runs import logs
 
 _PATIENCE = 15.0

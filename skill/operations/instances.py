@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from skill.common.errors import FailedError
-from skill.fleet import await_ready, inventory, ledger, ledger_file, ownership, reconcile, settings, ssh_key, startup
+from skill.fleet import (
+    await_ready,
+    confirm,
+    inventory,
+    ledger,
+    ledger_file,
+    ownership,
+    reconcile,
+    settings,
+    ssh_key,
+    startup,
+)
 from skill.fleet.drift import GONE
 from skill.fleet.inventory import Standing
 from skill.fleet.ownership import Owned
+from skill.fleet.provider import connected
 from skill.fleet.reconcile import Outcome
 from skill.fleet.startup import Broken
 from skill.hosts import registry
 from skill.operations.build_spec import Say
-from skill.providers.vast import client as vast
-from skill.providers.vast import confirm
-from skill.providers.vast.client import Client
-from skill.providers.vast.ownership import NotOurs
-from skill.providers.vast.responses import Gone, Refused, Unknown
+from skill.providers.outcomes import Gone, Refused, Unknown
+from skill.providers.ownership import NotOurs
+from skill.providers.provider import Provider
 
 Agree = Callable[[Owned, str], None]
 """Is shown an instance, and in words what of it is billed, before it is changed; raises where it is not to be."""
-
-
-@contextmanager
-def connected() -> Iterator[Client]:
-    """The provider of rented machines, with the key that there is. Raises UseError where there is none."""
-    client = vast.connect()
-    try:
-        yield client
-    finally:
-        client.close()
 
 
 def list_instances(where: Path) -> Standing | Unknown:
@@ -112,7 +111,7 @@ def destroy_instance(where: Path, which: str, agree: Agree, say: Say, *, force: 
         return _status(client, found)
 
 
-def _there(client: Client, where: Path, which: str) -> Owned:
+def _there(client: Provider, where: Path, which: str) -> Owned:
     """An instance of ours. Raises FailedError for one that has gone."""
     found = ownership.find(client, where, which)
     if isinstance(found.live, Gone):
@@ -125,20 +124,20 @@ def _billing(found: Owned) -> str:
     return f"{worker}{startup.billing(found.id, found.live)}"
 
 
-def _status(client: Client, found: Owned) -> InstanceStatus:
+def _status(client: Provider, found: Owned) -> InstanceStatus:
     live = client.instance(found.id)
     status = GONE if isinstance(live, Gone) else None if isinstance(live, Unknown) else live.status
     worker = found.worker.name if found.worker is not None else None
     return InstanceStatus(found.id, worker, status, startup.billing(found.id, live))
 
 
-def _start(client: Client, where: Path, found: Owned, say: Say) -> None:
+def _start(client: Provider, where: Path, found: Owned, say: Say) -> None:
     """Start an instance of ours, and have its worker's address mended. Raises FailedError; it is then stopped, or it is
     said that this is not known."""
     chosen = settings.read_renting(where)
     key = ssh_key.find_key(chosen.key)
     asked = time.time()
-    answer = client.set_state(found.proof(), "running")
+    answer = client.start(found.proof())
     if isinstance(answer, Refused):
         _take_back(client, where, found, answer.why)
     if isinstance(answer, Unknown):
@@ -161,7 +160,7 @@ def _start(client: Client, where: Path, found: Owned, say: Say) -> None:
             say(f"{found.worker.name}: its address could not be compared; later: wavequeue vast reconcile --fix")
 
 
-def _take_back(client: Client, where: Path, found: Owned, why: str) -> None:
+def _take_back(client: Provider, where: Path, found: Owned, why: str) -> None:
     """Stop what was to be started. Raises FailedError in any case."""
     fault = confirm.stop(client, found.proof())
     if fault is not None:
@@ -176,7 +175,7 @@ def _take_back(client: Client, where: Path, found: Owned, why: str) -> None:
     )
 
 
-def _destroy(client: Client, where: Path, found: Owned) -> None:
+def _destroy(client: Provider, where: Path, found: Owned) -> None:
     """Destroy an instance of ours until that is confirmed, and disable its worker. Raises FailedError."""
     ended = confirm.Ended(by_us=False) if found.ours is None else confirm.destroy(client, found.ours)
     if isinstance(ended, str):

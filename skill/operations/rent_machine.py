@@ -16,8 +16,8 @@ from skill.hosts.registry import Registry, Worker
 from skill.operations import choose_offer
 from skill.operations.build_spec import Say
 from skill.operations.choose_offer import AS_PROFILE, Asked
-from skill.providers.vast.client import Client
-from skill.providers.vast.responses import Gone, Unknown
+from skill.providers.outcomes import Gone, Unknown
+from skill.providers.provider import Provider
 
 PURPOSE = "rent"
 Agree = Callable[[Priced, Work, str], None]
@@ -51,7 +51,7 @@ class Rent:
         _check_name(where, name)
         self._profile, self._work = choose_offer.wanted(where, spec, profile, asked)
 
-    def go(self, client: Client, agree: Agree, say: Say) -> Worker:
+    def go(self, client: Provider, agree: Agree, say: Say) -> Worker:
         """Rent it, wait until it can be entered, register it. What was cut off before is finished first, and nothing
         else is rented then. Raises FailedError and UseError."""
         candidates: tuple[Priced, ...] = ()
@@ -63,7 +63,7 @@ class Rent:
         wish = rent.Wish(self._profile, PURPOSE, self._name, self._pool)
         return rent.rent(client, self._where, wish, candidates, say)
 
-    def _candidates(self, client: Client) -> tuple[Priced, ...]:
+    def _candidates(self, client: Provider) -> tuple[Priced, ...]:
         if self._offer is None:
             return choose_offer.rank(client, self._where, self._profile, self._work)
         return (choose_offer.by_number(client, self._where, self._offer, self._profile, self._work),)
@@ -81,7 +81,7 @@ def _check_name(where: Path, name: str | None) -> None:
         raise UseError(f"{name} is registered already; take another name, or first: wavequeue hosts remove {name}")
 
 
-def still_billing(client: Client, where: Path, purpose: str) -> list[str]:
+def still_billing(client: Provider, where: Path, purpose: str) -> list[str]:
     """What was rented for a purpose, and may be billed: a line for each. Where nothing is, what it all cost."""
     found = []
     for one in ledger_file.rentals(where).values():

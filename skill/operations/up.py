@@ -18,7 +18,7 @@ from queue_manager.core.layout import LOCAL_RUNS
 from queue_manager.core.manifest import Manifest, encode, sha256
 from queue_manager.core.times import epoch
 from skill.common.errors import FailedError, UseError
-from skill.fleet import follow_rental, ledger_file, ownership, rent
+from skill.fleet import confirm, follow_rental, ledger_file, ownership, rent
 from skill.fleet import ledger as book
 from skill.fleet.drift import GONE, STATUS
 from skill.fleet.follow_rental import Standing, Took
@@ -30,11 +30,10 @@ from skill.hosts.connection import Host
 from skill.hosts.registry import Worker
 from skill.operations import submission, submit
 from skill.operations.submission import Order
-from skill.providers.vast import client as vast
-from skill.providers.vast import confirm
-from skill.providers.vast.ownership import Claim, NotOurs, decide
-from skill.providers.vast.records import STOPPED, Instance
-from skill.providers.vast.responses import Gone, Unknown
+from skill.providers.instances import STOPPED, Instance
+from skill.providers.outcomes import Gone, Unknown
+from skill.providers.ownership import Claim, NotOurs, decide
+from skill.providers.provider import Provider
 from skill.runs import assignment, directory, pulled_states
 from skill.runs.assignment import PLANNED
 from skill.runs.directory import Run
@@ -103,7 +102,7 @@ class Up:
 
     def __init__(
         self,
-        client: vast.Client,
+        client: Provider,
         where: Path,
         spec: str,
         manifest: Manifest,

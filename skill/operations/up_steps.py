@@ -20,8 +20,8 @@ from skill.operations.pull_rental import RentalPulls
 from skill.operations.setup_hosts import setup_one
 from skill.operations.submission import Order
 from skill.operations.up import Agreed, Steps, ceiling
-from skill.providers.vast.client import Client
-from skill.providers.vast.responses import Unknown
+from skill.providers.outcomes import Unknown
+from skill.providers.provider import Provider
 from skill.runs.directory import Run
 
 
@@ -41,7 +41,7 @@ Agree = Callable[[Offered], None]
 
 
 def steps(
-    client: Client,
+    client: Provider,
     where: Path,
     spec: str,
     manifest: Manifest,

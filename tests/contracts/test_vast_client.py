@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from skill.common.errors import UseError
+from skill.providers.instances import Address, Instance, addresses
+from skill.providers.outcomes import Created, Done, Gone, Refused, Unknown
+from skill.providers.ownership import Claim, Ours, decide
 from skill.providers.vast import client as vast
 from skill.providers.vast import credentials
 from skill.providers.vast.client import Client
-from skill.providers.vast.ownership import Claim, Ours, decide
-from skill.providers.vast.records import Address, Instance, addresses
-from skill.providers.vast.responses import Created, Done, Gone, Refused, Unknown
 from tests.vast_double import Double, Fault
 from tests.vast_world import Box
 

@@ -16,11 +16,11 @@ import pytest
 
 from skill.hosts.connection import Host, Said
 from skill.hosts.registry import Ssh, Worker
+from skill.providers.instances import Instance, addresses
+from skill.providers.outcomes import Created
+from skill.providers.ownership import Claim, Ours, decide
 from skill.providers.vast import credentials
 from skill.providers.vast.client import Client
-from skill.providers.vast.ownership import Claim, Ours, decide
-from skill.providers.vast.records import Instance, addresses
-from skill.providers.vast.responses import Created
 from tests.e2e.runs import ROOT
 from tests.vast_double import Double, Fault
 from tests.vast_hosts import LoopbackHosts

@@ -10,9 +10,9 @@ import pytest
 from skill.common.http import Request
 from skill.fleet import offers
 from skill.fleet.profiles import BUILT_IN
+from skill.providers.outcomes import Unknown
 from skill.providers.vast import client, responses
 from skill.providers.vast.client import Client, list_request, search_request
-from skill.providers.vast.responses import Unknown
 from tests.vast_double import SHAPES
 
 pytestmark = pytest.mark.live
@@ -27,8 +27,8 @@ def vast() -> Iterator[Client]:
 
 def test_it_answers_what_is_read(vast: Client) -> None:
     profile = BUILT_IN["pytorch"]
-    filters = offers.filters(profile, offers.plain_work(profile), ())
-    for found in (vast.user(), vast.instances(), vast.offers(filters, profile.disk_gb)):
+    need = offers.need(profile, offers.plain_work(profile), ())
+    for found in (vast.user(), vast.instances(), vast.search(need)):
         assert not isinstance(found, Unknown), found.reason
 
 

@@ -19,7 +19,7 @@ from skill.fleet.drift import Heard
 from skill.fleet.startup import SILENT
 from skill.hosts import ssh_preflight
 from skill.hosts.registry import Worker
-from skill.providers.vast.records import Address
+from skill.providers.instances import Address
 from tests.e2e.runs import wait_for
 from tests.laptop import SPEC, Laptop
 from tests.skill.test_ssh_preflight import use_config_of_home

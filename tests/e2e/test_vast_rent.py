@@ -16,10 +16,10 @@ from skill.fleet import ledger_file as ledger
 from skill.fleet import offers as hunt
 from skill.fleet import rent, startup
 from skill.fleet.profiles import BUILT_IN
+from skill.providers.instances import Instance
+from skill.providers.outcomes import Unknown
+from skill.providers.provider import Found
 from skill.providers.vast import client as vast
-from skill.providers.vast.client import Found
-from skill.providers.vast.records import Instance
-from skill.providers.vast.responses import Unknown
 from tests.e2e.runs import wait_for
 from tests.laptop import SPEC, finish
 from tests.skill.test_ssh_preflight import use_config_of_home

@@ -12,13 +12,13 @@ import pytest
 from skill.common.errors import FailedError
 from skill.fleet import ledger as book
 from skill.fleet import ledger_file
+from skill.fleet.confirm import Ended
 from skill.fleet.follow_rental import QUIET, Standing, Took, give_up, patience, warning
 from skill.fleet.ledger import Offered, Rental
 from skill.operations import up
 from skill.operations.up import Steps, Up
-from skill.providers.vast.confirm import Ended
-from skill.providers.vast.records import Instance
-from skill.providers.vast.responses import UNREACHABLE, Gone, Unknown
+from skill.providers.instances import Instance
+from skill.providers.outcomes import UNREACHABLE, Gone, Unknown
 from skill.runs.directory import Run
 from tests.skill.story import job, manifest
 

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from skill.providers.instances import Instance
+from skill.providers.ownership import Claim, NotOurs, Ours, decide
+from skill.providers.provider import Provider
 from skill.providers.vast import client as vast
-from skill.providers.vast.ownership import Claim, NotOurs, Ours, decide
-from skill.providers.vast.records import Instance
 
 SKILL = Path(inspect.getfile(vast)).parents[2]
 CHANGES = {"set_state", "label", "destroy", "attach_key"}
+ASKED = CHANGES | {"start", "stop"}
+"""As others call for them: the methods of the port, too."""
 
 
 @pytest.mark.parametrize(
@@ -54,6 +57,8 @@ def test_nobody_else_makes_the_proof() -> None:
 
 
 def test_every_method_of_the_client_that_changes_an_instance_takes_the_proof() -> None:
+    for name in ("start", "stop", "destroy", "attach_key"):
+        assert list(inspect.signature(getattr(Provider, name)).parameters.values())[1].annotation == "Ours", name
     tree = ast.parse(Path(inspect.getfile(vast)).read_text())
     changing = set()
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
@@ -83,7 +88,7 @@ def test_whoever_calls_for_a_change_hands_on_a_proof() -> None:
     """By name: what is handed on is the verdict, or what says that it is a proof. That it is one, mypy holds."""
     found = []
     for file, call in calls():
-        if called(call) in CHANGES and isinstance(call.func, ast.Attribute) and call.args:
+        if called(call) in ASKED and isinstance(call.func, ast.Attribute) and call.args:
             owner = ast.unparse(call.func.value)
             if owner.endswith("client") or owner in ("vast", "confirm"):
                 given = call.args[1] if owner == "confirm" else call.args[0]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from skill.fleet.drift import Heard, Report, judge, to_try
 from skill.hosts.registry import Ssh, Worker
-from skill.providers.vast.records import Address, Instance
-from skill.providers.vast.responses import Gone, Unknown
+from skill.providers.instances import Address, Instance
+from skill.providers.outcomes import Gone, Unknown
 
 OLD, NEW = "ssh-ed25519 b2xk", "ssh-ed25519 bmV3"
 DIRECT, PROXY = Address("direct", "203.0.113.7", 33526), Address("proxy", "ssh5.vast.ai", 10600)

@@ -15,9 +15,10 @@ from skill.common.errors import UseError
 from skill.fleet import blacklist, settings
 from skill.fleet import offers as hunt
 from skill.fleet.blacklist import Banned
-from skill.fleet.offers import document, filters, plain_work, rank, spec_work
+from skill.fleet.offers import Work, document, need, plain_work, rank, spec_work
 from skill.fleet.profiles import BUILT_IN, DEFAULT, Profile
-from skill.providers.vast.records import Offer
+from skill.providers.instances import Offer
+from skill.providers.vast import queries
 
 BEST = Profile("x", gpu_ram_gb=20, disk_gb=72, ref_hours=10, ref_dlp=40, down_gb=100, up_gb=10)
 GOOD = Offer(
@@ -78,6 +79,10 @@ def test_without_a_base_price_the_disk_is_not_counted_twice() -> None:
 def test_what_the_server_let_through_is_looked_at_again(fields: dict[str, Any], why: str) -> None:
     found = ranked(GOOD._replace(**fields), profile=BEST._replace(max_dph=0.5), banned=(66,))
     assert (found.priced, found.left_out) == ((), {why: 1})
+
+
+def filters(profile: Profile, work: Work, banned: list[int]) -> dict[str, Any]:
+    return queries.filters(need(profile, work, banned))
 
 
 def test_what_is_asked_of_the_server() -> None:

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from skill.fleet import startup
 from skill.fleet.ledger import Offered, Rental
-from skill.fleet.profiles import BUILT_IN
 from skill.fleet.startup import Bounds, Broken, Ready, Wait, exhausted, verdict
-from skill.providers.vast.records import Instance
-from skill.providers.vast.responses import Gone, Unknown
+from skill.providers.instances import Instance
+from skill.providers.outcomes import Gone, Unknown
+from skill.providers.provider import NewInstance
+from skill.providers.vast.queries import create_body
 from skill.providers.vast.start_script import ONSTART
 
 WITHIN = 1800.0
@@ -118,10 +119,10 @@ def test_what_is_billed_is_said(shown: Any, words: str) -> None:
 
 
 def test_a_create_is_on_demand_rather_refused_than_stopped_and_starts_managers_again() -> None:
-    made = startup.body("wq-1", "an/image", BUILT_IN["pytorch"])
+    made = create_body(NewInstance("wq-1", "an/image", 40.0))
     assert made["price"] is None
     assert made["cancel_unavail"] is True
     assert made["runtype"] == "ssh_direc ssh_proxy"
     assert made["onstart"] == ONSTART
-    assert startup.body("wq-1", "an/image", BUILT_IN["cpu"], guard=True)["onstart"].startswith(ONSTART)
+    assert create_body(NewInstance("wq-1", "an/image", 30.0, guard=True))["onstart"].startswith(ONSTART)
     assert "API_KEY" not in str(made), "the account's key never goes to a machine of somebody else's"

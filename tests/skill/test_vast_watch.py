@@ -13,7 +13,7 @@ from skill.common.errors import UseError
 from skill.fleet import settings
 from skill.fleet.offers import Priced
 from skill.fleet.watch_rules import Rules, decide
-from skill.providers.vast.records import Instance, Offer
+from skill.providers.instances import Instance, Offer
 
 
 def priced(dph: float = 0.09, dlp: float | None = 40.0, number: int = 1) -> Priced:

@@ -11,7 +11,7 @@ from skill.cli.console import print_json, print_lines, print_table, say
 from skill.cli.options import JSON
 from skill.common.errors import DONE, FAILED
 from skill.common.project import locate_workers
-from skill.providers.vast.responses import Unknown
+from skill.providers.outcomes import Unknown
 
 _WHOLE = click.IntRange(min=1)
 

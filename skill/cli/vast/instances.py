@@ -12,7 +12,7 @@ from skill.cli.vast import hunt, lifecycle, rent, watcher
 from skill.cli.vast.hunt import unknown
 from skill.common.errors import DONE, FAILED
 from skill.common.project import locate_workers
-from skill.providers.vast.responses import Unknown
+from skill.providers.outcomes import Unknown
 
 if TYPE_CHECKING:
     from skill.fleet.reconcile import Outcome

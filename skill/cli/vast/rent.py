@@ -18,13 +18,13 @@ from skill.common.project import locate_workers
 
 if TYPE_CHECKING:
     from skill.fleet.offers import Priced, Work
-    from skill.providers.vast.client import Client
+    from skill.providers.provider import Provider
 
 _NUMBER = click.IntRange(min=1)
 
 
 @contextmanager
-def telling_what_bills(client: Client, where: Path, purpose: str) -> Iterator[None]:
+def telling_what_bills(client: Provider, where: Path, purpose: str) -> Iterator[None]:
     """Say what goes on billing when this is left with Ctrl-C."""
     from skill.operations import rent_machine
 
@@ -69,8 +69,8 @@ def rent_verb(
     next offer is rented, within tries and max_waste. If the command is interrupted, run it again to continue. Every
     step is written to .wavequeue/ledger.jsonl before it is done.
     """
+    from skill.fleet.provider import connected
     from skill.operations import choose_offer, rent_machine
-    from skill.operations.instances import connected
 
     if (offer is None) == (not best):
         raise UseError("give OFFER, a number that vast hunt shows, or --best")

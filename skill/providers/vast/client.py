@@ -10,14 +10,15 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from skill.common.errors import UseError
 from skill.common.http import NoReply, Reply, Request, Server, without
-from skill.providers.vast import credentials, records, responses
-from skill.providers.vast.ownership import Ours
-from skill.providers.vast.records import Instance, Offer, User
-from skill.providers.vast.responses import Created, Done, Gone, Refused, Unknown
+from skill.providers.instances import RUNNING, STOPPED, Instance, Offer, User
+from skill.providers.outcomes import ANSWER, Created, Done, Gone, Refused, Unknown
+from skill.providers.ownership import Ours
+from skill.providers.provider import Found, Need, NewInstance
+from skill.providers.vast import credentials, queries, records, responses
 
 _PAGE = 25
 _MOST_PAGES = 200
@@ -28,15 +29,10 @@ _MOST_SEARCHES = 5
 T = TypeVar("T")
 
 
-class Found(NamedTuple):
-    """Offers by their price. `complete`: these are all; else the cheapest."""
-
-    offers: tuple[Offer, ...]
-    complete: bool
-
-
 class Client:
     """Vast.ai, asked with one key. `sleep`: how it waits before it asks again."""
+
+    name = "Vast.ai"
 
     def __init__(self, found: credentials.Key, base: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self.source = found.source
@@ -60,15 +56,15 @@ class Client:
             listed = page.get("instances")
             read = [records.instance(row) if isinstance(row, dict) else None for row in _list(listed)]
             if not isinstance(listed, list) or None in read:
-                return Unknown("the list of instances is not understood", responses.ANSWER)
+                return Unknown("the list of instances is not understood", ANSWER)
             found += [row for row in read if row is not None]
             token = page.get("next_token")
             if token is None:
                 return tuple({row.id: row for row in found}.values())
             if not isinstance(token, str) or token in used:
-                return Unknown("the list of instances has no end: it names a page twice", responses.ANSWER)
+                return Unknown("the list of instances has no end: it names a page twice", ANSWER)
             used.add(token)
-        return Unknown(f"the list of instances has no end after {_MOST_PAGES} pages", responses.ANSWER)
+        return Unknown(f"the list of instances has no end after {_MOST_PAGES} pages", ANSWER)
 
     def instance(self, instance_id: int) -> Instance | Gone | Unknown:
         """One instance, without its ports in some answers. Gone only where the answer says so."""
@@ -79,8 +75,19 @@ class Client:
             return row
         found = records.instance(row)
         if found is None or found.id != instance_id:
-            return Unknown(f"the answer is not about instance {instance_id}", responses.ANSWER)
+            return Unknown(f"the answer is not about instance {instance_id}", ANSWER)
         return found
+
+    def search(self, need: Need) -> Found | Unknown:
+        """What can be rented and may fit, the cheapest first."""
+        return self.offers(queries.filters(need), need.disk_gb)
+
+    def offer(self, number: int, disk_gb: float) -> Offer | Gone | Unknown:
+        """One offer by its number, its price with a disk of `disk_gb`."""
+        found = self.offers({"ask_contract_id": {"eq": number}}, disk_gb)
+        if isinstance(found, Unknown):
+            return found
+        return next((one for one in found.offers if one.id == number), Gone())
 
     def offers(self, filters: Mapping[str, Any], disk_gb: float) -> Found | Unknown:
         """What can be rented, the cheapest first; filters as {"gpu_ram": {"gte": 24000}}, not all of which the server
@@ -93,7 +100,7 @@ class Client:
                 return self._clean(page)
             listed = page.get("offers")
             if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):
-                return Unknown("the list of offers is not understood", responses.ANSWER)
+                return Unknown("the list of offers is not understood", ANSWER)
             read = [one for row in listed if (one := records.offer(row)) is not None]
             new = [one for one in read if one.id not in found]
             found |= {one.id: one for one in new}
@@ -111,7 +118,7 @@ class Client:
         if isinstance(row, Unknown):
             return self._clean(row)
         found = records.user(row)
-        return Unknown("the answer is no user", responses.ANSWER) if found.id is None else found
+        return Unknown("the answer is no user", ANSWER) if found.id is None else found
 
     # -- what is done -----------------------------------------------------------------------------------------------
 
@@ -121,6 +128,18 @@ class Client:
         shows that label."""
         request = Request("PUT", f"/api/v0/asks/{offer_id}/", body=dict(body), again=False)
         return self._clean(responses.creation(self._ask(request)))
+
+    def rent(self, offer_id: int, new: NewInstance) -> Created | Refused | Unknown:
+        """Rent an offer, see `create`."""
+        return self.create(offer_id, queries.create_body(new))
+
+    def start(self, ours: Ours) -> Done | Refused | Unknown:
+        """Start it, see `set_state`."""
+        return self.set_state(ours, RUNNING)
+
+    def stop(self, ours: Ours) -> Done | Refused | Unknown:
+        """Stop it, or take back a start that waits for a card."""
+        return self.set_state(ours, STOPPED)
 
     def set_state(self, ours: Ours, state: str) -> Done | Refused | Unknown:
         """Set it to be `running` or `stopped`. A start that is refused as queued stays queued, and would bill later:

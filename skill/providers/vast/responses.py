@@ -8,16 +8,27 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from queue_manager.core.terminal_text import one_line
 from skill.common.http import NoReply, Reply
+from skill.providers.outcomes import (
+    ANSWER,
+    AUTH,
+    GONE,
+    NO_OFFER,
+    OTHER,
+    QUEUED,
+    SERVER,
+    THROTTLED,
+    UNREACHABLE,
+    Created,
+    Done,
+    Gone,
+    Refused,
+    Unknown,
+)  # fmt: skip
 
-AUTH, THROTTLED, UNREACHABLE, SERVER, ANSWER = "auth", "throttled", "unreachable", "server", "answer"
-"""Why nothing is known: the key is not taken; asked too often; no answer; the server failed; not understood."""
-NO_OFFER, QUEUED, GONE, OTHER = "no_offer", "queued", "gone", "other"
-"""Why something was refused: the offer has gone; the start waits for a card and is still queued; there is no such
-instance; for another reason."""
 _MOST_WAIT = 60.0
 _THROTTLE_WAIT = 2.0
 _SERVER_WAIT = 1.0
@@ -25,40 +36,6 @@ _TRIES = 4
 _SAID = 300
 _NO_ID = 1 << 63
 _MOST_DIGITS = 40
-
-
-class Unknown(NamedTuple):
-    """Nothing is known, and why. `kind`: auth, throttled, unreachable, server or answer."""
-
-    reason: str
-    kind: str
-
-
-class Done(NamedTuple):
-    """It was done. `note`: what the server said to it."""
-
-    note: str = ""
-
-
-class Refused(NamedTuple):
-    """It was not done. `kind`: no_offer, queued, gone, auth, throttled, unreachable (never sent) or other.
-
-    `instance_id`: an instance that was made all the same, and has to be destroyed.
-    """
-
-    why: str
-    kind: str
-    instance_id: int | None = None
-
-
-class Created(NamedTuple):
-    """An instance was made, so the answer says; that it is ours its label has to tell."""
-
-    instance_id: int
-
-
-class Gone(NamedTuple):
-    """There is no such instance, by an answer that says so."""
 
 
 def document(reply: Reply | NoReply) -> dict[str, Any] | Unknown:

@@ -6,10 +6,10 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-from skill.providers.vast import client as vast
-from skill.providers.vast.ownership import Claim, NotOurs, Ours, decide
-from skill.providers.vast.records import STOPPED, Instance
-from skill.providers.vast.responses import GONE, Done, Gone, Refused, Unknown
+from skill.providers.instances import STOPPED, Instance
+from skill.providers.outcomes import GONE, Done, Gone, Refused, Unknown
+from skill.providers.ownership import Claim, NotOurs, Ours, decide
+from skill.providers.provider import Provider
 
 _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between a request and the look whether it is so."""
@@ -21,7 +21,7 @@ class Ended(NamedTuple):
     by_us: bool
 
 
-def destroy(client: vast.Client, ours: Ours) -> Ended | str:
+def destroy(client: Provider, ours: Ours) -> Ended | str:
     """Destroy an instance. Ended once it is confirmed to exist no longer; else why it is not."""
     why = ""
     for number, pause in enumerate(_PAUSES):
@@ -35,13 +35,13 @@ def destroy(client: vast.Client, ours: Ours) -> Ended | str:
         again = _still_ours(ours, shown)
         if isinstance(again, NotOurs):
             return again.why
-        why = _why(deed, shown, "destroy")
+        why = _why(client.name, deed, shown, "destroy")
         if isinstance(deed, Refused) and deed.kind != GONE:
             break
     return why
 
 
-def destroy_claimed(client: vast.Client, claim: Claim) -> Ended | str:
+def destroy_claimed(client: Provider, claim: Claim) -> Ended | str:
     """Destroy an instance if it is ours. Ended once it is confirmed to exist no longer; else why it is not."""
     live = client.instance(claim.number)
     if isinstance(live, Gone):
@@ -52,11 +52,11 @@ def destroy_claimed(client: vast.Client, claim: Claim) -> Ended | str:
     return verdict.why if isinstance(verdict, NotOurs) else destroy(client, verdict)
 
 
-def stop(client: vast.Client, ours: Ours) -> str | None:
+def stop(client: Provider, ours: Ours) -> str | None:
     """Stop an instance, or take back a start that waits for a card. None once it is confirmed; else why it is not."""
     why = ""
     for pause in _PAUSES:
-        deed = client.set_state(ours, STOPPED)
+        deed = client.stop(ours)
         shown = client.instance(ours.number)
         if not _is_stopped(shown):
             time.sleep(pause)
@@ -68,7 +68,7 @@ def stop(client: vast.Client, ours: Ours) -> str | None:
         again = _still_ours(ours, shown)
         if isinstance(again, NotOurs):
             return again.why
-        why = _why(deed, shown, "stop")
+        why = _why(client.name, deed, shown, "stop")
         if isinstance(deed, Refused):
             break
     return why
@@ -82,11 +82,11 @@ def _is_stopped(shown: Instance | Gone | Unknown) -> bool:
     return isinstance(shown, Instance) and shown.status == STOPPED
 
 
-def _why(deed: Done | Refused | Unknown, shown: Instance | Gone | Unknown, word: str) -> str:
+def _why(provider: str, deed: Done | Refused | Unknown, shown: Instance | Gone | Unknown, word: str) -> str:
     if isinstance(deed, Refused):
         return deed.why
     if isinstance(deed, Unknown):
         return deed.reason
     if isinstance(shown, Unknown):
-        return f"Vast.ai took the request to {word} it, and whether it is so is unknown: {shown.reason}"
-    return f"Vast.ai took the request to {word} it, and shows it as before"
+        return f"{provider} took the request to {word} it, and whether it is so is unknown: {shown.reason}"
+    return f"{provider} took the request to {word} it, and shows it as before"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Union
 
-from skill.providers.vast.records import Instance
+from skill.providers.instances import Instance
 
 _MINT = object()
 

@@ -1,0 +1,48 @@
+"""What comes of asking a provider of rented machines: done, refused, gone, or nothing known. Pure.
+
+Unknown is not absent: whatever cannot be had or understood is `Unknown`, and no conclusion is drawn from it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+AUTH, THROTTLED, UNREACHABLE, SERVER, ANSWER = "auth", "throttled", "unreachable", "server", "answer"
+"""Why nothing is known: the key is not taken; asked too often; no answer; the server failed; not understood."""
+NO_OFFER, QUEUED, GONE, OTHER = "no_offer", "queued", "gone", "other"
+"""Why something was refused: the offer has gone; the start waits for a card and is still queued; there is no such
+instance; for another reason."""
+
+
+class Unknown(NamedTuple):
+    """Nothing is known, and why. `kind`: auth, throttled, unreachable, server or answer."""
+
+    reason: str
+    kind: str
+
+
+class Done(NamedTuple):
+    """It was done. `note`: what the server said to it."""
+
+    note: str = ""
+
+
+class Refused(NamedTuple):
+    """It was not done. `kind`: no_offer, queued, gone, auth, throttled, unreachable (never sent) or other.
+
+    `instance_id`: an instance that was made all the same, and has to be destroyed.
+    """
+
+    why: str
+    kind: str
+    instance_id: int | None = None
+
+
+class Created(NamedTuple):
+    """An instance was made, so the answer says; that it is ours its label has to tell."""
+
+    instance_id: int
+
+
+class Gone(NamedTuple):
+    """There is no such instance, by an answer that says so."""
