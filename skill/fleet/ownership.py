@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from build_manifest.faults import listed
 from skill.common.errors import FailedError, UseError
 from skill.fleet import ledger_file
 from skill.fleet.ledger import Rental
@@ -17,12 +16,9 @@ from skill.providers.instances import Instance
 from skill.providers.outcomes import Gone, Unknown
 from skill.providers.ownership import Claim, NotOurs, Ours, decide
 from skill.providers.provider import Provider
-from skill.runs import assignment, directory, pulled_results, pulled_states
-from skill.runs.assignment import LOST, PLANNED
-from skill.runs.digest import FINAL
-from skill.runs.directory import Run
+from skill.runs import directory
 from skill.runs.open import on_hosts
-from skill.runs.path_map import ground, wanted
+from skill.transfer.completeness import missing_of
 
 
 class Owned(NamedTuple):
@@ -85,27 +81,5 @@ def at_risk(where: Path, worker: Worker) -> list[str]:
     return [
         f"run {run.id}: {why}"
         for run in directory.of_project(where.parent, Path.cwd())
-        if on_hosts(run) and (why := missing(run, worker.name)) is not None
+        if on_hosts(run) and (why := missing_of(run, worker.name)) is not None
     ]
-
-
-def missing(run: Run, host: str) -> str | None:
-    """What is not here of a run's part on a host, in words; None if all is."""
-    found = assignment.read(run)
-    part = next((one for one in found.parts if one.host == host), None) if found is not None else None
-    if found is None or part is None or part.state in (LOST, PLANNED) or not part.own():
-        return None
-    manifest = directory.read_manifest(run, ours=True)
-    state = pulled_states.documents(run, found).get(host)
-    own = set(part.own())
-    if state is None or host not in found.pulled:
-        return "nothing of it was pulled yet"
-    open_jobs = [row["id"] for row in state["jobs"] if row["id"] in own and row["status"] not in FINAL]
-    if open_jobs:
-        return f"jobs had not ended when it was last pulled: {listed(open_jobs, 5)}"
-    tagged = {**state, "jobs": [{**row, "host": host} for row in state["jobs"]]}
-    away = [job for job in pulled_results.at_home(run, found, manifest, tagged).away if job in own]
-    if away:
-        return f"results are not here: {listed(away, 5)}"
-    outside = wanted(ground(run, found, manifest, part), manifest, part).outside
-    return f"results lie where nothing is pulled from: {listed(outside, 5)}" if outside else None

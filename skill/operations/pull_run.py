@@ -17,6 +17,7 @@ from skill.runs.assignment import Placed
 from skill.runs.directory import Run
 from skill.runs.path_map import ground
 from skill.transfer import pull, relay
+from skill.transfer.completeness import LEFTOVERS
 from skill.transfer.pull import Turn
 from skill.transfer.relay import Carried
 
@@ -40,8 +41,8 @@ class Pulled(NamedTuple):
     @property
     def failed(self) -> bool:
         """Whether something is missing or was refused."""
-        refused = any(turn.received.refused or any(turn.doubts) for turn in self.turns.values())
-        return refused or not all(map(self._is_here, self.turns.values())) or any(one.fault for one in self.carried)
+        fails = any(LEFTOVERS[kind].fails for turn in self.turns.values() for kind in turn.left)
+        return fails or not all(map(self._is_here, self.turns.values())) or any(one.fault for one in self.carried)
 
     @property
     def away(self) -> list[str]:
@@ -51,7 +52,8 @@ class Pulled(NamedTuple):
     @property
     def last(self) -> bool:
         """Whether another pull could bring nothing more."""
-        return self.ended and all(self._is_here(turn) and not turn.received.later for turn in self.turns.values())
+        again = any(LEFTOVERS[kind].again for turn in self.turns.values() for kind in turn.left)
+        return self.ended and not again and all(map(self._is_here, self.turns.values()))
 
     def _is_here(self, turn: Turn) -> bool:
         return turn.whole or (turn.unreachable is not None and turn.host in self.over)

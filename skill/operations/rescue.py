@@ -14,11 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from build_manifest.faults import listed
-from queue_manager.core import transfer_protocol
 from queue_manager.core.manifest import Manifest, encode, sha256
 from queue_manager.core.requests import Request
-from queue_manager.core.status import Status
-from queue_manager.core.times import epoch
 from skill.common import files
 from skill.common.errors import FailedError, UseError
 from skill.hosts import bootstrap, registry
@@ -28,20 +25,16 @@ from skill.operations.submission import Order
 from skill.operations.submit import Outcome
 from skill.planning import assign_jobs, host_preflight, plan, rescue_plan
 from skill.planning.rescue_plan import Moving
-from skill.runs import assignment, pulled_states, remote_requests, state_cache
+from skill.runs import assignment, pulled_results, pulled_states, remote_requests, state_cache
 from skill.runs.assignment import LOST, PLANNED, SUBMITTED, Part, Placed
 from skill.runs.directory import Document, Run
 from skill.runs.open import on_hosts
-from skill.runs.path_map import ground
 from skill.runs.remote import RemoteRun
 from skill.runs.requests import Asked
-from skill.transfer import local_store, pull, relay
-from skill.transfer.code_files import NEVER
+from skill.transfer import pull, relay
 from skill.transfer.relay import Carried
 
 _LOCK = "rescue.lock"
-_SLACK_NS = 2_000_000_000
-"""Nanoseconds by which a file may be older than the start of the job that wrote it: some disks keep even seconds."""
 Say = Callable[[str], None]
 
 
@@ -131,17 +124,8 @@ def _home(run: Run, found: Placed, manifest: Manifest, part: Part, pulled: Docum
     """
     if pulled is None:
         return set()
-    where = ground(run, found, manifest, part)
-    rows = {row["id"]: row for row in pulled["jobs"] if row["status"] == Status.COMPLETED.value}
-    outputs = {spec.id: name for spec in manifest.jobs if spec.id in rows and (name := where.output(spec)) is not None}
-    here = local_store.look(where.here, tuple(dict.fromkeys(outputs.values())), NEVER).files
-    home = set()
-    for job, pattern in outputs.items():
-        names = [pattern] if pattern in here else [name for name in here if transfer_protocol.asked_for(pattern, name)]
-        begun = 0 if rows[job]["started"] is None else int(epoch(rows[job]["started"]) * 1e9) - _SLACK_NS
-        if any(here[name].mtime_ns >= begun for name in names):
-            home.add(job)
-    return home
+    document = {**pulled, "jobs": [{**row, "host": part.host} for row in pulled["jobs"]]}
+    return {job for job, count in pulled_results.at_home(run, found, manifest, document).found.items() if count}
 
 
 def _takers(there: RemoteRun, name: str, names: Sequence[str], pool: str | None) -> list[Host]:

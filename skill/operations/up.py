@@ -38,6 +38,7 @@ from skill.runs import assignment, directory, pulled_states
 from skill.runs.assignment import PLANNED
 from skill.runs.directory import Run
 from skill.runs.open import on_hosts
+from skill.transfer import completeness
 
 _LEAST = 1.0
 """$ below which no ceiling is set unless somebody says so."""
@@ -271,7 +272,7 @@ class Up:
         """Destroy a machine at its ceiling, whatever is on it. Raises FailedError, with what it cost."""
         words = "is destroyed" if self._destroy(rental) else "has gone by itself"
         cost = book.usd(book.cost(ledger_file.rentals(self._where)[rental.label], time.time()))
-        lost = ownership.missing(run, rental.worker)
+        lost = completeness.missing_of(run, rental.worker)
         rest = "all results are here" if lost is None else f"not all is here: {lost}"
         raise FailedError(
             f"instance {rental.instance_id} {words}, and is billed no more: {why}. The machine cost {cost}, at most "
@@ -324,7 +325,7 @@ class Up:
         run = self._run(rental)
         if run is None or not self._has_begun(run, rental.worker):
             return None
-        if ownership.missing(run, rental.worker) is not None:
+        if completeness.missing_of(run, rental.worker) is not None:
             raise FailedError(self._lost(rental, run))
         return self._ended(rental, run, "this was done before; to do it once more: add --new")
 
@@ -334,7 +335,7 @@ class Up:
         return Ended(run, now, self._completed(run), (words, cost))
 
     def _lost(self, rental: Rental, run: Run) -> str:
-        why = ownership.missing(run, rental.worker) or "it is not known how it ended"
+        why = completeness.missing_of(run, rental.worker) or "it is not known how it ended"
         return (
             f"instance {rental.instance_id} no longer exists, and not all is here: {why}. It is billed no more. To run "
             f"what is left elsewhere: wavequeue rescue {run.id} --from {rental.worker}; all of it anew: add --new"

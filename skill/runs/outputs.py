@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from build_manifest import regular_file
@@ -17,6 +18,8 @@ _MAX_BYTES = 1 << 20
 _MAX_NUMBERS = 50
 _MAX_DEPTH = 3
 _MAX_NAME = 100
+_SLACK = 2.0
+"""Seconds by which a file may be older than the start of the job that wrote it: some disks keep even seconds."""
 
 
 def files(cwd: str, pattern: str) -> list[str]:
@@ -25,6 +28,15 @@ def files(cwd: str, pattern: str) -> list[str]:
         path = os.path.join(cwd, pattern)
         return [path] if os.path.exists(path) else []
     return sorted(glob.glob(os.path.join(glob.escape(cwd), pattern), recursive=True))
+
+
+def has_newer(paths: Sequence[str], begun: float) -> bool:
+    """Whether any of these files is no older than an attempt that began then, in epoch seconds."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            if os.stat(path).st_mtime >= begun - _SLACK:
+                return True
+    return False
 
 
 def read_numbers(path: str) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from queue_manager.core.layout import RunPaths, id_fault
 from queue_manager.core.manifest import JobSpec, Manifest
+from queue_manager.core.times import epoch
 from skill.runs import assignment, outputs, pulled_states
 from skill.runs.assignment import Placed
 from skill.runs.digest import Row
@@ -31,7 +32,8 @@ class AtHome(NamedTuple):
 def at_home(run: Run, there: Placed, manifest: Manifest, document: Document) -> AtHome:
     """What is here. `document`: how the whole run stands; see skill.runs.merge.
 
-    A file counts only if it was pulled since its job completed: an earlier run may have written one of that name.
+    A file counts only if it was pulled since its job completed, and is no older than the attempt that wrote it: an
+    earlier run may have written one of that name, which a pull then leaves in its place.
     """
     states = pulled_states.documents(run, there)
     pulled = {(host, row["id"]): row for host, state in states.items() for row in state["jobs"]}
@@ -45,6 +47,8 @@ def at_home(run: Run, there: Placed, manifest: Manifest, document: Document) -> 
         if name is None:  # it writes nothing, or where nothing is pulled from
             continue
         paths = outputs.files(str(place.here), name) if was else []
+        begun = _begun(pulled.get((row["host"], job.id)), pulled_states.pulled_at(there.pulled.get(row["host"])))
+        paths = paths if outputs.has_newer(paths, begun) else []
         found[job.id] = len(paths)
         if not paths:
             away.append(job.id)
@@ -73,6 +77,18 @@ def _completed(
             row = {**pulled.get((host, job.id), {"status": None}), "host": host}
         if row["status"] == "completed":
             yield job, row, _same(pulled.get((row["host"], job.id)), row)
+
+
+def _begun(row: Row | None, pulled_at: float | None) -> float:
+    """When the attempt began whose output is looked for, by the clock of its host; 0 where its output may be older.
+
+    That of a job that was accepted may be, and that of one whose exit code was not 0. Where the host's clock is ahead,
+    what it sent has the time of this machine.
+    """
+    if row is None or row["started"] is None or row["exit_code"] != 0 or row["warning"]:
+        return 0.0
+    begun = epoch(row["started"])
+    return 0.0 if pulled_at is not None and begun > pulled_at else begun
 
 
 def _same(pulled: Row | None, row: Row) -> bool:

@@ -1,16 +1,109 @@
-"""Whether what came of a host agrees with what its manager recorded: outputs of jobs that never ran, outputs that are
-missing. Pure.
+"""Are the results of a host here? The one place that decides it, and with it whether a machine may be destroyed.
 
-An output counts as a result only where the manager's own record says that its job completed (see pulled_results.py).
-Here it is found out what a person has to be told.
+What a pull left on a host is told by `leftovers`, and what each kind of them means by the table `LEFTOVERS`. What is
+not here of a host's part of a run is told by `missing`, by what is on this machine alone: the host may be gone. An
+output counts as a result only where the manager's own record says that its job completed (see runs.pulled_results).
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from skill.runs.directory import Document
+from build_manifest.faults import listed
+from skill.runs import assignment, directory, pulled_results, pulled_states
+from skill.runs.assignment import LOST, PLANNED
+from skill.runs.digest import FINAL
+from skill.runs.directory import Document, Run
+from skill.runs.path_map import ground, wanted
+from skill.transfer.receiver import Received
+
+
+class PartHere(NamedTuple):
+    """What is here of a host's part of a run. `own`: the jobs that it has to run. `state`: of the host as it was last
+    pulled; `pulled`: whether it ever was pulled whole. `away`: completed jobs whose output is not here; `outside`: jobs
+    that write where nothing is pulled from."""
+
+    own: Sequence[str]
+    state: Document | None = None
+    pulled: bool = False
+    away: Sequence[str] = ()
+    outside: Sequence[str] = ()
+
+
+def missing(part: PartHere | None) -> str | None:
+    """What is not here of a host's part of a run, in words; None if all is, or if it has none (`part` None)."""
+    if part is None or not part.own:
+        return None
+    if part.state is None or not part.pulled:
+        return "nothing of it was pulled yet"
+    own = set(part.own)
+    open_jobs = [row["id"] for row in part.state["jobs"] if row["id"] in own and row["status"] not in FINAL]
+    if open_jobs:
+        return f"jobs had not ended when it was last pulled: {listed(open_jobs, 5)}"
+    away = [job for job in part.away if job in own]
+    if away:
+        return f"results are not here: {listed(away, 5)}"
+    if part.outside:
+        return f"results lie where nothing is pulled from: {listed(part.outside, 5)}"
+    return None
+
+
+def missing_of(run: Run, host: str) -> str | None:
+    """The same, of a host of a run, by what is on this machine. Raises FailedError."""
+    return missing(_part_here(run, host))
+
+
+def _part_here(run: Run, host: str) -> PartHere | None:
+    """What is here of a host's part; None where it has none, or was given up."""
+    found = assignment.read(run)
+    part = next((one for one in found.parts if one.host == host), None) if found is not None else None
+    if found is None or part is None or part.state in (LOST, PLANNED) or not part.own():
+        return None
+    manifest = directory.read_manifest(run, ours=True)
+    state = pulled_states.documents(run, found).get(host)
+    if state is None:
+        return PartHere(part.own())
+    document = {**state, "jobs": [{**row, "host": host} for row in state["jobs"]]}
+    away = pulled_results.at_home(run, found, manifest, document).away
+    outside = wanted(ground(run, found, manifest, part), manifest, part).outside
+    return PartHere(part.own(), state, host in found.pulled, away, outside)
+
+
+# -- what a pull left ---------------------------------------------------------------------------------------------
+
+
+class Meaning(NamedTuple):
+    """What it means that a pull left something. `fails`: it is a fault of the pull; `again`: another pull brings it;
+    `may_go`: the machine may be destroyed all the same."""
+
+    fails: bool
+    again: bool
+    may_go: bool
+
+
+LEFTOVERS: Mapping[str, Meaning] = MappingProxyType(
+    {
+        "refused": Meaning(fails=True, again=False, may_go=False),  # nothing of the kind is written here
+        "kept": Meaning(fails=False, again=False, may_go=False),  # newer here, so that what is there is not here
+        "later": Meaning(fails=False, again=True, may_go=False),  # changed while it was read
+        "more": Meaning(fails=False, again=False, may_go=False),  # too many to be named
+        "outside": Meaning(fails=False, again=False, may_go=False),  # where nothing is pulled from
+        "missing": Meaning(fails=True, again=False, may_go=False),  # its manager says that it is there
+        "unproven": Meaning(fails=True, again=False, may_go=False),  # its manager says that nobody wrote it
+        "ahead": Meaning(fails=False, again=False, may_go=True),  # it came, with another time
+    }
+)
+
+
+def leftovers(received: Received, outside: Sequence[str], found: Doubts) -> frozenset[str]:
+    """Which kinds of `LEFTOVERS` a pull of one host left."""
+    kinds = {
+        "refused": received.refused, "kept": received.kept, "later": received.later, "more": received.more,
+        "outside": outside, "missing": found.missing, "unproven": found.unproven, "ahead": received.ahead,
+    }  # fmt: skip
+    return frozenset(kind for kind, what in kinds.items() if what)
 
 
 class Doubts(NamedTuple):

@@ -33,7 +33,7 @@ from skill.runs.directory import Document, Run, added_size, read_mirrored, read_
 from skill.runs.merge import Look
 from skill.runs.path_map import ground, wanted
 from skill.transfer.code_files import NEVER
-from skill.transfer.completeness import Doubts, doubts
+from skill.transfer.completeness import LEFTOVERS, Doubts, doubts, leftovers
 from skill.transfer.local_store import Store, look, scan
 from skill.transfer.receiver import Received, receive
 from skill.transfer.write_gate import Gate, HostGate, open_gate
@@ -67,6 +67,11 @@ class Turn(NamedTuple):
     def whole(self) -> bool:
         """Whether all that the host has for us was looked through."""
         return self.unreachable is None and self.fault is None and self.received.broken is None
+
+    @property
+    def left(self) -> frozenset[str]:
+        """What it left on the host: kinds of completeness.LEFTOVERS."""
+        return leftovers(self.received, self.outside, self.doubts)
 
     @property
     def reason(self) -> str | None:
@@ -162,8 +167,7 @@ def _state_fault(jobs: int, added: int, path: Path) -> str | None:
 
 def _acknowledge(work: _Work, host: Host, turn: Turn) -> Turn:
     """Tell a machine that ends itself up to where its results are home. What did not come may still be lost with it."""
-    received = turn.received
-    if received.refused or received.later or received.kept or received.more or turn.outside or any(turn.doubts):
+    if not all(LEFTOVERS[kind].may_go for kind in turn.left):
         return turn
     try:
         # The sender opened the state before it looked for results.

@@ -79,7 +79,7 @@ class World:
             monkeypatch.setattr(module, "time", clock)
         monkeypatch.setattr("skill.operations.up.confirm.destroy_claimed", self.destroy)
         monkeypatch.setattr(
-            "skill.operations.up.ownership.missing", lambda _run, _worker: "nothing of it was pulled yet"
+            "skill.operations.up.completeness.missing_of", lambda _run, _worker: "nothing of it was pulled yet"
         )
         offered = Offered(9, 77, "1x RTX 4090", dph=1.0, storage_dph=0.1, disk_gb=40.0)
         ledger_file.note(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,16 @@ def test_a_result_counts_once_it_was_pulled_since_its_job_completed(home: Home) 
     assert home.look() == AtHome({"s1": 1}, {"s1": {"accuracy": 0.1}}, (), home.look().logs)
     (home.code / "out1.json").unlink()
     assert (home.look().found, home.look().away) == ({"s1": 0}, ("s1",))
+
+
+def test_a_file_that_is_older_than_the_attempt_is_of_another_run(home: Home) -> None:
+    (home.code / "out1.json").write_text('{"accuracy": 0.1}')
+    home.now.complete("s1")
+    home.pull()
+    os.utime(home.code / "out1.json", (T0 - 60, T0 - 60))
+    assert (home.look().found, home.look().away) == ({"s1": 0}, ("s1",))
+    home.there = home.there._replace(pulled={"gpu-a": "2025-12-31T00:00:00.000Z"})
+    assert home.look().found == {"s1": 1}, "the clock there is ahead, and says nothing of the time of a file"
 
 
 def test_what_is_not_pulled_from_where_it_lies_is_not_asked_for(home: Home) -> None:
