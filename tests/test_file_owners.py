@@ -20,6 +20,10 @@ USERS = {
     "skill/transfer/receiver.py": "results on their way, in a directory of mode 0700",
 }
 """Modules that make files of other kinds by themselves."""
+NAMES = {
+    "workers.yaml", "vast.yaml", "vast_blacklist.json", "ledger.jsonl", "watcher.json", "watcher.log", "workers.lock",
+}  # fmt: skip
+"""Files of a project, whose places one module knows: skill/common/project.py."""
 METHODS = frozenset({"mkdir", "touch", "write_text", "write_bytes", "makedirs", "mkfifo", "symlink_to", "hardlink_to"})
 FUNCTIONS = frozenset({"mkdir", "makedirs", "mkfifo", "mknod", "link", "symlink"})
 READS = frozenset({"", "r", "rb", "rt"})
@@ -82,3 +86,14 @@ def test_what_makes_a_file_is_seen(source: str) -> None:
 )
 def test_what_makes_none_is_not(source: str) -> None:
     assert list(makes(ast.parse(source))) == []
+
+
+def test_one_module_knows_where_the_files_of_a_project_are() -> None:
+    named = {
+        (file, node.value)
+        for file in product_files()
+        if file.startswith("skill/")
+        for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in NAMES
+    }
+    assert named == {("skill/common/project.py", name) for name in NAMES}

@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 WORKERS = "workers.yaml"
 """The file that names the hosts of a project; its directory is that of the project."""
+ENV = ".env"
+SETTINGS = "vast.yaml"
+"""What people write about renting machines."""
 KEPT = ".wavequeue"
 """The directory of a project in which is kept what no person writes."""
 
@@ -19,6 +22,12 @@ def locate_workers(cwd: Path | None = None) -> Path:
         if (folder / WORKERS).exists():
             return folder / WORKERS
     return cwd / WORKERS
+
+
+def workers_of(run: Path) -> Path:
+    """workers.yaml of the project that a run lies in; where that has none, that of the present directory."""
+    found = locate_workers(run)
+    return found if found.exists() else locate_workers()
 
 
 class ProjectPaths(NamedTuple):
@@ -45,9 +54,9 @@ class ProjectPaths(NamedTuple):
         beside, kept = workers.parent, workers.parent / KEPT
         return cls(
             workers,
-            beside / ".env",
+            beside / ENV,
             beside / "setup.sh",
-            beside / "vast.yaml",
+            beside / SETTINGS,
             beside / "vast_blacklist.json",
             kept,
             kept / "known_hosts",

@@ -9,22 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from skill.common.files import append_to, make_directory, read_text
+from skill.common.project import ProjectPaths
 from skill.fleet import ledger
 from skill.fleet.ledger import Rental
-from skill.hosts.registry import known_hosts
 
-LEDGER = "ledger.jsonl"
 _MOST = 64 << 20
-
-
-def path(registry: Path) -> Path:
-    """Where the ledger of a project is."""
-    return known_hosts(registry).parent / LEDGER
 
 
 def rentals(registry: Path) -> dict[str, Rental]:
     """What was rented, by label. Raises UseError where the ledger cannot be read."""
-    file = path(registry)
+    file = ProjectPaths.of(registry).ledger
     try:
         return ledger.fold(read_text(file, _MOST), str(file))
     except FileNotFoundError:
@@ -38,7 +32,7 @@ def by_instance(registry: Path) -> dict[int, Rental]:
 
 def note(registry: Path, event: str, label: str, **fields: Any) -> None:
     """Add a line; it is on the disk when this returns. Raises OSError."""
-    file = path(registry)
+    file = ProjectPaths.of(registry).ledger
     make_directory(file.parent)
     with append_to(file) as book:
         fcntl.flock(book, fcntl.LOCK_EX)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from skill.common.errors import UseError
+from skill.common.project import ProjectPaths
 from skill.fleet import drift
 from skill.fleet.drift import Heard, Report
 from skill.fleet.provider import connect
@@ -72,7 +73,7 @@ def reconcile(client: Provider, path: Path, *, fix: bool, names: Collection[str]
     found = {worker.name: _live(client, live, worker.instance_id or 0) for worker in rented}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         heard = list(pool.map(lambda worker: _hear(worker, found[worker.name]), rented))
-    keys = registry.known_hosts(path)
+    keys = ProjectPaths.of(path).known_hosts
     reports = [
         drift.judge(worker, found[worker.name], answers, known_key(keys, worker.name))
         for worker, answers in zip(rented, heard, strict=True)
@@ -139,7 +140,7 @@ def who(worker: Worker, way: Address) -> Heard:
 
 def _write(path: Path, reports: Sequence[Report]) -> None:
     """Mend workers.yaml. A worker that was changed meanwhile to mean another instance is left alone."""
-    keys = registry.known_hosts(path)
+    keys = ProjectPaths.of(path).known_hosts
     with registry.changed(path) as known:
         for report in reports:
             worker = known.workers.get(report.worker)

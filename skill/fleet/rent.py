@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from queue_manager.core.times import iso
 from skill.common import files
 from skill.common.errors import FailedError
+from skill.common.project import ProjectPaths
 from skill.fleet import await_ready, confirm, ledger_file, settings, ssh_key, startup
 from skill.fleet import ledger as book
 from skill.fleet.await_ready import Arrived, Say
@@ -35,7 +36,6 @@ from skill.providers.outcomes import AUTH, NO_OFFER, Created, Gone, Refused, Unk
 from skill.providers.ownership import Claim, NotOurs, Ours, decide
 from skill.providers.provider import NewInstance, Provider
 
-_LOCK = "rent.lock"
 _SETTLE = (1.0, 2.0, 4.0)
 """Seconds before each look for an instance whose create was not answered; so many have to know nothing of it."""
 _LOOKS = 6
@@ -87,7 +87,7 @@ def _renting(client: Provider, where: Path, wish: Wish, say: Say) -> _Renting:
 
 def alone(where: Path) -> AbstractContextManager[None]:
     """Keep out other rentals of the same project. Raises FailedError where one is at work."""
-    lock = registry.known_hosts(where).parent / _LOCK
+    lock = ProjectPaths.of(where).rent_lock
     return files.alone(lock, "something is being rented for this project just now; try again when that has ended")
 
 
@@ -303,7 +303,7 @@ class _Renting:
             if there is not None and there.instance_id != one.instance_id:
                 name, there = self._free_name(), None
             if found.heard.key is not None:
-                replace_key(registry.known_hosts(self._where), name, found.heard.key)
+                replace_key(ProjectPaths.of(self._where).known_hosts, name, found.heard.key)
             offered = one.offered._replace(
                 dph=one.offered.dph if live.dph is None else live.dph,
                 storage_dph=one.offered.storage_dph if live.storage_dph is None else live.storage_dph,

@@ -12,15 +12,14 @@ from build_manifest.values import seconds
 from queue_manager.core.layout import id_fault
 from skill.common.errors import UseError
 from skill.common.files import locked, read_text, write_whole
+from skill.common.project import SETTINGS, ProjectPaths
 from skill.fleet import blacklist, profiles, watch_rules
 from skill.fleet.blacklist import Banned
 from skill.fleet.profiles import BUILT_IN, NUMBERS, Profile
 from skill.fleet.startup import Bounds
 from skill.fleet.watch_rules import Rules
-from skill.hosts.registry import fields_of, known_hosts, mapping_in, place_of
+from skill.hosts.registry import fields_of, mapping_in, place_of
 
-SETTINGS = "vast.yaml"
-BLACKLIST = "vast_blacklist.json"
 _TOP: dict[str, tuple[type, str]] = {
     "profiles": (dict, "a mapping of names to profiles"),
     "rent": (dict, "a mapping, as in: rent: {ready_within: 30m}"),
@@ -58,7 +57,7 @@ _FIELDS["gpu_names"] = (list, "a list of names of GPUs")
 
 def read_profiles(registry: Path) -> dict[str, Profile]:
     """All profiles: those built in, and those of vast.yaml, which go over them. Raises UseError with all faults."""
-    path = registry.parent / SETTINGS
+    path = ProjectPaths.of(registry).settings
     faults: list[tuple[int, int, str]] = []
     entries = _section(path, "profiles", faults)
     found = dict(BUILT_IN)
@@ -83,7 +82,7 @@ def read_profiles(registry: Path) -> dict[str, Profile]:
 
 def read_renting(registry: Path) -> Renting:
     """How machines are rented, by `rent:` in vast.yaml. Raises UseError with all faults."""
-    path = registry.parent / SETTINGS
+    path = ProjectPaths.of(registry).settings
     faults: list[tuple[int, int, str]] = []
     section = _section(path, "rent", faults)
     fields = fields_of(section, _RENT, faults, "rent")
@@ -103,7 +102,7 @@ def read_renting(registry: Path) -> Renting:
 def read_rules(registry: Path) -> tuple[Rules, dict[str, str]]:
     """What the watcher goes by, by `watcher:` in vast.yaml, and where each value is from. Raises UseError with all
     faults."""
-    path = registry.parent / SETTINGS
+    path = ProjectPaths.of(registry).settings
     faults: list[tuple[int, int, str]] = []
     section = _section(path, "watcher", faults)
     fields = fields_of(section, _WATCHER, faults, "watcher")
@@ -165,7 +164,7 @@ def profile(known: Mapping[str, Profile], name: str) -> Profile:
 
 def read_blacklist(registry: Path) -> tuple[Banned, ...]:
     """Machines that are not to be rented. Raises UseError where the file cannot be read."""
-    path = registry.parent / BLACKLIST
+    path = ProjectPaths.of(registry).blacklist
     try:
         return blacklist.parse(read_text(path), str(path))
     except FileNotFoundError:
@@ -175,13 +174,13 @@ def read_blacklist(registry: Path) -> tuple[Banned, ...]:
 @contextlib.contextmanager
 def changed_blacklist(registry: Path) -> Iterator[dict[int, Banned]]:
     """The blacklist by machine, to be changed while nobody else of us does. Raises UseError and OSError."""
-    lock = known_hosts(registry).parent / "vast_blacklist.lock"
+    lock = ProjectPaths.of(registry).blacklist_lock
     with locked(lock):
         found = {one.machine_id: one for one in read_blacklist(registry)}
         before = dict(found)
         yield found
         if found != before:
-            write_whole(registry.parent / BLACKLIST, blacklist.encode(found.values()), mode=None)
+            write_whole(ProjectPaths.of(registry).blacklist, blacklist.encode(found.values()), mode=None)
 
 
 def _fault(key: str, value: Any) -> str | None:

@@ -17,19 +17,19 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from build_manifest import regular_file
 from queue_manager.core.times import iso
 from skill.common import typed_json
 from skill.common.errors import FailedError, UseError
 from skill.common.files import SHOWN, append_to, make_directory, write_whole
+from skill.common.project import ProjectPaths
 from skill.fleet import ledger as book
 from skill.fleet import ledger_file, offers, rent, settings, watch_rules
 from skill.fleet.offers import Priced
 from skill.fleet.provider import connected
 from skill.fleet.watch_rules import Rules
-from skill.hosts.registry import known_hosts
 from skill.providers.instances import Instance
 from skill.providers.outcomes import Gone, Unknown
 from skill.providers.provider import Provider
@@ -40,19 +40,6 @@ PURPOSE = "watcher"
 _TRIES = 10
 _LONGEST = 1 << 20
 """Bytes of the log; then it begins anew, and the one before is kept beside it."""
-
-
-class Files(NamedTuple):
-    """What a watcher has beside workers.yaml. `state`: who it is, and its last look."""
-
-    lock: Path
-    state: Path
-    log: Path
-
-    @classmethod
-    def of(cls, registry: Path) -> Files:
-        folder = known_hosts(registry).parent
-        return cls(folder / "watcher.lock", folder / "watcher.json", folder / "watcher.log")
 
 
 def identity(pid: int) -> tuple[int, str] | None:
@@ -68,10 +55,10 @@ def identity(pid: int) -> tuple[int, str] | None:
     return None if fields[0] == "Z" else (int(fields[19]), boot)
 
 
-def is_held(files: Files) -> bool:
+def is_held(files: ProjectPaths) -> bool:
     """Whether a watcher runs."""
     try:
-        with files.lock.open("rb") as file:
+        with files.watcher_lock.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -80,10 +67,10 @@ def is_held(files: Files) -> bool:
     return False
 
 
-def read_state(files: Files) -> dict[str, Any]:
+def read_state(files: ProjectPaths) -> dict[str, Any]:
     """What a watcher said of itself; empty where that is nothing."""
     try:
-        found = typed_json.decode(regular_file.read(files.state, _MOST_STATE), _MOST_STATE)
+        found = typed_json.decode(regular_file.read(files.watcher_state, _MOST_STATE), _MOST_STATE)
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -92,9 +79,9 @@ def read_state(files: Files) -> dict[str, Any]:
 def main(arguments: list[str]) -> int:
     """Watch until SIGTERM. 0; 1 where another one does so already."""
     where, is_dry = Path(arguments[0]), "--dry-run" in arguments[1:]
-    files = Files.of(where)
-    make_directory(files.lock.parent)
-    with append_to(files.lock) as lock:
+    files = ProjectPaths.of(where)
+    make_directory(files.watcher_lock.parent)
+    with append_to(files.watcher_lock) as lock:
         if not _taken(lock):
             print("another watcher holds the lock", file=sys.stderr)
             return 1
@@ -123,7 +110,7 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 
 
 class _Watcher:
-    def __init__(self, where: Path, files: Files, *, is_dry: bool) -> None:
+    def __init__(self, where: Path, files: ProjectPaths, *, is_dry: bool) -> None:
         self._where, self._files, self._is_dry = where, files, is_dry
         self._told: dict[object, str] = {}
         mine = identity(os.getpid())
@@ -228,7 +215,7 @@ class _Watcher:
     # -- what is written ------------------------------------------------------------------------------------------
 
     def _write(self) -> None:
-        write_whole(self._files.state, json.dumps(self._state) + "\n", durable=False)
+        write_whole(self._files.watcher_state, json.dumps(self._state) + "\n", durable=False)
 
     def _say_once(self, key: object, words: str) -> None:
         """Say something unless it was the last that was said of this."""
@@ -237,7 +224,7 @@ class _Watcher:
             self._say(words)
 
     def _say(self, words: str) -> None:
-        log = self._files.log
+        log = self._files.watcher_log
         with contextlib.suppress(OSError):
             if log.exists() and log.stat().st_size > _LONGEST:
                 log.replace(log.with_name(f"{log.name}.1"))

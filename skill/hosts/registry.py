@@ -22,10 +22,10 @@ from queue_manager.core.layout import id_fault
 from queue_manager.core.terminal_text import one_line
 from skill.common.errors import UseError
 from skill.common.files import locked, read_text, write_whole
+from skill.common.project import ProjectPaths
 from skill.hosts import dotenv, ssh_way
-from skill.hosts.connection import KNOWN_HOSTS, Host
+from skill.hosts.connection import Host
 
-REGISTRY = "workers.yaml"
 _MOST = 1 << 20
 """Bytes of a file that is read here."""
 _KINDS = ("local", "ssh")
@@ -83,22 +83,9 @@ _SSH_TYPES: dict[str, tuple[type, str]] = {
 }
 
 
-def locate(cwd: Path) -> Path:
-    """workers.yaml of a directory or of its nearest parent that has one; else where it would be made."""
-    for folder in (cwd, *cwd.parents):
-        if (folder / REGISTRY).exists():
-            return folder / REGISTRY
-    return cwd / REGISTRY
-
-
-def known_hosts(registry: Path) -> Path:
-    """The project's own file of host keys."""
-    return registry.parent / ".wavequeue" / KNOWN_HOSTS
-
-
 def connect(worker: Worker, registry: Path, tries: int = 1, *, once: bool = False) -> Host:
     """The way to a worker, see Host. Nothing is sent before it is asked something."""
-    return Host(worker, known_hosts(registry), tries, once=once)
+    return Host(worker, ProjectPaths.of(registry).known_hosts, tries, once=once)
 
 
 class Registry:
@@ -182,7 +169,7 @@ class Registry:
 @contextlib.contextmanager
 def changed(path: Path) -> Iterator[Registry]:
     """The registry, to be changed and saved while nobody else of us does. Raises UseError and OSError."""
-    lock = known_hosts(path).parent / "workers.lock"
+    lock = ProjectPaths.of(path).workers_lock
     with locked(lock):
         registry = Registry.load(path)
         yield registry

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from build_manifest.faults import listed
 from queue_manager.core.layout import LOCAL_RUNS
 from skill.common.errors import FailedError
+from skill.common.project import locate_workers
 from skill.hosts import registry
 from skill.hosts.connection import Host
 from skill.hosts.registry import Worker
@@ -40,7 +41,7 @@ def connect(made: Order, names: Sequence[str], pool: str | None, say: Say) -> li
 
     Raises UseError and FailedError.
     """
-    where = registry.locate(Path.cwd())
+    where = locate_workers()
     meant = submission.targets(registry.Registry.load(where), names, pool, made.manifest)
     meant = mended(where, meant, "take it out with `wavequeue hosts remove {name}`, and submit to another host", say)
     return [registry.connect(worker, where, TRIES) for worker in meant]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from skill.common.errors import FailedError
 from skill.common.files import SHOWN, append_to, make_directory
+from skill.common.project import ProjectPaths
 from skill.fleet import ledger, ledger_file, settings, ssh_key, watcher
 from skill.fleet.provider import connected
 from skill.fleet.watch_rules import Rules
@@ -42,13 +43,13 @@ def start_watcher(where: Path, *, dry_run: bool = False) -> Started:
         pass
     if not dry_run:
         ssh_key.find_key(chosen.key)
-    files = watcher.Files.of(where)
-    make_directory(files.lock.parent)
+    files = ProjectPaths.of(where)
+    make_directory(files.watcher_lock.parent)
     if watcher.is_held(files):
         raise FailedError(
             f"a watcher runs already ({who(watcher.read_state(files))}); first: wavequeue vast watcher stop"
         )
-    with append_to(files.log, SHOWN) as log:
+    with append_to(files.watcher_log, SHOWN) as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "skill.fleet.watcher", str(where.absolute()), *(["--dry-run"] if dry_run else [])],
             stdin=subprocess.DEVNULL,
@@ -59,8 +60,8 @@ def start_watcher(where: Path, *, dry_run: bool = False) -> Started:
     until = time.monotonic() + _PATIENCE
     while watcher.read_state(files).get("pid") != process.pid:
         if process.poll() is not None or time.monotonic() > until:
-            last = logs.last_line(files.log) or "it said nothing"
-            raise FailedError(f"no watcher was started: {last}; see {files.log}")
+            last = logs.last_line(files.watcher_log) or "it said nothing"
+            raise FailedError(f"no watcher was started: {last}; see {files.watcher_log}")
         time.sleep(_PAUSE)
     return Started(process.pid, rules)
 
@@ -68,7 +69,7 @@ def start_watcher(where: Path, *, dry_run: bool = False) -> Started:
 def stop_watcher(where: Path) -> str | None:
     """End the watcher, and wait until it has ended. What it rented is left as it is. Returns who it was, in words; None
     where none runs. Raises FailedError where it could not be ended."""
-    files = watcher.Files.of(where)
+    files = ProjectPaths.of(where)
     if not watcher.is_held(files):
         return None
     state = watcher.read_state(files)
@@ -86,7 +87,7 @@ def stop_watcher(where: Path) -> str | None:
             time.sleep(_PAUSE)
         if not is_there():
             return who(state)
-    raise FailedError(f"a watcher holds {files.lock}, and could not be ended ({who(state)})")
+    raise FailedError(f"a watcher holds {files.watcher_lock}, and could not be ended ({who(state)})")
 
 
 class WatcherStatus(NamedTuple):
@@ -104,7 +105,7 @@ class WatcherStatus(NamedTuple):
 def watcher_status(where: Path) -> WatcherStatus:
     """How the watcher of a project stands. Asks nobody. Raises UseError."""
     rules, sources = settings.read_rules(where)
-    files = watcher.Files.of(where)
+    files = ProjectPaths.of(where)
     mine = [
         one
         for one in ledger_file.rentals(where).values()
@@ -117,7 +118,7 @@ def watcher_status(where: Path) -> WatcherStatus:
 def watcher_log(where: Path, count: int) -> list[str]:
     """The last lines of its log; empty where none has run yet."""
     try:
-        return logs.plain(logs.tail(watcher.Files.of(where).log, count)).splitlines()
+        return logs.plain(logs.tail(ProjectPaths.of(where).watcher_log, count)).splitlines()
     except FileNotFoundError:
         return []
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from skill.common.errors import FailedError, UseError
+from skill.common.project import workers_of
 from skill.hosts.connection import Host
 from skill.operations.build_spec import Say, ignore
 from skill.runs import assignment, directory, pulled_states
@@ -157,7 +158,7 @@ class Puller:
         from skill.fleet.reconcile import reconcile_before
         from skill.hosts.registry import Registry
 
-        where = _registry(assigned(self._run))
+        where = workers_of(self._run.root)
         before = Registry.load(where).workers
         for text in reconcile_before(where, names):
             self._say(text)
@@ -171,7 +172,7 @@ def connect(run: Run, names: Sequence[str], say: Say) -> dict[str, Host]:
     from skill.hosts import registry
 
     found = assigned(run)
-    where = _registry(found)
+    where = workers_of(run.root)
     known = registry.Registry.load(where)
     hosts = {}
     for part in pull.parts(found, names):
@@ -192,10 +193,3 @@ def assigned(run: Run) -> Placed:
     if found is None:
         raise UseError(f"run {run.id} runs on this machine: its results are here already")
     return found
-
-
-def _registry(found: Placed) -> Path:
-    from skill.hosts import registry
-
-    here = registry.locate(Path.cwd())
-    return here if here.exists() else registry.locate(Path(found.source))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from build_manifest.faults import listed
 from queue_manager.core.layout import id_fault
 from skill.common.errors import FailedError, UseError
-from skill.common.project import locate_workers
+from skill.common.project import ProjectPaths, locate_workers
 from skill.hosts import health, probe, registry
 from skill.hosts.address import parse
 from skill.hosts.connection import fingerprint, forget_key, known_key, replace_key
@@ -57,7 +57,7 @@ def add_host(
     refused = None if local else probe.let_in(registry.connect(worker, where, probe.TRIES))
     with registry.changed(where) as known:
         known.add(worker)
-    kept = None if local else known_key(registry.known_hosts(where), name)
+    kept = None if local else known_key(ProjectPaths.of(where).known_hosts, name)
     return Added(where, None if kept is None else fingerprint(kept), refused)
 
 
@@ -113,7 +113,7 @@ def list_hosts() -> Registered:
     """List the hosts of this project. Asks none of them. Raises UseError."""
     where = locate_workers()
     workers = tuple(Registry.load(where).workers.values())
-    known = registry.known_hosts(where)
+    known = ProjectPaths.of(where).known_hosts
     keys = {one.name: fingerprint(key) for one in workers if (key := known_key(known, one.name)) is not None}
     return Registered(where, workers, keys, tuple(registry.ssh_aliases(_ssh_config())))
 
@@ -177,7 +177,7 @@ def remove_host(name: str, *, force: bool = False) -> Removed:
             )
     with registry.changed(where) as known:
         known.remove(name)
-    return Removed(where, forget_key(registry.known_hosts(where), name))
+    return Removed(where, forget_key(ProjectPaths.of(where).known_hosts, name))
 
 
 # -- accept -------------------------------------------------------------------------------------------------------
@@ -208,9 +208,9 @@ def look_at_key(name: str) -> HostKey:
     shown, fault = probe.shown_key(worker)
     if shown is None:
         raise FailedError(f"{name} is unreachable, and nothing was changed: {fault}")
-    return HostKey(name, known_key(registry.known_hosts(where), name), shown, fault)
+    return HostKey(name, known_key(ProjectPaths.of(where).known_hosts, name), shown, fault)
 
 
 def accept_key(key: HostKey) -> None:
     """Keep the key that a host showed, in the place of the one that was kept for it."""
-    replace_key(registry.known_hosts(locate_workers()), key.name, key.shown)
+    replace_key(ProjectPaths.of(locate_workers()).known_hosts, key.name, key.shown)

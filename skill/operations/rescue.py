@@ -18,6 +18,7 @@ from queue_manager.core.manifest import Manifest, encode, sha256
 from queue_manager.core.requests import Request
 from skill.common import files
 from skill.common.errors import FailedError, UseError
+from skill.common.project import workers_of
 from skill.hosts import bootstrap, registry
 from skill.hosts.connection import Host, Unreachable
 from skill.operations import submit, survey
@@ -130,8 +131,7 @@ def _home(run: Run, found: Placed, manifest: Manifest, part: Part, pulled: Docum
 
 def _takers(there: RemoteRun, name: str, names: Sequence[str], pool: str | None) -> list[Host]:
     """The hosts that may get jobs: those that were named, or the others of the run. Raises UseError."""
-    where = registry.locate(there.run.root)
-    where = where if where.exists() else registry.locate(Path.cwd())
+    where = workers_of(there.run.root)
     known = registry.Registry.load(where)
     if pool is not None:
         names = [worker.name for worker in known.in_pool(pool) if worker.name != name]

@@ -9,13 +9,12 @@ from build_manifest import regular_file
 from build_manifest.faults import listed
 from skill.common.errors import UseError
 from skill.common.files import MOST, read_text
+from skill.common.project import ProjectPaths
 from skill.hosts import probe, registry, setup
 from skill.hosts.connection import Host
 from skill.hosts.dotenv import ALLOWED, Chosen, choose
 from skill.hosts.setup import Outcome, Wanted
 from skill.operations.build_spec import Say
-
-SETUP = "setup.sh"
 
 
 def setup_hosts(
@@ -48,12 +47,12 @@ def read_wanted(where: Path, env_file: str | None, warn: Say) -> Wanted:
     """What a project's hosts get: the allowed names of its .env, or of `env_file`, and its setup.sh. `warn` is told
     what of them is changed or left out. Raises UseError."""
     allow = registry.Registry.load(where).env_allow
-    return Wanted(_environment(where.parent, env_file, allow, warn), _script(where.parent, warn))
+    return Wanted(_environment(where, env_file, allow, warn), _script(ProjectPaths.of(where).setup, warn))
 
 
-def _environment(project: Path, env_file: str | None, allow: Sequence[str], warn: Say) -> Chosen | None:
+def _environment(where: Path, env_file: str | None, allow: Sequence[str], warn: Say) -> Chosen | None:
     """What goes into the hosts' .env; None where there is no file."""
-    path = Path(env_file).expanduser() if env_file is not None else project / ".env"
+    path = Path(env_file).expanduser() if env_file is not None else ProjectPaths.of(where).env
     try:
         text = read_text(path)
     except FileNotFoundError:
@@ -67,13 +66,13 @@ def _environment(project: Path, env_file: str | None, allow: Sequence[str], warn
     return found
 
 
-def _script(project: Path, warn: Say) -> bytes | None:
+def _script(path: Path, warn: Say) -> bytes | None:
     """The setup.sh of a project as bash takes it, without what editors of Windows leave in it; None: it has none."""
     try:
-        text = regular_file.read(project / SETUP, MOST)
+        text = regular_file.read(path, MOST)
     except FileNotFoundError:
         return None
     plain = text.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
     if plain != text:
-        warn(f"{SETUP} has line ends of Windows, or its mark at the beginning; it is run without them")
+        warn(f"{path.name} has line ends of Windows, or its mark at the beginning; it is run without them")
     return plain

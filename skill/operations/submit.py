@@ -20,13 +20,13 @@ from queue_manager.core.times import iso
 from skill.common import files
 from skill.common.errors import FailedError, UseError
 from skill.common.files import write_whole
+from skill.common.project import WORKERS
 from skill.common.units import size_text
 from skill.fleet import ledger_file
 from skill.fleet.ledger import UP
 from skill.hosts import bootstrap, code_push, survival
 from skill.hosts.bootstrap import Facts
 from skill.hosts.connection import Host, Unreachable, each
-from skill.hosts.registry import REGISTRY
 from skill.operations.build_spec import Say
 from skill.operations.submission import Order
 from skill.planning import existing_outputs
@@ -249,7 +249,7 @@ def _tell_instance(host: Host, run: Run, facts: Facts) -> None:
     worker = host.worker
     if worker.instance_id is None:
         return
-    rental = ledger_file.by_instance(host.known_hosts.parent.parent / REGISTRY).get(worker.instance_id)
+    rental = ledger_file.by_instance(host.known_hosts.parent.parent / WORKERS).get(worker.instance_id)
     is_for_it = rental is not None and rental.purpose.startswith(UP)
     since = rental.rates[0][0] if rental is not None and is_for_it else time.time()
     dph, disk = (_dollars(worker.resources.get(name)) for name in ("dph", "storage_dph"))

@@ -11,6 +11,7 @@ from build_manifest.faults import listed
 from queue_manager.core.layout import LOCAL_RUNS
 from skill.common import files
 from skill.common.errors import FailedError, UseError
+from skill.common.project import locate_workers
 from skill.hosts import registry
 from skill.hosts.connection import Host
 from skill.operations import check_hosts, submission, submit
@@ -87,7 +88,7 @@ def submit_spec(
 
 def _again(made: Order, run: Run, names: Sequence[str], pool: str | None, say: Say) -> list[Host]:
     """The hosts of a run that was begun before. Raises UseError where others were asked for."""
-    where = registry.locate(Path.cwd())
+    where = locate_workers()
     known = registry.Registry.load(where)
     asked = [worker.name for worker in submission.targets(known, names, pool, made.manifest)] if names or pool else []
     submit.check_asked(run, asked)

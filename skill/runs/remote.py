@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 from skill.common import typed_json
 from skill.common.errors import FailedError, UseError
+from skill.common.project import workers_of
 from skill.hosts import bootstrap, registry
 from skill.hosts.connection import Host, Said, Unreachable, each
 from skill.hosts.registry import Registry
@@ -127,8 +128,7 @@ class RemoteRun:
 
     def _way(self, name: str) -> Host | Unreachable:
         if self._registry is None:
-            where = registry.locate(self.run.root)
-            where = where if where.exists() else registry.locate(Path.cwd())
+            where = workers_of(self.run.root)
             self._registry = where, Registry.load(where)
         where, known = self._registry
         try:

@@ -12,11 +12,12 @@ from build_manifest.faults import listed
 from queue_manager.core.layout import LOCAL_RUNS
 from queue_manager.core.outputs import pattern_matches
 from skill.common.files import read_text
+from skill.common.project import ENV, KEPT, WORKERS
 from skill.common.units import size_text
 from skill.transfer import git, gitignore
 from skill.transfer.secret_files import looks_secret
 
-NEVER = (".git", LOCAL_RUNS, ".wavequeue", ".venv", "__pycache__", "workers.yaml", ".env")
+NEVER = (".git", LOCAL_RUNS, KEPT, ".venv", "__pycache__", WORKERS, ENV)
 """Names that are not sent, wherever they stand: what is made here, and what is secret."""
 IGNORE = ".wavequeueignore"
 _LARGE = 1 << 20

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from queue_manager.core.outputs import is_glob, shown
 from queue_manager.core.transfer_protocol import asked_for
+from skill.common.project import SETTINGS
 
 AHEAD_NS = 600_000_000_000
 """Nanoseconds that a file's time may be ahead of this machine's clock; clocks differ a little."""
@@ -28,7 +29,7 @@ _PROGRAM = re.compile(
 _RUN_BY_TOOLS = frozenset({
     "makefile", "gnumakefile", "bsdmakefile", "dockerfile", "containerfile", "jenkinsfile", "vagrantfile", "rakefile",
     "gemfile", "justfile", "snakefile", "procfile", "cmakelists.txt", "package.json", "pyproject.toml", "setup.cfg",
-    "tox.ini", "pytest.ini", "autorun.inf", "vast.yaml",
+    "tox.ini", "pytest.ini", "autorun.inf", SETTINGS,
 })  # fmt: skip
 """Files that a tool of a developer obeys just because they are there, in lower case."""
 _MAGIC = (b"#!", b"\x7fELF", b"MZ\x90", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from build_manifest import build, read
+from skill.common.project import ProjectPaths
 from skill.hosts import bootstrap, registry
 from skill.hosts.connection import known_key
 from skill.operations import submission, submit
@@ -159,7 +160,7 @@ def test_a_host_that_is_away_or_another_machine_by_now_stops_no_other(laptop: La
 def test_the_first_connection_and_a_changed_host_key(laptop: Laptop) -> None:
     laptop.host("gpu", used=True)
     standing(laptop, SPEC, gpu=(1, 2, 3, 4))
-    known = registry.known_hosts(laptop.project / "workers.yaml")
+    known = ProjectPaths.of(laptop.project / "workers.yaml").known_hosts
     key = known_key(known, "gpu")
     known.unlink()
     assert pulled(laptop)["hosts"]["gpu"]["whole"]

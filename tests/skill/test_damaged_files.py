@@ -24,8 +24,8 @@ from queue_manager.core.manifest import encode
 from skill.cli import main
 from skill.common.errors import FailedError
 from skill.common.http import NoReply, Reply, Request, Server
+from skill.common.project import ProjectPaths
 from skill.fleet import ledger as lines
-from skill.fleet import ledger_file
 from skill.fleet.ledger import Offered
 from skill.hosts.connection import Host, Said, Unreachable
 from skill.runs import assignment, local_manager, logs
@@ -147,7 +147,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name, text in (("workers.yaml", WORKERS), ("vast.yaml", VAST), ("spec.yaml", SPEC), (".env", "HF_TOKEN=x\n")):
         (project / name).write_text(text)
     (project / "vast_blacklist.json").write_text('[{"machine_id": 7, "reason": "slow", "added": ""}]')
-    book = ledger_file.path(project / "workers.yaml")
+    book = ProjectPaths.of(project / "workers.yaml").ledger
     book.parent.mkdir()
     offered = Offered(1, 2, "1x A", 0.5, 0.1, 8.0)
     book.write_text(lines.line("intended", "l1", T0, **lines.intent("x", "l1", "w", offered, {})))

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from skill.common.errors import UseError
-from skill.hosts.registry import Registry, Ssh, Worker, changed, locate, ssh_aliases
+from skill.common.project import locate_workers
+from skill.hosts.registry import Registry, Ssh, Worker, changed, ssh_aliases
 
 TEXT = """\
 # our machines
@@ -75,7 +76,7 @@ def test_nothing_is_written_where_the_change_is_refused(path: Path) -> None:
 
 
 def test_the_first_worker(tmp_path: Path) -> None:
-    path = locate(tmp_path)
+    path = locate_workers(tmp_path)
     assert Registry.load(path).workers == {}
     with changed(path) as registry:
         registry.add(Worker("a", kind="local"))
@@ -169,4 +170,4 @@ def test_pools(path: Path) -> None:
 def test_the_nearest_registry_is_meant(path: Path) -> None:
     below = path.parent / "a" / "b"
     below.mkdir(parents=True)
-    assert locate(below) == path
+    assert locate_workers(below) == path

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skill.common.errors import UseError
+from skill.common.project import ProjectPaths
 from skill.fleet import ledger
 from skill.fleet import ledger_file as file
 from skill.fleet.ledger import Offered, Rental, cost, fold
@@ -83,7 +84,7 @@ def test_what_a_killed_writer_left_is_taken_away_by_the_next_and_all_lines_stay(
     where = tmp_path / "workers.yaml"
     assert file.rentals(where) == {}
     file.note(where, "intended", "wq-a", **ledger.intent("rent", "wq-a", "vast1", OFFERED, {}))
-    with file.path(where).open("a") as book:
+    with ProjectPaths.of(where).ledger.open("a") as book:
         book.write('{"at": "2026-01-01T0')
     file.note(where, "created", "wq-a", instance_id=5)
     assert file.by_instance(where)[5].state == "created"
@@ -92,7 +93,7 @@ def test_what_a_killed_writer_left_is_taken_away_by_the_next_and_all_lines_stay(
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(file.path(where).read_text().splitlines()) == 22
+    assert len(ProjectPaths.of(where).ledger.read_text().splitlines()) == 22
     assert file.rentals(where)["wq-a"].state == "ready"
 
 
