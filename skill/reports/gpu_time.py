@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from queue_manager.core import events as ev
 from queue_manager.core.events import Record
 from queue_manager.core.times import epoch
+from skill.reports.report import without_numbers
 from skill.runs.digest import Row
 
 NEEDLES = ('"AttemptStarting"', '"AttemptEnded"')
@@ -163,6 +164,32 @@ def _covered(spans: Iterable[tuple[float, float]], begin: float, end: float) -> 
             total += high - low
             reached = high
     return total
+
+
+class Failure(NamedTuple):
+    """Attempts that ended in one way, with words that differ in numbers only. `hours`: their GPU-hours; `jobs`: whose
+    they were, `recovered`: how many of these completed in a later attempt."""
+
+    outcome: str
+    error: str
+    attempts: int
+    hours: float
+    jobs: list[str]
+    recovered: int
+
+
+def failures(made: Iterable[Attempt], completed: Container[str]) -> list[Failure]:
+    """The attempts that came to nothing, by how they ended, what cost most first. `completed`: jobs that have."""
+    groups: dict[tuple[str, str], list[Attempt]] = {}
+    for one in made:
+        if one.outcome not in _USEFUL:
+            groups.setdefault((one.outcome, without_numbers(one.error)), []).append(one)
+    found = []
+    for (outcome, _), mine in groups.items():
+        jobs = list(dict.fromkeys(one.job for one in mine))
+        hours = sum((one.end - one.start) * len(one.gpus) for one in mine) / 3600
+        found.append(Failure(outcome, mine[0].error, len(mine), hours, jobs, sum(job in completed for job in jobs)))
+    return sorted(found, key=lambda one: (-one.hours, -one.attempts))
 
 
 def gpu_price(document: Mapping[str, Any], lane: Lane, made: Sequence[Lane]) -> float | None:

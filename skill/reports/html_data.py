@@ -70,8 +70,12 @@ def context(given: Material) -> dict[str, Any]:
         "took": duration(end - begin) if meta["started"] else "-",
         "as_of": meta["updated"],
         "hours": _hours(given, lanes, begin, end),
+        "attempts": gpu_time.failures(
+            given.attempts, {row["id"] for row in given.document["jobs"] if row["status"] == "completed"}
+        ),
         "results": _results(table, given.control),
         "control": ", ".join(f"{name}={value}" for name, value in given.control.items()),
+        "failures": sorted(given.report["failures"], key=lambda group: group["failure"] or "~"),
         "environment": _environment(given),
         "duration": duration,
         "has": {

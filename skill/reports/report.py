@@ -88,6 +88,11 @@ def _phase(phase: Row, mine: Sequence[Row], found: Mapping[str, int], now: float
     }
 
 
+def without_numbers(words: str) -> str:
+    """A reason without what varies in it from job to job."""
+    return _VARYING.sub("#", words)
+
+
 def _failures(rows: Sequence[Row], last_line: Callable[[Row], str]) -> list[dict[str, Any]]:
     """Jobs that need a person or wait for a retry, by reason: words that differ in numbers only are one reason."""
     groups: dict[tuple[str, str], dict[str, Any]] = {}
@@ -96,7 +101,7 @@ def _failures(rows: Sequence[Row], last_line: Callable[[Row], str]) -> list[dict
             continue
         words = row["error"] or row["status"]
         # A blocked job's words name the job that blocks it, and that is no number to pass over.
-        key = (row["status"], words if row["status"] == "blocked" else _VARYING.sub("#", words))
+        key = (row["status"], words if row["status"] == "blocked" else without_numbers(words))
         if key not in groups:
             groups[key] = {
                 "status": row["status"],

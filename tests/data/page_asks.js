@@ -8,7 +8,7 @@ found.charts = Object.fromEntries([...document.querySelectorAll("figure.chart")]
 found.first = document.querySelectorAll("#table tbody tr").length;
 document.getElementById("every").click();
 found.head = texts("#table thead th");
-found.rows = [...document.querySelectorAll("#table tbody tr")].map((row) => [...row.cells].map((cell) => (cell.querySelector("span") ?? cell).textContent));
+found.rows = [...document.querySelectorAll("#table tbody tr")].map((row) => [...row.cells].map((cell) => cell.title || (cell.querySelector("span") ?? cell).textContent));
 type("lam=4.0 n1024 seed=42");
 found.search = texts("#table tbody td.id span");
 type("");

@@ -45,6 +45,20 @@ def test_without_the_journal_the_newest_attempts_are_known_from_the_state() -> N
     ]
 
 
+def test_attempts_that_came_to_nothing_are_grouped_with_what_they_cost() -> None:
+    made = [
+        attempt("a", 0, 3600, gpu_time.OOM, 0, 1)._replace(error="out of memory at 3 MiB"),
+        attempt("b", 0, 1800, gpu_time.OOM)._replace(error="out of memory at 42 MiB"),
+        attempt("a", 0, 900, gpu_time.FAILED)._replace(error="exit code 1"),
+        attempt("a", 0, 9000),
+        attempt("c", 0, 9000, gpu_time.RUNNING),
+    ]
+    assert gpu_time.failures(made, {"a"}) == [
+        gpu_time.Failure(gpu_time.OOM, "out of memory at 3 MiB", 2, 2.5, ["a", "b"], 1),
+        gpu_time.Failure(gpu_time.FAILED, "exit code 1", 1, 0.25, ["a"], 1),
+    ]
+
+
 def test_an_attempt_that_something_else_ended_was_cut_off() -> None:
     story = (
         Story(manifest(job("a", gpus=1))).start("a", 0).end("a", "pending", charged=False, error="the host went down")

@@ -203,6 +203,13 @@ def test_losses_are_those_of_the_logs(made: Made) -> None:
 def test_failures_are_grouped_with_their_class(made: Made) -> None:
     assert "exit code 1: ValueError: loss is nan at step 1200" in made.page
     assert '<span class="status s-cancelled">2 jobs cancelled</span>' in made.page
+    assert '<span class="status s-stuck">nan: 4 jobs stuck</span>' in made.page
+    _, *rows = made.read.tables["attempts"]
+    kinds = {row[0]: [int(row[2]), int(row[3]), int(row[4])] for row in rows if row[0] == "out of memory"}
+    ooms = [row for row in made.rows if row["oom_attempts"]]
+    completed = sum(row["status"] == "completed" for row in ooms)
+    assert kinds == {"out of memory": [sum(row["oom_attempts"] for row in ooms), len(ooms), completed]}
+    assert sum(float(row[5]) for row in rows) == pytest.approx(float(made.read.marked["data-hours=wasted"]), abs=0.1)
 
 
 def test_the_page_needs_no_network_and_shows_no_value_of_a_variable(made: Made) -> None:

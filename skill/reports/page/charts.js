@@ -61,10 +61,7 @@ function chart(name, controls, draw) {
     figure.querySelector(".save").hidden = plot.querySelector("svg") === null;
   };
   redraw();
-  let waiting = 0;
-  new ResizeObserver(() => {
-    if (plot.clientWidth !== width) { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(redraw); }
-  }).observe(plot);
+  new ResizeObserver(() => { if (plot.clientWidth !== width) redraw(); }).observe(plot);
   for (const button of figure.querySelectorAll("[data-save]"))
     button.addEventListener("click", () => save(plot, name, button.dataset.save));
 }
@@ -166,7 +163,9 @@ const below = (keys, ...more) => {
 const count = (key) => unique(RESULTS.cells.map((cell) => cell.key[key] ?? "")).length;
 const byCount = [...RESULTS.keys].sort((a, b) => (a === "phase") - (b === "phase") || count(b) - count(a));
 const isNumeric = (key) => numeric(RESULTS.cells.map((cell) => cell.key[key] ?? ""));
-const METRIC = { label: "metric", value: RESULTS.metrics[0], options: options(RESULTS.metrics) };
+// What has a goal is what the run was for; then what most cells have.
+const weight = (metric) => (metric in RESULTS.goals ? RESULTS.cells.length : 0) + RESULTS.cells.filter((cell) => metric in cell.values).length;
+const METRIC = { label: "metric", value: [...RESULTS.metrics].sort((a, b) => weight(b) - weight(a))[0], options: options(RESULTS.metrics) };
 const describe = (row) => `${short(row.mean)}${row.sd === null ? "" : ` ± ${short(row.sd)}`} (n = ${row.n})`;
 
 chart("heat", {

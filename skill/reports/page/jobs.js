@@ -14,7 +14,7 @@
     ...(several ? [["Phase", (n) => phases[columns.phase[n]]]] : []),
     ["Status", (n) => statuses[columns.status[n]], undefined, "state"],
     ...shownKeys.map((key) => [key, (n) => params[key].values[params[key].of[n]] ?? ""]),
-    ...Object.keys(metrics).map((name) => [name, (n) => metrics[name][n], (value) => (value === null ? "-" : String(value)), "n"]),
+    ...Object.keys(metrics).map((name) => [name, (n) => metrics[name][n], (value) => (value === null ? "-" : String(Number(value.toPrecision(6)))), "n"]),
     ["Where", (n) => places[columns.place[n]]],
     ["Attempts", (n) => columns.attempts[n], undefined, "n"],
     ["Started (UTC)", (n) => columns.start[n], moment],
@@ -65,7 +65,8 @@
     const cells = shown.map(([name, of, text, kind]) => {
       const value = of(n), written = text ? text(value) : String(value ?? "");
       const inner = kind === "state" ? [make("span", { class: `status s-${written}` }, written)] : kind === "id" ? [make("span", {}, written), " ", button] : [written];
-      return make("td", { class: `${kind ?? ""}${written === "" || written === "-" ? " empty" : ""}`, "data-name": name }, ...inner);
+      const whole = typeof value === "number" && name in metrics ? { title: String(value) } : {};
+      return make("td", { class: `${kind ?? ""}${written === "" || written === "-" ? " empty" : ""}`, "data-name": name, ...whole }, ...inner);
     });
     const made = make("tr", {}, ...cells);
     button.addEventListener("click", () => {
