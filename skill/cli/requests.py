@@ -67,6 +67,7 @@ def cancel(jobs: tuple[str, ...], phase: str | None, everything: bool, yes: bool
 
     JOB is an id, or a pattern such as 's42_*' in quotes.
     """
+    change_run.check_choice(jobs, phase, everything, "--all")
     run = the_run(run_name)
 
     def agree(count: int, running: int) -> None:
@@ -85,6 +86,7 @@ def retry(jobs: tuple[str, ...], phase: str | None, stuck: bool, run_name: str |
 
     JOB is an id, or a pattern such as 's42_*' in quotes.
     """
+    change_run.check_choice(jobs, phase, stuck, "--stuck")
     return _tell_all(change_run.retry_jobs(the_run(run_name), jobs, phase=phase, stuck=stuck))
 
 

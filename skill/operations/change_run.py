@@ -34,6 +34,12 @@ Agree = Callable[[int, int], None]
 """Is told how many jobs are to be cancelled, and how many of them run; raises where that is not to be."""
 
 
+def check_choice(jobs: Sequence[str], phase: str | None, many: bool, option: str) -> None:
+    """Raise UseError unless jobs are chosen in one way: by name, by phase, or by the option that means `many`."""
+    if bool(jobs) + (phase is not None) + many != 1:
+        raise UseError(f"say which: JOB..., or --phase PHASE, or {option}")
+
+
 def cancel_jobs(
     run: Run,
     jobs: Sequence[str] = (),
@@ -47,8 +53,7 @@ def cancel_jobs(
     `jobs`: ids or patterns; or all open jobs of a phase; or `everything` that has not ended, after `agree`. Raises
     UseError and FailedError.
     """
-    if bool(jobs) + (phase is not None) + everything != 1:
-        raise UseError("say which: JOB..., or --phase PHASE, or --all")
+    check_choice(jobs, phase, everything, "--all")
     with open_run(run) as there:
         document = there.look(full=True)
         if everything or phase is not None:
@@ -69,8 +74,7 @@ def cancel_jobs(
 def retry_jobs(run: Run, jobs: Sequence[str] = (), *, phase: str | None = None, stuck: bool = False) -> Changed:
     """Give jobs a fresh set of attempts: those named (ids or patterns), or all of a phase that need a person, or all
     that are stuck. Raises UseError and FailedError."""
-    if bool(jobs) + (phase is not None) + stuck != 1:
-        raise UseError("say which: JOB..., or --phase PHASE, or --stuck")
+    check_choice(jobs, phase, stuck, "--stuck")
     with open_run(run) as there:
         document = there.look(full=True)
         if jobs:
