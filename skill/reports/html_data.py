@@ -58,6 +58,7 @@ class _Texts:
 def context(given: Material) -> dict[str, Any]:
     """All names that the template uses. `data`: what the scripts draw."""
     meta = given.document["meta"]
+    given = given._replace(results=[one._replace(params=reproduce.without_keys(one.params)) for one in given.results])
     table = cells.table(given.results, cells.goals([given.manifest]))
     lanes = gpu_time.lanes(given.attempts, given.document["gpus"])
     begin, end = _bounds(given)
@@ -199,7 +200,7 @@ def _jobs(given: Material, order: Mapping[str, int]) -> dict[str, Any]:
     specs = {job.id: job for job in given.manifest.jobs}
     numbers = {one.id: one.numbers for one in given.results}
     metrics = list(dict.fromkeys(name for one in numbers.values() for name in one))
-    params = cells.identities(given.manifest)
+    params = {job: reproduce.without_keys(one) for job, one in cells.identities(given.manifest).items()}
     keys = list(dict.fromkeys(name for one in params.values() for name in one))
     places, reasons, starts = _Texts(), _Texts(), _Texts()
     phases, statuses, codes = _Texts(), _Texts(), _Texts()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import posixpath
 import shlex
+from collections.abc import Mapping
 
-from build_manifest.secrets import key_in
+from build_manifest.secrets import is_secret, key_in
 from queue_manager.core.manifest import JobSpec, Manifest
 
+HIDDEN = "(a key, not shown)"
 _KEYS = 50
+"""Keys that are replaced in one command at most."""
 
 
 def names(manifest: Manifest, job: JobSpec) -> list[str]:
@@ -28,6 +31,14 @@ def before(manifest: Manifest, job: JobSpec, cwd: str) -> str:
     if found:
         lines.append(f"# set as in the spec: {', '.join(found)}")
     return "\n".join(lines)
+
+
+def without_keys(params: Mapping[str, str]) -> dict[str, str]:
+    """What a job was given, without the values that look like keys."""
+    return {
+        name: HIDDEN if is_secret(name, value) or key_in(f"--{name}={value}") else value
+        for name, value in params.items()
+    }
 
 
 def command(job: JobSpec, gpus: str) -> str:

@@ -172,6 +172,14 @@ def test_the_command_of_a_job_has_no_value_of_a_secret() -> None:
     assert reproduce.command(job("b"), "") == "run b"
 
 
+def test_what_a_job_was_given_is_shown_but_for_keys() -> None:
+    key = "hf_" + "abcdEFGH1234" * 2
+    given = {"lr": "1e-4", "api_key": "k9Q2m4Xw7Zr1Tb8Yc3Vd", "where": key, "keys": "16"}
+    assert reproduce.without_keys(given) == {
+        "lr": "1e-4", "api_key": reproduce.HIDDEN, "where": reproduce.HIDDEN, "keys": "16",
+    }  # fmt: skip
+
+
 def test_a_removed_job_of_the_journal_is_passed_over() -> None:
     story = told()
     rows = [row for row in story.document()["jobs"] if row["id"] != "a"]

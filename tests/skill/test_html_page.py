@@ -19,15 +19,18 @@ from typing import Any
 import pytest
 
 from queue_manager.core.layout import LOCAL_RUNS
+from queue_manager.core.readings import Card
 from skill.cli import main
 from skill.common.errors import DONE, USE
 from skill.operations import report_run
-from skill.reports import cells, html_page, report
+from skill.reports import cells, gpu_time, html_page, report
 from skill.reports.effect import effect
 from skill.reports.html_data import Material
+from skill.runs.assignment import SUBMITTED, Part, Placed
 from skill.runs.directory import Run
+from skill.runs.merge import Look, merge
 from tests.skill import sweep
-from tests.skill.story import Story, job, manifest
+from tests.skill.story import RUN_ID, Story, job, manifest
 from tests.skill.sweep import Sweep
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -255,6 +258,42 @@ def test_what_a_job_or_a_host_wrote_stays_text() -> None:
     assert [tag for tag, _ in read.tags if tag in ("img", "b")] == []
     assert "49" not in text.split("</style>")[1].split('id="data"')[0]
     assert json.loads(read.data)["jobs"]["reasons"][0] == HOSTILE
+
+
+def test_no_key_that_a_job_was_given_is_in_the_page() -> None:
+    key = "hf_" + "abcdEFGH1234" * 2
+    jobs = [
+        job(f"j{n}", params={"token": key, "n": str(n)}, metrics={})._replace(cmd=f"run --token {key}") for n in "12"
+    ]
+    told = Story(manifest(*jobs)).complete("j1", "j2")
+    document = told.document()
+    results = cells.read(document, told.manifest, {"j1": {"loss": 1.0}, "j2": {"loss": 2.0}}, "r")
+    made = report.report(document, {}, results, lambda _row: "", told.at)
+    made = {**made, "metrics": []}
+    text = html_page.page(Material(document, told.manifest, made, results, [], {}, 0, {}, told.at))
+    assert key not in text
+    assert "run --token $HF_TOKEN" in text
+
+
+def test_the_page_of_a_run_on_hosts_tells_them_apart() -> None:
+    made = manifest(job("a", gpus=1), job("b", gpus=1))
+    parts = tuple(Part(f"gpu-{name}", (name,), SUBMITTED, workspace="w", cwd="w") for name in "ab")
+    placed = Placed(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", "/home/me", parts)
+    looks, histories = [], {}
+    for part in parts:
+        told = Story(manifest(job(part.jobs[0], gpus=1))).start(part.jobs[0], 0).end(part.jobs[0])
+        document = told.document("finished", (Card(0, "GPU-0", "H200", 143771, 3, 0),))
+        looks.append(Look(part.host, document, told.at, False))
+        histories[part.host] = told.records
+    merged = merge(placed, made, looks, told.at)
+    merged["meta"]["hosts"][0]["teardown"] = {"usd_per_hour": 3.0}
+    attempts = gpu_time.attempts(histories, merged["jobs"], told.at)
+    document = report.report(merged, {}, [], lambda _row: "", told.at, ("a",))
+    read = Reader(html_page.page(Material(merged, made, document, [], attempts, {}, 0, {}, told.at)))
+    assert [row[0] for row in read.tables["hosts"]] == ["Host", "gpu-a", "gpu-b"]
+    assert [row[0] for row in read.tables["hours"]] == ["GPU", "gpu-a GPU 0", "gpu-b GPU 0"]
+    assert [row[5] != "-" for row in read.tables["hours"][1:]] == [True, False]
+    assert json.loads(read.data)["jobs"]["places"] == ["gpu-a GPU 0", "gpu-b GPU 0"]
 
 
 def test_a_run_that_has_barely_begun_has_a_page() -> None:
