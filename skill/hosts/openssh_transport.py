@@ -7,6 +7,7 @@ with this process. So a key that needs a touch is touched once.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import select
 import shutil
@@ -15,6 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from skill.hosts import known_hosts as host_keys
@@ -76,7 +78,7 @@ class OpenSshTransport:
                 return Unreachable(f"{self._where()} dropped the connection", "dropped")
         argv = [*ssh_command.quiet(self._way.settings, self._where_options()), "-S", path, self._way.destination]
         try:
-            return SshProcess([*argv, command])
+            return SshProcess([*argv, command], functools.partial(ssh_way.master_lives, self._way, path))
         except OSError as error:
             return Unreachable(f"ssh could not be started: {error.strerror or error}", "other")
 
@@ -212,9 +214,13 @@ def _text(path: str) -> str:
 
 
 class SshProcess:
-    """A command of ssh as a channel. What ssh says for itself goes to a file, and so is no output of the command."""
+    """A command of ssh as a channel. What ssh says for itself goes to a file, and so is no output of the command.
 
-    def __init__(self, argv: list[str]) -> None:
+    `lives`: tells whether the connection that it shares still serves.
+    """
+
+    def __init__(self, argv: list[str], lives: Callable[[], bool] = lambda: True) -> None:
+        self._lives = lives
         handle, self._log = tempfile.mkstemp(prefix="wqssh")
         os.close(handle)
         self._timeout: float | None = None
@@ -267,9 +273,12 @@ class SshProcess:
 
     def recv_exit_status(self) -> int:
         code = self._process.wait()
-        if code < 0 or (code == _FAILED and ssh_words.telling(_text(self._log))):
-            return -1
-        return code
+        return -1 if code < 0 or (code == _FAILED and not self.has_ended()) else code
+
+    def has_ended(self) -> bool:
+        """Whether the command has ended by itself, as far as ssh tells; of a shared connection that was cut it says
+        nothing."""
+        return not ssh_words.telling(self.words()) and self._lives()
 
     def close(self) -> None:
         if self._process.poll() is None:

@@ -21,8 +21,14 @@ from skill.hosts.transport import Channel, Unreachable
 if TYPE_CHECKING:
     from skill.hosts.registry import Worker
 
-_LOGGED_IN = "Authenticated to "
+_LOGGED_IN, _HAS_ENDED = "Authenticated to ", "rtype exit-status"
+"""What is said once we are in, and when the command has ended."""
 _PAUSE = 0.05
+
+
+class _Single(SshProcess):
+    def has_ended(self) -> bool:
+        return _HAS_ENDED in self.words()
 
 
 def begin(worker: Worker, known_hosts: Path, line: str) -> Channel | Unreachable | None:
@@ -39,10 +45,10 @@ def begin(worker: Worker, known_hosts: Path, line: str) -> Channel | Unreachable
             return None
         where = (*way.config, *way.options)
         argv = [
-            *ssh_command.quiet(way.settings, where, {"LogLevel": "VERBOSE"}),
+            *ssh_command.quiet(way.settings, where, {"LogLevel": "DEBUG1"}),
             *ssh_command.checked(worker.name, str(known_hosts)), "-S", "none", way.destination, line,
         ]  # fmt: skip
-        process = SshProcess(argv)
+        process = _Single(argv)
     except (UseError, OSError):
         return None
     until = time.monotonic() + transport.LOGIN
@@ -62,6 +68,7 @@ def _failed(process: SshProcess, way: Way) -> Channel | Unreachable | None:
     said = process.words()
     if _LOGGED_IN in said:
         return process
+    said = "\n".join(line for line in said.splitlines() if not line.startswith("debug"))
     process.close()
     if ssh_words.kind(said) != "timeout":
         return None

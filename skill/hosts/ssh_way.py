@@ -199,12 +199,17 @@ def open_master(way: Way) -> str | None:
     path = way.settings.first("controlpath")
     if not way.settings.is_set("controlpath") or not os.path.exists(path):
         return None
+    return path if master_lives(way, path) else None
+
+
+def master_lives(way: Way, path: str) -> bool:
+    """Whether the connection that is shared by this socket still serves."""
     argv = ["ssh", *way.config, *way.options, "-S", path, "-O", "check", way.destination]
     try:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return path if done.returncode == 0 else None
+        return False
+    return done.returncode == 0
 
 
 @functools.lru_cache(maxsize=1)
