@@ -392,7 +392,7 @@ def ask(browser: str, made: Made, folder: Path, width: int, dark: bool) -> dict[
     command = [
         browser, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}",
         f"--window-size={width},2000", f"--blink-settings=preferredColorScheme={0 if dark else 1}",
-        "--virtual-time-budget=5000", "--dump-dom", file.as_uri(),
+        "--virtual-time-budget=20000", "--dump-dom", file.as_uri(),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     answers = re.search(r'<pre id="answers">(.*?)</pre>', done.stdout, re.DOTALL)
@@ -434,6 +434,8 @@ def test_a_browser_draws_and_lists_what_the_state_says(browser: str, made: Made,
     spec = next(one for one in made.sweep.manifest.jobs if one.id == found["highest"])
     assert command.splitlines()[0] == "# code: 3f2c1ab"
     assert command.splitlines()[-1] == spec.cmd
+    assert sorted(kind for kind, _ in found["saved"]) == ["image/png"] * 4 + ["image/svg+xml"] * 4
+    assert all(size > 2000 for _, size in found["saved"])
     assert found["ground"] == "rgb(255, 255, 255)"
     assert not found["wide"]
 
