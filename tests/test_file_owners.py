@@ -97,3 +97,14 @@ def test_one_module_knows_where_the_files_of_a_project_are() -> None:
         if isinstance(node, ast.Constant) and node.value in NAMES
     }
     assert named == {("skill/common/project.py", name) for name in NAMES}
+
+
+def test_one_module_takes_locks() -> None:
+    locks = {
+        file
+        for file in product_files()
+        if file.startswith("skill/")
+        for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
+        if isinstance(node, ast.Import) and any(alias.name == "fcntl" for alias in node.names)
+    }
+    assert locks == {"skill/common/files.py"}

@@ -14,6 +14,7 @@ from skill.cli.console import print_json, warn
 from skill.cli.options import JSON, SPEC
 from skill.common.errors import UseError
 from skill.common.files import write_whole
+from skill.common.units import count_text, jobs_text
 from skill.operations import plan_spec
 from skill.operations.build_spec import build
 from skill.planning import plan
@@ -57,7 +58,7 @@ def build_verb(spec: str, output: str | None) -> None:
     except OSError as error:
         raise UseError(f"{output} cannot be written: {error.strerror}") from None
     jobs, phases = len(built.manifest.jobs), len(built.manifest.phases)
-    print(f"{output}: {jobs} job{'s' * (jobs != 1)} in {phases} phase{'s' * (phases != 1)}")
+    print(f"{output}: {jobs_text(jobs)} in {count_text(phases, 'phase')}")
 
 
 @click.command("plan", short_help="Show what SPEC would run here, and for how long.")

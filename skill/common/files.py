@@ -13,7 +13,7 @@ import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from build_manifest import regular_file
 from skill.common.errors import FailedError, UseError
@@ -123,6 +123,21 @@ def write_whole(
         raise
 
 
+def try_lock(file: IO[bytes] | int, *, shared: bool = False) -> bool:
+    """Take the lock of an open file, if nobody has it. `shared`: others may have it in the same way. It is given back
+    when the file is closed. Raises OSError where the file system has no locks."""
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def wait_for_lock(file: IO[bytes] | int) -> None:
+    """Take the lock of an open file once nobody has it. It is given back when the file is closed. Raises OSError."""
+    fcntl.flock(file, fcntl.LOCK_EX)
+
+
 @contextlib.contextmanager
 def in_turn(folder: Path) -> Iterator[None]:
     """Keep out others who do this in the same folder until it is done; it is made where it is not there. Raises
@@ -131,7 +146,7 @@ def in_turn(folder: Path) -> Iterator[None]:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with contextlib.suppress(OSError):  # a file system without locks keeps nobody out, and stops nobody
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            wait_for_lock(fd)
         yield
     finally:
         os.close(fd)
@@ -143,7 +158,7 @@ def locked(lock: Path) -> Iterator[None]:
     make_directory(lock.parent)
     fd = open_file(lock, os.O_RDWR)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        wait_for_lock(fd)
         yield
     finally:
         os.close(fd)
@@ -156,10 +171,8 @@ def alone(lock: Path, busy: str) -> Iterator[None]:
     make_directory(lock.parent)
     fd = open_file(lock, os.O_RDWR)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FailedError(busy) from None
+        if not try_lock(fd):
+            raise FailedError(busy)
         yield
     finally:
         os.close(fd)

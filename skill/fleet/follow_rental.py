@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from queue_manager.core.times import duration
-from skill.fleet.ledger import usd
+from skill.common.units import usd
 
 QUIET = 900.0
 """Seconds without a whole pull after which a machine gives nothing: its manager has had its time to end jobs and push

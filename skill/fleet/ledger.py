@@ -13,6 +13,7 @@ from queue_manager.core.times import epoch, iso
 from skill.common import typed_json
 from skill.common.errors import UseError
 from skill.common.text_table import columns
+from skill.common.units import usd
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -95,13 +96,6 @@ def cost(rental: Rental, now: float) -> float:
 def spent(rentals: Iterable[Rental], now: float) -> float:
     """$ that all of these have cost."""
     return sum(cost(one, now) for one in rentals)
-
-
-def usd(amount: float) -> str:
-    """An amount in words; small ones in more digits, so that none looks like nothing."""
-    if 0 < amount < 0.00005:
-        return "less than $0.0001"
-    return f"${amount:.2f}" if amount >= 0.1 or amount == 0 else f"${amount:.4f}"
 
 
 # -- lines ------------------------------------------------------------------------------------------------------------

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from pathlib import Path
 from typing import Any
 
-from skill.common.files import append_to, make_directory, read_text
+from skill.common.files import append_to, make_directory, read_text, wait_for_lock
 from skill.common.project import ProjectPaths
 from skill.fleet import ledger
 from skill.fleet.ledger import Rental
@@ -34,12 +33,12 @@ def note(registry: Path, event: str, label: str, **fields: Any) -> None:
     """Add a line; it is on the disk when this returns. Raises OSError."""
     file = ProjectPaths.of(registry).ledger
     make_directory(file.parent)
-    with append_to(file) as book:
-        fcntl.flock(book, fcntl.LOCK_EX)
+    with append_to(file) as lines:
+        wait_for_lock(lines)
         # What a killed writer left is no line: it goes, so that ours begins one.
-        book.seek(0)
-        text = book.read()
-        book.truncate(text.rfind(b"\n") + 1)
-        book.write(ledger.line(event, label, time.time(), **fields).encode())
-        book.flush()
-        os.fsync(book.fileno())
+        lines.seek(0)
+        text = lines.read()
+        lines.truncate(text.rfind(b"\n") + 1)
+        lines.write(ledger.line(event, label, time.time(), **fields).encode())
+        lines.flush()
+        os.fsync(lines.fileno())

@@ -10,6 +10,7 @@ from queue_manager.core.manifest import Manifest
 from queue_manager.core.readings import Card
 from queue_manager.core.times import duration
 from skill.common.text_table import columns
+from skill.common.units import count_text, jobs_text
 from skill.fleet.profiles import Profile
 from skill.planning import assign_jobs, estimate
 from skill.providers.instances import HOURS_PER_MONTH, Offer
@@ -86,7 +87,7 @@ def spec_work(manifest: Manifest, known: Mapping[str, tuple[float, int]], profil
 
     if measured:
         jobs = sum(known[phase][1] for phase in phases)
-        how = f"from {jobs} job{'s' * (jobs != 1)} of earlier runs"
+        how = f"from {jobs_text(jobs)} of earlier runs"
     else:
         how = f"{profile.ref_hours:g} h, since no earlier run has completed jobs of all phases"
     dlp = profile.ref_dlp if cards else None
@@ -166,7 +167,7 @@ def _unfit(offer: Offer, profile: Profile, work: Work, blacklist: Collection[int
         if offer.num_gpus is None or offer.num_gpus < work.least_cards:
             return "too few GPUs"
     elif profile.cards is not None and offer.num_gpus != profile.cards:
-        return f"not {profile.cards} GPU{'s' * (profile.cards != 1)}"
+        return f"not {count_text(profile.cards, 'GPU')}"
     names = {name.replace("_", " ").lower() for name in profile.gpu_names}
     if names and (offer.gpu_name or "").replace("_", " ").lower() not in names:
         return "another GPU"

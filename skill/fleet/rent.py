@@ -18,6 +18,7 @@ from queue_manager.core.times import iso
 from skill.common import files
 from skill.common.errors import FailedError
 from skill.common.project import ProjectPaths
+from skill.common.units import usd
 from skill.fleet import await_ready, confirm, ledger_file, settings, ssh_key, startup
 from skill.fleet import ledger as book
 from skill.fleet.await_ready import Arrived, Say
@@ -149,7 +150,7 @@ class _Renting:
         made = [one for one in self._tried() if one.instance_id is not None]
         if not made:
             return ""
-        return f". What was tried cost {book.usd(book.spent(made, time.time()))}, at most and without traffic"
+        return f". What was tried cost {usd(book.spent(made, time.time()))}, at most and without traffic"
 
     def _there(self) -> Worker | None:
         """The machine that the purpose has, if another process rented it meanwhile."""

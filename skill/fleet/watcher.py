@@ -7,7 +7,6 @@ One for each project: whoever holds the lock is it. Its rules are read anew for 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -23,7 +22,7 @@ from build_manifest import regular_file
 from queue_manager.core.times import iso
 from skill.common import typed_json
 from skill.common.errors import FailedError, UseError
-from skill.common.files import SHOWN, append_to, make_directory, write_whole
+from skill.common.files import SHOWN, append_to, make_directory, try_lock, write_whole
 from skill.common.project import ProjectPaths
 from skill.fleet import ledger as book
 from skill.fleet import ledger_file, offers, rent, settings, watch_rules
@@ -59,12 +58,9 @@ def is_held(files: ProjectPaths) -> bool:
     """Whether a watcher runs."""
     try:
         with files.watcher_lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+            return not try_lock(file)
     except FileNotFoundError:
         return False
-    return False
 
 
 def read_state(files: ProjectPaths) -> dict[str, Any]:
@@ -93,8 +89,7 @@ def main(arguments: list[str]) -> int:
 def _taken(lock: IO[bytes]) -> bool:
     """Take the lock, unless a watcher has it; whoever only looks has it for a moment as well."""
     for _ in range(_TRIES):
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if try_lock(lock):
             return True
         time.sleep(0.05)
     return False

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from skill.common.excerpt import excerpt
+from skill.common.retry import backoff
 from skill.hosts import remote_command, ssh_words, tar_push
 from skill.hosts.connection import Host, Said, Unreachable, remote
 
@@ -193,7 +194,7 @@ def _by_rsync(
 def _again(host: Host, attempt: int, reason: str, say: Callable[[str], None]) -> None:
     if attempt < TRIES:
         say(f"{host.name}: the connection was dropped ({reason}); trying again, {attempt + 1} of {TRIES}")
-        time.sleep(_PAUSE * attempt)
+        time.sleep(backoff(attempt, _PAUSE))
 
 
 def _by_tar(

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, Union
 
 from skill.common.errors import UseError
+from skill.common.retry import backoff
 from skill.hosts import remote_command, ssh_way
 from skill.hosts.known_hosts import KNOWN_HOSTS, fingerprint, forget_key, known_key, replace_key
 from skill.hosts.remote_command import Framed
@@ -126,7 +127,6 @@ class Host:
 
     def _run_there(self, sent: Framed, stdin: bytes, timeout: float, limit: int) -> _Raw:
         """Run it, again after a refused connection or one that was dropped before the command began."""
-        pause = PAUSE
         for number in itertools.count(1):
             begun = threading.Event()
             found = self._opened(sent.line)
@@ -141,8 +141,7 @@ class Host:
             if begun.is_set() or found.kind not in _AGAIN or number >= tries:
                 times = f" (tried {number} times)" if number > 1 else ""
                 return found._replace(reason=found.reason + times)
-            time.sleep(pause)
-            pause *= 2
+            time.sleep(backoff(number, PAUSE))
         raise AssertionError("the counting has no end")
 
     def _opened(self, command: str) -> Channel | Unreachable:

@@ -15,6 +15,7 @@ from queue_manager.core.terminal_text import one_line
 from queue_manager.core.times import duration, epoch
 from skill.common import typed_json
 from skill.common.text_table import columns
+from skill.common.units import mib_text
 from skill.hosts.connection import Unreachable
 
 if TYPE_CHECKING:
@@ -273,7 +274,7 @@ def _cells(one: Row) -> list[str | Text]:
         Text("faulty", "red") if one.faults else "ok",
         beat if probed.heartbeat_s is None else f"{duration(probed.heartbeat_s)} ago",
         _UNTOLD if probed.time is None else str(len(probed.runs)),
-        _UNTOLD if one.disk_free_mib is None else _size(one.disk_free_mib),
+        _UNTOLD if one.disk_free_mib is None else mib_text(one.disk_free_mib),
         _UNTOLD if probed.load is None else f"{probed.load[0]:.1f}" + (f" of {probed.cpus}" if probed.cpus else ""),
         _clock(one),
         missing if one.python is None else f"{one.python} {one.python_path}",
@@ -300,10 +301,6 @@ def _cards_text(probed: Probed) -> str:
 
 def _gib(mib: int | None) -> str:
     return "?" if mib is None else f"{mib / 1024:.1f}"
-
-
-def _size(mib: int) -> str:
-    return f"{mib / 1024:.0f} GiB" if mib >= 10240 else f"{mib} MiB"
 
 
 def _clock(made: Row) -> str:

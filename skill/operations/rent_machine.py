@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from queue_manager.core.layout import id_fault
 from skill.common.errors import UseError
+from skill.common.units import usd
 from skill.fleet import ledger, ledger_file, rent, settings, ssh_key, startup
 from skill.fleet.ledger import Rental
 from skill.fleet.offers import Priced, Work
@@ -101,9 +102,7 @@ def still_billing(client: Provider, where: Path, purpose: str) -> list[str]:
     cost = ledger.spent(made, time.time())
     if not made:
         return found or ["nothing was rented, and nothing of this is billed"]
-    return found or [
-        f"nothing goes on billing; what was rented for this cost {ledger.usd(cost)}, at most, without traffic"
-    ]
+    return found or [f"nothing goes on billing; what was rented for this cost {usd(cost)}, at most, without traffic"]
 
 
 class Ledger(NamedTuple):

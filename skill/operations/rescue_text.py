@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from build_manifest.faults import listed
 from queue_manager.core.times import duration
+from skill.common.units import jobs_text
 
 if TYPE_CHECKING:
     from skill.operations.rescue import Done, Plan
@@ -20,28 +20,26 @@ def before(run_id: str, made: Plan) -> list[str]:
     read = "was never read" if made.age is None else f"was last read {duration(made.age)} ago"
     lines = [f"{run_id}: {name} {read}; {made.why}"]
     if moving.done:
-        lines.append(f"  {_jobs(moving.done)} completed there and are not run again")
+        lines.append(f"  {jobs_text(len(moving.done))} completed there and are not run again")
     if moving.again:
-        text = f"  {_jobs(moving.again)} completed there, and what they wrote never came home: run again"
+        text = f"  {jobs_text(len(moving.again))} completed there, and what they wrote never came home: run again"
         lines.append(f"{text}: {listed(moving.again, _NAMED)}")
     if moving.cancelled:
-        lines.append(f"  {_jobs(moving.cancelled)} stay cancelled or wait for such: {listed(moving.cancelled, _NAMED)}")
+        lines.append(
+            f"  {jobs_text(len(moving.cancelled))} stay cancelled or wait for such: {listed(moving.cancelled, _NAMED)}"
+        )
     if moving.unknown:
-        lines.append(f"  {_jobs(moving.unknown)} were added there and are not known here; add them again")
+        lines.append(f"  {jobs_text(len(moving.unknown))} were added there and are not known here; add them again")
     for host, jobs in made.shares.items():
-        lines.append(f"  {host} gets {_jobs(jobs)}: {listed(jobs, _NAMED)}")
+        lines.append(f"  {host} gets {jobs_text(len(jobs))}: {listed(jobs, _NAMED)}")
     if not moving.moved:
         lines.append("  nothing has to run again")
     return lines
 
 
-def _jobs(jobs: Sequence[str]) -> str:
-    return f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}"
-
-
 def after(run_id: str, lost: str, made: Plan | None, done: Done) -> list[str]:
     """What was done."""
-    moved = f"{lost} is given up" if made is None else f"{lost} is given up, {_jobs(made.moving.moved)} moved"
+    moved = f"{lost} is given up" if made is None else f"{lost} is given up, {jobs_text(len(made.moving.moved))} moved"
     lines = [f"{run_id}: {moved}"]
     lines += [f"  {one.host} has {one.jobs} of its jobs" for one in done.outcomes if one.fault is None]
     for one in done.carried:

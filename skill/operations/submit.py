@@ -21,6 +21,7 @@ from skill.common import files
 from skill.common.errors import FailedError, UseError
 from skill.common.files import write_whole
 from skill.common.project import WORKERS
+from skill.common.retry import backoff
 from skill.common.units import size_text
 from skill.fleet import ledger_file
 from skill.fleet.ledger import UP
@@ -177,7 +178,7 @@ def _persist(work: _Work) -> Outcome:
                 times = f" (tried {number} times)" if number > 1 else ""
                 return Outcome(name, count, None, f"unreachable: {error.why.reason}{times}")
             work.say(f"{name}: {error.why.reason}; tried again ({number + 1} of {TRIES})")
-            time.sleep(_PAUSE * 2 ** (number - 1))
+            time.sleep(backoff(number, _PAUSE))
     raise AssertionError("every pass returns or goes on")
 
 

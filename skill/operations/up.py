@@ -18,6 +18,7 @@ from queue_manager.core.layout import LOCAL_RUNS
 from queue_manager.core.manifest import Manifest, encode, sha256
 from queue_manager.core.times import epoch
 from skill.common.errors import FailedError, UseError
+from skill.common.units import usd
 from skill.fleet import confirm, follow_rental, ledger_file, ownership, rent
 from skill.fleet import ledger as book
 from skill.fleet.drift import GONE, STATUS
@@ -271,7 +272,7 @@ class Up:
     def _give_up(self, rental: Rental, run: Run, why: str) -> NoReturn:
         """Destroy a machine at its ceiling, whatever is on it. Raises FailedError, with what it cost."""
         words = "is destroyed" if self._destroy(rental) else "has gone by itself"
-        cost = book.usd(book.cost(ledger_file.rentals(self._where)[rental.label], time.time()))
+        cost = usd(book.cost(ledger_file.rentals(self._where)[rental.label], time.time()))
         lost = completeness.missing_of(run, rental.worker)
         rest = "all results are here" if lost is None else f"not all is here: {lost}"
         raise FailedError(
@@ -331,7 +332,7 @@ class Up:
 
     def _ended(self, rental: Rental, run: Run, words: str) -> Ended:
         now = ledger_file.rentals(self._where)[rental.label]
-        cost = f"the machine cost {book.usd(book.cost(now, time.time()))}, at most and without traffic"
+        cost = f"the machine cost {usd(book.cost(now, time.time()))}, at most and without traffic"
         return Ended(run, now, self._completed(run), (words, cost))
 
     def _lost(self, rental: Rental, run: Run) -> str:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from build_manifest.faults import listed
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.times import duration
+from skill.common.units import count_text, jobs_text
 from skill.planning.assign_jobs import MIN_SPEED, Offer, Sharing, at_once, need_of, unservable
 
 
@@ -59,10 +60,10 @@ def estimate(
         return Estimate(None, most, slowest, f"unknown: {what}; {_rounds(most)} of jobs on {slowest}")
     seconds, rounds, host = max(hosts, key=lambda row: row[0])
     measured = sum(known[phase][1] for phase in order)
-    of = f"{measured} job{'s' * (measured != 1)} of earlier runs"
+    of = f"{jobs_text(measured)} of earlier runs"
     how = f"about {duration(seconds)}, from the median of {of} of each phase; {_rounds(rounds)} of jobs on {host}"
     return Estimate(round(seconds, 1), most, host, how)
 
 
 def _rounds(count: int) -> str:
-    return f"{count} round{'s' * (count != 1)}"
+    return count_text(count, "round")

@@ -14,6 +14,7 @@ from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.requests import Request, encode_request
 from queue_manager.core.times import iso
 from skill.common.errors import FailedError
+from skill.common.units import jobs_text
 from skill.runs import live_runs
 from skill.runs.live_runs import LiveRun
 
@@ -137,4 +138,4 @@ def skip_words(found: Skips, code: tuple[str, float]) -> list[str]:
 
 
 def _jobs(ids: Sequence[str]) -> str:
-    return f"{len(ids)} job{'' if len(ids) == 1 else 's'} ({listed(ids, 3)})"
+    return f"{jobs_text(len(ids))} ({listed(ids, 3)})"

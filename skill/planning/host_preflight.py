@@ -11,7 +11,7 @@ from queue_manager.core.manifest import Manifest
 from queue_manager.core.outputs import escape, is_glob, patterns_overlap
 from queue_manager.core.readings import may_use
 from skill.common.text_table import columns
-from skill.common.units import jobs_text
+from skill.common.units import jobs_text, mib_text
 from skill.hosts.health import LEAST_DISK
 from skill.planning import host_needs
 from skill.planning.host_needs import Way
@@ -185,7 +185,7 @@ class _Judge:
         elif free < LEAST_DISK:
             self._fault("disk", f"{free} MiB free", f"only {free} MiB of its disk are free; {LEAST_DISK} are needed")
         else:
-            self.cells["disk"] = Cell(OK, f"{free / 1024:.0f} GiB free" if free >= 10240 else f"{free} MiB free")
+            self.cells["disk"] = Cell(OK, f"{mib_text(free)} free")
 
     def _places(self, found: Mapping[str, Any]) -> None:
         path, there = found["cwd"]["path"], found["cwd"]["there"]

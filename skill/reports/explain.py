@@ -12,6 +12,7 @@ from queue_manager.core import events as ev
 from queue_manager.core.events import Record
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.times import duration, epoch, iso
+from skill.common.units import count_text
 from skill.runs import activity, digest
 from skill.runs.dependencies import Dependencies, Need
 from skill.runs.digest import Row
@@ -171,7 +172,7 @@ def stands(row: Row, now: float, cards: Sequence[Row] = ()) -> str:
         text = "completed" + (f" after {length}" if length else "")
         text += "" if row["exit_code"] is None else f" with exit code {row['exit_code']}"
     elif name == "stuck" and tried:
-        text = f"stuck after {tried} attempt{'' if tried == 1 else 's'}"
+        text = f"stuck after {count_text(tried, 'attempt')}"
     else:
         text = name
     return f"{text}: {said}" if said else text

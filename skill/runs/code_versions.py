@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from skill.common.units import jobs_text
+
 
 class Push(NamedTuple):
     """Code that was brought to a host: its name here (see queue_manager.code_identity), None where that could not be
@@ -32,7 +34,7 @@ def report_lines(phases: Iterable[Mapping[str, Any]], pushes: Mapping[str, Seque
     lines = []
     for phase in phases:
         codes: Mapping[str, int] = phase.get("codes") or {}
-        ran = "; ".join(f"{count} job{'' if count == 1 else 's'} ran `{name}`" for name, count in codes.items())
+        ran = "; ".join(f"{jobs_text(count)} ran `{name}`" for name, count in codes.items())
         if len(codes) > 1:
             lines.append(f"- {phase['name']}: not all jobs ran the same code: {ran}")
         elif codes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -15,7 +14,7 @@ from typing import Any
 from build_manifest import regular_file
 from queue_manager.core.manifest import Manifest, encode
 from skill.common.errors import FailedError
-from skill.common.files import SHOWN, append_to
+from skill.common.files import SHOWN, append_to, try_lock
 from skill.runs.digest import GONE
 from skill.runs.directory import MOST_STATE, Document, Run, parse_state, read_state
 
@@ -39,10 +38,9 @@ def is_alive(run: Run) -> bool:
             if pid is not None and not _exists(pid):
                 return False
             try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return not try_lock(file, shared=True)
             except OSError:
                 return True
-            return False
     except FileNotFoundError:
         return False
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from datetime import datetime
 
+from queue_manager.core.times import epoch
 from skill.runs import assignment, state_schema
 from skill.runs.assignment import Placed
 from skill.runs.directory import Document, Run, read_mirrored
@@ -27,4 +27,4 @@ def age(found: Placed, host: str, now: float) -> float | None:
 
 def pulled_at(text: str | None) -> float | None:
     """The time of a pull, as hosts.json has it, in epoch seconds; None for None."""
-    return None if text is None else datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    return None if text is None else epoch(text)

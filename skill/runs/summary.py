@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from queue_manager.core.markdown import code, inline
-from queue_manager.core.times import duration
+from queue_manager.core.times import duration, epoch
 from skill.runs.directory import Document
 
 _ROWS = 50
@@ -92,4 +91,4 @@ def _more(count: int) -> list[str]:
 
 
 def _epoch(text: str | None) -> float | None:
-    return None if text is None else datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    return None if text is None else epoch(text)

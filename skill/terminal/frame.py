@@ -9,6 +9,7 @@ from rich.text import Text
 
 from queue_manager.core.times import duration, epoch
 from skill.common.text_table import columns
+from skill.common.units import jobs_text
 from skill.reports import teardown_text
 from skill.runs import activity, code_versions
 from skill.runs import digest as status
@@ -136,7 +137,7 @@ def _manager(row: Row) -> Text:
     """How the manager of a host stands, as far as that is known."""
     known = row["manager"] or "never read"
     if row["state"] == LOST:
-        moved = f"{row['moved']} job{'' if row['moved'] == 1 else 's'} moved"
+        moved = f"{jobs_text(row['moved'])} moved"
         return Text(f"given up, {moved if row['moved'] else 'nothing moved'}", style="magenta")
     if row["reason"] is not None:
         how = "unknown" if row["answered"] else "unreachable"

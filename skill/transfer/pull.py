@@ -23,6 +23,7 @@ from queue_manager.core.transfer_protocol import HOST, RESULTS, Request
 from skill.common import files
 from skill.common.errors import FailedError
 from skill.common.files import SHOWN, write_whole
+from skill.common.retry import backoff
 from skill.hosts import bootstrap, remote_command
 from skill.hosts.connection import Host, Unreachable, each, known_key
 from skill.hosts.remote_command import Framed
@@ -234,7 +235,7 @@ def _persist(work: _Work, host: Host, stop: threading.Event) -> Turn:
             return Turn(host.name, total, unreachable=found.reason, outside=outside)
         if number < TRIES:
             work.common.say(f"{host.name}: {received.broken}; going on ({number + 1} of {TRIES})")
-            stop.wait(_PAUSE * 2 ** (number - 1))
+            stop.wait(backoff(number, _PAUSE))
     return Turn(host.name, total, outside=outside, doubts=_doubts(work) if total.broken is None else Doubts())
 
 

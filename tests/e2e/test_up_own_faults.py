@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from skill.common.units import usd
 from skill.fleet import await_ready, ledger, settings, startup
 from skill.fleet.drift import Heard
 from skill.fleet.startup import SILENT
@@ -272,7 +273,7 @@ def test_a_fault_that_every_machine_shows_blames_none_and_says_what_it_cost(
     said = re.fullmatch(r"wavequeue: nothing goes on billing; what was rented for this cost (.*), at most.*", lines[-1])
     assert said, lines[-1]
     assert bench.cost() > 0
-    assert said[1] == ledger.usd(bench.cost())
+    assert said[1] == usd(bench.cost())
 
 
 def test_while_nothing_is_known_of_a_machine_that_is_said_and_nothing_is_done(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from skill.common.errors import UseError
 from skill.common.project import ProjectPaths
+from skill.common.units import usd
 from skill.fleet import ledger
 from skill.fleet import ledger_file as file
 from skill.fleet.ledger import Offered, Rental, cost, fold
@@ -112,4 +113,4 @@ def test_all_of_it_is_shown_with_its_sum() -> None:
     [(0.0, "$0.00"), (0.00003, "less than $0.0001"), (0.00007, "$0.0001"), (0.0123, "$0.0123"), (1.5, "$1.50")],
 )
 def test_no_amount_looks_like_nothing(amount: float, words: str) -> None:
-    assert ledger.usd(amount) == words
+    assert usd(amount) == words

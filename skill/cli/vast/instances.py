@@ -12,6 +12,7 @@ from skill.cli.vast import hunt, lifecycle, rent, watcher
 from skill.cli.vast.hunt import unknown
 from skill.common.errors import DONE, FAILED
 from skill.common.project import locate_workers
+from skill.common.units import count_text
 from skill.providers.outcomes import Unknown
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _lines(found: Outcome) -> list[str]:
         for name in found.nameless
     ]
     patches = sum(bool(report.patch) for report in found.reports)
-    workers = f"{patches} worker{'s' * (patches != 1)}"
+    workers = count_text(patches, "worker")
     if found.consistent:
         said.append(f"consistent: {len(found.reports)} rented in workers.yaml")
     elif patches:

@@ -15,6 +15,7 @@ from skill.cli.options import JSON
 from skill.cli.vast.hunt import needs
 from skill.common.errors import DONE, INTERRUPTED, UseError
 from skill.common.project import locate_workers
+from skill.common.units import usd
 
 if TYPE_CHECKING:
     from skill.fleet.offers import Priced, Work
@@ -116,4 +117,4 @@ def ledger_verb(as_json: bool) -> None:
         print("nothing was rented yet")
         return
     print_lines(lambda width: ledger.table(found.rentals, found.now, width))
-    print(f"in all: {ledger.usd(found.spent)}, without traffic")
+    print(f"in all: {usd(found.spent)}, without traffic")

@@ -8,6 +8,7 @@ from skill.cli.console import print_json, print_table
 from skill.cli.options import JSON
 from skill.common.errors import DONE
 from skill.common.project import locate_workers
+from skill.common.units import usd
 
 
 @click.group("watcher", short_help="Rent cheap offers in the background, within limits.")
@@ -47,7 +48,7 @@ def stop() -> int:
 @JSON
 def status(as_json: bool) -> None:
     """Show whether it runs, its last look, and its rules with where each is from. Asks nobody."""
-    from skill.fleet import ledger, watch_rules
+    from skill.fleet import watch_rules
     from skill.operations import control_watcher
 
     runs, state, rules, sources, rented, cost = control_watcher.watcher_status(locate_workers())
@@ -71,7 +72,7 @@ def status(as_json: bool) -> None:
     print(f"{watches}{dry}" if runs else "no watcher runs; start one: wavequeue vast watcher start")
     if state.get("looked"):
         print(f"last look: {state['looked']}: {state.get('outcome')}")
-    print(f"rented: {rented}, for {ledger.usd(cost)} until now")
+    print(f"rented: {rented}, for {usd(cost)} until now")
     print_table([
         ["rule", "value", "from"],
         *([name, _shown(value), sources[name]] for name, value in rules._asdict().items()),

@@ -12,6 +12,7 @@ from typing import Any
 
 from queue_manager.core.terminal_text import one_line
 from skill.common.http import NoReply, Reply
+from skill.common.retry import backoff
 from skill.providers.outcomes import (
     ANSWER,
     AUTH,
@@ -110,9 +111,9 @@ def wait(reply: Reply | NoReply, number: int, *, again: bool) -> float | None:
         told = _seconds(reply.headers.get("retry-after"))
         if told is None and isinstance(found, dict):
             told = _seconds(found.get("retry_after"))
-        return min(_MOST_WAIT, _THROTTLE_WAIT * 2.0 ** (number - 1) if told is None else told)
+        return backoff(number, _THROTTLE_WAIT, _MOST_WAIT) if told is None else min(_MOST_WAIT, told)
     if reply.status in (502, 503, 504) and again:
-        return _SERVER_WAIT * 2.0 ** (number - 1)
+        return backoff(number, _SERVER_WAIT, _MOST_WAIT)
     return None
 
 
