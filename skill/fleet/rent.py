@@ -19,8 +19,7 @@ from skill.common import files
 from skill.common.errors import FailedError
 from skill.common.project import ProjectPaths
 from skill.common.units import usd
-from skill.fleet import await_ready, confirm, ledger_file, settings, ssh_key, startup
-from skill.fleet import ledger as book
+from skill.fleet import await_ready, confirm, ledger, ledger_file, settings, ssh_key, startup
 from skill.fleet.await_ready import Arrived, Say
 from skill.fleet.blacklist import Banned
 from skill.fleet.drift import DISK, PRICE, STATUS
@@ -134,7 +133,7 @@ class _Renting:
             new = NewInstance(one.label, self._image, self._wish.profile.disk_gb, guard=self._wish.once)
             outcome = self._client.rent(one.offered.offer_id, new)
             if isinstance(outcome, Refused) and outcome.instance_id is None:
-                self._note(book.REFUSED, one, why=outcome.why)
+                self._note(ledger.REFUSED, one, why=outcome.why)
                 self._last = f"offer {one.offered.offer_id} was refused: {outcome.why}"
                 self._say(self._last)
                 if outcome.kind != NO_OFFER:  # the next would be refused as well
@@ -150,7 +149,7 @@ class _Renting:
         made = [one for one in self._tried() if one.instance_id is not None]
         if not made:
             return ""
-        return f". What was tried cost {usd(book.spent(made, time.time()))}, at most and without traffic"
+        return f". What was tried cost {usd(ledger.spent(made, time.time()))}, at most and without traffic"
 
     def _there(self) -> Worker | None:
         """The machine that the purpose has, if another process rented it meanwhile."""
@@ -168,8 +167,8 @@ class _Renting:
         self._chain = self._chain or label
         disk = (offer.storage_cost or 0.0) * wish.profile.disk_gb / HOURS_PER_MONTH
         offered = Offered(offer.id, offer.machine_id, offer.cards, priced.dph, disk, wish.profile.disk_gb)
-        intent = book.intent(wish.purpose, self._chain, self._name(), offered, wish.notes)
-        ledger_file.note(self._where, book.INTENDED, label, **intent)
+        intent = ledger.intent(wish.purpose, self._chain, self._name(), offered, wish.notes)
+        ledger_file.note(self._where, ledger.INTENDED, label, **intent)
         self._say(f"takes offer {offer.id}: {offer.cards}, ${priced.dph:.4f} an hour")
         return ledger_file.rentals(self._where)[label]
 
@@ -189,9 +188,9 @@ class _Renting:
             if one.instance_id is None:
                 return one
         else:
-            one = self._note(book.CREATED, one, instance_id=number)
+            one = self._note(ledger.CREATED, one, instance_id=number)
         if isinstance(outcome, Refused):
-            one = self._note(book.BROKEN, one, why=outcome.why)
+            one = self._note(ledger.BROKEN, one, why=outcome.why)
         return one
 
     def _finish(self, one: Rental) -> Worker | None:
@@ -214,11 +213,11 @@ class _Renting:
             if isinstance(found, NotOurs):
                 return self._left_alone(one, found.why)
             if isinstance(found, Gone):
-                self._note(book.GONE, one, why="it vanished while it came up")
+                self._note(ledger.GONE, one, why="it vanished while it came up")
                 self._last = f"instance {number} no longer exists"
                 self._say(self._last)
                 return None
-            one = self._note(book.BROKEN, one, why=found.why)
+            one = self._note(ledger.BROKEN, one, why=found.why)
             own = self._blame(one, found)
         self._say(f"instance {number} failed to start ({one.why}); destroying it")
         ended = confirm.destroy_claimed(self._client, claim)
@@ -227,7 +226,7 @@ class _Renting:
                 f"instance {number} failed to start ({one.why}), and its deletion failed: {ended}. It is still billed; "
                 f"run the same command again, or: wavequeue vast destroy {number}"
             )
-        self._note(book.DESTROYED if ended.by_us else book.GONE, one)
+        self._note(ledger.DESTROYED if ended.by_us else ledger.GONE, one)
         self._last = (
             f"instance {number} did not come up, and {'was destroyed' if ended.by_us else 'had gone by itself'}"
         )
@@ -277,7 +276,7 @@ class _Renting:
             mine = next((live for live in listed if live.label == one.label), None)
             if mine is not None:
                 self._say(f"it is instance {mine.id}")
-                return self._note(book.CREATED, one, instance_id=mine.id)
+                return self._note(ledger.CREATED, one, instance_id=mine.id)
             known += 1
             if known == len(_SETTLE):
                 if named is not None:
@@ -287,7 +286,7 @@ class _Renting:
                         "wavequeue vast instances; then run the same command again"
                     )
                 self._say("it was not rented")
-                return self._note(book.REFUSED, one, why="no instance with its label was made")
+                return self._note(ledger.REFUSED, one, why="no instance with its label was made")
         raise FailedError(
             f"whether offer {one.offered.offer_id} was rented is unknown: {reason}. Nothing else is rented until that "
             f"is known; an instance labelled {one.label} may be billed. Run the same command again"
@@ -325,7 +324,7 @@ class _Renting:
                 at = {"ssh.host": way.host, "ssh.port": way.port, STATUS: live.status, "enabled": True}
                 known.patch(name, {**at, PRICE: round(offered.dph, 4), DISK: round(offered.storage_dph, 6)})
             worker = known.workers[name]
-        self._note(book.READY, one, worker=name)
+        self._note(ledger.READY, one, worker=name)
         return worker
 
     def _ban(self, one: Rental, why: str) -> None:

@@ -24,8 +24,7 @@ from skill.common import typed_json
 from skill.common.errors import FailedError, UseError
 from skill.common.files import SHOWN, append_to, make_directory, try_lock, write_whole
 from skill.common.project import ProjectPaths
-from skill.fleet import ledger as book
-from skill.fleet import ledger_file, offers, rent, settings, watch_rules
+from skill.fleet import ledger, ledger_file, offers, rent, settings, watch_rules
 from skill.fleet.offers import Priced
 from skill.fleet.provider import connected
 from skill.fleet.watch_rules import Rules
@@ -202,7 +201,7 @@ class _Watcher:
                 return shown
             if isinstance(shown, Gone):
                 if not self._is_dry:
-                    ledger_file.note(self._where, book.GONE, rental.label)
+                    ledger_file.note(self._where, ledger.GONE, rental.label)
             else:
                 found[number] = shown
         return list(found.values())

@@ -19,8 +19,7 @@ from queue_manager.core.manifest import Manifest, encode, sha256
 from queue_manager.core.times import epoch
 from skill.common.errors import FailedError, UseError
 from skill.common.units import usd
-from skill.fleet import confirm, follow_rental, ledger_file, ownership, rent
-from skill.fleet import ledger as book
+from skill.fleet import confirm, follow_rental, ledger, ledger_file, ownership, rent
 from skill.fleet.drift import GONE, STATUS
 from skill.fleet.follow_rental import Standing, Took
 from skill.fleet.ledger import Rental
@@ -52,7 +51,7 @@ Say = Callable[[str], None]
 
 def purpose(manifest: Manifest) -> str:
     """How the ledger calls what is rented for a spec: the same spec again means the same."""
-    return f"{book.UP}{manifest.project}-{sha256(encode(manifest).encode())[:12]}"
+    return f"{ledger.UP}{manifest.project}-{sha256(encode(manifest).encode())[:12]}"
 
 
 def ceiling(manifest: Manifest, asked: float | None, reckoned: float) -> float:
@@ -267,12 +266,13 @@ class Up:
 
     def _standing(self, rental: Rental, quiet: float, fault: str | None) -> Standing:
         now = ledger_file.rentals(self._where)[rental.label]
-        return Standing(book.cost(now, time.time()), float(rental.notes["max_cost"]), rental.offered.dph, quiet, fault)
+        cost, ceiling = ledger.cost(now, time.time()), float(rental.notes["max_cost"])
+        return Standing(cost, ceiling, rental.offered.dph, quiet, fault)
 
     def _give_up(self, rental: Rental, run: Run, why: str) -> NoReturn:
         """Destroy a machine at its ceiling, whatever is on it. Raises FailedError, with what it cost."""
         words = "is destroyed" if self._destroy(rental) else "has gone by itself"
-        cost = usd(book.cost(ledger_file.rentals(self._where)[rental.label], time.time()))
+        cost = usd(ledger.cost(ledger_file.rentals(self._where)[rental.label], time.time()))
         lost = completeness.missing_of(run, rental.worker)
         rest = "all results are here" if lost is None else f"not all is here: {lost}"
         raise FailedError(
@@ -289,7 +289,7 @@ class Up:
         number, name = rental.instance_id or 0, rental.worker
         live = self._client.instance(number)
         if isinstance(live, Gone):
-            self._write_gone(rental, book.GONE)
+            self._write_gone(rental, ledger.GONE)
             if is_home:
                 return self._ended(rental, run, f"instance {number} has destroyed itself, and is billed no more")
             raise FailedError(self._lost(rental, run))
@@ -332,7 +332,7 @@ class Up:
 
     def _ended(self, rental: Rental, run: Run, words: str) -> Ended:
         now = ledger_file.rentals(self._where)[rental.label]
-        cost = f"the machine cost {usd(book.cost(now, time.time()))}, at most and without traffic"
+        cost = f"the machine cost {usd(ledger.cost(now, time.time()))}, at most and without traffic"
         return Ended(run, now, self._completed(run), (words, cost))
 
     def _lost(self, rental: Rental, run: Run) -> str:
@@ -365,7 +365,7 @@ class Up:
                 f"instance {number} was not confirmed as deleted; it may still be billed: {ended}. Run the same "
                 f"command again, or: wavequeue vast destroy {number}"
             )
-        self._write_gone(rental, book.DESTROYED if ended.by_us else book.GONE)
+        self._write_gone(rental, ledger.DESTROYED if ended.by_us else ledger.GONE)
         return ended.by_us
 
     def _write_gone(self, rental: Rental, event: str) -> None:
@@ -375,7 +375,7 @@ class Up:
 
     def _write_stopped(self, rental: Rental) -> None:
         if not ledger_file.rentals(self._where)[rental.label].stopped:
-            ledger_file.note(self._where, book.STOPPED, rental.label)
+            ledger_file.note(self._where, ledger.STOPPED, rental.label)
         self._patch(rental, {STATUS: "stopped"})
 
     def _patch(self, rental: Rental, values: dict[str, object]) -> None:

@@ -14,7 +14,7 @@ from queue_manager.core.overview import MOST_PENDING
 from queue_manager.core.state_format import FORMAT, VERSION, phase_status
 from queue_manager.core.status import BAD, Status
 from queue_manager.core.times import duration, iso
-from skill.runs import assignment as places
+from skill.runs import assignment
 from skill.runs.assignment import LOST, PLANNED, Part, Placed
 from skill.runs.dependencies import Dependencies
 from skill.runs.digest import left_running
@@ -210,7 +210,7 @@ def _unread(spec: JobSpec, host: str) -> _Row:
 
 def _complete(rows: Iterable[_Row], manifest: Manifest, owner: Mapping[str, str]) -> None:
     """Give jobs back what they wait for on other hosts: their own host knows it as marks only."""
-    carried = [row for row in rows if places.MARKS in (row["waiting"] or "")]
+    carried = [row for row in rows if assignment.MARKS in (row["waiting"] or "")]
     if not carried:
         return
     dependencies = Dependencies(manifest)

@@ -11,8 +11,7 @@ from queue_manager.core.times import duration, epoch
 from skill.common.text_table import columns
 from skill.common.units import jobs_text
 from skill.reports import teardown_text
-from skill.runs import activity, code_versions
-from skill.runs import digest as status
+from skill.runs import activity, code_versions, digest
 from skill.runs.assignment import LOST, PLANNED
 from skill.runs.digest import Digest, Row
 
@@ -59,13 +58,13 @@ class _Section(NamedTuple):
 def frame(scene: Scene, width: int, height: int | None, marks: Marks = UNICODE, footer: str = "") -> list[Text]:
     """The lines of a view, each at most `width` cells, at most `height` in all (None: as many as it takes)."""
     document = scene.document
-    head = [Text(status.headline(document, scene.alive, scene.now), style="bold", no_wrap=True)]
+    head = [Text(digest.headline(document, scene.alive, scene.now), style="bold", no_wrap=True)]
     counts = Text("  ", no_wrap=True)
-    for name in status.ORDER:
+    for name in digest.ORDER:
         if document["counts"].get(name):
             counts.append(f"{document['counts'][name]} {name}", style=STYLES[name]).append("  ")
     head.append(counts)
-    for hindrance in status.hindrances(document, scene.alive)[: 3 if height else None]:
+    for hindrance in digest.hindrances(document, scene.alive)[: 3 if height else None]:
         head.append(Text(f"  ! {hindrance}", style="bold yellow", no_wrap=True))
     foot = [Text(footer, style="bright_black", no_wrap=True)] if footer else []
     for line in (*head, *foot):
@@ -100,7 +99,7 @@ def _shares(wanted: Sequence[int], room: int | None) -> list[int]:
 
 
 def _sections(scene: Scene, width: int, marks: Marks) -> list[_Section]:
-    document, digest = scene.document, scene.digest
+    document, found = scene.document, scene.digest
     # What goes on comes before what is done, for where there is not room for all.
     phases = sorted(document["phases"], key=lambda row: row["status"] == "completed")
     place = {row["name"]: n for n, row in enumerate(document["phases"])}
@@ -112,11 +111,11 @@ def _sections(scene: Scene, width: int, marks: Marks) -> list[_Section]:
             "phases", phases, lambda rows: _phases(sorted(rows, key=lambda row: place[row["name"]]), width, marks)
         ),
         _Section("GPUs", document["gpus"], lambda rows: _cards(rows, width, marks)),
-        _Section("running", digest.running, lambda rows: _running(rows, scene, width)),
-        _Section("waiting for a retry", digest.retrying, lambda rows: _reasons(rows, width)),
-        _Section("need a person", status.alike(digest.person), lambda groups: _groups(groups, width)),
-        _Section("cancelled", status.alike(digest.cancelled), lambda groups: _groups(groups, width)),
-        _Section("recently finished", digest.recent, lambda rows: _recent(rows, scene, width)),
+        _Section("running", found.running, lambda rows: _running(rows, scene, width)),
+        _Section("waiting for a retry", found.retrying, lambda rows: _reasons(rows, width)),
+        _Section("need a person", digest.alike(found.person), lambda groups: _groups(groups, width)),
+        _Section("cancelled", digest.alike(found.cancelled), lambda groups: _groups(groups, width)),
+        _Section("recently finished", found.recent, lambda rows: _recent(rows, scene, width)),
     ]
 
 
@@ -125,7 +124,7 @@ def _hosts(rows: Sequence[Row], now: float, width: int) -> list[Text]:
     for row in rows:
         done = f"{row['counts'].get('completed', 0)}/{row['jobs']}"
         pulled = f"pulled {duration(max(0.0, now - epoch(row['last_pull'])))} ago" if row["last_pull"] else "not pulled"
-        table.append([row["name"], _manager(row), done, status.counts_text(row["counts"], ("completed",)), pulled])
+        table.append([row["name"], _manager(row), done, digest.counts_text(row["counts"], ("completed",)), pulled])
     return columns(_without_empty(table), width, indent=1, right=(2,))
 
 
@@ -172,12 +171,12 @@ def _phases(rows: Sequence[Row], width: int, marks: Marks) -> list[Text]:
         parts = [
             (counts.get("completed", 0), marks.done, STYLES["completed"]),
             (counts.get("running", 0), marks.running, STYLES["running"]),
-            (sum(counts.get(name, 0) for name in status.RETRIES), marks.retry, STYLES["failed_oom"]),
+            (sum(counts.get(name, 0) for name in digest.RETRIES), marks.retry, STYLES["failed_oom"]),
             (sum(counts.get(name, 0) for name in ("stuck", "blocked")), marks.person, STYLES["stuck"]),
         ]
         shown = bar(parts, row["jobs"], _bar_width(width), marks.left)
         done = f"{counts.get('completed', 0)}/{row['jobs']}"
-        words = status.counts_text(counts, ("completed",))
+        words = digest.counts_text(counts, ("completed",))
         if row["oom_retries"]:
             retries = "OOM retry" if row["oom_retries"] == 1 else "OOM retries"
             words += f"{', ' if words else ''}{row['oom_retries']} {retries}"
@@ -215,7 +214,7 @@ def _running(rows: Sequence[Row], scene: Scene, width: int) -> list[Text]:
     for row in rows:
         again = f"attempt {row['attempt']}" if row["attempt"] > 1 else ""
         said = _says(row, scene)
-        table.append([Text(row["id"], style="cyan"), status.took(row, scene.now), status.place(row), again, said])
+        table.append([Text(row["id"], style="cyan"), digest.took(row, scene.now), digest.place(row), again, said])
     return columns(_without_empty(table), width, indent=1, right=(1,), ids=(0,))
 
 
@@ -230,7 +229,7 @@ def _says(row: Row, scene: Scene) -> Text:
 
 def _reasons(rows: Sequence[Row], width: int) -> list[Text]:
     table: list[list[str | Text]] = [
-        [row["id"], Text(row["status"], style=STYLES[row["status"]]), status.reason(row)] for row in rows
+        [row["id"], Text(row["status"], style=STYLES[row["status"]]), digest.reason(row)] for row in rows
     ]
     return columns(table, width, indent=1, ids=(0,))
 
@@ -241,7 +240,7 @@ def _groups(groups: Sequence[Sequence[Row]], width: int) -> list[Text]:
     for rows in groups:
         count = f"{len(rows)} " if len(rows) > 1 else ""
         state = Text(f"{count}{rows[0]['status']}", style=STYLES[rows[0]["status"]])
-        table.append([status.names(rows), state, status.reason(rows[0])])
+        table.append([digest.names(rows), state, digest.reason(rows[0])])
     return columns(table, width, indent=1)
 
 
@@ -250,7 +249,7 @@ def _recent(rows: Sequence[Row], scene: Scene, width: int) -> list[Text]:
     for row in rows:
         state = Text(row["status"], style=STYLES[row["status"]])
         table.append(
-            [status.clock(row["completed"]), state, row["id"], status.took(row, scene.now), status.reason(row)]
+            [digest.clock(row["completed"]), state, row["id"], digest.took(row, scene.now), digest.reason(row)]
         )
     return columns(_without_empty(table), width, indent=1, ids=(2,))
 
@@ -266,7 +265,7 @@ def jobs_table(rows: Sequence[Row], width: int, now: float) -> list[Text]:
     table: list[list[str | Text]] = [["job", "phase", "status", "where", "attempts", "took", "why"]]
     for row in rows:
         state = Text(row["status"], style=STYLES[row["status"]])
-        where = status.place(row) if row["attempt"] else ""
-        why = status.reason(row) or activity.words(row, now)
-        table.append([row["id"], row["phase"], state, where, str(row["attempts"]), status.took(row, now), why])
+        where = digest.place(row) if row["attempt"] else ""
+        why = digest.reason(row) or activity.words(row, now)
+        table.append([row["id"], row["phase"], state, where, str(row["attempts"]), digest.took(row, now), why])
     return columns(table, width, right=(4, 5), head=True, ids=(0,))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from skill.common.ctrl_c import ctrl_c_held
 from skill.common.errors import FAILED
-from skill.runs import digest as status
+from skill.runs import digest
 from skill.terminal import safe_output
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def follow(watched: Followed, output: Console, footer: str, *, fresh: bool) -> i
     else:
         _lines(watched, lambda line: print(line, file=output.file, flush=True), fresh)
     meta = watched.document["meta"]
-    return status.exit_code(watched.document) if meta["manager"] == "finished" else FAILED
+    return digest.exit_code(watched.document) if meta["manager"] == "finished" else FAILED
 
 
 def _live(watched: Followed, output: Console, footer: str) -> None:
@@ -91,26 +91,26 @@ class _Teller:
         self._hindrances: dict[str, str] = {}
 
     def tell(self, watched: Followed) -> None:
-        for line in status.changes(self._before, watched.document):
+        for line in digest.changes(self._before, watched.document):
             self._say(line)
         # A short form of a state leaves out what has ended long ago; that is not news when it comes back.
-        self._before = {**self._before, **status.places(watched.document)}
-        hindrances = status.hindrances_by_kind(watched.document, watched.alive)
+        self._before = {**self._before, **digest.places(watched.document)}
+        hindrances = digest.hindrances_by_kind(watched.document, watched.alive)
         for kind, line in hindrances.items():
             if kind not in self._hindrances:
-                self._say(f"{status.utc(time.time())} !            {line}")
+                self._say(f"{digest.utc(time.time())} !            {line}")
         for kind in self._hindrances:
-            if kind.startswith(status.UNKNOWN) and kind not in hindrances:
-                host = kind.removeprefix(status.UNKNOWN)
-                self._say(f"{status.utc(time.time())} !            {host}: it answers again")
+            if kind.startswith(digest.UNKNOWN) and kind not in hindrances:
+                host = kind.removeprefix(digest.UNKNOWN)
+                self._say(f"{digest.utc(time.time())} !            {host}: it answers again")
         self._hindrances = hindrances
 
 
 def _lines(watched: Followed, say: Callable[[str], None], fresh: bool) -> None:
-    say(status.headline(watched.document, watched.alive, time.time()))
+    say(digest.headline(watched.document, watched.alive, time.time()))
     if not fresh:
-        say(f"  {status.counts_text(watched.document['counts'])}")
-    teller = _Teller(say, {} if fresh else status.places(watched.document))
+        say(f"  {digest.counts_text(watched.document['counts'])}")
+    teller = _Teller(say, {} if fresh else digest.places(watched.document))
     while not _is_over(watched):
         teller.tell(watched)
         time.sleep(TICK)

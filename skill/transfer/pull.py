@@ -27,8 +27,7 @@ from skill.common.retry import backoff
 from skill.hosts import bootstrap, remote_command
 from skill.hosts.connection import Host, Unreachable, each, known_key
 from skill.hosts.remote_command import Framed
-from skill.runs import assignment as placed
-from skill.runs import merge, pulled_states, summary
+from skill.runs import assignment, merge, pulled_states, summary
 from skill.runs.assignment import LOST, PLANNED, Part, Placed
 from skill.runs.directory import Document, Run, added_size, read_mirrored, read_sent
 from skill.runs.merge import Look
@@ -109,7 +108,7 @@ def pull(
     `patience`: seconds that one host may take in all. On Ctrl-C all
     connections are ended before KeyboardInterrupt goes on. Raises FailedError and OSError.
     """
-    found = placed.read(run)
+    found = assignment.read(run)
     if found is None:
         raise FailedError(f"run {run.id} is not on hosts")
     with open_gate(run, found, manifest) as gate:
@@ -120,7 +119,7 @@ def _pull(common: _Common, chosen: Sequence[Part], hosts: Mapping[str, Host]) ->
     run = common.run
 
     def gate(part: Part) -> HostGate:
-        added = added_size(run.root, placed.mirror(run, part.host))
+        added = added_size(run.root, assignment.mirror(run, part.host))
         return common.gate.of(part.host, functools.partial(_state_fault, len(part.jobs), added))
 
     works = {
@@ -148,7 +147,7 @@ def _pull(common: _Common, chosen: Sequence[Part], hosts: Mapping[str, Host]) ->
     whole = [turn.host for turn in turns.values() if turn.whole]
     if whole:
         at = iso(time.time()) or ""
-        with placed.changed(run) as now:
+        with assignment.changed(run) as now:
             now.placed = now.placed._replace(pulled={**now.placed.pulled, **dict.fromkeys(whole, at)})
     for name in whole:
         turns[name] = _acknowledge(works[name], hosts[name], turns[name])
@@ -172,7 +171,7 @@ def _acknowledge(work: _Work, host: Host, turn: Turn) -> Turn:
         return turn
     try:
         # The sender opened the state before it looked for results.
-        meta = read_mirrored(placed.mirror(work.common.run, host.name), len(work.part.jobs))["meta"]
+        meta = read_mirrored(assignment.mirror(work.common.run, host.name), len(work.part.jobs))["meta"]
         seq = meta["seq"] if meta["teardown"] is not None else None
     except (OSError, ValueError, KeyError, TypeError):
         return turn
@@ -270,7 +269,7 @@ def _once(work: _Work, host: Host, stop: threading.Event) -> tuple[Received, tup
     run, part, manifest = work.common.run, work.part, work.common.manifest
     where = ground(run, work.common.placed, manifest, part)
     asked = wanted(where, manifest, part)
-    store = Store(where.here, placed.mirror(run, host.name))
+    store = Store(where.here, assignment.mirror(run, host.name))
     store.make()
     here = look(where.here, asked.patterns, NEVER)
     request = Request(
@@ -336,7 +335,7 @@ def merged(found: Placed, manifest: Manifest, states: Mapping[str, Document], no
 
 def conclude(run: Run, manifest: Manifest, now: float) -> bool:
     """Whether the run has ended on all its hosts, by what was pulled; its summary.md is then made. Raises OSError."""
-    found = placed.read(run)
+    found = assignment.read(run)
     assert found is not None
     states = pulled_states.documents(run, found)
     document = merged(found, manifest, states, now)

@@ -35,8 +35,7 @@ from skill.runs.assignment import SUBMITTED, Part, Placed, part_manifest
 from skill.runs.directory import Run
 from skill.runs.path_map import ground, wanted
 from skill.transfer import pull as pulls
-from skill.transfer import receiver as receiving
-from skill.transfer import write_gate
+from skill.transfer import receiver, write_gate
 from tests import in_process
 from tests.e2e.runs import ROOT
 from tests.skill.story import RUN_ID, Story, job, manifest
@@ -412,7 +411,7 @@ def test_nothing_here_changes_but_what_the_host_may_write(
     case = CASES[name]
     monkeypatch.setattr(transfer_protocol, "MAX_FILES", 500)
     if case.says == "0 s":
-        monkeypatch.setattr(receiving, "SILENCE", 0.2)
+        monkeypatch.setattr(receiver, "SILENCE", 0.2)
     if case.first is not None:
         assert pull(answer(world, case.first[1], case.first[0]))[0] == 0
     code, said = pull(answer(world, case.rows, case.host, case.then))
@@ -427,10 +426,10 @@ def test_nothing_here_changes_but_what_the_host_may_write(
 def test_the_floor_on_progress_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     try:
-        stream = receiving._Stream(reading, threading.Event())
+        stream = receiver._Stream(reading, threading.Event())
         os.write(writing, b"x" * 10)
         assert stream.take(10) == b"x" * 10
-        monkeypatch.setattr(receiving, "SILENCE", -1.0)
+        monkeypatch.setattr(receiver, "SILENCE", -1.0)
         os.write(writing, b"x")
         with pytest.raises(Exception, match="only 10 bytes came in -1 s, less than the 64 KiB"):
             stream.take(10)
@@ -606,7 +605,7 @@ def test_no_answer_takes_more_than_300_mib(world: World) -> None:
 
 
 DEEP = bool(os.environ.get("WAVEQUEUE_DEEP"))
-SILENCE = receiving.SILENCE
+SILENCE = receiver.SILENCE
 FAR = (
     "a file of a person", "a tracked file in another case", "a new hidden file", "a script by its first line",
     "through a link here that leads out", "the rest of a bad answer", "a time in the future", "an endless line",
@@ -634,7 +633,7 @@ def test_the_same_over_ssh(tmp_path: Path, template: Path, monkeypatch: pytest.M
         (far.home / ".wavequeue" / "host_id").write_text("f" * 32)
         for n, name in enumerate(chosen):
             case = CASES[name]
-            monkeypatch.setattr(receiving, "SILENCE", 0.2 if case.says == "0 s" else SILENCE)
+            monkeypatch.setattr(receiver, "SILENCE", 0.2 if case.says == "0 s" else SILENCE)
             world = World(tmp_path / f"near{n}", template)
             part = PARTS[0]._replace(python=str(python), runtime="r", host_id="f" * 32)
             assignment.write(world.run, world.placed._replace(parts=(part, PARTS[1])))

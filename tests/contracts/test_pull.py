@@ -20,8 +20,7 @@ from queue_manager.core import transfer_protocol
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.transfer_protocol import HOST, RESULTS, Request, Seen
 from skill.runs.path_map import Wanted
-from skill.transfer import local_store as stores
-from skill.transfer import receiver as receiving
+from skill.transfer import local_store, receiver
 from skill.transfer.local_store import Store, look
 from skill.transfer.receiver import Received, receive
 from skill.transfer.write_gate import Gate, HostGate
@@ -467,7 +466,7 @@ def test_why_a_host_could_not_answer_is_what_it_said(pull: Pull) -> None:
 
 
 def test_a_host_that_falls_silent_is_given_up(pull: Pull, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receiving, "SILENCE", 0.1)
+    monkeypatch.setattr(receiver, "SILENCE", 0.1)
     assert pull.take(["sleep", "60"], pull.request("x")).broken == "nothing came for 0 s"
 
 
@@ -477,6 +476,6 @@ def test_what_the_disk_here_has_no_room_for_is_not_sent(pull: Pull, monkeypatch:
     assert (full.files, full.broken) == (0, None)
     assert "than the room on the disk here" in dict(full.refused)["x"]
     request = pull.request("x")
-    monkeypatch.setattr(stores, "MARGIN", 1 << 60)
+    monkeypatch.setattr(local_store, "MARGIN", 1 << 60)
     assert "the disk here has no room" in (pull.take(pull.command(), request).broken or "")
     assert pull.tree() == {}

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from queue_manager import facts as told
-from queue_manager import start
+from queue_manager import facts, start
 from skill.hosts import survival
 from skill.hosts.bootstrap import Facts, Python
 from skill.hosts.connection import Host, Said, Unreachable
@@ -29,14 +28,14 @@ def server(tmp_path: Path) -> Iterator[Sshd]:
 def test_what_becomes_of_a_process_whose_session_ends_is_seen_and_kept(server: Sshd) -> None:
     host, root = Host(server.worker("a"), server.root / "known_hosts"), server.home / ".wavequeue"
     assert survival.fault(host, FACTS) is None
-    assert told.survival(root) == "plain"
+    assert facts.survival(root) == "plain"
     (root / "survival").unlink()
     make_killing(server, may_linger=False)
     host.close()
     fault = survival.fault(host, FACTS)
     assert str(fault).startswith("what is started there is ended together with the SSH session")
     assert str(fault).endswith("have root run there: loginctl enable-linger root")
-    assert told.survival(root) is None
+    assert facts.survival(root) is None
     host.close()
 
 
@@ -95,7 +94,7 @@ def test_what_was_tried_counts_until_the_host_starts_anew(tmp_path: Path) -> Non
         (f"{life} rm", None, None),
     ):
         (tmp_path / "survival").write_text(text)
-        assert (told.survival(tmp_path), told.survival(tmp_path, any_life=True)) == (now, ever)
+        assert (facts.survival(tmp_path), facts.survival(tmp_path, any_life=True)) == (now, ever)
     (tmp_path / "survival").write_bytes(b"\xff")
-    assert told.survival(tmp_path, any_life=True) is None
+    assert facts.survival(tmp_path, any_life=True) is None
     assert start._SCOPE[0] == "systemd-run"

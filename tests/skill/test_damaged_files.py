@@ -25,7 +25,7 @@ from skill.cli import main
 from skill.common.errors import FailedError
 from skill.common.http import NoReply, Reply, Request, Server
 from skill.common.project import ProjectPaths
-from skill.fleet import ledger as lines
+from skill.fleet import ledger
 from skill.fleet.ledger import Offered
 from skill.hosts.connection import Host, Said, Unreachable
 from skill.runs import assignment, local_manager, logs
@@ -150,7 +150,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     book = ProjectPaths.of(project / "workers.yaml").ledger
     book.parent.mkdir()
     offered = Offered(1, 2, "1x A", 0.5, 0.1, 8.0)
-    book.write_text(lines.line("intended", "l1", T0, **lines.intent("x", "l1", "w", offered, {})))
+    book.write_text(ledger.line("intended", "l1", T0, **ledger.intent("x", "l1", "w", offered, {})))
     (book.parent / "known_hosts").write_text("gpu-a ssh-ed25519 AAAA\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(top / "home"))

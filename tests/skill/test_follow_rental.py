@@ -10,8 +10,7 @@ from typing import Any, cast
 import pytest
 
 from skill.common.errors import FailedError
-from skill.fleet import ledger as book
-from skill.fleet import ledger_file
+from skill.fleet import ledger, ledger_file
 from skill.fleet.confirm import Ended
 from skill.fleet.follow_rental import QUIET, Standing, Took, give_up, patience, warning
 from skill.fleet.ledger import Offered, Rental
@@ -83,9 +82,9 @@ class World:
         )
         offered = Offered(9, 77, "1x RTX 4090", dph=1.0, storage_dph=0.1, disk_gb=40.0)
         ledger_file.note(
-            self.where, book.INTENDED, "wq-a", **book.intent("up x", "wq-a", "vast1", offered, {"max_cost": 2.0})
+            self.where, ledger.INTENDED, "wq-a", **ledger.intent("up x", "wq-a", "vast1", offered, {"max_cost": 2.0})
         )
-        ledger_file.note(self.where, book.CREATED, "wq-a", instance_id=5)
+        ledger_file.note(self.where, ledger.CREATED, "wq-a", instance_id=5)
         self.run = Run.at(root / "experiment_queue" / "run-1")
 
     def destroy(self, _client: object, _claim: object) -> Ended:
@@ -135,7 +134,7 @@ def test_one_that_gives_nothing_is_destroyed_at_the_ceiling_and_what_it_cost_is_
     assert 2 * 3600 <= at - begin < 2 * 3600 + 120
     warned = [text for text in world.said if "has given nothing for" in text and "To end it now" in text]
     assert 3 <= len(warned) <= 5
-    assert world.rental().end == book.DESTROYED
+    assert world.rental().end == ledger.DESTROYED
 
 
 def test_one_that_gives_nothing_for_a_while_goes_on(world: World) -> None:

@@ -12,9 +12,9 @@ import pytest
 from skill.providers.instances import Instance
 from skill.providers.ownership import Claim, NotOurs, Ours, decide
 from skill.providers.provider import Provider
-from skill.providers.vast import client as vast
+from skill.providers.vast import client
 
-SKILL = Path(inspect.getfile(vast)).parents[2]
+SKILL = Path(inspect.getfile(client)).parents[2]
 CHANGES = {"set_state", "label", "destroy", "attach_key"}
 ASKED = CHANGES | {"start", "stop"}
 """As others call for them: the methods of the port, too."""
@@ -59,7 +59,7 @@ def test_nobody_else_makes_the_proof() -> None:
 def test_every_method_of_the_client_that_changes_an_instance_takes_the_proof() -> None:
     for name in ("start", "stop", "destroy", "attach_key"):
         assert list(inspect.signature(getattr(Provider, name)).parameters.values())[1].annotation == "Ours", name
-    tree = ast.parse(Path(inspect.getfile(vast)).read_text())
+    tree = ast.parse(Path(inspect.getfile(client)).read_text())
     changing = set()
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
         for call in (node for node in ast.walk(function) if isinstance(node, ast.Call) and called(node) == "Request"):

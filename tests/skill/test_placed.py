@@ -10,7 +10,7 @@ import pytest
 from queue_manager.core import manifest as manifests
 from queue_manager.core.manifest import Manifest, Phase, Precondition
 from skill.common.errors import FailedError, UseError
-from skill.runs import assignment as places
+from skill.runs import assignment
 from skill.runs.assignment import Part, Placed
 from skill.runs.directory import Run
 from tests.skill.story import RUN_ID, job, manifest
@@ -26,9 +26,9 @@ PLACED = Placed(
 
 def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     run = Run.at(tmp_path)
-    assert places.read(run) is None
-    places.write(run, PLACED)
-    assert places.read(run) == PLACED
+    assert assignment.read(run) is None
+    assignment.write(run, PLACED)
+    assert assignment.read(run) == PLACED
 
 
 def test_a_job_that_moved_belongs_to_its_new_host_only() -> None:
@@ -41,18 +41,18 @@ def test_a_job_that_moved_belongs_to_its_new_host_only() -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "wavequeue-hosts", "version": 1, "parts": [3]}'])
 def test_a_file_that_is_no_list_of_hosts_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / places.HOSTS).write_text(text)
+    (tmp_path / assignment.HOSTS).write_text(text)
     with pytest.raises(FailedError, match=r"hosts\.json is not a list of hosts"):
-        places.read(Run.at(tmp_path))
+        assignment.read(Run.at(tmp_path))
 
 
 def test_many_who_change_it_at_once_lose_nothing(tmp_path: Path) -> None:
     run = Run.at(tmp_path)
-    places.write(run, PLACED)
+    assignment.write(run, PLACED)
 
     def add(number: int) -> None:
         for _ in range(5):
-            with places.changed(run) as now:
+            with assignment.changed(run) as now:
                 part = now.placed.part("gpu-b")
                 now.placed = now.placed.with_part(part._replace(jobs=(*part.jobs, str(number))))
 
@@ -61,33 +61,33 @@ def test_many_who_change_it_at_once_lose_nothing(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    found = places.read(run)
+    found = assignment.read(run)
     assert found is not None
     assert sorted(found.part("gpu-b").jobs) == sorted(["y", *(str(n) for n in range(6) for _ in range(5))])
 
 
 def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
     run = Run.at(tmp_path)
-    with pytest.raises(UseError, match="not on hosts"), places.changed(run):
+    with pytest.raises(UseError, match="not on hosts"), assignment.changed(run):
         pass
-    places.write(run, PLACED)
+    assignment.write(run, PLACED)
 
     def fail() -> None:
-        with places.changed(run) as now:
+        with assignment.changed(run) as now:
             now.placed = now.placed._replace(parts=())
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail()
-    assert places.read(run) == PLACED
+    assert assignment.read(run) == PLACED
 
 
 @pytest.mark.parametrize("host", ["gpu-a", "..", "a/../../b", "me@host:22", ".hidden", "%2e"])
 def test_a_host_of_any_name_has_a_mirror_of_its_own_below_the_run(tmp_path: Path, host: str) -> None:
-    folder = places.mirror(Run.at(tmp_path), host)
+    folder = assignment.mirror(Run.at(tmp_path), host)
     assert folder.parent == tmp_path / "hosts"
     assert folder.resolve() == folder
-    assert folder != places.mirror(Run.at(tmp_path), f"{host}2")
+    assert folder != assignment.mirror(Run.at(tmp_path), f"{host}2")
 
 
 TIED = manifest(
@@ -104,11 +104,11 @@ TIED = manifest(
 
 def test_a_part_with_all_that_it_needs_is_the_manifest_with_another_cwd() -> None:
     ids = tuple(job.id for job in TIED.jobs)
-    part = places.part_manifest(TIED, Part("gpu-a", ids, cwd="wavequeue/demo"), RUN_ID)
+    part = assignment.part_manifest(TIED, Part("gpu-a", ids, cwd="wavequeue/demo"), RUN_ID)
     assert part == TIED._replace(cwd="~/wavequeue/demo", hosts=("gpu-a",))
-    assert places.part_manifest(TIED, Part("gpu-a", ids, cwd="/data/x"), RUN_ID).cwd == "/data/x"
-    assert places.part_manifest(TIED, Part("gpu-a", ids, cwd="."), RUN_ID).cwd == "~"
-    assert places.marks(TIED, Part("gpu-a", ids), RUN_ID) == ()
+    assert assignment.part_manifest(TIED, Part("gpu-a", ids, cwd="/data/x"), RUN_ID).cwd == "/data/x"
+    assert assignment.part_manifest(TIED, Part("gpu-a", ids, cwd="."), RUN_ID).cwd == "~"
+    assert assignment.marks(TIED, Part("gpu-a", ids), RUN_ID) == ()
 
 
 def _conditions(part: Manifest) -> dict[str, list[str]]:
@@ -117,8 +117,8 @@ def _conditions(part: Manifest) -> dict[str, list[str]]:
 
 def test_what_another_host_makes_is_waited_for_by_its_mark() -> None:
     here = Part("gpu-b", ("t2", "s1", "s2", "s3", "end"), cwd="wavequeue/demo")
-    part = places.part_manifest(TIED, here, RUN_ID)
-    group, single = places.marks(TIED, here, RUN_ID)
+    part = assignment.part_manifest(TIED, here, RUN_ID)
+    group, single = assignment.marks(TIED, here, RUN_ID)
     assert (group.jobs, single.jobs) == (("t1",), ("t1",))
     assert group.path.startswith(f".wavequeue/carried/{RUN_ID}/group-both_N=1_-"), "a precondition's path is a glob"
     assert _conditions(part) == {
@@ -135,13 +135,13 @@ def test_what_another_host_makes_is_waited_for_by_its_mark() -> None:
 
 def test_a_phase_elsewhere_is_waited_for_by_one_mark_and_from_any_cwd() -> None:
     far = Part("gpu-c", ("s3", "end"), cwd="a b/demo")
-    part = places.part_manifest(TIED, far, RUN_ID)
-    for_s3, for_end = places.marks(TIED, far, RUN_ID)
+    part = assignment.part_manifest(TIED, far, RUN_ID)
+    for_s3, for_end = assignment.marks(TIED, far, RUN_ID)
     assert for_end.jobs == ("s1", "s2")
     assert _conditions(part) == {
         "s3": [f"~/a b/demo/{for_s3.path}"],
         "end": [for_end.path],
     }
-    absolute = places.part_manifest(TIED, far._replace(cwd="/w"), RUN_ID)
+    absolute = assignment.part_manifest(TIED, far._replace(cwd="/w"), RUN_ID)
     assert _conditions(absolute)["s3"] == [f"/w/{for_s3.path}"]
     assert manifests.decode(manifests.encode(part)) == part

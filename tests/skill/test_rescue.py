@@ -10,7 +10,7 @@ from queue_manager.core.manifest import Phase, graph_faults
 from queue_manager.core.overview import overview
 from skill.planning.assign_jobs import Offer
 from skill.planning.rescue_plan import GAP, Moving, Silence, moving, noted, statuses, weighed
-from skill.runs import assignment as places
+from skill.runs import assignment
 from skill.runs.assignment import LOST, SUBMITTED, Batch, Part, Placed
 from skill.runs.merge import Look, merge
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
@@ -45,7 +45,7 @@ def test_what_was_cancelled_stays_so_with_all_that_waits_for_it() -> None:
 
 
 def test_the_newest_that_was_read_counts_and_what_completed_stays_completed() -> None:
-    story = Story(places.part_manifest(MADE, B, RUN_ID))
+    story = Story(assignment.part_manifest(MADE, B, RUN_ID))
     first = story.complete("note").start("t1").document()
     story.end("t1", "stuck").complete("t2")
     last = {"t1": "stuck", "t2": "completed", "note": "completed", "s2": "pending"}
@@ -71,18 +71,18 @@ def test_what_goes_where_is_noted_once_and_for_all() -> None:
 
 def test_a_batch_waits_for_what_is_elsewhere_by_marks_of_its_own() -> None:
     taker = AFTER.part("gpu-a")
-    request = places.batch_request(MADE, taker, 0, RUN_ID)
+    request = assignment.batch_request(MADE, taker, 0, RUN_ID)
     t2, s2 = request.specs
     assert (t2.id, t2.depends_on, t2.preconditions) == ("t2", (), ())
     (group,) = request.groups
     assert (s2.depends_on, request.groups[group]) == ((group,), ("t2",))
     assert group not in MADE.groups, "the host may know one of that name, with the jobs that it had"
-    marks = {mark.path: mark.jobs for mark in places.marks(MADE, taker, RUN_ID)}
+    marks = {mark.path: mark.jobs for mark in assignment.marks(MADE, taker, RUN_ID)}
     (waits,) = s2.preconditions
     assert waits.type == "carried"
     assert marks.pop(waits.path or "") == ("t1",)
     # What its first jobs wait for they still wait for by the old marks, though some of it is here now.
-    old = places.part_manifest(MADE, A, RUN_ID)
+    old = assignment.part_manifest(MADE, A, RUN_ID)
     assert {one.path for spec in old.jobs for one in spec.preconditions} == marks.keys()
     assert sorted(marks.values()) == [("s2",), ("t1",)]
     there = old._replace(jobs=(*old.jobs, *request.specs), groups={**old.groups, **request.groups})
@@ -91,7 +91,7 @@ def test_a_batch_waits_for_what_is_elsewhere_by_marks_of_its_own() -> None:
 
 @pytest.mark.parametrize("short", [False, True])
 def test_a_moved_job_is_pending_until_its_new_host_has_it_and_the_run_goes_on(short: bool) -> None:
-    story = Story(places.part_manifest(MADE, A, RUN_ID)).complete("s1", "end")
+    story = Story(assignment.part_manifest(MADE, A, RUN_ID)).complete("s1", "end")
 
     def merged(placed: Placed, document: dict[str, Any]) -> dict[str, Any]:
         shown = overview(document) if short else document

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from skill.common.errors import UseError
 from skill.common.project import ProjectPaths
 from skill.common.units import usd
-from skill.fleet import ledger
-from skill.fleet import ledger_file as file
+from skill.fleet import ledger, ledger_file
 from skill.fleet.ledger import Offered, Rental, cost, fold
 
 OFFERED = Offered(9, 77, "1x RTX 4090", dph=1.0, storage_dph=0.1, disk_gb=40.0)
@@ -83,19 +82,23 @@ def test_a_line_that_is_none_is_named_with_its_place(bad: str) -> None:
 
 def test_what_a_killed_writer_left_is_taken_away_by_the_next_and_all_lines_stay(tmp_path: Path) -> None:
     where = tmp_path / "workers.yaml"
-    assert file.rentals(where) == {}
-    file.note(where, "intended", "wq-a", **ledger.intent("rent", "wq-a", "vast1", OFFERED, {}))
+    assert ledger_file.rentals(where) == {}
+    ledger_file.note(where, "intended", "wq-a", **ledger.intent("rent", "wq-a", "vast1", OFFERED, {}))
     with ProjectPaths.of(where).ledger.open("a") as book:
         book.write('{"at": "2026-01-01T0')
-    file.note(where, "created", "wq-a", instance_id=5)
-    assert file.by_instance(where)[5].state == "created"
-    threads = [threading.Thread(target=lambda: file.note(where, "ready", "wq-a", worker="vast1")) for _ in range(20)]
+    ledger_file.note(where, "created", "wq-a", instance_id=5)
+    assert ledger_file.by_instance(where)[5].state == "created"
+
+    def note() -> None:
+        ledger_file.note(where, "ready", "wq-a", worker="vast1")
+
+    threads = [threading.Thread(target=note) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(ProjectPaths.of(where).ledger.read_text().splitlines()) == 22
-    assert file.rentals(where)["wq-a"].state == "ready"
+    assert ledger_file.rentals(where)["wq-a"].state == "ready"
 
 
 def test_all_of_it_is_shown_with_its_sum() -> None:
