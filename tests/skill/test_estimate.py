@@ -5,7 +5,7 @@ from __future__ import annotations
 from skill.planning.assign_jobs import share
 from skill.planning.estimate import estimate
 from tests.skill.story import job, manifest
-from tests.skill.test_shard import offer
+from tests.skill.test_assign_jobs import offer
 
 MADE = manifest(*(job(f"t{n}", "teach", gpus=1) for n in range(4)), *(job(f"s{n}", "learn") for n in range(8)))
 HOSTS = [offer("one", 81920, cores=2), offer("two", 81920, 81920, cores=2)]
