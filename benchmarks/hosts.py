@@ -19,7 +19,7 @@ from queue_manager.core.manifest import encode
 from skill.hosts import bootstrap, registry
 from skill.hosts.connection import Host, Unreachable
 from skill.runs import assignment
-from skill.runs.assignment import SUBMITTED, Part, Placed, part_manifest
+from skill.runs.assignment import SUBMITTED, Assigned, Part, part_manifest
 from skill.runs.directory import Run
 from tests.core.test_overview import as_file
 from tests.laptop import Laptop
@@ -137,7 +137,9 @@ def _place(laptop: Laptop, hosts: dict[str, Sshd], jobs: dict[str, tuple[str, ..
             story.start(name)
         paths = story.write()
         paths.state.write_bytes(as_file(json.loads(paths.state.read_text())))
-    assignment.write(run, Placed(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", str(laptop.project), tuple(parts)))
+    assignment.write(
+        run, Assigned(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", str(laptop.project), tuple(parts))
+    )
     run.paths.manifest.write_text(encode(whole))
 
 

@@ -103,7 +103,7 @@ CLI_BELOW_OPERATIONS = {
     "vast/hunt.py": {"fleet.offers", "providers.outcomes"},
     "vast/instances.py": {"fleet.inventory", "providers.outcomes"},
     "vast/rent.py": {"fleet.ledger", "fleet.provider"},
-    "vast/watcher.py": {"fleet.ledger", "fleet.watch_rules"},
+    "vast/watcher.py": {"fleet.watch_rules"},
 }
 """What verbs take from below the use cases, by their file: to draw what they print, or to show a run while it goes.
 This may only shrink: what a verb can do, a function of skill.operations does."""

@@ -17,7 +17,7 @@ from skill.common.errors import DONE, FAILED, INTERRUPTED, UseError
 from skill.common.units import size_text
 from skill.operations import pull_text
 from skill.operations.find_run import find_run_on_hosts
-from skill.operations.pull_run import Heard, Pulled, Puller, assigned, results_below
+from skill.operations.pull_run import Heard, Pulled, Puller, assignment_of, results_below
 from skill.terminal import live
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def pull_verb(run: str | None, run_name: str | None, names: tuple[str, ...], eve
 
     def tell(done: Pulled) -> None:
         at = time.strftime("%H:%M:%S")
-        text = pull_text.line(done.turns.values(), assigned(meant), ended=done.ended)
+        text = pull_text.line(done.turns.values(), assignment_of(meant), ended=done.ended)
         print(f"{at} {text}", file=sys.stderr if as_json else sys.stdout, flush=True)
         _details(done)
 
@@ -88,7 +88,7 @@ def _progress() -> Iterator[Heard]:
 
 
 def _report(run: Run, done: Pulled) -> None:
-    found = assigned(run)
+    found = assignment_of(run)
     for turn in done.turns.values():
         print(pull_text.host_line(turn, found))
     _details(done)
@@ -99,18 +99,18 @@ def _report(run: Run, done: Pulled) -> None:
 
 
 def _details(done: Pulled) -> None:
-    for text in pull_text.details(done.turns.values(), done.carried):
+    for text in pull_text.details(done.turns.values(), done.relayed):
         say(text)
 
 
 def _document(run: Run, done: Pulled) -> dict[str, Any]:
     """What `pull --json` prints."""
-    found = assigned(run)
-    carried = [{"to": one.dst, "jobs": list(one.jobs), "files": one.files, "fault": one.fault} for one in done.carried]
+    found = assignment_of(run)
+    relayed = [{"to": one.dst, "jobs": list(one.jobs), "files": one.files, "fault": one.fault} for one in done.relayed]
     return {
         "run_id": run.id,
         "directory": str(run.root),
         "ended": done.ended,
         "hosts": [pull_text.host_document(turn, found) for turn in done.turns.values()],
-        "carried": carried,
+        "carried": relayed,
     }

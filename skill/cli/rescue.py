@@ -68,6 +68,6 @@ def rescue_verb(
 def _document(run: Run, lost: str, made: Plan | None, done: Done) -> dict[str, Any]:
     """What `rescue --json` prints. What was planned is null where it had been begun before."""
     hosts = [{"name": one.host, "jobs": one.jobs, "fault": one.fault} for one in done.outcomes]
-    carried = [{"to": one.dst, "jobs": list(one.jobs), "files": one.files, "fault": one.fault} for one in done.carried]
+    relayed = [{"to": one.dst, "jobs": list(one.jobs), "files": one.files, "fault": one.fault} for one in done.relayed]
     planned = None if made is None else {name: list(jobs) for name, jobs in made.moving._asdict().items()}
-    return {"run_id": run.id, "from": lost, "jobs": planned, "hosts": hosts, "carried": carried}
+    return {"run_id": run.id, "from": lost, "jobs": planned, "hosts": hosts, "carried": relayed}

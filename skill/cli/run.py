@@ -78,7 +78,7 @@ def _show_summary(run: Run) -> None:
 
 def _say_what_stopped(watched: Followed, code: int) -> None:
     if code == FAILED:
-        for line in digest.hindrances(watched.document, watched.alive):
+        for line in digest.problems(watched.document, watched.alive):
             print(f"wavequeue: {line}", file=sys.stderr)
 
 

@@ -32,7 +32,7 @@ class Took(NamedTuple):
     refused: int = 0
 
 
-class Standing(NamedTuple):
+class RentalStatus(NamedTuple):
     """How a machine stands. `cost` and `ceiling` in $, `dph` in $ per hour; `quiet`: seconds since the last whole pull;
     `fault`: what was in the way of the newest one."""
 
@@ -43,29 +43,29 @@ class Standing(NamedTuple):
     fault: str | None
 
 
-def patience(standing: Standing) -> float:
+def patience(status: RentalStatus) -> float:
     """Seconds that the next pull may take: no longer than until the ceiling, where the machine is decided on again."""
-    left = (standing.ceiling - standing.cost) / standing.dph * 3600 if standing.dph > 0 else _LEAST
+    left = (status.ceiling - status.cost) / status.dph * 3600 if status.dph > 0 else _LEAST
     return max(_LEAST, left)
 
 
-def give_up(standing: Standing) -> str | None:
+def give_up(status: RentalStatus) -> str | None:
     """Why the machine is to be destroyed, results or not; None while it is not."""
-    if standing.cost < standing.ceiling:
+    if status.cost < status.ceiling:
         return None
-    spent = f"it has cost {usd(standing.cost)} of the {usd(standing.ceiling)} that it may"
-    if standing.fault is not None and standing.quiet >= QUIET:
-        return f"it has given nothing for {duration(standing.quiet)} ({standing.fault}), and {spent}"
-    if standing.cost >= standing.ceiling + _MARGIN_HOURS * standing.dph:
+    spent = f"it has cost {usd(status.cost)} of the {usd(status.ceiling)} that it may"
+    if status.fault is not None and status.quiet >= QUIET:
+        return f"it has given nothing for {duration(status.quiet)} ({status.fault}), and {spent}"
+    if status.cost >= status.ceiling + _MARGIN_HOURS * status.dph:
         return f"its manager does not keep to the ceiling: {spent}"
     return None
 
 
-def warning(standing: Standing) -> str | None:
+def warning(status: RentalStatus) -> str | None:
     """What is to be said of a machine that gives nothing; None of one that does."""
-    if standing.fault is None or standing.quiet < QUIET:
+    if status.fault is None or status.quiet < QUIET:
         return None
     return (
-        f"it has given nothing for {duration(standing.quiet)} ({standing.fault}). It has cost {usd(standing.cost)}; at "
-        f"{usd(standing.ceiling)} it is destroyed, with what is on it"
+        f"it has given nothing for {duration(status.quiet)} ({status.fault}). It has cost {usd(status.cost)}; at "
+        f"{usd(status.ceiling)} it is destroyed, with what is on it"
     )

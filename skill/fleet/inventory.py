@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-class Standing(NamedTuple):
+class Inventory(NamedTuple):
     """All instances, with the worker that each is registered as, None if none; and workers whose instance is not
     there."""
 
@@ -33,17 +33,17 @@ class Standing(NamedTuple):
         return tuple(live.id for live, _ in self.rows if live.burn is None)
 
 
-def standing(live: Iterable[Instance], workers: Iterable[Worker]) -> Standing:
+def take_inventory(live: Iterable[Instance], workers: Iterable[Worker]) -> Inventory:
     """Match instances with workers by their ids."""
     rented = [worker for worker in workers if worker.instance_id is not None]
     names = {worker.instance_id: worker.name for worker in rented}
     rows = tuple((one, names.get(one.id)) for one in live)
     there = {one.id for one, _ in rows}
     missing = (worker for worker in rented if worker.instance_id not in there)
-    return Standing(rows, tuple(worker for worker in missing if not is_known_gone(worker)))
+    return Inventory(rows, tuple(worker for worker in missing if not is_known_gone(worker)))
 
 
-def document(found: Standing) -> dict[str, Any]:
+def document(found: Inventory) -> dict[str, Any]:
     """What `vast instances --json` prints."""
     return {
         "known": True,
@@ -69,7 +69,7 @@ def document(found: Standing) -> dict[str, Any]:
     }
 
 
-def table(found: Standing, width: int) -> list[Text]:
+def table(found: Inventory, width: int) -> list[Text]:
     """The instances for people; those that no worker is registered for are marked."""
     from rich.text import Text
 
@@ -92,7 +92,7 @@ def table(found: Standing, width: int) -> list[Text]:
     return columns(rows, width, right=(4,), head=True)
 
 
-def lines(found: Standing) -> list[str]:
+def lines(found: Inventory) -> list[str]:
     """What all of it costs, and what to do about what is not as it should be."""
     if not found.rows:
         said = ["nothing is rented"]

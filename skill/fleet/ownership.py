@@ -21,7 +21,7 @@ from skill.runs.open import on_hosts
 from skill.transfer.completeness import missing_of
 
 
-class Owned(NamedTuple):
+class RentedInstance(NamedTuple):
     """An instance of ours. `worker` and `rental`: as what it is registered, and how it was rented; None: not known."""
 
     id: int
@@ -42,7 +42,7 @@ class Owned(NamedTuple):
         return self.ours
 
 
-def find(client: Provider, where: Path, text: str) -> Owned:
+def find(client: Provider, where: Path, text: str) -> RentedInstance:
     """The instance that a number or the name of a worker means. Raises UseError where it is not ours, and FailedError
     where that is not known."""
     known = Registry.load(where)
@@ -58,7 +58,7 @@ def find(client: Provider, where: Path, text: str) -> Owned:
     if isinstance(live, Unknown):
         raise FailedError(f"what instance {number} is doing is unknown, and nothing was done: {live.reason}")
     rental = _rental(where, number, live)
-    found = Owned(number, live, worker, rental)
+    found = RentedInstance(number, live, worker, rental)
     if isinstance(live, Gone):
         if worker is None and rental is None:
             raise UseError(f"there is no instance {number}, and none of this number was rented here")

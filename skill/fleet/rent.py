@@ -41,7 +41,7 @@ _SETTLE = (1.0, 2.0, 4.0)
 _LOOKS = 6
 
 
-class Wish(NamedTuple):
+class RentRequest(NamedTuple):
     """What is to be rented, and for whom. A rental that was cut off is taken up again by a wish of the same `purpose`.
 
     `name`: of the worker; else one is made up. `notes`: what the purpose needs to know when it goes on. `once`: one
@@ -61,28 +61,28 @@ def unfinished(where: Path, purpose: str) -> list[Rental]:
     return [one for one in ledger_file.rentals(where).values() if one.purpose == purpose and one.unfinished]
 
 
-def finish(client: Provider, where: Path, wish: Wish, say: Say) -> Worker | None:
+def finish(client: Provider, where: Path, request: RentRequest, say: Say) -> Worker | None:
     """Take up what a rental of the same purpose left behind: a worker, or None where nothing came of it.
 
     Raises FailedError where that cannot be known, and says what may be billed; UseError where there is no ssh key.
     """
     with alone(where):
-        return _renting(client, where, wish, say).finish()
+        return _renting(client, where, request, say).finish()
 
 
-def rent(client: Provider, where: Path, wish: Wish, candidates: Sequence[Priced], say: Say) -> Worker:
+def rent(client: Provider, where: Path, request: RentRequest, candidates: Sequence[Priced], say: Say) -> Worker:
     """Rent the first of these offers that comes up, and register it in the workers.yaml at `where`.
 
     First what a rental of the same purpose left behind is finished, which may be all. Raises FailedError where nothing
     came of it, and says whether anything may be billed; UseError where there is no ssh key.
     """
     with alone(where):
-        return _renting(client, where, wish, say).go(candidates)
+        return _renting(client, where, request, say).go(candidates)
 
 
-def _renting(client: Provider, where: Path, wish: Wish, say: Say) -> _Renting:
+def _renting(client: Provider, where: Path, request: RentRequest, say: Say) -> _Renting:
     chosen = settings.read_renting(where)
-    return _Renting(client, where, wish, chosen.image, chosen.bounds, ssh_key.find_key(chosen.key), say)
+    return _Renting(client, where, request, chosen.image, chosen.bounds, ssh_key.find_key(chosen.key), say)
 
 
 def alone(where: Path) -> AbstractContextManager[None]:
@@ -95,9 +95,9 @@ class _Renting:
     """One wish, from offers to a worker."""
 
     def __init__(
-        self, client: Provider, where: Path, wish: Wish, image: str, bounds: Bounds, key: Key, say: Say
+        self, client: Provider, where: Path, request: RentRequest, image: str, bounds: Bounds, key: Key, say: Say
     ) -> None:
-        self._client, self._where, self._wish, self._image = client, where, wish, image
+        self._client, self._where, self._request, self._image = client, where, request, image
         self._bounds, self._key, self._say = bounds, key, say
         self._chain: str | None = None
         self._began = time.time()
@@ -107,7 +107,7 @@ class _Renting:
         """Why the last try came to nothing."""
 
     def finish(self) -> Worker | None:
-        for one in unfinished(self._where, self._wish.purpose):
+        for one in unfinished(self._where, self._request.purpose):
             self._say(f"takes up the rental of {iso(one.intended)} again ({one.offered.cards}, {one.label})")
             self._chain, self._began = one.chain, min(self._began, one.intended)
             worker = self._finish(one)
@@ -116,7 +116,7 @@ class _Renting:
         return None
 
     def go(self, candidates: Sequence[Priced]) -> Worker:
-        worker = self.finish() or (self._there() if self._wish.once else None)
+        worker = self.finish() or (self._there() if self._request.once else None)
         if worker is not None:
             return worker
         fault = ssh_preflight.fault(self._key.private, self._key.public)
@@ -130,7 +130,7 @@ class _Renting:
             if self._is_banned(priced):
                 continue
             one = self._intend(priced)
-            new = NewInstance(one.label, self._image, self._wish.profile.disk_gb, guard=self._wish.once)
+            new = NewInstance(one.label, self._image, self._request.profile.disk_gb, guard=self._request.once)
             outcome = self._client.rent(one.offered.offer_id, new)
             if isinstance(outcome, Refused) and outcome.instance_id is None:
                 self._note(ledger.REFUSED, one, why=outcome.why)
@@ -153,7 +153,7 @@ class _Renting:
 
     def _there(self) -> Worker | None:
         """The machine that the purpose has, if another process rented it meanwhile."""
-        mine = (one for one in ledger_file.rentals(self._where).values() if one.purpose == self._wish.purpose)
+        mine = (one for one in ledger_file.rentals(self._where).values() if one.purpose == self._request.purpose)
         names = [one.worker for one in mine if one.ready and one.ended is None]
         return registry.Registry.load(self._where).workers.get(names[-1]) if names else None
 
@@ -161,13 +161,13 @@ class _Renting:
 
     def _intend(self, priced: Priced) -> Rental:
         """Write down what is about to be taken, under a label that nothing else has."""
-        offer, wish = priced.offer, self._wish
+        offer, request = priced.offer, self._request
         assert offer.machine_id is not None
         label = f"{startup.PREFIX}{secrets.token_hex(6)}"
         self._chain = self._chain or label
-        disk = (offer.storage_cost or 0.0) * wish.profile.disk_gb / HOURS_PER_MONTH
-        offered = Offered(offer.id, offer.machine_id, offer.cards, priced.dph, disk, wish.profile.disk_gb)
-        intent = ledger.intent(wish.purpose, self._chain, self._name(), offered, wish.notes)
+        disk = (offer.storage_cost or 0.0) * request.profile.disk_gb / HOURS_PER_MONTH
+        offered = Offered(offer.id, offer.machine_id, offer.cards, priced.dph, disk, request.profile.disk_gb)
+        intent = ledger.intent(request.purpose, self._chain, self._name(), offered, request.notes)
         ledger_file.note(self._where, ledger.INTENDED, label, **intent)
         self._say(f"takes offer {offer.id}: {offer.cards}, ${priced.dph:.4f} an hour")
         return ledger_file.rentals(self._where)[label]
@@ -312,7 +312,7 @@ class _Renting:
                 known.add(
                     Worker(
                         name,
-                        pool=self._wish.pool,
+                        pool=self._request.pool,
                         ssh=Ssh(way.host, way.port, "root", self._key.private),
                         resources=startup.resources(offered, live.num_gpus),
                         health={"status": live.status},
@@ -345,7 +345,7 @@ class _Renting:
         return ledger_file.rentals(self._where)[one.label]
 
     def _name(self) -> str:
-        return self._free_name() if self._wish.name is None else self._wish.name
+        return self._free_name() if self._request.name is None else self._request.name
 
     def _free_name(self) -> str:
         """The first of vast1, vast2, ... that no worker has, and no rental that is under way."""

@@ -149,9 +149,11 @@ class _Watcher:
         """One look, and what came of it."""
         with connected() as client:
             if not self._is_dry:
-                wish = rent.Wish(settings.profile(settings.read_profiles(self._where), rules.profile), PURPOSE)
+                request = rent.RentRequest(
+                    settings.profile(settings.read_profiles(self._where), rules.profile), PURPOSE
+                )
                 if rent.unfinished(self._where, PURPOSE):
-                    rent.finish(client, self._where, wish._replace(pool=rules.pool), self._say)
+                    rent.finish(client, self._where, request._replace(pool=rules.pool), self._say)
             return self._decide(client, rules)
 
     def _decide(self, client: Provider, rules: Rules) -> str:
@@ -184,7 +186,7 @@ class _Watcher:
             return self._outcome(f"would rent {watch_rules.line(one)}")
         self._say(f"rents {watch_rules.line(one)}")
         profile = settings.profile(settings.read_profiles(self._where), rules.profile)
-        worker = rent.rent(client, self._where, rent.Wish(profile, PURPOSE, pool=rules.pool), [one], self._say)
+        worker = rent.rent(client, self._where, rent.RentRequest(profile, PURPOSE, pool=rules.pool), [one], self._say)
         return self._outcome(f"rented {worker.name}: instance {worker.instance_id}")
 
     def _live(self, client: Provider) -> list[Instance] | Unknown:

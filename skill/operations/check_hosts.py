@@ -21,7 +21,7 @@ from skill.planning import assign_jobs, host_preflight, plan
 from skill.planning.assign_jobs import Offer, Sharing
 from skill.planning.existing_outputs import Found
 from skill.planning.host_preflight import Verdict
-from skill.runs.path_map import Ground
+from skill.runs.path_map import PathMap
 from skill.transfer import code_files, write_gate
 
 
@@ -68,7 +68,7 @@ def mended(where: Path, meant: list[Worker], instead: str, say: Say) -> list[Wor
 
 def check(made: Order, hosts: Sequence[Host], *, newest_code: bool = False) -> Checked:
     """Look at all hosts at once, share the jobs out, and judge each host for its own. `newest_code`: see scout."""
-    found = survey.scout(made, hosts, newest_code=newest_code)
+    found = survey.survey_hosts(made, hosts, newest_code=newest_code)
     # A host that did not answer gets nothing; that it did not is a fault all the same.
     offers = [one.offer(host.name, _speed(host)) for host in hosts if (one := found[host.name]).document is not None]
     known = plan.history(earlier(made.manifest.project, made.beside))
@@ -105,7 +105,7 @@ def output_warnings(made: Order) -> list[str]:
     """What is here of the outputs, and would be in the way of a pull."""
     if made.cwd is None:
         return []
-    where = Ground("there", made.cwd, made.source)
+    where = PathMap("there", made.cwd, made.source)
     outputs = dict.fromkeys(name for spec in made.manifest.jobs if (name := where.output(spec)) is not None)
     names = write_gate.left_alone(made.beside / LOCAL_RUNS, made.source, tuple(outputs))
     if not names:

@@ -21,8 +21,8 @@ from skill.fleet import (
     startup,
 )
 from skill.fleet.drift import GONE
-from skill.fleet.inventory import Standing
-from skill.fleet.ownership import Owned
+from skill.fleet.inventory import Inventory
+from skill.fleet.ownership import RentedInstance
 from skill.fleet.provider import connected
 from skill.fleet.reconcile import Outcome
 from skill.fleet.startup import Broken
@@ -32,16 +32,16 @@ from skill.providers.outcomes import Gone, Refused, Unknown
 from skill.providers.ownership import NotOurs
 from skill.providers.provider import Provider
 
-Agree = Callable[[Owned, str], None]
+Agree = Callable[[RentedInstance, str], None]
 """Is shown an instance, and in words what of it is billed, before it is changed; raises where it is not to be."""
 
 
-def list_instances(where: Path) -> Standing | Unknown:
+def list_instances(where: Path) -> Inventory | Unknown:
     """What is rented beside what workers.yaml (`where`) names, and what it costs. Raises UseError."""
     workers = registry.Registry.load(where).workers.values()
     with connected() as client:
         live = client.instances()
-    return live if isinstance(live, Unknown) else inventory.standing(live, workers)
+    return live if isinstance(live, Unknown) else inventory.take_inventory(live, workers)
 
 
 def reconcile_workers(where: Path, *, fix: bool) -> Outcome | Unknown:
@@ -111,7 +111,7 @@ def destroy_instance(where: Path, which: str, agree: Agree, say: Say, *, force: 
         return _status(client, found)
 
 
-def _there(client: Provider, where: Path, which: str) -> Owned:
+def _there(client: Provider, where: Path, which: str) -> RentedInstance:
     """An instance of ours. Raises FailedError for one that has gone."""
     found = ownership.find(client, where, which)
     if isinstance(found.live, Gone):
@@ -119,19 +119,19 @@ def _there(client: Provider, where: Path, which: str) -> Owned:
     return found
 
 
-def _billing(found: Owned) -> str:
+def _billing(found: RentedInstance) -> str:
     worker = f"{found.worker.name}: " if found.worker is not None else ""
     return f"{worker}{startup.billing(found.id, found.live)}"
 
 
-def _status(client: Provider, found: Owned) -> InstanceStatus:
+def _status(client: Provider, found: RentedInstance) -> InstanceStatus:
     live = client.instance(found.id)
     status = GONE if isinstance(live, Gone) else None if isinstance(live, Unknown) else live.status
     worker = found.worker.name if found.worker is not None else None
     return InstanceStatus(found.id, worker, status, startup.billing(found.id, live))
 
 
-def _start(client: Provider, where: Path, found: Owned, say: Say) -> None:
+def _start(client: Provider, where: Path, found: RentedInstance, say: Say) -> None:
     """Start an instance of ours, and have its worker's address mended. Raises FailedError; it is then stopped, or it is
     said that this is not known."""
     chosen = settings.read_renting(where)
@@ -160,7 +160,7 @@ def _start(client: Provider, where: Path, found: Owned, say: Say) -> None:
             say(f"{found.worker.name}: its address could not be compared; later: wavequeue vast reconcile --fix")
 
 
-def _take_back(client: Provider, where: Path, found: Owned, why: str) -> None:
+def _take_back(client: Provider, where: Path, found: RentedInstance, why: str) -> None:
     """Stop what was to be started. Raises FailedError in any case."""
     fault = confirm.stop(client, found.proof())
     if fault is not None:
@@ -175,7 +175,7 @@ def _take_back(client: Provider, where: Path, found: Owned, why: str) -> None:
     )
 
 
-def _destroy(client: Provider, where: Path, found: Owned) -> None:
+def _destroy(client: Provider, where: Path, found: RentedInstance) -> None:
     """Destroy an instance of ours until that is confirmed, and disable its worker. Raises FailedError."""
     ended = confirm.Ended(by_us=False) if found.ours is None else confirm.destroy(client, found.ours)
     if isinstance(ended, str):
@@ -186,7 +186,7 @@ def _destroy(client: Provider, where: Path, found: Owned) -> None:
     _patch(where, found, {"enabled": False, "health.status": GONE})
 
 
-def _note(where: Path, found: Owned, event: str) -> None:
+def _note(where: Path, found: RentedInstance, event: str) -> None:
     """Write into the ledger what became of it, unless that is there already."""
     if found.rental is None:
         return
@@ -196,7 +196,7 @@ def _note(where: Path, found: Owned, event: str) -> None:
         ledger_file.note(where, event, now.label)
 
 
-def _patch(where: Path, found: Owned, values: dict[str, Any]) -> None:
+def _patch(where: Path, found: RentedInstance, values: dict[str, Any]) -> None:
 
     if found.worker is None:
         return

@@ -6,7 +6,7 @@ from skill.common.errors import FailedError
 from skill.fleet.follow_rental import Took
 from skill.operations import pull_text
 from skill.operations.build_spec import Say
-from skill.operations.pull_run import assigned, pull_run
+from skill.operations.pull_run import assignment_of, pull_run
 from skill.runs import pulled_states
 from skill.runs.directory import Run
 
@@ -25,9 +25,9 @@ class RentalPulls:
         except FailedError as error:  # somebody else pulls it just now
             self._say(str(error))
             return Took(is_last=False, is_reached=True)
-        for text in pull_text.details(done.turns.values(), done.carried):
+        for text in pull_text.details(done.turns.values(), done.relayed):
             self._say(text)
-        found = assigned(run)
+        found = assignment_of(run)
         rows = [row for state in pulled_states.documents(run, found).values() for row in state["jobs"]]
         counts = {word: sum(row["status"] == word for row in rows) for word in ("completed", "running")}
         how = f"{counts['completed']} of {len(rows)} jobs completed, {counts['running']} running"

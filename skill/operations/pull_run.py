@@ -14,13 +14,13 @@ from skill.common.project import workers_of
 from skill.hosts.connection import Host
 from skill.operations.build_spec import Say, ignore
 from skill.runs import assignment, directory, pulled_states
-from skill.runs.assignment import Placed
+from skill.runs.assignment import Assigned
 from skill.runs.directory import Run
-from skill.runs.path_map import ground
+from skill.runs.path_map import map_paths
 from skill.transfer import pull, relay
 from skill.transfer.completeness import LEFTOVERS
 from skill.transfer.pull import Turn
-from skill.transfer.relay import Carried
+from skill.transfer.relay import Relayed
 
 Heard = Callable[[str, int], None]
 """Is told of bytes as they come: the host, and how many."""
@@ -35,7 +35,7 @@ class Pulled(NamedTuple):
     """
 
     turns: Mapping[str, Turn]
-    carried: Sequence[Carried]
+    relayed: Sequence[Relayed]
     ended: bool
     over: frozenset[str]
 
@@ -43,7 +43,7 @@ class Pulled(NamedTuple):
     def failed(self) -> bool:
         """Whether something is missing or was refused."""
         fails = any(LEFTOVERS[kind].fails for turn in self.turns.values() for kind in turn.left)
-        return fails or not all(map(self._is_here, self.turns.values())) or any(one.fault for one in self.carried)
+        return fails or not all(map(self._is_here, self.turns.values())) or any(one.fault for one in self.relayed)
 
     @property
     def away(self) -> list[str]:
@@ -79,10 +79,10 @@ class Places(NamedTuple):
 
 def results_below(run: Run) -> Places:
     """Where the results of a run on hosts go. Raises UseError for a run on this machine."""
-    found = assigned(run)
+    found = assignment_of(run)
     manifest = directory.read_manifest(run, ours=True)
-    results = dict.fromkeys(ground(run, found, manifest, part).here for part in found.parts)
-    return Places(tuple(results), run.root / directory.MIRRORS)
+    results = dict.fromkeys(map_paths(run, found, manifest, part).here for part in found.parts)
+    return Places(tuple(results), run.root / directory.HOST_FOLDERS)
 
 
 class Puller:
@@ -142,16 +142,16 @@ class Puller:
         run = self._run
         manifest = directory.read_manifest(run, ours=True)
         with pull.alone(run):
-            before = assigned(run)
+            before = assignment_of(run)
             with self._progress() as heard:
                 turns = pull.pull(
                     run, manifest, pull.parts(before, self._names), self._hosts, self._say, heard, patience
                 )
-            found = assigned(run)
+            found = assignment_of(run)
             states = pulled_states.documents(run, found)
-            carried = relay.carry(run, found, manifest, self._hosts, turns, states, self._say)
+            relayed = relay.relay_inputs(run, found, manifest, self._hosts, turns, states, self._say)
             over = frozenset(host for host, state in states.items() if state["meta"]["manager"] == "finished")
-            return Pulled(turns, carried, pull.conclude(run, manifest, time.time()), over & found.pulled.keys())
+            return Pulled(turns, relayed, pull.conclude(run, manifest, time.time()), over & found.pulled.keys())
 
     def _have_moved(self, names: Sequence[str]) -> bool:
         """Whether workers.yaml had an old address of one of these hosts, which is mended now; what is found is said."""
@@ -171,7 +171,7 @@ def connect(run: Run, names: Sequence[str], say: Say) -> dict[str, Host]:
     Raises UseError."""
     from skill.hosts import registry
 
-    found = assigned(run)
+    found = assignment_of(run)
     where = workers_of(run.root)
     known = registry.Registry.load(where)
     hosts = {}
@@ -187,7 +187,7 @@ def _hear_nothing(_name: str, _size: int) -> None:
     pass
 
 
-def assigned(run: Run) -> Placed:
+def assignment_of(run: Run) -> Assigned:
     """Which host has which jobs of a run on hosts. Raises UseError for one on this machine."""
     found = assignment.read(run)
     if found is None:

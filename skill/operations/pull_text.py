@@ -10,28 +10,28 @@ from build_manifest.faults import listed
 from queue_manager.core.times import duration
 from skill.common.units import size_text
 from skill.runs import pulled_states
-from skill.runs.assignment import Placed
+from skill.runs.assignment import Assigned
 from skill.transfer.pull import Turn
-from skill.transfer.relay import Carried
+from skill.transfer.relay import Relayed
 
 _NAMED = 5
 
 
-def host_line(turn: Turn, found: Placed) -> str:
+def host_line(turn: Turn, found: Assigned) -> str:
     """What a pull brought from one host, or why it did not. `found`: as hosts.json is after it."""
     return f"{turn.host}: {_brought(turn) if turn.whole else _missed(turn, found)}"
 
 
-def line(turns: Iterable[Turn], found: Placed, *, ended: bool) -> str:
+def line(turns: Iterable[Turn], found: Assigned, *, ended: bool) -> str:
     """One pull in one line. `ended`: whether the run has."""
     return "; ".join(host_line(turn, found) for turn in turns) + ("; the run has ended" if ended else "")
 
 
-def details(turns: Iterable[Turn], carried: Sequence[Carried]) -> Iterator[str]:
+def details(turns: Iterable[Turn], relayed: Sequence[Relayed]) -> Iterator[str]:
     """What was not taken, and what was carried on, in lines."""
     for turn in turns:
         yield from (f"{turn.host}: {text}" for text in _not_taken(turn))
-    for one in carried:
+    for one in relayed:
         what = f"what {listed(one.jobs, _NAMED)} wrote"
         if one.fault is None:
             yield f"{what} was carried to {one.dst}"
@@ -69,14 +69,14 @@ def _brought(turn: Turn) -> str:
     return f"{got.files} files, {size_text(got.size)}"
 
 
-def _missed(turn: Turn, found: Placed) -> str:
+def _missed(turn: Turn, found: Assigned) -> str:
     age = pulled_states.age(found, turn.host, time.time())
     last = "never pulled before" if age is None else f"last pulled {duration(age)} ago"
     came = f"{_brought(turn)}, then " if turn.received.files else ""
     return f"{came}{turn.reason}; {last}"
 
 
-def host_document(turn: Turn, found: Placed) -> dict[str, Any]:
+def host_document(turn: Turn, found: Assigned) -> dict[str, Any]:
     """One host of what `pull --json` prints."""
     got = turn.received
     return {

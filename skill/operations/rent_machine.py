@@ -61,8 +61,8 @@ class Rent:
         else:
             candidates = self._candidates(client)
             agree(candidates[0], self._work, self._renting.image)
-        wish = rent.Wish(self._profile, PURPOSE, self._name, self._pool)
-        return rent.rent(client, self._where, wish, candidates, say)
+        request = rent.RentRequest(self._profile, PURPOSE, self._name, self._pool)
+        return rent.rent(client, self._where, request, candidates, say)
 
     def _candidates(self, client: Provider) -> tuple[Priced, ...]:
         if self._offer is None:

@@ -27,13 +27,13 @@ from skill.operations.submit import Outcome
 from skill.planning import assign_jobs, host_preflight, plan, rescue_plan
 from skill.planning.rescue_plan import Moving
 from skill.runs import assignment, pulled_results, pulled_states, remote_requests, state_cache
-from skill.runs.assignment import LOST, PLANNED, SUBMITTED, Part, Placed
+from skill.runs.assignment import LOST, PLANNED, SUBMITTED, Assigned, Part
 from skill.runs.directory import Document, Run
 from skill.runs.open import on_hosts
 from skill.runs.remote import RemoteRun
 from skill.runs.requests import Asked
 from skill.transfer import pull, relay
-from skill.transfer.relay import Carried
+from skill.transfer.relay import Relayed
 
 _LOCK = "rescue.lock"
 Say = Callable[[str], None]
@@ -65,12 +65,12 @@ def make_plan(there: RemoteRun, name: str, names: Sequence[str], pool: str | Non
     `names`, or else `pool`: who gets its jobs; absent, the other hosts of the run. Raises UseError, and FailedError
     where the host answers or nobody can take its jobs.
     """
-    part = there.placed.part(name)
+    part = there.assigned.part(name)
     _check_names(there, name, names, pool)
     document = there.look(full=True)
     why = _why_away(there, part)
     manifest = there.manifest
-    found = moving(there.run, there.placed, manifest, part)
+    found = moving(there.run, there.assigned, manifest, part)
     look = there.looks[name]
     age = None if look.at is None else max(0.0, time.time() - look.at)
     made = Plan(part, why, age, found, {}, {})
@@ -84,7 +84,7 @@ def _check_names(there: RemoteRun, name: str, names: Sequence[str], pool: str | 
         raise UseError("give --host or --pool, not both")
     if name in names:
         raise UseError(f"{name} is the host that is given up; name another one with --host")
-    given_up = [one for one in names if one in there.names and there.placed.part(one).state == LOST]
+    given_up = [one for one in names if one in there.names and there.assigned.part(one).state == LOST]
     if given_up:
         raise UseError(f"{listed(given_up)} was given up before, and gets no jobs of this run; name another host")
 
@@ -109,16 +109,16 @@ def _why_away(there: RemoteRun, part: Part) -> str:
     )
 
 
-def moving(run: Run, found: Placed, manifest: Manifest, part: Part) -> Moving:
+def moving(run: Run, found: Assigned, manifest: Manifest, part: Part) -> Moving:
     """What becomes of the jobs of a host, by all that is here of it."""
-    folder = assignment.mirror(run, part.host)
+    folder = assignment.host_folder(run, part.host)
     pulled = pulled_states.documents(run, found).get(part.host)
     kept = [one.document for whole in (True, False) if (one := state_cache.recall(folder, whole=whole)) is not None]
     known = rescue_plan.statuses(part, kept if pulled is None else [*kept, pulled])
     return rescue_plan.moving(manifest, part, known, _home(run, found, manifest, part, pulled))
 
 
-def _home(run: Run, found: Placed, manifest: Manifest, part: Part, pulled: Document | None) -> set[str]:
+def _home(run: Run, found: Assigned, manifest: Manifest, part: Part, pulled: Document | None) -> set[str]:
     """The jobs whose outputs are here: they had completed when their host was pulled, and what is here is of that.
 
     A host sends its state last, as it was before it looked for results.
@@ -126,7 +126,7 @@ def _home(run: Run, found: Placed, manifest: Manifest, part: Part, pulled: Docum
     if pulled is None:
         return set()
     document = {**pulled, "jobs": [{**row, "host": part.host} for row in pulled["jobs"]]}
-    return {job for job, count in pulled_results.at_home(run, found, manifest, document).found.items() if count}
+    return {job for job, count in pulled_results.read_results(run, found, manifest, document).found.items() if count}
 
 
 def _takers(there: RemoteRun, name: str, names: Sequence[str], pool: str | None) -> list[Host]:
@@ -135,7 +135,7 @@ def _takers(there: RemoteRun, name: str, names: Sequence[str], pool: str | None)
     known = registry.Registry.load(where)
     if pool is not None:
         names = [worker.name for worker in known.in_pool(pool) if worker.name != name]
-    others = {part.host: part for part in there.placed.parts if part.host != name}
+    others = {part.host: part for part in there.assigned.parts if part.host != name}
     chosen = list(dict.fromkeys(names)) or [host for host, part in others.items() if part.state == SUBMITTED]
     if not chosen:
         raise UseError(
@@ -157,8 +157,8 @@ def _shared(made: Plan, there: RemoteRun, hosts: Sequence[Host], document: Docum
     """The plan with who gets what. Raises FailedError where nobody can."""
     order = order_of(there)
     jobs = made.moving.moved
-    found = survey.scout(order, [host for host in hosts if _takes(there, host.name, say)])
-    parts = {part.host: part for part in there.placed.parts}
+    found = survey.survey_hosts(order, [host for host in hosts if _takes(there, host.name, say)])
+    parts = {part.host: part for part in there.assigned.parts}
     offers = []
     workers = {host.name: host.worker for host in hosts}
     for name, one in found.items():
@@ -195,7 +195,7 @@ def _takes(there: RemoteRun, name: str, say: Say) -> bool:
     """Whether a host that has a part already could be read just now; of others that is found out later."""
     if name not in there.names:
         return True
-    part, look = there.placed.part(name), there.looks[name]
+    part, look = there.assigned.part(name), there.looks[name]
     if part.state == PLANNED:
         say(f"{name} gets no jobs: its own were not brought there yet; finish that with: wavequeue submit SPEC")
         return False
@@ -204,7 +204,7 @@ def _takes(there: RemoteRun, name: str, say: Say) -> bool:
     return look.reason is None
 
 
-def _unfit(one: survey.Scouted, lost: Part, parts: Mapping[str, Part], part: Part | None) -> str | None:
+def _unfit(one: survey.Surveyed, lost: Part, parts: Mapping[str, Part], part: Part | None) -> str | None:
     """Why a host that was looked at gets no jobs, in words; None if it can."""
     if isinstance(one.facts, Unreachable):
         return one.facts.reason
@@ -220,7 +220,7 @@ def _unfit(one: survey.Scouted, lost: Part, parts: Mapping[str, Part], part: Par
 
 def order_of(there: RemoteRun) -> Order:
     """The run as it was submitted, with what was added since, for hosts that had no part of it."""
-    manifest, source = there.manifest, Path(there.placed.source)
+    manifest, source = there.manifest, Path(there.assigned.source)
     text = encode(manifest)
     made = Order(manifest, text, sha256(text.encode()), there.run.root.parents[1], source, None)
     if manifest.cwd.startswith(("/", "~")):
@@ -235,9 +235,9 @@ def order_of(there: RemoteRun) -> Order:
 def note(there: RemoteRun, made: Plan) -> None:
     """Write down what goes where. From now on it holds, and `finish` does it. Raises FailedError, OSError."""
     with assignment.changed(there.run) as now:
-        if now.placed.parts != there.placed.parts:
+        if now.assigned.parts != there.assigned.parts:
             raise FailedError(f"somebody else has just changed where the jobs of {there.run.id} are; try again")
-        now.placed = rescue_plan.noted(now.placed, made.lost.host, made.moving.moved, made.shares, made.fresh)
+        now.assigned = rescue_plan.noted(now.assigned, made.lost.host, made.moving.moved, made.shares, made.fresh)
     there.refresh()
 
 
@@ -245,13 +245,13 @@ class Done(NamedTuple):
     """What was done: for each host that got jobs how it went, and what was carried to hosts."""
 
     outcomes: tuple[Outcome, ...]
-    carried: tuple[Carried, ...] = ()
+    relayed: tuple[Relayed, ...] = ()
     fault: str | None = None
 
     @property
     def failed(self) -> bool:
-        outcomes, carried = (any(one.fault for one in self.outcomes), any(one.fault for one in self.carried))
-        return self.fault is not None or outcomes or carried
+        outcomes, relayed = (any(one.fault for one in self.outcomes), any(one.fault for one in self.relayed))
+        return self.fault is not None or outcomes or relayed
 
 
 def finish(there: RemoteRun, say: Say) -> Done:
@@ -260,11 +260,11 @@ def finish(there: RemoteRun, say: Say) -> Done:
     document = there.document()
     outcomes = [*_send_batches(there, document), *_submit_new(there, document, say)]
     there.refresh()
-    parts = [part for part in there.placed.parts if part.state == SUBMITTED]
+    parts = [part for part in there.assigned.parts if part.state == SUBMITTED]
     if not any(assignment.marks(there.manifest, part, there.run.id) for part in parts):
         return Done(tuple(outcomes))
     try:
-        return Done(tuple(outcomes), tuple(_carry(there, say)))
+        return Done(tuple(outcomes), tuple(_relay(there, say)))
     except FailedError as error:
         return Done(tuple(outcomes), fault=str(error))
 
@@ -275,7 +275,7 @@ def _send_batches(there: RemoteRun, document: Document) -> list[Outcome]:
     counts: dict[str, int] = {}
     outcomes: dict[str, Outcome] = {}
     while True:
-        for part in there.placed.parts:
+        for part in there.assigned.parts:
             number = next((n for n, batch in enumerate(part.batches) if not batch.sent), None)
             if part.state == SUBMITTED and number is not None and part.host not in outcomes:
                 requests[part.host] = assignment.batch_request(there.manifest, part, number, there.run.id)
@@ -289,12 +289,12 @@ def _send_batches(there: RemoteRun, document: Document) -> list[Outcome]:
                 outcomes[name] = Outcome(name, counts[name], None, fault)
                 continue
             with assignment.changed(there.run) as now:
-                part = now.placed.part(name)
+                part = now.assigned.part(name)
                 batches = tuple(one._replace(sent=one.sent or one.id == request.id) for one in part.batches)
-                now.placed = now.placed.with_part(part._replace(batches=batches))
+                now.assigned = now.assigned.with_part(part._replace(batches=batches))
             there.refresh()
-            if all(batch.sent for batch in there.placed.part(name).batches):
-                outcomes[name] = Outcome(name, counts[name], there.placed.part(name).pid, None)
+            if all(batch.sent for batch in there.assigned.part(name).batches):
+                outcomes[name] = Outcome(name, counts[name], there.assigned.part(name).pid, None)
 
 
 def _not_taken(asked: Asked | Unreachable | str) -> str | None:
@@ -312,7 +312,7 @@ def _submit_new(there: RemoteRun, document: Document, say: Say) -> list[Outcome]
     """Bring their part to hosts that had none. Of a run that was never submitted whole, to all that have none yet."""
     hosts: list[Host] = []
     outcomes = []
-    for part in there.placed.parts:
+    for part in there.assigned.parts:
         if part.state == PLANNED:
             way = there.way(part.host)
             if isinstance(way, Host):
@@ -326,16 +326,16 @@ def _submit_new(there: RemoteRun, document: Document, say: Say) -> list[Outcome]
     return [*outcomes, *submit.finish(there.run, order, hosts, push=order.pushed, poll=poll, say=say)]
 
 
-def _carry(there: RemoteRun, say: Say) -> list[Carried]:
+def _relay(there: RemoteRun, say: Say) -> list[Relayed]:
     """Pull, and bring to each host what its jobs wait for. Raises FailedError, OSError."""
     run, manifest = there.run, there.manifest
     hosts = {name: way for name in there.names if isinstance(way := there.way(name), Host)}
     with pull.alone(run):
-        turns = pull.pull(run, manifest, pull.parts(there.placed, ()), hosts, say)
-        found = assignment.read(run) or there.placed
-        carried = relay.carry(run, found, manifest, hosts, turns, pulled_states.documents(run, found), say)
+        turns = pull.pull(run, manifest, pull.parts(there.assigned, ()), hosts, say)
+        found = assignment.read(run) or there.assigned
+        relayed = relay.relay_inputs(run, found, manifest, hosts, turns, pulled_states.documents(run, found), say)
         pull.conclude(run, manifest, time.time())
-    return carried
+    return relayed
 
 
 def move(
@@ -349,7 +349,7 @@ def move(
     if not on_hosts(run):
         raise UseError(f"run {run.id} runs on this machine, and has no hosts that could be lost")
     with alone(run), RemoteRun.at(run) as there:
-        if there.placed.part(name).state == LOST:
+        if there.assigned.part(name).state == LOST:
             there.look()
             return None, finish(there, say)
         made = make_plan(there, name, names, pool, say)
@@ -358,7 +358,7 @@ def move(
         return made, finish(there, say)
 
 
-def unfinished(found: Placed) -> int:
+def unfinished(found: Assigned) -> int:
     """How many jobs were noted for a host that has not got them yet."""
     batches = sum(len(batch.jobs) for part in found.parts for batch in part.batches if not batch.sent)
     return batches + sum(len(part.own()) for part in found.parts if part.state == PLANNED)

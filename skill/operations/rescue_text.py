@@ -42,7 +42,7 @@ def after(run_id: str, lost: str, made: Plan | None, done: Done) -> list[str]:
     moved = f"{lost} is given up" if made is None else f"{lost} is given up, {jobs_text(len(made.moving.moved))} moved"
     lines = [f"{run_id}: {moved}"]
     lines += [f"  {one.host} has {one.jobs} of its jobs" for one in done.outcomes if one.fault is None]
-    for one in done.carried:
+    for one in done.relayed:
         if one.fault is None:
             lines.append(f"  what {listed(one.jobs, _NAMED)} wrote was carried to {one.dst}")
     return lines
@@ -54,8 +54,8 @@ def faults(run_id: str, lost: str, done: Done) -> list[str]:
     lines = [f"{one.host}: {one.fault}" for one in failed]
     if failed:
         lines.append(f"run the same command again to finish: wavequeue rescue {run_id} --from {lost}")
-    carried = [f"to {one.dst}: {one.fault}" for one in done.carried if one.fault is not None]
-    for text in [*carried, *([done.fault] if done.fault else [])]:
+    relayed = [f"to {one.dst}: {one.fault}" for one in done.relayed if one.fault is not None]
+    for text in [*relayed, *([done.fault] if done.fault else [])]:
         again = f"try that again with: wavequeue pull {run_id}"
         lines.append(f"what moved jobs wait for could not be carried: {text}; {again}")
     return lines

@@ -32,7 +32,7 @@ from skill.operations.build_spec import Say
 from skill.operations.submission import Order
 from skill.planning import existing_outputs
 from skill.runs import assignment, code_versions, directory, local_code
-from skill.runs.assignment import LOST, SUBMITTED, Part, Placed
+from skill.runs.assignment import LOST, SUBMITTED, Assigned, Part
 from skill.runs.code_versions import Push
 from skill.runs.directory import Run
 from skill.runs.open import on_hosts
@@ -93,7 +93,7 @@ def create(order: Order, parts: Sequence[Part]) -> Run:
 
     def fill(run: Run, run_id: str) -> None:
         write_whole(run.paths.manifest, order.text)
-        row = Placed(run_id, order.manifest.project, order.digest, iso(now) or "", str(order.source), tuple(parts))
+        row = Assigned(run_id, order.manifest.project, order.digest, iso(now) or "", str(order.source), tuple(parts))
         assignment.write(run, row)
 
     return directory.create_filled(order.manifest.project, order.beside, now, fill)
@@ -140,8 +140,8 @@ def _note_pushes(run: Run, code: str | None, names: Sequence[str]) -> None:
     push = Push(code, iso(time.time()) or "")
     with assignment.changed(run) as now:
         for name in names:
-            part = now.placed.part(name)
-            now.placed = now.placed.with_part(part._replace(code=(*part.code, push)[-_MOST_PUSHES:]))
+            part = now.assigned.part(name)
+            now.assigned = now.assigned.with_part(part._replace(code=(*part.code, push)[-_MOST_PUSHES:]))
 
 
 def _working_on(run: Run) -> AbstractContextManager[None]:
@@ -231,7 +231,7 @@ def _bring(work: _Work) -> Outcome:
     pid = pid or None
     if not submitted or (pid is not None and part.pid != pid):
         with assignment.changed(run) as now:
-            now.placed = now.placed.with_part(now.placed.part(host.name)._replace(state=SUBMITTED, pid=pid))
+            now.assigned = now.assigned.with_part(now.assigned.part(host.name)._replace(state=SUBMITTED, pid=pid))
     return Outcome(host.name, len(part.own()), pid, None, tuple(notes), is_pushed)
 
 
@@ -270,11 +270,11 @@ def _prepare(work: _Work, part: Part, facts: Facts) -> Part:
     if isinstance(host_id, Unreachable):
         raise _Lost(host_id)
     with assignment.changed(work.run) as now:
-        twin = next((one.host for one in now.placed.parts if one.host != part.host and one.host_id == host_id), None)
+        twin = next((one.host for one in now.assigned.parts if one.host != part.host and one.host_id == host_id), None)
         if twin is not None:
             raise _Stop(f"{same_machine(twin)}; begin another run on one of them: --new --host {twin}")
-        part = now.placed.part(part.host)._replace(host_id=host_id, python=facts.python.path, runtime=bundle.digest)
-        now.placed = now.placed.with_part(part)
+        part = now.assigned.part(part.host)._replace(host_id=host_id, python=facts.python.path, runtime=bundle.digest)
+        now.assigned = now.assigned.with_part(part)
     if bundle.digest not in facts.runtimes:
         _done(bootstrap.place_runtime(work.host, facts, bundle))
     return part

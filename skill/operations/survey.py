@@ -28,7 +28,7 @@ _MOST = 64 << 20
 _LOOK = 150.0
 
 
-class Scouted(NamedTuple):
+class Surveyed(NamedTuple):
     """A host as it was found. `document`: that of queue_manager.preflight; None where `why` says why there is none.
     `at`: when it came, `asked`: when it was asked for, in epoch seconds by the clock here."""
 
@@ -77,7 +77,7 @@ class Scouted(NamedTuple):
         way = Way(pushed, code_mib, shutil.which("rsync") is not None, facts.rsync is not None, self._ahead())
         return Seen(name, None, basics, self.document, self.why, way)
 
-    def twin(self, others: Mapping[str, Scouted]) -> str | None:
+    def twin(self, others: Mapping[str, Surveyed]) -> str | None:
         """Which of the hosts, by name, is the same as this one, so far as their identities tell."""
         if isinstance(self.facts, Unreachable) or self.facts.host_id is None:
             return None
@@ -102,31 +102,31 @@ def _same(one: Facts, other: Facts) -> bool:
     return one.host_id == other.host_id and (one.named or one.machine_digest == other.machine_digest)
 
 
-def scout(order: Order, hosts: Sequence[Host], *, newest_code: bool = False) -> dict[str, Scouted]:
+def survey_hosts(order: Order, hosts: Sequence[Host], *, newest_code: bool = False) -> dict[str, Surveyed]:
     """Look at all hosts at once. A dead one delays nobody. `newest_code`: also at when the code there was changed."""
-    found = each(hosts, lambda host: _scout(order, host, newest_code=newest_code), PATIENCE)
-    return {name: Scouted(one) if isinstance(one, Unreachable) else one for name, one in found.items()}
+    found = each(hosts, lambda host: _survey(order, host, newest_code=newest_code), PATIENCE)
+    return {name: Surveyed(one) if isinstance(one, Unreachable) else one for name, one in found.items()}
 
 
-def _scout(order: Order, host: Host, *, newest_code: bool) -> Scouted:
+def _survey(order: Order, host: Host, *, newest_code: bool) -> Surveyed:
     facts = bootstrap.facts(host, None)
     if isinstance(facts, Unreachable) or facts.python is None:
-        return Scouted(facts)
+        return Surveyed(facts)
     asked = encode(question(order.manifest, order.part(host.worker, ()))).encode()
     try:
         bundle = bootstrap.bundle_for(facts)
     except FailedError as error:
-        return Scouted(facts, None, str(error))
+        return Surveyed(facts, None, str(error))
     options = ["--newest-code"] if newest_code else []
     begin = time.time()
     said = bootstrap.in_passing(host, facts, bundle, "preflight", *options, stdin=asked, timeout=_LOOK)
     if isinstance(said, Unreachable):
-        return Scouted(said)
+        return Surveyed(said)
     document = read(said.out)
     if document is None:
         last = said.err.strip().splitlines()[-1:]
-        return Scouted(facts, None, f"it could not be looked at: {last[0] if last else f'exit code {said.code}'}")
-    return Scouted(facts, document, at=time.time(), asked=begin)
+        return Surveyed(facts, None, f"it could not be looked at: {last[0] if last else f'exit code {said.code}'}")
+    return Surveyed(facts, document, at=time.time(), asked=begin)
 
 
 def read(data: bytes) -> dict[str, Any] | None:

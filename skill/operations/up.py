@@ -21,7 +21,7 @@ from skill.common.errors import FailedError, UseError
 from skill.common.units import usd
 from skill.fleet import confirm, follow_rental, ledger, ledger_file, ownership, rent
 from skill.fleet.drift import GONE, STATUS
-from skill.fleet.follow_rental import Standing, Took
+from skill.fleet.follow_rental import RentalStatus, Took
 from skill.fleet.ledger import Rental
 from skill.fleet.offers import Priced
 from skill.fleet.profiles import Profile
@@ -151,14 +151,14 @@ class Up:
         """The machine as a worker, rented if there is none."""
         if rental is not None and not rental.unfinished:
             return self._there(rental)
-        wish = rent.Wish(self._profile, self.purpose, once=True)
+        request = rent.RentRequest(self._profile, self.purpose, once=True)
         if rental is not None:
-            worker = rent.finish(self._client, self._where, wish, self._say)
+            worker = rent.finish(self._client, self._where, request, self._say)
             if worker is not None:
                 return worker
         agreed = self._steps.agree()
-        wish = wish._replace(notes={"max_cost": agreed.max_cost})
-        return rent.rent(self._client, self._where, wish, agreed.candidates, self._say)
+        request = request._replace(notes={"max_cost": agreed.max_cost})
+        return rent.rent(self._client, self._where, request, agreed.candidates, self._say)
 
     def _there(self, rental: Rental) -> Worker:
         """A machine that was rented before, as it is now: where it moved to is found out."""
@@ -240,7 +240,7 @@ class Up:
         fault: str | None = None
         while True:
             begin = time.monotonic()
-            took = self._steps.pull(run, follow_rental.patience(self._standing(rental, begin - whole, fault)))
+            took = self._steps.pull(run, follow_rental.patience(self._status(rental, begin - whole, fault)))
             if took.is_last:
                 return took
             now, fault = time.monotonic(), took.fault
@@ -249,11 +249,11 @@ class Up:
             live = self._client.instance(rental.instance_id or 0) if fault is not None else None
             if live is not None and (isinstance(live, Gone) or (isinstance(live, Instance) and live.status == STOPPED)):
                 return None
-            standing = self._standing(rental, now - whole, fault)
-            why = follow_rental.give_up(standing)
+            status = self._status(rental, now - whole, fault)
+            why = follow_rental.give_up(status)
             if why is not None and not isinstance(live, Unknown):
                 self._give_up(rental, run, why)
-            text = follow_rental.warning(standing)
+            text = follow_rental.warning(status)
             if text is not None and now - told >= follow_rental.AGAIN:
                 told = now
                 self._say(
@@ -264,10 +264,10 @@ class Up:
             pause = min(self._every, max(_OFTEN, _SHARE * (now - first)))
             time.sleep(max(0.0, pause - (now - begin)))
 
-    def _standing(self, rental: Rental, quiet: float, fault: str | None) -> Standing:
+    def _status(self, rental: Rental, quiet: float, fault: str | None) -> RentalStatus:
         now = ledger_file.rentals(self._where)[rental.label]
         cost, ceiling = ledger.cost(now, time.time()), float(rental.notes["max_cost"])
-        return Standing(cost, ceiling, rental.offered.dph, quiet, fault)
+        return RentalStatus(cost, ceiling, rental.offered.dph, quiet, fault)
 
     def _give_up(self, rental: Rental, run: Run, why: str) -> NoReturn:
         """Destroy a machine at its ceiling, whatever is on it. Raises FailedError, with what it cost."""

@@ -10,7 +10,7 @@ from queue_manager.core.manifest import Manifest
 from queue_manager.core.overview import MOST_PENDING
 from queue_manager.core.status import Status
 from skill.planning.assign_jobs import Offer
-from skill.runs.assignment import LOST, Batch, Part, Placed
+from skill.runs.assignment import LOST, Assigned, Batch, Part
 from skill.runs.dependencies import Dependencies
 from skill.runs.digest import FINAL, Row
 from skill.runs.directory import Document
@@ -91,8 +91,8 @@ def weighed(offers: Sequence[Offer], hosts: Sequence[Row], count: int) -> list[O
 
 
 def noted(
-    found: Placed, lost: str, moved: Sequence[str], shares: Mapping[str, Sequence[str]], fresh: Mapping[str, Part]
-) -> Placed:
+    found: Assigned, lost: str, moved: Sequence[str], shares: Mapping[str, Sequence[str]], fresh: Mapping[str, Part]
+) -> Assigned:
     """hosts.json after a host was given up. `shares`: who gets which jobs; `fresh`: the parts of hosts that had none.
 
     A host that has a part already gets a batch, whose id is the same however often this is done.

@@ -19,7 +19,7 @@ from skill.common.errors import FailedError, UseError
 from skill.common.files import write_whole
 from skill.runs.code_versions import Push
 from skill.runs.dependencies import Dependencies, Need
-from skill.runs.directory import MIRRORS, MOST_STATE, Run
+from skill.runs.directory import HOST_FOLDERS, MOST_STATE, Run
 
 if TYPE_CHECKING:
     from queue_manager.core.manifest import JobSpec, Manifest, Precondition
@@ -83,7 +83,7 @@ class Part(NamedTuple):
         return tuple(job for job in self.jobs if job not in gone)
 
 
-class Placed(NamedTuple):
+class Assigned(NamedTuple):
     """A run on hosts. `digest`: sha256 of its manifest file; `created`: ISO time; `source`: absolute directory of the
     spec; `pulled`: when results last came from each host, ISO times by its name."""
 
@@ -103,7 +103,7 @@ class Placed(NamedTuple):
         names = ", ".join(part.host for part in self.parts)
         raise UseError(f"run {self.run_id} has no jobs on {host}; it is on: {names}")
 
-    def with_part(self, part: Part) -> Placed:
+    def with_part(self, part: Part) -> Assigned:
         """The same with this part in the place of the one that its host had, or added."""
         if all(one.host != part.host for one in self.parts):
             return self._replace(parts=(*self.parts, part))
@@ -119,12 +119,14 @@ def path(run: Run) -> Path:
     return run.root / HOSTS
 
 
-def mirror(run: Run, host: str) -> Path:
+def host_folder(run: Run, host: str) -> Path:
     """Directory for what is read of one host: its state, journal and logs. It need not exist."""
-    return run.root / MIRRORS / (quote(host, safe="@+=,") if id_fault(host) is None else f"~{quote(host, safe='')}")
+    return (
+        run.root / HOST_FOLDERS / (quote(host, safe="@+=,") if id_fault(host) is None else f"~{quote(host, safe='')}")
+    )
 
 
-def read(run: Run) -> Placed | None:
+def read(run: Run) -> Assigned | None:
     """Where the jobs of a run are; None if it is no run on hosts. Raises FailedError if the file cannot be used."""
     try:
         data = typed_json.decode(regular_file.read(path(run), MOST_STATE, follow=False), MOST_STATE)
@@ -135,8 +137,8 @@ def read(run: Run) -> Placed | None:
         if words is not None:
             raise ValueError(words)
         parts = tuple(map(_part, data["parts"]))
-        fields = {name: data[name] for name in Placed._fields if name not in ("parts", "pulled")}
-        return Placed(**fields, parts=parts, pulled=dict(data.get("pulled", {})))
+        fields = {name: data[name] for name in Assigned._fields if name not in ("parts", "pulled")}
+        return Assigned(**fields, parts=parts, pulled=dict(data.get("pulled", {})))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -191,24 +193,24 @@ def _part(row: Mapping[str, Any]) -> Part:
     return Part(**{**known, **lists, "batches": batches, "code": code})
 
 
-def write(run: Run, placed: Placed) -> None:
+def write(run: Run, assigned: Assigned) -> None:
     """Put it down, whole and durable. Raises OSError. Where others may write too, use `changed`."""
-    parts = ",\n".join(json.dumps(part._asdict(), ensure_ascii=False) for part in placed.parts)
-    head = {"format": FORMAT, "version": VERSION, **placed._asdict(), "pulled": dict(placed.pulled)}
+    parts = ",\n".join(json.dumps(part._asdict(), ensure_ascii=False) for part in assigned.parts)
+    head = {"format": FORMAT, "version": VERSION, **assigned._asdict(), "pulled": dict(assigned.pulled)}
     del head["parts"]
     write_whole(path(run), f'{json.dumps(head, ensure_ascii=False)[:-1]},\n"parts": [\n{parts}\n]}}\n')
 
 
 class Change:
-    """What `changed` gives: `placed` as it is in the file now; what it is set to is written."""
+    """What `changed` gives: `assigned` as it is in the file now; what it is set to is written."""
 
-    def __init__(self, placed: Placed) -> None:
-        self.placed = placed
+    def __init__(self, assigned: Assigned) -> None:
+        self.assigned = assigned
 
 
 @contextlib.contextmanager
 def changed(run: Run) -> Iterator[Change]:
-    """Change hosts.json alone: `with changed(run) as now: now.placed = now.placed.with_part(part)`.
+    """Change hosts.json alone: `with changed(run) as now: now.assigned = now.assigned.with_part(part)`.
 
     Others who change it wait, so hold it for a moment only, never while a host is asked. Nothing is written
     if the block raises, or sets nothing. Raises UseError if the run is not on hosts, FailedError if it cannot be read,
@@ -220,8 +222,8 @@ def changed(run: Run) -> Iterator[Change]:
             raise UseError(f"run {run.id} is not on hosts; it runs on this machine")
         change = Change(found)
         yield change
-        if change.placed != found:
-            write(run, change.placed)
+        if change.assigned != found:
+            write(run, change.assigned)
 
 
 @contextlib.contextmanager

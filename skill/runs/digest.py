@@ -132,7 +132,7 @@ GONE = "gone"
 """In the meta of a state whose manager is not there: how many of the jobs that it left running have no screen."""
 
 
-def hindrances(document: Mapping[str, Any], alive: bool) -> list[str]:
+def problems(document: Mapping[str, Any], alive: bool) -> list[str]:
     """What keeps the queue from going on, one line each; empty if nothing does."""
     return list(hindrances_by_kind(document, alive).values())
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # a run's state is shown without them
 
 Document = dict[str, Any]
 """queue_state.json as it was read."""
-MIRRORS, ADDED = "hosts", "added.jsonl"
+HOST_FOLDERS, ADDED = "hosts", "added.jsonl"
 """Of a run on hosts: where lies what is read of them, and journal lines about jobs that were added: of the run those
 from here, of a host those that it tells of."""
 MOST_STATE = 256 << 20
@@ -248,7 +248,7 @@ def parse_state(data: bytes) -> Document:
     return found
 
 
-def read_mirrored(folder: Path, jobs: int) -> Document:
+def read_pulled_state(folder: Path, jobs: int) -> Document:
     """The state of a host as it was pulled into a folder of its run; it was given so many jobs. Raises OSError,
     ValueError."""
     return read_sent(RunPaths.of(folder).state, jobs, added_size(folder, folder.parent.parent))
@@ -280,7 +280,7 @@ def read_manifest(run: Run, *, ours: bool = False) -> manifest.Manifest:
         made = manifest.decode(_manifest_file(run).decode("utf-8"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FailedError(f"{run.paths.manifest}: {_words(error)}") from None
-    told = [] if ours else sorted((run.root / MIRRORS).glob(f"*/{ADDED}"))
+    told = [] if ours else sorted((run.root / HOST_FOLDERS).glob(f"*/{ADDED}"))
     for path in (run.paths.journal, run.root / ADDED, *told):
         for event in _read(path, ['"JobsAdded"', '"JobsChanged"']):
             if isinstance(event, events.JobsAdded):

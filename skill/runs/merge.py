@@ -15,7 +15,7 @@ from queue_manager.core.state_format import FORMAT, VERSION, phase_status
 from queue_manager.core.status import BAD, Status
 from queue_manager.core.times import duration, iso
 from skill.runs import assignment
-from skill.runs.assignment import LOST, PLANNED, Part, Placed
+from skill.runs.assignment import LOST, PLANNED, Assigned, Part
 from skill.runs.dependencies import Dependencies
 from skill.runs.digest import left_running
 from skill.runs.directory import Document
@@ -90,7 +90,7 @@ class _Side(NamedTuple):
         return self.manager == "running"
 
 
-def merge(placed: Placed, manifest: Manifest, looks: Sequence[Look], now: float) -> Document:
+def merge(assigned: Assigned, manifest: Manifest, looks: Sequence[Look], now: float) -> Document:
     """The document of the whole run. `now` in epoch seconds, by the clock that `Look.at` was taken from.
 
     Hosts without a look count as never read, and so do those whose document cannot be used. It is an overview (jobs
@@ -99,8 +99,8 @@ def merge(placed: Placed, manifest: Manifest, looks: Sequence[Look], now: float)
     known = {look.host: _checked(look) for look in looks}
     short = any(look.document and look.document.get("overview") for look in known.values())
     specs = {spec.id: spec for spec in manifest.jobs}
-    owner = placed.host_of()
-    sides = [_side(part, known.get(part.host, Look(part.host, None)), specs, owner, short) for part in placed.parts]
+    owner = assigned.host_of()
+    sides = [_side(part, known.get(part.host, Look(part.host, None)), specs, owner, short) for part in assigned.parts]
     order = {name: n for n, name in enumerate(specs)}
     rows = [row for side in sides for row in side.rows]
     rows.sort(key=lambda row: order.get(row["id"], len(order)))
@@ -108,7 +108,7 @@ def merge(placed: Placed, manifest: Manifest, looks: Sequence[Look], now: float)
     read = [side for side in sides if side.document]
     counts: Counter[str] = sum((side.counts for side in sides), Counter())
     document: Document = {
-        "meta": _meta(placed, manifest, sides, now),
+        "meta": _meta(assigned, manifest, sides, now),
         "phases": _phases(manifest, sides),
         "gpus": [{**row, "host": side.part.host} for side in read for row in (side.document or {})["gpus"]],
         "jobs": rows,
@@ -258,38 +258,38 @@ def _phase(phase: Phase, told: Sequence[_Row], tally: Mapping[str, int]) -> _Row
     }
 
 
-def _meta(placed: Placed, manifest: Manifest, sides: Sequence[_Side], now: float) -> _Row:
+def _meta(assigned: Assigned, manifest: Manifest, sides: Sequence[_Side], now: float) -> _Row:
     metas = [side.document["meta"] for side in sides if side.document]
     counted = [side for side in sides if side.counted]
     manager = _manager(counted)
     going = [side.document["meta"]["paused"] for side in counted if side.document and side.manager != "finished"]
     paused = bool(going) and all(going)
     ats = [side.look.at for side in sides if side.document and side.look.at is not None]
-    only = metas[0] if len(placed.parts) == 1 and metas else {}
+    only = metas[0] if len(assigned.parts) == 1 and metas else {}
     return {
         "format": FORMAT,
         "version": VERSION,
-        "project": placed.project,
-        "run_id": placed.run_id,
+        "project": assigned.project,
+        "run_id": assigned.run_id,
         "started": min((meta["started"] for meta in metas if meta["started"]), default=None),
-        "updated": iso(max(ats)) if ats else placed.created,
+        "updated": iso(max(ats)) if ats else assigned.created,
         "finished": max((meta["finished"] or "" for meta in metas), default="") or None
         if manager == "finished"
         else None,
-        "host": ", ".join(part.host for part in placed.parts),
+        "host": ", ".join(part.host for part in assigned.parts),
         "pid": only.get("pid"),
         "manager": manager,
-        "cwd": only.get("cwd") or next((part.cwd for part in placed.parts if part.cwd), manifest.cwd),
+        "cwd": only.get("cwd") or next((part.cwd for part in assigned.parts if part.cwd), manifest.cwd),
         "wave": manifest.wave,
         "current_wave": max((meta["current_wave"] or 0 for meta in metas), default=0),
         "paused": paused,
-        "conditions": [row for side in sides for row in _conditions(placed, side, paused, now)],
-        "manifest_sha256": placed.digest,
+        "conditions": [row for side in sides for row in _conditions(assigned, side, paused, now)],
+        "manifest_sha256": assigned.digest,
         "poll": max((meta["poll"] for meta in metas), default=5.0),
         "screen_dir": only.get("screen_dir"),
         "seq": sum(meta["seq"] for meta in metas),
         **{name: only.get(name) for name in _OF_ONE},
-        "hosts": [_host_row(placed, side, now) for side in sides],
+        "hosts": [_host_row(assigned, side, now) for side in sides],
     }
 
 
@@ -299,7 +299,7 @@ def _manager(counted: Sequence[_Side]) -> str:
     return "running" if any(side.goes_on for side in counted) else "halted"
 
 
-def _host_row(placed: Placed, side: _Side, now: float) -> _Row:
+def _host_row(assigned: Assigned, side: _Side, now: float) -> _Row:
     """A host: `manager` is running, finished, halted, died, or None if never read; `age_s`: seconds since it was read;
     `jobs`: how many belong to it now; `reachable`: whether it could be read just now, and if not, `reason` says why and
     `answered` whether it was reached at all."""
@@ -317,7 +317,7 @@ def _host_row(placed: Placed, side: _Side, now: float) -> _Row:
         "moved": len(part.moved),
         "counts": dict(sorted(side.counts.items())),
         "code": [{"name": push.name, "pushed": push.at} for push in part.code],
-        "last_pull": placed.pulled.get(part.host),
+        "last_pull": assigned.pulled.get(part.host),
         "teardown": side.document["meta"].get("teardown") if side.document else None,
     }
 
@@ -326,13 +326,13 @@ def _age(look: Look, now: float) -> float | None:
     return round(max(0.0, now - look.at), 3) if look.document and look.at is not None else None
 
 
-def _conditions(placed: Placed, side: _Side, paused: bool, now: float) -> list[_Row]:
+def _conditions(assigned: Assigned, side: _Side, paused: bool, now: float) -> list[_Row]:
     """What hinders one host, under its name."""
     host, look, document = side.part.host, side.look, side.document
     rows: list[_Row] = []
 
     def say(kind: str, text: str, since: str | None = None) -> None:
-        since = since or (iso(look.at) if look.at is not None else placed.created)
+        since = since or (iso(look.at) if look.at is not None else assigned.created)
         rows.append({"kind": kind, "text": f"{host}: {text}", "since": since, "host": host})
 
     if side.part.state == LOST:
@@ -345,10 +345,10 @@ def _conditions(placed: Placed, side: _Side, paused: bool, now: float) -> list[_
     if document is None:
         if side.part.state == PLANNED and look.reason is None:
             text = "its jobs were not brought there yet; run the same `wavequeue submit` again to finish that"
-            say("planned", text, placed.created)
+            say("planned", text, assigned.created)
         return rows
     meta = document["meta"]
-    resume = f"wavequeue resume --run {placed.run_id}"
+    resume = f"wavequeue resume --run {assigned.run_id}"
     unsent = sum(len(batch.jobs) for batch in side.part.batches if not batch.sent)
     if unsent:
         what = "1 job that was moved to it was" if unsent == 1 else f"{unsent} jobs that were moved to it were"

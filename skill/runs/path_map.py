@@ -10,13 +10,13 @@ from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.outputs import escape
 from queue_manager.core.shell_paths import on_host
 from skill.hosts.connection import remote
-from skill.runs.assignment import Part, Placed
+from skill.runs.assignment import Assigned, Part
 from skill.runs.directory import Run
 
 _RESULTS = "results"
 
 
-class Ground(NamedTuple):
+class PathMap(NamedTuple):
     """The directory whose files correspond to each other: `there` on a host, relative to its home or absolute, and
     `here`. `cwd`: the run's, from there."""
 
@@ -55,23 +55,23 @@ class Wanted(NamedTuple):
     outside: tuple[str, ...]
 
 
-def ground(run: Run, placed: Placed, manifest: Manifest, part: Part) -> Ground:
+def map_paths(run: Run, assigned: Assigned, manifest: Manifest, part: Part) -> PathMap:
     """Where a part's files lie.
 
     Code that was pushed has its results at home where a run on this machine would have written them; of code that was
     on the host already they come into the run's directory.
     """
     if manifest.cwd.startswith(("/", "~")):
-        return Ground(part.cwd, ".", run.root / _RESULTS)
-    return Ground(part.workspace, _below(part.cwd, part.workspace), Path(placed.source))
+        return PathMap(part.cwd, ".", run.root / _RESULTS)
+    return PathMap(part.workspace, _below(part.cwd, part.workspace), Path(assigned.source))
 
 
 def _below(path: str, top: str) -> str:
-    inner = Ground(top, ".", Path()).place(None, posixpath.relpath(path, top))
+    inner = PathMap(top, ".", Path()).place(None, posixpath.relpath(path, top))
     return inner or "."
 
 
-def wanted(ground: Ground, manifest: Manifest, part: Part) -> Wanted:
+def wanted(paths: PathMap, manifest: Manifest, part: Part) -> Wanted:
     """The results that belong to a host now."""
     own, moved = set(part.own()), set(part.moved)
     patterns: dict[str, None] = {}
@@ -80,11 +80,11 @@ def wanted(ground: Ground, manifest: Manifest, part: Part) -> Wanted:
     for spec in manifest.jobs:
         if spec.id not in own and spec.id not in moved:
             continue
-        pattern = ground.output(spec)
+        pattern = paths.output(spec)
         if pattern is None:
             if spec.expected_output is not None and spec.id not in moved:
                 outside.append(spec.id)
         else:
             (but if spec.id in moved else patterns)[pattern] = None
-    declared = [name for glob in manifest.pull if (name := ground.place(None, glob)) is not None]
+    declared = [name for glob in manifest.pull if (name := paths.place(None, glob)) is not None]
     return Wanted((*patterns, *declared), len(patterns), tuple(but), tuple(outside))

@@ -10,13 +10,13 @@ from queue_manager.core.layout import RunPaths, id_fault
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.times import epoch
 from skill.runs import assignment, outputs, pulled_states
-from skill.runs.assignment import Placed
+from skill.runs.assignment import Assigned
 from skill.runs.digest import Row
 from skill.runs.directory import Document, Run
-from skill.runs.path_map import ground
+from skill.runs.path_map import map_paths
 
 
-class AtHome(NamedTuple):
+class PulledResults(NamedTuple):
     """What is here of each job, by its id.
 
     `found`: number of output files of each completed job that has an expected_output; `numbers`: those of its JSON
@@ -29,7 +29,7 @@ class AtHome(NamedTuple):
     logs: Mapping[str, Path]
 
 
-def at_home(run: Run, there: Placed, manifest: Manifest, document: Document) -> AtHome:
+def read_results(run: Run, there: Assigned, manifest: Manifest, document: Document) -> PulledResults:
     """What is here. `document`: how the whole run stands; see skill.runs.merge.
 
     A file counts only if it was pulled since its job completed, and is no older than the attempt that wrote it: an
@@ -37,12 +37,12 @@ def at_home(run: Run, there: Placed, manifest: Manifest, document: Document) -> 
     """
     states = pulled_states.documents(run, there)
     pulled = {(host, row["id"]): row for host, state in states.items() for row in state["jobs"]}
-    grounds = {part.host: ground(run, there, manifest, part) for part in there.parts}
+    path_maps = {part.host: map_paths(run, there, manifest, part) for part in there.parts}
     found: dict[str, int] = {}
     numbers: dict[str, dict[str, float]] = {}
     away = []
     for job, row, was in _completed(there, manifest, document, pulled):
-        place = grounds[row["host"]]
+        place = path_maps[row["host"]]
         name = place.output(job)
         if name is None:  # it writes nothing, or where nothing is pulled from
             continue
@@ -57,12 +57,12 @@ def at_home(run: Run, there: Placed, manifest: Manifest, document: Document) -> 
     kept = {}
     for row in document["jobs"]:
         if row["attempt"] and id_fault(row["id"]) is None and _same(pulled.get((row["host"], row["id"])), row):
-            kept[row["id"]] = RunPaths.of(assignment.mirror(run, row["host"])).log(row["id"])
-    return AtHome(found, numbers, tuple(away), kept)
+            kept[row["id"]] = RunPaths.of(assignment.host_folder(run, row["host"])).log(row["id"])
+    return PulledResults(found, numbers, tuple(away), kept)
 
 
 def _completed(
-    there: Placed, manifest: Manifest, document: Document, pulled: Mapping[tuple[str, str], Row]
+    there: Assigned, manifest: Manifest, document: Document, pulled: Mapping[tuple[str, str], Row]
 ) -> Iterator[tuple[JobSpec, Row, bool]]:
     """The jobs that have completed, and whether that was so when their host was last pulled.
 

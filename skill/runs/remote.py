@@ -20,7 +20,7 @@ from skill.hosts.connection import Host, Said, Unreachable, each
 from skill.hosts.registry import Registry
 from skill.runs import assignment, directory, state_cache, state_schema
 from skill.runs.access import Evidence, JobLog, Outcome, Results, Share
-from skill.runs.assignment import LOST, MARKS, PLANNED, Part, Placed
+from skill.runs.assignment import LOST, MARKS, PLANNED, Assigned, Part
 from skill.runs.digest import FINAL, Row
 from skill.runs.directory import Document, Run
 from skill.runs.merge import Look, merge
@@ -50,8 +50,8 @@ class RemoteRun:
     it. Different hosts may be asked from different threads.
     """
 
-    def __init__(self, run: Run, found: Placed, *, once: bool = False) -> None:
-        self.run, self.placed, self._once = run, found, once
+    def __init__(self, run: Run, found: Assigned, *, once: bool = False) -> None:
+        self.run, self.assigned, self._once = run, found, once
         self.looks: dict[str, Look] = {}
         self._tails: dict[str, Mapping[str, str]] = {}
         self._ways: dict[str, Host | Unreachable] = {}
@@ -101,28 +101,28 @@ class RemoteRun:
     @property
     def names(self) -> list[str]:
         """The hosts that have, or had, jobs of the run."""
-        return [part.host for part in self.placed.parts]
+        return [part.host for part in self.assigned.parts]
 
     @property
     def manifest(self) -> Manifest:
         """The run's manifest, with the jobs that were added on hosts as far as that is known. Raises FailedError."""
-        added = sum(state_cache.count_added(assignment.mirror(self.run, name)) for name in self.names)
+        added = sum(state_cache.count_added(assignment.host_folder(self.run, name)) for name in self.names)
         if self._whole is None or added != self._added:
             self._whole, self._added = directory.read_manifest(self.run), added
         return self._whole
 
     def owner(self) -> dict[str, str]:
         """The host that each job belongs to now, by the job's id, with those that were added there."""
-        folders = {name: assignment.mirror(self.run, name) for name in self.names}
+        folders = {name: assignment.host_folder(self.run, name) for name in self.names}
         added = {job: name for name, folder in folders.items() for job in state_cache.added(folder)}
-        return {**added, **self.placed.host_of()}
+        return {**added, **self.assigned.host_of()}
 
     def refresh(self) -> None:
         """Take in what others have written into hosts.json meanwhile."""
         seen = _stamp(assignment.path(self.run))
         if seen != self._seen:
-            self.placed, self._seen = assignment.read(self.run) or self.placed, seen
-        for part in self.placed.parts:
+            self.assigned, self._seen = assignment.read(self.run) or self.assigned, seen
+        for part in self.assigned.parts:
             if part.host not in self._ways:
                 self._ways[part.host] = self._way(part.host)
 
@@ -163,7 +163,7 @@ class RemoteRun:
         Nothing is done on another machine than the one that got the jobs. A connection that is cut is made anew, once:
         what is asked twice does no harm.
         """
-        part, way = self.placed.part(name), self._ways[name]
+        part, way = self.assigned.part(name), self._ways[name]
         if isinstance(way, Unreachable):
             return way
         if part.python is None or part.runtime is None:
@@ -180,7 +180,7 @@ class RemoteRun:
 
     def _added_on(self, name: str) -> frozenset[str]:
         """The jobs that are known to have been added on a host."""
-        folder = assignment.mirror(self.run, name)
+        folder = assignment.host_folder(self.run, name)
         size = state_cache.count_added(folder)
         if self._added_there.get(name, (-1,))[0] != size:
             self._added_there[name] = size, frozenset(state_cache.added(folder))
@@ -226,12 +226,12 @@ class RemoteRun:
         with assignment.changed(self.run) as now:
             for name, pid in found.items():
                 if isinstance(pid, int):
-                    now.placed = now.placed.with_part(now.placed.part(name)._replace(pid=pid))
+                    now.assigned = now.assigned.with_part(now.assigned.part(name)._replace(pid=pid))
         self.refresh()
         return found
 
     def _start(self, name: str, poll: float | None) -> int | Why:
-        part, way = self.placed.part(name), self._ways[name]
+        part, way = self.assigned.part(name), self._ways[name]
         checked = self.call(name, {"op": "journal", "needles": []})  # whether it is still the machine that it was
         if not isinstance(checked, dict):
             return checked
@@ -252,7 +252,7 @@ class RemoteRun:
 
     def look_at(self, name: str, *, full: bool = False) -> Look:
         """Look at one host, and keep what it said; where it says nothing, what was last kept is what is known."""
-        part = self.placed.part(name)
+        part = self.assigned.part(name)
         if part.state == PLANNED and part.python is None:
             self.looks[name] = Look(name, None)
             return self.looks[name]
@@ -263,7 +263,7 @@ class RemoteRun:
         if isinstance(found, str):
             return self.recall(name, found, full=full, answered=True)
         at = time.time()
-        state_cache.keep(assignment.mirror(self.run, name), found, at)
+        state_cache.keep(assignment.host_folder(self.run, name), found, at)
         self._tails[name] = found.tails
         self.looks[name] = look = Look(name, found.document, at, found.alive)
         if part.state == LOST and not part.revoked:
@@ -272,7 +272,7 @@ class RemoteRun:
 
     def recall(self, name: str, why: str, *, full: bool = False, answered: bool = False) -> Look:
         """Take what was last kept of a host for what is known of it; `why` it cannot be known now."""
-        kept = state_cache.recall(assignment.mirror(self.run, name), whole=full)
+        kept = state_cache.recall(assignment.host_folder(self.run, name), whole=full)
         look = Look(name, None, reason=why, answered=answered)
         self.looks[name] = look if kept is None else look._replace(document=kept.document, at=kept.at)
         self._tails.pop(name, None)
@@ -298,12 +298,12 @@ class RemoteRun:
                 break
         else:
             with assignment.changed(self.run) as now:
-                now.placed = now.placed.with_part(now.placed.part(part.host)._replace(revoked=True))
+                now.assigned = now.assigned.with_part(now.assigned.part(part.host)._replace(revoked=True))
 
     def document(self) -> Document:
         """One document of what is known of all hosts now. Raises FailedError."""
         looks = [self.looks[name] for name in self.names if name in self.looks]
-        made = merge(self.placed, self._manifest_for(looks), looks, time.time())
+        made = merge(self.assigned, self._manifest_for(looks), looks, time.time())
         self._merged = True
         return made
 
@@ -314,7 +314,7 @@ class RemoteRun:
             self._merged
             or self._whole is not None
             or len(looks) < len(self.names)
-            or any(part.moved for part in self.placed.parts)
+            or any(part.moved for part in self.assigned.parts)
             or not all(document is not None and document.get("overview") for document in documents)
         ):
             return self.manifest
@@ -359,7 +359,7 @@ class RemoteRun:
         """What has been pulled of what completed jobs wrote."""
         from skill.runs import logs, pulled_results
 
-        home = pulled_results.at_home(self.run, self.placed, self.manifest, document)
+        home = pulled_results.read_results(self.run, self.assigned, self.manifest, document)
 
         def last_line(row: Row) -> str:
             path = home.logs.get(row["id"])
@@ -372,7 +372,7 @@ class RemoteRun:
         found = {}
         for name in self.names:
             with contextlib.suppress(FailedError):
-                found[name] = directory.records(Run.at(assignment.mirror(self.run, name)), needles)
+                found[name] = directory.records(Run.at(assignment.host_folder(self.run, name)), needles)
         return found
 
     def request(self, document: Document, request: Request, *, start: bool) -> list[Outcome]:
@@ -411,7 +411,7 @@ def is_unfinished(run: Run, host: Host) -> bool:
     if not own:
         return False
     try:
-        document = directory.read_mirrored(assignment.mirror(run, host.name), len(own))
+        document = directory.read_pulled_state(assignment.host_folder(run, host.name), len(own))
         statuses = {row["id"]: row["status"] for row in document["jobs"]}
     except (OSError, ValueError, KeyError, TypeError):
         statuses = {}

@@ -255,23 +255,23 @@ class Pulled(NamedTuple):
 def pulled(remote: RemoteRun, host: str, job: str, attempt: int | None) -> Pulled | None:
     """The log of an attempt (None: the newest) as it was pulled; None where it was not."""
     run = remote.run
-    document = pulled_states.documents(run, remote.placed).get(host)
+    document = pulled_states.documents(run, remote.assigned).get(host)
     row = next((row for row in (document or {"jobs": []})["jobs"] if row["id"] == job), None)
-    mirror = mirrored(run, host)
-    if document is None or row is None or not mirror.paths.log_dir.is_dir():
+    folder = mirrored(run, host)
+    if document is None or row is None or not folder.paths.log_dir.is_dir():
         return None
     try:
-        path = logs.log_path(mirror, row, attempt, {one["id"] for one in document["jobs"]})
+        path = logs.log_path(folder, row, attempt, {one["id"] for one in document["jobs"]})
     except UseError:  # there was none by then
         return None
-    at = pulled_states.age(remote.placed, host, time.time())
+    at = pulled_states.age(remote.assigned, host, time.time())
     age = "pulled before, it is not known when" if at is None else f"pulled {duration(at)} ago"
     return Pulled(path, state_schema.clean(row), age) if path.is_file() else None
 
 
 def mirrored(run: Run, host: str) -> Run:
     """What is here of a host, as if it were the run."""
-    return Run(run.id, RunPaths.of(assignment.mirror(run, host)))
+    return Run(run.id, RunPaths.of(assignment.host_folder(run, host)))
 
 
 # -- for one job ------------------------------------------------------------------------------------------------------

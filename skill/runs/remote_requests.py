@@ -100,9 +100,9 @@ def add(there: RemoteRun, document: Document, request: Request, share: Share) ->
     with assignment.changed(there.run) as now:
         for name, one, *_ in found:
             if isinstance(one, Asked) and one.answer is not None and one.answer.ok:
-                part = now.placed.part(name)
+                part = now.assigned.part(name)
                 ids = [spec.id for spec in given[name].specs if spec.id not in part.jobs]
-                now.placed = now.placed.with_part(part._replace(jobs=(*part.jobs, *ids)))
+                now.assigned = now.assigned.with_part(part._replace(jobs=(*part.jobs, *ids)))
                 directory.note_added(there.run, given[name], time.time())
     there.look()  # what was added is known here from now on
     return found

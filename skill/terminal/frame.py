@@ -64,8 +64,8 @@ def frame(scene: Scene, width: int, height: int | None, marks: Marks = UNICODE, 
         if document["counts"].get(name):
             counts.append(f"{document['counts'][name]} {name}", style=STYLES[name]).append("  ")
     head.append(counts)
-    for hindrance in digest.hindrances(document, scene.alive)[: 3 if height else None]:
-        head.append(Text(f"  ! {hindrance}", style="bold yellow", no_wrap=True))
+    for problem in digest.problems(document, scene.alive)[: 3 if height else None]:
+        head.append(Text(f"  ! {problem}", style="bold yellow", no_wrap=True))
     foot = [Text(footer, style="bright_black", no_wrap=True)] if footer else []
     for line in (*head, *foot):
         line.rstrip()

@@ -95,15 +95,15 @@ class _Teller:
             self._say(line)
         # A short form of a state leaves out what has ended long ago; that is not news when it comes back.
         self._before = {**self._before, **digest.places(watched.document)}
-        hindrances = digest.hindrances_by_kind(watched.document, watched.alive)
-        for kind, line in hindrances.items():
+        problems = digest.hindrances_by_kind(watched.document, watched.alive)
+        for kind, line in problems.items():
             if kind not in self._hindrances:
                 self._say(f"{digest.utc(time.time())} !            {line}")
         for kind in self._hindrances:
-            if kind.startswith(digest.UNKNOWN) and kind not in hindrances:
+            if kind.startswith(digest.UNKNOWN) and kind not in problems:
                 host = kind.removeprefix(digest.UNKNOWN)
                 self._say(f"{digest.utc(time.time())} !            {host}: it answers again")
-        self._hindrances = hindrances
+        self._hindrances = problems
 
 
 def _lines(watched: Followed, say: Callable[[str], None], fresh: bool) -> None:

@@ -16,7 +16,7 @@ from skill.runs import assignment, directory, pulled_results, pulled_states
 from skill.runs.assignment import LOST, PLANNED
 from skill.runs.digest import FINAL
 from skill.runs.directory import Document, Run
-from skill.runs.path_map import ground, wanted
+from skill.runs.path_map import map_paths, wanted
 from skill.transfer.receiver import Received
 
 
@@ -66,8 +66,8 @@ def _part_here(run: Run, host: str) -> PartHere | None:
     if state is None:
         return PartHere(part.own())
     document = {**state, "jobs": [{**row, "host": host} for row in state["jobs"]]}
-    away = pulled_results.at_home(run, found, manifest, document).away
-    outside = wanted(ground(run, found, manifest, part), manifest, part).outside
+    away = pulled_results.read_results(run, found, manifest, document).away
+    outside = wanted(map_paths(run, found, manifest, part), manifest, part).outside
     return PartHere(part.own(), state, host in found.pulled, away, outside)
 
 

@@ -48,22 +48,22 @@ class Store(NamedTuple):
     """Where the files of one host go: `results` and `mirror`, for those of its run directory."""
 
     results: Path
-    mirror: Path
+    folder: Path
 
     @property
     def staging(self) -> Path:
-        return self.mirror / _STAGING
+        return self.folder / _STAGING
 
     def make(self) -> None:
         """See to it that the directories are there. Raises OSError."""
         files.make_users_directory(self.results)
-        for folder in (RunPaths.of(self.mirror).log_dir, self.staging):
+        for folder in (RunPaths.of(self.folder).log_dir, self.staging):
             files.make_directory(folder)
 
     def documents(self) -> dict[str, Seen]:
         """What is here of the run directory."""
         found = {}
-        for folder, before in ((self.mirror, ""), (RunPaths.of(self.mirror).log_dir, "logs/")):
+        for folder, before in ((self.folder, ""), (RunPaths.of(self.folder).log_dir, "logs/")):
             with contextlib.suppress(OSError):
                 for entry in os.scandir(folder):
                     if transfer_protocol.is_document(before + entry.name) and entry.is_file(follow_symlinks=False):
@@ -103,8 +103,8 @@ class Store(NamedTuple):
             return transfer_protocol.verdict(here, there, ours=True)
 
         with contextlib.suppress(OSError):
-            (self.staging / part).chmod(files.PRIVATE if name == RunPaths.of(self.mirror).journal.name else files.SHOWN)
-        return self._put(part, self.mirror, name, there, decide)
+            (self.staging / part).chmod(files.PRIVATE if name == RunPaths.of(self.folder).journal.name else files.SHOWN)
+        return self._put(part, self.folder, name, there, decide)
 
     def settle_result(self, part: str, name: str, by: int, there: Seen, gate: HostGate) -> str:
         """Put a whole result into its place, with the time it has on the host, unless what is there now forbids it.

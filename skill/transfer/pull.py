@@ -28,10 +28,10 @@ from skill.hosts import bootstrap, remote_command
 from skill.hosts.connection import Host, Unreachable, each, known_key
 from skill.hosts.remote_command import Framed
 from skill.runs import assignment, merge, pulled_states, summary
-from skill.runs.assignment import LOST, PLANNED, Part, Placed
-from skill.runs.directory import Document, Run, added_size, read_mirrored, read_sent
+from skill.runs.assignment import LOST, PLANNED, Assigned, Part
+from skill.runs.directory import Document, Run, added_size, read_pulled_state, read_sent
 from skill.runs.merge import Look
-from skill.runs.path_map import ground, wanted
+from skill.runs.path_map import map_paths, wanted
 from skill.transfer.code_files import NEVER
 from skill.transfer.completeness import LEFTOVERS, Doubts, doubts, leftovers
 from skill.transfer.local_store import Store, look, scan
@@ -81,7 +81,7 @@ class Turn(NamedTuple):
         return self.fault or self.received.broken
 
 
-def parts(found: Placed, names: Sequence[str]) -> list[Part]:
+def parts(found: Assigned, names: Sequence[str]) -> list[Part]:
     """The parts to be pulled: those named, else all whose host is not given up. Raises UseError."""
     if names:
         return [found.part(name) for name in dict.fromkeys(names)]
@@ -119,7 +119,7 @@ def _pull(common: _Common, chosen: Sequence[Part], hosts: Mapping[str, Host]) ->
     run = common.run
 
     def gate(part: Part) -> HostGate:
-        added = added_size(run.root, assignment.mirror(run, part.host))
+        added = added_size(run.root, assignment.host_folder(run, part.host))
         return common.gate.of(part.host, functools.partial(_state_fault, len(part.jobs), added))
 
     works = {
@@ -148,7 +148,7 @@ def _pull(common: _Common, chosen: Sequence[Part], hosts: Mapping[str, Host]) ->
     if whole:
         at = iso(time.time()) or ""
         with assignment.changed(run) as now:
-            now.placed = now.placed._replace(pulled={**now.placed.pulled, **dict.fromkeys(whole, at)})
+            now.assigned = now.assigned._replace(pulled={**now.assigned.pulled, **dict.fromkeys(whole, at)})
     for name in whole:
         turns[name] = _acknowledge(works[name], hosts[name], turns[name])
     return {part.host: turns[part.host] for part in chosen}
@@ -171,7 +171,7 @@ def _acknowledge(work: _Work, host: Host, turn: Turn) -> Turn:
         return turn
     try:
         # The sender opened the state before it looked for results.
-        meta = read_mirrored(assignment.mirror(work.common.run, host.name), len(work.part.jobs))["meta"]
+        meta = read_pulled_state(assignment.host_folder(work.common.run, host.name), len(work.part.jobs))["meta"]
         seq = meta["seq"] if meta["teardown"] is not None else None
     except (OSError, ValueError, KeyError, TypeError):
         return turn
@@ -197,7 +197,7 @@ class _Common(NamedTuple):
     """What the pulls from all hosts share."""
 
     run: Run
-    placed: Placed
+    assigned: Assigned
     manifest: Manifest
     gate: Gate
     say: Say
@@ -240,7 +240,7 @@ def _persist(work: _Work, host: Host, stop: threading.Event) -> Turn:
 
 def _doubts(work: _Work) -> Doubts:
     """What came of a host against its manager's record, which came with it."""
-    run, found, manifest, part = work.common.run, work.common.placed, work.common.manifest, work.part
+    run, found, manifest, part = work.common.run, work.common.assigned, work.common.manifest, work.part
     state = pulled_states.documents(run, found._replace(parts=(part,))).get(part.host)
     if state is None:
         return Doubts()
@@ -248,9 +248,9 @@ def _doubts(work: _Work) -> Doubts:
     return doubts(jobs, state, work.gate.written(), _patterns_here(run, found, manifest, part, tuple(jobs)))
 
 
-def _outputs(run: Run, found: Placed, manifest: Manifest, part: Part) -> dict[str, list[str]]:
+def _outputs(run: Run, found: Assigned, manifest: Manifest, part: Part) -> dict[str, list[str]]:
     """The jobs of a host by what they write, as names below the ground."""
-    where, own = ground(run, found, manifest, part), set(part.own())
+    where, own = map_paths(run, found, manifest, part), set(part.own())
     jobs: dict[str, list[str]] = {}
     for spec in manifest.jobs:
         if spec.id in own and (pattern := where.output(spec)) is not None:
@@ -258,18 +258,20 @@ def _outputs(run: Run, found: Placed, manifest: Manifest, part: Part) -> dict[st
     return jobs
 
 
-def _patterns_here(run: Run, found: Placed, manifest: Manifest, part: Part, patterns: Sequence[str]) -> frozenset[str]:
+def _patterns_here(
+    run: Run, found: Assigned, manifest: Manifest, part: Part, patterns: Sequence[str]
+) -> frozenset[str]:
     """Which of a host's patterns find something on this machine."""
-    top = str(ground(run, found, manifest, part).here.resolve())
+    top = str(map_paths(run, found, manifest, part).here.resolve())
     return frozenset(patterns[by] for by in transfer_protocol.finding(patterns, scan(top), NEVER))
 
 
 def _once(work: _Work, host: Host, stop: threading.Event) -> tuple[Received, tuple[str, ...]]:
     """One connection. Raises OSError where this machine fails."""
     run, part, manifest = work.common.run, work.part, work.common.manifest
-    where = ground(run, work.common.placed, manifest, part)
+    where = map_paths(run, work.common.assigned, manifest, part)
     asked = wanted(where, manifest, part)
-    store = Store(where.here, assignment.mirror(run, host.name))
+    store = Store(where.here, assignment.host_folder(run, host.name))
     store.make()
     here = look(where.here, asked.patterns, NEVER)
     request = Request(
@@ -326,7 +328,7 @@ def _sum(one: Received, other: Received) -> Received:
 # -- what was pulled ----------------------------------------------------------------------------------------------
 
 
-def merged(found: Placed, manifest: Manifest, states: Mapping[str, Document], now: float) -> Document:
+def merged(found: Assigned, manifest: Manifest, states: Mapping[str, Document], now: float) -> Document:
     """The state of the whole run, by what was pulled. `now` in epoch seconds."""
     times = {part.host: pulled_states.pulled_at(found.pulled.get(part.host)) for part in found.parts}
     looks = [Look(part.host, states.get(part.host), times[part.host]) for part in found.parts]

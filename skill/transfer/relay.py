@@ -1,6 +1,6 @@
 """Carrying: what jobs on one host need of jobs on another goes there by way of this machine, once it is home.
 
-A job that waits for another host's waits for a mark (see `placed.marks`): a file that is made on its host after all
+A job that waits for another host's waits for a mark (see `assignment.marks`): a file that is made on its host after all
 that it stands for has been put there. Killed in between, it is all done again, and does no harm.
 """
 
@@ -18,9 +18,9 @@ from skill.common.files import make_directory, write_whole
 from skill.hosts import code_push
 from skill.hosts.connection import Host, Unreachable
 from skill.runs import assignment
-from skill.runs.assignment import LOST, SUBMITTED, Mark, Part, Placed
+from skill.runs.assignment import LOST, SUBMITTED, Assigned, Mark, Part
 from skill.runs.directory import Document, Run
-from skill.runs.path_map import ground
+from skill.runs.path_map import map_paths
 from skill.transfer.code_files import NEVER
 from skill.transfer.local_store import look
 from skill.transfer.pull import Turn
@@ -29,7 +29,7 @@ _DONE = "carried"
 Say = Callable[[str], None]
 
 
-class Carried(NamedTuple):
+class Relayed(NamedTuple):
     """What was done for one mark of host `dst`: `files` were brought there; `fault` says what is in the way."""
 
     dst: str
@@ -45,15 +45,15 @@ class _Ready(NamedTuple):
     fault: str | None = None
 
 
-def carry(
+def relay_inputs(
     run: Run,
-    found: Placed,
+    found: Assigned,
     manifest: Manifest,
     hosts: Mapping[str, Host],
     turns: Mapping[str, Turn],
     states: Mapping[str, Document],
     say: Say = lambda _text: None,
-) -> list[Carried]:
+) -> list[Relayed]:
     """Bring to each host what its jobs wait for and what is home now, and make the marks.
 
     `turns`: the pulls that were just made: only to a host that was reached by one, and so is known to be the one that
@@ -73,21 +73,21 @@ def carry(
         if part.state != SUBMITTED or turn is None or not turn.whole or host is None:
             continue
         for mark in assignment.marks(manifest, part, run.id):
-            record = assignment.mirror(run, part.host) / _DONE / posixpath.basename(mark.path)
+            record = assignment.host_folder(run, part.host) / _DONE / posixpath.basename(mark.path)
             if record.exists() or not completed.issuperset(mark.jobs):
                 continue
             away = [(specs[job], owners[job]) for job in mark.jobs if owners[job].host != part.host]
             ready = _ready(run, found, manifest, away, turns)
-            carried = _bring(host, part, ground(run, found, manifest, part).there, mark, ready, say)
-            if carried.fault is None:
+            relayed = _bring(host, part, map_paths(run, found, manifest, part).there, mark, ready, say)
+            if relayed.fault is None:
                 make_directory(record.parent)
                 write_whole(record, "")
-            done.append(carried)
+            done.append(relayed)
     return done
 
 
 def _ready(
-    run: Run, found: Placed, manifest: Manifest, jobs: Iterable[tuple[JobSpec, Part]], turns: Mapping[str, Turn]
+    run: Run, found: Assigned, manifest: Manifest, jobs: Iterable[tuple[JobSpec, Part]], turns: Mapping[str, Turn]
 ) -> _Ready:
     """Whether the outputs of completed jobs are here as their hosts have them."""
     by_part: dict[str, tuple[Part, dict[str, str]]] = {}
@@ -95,7 +95,7 @@ def _ready(
         patterns = by_part.setdefault(part.host, (part, {}))[1]
         if spec.expected_output is None:
             continue
-        pattern = ground(run, found, manifest, part).output(spec)
+        pattern = map_paths(run, found, manifest, part).output(spec)
         if pattern is None:
             return _Ready(
                 fault=f"{spec.expected_output} of {spec.id} is outside of the code's directory; put it inside"
@@ -106,7 +106,7 @@ def _ready(
         fault = _not_as_there(part, patterns, turns.get(part.host))
         if fault is not None:
             return _Ready(fault=fault)
-        here = ground(run, found, manifest, part).here
+        here = map_paths(run, found, manifest, part).here
         names = look(here, tuple(patterns), NEVER).files
         missing = [job for pattern, job in patterns.items() if pattern not in names and not _finds(pattern, names)]
         if missing:
@@ -136,18 +136,18 @@ def _not_as_there(part: Part, patterns: Mapping[str, str], turn: Turn | None) ->
     return None
 
 
-def _bring(host: Host, part: Part, there: str, mark: Mark, ready: _Ready, say: Say) -> Carried:
+def _bring(host: Host, part: Part, there: str, mark: Mark, ready: _Ready, say: Say) -> Relayed:
     """Put the files into their place on a host, and then the mark."""
     if ready.fault is not None:
-        return Carried(part.host, mark.jobs, fault=ready.fault)
+        return Relayed(part.host, mark.jobs, fault=ready.fault)
     count = 0
     for here, names in ready.files.items():
         if names:
             pushed = code_push.push_files(host, here, there, names, say)
             if isinstance(pushed, (str, Unreachable)):
-                return Carried(part.host, mark.jobs, fault=pushed if isinstance(pushed, str) else pushed.reason)
+                return Relayed(part.host, mark.jobs, fault=pushed if isinstance(pushed, str) else pushed.reason)
             count += len(names)
     put = host.put(posixpath.join(part.cwd, mark.path), b"")
     if put is not None:
-        return Carried(part.host, mark.jobs, fault=put if isinstance(put, str) else put.reason)
-    return Carried(part.host, mark.jobs, count)
+        return Relayed(part.host, mark.jobs, fault=put if isinstance(put, str) else put.reason)
+    return Relayed(part.host, mark.jobs, count)

@@ -24,9 +24,9 @@ from queue_manager.core.times import epoch
 from queue_manager.core.transfer_protocol import Seen, find
 from skill.common.errors import FailedError, UseError
 from skill.runs import assignment
-from skill.runs.assignment import LOST, Placed
+from skill.runs.assignment import LOST, Assigned
 from skill.runs.directory import Run
-from skill.runs.path_map import Wanted, ground, wanted
+from skill.runs.path_map import Wanted, map_paths, wanted
 from skill.transfer.code_files import NEVER
 from skill.transfer.git import tracked_files
 from skill.transfer.local_store import look, scan
@@ -356,14 +356,14 @@ def brought_by_runs(folder: Path, top: Path, but: Path | None = None) -> frozens
     return frozenset(found)
 
 
-def open_gate(run: Run, found: Placed, manifest: Manifest) -> Gate:
+def open_gate(run: Run, found: Assigned, manifest: Manifest) -> Gate:
     """The gate for one pull of a run. Raises OSError and FailedError."""
-    grounds = {part.host: ground(run, found, manifest, part) for part in found.parts}
-    asked = {part.host: wanted(grounds[part.host], manifest, part) for part in found.parts}
+    path_maps = {part.host: map_paths(run, found, manifest, part) for part in found.parts}
+    asked = {part.host: wanted(path_maps[part.host], manifest, part) for part in found.parts}
     firm = {part.host: part.state != LOST and not part.moved for part in found.parts}
-    top = next(iter(grounds.values())).here
+    top = next(iter(path_maps.values())).here
     gate = Gate(run.root / RECORD, top, asked, firm, lambda: brought_by_runs(run.root.parent, top, run.root))
-    if gate.is_new and any(assignment.mirror(run, host).exists() for host in found.pulled):
+    if gate.is_new and any(assignment.host_folder(run, host).exists() for host in found.pulled):
         gate.adopt(epoch(found.created))
     return gate
 

@@ -31,9 +31,9 @@ from skill.hosts.registry import Worker
 from skill.operations import check_hosts, pull_run
 from skill.operations.submission import Order
 from skill.runs import assignment, state_cache
-from skill.runs.assignment import SUBMITTED, Part, Placed, part_manifest
+from skill.runs.assignment import SUBMITTED, Assigned, Part, part_manifest
 from skill.runs.directory import Run
-from skill.runs.path_map import ground, wanted
+from skill.runs.path_map import map_paths, wanted
 from skill.transfer import pull as pulls
 from skill.transfer import receiver, write_gate
 from tests import in_process
@@ -73,8 +73,8 @@ class World:
         self.run = Run.at(self.project / "experiment_queue" / RUN_ID)
         self.run.root.mkdir(parents=True)
         self.run.paths.manifest.write_text(encode(MADE))
-        self.placed = Placed(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", str(self.project), PARTS)
-        assignment.write(self.run, self.placed)
+        self.assigned = Assigned(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", str(self.project), PARTS)
+        assignment.write(self.run, self.assigned)
         self.before = self.tree()
 
     def tree(self) -> dict[str, object]:
@@ -91,8 +91,8 @@ class World:
         return found
 
     def patterns(self, host: str) -> tuple[str, ...]:
-        part = self.placed.part(host)
-        return wanted(ground(self.run, self.placed, MADE, part), MADE, part).patterns
+        part = self.assigned.part(host)
+        return wanted(map_paths(self.run, self.assigned, MADE, part), MADE, part).patterns
 
     def result(self, name: str) -> Path:
         return self.project / name
@@ -492,8 +492,8 @@ def test_what_earlier_versions_pulled_goes_on_being_pulled(world: World, pull: P
     """They kept no record: what is newer than the run and matches a job's pattern came from its host."""
     (world.project / "own/1").write_text("pulled by an earlier version\n")
     os.utime(world.project / "own/1", ns=(NOW, NOW))
-    assignment.mirror(world.run, "gpu-a").mkdir(parents=True)
-    assignment.write(world.run, world.placed._replace(pulled={"gpu-a": "2026-01-01T11:00:00.000Z"}))
+    assignment.host_folder(world.run, "gpu-a").mkdir(parents=True)
+    assignment.write(world.run, world.assigned._replace(pulled={"gpu-a": "2026-01-01T11:00:00.000Z"}))
     rows = send("own/1", "own/*", b"newer\n", mtime_ns=NOW + 1) + send("train.py", "*")
     assert pull(answer(world, rows))[0] == 1
     assert (world.project / "own/1").read_bytes() == b"newer\n"
@@ -502,15 +502,15 @@ def test_what_earlier_versions_pulled_goes_on_being_pulled(world: World, pull: P
 
 def test_a_host_that_jobs_were_taken_from_gives_way(world: World, pull: Pull) -> None:
     assert pull(answer(world, send("shared/x", "shared", b"first\n"), "gpu-a"))[0] == 0
-    given_up = world.placed.part("gpu-a")._replace(state=assignment.LOST)
-    assignment.write(world.run, world.placed.with_part(given_up))
+    given_up = world.assigned.part("gpu-a")._replace(state=assignment.LOST)
+    assignment.write(world.run, world.assigned.with_part(given_up))
     rows = send("shared/x", "shared", b"once more\n", "gpu-b", mtime_ns=NOW + 1)
     assert pull(answer(world, rows, "gpu-b"))[0] == 0
     assert (world.project / "shared/x").read_bytes() == b"once more\n"
 
 
 def test_a_summary_of_a_host_that_lists_what_is_not_here_is_not_taken_for_ours(world: World, pull: Pull) -> None:
-    assignment.write(world.run, world.placed._replace(parts=(PARTS[0],)))
+    assignment.write(world.run, world.assigned._replace(parts=(PARTS[0],)))
     lie = document("summary.md", b"# demo: 7 of 7 jobs completed\n\n- `out/a1.json` (a1)\n")
     told = state("a1", "a2", "a3", "a4", "a5", "a6", "a7", manager="finished")
     code, said = pull(answer(world, lie + told))
@@ -525,7 +525,7 @@ def test_a_summary_of_a_host_that_lists_what_is_not_here_is_not_taken_for_ours(w
 @pytest.mark.parametrize("name", STATES)
 def test_a_state_that_is_none_never_replaces_the_last_good_one(name: str, world: World, pull: Pull) -> None:
     assert "nothing is here" in pull(answer(world, state("a1")))[1]
-    kept = assignment.mirror(world.run, "gpu-a") / "queue_state.json"
+    kept = assignment.host_folder(world.run, "gpu-a") / "queue_state.json"
     before = kept.read_bytes()
     found = STATES[name]
     sent = found if isinstance(found, bytes) else damaged(found)
@@ -636,7 +636,7 @@ def test_the_same_over_ssh(tmp_path: Path, template: Path, monkeypatch: pytest.M
             monkeypatch.setattr(receiver, "SILENCE", 0.2 if case.says == "0 s" else SILENCE)
             world = World(tmp_path / f"near{n}", template)
             part = PARTS[0]._replace(python=str(python), runtime="r", host_id="f" * 32)
-            assignment.write(world.run, world.placed._replace(parts=(part, PARTS[1])))
+            assignment.write(world.run, world.assigned._replace(parts=(part, PARTS[1])))
             YAML(typ="safe").dump({"workers": {"gpu-a": far.entry()}}, world.project / "workers.yaml")
             before = world.tree()
             (far.home / "answer").write_bytes(case.rows + (b"" if case.then else END))
@@ -674,11 +674,11 @@ def test_results_of_an_earlier_run_give_way_to_those_of_the_next(world: World, p
     shutil.copytree(world.run.root, again)
     (again / "written.jsonl").unlink()
     shutil.rmtree(again / "mirror", ignore_errors=True)
-    assignment.write(Run.at(again), world.placed._replace(run_id=again.name, pulled={}))
+    assignment.write(Run.at(again), world.assigned._replace(run_id=again.name, pulled={}))
     assert write_gate.brought_by_runs(again.parent, world.project, again) >= {"own/1"}
     made = Order(MADE._replace(cwd="."), "", "", world.project, world.project, ".")
     assert "own/1" not in check_hosts.output_warnings(made)[0]
-    gate = write_gate.open_gate(Run.at(again), world.placed._replace(run_id=again.name), MADE)
+    gate = write_gate.open_gate(Run.at(again), world.assigned._replace(run_id=again.name), MADE)
     with gate:
         index = world.patterns("gpu-a").index("own/*")
         assert gate.of("gpu-a").fault("own/1", index) is None

@@ -55,7 +55,7 @@ class Pull:
     def gate(self, request: Request) -> Iterator[HostGate]:
         """What this host may write here, which has all jobs of the run."""
         asked = Wanted(request.patterns, request.declared, request.but, ())
-        with Gate(self.store.mirror.parent / "written.jsonl", self.project, {"gpu": asked}, {"gpu": True}) as gate:
+        with Gate(self.store.folder.parent / "written.jsonl", self.project, {"gpu": asked}, {"gpu": True}) as gate:
             yield gate.of("gpu")
 
     def request(self, *patterns: str, **fields: Any) -> Request:
@@ -92,7 +92,7 @@ class Pull:
         """All that is here, with what was received of a run directory; not what is still in the making."""
         return {
             str(path.relative_to(top.parent)): path.read_bytes()
-            for top in (self.project, self.store.mirror)
+            for top in (self.project, self.store.folder)
             for path in sorted(top.rglob("*"))
             if path.is_file() and self.store.staging not in path.parents
         }
@@ -143,7 +143,7 @@ def test_only_what_is_newer_there_is_taken_and_nothing_is_deleted(pull: Pull) ->
     pull.there("newer", "there", 2 * HOUR)
     pull.here("newer", "mine", HOUR)
     pull.here("gone_there", "mine")
-    (pull.store.mirror / "queue_state.json").write_text("an older one, written here later")
+    (pull.store.folder / "queue_state.json").write_text("an older one, written here later")
     pull.paths.state.write_text("{}")
     os.utime(pull.paths.state, ns=(HOUR, HOUR))
     found = pull.pull("older", "newer", "gone_there")
@@ -153,7 +153,7 @@ def test_only_what_is_newer_there_is_taken_and_nothing_is_deleted(pull: Pull) ->
         "newer": "there",
         "gone_there": "mine",
     }
-    assert (pull.store.mirror / "queue_state.json").read_text() == "{}"
+    assert (pull.store.folder / "queue_state.json").read_text() == "{}"
 
 
 def test_what_became_newer_here_while_it_came_is_kept(pull: Pull) -> None:
@@ -209,7 +209,7 @@ def test_cut_at_any_byte_and_pulled_again_it_ends_the_same(tmp_path: Path) -> No
     said.write_bytes(answer)
     steps = range(0, len(answer), 3)
     for cut in steps:
-        for top in (pull.project / "out" / "a", pull.project / "out" / "b", pull.store.mirror / "queue_state.json"):
+        for top in (pull.project / "out" / "a", pull.project / "out" / "b", pull.store.folder / "queue_state.json"):
             top.unlink(missing_ok=True)
         pull.store.forget_parts()
         found = pull.take(["head", "-c", str(cut), str(said)], pull.request("out"))

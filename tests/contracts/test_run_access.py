@@ -21,7 +21,7 @@ from skill.hosts.connection import Host, Unreachable
 from skill.hosts.registry import Worker
 from skill.runs import assignment, local_manager, requests
 from skill.runs.access import RunAccess
-from skill.runs.assignment import SUBMITTED, Part, Placed
+from skill.runs.assignment import SUBMITTED, Assigned, Part
 from skill.runs.directory import Run
 from skill.runs.local import LocalRun
 from skill.runs.open import open_run
@@ -37,7 +37,7 @@ class Hosted(RemoteRun):
 
     def __init__(self, root: Path, folder: Path) -> None:
         self.folder = folder
-        super().__init__(Run.at(root), Placed(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", "/home/me", (PART,)))
+        super().__init__(Run.at(root), Assigned(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", "/home/me", (PART,)))
 
     def way(self, name: str) -> Host | Unreachable:
         return Host(Worker(name), Path("/nowhere/known_hosts"))
@@ -155,13 +155,13 @@ def test_the_journal_is_told_as_far_as_it_is_here(access: RunAccess, tmp_path: P
     with access:
         if access.names:
             assert access.history(needles) == {"gpu-a": []}, "nothing was pulled"
-            mirror = assignment.mirror(access.run, "gpu-a")
-            mirror.mkdir(parents=True)
-            shutil.copy(tmp_path / "host" / RUN_ID / "journal.jsonl", mirror)
+            folder = assignment.host_folder(access.run, "gpu-a")
+            folder.mkdir(parents=True)
+            shutil.copy(tmp_path / "host" / RUN_ID / "journal.jsonl", folder)
         (records,) = access.history(needles).values()
         assert [type(record.event).__name__ for record in records] == ["AttemptEnded"]
         if access.names:
-            (mirror / "journal.jsonl").write_text('{"AttemptEnded" is no JSON\n')
+            (folder / "journal.jsonl").write_text('{"AttemptEnded" is no JSON\n')
             assert access.history(needles) == {}
 
 
@@ -201,7 +201,7 @@ def test_one_place_tells_where_a_run_lives(tmp_path: Path) -> None:
     tell(tmp_path / RUN_ID)
     run = Run.at(tmp_path / RUN_ID)
     assert isinstance(open_run(run), LocalRun)
-    assignment.write(run, Placed(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", "/home/me", (PART,)))
+    assignment.write(run, Assigned(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", "/home/me", (PART,)))
     (tmp_path / "workers.yaml").write_text("workers: {}\n")
     with open_run(run) as there:
         assert isinstance(there, RemoteRun)

@@ -97,11 +97,11 @@ def project(laptop: Laptop) -> Laptop:
     ledger = "".join(json.dumps({**line, "later": LATER}) + "\n" for line in lines)
     (laptop.project / ".wavequeue" / "ledger.jsonl").write_text(ledger)
     (hosts,) = laptop.project.glob("experiment_queue/*/hosts.json")
-    placed = json.loads(hosts.read_text())
-    placed["source"] = str(laptop.project)
-    for row in [placed, *placed["parts"]]:
+    assigned = json.loads(hosts.read_text())
+    assigned["source"] = str(laptop.project)
+    for row in [assigned, *assigned["parts"]]:
         row["later"] = LATER
-    hosts.write_text(json.dumps(placed))
+    hosts.write_text(json.dumps(assigned))
     return laptop
 
 

@@ -240,14 +240,14 @@ def test_jobs_are_cancelled_tried_again_and_added_where_they_belong(laptop: Lapt
     assert (rows["j3"]["status"], rows["j3"]["expected_output"]) == ("completed", "input.txt")
     assert rows["j3"]["warning"].startswith("accepted as it is by ")
     assert all(row["priority"] == 3 for name, row in rows.items() if name != "after")
-    placed = json.loads((laptop.project / "experiment_queue" / run_id / "hosts.json").read_text())
-    assert {job: part["host"] for part in placed["parts"] for job in part["jobs"]} == {
+    assigned = json.loads((laptop.project / "experiment_queue" / run_id / "hosts.json").read_text())
+    assert {job: part["host"] for part in assigned["parts"] for job in part["jobs"]} == {
         name: row["host"] for name, row in rows.items()
     }
     both = ("--depends-on", "j1", "--depends-on", next(name for name in of if of[name] != of["j1"]))
     _, err = laptop.call("add", "--id", "x", "--cmd", "true", "--gpus", "0", *both, code=2)
     assert "a job that is added can only wait for jobs of one host: x depends on jobs of 2 hosts" in err
-    assert other in {part["host"] for part in placed["parts"]}
+    assert other in {part["host"] for part in assigned["parts"]}
 
 
 def test_a_machine_that_was_rented_to_somebody_else_is_not_asked(laptop: Laptop, two: tuple[Sshd, Sshd]) -> None:
@@ -270,11 +270,11 @@ def test_a_host_that_was_given_up_and_is_back_stops_what_others_do_now(laptop: L
     document = running(laptop)
     run_id = document["meta"]["run_id"]
     path = laptop.project / "experiment_queue" / run_id / "hosts.json"
-    placed = json.loads(path.read_text())
-    a, b = placed["parts"]
+    assigned = json.loads(path.read_text())
+    a, b = assigned["parts"]
     b["state"], b["moved"] = "lost", [b["jobs"][0]]
     a["jobs"] += b["moved"]  # as when they had been sent there
-    path.write_text(json.dumps(placed))
+    path.write_text(json.dumps(assigned))
     (moved,) = b["moved"]
     laptop.call("status")
     assert json.loads(path.read_text())["parts"][1]["revoked"] is True

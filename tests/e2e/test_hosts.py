@@ -24,7 +24,7 @@ from queue_manager.core.terminal_text import one_line
 from skill.cli import main
 from skill.hosts import transport
 from skill.runs import assignment
-from skill.runs.assignment import Part, Placed
+from skill.runs.assignment import Assigned, Part
 from skill.runs.directory import Run
 from tests.e2e.runs import wait_for
 from tests.skill.story import Story, job, manifest
@@ -294,22 +294,22 @@ def test_a_host_with_unfinished_jobs_is_kept_unless_forced(project: Project, tmp
     run.root.mkdir(parents=True)
     run.paths.manifest.write_text("{}")
     part = Part("gpu-a", ("j1", "j2"), state=assignment.SUBMITTED)
-    assignment.write(run, Placed("demo-1", "demo", "0" * 64, "2026-01-01T00:00:00.000Z", "/", (part,)))
+    assignment.write(run, Assigned("demo-1", "demo", "0" * 64, "2026-01-01T00:00:00.000Z", "/", (part,)))
     assert "still has jobs of demo-1" in project.call("remove", "gpu-a", code=1)[1]
     state = RunPaths.of(HostPaths.of(made.home).runs / "demo-1").state
     state.parent.mkdir(parents=True)
     made.stop()
     assert "still has jobs of demo-1" in project.call("remove", "gpu-a", code=1)[1]
     assert "gpu-a" in project.workers.read_text()
-    mirror = assignment.mirror(run, "gpu-a") / "queue_state.json"
-    mirror.parent.mkdir(parents=True)
+    folder = assignment.host_folder(run, "gpu-a") / "queue_state.json"
+    folder.parent.mkdir(parents=True)
     story = Story(manifest(job("j1"), job("j2")), tmp_path / "demo-1").complete("j1").start("j2")
-    mirror.write_text(json.dumps(story.document()))
+    folder.write_text(json.dumps(story.document()))
     assert "still has jobs of demo-1" in project.call("remove", "gpu-a", code=1)[1]
-    mirror.write_text(json.dumps(story.end("j2", "stuck").document("finished")))
+    folder.write_text(json.dumps(story.end("j2", "stuck").document("finished")))
     project.call("remove", "gpu-a")
     project.add("gpu-a", made)
-    mirror.unlink()
+    folder.unlink()
     project.call("remove", "gpu-a", "--force")
     assert "gpu-a" not in project.workers.read_text()
 

@@ -91,10 +91,10 @@ def standing(laptop: Laptop, spec: str, **jobs: tuple[int, ...]) -> Run:
         assert isinstance(identity, str)
         host.close()
         with assignment.changed(run) as now:
-            part = now.placed.part(name)._replace(
+            part = now.assigned.part(name)._replace(
                 state=assignment.SUBMITTED, host_id=identity, python=facts.python.path, runtime=bundle.digest
             )
-            now.placed = now.placed.with_part(part)
+            now.assigned = now.assigned.with_part(part)
         there = laptop.hosts[name].home / part.cwd
         there.mkdir(parents=True)
         for n in numbers:
@@ -119,11 +119,11 @@ def test_results_logs_and_state_come_home_once_from_all_hosts(laptop: Laptop) ->
     assert results(laptop) == WHOLE
     run = run_of(laptop)
     for name, host in laptop.hosts.items():
-        mirror = assignment.mirror(run, name)
+        folder = assignment.host_folder(run, name)
         there = host.home / ".wavequeue" / "runs" / run_id
         for file in ("queue_state.json", "journal.jsonl", "queue_mgr.log", "summary.md"):
-            assert (mirror / file).read_bytes() == (there / file).read_bytes()
-        assert sorted(path.name for path in (mirror / "logs").iterdir()) == sorted(os.listdir(there / "logs"))
+            assert (folder / file).read_bytes() == (there / file).read_bytes()
+        assert sorted(path.name for path in (folder / "logs").iterdir()) == sorted(os.listdir(there / "logs"))
     text = run.paths.summary.read_text()
     assert "4 of 4 jobs completed" in text
     assert "| gpu-b | 2 | 2 |" in text
@@ -176,7 +176,7 @@ def test_a_connection_that_is_cut_goes_on_where_it_was(laptop: Laptop) -> None:
     with (workspace(host) / "large").open("wb") as file:
         file.truncate(300 << 20)
     process = laptop.start("pull")
-    staging = assignment.mirror(run, "gpu") / ".receiving"
+    staging = assignment.host_folder(run, "gpu") / ".receiving"
     wait_for(lambda: _largest(staging) > 1 << 20, say="some of the large file")
     host.stop()
     host.start()
@@ -216,7 +216,7 @@ def test_killed_at_any_moment_and_pulled_again_it_ends_the_same(laptop: Laptop) 
     laptop.call("pull")
     assert results_without_large(laptop) == WHOLE
     assert (code / "large").read_bytes() == data
-    assert list((assignment.mirror(run, "gpu") / ".receiving").iterdir()) == []
+    assert list((assignment.host_folder(run, "gpu") / ".receiving").iterdir()) == []
 
 
 def results_without_large(laptop: Laptop) -> dict[str, str]:
@@ -228,13 +228,13 @@ def test_what_moved_to_another_host_is_not_taken_from_the_first(laptop: Laptop) 
     laptop.host("gpu", used=True)
     run = standing(laptop, SPEC.replace("ran*", "out*"), gpu=(1, 2, 3, 4))
     with assignment.changed(run) as now:
-        part = now.placed.part("gpu")
-        now.placed = now.placed.with_part(part._replace(moved=("j1", "j2")))
+        part = now.assigned.part("gpu")
+        now.assigned = now.assigned.with_part(part._replace(moved=("j1", "j2")))
     laptop.call("pull")
     assert sorted(results(laptop)) == ["out3", "out4"]
     # A host that was given up is asked only by its name.
     with assignment.changed(run) as now:
-        now.placed = now.placed.with_part(now.placed.part("gpu")._replace(state=assignment.LOST))
+        now.assigned = now.assigned.with_part(now.assigned.part("gpu")._replace(state=assignment.LOST))
     assert pulled(laptop)["hosts"] == {}
     assert pulled(laptop, "--host", "gpu")["hosts"]["gpu"]["same"] == 2
 
@@ -296,7 +296,7 @@ def test_what_a_job_needs_of_another_host_is_carried_there(laptop: Laptop) -> No
     assert first["carried"] == [{"to": "gpu-b", "jobs": ["teacher"], "files": 1, "fault": None}]
     finish(b, run.id)
     # Killed before it was written down, it is done again and does no harm.
-    (record,) = (assignment.mirror(run, "gpu-b") / "carried").iterdir()
+    (record,) = (assignment.host_folder(run, "gpu-b") / "carried").iterdir()
     record.unlink()
     assert len(pulled(laptop)["carried"]) == 1
     assert pulled(laptop)["carried"] == []

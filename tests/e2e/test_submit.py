@@ -32,9 +32,9 @@ def test_two_hosts_get_code_jobs_and_a_manager_each(laptop: Laptop) -> None:
     assert "how long: unknown: no run of this project yet" in out
     assert sorted(finish(a, run_id) + finish(b, run_id)) == ["j1", "j2", "j3", "j4"]
     assert ran(a, b) == ONCE
-    placed = json.loads((laptop.project / "experiment_queue" / run_id / "hosts.json").read_text())
-    assert [part["state"] for part in placed["parts"]] == ["submitted", "submitted"]
-    assert [part["host_id"] for part in placed["parts"]] == [
+    assigned = json.loads((laptop.project / "experiment_queue" / run_id / "hosts.json").read_text())
+    assert [part["state"] for part in assigned["parts"]] == ["submitted", "submitted"]
+    assert [part["host_id"] for part in assigned["parts"]] == [
         (host.home / ".wavequeue" / "host_id").read_text().strip() for host in (a, b)
     ]
     assert [path.name for path in (laptop.home / ".wavequeue").iterdir()] == ["submitted"]

@@ -316,11 +316,11 @@ def test_a_purpose_that_needs_one_machine_gets_the_one_that_another_process_rent
     found = client.offers({}, profile.disk_gb)
     assert isinstance(found, Found)
     ranking = hunt.rank(found.offers, profile, hunt.plain_work(profile), ())
-    wish = rent.Wish(profile, "up p-1", once=True)
-    workers = [rent.rent(client, account.registry, wish, ranking.priced, lambda _text: None) for _ in range(2)]
+    request = rent.RentRequest(profile, "up p-1", once=True)
+    workers = [rent.rent(client, account.registry, request, ranking.priced, lambda _text: None) for _ in range(2)]
     assert workers[0].instance_id == workers[1].instance_id
     assert account.creates() == 1
-    again = rent.rent(client, account.registry, wish._replace(once=False), ranking.priced, lambda _text: None)
+    again = rent.rent(client, account.registry, request._replace(once=False), ranking.priced, lambda _text: None)
     client.close()
     assert again.name == "vast2"
 

@@ -84,8 +84,8 @@ def where(sharing: Sharing) -> dict[str, str]:
 @settings(max_examples=300, deadline=None)
 def test_every_job_is_on_one_host_that_can_serve_it_or_is_named(made: Manifest, given_: list[Offer]) -> None:
     sharing = share(made, given_)
-    placed = [name for jobs in sharing.parts.values() for name in jobs]
-    assert sorted([*placed, *sharing.unplaced]) == sorted(one.id for one in made.jobs)
+    assigned = [name for jobs in sharing.parts.values() for name in jobs]
+    assert sorted([*assigned, *sharing.unplaced]) == sorted(one.id for one in made.jobs)
     by_name = {one.name: one for one in given_}
     specs = {one.id: one for one in made.jobs}
     assert all(serves(made, by_name[host], specs[name]) for name, host in where(sharing).items())

@@ -11,7 +11,7 @@ from queue_manager.core import manifest as manifests
 from queue_manager.core.manifest import Manifest, Phase, Precondition
 from skill.common.errors import FailedError, UseError
 from skill.runs import assignment
-from skill.runs.assignment import Part, Placed
+from skill.runs.assignment import Assigned, Part
 from skill.runs.directory import Run
 from tests.skill.story import RUN_ID, job, manifest
 
@@ -19,7 +19,7 @@ A = Part(
     "gpu-a", ("t", "x"), "submitted", "wavequeue/demo", "wavequeue/demo", "1f", "/usr/bin/python3", "ab", 12, ("x",)
 )
 B = Part("gpu-b", ("y",))
-PLACED = Placed(
+PLACED = Assigned(
     RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", "/home/me/ü", (A, B), {"gpu-a": "2026-01-01T11:00:00Z"}
 )
 
@@ -53,8 +53,8 @@ def test_many_who_change_it_at_once_lose_nothing(tmp_path: Path) -> None:
     def add(number: int) -> None:
         for _ in range(5):
             with assignment.changed(run) as now:
-                part = now.placed.part("gpu-b")
-                now.placed = now.placed.with_part(part._replace(jobs=(*part.jobs, str(number))))
+                part = now.assigned.part("gpu-b")
+                now.assigned = now.assigned.with_part(part._replace(jobs=(*part.jobs, str(number))))
 
     threads = [threading.Thread(target=add, args=(n,)) for n in range(6)]
     for thread in threads:
@@ -74,7 +74,7 @@ def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
 
     def fail() -> None:
         with assignment.changed(run) as now:
-            now.placed = now.placed._replace(parts=())
+            now.assigned = now.assigned._replace(parts=())
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -84,10 +84,10 @@ def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["gpu-a", "..", "a/../../b", "me@host:22", ".hidden", "%2e"])
 def test_a_host_of_any_name_has_a_mirror_of_its_own_below_the_run(tmp_path: Path, host: str) -> None:
-    folder = assignment.mirror(Run.at(tmp_path), host)
+    folder = assignment.host_folder(Run.at(tmp_path), host)
     assert folder.parent == tmp_path / "hosts"
     assert folder.resolve() == folder
-    assert folder != assignment.mirror(Run.at(tmp_path), f"{host}2")
+    assert folder != assignment.host_folder(Run.at(tmp_path), f"{host}2")
 
 
 TIED = manifest(

@@ -29,7 +29,7 @@ from skill.fleet import ledger
 from skill.fleet.ledger import Offered
 from skill.hosts.connection import Host, Said, Unreachable
 from skill.runs import assignment, local_manager, logs
-from skill.runs.assignment import SUBMITTED, Part, Placed
+from skill.runs.assignment import SUBMITTED, Assigned, Part
 from skill.runs.directory import Run
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
 
@@ -136,14 +136,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     story.paths.log("b").write_text("boom\n")
     story.paths.lock.write_text("{}")
     far = Run.at(project / THERE)
-    mirror = far.root / "hosts" / "gpu-a"
-    mirror.mkdir(parents=True)
+    folder = far.root / "hosts" / "gpu-a"
+    folder.mkdir(parents=True)
     far.paths.manifest.write_text(encode(manifest(job("a"))))
     part = Part("gpu-a", ("a",), SUBMITTED, "w", "w", "f" * 32, "/usr/bin/python3", "0" * 32)
-    assignment.write(far, Placed(far.id, "demo", "sha", "2026-01-01T10:00:00.000Z", str(project), (part,)))
+    assignment.write(far, Assigned(far.id, "demo", "sha", "2026-01-01T10:00:00.000Z", str(project), (part,)))
     document = Story(manifest(job("a"))).start("a").document()
-    (mirror / "queue_state.json").write_text(json.dumps(document))
-    (mirror / "look.json").write_text(json.dumps({"at": T0, "state": document}))
+    (folder / "queue_state.json").write_text(json.dumps(document))
+    (folder / "look.json").write_text(json.dumps({"at": T0, "state": document}))
     for name, text in (("workers.yaml", WORKERS), ("vast.yaml", VAST), ("spec.yaml", SPEC), (".env", "HF_TOKEN=x\n")):
         (project / name).write_text(text)
     (project / "vast_blacklist.json").write_text('[{"machine_id": 7, "reason": "slow", "added": ""}]')

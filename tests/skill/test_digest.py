@@ -25,22 +25,22 @@ def test_the_headline_says_run_state_count_and_time() -> None:
 def test_a_manager_that_has_died_is_said_with_the_way_back_and_time_stands_still() -> None:
     document = story().complete("a").document()
     assert f"{RUN_ID}: its manager has died, 1 of 4 jobs completed, 5.0 s" == digest.headline(document, False, T0 + 999)
-    (line,) = digest.hindrances(document, False)
+    (line,) = digest.problems(document, False)
     assert "process 4711" in line
     assert line.endswith(f"wavequeue resume --run {RUN_ID}")
-    assert digest.hindrances(document, True) == []
+    assert digest.problems(document, True) == []
 
 
 def test_a_finished_run_has_no_dead_manager() -> None:
     told = Story(manifest(job("a"))).complete("a").tell(ev.RunFinished())
     document = told.document("finished")
-    assert digest.hindrances(document, False) == []
+    assert digest.problems(document, False) == []
     assert ": finished, 1 of 1 jobs completed" in digest.headline(document, False, T0 + 999)
 
 
 def test_what_hinders_is_told_with_its_time() -> None:
     told = story().tell(ev.Paused(), ev.ConditionBegan("nvml", "NVML cannot be read: timeout"))
-    lines = digest.hindrances(told.document("halted"), False)
+    lines = digest.problems(told.document("halted"), False)
     assert [line.split(":")[0] for line in lines] == [
         "the manager was halted; no job ran then. Start it again",
         "paused",
@@ -65,7 +65,7 @@ def test_of_the_jobs_of_a_dead_manager_only_what_was_seen_is_said(count: int, go
 
 def test_a_card_in_quarantine_hinders() -> None:
     told = story().tell(ev.CardQuarantined("GPU-0", "Xid 79"))
-    lines = digest.hindrances(told.document(cards=(Card(0, "GPU-0", "A100", 40000, 3),)), True)
+    lines = digest.problems(told.document(cards=(Card(0, "GPU-0", "A100", 40000, 3),)), True)
     assert lines == ["GPU 0: in quarantine: Xid 79"]
 
 

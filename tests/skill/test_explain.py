@@ -11,7 +11,7 @@ from queue_manager.core.manifest import Phase
 from queue_manager.core.overview import overview
 from queue_manager.core.readings import Card
 from skill.reports import explain as why
-from skill.runs.assignment import SUBMITTED, Part, Placed, part_manifest
+from skill.runs.assignment import SUBMITTED, Assigned, Part, part_manifest
 from skill.runs.dependencies import Dependencies
 from skill.runs.merge import Look, merge
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
@@ -174,7 +174,7 @@ def host_story(part: Part, made: Any = TIED) -> Story:
 
 
 def on_hosts(name: str, *looks: Look, made: Any = TIED, parts: tuple[Part, ...] = (A, B)) -> dict[str, Any]:
-    there = Placed(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", "/home/me", parts)
+    there = Assigned(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", "/home/me", parts)
     document = merge(there, made, looks, T0 + 60)
     return why.explain(document, Dependencies(made), name, [], [], T0 + 60)
 

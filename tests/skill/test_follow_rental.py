@@ -12,7 +12,7 @@ import pytest
 from skill.common.errors import FailedError
 from skill.fleet import ledger, ledger_file
 from skill.fleet.confirm import Ended
-from skill.fleet.follow_rental import QUIET, Standing, Took, give_up, patience, warning
+from skill.fleet.follow_rental import QUIET, RentalStatus, Took, give_up, patience, warning
 from skill.fleet.ledger import Offered, Rental
 from skill.operations import up
 from skill.operations.up import Steps, Up
@@ -21,12 +21,12 @@ from skill.providers.outcomes import UNREACHABLE, Gone, Unknown
 from skill.runs.directory import Run
 from tests.skill.story import job, manifest
 
-FINE = Standing(cost=0.5, ceiling=2.0, dph=1.0, quiet=10.0, fault=None)
+FINE = RentalStatus(cost=0.5, ceiling=2.0, dph=1.0, quiet=10.0, fault=None)
 SILENT = FINE._replace(quiet=QUIET, fault="nothing came for 600 s")
 
 
 @pytest.mark.parametrize(
-    ("standing", "says"),
+    ("status", "says"),
     [
         (FINE, None),
         (FINE._replace(cost=2.0), None),
@@ -43,8 +43,8 @@ SILENT = FINE._replace(quiet=QUIET, fault="nothing came for 600 s")
         (SILENT._replace(cost=2.5, quiet=60.0), "does not keep to the ceiling"),
     ],
 )
-def test_a_machine_is_given_up_at_its_ceiling_only(standing: Standing, says: str | None) -> None:
-    why = give_up(standing)
+def test_a_machine_is_given_up_at_its_ceiling_only(status: RentalStatus, says: str | None) -> None:
+    why = give_up(status)
     assert (why is None) == (says is None)
     assert says is None or says in (why or "")
 

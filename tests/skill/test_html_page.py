@@ -26,7 +26,7 @@ from skill.operations import report_run
 from skill.reports import cells, gpu_time, html_page, report
 from skill.reports.effect import effect
 from skill.reports.html_data import Material
-from skill.runs.assignment import SUBMITTED, Part, Placed
+from skill.runs.assignment import SUBMITTED, Assigned, Part
 from skill.runs.directory import Run
 from skill.runs.merge import Look, merge
 from tests.skill import sweep
@@ -278,7 +278,7 @@ def test_no_key_that_a_job_was_given_is_in_the_page() -> None:
 def test_the_page_of_a_run_on_hosts_tells_them_apart() -> None:
     made = manifest(job("a", gpus=1), job("b", gpus=1))
     parts = tuple(Part(f"gpu-{name}", (name,), SUBMITTED, workspace="w", cwd="w") for name in "ab")
-    placed = Placed(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", "/home/me", parts)
+    placed = Assigned(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", "/home/me", parts)
     looks, histories = [], {}
     for part in parts:
         told = Story(manifest(job(part.jobs[0], gpus=1))).start(part.jobs[0], 0).end(part.jobs[0])

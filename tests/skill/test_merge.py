@@ -16,7 +16,7 @@ from queue_manager.core.overview import MOST_PENDING, overview
 from queue_manager.core.readings import Card
 from queue_manager.core.state_format import FORMAT
 from skill.runs import digest
-from skill.runs.assignment import LOST, PLANNED, SUBMITTED, Part, Placed, part_manifest
+from skill.runs.assignment import LOST, PLANNED, SUBMITTED, Assigned, Part, part_manifest
 from skill.runs.directory import Document, parse_state
 from skill.runs.merge import Look, merge
 from skill.runs.state_schema import fault
@@ -37,8 +37,8 @@ CARD = Card(0, "GPU-0", "NVIDIA H100", 81920, 3)
 NOW = T0 + 60
 
 
-def placed(*parts: Part) -> Placed:
-    return Placed(
+def assigned(*parts: Part) -> Assigned:
+    return Assigned(
         RUN_ID,
         "demo",
         "sha",
@@ -57,7 +57,7 @@ def both(**b: Any) -> Document:
     """gpu-a has completed t1 and runs s1; gpu-b runs t2. `b` changes the look at gpu-b."""
     at_a = Look("gpu-a", story(A).complete("t1").start("s1").document(), NOW - 1, True)
     at_b = Look("gpu-b", story(B).start("t2", 0).document(cards=(CARD,)), NOW - 5, True)
-    return merge(placed(), WHOLE, [at_b._replace(**b), at_a], NOW)
+    return merge(assigned(), WHOLE, [at_b._replace(**b), at_a], NOW)
 
 
 def test_counts_phases_jobs_and_cards_of_all_hosts_are_one_document() -> None:
@@ -117,7 +117,7 @@ def test_an_unreachable_host_keeps_its_last_state_and_its_age_is_said() -> None:
     document = both(reason="no route to host", alive=None, at=NOW - 300)
     assert document["meta"]["manager"] == "running"
     assert document["jobs"][1]["status"] == "running"
-    (line,) = digest.hindrances(document, True)
+    (line,) = digest.problems(document, True)
     assert line.startswith(
         "gpu-b: unreachable, so its state is unknown: no route to host; what is shown of it is 5 min"
     )
@@ -126,7 +126,7 @@ def test_an_unreachable_host_keeps_its_last_state_and_its_age_is_said() -> None:
 def test_a_manager_that_died_beside_one_that_lives_is_said() -> None:
     document = both(alive=False)
     assert (document["meta"]["manager"], document["meta"]["hosts"][1]["manager"]) == ("running", "died")
-    (line,) = digest.hindrances(document, True)
+    (line,) = digest.problems(document, True)
     what = "the manager (process 4711) has died; whether its running jobs go on is not known"
     assert line.startswith(f"gpu-b: {what}. Start it again: wavequeue resume")
 
@@ -159,7 +159,7 @@ def test_the_run_goes_on_as_long_as_one_host_may_and_ends_when_all_have(a: str, 
     for part, state in ((A, a), (B, b)):
         manager, alive = MANAGERS[state]
         looks.append(Look(part.host, story(part).document(manager), NOW, alive))
-    assert merge(placed(), WHOLE, looks, NOW)["meta"]["manager"] == whole
+    assert merge(assigned(), WHOLE, looks, NOW)["meta"]["manager"] == whole
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_the_run_goes_on_as_long_as_one_host_may_and_ends_when_all_have(a: str, 
 def test_a_host_that_was_never_read_may_be_at_work_if_it_was_given_its_jobs(
     state: str, alive: bool | None, whole: str
 ) -> None:
-    document = merge(placed(A._replace(state=state)), WHOLE, [Look("gpu-a", None, None, alive)], NOW)
+    document = merge(assigned(A._replace(state=state)), WHOLE, [Look("gpu-a", None, None, alive)], NOW)
     assert document["meta"]["manager"] == whole
 
 
@@ -180,7 +180,7 @@ def test_a_lost_host_does_not_keep_the_run_from_its_end_and_moved_jobs_show_wher
     done = story(B._replace(jobs=(*B.jobs, "s1"))).complete("t2", "s2", "s3", "s1").document("finished")
     for document in (left, overview(left)):
         merged = merge(
-            placed(lost, heir),
+            assigned(lost, heir),
             WHOLE,
             [Look("gpu-a", document, NOW - 900, None, "gone"), Look("gpu-b", done, NOW, False)],
             NOW,
@@ -188,7 +188,7 @@ def test_a_lost_host_does_not_keep_the_run_from_its_end_and_moved_jobs_show_wher
         assert merged["counts"] == {"completed": 5}
         assert [row["host"] for row in merged["jobs"] if row["id"] == "s1"] == ["gpu-b"]
         assert merged["meta"]["manager"] == "finished"
-        assert digest.hindrances(merged, False) == []
+        assert digest.problems(merged, False) == []
         assert sum(row["jobs"] for row in merged["phases"]) == 5
 
 
@@ -199,12 +199,12 @@ def test_overviews_merge_into_an_overview_with_the_counts_of_all_jobs() -> None:
     told = [story(part, made).complete(*part.jobs[:20]).start(part.jobs[20]) for part in parts]
     full = [Look(part.host, one.document(), NOW, True) for part, one in zip(parts, told, strict=True)]
     short = [look._replace(document=overview(look.document or {})) for look in full]
-    want, got = merge(placed(*parts), made, full, NOW), merge(placed(*parts), made, short, NOW)
+    want, got = merge(assigned(*parts), made, full, NOW), merge(assigned(*parts), made, short, NOW)
     assert got["counts"] == want["counts"] == {"completed": 40, "pending": 158, "running": 2}
     assert (got["phases"], got["meta"]["hosts"]) == (want["phases"], want["meta"]["hosts"])
     assert (got["overview"], got["jobs_total"], "overview" in want) == (True, 200, False)
     assert [row["id"] for row in got["jobs"]] == [f"{host}{n:03}" for n in range(71) for host in "ab"]
-    unread = merge(placed(*parts), made, [short[0], Look("gpu-b", None)], NOW)
+    unread = merge(assigned(*parts), made, [short[0], Look("gpu-b", None)], NOW)
     assert unread["counts"] == {"completed": 20, "pending": 179, "running": 1}
     assert sum(row["host"] == "gpu-b" for row in unread["jobs"]) == MOST_PENDING
 
@@ -213,7 +213,7 @@ def test_a_job_added_on_a_host_is_shown_and_one_of_another_host_is_not_believed(
     more = manifest(*WHOLE.jobs, job("new", "late"), phases=(*WHOLE.phases, Phase("late")))
     claims = story(A._replace(jobs=("t1", "s1", "s2", "new")), more).complete("t1", "new").document()
     document = merge(
-        placed(), WHOLE, [Look("gpu-a", claims, NOW, True), Look("gpu-b", story(B).document(), NOW, True)], NOW
+        assigned(), WHOLE, [Look("gpu-a", claims, NOW, True), Look("gpu-b", story(B).document(), NOW, True)], NOW
     )
     where = [(row["id"], row["host"]) for row in document["jobs"]]
     assert where == [
@@ -227,7 +227,7 @@ def test_a_job_that_waits_for_another_host_says_for_what() -> None:
     document = story(split[1]).document()
     mark = part_manifest(WHOLE, split[1], RUN_ID).jobs[0].preconditions[0].path
     document["jobs"][0]["waiting"] = f"waits for a precondition: there is no {mark}"
-    merged = merge(placed(*split), WHOLE, [Look("gpu-b", document, NOW, True)], NOW)
+    merged = merge(assigned(*split), WHOLE, [Look("gpu-b", document, NOW, True)], NOW)
     (row,) = [row for row in merged["jobs"] if row["id"] == "s2"]
     assert (row["waiting"], row["depends_on"]) == ("waits for what other hosts bring: job t2", ["t2"])
 
@@ -269,7 +269,7 @@ def test_what_is_no_state_is_not_believed(words: str, keys: tuple[Any, ...], val
         inner = inner[key]
     inner[keys[-1]] = value
     assert fault(broken) == words
-    merged = merge(placed(), WHOLE, [Look("gpu-b", broken, NOW, True)], NOW)
+    merged = merge(assigned(), WHOLE, [Look("gpu-b", broken, NOW, True)], NOW)
     assert merged["meta"]["hosts"][1]["reason"] == f"what it sent is no state of a run ({words})"
     assert merged["counts"] == {"pending": 5}
 
@@ -295,7 +295,7 @@ def test_80_000_jobs_of_8_hosts_merge_at_once() -> None:
         rows = [{**row, "id": name} for row, name in zip(one["jobs"], part.jobs, strict=True)]
         looks.append(Look(part.host, {**one, "jobs": rows}, NOW, True))
     begin = time.process_time()
-    document = merge(placed(*parts), made, looks, NOW)
+    document = merge(assigned(*parts), made, looks, NOW)
     took = time.process_time() - begin
     assert [row["id"] for row in document["jobs"]] == [one.id for one in jobs]
     assert took < 15, f"{took:.2f} s"

@@ -9,16 +9,16 @@ import pytest
 from queue_manager.core.events import JobsAdded
 from queue_manager.core.manifest import encode
 from skill.runs import directory, summary
-from skill.runs.assignment import Part, Placed, part_manifest
+from skill.runs.assignment import Assigned, Part, part_manifest
 from skill.runs.directory import Run
 from skill.runs.merge import Look, merge
-from skill.runs.path_map import Ground, Wanted, ground, wanted
+from skill.runs.path_map import PathMap, Wanted, map_paths, wanted
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
 
 HERE = Path("/home/me/p")
-PUSHED = Ground("wavequeue/p", "code", HERE)
-ABSOLUTE = Ground("/workspace/p", ".", HERE)
-HOME = Ground(".", "code", HERE)
+PUSHED = PathMap("wavequeue/p", "code", HERE)
+ABSOLUTE = PathMap("/workspace/p", ".", HERE)
+HOME = PathMap(".", "code", HERE)
 
 
 @pytest.mark.parametrize(
@@ -40,11 +40,11 @@ HOME = Ground(".", "code", HERE)
         (HOME, None, "x", "code/x"),
         (HOME, None, "../../x", None),
         (HOME, "~/d", "x", "d/x"),
-        (Ground("/", ".", HERE), None, "x", "x"),
+        (PathMap("/", ".", HERE), None, "x", "x"),
     ],
 )
 def test_what_a_job_writes_has_a_name_below_the_ground_or_is_elsewhere(
-    where: Ground, cwd: str | None, pattern: str, name: str | None
+    where: PathMap, cwd: str | None, pattern: str, name: str | None
 ) -> None:
     assert where.place(cwd, pattern) == name
 
@@ -57,16 +57,18 @@ MADE = manifest(
     job("e"),
 )._replace(cwd="code", pull=("figures", "*.csv"))
 PART = Part("gpu-a", ("a", "b", "c", "e"), "submitted", "wavequeue/p", "wavequeue/p/code", moved=("b",))
-PLACED = Placed(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", str(HERE), (PART, Part("gpu-b", ("d", "b"))))
+PLACED = Assigned(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", str(HERE), (PART, Part("gpu-b", ("d", "b"))))
 
 
 def test_results_of_pushed_code_go_where_a_run_here_would_write_them(tmp_path: Path) -> None:
     run = Run.at(tmp_path)
-    assert ground(run, PLACED, MADE, PART) == PUSHED
+    assert map_paths(run, PLACED, MADE, PART) == PUSHED
     there = PART._replace(workspace="w", cwd="/workspace/p")
-    assert ground(run, PLACED, MADE._replace(cwd="/workspace/p"), there) == ABSOLUTE._replace(here=tmp_path / "results")
+    assert map_paths(run, PLACED, MADE._replace(cwd="/workspace/p"), there) == ABSOLUTE._replace(
+        here=tmp_path / "results"
+    )
     same = PART._replace(workspace="/w", cwd="/w")
-    assert ground(run, PLACED, MADE._replace(cwd="."), same) == Ground("/w", ".", HERE)
+    assert map_paths(run, PLACED, MADE._replace(cwd="."), same) == PathMap("/w", ".", HERE)
 
 
 def test_a_host_is_asked_for_what_belongs_to_it_now() -> None:
@@ -79,7 +81,7 @@ def test_what_a_host_says_that_was_added_brings_no_file_here(tmp_path: Path) -> 
     run = Run.at(tmp_path)
     run.paths.manifest.write_text(encode(MADE))
     directory.note_added(run, JobsAdded((), {}, (job("mine", expected_output="mine.pt"),)), 1.0)
-    told = Run.at(tmp_path / directory.MIRRORS / "gpu-a")
+    told = Run.at(tmp_path / directory.HOST_FOLDERS / "gpu-a")
     told.root.mkdir(parents=True)
     directory.note_added(
         told, JobsAdded((), {}, (job("mine", expected_output="**"), job("x", expected_output="**"))), 1.0

@@ -14,10 +14,10 @@ from queue_manager.core.manifest import Manifest
 from queue_manager.core.overview import overview
 from skill.reports import report
 from skill.runs import assignment
-from skill.runs.assignment import SUBMITTED, Part, Placed, part_manifest
+from skill.runs.assignment import SUBMITTED, Assigned, Part, part_manifest
 from skill.runs.directory import Document, Run
 from skill.runs.merge import Look, merge
-from skill.runs.pulled_results import AtHome, at_home
+from skill.runs.pulled_results import PulledResults, read_results
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
 
 
@@ -44,8 +44,8 @@ class Home:
         self.run.root.mkdir(parents=True)
         self.code.mkdir()
         part = PART._replace(jobs=tuple(one.id for one in made.jobs))
-        self.there = Placed(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", str(root), (part,))
-        self.now = Story(part_manifest(made, part, RUN_ID), assignment.mirror(self.run, "gpu-a"))
+        self.there = Assigned(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", str(root), (part,))
+        self.now = Story(part_manifest(made, part, RUN_ID), assignment.host_folder(self.run, "gpu-a"))
 
     def pull(self) -> None:
         self.now.write()
@@ -55,8 +55,8 @@ class Home:
         look = Look("gpu-a", overview(whole) if short else whole, T0, True)
         return merge(self.there, self.made, [look], T0)
 
-    def look(self, *, short: bool = False) -> AtHome:
-        return at_home(self.run, self.there, self.made, self.document(short=short))
+    def look(self, *, short: bool = False) -> PulledResults:
+        return read_results(self.run, self.there, self.made, self.document(short=short))
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_result_counts_once_it_was_pulled_since_its_job_completed(home: Home) 
     home.now.complete("s1")
     assert home.look().away == ("s1",), "the file is of an earlier run"
     home.pull()
-    assert home.look() == AtHome({"s1": 1}, {"s1": {"accuracy": 0.1}}, (), home.look().logs)
+    assert home.look() == PulledResults({"s1": 1}, {"s1": {"accuracy": 0.1}}, (), home.look().logs)
     (home.code / "out1.json").unlink()
     assert (home.look().found, home.look().away) == ({"s1": 0}, ("s1",))
 
@@ -103,7 +103,7 @@ def test_jobs_that_a_short_form_leaves_out_are_known_by_what_was_pulled(tmp_path
 def test_only_the_log_of_the_newest_attempt_tells_of_a_failure(home: Home) -> None:
     home.now.start("s1").end("s1", "stuck", error="broke")
     home.pull()
-    assert home.look().logs == {"s1": assignment.mirror(home.run, "gpu-a") / "logs" / "s1.log"}
+    assert home.look().logs == {"s1": assignment.host_folder(home.run, "gpu-a") / "logs" / "s1.log"}
     home.now.tell(ev.JobRetried("s1")).start("s1").end("s1", "stuck", error="broke")
     assert home.look().logs == {}
 

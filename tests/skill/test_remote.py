@@ -14,7 +14,7 @@ from queue_manager.core.manifest import encode
 from queue_manager.core.requests import Request
 from skill.hosts.connection import Unreachable
 from skill.runs import assignment
-from skill.runs.assignment import LOST, PLANNED, SUBMITTED, Part, Placed
+from skill.runs.assignment import LOST, PLANNED, SUBMITTED, Assigned, Part
 from skill.runs.directory import Run
 from skill.runs.remote import RemoteRun
 from tests.skill.story import RUN_ID, Story, job, manifest
@@ -39,7 +39,7 @@ class Answering:
 
     def place(self, *parts: Part) -> None:
         created = "2026-01-01T10:00:00.000Z"
-        assignment.write(self.run, Placed(RUN_ID, "demo", "sha", created, str(self.run.root.parents[1]), parts))
+        assignment.write(self.run, Assigned(RUN_ID, "demo", "sha", created, str(self.run.root.parents[1]), parts))
 
     def say(self, **said: Any) -> None:
         state = Story(manifest(job("a"))).start("a").document()

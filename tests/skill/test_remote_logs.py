@@ -21,7 +21,7 @@ from skill.common.errors import FailedError
 from skill.hosts.connection import Host, Unreachable
 from skill.hosts.registry import Worker
 from skill.runs import assignment, remote_logs
-from skill.runs.assignment import SUBMITTED, Part, Placed
+from skill.runs.assignment import SUBMITTED, Assigned, Part
 from skill.runs.directory import Run
 from skill.runs.remote import RemoteRun
 from skill.runs.remote_logs import Asker, Piece
@@ -44,8 +44,8 @@ class There(RemoteRun):
         super().__init__(Run.at(root / RUN_ID), self.on("gpu-a"))
 
     @staticmethod
-    def on(host: str) -> Placed:
-        return Placed(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", "/home/me", (Part(host, ("a",), SUBMITTED),))
+    def on(host: str) -> Assigned:
+        return Assigned(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", "/home/me", (Part(host, ("a",), SUBMITTED),))
 
     def way(self, name: str) -> Host | Unreachable:
         return Host(Worker(name), Path("/nowhere/known_hosts"))
@@ -202,7 +202,7 @@ def test_a_job_that_goes_to_another_host_is_followed_there(tmp_path: Path) -> No
     there.steps = iter([lambda: None, DROPPED])
 
     def refresh() -> None:
-        there.placed = there.on("gpu-b")
+        there.assigned = there.on("gpu-b")
         other.begin()
         other.say(b"on b\n")
         other.end()
@@ -296,11 +296,11 @@ def test_lines_of_a_journal_that_are_none_are_passed_over(tmp_path: Path, monkey
 def test_where_a_host_is_not_reached_what_was_pulled_of_it_tells(tmp_path: Path) -> None:
     there = There(tmp_path)
     there.run.root.mkdir()
-    assignment.write(there.run, there.placed._replace(pulled={"gpu-a": "2026-01-01T10:00:00.000Z"}))
-    there.placed = assignment.read(there.run) or there.placed
+    assignment.write(there.run, there.assigned._replace(pulled={"gpu-a": "2026-01-01T10:00:00.000Z"}))
+    there.assigned = assignment.read(there.run) or there.assigned
     assert remote_logs.pulled(there, "gpu-a", "a", None) is None
     assert remote_logs.records(there, "gpu-a", "a", reachable=False) == []
-    one = Job(assignment.mirror(there.run, "gpu-a"))
+    one = Job(assignment.host_folder(there.run, "gpu-a"))
     assert remote_logs.pulled(there, "gpu-a", "a", None) is None, "it had not started when it was pulled"
     one.begin()
     one.say(b"one\n")

@@ -11,7 +11,7 @@ from queue_manager.core.overview import overview
 from skill.planning.assign_jobs import Offer
 from skill.planning.rescue_plan import GAP, Moving, Silence, moving, noted, statuses, weighed
 from skill.runs import assignment
-from skill.runs.assignment import LOST, SUBMITTED, Batch, Part, Placed
+from skill.runs.assignment import LOST, SUBMITTED, Assigned, Batch, Part
 from skill.runs.merge import Look, merge
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
 
@@ -27,7 +27,7 @@ MADE = manifest(
 )
 A = Part("gpu-a", ("s1", "end"), SUBMITTED, "w", "w/code", "1f")
 B = Part("gpu-b", ("t1", "t2", "note", "s2"), SUBMITTED, "w", "w/code", "2e")
-BEFORE = Placed(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", "/home/me", (A, B))
+BEFORE = Assigned(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", "/home/me", (A, B))
 AFTER = noted(BEFORE, "gpu-b", ("t2", "s2"), {"gpu-a": ("t2", "s2")}, {})
 
 
@@ -93,10 +93,10 @@ def test_a_batch_waits_for_what_is_elsewhere_by_marks_of_its_own() -> None:
 def test_a_moved_job_is_pending_until_its_new_host_has_it_and_the_run_goes_on(short: bool) -> None:
     story = Story(assignment.part_manifest(MADE, A, RUN_ID)).complete("s1", "end")
 
-    def merged(placed: Placed, document: dict[str, Any]) -> dict[str, Any]:
+    def merged(assigned: Assigned, document: dict[str, Any]) -> dict[str, Any]:
         shown = overview(document) if short else document
         looks = [Look("gpu-a", shown, T0, alive=False), Look("gpu-b", None, reason="gone")]
-        return merge(placed, MADE, looks, T0)
+        return merge(assigned, MADE, looks, T0)
 
     before = merged(AFTER, story.document("finished"))
     rows = {row["id"]: (row["host"], row["status"]) for row in before["jobs"]}

@@ -92,12 +92,12 @@ def test_jobs_that_were_added_on_hosts_belong_to_the_manifest(tmp_path: Path) ->
     run = Run.at(tmp_path)
     run.paths.manifest.write_text(encode(manifest(job("a"), job("b"))))
     for host, line in (("x", added("c", depends_on=("a",))), ("y", added("c", "d")), ("z", added("e", phase="none"))):
-        state_cache.keep(tmp_path / directory.MIRRORS / host, Told(None, True, {}, (line,)), 1.0)
+        state_cache.keep(tmp_path / directory.HOST_FOLDERS / host, Told(None, True, {}, (line,)), 1.0)
     made = directory.read_manifest(run)
     assert [one.id for one in made.jobs] == ["a", "b", "c", "d"]
     assert made.jobs[2].depends_on == ("a",), "the first host that brings it has it"
     assert [phase.name for phase in made.phases] == ["main", "more"]
-    assert state_cache.added(tmp_path / directory.MIRRORS / "y") == ["c", "d"]
+    assert state_cache.added(tmp_path / directory.HOST_FOLDERS / "y") == ["c", "d"]
 
 
 @pytest.mark.parametrize("layout", ["ours", "any other"])

@@ -11,7 +11,7 @@ from queue_manager.core.machine import Ground, Instance
 from queue_manager.core.teardown import decide, facts_of
 from skill.reports.teardown_text import Line, lines
 from skill.runs import digest
-from skill.runs.assignment import LOST, SUBMITTED, Part, Placed
+from skill.runs.assignment import LOST, SUBMITTED, Assigned, Part
 from skill.runs.directory import Document
 from skill.runs.merge import Look, merge
 from skill.runs.state_schema import fault
@@ -23,21 +23,21 @@ MADE = manifest(job("a"), when_done="destroy", max_cost=12.5)
 GROUND = Ground(container=7, key=True, instance=Instance(7, dph=3600.0, storage_dph=0.01, since=T0), others=())
 
 
-def told(story: Story, ground: Ground = GROUND) -> Document:
+def told(story: Story, paths: Ground = GROUND) -> Document:
     """The document of the manager on the machine."""
-    decision = decide(facts_of(story.state, ground), story.at)
+    decision = decide(facts_of(story.state, paths), story.at)
     document = story.document("finished" if story.state.finished else "running")
-    document["meta"]["teardown"] = teardown.row(story.state, ground, decision, story.at)
+    document["meta"]["teardown"] = teardown.row(story.state, paths, decision, story.at)
     assert fault(document) is None
     return document
 
 
 def merged(document: Document | None, state: str = SUBMITTED, **look: Any) -> Document:
     parts = (Part("gpu-a", ("a",), state), Part("desk", (), SUBMITTED))
-    placed = Placed(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", "/home/me", parts)
+    assigned = Assigned(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", "/home/me", parts)
     desk = Story(MADE).document()
     looks = [Look("gpu-a", document, T0, True, **look), Look("desk", desk, T0, True)]
-    return merge(placed, MADE, looks, T0 + 60)
+    return merge(assigned, MADE, looks, T0 + 60)
 
 
 def finished() -> Story:

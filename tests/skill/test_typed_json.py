@@ -104,7 +104,7 @@ def views(document: dict[str, Any]) -> None:
     scene = frame.Scene(document, digest.digest(document), True, now, lambda _row: "")
     frame.frame(scene, 100, 30)
     frame.jobs_table(document["jobs"], 100, now)
-    digest.hindrances(document, True)
+    digest.problems(document, True)
     digest.exit_code(document)
     made = report.report(document, {}, [], lambda _row: "", now)
     report.markdown(made)

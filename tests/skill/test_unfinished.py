@@ -11,7 +11,7 @@ from skill.hosts.bootstrap import Facts, Python
 from skill.hosts.connection import Host, Unreachable
 from skill.hosts.registry import Worker
 from skill.runs import assignment, remote
-from skill.runs.assignment import LOST, SUBMITTED, Part, Placed
+from skill.runs.assignment import LOST, SUBMITTED, Assigned, Part
 from skill.runs.directory import Run
 
 NEVER = Part("gpu-a", ("j1",))
@@ -41,7 +41,7 @@ def test_a_run_that_was_never_brought_to_a_host_holds_nothing_there(
 ) -> None:
     run = Run.at(tmp_path / "demo-1")
     run.root.mkdir()
-    assignment.write(run, Placed("demo-1", "demo", "0" * 64, "2026-01-01T00:00:00.000Z", "/", (part,)))
+    assignment.write(run, Assigned("demo-1", "demo", "0" * 64, "2026-01-01T00:00:00.000Z", "/", (part,)))
     monkeypatch.setattr(bootstrap, "facts", lambda *_: facts)
     host = Host(Worker("gpu-a"), tmp_path / "known_hosts")
     assert remote.is_unfinished(run, host) is unfinished

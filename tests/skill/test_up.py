@@ -9,7 +9,7 @@ import pytest
 
 from skill.operations import up
 from skill.runs import assignment, pulled_states
-from skill.runs.assignment import Part, Placed
+from skill.runs.assignment import Assigned, Part
 from skill.runs.directory import Run
 
 ROW = {"bound": None, "plan": "keep", "reason": "its jobs run"}
@@ -31,6 +31,6 @@ def test_only_a_manager_that_wanted_the_end_is_named_as_its_reason(
     run = Run.at(tmp_path / "demo-1")
     run.root.mkdir()
     part = Part("vast1", ("a",))
-    assignment.write(run, Placed("demo-1", "demo", "0" * 64, "2026-01-01T00:00:00.000Z", "/", (part,)))
+    assignment.write(run, Assigned("demo-1", "demo", "0" * 64, "2026-01-01T00:00:00.000Z", "/", (part,)))
     monkeypatch.setattr(pulled_states, "documents", lambda *_: {"vast1": {"meta": {"teardown": row}}})
     assert up._why_stopped(run, "vast1") == says

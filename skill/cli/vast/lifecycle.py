@@ -12,7 +12,7 @@ from skill.common.errors import DONE
 from skill.common.project import locate_workers
 
 if TYPE_CHECKING:
-    from skill.fleet.ownership import Owned
+    from skill.fleet.ownership import RentedInstance
     from skill.operations.instances import Agree, InstanceStatus
 
 _WHICH = click.argument("which", metavar="INSTANCE")
@@ -71,7 +71,7 @@ def destroy_verb(which: str, yes: bool, force: bool, as_json: bool) -> int:
 def _agreement(question: str, *, yes: bool) -> Agree:
     """Show what is about to be changed, and ask. `question` has a place for the {id}."""
 
-    def agree(found: Owned, billing: str) -> None:
+    def agree(found: RentedInstance, billing: str) -> None:
         click.echo(billing, err=True)
         ask_first(question.format(id=found.id), yes=yes)
 

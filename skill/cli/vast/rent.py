@@ -77,7 +77,7 @@ def rent_verb(
         raise UseError("give OFFER, a number that vast hunt shows, or --best")
     asked = choose_offer.Asked(max_dph, ref_hours, ref_dlp, disk)
     where = locate_workers()
-    wish = rent_machine.Rent(where, offer, spec=spec, profile=profile, asked=asked, name=name, pool=pool)
+    request = rent_machine.Rent(where, offer, spec=spec, profile=profile, asked=asked, name=name, pool=pool)
 
     def agree(priced: Priced, work: Work, image: str) -> None:
         for text in choose_offer.terms(priced, work, image, more=best):
@@ -85,7 +85,7 @@ def rent_verb(
         ask_first("rent it?", yes=yes)
 
     with connected() as client, telling_what_bills(client, where, rent_machine.PURPOSE):
-        worker = wish.go(client, agree, say)
+        worker = request.go(client, agree, say)
     assert worker.ssh is not None
     at = f"root@{worker.ssh.host}:{worker.ssh.port}"
     if as_json:
