@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 from queue_manager.core.manifest import encode
 from queue_manager.core.readings import Card
 from queue_manager.core.times import epoch
-from skill.common import typed_json
 from skill.common.errors import FailedError
 from skill.hosts import bootstrap
 from skill.hosts.bootstrap import Facts
 from skill.hosts.connection import Host, Unreachable, each
 from skill.operations.submission import Order, question
-from skill.planning import existing_outputs
+from skill.planning import existing_outputs, preflight_schema
 from skill.planning.assign_jobs import Offer
 from skill.planning.existing_outputs import Found
 from skill.planning.host_needs import Way
@@ -24,7 +23,6 @@ from skill.planning.host_preflight import Basics, Seen
 
 PATIENCE = 180.0
 """Seconds for one host; commands of preconditions take their time."""
-_MOST = 64 << 20
 _LOOK = 150.0
 
 
@@ -122,46 +120,8 @@ def _survey(order: Order, host: Host, *, newest_code: bool) -> Surveyed:
     said = bootstrap.in_passing(host, facts, bundle, "preflight", *options, stdin=asked, timeout=_LOOK)
     if isinstance(said, Unreachable):
         return Surveyed(said)
-    document = read(said.out)
+    document = preflight_schema.read(said.out)
     if document is None:
         last = said.err.strip().splitlines()[-1:]
         return Surveyed(facts, None, f"it could not be looked at: {last[0] if last else f'exit code {said.code}'}")
     return Surveyed(facts, document, at=time.time(), asked=begin)
-
-
-def read(data: bytes) -> dict[str, Any] | None:
-    """The document that a host sent; None if it is none: nothing that a host says is believed before it was checked."""
-    try:
-        found = typed_json.decode(data, _MOST)
-        probe = found["probe"]
-        sound = (
-            isinstance(found["cwd"]["path"], str)
-            and isinstance(found["cwd"]["there"], bool)
-            and isinstance(found["untried"], int)
-            and isinstance(probe["cpus"], int)
-            and all(isinstance(row["path"], str) and _texts(row["jobs"]) for row in found["cwds_missing"])
-            and all(
-                isinstance(row["says"], str)
-                and isinstance(row["cwd"], str)
-                and isinstance(row["path"], str | None)
-                and (row["path"] is not None or row["type"] in ("command", "disk_free_gib"))
-                and _texts(row["jobs"])
-                for row in found["unmet"]
-            )
-            and all(isinstance(found["activation"][name], str | None) for name in ("kind", "name", "python", "fault"))
-            and all(
-                isinstance(row["index"], int)
-                and isinstance(row["uuid"], str)
-                and isinstance(row["name"], str)
-                and isinstance(row["total_mib"], int | None)
-                and isinstance(row["used_mib"], int | None)
-                for row in probe["gpus"]
-            )
-        )
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return found if sound else None
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)

@@ -1,0 +1,99 @@
+"""What a host tells of itself and of what a manifest would meet there: the document of queue_manager.preflight. Pure.
+
+What the types do not name may be anything: a newer version may have written it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypedDict
+
+from skill.common.typed_json import Bounds, decode, fits
+
+MOST = 64 << 20
+"""Bytes that such a document may have."""
+Text = Annotated[str, Bounds(max_length=1 << 16)]
+Whole = Annotated[int, Bounds(ge=-(1 << 53), le=1 << 53)]
+
+
+class Cwd(TypedDict):
+    """Where jobs would run, and whether that is there."""
+
+    path: Text
+    there: bool
+
+
+class MissingCwd(TypedDict):
+    """A directory that jobs want, and that is not there."""
+
+    path: Text
+    jobs: list[Text]
+
+
+class _Unmet(TypedDict):
+    says: Text
+    cwd: Text
+    jobs: list[Text]
+
+
+class UnmetPath(_Unmet):
+    """A precondition that is about a file, and does not hold."""
+
+    path: Text
+
+
+class UnmetOther(_Unmet):
+    """A precondition that is about no file, and does not hold."""
+
+    type: Literal["command", "disk_free_gib"]
+    path: None
+
+
+class Activation(TypedDict):
+    """The environment that jobs run in, and what is wrong with it."""
+
+    kind: Text | None
+    name: Text | None
+    python: Text | None
+    fault: Text | None
+
+
+class Gpu(TypedDict):
+    """One GPU; what could not be read is None."""
+
+    index: Whole
+    uuid: Text
+    name: Text
+    total_mib: Whole | None
+    used_mib: Whole | None
+
+
+class Probe(TypedDict):
+    """What the machine is."""
+
+    cpus: Whole
+    gpus: list[Gpu]
+
+
+class Preflight(TypedDict):
+    """The document."""
+
+    cwd: Cwd
+    untried: Whole
+    cwds_missing: list[MissingCwd]
+    unmet: list[dict[str, Any]]
+    activation: Activation
+    probe: Probe
+
+
+def read(data: bytes) -> dict[str, Any] | None:
+    """The document that a host sent; None if it is none: nothing that a host says is believed before it was checked."""
+    try:
+        found = decode(data, MOST)
+    except ValueError:
+        return None
+    if fits(found, Preflight) is not None:
+        return None
+    if any(fits(row, UnmetPath) is not None and fits(row, UnmetOther) is not None for row in found["unmet"]):
+        return None
+    document: dict[str, Any] = found
+    return document
