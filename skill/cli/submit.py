@@ -29,7 +29,7 @@ def preflight_verb(spec: str, names: tuple[str, ...], pool: str | None, as_json:
     Hosts: --host, or --pool, or hosts: in the spec, or the only one registered. Exit code 1 if anything would stop the
     run.
     """
-    made = submission.order(build(spec, warn).manifest, spec)
+    made = submission.prepare(build(spec, warn).manifest, spec)
     hosts = check_hosts.connect(made, names, pool, say)
     try:
         checked = check_hosts.check(made, hosts)

@@ -59,7 +59,7 @@ def up_verb(
 
     where = locate_workers()
     manifest = build(spec, warn).manifest
-    submission.order(manifest, spec)  # code that cannot be pushed is said before anything is paid for
+    submission.prepare(manifest, spec)  # code that cannot be pushed is said before anything is paid for
     asked = choose_offer.Asked(max_dph, ref_hours, ref_dlp, disk)
     meant, _ = choose_offer.wanted(where, spec, profile, asked)
     with connected() as client:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from skill.fleet import drift, startup
-from skill.fleet.drift import Heard
-from skill.fleet.reconcile import who
+from skill.fleet.drift import Identified
+from skill.fleet.reconcile import identify
 from skill.fleet.ssh_key import Key
 from skill.fleet.startup import Broken, Wait
 from skill.hosts.registry import Ssh, Worker
@@ -29,10 +29,10 @@ class Arrived(NamedTuple):
     """The instance is ready; what it answered when it was asked who it is."""
 
     live: Instance
-    heard: Heard
+    identified: Identified
 
 
-def come(
+def wait_until_ready(
     client: Provider, claim: Claim, name: str, key: Key, asked: float, ready_within: float, say: Say
 ) -> Arrived | Broken | Gone | NotOurs:
     """Wait for an instance, and let the key in. `asked`: when it was asked for, in epoch seconds. `say` is told of each
@@ -48,7 +48,7 @@ def come(
         text = blind.words(live)
         if text is not None:
             say(text)
-        heard: list[Heard] = []
+        identified: list[Identified] = []
         if isinstance(live, Instance):
             verdict = decide(claim, live)
             if isinstance(verdict, NotOurs):
@@ -62,17 +62,17 @@ def come(
                 shown, since = live.status, time.monotonic()
                 say(f"instance {number} is {shown}" + (f": {live.status_msg}" if live.status_msg else ""))
             for way in drift.to_try(worker, live):
-                heard.append(who(worker, way))
-                if heard[-1].instance_id == number:
+                identified.append(identify(worker, way))
+                if identified[-1].instance_id == number:
                     break
         found = startup.verdict(
-            live, _doubt(number, heard), time.time() - asked, time.monotonic() - since, ready_within
+            live, _doubt(number, identified), time.time() - asked, time.monotonic() - since, ready_within
         )
         if isinstance(found, Broken):
             ours = f"Vast.ai does not take the ssh key for its machines: {refused}" if refused and found.entry else None
             return found._replace(ours=ours)
         if not isinstance(found, Wait) and isinstance(live, Instance):
-            return Arrived(live, heard[-1])
+            return Arrived(live, identified[-1])
         time.sleep(min(_SLOWEST, max(_FASTEST, _SHARE * (time.time() - asked))))
 
 
@@ -107,11 +107,11 @@ def _with_ports(client: Provider, live: Instance) -> Instance:
     return next((one for one in listed if one.id == live.id), live)
 
 
-def _doubt(number: int, heard: list[Heard]) -> str | None:
+def _doubt(number: int, identified: list[Identified]) -> str | None:
     """Why it is not known that SSH login works and the instance ID matches."""
-    if not heard:
+    if not identified:
         return "Vast.ai names no address of it"
-    if heard[-1].instance_id == number:
+    if identified[-1].instance_id == number:
         return None
     return "; ".join(
         f"{one.address.way}: "
@@ -120,5 +120,5 @@ def _doubt(number: int, heard: list[Heard]) -> str | None:
             if one.instance_id is None
             else f"leads to instance {one.instance_id}"
         )
-        for one in heard
+        for one in identified
     )

@@ -25,18 +25,18 @@ def destroy(client: Provider, ours: Ours) -> Ended | str:
     """Destroy an instance. Ended once it is confirmed to exist no longer; else why it is not."""
     why = ""
     for number, pause in enumerate(_PAUSES):
-        deed = client.destroy(ours)
+        change = client.destroy(ours)
         shown = client.instance(ours.number)
         if not isinstance(shown, Gone):
             time.sleep(pause)  # it may be listed for a moment longer
             shown = client.instance(ours.number)
         if isinstance(shown, Gone):
-            return Ended(by_us=number > 0 or not isinstance(deed, Refused))
+            return Ended(by_us=number > 0 or not isinstance(change, Refused))
         again = _still_ours(ours, shown)
         if isinstance(again, NotOurs):
             return again.why
-        why = _why(client.name, deed, shown, "destroy")
-        if isinstance(deed, Refused) and deed.kind != GONE:
+        why = _why(client.name, change, shown, "destroy")
+        if isinstance(change, Refused) and change.kind != GONE:
             break
     return why
 
@@ -56,7 +56,7 @@ def stop(client: Provider, ours: Ours) -> str | None:
     """Stop an instance, or take back a start that waits for a card. None once it is confirmed; else why it is not."""
     why = ""
     for pause in _PAUSES:
-        deed = client.stop(ours)
+        change = client.stop(ours)
         shown = client.instance(ours.number)
         if not _is_stopped(shown):
             time.sleep(pause)
@@ -68,8 +68,8 @@ def stop(client: Provider, ours: Ours) -> str | None:
         again = _still_ours(ours, shown)
         if isinstance(again, NotOurs):
             return again.why
-        why = _why(client.name, deed, shown, "stop")
-        if isinstance(deed, Refused):
+        why = _why(client.name, change, shown, "stop")
+        if isinstance(change, Refused):
             break
     return why
 
@@ -82,11 +82,11 @@ def _is_stopped(shown: Instance | Gone | Unknown) -> bool:
     return isinstance(shown, Instance) and shown.status == STOPPED
 
 
-def _why(provider: str, deed: Done | Refused | Unknown, shown: Instance | Gone | Unknown, word: str) -> str:
-    if isinstance(deed, Refused):
-        return deed.why
-    if isinstance(deed, Unknown):
-        return deed.reason
+def _why(provider: str, change: Done | Refused | Unknown, shown: Instance | Gone | Unknown, word: str) -> str:
+    if isinstance(change, Refused):
+        return change.why
+    if isinstance(change, Unknown):
+        return change.reason
     if isinstance(shown, Unknown):
         return f"{provider} took the request to {word} it, and whether it is so is unknown: {shown.reason}"
     return f"{provider} took the request to {word} it, and shows it as before"

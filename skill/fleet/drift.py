@@ -20,7 +20,7 @@ _CENTS, _DISK_CENTS = 4, 6
 _SSH_PORT = 22
 
 
-class Heard(NamedTuple):
+class Identified(NamedTuple):
     """What answered at an address: which instance it says it is, the host key that it showed, and why it could not be
     asked."""
 
@@ -54,8 +54,8 @@ class Report(NamedTuple):
     @property
     def open(self) -> tuple[Finding, ...]:
         """What the patch does not mend."""
-        mended = {"address", "status", "price", GONE, "back"}
-        return tuple(finding for finding in self.findings if finding.kind not in mended)
+        refreshed = {"address", "status", "price", GONE, "back"}
+        return tuple(finding for finding in self.findings if finding.kind not in refreshed)
 
 
 def to_try(worker: Worker, live: Instance) -> tuple[Address, ...]:
@@ -67,8 +67,10 @@ def to_try(worker: Worker, live: Instance) -> tuple[Address, ...]:
     return tuple(sorted(ways, key=lambda way: not _is_registered(worker, way)))
 
 
-def judge(worker: Worker, live: Instance | Gone | Unknown, heard: Sequence[Heard], kept_key: str | None) -> Report:
-    """What is to be said of a worker, and done. `heard`: what answered at the addresses that were tried."""
+def judge(
+    worker: Worker, live: Instance | Gone | Unknown, identified: Sequence[Identified], kept_key: str | None
+) -> Report:
+    """What is to be said of a worker, and done. `identified`: what answered at the addresses that were tried."""
     assert worker.instance_id is not None
     report = Report(worker.name, worker.instance_id)
     if isinstance(live, Unknown):
@@ -97,7 +99,7 @@ def judge(worker: Worker, live: Instance | Gone | Unknown, heard: Sequence[Heard
         )
         patch[DISK] = round(live.storage_dph, _DISK_CENTS)
     report = report._replace(findings=tuple(findings), patch=patch, note=_note(live))
-    return _address(worker, report, heard, kept_key) if live.status == "running" else report
+    return _address(worker, report, identified, kept_key) if live.status == "running" else report
 
 
 def is_known_gone(worker: Worker) -> bool:
@@ -112,10 +114,10 @@ def _gone(worker: Worker, report: Report) -> Report:
     return report._replace(findings=(finding,), patch={"enabled": False, STATUS: GONE})
 
 
-def _address(worker: Worker, report: Report, heard: Sequence[Heard], kept_key: str | None) -> Report:
-    own = next((one for one in heard if one.instance_id == worker.instance_id), None)
+def _address(worker: Worker, report: Report, identified: Sequence[Identified], kept_key: str | None) -> Report:
+    own = next((one for one in identified if one.instance_id == worker.instance_id), None)
     if own is None:
-        return report._replace(findings=(*report.findings, _nowhere(worker, heard)))
+        return report._replace(findings=(*report.findings, _nowhere(worker, identified)))
     is_new_key = kept_key is not None and own.key is not None and own.key != kept_key
     keys = f"{fingerprint(kept_key)}, now {fingerprint(own.key)}" if is_new_key and kept_key and own.key else ""
     if _is_registered(worker, own.address):
@@ -137,17 +139,17 @@ def _address(worker: Worker, report: Report, heard: Sequence[Heard], kept_key: s
     )
 
 
-def _nowhere(worker: Worker, heard: Sequence[Heard]) -> Finding:
+def _nowhere(worker: Worker, identified: Sequence[Identified]) -> Finding:
     """Why no address is believed."""
-    if not heard:
+    if not identified:
         return Finding("unreachable", "runs, and Vast.ai names no address of it yet; ask again in a minute")
-    foreign = [one for one in heard if one.instance_id is not None]
+    foreign = [one for one in identified if one.instance_id is not None]
     if foreign:
         one = foreign[0]
         where = _place(one.address.host, one.address.port)
         text = f"{where} leads to instance {one.instance_id}, and not to {worker.instance_id}: it is not believed"
         return Finding("foreign", text)
-    why = "; ".join(f"{one.address.way}: {one.fault or 'it does not say which instance it is'}" for one in heard)
+    why = "; ".join(f"{one.address.way}: {one.fault or 'it does not say which instance it is'}" for one in identified)
     return Finding("unreachable", f"runs, and could not be entered: {why}")
 
 

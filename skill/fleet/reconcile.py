@@ -17,7 +17,7 @@ from typing import NamedTuple
 from skill.common.errors import UseError
 from skill.common.project import ProjectPaths
 from skill.fleet import drift
-from skill.fleet.drift import Heard, Report
+from skill.fleet.drift import Identified, Report
 from skill.fleet.provider import connect
 from skill.hosts import registry
 from skill.hosts.connection import Host, Unreachable, known_key, replace_key
@@ -72,11 +72,11 @@ def reconcile(client: Provider, path: Path, *, fix: bool, names: Collection[str]
     live = {one.id: one for one in listed}
     found = {worker.name: _live(client, live, worker.instance_id or 0) for worker in rented}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        heard = list(pool.map(lambda worker: _hear(worker, found[worker.name]), rented))
+        identified = list(pool.map(lambda worker: _hear(worker, found[worker.name]), rented))
     keys = ProjectPaths.of(path).known_hosts
     reports = [
         drift.judge(worker, found[worker.name], answers, known_key(keys, worker.name))
-        for worker, answers in zip(rented, heard, strict=True)
+        for worker, answers in zip(rented, identified, strict=True)
     ]
     if fix and any(report.patch for report in reports):
         _write(path, reports)
@@ -109,17 +109,17 @@ def _live(client: Provider, live: dict[int, Instance], number: int) -> Instance 
     return live[number] if number in live else client.instance(number)
 
 
-def _hear(worker: Worker, live: Instance | Gone | Unknown) -> list[Heard]:
+def _hear(worker: Worker, live: Instance | Gone | Unknown) -> list[Identified]:
     """Ask at its addresses, one after the other, until the instance itself answers."""
-    found: list[Heard] = []
+    found: list[Identified] = []
     for way in drift.to_try(worker, live) if isinstance(live, Instance) else ():
-        found.append(who(worker, way))
+        found.append(identify(worker, way))
         if found[-1].instance_id == worker.instance_id:
             break
     return found
 
 
-def who(worker: Worker, way: Address) -> Heard:
+def identify(worker: Worker, way: Address) -> Identified:
     """Ask who listens at an address. No key is kept, since it may be anybody."""
     folder = Path(tempfile.mkdtemp())
     ssh = worker.ssh
@@ -132,10 +132,10 @@ def who(worker: Worker, way: Address) -> Heard:
         host.close()
         shutil.rmtree(folder, ignore_errors=True)
     if isinstance(said, Unreachable):
-        return Heard(way, key=key, fault=said.reason)
+        return Identified(way, key=key, fault=said.reason)
     text = said.out.decode("ascii", "replace").strip()
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
-    return Heard(way, number, key)
+    return Identified(way, number, key)
 
 
 def _write(path: Path, reports: Sequence[Report]) -> None:

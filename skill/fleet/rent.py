@@ -203,7 +203,7 @@ class _Renting:
         number, own = one.instance_id, None
         claim = Claim(number, one.label)
         if not one.broken:
-            found = await_ready.come(
+            found = await_ready.wait_until_ready(
                 self._client, claim, one.worker, self._key, one.intended, self._bounds.ready_within, self._say
             )
             if isinstance(found, Arrived):
@@ -296,14 +296,14 @@ class _Renting:
 
     def _register(self, one: Rental, found: Arrived) -> Worker:
         """Make it a worker; in the ledger last, so that whatever is cut off is done again."""
-        way, live = found.heard.address, found.live
+        way, live = found.identified.address, found.live
         with registry.changed(self._where) as known:
             name = one.worker
             there = known.workers.get(name)
             if there is not None and there.instance_id != one.instance_id:
                 name, there = self._free_name(), None
-            if found.heard.key is not None:
-                replace_key(ProjectPaths.of(self._where).known_hosts, name, found.heard.key)
+            if found.identified.key is not None:
+                replace_key(ProjectPaths.of(self._where).known_hosts, name, found.identified.key)
             offered = one.offered._replace(
                 dph=one.offered.dph if live.dph is None else live.dph,
                 storage_dph=one.offered.storage_dph if live.storage_dph is None else live.storage_dph,

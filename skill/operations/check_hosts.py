@@ -15,7 +15,7 @@ from skill.hosts.connection import Host
 from skill.hosts.registry import Worker
 from skill.operations import submission, survey
 from skill.operations.build_spec import Say, earlier
-from skill.operations.submission import Order
+from skill.operations.submission import Submission
 from skill.operations.submit import TRIES, same_machine
 from skill.planning import assign_jobs, host_preflight, plan
 from skill.planning.assign_jobs import Offer, Sharing
@@ -36,18 +36,18 @@ class Checked(NamedTuple):
     existing: Mapping[str, Found] = {}
 
 
-def connect(made: Order, names: Sequence[str], pool: str | None, say: Say) -> list[Host]:
+def connect(made: Submission, names: Sequence[str], pool: str | None, say: Say) -> list[Host]:
     """The hosts that a spec is for: those named, or of `pool`, or that it names itself, or the only one registered.
 
     Raises UseError and FailedError.
     """
     where = locate_workers()
     meant = submission.targets(registry.Registry.load(where), names, pool, made.manifest)
-    meant = mended(where, meant, "take it out with `wavequeue hosts remove {name}`, and submit to another host", say)
+    meant = refreshed(where, meant, "take it out with `wavequeue hosts remove {name}`, and submit to another host", say)
     return [registry.connect(worker, where, TRIES) for worker in meant]
 
 
-def mended(where: Path, meant: list[Worker], instead: str, say: Say) -> list[Worker]:
+def refreshed(where: Path, meant: list[Worker], instead: str, say: Say) -> list[Worker]:
     """The workers as they are now, if some are rented: an address may have changed. Raises FailedError where one has
     gone: its address may be somebody else's by now. `instead`: what is to be done about {name} then."""
     if all(worker.instance_id is None for worker in meant):
@@ -66,7 +66,7 @@ def mended(where: Path, meant: list[Worker], instead: str, say: Say) -> list[Wor
     return found
 
 
-def check(made: Order, hosts: Sequence[Host], *, newest_code: bool = False) -> Checked:
+def check(made: Submission, hosts: Sequence[Host], *, newest_code: bool = False) -> Checked:
     """Look at all hosts at once, share the jobs out, and judge each host for its own. `newest_code`: see scout."""
     found = survey.survey_hosts(made, hosts, newest_code=newest_code)
     # A host that did not answer gets nothing; that it did not is a fault all the same.
@@ -95,13 +95,13 @@ def check(made: Order, hosts: Sequence[Host], *, newest_code: bool = False) -> C
     )
 
 
-def code_warnings(made: Order) -> list[str]:
+def code_warnings(made: Submission) -> list[str]:
     """What of the project is not sent, since it looks like a secret."""
     secrets = code_files.choose(made.source).secrets if made.pushed else []
     return [code_files.left_out_words(secrets)] if secrets else []
 
 
-def output_warnings(made: Order) -> list[str]:
+def output_warnings(made: Submission) -> list[str]:
     """What is here of the outputs, and would be in the way of a pull."""
     if made.cwd is None:
         return []

@@ -47,7 +47,7 @@ def start_watcher(where: Path, *, dry_run: bool = False) -> Started:
     make_directory(files.watcher_lock.parent)
     if watcher.is_held(files):
         raise FailedError(
-            f"a watcher runs already ({who(watcher.read_state(files))}); first: wavequeue vast watcher stop"
+            f"a watcher runs already ({describe(watcher.read_state(files))}); first: wavequeue vast watcher stop"
         )
     with append_to(files.watcher_log, SHOWN) as log:
         process = subprocess.Popen(
@@ -86,8 +86,8 @@ def stop_watcher(where: Path) -> str | None:
         while is_there() and time.monotonic() < until:
             time.sleep(_PAUSE)
         if not is_there():
-            return who(state)
-    raise FailedError(f"a watcher holds {files.watcher_lock}, and could not be ended ({who(state)})")
+            return describe(state)
+    raise FailedError(f"a watcher holds {files.watcher_lock}, and could not be ended ({describe(state)})")
 
 
 class WatcherStatus(NamedTuple):
@@ -123,6 +123,6 @@ def watcher_log(where: Path, count: int) -> list[str]:
         return []
 
 
-def who(state: Mapping[str, Any]) -> str:
+def describe(state: Mapping[str, Any]) -> str:
     """Which process a watcher is, in words."""
     return f"process {state.get('pid')}, since {state.get('since')}"

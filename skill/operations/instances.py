@@ -147,7 +147,7 @@ def _start(client: Provider, where: Path, found: RentedInstance, say: Say) -> No
         )
     _note(where, found, ledger.STARTED)
     name = found.worker.name if found.worker is not None else f"instance-{found.id}"
-    came = await_ready.come(client, found.claim, name, key, asked, chosen.bounds.ready_within, say)
+    came = await_ready.wait_until_ready(client, found.claim, name, key, asked, chosen.bounds.ready_within, say)
     if isinstance(came, Gone):
         raise FailedError(f"instance {found.id} no longer exists")
     if isinstance(came, NotOurs):

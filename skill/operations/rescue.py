@@ -22,7 +22,7 @@ from skill.common.project import workers_of
 from skill.hosts import bootstrap, registry
 from skill.hosts.connection import Host, Unreachable
 from skill.operations import submit, survey
-from skill.operations.submission import Order
+from skill.operations.submission import Submission
 from skill.operations.submit import Outcome
 from skill.planning import assign_jobs, host_preflight, plan, rescue_plan
 from skill.planning.rescue_plan import Moving
@@ -155,9 +155,9 @@ def _takers(there: RemoteRun, name: str, names: Sequence[str], pool: str | None)
 
 def _shared(made: Plan, there: RemoteRun, hosts: Sequence[Host], document: Document, say: Say) -> Plan:
     """The plan with who gets what. Raises FailedError where nobody can."""
-    order = order_of(there)
+    submission = submission_of(there)
     jobs = made.moving.moved
-    found = survey.survey_hosts(order, [host for host in hosts if _takes(there, host.name, say)])
+    found = survey.survey_hosts(submission, [host for host in hosts if _takes(there, host.name, say)])
     parts = {part.host: part for part in there.assigned.parts}
     offers = []
     workers = {host.name: host.worker for host in hosts}
@@ -177,12 +177,12 @@ def _shared(made: Plan, there: RemoteRun, hosts: Sequence[Host], document: Docum
     only = assignment.part_manifest(there.manifest, Part("", jobs), there.run.id)
     seconds = {phase: median for phase, (median, _) in plan.history([document]).items()}
     sharing = assign_jobs.share(only, offers, seconds)
-    fresh = {name: order.part(workers[name], given) for name, given in sharing.parts.items() if name not in parts}
+    fresh = {name: submission.part(workers[name], given) for name, given in sharing.parts.items() if name not in parts}
     faults = host_preflight.unplaced_lines(sharing.unplaced)
     for name in fresh:
-        seen = found[name].seen(name, pushed=order.pushed, code_mib=order.code_mib())
+        seen = found[name].seen(name, pushed=submission.pushed, code_mib=submission.code_mib())
         cwd = "/" if seen.found is None else seen.found["cwd"]["path"]
-        verdict = host_preflight.judge(there.manifest, fresh[name].jobs, seen, order.comes(cwd))
+        verdict = host_preflight.judge(there.manifest, fresh[name].jobs, seen, submission.comes(cwd))
         faults += host_preflight.fault_lines([verdict], ())
         for text in host_preflight.warning_lines([verdict]):
             say(f"warning: {text}")
@@ -218,11 +218,11 @@ def _unfit(one: survey.Surveyed, lost: Part, parts: Mapping[str, Part], part: Pa
     return one.facts.why_no_python or one.why or None
 
 
-def order_of(there: RemoteRun) -> Order:
+def submission_of(there: RemoteRun) -> Submission:
     """The run as it was submitted, with what was added since, for hosts that had no part of it."""
     manifest, source = there.manifest, Path(there.assigned.source)
     text = encode(manifest)
-    made = Order(manifest, text, sha256(text.encode()), there.run.root.parents[1], source, None)
+    made = Submission(manifest, text, sha256(text.encode()), there.run.root.parents[1], source, None)
     if manifest.cwd.startswith(("/", "~")):
         return made
     here = os.path.realpath(made.beside / manifest.cwd)
@@ -321,9 +321,9 @@ def _submit_new(there: RemoteRun, document: Document, say: Say) -> list[Outcome]
                 outcomes.append(Outcome(part.host, len(part.own()), None, way.reason))
     if not hosts:
         return outcomes
-    order = order_of(there)
+    submission = submission_of(there)
     poll = document["meta"]["poll"]
-    return [*outcomes, *submit.finish(there.run, order, hosts, push=order.pushed, poll=poll, say=say)]
+    return [*outcomes, *submit.finish(there.run, submission, hosts, push=submission.pushed, poll=poll, say=say)]
 
 
 def _relay(there: RemoteRun, say: Say) -> list[Relayed]:

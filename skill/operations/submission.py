@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from skill.hosts.registry import Registry, Worker
 
 
-class Order(NamedTuple):
+class Submission(NamedTuple):
     """A spec that is to be submitted.
 
     `text` is its manifest file and `digest` that file's hash. `beside`: the directory of the spec. `source`: the
@@ -80,11 +80,11 @@ class Order(NamedTuple):
         return found
 
 
-def order(manifest: Manifest, spec: str, *, push: bool = True) -> Order:
+def prepare(manifest: Manifest, spec: str, *, push: bool = True) -> Submission:
     """What a built spec asks for. Raises UseError where the code cannot be pushed as it lies here."""
     beside = Path(os.path.realpath(Path(spec).absolute().parent))
     text = encode(manifest)
-    made = Order(manifest, text, sha256(text.encode()), beside, beside, None)
+    made = Submission(manifest, text, sha256(text.encode()), beside, beside, None)
     if manifest.cwd.startswith(("/", "~")):
         return made
     here = Path(os.path.realpath(beside / manifest.cwd))

@@ -29,7 +29,7 @@ from skill.hosts import bootstrap, code_push, survival
 from skill.hosts.bootstrap import Facts
 from skill.hosts.connection import Host, Unreachable, each
 from skill.operations.build_spec import Say
-from skill.operations.submission import Order
+from skill.operations.submission import Submission
 from skill.planning import existing_outputs
 from skill.runs import assignment, code_versions, directory, local_code
 from skill.runs.assignment import LOST, SUBMITTED, Assigned, Part
@@ -76,27 +76,29 @@ class _Lost(Exception):
 # -- the run here -------------------------------------------------------------------------------------------------
 
 
-def existing(order: Order) -> Run | None:
+def existing(submission: Submission) -> Run | None:
     """The newest run on hosts of the same manifest beside its spec."""
-    for run in directory.in_folder(order.beside / LOCAL_RUNS):
+    for run in directory.in_folder(submission.beside / LOCAL_RUNS):
         if not on_hosts(run):
             continue
         found = assignment.read(run)
-        if found is not None and (found.project, found.digest) == (order.manifest.project, order.digest):
+        if found is not None and (found.project, found.digest) == (submission.manifest.project, submission.digest):
             return run
     return None
 
 
-def create(order: Order, parts: Sequence[Part]) -> Run:
+def create(submission: Submission, parts: Sequence[Part]) -> Run:
     """Make the run's directory, with its manifest and who has which jobs. Raises OSError."""
     now = time.time()
 
     def fill(run: Run, run_id: str) -> None:
-        write_whole(run.paths.manifest, order.text)
-        row = Assigned(run_id, order.manifest.project, order.digest, iso(now) or "", str(order.source), tuple(parts))
+        write_whole(run.paths.manifest, submission.text)
+        row = Assigned(
+            run_id, submission.manifest.project, submission.digest, iso(now) or "", str(submission.source), tuple(parts)
+        )
         assignment.write(run, row)
 
-    return directory.create_filled(order.manifest.project, order.beside, now, fill)
+    return directory.create_filled(submission.manifest.project, submission.beside, now, fill)
 
 
 def check_asked(run: Run, names: Sequence[str]) -> None:
@@ -114,16 +116,20 @@ def check_asked(run: Run, names: Sequence[str]) -> None:
 # -- the hosts ----------------------------------------------------------------------------------------------------
 
 
-def finish(run: Run, order: Order, hosts: Sequence[Host], *, push: bool, poll: float | None, say: Say) -> list[Outcome]:
+def finish(
+    run: Run, submission: Submission, hosts: Sequence[Host], *, push: bool, poll: float | None, say: Say
+) -> list[Outcome]:
     """Bring every host of a run to what hosts.json says, all at once. What fails on one stops no other."""
     found = assignment.read(run)
     assert found is not None
     with _working_on(run):
         parts = {part.host: part for part in found.parts}
-        code = code_files.choose(order.source).files if push and order.pushed else None
-        name = None if code is None else local_code.name(order.source / (order.cwd or "."))
+        code = code_files.choose(submission.source).files if push and submission.pushed else None
+        name = None if code is None else local_code.name(submission.source / (submission.cwd or "."))
         outcomes = each(
-            hosts, lambda host: _persist(_Work(run, order, host, parts[host.name], code, name, poll, say)), PATIENCE
+            hosts,
+            lambda host: _persist(_Work(run, submission, host, parts[host.name], code, name, poll, say)),
+            PATIENCE,
         )
         ended = [
             Outcome(name, len(parts[name].own()), None, outcome.reason) if isinstance(outcome, Unreachable) else outcome
@@ -154,7 +160,7 @@ class _Work(NamedTuple):
     `code`: what the code is called here, see queue_manager.code_identity; None where that cannot be told."""
 
     run: Run
-    order: Order
+    submission: Submission
     host: Host
     part: Part
     files: Sequence[str] | None
@@ -185,7 +191,7 @@ def _persist(work: _Work) -> Outcome:
 def _bring(work: _Work) -> Outcome:
     """Every step, each left out where it was done. Raises _Stop and _Lost."""
     host, part, run = work.host, work.part, work.run
-    facts = _sound(bootstrap.facts(host, run.id))
+    facts = _or_raise(bootstrap.facts(host, run.id))
     fault = identity_fault(part, facts)
     if fault is not None:
         raise _Stop(fault)
@@ -201,11 +207,11 @@ def _bring(work: _Work) -> Outcome:
         part = _prepare(work, part, facts)
     is_pushed = False
     if work.files is not None:
-        pushed = code_push.push_files(host, work.order.source, part.workspace, work.files, work.say)
+        pushed = code_push.push_files(host, work.submission.source, part.workspace, work.files, work.say)
         if isinstance(pushed, Unreachable):  # it was tried again as often as it makes sense
             raise _Stop(f"unreachable: {pushed.reason}")
-        pushed = _sound(pushed)
-        inside = "" if work.order.cwd == "." else f"{work.order.cwd}/"
+        pushed = _or_raise(pushed)
+        inside = "" if work.submission.cwd == "." else f"{work.submission.cwd}/"
         if inside and not any(name.startswith(inside) for name in work.files):  # else it has come with its files
             _done(bootstrap.make_cwd(host, part.cwd))
         is_pushed = bool(pushed.files) or not part.code
@@ -215,9 +221,9 @@ def _bring(work: _Work) -> Outcome:
             _done(bootstrap.note_code(host, facts.python.path, part.runtime or "", part.cwd, work.code))
         notes.append(code_versions.copy_words(work.code, part.code, is_pushed))
     if not submitted:
-        if not {job.id for job in work.order.manifest.jobs}.issuperset(part.jobs):
+        if not {job.id for job in work.submission.manifest.jobs}.issuperset(part.jobs):
             raise _Stop("jobs that were added later are to go there; run the same `wavequeue rescue` again instead")
-        made = encode(assignment.part_manifest(work.order.manifest, part, run.id)).encode()
+        made = encode(assignment.part_manifest(work.submission.manifest, part, run.id)).encode()
         if sha256(made) != facts.manifest_sha256:
             _done(bootstrap.place_run(host, run.id, made, _request(part)))
         _tell_instance(host, run, facts)
@@ -225,7 +231,7 @@ def _bring(work: _Work) -> Outcome:
         notes.append("its jobs have ended already")
     elif not pid:  # 0 is one that cannot be told yet: it is just starting
         _done(survival.fault(host, facts))
-        pid = _sound(bootstrap.start(host, facts.python.path, part.runtime or "", run.id, work.poll))
+        pid = _or_raise(bootstrap.start(host, facts.python.path, part.runtime or "", run.id, work.poll))
         if not pid:
             notes.append("a manager holds it, and which process is not told")
     pid = pid or None
@@ -280,7 +286,7 @@ def _prepare(work: _Work, part: Part, facts: Facts) -> Part:
     return part
 
 
-def _sound(answer: T | str | Unreachable) -> T:
+def _or_raise(answer: T | str | Unreachable) -> T:
     """What a step gave. Raises _Stop and _Lost for what it could not."""
     if isinstance(answer, Unreachable):
         raise _Lost(answer)
@@ -291,7 +297,7 @@ def _sound(answer: T | str | Unreachable) -> T:
 
 def _done(answer: str | Unreachable | None) -> None:
     """The same for a step that gives nothing."""
-    _sound(answer)
+    _or_raise(answer)
 
 
 def same_machine(twin: str) -> str:

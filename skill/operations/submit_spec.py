@@ -17,7 +17,7 @@ from skill.hosts.connection import Host
 from skill.operations import check_hosts, submission, submit
 from skill.operations.build_spec import Say, build, earlier, earlier_manifests, ignore
 from skill.operations.check_hosts import Checked
-from skill.operations.submission import Order
+from skill.operations.submission import Submission
 from skill.operations.submit import TRIES, Outcome
 from skill.planning import estimate, existing_outputs, plan
 from skill.planning.existing_outputs import Found
@@ -60,7 +60,7 @@ def submit_spec(
     if again and skip_done:
         raise UseError("--again runs all jobs, and --skip-done not all: give one of them")
     new = new or again or skip_done
-    made = submission.order(build(spec, warn).manifest, spec, push=push)
+    made = submission.prepare(build(spec, warn).manifest, spec, push=push)
     run = None if new else submit.existing(made)
     how_long: str = ""
     notes: list[str] = []
@@ -86,7 +86,7 @@ def submit_spec(
     return Submitted(run, tuple(outcomes), how_long, tuple(notes))
 
 
-def _again(made: Order, run: Run, names: Sequence[str], pool: str | None, say: Say) -> list[Host]:
+def _again(made: Submission, run: Run, names: Sequence[str], pool: str | None, say: Say) -> list[Host]:
     """The hosts of a run that was begun before. Raises UseError where others were asked for."""
     where = locate_workers()
     known = registry.Registry.load(where)
@@ -95,14 +95,14 @@ def _again(made: Order, run: Run, names: Sequence[str], pool: str | None, say: S
     found = assignment.read(run)
     assert found is not None
     meant = [known.named(part.host) for part in found.parts if part.state != assignment.LOST]
-    meant = check_hosts.mended(
+    meant = check_hosts.refreshed(
         where, meant, f"have its jobs run elsewhere: wavequeue rescue {run.id} --from {{name}}", say
     )
     return [registry.connect(worker, where, TRIES) for worker in meant]
 
 
 def _there_already(
-    spec: str, made: Order, checked: Checked, say: Say, *, again: bool, skip_done: bool, pushed: bool
+    spec: str, made: Submission, checked: Checked, say: Say, *, again: bool, skip_done: bool, pushed: bool
 ) -> dict[str, tuple[str, ...]]:
     """Say what lies or goes on where the jobs would run that has to do with them. Gives the jobs that outputs stand
     for, by host. Raises UseError where the same jobs run, FailedError where --skip-done cannot be decided."""
@@ -141,7 +141,7 @@ def _of_here(document: Mapping[str, Any]) -> Found:
 
 
 def begin(
-    made: Order,
+    made: Submission,
     hosts: Sequence[Host],
     checked: Checked,
     say: Say,
@@ -168,7 +168,7 @@ def begin(
         return submit.create(made, parts)
 
 
-def _estimate(made: Order, checked: Checked) -> str:
+def _estimate(made: Submission, checked: Checked) -> str:
     known = plan.history(earlier(made.manifest.project, made.beside))
     return estimate.estimate(made.manifest, checked.offers, checked.sharing, known).how
 

@@ -14,7 +14,7 @@ from skill.common.errors import FailedError
 from skill.hosts import bootstrap
 from skill.hosts.bootstrap import Facts
 from skill.hosts.connection import Host, Unreachable, each
-from skill.operations.submission import Order, question
+from skill.operations.submission import Submission, question
 from skill.planning import existing_outputs, preflight_schema
 from skill.planning.assign_jobs import Offer
 from skill.planning.existing_outputs import Found
@@ -100,17 +100,17 @@ def _same(one: Facts, other: Facts) -> bool:
     return one.host_id == other.host_id and (one.named or one.machine_digest == other.machine_digest)
 
 
-def survey_hosts(order: Order, hosts: Sequence[Host], *, newest_code: bool = False) -> dict[str, Surveyed]:
+def survey_hosts(submission: Submission, hosts: Sequence[Host], *, newest_code: bool = False) -> dict[str, Surveyed]:
     """Look at all hosts at once. A dead one delays nobody. `newest_code`: also at when the code there was changed."""
-    found = each(hosts, lambda host: _survey(order, host, newest_code=newest_code), PATIENCE)
+    found = each(hosts, lambda host: _survey(submission, host, newest_code=newest_code), PATIENCE)
     return {name: Surveyed(one) if isinstance(one, Unreachable) else one for name, one in found.items()}
 
 
-def _survey(order: Order, host: Host, *, newest_code: bool) -> Surveyed:
+def _survey(submission: Submission, host: Host, *, newest_code: bool) -> Surveyed:
     facts = bootstrap.facts(host, None)
     if isinstance(facts, Unreachable) or facts.python is None:
         return Surveyed(facts)
-    asked = encode(question(order.manifest, order.part(host.worker, ()))).encode()
+    asked = encode(question(submission.manifest, submission.part(host.worker, ()))).encode()
     try:
         bundle = bootstrap.bundle_for(facts)
     except FailedError as error:

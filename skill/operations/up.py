@@ -29,7 +29,7 @@ from skill.hosts import registry
 from skill.hosts.connection import Host
 from skill.hosts.registry import Worker
 from skill.operations import submission, submit
-from skill.operations.submission import Order
+from skill.operations.submission import Submission
 from skill.providers.instances import STOPPED, Instance
 from skill.providers.outcomes import Gone, Unknown
 from skill.providers.ownership import Claim, NotOurs, decide
@@ -92,8 +92,8 @@ class Steps(NamedTuple):
 
     agree: Callable[[], Agreed]
     setup: Callable[[Host], None]
-    begin: Callable[[Order, Host], Run]
-    mended: Callable[[Worker], Worker]
+    begin: Callable[[Submission, Host], Run]
+    refreshed: Callable[[Worker], Worker]
     pull: Callable[[Run, float], Took]
 
 
@@ -178,12 +178,12 @@ class Up:
 
     # -- submitting ---------------------------------------------------------------------------------------------------
 
-    def _order(self, rental: Rental) -> Order:
-        return submission.order(bounded(self._manifest, float(rental.notes["max_cost"])), self._spec)
+    def _submission(self, rental: Rental) -> Submission:
+        return submission.prepare(bounded(self._manifest, float(rental.notes["max_cost"])), self._spec)
 
     def _run(self, rental: Rental) -> Run | None:
         """The run that was made for a machine."""
-        made = self._order(rental)
+        made = self._submission(rental)
         for run in directory.in_folder(made.beside / LOCAL_RUNS):
             found = assignment.read(run) if on_hosts(run) else None
             if found is None or found.digest != made.digest or epoch(found.created) < rental.intended:
@@ -198,7 +198,7 @@ class Up:
         if run is not None and self._has_begun(run, worker.name):
             return run
         try:
-            return self._submit(rental, self._steps.mended(worker), run)
+            return self._submit(rental, self._steps.refreshed(worker), run)
         except (FailedError, UseError, OSError) as error:
             run = self._run(rental)
             if run is not None and self._has_begun(run, worker.name):
@@ -208,7 +208,7 @@ class Up:
             raise FailedError(f"{error}\nInstance {rental.instance_id} {words}, and is billed no more") from None
 
     def _submit(self, rental: Rental, worker: Worker, run: Run | None) -> Run:
-        made = self._order(rental)
+        made = self._submission(rental)
         host = registry.connect(worker, self._where, submit.TRIES)
         try:
             if run is None:

@@ -18,7 +18,7 @@ from skill.operations.build_spec import Say
 from skill.operations.choose_offer import Asked
 from skill.operations.pull_rental import RentalPulls
 from skill.operations.setup_hosts import setup_one
-from skill.operations.submission import Order
+from skill.operations.submission import Submission
 from skill.operations.up import Agreed, Steps, ceiling
 from skill.providers.outcomes import Unknown
 from skill.providers.provider import Provider
@@ -78,11 +78,11 @@ def steps(
         if outcome.fault is not None:
             raise FailedError(f"{outcome.host}: {outcome.fault}")
 
-    def begin(made: Order, host: Host) -> Run:
+    def begin(made: Submission, host: Host) -> Run:
         return submit_spec.begin(made, [host], check_hosts.check(made, [host]), say, new=True)
 
-    def mended(worker: Worker) -> Worker:
-        (found,) = check_hosts.mended(where, [worker], "run the same command again", say)
+    def refreshed(worker: Worker) -> Worker:
+        (found,) = check_hosts.refreshed(where, [worker], "run the same command again", say)
         return found
 
-    return Steps(agreed, set_up, begin, mended, RentalPulls(say, tell).once)
+    return Steps(agreed, set_up, begin, refreshed, RentalPulls(say, tell).once)

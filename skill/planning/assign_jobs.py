@@ -31,7 +31,7 @@ class Offer(NamedTuple):
     speed: float = 1.0
 
 
-class Carry(NamedTuple):
+class Transfer(NamedTuple):
     """The output of `job`, which runs on host `src`, is needed on host `dst`."""
 
     job: str
@@ -43,7 +43,7 @@ class Sharing(NamedTuple):
     """`parts`: the jobs of each host that gets any, in the manifest's order. `unplaced`: why a job is on none."""
 
     parts: Mapping[str, tuple[str, ...]]
-    carried: tuple[Carry, ...]
+    carried: tuple[Transfer, ...]
     unplaced: Mapping[str, str]
 
 
@@ -245,9 +245,9 @@ def _balance(clusters: Sequence[_Cluster], scale: _Scale) -> list[int]:
     return hosts
 
 
-def _carried(manifest: Manifest, parts: Mapping[str, tuple[str, ...]]) -> Iterator[Carry]:
+def _carried(manifest: Manifest, parts: Mapping[str, tuple[str, ...]]) -> Iterator[Transfer]:
     """Whose output has to go where."""
     host_of = {job: host for host, jobs in parts.items() for job in jobs}
     for host, jobs in parts.items():
         needed = {job for mark in marks(manifest, Part(host, jobs), "") for job in mark.jobs}
-        yield from (Carry(job.id, host_of[job.id], host) for job in manifest.jobs if job.id in needed)
+        yield from (Transfer(job.id, host_of[job.id], host) for job in manifest.jobs if job.id in needed)

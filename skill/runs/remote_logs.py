@@ -343,7 +343,7 @@ def records(remote: RemoteRun, host: str, job: str, *, reachable: bool) -> list[
         found = []
         with contextlib.suppress(FailedError):
             found = directory.records(mirrored(remote.run, host), needles)
-    return [record for one in found if (record := _sound(one)) is not None]
+    return [record for one in found if (record := _or_raise(one)) is not None]
 
 
 def _decode(line: Any) -> Record | None:
@@ -352,7 +352,7 @@ def _decode(line: Any) -> Record | None:
     return None
 
 
-def _sound(record: Record) -> Record | None:
+def _or_raise(record: Record) -> Record | None:
     """A record about an attempt, with nothing that would command a terminal; None where it is none."""
     event = record.event
     if isinstance(event, CodeSeen) and isinstance(event.code, str | None) and isinstance(event.since, int | float):

@@ -29,7 +29,7 @@ from skill.hosts import bootstrap
 from skill.hosts.connection import Host, Said, Unreachable
 from skill.hosts.registry import Worker
 from skill.operations import check_hosts, pull_run
-from skill.operations.submission import Order
+from skill.operations.submission import Submission
 from skill.runs import assignment, state_cache
 from skill.runs.assignment import SUBMITTED, Assigned, Part, part_manifest
 from skill.runs.directory import Run
@@ -658,7 +658,7 @@ def test_where_git_refuses_only_what_is_spelt_out_comes(world: World, pull: Pull
 
 
 def test_what_a_pull_would_leave_alone_is_said_before_the_run(world: World) -> None:
-    made = Order(MADE._replace(cwd="."), "", "", world.project, world.project, ".")
+    made = Submission(MADE._replace(cwd="."), "", "", world.project, world.project, ".")
     (text,) = check_hosts.output_warnings(made)
     assert text.startswith("own/old: here already")
     assert "move these away before you pull" in text
@@ -676,7 +676,7 @@ def test_results_of_an_earlier_run_give_way_to_those_of_the_next(world: World, p
     shutil.rmtree(again / "mirror", ignore_errors=True)
     assignment.write(Run.at(again), world.assigned._replace(run_id=again.name, pulled={}))
     assert write_gate.brought_by_runs(again.parent, world.project, again) >= {"own/1"}
-    made = Order(MADE._replace(cwd="."), "", "", world.project, world.project, ".")
+    made = Submission(MADE._replace(cwd="."), "", "", world.project, world.project, ".")
     assert "own/1" not in check_hosts.output_warnings(made)[0]
     gate = write_gate.open_gate(Run.at(again), world.assigned._replace(run_id=again.name), MADE)
     with gate:

@@ -69,7 +69,7 @@ def done(laptop: Laptop, *hosts: str) -> str:
 def spread(laptop: Laptop, jobs: dict[str, tuple[str, ...]]) -> Run:
     """A run of the spec that is there with its jobs on these hosts; nothing has been sent to them yet."""
     spec = str(laptop.project / "spec.yaml")
-    made = submission.order(build(read(spec), spec).manifest, spec)
+    made = submission.prepare(build(read(spec), spec).manifest, spec)
     known = registry.Registry.load(laptop.project / "workers.yaml")
     return submit.create(made, [made.part(known.named(host), names) for host, names in jobs.items()])
 

@@ -54,7 +54,7 @@ NUMBERS = (1, 2, 3, 4, 5)
 def spread(laptop: Laptop, **jobs: tuple[str, ...]) -> Run:
     """A run of the spec that is there, submitted with these jobs on these hosts (gpu_a is gpu-a)."""
     spec = str(laptop.project / "spec.yaml")
-    made = submission.order(build(read(spec), spec).manifest, spec)
+    made = submission.prepare(build(read(spec), spec).manifest, spec)
     known = registry.Registry.load(laptop.project / "workers.yaml")
     hosts = {name.replace("_", "-"): names for name, names in jobs.items()}
     run = submit.create(made, [made.part(known.named(host), names) for host, names in hosts.items()])

@@ -16,7 +16,7 @@ import pytest
 
 from skill.common.units import usd
 from skill.fleet import await_ready, ledger, settings, startup
-from skill.fleet.drift import Heard
+from skill.fleet.drift import Identified
 from skill.fleet.startup import SILENT
 from skill.hosts import ssh_preflight
 from skill.hosts.registry import Worker
@@ -31,7 +31,7 @@ NOTHING = "wavequeue: nothing was rented, and nothing of this is billed"
 
 
 class Bench:
-    """A laptop with an account, whose machines run nowhere: `who` says what they answer. A key lies under ~/.ssh."""
+    """A laptop with an account, whose machines run nowhere: `identify` says what they answer. A key is in ~/.ssh."""
 
     def __init__(self, root: Path) -> None:
         self.double = Double()
@@ -85,7 +85,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     made = Bench(tmp_path)
     use_config_of_home(made.laptop.home, monkeypatch)
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    monkeypatch.setattr(await_ready, "who", answers("is not asked"))
+    monkeypatch.setattr(await_ready, "identify", answers("is not asked"))
     hurry(monkeypatch)
     yield made
     made.laptop.close()
@@ -223,27 +223,27 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def answers(words: str) -> Callable[[Worker, Address], Heard]:
+def answers(words: str) -> Callable[[Worker, Address], Identified]:
     """Every machine fails in the same words."""
-    return lambda _worker, way: Heard(way, fault=f"{way.host}:{way.port} {words}")
+    return lambda _worker, way: Identified(way, fault=f"{way.host}:{way.port} {words}")
 
 
 def lose_jump(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The jump host goes away once the machine is made."""
 
-    def who(_worker: Worker, way: Address) -> Heard:
+    def identify(_worker: Worker, way: Address) -> Identified:
         bench.config("Host *\n  ProxyJump root@127.0.0.1:1\n")
-        return Heard(way, fault=f"{way.host} cannot be reached by the way that ~/.ssh/config names")
+        return Identified(way, fault=f"{way.host} cannot be reached by the way that ~/.ssh/config names")
 
-    monkeypatch.setattr(await_ready, "who", who)
+    monkeypatch.setattr(await_ready, "identify", identify)
 
 
 def refuse_key(_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(await_ready, "who", answers("authentication failed: no key was accepted"))
+    monkeypatch.setattr(await_ready, "identify", answers("authentication failed: no key was accepted"))
 
 
 def lose_network(_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(await_ready, "who", answers("Network is unreachable"))
+    monkeypatch.setattr(await_ready, "identify", answers("Network is unreachable"))
 
 
 def refuse_attach(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

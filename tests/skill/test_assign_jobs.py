@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 from queue_manager.core.readings import Card
 from skill.planning import assign_jobs
-from skill.planning.assign_jobs import Carry, Offer, Sharing, share
+from skill.planning.assign_jobs import Offer, Sharing, Transfer, share
 from skill.runs.dependencies import Dependencies
 from tests.skill.story import job, manifest
 
@@ -114,7 +114,7 @@ def test_what_crosses_hosts_is_carried_and_nothing_else(made: Manifest, given_: 
     sharing = share(made, given_)
     on, dependencies = where(sharing), Dependencies(made)
     crossing = {
-        Carry(need, on[need], host)
+        Transfer(need, on[need], host)
         for name, host in on.items()
         for need in dependencies.resolved(name)
         if on[need] != host
@@ -185,7 +185,7 @@ def test_a_teacher_that_fits_only_elsewhere_is_carried() -> None:
     )
     sharing = share(made, [offer("big", 81920), offer("wide", 24000, 24000, 24000, 24000)])
     assert sharing.parts == {"big": ("teacher",), "wide": ("s0", "s1", "s2")}
-    assert sharing.carried == (Carry("teacher", "big", "wide"),)
+    assert sharing.carried == (Transfer("teacher", "big", "wide"),)
 
 
 def test_a_job_that_fits_nowhere_is_named_with_all_that_wait_for_it() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skill.fleet.drift import Heard, Report, judge, to_try
+from skill.fleet.drift import Identified, Report, judge, to_try
 from skill.hosts.registry import Ssh, Worker
 from skill.providers.instances import Address, Instance
 from skill.providers.outcomes import Gone, Unknown
@@ -40,7 +40,7 @@ def kinds(report: Report) -> list[str]:
 
 def test_what_is_as_it_is_written_needs_nothing() -> None:
     for at in (DIRECT, PROXY):
-        report = judge(worker(at), live(), [Heard(at, 7, OLD)], OLD)
+        report = judge(worker(at), live(), [Identified(at, 7, OLD)], OLD)
         assert (report.findings, report.patch, report.key) == ((), {}, None)
 
 
@@ -52,16 +52,16 @@ def test_the_registered_address_is_tried_first_if_it_still_stands_else_the_direc
 
 
 def test_an_address_that_moved_is_mended_with_its_host_key() -> None:
-    report = judge(worker(STALE), live(), [Heard(DIRECT, None, fault="refused"), Heard(PROXY, 7, NEW)], OLD)
+    report = judge(worker(STALE), live(), [Identified(DIRECT, None, fault="refused"), Identified(PROXY, 7, NEW)], OLD)
     assert kinds(report) == ["address"]
     assert report.patch == {"ssh.host": PROXY.host, "ssh.port": PROXY.port}
     assert report.key == NEW
     assert "SHA256" in report.findings[0].text
-    assert judge(worker(STALE), live(), [Heard(DIRECT, 7, OLD)], OLD).key is None
+    assert judge(worker(STALE), live(), [Identified(DIRECT, 7, OLD)], OLD).key is None
 
 
 def test_a_new_host_key_at_the_same_address_is_not_accepted() -> None:
-    report = judge(worker(), live(), [Heard(DIRECT, 7, NEW)], OLD)
+    report = judge(worker(), live(), [Identified(DIRECT, 7, NEW)], OLD)
     assert kinds(report) == ["host_key"]
     assert (report.patch, report.key) == ({}, None)
     assert report.open
@@ -69,7 +69,9 @@ def test_a_new_host_key_at_the_same_address_is_not_accepted() -> None:
 
 @pytest.mark.parametrize("said", [8, None])
 def test_an_address_is_not_believed_unless_the_instance_answers_there(said: int | None) -> None:
-    report = judge(worker(STALE), live(), [Heard(DIRECT, said, NEW), Heard(PROXY, None, fault="refused")], OLD)
+    report = judge(
+        worker(STALE), live(), [Identified(DIRECT, said, NEW), Identified(PROXY, None, fault="refused")], OLD
+    )
     assert kinds(report) == ["unreachable" if said is None else "foreign"]
     assert (report.patch, report.key) == ({}, None)
 
@@ -78,14 +80,16 @@ def test_status_and_price_are_mended() -> None:
     report = judge(
         worker(health={}, resources={"dph": 0.3, "storage_dph": 0.02, "gpus": 1}),
         live(dph=0.41239),
-        [Heard(DIRECT, 7, OLD)],
+        [Identified(DIRECT, 7, OLD)],
         OLD,
     )
     assert kinds(report) == ["status", "price", "price"]
     assert report.patch == {"health.status": "running", "resources.dph": 0.4124, "resources.storage_dph": 0.01}
     mended = worker(resources={"dph": 0.4124, "storage_dph": 0.01})
-    assert judge(mended, live(dph=0.41239), [Heard(DIRECT, 7, OLD)], OLD).findings == ()
-    assert judge(worker(), live(dph=None), [Heard(DIRECT, 7, OLD)], OLD).findings == (), "no price is no other price"
+    assert judge(mended, live(dph=0.41239), [Identified(DIRECT, 7, OLD)], OLD).findings == ()
+    assert judge(worker(), live(dph=None), [Identified(DIRECT, 7, OLD)], OLD).findings == (), (
+        "no price is no other price"
+    )
 
 
 def test_a_stopped_instance_is_said_to_bill_its_disk() -> None:
@@ -99,21 +103,21 @@ def test_one_that_has_gone_is_disabled_and_comes_back_if_it_does() -> None:
     assert (kinds(report), report.patch) == (["gone"], {"enabled": False, "health.status": "gone"})
     gone = worker(enabled=False, health={"status": "gone"})
     assert judge(gone, Gone(), [], OLD).findings == ()
-    back = judge(gone, live(), [Heard(DIRECT, 7, OLD)], OLD)
+    back = judge(gone, live(), [Identified(DIRECT, 7, OLD)], OLD)
     assert back.patch == {"enabled": True, "health.status": "running"}
-    by_hand = judge(worker(enabled=False), live(), [Heard(DIRECT, 7, OLD)], OLD)
+    by_hand = judge(worker(enabled=False), live(), [Identified(DIRECT, 7, OLD)], OLD)
     assert by_hand.findings == (), "who disabled it by hand meant it"
 
 
 @given(
     st.sampled_from([Unknown("down", "server"), Gone(), live(), live(dph=None), STOPPED]),
-    st.lists(st.builds(Heard, st.sampled_from([DIRECT, PROXY]), st.sampled_from([None, 7, 8]), st.just(NEW))),
+    st.lists(st.builds(Identified, st.sampled_from([DIRECT, PROXY]), st.sampled_from([None, 7, 8]), st.just(NEW))),
     st.booleans(),
 )
 def test_nothing_is_changed_by_what_is_not_known_or_not_its_own(
-    seen: Instance | Gone | Unknown, heard: list[Heard], enabled: bool
+    seen: Instance | Gone | Unknown, identified: list[Identified], enabled: bool
 ) -> None:
-    report = judge(worker(STALE, enabled=enabled), seen, heard, OLD)
+    report = judge(worker(STALE, enabled=enabled), seen, identified, OLD)
     assert set(report.patch) <= {
         "ssh.host",
         "ssh.port",
@@ -125,6 +129,6 @@ def test_nothing_is_changed_by_what_is_not_known_or_not_its_own(
     if isinstance(seen, Unknown):
         assert (report.patch, report.key) == ({}, None)
     if "ssh.host" in report.patch or report.key is not None:
-        assert any(one.instance_id == 7 for one in heard)
+        assert any(one.instance_id == 7 for one in identified)
     if report.patch.get("enabled") is False:
         assert isinstance(seen, Gone)

@@ -67,7 +67,7 @@ def status(as_json: bool) -> None:
             }
         )
         return
-    watches = f"a watcher runs: {control_watcher.who(state)}"
+    watches = f"a watcher runs: {control_watcher.describe(state)}"
     dry = ", and rents nothing (--dry-run)" if state.get("dry_run") else ""
     print(f"{watches}{dry}" if runs else "no watcher runs; start one: wavequeue vast watcher start")
     if state.get("looked"):

@@ -161,7 +161,7 @@ class Client:
     # -- how ----------------------------------------------------------------------------------------------------------
 
     def _do(self, request: Request) -> Done | Refused | Unknown:
-        return self._clean(responses.deed(self._ask(request)))
+        return self._clean(responses.change(self._ask(request)))
 
     def _ask(self, request: Request) -> Reply | NoReply:
         """Ask, and again after a while where that may help."""

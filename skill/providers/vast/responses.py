@@ -49,7 +49,7 @@ def document(reply: Reply | NoReply) -> dict[str, Any] | Unknown:
     return Unknown(_says(reply, found), _kind(reply, found))
 
 
-def deed(reply: Reply | NoReply) -> Done | Refused | Unknown:
+def change(reply: Reply | NoReply) -> Done | Refused | Unknown:
     """What came of a change to an instance."""
     if isinstance(reply, NoReply):
         return Unknown(reply.reason, UNREACHABLE) if reply.sent else Refused(reply.reason, UNREACHABLE)
