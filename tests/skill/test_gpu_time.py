@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from queue_manager.core import events as ev
-from skill.reports import gpu_time, loss_curve, reproduce
+from skill.reports import gpu_time
 from skill.reports.gpu_time import Attempt
 from tests.skill.story import T0, Story, job, manifest
 
@@ -120,64 +120,6 @@ def test_gpus_of_several_hosts_are_told_apart_and_priced_by_their_own() -> None:
     prices = [gpu_time.gpu_price({"meta": {"hosts": hosts}}, lane, found) for lane in found]
     assert prices == [1.5, 1.5, None, None]
     assert gpu_time.gpu_price({"meta": {"teardown": {"usd_per_hour": None}}}, found[0]._replace(host=""), found) is None
-
-
-# -- the loss in a log ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("step 1/9 loss=2.5\nstep 2/9 loss=1e-1\n", [(1, 2.5), (2, 0.1)]),
-        ("iter 0: loss 4.2, time 21ms\niter 10: loss 3.1, time 20ms\n", [(0, 4.2), (10, 3.1)]),
-        ("{'loss': 2.0, 'grad_norm': 1.0, 'epoch': 0.1}\n{'loss': 1.5, 'epoch': 0.2}\n", [(0.1, 2.0), (0.2, 1.5)]),
-        (" 10%|█  | 1/10 [00:01<00:09, loss=2.0]\r 20%|██ | 2/10 [00:02<00:08, loss=1.0]\r", [(1, 2.0), (2, 1.0)]),
-        ("Epoch 1/3\n 5/10 [==>..] - loss: 0.9\nEpoch 2/3\n 9/10 [==>..] - loss: 0.8\n", [(5, 0.9), (9, 0.8)]),
-        ("Epoch 1 train_loss: 3\nEpoch 2 train_loss: 2\n", [(1, 3), (2, 2)]),
-        ("loss: 3\nloss: 2\nloss: 1\n", [(1, 3), (2, 2), (3, 1)]),
-        ("step 5 loss 3\nstep 2 loss 2\n", [(1, 3), (2, 2)]),  # it began anew: the losses are counted
-        ("step 1 loss nan\nstep 2 loss 1\n", []),
-        ("glossy=3\nlossless 4\nthe loss of 3 files\n", []),
-        ("step 1 val_loss=3\nstep 2 val_loss=2\n", []),  # of another set
-        ("step 1 eval/loss=3\nstep 2 eval/loss=2\n", []),
-        ("step 1 train/loss=3\nstep 2 train/loss=2\n", [(1, 3), (2, 2)]),
-        ("", []),
-    ],
-)
-def test_losses_are_read_from_the_forms_that_logs_have(text: str, expected: list[tuple[float, float]]) -> None:
-    assert loss_curve.points(text) == expected
-
-
-def test_a_long_curve_keeps_its_ends() -> None:
-    found = loss_curve.points("".join(f"step {n} loss={n}\n" for n in range(5000)))
-    assert len(found) == loss_curve.POINTS
-    assert (found[0], found[-1]) == ((0, 0), (4999, 4999))
-
-
-# -- the command -----------------------------------------------------------------------------------------------------
-
-
-def test_the_command_of_a_job_has_no_value_of_a_secret() -> None:
-    spec = job("a", env={"TOKEN": "value-1"}, env_from={"HF_TOKEN": ("HF_TOKEN",)}, cwd="sub dir")
-    key = "hf_" + "abcdEFGH1234" * 2
-    spec = spec._replace(cmd=f"run --gpu ${{GPU}} --of ${{GPU_INDEX}} && upload --token {key}\n")
-    made = manifest(spec, conda="dllm", venv="v", env={"MODE": "value-2"})
-    assert reproduce.before(made, spec, "/code").splitlines() == [
-        "cd '/code/sub dir'",
-        "conda activate dllm",
-        "source v/bin/activate",
-        "# set as in the spec: MODE, TOKEN, HF_TOKEN",
-    ]
-    assert reproduce.command(spec, "2,3") == "run --gpu 2,3 --of 0,1 && upload --token $HF_TOKEN"
-    assert reproduce.command(job("b"), "") == "run b"
-
-
-def test_what_a_job_was_given_is_shown_but_for_keys() -> None:
-    key = "hf_" + "abcdEFGH1234" * 2
-    given = {"lr": "1e-4", "api_key": "k9Q2m4Xw7Zr1Tb8Yc3Vd", "where": key, "keys": "16"}
-    assert reproduce.without_keys(given) == {
-        "lr": "1e-4", "api_key": reproduce.HIDDEN, "where": reproduce.HIDDEN, "keys": "16",
-    }  # fmt: skip
 
 
 def test_a_removed_job_of_the_journal_is_passed_over() -> None:
