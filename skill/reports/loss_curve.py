@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
+T = TypeVar("T")
 POINTS = 160
 """Points of a curve at most: more cannot be told apart on a page."""
+_READ = 2 * POINTS
+"""Lines of a log that are read at most, evenly over those that may tell a loss: reading all would take seconds."""
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _LOSS = re.compile(
     rf"(?<![\w/])(?:train(?:ing)?[_/ ]?|batch[_ ])?loss['\"]?\s*[=: ]\s*({_NUMBER})(?![\w.])", re.IGNORECASE
@@ -42,15 +46,16 @@ def points(text: str) -> list[tuple[float, float]]:
 
 
 def _read(text: str) -> Iterator[tuple[list[float | None], float]]:
-    for line in re.split(r"[\r\n]+", text):
-        match = _LOSS.search(line, 0, _MOST) if "oss" in line or "OSS" in line else None
+    lines = [line for line in re.split(r"[\r\n]+", text) if "oss" in line or "OSS" in line]
+    for line in thinned(lines, _READ):
+        match = _LOSS.search(line, 0, _MOST)
         if match is not None and math.isfinite(float(match[1])):
             seen = [pattern.search(line, 0, _MOST) for pattern in _STEPS]
             yield [None if one is None else float(one[1]) for one in seen], float(match[1])
 
 
-def thinned(found: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most POINTS of them, evenly, with both ends."""
-    if len(found) <= POINTS:
+def thinned(found: Sequence[T], most: int = POINTS) -> list[T]:
+    """At most so many of them, evenly, with both ends."""
+    if len(found) <= most:
         return list(found)
-    return [found[round(n * (len(found) - 1) / (POINTS - 1))] for n in range(POINTS)]
+    return [found[round(n * (len(found) - 1) / (most - 1))] for n in range(most)]

@@ -33,4 +33,5 @@ def test_losses_are_read_from_the_forms_that_logs_have(text: str, expected: list
 def test_a_long_curve_keeps_its_ends() -> None:
     found = loss_curve.points("".join(f"step {n} loss={n}\n" for n in range(5000)))
     assert len(found) == loss_curve.POINTS
+    assert all(step == loss for step, loss in found)
     assert (found[0], found[-1]) == ((0, 0), (4999, 4999))
