@@ -9,8 +9,8 @@ from pathlib import Path
 from tests.e2e.runs import ROOT
 
 _LESS = {
-    "train_teacher.py": ('"--epochs", type=int, default=30', '"--epochs", type=int, default=1'),
-    "distill.py": ('"--epochs", type=int, default=30', '"--epochs", type=int, default=1'),
+    "train_teacher.py": ('"--epochs", type=int, default=10', '"--epochs", type=int, default=1'),
+    "distill.py": ('"--epochs", type=int, default=10', '"--epochs", type=int, default=1'),
     "digits.py": ("TRAINING_ROWS = 1200", "TRAINING_ROWS = 80"),
 }
 _ROWS = 100

@@ -1,25 +1,35 @@
-"""The runtime that a host got by a submit, kept for later hosts of the same tests: to unpack, compile and try it anew
-takes each of them over a second, and is the subject of other tests."""
+"""The runtime that a host got by a submit, kept for later hosts of all workers of the same tests: to unpack, compile
+and try it anew takes each of them some seconds, and is the subject of other tests."""
 
 from __future__ import annotations
 
-import atexit
+import contextlib
+import os
 import shutil
 import tempfile
 from pathlib import Path
 
 _RUNTIME = Path(".wavequeue") / "runtime"
-_kept: list[Path] = []
+_VARIABLE = "WAVEQUEUE_KEPT_RUNTIME"
+
+
+def begin() -> Path | None:
+    """Make the folder that workers which begin after this share. None in a worker, which has one from whoever began."""
+    if os.environ.get(_VARIABLE):
+        return None
+    folder = Path(tempfile.mkdtemp(prefix="wq-runtime-"))
+    os.environ[_VARIABLE] = str(folder)
+    return folder
 
 
 def keep(home: Path) -> None:
     """Keep the runtime of a host that has one, if none is kept yet."""
-    if _kept or not any(place.name[0] != "." for place in _there(home)):
+    if _kept().exists() or not any(place.name[0] != "." for place in _there(home)):
         return
-    folder = Path(tempfile.mkdtemp(prefix="wq-runtime-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    shutil.copytree(home / _RUNTIME, folder / "runtime", ignore=shutil.ignore_patterns(".new-*"))
-    _kept.append(folder / "runtime")
+    copy = Path(tempfile.mkdtemp(dir=_kept().parent)) / "runtime"
+    shutil.copytree(home / _RUNTIME, copy, ignore=shutil.ignore_patterns(".new-*"))
+    with contextlib.suppress(OSError):  # another worker was first
+        copy.rename(_kept())
 
 
 def give(home: Path) -> None:
@@ -28,8 +38,12 @@ def give(home: Path) -> None:
     (home / ".wavequeue").mkdir(mode=0o700)
     life = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     (home / ".wavequeue" / "survival").write_text(f"{life} plain\n")
-    if _kept:
-        shutil.copytree(_kept[0], home / _RUNTIME)
+    if _kept().exists():
+        shutil.copytree(_kept(), home / _RUNTIME)
+
+
+def _kept() -> Path:
+    return Path(os.environ[_VARIABLE]) / "kept"
 
 
 def _there(home: Path) -> list[Path]:

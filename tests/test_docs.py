@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from skill.fleet import settings
+from tests import kept_runtime
 from tests.demo_copy import copy_manifests
 from tests.e2e.runs import ROOT, World
 from tests.sshd import Sshd
@@ -19,6 +20,7 @@ from tests.vast_account import QUICK
 from tests.vast_double import Double
 from tests.vast_hosts import LoopbackHosts
 
+DOCUMENTS = ("README.md", "SKILL.md")
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -29,9 +31,11 @@ def commands(document: str) -> list[str]:
 
 
 @pytest.fixture
-def gpu_a(world: World) -> Iterator[Sshd]:
-    """The host that the documents name, by the user's own ~/.ssh/config."""
+def gpu_a(world: World, document: str) -> Iterator[Sshd]:
+    """The host that the documents name, by the user's own ~/.ssh/config; for the first of them one that is new."""
     with Sshd(world.root / "gpu-a") as host:
+        if document != DOCUMENTS[0]:
+            kept_runtime.give(host.home)
         config = world.home / ".ssh" / "config"
         config.parent.mkdir(mode=0o700)
         config.write_text(
@@ -41,9 +45,9 @@ def gpu_a(world: World) -> Iterator[Sshd]:
 
 
 @pytest.fixture
-def vast(world: World) -> Iterator[Double]:
+def vast(world: World, document: str) -> Iterator[Double]:
     """Vast.ai, with one offer, and a key to enter what is rented."""
-    hosts = LoopbackHosts(world.root / "rented", lambda: double.url)
+    hosts = LoopbackHosts(world.root / "rented", lambda: double.url, used=document != DOCUMENTS[0])
     double = Double(hosts)
     double.world.offer()
     key = world.home / ".ssh" / "id_ed25519"
@@ -54,7 +58,7 @@ def vast(world: World) -> Iterator[Double]:
 
 
 @pytest.mark.usefixtures("gpu_a")
-@pytest.mark.parametrize("document", ["README.md", "SKILL.md"])
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_run_as_written(world: World, vast: Double, document: str) -> None:
     lines = commands(document)
     assert any("wavequeue run " in line for line in lines)

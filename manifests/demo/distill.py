@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="JSON file of metrics to write")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--hidden", type=int, default=8, help="hidden units of the student")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--rate", type=float, default=0.01, help="learning rate of the first epoch")
     parser.add_argument("--lam", type=float, default=0.5, help="weight of the teacher's answers, 0 to 1")
     parser.add_argument("--temperature", type=float, default=3.0)

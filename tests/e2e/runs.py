@@ -29,13 +29,14 @@ PATIENCE = 150.0
 
 
 def wait_for(what: Callable[[], Any], patience: float = PATIENCE, say: str = "the condition") -> Any:
-    """Poll until `what` gives something true, and return it."""
+    """Poll until `what` gives something true, and return it. What takes long is asked less often, for it takes from
+    what is waited for."""
     until = time.monotonic() + patience
-    while time.monotonic() < until:
+    while (begin := time.monotonic()) < until:
         found = what()
         if found:
             return found
-        time.sleep(0.01)
+        time.sleep(min(1.0, max(0.01, 2 * (time.monotonic() - begin))))
     raise AssertionError(f"waited {patience} s for {say}")
 
 

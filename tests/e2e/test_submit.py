@@ -208,7 +208,7 @@ def test_preflight_names_what_is_missing_and_leaves_nothing_behind(laptop: Lapto
 
 
 def test_preflight_of_a_host_that_is_ready_says_so(laptop: Laptop) -> None:
-    laptop.host("gpu-a")
+    laptop.host("gpu-a", used=True)
     spec = laptop.spec(SPEC)
     document = json.loads(laptop.call("preflight", spec, "--json")[0])
     (host,) = document["hosts"]
