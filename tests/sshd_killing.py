@@ -7,16 +7,15 @@ from tests.sshd import Sshd
 # What was started in a scope of its own goes on, where lingering was allowed.
 _SESSION = r"""#!/bin/sh
 "$0.inner" "$@"; code=$?
-for one in /proc/[0-9]*; do
+for one in $(grep -lzFx 'HOME=@home@' /proc/[0-9]*/environ 2>/dev/null); do
+    one=${one%/environ}
     case $(sed -n 's/^PPid:[[:space:]]*//p' "$one/status" 2>/dev/null) in
         1) ;;
         '') continue ;;
         *) case $(cat "/proc/$(sed -n 's/^PPid:[[:space:]]*//p' "$one/status" 2>/dev/null)/comm" 2>/dev/null) in
             systemd|*init*|*reaper*) ;; *) continue ;; esac ;;
     esac
-    tr '\0' '\n' < "$one/environ" 2>/dev/null > '@root@/environ'
-    grep -qx 'HOME=@home@' '@root@/environ' || continue
-    grep -qx IN_A_SCOPE=1 '@root@/environ' && [ -e '@home@/lingers' ] && continue
+    grep -qzFx IN_A_SCOPE=1 "$one/environ" 2>/dev/null && [ -e '@home@/lingers' ] && continue
     kill -9 "${one#/proc/}" 2>/dev/null
 done
 exit $code
@@ -31,7 +30,7 @@ def make_killing(host: Sshd, *, may_linger: bool) -> None:
     """Have a bare host end all that a session leaves behind; `may_linger`: its users may ask to be spared."""
     session = host.root / "session"
     session.rename(host.root / "session.inner")
-    session.write_text(_SESSION.replace("@root@", str(host.root)).replace("@home@", str(host.home)))
+    session.write_text(_SESSION.replace("@home@", str(host.home)))
     session.chmod(0o755)
     linger = f"#!/bin/sh\ntouch '{host.home}/lingers'\n" if may_linger else "#!/bin/sh\nexit 1\n"
     for name, text in (("systemd-run", _SCOPE), ("loginctl", linger)):
