@@ -260,10 +260,11 @@ class FakeHost:
 
     def used(self, card: FakeCard) -> int:
         """MiB in use on a card."""
+        uuid = card.uuid
         ours = sum(
             attempt.plan.mib
             for attempt in self.attempts.values()
-            if attempt.lives and card.uuid in attempt.cards and self.now >= attempt.began + attempt.plan.load_after
+            if uuid in attempt.cards and attempt.lives and self.now >= attempt.began + attempt.plan.load_after
         )
         return min(card.total, card.foreign + ours + sum(mib for _, mib in card.lingering))
 
