@@ -21,7 +21,6 @@ from skill.common.project import ProjectPaths
 from skill.common.units import usd
 from skill.fleet import await_ready, confirm, ledger, ledger_file, settings, ssh_key, startup
 from skill.fleet.await_ready import Arrived, Say
-from skill.fleet.blacklist import Banned
 from skill.fleet.drift import DISK, PRICE, STATUS
 from skill.fleet.ledger import Offered, Rental
 from skill.fleet.offers import Priced
@@ -329,9 +328,7 @@ class _Renting:
 
     def _ban(self, one: Rental, why: str) -> None:
         machine = one.offered.machine_id
-        with settings.changed_blacklist(self._where) as banned:
-            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            banned.setdefault(machine, Banned(machine, f"did not come up: {why}", now))
+        settings.ban(self._where, machine, f"did not come up: {why}")
         self._say(f"machine {machine} is on the blacklist; off again: wavequeue vast blacklist remove {machine}")
 
     def _is_banned(self, priced: Priced) -> bool:

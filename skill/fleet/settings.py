@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 from build_manifest.faults import listed, nearest
 from build_manifest.values import seconds
 from queue_manager.core.layout import id_fault
+from queue_manager.core.times import iso
 from skill.common.errors import UseError
 from skill.common.files import locked, read_text, write_whole
 from skill.common.project import SETTINGS, ProjectPaths
@@ -169,6 +171,17 @@ def read_blacklist(registry: Path) -> tuple[Banned, ...]:
         return blacklist.parse(read_text(path), str(path))
     except FileNotFoundError:
         return ()
+
+
+def ban(registry: Path, machine: int, reason: str, *, renew: bool = False) -> bool:
+    """Put a machine on the blacklist. `renew`: one that is on it gets this reason. Returns whether it was on it. Raises
+    UseError."""
+    with changed_blacklist(registry) as banned:
+        before = banned.get(machine)
+        if before is None or renew:
+            since = before.added if before else f"{(iso(time.time()) or '')[:19]}Z"
+            banned[machine] = Banned(machine, reason, since)
+    return before is not None
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,11 +25,7 @@ def add(where: Path, machine: int, reason: str) -> Added:
     instance."""
     settings.read_blacklist(where)  # a file that cannot be read is said before anything is asked
     doubt = _check_machine(machine)
-    with settings.changed_blacklist(where) as banned:
-        before = banned.get(machine)
-        since = before.added if before else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        banned[machine] = Banned(machine, reason, since)
-    return Added(before is not None, doubt)
+    return Added(settings.ban(where, machine, reason, renew=True), doubt)
 
 
 def remove(where: Path, machine: int) -> None:
