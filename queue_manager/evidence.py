@@ -9,12 +9,14 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from queue_manager.core import diagnosis
-from queue_manager.core.boundary import Checked, Output
-from queue_manager.core.failures import LogFinding
 from queue_manager.core.manifest import JobSpec, Precondition
 from queue_manager.core.outputs import is_glob, pattern_matches
+
+if TYPE_CHECKING:  # a look before a run, for which a person waits, needs only what the file system says
+    from queue_manager.core.boundary import Checked, Output
+    from queue_manager.core.failures import LogFinding
 
 _DIRECTORY_ENTRIES = 10_000
 COMMAND_SECONDS = 30.0
@@ -45,6 +47,8 @@ def find_output(pattern: str, cwd: str, since_ns: int) -> Output:
 
     What was put there since with the times of an older file (rsync -t, tar, wget -N, cp -p, a link) counts as changed.
     """
+    from queue_manager.core.boundary import Output
+
     newest, newest_ns = None, -1
     for path in _matches(pattern, cwd):
         at = _changed_ns(path)
@@ -105,6 +109,9 @@ def _newest_ns(path: str, time_of: Callable[[os.stat_result], int]) -> int | Non
 
 def scan_log(path: Path, code: int | None) -> tuple[LogFinding | None, str]:
     """What a log says of a failure, and its last line that is no footer. `code`: the exit code, None if unknown."""
+    from queue_manager.core import diagnosis
+    from queue_manager.core.failures import LogFinding
+
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -118,6 +125,8 @@ def scan_log(path: Path, code: int | None) -> tuple[LogFinding | None, str]:
 
 def checked(spec: JobSpec, cwd: str, environment: Mapping[str, str], at: float) -> Checked:
     """How a job's preconditions stand at `at` (epoch seconds). May take its time."""
+    from queue_manager.core.boundary import Checked
+
     words = unmet(spec, cwd, environment)
     marks = [one.path or "" for one in spec.preconditions if one.type == "carried"]
     return Checked(words, at, awaited=words is not None and any(_carried(mark, cwd) for mark in marks))

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from queue_manager import evidence, facts
 from queue_manager.core import shell_paths
-from queue_manager.core.events import JobsAdded, decode
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.manifest import decode as decode_manifest
@@ -197,6 +196,8 @@ def _read(run_id: str, pid: int | None, paths: RunPaths) -> _Run:
     with contextlib.suppress(FileNotFoundError), paths.journal.open("rb") as file:
         for line in file:
             if b'"JobsAdded"' in line and line.endswith(b"\n"):
+                from queue_manager.core.events import JobsAdded, decode
+
                 event = decode(line.decode()).event
                 if isinstance(event, JobsAdded):
                     jobs.update((spec.id, spec) for spec in event.specs)

@@ -49,8 +49,8 @@ jobs:
   - {id: two, cmd: "until [ -e stop ]; do sleep 0.3; done", gpus: 0}
   - {id: three, cmd: "echo three", gpus: 0}
 """
-LOOKS = frozenset({"build", "init", "logs", "plan", "report", "status", "watch", "why"})
-"""Verbs that start nothing."""
+STARTS_NOTHING = frozenset({"build", "cancel", "init", "logs", "pause", "plan", "report", "status", "watch", "why"})
+"""Verbs that start no manager."""
 
 
 class Desk:
@@ -66,7 +66,7 @@ class Desk:
 
     def call(self, *arguments: str, code: int = 0) -> in_process.Ended:
         """Run the command to its end: in this process, if it starts no manager, whose parent it would be."""
-        if arguments[0] in LOOKS:
+        if arguments[0] in STARTS_NOTHING:
             done = in_process.run(arguments, self.place, self.world.environment)
         else:
             process = subprocess.run(
