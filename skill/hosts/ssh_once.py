@@ -31,6 +31,12 @@ class _Single(SshProcess):
         return _HAS_ENDED in self.words()
 
 
+def command(way: Way, name: str, known_hosts: Path) -> list[str]:
+    """OpenSSH's command up to its destination, as `ssh_way.command`, by a login of its own and told about in detail."""
+    quiet = ssh_command.quiet(way.settings, (*way.config, *way.options), {"LogLevel": "DEBUG1"})
+    return [*quiet, *ssh_command.checked(name, str(known_hosts)), "-S", "none"]
+
+
 def begin(worker: Worker, known_hosts: Path, line: str) -> Channel | Unreachable | None:
     """Begin a command line of the host's login shell, and wait until it is logged in or has said something.
 
@@ -43,12 +49,7 @@ def begin(worker: Worker, known_hosts: Path, line: str) -> Channel | Unreachable
         way = ssh_way.plain(worker)
         if way is None:
             return None
-        where = (*way.config, *way.options)
-        argv = [
-            *ssh_command.quiet(way.settings, where, {"LogLevel": "DEBUG1"}),
-            *ssh_command.checked(worker.name, str(known_hosts)), "-S", "none", way.destination, line,
-        ]  # fmt: skip
-        process = _Single(argv)
+        process = _Single([*command(way, worker.name, known_hosts), way.destination, line])
     except (UseError, OSError):
         return None
     until = time.monotonic() + transport.LOGIN

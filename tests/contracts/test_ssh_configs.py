@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import pytest
 
+from skill.hosts import ssh_once, ssh_way
 from skill.hosts.connection import Host, Said, Unreachable
 from skill.hosts.registry import Worker
 from tests.e2e.runs import wait_for
@@ -270,6 +271,14 @@ def test_ssh_and_wavequeue_agree(path: Path, place: Place, tmp_path: Path, monke
             _like_rsync(host, place, [], ssh.stdout)
         host.close()
         _like_rsync(host, place, by_ssh, ssh.stdout)
+        way = ssh_way.plain(host.worker)  # an ssh for one command alone goes as rsync did
+        assert (way is None) == bool(case.master)
+        if way is not None:
+            single = [
+                word.replace("LogLevel=DEBUG1", "LogLevel=INFO")
+                for word in ssh_once.command(way, host.name, host.known_hosts)
+            ]
+            assert (single, way.destination) == ([*(host.ssh_command() or ()), "-S", "none"], host.destination)
 
 
 def _by_ssh(case: Case, config: Path, place: Place) -> tuple[subprocess.CompletedProcess[bytes], list[str]]:
