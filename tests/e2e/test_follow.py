@@ -35,6 +35,11 @@ def status(laptop: Laptop) -> dict[str, Any]:
     return found
 
 
+def logins(host: Sshd) -> int:
+    """How often somebody was let in."""
+    return (host.root / "sshd.log").read_text().count("Accepted publickey")
+
+
 def host_row(document: dict[str, Any], name: str) -> dict[str, Any]:
     return next(row for row in document["meta"]["hosts"] if row["name"] == name)
 
@@ -90,7 +95,9 @@ def test_one_view_shows_the_jobs_of_all_hosts_until_the_last_has_ended(laptop: L
     run_id = document["meta"]["run_id"]
     assert {row["id"]: row["host"] for row in document["jobs"]}.keys() == {"j1", "j2", "j3", "j4"}
     assert [host_row(document, name)["counts"] for name in ("gpu-a", "gpu-b")] == [{"running": 2}] * 2
+    before = [logins(host) for host in two]
     shown = laptop.call("status")[0]
+    assert [logins(host) for host in two] == [count + 1 for count in before], "each is asked once, and all in one"
     assert f"{run_id}: running, 0 of 4 jobs completed" in shown
     assert re.search(r"^ gpu-a  running  0/2  2 running  not pulled$", shown, re.MULTILINE)
     assert re.search(r"^ j\d  [\d.]+ s  gpu-b cpu", shown, re.MULTILINE)
