@@ -70,7 +70,8 @@ def _commands(pid: int) -> list[str]:
 
 
 def test_what_a_job_leaves_behind_is_ended(world: World) -> None:
-    run = world.run(manifest(job("one", "setsid nohup bash -c 'trap \"\" TERM HUP; sleep 1000' > /dev/null 2>&1 &")))
+    command = "echo > out; setsid nohup bash -c 'trap \"\" TERM HUP; sleep 1000' > /dev/null 2>&1 &"
+    run = world.run(manifest(job("one", command, expected_output="out")))  # without one it would be waited for
     assert run.go() == 0
     assert run.jobs()["one"]["status"] == "completed"
     left = [p for p in psutil.process_iter() if _home(p) == str(world.home)]
