@@ -277,6 +277,8 @@ def test_where_there_are_no_fifos_the_wrapper_stays_for_nothing(bench: Bench) ->
     assert bench.wrapper().wait(60) == 0
     assert bench.code() == 0
     go.touch()
+    # What it leaves may not have got its own environment yet.
+    wait_for(lambda: TagScan(RUN).tagged() == {}, say="the end of what it left")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
