@@ -99,10 +99,10 @@ CLI_BELOW_OPERATIONS = {
     "status.py": {"runs.digest"},
     "spec.py": {"planning.plan"},
     "submit.py": {"planning.host_preflight", "transfer.code_files"},
-    "up.py": {"fleet.ledger", "fleet.provider"},
+    "up.py": {"fleet.ledger"},
     "vast/hunt.py": {"fleet.offers", "providers.outcomes"},
     "vast/instances.py": {"fleet.inventory", "providers.outcomes"},
-    "vast/rent.py": {"fleet.ledger", "fleet.provider"},
+    "vast/rent.py": {"fleet.ledger"},
     "vast/watcher.py": {"fleet.watch_rules"},
 }
 """What verbs take from below the use cases, by their file: to draw what they print, or to show a run while it goes.

@@ -52,30 +52,24 @@ def up_verb(
     the command is interrupted, run it again to continue. Exit code 3 if jobs need a person: the machine is then
     stopped, and its disk is kept.
     """
-    from skill.fleet.provider import connected
     from skill.operations import choose_offer, rent_machine, submission, up_steps
     from skill.operations.build_spec import build
-    from skill.operations.up import Up, purpose
 
     where = locate_workers()
     manifest = build(spec, warn).manifest
     submission.prepare(manifest, spec)  # code that cannot be pushed is said before anything is paid for
     asked = choose_offer.Asked(max_dph, ref_hours, ref_dlp, disk)
-    meant, _ = choose_offer.wanted(where, spec, profile, asked)
-    with connected() as client:
-        agree = _agreement(yes=yes)
-        steps = up_steps.steps(client, where, spec, manifest, profile, asked, max_cost, agree, say, _tell_time)
-        with telling_what_bills(client, where, purpose(manifest)):
-            went = Up(
-                client, where, spec, manifest, meant, steps, say, max_cost=max_cost, poll=poll, every=every, new=new
-            )
-            try:
-                ended = went.go()
-            except (FailedError, UseError) as error:
-                say(str(error))
-                for text in rent_machine.still_billing(client, where, went.purpose):
-                    say(text)
-                return USE if isinstance(error, UseError) else FAILED
+    with up_steps.opened(
+        where, spec, manifest, profile, asked, _agreement(yes=yes), say, _tell_time,
+        max_cost=max_cost, poll=poll, every=every, new=new,
+    ) as went, telling_what_bills(where, went.purpose):  # fmt: skip
+        try:
+            ended = went.go()
+        except (FailedError, UseError) as error:
+            say(str(error))
+            for text in rent_machine.still_billing(where, went.purpose):
+                say(text)
+            return USE if isinstance(error, UseError) else FAILED
     _report(ended, as_json)
     return DONE if ended.completed else PERSON
 

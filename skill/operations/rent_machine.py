@@ -13,6 +13,7 @@ from skill.common.units import usd
 from skill.fleet import ledger, ledger_file, rent, settings, ssh_key, startup
 from skill.fleet.ledger import Rental
 from skill.fleet.offers import Priced, Work
+from skill.fleet.provider import connected
 from skill.hosts.registry import Registry, Worker
 from skill.operations import choose_offer
 from skill.operations.build_spec import Say
@@ -52,17 +53,18 @@ class Rent:
         _check_name(where, name)
         self._profile, self._work = choose_offer.wanted(where, spec, profile, asked)
 
-    def go(self, client: Provider, agree: Agree, say: Say) -> Worker:
+    def go(self, agree: Agree, say: Say) -> Worker:
         """Rent it, wait until it can be entered, register it. What was cut off before is finished first, and nothing
         else is rented then. Raises FailedError and UseError."""
         candidates: tuple[Priced, ...] = ()
-        if rent.unfinished(self._where, PURPOSE):
-            say("a rental was cut off, and is finished first; to rent another, run the command again")
-        else:
-            candidates = self._candidates(client)
-            agree(candidates[0], self._work, self._renting.image)
-        request = rent.RentRequest(self._profile, PURPOSE, self._name, self._pool)
-        return rent.rent(client, self._where, request, candidates, say)
+        with connected() as client:
+            if rent.unfinished(self._where, PURPOSE):
+                say("a rental was cut off, and is finished first; to rent another, run the command again")
+            else:
+                candidates = self._candidates(client)
+                agree(candidates[0], self._work, self._renting.image)
+            request = rent.RentRequest(self._profile, PURPOSE, self._name, self._pool)
+            return rent.rent(client, self._where, request, candidates, say)
 
     def _candidates(self, client: Provider) -> tuple[Priced, ...]:
         if self._offer is None:
@@ -71,7 +73,6 @@ class Rent:
 
 
 def _check_name(where: Path, name: str | None) -> None:
-
     known = Registry.load(where)
     if name is None:
         return
@@ -82,8 +83,14 @@ def _check_name(where: Path, name: str | None) -> None:
         raise UseError(f"{name} is registered already; take another name, or first: wavequeue hosts remove {name}")
 
 
-def still_billing(client: Provider, where: Path, purpose: str) -> list[str]:
-    """What was rented for a purpose, and may be billed: a line for each. Where nothing is, what it all cost."""
+def still_billing(where: Path, purpose: str) -> list[str]:
+    """What was rented for a purpose, and may be billed: a line for each. Where nothing is, what it all cost. `where`:
+    workers.yaml. Raises UseError where there is no key."""
+    with connected() as client:
+        return _still_billing(client, where, purpose)
+
+
+def _still_billing(client: Provider, where: Path, purpose: str) -> list[str]:
     found = []
     for one in ledger_file.rentals(where).values():
         if one.purpose != purpose or one.ended is not None:

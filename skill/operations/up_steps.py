@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from queue_manager.core.manifest import Manifest
 from skill.common.errors import FailedError
 from skill.fleet import settings, ssh_key
 from skill.fleet.offers import Priced, Work
+from skill.fleet.provider import connected
 from skill.hosts import ssh_preflight
 from skill.hosts.connection import Host
 from skill.hosts.registry import Worker
@@ -19,7 +21,7 @@ from skill.operations.choose_offer import Asked
 from skill.operations.pull_rental import RentalPulls
 from skill.operations.setup_hosts import setup_one
 from skill.operations.submission import Submission
-from skill.operations.up import Agreed, Steps, ceiling
+from skill.operations.up import Agreed, Steps, Up, ceiling
 from skill.providers.outcomes import Unknown
 from skill.providers.provider import Provider
 from skill.runs.directory import Run
@@ -38,6 +40,30 @@ class Offered(NamedTuple):
 
 Agree = Callable[[Offered], None]
 """Is shown what is about to be rented, and raises where it is not to be."""
+
+
+@contextmanager
+def opened(
+    where: Path,
+    spec: str,
+    manifest: Manifest,
+    profile: str | None,
+    asked: Asked,
+    agree: Agree,
+    say: Say,
+    tell: Say,
+    *,
+    max_cost: float | None,
+    poll: float | None,
+    every: float,
+    new: bool,
+) -> Iterator[Up]:
+    """The way of a spec from nothing to its results, at the provider that there is a key for, until the end of the
+    block. `where`: workers.yaml; `tell` is told of each pull in which something is new. Raises UseError."""
+    meant, _ = choose_offer.wanted(where, spec, profile, asked)
+    with connected() as client:
+        made = steps(client, where, spec, manifest, profile, asked, max_cost, agree, say, tell)
+        yield Up(client, where, spec, manifest, meant, made, say, max_cost=max_cost, poll=poll, every=every, new=new)
 
 
 def steps(

@@ -19,13 +19,12 @@ from skill.common.units import usd
 
 if TYPE_CHECKING:
     from skill.fleet.offers import Priced, Work
-    from skill.providers.provider import Provider
 
 _NUMBER = click.IntRange(min=1)
 
 
 @contextmanager
-def telling_what_bills(client: Provider, where: Path, purpose: str) -> Iterator[None]:
+def telling_what_bills(where: Path, purpose: str) -> Iterator[None]:
     """Say what goes on billing when this is left with Ctrl-C."""
     from skill.operations import rent_machine
 
@@ -33,7 +32,7 @@ def telling_what_bills(client: Provider, where: Path, purpose: str) -> Iterator[
         yield
     except (KeyboardInterrupt, click.Abort):
         print(file=sys.stderr)
-        for text in rent_machine.still_billing(client, where, purpose):
+        for text in rent_machine.still_billing(where, purpose):
             say(text)
         say("the same command goes on from here")
         raise SystemExit(INTERRUPTED) from None
@@ -70,22 +69,21 @@ def rent_verb(
     next offer is rented, within tries and max_waste. If the command is interrupted, run it again to continue. Every
     step is written to .wavequeue/ledger.jsonl before it is done.
     """
-    from skill.fleet.provider import connected
     from skill.operations import choose_offer, rent_machine
 
     if (offer is None) == (not best):
         raise UseError("give OFFER, a number that vast hunt shows, or --best")
     asked = choose_offer.Asked(max_dph, ref_hours, ref_dlp, disk)
     where = locate_workers()
-    request = rent_machine.Rent(where, offer, spec=spec, profile=profile, asked=asked, name=name, pool=pool)
+    rental = rent_machine.Rent(where, offer, spec=spec, profile=profile, asked=asked, name=name, pool=pool)
 
     def agree(priced: Priced, work: Work, image: str) -> None:
         for text in choose_offer.terms(priced, work, image, more=best):
             click.echo(text, err=True)
         ask_first("rent it?", yes=yes)
 
-    with connected() as client, telling_what_bills(client, where, rent_machine.PURPOSE):
-        worker = request.go(client, agree, say)
+    with telling_what_bills(where, rent_machine.PURPOSE):
+        worker = rental.go(agree, say)
     assert worker.ssh is not None
     at = f"root@{worker.ssh.host}:{worker.ssh.port}"
     if as_json:
