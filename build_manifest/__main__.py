@@ -24,17 +24,17 @@ def main(arguments: list[str] | None = None) -> int:
         built = build(read(options.config), options.config)
         if os.path.exists(options.output):
             if os.path.samefile(options.config, options.output):
-                print(f"{options.output}: is the spec itself; name another file for the manifest", file=sys.stderr)
+                print(f"{options.output} is the spec itself; write the manifest to another file", file=sys.stderr)
                 return 2
             if not os.path.isfile(options.output):
-                print(f"{options.output}: is no file that can be replaced; name another", file=sys.stderr)
+                print(f"{options.output} is not a regular file; write the manifest to another path", file=sys.stderr)
                 return 2
         _write(options.output, encode(built.manifest))
     except SpecErrors as error:
         print(escaped(str(error)), file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"{options.output}: cannot be written: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+        print(f"{options.output} cannot be written: {(error.strerror or str(error)).lower()}", file=sys.stderr)
         return 2
     for warning in built.warnings:
         print(escaped(warning), file=sys.stderr)

@@ -38,7 +38,7 @@ def in_background(command: str) -> tuple[str, str] | None:
         if end == "&":
             return (
                 "&",
-                "leave out the & (and nohup): the queue runs each job in a screen of its own; or end it with wait",
+                "remove the & (and nohup): the queue runs each job in its own screen session; or end it with wait",
             )
         own = _without_prefixes(words)
         if own and own[0] not in _TRIVIAL and own[0] not in _CLOSERS:
@@ -50,7 +50,7 @@ def check_background(faults: Faults, command: str, scalar: Scalar) -> None:
     """Note a command that leaves its work behind. `scalar`: where it stands."""
     found = in_background(command)
     if found:
-        what = f"this command ends while its work goes on in the background ({found[0]}): nothing tells how that ends"
+        what = f"this command ends while its work continues in the background ({found[0]}), so its result stays unknown"
         faults.add(scalar.mark, what, found[1])
 
 
@@ -84,7 +84,7 @@ def _without_prefixes(words: Sequence[str]) -> list[str]:
 
 def _forks(words: Sequence[str]) -> tuple[str, str] | None:
     if "setsid" in words and ("-f" in words or "--fork" in words):
-        return "setsid --fork", "write setsid without it, or leave setsid out"
+        return "setsid --fork", "write setsid without it, or remove setsid"
     return None
 
 
@@ -117,16 +117,16 @@ def _named(name: str, *unless: str) -> Callable[[Sequence[str]], bool]:
     return lambda words: words[0] == name and not any(word.split("=")[0] in unless for word in words)
 
 
-_SCREEN = "leave screen and tmux out: the queue runs each job in a screen of its own"
+_SCREEN = "remove screen and tmux: the queue runs each job in its own screen session"
 _LAUNCHERS: tuple[tuple[Callable[[Sequence[str]], bool], str, str], ...] = (
     (_screen, "screen -dm", _SCREEN),
     (_tmux, "tmux", _SCREEN),
-    (_named("at", "-l", "-c", "-d"), "at", "leave it out: the queue starts the job"),
-    (_named("batch"), "batch", "leave it out: the queue starts the job"),
+    (_named("at", "-l", "-c", "-d"), "at", "remove it: the queue starts the job"),
+    (_named("batch"), "batch", "remove it: the queue starts the job"),
     (_named("sbatch", "--wait", "-W"), "sbatch", "write sbatch --wait, or run the script itself"),
     (_named("qsub", "-sync"), "qsub", "write qsub -sync y, or run the script itself"),
     (_named("bsub", "-K"), "bsub", "write bsub -K, or run the script itself"),
-    (_container, "a detached container", "leave out -d"),
+    (_container, "a detached container", "remove -d"),
     (
         _named("systemd-run", "--wait", "--scope", "--pty", "-P", "--pipe", "-t"),
         "systemd-run",

@@ -57,7 +57,7 @@ def read(path: str) -> str:
         if error.errno == errno.EFBIG:
             what = f"the spec is larger than {MAX_BYTES >> 20} MiB"
             raise SpecErrors([Fault(path, 0, 0, what, "use a grid")]) from None
-        hint = "name the spec itself" if isinstance(error, IsADirectoryError) else ""
+        hint = "give the spec file itself" if isinstance(error, IsADirectoryError) else ""
         what = f"cannot be read: {(error.strerror or str(error)).lower()}"
         raise SpecErrors([Fault(path, 0, 0, what, hint)]) from None
     try:

@@ -23,13 +23,13 @@ def hint_at_cards(
         return
     for name, scalar in env:
         if name == _NAME:
-            what = f"{_NAME} in env does nothing: the queue sets it to the GPUs that it gives the job"
-            faults.warn(scalar.mark, f"{what}; leave it out, and name the GPUs that may be used by gpus at the top")
+            what = f"{_NAME} in env has no effect: the queue sets it to the GPUs assigned to the job"
+            faults.warn(scalar.mark, f"{what}; remove it, and list the allowed GPUs under gpus at the top of the spec")
     for scalar in texts:
         if _NAME in scalar.text and _CHOOSES.search(scalar.text):
-            what = f"{_NAME} is set in this command: it runs on those GPUs whatever the queue gives it"
-            faults.warn(scalar.mark, f"{what}; leave it out, or write {_NAME}=${{GPU}}")
+            what = f"{_NAME} is set in this command, so the job runs on those GPUs whatever the queue assigns"
+            faults.warn(scalar.mark, f"{what}; remove it, or write {_NAME}=${{GPU}}")
         found = _BY_HOST_INDEX.search(scalar.text) if "${GPU}" in scalar.text else None
         if found:
-            what = f"{found[0]} counts the host's GPUs, and a job sees only its own, counted from 0"
+            what = f"{found[0]} uses the host's GPU number, but a job sees only its own GPUs, numbered from 0"
             faults.warn(scalar.mark, f"{what}; write {found[1]}:0 or {found[1]}:${{GPU_INDEX}}")

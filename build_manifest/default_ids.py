@@ -27,7 +27,7 @@ def with_ids(faults: Faults, form: PhaseForm) -> PhaseForm:
     ids = _by_args(form, [jobs[number] for number in lacking])
     for number, name in zip(lacking, ids):
         if name is None:
-            hint = "add id: NAME (only args that differ, and are written out, can make one)"
+            hint = "add id: NAME (a default id needs args that differ and are written out)"
             faults.add(jobs[number].mark, f"the job on line {jobs[number].mark.line} has no id", hint)
         else:
             jobs[number] = _named(jobs[number], name)

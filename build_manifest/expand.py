@@ -91,8 +91,8 @@ def expand(faults: Faults, spec: SpecForm) -> tuple[Manifest, tuple[tuple[PhaseF
     )
     circle = find_circle(manifest.phases, manifest.groups, manifest.jobs)
     if circle:
-        what = "dependencies close a circle: " + " -> ".join(circle[:20])
-        faults.add(_circle_mark(circle, phases), what, "take one of them out of depends_on")
+        what = "circular dependency: " + " -> ".join(circle[:20])
+        faults.add(_circle_mark(circle, phases), what, "remove one of them from depends_on")
         return None
     return manifest, tuple((phase.form, phase.made) for phase in phases)
 
@@ -120,7 +120,7 @@ def _spec_text(faults: Faults, scalar: Scalar | None, key: str) -> str | None:
     try:
         return None if text is None else text.render({}).rstrip()
     except RenderError as error:
-        faults.add(error.mark, str(error), "mend the expression")
+        faults.add(error.mark, str(error), "fix the expression")
         return None
 
 
@@ -134,7 +134,7 @@ def _check_size(faults: Faults, spec: SpecForm) -> bool:
     product = f" ({' x '.join(map(str, factors))})" if form.templated and len(factors) > 1 else ""
     what = f"this grid makes {max(sizes):,} jobs{product}" if form.templated else f"these are {max(sizes):,} jobs"
     whole = "" if max(sizes) == sum(sizes) else f", the spec {sum(sizes):,}"
-    faults.add(at, what + whole, f"at most {MAX_JOBS:,} are possible: take fewer values, or several specs")
+    faults.add(at, what + whole, f"at most {MAX_JOBS:,} are allowed: use fewer values, or split the spec")
     return False
 
 
@@ -174,12 +174,12 @@ def _expand_phase(faults: Faults, spec: SpecForm, form: PhaseForm) -> _Phase:
                 assert job_form.id is not None
                 whole = False
                 of = f" (for {show(params)})" if params else ""
-                hint = "" if not params else 'an expression can mend it: {{ name | replace("/", "_") }}'
+                hint = "" if not params else 'an expression can fix it: {{ name | replace("/", "_") }}'
                 what = f"the id {job.id!r} {fault}{of}"
                 faults.add(job_form.id.mark, what, hint, once=("id", job_form.id.mark))
             made.append(Made(job, number, tuple([value.text for value in cell])))
         if not count:
-            faults.add(form.grid.mark, "exclude takes out every cell of the grid", "no job is left: exclude fewer")
+            faults.add(form.grid.mark, "exclude removes every cell of the grid", "exclude fewer cells")
             whole = False
     return _Phase(form, made, whole)
 
@@ -199,7 +199,7 @@ def _check_phase_names(faults: Faults, spec: SpecForm) -> None:
             if scalar.text not in names:
                 close = nearest(scalar.text, names)
                 hint = f"did you mean {close!r}?" if close else f"the phases are: {listed(names)}"
-                faults.add(scalar.mark, f"phase {form.name!r} depends on {scalar.text!r}, which is no phase", hint)
+                faults.add(scalar.mark, f"phase {form.name!r} depends on {scalar.text!r}, which is not a phase", hint)
 
 
 def _check_ids(faults: Faults, phases: Sequence[_Phase]) -> None:
@@ -220,23 +220,23 @@ def _duplicate(faults: Faults, name: str, first: tuple[_Phase, Made], second: tu
         differ = [key for key, one, two in zip(keys, made.cell, again.cell) if one != two]
         cells = [", ".join(f"{key}={value}" for key, value in zip(keys, row)) for row in (made.cell, again.cell)]
         if not differ:
-            what = f"two jobs have the id {name!r}: the cell {cells[0]} is there twice"
-            hint = "take it out of include"
+            what = f"two jobs have the id {name!r}: the cell {cells[0]} appears twice"
+            hint = "remove it from include"
         else:
             what = f"two jobs have the id {name!r}: {cells[0]} and {cells[1]}"
             missing = [key for key in differ if f"${{{key}}}" not in form.id.text] or differ
             hint = "add " + " and ".join(f"${{{key}}}" for key in missing) + " to the id"
             if form.default_id:
-                hint = "write an id that tells them apart"
+                hint = "write an id that differs between them"
         faults.add(form.id.mark, what, hint, once=("duplicate", form.id.mark))
     else:
         earlier = phase.form.jobs[made.form].id
         line = earlier.mark.line if earlier is not None else phase.form.mark.line
         what = f"two jobs have the id {name!r}; the other is on line {line}"
-        hint = "give them ids of their own"
+        hint = "give each job its own id"
         if phase is not other:
             what += f", in phase {phase.form.name!r}"
-            hint = "put the phase's name into one of them"
+            hint = "add the phase's name to one of them"
         faults.add(form.id.mark, what, hint, once=("duplicate", form.id.mark))
 
 
@@ -266,8 +266,8 @@ def _match(
             ids = members.get(values)
             said = ",".join(f"{key}={_value(value)}" for key, value in zip(keys, values))
             if ids is None:
-                what = f"no job of phase {one.form.name!r} has {said}, which {made.job.id!r} is to wait for"
-                hint = f"add the value to its grid, or take it out of phase {form.name!r} (values compare as written)"
+                what = f"no job of phase {one.form.name!r} has {said}, which {made.job.id!r} would wait for"
+                hint = f"add the value to its grid, or remove it from phase {form.name!r} (values compare as written)"
                 faults.add(form.match[0].mark, what, hint, once=("match", form.match[0].mark, one.form.name, said))
             elif len(ids) == 1:
                 wait.append(ids[0])
@@ -318,11 +318,11 @@ def _unknown_job(faults: Faults, phase: _Phase, made: Made, name: str, ids: Sequ
             mark = scalar.mark
     once = ("depends_on", mark) if phase.form.templated else None
     if name in phases:
-        hint = f"{name!r} is a phase: name it in depends_on of phase {phase.form.name!r}"
+        hint = f"{name!r} is a phase: put it in depends_on of phase {phase.form.name!r}"
     else:
         close = nearest(name, ids)
         hint = f"did you mean {close!r}?" if close else f"the jobs are: {listed(ids, 5)}"
-    faults.add(mark, f"job {made.job.id!r} depends on {name!r}, which is no job", hint, once=once)
+    faults.add(mark, f"job {made.job.id!r} depends on {name!r}, which is not a job", hint, once=once)
 
 
 def _circle_mark(circle: Sequence[str], phases: Sequence[_Phase]) -> Mark:

@@ -50,7 +50,9 @@ class Meter:
         self._one -= cost + _ONE_OPERATION
         self._build -= cost + _ONE_OPERATION
         if self._one < 0 or self._build < 0:
-            raise TooMuch("takes too much work" if self._one < 0 else "is one of too many that take much work")
+            raise TooMuch(
+                "takes too long to evaluate" if self._one < 0 else "is one of too many that take long to evaluate"
+            )
         return value
 
 

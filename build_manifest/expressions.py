@@ -161,7 +161,7 @@ def compile_expression(source: str, known: Collection[str] = ()) -> Expression:
     except (jinja2.TemplateSyntaxError, jinja2.TemplateAssertionError) as error:
         raise ExpressionError(f"{error.message}") from None
     except (RecursionError, MemoryError, SyntaxError, ValueError, OverflowError):
-        raise ExpressionError("it is nested too deep, or no expression") from None
+        raise ExpressionError("it is nested too deeply, or is not an expression") from None
 
 
 def _rename(source: str, names: Collection[str]) -> tuple[str, dict[str, str]]:
@@ -194,7 +194,7 @@ def _evaluate(call: Callable[..., Any], values: Mapping[str, Any], meter: Meter)
         kind = "nothing" if value is None else f"a {type(value).__name__}"
         raise ExpressionError(f"gives {kind}, not a text or a number")
     if isinstance(value, float) and not math.isfinite(value):
-        raise ExpressionError(f"gives {text}, not a number that can be used")
+        raise ExpressionError(f"gives {text}, not a usable number")
     if "\0" in text:
         raise ExpressionError("gives the character U+0000")
     if _HALF.search(text):

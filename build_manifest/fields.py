@@ -30,7 +30,7 @@ class Fields:
     def table(self, node: Node, what: str, keys: Collection[str]) -> dict[str, Node]:
         """The entries of a mapping that may have `keys`; unknown ones are noted and left out."""
         if not isinstance(node, MapNode):
-            self.faults.add(node.mark, f"{what} is a mapping of keys to values", f"its keys: {listed(keys, 40)}")
+            self.faults.add(node.mark, f"{what} must be a mapping of keys to values", f"its keys: {listed(keys, 40)}")
             return {}
         known = {}
         for key, value in node.entries:
@@ -60,12 +60,12 @@ class Fields:
 
     def text(self, node: Node | None, what: str, *, required: bool = False) -> Scalar | None:
         """A scalar with something in it, as it was written."""
-        hint = "write one" if required else "write one, or leave the key out"
+        hint = "write one" if required else "write one, or remove the key"
         if node is None:
             return None
         if not isinstance(node, Scalar):
             kind = "a list" if isinstance(node, ListNode) else "a mapping"
-            self.faults.add(node.mark, f"{what} is a single value, not {kind}", "write it as one text, in quotes")
+            self.faults.add(node.mark, f"{what} must be a single value, not {kind}", "write it as one text, in quotes")
             return None
         if node.plain and node.text in NULLS:
             self.faults.add(node.mark, f"{what} has no value", hint)
@@ -104,8 +104,8 @@ class Fields:
         if isinstance(node, Scalar):
             return None if self.number(node, what, read) is None else node
         if what == "gpus" and isinstance(node, ListNode):
-            hint = f"write {len(node.items)}, how many it needs; which may be used stands at the top of the spec"
-            self.faults.add(node.mark, "gpus of a job is a number of GPUs, not a list", hint)
+            hint = f"write {len(node.items)}, the number it needs; the allowed GPUs are listed at the top of the spec"
+            self.faults.add(node.mark, "gpus of a job must be a number of GPUs, not a list", hint)
         else:
             self.text(node, what)
         return None
@@ -133,19 +133,19 @@ class Fields:
         if node is None:
             return ()
         if not isinstance(node, MapNode):
-            self.faults.add(node.mark, "env is a mapping of names to values", "write env: {NAME: value}")
+            self.faults.add(node.mark, "env must be a mapping of names to values", "write env: {NAME: value}")
             return ()
         found = []
         for key, value in node.entries:
             if not _VARIABLE.fullmatch(key.text):
-                hint = "use letters, digits and _, and begin with no digit"
+                hint = "use letters, digits and _, and do not begin with a digit"
                 self.faults.add(key.mark, f"{key.text!r} cannot be the name of a variable", hint)
             elif isinstance(value, MapNode):
                 named = self._from(key.text, value)
                 if named is not None:
                     found.append((key.text, named))
             elif not isinstance(value, Scalar):
-                self.faults.add(value.mark, f"env {key.text} is a single value", "put quotes around it")
+                self.faults.add(value.mark, f"env {key.text} must be a single value", "put quotes around it")
             elif value.plain and value.text in NULLS:
                 self.faults.add(value.mark, f"env {key.text} has no value", 'write "" for the empty text')
             else:
@@ -164,7 +164,9 @@ class Fields:
         if list(entries) != ["from"] or not isinstance(value, Scalar):
             self.faults.add(node.mark, f"env {key} is a mapping that is not {{from: NAME}}", hint)
         elif not _VARIABLE.fullmatch(value.text):
-            self.faults.add(value.mark, f"env {key} is taken from {value.text!r}, which can be no variable", hint)
+            self.faults.add(
+                value.mark, f"env {key} is taken from {value.text!r}, which is not a valid variable name", hint
+            )
         else:
             return value._replace(text=f"${{env:{value.text}}}")
         return None

@@ -63,7 +63,9 @@ def check(faults: Faults, grid: GridForm) -> bool:
     lengths = {len(one.values) for one in grid.zipped}
     if len(lengths) > 1:
         sizes = ", ".join(f"{one.key} has {len(one.values)}" for one in grid.zipped)
-        faults.add(grid.zipped[0].mark, f"the lists of zip walk together, but {sizes}", "make them equally long")
+        faults.add(
+            grid.zipped[0].mark, f"the lists under zip must have the same length, but {sizes}", "make them equally long"
+        )
     for one in grid.product:
         _check_twice(faults, one)
     in_grid = {one.key for one in grid.product}
@@ -75,11 +77,17 @@ def check(faults: Faults, grid: GridForm) -> bool:
         _check_known(faults, entry, names, "include")
         missing = [name for name in names if name not in {one.key for one in entry.keys}]
         if missing:
-            faults.add(entry.mark, f"this include lacks {listed(missing)}", "an include names all keys of the grid")
+            faults.add(
+                entry.mark, f"this include lacks {listed(missing)}", "an include must name every key of the grid"
+            )
     for entry in grid.excludes:
         _check_known(faults, entry, names, "exclude")
         if not entry.keys:
-            faults.add(entry.mark, "this exclude names no key, and so every cell", "name the keys of what is to go")
+            faults.add(
+                entry.mark,
+                "this exclude names no key, so it would match every cell",
+                "name the keys of the cells to exclude",
+            )
     return len(faults.found) == before
 
 
@@ -96,7 +104,7 @@ def _check_known(faults: Faults, entry: Entry, names: tuple[str, ...], what: str
         if one.key not in names:
             close = nearest(one.key, names)
             hint = f"did you mean {close!r}?" if close else f"the keys of the grid are: {listed(names)}"
-            faults.add(one.mark, f"{what} names the key {one.key!r}, which the grid lacks", hint)
+            faults.add(one.mark, f"{what} names the key {one.key!r}, which the grid does not have", hint)
 
 
 def cells(faults: Faults, grid: GridForm) -> Iterator[Cell]:

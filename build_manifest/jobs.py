@@ -173,8 +173,8 @@ class JobMaker:
     def _check_args_used(self) -> None:
         unused = [arg.key for arg in self._args if arg.key not in self._uses]
         if unused:
-            what = f"nothing uses the args {listed(unused)}: they are added to default_cmd only, and cmd is given"
-            self._faults.add(self.form.mark, what, f"use ${{{unused[0]}}} in cmd, or leave cmd out")
+            what = f"nothing uses the args {listed(unused)}: they are only added to default_cmd, but this job has a cmd"
+            self._faults.add(self.form.mark, what, f"use ${{{unused[0]}}} in cmd, or remove cmd")
 
     def _compile_args(self, entries: Iterable[tuple[Scalar, Node]]) -> list[_Arg]:
         """Each arg may use the grid's names, and those of the args before it."""
@@ -183,7 +183,7 @@ class JobMaker:
             what = f"arg {key.text!r}"
             items = node.items if isinstance(node, ListNode) else (node,)
             if isinstance(node, ListNode) and not items:
-                self._faults.add(node.mark, f"{what} is an empty list", "write a value, or leave it out")
+                self._faults.add(node.mark, f"{what} is an empty list", "write a value, or remove the key")
             texts: list[Text] = []
             for item in items:
                 if not isinstance(item, Scalar):
@@ -224,7 +224,7 @@ class JobMaker:
             return self._make(dict(cell))
         except RenderError as error:
             of = f" (for {show(cell)})" if cell else ""
-            self._faults.add(error.mark, f"{error}{of}", "mend the expression", once=("render", error.mark))
+            self._faults.add(error.mark, f"{error}{of}", "fix the expression", once=("render", error.mark))
             return None
 
     def _make(self, names: Params) -> JobSpec | None:
@@ -302,11 +302,11 @@ class JobMaker:
         mark = self._mark_of("gpus")
         if cards == 0 and "gpu_mem_mib" in found:
             what = "gpu_mem_mib on a job with gpus: 0, which uses no GPU"
-            self._faults.add(self._mark_of("gpu_mem_mib"), what, "leave one of them out")
+            self._faults.add(self._mark_of("gpu_mem_mib"), what, "remove one of them")
         if self._around.cards is not None and cards > self._around.cards:
             hint = "use fewer, or allow more" + ("; a job without a GPU has gpus: 0" if cards == 1 else "")
             allowed = _cards(self._around.cards)
-            what = f"{self._around.where} needs {_cards(cards)}, and gpus at the top allows {allowed}"
+            what = f"{self._around.where} needs {_cards(cards)}, but gpus at the top allows {allowed}"
             self._faults.add(mark, what, hint, once=("cards", mark, self._around.where))
         return found
 

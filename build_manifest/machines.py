@@ -18,13 +18,13 @@ def read_hosts(fields: Fields, node: Node | None) -> tuple[str, ...]:
     for scalar in fields.texts(node, "a host"):
         if not _HOST.fullmatch(scalar.text):
             hint = "write it as in ~/.ssh/config, without spaces"
-            fields.faults.add(scalar.mark, f"{scalar.text!r} is no name of a host", hint)
+            fields.faults.add(scalar.mark, f"{scalar.text!r} is not a host name", hint)
         elif scalar.text in hosts:
             fields.faults.add(scalar.mark, f"the host {scalar.text!r} is named twice", "keep one of them")
         else:
             hosts.append(scalar.text)
     if isinstance(node, ListNode) and not node.items:
-        fields.faults.add(node.mark, "the list of hosts is empty", "name one, or leave the key out")
+        fields.faults.add(node.mark, "the list of hosts is empty", "name one, or remove the key")
     return tuple(hosts)
 
 
@@ -34,8 +34,8 @@ def read_cards(fields: Fields, node: Node | None) -> tuple[int, ...] | None:
         return None
     if not isinstance(node, ListNode):
         text = node.text if isinstance(node, Scalar) else "0"
-        hint = f"write [{text}] for the GPU {text}; how many GPUs a job needs stands in its template"
-        fields.faults.add(node.mark, "gpus at the top of the spec is the list of GPUs that may be used", hint)
+        hint = f"write [{text}] for the GPU {text}; the number of GPUs that a job needs goes in its template"
+        fields.faults.add(node.mark, "gpus at the top of the spec must be a list of the GPUs that may be used", hint)
         return None
     cards: list[int] = []
     for item in node.items:

@@ -35,12 +35,12 @@ def read_metrics(fields: Fields, node: Node | None) -> Metrics:
     if node is None:
         return {}
     if not isinstance(node, MapNode):
-        fields.faults.add(node.mark, "metrics is a mapping of names to rules", _RULE)
+        fields.faults.add(node.mark, "metrics must be a mapping of names to rules", _RULE)
         return {}
     found = {}
     for key, value in node.entries:
         if is_template(key.text):
-            fields.faults.add(key.mark, f"nothing is substituted in the name of a metric: {key.text!r}", "write it out")
+            fields.faults.add(key.mark, f"the name of a metric is not expanded: {key.text!r}", "write it out")
         elif not key.text.strip() or len(key.text) > MOST or not key.text.isprintable():
             fields.faults.add(key.mark, f"{key.text[:40]!r} cannot be the name of a metric", "write a short name")
         else:
@@ -55,7 +55,7 @@ def read_metrics(fields: Fields, node: Node | None) -> Metrics:
 def _read_rule(fields: Fields, name: str, node: Node) -> MetricForm | None:
     what, faults = f"metric {name!r}", fields.faults
     if not isinstance(node, MapNode):
-        faults.add(node.mark, f"{what} is no rule", _RULE)
+        faults.add(node.mark, f"{what} is not a rule", _RULE)
         return None
     before = len(faults.found)
     table = fields.table(node, what, METRIC_KEYS)
@@ -72,7 +72,7 @@ def _read_rule(fields: Fields, name: str, node: Node) -> MetricForm | None:
         if key not in RULE_KEYS[kind]:
             others = [one for one in RULE_KEYS if key in RULE_KEYS[one]]
             hint = f"{key} belongs to a rule with {' or '.join(others)}; keys here: {listed(RULE_KEYS[kind])}"
-            faults.add(value.mark, f"{what} reads {kind}, where {key} means nothing", hint)
+            faults.add(value.mark, f"{what} reads {kind}, where {key} has no meaning", hint)
     if kind in _FIELD and _FIELD[kind] not in table:
         example = "key: eval.loss" if kind == "json" else "column: NAME"
         faults.add(node.mark, f"{what} has no {_FIELD[kind]}", f"add {example}")

@@ -267,10 +267,12 @@ class _Compiler:
         elif name not in self._scope.names and not KEY.fullmatch(name):
             bare = name.strip()
             if KEY.fullmatch(bare):
-                self._fault(token, f"a name stands in braces without spaces, not as {token!r}", f"write ${{{bare}}}")
+                self._fault(
+                    token, f"a name is written in braces without spaces, not as {token!r}", f"write ${{{bare}}}"
+                )
             else:
                 shell = f"write $${text[start + 1 : end + 1]} to pass it to the shell"
-                self._fault(token, f"{token!r} is no ${{name}}", shell)
+                self._fault(token, f"{token!r} is not a valid ${{name}}", shell)
         elif name not in self._scope.names:
             self._undefined(token, name, f"$${{{name}}} passes it to the shell")
         else:
@@ -287,12 +289,14 @@ class _Compiler:
             return len(text)
         token, source = text[start:end], text[start + 2 : end - 2]
         if source.startswith(("-", "+")) or source.endswith("-"):
-            self._fault(token, f"{token!r}: white space is not controlled here", "put a space after {{ and before }}")
+            self._fault(
+                token, f"{token!r}: whitespace control is not supported here", "put a space after {{ and before }}"
+            )
             return end
         try:
             expression = compile_expression(source, self._scope.names)
         except ExpressionError as error:
-            self._fault(token, f"{_clip(token)!r} is no Jinja2 expression: {error}", _LITERAL_BRACES)
+            self._fault(token, f"{_clip(token)!r} is not a Jinja2 expression: {error}", _LITERAL_BRACES)
             return end
         variables = expression.names
         for name in variables:
@@ -320,7 +324,7 @@ class _Compiler:
     def _undefined(self, token: str, name: str, shell: str) -> None:
         close = nearest(name, self._scope.names)
         names = listed(self._scope.names)
-        there = f"its names: {names}" if names else "it has no names"
+        there = f"defined names: {names}" if names else "no names are defined"
         guess = f"did you mean {close!r}? " if close else ""
         self._fault(token, f"nothing in {self._scope.where} defines {name!r}", f"{guess}{there}; {shell}")
 

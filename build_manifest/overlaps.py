@@ -52,9 +52,9 @@ def _warn(faults: Faults, one: _Output, other: _Output) -> None:
     mark = other.phase.mark if scalar is None else scalar.mark
     faults.warn(
         mark,
-        f"one file can be the output of two jobs, {one.job!r} ({shown(one.written)}) and "
-        f"{other.job!r} ({shown(other.written)}): "
-        "each is then judged by its exit code alone; put what tells them apart into expected_output",
+        f"two jobs can write the same output, {one.job!r} ({shown(one.written)}) and "
+        f"{other.job!r} ({shown(other.written)}), "
+        "so each is judged by its exit code alone; make expected_output differ between them",
     )
 
 

@@ -77,9 +77,9 @@ class _Parser:
         marks = {key.text: key.mark for key, _ in root.entries}
         for one, other in (("hosts", "ssh"), ("conda", "venv")):
             if one in top and other in top:
-                self._faults.add(marks[other], f"{one} and {other} cannot both be there", "keep one of them")
+                self._faults.add(marks[other], f"{one} and {other} cannot be used together", "keep one of them")
         if "conda_hook" in top and "conda" not in top:
-            self._faults.add(marks["conda_hook"], "conda_hook without conda does nothing", "add conda: ENVIRONMENT")
+            self._faults.add(marks["conda_hook"], "conda_hook has no effect without conda", "add conda: ENVIRONMENT")
         return SpecForm(
             project=self._project(top.get("project")),
             phases=self._phases(top, marks),
@@ -129,17 +129,17 @@ class _Parser:
     def _plain_text(self, top: Table, key: str) -> str | None:
         scalar = self._fields.text(top.get(key), key)
         if scalar is not None and is_template(scalar.text):
-            self._faults.add(scalar.mark, f"nothing is substituted in {key}", "write it out")
+            self._faults.add(scalar.mark, f"{key} is not expanded", "write it out")
         return None if scalar is None else scalar.text
 
     def _pull(self, node: Node | None) -> tuple[str, ...]:
         found: list[str] = []
         for scalar in self._fields.texts(node, "what is pulled"):
             if is_template(scalar.text.replace(EACH_ID, "")):
-                what = f"nothing but {EACH_ID} is substituted in pull"
+                what = f"only {EACH_ID} is expanded in pull"
                 self._faults.add(scalar.mark, what, "write it out, or with *")
             elif scalar.text.startswith(("/", "~")) or ".." in scalar.text.split("/"):
-                what = f"{scalar.text!r} in pull is not below cwd"
+                what = f"{scalar.text!r} in pull is not inside cwd"
                 self._faults.add(scalar.mark, what, "write paths and globs relative to cwd, such as figures/*.png")
             elif check_path(self._faults, scalar, "a path in pull", ()):
                 found += self._without_braces(scalar)
@@ -198,7 +198,7 @@ class _Parser:
             table = {key.text: value for key, value in node.entries}
         if "type" not in table:
             hint = "such as {type: file_exists, path: data.csv}; types: " + listed(PRECONDITION_KEYS)
-            self._faults.add(node.mark, "a precondition is a mapping with a type", hint)
+            self._faults.add(node.mark, "a precondition must be a mapping with a type", hint)
             return None
         kind = self._fields.choice(table["type"], "type", PRECONDITION_KEYS)
         keys = PRECONDITION_KEYS[kind] if kind else tuple(all_keys)
@@ -226,12 +226,12 @@ class _Parser:
         if len(forms) > 1:
             first, *others = sorted(forms, key=lambda key: marks[key])
             for key in others:
-                self._faults.add(marks[key], f"{key} cannot stand beside {first} at the top of the spec", _FORMS)
+                self._faults.add(marks[key], f"{key} cannot be used beside {first} at the top of the spec", _FORMS)
         if "phases" not in top:
             return (self._phase_of(top, marks[forms[0]], ONLY_PHASE, "a spec"),)
         node = top["phases"]
         if not isinstance(node, ListNode):
-            self._faults.add(node.mark, "phases is a list", "begin each phase with - name: NAME")
+            self._faults.add(node.mark, "phases must be a list", "begin each phase with - name: NAME")
             return ()
         if not node.items:
             self._faults.add(node.mark, "the list of phases is empty", "add a phase: - name: NAME")
@@ -240,7 +240,7 @@ class _Parser:
         for phase in phases:
             if phase.name in seen:
                 what = f"two phases have the name {phase.name!r}; the other is on line {seen[phase.name].line}"
-                self._faults.add(phase.mark, what, "give them names of their own")
+                self._faults.add(phase.mark, what, "give each its own name")
             seen.setdefault(phase.name, phase.mark)
         return tuple(phases)
 
@@ -283,7 +283,7 @@ class _Parser:
             hint = "add template: {id: …, cmd: …}" + ("" if has_grid else ", or jobs: a list of {id, cmd}")
             self._faults.add(mark, f"{what} has {'a grid but no template' if has_grid else 'no jobs'}", hint)
         if "match" in table and "depends_on" not in table:
-            self._faults.add(table["match"].mark, "match without depends_on does nothing", "add depends_on: PHASE")
+            self._faults.add(table["match"].mark, "match has no effect without depends_on", "add depends_on: PHASE")
         return PhaseForm(
             name=name,
             mark=mark,
@@ -301,7 +301,7 @@ class _Parser:
 
     def _jobs(self, node: Node) -> tuple[JobForm, ...]:
         if not isinstance(node, ListNode):
-            self._faults.add(node.mark, "jobs is a list", "begin each job with - id: NAME")
+            self._faults.add(node.mark, "jobs must be a list", "begin each job with - id: NAME")
             return ()
         if not node.items:
             self._faults.add(node.mark, "the list of jobs is empty", "add a job: - {id: NAME, cmd: …}")
@@ -362,7 +362,7 @@ class _Parser:
         if node is None:
             return None
         if not isinstance(node, MapNode):
-            self._faults.add(node.mark, "args is a mapping of names to values", "write args: {seed: 42}")
+            self._faults.add(node.mark, "args must be a mapping of names to values", "write args: {seed: 42}")
             return None
         found = []
         for key, value in node.entries:
@@ -404,7 +404,9 @@ class _Parser:
         if node is None:
             return ()
         if not isinstance(node, MapNode):
-            self._faults.add(node.mark, f"{what} is a mapping of names to values", "write {seed: [1, 2], lr: [0.1]}")
+            self._faults.add(
+                node.mark, f"{what} must be a mapping of names to values", "write {seed: [1, 2], lr: [0.1]}"
+            )
             return ()
         found = []
         for key, value in node.entries:
@@ -430,13 +432,13 @@ class _Parser:
             elif isinstance(node, Scalar) and node.plain:
                 made = from_text(node.text)
                 if made is None and alone and may_be_meant(node.text):
-                    what = f"{node.text} is one text, and no range"
+                    what = f"{node.text} is a single text, not a range"
                     self._faults.warn(node.mark, f'{what} (write 0..4 for a range, or "{node.text}" for the text)')
             if made is not None:
                 return [written(text, True) for text in made]
         except RangeError as error:
             said = node.text[:80] if isinstance(node, Scalar) else "this"
-            self._faults.add(node.mark, f"{said} in {key!r} looks like a range, and is none", str(error))
+            self._faults.add(node.mark, f"{said} in {key!r} looks like a range but is not one", str(error))
             return []
         if isinstance(node, ListNode) and node.items:
             words = [self._value(key, item) for item in node.items]
@@ -455,5 +457,5 @@ class _Parser:
             self._faults.add(node.mark, f"a value of {key!r} is missing", 'write "" for the empty text')
             return None
         if _SUBSTITUTION.search(node.text):
-            self._faults.warn(node.mark, f"nothing is substituted in a value of a grid: {node.text!r} stays as it is")
+            self._faults.warn(node.mark, f"values of a grid are not expanded: {node.text!r} stays as it is")
         return written(node.text, node.plain)

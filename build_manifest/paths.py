@@ -32,14 +32,12 @@ def check_path(faults: Faults, scalar: Scalar, what: str, names: Collection[str]
         hint = "write the path on the host, and copy it there or from there in cmd"
         if what == "a precondition's path":
             hint += ", or ask with {type: command, command: …}"
-        faults.add(scalar.mark, f"{what} is {scalar.text[:80]!r}, and {url[0]} is no place on the host", hint)
+        faults.add(scalar.mark, f"{what} is {scalar.text[:80]!r}, and {url[0]} is not a path on the host", hint)
     masked = _masked(scalar.text)
     for match in _ALONE.finditer(masked):
         if match[1] in names:
             mark = locate(faults, scalar, match[0], scalar.text.count(match[0], 0, match.start()))
-            faults.add(
-                mark, f"{match[0]} in {what} is taken as it stands, and replaced by nothing", f"write ${match[0]}"
-            )
+            faults.add(mark, f"{match[0]} in {what} is taken literally and is not expanded", f"write ${match[0]}")
     return len(faults.found) == before
 
 

@@ -33,7 +33,7 @@ def open_regular(path: str | Path, *, follow: bool = True) -> BinaryIO:
         if error.errno == errno.ELOOP and not follow:
             raise OSError(errno.ELOOP, "is a symbolic link; put the file itself there", str(path)) from None
         if error.errno == errno.ENXIO:
-            raise OSError(errno.ENXIO, "is a socket or a device, and no regular file", str(path)) from None
+            raise OSError(errno.ENXIO, "is a socket or a device, not a regular file", str(path)) from None
         raise
     try:
         mode = os.fstat(fd).st_mode
@@ -41,7 +41,7 @@ def open_regular(path: str | Path, *, follow: bool = True) -> BinaryIO:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(mode):
             what = next((words for is_kind, words in _KINDS if is_kind(mode)), "is something else")
-            raise OSError(errno.EINVAL, f"{what}, and no regular file", str(path))
+            raise OSError(errno.EINVAL, f"{what}, not a regular file", str(path))
         return os.fdopen(fd, "rb")
     except BaseException:
         os.close(fd)

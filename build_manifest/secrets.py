@@ -33,8 +33,8 @@ _USUAL = (
     ("AKIA", "AWS_ACCESS_KEY_ID"), ("ASIA", "AWS_ACCESS_KEY_ID"), ("xox", "SLACK_TOKEN"), ("AIza", "GOOGLE_API_KEY"),
 )  # fmt: skip
 """Beginnings of keys, and the variables that programs look for them in."""
-_HELD = "and the manifest, which is pulled and shown, would hold it"
-_VALUE = "and the value into .env or your environment"
+_HELD = "and the manifest, which is pulled and shown, would contain it"
+_VALUE = "and put the value into .env or your environment"
 
 
 def is_secret(name: str, value: str) -> bool:
@@ -76,7 +76,7 @@ def _is_random(value: str) -> bool:
 def warn_of_secret(faults: Faults, name: str, scalar: Scalar) -> None:
     """Name a value of env that looks like a key, without showing it."""
     if is_secret(name, scalar.text):
-        what = f"env {name} looks like a key, {_HELD}"
+        what = f"env {name} looks like a secret, {_HELD}"
         faults.warn(scalar.mark, f"{what}; write {name}: {{from: {name}}}, {_VALUE}")
 
 
@@ -91,8 +91,8 @@ def warn_of_secrets(faults: Faults, root: Node) -> None:
             found = scalar.text, name.upper()
         if found is not None:
             value, variable = found
-            how = f'write env: {{{variable}: {{from: {variable}}}}}, "${variable}" in cmd in its place, {_VALUE}'
-            faults.warn(locate(faults, scalar, value), f"this looks like a key, {_HELD}; {how}")
+            how = f'write env: {{{variable}: {{from: {variable}}}}}, "${variable}" in its place in cmd, {_VALUE}'
+            faults.warn(locate(faults, scalar, value), f"this looks like a secret, {_HELD}; {how}")
 
 
 def _texts(node: Node, name: str) -> Iterator[tuple[str, Scalar]]:

@@ -39,7 +39,7 @@ def read(faults: Faults) -> MapNode:
         faults.text = _SURROGATES.sub(_join_surrogates, faults.text)
     strange = _UNPRINTABLE.search(faults.text)
     if strange:
-        what = f"the character U+{ord(strange[0]):04X} cannot stand in a spec"
+        what = f"the character U+{ord(strange[0]):04X} is not allowed in a spec"
         faults.add(faults.mark_at(strange.start()), what, 'write it in double quotes as an escape, such as "\\x07"')
         raise SpecErrors(faults.found)
     builder = _Builder(faults)
@@ -59,7 +59,7 @@ def read(faults: Faults) -> MapNode:
         return root
     empty = root is None or (isinstance(root, Scalar) and not root.text)
     mark = Mark(1, 1) if root is None else root.mark
-    what = "the spec is empty" if empty else "a spec is a mapping of keys to values"
+    what = "the spec is empty" if empty else "a spec must be a mapping of keys to values"
     faults.add(mark, what, "begin with: project: NAME")
     raise SpecErrors(faults.found)
 
@@ -140,11 +140,11 @@ class _Builder:
         plain = not event.style and event.tag != _STRING
         self._check_tag(event)
         if "\0" in event.value:
-            self._faults.add(_mark(event.start_mark), "the character U+0000 cannot stand in a value", "leave it out")
+            self._faults.add(_mark(event.start_mark), "the character U+0000 is not allowed in a value", "leave it out")
         half = _HALF.search(event.value)
         if half:
-            what = f"\\u{ord(half[0]):04x} is half of a character (a lone surrogate), and cannot stand in a value"
-            self._faults.add(_mark(event.start_mark), what, "write the whole character, or leave it out")
+            what = f"\\u{ord(half[0]):04x} is half of a character (a lone surrogate), which is not allowed in a value"
+            self._faults.add(_mark(event.start_mark), what, "write the whole character, or remove it")
         text = _show_names(event.value)
         if event.style == ">":  # YAML keeps the ends of lines that are indented deeper: options would be commands
             text = _DEEPER_OPTION.sub(" ", text)
@@ -158,7 +158,11 @@ class _Builder:
     def _alias(self, event: Any) -> None:
         if event.anchor not in self._anchors:
             inside = any(one.event.anchor == event.anchor for one in self._open)
-            what = f"*{event.anchor} stands inside what it names" if inside else f"nothing is named &{event.anchor}"
+            what = (
+                f"*{event.anchor} refers to the value that it is part of"
+                if inside
+                else f"there is no anchor &{event.anchor}"
+            )
             self._stop(event, what, "put quotes around the value, if it begins with *")
         node, size = self._anchors[event.anchor]
         self._aliased += size
@@ -187,7 +191,7 @@ class _Builder:
                 for name, entry in self._merge(value).items():
                     merged.setdefault(name, entry)
             elif key.text in own:
-                what = f"the key {key.text!r} stands here again; it was on line {own[key.text][0].mark.line}"
+                what = f"the key {key.text!r} is repeated; it is already on line {own[key.text][0].mark.line}"
                 self._faults.add(key.mark, what, "keep one of them")
             else:
                 own[key.text] = (key, value)
@@ -232,7 +236,7 @@ def _explain(faults: Faults, error: yaml.MarkedYAMLError) -> None:
             return
     if "\t" in indent or char == "\t" or "'\\t'" in problem:
         column = indent.find("\t") + 1 if "\t" in indent else mark.column
-        faults.add(Mark(mark.line, column), "a tab, where YAML takes only spaces", "indent with spaces")
+        faults.add(Mark(mark.line, column), "a tab, where YAML allows only spaces", "indent with spaces")
     elif "mapping values are not allowed" in problem:
         if re.search(r":\s", line[: mark.column - 1]):
             faults.add(mark, "a second ': ' in one value", "put quotes around the value")
@@ -245,16 +249,16 @@ def _explain(faults: Faults, error: yaml.MarkedYAMLError) -> None:
         where = "" if opened == mark.line else f" on line {opened}"
         faults.add(mark, f"a bracket or brace that opens{where} is not closed here", "look for a missing , ] or }")
     elif "alias" in context or "anchor" in context:
-        faults.add(mark, "YAML reads * and & at the beginning as its own signs", "put quotes around the value")
+        faults.add(mark, "a leading * or & has a special meaning in YAML", "put quotes around the value")
     elif "cannot start any token" in problem:
         faults.add(mark, f"a value cannot begin with {char!r}", "put quotes around it")
     elif "Unicode" in problem and "escape" in problem:
-        what = "this escape is no character: half of one (a lone surrogate), or beyond the last"
+        what = "this escape is not a character: half of one (a lone surrogate), or beyond the last"
         faults.add(mark, what, "write the character itself")
     elif "escape" in problem:
         faults.add(mark, 'an unknown escape in "…"', "double the backslash, or use '…'")
     elif "expected ':'" in problem:
-        faults.add(Mark(opened, 1), "this line is no `key: value`", "write a colon and a space after the key")
+        faults.add(Mark(opened, 1), "this line is not `key: value`", "write a colon and a space after the key")
     elif "expected key" in problem or "'-' indicator" in problem or "document start" in problem:
         hint = "check the indentation, and quote values with : # { [ \" '"
         faults.add(mark, "this does not fit the lines above", hint)

@@ -292,7 +292,7 @@ def graph_faults(phases: Iterable[Phase], groups: Mapping[str, Iterable[str]], j
     if not faults:
         circle = find_circle(phases, groups, jobs)
         if circle:
-            faults.append("dependencies close a circle: " + " -> ".join(circle))
+            faults.append("circular dependency: " + " -> ".join(circle))
     return faults
 
 

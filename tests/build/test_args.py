@@ -56,7 +56,7 @@ def test_a_list_is_several_words_and_an_empty_expression_none(cmd: str, argv: li
 
 
 def test_default_ids_that_are_one_are_named() -> None:
-    with pytest.raises(ValueError, match=r"two jobs have the id 'jobs_va-b'.*write an id that tells them apart"):
+    with pytest.raises(ValueError, match=r"two jobs have the id 'jobs_va-b'.*write an id that differs between them"):
         build("project: p\ngrid: {v: [a/b, a-b]}\ntemplate: {cmd: 'x ${v}'}", "s.yaml")
 
 
@@ -82,6 +82,6 @@ def test_cards_that_are_chosen_past_the_queue_are_named() -> None:
     for env in ("env: {CUDA_VISIBLE_DEVICES: 0}\njobs:\n- id: a", "jobs:\n- id: a\n  env: {CUDA_VISIBLE_DEVICES: 0}"):
         warnings = build(f"project: p\n{env}\n  cmd: x", "s.yaml").warnings
         assert len(warnings) == 1
-        assert "in env does nothing" in warnings[0]
+        assert "in env has no effect" in warnings[0]
     values = "default_cmd: x\njobs:\n- {id: a, args: {device: 'cuda:${GPU}'}}"
     assert "write cuda:0 or cuda:${GPU_INDEX}" in build(f"project: p\n{values}", "s.yaml").warnings[0]

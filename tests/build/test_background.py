@@ -38,14 +38,14 @@ STAYS = [
 def test_what_leaves_its_work_behind_is_named_with_what_to_write(command: str) -> None:
     assert in_background(command) is not None
     for spec in ({"jobs": [{"id": "a", "cmd": command}]}, {"default_cmd": command, "jobs": [{"id": "a", "args": {}}]}):
-        with pytest.raises(SpecErrors, match="goes on in the background") as caught:
+        with pytest.raises(SpecErrors, match="continues in the background") as caught:
             build(json.dumps({"project": "p", **spec}), "s.json")
         assert [bool(fault.instead) for fault in caught.value.faults] == [True]
 
 
 @pytest.mark.parametrize("command", LEAVES)
 def test_a_command_that_is_given_by_hand_is_judged_alike(command: str) -> None:
-    with pytest.raises(SpecErrors, match="goes on in the background"):
+    with pytest.raises(SpecErrors, match="continues in the background"):
         check_job(command, None, 1)
 
 

@@ -31,7 +31,7 @@ def test_a_manifest_is_written_and_the_warnings_are_on_stderr(tmp_path: Path) ->
     done = _build("s.yaml", "m.json", tmp_path)
     assert done.returncode == 0
     assert done.stdout == "2 jobs in 1 phase: m.json\n"
-    assert done.stderr.startswith("s.yaml:3:65: warning: one file can be the output of two jobs")
+    assert done.stderr.startswith("s.yaml:3:65: warning: two jobs can write the same output")
     assert [job.id for job in decode((tmp_path / "m.json").read_text()).jobs] == ["j1", "j2"]
 
 
@@ -49,7 +49,7 @@ def test_the_same_spec_gives_the_same_bytes(tmp_path: Path) -> None:
         ("none.yaml", None, "none.yaml: cannot be read: no such file or directory\n"),
         ("latin.yaml", b"project: p\n# caf\xe9\n", "latin.yaml:2:6: the file is not UTF-8; save it as UTF-8\n"),
         ("empty.yaml", b"", "empty.yaml:1:1: the spec is empty; begin with: project: NAME\n"),
-        (".", None, ".: cannot be read: is a directory; name the spec itself\n"),
+        (".", None, ".: cannot be read: is a directory; give the spec file itself\n"),
     ],
 )
 def test_what_cannot_be_read_is_one_message(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
@@ -73,10 +73,10 @@ def test_a_bad_spec_leaves_the_old_manifest_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("no/where/m.json", "no/where/m.json: cannot be written: no such file or directory"),
-        ("folder", "folder: is no file that can be replaced; name another"),
-        ("s.yaml", "s.yaml: is the spec itself; name another file for the manifest"),
-        ("/dev/stdout", "/dev/stdout: is no file that can be replaced; name another"),
+        ("no/where/m.json", "no/where/m.json cannot be written: no such file or directory"),
+        ("folder", "folder is not a regular file; write the manifest to another path"),
+        ("s.yaml", "s.yaml is the spec itself; write the manifest to another file"),
+        ("/dev/stdout", "/dev/stdout is not a regular file; write the manifest to another path"),
     ],
 )
 def test_an_output_that_cannot_be_written_is_one_message(tmp_path: Path, output: str, message: str) -> None:

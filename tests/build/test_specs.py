@@ -84,7 +84,7 @@ def test_any_text_is_built_or_refused(text: str) -> None:
 def test_an_end_of_line_that_no_editor_shows_is_named(end: str) -> None:
     _, faults = _try(f"project: p\njobs:\n- id: a\n  cmd: x{end}y")
     assert [(fault.line, fault.column) for fault in faults] == [(4, 9)]
-    assert f"the character U+{ord(end):04X} cannot stand in a spec" in faults[0].what
+    assert f"the character U+{ord(end):04X} is not allowed in a spec" in faults[0].what
 
 
 def _built_or_refused(text: str) -> None:

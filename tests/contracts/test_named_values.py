@@ -72,7 +72,7 @@ def test_a_manifest_keeps_names_alone() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (spec({"A": {"from": "1x"}}), "env A is taken from '1x', which can be no variable"),
+        (spec({"A": {"from": "1x"}}), "env A is taken from '1x', which is not a valid variable name"),
         (spec({"A": {"form": "X"}}), "env A is a mapping that is not {from: NAME}"),
         (spec({"A": "${env:a b}"}), "'${env:a b}' names no variable"),
         (spec({}, cmd="echo ${env:KEY}"), "write env: {KEY: {from: KEY}}, and $${KEY} here"),

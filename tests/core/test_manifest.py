@@ -146,7 +146,7 @@ def _job(**changes: Any) -> dict[str, Any]:
         (_job(phase="q"), "job 'a' is of phase 'q', which is not there"),
         (_job(id="../a"), "is no safe file name"),
         (_job(depends_on=["z"]), "job 'a' depends on 'z', which is not there"),
-        (_job(depends_on=["a"]), "dependencies close a circle: a -> a"),
+        (_job(depends_on=["a"]), "circular dependency: a -> a"),
         (_job(depends_on="a"), "job 'a': depends_on is \"a\"; it has to be a list of texts"),
         (_job(gpus=-1), "gpus is -1"),
         (_job(gpu_mem_mib=1.5), "gpu_mem_mib is 1.5"),

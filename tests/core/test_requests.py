@@ -285,7 +285,7 @@ def test_a_student_that_fails_after_a_bad_teacher_was_added_is_blocked_and_does_
         ({"specs": (spec("b"), spec("b"))}, "two jobs have the id 'b'"),
         ({"specs": (spec("b", depends_on=("nope",)),)}, "job 'b' depends on 'nope', which is not there"),
         ({"specs": (spec("b", "nowhere"),)}, "is of phase 'nowhere', which is not there"),
-        ({"specs": (spec("b", depends_on=("c",)), spec("c", depends_on=("b",)))}, "close a circle: b -> c -> b"),
+        ({"specs": (spec("b", depends_on=("c",)), spec("c", depends_on=("b",)))}, "circular dependency: b -> c -> b"),
         ({"specs": (spec("../b"),)}, "is no safe file name"),
         ({"phases": (Phase("main", ("x",)), Phase("x"))}, "phase main is there with other dependencies"),
         ({"groups": {"g": ("a", "b")}, "specs": (spec("b"),)}, "group g is there with other jobs"),
