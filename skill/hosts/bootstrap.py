@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from queue_manager.core import layout
+from queue_manager.core.excerpt import excerpt
 from queue_manager.core.layout import HostPaths
 from queue_manager.core.terminal_text import escaped, one_line
 from skill.common import typed_json
-from skill.common.excerpt import excerpt
 from skill.hosts.connection import Host, Said, Unreachable
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ def claim_identity(host: Host) -> str | Unreachable:
     found = said.out.decode(errors="replace").strip()
     if said.code == 0 and _HEX32.fullmatch(found):
         return found
-    return Unreachable(f"~/.wavequeue/host_id cannot be made or read there: {_last(said)}", "other")
+    return Unreachable(f"~/.wavequeue/host_id cannot be made or read there: {said.why}", "other")
 
 
 # The first of several who do so gives the file its name, and the others see all of it. A file system without hard links
@@ -336,14 +336,14 @@ try:
     def tried():
         argv = [sys.executable, "-E", "-s", "-B", new, "queue_manager", "--help"]
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        return None if done.returncode == 0 else done.stdout.decode(errors="replace").strip().splitlines()[-1:]
+        return None if done.returncode == 0 else done.stdout.decode(errors="replace").strip()
     compileall.compile_dir(new, quiet=2, stripdir=new, prependdir=os.path.join(top, digest))
     if tried() is not None:
         for cache in glob.glob(os.path.join(glob.escape(new), "**", "__pycache__"), recursive=True):
             shutil.rmtree(cache)
         said = tried()
         if said is not None:
-            sys.exit("it does not run with %s: %s" % (sys.executable, said[0] if said else "it said nothing"))
+            sys.exit("it does not run with %s: %s" % (sys.executable, said or "it said nothing"))
     for folder, _, names in os.walk(new):
         for name in names:
             fd = os.open(os.path.join(folder, name), os.O_RDONLY)
@@ -459,16 +459,10 @@ def start(host: Host, python: str, runtime: str, run_id: str, poll: float | None
             return pid
         return escaped(str(found["fault"])[:2000])
     except (ValueError, KeyError, AttributeError, RecursionError):
-        return f"the manager could not be started: {_last(said)}"
+        return f"the manager could not be started: {said.why}"
 
 
 def _fault(said: Said | Unreachable, what: str) -> str | Unreachable | None:
     if isinstance(said, Unreachable):
         return said
-    return None if said.code == 0 else f"{what} could not be placed: {_last(said)}"
-
-
-def _last(said: Said) -> str:
-    """What a host said last, in one line that harms no terminal."""
-    lines = said.err.strip().splitlines() or [f"exit code {said.code}"]
-    return one_line(lines[-1], 300)
+    return None if said.code == 0 else f"{what} could not be placed: {said.why}"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from skill.common.excerpt import excerpt
+from queue_manager.core.excerpt import excerpt
 from skill.common.retry import backoff
 from skill.hosts import remote_command, ssh_words, tar_push
 from skill.hosts.connection import Host, Said, Unreachable, remote
@@ -70,7 +70,7 @@ def push_files(
     place, _, rest = ready.out.partition(b"\n")
     tool, _, there = rest.partition(b"\n")
     if ready.code != 0 or not place:
-        return f"the workspace {workspace} cannot be made on {host.name}: {excerpt(ready.err) or 'it said nothing'}"
+        return f"the workspace {workspace} cannot be made on {host.name}: {ready.why}"
     folder = os.fsdecode(place)
     if host.ssh_command() is None and os.path.realpath(folder) == os.path.realpath(source):
         return Pushed(0, 0, "in place")

@@ -119,7 +119,7 @@ class Host:
         said = self.script(_PUT, remote(path), f"{mode:o}", secrets.token_hex(4), str(len(data)), stdin=data)
         if isinstance(said, Unreachable):
             return said
-        return None if said.code == 0 else said.err.strip() or f"{path} could not be written (exit code {said.code})"
+        return None if said.code == 0 else f"{path} could not be written: {said.why}"
 
     def close(self) -> None:
         if self._transport is not None:

@@ -68,6 +68,5 @@ def _hear(host: Host) -> Heard:
     if isinstance(said, Unreachable):
         return Heard(said)
     if said.code != 0:
-        last = said.err.strip().splitlines()[-1:]
-        return Heard(facts, why=last[0] if last else f"exit code {said.code}")
+        return Heard(facts, why=said.why)
     return Heard(facts, said.out, "", asked, answered)

@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from skill.common.excerpt import excerpt
+from queue_manager.core.excerpt import excerpt
 
 _PLAIN = re.compile(rb"[^A-Za-z0-9 _./:;,=+@%^(){}\[\]|<>&*?~#$\"`-]")
 _END = 1 << 12

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from queue_manager.core import layout
+from queue_manager.core.excerpt import excerpt
 from skill.common.errors import FailedError
 from skill.common.files import make_directory
 
@@ -180,6 +181,6 @@ def _fetch(cache: Path, version: str, machine: str) -> Path:
         raise FailedError(_CANNOT.format(machine=machine, why=error, fetch=fetch)) from None
     found = _wheel(cache, version, machine)
     if found is None:
-        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise FailedError(_CANNOT.format(machine=machine, why=last[0], fetch=fetch))
+        why = excerpt(done.stderr) or f"exit code {done.returncode}"
+        raise FailedError(_CANNOT.format(machine=machine, why=why, fetch=fetch))
     return found

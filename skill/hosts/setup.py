@@ -102,7 +102,7 @@ class _Setup:
         self._say(self._host.name, f"programs: apt-get installs {' '.join(missing)}")
         said = _sound(self._host.script(_INSTALL, *missing, timeout=_INSTALL_PATIENCE, limit=1 << 20))
         if said.code != 0:
-            raise _Stop(f"apt-get install {' '.join(missing)} failed: {_last(said)}; see there {_INSTALL_LOG}")
+            raise _Stop(f"apt-get install {' '.join(missing)} failed: {said.why}; see there {_INSTALL_LOG}")
         facts = self._facts = _sound(bootstrap.facts(self._host, None))
         left = [name for name in _missing(facts) if name != "rsync"]
         if left:
@@ -168,9 +168,9 @@ class _Setup:
         if said.code == _BUSY:
             raise _Stop(f"an earlier setup's is still at work, or something that it left; see there {output}")
         if said.code == _FAILED:
-            raise _Stop(f"it ended with {_last(said)}; see there {output}")
+            raise _Stop(f"it ended with {said.why}; see there {output}")
         if said.code != 0:
-            raise _Stop(f"it could not be run: {_last(said)}")
+            raise _Stop(f"it could not be run: {said.why}")
         return "has run"
 
     # -- what was found ---------------------------------------------------------------------------------------------
@@ -229,13 +229,8 @@ def _said(answer: Said | Unreachable, what: str = "it failed") -> Said:
     """What a command that has to succeed gave. Raises _Stop."""
     said = _sound(answer)
     if said.code != 0:
-        raise _Stop(f"{what}: {_last(said)}")
+        raise _Stop(f"{what}: {said.why}")
     return said
-
-
-def _last(said: Said) -> str:
-    lines = said.err.strip().splitlines() or [f"exit code {said.code}"]
-    return plain(lines[-1])
 
 
 _INSTALL_LOG = "~/.wavequeue/setup/programs.log"
@@ -249,7 +244,7 @@ export DEBIAN_FRONTEND=noninteractive
     apt-get -o DPkg::Lock::Timeout=120 install -y -q --no-install-recommends "$@"
 } </dev/null >$log 2>&1
 code=$?
-[ $code = 0 ] || tail -n 1 $log >&2
+[ $code = 0 ] || tail -n 4 $log >&2
 exit $code
 """
 
@@ -283,9 +278,10 @@ with open(output, "wb") as log:
         stderr=log, start_new_session=True, pass_fds=(lock,)).returncode
 if code:
     with open(output, "rb") as log:
-        log.seek(max(0, os.fstat(log.fileno()).st_size - 2000))
-        last = log.read().decode(errors="replace").strip().splitlines()[-1:]
-    sys.stderr.write("exit code %d: %s" % (code, last[0] if last else "it said nothing"))
+        said = log.read(2000)
+        log.seek(max(len(said), os.fstat(log.fileno()).st_size - 2000))
+        said += b"\\n" + log.read()
+    sys.stderr.write("exit code %d: %s" % (code, said.decode(errors="replace").strip() or "it said nothing"))
     sys.exit({_FAILED})
 open(done, "w").close()
 """

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from skill.common.excerpt import excerpt
+from queue_manager.core.excerpt import excerpt
 from skill.hosts.connection import Host, Said, Unreachable
 
 LARGE = 64 << 20

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import NamedTuple, Protocol
 
+from queue_manager.core.excerpt import excerpt
+
 CONNECT = 10.0
 """Seconds for each step of a connection where the ssh configuration has no ConnectTimeout: TCP, greeting, login."""
 LOGIN = 45.0
@@ -25,6 +27,11 @@ class Said(NamedTuple):
     code: int
     out: bytes
     err: str
+
+    @property
+    def why(self) -> str:
+        """Why it failed, in its own words, as a few of a message; else its exit code."""
+        return excerpt(self.err) or f"exit code {self.code}"
 
 
 class Channel(Protocol):

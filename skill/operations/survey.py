@@ -122,6 +122,5 @@ def _survey(submission: Submission, host: Host, *, newest_code: bool) -> Surveye
         return Surveyed(said)
     document = preflight_schema.read(said.out)
     if document is None:
-        last = said.err.strip().splitlines()[-1:]
-        return Surveyed(facts, None, f"it could not be looked at: {last[0] if last else f'exit code {said.code}'}")
+        return Surveyed(facts, None, f"it could not be looked at: {said.why}")
     return Surveyed(facts, document, at=time.time(), asked=begin)

@@ -17,6 +17,7 @@ from skill.common.errors import FailedError
 from skill.common.files import SHOWN, append_to, try_lock
 from skill.runs.digest import GONE
 from skill.runs.directory import MOST_STATE, Document, Run, parse_state, read_state
+from skill.runs.local_call import call
 
 PATIENCE = 60.0
 """Seconds for a manager to begin; it reads the whole manifest and journal first."""
@@ -152,10 +153,5 @@ def examine(manifest: Manifest, *, newest_code: bool = False) -> dict[str, Any]:
 
     `newest_code`: also when the code was changed last. Raises FailedError.
     """
-    command = [sys.executable, "-m", "queue_manager.preflight", "--here", *(["--newest-code"] if newest_code else [])]
-    try:
-        done = subprocess.run(command, input=encode(manifest), capture_output=True, text=True, timeout=60)
-        found: dict[str, Any] = json.loads(done.stdout)
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise FailedError(f"this machine could not be looked at: {error}") from None
-    return found
+    options = ["--newest-code"] if newest_code else []
+    return call("preflight", "--here", *options, stdin=encode(manifest), patience=60)

@@ -198,8 +198,7 @@ class RemoteRun:
                 return found if "fault" not in found else str(state_schema.clean(str(found["fault"])))[:2000]
         except typed_json.DocumentError:
             pass
-        last = state_schema.clean((said.err.strip().splitlines() or [f"exit code {said.code}"])[-1][:300])
-        return f"what it answered is not ours ({last}); bring our part there again with: {self._submit}"
+        return f"what it answered is not ours ({said.why}); bring our part there again with: {self._submit}"
 
     def ask(self, requests: Mapping[str, Request], patience: float | None = None) -> dict[str, Asked | Why]:
         """Have the managers of these hosts carry out a request each, all at once.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from queue_manager.core.terminal_text import one_line
 from skill.common.errors import FailedError
 from skill.runs.directory import Run
+from skill.runs.local_call import call
 
 PATIENCE = 300.0
 """Seconds to read a journal and what all attempts of a large run have left."""
@@ -21,15 +20,9 @@ _LINES = 10
 def ask_here(run: Run, *, do: bool) -> dict[str, Any]:
     """What can be had of a run on this machine; with `do`, have it written. See queue_manager.repair for the answer.
     Raises FailedError."""
-    command = [sys.executable, "-m", "queue_manager.control", str(run.root)]
-    asked = json.dumps(request(do=do))
-    try:
-        said = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=PATIENCE)
-        found = json.loads(said.stdout)
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise FailedError(f"run {run.id} could not be looked at: {error}") from None
-    if not isinstance(found, dict) or "fault" in found:
-        raise FailedError(f"{run.id}: {found['fault'] if isinstance(found, dict) else found}")
+    found = call("control", str(run.root), stdin=json.dumps(request(do=do)), patience=PATIENCE)
+    if "fault" in found:
+        raise FailedError(f"{run.id}: {found['fault']}")
     return found
 
 

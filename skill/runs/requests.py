@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,6 +14,7 @@ from skill.common.errors import FailedError, UseError
 from skill.runs import state_schema
 from skill.runs.digest import Row
 from skill.runs.directory import Document, Run
+from skill.runs.local_call import call
 
 PATIENCE = 15.0
 """Seconds to wait for a manager's answer while it lives."""
@@ -96,13 +95,8 @@ class Asked(NamedTuple):
 
 def ask(run: Run, request: Request, patience: float = PATIENCE) -> Asked:
     """Have the manager of a run on this machine carry out a request. `patience` in seconds. Raises FailedError."""
-    command = [sys.executable, "-m", "queue_manager.control", str(run.root)]
     asked = {"op": "ask", "request": json.loads(encode_request(request)), "patience": patience}
-    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, check=False)
-    try:
-        found = json.loads(done.stdout)
-    except ValueError:
-        found = {"fault": done.stderr.strip()}
+    found = call("control", str(run.root), stdin=json.dumps(asked))
     answer = found["fault"] if "fault" in found else read_answer(found, request)
     if isinstance(answer, str):
         raise FailedError(f"run {run.id} could not be asked: {answer}")

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from queue_manager.core import transfer_protocol
+from queue_manager.core.excerpt import excerpt
 from queue_manager.core.terminal_text import one_line
 from queue_manager.core.transfer_protocol import HOST, RESULTS, Request, Seen
-from skill.common.excerpt import excerpt
 from skill.hosts import remote_command
 from skill.hosts.remote_command import Framed
 from skill.transfer.local_store import HereError, Store

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-from skill.common.excerpt import excerpt
+from queue_manager.core.excerpt import excerpt
 from skill.hosts import code_push, remote_command, ssh_words
 from skill.hosts.code_push import Pushed
 from skill.hosts.connection import Host, Said, Unreachable
@@ -264,3 +264,5 @@ def test_an_excerpt_keeps_both_ends() -> None:
     assert excerpt("x" * 999).endswith("x…")
     assert excerpt("\x1b[2J\u202e") == r"\x1b[2J\u202e"
     assert excerpt(" \n") == ""
+    assert Said(3, b"", "the cause\nwhat came of it\n").why == "the cause / what came of it"
+    assert Said(3, b"", " \n").why == "exit code 3"

@@ -365,7 +365,7 @@ def test_what_fails_is_named_with_its_step_and_host_and_stops_no_other(project: 
     project.add("away", project.host("away"))
     project.hosts[2].stop()
     _, err = project.call("setup", "ready", "bare", "away", code=1)
-    assert "ready: setup.sh: it ended with exit code 3: no such package" in err
+    assert "ready: setup.sh: it ended with exit code 3: begin / no such package" in err
     assert "bare: programs: screen and rsync missing; only root may install it; run there: sudo apt-get update" in err
     assert "away: programs: unreachable: " in err
     assert "none.env is not there" in project.call("setup", "ready", "--env-file", "none.env", code=2)[1]
