@@ -8,13 +8,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from queue_manager import evidence, processes
 from queue_manager.activity_watch import ActivityWatch, Pace, log_mark
 from queue_manager.clock_skew import ClockSkew
 from queue_manager.core.boundary import Claim, Doing, Ended, Evidence, ExitRecord, Leftovers, Output, Revoked
 from queue_manager.core.events import Proc
+from queue_manager.core.frozen import replace
 from queue_manager.core.layout import tag
 from queue_manager.core.leftovers import END
 from queue_manager.core.manifest import JobSpec

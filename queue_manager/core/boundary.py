@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Union
+from typing import Any, Union
 
 from queue_manager.core.events import Proc
 from queue_manager.core.failures import LogFinding
+from queue_manager.core.frozen import frozen
 from queue_manager.core.machine import Ground
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.core.requests import Answer, Request
 
+_NOTHING: Mapping[Any, Any] = {}  # shared, and written as JSON
 
-@dataclass(frozen=True)
+
+@frozen
 class Claim:
     """A wrapper took the attempt. `at_ns`: when, by the file system's clock, in ns since the epoch."""
 
@@ -22,12 +24,12 @@ class Claim:
     at_ns: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Revoked:
     """The manager took the attempt itself: no wrapper will ever run it."""
 
 
-@dataclass(frozen=True)
+@frozen
 class ExitRecord:
     """The job's own verdict. `at_ns`: when, by the file system's clock."""
 
@@ -35,7 +37,7 @@ class ExitRecord:
     at_ns: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Output:
     """What `expected_output` looks like now: the newest match, if any, whether it is newer than the attempt's
     start, and whether another job's pattern can match one of the new files."""
@@ -45,7 +47,7 @@ class Output:
     shared: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Ended:
     """Gathered once, when all that an attempt started has gone."""
 
@@ -55,7 +57,7 @@ class Ended:
     oom_kill: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Leftovers:
     """Processes that outlive the job's command, by their command lines: those that work, those that may yet go on by
     themselves, and those that only serve others, see `leftovers`. `output_there`: its output is there and new."""
@@ -66,7 +68,7 @@ class Leftovers:
     output_there: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Evidence:
     """What is seen of one live attempt.
 
@@ -97,7 +99,7 @@ class Evidence:
     left: Leftovers | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Checked:
     """A job's preconditions as they were at `at` (epoch seconds): None if they hold, else the one that does not.
 
@@ -109,7 +111,7 @@ class Checked:
     awaited: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class ForeignLease:
     """A card in the hands of another run on this host. `mib` None: it wants the card for itself. `owner`: whose run
     it is in words, where it may be another user's; what such a run is called is not known."""
@@ -120,7 +122,7 @@ class ForeignLease:
     owner: str | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Doing:
     """What one look at a running attempt showed. Times in epoch seconds.
 
@@ -138,15 +140,15 @@ class Doing:
     is_open: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class MetricsFound:
     """What was read of a completed job's metrics: a number or None by name, and why there is none, in words."""
 
     metrics: Mapping[str, float | None]
-    errors: Mapping[str, str] = field(default_factory=dict)
+    errors: Mapping[str, str] = _NOTHING
 
 
-@dataclass(frozen=True)
+@frozen
 class CodeReading:
     """Which code lies in the run's cwd (None: it cannot be told). `since`: when it was looked at before."""
 
@@ -154,7 +156,7 @@ class CodeReading:
     since: float
 
 
-@dataclass(frozen=True)
+@frozen
 class Seen:
     """One turn's observations. What was not looked at is absent, and nothing is concluded from that.
 
@@ -168,29 +170,29 @@ class Seen:
 
     boot: str
     cores: int
-    attempts: Mapping[int, Evidence] = field(default_factory=dict)
+    attempts: Mapping[int, Evidence] = _NOTHING
     cards: Cards | Unreadable | None = None
-    before: Mapping[str, int] = field(default_factory=dict)
+    before: Mapping[str, int] = _NOTHING
     foreign: tuple[ForeignLease, ...] | Unreadable = ()
-    checked: Mapping[int, Checked] = field(default_factory=dict)
+    checked: Mapping[int, Checked] = _NOTHING
     requests: tuple[Request, ...] = ()
     disk: str | None = None
     ground: Ground | None = None
     code: CodeReading | None = None
     journal: str | None = None
-    missing: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = _NOTHING
     doing: Mapping[int, Doing] | None = None
-    metrics: Mapping[int, MetricsFound] = field(default_factory=dict)
+    metrics: Mapping[int, MetricsFound] = _NOTHING
 
 
-@dataclass(frozen=True)
+@frozen
 class Launch:
     """Start the attempt that the journal has just been told of."""
 
     order: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Stop:
     """Signal all that the attempt started: KILL if `kill`, else TERM."""
 
@@ -198,21 +200,21 @@ class Stop:
     kill: bool
 
 
-@dataclass(frozen=True)
+@frozen
 class QuitSession:
     """Close an attempt's screen session."""
 
     order: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Revoke:
     """Take the attempt's claim, so that a late wrapper does not run."""
 
     order: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Reply:
     """Tell the person who asked."""
 

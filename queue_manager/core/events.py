@@ -10,9 +10,9 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
 from typing import Any, NamedTuple, Union
 
+from queue_manager.core.frozen import REQUIRED, fields, frozen
 from queue_manager.core.manifest import (
     JobSpec,
     Phase,
@@ -38,7 +38,7 @@ class Proc(NamedTuple):
     ticks: int
 
 
-@dataclass(frozen=True)
+@frozen
 class RunStarted:
     """Heads the journal."""
 
@@ -49,7 +49,7 @@ class RunStarted:
     version: int = VERSION
 
 
-@dataclass(frozen=True)
+@frozen
 class ManagerStarted:
     """A manager took the run, at first or again. `boot` names the host's life, see host.boot_id. `away`: seconds that
     the machine was down before, by the last sign of the life before. `ticks`: with `pid` and `boot` the manager's
@@ -62,7 +62,7 @@ class ManagerStarted:
     ticks: int = 0
 
 
-@dataclass(frozen=True)
+@frozen
 class AttemptStarting:
     """The intent to launch; durable before the deed. `cards`: uuids, `indices`: the same cards by index,
     `mib`: promised on each (None: the cards are its own), `used_mib`: what NVML read on each at placement."""
@@ -78,7 +78,7 @@ class AttemptStarting:
     used_mib: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class AttemptStarted:
     """The wrapper claimed the attempt and the job's own process began."""
 
@@ -89,7 +89,7 @@ class AttemptStarted:
     proc: Proc | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class AttemptStopping:
     """Its processes are to end: TERM now, KILL after the grace. `reason`: cancelled, timeout, stale, closed (its
     session was), leftovers, bound (the run has reached one)."""
@@ -99,7 +99,7 @@ class AttemptStopping:
     reason: str
 
 
-@dataclass(frozen=True)
+@frozen
 class LeftoversFound:
     """Its command has ended and left processes running. `fate`: wait, fail or end, see `leftovers`; `text`: who."""
 
@@ -109,7 +109,7 @@ class LeftoversFound:
     text: str
 
 
-@dataclass(frozen=True)
+@frozen
 class AttemptEnded:
     """The verdict, and the status that the job has now. `charged`: the attempt counts for the job.
     `due`: when a retry may start (epoch seconds). `used_mib`: last reading of its cards while it lived."""
@@ -126,7 +126,7 @@ class AttemptEnded:
     used_mib: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class MetricsRead:
     """The metrics of a job that has completed: a number or None by name, and why there is none, in words."""
 
@@ -135,14 +135,14 @@ class MetricsRead:
     errors: Mapping[str, str]
 
 
-@dataclass(frozen=True)
+@frozen
 class RetryDue:
     """The delay of a failed job is over; it may be placed again."""
 
     job: str
 
 
-@dataclass(frozen=True)
+@frozen
 class JobHeld:
     """A precondition does not hold (`reason`), or holds again (None)."""
 
@@ -150,7 +150,7 @@ class JobHeld:
     reason: str | None
 
 
-@dataclass(frozen=True)
+@frozen
 class JobStuck:
     """It can never run here, for the reason given; a person is needed."""
 
@@ -158,7 +158,7 @@ class JobStuck:
     error: str
 
 
-@dataclass(frozen=True)
+@frozen
 class JobBlocked:
     """Something it needs will not come. `by`: the job at the root, None where it is a precondition. Of a job that is
     blocked already: from now on it names another root."""
@@ -168,28 +168,28 @@ class JobBlocked:
     error: str
 
 
-@dataclass(frozen=True)
+@frozen
 class JobUnblocked:
     """What it depends on may yet complete."""
 
     job: str
 
 
-@dataclass(frozen=True)
+@frozen
 class JobCancelled:
     """A person took it out before it ran."""
 
     job: str
 
 
-@dataclass(frozen=True)
+@frozen
 class JobRetried:
     """A person gave it a fresh set of attempts."""
 
     job: str
 
 
-@dataclass(frozen=True)
+@frozen
 class JobsAdded:
     """More jobs for a run that has begun."""
 
@@ -198,7 +198,7 @@ class JobsAdded:
     specs: tuple[JobSpec, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class JobsChanged:
     """A person changed what may change of jobs in a run. `changes`: new values by field, by job; see
     requests.CHANGEABLE."""
@@ -206,14 +206,14 @@ class JobsChanged:
     changes: Mapping[str, Mapping[str, Any]]
 
 
-@dataclass(frozen=True)
+@frozen
 class JobSkipped:
     """Its output was there before the run, newer than the code, and is taken as it is."""
 
     job: str
 
 
-@dataclass(frozen=True)
+@frozen
 class JobAccepted:
     """A person took the job's result as it is. `by`: who, as user@machine; `reason`: why, in their words."""
 
@@ -222,7 +222,7 @@ class JobAccepted:
     reason: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class CodeSeen:
     """The code in the run's cwd is another one, or was told for the first time. `code`: its name, see
     queue_manager.code_identity; None where it cannot be told. `since`: attempts that started after this moment (epoch
@@ -232,17 +232,17 @@ class CodeSeen:
     since: float = 0.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Paused:
     """Nothing new starts until resumed."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Resumed:
     """New attempts may start; quarantined cards are tried again."""
 
 
-@dataclass(frozen=True)
+@frozen
 class RequestTaken:
     """A request was carried out, once and for all."""
 
@@ -252,7 +252,7 @@ class RequestTaken:
     jobs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class ConditionBegan:
     """Something in the world hinders the queue. `kind` names it, `text` says it to a person."""
 
@@ -260,14 +260,14 @@ class ConditionBegan:
     text: str
 
 
-@dataclass(frozen=True)
+@frozen
 class ConditionEnded:
     """It hinders no longer."""
 
     kind: str
 
 
-@dataclass(frozen=True)
+@frozen
 class CardQuarantined:
     """No job gets this card until a person resumes the run."""
 
@@ -275,19 +275,19 @@ class CardQuarantined:
     reason: str
 
 
-@dataclass(frozen=True)
+@frozen
 class RunFinished:
     """Nothing is left that can run."""
 
 
-@dataclass(frozen=True)
+@frozen
 class CompleteRan:
     """`on_complete` has ended, and may have left results of its own."""
 
     code: int
 
 
-@dataclass(frozen=True)
+@frozen
 class BoundReached:
     """No job starts any more, until a person resumes the run: max_cost or deadline (`kind`)."""
 
@@ -295,14 +295,14 @@ class BoundReached:
     text: str
 
 
-@dataclass(frozen=True)
+@frozen
 class ResultsPushed:
     """`results_to` has brought away all results up to the journal's line `upto`."""
 
     upto: int
 
 
-@dataclass(frozen=True)
+@frozen
 class TeardownStarting:
     """The intent to end the machine; durable before the deed. `plan`: stop or destroy. `cost`: USD so far."""
 
@@ -312,14 +312,14 @@ class TeardownStarting:
     cost: float | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class TeardownCalledOff:
     """The machine goes on after all."""
 
     reason: str
 
 
-@dataclass(frozen=True)
+@frozen
 class TeardownConfirmed:
     """Its provider says that the machine is stopped, or gone."""
 
@@ -327,7 +327,7 @@ class TeardownConfirmed:
     instance: int
 
 
-@dataclass(frozen=True)
+@frozen
 class RunRepaired:
     """The journal was damaged or lost, and was put together anew: all before this line. `text`: from what, in words;
     `kept`: the name of the damaged one beside it, empty where there was none."""
@@ -382,15 +382,10 @@ _WIRE: dict[str, type[Event]] = {
     "RunRepaired": RunRepaired,
 }
 _NAME = {kind: name for name, kind in _WIRE.items()}
-_REQUIRED = object()
-_DEFAULTS: dict[type[Event], dict[str, Any]] = {
-    kind: {one.name: _REQUIRED if one.default is MISSING else one.default for one in fields(kind)} for kind in _NAME
-}
+_DEFAULTS: dict[type[Event], dict[str, Any]] = {kind: fields(kind) for kind in _NAME}
 """What each field of an event is where its line does not say."""
 
-_MUST = {
-    kind: frozenset(key for key, value in known.items() if value is _REQUIRED) for kind, known in _DEFAULTS.items()
-}
+_MUST = {kind: frozenset(key for key, value in known.items() if value is REQUIRED) for kind, known in _DEFAULTS.items()}
 
 
 def _proc(pair: Sequence[int] | None) -> Proc | None:
@@ -453,7 +448,7 @@ def encode(record: Record) -> str:
     is_head = isinstance(event, RunStarted)
     for key, default in _DEFAULTS[type(event)].items():
         value = getattr(event, key)
-        if default is _REQUIRED or value != default or is_head:
+        if default is REQUIRED or value != default or is_head:
             data[key] = value
     if isinstance(event, JobsAdded):
         data["phases"] = [phase_to_json(phase) for phase in event.phases]

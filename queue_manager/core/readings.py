@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from queue_manager.core.frozen import frozen
 
 SLICE = "MIG-"
 """How the uuid of a part of a divided card begins."""
@@ -23,14 +24,14 @@ def cuda_name(index: int, uuid: str) -> str:
     return uuid if uuid.startswith(SLICE) else str(index)
 
 
-@dataclass(frozen=True)
+@frozen
 class Unreadable:
     """The port could not tell, for the reason given; nothing may be concluded."""
 
     reason: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Card:
     """One card. `index` is NVML's, in PCI order; memory in MiB; `util` in percent, None where not reported.
 
@@ -53,7 +54,7 @@ class Card:
         return self.uuid.startswith(SLICE)
 
 
-@dataclass(frozen=True)
+@frozen
 class SickCard:
     """A card that is listed but cannot be used now."""
 
@@ -63,7 +64,7 @@ class SickCard:
     reason: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Cards:
     """A reading of all cards. `note` says in words why there are none, or fewer than one might expect."""
 
