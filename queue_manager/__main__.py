@@ -13,7 +13,13 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from queue_manager import environment, files, host, host_place, processes
+from queue_manager.adapters import environment, files, host, host_place, processes
+from queue_manager.adapters.files import UnsafeError, append_to, make_directory
+from queue_manager.adapters.guard import RunGoneError
+from queue_manager.adapters.journal import Journal
+from queue_manager.adapters.load import Loaded, UseError, keep_damaged_state, living_manager, load
+from queue_manager.adapters.run_dir import HeldError, Lock, RunDir
+from queue_manager.adapters.shared_directory import SharedDirectory
 from queue_manager.core import events as ev
 from queue_manager.core import layout
 from queue_manager.core.events import Proc, Record
@@ -22,14 +28,8 @@ from queue_manager.core.model import InvalidTransition
 from queue_manager.core.status import Status
 from queue_manager.core.times import iso
 from queue_manager.daemon import Daemon, Host
-from queue_manager.files import UnsafeError, append_to, make_directory
-from queue_manager.guard import RunGoneError
-from queue_manager.journal import Journal
-from queue_manager.load import Loaded, UseError, keep_damaged_state, living_manager, load
-from queue_manager.run_dir import HeldError, Lock, RunDir
-from queue_manager.screen import directory_fault
-from queue_manager.script import Given
-from queue_manager.shared_directory import SharedDirectory
+from queue_manager.launchers.screen import directory_fault
+from queue_manager.launchers.script import Given
 
 EXIT_DONE, EXIT_FAILED, EXIT_USE, EXIT_PERSON = 0, 1, 2, 3
 _JOB = re.compile(r'"job":"([^"]+)"')

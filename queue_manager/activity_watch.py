@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from queue_manager import processes, terminal_reads
+from queue_manager.adapters import processes, terminal_reads
+from queue_manager.adapters.processes import Activity
+from queue_manager.adapters.regular import open_regular
 from queue_manager.core import activity
 from queue_manager.core.boundary import Doing
 from queue_manager.core.events import Proc
 from queue_manager.core.readings import Unreadable
-from queue_manager.processes import Activity
-from queue_manager.regular import open_regular
 
 _FIRST, _AGAIN, _LEFT, _ASKED, _USUAL = 3.0, 2.0, 3.0, 10.0, 30.0
 """Seconds until the next look: after an attempt began, while one seems to wait for an answer, while one waits for what

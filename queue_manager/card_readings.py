@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from queue_manager.adapters.gpus import Nvml
 from queue_manager.core import events as ev
 from queue_manager.core.events import Record
 from queue_manager.core.model import QueueState
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.core.tick import wants_cards
-from queue_manager.gpus import Nvml
 
 FIRST_LOOK = 0.05
 """Seconds until cards are read again after a job ended on one and its memory lingered; doubles up to the poll."""

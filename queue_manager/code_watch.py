@@ -7,12 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from queue_manager import pushed_code
+from queue_manager.adapters.existing import OutputTest
 from queue_manager.core import shell_paths
 from queue_manager.core.boundary import CodeReading
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import QueueState
-from queue_manager.existing import OutputTest
+from queue_manager.remote import pushed_code
 
 AT_LAUNCH = 0.25
 """Seconds that a launch waits for a look, if the last one was a while ago."""

@@ -14,9 +14,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from queue_manager import accepted, commands, evidence, script, teardown
+from queue_manager import teardown
+from queue_manager.adapters import accepted, commands, evidence
+from queue_manager.adapters.clock import Clock
+from queue_manager.adapters.distributed import Ports
+from queue_manager.adapters.guard import Guard
+from queue_manager.adapters.host_leases import HostLeases
+from queue_manager.adapters.journal import Journal
+from queue_manager.adapters.leases import Leases
+from queue_manager.adapters.named_values import NamedValues
+from queue_manager.adapters.run_dir import Lock, RunDir
+from queue_manager.adapters.shared_directory import SharedDirectory
+from queue_manager.adapters.shared_ports import SharedPorts
 from queue_manager.card_readings import CardReadings
-from queue_manager.clock import Clock
 from queue_manager.code_watch import CodeWatch
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
@@ -29,21 +39,13 @@ from queue_manager.core.model import Job, Need, QueueState
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.core.snapshot import Situation
 from queue_manager.core.tick import Tick, next_timer, overdue, tick
-from queue_manager.distributed import Ports
-from queue_manager.guard import Guard
-from queue_manager.host_leases import HostLeases
-from queue_manager.journal import Journal
 from queue_manager.launch import Launch
-from queue_manager.leases import Leases
+from queue_manager.launchers import script
+from queue_manager.launchers.screen import Screen
 from queue_manager.metric_reader import MetricReader
-from queue_manager.named_values import NamedValues
 from queue_manager.notices import Notices
 from queue_manager.preconditions import Preconditions
 from queue_manager.publish import Publisher
-from queue_manager.run_dir import Lock, RunDir
-from queue_manager.screen import Screen
-from queue_manager.shared_directory import SharedDirectory
-from queue_manager.shared_ports import SharedPorts
 from queue_manager.teardown import Teardown
 from queue_manager.watch import Watch
 

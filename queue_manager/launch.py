@@ -5,19 +5,19 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping
 
-from queue_manager import script
+from queue_manager.adapters.distributed import Ports
+from queue_manager.adapters.named_values import NamedValues
+from queue_manager.adapters.run_dir import RunDir
 from queue_manager.code_watch import CodeWatch
 from queue_manager.core.layout import AttemptPaths, session_name, tag
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Job, QueueState
 from queue_manager.core.readings import cuda_name
 from queue_manager.core.state_types import Attempt
-from queue_manager.distributed import Ports
-from queue_manager.named_values import NamedValues
-from queue_manager.run_dir import RunDir
-from queue_manager.screen import Screen
-from queue_manager.script import Given
-from queue_manager.warm import Warm
+from queue_manager.launchers import script
+from queue_manager.launchers.screen import Screen
+from queue_manager.launchers.script import Given
+from queue_manager.launchers.warm import Warm
 
 
 class Launch:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from queue_manager import processes
+from queue_manager.adapters import processes
+from queue_manager.adapters.processes import Activity
+from queue_manager.adapters.serving import serving
 from queue_manager.core.boundary import Leftovers
 from queue_manager.core.events import Proc
 from queue_manager.core.readings import Unreadable
-from queue_manager.processes import Activity
-from queue_manager.serving import serving
 
 _AFTER = 1.0
 """Seconds of watching until it is told."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
-from queue_manager import metric_files
+from queue_manager.adapters import metric_files
 from queue_manager.core.boundary import MetricsFound
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.model import Job, QueueState

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from queue_manager import evidence
-from queue_manager.clock import Clock
+from queue_manager.adapters import evidence
+from queue_manager.adapters.clock import Clock
+from queue_manager.adapters.named_values import NamedValues
 from queue_manager.core import boundary as b
 from queue_manager.core import shell_paths
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Job, QueueState
-from queue_manager.named_values import NamedValues
 
 HELD_AT_ONCE = 200
 

@@ -8,6 +8,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from queue_manager.adapters.files import SHOWN, write_whole
+from queue_manager.adapters.journal import SnapshotWriter
+from queue_manager.adapters.line_file import LineFile
 from queue_manager.core import alerts, job_metrics, snapshot, summary
 from queue_manager.core.events import Record
 from queue_manager.core.layout import RunPaths
@@ -15,9 +18,6 @@ from queue_manager.core.model import QueueState
 from queue_manager.core.snapshot import Situation
 from queue_manager.core.status import Status
 from queue_manager.core.times import iso
-from queue_manager.files import SHOWN, write_whole
-from queue_manager.journal import SnapshotWriter
-from queue_manager.line_file import LineFile
 
 _ROWS_AT_ONCE = 1000
 

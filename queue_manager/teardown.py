@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from queue_manager import commands, facts, vast
+from queue_manager.adapters import commands, facts, vast
+from queue_manager.adapters.files import SHOWN, write_whole
 from queue_manager.core import machine, teardown
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.machine import Container, Ground, Instance, Other
@@ -18,7 +19,6 @@ from queue_manager.core.model import QueueState
 from queue_manager.core.readings import Unreadable
 from queue_manager.core.teardown import Decision, SyncFirst
 from queue_manager.core.times import epoch
-from queue_manager.files import SHOWN, write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -271,7 +271,7 @@ class Ending:
         return shown.reason if isinstance(shown, Unreadable) else "Vast.ai took the request, and shows it as before"
 
     def _send(self, key: str, call: vast.Call) -> vast.Reply | Unreadable:
-        from queue_manager import vast_send
+        from queue_manager.adapters import vast_send
 
         return vast_send.send(vast.server(self._environment), key, call)
 

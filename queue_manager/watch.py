@@ -9,9 +9,12 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable
 
-from queue_manager import evidence, processes
 from queue_manager.activity_watch import ActivityWatch, Pace, log_mark
-from queue_manager.clock_skew import ClockSkew
+from queue_manager.adapters import evidence, processes
+from queue_manager.adapters.clock_skew import ClockSkew
+from queue_manager.adapters.host import oom_kills
+from queue_manager.adapters.processes import Activity, TagScan
+from queue_manager.adapters.run_dir import RunDir
 from queue_manager.core.boundary import Claim, Doing, Ended, Evidence, ExitRecord, Leftovers, Output, Revoked
 from queue_manager.core.events import Proc
 from queue_manager.core.frozen import replace
@@ -20,11 +23,8 @@ from queue_manager.core.leftovers import END
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Attempt
 from queue_manager.core.readings import Cards, Unreadable
-from queue_manager.host import oom_kills
+from queue_manager.launchers.screen import Screen
 from queue_manager.leftover_watch import LeftoverWatch
-from queue_manager.processes import Activity, TagScan
-from queue_manager.run_dir import RunDir
-from queue_manager.screen import Screen
 
 
 class _Followed:

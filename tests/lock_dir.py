@@ -6,9 +6,9 @@ import os
 import tempfile
 from pathlib import Path
 
+from queue_manager.adapters.shared_directory import SharedDirectory
 from queue_manager.core import layout
 from queue_manager.core.layout import LOCK_DIR_VARIABLE
-from queue_manager.shared_directory import SharedDirectory
 
 NOBODY = 65534
 

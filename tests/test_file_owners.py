@@ -13,7 +13,7 @@ import pytest
 
 from tests.test_architecture import ROOT, product_files
 
-OWNERS = ("queue_manager/files.py", "skill/common/files.py")
+OWNERS = ("queue_manager/adapters/files.py", "skill/common/files.py")
 USERS = {
     "build_manifest/__main__.py": "the manifest that a user asked for, at mode 0600",
     "skill/transfer/local_store.py": "results, which have the mode of the user's umask",

@@ -225,8 +225,8 @@ class JobAccepted:
 @frozen
 class CodeSeen:
     """The code in the run's cwd is another one, or was told for the first time. `code`: its name, see
-    queue_manager.code_identity; None where it cannot be told. `since`: attempts that started after this moment (epoch
-    seconds) run it; until then it was still the code before."""
+    queue_manager.adapters.code_identity; None where it cannot be told. `since`: attempts that started after this
+    moment (epoch seconds) run it; until then it was still the code before."""
 
     code: str | None
     since: float = 0.0

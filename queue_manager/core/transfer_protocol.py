@@ -1,6 +1,7 @@
 """What both ends of a pull agree on: which file is taken, what a name may be, how the two talk. Pure.
 
-The one who pulls writes a request (`encode`) to `python -m queue_manager.send` on the host. The answer is the line
+The one who pulls writes a request (`encode`) to `python -m queue_manager.remote.send` on the host. The answer is the
+line
 `greeting(nonce)`, then JSON lines; a line that announces a file is followed by that file's bytes and a line with their
 sha256. So one connection lists, compares and carries, and each file is read once.
 """

@@ -93,7 +93,7 @@ def facts(host: Host, run_id: str | None) -> Facts | Unreachable:
 
 
 def _source() -> str:
-    return (Path(layout.__file__).parents[1] / "facts.py").read_text(encoding="utf-8")
+    return (Path(layout.__file__).parents[1] / "adapters" / "facts.py").read_text(encoding="utf-8")
 
 
 # Sent as a text to each Python that is found: an old one has to understand it, too, so that it goes without -I. A
@@ -186,7 +186,7 @@ def parse_facts(said: Said) -> Facts | Unreachable:
 
 
 def _told(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What queue_manager.facts says, checked. Raises ValueError, TypeError, KeyError."""
+    """What queue_manager.adapters.facts says, checked. Raises ValueError, TypeError, KeyError."""
     identity, digest, pid, libc = (found[name] for name in ("host_id", "manifest_sha256", "manager_pid", "libc"))
     if not (
         (identity is None or _HEX32.fullmatch(identity))
@@ -278,7 +278,7 @@ owner=$(cat "$w/machine" 2>/dev/null)
 [ -z "$owner" ] || [ "$owner" = "$me" ] ||
   w=$w/hosts/$(uname -n | tr -c 'A-Za-z0-9.\n-' _)-$(head -c 8 /etc/machine-id 2>/dev/null)
 """
-"""In sh: $w is where all that is this host's own lies, as queue_manager.facts.place says."""
+"""In sh: $w is where all that is this host's own lies, as queue_manager.adapters.facts.place says."""
 
 _CLAIM = f"""{_FIRST}
 umask 077; mkdir -p .wavequeue || exit 1

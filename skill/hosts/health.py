@@ -36,7 +36,8 @@ _UNTOLD = "-"
 
 
 class Heard(NamedTuple):
-    """What was heard of a host. `document`: that of queue_manager.probe, as it came; None for the reason in `why`.
+    """What was heard of a host. `document`: that of queue_manager.remote.probe, as it came; None for the reason in
+    `why`.
 
     `asked` and `answered`: our clock around it, in epoch seconds. `openssh`: why OpenSSH itself goes there, None where
     fabric does. `is_quiet`: its login files leave stdin and stdout alone.

@@ -31,11 +31,16 @@ MACHINES = {"x86_64": 62, "aarch64": 183}
 _MAIN = '''\
 """Runs a module of this folder: PYTHON FOLDER MODULE ARGUMENTS."""
 
+import importlib.util
 import runpy
 import sys
 
 del sys.argv[0]
-runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+name = sys.argv[0]
+# Every version calls the commands of a host `queue_manager.NAME`, wherever a runtime has them.
+if importlib.util.find_spec(name) is None:
+    name = name.replace("queue_manager.", "queue_manager.remote.", 1)
+runpy.run_module(name, run_name="__main__", alter_sys=True)
 '''
 _PSUTIL = re.compile(r"psutil/(?:__init__|_common|_ntuples|_pslinux|_psposix|_compat)\.py")
 _COMPILED = re.compile(r"psutil/_psutil_(?:linux|posix)\.abi3\.so")

@@ -23,8 +23,8 @@ _FAULT = (
 def fault(host: Host, facts: Facts) -> str | Unreachable | None:
     """Why a manager that is started there would not outlive us, in words; None if it would.
 
-    What was found is kept there until the host starts anew, and queue_manager.start does as it says. A host that ends
-    processes with their session is told to let those of this user linger, where that is allowed.
+    What was found is kept there until the host starts anew, and queue_manager.remote.start does as it says. A host
+    that ends processes with their session is told to let those of this user linger, where that is allowed.
     """
     if host.worker.kind == "local" or facts.survival is not None:
         return None
@@ -59,7 +59,7 @@ def _survives(host: Host, how: str) -> bool | Unreachable:
     return seen if isinstance(seen, Unreachable) else seen.out.strip() == b"there"
 
 
-# As queue_manager.start does it: a session of its own, deaf to the end of ours.
+# As queue_manager.remote.start does it: a session of its own, deaf to the end of ours.
 _BEGIN = """
 [ -n "${XDG_RUNTIME_DIR-}" ] || export XDG_RUNTIME_DIR="/run/user/$(id -u)"
 case $1 in

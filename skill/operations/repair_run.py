@@ -11,8 +11,8 @@ from skill.runs.directory import Run
 from skill.runs.open import on_hosts
 
 Answers = Mapping[str, "Mapping[str, Any] | str"]
-"""By host what can be had of its part, see queue_manager.repair, or why there is no answer. A run on this machine has
-one answer, under the name runs.repair.HERE."""
+"""By host what can be had of its part, see queue_manager.remote.repair, or why there is no answer. A run on this
+machine has one answer, under the name runs.repair.HERE."""
 
 
 def repair_run(run: Run, *, do: bool = False) -> Answers:

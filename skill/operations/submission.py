@@ -125,7 +125,7 @@ MOST_ASKED = 20_000
 
 
 def question(manifest: Manifest, part: Part) -> Manifest:
-    """What queue_manager.preflight is asked on a host: only what it looks at, so that it is small."""
+    """What queue_manager.remote.preflight is asked on a host: only what it looks at, so that it is small."""
     asked = len(manifest.jobs) <= MOST_ASKED
     jobs = [job for job in manifest.jobs if asked or job.preconditions or job.cwd is not None]
     cwd = part.cwd if part.cwd.startswith("/") else "~" if part.cwd == "." else f"~/{part.cwd}"

@@ -157,7 +157,7 @@ def _working_on(run: Run) -> AbstractContextManager[None]:
 
 class _Work(NamedTuple):
     """What is to be done for one host. `files`: of the code, relative to the order's source; None: it is not pushed.
-    `code`: what the code is called here, see queue_manager.code_identity; None where that cannot be told."""
+    `code`: what the code is called here, see queue_manager.adapters.code_identity; None where that cannot be told."""
 
     run: Run
     submission: Submission

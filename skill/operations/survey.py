@@ -27,8 +27,8 @@ _LOOK = 150.0
 
 
 class Surveyed(NamedTuple):
-    """A host as it was found. `document`: that of queue_manager.preflight; None where `why` says why there is none.
-    `at`: when it came, `asked`: when it was asked for, in epoch seconds by the clock here."""
+    """A host as it was found. `document`: that of queue_manager.remote.preflight; None where `why` says why there is
+    none. `at`: when it came, `asked`: when it was asked for, in epoch seconds by the clock here."""
 
     facts: Facts | Unreachable
     document: Mapping[str, Any] | None = None

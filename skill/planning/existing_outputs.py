@@ -50,7 +50,7 @@ class Skips(NamedTuple):
 
 
 def read(document: Mapping[str, Any]) -> Found | None:
-    """What queue_manager.preflight told; None where it told nothing of this, as older versions, or nonsense."""
+    """What queue_manager.remote.preflight told; None where it told nothing of this, as older versions, or nonsense."""
     try:
         found = document["existing"]
         outputs = {str(job): float(at) for job, at in found["outputs"]}

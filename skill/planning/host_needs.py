@@ -39,8 +39,8 @@ class Need(NamedTuple):
 
 
 def needs(found: Mapping[str, Any], way: Way, name: str, *, on_cards: bool) -> Iterator[Need]:
-    """Judge the document of queue_manager.preflight. What a host does not tell is left out. `on_cards`: some jobs ask
-    for cards."""
+    """Judge the document of queue_manager.remote.preflight. What a host does not tell is left out. `on_cards`: some
+    jobs ask for cards."""
     setup = f"wavequeue hosts setup {name}"
     probe, tried = _table(found.get("probe")), _table(found.get("needs"))
     if "bash" in probe:

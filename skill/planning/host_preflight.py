@@ -59,8 +59,8 @@ class Basics(NamedTuple):
 class Seen(NamedTuple):
     """All that was seen of one host.
 
-    `unreachable`: why, or None. `found`: the document of queue_manager.preflight, None where it could not be made, for
-    the reason in `not_found`. `way`: how the code comes there.
+    `unreachable`: why, or None. `found`: the document of queue_manager.remote.preflight, None where it could not be
+    made, for the reason in `not_found`. `way`: how the code comes there.
     """
 
     name: str

@@ -40,7 +40,8 @@ def check(manifest: Manifest, probe: dict[str, Any]) -> Findings:
 
 
 def unset_words(document: Mapping[str, Any], jobs: Collection[str]) -> list[str]:
-    """What variables jobs would miss, from the document of queue_manager.preflight, which a host may have made up."""
+    """What variables jobs would miss, from the document of queue_manager.remote.preflight, which a host may have made
+    up."""
     rows = document.get("unset")
     found = []
     for name, ids in rows.items() if isinstance(rows, dict) else ():

@@ -1,4 +1,5 @@
-"""What a host tells of itself and of what a manifest would meet there: the document of queue_manager.preflight. Pure.
+"""What a host tells of itself and of what a manifest would meet there: the document of
+queue_manager.remote.preflight. Pure.
 
 What the types do not name may be anything: a newer version may have written it.
 """

@@ -9,8 +9,8 @@ from skill.common.units import jobs_text
 
 
 class Push(NamedTuple):
-    """Code that was brought to a host: its name here (see queue_manager.code_identity), None where that could not be
-    told, and when (ISO time)."""
+    """Code that was brought to a host: its name here (see queue_manager.adapters.code_identity), None where that
+    could not be told, and when (ISO time)."""
 
     name: str | None
     at: str

@@ -22,7 +22,8 @@ class LiveRun(NamedTuple):
 
 
 def read(rows: Iterable[Mapping[str, Any]]) -> list[LiveRun]:
-    """The runs of a document of queue_manager.existing. Raises ValueError, KeyError, TypeError where it is none."""
+    """The runs of a document of queue_manager.adapters.existing. Raises ValueError, KeyError, TypeError where it is
+    none."""
     return [
         LiveRun(
             str(row["run_id"]),

@@ -1,4 +1,4 @@
-"""A module of queue_manager, run on this machine for the JSON document that it prints."""
+"""A command of queue_manager.remote, run on this machine for the JSON document that it prints."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from skill.common.errors import FailedError
 
 
 def call(module: str, *arguments: str, stdin: str = "", patience: float | None = None) -> dict[str, Any]:
-    """The document of `queue_manager.MODULE`. `patience` in seconds.
+    """The document of `queue_manager.remote.MODULE`. `patience` in seconds.
 
     Raises FailedError, in its own words where it printed no document.
     """
-    command = [sys.executable, "-m", f"queue_manager.{module}", *arguments]
+    command = [sys.executable, "-m", f"queue_manager.remote.{module}", *arguments]
     try:
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=patience, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise FailedError(f"queue_manager.{module} could not be run: {error}") from None
+        raise FailedError(f"queue_manager.remote.{module} could not be run: {error}") from None
     try:
         found = json.loads(done.stdout)
     except ValueError:
         found = None
     if not isinstance(found, dict):
         said = excerpt(done.stderr) or f"it ended with exit code {done.returncode} and said nothing"
-        raise FailedError(f"queue_manager.{module} gave no answer: {said}")
+        raise FailedError(f"queue_manager.remote.{module} gave no answer: {said}")
     return found

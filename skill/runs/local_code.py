@@ -12,8 +12,8 @@ PATIENCE = 10.0
 
 
 def name(folder: Path) -> str | None:
-    """The name of the code, as queue_manager.code_identity gives it; None where that cannot be told."""
-    command = [sys.executable, "-m", "queue_manager.code_identity", str(folder)]
+    """The name of the code, as queue_manager.adapters.code_identity gives it; None where that cannot be told."""
+    command = [sys.executable, "-m", "queue_manager.adapters.code_identity", str(folder)]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)
         found = json.loads(done.stdout)["code"]

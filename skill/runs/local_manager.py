@@ -149,7 +149,7 @@ def _said(log: Path, begin: int) -> str:
 
 
 def examine(manifest: Manifest, *, newest_code: bool = False) -> dict[str, Any]:
-    """What this machine has, and what a manifest would meet on it, as `queue_manager.preflight --here` tells it.
+    """What this machine has, and what a manifest would meet on it, as `queue_manager.remote.preflight --here` tells it.
 
     `newest_code`: also when the code was changed last. Raises FailedError.
     """

@@ -158,7 +158,8 @@ class RemoteRun:
     # -- asking -----------------------------------------------------------------------------------------------------
 
     def call(self, name: str, request: Mapping[str, Any], timeout: float = LOOK) -> dict[str, Any] | Why:
-        """Ask queue_manager.control on one host, for `timeout` seconds at most; see there for requests and answers.
+        """Ask queue_manager.remote.control on one host, for `timeout` seconds at most; see there for requests and
+        answers.
 
         Nothing is done on another machine than the one that got the jobs. A connection that is cut is made anew, once:
         what is asked twice does no harm.

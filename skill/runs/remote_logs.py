@@ -34,7 +34,7 @@ _IN_VAIN = frozenset({"auth", "host_key", "shell"})
 
 
 class Piece(NamedTuple):
-    """What a host says of a job and of its log, in one answer; see queue_manager.control.log.
+    """What a host says of a job and of its log, in one answer; see queue_manager.remote.control.log.
 
     `document`: its state with the row of this job alone. It was read before the log was, and so was `goes_on`: whether
     anything there may still end the job. `file` names the log that `data` is of; None where there is none yet.
@@ -65,7 +65,7 @@ class Piece(NamedTuple):
 _STATUSES = tuple(status.value for status in Status)
 Answer = Union[Piece, Unreachable, str]
 Ask = Callable[..., Answer]
-"""Asks for a log, by what queue_manager.control.log takes beside the job."""
+"""Asks for a log, by what queue_manager.remote.control.log takes beside the job."""
 
 
 def host_of(remote: RemoteRun, job: str) -> str:
@@ -85,7 +85,8 @@ class Asker:
         self.host = host_of(remote, job)
 
     def __call__(self, **asked: Any) -> Answer:
-        """What queue_manager.control.log takes beside the job. What names a file on one host means none on another."""
+        """What queue_manager.remote.control.log takes beside the job. What names a file on one host means none on
+        another."""
         host, _, file = (asked.get("file") or "").rpartition(" ")
         if host == self.host:
             asked["file"] = file

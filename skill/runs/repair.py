@@ -18,8 +18,8 @@ _LINES = 10
 
 
 def ask_here(run: Run, *, do: bool) -> dict[str, Any]:
-    """What can be had of a run on this machine; with `do`, have it written. See queue_manager.repair for the answer.
-    Raises FailedError."""
+    """What can be had of a run on this machine; with `do`, have it written. See queue_manager.remote.repair for the
+    answer. Raises FailedError."""
     found = call("control", str(run.root), stdin=json.dumps(request(do=do)), patience=PATIENCE)
     if "fault" in found:
         raise FailedError(f"{run.id}: {found['fault']}")
@@ -27,7 +27,7 @@ def ask_here(run: Run, *, do: bool) -> dict[str, Any]:
 
 
 def request(*, do: bool) -> dict[str, Any]:
-    """What is asked of queue_manager.control."""
+    """What is asked of queue_manager.remote.control."""
     return {"op": "repair", "do": do}
 
 

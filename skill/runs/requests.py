@@ -21,7 +21,7 @@ PATIENCE = 15.0
 
 
 def body(request: Request) -> dict[str, Any]:
-    """A request as queue_manager.control takes it."""
+    """A request as queue_manager.remote.control takes it."""
     found: dict[str, Any] = json.loads(encode_request(request))
     return found
 
@@ -104,7 +104,7 @@ def ask(run: Run, request: Request, patience: float = PATIENCE) -> Asked:
 
 
 def read_answer(found: Mapping[str, Any], request: Request) -> Asked | str:
-    """What queue_manager.control answered to a request; in words, where that is no answer to it."""
+    """What queue_manager.remote.control answered to a request; in words, where that is no answer to it."""
     try:
         data = found["answer"]
         answer = None if data is None else Answer(data["id"], data["ok"], data["text"], tuple(map(str, data["jobs"])))

@@ -22,7 +22,7 @@ _MOST = directory.MOST_STATE + (1 << 20)
 
 
 class Told(NamedTuple):
-    """What a host said when it was looked at, see queue_manager.control.look.
+    """What a host said when it was looked at, see queue_manager.remote.control.look.
 
     `document` is None where its manager has not begun; `tails`: last lines of running jobs' logs by id; `added`: lines
     of its journal about jobs that were added there.

@@ -1,7 +1,7 @@
 """Pulling: results, logs and state of a run come home from all its hosts at once.
 
-Each host is asked on one connection of OpenSSH (see `queue_manager.send`), so that large files stream. What is not
-known of a host is not concluded: one that cannot be reached keeps what was pulled of it before, with its age.
+Each host is asked on one connection of OpenSSH (see `queue_manager.remote.send`), so that large files stream. What is
+not known of a host is not concluded: one that cannot be reached keeps what was pulled of it before, with its age.
 """
 
 from __future__ import annotations

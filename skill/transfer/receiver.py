@@ -1,4 +1,5 @@
-"""Receiving what `queue_manager.send` sends: nothing that a host says is believed, and no file is ever half there.
+"""Receiving what `queue_manager.remote.send` sends: nothing that a host says is believed, and no file is ever half
+there.
 
 Each file comes into a temporary one, is hashed, and is put into its place (local_store.py) with the time it has on the
 host. Killed at any moment, what has its place is whole, and what was cut off goes on from where it was.

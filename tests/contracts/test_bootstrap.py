@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queue_manager import facts as told
+from queue_manager.adapters import facts as told
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.manifest import encode
 from skill.hosts import bootstrap, runtime_bundle, survival

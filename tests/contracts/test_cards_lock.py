@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from queue_manager import cards_lock
-from queue_manager.cards_lock import BOUND, CardsLock, parse_holder
+from queue_manager.adapters import cards_lock
+from queue_manager.adapters.cards_lock import BOUND, CardsLock, parse_holder
 
 
 class Clock:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from queue_manager import claims, processes, script
+from queue_manager.adapters import claims, processes
+from queue_manager.adapters.run_dir import RunDir
 from queue_manager.core.boundary import Claim, Revoked
 from queue_manager.core.layout import AttemptPaths, RunPaths
 from queue_manager.core.readings import Unreadable
-from queue_manager.run_dir import RunDir
+from queue_manager.launchers import script
 
 REVOKED = "revoked\n"
 SOME = (0, 1, 20)

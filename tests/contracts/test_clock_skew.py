@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from queue_manager import clock_skew
-from queue_manager.clock_skew import ClockSkew
+from queue_manager.adapters import clock_skew
+from queue_manager.adapters.clock_skew import ClockSkew
 
 DAY = 86_400 * 10**9
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from queue_manager import code_identity, code_watch, pushed_code
-from queue_manager.code_identity import identify, newest_source
+from queue_manager import code_watch
+from queue_manager.adapters import code_identity
+from queue_manager.adapters.code_identity import identify, newest_source
+from queue_manager.adapters.existing import OutputTest
 from queue_manager.core.boundary import CodeReading
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import QueueState
-from queue_manager.existing import OutputTest
+from queue_manager.remote import pushed_code
 from tests.core.states import manifest, spec
 from tests.e2e.runs import wait_for
 

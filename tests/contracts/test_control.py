@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from queue_manager import control, facts
+from queue_manager.adapters import facts
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.machine import parse_acknowledged
 from queue_manager.core.requests import Request, encode_request
+from queue_manager.remote import control
 from tests.e2e.runs import ROOT, World, job, manifest, wait_for
 from tests.skill import story as told
 from tests.skill.story import Story
@@ -28,7 +29,7 @@ IDENTITY = "0123456789abcdef0123456789abcdef"
 def call(home: Path, run: str | Path, **asked: Any) -> dict[str, Any]:
     """What the host's end answers: one line, whatever is asked."""
     done = subprocess.run(
-        [sys.executable, "-m", "queue_manager.control", str(run)],
+        [sys.executable, "-m", "queue_manager.remote.control", str(run)],
         env={**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)},
         input=json.dumps(asked).encode(),
         capture_output=True,
@@ -282,9 +283,15 @@ def test_lines_of_the_journal_are_found_by_what_they_hold(home: Path) -> None:
 
 def test_a_request_and_a_manager_import_no_more_than_they_use() -> None:
     """A look at a host takes as long as this does, and so does the start of every manager."""
-    heavy = ("psutil", "queue_manager.evidence", "queue_manager.load", "http.client", "urllib.request")
+    heavy = (
+        "psutil",
+        "queue_manager.adapters.evidence",
+        "queue_manager.adapters.load",
+        "http.client",
+        "urllib.request",
+    )
     shown = f"print([name for name in {heavy} if name in sys.modules])"
-    program = f"import sys, queue_manager.control; {shown}; import queue_manager.__main__; {shown}"
+    program = f"import sys, queue_manager.remote.control; {shown}; import queue_manager.__main__; {shown}"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=150, check=True
     )

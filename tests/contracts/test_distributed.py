@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from build_manifest import SpecErrors, build
-from queue_manager import distributed, script
+from queue_manager.adapters import distributed
+from queue_manager.adapters.distributed import Ports, wandb_run_id
+from queue_manager.adapters.shared_ports import SharedPorts
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
-from queue_manager.distributed import Ports, wandb_run_id
-from queue_manager.shared_ports import SharedPorts
+from queue_manager.launchers import script
 from tests import lock_dir
 
 NEW = {"wandb": True, "rendezvous": True}

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from queue_manager.adapters.environment import adopt, differing, exports
 from queue_manager.core.layout import LOCK_DIR_VARIABLE, HostPaths
-from queue_manager.environment import adopt, differing, exports
 from tests.e2e.runs import World, job, manifest, wait_for
 
 FUNCTION = "() {  echo from a function\n}"

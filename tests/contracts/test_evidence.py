@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from queue_manager import evidence, processes
+from queue_manager.adapters import evidence, processes
+from queue_manager.adapters.evidence import Patterns, checked, find_output, fresh_outputs, scan_log, unmet
 from queue_manager.core import diagnosis
 from queue_manager.core.boundary import Checked, Output
 from queue_manager.core.failures import LogFinding
 from queue_manager.core.manifest import JobSpec, Precondition
-from queue_manager.evidence import Patterns, checked, find_output, fresh_outputs, scan_log, unmet
 from tests.e2e.runs import wait_for
 
 START = 2_100_000_000_000_000_000

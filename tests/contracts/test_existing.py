@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from queue_manager import existing
+from queue_manager.adapters import existing
+from queue_manager.adapters.run_dir import Lock
 from queue_manager.core import events as ev
 from queue_manager.core.events import Record, encode
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.manifest import encode as encode_manifest
-from queue_manager.run_dir import Lock
 from tests.core.states import manifest
 
 

@@ -19,9 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queue_manager import gpus
+from queue_manager.adapters import gpus
+from queue_manager.adapters.gpus import visible
 from queue_manager.core.readings import Card, Cards, SickCard, Unreadable
-from queue_manager.gpus import visible
 from tests import nvml
 from tests.nvml import Standin, StandinCard, alloc, cards
 
@@ -32,7 +32,7 @@ CASES = sorted((ROOT / "tests" / "data" / "visible").glob("*.json"))
 _READER = """
 import json, sys, threading, time
 from queue_manager.core.readings import Cards
-from queue_manager.gpus import Nvml
+from queue_manager.adapters.gpus import Nvml
 nvml = Nvml(**json.loads(sys.stdin.readline()))
 for line in sys.stdin:
     began = time.monotonic()

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from queue_manager import cgroups, host
-from queue_manager.cgroups import Place
+from queue_manager.adapters import cgroups, host
+from queue_manager.adapters.cgroups import Place
+from queue_manager.adapters.host import Memory
 from queue_manager.core.readings import Unreadable
-from queue_manager.host import Memory
 
 CASES = sorted((Path(__file__).resolve().parents[1] / "data" / "cgroups").glob("*.json"))
 GIB = 2**30

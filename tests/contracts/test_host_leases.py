@@ -18,16 +18,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from queue_manager import host_leases, processes, shared_directory
-from queue_manager.cards_lock import user
+from queue_manager.adapters import host_leases, processes, shared_directory
+from queue_manager.adapters.cards_lock import user
+from queue_manager.adapters.host_leases import HostLeases, view_of_processes
+from queue_manager.adapters.leases import Leases
+from queue_manager.adapters.shared_directory import SharedDirectory, unfit
 from queue_manager.core import layout, shared_leases
 from queue_manager.core.boundary import ForeignLease
 from queue_manager.core.layout import LOCK_DIR_VARIABLE, HostPaths
 from queue_manager.core.model import Attempt
 from queue_manager.core.readings import Unreadable
-from queue_manager.host_leases import HostLeases, view_of_processes
-from queue_manager.leases import Leases
-from queue_manager.shared_directory import SharedDirectory, unfit
 from tests import lock_dir
 from tests.contracts.test_journal import room
 from tests.contracts.test_leases import BOOT, DEAD, ME, attempt, grow_old
@@ -88,13 +88,13 @@ def living() -> Iterator[subprocess.Popen[bytes]]:
 _PLACER = """
 import os, pwd, random, sys
 from pathlib import Path
-from queue_manager import processes
+from queue_manager.adapters import processes
 from queue_manager.core import events as ev
 from queue_manager.core.layout import HostPaths
 from queue_manager.core.model import Attempt
-from queue_manager.host_leases import HostLeases
-from queue_manager.leases import Leases
-from queue_manager.shared_directory import SharedDirectory
+from queue_manager.adapters.host_leases import HostLeases
+from queue_manager.adapters.leases import Leases
+from queue_manager.adapters.shared_directory import SharedDirectory
 place, uid, turns, wanted = Path(sys.argv[1]), *map(int, sys.argv[2:])
 if uid:
     os.setgroups([])

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from queue_manager import control, facts, host_place
+from queue_manager.adapters import facts, host_place
 from queue_manager.core.layout import HostPaths
+from queue_manager.remote import control
 from skill.hosts.bootstrap import PLACE
 
 ROOT = Path(__file__).resolve().parents[2]

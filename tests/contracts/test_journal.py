@@ -22,10 +22,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from queue_manager.adapters.files import write_whole
+from queue_manager.adapters.journal import Journal, JournalChangedError, SnapshotWriter, read_journal
 from queue_manager.core import events as ev
 from queue_manager.core.events import Event, JournalError, Record
-from queue_manager.files import write_whole
-from queue_manager.journal import Journal, JournalChangedError, SnapshotWriter, read_journal
 from tests.e2e.runs import ROOT, wait_for
 
 AT = 1_700_000_000.125
@@ -263,7 +263,7 @@ def test_a_commit_costs_one_stat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 _WRITER = """
 import itertools, json, sys
 from pathlib import Path
-from queue_manager.files import write_whole
+from queue_manager.adapters.files import write_whole
 path = Path(sys.argv[1])
 for n in itertools.count(int(sys.argv[2])):
     fill = "x" * (n * 7919 % 300_000)
@@ -370,7 +370,7 @@ def test_writing_takes_its_share_of_the_time_at_most(tmp_path: Path, monkeypatch
     now, cost = 1000.0, [0.0]
     used = [0.0]
     clock = SimpleNamespace(monotonic=lambda: now, thread_time=lambda: used[0])
-    monkeypatch.setattr("queue_manager.journal.time", clock)
+    monkeypatch.setattr("queue_manager.adapters.journal.time", clock)
     writer = SnapshotWriter(tmp_path / "state", share=0.02)
 
     def rows() -> Iterator[bytes]:

@@ -13,10 +13,11 @@ from typing import Protocol
 
 import pytest
 
-from queue_manager import processes, screen, script
+from queue_manager.adapters import processes
+from queue_manager.adapters.processes import Stat
 from queue_manager.core.readings import Unreadable
-from queue_manager.processes import Stat
-from queue_manager.screen import Screen, parse_sessions
+from queue_manager.launchers import screen, script
+from queue_manager.launchers.screen import Screen, parse_sessions
 from tests.e2e.runs import World, wait_for
 from tests.fakes_screen import FakeScreen
 

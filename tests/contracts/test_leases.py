@@ -14,15 +14,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from queue_manager import leases, processes
+from queue_manager.adapters import leases, processes
+from queue_manager.adapters.leases import Leases
+from queue_manager.adapters.processes import Stat
 from queue_manager.core import events as ev
 from queue_manager.core.boundary import ForeignLease
 from queue_manager.core.events import Proc
 from queue_manager.core.layout import HostPaths, tag
 from queue_manager.core.model import Attempt
 from queue_manager.core.readings import Unreadable
-from queue_manager.leases import Leases
-from queue_manager.processes import Stat
 from tests.contracts.test_journal import room
 from tests.e2e.runs import ROOT, wait_for
 
@@ -80,11 +80,11 @@ def grow_old(path: Path) -> None:
 _PLACER = """
 import os, random, sys
 from pathlib import Path
-from queue_manager import processes
+from queue_manager.adapters import processes
 from queue_manager.core import events as ev
 from queue_manager.core.layout import HostPaths
 from queue_manager.core.model import Attempt
-from queue_manager.leases import Leases
+from queue_manager.adapters.leases import Leases
 home, run, turns = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 rng = random.Random(run)
 leases = Leases(HostPaths.of(home), run, run, "boot-1", processes.look_up(os.getpid()).proc)
@@ -254,7 +254,7 @@ import os, signal, sys
 from pathlib import Path
 from queue_manager.core.events import Proc
 from queue_manager.core.layout import HostPaths
-from queue_manager.leases import Leases
+from queue_manager.adapters.leases import Leases
 with Leases(HostPaths.of(Path(sys.argv[1])), "stopped", "stopped", "boot-1", Proc(os.getpid(), 1)) as lock:
     assert lock.foreign() == ()
     os.kill(os.getpid(), signal.SIGSTOP)

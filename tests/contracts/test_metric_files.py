@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from queue_manager import metric_files
+from queue_manager.adapters import metric_files
 from queue_manager.core.boundary import MetricsFound
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 

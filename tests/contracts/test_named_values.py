@@ -12,9 +12,9 @@ import pytest
 
 from build_manifest import SpecErrors, build, secrets
 from build_manifest.command_line import check_job
-from queue_manager import preflight
+from queue_manager.adapters.named_values import NamedValues, parse_env, read_env
 from queue_manager.core.manifest import JobSpec, decode, encode
-from queue_manager.named_values import NamedValues, parse_env, read_env
+from queue_manager.remote import preflight
 from skill.planning.local_preflight import unset_words
 
 

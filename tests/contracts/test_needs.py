@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from queue_manager import needs
+from queue_manager.remote import needs
 
 Mount = Callable[[str], Path]
 

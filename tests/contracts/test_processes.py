@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queue_manager import processes
+from queue_manager.adapters import processes
+from queue_manager.adapters.processes import Activity, Stat, TagScan, parse_stat
 from queue_manager.core.events import Proc
 from queue_manager.core.readings import Unreadable
-from queue_manager.processes import Activity, Stat, TagScan, parse_stat
 from tests.e2e.runs import wait_for
 
 NOT_A_PROCESS = 2**22 + 1  # above the kernel's largest pid

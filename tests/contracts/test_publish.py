@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from queue_manager.adapters.journal import SnapshotWriter
 from queue_manager.core import events as ev
 from queue_manager.core.events import Record
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 from queue_manager.core.model import QueueState
 from queue_manager.core.snapshot import Situation
-from queue_manager.journal import SnapshotWriter
 from queue_manager.publish import Publisher
 from tests.contracts.test_journal import room
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from queue_manager import control, facts
+from queue_manager.adapters import facts
 from queue_manager.core.requests import Answer, Request
+from queue_manager.remote import control
 from skill.common.errors import FailedError, UseError
 from skill.hosts.connection import Host, Unreachable
 from skill.hosts.registry import Worker

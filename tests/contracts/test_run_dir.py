@@ -17,14 +17,15 @@ from typing import cast
 import psutil
 import pytest
 
-from queue_manager import host, processes, regular, run_dir, script
+from queue_manager.adapters import host, processes, regular, run_dir
+from queue_manager.adapters.processes import Stat, alive, look_up
+from queue_manager.adapters.run_dir import HeldError, Lock, RunDir
 from queue_manager.core.boundary import Claim, ExitRecord, Revoked
 from queue_manager.core.events import Proc
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.readings import Unreadable
 from queue_manager.core.requests import Answer, Request, decode_answer, encode_request
-from queue_manager.processes import Stat, alive, look_up
-from queue_manager.run_dir import HeldError, Lock, RunDir
+from queue_manager.launchers import script
 from tests.contracts.test_journal import room
 from tests.e2e.runs import ROOT, wait_for
 
@@ -43,7 +44,7 @@ import os, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
-from queue_manager.run_dir import Lock
+from queue_manager.adapters.run_dir import Lock
 lock = Lock(Path(sys.argv[1]), {"pid": os.getpid(), "host": "gpu-a", "since": "2026-01-01T00:00:00.000Z"})
 child = subprocess.Popen(["sleep", "1000"])
 print(child.pid, flush=True)

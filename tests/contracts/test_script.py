@@ -20,14 +20,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from queue_manager import processes, script
+from queue_manager.adapters import processes
+from queue_manager.adapters.processes import TagScan
+from queue_manager.adapters.run_dir import RunDir
 from queue_manager.core.boundary import Claim, Revoked
 from queue_manager.core.events import Proc
 from queue_manager.core.layout import AttemptPaths, RunPaths, tag
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
-from queue_manager.processes import TagScan
-from queue_manager.run_dir import RunDir
-from queue_manager.screen import Screen
+from queue_manager.launchers import script
+from queue_manager.launchers.screen import Screen
 from tests.e2e.runs import World, wait_for
 
 RUN = f"run-{os.getpid()}"  # tests may run beside each other
@@ -176,7 +177,7 @@ def test_a_directory_that_is_just_being_removed_runs_nothing(bench: Bench, monke
         (root / "claim").unlink()
         bench.wrapper().communicate(timeout=150)
 
-    monkeypatch.setattr("queue_manager.run_dir.shutil.rmtree", in_the_middle)
+    monkeypatch.setattr("queue_manager.adapters.run_dir.shutil.rmtree", in_the_middle)
     bench.run_dir.forget("job", bench.n)
     assert not (bench.cwd / "ran").exists()
 

@@ -10,9 +10,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from queue_manager import serving
+from queue_manager.adapters import serving
+from queue_manager.adapters.processes import Stat, look_up
 from queue_manager.core.events import Proc
-from queue_manager.processes import Stat, look_up
 from tests.e2e.runs import wait_for
 
 TCP = """\

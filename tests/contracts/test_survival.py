@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from queue_manager import facts, start
+from queue_manager.adapters import facts
+from queue_manager.remote import start
 from skill.hosts import survival
 from skill.hosts.bootstrap import Facts, Python
 from skill.hosts.connection import Host, Said, Unreachable

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from queue_manager import vast, vast_send
+from queue_manager.adapters import vast, vast_send
+from queue_manager.adapters.vast import Reply
 from queue_manager.core.machine import Container
 from queue_manager.core.readings import Unreadable
 from queue_manager.teardown import Ending
-from queue_manager.vast import Reply
 from tests.vast_double import Double, Fault
 from tests.vast_world import Box
 

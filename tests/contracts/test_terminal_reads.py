@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from queue_manager import processes, terminal_reads
+from queue_manager.adapters import processes, terminal_reads
+from queue_manager.adapters.terminal_reads import Place, parse_place, parse_syscall
 from queue_manager.core.events import Proc
-from queue_manager.terminal_reads import Place, parse_place, parse_syscall
 from tests.e2e.runs import wait_for
 
 PYTHON = shlex.quote(sys.executable)

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from queue_manager import warm
+from queue_manager.adapters.files import open_fifo
+from queue_manager.adapters.run_dir import RunDir
 from queue_manager.core import events as ev
 from queue_manager.core.boundary import Claim
 from queue_manager.core.events import Event, Record
 from queue_manager.core.layout import AttemptPaths, RunPaths
 from queue_manager.core.model import Job, QueueState
-from queue_manager.files import open_fifo
-from queue_manager.run_dir import RunDir
-from queue_manager.warm import Warm
+from queue_manager.launchers import warm
+from queue_manager.launchers.warm import Warm
 from tests.core.states import manifest, spec
 from tests.e2e.runs import World, job, wait_for
 from tests.e2e.runs import manifest as manifest_of

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from queue_manager.adapters.journal import read_journal
 from queue_manager.core import events as ev
 from queue_manager.core import salvage
 from queue_manager.core.events import JournalError, Record
@@ -19,7 +20,6 @@ from queue_manager.core.model import QueueState
 from queue_manager.core.rebuild import Head, Trace, rebuild
 from queue_manager.core.status import Status
 from queue_manager.core.times import epoch
-from queue_manager.journal import read_journal
 from tests.core.states import manifest, run_to_end, spec, statuses, world
 from tests.e2e.runs import sealed
 from tests.fakes import FakeHost, Plan, with_plans

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import build_manifest
-from queue_manager.cards_lock import user
+from queue_manager.adapters.cards_lock import user
 from queue_manager.core.layout import LOCK_DIR_VARIABLE
 from queue_manager.core.manifest import OomRetry
 from queue_manager.core.requests import Request

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from queue_manager.adapters.load import load
 from queue_manager.core.events import seal, unseal
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.requests import Request
-from queue_manager.load import load
 from tests import nvml
 from tests.e2e.runs import Run, World
 from tests.laptop import Laptop

@@ -110,7 +110,7 @@ BETWEEN: dict[str, tuple[Callable[[Run], Any], str | None]] = {
 
 def _control(run: Run, **asked: Any) -> dict[str, Any]:
     said = subprocess.run(
-        [sys.executable, "-m", "queue_manager.control", str(run.directory)],
+        [sys.executable, "-m", "queue_manager.remote.control", str(run.directory)],
         env=run.world.environment, input=json.dumps(asked), capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     found: dict[str, Any] = json.loads(said.stdout)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from queue_manager.core.layout import HostPaths, RunPaths
-from queue_manager.probe import screen_version
+from queue_manager.remote.probe import screen_version
 from tests import nvml
 from tests.nvml import Standin, StandinCard, cards
 
@@ -24,7 +24,7 @@ def probe(home: Path, *arguments: str, **environment: str) -> dict[str, Any]:
     """What the probe prints: one line, whatever the host is like."""
     inherited = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     done = subprocess.run(
-        [sys.executable, "-m", "queue_manager.probe", *arguments],
+        [sys.executable, "-m", "queue_manager.remote.probe", *arguments],
         cwd=ROOT,
         env={**inherited, "HOME": str(home), **environment},
         capture_output=True,
@@ -148,6 +148,8 @@ def test_without_nvidia_ml_py_the_rest_is_told(tmp_path: Path) -> None:
 
 
 def test_an_unknown_option_is_wrong_use(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "queue_manager.probe", "--pth", "/"], cwd=ROOT, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "queue_manager.remote.probe", "--pth", "/"], cwd=ROOT, capture_output=True
+    )
     assert (done.returncode, done.stdout) == (2, b"")
     assert not list(tmp_path.iterdir())

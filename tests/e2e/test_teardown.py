@@ -15,7 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
-from queue_manager.cards_lock import user
+from queue_manager.adapters.cards_lock import user
+from queue_manager.adapters.shared_directory import SharedDirectory
 from queue_manager.core.frozen import replace
 from queue_manager.core.layout import LOCK_DIR_VARIABLE, shared_lease
 from queue_manager.core.machine import Instance, acknowledged_text, instance_text
@@ -23,7 +24,6 @@ from queue_manager.core.manifest import Manifest, Precondition
 from queue_manager.core.requests import Request, encode_request
 from queue_manager.core.shared_leases import encode
 from queue_manager.core.times import iso
-from queue_manager.shared_directory import SharedDirectory
 from tests import lock_dir
 from tests.contracts.test_leases import attempt
 from tests.e2e.runs import Run, World, job, lives, manifest, wait_for
@@ -317,7 +317,7 @@ def test_after_a_restart_of_the_machine_its_own_start_script_brings_the_managers
 
 def resume_all(rented: Rented) -> dict[str, Any]:
     said = subprocess.run(
-        [sys.executable, "-m", "queue_manager.resume_all"],
+        [sys.executable, "-m", "queue_manager.remote.resume_all"],
         env=rented.world.environment, cwd=rented.world.root, capture_output=True, check=True, timeout=60,
     )  # fmt: skip
     found: dict[str, Any] = json.loads(said.stdout)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-import queue_manager.files
+import queue_manager.adapters.files
 import skill.common.files
 
-APPENDERS = [queue_manager.files.append_to, skill.common.files.append_to]
+APPENDERS = [queue_manager.adapters.files.append_to, skill.common.files.append_to]
 
 
 @pytest.mark.parametrize("append_to", APPENDERS, ids=["on a host", "here"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from queue_manager import preflight
+from queue_manager.remote import preflight
 from skill.planning import preflight_schema
 from tests.skill.story import job, manifest
 

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from queue_manager import control, facts
+from queue_manager.adapters import facts
 from queue_manager.core import events as ev
+from queue_manager.remote import control
 from skill.common.errors import FailedError
 from skill.hosts.connection import Host, Unreachable
 from skill.hosts.registry import Worker

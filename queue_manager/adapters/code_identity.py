@@ -1,0 +1,180 @@
+"""Which code the jobs of a run find in their cwd, at bounded cost: a git commit with what is changed since, else a hash
+of the source files' contents.
+
+What jobs write is no code, though git may track it. Where it takes too long, the answer is that it is unknown.
+`python -m queue_manager.adapters.code_identity FOLDER` prints {"code": NAME or null}.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from queue_manager.core.layout import LOCAL_RUNS
+
+PATIENCE = 2.0
+"""Seconds that one look may take."""
+MOST_FILES = 5_000
+MOST_BYTES = 16 << 20
+_SOURCE = frozenset({
+    ".bash", ".c", ".cc", ".cfg", ".cpp", ".cu", ".cuh", ".cxx", ".f90", ".go", ".h", ".hpp", ".ini", ".ipynb", ".java",
+    ".jl", ".lua", ".m", ".pl", ".py", ".pyi", ".pyx", ".r", ".rs", ".sh", ".toml", ".zsh",
+})  # fmt: skip
+_NAMES = frozenset({"Makefile", "Dockerfile", "CMakeLists.txt"})
+_NO_CODE = frozenset({LOCAL_RUNS, "__pycache__", "node_modules", "site-packages", "venv", "wandb", "outputs", "mlruns"})
+_CHUNK = 1 << 20
+
+IsOutput = Callable[[str], bool]
+"""Whether an absolute path is what a job of the run writes."""
+
+
+class _TooMuchError(Exception):
+    """It would take too long, or be too much."""
+
+
+class _Budget:
+    """What one look may still cost."""
+
+    def __init__(self, patience: float) -> None:
+        self._until = time.monotonic() + patience
+        self._files, self._bytes = MOST_FILES, MOST_BYTES
+
+    @property
+    def seconds(self) -> float:
+        return max(0.01, self._until - time.monotonic())
+
+    def spend(self, size: int = 0) -> None:
+        """Raises _TooMuchError."""
+        self._files -= 1
+        self._bytes -= size
+        if self._files < 0 or self._bytes < 0 or time.monotonic() > self._until:
+            raise _TooMuchError
+
+
+class Newest(NamedTuple):
+    """The source file that was changed last; with no path where there is none. `at`: epoch seconds."""
+
+    path: str
+    at: float
+
+
+def identify(cwd: str, is_output: IsOutput, patience: float = PATIENCE) -> str | None:
+    """The name of the code in `cwd`: `3f9c2d1a7b0e` (a commit), `3f9c2d1a7b0e+5b21c09e` (with changes to tracked
+    files), or `files:5b21c09e7d44` (no repository). None where it cannot be told within `patience` seconds."""
+    budget = _Budget(patience)
+    try:
+        commit = _git(cwd, budget, "rev-parse", "--verify", "-q", "HEAD")
+        # A repository of which nothing lies here, as of a home's settings, has nothing to do with this code.
+        if commit is None or not _git(cwd, budget, "ls-tree", "-z", "--name-only", "HEAD"):
+            return _of_files(cwd, is_output, budget)
+        top = os.fsdecode((_git(cwd, budget, "rev-parse", "--show-toplevel") or b"").rstrip(b"\n"))
+        listed = _git(top, budget, "diff", "--name-only", "-z", "--no-renames", "--ignore-submodules=dirty", "HEAD")
+        if listed is None:
+            return None
+        names = sorted(os.fsdecode(name) for name in listed.split(b"\0") if name)
+        changed = [name for name in names if not is_output(os.path.join(top, name))]
+        head = commit.decode(errors="replace").strip()[:12]
+        return f"{head}+{_hash(top, changed, budget)[:8]}" if changed else head
+    except (_TooMuchError, OSError, subprocess.SubprocessError):
+        return None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the document. Always 0."""
+    print(json.dumps({"code": identify(arguments[0], lambda _path: False)}))
+    return 0
+
+
+def newest_source(folders: Sequence[str], is_output: IsOutput, patience: float = PATIENCE) -> Newest | None:
+    """The source file below `folders` that was changed last; None where that cannot be told within `patience` seconds.
+    In a repository all that git tracks is source."""
+    budget = _Budget(patience)
+    newest = Newest("", 0.0)
+    try:
+        for folder in folders:
+            listed = _git(folder, budget, "ls-files", "-z")
+            names = _walk(folder) if not listed else (os.fsdecode(name) for name in listed.split(b"\0") if name)
+            for name in names:
+                path = os.path.join(folder, name)
+                budget.spend()
+                if not os.path.isfile(path) or is_output(path):
+                    continue
+                at = os.stat(path).st_mtime
+                if at > newest.at:
+                    newest = Newest(path, at)
+    except (_TooMuchError, OSError, subprocess.SubprocessError):
+        return None
+    return newest
+
+
+def _git(folder: str, budget: _Budget, *arguments: str) -> bytes | None:
+    """What git says; None where this is no repository, there is no git, or it fails. It takes no lock and runs no
+    program that the repository names."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment.update(GIT_OPTIONAL_LOCKS="0", LC_ALL="C")
+    command = ["git", "-C", folder, "-c", "core.fsmonitor=false", *arguments]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=budget.seconds, check=False
+        )
+    except FileNotFoundError:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _of_files(cwd: str, is_output: IsOutput, budget: _Budget) -> str | None:
+    names = []
+    for name in _walk(cwd):
+        budget.spend()
+        if not is_output(os.path.join(cwd, name)):
+            names.append(name)
+    return f"files:{_hash(cwd, sorted(names), _Budget(budget.seconds))[:12]}" if names else None
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """Source files below a folder, by their names: what is hidden, generated or an environment is left out."""
+    for root, folders, files in os.walk(folder):
+        folders[:] = [
+            name
+            for name in folders
+            if name not in _NO_CODE
+            and not name.startswith(".")
+            and not os.path.exists(os.path.join(root, name, "pyvenv.cfg"))
+        ]
+        for name in files:
+            if os.path.splitext(name)[1].lower() in _SOURCE or name in _NAMES:
+                yield os.path.relpath(os.path.join(root, name), folder)
+
+
+def _hash(top: str, names: Sequence[str], budget: _Budget) -> str:
+    """A hash of files by name and content. Raises _TooMuchError."""
+    whole = hashlib.sha256()
+    for name in names:
+        path = os.path.join(top, name)
+        whole.update(os.fsencode(name) + b"\0")
+        try:
+            if os.path.islink(path) or not os.path.isfile(path):
+                target = os.readlink(path) if os.path.islink(path) else "-"
+                whole.update(os.fsencode(target) + b"\0")
+                continue
+            budget.spend(os.path.getsize(path))
+            one = hashlib.sha256()
+            with open(path, "rb") as file:
+                while chunk := file.read(_CHUNK):
+                    one.update(chunk)
+                    budget.spend()
+        except FileNotFoundError:  # it has been deleted, which is a change as well
+            whole.update(b"-")
+            continue
+        whole.update(one.digest())
+    return whole.hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,20 @@
+"""The place of this host among those that have one home, such as NFS: leases, runs and identity of each are its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from queue_manager.adapters import facts
+from queue_manager.core.layout import HostPaths
+
+
+def of(home: Path) -> HostPaths:
+    """The place of this host in a home of its user."""
+    base = HostPaths.of(home).root
+    root = facts.place(base)
+    return HostPaths(root, None if root == base else base)
+
+
+def here() -> HostPaths:
+    """The place of this host in the home of this process."""
+    return of(Path.home())

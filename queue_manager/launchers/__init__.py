@@ -1,0 +1,1 @@
+"""How an attempt is started, found again, stopped and closed."""

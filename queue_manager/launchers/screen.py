@@ -1,0 +1,123 @@
+"""screen: starts attempts in detached sessions, lists and closes them. Sessions are addressed by PID.NAME in full."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from queue_manager.adapters import files
+from queue_manager.adapters.files import append_to
+from queue_manager.core.readings import Unreadable
+
+_LINE = re.compile(r"^\t(\d+)\.(.*?)\t.*?(\((?:Dead \?\?\?|Removed)\))?[ \r]*$", re.MULTILINE)
+_NONE = re.compile(r"No Sockets found", re.IGNORECASE)
+_COUNT = re.compile(r"^(\d+) Sockets? in ", re.MULTILINE)
+
+
+def build_start(screenrc: Path, session: str, argv: Sequence[str]) -> list[str]:
+    """The command that starts `argv` in a detached session."""
+    return ["screen", "-c", str(screenrc), "-dmS", session, *argv]
+
+
+def build_quit(pid: int, session: str) -> list[str]:
+    """The command that closes a session. By name alone, screen would match prefixes: seed1 closes seed10."""
+    return ["screen", "-S", f"{pid}.{session}", "-X", "quit"]
+
+
+def build_environment(base: Mapping[str, str], log: Path) -> dict[str, str]:
+    """The environment for `build_start`: the log's name for our screenrc, and nothing of a session we are in."""
+    environment = {key: value for key, value in base.items() if key not in ("STY", "WINDOW")}
+    environment.setdefault("TERM", "xterm")
+    # screen expands % and ^ in a log's name, and our screenrc takes it from here.
+    environment["WAVEQUEUE_LOG"] = str(log).replace("%", "%%").replace("^", "^^")
+    return environment
+
+
+def parse_sessions(output: str) -> dict[str, int] | Unreadable:
+    """Read `screen -ls`: process id by session name. A socket whose session was killed is none."""
+    lines = _LINE.findall(output)
+    count = _COUNT.search(output)
+    if _NONE.search(output) and not lines:
+        return {}
+    if count and int(count.group(1)) == len(lines):
+        return {name: int(pid) for pid, name, dead in lines if not dead}
+    return Unreadable(f"screen -ls says: {output.strip()[:200]!r}")
+
+
+def parse_dead(output: str) -> list[str]:
+    """Read `screen -ls`: PID.NAME of every socket whose session was killed."""
+    return [f"{pid}.{name}" for pid, name, dead in _LINE.findall(output) if dead == "(Dead ???)"]
+
+
+class Screen:
+    """The launcher of a run. `screenrc` has to exist; `environment` is what jobs inherit."""
+
+    def __init__(self, screenrc: Path, environment: Mapping[str, str]) -> None:
+        self._screenrc, self._environment = screenrc, environment
+
+    def start(
+        self,
+        session: str,
+        argv: Sequence[str],
+        log: Path,
+        complaint: Path,
+        extra: Mapping[str, str] = MappingProxyType({}),
+    ) -> subprocess.Popen[bytes]:
+        """Begin to start a session; the returned process ends at once, and says in `complaint` why if it failed.
+        `extra`: more that it inherits, which stands in no command line and no file.
+        Raises OSError where screen is not installed."""
+        with append_to(complaint, files.PRIVATE) as file:
+            return subprocess.Popen(
+                build_start(self._screenrc, session, argv),
+                env=build_environment({**self._environment, **extra}, log),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                umask=files.LOG_UMASK,
+            )
+
+    def sessions(self) -> dict[str, int] | Unreadable:
+        """Process id of every session of this user, by name."""
+        try:
+            result = subprocess.run(["screen", "-ls"], env=dict(self._environment), capture_output=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return Unreadable(f"screen -ls: {error}")
+        return parse_sessions(result.stdout.decode(errors="replace"))
+
+    def quit(self, pid: int, session: str) -> None:
+        """Ask a session to close; whether it did is seen by its process."""
+        self._run(build_quit(pid, session))
+
+    def wipe(self, is_ours: Callable[[str], bool]) -> None:
+        """Remove the sockets of sessions that were killed, of those alone whose names are ours: `screen -wipe` by
+        itself would take everybody's."""
+        try:
+            result = subprocess.run(["screen", "-ls"], env=dict(self._environment), capture_output=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return
+        for socket in parse_dead(result.stdout.decode(errors="replace")):
+            if is_ours(socket.partition(".")[2]):
+                self._run(["screen", "-wipe", socket])
+
+    def _run(self, argv: list[str]) -> None:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(argv, env=dict(self._environment), capture_output=True, timeout=10, check=False)
+
+
+def directory_fault() -> str | None:
+    """Why screen cannot keep its sockets where it does by default; None if it can."""
+    if os.environ.get("SCREENDIR"):
+        return None
+    try:
+        result = subprocess.run(["screen", "-ls"], capture_output=True, timeout=10)
+    except FileNotFoundError:
+        return None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    sessions = parse_sessions(result.stdout.decode(errors="replace"))
+    return sessions.reason if isinstance(sessions, Unreadable) else None

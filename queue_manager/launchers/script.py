@@ -1,0 +1,190 @@
+"""The texts that run inside a screen session: the wrapper, one for all, and the job's own script. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from queue_manager.adapters import distributed
+from queue_manager.core import layout
+from queue_manager.core.manifest import JobSpec, Manifest
+
+CANNOT_START = 66
+"""Exit code where the cwd, conda or the venv is missing; the log says which."""
+
+CONDA_BASES = layout.CONDA_BASES
+
+# bash and not python: one stands beside every job. Not sh either, which is dash in many places and hands on neither
+# exported functions nor names with dots; with -p bash leaves both, and BASH_ENV, to the job. It begins no process but
+# the job's. So the claim is a file that bash makes itself, only where there is none (-C is O_EXCL), once it has said
+# in another who it is: see `claims`. And the exit record is written where it is read: it counts once its line is
+# whole. Signals from the terminal are for the job; the wrapper stays, to write the verdict, and waits while the disk
+# is full, though not for a run that was deleted. After a failure it gives screen a moment to read the last words:
+# when the first process of a terminal ends, the kernel throws away what nobody has read. Signals are ignored by then.
+# What the job leaves running would lose its terminal with the wrapper, and die of its next line of output: all that
+# it began holds the gate open, and until that has ended the wrapper waits for the end of the gate, with no process
+# for it. Its verdict is there by then, and the manager hears of it by the bell.
+WRAPPER = """\
+#!/bin/bash -p
+# wavequeue: wrapper.sh ATTEMPT_DIRECTORY TAG [WHERE_TO_WAIT ITS_FIFO]
+trap : HUP INT QUIT TERM
+umask 077
+cd "$1" || exit 1
+IFS= read -r me < "/proc/$$/stat" && printf '%s\\n' "$me" > "wrapper.$$" || exit 1
+if [ -n "${3-}" ]; then
+{ exec 9<"$3"; } 2>/dev/null && [ /proc/self/fd/9 -ef "$4" ] && read -r <&9 && [ "$REPLY" = go ] || exit 0
+exec 9<&-
+fi
+set -C
+{ printf '%s\\n' "$me" > claim; } 2>/dev/null || exit 0
+set +C
+export WAVEQUEUE_TAG="$2"
+[ -p gate ] && exec 8<>gate 7<gate 151>gate 8>&-
+bash ./job.sh 7<&-
+code=$?
+exec 151>&-
+[ "$code" = 0 ] || sleep 0.1 2>/dev/null
+trap '' HUP INT QUIT TERM
+until printf '%s\\n' "$code" > exit; do [ -d "$1" ] || exit 1; sleep 1; done 2>/dev/null
+[ -p gate ] && ! read -t 0 -u 7 || exit 0
+trap - HUP TERM
+[ -p ../../bell ] && printf w 1<>../../bell
+read -r -u 7
+"""
+
+SCREENRC = """\
+startup_message off
+vbell off
+defutf8 on
+defscrollback 1000
+zombie
+deflog on
+logfile flush 0
+logfile $WAVEQUEUE_LOG
+"""
+"""A user's own screenrc could keep dead windows or move the log, so ours is used. The machine's is still read before
+it: `zombie` takes back what that may say."""
+
+
+class Given(NamedTuple):
+    """What an attempt gets at launch, beside what its manifest says.
+
+    `umask`: for the files that the job makes. `environment`: a file that exports what the run was started with.
+    `named`: variables, by the name under which the session hands their values on. `missing`: variables that cannot be
+    set, and from what. `port`: one that no other attempt has. `code`: which code it finds, see code_identity.
+    """
+
+    umask: int = 0o022
+    environment: str | None = None
+    named: Mapping[str, str] = {}
+    missing: Mapping[str, str] = {}
+    port: int | None = None
+    code: str | None = None
+
+
+NOTHING_GIVEN = Given()
+_HOW = "write it into .env beside the code, then: wavequeue retry"
+
+
+def job_script(
+    manifest: Manifest,
+    spec: JobSpec,
+    run_id: str,
+    n: int,
+    names: Sequence[str],
+    cwd: str,
+    given: Given = NOTHING_GIVEN,
+) -> str:
+    """The bash script of one attempt, run in the attempt's directory. `names`: of its cards, as CUDA takes them, see
+    readings.cuda_name. `cwd` is absolute."""
+    cards = ",".join(names)
+    fixed = {"WAVEQUEUE_JOB_ID": spec.id, "WAVEQUEUE_RUN_ID": run_id, "WAVEQUEUE_ATTEMPT": str(n)}
+    if given.code is not None:
+        fixed["WAVEQUEUE_CODE"] = given.code
+    own = {**manifest.env, **spec.env}
+    shown = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": cards}
+    if not names:  # no card is given to it: one that its spec names for it all the same is not hidden
+        shown.update({name: own[name] for name in shown if name in own})
+    parts = [
+        f"# wavequeue: job {spec.id}, attempt {n}",
+        # After TERM it lets the running command end (checkpoints), and begins no other.
+        "trap 'exit 143' TERM",
+        # The terminal hangs up when the command ends: what that left running is not to die of it without a word. A
+        # session that a person closes is seen by the manager, which ends the job.
+        "trap '' HUP",
+        "set -o pipefail",
+        "IFS= read -r _wq < /proc/$$/stat && printf '%s\\n' \"$_wq\" > started",
+        f"umask {given.umask:04o}",
+        *([] if given.environment is None else [f". {_q(given.environment)}"]),
+        f"cd -- {_q(cwd)} || {_give_up('the cwd is not there: ' + cwd)}",
+        *_activation(manifest),
+        "unset _wq",
+        # Python keeps what it prints into a pipe (`| tee`) until there is a lot of it, and loses it when it is killed.
+        'export PYTHONUNBUFFERED="${PYTHONUNBUFFERED-1}"',
+        *_exports({**fixed, **own, **shown}),
+        *distributed.exports(manifest, spec, run_id, given.port),
+        *(f'export {name}="${alias}"; unset {alias}' for name, alias in given.named.items()),
+        *(
+            _give_up(f"env {name} is taken from {of}, which neither .env nor the run's environment has; {_HOW}")
+            for name, of in given.missing.items()
+        ),
+        *(["set -e"] if (manifest.errexit if spec.errexit is None else spec.errexit) else []),
+        spec.cmd.replace("${GPU}", cards).replace("${GPU_INDEX}", ",".join(map(str, range(len(names))))),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def complete_script(manifest: Manifest, run_id: str, run_dir: str, cwd: str) -> str:
+    """The bash script of `on_complete`, in the run's cwd with its conda or venv."""
+    parts = [
+        f"cd -- {_q(cwd)} || {_give_up('the cwd is not there: ' + cwd)}",
+        *_activation(manifest),
+        *_exports({"WAVEQUEUE_RUN_ID": run_id, "WAVEQUEUE_RUN_DIR": run_dir, **manifest.env}),
+        manifest.on_complete or ":",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _activation(manifest: Manifest) -> list[str]:
+    if manifest.venv is not None:
+        activate = _path(manifest.venv.rstrip("/") + "/bin/activate")
+        return [f". {activate} || {_give_up('the venv is not there: ' + manifest.venv)}"]
+    if manifest.conda is None:
+        return []
+    lines = []
+    if manifest.conda_hook is not None:
+        unread = _give_up("conda_hook cannot be read: " + manifest.conda_hook)
+        lines += [
+            f"_wq={_path(manifest.conda_hook)}",
+            'if [ -d "$_wq" ]; then _wq=$_wq/etc/profile.d/conda.sh; fi',
+            f'if [ -f "$_wq" ]; then . "$_wq"; else eval "$_wq"; fi || {unread}',
+        ]
+    else:
+        bases = " ".join(f'"{base}"' for base in ("${CONDA_EXE%/bin/conda}", *CONDA_BASES))
+        lines += [
+            f'for _wq in {bases}; do [ -f "$_wq/etc/profile.d/conda.sh" ] && break; _wq=; done',
+            f'[ -n "$_wq" ] || {_give_up("conda was not found in the usual places; say where with conda_hook")}',
+            '. "$_wq/etc/profile.d/conda.sh"',
+        ]
+    return [
+        *lines,
+        f"conda activate {_q(manifest.conda)} || {_give_up('conda has no environment ' + manifest.conda)}",
+    ]
+
+
+def _exports(variables: Mapping[str, str]) -> list[str]:
+    return [f"export {name}={_q(value)}" for name, value in variables.items()]
+
+
+def _give_up(message: str) -> str:
+    return f"{{ printf '%s\\n' {_q('wavequeue: ' + message)}; exit {CANNOT_START}; }}"
+
+
+def _path(value: str) -> str:
+    """Quoted, but for the home directory: which one is known on the host alone."""
+    return f'"$HOME"/{_q(value[2:])}' if value.startswith("~/") else _q(value)
+
+
+def _q(value: object) -> str:
+    return shlex.quote(str(value))

@@ -1,0 +1,173 @@
+"""`python -m queue_manager.remote.preflight`: what a manifest would find on this host, as one JSON document. Starts
+no job.
+
+The manifest comes on stdin. Its relative cwd is meant from the home directory, since there is no run directory yet.
+`--here` looks only at outputs that are there and runs that go on. `--newest-code` tells when the code was changed last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from queue_manager.adapters import code_identity, evidence, existing, host_place
+from queue_manager.adapters.named_values import read_env
+from queue_manager.core import shell_paths
+from queue_manager.core.manifest import JobSpec, Manifest, ManifestError, Precondition, decode
+from queue_manager.launchers.script import CANNOT_START, complete_script
+from queue_manager.remote import needs, probe
+
+COMMANDS = 100
+"""So many different commands of preconditions are tried at most."""
+_AT_ONCE = 8
+_PATIENCE = 60.0
+"""Seconds that activating conda or a venv may take."""
+_MARK = "wavequeue-python="
+_FIND_PYTHON = f"printf '{_MARK}%s\\n' \"$(command -v python || command -v python3)\""
+
+
+class _Asked(NamedTuple):
+    """One precondition as some jobs have it: equal ones are looked at once."""
+
+    precondition: Precondition
+    cwd: str
+    environment: tuple[tuple[str, str], ...]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the document. 0; 2 where stdin holds no manifest."""
+    parser = argparse.ArgumentParser(
+        prog="python -m queue_manager.remote.preflight", description="What a manifest would find."
+    )
+    parser.add_argument("--here", action="store_true", help="only the probe, outputs that are there, runs that go on")
+    parser.add_argument("--newest-code", action="store_true", help="tell when the code in the cwd was changed last")
+    options = parser.parse_args(arguments)
+    try:
+        manifest = decode(sys.stdin.buffer.read().decode())
+    except (ManifestError, UnicodeDecodeError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    manifest = shell_paths.whole(manifest, os.environ)
+    document = look(manifest) if options.here else examine(manifest)
+    if options.newest_code:
+        document["newest_code"] = newest_code(manifest)
+    print(json.dumps(document, ensure_ascii=False))
+    return 0
+
+
+def look(manifest: Manifest) -> dict[str, Any]:
+    """The document of a run on this machine: `probe`, and `existing` as queue_manager.adapters.existing tells it."""
+    cwd = _cwd(manifest)
+    found = existing.describe(manifest, cwd, host_place.here())
+    return {"probe": probe.describe(Path(cwd)), "existing": found}
+
+
+def newest_code(manifest: Manifest) -> dict[str, Any] | None:
+    """The source file in the run's cwd that was changed last, as {path, at: epoch seconds}; null: it cannot be told; a
+    path of no letters: there is none."""
+    cwd = _cwd(manifest)
+    found = code_identity.newest_source([cwd], existing.OutputTest(cwd).of(lambda: manifest.jobs))
+    return None if found is None else found._asdict()
+
+
+def _cwd(manifest: Manifest) -> str:
+    return os.path.normpath(os.path.join(os.path.expanduser("~"), os.path.expanduser(manifest.cwd)))
+
+
+def examine(manifest: Manifest) -> dict[str, Any]:
+    """The document.
+
+    `cwd` {path, there}; `cwds_missing`: those of jobs that have their own, [{path, jobs}]; `activation` {kind: conda,
+    venv or null, name, python, fault}; `unmet` [{type, path, cwd, says, jobs}]; `untried`: how many commands were too
+    many to try; `unset` {variable: ids of jobs that take it from .env or the environment, which do not have it};
+    `probe`, `needs` and `existing`: see the modules of these names.
+    """
+    home = os.path.expanduser("~")
+    cwd = _cwd(manifest)
+    there = os.path.isdir(cwd)
+    own: dict[str, list[str]] = {}
+    asked: dict[_Asked, list[str]] = {}
+    for job in manifest.jobs:
+        where = os.path.normpath(os.path.join(cwd, os.path.expanduser(job.cwd or ".")))
+        if where != cwd:
+            own.setdefault(where, []).append(job.id)
+        for one in job.preconditions:
+            # Only a command can tell one environment from another.
+            named = tuple({**manifest.env, **job.env}.items()) if one.type == "command" else ()
+            asked.setdefault(_Asked(one, where, named), []).append(job.id)
+    commands = [one for one in asked if one.precondition.type == "command"]
+    dropped = set(commands[COMMANDS:])
+    return {
+        "cwd": {"path": cwd, "there": there},
+        "cwds_missing": [{"path": path, "jobs": ids} for path, ids in own.items() if not os.path.isdir(path)],
+        "activation": _activation(manifest, cwd if there else home),
+        "unmet": list(_unmet({one: ids for one, ids in asked.items() if one not in dropped})),
+        "untried": len(dropped),
+        "unset": _unset(manifest, cwd),
+        "probe": probe.describe(Path(cwd)),
+        "needs": needs.describe(Path(home)),
+        "existing": existing.describe(manifest, cwd, host_place.of(Path(home))),
+    }
+
+
+def _unset(manifest: Manifest, cwd: str) -> dict[str, list[str]]:
+    known = {**os.environ, **read_env(Path(cwd))} if any(job.env_from for job in manifest.jobs) else {}
+    found: dict[str, list[str]] = {}
+    for job in manifest.jobs:
+        for name in dict.fromkeys(name for parts in job.env_from.values() for name in parts[1::2]):
+            if name not in known:
+                found.setdefault(name, []).append(job.id)
+    return found
+
+
+def _unmet(asked: Mapping[_Asked, list[str]]) -> Iterable[dict[str, Any]]:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for (one, ids), says in zip(asked.items(), pool.map(_says, asked)):
+            if says is not None:
+                row = {"type": one.precondition.type, "path": one.precondition.path, "cwd": one.cwd}
+                yield {**row, "says": says, "jobs": ids}
+
+
+def _says(asked: _Asked) -> str | None:
+    if asked.precondition.type == "command" and not os.path.isdir(asked.cwd):
+        return f"`{asked.precondition.command}` cannot be tried: {asked.cwd} is not there"
+    spec = JobSpec("preflight", "", "", preconditions=(asked.precondition,))
+    return evidence.unmet(spec, asked.cwd, {**os.environ, **dict(asked.environment)})
+
+
+def _activation(manifest: Manifest, cwd: str) -> dict[str, Any]:
+    """Enter conda or the venv as a job would, and see which python it has."""
+    kind = "venv" if manifest.venv is not None else "conda" if manifest.conda is not None else None
+    text = complete_script(manifest._replace(on_complete=_FIND_PYTHON), "preflight", cwd, cwd)
+    found: dict[str, Any] = {
+        "kind": kind,
+        "name": manifest.venv if manifest.venv is not None else manifest.conda,
+        "python": None,
+        "fault": None,
+    }
+    try:
+        done = subprocess.run(
+            ["bash", "-c", text], cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {**found, "fault": f"could not be entered: {error}"}
+    lines = done.stdout.decode(errors="replace").splitlines()
+    pythons = [line[len(_MARK) :] for line in lines if line.startswith(_MARK)]
+    found["python"] = pythons[-1] or None if pythons else None
+    if not pythons:
+        told = [line[len("wavequeue: ") :] for line in lines if line.startswith("wavequeue: ")]
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        said = told if done.returncode == CANNOT_START and told else last
+        found["fault"] = said[-1] if said else f"ends with exit code {done.returncode}"
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""`python -m queue_manager.remote.probe`: one JSON document about this host. What cannot be told is null, or says
+why."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from queue_manager.adapters import facts, host, host_place
+from queue_manager.core.layout import HostPaths, RunPaths
+from queue_manager.core.readings import Card, Cards, SickCard, Unreadable
+from queue_manager.core.times import iso
+
+_PATIENCE = 10.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the document; `--path`: where the free disk space is asked for. Always 0, but for wrong use (2)."""
+    parser = argparse.ArgumentParser(prog="queue_manager.remote.probe", description="Describe this host in JSON.")
+    parser.add_argument("--path", type=Path, default=Path.home(), help="where disk space is wanted (default: home)")
+    options = parser.parse_args(arguments)
+    print(json.dumps(describe(options.path), ensure_ascii=False))
+    return 0
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """The document: memory and disk in MiB, times in ISO 8601 UTC.
+
+    `cpus` are the cores that may be used; `heartbeat` is when a manager of this user last wrote a run's state, and
+    `runs` are those that a manager holds now: id and pid (0: not told). Beside `gpus` stands `gpu_note` (why there are
+    none, or fewer than expected), or instead of it `gpu_unreadable`.
+    """
+    memory, disk = host.memory(), host.disk_free_mib(path)
+    return {
+        "host": socket.gethostname(),
+        "time": iso(time.time()),
+        "python": {"version": platform.python_version(), "executable": sys.executable},
+        "cpus": host.usable_cores(),
+        "load": _load(),
+        "memory_mib": None if isinstance(memory, Unreadable) else memory._asdict(),
+        "path": os.path.abspath(path),
+        "disk_free_mib": None if isinstance(disk, Unreadable) else disk,
+        "bash": shutil.which("bash"),
+        "screen": _screen(),
+        "rsync": shutil.which("rsync"),
+        **gpu_fields(_cards()),
+        "heartbeat": iso(_heartbeat(host_place.here())),
+        "runs": _runs(host_place.here()),
+    }
+
+
+def gpu_fields(cards: Cards | Unreadable) -> dict[str, Any]:
+    """The document's part about the cards. A sick one has a `note` and no memory."""
+    if isinstance(cards, Unreadable):
+        return {"gpus": [], "gpu_unreadable": cards.reason}
+    every: list[Card | SickCard] = [*cards.cards, *cards.sick]
+    rows = []
+    for card in sorted(every, key=lambda card: card.index):
+        row: dict[str, Any] = {"index": card.index, "uuid": card.uuid, "name": card.name}
+        if isinstance(card, SickCard):
+            row.update(total_mib=None, used_mib=None, free_mib=None, util=None, note=card.reason)
+        else:
+            row.update(
+                total_mib=card.total_mib, used_mib=card.used_mib, free_mib=card.free_mib, util=card.util, note=""
+            )
+        rows.append(row)
+    return {"gpus": rows, "gpu_note": cards.note}
+
+
+def screen_version(text: str) -> str | None:
+    """The version that `screen --version` prints; None if that is something else."""
+    found = re.search(r"Screen version v?(\d+(?:\.\d+)*)", text)
+    return found[1] if found else None
+
+
+def _cards() -> Cards | Unreadable:
+    try:
+        from queue_manager.adapters.gpus import Nvml  # a host may be asked before the libraries are there
+    except ImportError as error:
+        return Unreadable(f"{sys.executable} has no nvidia-ml-py: {error}")
+    return Nvml().read()
+
+
+def _screen() -> dict[str, str | None] | None:
+    path = shutil.which("screen")
+    if path is None:
+        return None
+    try:
+        # screen 4 exits with 1 here.
+        done = subprocess.run([path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE)
+    except (OSError, subprocess.TimeoutExpired):
+        return {"path": path, "version": None}
+    return {"path": path, "version": screen_version(done.stdout.decode(errors="replace"))}
+
+
+def _load() -> list[float] | None:
+    try:
+        return [round(value, 2) for value in os.getloadavg()]
+    except OSError:
+        return None
+
+
+def _heartbeat(paths: HostPaths) -> float | None:
+    times = []
+    with contextlib.suppress(OSError):
+        for run in paths.runs.iterdir():
+            with contextlib.suppress(OSError):
+                times.append(RunPaths.of(run).state.stat().st_mtime)
+    return max(times, default=None)
+
+
+def _runs(paths: HostPaths) -> list[dict[str, Any]]:
+    found = []
+    with contextlib.suppress(OSError):
+        for run in sorted(paths.runs.iterdir()):
+            pid = facts.held_by(RunPaths.of(run).lock)
+            if pid is not None:
+                found.append({"id": run.name, "pid": pid})
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""`python -m queue_manager.remote.start RUN_ID [--poll SEC]`: start the manager of a run, detached; one JSON document.
+
+{"pid": N} once the manager has taken the run, or {"fault": TEXT}. Where one holds the run already, that one is meant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Union
+
+import queue_manager
+from queue_manager.adapters import facts, host_place
+from queue_manager.adapters.files import append_to
+from queue_manager.core.layout import RunPaths, id_fault
+
+PATIENCE = 60.0
+"""Seconds for a manager to begin; it reads the whole manifest and journal first."""
+_LINES = 12
+_SCOPE = ("systemd-run", "--user", "--scope", "--quiet", "--")
+"""Puts itself, and then what it becomes, out of the session that it was begun in."""
+Answer = Union[int, str]
+"""The manager's process (0 if it cannot be told which), or why there is none."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the document. 0; 1 where there is no manager now."""
+    parser = argparse.ArgumentParser(prog="python -m queue_manager.remote.start", description="Start a run's manager.")
+    parser.add_argument("run_id")
+    parser.add_argument("--poll", type=float, metavar="SEC", help="seconds between looks at the GPUs")
+    options = parser.parse_args(arguments)
+    started = start(options.run_id, options.poll)
+    print(json.dumps({"fault": started} if isinstance(started, str) else {"pid": started}))
+    return 1 if isinstance(started, str) else 0
+
+
+def start(run_id: str, poll: float | None = None, patience: float = PATIENCE) -> Answer:
+    """See to it that a manager holds a run of ~/.wavequeue/runs, and wait until it does. `poll` in seconds.
+
+    The manager has a session of its own and no terminal, so that it goes on when we are gone.
+    """
+    fault = id_fault(run_id)
+    if fault is not None:
+        return f"the run id {run_id!r} {fault}"
+    paths = RunPaths.of(host_place.here().runs / run_id)
+    if not paths.manifest.exists():
+        return f"there is no run {run_id} here"
+    until = time.monotonic() + patience
+    holder = facts.held_by(paths.lock)
+    if holder is not None:
+        return _settled(paths, holder, until)
+    try:
+        log = append_to(paths.manager_log)
+    except OSError as error:
+        return f"{paths.manager_log}: {error.strerror}"
+    with contextlib.suppress(ValueError):  # in a thread it cannot be set, and the session of its own has to do
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what is started inherits that
+    with log:
+        begin = log.seek(0, os.SEEK_END)
+        environment = build_environment(os.environ)
+        command = build_command(paths, run_id, poll)
+        if facts.survival(host_place.here().root, any_life=True) == "scope":
+            command = [*_SCOPE, *command]
+            environment.setdefault("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
+        process = subprocess.Popen(
+            command,
+            cwd=paths.root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    return _wait(paths, process, begin, until)
+
+
+def build_command(paths: RunPaths, run_id: str, poll: float | None) -> list[str]:
+    """The command that runs the manager, from where this module itself was loaded."""
+    folder = _folder()
+    # A runtime that was pushed can be run as a folder. Its path is then in no variable that jobs would inherit.
+    ours = ["-E", "-s", "-B", str(folder), "queue_manager"] if (folder / "__main__.py").exists() else []
+    return [
+        sys.executable, *(ours or ["-m", "queue_manager"]), "--manifest", str(paths.manifest), "--state",
+        str(paths.state), "--log-dir", str(paths.log_dir), "--run-id", run_id,
+        *([] if poll is None else ["--poll", f"{poll:g}"]),
+    ]  # fmt: skip
+
+
+def build_environment(base: Mapping[str, str]) -> dict[str, str]:
+    """What the manager and its jobs inherit: ours, without a PYTHONPATH that leads to the runtime."""
+    folder = _folder()
+    found = dict(base)
+    if "PYTHONPATH" in found and (folder / "__main__.py").exists():
+        kept = [part for part in found["PYTHONPATH"].split(os.pathsep) if not part or Path(part) != folder]
+        if kept:
+            found["PYTHONPATH"] = os.pathsep.join(kept)
+        else:
+            del found["PYTHONPATH"]
+    return found
+
+
+def _folder() -> Path:
+    """The folder on sys.path in which this package lies."""
+    return Path(queue_manager.__file__ or "").resolve().parent.parent
+
+
+def _wait(paths: RunPaths, process: subprocess.Popen[bytes], begin: int, until: float) -> Answer:
+    pause = 0.01
+    while time.monotonic() < until:
+        code = process.poll()
+        if facts.state_meta(paths.state).get("pid") == process.pid:
+            return process.pid
+        if code is not None:
+            # Somebody else may have started one at the same moment.
+            holder = facts.held_by(paths.lock)
+            return _said(paths.manager_log, begin) if holder is None else _settled(paths, holder, until)
+        time.sleep(pause)
+        pause = min(0.25, pause * 1.5)
+    return f"the manager (process {process.pid}) has not begun yet; see {paths.manager_log}"
+
+
+def _settled(paths: RunPaths, holder: int, until: float) -> Answer:
+    """The process of a manager that holds the run, which may be just starting and not have said yet who it is."""
+    found: int | None = holder
+    while found == 0 and time.monotonic() < until and paths.lock.stat().st_size == 0:
+        time.sleep(0.02)
+        found = facts.held_by(paths.lock)
+    return "a manager that had the run has just ended; start it again" if found is None else found
+
+
+def _said(log: Path, begin: int) -> str:
+    """The last lines that a manager wrote, from `begin` on."""
+    with log.open("rb") as file:
+        file.seek(begin)
+        lines = file.read().decode(errors="replace").splitlines()
+    return "the manager did not start: " + ("\n".join(lines[-_LINES:]) or f"it said nothing; see {log}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
