@@ -89,6 +89,16 @@ class Host:
         """Why OpenSSH itself goes to this host, in words; None where fabric does, or nothing was asked yet."""
         return None if self._transport is None else self._transport.through
 
+    def shares_login(self) -> bool:
+        """Whether OpenSSH itself goes to this host: once a command was run, `ssh_command` goes by the same login."""
+        if self.worker.kind == "local":
+            return False
+        with self._lock:
+            if self._transport is None:
+                found = self._chosen()
+                self._transport = None if isinstance(found, Unreachable) else found
+        return self.through() is not None
+
     # -- commands -------------------------------------------------------------------------------------------------
 
     def run(
@@ -180,7 +190,8 @@ class Host:
         if reason is None:
             from skill.hosts import fabric_transport  # a fifth of a second that others need not pay
 
-            reason = ssh_way.openssh_reason(way, fabric_transport.agent_holds(way.agent))
+            held, _ = fabric_transport.agent_holds(way.agent)
+            reason = ssh_way.openssh_reason(way, held, is_alias=is_alias)
             if reason is None:
                 return fabric_transport.FabricTransport(way, self.name, self.known_hosts, is_alias=is_alias)
         from skill.hosts import openssh_transport

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +114,10 @@ class FabricTransport:
         seconds = settings.seconds or transport.CONNECT
         host, port = settings.first("hostname"), int(settings.first("port") or 22)
         kept = host_keys.known_key(self._known_hosts, self._name)
-        trusted = host_keys.known_to_ssh(settings) if kept is None and self._is_alias else []
+        known = host_keys.known_to_ssh(settings, marked=kept is not None) if self._is_alias else host_keys.NOTHING
         kwargs: dict[str, Any] = {
             "banner_timeout": seconds, "auth_timeout": seconds, "channel_timeout": seconds,
-            "transport_factory": functools.partial(_Transport, [kept] if kept is not None else trusted),
+            "transport_factory": functools.partial(_Transport, [kept] if kept is not None else known.keys),
         }  # fmt: skip
         strategy = functools.partial(_Keys, self._way)
         config = fabric.Config(
@@ -128,7 +128,7 @@ class FabricTransport:
             connect_kwargs=kwargs, forward_agent=False,
         )  # fmt: skip
         is_strict = self._is_alias and settings.first("stricthostkeychecking") in ("yes", "true")
-        connection.client.set_missing_host_key_policy(_policy(self._known_hosts, self._name, trusted, is_strict))
+        connection.client.set_missing_host_key_policy(_policy(self._known_hosts, self._name, known, is_strict))
         with attempt.lock:
             if attempt.is_late:
                 return
@@ -256,7 +256,7 @@ def _environment(way: Way) -> dict[str, str]:
 class _Transport(paramiko.Transport):  # type: ignore[misc]
     """Asks first for a host key of the kinds that are known, as ssh does. Keeps the words of a host that hangs up."""
 
-    def __init__(self, known: list[str], sock: Any, **options: Any) -> None:
+    def __init__(self, known: Sequence[str], sock: Any, **options: Any) -> None:
         super().__init__(sock, **options)
         self.last_words = ""
         types = {key.partition(" ")[0] for key in known}
@@ -313,7 +313,9 @@ class _Keys(AuthStrategy):  # type: ignore[misc]
 
     def _offered(self) -> Iterator[Any]:
         way = self._way
-        held = agent_keys(way.agent)
+        held, fault = agent_keys(way.agent)
+        if fault is not None:
+            self._passed_over.append(fault)
         named = {identity.blob for identity in way.identities if identity.blob is not None}
         yield from (key for key in held if key.blob in named)
         if way.settings.first("identitiesonly") != "yes":
@@ -358,13 +360,13 @@ def _see_whether_cut(transport: Any, tried: int) -> None:
     raise CutError
 
 
-def _policy(known_hosts: Path, name: str, trusted: list[str], is_strict: bool) -> Any:
+def _policy(known_hosts: Path, name: str, known: host_keys.Known, is_strict: bool) -> Any:
     """Compares the key that a host shows with the one kept for its name; the first one is kept."""
 
     class Policy(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
         def missing_host_key(self, client: Any, hostname: str, key: Any) -> None:  # noqa: ARG002
             shown = f"{key.get_name()} {key.get_base64()}"
-            host_keys.check(known_hosts, name, shown, trusted, is_strict=is_strict)
+            host_keys.check(known_hosts, name, shown, known, is_strict=is_strict)
 
     return Policy()
 
@@ -384,16 +386,21 @@ class _Agent(AgentSSH):  # type: ignore[misc]
             raise
 
 
-def agent_keys(path: str | None) -> list[AgentKey]:
-    """The keys that an agent holds, in its order; none where there is no agent, as for ssh."""
+def agent_keys(path: str | None) -> tuple[list[AgentKey], str | None]:
+    """The keys that an agent holds, in its order, and why it could not be asked, in words; like ssh, one then goes on
+    without it. Neither where ssh asks no agent."""
     if path is None:
-        return []
+        return [], None
     try:
-        return list(_Agent(path).get_keys())
-    except Exception:  # no agent, or one that breaks off
-        return []
+        return list(_Agent(path).get_keys()), None
+    except OSError as error:
+        why = error.strerror or str(error)
+    except Exception as error:  # it breaks off, or says what no agent says
+        why = str(error) or type(error).__name__
+    return [], f"the agent at {path} could not be asked for its keys ({why}); see: ssh-add -l"
 
 
-def agent_holds(path: str | None) -> list[tuple[str, bytes]]:
-    """Type and public half of each key that an agent holds."""
-    return [(key.get_name(), key.blob) for key in agent_keys(path)]
+def agent_holds(path: str | None) -> tuple[list[tuple[str, bytes]], str | None]:
+    """Type and public half of each key that an agent holds, and why it could not be asked."""
+    keys, fault = agent_keys(path)
+    return [(key.get_name(), key.blob) for key in keys], fault

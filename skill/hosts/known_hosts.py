@@ -7,16 +7,20 @@ import functools
 import hashlib
 import subprocess
 import threading
-from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from build_manifest import regular_file
+from queue_manager.core.excerpt import excerpt
 from skill.common.files import append_to, make_directory, write_whole
 from skill.hosts.ssh_settings import Settings
 
 KNOWN_HOSTS = "known_hosts"
 _MOST_KEYS = 16 << 20
 _PATIENCE = 30.0
+_NOT_FOUND = 1
+"""The exit code of ssh-keygen -F where no line is about the host."""
+REVOKED = "your known_hosts marks it as revoked (@revoked)"
 
 
 class HostKeyError(Exception):
@@ -30,44 +34,90 @@ def _lock_of(path: Path) -> threading.Lock:
     return threading.Lock()
 
 
-def check(known_hosts: Path, name: str, shown: str, trusted: Sequence[str] = (), *, is_strict: bool = False) -> None:
+class Known(NamedTuple):
+    """What ssh's own files say of a host's keys, each "TYPE BASE64". `is_signed`: they name an authority that signs
+    them (@cert-authority)."""
+
+    keys: tuple[str, ...] = ()
+    revoked: tuple[str, ...] = ()
+    is_signed: bool = False
+
+
+NOTHING = Known()
+
+
+def check(known_hosts: Path, name: str, shown: str, known: Known = NOTHING, *, is_strict: bool = False) -> None:
     """Compare the key that a host shows, "TYPE BASE64", with the one kept for its name. The first one is kept, if ssh
-    knows no other: `trusted` are the keys that it knows; `is_strict`: it takes none but those.
+    knows no other: `known` is what its files say; `is_strict`: it takes none but those.
 
     Raises HostKeyError, and OSError where the file cannot be written.
     """
+    if shown in known.revoked:
+        raise HostKeyError(REVOKED)
     with _lock_of(known_hosts):
         kept = known_key(known_hosts, name)
         if kept == shown:
             return
         if kept is not None:
             raise HostKeyError
-        types = {key.partition(" ")[0] for key in trusted}
-        if shown not in trusted and shown.partition(" ")[0] in types:
+        types = {key.partition(" ")[0] for key in known.keys}
+        if shown not in known.keys and shown.partition(" ")[0] in types:
             raise HostKeyError("your ~/.ssh/known_hosts has another key for it")
-        if shown not in trusted and is_strict:
+        if shown not in known.keys and is_strict:
             raise HostKeyError("none of its keys is known, and your ssh configuration says StrictHostKeyChecking yes")
         _keep(known_hosts, f"{name} {shown}\n")
 
 
-def known_to_ssh(settings: Settings) -> list[str]:
-    """The keys, "TYPE BASE64", that the files of UserKnownHostsFile and GlobalKnownHostsFile have for a host."""
+def known_to_ssh(settings: Settings, *, marked: bool = False) -> Known:
+    """What the files of UserKnownHostsFile and GlobalKnownHostsFile say of a host. `marked`: only if they mark any key
+    as revoked or as that of an authority, which most do not. Raises HostKeyError where they cannot be asked."""
+    if marked and not has_marks(settings):
+        return Known()
     port, host = settings.first("port"), settings.first("hostname")
     name = settings.first("hostkeyalias") or (host if port in ("", "22") else f"[{host}]:{port}")
-    found: dict[str, None] = {}
-    for path in (*files_in(settings.first("userknownhostsfile")), *files_in(settings.first("globalknownhostsfile"))):
-        try:
-            done = subprocess.run(
-                ["ssh-keygen", "-F", name, "-f", path], stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
-                errors="replace", timeout=_PATIENCE, check=False,
-            )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired):
+    keys: dict[str, None] = {}
+    revoked: dict[str, None] = {}
+    is_signed = False
+    for line in (line for path in _files(settings) for line in _found(name, path)):
+        mark, *parts = line.split() if line.startswith("@") else ("", *line.split())
+        if len(parts) < 3:
             continue
-        for line in done.stdout.splitlines():
-            parts = line.split()
-            if len(parts) >= 3 and not line.startswith(("#", "@")):
-                found[f"{parts[1]} {parts[2]}"] = None
-    return list(found)
+        if mark == "@cert-authority":
+            is_signed = True
+        else:
+            (revoked if mark else keys)[f"{parts[1]} {parts[2]}"] = None
+    return Known(tuple(keys), tuple(revoked), is_signed)
+
+
+def has_marks(settings: Settings) -> bool:
+    """Whether ssh's own files mark any key as revoked or as that of an authority, whosever it is."""
+
+    def has(path: str) -> bool:
+        try:
+            return any(line.startswith("@") for line in _lines(Path(path)))
+        except OSError:
+            return True  # ssh-keygen will say why
+
+    return any(map(has, _files(settings)))
+
+
+def _files(settings: Settings) -> list[str]:
+    return [*files_in(settings.first("userknownhostsfile")), *files_in(settings.first("globalknownhostsfile"))]
+
+
+def _found(name: str, path: str) -> list[str]:
+    """The lines of one of ssh's files that are about a host, whether its name is hashed there or not."""
+    try:
+        done = subprocess.run(
+            ["ssh-keygen", "-F", name, "-f", path], stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
+            errors="replace", timeout=_PATIENCE, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise HostKeyError(f"{path} could not be searched for it: {error}") from None
+    if done.returncode not in (0, _NOT_FOUND):
+        said = excerpt(done.stderr) or f"exit code {done.returncode}"
+        raise HostKeyError(f"{path} could not be searched for it: ssh-keygen says {said}")
+    return [line for line in done.stdout.splitlines() if not line.startswith("#")]
 
 
 def files_in(text: str) -> list[str]:

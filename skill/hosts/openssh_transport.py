@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from skill.hosts import known_hosts as host_keys
-from skill.hosts import ssh_command, ssh_way, ssh_words, transport
+from skill.hosts import ssh_command, ssh_keys, ssh_way, ssh_words, transport
 from skill.hosts.ssh_way import Way
 from skill.hosts.transport import Channel, Unreachable
 
@@ -109,7 +109,10 @@ class OpenSshTransport:
         """Open a connection of our own to be shared. Returns why that was not possible."""
         self._folder = tempfile.mkdtemp(prefix="wq", dir=_short_folder())
         path, log, shown = (os.path.join(self._folder, name) for name in ("s", "log", "keys"))
-        is_kept = host_keys.known_key(self._known_hosts, self._name) is not None
+        kept = host_keys.known_key(self._known_hosts, self._name)
+        is_kept = kept is not None
+        if kept is not None and self._is_alias and (refusal := self._revoked(kept)) is not None:
+            return refusal
         master = {
             "ControlMaster": "yes", "ControlPersist": "no", "LogLevel": "VERBOSE", "PermitLocalCommand": "yes",
             "LocalCommand": f"echo {_READY}",
@@ -154,13 +157,24 @@ class OpenSshTransport:
 
     def _keep(self, shown: str) -> Unreachable | None:
         """Keep the key that was shown, which ssh has accepted."""
-        keys = [line for line in shown.splitlines() if "NONE" not in line and "-cert-" not in line]
+        keys = [key for line in shown.splitlines() if (key := ssh_keys.without_certificate(line)) is not None]
         if keys:
             try:
                 host_keys.check(self._known_hosts, self._name, keys[-1])
             except host_keys.HostKeyError:
                 return Unreachable(transport.changed_key(self._where(), self._name, ""), "host_key")
         return None
+
+    def _revoked(self, kept: str) -> Unreachable | None:
+        """Why the key that is kept here is not to be believed any more, by ssh's own files."""
+        try:
+            known = host_keys.known_to_ssh(self._way.settings, marked=True)
+            if kept not in known.revoked:
+                return None
+            why = host_keys.REVOKED
+        except host_keys.HostKeyError as error:
+            why = str(error)
+        return Unreachable(transport.changed_key(self._where(), self._name, why), "host_key")
 
     def _words(self, said: str) -> Unreachable:
         where, name, kind = self._where(), self._name, ssh_words.kind(said)

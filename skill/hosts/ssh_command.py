@@ -6,6 +6,7 @@ expands %h and the like, ~ and ${NAME}.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -45,10 +46,14 @@ def build(alias: str, known_hosts: str, settings: Settings, where: Sequence[str]
 
 
 def checked(alias: str, known_hosts: str) -> list[str]:
-    """Options that let in only the host whose key is kept. Raises UseError, see `file_value`."""
+    """Options that let in only the host whose key is kept. Raises UseError, see `file_value`.
+
+    An authority of the machine's own file would look for the alias among the names that a certificate is made out to.
+    """
     return _as_words({
-        "StrictHostKeyChecking": "yes", "UserKnownHostsFile": file_value(known_hosts), "HostKeyAlias": alias,
-        "CheckHostIP": "no", "UpdateHostKeys": "no",
+        "StrictHostKeyChecking": "yes", "UserKnownHostsFile": file_value(known_hosts),
+        "GlobalKnownHostsFile": file_value(os.devnull), "HostKeyAlias": alias, "CheckHostIP": "no",
+        "UpdateHostKeys": "no",
     })  # fmt: skip
 
 

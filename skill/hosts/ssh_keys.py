@@ -14,6 +14,8 @@ from build_manifest import regular_file
 _MOST = 1 << 20
 _MAGIC = b"openssh-key-v1\0"
 _PLAIN = frozenset({"ssh-rsa", "ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"})
+_NUMBERS = {"ssh-ed25519": 1, "ssh-rsa": 2}
+"""Of how many parts a public key is made."""
 _PEM = ("BEGIN RSA PRIVATE KEY", "BEGIN EC PRIVATE KEY", "BEGIN PRIVATE KEY", "BEGIN ENCRYPTED PRIVATE KEY")
 
 
@@ -51,6 +53,30 @@ def read(path: str) -> Identity | None:
     status = os.stat(path)
     is_open = status.st_uid == os.getuid() and bool(stat.S_IMODE(status.st_mode) & 0o077)
     return made._replace(is_open=is_open, certificate=certificate)
+
+
+def without_certificate(key: str) -> str | None:
+    """The key that a certificate is of, both as "TYPE BASE64"; a key without one is itself. None where it is none."""
+    found = public_half(key)
+    if found is None or "-cert-" not in found[0]:
+        return None if found is None else key
+    kind = found[0].partition("-cert-")[0]
+    try:
+        fields = _fields(found[1], 2 + (_NUMBERS.get(kind) or (2 if kind.startswith("ecdsa-") else 0)))
+    except struct.error:
+        return None
+    # The type, then a number that is used once, then what the key itself is made of.
+    blob = b"".join(struct.pack(">I", len(one)) + one for one in (kind.encode(), *fields[2:]))
+    return f"{kind} {base64.b64encode(blob).decode()}" if len(fields) > 2 else None
+
+
+def _fields(data: bytes, count: int) -> list[bytes]:
+    found, at = [], 0
+    for _ in range(count):
+        (size,) = struct.unpack_from(">I", data, at)
+        found.append(data[at + 4 : at + 4 + size])
+        at += 4 + size
+    return found
 
 
 def is_plain(type_: str) -> bool:

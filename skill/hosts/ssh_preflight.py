@@ -72,9 +72,10 @@ def _key_fault(way: Way, key: str | None, public: str) -> str | None:
         )
     from skill.hosts.fabric_transport import agent_holds  # a fifth of a second, which most keys need not pay
 
-    if any(blob == mine[1] for _, blob in agent_holds(way.agent)):
+    held, fault = agent_holds(way.agent)
+    if any(blob == mine[1] for _, blob in held):
         return None
-    asked = f"the agent that ssh asks ({way.agent}) does not show it" if way.agent else "ssh asks no agent"
+    asked = fault or (f"the agent that ssh asks ({way.agent}) does not show it" if way.agent else "ssh asks no agent")
     what = f"the key {known.path}" if known is not None else "the key for rented machines"
     return f"{what} needs an agent, and {asked}; see: ssh-add -l, and IdentityAgent in your ssh configuration"
 

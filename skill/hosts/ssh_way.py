@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from skill.common.errors import UseError
-from skill.hosts import ssh_command, ssh_keys, ssh_route
+from skill.hosts import known_hosts, ssh_command, ssh_keys, ssh_route
+from skill.hosts.known_hosts import HostKeyError
 from skill.hosts.ssh_keys import Identity
 from skill.hosts.ssh_settings import Fault, Settings, ask, ask_all, config_file, differences, expand
 
@@ -78,13 +79,16 @@ def find(worker: Worker) -> Way:
 
 def plain(worker: Worker) -> Way | None:
     """The way to a worker as far as ssh has to be told of it; without its keys, which ssh finds by itself. None where
-    `find` has something to say, or a connection to be shared is there. Raises UseError as `find` does."""
+    `find` has something to say, host keys are marked, or a connection to be shared is there. Raises UseError as `find`
+    does."""
     to, options, config = destination(worker), tuple(_options(worker)), _config(worker)
     if config == _NO_FILE:
         assert worker.ssh is not None
         return Way(to, config, options, Settings(worker.ssh.host, {"port": (str(worker.ssh.port),)}))
     found = ask(("ssh", *config, *options), to)
     if isinstance(found, Fault) or (found.is_set("controlpath") and _is_busy(found.first("controlpath"))):
+        return None
+    if worker.ssh is None and known_hosts.has_marks(found):
         return None
     return Way(to, config, options, found)
 
@@ -183,9 +187,9 @@ def agent_socket(settings: Settings) -> str | None:
     return expand(value, settings, os.environ)
 
 
-def command(way: Way, name: str, known_hosts: Path) -> list[str]:
-    """OpenSSH's command up to its destination, for rsync and terminals, with the host keys of the project."""
-    return ssh_command.build(name, str(known_hosts), way.settings, (*way.config, *way.options))
+def command(way: Way, name: str, keys: Path) -> list[str]:
+    """OpenSSH's command up to its destination, for rsync and terminals, with the host keys of the project (`keys`)."""
+    return ssh_command.build(name, str(keys), way.settings, (*way.config, *way.options))
 
 
 def defaults() -> Settings:
@@ -227,11 +231,21 @@ def has_ticket() -> bool:
     return done.returncode == 0
 
 
-def openssh_reason(way: Way, agent: list[tuple[str, bytes]]) -> str | None:
-    """Why OpenSSH itself has to go, or None. `agent`: what the agent holds, see `ssh_route.by_keys`."""
+def openssh_reason(way: Way, agent: list[tuple[str, bytes]], *, is_alias: bool) -> str | None:
+    """Why OpenSSH itself has to go, or None. `agent`: what the agent holds, see `ssh_route.by_keys`; `is_alias`: the
+    host is a name of the ssh configuration, whose keys ssh's own files may know."""
     settings = way.settings
     needs_ticket = settings.first("gssapiauthentication") == "yes"
     only = settings.first("identitiesonly") == "yes"
-    return ssh_route.by_options(settings, defaults(), has_ticket=needs_ticket and has_ticket()) or ssh_route.by_keys(
-        way.identities, agent, identities_only=only
+    return (
+        ssh_route.by_options(settings, defaults(), has_ticket=needs_ticket and has_ticket())
+        or ssh_route.by_keys(way.identities, agent, identities_only=only)
+        or ("its host key is signed by an authority (@cert-authority)" if is_alias and _is_signed(settings) else None)
     )
+
+
+def _is_signed(settings: Settings) -> bool:
+    try:
+        return known_hosts.known_to_ssh(settings, marked=True).is_signed
+    except HostKeyError:  # whoever goes there says so
+        return False

@@ -217,8 +217,9 @@ def _persist(work: _Work, host: Host, stop: threading.Event) -> Turn:
     """Pull from one host, again after a dropped connection."""
     total = Received()
     outside: tuple[str, ...] = ()
-    if host.ssh_command() is not None and known_key(host.known_hosts, host.name) is None:
-        first = host.run(["true"])  # OpenSSH is told to know the key already
+    is_new = host.ssh_command() is not None and known_key(host.known_hosts, host.name) is None
+    if is_new or host.shares_login():
+        first = host.run(["true"])  # OpenSSH is told to know the key already, or what follows goes by this login, too
         if isinstance(first, Unreachable):
             return Turn(host.name, unreachable=first.reason)
     for number in range(1, TRIES + 1):

@@ -107,7 +107,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         _files(folder, keys, server)
         for name, held in (("agent", ("held", "locked")), ("agent2", ("second",))):
             stack.callback(_end, _agent(folder / name, [keys / one for one in held], folder))
-        bound = ["ssh-add", "-q", "-H", str(folder / "known hosts"), "-h", "root@127.0.0.1", str(keys / "held")]
+        bound = ["ssh-add", "-q", "-H", str(folder / "known_bound"), "-h", "root@127.0.0.1", str(keys / "held")]
         stack.callback(_end, _agent(folder / "agent3", [], folder))
         environment = {**os.environ, "SSH_AUTH_SOCK": str(folder / "agent3")}
         subprocess.run(bound, env=environment, check=True, timeout=60)
@@ -133,6 +133,8 @@ def _ports(server: Sshd, keys: Path) -> tuple[str, str]:
     authorized = "".join((keys / f"{name}.pub").read_text() for name in KEYS if name not in UNKNOWN)
     (server.root / "authorized_keys").write_text(authorized)
     config = server.root / "sshd_config"
+    sign = ["ssh-keygen", "-q", "-s", str(keys / "ca"), "-I", "host", "-h", "-n", "127.0.0.1,localhost,::1"]
+    subprocess.run([*sign, str(server.root / "host_key.pub")], check=True, timeout=60)
     server.stop()
     with socket.socket() as one, socket.socket() as other:
         one.bind(("127.0.0.1", 0))
@@ -141,7 +143,7 @@ def _ports(server: Sshd, keys: Path) -> tuple[str, str]:
     six = f"ListenAddress [::1]:{server.port}\n" if _has_six() else ""
     config.write_text(
         "LogLevel VERBOSE\nExposeAuthInfo yes\nAcceptEnv WQ_*\n"
-        f"TrustedUserCAKeys {keys / 'ca.pub'}\n"
+        f"TrustedUserCAKeys {keys / 'ca.pub'}\nHostCertificate {server.root / 'host_key-cert.pub'}\n"
         + config.read_text()
         + f"Port {both}\nPort {password}\n{six}"
         + f"Match LocalPort {both}\n  PasswordAuthentication yes\n  PermitRootLogin yes\n"
@@ -175,6 +177,16 @@ def _files(folder: Path, keys: Path, server: Sshd) -> None:
     (folder / "known hosts").write_text(f"* {right}\n")
     (folder / "known_wrong").write_text(f"[127.0.0.1]:{server.port} {wrong}\n")
     (folder / "known_other").write_text(f"other {right}\nimpostor {wrong}\n")
+    ca = (keys / "ca.pub").read_text()
+    (folder / "known_bound").write_text(f"* {right}\n@cert-authority * {ca}")
+    (folder / "known_ca").write_text(f"@cert-authority [127.0.0.1]:{server.port} {ca}")
+    (folder / "known_other_ca").write_text(f"@cert-authority [127.0.0.1]:{server.port} {wrong}\n")
+    (folder / "known_revoked").write_text(f"@revoked * {right}\n* {right}\n")
+    for name, key in (("known_hashed", right), ("known_hashed_wrong", wrong)):
+        (folder / name).write_text(f"[127.0.0.1]:{server.port} {key}\n")
+        subprocess.run(
+            ["ssh-keygen", "-q", "-H", "-f", str(folder / name)], check=True, timeout=60, capture_output=True
+        )
 
 
 def _agent(path: Path, held: list[Path], folder: Path) -> subprocess.Popen[bytes]:
@@ -209,6 +221,7 @@ class Case(NamedTuple):
     master: str
     by_version: bool
     needs: str
+    marked: bool
 
 
 def read(text: str) -> Case:
@@ -219,7 +232,7 @@ def read(text: str) -> Case:
         text, head.get("host", "box"), head["enters"].split() if "enters" in head else None,
         head.get("fails", "").split(), head.get("says", ""), head.get("sees", ""), head.get("through", ""),
         dict(one.split("=", 1) for one in head.get("env", "").split()), head.get("master", ""),
-        "by_version" in head, head.get("needs", ""),
+        "by_version" in head, head.get("needs", ""), "marked" in head,
     )  # fmt: skip
 
 
@@ -272,7 +285,7 @@ def test_ssh_and_wavequeue_agree(path: Path, place: Place, tmp_path: Path, monke
         host.close()
         _like_rsync(host, place, by_ssh, ssh.stdout)
         way = ssh_way.plain(host.worker)  # an ssh for one command alone goes as rsync did
-        assert (way is None) == bool(case.master)
+        assert (way is None) == bool(case.master or case.marked)
         if way is not None:
             single = [
                 word.replace("LogLevel=DEBUG1", "LogLevel=INFO")

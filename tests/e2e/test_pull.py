@@ -17,7 +17,7 @@ from build_manifest import build, read
 from skill.common.project import ProjectPaths
 from skill.hosts import bootstrap, registry
 from skill.hosts.connection import known_key
-from skill.operations import submission, submit
+from skill.operations import pull_run, submission, submit
 from skill.runs import assignment
 from skill.runs.directory import Run
 from tests import laptop as laptops
@@ -344,3 +344,25 @@ class _Here(Sshd):
 
     def close(self) -> None:
         """Nothing was started."""
+
+
+def test_pulls_from_a_host_that_openssh_enters_share_a_login(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = laptop.hosts.setdefault("box", Sshd(laptop.root / "box"))
+    config = laptop.home / ".ssh" / "config"
+    config.parent.mkdir(mode=0o700)
+    config.write_text(
+        f"Host box\n  HostName {host.address}\n  Port {host.port}\n  User root\n  IdentityFile {host.key}\n"
+        "  Ciphers aes128-ctr\n"
+    )
+    laptop.spec(SPEC)
+    finish(host, laptop.submit("--host", "box")["run_id"])
+    monkeypatch.setenv("HOME", str(laptop.home))
+    monkeypatch.chdir(laptop.project)
+    log = host.root / "sshd.log"
+    before = log.read_text().count("Accepted publickey")
+    with pull_run.Puller(run_of(laptop), (), print) as puller:
+        assert puller.pull().last
+        (laptop.project / "code" / "out1").unlink()
+        assert puller.pull().last
+    assert results(laptop) == WHOLE
+    assert log.read_text().count("Accepted publickey") == before + 1, "a key that needs a touch is touched once"
