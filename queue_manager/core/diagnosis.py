@@ -8,11 +8,13 @@ than the words in its message. Every pattern is anchored or bounded, so the time
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from queue_manager.core import failures, log_lines
+from queue_manager.core import failures, log_lines, log_signs
 from queue_manager.core.failures import SIGKILL_CODES, classify
 
 LOG_BYTES = 4 << 20
@@ -49,7 +51,8 @@ class Reading(NamedTuple):
 
 class _Event(NamedTuple):
     """Something in a log that may be the reason. `before`: ordinary lines before it; `source`: what stands before each
-    line of this process, such as `[rank0]: `; `cause`: the class of what it was raised from."""
+    line of this process, such as `[rank0]: `; `cause`: the class of what it was raised from; `bare`: an exception's line
+    without a traceback."""
 
     kind: str
     at: int
@@ -59,27 +62,61 @@ class _Event(NamedTuple):
     source: str = ""
     type: str = ""
     cause: str | None = None
+    bare: bool = False
 
 
 def read(log: bytes, code: int | None = 1) -> Reading:
     """Read the end of a log. `code`: the job's exit code, None where it is not known because all was killed."""
     lines = plain_lines(log)
+    start = _start(lines)
     reader = _Reader()
-    for index in range(_start(lines), len(lines)):
+    for index in range(start, len(lines)):
         reader.take(index, lines[index])
     events = reader.finish()
     found = _choose(events, reader.total, reader.root_rank, code)
-    last = reader.last or reader.last_of_all
-    return Reading(None if found is None else Reason(found.name, _short(found.line), found.at), _short(last))
+    last = _short(reader.last or reader.last_of_all)
+    if found is not None:
+        return Reading(Reason(found.name, _short(found.line), found.at), last)
+    return Reading(_not_a_number(lines, start), last)
+
+
+def _not_a_number(lines: Sequence[str], start: int) -> Reason | None:
+    """The line since which the loss is none: what is left where nothing else tells of a failure."""
+    at = log_signs.nan_since(lines, start)
+    return None if at is None else Reason("nan", _short(lines[at]), at)
+
+
+def diagnose(log: bytes) -> Reading:
+    """Read the end of a log whose job may have failed or not: a failure counts if the job did not go on after it."""
+    lines = plain_lines(log)
+    start = _start(lines)
+    reader = _Reader()
+    for index in range(start, len(lines)):
+        reader.take(index, lines[index])
+    events = reader.finish()
+    last = _short(reader.last or reader.last_of_all)
+    fatal = _Survival(lines, start).fatal(events, reader.total)
+    found = _choose(fatal, reader.total, reader.root_rank, 1) if fatal else None
+    if found is not None:
+        return Reading(Reason(found.name, _short(found.line), found.at), last)
+    return Reading(_not_a_number(lines, start), last)
 
 
 def plain_lines(log: bytes) -> list[str]:
     """The lines of terminal output, without escape sequences; `\\r` ends a line as well, and a long one is cut."""
-    text = (
-        failures.ESCAPES.sub("", log.decode("utf-8", "replace")) if b"\x1b" in log else log.decode("utf-8", "replace")
-    )
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = _text(log).replace("\r", "\n").split("\n")
     return [line if len(line) <= _LONG_LINE else _cut(line) for line in lines]
+
+
+def line_number(log: bytes, at: int) -> int:
+    """The number, from 1, of the line of a file in which the line `at` of `plain_lines` stands: only `\\n` ends it."""
+    ends = itertools.islice(re.finditer(r"[\r\n]", _text(log)), at)
+    return 1 + sum(end[0] == "\n" for end in ends)
+
+
+def _text(log: bytes) -> str:
+    text = log.decode("utf-8", "replace").replace("\r\n", "\n")
+    return failures.ESCAPES.sub("", text) if "\x1b" in text else text
 
 
 def _start(lines: Sequence[str]) -> int:
@@ -224,7 +261,7 @@ class _Reader:
             self._mark = ("", -10)
         if before.startswith("Exception Group"):
             prefix = prefix.replace("+", "|")
-        if before.startswith("Original"):
+        if before.startswith("Original") or log_lines.BAR.search(prefix):
             prefix = ""
         if after and after not in "─━-":
             return  # a text that speaks of a traceback
@@ -282,15 +319,16 @@ class _Reader:
             at = next((n for n in range(len(self._events) - 1, -1, -1) if self._events[n].source == source), -1)
             self._cause[source] = at
             return True
-        if log_lines.CONDA.match(line):
-            self._add("shell", index, line, classify(line, "CondaError"))
-            return True
         bare = log_lines.BARE.match(line)
         if bare is not None and bare[2].rsplit(".", 1)[-1] not in log_lines.LOG_LEVELS:
+            metric = log_lines.METRIC.search(line)
+            if bare[2].startswith("nccl") or (metric is not None and metric.start() < bare.end(2)):
+                return False  # NCCL's name of a status, which explains the exception before it; a metric's name
             kind = "wrapper" if bare[1].strip() and log_lines.USAGE_ERROR.match(line) else "exception"
             if index - self._mark[1] <= 1 and self._mark[0]:
                 kind = self._mark[0]
             self._exception(index, line[len(bare[1]) :], bare[2], _source(bare[1]), kind)
+            self._events[-1] = self._events[-1]._replace(bare=True)
             return True
         return False
 
@@ -328,7 +366,9 @@ class _Reader:
         return True
 
     def _commands(self, index: int, line: str) -> None:
-        if log_lines.FLAGS.search(line):
+        if log_lines.CONDA.match(line):
+            self._add("shell", index, line, classify(line, "CondaError"))
+        elif log_lines.FLAGS.search(line):
             self._add("usage", index, line, "arguments")
         elif log_lines.USAGE.match(line):
             self._usage = index
@@ -340,6 +380,7 @@ class _Reader:
             log_lines.ERROR_CASE.search(line[:200])
             and log_lines.ERROR.search(line[:200])
             and not line.startswith(log_lines.FOOTER_WORDS)
+            and not log_lines.METRIC.search(line[:200])
         ):
             self._add("error", index, line, classify(line, "error"))
 
@@ -353,6 +394,38 @@ def _is_type(name: str) -> bool:
 
 
 # -- which of them it is ----------------------------------------------------------------------------------------------
+
+
+_LAUNCHERS = ("wrapper", "launcher")
+_STRONG = ("exception", "crash", "assert", "thread", *_LAUNCHERS)
+"""What ends a process: others of the same job may go on for a line or so."""
+
+
+class _Survival:
+    """What the job went on after, as its steps and losses tell."""
+
+    def __init__(self, lines: Sequence[str], start: int) -> None:
+        self._lines = lines
+        self._progress = list(log_signs.progress(lines, start))
+        self._done = list(log_signs.completions(lines, start))
+
+    def fatal(self, events: Sequence[_Event], total: int) -> list[_Event]:
+        """The events that the job did not go on after."""
+        left = [one for one in events if not self._survived(one, total)]
+        # Where a launcher tells of the end, what its other processes printed meanwhile is no sign of life.
+        return list(events) if any(one.kind in _LAUNCHERS for one in left) else left
+
+    def _survived(self, event: _Event, total: int) -> bool:
+        steps = len(self._progress) - bisect.bisect_right(self._progress, event.at)
+        done = len(self._done) - bisect.bisect_right(self._done, event.at)
+        if event.kind in _STRONG and not event.bare:
+            return steps >= 2
+        if event.kind == "signal" and total - event.before > 2:
+            return True  # a word among others
+        line = self._lines[event.at]
+        if event.kind == "error" and (line.startswith("wandb: ") or log_signs.is_progress(line)):
+            return True  # a log that calls all that it writes an error; a tracker that failed
+        return steps + done > 0
 
 
 def _choose(events: Sequence[_Event], total: int, root_rank: int | None, code: int | None) -> _Event | None:

@@ -125,16 +125,23 @@ _TABLE = (
     _Row(
         "disk_full",
         Rule.DISK,
-        _pattern(r"No space left on device|Disk quota exceeded|\bENOSPC\b"),
+        _pattern(
+            r"No space left on device|Disk quota exceeded|\bENOSPC\b",
+            # All that torch.save says of it.
+            r"PytorchStreamWriter failed writing file|inline_container\.cc:\d{1,6}\] \. unexpected pos \d",
+        ),
         True,
-        ("no space left on device", "disk quota exceeded", "enospc"),
+        ("no space left on device", "disk quota exceeded", "enospc", "failed writing file", "unexpected pos"),
     ),
     _Row(
         "killed",
         Rule.RETRIES,
-        _pattern(r"killed by signal: (?:Killed|Terminated)|terminated with signal SIG(?:KILL|TERM)"),
+        _pattern(
+            r"killed by signal: (?:Killed|Terminated)|terminated with signal SIG(?:KILL|TERM)",
+            r"\*\*\* (?:JOB|STEP) \S{1,40} ON \S{1,200} CANCELLED AT",
+        ),
         False,
-        ("killed by signal", "terminated with signal"),
+        ("killed by signal", "terminated with signal", "cancelled at"),
     ),
     _Row(
         "segfault",
@@ -142,6 +149,13 @@ _TABLE = (
         _pattern(r"killed by signal: (?:Segmentation fault|Bus error)|terminated with signal SIG(?:SEGV|BUS)"),
         False,
         ("killed by signal", "terminated with signal"),
+    ),
+    _Row(
+        "network",
+        Rule.RETRIES,
+        _pattern(r"[Aa]ddress already in use|EADDRINUSE"),  # also of torch's store, whose words are those of NCCL
+        False,
+        ("address already in use", "eaddrinuse"),
     ),
     _Row(
         "nccl",
@@ -161,6 +175,7 @@ _TABLE = (
             r"|\bcudaError",
             r"CUDA_ERROR|no kernel image is available|HIP error|No CUDA GPUs are available|not compiled with CUDA",
             r"illegal memory access|Found no NVIDIA driver|invalid device ordinal|device-side assert",
+            r"No supported gpu backend|No visible GPU devices|DNN library initialization failed|cuDNN failed to init",
         ),
         False,
         (
@@ -174,6 +189,9 @@ _TABLE = (
             "no nvidia",
             "device ordinal",
             "device-side",
+            "gpu backend",
+            "visible gpu",
+            "dnn library",
         ),
     ),
     _Row(
@@ -205,7 +223,7 @@ _TABLE = (
             r"Network is unreachable|No route to host|Could not resolve host|couldn't connect to|SSLError"
             r"|CERTIFICATE_VERIFY",
             r"CondaHTTPError|\b(?:5\d\d|429) (?:Server|Client) Error|HTTP Error \d{3}|ConnectionError|ConnectTimeout",
-            r"\bgaierror\b|LocalEntryNotFoundError|OfflineModeIsEnabled",
+            r"\bgaierror\b|LocalEntryNotFoundError|OfflineModeIsEnabled|unable to resolve host|Failed to connect to",
         ),
         False,
         (
@@ -234,7 +252,7 @@ _TABLE = (
         Rule.RETRIES,
         _pattern(
             r"Permission denied|Operation not permitted|\b40[13] Client Error|GatedRepoError|Unauthorized|Forbidden",
-            r"api_key not configured|Read-only file system",
+            r"api_key not configured|Read-only file system|Unable to locate credentials|\bAccessDenied\b",
         ),
         False,
         (
@@ -246,6 +264,8 @@ _TABLE = (
             "forbidden",
             "api_key",
             "read-only",
+            "credentials",
+            "accessdenied",
         ),
     ),
     _Row(
@@ -285,10 +305,10 @@ _TABLE = (
         _pattern(
             r"(?i:loss (?:is|was|became) (?:nan|inf)|nan or inf|non-?finite|contains? nan|nan (?:values?|loss"
             r"|detected)|returned nan)",
-            r"(?i:found nan|nan in |detected nan|loss:? nan)|found invalid values|is nan\b",
+            r"(?i:found nan|nan in |detected nan|loss:? nan)|found invalid values|is nan\b|loss scale already at minimum",
         ),
         False,
-        ("nan", "finite", "invalid values"),
+        ("nan", "finite", "invalid values", "loss scale"),
     ),
 )
 """First match wins."""
@@ -327,6 +347,8 @@ def classify(text: str, kind: str = "", message: bool = False) -> str:
     `message`: `text` is a later line of its message.
     """
     short = kind.rsplit(".", 1)[-1]
+    if short == "AssertionError" and "Torch not compiled with CUDA enabled" in text:
+        return "cuda"  # torch asserts what it cannot do
     by_type = "traceback" if message else _TYPES.get(short, "traceback")
     if short in _PROGRAM:
         if by_type != "traceback":
@@ -385,8 +407,8 @@ def _missing(name: str) -> Rule:
     raise KeyError(name)
 
 
-ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
-"""Terminal codes."""
+ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\r\n]*(?:\x07|\x1b\\)?|[@-_])")
+"""Terminal codes, each within one line."""
 
 
 def clean_line(raw: bytes) -> str:

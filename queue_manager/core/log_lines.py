@@ -8,13 +8,15 @@ from __future__ import annotations
 import re
 
 HEADER = re.compile(r"^(.{0,120}?)(Original |Exception Group )?Traceback \(most recent call last\):?\s*(.?)")
+BAR = re.compile(r"\d%\||it/s|s/it")
+"""A progress bar, which has no end of line before what comes next."""
 TYPE = re.compile(r"^([A-Za-z_][\w.]{0,200})(?:: |:?\s*$)")
 BARE = re.compile(
     r"^((?:\[[\w ]{0,20}rank ?\d{1,5}\]:? ?|[ |]{0,40}\| |\([^()]{0,60}pid=\d+[^()]{0,40}\) )?)"
     r"([A-Za-z_][\w.]{0,200}(?:Error|Exception|Interrupt|Failure))(?:: |:?\s*$)"
 )
 INDENTED = re.compile(
-    r"^\s{1,60}(?:[|+]|what\(\): |rank {1,8}:|traceback : Signal|exitcode|Traceback |usage: |\d{1,9} [A-Z]|\")"
+    r"^\s{1,60}(?:[|+]|what\(\): |rank {1,8}:|traceback : Signal|exitcode|Traceback |usage: |\d{1,3}%\|.{0,120}Traceback |\d{1,9} [A-Z]|\")"
 )
 """Of the lines that are indented, as frames are, those that may matter all the same."""
 MAYBE_EXCEPTION = re.compile(r"xception|rror|nterrupt|ailure")
@@ -67,7 +69,7 @@ SHELL = re.compile(
     r"|Error while finding).{1,200}"
     r"|(?:env|cat|cp|mv|ls|tar|cd|source|git|conda|mamba|rsync|chmod|mkdir|\./\S{1,100}): .{0,500}"
     r"(?:No such file or directory|Permission denied|command not found)\s*$"
-    r"|wavequeue: .{1,400})"
+    r"|curl: \(\d{1,3}\) .{1,400}|wget: .{1,400}|wavequeue: .{1,400})"
 )
 CONDA = re.compile(
     r"^(?:EnvironmentNameNotFound|EnvironmentLocationNotFound|CondaError|CommandNotFoundError|PackagesNotFoundError"
@@ -81,7 +83,7 @@ BASH_SIGNAL = re.compile(
 )
 LAUNCHER = re.compile(
     r"traceback : Signal (\d{1,2}) |exitcode\s{0,4}: (-\d{1,2}) |\(exitcode: (-\d{1,2})\)"
-    r"|exits with return code = (-\d{1,2})|terminated with signal (SIGKILL|SIGSEGV|SIGBUS|SIGABRT|SIGTERM)"
+    r"|exits with return code = (-\d{1,2})|exited on signal (\d{1,2}) \(|terminated with signal (SIGKILL|SIGSEGV|SIGBUS|SIGABRT|SIGTERM)"
     r"|(?:is )?killed by signal: (Killed|Segmentation fault|Bus error|Terminated|Aborted)"
 )
 ROOT = re.compile(r"^Root Cause \(first observed failure\)|^Root Cause:")
@@ -93,6 +95,8 @@ ERROR = re.compile(
     r"|^\[error\]|^Error in ",
     re.IGNORECASE,
 )
+METRIC = re.compile(r"rrors?(?:[ _-]rate)?['\"]?\s{0,4}[:=]\s{0,4}[-+]?\d{0,9}(?:\.\d|\d%|\d[eE]-|\d\s{0,4}$)")
+"""A number that is called an error."""
 ERROR_CASE = re.compile(
     r"\b(?:ERROR|CRITICAL|FATAL)\b|^[Ee]rror\b|^[Ff]atal\b|rror: |atal: |^make|^Error in |^\[error\]"
 )
@@ -115,7 +119,7 @@ CANDIDATE = re.compile(
     r"|terminate|what\(\)|illed"
     r"|borted|erminated|sage: |not found|o such file|denied|an't open|o module|unbound|syntax|unexpected|interpreter"
     r"|execute|override|consume arg|panic|free\(\)|alloc|munmap|corrupt|smashing|ROR|atchdog|NCCL WARN|exitcode"
-    r"|return code|ignal|Root Cause|rank |emory|MEMORY|RESOURCE_EXHAUSTED|OOM|oom|Xid|ECC|fallen off|lost|space left"
+    r"|return code|NotFound|curl: |wget: |ignal|Root Cause|rank |emory|MEMORY|RESOURCE_EXHAUSTED|OOM|oom|Xid|ECC|fallen off|lost|space left"
     r"|quota|ENOSPC|llegal instr|wavequeue: |\*\*\* |substitution|redirect|too long|format"
 )
 """What every line that matters has some of: one quick look for all of the slower ones."""

@@ -1,5 +1,6 @@
-"""The reason of a failure, by whole logs: tests/data/gallery, whose index.json says of each its source, the job's exit
-code, its class and the line that says why. Then what no gallery shows: position, kinds, and hostile input."""
+"""The reason of a failure, by whole logs: a folder of tests/data/gallery each, whose case.json says where its form is
+from, the job's exit code, its class and the line that says why; `healthy` shows no failure, and `none` none of a job that
+failed. Then what no gallery shows: position, kinds, and hostile input."""
 
 from __future__ import annotations
 
@@ -11,10 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from queue_manager.core.diagnosis import LOG_BYTES, Reason, read
+from queue_manager.core.diagnosis import LOG_BYTES, Reason, diagnose, line_number, plain_lines, read
 
 GALLERY = Path(__file__).parent.parent / "data" / "gallery"
-INDEX = json.loads((GALLERY / "index.json").read_text(encoding="utf-8"))
+CASES = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(GALLERY.glob("*/case.json"))}
+FAILING = [name for name, case in CASES.items() if case["class"] != "healthy"]
+HEALTHY = [name for name, case in CASES.items() if case["class"] == "healthy"]
+CLASSES = frozenset(
+    (
+        "oom", "cuda", "sick_card", "nccl", "nan", "import", "missing_file", "permission", "disk_full", "network", "killed",
+        "segfault", "assertion", "arguments", "traceback",
+    )
+)  # fmt: skip
 OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
 TRACEBACK = b'Traceback (most recent call last):\n  File "train.py", line 3, in <module>\n    main()\n'
 STEPS = b"".join(b"step %d: loss 0.%d\n" % (n, n) for n in range(1000))
@@ -29,27 +38,59 @@ def line_of(log: bytes, code: int | None = 1) -> str:
     return "" if found is None else found.line
 
 
-@pytest.mark.parametrize("name", INDEX)
-def test_each_log_of_the_gallery_gives_its_class_and_line(name: str) -> None:
-    wanted = INDEX[name]
-    found = read((GALLERY / f"{name}.log").read_bytes(), wanted["code"]).reason
-    line = wanted["line"] if len(wanted["line"]) <= 300 else wanted["line"][:297] + "..."
-    assert (found.name if found else "none", found.line if found else "") == (wanted["class"], line)
+def log_of(name: str) -> bytes:
+    return (GALLERY / name / "job.log").read_bytes()
 
 
-def test_the_gallery_and_its_index_hold_the_same() -> None:
-    assert {path.stem for path in GALLERY.glob("*.log")} == set(INDEX)
-    assert len(INDEX) >= 60
-    assert all(row["source"] for row in INDEX.values())
+def said(found: Reason | None) -> tuple[str, str]:
+    return ("none", "") if found is None else (found.name, found.line)
 
 
-@pytest.mark.parametrize("name", INDEX)
+def wanted(name: str) -> tuple[str, str]:
+    line = CASES[name]["line"]
+    return CASES[name]["class"], line if len(line) <= 300 else line[:297] + "..."
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_each_log_of_a_failed_job_gives_its_class_and_line(name: str) -> None:
+    assert said(read(log_of(name), CASES[name]["code"]).reason) == wanted(name)
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_the_log_alone_gives_the_same(name: str) -> None:
+    assert said(diagnose(log_of(name)).reason) == wanted(name)
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_log_with_frightening_words_whose_job_went_on_shows_no_failure(name: str) -> None:
+    assert diagnose(log_of(name)).reason is None
+
+
+def test_the_gallery_is_whole() -> None:
+    assert len(FAILING) >= 130
+    assert len(HEALTHY) >= 30
+    assert {case["class"] for case in CASES.values()} == CLASSES | {"none", "healthy"}
+    assert {path.name for path in GALLERY.iterdir()} == set(CASES)
+    for name, case in CASES.items():
+        assert set(case) == {"class", "code", "line", "source"}, name
+        assert case["source"], name
+        assert case["code"] == 0 or case["class"] != "healthy", name
+
+
+@pytest.mark.parametrize("name", FAILING)
 def test_where_the_reason_stands_is_told(name: str) -> None:
-    log = (GALLERY / f"{name}.log").read_bytes()
-    found = read(log, INDEX[name]["code"]).reason
+    log = log_of(name)
+    found = read(log, CASES[name]["code"]).reason
     if found is not None:
-        lines = log.decode().replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        assert found.line.rstrip(".") in lines[found.at]
+        assert found.line.rstrip(".") in plain_lines(log)[found.at]
+        assert found.line.rstrip(".").encode() in log.split(b"\n")[line_number(log, found.at) - 1]
+
+
+def test_a_line_is_counted_as_an_editor_does() -> None:
+    log = b"a\r\n\x1b]0;title\r 10%|# |\r 20%|## |\nValueError: bad\r\n"
+    found = diagnose(log).reason
+    assert found is not None
+    assert (found.line, line_number(log, found.at)) == ("ValueError: bad", 3)
 
 
 # -- position and kind ------------------------------------------------------------------------------------------------

@@ -1,0 +1,66 @@
+"""Signs in a log that its job went on: steps, epochs, losses, words of an end that was reached. Pure.
+
+Every pattern is bounded, so that no line takes longer than its length.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+_MOST = 300
+"""Characters of a line that are looked at."""
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_PROGRESS = re.compile(
+    r"\b(?:step|iter|iteration|epoch|batch|round|num_updates|update)s?['\"]?\s{0,4}[=:#|]?\s{0,4}[\[(]?\s{0,4}\d"
+    r"|\d/\d{1,9}\s{0,4}\[|\d%\||\b\d{1,9}/\d{1,9} \[[=>.]"
+    rf"|(?:loss|acc|accuracy|ppl|perplexity|(?-i:[-_]error))['\"]?\s{{0,4}}[=:]\s{{0,4}}(?:{_NUMBER})(?![\w.])",
+    re.IGNORECASE,
+)
+_COMPLETION = re.compile(
+    r"\b(?:done|finished|completed|saved|succeeded|success|successfully|train_runtime)\b|\bcomplete[.!]?\s{0,9}$"
+    r"|`max_(?:epochs|steps)=\d{1,9}` reached",
+    re.IGNORECASE,
+)
+_NOT_COMPLETED = re.compile(r"\b(?:not|fail(?:ed|ure)?|error|exception|abort(?:ed)?|killed)\b", re.IGNORECASE)
+_LOSS = re.compile(
+    rf"(?<![\w/.-])(?:train(?:ing)?[_/ ]?|total[_/ ]?|step[_ ]?)?loss['\"]?\s{{0,4}}[=: ]\s{{0,4}}"
+    rf"(nan|[-+]?inf(?:inity)?|{_NUMBER})(?![\w.])",
+    re.IGNORECASE,
+)
+
+
+def is_progress(line: str) -> bool:
+    """Whether a line tells of a step, an epoch or a loss."""
+    return _PROGRESS.search(line, 0, _MOST) is not None
+
+
+def progress(lines: Sequence[str], start: int) -> Iterator[int]:
+    """The places of lines that tell of progress, from `start` on; what is quoted in a traceback is none."""
+    for n in range(start, len(lines)):
+        if not lines[n].startswith("    ") and is_progress(lines[n]):
+            yield n
+
+
+def completions(lines: Sequence[str], start: int) -> Iterator[int]:
+    """The places of lines that tell that something was done."""
+    for n in range(start, len(lines)):
+        line = lines[n]
+        if _COMPLETION.search(line, 0, _MOST) and not _NOT_COMPLETED.search(line, 0, _MOST):
+            yield n
+
+
+def nan_since(lines: Sequence[str], start: int) -> int | None:
+    """Where the loss stopped to be a number, if it was none up to the end; None if it is one, or there is none."""
+    since = None
+    for n in range(start, len(lines)):
+        if "oss" not in lines[n] and "OSS" not in lines[n]:
+            continue
+        found = _LOSS.search(lines[n], 0, _MOST)
+        if found is None:
+            continue
+        if "n" not in found[1].lower():
+            since = None
+        elif since is None:
+            since = n
+    return since
