@@ -51,8 +51,8 @@ class Reading(NamedTuple):
 
 class _Event(NamedTuple):
     """Something in a log that may be the reason. `before`: ordinary lines before it; `source`: what stands before each
-    line of this process, such as `[rank0]: `; `cause`: the class of what it was raised from; `bare`: an exception's line
-    without a traceback."""
+    line of this process, such as `[rank0]: `; `cause`: the class of what it was raised from; `bare`: the line of an
+    exception without its traceback."""
 
     kind: str
     at: int

@@ -305,7 +305,8 @@ _TABLE = (
         _pattern(
             r"(?i:loss (?:is|was|became) (?:nan|inf)|nan or inf|non-?finite|contains? nan|nan (?:values?|loss"
             r"|detected)|returned nan)",
-            r"(?i:found nan|nan in |detected nan|loss:? nan)|found invalid values|is nan\b|loss scale already at minimum",
+            r"(?i:found nan|nan in |detected nan|loss:? nan)|found invalid values|is nan\b",
+            r"loss scale already at minimum",
         ),
         False,
         ("nan", "finite", "invalid values", "loss scale"),

@@ -16,7 +16,8 @@ BARE = re.compile(
     r"([A-Za-z_][\w.]{0,200}(?:Error|Exception|Interrupt|Failure))(?:: |:?\s*$)"
 )
 INDENTED = re.compile(
-    r"^\s{1,60}(?:[|+]|what\(\): |rank {1,8}:|traceback : Signal|exitcode|Traceback |usage: |\d{1,3}%\|.{0,120}Traceback |\d{1,9} [A-Z]|\")"
+    r"^\s{1,60}(?:[|+]|what\(\): |rank {1,8}:|traceback : Signal|exitcode|Traceback |usage: "
+    r"|\d{1,3}%\|.{0,120}Traceback |\d{1,9} [A-Z]|\")"
 )
 """Of the lines that are indented, as frames are, those that may matter all the same."""
 MAYBE_EXCEPTION = re.compile(r"xception|rror|nterrupt|ailure")
@@ -83,7 +84,8 @@ BASH_SIGNAL = re.compile(
 )
 LAUNCHER = re.compile(
     r"traceback : Signal (\d{1,2}) |exitcode\s{0,4}: (-\d{1,2}) |\(exitcode: (-\d{1,2})\)"
-    r"|exits with return code = (-\d{1,2})|exited on signal (\d{1,2}) \(|terminated with signal (SIGKILL|SIGSEGV|SIGBUS|SIGABRT|SIGTERM)"
+    r"|exits with return code = (-\d{1,2})|exited on signal (\d{1,2}) \("
+    r"|terminated with signal (SIGKILL|SIGSEGV|SIGBUS|SIGABRT|SIGTERM)"
     r"|(?:is )?killed by signal: (Killed|Segmentation fault|Bus error|Terminated|Aborted)"
 )
 ROOT = re.compile(r"^Root Cause \(first observed failure\)|^Root Cause:")
@@ -119,7 +121,8 @@ CANDIDATE = re.compile(
     r"|terminate|what\(\)|illed"
     r"|borted|erminated|sage: |not found|o such file|denied|an't open|o module|unbound|syntax|unexpected|interpreter"
     r"|execute|override|consume arg|panic|free\(\)|alloc|munmap|corrupt|smashing|ROR|atchdog|NCCL WARN|exitcode"
-    r"|return code|NotFound|curl: |wget: |ignal|Root Cause|rank |emory|MEMORY|RESOURCE_EXHAUSTED|OOM|oom|Xid|ECC|fallen off|lost|space left"
+    r"|return code|NotFound|curl: |wget: "
+    r"|ignal|Root Cause|rank |emory|MEMORY|RESOURCE_EXHAUSTED|OOM|oom|Xid|ECC|fallen off|lost|space left"
     r"|quota|ENOSPC|llegal instr|wavequeue: |\*\*\* |substitution|redirect|too long|format"
 )
 """What every line that matters has some of: one quick look for all of the slower ones."""

@@ -5,8 +5,11 @@ Every pattern is bounded, so that no line takes longer than its length.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
+
+from queue_manager.core.progress_forms import ProgressReader
 
 _MOST = 300
 """Characters of a line that are looked at."""
@@ -23,11 +26,6 @@ _COMPLETION = re.compile(
     re.IGNORECASE,
 )
 _NOT_COMPLETED = re.compile(r"\b(?:not|fail(?:ed|ure)?|error|exception|abort(?:ed)?|killed)\b", re.IGNORECASE)
-_LOSS = re.compile(
-    rf"(?<![\w/.-])(?:train(?:ing)?[_/ ]?|total[_/ ]?|step[_ ]?)?loss['\"]?\s{{0,4}}[=: ]\s{{0,4}}"
-    rf"(nan|[-+]?inf(?:inity)?|{_NUMBER})(?![\w.])",
-    re.IGNORECASE,
-)
 
 
 def is_progress(line: str) -> bool:
@@ -52,14 +50,14 @@ def completions(lines: Sequence[str], start: int) -> Iterator[int]:
 
 def nan_since(lines: Sequence[str], start: int) -> int | None:
     """Where the loss stopped to be a number, if it was none up to the end; None if it is one, or there is none."""
-    since = None
+    reader, since = ProgressReader(), None
     for n in range(start, len(lines)):
         if "oss" not in lines[n] and "OSS" not in lines[n]:
             continue
-        found = _LOSS.search(lines[n], 0, _MOST)
-        if found is None:
+        if not reader.take(lines[n]):
             continue
-        if "n" not in found[1].lower():
+        loss = reader.progress.loss
+        if loss is None or math.isfinite(loss):
             since = None
         elif since is None:
             since = n

@@ -53,6 +53,7 @@ VERBS = {  # in the order in which they are used
     ),
     "report": Verb("report", "report_verb", "Report on a run: phases, failures, numbers over seeds."),
     "results": Verb("results", "results_verb", "Show the results of a run: a row for each cell, over its seeds."),
+    "diagnose": Verb("diagnose", "diagnose_verb", "Find in log files why their jobs failed."),
     "hosts": Verb("hosts", "hosts", "Register hosts, check them, set them up."),
     "vast": Verb("vast.instances", "vast", "Rent machines of Vast.ai: list them, their cost, and offers."),
     "up": Verb("up", "up_verb", "Run SPEC on a rented machine: rent, run, pull, destroy."),

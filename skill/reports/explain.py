@@ -13,6 +13,7 @@ from queue_manager.core.events import Record
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.times import duration, epoch, iso
 from skill.common.units import count_text
+from skill.reports import failure_advice
 from skill.runs import activity, digest
 from skill.runs.dependencies import Dependencies, Need
 from skill.runs.digest import Row
@@ -26,22 +27,6 @@ _BEFORE, _AFTER = 8, 4
 _WAITS_FOR_CARDS = re.compile(r"waits for (a GPU|\d+ GPUs|a card|\d+ cards|the next wave)")
 _KINDS = frozenset({"unreachable", "unknown", "planned"})
 """Conditions of a host of which nothing newer is known."""
-
-_ADVICE = {
-    "oom": "it needs more memory than its GPU had left: make it smaller, or give it a GPU that will do",
-    "timeout": "it ran into its timeout: give it more time in the spec, or find what holds it up",
-    "no_output": "its command ended well without writing expected_output, which is meant relative to cwd: one is wrong",
-    "sick_card": "the GPU failed, not the job: have the GPU looked at, then wavequeue resume",
-    "disk_full": "the disk was full: make room first",
-    "killed": "something outside killed it: a person, the host going down, or a limit on its processes",
-    "arguments": "its command does not take the arguments that it was given: see its usage, and mend the spec",
-    "import": "a module or library is missing in its environment: see conda or venv in the spec",
-    "missing_file": "a file or command that it needs is not on this host: paths are meant relative to cwd",
-    "permission": "it may not read or use what it needs: see the rights of the file, or the login of the service",
-    "network": "it could not reach a server: retries in the spec tries it again",
-    "nccl": "its processes lost touch with each other: look for what ended the first of them",
-    "exit_code": "its command failed: the log says at what",
-}  # fmt: skip
 
 
 def attempts(records: Iterable[Record], job: str) -> list[dict[str, Any]]:
@@ -319,7 +304,9 @@ def _hint(row: Row) -> str | None:
         return "it needs more memory than there was: make it smaller, or let fewer jobs run at a time (max_parallel)"
     if failure == "exit_code" and row["exit_code"] == 141:
         return "the next command in a pipe, such as head, ended first; write `|| true` after a pipe that is meant so"
-    return None if not row["gpus"] and failure == "sick_card" else _ADVICE.get(failure)
+    if not row["gpus"] and failure == "sick_card":
+        return None
+    return failure_advice.of_failure(failure, row["error"] or "")
 
 
 def _advice_on_hosts(

@@ -1,6 +1,6 @@
 """The reason of a failure, by whole logs: a folder of tests/data/gallery each, whose case.json says where its form is
-from, the job's exit code, its class and the line that says why; `healthy` shows no failure, and `none` none of a job that
-failed. Then what no gallery shows: position, kinds, and hostile input."""
+from, the job's exit code, its class and the line that says why; `healthy` shows no failure, and `none` is a job that
+failed without a word. Then what no gallery shows: position, kinds, and hostile input."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ FAILING = [name for name, case in CASES.items() if case["class"] != "healthy"]
 HEALTHY = [name for name, case in CASES.items() if case["class"] == "healthy"]
 CLASSES = frozenset(
     (
-        "oom", "cuda", "sick_card", "nccl", "nan", "import", "missing_file", "permission", "disk_full", "network", "killed",
-        "segfault", "assertion", "arguments", "traceback",
+        "oom", "cuda", "sick_card", "nccl", "nan", "import", "missing_file", "permission", "disk_full", "network",
+        "killed", "segfault", "assertion", "arguments", "traceback",
     )
 )  # fmt: skip
 OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."

@@ -46,6 +46,7 @@ PROMISED = [
     "repair",
     "report",
     "results",
+    "diagnose",
     "hosts",
     "vast",
     "up",

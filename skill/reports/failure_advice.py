@@ -1,0 +1,50 @@
+"""What a class of failures asks for, in one sentence: the same in `why` and in `diagnose`. Pure."""
+
+from __future__ import annotations
+
+import re
+
+_OF_CLASS = {
+    "oom": "it needs more memory than its GPU had left: make it smaller, or give it a GPU that will do",
+    "cuda": "CUDA refused or lost a call: check that driver, CUDA and the framework's build fit this GPU; an illegal "
+    "access or an assertion is mostly an index out of range, which CUDA_LAUNCH_BLOCKING=1 locates",
+    "nan": "the loss is no longer a number: lower the learning rate, clip gradients, or look for a bad batch; float16 "
+    "overflows where bfloat16 does not",
+    "segfault": "a native library crashed: try fewer loader workers, and set PYTHONFAULTHANDLER=1 to see where",
+    "assertion": "a check of the program failed: its line says which",
+    "traceback": "the program raised an error: the traceback above the line says where",
+    "timeout": "it ran into its timeout: give it more time in the spec, or find what holds it up",
+    "no_output": "its command ended well without writing expected_output, which is meant relative to cwd: one is wrong",
+    "sick_card": "the GPU failed, not the job: have the GPU looked at, then wavequeue resume",
+    "disk_full": "the disk was full: make room first",
+    "killed": "something outside killed it: a person, the host going down, or a limit on its processes",
+    "arguments": "its command does not take the arguments that it was given: see its usage, and mend the spec",
+    "import": "a module or library is missing in its environment: see conda or venv in the spec",
+    "missing_file": "a file or command that it needs is not on this host: paths are meant relative to cwd",
+    "permission": "it may not read or use what it needs: see the rights of the file, or the login of the service",
+    "network": "it could not reach a server: retries in the spec tries it again",
+    "nccl": "its processes lost touch with each other: look for what ended the first of them",
+    "exit_code": "its command failed: the log says at what",
+}  # fmt: skip
+_OF_LINE = (
+    ("network", r"[Aa]ddress already in use|EADDRINUSE",
+     "another process has this port: leave MASTER_PORT to wavequeue, which gives each attempt its own, or end it"),
+    ("network", r"\b429\b|Too Many Requests",
+     "the server refuses more requests for now: log in to it, download once before the sweep, or let retries go on"),
+    ("disk_full", r"/dev/shm|shared memory",
+     "/dev/shm is full: give the container more (--shm-size, --ipc=host), or use fewer loader workers"),
+    ("segfault", r"Bus error",
+     "mostly /dev/shm is too small: give the container more (--shm-size, --ipc=host), or use fewer loader workers"),
+    ("killed", r"TIME LIMIT", "it reached the time limit of Slurm: ask for more time, or save and resume"),
+    ("cuda", r"not compiled with CUDA|no kernel image|No supported gpu|No visible GPU|NVIDIA driver|No CUDA GPUs",
+     "the framework finds no GPU that it can use: check the driver, and install a build for this CUDA and GPU"),
+)  # fmt: skip
+"""What some lines of a class ask for in particular."""
+
+
+def of_failure(name: str, line: str) -> str | None:
+    """The advice for a class of failures and the line of the log that shows it; None where there is none."""
+    for of, pattern, text in _OF_LINE:
+        if of == name and re.search(pattern, line):
+            return text
+    return _OF_CLASS.get(name)
