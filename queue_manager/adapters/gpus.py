@@ -1,24 +1,21 @@
-"""The cards as NVML reads them. The only importer of pynvml.
-
-NVML's list of processes is never asked for: in a container it is empty, or has the host's process ids.
-"""
+"""The cards of this host that jobs may see, read without waiting for a driver that hangs."""
 
 from __future__ import annotations
 
 import ctypes
 import glob
-import math
 import os
 import queue
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import pynvml
+from queue_manager.core.readings import SLICES, Card, Cards, SickCard, Unreadable, listed_names
 
-from queue_manager.core.readings import SLICES, Card, Cards, SickCard, Unreadable
+if TYPE_CHECKING:
+    from queue_manager.adapters.nvml import Session
 
 LIMIT = 10.0
 """Seconds that NVML is given to answer."""
@@ -27,19 +24,6 @@ RELOOK = 60.0
 
 _UUIDS = ("GPU-", "MIG-")
 _LIBRARY = "libnvidia-ml.so.1"
-_MIB = 2**20
-# Of the whole driver, whichever card was asked for.
-_DRIVER_FAULTS = (
-    pynvml.NVML_ERROR_UNINITIALIZED,
-    pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
-    pynvml.NVML_ERROR_TIMEOUT,
-    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
-)
-_NO_SECOND_VERSION = (
-    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
-    pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
-    pynvml.NVML_ERROR_NOT_SUPPORTED,
-)
 
 
 class Nvml:
@@ -54,7 +38,8 @@ class Nvml:
     ) -> None:
         self._visible = environment.get("CUDA_VISIBLE_DEVICES")
         self._limit = limit
-        self._session = _Session(relook)
+        self._relook = relook
+        self._session: Session | None = None
         self._questions: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Cards | Unreadable] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -93,207 +78,20 @@ class Nvml:
         while True:
             self._questions.get()
             try:
-                answer = self._session.read()
+                answer = self._ask()
             except Exception as error:  # whatever a broken driver brings up, the manager goes on
                 answer = Unreadable(f"NVML gave nonsense: {error!r}")
             self._answers.put(answer)
 
+    def _ask(self) -> Cards | Unreadable:
+        if self._session is None:
+            found = without_library()
+            if found is not None:
+                return found
+            from queue_manager.adapters import nvml  # as long as a third of all other imports of a manager
 
-class _Known:
-    """One of the cards that NVML lists, and what does not change while it is well."""
-
-    def __init__(self, index: int) -> None:
-        self.index, self.uuid, self.name = index, "", ""
-        self.handle: Any = None
-        self.has_second_version = True
-        self.forbidden = False
-        self.ecc = 0
-        self.slices: list[_Known] | None = None
-
-    def open(self) -> None:
-        """Get the handle. Raises NVMLError."""
-        handle = pynvml.nvmlDeviceGetHandleByIndex(self.index)
-        self.uuid = pynvml.nvmlDeviceGetUUID(handle)
-        self.name = _optional(pynvml.nvmlDeviceGetName, handle) or "a GPU without a name"
-        self.handle = handle
-        self.count_errors()
-        self.slices = _slices(self)
-
-    def count_errors(self) -> None:
-        kind, since = pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
-        self.ecc = _optional(pynvml.nvmlDeviceGetTotalEccErrors, self.handle, kind, since) or 0
-
-    def memory(self) -> tuple[int, int]:
-        """Bytes that jobs could use in all, and bytes used. Raises NVMLError.
-
-        What the driver keeps for itself is no part of either: on an idle A100 it is 0.9 GiB, by which a card would
-        never be free (https://github.com/Cldfire/nvml-wrapper/issues/57). Only the second version of the call tells
-        it apart; `free` means the same in all versions, `used` does not, so `free` is what is asked. Drivers too
-        old for the second version (before 510) do not count their share as used.
-        """
-        if self.has_second_version:
-            try:
-                info = pynvml.nvmlDeviceGetMemoryInfo(self.handle, version=pynvml.nvmlMemory_v2)
-                return info.total - info.reserved, info.total - info.reserved - info.free
-            except pynvml.NVMLError as error:
-                if error.value not in _NO_SECOND_VERSION:
-                    raise
-        info = pynvml.nvmlDeviceGetMemoryInfo(self.handle)
-        self.has_second_version = False
-        return info.total, info.total - info.free
-
-    def read(self) -> Card | SickCard:
-        """Raises NVMLError."""
-        if self.handle is None:
-            self.open()
-        total, used = self.memory()
-        if total <= 0:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-        if self.ecc:
-            return self.sick(
-                f"it counts {self.ecc} uncorrected memory errors (ECC) since the driver was loaded; "
-                f"nvidia-smi --gpu-reset -i {self.index}, or a reboot, may mend it"
-            )
-        rates = _optional(pynvml.nvmlDeviceGetUtilizationRates, self.handle)
-        util = None if rates is None else rates.gpu
-        return Card(self.index, self.uuid, self.name, total // _MIB, math.ceil(used / _MIB), util)
-
-    def parts(self) -> list[_Known]:
-        """What jobs may be given of it: itself, or its slices. Raises NVMLError."""
-        if self.handle is None:
-            self.open()
-        return [self] if self.slices is None else self.slices
-
-    def sick(self, reason: str) -> SickCard:
-        return SickCard(self.index, self.uuid, self.name, reason)
-
-
-class _Slice(_Known):
-    """A part of a card that is divided (MIG), which is a card of its own to jobs: by its uuid, never by its index."""
-
-    def __init__(self, card: _Known, number: int, handle: Any) -> None:
-        super().__init__(SLICES * (card.index + 1) + number)
-        self._card = card
-        self.uuid = pynvml.nvmlDeviceGetUUID(handle)
-        self.name = _optional(pynvml.nvmlDeviceGetName, handle) or f"a slice of {card.name}"
-        self.handle = handle
-
-    def read(self) -> Card | SickCard:
-        self.ecc = self._card.ecc
-        return super().read()
-
-
-def _slices(card: _Known) -> list[_Known] | None:
-    """The parts of a card that is divided (MIG), those of them that this user may see; None where it is whole."""
-    mode = _optional(pynvml.nvmlDeviceGetMigMode, card.handle)
-    if mode is None or mode[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
-        return None
-    found: list[_Known] = []
-    for number in range(_optional(pynvml.nvmlDeviceGetMaxMigDeviceCount, card.handle) or 0):
-        handle = _optional(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, card.handle, number)
-        if handle is not None:
-            found.append(_Slice(card, number, handle))
-    return found
-
-
-class _Session:
-    """NVML from its start to its first fault, and then the next."""
-
-    def __init__(self, relook: float) -> None:
-        self._relook = relook
-        self._known: list[_Known] = []
-        self._is_open = self._has_sick = False
-        self._relook_at = 0.0
-
-    def read(self) -> Cards | Unreadable:
-        try:
-            if time.monotonic() >= self._relook_at:
-                self._look_again()
-            return self._read()
-        except pynvml.NVMLError as error:
-            self._close()
-            if error.value == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
-                return _without_library(error)
-            return Unreadable(f"NVML: {error}")
-
-    def _look_again(self) -> None:
-        """Start anew where a card is sick, since it may have been reset; else look at the error counters."""
-        if self._has_sick:
-            self._close()
-        if not self._is_open:
-            self._open()
-        else:
-            for known in self._known:
-                if known.handle is not None:
-                    known.count_errors()
-                    known.slices = _slices(known)
-        self._relook_at = time.monotonic() + self._relook
-
-    def _open(self) -> None:
-        pynvml.nvmlInit()
-        self._is_open = True
-        count = pynvml.nvmlDeviceGetCount()
-        # Kept where the number is the same: a card whose handle cannot be had is still named by what it was.
-        if count != len(self._known):
-            self._known = [_Known(index) for index in range(count)]
-        for known in self._known:
-            known.handle, known.has_second_version, known.forbidden, known.slices = None, True, False, None
-
-    def _close(self) -> None:
-        if self._is_open:
-            self._is_open = False
-            _optional(pynvml.nvmlShutdown)
-        self._has_sick = False
-        self._relook_at = 0.0
-
-    def _read(self) -> Cards:
-        cards: list[Card] = []
-        sick: list[SickCard] = []
-        for known in self._known:
-            for one in self._read_parts(known):
-                if isinstance(one, Card):
-                    cards.append(one)
-                else:
-                    sick.append(one)
-        self._has_sick = bool(sick)
-        return Cards(tuple(cards), tuple(sick), self._note())
-
-    def _read_parts(self, known: _Known) -> Iterator[Card | SickCard]:
-        """A card as it is now, or each of its slices; nothing where this user may not use it."""
-        if known.forbidden:
-            return
-        try:
-            parts = known.parts()
-        except pynvml.NVMLError as error:
-            self._check(error)
-            if error.value == pynvml.NVML_ERROR_NO_PERMISSION:
-                known.forbidden = True
-            else:
-                yield known.sick(_why_sick(error))
-            return
-        if not parts:
-            yield known.sick(
-                "it is divided (MIG) and has no slice that jobs could be given; make some with nvidia-smi mig -cgi, "
-                f"or make it whole: nvidia-smi -i {known.index} -mig 0"
-            )
-        for part in parts:
-            try:
-                yield part.read()
-            except pynvml.NVMLError as error:
-                self._check(error)
-                yield part.sick(_why_sick(error))
-
-    def _check(self, error: Any) -> None:
-        """Raise where it is not the card but the driver that fails."""
-        if error.value in _DRIVER_FAULTS:
-            raise error
-        pynvml.nvmlDeviceGetCount()
-
-    def _note(self) -> str:
-        if not self._known:
-            return "NVML lists no GPUs on this host"
-        forbidden = [str(known.index) for known in self._known if known.forbidden]
-        return f"this user may not use {_cards(forbidden)}" if forbidden else ""
+            self._session = nvml.Session(self._relook)
+        return self._session.read()
 
 
 def visible(found: Cards, value: str | None) -> Cards:
@@ -326,7 +124,7 @@ def visible(found: Cards, value: str | None) -> Cards:
             break
         shown.update(named)
     hidden = [str(index) for index in sorted(listed) if index not in shown]
-    note = f"CUDA_VISIBLE_DEVICES={value or repr(value)} hides {_cards(hidden)}{remark}" if hidden else ""
+    note = f"CUDA_VISIBLE_DEVICES={value or repr(value)} hides {listed_names(hidden)}{remark}" if hidden else ""
     return Cards(
         tuple(card for card in found.cards if card.index in shown),
         tuple(card for card in found.sick if card.index in shown),
@@ -343,29 +141,9 @@ def _why_none(entry: str, matches: int) -> str:
     return "" if entry in ("", "-1", "none", "void", "NoDevFiles") else f"; {entry} names no GPU here"
 
 
-def _cards(indices: list[str]) -> str:
-    return f"GPU{'s' if len(indices) > 1 else ''} {', '.join(indices)}"
-
-
-def _why_sick(error: Any) -> str:
-    if error.value == pynvml.NVML_ERROR_NOT_SUPPORTED:
-        return (
-            "NVML does not tell its memory (Not Supported), as on boards where GPU and host share one memory: "
-            "whether it is free cannot be known"
-        )
-    return f"it does not answer: {error}"
-
-
-def _optional(call: Any, *arguments: Any) -> Any:
-    """What a card need not tell; None where it does not. Only its memory decides whether it can be read."""
-    try:
-        return call(*arguments)
-    except pynvml.NVMLError:
-        return None
-
-
-def _without_library(error: Any) -> Cards | Unreadable:
-    """pynvml says that there is no library whenever it cannot load it; only one that is not there means no cards."""
+def without_library() -> Cards | Unreadable | None:
+    """What is known of the cards where NVIDIA's library cannot be loaded; None where it can. (pynvml says that there
+    is none whenever it cannot load it; only one that is not there means no cards.)"""
     try:
         ctypes.CDLL(_LIBRARY)
     except OSError as fault:
@@ -377,4 +155,4 @@ def _without_library(error: Any) -> Cards | Unreadable:
                 "NVIDIA_DRIVER_CAPABILITIES=compute,utility"
             )
         return Cards((), (), f"no NVIDIA driver here ({_LIBRARY} not found)")
-    return Unreadable(f"NVML: {error}")
+    return None

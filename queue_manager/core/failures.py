@@ -50,17 +50,18 @@ LEFTOVERS = FailureClass("leftovers", Rule.RETRIES)
 HOST_OOM = FailureClass("oom", Rule.OOM)
 
 
-def _pattern(*alternatives: str) -> re.Pattern[str]:
-    return re.compile("|".join(f"(?:{one})" for one in alternatives))
+def _pattern(*alternatives: str) -> str:
+    return "|".join(f"(?:{one})" for one in alternatives)
 
 
 class _Row(NamedTuple):
     """A class by its words. `alone`: they are a failure wherever they stand, not only in an exception's message.
-    `signs`: text in lower case, some of which is in every match: to look for it first is far faster."""
+    `signs`: text in lower case, some of which is in every match: to look for it first is far faster. `pattern` is
+    compiled when it is first searched for, since a manager starts without."""
 
     name: str
     rule: Rule
-    pattern: re.Pattern[str]
+    pattern: str
     alone: bool
     signs: tuple[str, ...]
 
@@ -362,7 +363,7 @@ def classify(text: str, kind: str = "", message: bool = False) -> str:
     for row in rows:
         if row.name == "nan" and short not in _NAN_TYPES:
             continue
-        if any(sign in lower for sign in row.signs) and row.pattern.search(text):
+        if any(sign in lower for sign in row.signs) and re.search(row.pattern, text):
             return row.name
     return by_type
 
@@ -371,7 +372,7 @@ def words(line: str) -> str | None:
     """The class whose words stand in a line that is no exception: of memory, of a card, of a disk."""
     lower = line.lower()
     for row in _TABLE:
-        if row.alone and any(sign in lower for sign in row.signs) and row.pattern.search(line):
+        if row.alone and any(sign in lower for sign in row.signs) and re.search(row.pattern, line):
             return row.name
     return None
 
@@ -381,7 +382,7 @@ def words_at(line: str) -> int | None:
     lower = line.lower()
     for row in _TABLE:
         if row.alone and any(sign in lower for sign in row.signs):
-            found = row.pattern.search(line)
+            found = re.search(row.pattern, line)
             if found is not None:
                 return found.start()
     return None

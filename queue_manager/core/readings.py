@@ -24,6 +24,11 @@ def cuda_name(index: int, uuid: str) -> str:
     return uuid if uuid.startswith(SLICE) else str(index)
 
 
+def listed_names(indices: Sequence[str]) -> str:
+    """Cards by their indices, for people."""
+    return f"GPU{'s' if len(indices) > 1 else ''} {', '.join(indices)}"
+
+
 @frozen
 class Unreadable:
     """The port could not tell, for the reason given; nothing may be concluded."""

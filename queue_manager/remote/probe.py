@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from queue_manager.adapters import facts, host, host_place
+from queue_manager.adapters import facts, gpus, host, host_place
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.readings import Card, Cards, SickCard, Unreadable
 from queue_manager.core.times import iso
@@ -87,10 +87,10 @@ def screen_version(text: str) -> str | None:
 
 def _cards() -> Cards | Unreadable:
     try:
-        from queue_manager.adapters.gpus import Nvml  # a host may be asked before the libraries are there
+        from queue_manager.adapters import nvml as _is_there  # noqa: F401 - a host may be asked before the libraries are
     except ImportError as error:
         return Unreadable(f"{sys.executable} has no nvidia-ml-py: {error}")
-    return Nvml().read()
+    return gpus.Nvml().read()
 
 
 def _screen() -> dict[str, str | None] | None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import copy
 import pickle
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
 from queue_manager.core.frozen import REQUIRED, fields, frozen, replace
-from tests.e2e.runs import ROOT
 
 
 @frozen
@@ -77,13 +74,3 @@ def test_nothing_changes_but_in_another_value() -> None:
 def test_a_value_is_copied_and_pickled() -> None:
     point = Point(1, 2, "a")
     assert copy.deepcopy(point) == pickle.loads(pickle.dumps(point)) == point
-
-
-def test_a_manager_starts_without_what_compiles_classes() -> None:
-    """What a host's own Python imports for itself at start is not ours."""
-    shown = "import sys; before = set(sys.modules); import queue_manager.__main__; print(*set(sys.modules) - before)"
-    done = subprocess.run(
-        [sys.executable, "-E", "-S", "-c", f"import sys; sys.path[:0] = {[str(ROOT), *sys.path]}; {shown}"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert not {"dataclasses", "inspect"} & set(done.stdout.split())
