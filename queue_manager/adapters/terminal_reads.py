@@ -1,4 +1,4 @@
-"""Whether a job waits for an answer on its terminal: what is in the foreground there sleeps in a read of it.
+"""Whether a job is waiting for input on its terminal: what is in the foreground there sleeps in a read of it.
 
 The kernel says what call a process sleeps in (/proc/PID/syscall), or, where that may not be read, as under Yama, in
 which of its functions (/proc/PID/wchan), which a read of a terminal shares with some others.

@@ -57,9 +57,9 @@ def question(doing: Doing) -> str | None:
     if doing.reads:
         if doing.cpu > _SURELY_IDLE:  # it reads beside its work, as for a key that ends it
             return None
-        waits = "waits for an answer on its terminal"
+        waits = "is waiting for input on its terminal"
     elif _asks(doing) and doing.cpu <= _IDLE:
-        waits = "seems to wait for an answer on its terminal"
+        waits = "seems to be waiting for input on its terminal"
     else:
         return None
     return f"{waits}: {one_line(doing.line, _SHOWN)!r}" if doing.line else waits

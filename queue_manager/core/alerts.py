@@ -41,14 +41,14 @@ def _words(record: Record) -> tuple[str, str | None, str] | None:
         if event.warning:
             return "warning", event.job, event.warning
     elif isinstance(event, ev.LeftoversFound) and event.fate != "end":
-        what = "the job goes on until they end" + (
-            ", and fails then: nothing tells how they end" if event.fate == "fail" else ""
+        what = "the job continues until they end" + (
+            ", and then fails, since their result is unknown" if event.fate == "fail" else ""
         )
-        return "leftovers", event.job, f"its command has ended, and waits for {event.text}: {what}"
+        return "leftovers", event.job, f"its command has ended, but it waits for {event.text}: {what}"
     elif isinstance(event, ev.JobStuck):
         return "stuck", event.job, event.error
     elif isinstance(event, ev.AttemptStopping) and event.reason in ("stale", "timeout"):
-        return event.reason, event.job, f"attempt {event.n} is ended: {event.reason}"
+        return event.reason, event.job, f"attempt {event.n} is being stopped: {event.reason}"
     elif isinstance(event, ev.ConditionBegan):
         return event.kind.split(":")[0], None, event.text
     elif isinstance(event, ev.ConditionEnded):
@@ -57,21 +57,21 @@ def _words(record: Record) -> tuple[str, str | None, str] | None:
         return (
             "quarantine",
             None,
-            f"{event.card} gets no more jobs: {event.reason}; after a repair: wavequeue resume",
+            f"{event.card} gets no more jobs: {event.reason}; once it is repaired: wavequeue resume",
         )
     elif isinstance(event, ev.CompleteRan) and event.code:
         return "on_complete", None, f"on_complete ended with exit code {event.code}: see queue_mgr.log"
     elif isinstance(event, ev.RunRepaired):
         return "repaired", None, event.text
     elif isinstance(event, ev.BoundReached):
-        return event.kind, None, f"{event.text}: no job starts any more; to go on all the same: wavequeue resume"
+        return event.kind, None, f"{event.text}: no more jobs are started; to continue anyway: wavequeue resume"
     elif isinstance(event, ev.TeardownStarting):
         cost = "" if event.cost is None else f"; it has cost about ${event.cost:.2f}"
-        word = "stopped, and its disk is billed on" if event.plan == "stop" else "destroyed"
+        word = "stopped (its disk is still billed)" if event.plan == "stop" else "destroyed"
         return "teardown", None, f"instance {event.instance} is being {word}: {event.reason}{cost}"
     elif isinstance(event, ev.TeardownCalledOff):
-        return "teardown", None, f"the machine goes on: {event.reason}"
+        return "teardown", None, f"the machine keeps running: {event.reason}"
     elif isinstance(event, ev.TeardownConfirmed):
         word = "stopped" if event.plan == "stop" else "destroyed"
-        return "teardown", None, f"instance {event.instance} is {word}, as its provider confirms"
+        return "teardown", None, f"the provider confirms that instance {event.instance} is {word}"
     return None

@@ -17,7 +17,7 @@ def carry_out(state: QueueState, request: Request, turn: Turn) -> ev.RequestTake
     """Do what is asked, as events of this turn. Returns the event that records it and holds the answer."""
     if request.verb == "pause":
         turn.emit(ev.Paused())
-        return _done(request, "paused: running jobs go on, no new one starts")
+        return _done(request, "paused: running jobs continue, no new jobs start")
     if request.verb == "resume":
         turn.emit(ev.Resumed())
         return _done(request, "resumed")
@@ -39,10 +39,10 @@ def carry_out(state: QueueState, request: Request, turn: Turn) -> ev.RequestTake
             changed.append(job.spec.id)
         else:
             refused.append(f"{job.spec.id} {fault}")
-    word = {"cancel": "cancelled", "retry": "retried", "skip": "completed by outputs that are there"}[request.verb]
+    word = {"cancel": "cancelled", "retry": "retried", "skip": "completed from existing outputs"}[request.verb]
     text = f"{word}: {len(changed)} job{'' if len(changed) == 1 else 's'}"
     if refused:
-        text += f"; left alone: {'; '.join(refused[:5])}" + (
+        text += f"; unchanged: {'; '.join(refused[:5])}" + (
             f"; and {len(refused) - 5} more" if len(refused) > 5 else ""
         )
     return ev.RequestTaken(request.id, bool(changed) or not refused, text, tuple(changed))
@@ -56,7 +56,7 @@ def _cancel(job: Job, turn: Turn) -> str | None:
     if job.status is Status.COMPLETED:
         return "has completed"
     if job.status is Status.CANCELLED:
-        return "is cancelled already"
+        return "is already cancelled"
     if job.attempt is not None:
         turn.stop(job, job.attempt, "cancelled")
         return None
@@ -69,7 +69,7 @@ def _cancel(job: Job, turn: Turn) -> str | None:
 
 def _retry(job: Job, turn: Turn) -> str | None:
     if job.status is Status.BLOCKED and job.blocked_by is not None:
-        return f"is blocked by {job.blocked_by}: retry that one"
+        return f"is blocked by {job.blocked_by}: retry that job"
     if job.status in (Status.STUCK, Status.CANCELLED, Status.BLOCKED):
         turn.emit(ev.JobRetried(job.spec.id))
         if not turn.block_if_bad(job):
@@ -110,7 +110,7 @@ def _not_acceptable(job: Job) -> str | None:
     if job.attempt is not None:
         return "is running: wait for its end, or cancel it first"
     if not job.n:
-        return f"is {job.status.value} and has not run: there is no result of it"
+        return f"is {job.status.value} and has not run, so it has no result"
     if job.status in (Status.PENDING, Status.BLOCKED):
         return f"is {job.status.value} and will run: cancel it first"
     return None
@@ -134,21 +134,23 @@ def _update(state: QueueState, request: Request, turn: Turn) -> ev.RequestTaken:
     text = f"changed: {len(changes)} job{'' if len(changes) == 1 else 's'}"
     if completed:
         have = "has" if len(completed) == 1 else "have"
-        text += f"; left alone, since {have} completed: {', '.join(completed[:5])}"
+        text += f"; unchanged, since {have} completed: {', '.join(completed[:5])}"
         text += f" and {len(completed) - 5} more" if len(completed) > 5 else ""
     return ev.RequestTaken(request.id, bool(changes) or not completed, text, tuple(changes))
 
 
 def _add(state: QueueState, request: Request, turn: Turn) -> ev.RequestTaken:
     known = {phase.name: phase for phase in state.phases}
-    faults = [f"job {spec.id} is there already" for spec in request.specs if spec.id in state.order_of]
+    faults = [f"job {spec.id} already exists" for spec in request.specs if spec.id in state.order_of]
     faults += [
-        f"phase {phase.name} is there with other dependencies"
+        f"phase {phase.name} already exists with different dependencies"
         for phase in request.phases
         if phase.name in known and known[phase.name] != phase
     ]
     groups = {**state.groups, **request.groups}
-    faults += [f"group {name} is there with other jobs" for name, ids in state.groups.items() if groups[name] != ids]
+    faults += [
+        f"group {name} already exists with different jobs" for name, ids in state.groups.items() if groups[name] != ids
+    ]
     if not faults:
         phases = [*state.phases, *(phase for phase in request.phases if phase.name not in known)]
         faults = graph_faults(phases, groups, [*(job.spec for job in state.jobs), *request.specs])

@@ -32,19 +32,19 @@ _SHUTDOWN_CODES = (129, 143)
 """SIGHUP and SIGTERM: what a host sends to everything before it goes down."""
 
 _CANCELLED = Verdict(Outcome.CANCELLED, error="cancelled by a person")
-_INTERRUPTED = Verdict(Outcome.INTERRUPTED, "interrupted", error="cut off: the host or the manager went down")
+_INTERRUPTED = Verdict(Outcome.INTERRUPTED, "interrupted", error="interrupted: the host or the manager went down")
 _NOT_LAUNCHED = Verdict(Outcome.NOT_LAUNCHED, "not_launched")
 
 
 class EvidenceClass(Enum):
     """What the evidence about a live attempt amounts to; each has its row in `_STEPS`."""
 
-    CUT_OFF = "the host began a new life, and the attempt had not ended by then"
-    UNKNOWN = "whether it has begun cannot be told"
-    REVOKED = "the manager took it back before it began"
-    UNCLAIMED = "no wrapper has taken it yet"
-    BEGUN = "it has begun, and whether it goes on cannot be told"
-    RUNNING = "its wrapper lives"
+    CUT_OFF = "the host was restarted before the attempt ended"
+    UNKNOWN = "it is unknown whether it has started"
+    REVOKED = "the manager revoked it before it started"
+    UNCLAIMED = "no wrapper has claimed it yet"
+    BEGUN = "it has started; it is unknown whether it is still running"
+    RUNNING = "its wrapper is running"
     GONE = "its wrapper has ended"
 
 
@@ -88,7 +88,7 @@ def _revoked(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
     elif seen.inherited or attempt.stop_reason == "bound":
         _end(turn, job, attempt, seen, _INTERRUPTED)
     else:
-        turn.launch_error = seen.launch_error or "no wrapper came to claim the attempt"
+        turn.launch_error = seen.launch_error or "no wrapper claimed the attempt"
         _end(turn, job, attempt, seen, _NOT_LAUNCHED)
 
 

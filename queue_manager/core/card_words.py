@@ -19,7 +19,7 @@ def holder(state: QueueState, card: Card, view: View | None, foreign: Sequence[F
     `view`: the card as placement sees it, None where this run does not use it. `foreign`: leases of other runs on it.
     """
     if card.uuid in state.cards.quarantined:
-        return f"in quarantine ({state.cards.quarantined[card.uuid]}); it is tried again after: wavequeue resume"
+        return f"in quarantine ({state.cards.quarantined[card.uuid]}); to try it again: wavequeue resume"
     if view is None:
         return f"not among the GPUs of this run (gpus: {list(state.manifest.gpus or ())})"
     parts = [*_own(state.cards.holders.get(card.uuid, [])), *_foreign(foreign)]
@@ -30,19 +30,19 @@ def holder(state: QueueState, card: Card, view: View | None, foreign: Sequence[F
         return None
     used = f"{card.used_mib} MiB used, threshold {threshold} (gpu_free_threshold_mib)"
     if not view.settled:
-        return f"held by memory that a job has just left and that has not gone yet: {used}"
-    return f"held by another process, none of wavequeue's: {used}"
+        return f"held by memory that a job has not released yet: {used}"
+    return f"held by a process outside wavequeue: {used}"
 
 
 def _own(holders: Sequence[Attempt]) -> list[str]:
     alone = [attempt.job for attempt in holders if attempt.mib is None]
     if alone:
-        return [f"given to {alone[0]}"]
+        return [f"assigned to {alone[0]}"]
     if not holders:
         return []
     names = ", ".join(attempt.job for attempt in holders[:_NAMED])
     more = f" and {len(holders) - _NAMED} more" if len(holders) > _NAMED else ""
-    return [f"shared by {names}{more}, promised {sum(attempt.mib or 0 for attempt in holders)} MiB"]
+    return [f"shared by {names}{more}, {sum(attempt.mib or 0 for attempt in holders)} MiB reserved"]
 
 
 def _foreign(leases: Sequence[ForeignLease]) -> list[str]:

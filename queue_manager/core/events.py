@@ -483,12 +483,12 @@ def decode(line: str) -> Record:
     """
     body, fits = unseal(line.rstrip("\n"))
     if fits is False:
-        raise JournalError("its checksum does not fit: the file was damaged")
+        raise JournalError("its checksum does not match: the file is damaged")
     try:
         data = json.loads(body)
         seq, at, name = data.pop("seq"), epoch(data.pop("at")), data.pop("event")
         if type(seq) is not int:
-            raise TypeError("seq is no number")
+            raise TypeError("seq is not a number")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise JournalError(f"not a line of a wavequeue journal ({error!r})") from None
     kind = _WIRE.get(name) if isinstance(name, str) else None

@@ -19,10 +19,10 @@ from queue_manager.core.frozen import frozen
 class Rule(Enum):
     """What follows for the job."""
 
-    OOM = "again after oom_retry.delay, at most oom_retry.max_attempts times"
-    RETRIES = "again while `retries` allows it"
-    CARD = "again on another GPU, and the GPU is put aside"
-    DISK = "again after a minute, at least three times"
+    OOM = "retried after oom_retry.delay, up to oom_retry.max_attempts times"
+    RETRIES = "retried while `retries` allows it"
+    CARD = "retried on another GPU; this GPU is quarantined"
+    DISK = "retried after a minute, at least three times"
 
 
 class FailureClass(NamedTuple):

@@ -30,10 +30,10 @@ def read_line(line: bytes, number: int, sealed: bool) -> tuple[Record, bool]:
         record = events.decode(text)
         if fits is None:
             if sealed:
-                raise JournalError("it has no checksum, though a line before it has: the file was damaged")
+                raise JournalError("it has no checksum, though an earlier line has one: the file is damaged")
             _check_types(record)
             if isinstance(record.event, RunStarted) and not _is_whole(record.event, text):
-                raise JournalError("it heads the journal and lacks its end: the file was damaged")
+                raise JournalError("the first line of the journal is incomplete: the file is damaged")
     except (JournalError, UnicodeDecodeError) as error:
         raise JournalError(f"{place(line, number)}: {error}") from None
     return record, sealed or fits is not None
@@ -83,7 +83,7 @@ def _check_types(record: Record) -> None:
     hints = type(record.event).__annotations__
     for name, value in events.values(record.event).items():
         if not _fits(value, str(getattr(hints[name], "__forward_arg__", hints[name]))):
-            raise JournalError(f"event {events.name_of(record.event)} has a {name} that is none: {value!r:.80}")
+            raise JournalError(f"event {events.name_of(record.event)} has a {name} that is invalid: {value!r:.80}")
 
 
 def _fits(value: Any, hint: str) -> bool:

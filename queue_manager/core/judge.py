@@ -46,14 +46,14 @@ def judge(
     if stop_reason == "cancelled":
         return Verdict(Outcome.CANCELLED, error="cancelled by a person")
     if stop_reason == "bound":  # what it has written so far is no result; the attempt does not count
-        return Verdict(Outcome.INTERRUPTED, "interrupted", error="cut off: the run has reached its bound")
+        return Verdict(Outcome.INTERRUPTED, "interrupted", error="stopped: the run has reached its limit")
     if stop_reason == "timeout":
         return _failed(failures.TIMEOUT, _timed_out(spec, code, grace), ended)
     how = _how(code, stop_reason, grace)
     if code == 0:
         return _failed(failures.NO_OUTPUT, _missing(spec, ended), ended)
     if output is not None and output.fresh and not output.shared:
-        return Verdict(Outcome.SUCCEEDED, warning=f"{how}, with its output {output.path} there")
+        return Verdict(Outcome.SUCCEEDED, warning=f"{how}, but its output {output.path} exists")
     if stop_reason in ("closed", "stale"):
         return _failed(failures.KILLED, how, ended)
     killed = code is None or code in failures.SIGKILL_CODES
@@ -72,7 +72,7 @@ def judge(
 
 _SAID = {
     "oom": "out of memory",
-    "sick_card": "sick GPU",
+    "sick_card": "faulty GPU",
     "disk_full": "disk full",
     "arguments": "wrong arguments",
     "killed": "one of its processes was killed",
@@ -94,8 +94,8 @@ def _failed(row: FailureClass, error: str, ended: Ended) -> Verdict:
 
 
 def _timed_out(spec: JobSpec, code: int | None, grace: float) -> str:
-    killed = ", and was killed when they were over" if code is None or code in failures.SIGKILL_CODES else ""
-    return f"ended by timeout after {span(spec.timeout or 0.0)}; had {span(grace)} to save{killed}"
+    killed = ", then it was killed" if code is None or code in failures.SIGKILL_CODES else ""
+    return f"stopped by its timeout after {span(spec.timeout or 0.0)}; had {span(grace)} to save{killed}"
 
 
 def span(seconds: float) -> str:
@@ -108,9 +108,9 @@ def span(seconds: float) -> str:
 
 def _how(code: int | None, stop_reason: str | None, grace: float) -> str:
     if stop_reason == "stale":
-        return "was idle with its output there, and was ended"
+        return "was idle after writing its output, and was stopped"
     if stop_reason == "closed":
-        return f"its screen session was closed, and it was ended with it; had {span(grace)} to save"
+        return f"its screen session was closed, which stopped it; had {span(grace)} to save"
     if code is None:
         return "was killed together with its wrapper"
     if code > 128 and code - 128 in _SIGNALS:
@@ -121,7 +121,7 @@ def _how(code: int | None, stop_reason: str | None, grace: float) -> str:
 def _missing(spec: JobSpec, ended: Ended) -> str:
     if ended.output is not None and ended.output.path is not None:
         return (
-            f"exit code 0, but {ended.output.path} has not changed since the job's start, by its time of change: it is "
-            "left from before, or was given an earlier time (cp -p, tar, rsync -t; touch it then)"
+            f"exit code 0, but {ended.output.path} was not modified after the job started: it is "
+            "left over from before, or kept an earlier modification time (cp -p, tar, rsync -t; then touch it)"
         )
-    return f"exit code 0, but {shown(spec.expected_output or '')} is not there"
+    return f"exit code 0, but {shown(spec.expected_output or '')} does not exist"

@@ -23,7 +23,7 @@ def id_fault(name: str) -> str | None:
     if len(name) > ID_MAX:
         return f"has {len(name)} characters; at most {ID_MAX} are allowed"
     if not _ID.fullmatch(name):
-        return "is no safe file name: use letters, digits and . _ - = + , @, and begin with a letter, digit or _"
+        return "is not a safe file name: use letters, digits and . _ - = + , @, and begin with a letter, digit or _"
     return None
 
 

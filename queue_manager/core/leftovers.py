@@ -105,9 +105,9 @@ def told(verdict: Verdict, attempt: Attempt) -> Verdict:
         return verdict
     if left.fate == FAIL and verdict.outcome is Outcome.SUCCEEDED:
         error = (
-            f"its command ended with exit code 0 while {left.text} still used CPU or a GPU, or wrote; how that ended "
-            "is not known: run it in the foreground, without &, nohup or setsid, or say with expected_output what it "
-            f"writes; if its results are good: wavequeue accept {attempt.job}"
+            f"its command ended with exit code 0 while {left.text} still used CPU or a GPU, or wrote files; the result "
+            "of that is unknown: run it in the foreground, without &, nohup or setsid, or name what it writes as "
+            f"expected_output; if its results are good: wavequeue accept {attempt.job}"
         )
         return Verdict(Outcome.FAILED, failures.LEFTOVERS.name, failures.LEFTOVERS.rule, error)
     note = f"{'ended' if left.fate == END else 'waited for'} {left.text}"

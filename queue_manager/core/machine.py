@@ -93,10 +93,10 @@ class Ground:
         if isinstance(self.instance, Unreadable):
             return self.instance.reason
         if isinstance(self.container, Unreadable):
-            return f"which instance this is cannot be told: {self.container.reason}"
+            return f"cannot determine which instance this is: {self.container.reason}"
         if self.container is None:
             if self.instance is None:
-                return "this machine is no instance of Vast.ai"
+                return "this machine is not a Vast.ai instance"
             return f"this machine does not say that it is instance {self.instance.id}: process 1 has no CONTAINER_ID"
         if self.instance is not None and self.instance.id != self.container:
             return f"the run was sent to instance {self.instance.id}, and this machine is {self.container}"
@@ -111,7 +111,7 @@ def parse_instance(text: str) -> Instance | Unreadable:
         data = json.loads(text)
         number, since = data["instance_id"], data.get("since")
         if type(number) is not int or number <= 0:
-            raise ValueError("instance_id is no number of an instance")
+            raise ValueError("instance_id is not an instance number")
         return Instance(
             number,
             _dollars(data.get("dph")),
@@ -138,7 +138,7 @@ def _dollars(value: Any) -> float | None:
         return None
     found = float(value)
     if not 0 <= found < float("inf"):
-        raise ValueError(f"{value} is no price")
+        raise ValueError(f"{value} is not a price")
     return found
 
 

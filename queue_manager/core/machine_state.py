@@ -39,8 +39,8 @@ class MachineState:
     def closed(self) -> str | None:
         """Why no job starts any more, in words: the run has reached a bound, or its machine is ending."""
         if self.teardown is not None and self.teardown.done:
-            return f"its machine is going: {self.teardown.reason}"
-        return None if self.bound is None else f"{self.bound.text}; to go on all the same: wavequeue resume"
+            return f"its machine is being shut down: {self.teardown.reason}"
+        return None if self.bound is None else f"{self.bound.text}; to continue anyway: wavequeue resume"
 
     @property
     def launch_retry_at(self) -> float | None:

@@ -230,7 +230,7 @@ def decode(text: str) -> Manifest:
 def job_from_json(row: Any) -> JobSpec:
     """Read one job. Raises ManifestError."""
     if not isinstance(row, dict) or not isinstance(row.get("id"), str):
-        raise ManifestError(f"a job is an object with an id, not {str(row)[:80]}")
+        raise ManifestError(f"a job must be an object with an id, not {str(row)[:80]}")
     where = f"job {row['id']!r}"
     _check(where, row, _JOB_KINDS)
     for name in ("cmd", "phase"):
@@ -249,7 +249,7 @@ def job_from_json(row: Any) -> JobSpec:
 def phase_from_json(row: Any) -> Phase:
     """Read one phase. Raises ManifestError."""
     if not isinstance(row, dict) or not isinstance(row.get("name"), str):
-        raise ManifestError(f"a phase is an object with a name, not {str(row)[:80]}")
+        raise ManifestError(f"a phase must be an object with a name, not {str(row)[:80]}")
     _check(f"phase {row['name']!r}", row, _PHASE_KINDS)
     return Phase(row["name"], tuple(row.get("depends_on", ())), tuple(row.get("match", ())))
 
@@ -268,23 +268,23 @@ def graph_faults(phases: Iterable[Phase], groups: Mapping[str, Iterable[str]], j
             faults.append(f"two jobs have the id {job.id!r}")
         ids.add(job.id)
         if job.phase not in names:
-            faults.append(f"job {job.id!r} is of phase {job.phase!r}, which is not there")
+            faults.append(f"job {job.id!r} is of phase {job.phase!r}, which does not exist")
     if len(names) != len(phases):
-        faults.append("two phases have one name")
+        faults.append("two phases have the same name")
     faults += [
-        f"phase {phase.name!r} depends on phase {name!r}, which is not there"
+        f"phase {phase.name!r} depends on phase {name!r}, which does not exist"
         for phase in phases
         for name in phase.depends_on
         if name not in names
     ]
     faults += [
-        f"group {group!r} names job {name!r}, which is not there"
+        f"group {group!r} names job {name!r}, which does not exist"
         for group, members in groups.items()
         for name in members
         if name not in ids
     ]
     faults += [
-        f"job {job.id!r} depends on {name!r}, which is not there"
+        f"job {job.id!r} depends on {name!r}, which does not exist"
         for job in jobs
         for name in job.depends_on
         if name not in ids and name not in groups
@@ -340,7 +340,7 @@ def find_circle(phases: Iterable[Phase], groups: Mapping[str, Iterable[str]], jo
 
 def _precondition(where: str, item: Any) -> Precondition:
     if not isinstance(item, dict) or item.get("type") not in PRECONDITIONS:
-        raise ManifestError(f"{where}: a precondition has a type, one of: {', '.join(PRECONDITIONS)}")
+        raise ManifestError(f"{where}: a precondition needs a type, one of: {', '.join(PRECONDITIONS)}")
     _check(f"{where}, precondition", item, _PRECONDITION_KINDS)
     return Precondition(**item)
 

@@ -60,7 +60,7 @@ def rules(metrics: Any) -> dict[str, Rule | str]:
 def _rule(value: Any) -> Rule | str:
     kinds = [kind for kind in RULE_KEYS if isinstance(value, Mapping) and kind in value]
     if len(kinds) != 1:
-        return f"its rule is none: exactly one of {', '.join(RULE_KEYS)} says where the number is"
+        return f"its rule is invalid: exactly one of {', '.join(RULE_KEYS)} says where the number is"
     kind = kinds[0]
     wrong = [key for key in value if key not in RULE_KEYS[kind] or not isinstance(value[key], str)]
     if wrong:
@@ -84,9 +84,9 @@ def regex_fault(text: str, groups: int = 1) -> tuple[str, int] | None:
         compiled = re.compile(text)
     except re.error as error:
         at = error.pos or 0
-        return f"is no regular expression: {error.msg} at position {at}", at
+        return f"is not a regular expression: {error.msg} at position {at}", at
     except (RecursionError, OverflowError, ValueError):
-        return "is no regular expression that can be used: it is too large", 0
+        return "is too large for a regular expression", 0
     return None if compiled.groups >= groups else ("has no group", 0)
 
 
@@ -221,7 +221,7 @@ class LogValues:
         if self.values.count:
             return f"the log is too large for take: {self.rule.take}; take: last reads its end"
         if self.strange:
-            return f"the log has {one_line(self.strange, 40)!r} for it, which is no number"
+            return f"the log has {one_line(self.strange, 40)!r} for it, which is not a number"
         return f"no line of the log matches {one_line(self.rule.source, 80)!r}"
 
 
@@ -255,11 +255,11 @@ def from_csv(lines: Iterable[str], column: str, take: str) -> Found:
             else:
                 values.add(value)
     except csv.Error as error:
-        return f"is no CSV: {error}"
+        return f"is not CSV: {error}"
     taken = values.taken(take)
     if taken is not None:
         return taken
-    what = f"holds {one_line(strange, 40)!r}, which is no number" if strange else "is empty"
+    what = f"holds {one_line(strange, 40)!r}, which is not a number" if strange else "is empty"
     return f"has a column {one_line(column, 80)!r} that {what}"
 
 

@@ -38,13 +38,13 @@ class View:
 
     def _note(self, threshold: int) -> str:
         if self.own:
-            return "given to a job of this run"
+            return "assigned to a job of this run"
         if self.foreign:
-            return "given to a job of another run"
+            return "assigned to a job of another run"
         if self.shared_by:
             return "shared by jobs"
         if self.card.used_mib >= threshold:
-            return "memory not given back yet" if not self.settled else "used by somebody else"
+            return "memory not released yet" if not self.settled else "used by another process"
         return ""
 
     def is_free(self, threshold: int) -> bool:
@@ -62,7 +62,7 @@ class View:
         self.shared_by += 1
         self.own = self.own or mib is None
         self.promised += mib or 0
-        self.note = "given to a job of this run" if mib is None else "shared by jobs"
+        self.note = "assigned to a job of this run" if mib is None else "shared by jobs"
 
 
 def views(state: QueueState, cards: Iterable[Card], foreign: Iterable[ForeignLease], now: float) -> dict[str, View]:
@@ -141,8 +141,8 @@ def impossible(need: Need, cards: Sequence[Card], listed: Sequence[int] | None) 
     if need.gpus > 1 and slices:
         whole = [card for card in cards if not card.is_slice]
         if len(whole) < need.gpus:
-            have = f"{_cards(len(whole)) if whole else 'no card'} that is whole, and {slices} slices (MIG)"
-            return f"needs {_cards(need.gpus)}; {where} {have}, of which a job can have one only"
+            have = f"{_cards(len(whole)) if whole else 'none'} undivided and {slices} MIG slices"
+            return f"needs {_cards(need.gpus)}; {where} {have}, of which a job can have only one"
         cards = whole
     if len(cards) < need.gpus:
         return f"needs {_cards(need.gpus)}; {where} {_cards(len(cards)) if cards else 'none'}"

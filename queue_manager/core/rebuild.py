@@ -70,7 +70,7 @@ def rebuild(
         if made.state.seq > before:
             made.changes[job.spec.id] = _words(job)
     known = made.state.order_of
-    lost = [f"job {name} was added later, and what it ran is lost: add it again" for name in rows if name not in known]
+    lost = [f"job {name} was added later, and its command is lost: add it again" for name in rows if name not in known]
     if head.paused and not made.state.paused:
         made.emit(ev.Paused())
     made.block()
@@ -166,10 +166,10 @@ class _Journal:
         if trace.is_open or job.attempt is None:
             return
         if trace.output:
-            warning = "taken as completed by repair: its output is there, and its exit code is lost"
+            warning = "marked as completed by repair: its output exists, but its exit code is lost"
             self.emit(ev.AttemptEnded(job.spec.id, job.n, Status.COMPLETED.value, warning=warning))
             return
-        words = "its output is not there" if trace.output is False else "it has no expected_output to tell by"
+        words = "its output does not exist" if trace.output is False else "it has no expected_output to check"
         error = (
             f"attempt {job.n} had ended, and how is lost with the journal ({words}); look at its log, and if it has to "
             f"run again: wavequeue retry {job.spec.id}"

@@ -54,7 +54,7 @@ def _read(data: bytes) -> tuple[list[Record], list[str], bool]:
             damaged.append(f"{place(line, number)}: seq is {record.seq}, after {seq}")
             continue
         if record.seq > seq + 1 and record.seq > number:
-            damaged.append(f"line {number}: {record.seq - max(seq + 1, number)} lines before it are gone")
+            damaged.append(f"line {number}: {record.seq - max(seq + 1, number)} lines before it are missing")
         seq = record.seq
         found.append(record)
     return found, damaged, False
@@ -84,7 +84,7 @@ def _applicable(found: list[Record], manifest: Manifest) -> tuple[list[Record], 
             reason = "too many before it are missing"
         job = getattr(record.event, "job", None)
         about = f" (job {job})" if isinstance(job, str) else ""
-        dropped.append(f"line {record.seq}{about}: cannot follow on what is left: {reason}")
+        dropped.append(f"line {record.seq}{about}: does not follow from the lines that are left: {reason}")
     return kept, dropped
 
 

@@ -79,7 +79,7 @@ def waiting(state: QueueState, job: Job, impossible: Mapping[Need, str]) -> str 
     if job.spec.gpus == 0:
         return "waits for a free slot"
     cards = "a GPU" if job.spec.gpus == 1 else f"{job.spec.gpus} GPUs"
-    share = f" with {job.spec.gpu_mem_mib} MiB to promise" if job.spec.gpu_mem_mib else " to be free"
+    share = f" with {job.spec.gpu_mem_mib} MiB available" if job.spec.gpu_mem_mib else " to be free"
     return f"waits for {cards}{share}"
 
 

@@ -95,40 +95,40 @@ class Facts(NamedTuple):
 def decide(facts: Facts, now: float) -> Decision:
     """What is to become of the machine now."""
     if facts.live:
-        return Keep("its jobs run")
+        return Keep("its jobs are running")
     due = _due(facts, now)
     if due is None:
-        return Keep("nothing asks for its end yet")
+        return Keep("nothing requires it to be shut down yet")
     why, at = due
     if facts.busy:
-        return Keep(f"run {facts.busy[0]} works on this machine")
+        return Keep(f"run {facts.busy[0]} is active on this machine")
     if facts.bound is not None and facts.booted_at > facts.bound_at and now - facts.booted_at < _wait(facts):
-        return Keep("the machine was started again: there is time to fetch results, or to resume the run")
+        return Keep("the machine was started again: there is time to pull results or to resume the run")
     late = now - at >= _patience(facts)
     if facts.finished is None:
         if facts.results_to and not facts.results_home and not late:
-            return SyncFirst(f"{why}; results_to has not brought the results away yet")
-        return Stop(f"{why}; jobs are left, which can go on when it is started again")
+            return SyncFirst(f"{why}; results_to has not copied the results away yet")
+        return Stop(f"{why}; jobs are left, which can continue when it is started again")
     if not facts.safe:
         return Stop(f"{why}; {unsafe(facts)}") if late else SyncFirst(f"{why}; {unsafe(facts)}")
     work = _work(facts)
     if work is not None:
         return Stop(f"{why}; {work}")
     wanted = facts.when_done == "destroy" or (facts.idle_after is not None and now - facts.idle_since > DAY)
-    return (Destroy if wanted else Stop)(f"{why}; the results are home")
+    return (Destroy if wanted else Stop)(f"{why}; all results have been pulled")
 
 
 def unsafe(facts: Facts) -> str:
     """Which results are not home, in words."""
     if not facts.results_home:
-        return "its results are not home yet: wavequeue pull"
-    return f"the results of run {facts.unsafe[0]}, which ran here too, are not home yet: wavequeue pull"
+        return "its results have not been pulled yet: wavequeue pull"
+    return f"the results of run {facts.unsafe[0]}, which also ran here, have not been pulled yet: wavequeue pull"
 
 
 def _work(facts: Facts) -> str | None:
     """What a finished run's machine may yet be needed for; None for nothing."""
     if facts.left:
-        return f"run {facts.left[0]}, which is on this machine too, has jobs left"
+        return f"run {facts.left[0]}, which is also on this machine, has jobs left"
     if facts.person:
         return f"{facts.person} job{' needs' if facts.person == 1 else 's need'} a person"
     return None
@@ -233,7 +233,7 @@ def step(turn: Turn) -> Decision | None:
     going = state.machine.teardown
     if going is not None:
         # What was once decided stays so: only what makes it wrong, or lets it go further, changes it.
-        off = f"run {facts.busy[0]} works on this machine" if facts.busy else None
+        off = f"run {facts.busy[0]} is active on this machine" if facts.busy else None
         if going.plan == "destroy" and not facts.safe:
             off = unsafe(facts)
         own = ground.own()
@@ -268,11 +268,13 @@ def _reach_bounds(turn: Turn, ground: Ground) -> None:
         cost = None if ground.price is None else ground.price.cost(now + GRACE, state.machine.away)
         bound = state.manifest.max_cost
         if bound is not None and cost is not None and cost >= bound and "max_cost" not in state.machine.lifted:
-            turn.emit(ev.BoundReached("max_cost", f"the machine has cost its {_usd(bound)} (max_cost)"))
+            turn.emit(
+                ev.BoundReached("max_cost", f"the machine has reached its cost limit of {_usd(bound)} (max_cost)")
+            )
     if state.machine.bound is None:
         at = deadline_at(state)
         if at is not None and now >= at and "deadline" not in state.machine.lifted:
-            turn.emit(ev.BoundReached("deadline", f"the deadline, {iso(at)}, is over"))
+            turn.emit(ev.BoundReached("deadline", f"the deadline, {iso(at)}, has passed"))
     if state.machine.bound is not None and now - state.machine.bound.at >= GRACE:
         for order, attempt in list(state.live.items()):
             if attempt.stopping is None:
@@ -285,21 +287,21 @@ def conditions(turn: Turn, decision: Decision | None) -> dict[str, str]:
     assert ground is not None
     found: dict[str, str] = {}
     if manifest.max_cost is not None and ground.price is None:
-        found["price"] = "max_cost cannot be watched: no instance.json in the run's directory tells the price"
+        found["price"] = "max_cost cannot be enforced: no instance.json in the run's directory gives the price"
     if ground.push_fault is not None and isinstance(decision, SyncFirst):
-        found["results_to"] = f"{ground.push_fault}; it is tried again"
+        found["results_to"] = f"{ground.push_fault}; trying again"
     own, going = ground.own(), state.machine.teardown
     ends = manifest.when_done != "keep" or manifest.idle_after is not None or (state.machine.bound and ground.rented)
     if going is not None and not going.done and ground.fault is not None:
         word = "stopped" if going.plan == "stop" else "destroyed"
         found["teardown"] = (
-            f"instance {going.instance} is not {word} yet, and goes on billing: {ground.fault}; it is tried again "
-            f"until it is; by hand: wavequeue vast {going.plan} {going.instance}"
+            f"instance {going.instance} is not {word} yet and is still billed: {ground.fault}; trying again"
+            f"; by hand: wavequeue vast {going.plan} {going.instance}"
         )
     elif isinstance(own, str) and ends:
-        word = "be stopped or destroyed by its manager" if ground.rented else "be ended, as the spec wants it"
+        word = "be stopped or destroyed by its manager" if ground.rented else "be shut down, as the spec asks"
         found["teardown"] = f"the machine cannot {word}: {own}" + (
-            "; end it by hand when the run is done" if ground.rented else ""
+            "; shut it down by hand when the run is done" if ground.rented else ""
         )
     return found
 
@@ -341,10 +343,10 @@ def note(state: QueueState, ground: Ground) -> str:
     lines = [
         f"# Teardown of instance {going.instance}",
         "",
-        f"The queue manager of run {state.run_id} {word} this machine by itself ({iso(going.at)}).",
+        f"The queue manager of run {state.run_id} {word} this machine automatically ({iso(going.at)}).",
         "",
         f"- Why: {going.reason}.",
-        "- Cost so far: " + (f"about {_usd(cost)}." if cost is not None else "not known."),
+        "- Cost so far: " + (f"about {_usd(cost)}." if cost is not None else "unknown."),
         "- Jobs: "
         + ", ".join(f"{count} {status.value}" for status, count in sorted(state.tallies.counts.items()))
         + ".",
@@ -352,11 +354,11 @@ def note(state: QueueState, ground: Ground) -> str:
     if going.plan == "stop":
         lines += [
             f"- {still_billed(price)}",
-            f"- To go on: `wavequeue vast start {going.instance}`. Its jobs have lost no attempt.",
-            f"- To delete it, with all that lies on it: `wavequeue vast destroy {going.instance}`.",
+            f"- To continue: `wavequeue vast start {going.instance}`. Its jobs lose no attempt by this.",
+            f"- To delete it, with everything on it: `wavequeue vast destroy {going.instance}`.",
         ]
     else:
-        lines.append("- Nothing of it is billed any more once it is gone; its disk is gone with it.")
+        lines.append("- Billing ends once it is destroyed; its disk is deleted with it.")
     return "\n".join(lines) + "\n"
 
 

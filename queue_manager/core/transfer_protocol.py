@@ -133,7 +133,7 @@ def name_fault(name: str) -> str | None:
     if ".." in parts:
         return "leads out of its directory"
     if "" in parts or "." in parts:
-        return "is no plain path"
+        return "is not a plain path"
     if any(ord(char) < 32 or 127 <= ord(char) < 160 for char in name):
         return "has control characters in its name"
     if any(0xD800 <= ord(char) < 0xE000 for char in name):

@@ -30,7 +30,7 @@ def init(file: str) -> None:
     """
     path = Path(file)
     if path.exists():
-        raise UseError(f"{file} is there already; name another file")
+        raise UseError(f"{file} already exists; choose another name")
     if not path.absolute().parent.is_dir():
         raise UseError(f"there is no directory {path.parent}")
     write_whole(path, init_spec.text(path.absolute().parent.name, file), mode=None)

@@ -129,4 +129,4 @@ def billing(number: int, live: Instance | Gone | Unknown) -> str:
     if live.status == "stopped":
         day = "" if live.burn is None else f", ${live.burn * 24:.2f} a day"
         return f"{what} is stopped, and its disk goes on billing: {burn}{day}; only destroying it ends that"
-    return f"{what} is {live.status}, and goes on billing: {burn}"
+    return f"{what} is {live.status}, and is still billed: {burn}"

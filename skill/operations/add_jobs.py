@@ -79,7 +79,7 @@ def _one_job(job: JobSpec, run: Run, there: Manifest) -> Request:
         raise UseError(f"the id {job.id!r} {fault}")
     ids = {one.id for one in there.jobs}
     if job.id in ids:
-        raise UseError(f"job {job.id} is there already; give the new one another id")
+        raise UseError(f"job {job.id} already exists; give the new one another id")
     for name in job.depends_on:
         if name not in ids:
             raise UseError(requests.unknown(name, ids, run.id))

@@ -125,7 +125,7 @@ def words(found: Found, jobs: Iterable[JobSpec], where: str = "here") -> list[st
 
 def skip_words(found: Skips, code: tuple[str, float]) -> list[str]:
     """What --skip-done made of outputs that are there, a line for each kind."""
-    lines = [f"{_jobs(found.done)} not run, since the output is there already"] if found.done else []
+    lines = [f"{_jobs(found.done)} not run, since the output already exists"] if found.done else []
     if found.done and not code[0]:
         lines.append("there is no source file in the cwd, so that these outputs were compared with the spec alone")
     if found.old_code:

@@ -22,7 +22,7 @@ def silent(row: Row, now: float) -> float | None:
 
 
 def asks(row: Row) -> str | None:
-    """That a running job waits for an answer on its terminal, in words."""
+    """That a running job is waiting for input on its terminal, in words."""
     found: str | None = row.get("asks") if row["status"] == "running" else None
     return found
 

@@ -147,7 +147,7 @@ class _Job(TypedDict):
 class Job(_Job, total=False):
     """One job; times in ISO form, `gpu_mem_mib` in MiB. Of what runs, where that is known: when its log last grew
     (`last_output`; `silent_s`: seconds since then, when it was looked at), `cpu` in percent of a core, and in `asks`
-    that it waits for an answer on its terminal, in words. `metrics`: its numbers, None of a rule that gave none, and
+    that it is waiting for input on its terminal, in words. `metrics`: its numbers, None of a rule that gave none, and
     `metric_errors` says why."""
 
     gpu: Whole | None

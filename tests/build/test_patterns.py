@@ -96,7 +96,7 @@ def test_a_grid_may_have_an_id_of_its_own() -> None:
 
 
 def test_a_regular_expression_is_checked_with_what_is_substituted_in_it() -> None:
-    with pytest.raises(SpecErrors, match=r"which is no regular expression: missing \), unterminated subpattern"):
+    with pytest.raises(SpecErrors, match=r"which is not a regular expression: missing \), unterminated subpattern"):
         _jobs(["1", "2"], metrics={"a": {"log": r"run ${v}: (\d+"}})
     assert re.search(_jobs(["(("], metrics={"a": {"log": r"run ${v}: (\d+)"}})[0].metrics["a"]["log"], "run ((: 7")
 

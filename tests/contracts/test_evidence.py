@@ -59,7 +59,7 @@ def test_what_was_put_there_with_an_older_time_is_fresh(tmp_path: Path, how: str
         path.parent.mkdir()
     old.write_text("x")
     os.utime(old, (1_000_000_000, 1_000_000_000))
-    new.write_text("left from before")
+    new.write_text("left over from before")
     os.utime(new, (1_000_000_000, 1_000_000_000))
     mark = tmp_path / "mark"
     wait_for(lambda: mark.write_text("x") and mark.stat().st_mtime_ns > max(p.stat().st_ctime_ns for p in (old, new)))

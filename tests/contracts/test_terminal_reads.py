@@ -1,4 +1,4 @@
-"""Whether a process waits for an answer on its terminal, by the real kernel and real terminals."""
+"""Whether a process is waiting for input on its terminal, by the real kernel and real terminals."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tests.core.states import FOREVER, spec, turns, until, world
 from tests.core.test_published import situation
 from tests.fakes import START, FakeHost, FakeManager, with_plans
 
-CHOICE = "waits for an answer on its terminal: 'wandb: Enter your choice:'"
+CHOICE = "is waiting for input on its terminal: 'wandb: Enter your choice:'"
 ASKING = Doing(START, START - 60, 0.0, True, "wandb: Enter your choice:", True)
 
 
@@ -22,18 +22,18 @@ ASKING = Doing(START, START - 60, 0.0, True, "wandb: Enter your choice:", True)
     ("doing", "words"),
     [
         (ASKING, CHOICE),
-        (replace(ASKING, reads=None), CHOICE.replace("waits", "seems to wait")),
+        (replace(ASKING, reads=None), CHOICE.replace("is waiting", "seems to be waiting")),
         (replace(ASKING, reads=False), None),
         (replace(ASKING, cpu=None), None),
         (replace(ASKING, cpu=0.04), CHOICE),
         (replace(ASKING, cpu=0.9), None),
         (replace(ASKING, reads=None, cpu=0.04), None),
-        (replace(ASKING, line="Continue?", is_open=False), "waits for an answer on its terminal: 'Continue?'"),
+        (replace(ASKING, line="Continue?", is_open=False), "is waiting for input on its terminal: 'Continue?'"),
         (replace(ASKING, reads=None, line="Continue?", is_open=False), None),
-        (replace(ASKING, line=""), "waits for an answer on its terminal"),
+        (replace(ASKING, line=""), "is waiting for input on its terminal"),
         (replace(ASKING, reads=None, line=""), None),
-        (replace(ASKING, line="x" * 500), f"waits for an answer on its terminal: '{'x' * 79}…'"),
-        (replace(ASKING, line="a\x1b[2Jb?"), "waits for an answer on its terminal: 'a\\\\x1b[2Jb?'"),
+        (replace(ASKING, line="x" * 500), f"is waiting for input on its terminal: '{'x' * 79}…'"),
+        (replace(ASKING, line="a\x1b[2Jb?"), "is waiting for input on its terminal: 'a\\\\x1b[2Jb?'"),
     ],
 )
 def test_what_waits_for_an_answer(doing: Doing, words: str | None) -> None:

@@ -93,7 +93,7 @@ def test_a_file_left_from_before_completes_no_job() -> None:
     host.old_outputs.add("a")
     host.plan_of = with_plans({}, Plan(1.0, output=False))
     run_to_end(host, manager)
-    assert "left from before" in (manager.state.job("a").error or "")
+    assert "left over from before" in (manager.state.job("a").error or "")
 
 
 def test_a_file_that_siblings_may_have_written_completes_no_failed_job() -> None:
@@ -231,7 +231,7 @@ def test_the_grace_is_the_jobs_or_the_manifests() -> None:
     turns(host, manager, 10)
     assert statuses(manager.state) == {"a": "running", "b": "stuck"}
     said = manager.state.job("b").error
-    assert said == "ended by timeout after 5 s; had 20 s to save, and was killed when they were over"
+    assert said == "stopped by its timeout after 5 s; had 20 s to save, then it was killed"
     turns(host, manager, 40)
     assert statuses(manager.state)["a"] == "stuck"
 

@@ -28,7 +28,7 @@ def ask(host: FakeHost, manager: FakeManager, request: Request) -> Answer:
 def test_a_job_whose_output_was_there_is_completed_unrun_and_lets_others_start() -> None:
     host, manager = world(spec("a"), spec("b", depends_on=("a",)), spec("c"))
     answer = ask(host, manager, Request("skip-done", "skip", ("a", "c")))
-    assert answer == Answer("skip-done", True, "completed by outputs that are there: 2 jobs", ("a", "c"))
+    assert answer == Answer("skip-done", True, "completed from existing outputs: 2 jobs", ("a", "c"))
     run_to_end(host, manager)
     assert statuses(manager.state) == {"a": "completed", "b": "completed", "c": "completed"}
     assert [job.n for job in manager.state.jobs] == [0, 1, 0]
@@ -44,7 +44,7 @@ def test_what_has_run_is_not_completed_by_what_is_there() -> None:
     assert statuses(manager.state) == {"a": "stuck", "b": "running"}
     answer = ask(host, manager, Request("s", "skip", ("a", "b")))
     assert not answer.ok
-    assert answer.text.endswith("left alone: a is stuck; b is running")
+    assert answer.text.endswith("unchanged: a is stuck; b is running")
 
 
 # -- what a person changes --------------------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ def test_a_change_is_applied_to_what_has_not_completed_and_survives_a_restart() 
     turns(host, manager, 20)
     assert statuses(manager.state) == {"a": "completed", "b": "running"}
     answer = ask(host, manager, update(a={"timeout": 9.0}, b={"timeout": 60.0, "retries": 1}))
-    assert answer == Answer("u", True, "changed: 1 job; left alone, since has completed: a", ("b",))
+    assert answer == Answer("u", True, "changed: 1 job; unchanged, since has completed: a", ("b",))
     for state in (manager.state, FakeManager(host, manager.manifest).state):
         assert (state.job("a").spec.timeout, state.job("b").spec.timeout, state.job("b").spec.retries) == (
             None,

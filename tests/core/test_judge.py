@@ -36,18 +36,18 @@ def test_a_job_that_prints_oom_recovers_and_finishes_succeeds() -> None:
 def test_no_output_is_a_failure_even_at_exit_code_0() -> None:
     found = verdict(0, NONE, last_line="done")
     assert (found.outcome, found.failure, found.rule) == (Outcome.FAILED, "no_output", Rule.RETRIES)
-    assert found.error == "exit code 0, but out/a.pt is not there; last line: done"
+    assert found.error == "exit code 0, but out/a.pt does not exist; last line: done"
 
 
 def test_an_output_from_an_earlier_day_completes_nothing() -> None:
     found = verdict(0, OLD)
     assert found.failure == "no_output"
-    assert "has not changed since the job's start" in (found.error or "")
+    assert "was not modified after the job started" in (found.error or "")
 
 
 def test_output_without_exit_code_0_succeeds_with_a_warning() -> None:
     found = verdict(1, FRESH)
-    assert found == Verdict(Outcome.SUCCEEDED, warning="exit code 1, with its output out/a.pt there")
+    assert found == Verdict(Outcome.SUCCEEDED, warning="exit code 1, but its output out/a.pt exists")
 
 
 def test_output_that_another_job_may_have_written_leaves_the_exit_code_to_decide() -> None:
@@ -112,13 +112,13 @@ def test_a_wrapper_that_was_killed_as_well_leaves_a_failure() -> None:
 
 
 def test_a_wrapper_that_was_killed_after_the_output_leaves_a_warning() -> None:
-    assert verdict(None, FRESH).warning == "was killed together with its wrapper, with its output out/a.pt there"
+    assert verdict(None, FRESH).warning == "was killed together with its wrapper, but its output out/a.pt exists"
 
 
 def test_a_timeout_is_a_failure_whatever_the_log_and_the_output_say() -> None:
     found = verdict(143, FRESH, stop="timeout", finding=OOM)
     assert (found.failure, found.rule) == ("timeout", Rule.RETRIES)
-    assert (found.error or "").startswith("ended by timeout after 60 s; had 10 s to save")
+    assert (found.error or "").startswith("stopped by its timeout after 60 s; had 10 s to save")
 
 
 @pytest.mark.parametrize(
@@ -141,10 +141,10 @@ def test_spans_are_said_as_a_spec_writes_them(seconds: float, words: str) -> Non
 def test_who_ended_it_and_how_is_said_and_never_that_it_was_killed() -> None:
     job = spec("a", timeout=7200.0)
     found = judge(job, "timeout", ExitRecord(137, 0), Ended(None, last_line="step 90"), 120.0)
-    said = "ended by timeout after 2 h; had 2 min to save, and was killed when they were over; last line: step 90"
+    said = "stopped by its timeout after 2 h; had 2 min to save, then it was killed; last line: step 90"
     assert found.error == said
     closed = judge(job, "closed", ExitRecord(143, 0), Ended(None), 120.0)
-    assert closed.error == "its screen session was closed, and it was ended with it; had 2 min to save"
+    assert closed.error == "its screen session was closed, which stopped it; had 2 min to save"
 
 
 def test_what_a_person_cancelled_is_cancelled() -> None:
@@ -161,7 +161,7 @@ def test_a_job_that_was_done_before_it_heard_of_its_end_succeeds(stop: str) -> N
 def test_a_stale_job_with_its_output_succeeds_with_a_warning(code: int | None) -> None:
     found = verdict(code, FRESH, stop="stale")
     assert found.outcome is Outcome.SUCCEEDED
-    assert (found.warning or "").startswith("was idle with its output there, and was ended")
+    assert (found.warning or "").startswith("was idle after writing its output, and was stopped")
 
 
 @pytest.mark.parametrize("stop", ["stale", "closed"])

@@ -62,7 +62,7 @@ def test_values_of_a_log(take: str, wanted: float) -> None:
     ("lines", "wanted"),
     [
         ([], "no line of the log matches 'acc=(.*)'"),
-        (["acc=high"], "the log has 'high' for it, which is no number"),
+        (["acc=high"], "the log has 'high' for it, which is not a number"),
         (["acc=0.5", "acc=nan"], "is nan"),
         (["acc=0.5", "acc=high"], 0.5),
     ],
@@ -99,7 +99,7 @@ CSV = ["\ufeffepoch, bleu,note\n", "1,20.5,a\n", "2,,b\n", "3,21.5,c\n", '4,,"x\
         (CSV, "epoch", "max", 4.0),
         ([line.replace(",", "\t") for line in CSV], "bleu", "max", 21.5),
         (CSV, "blue", "last", "has no column 'blue'; columns there: epoch, bleu, note"),
-        (CSV, "note", "last", "has a column 'note' that holds 'x y', which is no number"),
+        (CSV, "note", "last", "has a column 'note' that holds 'x y', which is not a number"),
         (CSV[:1], "bleu", "last", "has a column 'bleu' that is empty"),
         ([], "bleu", "last", "has no column 'bleu'; it is empty"),
     ],

@@ -240,7 +240,7 @@ SLICES = [Card(100, "MIG-0", "Fake", 8_000, 0), Card(101, "MIG-1", "Fake", 8_000
             Need(2, None),
             [CARDS[0], *SLICES],
             None,
-            "needs 2 GPUs; this host has 1 GPU that is whole, and 2 slices (MIG), of which a job can have one only",
+            "needs 2 GPUs; this host has 1 GPU undivided and 2 MIG slices, of which a job can have only one",
         ),
         (Need(2, 20_000), CARDS, None, "needs 20000 MiB on 2 GPUs; the largest GPU has 24000 MiB"),
     ],

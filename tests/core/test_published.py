@@ -51,7 +51,7 @@ def words(host: FakeHost, manager: FakeManager, job: str = "a", count: int = 2) 
 
 
 def full(*jobs: JobSpec, **fields: Any) -> tuple[FakeHost, FakeManager]:
-    """A world whose one card is used by somebody else."""
+    """A world whose one card is used by another process."""
     host = FakeHost(1)
     host.cards[0].foreign = 20_000
     return world(*jobs, host=host, **fields)
@@ -61,7 +61,7 @@ def full(*jobs: JobSpec, **fields: Any) -> tuple[FakeHost, FakeManager]:
     ("job", "text"),
     [
         (spec("a"), "waits for a GPU to be free"),
-        (spec("a", gpu_mem_mib=9000), "waits for a GPU with 9000 MiB to promise"),
+        (spec("a", gpu_mem_mib=9000), "waits for a GPU with 9000 MiB available"),
         (spec("a", gpus=2), "needs 2 GPUs; this host has 1 GPU"),
     ],
 )
@@ -228,18 +228,18 @@ def test_cards_as_users_read_them() -> None:
     found = card_rows(manager.state, host.read_cards(), host.now)
     assert found[0] == {
         "index": 0, "uuid": "GPU-0", "name": "Fake", "total_mib": 24000, "used_mib": 5000, "free_mib": 19000, "util": 0,
-        "jobs": ["a"], "promised_mib": 9000, "note": "shared by jobs", "holder": "shared by a, promised 9000 MiB",
+        "jobs": ["a"], "promised_mib": 9000, "note": "shared by jobs", "holder": "shared by a, 9000 MiB reserved",
         "room_mib": 15000,
     }  # fmt: skip
     assert [row["note"] for row in found[1:]] == [
-        "given to a job of this run", "not among the GPUs of this run", "GPU is lost", "used by somebody else",
+        "assigned to a job of this run", "not among the GPUs of this run", "GPU is lost", "used by another process",
     ]  # fmt: skip
     assert found[3]["used_mib"] is None
     assert [row["holder"] for row in found[1:]] == [
-        "given to b",
+        "assigned to b",
         "not among the GPUs of this run (gpus: [0, 1, 3, 4])",
         "cannot be used: GPU is lost",
-        "held by another process, none of wavequeue's: 9000 MiB used, threshold 500 (gpu_free_threshold_mib)",
+        "held by a process outside wavequeue: 9000 MiB used, threshold 500 (gpu_free_threshold_mib)",
     ]
 
 
@@ -256,12 +256,9 @@ def test_who_holds_a_card_is_named_whoever_it_is() -> None:
     ]
     found = card_rows(manager.state, host.read_cards(), host.now, foreign)
     assert [row["holder"] for row in found] == [
-        (
-            "held by memory that a job has just left and that has not gone yet: 9000 MiB used, threshold 500 "
-            "(gpu_free_threshold_mib)"
-        ),
-        "in quarantine (job b: sick GPU (exit code 1): NVRM: Xid 79); it is tried again after: wavequeue resume",
-        "given to b",
+        ("held by memory that a job has not released yet: 9000 MiB used, threshold 500 (gpu_free_threshold_mib)"),
+        "in quarantine (job b: faulty GPU (exit code 1): NVRM: Xid 79); to try it again: wavequeue resume",
+        "assigned to b",
         "given to run r2",
         "promised to run r3: 6000 MiB",
         "reserved by a run of user ann (uid 1001)",
@@ -275,14 +272,14 @@ def test_a_card_in_quarantine_says_why() -> None:
     host.plan_of = with_plans({"a": [Plan(1.0, 1, log=b"NVRM: Xid 79\n"), FOREVER]})
     turns(host, manager, 6)
     note = card_rows(manager.state, host.read_cards(), host.now)[0]["note"]
-    assert note == "in quarantine: job a: sick GPU (exit code 1): NVRM: Xid 79"
+    assert note == "in quarantine: job a: faulty GPU (exit code 1): NVRM: Xid 79"
 
 
 def test_memory_that_lingers_is_named() -> None:
     host, manager = world(spec("a"))
     host.plan_of = with_plans({}, Plan(1.0, mib=9000, linger=60.0))
     until(host, manager, "a", "completed")
-    assert card_rows(manager.state, host.read_cards(), host.now)[0]["note"] == "memory not given back yet"
+    assert card_rows(manager.state, host.read_cards(), host.now)[0]["note"] == "memory not released yet"
 
 
 def test_a_card_of_another_run_says_so() -> None:
@@ -290,7 +287,7 @@ def test_a_card_of_another_run_says_so() -> None:
     cards = host.read_cards()
     assert not isinstance(cards, Unreadable)
     view = views(manager.state, cards.cards, [ForeignLease("GPU-0", None, "other")], host.now)["GPU-0"]
-    assert view.note == "given to a job of another run"
+    assert view.note == "assigned to a job of another run"
 
 
 # -- summary.md -------------------------------------------------------------------------------------------------------
@@ -354,16 +351,16 @@ ENDED = ev.AttemptEnded("a", 1, "completed")
         (replace(ENDED, status="stuck", error="exit code 1"), "stuck", "a", "exit code 1"),
         (replace(ENDED, status="failed_oom", error="out of memory"), "oom", "a", "out of memory"),
         (replace(ENDED, status="pending", failure="not_launched", error="no"), "not_launched", "a", "no"),
-        (replace(ENDED, warning="exit code 1, with its output"), "warning", "a", "exit code 1, with its output"),
+        (replace(ENDED, warning="exit code 1, but its output"), "warning", "a", "exit code 1, but its output"),
         (ev.JobStuck("a", "needs 9 GPUs"), "stuck", "a", "needs 9 GPUs"),
-        (ev.AttemptStopping("a", 2, "stale"), "stale", "a", "attempt 2 is ended: stale"),
-        (ev.AttemptStopping("a", 2, "timeout"), "timeout", "a", "attempt 2 is ended: timeout"),
+        (ev.AttemptStopping("a", 2, "stale"), "stale", "a", "attempt 2 is being stopped: stale"),
+        (ev.AttemptStopping("a", 2, "timeout"), "timeout", "a", "attempt 2 is being stopped: timeout"),
         (ev.ConditionBegan("disk", "the disk is full"), "disk", None, "the disk is full"),
         (ev.ConditionBegan("card:GPU-0", "card 0: lost"), "card", None, "card 0: lost"),
         (ev.ConditionEnded("disk"), "disk_over", None, "over: disk"),
         (
             ev.CardQuarantined("GPU-0", "job a: ECC"), "quarantine", None,
-            "GPU-0 gets no more jobs: job a: ECC; after a repair: wavequeue resume",
+            "GPU-0 gets no more jobs: job a: ECC; once it is repaired: wavequeue resume",
         ),
     ],
 )  # fmt: skip

@@ -109,7 +109,7 @@ def test_what_is_over_is_left_alone_and_said() -> None:
     run_to_end(host, manager)
     answer = ask(host, manager, "cancel", "a", "b", "c")
     assert (answer.ok, answer.jobs) == (False, ())
-    assert answer.text == ("cancelled: 0 jobs; left alone: a has completed; b has completed; c is cancelled already")
+    assert answer.text == ("cancelled: 0 jobs; unchanged: a has completed; b has completed; c is already cancelled")
 
 
 def test_a_long_list_of_refusals_is_cut() -> None:
@@ -158,7 +158,7 @@ def test_a_blocked_job_is_not_retried_and_the_root_is_named() -> None:
     host.plan_of = with_plans({"a": FAILS})
     run_to_end(host, manager)
     answer = ask(host, manager, "retry", "c")
-    assert answer == Answer("r0", False, "retried: 0 jobs; left alone: c is blocked by a: retry that one")
+    assert answer == Answer("r0", False, "retried: 0 jobs; unchanged: c is blocked by a: retry that job")
 
 
 def test_a_cancelled_job_that_is_retried_is_blocked_again_where_what_it_needs_is_bad() -> None:
@@ -175,7 +175,7 @@ def test_a_cancelled_job_that_is_retried_is_blocked_again_where_what_it_needs_is
 def test_a_job_that_needs_no_retry_is_left_alone(status: str) -> None:
     host, manager = world(spec("a"))
     until(host, manager, "a", status)
-    assert ask(host, manager, "retry", "a").text == f"retried: 0 jobs; left alone: a is {status}"
+    assert ask(host, manager, "retry", "a").text == f"retried: 0 jobs; unchanged: a is {status}"
 
 
 def test_a_cancel_and_a_retry_of_one_job_while_it_waits_start_it_once() -> None:
@@ -197,7 +197,7 @@ def test_a_cancel_and_a_retry_of_one_job_while_it_waits_start_it_once() -> None:
 def test_pause_lets_running_jobs_go_on() -> None:
     host, manager = world(spec("a"), spec("b"), host=FakeHost(1))
     turns(host, manager, 2)
-    assert ask(host, manager, "pause").text == "paused: running jobs go on, no new one starts"
+    assert ask(host, manager, "pause").text == "paused: running jobs continue, no new jobs start"
     until(host, manager, "a", "completed")
     turns(host, manager, 3)
     assert statuses(manager.state)["b"] == "pending"
@@ -281,14 +281,14 @@ def test_a_student_that_fails_after_a_bad_teacher_was_added_is_blocked_and_does_
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"specs": (spec("a"),)}, "job a is there already"),
+        ({"specs": (spec("a"),)}, "job a already exists"),
         ({"specs": (spec("b"), spec("b"))}, "two jobs have the id 'b'"),
-        ({"specs": (spec("b", depends_on=("nope",)),)}, "job 'b' depends on 'nope', which is not there"),
-        ({"specs": (spec("b", "nowhere"),)}, "is of phase 'nowhere', which is not there"),
+        ({"specs": (spec("b", depends_on=("nope",)),)}, "job 'b' depends on 'nope', which does not exist"),
+        ({"specs": (spec("b", "nowhere"),)}, "is of phase 'nowhere', which does not exist"),
         ({"specs": (spec("b", depends_on=("c",)), spec("c", depends_on=("b",)))}, "circular dependency: b -> c -> b"),
-        ({"specs": (spec("../b"),)}, "is no safe file name"),
-        ({"phases": (Phase("main", ("x",)), Phase("x"))}, "phase main is there with other dependencies"),
-        ({"groups": {"g": ("a", "b")}, "specs": (spec("b"),)}, "group g is there with other jobs"),
+        ({"specs": (spec("../b"),)}, "is not a safe file name"),
+        ({"phases": (Phase("main", ("x",)), Phase("x"))}, "phase main already exists with different dependencies"),
+        ({"groups": {"g": ("a", "b")}, "specs": (spec("b"),)}, "group g already exists with different jobs"),
     ],
 )
 def test_an_add_that_does_not_fit_adds_nothing_and_says_why(fields: dict[str, Any], words: str) -> None:
@@ -333,7 +333,7 @@ def test_an_answer_reads_back_as_it_was_written() -> None:
         ("[]", "not a request"),
         ('{"id": "r1"}', "not a request"),
         ('{"id": "r1", "verb": "explode"}', "unknown request 'explode'; known: cancel, retry, pause, resume, add"),
-        ('{"id": "../r1", "verb": "pause"}', "request id '../r1' is no safe file name"),
+        ('{"id": "../r1", "verb": "pause"}', "request id '../r1' is not a safe file name"),
         ('{"id": "r1", "verb": "add", "specs": [{"id": "a"}]}', """job 'a' has no "cmd\""""),
     ],
 )

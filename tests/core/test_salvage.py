@@ -235,7 +235,7 @@ def test_without_a_journal_and_a_snapshot_outputs_tell_what_is_done() -> None:
     assert statuses(again) == {
         "t1": "completed", "t2": "running", "s1": "stuck", "s2": "pending", "bad": "stuck", "after": "blocked",
     }  # fmt: skip
-    assert "its output is there" in (again.job("t1").warning or "")
+    assert "its output exists" in (again.job("t1").warning or "")
     assert "wavequeue retry bad" in (again.job("bad").error or "")
     assert (again.job("t2").n, again.job("t2").attempt is not None) == (2, True)
 
@@ -257,7 +257,7 @@ def test_a_line_that_is_gone_is_named_and_later_ones_are_taken() -> None:
     text = [*lines[:at], "garbage\n", *lines[at + 1 :]]
     left = salvage.whole_lines("".join(text).encode(), manifest(*JOBS))
     assert left.damaged[0].startswith(f"line {at + 1}: not a line")
-    assert any("(job t1)" in words and "cannot follow" in words for words in left.damaged)
+    assert any("(job t1)" in words and "does not follow" in words for words in left.damaged)
     assert [record.event for record in left.records if isinstance(record.event, ev.RunFinished)]
     assert [record.seq for record in left.records] == list(range(1, len(left.records) + 1))
 
@@ -265,5 +265,5 @@ def test_a_line_that_is_gone_is_named_and_later_ones_are_taken() -> None:
 def test_hand_made_lines_get_their_checksum() -> None:
     line = sealed('{"seq":1,"at":"2026-01-01T00:00:00.000Z","event":"Paused"}\n')
     assert ev.decode(line) == Record(1, epoch("2026-01-01T00:00:00.000Z"), ev.Paused())
-    with pytest.raises(JournalError, match="checksum does not fit"):
+    with pytest.raises(JournalError, match="checksum does not match"):
         ev.decode(line.replace("Paused", "Resumed"))

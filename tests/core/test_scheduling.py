@@ -266,7 +266,7 @@ def test_a_blocked_job_names_another_root_when_the_first_is_retried() -> None:
     assert manager.state.job("s").error == "depends on t1, which is stuck"
     host.inbox = [Request("r3", "retry", ("s",))]
     manager.turn()
-    assert "s is blocked by t1: retry that one" in host.answers["r3"].text
+    assert "s is blocked by t1: retry that job" in host.answers["r3"].text
 
 
 def test_a_stuck_teacher_blocks_thousands_with_one_event_each() -> None:

@@ -63,16 +63,16 @@ def facts(**changes: Any) -> Facts:
 
 def test_work_that_is_left_stops_the_machine() -> None:
     found = decide(facts(finished=None, idle_after=60.0, idle_since=NOW - 60), NOW)
-    assert found == Stop("no job ran for 1m; jobs are left, which can go on when it is started again")
+    assert found == Stop("no job ran for 1m; jobs are left, which can continue when it is started again")
 
 
 def test_a_machine_without_work_whose_results_are_home_is_destroyed() -> None:
-    assert decide(facts(results_home=True), NOW) == Destroy("the run has finished; the results are home")
+    assert decide(facts(results_home=True), NOW) == Destroy("the run has finished; all results have been pulled")
 
 
 def test_results_that_are_not_home_come_first() -> None:
     found = decide(facts(), NOW)
-    assert found == SyncFirst("the run has finished; its results are not home yet: wavequeue pull")
+    assert found == SyncFirst("the run has finished; its results have not been pulled yet: wavequeue pull")
 
 
 def test_while_jobs_run_the_machine_is_kept() -> None:
@@ -106,11 +106,11 @@ def test_jobs_that_need_a_person_keep_the_disk() -> None:
 
 
 def test_another_run_that_works_here_keeps_the_machine_and_one_with_jobs_left_its_disk() -> None:
-    assert decide(facts(results_home=True, busy=("b",)), NOW) == Keep("run b works on this machine")
+    assert decide(facts(results_home=True, busy=("b",)), NOW) == Keep("run b is active on this machine")
     assert isinstance(decide(facts(results_home=True, left=("b",)), NOW), Stop)
     found = decide(facts(results_home=True, unsafe=("b",)), NOW)
     assert found == SyncFirst(
-        "the run has finished; the results of run b, which ran here too, are not home yet: wavequeue pull"
+        "the run has finished; the results of run b, which also ran here, have not been pulled yet: wavequeue pull"
     )
 
 
@@ -261,7 +261,9 @@ def test_a_finished_run_destroys_its_machine_once_its_results_are_acknowledged_a
     assert starting(manager.follow(60)) == []
     manager.see(acknowledged=manager.state.results_seq)
     (intent,) = starting(manager.follow(60))
-    assert intent == ev.TeardownStarting("destroy", MINE, "the run has finished; the results are home", intent.cost)
+    assert intent == ev.TeardownStarting(
+        "destroy", MINE, "the run has finished; all results have been pulled", intent.cost
+    )
     assert intent.cost == pytest.approx((host.now - START) / 3600 * 2, abs=0.1)
     manager.see(confirmed="destroy")
     assert kinds(manager.follow(30)) == ["TeardownConfirmed"]
@@ -352,7 +354,7 @@ def test_a_deadline_is_a_moment_or_counts_from_the_runs_start() -> None:
         assert manager.state.machine.bound is None
         manager.follow(60)
         assert manager.state.machine.bound is not None
-        assert "2026-01-01T01:00:00.000Z, is over" in manager.state.machine.bound.text
+        assert "2026-01-01T01:00:00.000Z, has passed" in manager.state.machine.bound.text
 
 
 def test_a_cost_that_cannot_be_known_is_told_once_and_stops_nothing() -> None:
@@ -428,7 +430,7 @@ def test_a_machine_that_cannot_end_itself_says_so_and_what_is_to_be_done() -> No
     text, _ = manager.state.machine.conditions["teardown"]
     assert text == (
         "the machine cannot be stopped or destroyed by its manager: instance 4711 has no key to end itself: process 1 "
-        "has no CONTAINER_API_KEY; end it by hand when the run is done"
+        "has no CONTAINER_API_KEY; shut it down by hand when the run is done"
     )
     assert waits(manager.state, manager.ground)
 
@@ -461,7 +463,7 @@ def test_an_end_that_the_provider_refuses_is_a_condition_and_the_note_says_what_
     manager.see(fault="Vast.ai answers 429: API requests too frequent")
     manager.turn()
     text, _ = manager.state.machine.conditions["teardown"]
-    assert text.startswith("instance 4711 is not stopped yet, and goes on billing: Vast.ai answers 429")
+    assert text.startswith("instance 4711 is not stopped yet and is still billed: Vast.ai answers 429")
     assert text.endswith("by hand: wavequeue vast stop 4711")
     written = note(manager.state, GROUND)
     assert "$0.24 a day" in written

@@ -123,8 +123,8 @@ def test_a_card_in_use_by_somebody_else_is_waited_for(host: Cards) -> None:
     run = host.run(manifest(job("one", alloc(9000), gpus=1)))
     run.start()
     wait_for(lambda: run.state().get("gpus"))
-    assert run.state()["gpus"][0]["note"] == "used by somebody else"
-    held = "held by another process, none of wavequeue's: 4000 MiB used, threshold 500 (gpu_free_threshold_mib)"
+    assert run.state()["gpus"][0]["note"] == "used by another process"
+    held = "held by a process outside wavequeue: 4000 MiB used, threshold 500 (gpu_free_threshold_mib)"
     assert run.state()["gpus"][0]["holder"] == held
     assert run.jobs()["one"]["status"] == "pending"
     host.nvml.set_cards(nvml.cards(1))
@@ -285,7 +285,7 @@ def test_packed_runs_see_each_others_promises(host: Cards) -> None:
         run.start()
     wait_for(lambda: sum(run.statuses().get("one") == "running" for run in runs) == 2, say="two to run")
     [waits] = wait_for(lambda: [run for run in runs if run.statuses().get("one") == "pending"], say="one to wait")
-    assert waits.jobs()["one"]["waiting"] == "waits for a GPU with 9000 MiB to promise"
+    assert waits.jobs()["one"]["waiting"] == "waits for a GPU with 9000 MiB available"
     for run in runs:
         go(run, "one")
     assert [run.finish() for run in runs] == [0, 0, 0]

@@ -223,7 +223,7 @@ jobs:
 def test_pause_add_cancel_and_resume_steer_a_run(desk: Desk) -> None:
     run = desk.detach(LONG)
     desk.wait(one="running", two="running")
-    assert "paused: running jobs go on" in desk.call("pause").stdout
+    assert "paused: running jobs continue" in desk.call("pause").stdout
     done = desk.call(
         "add", "--id", "extra", "--cmd", 'echo "$WAVEQUEUE_JOB_ID"', "--gpus", "0", "--depends-on", "three"
     )
@@ -234,7 +234,7 @@ def test_pause_add_cancel_and_resume_steer_a_run(desk: Desk) -> None:
     assert "the run is paused" in desk.call("why", "three").stdout
     assert "resumed" in desk.call("resume").stdout
     desk.wait(extra="completed")
-    assert "left alone: two is cancelled already" in desk.call("cancel", "two", code=1).stderr
+    assert "unchanged: two is already cancelled" in desk.call("cancel", "two", code=1).stderr
     (desk.place / "stop").touch()
     desk.finish(code=3)
     assert desk.call("logs", "extra").stdout == "extra\n"

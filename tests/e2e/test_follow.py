@@ -190,7 +190,7 @@ def test_a_manager_that_was_killed_is_said_so_and_goes_on_where_it_was(laptop: L
     assert f"gpu-b: the manager (process {host_row(document, 'gpu-b')['pid']}) has died" in err
     damage(RunPaths.of(HostPaths.of(b.home).runs / run_id).journal)
     out, err = laptop.call("resume", code=1)
-    assert "its checksum does not fit" in err
+    assert "its checksum does not match" in err
     assert "wavequeue repair" in err
     out, err = laptop.call("repair", code=2)
     assert f"{run_id}: gpu-a: nothing to repair" in out

@@ -36,7 +36,7 @@ def test_output_of_an_earlier_day_does_not_complete_a_job(world: World) -> None:
     os.utime(directory / "ckpt.pt", (1_600_000_000, 1_600_000_000))
     row = one(world, "true", expected_output="ckpt.pt")
     assert (row["status"], row["failure"]) == ("stuck", "no_output")
-    assert "left from before" in row["error"]
+    assert "left over from before" in row["error"]
 
 
 def test_exit_code_0_without_output_is_a_failure(world: World) -> None:
@@ -182,7 +182,7 @@ def test_a_timeout_ends_all_that_the_job_started(world: World) -> None:
     assert run.go() == 3
     row = run.jobs()["one"]
     assert (row["status"], row["failure"]) == ("stuck", "timeout")
-    assert "ended by timeout after 0.5 s; had 10 s to save, and was killed" in row["error"]
+    assert "stopped by its timeout after 0.5 s; had 10 s to save, then it was killed" in row["error"]
     pid = int((run.directory / "pids").read_text())
     assert not lives(pid)
     assert world.sessions() == []

@@ -101,7 +101,7 @@ BETWEEN: dict[str, tuple[Callable[[Run], Any], str | None]] = {
     "a torn last line": (_cut_last_line, None),
     "a damaged state": (lambda run: run.paths.state.write_text('{"meta": {"format": "wavequeue-st'), None),
     "a state that is a FIFO": (_fifo_for_state, None),
-    "a flipped bit": (_flip, "(job s0): its checksum does not fit"),
+    "a flipped bit": (_flip, "(job s0): its checksum does not match"),
     "lines lost at the end": (_lose_lines, "ends at line"),
     "a lost journal": (lambda run: run.paths.journal.unlink(), "has lost its journal.jsonl"),
     "an empty journal": (lambda run: os.truncate(run.paths.journal, 0), "holds no line"),

@@ -122,7 +122,7 @@ def test_another_run_of_live_jobs_begins_only_where_that_is_meant_and_what_is_do
     assert [len(finish(host, run_id)) for run_id in (first, second)] == [4, 4]
     (workspace(host) / "out3").unlink()
     out, said = laptop.call("submit", "spec.yaml", "--skip-done", "--poll", "0.1", "--json")
-    assert "gpu-a: 3 jobs (j1, j2, j4) not run, since the output is there already" in said
+    assert "gpu-a: 3 jobs (j1, j2, j4) not run, since the output already exists" in said
     assert sorted(finish(host, json.loads(out)["run_id"])) == ["j1", "j2", "j3", "j4"]
     report = json.loads(laptop.call("report", "--json", "--run", first)[0])
     (push,) = report["hosts"][0]["code"]

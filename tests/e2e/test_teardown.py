@@ -138,7 +138,7 @@ def test_results_that_nobody_fetches_are_never_destroyed_but_the_machine_is_stop
     assert run.finish() == 0
     assert rented.box.state == "stopped"
     assert rented.double.count("DELETE", "instances") == 0
-    assert "its results are not home yet" in run.paths.teardown.read_text()
+    assert "its results have not been pulled yet" in run.paths.teardown.read_text()
     assert "wavequeue vast start" in run.paths.teardown.read_text()
 
 
@@ -152,7 +152,7 @@ def test_a_paused_run_does_not_keep_an_idle_machine(rented: Rented) -> None:
     assert run.statuses()["a"] == "pending"
     assert rented.box.state == "stopped"
     (intent,) = events(run, "TeardownStarting")
-    assert intent["reason"] == "no job ran for 1s; jobs are left, which can go on when it is started again"
+    assert intent["reason"] == "no job ran for 1s; jobs are left, which can continue when it is started again"
 
 
 def test_over_max_cost_no_new_job_starts_and_the_machine_is_stopped(rented: Rented) -> None:
@@ -165,9 +165,12 @@ def test_over_max_cost_no_new_job_starts_and_the_machine_is_stopped(rented: Rent
     (run.directory / "go").touch()
     assert run.finish() == 1
     assert run.statuses() == {"a": "completed", "b": "pending"}
-    assert "has cost its $12.50" in run.jobs()["b"]["waiting"]
+    assert "has reached its cost limit of $12.50" in run.jobs()["b"]["waiting"]
     assert told(run, "max_cost") == [
-        "the machine has cost its $12.50 (max_cost): no job starts any more; to go on all the same: wavequeue resume"
+        (
+            "the machine has reached its cost limit of $12.50 (max_cost): no more jobs are started; "
+            "to continue anyway: wavequeue resume"
+        )
     ]
     assert rented.box.state == "stopped"
     assert meta(run)["teardown"]["cost_usd"] > 12.5
@@ -257,10 +260,10 @@ def test_a_machine_is_shared_by_its_runs_until_the_last_is_done_and_home(rented:
     run.start()
     wait_for(lambda: meta(run).get("manager") == "finished")
     pull(run)
-    wait_for(lambda: (meta(run)["teardown"]["reason"] or "") == "run other works on this machine", say=run.story())
+    wait_for(lambda: (meta(run)["teardown"]["reason"] or "") == "run other is active on this machine", say=run.story())
     (other.directory / "go").touch()
     assert other.finish() == 0
-    user_works = f"run of {user(lock_dir.NOBODY)} works on this machine"
+    user_works = f"run of {user(lock_dir.NOBODY)} is active on this machine"
     wait_for(lambda: meta(run)["teardown"]["reason"] == user_works, say=run.story())
     theirs.unlink()
     os.close(alive)
@@ -276,7 +279,7 @@ def test_a_machine_that_nobody_rented_is_left_alone_and_the_manager_ends(world: 
     world.environment["WAVEQUEUE_PROC"] = str(world.root)
     run = world.run(manifest(job("a", "true"), when_done="destroy"))
     assert run.go() == 0
-    assert "this machine is no instance of Vast.ai" in told(run, "teardown")[0]
+    assert "this machine is not a Vast.ai instance" in told(run, "teardown")[0]
     assert meta(run)["manager"] == "finished"
 
 

@@ -128,7 +128,10 @@ def test_a_machine_that_moved_is_found_by_submit_and_ends_itself_once_all_result
     assert fleet.box.id in fleet.double.world.boxes
     said, _ = fleet.laptop.call("status")
     (line,) = [line for line in said.splitlines() if "an hour" in line]
-    assert "waits, then when_done: destroy: the run has finished; its results are not home yet: wavequeue pull" in line
+    assert (
+        "waits, then when_done: destroy: the run has finished; its results have not been pulled yet: wavequeue pull"
+        in line
+    )
     mine.unlink()
     fleet.laptop.call("pull")
     assert sorted(path.name for path in (fleet.laptop.project / "code").glob("out*")) == [

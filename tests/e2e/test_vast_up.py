@@ -135,13 +135,13 @@ def test_left_with_ctrl_c_it_says_what_goes_on_billing_and_the_same_again_goes_o
     assert process.returncode == 130
     (number,) = account.living()
     box = account.double.world.boxes[number]
-    assert f"instance {number} (1x RTX 4090) is loading, and goes on billing: $" in err
+    assert f"instance {number} (1x RTX 4090) is loading, and is still billed: $" in err
     box.plan.append("running")
     process = account.laptop.start(*UP)
     wait_for(lambda: bool(list(account.laptop.project.glob("experiment_queue/*/hosts/*/queue_state.json"))))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=150)
-    assert f"instance {number} (1x RTX 4090) is running, and goes on billing: $0.30" in err
+    assert f"instance {number} (1x RTX 4090) is running, and is still billed: $0.30" in err
     home = account.hosts.of[number].home
     (told,) = [json.loads(path.read_text()) for path in home.glob(".wavequeue/runs/*/instance.json")]
     assert told["since"] == iso(account.rentals()[0].rates[0][0]), "the ceiling counts from the create"

@@ -17,7 +17,7 @@ from skill.terminal.frame import Scene
 from tests.skill.story import RUN_ID, Story, job, manifest
 
 CARDS = (Card(0, "GPU-0", "NVIDIA A100", 81920, 20000, 0), Card(1, "GPU-1", "NVIDIA A100", 81920, 3, 90))
-ASKS = "waits for an answer on its terminal: 'Enter your choice:'"
+ASKS = "is waiting for input on its terminal: 'Enter your choice:'"
 
 
 def told(silent: float | None = 0.0, **fields: Any) -> tuple[Story, dict[str, Any]]:

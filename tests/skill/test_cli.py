@@ -167,8 +167,8 @@ def test_wrong_use_gets_one_message_and_exit_2(
         (["cancel", "--phase", "third"], "there is no phase third"),
         (["cancel", "--all"], "add --yes"),
         (["retry", "a"], "nothing to retry: a is completed"),
-        (["add", "--id", "a", "--cmd", "x"], "job a is there already"),
-        (["add", "--id", "../x", "--cmd", "x"], "no safe file name"),
+        (["add", "--id", "a", "--cmd", "x"], "job a already exists"),
+        (["add", "--id", "../x", "--cmd", "x"], "not a safe file name"),
         (["add", "--id", "d", "--cmd", "x", "--depends-on", "aa"], "there is no job aa"),
     ],
 )
@@ -207,7 +207,7 @@ def test_init_writes_a_spec_that_builds_and_never_writes_over_one(
     jobs = {row["id"]: row for row in json.loads(Path("m.json").read_text())["jobs"]}
     assert jobs["lr1e-4_seed1"]["cmd"].startswith("mkdir -p out")
     assert wavequeue("init") == USE
-    assert "spec.yaml is there already" in capsys.readouterr().err
+    assert "spec.yaml already exists" in capsys.readouterr().err
     assert Path("spec.yaml").read_text() == text
 
 

@@ -259,11 +259,11 @@ def test_a_job_that_waits_for_cards_is_told_who_holds_each() -> None:
         assert not story["cards"] or "the GPUs" in why.lines(story)
         return list(story["cards"])
 
-    used = "held by another process, none of wavequeue's: 700 MiB used, threshold 500 (gpu_free_threshold_mib)"
+    used = "held by a process outside wavequeue: 700 MiB used, threshold 500 (gpu_free_threshold_mib)"
     free = "GPU 2: free; it is given away at the next look, by priority"
-    assert said("b") == ["GPU 0: given to a", f"GPU 1: {used}", free]
+    assert said("b") == ["GPU 0: assigned to a", f"GPU 1: {used}", free]
     assert said("c") == [
-        "GPU 0: 0 of 40000 MiB can be promised, and 9000 are wanted: given to a",
+        "GPU 0: 0 of 40000 MiB can be promised, and 9000 are wanted: assigned to a",
         "GPU 1: free; it is given away at the next look, by priority",
         "GPU 2: 9 of 9 MiB can be promised, and 9000 are wanted",
     ]

@@ -104,7 +104,7 @@ def test_trying_ends_with_tries_money_and_time() -> None:
 @pytest.mark.parametrize(
     ("shown", "words"),
     [
-        (RUNNING, "is running, and goes on billing: $0.4000 an hour"),
+        (RUNNING, "is running, and is still billed: $0.4000 an hour"),
         (
             live("exited", "stopped", "stopped")._replace(storage_dph=0.01),
             "its disk goes on billing: $0.0100 an hour, $0.24",

@@ -92,8 +92,8 @@ def test_a_run_that_goes_on_is_said_to() -> None:
 
 
 def test_warnings_are_listed() -> None:
-    told = Story(manifest(job("a"))).start("a").end("a", warning="exit code 1, with its output out_a there")
-    assert "- `a`: exit code 1, with its output out_a there" in report.markdown(make(told))
+    told = Story(manifest(job("a"))).start("a").end("a", warning="exit code 1, but its output out_a there")
+    assert "- `a`: exit code 1, but its output out_a there" in report.markdown(make(told))
 
 
 @pytest.mark.parametrize(

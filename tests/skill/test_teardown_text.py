@@ -47,25 +47,25 @@ def finished() -> Story:
 def test_a_machine_that_works_says_what_is_to_become_of_it_and_what_it_has_cost() -> None:
     story = Story(MADE).start("a")
     assert lines(merged(told(story))) == [
-        Line("gpu-a", "goes on, then when_done: destroy: its jobs run", "$4.00 so far, $3600.00 an hour")
+        Line("gpu-a", "goes on, then when_done: destroy: its jobs are running", "$4.00 so far, $3600.00 an hour")
     ]
-    story.tell(ev.BoundReached("max_cost", "the machine has cost its $12.50 (max_cost)"))
+    story.tell(ev.BoundReached("max_cost", "the machine has reached its cost limit of $12.50 (max_cost)"))
     (line,) = lines(merged(told(story)))
-    assert line.plan.endswith("its jobs run; the machine has cost its $12.50 (max_cost)")
+    assert line.plan.endswith("its jobs are running; the machine has reached its cost limit of $12.50 (max_cost)")
 
 
 def test_a_machine_that_has_finished_says_what_it_waits_for() -> None:
     (line,) = lines(merged(told(finished())))
     assert line.plan == (
-        "waits, then when_done: destroy: the run has finished; its results are not home yet: wavequeue pull"
+        "waits, then when_done: destroy: the run has finished; its results have not been pulled yet: wavequeue pull"
     )
 
 
 def test_the_end_of_a_machine_is_said_when_it_begins_and_when_it_is_confirmed() -> None:
     story = finished()
-    story.tell(ev.TeardownStarting("destroy", 7, "the run has finished; the results are home", 6.0))
+    story.tell(ev.TeardownStarting("destroy", 7, "the run has finished; all results have been pulled", 6.0))
     (line,) = lines(merged(told(story)))
-    assert line.plan == "is being destroyed: the run has finished; the results are home"
+    assert line.plan == "is being destroyed: the run has finished; all results have been pulled"
     story.tell(ev.TeardownConfirmed("destroy", 7))
     (line,) = lines(merged(told(story)))
     assert (line.plan, line.cost) == ("destroyed, and billed no more", "$8.00 in all")
@@ -102,7 +102,9 @@ def test_there_is_no_line_for_machines_that_cost_nothing() -> None:
 def test_a_price_that_is_not_known_and_a_manager_that_is_older_are_no_hindrance() -> None:
     document = told(Story(MADE).start("a"), replace(GROUND, instance=None))
     del document["meta"]["teardown"]["when_done"]
-    assert lines(merged(document)) == [Line("gpu-a", "goes on, then as the spec says: its jobs run", "cost not known")]
+    assert lines(merged(document)) == [
+        Line("gpu-a", "goes on, then as the spec says: its jobs are running", "cost not known")
+    ]
 
 
 def test_the_view_has_a_line_for_it_on_hosts_and_on_this_machine() -> None:

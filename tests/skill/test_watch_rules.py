@@ -112,7 +112,7 @@ def test_no_burst_of_cheap_offers_goes_beyond_the_caps(
         ("watcher:\n  every: 0.1s\n", ":2:3: every: '0.1s' is not between 1 s and 86400 s"),
         ("watcher: {most_instances: 1.5}\n", "most_instances of watcher has to be a whole number"),
         ("watcher: {max_dph: cheap}\n", "max_dph of watcher has to be a number from 0.001 to 10000, and not 'cheap'"),
-        ("watcher: {pool: a b}\n", "the pool 'a b' is no safe file name"),
+        ("watcher: {pool: a b}\n", "the pool 'a b' is not a safe file name"),
         ("watcher: {profile: pytorhc}\n", "there is no profile pytorhc; did you mean pytorch?"),
     ],
 )
