@@ -1,4 +1,4 @@
-"""Looks at what running attempts do: CPU, bytes written, the log's last words, the terminal; and when to look again."""
+"""Looks at what running attempts do: CPU, bytes written, the log's last words, the terminal."""
 
 from __future__ import annotations
 
@@ -14,36 +14,7 @@ from queue_manager.core.boundary import Doing
 from queue_manager.core.events import Proc
 from queue_manager.core.readings import Unreadable
 
-_FIRST, _AGAIN, _LEFT, _ASKED, _USUAL = 3.0, 2.0, 3.0, 10.0, 30.0
-"""Seconds until the next look: after an attempt began, while one seems to wait for an answer, while one waits for what
-its command left running, while one waits for an answer, else."""
-_LEAST = 5.0
-"""Seconds between looks at least, however often attempts begin."""
 _TAIL = 4096
-
-
-class Pace:
-    """When to look at running attempts."""
-
-    def __init__(self) -> None:
-        self.due = 0.0
-        self._looked = 0.0
-
-    def began(self, now: float) -> None:
-        """An attempt has begun."""
-        self.due = min(self.due, max(now + _FIRST, self._looked + _LEAST))
-
-    def looked(self, now: float, doing: Sequence[Doing], idle_pace: float, left: bool = False) -> None:
-        """All have been looked at. `idle_pace`: seconds between two looks for attempts that are over and idle; `left`:
-        whether one goes on for what its command left running."""
-        pace = min(_LEFT if left else _USUAL, idle_pace)
-        if any(activity.may_wait(one) for one in doing):
-            pace = min(pace, _AGAIN)
-        elif any(activity.question(one) for one in doing):
-            pace = min(pace, _ASKED)
-        self.due = now + pace
-        if doing:
-            self._looked = now
 
 
 class ActivityWatch:

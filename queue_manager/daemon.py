@@ -30,7 +30,7 @@ from queue_manager.card_readings import CardReadings
 from queue_manager.code_watch import CodeWatch
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
-from queue_manager.core import shell_paths
+from queue_manager.core import pace, shell_paths
 from queue_manager.core.events import Proc, Record
 from queue_manager.core.frozen import replace
 from queue_manager.core.layout import HostPaths, RunPaths, run_key, session_name
@@ -51,15 +51,6 @@ from queue_manager.watch import Watch
 
 _log = logging.getLogger(__name__)
 
-CLOSE_UP = 0.25
-"""Seconds between looks at what no event announces."""
-BIRTH = 0.02
-"""Seconds after a launch until its claim is looked for; doubles up to CLOSE_UP. By then it is there, and the first
-milliseconds of the job are left to the job."""
-HALF_GONE = 0.05
-"""Seconds to wait for a session's end after its wrapper's, or the other way round, before looking at what stays."""
-HEARTBEAT = 10.0
-"""Seconds after which the snapshot is written again though nothing happened."""
 DISK_RETRY = 1.0
 
 
@@ -259,9 +250,8 @@ class Daemon:
         """Plan the next look at attempts that no event announces."""
         for order in self._watch.close_up():
             attempt = self._state.live[order]
-            unborn = attempt.wrapper is None
-            pace = min(CLOSE_UP, max(BIRTH, now - attempt.starting)) if unborn else CLOSE_UP
-            self._soon.setdefault(order, now + pace)
+            at = pace.close_up(now, attempt.starting if attempt.wrapper is None else None)
+            self._soon.setdefault(order, at)
         self._soon = {order: at for order, at in self._soon.items() if order in self._state.live}
 
     @contextlib.contextmanager
@@ -311,8 +301,8 @@ class Daemon:
         self._soon = {order: at for order, at in self._soon.items() if order not in orders}
         doing = None
         if now >= self._watch.sample_due() and self._state.live:
-            pace = max(self._poll, self._state.manifest.stale_after / 20)
-            orders.update(self._watch.sample(now, self._cards.for_sample(), pace))
+            idle = pace.idle_pace(self._poll, self._state.manifest.stale_after)
+            orders.update(self._watch.sample(now, self._cards.for_sample(), idle))
             doing = self._watch.doing()
             self._state.touched.update(doing)
             self._publisher.changed()
@@ -447,7 +437,7 @@ class Daemon:
         if self._again:
             timeout = 0.0
         else:
-            due = [now + HEARTBEAT if self._beat_at <= now else self._beat_at, self._teardown.due()]
+            due = [now + pace.HEARTBEAT if self._beat_at <= now else self._beat_at, self._teardown.due()]
             due += [at for at in (self._cards.due(now), self._preconditions.due()) if at is not None]
             due.extend(self._soon.values())
             if self._state.live:
@@ -465,7 +455,7 @@ class Daemon:
         for key, _ in self._watch.selector.select(timeout):
             self._wake_up(key)
         if self._clock.now() >= self._beat_at:
-            self._beat_at = self._clock.now() + HEARTBEAT
+            self._beat_at = self._clock.now() + pace.HEARTBEAT
             self._leases.beat()
             if self._watch.left_dead:
                 self._watch.wipe(self._is_session)
@@ -483,7 +473,7 @@ class Daemon:
             if self._watch.ended(key.fd, order):
                 self._woken.add(order)
             else:
-                self._soon[order] = self._clock.now() + HALF_GONE
+                self._soon[order] = self._clock.now() + pace.HALF_GONE
 
     def _complete(self) -> None:
         """Run the spec's `on_complete`, at most once for each end of the run."""

@@ -9,19 +9,21 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable
 
-from queue_manager.activity_watch import ActivityWatch, Pace, log_mark
+from queue_manager.activity_watch import ActivityWatch, log_mark
 from queue_manager.adapters import evidence, processes
 from queue_manager.adapters.clock_skew import ClockSkew
 from queue_manager.adapters.host import oom_kills
-from queue_manager.adapters.processes import Activity, TagScan
+from queue_manager.adapters.processes import TagScan
 from queue_manager.adapters.run_dir import RunDir
 from queue_manager.core.boundary import Claim, Doing, Ended, Evidence, ExitRecord, Leftovers, Output, Revoked
-from queue_manager.core.events import Proc
+from queue_manager.core.events import Proc, Work
 from queue_manager.core.frozen import replace
+from queue_manager.core.idle import IdleWatch
 from queue_manager.core.layout import tag
 from queue_manager.core.leftovers import END
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Attempt
+from queue_manager.core.pace import ActivityPace
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.launchers.screen import Screen
 from queue_manager.leftover_watch import LeftoverWatch
@@ -39,9 +41,7 @@ class _Followed:
         self.fds: list[int] = []
         self.oom_kills = oom_kills()
         self.watched = ActivityWatch()
-        self.sampled: tuple[float, Activity, tuple[int, int]] | None = None
-        self.idle_since: float | None = None
-        self.idle = 0.0
+        self.idle = IdleWatch(attempt.idle if attempt.left is None else None)
         self.quits = 0
         self.gone_at: float | None = None
         self.over_at: float | None = None
@@ -49,7 +49,8 @@ class _Followed:
         self.leftovers: int | Unreadable | None = None
         self.was_killed = False
         self.left: Leftovers | None = None
-        self.left_watch = LeftoverWatch()
+        self.left_watch = LeftoverWatch(attempt.idle)
+        self.left_idle: Work | None = None
 
     @property
     def waits(self) -> bool:
@@ -72,7 +73,7 @@ class Watch:
         self.left_dead = False
         """Whether an attempt has ended whose session may have been killed, so that its socket is still there."""
         self.has_pidfd = True
-        self._pace = Pace()
+        self._pace = ActivityPace()
 
     def follow(self, order: int, spec: JobSpec, attempt: Attempt, cwd: str, inherited: bool = False) -> None:
         """Begin to follow an attempt; `inherited` from an earlier manager."""
@@ -187,9 +188,9 @@ class Watch:
             followed.closed_at = (followed.closed_at or now) if screen is False else None
             followed.was_killed |= screen is False
             closed_for = now - followed.closed_at if followed.closed_at else 0.0
-            return Evidence(claim, True, screen, 0, 0.0, closed_for, followed.proc, idle=followed.idle)
+            return Evidence(claim, True, screen, 0, 0.0, closed_for, followed.proc, idle=followed.idle.began)
         if alive is False and followed.gone_at is None:
-            followed.gone_at, followed.idle = now, 0.0
+            followed.gone_at = now
         if same_boot and alive is False and followed.leftovers != 0:
             # Once none is left none can come: only what was started by the attempt could start more of it.
             followed.leftovers = self._look_at_leftovers(order, followed, look, now)
@@ -207,7 +208,7 @@ class Watch:
             followed.proc,
             exit_record,
             self._gather(followed, claim, exit_record) if gone else None,
-            idle=followed.idle if followed.waits else 0.0,
+            idle=followed.left_idle if followed.waits else None,
             inherited=followed.inherited,
             left=followed.left,
         )
@@ -322,39 +323,23 @@ class Watch:
         doing = followed.watched.look(look.procs(spec.id, followed.attempt.n), claim.wrapper, path, now)
         if followed.waits:
             return self._sample_left(followed, look, now, cards)
-        before, busy = followed.sampled, True
-        if spec.expected_output is None:
-            return False
-        if before is not None and now - before[0] < 0.9 * pace:
-            return followed.idle_since is not None
-        log = log_mark(path)
-        if not isinstance(doing, Unreadable):
-            followed.sampled = (now, doing, log)
-            if before is not None:
-                # Threads that only wait still wake now and then: half a percent of a core is no work.
-                cpu_share = (doing.cpu - before[1].cpu) / (now - before[0])
-                busy = cpu_share > 0.005 or doing.written != before[1].written or log != before[2]
-        busy = busy or _uses_cards(followed.attempt, cards)
-        if not busy:
-            busy = not evidence.find_output(spec.expected_output, followed.cwd, self._since(followed, claim)).fresh
-        if busy:
-            followed.idle_since, followed.idle = None, 0.0
-            return False
-        if followed.idle_since is None:
-            followed.idle_since = before[0] if before else now
-        followed.idle = now - followed.idle_since
-        return True
+        idle, output = followed.idle, spec.expected_output
+        if output is not None and idle.is_due(now, pace):
+            work = None if isinstance(doing, Unreadable) else Work(now, *doing, *log_mark(path))
+            busy = work is None or idle.looks_busy(work) or _uses_cards(followed.attempt, cards)
+            idle.looked(
+                work, busy or not evidence.find_output(output, followed.cwd, self._since(followed, claim)).fresh
+            )
+        return idle.began is not None
 
     def _sample_left(self, followed: _Followed, look: _Look, now: float, cards: Cards | Unreadable | None) -> bool:
         """Look at what goes on after an attempt's command. Always to be observed: what it does decides its fate."""
         procs = self._left(followed, look)
         if procs and not isinstance(procs, Unreadable):
             followed.left = self._leftovers(followed, procs, now) or followed.left
-        since = followed.left_watch.idle_since
-        if since is None or isinstance(procs, Unreadable) or _uses_cards(followed.attempt, cards):
-            followed.left_watch.idle_since, followed.idle = None, 0.0
-        else:
-            followed.idle = now - since
+        if isinstance(procs, Unreadable) or _uses_cards(followed.attempt, cards):
+            followed.left_watch.idle = None
+        followed.left_idle = followed.left_watch.idle
         return True
 
     # -- deeds --------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from queue_manager.core import boundary as b
 from queue_manager.core import diagnosis
 from queue_manager.core import events as ev
-from queue_manager.core.events import Proc, Record
+from queue_manager.core.events import Proc, Record, Work
 from queue_manager.core.failures import LogFinding
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.model import Attempt, QueueState
@@ -413,7 +413,7 @@ class FakeManager:
                 files.session,
                 closed_for=0.0 if followed.closed_at is None else host.now - followed.closed_at,
                 proc=Proc(followed.claim.wrapper.pid + 100_000, 1),
-                idle=host.idle.get(attempt.job, 0.0),
+                idle=_idle(host.now, host.idle.get(attempt.job)),
             )
         leftovers: int | Unreadable = int(files.proc) + files.leftovers if same_boot else 0
         if same_boot and host.processes is not None:
@@ -429,7 +429,7 @@ class FakeManager:
             gone_for=0.0 if followed.gone_at is None else host.now - followed.gone_at,
             exit=files.exit,
             ended=host.ended(files, self.state.jobs[order].spec.expected_output) if gone else None,
-            idle=0.0 if files.plan.leaves_busy or followed.gone_at is None else host.now - followed.gone_at,
+            idle=None if files.plan.leaves_busy else _idle(followed.gone_at, 0.0),
             inherited=followed.inherited,
             left=files.left() if alive is False and leftovers else None,
         )
@@ -454,6 +454,11 @@ class FakeManager:
             host.signal(files, action.kill)
         else:
             files.session = False
+
+
+def _idle(now: float | None, seconds: float | None) -> Work | None:
+    """The look since which nothing was done, so many seconds ago."""
+    return None if now is None or seconds is None else Work(round(now - seconds, 3), 0.0, 0, 0, 0)
 
 
 def replay(manifest: Manifest, lines: Iterable[str]) -> QueueState:

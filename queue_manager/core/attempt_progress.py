@@ -7,7 +7,7 @@ from enum import Enum
 
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
-from queue_manager.core import leftovers
+from queue_manager.core import idle, leftovers
 from queue_manager.core.failures import Rule
 from queue_manager.core.judge import Verdict, judge
 from queue_manager.core.model import Attempt, Job
@@ -120,7 +120,7 @@ def _running(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
         turn.stop(job, attempt, "timeout")
     elif seen.closed_for >= CLOSED_GRACE:
         turn.stop(job, attempt, "closed")
-    elif seen.idle >= turn.state.manifest.stale_after:
+    elif idle.told(turn, attempt, seen.idle) >= turn.state.manifest.stale_after:
         turn.stop(job, attempt, "stale")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Union
 
-from queue_manager.core.events import Proc
+from queue_manager.core.events import Proc, Work
 from queue_manager.core.failures import LogFinding
 from queue_manager.core.frozen import frozen
 from queue_manager.core.machine import Ground
@@ -77,8 +77,8 @@ class Evidence:
     `left`: what those are and do, once that is known.
     `closed_for`: the session has been gone for so many seconds, while the wrapper lives.
     `proc`: the job's own process, once known.
-    `ended` is there only if all have gone. `idle`: output there, nothing written, no CPU, no GPU for so many seconds;
-    once the command has ended: none of what it left running has worked for so many seconds.
+    `ended` is there only if all have gone. `idle`: the look since which its output is there and it has written
+    nothing and used no CPU and no GPU; once the command has ended: since which none of what it left running has worked.
     `launch_error`: screen's own words where it did not start. `quiet`: no session of that name is listed and this
     manager is not just launching it.
     """
@@ -92,7 +92,7 @@ class Evidence:
     proc: Proc | None = None
     exit: ExitRecord | None = None
     ended: Ended | None = None
-    idle: float = 0.0
+    idle: Work | None = None
     launch_error: str | None = None
     quiet: bool = False
     inherited: bool = False

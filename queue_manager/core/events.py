@@ -38,6 +38,17 @@ class Proc(NamedTuple):
     ticks: int
 
 
+class Work(NamedTuple):
+    """What an attempt's processes had done by a moment (`at`, epoch seconds): CPU seconds, bytes handed to write(2);
+    and how large its log was then and when it last changed (ns since the epoch)."""
+
+    at: float
+    cpu: float
+    written: int
+    log_size: int
+    log_ns: int
+
+
 @frozen
 class RunStarted:
     """Heads the journal."""
@@ -107,6 +118,16 @@ class LeftoversFound:
     n: int
     fate: str
     text: str
+
+
+@frozen
+class AttemptIdle:
+    """Since this look (`work`) it has done nothing, though it still runs. Of one that was idle before: it has worked
+    in between."""
+
+    job: str
+    n: int
+    work: Work
 
 
 @frozen
@@ -337,9 +358,9 @@ class RunRepaired:
 
 
 Event = Union[
-    RunStarted, ManagerStarted, AttemptStarting, AttemptStarted, AttemptStopping, LeftoversFound, AttemptEnded,
-    MetricsRead, RetryDue, JobHeld, JobStuck, JobBlocked, JobUnblocked, JobCancelled, JobRetried, JobsAdded,
-    JobsChanged, JobSkipped, JobAccepted, CodeSeen, Paused, Resumed,
+    RunStarted, ManagerStarted, AttemptStarting, AttemptStarted, AttemptStopping, LeftoversFound, AttemptIdle,
+    AttemptEnded, MetricsRead, RetryDue, JobHeld, JobStuck, JobBlocked, JobUnblocked, JobCancelled, JobRetried,
+    JobsAdded, JobsChanged, JobSkipped, JobAccepted, CodeSeen, Paused, Resumed,
     RequestTaken, ConditionBegan, ConditionEnded, CardQuarantined, RunFinished, CompleteRan, BoundReached,
     ResultsPushed, TeardownStarting, TeardownCalledOff, TeardownConfirmed,
     RunRepaired,
@@ -352,6 +373,7 @@ _WIRE: dict[str, type[Event]] = {
     "AttemptStarted": AttemptStarted,
     "AttemptStopping": AttemptStopping,
     "LeftoversFound": LeftoversFound,
+    "AttemptIdle": AttemptIdle,
     "AttemptEnded": AttemptEnded,
     "MetricsRead": MetricsRead,
     "RetryDue": RetryDue,
@@ -392,17 +414,31 @@ def _proc(pair: Sequence[int] | None) -> Proc | None:
     return None if pair is None else Proc(*pair)
 
 
+def _work(values: Sequence[Any]) -> Work:
+    return Work(*values)
+
+
 _CONVERT: dict[type[Event], dict[str, Callable[[Any], Any]]] = {
     kind: {
         **{name: tuple for name in ("cards", "indices", "used_mib", "jobs") if name in known},
         **{name: _proc for name in ("wrapper", "screen", "proc") if name in known},
+        **{name: _work for name in ("work",) if name in known},
     }
     for kind, known in _DEFAULTS.items()
 }
 """Fields that JSON has as lists, and what makes of them what they are."""
 
 # Nothing is acted on because of these, and they are found out again after a crash: they need no fsync of their own.
-_NOT_URGENT = (ManagerStarted, AttemptStarted, MetricsRead, JobHeld, ConditionBegan, ConditionEnded, CodeSeen)
+_NOT_URGENT = (
+    ManagerStarted,
+    AttemptStarted,
+    AttemptIdle,
+    MetricsRead,
+    JobHeld,
+    ConditionBegan,
+    ConditionEnded,
+    CodeSeen,
+)
 
 
 class Record(NamedTuple):

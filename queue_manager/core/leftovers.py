@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from queue_manager.core import events as ev
-from queue_manager.core import failures
+from queue_manager.core import failures, idle
 from queue_manager.core.boundary import Evidence, ExitRecord, Leftovers
 from queue_manager.core.frozen import replace
 from queue_manager.core.judge import Verdict, span
@@ -80,7 +80,7 @@ def follow(turn: Turn, job: Job, attempt: Attempt, seen: Evidence) -> None:
         turn.stop(job, attempt, "leftovers")
     elif timeout is not None and started is not None and turn.now - started >= timeout:
         turn.stop(job, attempt, "timeout")
-    elif seen.idle >= stale:
+    elif idle.told(turn, attempt, seen.idle) >= stale:
         if left.fate == WAIT:
             _note(turn, job, attempt, Fate(END, f"{left.text}, idle for {span(stale)}"))
         turn.stop(job, attempt, "leftovers")

@@ -160,8 +160,11 @@ class QueueState:
 
     def _leftovers_found(self, event: ev.LeftoversFound, _at: float) -> None:
         job, attempt = self._attempt(event.job, event.n)
-        attempt.left = event
+        attempt.left, attempt.idle = event, None  # it was its command that was idle
         job.warning = f"its command has ended; {'ends' if event.fate == 'end' else 'waits for'} {event.text}"
+
+    def _attempt_idle(self, event: ev.AttemptIdle, _at: float) -> None:
+        self._attempt(event.job, event.n)[1].idle = event.work
 
     def _attempt_ended(self, event: ev.AttemptEnded, at: float) -> None:
         job, attempt = self._attempt(event.job, event.n)
@@ -337,6 +340,7 @@ _APPLY: dict[type, Callable[[QueueState, Any, float], None]] = {
     ev.AttemptStarted: QueueState._attempt_started,
     ev.AttemptStopping: QueueState._attempt_stopping,
     ev.LeftoversFound: QueueState._leftovers_found,
+    ev.AttemptIdle: QueueState._attempt_idle,
     ev.AttemptEnded: QueueState._attempt_ended,
     ev.MetricsRead: job_metrics.read,
     ev.RetryDue: QueueState._retry_due,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from queue_manager.core import events as ev
-from queue_manager.core.events import Proc
+from queue_manager.core.events import Proc, Work
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.status import Status
 
@@ -25,8 +25,8 @@ class Attempt:
     """A live try: from AttemptStarting until AttemptEnded. Times are epoch seconds."""
 
     __slots__ = (
-        "boot", "cards", "indices", "job", "left", "mib", "n", "proc", "screen", "session", "started", "starting",
-        "stop_reason", "stopping", "used_mib", "wave", "wrapper",
+        "boot", "cards", "idle", "indices", "job", "left", "mib", "n", "proc", "screen", "session", "started",
+        "starting", "stop_reason", "stopping", "used_mib", "wave", "wrapper",
     )  # fmt: skip
 
     def __init__(self, event: ev.AttemptStarting, at: float) -> None:
@@ -38,6 +38,7 @@ class Attempt:
         self.stopping: float | None = None
         self.stop_reason: str | None = None
         self.left: ev.LeftoversFound | None = None
+        self.idle: Work | None = None
         self.wrapper: Proc | None = None
         self.screen: Proc | None = None
         self.proc: Proc | None = None

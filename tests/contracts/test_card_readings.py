@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from queue_manager.card_readings import FOR_VIEW, SETTLED, CardReadings
+from queue_manager.card_readings import CardReadings
 from queue_manager.core import events as ev
+from queue_manager.core.pace import FOR_VIEW, SETTLED
 from queue_manager.core.readings import Card, Cards
 from tests.skill.story import Story, job, manifest
 

@@ -41,6 +41,7 @@ EXAMPLES: list[ev.Event] = [
     ev.AttemptEnded("a", 1, "completed", exit_code=0, used_mib=(4,)),
     ev.JobAccepted("a", "ada@laptop", "the path in the spec was wrong"),
     ev.LeftoversFound("a", 1, "wait", "1 process that it left running (python train.py)"),
+    ev.AttemptIdle("a", 1, ev.Work(1767225600.125, 3.25, 700, 41, 1767225600123456789)),
     ev.AttemptEnded("a", 1, "failed_oom", "oom", 1, "out of memory", None, 1767225600.125, True, (4, 5)),
     ev.AttemptEnded("a", 1, "pending", "interrupted", charged=False),
     ev.RetryDue("a"),
@@ -162,6 +163,11 @@ def test_an_old_journal_of_a_job_that_waits_for_what_it_left_running_loads() -> 
     state = replay(manifest(spec("a")), (JOURNALS / "v1_leftovers.jsonl").read_text(encoding="utf-8").splitlines(True))
     left = state.live[0].left
     assert left == ev.LeftoversFound("a", 1, "wait", "1 process that it left running (python train.py)")
+
+
+def test_an_old_journal_of_a_job_that_is_idle_loads() -> None:
+    state = replay(manifest(spec("a")), (JOURNALS / "v1_idle.jsonl").read_text(encoding="utf-8").splitlines(True))
+    assert state.live[0].idle == ev.Work(1767225633.5, 41.25, 8192, 512, 1767225610000000000)
 
 
 def test_an_old_journal_of_a_job_that_a_person_accepted_loads() -> None:

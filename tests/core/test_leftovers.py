@@ -7,7 +7,7 @@ import pytest
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
 from queue_manager.core import leftovers
-from queue_manager.core.events import Event, Proc, Record
+from queue_manager.core.events import Event, Proc, Record, Work
 from queue_manager.core.leftovers import END, FAIL, WAIT
 from queue_manager.core.model import QueueState
 from queue_manager.core.turn import Turn
@@ -67,9 +67,11 @@ def test_each_look_goes_on_from_the_one_before(
 ) -> None:
     state = QueueState(manifest(spec("a")))
     past: list[Event] = [STARTING, STARTED, *([] if before is None else [found(before, SLEEP)])]
+    since = Work(gone_for - idle, 1.0, 2, 0, 0) if idle else None
+    past += [] if since is None else [ev.AttemptIdle("a", 1, since)]
     for seq, event in enumerate(past, 1):
         state.apply(Record(seq, 0.0, event))
     turn = Turn(state, b.Seen("boot", 4), gone_for)
-    seen = b.Evidence(CLAIM, leftovers=1, gone_for=gone_for, exit=b.ExitRecord(0, 2), idle=idle, left=left)
+    seen = b.Evidence(CLAIM, leftovers=1, gone_for=gone_for, exit=b.ExitRecord(0, 2), idle=since, left=left)
     leftovers.follow(turn, state.jobs[0], state.live[0], seen)
     assert [record.event for record in turn.records] == events

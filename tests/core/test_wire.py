@@ -35,6 +35,7 @@ WRITTEN = [
     '"AttemptEnded","job":"a","n":1,"status":"completed","exit_code":0,"used_mib":[4]',
     '"JobAccepted","job":"a","by":"ada@laptop","reason":"the path in the spec was wrong"',
     '"LeftoversFound","job":"a","n":1,"fate":"wait","text":"1 process that it left running (python train.py)"',
+    '"AttemptIdle","job":"a","n":1,"work":[1767225600.125,3.25,700,41,1767225600123456789]',
     (
         '"AttemptEnded","job":"a","n":1,"status":"failed_oom","failure":"oom","exit_code":1,"error":"out of memory",'
         '"due":1767225600.125,"used_mib":[4,5]'

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
 
 from queue_manager.core.manifest import OomRetry, Phase, Precondition
 from queue_manager.core.requests import Request
+from queue_manager.core.times import epoch
 from tests.e2e.runs import World, job, lives, manifest, wait_for
 
 
@@ -256,6 +258,23 @@ def test_an_idle_process_with_its_output_there_is_ended(world: World) -> None:
     assert row["status"] == "completed"
     assert "idle" in row["warning"]
     assert world.sessions() == []
+
+
+def test_the_time_without_a_manager_counts_where_a_job_did_nothing_in_it(world: World) -> None:
+    run = world.run(manifest(job("one", "echo > o; sleep 1000", expected_output="o"), stale_after=6.0))
+    run.start()
+
+    def told(event: str) -> list[dict[str, Any]]:
+        return [row for row in run.events() if row["event"] == event]
+
+    wait_for(lambda: run.paths.journal.exists() and told("AttemptIdle"), say="idleness")
+    run.kill()
+    ((since, *_),) = (row["work"] for row in told("AttemptIdle"))
+    wait_for(lambda: time.time() > since + 4.0)
+    assert run.go() == 0
+    (stops,), (_, again) = told("AttemptStopping"), told("ManagerStarted")
+    assert since + 6.0 <= epoch(stops["at"]) < epoch(again["at"]) + 6.0
+    assert len(told("AttemptIdle")) == 1
 
 
 def test_a_busy_process_with_its_output_there_is_left_alone(world: World) -> None:
