@@ -7,13 +7,15 @@ hold. What the cards use besides the run's own jobs stays as it was read.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from queue_manager.core import boundary as b
-from queue_manager.core.events import Proc
-from queue_manager.core.manifest import JobSpec
+from queue_manager.core import events as ev
+from queue_manager.core.events import Proc, Record
+from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.model import Job, Need, QueueState
+from queue_manager.core.placement import SETTLE_SECONDS
 from queue_manager.core.readings import Card, Cards
 from queue_manager.core.snapshot import waiting
 from queue_manager.core.status import Status
@@ -49,6 +51,15 @@ class Simulated(NamedTuple):
     left: Mapping[str, str]
 
 
+def begun(manifest: Manifest, at: float, done: Sequence[str] = ()) -> QueueState:
+    """The state of a run that begins at `at` (epoch seconds). `done`: jobs that need not run."""
+    state = QueueState(manifest)
+    told: list[ev.Event] = [ev.RunStarted("simulated", manifest.project, ""), ev.ManagerStarted("simulated", 1, "")]
+    for seq, event in enumerate([*told, *map(ev.JobSkipped, done)], 1):
+        state.apply(Record(seq, at, event))
+    return state
+
+
 def simulate(
     machines: Sequence[Machine],
     seconds: Callable[[JobSpec], float],
@@ -57,7 +68,10 @@ def simulate(
 ) -> Simulated:
     """Let a run go on from `now` (epoch seconds) to its end. `began`: when jobs began that run by now, by their ids,
     where the state does not know it as well."""
-    return _Simulation(machines, seconds, now, began or {}).run()
+    simulation = Simulation(machines, seconds, now, began)
+    for _ in simulation.steps():
+        pass
+    return simulation.result()
 
 
 class _Awaited:
@@ -68,17 +82,19 @@ class _Awaited:
         self.places: list[tuple[int, int]] = []
 
 
-class _Simulation:
-    """One run over one or more machines, that share a clock."""
+class Simulation:
+    """One run over one or more machines, that share a clock; arguments as of `simulate`. It goes on by `steps`, so that
+    whoever has other things to do can do them in between."""
 
     def __init__(
         self,
         machines: Sequence[Machine],
         seconds: Callable[[JobSpec], float],
         now: float,
-        began: Mapping[str, float],
+        began: Mapping[str, float] | None = None,
     ) -> None:
-        self._machines, self._seconds, self._now = machines, seconds, now
+        self._machines, self._seconds, self._now, self._from = machines, seconds, now, now
+        began = began or {}
         self._cards = [Cards(one.cards, ()) for one in machines]
         self._queue: list[tuple[float, int, int]] = []
         """When which job of which machine ends."""
@@ -109,9 +125,12 @@ class _Simulation:
                 awaited.places.append(place)
                 self._missing[place] = self._missing.get(place, 0) + 1
 
-    def run(self) -> Simulated:
+    def steps(self) -> Iterator[None]:
         """Go from one end to the next, until nothing more happens."""
         due = {number: dict[int, b.Evidence]() for number in range(len(self._machines))}
+        for number, one in enumerate(self._machines):
+            if one.state.held:
+                self._turn(number, {}, {order: self._check(number, order) for order in one.state.held})
         while due:
             arrived: dict[int, dict[int, b.Checked]] = {}
             for number, evidence in due.items():
@@ -121,8 +140,12 @@ class _Simulation:
             for number, checked in arrived.items():
                 self._turn(number, {}, checked)
             due = self._next()
+            yield
+
+    def result(self) -> Simulated:
+        """What came out of it, once nothing more happens."""
         until = {
-            one.name: max((self._ends.get(job.spec.id, self._now) for job in one.state.jobs), default=self._now)
+            one.name: max((self._ends.get(job.spec.id, self._from) for job in one.state.jobs), default=self._from)
             for one in self._machines
         }
         return Simulated(self._ends, until, self._left())
@@ -134,7 +157,17 @@ class _Simulation:
         while result.ask:
             result = self._tick(number, {}, {order: self._check(number, order) for order in result.ask})
         self._impossible[number] = result.impossible
-        self._timers[number] = next_timer(one.state, self._now)
+        timers = [next_timer(one.state, self._now), self._settled_at(number)]
+        self._timers[number] = min((at for at in timers if at is not None), default=None)
+
+    def _settled_at(self, number: int) -> float | None:
+        """When the memory of a card counts as given back that others use as well."""
+        state = self._machines[number].state
+        used = [card.uuid for card in self._machines[number].cards
+                if card.used_mib >= state.manifest.gpu_free_threshold_mib]  # fmt: skip
+        settling = state.cards.settling
+        times = [settling[uuid].since + SETTLE_SECONDS for uuid in used if uuid in settling]
+        return min((at for at in times if at > self._now), default=None)
 
     def _tick(self, number: int, evidence: Mapping[int, b.Evidence], checked: Mapping[int, b.Checked]) -> Tick:
         one = self._machines[number]

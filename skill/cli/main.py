@@ -31,7 +31,7 @@ class Verb(NamedTuple):
 VERBS = {  # in the order in which they are used
     "init": Verb("spec", "init", "Write a small commented spec to start from."),
     "build": Verb("spec", "build_verb", "Expand SPEC into its manifest: every job in one JSON document."),
-    "plan": Verb("spec", "plan_verb", "Show what SPEC would run here, and for how long."),
+    "plan": Verb("spec", "plan_verb", "Show what SPEC would run, for how long and at what cost."),
     "run": Verb("run", "run_verb", "Run SPEC on this machine."),
     "preflight": Verb("submit", "preflight_verb", "Check that SPEC can run on its hosts."),
     "submit": Verb("submit", "submit_verb", "Run SPEC on its hosts."),

@@ -10,8 +10,8 @@ import click
 from queue_manager.core.manifest import encode
 from queue_manager.core.terminal_text import json_escaped
 from skill.cli import init_spec
-from skill.cli.console import print_json, warn
-from skill.cli.options import JSON, SPEC
+from skill.cli.console import print_json, say, warn
+from skill.cli.options import HOSTS, JSON, POOL, SPEC
 from skill.common.errors import UseError
 from skill.common.files import write_whole
 from skill.common.units import count_text, jobs_text
@@ -61,20 +61,32 @@ def build_verb(spec: str, output: str | None) -> None:
     print(f"{output}: {jobs_text(jobs)} in {count_text(phases, 'phase')}")
 
 
-@click.command("plan", short_help="Show what SPEC would run here, and for how long.")
+@click.command("plan", short_help="Show what SPEC would run, for how long and at what cost.")
 @SPEC
+@HOSTS
+@POOL
+@click.option("--gpus", type=int, metavar="N", help="Plan as if the machine, or each host, had N GPUs.")
+@click.option("--offer", type=click.IntRange(min=1), metavar="ID", help="Plan for a machine that can be rented.")
 @JSON
-def plan_verb(spec: str, as_json: bool) -> int:
-    """Show what SPEC would run on this machine: phases, jobs, GPUs, how long. Starts nothing."""
-    planned = plan_spec.plan_spec(spec)
+def plan_verb(
+    spec: str, names: tuple[str, ...], pool: str | None, gpus: int | None, offer: int | None, as_json: bool
+) -> int:
+    """Show what SPEC would run: phases, jobs, GPUs, how long, what cost. Starts nothing.
+
+    Plans for this machine, or for --host, --pool, --offer. How long is found by letting the scheduler itself run
+    against simulated time. A job takes as long as jobs of its phase took in earlier runs of the project, else its
+    est_minutes.
+    """
+    planned = plan_spec.plan_spec(spec, names, pool, gpus=gpus, offer=offer, say=say)
     if as_json:
         print_json(planned.document)
         return 0
     output = live.console()
-    for line in plan.lines(planned.document, planned.machine, output.width):
+    for line in plan.lines(planned.document, output.width):
         output.print(line, no_wrap=True, crop=False)
     for warning in planned.warnings:
         print(warning, file=sys.stderr)
     if planned.faults:
-        print(f"wavequeue: it cannot run here: {'; '.join(planned.faults)}", file=sys.stderr)
+        where = "there" if names or pool else "here"
+        print(f"wavequeue: it cannot run {where}: {'; '.join(planned.faults)}", file=sys.stderr)
     return 0

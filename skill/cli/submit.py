@@ -105,7 +105,7 @@ def _document(done: Submitted) -> dict[str, Any]:
         "run_id": done.run.id,
         "directory": str(done.run.root),
         "hosts": hosts,
-        "estimate": done.estimate or None,
+        "estimate": done.estimate,
     }
 
 
@@ -118,6 +118,6 @@ def _report(done: Submitted) -> None:
             print(f"  {one.host}: {jobs_text(one.jobs)}, {'; '.join([*manager, *one.notes])}")
     for text in done.notes:
         print(f"  {text}")
-    if done.estimate:
-        print(f"how long: {done.estimate}")
+    for text in done.said:
+        print(text)
     print(f"{run.root}\nfollow it: wavequeue watch --run {run.id}")

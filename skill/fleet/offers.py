@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from queue_manager.core.durations import Durations
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.readings import Card
 from queue_manager.core.times import duration
 from skill.common.text_table import columns
-from skill.common.units import count_text, jobs_text
+from skill.common.units import count_text
 from skill.fleet.profiles import Profile
-from skill.planning import assign_jobs, estimate
+from skill.planning import assign_jobs, forecast
 from skill.providers.instances import HOURS_PER_MONTH, Offer
 from skill.providers.provider import Need
 
@@ -68,48 +69,50 @@ def plain_work(profile: Profile) -> Work:
     return Work(lambda _offer: profile.ref_hours, profile.ref_dlp, f"{profile.ref_hours:g} h{dlp}")
 
 
-def spec_work(manifest: Manifest, known: Mapping[str, tuple[float, int]], profile: Profile) -> Work:
-    """The work of a spec, by how long its phases took in earlier runs (see `plan.history`).
+def spec_work(manifest: Manifest, durations: Durations, profile: Profile) -> Work:
+    """The work of a spec, by what its jobs are expected to take.
 
-    Where a phase was never measured, all of it is taken for `ref_hours` of the profile.
+    Where nothing tells that of a phase, all of it is taken for `ref_hours` of the profile.
     """
     cards = max((job.gpus for job in manifest.jobs), default=0)
     mib = max((job.gpu_mem_mib or 0 for job in manifest.jobs), default=0)
-    phases = {job.phase for job in manifest.jobs}
-    measured = phases <= set(known)
+    known = not durations.unknown(manifest.jobs)
+    on_cpu = any(job.gpus == 0 for job in manifest.jobs) and manifest.max_parallel is None
     sizes: dict[tuple[int, int, int], float | None] = {}
 
     def hours(offer: Offer) -> float | None:
-        size = offer.num_gpus or 0, int(offer.gpu_ram_mib or 0), max(1, int(offer.cpu_cores or 1))
+        one = machine(offer)
+        # Machines that differ in nothing that the jobs meet are simulated once.
+        size = len(one.cards), one.cards[0].total_mib if mib and one.cards else 0, one.cores if on_cpu else 0
         if size not in sizes:
-            sizes[size] = _hours(manifest, known if measured else {}, size, profile)
+            sizes[size] = _hours(manifest, durations if known else None, one, profile)
         return sizes[size]
 
-    if measured:
-        jobs = sum(known[phase][1] for phase in phases)
-        how = f"from {jobs_text(jobs)} of earlier runs"
+    if known:
+        how = forecast.basis_words(durations.basis(manifest.jobs))
     else:
-        how = f"{profile.ref_hours:g} h, since no earlier run has completed jobs of all phases"
+        how = f"{profile.ref_hours:g} h, since {forecast.unknown_words(durations.unknown(manifest.jobs))}"
     dlp = profile.ref_dlp if cards else None
     if dlp is not None:
         how += f", taken to be on GPUs of DLP {dlp:g}"
     return Work(hours, dlp, how, per_card=True, least_cards=cards, gpu_ram_mib=mib or None)
 
 
-def _hours(
-    manifest: Manifest, known: Mapping[str, tuple[float, int]], size: tuple[int, int, int], profile: Profile
-) -> float | None:
-    """Hours of a whole spec on a machine with so many cards, MiB on each, and cores; None if it cannot run there."""
-    count, mib, cores = size
-    machine = assign_jobs.Offer("offer", tuple(Card(n, str(n), "", mib, 0) for n in range(count)), cores)
-    if any(
-        assign_jobs.unservable(need, manifest, machine) for need in {assign_jobs.need_of(job) for job in manifest.jobs}
-    ):
+def machine(offer: Offer, speed: float = 1.0) -> assign_jobs.Offer:
+    """An offer as a host that gets jobs."""
+    mib = int(offer.gpu_ram_mib or 0)
+    cards = tuple(Card(n, f"GPU-{n}", offer.gpu_name or "GPU", mib, 0) for n in range(offer.num_gpus or 0))
+    return assign_jobs.Offer(f"offer {offer.id}", cards, max(1, int(offer.cpu_cores or 1)), speed)
+
+
+def _hours(manifest: Manifest, durations: Durations | None, one: assign_jobs.Offer, profile: Profile) -> float | None:
+    """Hours of a whole spec on a machine; None if it cannot run there. `durations`: None where they are not known."""
+    needs = {assign_jobs.need_of(job) for job in manifest.jobs}
+    if any(assign_jobs.unservable(need, manifest, one) for need in needs):
         return None
-    if not known:
+    if durations is None:
         return profile.ref_hours
-    sharing = assign_jobs.Sharing({"offer": tuple(job.id for job in manifest.jobs)}, (), {})
-    seconds = estimate.estimate(manifest, [machine], sharing, known).seconds
+    seconds = forecast.forecast(manifest, [one], assign_jobs.all_on(manifest, one), durations).seconds
     return None if seconds is None else seconds / 3600
 
 
@@ -192,13 +195,10 @@ def price(offer: Offer, profile: Profile, work: Work) -> Priced | str:
     hours = work.hours(offer)
     if hours is None:
         return "cannot run all jobs"
-    if work.ref_dlp is not None:
-        dlp = offer.dlperf
-        if dlp and work.per_card:
-            dlp /= max(1, offer.num_gpus or 1)
-        if not dlp:
-            return "does not say its DLP"
-        hours *= work.ref_dlp / dlp
+    speed = relative_speed(offer, work)
+    if speed is None:
+        return "does not say its DLP"
+    hours /= speed
     rates = _rates(offer, profile.disk_gb)
     if rates is None:
         return "does not say its price"
@@ -211,6 +211,14 @@ def price(offer: Offer, profile: Profile, work: Work) -> Priced | str:
         return "does not say what traffic costs"
     traffic = profile.down_gb * offer.inet_down_cost + profile.up_gb * offer.inet_up_cost
     return Priced(offer, hours, gpu + disk, gpu * hours, disk * hours, traffic)
+
+
+def relative_speed(offer: Offer, work: Work) -> float | None:
+    """How fast an offer does the work beside what its hours were measured on; None where its DLP is not known."""
+    if work.ref_dlp is None:
+        return 1.0
+    dlp = (offer.dlperf or 0.0) / (max(1, offer.num_gpus or 1) if work.per_card else 1)
+    return dlp / work.ref_dlp or None
 
 
 def alternatives(ranking: Ranking) -> tuple[Priced, ...]:

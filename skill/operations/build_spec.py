@@ -10,10 +10,11 @@ from pathlib import Path
 
 import build_manifest
 from build_manifest.faults import listed
+from queue_manager.core.durations import Durations
 from queue_manager.core.layout import LOCAL_RUNS
 from queue_manager.core.manifest import Manifest
 from skill.common.errors import FailedError, UseError
-from skill.planning import existing_outputs
+from skill.planning import existing_outputs, history
 from skill.runs import directory
 
 Say = Callable[[str], None]
@@ -74,3 +75,8 @@ def earlier(project: str, beside: Path) -> list[directory.Document]:
         if len(found) == _RUNS_MEASURED:
             break
     return found
+
+
+def expected(manifest: Manifest, beside: Path) -> Durations:
+    """What the jobs of a spec are expected to take, by earlier runs of its project that lie beside it."""
+    return Durations(manifest.jobs, history.earlier(earlier(manifest.project, beside)))

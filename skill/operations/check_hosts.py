@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from build_manifest.faults import listed
+from queue_manager.core.durations import Durations
 from queue_manager.core.layout import LOCAL_RUNS
 from skill.common.errors import FailedError
 from skill.common.project import locate_workers
@@ -14,10 +15,10 @@ from skill.hosts import registry
 from skill.hosts.connection import Host
 from skill.hosts.registry import Worker
 from skill.operations import submission, survey
-from skill.operations.build_spec import Say, earlier
+from skill.operations.build_spec import Say, expected
 from skill.operations.submission import Submission
 from skill.operations.submit import TRIES, same_machine
-from skill.planning import assign_jobs, host_preflight, plan
+from skill.planning import assign_jobs, host_preflight, what_if
 from skill.planning.assign_jobs import Offer, Sharing
 from skill.planning.existing_outputs import Found
 from skill.planning.host_preflight import Verdict
@@ -26,10 +27,13 @@ from skill.transfer import code_files, write_gate
 
 
 class Checked(NamedTuple):
-    """A spec held against hosts. `existing`: what of it is on each host already, so far as that was told."""
+    """A spec held against hosts. `durations`: what its jobs are expected to take; `prices`: USD per hour of hosts that
+    are rented; `existing`: what of it is on each host already, so far as that was told."""
 
     offers: list[Offer]
     sharing: Sharing
+    durations: Durations
+    prices: Mapping[str, float]
     verdicts: list[Verdict]
     faults: list[str]
     warnings: list[str]
@@ -66,13 +70,16 @@ def refreshed(where: Path, meant: list[Worker], instead: str, say: Say) -> list[
     return found
 
 
-def check(made: Submission, hosts: Sequence[Host], *, newest_code: bool = False) -> Checked:
-    """Look at all hosts at once, share the jobs out, and judge each host for its own. `newest_code`: see scout."""
+def check(made: Submission, hosts: Sequence[Host], *, newest_code: bool = False, gpus: int | None = None) -> Checked:
+    """Look at all hosts at once, share the jobs out, and judge each host for its own. `newest_code`: see scout.
+    `gpus`: as if each of them had so many."""
     found = survey.survey_hosts(made, hosts, newest_code=newest_code)
     # A host that did not answer gets nothing; that it did not is a fault all the same.
     offers = [one.offer(host.name, _speed(host)) for host in hosts if (one := found[host.name]).document is not None]
-    known = plan.history(earlier(made.manifest.project, made.beside))
-    sharing = assign_jobs.share(made.manifest, offers, {phase: median for phase, (median, _) in known.items()})
+    if gpus is not None:
+        offers = [what_if.with_cards(made.manifest, offer, gpus) for offer in offers]
+    durations = expected(made.manifest, made.beside)
+    sharing = assign_jobs.share(made.manifest, offers, durations.of_phases(made.manifest.jobs))
     verdicts = []
     code_mib = made.code_mib()
     for host in hosts:
@@ -88,6 +95,8 @@ def check(made: Submission, hosts: Sequence[Host], *, newest_code: bool = False)
     return Checked(
         offers,
         sharing,
+        durations,
+        {host.name: price for host in hosts if (price := _price(host)) is not None},
         verdicts,
         host_preflight.fault_lines(verdicts, unplaced),
         [*code_warnings(made), *output_warnings(made), *host_preflight.warning_lines(verdicts)],
@@ -115,6 +124,12 @@ def output_warnings(made: Submission) -> list[str]:
         "replaces none of it. To have the files of this run, move these away before you pull"
     )
     return [words]
+
+
+def _price(host: Host) -> float | None:
+    """USD per hour of a host that is rented; None of one that is not."""
+    price = host.worker.resources.get("dph")
+    return float(price) if host.worker.instance_id is not None and isinstance(price, (int, float)) else None
 
 
 def _speed(host: Host) -> float:

@@ -10,8 +10,8 @@ from skill.fleet import offers, settings
 from skill.fleet.offers import Priced, Ranking, Work
 from skill.fleet.profiles import CPU, DEFAULT, Profile
 from skill.fleet.provider import connected
-from skill.operations.build_spec import build, earlier
-from skill.planning import plan
+from skill.operations.build_spec import build, expected
+from skill.planning.assign_jobs import Offer as Machine
 from skill.providers.outcomes import Gone, Unknown
 from skill.providers.provider import Provider
 
@@ -37,6 +37,14 @@ class Hunted(NamedTuple):
     profile: Profile
     work: Work
     complete: bool
+
+
+class Looked(NamedTuple):
+    """One offer, as a host that gets jobs. `words`: its GPUs; `dph`: USD per hour, with its disk."""
+
+    machine: Machine
+    words: str
+    dph: float
 
 
 def hunt(
@@ -66,8 +74,21 @@ def wanted(where: Path, spec: str | None, name: str | None, asked: Asked) -> tup
     manifest = build(spec).manifest
     needs_card = any(job.gpus for job in manifest.jobs)
     profile = settings.profile(known, name or (DEFAULT if needs_card else CPU))._replace(**typed)
-    history = plan.history(earlier(manifest.project, Path(spec).absolute().parent))
-    return profile, offers.spec_work(manifest, history, profile)
+    durations = expected(manifest, Path(spec).absolute().parent)
+    return profile, offers.spec_work(manifest, durations, profile)
+
+
+def look(where: Path, spec: str, number: int) -> Looked:
+    """Look at one offer for a spec. Rents nothing. Raises FailedError where it has gone, or does not fit, UseError and
+    SpecErrors."""
+    profile, work = wanted(where, spec, None, AS_PROFILE)
+    with connected() as client:
+        found = by_number(client, where, number, profile, work)
+    speed = offers.relative_speed(found.offer, work) or 1.0
+    words = found.offer.cards
+    if work.ref_dlp is not None:
+        words += f" of DLP {speed * work.ref_dlp:.0f} each, jobs measured on DLP {work.ref_dlp:g}"
+    return Looked(offers.machine(found.offer, speed), words, found.dph)
 
 
 def rank(client: Provider, where: Path, profile: Profile, work: Work) -> tuple[Priced, ...]:

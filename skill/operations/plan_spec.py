@@ -1,43 +1,78 @@
-"""What a spec would run on this machine."""
+"""What a spec would run: on this machine, on hosts, or on a machine that can be rented."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from queue_manager.core.readings import may_use
-from skill.operations.build_spec import build, earlier, hosts_warning, settle
-from skill.planning import existing_outputs, local_preflight, plan
-from skill.planning.plan import Machine
+from queue_manager.core.manifest import Manifest
+from queue_manager.core.readings import Card
+from skill.common.errors import UseError
+from skill.common.project import locate_workers
+from skill.operations import check_hosts, choose_offer, submission
+from skill.operations.build_spec import Say, build, expected, hosts_warning, ignore, settle
+from skill.planning import assign_jobs, existing_outputs, local_preflight, plan, what_if
+from skill.planning.assign_jobs import Offer
+from skill.planning.plan import Place
 from skill.runs import live_runs, local_manager
 
 
 class Planned(NamedTuple):
-    """What a spec would run. `document`: see `wavequeue plan --json`. `faults`: why it cannot run here, in words."""
+    """What a spec would run. `document`: see `wavequeue plan --json`. `faults`: why it cannot run there, in words."""
 
     document: Mapping[str, Any]
-    machine: Machine
     warnings: tuple[str, ...]
     faults: tuple[str, ...]
 
 
-def plan_spec(spec: str) -> Planned:
-    """Plan a spec: its phases and jobs, the GPUs that there are, and how long it takes. Starts nothing.
+def plan_spec(
+    spec: str,
+    names: Sequence[str] = (),
+    pool: str | None = None,
+    *,
+    gpus: int | None = None,
+    offer: int | None = None,
+    say: Say = ignore,
+) -> Planned:
+    """Plan a spec: its phases and jobs, the GPUs that there are, how long it takes and what it costs. Starts nothing.
 
-    Raises SpecErrors where the spec cannot be built, FailedError.
+    Where: on this machine, or on the hosts `names` or those of `pool`, or on the rentable `offer` of that number.
+    `gpus`: as if each machine had so many GPUs. `say` is told what changed of hosts meanwhile. Raises SpecErrors where
+    the spec cannot be built, UseError, FailedError.
     """
+    if gpus is not None and gpus < 1:
+        raise UseError(f"--gpus {gpus}: give how many GPUs to plan for, 1 or more")
+    if offer is not None and (names or pool is not None or gpus is not None):
+        raise UseError("--offer is one machine as it can be rented; give it without --host, --pool and --gpus")
     warnings: list[str] = []
-    built = build(spec, warnings.append)
+    manifest = build(spec, warnings.append).manifest
+    if gpus is not None:
+        manifest = manifest._replace(gpus=None)
+    if offer is not None:
+        return _on_offer(manifest, spec, offer, warnings)
+    if names or pool is not None:
+        return _on_hosts(manifest, spec, names, pool, gpus, warnings, say)
+    return _here(manifest, spec, gpus, warnings)
+
+
+def _here(manifest: Manifest, spec: str, gpus: int | None, warnings: list[str]) -> Planned:
     beside = Path(spec).absolute().parent
-    manifest = settle(built.manifest, beside)
+    manifest = settle(manifest, beside)
     document = local_manager.examine(manifest)
     found, there = document["probe"], existing_outputs.read(document)
-    checked = local_preflight.check(manifest, found)
-    usable = [row for row in found["gpus"] if may_use(row["index"], manifest.gpus)]
-    machine = Machine(found["host"], found["cpus"], tuple(row["total_mib"] or 0 for row in usable))
-    faults = [checked.refusal] if checked.refusal else []
-    warnings += [*hosts_warning(manifest), *checked.warnings]
+    cards = tuple(
+        Card(row["index"], row["uuid"], row["name"], row["total_mib"] or 0, row["used_mib"] or 0)
+        for row in found["gpus"]
+    )
+    machine, faults = Offer(found["host"], cards, found["cpus"]), []
+    if gpus is not None:
+        machine = what_if.with_cards(manifest, machine, gpus)
+    else:
+        checked = local_preflight.check(manifest, found)
+        faults += [checked.refusal] if checked.refusal else []
+        warnings += checked.warnings
+    warnings += hosts_warning(manifest)
     warnings += local_preflight.unset_words(document, {job.id for job in manifest.jobs})
     if there is not None:
         refused = live_runs.refusal(there.live, spec)
@@ -46,6 +81,43 @@ def plan_spec(spec: str) -> Planned:
         warnings += existing_outputs.words(there, manifest.jobs)
     if not Path(manifest.cwd).is_dir():
         faults.append(f"cwd {manifest.cwd} is not there")
-    made = plan.plan(manifest, machine, plan.history(earlier(manifest.project, beside)), [*warnings, *faults])
+    which = "this machine" if gpus is None else "this machine, if it had these GPUs"
+    words = f"{which} ({machine.name}), {plan.host_words(manifest, machine)}"
+    place = Place(words, (machine,), assign_jobs.all_on(manifest, machine))
+    made = plan.plan(manifest, place, expected(manifest, beside), [*warnings, *faults])
     made["totals"]["outputs_there"] = None if there is None else len(there.outputs)
-    return Planned(made, machine, tuple(warnings), tuple(faults))
+    return Planned(made, tuple(warnings), tuple(faults))
+
+
+def _on_hosts(
+    manifest: Manifest,
+    spec: str,
+    names: Sequence[str],
+    pool: str | None,
+    gpus: int | None,
+    warnings: list[str],
+    say: Say,
+) -> Planned:
+    made = submission.prepare(manifest, spec)
+    hosts = check_hosts.connect(made, names, pool, say)
+    try:
+        checked = check_hosts.check(made, hosts, gpus=gpus)
+    finally:
+        for host in hosts:
+            host.close()
+    words = "; ".join(f"{one.name}, {plan.host_words(manifest, one)}" for one in checked.offers) or "no host answered"
+    words += "" if gpus is None else " (if it had these GPUs)"
+    place = Place(words, tuple(checked.offers), checked.sharing, checked.prices)
+    warnings += checked.warnings
+    document = plan.plan(manifest, place, checked.durations, [*warnings, *checked.faults])
+    return Planned(document, tuple(warnings), tuple(checked.faults))
+
+
+def _on_offer(manifest: Manifest, spec: str, number: int, warnings: list[str]) -> Planned:
+    """On a machine that can be rented now. It costs what it does by the hour; traffic is left to `vast hunt`."""
+    found = choose_offer.look(locate_workers(), spec, number)
+    machine = found.machine
+    words = f"offer {number}: {found.words}, {plan.host_words(manifest, machine)}"
+    place = Place(words, (machine,), assign_jobs.all_on(manifest, machine), {machine.name: found.dph})
+    durations = expected(manifest, Path(spec).absolute().parent)
+    return Planned(plan.plan(manifest, place, durations, warnings), tuple(warnings), ())

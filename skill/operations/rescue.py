@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from build_manifest.faults import listed
+from queue_manager.core.durations import Durations
 from queue_manager.core.manifest import Manifest, encode, sha256
 from queue_manager.core.requests import Request
 from skill.common import files
@@ -24,7 +25,7 @@ from skill.hosts.connection import Host, Unreachable
 from skill.operations import submit, survey
 from skill.operations.submission import Submission
 from skill.operations.submit import Outcome
-from skill.planning import assign_jobs, host_preflight, plan, rescue_plan
+from skill.planning import assign_jobs, history, host_preflight, rescue_plan
 from skill.planning.rescue_plan import Moving
 from skill.runs import assignment, pulled_results, pulled_states, remote_requests, state_cache
 from skill.runs.assignment import LOST, PLANNED, SUBMITTED, Assigned, Part
@@ -175,8 +176,8 @@ def _shared(made: Plan, there: RemoteRun, hosts: Sequence[Host], document: Docum
         )
     offers = rescue_plan.weighed(offers, document["meta"]["hosts"], len(jobs))
     only = assignment.part_manifest(there.manifest, Part("", jobs), there.run.id)
-    seconds = {phase: median for phase, (median, _) in plan.history([document]).items()}
-    sharing = assign_jobs.share(only, offers, seconds)
+    durations = Durations(only.jobs, history.earlier([document]))
+    sharing = assign_jobs.share(only, offers, durations.of_phases(only.jobs))
     fresh = {name: submission.part(workers[name], given) for name, given in sharing.parts.items() if name not in parts}
     faults = host_preflight.unplaced_lines(sharing.unplaced)
     for name in fresh:

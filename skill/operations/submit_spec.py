@@ -15,23 +15,25 @@ from skill.common.project import locate_workers
 from skill.hosts import registry
 from skill.hosts.connection import Host
 from skill.operations import check_hosts, submission, submit
-from skill.operations.build_spec import Say, build, earlier, earlier_manifests, ignore
+from skill.operations.build_spec import Say, build, earlier_manifests, ignore
 from skill.operations.check_hosts import Checked
 from skill.operations.submission import Submission
 from skill.operations.submit import TRIES, Outcome
-from skill.planning import estimate, existing_outputs, plan
+from skill.planning import existing_outputs, forecast
 from skill.planning.existing_outputs import Found
 from skill.runs import assignment, directory, live_runs, local_manager
 from skill.runs.directory import Run
 
 
 class Submitted(NamedTuple):
-    """A run on hosts, and how it ended on each of them. `estimate`: how long it takes, in words, empty for a run that
-    was taken up again; `notes`: which outputs travel between hosts."""
+    """A run on hosts, and how it ended on each of them. `estimate`: how long it takes and what it costs, see
+    planning.forecast.document, and `said` the same in lines; None and none for a run that was taken up again. `notes`:
+    which outputs travel between hosts."""
 
     run: Run
     outcomes: tuple[Outcome, ...]
-    estimate: str
+    estimate: Mapping[str, Any] | None
+    said: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -62,7 +64,8 @@ def submit_spec(
     new = new or again or skip_done
     made = submission.prepare(build(spec, warn).manifest, spec, push=push)
     run = None if new else submit.existing(made)
-    how_long: str = ""
+    estimate: Mapping[str, Any] | None = None
+    said: tuple[str, ...] = ()
     notes: list[str] = []
     if run is not None:
         hosts = _again(made, run, names, pool, say)
@@ -74,7 +77,10 @@ def submit_spec(
         checked = check_hosts.check(made, hosts, newest_code=skip_done and not (push and made.pushed))
         done = _there_already(spec, made, checked, say, again=again, skip_done=skip_done, pushed=made.pushed and push)
         run = begin(made, hosts, checked, say, new=new, done=done)
-        how_long = _estimate(made, checked)
+        found = forecast.forecast(
+            made.manifest, checked.offers, checked.sharing, checked.durations, checked.prices, done
+        )
+        estimate, said = forecast.document(found), forecast.lines(found, list(checked.prices))
         notes = _carried(checked)
         hosts = [host for host in hosts if host.name in checked.sharing.parts]
     directory.note_submitted(run, Path.home())
@@ -83,7 +89,7 @@ def submit_spec(
     finally:
         for host in hosts:
             host.close()
-    return Submitted(run, tuple(outcomes), how_long, tuple(notes))
+    return Submitted(run, tuple(outcomes), estimate, said, tuple(notes))
 
 
 def _again(made: Submission, run: Run, names: Sequence[str], pool: str | None, say: Say) -> list[Host]:
@@ -166,11 +172,6 @@ def begin(
         if not new and submit.existing(made) is not None:
             raise FailedError("another submit of the same manifest has just begun; run the same command again")
         return submit.create(made, parts)
-
-
-def _estimate(made: Submission, checked: Checked) -> str:
-    known = plan.history(earlier(made.manifest.project, made.beside))
-    return estimate.estimate(made.manifest, checked.offers, checked.sharing, known).how
 
 
 def _carried(checked: Checked) -> list[str]:

@@ -80,6 +80,11 @@ def share(manifest: Manifest, offers: Sequence[Offer], seconds: Mapping[str, flo
     return Sharing(shared, carried, unplaced)
 
 
+def all_on(manifest: Manifest, offer: Offer) -> Sharing:
+    """All jobs on one host, whether it can serve them or not."""
+    return Sharing({offer.name: tuple(job.id for job in manifest.jobs)}, (), {})
+
+
 def need_of(job: JobSpec) -> Need:
     """What a job needs of the cards of its host."""
     return Need(job.gpus, job.gpu_mem_mib)

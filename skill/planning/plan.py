@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from build_manifest.faults import listed
+from queue_manager.core.durations import Durations
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
+from queue_manager.core.readings import Card, may_use
 from queue_manager.core.times import duration
 from skill.common.text_table import columns
+from skill.planning import forecast
+from skill.planning.assign_jobs import Offer, Sharing
 from skill.runs.dependencies import Dependencies
-from skill.runs.digest import seconds
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -21,43 +23,33 @@ MAX_EDGES = 1_000_000
 _FIRST_JOBS = 3
 
 
-class Machine(NamedTuple):
-    """What there is to run on: cores, and total MiB of each card that the manifest may use."""
+class Place(NamedTuple):
+    """What there is to run on. `words`: which hosts or offer that is, for people; `prices`: USD per hour by host."""
 
-    name: str
-    cores: int
-    cards_mib: tuple[int, ...]
-
-
-def history(documents: Iterable[Mapping[str, Any]]) -> dict[str, tuple[float, int]]:
-    """From states of earlier runs: median seconds of the completed jobs of each phase, and how many those were."""
-    took: dict[str, list[float]] = {}
-    for document in documents:
-        for row in document["jobs"]:
-            length = seconds(row, 0.0) if row["status"] == "completed" else None
-            if length is not None:
-                took.setdefault(row["phase"], []).append(length)
-    return {phase: (statistics.median(values), len(values)) for phase, values in took.items()}
+    words: str
+    offers: tuple[Offer, ...]
+    sharing: Sharing
+    prices: Mapping[str, float] = {}
 
 
-def plan(
-    manifest: Manifest, machine: Machine, known: Mapping[str, tuple[float, int]], warnings: Sequence[str]
-) -> dict[str, Any]:
+def plan(manifest: Manifest, place: Place, durations: Durations, warnings: Sequence[str]) -> dict[str, Any]:
     """The document that `plan --json` prints.
 
-    `known`: see `history`. A job's `depends_on` holds ids, groups and phases resolved, as long as the whole stays
-    below a million pairs (`totals.resolved`); `waits_for` holds the same as names of jobs, groups and phases.
+    A job's `depends_on` holds ids, groups and phases resolved, as long as the whole stays below a million pairs
+    (`totals.resolved`); `waits_for` holds the same as names of jobs, groups and phases.
     """
     dependencies = Dependencies(manifest)
     edges = dependencies.edges()
     resolved = edges <= MAX_EDGES
     jobs = [_job(spec, dependencies, resolved) for spec in manifest.jobs]
     by_phase = {name: [dependencies.jobs[job] for job in ids] for name, ids in dependencies.members.items()}
-    phases = [_phase(phase, by_phase[phase.name], manifest, machine, known) for phase in manifest.phases]
+    phases = [_phase(phase, by_phase[phase.name], manifest, place, durations) for phase in manifest.phases]
+    found = forecast.forecast(manifest, place.offers, place.sharing, durations, place.prices)
     return {
         "project": manifest.project,
         "cwd": manifest.cwd,
-        "where": f"this machine ({machine.name})",
+        "where": place.words,
+        "hosts": [_host(offer, manifest, place) for offer in place.offers],
         "phases": phases,
         "jobs": jobs,
         "totals": {
@@ -66,10 +58,21 @@ def plan(
             "resolved": resolved,
             "most_cards": max((spec.gpus for spec in manifest.jobs), default=0),
             "at_once": max((row["at_once"] for row in phases), default=0),
-            "seconds": _whole(phases),
-            "cost": None,
         },
+        "estimate": forecast.document(found),
+        "how_long": forecast.words(found),
+        "cost": forecast.cost_words(found, list(place.prices)),
         "warnings": list(warnings),
+    }
+
+
+def _host(offer: Offer, manifest: Manifest, place: Place) -> dict[str, Any]:
+    return {
+        "name": offer.name,
+        "jobs": len(place.sharing.parts.get(offer.name, ())),
+        "cores": offer.cores,
+        "cards_mib": [card.total_mib for card in _usable(manifest, offer)],
+        "usd_per_hour": place.prices.get(offer.name),
     }
 
 
@@ -90,10 +93,9 @@ def _job(spec: JobSpec, dependencies: Dependencies, resolved: bool) -> dict[str,
 
 
 def _phase(
-    phase: Phase, specs: Sequence[JobSpec], manifest: Manifest, machine: Machine, known: Mapping[str, tuple[float, int]]
+    phase: Phase, specs: Sequence[JobSpec], manifest: Manifest, place: Place, durations: Durations
 ) -> dict[str, Any]:
-    at_once = max((_at_once(spec, manifest, machine) for spec in specs), default=0)
-    median, runs = known.get(phase.name, (None, 0))
+    at_once = max((sum(_at_once(spec, manifest, offer) for offer in place.offers) for spec in specs), default=0)
     return {
         "name": phase.name,
         "jobs": len(specs),
@@ -103,33 +105,30 @@ def _phase(
         "gpu_mem_mib": sorted({spec.gpu_mem_mib for spec in specs if spec.gpu_mem_mib is not None}),
         "outputs": sum(spec.expected_output is not None for spec in specs),
         "at_once": min(at_once, len(specs)),
-        "seconds_per_job": median,
-        "measured_on": runs,
+        "seconds_per_job": durations.of_phases(specs).get(phase.name),
+        "measured_on": durations.measured(phase.name),
         "first_jobs": [spec.id for spec in specs[:_FIRST_JOBS]],
     }
 
 
-def _at_once(spec: JobSpec, manifest: Manifest, machine: Machine) -> int:
-    """How many jobs like this can run at a time."""
+def _usable(manifest: Manifest, offer: Offer) -> list[Card]:
+    return [card for card in offer.cards if may_use(card.index, manifest.gpus)]
+
+
+def _at_once(spec: JobSpec, manifest: Manifest, offer: Offer) -> int:
+    """How many jobs like this can run at a time on a host."""
     most = manifest.max_parallel
     if spec.gpus == 0:
-        return machine.cores if most is None else most
+        return offer.cores if most is None else most
+    cards = _usable(manifest, offer)
     if spec.gpu_mem_mib is None:
-        slots = len(machine.cards_mib) // spec.gpus
+        slots = len(cards) // spec.gpus
     else:
-        slots = sum(mib // spec.gpu_mem_mib for mib in machine.cards_mib) // spec.gpus
+        slots = sum(card.total_mib // spec.gpu_mem_mib for card in cards) // spec.gpus
     return slots if most is None else min(most, slots)
 
 
-def _whole(phases: Sequence[Mapping[str, Any]]) -> float | None:
-    """About how many seconds all of it takes; None where a phase was never measured, or cannot run."""
-    if any(row["seconds_per_job"] is None or not row["at_once"] for row in phases if row["jobs"]):
-        return None
-    total: float = sum(-(-row["jobs"] // row["at_once"]) * row["seconds_per_job"] for row in phases if row["jobs"])
-    return round(total, 1)
-
-
-def lines(document: Mapping[str, Any], machine: Machine, width: int) -> list[Text]:
+def lines(document: Mapping[str, Any], width: int) -> list[Text]:
     """The document for people."""
     from rich.text import Text
 
@@ -160,26 +159,16 @@ def lines(document: Mapping[str, Any], machine: Machine, width: int) -> list[Tex
         width,
         indent=1,
     )
-    cards = _count(len(machine.cards_mib), "GPU") if machine.cards_mib else "no GPU"
-    found.append(
-        Text(f"where: {document['where']}, {_count(machine.cores, 'core')}, {cards}; jobs run in {document['cwd']}")
-    )
-    found.append(Text(f"how long: {_how_long(document)}"))
-    found.append(Text("cost: no price: this machine"))
+    found.append(Text(f"where: {document['where']}; jobs run in {document['cwd']}"))
+    found.append(Text(f"how long: {document['how_long']}"))
+    found.append(Text(f"cost: {document['cost']}"))
     return found
 
 
-def _how_long(document: Mapping[str, Any]) -> str:
-    total = document["totals"]["seconds"]
-    if total is not None:
-        jobs = sum(row["measured_on"] for row in document["phases"])
-        return f"about {duration(total)}, from {_count(jobs, 'job')} of earlier runs"
-    unknown = [row["name"] for row in document["phases"] if row["seconds_per_job"] is None]
-    if len(unknown) == len(document["phases"]):
-        return "unknown: no run of this project yet"
-    if unknown:
-        return f"unknown: no job of {listed(unknown)} has completed in an earlier run"
-    return "unknown: this machine cannot run all phases"
+def host_words(manifest: Manifest, offer: Offer) -> str:
+    """What a host has that the jobs may use: `8 cores, 2 GPUs`."""
+    cards = len(_usable(manifest, offer))
+    return f"{_count(offer.cores, 'core')}, {_count(cards, 'GPU') if cards else 'no GPU'}"
 
 
 def _waits(row: Mapping[str, Any]) -> str:

@@ -253,6 +253,19 @@ def marks(manifest: Manifest, part: Part, run_id: str) -> tuple[Mark, ...]:
     return tuple(found)
 
 
+def awaited(manifest: Manifest, part: Part) -> dict[str, tuple[frozenset[str], ...]]:
+    """Sets of jobs on other hosts whose outputs a job of a part waits for, by its id; of jobs that wait for none,
+    nothing. Jobs that wait for the same share one set."""
+    outside = _Outside(manifest, part, "")
+    sets: dict[Mark, frozenset[str]] = {}
+    found = {}
+    for job in outside.jobs:
+        waits = outside.marks(job)
+        if waits:
+            found[job] = tuple(sets.setdefault(mark, frozenset(mark.jobs)) for mark in waits)
+    return found
+
+
 def part_manifest(manifest: Manifest, part: Part, run_id: str = "") -> Manifest:
     """The manifest that a host gets: its jobs without batches, in the manifest's order, running in its cwd.
 

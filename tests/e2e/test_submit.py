@@ -29,7 +29,7 @@ def test_two_hosts_get_code_jobs_and_a_manager_each(laptop: Laptop) -> None:
         document = state(host, run_id)
         assert document is not None
         assert f"{name}: 2 jobs, manager is process {document['meta']['pid']}" in out
-    assert "how long: unknown: no run of this project yet" in out
+    assert "how long: unknown: no job of make has completed yet, and est_minutes is not given" in out
     assert sorted(finish(a, run_id) + finish(b, run_id)) == ["j1", "j2", "j3", "j4"]
     assert ran(a, b) == ONCE
     assigned = json.loads((laptop.project / "experiment_queue" / run_id / "hosts.json").read_text())
@@ -54,6 +54,26 @@ def test_two_hosts_get_code_jobs_and_a_manager_each(laptop: Laptop) -> None:
         "phases": 1,
     }, "and nothing else was printed"
     assert done.stderr == ""
+
+
+def test_a_plan_for_hosts_shares_the_jobs_and_tells_how_long_they_take_there(laptop: Laptop) -> None:
+    laptop.host("gpu-a")
+    laptop.spec(SPEC.replace("gpus: 0", "gpus: 0\n      est_minutes: 3").replace("max_parallel: 2\n", ""))
+    found = json.loads(laptop.call("plan", "spec.yaml", "--host", "gpu-a", "--json")[0])
+    (host,) = found["hosts"]
+    assert (host["name"], host["jobs"], host["usd_per_hour"]) == ("gpu-a", 4, None)
+    assert found["estimate"]["eta_s"] == 180.0 * -(-4 // host["cores"])
+    assert found["estimate"]["basis"] == ["est_minutes for make"]
+    out, _ = laptop.call("plan", "spec.yaml", "--host", "gpu-a", "--gpus", "2")
+    assert f"where: gpu-a, {host['cores']} cores, 2 GPUs (if it had these GPUs); jobs run in code" in out
+    assert laptop.runs() == []
+    for arguments, says in (
+        (["--host", "nobody"], "nobody"),
+        (["--gpus", "0"], "--gpus 0: give how many GPUs to plan for, 1 or more"),
+        (["--offer", "7", "--gpus", "2"], "--offer is one machine as it can be rented"),
+    ):
+        _, said = laptop.call("plan", "spec.yaml", *arguments, code=2)
+        assert says in said
 
 
 SCRIPT = """

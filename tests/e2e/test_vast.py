@@ -336,4 +336,23 @@ def test_a_hunt_for_a_spec_asks_for_what_its_jobs_need(fleet: Fleet) -> None:
     asked = next(one.body for one in fleet.double.asked if one.path.endswith("/bundles/"))
     assert (asked["num_gpus"], asked["gpu_ram"]) == ({"gte": 2}, {"gte": 20000})
     assert [row["hours"] for row in found["offers"]] == [1.5]
-    assert "no earlier run" in found["work"]
+    assert "no job of jobs has completed yet" in found["work"]
+    fleet.laptop.spec("project: p\ncwd: .\njobs:\n  - {id: a, cmd: train, est_minutes: 30}\n")
+    found = hunt(fleet, "spec.yaml", "--ref-dlp", "40")
+    assert ([row["hours"] for row in found["offers"]], found["work"][:20]) == ([0.25], "from est_minutes for")
+
+
+def test_a_plan_for_an_offer_tells_what_it_costs_there(fleet: Fleet) -> None:
+    offer = fleet.double.world.offer(num_gpus=2, dlperf=80.0)
+    fleet.laptop.spec(
+        "project: p\ncwd: .\ngrid: {n: [1, 2, 3, 4]}\ntemplate: {cmd: 'train ${n}', est_minutes: 60, id: 'j${n}'}\n"
+    )
+    number = str(offer["id"])
+    found = json.loads(fleet.laptop.call("plan", "spec.yaml", "--offer", number, "--json")[0])
+    assert found["estimate"]["eta_s"] == 3600.0, "two rounds on cards that are twice as fast as those of est_minutes"
+    assert found["estimate"]["cost_usd"] == pytest.approx(found["hosts"][0]["usd_per_hour"], abs=1e-4)
+    out, _ = fleet.laptop.call("plan", "spec.yaml", "--offer", number)
+    assert f"where: offer {number}: 2x " in out
+    assert f"cost: about ${found['estimate']['cost_usd']:.2f} (offer {number})" in out
+    _, said = fleet.laptop.call("plan", "spec.yaml", "--offer", "987654", code=1)
+    assert "offer 987654 is not to be had (any more); see: wavequeue vast hunt" in said

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from queue_manager.core.durations import Durations, Earlier
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 from skill.common.errors import UseError
 from skill.fleet import blacklist, settings
@@ -113,7 +114,7 @@ def made(*jobs: JobSpec, **fields: Any) -> Manifest:
 
 def test_a_spec_s_needs_are_those_of_its_jobs_and_its_hours_those_of_earlier_runs() -> None:
     jobs = [JobSpec(f"j{n}", "true", "main", gpus=1, gpu_mem_mib=12000) for n in range(8)]
-    work = spec_work(made(*jobs), {"main": (1800.0, 5)}, BEST)
+    work = spec_work(made(*jobs), Durations(jobs, Earlier({}, {"main": (1800.0, 5)})), BEST)
     assert (work.least_cards, work.gpu_ram_mib) == (1, 12000)
     assert work.hours(GOOD) == pytest.approx(4 * 0.5), "two fit on the GPU at once"
     four = GOOD._replace(id=2, num_gpus=4, dlperf=320.0, dph_base=1.6)
@@ -121,19 +122,21 @@ def test_a_spec_s_needs_are_those_of_its_jobs_and_its_hours_those_of_earlier_run
     found = rank([GOOD, four, GOOD._replace(id=3, gpu_ram_mib=11000)], BEST._replace(gpu_ram_gb=0), work, ())
     assert {row.offer.id: row.hours for row in found.priced} == pytest.approx({1: 1.0, 2: 0.25})
     assert found.left_out == {"too little GPU memory": 1}
-    assert "5 jobs" in work.how
+    assert work.how == "from 5 completed jobs of main in earlier runs, taken to be on GPUs of DLP 40"
 
 
 def test_a_spec_that_never_ran_is_taken_for_the_hours_of_the_profile_and_says_so() -> None:
-    work = spec_work(made(JobSpec("a", "true", "main", gpus=2)), {}, BEST)
+    job = JobSpec("a", "true", "main", gpus=2)
+    work = spec_work(made(job), Durations([job]), BEST)
     assert work.hours(GOOD._replace(num_gpus=2)) == 10
     assert work.hours(GOOD) is None, "its job needs two GPUs"
-    assert "no earlier run" in work.how
+    assert work.how.startswith("10 h, since no job of main has completed yet, and est_minutes is not given")
     assert filters(BEST, work, [])["num_gpus"] == {"gte": 2}
 
 
 def test_a_spec_without_cards_scales_by_no_card() -> None:
-    work = spec_work(made(JobSpec("a", "true", "main", gpus=0)), {"main": (3600.0, 1)}, BUILT_IN["cpu"])
+    job = JobSpec("a", "true", "main", gpus=0, est_minutes=60.0)
+    work = spec_work(made(job), Durations([job]), BUILT_IN["cpu"])
     assert work.ref_dlp is None
     (one,) = rank([GOOD._replace(num_gpus=0, dlperf=None)], BUILT_IN["cpu"], work, ()).priced
     assert one.hours == 1.0

@@ -1,0 +1,44 @@
+"""What jobs are expected to take, and what tells it."""
+
+from __future__ import annotations
+
+import pytest
+
+from queue_manager.core.durations import Durations, Earlier
+from queue_manager.core.manifest import JobSpec
+from tests.core.states import spec
+
+A, B, C = spec("a"), spec("b"), spec("c")
+EARLIER = Earlier({"a": 100.0, "b": 300.0}, {"main": (200.0, 2)})
+GUESS = [job._replace(est_minutes=minutes) for job, minutes in ((A, 1.0), (B, 2.0), (C, 4.0))]
+
+
+@pytest.mark.parametrize(
+    ("specs", "earlier", "took", "seconds"),
+    [
+        ([A, B], Earlier(), {}, [None, None]),
+        (GUESS, Earlier(), {}, [60.0, 120.0, 240.0]),
+        ([A, B, C], EARLIER, {}, [100.0, 300.0, 200.0]),
+        (GUESS, EARLIER, {}, [100.0, 300.0, 200.0]),
+        ([A, B, C], Earlier(), {"a": 5.0, "b": 7.0}, [6.0, 6.0, 6.0]),
+        ([A, B, C], EARLIER, {"a": 150.0}, [150.0, 450.0, 300.0]),
+        (GUESS, Earlier(), {"a": 30.0}, [30.0, 60.0, 120.0]),
+        ([GUESS[0], B], Earlier(), {"b": 30.0}, [30.0, 30.0]),
+    ],
+    ids=["nothing", "est_minutes", "the same job", "measured beats est_minutes", "this run", "slower than before",
+         "quicker than guessed", "nothing to compare with"],
+)  # fmt: skip
+def test_what_is_nearest_tells(
+    specs: list[JobSpec], earlier: Earlier, took: dict[str, float], seconds: list[float | None]
+) -> None:
+    found = Durations(specs, earlier, took)
+    assert [found.seconds(one) for one in specs] == seconds
+
+
+def test_phases_are_not_mixed_and_averages_are_by_phase() -> None:
+    specs = [spec("a", "t"), spec("b", "t"), spec("c", "s", est_minutes=0.5), spec("d", "u")]
+    found = Durations(specs, Earlier({"a": 10.0, "b": 20.0}, {"t": (15.0, 2)}), {"c": 90.0})
+    assert found.of_phases(specs) == {"t": 15.0, "s": 90.0}
+    assert found.unknown(specs) == ("u",)
+    assert found.basis(specs) == ("2 completed jobs of t in earlier runs", "1 completed job of s")
+    assert Durations(specs).basis(specs) == ("est_minutes for s",)
