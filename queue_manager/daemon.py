@@ -11,6 +11,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +33,6 @@ from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
 from queue_manager.core import pace, shell_paths
 from queue_manager.core.events import Proc, Record
-from queue_manager.core.frozen import replace
 from queue_manager.core.layout import HostPaths, RunPaths, run_key, session_name
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Job, Need, QueueState

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MAX_BYTES = 24 * 1024
 
 PURE = frozenset({
-    "__future__", "bisect", "collections", "copy", "csv", "datetime", "enum", "fnmatch", "functools",
+    "__future__", "bisect", "collections", "copy", "csv", "dataclasses", "datetime", "enum", "fnmatch", "functools",
     "hashlib", "heapq", "itertools", "json", "math", "operator", "pathlib", "re", "shlex", "string", "typing",
     "zlib",
 })  # fmt: skip

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Union
+from dataclasses import dataclass, field
+from typing import Union
 
 from queue_manager.core.events import Proc, Work
 from queue_manager.core.failures import LogFinding
-from queue_manager.core.frozen import frozen
 from queue_manager.core.machine import Ground
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.core.requests import Answer, Request
 
-_NOTHING: Mapping[Any, Any] = {}  # shared, and written as JSON
 
-
-@frozen
+@dataclass(frozen=True)
 class Claim:
     """A wrapper took the attempt. `at_ns`: when, by the file system's clock, in ns since the epoch."""
 
@@ -24,12 +22,12 @@ class Claim:
     at_ns: int
 
 
-@frozen
+@dataclass(frozen=True)
 class Revoked:
     """The manager took the attempt itself: no wrapper will ever run it."""
 
 
-@frozen
+@dataclass(frozen=True)
 class ExitRecord:
     """The job's own verdict. `at_ns`: when, by the file system's clock."""
 
@@ -37,7 +35,7 @@ class ExitRecord:
     at_ns: int
 
 
-@frozen
+@dataclass(frozen=True)
 class Output:
     """What `expected_output` looks like now: the newest match, if any, whether it is newer than the attempt's
     start, and whether another job's pattern can match one of the new files."""
@@ -47,7 +45,7 @@ class Output:
     shared: bool = False
 
 
-@frozen
+@dataclass(frozen=True)
 class Ended:
     """Gathered once, when all that an attempt started has gone."""
 
@@ -57,7 +55,7 @@ class Ended:
     oom_kill: bool = False
 
 
-@frozen
+@dataclass(frozen=True)
 class Leftovers:
     """Processes that outlive the job's command, by their command lines: those that work, those that may yet go on by
     themselves, and those that only serve others, see `leftovers`. `output_there`: its output is there and new."""
@@ -68,7 +66,7 @@ class Leftovers:
     output_there: bool = False
 
 
-@frozen
+@dataclass(frozen=True)
 class Evidence:
     """What is seen of one live attempt.
 
@@ -99,7 +97,7 @@ class Evidence:
     left: Leftovers | None = None
 
 
-@frozen
+@dataclass(frozen=True)
 class Checked:
     """A job's preconditions as they were at `at` (epoch seconds): None if they hold, else the one that does not.
 
@@ -111,7 +109,7 @@ class Checked:
     awaited: bool = False
 
 
-@frozen
+@dataclass(frozen=True)
 class ForeignLease:
     """A card in the hands of another run on this host. `mib` None: it wants the card for itself. `owner`: whose run
     it is in words, where it may be another user's; what such a run is called is not known."""
@@ -122,7 +120,7 @@ class ForeignLease:
     owner: str | None = None
 
 
-@frozen
+@dataclass(frozen=True)
 class Doing:
     """What one look at a running attempt showed. Times in epoch seconds.
 
@@ -140,15 +138,15 @@ class Doing:
     is_open: bool = False
 
 
-@frozen
+@dataclass(frozen=True)
 class MetricsFound:
     """What was read of a completed job's metrics: a number or None by name, and why there is none, in words."""
 
     metrics: Mapping[str, float | None]
-    errors: Mapping[str, str] = _NOTHING
+    errors: Mapping[str, str] = field(default_factory=dict)
 
 
-@frozen
+@dataclass(frozen=True)
 class CodeReading:
     """Which code lies in the run's cwd (None: it cannot be told). `since`: when it was looked at before."""
 
@@ -156,7 +154,7 @@ class CodeReading:
     since: float
 
 
-@frozen
+@dataclass(frozen=True)
 class Seen:
     """One turn's observations. What was not looked at is absent, and nothing is concluded from that.
 
@@ -170,29 +168,29 @@ class Seen:
 
     boot: str
     cores: int
-    attempts: Mapping[int, Evidence] = _NOTHING
+    attempts: Mapping[int, Evidence] = field(default_factory=dict)
     cards: Cards | Unreadable | None = None
-    before: Mapping[str, int] = _NOTHING
+    before: Mapping[str, int] = field(default_factory=dict)
     foreign: tuple[ForeignLease, ...] | Unreadable = ()
-    checked: Mapping[int, Checked] = _NOTHING
+    checked: Mapping[int, Checked] = field(default_factory=dict)
     requests: tuple[Request, ...] = ()
     disk: str | None = None
     ground: Ground | None = None
     code: CodeReading | None = None
     journal: str | None = None
-    missing: Mapping[str, str] = _NOTHING
+    missing: Mapping[str, str] = field(default_factory=dict)
     doing: Mapping[int, Doing] | None = None
-    metrics: Mapping[int, MetricsFound] = _NOTHING
+    metrics: Mapping[int, MetricsFound] = field(default_factory=dict)
 
 
-@frozen
+@dataclass(frozen=True)
 class Launch:
     """Start the attempt that the journal has just been told of."""
 
     order: int
 
 
-@frozen
+@dataclass(frozen=True)
 class Stop:
     """Signal all that the attempt started: KILL if `kill`, else TERM."""
 
@@ -200,21 +198,21 @@ class Stop:
     kill: bool
 
 
-@frozen
+@dataclass(frozen=True)
 class QuitSession:
     """Close an attempt's screen session."""
 
     order: int
 
 
-@frozen
+@dataclass(frozen=True)
 class Revoke:
     """Take the attempt's claim, so that a late wrapper does not run."""
 
     order: int
 
 
-@frozen
+@dataclass(frozen=True)
 class Reply:
     """Tell the person who asked."""
 

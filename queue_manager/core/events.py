@@ -10,9 +10,9 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, NamedTuple, Union
 
-from queue_manager.core.frozen import REQUIRED, fields, frozen
 from queue_manager.core.manifest import (
     JobSpec,
     Phase,
@@ -49,7 +49,7 @@ class Work(NamedTuple):
     log_ns: int
 
 
-@frozen
+@dataclass(frozen=True)
 class RunStarted:
     """Heads the journal."""
 
@@ -60,7 +60,7 @@ class RunStarted:
     version: int = VERSION
 
 
-@frozen
+@dataclass(frozen=True)
 class ManagerStarted:
     """A manager took the run, at first or again. `boot` names the host's life, see host.boot_id. `away`: seconds that
     the machine was down before, by the last sign of the life before. `ticks`: with `pid` and `boot` the manager's
@@ -73,7 +73,7 @@ class ManagerStarted:
     ticks: int = 0
 
 
-@frozen
+@dataclass(frozen=True)
 class AttemptStarting:
     """The intent to launch; durable before the deed. `cards`: uuids, `indices`: the same cards by index,
     `mib`: promised on each (None: the cards are its own), `used_mib`: what NVML read on each at placement."""
@@ -89,7 +89,7 @@ class AttemptStarting:
     used_mib: tuple[int, ...] = ()
 
 
-@frozen
+@dataclass(frozen=True)
 class AttemptStarted:
     """The wrapper claimed the attempt and the job's own process began."""
 
@@ -100,7 +100,7 @@ class AttemptStarted:
     proc: Proc | None = None
 
 
-@frozen
+@dataclass(frozen=True)
 class AttemptStopping:
     """Its processes are to end: TERM now, KILL after the grace. `reason`: cancelled, timeout, stale, closed (its
     session was), leftovers, bound (the run has reached one)."""
@@ -110,7 +110,7 @@ class AttemptStopping:
     reason: str
 
 
-@frozen
+@dataclass(frozen=True)
 class LeftoversFound:
     """Its command has ended and left processes running. `fate`: wait, fail or end, see `leftovers`; `text`: who."""
 
@@ -120,7 +120,7 @@ class LeftoversFound:
     text: str
 
 
-@frozen
+@dataclass(frozen=True)
 class AttemptIdle:
     """Since this look (`work`) it has done nothing, though it still runs. Of one that was idle before: it has worked
     in between."""
@@ -130,7 +130,7 @@ class AttemptIdle:
     work: Work
 
 
-@frozen
+@dataclass(frozen=True)
 class AttemptEnded:
     """The verdict, and the status that the job has now. `charged`: the attempt counts for the job.
     `due`: when a retry may start (epoch seconds). `used_mib`: last reading of its cards while it lived."""
@@ -147,7 +147,7 @@ class AttemptEnded:
     used_mib: tuple[int, ...] = ()
 
 
-@frozen
+@dataclass(frozen=True)
 class MetricsRead:
     """The metrics of a job that has completed: a number or None by name, and why there is none, in words."""
 
@@ -156,14 +156,14 @@ class MetricsRead:
     errors: Mapping[str, str]
 
 
-@frozen
+@dataclass(frozen=True)
 class RetryDue:
     """The delay of a failed job is over; it may be placed again."""
 
     job: str
 
 
-@frozen
+@dataclass(frozen=True)
 class JobHeld:
     """A precondition does not hold (`reason`), or holds again (None)."""
 
@@ -171,7 +171,7 @@ class JobHeld:
     reason: str | None
 
 
-@frozen
+@dataclass(frozen=True)
 class JobStuck:
     """It can never run here, for the reason given; a person is needed."""
 
@@ -179,7 +179,7 @@ class JobStuck:
     error: str
 
 
-@frozen
+@dataclass(frozen=True)
 class JobBlocked:
     """Something it needs will not come. `by`: the job at the root, None where it is a precondition. Of a job that is
     blocked already: from now on it names another root."""
@@ -189,28 +189,28 @@ class JobBlocked:
     error: str
 
 
-@frozen
+@dataclass(frozen=True)
 class JobUnblocked:
     """What it depends on may yet complete."""
 
     job: str
 
 
-@frozen
+@dataclass(frozen=True)
 class JobCancelled:
     """A person took it out before it ran."""
 
     job: str
 
 
-@frozen
+@dataclass(frozen=True)
 class JobRetried:
     """A person gave it a fresh set of attempts."""
 
     job: str
 
 
-@frozen
+@dataclass(frozen=True)
 class JobsAdded:
     """More jobs for a run that has begun."""
 
@@ -219,7 +219,7 @@ class JobsAdded:
     specs: tuple[JobSpec, ...]
 
 
-@frozen
+@dataclass(frozen=True)
 class JobsChanged:
     """A person changed what may change of jobs in a run. `changes`: new values by field, by job; see
     requests.CHANGEABLE."""
@@ -227,14 +227,14 @@ class JobsChanged:
     changes: Mapping[str, Mapping[str, Any]]
 
 
-@frozen
+@dataclass(frozen=True)
 class JobSkipped:
     """Its output was there before the run, newer than the code, and is taken as it is."""
 
     job: str
 
 
-@frozen
+@dataclass(frozen=True)
 class JobAccepted:
     """A person took the job's result as it is. `by`: who, as user@machine; `reason`: why, in their words."""
 
@@ -243,7 +243,7 @@ class JobAccepted:
     reason: str = ""
 
 
-@frozen
+@dataclass(frozen=True)
 class CodeSeen:
     """The code in the run's cwd is another one, or was told for the first time. `code`: its name, see
     queue_manager.adapters.code_identity; None where it cannot be told. `since`: attempts that started after this
@@ -253,17 +253,17 @@ class CodeSeen:
     since: float = 0.0
 
 
-@frozen
+@dataclass(frozen=True)
 class Paused:
     """Nothing new starts until resumed."""
 
 
-@frozen
+@dataclass(frozen=True)
 class Resumed:
     """New attempts may start; quarantined cards are tried again."""
 
 
-@frozen
+@dataclass(frozen=True)
 class RequestTaken:
     """A request was carried out, once and for all."""
 
@@ -273,7 +273,7 @@ class RequestTaken:
     jobs: tuple[str, ...] = ()
 
 
-@frozen
+@dataclass(frozen=True)
 class ConditionBegan:
     """Something in the world hinders the queue. `kind` names it, `text` says it to a person."""
 
@@ -281,14 +281,14 @@ class ConditionBegan:
     text: str
 
 
-@frozen
+@dataclass(frozen=True)
 class ConditionEnded:
     """It hinders no longer."""
 
     kind: str
 
 
-@frozen
+@dataclass(frozen=True)
 class CardQuarantined:
     """No job gets this card until a person resumes the run."""
 
@@ -296,19 +296,19 @@ class CardQuarantined:
     reason: str
 
 
-@frozen
+@dataclass(frozen=True)
 class RunFinished:
     """Nothing is left that can run."""
 
 
-@frozen
+@dataclass(frozen=True)
 class CompleteRan:
     """`on_complete` has ended, and may have left results of its own."""
 
     code: int
 
 
-@frozen
+@dataclass(frozen=True)
 class BoundReached:
     """No job starts any more, until a person resumes the run: max_cost or deadline (`kind`)."""
 
@@ -316,14 +316,14 @@ class BoundReached:
     text: str
 
 
-@frozen
+@dataclass(frozen=True)
 class ResultsPushed:
     """`results_to` has brought away all results up to the journal's line `upto`."""
 
     upto: int
 
 
-@frozen
+@dataclass(frozen=True)
 class TeardownStarting:
     """The intent to end the machine; durable before the deed. `plan`: stop or destroy. `cost`: USD so far."""
 
@@ -333,14 +333,14 @@ class TeardownStarting:
     cost: float | None = None
 
 
-@frozen
+@dataclass(frozen=True)
 class TeardownCalledOff:
     """The machine goes on after all."""
 
     reason: str
 
 
-@frozen
+@dataclass(frozen=True)
 class TeardownConfirmed:
     """Its provider says that the machine is stopped, or gone."""
 
@@ -348,7 +348,7 @@ class TeardownConfirmed:
     instance: int
 
 
-@frozen
+@dataclass(frozen=True)
 class RunRepaired:
     """The journal was damaged or lost, and was put together anew: all before this line. `text`: from what, in words;
     `kept`: the name of the damaged one beside it, empty where there was none."""
@@ -404,10 +404,15 @@ _WIRE: dict[str, type[Event]] = {
     "RunRepaired": RunRepaired,
 }
 _NAME = {kind: name for name, kind in _WIRE.items()}
-_DEFAULTS: dict[type[Event], dict[str, Any]] = {kind: fields(kind) for kind in _NAME}
+_REQUIRED = object()
+_DEFAULTS: dict[type[Event], dict[str, Any]] = {
+    kind: {one.name: _REQUIRED if one.default is MISSING else one.default for one in fields(kind)} for kind in _NAME
+}
 """What each field of an event is where its line does not say."""
 
-_MUST = {kind: frozenset(key for key, value in known.items() if value is REQUIRED) for kind, known in _DEFAULTS.items()}
+_MUST = {
+    kind: frozenset(key for key, value in known.items() if value is _REQUIRED) for kind, known in _DEFAULTS.items()
+}
 
 
 def _proc(pair: Sequence[int] | None) -> Proc | None:
@@ -484,7 +489,7 @@ def encode(record: Record) -> str:
     is_head = isinstance(event, RunStarted)
     for key, default in _DEFAULTS[type(event)].items():
         value = getattr(event, key)
-        if default is REQUIRED or value != default or is_head:
+        if default is _REQUIRED or value != default or is_head:
             data[key] = value
     if isinstance(event, JobsAdded):
         data["phases"] = [phase_to_json(phase) for phase in event.phases]

@@ -10,10 +10,9 @@ CUDA's error strings (cudaGetErrorString), Linux mm/oom_kill.c, glibc's strerror
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
-
-from queue_manager.core.frozen import frozen
 
 
 class Rule(Enum):
@@ -32,7 +31,7 @@ class FailureClass(NamedTuple):
     rule: Rule
 
 
-@frozen
+@dataclass(frozen=True)
 class LogFinding:
     """The line of a log that says why the job failed, and its class."""
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from queue_manager.core.frozen import frozen
 from queue_manager.core.readings import Unreadable
 from queue_manager.core.times import epoch, iso
 
 _KEY = re.compile(r"[!-~]+")
 
 
-@frozen
+@dataclass(frozen=True)
 class Instance:
     """A rented machine, as it was written into the run at submit. `dph` and `storage_dph`: USD an hour while it runs
     (its disk included) and while it is stopped; `since`: when it was rented (epoch seconds). None: not told."""
@@ -32,7 +32,7 @@ class Instance:
         return (max(0.0, now - self.since - away) * self.dph + away * self.storage_dph) / 3600
 
 
-@frozen
+@dataclass(frozen=True)
 class Container:
     """What process 1 of a rented machine was told: which instance it is, and the key that ends it and no other."""
 
@@ -43,7 +43,7 @@ class Container:
         return f"Container(id={self.id}, key={'None' if self.key is None else '***'})"
 
 
-@frozen
+@dataclass(frozen=True)
 class Other:
     """Another run on this machine. `busy`: its jobs run, or did a moment ago; `left`: it has jobs that have not run;
     `safe`: its results are home."""
@@ -54,7 +54,7 @@ class Other:
     safe: bool
 
 
-@frozen
+@dataclass(frozen=True)
 class Ground:
     """What was seen of the machine in a turn.
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from queue_manager.core.frozen import frozen
+from dataclasses import dataclass
 
 SLICE = "MIG-"
 """How the uuid of a part of a divided card begins."""
@@ -29,14 +28,14 @@ def listed_names(indices: Sequence[str]) -> str:
     return f"GPU{'s' if len(indices) > 1 else ''} {', '.join(indices)}"
 
 
-@frozen
+@dataclass(frozen=True)
 class Unreadable:
     """The port could not tell, for the reason given; nothing may be concluded."""
 
     reason: str
 
 
-@frozen
+@dataclass(frozen=True)
 class Card:
     """One card. `index` is NVML's, in PCI order; memory in MiB; `util` in percent, None where not reported.
 
@@ -59,7 +58,7 @@ class Card:
         return self.uuid.startswith(SLICE)
 
 
-@frozen
+@dataclass(frozen=True)
 class SickCard:
     """A card that is listed but cannot be used now."""
 
@@ -69,7 +68,7 @@ class SickCard:
     reason: str
 
 
-@frozen
+@dataclass(frozen=True)
 class Cards:
     """A reading of all cards. `note` says in words why there are none, or fewer than one might expect."""
 

@@ -8,10 +8,10 @@ and no instance but the one that this machine itself says it is.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Union
 
 from queue_manager.core import events as ev
-from queue_manager.core.frozen import frozen
 from queue_manager.core.machine import Ground
 from queue_manager.core.manifest import Manifest, moment
 from queue_manager.core.model import QueueState
@@ -28,28 +28,28 @@ PUSH = 600.0
 DAY = 86400.0
 
 
-@frozen
+@dataclass(frozen=True)
 class Keep:
     """The machine goes on."""
 
     reason: str
 
 
-@frozen
+@dataclass(frozen=True)
 class SyncFirst:
     """It would be ended if its results were home."""
 
     reason: str
 
 
-@frozen
+@dataclass(frozen=True)
 class Stop:
     """It is to be stopped: cards are no longer paid for, its disk is."""
 
     reason: str
 
 
-@frozen
+@dataclass(frozen=True)
 class Destroy:
     """It is to be destroyed, with all that lies on it."""
 

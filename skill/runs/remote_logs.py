@@ -6,12 +6,12 @@ import base64
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Union
 
 from queue_manager.core import events
 from queue_manager.core.events import AttemptEnded, AttemptStarted, AttemptStarting, CodeSeen, JournalError, Record
-from queue_manager.core.frozen import replace
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.status import Status
 from queue_manager.core.times import duration

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from queue_manager.core import events as ev
 from queue_manager.core.alerts import alert, last_seq
 from queue_manager.core.boundary import ForeignLease
 from queue_manager.core.events import Record
-from queue_manager.core.frozen import replace
 from queue_manager.core.manifest import JobSpec, OomRetry, Phase, Precondition
 from queue_manager.core.placement import views
 from queue_manager.core.readings import Unreadable
