@@ -126,6 +126,7 @@ class FakeHost:
         self.old_outputs: set[str] = set()
         self.shared_outputs: set[str] = set()
         self.oom_kills = False
+        self.health: dict[str, b.HealthReading] = {}
         self.inbox: list[Request] = []
         self.answers: dict[str, Answer] = {}
         self.journal: list[str] = []
@@ -374,8 +375,9 @@ class FakeManager:
         found = {order: b.MetricsFound({"loss": 0.5}) for order in state.unread}
         requests = tuple(host.inbox)
         return b.Seen(
-            host.boot, host.cores, attempts, reading, before, foreign, checked, requests, host.disk, metrics=found
-        )
+            host.boot, host.cores, attempts, reading, before, foreign, checked, requests, host.disk, metrics=found,
+            health={order: host.health[job] for order in looked if (job := state.jobs[order].spec.id) in host.health},
+        )  # fmt: skip
 
     def _look(self, order: int) -> b.Checked:
         spec = self.state.jobs[order].spec

@@ -8,6 +8,9 @@ from queue_manager.core import events as ev
 from queue_manager.core.events import Record
 from queue_manager.core.times import iso
 
+UNHEALTHY = "unhealthy"
+"""The kind of an alert that a running job has a flag; `flag` is its kind then, and `line` a line of the job's log."""
+
 
 def alert(record: Record) -> str | None:
     """The line of alerts.jsonl for an event, newline included; None for an event that needs none."""
@@ -16,6 +19,8 @@ def alert(record: Record) -> str | None:
         return None
     kind, job, text = told
     row = {"seq": record.seq, "at": iso(record.at), "kind": kind, "job": job, "text": text}
+    if isinstance(record.event, ev.HealthFlagged):
+        row |= {"flag": record.event.kind, "line": record.event.line or None}
     return json.dumps({key: value for key, value in row.items() if value is not None}, ensure_ascii=False) + "\n"
 
 
@@ -40,6 +45,8 @@ def _words(record: Record) -> tuple[str, str | None, str] | None:
             return "not_launched", event.job, event.error or "not launched"
         if event.warning:
             return "warning", event.job, event.warning
+    elif isinstance(event, ev.HealthFlagged) and not event.again:
+        return UNHEALTHY, event.job, f"{event.kind}: {event.text}"
     elif isinstance(event, ev.LeftoversFound) and event.fate != "end":
         what = "the job continues until they end" + (
             ", and then fails, since their result is unknown" if event.fate == "fail" else ""

@@ -7,7 +7,7 @@ from enum import Enum
 
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
-from queue_manager.core import idle, leftovers
+from queue_manager.core import health, idle, leftovers
 from queue_manager.core.failures import Rule
 from queue_manager.core.judge import Verdict, judge
 from queue_manager.core.model import Attempt, Job
@@ -131,8 +131,8 @@ def _gone(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
         if seen.exit is None and seen.inherited and not told_to_end:
             _end(turn, job, attempt, seen, _INTERRUPTED)
         else:
-            grace = turn.state.manifest.grace_of(job.spec)
-            verdict = judge(job.spec, attempt.stop_reason, leftovers.exit_of(attempt, seen), seen.ended, grace)
+            grace, flags = turn.state.manifest.grace_of(job.spec), health.stopped_for(attempt)
+            verdict = judge(job.spec, attempt.stop_reason, leftovers.exit_of(attempt, seen), seen.ended, grace, flags)
             verdict = leftovers.told(verdict, attempt)
             ended_by_shutdown = seen.exit is not None and seen.exit.code in _SHUTDOWN_CODES
             if attempt.boot != turn.seen.boot and verdict.failure == "exit_code" and ended_by_shutdown:
@@ -159,6 +159,11 @@ def _end(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence, verdict: Verd
     error = verdict.error
     if verdict.outcome is Outcome.NOT_LAUNCHED:
         error = f"not launched: {turn.launch_error}"
+    outcome, warning = None, verdict.warning
+    if verdict.outcome is Outcome.SUCCEEDED and attempt.stop_reason == "early_stop":
+        outcome = health.STOPPED_EARLY
+    elif verdict.outcome is Outcome.SUCCEEDED and warning is None:
+        warning = health.too_few_steps(job, turn.seen.health.get(job.order))
     used = tuple(turn.seen.before.get(card, 0) for card in attempt.cards)
     code = seen.exit.code if seen.exit else None
     charged = verdict.outcome not in (Outcome.INTERRUPTED, Outcome.NOT_LAUNCHED)
@@ -172,10 +177,11 @@ def _end(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence, verdict: Verd
             verdict.failure,
             code,
             error,
-            verdict.warning,
+            warning,
             due,
             charged,
             used,
+            outcome,
         )
     )
     if verdict.rule is Rule.CARD and len(attempt.cards) == 1:

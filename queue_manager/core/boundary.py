@@ -147,6 +147,39 @@ class MetricsFound:
 
 
 @dataclass(frozen=True)
+class HealthReading:
+    """What a look at a running attempt's log and GPUs shows of its health. What is not known is None.
+
+    `rate` in steps a second; `util` in percent and `mem_mib` of its GPUs together; `line`: what the log last said of
+    the training. `busy`: it loads, compiles, evaluates or saves, so that its steps need not go on. Seconds: `still`
+    without a new step, `interval` between new steps as a rule, `quiet` without a word in the log or use of the CPU,
+    `low` with little use of the GPUs. `pace`: steps a second of late; `warm_pace`: of its beginning. `found`: by kind
+    of flag a line of the log, and when it was seen. `metrics`: as the log has them so far. `since_best`: values of the
+    metric of an early stop since the best one.
+    """
+
+    at: float
+    step: int | None = None
+    total: int | None = None
+    loss: float | None = None
+    rate: float | None = None
+    eta_s: float | None = None
+    util: float | None = None
+    mem_mib: int | None = None
+    line: str = ""
+    busy: bool = True
+    still: float = 0.0
+    interval: float | None = None
+    quiet: float = 0.0
+    low: float | None = None
+    pace: float | None = None
+    warm_pace: float | None = None
+    found: Mapping[str, tuple[float, str]] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    since_best: int | None = None
+
+
+@dataclass(frozen=True)
 class CodeReading:
     """Which code lies in the run's cwd (None: it cannot be told). `since`: when it was looked at before."""
 
@@ -164,6 +197,7 @@ class Seen:
     `code`: the code, where a look at it has just ended. `journal`: what others did to the journal, and that it was put
     back. `missing`: what is not there of an output that a person wants to accept, in words, by the request's id.
     `doing`: what each running attempt does, where that was looked at. `metrics`: what was read of jobs that completed.
+    `health`: how running attempts do, of those that were looked at.
     """
 
     boot: str
@@ -181,6 +215,7 @@ class Seen:
     missing: Mapping[str, str] = field(default_factory=dict)
     doing: Mapping[int, Doing] | None = None
     metrics: Mapping[int, MetricsFound] = field(default_factory=dict)
+    health: Mapping[int, HealthReading] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ class AttemptStarted:
 @dataclass(frozen=True)
 class AttemptStopping:
     """Its processes are to end: TERM now, KILL after the grace. `reason`: cancelled, timeout, stale, closed (its
-    session was), leftovers, bound (the run has reached one)."""
+    session was), leftovers, bound (the run has reached one), early_stop, unhealthy (and `then` is stop)."""
 
     job: str
     n: int
@@ -133,7 +133,8 @@ class AttemptIdle:
 @dataclass(frozen=True)
 class AttemptEnded:
     """The verdict, and the status that the job has now. `charged`: the attempt counts for the job.
-    `due`: when a retry may start (epoch seconds). `used_mib`: last reading of its cards while it lived."""
+    `due`: when a retry may start (epoch seconds). `used_mib`: last reading of its cards while it lived. `outcome`:
+    stopped_early, where it ended so."""
 
     job: str
     n: int
@@ -145,6 +146,29 @@ class AttemptEnded:
     due: float | None = None
     charged: bool = True
     used_mib: tuple[int, ...] = ()
+    outcome: str | None = None
+
+
+@dataclass(frozen=True)
+class HealthFlagged:
+    """Something is wrong with a running attempt. `kind`: see health_policy.FLAGS; `text` says it to a person, `line` is
+    the line of its log that shows it; `again`: it had been so before, and was over."""
+
+    job: str
+    n: int
+    kind: str
+    text: str
+    line: str = ""
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class HealthCleared:
+    """It is so no longer."""
+
+    job: str
+    n: int
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -359,8 +383,8 @@ class RunRepaired:
 
 Event = Union[
     RunStarted, ManagerStarted, AttemptStarting, AttemptStarted, AttemptStopping, LeftoversFound, AttemptIdle,
-    AttemptEnded, MetricsRead, RetryDue, JobHeld, JobStuck, JobBlocked, JobUnblocked, JobCancelled, JobRetried,
-    JobsAdded, JobsChanged, JobSkipped, JobAccepted, CodeSeen, Paused, Resumed,
+    AttemptEnded, HealthFlagged, HealthCleared, MetricsRead, RetryDue, JobHeld, JobStuck, JobBlocked, JobUnblocked,
+    JobCancelled, JobRetried, JobsAdded, JobsChanged, JobSkipped, JobAccepted, CodeSeen, Paused, Resumed,
     RequestTaken, ConditionBegan, ConditionEnded, CardQuarantined, RunFinished, CompleteRan, BoundReached,
     ResultsPushed, TeardownStarting, TeardownCalledOff, TeardownConfirmed,
     RunRepaired,
@@ -375,6 +399,8 @@ _WIRE: dict[str, type[Event]] = {
     "LeftoversFound": LeftoversFound,
     "AttemptIdle": AttemptIdle,
     "AttemptEnded": AttemptEnded,
+    "HealthFlagged": HealthFlagged,
+    "HealthCleared": HealthCleared,
     "MetricsRead": MetricsRead,
     "RetryDue": RetryDue,
     "JobHeld": JobHeld,
@@ -438,6 +464,8 @@ _NOT_URGENT = (
     ManagerStarted,
     AttemptStarted,
     AttemptIdle,
+    HealthFlagged,
+    HealthCleared,
     MetricsRead,
     JobHeld,
     ConditionBegan,

@@ -42,6 +42,7 @@ class LogFinding:
 SIGKILL_CODES = (137, -9)
 
 TIMEOUT = FailureClass("timeout", Rule.RETRIES)
+UNHEALTHY = FailureClass("unhealthy", Rule.RETRIES)
 NO_OUTPUT = FailureClass("no_output", Rule.RETRIES)
 KILLED = FailureClass("killed", Rule.RETRIES)
 EXIT_CODE = FailureClass("exit_code", Rule.RETRIES)

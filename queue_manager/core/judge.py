@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from queue_manager.core import failures
-from queue_manager.core.boundary import Ended, ExitRecord
+from queue_manager.core.boundary import Ended, ExitRecord, Output
 from queue_manager.core.failures import FailureClass, Rule
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.outputs import shown
@@ -28,11 +28,16 @@ class Verdict(NamedTuple):
 
 
 def judge(
-    spec: JobSpec, stop_reason: str | None, exit_record: ExitRecord | None, ended: Ended, grace: float = 10.0
+    spec: JobSpec,
+    stop_reason: str | None,
+    exit_record: ExitRecord | None,
+    ended: Ended,
+    grace: float = 10.0,
+    flags: str = "",
 ) -> Verdict:
     """Judge one attempt.
 
-    `grace`: seconds that it had between TERM and KILL.
+    `grace`: seconds that it had between TERM and KILL. `flags`: what was wrong with it, where it was ended for that.
 
     `stop_reason`: why the manager ended it, if it did. `exit_record` is None where the wrapper was killed as well.
     An output counts only if it is newer than the attempt's start. With it, an exit code that is not 0 is a warning,
@@ -47,6 +52,11 @@ def judge(
         return Verdict(Outcome.CANCELLED, error="cancelled by a person")
     if stop_reason == "bound":  # what it has written so far is no result; the attempt does not count
         return Verdict(Outcome.INTERRUPTED, "interrupted", error="stopped: the run has reached its limit")
+    if stop_reason == "early_stop":
+        return Verdict(Outcome.SUCCEEDED, warning=_no_output_yet(spec, output))
+    if stop_reason == "unhealthy":
+        error = f"stopped because it was unhealthy: {flags}"
+        return Verdict(Outcome.FAILED, failures.UNHEALTHY.name, failures.UNHEALTHY.rule, error)
     if stop_reason == "timeout":
         return _failed(failures.TIMEOUT, _timed_out(spec, code, grace), ended)
     how = _how(code, stop_reason, grace)
@@ -104,6 +114,12 @@ def span(seconds: float) -> str:
         if seconds % size == 0 and seconds >= (size if unit != "min" else 2 * size):
             return f"{seconds / size:g} {unit}"
     return f"{seconds:g} s"
+
+
+def _no_output_yet(spec: JobSpec, output: Output | None) -> str | None:
+    if output is None or output.fresh:
+        return None
+    return f"stopped early, before {shown(spec.expected_output or '')} was written"
 
 
 def _how(code: int | None, stop_reason: str | None, grace: float) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from queue_manager.core.health_policy import is_policy
 from queue_manager.core.layout import id_fault, project_fault
 
 FORMAT = "wavequeue-manifest"
@@ -66,7 +67,7 @@ class JobSpec(NamedTuple):
     its first command that fails; None: as the manifest says. `env_from`: variables that are known at launch only: a
     text, the name of a variable of the host, a text and so on, that are put together. `wandb`: whether W&B is told of
     the job's name and run; None: as the manifest says. `est_minutes`: how long its owner takes it to run, for estimates
-    alone.
+    alone. `health`: what counts as unhealthy while it runs, see health_policy.
     """
 
     id: str
@@ -89,6 +90,7 @@ class JobSpec(NamedTuple):
     env_from: Mapping[str, tuple[str, ...]] = {}
     wandb: bool | None = None
     est_minutes: float | None = None
+    health: Any = None
 
 
 class Manifest(NamedTuple):
@@ -482,6 +484,7 @@ _JOB_KINDS: _Kinds = {
     "grace": (_is_time, "a number of 0 or more"),
     "wandb": _TRUTH,
     "est_minutes": (_is_positive_time, "a number above 0"),
+    "health": (is_policy, "an object as a spec's health, with times in seconds"),
     "env_from": (_is_env_from, "an object whose values are lists of texts and names in turn"),
 }
 _PRECONDITION_KINDS: _Kinds = {"type": _TEXT, "path": _TEXT, "command": _TEXT, "gib": _TIME}

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from queue_manager.core import events as ev
-from queue_manager.core import job_metrics
+from queue_manager.core import health, job_metrics
 from queue_manager.core.card_book import CardBook
 from queue_manager.core.events import Record
 from queue_manager.core.graph import Graph
@@ -104,7 +104,8 @@ class QueueState:
         self.ready.arrived(job)
         self.touched.add(job.order)
 
-    def _attempt(self, job_id: str, n: int) -> tuple[Job, Attempt]:
+    def attempt(self, job_id: str, n: int) -> tuple[Job, Attempt]:
+        """Look up a live attempt whose job is about to change. Raises InvalidTransition."""
         job = self.job(job_id)
         if job.attempt is None or job.attempt.n != n:
             raise InvalidTransition(f"job {job_id!r} has no live attempt {n}")
@@ -140,34 +141,35 @@ class QueueState:
         job.indices, job.last_cards = event.indices, event.cards
         self.tallies.ran(job, self.code)
         job.pid = job.screen_pid = job.due = job.exit_code = job.error = job.warning = job.failure = None
+        job.outcome = None
         self.live[job.order] = attempt
         self.cards.give(attempt)
         self.tallies.started(job, at)
         self.finished = self.machine.teardown = None
 
     def _attempt_started(self, event: ev.AttemptStarted, at: float) -> None:
-        job, attempt = self._attempt(event.job, event.n)
+        job, attempt = self.attempt(event.job, event.n)
         attempt.wrapper, attempt.screen, attempt.proc, attempt.started = event.wrapper, event.screen, event.proc, at
         job.started, job.screen_pid = at, event.screen.pid
         job.pid = event.proc.pid if event.proc else event.wrapper.pid
         self.machine.launched()
 
     def _attempt_stopping(self, event: ev.AttemptStopping, at: float) -> None:
-        _, attempt = self._attempt(event.job, event.n)
+        _, attempt = self.attempt(event.job, event.n)
         # A person's cancel overrules an earlier reason, never the other way round.
         attempt.stop_reason = event.reason
         attempt.stopping = at if attempt.stopping is None else attempt.stopping
 
     def _leftovers_found(self, event: ev.LeftoversFound, _at: float) -> None:
-        job, attempt = self._attempt(event.job, event.n)
+        job, attempt = self.attempt(event.job, event.n)
         attempt.left, attempt.idle = event, None  # it was its command that was idle
         job.warning = f"its command has ended; {'ends' if event.fate == 'end' else 'waits for'} {event.text}"
 
     def _attempt_idle(self, event: ev.AttemptIdle, _at: float) -> None:
-        self._attempt(event.job, event.n)[1].idle = event.work
+        self.attempt(event.job, event.n)[1].idle = event.work
 
     def _attempt_ended(self, event: ev.AttemptEnded, at: float) -> None:
-        job, attempt = self._attempt(event.job, event.n)
+        job, attempt = self.attempt(event.job, event.n)
         status = Status(event.status)
         job.attempt = None
         del self.live[job.order]
@@ -178,7 +180,7 @@ class QueueState:
             event.warning,
             event.failure,
         )
-        job.ended, job.attempt_ended, job.due, self.last_end = at, at, event.due, at
+        job.ended, job.attempt_ended, job.due, self.last_end, job.outcome = at, at, event.due, at, event.outcome
         self.tallies.ended(job, at, event.charged and event.failure == "oom" and status is Status.FAILED_OOM)
         if not event.charged:
             job.attempts -= 1
@@ -240,6 +242,7 @@ class QueueState:
         self._move(job, Status.PENDING)
         job.attempts = job.oom_attempts = job.other_failures = 0
         job.due = job.ended = job.error = job.warning = job.failure = job.exit_code = job.blocked_by = None
+        job.outcome = None
         self.finished = self.machine.teardown = None
 
     def _jobs_added(self, event: ev.JobsAdded, _at: float) -> None:
@@ -342,6 +345,8 @@ _APPLY: dict[type, Callable[[QueueState, Any, float], None]] = {
     ev.LeftoversFound: QueueState._leftovers_found,
     ev.AttemptIdle: QueueState._attempt_idle,
     ev.AttemptEnded: QueueState._attempt_ended,
+    ev.HealthFlagged: health.flagged,
+    ev.HealthCleared: health.cleared,
     ev.MetricsRead: job_metrics.read,
     ev.RetryDue: QueueState._retry_due,
     ev.JobHeld: QueueState._job_held,

@@ -136,6 +136,8 @@ class ProgressReader:
         """Whether the job loads, compiles, evaluates or saves, as far as its log tells: its steps need not go on."""
         self.line = ""
         """The last line that said something of the training."""
+        self.losses = 0
+        """Lines so far that said a loss."""
         self._now = Progress()
         self._rank = 0
         self._name: str | None = None
@@ -164,6 +166,7 @@ class ProgressReader:
         value = self._own_loss(text) if self._loss is not None else None if counted is False else _known_loss(text)
         if value is not None:
             self._now = self._now._replace(loss=value)
+            self.losses += 1
             self._sure = True
         if counted:
             self.busy = False

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NamedTuple
 
-from queue_manager.core import activity, job_metrics
-from queue_manager.core.boundary import Doing, ForeignLease
+from queue_manager.core import activity, health, job_metrics
+from queue_manager.core.boundary import Doing, ForeignLease, HealthReading
 from queue_manager.core.card_words import holder
 from queue_manager.core.manifest import Phase
 from queue_manager.core.model import Job, Need, QueueState
@@ -20,7 +20,8 @@ from queue_manager.core.times import iso
 class Situation(NamedTuple):
     """What a snapshot shows beside the state: the last reading of the cards, what cannot be met, the paths, what is to
     become of a rented machine, what other runs held of the cards when they were last given away, what else a person
-    should know (text and since when, by kind), and what running attempts did when that was last looked at.
+    should know (text and since when, by kind), and what running attempts did and how they
+    were when that was last looked at.
 
     These are looks at the world, made anew by each manager. All else in a snapshot is in the journal."""
 
@@ -35,6 +36,7 @@ class Situation(NamedTuple):
     foreign: tuple[ForeignLease, ...] = ()
     notices: Mapping[str, tuple[str, float]] = {}
     doing: Mapping[int, Doing] = {}
+    health: Mapping[int, HealthReading] = {}
 
 
 def queue_reason(state: QueueState) -> str | None:
@@ -87,6 +89,7 @@ def job_row(state: QueueState, job: Job, situation: Situation) -> dict[str, Any]
     """One job as users read it."""
     spec, attempt = job.spec, job.attempt
     held = attempt.indices if attempt else job.indices
+    reading = situation.health.get(job.order) if attempt else None
     return {
         "id": spec.id,
         "phase": spec.phase,
@@ -117,7 +120,8 @@ def job_row(state: QueueState, job: Job, situation: Situation) -> dict[str, Any]
         "priority": spec.priority,
         "code": job.code,
         "skipped": job.skipped,
-        **job_metrics.row(job, None),
+        **job_metrics.row(job, reading.metrics if reading else None),
+        **health.row(job, reading),
         **activity.row(situation.doing.get(job.order) if attempt else None),
     }
 

@@ -21,12 +21,23 @@ class Need(NamedTuple):
     mib: int | None
 
 
+class Flag(NamedTuple):
+    """Something that is wrong with a running attempt, in words, and the line of its log that shows it. `since`: epoch
+    seconds."""
+
+    kind: str
+    text: str
+    line: str
+    since: float
+
+
 class Attempt:
-    """A live try: from AttemptStarting until AttemptEnded. Times are epoch seconds."""
+    """A live try: from AttemptStarting until AttemptEnded. Times are epoch seconds. `flags`: what is wrong with it, by
+    kind; `flagged`: the kinds of all that ever was."""
 
     __slots__ = (
-        "boot", "cards", "idle", "indices", "job", "left", "mib", "n", "proc", "screen", "session", "started",
-        "starting", "stop_reason", "stopping", "used_mib", "wave", "wrapper",
+        "boot", "cards", "flagged", "flags", "idle", "indices", "job", "left", "mib", "n", "proc", "screen",
+        "session", "started", "starting", "stop_reason", "stopping", "used_mib", "wave", "wrapper",
     )  # fmt: skip
 
     def __init__(self, event: ev.AttemptStarting, at: float) -> None:
@@ -39,6 +50,8 @@ class Attempt:
         self.stop_reason: str | None = None
         self.left: ev.LeftoversFound | None = None
         self.idle: Work | None = None
+        self.flags: dict[str, Flag] = {}
+        self.flagged: frozenset[str] = frozenset()
         self.wrapper: Proc | None = None
         self.screen: Proc | None = None
         self.proc: Proc | None = None
@@ -51,7 +64,7 @@ class Job:
     __slots__ = (
         "attempt", "attempt_ended", "attempts", "blocked_by", "code", "due", "ended", "error", "exit_code", "failure",
         "held", "indices", "last_cards", "metric_errors", "metrics", "n", "oom_attempts", "order", "other_failures",
-        "pid", "queued", "screen_pid", "session", "skipped", "spec", "started", "status", "warning", "wave",
+        "outcome", "pid", "queued", "screen_pid", "session", "skipped", "spec", "started", "status", "warning", "wave",
     )  # fmt: skip
 
     def __init__(self, order: int, spec: JobSpec) -> None:
@@ -65,6 +78,7 @@ class Job:
         self.error: str | None = None
         self.warning: str | None = None
         self.failure: str | None = None
+        self.outcome: str | None = None
         self.exit_code: int | None = None
         self.started: float | None = None
         self.ended: float | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from queue_manager.core import activity, apply_requests, attempt_progress, schedule, teardown
+from queue_manager.core import activity, apply_requests, attempt_progress, health_rules, schedule, teardown
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
 from queue_manager.core.events import Record
@@ -46,6 +46,7 @@ def tick(state: QueueState, seen: b.Seen, now: float) -> Tick:
     for order, found in seen.metrics.items():
         if order in state.unread:
             turn.emit(ev.MetricsRead(state.jobs[order].spec.id, found.metrics, found.errors))
+    health_rules.decide(turn)
     timers(turn)
     quarantine(turn)
     preconditions(turn)

@@ -205,7 +205,7 @@ def _unread(spec: JobSpec, host: str) -> _Row:
         "failure": None, "log": "", "waiting": f"host {host} has not been read yet", "retry_at": None,
         "depends_on": list(spec.depends_on), "cards": spec.gpus, "gpu_mem_mib": spec.gpu_mem_mib,
         "priority": spec.priority, "last_output": None, "silent_s": None, "cpu": None, "asks": None, "host": host,
-        "metrics": {}, "metric_errors": {},
+        "metrics": {}, "metric_errors": {}, "health": None, "outcome": None,
     }  # fmt: skip
 
 

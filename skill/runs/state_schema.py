@@ -122,6 +122,28 @@ class Card(_Card, total=False):
     room_mib: Count
 
 
+class Flag(TypedDict):
+    """Something that is wrong with a running job, and the line of its log that shows it. `since`: ISO time."""
+
+    kind: Text
+    text: Text
+    line: Text
+    since: Text
+
+
+class Health(TypedDict, total=False):
+    """How a running job does, as far as that is known. `rate` in steps a second, `eta_s` in seconds."""
+
+    step: Whole | None
+    total: Whole | None
+    rate: Number | None
+    eta_s: Number | None
+    loss: Finite | None
+    util: Number | None
+    mem_mib: Count | None
+    flags: list[Flag]
+
+
 class _Job(TypedDict):
     id: Text
     phase: Text
@@ -148,7 +170,7 @@ class Job(_Job, total=False):
     """One job; times in ISO form, `gpu_mem_mib` in MiB. Of what runs, where that is known: when its log last grew
     (`last_output`; `silent_s`: seconds since then, when it was looked at), `cpu` in percent of a core, and in `asks`
     that it is waiting for input on its terminal, in words. `metrics`: its numbers, None of a rule that gave none, and
-    `metric_errors` says why."""
+    `metric_errors` says why. `outcome`: stopped_early or recovered, where it completed so."""
 
     gpu: Whole | None
     pid: Whole | None
@@ -166,6 +188,8 @@ class Job(_Job, total=False):
     asks: Words
     metrics: dict[Text, Finite | None] | None
     metric_errors: dict[Text, Text] | None
+    health: Health | None
+    outcome: Words
 
 
 class _Document(TypedDict):
@@ -239,3 +263,5 @@ def _times(document: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
             for column in columns:
                 if row.get(column) is not None:
                     yield f"{name}[{n}].{column}", row[column]
+            for flag in (row.get("health") or {}).get("flags", ()):
+                yield f"{name}[{n}].health.flags", flag["since"]

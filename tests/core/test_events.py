@@ -75,6 +75,10 @@ EXAMPLES: list[ev.Event] = [
     ev.RunRepaired("the journal was repaired", "journal.jsonl.damaged-1"),
     ev.ManagerStarted("gpu-a", 43, "boot-2", 0.0, 4711),
     ev.MetricsRead("a", {"eval.loss": 0.25, "acc": None}, {"acc": "no line of the log matches 'x'"}),
+    ev.HealthFlagged("a", 1, "nan", "the loss is nan at step 300", "step 300 loss nan"),
+    ev.HealthFlagged("a", 1, "slow", "1 steps/s", again=True),
+    ev.HealthCleared("a", 1, "nan"),
+    ev.AttemptEnded("a", 1, "completed", exit_code=143, outcome="stopped_early"),
 ]
 
 
@@ -149,6 +153,14 @@ def test_an_old_journal_always_loads() -> None:
     assert found == {
         "t1": "completed", "t2": "completed", "t3": "cancelled", "s1": "blocked", "c": "stuck", "new": "pending",
     }  # fmt: skip
+
+
+def test_an_old_journal_with_flags_loads() -> None:
+    lines = (JOURNALS / "v1_health.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    state = replay(manifest(spec("a"), spec("b")), lines)
+    assert (state.jobs[0].outcome, state.jobs[0].status.value) == ("stopped_early", "completed")
+    flag = state.live[1].flags["nan"]
+    assert flag == ("nan", "the loss is nan at step 310", "step 310/1000 loss nan", 1767225610.0)
 
 
 def test_an_old_journal_of_a_machine_that_was_ended_loads() -> None:

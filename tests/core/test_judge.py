@@ -19,9 +19,11 @@ NONE = Output(None, fresh=False)
 OOM = LogFinding("oom", "CUDA out of memory")
 
 
-def verdict(code: int | None, output: Output | None = None, *, stop: str | None = None, **ended: Any) -> Verdict:
+def verdict(
+    code: int | None, output: Output | None = None, *, stop: str | None = None, flags: str = "", **ended: Any
+) -> Verdict:
     job = spec("a", expected_output=None if output is None else "out/a.pt", timeout=60.0)
-    return judge(job, stop, None if code is None else ExitRecord(code, 0), Ended(output, **ended))
+    return judge(job, stop, None if code is None else ExitRecord(code, 0), Ended(output, **ended), flags=flags)
 
 
 @pytest.mark.parametrize("output", [None, FRESH, SHARED])
@@ -56,6 +58,22 @@ def test_output_that_another_job_may_have_written_leaves_the_exit_code_to_decide
 
 def test_an_old_output_does_not_save_a_failed_job() -> None:
     assert verdict(1, OLD).failure == "exit_code"
+
+
+@pytest.mark.parametrize(("code", "output"), [(143, None), (143, FRESH), (0, None), (0, FRESH), (None, FRESH)])
+def test_what_was_stopped_early_is_a_success(code: int | None, output: Output | None) -> None:
+    assert verdict(code, output, stop="early_stop") == Verdict(Outcome.SUCCEEDED)
+
+
+def test_what_was_stopped_before_it_wrote_its_output_is_a_success_with_a_warning() -> None:
+    found = verdict(143, NONE, stop="early_stop")
+    assert found == Verdict(Outcome.SUCCEEDED, warning="stopped early, before out/a.pt was written")
+
+
+def test_what_was_ended_because_it_was_unhealthy_has_failed_whatever_it_wrote() -> None:
+    found = verdict(143, FRESH, stop="unhealthy", flags="nan: the loss is nan (step 3 loss nan)")
+    assert (found.outcome, found.failure, found.rule) == (Outcome.FAILED, "unhealthy", Rule.RETRIES)
+    assert found.error == "stopped because it was unhealthy: nan: the loss is nan (step 3 loss nan)"
 
 
 @pytest.mark.parametrize(

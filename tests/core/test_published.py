@@ -158,7 +158,11 @@ def test_a_job_as_users_read_it() -> None:
         "error": None, "warning": None, "failure": None, "log": "/runs/run-1/logs/a.log", "waiting": None,
         "retry_at": None, "depends_on": [], "cards": 1, "gpu_mem_mib": 9000, "priority": 2,
         "metrics": {}, "metric_errors": {}, "attempt_ended": None, "code": None, "skipped": False,
-        "last_output": None, "silent_s": None, "cpu": None,
+        "health": {
+            "step": None, "total": None, "rate": None, "eta_s": None, "loss": None, "util": None, "mem_mib": None,
+            "flags": [],
+        },
+        "outcome": None, "last_output": None, "silent_s": None, "cpu": None,
         "asks": None,
     }  # fmt: skip
 

@@ -156,6 +156,18 @@ class Life(RuleBasedStateMachine):
         else:
             self.host.leases = (b.ForeignLease(card, mib, "other"),) if how == "take" and free else ()
 
+    @rule(
+        pick=st.integers(0, 9),
+        loss=st.sampled_from([None, 0.5, float("nan")]),
+        still=st.sampled_from([0.0, 1e6]),
+        since_best=st.sampled_from([None, 9]),
+    )
+    def a_job_does_well_or_not(self, pick: int, loss: float | None, still: float, since_best: int | None) -> None:
+        job = self.manager.state.jobs[pick % len(self.manager.state.jobs)].spec.id
+        self.host.health[job] = b.HealthReading(
+            self.host.now, 7, 9, loss, busy=False, still=still, interval=1.0, since_best=since_best
+        )
+
     @rule(pick=st.integers(0, 9), unmet=st.booleans())
     def a_precondition(self, pick: int, unmet: bool) -> None:
         job = self.manager.state.jobs[pick % len(self.manager.state.jobs)].spec.id

@@ -85,6 +85,10 @@ WRITTEN = [
         '"MetricsRead","job":"a","metrics":{"eval.loss":0.25,"acc":null},"errors":{"acc":"no line of the log matches '
         "'x'\"}"
     ),
+    ('"HealthFlagged","job":"a","n":1,"kind":"nan","text":"the loss is nan at step 300","line":"step 300 loss nan"'),
+    '"HealthFlagged","job":"a","n":1,"kind":"slow","text":"1 steps/s","again":true',
+    '"HealthCleared","job":"a","n":1,"kind":"nan"',
+    '"AttemptEnded","job":"a","n":1,"status":"completed","exit_code":143,"outcome":"stopped_early"',
 ]
 """What every version up to now has written for these events. Only ever add to it: journals of earlier versions hold
 these lines."""

@@ -1,0 +1,180 @@
+"""Follows one running attempt by what its log and its GPUs show, look by look, and tells how it does. Pure.
+
+A tracker holds what has to be remembered between two looks; what it tells is judged by `health`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from queue_manager.core import failures, metric_rules
+from queue_manager.core.boundary import HealthReading
+from queue_manager.core.health_policy import LOSS, EarlyStop, Policy, median
+from queue_manager.core.metric_rules import LogValues, Rule
+from queue_manager.core.progress_forms import ProgressReader, worth_reading
+
+_TRACEBACK = re.compile(r"^(?:.{0,120}[\s\]:)])?Traceback \(most recent call last\)")
+_EXCEPTION = re.compile(r"^(?:.{0,40}[\]:)] ?)?[A-Za-z_][\w.]{0,200}(?::|$)")
+_OOM_WORDS = ("emory", "MEMORY", "EXHAUSTED", "xhausted", "alloc", "ALLOC")
+_SHOWN = 300
+_MOVING = 0.01
+"""Cores: what uses less does nothing."""
+_WINDOW, _FIRST_STEPS, _WARM_UP = 12, 2, 6
+"""Advances whose pace counts as the present one; those at the beginning that count for nothing, since libraries warm up
+and compile in them; those after them by whose pace the job is measured later."""
+_MEASURED = _FIRST_STEPS + _WARM_UP + _WINDOW
+
+
+class HealthTracker:
+    """One attempt that began at `began` (epoch seconds), with the policy and the metrics of its job."""
+
+    def __init__(self, policy: Policy, metrics: Any, began: float) -> None:
+        self._policy = policy
+        self._reader = ProgressReader(policy.progress, policy.loss)
+        rules = metric_rules.rules(metrics)
+        self._logs = {n: LogValues(rule) for n, rule in rules.items() if isinstance(rule, Rule) and rule.kind == "log"}
+        self._values: dict[str, float] = {}
+        self._patience = None if policy.early_stop is None else _Patience(policy.early_stop)
+        self._step_at = self._moved_at = began
+        self._paces: deque[tuple[float, float]] = deque(maxlen=_WINDOW)
+        self._intervals: deque[float] = deque(maxlen=_WINDOW)
+        self._advances = 0
+        self._warm: tuple[float, float] = (0.0, 0.0)
+        self._low_since: float | None = None
+        self._found: dict[str, tuple[float, str]] = {}
+        self._in_traceback = False
+        self._last: int | None = None
+        self._was_busy = True
+
+    def take(self, lines: Sequence[str], now: float, gap: bool = False) -> None:
+        """Take in new lines of its log. `gap`: there are lines before them that were not seen."""
+        stop = self._patience
+        for name, one in self._logs.items():
+            if gap:
+                one.values.leave_gap()
+            for line in lines:
+                value = one.take(line)
+                if value is not None and stop is not None and stop.metric == name:
+                    stop.take(value)
+        counts_losses = stop is not None and stop.metric == LOSS and LOSS not in self._logs
+        for line in lines if counts_losses else worth_reading(lines):
+            losses = self._reader.losses
+            self._reader.take(line)
+            if counts_losses and stop is not None and self._reader.losses > losses:
+                stop.take(self._reader.progress.loss or 0.0)
+        self._look_for_trouble(lines, now)
+
+    def take_value(self, name: str, value: float) -> None:
+        """Take in a metric that was read anew from a file."""
+        if self._patience is not None and self._patience.metric == name and self._values.get(name) != value:
+            self._patience.take(value)
+        self._values[name] = value
+
+    def _look_for_trouble(self, lines: Sequence[str], now: float) -> None:
+        for line in lines:
+            if self._in_traceback:
+                if line[:1] not in (" ", "\t", "") and _EXCEPTION.match(line):
+                    kind = "oom_survived" if failures.words(line) == "oom" else "traceback"
+                    self._found[kind] = (now, line[:_SHOWN])
+                    self._in_traceback = False
+            elif "Traceback (most" in line and _TRACEBACK.match(line):
+                self._in_traceback = True
+            elif any(word in line for word in _OOM_WORDS) and failures.words(line[:_SHOWN]) == "oom":
+                self._found["oom_survived"] = (now, line[:_SHOWN])
+
+    def look(self, now: float, grew: bool, cpu: float | None, util: float | None, mem_mib: int | None) -> HealthReading:
+        """Tell how it does. `grew`: its log has; `cpu` in cores and `util` in percent, None where that is not known."""
+        before, progress, stop = self._last, self._reader.progress, self._patience
+        self._last = progress.step
+        busy = self._reader.busy or (progress.total is not None and (progress.step or 0) >= progress.total)
+        if grew or (cpu is not None and cpu > _MOVING):
+            self._moved_at = now
+        if progress.step is not None and progress.step != before:
+            self._advance(now, before, progress.step, busy)
+        self._was_busy = busy
+        self._look_at_gpu(now, util, busy)
+        values = {
+            name: value
+            for name, one in self._logs.items()
+            if isinstance(value := one.values.taken(one.rule.take), float)
+        }
+        rate = progress.rate or self._pace(self._paces)
+        left = None if progress.step is None or progress.total is None else max(0, progress.total - progress.step)
+        pace = self._pace(self._paces) or rate
+        return HealthReading(
+            at=now,
+            step=progress.step,
+            total=progress.total,
+            loss=progress.loss,
+            rate=rate,
+            eta_s=None if left is None or not pace else left / pace,
+            util=util,
+            mem_mib=mem_mib,
+            line=self._reader.line[:_SHOWN],
+            busy=busy,
+            still=now - self._step_at,
+            interval=median(self._intervals) if len(self._intervals) > 1 else None,
+            quiet=now - self._moved_at,
+            low=None if self._low_since is None else now - self._low_since,
+            pace=self._pace(self._paces) if len(self._paces) >= _WARM_UP else None,
+            warm_pace=self._pace([self._warm]) if self._advances >= _MEASURED else None,
+            found=dict(self._found),
+            metrics={**values, **self._values},
+            since_best=None if stop is None else stop.since,
+        )
+
+    def _advance(self, now: float, before: int | None, step: int, busy: bool) -> None:
+        """Take note of a new step. What was done in between, such as an evaluation, is not part of its pace."""
+        passed, done = now - self._step_at, step - (before if before is not None else step)
+        self._step_at = now
+        if before is None or passed <= 0:
+            return
+        self._intervals.append(passed)
+        if done <= 0 or busy or self._was_busy:
+            return
+        self._advances += 1
+        if self._advances <= _FIRST_STEPS:
+            return
+        self._paces.append((passed, done))
+        if self._advances <= _FIRST_STEPS + _WARM_UP:
+            self._warm = (self._warm[0] + passed, self._warm[1] + done)
+
+    def _look_at_gpu(self, now: float, util: float | None, busy: bool) -> None:
+        if self._policy.low is None or util is None:  # unknown is neither low nor not
+            return
+        exempt = busy and now - self._moved_at < self._policy.low[1]
+        if util >= self._policy.low[0] or exempt:
+            self._low_since = None
+        elif self._low_since is None:
+            self._low_since = now
+
+    @staticmethod
+    def _pace(paces: Iterable[tuple[float, float]]) -> float | None:
+        all_of = list(paces)
+        seconds = sum(passed for passed, _ in all_of)
+        return sum(done for _, done in all_of) / seconds if seconds else None
+
+
+class _Patience:
+    """The values of the metric of an early stop."""
+
+    def __init__(self, rule: EarlyStop) -> None:
+        self.metric = rule.metric
+        self.best: float | None = None
+        self.since = 0
+        """Values since the best one."""
+        self._rule = rule
+
+    def take(self, value: float) -> None:
+        """Take in the next value; one that is no number is not better than any."""
+        sign = -1.0 if self._rule.goal == "max" else 1.0
+        if self.best is None or math.isnan(self.best):
+            self.best = value
+        elif sign * value < sign * self.best - self._rule.min_delta:
+            self.best, self.since = value, 0
+        else:
+            self.since += 1
