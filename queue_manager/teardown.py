@@ -109,8 +109,9 @@ class Teardown:
         """The other runs of this home. Of those that have not changed, nothing is read again."""
         try:
             places = [path for path in self._host.runs.iterdir() if path.is_dir()]
-        except OSError:
-            return []
+        except OSError as error:
+            # Whether others work here is not known, and the machine stays as long as that is so.
+            return [Other(f"unknown ({self._host.runs}: {error.strerror})", busy=True, left=False, safe=True)]
         patience = self._state.manifest.idle_after or teardown.PUSH
         mine = self._paths.root.resolve()
         return [
@@ -125,7 +126,7 @@ class Teardown:
         if known is not None and known[0] == stamp and not known[1].left:
             return known[1]
         meta = facts.state_meta(paths.state)
-        held = meta.get("manager") != "finished" and facts.held_by(paths.lock) is not None
+        held = meta.get("manager") != "finished" and _may_be_held(paths)
         found = machine.other(paths.root.name, meta, held, _acknowledged(paths), now, patience)
         self._others[paths.root] = (stamp, found)
         return found
@@ -313,6 +314,14 @@ def _acknowledged(paths: RunPaths) -> int:
         return machine.parse_acknowledged(paths.acknowledged.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         return 0
+
+
+def _may_be_held(paths: RunPaths) -> bool:
+    """Whether a manager holds a run, or that cannot be told."""
+    try:
+        return facts.held_by(paths.lock) is not None
+    except OSError:
+        return True
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

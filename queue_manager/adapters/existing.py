@@ -44,10 +44,12 @@ def describe(manifest: Manifest, cwd: str, home: HostPaths) -> dict[str, Any]:
     whose output is there; `outputs_untried`: how many were not looked for, since the look took too long. `live`: runs
     of this user that go on here and have to do with this manifest: {run_id, pid (null: its manager has gone and jobs of
     it still run), same (it has the same jobs in the same place), shared (outputs that both would write, at most 5),
-    shared_count}.
+    shared_count}; `live_unknown`: of which runs that could not be told, and why, in words.
     """
     found, untried = _outputs(manifest.jobs, cwd)
-    return {"outputs": found, "outputs_untried": untried, "live": _live(manifest, cwd, home)}
+    unknown: list[str] = []
+    live = _live(manifest, cwd, home, unknown)
+    return {"outputs": found, "outputs_untried": untried, "live": live, "live_unknown": unknown}
 
 
 def _outputs(jobs: Iterable[JobSpec], cwd: str) -> tuple[list[tuple[str, float]], int]:
@@ -101,11 +103,11 @@ class OutputTest:
         return False
 
 
-def _live(manifest: Manifest, cwd: str, home: HostPaths) -> list[dict[str, Any]]:
+def _live(manifest: Manifest, cwd: str, home: HostPaths, unknown: list[str]) -> list[dict[str, Any]]:
     mine = _patterns(manifest.jobs, cwd)
     ids = {job.id for job in manifest.jobs}
     rows = []
-    for run in _runs(home):
+    for run in _runs(home, unknown):
         theirs = {job.id for job in run.jobs}
         same_place = run.manifest.project == manifest.project and run.cwd == cwd
         same = same_place and (ids <= theirs or theirs <= ids)
@@ -143,40 +145,54 @@ def _shared(mine: Sequence[str], theirs: Sequence[str]) -> list[str]:
     return found
 
 
-def _runs(home: HostPaths) -> Iterator[_Run]:
+def _runs(home: HostPaths, unknown: list[str]) -> Iterator[_Run]:
     """The runs of this user that go on: a manager holds them, or their jobs have outlived it. Those of other machines
-    that have this home write into the same files, so that they count, as long as their manager lives."""
-    for place in (home, *_elsewhere(home)):
-        for folder in _entries(place.runs):
+    that have this home write into the same files, so that they count, as long as their manager lives.
+
+    What cannot be read, and so cannot be compared, is put into `unknown`, a text each.
+    """
+    for place in (home, *_elsewhere(home, unknown)):
+        for folder in _entries(place.runs, unknown):
             paths = RunPaths.of(folder)
-            pid = facts.held_by(paths.lock)
-            if pid is None and not (place == home and _jobs_run(paths)):
-                continue
-            with contextlib.suppress(OSError, ValueError):  # it cannot be read, and so it cannot be compared
-                yield _read(folder.name, pid, RunPaths.of(folder.resolve()))
+            try:
+                pid = facts.held_by(paths.lock)
+                if pid is None and not (place == home and _jobs_run(paths)):
+                    continue
+                found = _read(folder.name, pid, RunPaths.of(folder.resolve()))
+            except OSError as error:
+                unknown.append(f"run {folder.name}: {error.filename}: {error.strerror}")
+            except ValueError as error:
+                unknown.append(f"run {folder.name}: {error}")
+            else:
+                yield found
 
 
-def _elsewhere(home: HostPaths) -> list[HostPaths]:
+def _elsewhere(home: HostPaths, unknown: list[str]) -> list[HostPaths]:
     """The places of other machines in this home."""
     base = home.base or home.root
-    return [HostPaths(root, base) for root in (base, *_entries(home.others)) if root != home.root]
+    return [HostPaths(root, base) for root in (base, *_entries(home.others, unknown)) if root != home.root]
 
 
-def _entries(folder: Path) -> list[Path]:
+def _entries(folder: Path, unknown: list[str]) -> list[Path]:
     try:
         return sorted(folder.iterdir())
-    except OSError:
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        unknown.append(f"{folder}: {error.strerror}")
         return []
 
 
 def _jobs_run(paths: RunPaths) -> bool:
-    """Whether jobs of a run go on without a manager: it was killed or halted, and their sessions live."""
-    if facts.state_meta(paths.state).get("manager") not in ("running", "halted"):
-        return False
+    """Whether jobs of a run go on without a manager: it was killed or halted, and their sessions live. Raises OSError
+    where its state cannot be read."""
     try:
-        rows = json.loads(paths.state.read_bytes())["jobs"]
+        text = paths.state.read_bytes()
+        if facts.state_meta(paths.state).get("manager") not in ("running", "halted"):
+            return False
+        rows = json.loads(text)["jobs"]
         pids = [(row["screen_pid"], row["screen_name"]) for row in rows if row["status"] == "running"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return False
     return any(type(pid) is int and _is_session(pid, str(name)) for pid, name in pids)
 

@@ -26,21 +26,22 @@ def held_by(lock: Path) -> int | None:
     """The process of the manager that holds a run, by its lock file: 0 if it cannot be told which, None if none does.
 
     The lock is tried only where the process may be there: a manager that begins at the same moment would be refused
-    because of us.
+    because of us. Raises OSError where the file is there and cannot be read.
     """
     try:
-        with lock.open(encoding="utf-8", errors="replace") as file:
-            pid = _holder(file.read())
-            if pid is None and time.time() - os.fstat(file.fileno()).st_mtime < _BEING_TAKEN:
-                return 0
-            if pid is not None and not _exists(pid):
-                return None
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return pid or 0
+        file = lock.open(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    with file:
+        pid = _holder(file.read())
+        if pid is None and time.time() - os.fstat(file.fileno()).st_mtime < _BEING_TAKEN:
+            return 0
+        if pid is not None and not _exists(pid):
             return None
-    except OSError:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return pid or 0
         return None
 
 
@@ -78,8 +79,9 @@ def survival(root: Path, any_life: bool = False) -> str | None:
 
 
 def host_id(root: Path) -> str | None:
-    """Who this host is, by what lies in its place (`root`); None if it has no identity yet, or a damaged one."""
-    with contextlib.suppress(OSError):
+    """Who this host is, by what lies in its place (`root`); None if it has no identity yet, or a damaged one. Raises
+    OSError where it cannot be read."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         text = (root / "host_id").read_text(encoding="ascii", errors="replace").strip()
         if re.fullmatch("[0-9a-f]{32}", text):
             return text
@@ -95,8 +97,9 @@ def machine() -> str:
 
 
 def owner(base: Path) -> str:
-    """The machine to which ~/.wavequeue (`base`) belongs, as `machine` says; empty where it says nothing."""
-    with contextlib.suppress(OSError):
+    """The machine to which ~/.wavequeue (`base`) belongs, as `machine` says; empty where it says nothing. Raises
+    OSError where that cannot be read."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         return (base / "machine").read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n")
     return ""
 
@@ -129,8 +132,15 @@ def describe(run_id: str) -> dict[str, Any]:
 
     `libc`: "glibc 2.36", and empty where it is another one. `place`: as `place` says, below the home; `owner`: the name
     of the machine to which the home belongs, where that is another one; `named`: whether it is written down whose it
-    is; `machine_digest`: of what this one is called.
+    is; `machine_digest`: of what this one is called. Where one of these files cannot be read: {"fault": TEXT}.
     """
+    try:
+        return _describe(run_id)
+    except OSError as error:
+        return {"fault": f"{error.filename or '~/.wavequeue'} cannot be read there: {error.strerror or error}"}
+
+
+def _describe(run_id: str) -> dict[str, Any]:
     base = Path(os.path.expanduser("~")) / ".wavequeue"
     root, whose = place(base), owner(base)
     found: dict[str, Any] = {

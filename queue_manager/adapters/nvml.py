@@ -22,6 +22,14 @@ _DRIVER_FAULTS = (
     pynvml.NVML_ERROR_TIMEOUT,
     pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
 )
+# Of a card, board or driver that has no such thing, as against one that fails to tell of it.
+_HAS_NONE = (
+    pynvml.NVML_ERROR_NOT_SUPPORTED,
+    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+    pynvml.NVML_ERROR_NOT_FOUND,
+    pynvml.NVML_ERROR_INVALID_ARGUMENT,
+    pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
+)
 _NO_SECOND_VERSION = (
     pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
     pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
@@ -38,6 +46,7 @@ class _Known:
         self.has_second_version = True
         self.forbidden = False
         self.ecc = 0
+        self.ecc_unknown = ""
         self.slices: list[_Known] | None = None
 
     def open(self) -> None:
@@ -45,13 +54,29 @@ class _Known:
         handle = pynvml.nvmlDeviceGetHandleByIndex(self.index)
         self.uuid = pynvml.nvmlDeviceGetUUID(handle)
         self.name = _optional(pynvml.nvmlDeviceGetName, handle) or "a GPU without a name"
+        self._count_errors(handle)
+        self.slices = _slices(self, handle)
         self.handle = handle
-        self.count_errors()
-        self.slices = _slices(self)
 
-    def count_errors(self) -> None:
+    def look_again(self) -> None:
+        """See what changes seldom. What fails to tell is opened anew by the next read, which says why."""
+        try:
+            self._count_errors(self.handle)
+            self.slices = _slices(self, self.handle)
+        except pynvml.NVMLError as error:
+            if error.value in _DRIVER_FAULTS:
+                raise
+            self.handle = None
+
+    def _count_errors(self, handle: Any) -> None:
+        """A counter that fails leaves the card in use, since its memory is told, and is named."""
         kind, since = pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
-        self.ecc = _optional(pynvml.nvmlDeviceGetTotalEccErrors, self.handle, kind, since) or 0
+        try:
+            self.ecc, self.ecc_unknown = _if_any(pynvml.nvmlDeviceGetTotalEccErrors, handle, kind, since) or 0, ""
+        except pynvml.NVMLError as error:
+            if error.value in _DRIVER_FAULTS:
+                raise
+            self.ecc_unknown = f"whether GPU {self.index} has memory errors (ECC) cannot be told: {error}"
 
     def memory(self) -> tuple[int, int]:
         """Bytes that jobs could use in all, and bytes used. Raises NVMLError.
@@ -113,16 +138,22 @@ class _Slice(_Known):
         return super().read()
 
 
-def _slices(card: _Known) -> list[_Known] | None:
-    """The parts of a card that is divided (MIG), those of them that this user may see; None where it is whole."""
-    mode = _optional(pynvml.nvmlDeviceGetMigMode, card.handle)
+def _slices(card: _Known, handle: Any) -> list[_Known] | None:
+    """The parts of a card that is divided (MIG), those of them that this user may see; None where it is whole. Raises
+    NVMLError where that cannot be told: a divided card is not used as a whole one."""
+    mode = _if_any(pynvml.nvmlDeviceGetMigMode, handle)
     if mode is None or mode[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
         return None
     found: list[_Known] = []
-    for number in range(_optional(pynvml.nvmlDeviceGetMaxMigDeviceCount, card.handle) or 0):
-        handle = _optional(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, card.handle, number)
-        if handle is not None:
-            found.append(_Slice(card, number, handle))
+    for number in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        try:
+            part = _if_any(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, number)
+        except pynvml.NVMLError as error:
+            if error.value != pynvml.NVML_ERROR_NO_PERMISSION:
+                raise
+            continue
+        if part is not None:
+            found.append(_Slice(card, number, part))
     return found
 
 
@@ -153,8 +184,7 @@ class Session:
         else:
             for known in self._known:
                 if known.handle is not None:
-                    known.count_errors()
-                    known.slices = _slices(known)
+                    known.look_again()
         self._relook_at = time.monotonic() + self._relook
 
     def _open(self) -> None:
@@ -221,7 +251,8 @@ class Session:
         if not self._known:
             return "NVML lists no GPUs on this host"
         forbidden = [str(known.index) for known in self._known if known.forbidden]
-        return f"this user may not use {listed_names(forbidden)}" if forbidden else ""
+        notes = [f"this user may not use {listed_names(forbidden)}"] if forbidden else []
+        return "; ".join([*notes, *(known.ecc_unknown for known in self._known if known.ecc_unknown)])
 
 
 def _why_sick(error: Any) -> str:
@@ -231,6 +262,16 @@ def _why_sick(error: Any) -> str:
             "whether it is free cannot be known"
         )
     return f"it does not answer: {error}"
+
+
+def _if_any(call: Any, *arguments: Any) -> Any:
+    """What a card may lack, None where it does. Raises NVMLError where it fails to tell."""
+    try:
+        return call(*arguments)
+    except pynvml.NVMLError as error:
+        if error.value in _HAS_NONE:
+            return None
+        raise
 
 
 def _optional(call: Any, *arguments: Any) -> Any:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from queue_manager.adapters import facts, gpus, host, host_place
+from queue_manager.core.excerpt import excerpt
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.readings import Card, Cards, SickCard, Unreadable
 from queue_manager.core.times import iso
@@ -40,9 +41,17 @@ def describe(path: Path) -> dict[str, Any]:
 
     `cpus` are the cores that may be used; `heartbeat` is when a manager of this user last wrote a run's state, and
     `runs` are those that a manager holds now: id and pid (0: not told). Beside `gpus` stands `gpu_note` (why there are
-    none, or fewer than expected), or instead of it `gpu_unreadable`.
+    none, or fewer than expected), or instead of it `gpu_unreadable`. `unreadable` has in words what else cannot be
+    told, by what it is: memory, disk, runs.
     """
     memory, disk = host.memory(), host.disk_free_mib(path)
+    why = {name: one.reason for name, one in (("memory", memory), ("disk", disk)) if isinstance(one, Unreadable)}
+    heartbeat: float | None = None
+    runs: list[dict[str, Any]] = []
+    try:
+        heartbeat, runs = _runs(host_place.here())
+    except OSError as error:
+        why["runs"] = f"{error.filename}: {error.strerror}"
     return {
         "host": socket.gethostname(),
         "time": iso(time.time()),
@@ -56,8 +65,9 @@ def describe(path: Path) -> dict[str, Any]:
         "screen": _screen(),
         "rsync": shutil.which("rsync"),
         **gpu_fields(_cards()),
-        "heartbeat": iso(_heartbeat(host_place.here())),
-        "runs": _runs(host_place.here()),
+        "heartbeat": iso(heartbeat),
+        "runs": runs,
+        "unreadable": why,
     }
 
 
@@ -94,15 +104,20 @@ def _cards() -> Cards | Unreadable:
 
 
 def _screen() -> dict[str, str | None] | None:
+    """Where screen is and its version, or instead of that its `fault`; None where there is none."""
     path = shutil.which("screen")
     if path is None:
         return None
     try:
         # screen 4 exits with 1 here.
         done = subprocess.run([path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE)
-    except (OSError, subprocess.TimeoutExpired):
-        return {"path": path, "version": None}
-    return {"path": path, "version": screen_version(done.stdout.decode(errors="replace"))}
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {"path": path, "version": None, "fault": str(error)}
+    version = screen_version(done.stdout.decode(errors="replace"))
+    if version is not None:
+        return {"path": path, "version": version}
+    said = excerpt((done.stdout + b"\n" + done.stderr).decode(errors="replace")) or f"exit code {done.returncode}"
+    return {"path": path, "version": None, "fault": said}
 
 
 def _load() -> list[float] | None:
@@ -112,23 +127,20 @@ def _load() -> list[float] | None:
         return None
 
 
-def _heartbeat(paths: HostPaths) -> float | None:
-    times = []
-    with contextlib.suppress(OSError):
-        for run in paths.runs.iterdir():
-            with contextlib.suppress(OSError):
-                times.append(RunPaths.of(run).state.stat().st_mtime)
-    return max(times, default=None)
-
-
-def _runs(paths: HostPaths) -> list[dict[str, Any]]:
-    found = []
-    with contextlib.suppress(OSError):
-        for run in sorted(paths.runs.iterdir()):
-            pid = facts.held_by(RunPaths.of(run).lock)
-            if pid is not None:
-                found.append({"id": run.name, "pid": pid})
-    return found
+def _runs(paths: HostPaths) -> tuple[float | None, list[dict[str, Any]]]:
+    """When a manager last wrote a run's state, in epoch seconds, and the runs that a manager holds. Raises OSError."""
+    times, held = [], []
+    try:
+        there = sorted(paths.runs.iterdir())
+    except FileNotFoundError:
+        return None, []
+    for run in there:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            times.append(RunPaths.of(run).state.stat().st_mtime)
+        pid = facts.held_by(RunPaths.of(run).lock)
+        if pid is not None:
+            held.append({"id": run.name, "pid": pid})
+    return max(times, default=None), held
 
 
 if __name__ == "__main__":

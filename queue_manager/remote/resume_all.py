@@ -14,7 +14,7 @@ from typing import Any
 
 from queue_manager.adapters import facts, host_place
 from queue_manager.core.layout import RunPaths
-from queue_manager.remote.start import start
+from queue_manager.remote.start import started_or_why
 
 
 def main() -> int:
@@ -33,7 +33,7 @@ def resume_all() -> dict[str, Any]:
         meta = facts.state_meta(paths.state)
         # Without a journal no manager ever had it: it may be half a push.
         if paths.journal.exists() and paths.manifest.exists() and unfinished(meta):
-            found = start(directory.name, poll(meta))
+            found = started_or_why(directory.name, poll(meta))
             document["faults" if isinstance(found, str) else "started"][directory.name] = found
     return document
 

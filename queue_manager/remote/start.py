@@ -32,20 +32,29 @@ Answer = Union[int, str]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the document. 0; 1 where there is no manager now."""
+    """Print the document. 0; 1 where there is no manager now, or that cannot be told."""
     parser = argparse.ArgumentParser(prog="python -m queue_manager.remote.start", description="Start a run's manager.")
     parser.add_argument("run_id")
     parser.add_argument("--poll", type=float, metavar="SEC", help="seconds between looks at the GPUs")
     options = parser.parse_args(arguments)
-    started = start(options.run_id, options.poll)
+    started = started_or_why(options.run_id, options.poll)
     print(json.dumps({"fault": started} if isinstance(started, str) else {"pid": started}))
     return 1 if isinstance(started, str) else 0
+
+
+def started_or_why(run_id: str, poll: float | None = None) -> Answer:
+    """As `start`; what cannot be read or written is told in words."""
+    try:
+        return start(run_id, poll)
+    except OSError as error:
+        return f"{error.filename or 'this machine'}: {error.strerror or error}"
 
 
 def start(run_id: str, poll: float | None = None, patience: float = PATIENCE) -> Answer:
     """See to it that a manager holds a run of ~/.wavequeue/runs, and wait until it does. `poll` in seconds.
 
-    The manager has a session of its own and no terminal, so that it goes on when we are gone.
+    The manager has a session of its own and no terminal, so that it goes on when we are gone. Raises OSError where it
+    cannot be told whether one holds it.
     """
     fault = id_fault(run_id)
     if fault is not None:

@@ -40,13 +40,14 @@ class Facts(NamedTuple):
     """What a host is, and how far a run has come there.
 
     `home` is absolute. `why_no_python`: in words, where `python` is None. `machine`: as uname -m says; `libc`: "glibc
-    2.36", empty where it is another one. `screen` and `rsync` are paths. `disk_free_mib` None: not told. `writable`:
-    whether runs can be kept in the home. `host_id`: who it is; None: nobody has named it yet. `runtimes`: digests of
-    what was pushed. `manifest_sha256`: of the run's manifest there. `manager_pid`: of the manager that holds the run
-    now (0: one whose process is not told); `ended`: the run's state says that it has finished. `place`: where runs lie,
-    below the home; `owner`: the name of the machine to which the home belongs, where it is another one that has the
-    same home; `named`: whether it is written down there to whom it belongs; `machine_digest`: of the machine's name.
-    `survival`: how what outlives a session has to be started, None where that was not tried since it started.
+    2.36", empty where it is another one. `screen` and `rsync` are paths. `disk_free_mib` None: not told, by df's words
+    in `disk_fault`. `writable`: whether runs can be kept in the home. `host_id`: who it is; None: nobody has named it
+    yet. `runtimes`: digests of what was pushed. `manifest_sha256`: of the run's manifest there. `manager_pid`: of the
+    manager that holds the run now (0: one whose process is not told); `ended`: the run's state says that it has
+    finished. `place`: where runs lie, below the home; `owner`: the name of the machine to which the home belongs, where
+    it is another one that has the same home; `named`: whether it is written down there to whom it belongs;
+    `machine_digest`: of the machine's name. `survival`: how what outlives a session has to be started, None where that
+    was not tried since it started.
     """
 
     home: str
@@ -68,6 +69,7 @@ class Facts(NamedTuple):
     named: bool = True
     machine_digest: str = ""
     survival: str | None = None
+    disk_fault: str = ""
 
 
 def module(home: str | None, python: str, runtime: str, name: str, *args: str) -> list[str]:
@@ -123,7 +125,9 @@ run=$1 source=$2 try=$3
 printf 'home=%s\nmachine=%s\nscreen=%s\nrsync=%s\n' \
     "$HOME" "$(uname -m)" "$(command -v screen)" "$(command -v rsync)"
 place=$HOME; [ ! -d "$HOME/.wavequeue" ] || place=$HOME/.wavequeue
-df -Pk "$place" 2>/dev/null | { read -r _; read -r _ _ _ free _ && printf 'disk=%s\n' "$free"; }
+if said=$(df -Pk "$place" 2>&1); then
+    printf '%s\n' "$said" | { read -r _; read -r _ _ _ free _ && printf 'disk=%s\n' "$free"; }
+else printf 'disk_fault=%s\n' "$(printf %s "$said" | tr -c '[:print:]' ' ')"; fi
 if [ -w "$place" ] && [ -x "$place" ]; then printf 'writable=1\n'; fi
 seen=:
 look() {
@@ -160,7 +164,10 @@ def parse_facts(said: Said) -> Facts | Unreachable:
     if not one.get("home", "").startswith("/") or len(one["home"]) > _LONGEST or not one.get("machine"):
         return _strange("it does not say where its home is", said)
     try:
-        told = _told(typed_json.decode(one["facts"], 1 << 16)) if "facts" in one else None
+        document = typed_json.decode(one["facts"], 1 << 16) if "facts" in one else None
+        if isinstance(document, dict) and isinstance(document.get("fault"), str):
+            return Unreachable(one_line(document["fault"], 300), "other")
+        told = _told(document or {}) if "facts" in one else None
         version, _, path = one.get("python", "").partition(" ")
     except (ValueError, TypeError, KeyError, RecursionError):
         return _strange("what it says of itself is not ours", said)
@@ -175,6 +182,7 @@ def parse_facts(said: Said) -> Facts | Unreachable:
         screen=_path(one.get("screen")),
         rsync=_path(one.get("rsync")),
         disk_free_mib=int(disk) // 1024 if re.fullmatch(r"[0-9]{1,18}", disk) else None,
+        disk_fault=one_line(one.get("disk_fault", ""), 300),
         writable=one.get("writable") == "1",
         host_id=None,
         runtimes=frozenset(),
@@ -273,8 +281,8 @@ first() {
 }
 """
 PLACE = r"""
-me=$(uname -n; cat /etc/machine-id 2>/dev/null); w=.wavequeue
-owner=$(cat "$w/machine" 2>/dev/null)
+me=$(uname -n; cat /etc/machine-id 2>/dev/null); w=.wavequeue owner=
+[ ! -e "$w/machine" ] || owner=$(cat "$w/machine") || exit 1
 [ -z "$owner" ] || [ "$owner" = "$me" ] ||
   w=$w/hosts/$(uname -n | tr -c 'A-Za-z0-9.\n-' _)-$(head -c 8 /etc/machine-id 2>/dev/null)
 """

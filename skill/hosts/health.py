@@ -75,6 +75,8 @@ class Probed(NamedTuple):
     cpus: int | None = None
     time: float | None = None
     runs: tuple[str, ...] = ()
+    screen_fault: str = ""
+    unreadable: tuple[str, ...] = ()
 
 
 class Row(NamedTuple):
@@ -131,6 +133,8 @@ def read(data: bytes) -> Probed | None:
         _count(found.get("cpus")),
         at,
         tuple(_runs(found.get("runs"))),
+        (_text(screen.get("fault")) or "") if isinstance(screen, dict) else "",
+        tuple(_unreadable(found.get("unreadable"))),
     )
 
 
@@ -151,6 +155,12 @@ def _runs(rows: Any) -> Iterable[str]:
         name = _text(row.get("id")) if isinstance(row, dict) else None
         if name:
             yield name
+
+
+def _unreadable(rows: Any) -> Iterable[str]:
+    for what, words in list(rows.items())[:_NAMED] if isinstance(rows, dict) else ():
+        if isinstance(words, str):
+            yield plain(f"its {what} cannot be told: {words}")
 
 
 def _text(value: Any) -> str | None:
@@ -212,6 +222,8 @@ def _faults(made: Row, facts: Facts, heard: Heard) -> Iterable[str]:
         yield "what it said of itself cannot be read; see what its shell prints with: ssh HOST true"
     if facts.screen is None:
         yield f"screen is missing, and every job runs in one; {setup}"
+    elif made.probed.screen_fault:
+        yield f"its screen does not run, and every job runs in one: {made.probed.screen_fault}"
     if not facts.writable:
         yield "nothing can be written into its home directory, where runs are kept"
     if made.disk_free_mib is not None and made.disk_free_mib < LEAST_DISK:
@@ -219,6 +231,9 @@ def _faults(made: Row, facts: Facts, heard: Heard) -> Iterable[str]:
 
 
 def _warnings(made: Row, facts: Facts, heard: Heard) -> Iterable[str]:
+    yield from made.probed.unreadable
+    if facts.disk_fault:
+        yield plain(f"how much of its disk is free is not told: {facts.disk_fault}")
     if facts.owner is not None:
         yield f"it has one home with {plain(facts.owner)}; its own runs are there in ~/{facts.place}/runs"
     if not heard.is_quiet:
@@ -268,13 +283,14 @@ def _cells(one: Row) -> list[str | Text]:
     if one.unreachable is not None:
         return [one.name, Text("unreachable", "yellow"), *[_UNTOLD] * (len(HEAD) - 2)]
     probed = one.probed
-    beat = "never" if probed.time is not None else _UNTOLD
+    knows_runs = probed.time is not None and not any(text.startswith("its runs ") for text in probed.unreadable)
+    beat = "never" if knows_runs else _UNTOLD
     missing = Text("missing", "red")
     return [
         one.name,
         Text("faulty", "red") if one.faults else "ok",
         beat if probed.heartbeat_s is None else f"{duration(probed.heartbeat_s)} ago",
-        _UNTOLD if probed.time is None else str(len(probed.runs)),
+        str(len(probed.runs)) if knows_runs else _UNTOLD,
         _UNTOLD if one.disk_free_mib is None else mib_text(one.disk_free_mib),
         _UNTOLD if probed.load is None else f"{probed.load[0]:.1f}" + (f" of {probed.cpus}" if probed.cpus else ""),
         _clock(one),

@@ -77,7 +77,7 @@ def _here(manifest: Manifest, spec: str, gpus: int | None, warnings: list[str]) 
     if there is not None:
         refused = live_runs.refusal(there.live, spec)
         faults += [refused] if refused else []
-        warnings += [] if refused else live_runs.warnings(there.live)
+        warnings += [] if refused else live_runs.warnings(there.live, there.live_unknown)
         warnings += existing_outputs.words(there, manifest.jobs)
     if not Path(manifest.cwd).is_dir():
         faults.append(f"cwd {manifest.cwd} is not there")

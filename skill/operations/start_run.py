@@ -84,7 +84,7 @@ def _there_already(
     refused = live_runs.refusal(found.live, spec)
     if refused is not None and not again:
         raise UseError(refused)
-    lines = live_runs.warnings(found.live)
+    lines = live_runs.warnings(found.live, found.live_unknown)
     done: tuple[str, ...] = ()
     if skip_done:
         code = existing_outputs.newest_code(found)

@@ -123,7 +123,7 @@ def _there_already(
         refused = live_runs.refusal(found.live, spec, f"on {host}")
         if refused is not None and not again:
             raise UseError(refused)
-        lines += live_runs.warnings(found.live, f"on {host}")
+        lines += live_runs.warnings(found.live, found.live_unknown, f"on {host}")
         mine = [by_id[name] for name in ids]
         if skip_done:
             if pushed and here is None:

@@ -71,6 +71,7 @@ class Surveyed(NamedTuple):
             facts.screen is not None,
             facts.disk_free_mib,
             None if facts.writable else "nothing can be written into its home directory, where runs are kept",
+            facts.disk_fault,
         )
         way = Way(pushed, code_mib, shutil.which("rsync") is not None, facts.rsync is not None, self._ahead())
         return Seen(name, None, basics, self.document, self.why, way)

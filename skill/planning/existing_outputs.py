@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from build_manifest.faults import listed
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.requests import Request, encode_request
+from queue_manager.core.terminal_text import one_line
 from queue_manager.core.times import iso
 from skill.common.errors import FailedError
 from skill.common.units import jobs_text
@@ -25,12 +26,14 @@ REQUEST = "skip-done"
 class Found(NamedTuple):
     """What a machine told. `outputs`: when each job's output last changed, epoch seconds by job id, of those that are
     there. `untried`: how many were not looked for. `newest_code`: the source file changed last and when, if it was
-    asked for and can be told; its path is empty where there is no source file."""
+    asked for and can be told; its path is empty where there is no source file. `live_unknown`: runs of which it cannot
+    be told whether they go on, and why."""
 
     outputs: Mapping[str, float]
     untried: int
     live: tuple[LiveRun, ...]
     newest_code: tuple[str, float] | None = None
+    live_unknown: tuple[str, ...] = ()
 
 
 class Earlier(NamedTuple):
@@ -56,7 +59,8 @@ def read(document: Mapping[str, Any]) -> Found | None:
         outputs = {str(job): float(at) for job, at in found["outputs"]}
         code = document.get("newest_code")
         newest = None if code is None else (str(code["path"]), float(code["at"]))
-        return Found(outputs, int(found["outputs_untried"]), tuple(live_runs.read(found["live"])), newest)
+        unknown = tuple(one_line(str(text), 300) for text in found.get("live_unknown", ()))
+        return Found(outputs, int(found["outputs_untried"]), tuple(live_runs.read(found["live"])), newest, unknown)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -10,6 +10,7 @@ from build_manifest.faults import listed
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.outputs import escape, is_glob, patterns_overlap
 from queue_manager.core.readings import may_use
+from queue_manager.core.terminal_text import one_line
 from skill.common.text_table import columns
 from skill.common.units import jobs_text, mib_text
 from skill.hosts.health import LEAST_DISK
@@ -46,7 +47,7 @@ class Blocked(NamedTuple):
 class Basics(NamedTuple):
     """What a host has before our code is there. `python`: its version and path, or None with `why_no_python`.
 
-    `disk_free_mib` None: not told. `refused`: why nothing may be written there, or None.
+    `disk_free_mib` None: not told, by df's words in `disk_fault`. `refused`: why nothing may be written there, or None.
     """
 
     python: str | None
@@ -54,6 +55,7 @@ class Basics(NamedTuple):
     screen: bool
     disk_free_mib: int | None
     refused: str | None = None
+    disk_fault: str = ""
 
 
 class Seen(NamedTuple):
@@ -149,6 +151,10 @@ class _Judge:
             if seen.not_found:
                 self.faults.append(seen.not_found)
             return
+        screen = seen.found["probe"].get("screen")
+        if isinstance(screen, dict) and isinstance(screen.get("fault"), str):
+            words = one_line(screen["fault"], 300)
+            self._fault("screen", "does not run", f"screen does not run there, and every job runs in one: {words}")
         on_cards = any(job.gpus for job in self._specs)
         for need in host_needs.needs(seen.found, seen.way, seen.name, on_cards=on_cards):
             self.cells[need.check] = Cell(need.state, need.short)
@@ -181,7 +187,8 @@ class _Judge:
         if basics.refused is not None:
             self._fault("disk", "cannot write", basics.refused)
         elif free is None:
-            self._warn("disk", "not told", "how much of its disk is free is not told")
+            why = f": {basics.disk_fault}" if basics.disk_fault else ""
+            self._warn("disk", "not told", f"how much of its disk is free is not told{why}")
         elif free < LEAST_DISK:
             self._fault("disk", f"{free} MiB free", f"only {free} MiB of its disk are free; {LEAST_DISK} are needed")
         else:

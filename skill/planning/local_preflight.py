@@ -26,6 +26,8 @@ def check(manifest: Manifest, probe: dict[str, Any]) -> Findings:
     """Compare what the jobs ask for with what the machine has."""
     if probe["screen"] is None:
         return Findings("screen is not installed, and every job runs in one: sudo apt-get install -y screen", [])
+    if probe["screen"].get("fault"):
+        return Findings(f"screen does not run here, and every job runs in one: {probe['screen']['fault']}", [])
     if probe.get("bash", "") is None:
         return Findings("bash is not installed, and jobs' commands are run by it: sudo apt-get install -y bash", [])
     asking = [job for job in manifest.jobs if job.gpus > 0]

@@ -414,6 +414,41 @@ def test_a_manager_that_just_takes_the_run_counts_as_one(tmp_path: Path) -> None
     assert told.held_by(lock) is None  # the process is another one: nobody holds the lock
 
 
+def test_a_lock_or_an_identity_that_cannot_be_read_is_not_taken_for_none(server: Sshd) -> None:
+    add_screen(server)
+    host = connect(server)
+    place(host, "r", WAITS)
+    python, digest = prepared(host)
+    lock = server.home / ".wavequeue" / "runs" / "r" / "manager.lock"
+    lock.mkdir()
+    found = bootstrap.facts(host, "r")
+    assert isinstance(found, Unreachable)
+    assert found.reason == f"{lock} cannot be read there: Is a directory"
+    said = bootstrap.start(host, python, digest, "r", None)
+    assert said == f"{lock}: Is a directory"
+    lock.rmdir()
+    for name in ("host_id", "machine"):
+        file = server.home / ".wavequeue" / name
+        file.unlink(missing_ok=True)
+        file.mkdir()
+        found = bootstrap.facts(host, "r")
+        assert isinstance(found, Unreachable)
+        assert found.reason == f"{file} cannot be read there: Is a directory"
+        claimed = bootstrap.claim_identity(host)
+        assert isinstance(claimed, Unreachable)
+        assert "Is a directory" in claimed.reason
+        file.rmdir()
+
+
+def test_a_df_that_fails_is_told_in_its_own_words(server: Sshd) -> None:
+    host = connect(server)
+    (server.bin / "df").unlink()
+    (server.bin / "df").write_text("#!/bin/sh\necho 'df: /home: Stale file handle' >&2; exit 1\n")
+    (server.bin / "df").chmod(0o755)
+    found = look(host)
+    assert (found.disk_free_mib, found.disk_fault) == (None, "df: /home: Stale file handle")
+
+
 def test_two_starts_at_once_give_one_manager(server: Sshd) -> None:
     add_screen(server)
     hosts = [connect(server, name) for name in ("a", "b", "c")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from queue_manager.core.events import Record, encode
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.manifest import encode as encode_manifest
+from skill.planning import existing_outputs
+from skill.runs import live_runs
 from tests.core.states import manifest
 
 
@@ -71,7 +74,9 @@ def test_outputs_that_are_there_are_told_with_their_newest_change(machine: Machi
         (machine.cwd / name).touch()
         os.utime(machine.cwd / name, (at, at))
     jobs = (job("a", "a.pt"), job("b", "b*.pt", cwd="sub"), job("c", "c.pt"), job("d", None))
-    assert machine.meets(*jobs) == {"outputs": [("a", 10.0), ("b", 30.0)], "outputs_untried": 0, "live": []}
+    assert machine.meets(*jobs) == {
+        "outputs": [("a", 10.0), ("b", 30.0)], "outputs_untried": 0, "live": [], "live_unknown": [],
+    }  # fmt: skip
 
 
 def test_a_slow_file_system_is_given_up(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,6 +120,23 @@ def test_runs_of_other_machines_that_have_the_home_write_the_same_files(machine:
 def test_the_same_jobs_in_another_place_are_no_matter(machine: Machine) -> None:
     machine.run("r", manifest(job("a", "a.pt")))
     assert existing.describe(manifest(job("a", "a.pt")), str(machine.cwd / "other"), machine.home)["live"] == []
+
+
+def test_a_run_of_which_it_cannot_be_told_whether_it_goes_on_is_named(machine: Machine) -> None:
+    machine.run("r1", manifest(job("a", "a.txt")), live=False)
+    RunPaths.of(machine.home.runs / "r1").lock.mkdir()
+    found = machine.meets(job("a", "a.txt"))
+    assert found["live"] == []
+    (said,) = found["live_unknown"]
+    assert said == f"run r1: {machine.home.runs / 'r1' / 'manager.lock'}: Is a directory"
+    read = existing_outputs.read({"existing": found})
+    assert read is not None
+    assert live_runs.warnings(read.live, read.live_unknown) == [
+        f"whether another run here writes the same files cannot be told ({said})"
+    ]
+    shutil.rmtree(machine.home.runs)
+    machine.home.runs.write_text("")
+    assert machine.meets(job("a", "a.txt"))["live_unknown"] == [f"{machine.home.runs}: Not a directory"]
 
 
 def test_a_run_that_cannot_be_read_stops_nothing(machine: Machine) -> None:

@@ -22,7 +22,7 @@ from queue_manager.adapters import gpus
 from queue_manager.adapters.gpus import visible
 from queue_manager.core.readings import Card, Cards, SickCard, Unreadable
 from tests import nvml
-from tests.nvml import Standin, StandinCard, alloc, cards
+from tests.nvml import NOT_SUPPORTED, UNKNOWN, Standin, StandinCard, alloc, cards
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = sorted((ROOT / "tests" / "data" / "visible").glob("*.json"))
@@ -572,3 +572,33 @@ def test_visible_never_invents_a_card_and_says_what_it_hides(value: str | list[s
     assert bool(shown.note) == (len(shown.cards) < 3)
     if value is None:
         assert shown == found
+
+
+def test_a_card_that_fails_to_tell_whether_it_is_divided_is_not_used_as_a_whole_one(
+    tmp_path: Path, open_reader: Open
+) -> None:
+    standin = Standin(tmp_path, cards(2))
+    standin.divide({0: [StandinCard("MIG-1"), StandinCard("MIG-2")]}, cards(2))
+    reader = open_reader(standin, relook=0.0)
+    for function in ("nvmlDeviceGetMigMode", "nvmlDeviceGetMaxMigDeviceCount", "nvmlDeviceGetMigDeviceHandleByIndex"):
+        standin.fail(UNKNOWN, function, 0)
+        wait_for(lambda: [card.index for card in cards_of(reader.read())] == [1])
+        found = reader.read()
+        assert isinstance(found, Cards)
+        assert [(sick.index, "Unknown Error" in sick.reason) for sick in found.sick] == [(0, True)]
+        standin.heal()
+        wait_for(lambda: [card.index for card in cards_of(reader.read())] == [100, 101, 1])
+
+
+def test_an_error_counter_that_fails_is_named_and_the_card_goes_on(tmp_path: Path, open_reader: Open) -> None:
+    standin = Standin(tmp_path, cards(2))
+    standin.fail(UNKNOWN, "nvmlDeviceGetTotalEccErrors", 1)
+    found = open_reader(standin, relook=0.0).read()
+    assert isinstance(found, Cards)
+    assert [card.index for card in found.cards] == [0, 1]
+    assert found.note == "whether GPU 1 has memory errors (ECC) cannot be told: Unknown Error"
+    standin.heal()
+    standin.fail(NOT_SUPPORTED, "nvmlDeviceGetTotalEccErrors", 1)  # it has none to tell of
+    found = open_reader(standin, relook=0.0).read()
+    assert isinstance(found, Cards)
+    assert (len(found.cards), found.note) == (2, "")

@@ -16,7 +16,8 @@ from skill.hosts.bootstrap import PLACE
 ROOT = Path(__file__).resolve().parents[2]
 BOTH = f"""
 cd "$1" || exit 1
-"$2" -c 'import pathlib, sys; from queue_manager import facts; print(facts.place(pathlib.Path(".wavequeue")))' || exit 1
+"$2" -c 'import pathlib; from queue_manager.adapters import facts; print(facts.place(pathlib.Path(".wavequeue")))' ||
+  exit 1
 {PLACE}
 echo "$w"
 """

@@ -109,6 +109,23 @@ def test_the_runs_are_those_that_a_manager_holds(tmp_path: Path) -> None:
         assert probe(tmp_path)["runs"] == [{"id": "alive", "pid": os.getpid()}]
 
 
+def test_what_cannot_be_told_is_no_empty_answer(tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    says = "screen: cannot open shared object file: libtinfo.so.6"
+    (tools / "screen").write_text(f"#!/bin/sh\necho '{says}' >&2; exit 127\n")
+    (tools / "screen").chmod(0o755)
+    runs = HostPaths.of(tmp_path).runs
+    RunPaths.of(runs / "r").lock.mkdir(parents=True)
+    found = probe(tmp_path, PATH=str(tools))
+    assert found["screen"] == {"path": str(tools / "screen"), "version": None, "fault": says}
+    assert found["unreadable"] == {"runs": f"{RunPaths.of(runs / 'r').lock}: Is a directory"}
+    assert (found["runs"], found["heartbeat"]) == ([], None)
+    RunPaths.of(runs / "r").lock.rmdir()
+    found = probe(tmp_path)
+    assert (found["unreadable"], "fault" in found["screen"]) == ({}, False)
+
+
 def test_cards(tmp_path: Path) -> None:
     standin = Standin(tmp_path, [StandinCard("GPU-a", "NVIDIA A", 24576, 1000, 37), *cards(2)])
     standin.fail(nvml.GPU_IS_LOST, "nvmlDeviceGetMemoryInfo", card=0)

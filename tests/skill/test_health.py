@@ -119,6 +119,16 @@ def test_half_the_way_is_allowed_for_in_the_difference_of_clocks(ahead: float, s
     assert bool([text for text in made.warnings if "its clock is" in text]) is (abs(ahead) > 31)
 
 
+def test_what_a_host_cannot_tell_is_said_with_the_reason() -> None:
+    made = row("a", heard(unreadable={"runs": "/x/runs: Permission denied"}, heartbeat=None, runs=[]))
+    assert "its runs cannot be told: /x/runs: Permission denied" in made.warnings
+    assert lines(made)[1].split()[2:4] == ["-", "-"]
+    made = row("a", heard(screen={"path": "/x", "version": None, "fault": "no libtinfo"}))
+    assert made.faults == ("its screen does not run, and every job runs in one: no libtinfo",)
+    made = row("a", heard()._replace(facts=FACTS._replace(disk_free_mib=None, disk_fault="df: Stale file handle")))
+    assert "how much of its disk is free is not told: df: Stale file handle" in made.warnings
+
+
 def test_what_garbles_a_terminal_is_taken_out() -> None:
     evil = "\x1b]0;x\x07\x1b[2J\r\n\u202e\x9b"
     made = row("a", heard(
