@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from queue_manager.core.frozen import replace
-
 from build_manifest.faults import listed
 from queue_manager.core.durations import Durations
 from queue_manager.core.manifest import JobSpec, Manifest
