@@ -98,6 +98,11 @@ class RunPaths(NamedTuple):
         return self.root / "summary.md"
 
     @property
+    def status_notes(self) -> Path:
+        """What `babysit` writes of the run for people, with their notes."""
+        return self.root / "STATUS.md"
+
+    @property
     def instance(self) -> Path:
         """Which rented machine the run was sent to, and what it costs."""
         return self.root / "instance.json"

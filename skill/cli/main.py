@@ -37,6 +37,7 @@ VERBS = {  # in the order in which they are used
     "submit": Verb("submit", "submit_verb", "Run SPEC on its hosts."),
     "status": Verb("status", "status_verb", "Show the status of a run."),
     "watch": Verb("run", "watch", "Follow a run until it ends; Ctrl-C leaves it going."),
+    "babysit": Verb("babysit", "babysit_verb", "Watch over a run: a line for each job and check."),
     "why": Verb("job", "why_verb", "Explain the status of JOB, back to the root cause."),
     "logs": Verb("job", "logs_verb", "Print the log of JOB."),
     "attach": Verb("job", "attach", "Attach to the terminal of a running JOB."),

@@ -32,6 +32,7 @@ PROMISED = [
     "submit",
     "status",
     "watch",
+    "babysit",
     "why",
     "logs",
     "attach",

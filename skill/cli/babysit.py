@@ -1,0 +1,101 @@
+"""The verb babysit."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+
+import click
+
+from skill.cli.console import print_json
+from skill.cli.options import JSON, RUN, the_run
+from skill.common.errors import DONE, INTERRUPTED, UseError
+from skill.operations import babysit
+from skill.operations.babysit import Checked, Told
+from skill.reports import checks
+from skill.runs import digest
+from skill.runs.directory import Run
+
+
+@click.command("babysit", short_help="Watch over a run: a line for each job and check.")
+@RUN
+@click.option("--once", is_flag=True, help="Look once, and end.")
+@JSON
+def babysit_verb(run_name: str | None, once: bool, as_json: bool) -> int:
+    """Watch over a run until it ends: a line of nine fields for each job and check, and log lines where something is
+    wrong.
+
+    \b
+    ts        when it was looked at
+    state     JOB:STATE; STATE is the status, or what is wrong (stalled, nan, ...)
+    step      step, of how many
+    rate      steps a second
+    gpu, mem  use of its GPUs, and MiB on them
+    eval      its metric, or its loss
+    action    what was done about it, or is to be done
+    next_eta  when it is looked at next
+    \b
+    `-` is unknown. A job is looked at 1, 3, 7 and 15 minutes after its launch, every 10 minutes until it was healthy
+    twice, then every 30 to 60, and every 2 to 5 while something is wrong; what happens in between is told at once.
+
+    STATUS.md in the run's directory is kept up to date: machines, commands, logs, what ends a job, and what was done.
+    What you write below the mark at its end is kept.
+
+    Exits with 0 if all jobs completed, 3 if some need a person, 1 if the manager has died; with --once also 0 while
+    the run goes on.
+    """
+    if as_json and not once:
+        raise UseError("--json is for one look: add --once")
+    run = the_run(run_name)
+    if once:
+        return _once(run, as_json)
+    print(" ".join(checks.FIELDS), flush=True)
+    try:
+        return _all(babysit.follow_run(run))
+    except KeyboardInterrupt:
+        print(f"\nleft; {run.id} goes on. Come back: wavequeue babysit --run {run.id}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _once(run: Run, as_json: bool) -> int:
+    found = babysit.check_run(run)
+    if as_json:
+        print_json(_document(run, found))
+    else:
+        print(" ".join(checks.FIELDS))
+        for one in found.told:
+            _tell(one)
+        for text in digest.problems(found.document, found.alive):
+            print(f"! {text}")
+        print(digest.counts_text(found.document["counts"]))
+    return DONE if found.code is None else found.code
+
+
+def _document(run: Run, found: Checked) -> dict[str, object]:
+    return {
+        "run_id": run.id,
+        "over": found.code is not None,
+        "next": None if found.next is None else checks.time_text(found.next),
+        "counts": found.document["counts"],
+        "problems": digest.problems(found.document, found.alive),
+        "status_file": str(run.paths.status_notes),
+        "checks": [checks.row_json(one.check, one.log) for one in found.told],
+    }
+
+
+def _all(following: Generator[Told, None, int]) -> int:
+    """Tell what comes, and return what the generator returns."""
+    while True:
+        try:
+            _tell(next(following))
+        except StopIteration as end:
+            return int(end.value)
+
+
+def _tell(one: Told) -> None:
+    print(checks.line(one.check), flush=True)
+    if one.check.alert:
+        for text in one.check.flags if one.log else ():
+            print(f"  ! {text}", flush=True)
+        for text in one.log:
+            print(f"  | {text}", flush=True)

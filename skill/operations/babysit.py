@@ -1,0 +1,200 @@
+"""Watch over a run: look at each running job at its cadence, at once where something is wrong, and keep STATUS.md."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Callable, Generator, Mapping
+from typing import NamedTuple
+
+from build_manifest import regular_file
+from queue_manager.core import cadence
+from queue_manager.core.cadence import Cadence
+from queue_manager.core.times import epoch
+from skill.common.errors import FAILED, FailedError
+from skill.common.files import MOST, write_whole
+from skill.reports import cells, checks, explain, status_file
+from skill.reports.checks import Check
+from skill.runs import digest
+from skill.runs.access import RunAccess
+from skill.runs.digest import Row
+from skill.runs.directory import Document, Run
+from skill.runs.open import open_run
+from skill.runs.watched import Followed
+
+PACE = 5.0
+"""Seconds between looks at the state while no check is due: faults do not wait for one."""
+_LINES = 400
+"""Lines at the end of a log in which those are looked for that say what happened."""
+
+
+class Told(NamedTuple):
+    """A check, and the lines of the job's log where something new is wrong."""
+
+    check: Check
+    log: tuple[str, ...] = ()
+
+
+class Checked(NamedTuple):
+    """One look at all of a run. `next`: when the next is due (epoch seconds), None where the run is over. `code`: the
+    exit code of a run that is over, None while it goes on."""
+
+    told: list[Told]
+    document: Document
+    alive: bool
+    next: float | None
+    code: int | None
+
+
+def check_run(run: Run, now: float | None = None) -> Checked:
+    """Look once at all jobs that run, wait for a retry or are stuck, and write STATUS.md.
+
+    Raises FailedError, and UseError for a fault in workers.yaml.
+    """
+    with open_run(run) as there:
+        document = there.look(full=True)
+        alive = there.alive(document)
+        at = time.time() if now is None else now
+        goal = _goal(there)
+        found = [_look(row, document, at, alive=alive, goal=goal) for row in _watched(document)]
+        _write(there, document, found, at, alive=alive)
+        told = [Told(one, _log_of(there, one)) for one in found]
+        code = _code(document, alive=alive)
+        due = [one.next for one in found if one.next is not None]
+        if code is None and not due:
+            due = [at + cadence.STABILISE]
+        return Checked(told, document, alive, min(due) if code is None else None, code)
+
+
+def follow_run(
+    run: Run,
+    *,
+    clock: Callable[[], float] = time.time,
+    wait: Callable[[float], object] = time.sleep,
+) -> Generator[Told, None, int]:
+    """Look at a run until it is over: each job at its cadence, and at once when something happens to it.
+
+    Raises as `check_run` does. The generator's value is the exit code: 0 all completed, 3 some need a person, 1 the
+    manager has died.
+    """
+    with open_run(run) as there, contextlib.closing(there.watch()) as followed:
+        watch = _Watch(there, followed, _goal(there))
+        for first in itertools.count():
+            if first:
+                wait(PACE)
+            followed.look()
+            over = followed.over
+            if over:  # a manager that has gone may have written its last state just before
+                followed.look(at_once=True)
+                over = followed.over
+            now = clock()
+            told = watch.due(now)
+            if told or over:
+                document, alive = followed.document, followed.alive
+                found = [_look(row, document, now, alive=alive, goal=watch.goal) for row in _watched(document)]
+                _write(there, document, [watch.with_next(one) for one in found], now, alive=alive)
+            yield from told
+            if over:
+                break
+        return _code(followed.document, alive=followed.alive) or 0
+
+
+class _Watch:
+    """The checks of all jobs of one run."""
+
+    def __init__(self, there: RunAccess, followed: Followed, goal: str | None) -> None:
+        self._there, self._followed, self.goal = there, followed, goal
+        self._plans: dict[str, tuple[int, Cadence]] = {}
+        self._told: dict[str, tuple[str, int]] = {}
+
+    def due(self, now: float) -> list[Told]:
+        """What is to be told now: jobs whose check is due, whose state is another one, or that are no longer there."""
+        document, alive = self._followed.document, self._followed.alive
+        found = []
+        for row in self._rows(document):
+            one = _look(row, document, now, alive=alive, goal=self.goal)
+            before = self._told.get(one.job)
+            is_new = before != (one.state, one.attempt)
+            if row["status"] == "running":
+                if not self._is_due(row, one, now, at_once=is_new):
+                    continue
+                one = self.with_next(one)
+            elif is_new:
+                self._plans.pop(one.job, None)
+            else:
+                continue
+            self._told[one.job] = (one.state, one.attempt)
+            found.append(Told(one, _log_of(self._there, one) if is_new else ()))
+        return found
+
+    def with_next(self, one: Check) -> Check:
+        plan = self._plans.get(one.job)
+        return one if plan is None else one._replace(next=plan[1].due)
+
+    def _rows(self, document: Document) -> list[Row]:
+        return [row for row in document["jobs"] if checks.is_watched(row) or row["id"] in self._plans]
+
+    def _is_due(self, row: Row, one: Check, now: float, *, at_once: bool) -> bool:
+        """Whether a running job is to be told of now; if so, its next check is planned. `at_once`: its state is new."""
+        attempt, plan = self._plans.get(one.job, (0, None))
+        if plan is None or attempt != one.attempt:
+            plan = cadence.launched(epoch(row["started"]) if row["started"] else now)
+        if at_once and one.alert:
+            plan = cadence.alerted(plan, now)
+        is_due = plan.due <= now
+        self._plans[one.job] = one.attempt, cadence.checked(plan, now, not one.alert) if is_due else plan
+        return is_due or at_once
+
+
+def _watched(document: Document) -> list[Row]:
+    return [row for row in document["jobs"] if checks.is_watched(row)]
+
+
+def _look(row: Row, document: Document, now: float, *, alive: bool, goal: str | None) -> Check:
+    found = checks.check(row, document, now, None, gone=not alive, goal=goal)
+    if row["status"] == "running":
+        return found._replace(next=checks.next_check(row, now, healthy=not found.alert))
+    if row["status"] in digest.RETRIES and row["retry_at"]:
+        return found._replace(next=max(now, epoch(row["retry_at"])) + cadence.EARLY[0])
+    return found
+
+
+def _goal(there: RunAccess) -> str | None:
+    """The metric that the spec has a goal for."""
+    return next(iter(cells.goals([there.manifest])), None)
+
+
+def _log_of(there: RunAccess, found: Check) -> tuple[str, ...]:
+    """The lines of a job's log that say what is wrong with it, where something is."""
+    if not found.flags or not found.attempt:
+        return ()
+    with contextlib.suppress(FailedError, OSError):  # a host that is away, a log that is gone: the alert stands
+        known = there.evidence(found.job, _LINES)
+        return tuple(explain.excerpt(known.log, found.flags[-1] if found.flags else ""))
+    return ()
+
+
+def _write(there: RunAccess, document: Document, found: list[Check], now: float, *, alive: bool) -> None:
+    """Write STATUS.md anew, with what a person has noted in it. Raises OSError."""
+    path = there.run.paths.status_notes
+    try:
+        before = regular_file.read_text(path, MOST, follow=False, errors="replace")
+    except FileNotFoundError:
+        before = None
+    rows: Mapping[str, Row] = {row["id"]: row for row in document["jobs"]}
+    done = [
+        one for records in there.history(status_file.NEEDLES).values() for one in status_file.actions(records, rows)
+    ]
+    made = status_file.text(document, there.manifest, found, done, now, alive=alive)
+    write_whole(path, status_file.with_notes(made, before), durable=False, errors="replace")
+
+
+def _code(document: Document, *, alive: bool) -> int | None:
+    """The exit code of a run that is over; None while it goes on."""
+    meta = document["meta"]
+    if meta["manager"] == "finished":
+        return digest.exit_code(document)
+    if "hosts" not in meta and (meta["manager"] == "halted" or not alive):
+        return FAILED
+    return None if alive else FAILED
