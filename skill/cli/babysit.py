@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 import click
 
 from skill.cli.console import print_json
 from skill.cli.options import JSON, RUN, the_run
-from skill.common.errors import DONE, INTERRUPTED, UseError
+from skill.common.errors import DONE, FAILED, INTERRUPTED, PERSON, UseError
 from skill.operations import babysit
-from skill.operations.babysit import Checked, Told
+from skill.operations.babysit import Outcome, Told
 from skill.reports import checks
-from skill.runs import digest
-from skill.runs.directory import Run
+
+if TYPE_CHECKING:
+    from skill.runs.directory import Run
 
 
 @click.command("babysit", short_help="Watch over a run: a line for each job and check.")
@@ -60,42 +62,34 @@ def babysit_verb(run_name: str | None, once: bool, as_json: bool) -> int:
 def _once(run: Run, as_json: bool) -> int:
     found = babysit.check_run(run)
     if as_json:
-        print_json(_document(run, found))
+        print_json(babysit.as_json(found))
     else:
         print(" ".join(checks.FIELDS))
         for one in found.told:
             _tell(one)
-        for text in digest.problems(found.document, found.alive):
+        for text in found.problems:
             print(f"! {text}")
-        print(digest.counts_text(found.document["counts"]))
-    return DONE if found.code is None else found.code
+        print(found.counts_text)
+    return _code(found.outcome) if found.outcome.over else DONE
 
 
-def _document(run: Run, found: Checked) -> dict[str, object]:
-    return {
-        "run_id": run.id,
-        "over": found.code is not None,
-        "next": None if found.next is None else checks.time_text(found.next),
-        "counts": found.document["counts"],
-        "problems": digest.problems(found.document, found.alive),
-        "status_file": str(run.paths.status_notes),
-        "checks": [checks.row_json(one.check, one.log) for one in found.told],
-    }
-
-
-def _all(following: Generator[Told, None, int]) -> int:
-    """Tell what comes, and return what the generator returns."""
+def _all(following: Generator[Told, None, Outcome]) -> int:
+    """Tell what comes, to the end of the run."""
     while True:
         try:
             _tell(next(following))
         except StopIteration as end:
-            return int(end.value)
+            return _code(end.value)
+
+
+def _code(outcome: Outcome) -> int:
+    """The exit code of a run that is over."""
+    return FAILED if not outcome.finished else DONE if outcome.completed else PERSON
 
 
 def _tell(one: Told) -> None:
     print(checks.line(one.check), flush=True)
-    if one.check.alert:
-        for text in one.check.flags if one.log else ():
-            print(f"  ! {text}", flush=True)
-        for text in one.log:
-            print(f"  | {text}", flush=True)
+    for text in one.wrong:
+        print(f"  ! {text}", flush=True)
+    for text in one.log:
+        print(f"  | {text}", flush=True)

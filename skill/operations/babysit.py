@@ -11,8 +11,9 @@ from typing import NamedTuple
 from build_manifest import regular_file
 from queue_manager.core import cadence
 from queue_manager.core.cadence import Cadence
+from queue_manager.core.status import Status
 from queue_manager.core.times import epoch
-from skill.common.errors import FAILED, FailedError
+from skill.common.errors import FailedError
 from skill.common.files import MOST, write_whole
 from skill.reports import cells, checks, explain, status_file
 from skill.reports.checks import Check
@@ -30,21 +31,37 @@ _LINES = 400
 
 
 class Told(NamedTuple):
-    """A check, and the lines of the job's log where something new is wrong."""
+    """A check; where something is wrong that has not been told, what it is, and the lines of the job's log about it."""
 
     check: Check
+    wrong: tuple[str, ...] = ()
     log: tuple[str, ...] = ()
 
 
-class Checked(NamedTuple):
-    """One look at all of a run. `next`: when the next is due (epoch seconds), None where the run is over. `code`: the
-    exit code of a run that is over, None while it goes on."""
+class Outcome(NamedTuple):
+    """How a run was found. `over`: nothing more happens by itself; `finished`: because no job is left that can run, and
+    not because its manager has gone; `completed`: all jobs are."""
 
+    over: bool
+    finished: bool
+    completed: bool
+
+
+class Checked(NamedTuple):
+    """One look at all of a run. `next`: when the next is due (epoch seconds), None where the run is over. `counts`: of
+    jobs by status; `problems`: what keeps the queue from going on, in words."""
+
+    run: Run
     told: list[Told]
-    document: Document
-    alive: bool
+    outcome: Outcome
     next: float | None
-    code: int | None
+    counts: Mapping[str, int]
+    problems: list[str]
+
+    @property
+    def counts_text(self) -> str:
+        """`5 completed, 2 running`."""
+        return digest.counts_text(self.counts)
 
 
 def check_run(run: Run, now: float | None = None) -> Checked:
@@ -59,12 +76,11 @@ def check_run(run: Run, now: float | None = None) -> Checked:
         goal = _goal(there)
         found = [_look(row, document, at, alive=alive, goal=goal) for row in _watched(document)]
         _write(there, document, found, at, alive=alive)
-        told = [Told(one, _log_of(there, one)) for one in found]
-        code = _code(document, alive=alive)
-        due = [one.next for one in found if one.next is not None]
-        if code is None and not due:
-            due = [at + cadence.STABILISE]
-        return Checked(told, document, alive, min(due) if code is None else None, code)
+        told = [_told(there, one) for one in found]
+        due = [one.next for one in found if one.next is not None] or [at + cadence.STABILISE]
+        outcome = _outcome(document, alive=alive)
+        following = None if outcome.over else min(due)
+        return Checked(run, told, outcome, following, document["counts"], digest.problems(document, alive))
 
 
 def follow_run(
@@ -72,11 +88,10 @@ def follow_run(
     *,
     clock: Callable[[], float] = time.time,
     wait: Callable[[float], object] = time.sleep,
-) -> Generator[Told, None, int]:
+) -> Generator[Told, None, Outcome]:
     """Look at a run until it is over: each job at its cadence, and at once when something happens to it.
 
-    Raises as `check_run` does. The generator's value is the exit code: 0 all completed, 3 some need a person, 1 the
-    manager has died.
+    Raises as `check_run` does. The generator's value is how the run was found in the end.
     """
     with open_run(run) as there, contextlib.closing(there.watch()) as followed:
         watch = _Watch(there, followed, _goal(there))
@@ -97,7 +112,26 @@ def follow_run(
             yield from told
             if over:
                 break
-        return _code(followed.document, alive=followed.alive) or 0
+        return _outcome(followed.document, alive=followed.alive)
+
+
+def as_json(found: Checked) -> dict[str, object]:
+    """The document of `wavequeue babysit --once --json`."""
+    return {
+        "run_id": found.run.id,
+        "over": found.outcome.over,
+        "next": None if found.next is None else checks.time_text(found.next),
+        "counts": found.counts,
+        "problems": found.problems,
+        "status_file": str(found.run.paths.status_notes),
+        "checks": [checks.row_json(one.check, one.log) for one in found.told],
+    }
+
+
+def _outcome(document: Document, *, alive: bool) -> Outcome:
+    finished = document["meta"]["manager"] == "finished"
+    over = finished or document["meta"]["manager"] != "running" or not alive
+    return Outcome(over, finished, set(document["counts"]) <= {Status.COMPLETED.value})
 
 
 class _Watch:
@@ -125,7 +159,7 @@ class _Watch:
             else:
                 continue
             self._told[one.job] = (one.state, one.attempt)
-            found.append(Told(one, _log_of(self._there, one) if is_new else ()))
+            found.append(_told(self._there, one) if is_new else Told(one))
         return found
 
     def with_next(self, one: Check) -> Check:
@@ -165,6 +199,10 @@ def _goal(there: RunAccess) -> str | None:
     return next(iter(cells.goals([there.manifest])), None)
 
 
+def _told(there: RunAccess, found: Check) -> Told:
+    return Told(found, found.flags if found.alert else (), _log_of(there, found))
+
+
 def _log_of(there: RunAccess, found: Check) -> tuple[str, ...]:
     """The lines of a job's log that say what is wrong with it, where something is."""
     if not found.flags or not found.attempt:
@@ -188,13 +226,3 @@ def _write(there: RunAccess, document: Document, found: list[Check], now: float,
     ]
     made = status_file.text(document, there.manifest, found, done, now, alive=alive)
     write_whole(path, status_file.with_notes(made, before), durable=False, errors="replace")
-
-
-def _code(document: Document, *, alive: bool) -> int | None:
-    """The exit code of a run that is over; None while it goes on."""
-    meta = document["meta"]
-    if meta["manager"] == "finished":
-        return digest.exit_code(document)
-    if "hosts" not in meta and (meta["manager"] == "halted" or not alive):
-        return FAILED
-    return None if alive else FAILED
