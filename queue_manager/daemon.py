@@ -39,6 +39,7 @@ from queue_manager.core.model import Job, Need, QueueState
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.core.snapshot import Situation
 from queue_manager.core.tick import Tick, next_timer, overdue, tick
+from queue_manager.health_watch import HealthWatch
 from queue_manager.launch import Launch
 from queue_manager.launchers import script
 from queue_manager.launchers.screen import Screen
@@ -108,6 +109,7 @@ class Daemon:
         self._launches, self._warm = launch, launch.warm
         self.notices = Notices(self._publisher, self._clock.now, lambda: state.seq)
         self._metrics = MetricReader(state, paths, environment, self._cwd, self.wake)
+        self._health = HealthWatch(state, paths, environment, self._cwd, self._watch.began_ns)
         self._impossible: dict[Need, str] = {}
         self._foreign: tuple[b.ForeignLease, ...] = ()
         self._stalled: str | None = None
@@ -307,6 +309,11 @@ class Daemon:
             self._state.touched.update(doing)
             self._publisher.changed()
         attempts = self._watch.observe(orders, now)
+        health = self._health.look(now, self._watch.doing(), self._cards.last)
+        if health:
+            self._publisher.changed()
+        for order in [order for order, one in attempts.items() if one.ended is not None]:
+            health.update(self._health.look_at_end(order, now))
         requests = tuple(self._run_dir.requests()) if self._rung or self._bell is None else ()
         ground = self._teardown.look(now, self._rung)
         self._rung = False
@@ -322,7 +329,8 @@ class Daemon:
         code = self._code.look(now)
         seen = b.Seen(boot, cores, attempts, cards, before, (), checked, requests, guard.disk, ground, code)
         missing = accepted.missing(requests, self._state, self._environment, self._cwd)
-        return replace(seen, journal=guard.journal, missing=missing, doing=doing, metrics=self._metrics.answers())
+        metrics = self._metrics.answers()
+        return replace(seen, journal=guard.journal, missing=missing, doing=doing, metrics=metrics, health=health)
 
     def _say_stalled(self, error: OSError) -> None:
         """The journal takes nothing more: tell of it past the journal, as far as the ballast gives room."""
@@ -429,6 +437,7 @@ class Daemon:
             self._foreign,
             self.notices.shown,
             self._watch.doing(),
+            self._health.readings(),
         )
 
     def _wait(self) -> None:
@@ -444,7 +453,7 @@ class Daemon:
                 due.append(self._watch.sample_due())
             if self._guard.disk is not None or self._guard.journal is not None:
                 due.append(self._guard.due)
-            due.extend(at for at in (self._code.due(), self._cards.view_due()) if at is not None)
+            due.extend(at for at in (self._code.due(), self._cards.view_due(), self._health.due()) if at is not None)
             timer = next_timer(self._state, self._turned_at)
             if timer is not None:
                 due.append(timer)

@@ -7,7 +7,7 @@ import glob
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 
 from queue_manager.adapters import evidence
@@ -23,6 +23,8 @@ MOST_JSON = 16 << 20
 MOST_CSV = 64 << 20
 MOST_LOG = 256 << 20
 """Bytes of a file that are read at most; of a larger log its beginning and its end."""
+MOST_RUNNING = 1 << 20
+"""Bytes of a file of a job that still runs: it is read again and again."""
 _END = 16 << 20
 _BLOCK = 1 << 16
 _LONGEST = 200
@@ -53,6 +55,44 @@ def read(
     numbers = {name: value if isinstance(value, float) else None for name, value in found.items()}
     errors = {name: one_line(value, _LONGEST) for name, value in found.items() if isinstance(value, str)}
     return MetricsFound(numbers, errors)
+
+
+class FileMetric:
+    """A metric in a file that a running job writes again and again."""
+
+    def __init__(self, rule: Rule, source: str, cwd: str) -> None:
+        self._rule, self._source, self._cwd = rule, source, cwd
+        self._mark: tuple[str, int, int] | None = None
+
+    @classmethod
+    def of(
+        cls, manifest: Manifest, spec: JobSpec, cwd: str, environment: Mapping[str, str], wanted: Container[str]
+    ) -> dict[str, FileMetric]:
+        """Those of some metrics of a job that are in files."""
+        rules = metric_rules.rules(spec.metrics)
+        return {
+            name: cls(rule, shell_paths.path_of(manifest, spec, rule.source, environment), cwd)
+            for name, rule in rules.items()
+            if name in wanted and isinstance(rule, Rule) and rule.kind != "log"
+        }
+
+    def news(self, since_ns: int | None) -> float | None:
+        """The number, if the file was written since the last time that this was asked, and since `since_ns`."""
+        place = _file(self._source, self._cwd, since_ns)
+        if not isinstance(place, tuple):
+            return None
+        try:
+            status = os.stat(place[0])
+        except OSError:
+            return None
+        mark = (place[0], status.st_mtime_ns, status.st_size)
+        if mark == self._mark or status.st_size > MOST_RUNNING:
+            return None
+        found = _of_file(self._rule, place)
+        if not isinstance(found, float):  # it may be half written
+            return None
+        self._mark = mark
+        return found
 
 
 def _numbers(output: str | None, cwd: str, since_ns: int | None) -> dict[str, float | None]:

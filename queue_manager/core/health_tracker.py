@@ -70,11 +70,14 @@ class HealthTracker:
 
     def take_value(self, name: str, value: float) -> None:
         """Take in a metric that was read anew from a file."""
-        if self._patience is not None and self._patience.metric == name and self._values.get(name) != value:
+        if self._patience is not None and self._patience.metric == name:
             self._patience.take(value)
         self._values[name] = value
 
     def _look_for_trouble(self, lines: Sequence[str], now: float) -> None:
+        text = "\n".join(lines)
+        if not self._in_traceback and "Traceback (" not in text and not any(word in text for word in _OOM_WORDS):
+            return
         for line in lines:
             if self._in_traceback:
                 if line[:1] not in (" ", "\t", "") and _EXCEPTION.match(line):

@@ -76,3 +76,26 @@ def test_of_a_huge_log_the_beginning_and_the_end_are_read(tmp_path: Path, monkey
     monkeypatch.setattr(metric_files, "_END", 1 << 16)
     said = {"max": "the log is too large for take: max; take: last reads its end"}
     assert found(tmp_path, rules) == MetricsFound({"first": 1.0, "last": 2.0, "max": None}, said)
+
+
+def test_a_file_that_a_running_job_writes_is_read_once_for_each_time_that_it_is_written(tmp_path: Path) -> None:
+    rules = {
+        "loss": {"json": "a.json", "key": "loss"},
+        "acc": {"log": "acc=(.*)"},
+        "other": {"csv": "a", "column": "a"},
+    }
+    spec = JobSpec("a", "true", "main", metrics=rules)
+    manifest = Manifest("p", (spec,), (Phase("main"),), shell_paths=True)
+    files = metric_files.FileMetric.of(manifest, spec, str(tmp_path), {}, {"loss", "acc"})
+    assert set(files) == {"loss"}, "those that were asked for, and only what is in a file"
+    assert files["loss"].news(0) is None
+    path = tmp_path / "a.json"
+    for text, value in (('{"loss": 0.5}', 0.5), ('{"loss": ', None), ('{"loss": 0.25}', 0.25)):
+        path.write_text(text)
+        assert files["loss"].news(0) == value
+        assert files["loss"].news(0) is None
+    later = time.time_ns() + 10**9
+    path.write_text('{"loss": 0.125}')
+    assert files["loss"].news(later) is None, "it is from before the attempt"
+    path.write_text(" " * metric_files.MOST_RUNNING + '{"loss": 0.125}')
+    assert files["loss"].news(0) is None

@@ -1,0 +1,144 @@
+"""Looks at the health of running attempts: their logs, as far as they have grown, and their GPUs; and when to do so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from queue_manager.adapters.log_reader import HEAD, MOST, LogReader
+from queue_manager.adapters.metric_files import FileMetric
+from queue_manager.core.boundary import Doing, HealthReading
+from queue_manager.core.health_policy import policy
+from queue_manager.core.layout import RunPaths
+from queue_manager.core.model import Attempt, Job, QueueState
+from queue_manager.core.readings import Cards, Unreadable
+
+if TYPE_CHECKING:
+    from queue_manager.core.health_tracker import HealthTracker
+
+FIRST, EVERY, LEAST = 3.0, 10.0, 3.0
+"""Seconds until the first look at an attempt, between two looks, and between them at least however many begin."""
+TOGETHER = 2 << 20
+"""Bytes that are read of all logs at one look."""
+
+
+class _Followed:
+    """One attempt. `files`: the metrics that its policy wants from files, by name."""
+
+    def __init__(self, n: int, tracker: HealthTracker, log: LogReader, files: dict[str, FileMetric]) -> None:
+        self.n, self.tracker, self.log, self.files = n, tracker, log, files
+        self.reading: HealthReading | None = None
+
+
+class HealthWatch:
+    """The running attempts of one run. `cwd` names a job's working directory, `began_ns` says when a job's attempt
+    began, by the clock of the file server of its outputs."""
+
+    def __init__(
+        self,
+        state: QueueState,
+        paths: RunPaths,
+        environment: Mapping[str, str],
+        cwd: Callable[[Job], str],
+        began_ns: Callable[[int], int | None],
+    ) -> None:
+        self._state, self._paths, self._environment, self._cwd, self._began_ns = (
+            state,
+            paths,
+            environment,
+            cwd,
+            began_ns,
+        )
+        self._followed: dict[int, _Followed] = {}
+        self._looked = 0.0
+
+    def due(self) -> float | None:
+        """When to look (epoch seconds); None while nothing runs."""
+        times = [
+            self._looked + EVERY
+            if self._is_followed(order, attempt)
+            else max(attempt.started + FIRST, self._looked + LEAST)
+            for order, attempt in self._state.live.items()
+            if attempt.started is not None
+        ]
+        return min(times, default=None)
+
+    def look(
+        self, now: float, doing: Mapping[int, Doing], cards: Cards | Unreadable | None
+    ) -> dict[int, HealthReading]:
+        """Look at all running attempts, if that is due."""
+        due = self.due()
+        if due is None or now < due:
+            return {}
+        self._looked = now
+        live = {order: one for order, one in self._state.live.items() if one.started is not None}
+        self._followed = {order: one for order, one in self._followed.items() if order in live}
+        most = max(HEAD // 4, min(MOST, TOGETHER // len(live)))
+        for order, attempt in live.items():
+            self._look(order, attempt, now, doing.get(order), cards, most)
+        self._state.touched.update(live)
+        return self.readings()
+
+    def look_at_end(self, order: int, now: float) -> dict[int, HealthReading]:
+        """Look at an attempt that has just ended, where its last step decides something."""
+        job, attempt = self._state.jobs[order], self._state.live.get(order)
+        if attempt is None or policy(job.spec.health).min_steps is None:
+            return {}
+        return {order: self._look(order, attempt, now, None, None, MOST)}
+
+    def readings(self) -> dict[int, HealthReading]:
+        """What was found at the last look."""
+        return {order: one.reading for order, one in self._followed.items() if one.reading is not None}
+
+    def _is_followed(self, order: int, attempt: Attempt) -> bool:
+        followed = self._followed.get(order)
+        return followed is not None and followed.n == attempt.n
+
+    def _look(
+        self,
+        order: int,
+        attempt: Attempt,
+        now: float,
+        doing: Doing | None,
+        cards: Cards | Unreadable | None,
+        most: int,
+    ) -> HealthReading:
+        if not self._is_followed(order, attempt):
+            self._followed[order] = self._follow(self._state.jobs[order], attempt, now)
+        followed = self._followed[order]
+        news = followed.log.read(most)
+        followed.tracker.take(news.lines, now, news.gap)
+        for name, one in followed.files.items():
+            value = one.news(self._began_ns(order))
+            if value is not None:
+                followed.tracker.take_value(name, value)
+        util, mem = self._gpus(attempt, cards)
+        cpu = None if doing is None else doing.cpu
+        followed.reading = followed.tracker.look(now, news.grew, cpu, util, mem)
+        return followed.reading
+
+    def _follow(self, job: Job, attempt: Attempt, now: float) -> _Followed:
+        # Its patterns take long to compile: not while a manager starts.
+        from queue_manager.core.health_tracker import HealthTracker
+
+        rules = policy(job.spec.health, job.spec.metrics)
+        wanted = {one.metric for one in rules.bounds} | ({rules.early_stop.metric} if rules.early_stop else set())
+        files = FileMetric.of(self._state.manifest, job.spec, self._cwd(job), self._environment, wanted)
+        tracker = HealthTracker(rules, job.spec.metrics, attempt.started or now)
+        return _Followed(attempt.n, tracker, LogReader(self._paths.log(job.spec.id)), files)
+
+    def _gpus(self, attempt: Attempt, cards: Cards | Unreadable | None) -> tuple[float | None, int | None]:
+        """The utilization and the memory in use of its GPUs; None where it shares one, and neither is its own."""
+        held = self._state.cards.holders
+        if (
+            not attempt.cards
+            or not isinstance(cards, Cards)
+            or any(len(held.get(one, ())) > 1 for one in attempt.cards)
+        ):
+            return None, None
+        found = [card for card in cards.cards if card.uuid in attempt.cards]
+        if len(found) < len(attempt.cards):
+            return None, None
+        utils = [card.util for card in found if card.util is not None]
+        util = sum(utils) / len(utils) if len(utils) == len(found) else None
+        return util, sum(card.used_mib for card in found)
