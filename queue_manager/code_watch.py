@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
 
+from queue_manager.adapters.code_identity import UnknownCodeError
 from queue_manager.adapters.existing import OutputTest
 from queue_manager.core import shell_paths
 from queue_manager.core.boundary import CodeReading
@@ -14,6 +16,7 @@ from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import QueueState
 from queue_manager.remote import pushed_code
 
+_log = logging.getLogger(__name__)
 AT_LAUNCH = 0.25
 """Seconds that a launch waits for a look, if the last one was a while ago."""
 AFTER_LAUNCH = 0.5
@@ -41,6 +44,7 @@ class CodeWatch:
         self._answer: tuple[str | None, float] | None = None
         self._waited_for: threading.Thread | None = None
         self._name: str | None = None
+        self._said = ""
         self._is_output = OutputTest(cwd)
 
     def due(self) -> float | None:
@@ -92,6 +96,10 @@ class CodeWatch:
         name: str | None = None
         try:
             name = pushed_code.identify(self._cwd, self._is_output.of(self._specs))
+        except UnknownCodeError as error:
+            if self._said != str(error):  # once, and not at every look
+                self._said = str(error)
+                _log.warning("%s", error)
         finally:
             self._answer = name, time.monotonic() - begin
             self._wake()

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from queue_manager.core.excerpt import excerpt
 from queue_manager.core.layout import LOCAL_RUNS
 
 PATIENCE = 2.0
@@ -29,9 +30,15 @@ _SOURCE = frozenset({
 _NAMES = frozenset({"Makefile", "Dockerfile", "CMakeLists.txt"})
 _NO_CODE = frozenset({LOCAL_RUNS, "__pycache__", "node_modules", "site-packages", "venv", "wandb", "outputs", "mlruns"})
 _CHUNK = 1 << 20
+_NO_REPOSITORY = ("not a git repository", "must be run in a work tree", "cannot change to")
+"""What git says where there is no repository, or no folder."""
 
 IsOutput = Callable[[str], bool]
 """Whether an absolute path is what a job of the run writes."""
+
+
+class UnknownCodeError(Exception):
+    """Which code it is cannot be told, since git refuses; says so in git's own words, with the way out."""
 
 
 class _TooMuchError(Exception):
@@ -66,17 +73,16 @@ class Newest(NamedTuple):
 
 def identify(cwd: str, is_output: IsOutput, patience: float = PATIENCE) -> str | None:
     """The name of the code in `cwd`: `3f9c2d1a7b0e` (a commit), `3f9c2d1a7b0e+5b21c09e` (with changes to tracked
-    files), or `files:5b21c09e7d44` (no repository). None where it cannot be told within `patience` seconds."""
+    files), or `files:5b21c09e7d44` (no repository). None where it cannot be told within `patience` seconds. Raises
+    UnknownCodeError."""
     budget = _Budget(patience)
     try:
         commit = _git(cwd, budget, "rev-parse", "--verify", "-q", "HEAD")
         # A repository of which nothing lies here, as of a home's settings, has nothing to do with this code.
-        if commit is None or not _git(cwd, budget, "ls-tree", "-z", "--name-only", "HEAD"):
+        if not commit or not _git(cwd, budget, "ls-tree", "-z", "--name-only", "HEAD"):
             return _of_files(cwd, is_output, budget)
-        top = os.fsdecode((_git(cwd, budget, "rev-parse", "--show-toplevel") or b"").rstrip(b"\n"))
+        top = os.fsdecode(_git(cwd, budget, "rev-parse", "--show-toplevel").rstrip(b"\n"))
         listed = _git(top, budget, "diff", "--name-only", "-z", "--no-renames", "--ignore-submodules=dirty", "HEAD")
-        if listed is None:
-            return None
         names = sorted(os.fsdecode(name) for name in listed.split(b"\0") if name)
         changed = [name for name in names if not is_output(os.path.join(top, name))]
         head = commit.decode(errors="replace").strip()[:12]
@@ -86,14 +92,18 @@ def identify(cwd: str, is_output: IsOutput, patience: float = PATIENCE) -> str |
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the document. Always 0."""
-    print(json.dumps({"code": identify(arguments[0], lambda _path: False)}))
+    """Print the document. 0; 1 where git refuses, in its own words."""
+    try:
+        print(json.dumps({"code": identify(arguments[0], lambda _path: False)}))
+    except UnknownCodeError as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 
 def newest_source(folders: Sequence[str], is_output: IsOutput, patience: float = PATIENCE) -> Newest | None:
     """The source file below `folders` that was changed last; None where that cannot be told within `patience` seconds.
-    In a repository all that git tracks is source."""
+    In a repository all that git tracks is source. Raises UnknownCodeError."""
     budget = _Budget(patience)
     newest = Newest("", 0.0)
     try:
@@ -113,9 +123,12 @@ def newest_source(folders: Sequence[str], is_output: IsOutput, patience: float =
     return newest
 
 
-def _git(folder: str, budget: _Budget, *arguments: str) -> bytes | None:
-    """What git says; None where this is no repository, there is no git, or it fails. It takes no lock and runs no
-    program that the repository names."""
+def _git(folder: str, budget: _Budget, *arguments: str) -> bytes:
+    """What git says; empty where there is none, this is no work tree of a repository, or it says no without a word, as
+    of a repository without a commit. Raises UnknownCodeError where it refuses.
+
+    It takes no lock and runs no program that the repository names.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     environment.update(GIT_OPTIONAL_LOCKS="0", LC_ALL="C")
     command = ["git", "-C", folder, "-c", "core.fsmonitor=false", *arguments]
@@ -124,8 +137,11 @@ def _git(folder: str, budget: _Budget, *arguments: str) -> bytes | None:
             command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=budget.seconds, check=False
         )
     except FileNotFoundError:
-        return None
-    return done.stdout if done.returncode == 0 else None
+        return b""
+    said = done.stderr.decode(errors="replace")
+    if done.returncode == 0 or not said.strip() or any(text in said for text in _NO_REPOSITORY):
+        return done.stdout if done.returncode == 0 else b""
+    raise UnknownCodeError(f"which code lies in {folder} cannot be told: git says {excerpt(said)}")
 
 
 def _of_files(cwd: str, is_output: IsOutput, budget: _Budget) -> str | None:

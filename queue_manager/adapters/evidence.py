@@ -6,6 +6,7 @@ import contextlib
 import glob
 import os
 import signal
+import stat
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -117,8 +118,10 @@ def scan_log(path: Path, code: int | None) -> tuple[LogFinding | None, str]:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - diagnosis.LOG_BYTES))
             found = diagnosis.read(file.read(diagnosis.LOG_BYTES), code)
-    except OSError:
+    except FileNotFoundError:
         return None, ""
+    except OSError as error:
+        return None, f"its log cannot be read: {error.strerror}"
     reason = found.reason
     return None if reason is None else LogFinding(reason.name, reason.line), found.last
 
@@ -154,19 +157,22 @@ def _carried(path: str, cwd: str) -> str | None:
 
 
 def _exists(pattern: str, cwd: str, with_content: bool) -> str | None:
-    there = [path for path in _matches(pattern, cwd) if os.path.exists(path)]
-    if not there:
-        return f"{pattern} is not there"
-    if with_content and not any(_has_content(path) for path in there):
-        return f"{pattern} is empty"
-    return None
+    says = f"{pattern} is not there"
+    for path in _matches(pattern, cwd):
+        try:
+            status = os.stat(path)
+            if not with_content or _has_content(path, status):
+                return None
+            says = f"{pattern} is empty"
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            says = f"{pattern} cannot be looked at: {error.strerror}"
+    return says
 
 
-def _has_content(path: str) -> bool:
-    try:
-        return bool(os.listdir(path)) if os.path.isdir(path) else os.path.getsize(path) > 0
-    except OSError:
-        return False
+def _has_content(path: str, status: os.stat_result) -> bool:
+    return bool(os.listdir(path)) if stat.S_ISDIR(status.st_mode) else status.st_size > 0
 
 
 def _command(command: str, cwd: str, environment: Mapping[str, str]) -> str | None:
@@ -196,8 +202,8 @@ def _disk(path: str, gib: float) -> str | None:
     while not os.path.exists(path) and os.path.dirname(path) != path:
         path = os.path.dirname(path)
     try:
-        stat = os.statvfs(path)
+        room = os.statvfs(path)
     except OSError as error:
         return f"{path}: {error.strerror}"
-    free = stat.f_bavail * stat.f_frsize / 2**30
+    free = room.f_bavail * room.f_frsize / 2**30
     return None if free >= gib else f"{gib:g} GiB free at {path} are wanted"

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from queue_manager.adapters import code_identity, evidence, existing, host_place
 from queue_manager.adapters.named_values import read_env
 from queue_manager.core import shell_paths
+from queue_manager.core.excerpt import excerpt
 from queue_manager.core.manifest import JobSpec, Manifest, ManifestError, Precondition, decode
 from queue_manager.launchers.script import CANNOT_START, complete_script
 from queue_manager.remote import needs, probe
@@ -57,7 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     manifest = shell_paths.whole(manifest, os.environ)
     document = look(manifest) if options.here else examine(manifest)
     if options.newest_code:
-        document["newest_code"] = newest_code(manifest)
+        try:
+            document["newest_code"] = newest_code(manifest)
+        except code_identity.UnknownCodeError as error:
+            document.update(newest_code=None, newest_code_fault=str(error))
     print(json.dumps(document, ensure_ascii=False))
     return 0
 
@@ -71,7 +75,7 @@ def look(manifest: Manifest) -> dict[str, Any]:
 
 def newest_code(manifest: Manifest) -> dict[str, Any] | None:
     """The source file in the run's cwd that was changed last, as {path, at: epoch seconds}; null: it cannot be told; a
-    path of no letters: there is none."""
+    path of no letters: there is none. Raises UnknownCodeError where git refuses."""
     cwd = _cwd(manifest)
     found = code_identity.newest_source([cwd], existing.OutputTest(cwd).of(lambda: manifest.jobs))
     return None if found is None else found._asdict()
@@ -163,9 +167,8 @@ def _activation(manifest: Manifest, cwd: str) -> dict[str, Any]:
     found["python"] = pythons[-1] or None if pythons else None
     if not pythons:
         told = [line[len("wavequeue: ") :] for line in lines if line.startswith("wavequeue: ")]
-        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        said = told if done.returncode == CANNOT_START and told else last
-        found["fault"] = said[-1] if said else f"ends with exit code {done.returncode}"
+        said = told[-1] if done.returncode == CANNOT_START and told else excerpt(done.stderr.decode(errors="replace"))
+        found["fault"] = said or f"ends with exit code {done.returncode}"
     return found
 
 

@@ -49,6 +49,8 @@ def main(arguments: Sequence[str]) -> int:
     """Note it. Always 0: without the note the copy is known by its content."""
     try:
         note(os.path.expanduser(arguments[0]), arguments[1])
+    except code_identity.UnknownCodeError as error:
+        print(error, file=sys.stderr)
     except OSError as error:
         print(f"{arguments[0]}: {error.strerror}", file=sys.stderr)
     return 0

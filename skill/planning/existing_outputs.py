@@ -34,6 +34,7 @@ class Found(NamedTuple):
     live: tuple[LiveRun, ...]
     newest_code: tuple[str, float] | None = None
     live_unknown: tuple[str, ...] = ()
+    newest_code_fault: str = ""
 
 
 class Earlier(NamedTuple):
@@ -59,8 +60,9 @@ def read(document: Mapping[str, Any]) -> Found | None:
         outputs = {str(job): float(at) for job, at in found["outputs"]}
         code = document.get("newest_code")
         newest = None if code is None else (str(code["path"]), float(code["at"]))
+        why = one_line(str(document.get("newest_code_fault", "")), 300)
         unknown = tuple(one_line(str(text), 300) for text in found.get("live_unknown", ()))
-        return Found(outputs, int(found["outputs_untried"]), tuple(live_runs.read(found["live"])), newest, unknown)
+        return Found(outputs, int(found["outputs_untried"]), tuple(live_runs.read(found["live"])), newest, unknown, why)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -99,9 +101,10 @@ def _is_vouched(job: JobSpec, at: float, made: Sequence[tuple[float, Mapping[str
 def newest_code(found: Found) -> tuple[str, float]:
     """The source file that was changed last. Raises FailedError where it cannot be told."""
     if found.newest_code is None:
+        why = found.newest_code_fault or "there are too many source files, or the file system is slow"
         raise FailedError(
-            "when the code was changed last cannot be told (there are too many source files, or the file system is "
-            "slow), so no output can stand for its job; leave --skip-done out"
+            f"when the code was changed last cannot be told ({why}), so no output can stand for its job; leave "
+            "--skip-done out"
         )
     return found.newest_code
 

@@ -12,6 +12,7 @@ from pathspec import GitIgnoreSpec
 from pathspec.pattern import RegexPattern
 
 from build_manifest import regular_file
+from queue_manager.core.terminal_text import one_line
 from skill.common.errors import UseError
 from skill.common.files import MOST
 
@@ -93,8 +94,12 @@ def _of_the_user() -> Path:
         text = regular_file.read_text(home / ".gitconfig", MOST)
         config.read_string("\n".join(line.strip() for line in text.splitlines()))
         named = config.get("core", "excludesfile", fallback=None)
-    except (OSError, UnicodeDecodeError, configparser.Error):
+    except FileNotFoundError:
         named = None
+    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+        raise UseError(
+            f"{home / '.gitconfig'} cannot be read, so it is not known which files to send: {one_line(str(error), 300)}"
+        ) from None
     if named:
         return Path(named.strip().strip('"')).expanduser()
     return Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "git" / "ignore"

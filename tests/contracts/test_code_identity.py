@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from queue_manager import code_watch
 from queue_manager.adapters import code_identity
-from queue_manager.adapters.code_identity import identify, newest_source
+from queue_manager.adapters.code_identity import UnknownCodeError, identify, newest_source
 from queue_manager.adapters.existing import OutputTest
 from queue_manager.core.boundary import CodeReading
 from queue_manager.core.manifest import JobSpec
@@ -163,3 +164,43 @@ def test_the_newest_source_is_found_past_what_jobs_write(project: Path) -> None:
     assert found == (str(project / "sub" / "model.py"), 1001.0)
     assert newest_source([str(project / "out")], outputs(project)) == ("", 0.0)
     assert newest_source([str(project)], outputs(project), patience=-1.0) is None
+
+
+def test_what_git_refuses_to_tell_is_said_in_its_own_words(
+    project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / ".git" / "index").write_bytes(b"broken")
+    with pytest.raises(UnknownCodeError, match=r"cannot be told: git says .*index file"):
+        identify(str(project), nothing)
+    with pytest.raises(UnknownCodeError, match="git says"):
+        newest_source([str(project)], nothing)
+    # As a repository of another user ("dubious ownership"), whose words are several lines.
+    tools = tmp_path_factory.mktemp("bin")
+    (tools / "git").write_text(
+        "#!/bin/sh\necho \"fatal: detected dubious ownership in repository at '/x'\" >&2\n"
+        "echo 'To add an exception for this directory, call:' >&2\necho >&2\n"
+        "echo 'git config --global --add safe.directory /x' >&2\nexit 128\n"
+    )
+    (tools / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    with pytest.raises(UnknownCodeError, match=r"dubious ownership .* safe\.directory /x$"):
+        identify(str(project), nothing)
+    assert code_identity.main([str(project)]) == 1
+    monkeypatch.setenv("PATH", str(tools.parent / "none"))
+    assert (identify(str(project), nothing) or "").startswith("files:"), "no git is no refusal"
+
+
+def test_a_manager_logs_once_why_the_code_is_unknown(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (project / ".git" / "index").write_bytes(b"broken")
+    watch = code_watch.CodeWatch(QueueState(manifest(spec("a"))), {}, str(project), 0.0, lambda: None)
+
+    def answer(now: float) -> CodeReading:
+        assert watch.look(now) is None
+        found = wait_for(partial(watch.look, now), say="the answer")
+        assert isinstance(found, CodeReading)
+        return found
+
+    assert answer(1.0).name is None
+    watch.at_launch(100.0)
+    wait_for(lambda: watch.look(100.0), say="the next answer")
+    assert ["git says" in record.getMessage() for record in caplog.records] == [True]

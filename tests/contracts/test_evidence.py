@@ -253,6 +253,14 @@ def test_a_link_to_nowhere_is_not_there(cwd: Path) -> None:
     assert check(cwd, Precondition("file_exists", "late*")) == "late* is not there"
 
 
+def test_what_cannot_be_looked_at_is_not_said_to_be_missing_or_empty(cwd: Path) -> None:
+    (cwd / "round").symlink_to("round")
+    assert check(cwd, Precondition("file_exists", "round")) == (
+        "round cannot be looked at: Too many levels of symbolic links"
+    )
+    assert evidence.scan_log(cwd, 1) == (None, "its log cannot be read: Is a directory")
+
+
 def test_commands(cwd: Path) -> None:
     put(cwd / "a", 0)
     for command in ("true", "[[ $FLAG == yes ]]", "test -f a", "test ! -t 0", "echo much >&2", "read line || true"):

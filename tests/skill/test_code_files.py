@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from skill.common.errors import UseError
-from skill.transfer import code_files
+from skill.transfer import code_files, gitignore
 from skill.transfer.git import tracked_files
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n-----END OPENSSH PRIVATE KEY-----\n"
@@ -232,3 +232,14 @@ def test_sizes_are_told(tmp_path: Path) -> None:
     with (tmp_path / "data.bin").open("wb") as file:
         file.truncate(3 << 20)
     assert code_files.size_words(tmp_path, ["a.py", "data.bin"]) == "2 files, 3.0 MiB; the largest: data.bin 3.0 MiB"
+
+
+def test_settings_of_git_that_cannot_be_read_are_not_taken_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "code").mkdir()
+    assert list(gitignore.listing(tmp_path / "code", ())) == []
+    (tmp_path / ".gitconfig").write_text("[core\nexcludesfile = ~/secrets-of-mine\n")
+    with pytest.raises(UseError, match=r"\.gitconfig cannot be read, so it is not known which files to send"):
+        list(gitignore.listing(tmp_path / "code", ()))
