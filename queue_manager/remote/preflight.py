@@ -67,10 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def look(manifest: Manifest) -> dict[str, Any]:
-    """The document of a run on this machine: `probe`, and `existing` as queue_manager.adapters.existing tells it."""
+    """The document of a run on this machine: `probe`, `existing` as queue_manager.adapters.existing tells it, and
+    `place`: the directory of all that is this machine's own."""
     cwd = _cwd(manifest)
-    found = existing.describe(manifest, cwd, host_place.here())
-    return {"probe": probe.describe(Path(cwd)), "existing": found}
+    place = host_place.here()
+    found = existing.describe(manifest, cwd, place)
+    return {"probe": probe.describe(Path(cwd)), "existing": found, "place": str(place.root)}
 
 
 def newest_code(manifest: Manifest) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from queue_manager.core.layout import HostPaths
 from queue_manager.core.manifest import Manifest, encode
 from skill.common import files
 from skill.common.errors import FailedError, UseError
@@ -57,14 +58,15 @@ def start_run(
         for warning in (*hosts_warning(manifest), *checked.warnings, *unset):
             say(f"warning: {warning}")
         done = _there_already(spec, manifest, document, say, again=again, skip_done=skip_done)
-        run = directory.create(manifest.project, beside, Path.home(), time.time())
+        place = HostPaths(Path(document["place"]))
+        run = directory.create(manifest.project, beside, place, time.time())
         try:
             write_whole(run.paths.manifest, encode(manifest))
             if done:
                 files.make_directory(run.paths.inbox)
                 write_whole(run.paths.request(existing_outputs.REQUEST), existing_outputs.request_text(done))
         except BaseException:
-            directory.discard(run, Path.home())
+            directory.discard(run, place)
             raise
         try:
             return Started(run, len(manifest.jobs), local_manager.start(run, poll))

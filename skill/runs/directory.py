@@ -60,12 +60,13 @@ def run_id(project: str, now: float) -> str:
     return f"{project}-{datetime.fromtimestamp(now, timezone.utc):%Y%m%d-%H%M%S}"
 
 
-def create(project: str, beside: Path, home: Path, now: float) -> Run:
-    """Make the directory of a new run below `beside`, and its name in ~/.wavequeue/runs. Nobody else gets either.
+def create(project: str, beside: Path, place: HostPaths, now: float) -> Run:
+    """Make the directory of a new run below `beside`, and its name among the runs of this machine. Nobody else gets
+    either. `place`: of all that is this machine's own, as of ~/.wavequeue.
 
     Where the name is taken it gets -2, -3 and so on. Raises OSError.
     """
-    local, shared = beside / LOCAL_RUNS, HostPaths.of(home).runs
+    local, shared = beside / LOCAL_RUNS, place.runs
     make_directory(local)
     make_directory(shared)
     first = run_id(project, now)
@@ -106,10 +107,10 @@ def create_filled(project: str, beside: Path, now: float, fill: Callable[[Run, s
     return Run.at(local / name)
 
 
-def discard(run: Run, home: Path) -> None:
+def discard(run: Run, place: HostPaths) -> None:
     """Take a run away again in which nothing has begun."""
     with contextlib.suppress(OSError):
-        (HostPaths.of(home).runs / run.id).unlink()
+        (place.runs / run.id).unlink()
     shutil.rmtree(run.root, ignore_errors=True)
 
 

@@ -288,6 +288,20 @@ def test_machines_that_have_one_home_are_hosts_of_their_own(laptop: Laptop) -> N
     assert [one["notes"][-1] for one in laptop.submit(*both)["hosts"]] == ["its jobs have ended already"] * 2
 
 
+def test_a_run_on_this_machine_has_its_place_where_the_home_is_another_machines(laptop: Laptop) -> None:
+    top = laptop.home / ".wavequeue"
+    top.mkdir()
+    (top / "machine").write_text("node-7\n" + "f" * 32 + "\n")
+    laptop.spec(SPEC)
+    laptop.call("run", "spec.yaml", "--poll", "0.1")
+    (run_id,) = laptop.runs()
+    (place,) = (top / "hosts").iterdir()
+    assert [path.name for path in (place / "runs").iterdir()] == [run_id]
+    assert not (top / "runs").exists()
+    wait_for(partial(finished, place / "runs" / run_id / "queue_state.json"), say="the end of the run")
+    assert laptop.call("status", "--run", run_id[:5])[0].startswith(f"{run_id}: ")
+
+
 def finished(path: Path) -> dict[str, Any] | None:
     document = json.loads(path.read_text()) if path.exists() else None
     return document if document is not None and document["meta"]["manager"] == "finished" else None

@@ -19,7 +19,7 @@ from tests.skill.story import RUN_ID, T0, Story, job, manifest
 
 def make(folder: Path, home: Path, project: str = "demo", now: float = T0, age: int = 0) -> directory.Run:
     """A run with a manifest that is `age` seconds old."""
-    run = directory.create(project, folder, home, now)
+    run = directory.create(project, folder, HostPaths.of(home), now)
     run.paths.manifest.write_text("{}")
     os.utime(run.paths.manifest, (T0 - age, T0 - age))
     return run
@@ -38,7 +38,7 @@ def work(tmp_path: Path) -> Path:
 
 
 def test_a_run_is_named_by_project_and_utc_time_and_has_both_places(work: Path, home: Path) -> None:
-    run = directory.create("demo", work, home, T0)
+    run = directory.create("demo", work, HostPaths.of(home), T0)
     assert run.id == "demo-20260101-100000"
     assert run.root == work / LOCAL_RUNS / run.id
     link = HostPaths.of(home).runs / run.id
@@ -47,23 +47,23 @@ def test_a_run_is_named_by_project_and_utc_time_and_has_both_places(work: Path, 
 
 
 def test_a_name_that_is_taken_in_either_place_gets_a_number(work: Path, home: Path) -> None:
-    assert directory.create("demo", work, home, T0).id == "demo-20260101-100000"
-    assert directory.create("demo", work, home, T0).id == "demo-20260101-100000-2"
+    assert directory.create("demo", work, HostPaths.of(home), T0).id == "demo-20260101-100000"
+    assert directory.create("demo", work, HostPaths.of(home), T0).id == "demo-20260101-100000-2"
     elsewhere = work / "deep"
-    assert directory.create("demo", elsewhere, home, T0).id == "demo-20260101-100000-3"
+    assert directory.create("demo", elsewhere, HostPaths.of(home), T0).id == "demo-20260101-100000-3"
     assert [path.name for path in (elsewhere / LOCAL_RUNS).iterdir()] == ["demo-20260101-100000-3"]
 
 
 def test_runs_made_at_once_never_share_a_name(work: Path, home: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: directory.create("demo", work, home, T0), range(40)))
+        made = list(pool.map(lambda _: directory.create("demo", work, HostPaths.of(home), T0), range(40)))
     assert len({run.id for run in made}) == 40
     assert len({run.root for run in made}) == 40
 
 
 def test_a_discarded_run_leaves_nothing(work: Path, home: Path) -> None:
     run = make(work, home)
-    directory.discard(run, home)
+    directory.discard(run, HostPaths.of(home))
     assert list((work / LOCAL_RUNS).iterdir()) == []
     assert list(HostPaths.of(home).runs.iterdir()) == []
 
