@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from skill.cli import interrupt
@@ -10,6 +11,7 @@ from skill.cli import interrupt
 def main() -> int:
     """Run the command of sys.argv. Returns its exit code, see skill.cli.main."""
     interrupt.leave_at_once()
+    gc.disable()  # of what is imported nothing is garbage; switched on again for a verb
     from skill.cli import main as cli
 
     return cli.main()

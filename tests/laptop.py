@@ -80,7 +80,7 @@ class Laptop:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """The command as a process, in a process group of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "skill.cli.main", *arguments],
+            [sys.executable, "-m", "skill", *arguments],
             cwd=self.project,
             env=self.variables(),
             stdin=subprocess.DEVNULL,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import os
@@ -86,6 +87,8 @@ class _Verbs(click.Group):
         name, command, rest = super().resolve_command(ctx, args)
         if name is not None:
             command = load(name)
+            gc.freeze()
+            gc.enable()
         interrupt.raise_again()
         return name, command, rest
 

@@ -62,7 +62,7 @@ class Desk:
         self.place.mkdir()
 
     def argv(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "skill.cli.main", *arguments]
+        return [sys.executable, "-m", "skill", *arguments]
 
     def call(self, *arguments: str, code: int = 0) -> in_process.Ended:
         """Run the command to its end: in this process, if it starts no manager, whose parent it would be."""
@@ -384,7 +384,7 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly(desk: Desk) -> N
     desk.spec(
         "project: many\ngrid: {n: [" + ", ".join(map(str, range(3000))) + "]}\ntemplate: {id: 'j${n}', cmd: echo}\n"
     )
-    line = f"{sys.executable} -m skill.cli.main build spec.yaml | head -c 10"
+    line = f"{sys.executable} -m skill build spec.yaml | head -c 10"
     done = subprocess.run(
         ["bash", "-c", line],
         cwd=desk.place,

@@ -101,7 +101,7 @@ def test_the_terminal_of_a_job_on_a_host_can_be_looked_at(laptop: Laptop) -> Non
     run_id = laptop.submit()["run_id"]
     runs_as(host, run_id, "j1", 1)
     (host.home / "greeting").write_text("echo welcome; export SCREENDIR=/none\n")  # where the manager began it counts
-    command = [sys.executable, "-m", "skill.cli.main", "attach", "j1"]
+    command = [sys.executable, "-m", "skill", "attach", "j1"]
     environment = {**os.environ, "HOME": str(laptop.home), "PYTHONPATH": str(ROOT)}
     terminal = Terminal(command, laptop.project, environment, kind="newer-than-the-host")
     terminal.wait_for("Ctrl-a d leaves this screen")

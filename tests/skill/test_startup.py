@@ -58,6 +58,26 @@ def test_ctrl_c_while_it_starts_is_silent(tmp_path: Path, module: str) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (INTERRUPTED, "", "")
 
 
+@pytest.mark.parametrize(
+    ("start_of", "goes_on"),
+    [("skill.__main__", "skill.cli.status.the_run"), ("queue_manager.__main__", "queue_manager.manager.main")],
+)
+def test_garbage_is_looked_for_once_all_is_imported(tmp_path: Path, start_of: str, goes_on: str) -> None:
+    """Not before, when there is none; what was imported is passed over."""
+    module, name = goes_on.rsplit(".", 1)
+    program = f"""
+import gc, sys
+import {start_of} as begin, {module} as module
+def told(*_):
+    print(gc.isenabled(), gc.get_freeze_count() > 1000)
+    sys.exit(7)
+module.{name} = told
+begin.main()
+"""
+    ended = start(program, tmp_path, "status")
+    assert (ended.returncode, ended.stdout) == (7, "True True\n"), ended
+
+
 @pytest.mark.parametrize("name", list(main.VERBS))
 def test_the_table_of_verbs_says_what_the_verbs_say(name: str) -> None:
     command = main.load(name)

@@ -1,0 +1,199 @@
+"""One manager: take a run, and follow it to its end."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from queue_manager.adapters import environment, files, host, host_place, processes
+from queue_manager.adapters.files import UnsafeError, append_to, make_directory
+from queue_manager.adapters.guard import RunGoneError
+from queue_manager.adapters.journal import Journal
+from queue_manager.adapters.load import Loaded, UseError, keep_damaged_state, living_manager, load
+from queue_manager.adapters.run_dir import HeldError, Lock, RunDir
+from queue_manager.adapters.shared_directory import SharedDirectory
+from queue_manager.core import events as ev
+from queue_manager.core import layout
+from queue_manager.core.events import Proc, Record
+from queue_manager.core.layout import HostPaths, RunPaths
+from queue_manager.core.model import InvalidTransition
+from queue_manager.core.status import Status
+from queue_manager.core.times import iso
+from queue_manager.daemon import Daemon, Host
+from queue_manager.launchers.screen import directory_fault
+from queue_manager.launchers.script import Given
+
+EXIT_DONE, EXIT_FAILED, EXIT_USE, EXIT_PERSON = 0, 1, 2, 3
+_JOB = re.compile(r'"job":"([^"]+)"')
+_log = logging.getLogger("queue_manager")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one manager. Returns 0 if all jobs completed, 3 if some need a person, 2 for wrong use, 1 if halted."""
+    options = _parse(argv)
+    # The thread that writes a snapshot must not keep the loop from a launch for longer than this.
+    sys.setswitchinterval(0.0005)
+    paths = RunPaths(options.manifest.absolute(), options.state.absolute(), options.log_dir.absolute())
+    try:
+        run = load(paths)
+        for path in (paths.root, paths.log_dir):
+            make_directory(path)
+        mended = RunDir(paths).close_to_others()
+        lock = Lock(paths.lock, {"pid": os.getpid(), "host": socket.gethostname(), "since": iso(round(time.time(), 3))})
+        if not paths.journal.exists() or paths.journal.stat().st_size != run.length:  # somebody was before us
+            run = load(paths)
+        holder = living_manager(paths.state, run.records)
+        if holder is not None:
+            lock.close()
+            raise HeldError(holder)
+    except (UseError, UnsafeError) as error:
+        print(f"queue_manager: {error}", file=sys.stderr)
+        return EXIT_USE
+    except HeldError as error:
+        print(f"queue_manager: {paths.root} is held by another manager: {error}", file=sys.stderr)
+        return EXIT_USE
+    except OSError as error:
+        print(f"queue_manager: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    try:
+        return _serve(paths, run, lock, options, mended)
+    except OSError as error:
+        _log.critical("halted: %s", error)
+        print(f"queue_manager: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    finally:
+        lock.close()
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="queue_manager",
+        description="Run the jobs of a manifest to their end. Started again with the same arguments, it goes on.",
+    )
+    parser.add_argument("--manifest", type=Path, required=True, help="the manifest, as build_manifest writes it")
+    parser.add_argument("--state", type=Path, required=True, help="queue_state.json; the run's files lie beside it")
+    parser.add_argument("--log-dir", type=Path, required=True, help="directory for the jobs' logs")
+    parser.add_argument(
+        "--poll", type=_seconds, default=5.0, metavar="SEC", help="seconds between looks at the GPUs (default 5)"
+    )
+    parser.add_argument("--run-id", type=_run_id, help="name of the run (default: from the project and the time)")
+    return parser.parse_args(argv)
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0.01 <= value <= 3600:
+        raise argparse.ArgumentTypeError("must be between 0.01 and 3600 seconds")
+    return value
+
+
+def _run_id(text: str) -> str:
+    fault = layout.id_fault(text)
+    if fault:
+        raise argparse.ArgumentTypeError(fault)
+    return text
+
+
+def _serve(paths: RunPaths, run: Loaded, lock: Lock, options: argparse.Namespace, mended: list[str]) -> int:
+    _start_log(paths)
+    for line in mended:
+        _log.warning(line)
+    state, records, manifest = run.state, run.records, run.manifest
+    if run.is_state_damaged:
+        keep_damaged_state(paths)
+    now, begun = round(time.time(), 3), bool(records)
+    journal = Journal(paths.journal, run.length)
+    if not records:
+        run_id = (
+            options.run_id or f"{manifest.project}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{os.getpid()}"
+        )
+        first = Record(1, now, ev.RunStarted(run_id, manifest.project, run.digest))
+        journal.append([first], urgent=True)
+        state.apply(first)
+        records = [first]
+    home = host_place.here()
+    key = layout.run_key(state.run_id, os.path.realpath(paths.root))
+    kept = environment.adopt(home, key, paths.root, os.environ, files.umask(), begun)
+    os.umask(kept.umask)
+    given = Given(kept.umask, None if kept.script is None else str(kept.script))
+    daemon = Daemon(paths, state, journal, lock, records, _host(home), options.poll, _environment(home), given)
+    if kept.differ:
+        daemon.notices.say(
+            "environment",
+            f"the run keeps the environment that it was started with; here these differ: {', '.join(kept.differ)} (a "
+            "new run takes the new ones)",
+        )
+    if kept.fault is not None:
+        daemon.notices.say("environment_lost", kept.fault)
+    _catch_signals(daemon)
+    try:
+        finished = daemon.serve()
+    except InvalidTransition as error:
+        _log.critical("%s\n%s", error, _story(paths, str(error)))
+        print(f"queue_manager: {error}; the story is in {paths.manager_log}", file=sys.stderr)
+        daemon.close(finished=False, fault=True)
+        return EXIT_FAILED
+    except RunGoneError as error:
+        _log.critical("halted: %s", error)
+        print(f"queue_manager: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    if not finished:
+        return EXIT_FAILED
+    return EXIT_DONE if set(state.tallies.counts) <= {Status.COMPLETED} else EXIT_PERSON
+
+
+def _host(home: HostPaths) -> Host:
+    me = processes.look_up(os.getpid())
+    assert isinstance(me, processes.Stat)
+    shared = SharedDirectory.find(os.environ)
+    return Host(socket.gethostname(), host.boot_id(), host.usable_cores(), home, Proc(*me.proc), shared)
+
+
+def _environment(home: HostPaths) -> dict[str, str]:
+    """What screen and the jobs inherit. Where screen's own directory cannot be used, one at home serves."""
+    found = dict(os.environ)
+    fault = directory_fault()
+    if fault is not None:
+        directory = home.root / "screens"
+        make_directory(directory)
+        _log.warning("screen keeps its sockets in %s, since by default it cannot: %s", directory, fault)
+        found["SCREENDIR"] = str(directory)
+    return found
+
+
+def _start_log(paths: RunPaths) -> None:
+    logging.raiseExceptions = False  # a full disk must not fill stderr
+    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    append_to(paths.manager_log).close()
+    handler = logging.FileHandler(paths.manager_log, encoding="utf-8")
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+
+
+def _catch_signals(daemon: Daemon) -> None:
+    def halt(number: int, _frame: FrameType | None) -> None:
+        _log.info("halts: %s", signal.Signals(number).name)
+        daemon.halt()
+
+    signal.set_wakeup_fd(daemon.wake_fd, warn_on_full_buffer=False)
+    signal.signal(signal.SIGTERM, halt)
+    signal.signal(signal.SIGINT, halt)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, lambda _number, _frame: None)  # a request lies in the inbox: waking is all
+
+
+def _story(paths: RunPaths, text: str) -> str:
+    """The journal's lines about the job that an error names."""
+    with paths.journal.open(encoding="utf-8", errors="replace") as file:
+        return "".join(line for line in file if any(f"'{job}'" in text for job in _JOB.findall(line)))
