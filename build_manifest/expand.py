@@ -155,6 +155,7 @@ def _expand_phase(faults: Faults, spec: SpecForm, form: PhaseForm) -> _Phase:
             est_minutes=spec.est_minutes if form.est_minutes is None else form.est_minutes,
             exported=tuple([one for one in spec.env if one not in templated_env]),
             metrics={**spec.metrics, **form.metrics},
+            health={**spec.health, **form.health},
         )
         maker = JobMaker(faults, job_form, names, around)
         if not (form.sound and maker.ids_known):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from build_manifest.faults import Mark
 from build_manifest.grid import GridForm
@@ -17,16 +17,17 @@ TOP_KEYS = (
     "project", "cwd", "hosts", "ssh", "conda", "venv", "conda_hook", "env", "gpus", "max_parallel",
     "gpu_free_threshold_mib", "oom_retry", "wave", "stale_after", "grace", "preconditions", "default_cmd",
     "on_complete", "analyze_on_complete", "pull", "when_done", "idle_after", "max_cost", "deadline", "results_to",
-    "shell", "wandb", "est_minutes", "metrics",
+    "shell", "wandb", "est_minutes", "metrics", "health",
     *GRID_KEYS, "template", "jobs", "phases",
 )  # fmt: skip
 PHASE_KEYS = (
     "name", "depends_on", "match", *GRID_KEYS, "template", "jobs", "env", "preconditions", "est_minutes", "metrics",
+    "health",
 )  # fmt: skip
 JOB_KEYS = (
     "id", "cmd", "args", "expected_output", "output_check", "gpus", "gpu_mem_mib", "env", "timeout", "grace",
     "priority", "depends_on", "preconditions", "retries", "metrics", "cwd", "shell", "wandb",
-    "est_minutes",
+    "est_minutes", "health",
 )  # fmt: skip
 TEARDOWN_KEYS = ("when_done", "idle_after", "max_cost", "deadline")
 """What may end a rented machine."""
@@ -70,6 +71,16 @@ class MetricForm(NamedTuple):
 Metrics = Mapping[str, MetricForm]
 
 
+class HealthValue(NamedTuple):
+    """What a key of health says, as a manifest has it."""
+
+    mark: Mark
+    value: Any
+
+
+Health = Mapping[str, HealthValue]
+
+
 class JobForm(NamedTuple):
     """A template or a job. `cmd`: commands, one after the other. `numbers`: those of gpus, gpu_mem_mib, timeout, grace,
     priority, retries and est_minutes that were given. `given`: the keys that are there, also those that could not
@@ -86,6 +97,7 @@ class JobForm(NamedTuple):
     preconditions: tuple[PreconditionForm, ...]
     numbers: Mapping[str, Scalar]
     metrics: Metrics
+    health: Health
     errexit: bool | None
     wandb: bool | None
     given: frozenset[str]
@@ -106,6 +118,7 @@ class PhaseForm(NamedTuple):
     env: tuple[tuple[str, Scalar], ...]
     preconditions: tuple[PreconditionForm, ...]
     metrics: Metrics
+    health: Health
     sound: bool
     est_minutes: float | None = None
 
@@ -139,6 +152,7 @@ class SpecForm(NamedTuple):
     deadline: float | str | None
     results_to: Scalar | None
     metrics: Metrics
+    health: Health
     errexit: bool | None
     wandb: bool | None
     est_minutes: float | None

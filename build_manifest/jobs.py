@@ -11,7 +11,8 @@ from build_manifest.background import check_background
 from build_manifest.card_hints import hint_at_cards
 from build_manifest.default_ids import safe
 from build_manifest.faults import Faults, Mark, listed
-from build_manifest.forms import JobForm, Metrics, PreconditionForm
+from build_manifest.forms import Health, JobForm, Metrics, PreconditionForm
+from build_manifest.health import check_health
 from build_manifest.metrics import MetricTexts
 from build_manifest.names import (
     FROM_ENV,
@@ -52,6 +53,7 @@ class Surroundings(NamedTuple):
     default_cmd: Scalar | None
     cards: int | None
     metrics: Metrics
+    health: Health
     est_minutes: float | None = None
     exported: tuple[tuple[str, Scalar], ...] = ()
 
@@ -106,6 +108,9 @@ class JobMaker:
         self._metrics = MetricTexts(
             faults, metrics, tuple(self._scope.names), lambda one, literal: self._text(one, literal=literal)
         )
+        health = {**around.health, **form.health}
+        check_health(faults, health, metrics)
+        self._health = {key: one.value for key, one in health.items()} or None
         self.ids_known = self.id is not None and len(self._args) == len(form.args or ())
         self.sound = self.sound and self._cmd is not None and len(faults.found) == before
         if self.sound and form.cmd:
@@ -259,6 +264,7 @@ class JobMaker:
             params=params,
             env_from={name: tuple(text.split(FROM_ENV)) for name, text in env.items() if FROM_ENV in text},
             metrics=self._metrics.make(names),
+            health=self._health,
             errexit=self.form.errexit,
             wandb=self.form.wandb,
             est_minutes=numbers.get("est_minutes", self._around.est_minutes),

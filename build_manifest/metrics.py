@@ -85,15 +85,17 @@ def _read_rule(fields: Fields, name: str, node: Node) -> MetricForm | None:
     return form if len(faults.found) == before else None
 
 
-def check_regex(faults: Faults, scalar: Scalar, what: str, text: str, groups: int = 1) -> None:
-    """Note what is wrong with a regular expression, at its place. `text`: what is made of the scalar."""
-    fault = regex_fault(text, groups)
+def check_regex(faults: Faults, scalar: Scalar, what: str, text: str, hint: str = _GROUP) -> None:
+    """Note what is wrong with a regular expression, at its place. `text`: what is made of the scalar; `hint`: what to
+    write where it has no group."""
+    fault = regex_fault(text)
     if fault is None:
         return
     words, at = fault
     start = faults.text.find(scalar.text, scalar.start, scalar.end) if text == scalar.text else -1
     mark = faults.mark_at(start + at) if start >= 0 else scalar.mark
-    hint = _GROUP if "group" in words and "no group" in words else r"write \( \[ \+ for the characters themselves"
+    if "no group" not in words:
+        hint = r"write \( \[ \+ for the characters themselves"
     shown = text if len(text) <= 80 else text[:79] + "…"
     faults.add(mark, f"{what} is {shown!r}, which {words}", hint, once=("regex", scalar.mark))
 

@@ -25,6 +25,7 @@ from build_manifest.forms import (
     SpecForm,
 )
 from build_manifest.grid import Entry, GridForm, Values
+from build_manifest.health import read_health
 from build_manifest.machines import read_cards, read_hosts
 from build_manifest.metrics import read_metrics
 from build_manifest.names import KEY, RESERVED, is_template
@@ -109,6 +110,7 @@ class _Parser:
             deadline=self._deadline(top.get("deadline")),
             results_to=self._results_to(top),
             metrics=read_metrics(fields, top.get("metrics")),
+            health=read_health(fields, top.get("health")),
             errexit=self._errexit(top.get("shell")),
             wandb=fields.switch(top.get("wandb"), "wandb", "on or off"),
             est_minutes=fields.number(top.get("est_minutes"), "est_minutes", quantity),
@@ -295,6 +297,7 @@ class _Parser:
             env=() if top else self._fields.env(table.get("env")),
             preconditions=() if top else self._preconditions(table.get("preconditions")),
             metrics={} if top else read_metrics(self._fields, table.get("metrics")),
+            health={} if top else read_health(self._fields, table.get("health")),
             sound=sound,
             est_minutes=None if top else self._fields.number(table.get("est_minutes"), "est_minutes", quantity),
         )
@@ -331,6 +334,7 @@ class _Parser:
             preconditions=self._preconditions(table.get("preconditions")),
             numbers={key: scalar for key, scalar in numbers.items() if scalar is not None},
             metrics=read_metrics(fields, table.get("metrics")),
+            health=read_health(fields, table.get("health")),
             errexit=self._errexit(table.get("shell")),
             wandb=fields.switch(table.get("wandb"), "wandb", "on or off"),
             given=frozenset(table),

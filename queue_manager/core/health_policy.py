@@ -10,7 +10,7 @@ KEYS = ("progress", "loss", "stall", "low_util", "slow", "bounds", "min_steps", 
 LOW_UTIL_KEYS = ("below", "for")
 BOUND_KEYS = ("metric", "above", "below", "after_step")
 EARLY_STOP_KEYS = ("metric", "patience", "min_delta")
-THEN = ("alert", "stop", "recover")
+THEN = ("alert", "stop")
 LOSS = "loss"
 """The metric that every job has whose log tells it: the loss of its training."""
 FLAGS = ("stalled", "nan", "low_util", "slow", "out_of_bounds", "traceback", "oom_survived")

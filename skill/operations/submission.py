@@ -130,7 +130,7 @@ def question(manifest: Manifest, part: Part) -> Manifest:
     jobs = [job for job in manifest.jobs if asked or job.preconditions or job.cwd is not None]
     cwd = part.cwd if part.cwd.startswith("/") else "~" if part.cwd == "." else f"~/{part.cwd}"
     return manifest._replace(
-        jobs=tuple(job._replace(cmd="", depends_on=(), params={}, metrics=None) for job in jobs),
+        jobs=tuple(job._replace(cmd="", depends_on=(), params={}, metrics=None, health=None) for job in jobs),
         phases=tuple(phase._replace(depends_on=()) for phase in manifest.phases),
         groups={},
         cwd=cwd,
