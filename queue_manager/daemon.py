@@ -48,6 +48,7 @@ from queue_manager.notices import Notices
 from queue_manager.preconditions import Preconditions
 from queue_manager.publish import Publisher
 from queue_manager.teardown import Teardown
+from queue_manager.tidy import Tidy
 from queue_manager.watch import Watch
 
 _log = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ class Daemon:
         launch = Launch(state, self._run_dir, self._screen, self._key, given, self._ports, self._named, self._code)
         self._launches, self._warm = launch, launch.warm
         self.notices = Notices(self._publisher, self._clock.now, lambda: state.seq)
+        self._tidy = Tidy(state, self._run_dir)
         self._metrics = MetricReader(state, paths, environment, self._cwd, self.wake)
         self._health = HealthWatch(state, paths, environment, self._cwd, self._watch.began_ns)
         self._impossible: dict[Need, str] = {}
@@ -129,6 +131,7 @@ class Daemon:
             self._watch.follow(order, self._on_host(job), attempt, self._cwd(job), inherited=True)
             self._woken.add(order)
         self._publisher.catch_up(records)
+        self._tidy.catch_up()
 
     def _open_bell(self) -> int | None:
         try:
@@ -389,9 +392,9 @@ class Daemon:
         self._again = True
 
     def _forget(self) -> None:
-        """Remove what ended attempts left in the run directory; never between a job's end and the next one's start."""
+        """Have done what is left to do for ended attempts; never between a job's end and the next one's start."""
+        self._tidy.begin(self._ended)
         for job, n in self._ended:
-            self._run_dir.forget(job, n)
             self._ports.give_back(job, n)
         self._ended.clear()
 
@@ -508,6 +511,7 @@ class Daemon:
         self._teardown.close()
         self._warm.close()
         self._forget()
+        self._tidy.close(finish=finished)
         self._cards.read_at_end()
         if finished or self._watch.left_dead:
             self._watch.wipe(self._is_session)

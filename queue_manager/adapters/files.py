@@ -133,6 +133,24 @@ def write_whole(path: Path, chunks: Iterable[bytes], mode: int = PRIVATE, durabl
         raise
 
 
+def write_like(path: Path, chunks: Iterable[bytes], model: os.stat_result, durable: bool) -> None:
+    """Write a file that nobody reads yet, with the mode and the times of another. Raises OSError."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE)
+        with open(fd, "wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fchmod(fd, model.st_mode & 0o777)
+            os.utime(fd, ns=(model.st_atime_ns, model.st_mtime_ns))
+            if durable:
+                os.fsync(fd)
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+
+
 def make_fifo(path: Path) -> None:
     """Make a FIFO, unless there is one. Raises OSError."""
     if not (path.exists() and stat.S_ISFIFO(path.stat().st_mode)):

@@ -10,10 +10,12 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Container
+import threading
+import time
+from collections.abc import Callable, Container
 from pathlib import Path
 
-from queue_manager.adapters import claims
+from queue_manager.adapters import claims, plain_log
 from queue_manager.adapters.aside import set_aside
 from queue_manager.adapters.claims import read_text
 from queue_manager.adapters.files import (
@@ -38,6 +40,8 @@ from queue_manager.core.requests import Answer, Request, RequestError, decode_re
 from queue_manager.launchers import script
 
 BALLAST_BYTES = 1 << 18
+WRITEBACK = 25.0
+"""Seconds for which the kernel keeps what was written in memory alone, a little less than it does by default."""
 MOST_REQUEST = 1 << 28
 """Bytes of a request: one that adds 100,000 jobs has about 50 MiB."""
 
@@ -105,12 +109,15 @@ class RunDir:
     def __init__(self, paths: RunPaths) -> None:
         self.paths = paths
         self._known: dict[Path, tuple[int, int, int]] = {}
+        self._moving = threading.Lock()
+        """Held while a log gets another name, or another content."""
 
     def prepare(self) -> None:
         """Make what every run needs: directories, wrapper, screenrc, bell."""
         make_directory(self.paths.root)
         make_directory(self.paths.attempts)
         self.restore()
+        plain_log.discard_all(self.paths.log_dir)
         for left in self.paths.root.glob(f".{glob.escape(self.paths.state.name)}.*.tmp"):
             left.unlink(missing_ok=True)  # of managers that were killed while they wrote
         with contextlib.suppress(OSError):  # where there are no FIFOs, the manager looks by itself
@@ -170,9 +177,10 @@ class RunDir:
         paths = self.paths.attempt(job, n)
         if not paths.root.exists():
             log = self.paths.log(job)
-            if log.exists() and (n > 1 or log.stat().st_size):  # an empty one may be of a session that never began
-                log.replace(self.paths.earlier_log(job, n - 1, ids))
-            make_directory(paths.root)
+            with self._moving:
+                if log.exists() and (n > 1 or log.stat().st_size):  # an empty one may be of a session that never began
+                    log.replace(self.paths.earlier_log(job, n - 1, ids))
+                make_directory(paths.root)
             with contextlib.suppress(OSError):  # without it the wrapper waits for nothing
                 make_fifo(paths.gate)
         write_text(paths.script, text)
@@ -198,6 +206,33 @@ class RunDir:
             files.root.rmdir()
         if files.root.exists():
             shutil.rmtree(files.root, ignore_errors=True)
+
+    def kept_attempts(self) -> list[tuple[str, int]]:
+        """Attempts whose directories are there, by number."""
+        named = [path.name.rpartition("~") for path in _listed(self.paths.attempts)]
+        return sorted(((job, int(n)) for job, _, n in named if n.isdigit()), key=lambda one: one[1])
+
+    def make_log_plain(self, job: str, n: int, ids: Container[str], stop: Callable[[], bool]) -> None:
+        """Take the terminal's `\\r` out of the log of an attempt that has ended; a later one may have begun."""
+        aside = self.paths.earlier_log(job, n, ids)
+        with self._moving:
+            later = self.paths.attempt(job, n + 1).root.exists()
+            log = aside if later or aside.exists() else self.paths.log(job)
+        try:
+            made = plain_log.make(log, self._may_be_on_disk(job, n), stop)
+        except FileNotFoundError:
+            return  # it wrote nothing
+        if made is not None:
+            with self._moving:
+                if not any(map(made.replaces, (self.paths.log(job), aside))):
+                    plain_log.discard(made.path)
+
+    def _may_be_on_disk(self, job: str, n: int) -> bool:
+        """Whether the kernel may have written parts of an attempt's log to disk, which a power cut is not to take."""
+        try:
+            return time.time() - self.paths.attempt(job, n).claim.stat().st_mtime > WRITEBACK
+        except OSError:
+            return True
 
     def claim(self, job: str, n: int) -> Claim | Revoked | Unreadable | None:
         """Who took an attempt; None if nobody has."""

@@ -11,9 +11,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from queue_manager.adapters import facts, host_place
 from queue_manager.adapters.files import make_directory, write_whole
@@ -31,10 +31,7 @@ MOST = 4 << 20
 """Bytes of a log in one answer."""
 _BEHIND = 2
 """Attempts that may have begun, one after the other, since the state was written."""
-_BLOCK = 1 << 16
 _JOURNAL_BLOCK = 1 << 24
-_MOST_READ = 1 << 26
-"""Bytes that are read at most to find the last lines: a progress bar may have written gigabytes without an end."""
 
 
 class ControlError(Exception):
@@ -172,6 +169,8 @@ def log(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
     """
     import base64
 
+    from queue_manager.remote.log_piece import Logs
+
     job, attempt = str(asked["job"]), asked.get("attempt")
     alive = facts.held_by(paths.lock) is not None
     document = _state(paths)
@@ -192,38 +191,13 @@ def log(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
     if attempt is not None:
         aside = (one for n, one in earlier.items() if n >= attempt and (n < known or one.exists()))
         newest = next(aside, newest)
-    before = asked.get("file")
-    path, file = _opened((newest, *earlier.values()), before) or (newest, _open(newest))
-    found["newest"] = path == newest
-    found["attempt"] = next((n for n, one in earlier.items() if one == path), None)
-    if file is None:
-        return {**found, "file": None, "begin": 0, "size": 0, "data": ""}
-    with file:
-        name = _stat_name(os.fstat(file.fileno()))
-        begin = _begin(file, asked, same=before is None or before == name)
-        file.seek(begin)
-        data = file.read(min(MOST, int(asked.get("limit") or MOST)))
-        size = os.fstat(file.fileno()).st_size
-    text = base64.b64encode(data).decode()
-    return {**found, "file": name, "begin": begin, "size": size, "data": text}
-
-
-def _opened(paths: Iterable[Path], name: str | None) -> tuple[Path, BinaryIO] | None:
-    """The file of this name, opened, and where it was; None if it is nowhere. It may be moved on at any moment."""
-    for path in paths if name is not None else ():
-        file = _open(path)
-        if file is not None:
-            if _stat_name(os.fstat(file.fileno())) == name:
-                return path, file
-            file.close()
-    return None
-
-
-def _open(path: Path) -> BinaryIO | None:
-    try:
-        return path.open("rb")
-    except FileNotFoundError:
-        return None
+    lines, most = asked.get("lines"), min(MOST, int(asked.get("limit") or MOST))
+    begin = max(0, int(asked.get("offset") or 0))
+    piece = Logs(newest, earlier).read(asked.get("file"), begin, None if lines is None else int(lines), most)
+    found["newest"] = piece.path == newest
+    found["attempt"] = next((n for n, one in earlier.items() if one == piece.path), None)
+    data = base64.b64encode(piece.data).decode()
+    return {**found, "file": piece.file, "begin": piece.begin, "size": piece.size, "data": data}
 
 
 def _runs(row: Mapping[str, Any]) -> bool:
@@ -240,35 +214,6 @@ def _is_screen(pid: int) -> bool:
         return False
     except OSError:
         return True
-
-
-def _begin(file: BinaryIO, asked: Mapping[str, Any], *, same: bool) -> int:
-    if not same:
-        return 0
-    lines = asked.get("lines")
-    return max(0, int(asked.get("offset") or 0)) if lines is None else last_lines(file, int(lines))
-
-
-def last_lines(file: BinaryIO, lines: int) -> int:
-    """Where the last lines of an open file begin. \\r alone ends no line."""
-    end = start = file.seek(0, os.SEEK_END)
-    if lines <= 0:
-        return end
-    data = b""
-    while start > 0 and data.count(b"\n") <= lines and len(data) < _MOST_READ:
-        start = max(0, start - max(_BLOCK, len(data)))
-        file.seek(start)
-        data = file.read(end - start)
-    at = len(data) - data.endswith(b"\n")
-    for _ in range(lines):
-        at = data.rfind(b"\n", 0, at)
-        if at < 0:
-            return start
-    return start + at + 1
-
-
-def _stat_name(info: os.stat_result) -> str:
-    return f"{info.st_dev}:{info.st_ino}"
 
 
 def journal(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:

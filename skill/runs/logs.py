@@ -208,9 +208,9 @@ def follow(
         while True:
             row, going = look(), alive()  # before the log is read: what was written until then is in it
             if file is not None and not _is_at(file, path):
-                yield Followed(file.read())  # a new attempt has begun; this log has another name now, and is the same
-                file.close()
-                file = None
+                yield Followed(file.read())  # it has another name now, or was written anew without its terminal's \r
+                with file:
+                    file = _written_anew(file, path)
             if file is None:
                 with contextlib.suppress(FileNotFoundError):
                     file = regular_file.open_regular(path, follow=False)
@@ -248,6 +248,19 @@ def _is_at(file: BinaryIO, path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return True
+
+
+def _written_anew(old: BinaryIO, path: Path) -> BinaryIO | None:
+    """The log that has replaced one that was read to its end, at its own end; None where it is another attempt's."""
+    try:
+        new = regular_file.open_regular(path, follow=False)
+    except OSError:
+        return None
+    if os.fstat(new.fileno()).st_mtime_ns != os.fstat(old.fileno()).st_mtime_ns:
+        new.close()
+        return None
+    new.seek(0, os.SEEK_END)
+    return new
 
 
 def ended(row: Row) -> str:

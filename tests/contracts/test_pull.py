@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from queue_manager.adapters import plain_log
 from queue_manager.core import transfer_protocol
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.transfer_protocol import HOST, RESULTS, Request, Seen
@@ -135,6 +136,16 @@ def test_results_logs_and_state_come_home_once(pull: Pull) -> None:
     again = pull.pull("out/*.json", "ckpt", "missing.txt")
     assert (again.files, again.size, again.same, again.broken) == (0, 0, 5, None)
     assert list(pull.store.staging.iterdir()) == []
+
+
+def test_a_log_that_was_written_anew_on_the_host_comes_home_again(pull: Pull) -> None:
+    (pull.paths.log_dir / "j1.log").write_bytes(b"one\r\ntwo\r\n")
+    assert pull.pull().files == 1
+    made = plain_log.make(pull.paths.log_dir / "j1.log", False, lambda: False)
+    assert made is not None
+    assert made.replaces(pull.paths.log_dir / "j1.log")
+    assert (pull.pull().files, pull.pull().same) == (1, 1)
+    assert pull.tree()["mirror/logs/j1.log"] == b"one\ntwo\n"
 
 
 def test_only_what_is_newer_there_is_taken_and_nothing_is_deleted(pull: Pull) -> None:

@@ -26,9 +26,20 @@ def one(world: World, cmd: str, **fields: Any) -> dict[str, Any]:
 def test_exit_code_0_completes_and_the_log_holds_all(world: World) -> None:
     run = world.run(manifest(job("one", "test -t 1 && echo on a terminal; seq 3000; echo err >&2")))
     assert run.go() == 0
-    log = run.log("one").replace("\r\n", "\n")
+    log = run.paths.log("one").read_bytes().decode()
     assert log == "on a terminal\n" + "".join(f"{n}\n" for n in range(1, 3001)) + "err\n"
     assert run.paths.summary.read_text().startswith("# test: 1 of 1 jobs completed")
+
+
+def test_logs_have_plain_line_ends_though_jobs_have_an_ordinary_terminal(world: World) -> None:
+    """The terminal stays as a person who attaches needs it, and what a progress bar writes stays."""
+    bar = "printf ' 10%%|#\\r 99%%|##\\n'; stty -a | grep -o ' onlcr'; false"
+    jobs = [job("bar", bar), job("again", "echo $WAVEQUEUE_ATTEMPT; false", retries=1)]
+    run = world.run(manifest(*jobs, gpus=()))
+    run.go()
+    logs = {path.name: path.read_bytes() for path in run.paths.log_dir.iterdir()}
+    assert logs == {"bar.log": b" 10%|#\r 99%|##\n onlcr\n", "again.1.log": b"1\n", "again.log": b"2\n"}
+    assert list(run.paths.attempts.iterdir()) == []
 
 
 def test_output_of_an_earlier_day_does_not_complete_a_job(world: World) -> None:
@@ -44,7 +55,7 @@ def test_output_of_an_earlier_day_does_not_complete_a_job(world: World) -> None:
 def test_exit_code_0_without_output_is_a_failure(world: World) -> None:
     row = one(world, "echo forgot to save", expected_output="ckpt.pt")
     assert (row["status"], row["failure"], row["exit_code"]) == ("stuck", "no_output", 0)
-    assert "ckpt.pt is not there" in row["error"]
+    assert "ckpt.pt does not exist" in row["error"]
 
 
 def test_a_glob_is_matched_and_not_quoted(world: World) -> None:

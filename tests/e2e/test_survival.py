@@ -16,7 +16,9 @@ JOBS = 60
 
 def _sixty() -> list[tuple[str, str]]:
     # Long enough that the 200 kills fit in: 60 jobs of 1.4 to 3.8 s, three at a time.
-    line = "echo $WAVEQUEUE_JOB_ID $WAVEQUEUE_ATTEMPT >> starts; sleep {n}; echo done > out_$WAVEQUEUE_JOB_ID"
+    line = (
+        "echo begins; echo $WAVEQUEUE_JOB_ID $WAVEQUEUE_ATTEMPT >> starts; sleep {n}; echo done > out_$WAVEQUEUE_JOB_ID"
+    )
     return [(f"j{n}", line.format(n=1.4 + n % 5 * 0.6)) for n in range(JOBS)]
 
 
@@ -56,4 +58,6 @@ def test_sigkill_200_times_at_random_moments(world: World) -> None:
     starts = (run.directory / "starts").read_text().split("\n")[:-1]
     assert sorted(line.split()[0] for line in starts) == sorted(name for name, _ in _sixty())
     assert len(reads) > 10
+    assert {path.read_bytes() for path in run.paths.log_dir.iterdir()} == {b"begins\n"}
+    assert list(run.paths.attempts.iterdir()) == []
     assert world.sessions() == []

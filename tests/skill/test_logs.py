@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from queue_manager.adapters import plain_log
 from skill.common.errors import FailedError, UseError
 from skill.runs import logs
 from skill.runs.directory import Run
@@ -185,6 +186,30 @@ def test_following_goes_on_over_attempts_and_repeats_nothing(tmp_path: Path) -> 
     text = "".join(followed(log, script))
     retry = "<failed_other: broke; again at 10:00:09Z>"
     assert text.replace(retry, "") == "begin\nrest of the first\n<attempt 2 begins>second\n<stuck, exit code 1: broke>"
+
+
+def test_a_log_that_is_written_anew_is_the_same_one_to_who_follows_it(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+
+    def anew() -> None:
+        appends(log, "the end\r\n")()
+        made = plain_log.make(log, False, lambda: False)
+        assert made is not None
+        assert made.replaces(log)
+
+    def second() -> None:
+        log.rename(tmp_path / "a.1.log")
+        appends(log, "second\n")()
+
+    script = Script(
+        (appends(log, "begin\r\n"), {}),
+        (anew, {}),
+        (None, {}),
+        (second, {"attempt": 2}),
+        (None, {"attempt": 2, "status": "completed", "exit_code": 0}),
+    )
+    text = "".join(followed(log, script))
+    assert text == "begin\r\nthe end\r\n<attempt 2 begins>second\n<completed, exit code 0>"
 
 
 def test_following_begins_with_the_last_lines(tmp_path: Path) -> None:
