@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.times import duration, epoch
-from skill.reports import cells, gpu_time, reproduce
+from skill.reports import cells, failure_advice, gpu_time, reproduce
 from skill.reports.cells import Cell, Result, Table
 from skill.reports.effect import control_of, effect
 from skill.reports.gpu_time import Attempt, Lane
 from skill.runs import digest
 from skill.runs.digest import Row
 
+_SHORT = 6 * 3600.0
+"""GPU-seconds of a run below which minutes are told, of which hours would be nothing but zeros."""
 _SHOWN_ERROR = 300
 """Characters of why a job is where it is; `wavequeue why` has all of them."""
 
@@ -71,12 +73,16 @@ def context(given: Material) -> dict[str, Any]:
         "took": duration(end - begin) if meta["started"] else "-",
         "as_of": meta["updated"],
         "hours": _hours(given, lanes, begin, end),
+        "short": (end - begin) * max(1, len(lanes)) < _SHORT,
         "attempts": gpu_time.failures(
             given.attempts, {row["id"] for row in given.document["jobs"] if row["status"] == "completed"}
         ),
         "results": _results(table, given.control),
         "control": ", ".join(f"{name}={value}" for name, value in given.control.items()),
-        "failures": sorted(given.report["failures"], key=lambda group: group["failure"] or "~"),
+        "failures": sorted(
+            ({**group, "advice": _advice(group)} for group in given.report["failures"]),
+            key=lambda group: group["failure"] or "~",
+        ),
         "environment": _environment(given),
         "duration": duration,
         "has": {
@@ -89,6 +95,12 @@ def context(given: Material) -> dict[str, Any]:
         "logs": (len(given.losses), given.logs),
         "data": _data(given, table, lanes, begin, end),
     }
+
+
+def _advice(group: Mapping[str, Any]) -> str | None:
+    """What helps where jobs failed and wait for a person; None where nothing more is known than their error says."""
+    failure = group["failure"] if group["status"] == "stuck" else None
+    return None if failure in (None, "exit_code") else failure_advice.of_failure(failure, group["reason"])
 
 
 def _bounds(given: Material) -> tuple[float, float]:

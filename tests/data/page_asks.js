@@ -6,6 +6,7 @@ found.charts = Object.fromEntries([...document.querySelectorAll("figure.chart")]
   label: one.querySelector("svg")?.getAttribute("aria-label"), text: one.textContent,
 }]));
 found.first = document.querySelectorAll("#table tbody tr").length;
+found.printed = (dispatchEvent(new Event("beforeprint")), document.querySelectorAll("#table tbody tr").length);
 document.getElementById("every").click();
 found.head = texts("#table thead th");
 found.rows = [...document.querySelectorAll("#table tbody tr")].map((row) => [...row.cells].map((cell) => cell.title || (cell.querySelector("span") ?? cell).textContent));

@@ -22,17 +22,18 @@ import pytest
 
 from queue_manager.core.layout import LOCAL_RUNS
 from queue_manager.core.readings import Card
+from queue_manager.core.times import iso
 from skill.cli import main
 from skill.common.errors import DONE, USE
 from skill.operations import report_run
-from skill.reports import cells, gpu_time, html_page, report
+from skill.reports import cells, failure_advice, gpu_time, html_page, report
 from skill.reports.effect import effect
 from skill.reports.html_data import Material
 from skill.runs.assignment import SUBMITTED, Assigned, Part
 from skill.runs.directory import Run
 from skill.runs.merge import Look, merge
 from tests.skill import sweep
-from tests.skill.story import RUN_ID, Story, job, manifest
+from tests.skill.story import RUN_ID, T0, Story, job, manifest
 from tests.skill.sweep import Sweep
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,6 +170,23 @@ def test_the_hours_of_all_gpus_add_up_to_the_length_of_the_run(made: Made) -> No
     assert float(made.read.marked["data-hours=useful"]) == pytest.approx(useful / 3600, abs=0.06)
 
 
+def test_a_short_run_is_told_in_minutes() -> None:
+    told = Story(manifest(job("a", gpus=1)))
+    told.start("a", 0)
+    told.at += 88.0
+    told.end("a")
+    card = Card(0, "GPU-0", "H200", 143771, 3, 0)
+    document = told.document("finished", (card,))
+    document["meta"].update(started=iso(T0), finished=iso(T0 + 120))
+    attempts = gpu_time.attempts({"": told.records}, document["jobs"], T0 + 120)
+    material = Material(
+        document, told.manifest, report.report(document, {}, [], lambda _: "", T0), [], attempts, {}, 0, {}, T0
+    )
+    read = Reader(html_page.page(material))
+    assert read.marked["data-hours=useful"] == "1.5"
+    assert read.tables["hours"][1] == ["GPU 0", "1.50", "0.00", "0.50", "2.00"]
+
+
 def test_each_cell_has_its_mean_and_its_effect_against_the_control(made: Made) -> None:
     results = cells.read(made.sweep.document, made.sweep.manifest, {}, sweep.RUN_ID)
     table = cells.table(results, {"val_loss": "min", "accuracy": "max"})
@@ -209,6 +227,9 @@ def test_failures_are_grouped_with_their_class(made: Made) -> None:
     assert "exit code 1: ValueError: loss is nan at step 1200" in made.page
     assert '<span class="status s-cancelled">2 jobs cancelled</span>' in made.page
     assert '<span class="status s-stuck">nan: 4 jobs stuck</span>' in made.page
+    advice = failure_advice.of_failure("nan", "")
+    assert advice is not None
+    assert html.escape(advice) in made.page
     _, *rows = made.read.tables["attempts"]
     kinds = {row[0]: [int(row[2]), int(row[3]), int(row[4])] for row in rows if row[0] == "out of memory"}
     ooms = [row for row in made.rows if row["oom_attempts"]]
@@ -390,8 +411,13 @@ ASKS = "<script>" + (ROOT / "tests" / "data" / "page_asks.js").read_text(encodin
 
 def ask(browser: str, made: Made, folder: Path, width: int, dark: bool) -> dict[str, Any]:
     """What the page is in a window of so many pixels, after a search, two sorts and a click."""
+    return answers_of(browser, made.page.replace("</body>", ASKS + "</body>"), folder, width, dark)
+
+
+def answers_of(browser: str, page: str, folder: Path, width: int, dark: bool) -> dict[str, Any]:
+    """What a script in a page has written into it, as JSON in an element called answers."""
     file = folder / "asked.html"
-    file.write_text(made.page.replace("</body>", ASKS + "</body>"), encoding="utf-8")
+    file.write_text(page, encoding="utf-8")
     command = [
         browser, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}",
         f"--window-size={width},2000", f"--blink-settings=preferredColorScheme={0 if dark else 1}",
@@ -424,6 +450,7 @@ def test_a_browser_draws_and_lists_what_the_state_says(browser: str, made: Made,
     assert charts["curve"]["lines"] == 4
     assert charts["loss"]["lines"] == 60
     assert found["first"] == 100
+    assert found["printed"] == 291
     by_id = {row["id"]: row for row in made.rows}
     assert len(found["rows"]) == 291
     for shown in found["rows"]:
@@ -447,6 +474,34 @@ def test_a_browser_draws_and_lists_what_the_state_says(browser: str, made: Made,
     assert all(size > 2000 for _, size in found["saved"])
     assert found["ground"] == "rgb(255, 255, 255)"
     assert not found["wide"]
+
+
+@pytest.mark.parametrize("browser", BROWSERS)
+def test_a_cell_without_a_key_has_no_place_on_its_axis(browser: str, tmp_path: Path) -> None:
+    seeds = [("0.0", 1), ("0.0", 2), ("1.0", 1), ("1.0", 2)]
+    students = [
+        job(f"s{n}", params={"N": "8", "lam": lam, "seed": str(seed)}, metrics={})
+        for n, (lam, seed) in enumerate(seeds)
+    ]
+    told = Story(
+        manifest(
+            job("teacher", params={"N": "8"}, metrics={}),
+            *students,
+            job("big", params={"N": "16", "lam": "1.0"}, metrics={}),
+        )
+    )
+    document = told.complete(*(one.id for one in told.manifest.jobs)).document("finished")
+    numbers = {one.id: {"loss": 1.0 + n} for n, one in enumerate(told.manifest.jobs)}
+    results = cells.read(document, told.manifest, numbers, "r")
+    made = {**report.report(document, {}, results, lambda _row: "", told.at), "metrics": []}
+    page = html_page.page(Material(document, told.manifest, made, results, [], {}, 0, {}, told.at))
+    asks = """<script>addEventListener("load", () => setTimeout(() => document.body.append(Object.assign(
+      document.createElement("pre"), { id: "answers", textContent: JSON.stringify({
+      heat: document.getElementById("heat").textContent,
+      cells: document.querySelectorAll("#heat svg rect").length }) })), 500));</script>"""
+    found = answers_of(browser, page.replace("</body>", asks + "</body>"), tmp_path, 1280, False)
+    assert "not drawn: 1 cell without lam, see the table" in found["heat"]
+    assert found["cells"] == 3, "N=8 with either lam, and N=16"
 
 
 @pytest.mark.parametrize("browser", BROWSERS)

@@ -144,11 +144,13 @@ chart("timeline", {}, (_, width) => {
 // -- results --------------------------------------------------------------------------------------------------------------
 
 const RESULTS = DATA.results;
+/** Whether a cell has a value of each of these keys: one without has no place on their axis. */
+const placed = (cell, keys) => keys.every((key) => (cell.key[key] ?? "") !== "");
 /** The values of a metric over all cells that agree in some keys. */
 function pooled(metric, ...keys) {
   const groups = new Map();
   for (const cell of RESULTS.cells) {
-    if (!(metric in cell.values) || keys.some((key) => !(key in cell.key))) continue;
+    if (!(metric in cell.values) || !placed(cell, keys)) continue;
     const at = keys.map((key) => cell.key[key]), name = JSON.stringify(at);
     if (!groups.has(name)) groups.set(name, { at, values: [] });
     groups.get(name).values.push(...cell.values[metric]);
@@ -157,7 +159,10 @@ function pooled(metric, ...keys) {
 }
 const below = (keys, ...more) => {
   const rest = RESULTS.keys.filter((key) => !keys.includes(key));
-  const parts = [...(rest.length ? [`averaged over ${rest.join(", ")}`] : []), ...more];
+  const out = RESULTS.cells.filter((cell) => !placed(cell, keys)).length;
+  const lacking = keys.filter((key) => RESULTS.cells.some((cell) => !placed(cell, [key])));
+  const parts = [...(rest.length ? [`averaged over ${rest.join(", ")}`] : []), ...more,
+    ...(out ? [`not drawn: ${out} ${out === 1 ? "cell" : "cells"} without ${lacking.join(" or ")}, see the table`] : [])];
   return parts.length ? [make("p", { class: "note" }, parts.join("; "))] : [];
 };
 const count = (key) => unique(RESULTS.cells.map((cell) => cell.key[key] ?? "")).length;

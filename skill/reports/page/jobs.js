@@ -4,7 +4,7 @@
   const { columns, phases, statuses, places, reasons, befores, codes, metrics, params } = DATA.jobs;
   const table = document.getElementById("table"), body = table.tBodies[0], form = document.getElementById("find");
   const query = document.getElementById("query"), only = document.getElementById("only"), found = document.getElementById("found");
-  const STEP = 100;
+  const STEP = 100, PRINTED = 1000; // rows that are shown at first; those of a page that is printed
   const several = phases.length > 1;
   const moment = (seconds) => (seconds === null ? "-" : new Date(seconds * 1000).toISOString().slice(5, 19).replace("T", " "));
   const shownKeys = Object.keys(params).filter((key) => params[key].values.length > 1 || params[key].of.includes(-1));
@@ -86,6 +86,7 @@
   form.addEventListener("submit", (event) => event.preventDefault());
   document.getElementById("more").addEventListener("click", () => { limit += STEP; show(); });
   document.getElementById("every").addEventListener("click", () => { limit = rows.length; show(); });
+  addEventListener("beforeprint", () => { limit = Math.max(limit, Math.min(rows.length, PRINTED)); show(); });
   table.hidden = form.hidden = false;
   choose();
 }
