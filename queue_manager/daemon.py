@@ -39,6 +39,7 @@ from queue_manager.core.model import Job, Need, QueueState
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.core.snapshot import Situation
 from queue_manager.core.tick import Tick, next_timer, overdue, tick
+from queue_manager.estimator import Estimator
 from queue_manager.health_watch import HealthWatch
 from queue_manager.launch import Launch
 from queue_manager.launchers import script
@@ -112,6 +113,7 @@ class Daemon:
         self._tidy = Tidy(state, self._run_dir)
         self._metrics = MetricReader(state, paths, environment, self._cwd, self.wake)
         self._health = HealthWatch(state, paths, environment, self._cwd, self._watch.began_ns)
+        self._estimator = Estimator(paths, state, host.cores, self._clock.now())
         self._impossible: dict[Need, str] = {}
         self._foreign: tuple[b.ForeignLease, ...] = ()
         self._stalled: str | None = None
@@ -441,6 +443,7 @@ class Daemon:
             self.notices.shown,
             self._watch.doing(),
             self._health.readings(),
+            self._estimator.eta if self._state.finished is None else None,
         )
 
     def _wait(self) -> None:
@@ -456,16 +459,17 @@ class Daemon:
                 due.append(self._watch.sample_due())
             if self._guard.disk is not None or self._guard.journal is not None:
                 due.append(self._guard.due)
-            due.extend(at for at in (self._code.due(), self._cards.view_due(), self._health.due()) if at is not None)
-            timer = next_timer(self._state, self._turned_at)
-            if timer is not None:
-                due.append(timer)
+            others = (self._code.due(), self._cards.view_due(), self._health.due(), self._estimator.due(now))
+            due.extend(at for at in (*others, next_timer(self._state, self._turned_at)) if at is not None)
             snapshot = self._publisher.due_in()
             if snapshot is not None:
                 due.append(now + snapshot)
             timeout = max(0.0, min(due) - now)
-        for key, _ in self._watch.selector.select(timeout):
+        ready = self._watch.selector.select(timeout)
+        for key, _ in ready:
             self._wake_up(key)
+        if not (ready or self._again) and self._estimator.work(self._clock.now(), self._cards.last):
+            self._publisher.changed()
         if self._clock.now() >= self._beat_at:
             self._beat_at = self._clock.now() + pace.HEARTBEAT
             self._leases.beat()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 
 from queue_manager.core.state_types import Attempt, Settling
 
@@ -36,6 +37,13 @@ class CardBook:
             if holders and (mib is None or any(holder.mib is None for holder in holders)):
                 return f"GPU {card} is held by {holders[0].job!r}"
         return None
+
+    def copy(self) -> CardBook:
+        """The same, to go its own way; who holds the cards is told by `hold`."""
+        made = copy(self)
+        made.holders, made.settling, made.quarantined = {}, dict(self.settling), dict(self.quarantined)
+        made.failures, made.served = dict(self.failures), set(self.served)
+        return made
 
     # -- told by apply ------------------------------------------------------------------------------------------------
 

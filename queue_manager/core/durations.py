@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -17,6 +18,8 @@ class Earlier(NamedTuple):
 
 
 NOTHING = Earlier()
+_FEW = 3
+"""Below so many completed jobs of a phase an earlier one counts beside them."""
 
 
 class _Measured(NamedTuple):
@@ -37,13 +40,24 @@ class Durations:
     """
 
     def __init__(self, specs: Iterable[JobSpec], earlier: Earlier = NOTHING, took: Mapping[str, float] | None = None):
-        self._earlier = earlier
+        self.earlier = earlier
         taken: dict[str, list[tuple[float, float | None]]] = {}
         for spec in specs if took else ():
             length = (took or {}).get(spec.id)
             if length is not None:
                 taken.setdefault(spec.phase, []).append((length, self._expected(spec)))
-        self._here = {phase: _measured(pairs) for phase, pairs in taken.items()}
+        self._here = {phase: self._measured(phase, pairs) for phase, pairs in taken.items()}
+
+    def _measured(self, phase: str, pairs: list[tuple[float, float | None]]) -> _Measured:
+        """Put together what the jobs of a phase took in this run, and what was expected of each."""
+        total = sum(length for length, _ in pairs)
+        compared = [(length, expected) for length, expected in pairs if expected]
+        if compared and len(compared) < _FEW and phase in self.earlier.phases:
+            usual = self.earlier.phases[phase][0]
+            compared.append((usual, usual))  # so that one odd job does not stand for all
+        expected = sum(expected for _, expected in compared)
+        ratio = sum(length for length, _ in compared) / expected if expected else None
+        return _Measured(len(pairs), total / len(pairs), ratio)
 
     def seconds(self, spec: JobSpec) -> float | None:
         """What a job takes; None where nothing tells."""
@@ -54,7 +68,7 @@ class Durations:
 
     def _expected(self, spec: JobSpec) -> float | None:
         """What a job was expected to take before the run."""
-        job, phase = self._earlier.jobs.get(spec.id), self._earlier.phases.get(spec.phase)
+        job, phase = self.earlier.jobs.get(spec.id), self.earlier.phases.get(spec.phase)
         if job is not None:
             return job
         if phase is not None:
@@ -73,7 +87,7 @@ class Durations:
     def measured(self, phase: str) -> int:
         """How many completed jobs of a phase tell what one takes."""
         here = self._here.get(phase)
-        return (0 if here is None else here.jobs) + self._earlier.phases.get(phase, (0.0, 0))[1]
+        return (0 if here is None else here.jobs) + self.earlier.phases.get(phase, (0.0, 0))[1]
 
     def basis(self, specs: Iterable[JobSpec]) -> tuple[str, ...]:
         """What tells how long these jobs take, a line for each phase: `12 completed jobs of teachers`."""
@@ -92,8 +106,33 @@ class Durations:
         return tuple(dict.fromkeys(spec.phase for spec in specs if self.seconds(spec) is None))
 
 
-def _measured(pairs: list[tuple[float, float | None]]) -> _Measured:
-    total = sum(length for length, _ in pairs)
-    compared = [(length, expected) for length, expected in pairs if expected]
-    ratio = sum(length for length, _ in compared) / sum(expected for _, expected in compared) if compared else None
-    return _Measured(len(pairs), total / len(pairs), ratio)
+def basis_words(basis: Iterable[str]) -> str:
+    """What tells how long jobs take: `from 12 completed jobs of teachers; est_minutes for students`."""
+    return f"from {'; '.join(basis)}"
+
+
+def unknown_words(phases: Iterable[str]) -> str:
+    """Why nothing is known."""
+    return f"no job of {', '.join(phases)} has completed yet, and est_minutes is not given"
+
+
+def encode(earlier: Earlier) -> bytes:
+    """What goes with a run to where it is managed."""
+    return json.dumps({"jobs": dict(earlier.jobs), "phases": dict(earlier.phases)}).encode()
+
+
+def decode(data: bytes) -> Earlier:
+    """The inverse. Raises ValueError."""
+    found = json.loads(data)
+    try:
+        jobs = {str(job): _seconds(length) for job, length in found["jobs"].items()}
+        phases = {str(phase): (_seconds(length), int(count)) for phase, (length, count) in found["phases"].items()}
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f"no durations of jobs: {error}") from None
+    return Earlier(jobs, phases)
+
+
+def _seconds(value: float) -> float:
+    if not 0.0 <= float(value) < float("inf"):
+        raise ValueError(f"no duration: {value}")
+    return float(value)

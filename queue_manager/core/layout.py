@@ -94,6 +94,11 @@ class RunPaths(NamedTuple):
         return self.root / "metrics.jsonl"
 
     @property
+    def durations(self) -> Path:
+        """What jobs took in earlier runs of the project, for estimates; see core.durations."""
+        return self.root / "durations.json"
+
+    @property
     def summary(self) -> Path:
         return self.root / "summary.md"
 

@@ -5,6 +5,8 @@ Kept by `QueueState.apply` alone.
 
 from __future__ import annotations
 
+from copy import copy
+
 from queue_manager.core import events as ev
 from queue_manager.core.state_types import Bound, Teardown
 
@@ -48,6 +50,12 @@ class MachineState:
         if self.launch_failed_at is None:
             return None
         return self.launch_failed_at + min(60.0, 2.0 ** min(self.launch_failures - 1, 6))
+
+    def copy(self) -> MachineState:
+        """The same, to go its own way."""
+        made = copy(self)
+        made.conditions = dict(self.conditions)
+        return made
 
     # -- told by apply ------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ the long way round. Asking changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 from queue_manager.core import events as ev
@@ -72,6 +73,19 @@ class QueueState:
         pending = (job for job in self.jobs if job.status is Status.PENDING)
         self.held: dict[int, str] = {job.order: job.held for job in pending if job.held is not None}
         self.ready = ReadyIndex(self.jobs, self.graph)
+
+    def copy(self) -> QueueState:
+        """A state that goes its own way from here."""
+        made = copy(self)
+        made.jobs = [copy(job) for job in self.jobs]
+        for order, attempt in self.live.items():
+            made.jobs[order].attempt = twin = copy(attempt)
+            twin.flags = dict(attempt.flags)
+        made.phases, made.groups, made.requests = list(self.phases), dict(self.groups), dict(self.requests)
+        made.cards, made.machine, made.tallies = self.cards.copy(), self.machine.copy(), self.tallies.copy()
+        made.unread, made.touched = set(self.unread), set()
+        made._rebuild()
+        return made
 
     @property
     def idle_since(self) -> float:

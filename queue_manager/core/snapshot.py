@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from queue_manager.core import activity, health, job_metrics
 from queue_manager.core.boundary import Doing, ForeignLease, HealthReading
@@ -16,12 +16,15 @@ from queue_manager.core.state_format import FORMAT, VERSION, phase_status
 from queue_manager.core.status import BAD, RETRYING, Status
 from queue_manager.core.times import iso
 
+if TYPE_CHECKING:  # a manager that begins has no use for what reckons it
+    from queue_manager.core.eta import Eta
+
 
 class Situation(NamedTuple):
     """What a snapshot shows beside the state: the last reading of the cards, what cannot be met, the paths, what is to
     become of a rented machine, what other runs held of the cards when they were last given away, what else a person
-    should know (text and since when, by kind), and what running attempts did and how they
-    were when that was last looked at.
+    should know (text and since when, by kind), what running attempts did and how they were when that was last looked
+    at, and when the run will have ended, as far as that was reckoned.
 
     These are looks at the world, made anew by each manager. All else in a snapshot is in the journal."""
 
@@ -37,6 +40,7 @@ class Situation(NamedTuple):
     notices: Mapping[str, tuple[str, float]] = {}
     doing: Mapping[int, Doing] = {}
     health: Mapping[int, HealthReading] = {}
+    eta: Eta | None = None
 
 
 def queue_reason(state: QueueState) -> str | None:
@@ -158,11 +162,17 @@ def head(state: QueueState, situation: Situation, now: float) -> dict[str, Any]:
             "pushed_seq": state.pushed_seq,
             "idle_since": None if state.live else iso(state.idle_since),
             "teardown": situation.teardown,
+            "eta": _eta(situation.eta),
         },
         "phases": [phase_row(state, phase) for phase in state.phases],
         "gpus": card_rows(state, situation.cards, now, situation.foreign),
         "counts": {status.value: count for status, count in sorted(state.tallies.counts.items())},
     }
+
+
+def _eta(eta: Eta | None) -> dict[str, Any] | None:
+    """When the run will have ended, as far as that was reckoned."""
+    return None if eta is None else {"at": iso(eta.at), "basis": list(eta.basis), "note": eta.note or None}
 
 
 def phase_row(state: QueueState, phase: Phase) -> dict[str, Any]:

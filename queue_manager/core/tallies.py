@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import deepcopy
 
 from queue_manager.core.manifest import Phase
 from queue_manager.core.state_types import Job, PhaseTally
@@ -22,6 +23,10 @@ class Tallies:
     def all_final(self) -> bool:
         """Whether no job is left that may still run."""
         return all(status in FINAL for status in self.counts)
+
+    def copy(self) -> Tallies:
+        """The same, to go its own way."""
+        return deepcopy(self)
 
     # -- told by apply ------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from queue_manager.core.durations import Durations
+from queue_manager.core.durations import Durations, basis_words, unknown_words
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.readings import Card
 from queue_manager.core.times import duration
@@ -89,9 +89,9 @@ def spec_work(manifest: Manifest, durations: Durations, profile: Profile) -> Wor
         return sizes[size]
 
     if known:
-        how = forecast.basis_words(durations.basis(manifest.jobs))
+        how = basis_words(durations.basis(manifest.jobs))
     else:
-        how = f"{profile.ref_hours:g} h, since {forecast.unknown_words(durations.unknown(manifest.jobs))}"
+        how = f"{profile.ref_hours:g} h, since {unknown_words(durations.unknown(manifest.jobs))}"
     dlp = profile.ref_dlp if cards else None
     if dlp is not None:
         how += f", taken to be on GPUs of DLP {dlp:g}"

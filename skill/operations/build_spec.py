@@ -15,11 +15,13 @@ from queue_manager.core.layout import LOCAL_RUNS
 from queue_manager.core.manifest import Manifest
 from skill.common.errors import FailedError, UseError
 from skill.planning import existing_outputs, history
-from skill.runs import directory
+from skill.runs import assignment, directory, state_cache
+from skill.runs.open import on_hosts
 
 Say = Callable[[str], None]
 """Is told, line by line, what a person should know."""
-_RUNS_MEASURED = 10
+_RUNS_MEASURED, _JOBS_MEASURED = 10, 10_000
+"""So many of the newest runs of a project tell how long its jobs take, or as many as have so many jobs."""
 
 
 def ignore(text: str) -> None:
@@ -63,18 +65,29 @@ def earlier_manifests(project: str, beside: Path) -> list[existing_outputs.Earli
 
 
 def earlier(project: str, beside: Path) -> list[directory.Document]:
-    """States of the newest runs of a project that lie beside its spec."""
-    found = []
+    """States of the newest runs of a project that lie beside its spec; of one on hosts those last read of its hosts."""
+    found: list[directory.Document] = []
+    runs = 0
     for run in directory.in_folder(beside / LOCAL_RUNS):
-        try:
-            document = directory.read_state(run)
-        except (UseError, FailedError):
-            continue
-        if document["meta"]["project"] == project:
-            found.append(document)
-        if len(found) == _RUNS_MEASURED:
+        states = [one for one in _states(run) if one["meta"]["project"] == project]
+        found += states
+        runs += bool(states)
+        if runs == _RUNS_MEASURED or sum(len(one["jobs"]) for one in found) >= _JOBS_MEASURED:
             break
     return found
+
+
+def _states(run: directory.Run) -> list[directory.Document]:
+    """What is here of the states of a run; nothing where none can be read."""
+    try:
+        if not on_hosts(run):
+            return [directory.read_state(run)]
+        assigned = assignment.read(run)
+        folders = [] if assigned is None else [assignment.host_folder(run, part.host) for part in assigned.parts]
+        kept = [state_cache.recall(folder, whole=True) for folder in folders]
+        return [one.document for one in kept if one is not None]
+    except (UseError, FailedError):
+        return []
 
 
 def expected(manifest: Manifest, beside: Path) -> Durations:

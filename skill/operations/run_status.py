@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from skill.runs import digest
+from skill.runs import digest, eta
 from skill.runs.directory import Document, Run
 from skill.runs.open import open_run
 
@@ -42,7 +42,13 @@ def run_results(run: Run) -> Results:
 
 def as_json(run: Run, document: Document, alive: bool) -> dict[str, Any]:
     """The document of `wavequeue status --json`. `alive`: as RunStatus has it."""
-    extra = {"manager_alive": alive, "age_s": digest.age(document, time.time()), "directory": str(run.root)}
+    now = time.time()
+    extra = {
+        "manager_alive": alive,
+        "age_s": digest.age(document, now),
+        "directory": str(run.root),
+        "estimate": eta.document(document, alive, now),
+    }
     return {**document, **extra}
 
 

@@ -6,13 +6,14 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from queue_manager.core import durations
 from queue_manager.core.layout import HostPaths
 from queue_manager.core.manifest import Manifest, encode
 from skill.common import files
 from skill.common.errors import FailedError, UseError
 from skill.common.files import write_whole
-from skill.operations.build_spec import Say, build, earlier_manifests, hosts_warning, ignore, settle
-from skill.planning import existing_outputs, local_preflight
+from skill.operations.build_spec import Say, build, earlier, earlier_manifests, hosts_warning, ignore, settle
+from skill.planning import existing_outputs, history, local_preflight
 from skill.runs import directory, live_runs, local_manager
 from skill.runs.directory import Run
 
@@ -58,10 +59,13 @@ def start_run(
         for warning in (*hosts_warning(manifest), *checked.warnings, *unset):
             say(f"warning: {warning}")
         done = _there_already(spec, manifest, document, say, again=again, skip_done=skip_done)
+        known = history.earlier(earlier(manifest.project, beside))
         place = HostPaths(Path(document["place"]))
         run = directory.create(manifest.project, beside, place, time.time())
         try:
             write_whole(run.paths.manifest, encode(manifest))
+            if known.jobs:
+                write_whole(run.paths.durations, durations.encode(known).decode())
             if done:
                 files.make_directory(run.paths.inbox)
                 write_whole(run.paths.request(existing_outputs.REQUEST), existing_outputs.request_text(done))

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from build_manifest.faults import listed
-from queue_manager.core import machine
+from queue_manager.core import durations, machine
+from queue_manager.core.durations import Earlier
 from queue_manager.core.layout import LOCAL_RUNS, HostPaths, RunPaths
 from queue_manager.core.manifest import encode, sha256
 from queue_manager.core.times import iso
@@ -87,12 +88,15 @@ def existing(submission: Submission) -> Run | None:
     return None
 
 
-def create(submission: Submission, parts: Sequence[Part]) -> Run:
-    """Make the run's directory, with its manifest and who has which jobs. Raises OSError."""
+def create(submission: Submission, parts: Sequence[Part], earlier: Earlier = durations.NOTHING) -> Run:
+    """Make the run's directory, with its manifest, who has which jobs, and what jobs took in earlier runs. Raises
+    OSError."""
     now = time.time()
 
     def fill(run: Run, run_id: str) -> None:
         write_whole(run.paths.manifest, submission.text)
+        if earlier.jobs:
+            write_whole(run.paths.durations, durations.encode(earlier).decode())
         row = Assigned(
             run_id, submission.manifest.project, submission.digest, iso(now) or "", str(submission.source), tuple(parts)
         )
@@ -227,6 +231,9 @@ def _bring(work: _Work) -> Outcome:
         if sha256(made) != facts.manifest_sha256:
             _done(bootstrap.place_run(host, run.id, made, _request(part)))
         _tell_instance(host, run, facts)
+        if run.paths.durations.exists():
+            place = RunPaths.of(HostPaths(Path(facts.place)).runs / run.id)
+            _done(host.put(str(place.durations), run.paths.durations.read_bytes()))
     if ended:
         notes.append("its jobs have ended already")
     elif not pid:  # 0 is one that cannot be told yet: it is just starting

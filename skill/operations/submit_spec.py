@@ -171,7 +171,7 @@ def begin(
     with files.in_turn(made.beside / LOCAL_RUNS):
         if not new and submit.existing(made) is not None:
             raise FailedError("another submit of the same manifest has just begun; run the same command again")
-        return submit.create(made, parts)
+        return submit.create(made, parts, checked.durations.earlier)
 
 
 def _carried(checked: Checked) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from build_manifest.faults import listed
-from queue_manager.core.durations import Durations
+from queue_manager.core.durations import Durations, basis_words, unknown_words
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.simulate import Machine, Simulated, begun, simulate
 from queue_manager.core.times import duration
@@ -99,11 +99,6 @@ def _simulated(
     return simulate(machines, seconds, 0.0)
 
 
-def unknown_words(phases: Sequence[str]) -> str:
-    """Why nothing is known."""
-    return f"no job of {listed(phases)} has completed yet, and est_minutes is not given"
-
-
 def words(found: Forecast) -> str:
     """How long, and how that was found, for people."""
     if found.seconds is None:
@@ -111,11 +106,6 @@ def words(found: Forecast) -> str:
     last = max(found.hosts, key=lambda host: found.hosts[host])
     where = f"; {last} is done last" if len(found.hosts) > 1 else ""
     return f"about {duration(found.seconds)}{', ' if found.but else ''}{found.but}{where} ({basis_words(found.basis)})"
-
-
-def basis_words(basis: Sequence[str]) -> str:
-    """What tells how long jobs take: `from 12 completed jobs of teachers; est_minutes for students`."""
-    return f"from {'; '.join(basis)}" if basis else "nothing is left to run"
 
 
 def cost_words(found: Forecast, priced: Sequence[str]) -> str:

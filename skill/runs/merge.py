@@ -14,7 +14,7 @@ from queue_manager.core.overview import MOST_PENDING
 from queue_manager.core.state_format import FORMAT, VERSION, phase_status
 from queue_manager.core.status import BAD, Status
 from queue_manager.core.times import duration, iso
-from skill.runs import assignment
+from skill.runs import assignment, eta
 from skill.runs.assignment import LOST, PLANNED, Assigned, Part
 from skill.runs.dependencies import Dependencies
 from skill.runs.digest import left_running
@@ -290,6 +290,7 @@ def _meta(assigned: Assigned, manifest: Manifest, sides: Sequence[_Side], now: f
         "screen_dir": only.get("screen_dir"),
         "seq": sum(meta["seq"] for meta in metas),
         **{name: only.get(name) for name in _OF_ONE},
+        "eta": eta.merged(side.document["meta"] for side in counted if side.document and side.manager == "running"),
         "hosts": [_host_row(assigned, side, now) for side in sides],
     }
 

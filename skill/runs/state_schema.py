@@ -56,6 +56,14 @@ class Teardown(TypedDict):
     bound: Words
 
 
+class Eta(TypedDict):
+    """When the run will have ended, see skill.runs.eta."""
+
+    at: Words
+    basis: list[Text]
+    note: Words
+
+
 class _Meta(TypedDict):
     project: Text
     run_id: Text
@@ -79,6 +87,7 @@ class Meta(_Meta, total=False):
     """The run and its manager. Older managers do not tell what is named here."""
 
     teardown: Teardown | None
+    eta: Eta | None
     idle_since: Words
     results_seq: Whole | None
     pushed_seq: Whole | None
@@ -257,6 +266,8 @@ def _times(document: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
     yield from ((f"meta.{name}", meta.get(name)) for name in _META_TIMES)
     if meta.get("teardown"):
         yield "meta.teardown.since", meta["teardown"]["since"]
+    if meta.get("eta"):
+        yield "meta.eta.at", meta["eta"]["at"]
     yield from ((f"meta.conditions[{n}].since", row["since"]) for n, row in enumerate(meta["conditions"]))
     for name, columns in (("phases", _PHASE_TIMES), ("jobs", _JOB_TIMES)):
         for n, row in enumerate(document[name]):

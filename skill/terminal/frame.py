@@ -11,7 +11,7 @@ from queue_manager.core.times import duration, epoch
 from skill.common.text_table import columns
 from skill.common.units import jobs_text
 from skill.reports import teardown_text
-from skill.runs import activity, code_versions, digest
+from skill.runs import activity, code_versions, digest, eta
 from skill.runs.assignment import LOST, PLANNED
 from skill.runs.digest import Digest, Row
 
@@ -64,6 +64,9 @@ def frame(scene: Scene, width: int, height: int | None, marks: Marks = UNICODE, 
         if document["counts"].get(name):
             counts.append(f"{document['counts'][name]} {name}", style=STYLES[name]).append("  ")
     head.append(counts)
+    when = eta.line(document, scene.alive, scene.now)
+    if when:
+        head.append(Text(f"  {when}", style="bright_black", no_wrap=True))
     for problem in digest.problems(document, scene.alive)[: 3 if height else None]:
         head.append(Text(f"  ! {problem}", style="bold yellow", no_wrap=True))
     foot = [Text(footer, style="bright_black", no_wrap=True)] if footer else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from queue_manager.core.durations import Durations, Earlier
+from queue_manager.core.durations import Durations, Earlier, decode, encode
 from queue_manager.core.manifest import JobSpec
 from tests.core.states import spec
 
@@ -21,12 +21,13 @@ GUESS = [job._replace(est_minutes=minutes) for job, minutes in ((A, 1.0), (B, 2.
         ([A, B, C], EARLIER, {}, [100.0, 300.0, 200.0]),
         (GUESS, EARLIER, {}, [100.0, 300.0, 200.0]),
         ([A, B, C], Earlier(), {"a": 5.0, "b": 7.0}, [6.0, 6.0, 6.0]),
-        ([A, B, C], EARLIER, {"a": 150.0}, [150.0, 450.0, 300.0]),
+        ([A, B, C], EARLIER, {"a": 150.0, "b": 450.0, "c": 300.0}, [150.0, 450.0, 300.0]),
+        ([A, B, C], EARLIER, {"a": 250.0}, [150.0, 450.0, 300.0]),
         (GUESS, Earlier(), {"a": 30.0}, [30.0, 60.0, 120.0]),
         ([GUESS[0], B], Earlier(), {"b": 30.0}, [30.0, 30.0]),
     ],
     ids=["nothing", "est_minutes", "the same job", "measured beats est_minutes", "this run", "slower than before",
-         "quicker than guessed", "nothing to compare with"],
+         "one odd job",         "quicker than guessed", "nothing to compare with"],
 )  # fmt: skip
 def test_what_is_nearest_tells(
     specs: list[JobSpec], earlier: Earlier, took: dict[str, float], seconds: list[float | None]
@@ -42,3 +43,11 @@ def test_phases_are_not_mixed_and_averages_are_by_phase() -> None:
     assert found.unknown(specs) == ("u",)
     assert found.basis(specs) == ("2 completed jobs of t in earlier runs", "1 completed job of s")
     assert Durations(specs).basis(specs) == ("est_minutes for s",)
+
+
+def test_what_goes_with_a_run_comes_back_and_nothing_else_does() -> None:
+    assert decode(encode(EARLIER)) == EARLIER
+    for data in (b"", b"{}", b"[]", b'{"jobs": {"a": -1}, "phases": {}}', b'{"jobs": {"a": "x"}, "phases": {}}',
+                 b'{"jobs": {}, "phases": {"p": 5}}', b'{"jobs": {"a": NaN}, "phases": {}}', b"\xff"):  # fmt: skip
+        with pytest.raises(ValueError, match=r"duration|JSON|Expecting|decode|float"):
+            decode(data)

@@ -156,6 +156,37 @@ def test_after_a_run_there_is_a_report_a_plan_with_its_time_and_every_log(desk: 
     assert desk.call("add", "spec.yaml").stdout.endswith("nothing to add: it has every job of spec.yaml\n")
 
 
+def test_a_run_tells_when_it_will_have_ended_and_the_next_one_from_what_it_took(desk: Desk) -> None:
+    spec = """
+project: timed
+max_parallel: 1
+grid: {n: [1, 2, 3]}
+template: {id: "j${n}", cmd: "until [ -e go ]; do sleep 0.1; done", gpus: 0, est_minutes: 2}
+"""
+    run = desk.detach(spec)
+
+    def estimate() -> dict[str, Any] | None:
+        found: dict[str, Any] | None = json.loads(desk.call("status", "--json").stdout)["estimate"]
+        return found
+
+    found = wait_for(estimate, say="an estimate")
+    assert (found["basis"], found["note"], found["cost_usd"]) == (["est_minutes for jobs"], None, None)
+    assert 300 < found["eta_s"] < found["makespan_s"] <= 361
+    shown = r"  ETA \d\d:\d\d:\d\dZ, in about [56] min \d\d s \(from est_minutes for jobs\)\n"
+    assert re.search(shown, desk.call("status").stdout)
+    assert not run.durations.exists()
+    (desk.place / "go").touch()
+    desk.finish()
+    assert json.loads(desk.call("status", "--json").stdout)["estimate"] is None
+    (desk.place / "go").unlink()
+    again = desk.detach(spec)
+    assert sorted(json.loads(again.durations.read_text())["jobs"]) == ["j1", "j2", "j3"]
+    found = wait_for(estimate, say="an estimate")
+    assert found["basis"] == ["3 completed jobs of jobs in earlier runs"]
+    (desk.place / "go").touch()
+    desk.finish()
+
+
 def test_a_failed_run_exits_3_says_why_and_goes_on_after_a_retry(desk: Desk) -> None:
     done = desk.call("run", desk.spec(BROKEN), "--json", code=3)
     document = json.loads(done.stdout)

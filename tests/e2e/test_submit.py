@@ -56,6 +56,20 @@ def test_two_hosts_get_code_jobs_and_a_manager_each(laptop: Laptop) -> None:
     assert done.stderr == ""
 
 
+def test_what_jobs_took_before_goes_with_a_run_to_its_hosts(laptop: Laptop) -> None:
+    host = laptop.host("gpu-a")
+    laptop.spec(SPEC)
+    first = laptop.submit()["run_id"]
+    finish(host, first)
+    laptop.call("pull", "--run", first)
+    again = laptop.submit("--again")
+    assert again["estimate"]["basis"] == ["4 completed jobs of make in earlier runs"]
+    assert again["estimate"]["eta_s"] is not None
+    there = host.home / ".wavequeue" / "runs" / again["run_id"] / "durations.json"
+    assert sorted(json.loads(there.read_text())["jobs"]) == ["j1", "j2", "j3", "j4"]
+    finish(host, again["run_id"])
+
+
 def test_a_plan_for_hosts_shares_the_jobs_and_tells_how_long_they_take_there(laptop: Laptop) -> None:
     laptop.host("gpu-a")
     laptop.spec(SPEC.replace("gpus: 0", "gpus: 0\n      est_minutes: 3").replace("max_parallel: 2\n", ""))

@@ -1,0 +1,85 @@
+"""When a run will have ended, as its manager reckons it: the run goes on by itself against simulated time. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from queue_manager.core.durations import Durations, Earlier, unknown_words
+from queue_manager.core.manifest import JobSpec
+from queue_manager.core.model import QueueState
+from queue_manager.core.readings import Card
+from queue_manager.core.simulate import Machine, Simulation
+from queue_manager.core.status import FINAL, Status
+
+
+class Eta(NamedTuple):
+    """`at`: when the last job ends (epoch seconds), None where that is not known. `basis`: what tells how long jobs
+    take; `note`: what has to be so for it, or why nothing is known, in words."""
+
+    at: float | None
+    basis: tuple[str, ...] = ()
+    note: str = ""
+
+
+def reckon(
+    state: QueueState, cards: Sequence[Card], cores: int, earlier: Earlier, now: float
+) -> Generator[None, None, Eta]:
+    """Reckon it in steps of a few jobs each. `state` is used up; `cards` as they were read last; `now` in epoch
+    seconds. That jobs wait for outputs of other hosts is not counted: their managers are not known here."""
+    left = [job.spec for job in state.jobs if job.status not in FINAL]
+    durations = Durations([job.spec for job in state.jobs], earlier, _took(state))
+    basis, unknown = durations.basis(left), durations.unknown(left)
+    if unknown:
+        return Eta(None, basis, unknown_words(unknown))
+
+    def seconds(spec: JobSpec) -> float:
+        return durations.seconds(spec) or 0.0
+
+    seen = outside(state, cards)
+    in_use = any(card.used_mib >= state.manifest.gpu_free_threshold_mib for card in seen)
+    spare = state.copy() if in_use else None
+    simulation, note = Simulation([Machine("", state, seen, cores)], seconds, now), ""
+    yield from simulation.steps()
+    found = simulation.result()
+    if found.left and spare is not None:
+        simulation = Simulation(
+            [Machine("", spare, tuple(replace(one, used_mib=0) for one in seen), cores)], seconds, now
+        )
+        yield from simulation.steps()
+        freed = simulation.result()
+        if len(freed.left) < len(found.left):
+            found, note = freed, "once the GPUs that others use are free"
+    ids = {spec.id for spec in left}
+    never = [(job, why) for job, why in found.left.items() if job in ids]
+    if never:
+        why = f"{len(never)} job{'' if len(never) == 1 else 's'} that cannot go on now ({never[0][0]}: {never[0][1]})"
+        if len(never) == len(left):
+            return Eta(None, basis, why)
+        note += f"{', ' if note else ''}without {why}"
+    return Eta(max(found.ends.values(), default=now), basis, note)
+
+
+def _took(state: QueueState) -> dict[str, float]:
+    """Seconds of each job that has completed."""
+    return {
+        job.spec.id: max(0.0, job.attempt_ended - job.started)
+        for job in state.jobs
+        if job.status is Status.COMPLETED and job.started is not None and job.attempt_ended is not None
+    }
+
+
+def outside(state: QueueState, cards: Sequence[Card]) -> tuple[Card, ...]:
+    """The cards with what others use of them alone, as far as that can be told: of a card that jobs of this run have,
+    what was used before the first of them came."""
+    found = []
+    for card in cards:
+        holders, used = state.cards.holders.get(card.uuid, []), card.used_mib
+        if holders:
+            before = [mib for one in holders for uuid, mib in zip(one.cards, one.used_mib) if uuid == card.uuid]
+            used = min([used, *before])
+        elif card.uuid in state.cards.settling:
+            used = 0
+        found.append(replace(card, used_mib=used))
+    return tuple(found)

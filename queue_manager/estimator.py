@@ -1,0 +1,97 @@
+"""Reckons when the run will have ended, while the manager has nothing else to do, and at a small part of its time."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from queue_manager.adapters import regular
+from queue_manager.core.layout import RunPaths
+from queue_manager.core.model import InvalidTransition, QueueState
+from queue_manager.core.readings import Cards, Unreadable
+
+if TYPE_CHECKING:
+    from queue_manager.core.durations import Earlier
+    from queue_manager.core.eta import Eta
+
+_log = logging.getLogger(__name__)
+
+SLICE = 0.005
+"""Seconds of work at a time, after which the manager looks whether anything has happened."""
+SHARE = 0.01
+"""The part of the time that this may take."""
+FIRST, OFTEN = 1.0, 2.0
+"""Seconds from the manager's begin until the first time, and between two times at least."""
+LATE = 30.0
+"""Seconds after which it is reckoned again though nothing has happened: jobs take longer than was expected."""
+_MOST = 64 << 20
+
+
+class Estimator:
+    """`eta`: what came out last, None as long as nothing has."""
+
+    def __init__(self, paths: RunPaths, state: QueueState, cores: int, now: float) -> None:
+        self._paths, self._state, self._cores = paths, state, cores
+        self._steps: Generator[None, None, Eta] | None = None
+        self._earlier: Earlier | None = None
+        self._seq, self._cost, self._next = -1, 0.0, now + FIRST
+        self.eta: Eta | None = None
+
+    def due(self, now: float) -> float | None:
+        """When there is something to do (epoch seconds); None while there is nothing."""
+        if self._steps is not None:
+            return now
+        if self._state.finished is not None:
+            return None
+        if self._seq == self._state.seq:
+            return self._next + LATE if self._state.live else None
+        return self._next
+
+    def work(self, now: float, cards: Cards | Unreadable | None) -> bool:
+        """Do a slice of what is due, if anything is. Whether what came out is worth being published."""
+        due, begin = self.due(now), time.monotonic()
+        if due is None or due > now:
+            return False
+        before = self.eta
+        try:
+            if self._steps is None:
+                self._steps = self._begin(now, cards)
+            while time.monotonic() - begin < SLICE:
+                next(self._steps)
+        except StopIteration as done:
+            self.eta, self._steps = done.value, None
+        except InvalidTransition:  # a fault of ours, which is no reason to end a manager
+            _log.exception("when the run will have ended cannot be reckoned")
+            self.eta, self._steps = None, None
+        self._cost += time.monotonic() - begin
+        if self._steps is None:
+            self._next = now + max(OFTEN, self._cost / SHARE)
+        return self._steps is None and _differs(before, self.eta, now)
+
+    def _begin(self, now: float, cards: Cards | Unreadable | None) -> Generator[None, None, Eta]:
+        from queue_manager.core import eta  # here, since a manager that begins has jobs to start first
+
+        if self._earlier is None:
+            self._earlier = _read(self._paths)
+        self._seq, self._cost = self._state.seq, 0.0
+        seen = cards.cards if isinstance(cards, Cards) else ()
+        return eta.reckon(self._state.copy(), seen, self._cores, self._earlier, now)
+
+
+def _differs(before: Eta | None, found: Eta | None, now: float) -> bool:
+    """Whether people would want to know."""
+    if before is None or found is None or before.at is None or found.at is None:
+        return before != found
+    return abs(found.at - before.at) > max(0.5, 0.01 * abs(found.at - now))
+
+
+def _read(paths: RunPaths) -> Earlier:
+    """What jobs took in earlier runs, as whoever began this one wrote it down."""
+    from queue_manager.core import durations
+
+    try:
+        return durations.decode(regular.read_regular(paths.durations, _MOST))
+    except (OSError, ValueError):
+        return durations.NOTHING

@@ -1,0 +1,87 @@
+"""The manager reckons the end of its run in slices, seldom enough, and survives whatever goes wrong with that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from queue_manager import estimator
+from queue_manager.core import durations, eta
+from queue_manager.core import events as ev
+from queue_manager.core.durations import Earlier
+from queue_manager.core.events import Record
+from queue_manager.core.layout import RunPaths
+from queue_manager.core.model import InvalidTransition, QueueState
+from queue_manager.core.readings import Cards
+from queue_manager.estimator import FIRST, LATE, OFTEN, SHARE, Estimator
+from tests.core.states import manifest, spec
+from tests.core.test_simulate import bare, cards
+from tests.fakes import START
+
+
+def made(root: Path, count: int = 4) -> tuple[Estimator, QueueState]:
+    state = bare(manifest(*(spec(f"j{n}") for n in range(count))))
+    (root / "durations.json").write_bytes(durations.encode(Earlier({}, {"main": (60.0, 3)})))
+    return Estimator(RunPaths.of(root), state, 4, START), state
+
+
+def work(one: Estimator, now: float) -> bool:
+    """Work until a result is there. Whether it is worth being published."""
+    while True:
+        news = one.work(now, Cards(cards(2)))
+        if one.due(now) != now:
+            return news
+
+
+def test_it_is_due_when_something_has_happened_and_again_when_jobs_are_late(tmp_path: Path) -> None:
+    one, state = made(tmp_path)
+    assert one.due(START) == START + FIRST
+    assert not one.work(START, None), "what a manager does first is to start jobs"
+    assert work(one, START + 1)
+    assert one.eta == eta.Eta(START + 121, ("3 completed jobs of main in earlier runs",))
+    assert one.due(START + 1) is None, "nothing runs, and nothing has happened"
+    for card in range(2):
+        begun = ev.AttemptStarting(f"j{card}", 1, 1, f"s{card}", "boot-1", (f"GPU-{card}",), (card,))
+        state.apply(Record(state.seq + 1, START + 1.5, begun))
+    due = one.due(START + 2)
+    assert due is not None
+    assert START + 1 + OFTEN <= due < START + 60
+    assert not work(one, due), "it is what was published already, as near as makes no difference"
+    late = one.due(due)
+    assert late is not None
+    assert late >= due + LATE + OFTEN
+
+
+def test_a_large_run_is_reckoned_in_slices_at_a_small_part_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimator, "SLICE", 0.0005)
+    one, _ = made(tmp_path, 400)
+    slices = 0
+    while one.due(START + 1) in (START + 1, START + FIRST) and one.eta is None:
+        one.work(START + 1, Cards(cards(2)))
+        slices += 1
+    assert slices > 10
+    assert one._next >= START + 1 + one._cost / SHARE
+
+
+def test_a_fault_of_ours_ends_no_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, _ = made(tmp_path)
+
+    def broken(*_arguments: Any) -> None:
+        raise InvalidTransition("job 'a' cannot go")
+
+    monkeypatch.setattr(eta, "reckon", broken)
+    assert not one.work(START + 1, None)
+    assert one.eta is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"jobs": 5}'])
+def test_a_file_of_durations_that_is_none_counts_as_nothing(tmp_path: Path, text: str) -> None:
+    one, _ = made(tmp_path)
+    (tmp_path / "durations.json").write_text(text)
+    work(one, START + 1)
+    assert one.eta is not None
+    assert one.eta.note == "no job of main has completed yet, and est_minutes is not given"
