@@ -14,7 +14,7 @@ from queue_manager.core.manifest import JobSpec
 from queue_manager.core.times import duration, epoch, iso
 from skill.common.units import count_text
 from skill.reports import failure_advice
-from skill.runs import activity, digest
+from skill.runs import activity, digest, health
 from skill.runs.dependencies import Dependencies, Need
 from skill.runs.digest import Row
 from skill.runs.merge import CARRIED
@@ -151,7 +151,7 @@ def stands(row: Row, now: float, cards: Sequence[Row] = ()) -> str:
     said = digest.reason(row)
     if name == "running":
         where = f" on GPU {', '.join(map(str, row['gpus']))}" if row["gpus"] else ""
-        does = activity.words(row, now, cards)
+        does = "; ".join(filter(None, (activity.words(row, now, cards), health.summary(row))))
         return f"running for {length or '0.0 s'}{where}, attempt {row['attempt']}" + (f"; {does}" if does else "")
     if name == "completed":
         text = "completed" + (f" after {length}" if length else "")

@@ -187,11 +187,15 @@ def place(row: Row) -> str:
     return f"{row['host']} {where}" if "host" in row else where
 
 
+OUTCOMES = {"stopped_early": "stopped early", "recovered": "recovered"}
+"""How a job has completed, where that is worth a word."""
+
+
 def reason(row: Row) -> str:
     """Why a job is where it is, in one line; empty where there is nothing to say."""
     if row["status"] in FINAL:
         skipped = "not run: its output was there already" if row.get("skipped") else ""
-        return row["error"] or row["warning"] or skipped
+        return row["error"] or row["warning"] or skipped or OUTCOMES.get(row.get("outcome") or "", "")
     if row["status"] in RETRIES:
         return f"{row['error'] or 'failed'}; again at {clock(row['retry_at'])}"
     return row["waiting"] or ""

@@ -11,7 +11,7 @@ from queue_manager.core.times import duration, epoch
 from skill.common.text_table import columns
 from skill.common.units import jobs_text
 from skill.reports import teardown_text
-from skill.runs import activity, code_versions, digest, eta
+from skill.runs import activity, code_versions, digest, eta, health
 from skill.runs.assignment import LOST, PLANNED
 from skill.runs.digest import Digest, Row
 
@@ -19,6 +19,8 @@ STYLES = {
     "completed": "green", "running": "cyan", "failed_oom": "yellow", "failed_other": "yellow",
     "pending": "bright_black", "stuck": "red", "blocked": "red", "cancelled": "magenta",
 }  # fmt: skip
+WIDE = 110
+"""Columns from which on step, rate, time left and loss of running jobs have columns of their own."""
 MOST_ROWS = 40
 """Rows of one section where the height is not bounded."""
 
@@ -216,8 +218,15 @@ def _running(rows: Sequence[Row], scene: Scene, width: int) -> list[Text]:
     table: list[list[str | Text]] = []
     for row in rows:
         again = f"attempt {row['attempt']}" if row["attempt"] > 1 else ""
-        said = _says(row, scene)
-        table.append([Text(row["id"], style="cyan"), digest.took(row, scene.now), digest.place(row), again, said])
+        name, took = Text(row["id"], style="cyan"), digest.took(row, scene.now)
+        known = health.summary(row)
+        if width >= WIDE:
+            table.append([name, took, digest.place(row), again, *health.cells(row), _says(row, scene)])
+        elif known and activity.asks(row) is None:
+            said = Text(known, style="bold yellow" if health.flags(row) else "bright_black")
+            table.append([name, took, digest.place(row), again, said])
+        else:
+            table.append([name, took, digest.place(row), again, _says(row, scene)])
     return columns(_without_empty(table), width, indent=1, right=(1,), ids=(0,))
 
 
@@ -226,8 +235,11 @@ def _says(row: Row, scene: Scene) -> Text:
     does = activity.words(row, scene.now, scene.document["gpus"])
     if activity.asks(row) is not None:  # it quotes that line
         return Text(does, style="bold yellow")
-    said = Text(does, style="yellow" if activity.is_idle(row) else "bright_black")
-    return said.append(f": {scene.tail(row)}" if does else scene.tail(row), style="bright_black")
+    wrong = health.flags(row)
+    if wrong:
+        return Text(wrong, style="bold yellow")
+    said, tail = Text(does, style="yellow" if activity.is_idle(row) else "bright_black"), scene.tail(row)
+    return said.append(f": {tail}" if does and tail else tail, style="bright_black")
 
 
 def _reasons(rows: Sequence[Row], width: int) -> list[Text]:
@@ -258,8 +270,8 @@ def _recent(rows: Sequence[Row], scene: Scene, width: int) -> list[Text]:
 
 
 def _without_empty(table: list[list[str | Text]]) -> list[list[str | Text]]:
-    """The table without the columns that hold nothing in any row."""
-    keep = [n for n in range(len(table[0])) if any(str(row[n]) for row in table)]
+    """The table without the columns that hold nothing, or nothing known, in any row."""
+    keep = [n for n in range(len(table[0])) if any(str(row[n]) not in ("", health.UNKNOWN) for row in table)]
     return [[row[n] for n in keep] for row in table]
 
 
@@ -269,6 +281,6 @@ def jobs_table(rows: Sequence[Row], width: int, now: float) -> list[Text]:
     for row in rows:
         state = Text(row["status"], style=STYLES[row["status"]])
         where = digest.place(row) if row["attempt"] else ""
-        why = digest.reason(row) or activity.words(row, now)
+        why = digest.reason(row) or "; ".join(filter(None, (health.summary(row), activity.words(row, now))))
         table.append([row["id"], row["phase"], state, where, str(row["attempts"]), digest.took(row, now), why])
     return columns(table, width, right=(4, 5), head=True, ids=(0,))
