@@ -387,7 +387,7 @@ class Daemon:
         try:
             self._run_dir.revoke(job.spec.id, job.attempt.n, self._state.order_of)
         except OSError as error:
-            _log.error("attempt %d of %s cannot be taken back yet: %s", job.attempt.n, job.spec.id, error)
+            _log.error("attempt %d of %s cannot be revoked yet: %s", job.attempt.n, job.spec.id, error)
             return
         self._watch.close_unclaimed(job.order)
         self._woken.add(job.order)

@@ -76,13 +76,15 @@ def main(argv: list[str] | None = None) -> int:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="queue_manager",
-        description="Run the jobs of a manifest to their end. Started again with the same arguments, it goes on.",
+        description="Run all jobs of a manifest. Started again with the same arguments, it continues.",
     )
     parser.add_argument("--manifest", type=Path, required=True, help="the manifest, as build_manifest writes it")
-    parser.add_argument("--state", type=Path, required=True, help="queue_state.json; the run's files lie beside it")
+    parser.add_argument(
+        "--state", type=Path, required=True, help="queue_state.json; the run's other files are kept beside it"
+    )
     parser.add_argument("--log-dir", type=Path, required=True, help="directory for the jobs' logs")
     parser.add_argument(
-        "--poll", type=_seconds, default=5.0, metavar="SEC", help="seconds between looks at the GPUs (default 5)"
+        "--poll", type=_seconds, default=5.0, metavar="SEC", help="seconds between checks of the GPUs (default 5)"
     )
     parser.add_argument("--run-id", type=_run_id, help="name of the run (default: from the project and the time)")
     return parser.parse_args(argv)
@@ -128,8 +130,8 @@ def _serve(paths: RunPaths, run: Loaded, lock: Lock, options: argparse.Namespace
     if kept.differ:
         daemon.notices.say(
             "environment",
-            f"the run keeps the environment that it was started with; here these differ: {', '.join(kept.differ)} (a "
-            "new run takes the new ones)",
+            f"the run keeps the environment it was started with; these variables differ: {', '.join(kept.differ)} (a "
+            "new run uses the new values)",
         )
     if kept.fault is not None:
         daemon.notices.say("environment_lost", kept.fault)
@@ -138,7 +140,7 @@ def _serve(paths: RunPaths, run: Loaded, lock: Lock, options: argparse.Namespace
         finished = daemon.serve()
     except InvalidTransition as error:
         _log.critical("%s\n%s", error, _story(paths, str(error)))
-        print(f"queue_manager: {error}; the story is in {paths.manager_log}", file=sys.stderr)
+        print(f"queue_manager: {error}; see {paths.manager_log}", file=sys.stderr)
         daemon.close(finished=False, fault=True)
         return EXIT_FAILED
     except RunGoneError as error:

@@ -210,7 +210,7 @@ class Teardown:
         self._tell()
 
     def _end(self, wanted: tuple[str, int], text: str, stir: threading.Event) -> None:
-        """Stop or destroy, until the provider confirms it by id, or it is wanted no longer."""
+        """Stop or destroy, until the provider confirms it by id, or it is no longer wanted."""
         plan, instance = wanted
         try:
             write_whole(self._paths.teardown, [text.encode()], mode=SHOWN)
@@ -249,19 +249,19 @@ class Ending:
         """
         told = vast.container(self._environment)
         if not isinstance(told, Container) or told.id != self._instance:
-            return f"this machine does not say any more that it is instance {self._instance}"
+            return f"this machine no longer identifies itself as instance {self._instance}"
         if told.key is None:
-            return "process 1 has no CONTAINER_API_KEY any more"
+            return "process 1 no longer has CONTAINER_API_KEY"
         if self._confirmed(told.key) is True:
             return None
         if stir.is_set():
-            return "it is wanted no longer"
+            return "it is no longer wanted"
         self._asked = True
         reply = self._send(told.key, vast.build_deed(self._plan, self._instance))
         refused = reply.reason if isinstance(reply, Unreadable) else vast.parse_deed(reply)
         if refused is not None:
             return refused
-        _log.info("%s of instance %d is asked for", self._plan, self._instance)
+        _log.info("requested %s of instance %d", self._plan, self._instance)
         shown: bool | Unreadable = False
         for pause in (self._pace / 2, self._pace, self._pace * 2):  # it may be listed for a moment longer
             if stir.wait(pause):
@@ -269,7 +269,11 @@ class Ending:
             shown = self._confirmed(told.key)
             if shown is True:
                 return None
-        return shown.reason if isinstance(shown, Unreadable) else "Vast.ai took the request, and shows it as before"
+        return (
+            shown.reason
+            if isinstance(shown, Unreadable)
+            else "Vast.ai accepted the request, but its state has not changed"
+        )
 
     def _send(self, key: str, call: vast.Call) -> vast.Reply | Unreadable:
         from queue_manager.adapters import vast_send

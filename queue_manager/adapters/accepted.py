@@ -25,5 +25,5 @@ def missing(
             spec = shell_paths.expanded(state.manifest, job.spec._replace(expected_output=path), environment)
             cwd = cwd_of(job)
             if evidence.newest_output(spec.expected_output or "", cwd) is None:
-                found[request.id] = f"{path} is not there (looked for from {cwd}); give --output a path that exists"
+                found[request.id] = f"{path} does not exist (relative to {cwd}); give --output a path that exists"
     return found

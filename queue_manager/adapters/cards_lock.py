@@ -45,7 +45,7 @@ class CardsLock:
         except OSError as error:
             self._close()
             reason = "is a symbolic link" if error.errno == errno.ELOOP else f"cannot be used ({error.strerror})"
-            self.fault = f"{self._path} {reason}: GPUs are given away without the lock of all users; remove it"
+            self.fault = f"{self._path} {reason}: GPUs are assigned without the lock that all users share; remove it"
             return None
         self._refused_since = self.fault = None
         return None
@@ -54,10 +54,10 @@ class CardsLock:
         if self._refused_since is None:
             self._refused_since = now
         if now - self._refused_since < BOUND:
-            return f"{self._path} is held by {self._holder()}, who does not go on"
+            return f"{self._path} is held by {self._holder()}, which makes no progress"
         if self.fault is None:
-            held = f"{self._path} has been held for over a minute by {self._holder()}, who does not go on"
-            self.fault = f"{held}: GPUs are given away without the lock of all users"
+            held = f"{self._path} has been held for over a minute by {self._holder()}, which makes no progress"
+            self.fault = f"{held}: GPUs are assigned without the lock that all users share"
         return None
 
     def _try(self) -> bool:

@@ -34,7 +34,7 @@ def read(files: AttemptPaths) -> Claim | Revoked | Unreadable | None:
         return found
     faults = {_fault(line, found) for line in _candidates(files)} - {_OTHER}
     if not faults:
-        return Unreadable(f"{files.claim} cannot be understood")
+        return Unreadable(f"{files.claim} cannot be parsed")
     if faults != {None}:
         return Unreadable(f"{files.claim}: {', '.join(sorted(filter(None, faults)))}")
     found = _told(files)  # by now its writer has ended: what it says is all that it will
@@ -117,4 +117,4 @@ def _fault(line: str, cut: str) -> str | None:
     alive = processes.alive(wrapper.proc)
     if isinstance(alive, Unreadable):
         return alive.reason
-    return f"process {wrapper.proc.pid} is about to take it" if alive else None
+    return f"process {wrapper.proc.pid} is about to claim it" if alive else None

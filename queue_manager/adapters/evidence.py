@@ -153,11 +153,11 @@ def _unmet(preconditions: Iterable[Precondition], cwd: str, environment: Mapping
 
 
 def _carried(path: str, cwd: str) -> str | None:
-    return None if os.path.exists(os.path.join(cwd, os.path.expanduser(path))) else f"{path} is not there"
+    return None if os.path.exists(os.path.join(cwd, os.path.expanduser(path))) else f"{path} does not exist"
 
 
 def _exists(pattern: str, cwd: str, with_content: bool) -> str | None:
-    says = f"{pattern} is not there"
+    says = f"{pattern} does not exist"
     for path in _matches(pattern, cwd):
         try:
             status = os.stat(path)

@@ -80,7 +80,7 @@ class Nvml:
             try:
                 answer = self._ask()
             except Exception as error:  # whatever a broken driver brings up, the manager goes on
-                answer = Unreadable(f"NVML gave nonsense: {error!r}")
+                answer = Unreadable(f"NVML returned invalid data: {error!r}")
             self._answers.put(answer)
 
     def _ask(self) -> Cards | Unreadable:
@@ -134,9 +134,9 @@ def visible(found: Cards, value: str | None) -> Cards:
 
 def _why_none(entry: str, matches: int) -> str:
     if matches:
-        return f"; {entry} is the beginning of {matches} uuids"
+        return f"; {entry} matches {matches} uuids"
     if entry.startswith("MIG-GPU-"):
-        return f"; {entry} is a slice in the way of drivers before 470: name it by its own uuid, see nvidia-smi -L"
+        return f"; {entry} uses the MIG format of drivers before 470: use the slice's own uuid, see nvidia-smi -L"
     # These are how one says "none".
     return "" if entry in ("", "-1", "none", "void", "NoDevFiles") else f"; {entry} names no GPU here"
 

@@ -49,7 +49,7 @@ class Guard:
         try:
             self._check_journal(now)
         except OSError as error:
-            unwritten = f"{self._paths.journal} cannot be put back: {error.strerror}"
+            unwritten = f"{self._paths.journal} cannot be restored: {error.strerror}"
         self._lock.renew()
         full = unwritten or next(filter(None, map(host.no_room, (self._paths.root, self._paths.log_dir))), None)
         if full is None:
@@ -80,8 +80,8 @@ class Guard:
         if error.errno == errno.ENOENT:
             self._raise_if_gone()
         kept = self._journal.restore()
-        self.journal = f"{error.strerror}; all that this manager wrote was put back" + (
-            f", and what lay there is kept as {kept.name}" if kept else ""
+        self.journal = f"{error.strerror}; everything that this manager wrote was restored" + (
+            f", and what was there is kept as {kept.name}" if kept else ""
         )
         self._shown_until = now + SHOWN
         _log.error(self.journal)
@@ -92,7 +92,7 @@ class Guard:
         while True:
             if _is_gone(self._paths):
                 raise RunGoneError(
-                    f"{self._paths.root} was deleted; its manager ends, and running jobs are left to end"
+                    f"{self._paths.root} was deleted; its manager stops; running jobs are left to finish"
                 )
             if time.monotonic() > until:
                 return

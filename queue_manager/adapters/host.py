@@ -60,7 +60,7 @@ def usable_memory(meminfo: str, limits: list[tuple[int, int]]) -> Memory | Unrea
     """The least of the machine's memory and of the `limits`: (limit, still available) in bytes."""
     rows = {line.partition(":")[0]: line.split() for line in meminfo.splitlines() if line.endswith(" kB")}
     if "MemTotal" not in rows or "MemAvailable" not in rows:
-        return Unreadable("/proc/meminfo does not tell the machine's memory")
+        return Unreadable("/proc/meminfo does not give the machine's memory")
     total, available = (int(rows[name][1]) * 1024 for name in ("MemTotal", "MemAvailable"))
     return Memory(
         min(total, *(limit for limit, _ in limits), total) // _MIB,

@@ -33,7 +33,7 @@ FORGOTTEN = 3600.0
 """Seconds after which what a killed manager of this user left is removed."""
 MOST_LEASES = 256
 """So many files of one user are read."""
-_MAY_BE_SHARED = "another user's run may be given the same GPU"
+_MAY_BE_SHARED = "another user's run may use the same GPU"
 
 
 class SharedLeases:
@@ -111,7 +111,7 @@ class SharedLeases:
         try:
             self._put(data)
         except OSError as error:
-            self.fault = f"GPUs of this run cannot be told to other users ({error}): {_MAY_BE_SHARED}"
+            self.fault = f"other users cannot be told which GPUs this run uses ({error}): {_MAY_BE_SHARED}"
             return
         self._written, self.held, self.fault = data, bool(mine), None
 

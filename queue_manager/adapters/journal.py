@@ -101,7 +101,7 @@ class Journal:
         try:
             there = os.stat(self._path)
         except OSError as error:
-            raise JournalChangedError(error.errno, f"{self._path} is gone while the run goes on") from None
+            raise JournalChangedError(error.errno, f"{self._path} was deleted while the run is active") from None
         if not os.path.samestat(there, self._stat):
             mine = os.fstat(self._fd)
             if not mine.st_nlink or (mine.st_size, mine.st_mtime_ns) != (there.st_size, there.st_mtime_ns):

@@ -58,7 +58,7 @@ class Leases:
             self._lock = open_file(path, os.O_RDWR, PRIVATE)
             while not _try_lock(self._lock):
                 if time.monotonic() > patience:
-                    self._unlocked = f"{path} is held by another manager that does not go on"
+                    self._unlocked = f"{path} is held by another manager that makes no progress"
                     return self
                 time.sleep(0.002)
             self._unlocked = None

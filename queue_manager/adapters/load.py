@@ -66,7 +66,7 @@ def load(paths: RunPaths) -> Loaded:
     try:
         replay(state, records)
     except JournalError as error:
-        raise UseError(f"{paths.journal}, {error}; to see what can be had of it: {_repair(paths)}") from None
+        raise UseError(f"{paths.journal}, {error}; to see what can be recovered: {_repair(paths)}") from None
     if records and found is None:
         _check_not_behind(paths, state)
     return Loaded(manifest, digest, records, length, state, found is not None)
@@ -75,7 +75,7 @@ def load(paths: RunPaths) -> Loaded:
 def keep_damaged_state(paths: RunPaths) -> None:
     """Move a state file that is none out of the way; a new one is written from the journal. Raises OSError."""
     kept = set_aside(paths.state)
-    _log.warning("%s was damaged; it is kept as %s, and written anew from the journal", paths.state, kept.name)
+    _log.warning("%s was damaged; it is kept as %s, and rewritten from the journal", paths.state, kept.name)
 
 
 def living_manager(state: Path, records: Iterable[Record]) -> str | None:
@@ -88,7 +88,7 @@ def living_manager(state: Path, records: Iterable[Record]) -> str | None:
         if not (isinstance(pid, int) and isinstance(ticks, int)) or ticks <= 0 or pid in (0, os.getpid()):
             continue
         if one.get("boot") == host.boot_id() and processes.alive(Proc(pid, ticks)) is True:
-            return f"process {pid} on {one.get('host')}; it lives, though its lock was taken away"
+            return f"process {pid} on {one.get('host')}; it is running, though its lock file was removed"
     return None
 
 
@@ -149,7 +149,7 @@ def _read_journal(paths: RunPaths, digest: str) -> tuple[list[Record], int]:
     except OSError as error:
         raise UseError(f"{paths.journal}: {error.strerror}") from None
     except JournalError as error:
-        raise UseError(f"{error}; to see what can be had of it: {_repair(paths)}") from None
+        raise UseError(f"{error}; to see what can be recovered: {_repair(paths)}") from None
     if not records:
         return [], 0
     first = records[0].event
@@ -182,5 +182,5 @@ def _check_not_behind(paths: RunPaths, state: QueueState) -> None:
         names = ", ".join(ahead[:3]) + (f" and {len(ahead) - 3} more" if len(ahead) > 3 else "")
         raise UseError(
             f"{paths.journal} ends at line {state.seq} and has lost the {seq - state.seq} after it: by {paths.state} "
-            f"{names} had come further. To see what can be had of it: {_repair(paths)}"
+            f"{names} had come further. To see what can be recovered: {_repair(paths)}"
         )

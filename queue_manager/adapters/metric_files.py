@@ -118,7 +118,7 @@ def _file(source: str, cwd: str, since_ns: int | None) -> tuple[str, str] | str:
         there = glob.glob(os.path.join(glob.escape(cwd), source), recursive=True) if is_glob(source) else [source]
         paths = [path for one in there if os.path.exists(path := os.path.join(cwd, one))]
         path = max(paths, key=os.path.getmtime, default=None)
-    return f"{source} is not there" if path is None else (path, _shown(path, cwd))
+    return f"{source} does not exist" if path is None else (path, _shown(path, cwd))
 
 
 def _shown(path: str, cwd: str) -> str:
@@ -139,7 +139,7 @@ def _of_file(rule: Rule, place: Found | tuple[str, str]) -> Found:
     except OSError as error:
         return f"{shown} cannot be read: {error.strerror}"
     except ValueError as error:
-        return f"{shown} is no JSON: {error}"
+        return f"{shown} is not JSON: {error}"
     except RecursionError:
         return f"{shown} is nested too deep"
     return f"{shown} {found}" if isinstance(found, str) else found

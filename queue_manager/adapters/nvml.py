@@ -107,7 +107,7 @@ class _Known:
         if self.ecc:
             return self.sick(
                 f"it counts {self.ecc} uncorrected memory errors (ECC) since the driver was loaded; "
-                f"nvidia-smi --gpu-reset -i {self.index}, or a reboot, may mend it"
+                f"nvidia-smi --gpu-reset -i {self.index}, or a reboot, may fix it"
             )
         rates = _optional(pynvml.nvmlDeviceGetUtilizationRates, self.handle)
         util = None if rates is None else rates.gpu
@@ -231,8 +231,8 @@ class Session:
             return
         if not parts:
             yield known.sick(
-                "it is divided (MIG) and has no slice that jobs could be given; make some with nvidia-smi mig -cgi, "
-                f"or make it whole: nvidia-smi -i {known.index} -mig 0"
+                "MIG is enabled but there are no slices; create some with nvidia-smi mig -cgi, "
+                f"or disable MIG: nvidia-smi -i {known.index} -mig 0"
             )
         for part in parts:
             try:
@@ -258,7 +258,7 @@ class Session:
 def _why_sick(error: Any) -> str:
     if error.value == pynvml.NVML_ERROR_NOT_SUPPORTED:
         return (
-            "NVML does not tell its memory (Not Supported), as on boards where GPU and host share one memory: "
+            "NVML does not report its memory (Not Supported), as on boards where GPU and host share one memory: "
             "whether it is free cannot be known"
         )
     return f"it does not answer: {error}"

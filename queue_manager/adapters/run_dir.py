@@ -271,7 +271,7 @@ class RunDir:
                 self._refuse(path, str(error))
             except OSError as error:
                 if error.errno in (errno.EINVAL, errno.ELOOP, errno.EFBIG, errno.ENXIO):
-                    self._refuse(path, "a request is a regular file, and this is none or far too large")
+                    self._refuse(path, "a request must be a regular file of limited size")
         return found
 
     def _in_inbox(self) -> list[Path]:

@@ -78,9 +78,11 @@ class SharedDirectory:
                 return cls(place)
             faults.append(f"{place} {fault}")
         how = (
-            "mend it" if named else f"make one of root's at mode 1777 and name it in {LOCK_DIR_VARIABLE} for all users"
+            "fix it"
+            if named
+            else f"create one owned by root with mode 1777 and name it in {LOCK_DIR_VARIABLE} for all users"
         )
-        return cls(places[0], fault=f"no directory of all users can be used: {'; '.join(faults)}; {how}")
+        return cls(places[0], fault=f"no directory shared by all users can be used: {'; '.join(faults)}; {how}")
 
     def folders(self) -> Iterator[Folder]:
         """The users' folders, one after the other. Raises OSError where the directory cannot be read."""
@@ -131,7 +133,7 @@ def unfit(path: Path, named: bool, uid: int) -> str | None:
     """Why a directory cannot be the one that all users share, in words; None if it can. `named`: somebody has chosen
     it, and it may be this user's (`uid`) alone."""
     if not path.is_absolute():
-        return "is no absolute path"
+        return "is not an absolute path"
     try:
         found = os.stat(path)
         read_only = os.statvfs(path).f_flag & os.ST_RDONLY
@@ -139,7 +141,7 @@ def unfit(path: Path, named: bool, uid: int) -> str | None:
         return f"cannot be used ({error.strerror})"
     mode = stat.S_IMODE(found.st_mode)
     if not stat.S_ISDIR(found.st_mode):
-        return "is no directory"
+        return "is not a directory"
     if found.st_uid != 0 and not (named and found.st_uid == uid):
         return f"belongs to uid {found.st_uid}, who could replace what others make there"
     if mode & _OTHERS and not mode & stat.S_ISVTX:

@@ -104,4 +104,4 @@ def _gone(reply: Reply, data: dict[str, Any] | None) -> bool:
 def _complaint(reply: Reply, data: dict[str, Any] | None) -> str:
     said = reply.body.decode(errors="replace") if data is None else data.get("msg") or data.get("message")
     words = " ".join(str(said or (data or {}).get("error") or "").split())[:160]
-    return f"Vast.ai answers {reply.status}" + (f": {words}" if words else "")
+    return f"Vast.ai answered {reply.status}" + (f": {words}" if words else "")

@@ -275,10 +275,21 @@ _TABLE = (
         _pattern(
             r"No such file or directory|[Cc]ommand not found|\bnot found\s*$|does not appear to have a file named",
             r"can't open file|Is a directory|Not a directory|Could not find conda environment",
-            r"Not a conda environment|the (?:cwd|venv) is not there|conda (?:has no|was not found)|PackagesNotFound",
+            r"Not a conda environment|the (?:cwd|venv) (?:is not there|does not exist)|conda (?:has no|was not found)",
+            r"PackagesNotFound",
         ),
         False,
-        ("no such file", "not found", "not appear", "can't open", "directory", "conda", "is not there", "notfound"),
+        (
+            "no such file",
+            "not found",
+            "not appear",
+            "can't open",
+            "directory",
+            "conda",
+            "is not there",
+            "not exist",
+            "notfound",
+        ),
     ),
     _Row(
         "arguments",

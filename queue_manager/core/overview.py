@@ -30,7 +30,7 @@ def overview(document: Mapping[str, Any]) -> dict[str, Any]:
 def overview_of(data: bytes) -> dict[str, Any] | None:
     """The same of a state file as managers write it, a line for each job: only what is kept is read in full.
 
-    None where the file is laid out in another way. Raises ValueError where it is no JSON.
+    None where the file is laid out in another way. Raises ValueError where it is not JSON.
     """
     begin = data.find(_ROWS)
     if begin < 0 or not data.endswith(_END):

@@ -117,7 +117,7 @@ def job_script(
         "IFS= read -r _wq < /proc/$$/stat && printf '%s\\n' \"$_wq\" > started",
         f"umask {given.umask:04o}",
         *([] if given.environment is None else [f". {_q(given.environment)}"]),
-        f"cd -- {_q(cwd)} || {_give_up('the cwd is not there: ' + cwd)}",
+        f"cd -- {_q(cwd)} || {_give_up('the cwd does not exist: ' + cwd)}",
         *_activation(manifest),
         "unset _wq",
         # Python keeps what it prints into a pipe (`| tee`) until there is a lot of it, and loses it when it is killed.
@@ -138,7 +138,7 @@ def job_script(
 def complete_script(manifest: Manifest, run_id: str, run_dir: str, cwd: str) -> str:
     """The bash script of `on_complete`, in the run's cwd with its conda or venv."""
     parts = [
-        f"cd -- {_q(cwd)} || {_give_up('the cwd is not there: ' + cwd)}",
+        f"cd -- {_q(cwd)} || {_give_up('the cwd does not exist: ' + cwd)}",
         *_activation(manifest),
         *_exports({"WAVEQUEUE_RUN_ID": run_id, "WAVEQUEUE_RUN_DIR": run_dir, **manifest.env}),
         manifest.on_complete or ":",
@@ -149,7 +149,7 @@ def complete_script(manifest: Manifest, run_id: str, run_dir: str, cwd: str) -> 
 def _activation(manifest: Manifest) -> list[str]:
     if manifest.venv is not None:
         activate = _path(manifest.venv.rstrip("/") + "/bin/activate")
-        return [f". {activate} || {_give_up('the venv is not there: ' + manifest.venv)}"]
+        return [f". {activate} || {_give_up('the venv does not exist: ' + manifest.venv)}"]
     if manifest.conda is None:
         return []
     lines = []

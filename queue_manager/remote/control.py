@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         found = {"fault": f"{error.filename or 'this machine'}: {error.strerror or error}"}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        found = {"fault": f"this is no request: {error!r}"}
+        found = {"fault": f"not a valid request: {error!r}"}
     json.dump(found, sys.stdout)
     print(flush=True)
     return 1 if "fault" in found else 0
@@ -59,10 +59,10 @@ def answer(name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     home = host_place.here()
     wanted = asked.get("host_id")
     if wanted is not None and facts.host_id(home.root) != wanted:
-        raise ControlError(f"it is another machine than the one that the run was submitted to; {_whose(home, wanted)}")
+        raise ControlError(f"it is not the machine that the run was submitted to; {_whose(home, wanted)}")
     paths = RunPaths.of(Path(name) if "/" in name else home.runs / name)
     if not paths.root.is_dir():
-        raise ControlError(f"run {paths.root.name} is not there")
+        raise ControlError(f"run {paths.root.name} does not exist")
     return _OPS[asked["op"]](paths, asked)
 
 
@@ -175,7 +175,7 @@ def log(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
     alive = facts.held_by(paths.lock) is not None
     document = _state(paths)
     if document is None:
-        raise ControlError("its manager has not begun")
+        raise ControlError("its manager has not started")
     rows = {row["id"]: row for row in document["jobs"]}
     if job not in rows:
         raise ControlError(f"there is no job {job}")

@@ -38,7 +38,7 @@ def _room(place: Path) -> str | None:
             os.posix_fallocate(file.fileno(), 0, ROOM_MIB << 20)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                return f"no {ROOM_MIB} MiB can be had in its home: {error.strerror}; free some there, or have more"
+                return f"no {ROOM_MIB} MiB can be had in its home: {error.strerror}; free some there, or get more"
     return None
 
 

@@ -45,7 +45,7 @@ class _Asked(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the document. 0; 2 where stdin holds no manifest."""
     parser = argparse.ArgumentParser(
-        prog="python -m queue_manager.remote.preflight", description="What a manifest would find."
+        prog="python -m queue_manager.remote.preflight", description="Check what a manifest needs."
     )
     parser.add_argument("--here", action="store_true", help="only the probe, outputs that are there, runs that go on")
     parser.add_argument("--newest-code", action="store_true", help="tell when the code in the cwd was changed last")
@@ -143,7 +143,7 @@ def _unmet(asked: Mapping[_Asked, list[str]]) -> Iterable[dict[str, Any]]:
 
 def _says(asked: _Asked) -> str | None:
     if asked.precondition.type == "command" and not os.path.isdir(asked.cwd):
-        return f"`{asked.precondition.command}` cannot be tried: {asked.cwd} is not there"
+        return f"`{asked.precondition.command}` cannot be tried: {asked.cwd} does not exist"
     spec = JobSpec("preflight", "", "", preconditions=(asked.precondition,))
     return evidence.unmet(spec, asked.cwd, {**os.environ, **dict(asked.environment)})
 

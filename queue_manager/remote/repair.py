@@ -64,7 +64,7 @@ def answer(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
     try:
         lock = Lock(paths.lock, {"pid": os.getpid(), "host": socket.gethostname(), "since": iso(round(time.time(), 3))})
     except HeldError as error:
-        raise RepairError(f"a manager has the run, and keeps its journal whole: {error}") from None
+        raise RepairError(f"the run has a manager, which keeps its journal intact: {error}") from None
     try:
         found = _examine(paths)
         kept = _write(paths, found) if do else []
@@ -99,11 +99,11 @@ def _examine(paths: RunPaths) -> _Found:
     lines, journal = _read_lines(paths.journal, manifest)
     holder = living_manager(paths.state, lines.records)
     if holder is not None:
-        raise RepairError(f"a manager has the run, and keeps its journal whole: {holder}")
+        raise RepairError(f"the run has a manager, which keeps its journal intact: {holder}")
     first = lines.records[0].event if lines.records else None
     told = first.manifest_sha256 if isinstance(first, ev.RunStarted) else meta.get("manifest_sha256")
     if told is not None and told != digest:
-        raise RepairError(f"{paths.manifest} is not the one that the run began with; put that back first")
+        raise RepairError(f"{paths.manifest} is not the manifest that the run started with; restore that first")
     begun = [record.event for record in lines.records if isinstance(record.event, ev.ManagerStarted)]
     boot = begun[-1].boot if begun else meta.get("boot")
     head = Head(
@@ -118,7 +118,7 @@ def _examine(paths: RunPaths) -> _Found:
     traces = _traces(paths, manifest, [job.spec for job in left.jobs])
     made = rebuild(manifest, lines.records, rows, head, traces, round(time.time(), 3))
     if journal is None and ahead(left, rows):
-        journal = f"{paths.journal} has lost its last lines: by {paths.state} some jobs had come further"
+        journal = f"{paths.journal} has lost its last lines: by {paths.state} some jobs had progressed further"
     return _Found(manifest, lines, journal, f"{paths.state} {state}" if state else None, made)
 
 

@@ -24,7 +24,7 @@ from queue_manager.core.layout import RunPaths, id_fault
 from queue_manager.core.transfer_protocol import HOST, RESULTS, Request, Seen
 
 _CHUNK = 1 << 20
-_OUT = "is a link out of the run's directory"
+_OUT = "is a link that leads out of the run's directory"
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
@@ -148,7 +148,7 @@ def _open(found: _Found) -> _Opened:
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise _Refused("is no regular file")
+        raise _Refused("is not a regular file")
     return _Opened(fd, _seen(fd))
 
 
@@ -234,7 +234,7 @@ def main() -> int:
     try:
         request = transfer_protocol.decode(sys.stdin.buffer.read())
     except (ValueError, TypeError, KeyError) as error:
-        print(f"wavequeue: this is no request: {error}", file=sys.stderr)
+        print(f"wavequeue: not a valid request: {error}", file=sys.stderr)
         return 2
     try:
         answer(request, Path.home(), sys.stdout.buffer)

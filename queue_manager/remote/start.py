@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the document. 0; 1 where there is no manager now, or that cannot be told."""
     parser = argparse.ArgumentParser(prog="python -m queue_manager.remote.start", description="Start a run's manager.")
     parser.add_argument("run_id")
-    parser.add_argument("--poll", type=float, metavar="SEC", help="seconds between looks at the GPUs")
+    parser.add_argument("--poll", type=float, metavar="SEC", help="seconds between checks of the GPUs")
     options = parser.parse_args(arguments)
     started = started_or_why(options.run_id, options.poll)
     print(json.dumps({"fault": started} if isinstance(started, str) else {"pid": started}))
@@ -133,7 +133,7 @@ def _wait(paths: RunPaths, process: subprocess.Popen[bytes], begin: int, until: 
             return _said(paths.manager_log, begin) if holder is None else _settled(paths, holder, until)
         time.sleep(pause)
         pause = min(0.25, pause * 1.5)
-    return f"the manager (process {process.pid}) has not begun yet; see {paths.manager_log}"
+    return f"the manager (process {process.pid}) has not started yet; see {paths.manager_log}"
 
 
 def _settled(paths: RunPaths, holder: int, until: float) -> Answer:
@@ -150,7 +150,7 @@ def _said(log: Path, begin: int) -> str:
     with log.open("rb") as file:
         file.seek(begin)
         lines = file.read().decode(errors="replace").splitlines()
-    return "the manager did not start: " + ("\n".join(lines[-_LINES:]) or f"it said nothing; see {log}")
+    return "the manager did not start: " + ("\n".join(lines[-_LINES:]) or f"no output; see {log}")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def babysit_verb(run_name: str | None, once: bool, as_json: bool) -> int:
     try:
         return _all(babysit.follow_run(run))
     except KeyboardInterrupt:
-        print(f"\nleft; {run.id} goes on. Come back: wavequeue babysit --run {run.id}", file=sys.stderr)
+        print(f"\nleft; {run.id} continues. Come back: wavequeue babysit --run {run.id}", file=sys.stderr)
         return INTERRUPTED
 
 

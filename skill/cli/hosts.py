@@ -30,8 +30,8 @@ def hosts() -> None:
 @_NAME
 @click.argument("address", required=False, metavar="[ADDRESS]")
 @click.option("--key", metavar="FILE", help="Private key to log in with (default: ssh's own choice).")
-@click.option("--pool", metavar="POOL", help="Put it into this pool, a group of hosts for --pool.")
-@click.option("--workspace", metavar="DIR", help="Where the code goes on it (default: ~/wavequeue/PROJECT).")
+@click.option("--pool", metavar="POOL", help="Add it to this pool, a group of hosts for --pool.")
+@click.option("--workspace", metavar="DIR", help="Directory for the code on the host (default: ~/wavequeue/PROJECT).")
 @click.option("--notes", metavar="TEXT", help="Notes for yourself.")
 @click.option("--local", is_flag=True, help="Register this machine itself, without ADDRESS.")
 def add(
@@ -57,7 +57,7 @@ def add(
         print(f"host key: {made.key}")
     if made.fault is not None:
         _warn(f"{name} is not verified: {made.fault}")
-    print(f"see how it is: wavequeue hosts check {name}")
+    print(f"check it: wavequeue hosts check {name}")
     return DONE
 
 
@@ -82,7 +82,7 @@ def list_verb(as_json: bool) -> None:
         print("no host is registered yet; register one: wavequeue hosts add NAME USER@HOST:PORT")
     others = [name for name in found.aliases if all(worker.name != name for worker in found.workers)]
     if others:
-        print(f"names of ~/.ssh/config, which serve, too: {health.plain(listed(others))}")
+        print(f"names in ~/.ssh/config also work: {health.plain(listed(others))}")
 
 
 def _cells(worker: Worker) -> list[str]:
@@ -146,7 +146,7 @@ def remove(name: str, force: bool) -> int:
     from skill.operations import register_hosts
 
     done = register_hosts.remove_host(name, force=force)
-    print(f"{name}: removed from {done.where}" + (", and its host key forgotten" if done.forgot_key else ""))
+    print(f"{name}: removed from {done.where}" + (", and its host key removed" if done.forgot_key else ""))
     return DONE
 
 
@@ -167,14 +167,14 @@ def accept(name: str, yes: bool) -> int:
     kept, shown = key.fingerprints
     print(f"kept:  {kept or 'none'}\nshown: {shown}", flush=True)
     if key.shown == key.kept:
-        print(f"{name}: shows the key that is kept; nothing is to be accepted")
+        print(f"{name}: its key is the stored one; nothing to accept")
         return DONE
     if key.kept is not None:
-        ask_first(f"keep the new key of {name}?", yes=yes, look="compare the keys")
+        ask_first(f"accept the new key of {name}?", yes=yes, look="compare the keys")
     register_hosts.accept_key(key)
-    print(f"{name}: the key that it shows now is kept")
+    print(f"{name}: its new key was accepted")
     if key.fault is not None:
-        _warn(f"{name} could not be entered: {key.fault}")
+        _warn(f"login to {name} failed: {key.fault}")
     return DONE
 
 
@@ -202,7 +202,7 @@ def setup(names: tuple[str, ...], env_file: str | None) -> int:
     for one in failed:
         say(f"{one.host}: {one.fault}")
     if failed:
-        say("run the same command again once that is mended")
+        say("run the same command again once that is fixed")
     return FAILED if failed else DONE
 
 

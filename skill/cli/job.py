@@ -124,7 +124,7 @@ def attach(job: str, run_name: str | None) -> None:
 
 def _become(job: str, command: list[str]) -> None:
     """Look at a screen, with this process. Raises FailedError where the program is not there."""
-    print(f"{job}: Ctrl-a d leaves this screen, and the job goes on", flush=True)
+    print(f"{job}: Ctrl-a d detaches, and the job keeps running", flush=True)
     time.sleep(1.0)  # screen clears the terminal at once
     try:
         os.execvp(command[0], command)

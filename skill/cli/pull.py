@@ -60,7 +60,7 @@ def pull_verb(run: str | None, run_name: str | None, names: tuple[str, ...], eve
             done = puller.pull() if every is None else puller.until_the_end(every, tell)
     except KeyboardInterrupt:
         again = f" --every {every:g}s" if every is not None else ""
-        say(f"left; what came is kept, and {meant.id} goes on. Go on pulling: wavequeue pull {meant.id}{again}")
+        say(f"left; what was pulled is kept, and {meant.id} continues. Continue: wavequeue pull {meant.id}{again}")
         return INTERRUPTED
     if as_json:
         print_json(_document(meant, done))

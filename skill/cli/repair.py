@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from skill.runs.directory import Run
 
 
-@click.command("repair", short_help="Repair a run whose journal is damaged; shows first what can be recovered.")
+@click.command("repair", short_help="Show what can be recovered of a damaged run, then repair it.")
 @click.argument("run_name", required=False, metavar="[RUN]")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @JSON
@@ -39,7 +39,7 @@ def repair_verb(run_name: str | None, yes: bool, as_json: bool) -> int:
     done = repair_run.repair_run(run, do=True)
     _show(run, done, as_json)
     if not as_json:
-        print(f"{run.id}: it goes on with: wavequeue resume --run {run.id}")
+        print(f"{run.id}: continue it with: wavequeue resume --run {run.id}")
     return FAILED if repair_run.hosts_without_answer(done) else DONE
 
 

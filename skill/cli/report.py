@@ -33,7 +33,7 @@ def report_verb(run_name: str | None, as_json: bool, page: str | None, controls:
     if as_json and page is not None:
         raise UseError("give --json or --html, not both")
     if controls and page is None:
-        raise UseError("--control is for the page: add --html FILE")
+        raise UseError("--control needs --html FILE")
     if page is not None:
         _write_page(run_name, Path(page), controls)
         return
@@ -53,9 +53,9 @@ def _write_page(run_name: str | None, file: Path, controls: tuple[str, ...]) -> 
         if not (name and sign):
             raise UseError(f"--control {name}{sign}{value}: write KEY=VALUE, such as --control lam=0")
     if not file.parent.is_dir():
-        raise UseError(f"{file.parent} is no directory; make it first")
+        raise UseError(f"{file.parent} is not a directory; create it first")
     if file.exists() and not html_page.is_ours(file):
-        raise UseError(f"{file} is there and is no report of wavequeue; give another name")
+        raise UseError(f"{file} exists and is not a report of wavequeue; give another name")
     text = report_run.report_page(run, {name: value for name, _, value in pairs})
     write_whole(file, text, mode=None, durable=False, errors="replace")
     print(f"{file}: {size_text(len(text.encode(errors='replace')))}; open it in a browser")

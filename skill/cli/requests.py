@@ -29,7 +29,7 @@ def _tell(name: str, run: Run, request: Request, asked: Asked) -> int:
         print(f"wavequeue: {name}: {asked.answer.text}", file=sys.stderr)
         return FAILED
     if asked.alive:
-        print(f"{name}: asked, but the manager has not answered yet; it will take it", file=sys.stderr)
+        print(f"{name}: requested; the manager has not answered yet", file=sys.stderr)
         return FAILED
     print(f"{name}: no manager is there; {request.verb} is taken when the run goes on: wavequeue resume --run {run.id}")
     return DONE
@@ -45,12 +45,12 @@ def _tell_all(done: Changed) -> int:
     for host, asked, started, notices in done.outcomes:
         name = f"{done.run.id}: {host}" if host else done.run.id
         if started:
-            for text in ("no manager was there; started it again", *notices):
+            for text in ("the manager was not running; started it again", *notices):
                 print(f"{name}: {text}", file=sys.stderr)
         if isinstance(asked, Asked):
             code = max(code, _tell(name, done.run, done.request, asked))
             continue
-        why = asked if isinstance(asked, str) else f"unreachable, so nothing is known of it: {asked.reason}"
+        why = asked if isinstance(asked, str) else f"unreachable, so its state is unknown: {asked.reason}"
         print(f"wavequeue: {name}: {why}", file=sys.stderr)
         code = FAILED
     return code
@@ -63,7 +63,7 @@ def _tell_all(done: Changed) -> int:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @RUN
 def cancel(jobs: tuple[str, ...], phase: str | None, everything: bool, yes: bool, run_name: str | None) -> int:
-    """Cancel jobs of a run; running ones are ended.
+    """Cancel jobs of a run; running jobs are stopped.
 
     JOB is an id, or a pattern such as 's42_*' in quotes.
     """
@@ -92,8 +92,8 @@ def retry(jobs: tuple[str, ...], phase: str | None, stuck: bool, run_name: str |
 
 @click.command("accept", short_help="Accept the result of JOB as it is, and let its dependents go on.")
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
-@click.option("--output", metavar="PATH", help="The file that is its result, in place of its expected_output.")
-@click.option("--reason", default="", metavar="TEXT", help="The reason; it is kept in the run's journal.")
+@click.option("--output", metavar="PATH", help="The file to take as its result instead of expected_output.")
+@click.option("--reason", default="", metavar="TEXT", help="The reason, recorded in the run's journal.")
 @RUN
 def accept(jobs: tuple[str, ...], output: str | None, reason: str, run_name: str | None) -> int:
     """Take the results of jobs that failed or were cancelled as they are: they count as completed from now on, and what
@@ -107,7 +107,7 @@ def accept(jobs: tuple[str, ...], output: str | None, reason: str, run_name: str
 @click.command("pause")
 @RUN
 def pause(run_name: str | None) -> int:
-    """Start no new job; running jobs go on."""
+    """Start no new jobs; running jobs continue."""
     return _tell_all(change_run.pause_run(the_run(run_name)))
 
 
@@ -127,7 +127,7 @@ def resume(run_name: str | None) -> int:
 )
 @click.option("--phase", metavar="PHASE", default="added", help="Its phase (default: added).")
 @click.option("--depends-on", multiple=True, metavar="JOB", help="A job it waits for; may be given several times.")
-@click.option("--expected-output", metavar="PATH", help="The file that it has to write.")
+@click.option("--expected-output", metavar="PATH", help="The file that it must write.")
 @click.option("--update", is_flag=True, help="Also change existing jobs that have not completed.")
 @RUN
 def add(
@@ -147,9 +147,9 @@ def add(
     grace, priority and retries counts for jobs that are there and have not completed.
     """
     if update and spec is None:
-        raise UseError("--update takes SPEC, which says what is to change")
+        raise UseError("--update needs SPEC, which says what to change")
     if (spec is None) == (job_id is None) or (job_id is None) != (cmd is None):
-        raise UseError("say what to add: SPEC, or --id ID and --cmd COMMAND")
+        raise UseError("give SPEC, or --id ID and --cmd COMMAND")
     run = the_run(run_name)
     if spec is None:
         assert job_id is not None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command("rescue", short_help="Give up a lost host and run its jobs on others.")
 @click.argument("run", required=False, metavar="[RUN]")
 @RUN
-@click.option("--from", "lost", required=True, metavar="HOST", help="The host that is gone.")
+@click.option("--from", "lost", required=True, metavar="HOST", help="The lost host.")
 @click.option(
     "--host", "names", metavar="NAME", multiple=True, help="A host that gets its jobs; may be given several times."
 )
@@ -50,13 +50,13 @@ def rescue_verb(
 
     def agree(made: Plan) -> None:
         print("\n".join(rescue_text.before(meant.id, made)), file=sys.stderr)
-        ask_first(f"give up {lost}, and do that?", yes=yes)
+        ask_first(f"give up {lost} and move its jobs?", yes=yes)
 
     made, done = rescue.move(meant, lost, names, pool, agree, say)
     if as_json:
         print_json(_document(meant, lost, made, done))
     elif made is None and not done.outcomes and not done.failed:
-        print(f"{meant.id}: {lost} was given up before; nothing is left to do")
+        print(f"{meant.id}: {lost} was already given up; nothing to do")
     else:
         print("\n".join(rescue_text.after(meant.id, lost, made, done)))
         print(f"follow it: wavequeue watch --run {meant.id}")

@@ -12,14 +12,12 @@ from skill.reports import cells, results_text
 
 
 @click.command("results", short_help="Show the results of a run: a row for each cell, over its seeds.")
-@click.option(
-    "--run", "run_names", metavar="RUN", multiple=True, help="Which run; given several times, they are joined."
-)
-@click.option("--by", metavar="KEY", multiple=True, help="Tell rows apart by this key; may be given several times.")
+@click.option("--run", "run_names", metavar="RUN", multiple=True, help="The run to show; several runs are combined.")
+@click.option("--by", metavar="KEY", multiple=True, help="Group rows by this key; may be given several times.")
 @click.option(
     "--metric", "metrics", metavar="NAME", multiple=True, help="Only this metric; may be given several times."
 )
-@click.option("--missing", is_flag=True, help="Only the cells that lack a number, with the jobs that do.")
+@click.option("--missing", is_flag=True, help="Only cells with missing numbers, and their jobs.")
 @JSON
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print a table in Markdown instead.")
@@ -65,7 +63,7 @@ def _show(made: cells.Table, *, missing: bool) -> None:
 
     output = live.console()
     if not made.cells:
-        print("nothing is missing" if missing else "no job of this run has numbers, or should have")
+        print("nothing is missing" if missing else "no job of this run has metrics")
         return
     keys, rows = results_text.rows(made)
     for line in columns(rows, output.width, right=range(keys, len(rows[0])), head=True):

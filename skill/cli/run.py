@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from skill.runs.access import RunAccess
     from skill.runs.watched import Followed
 
-_FOOTER = "Ctrl-C leaves this view; the run goes on"
+_FOOTER = "Ctrl-C leaves this view; the run continues"
 
 
 @click.command("run")
 @SPEC
 @click.option("--detach", is_flag=True, help="Return at once, without the live view.")
-@click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between looks at the GPUs.")
+@click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between checks of the GPUs.")
 @AGAIN
 @SKIP_DONE
 @JSON
@@ -56,7 +56,7 @@ def run_verb(spec: str, detach: bool, poll: float | None, again: bool, skip_done
             followed = there.watch()
             code = live.follow(followed, live.console(error=as_json), _FOOTER, fresh=True)
     except KeyboardInterrupt:
-        print(f"\nleft the view; {run.id} goes on. {hints}", file=sys.stderr)
+        print(f"\nleft the view; {run.id} continues. {hints}", file=sys.stderr)
         return INTERRUPTED
     if as_json:
         print_json(run_status.as_json(run, followed.document, followed.alive))
@@ -88,7 +88,7 @@ def _say_what_stopped(watched: Followed, code: int) -> None:
     "--after", callback=time_option, metavar="TIME", help="Give up a host that cannot be reached for TIME, such as 30m."
 )
 def watch(run_name: str | None, after: float | None) -> int:
-    """Follow a run until it ends; Ctrl-C leaves it going.
+    """Follow a run until it ends; Ctrl-C leaves it running.
 
     With --after, a host that cannot be reached for TIME while another host of the run can is given up, as by `wq
     rescue`: the others run its jobs.
@@ -100,13 +100,13 @@ def watch(run_name: str | None, after: float | None) -> int:
         with open_run(run) as there, _watched(there, after) as followed:
             code = live.follow(followed, live.console(), _FOOTER, fresh=False)
     except KeyboardInterrupt:
-        print(f"\nleft the view; {run.id} goes on. Come back: wavequeue watch --run {run.id}", file=sys.stderr)
+        print(f"\nleft the view; {run.id} continues. Come back: wavequeue watch --run {run.id}", file=sys.stderr)
         return INTERRUPTED
     _say_what_stopped(followed, code)
     if code == PERSON:
         print("to see the reason for a status: wavequeue why JOB", file=sys.stderr)
     if there.names and code != FAILED:
-        print(f"bring what it made home: wavequeue pull --run {run.id}", file=sys.stderr)
+        print(f"pull its results: wavequeue pull --run {run.id}", file=sys.stderr)
     return code
 
 

@@ -50,9 +50,9 @@ def build_verb(spec: str, output: str | None) -> None:
         return
     path = Path(output)
     if path.exists() and path.samefile(spec):
-        raise UseError(f"{output} is the spec itself; name another file for the manifest")
+        raise UseError(f"{output} is the spec itself; write the manifest to another file")
     if path.exists() and not path.is_file():
-        raise UseError(f"{output} is no file that can be replaced; name another")
+        raise UseError(f"{output} is not a regular file; write the manifest to another path")
     try:
         write_whole(path, text)
     except OSError as error:

@@ -61,7 +61,7 @@ def preflight_verb(spec: str, names: tuple[str, ...], pool: str | None, as_json:
 @AGAIN
 @SKIP_DONE
 @click.option("--no-code", is_flag=True, help="Do not push the code; use what is on the hosts.")
-@click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between looks at the GPUs.")
+@click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between checks of the GPUs.")
 @JSON
 def submit_verb(
     spec: str,

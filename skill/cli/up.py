@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 @click.option(
     "--every", callback=time_option, default="30s", metavar="TIME", help="Longest time between pulls (default: 30s)."
 )
-@click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between looks at the GPUs.")
-@click.option("--new", is_flag=True, help="Run again even if it was done.")
+@click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between checks of the GPUs.")
+@click.option("--new", is_flag=True, help="Run again even if it was already done.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @JSON
 def up_verb(
@@ -84,8 +84,8 @@ def _agreement(*, yes: bool) -> Agree:
             click.echo(text, err=True)
         click.echo(f"ceiling: ${most:.2f}; its manager begins no job beyond that, and ends the machine", err=True)
         if offered.credit is not None and offered.credit < most:
-            click.echo(f"warning: the account has ${offered.credit:.2f}, less than the ceiling", err=True)
-        ask_first("rent it, run the jobs, bring the results home and destroy it?", yes=yes)
+            click.echo(f"warning: the account has ${offered.credit:.2f}, less than the limit", err=True)
+        ask_first("rent it, run the jobs, pull the results and destroy it?", yes=yes)
 
     return agree
 

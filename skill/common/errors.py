@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 DONE, FAILED, USE, PERSON, INTERRUPTED = 0, 1, 2, 3, 130
-"""Exit codes: done, failed, wrong use, finished with jobs that need a person, the view was left with Ctrl-C."""
+"""Exit codes: done, failed, wrong use, finished with jobs that need a person, the view was interrupted by Ctrl-C."""
 
 
 class UseError(Exception):

@@ -24,7 +24,7 @@ MOST = 4 << 20
 
 def read_text(path: Path, most: int = MOST) -> str:
     """The text of a file, its lines ending in \\n. Raises FileNotFoundError, and UseError where it cannot be read: it
-    is no regular file, has more than `most` bytes, or is no text."""
+    is not a regular file, has more than `most` bytes, or is no text."""
     try:
         return regular_file.read_text(path, most)
     except FileNotFoundError:
@@ -32,7 +32,7 @@ def read_text(path: Path, most: int = MOST) -> str:
     except OSError as error:
         raise UseError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
     except UnicodeDecodeError:
-        raise UseError(f"{path} cannot be read: it is no text in UTF-8; save it as UTF-8") from None
+        raise UseError(f"{path} cannot be read: it is not UTF-8 text; save it as UTF-8") from None
 
 
 PRIVATE = 0o600
@@ -83,7 +83,7 @@ def open_file(path: Path, flags: int, mode: int = PRIVATE) -> int:
 def _regular(fd: int, path: Path) -> int:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return fd
 
 

@@ -105,7 +105,7 @@ class Server:
                 headers = {name.lower(): value for name, value in found.headers.items()}
                 return Reply(found.status_code, headers, b"".join(parts))
         except (httpx.ConnectTimeout, httpx.PoolTimeout):
-            return NoReply(f"{self.name} did not take a connection within {CONNECT:g} s", sent=False)
+            return NoReply(f"{self.name} did not accept a connection within {CONNECT:g} s", sent=False)
         except httpx.ConnectError as error:
             return NoReply(f"{self.name} cannot be reached ({_plain(error)})", sent=False)
         except httpx.TimeoutException:
@@ -155,7 +155,7 @@ def base_url(text: str, where: str) -> str:
     except ValueError:
         host, scheme, parts = "", "", urlsplit("")
     if scheme not in ("http", "https") or not host or parts.query or parts.fragment or parts.username:
-        raise UseError(f"{where} is no address of a server; write it as https://NAME")
+        raise UseError(f"{where} is not the address of a server; write it as https://NAME")
     if scheme == "http" and not _is_here(host):
         raise UseError(f"{where} leads to {host} without encryption, which would show your key; write it as https://")
     return text.strip().rstrip("/")
@@ -166,7 +166,7 @@ def key_fault(key: str) -> str | None:
     if len(key) < _SHORTEST:
         return f"is shorter than {_SHORTEST} characters"
     if not all("!" <= character <= "~" for character in key):
-        return "holds blanks or other characters that no key has"
+        return "contains characters that no key has"
     return None
 
 

@@ -39,7 +39,7 @@ def decode(data: bytes | str, most: int) -> Any:
     except DocumentError:
         raise
     except ValueError as error:
-        raise DocumentError(f"is no JSON ({str(error)[:100]})") from None
+        raise DocumentError(f"is not JSON ({str(error)[:100]})") from None
     if not _is_shallow(found):
         raise DocumentError("is nested too deeply")
     return found

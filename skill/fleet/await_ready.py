@@ -69,7 +69,9 @@ def wait_until_ready(
             live, _doubt(number, identified), time.time() - asked, time.monotonic() - since, ready_within
         )
         if isinstance(found, Broken):
-            ours = f"Vast.ai does not take the ssh key for its machines: {refused}" if refused and found.entry else None
+            ours = (
+                f"Vast.ai did not accept the ssh key for its machines: {refused}" if refused and found.entry else None
+            )
             return found._replace(ours=ours)
         if not isinstance(found, Wait) and isinstance(live, Instance):
             return Arrived(live, identified[-1])
@@ -92,8 +94,8 @@ class _Blind:
             return None
         self._told = now
         return (
-            f"nothing has been known of instance {self._number} for {now - self._since:.0f} s ({live.reason}); it may "
-            "be billed all the while, and is asked for again"
+            f"the state of instance {self._number} is unknown for {now - self._since:.0f} s ({live.reason}); it may "
+            "be billed meanwhile; asking again"
         )
 
 

@@ -24,9 +24,11 @@ def parse(text: str, file: str) -> tuple[Banned, ...]:
     try:
         found = json.loads(text)
     except json.JSONDecodeError as error:
-        raise UseError(f"{file}:{error.lineno}:{error.colno}: is no JSON: {error.msg}") from None
+        raise UseError(f"{file}:{error.lineno}:{error.colno}: is not JSON: {error.msg}") from None
     except (ValueError, RecursionError):
-        raise UseError(f"{file}: is no list of machines: it is nested too deeply, or has an endless number") from None
+        raise UseError(
+            f"{file}: is not a list of machines: it is nested too deeply, or has an endless number"
+        ) from None
     if not isinstance(found, list):
         raise UseError(f'{file}: has to be a list, as in [{{"machine_id": 123, "reason": "slow", "added": ""}}]')
     return tuple(_one(row, f"{file}: record {number}") for number, row in enumerate(found, 1))

@@ -88,5 +88,5 @@ def _why(provider: str, change: Done | Refused | Unknown, shown: Instance | Gone
     if isinstance(change, Unknown):
         return change.reason
     if isinstance(shown, Unknown):
-        return f"{provider} took the request to {word} it, and whether it is so is unknown: {shown.reason}"
-    return f"{provider} took the request to {word} it, and shows it as before"
+        return f"{provider} accepted the request to {word} it, but its state is unknown: {shown.reason}"
+    return f"{provider} accepted the request to {word} it, but its state has not changed"

@@ -81,21 +81,21 @@ def judge(
     patch: dict[str, Any] = {}
     status = worker.health.get("status")
     if not worker.enabled and status == GONE:
-        findings.append(Finding("back", "is there again, and was disabled as gone"))
+        findings.append(Finding("back", "exists again, but was disabled as gone"))
         patch["enabled"] = True
     if live.status != status:
-        findings.append(Finding("status", f"is {live.status}, and workers.yaml says {status or 'nothing'}"))
+        findings.append(Finding("status", f"is {live.status}, but workers.yaml says {status or 'nothing'}"))
         patch[STATUS] = live.status
     price = worker.resources.get("dph")
     if live.dph is not None and not _is_price(price, live.dph):
         says = f"${price:.4f}" if _is_number(price) else "nothing"
-        findings.append(Finding("price", f"costs ${live.dph:.4f} an hour, and workers.yaml says {says}"))
+        findings.append(Finding("price", f"costs ${live.dph:.4f} an hour, but workers.yaml says {says}"))
         patch[PRICE] = round(live.dph, _CENTS)
     disk = worker.resources.get("storage_dph")
     if live.storage_dph is not None and not _is_price(disk, live.storage_dph, 1e-6):
         says = f"${disk:.6f}" if _is_number(disk) else "nothing"
         findings.append(
-            Finding("price", f"its disk costs ${live.storage_dph:.6f} an hour, and workers.yaml says {says}")
+            Finding("price", f"its disk costs ${live.storage_dph:.6f} an hour, but workers.yaml says {says}")
         )
         patch[DISK] = round(live.storage_dph, _DISK_CENTS)
     report = report._replace(findings=tuple(findings), patch=patch, note=_note(live))
@@ -109,7 +109,7 @@ def is_known_gone(worker: Worker) -> bool:
 
 def _gone(worker: Worker, report: Report) -> Report:
     if is_known_gone(worker):
-        return report._replace(note=f"has gone; take it out: wavequeue hosts remove {worker.name}")
+        return report._replace(note=f"no longer exists; remove it: wavequeue hosts remove {worker.name}")
     finding = Finding(GONE, f"instance {worker.instance_id} no longer exists")
     return report._replace(findings=(finding,), patch={"enabled": False, STATUS: GONE})
 
@@ -124,12 +124,12 @@ def _address(worker: Worker, report: Report, identified: Sequence[Identified], k
         if not is_new_key:
             return report
         words = (
-            f"shows another host key than the one that is kept, at the same address (was {keys}); if you know why, "
+            f"has another host key than the stored one, at the same address (was {keys}); if you know why, "
             f"accept it: wavequeue hosts accept {worker.name}"
         )
         return report._replace(findings=(*report.findings, Finding("host_key", words)))
     old = _place(worker.ssh.host, worker.ssh.port or _SSH_PORT) if worker.ssh is not None else "none"
-    text = f"listens at {_place(own.address.host, own.address.port)} ({own.address.way}), and workers.yaml says {old}"
+    text = f"listens at {_place(own.address.host, own.address.port)} ({own.address.way}), but workers.yaml says {old}"
     if is_new_key:
         text += f"; its host key is another one, too (was {keys})"
     return report._replace(
@@ -142,15 +142,15 @@ def _address(worker: Worker, report: Report, identified: Sequence[Identified], k
 def _nowhere(worker: Worker, identified: Sequence[Identified]) -> Finding:
     """Why no address is believed."""
     if not identified:
-        return Finding("unreachable", "runs, and Vast.ai names no address of it yet; ask again in a minute")
+        return Finding("unreachable", "is running, but Vast.ai gives no address of it yet; try again in a minute")
     foreign = [one for one in identified if one.instance_id is not None]
     if foreign:
         one = foreign[0]
         where = _place(one.address.host, one.address.port)
-        text = f"{where} leads to instance {one.instance_id}, and not to {worker.instance_id}: it is not believed"
+        text = f"{where} leads to instance {one.instance_id}, not {worker.instance_id}: its address is not used"
         return Finding("foreign", text)
     why = "; ".join(f"{one.address.way}: {one.fault or 'it does not say which instance it is'}" for one in identified)
-    return Finding("unreachable", f"runs, and could not be entered: {why}")
+    return Finding("unreachable", f"is running, but the login failed: {why}")
 
 
 def _note(live: Instance) -> str:
@@ -158,7 +158,7 @@ def _note(live: Instance) -> str:
         return ""
     storage = "" if live.storage_dph is None else f" (${live.storage_dph:.4f} an hour)"
     if live.status == "stopped":
-        return f"is stopped: its disk goes on billing{storage}, and only destroying it ends that"
+        return f"is stopped: its disk is still billed{storage} until it is destroyed"
     words = f": {live.status_msg}" if live.status_msg else ""
     return f"is {live.status}{words}"
 

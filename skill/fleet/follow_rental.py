@@ -53,11 +53,11 @@ def give_up(status: RentalStatus) -> str | None:
     """Why the machine is to be destroyed, results or not; None while it is not."""
     if status.cost < status.ceiling:
         return None
-    spent = f"it has cost {usd(status.cost)} of the {usd(status.ceiling)} that it may"
+    spent = f"it has cost {usd(status.cost)} of at most {usd(status.ceiling)}"
     if status.fault is not None and status.quiet >= QUIET:
-        return f"it has given nothing for {duration(status.quiet)} ({status.fault}), and {spent}"
+        return f"nothing could be pulled for {duration(status.quiet)} ({status.fault}), and {spent}"
     if status.cost >= status.ceiling + _MARGIN_HOURS * status.dph:
-        return f"its manager does not keep to the ceiling: {spent}"
+        return f"its manager does not keep to the limit: {spent}"
     return None
 
 
@@ -66,6 +66,6 @@ def warning(status: RentalStatus) -> str | None:
     if status.fault is None or status.quiet < QUIET:
         return None
     return (
-        f"it has given nothing for {duration(status.quiet)} ({status.fault}). It has cost {usd(status.cost)}; at "
+        f"nothing could be pulled for {duration(status.quiet)} ({status.fault}). It has cost {usd(status.cost)}; at "
         f"{usd(status.ceiling)} it is destroyed, with what is on it"
     )

@@ -88,7 +88,7 @@ def table(found: Inventory, width: int) -> list[Text]:
             ]
         )
     for missing in found.missing:
-        rows.append([str(missing.instance_id), missing.name, "-", Text("not there", "red"), "-", "-", ""])
+        rows.append([str(missing.instance_id), missing.name, "-", Text("gone", "red"), "-", "-", ""])
     return columns(rows, width, right=(4,), head=True)
 
 
@@ -102,13 +102,13 @@ def lines(found: Inventory) -> list[str]:
     ours = [str(live.id) for live, worker in found.rows if worker is None and (live.label or "").startswith(PREFIX)]
     if ours:
         said.append(
-            f"rented by wavequeue, and no worker: {', '.join(ours)}; run again what rented it, or: wavequeue vast "
-            f"destroy {ours[0]}"
+            f"rented by wavequeue, but not in workers.yaml: {', '.join(ours)}; run the command that rented it again, or"
+            f" delete it: wavequeue vast destroy {ours[0]}"
         )
     untracked = [str(live.id) for live, worker in found.rows if worker is None and str(live.id) not in ours]
     if untracked:
-        said.append(f"untracked: no worker has instance_id {', '.join(untracked)}; it bills all the same")
+        said.append(f"untracked: no worker has instance_id {', '.join(untracked)}; it is billed all the same")
     if found.missing:
         names = ", ".join(worker.name for worker in found.missing)
-        said.append(f"not there any more: {names}; see: wavequeue vast reconcile")
+        said.append(f"no longer exists: {names}; see: wavequeue vast reconcile")
     return said

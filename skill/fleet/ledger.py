@@ -127,7 +127,7 @@ def fold(text: str, file: str) -> dict[str, Rental]:
             _apply(found, fields)
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise UseError(
-                f"{file}:{number}: is no line of a ledger ({type(error).__name__}: {error}); mend it or take it out"
+                f"{file}:{number}: is not a line of a ledger ({type(error).__name__}: {error}); fix or remove it"
             ) from None
     return found
 
@@ -180,7 +180,7 @@ def _apply(found: dict[str, Rental], row: Mapping[str, Any]) -> None:
 
 def _number(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise ValueError(f"{value!r} is no number of an instance")
+        raise ValueError(f"{value!r} is not an instance number")
     return value
 
 

@@ -163,7 +163,7 @@ def _unfit(offer: Offer, profile: Profile, work: Work, blacklist: Collection[int
     if offer.machine_id in blacklist:
         return "blacklisted"
     if offer.rentable is False:
-        return "not to be had"
+        return "not available"
     if offer.verification != "verified":
         return "not verified"
     if work.least_cards is not None:
@@ -206,7 +206,7 @@ def price(offer: Offer, profile: Profile, work: Work) -> Priced | str:
     if profile.max_dph is not None and gpu + disk > profile.max_dph + 1e-9:
         return "above the price limit"
     if offer.duration is None or offer.duration < hours * 3600 * _MARGIN:
-        return "not to be had long enough"
+        return "not available long enough"
     if offer.inet_down_cost is None or offer.inet_up_cost is None:
         return "does not say what traffic costs"
     traffic = profile.down_gb * offer.inet_down_cost + profile.up_gb * offer.inet_up_cost
@@ -299,5 +299,5 @@ def lines(ranking: Ranking, profile: Profile, work: Work, *, complete: bool) -> 
     if ranking.left_out:
         said.append("left out: " + ", ".join(f"{count} {why}" for why, count in ranking.left_out.items()))
     if not complete:
-        said.append("there are more offers than could be asked for, and only the cheapest by the hour were looked at")
+        said.append("there are more offers than could be listed; only the cheapest per hour were considered")
     return said

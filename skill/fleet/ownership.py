@@ -38,7 +38,7 @@ class RentedInstance(NamedTuple):
     def proof(self) -> Ours:
         """The proof. Raises FailedError for one that has gone."""
         if self.ours is None:
-            raise FailedError(f"instance {self.id} no longer exists, and nothing of it is billed")
+            raise FailedError(f"instance {self.id} no longer exists and is not billed")
         return self.ours
 
 
@@ -52,11 +52,11 @@ def find(client: Provider, where: Path, text: str) -> RentedInstance:
     else:
         worker = known.named(text)
         if worker.instance_id is None:
-            raise UseError(f"{text} is no rented machine: it has no instance_id in workers.yaml")
+            raise UseError(f"{text} is not a rented machine: it has no instance_id in workers.yaml")
         number = worker.instance_id
     live = client.instance(number)
     if isinstance(live, Unknown):
-        raise FailedError(f"what instance {number} is doing is unknown, and nothing was done: {live.reason}")
+        raise FailedError(f"the state of instance {number} is unknown, so nothing was done: {live.reason}")
     rental = _rental(where, number, live)
     found = RentedInstance(number, live, worker, rental)
     if isinstance(live, Gone):

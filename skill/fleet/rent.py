@@ -87,7 +87,7 @@ def _renting(client: Provider, where: Path, request: RentRequest, say: Say) -> _
 def alone(where: Path) -> AbstractContextManager[None]:
     """Keep out other rentals of the same project. Raises FailedError where one is at work."""
     lock = ProjectPaths.of(where).rent_lock
-    return files.alone(lock, "something is being rented for this project just now; try again when that has ended")
+    return files.alone(lock, "another command is renting for this project; try again when it has finished")
 
 
 class _Renting:
@@ -107,7 +107,7 @@ class _Renting:
 
     def finish(self) -> Worker | None:
         for one in unfinished(self._where, self._request.purpose):
-            self._say(f"takes up the rental of {iso(one.intended)} again ({one.offered.cards}, {one.label})")
+            self._say(f"resuming the rental of {iso(one.intended)} ({one.offered.cards}, {one.label})")
             self._chain, self._began = one.chain, min(self._began, one.intended)
             worker = self._finish(one)
             if worker is not None:
@@ -120,8 +120,8 @@ class _Renting:
             return worker
         fault = ssh_preflight.fault(self._key.private, self._key.public)
         if fault is not None:
-            raise FailedError(f"nothing was rented: no machine could be entered from here: {fault}")
-        self._last = self._last or "no offer is left to be tried"
+            raise FailedError(f"nothing was rented: logging in to rented machines does not work from here: {fault}")
+        self._last = self._last or "no offer is left to try"
         for priced in candidates:
             why = startup.exhausted(self._tried(), self._bounds, self._began, time.time())
             if why is not None:
@@ -168,7 +168,7 @@ class _Renting:
         offered = Offered(offer.id, offer.machine_id, offer.cards, priced.dph, disk, request.profile.disk_gb)
         intent = ledger.intent(request.purpose, self._chain, self._name(), offered, request.notes)
         ledger_file.note(self._where, ledger.INTENDED, label, **intent)
-        self._say(f"takes offer {offer.id}: {offer.cards}, ${priced.dph:.4f} an hour")
+        self._say(f"renting offer {offer.id}: {offer.cards}, ${priced.dph:.4f} an hour")
         return ledger_file.rentals(self._where)[label]
 
     def _taken(self, one: Rental, outcome: Created | Refused | Unknown) -> Rental:
@@ -212,7 +212,7 @@ class _Renting:
             if isinstance(found, NotOurs):
                 return self._left_alone(one, found.why)
             if isinstance(found, Gone):
-                self._note(ledger.GONE, one, why="it vanished while it came up")
+                self._note(ledger.GONE, one, why="it disappeared while starting")
                 self._last = f"instance {number} no longer exists"
                 self._say(self._last)
                 return None
@@ -226,14 +226,12 @@ class _Renting:
                 f"run the same command again, or: wavequeue vast destroy {number}"
             )
         self._note(ledger.DESTROYED if ended.by_us else ledger.GONE, one)
-        self._last = (
-            f"instance {number} did not come up, and {'was destroyed' if ended.by_us else 'had gone by itself'}"
-        )
+        self._last = f"instance {number} failed to start, and {'was destroyed' if ended.by_us else 'no longer exists'}"
         if own is not None:
             raise FailedError(f"nothing was rented: {own}. No machine was blacklisted{self._cost()}")
         if startup.is_image_fault(one.why):
             raise FailedError(
-                f"the image {self._image} cannot be had ({one.why}); say another in vast.yaml: rent: {{image: NAME}}"
+                f"the image {self._image} cannot be pulled ({one.why}); set another in vast.yaml: rent: {{image: NAME}}"
                 f"{self._cost()}"
             )
         return None
@@ -250,7 +248,7 @@ class _Renting:
         if fault is not None:
             return fault
         if any(startup.is_alike(found.why, why) for _, why in self._suspects):
-            return f"two machines in a row could not be entered, for one reason, which may be on this side: {found.why}"
+            return f"the login failed on two machines in a row, so the reason may be on this side: {found.why}"
         self._suspects.append((one, found.why))
         return None
 
@@ -281,7 +279,7 @@ class _Renting:
                 if named is not None:
                     raise FailedError(
                         f"whether offer {one.offered.offer_id} was rented is unknown: the answer named instance "
-                        f"{named}, which was left alone, and none bears the label {one.label}. See what is billed: "
+                        f"{named}, which was left alone, and none has the label {one.label}. See what is billed: "
                         "wavequeue vast instances; then run the same command again"
                     )
                 self._say("it was not rented")
@@ -328,8 +326,8 @@ class _Renting:
 
     def _ban(self, one: Rental, why: str) -> None:
         machine = one.offered.machine_id
-        settings.ban(self._where, machine, f"did not come up: {why}")
-        self._say(f"machine {machine} is on the blacklist; off again: wavequeue vast blacklist remove {machine}")
+        settings.ban(self._where, machine, f"failed to start: {why}")
+        self._say(f"machine {machine} is on the blacklist; to remove it: wavequeue vast blacklist remove {machine}")
 
     def _is_banned(self, priced: Priced) -> bool:
         return any(one.machine_id == priced.offer.machine_id for one in settings.read_blacklist(self._where))

@@ -55,7 +55,7 @@ def _named(said: str) -> Key:
     if key is None:
         # ssh-keygen -f of a key that is there would make another one in its place.
         way = f"ssh-keygen -y -f {word} > {word}.pub" if place.exists() else f"ssh-keygen -f {word}"
-        raise UseError(f"vast.yaml names the ssh key {said}, and {said}.pub is not there; make it: {way}")
+        raise UseError(f"vast.yaml names the ssh key {said}, and {said}.pub does not exist; create it: {way}")
     why = _unusable(place, key.public)
     if why is not None:
         raise UseError(f"the ssh key {said} of vast.yaml cannot be used: {why}")
@@ -90,7 +90,7 @@ def _own_key() -> Key:
         shutil.rmtree(new, ignore_errors=True)
     key = _read_key(place)
     if not isinstance(key, Key):
-        raise UseError(f"an ssh key is needed to enter rented machines, and none could be made{why}")
+        raise UseError(f"an ssh key is needed to log in to rented machines, and none could be created{why}")
     return key
 
 
@@ -106,12 +106,12 @@ def _unusable(private: Path, public: str) -> str | None:
         return None
     agent = "no agent has it" if held.code in (0, 1) else f"no agent is reached{source}"
     if held.code not in (0, 1, _NO_AGENT):
-        agent = f"whether an agent has it is not known ({held.words})"
+        agent = f"it is unknown whether an agent has it ({held.words})"
     give = f"give it to one: ssh-add {shlex.quote(str(private))}"
     if held.code == _NO_AGENT:
         give = f'start one with: eval "$(ssh-agent)"; then {give}'
     if opened is None:
-        return f"its private half is not there, and {agent}; {give}"
+        return f"its private half does not exist, and {agent}; {give}"
     if opened.code is not None and "passphrase" in opened.words:
         return f"it needs its passphrase, and {agent}; {give}"
     return f"ssh-keygen says: {opened.words}; and {agent}"

@@ -78,7 +78,7 @@ def verdict(
     if status != "running" and any(text in (live.status_msg or "").lower() for text in _FATAL):
         return Broken(words)
     if status == "running":
-        words = f"runs, and could not be entered: {doubt}"
+        words = f"is running, but the login failed: {doubt}"
     patience = min(ready_within, SILENT if status == "running" else _GRACES.get(status, ready_within))
     if since >= patience and (status == "running" or status in _GRACES):
         return Broken(f"{words} (for {since:.0f} s)", entry=status == "running")
@@ -121,12 +121,12 @@ def resources(offered: Offered, gpus: int | None) -> Mapping[str, Any]:
 def billing(number: int, live: Instance | Gone | Unknown) -> str:
     """What an instance costs now, in words."""
     if isinstance(live, Gone):
-        return f"instance {number} no longer exists, and nothing of it is billed"
+        return f"instance {number} no longer exists and is not billed"
     if isinstance(live, Unknown):
         return f"whether instance {number} is billed is unknown ({live.reason}); see: wavequeue vast instances"
     burn = "at a price that is not known" if live.burn is None else f"${live.burn:.4f} an hour"
     what = f"instance {number} ({live.cards})"
     if live.status == "stopped":
         day = "" if live.burn is None else f", ${live.burn * 24:.2f} a day"
-        return f"{what} is stopped, and its disk goes on billing: {burn}{day}; only destroying it ends that"
+        return f"{what} is stopped, and its disk is still billed: {burn}{day}; only destroying it ends this"
     return f"{what} is {live.status}, and is still billed: {burn}"

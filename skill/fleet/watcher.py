@@ -117,7 +117,7 @@ class _Watcher:
     def go(self) -> None:
         with contextlib.suppress(_Left):
             self._write()
-            self._say("begins to watch" + (", and rents nothing (--dry-run)" if self._is_dry else ""))
+            self._say("watching" + (", and rents nothing (--dry-run)" if self._is_dry else ""))
             pause = Rules().every
             while True:
                 with self._surviving():
@@ -127,7 +127,7 @@ class _Watcher:
                 self._state["looked"] = iso(time.time())
                 self._write()
                 time.sleep(pause)
-        self._say("has been told to end")
+        self._say("was told to stop")
 
     @contextlib.contextmanager
     def _surviving(self) -> Iterator[None]:
@@ -159,15 +159,15 @@ class _Watcher:
     def _decide(self, client: Provider, rules: Rules) -> str:
         live = self._live(client)
         if isinstance(live, Unknown):
-            return self._outcome(f"what the account has is unknown, and nothing is rented: {live.reason}")
+            return self._outcome(f"what the account has is unknown, so nothing is rented: {live.reason}")
         user = client.user()
         if isinstance(user, Unknown):
-            return self._outcome(f"the balance is unknown, and nothing is rented: {user.reason}")
+            return self._outcome(f"the balance is unknown, so nothing is rented: {user.reason}")
         profile = watch_rules.looked_at(rules, settings.profile(settings.read_profiles(self._where), rules.profile))
         work, banned = offers.plain_work(profile), {one.machine_id for one in settings.read_blacklist(self._where)}
         found = client.search(offers.need(profile, work, banned))
         if isinstance(found, Unknown):
-            return self._outcome(f"what can be rented is unknown: {found.reason}")
+            return self._outcome(f"the offers cannot be listed: {found.reason}")
         ranking = offers.rank(found.offers, profile, work, banned)
         choice = watch_rules.decide(rules, live, user.credit, ranking.priced)
         seen = {one.offer.id for one, _ in choice.near}

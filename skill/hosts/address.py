@@ -41,7 +41,7 @@ def parse(text: str) -> Address:
             raise UseError(f"the address {text!r} begins with {scheme}://; only ssh:// leads to a host")
         rest, _, path = rest.partition("/")
         if path:
-            raise UseError(f"the address {text!r} goes on after the host; give a path with --workspace /{path}")
+            raise UseError(f"the address {text!r} continues after the host; give a path with --workspace /{path}")
     return _one(rest, text)
 
 
@@ -49,7 +49,7 @@ def _one(text: str, whole: str) -> Address:
     """[USER@]HOST[:PORT]; `whole` is what was typed."""
     user, at, rest = text.rpartition("@")
     if at and ":" in user:
-        raise UseError("a password has no place in an address; hosts are entered by key: --key FILE")
+        raise UseError("an address cannot contain a password; log in by key: --key FILE")
     if at:
         _check(user, whole, "user")
     if rest.startswith("["):
@@ -74,7 +74,7 @@ def _command(text: str) -> Address:
     try:
         words = shlex.split(text)[1:]
     except ValueError:
-        raise UseError(f"the ssh command {text!r} has quotes that do not close") from None
+        raise UseError(f"the ssh command {text!r} has an unclosed quote") from None
     said: dict[str, str] = {}
     places = []
     while words:

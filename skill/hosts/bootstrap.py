@@ -158,7 +158,7 @@ def parse_facts(said: Said) -> Facts | Unreachable:
     for line in text.splitlines():
         name, equals, value = line.partition("=")
         if not equals or len(value) > 1 << 16 or not value.isprintable():
-            return _strange("its answer is not ours", said)
+            return _strange("its answer cannot be understood", said)
         rows.append((name, value))
     one = dict(rows)
     if not one.get("home", "").startswith("/") or len(one["home"]) > _LONGEST or not one.get("machine"):
@@ -170,7 +170,7 @@ def parse_facts(said: Said) -> Facts | Unreachable:
         told = _told(document or {}) if "facts" in one else None
         version, _, path = one.get("python", "").partition(" ")
     except (ValueError, TypeError, KeyError, RecursionError):
-        return _strange("what it says of itself is not ours", said)
+        return _strange("its description of itself cannot be understood", said)
     if told is not None and not (re.fullmatch(r"3\.\d+\.\d+", version) and path.startswith("/")):
         return _strange("it does not say which python it has", said)
     disk = one.get("disk", "")
@@ -330,7 +330,7 @@ import compileall, glob, hashlib, io, os, shutil, subprocess, sys, tarfile, temp
 digest, packed = sys.argv[1:]
 data = sys.stdin.buffer.read()
 if hashlib.sha256(data).hexdigest() != packed:
-    sys.exit("it was cut off on its way")
+    sys.exit("the transfer was cut off")
 os.umask(0o077)
 top = os.path.join(os.path.expanduser("~"), ".wavequeue", "runtime")
 os.makedirs(top, exist_ok=True)
@@ -351,7 +351,7 @@ try:
             shutil.rmtree(cache)
         said = tried()
         if said is not None:
-            sys.exit("it does not run with %s: %s" % (sys.executable, said or "it said nothing"))
+            sys.exit("it does not run with %s: %s" % (sys.executable, said or "no output"))
     for folder, _, names in os.walk(new):
         for name in names:
             fd = os.open(os.path.join(folder, name), os.O_RDONLY)
@@ -410,7 +410,7 @@ def place_run(
     words = (run_id, secrets.token_hex(4), str(len(manifest)), str(len(text)), name)
     said = host.script(_PLACE, *words, stdin=manifest + text, limit=1 << 20)
     if isinstance(said, Said) and said.code == _OTHER:
-        return f"~/.wavequeue/runs/{run_id} holds another manifest there; begin another run with --new"
+        return f"~/.wavequeue/runs/{run_id} contains another manifest; start another run with --new"
     return _fault(said, f"the directory of run {run_id}")
 
 
@@ -425,7 +425,7 @@ umask 077; {PLACE}
 d=$w/runs/$1; mkdir -p -- "$d" && chmod 700 .wavequeue "$w" "$d" || exit 1
 t=$d/.manifest.$2.tmp; r=$d/.request.$2.tmp; trap 'rm -f -- "$t" "$r" "$r.all"' EXIT
 trap 'exit 1' HUP INT TERM PIPE
-cut_off() {{ echo "it was cut off on its way" >&2; exit 1; }}
+cut_off() {{ echo "the transfer was cut off" >&2; exit 1; }}
 if [ "${{4:-0}}" -gt 0 ]; then
   cat > "$r.all" && [ "$(wc -c < "$r.all")" -eq "$(($3 + $4))" ] || cut_off
   head -c "$3" "$r.all" > "$t" && tail -c "$4" "$r.all" > "$r" || exit 1
@@ -473,4 +473,4 @@ def start(host: Host, python: str, runtime: str, run_id: str, poll: float | None
 def _fault(said: Said | Unreachable, what: str) -> str | Unreachable | None:
     if isinstance(said, Unreachable):
         return said
-    return None if said.code == 0 else f"{what} could not be placed: {said.why}"
+    return None if said.code == 0 else f"{what} could not be written: {said.why}"

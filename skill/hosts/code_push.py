@@ -70,7 +70,7 @@ def push_files(
     place, _, rest = ready.out.partition(b"\n")
     tool, _, there = rest.partition(b"\n")
     if ready.code != 0 or not place:
-        return f"the workspace {workspace} cannot be made on {host.name}: {ready.why}"
+        return f"the workspace {workspace} cannot be created on {host.name}: {ready.why}"
     folder = os.fsdecode(place)
     if host.ssh_command() is None and os.path.realpath(folder) == os.path.realpath(source):
         return Pushed(0, 0, "in place")
@@ -172,12 +172,12 @@ def _by_rsync(
         except FileNotFoundError:
             return _Unusable("it is not installed here")
         except subprocess.TimeoutExpired:
-            return Unreachable(f"the code was not carried within {_LIMIT:.0f} s", "timeout")
+            return Unreachable(f"the code was not copied within {_LIMIT:.0f} s", "timeout")
         if done.returncode == 0:
             return Pushed(*parse_stats(done.stdout.decode(errors="replace")), "rsync")
         reason = reason_of(done.stderr.decode(errors="replace"))
         if done.returncode == _VANISHED:
-            return f"files went away here while the code was carried: {reason}; run the same command again"
+            return f"files disappeared here while the code was being copied: {reason}; run the same command again"
         if done.returncode in _NO_RSYNC:
             return _Unusable(f"{reason} (exit code {done.returncode})")
         if done.returncode == _TORN:
@@ -188,7 +188,7 @@ def _by_rsync(
         if done.returncode not in _DROPPED or in_vain:
             return f"rsync to {host.name} failed with exit code {done.returncode}: {reason}"
         _again(host, attempt, reason, say)
-    return Unreachable(f"the connection was dropped {TRIES} times while the code was carried: {reason}", "dropped")
+    return Unreachable(f"the connection was dropped {TRIES} times while the code was being copied: {reason}", "dropped")
 
 
 def _again(host: Host, attempt: int, reason: str, say: Callable[[str], None]) -> None:
@@ -217,7 +217,7 @@ def _by_tar(
             return asked
         reason = asked.reason
         _again(host, attempt, reason, say)
-    return Unreachable(f"the connection was dropped {TRIES} times while the code was carried: {reason}", "dropped")
+    return Unreachable(f"the connection was dropped {TRIES} times while the code was being copied: {reason}", "dropped")
 
 
 def _stat_line(source: Path, name: str) -> bytes:
@@ -237,4 +237,4 @@ def reason_of(text: str) -> str:
 
 
 def _said(text: str) -> str:
-    return excerpt(text) or "it said nothing"
+    return excerpt(text) or "no output"

@@ -293,7 +293,7 @@ def _talk(channel: Channel, sent: Framed, stdin: bytes, begun: threading.Event, 
     code = channel.recv_exit_status()
     channel.close()
     if code < 0:
-        return Unreachable("the connection was lost in the middle of a command", "dropped")
+        return Unreachable("the connection was lost while a command was running", "dropped")
     return code, bytes(out), b"".join(err)
 
 
@@ -317,7 +317,7 @@ def _drain(channel: Channel, into: list[bytes]) -> None:
 
 
 def _too_much(limit: int) -> Said:
-    return Said(1, b"", f"it wrote more than {limit >> 20} MiB, and nothing of it was taken")
+    return Said(1, b"", f"it wrote more than {limit >> 20} MiB, and all of it was discarded")
 
 
 # The temporary name is told by us, so that two writers never share one. What was cut off is never renamed.

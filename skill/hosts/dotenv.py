@@ -41,10 +41,10 @@ def choose(text: str, allowed: Collection[str], file: str) -> Chosen:
             continue
         found = _LINE.fullmatch(line)
         if found is None or not _NAME.fullmatch(found[1]):
-            raise UseError(f"{file}:{number}: this line is no NAME=VALUE")
+            raise UseError(f"{file}:{number}: this line is not NAME=VALUE")
         value = _value(found[2].rstrip())
         if value is None:
-            raise UseError(f"{file}:{number}: the quotes around the value of {found[1]} do not close on this line")
+            raise UseError(f"{file}:{number}: the quotes around the value of {found[1]} are not closed on this line")
         values[found[1]] = value
     kept = {name: value for name, value in values.items() if name in allowed}
     lines = [f"{name}={shlex.quote(value)}\n" for name, value in kept.items()]

@@ -150,9 +150,9 @@ class FabricTransport:
             return str(error).replace("@WHERE@", where).replace("@NAME@", name), "auth"
         telling = ssh_words.telling(said)
         if telling:  # of the way there: a jump host that is down, a command that is not there
-            return f"{where} cannot be reached by the way that ~/.ssh/config names: {telling}", ssh_words.kind(said)
+            return f"{where} cannot be reached by the route in ~/.ssh/config: {telling}", ssh_words.kind(said)
         if isinstance(error, socket.gaierror):
-            return f"the name {where} is not known ({error.strerror or error})", "name"
+            return f"the name {where} cannot be resolved ({error.strerror or error})", "name"
         if isinstance(error, (TimeoutError, socket.timeout)):
             return f"{where} did not answer within {settings.seconds or transport.CONNECT:g} s", "timeout"
         if isinstance(error, paramiko.ssh_exception.NoValidConnectionsError):
@@ -337,7 +337,7 @@ class _Keys(AuthStrategy):  # type: ignore[misc]
                     raise BeyondFabricError(f"the key {identity.path} cannot be read otherwise ({error})") from None
 
     def _refused(self) -> str:
-        missing = [f"the key {path} is not there" for path in missing_keys(self._way)]
+        missing = [f"the key {path} does not exist" for path in missing_keys(self._way)]
         names = [identity.path for identity in self._way.identities]
         if self._way.settings.first("identitiesonly") == "yes" and names:
             what = f"the key {names[0]} was not" if len(names) == 1 else f"none of the keys {', '.join(names)} was"

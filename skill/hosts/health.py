@@ -217,9 +217,9 @@ def _faults(made: Row, facts: Facts, heard: Heard) -> Iterable[str]:
     if facts.python is None:
         yield f"{plain(facts.why_no_python)}; {setup}"
     elif heard.document is None:
-        yield f"it could not be looked at: {plain(heard.why)}"
+        yield f"it could not be checked: {plain(heard.why)}"
     elif read(heard.document) is None:
-        yield "what it said of itself cannot be read; see what its shell prints with: ssh HOST true"
+        yield "its answer cannot be parsed; see what its shell prints with: ssh HOST true"
     if facts.screen is None:
         yield f"screen is missing, and every job runs in one; {setup}"
     elif made.probed.screen_fault:
@@ -233,16 +233,16 @@ def _faults(made: Row, facts: Facts, heard: Heard) -> Iterable[str]:
 def _warnings(made: Row, facts: Facts, heard: Heard) -> Iterable[str]:
     yield from made.probed.unreadable
     if facts.disk_fault:
-        yield plain(f"how much of its disk is free is not told: {facts.disk_fault}")
+        yield plain(f"its free disk space is unknown: {facts.disk_fault}")
     if facts.owner is not None:
-        yield f"it has one home with {plain(facts.owner)}; its own runs are there in ~/{facts.place}/runs"
+        yield f"it shares its home directory with {plain(facts.owner)}; its own runs are in ~/{facts.place}/runs"
     if not heard.is_quiet:
         yield (
-            "a login file there (such as ~/.bashrc) writes or reads in every session, so that code goes by tar, "
+            "a login file there (such as ~/.bashrc) prints or reads in every session, so code is sent with tar, "
             "slower; let it do so in terminals only, in bash: case $- in *i*) ... ;; esac"
         )
     if not made.rsync:
-        yield f"rsync is missing; code goes by tar, slower. Install it with: wavequeue hosts setup {made.name}"
+        yield f"rsync is missing, so code is sent with tar (slower). Install it with: wavequeue hosts setup {made.name}"
     if made.probed.cards_unreadable is not None:
         yield f"its GPUs cannot be read now: {made.probed.cards_unreadable}"
     for card in made.probed.cards:
@@ -251,7 +251,7 @@ def _warnings(made: Row, facts: Facts, heard: Heard) -> Iterable[str]:
     if made.probed.cards and made.probed.cards_note:
         yield made.probed.cards_note
     if abs(clock_off(made)) > CLOCK:
-        yield f"its clock is {_clock(made)}; set it right, or ages and times read wrong"
+        yield f"its clock is {_clock(made)}; correct it, or ages and times will be wrong"
 
 
 def clock_off(made: Row) -> float:

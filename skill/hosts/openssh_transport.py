@@ -187,7 +187,8 @@ class OpenSshTransport:
         if kind == "auth" and ways and "publickey" not in ways:
             return Unreachable(ssh_words.takes_no_key(where, name, ways), kind)
         return Unreachable(
-            f"{where} could not be entered ({self.through}): {ssh_words.telling(said) or 'ssh says nothing'}", kind
+            f"login to {where} failed ({self.through}): {ssh_words.telling(said) or 'ssh printed nothing'}",
+            kind,
         )
 
 

@@ -130,7 +130,7 @@ _ADVICE = {
         "this is a gateway that serves terminals only: register the direct address of the machine (at RunPod: SSH over "
         "exposed TCP) in its place with: wavequeue hosts add NAME USER@ADDRESS:PORT"
     ),
-    r"home directory .* cannot be entered|could not chdir": "have that directory made or mounted there",
+    r"home directory .* cannot be entered|could not chdir": "create or mount that directory there",
     r"restricted|rbash": "the shell of this account is restricted: use an account with another one",
     r"/bin/sh.*(not found|no such file)": "wavequeue needs a /bin/sh there",
 }
@@ -144,15 +144,15 @@ def silence(code: int, out: bytes, err: bytes) -> str:
     said = excerpt(text)
     found = (advice for pattern, advice in _ADVICE.items() if re.search(pattern, text, re.IGNORECASE))
     advice = next(found, _LOGIN_FILE)
-    return f"its login shell ended (exit code {code}) before our command began and said {said or 'nothing'}; {advice}"
+    return f"its login shell ended (exit code {code}) before our command and printed {said or 'nothing'}; {advice}"
 
 
 def delay(seconds: float, out: bytes, err: bytes) -> str:
     """Say that a command did not begin in time, and what the host said meanwhile."""
     said = excerpt(_text(out, err))
     return (
-        f"its login shell did not begin our command within {seconds:g} s"
-        + (f" and said {said}" if said else "")
+        f"its login shell did not start our command within {seconds:g} s"
+        + (f" and printed {said}" if said else "")
         + "; see whether a login file there (such as ~/.bashrc) waits for something"
     )
 

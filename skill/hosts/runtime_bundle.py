@@ -49,7 +49,8 @@ _PYTHON = "39"
 """The oldest Python of a host, for which compiled parts have to serve."""
 _PATIENCE = 120.0
 _CANNOT = (
-    "no psutil for {machine} hosts is here, and it could not be fetched: {why}. Where there is internet, run: {fetch}"
+    "psutil for {machine} hosts is not here, and it could not be downloaded: {why}. On a machine with internet access, "
+    "run: {fetch}"
 )
 
 
@@ -66,7 +67,7 @@ def bundle(machine: str, libc: str, cache: Path | None = None) -> Bundle:
     Raises FailedError where it cannot be had.
     """
     if machine not in MACHINES:
-        raise FailedError(f"hosts of the kind {machine} are not served; these are: {', '.join(MACHINES)}")
+        raise FailedError(f"hosts of the kind {machine} are not supported; supported: {', '.join(MACHINES)}")
     if not libc.startswith("glibc"):
         raise FailedError(
             "it has no glibc (Alpine and other systems with musl have none), for which psutil is built; use an image "
@@ -107,7 +108,7 @@ def _installed(name: str) -> Path:
     for folder in sys.path:
         if (Path(folder) / name).is_file():
             return Path(folder) / name
-    raise FailedError(f"{name} is not installed here; install wavequeue anew: pip install --force-reinstall wavequeue")
+    raise FailedError(f"{name} is not installed here; reinstall wavequeue: pip install --force-reinstall wavequeue")
 
 
 def _psutil(machine: str, cache: Path) -> dict[str, bytes]:
@@ -118,15 +119,15 @@ def _psutil(machine: str, cache: Path) -> dict[str, bytes]:
         return here
     found = _VERSION.search(here["psutil/__init__.py"].decode())
     if found is None:
-        raise FailedError(f"{folder} does not say which version of psutil it is; install it anew")
+        raise FailedError(f"{folder} does not say which version of psutil it is; reinstall it")
     wheel = _wheel(cache, found[1], machine) or _fetch(cache, found[1], machine)
     try:
         with zipfile.ZipFile(wheel) as archive:
             files = _needed((name, zipfile.Path(archive, name)) for name in archive.namelist())
     except (OSError, zipfile.BadZipFile, KeyError) as error:
-        raise FailedError(f"{wheel} cannot be used ({error}); remove it, and it is fetched again") from None
+        raise FailedError(f"{wheel} cannot be used ({error}); remove it, and it will be downloaded again") from None
     if not _serves(files, machine):
-        raise FailedError(f"{wheel} holds no psutil for {machine}; remove it, and it is fetched again")
+        raise FailedError(f"{wheel} holds no psutil for {machine}; remove it, and it will be downloaded again")
     return files
 
 

@@ -107,18 +107,18 @@ class _Setup:
         left = [name for name in _missing(facts) if name != "rsync"]
         if left:
             why = f" ({facts.why_no_python})" if facts.python is None else ""
-            raise _Stop(f"apt-get says that it installed {', '.join(left)}, and nothing is found{plain(why)}")
+            raise _Stop(f"apt-get reports that it installed {', '.join(left)}, but it is not found{plain(why)}")
         return f"installed {', '.join(missing)}; {_there(facts)}"
 
     def _by_hand(self, facts: Facts, missing: Sequence[str], *, is_root: bool) -> str:
         """What a person has to install. Raises _Stop unless it can be done without."""
         if is_root:
-            way = f"there is no apt-get to install it with; install it there by its own means: {' '.join(missing)}"
+            way = f"apt-get is not available; install it there with its own package manager: {' '.join(missing)}"
         else:
             packages = " ".join(missing)
             way = f"only root may install it; run there: sudo apt-get update && sudo apt-get install -y {packages}"
         if missing == ["rsync"]:
-            return f"{_there(facts)}; rsync is missing, and code goes by tar instead. {way[0].upper()}{way[1:]}"
+            return f"{_there(facts)}; rsync is missing, so code is sent with tar instead. {way[0].upper()}{way[1:]}"
         why = f" ({facts.why_no_python})" if facts.python is None else ""
         raise _Stop(f"{' and '.join(missing)} missing{plain(why)}; {way}")
 
@@ -126,7 +126,7 @@ class _Setup:
 
     def _directories(self) -> str:
         asked = self._host.worker.workspace or WORKSPACE
-        said = _said(self._host.script(_FOLDERS, remote(asked)), f"{asked} cannot be made")
+        said = _said(self._host.script(_FOLDERS, remote(asked)), f"{asked} cannot be created")
         place = said.out.decode(errors="replace").rstrip("\n")
         if not place.startswith("/") or not place.isprintable():
             raise _Stop("what it says of its directories cannot be read")
@@ -159,12 +159,12 @@ class _Setup:
         key = sha256(own + self._workspace.encode() + b"\0" + script).hexdigest()[:32]
         output = f"~/.wavequeue/setup/{key}/output.log"
         self._script = digest
-        self._say(self._host.name, f"setup.sh: runs unless it has run before; its output is there in {output}")
+        self._say(self._host.name, f"setup.sh: runs unless it has run before; its output goes there to {output}")
         # Isolated: a module of the same name that lies in the home is not taken for Python's own.
         argv = [self._facts.python.path, "-I", "-c", _RUN_ONCE, key, self._workspace]
         said = _sound(self._host.run(argv, stdin=script, timeout=_SCRIPT_PATIENCE, limit=1 << 20))
         if said.code == _DONE:
-            return "has run before, and is the same"
+            return "has run before and is unchanged"
         if said.code == _BUSY:
             raise _Stop(f"an earlier setup's is still at work, or something that it left; see there {output}")
         if said.code == _FAILED:
@@ -190,10 +190,10 @@ class _Setup:
         try:
             said = bootstrap.in_passing(self._host, self._facts, bootstrap.bundle_for(self._facts), "probe")
         except FailedError as error:
-            return f"GPU: not told: {error}"
+            return f"GPU: unknown: {error}"
         probed = None if isinstance(said, Unreachable) else health.read(said.out)
         if probed is None or probed.cards_unreadable is not None:
-            return f"GPU: not told: {'no answer' if probed is None else probed.cards_unreadable}"
+            return f"GPU: unknown: {'no answer' if probed is None else probed.cards_unreadable}"
         sizes = (f"GPU {card.number}: {card.name}, {card.total_mib} MiB" for card in probed.cards)
         return "\n".join(sizes) or "No GPU"
 
@@ -281,7 +281,7 @@ if code:
         said = log.read(2000)
         log.seek(max(len(said), os.fstat(log.fileno()).st_size - 2000))
         said += b"\\n" + log.read()
-    sys.stderr.write("exit code %d: %s" % (code, said.decode(errors="replace").strip() or "it said nothing"))
+    sys.stderr.write("exit code %d: %s" % (code, said.decode(errors="replace").strip() or "no output"))
     sys.exit({_FAILED})
 open(done, "w").close()
 """

@@ -36,7 +36,7 @@ def fault(key: str | None, public: str) -> str | None:
     for probe in PROBES:
         found = ask(("ssh", *ssh_way.config_option()), f"root@{probe}")
         if isinstance(found, Fault):
-            return found.reason if found.is_missing else f"{found.reason}; mend it, and try: ssh -G {probe}"
+            return found.reason if found.is_missing else f"{found.reason}; fix it, and try: ssh -G {probe}"
         refused = _key_fault(ssh_way.find(_rented(probe, key)), key, public)
         if refused is not None:
             return refused

@@ -115,7 +115,7 @@ def _ask(argv: tuple[str, ...], _depends_on: tuple[object, ...]) -> Settings | F
     except (OSError, subprocess.TimeoutExpired) as error:
         return Fault(f"ssh could not be asked for its settings: {one_line(str(error), 200)}")
     if done.returncode != 0:
-        return Fault(f"your ssh configuration cannot be read: {words(done.stderr) or 'ssh says nothing'}")
+        return Fault(f"your ssh configuration cannot be read: {words(done.stderr) or 'ssh printed nothing'}")
     return parse(argv[-1], done.stdout)
 
 

@@ -15,7 +15,7 @@ PLAIN, SCOPE = "plain", "scope"
 """How a manager is started: as it is; in a scope of systemd's own for the user, which outlives sessions."""
 
 _FAULT = (
-    "what is started there is ended together with the SSH session (tried just now; KillUserProcesses=yes in "
+    "processes started there are killed when the SSH session ends (just tested; KillUserProcesses=yes in "
     "/etc/systemd/logind.conf does that), so that no job would outlive this command, and nothing was started"
 )
 
@@ -38,9 +38,9 @@ def fault(host: Host, facts: Facts) -> str | Unreachable | None:
         found = _survives(host, SCOPE)
         if isinstance(found, Unreachable) or found:
             return found if isinstance(found, Unreachable) else None
-        return f"{_FAULT}; loginctl enable-linger is allowed there, and did not help: ask who runs it"
+        return f"{_FAULT}; loginctl enable-linger is allowed there, and did not help: ask its administrator"
     user = host.worker.ssh.user if host.worker.ssh is not None and host.worker.ssh.user else "USER"
-    return f"{_FAULT}; have root run there: loginctl enable-linger {user}"
+    return f"{_FAULT}; run there as root: loginctl enable-linger {user}"
 
 
 def _survives(host: Host, how: str) -> bool | Unreachable:

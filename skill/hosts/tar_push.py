@@ -62,9 +62,7 @@ class Stage(NamedTuple):
         said = self.host.script(text, self.workspace, self.token, self.owner, *args, stdin=stdin, timeout=_LIMIT)
         if isinstance(said, Said) and said.code != 0:
             self.host.script(_CLEAR, self.workspace, self.token, self.owner)
-            return (
-                f"tar on {self.host.name} failed with exit code {said.code}: {excerpt(said.err) or 'it said nothing'}"
-            )
+            return f"tar on {self.host.name} failed with exit code {said.code}: {excerpt(said.err) or 'no output'}"
         return said if isinstance(said, Unreachable) else said.out
 
 
@@ -180,7 +178,7 @@ def _carry_large(stage: Stage, source: Path, name: str, mark: str, so_far: str) 
             now = os.fstat(file.fileno())
             if raw is None or (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
                 stage.run(_CLEAR)
-                return f"{name} was written here while it was carried; run the same command again"
+                return f"{name} was changed here while it was being copied; run the same command again"
             places = [f"{one.begin // BLOCK}:{-(-one.size // BLOCK)}" for one in group]
             about = (mark, str(number + 1), name, str(before.st_size), f"{stat.S_IMODE(before.st_mode):o}")
             said = stage.run(_PLACE, *about, str(int(before.st_mtime)), *places, stdin=gzip.compress(raw, 1, mtime=0))

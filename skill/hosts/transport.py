@@ -72,8 +72,8 @@ class Transport(Protocol):
 def changed_key(where: str, name: str, why: str) -> str:
     """Say that a host shows a key that cannot be taken. `why`: which one was expected; empty: the one kept here."""
     if why:
-        return f"{where} shows a host key that is not taken: {why}. Nothing was sent. See what ssh says: ssh {name}"
+        return f"{where} has a host key that is not accepted: {why}. Nothing was sent. See what ssh says: ssh {name}"
     return (
-        f"{where} shows another host key than before: somebody else's machine may answer there. Nothing was sent. "
-        f"If it was set up anew, accept its key with: wavequeue hosts accept {name}"
+        f"{where} has another host key than before: another machine may be answering there. Nothing was sent. "
+        f"If it was reinstalled, accept its key with: wavequeue hosts accept {name}"
     )

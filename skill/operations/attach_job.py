@@ -35,9 +35,9 @@ def _session(run: Run, row: Row) -> str:
     if row["status"] != "running":
         said = f" ({reason(row)})" if reason(row) else ""
         hint = f"; its log: {_log(run, job)}" if row["attempt"] else ""
-        raise UseError(f"job {job} does not run now: it is {row['status']}{said}{hint}")
+        raise UseError(f"job {job} is not running: it is {row['status']}{said}{hint}")
     if row["screen_pid"] is None:
-        raise FailedError(f"job {job} is just being started; try again in a moment")
+        raise FailedError(f"job {job} is just starting; try again in a moment")
     return f"{row['screen_pid']}.{row['screen_name']}"
 
 

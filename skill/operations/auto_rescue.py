@@ -58,7 +58,7 @@ class Rule:
         try:
             made, done = rescue.move(run, name, (), None, lambda _made: None, lambda _text: None)
         except (UseError, FailedError, OSError) as error:
-            text = f"{name} has not been reached for {duration(self._after)}, and is not given up: {error}"
+            text = f"{name} has been unreachable for {duration(self._after)} but is not given up: {error}"
             if self._told.get(name) != text:
                 self._told[name] = text
                 self._say(text)
@@ -66,6 +66,6 @@ class Rule:
         finally:
             self._watched.busy = False
         if made is not None:
-            self._say(f"{name} has not been reached for {duration(self._after)}")
+            self._say(f"{name} has been unreachable for {duration(self._after)}")
         for line in (*rescue_text.after(run.id, name, made, done), *rescue_text.faults(run.id, name, done)):
             self._say(line.strip())

@@ -47,9 +47,9 @@ def _check_machine(machine: int) -> str | None:
         with connected() as client:
             live = client.instances()
     except UseError as error:
-        return f"that {machine} is a machine, and no instance, was not looked up: {error}"
+        return f"could not check that {machine} is the id of a machine and not of an instance: {error}"
     if isinstance(live, Unknown):
-        return f"that {machine} is a machine, and no instance, was not looked up: {live.reason}"
+        return f"could not check that {machine} is the id of a machine and not of an instance: {live.reason}"
     found = next((one for one in live if one.id == machine), None)
     if found is None or any(one.machine_id == machine for one in live):
         return None

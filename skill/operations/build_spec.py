@@ -48,7 +48,7 @@ def settle(manifest: Manifest, beside: Path) -> Manifest:
 def hosts_warning(manifest: Manifest) -> list[str]:
     """What to say of a spec that names hosts and is run here."""
     named = [name for name in manifest.hosts if name not in ("localhost", socket.gethostname())]
-    return [f"the spec is for {listed(named)}; this looks at the machine you are on only"] if named else []
+    return [f"the spec is for {listed(named)}; this checks only the machine you are on"] if named else []
 
 
 def earlier_manifests(project: str, beside: Path) -> list[existing_outputs.Earlier]:

@@ -37,7 +37,7 @@ Agree = Callable[[int, int], None]
 def check_choice(jobs: Sequence[str], phase: str | None, many: bool, option: str) -> None:
     """Raise UseError unless jobs are chosen in one way: by name, by phase, or by the option that means `many`."""
     if bool(jobs) + (phase is not None) + many != 1:
-        raise UseError(f"say which: JOB..., or --phase PHASE, or {option}")
+        raise UseError(f"give JOB..., or --phase PHASE, or {option}")
 
 
 def cancel_jobs(
@@ -67,7 +67,7 @@ def cancel_jobs(
             if everything and agree is not None:
                 agree(len(ids), document["counts"].get("running", 0))
             outcomes = there.request(document, request, start=False)
-        nothing = None if outcomes else "nothing to cancel: no job of those runs or waits"
+        nothing = None if outcomes else "nothing to cancel: none of these jobs is running or waiting"
         return Changed(run, request, tuple(outcomes), nothing)
 
 
@@ -84,7 +84,7 @@ def retry_jobs(run: Run, jobs: Sequence[str] = (), *, phase: str | None = None, 
             ids = requests.select(document, (), phase, frozenset(again))
         request = Request(requests.new_id("retry"), "retry", ids)
         if not ids:
-            nothing = "nothing to retry: no job of those is stuck" + ("" if stuck else " or cancelled")
+            nothing = "nothing to retry: none of these jobs is stuck" + ("" if stuck else " or cancelled")
             return Changed(run, request, nothing=nothing)
         statuses = {row["id"]: row["status"] for row in document["jobs"] if row["id"] in set(ids)}
         if set(statuses.values()) <= {"completed", "running", "pending"}:
@@ -102,7 +102,7 @@ def accept_jobs(run: Run, jobs: Sequence[str], *, output: str | None = None, rea
         document = there.look(full=True)
         ids = requests.select(document, jobs)
         if output is not None and len(ids) != 1:
-            raise UseError(f"--output is the result of one job, and {len(ids)} are meant: accept them one by one")
+            raise UseError(f"--output is for one job, but {len(ids)} were given: accept them one by one")
         changes = {} if output is None else {ids[0]: {"expected_output": output}}
         by = f"{getpass.getuser()}@{socket.gethostname()}"
         request = Request(requests.new_id("accept"), "accept", ids, changes=changes, by=by, reason=reason)

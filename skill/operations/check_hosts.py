@@ -47,7 +47,7 @@ def connect(made: Submission, names: Sequence[str], pool: str | None, say: Say) 
     """
     where = locate_workers()
     meant = submission.targets(registry.Registry.load(where), names, pool, made.manifest)
-    meant = refreshed(where, meant, "take it out with `wavequeue hosts remove {name}`, and submit to another host", say)
+    meant = refreshed(where, meant, "remove it with `wavequeue hosts remove {name}`, and submit to another host", say)
     return [registry.connect(worker, where, TRIES) for worker in meant]
 
 
@@ -88,7 +88,7 @@ def check(made: Submission, hosts: Sequence[Host], *, newest_code: bool = False,
         verdict = host_preflight.judge(made.manifest, sharing.parts.get(host.name, ()), seen, made.comes(cwd))
         twin = found[host.name].twin(found)
         if twin is not None:
-            verdict = verdict._replace(faults=(*verdict.faults, f"{same_machine(twin)}; leave one of them out"))
+            verdict = verdict._replace(faults=(*verdict.faults, f"{same_machine(twin)}; remove one of them"))
         verdicts.append(verdict)
     # Where no host could be looked at, why no job has one is said already.
     unplaced = host_preflight.unplaced_lines(sharing.unplaced) if offers else []

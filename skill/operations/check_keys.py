@@ -134,15 +134,15 @@ def judge(service: str, reply: Reply | NoReply, document: Any) -> tuple[str, str
     if isinstance(reply, NoReply):
         return UNREACHABLE, reply.reason
     if reply.status == 401:
-        return INVALID, "the key is not taken"
+        return INVALID, "the key was rejected"
     if reply.status != 200 or not isinstance(document, dict):
-        return UNREACHABLE, f"the server answered {reply.status}, which says nothing of the key"
+        return UNREACHABLE, f"the server answered {reply.status}, which does not show whether the key is valid"
     if service == "W&B":  # it answers 200 to keys that are none, too
         data = document.get("data")
         if not isinstance(data, dict) or "viewer" not in data:
-            return UNREACHABLE, "the server's answer says nothing of the key"
+            return UNREACHABLE, "the server's answer does not show whether the key is valid"
         viewer = data["viewer"]
-        return (OK, _of(viewer, "username")) if isinstance(viewer, dict) else (INVALID, "the key is not taken")
+        return (OK, _of(viewer, "username")) if isinstance(viewer, dict) else (INVALID, "the key was rejected")
     return OK, _of(document, "name")
 
 

@@ -96,7 +96,7 @@ def rank(client: Provider, where: Path, profile: Profile, work: Work) -> tuple[P
     banned = {one.machine_id for one in settings.read_blacklist(where)}
     found = client.search(offers.need(profile, work, banned))
     if isinstance(found, Unknown):
-        raise FailedError(f"what can be rented is unknown, and nothing was rented: {found.reason}")
+        raise FailedError(f"the offers cannot be listed, so nothing was rented: {found.reason}")
     ranking = offers.rank(found.offers, profile, work, banned)
     if not ranking.priced:
         why = ", ".join(f"{count} {words}" for words, count in ranking.left_out.items()) or "there are none"
@@ -108,24 +108,22 @@ def by_number(client: Provider, where: Path, number: int, profile: Profile, work
     """One offer by its number, whether or not it fits a profile. Raises FailedError and UseError."""
     one = client.offer(number, profile.disk_gb)
     if isinstance(one, Unknown):
-        raise FailedError(f"what offer {number} is, is unknown, and nothing was rented: {one.reason}")
+        raise FailedError(f"offer {number} cannot be looked up, so nothing was rented: {one.reason}")
     if isinstance(one, Gone) or one.rentable is False:
-        raise FailedError(f"offer {number} is not to be had (any more); see: wavequeue vast hunt")
+        raise FailedError(f"offer {number} is not available (any more); see: wavequeue vast hunt")
     ban = next((row for row in settings.read_blacklist(where) if row.machine_id == one.machine_id), None)
     if ban is not None:
         raise UseError(
-            f"machine {ban.machine_id} of offer {number} is on the blacklist ({ban.reason}); off again: wavequeue vast "
-            f"blacklist remove {ban.machine_id}"
+            f"machine {ban.machine_id} of offer {number} is on the blacklist ({ban.reason}); to remove it: wavequeue "
+            f"vast blacklist remove {ban.machine_id}"
         )
     if one.machine_id is None:
-        raise FailedError(f"offer {number} does not name its machine, and is not rented")
+        raise FailedError(f"offer {number} does not name its machine, so it is not rented")
     if one.disk_gb is not None and one.disk_gb < profile.disk_gb:
-        raise FailedError(
-            f"offer {number} has {one.disk_gb:g} GB of disk, and {profile.disk_gb:g} are asked for (--disk)"
-        )
+        raise FailedError(f"offer {number} has {one.disk_gb:g} GB of disk, and {profile.disk_gb:g} are needed (--disk)")
     priced = offers.price(one, profile, work)
     if isinstance(priced, str):
-        raise FailedError(f"offer {number} {priced}, and is not rented")
+        raise FailedError(f"offer {number} {priced}, so it is not rented")
     return priced
 
 
@@ -140,5 +138,5 @@ def terms(best: Priced, work: Work, image: str, *, more: bool) -> list[str]:
         f"(work: {work.how})",
     ]
     if more:
-        found.append("if it does not come up: another one that costs at most a quarter more")
+        found.append("if it fails to start: another one that costs at most a quarter more")
     return found

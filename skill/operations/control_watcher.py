@@ -47,7 +47,7 @@ def start_watcher(where: Path, *, dry_run: bool = False) -> Started:
     make_directory(files.watcher_lock.parent)
     if watcher.is_held(files):
         raise FailedError(
-            f"a watcher runs already ({describe(watcher.read_state(files))}); first: wavequeue vast watcher stop"
+            f"a watcher is already running ({describe(watcher.read_state(files))}); first: wavequeue vast watcher stop"
         )
     with append_to(files.watcher_log, SHOWN) as log:
         process = subprocess.Popen(
@@ -60,8 +60,8 @@ def start_watcher(where: Path, *, dry_run: bool = False) -> Started:
     until = time.monotonic() + _PATIENCE
     while watcher.read_state(files).get("pid") != process.pid:
         if process.poll() is not None or time.monotonic() > until:
-            last = logs.last_line(files.watcher_log) or "it said nothing"
-            raise FailedError(f"no watcher was started: {last}; see {files.watcher_log}")
+            last = logs.last_line(files.watcher_log) or "no output"
+            raise FailedError(f"the watcher did not start: {last}; see {files.watcher_log}")
         time.sleep(_PAUSE)
     return Started(process.pid, rules)
 
@@ -87,7 +87,7 @@ def stop_watcher(where: Path) -> str | None:
             time.sleep(_PAUSE)
         if not is_there():
             return describe(state)
-    raise FailedError(f"a watcher holds {files.watcher_lock}, and could not be ended ({describe(state)})")
+    raise FailedError(f"a watcher holds {files.watcher_lock}, and could not be stopped ({describe(state)})")
 
 
 class WatcherStatus(NamedTuple):

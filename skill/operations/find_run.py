@@ -20,9 +20,9 @@ def find_run_on_hosts(name: str | None = None) -> Run:
     if name is None:
         found = next((run for run in directory.known(Path.cwd(), Path.home()) if on_hosts(run)), None)
         if found is None:
-            raise UseError("no run is on hosts; submit one with: wavequeue submit SPEC")
+            raise UseError("no run was submitted to hosts; submit one with: wavequeue submit SPEC")
         return found
     run = find_run(name)
     if not on_hosts(run):
-        raise UseError(f"run {run.id} runs on this machine: its results are here already")
+        raise UseError(f"run {run.id} runs on this machine: its results are already here")
     return run

@@ -61,7 +61,7 @@ class InstanceStatus(NamedTuple):
 
 
 def stop_instance(where: Path, which: str, agree: Agree) -> InstanceStatus:
-    """Stop an instance of ours: a number, or the name of a worker in workers.yaml (`where`). Its disk goes on billing.
+    """Stop an instance of ours: a number, or the name of a worker in workers.yaml (`where`). Its disk is still billed.
 
     Raises UseError where it is not ours, and FailedError where it is not known to be stopped.
     """
@@ -70,7 +70,7 @@ def stop_instance(where: Path, which: str, agree: Agree) -> InstanceStatus:
         agree(found, _billing(found))
         fault = confirm.stop(client, found.proof())
         if fault is not None:
-            raise FailedError(f"instance {found.id} is not known to be stopped, and may go on billing: {fault}")
+            raise FailedError(f"instance {found.id} was not confirmed as stopped; it may still be billed: {fault}")
         _note(where, found, ledger.STOPPED)
         _patch(where, found, {"health.status": "stopped"})
         return _status(client, found)
@@ -115,7 +115,7 @@ def _there(client: Provider, where: Path, which: str) -> RentedInstance:
     """An instance of ours. Raises FailedError for one that has gone."""
     found = ownership.find(client, where, which)
     if isinstance(found.live, Gone):
-        raise FailedError(f"instance {found.id} no longer exists, and nothing of it is billed")
+        raise FailedError(f"instance {found.id} no longer exists and is not billed")
     return found
 
 
@@ -180,7 +180,7 @@ def _destroy(client: Provider, where: Path, found: RentedInstance) -> None:
     ended = confirm.Ended(by_us=False) if found.ours is None else confirm.destroy(client, found.ours)
     if isinstance(ended, str):
         raise FailedError(
-            f"instance {found.id} was not confirmed as deleted; it may still be billed: {ended}. Run the same again"
+            f"instance {found.id} was not confirmed as deleted; it may still be billed: {ended}. Run the command again"
         )
     _note(where, found, ledger.DESTROYED if ended.by_us else ledger.GONE)
     _patch(where, found, {"enabled": False, "health.status": GONE})

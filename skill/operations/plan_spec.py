@@ -80,7 +80,7 @@ def _here(manifest: Manifest, spec: str, gpus: int | None, warnings: list[str]) 
         warnings += [] if refused else live_runs.warnings(there.live, there.live_unknown)
         warnings += existing_outputs.words(there, manifest.jobs)
     if not Path(manifest.cwd).is_dir():
-        faults.append(f"cwd {manifest.cwd} is not there")
+        faults.append(f"cwd {manifest.cwd} does not exist")
     which = "this machine" if gpus is None else "this machine, if it had these GPUs"
     words = f"{which} ({machine.name}), {plan.host_words(manifest, machine)}"
     place = Place(words, (machine,), assign_jobs.all_on(manifest, machine))

@@ -191,5 +191,5 @@ def assignment_of(run: Run) -> Assigned:
     """Which host has which jobs of a run on hosts. Raises UseError for one on this machine."""
     found = assignment.read(run)
     if found is None:
-        raise UseError(f"run {run.id} runs on this machine: its results are here already")
+        raise UseError(f"run {run.id} runs on this machine: its results are already here")
     return found

@@ -34,29 +34,29 @@ def details(turns: Iterable[Turn], relayed: Sequence[Relayed]) -> Iterator[str]:
     for one in relayed:
         what = f"what {listed(one.jobs, _NAMED)} wrote"
         if one.fault is None:
-            yield f"{what} was carried to {one.dst}"
+            yield f"{what} was copied to {one.dst}"
         else:
-            yield f"{what} could not be carried to {one.dst}: {one.fault}"
+            yield f"{what} could not be copied to {one.dst}: {one.fault}"
 
 
 def _not_taken(turn: Turn) -> Iterator[str]:
     got = turn.received
     yield from (f"{name} {why}" for name, why in got.refused)
     if got.kept:
-        yield f"newer here, and kept: {listed(got.kept, _NAMED)}"
+        yield f"kept, since newer here: {listed(got.kept, _NAMED)}"
     if got.later:
         yield f"changed while being read, and left for the next pull: {listed(got.later, _NAMED)}"
     if got.ahead:
-        yield f"from the future by its clock, and given the time of this machine: {listed(got.ahead, _NAMED)}"
+        yield f"dated in the future by its clock, and given the time of this machine: {listed(got.ahead, _NAMED)}"
     for job, output in turn.doubts.missing[:_NAMED]:
-        yield f"{job} has completed there, but of its output {output} nothing is here"
+        yield f"{job} has completed there, but its output {output} is not here"
     for name, job in turn.doubts.unproven[:_NAMED]:
         yield f"{name} came, but by its manager's record {job} never ran there: do not rely on it"
     left = sum(max(0, len(found) - _NAMED) for found in turn.doubts)
     if left:
-        yield f"and {left} outputs more that do not agree with its manager's record"
+        yield f"and {left} more outputs that do not agree with its manager's record"
     if got.more:
-        yield f"and {got.more} files more"
+        yield f"and {got.more} more files"
     if turn.outside:
         where = "write outside of the code's directory; these outputs are not pulled"
         yield f"{listed(turn.outside, _NAMED)} {where}"
@@ -65,7 +65,7 @@ def _not_taken(turn: Turn) -> Iterator[str]:
 def _brought(turn: Turn) -> str:
     got = turn.received
     if not got.files:
-        return f"nothing new, {got.same} files are here already"
+        return f"nothing new, {got.same} files are already here"
     return f"{got.files} files, {size_text(got.size)}"
 
 

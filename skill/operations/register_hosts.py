@@ -49,7 +49,7 @@ def add_host(
     if fault:
         raise UseError(f"the name {name!r} {fault}")
     if local and (address is not None or key is not None):
-        raise UseError("--local is this machine, and goes without ADDRESS and --key")
+        raise UseError("--local registers this machine: leave out ADDRESS and --key")
     if name in Registry.load(where).workers:
         raise UseError(f"{name} is registered already; first: wavequeue hosts remove {name}")
     ssh = None if local else _ssh(name, address, key)
@@ -90,7 +90,7 @@ def _key_file(key: str) -> str:
     """The path of a key as it is kept: it has to mean the same from everywhere. Raises UseError."""
     path = Path(os.path.abspath(os.path.expanduser(key)))
     if not path.is_file():
-        raise UseError(f"the key {key} is not there")
+        raise UseError(f"the key {key} does not exist")
     if path.suffix == ".pub":
         raise UseError(f"{key} is the public half of a key; give the private one: {key.removesuffix('.pub')}")
     return f"~/{path.relative_to(Path.home())}" if path.is_relative_to(Path.home()) else str(path)
@@ -172,7 +172,7 @@ def remove_host(name: str, *, force: bool = False) -> Removed:
             way.close()
         if open_runs:
             raise FailedError(
-                f"{name} still has jobs of {listed(open_runs, 5)} that are not known to have ended; wait for them, "
+                f"{name} still has jobs of {listed(open_runs, 5)} that may not have ended; wait for them, "
                 f"move them (wavequeue rescue RUN --from {name}), or add --force"
             )
     with registry.changed(where) as known:

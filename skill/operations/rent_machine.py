@@ -59,7 +59,7 @@ class Rent:
         candidates: tuple[Priced, ...] = ()
         with connected() as client:
             if rent.unfinished(self._where, PURPOSE):
-                say("a rental was cut off, and is finished first; to rent another, run the command again")
+                say("an interrupted rental is finished first; to rent another, run the command again")
             else:
                 candidates = self._candidates(client)
                 agree(candidates[0], self._work, self._renting.image)
@@ -102,14 +102,14 @@ def _still_billing(client: Provider, where: Path, purpose: str) -> list[str]:
             continue
         listed = client.instances()
         mine = [] if isinstance(listed, Unknown) else [live for live in listed if live.label == one.label]
-        doubt = f"offer {one.offered.offer_id} was asked for under the label {one.label}, and may yet be rented"
-        again = f", at ${one.offered.dph:.4f} an hour; the same command again finds out"
+        doubt = f"offer {one.offered.offer_id} was requested under the label {one.label} and may still be rented"
+        again = f", at ${one.offered.dph:.4f} an hour; run the same command again to find out"
         found += [startup.billing(live.id, live) for live in mine] or [doubt + again]
     made = [one for one in ledger_file.rentals(where).values() if one.purpose == purpose and one.rates]
     cost = ledger.spent(made, time.time())
     if not made:
-        return found or ["nothing was rented, and nothing of this is billed"]
-    return found or [f"nothing goes on billing; what was rented for this cost {usd(cost)}, at most, without traffic"]
+        return found or ["nothing was rented or billed"]
+    return found or [f"nothing is billed any more; what was rented for this cost {usd(cost)}, at most, without traffic"]
 
 
 class Ledger(NamedTuple):

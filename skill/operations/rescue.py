@@ -54,7 +54,7 @@ class Plan(NamedTuple):
 
 def alone(run: Run) -> AbstractContextManager[None]:
     """Keep out other rescues of the same run. Raises FailedError where one is at work."""
-    return files.alone(run.root / _LOCK, f"another rescue of {run.id} is at work just now; try again when it has ended")
+    return files.alone(run.root / _LOCK, f"another rescue of {run.id} is running; try again when it has finished")
 
 
 # -- what would be done -------------------------------------------------------------------------------------------
@@ -100,12 +100,12 @@ def _why_away(there: RemoteRun, part: Part) -> str:
     if isinstance(facts, Unreachable):
         return facts.reason
     if submit.identity_fault(part, facts) is not None:
-        return "it is another machine than the one that got the run"
+        return "it is not the machine that the run was submitted to"
     if part.state == SUBMITTED and facts.manifest_sha256 is None:
-        return "the run's directory has gone from it"
+        return "the run's directory no longer exists there"
     run = f"--run {there.run.id}"
     raise FailedError(
-        f"{name} answers, so nothing was moved. See how it stands: wavequeue status {run}; start its manager again: "
+        f"{name} answers, so nothing was moved. Check it: wavequeue status {run}; start its manager again: "
         f"wavequeue resume {run}; stop jobs there: wavequeue cancel JOB {run}"
     )
 
@@ -198,7 +198,7 @@ def _takes(there: RemoteRun, name: str, say: Say) -> bool:
         return True
     part, look = there.assigned.part(name), there.looks[name]
     if part.state == PLANNED:
-        say(f"{name} gets no jobs: its own were not brought there yet; finish that with: wavequeue submit SPEC")
+        say(f"{name} gets no jobs: its own jobs were not sent there yet; finish that with: wavequeue submit SPEC")
         return False
     if look.reason is not None:
         say(f"{name} gets no jobs: {look.reason}")
@@ -213,7 +213,7 @@ def _unfit(one: survey.Surveyed, lost: Part, parts: Mapping[str, Part], part: Pa
         return submit.identity_fault(part, one.facts) or (one.why or None)
     twin = next((other for other in parts.values() if other.host_id and other.host_id == one.facts.host_id), None)
     if twin is not None and twin.host == lost.host:
-        return f"it is the very machine that {lost.host} is; that one is not gone, then"
+        return f"it is the same machine as {lost.host}, which is therefore not lost"
     if twin is not None:
         return submit.same_machine(twin.host)
     return one.facts.why_no_python or one.why or None
@@ -237,13 +237,13 @@ def note(there: RemoteRun, made: Plan) -> None:
     """Write down what goes where. From now on it holds, and `finish` does it. Raises FailedError, OSError."""
     with assignment.changed(there.run) as now:
         if now.assigned.parts != there.assigned.parts:
-            raise FailedError(f"somebody else has just changed where the jobs of {there.run.id} are; try again")
+            raise FailedError(f"another command has just changed where the jobs of {there.run.id} are; try again")
         now.assigned = rescue_plan.noted(now.assigned, made.lost.host, made.moving.moved, made.shares, made.fresh)
     there.refresh()
 
 
 class Done(NamedTuple):
-    """What was done: for each host that got jobs how it went, and what was carried to hosts."""
+    """What was done: for each host that got jobs how it went, and what was copied to hosts."""
 
     outcomes: tuple[Outcome, ...]
     relayed: tuple[Relayed, ...] = ()
@@ -305,7 +305,7 @@ def _not_taken(asked: Asked | Unreachable | str) -> str | None:
     if isinstance(asked, str):
         return asked
     if asked.answer is None:
-        return "its manager has not answered yet" if asked.alive else "its manager is not there"
+        return "its manager has not answered yet" if asked.alive else "its manager is not running"
     return None if asked.answer.ok else asked.answer.text
 
 

@@ -22,11 +22,11 @@ def before(run_id: str, made: Plan) -> list[str]:
     if moving.done:
         lines.append(f"  {jobs_text(len(moving.done))} completed there and are not run again")
     if moving.again:
-        text = f"  {jobs_text(len(moving.again))} completed there, and what they wrote never came home: run again"
+        text = f"  {jobs_text(len(moving.again))} completed there, but their outputs were never pulled: run again"
         lines.append(f"{text}: {listed(moving.again, _NAMED)}")
     if moving.cancelled:
         lines.append(
-            f"  {jobs_text(len(moving.cancelled))} stay cancelled or wait for such: {listed(moving.cancelled, _NAMED)}"
+            f"  {jobs_text(len(moving.cancelled))} stay cancelled or depend on such: {listed(moving.cancelled, _NAMED)}"
         )
     if moving.unknown:
         lines.append(f"  {jobs_text(len(moving.unknown))} were added there and are not known here; add them again")
@@ -44,7 +44,7 @@ def after(run_id: str, lost: str, made: Plan | None, done: Done) -> list[str]:
     lines += [f"  {one.host} has {one.jobs} of its jobs" for one in done.outcomes if one.fault is None]
     for one in done.relayed:
         if one.fault is None:
-            lines.append(f"  what {listed(one.jobs, _NAMED)} wrote was carried to {one.dst}")
+            lines.append(f"  what {listed(one.jobs, _NAMED)} wrote was copied to {one.dst}")
     return lines
 
 
@@ -57,5 +57,5 @@ def faults(run_id: str, lost: str, done: Done) -> list[str]:
     relayed = [f"to {one.dst}: {one.fault}" for one in done.relayed if one.fault is not None]
     for text in [*relayed, *([done.fault] if done.fault else [])]:
         again = f"try that again with: wavequeue pull {run_id}"
-        lines.append(f"what moved jobs wait for could not be carried: {text}; {again}")
+        lines.append(f"what the moved jobs need could not be copied: {text}; {again}")
     return lines

@@ -58,7 +58,7 @@ def _environment(where: Path, env_file: str | None, allow: Sequence[str], warn: 
     except FileNotFoundError:
         if env_file is None:
             return None
-        raise UseError(f"{env_file} is not there") from None
+        raise UseError(f"{env_file} does not exist") from None
     found = choose(text, {*ALLOWED, *allow}, str(path))
     if found.left_out:
         names = listed(found.left_out)
@@ -74,5 +74,5 @@ def _script(path: Path, warn: Say) -> bytes | None:
         return None
     plain = text.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
     if plain != text:
-        warn(f"{path.name} has line ends of Windows, or its mark at the beginning; it is run without them")
+        warn(f"{path.name} has Windows line endings or a byte order mark; it is run without them")
     return plain

@@ -37,19 +37,19 @@ def start_run(
 ) -> Started:
     """Make the run of a spec and start its manager on this machine; nothing is written where it cannot run.
 
-    `poll` in seconds between looks at the GPUs; `again`: although the same jobs run already; `skip_done`: outputs that
+    `poll` in seconds between checks of the GPUs; `again`: although the same jobs run already; `skip_done`: outputs that
     are there and newer than the code stand for their jobs. `warn` is told of the warnings of the build, `say` of all
     else. Raises SpecErrors, UseError and FailedError.
     """
     if again and skip_done:
-        raise UseError("--again runs all jobs, and --skip-done not all: give one of them")
+        raise UseError("--again and --skip-done cannot be used together")
     built = build(spec, warn)
     beside = Path(spec).absolute().parent
     manifest = settle(built.manifest, beside)
     if not Path(manifest.cwd).is_dir():
-        raise UseError(f"{spec}: cwd {manifest.cwd} is not there; make it, or say another one")
+        raise UseError(f"{spec}: cwd {manifest.cwd} does not exist; create it, or give another one")
     if manifest.venv is not None and not (Path(manifest.venv) / "bin" / "activate").exists():
-        raise UseError(f"{spec}: venv {manifest.venv} is not there; make it with: python3 -m venv {manifest.venv}")
+        raise UseError(f"{spec}: venv {manifest.venv} does not exist; create it with: python3 -m venv {manifest.venv}")
     with files.in_turn(beside):  # of two that begin the same the second one sees the first
         document = local_manager.examine(manifest, newest_code=skip_done)
         checked = local_preflight.check(manifest, document["probe"])
@@ -75,7 +75,7 @@ def start_run(
         try:
             return Started(run, len(manifest.jobs), local_manager.start(run, poll))
         except KeyboardInterrupt:
-            say(f"{run.id} goes on. follow it: wavequeue watch --run {run.id}")
+            say(f"{run.id} continues. follow it: wavequeue watch --run {run.id}")
             raise
 
 

@@ -90,7 +90,7 @@ def prepare(manifest: Manifest, spec: str, *, push: bool = True) -> Submission:
     here = Path(os.path.realpath(beside / manifest.cwd))
     source = Path(os.path.commonpath([beside, here]))
     if push and not here.is_dir():
-        raise UseError(f"{spec}: cwd {manifest.cwd} is not there; make it, or say another one")
+        raise UseError(f"{spec}: cwd {manifest.cwd} does not exist; create it, or give another one")
     if push and (source == Path("/") or source == Path(os.path.realpath(Path.home()))):
         raise UseError(
             f"all of {source} would be pushed, since the spec and its cwd lie there; put them into a directory of the "

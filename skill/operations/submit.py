@@ -156,7 +156,7 @@ def _note_pushes(run: Run, code: str | None, names: Sequence[str]) -> None:
 
 def _working_on(run: Run) -> AbstractContextManager[None]:
     """Two submits of one run would send the same things at the same time. Raises FailedError."""
-    return files.alone(run.root / _LOCK, f"another submit of {run.id} is at work just now; try again when it has ended")
+    return files.alone(run.root / _LOCK, f"another submit of {run.id} is running; try again when it has finished")
 
 
 class _Work(NamedTuple):
@@ -204,7 +204,7 @@ def _bring(work: _Work) -> Outcome:
     notes = []
     submitted = part.state == SUBMITTED
     if submitted and facts.manifest_sha256 is None:
-        raise _Stop(f"the run's directory has gone from it; have its jobs run elsewhere: {_rescue(run, host)}")
+        raise _Stop(f"the run's directory no longer exists there; have its jobs run elsewhere: {_rescue(run, host)}")
     pid = facts.manager_pid
     ended = submitted and not pid and facts.ended
     if not submitted or not (pid or ended):

@@ -60,7 +60,7 @@ def submit_spec(
     Raises SpecErrors, UseError and FailedError, with nothing written; what fails on one host later is in its outcome.
     """
     if again and skip_done:
-        raise UseError("--again runs all jobs, and --skip-done not all: give one of them")
+        raise UseError("--again and --skip-done cannot be used together")
     new = new or again or skip_done
     made = submission.prepare(build(spec, warn).manifest, spec, push=push)
     run = None if new else submit.existing(made)
@@ -69,7 +69,7 @@ def submit_spec(
     notes: list[str] = []
     if run is not None:
         hosts = _again(made, run, names, pool, say)
-        say(f"{run.id} has the same manifest and is taken up again; another run: --new")
+        say(f"{run.id} has the same manifest and is continued; for another run: --new")
         for text in check_hosts.code_warnings(made):
             say(f"warning: {text}")
     else:
@@ -179,6 +179,4 @@ def _carried(checked: Checked) -> list[str]:
     ways: dict[tuple[str, str], list[str]] = {}
     for one in checked.sharing.carried:
         ways.setdefault((one.src, one.dst), []).append(one.job)
-    return [
-        f"outputs go from {src} to {dst} by way of this machine: {listed(jobs, 5)}" for (src, dst), jobs in ways.items()
-    ]
+    return [f"outputs go from {src} to {dst} via this machine: {listed(jobs, 5)}" for (src, dst), jobs in ways.items()]

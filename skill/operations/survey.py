@@ -123,5 +123,5 @@ def _survey(submission: Submission, host: Host, *, newest_code: bool) -> Surveye
         return Surveyed(said)
     document = preflight_schema.read(said.out)
     if document is None:
-        return Surveyed(facts, None, f"it could not be looked at: {said.why}")
+        return Surveyed(facts, None, f"it could not be checked: {said.why}")
     return Surveyed(facts, document, at=time.time(), asked=begin)

@@ -126,7 +126,7 @@ class Up:
         rental = self._rental()
         if self._new and rental is not None:
             if rental.ended is None:
-                raise UseError(f"{self._spec} is under way on {rental.worker}; go on with it: leave --new out")
+                raise UseError(f"{self._spec} is already running on {rental.worker}; to continue it, leave out --new")
             rental = None
         if rental is not None and rental.ended is not None:
             over = self._over(rental)
@@ -168,13 +168,15 @@ class Up:
                 f"instance {rental.instance_id} was rented for {self._spec}, and no worker is it any more; to be rid "
                 f"of it: wavequeue vast destroy {rental.instance_id}"
             )
-        self._say(f"goes on with instance {rental.instance_id} ({rental.worker})")
+        self._say(f"continuing with instance {rental.instance_id} ({rental.worker})")
         return known
 
     def _check_ceiling(self, rental: Rental) -> None:
         said = rental.notes.get("max_cost")
         if self._max_cost is not None and said != self._max_cost:
-            raise UseError(f"{self._spec} is under way with --max-cost {said:g}, which stays; leave --max-cost out")
+            raise UseError(
+                f"{self._spec} is already running with --max-cost {said:g}, which cannot change; leave out --max-cost"
+            )
 
     # -- submitting ---------------------------------------------------------------------------------------------------
 
@@ -203,9 +205,9 @@ class Up:
             run = self._run(rental)
             if run is not None and self._has_begun(run, worker.name):
                 raise
-            self._say("nothing was submitted, and the machine is destroyed again")
-            words = "is destroyed" if self._destroy(rental) else "has gone by itself"
-            raise FailedError(f"{error}\nInstance {rental.instance_id} {words}, and is billed no more") from None
+            self._say("nothing was submitted, and the machine was destroyed")
+            words = "was destroyed" if self._destroy(rental) else "no longer exists"
+            raise FailedError(f"{error}\nInstance {rental.instance_id} {words} and is no longer billed") from None
 
     def _submit(self, rental: Rental, worker: Worker, run: Run | None) -> Run:
         made = self._submission(rental)
@@ -271,14 +273,14 @@ class Up:
 
     def _give_up(self, rental: Rental, run: Run, why: str) -> NoReturn:
         """Destroy a machine at its ceiling, whatever is on it. Raises FailedError, with what it cost."""
-        words = "is destroyed" if self._destroy(rental) else "has gone by itself"
+        words = "was destroyed" if self._destroy(rental) else "no longer exists"
         cost = usd(ledger.cost(ledger_file.rentals(self._where)[rental.label], time.time()))
         lost = completeness.missing_of(run, rental.worker)
         rest = "all results are here" if lost is None else f"not all is here: {lost}"
         raise FailedError(
-            f"instance {rental.instance_id} {words}, and is billed no more: {why}. The machine cost {cost}, at most "
+            f"instance {rental.instance_id} {words} and is no longer billed: {why}. The machine cost {cost}, at most "
             f"and without traffic; {rest}. To run what is left elsewhere: wavequeue rescue {run.id} --from "
-            f"{rental.worker}; all of it anew: add --new"
+            f"{rental.worker}; to run everything again: add --new"
         )
 
     # -- the end ------------------------------------------------------------------------------------------------------
@@ -291,35 +293,35 @@ class Up:
         if isinstance(live, Gone):
             self._write_gone(rental, ledger.GONE)
             if is_home:
-                return self._ended(rental, run, f"instance {number} has destroyed itself, and is billed no more")
+                return self._ended(rental, run, f"instance {number} has destroyed itself and is no longer billed")
             raise FailedError(self._lost(rental, run))
         if not is_home:
             self._write_stopped(rental)
             raise FailedError(
-                f"instance {number} was stopped before all had come home: {_why_stopped(run, name)}. Its disk goes on "
-                f"billing. To fetch what is on it: wavequeue vast start {name}, then the same command again; to "
+                f"instance {number} was stopped before all results were pulled: {_why_stopped(run, name)}. Its disk is "
+                f"still billed. To fetch what is on it: wavequeue vast start {name}, then the same command again; to "
                 f"give it up: wavequeue vast destroy {name} --force"
             )
         worker = registry.Registry.load(self._where).workers.get(name)
         missing = ownership.at_risk(self._where, worker) if worker is not None else []
         if missing:
-            raise FailedError(f"{'; '.join(missing)}. Instance {number} goes on billing; see: wavequeue vast instances")
+            raise FailedError(f"{'; '.join(missing)}. Instance {number} is still billed; see: wavequeue vast instances")
         refused = 0 if last is None else last.refused
         if refused:
-            self._say(f"{refused} files were not taken, and may be wanted: the machine is stopped, and not destroyed")
+            self._say(f"{refused} files were not pulled and may be needed: the machine is stopped, not destroyed")
         if refused or not self._completed(run) or bounded(self._manifest, 0.0).when_done == "stop":
             fault = self._stop(rental, live)
             if fault is not None:
-                raise FailedError(f"instance {number} is not known to be stopped, and may go on billing: {fault}")
+                raise FailedError(f"instance {number} was not confirmed as stopped; it may still be billed: {fault}")
             self._write_stopped(rental)
             return self._ended(
                 rental,
                 run,
-                f"instance {number} is stopped, and its disk goes on billing. To go on with it: wavequeue vast start "
+                f"instance {number} is stopped; its disk is still billed. To continue with it: wavequeue vast start "
                 f"{name}; to delete it: wavequeue vast destroy {name}",
             )
-        words = "is destroyed" if self._destroy(rental) else "has gone by itself"
-        return self._ended(rental, run, f"instance {number} {words}, and is billed no more")
+        words = "was destroyed" if self._destroy(rental) else "no longer exists"
+        return self._ended(rental, run, f"instance {number} {words} and is no longer billed")
 
     def _over(self, rental: Rental) -> Ended | None:
         """What was done before; None where nothing ever ran on that machine. Raises FailedError where it was lost."""
@@ -328,7 +330,7 @@ class Up:
             return None
         if completeness.missing_of(run, rental.worker) is not None:
             raise FailedError(self._lost(rental, run))
-        return self._ended(rental, run, "this was done before; to do it once more: add --new")
+        return self._ended(rental, run, "this was already done; to run it again: add --new")
 
     def _ended(self, rental: Rental, run: Run, words: str) -> Ended:
         now = ledger_file.rentals(self._where)[rental.label]
@@ -336,10 +338,11 @@ class Up:
         return Ended(run, now, self._completed(run), (words, cost))
 
     def _lost(self, rental: Rental, run: Run) -> str:
-        why = completeness.missing_of(run, rental.worker) or "it is not known how it ended"
+        why = completeness.missing_of(run, rental.worker) or "how it ended is unknown"
         return (
-            f"instance {rental.instance_id} no longer exists, and not all is here: {why}. It is billed no more. To run "
-            f"what is left elsewhere: wavequeue rescue {run.id} --from {rental.worker}; all of it anew: add --new"
+            f"instance {rental.instance_id} no longer exists, and not all is here: {why}. It is no longer billed. "
+            f"To run what is left elsewhere: wavequeue rescue {run.id} --from {rental.worker}; or all of it again: add "
+            "--new"
         )
 
     @staticmethod

@@ -85,14 +85,14 @@ def steps(
         key = ssh_key.find_key(chosen.key)
         fault = ssh_preflight.fault(key.private, key.public)
         if fault is not None:
-            raise FailedError(f"nothing was rented: no machine could be entered from here: {fault}")
+            raise FailedError(f"nothing was rented: logging in to rented machines does not work from here: {fault}")
         meant, work = choose_offer.wanted(where, spec, profile, asked)
         candidates = choose_offer.rank(client, where, meant, work)
         best = candidates[0]
         most = ceiling(manifest, max_cost, best.total)
         if best.total > most:
             raise FailedError(
-                f"the best offer is reckoned to cost ${best.total:.2f}, above the ceiling of ${most:.2f}; nothing was "
+                f"the best offer is estimated to cost ${best.total:.2f}, above the limit of ${most:.2f}; nothing was "
                 "rented"
             )
         user = client.user()

@@ -103,8 +103,8 @@ def newest_code(found: Found) -> tuple[str, float]:
     if found.newest_code is None:
         why = found.newest_code_fault or "there are too many source files, or the file system is slow"
         raise FailedError(
-            f"when the code was changed last cannot be told ({why}), so no output can stand for its job; leave "
-            "--skip-done out"
+            f"it is unknown when the code was last changed ({why}), so existing outputs cannot be used; leave out "
+            "--skip-done"
         )
     return found.newest_code
 
@@ -122,11 +122,11 @@ def words(found: Found, jobs: Iterable[JobSpec], where: str = "here") -> list[st
     if count:
         exist, they = ("exists", "its job runs") if count == 1 else ("exist", "their jobs run")
         lines.append(
-            f"{count} of {len(expected)} outputs already {exist} {where}, and {they} all the same; --skip-done runs no "
-            "job whose output is newer than the code, --again runs all without a word"
+            f"{count} of {len(expected)} outputs already {exist} {where}, and {they} anyway; --skip-done runs no "
+            "job whose output is newer than the code, --again runs all without this warning"
         )
     if found.untried:
-        lines.append(f"{found.untried} outputs were not looked for {where}: the file system is slow")
+        lines.append(f"{found.untried} outputs were not checked {where}: the file system is slow")
     return lines
 
 
@@ -134,12 +134,12 @@ def skip_words(found: Skips, code: tuple[str, float]) -> list[str]:
     """What --skip-done made of outputs that are there, a line for each kind."""
     lines = [f"{_jobs(found.done)} not run, since the output already exists"] if found.done else []
     if found.done and not code[0]:
-        lines.append("there is no source file in the cwd, so that these outputs were compared with the spec alone")
+        lines.append("there is no source file in the cwd, so these outputs were compared with the spec alone")
     if found.old_code:
         lines.append(f"{_jobs(found.old_code)} run: the output is older than {code[0]}, changed at {iso(code[1])}")
     if found.old_spec:
         lines.append(
-            f"{_jobs(found.old_spec)} run: the spec was changed since, and no earlier run vouches for the command"
+            f"{_jobs(found.old_spec)} run: the spec was changed since, and no earlier run shows the same command"
         )
     return lines or ["no output is there yet: all jobs run"]
 

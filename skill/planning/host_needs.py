@@ -45,7 +45,7 @@ def needs(found: Mapping[str, Any], way: Way, name: str, *, on_cards: bool) -> I
     probe, tried = _table(found.get("probe")), _table(found.get("needs"))
     if "bash" in probe:
         missing = probe["bash"] is None
-        words = "bash is missing, and commands of jobs are run by it; install it there: apt-get install -y bash"
+        words = "bash is missing, which runs the commands of jobs; install it there: apt-get install -y bash"
         yield Need("bash", FAULT, "missing", words) if missing else Need("bash", OK, "ok")
     if isinstance(tried.get("home"), list):
         texts = [one_line(text, 300) for text in tried["home"] if isinstance(text, str)][:_MOST]
@@ -70,7 +70,7 @@ def code_fault(way: Way, free_mib: int | None, *, is_there: bool) -> str | None:
     if not way.pushed or is_there or way.code_mib is None or free_mib is None or way.code_mib < free_mib:
         return None
     return (
-        f"the code has {way.code_mib} MiB, and {free_mib} MiB of its disk are free; leave data out by .gitignore or "
+        f"the code has {way.code_mib} MiB, and {free_mib} MiB of its disk are free; exclude data with .gitignore or "
         ".wavequeueignore, or free some there"
     )
 
@@ -80,14 +80,19 @@ def _rsync(way: Way, setup: str) -> Need:
         return Need("rsync", OK, "ok" if way.here and way.there else "not needed")
     where = "there" if way.here else "here" if way.there else "on both sides"
     cure = f"install it with: {setup}" if way.here else "install it here: apt-get install -y rsync"
-    return Need("rsync", WARNING, f"missing {where}", f"rsync is missing {where}; code goes by tar, slower; {cure}")
+    return Need(
+        "rsync",
+        WARNING,
+        f"missing {where}",
+        f"rsync is missing {where}; code is sent with tar, which is slower; {cure}",
+    )
 
 
 def _clock(ahead: float) -> Need:
     if abs(ahead) <= CLOCK:
         return Need("clock", OK, "in step")
     short = f"{duration(abs(ahead))} {'ahead' if ahead > 0 else 'behind'}"
-    words = f"its clock is {short}: whether an output is newer than the code may be told wrongly; set it right (NTP)"
+    words = f"its clock is {short}: whether an output is newer than the code may be judged wrongly; correct it (NTP)"
     return Need("clock", WARNING, short, words)
 
 

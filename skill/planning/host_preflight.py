@@ -188,7 +188,7 @@ class _Judge:
             self._fault("disk", "cannot write", basics.refused)
         elif free is None:
             why = f": {basics.disk_fault}" if basics.disk_fault else ""
-            self._warn("disk", "not told", f"how much of its disk is free is not told{why}")
+            self._warn("disk", "unknown", f"its free disk space is unknown{why}")
         elif free < LEAST_DISK:
             self._fault("disk", f"{free} MiB free", f"only {free} MiB of its disk are free; {LEAST_DISK} are needed")
         else:
@@ -205,14 +205,14 @@ class _Judge:
         elif there:
             self.cells["code"] = Cell(OK, "there already")
         else:
-            self._fault("code", "missing", f"{path} is not there, and the code is not pushed to an absolute cwd")
+            self._fault("code", "missing", f"{path} does not exist, and code is not pushed to an absolute cwd")
         missing = [
             row
             for row in found["cwds_missing"]
             if self._jobs.intersection(row["jobs"]) and not (self._seen.pushed and self._comes(".", row["path"]))
         ]
         for row in missing:
-            self._block(row["jobs"], f"their cwd {row['path']} is not there")
+            self._block(row["jobs"], f"their cwd {row['path']} does not exist")
         if missing:
             self.cells["cwd"] = Cell(FAULT, f"{len(missing)} missing")
         elif there:

@@ -46,13 +46,13 @@ def refusal(found: Differences, spec: str, run_id: str, *, update: bool) -> str 
     if found.fixed:
         each = [f"{job} ({', '.join(fields)})" for job, fields in found.fixed.items()]
         return (
-            f"{len(found.fixed)} of the jobs of {spec} are in run {run_id} and different there in what cannot change: "
+            f"{len(found.fixed)} of the jobs of {spec} are in run {run_id} with other settings that cannot change: "
             f"{listed(each, _NAMED)}. What can, with --update, is {listed(CHANGEABLE)}, of jobs that have not "
-            f"completed; for all else {anew}"
+            f"completed; for everything else, {anew}"
         )
     if found.changes and not update:
         return (
-            f"{len(found.changes)} of the jobs of {spec} are in run {run_id} and different there: "
+            f"{len(found.changes)} of the jobs of {spec} are in run {run_id} with other settings: "
             f"{listed(found.changes, _NAMED)}. They differ only in {listed(fields(found.changes))}: change that in the "
             f"run with: wavequeue add {spec} --update --run {run_id}; or {anew}"
         )

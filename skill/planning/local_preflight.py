@@ -51,7 +51,7 @@ def unset_words(document: Mapping[str, Any], jobs: Collection[str]) -> list[str]
         if named and _VARIABLE.fullmatch(name):
             found.append(
                 f"{name} is set neither in .env nor in the environment there, and {_take(len(named))} it "
-                f"({listed(named, 5)}): write {name}=VALUE into .env, or export it before"
+                f"({listed(named, 5)}): write {name}=VALUE into .env, or export it first"
             )
     return found
 

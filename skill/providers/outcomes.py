@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 AUTH, THROTTLED, UNREACHABLE, SERVER, ANSWER = "auth", "throttled", "unreachable", "server", "answer"
-"""Why nothing is known: the key is not taken; asked too often; no answer; the server failed; not understood."""
+"""Why nothing is known: the key was rejected; asked too often; no answer; the server failed; not understood."""
 NO_OFFER, QUEUED, GONE, OTHER = "no_offer", "queued", "gone", "other"
 """Why something was refused: the offer has gone; the start waits for a card and is still queued; there is no such
 instance; for another reason."""

@@ -55,15 +55,15 @@ def decide(claim: Claim, live: Instance) -> Verdict:
     """
     number = claim.number
     if live.id != number or isinstance(number, bool) or number <= 0:
-        return NotOurs(f"what was shown is instance {live.id}, and not {number}")
+        return NotOurs(f"the answer is about instance {live.id}, not {number}")
     if claim.label is not None:
         if live.label == claim.label:
             return Ours(claim, _MINT)
-        shown = f"bears the label {live.label!r}" if live.label else "bears no label"
-        return NotOurs(f"instance {number} {shown}, and not {claim.label}, which was given here: it is not ours")
+        shown = f"has the label {live.label!r}" if live.label else "has no label"
+        return NotOurs(f"instance {number} {shown} instead of {claim.label}, which was given here: it is not ours")
     if claim.named:
         return Ours(claim, _MINT)
     return NotOurs(
-        f"instance {number} may be somebody else's: no worker has this instance_id, and it does not bear a label that "
+        f"instance {number} may belong to somebody else: no worker has this instance_id, and it has no label that "
         "was given here. If it is yours, write instance_id at its worker in workers.yaml"
     )

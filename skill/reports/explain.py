@@ -116,12 +116,12 @@ def _cards(document: Mapping[str, Any], row: Row) -> list[str]:
         held, wanted = card["holder"], row.get("gpu_mem_mib")
         room = card["room_mib"]
         if wanted is not None and card["total_mib"] is not None and isinstance(room, int) and room < wanted:
-            text = f"{room} of {card['total_mib']} MiB can be promised, and {wanted} are wanted"
+            text = f"{room} of {card['total_mib']} MiB are available, and {wanted} are needed"
             held = f"{text}: {held}" if held else text
         elif wanted is not None:
             held = None  # no threshold counts for it
         name = digest.card(card)
-        lines.append(f"{name}: {held}" if held else f"{name}: free; it is given away at the next look, by priority")
+        lines.append(f"{name}: {held}" if held else f"{name}: free; it will be assigned at the next check, by priority")
     return lines
 
 
@@ -130,7 +130,7 @@ def _left_out(spec: JobSpec) -> Row:
     return {
         "id": spec.id, "phase": spec.phase, "status": "pending", "gpus": [], "attempt": 0, "attempts": 0,
         "started": None, "completed": None, "exit_code": None, "error": None, "warning": None, "failure": None,
-        "waiting": "how it stands on its host is not known now", "retry_at": None, "host": None,
+        "waiting": "its state on its host is unknown now", "retry_at": None, "host": None,
     }  # fmt: skip
 
 
@@ -215,7 +215,7 @@ class _Walk:
             for need in self._dependencies.needs(name):
                 left = self._unmet(need.ids)
                 if not left and len(lines) < MAX_LINES and self._is_carried(name, need):
-                    lines.append(f"{'  ' * depth}{need.kind} {need.name}: completed; brought from its host by a pull")
+                    lines.append(f"{'  ' * depth}{need.kind} {need.name}: completed; copied from its host by a pull")
                 if not left or len(lines) >= MAX_LINES:
                     continue
                 again = (need.kind, need.name) in said
@@ -274,24 +274,24 @@ def advice(document: Mapping[str, Any], row: Row, roots: Sequence[str], rows: Ma
         if activity.asks(row) is not None:
             steps = [f"answer on its terminal: {command('attach', job)}", f"or end it: {command('cancel', job)}"]
     elif name in digest.RETRIES:
-        steps = [f"it starts again by itself; at once with: {command('retry', job)}"]
+        steps = [f"it is retried automatically; to retry it now: {command('retry', job)}"]
     elif name == "stuck":
         hint = _hint(row)
         steps = [hint] if hint else []
         steps += [f"read all of its log: {command('logs', job)}"] if row["attempt"] else []
-        steps.append(f"then let it run again: {command('retry', job)}")
+        steps.append(f"then retry it: {command('retry', job)}")
     elif name == "cancelled":
-        steps = [f"let it run after all: {command('retry', job)}"]
+        steps = [f"to run it anyway: {command('retry', job)}"]
     elif name == "blocked":
         bad = [one for one in roots if rows[one]["status"] in digest.NEEDS_PERSON]
-        steps = [f"see about {one}: {command('why', one)}, then {command('retry', one)}" for one in bad[:3]]
-        steps = steps or [f"let it run once that holds: {command('retry', job)}"]
+        steps = [f"look into {one}: {command('why', one)}, then {command('retry', one)}" for one in bad[:3]]
+        steps = steps or [f"retry it once that holds: {command('retry', job)}"]
     elif name == "pending" and "hosts" in meta:
         steps = _advice_on_hosts(meta, row, roots, rows, command)
     elif name == "pending" and meta["manager"] != "running":
         steps = ["start the manager again: " + shlex.join(["wavequeue", "resume", "--run", meta["run_id"]])]
     elif name == "pending" and meta["paused"]:
-        steps = ["let the run go on: " + shlex.join(["wavequeue", "resume", "--run", meta["run_id"]])]
+        steps = ["resume the run: " + shlex.join(["wavequeue", "resume", "--run", meta["run_id"]])]
     elif name == "completed" and row["warning"]:
         steps = [f"read its log: {command('logs', job)}"]
     return steps
@@ -303,7 +303,9 @@ def _hint(row: Row) -> str | None:
     if not row["gpus"] and failure == "oom":
         return "it needs more memory than there was: make it smaller, or let fewer jobs run at a time (max_parallel)"
     if failure == "exit_code" and row["exit_code"] == 141:
-        return "the next command in a pipe, such as head, ended first; write `|| true` after a pipe that is meant so"
+        return (
+            "the next command in a pipe, such as head, ended first; write `|| true` after a pipe where this is intended"
+        )
     if not row["gpus"] and failure == "sick_card":
         return None
     return failure_advice.of_failure(failure, row["error"] or "")
@@ -319,20 +321,20 @@ def _advice_on_hosts(
     """What to do about a pending job of a run on hosts: about its root causes, and about their hosts."""
     run = ["--run", meta["run_id"]]
     steps = [
-        f"see about {one}: {command('why', one)}, then {command('retry', one)}"
+        f"look into {one}: {command('why', one)}, then {command('retry', one)}"
         for one in [one for one in roots if rows[one]["status"] in digest.NEEDS_PERSON][:3]
     ]
     up_to = [rows[one] for one in roots] or [row]
     if any(waits_for_carried(one) for one in up_to):
-        steps.append("bring what other hosts wrote: " + shlex.join(["wavequeue", "pull", *run]))
+        steps.append("copy what other hosts wrote: " + shlex.join(["wavequeue", "pull", *run]))
     names = {one["host"] for one in (row, *up_to)}
     hosts = [host for host in meta["hosts"] if host["name"] in names]
     away = [host["name"] for host in hosts if not host["reachable"]]
-    steps += [f"see how {name} is: {shlex.join(['wavequeue', 'hosts', 'check', name])}" for name in away[:3]]
+    steps += [f"check {name}: {shlex.join(['wavequeue', 'hosts', 'check', name])}" for name in away[:3]]
     if any(host["manager"] in ("died", "halted") for host in hosts):
         steps.append("start the manager again: " + shlex.join(["wavequeue", "resume", *run]))
     elif meta["paused"]:
-        steps.append("let the run go on: " + shlex.join(["wavequeue", "resume", *run]))
+        steps.append("resume the run: " + shlex.join(["wavequeue", "resume", *run]))
     return steps
 
 

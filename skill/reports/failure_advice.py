@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _OF_CLASS = {
-    "oom": "it needs more memory than its GPU had left: make it smaller, or give it a GPU that will do",
+    "oom": "it needs more memory than its GPU had left: make it smaller, or give it a larger GPU",
     "cuda": "CUDA refused or lost a call: check that driver, CUDA and the framework's build fit this GPU; an illegal "
     "access or an assertion is mostly an index out of range, which CUDA_LAUNCH_BLOCKING=1 locates",
     "nan": "the loss is no longer a number: lower the learning rate, clip gradients, or look for a bad batch; float16 "
@@ -13,18 +13,18 @@ _OF_CLASS = {
     "segfault": "a native library crashed: try fewer loader workers, and set PYTHONFAULTHANDLER=1 to see where",
     "assertion": "a check of the program failed: its line says which",
     "traceback": "the program raised an error: the traceback above the line says where",
-    "timeout": "it ran into its timeout: give it more time in the spec, or find what holds it up",
-    "no_output": "its command ended well without writing expected_output, which is meant relative to cwd: one is wrong",
-    "sick_card": "the GPU failed, not the job: have the GPU looked at, then wavequeue resume",
-    "disk_full": "the disk was full: make room first",
+    "timeout": "it reached its timeout: give it more time in the spec, or find out what delays it",
+    "no_output": "its command succeeded without writing expected_output, which is relative to cwd: correct one of them",
+    "sick_card": "the GPU failed, not the job: have the GPU checked, then wavequeue resume",
+    "disk_full": "the disk was full: free some space first",
     "killed": "something outside killed it: a person, the host going down, or a limit on its processes",
-    "arguments": "its command does not take the arguments that it was given: see its usage, and mend the spec",
+    "arguments": "its command does not take the arguments that it was given: see its usage, and fix the spec",
     "import": "a module or library is missing in its environment: see conda or venv in the spec",
-    "missing_file": "a file or command that it needs is not on this host: paths are meant relative to cwd",
-    "permission": "it may not read or use what it needs: see the rights of the file, or the login of the service",
-    "network": "it could not reach a server: retries in the spec tries it again",
+    "missing_file": "a file or command that it needs is not on this host: paths are relative to cwd",
+    "permission": "it may not read or use what it needs: check permissions of the file, or the login to the service",
+    "network": "it could not reach a server: set retries in the spec to try again",
     "nccl": "its processes lost touch with each other: look for what ended the first of them",
-    "exit_code": "its command failed: the log says at what",
+    "exit_code": "its command failed: see the log",
 }  # fmt: skip
 _OF_LINE = (
     ("network", r"[Aa]ddress already in use|EADDRINUSE",

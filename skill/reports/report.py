@@ -193,7 +193,7 @@ def _host_lines(document: Mapping[str, Any]) -> list[str]:
     if left:
         pull = shlex.join(["wavequeue", "pull", "--run", document["run_id"]])
         are = "job's results are" if left == 1 else "jobs' results are"
-        lines += ["", f"{left} completed {are} not home yet; bring them with: `{pull}`"]
+        lines += ["", f"{left} completed {are} not pulled yet; pull them with: `{pull}`"]
     return lines
 
 

@@ -38,7 +38,7 @@ def _is_told(row: Mapping[str, Any] | None) -> bool:
 
 def _line(host: str, row: Mapping[str, Any], *, fresh: bool) -> Line:
     if not fresh and not row["confirmed"] and row["plan"] not in ("stop", "destroy", "sync"):
-        plan = f"not known now; when last read it was to be kept, then {_wanted(row)}"
+        plan = f"unknown now; when last read, it was to be kept, then {_wanted(row)}"
         return Line(host, plan, _cost(row, fresh=False))
     return Line(host, _plan(row) if fresh else f"when last read: {_plan(row)}", _cost(row, fresh=fresh))
 
@@ -52,7 +52,7 @@ def _given_up(host: str, row: Mapping[str, Any]) -> Line:
 def _plan(row: Mapping[str, Any]) -> str:
     plan, reason = row["plan"], row["reason"] or "its manager has not said why"
     if row["confirmed"]:
-        return f"stopped; its disk is billed{_per_day(row)}" if plan == "stop" else "destroyed, and billed no more"
+        return f"stopped; its disk is billed{_per_day(row)}" if plan == "stop" else "destroyed and no longer billed"
     if plan in ("stop", "destroy"):
         doing = {"stop": "stopped", "destroy": "destroyed"}[plan]
         return f"{'is being' if row['since'] else 'is to be'} {doing}: {reason}"
@@ -76,7 +76,7 @@ def _cost(row: Mapping[str, Any], *, fresh: bool) -> str:
     """Since the submit; of a machine that cannot be asked it is what was known, and it may go on."""
     cost, rate = row["cost_usd"], row["usd_per_hour"]
     if cost is None:
-        return "cost not known"
+        return "cost unknown"
     if row["confirmed"]:
         return f"${cost:.2f} in all" if row["plan"] == "destroy" else f"${cost:.2f} until then"
     so_far = f"${cost:.2f} so far" if fresh else f"${cost:.2f} by then"

@@ -195,12 +195,12 @@ def read_state(run: Run) -> Document:
         return parse_state(regular_file.read(run.paths.state, MOST_STATE, follow=False))
     except FileNotFoundError:
         raise UseError(
-            f"run {run.id} has no state yet: its manager has not begun; start it with: wavequeue resume --run {run.id}"
+            f"run {run.id} has no state yet: its manager has not started; start it: wavequeue resume --run {run.id}"
         ) from None
     except OSError as error:
         raise FailedError(f"{run.paths.state}: {error.strerror}") from None
     except DamagedStateError as error:
-        how = f"the manager puts it back from the journal: wavequeue resume --run {run.id}"
+        how = f"the manager restores it from the journal: wavequeue resume --run {run.id}"
         raise UseError(f"{run.paths.state} {error}; {how}") from None
     except ValueError as error:
         raise UseError(f"{run.paths.state} {error}") from None

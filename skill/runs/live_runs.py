@@ -44,8 +44,8 @@ def refusal(runs: Iterable[LiveRun], spec: str, where: str = "on this machine") 
             watch = "watch" if run.pid is not None else "resume"
             return (
                 f"{run.run_id} {state} and runs the jobs of {spec}: a second run would write the same files. "
-                f"Follow it: wavequeue {watch} --run {run.run_id}; bring more jobs into it: "
-                f"wavequeue add {spec} --run {run.run_id}; run all of it beside that one all the same: --again"
+                f"Follow it: wavequeue {watch} --run {run.run_id}; add more jobs to it: "
+                f"wavequeue add {spec} --run {run.run_id}; to run everything beside it anyway: --again"
             )
     return None
 
@@ -58,7 +58,7 @@ def warnings(runs: Iterable[LiveRun], unknown: Iterable[str] = (), where: str = 
             more = f" and {run.shared_count - _NAMED} more" if run.shared_count > _NAMED else ""
             count = "1 output" if run.shared_count == 1 else f"{run.shared_count} outputs"
             lines.append(
-                f"{run.run_id}, which is live {where}, writes {count} that this run writes, too: "
+                f"{run.run_id}, which is live {where}, also writes {count} of this run: "
                 f"{listed(run.shared[:_NAMED])}{more}; the one that ends last wins"
             )
     return lines

@@ -137,7 +137,7 @@ def read_log(path: Path, lines: int | None) -> Iterator[Followed]:
             while data := file.read(_CHUNK):
                 yield Followed(data)
     except FileNotFoundError:
-        raise FailedError(f"{path} is not there: the attempt has written nothing yet") from None
+        raise FailedError(f"{path} does not exist: the attempt has written nothing yet") from None
 
 
 def _ids(document: Document) -> set[str]:

@@ -129,7 +129,9 @@ def start(run: Run, poll: float | None = None) -> int:
             raise FailedError(f"the manager of {run.id} did not start:\n{_said(run.paths.manager_log, begin)}")
         time.sleep(pause)
         pause = min(0.25, pause * 1.5)
-    raise FailedError(f"the manager of {run.id} (process {process.pid}) has not begun yet; see {run.paths.manager_log}")
+    raise FailedError(
+        f"the manager of {run.id} (process {process.pid}) has not started yet; see {run.paths.manager_log}"
+    )
 
 
 def _has_taken(run: Run, pid: int) -> bool:
@@ -145,7 +147,7 @@ def _said(log: Path, begin: int) -> str:
     with log.open("rb") as file:
         file.seek(begin)
         lines = file.read().decode(errors="replace").splitlines()
-    return "\n".join(lines[-12:]) or f"it said nothing; see {log}"
+    return "\n".join(lines[-12:]) or f"no output; see {log}"
 
 
 def examine(manifest: Manifest, *, newest_code: bool = False) -> dict[str, Any]:

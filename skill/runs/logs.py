@@ -230,7 +230,7 @@ def follow(
                 yield Followed(note=ended(row))
                 return
             if not going:
-                raise FailedError("the manager has died, and nothing of this job runs; go on with: wavequeue resume")
+                raise FailedError("the manager has died, and this job is not running; continue with: wavequeue resume")
             said = "" if row["status"] == "running" else f"{row['status']}: {reason(row)}"
             if said and said != waiting:
                 yield Followed(note=said)

@@ -124,7 +124,7 @@ def _checked(look: Look) -> Look:
     if words is None:
         return look
     return look._replace(
-        document=None, reason=look.reason or f"what it sent is no state of a run ({words})", answered=True
+        document=None, reason=look.reason or f"what it sent is not a state of a run ({words})", answered=True
     )
 
 
@@ -346,7 +346,7 @@ def _conditions(assigned: Assigned, side: _Side, paused: bool, now: float) -> li
         say("unknown" if look.answered else "unreachable", f"{how}: {look.reason}; {shown}")
     if document is None:
         if side.part.state == PLANNED and look.reason is None:
-            text = "its jobs were not brought there yet; run the same `wavequeue submit` again to finish that"
+            text = "its jobs were not sent there yet; run the same `wavequeue submit` again to finish that"
             say("planned", text, assigned.created)
         return rows
     meta = document["meta"]
@@ -354,14 +354,14 @@ def _conditions(assigned: Assigned, side: _Side, paused: bool, now: float) -> li
     unsent = sum(len(batch.jobs) for batch in side.part.batches if not batch.sent)
     if unsent:
         what = "1 job that was moved to it was" if unsent == 1 else f"{unsent} jobs that were moved to it were"
-        say("planned", f"{what} not brought there yet; run the same `wavequeue rescue` again to finish that")
+        say("planned", f"{what} not sent there yet; run the same `wavequeue rescue` again to finish that")
     elif side.manager in ("died", "halted") and side.counted:
         what = "has died" if side.manager == "died" else "was halted"
         left = left_running(meta, document["counts"].get("running", 0))
         text = f"the manager (process {meta['pid']}) {what}; {left}. Start it again: {resume}"
         say("manager", text, meta["updated"])
     if meta["paused"] and not paused and side.manager != "finished":
-        say("paused", f"paused: no new job starts there. Go on: {resume}", meta["updated"])
+        say("paused", f"paused: no new jobs start there. Continue: {resume}", meta["updated"])
     for row in meta["conditions"]:
         say(row["kind"], row["text"], row["since"])
     return rows

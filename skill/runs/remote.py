@@ -81,7 +81,7 @@ class RemoteRun:
         workers.yaml."""
         made = cls.open(run, once=once)
         if made is None:
-            raise FailedError(f"{assignment.path(run)} has gone")
+            raise FailedError(f"{assignment.path(run)} no longer exists")
         return made
 
     def __enter__(self) -> RemoteRun:
@@ -168,7 +168,7 @@ class RemoteRun:
         if isinstance(way, Unreachable):
             return way
         if part.python is None or part.runtime is None:
-            return f"its jobs were not brought there yet; finish that with: {self._submit}"
+            return f"its jobs were not sent there yet; finish that with: {self._submit}"
         asked = json.dumps({**request, "host_id": part.host_id}).encode()
         argv = bootstrap.module(None, part.python, part.runtime, "control", self.run.id)
         limit = state_schema.most_bytes(
@@ -199,7 +199,7 @@ class RemoteRun:
                 return found if "fault" not in found else str(state_schema.clean(str(found["fault"])))[:2000]
         except typed_json.DocumentError:
             pass
-        return f"what it answered is not ours ({said.why}); bring our part there again with: {self._submit}"
+        return f"its answer cannot be understood ({said.why}); restore the runtime there with: {self._submit}"
 
     def ask(self, requests: Mapping[str, Request], patience: float | None = None) -> dict[str, Asked | Why]:
         """Have the managers of these hosts carry out a request each, all at once.

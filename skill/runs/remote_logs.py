@@ -111,7 +111,7 @@ def read_answer(answer: Mapping[str, Any], host: str, job: str) -> Piece | str:
         document, file = answer["state"], answer["file"]
         words = state_schema.fault(document)
         if words is not None:
-            return f"what it sent is no state of a run ({words})"
+            return f"what it sent is not a state of a run ({words})"
         (row,) = document["jobs"]
         begin, size, attempt = answer["begin"], answer["size"], answer["attempt"]
         if row["id"] != job or not all(type(one) is int and one >= 0 for one in (begin, size, attempt or 0)):
@@ -126,7 +126,7 @@ def read_answer(answer: Mapping[str, Any], host: str, job: str) -> Piece | str:
         name = None if file is None else f"{host} {file}"
         return Piece(host, document, answer["goes_on"], name, begin, size, data, attempt)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        return f"what it sent is no log of {job} ({str(error)[:80]!r})"
+        return f"what it sent is not a log of {job} ({str(error)[:80]!r})"
 
 
 # -- reading ------------------------------------------------------------------------------------------------------
@@ -142,7 +142,9 @@ def read(ask: Ask, first: Piece, attempt: int | None) -> Iterator[bytes]:
             why = f"{first.host}: {piece.reason}" if isinstance(piece, Unreachable) else piece
             raise FailedError(f"{why}; the log was read up to byte {at} of {first.size}")
         if piece.file != first.file or not piece.data:
-            raise FailedError(f"{first.host}: the log has gone while it was read, at byte {at} of {first.size}")
+            raise FailedError(
+                f"{first.host}: the log disappeared while it was being read, at byte {at} of {first.size}"
+            )
         yield piece.data
         at = piece.end
 
@@ -221,7 +223,7 @@ def follow_log(
             trying = min(_MOST_AGAIN, 2 * trying)
             continue
         if lost:
-            yield Followed(note=f"{piece.host} is reached again")
+            yield Followed(note=f"{piece.host} is reachable again")
         lost, trying = False, _AGAIN
         yield from place.take(piece)
         if not place.is_at_end(piece):
@@ -232,7 +234,7 @@ def follow_log(
             return
         if not piece.goes_on:
             raise FailedError(
-                f"the manager on {piece.host} has died, and nothing of this job runs; go on with: wavequeue resume"
+                f"the manager on {piece.host} has died, and this job is not running; continue with: wavequeue resume"
             )
         said = "" if row["status"] == "running" else f"{row['status']}: {reason(row)}"
         if said and said != waiting:
@@ -266,7 +268,7 @@ def pulled(remote: RemoteRun, host: str, job: str, attempt: int | None) -> Pulle
     except UseError:  # there was none by then
         return None
     at = pulled_states.age(remote.assigned, host, time.time())
-    age = "pulled before, it is not known when" if at is None else f"pulled {duration(at)} ago"
+    age = "pulled at an unknown time" if at is None else f"pulled {duration(at)} ago"
     return Pulled(path, state_schema.clean(row), age) if path.is_file() else None
 
 
@@ -303,7 +305,7 @@ def log(remote: RemoteRun, job: str, attempt: int | None, lines: int | None, *, 
 
 def _whole(ask: Ask, first: Piece, attempt: int | None) -> Iterator[Followed]:
     if first.file is None or (attempt is not None and first.attempt not in (None, attempt)):
-        raise FailedError(f"{first.host}: its log is not there: the attempt has written nothing yet")
+        raise FailedError(f"{first.host}: its log does not exist: the attempt has written nothing yet")
     for data in read(ask, first, attempt):
         yield Followed(data)
 

@@ -39,7 +39,7 @@ def lines(name: str, answer: Mapping[str, Any]) -> Iterator[str]:
     """An answer in words, for people. `name`: whose it is."""
     faults = _texts(answer.get("faults"))
     if not is_needed(answer):
-        yield f"{name}: nothing to repair: its journal is whole"
+        yield f"{name}: nothing to repair: its journal is intact"
         return
     for fault in faults:
         yield f"{name}: {fault}"
@@ -48,14 +48,14 @@ def lines(name: str, answer: Mapping[str, Any]) -> Iterator[str]:
     counts = answer.get("counts")
     if isinstance(counts, dict):
         told = ", ".join(f"{count} {one_line(str(status), 40)}" for status, count in counts.items())
-        yield f"  what can be had: {_number(answer.get('lines'))} whole lines; jobs: {told or 'none'}"
+        yield f"  recoverable: {_number(answer.get('lines'))} intact lines; jobs: {told or 'none'}"
     changes = answer.get("changes")
     if isinstance(changes, dict):
         for job, text in list(changes.items())[:_LINES]:
             yield f"  by the snapshot or by what it left: {one_line(str(job), 120)} {one_line(str(text), 300)}"
         rest = _number(answer.get("changed")) - min(len(changes), _LINES)
         if rest > 0:
-            yield f"  … and {rest} jobs more"
+            yield f"  … and {rest} more jobs"
     yield from (f"  lost: {text}" for text in _texts(answer.get("lost"))[:_LINES])
     kept = _texts(answer.get("kept"))
     if answer.get("done") is True:

@@ -112,6 +112,6 @@ def read_answer(found: Mapping[str, Any], request: Request) -> Asked | str:
     except (KeyError, TypeError):
         fits = False
     if not fits:
-        return "what it sent is no answer to that"
+        return "what it sent does not answer the request"
     alive = found.get("alive") is True
     return Asked(answer and answer._replace(ok=answer.ok is True, text=state_schema.clean(answer.text)), alive)

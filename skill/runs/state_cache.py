@@ -53,12 +53,12 @@ def told(answer: Mapping[str, Any], jobs: Collection[str] | None = None) -> Told
         if document is not None:
             words = state_schema.fault(document, None if jobs is None else {*jobs, *there})
             if words is not None:
-                return f"what it sent is no state of a run ({words})"
+                return f"what it sent is not a state of a run ({words})"
         if type(alive) is not bool:
             raise ValueError("alive")
         said = {job: state_schema.clean(logs.said_last(text)) for job, text in tails.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        return f"what it sent is no look at a run ({str(error)[:80]!r})"
+        return f"what it sent is not a view of a run ({str(error)[:80]!r})"
     if document is not None:
         document = state_schema.clean(document)
         gone = answer.get("gone")  # an older runtime does not tell

@@ -233,11 +233,11 @@ def fault(document: Any, jobs: Container[str] | None = None) -> str | None:
         return "jobs_total is missing"
     for place, text in _times(document):
         if text is not None and not is_time(text):
-            return f"{place}: is no time: {one_line(text, 40)}"
+            return f"{place}: is not a time: {one_line(text, 40)}"
     if jobs is not None:
         strange = next((row["id"] for row in document["jobs"] if row["id"] not in jobs), None)
         if strange is not None:
-            return f"jobs: {one_line(strange, 80)} is no job of this run"
+            return f"jobs: {one_line(strange, 80)} is not a job of this run"
     return None
 
 

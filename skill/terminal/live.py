@@ -102,7 +102,7 @@ class _Teller:
         for kind in self._hindrances:
             if kind.startswith(digest.UNKNOWN) and kind not in problems:
                 host = kind.removeprefix(digest.UNKNOWN)
-                self._say(f"{digest.utc(time.time())} !            {host}: it answers again")
+                self._say(f"{digest.utc(time.time())} !            {host}: it is reachable again")
         self._hindrances = problems
 
 

@@ -85,8 +85,7 @@ def _is_within(source: Path) -> bool:
     inside, _, where = answer.out.rstrip(b"\n").partition(b"\n")
     if nearest is not None and nearest.is_dir() and nearest.resolve() != Path(os.fsdecode(where)).resolve():
         raise UseError(
-            f"{nearest} is there, and git cannot read it as a repository, so it is not known what it tracks and "
-            "ignores; mend or remove it"
+            f"git cannot read the repository {nearest}, so it is unknown what it tracks and ignores; fix or remove it"
         )
     return inside == b"true"
 
@@ -114,7 +113,7 @@ def _is_ignored(source: Path) -> bool:
 
 
 def _refused(source: Path, arguments: Sequence[str], answer: _Answer) -> UseError:
-    words = " ".join(answer.err.replace("fatal: ", "").split()) or f"exit code {answer.code}, and no word"
+    words = " ".join(answer.err.replace("fatal: ", "").split()) or f"exit code {answer.code}, and no message"
     words = one_line(words, 500)
     return UseError(
         f"git does not list the files of {source}: {words}; "

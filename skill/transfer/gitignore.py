@@ -81,7 +81,7 @@ def _read(path: Path, base: str) -> _Rules | None:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as error:
-        raise UseError(f"{path} cannot be read, so it is not known which files to send: {error.strerror}") from None
+        raise UseError(f"{path} cannot be read, so the files to send are unknown: {error.strerror}") from None
     patterns = GitIgnoreSpec.from_lines(lines).patterns
     return _Rules(base, tuple(pattern for pattern in patterns if isinstance(pattern, RegexPattern)))
 

@@ -137,7 +137,7 @@ class Store(NamedTuple):
                     _rename(path, fd, last)
                 return decided
         except (OSError, OverflowError) as error:
-            raise HereError(f"cannot be put here: {getattr(error, 'strerror', None) or error}") from None
+            raise HereError(f"cannot be written here: {getattr(error, 'strerror', None) or error}") from None
 
 
 def look(root: Path, patterns: Sequence[str], never: Collection[str]) -> Here:

@@ -90,7 +90,7 @@ def parts(found: Assigned, names: Sequence[str]) -> list[Part]:
 
 def alone(run: Run) -> AbstractContextManager[None]:
     """Keep out other pulls of the same run. Raises FailedError where one is at work."""
-    return files.alone(run.root / _LOCK, f"another pull of {run.id} is at work just now; try again when it has ended")
+    return files.alone(run.root / _LOCK, f"another pull of {run.id} is running; try again when it has finished")
 
 
 def pull(
@@ -181,16 +181,18 @@ def _acknowledge(work: _Work, host: Host, turn: Turn) -> Turn:
     asked = {"op": "acknowledge", "seq": seq, "host_id": work.part.host_id}
     said = host.run(argv, stdin=json.dumps(asked).encode(), limit=1 << 20)
     if isinstance(said, Unreachable):
-        return turn._replace(unreachable=f"{said.reason}; it was not told that its results are home")
+        return turn._replace(unreachable=f"{said.reason}; it was not told that its results have been pulled")
     if said.code != 0:
-        return turn._replace(fault="it could not be told that its results are home, and waits for that; pull again")
+        return turn._replace(
+            fault="it could not be told that its results have been pulled, and waits for that; pull again"
+        )
     return turn
 
 
 def _not_asked(part: Part) -> str:
     if part.state == PLANNED:
         return "nothing was submitted to it yet; finish that with: wavequeue submit SPEC"
-    return "it is not known here"
+    return "it is not registered here"
 
 
 class _Common(NamedTuple):

@@ -197,7 +197,7 @@ class _Stream:
             if self._mark in self._buffer:
                 self._begun.set()
             if len(self._buffer) > _MAX_NOISE:
-                raise _BrokenError("it writes something else than what it was asked for")
+                raise _BrokenError("it sends something other than it was asked for")
             self._more()
         self._begun.set()
         del self._buffer[: at + len(greeting)]
@@ -211,7 +211,7 @@ class _Stream:
         while (at := self._buffer.find(b"\n", searched)) < 0:
             searched = len(self._buffer)
             if searched > transfer_protocol.MAX_LINE:
-                raise _BrokenError("it sends a line that has no end")
+                raise _BrokenError("it sends an endless line")
             self._more()
         line = bytes(self._buffer[:at])
         del self._buffer[: at + 1]
@@ -228,7 +228,7 @@ class _Stream:
     def _more(self) -> None:
         while True:
             if self._stop.is_set():
-                raise _BrokenError("left with Ctrl-C")
+                raise _BrokenError("interrupted by Ctrl-C")
             if self._poll.poll(_TICK * 1000):
                 break
             self._check_pace()
@@ -244,13 +244,13 @@ class _Stream:
     def _check_pace(self) -> None:
         """Raise _BrokenError where less than `FLOOR` bytes came in the last `SILENCE` seconds, or the time is over."""
         if time.monotonic() > self._until:
-            raise _BrokenError("it took longer than it may; what came is kept, and the next pull goes on from there")
+            raise _BrokenError("it took too long; what was received is kept, and the next pull continues from there")
         if time.monotonic() - self._since <= SILENCE:
             return
         if not self._came:
-            raise _BrokenError(f"nothing came for {SILENCE:.0f} s")
+            raise _BrokenError(f"nothing was received for {SILENCE:.0f} s")
         raise _BrokenError(
-            f"only {self._came} bytes came in {SILENCE:.0f} s, less than the {FLOOR >> 10} KiB that are waited for"
+            f"only {self._came} bytes were received in {SILENCE:.0f} s, less than the required {FLOOR >> 10} KiB"
         )
 
 
@@ -342,7 +342,7 @@ class _Intake:
             self._note(self._later, name)
         elif verdict.get("sha256") != digest:
             self._store.drop(part)
-            raise _BrokenError(f"{shown(name)} did not arrive as it was sent")
+            raise _BrokenError(f"{shown(name)} was damaged on the way")
         else:
             self._settle(part, name, place, by, there)
         self._store.drop(part)
@@ -411,13 +411,13 @@ class _Intake:
 
 
 FAULTS = {
-    "no run": "the run is not there: its directory was removed",
-    "another machine": "it is another machine than the one that the run was submitted to; nothing was taken",
-    "no runtime": "what we put there to run has been removed; bring it back with: wavequeue submit SPEC",
+    "no run": "the run no longer exists there: its directory was removed",
+    "another machine": "it is not the machine that the run was submitted to; nothing was taken",
+    "no runtime": "the runtime that was installed there has been removed; restore it with: wavequeue submit SPEC",
 }
 """What the host's end may say instead of files."""
 _DROPPED = "the connection was dropped"
-_NO_FILES = "it sends something else than files"
+_NO_FILES = "it sends something other than files"
 
 
 def shown(text: str) -> str:

@@ -127,11 +127,11 @@ def _not_as_there(part: Part, patterns: Mapping[str, str], turn: Turn | None) ->
         return f"{part.host} has not been pulled just now"
     got = turn.received
     if got.more:
-        return f"too much of {part.host} was not taken; see what it is with: wavequeue pull --host {part.host}"
+        return f"too many files of {part.host} were not pulled; see which with: wavequeue pull --host {part.host}"
     for name in (*got.kept, *(name for name, _ in got.refused), *got.later):
         job = next((job for pattern, job in patterns.items() if transfer_protocol.asked_for(pattern, name)), None)
         if job is not None:
-            why = f"is newer here than on {part.host}" if name in got.kept else f"could not be taken from {part.host}"
+            why = f"is newer here than on {part.host}" if name in got.kept else f"could not be pulled from {part.host}"
             return f"{name} of {job} {why}"
     return None
 

@@ -99,7 +99,7 @@ class Gate:
         fd = os.open(record, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
-            raise FailedError(f"{record} is no regular file; move it away, and pull again")
+            raise FailedError(f"{record} is not a regular file; move it away, and pull again")
         self._file = os.fdopen(fd, "r+b")
         self._read()
 

@@ -37,7 +37,7 @@ _MAGIC = (b"#!", b"\x7fELF", b"MZ\x90", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe"
 HEAD = 4
 """Bytes of a file that `is_program_text` wants to see."""
 _UNSPELT = (
-    "and is taken only where expected_output or pull: spells out its full name; do that in the next run, or copy it "
+    "and is pulled only where expected_output or pull: gives its full name; do that in the next run, or copy it "
     "with scp"
 )
 _MOVE = "move what is here away, and pull again"
@@ -136,7 +136,7 @@ class Rules:
         if claim.job and claim.is_spelt:
             return None
         owner = self._owner_by_name(name) or (None if claim.job else self._owner_by_glob(name))
-        return None if owner is None else f"is what a job on {owner} writes, and is taken from there only"
+        return None if owner is None else f"is what a job on {owner} writes, and is pulled from there only"
 
     def _owner_by_name(self, name: str) -> str | None:
         """Whose job spells out this file, or a directory that it is in."""

@@ -251,7 +251,7 @@ def test_a_file_system_without_hard_links_has_its_host_named_and_gets_its_manife
     assert bootstrap.claim_identity(host) == name == HostPaths.of(server.home).host_id.read_text().strip()
     for _ in range(2):
         assert bootstrap.place_run(host, "r", b"the manifest") is None
-    assert "holds another manifest" in str(bootstrap.place_run(host, "r", b"another"))
+    assert "contains another manifest" in str(bootstrap.place_run(host, "r", b"another"))
     assert [path.name for path in run_paths(server, "r").root.iterdir()] == ["manifest.json"]
 
 
@@ -266,7 +266,7 @@ def test_a_runtime_that_was_cut_off_is_never_used(server: Sshd, host: Host) -> N
     argv = [PYTHON, "-c", bootstrap._UNPACK, made.digest, sha256(made.data).hexdigest()]
     said = host.run(argv, stdin=half.data)
     assert isinstance(said, Said)
-    assert (said.code, said.err) == (1, "it was cut off on its way\n")
+    assert (said.code, said.err) == (1, "the transfer was cut off\n")
     assert runtimes(server) == []
 
     def kill() -> bool:
@@ -332,18 +332,18 @@ def test_in_passing_nothing_is_left(server: Sshd, host: Host) -> None:
 def test_a_manifest_is_placed_whole_and_another_one_is_refused(server: Sshd, host: Host) -> None:
     cut = host.script(bootstrap._PLACE, "r", "tmp", "100", stdin=b"only this came")
     assert isinstance(cut, Said)
-    assert (cut.code, cut.err) == (1, "it was cut off on its way\n")
+    assert (cut.code, cut.err) == (1, "the transfer was cut off\n")
     paths = run_paths(server, "r")
     assert list(paths.root.iterdir()) == []
     cut = host.script(bootstrap._PLACE, "r", "tmp", "4", "7", "skip", stdin=b"onlythis")
     assert isinstance(cut, Said)
-    assert (cut.code, cut.err) == (1, "it was cut off on its way\n")
+    assert (cut.code, cut.err) == (1, "the transfer was cut off\n")
     assert list(paths.root.iterdir()) == []
     for _ in range(2):
         assert bootstrap.place_run(host, "r", b"the manifest") is None
     found = bootstrap.place_run(host, "r", b"another")
     assert isinstance(found, str)
-    assert "holds another manifest" in found
+    assert "contains another manifest" in found
     assert paths.manifest.read_bytes() == b"the manifest"
     assert [path.name for path in paths.root.iterdir()] == ["manifest.json"]
     assert (paths.root.stat().st_mode & 0o777, paths.manifest.stat().st_mode & 0o777) == (0o700, 0o600)
@@ -367,7 +367,7 @@ def test_a_home_without_hard_links_takes_a_run_once(tmp_path: Path, monkeypatch:
     assert bootstrap.claim_identity(here) == name
     assert bootstrap.place_run(here, "r", b"{}") is None
     assert bootstrap.place_run(here, "r", b"{}") is None
-    assert "holds another manifest" in str(bootstrap.place_run(here, "r", b"{ }"))
+    assert "contains another manifest" in str(bootstrap.place_run(here, "r", b"{ }"))
     assert sorted(path.name for path in (tmp_path / ".wavequeue" / "runs" / "r").iterdir()) == ["manifest.json"]
 
 

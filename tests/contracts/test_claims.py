@@ -57,7 +57,7 @@ def test_a_claim_cut_at_any_byte(
         files.claim.write_text(line[:end])
         found = claims.read(files)
         assert isinstance(found, Unreadable), end
-        assert f"process {wrapper.pid} is about to take it" in found.reason
+        assert f"process {wrapper.pid} is about to claim it" in found.reason
         if end in SOME:
             claims.revoke(files)
             assert files.claim.read_text() == line[:end], "taken from a wrapper that may go on"
@@ -81,9 +81,9 @@ def test_only_who_may_have_written_it_counts(files: AttemptPaths, wrapper: subpr
     dead = line_of(wrapper).replace(f"{wrapper.pid} ", "1999999999 ", 1)
     (files.root / f"wrapper.{wrapper.pid}").write_text(line_of(wrapper))
     files.claim.write_text(dead[:12])
-    assert claims.read(files) == Unreadable(f"{files.claim} cannot be understood")
+    assert claims.read(files) == Unreadable(f"{files.claim} cannot be parsed")
     (files.root / "wrapper.1999999999").write_text(dead[:-1])  # it had not even said who it is
-    assert claims.read(files) == Unreadable(f"{files.claim} cannot be understood")
+    assert claims.read(files) == Unreadable(f"{files.claim} cannot be parsed")
     (files.root / "wrapper.1999999999").write_text(dead)
     assert claims.read(files) is None
     files.claim.write_text("")

@@ -118,10 +118,10 @@ def test_a_run_whose_manager_has_not_begun_has_no_state(home: Path) -> None:
 
 
 def test_what_cannot_be_done_is_said_in_words(home: Path) -> None:
-    assert call(home, "gone", op="look") == {"fault": "run gone is not there"}
+    assert call(home, "gone", op="look") == {"fault": "run gone does not exist"}
     story = place(home, "a")
     story.write()
-    assert "this is no request" in call(home, told.RUN_ID, op="explode")["fault"]
+    assert "not a valid request" in call(home, told.RUN_ID, op="explode")["fault"]
     assert (
         "unknown request 'explode'"
         in call(home, told.RUN_ID, op="ask", request={"id": "x", "verb": "explode"})["fault"]
@@ -134,7 +134,7 @@ def test_what_cannot_be_done_is_said_in_words(home: Path) -> None:
 def test_nothing_is_done_on_another_machine(home: Path) -> None:
     paths = place(home, "a").write()
     found = asking(home, told.RUN_ID, Request("pause-1", "pause"), host_id="f" * 32)
-    assert "another machine" in found["fault"]
+    assert "not the machine" in found["fault"]
     assert not paths.inbox.exists()
     assert call(home, told.RUN_ID, op="look", host_id=IDENTITY)["state"] is not None
 
@@ -266,7 +266,7 @@ def test_what_is_home_is_noted_and_never_less(home: Path) -> None:
     assert parse_acknowledged(paths.acknowledged.read_text()) == 7
     assert call(home, told.RUN_ID, op="acknowledge", seq=3) == {"seq": 7}
     assert parse_acknowledged(paths.acknowledged.read_text()) == 7
-    assert "another machine" in call(home, told.RUN_ID, op="acknowledge", seq=9, host_id="f" * 32)["fault"]
+    assert "not the machine" in call(home, told.RUN_ID, op="acknowledge", seq=9, host_id="f" * 32)["fault"]
 
 
 # -- journal ----------------------------------------------------------------------------------------------------------

@@ -208,13 +208,13 @@ def test_the_first_that_does_not_hold_is_named(cwd: Path) -> None:
     there, gone = Precondition("file_exists", "a"), Precondition("file_exists", "b")
     assert check(cwd) is None
     assert check(cwd, there, there) is None
-    assert check(cwd, there, gone, Precondition("file_exists", "c")) == "b is not there"
+    assert check(cwd, there, gone, Precondition("file_exists", "c")) == "b does not exist"
 
 
 @pytest.mark.parametrize("kind", ["file_exists", "checkpoint_exists"])
 def test_existence(cwd: Path, kind: str) -> None:
-    assert check(cwd, Precondition(kind, "ckpt/t.pt")) == "ckpt/t.pt is not there"
-    assert check(cwd, Precondition(kind, "ckpt/*.pt")) == "ckpt/*.pt is not there"
+    assert check(cwd, Precondition(kind, "ckpt/t.pt")) == "ckpt/t.pt does not exist"
+    assert check(cwd, Precondition(kind, "ckpt/*.pt")) == "ckpt/*.pt does not exist"
     put(cwd / "ckpt" / "t.pt", 0)
     for pattern in ("ckpt/t.pt", "ckpt/*.pt", "ckpt", glob.escape(str(cwd)) + "/ckpt/t.pt"):
         assert check(cwd, Precondition(kind, pattern)) is None
@@ -238,19 +238,19 @@ def test_what_another_host_brings_is_awaited_until_its_mark_is_there(
     monkeypatch.setenv("HOME", str(tmp_path))
     marks = Precondition("carried", "m[1]"), Precondition("carried", "~/mark")
     spec = JobSpec("a", "true", "main", preconditions=(*marks, Precondition("file_exists", "b")))
-    assert checked(spec, str(cwd), ENVIRONMENT, 5.0) == Checked("m[1] is not there", 5.0, awaited=True)
+    assert checked(spec, str(cwd), ENVIRONMENT, 5.0) == Checked("m[1] does not exist", 5.0, awaited=True)
     put(cwd / "m[1]", 0)
-    assert checked(spec, str(cwd), ENVIRONMENT, 5.0) == Checked("~/mark is not there", 5.0, awaited=True)
+    assert checked(spec, str(cwd), ENVIRONMENT, 5.0) == Checked("~/mark does not exist", 5.0, awaited=True)
     put(tmp_path / "mark", 0)
-    assert checked(spec, str(cwd), ENVIRONMENT, 5.0) == Checked("b is not there", 5.0, awaited=False)
+    assert checked(spec, str(cwd), ENVIRONMENT, 5.0) == Checked("b does not exist", 5.0, awaited=False)
     put(cwd / "b", 0)
     assert checked(spec, str(cwd), ENVIRONMENT, 5.0) == Checked(None, 5.0)
 
 
 def test_a_link_to_nowhere_is_not_there(cwd: Path) -> None:
     (cwd / "latest").symlink_to("gone")
-    assert check(cwd, Precondition("file_exists", "latest")) == "latest is not there"
-    assert check(cwd, Precondition("file_exists", "late*")) == "late* is not there"
+    assert check(cwd, Precondition("file_exists", "latest")) == "latest does not exist"
+    assert check(cwd, Precondition("file_exists", "late*")) == "late* does not exist"
 
 
 def test_what_cannot_be_looked_at_is_not_said_to_be_missing_or_empty(cwd: Path) -> None:

@@ -362,13 +362,13 @@ def test_a_card_that_does_not_tell_its_memory_is_sick(tmp_path: Path, open_reade
     standin.fail(nvml.NOT_SUPPORTED, "nvmlDeviceGetMemoryInfo", card=0)
     found = open_reader(standin).cards()
     assert [card.index for card in found.cards] == [1]
-    assert [(sick.index, "does not tell its memory" in sick.reason) for sick in found.sick] == [(0, True)]
+    assert [(sick.index, "does not report its memory" in sick.reason) for sick in found.sick] == [(0, True)]
 
 
 def test_a_card_of_no_memory_is_sick(tmp_path: Path, open_reader: Open) -> None:
     found = open_reader(Standin(tmp_path, [StandinCard("GPU-a", total_mib=0, base_mib=0)])).cards()
     assert not found.cards
-    assert "does not tell its memory" in found.sick[0].reason
+    assert "does not report its memory" in found.sick[0].reason
 
 
 def test_a_card_with_uncorrected_memory_errors_is_sick(tmp_path: Path, open_reader: Open) -> None:
@@ -508,7 +508,7 @@ def test_nonsense_from_the_driver_is_unreadable_until_it_has_gone(tmp_path: Path
     standin = Standin(tmp_path, cards(1))
     (standin.world / "cards").write_bytes(b"GPU-\xff|GPU|100|3|0|0\n")
     reader = open_reader(standin)
-    assert reason(reader.read()).startswith("NVML gave nonsense: UnicodeDecodeError")
+    assert reason(reader.read()).startswith("NVML returned invalid data: UnicodeDecodeError")
     standin.set_cards(cards(1))
     assert reader.used() == [3]
 

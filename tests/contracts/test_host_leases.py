@@ -411,7 +411,7 @@ def _directory(mode: int, uid: int | None = None) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("make", "named", "says"),
     [
-        (lambda _: None, True, "No such file"), (_file, True, "is no directory"),
+        (lambda _: None, True, "No such file"), (_file, True, "is not a directory"),
         (_directory(0o777), True, "lets users replace"), (_directory(0o775), True, "lets users replace"),
         (_directory(0o1777, NOBODY), True, f"belongs to uid {NOBODY}"),
         (_directory(0o755), False, "is not open to all"),
@@ -426,7 +426,7 @@ def test_which_directories_are_fit(tmp_path: Path, make: Callable[[Path], None],
 
 
 def test_one_that_is_read_only_or_named_by_half_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert unfit(Path("lock"), True, os.getuid()) == "is no absolute path"
+    assert unfit(Path("lock"), True, os.getuid()) == "is not an absolute path"
     read_only = SimpleNamespace(f_flag=os.ST_RDONLY)
     monkeypatch.setattr(os, "statvfs", lambda _: read_only)
     assert "is read-only" in str(lock_dir.of(tmp_path).fault)
@@ -453,7 +453,7 @@ def test_without_one_the_runs_of_this_user_agree_and_that_is_said(tmp_path: Path
     other.write([attempt("A")])
     other.beat()
     assert seen(mine) == [ForeignLease("A", None, "other")]
-    for words in (str(tmp_path / "missing"), "another user's run may be given the same GPU"):
+    for words in (str(tmp_path / "missing"), "another user's run may use the same GPU"):
         assert words in str(mine.fault)
     other.let_go([])
     other.close()
@@ -467,7 +467,7 @@ def test_a_lease_that_cannot_be_written_is_said_until_it_is(
     seen(mine)
     with room(0), mine as lock, pytest.raises(OSError, match="File too large"):
         lock.write([attempt("A")])
-    assert "cannot be told to other users" in str(mine.fault)
+    assert "cannot be told which GPUs" in str(mine.fault)
     assert files(shared) == []
     with mine as lock:
         lock.foreign()

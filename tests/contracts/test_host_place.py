@@ -75,5 +75,5 @@ def test_a_machine_that_has_another_name_by_now_is_told_what_to_do(
     told = facts.describe("")
     assert (told["owner"], told["host_id"], told["named"]) == ("old-name", None, True)
     (base / "machine").unlink()
-    with pytest.raises(control.ControlError, match="run some-run is not there"):
+    with pytest.raises(control.ControlError, match="run some-run does not exist"):
         control.answer("some-run", {"op": "look", "host_id": "a" * 32})

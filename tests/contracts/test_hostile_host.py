@@ -230,7 +230,7 @@ CASES: dict[str, Case] = {
     "half a character in a name": Case(send("ckpt/\udc80", "ckpt"), "is not UTF-8"),
     "a name too long": Case(send("ckpt/" + "x" * 300, "ckpt"), "too long a name"),
     "a directory in the place of a file": Case(send("own", "*"), "own was here before"),
-    "a file in the place of a directory": Case(send("notes.txt/x"), "cannot be put here"),
+    "a file in the place of a directory": Case(send("notes.txt/x"), "cannot be written here"),
     # -- what was never asked for -----------------------------------------------------------------------------------
     "an output of a job elsewhere": Case(send("out/b1.json"), "out/b1.json is what a job on gpu-b writes"),
     "an output of a job elsewhere by its glob": Case(send("theirs/1"), "theirs/1 is what a job on gpu-b writes"),
@@ -276,54 +276,54 @@ CASES: dict[str, Case] = {
     # -- clocks -------------------------------------------------------------------------------------------------------
     "a time in the future": Case(
         send("out/a1.json", "out/a1.json", mtime_ns=NOW + 100 * YEAR_NS) + row(skip="z", why="w"),
-        "from the future by its clock", comes=frozenset({"out/a1.json"}),
+        "dated in the future by its clock", comes=frozenset({"out/a1.json"}),
     ),
     "a time that no clock has": Case(
         send("out/a1.json", "out/a1.json", mtime_ns=(1 << 63) - 1) + row(skip="z", why="w"),
-        "from the future by its clock", comes=frozenset({"out/a1.json"}),
+        "dated in the future by its clock", comes=frozenset({"out/a1.json"}),
     ),
-    "a time that no number holds": Case(send("out/a1.json", "out/a1.json", mtime_ns=1 << 63), "something else"),
+    "a time that no number holds": Case(send("out/a1.json", "out/a1.json", mtime_ns=1 << 63), "something other"),
     # -- records that do not agree ----------------------------------------------------------------------------------
     "an output of a job that never ran": Case(
         state("a2", "a3", "a4", "a5", "a6", "a7", manager="finished") + GOOD, "a1 never ran there: do not rely on it",
         comes=frozenset({"out/a1.json"}),
     ),
     "a job that has completed, and no output": Case(
-        state("a1", "a2"), "a1 has completed there, but of its output out/a1.json nothing is here"
+        state("a1", "a2"), "a1 has completed there, but its output out/a1.json is not here"
     ),
     "an output that was here before and does not come": Case(
-        state("a5"), "a5 has completed there, but of its output ckpt nothing is here"
+        state("a5"), "a5 has completed there, but its output ckpt is not here"
     ),
     # -- sizes, hashes and rows that are none -----------------------------------------------------------------------
-    "another hash": Case(GOOD.replace(b'"sha256": "', b'"sha256": "0'), "did not arrive as it was sent"),
-    "more bytes than announced": Case(GOOD.replace(b"{}\n", b"{}{}\n"), "something else than files"),
-    "fewer bytes than announced": Case(GOOD.replace(b"{}\n", b"{"), "something else than files"),
+    "another hash": Case(GOOD.replace(b'"sha256": "', b'"sha256": "0'), "was damaged on the way"),
+    "more bytes than announced": Case(GOOD.replace(b"{}\n", b"{}{}\n"), "something other than files"),
+    "fewer bytes than announced": Case(GOOD.replace(b"{}\n", b"{"), "something other than files"),
     "more than there is room": Case(send("out/a1.json", "out/a1.json", size=1 << 62), "more than was agreed"),
-    "less than nothing": Case(send("out/a1.json", "out/a1.json", size=-5), "something else than files"),
+    "less than nothing": Case(send("out/a1.json", "out/a1.json", size=-5), "something other than files"),
     "a size of 400 digits": Case(
-        GOOD.replace(b'"size": 3', b'"size": ' + b"9" * 400), "something else than files"
+        GOOD.replace(b'"size": 3', b'"size": ' + b"9" * 400), "something other than files"
     ),
     "a size of 5000 digits": Case(
-        GOOD.replace(b'"size": 3', b'"size": ' + b"9" * 5000), "something else than files"
+        GOOD.replace(b'"size": 3', b'"size": ' + b"9" * 5000), "something other than files"
     ),
-    "a size that is no number": Case(GOOD.replace(b'"size": 3', b'"size": NaN'), "something else than files"),
+    "a size that is no number": Case(GOOD.replace(b'"size": 3', b'"size": NaN'), "something other than files"),
     "a part that was never begun": Case(send("out/a1.json", "out/a1.json", begin=2), "more than was agreed"),
-    "900 levels": Case(b'{"file": ' + b"[" * 900 + b"]" * 900 + b"}\n", "something else than files"),
-    "30000 levels": Case(b'{"file": ' + b"[" * 30_000 + b"\n", "something else than files"),
-    "a number": Case(b"1\n", "something else than files"),
-    "zeros": Case(b"\0" * 1000 + b"\n", "something else than files"),
+    "900 levels": Case(b'{"file": ' + b"[" * 900 + b"]" * 900 + b"}\n", "something other than files"),
+    "30000 levels": Case(b'{"file": ' + b"[" * 30_000 + b"\n", "something other than files"),
+    "a number": Case(b"1\n", "something other than files"),
+    "zeros": Case(b"\0" * 1000 + b"\n", "something other than files"),
     "a fault with a command for the terminal": Case(row(fault="\x1b[2J"), "it refuses"),
     "a reason with a command for the terminal": Case(
         row(skip="\x1b]0;x\x07", why="\x1b[31m"), "\\x1b]0;x\\x07 \\x1b[31m"
     ),
-    "a line too long": Case(b"x" * (3 << 20), "a line that has no end"),
+    "a line too long": Case(b"x" * (3 << 20), "an endless line"),
     # -- slow and endless -------------------------------------------------------------------------------------------
     "silence": Case(b"", "0 s", then="exec sleep 600"),
     "a byte now and then": Case(b"", "0 s", then="while :; do printf x; sleep 0.02; done"),
-    "an endless line": Case(GOOD, "a line that has no end", frozenset({"out/a1.json"}), "exec cat /dev/zero"),
+    "an endless line": Case(GOOD, "an endless line", frozenset({"out/a1.json"}), "exec cat /dev/zero"),
     "endless rows": Case(b"", "it lists more than 500 files", then="""exec yes '{"keep": "x"}'"""),
     "an endless file": Case(
-        row(file="out/a1.json", place=RESULTS, by=0, size=3 << 20, mtime_ns=NOW, begin=0), "a line that has no end",
+        row(file="out/a1.json", place=RESULTS, by=0, size=3 << 20, mtime_ns=NOW, begin=0), "an endless line",
         then="exec cat /dev/zero",
     ),
     "nothing at all": Case(b"", "the connection was dropped", then="exit 0"),
@@ -345,7 +345,7 @@ def many(made: dict[str, Any], jobs: int = 60_000) -> None:
 
 STATES: dict[str, bytes | Callable[[dict[str, Any]], object]] = {
     "nothing": b"",
-    "no JSON": b"{",
+    "not JSON": b"{",
     "no object": b"[1]",
     "zeros": b"\0" * 5000,
     "another format": lambda made: made["meta"].update(format="x"),
@@ -431,7 +431,7 @@ def test_the_floor_on_progress_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         assert stream.take(10) == b"x" * 10
         monkeypatch.setattr(receiver, "SILENCE", -1.0)
         os.write(writing, b"x")
-        with pytest.raises(Exception, match="only 10 bytes came in -1 s, less than the 64 KiB"):
+        with pytest.raises(Exception, match="only 10 bytes were received in -1 s, less than the required 64 KiB"):
             stream.take(10)
     finally:
         os.close(reading)
@@ -485,7 +485,7 @@ def test_a_damaged_record_refuses_more_and_never_less(world: World, pull: Pull, 
 def test_a_record_that_is_no_file_is_said(world: World, pull: Pull) -> None:
     os.mkfifo(world.run.root / "written.jsonl")
     code, said = pull(answer(world, GOOD))
-    assert (code, "written.jsonl is no regular file; move it away" in said) == (1, True), said
+    assert (code, "written.jsonl is not a regular file; move it away" in said) == (1, True), said
 
 
 def test_what_earlier_versions_pulled_goes_on_being_pulled(world: World, pull: Pull) -> None:
@@ -515,7 +515,7 @@ def test_a_summary_of_a_host_that_lists_what_is_not_here_is_not_taken_for_ours(w
     told = state("a1", "a2", "a3", "a4", "a5", "a6", "a7", manager="finished")
     code, said = pull(answer(world, lie + told))
     assert code == 1
-    assert "a1 has completed there, but of its output out/a1.json nothing is here" in said
+    assert "a1 has completed there, but its output out/a1.json is not here" in said
     text = world.run.paths.summary.read_text()
     here, _, away = text.partition("## Result files that are not here, though their jobs completed")
     assert "`out/a1.json`" not in here
@@ -524,7 +524,7 @@ def test_a_summary_of_a_host_that_lists_what_is_not_here_is_not_taken_for_ours(w
 
 @pytest.mark.parametrize("name", STATES)
 def test_a_state_that_is_none_never_replaces_the_last_good_one(name: str, world: World, pull: Pull) -> None:
-    assert "nothing is here" in pull(answer(world, state("a1")))[1]
+    assert "is not here" in pull(answer(world, state("a1")))[1]
     kept = assignment.host_folder(world.run, "gpu-a") / "queue_state.json"
     before = kept.read_bytes()
     found = STATES[name]
@@ -597,7 +597,7 @@ def test_no_answer_takes_more_than_300_mib(world: World) -> None:
         [sys.executable, "-c", CHILD, path, then], cwd=world.project, capture_output=True, text=True, check=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    assert "a line that has no end" in done.stdout, (done.stdout, done.stderr)
+    assert "an endless line" in done.stdout, (done.stdout, done.stderr)
     assert "ckpt/big.so is a program" in done.stderr
     assert "queue_state.json" not in done.stderr, "it is taken, as large as it is"
     assert "Traceback" not in done.stderr

@@ -178,7 +178,7 @@ SILENT = {
     "gateway": ("echo \"Error: Your SSH client doesn't support PTY\"; exit 1", "support PTY", "hosts add NAME USER@"),
     "menu": (
         "for n in 1 2 3 4 5 6; do echo line $n; done; printf '\\033[2Jx\\n'; exit 4",
-        r"(exit code 4) before our command began and said line 1 / line 2 / … / line 6 / \x1b[2Jx; ", "case $- in",
+        r"(exit code 4) before our command and printed line 1 / line 2 / … / line 6 / \x1b[2Jx; ", "case $- in",
     ),
     "silent": ("exit 0", "said nothing; a login file", "case $- in"),
 }  # fmt: skip
@@ -211,9 +211,9 @@ def test_a_login_file_that_never_ends_is_named(server: Sshd, host: Host) -> None
     server.log_in_by("bash", ".bashrc", "echo choose one\nexec sleep 100\n")
     found = host.run(["true"], timeout=1)
     assert isinstance(found, Unreachable)
-    assert (found.kind, "did not begin our command within 1 s" in found.reason) == ("timeout", True), found
+    assert (found.kind, "did not start our command within 1 s" in found.reason) == ("timeout", True), found
     assert remote_command.delay(2, b"choose one\n", b"\x1b[2J\n") == (
-        r"its login shell did not begin our command within 2 s and said choose one / \x1b[2J; see whether a login file "
+        r"its login shell did not start our command within 2 s and said choose one / \x1b[2J; see whether a login file "
         "there (such as ~/.bashrc) waits for something"
     )
 
@@ -251,7 +251,7 @@ rsync error: unexplained error (code 255) at io.c(228) [sender=3.2.7]
             "Connection closed by 10.0.0.1 port 22", "dropped",
         ),
         ("rsync error: some (code 30)\n", "rsync error: some (code 30)", "other"),
-        ("", "it said nothing", "other"),
+        ("", "no output", "other"),
     ],
 )  # fmt: skip
 def test_why_rsync_failed_is_said_in_the_words_of_ssh(text: str, reason: str, kind: str) -> None:

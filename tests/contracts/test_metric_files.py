@@ -47,8 +47,8 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path) -> None:
         "log": {"log": "(x)"},
     }
     assert found(tmp_path, rules).errors == {
-        "bad": "bad.json is no JSON: Expecting value: line 1 column 7 (char 6)",
-        "gone": "gone*.json is not there",
+        "bad": "bad.json is not JSON: Expecting value: line 1 column 7 (char 6)",
+        "gone": "gone*.json does not exist",
         "folder": "folder.csv cannot be read: is not a regular file",
         "log": "the log cannot be read: No such file or directory",
     }

@@ -202,8 +202,8 @@ def test_the_state_never_tells_of_a_result_that_was_not_looked_for(pull: Pull) -
 
 
 def test_a_run_that_is_not_there_is_said(pull: Pull) -> None:
-    assert "the run is not there" in (pull.pull("x", run_id="run-2").broken or "")
-    assert "the run is not there" in (pull.pull("x", run_id="../..").broken or "")
+    assert "the run no longer exists there" in (pull.pull("x", run_id="run-2").broken or "")
+    assert "the run no longer exists there" in (pull.pull("x", run_id="../..").broken or "")
 
 
 # -- cuts -------------------------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def test_what_was_cut_off_and_is_damaged_or_of_another_version_is_not_used(pull:
     (part,) = pull.store.staging.iterdir()
     with part.open("r+b") as file:
         file.write(b"damaged")
-    assert "did not arrive as it was sent" in (pull.pull("ckpt").broken or "")
+    assert "was damaged on the way" in (pull.pull("ckpt").broken or "")
     assert not (pull.project / "ckpt").exists()
     assert pull.pull("ckpt").files == 1
     pull.there("ckpt", b"2" * (1 << 20), 2 * HOUR)
@@ -271,7 +271,7 @@ def test_it_ends_at_once_when_it_is_to_stop(pull: Pull) -> None:
     begin = time.monotonic()
     with pull.gate(pull.request("x")) as gate:
         found = receive(["sleep", "600"], pull.home, pull.request("x"), pull.store, gate, stop)
-    assert found.broken == "left with Ctrl-C"
+    assert found.broken == "interrupted by Ctrl-C"
     assert time.monotonic() - begin < 60
 
 
@@ -323,13 +323,13 @@ def test_nothing_comes_through_a_link_out_of_the_run(pull: Pull) -> None:
     pull.paths.summary.symlink_to(secret)
     found = pull.pull("file", "out/secret", "dir", "fifo")
     assert dict(found.refused) == {
-        "file": "is a link out of the run's directory",
-        "out": "is a link out of the run's directory",
-        "dir/deep": "is a link out of the run's directory",
+        "file": "is a link that leads out of the run's directory",
+        "out": "is a link that leads out of the run's directory",
+        "dir/deep": "is a link that leads out of the run's directory",
         "dir/dead": "No such file or directory",
-        "fifo": "is no regular file",
-        "logs/j.log": "is a link out of the run's directory",
-        "summary.md": "is a link out of the run's directory",
+        "fifo": "is not a regular file",
+        "logs/j.log": "is a link that leads out of the run's directory",
+        "summary.md": "is a link that leads out of the run's directory",
     }
     assert found.broken is None
     assert pull.tree() == {}
@@ -405,13 +405,13 @@ def test_an_honest_answer_made_by_hand_is_taken(pull: Pull, tmp_path: Path) -> N
     ("data", "says"),
     [
         (b"", "dropped"),
-        (b"\0\xff\n", "something else"),
-        (b"[1]\n", "something else"),
-        (b"[" * 50_000 + b"\n", "something else"),
-        (b"x" * 200_000, "no end"),
-        (_row(what=1), "something else"),
-        (_row(file=3), "something else"),
-        (_row(skip="x", why=3), "something else"),
+        (b"\0\xff\n", "something other"),
+        (b"[1]\n", "something other"),
+        (b"[" * 50_000 + b"\n", "something other"),
+        (b"x" * 200_000, "endless line"),
+        (_row(what=1), "something other"),
+        (_row(file=3), "something other"),
+        (_row(skip="x", why=3), "something other"),
         (_row(fault="\x1b[2J"), "refuses"),
         (_file("../x"), "leads out"),
         (_file("/etc/x"), "absolute"),
@@ -427,15 +427,15 @@ def test_an_honest_answer_made_by_hand_is_taken(pull: Pull, tmp_path: Path) -> N
         (_file("logs/../../x", place=HOST), "leads out"),
         (_file(".git/config", by=1), "not asked for"),
         (_file(size=1 << 60), "more than was agreed"),
-        (_file(size=-1), "something else"),
-        (_file(size=1.5), "something else"),
-        (_file(size=1 << 70), "something else"),
+        (_file(size=-1), "something other"),
+        (_file(size=1.5), "something other"),
+        (_file(size=1 << 70), "something other"),
         (_file(begin=1), "more than was agreed"),
         (_file(size=0, begin=1), "more than was agreed"),
-        (_file(size=2), "something else"),
-        (_file()[:-1] + b" and more\n", "something else"),
-        (_file().replace(b"559aead", b"0000000"), "did not arrive as it was sent"),
-        (_row(file="x", place=RESULTS, by=0, size=1, mtime_ns=HOUR, begin=0) + b"A" * 5_000_000, "no end"),
+        (_file(size=2), "something other"),
+        (_file()[:-1] + b" and more\n", "something other"),
+        (_file().replace(b"559aead", b"0000000"), "was damaged on the way"),
+        (_row(file="x", place=RESULTS, by=0, size=1, mtime_ns=HOUR, begin=0) + b"A" * 5_000_000, "endless line"),
     ],
 )  # fmt: skip
 def test_a_host_that_lies_harms_nothing_here(pull: Pull, tmp_path: Path, data: bytes, says: str) -> None:
@@ -467,7 +467,7 @@ def test_what_a_shell_writes_before_our_end_is_not_read(pull: Pull, noise: str) 
     if noise.startswith("echo"):
         assert (found.files, found.broken) == (1, None)
     else:
-        assert found.broken == "it writes something else than what it was asked for"
+        assert found.broken == "it sends something other than it was asked for"
 
 
 def test_why_a_host_could_not_answer_is_what_it_said(pull: Pull) -> None:
@@ -478,7 +478,7 @@ def test_why_a_host_could_not_answer_is_what_it_said(pull: Pull) -> None:
 
 def test_a_host_that_falls_silent_is_given_up(pull: Pull, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receiver, "SILENCE", 0.1)
-    assert pull.take(["sleep", "60"], pull.request("x")).broken == "nothing came for 0 s"
+    assert pull.take(["sleep", "60"], pull.request("x")).broken == "nothing was received for 0 s"
 
 
 def test_what_the_disk_here_has_no_room_for_is_not_sent(pull: Pull, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,7 +162,7 @@ def test_the_journal_is_told_as_far_as_it_is_here(access: RunAccess, tmp_path: P
         (records,) = access.history(needles).values()
         assert [type(record.event).__name__ for record in records] == ["AttemptEnded"]
         if access.names:
-            (folder / "journal.jsonl").write_text('{"AttemptEnded" is no JSON\n')
+            (folder / "journal.jsonl").write_text('{"AttemptEnded" is not JSON\n')
             assert access.history(needles) == {}
 
 

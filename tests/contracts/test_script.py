@@ -456,14 +456,14 @@ def test_cdpath_does_not_lead_elsewhere(bench: Bench) -> None:
 def test_no_cwd(bench: Bench) -> None:
     code, output = bench.go("echo ran", cwd=bench.cwd / "it's gone")
     assert code == script.CANNOT_START == 66
-    assert f"wavequeue: the cwd is not there: {bench.cwd}/it's gone" in output
+    assert f"wavequeue: the cwd does not exist: {bench.cwd}/it's gone" in output
     assert "ran" not in output.split()
 
 
 def test_no_venv(bench: Bench) -> None:
     code, output = bench.go("echo ran", venv="no venv")
     assert code == 66
-    assert "wavequeue: the venv is not there: no venv" in output
+    assert "wavequeue: the venv does not exist: no venv" in output
     assert "ran" not in output.split()
 
 

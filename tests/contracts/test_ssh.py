@@ -96,7 +96,7 @@ def test_a_file_that_cannot_be_put_says_why(host: Host) -> None:
 
 def test_what_is_written_without_end_is_not_taken(host: Host) -> None:
     said = _said(host.run(["head", "-c", "4000000", "/dev/zero"], limit=1 << 20))
-    assert said == Said(1, b"", "it wrote more than 1 MiB, and nothing of it was taken")
+    assert said == Said(1, b"", "it wrote more than 1 MiB, and all of it was discarded")
 
 
 def test_a_command_that_does_not_end_is_unknown(host: Host) -> None:
@@ -117,7 +117,10 @@ def test_a_greeting_of_the_shell_is_cut_off(server: Sshd, tmp_path: Path) -> Non
         found = host.run(["echo", "mine"])
         assert isinstance(found, Unreachable)
         assert found.kind == "shell"
-        assert "(exit code 3) before our command began and said only the greeting; a login file there" in found.reason
+        assert (
+            "(exit code 3) before our command started, and printed only the greeting; a login file there"
+            in found.reason
+        )
     finally:
         greeting.unlink()
         host.close()
@@ -363,7 +366,7 @@ def test_a_line_that_names_the_address_of_a_host_holds(
     found = _once(server.worker("a"), tmp_path / "known_hosts", ["true"])
     assert isinstance(found, Unreachable)
     assert found.kind == "refused"
-    assert "cannot be reached by the way that ~/.ssh/config names" in found.reason
+    assert "cannot be reached by the route in ~/.ssh/config" in found.reason
 
 
 def test_a_rented_machine_goes_by_the_way_of_all_hosts(

@@ -34,8 +34,8 @@ def test_what_becomes_of_a_process_whose_session_ends_is_seen_and_kept(server: S
     make_killing(server, may_linger=False)
     host.close()
     fault = survival.fault(host, FACTS)
-    assert str(fault).startswith("what is started there is ended together with the SSH session")
-    assert str(fault).endswith("have root run there: loginctl enable-linger root")
+    assert str(fault).startswith("processes started there are killed when the SSH session ends")
+    assert str(fault).endswith("run there as root: loginctl enable-linger root")
     assert facts.survival(root) is None
     host.close()
 
@@ -61,10 +61,10 @@ GONE = Unreachable("it refused the connection", "refused")
     ("answers", "says"),
     [
         (("7 99\n", "there\n"), None),
-        (("7 99\n", "gone\n", 1), "have root run there: loginctl enable-linger me"),
-        (("7 ", 1), "have root run there: loginctl enable-linger me"),
+        (("7 99\n", "gone\n", 1), "run there as root: loginctl enable-linger me"),
+        (("7 ", 1), "run there as root: loginctl enable-linger me"),
         (("7 99\n", "gone\n", 0, "7 99\n", "there\n"), None),
-        (("7 99\n", "gone\n", 0, "7 99\n", "gone\n"), "and did not help: ask who runs it"),
+        (("7 99\n", "gone\n", 0, "7 99\n", "gone\n"), "and did not help: ask its administrator"),
         ((GONE,), "it refused the connection"),
         (("7 99\n", GONE), "it refused the connection"),
         (("7 99\n", "gone\n", GONE), "it refused the connection"),

@@ -114,7 +114,7 @@ def test_a_deed_whose_answer_was_lost_is_found_done(
 def test_a_query_that_cannot_be_had_confirms_nothing(double: Double, box: Box, inside: dict[str, str]) -> None:
     double.fault("GET", "/instances/", Fault(500, b"no"), times=4)
     (complaint,) = tries(ending("stop", box, inside))
-    assert complaint == "Vast.ai answers 500: no"
+    assert complaint == "Vast.ai answered 500: no"
 
 
 def test_what_another_manager_has_done_is_only_confirmed(double: Double, box: Box, inside: dict[str, str]) -> None:
@@ -126,7 +126,7 @@ def test_what_another_manager_has_done_is_only_confirmed(double: Double, box: Bo
 def test_a_key_that_is_none_confirms_nothing(double: Double, box: Box, tmp_path: Path) -> None:
     inside = inside_of(tmp_path, double.url, box.id, "no-such-key")
     for _ in range(3):
-        assert ending("destroy", box, inside).once(threading.Event()) == "Vast.ai answers 401: Invalid user key"
+        assert ending("destroy", box, inside).once(threading.Event()) == "Vast.ai answered 401: Invalid user key"
     assert box.id in double.world.boxes
 
 
@@ -134,14 +134,14 @@ def test_another_instance_is_never_asked_about(double: Double, box: Box, tmp_pat
     other = double.world.box()
     inside = inside_of(tmp_path, double.url, other.id, other.api_key)
     said = ending("destroy", box, inside).once(threading.Event())
-    assert said == f"this machine does not say any more that it is instance {box.id}"
+    assert said == f"this machine no longer identifies itself as instance {box.id}"
     assert double.asked == []
 
 
 def test_what_is_wanted_no_longer_is_not_done(double: Double, box: Box, inside: dict[str, str]) -> None:
     stir = threading.Event()
     stir.set()
-    assert ending("destroy", box, inside).once(stir) == "it is wanted no longer"
+    assert ending("destroy", box, inside).once(stir) == "it is no longer wanted"
     assert deeds(double) == []
 
 
@@ -202,7 +202,7 @@ def test_the_key_follows_no_redirect_and_is_in_no_complaint(
         inside = inside_of(tmp_path, f"http://127.0.0.1:{server.server_address[1]}", box.id, box.api_key)
         with caplog.at_level(logging.DEBUG):
             said = ending("destroy", box, inside).once(threading.Event())
-        assert said == "Vast.ai answers 307: Bearer ***"
+        assert said == "Vast.ai answered 307: Bearer ***"
         assert box.api_key not in caplog.text
         assert double.asked == []
     finally:

@@ -196,11 +196,11 @@ def test_a_failed_run_exits_3_says_why_and_goes_on_after_a_retry(desk: Desk) -> 
     assert [root["id"] for root in story["roots"]] == ["bad"]
     text = desk.call("why", "bad").stdout
     assert "  | ValueError: no such layer" in text
-    retry = next(line for line in text.splitlines() if "let it run again" in line).partition(": ")[2]
+    retry = next(line for line in text.splitlines() if "retry it" in line).partition(": ")[2]
     (desk.place / "mended").touch()
     done = desk.call(*retry.split()[1:])
     assert "retried: 1 job" in done.stdout
-    assert "no manager was there; started it again" in done.stderr
+    assert "the manager was not running; started it again" in done.stderr
     document = desk.finish()
     assert document["counts"] == {"completed": 2}
     assert [row["status"] for row in json.loads(desk.call("why", "bad", "--json").stdout)["attempts"]] == [
@@ -223,7 +223,7 @@ def test_a_machine_without_a_gpu_starts_nothing(desk: Desk) -> None:
 
 @pytest.mark.parametrize(
     ("line", "says"),
-    [("cwd: nowhere", "/nowhere is not there"), ("venv: .venv", "make it with: python3 -m venv")],
+    [("cwd: nowhere", "/nowhere does not exist"), ("venv: .venv", "create it with: python3 -m venv")],
 )
 def test_a_directory_that_is_missing_is_said_before_anything_starts(desk: Desk, line: str, says: str) -> None:
     done = desk.call("run", desk.spec(f"{TWO_PHASES}{line}\n"), code=2)
@@ -269,7 +269,7 @@ def test_pause_add_cancel_and_resume_steer_a_run(desk: Desk) -> None:
     (desk.place / "stop").touch()
     desk.finish(code=3)
     assert desk.call("logs", "extra").stdout == "extra\n"
-    assert desk.call("cancel", "--all", "--yes").stdout.endswith("no job of those runs or waits\n")
+    assert desk.call("cancel", "--all", "--yes").stdout.endswith("none of these jobs is running or waiting\n")
 
 
 def test_add_brings_what_is_new_in_a_spec_and_refuses_what_changed(desk: Desk) -> None:
@@ -310,8 +310,8 @@ def test_a_killed_manager_is_noticed_and_resume_goes_on(desk: Desk) -> None:
     assert "taken when the run goes on" in desk.call("cancel", "three").stdout
     desk.world.environment["NEW_NAME"] = "its value"
     done = desk.call("resume")
-    assert "no manager was there; started it again" in done.stderr
-    assert "here these differ: NEW_NAME (a new run takes the new ones)" in done.stderr
+    assert "the manager was not running; started it again" in done.stderr
+    assert "here these differ: NEW_NAME (a new run uses the new values)" in done.stderr
     assert "its value" not in done.stderr
     document = desk.wait(one="running", two="running", three="cancelled")
     desk.call("pause")
@@ -352,13 +352,13 @@ def test_a_spec_whose_run_is_live_runs_again_only_where_that_is_meant_and_what_i
     assert rows.pop("t2")[:2] == ("completed", 1)
     assert set(rows.values()) == {("completed", 0, True)}
     assert [len((desk.place / name).read_text().splitlines()) for name in ("ran1", "ran2")] == [2, 3]
-    assert "not run: its output was there already" in desk.call("why", "t1").stdout
+    assert "not run: its output already existed" in desk.call("why", "t1").stdout
 
 
 def test_the_live_view_draws_and_ctrl_c_leaves_the_run_going(desk: Desk) -> None:
     terminal = desk.terminal("run", desk.spec(LONG))
     terminal.wait_for("begun")  # the last line of a running job's log
-    for part in ("phases", "running", "1 pending", "Ctrl-C leaves this view; the run goes on", "▓"):
+    for part in ("phases", "running", "1 pending", "Ctrl-C leaves this view; the run continues", "▓"):
         assert part in terminal.text
     terminal.type(b"\x03")
     assert terminal.end() == 130
@@ -384,7 +384,7 @@ def test_attach_shows_the_job_and_leaves_it_running(desk: Desk) -> None:
     desk.wait(one="running")
     wait_for(lambda: next(row for row in desk.document()["jobs"] if row["id"] == "one")["screen_pid"])
     terminal = desk.terminal("attach", "one", kind="known-to-nobody")
-    terminal.wait_for("Ctrl-a d leaves this screen")
+    terminal.wait_for("Ctrl-a d detaches")
     terminal.wait_for("begun")
     terminal.type(b"\x01d")
     assert terminal.end() == 0

@@ -155,7 +155,7 @@ def test_a_host_that_is_away_is_unknown_and_comes_back_by_itself(laptop: Laptop,
     assert "gpu-b: unreachable, so its state is unknown: root@127.0.0.1" in shown
     out, err = laptop.call("pause", code=1)
     assert f"{run_id}: gpu-a: paused" in out
-    assert f"{run_id}: gpu-b: unreachable, so nothing is known of it" in err
+    assert f"{run_id}: gpu-b: unreachable, so its state is unknown" in err
     laptop.call("resume", code=1)
     (workspace(a) / "stop").touch()
     finish(a, run_id)
@@ -166,7 +166,7 @@ def test_a_host_that_is_away_is_unknown_and_comes_back_by_itself(laptop: Laptop,
     b.start()
     out, _ = watch.end()
     assert len(re.findall("gpu-b: unreachable, so its state is unknown", out)) == 1
-    assert "gpu-b: it answers again" in out
+    assert "gpu-b: it is reachable again" in out
     document = status(laptop)
     assert (document["counts"], host_row(document, "gpu-b")["reachable"]) == ({"completed": 4}, True)
     assert ran(a, b) == ONCE
@@ -200,7 +200,7 @@ def test_a_manager_that_was_killed_is_said_so_and_goes_on_where_it_was(laptop: L
     assert "repaired; kept beside it: journal.jsonl.damaged-" in out
     out, err = laptop.call("resume")
     assert f"{run_id}: gpu-b: resumed" in out
-    assert f"{run_id}: gpu-b: no manager was there; started it again" in err
+    assert f"{run_id}: gpu-b: the manager was not running; started it again" in err
     assert host_row(status(laptop), "gpu-b")["manager"] == "running"
     (workspace(b) / "stop").touch()
     laptop.call("watch", code=3)
@@ -226,12 +226,12 @@ def test_jobs_are_cancelled_tried_again_and_added_where_they_belong(laptop: Lapt
     for host in two:
         (workspace(host) / "stop").touch()
     refused = laptop.call("accept", "j3", "--output", "no_such_*.txt", code=1)[1]
-    assert "nothing was accepted: no_such_*.txt is not there (looked for from " in refused
+    assert "nothing was accepted: no_such_*.txt does not exist (relative to " in refused
     out, _ = laptop.call("accept", "j3", "--output", "input.txt", "--reason", "as good")
     assert out == f"{run_id}: {of['j3']}: accepted as it is: 1 job\n"
     out, err = laptop.call("retry", "j2")
     assert out == f"{run_id}: {of['j2']}: retried: 1 job\n"
-    assert f"{of['j2']}: no manager was there; started it again" in err
+    assert f"{of['j2']}: the manager was not running; started it again" in err
     out, _ = laptop.call("add", "--id", "after", "--cmd", "cat out2 > out_after", "--gpus", "0", "--depends-on", "j2")
     assert out == f"{run_id}: {of['j2']}: added: 1 job\n"
     accepted = """{{ 'input.txt' if n == 3 else 'out' ~ n }}"""
@@ -263,10 +263,10 @@ def test_a_machine_that_was_rented_to_somebody_else_is_not_asked(laptop: Laptop,
     (two[1].home / ".wavequeue" / "host_id").write_text("0123456789abcdef0123456789abcdef\n")
     row = host_row(status(laptop), "gpu-b")
     assert (row["reachable"], row["answered"], row["counts"]) == (False, True, {"running": 2})
-    assert "it is another machine than the one that the run was submitted to" in row["reason"]
+    assert "it is not the machine that the run was submitted to" in row["reason"]
     assert re.search(r"^ gpu-b  unknown \(running ", laptop.call("status")[0], re.MULTILINE)
     _, err = laptop.call("pause", code=1)
-    assert "gpu-b: it is another machine" in err
+    assert "gpu-b: it is not the machine" in err
     inbox = two[1].home / ".wavequeue" / "runs" / document["meta"]["run_id"] / "inbox"
     assert list(inbox.iterdir()) == []
     assert before is not None

@@ -78,7 +78,7 @@ def test_a_log_is_followed_over_attempts_and_a_cut_and_no_byte_is_lost_or_repeat
         (workspace(host) / f"go{attempt}").touch()
         runs_as(host, run_id, "a", attempt + 1)
     host.start()
-    assert following.stderr.readline() == "-- a: gpu-a is reached again\n"
+    assert following.stderr.readline() == "-- a: gpu-a is reachable again\n"
     assert following.stderr.readline() == "-- a: attempt 2 begins\n"
     assert following.stderr.readline() == "-- a: attempt 3 begins\n"
     (workspace(host) / "go3").touch()
@@ -104,7 +104,7 @@ def test_the_terminal_of_a_job_on_a_host_can_be_looked_at(laptop: Laptop) -> Non
     command = [sys.executable, "-m", "skill", "attach", "j1"]
     environment = {**os.environ, "HOME": str(laptop.home), "PYTHONPATH": str(ROOT)}
     terminal = Terminal(command, laptop.project, environment, kind="newer-than-the-host")
-    terminal.wait_for("Ctrl-a d leaves this screen")
+    terminal.wait_for("Ctrl-a d detaches")
     terminal.wait_for("begun")
     terminal.type(b"\x01d")
     assert terminal.end() == 0, terminal.text
@@ -112,7 +112,7 @@ def test_the_terminal_of_a_job_on_a_host_can_be_looked_at(laptop: Laptop) -> Non
     assert "attach needs a terminal; follow its log instead" in laptop.call("attach", "j1", code=2)[1]
     (workspace(host) / "stop").touch()
     finish(host, run_id)
-    assert "job j1 does not run now: it is completed; its log: " in laptop.call("attach", "j1", code=2)[1]
+    assert "job j1 is not running: it is completed; its log: " in laptop.call("attach", "j1", code=2)[1]
     host.stop()
     assert "gpu-a is unreachable: " in laptop.call("attach", "j1", code=1)[1]
 
@@ -132,7 +132,7 @@ def test_the_report_is_over_all_hosts_and_of_what_is_at_home(laptop: Laptop) -> 
     measured = pytest.approx({"mean": 0.2, "std": 0.1, "n": 3})
     assert before["metrics"][0]["metrics"]["accuracy"] == measured, "as its hosts read it, and not of that file"
     pull = f"wavequeue pull --run {run_id}"
-    assert f"3 completed jobs' results are not home yet; bring them with: `{pull}`" in laptop.call("report")[0]
+    assert f"3 completed jobs' results have not been pulled yet; pull them with: `{pull}`" in laptop.call("report")[0]
     away = next(name for name, host in hosts.items() if _has(host, run_id, "s4"))
     hosts[away].stop()
     said = laptop.call("logs", "s4", code=1)[1]

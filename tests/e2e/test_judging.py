@@ -300,7 +300,7 @@ def test_a_busy_process_with_its_output_there_is_left_alone(world: World) -> Non
 @pytest.mark.parametrize(
     ("precondition", "fault"),
     [
-        (Precondition("file_exists", path="data.csv"), "data.csv is not there"),
+        (Precondition("file_exists", path="data.csv"), "data.csv does not exist"),
         (Precondition("command", command="test -e data.csv"), "ends with exit code 1"),
     ],
 )
@@ -326,7 +326,7 @@ def test_a_precondition_that_never_holds_blocks_at_the_end(world: World) -> None
     rows = run.jobs()
     assert rows["works"]["status"] == "completed"
     assert rows["waits"]["status"] == "blocked"
-    assert rows["waits"]["error"] == "precondition does not hold: teacher.pt is not there"
+    assert rows["waits"]["error"] == "precondition does not hold: teacher.pt does not exist"
 
 
 def test_a_barrier_waits_for_the_slower_answer_about_a_precondition(world: World) -> None:

@@ -59,7 +59,7 @@ LIVE: dict[str, tuple[Callable[[Run], Any], str | None]] = {
     "the journal replaced by a copy": (lambda run: _copy_over(run.paths.journal), "was replaced by another file"),
     "the journal cut in the middle": (lambda run: os.truncate(run.paths.journal, 300), "300 bytes, not"),
     "the journal emptied": (lambda run: os.truncate(run.paths.journal, 0), "0 bytes, not"),
-    "the journal removed": (lambda run: run.paths.journal.unlink(), "is gone while the run goes on"),
+    "the journal removed": (lambda run: run.paths.journal.unlink(), "was deleted while the run is active"),
     "the journal overwritten": (lambda run: run.paths.journal.write_text("notes\n"), "kept as journal.jsonl.damaged-"),
     "the state removed": (lambda run: run.paths.state.unlink(), None),
     "the state overwritten": (lambda run: run.paths.state.write_bytes(b"\0" * 5000), None),

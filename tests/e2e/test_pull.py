@@ -151,7 +151,7 @@ def test_a_host_that_is_away_or_another_machine_by_now_stops_no_other(laptop: La
     (b.home / ".wavequeue" / "host_id").write_text("0123456789abcdef0123456789abcdef\n")
     (workspace(b) / "out3").write_text("another's\n")
     out, _ = laptop.call("pull", code=1)
-    assert "b: it is another machine" in out
+    assert "b: it is not the machine" in out
     assert "a: unreachable: " in out
     assert "last pulled " in out
     assert results(laptop) == WHOLE
@@ -268,7 +268,7 @@ def test_ctrl_c_ends_it_cleanly_and_says_how_to_go_on(laptop: Laptop) -> None:
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=150)
     assert process.returncode == 130
-    assert f"Go on pulling: wavequeue pull {run_id} --every 1800s" in said
+    assert f"Continue: wavequeue pull {run_id} --every 1800s" in said
     assert "Traceback" not in said
     (workspace(host) / "stop").touch()
     finish(host, run_id)
@@ -318,7 +318,7 @@ def test_results_of_code_that_was_on_the_host_come_into_the_run(laptop: Laptop) 
 
 
 def test_what_is_meant_has_to_be_there(laptop: Laptop) -> None:
-    assert "no run is on hosts" in laptop.call("pull", code=2)[1]
+    assert "no run was submitted to hosts" in laptop.call("pull", code=2)[1]
     host = laptop.host("gpu", used=True)
     standing(laptop, SPEC, gpu=(1, 2, 3, 4))
     assert "no jobs on gpu-z" in laptop.call("pull", "--host", "gpu-z", code=2)[1]

@@ -233,7 +233,7 @@ def test_preflight_names_what_is_missing_and_leaves_nothing_behind(laptop: Lapto
         (laptop.project / "code" / "data" / f"x{n}").write_text("x")
     out, _ = laptop.call("preflight", "spec.yaml", "--host", "gpu-a", "--host", "gpu-b", code=1)
     assert "error: gpu-a: screen is not installed" in out
-    assert "error: gpu-a: 1 job blocked (j4): data/x4 is not there" in out
+    assert "error: gpu-a: 1 job blocked (j4): data/x4 does not exist" in out
     assert "error: gpu-b: unreachable: " in out
     _, said = laptop.call("submit", "spec.yaml", "--host", "gpu-a", code=1)
     assert "nothing was submitted" in said

@@ -111,7 +111,7 @@ def test_it_destroys_its_own_instance_once_its_results_are_home(rented: Rented) 
     run.start()
     shown = wait_plan(run, "sync")
     assert (meta(run)["manager"], shown["waits_for"]) == ("finished", shown["reason"])
-    assert "not home yet" in shown["reason"]
+    assert "not been pulled yet" in shown["reason"]
     wait_for((run.directory / "late").exists, say="on_complete")
     wait_for(lambda: events(run, "CompleteRan"))
     assert run.manager is not None

@@ -27,7 +27,7 @@ from tests.skill.test_ssh_preflight import use_config_of_home
 from tests.vast_double import Double, Fault
 
 UP = ("up", "spec.yaml", "--yes", "--every", "0.5s", "--poll", "0.1")
-NOTHING = "wavequeue: nothing was rented, and nothing of this is billed"
+NOTHING = "wavequeue: nothing was rented or billed"
 
 
 class Bench:
@@ -171,8 +171,8 @@ BEFORE: dict[str, tuple[Callable[[Bench, pytest.MonkeyPatch], None], int, tuple[
     "a path of a socket that is too long": (
         configure(f"Host *\n  ControlPath /tmp/{'x' * 120}\n"), 1, ("ControlPath too long",),
     ),
-    "a key that is not there": (name_none, 2, ("~/.ssh/other.pub is not there", "make it: ssh-keygen")),
-    "a private half that is not there": (lose_private_half, 2, ("its private half is not there", "ssh-add")),
+    "a key that is not there": (name_none, 2, ("~/.ssh/other.pub does not exist", "create it: ssh-keygen")),
+    "a private half that is not there": (lose_private_half, 2, ("its private half does not exist", "ssh-add")),
     "a public half that is no text": (spoil_public_half, 2, ("cannot be read: it is no text",)),
     "a private half that is no key": (spoil_private_half, 2, ("ssh-keygen says: ",)),
     "a key that is locked": (lock_key, 2, ("it needs its passphrase, and no agent is reached", "ssh-add")),
@@ -212,7 +212,7 @@ def test_the_agent_is_the_one_that_ssh_asks(
         assert ssh_preflight.fault(None, copy.read_text()) is not None
         monkeypatch.delenv("SSH_AUTH_SOCK")
         bench.config(f"Host *\n  IdentityAgent {path}\n")
-        assert "takes offer" in "\n".join(bench.up(1)), "the key is in the agent that ssh asks"
+        assert "renting offer" in "\n".join(bench.up(1)), "the key is in the agent that ssh asks"
 
 
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +233,7 @@ def lose_jump(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def identify(_worker: Worker, way: Address) -> Identified:
         bench.config("Host *\n  ProxyJump root@127.0.0.1:1\n")
-        return Identified(way, fault=f"{way.host} cannot be reached by the way that ~/.ssh/config names")
+        return Identified(way, fault=f"{way.host} cannot be reached by the route in ~/.ssh/config")
 
     monkeypatch.setattr(await_ready, "identify", identify)
 
@@ -254,7 +254,7 @@ def refuse_attach(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 
 AFTER: dict[str, tuple[Callable[[Bench, pytest.MonkeyPatch], None], int, str]] = {
     "a jump host that went down": (lose_jump, 1, "the jump host"),
-    "a key that Vast.ai does not take": (refuse_attach, 1, "Vast.ai does not take the ssh key for its machines: "),
+    "a key that Vast.ai does not take": (refuse_attach, 1, "Vast.ai did not accept the ssh key for its machines: "),
     "a key that no machine takes": (refuse_key, 2, "no key was accepted"),
     "no network to any machine": (lose_network, 2, "Network is unreachable"),
 }
@@ -270,7 +270,9 @@ def test_a_fault_that_every_machine_shows_blames_none_and_says_what_it_cost(
     assert words in "\n".join(lines)
     assert "No machine was blacklisted" in "\n".join(lines)
     assert (bench.creates(), bench.destroys(), bench.blamed()) == (machines, machines, 0)
-    said = re.fullmatch(r"wavequeue: nothing goes on billing; what was rented for this cost (.*), at most.*", lines[-1])
+    said = re.fullmatch(
+        r"wavequeue: nothing is billed any more; what was rented for this cost (.*), at most.*", lines[-1]
+    )
     assert said, lines[-1]
     assert bench.cost() > 0
     assert said[1] == usd(bench.cost())
@@ -291,6 +293,6 @@ def test_while_nothing_is_known_of_a_machine_that_is_said_and_nothing_is_done(
 
     monkeypatch.setattr(bench.double.world, "create", noted)
     text = "\n".join(bench.up())
-    assert "nothing has been known of instance" in text
-    assert "may be billed all the while" in text
+    assert "the state of instance" in text
+    assert "may be billed meanwhile" in text
     assert bench.destroys() == bench.creates() == 2

@@ -60,7 +60,7 @@ def test_what_is_rented_is_a_worker_that_runs_jobs_and_destroy_waits_for_the_res
     assert f"run {run}: nothing of it was pulled yet" in err
     assert account.living() == [number]
     account.call("pull")
-    assert "nothing of it is billed" in account.call("vast", "destroy", "vast1", "--yes")[0]
+    assert "is not billed" in account.call("vast", "destroy", "vast1", "--yes")[0]
     assert account.living() == []
     assert account.workers()["vast1"]["enabled"] is False
     assert account.rentals()[0].state == "destroyed"
@@ -112,7 +112,7 @@ def test_while_it_is_unknown_whether_it_was_rented_nothing_else_is_and_the_same_
     assert account.creates() == 1
     account.double.heal()
     out, err = account.call("vast", "rent", "--best")
-    assert "a rental was cut off" in err
+    assert "an interrupted rental is finished first" in err
     assert account.creates() == 1
     assert "vast1: instance" in out
 
@@ -184,7 +184,7 @@ def test_machines_that_cannot_be_entered_for_one_reason_are_not_to_blame(
     hurry(monkeypatch, account, *(account.offer() for _ in range(3)), of="state")
     monkeypatch.setattr(InstanceHost, "let_in", lambda *_: None)
     _, err = account.call(*BEST, code=1)
-    assert "two machines in a row could not be entered, for one reason" in err
+    assert "the login failed on two machines in a row" in err
     assert re.search(r"No machine was blacklisted. What was tried cost \$0\.\d+", err.splitlines()[-1])
     assert account.creates() == 2
     assert account.living() == []
@@ -196,10 +196,13 @@ def test_with_a_fault_of_this_side_nothing_is_rented(account: Account, monkeypat
     use_config_of_home(account.laptop.home, monkeypatch)
     (account.laptop.home / ".ssh" / "config").write_text("Host *\n  ProxyJump root@127.0.0.1:1\n  Prot 22\n")
     _, err = account.call(*BEST, code=1)
-    assert "nothing was rented: no machine could be entered from here: your ssh configuration cannot be read" in err
+    assert (
+        "nothing was rented: logging in to rented machines does not work from here: your ssh configuration "
+        "cannot be read" in err
+    )
     account.laptop.spec(SPEC)
     _, err = account.call("up", "spec.yaml", "--yes", code=1)
-    assert err.splitlines()[-1] == "wavequeue: nothing was rented, and nothing of this is billed"
+    assert err.splitlines()[-1] == "wavequeue: nothing was rented or billed"
     (account.laptop.home / ".ssh" / "config").write_text("Host 203.*\n  ProxyJump root@127.0.0.1:1\n")
     _, err = account.call(*BEST, code=1)
     assert "of your ssh configuration cannot be entered" in err
@@ -352,14 +355,14 @@ def test_only_what_is_ours_is_touched(account: Account) -> None:
     other = account.double.world.box(label="wq-somebody")
     for verb in ("stop", "start", "destroy"):
         _, err = account.call("vast", verb, str(other.id), "--yes", code=2)
-        assert "may be somebody else's" in err
+        assert "may belong to somebody else" in err
     account.offer()
     number = account.json(*BEST)["instance_id"]
     text = account.registry.read_text()
     account.registry.write_text(text.replace(f"instance_id: {number}", "instance_id: 5"))
     account.double.world.boxes[number].label = "renamed"
     _, err = account.call("vast", "destroy", str(number), "--yes", code=2)
-    assert "bears the label 'renamed', and not wq-" in err
+    assert "has the label 'renamed', and not wq-" in err
     assert number in account.living()
     assert [one.method for one in account.double.asked if str(other.id) in one.path] == ["GET"] * 3
 
@@ -385,7 +388,7 @@ def test_a_chosen_offer_is_taken_alone_and_what_cannot_be_rented_is_said(account
     _, err = account.call("vast", "rent", str(small["id"]), "--name", "mine", "--yes", code=2)
     assert "registered already" in err
     _, err = account.call("vast", "rent", str(small["id"]), "--yes", code=1)
-    assert "not to be had" in err
+    assert "not available" in err
     other = account.offer()
     account.call("vast", "blacklist", "add", str(other["machine_id"]), "--reason", "slow")
     _, err = account.call("vast", "rent", str(other["id"]), "--yes", code=2)

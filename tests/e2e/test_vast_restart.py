@@ -75,7 +75,7 @@ def test_a_pull_says_what_has_become_of_a_machine_that_is_away(account: Account)
     account.laptop.submit()
     account.call("vast", "stop", "vast1", "--yes")
     _, err = account.call("pull", code=1)
-    assert "is stopped: its disk goes on billing" in err
+    assert "is stopped: its disk is still billed" in err
     account.call("vast", "start", "vast1", "--yes")
     account.call("pull")
     box = account.double.world.boxes[number]

@@ -155,8 +155,8 @@ def test_what_fails_before_any_job_was_submitted_leaves_nothing_rented(account: 
     account.laptop.spec(f"{SPEC}conda: no_such_env\n")
     _, err = account.call(*UP, code=1)
     assert "no_such_env" in err
-    assert "is destroyed, and is billed no more" in err
-    assert re.search(r"nothing goes on billing; what was rented for this cost \$0\.\d+", err.splitlines()[-1])
+    assert "is destroyed and is no longer billed" in err
+    assert re.search(r"nothing is billed any more; what was rented for this cost \$0\.\d+", err.splitlines()[-1])
     assert account.living() == []
     account.laptop.spec(SPEC)
     account.call(*UP)
@@ -165,7 +165,7 @@ def test_what_fails_before_any_job_was_submitted_leaves_nothing_rented(account: 
 
 def test_above_the_ceiling_nothing_is_rented_and_a_ceiling_stays(account: Account) -> None:
     _, err = account.call(*UP, "--max-cost", "0.5", code=1)
-    assert "above the ceiling of $0.50" in err
+    assert "above the limit of $0.50" in err
     assert account.creates() == 0
     account.laptop.spec(WAITING)
     account.double.fault("PUT", "/instances/", Fault(500, b"no"))
@@ -174,18 +174,18 @@ def test_above_the_ceiling_nothing_is_rented_and_a_ceiling_stays(account: Accoun
     process.send_signal(signal.SIGKILL)
     process.communicate()
     _, err = account.call(*UP, "--max-cost", "9", code=2)
-    assert "under way with --max-cost 7" in err
+    assert "already running with --max-cost 7" in err
 
 
 def test_jobs_that_need_a_person_stop_the_machine_and_keep_its_disk(account: Account) -> None:
     account.laptop.spec(SPEC.replace("cat input.txt", "test ${n} = 3 && exit 1; cat input.txt"))
     out, _ = account.call(*UP, code=3)
-    assert "is stopped, and its disk goes on billing" in out
+    assert "is stopped, and its disk is still billed" in out
     (number,) = account.living()
     assert account.double.world.boxes[number].state == "stopped"
     assert account.rentals()[0].state == "stopped"
     out, _ = account.call("vast", "destroy", "vast1", "--yes")
-    assert "nothing of it is billed" in out
+    assert "is not billed" in out
 
 
 def test_a_machine_that_is_lost_in_the_middle_is_said_with_what_can_be_done(account: Account) -> None:

@@ -39,7 +39,7 @@ def test_a_burst_of_cheap_offers_is_taken_up_to_the_cap_and_each_is_a_worker(acc
         account.offer(dph_base=0.2 + number / 1000)
     account.call("vast", "watcher", "start")
     _, err = account.call("vast", "watcher", "start", code=1)
-    assert "a watcher runs already (process " in err
+    assert "a watcher is already running (process " in err
     wait_for(lambda: "most_instances is 2" in log(account), say="the cap")
     before = looks(account)
     wait_for(lambda: looks(account) > before + 1, say="another look")
@@ -52,8 +52,8 @@ def test_a_burst_of_cheap_offers_is_taken_up_to_the_cap_and_each_is_a_worker(acc
     out, _ = account.call("vast", "watcher", "stop")
     assert "goes on billing" in out
     assert not lives(status["pid"])
-    assert "no watcher runs" in account.call("vast", "watcher", "stop")[0]
-    assert "has been told to end" in account.call("vast", "watcher", "log")[0]
+    assert "no watcher is running" in account.call("vast", "watcher", "stop")[0]
+    assert "was told to stop" in account.call("vast", "watcher", "log")[0]
     assert len(account.living()) == 2, "what it rented is left as it is"
 
 
@@ -70,7 +70,7 @@ def test_it_only_says_what_it_would_do_and_takes_new_rules_without_a_restart(acc
     account.settings.write_text(RULES.replace("max_dph: 0.5", "max_dph: 0.6"))
     wait_for(lambda: f"would rent offer {near['id']}" in log(account), say="the new rule")
     account.double.fault("GET", "/api/v1/instances/", Fault(500, b"no"), times=1000)
-    wait_for(lambda: "what the account has is unknown, and nothing is rented" in log(account), say="the fault")
+    wait_for(lambda: "what the account has is unknown, so nothing is rented" in log(account), say="the fault")
     assert account.creates() == 0
     assert account.json("vast", "watcher", "status")["dry_run"] is True
 

@@ -39,7 +39,7 @@ def test_an_address_is_understood(text: str, address: Address) -> None:
         ("", "is empty"),
         ("http://gpu", "only ssh:// leads to a host"),
         ("ssh://gpu/data", "--workspace /data"),
-        ("root:secret@gpu", "a password has no place"),
+        ("root:secret@gpu", "an address cannot contain a password"),
         ("gpu:70000", "'70000' is none"),
         ("gpu:²", "is none"),
         ("gpu:", "ends where its port should be"),
@@ -56,7 +56,7 @@ def test_an_address_is_understood(text: str, address: Address) -> None:
         ("ssh a b", "names 2 hosts"),
         ("ssh -p", "ends after -p"),
         ("ssh -J jump gpu", "the option -J of the ssh command is not known"),
-        ("ssh 'gpu", "do not close"),
+        ("ssh 'gpu", "an unclosed quote"),
         ("ssh -p x gpu", "'x' is none"),
     ],
 )

@@ -135,12 +135,12 @@ def test_the_short_name_is_said_where_it_was_typed(
         (["why"], "Missing argument 'JOB'"),
         (["logs", "x", "-n", "-1"], "'-n'"),
         (["logs", "x", "-f", "--attempt", "1"], "-f follows the newest attempt"),
-        (["cancel"], "say which: JOB..., or --phase PHASE, or --all"),
-        (["cancel", "a", "--all"], "say which"),
-        (["retry"], "say which: JOB..., or --phase PHASE, or --stuck"),
-        (["add"], "say what to add"),
-        (["add", "--id", "x"], "say what to add"),
-        (["add", "spec.yaml", "--id", "x", "--cmd", "y"], "say what to add"),
+        (["cancel"], "give JOB..., or --phase PHASE, or --all"),
+        (["cancel", "a", "--all"], "give JOB..."),
+        (["retry"], "give JOB..., or --phase PHASE, or --stuck"),
+        (["add"], "give SPEC"),
+        (["add", "--id", "x"], "give SPEC"),
+        (["add", "spec.yaml", "--id", "x", "--cmd", "y"], "give SPEC"),
         (["init", "no/such/dir.yaml"], "there is no directory no/such"),
     ],
 )
@@ -163,7 +163,7 @@ def test_wrong_use_gets_one_message_and_exit_2(
         (["logs", "zz"], "there is no job zz; there are: a, b, c"),
         (["logs", "c"], "not started yet"),
         (["logs", "b", "--attempt", "2"], "no attempt 2: it has one, number 1"),
-        (["attach", "b"], "does not run now: it is stuck"),
+        (["attach", "b"], "is not running: it is stuck"),
         (["cancel", "zz*"], "there is no job zz*"),
         (["cancel", "--phase", "third"], "there is no phase third"),
         (["cancel", "--all"], "add --yes"),
@@ -234,7 +234,11 @@ def test_build_prints_the_manifest_or_writes_it_and_spares_the_spec(
     assert wavequeue("build", "spec.yaml", "--output", "m.json") == DONE
     assert Path("m.json").read_text() == printed
     capsys.readouterr()
-    for output, says in (("./spec.yaml", "is the spec itself"), (".", "no file"), ("no/m.json", "cannot be written")):
+    for output, says in (
+        ("./spec.yaml", "is the spec itself"),
+        (".", "not a regular file"),
+        ("no/m.json", "cannot be written"),
+    ):
         assert wavequeue("build", "spec.yaml", "-o", output) == USE
         assert says in capsys.readouterr().err
     assert Path("spec.yaml").read_text() == spec
@@ -408,4 +412,4 @@ def test_a_state_that_is_not_ours_gets_one_message(
     told.paths.state.write_text("[]")
     assert wavequeue("status") == USE
     said = capsys.readouterr().err
-    assert said.startswith(f"wavequeue: {told.paths.state} is not a state file of wavequeue; the manager puts it back ")
+    assert said.startswith(f"wavequeue: {told.paths.state} is not a state file of wavequeue; the manager restores it ")

@@ -39,7 +39,12 @@ class Fake(Host):
     [
         (0, 0, TAR, None),
         (11, 0, TAR, "rsync to gpu-a failed with exit code 11: No space left on device"),
-        (24, 0, TAR, "files went away here while the code was carried: No space left on device; run the same command"),
+        (
+            24,
+            0,
+            TAR,
+            "files disappeared here while the code was being copied: No space left on device; run the same command",
+        ),
         (23, 0, TAR, TAR),
         (127, 0, TAR, TAR),
         (23, 0, "tar on gpu-a failed", "tar on gpu-a failed; rsync, which was tried first, failed: No space left on"),

@@ -77,7 +77,7 @@ def test_it_is_printed_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert code == 0
     assert out == (
         f"{tmp_path}/a.log:4: sick_card\n  | RuntimeError: CUDA error: uncorrectable ECC error\n"
-        "  the GPU failed, not the job: have the GPU looked at, then wavequeue resume\n"
+        "  the GPU failed, not the job: have the GPU checked, then wavequeue resume\n"
         f"{tmp_path}/b.log: healthy\n\n2 logs: 1 sick_card, 1 healthy\n"
     )
 

@@ -53,10 +53,10 @@ def test_what_hinders_is_told_with_its_time() -> None:
     ("count", "gone", "says"),
     [
         (0, None, "no job ran then"),
-        (3, None, "whether its running jobs go on is not known"),
-        (3, 0, "running jobs go on"),
-        (3, 2, "1 of 3 running jobs go on, the others have ended or were killed"),
-        (3, 3, "what ran has ended or was killed, too"),
+        (3, None, "it is unknown whether its running jobs continue"),
+        (3, 0, "running jobs continue"),
+        (3, 2, "1 of 3 running jobs continue, the others have ended or were killed"),
+        (3, 3, "its running jobs have ended or were killed"),
     ],
 )
 def test_of_the_jobs_of_a_dead_manager_only_what_was_seen_is_said(count: int, gone: int | None, says: str) -> None:

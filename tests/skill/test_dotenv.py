@@ -41,10 +41,10 @@ def test_a_value_reaches_the_shell_as_it_was_meant(written: str, meant: str, tmp
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("SECRET", "is no NAME=VALUE"),
-        ("1A=SECRET", "is no NAME"),
-        ("A='SECRET", "do not close"),
-        ('A="SECRET" x', "do not close"),
+        ("SECRET", "is not NAME=VALUE"),
+        ("1A=SECRET", "is not NAME"),
+        ("A='SECRET", "are not closed"),
+        ('A="SECRET" x', "are not closed"),
     ],
 )
 def test_a_fault_has_its_line_and_no_value(line: str, words: str) -> None:

@@ -95,7 +95,7 @@ def test_status_and_price_are_mended() -> None:
 def test_a_stopped_instance_is_said_to_bill_its_disk() -> None:
     report = judge(worker(), STOPPED, [], OLD)
     assert report.patch == {"health.status": "stopped"}
-    assert "goes on billing ($0.0100 an hour)" in report.note
+    assert "is still billed ($0.0100 an hour)" in report.note
 
 
 def test_one_that_has_gone_is_disabled_and_comes_back_if_it_does() -> None:

@@ -77,11 +77,11 @@ def test_what_is_said_of_outputs_that_are_there() -> None:
     jobs = [job("a"), job("b"), JobSpec("c", "x", "p")]
     assert existing_outputs.words(Found({}, 0, ()), jobs) == []
     (line,) = existing_outputs.words(Found({"a": 1.0}, 0, ()), jobs, "on gpu-a")
-    assert line.startswith("1 of 2 outputs already exists on gpu-a, and its job runs all the same; --skip-done ")
+    assert line.startswith("1 of 2 outputs already exists on gpu-a, and its job runs anyway; --skip-done ")
     assert existing_outputs.words(Found({}, 1, ()), jobs) == [
-        "1 outputs were not looked for here: the file system is slow"
+        "1 outputs were not checked here: the file system is slow"
     ]
-    with pytest.raises(FailedError, match="leave --skip-done out"):
+    with pytest.raises(FailedError, match="leave out --skip-done"):
         existing_outputs.newest_code(Found({}, 0, ()))
 
 
@@ -96,4 +96,4 @@ def test_a_run_with_the_same_jobs_is_refused_by_its_name() -> None:
 
 def test_outputs_that_two_live_runs_share_are_named() -> None:
     (line,) = live_runs.warnings([LiveRun("r", 1, False, ("/a", "/b", "/c", "/d"), 9), LiveRun("q", 1, True, (), 0)])
-    assert line.startswith("r, which is live here, writes 9 outputs that this run writes, too: /a, /b, /c and 6 more")
+    assert line.startswith("r, which is live here, also writes 9 outputs of this run: /a, /b, /c and 6 more")

@@ -48,7 +48,7 @@ def test_roots_are_found_through_phases_and_those_that_need_a_person_come_first(
     assert found["waits_for"][1].startswith("  s0_t2: blocked: depends on t2")
     assert found["waits_for"][2] == "    t2: stuck after 1 attempt: broke"
     assert "  and 8 more" in found["waits_for"]
-    assert found["next"] == [f"see about t2: wavequeue why t2 --run {RUN_ID}, then wavequeue retry t2 --run {RUN_ID}"]
+    assert found["next"] == [f"look into t2: wavequeue why t2 --run {RUN_ID}, then wavequeue retry t2 --run {RUN_ID}"]
 
 
 def test_what_is_completed_is_no_root() -> None:
@@ -88,7 +88,7 @@ def test_a_stuck_job_tells_its_attempts_and_the_lines_of_its_log() -> None:
     assert {"epoch 49", "teardown 0"} <= set(found["log"])
     assert len(found["log"]) == 12
     assert "needs more memory" in found["next"][0]
-    assert found["next"][-1] == f"then let it run again: wavequeue retry a --run {RUN_ID}"
+    assert found["next"][-1] == f"then retry it: wavequeue retry a --run {RUN_ID}"
     text = "\n".join(why.lines(found))
     assert "  2  10:00:" in text
     assert f"  | {log[50]}" in text
@@ -126,13 +126,13 @@ def test_the_excerpt_is_around_what_the_error_quotes(error: str, expected: list[
     ("told", "manager", "next_step"),
     [
         (lambda s: s.start("a"), "running", f"follow its log: wavequeue logs a -f --run {RUN_ID}"),
-        (lambda s: s.tell(ev.Paused()), "running", f"let the run go on: wavequeue resume --run {RUN_ID}"),
+        (lambda s: s.tell(ev.Paused()), "running", f"resume the run: wavequeue resume --run {RUN_ID}"),
         (lambda s: s, "halted", f"start the manager again: wavequeue resume --run {RUN_ID}"),
-        (lambda s: s.tell(ev.JobCancelled("a")), "running", f"let it run after all: wavequeue retry a --run {RUN_ID}"),
+        (lambda s: s.tell(ev.JobCancelled("a")), "running", f"to run it anyway: wavequeue retry a --run {RUN_ID}"),
         (
             lambda s: s.start("a").end("a", "failed_other", error="x", due=s.at),
             "running",
-            f"it starts again by itself; at once with: wavequeue retry a --run {RUN_ID}",
+            f"it is retried automatically; to retry it now: wavequeue retry a --run {RUN_ID}",
         ),
         (
             lambda s: s.start("a").end("a", warning="exit code 1"),
@@ -192,7 +192,7 @@ def test_a_job_that_waits_for_one_of_another_host_is_explained_down_to_that_one(
     assert found["roots"] == [
         {"id": "t", "host": "gpu-a", "status": "stuck", "because": "stuck after 1 attempt: broke"}
     ]
-    assert found["next"] == [f"see about t: wavequeue why t --run {RUN_ID}, then wavequeue retry t --run {RUN_ID}"]
+    assert found["next"] == [f"look into t: wavequeue why t --run {RUN_ID}, then wavequeue retry t --run {RUN_ID}"]
     text = why.lines(found)
     assert text[0].startswith("u on gpu-b: pending: ")
     assert "root cause: t (stuck on gpu-a)" in text
@@ -203,11 +203,11 @@ def test_what_has_to_be_brought_from_another_host_is_said_with_the_command() -> 
         Look("gpu-a", host_story(A).complete("t").document("finished"), T0 + 60, False),
         Look("gpu-b", held(host_story(B)).document(), T0 + 60, True),
     ]
-    pull = f"bring what other hosts wrote: wavequeue pull --run {RUN_ID}"
+    pull = f"copy what other hosts wrote: wavequeue pull --run {RUN_ID}"
     one, after = on_hosts("s", *looks), on_hosts("u", *looks)
-    assert one["waits_for"] == ["job t: completed; brought from its host by a pull"]
+    assert one["waits_for"] == ["job t: completed; copied from its host by a pull"]
     assert one["next"] == after["next"] == [pull]
-    assert after["waits_for"][1] == "  job t: completed; brought from its host by a pull"
+    assert after["waits_for"][1] == "  job t: completed; copied from its host by a pull"
     assert [root["id"] for root in after["roots"]] == ["s"]
 
 
@@ -220,7 +220,7 @@ def test_a_host_that_is_away_is_said_with_the_age_of_what_is_known() -> None:
     (said,) = found["unknown"]
     assert said.startswith("gpu-a: unreachable, so its state is unknown: no route; what is shown of it is 1 m")
     assert f"! {said}" in why.lines(found)
-    assert found["next"] == ["see how gpu-a is: wavequeue hosts check gpu-a"]
+    assert found["next"] == ["check gpu-a: wavequeue hosts check gpu-a"]
     assert [root["status"] for root in found["roots"]] == ["running"]
 
 
@@ -232,7 +232,7 @@ def test_a_job_whose_host_was_never_read_in_full_is_not_known_and_no_fault() -> 
         Look("gpu-b", held(host_story(parts[1], made)).document(), T0 + 60, True),
     ]
     found = on_hosts("s", *looks, made=made, parts=parts)
-    assert found["waits_for"] == ["t150: pending: how it stands on its host is not known now"]
+    assert found["waits_for"] == ["t150: pending: its state on its host is unknown now"]
     assert on_hosts("t150", *looks, made=made, parts=parts)["status"] == "pending"
 
 
@@ -260,12 +260,12 @@ def test_a_job_that_waits_for_cards_is_told_who_holds_each() -> None:
         return list(story["cards"])
 
     used = "held by a process outside wavequeue: 700 MiB used, threshold 500 (gpu_free_threshold_mib)"
-    free = "GPU 2: free; it is given away at the next look, by priority"
+    free = "GPU 2: free; it will be assigned at the next check, by priority"
     assert said("b") == ["GPU 0: assigned to a", f"GPU 1: {used}", free]
     assert said("c") == [
-        "GPU 0: 0 of 40000 MiB can be promised, and 9000 are wanted: assigned to a",
-        "GPU 1: free; it is given away at the next look, by priority",
-        "GPU 2: 9 of 9 MiB can be promised, and 9000 are wanted",
+        "GPU 0: 0 of 40000 MiB are available, and 9000 are needed: assigned to a",
+        "GPU 1: free; it will be assigned at the next check, by priority",
+        "GPU 2: 9 of 9 MiB are available, and 9000 are needed",
     ]
     assert said("d") == said("a") == []
     for row in document["gpus"]:

@@ -22,7 +22,7 @@ from skill.runs.directory import Run
 from tests.skill.story import job, manifest
 
 FINE = RentalStatus(cost=0.5, ceiling=2.0, dph=1.0, quiet=10.0, fault=None)
-SILENT = FINE._replace(quiet=QUIET, fault="nothing came for 600 s")
+SILENT = FINE._replace(quiet=QUIET, fault="nothing was received for 600 s")
 
 
 @pytest.mark.parametrize(
@@ -31,16 +31,16 @@ SILENT = FINE._replace(quiet=QUIET, fault="nothing came for 600 s")
         (FINE, None),
         (FINE._replace(cost=2.0), None),
         (FINE._replace(cost=2.4), None),
-        (FINE._replace(cost=2.5), "its manager does not keep to the ceiling"),
+        (FINE._replace(cost=2.5), "its manager does not keep to the limit"),
         (SILENT, None),
         (SILENT._replace(quiet=1e6), None),
         (SILENT._replace(cost=1.999, quiet=1e6), None),
         (SILENT._replace(cost=2.0, quiet=QUIET - 1), None),
         (
             SILENT._replace(cost=2.0),
-            "has given nothing for 15 min 00 s (nothing came for 600 s), and it has cost $2.00",
+            "nothing could be pulled for 15 min 00 s (nothing was received for 600 s), and it has cost $2.00",
         ),
-        (SILENT._replace(cost=2.5, quiet=60.0), "does not keep to the ceiling"),
+        (SILENT._replace(cost=2.5, quiet=60.0), "does not keep to the limit"),
     ],
 )
 def test_a_machine_is_given_up_at_its_ceiling_only(status: RentalStatus, says: str | None) -> None:
@@ -53,7 +53,7 @@ def test_what_gives_nothing_is_said_with_its_cost() -> None:
     assert warning(FINE) is None
     assert warning(SILENT._replace(quiet=QUIET - 1)) is None
     text = warning(SILENT) or ""
-    assert "nothing for 15 min" in text
+    assert "nothing could be pulled for 15 min" in text
     assert "It has cost $0.50; at $2.00 it is destroyed" in text
 
 
@@ -132,7 +132,7 @@ def test_one_that_gives_nothing_is_destroyed_at_the_ceiling_and_what_it_cost_is_
         world.follow()
     (at,) = world.destroyed
     assert 2 * 3600 <= at - begin < 2 * 3600 + 120
-    warned = [text for text in world.said if "has given nothing for" in text and "To end it now" in text]
+    warned = [text for text in world.said if "nothing could be pulled for" in text and "To end it now" in text]
     assert 3 <= len(warned) <= 5
     assert world.rental().end == ledger.DESTROYED
 
@@ -154,7 +154,7 @@ def test_nothing_is_destroyed_while_vast_does_not_answer(world: World) -> None:
 def test_one_that_works_beyond_its_ceiling_is_given_half_an_hour(world: World) -> None:
     world.pulls = forever(Took(is_last=False, is_reached=True))
     begin = world.now
-    with pytest.raises(FailedError, match="does not keep to the ceiling"):
+    with pytest.raises(FailedError, match="does not keep to the limit"):
         world.follow()
     assert 2.5 * 3600 <= world.destroyed[0] - begin < 2.5 * 3600 + 120
 

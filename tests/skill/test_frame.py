@@ -54,7 +54,7 @@ def test_a_frame_fits_its_terminal(
     width: int, height: int, jobs: int, phases: int, alive: bool, with_cards: bool
 ) -> None:
     shown = scene(busy(jobs, phases), alive=alive, cards=CARDS if with_cards else (), tail="训练 🎉 " * 60)
-    lines = frame.frame(shown, width, height, footer="Ctrl-C leaves this view; the run goes on")
+    lines = frame.frame(shown, width, height, footer="Ctrl-C leaves this view; the run continues")
     assert len(lines) <= height
     assert max(line.cell_len for line in lines) <= width
     assert "\n" not in "".join(plain(lines))

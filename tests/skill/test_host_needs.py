@@ -24,12 +24,24 @@ def test_where_all_is_there_each_check_says_so() -> None:
 @pytest.mark.parametrize(
     ("change", "way", "check", "state", "says"),
     [
-        ({"probe": {"bash": None}}, Way(), "bash", FAULT, "bash is missing, and commands of jobs are run by it"),
+        ({"probe": {"bash": None}}, Way(), "bash", FAULT, "bash is missing, which runs the commands of jobs"),
         ({"needs": {"home": ["its home is x"]}}, Way(), "home", FAULT, "its home is x"),
         ({"needs": {"home": ["a\x1b[2Jb"]}}, Way(), "home", FAULT, "a"),
         ({"needs": {"shm_mib": 64}}, Way(), "shared memory", WARNING, "its shared memory (/dev/shm) has 64 MiB"),
-        ({}, Way(there=False), "rsync", WARNING, "rsync is missing there; code goes by tar, slower; install it with"),
-        ({}, Way(here=False), "rsync", WARNING, "rsync is missing here; code goes by tar, slower; install it here"),
+        (
+            {},
+            Way(there=False),
+            "rsync",
+            WARNING,
+            "rsync is missing there; code is sent with tar, which is slower; install it with",
+        ),
+        (
+            {},
+            Way(here=False),
+            "rsync",
+            WARNING,
+            "rsync is missing here; code is sent with tar, which is slower; install it here",
+        ),
         ({}, Way(here=False, there=False), "rsync", WARNING, "rsync is missing on both sides"),
         ({}, Way(pushed=False, there=False), "rsync", OK, ""),
         ({}, Way(ahead_s=31), "clock", WARNING, "its clock is 31.0 s ahead: "),

@@ -37,7 +37,7 @@ def cards(*used: int | None) -> dict[str, Any]:
 
 
 def wants(path: str, *jobs: str, kind: str = "checkpoint_exists") -> dict[str, Any]:
-    return {"type": kind, "path": path, "cwd": CWD, "says": f"{path} is not there", "jobs": list(jobs)}
+    return {"type": kind, "path": path, "cwd": CWD, "says": f"{path} does not exist", "jobs": list(jobs)}
 
 
 def needing(name: str, path: str, **fields: Any) -> JobSpec:
@@ -87,8 +87,8 @@ def test_what_the_host_itself_lacks_is_all_named_at_once() -> None:
 def test_a_blocked_job_is_named_with_its_reason() -> None:
     made = manifest(needing("b", "ckpt/t.pt"), needing("c", "ckpt/t.pt"), job("free"))
     verdict = judge(made, found(wants("ckpt/t.pt", "b", "c")))
-    assert verdict.blocked == ((("b", "c"), "ckpt/t.pt is not there"),)
-    assert verdict.faults == ("2 jobs blocked (b, c): ckpt/t.pt is not there",)
+    assert verdict.blocked == ((("b", "c"), "ckpt/t.pt does not exist"),)
+    assert verdict.faults == ("2 jobs blocked (b, c): ckpt/t.pt does not exist",)
     assert verdict.cells["preconditions"] == (FAULT, "2 jobs unmet")
 
 
@@ -106,14 +106,14 @@ def test_a_glob_is_met_by_a_job_that_writes_one_such_file() -> None:
 
 def test_a_job_that_waits_for_its_own_output_waits_for_ever() -> None:
     made = manifest(needing("b", "ckpt/t.pt", expected_output="ckpt/t.pt"))
-    assert judge(made, found(wants("ckpt/t.pt", "b"))).faults == ("1 job blocked (b): ckpt/t.pt is not there",)
+    assert judge(made, found(wants("ckpt/t.pt", "b"))).faults == ("1 job blocked (b): ckpt/t.pt does not exist",)
 
 
 def test_only_jobs_of_the_same_host_write_for_it() -> None:
     made = manifest(job("teacher", expected_output="t.pt"), needing("b", "t.pt"))
     seen = Seen("gpu-a", basics=BASICS, found=found(wants("t.pt", "b")))
     verdict = host_preflight.judge(made, ["b"], seen, lambda _pattern, _where: False)
-    assert verdict.faults == ("1 job blocked (b): t.pt is not there",)
+    assert verdict.faults == ("1 job blocked (b): t.pt does not exist",)
 
 
 def test_what_the_push_brings_does_not_stop_it_unless_nothing_is_pushed() -> None:
@@ -129,7 +129,7 @@ def test_a_cwd_that_the_push_makes_is_said_and_another_stops_it() -> None:
     assert pushed.cells["cwd"] == (MADE, f"{CWD}, made by the push")
     assert pushed.faults == ()
     assert judge(manifest(job("a")), document, way=Way(pushed=False)).faults == (
-        f"{CWD} is not there, and the code is not pushed to an absolute cwd",
+        f"{CWD} does not exist, and code is not pushed to an absolute cwd",
     )
 
 
@@ -145,7 +145,7 @@ def test_commands_wait_for_the_code_and_count_once_it_is_there() -> None:
 def test_a_missing_cwd_of_one_job_blocks_that_job_and_is_no_unmet_precondition() -> None:
     made = manifest(job("a", cwd="sub"), job("b"))
     verdict = judge(made, found(cwds_missing=[{"path": f"{CWD}/sub", "jobs": ["a"]}]))
-    assert verdict.blocked == ((("a",), f"their cwd {CWD}/sub is not there"),)
+    assert verdict.blocked == ((("a",), f"their cwd {CWD}/sub does not exist"),)
     assert verdict.cells["cwd"].state == FAULT
     assert verdict.cells["preconditions"].state == OK
 

@@ -378,8 +378,8 @@ def test_the_verb_writes_a_page_and_writes_it_anew(at_run: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--html", "mine.txt"], "mine.txt is there and is no report of wavequeue; give another name"),
-        (["--html", "no/out.html"], "no is no directory; make it first"),
+        (["--html", "mine.txt"], "mine.txt exists and is not a report of wavequeue; give another name"),
+        (["--html", "no/out.html"], "no is not a directory; create it first"),
         (["--html", "o.html", "--control", "lam"], "--control lam: write KEY=VALUE, such as --control lam=0"),
         (["--html", "o.html", "--control", "lamb=0"], "--control lamb=0: no key is called lamb; did you mean lam?"),
         (
@@ -388,7 +388,7 @@ def test_the_verb_writes_a_page_and_writes_it_anew(at_run: Path, capsys: pytest.
         ),
         (["--html", "o.html", "--control", "lam=9"], "lam is one of: 0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 4.0"),
         (["--html", "o.html", "--json"], "give --json or --html, not both"),
-        (["--control", "lam=0.0"], "--control is for the page: add --html FILE"),
+        (["--control", "lam=0.0"], "--control needs --html FILE"),
     ],
 )
 def test_what_cannot_be_written_or_compared_is_said(

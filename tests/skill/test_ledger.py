@@ -76,7 +76,7 @@ def test_a_line_that_was_cut_off_does_not_count_and_harms_none_before_it(cut: in
     ],
 )
 def test_a_line_that_is_none_is_named_with_its_place(bad: str) -> None:
-    with pytest.raises(UseError, match=r"f:2: is no line of a ledger"):
+    with pytest.raises(UseError, match=r"f:2: is not a line of a ledger"):
         fold(begin() + bad, "f")
 
 

@@ -127,7 +127,7 @@ def test_a_manager_that_died_beside_one_that_lives_is_said() -> None:
     document = both(alive=False)
     assert (document["meta"]["manager"], document["meta"]["hosts"][1]["manager"]) == ("running", "died")
     (line,) = digest.problems(document, True)
-    what = "the manager (process 4711) has died; whether its running jobs go on is not known"
+    what = "the manager (process 4711) has died; it is unknown whether its running jobs continue"
     assert line.startswith(f"gpu-b: {what}. Start it again: wavequeue resume")
 
 
@@ -235,21 +235,21 @@ def test_a_job_that_waits_for_another_host_says_for_what() -> None:
 BROKEN: list[tuple[str, tuple[Any, ...], Any]] = [
     ("meta.pid: expected int | null, got str", ("meta", "pid"), "x"),
     ("meta.manager: invalid enum value 'gone'", ("meta", "manager"), "gone"),
-    ("meta.updated: is no time: yesterday", ("meta", "updated"), "yesterday"),
+    ("meta.updated: is not a time: yesterday", ("meta", "updated"), "yesterday"),
     ("phases: expected array, got null", ("phases",), None),
     ("phases[0].counts[...]: expected int >= 0", ("phases", 0, "counts"), {"completed": -1}),
     ("gpus[0].note: expected str, got int", ("gpus", 0, "note"), 3),
     ("jobs[0]: expected object, got int", ("jobs", 0), 7),
     ("jobs[0].status: invalid enum value 'won'", ("jobs", 0, "status"), "won"),
-    (r"jobs[0].started: is no time: \x1b[2J", ("jobs", 0, "started"), "\x1b[2J"),
+    (r"jobs[0].started: is not a time: \x1b[2J", ("jobs", 0, "started"), "\x1b[2J"),
     (
         "meta.teardown.cost_usd: expected float | null, got str",
         ("meta", "teardown"),
         {"plan": "stop", "cost_usd": "much"},
     ),
     ("meta.teardown: expected object | null, got array", ("meta", "teardown"), ["stop"]),
-    ("jobs[0].started: is no time: 2026-13-45T99:99:99Z", ("jobs", 0, "started"), "2026-13-45T99:99:99Z"),
-    ("jobs[0].completed: is no time: 2026-02-30T10:00:00Z", ("jobs", 0, "completed"), "2026-02-30T10:00:00Z"),
+    ("jobs[0].started: is not a time: 2026-13-45T99:99:99Z", ("jobs", 0, "started"), "2026-13-45T99:99:99Z"),
+    ("jobs[0].completed: is not a time: 2026-02-30T10:00:00Z", ("jobs", 0, "completed"), "2026-02-30T10:00:00Z"),
     ("gpus[0].used_mib: expected int | null, got str", ("gpus", 0, "used_mib"), "3"),
     ("jobs[0].exit_code: expected int <= 9007199254740992", ("jobs", 0, "exit_code"), 1 << 60),
     ("jobs[0].gpus[0]: expected int, got null", ("jobs", 0, "gpus"), [None]),
@@ -270,7 +270,7 @@ def test_what_is_no_state_is_not_believed(words: str, keys: tuple[Any, ...], val
     inner[keys[-1]] = value
     assert fault(broken) == words
     merged = merge(assigned(), WHOLE, [Look("gpu-b", broken, NOW, True)], NOW)
-    assert merged["meta"]["hosts"][1]["reason"] == f"what it sent is no state of a run ({words})"
+    assert merged["meta"]["hosts"][1]["reason"] == f"what it sent is not a state of a run ({words})"
     assert merged["counts"] == {"pending": 5}
 
 

@@ -59,7 +59,7 @@ def test_without_a_base_price_the_disk_is_not_counted_twice() -> None:
     [
         ({"machine_id": None}, "does not name its machine"),
         ({"machine_id": 66}, "blacklisted"),
-        ({"rentable": False}, "not to be had"),
+        ({"rentable": False}, "not available"),
         ({"verification": "deverified"}, "not verified"),
         ({"num_gpus": 2}, "not 1 GPU"),
         ({"gpu_ram_mib": 16376}, "too little GPU memory"),
@@ -72,8 +72,8 @@ def test_without_a_base_price_the_disk_is_not_counted_twice() -> None:
         ({"dlperf": 0.0}, "does not say its DLP"),
         ({"dph_base": None, "dph": None}, "does not say its price"),
         ({"dph_base": 1.0}, "above the price limit"),
-        ({"duration": 5 * 3600}, "not to be had long enough"),
-        ({"duration": None}, "not to be had long enough"),
+        ({"duration": 5 * 3600}, "not available long enough"),
+        ({"duration": None}, "not available long enough"),
         ({"inet_up_cost": None}, "does not say what traffic costs"),
     ],
 )
@@ -193,7 +193,7 @@ def test_the_blacklist_is_read_as_it_was_written() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[\n  {]", "f:2:4: is no JSON"),
+        ("[\n  {]", "f:2:4: is not JSON"),
         ("{}", "has to be a list"),
         ('[{"machine_id": 1}, {"machine_id": "2"}]', "record 2 needs machine_id"),
         ('[{"machine_id": 1, "why": ""}]', "unknown key why"),

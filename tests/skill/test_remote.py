@@ -70,15 +70,15 @@ def test_an_answer_is_taken_and_what_is_no_answer_leaves_what_was_known(answerin
     assert json.loads(answering.asked.read_text()) == {"op": "look", "full": False, "host_id": "f" * 32}
     document = Story(manifest(job("a"))).complete("a").document("finished")
     for said, says in (
-        ("Welcome to the machine\n", "what it answered is not ours (exit code 0); bring our part there again with"),
-        ("[" * 100_000, "what it answered is not ours"),
+        ("Welcome to the machine\n", "its answer cannot be understood (exit code 0); restore the runtime there with"),
+        ("[" * 100_000, "its answer cannot be understood"),
         ('{"fault": "no run \\u001b[2J"}', r"no run \x1b[2J"),
         (look({**document, "jobs": 3}), "jobs: expected array, got int"),
-        (look(document, alive=""), "what it sent is no look"),
-        (look(Story(manifest(job("a"), job("b"))).document()), "jobs: b is no job of this run"),
-        (look({**document, "x": "X"}).replace('"X"', "[" * 900 + "]" * 900), "what it answered is not ours"),
-        (look({**document, "x": "X"}).replace('"X"', "9" * 400), "what it answered is not ours"),
-        (look(document).replace('"updated": "2026-01-', '"updated": "2026-13-'), "is no time: 2026-13-"),
+        (look(document, alive=""), "what it sent is not a view"),
+        (look(Story(manifest(job("a"), job("b"))).document()), "jobs: b is not a job of this run"),
+        (look({**document, "x": "X"}).replace('"X"', "[" * 900 + "]" * 900), "its answer cannot be understood"),
+        (look({**document, "x": "X"}).replace('"X"', "9" * 400), "its answer cannot be understood"),
+        (look(document).replace('"updated": "2026-01-', '"updated": "2026-13-'), "is not a time: 2026-13-"),
     ):
         answering.answer.write_text(said)
         row = answering.look()
@@ -115,7 +115,7 @@ def test_a_host_that_got_nothing_yet_is_not_asked(answering: Answering) -> None:
         document = there.look()
         assert "wavequeue submit" in str(there.ask({"gpu-a": PAUSE})["gpu-a"])
     assert document["meta"]["manager"] == "halted"
-    assert "gpu-a: its jobs were not brought there yet" in document["meta"]["conditions"][0]["text"]
+    assert "gpu-a: its jobs were not sent there yet" in document["meta"]["conditions"][0]["text"]
     assert not answering.asked.exists()
 
 

@@ -177,7 +177,7 @@ def test_attempts_that_passed_while_nobody_could_look_are_read_too(tmp_path: Pat
     assert data == b"first\nits end\nthird\nfourth\n"
     assert notes == [
         f"unreachable: {DROPPED.reason}; trying again until it answers",
-        "gpu-a is reached again",
+        "gpu-a is reachable again",
         "attempt 3 begins",
         "attempt 4 begins",
         "completed, exit code 0",
@@ -211,7 +211,7 @@ def test_a_job_that_goes_to_another_host_is_followed_there(tmp_path: Path) -> No
     there.refresh = refresh  # type: ignore[method-assign]
     data, notes = follow(there)
     assert data == b"on a\non b\n"
-    assert notes[1:] == ["gpu-b is reached again", "it is on gpu-b now", "completed, exit code 0"]
+    assert notes[1:] == ["gpu-b is reachable again", "it is on gpu-b now", "completed, exit code 0"]
 
 
 def test_following_ends_where_it_is_in_vain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,7 +273,7 @@ def test_what_a_host_says_is_shown_without_commands_for_the_terminal() -> None:
 def test_what_is_no_log_is_said_in_words(changes: dict[str, Any]) -> None:
     found = remote_logs.read_answer(answer(**changes), "gpu-a", "a")
     assert isinstance(found, str)
-    assert found.startswith("what it sent is no ")
+    assert found.startswith("what it sent is not a")
     assert isinstance(remote_logs.read_answer({}, "gpu-a", "a"), str)
 
 

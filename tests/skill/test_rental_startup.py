@@ -59,7 +59,11 @@ def test_an_instance_is_waited_for_or_given_up_for_what_was_seen(
 @pytest.mark.parametrize(
     ("shown", "doubt", "says"),
     [
-        (RUNNING, "direct: refused", "was not ready after 1801 s; it runs, and could not be entered: direct: refused"),
+        (
+            RUNNING,
+            "direct: refused",
+            "was not ready after 1801 s; it is running, but the login failed: direct: refused",
+        ),
         (LOADING, "", "was not ready after 1801 s; it is loading: pulling the image"),
         (live("created"), "", "was not ready after 1801 s; it is created"),
     ],
@@ -107,10 +111,10 @@ def test_trying_ends_with_tries_money_and_time() -> None:
         (RUNNING, "is running, and is still billed: $0.4000 an hour"),
         (
             live("exited", "stopped", "stopped")._replace(storage_dph=0.01),
-            "its disk goes on billing: $0.0100 an hour, $0.24",
+            "its disk is still billed: $0.0100 an hour, $0.24",
         ),
-        (live("exited", "stopped", "stopped"), "not known; only destroying it ends that"),
-        (Gone(), "nothing of it is billed"),
+        (live("exited", "stopped", "stopped"), "not known; only destroying it ends this"),
+        (Gone(), "is not billed"),
         (Unknown("no answer", "server"), "is unknown (no answer)"),
     ],
 )

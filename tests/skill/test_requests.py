@@ -67,13 +67,16 @@ def test_what_is_no_answer_to_the_request_is_not_taken_for_one() -> None:
     assert requests.read_answer({"answer": None, "alive": False}, request) == Asked(None, False)
     wrongs: list[Any] = [3, {}, {**sound, "id": "y"}, {**sound, "text": 1}]
     for wrong in wrongs:
-        assert requests.read_answer({"alive": True, "answer": wrong}, request) == "what it sent is no answer to that"
+        assert (
+            requests.read_answer({"alive": True, "answer": wrong}, request)
+            == "what it sent does not answer the request"
+        )
     odd = requests.read_answer({"answer": {**sound, "ok": "no", "text": "\x1b[2Jgone"}, "alive": 1}, request)
     assert odd == Asked(Answer("x", False, r"\x1b[2Jgone"), False)
 
 
 def test_a_run_whose_directory_has_gone_cannot_be_asked(tmp_path: Path) -> None:
-    with pytest.raises(FailedError, match="could not be asked: run gone is not there"):
+    with pytest.raises(FailedError, match="could not be asked: run gone does not exist"):
         requests.ask(Run.at(tmp_path / "gone"), Request("x", "pause"))
 
 

@@ -104,7 +104,7 @@ def test_a_moved_job_is_pending_until_its_new_host_has_it_and_the_run_goes_on(sh
     assert before["counts"] == {"completed": 2, "pending": 4}
     assert before["meta"]["manager"] == "halted", "nobody brings them by himself"
     (condition,) = before["meta"]["conditions"]
-    assert "gpu-a: 2 jobs that were moved to it were not brought there yet" in condition["text"]
+    assert "gpu-a: 2 jobs that were moved to it were not sent there yet" in condition["text"]
     host = before["meta"]["hosts"][1]
     assert (host["state"], host["moved"], host["jobs"]) == (LOST, 2, 2)
     taker = AFTER.part("gpu-a")

@@ -113,14 +113,14 @@ def test_without_internet_it_says_what_to_run_where_there_is_some(
         wheel(tmp_path, OTHER, elf(OTHER), tag)
     with pytest.raises(FailedError) as caught:
         runtime_bundle.bundle(OTHER, GLIBC, tmp_path)
-    assert f"no psutil for {OTHER} hosts is here" in str(caught.value)
+    assert f"psutil for {OTHER} hosts is not here" in str(caught.value)
     assert f"--dest {tmp_path} psutil=={version()}" in str(caught.value)
     assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize(
     ("machine", "libc", "says"),
-    [("riscv64", GLIBC, "riscv64 are not served; these are: x86_64, aarch64"), (HERE, "", "has no glibc")],
+    [("riscv64", GLIBC, "riscv64 are not supported; supported: x86_64, aarch64"), (HERE, "", "has no glibc")],
 )
 def test_a_host_that_is_not_served_is_named(machine: str, libc: str, says: str) -> None:
     with pytest.raises(FailedError, match=says):

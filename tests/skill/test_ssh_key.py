@@ -44,7 +44,7 @@ def program(folder: Path, name: str, code: int, out: str = "", err: str = "") ->
         ),
         ((255, LOCKED), (1, ""), "it needs its passphrase, and no agent has it; give it to one: ssh-add"),
         ((255, LOCKED), (2, ""), "it needs its passphrase, and no agent is reached; start one with: "),
-        ((255, LOCKED), None, "whether an agent has it is not known (ssh-add is not installed)"),
+        ((255, LOCKED), None, "it is unknown whether an agent has it (ssh-add is not installed)"),
         ((255, OPEN), (1, ""), "ssh-keygen says: Permissions 0644 for 'k' are too open."),
         (None, (1, ""), "ssh-keygen says: ssh-keygen is not installed; and no agent has it"),
     ],
@@ -67,9 +67,9 @@ def test_a_key_that_cannot_be_used_is_refused_for_what_was_said(
 
 def test_a_public_half_that_is_missing_is_made_from_the_private_one(programs: Path) -> None:
     (programs.parent / ".ssh" / "k.pub").unlink()
-    with pytest.raises(UseError, match=r"is not there; make it: ssh-keygen -y -f ~/.ssh/k > ~/.ssh/k.pub"):
+    with pytest.raises(UseError, match=r"does not exist; create it: ssh-keygen -y -f ~/.ssh/k > ~/.ssh/k.pub"):
         ssh_key.find_key("~/.ssh/k")
-    with pytest.raises(UseError, match=r"is not there; make it: ssh-keygen -f none$"):
+    with pytest.raises(UseError, match=r"does not exist; create it: ssh-keygen -f none$"):
         ssh_key.find_key("none")
 
 
@@ -80,8 +80,8 @@ def test_a_public_half_that_cannot_be_read_is_not_taken_for_missing(programs: Pa
 
 
 def test_where_no_key_can_be_made_it_says_why(programs: Path) -> None:
-    with pytest.raises(UseError, match="none could be made: ssh-keygen is not installed"):
+    with pytest.raises(UseError, match="none could be created: ssh-keygen is not installed"):
         ssh_key.find_key(None)
     program(programs, "ssh-keygen", 1, err="no entropy")
-    with pytest.raises(UseError, match="none could be made: no entropy"):
+    with pytest.raises(UseError, match="none could be created: no entropy"):
         ssh_key.find_key(None)

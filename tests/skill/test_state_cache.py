@@ -61,7 +61,7 @@ def test_how_many_jobs_of_a_dead_manager_have_gone_is_kept_where_it_can_be(gone:
 def test_what_is_no_answer_is_refused_in_words(wrong: dict[str, Any]) -> None:
     found = state_cache.told(answer(**wrong))
     assert isinstance(found, str)
-    assert found.startswith("what it sent is no ")
+    assert found.startswith("what it sent is not a")
 
 
 def test_nothing_that_a_host_writes_reaches_the_terminal_as_a_command(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_a_file_that_is_written_meanwhile_is_said(place: Place, monkeypatch: pyt
         return found
 
     monkeypatch.setattr(tar_push, "_read", written)
-    assert place.push() == "big.bin was written here while it was carried; run the same command again"
+    assert place.push() == "big.bin was changed here while it was being copied; run the same command again"
     assert place.visible() == []
     assert place.staged() == []
 

@@ -68,7 +68,7 @@ def test_the_end_of_a_machine_is_said_when_it_begins_and_when_it_is_confirmed() 
     assert line.plan == "is being destroyed: the run has finished; all results have been pulled"
     story.tell(ev.TeardownConfirmed("destroy", 7))
     (line,) = lines(merged(told(story)))
-    assert (line.plan, line.cost) == ("destroyed, and billed no more", "$8.00 in all")
+    assert (line.plan, line.cost) == ("destroyed and no longer billed", "$8.00 in all")
     story = finished()
     story.tell(ev.TeardownStarting("stop", 7, "no job ran for 20m", 6.0), ev.TeardownConfirmed("stop", 7))
     (line,) = lines(merged(told(story)))
@@ -83,7 +83,7 @@ def test_of_a_machine_that_cannot_be_read_it_is_said_that_this_was_before() -> N
 
 def test_of_a_machine_that_was_to_be_kept_and_cannot_be_read_nothing_is_said_to_go_on() -> None:
     (line,) = lines(merged(told(Story(MADE).start("a")), reason="no route to host"))
-    assert line.plan == "not known now; when last read it was to be kept, then when_done: destroy"
+    assert line.plan == "unknown now; when last read, it was to be kept, then when_done: destroy"
     assert line.cost.endswith(" an hour")
 
 
@@ -103,7 +103,7 @@ def test_a_price_that_is_not_known_and_a_manager_that_is_older_are_no_hindrance(
     document = told(Story(MADE).start("a"), replace(GROUND, instance=None))
     del document["meta"]["teardown"]["when_done"]
     assert lines(merged(document)) == [
-        Line("gpu-a", "goes on, then as the spec says: its jobs are running", "cost not known")
+        Line("gpu-a", "goes on, then as the spec says: its jobs are running", "cost unknown")
     ]
 
 

@@ -30,9 +30,9 @@ LONG = os.environ.get("WAVEQUEUE_DEEP") == "1"
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "is no JSON"),
-        ("{", "is no JSON"),
-        ("\x00\xff", "is no JSON"),
+        ("", "is not JSON"),
+        ("{", "is not JSON"),
+        ("\x00\xff", "is not JSON"),
         ("9" * 400, "a number of 400 digits"),
         ("9" * 5000, "a number of 5000 digits"),
         (str(1 << 63), "a number of 19 digits"),
@@ -67,7 +67,7 @@ def told(**changed: Any) -> Told | str:
 
 def test_only_jobs_of_the_run_and_what_the_host_says_was_added_are_taken() -> None:
     more = Story(manifest(job("a"), job("x"))).document()
-    assert told(state=more) == "what it sent is no state of a run (jobs: x is no job of this run)"
+    assert told(state=more) == "what it sent is not a state of a run (jobs: x is not a job of this run)"
     line = ev.encode(Record(9, 1.0, ev.JobsAdded((Phase("more"),), {}, (job("x", "more"),))))
     assert isinstance(told(state=more, added=[line]), Told)
 

@@ -69,7 +69,7 @@ def hunt(
 
     found = choose_offer.hunt(locate_workers(), spec, profile, choose_offer.Asked(max_dph, ref_hours, ref_dlp, disk))
     if isinstance(found, Unknown):
-        return unknown("what can be rented is unknown", found.reason, as_json)
+        return unknown("the offers cannot be listed", found.reason, as_json)
     ranking, chosen, work, complete = found
     if as_json:
         print_json(offers.document(ranking, chosen, work, complete=complete))
@@ -90,14 +90,15 @@ def blacklist() -> None:
 
 @blacklist.command("add", short_help="Add a machine.")
 @click.argument("machine", type=_WHOLE, metavar="MACHINE")
-@click.option("--reason", metavar="TEXT", required=True, help="Why; for whoever reads it later.")
+@click.option("--reason", metavar="TEXT", required=True, help="The reason, shown in the list.")
 def add(machine: int, reason: str) -> int:
     """Put a machine on the blacklist. MACHINE is its machine id, as hunt and instances --json show it."""
     from skill.operations import blacklist_machine
 
     done = blacklist_machine.add(locate_workers(), machine, reason)
     print(
-        f"{machine}: " + ("was on the blacklist, and has the new reason" if done.was_there else "is on the blacklist")
+        f"{machine}: "
+        + ("was already on the blacklist; its reason was updated" if done.was_there else "is on the blacklist")
     )
     if done.doubt:
         say(f"warning: {done.doubt}")
@@ -111,7 +112,7 @@ def remove(machine: int) -> int:
     from skill.operations import blacklist_machine
 
     blacklist_machine.remove(locate_workers(), machine)
-    print(f"{machine}: is off the blacklist")
+    print(f"{machine}: removed from the blacklist")
     return DONE
 
 

@@ -39,7 +39,7 @@ def instances_verb(as_json: bool) -> int:
 
     found = instances.list_instances(locate_workers())
     if isinstance(found, Unknown):
-        return unknown("what is rented is unknown", found.reason, as_json)
+        return unknown("the rented instances cannot be listed", found.reason, as_json)
     if as_json:
         print_json(inventory.document(found))
         return DONE
@@ -104,7 +104,7 @@ def _lines(found: Outcome) -> list[str]:
     if found.consistent:
         said.append(f"consistent: {len(found.reports)} rented in workers.yaml")
     elif patches:
-        said.append(f"mended {workers}" if found.fixed else f"nothing was written; mend {workers}: add --fix")
+        said.append(f"updated {workers}" if found.fixed else f"nothing was written; to update {workers}: add --fix")
     return said
 
 

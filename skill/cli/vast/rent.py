@@ -25,7 +25,7 @@ _NUMBER = click.IntRange(min=1)
 
 @contextmanager
 def telling_what_bills(where: Path, purpose: str) -> Iterator[None]:
-    """Say what goes on billing when this is left with Ctrl-C."""
+    """Say what goes on billing when this is interrupted by Ctrl-C."""
     from skill.operations import rent_machine
 
     try:
@@ -34,7 +34,7 @@ def telling_what_bills(where: Path, purpose: str) -> Iterator[None]:
         print(file=sys.stderr)
         for text in rent_machine.still_billing(where, purpose):
             say(text)
-        say("the same command goes on from here")
+        say("run the same command again to continue")
         raise SystemExit(INTERRUPTED) from None
 
 
@@ -46,7 +46,7 @@ def telling_what_bills(where: Path, purpose: str) -> Iterator[None]:
 @click.option("--for", "spec", metavar="SPEC", help="With --best: rent for the jobs of SPEC.")
 @needs
 @click.option("--name", metavar="NAME", help="Name of the worker (default: vast1, vast2, ...).")
-@click.option("--pool", metavar="POOL", help="Put it into this pool, a group of hosts for --pool.")
+@click.option("--pool", metavar="POOL", help="Add it to this pool, a group of hosts for --pool.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @JSON
 def rent_verb(
@@ -93,7 +93,7 @@ def rent_verb(
     else:
         print(f"{worker.name}: instance {worker.instance_id} is ready at {at}, and registered in {where}")
         print(f"it costs ${worker.resources['dph']:.4f} an hour until it is destroyed")
-        print(f"make it ready for jobs: wavequeue hosts setup {worker.name}")
+        print(f"set it up for jobs: wavequeue hosts setup {worker.name}")
     return DONE
 
 

@@ -38,9 +38,9 @@ def stop() -> int:
 
     ended = control_watcher.stop_watcher(locate_workers())
     if ended is None:
-        print("no watcher runs")
+        print("no watcher is running")
     else:
-        print(f"the watcher has ended ({ended}); what it rented goes on billing: wavequeue vast instances")
+        print(f"the watcher has stopped ({ended}); what it rented is still billed: wavequeue vast instances")
     return DONE
 
 
@@ -67,11 +67,11 @@ def status(as_json: bool) -> None:
             }
         )
         return
-    watches = f"a watcher runs: {control_watcher.describe(state)}"
+    watches = f"a watcher is running: {control_watcher.describe(state)}"
     dry = ", and rents nothing (--dry-run)" if state.get("dry_run") else ""
-    print(f"{watches}{dry}" if runs else "no watcher runs; start one: wavequeue vast watcher start")
+    print(f"{watches}{dry}" if runs else "no watcher is running; start one: wavequeue vast watcher start")
     if state.get("looked"):
-        print(f"last look: {state['looked']}: {state.get('outcome')}")
+        print(f"last check: {state['looked']}: {state.get('outcome')}")
     print(f"rented: {rented}, for {usd(cost)} until now")
     print_table([
         ["rule", "value", "from"],
@@ -84,9 +84,7 @@ def _shown(value: object) -> str:
 
 
 @watcher.command("log", short_help="Show what it did.")
-@click.option(
-    "-n", "count", type=click.IntRange(min=1), default=40, metavar="N", help="So many lines; 40 unless you say."
-)
+@click.option("-n", "count", type=click.IntRange(min=1), default=40, metavar="N", help="Number of lines (default: 40).")
 def log_verb(count: int) -> None:
     """Show the last lines of its log: what it rented, what it only just passed over, and why. Times are in UTC."""
     from skill.operations import control_watcher

@@ -56,15 +56,15 @@ class Client:
             listed = page.get("instances")
             read = [records.instance(row) if isinstance(row, dict) else None for row in _list(listed)]
             if not isinstance(listed, list) or None in read:
-                return Unknown("the list of instances is not understood", ANSWER)
+                return Unknown("the list of instances cannot be parsed", ANSWER)
             found += [row for row in read if row is not None]
             token = page.get("next_token")
             if token is None:
                 return tuple({row.id: row for row in found}.values())
             if not isinstance(token, str) or token in used:
-                return Unknown("the list of instances has no end: it names a page twice", ANSWER)
+                return Unknown("the list of instances never ends: it names a page twice", ANSWER)
             used.add(token)
-        return Unknown(f"the list of instances has no end after {_MOST_PAGES} pages", ANSWER)
+        return Unknown(f"the list of instances does not end after {_MOST_PAGES} pages", ANSWER)
 
     def instance(self, instance_id: int) -> Instance | Gone | Unknown:
         """One instance, without its ports in some answers. Gone only where the answer says so."""
@@ -100,7 +100,7 @@ class Client:
                 return self._clean(page)
             listed = page.get("offers")
             if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):
-                return Unknown("the list of offers is not understood", ANSWER)
+                return Unknown("the list of offers cannot be parsed", ANSWER)
             read = [one for row in listed if (one := records.offer(row)) is not None]
             new = [one for one in read if one.id not in found]
             found |= {one.id: one for one in new}
@@ -118,7 +118,7 @@ class Client:
         if isinstance(row, Unknown):
             return self._clean(row)
         found = records.user(row)
-        return Unknown("the answer is no user", ANSWER) if found.id is None else found
+        return Unknown("the answer is not a user", ANSWER) if found.id is None else found
 
     # -- what is done -----------------------------------------------------------------------------------------------
 
@@ -188,7 +188,7 @@ def connect(environment: Mapping[str, str] | None = None) -> Client:
     """A client with the key that there is. Raises UseError where there is none."""
     found = credentials.find(environment)
     if found is None:
-        raise UseError(f"there is no key of Vast.ai; {credentials.HOW}")
+        raise UseError(f"there is no Vast.ai key; {credentials.HOW}")
     return Client(found, credentials.server(environment))
 
 

@@ -68,7 +68,7 @@ def creation(reply: Reply | NoReply) -> Created | Refused | Unknown:
     made = found.get("new_contract") if isinstance(found, dict) else None
     made = made if isinstance(made, int) and not isinstance(made, bool) and 0 < made < _NO_ID else None
     if reply.status == 200 and isinstance(found, dict) and found.get("success") is True:
-        return Unknown("it says success and names no instance", ANSWER) if made is None else Created(made)
+        return Unknown("it reports success but names no instance", ANSWER) if made is None else Created(made)
     if made is not None:
         return Refused(_says(reply, found), OTHER, made)
     why = _refusal(reply, found)
@@ -91,7 +91,7 @@ def one(reply: Reply | NoReply) -> dict[str, Any] | Gone | Unknown:
         row = row[0]
     if row is None or row == []:
         return Gone()
-    return row if isinstance(row, dict) else Unknown("the answer is no instance", ANSWER)
+    return row if isinstance(row, dict) else Unknown("the answer is not an instance", ANSWER)
 
 
 def wait(reply: Reply | NoReply, number: int, *, again: bool) -> float | None:
@@ -170,9 +170,9 @@ def _says(reply: Reply, found: Any) -> str:
         text = "" if text.startswith("<") else text  # a page for browsers
     status = "" if reply.status == 200 else f" {reply.status}"
     if _is_auth(reply, found):
-        return f"Vast.ai does not take this key ({text or reply.status})"
+        return f"Vast.ai rejected this key ({text or reply.status})"
     if reply.status == 200 and not text:
-        text = "what it said is not understood"
+        text = "its answer cannot be parsed"
     return f"Vast.ai answered{status}" + (f": {text}" if text else "")
 
 
