@@ -43,6 +43,7 @@ from build_manifest.values import (
     written,
     written_list,
 )
+from queue_manager.core.launchers import LAUNCHERS
 from queue_manager.core.layout import id_fault, project_fault
 from queue_manager.core.manifest import WAVES, WHEN_DONE, OomRetry
 
@@ -114,6 +115,7 @@ class _Parser:
             errexit=self._errexit(top.get("shell")),
             wandb=fields.switch(top.get("wandb"), "wandb", "on or off"),
             est_minutes=fields.number(top.get("est_minutes"), "est_minutes", quantity),
+            launcher=fields.choice(top.get("launcher"), "launcher", tuple(LAUNCHERS)),
         )
 
     def _project(self, node: Node | None) -> str:

@@ -33,7 +33,7 @@ from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
 from queue_manager.core import pace, shell_paths
 from queue_manager.core.events import Proc, Record
-from queue_manager.core.layout import HostPaths, RunPaths, run_key, session_name
+from queue_manager.core.layout import HostPaths, RunPaths, run_key
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Job, Need, QueueState
 from queue_manager.core.readings import Cards, Unreadable
@@ -43,7 +43,7 @@ from queue_manager.estimator import Estimator
 from queue_manager.health_watch import HealthWatch
 from queue_manager.launch import Launch
 from queue_manager.launchers import script
-from queue_manager.launchers.screen import Screen
+from queue_manager.launchers.launcher import Launcher
 from queue_manager.metric_reader import MetricReader
 from queue_manager.notices import Notices
 from queue_manager.preconditions import Preconditions
@@ -80,20 +80,19 @@ class Daemon:
         records: list[Record],
         host: Host,
         poll: float,
-        environment: dict[str, str],
+        launcher: Launcher,
         given: script.Given = script.NOTHING_GIVEN,
     ) -> None:
         self._paths, self._state, self._journal, self._host, self._poll = paths, state, journal, host, poll
-        self._environment = environment
+        self._environment = environment = dict(launcher.environment)
         self._clock = Clock(records[-1].at if records else 0.0)
-        self._run_dir = RunDir(paths)
+        self._run_dir = RunDir(paths, launcher.leader)
         self._run_dir.prepare()
         self._guard = Guard(self._run_dir, journal, lock)
-        self._screen = Screen(paths.screenrc, environment)
         self._patterns = evidence.Patterns()
         self._patterned = 0
         self._key = run_key(state.run_id, os.path.realpath(paths.root))
-        self._watch = Watch(self._run_dir, self._screen, self._key, host.boot, self._all_patterns)
+        self._watch = Watch(self._run_dir, launcher, self._key, host.boot, self._all_patterns)
         self._cards = CardReadings(state, poll)
         leases = Leases(host.home, state.run_id, self._key, host.boot, host.me)
         self._leases = HostLeases.of(leases, host.shared, self._key)
@@ -103,11 +102,12 @@ class Daemon:
             paths, state, host.home, environment, self._run_cwd(), poll, self.wake, self._leases.owners
         )
         self._ports = Ports(host.home.ports, self._key, host.boot, SharedPorts(host.shared, host.boot))
-        self._ports.keep({(state.jobs[order].spec.id, one.n) for order, one in state.live.items()})
+        live = {(state.jobs[order].spec.id, one.n) for order, one in state.live.items()}
+        self._ports.keep(live)
         self._named = NamedValues(environment, self._run_cwd())
         self._preconditions = Preconditions(state, environment, self._named, self._clock, poll, self._cwd, self.wake)
         self._code = CodeWatch(state, environment, self._run_cwd(), self._clock.now(), self.wake)
-        launch = Launch(state, self._run_dir, self._screen, self._key, given, self._ports, self._named, self._code)
+        launch = Launch(state, self._run_dir, launcher, self._key, given, self._ports, self._named, self._code)
         self._launches, self._warm = launch, launch.warm
         self.notices = Notices(self._publisher, self._clock.now, lambda: state.seq)
         self._tidy = Tidy(state, self._run_dir)
@@ -125,7 +125,9 @@ class Daemon:
         self._turned_at = 0.0
         self._woken: set[int] = set()
         self._soon: dict[int, float] = {}
-        self._ended: list[tuple[str, int]] = []
+        # What earlier managers could not remove: of attempts that have ended, or that were got ready and never began.
+        self._ended = [one for one in self._run_dir.attempts() if one not in live]
+        self._forget()
         self._bell = self._open_bell()
         self._watch.selector.register(self._pipe[0], selectors.EVENT_READ, None)
         for order, attempt in state.live.items():
@@ -377,7 +379,7 @@ class Daemon:
         try:
             frontend = self._launches.start(job, attempt, self._cwd(job), self._turned_at)
         except FileNotFoundError as fault:
-            error = "screen is not installed" if fault.filename == "screen" else str(fault)
+            error = str(fault) if "/" in str(fault.filename) else f"{fault.filename} is not installed"
         except OSError as fault:
             error = str(fault)
         self._watch.launched(job.order, frontend, error)
@@ -399,13 +401,6 @@ class Daemon:
         for job, n in self._ended:
             self._ports.give_back(job, n)
         self._ended.clear()
-
-    def _is_session(self, name: str) -> bool:
-        """Whether a screen session of this name is an attempt's of this run."""
-        if not name.startswith("wq.") or not name.rpartition(".")[2].isdigit():
-            return False
-        n = int(name.rpartition(".")[2])
-        return any(session_name(self._state.run_id, job.spec.id, n) == name for job in self._state.jobs if job.n >= n)
 
     def _all_patterns(self) -> evidence.Patterns:
         """Every job's output; seldom asked for, so put together when it is."""
@@ -474,7 +469,7 @@ class Daemon:
             self._beat_at = self._clock.now() + pace.HEARTBEAT
             self._leases.beat()
             if self._watch.left_dead:
-                self._watch.wipe(self._is_session)
+                self._watch.clean_up(self._launches.has_session)
             self._rung = True
             self._publisher.changed()
 
@@ -518,7 +513,7 @@ class Daemon:
         self._tidy.close(finish=finished)
         self._cards.read_at_end()
         if finished or self._watch.left_dead:
-            self._watch.wipe(self._is_session)
+            self._watch.clean_up(self._launches.has_session)
         if fault:
             self._publisher.halted(self._clock.now())
         else:

@@ -9,13 +9,13 @@ from queue_manager.adapters.distributed import Ports
 from queue_manager.adapters.named_values import NamedValues
 from queue_manager.adapters.run_dir import RunDir
 from queue_manager.code_watch import CodeWatch
-from queue_manager.core.layout import AttemptPaths, session_name, tag
+from queue_manager.core.layout import SESSION_PREFIX, AttemptPaths, session_name, tag
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Job, QueueState
 from queue_manager.core.readings import cuda_name
 from queue_manager.core.state_types import Attempt
 from queue_manager.launchers import script
-from queue_manager.launchers.screen import Screen
+from queue_manager.launchers.launcher import Launcher
 from queue_manager.launchers.script import Given
 from queue_manager.launchers.warm import Warm
 
@@ -27,14 +27,14 @@ class Launch:
         self,
         state: QueueState,
         run_dir: RunDir,
-        screen: Screen,
+        launcher: Launcher,
         key: str,
         given: Given,
         ports: Ports,
         named: NamedValues,
         code: CodeWatch,
     ) -> None:
-        self._state, self._run_dir, self._screen, self._key, self._given = state, run_dir, screen, key, given
+        self._state, self._run_dir, self._launcher, self._key, self._given = state, run_dir, launcher, key, given
         self._ports, self._named, self._code = ports, named, code
         self.warm = Warm(state, run_dir, self._begin_ahead)
 
@@ -57,12 +57,20 @@ class Launch:
             return waiting
         return self._begin(spec, attempt.n, attempt.session, files, named.values)
 
+    def has_session(self, name: str) -> bool:
+        """Whether a session of this name is an attempt's of this run."""
+        number = name.rpartition(".")[2]
+        if not name.startswith(SESSION_PREFIX) or not number.isdigit():
+            return False
+        n, run_id = int(number), self._state.run_id
+        return any(session_name(run_id, job.spec.id, n) == name for job in self._state.jobs if job.n >= n)
+
     def _begin(
         self, spec: JobSpec, n: int, session: str, files: AttemptPaths, values: Mapping[str, str], *waits: str
     ) -> subprocess.Popen[bytes]:
         wrapper = self._run_dir.paths.wrapper
         argv = ["bash", "-p", str(wrapper), str(files.root), tag(self._key, spec.id, n), *waits]
-        return self._screen.start(session, argv, self._run_dir.paths.log(spec.id), files.complaint, values)
+        return self._launcher.start(session, argv, self._run_dir.paths.log(spec.id), files.complaint, values)
 
     def _begin_ahead(self, job: Job, n: int, files: AttemptPaths, waits: tuple[str, str]) -> subprocess.Popen[bytes]:
         session = session_name(self._state.run_id, job.spec.id, n)

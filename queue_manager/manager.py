@@ -28,8 +28,8 @@ from queue_manager.core.model import InvalidTransition
 from queue_manager.core.status import Status
 from queue_manager.core.times import iso
 from queue_manager.daemon import Daemon, Host
-from queue_manager.launchers.screen import directory_fault
 from queue_manager.launchers.script import Given
+from queue_manager.launchers.table import MAKE
 
 EXIT_DONE, EXIT_FAILED, EXIT_USE, EXIT_PERSON = 0, 1, 2, 3
 _JOB = re.compile(r'"job":"([^"]+)"')
@@ -126,7 +126,8 @@ def _serve(paths: RunPaths, run: Loaded, lock: Lock, options: argparse.Namespace
     kept = environment.adopt(home, key, paths.root, os.environ, files.umask(), begun)
     os.umask(kept.umask)
     given = Given(kept.umask, None if kept.script is None else str(kept.script))
-    daemon = Daemon(paths, state, journal, lock, records, _host(home), options.poll, _environment(home), given)
+    launcher = MAKE[manifest.launcher](paths, home, os.environ)
+    daemon = Daemon(paths, state, journal, lock, records, _host(home), options.poll, launcher, given)
     if kept.differ:
         daemon.notices.say(
             "environment",
@@ -157,18 +158,6 @@ def _host(home: HostPaths) -> Host:
     assert isinstance(me, processes.Stat)
     shared = SharedDirectory.find(os.environ)
     return Host(socket.gethostname(), host.boot_id(), host.usable_cores(), home, Proc(*me.proc), shared)
-
-
-def _environment(home: HostPaths) -> dict[str, str]:
-    """What screen and the jobs inherit. Where screen's own directory cannot be used, one at home serves."""
-    found = dict(os.environ)
-    fault = directory_fault()
-    if fault is not None:
-        directory = home.root / "screens"
-        make_directory(directory)
-        _log.warning("screen keeps its sockets in %s, since by default it cannot: %s", directory, fault)
-        found["SCREENDIR"] = str(directory)
-    return found
 
 
 def _start_log(paths: RunPaths) -> None:

@@ -25,7 +25,7 @@ from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Attempt
 from queue_manager.core.pace import ActivityPace
 from queue_manager.core.readings import Cards, Unreadable
-from queue_manager.launchers.screen import Screen
+from queue_manager.launchers.launcher import Launcher
 from queue_manager.leftover_watch import LeftoverWatch
 
 
@@ -63,15 +63,15 @@ class Watch:
     """The followed attempts of a run, by the job's order."""
 
     def __init__(
-        self, run_dir: RunDir, screen: Screen, key: str, boot: str, patterns: Callable[[], evidence.Patterns]
+        self, run_dir: RunDir, launcher: Launcher, key: str, boot: str, patterns: Callable[[], evidence.Patterns]
     ) -> None:
-        self._run_dir, self._screen, self._key, self._boot = run_dir, screen, key, boot
+        self._run_dir, self._launcher, self._key, self._boot = run_dir, launcher, key, boot
         self._patterns, self._scan = patterns, TagScan(key)
         self._followed: dict[int, _Followed] = {}
         self._skew = ClockSkew(run_dir.paths.root)
         self.selector = selectors.DefaultSelector()
         self.left_dead = False
-        """Whether an attempt has ended whose session may have been killed, so that its socket is still there."""
+        """Whether an attempt has ended whose session may have been killed, so that something of it is still there."""
         self.has_pidfd = True
         self._pace = ActivityPace()
 
@@ -91,7 +91,7 @@ class Watch:
     def drop(self, order: int) -> None:
         """Follow an attempt no longer."""
         followed = self._followed.pop(order)
-        # Only what came to its end by itself, or was asked to, has surely taken its socket away.
+        # Only what came to its end by itself, or was asked to, has surely left nothing.
         self.left_dead |= followed.was_killed or followed.claim is None
         for fd in followed.fds:
             self._unwatch(fd)
@@ -137,7 +137,7 @@ class Watch:
     def _has_left_nothing(self, followed: _Followed) -> bool:
         """Whether an attempt's wrapper has ended and nothing else of it lives; seen while its session ends."""
         over = self._is_alive(followed) is False
-        return over and self._left(followed, _Look(self._key, self._scan, self._screen)) == []
+        return over and self._left(followed, _Look(self._key, self._scan, self._launcher)) == []
 
     def _unwatch(self, fd: int) -> None:
         self.selector.unregister(fd)
@@ -147,7 +147,7 @@ class Watch:
 
     def observe(self, orders: Iterable[int], now: float) -> dict[int, Evidence]:
         """Look at these attempts. One scan of the processes, one list of the sessions, as a rule."""
-        look = _Look(self._key, self._scan, self._screen)
+        look = _Look(self._key, self._scan, self._launcher)
         found = [order for order in orders if order in self._followed]
         for order in found:
             self._is_alive(self._followed[order])  # all ends that are known before the scan need no other one
@@ -173,7 +173,7 @@ class Watch:
                 return self._unclaimed(followed, claim, look)
             followed.claim = claim
             self._pace.began(now)
-            self._watch_processes(order, followed, (claim.wrapper, claim.screen))
+            self._watch_processes(order, followed, (claim.wrapper, claim.leader))
             if followed.frontend is not None:
                 followed.frontend.poll()
         claim = followed.claim
@@ -184,24 +184,24 @@ class Watch:
         exit_record = self._run_dir.exit_record(job, attempt.n)
         if alive is True:
             followed.inherited = False
-            screen = processes.alive(claim.screen)
-            followed.closed_at = (followed.closed_at or now) if screen is False else None
-            followed.was_killed |= screen is False
+            leader = processes.alive(claim.leader)
+            followed.closed_at = (followed.closed_at or now) if leader is False else None
+            followed.was_killed |= leader is False
             closed_for = now - followed.closed_at if followed.closed_at else 0.0
-            return Evidence(claim, True, screen, 0, 0.0, closed_for, followed.proc, idle=followed.idle.began)
+            return Evidence(claim, True, leader, 0, 0.0, closed_for, followed.proc, idle=followed.idle.began)
         if alive is False and followed.gone_at is None:
             followed.gone_at = now
         if same_boot and alive is False and followed.leftovers != 0:
             # Once none is left none can come: only what was started by the attempt could start more of it.
             followed.leftovers = self._look_at_leftovers(order, followed, look, now)
-        screen = processes.alive(claim.screen) if same_boot else False
+        leader = processes.alive(claim.leader) if same_boot else False
         leftovers = followed.leftovers if same_boot and followed.leftovers is not None else 0
-        gone = alive is False and screen is False and leftovers == 0
+        gone = alive is False and leader is False and leftovers == 0
         followed.was_killed |= followed.quits > 1 or (gone and exit_record is None)
         return Evidence(
             claim,
             alive,
-            screen,
+            leader,
             leftovers,
             now - followed.gone_at if followed.gone_at is not None else 0.0,
             0.0,
@@ -248,7 +248,7 @@ class Watch:
         if frontend is not None and followed.launch_error is None and frontend.poll():
             complaint = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n).complaint
             _, words = evidence.scan_log(complaint, code=1)
-            followed.launch_error = words or f"screen ended with exit code {frontend.returncode}"
+            followed.launch_error = words or f"it ended with exit code {frontend.returncode}"
         quiet = followed.inherited and look.has_no_session(followed.attempt.session)
         return Evidence(claim, launch_error=followed.launch_error, quiet=quiet, inherited=followed.inherited)
 
@@ -304,7 +304,7 @@ class Watch:
     def sample(self, now: float, cards: Cards | Unreadable | None, pace: float) -> list[int]:
         """Take note of what each running attempt does. Returns those whose output is there and that do nothing, to be
         observed. `pace`: seconds over which that counts."""
-        look = _Look(self._key, self._scan, self._screen)
+        look = _Look(self._key, self._scan, self._launcher)
         idle = [order for order, followed in self._followed.items() if self._sample(followed, look, now, cards, pace)]
         self._pace.looked(now, list(self.doing().values()), pace, any(one.waits for one in self._followed.values()))
         return idle
@@ -347,7 +347,7 @@ class Watch:
     def stop(self, order: int, kill: bool) -> None:
         """Signal all that an attempt started."""
         followed = self._followed[order]
-        look = _Look(self._key, self._scan, self._screen)
+        look = _Look(self._key, self._scan, self._launcher)
         ended = followed.gone_at is not None
         procs = self._left(followed, look) if ended else look.procs(followed.spec.id, followed.attempt.n)
         if not isinstance(procs, Unreadable):
@@ -356,33 +356,33 @@ class Watch:
     def close_unclaimed(self, order: int) -> None:
         """Close the session of an attempt that was taken back, if it came up after all."""
         session = self._followed[order].attempt.session
-        sessions = self._screen.sessions()
+        sessions = self._launcher.sessions()
         if not isinstance(sessions, Unreadable) and session in sessions:
-            self._screen.quit(sessions[session], session)
+            self._launcher.close(sessions[session], session)
 
-    def wipe(self, is_ours: Callable[[str], bool]) -> None:
-        """Remove the sockets that killed sessions of this run have left; see Screen.wipe."""
+    def clean_up(self, is_ours: Callable[[str], bool]) -> None:
+        """Remove what killed sessions of this run have left; see Launcher.clean_up."""
         self.left_dead = False
-        self._screen.wipe(is_ours)
+        self._launcher.clean_up(is_ours)
 
     def quit_session(self, order: int) -> None:
         """Close an attempt's session; the second time, by killing it."""
         followed = self._followed[order]
         if followed.claim is None:
             return
-        screen = followed.claim.screen
+        leader = followed.claim.leader
         if followed.quits == 0:
-            self._screen.quit(screen.pid, followed.attempt.session)
+            self._launcher.close(leader.pid, followed.attempt.session)
         else:
-            processes.send([screen], signal.SIGKILL)
+            processes.send([leader], signal.SIGKILL)
         followed.quits += 1
 
 
 class _Look:
     """One look at the world: the process scan and the session list are made once, when first asked for."""
 
-    def __init__(self, key: str, scan: TagScan, screen: Screen) -> None:
-        self._key, self._scan, self._screen = key, scan, screen
+    def __init__(self, key: str, scan: TagScan, launcher: Launcher) -> None:
+        self._key, self._scan, self._launcher = key, scan, launcher
         self._tagged: dict[str, list[Proc]] | Unreadable | None = None
         self._scanned_at = 0.0
         self._sessions: dict[str, int] | Unreadable | None = None
@@ -402,7 +402,7 @@ class _Look:
 
     def has_no_session(self, name: str) -> bool:
         if self._sessions is None:
-            self._sessions = self._screen.sessions()
+            self._sessions = self._launcher.sessions()
         return not isinstance(self._sessions, Unreadable) and name not in self._sessions
 
 

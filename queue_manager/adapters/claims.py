@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from queue_manager.adapters import processes
@@ -18,6 +19,7 @@ from queue_manager.adapters.files import make_link, write_new, write_whole
 from queue_manager.adapters.processes import Stat, parent_of, parse_stat
 from queue_manager.adapters.regular import open_regular
 from queue_manager.core.boundary import Claim, Revoked
+from queue_manager.core.events import Proc
 from queue_manager.core.layout import AttemptPaths
 from queue_manager.core.readings import Unreadable
 
@@ -27,9 +29,13 @@ _BLOCK = 1 << 16
 _REVOKED = "revoked\n"
 
 
-def read(files: AttemptPaths) -> Claim | Revoked | Unreadable | None:
+Leader = Callable[[Stat], Proc]
+"""Tells by a wrapper which process its session ends with, see Launcher.leader."""
+
+
+def read(files: AttemptPaths, leader: Leader = parent_of) -> Claim | Revoked | Unreadable | None:
     """Who took an attempt; None if nobody has, or somebody who died before it could say so."""
-    found = _told(files)
+    found = _told(files, leader)
     if not isinstance(found, str):
         return found
     faults = {_fault(line, found) for line in _candidates(files)} - {_OTHER}
@@ -37,7 +43,7 @@ def read(files: AttemptPaths) -> Claim | Revoked | Unreadable | None:
         return Unreadable(f"{files.claim} cannot be parsed")
     if faults != {None}:
         return Unreadable(f"{files.claim}: {', '.join(sorted(filter(None, faults)))}")
-    found = _told(files)  # by now its writer has ended: what it says is all that it will
+    found = _told(files, leader)  # by now its writer has ended: what it says is all that it will
     return None if isinstance(found, str) else found
 
 
@@ -64,10 +70,10 @@ def _take(files: AttemptPaths) -> None:
         write_new(files.claim, _REVOKED)
 
 
-def has_lost_wrapper(files: AttemptPaths) -> bool:
+def has_lost_wrapper(files: AttemptPaths, leader: Leader = parent_of) -> bool:
     """Whether the wrapper of an attempt has come up, and its session does not live any more."""
     told = (parse_stat(line) for line in _candidates(files))
-    return any(processes.alive(one) is False for stat in told if stat for one in (stat.proc, parent_of(stat)))
+    return any(processes.alive(one) is False for stat in told if stat for one in (stat.proc, leader(stat)))
 
 
 def read_text(path: Path) -> tuple[str, int]:
@@ -76,7 +82,7 @@ def read_text(path: Path) -> tuple[str, int]:
         return file.read(_BLOCK).decode(errors="replace"), os.fstat(file.fileno()).st_mtime_ns
 
 
-def _told(files: AttemptPaths) -> Claim | Revoked | Unreadable | str | None:
+def _told(files: AttemptPaths, leader: Leader) -> Claim | Revoked | Unreadable | str | None:
     """What the claim says: who has it, nothing as there is none, or a text that is cut off."""
     try:
         text, at_ns = read_text(files.claim)
@@ -90,7 +96,7 @@ def _told(files: AttemptPaths) -> Claim | Revoked | Unreadable | str | None:
     if text == _REVOKED:
         return Revoked()
     wrapper = parse_stat(text) if text.endswith("\n") and text.count("\n") == 1 else None
-    return text if wrapper is None else Claim(wrapper.proc, parent_of(wrapper), at_ns)
+    return text if wrapper is None else Claim(wrapper.proc, leader(wrapper), at_ns)
 
 
 def _candidates(files: AttemptPaths) -> list[str]:

@@ -194,15 +194,7 @@ def _jobs_run(paths: RunPaths) -> bool:
         pids = [(row["screen_pid"], row["screen_name"]) for row in rows if row["status"] == "running"]
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return False
-    return any(type(pid) is int and _is_session(pid, str(name)) for pid, name in pids)
-
-
-def _is_session(pid: int, name: str) -> bool:
-    """Whether a process is the screen session of this name: after a restart its number may be anybody's."""
-    try:
-        return name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
+    return any(type(pid) is int and facts.is_session(pid, str(name)) for pid, name in pids)
 
 
 def _read(run_id: str, pid: int | None, paths: RunPaths) -> _Run:

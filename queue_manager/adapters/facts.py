@@ -179,5 +179,14 @@ def _libc() -> str:
     return ""
 
 
+def is_session(pid: int, name: str) -> bool:
+    """Whether a process leads the session of this name: after a restart its number may be anybody's. Its command line
+    has that name for a word, whatever the launcher."""
+    try:
+        return name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
 if __name__ == "__main__":
     print(json.dumps(describe(sys.argv[1] if len(sys.argv) > 1 else "")))

@@ -79,6 +79,33 @@ def owner(pid: int) -> int | None:
         return None
 
 
+def leaders(uid: int) -> list[int] | Unreadable:
+    """The processes of a user (uid) that lead a session of the kernel's, as setsid(2) makes it."""
+    try:
+        names = [name for name in os.listdir("/proc") if name.isdigit()]
+    except OSError as error:
+        return Unreadable(f"/proc: {error.strerror}")
+    return [int(name) for name in names if _leads(name) and owner(int(name)) == uid]
+
+
+def _leads(pid: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read(1024).rpartition(b")")[2].split()
+    except OSError:
+        return False
+    return len(fields) > 3 and fields[3] == pid.encode() and fields[0].decode() not in _ZOMBIE
+
+
+def words_of(pid: int) -> list[str]:
+    """The command line of a process; empty where there is none."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return []
+    return [word.decode(errors="replace") for word in words.split(b"\0")[:-1]]
+
+
 def parent_of(stat: Stat) -> Proc:
     """Who began a process, as its stat was then. What runs under that pid now and is younger is somebody else; the
     parent is then returned as one that is not alive."""

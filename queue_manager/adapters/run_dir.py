@@ -30,7 +30,7 @@ from queue_manager.adapters.files import (
     write_text,
     write_whole,
 )
-from queue_manager.adapters.processes import parse_stat
+from queue_manager.adapters.processes import parent_of, parse_stat
 from queue_manager.adapters.regular import read_regular
 from queue_manager.core.boundary import Claim, ExitRecord, Revoked
 from queue_manager.core.events import Proc
@@ -104,10 +104,11 @@ def _who(text: str) -> str:
 
 
 class RunDir:
-    """Reads and writes what lies in a run's directory. Methods raise OSError where the disk does not take it."""
+    """Reads and writes what lies in a run's directory. Methods raise OSError where the disk does not take it.
+    `leader`: see claims."""
 
-    def __init__(self, paths: RunPaths) -> None:
-        self.paths = paths
+    def __init__(self, paths: RunPaths, leader: claims.Leader = parent_of) -> None:
+        self.paths, self._leader = paths, leader
         self._known: dict[Path, tuple[int, int, int]] = {}
         self._moving = threading.Lock()
         """Held while a log gets another name, or another content."""
@@ -193,6 +194,11 @@ class RunDir:
             self.prepare_attempt(job, n, "", ids)
         claims.revoke(paths)
 
+    def attempts(self) -> list[tuple[str, int]]:
+        """The attempts, by job and number, of which there is a directory."""
+        found = [path.name.rpartition("~") for path in _listed(self.paths.attempts)]
+        return [(job, int(n)) for job, _, n in found if n.isdigit()]
+
     def forget(self, job: str, n: int) -> None:
         """Remove an attempt's directory, once its end is in the journal. Without it no wrapper can claim it.
 
@@ -236,7 +242,11 @@ class RunDir:
 
     def claim(self, job: str, n: int) -> Claim | Revoked | Unreadable | None:
         """Who took an attempt; None if nobody has."""
-        return claims.read(self.paths.attempt(job, n))
+        return claims.read(self.paths.attempt(job, n), self._leader)
+
+    def has_lost_wrapper(self, files: AttemptPaths) -> bool:
+        """Whether the wrapper of an attempt has come up, and its session does not live any more."""
+        return claims.has_lost_wrapper(files, self._leader)
 
     def started(self, job: str, n: int) -> Proc | None:
         """The job's own process, once it has reported itself."""

@@ -105,7 +105,7 @@ def _begin(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> bool:
     assert isinstance(seen.claim, b.Claim)
     if seen.proc is None and seen.alive and turn.now - attempt.starting < BIRTH_GRACE:
         return False
-    turn.emit(ev.AttemptStarted(job.spec.id, attempt.n, seen.claim.wrapper, seen.claim.screen, seen.proc))
+    turn.emit(ev.AttemptStarted(job.spec.id, attempt.n, seen.claim.wrapper, seen.claim.leader, seen.proc))
     if attempt.stopping is not None:  # told to end before it had begun
         turn.actions.append(b.Stop(job.order, kill=False))
     return True
@@ -139,14 +139,14 @@ def _gone(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
                 verdict = _INTERRUPTED
             _end(turn, job, attempt, seen, verdict)
         return
-    if isinstance(seen.leftovers, Unreadable) or isinstance(seen.screen, Unreadable):
+    if isinstance(seen.leftovers, Unreadable) or isinstance(seen.leader, Unreadable):
         return
     if seen.leftovers:
         if attempt.stopping is None:
             leftovers.follow(turn, job, attempt, seen)
         elif turn.now - attempt.stopping >= turn.state.manifest.grace_of(job.spec):
             turn.actions.append(b.Stop(job.order, kill=True))
-    elif seen.screen and seen.gone_for >= SESSION_GRACE:
+    elif seen.leader and seen.gone_for >= SESSION_GRACE:
         turn.actions.append(b.QuitSession(job.order))
 
 

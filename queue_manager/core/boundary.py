@@ -15,10 +15,11 @@ from queue_manager.core.requests import Answer, Request
 
 @dataclass(frozen=True)
 class Claim:
-    """A wrapper took the attempt. `at_ns`: when, by the file system's clock, in ns since the epoch."""
+    """A wrapper took the attempt. `leader`: the process that its session ends with. `at_ns`: when, by the file system's
+    clock, in ns since the epoch."""
 
     wrapper: Proc
-    screen: Proc
+    leader: Proc
     at_ns: int
 
 
@@ -70,20 +71,20 @@ class Leftovers:
 class Evidence:
     """What is seen of one live attempt.
 
-    `claim`: None while nobody has taken it. `alive`: the wrapper lives, `screen`: its session does.
+    `claim`: None while nobody has taken it. `alive`: the wrapper lives, `leader`: its session does.
     `leftovers`: processes of the attempt that outlive the wrapper, which has been gone for `gone_for` seconds.
     `left`: what those are and do, once that is known.
     `closed_for`: the session has been gone for so many seconds, while the wrapper lives.
     `proc`: the job's own process, once known.
     `ended` is there only if all have gone. `idle`: the look since which its output is there and it has written
     nothing and used no CPU and no GPU; once the command has ended: since which none of what it left running has worked.
-    `launch_error`: screen's own words where it did not start. `quiet`: no session of that name is listed and this
+    `launch_error`: the launcher's own words where it did not start. `quiet`: no session of that name is listed and this
     manager is not just launching it.
     """
 
     claim: Claim | Revoked | Unreadable | None
     alive: bool | Unreadable = False
-    screen: bool | Unreadable = False
+    leader: bool | Unreadable = False
     leftovers: int | Unreadable = 0
     gone_for: float = 0.0
     closed_for: float = 0.0
@@ -235,7 +236,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class QuitSession:
-    """Close an attempt's screen session."""
+    """Close an attempt's session."""
 
     order: int
 

@@ -91,12 +91,12 @@ class AttemptStarting:
 
 @dataclass(frozen=True)
 class AttemptStarted:
-    """The wrapper claimed the attempt and the job's own process began."""
+    """The wrapper claimed the attempt and the job's own process began. `leader`: of its session."""
 
     job: str
     n: int
     wrapper: Proc
-    screen: Proc
+    leader: Proc
     proc: Proc | None = None
 
 
@@ -430,6 +430,8 @@ _WIRE: dict[str, type[Event]] = {
     "RunRepaired": RunRepaired,
 }
 _NAME = {kind: name for name, kind in _WIRE.items()}
+_WIRE_FIELD: dict[type[Event], dict[str, str]] = {AttemptStarted: {"leader": "screen"}}
+"""What a journal calls a field, where that is not its name here."""
 _REQUIRED = object()
 _DEFAULTS: dict[type[Event], dict[str, Any]] = {
     kind: {one.name: _REQUIRED if one.default is MISSING else one.default for one in fields(kind)} for kind in _NAME
@@ -452,7 +454,7 @@ def _work(values: Sequence[Any]) -> Work:
 _CONVERT: dict[type[Event], dict[str, Callable[[Any], Any]]] = {
     kind: {
         **{name: tuple for name in ("cards", "indices", "used_mib", "jobs") if name in known},
-        **{name: _proc for name in ("wrapper", "screen", "proc") if name in known},
+        **{name: _proc for name in ("wrapper", "leader", "proc") if name in known},
         **{name: _work for name in ("work",) if name in known},
     }
     for kind, known in _DEFAULTS.items()
@@ -514,11 +516,11 @@ def encode(record: Record) -> str:
     """One line of JSON, newline included."""
     event = record.event
     data: dict[str, Any] = {"seq": record.seq, "at": iso(record.at), "event": name_of(event)}
-    is_head = isinstance(event, RunStarted)
+    is_head, names = isinstance(event, RunStarted), _WIRE_FIELD.get(type(event), {})
     for key, default in _DEFAULTS[type(event)].items():
         value = getattr(event, key)
         if default is _REQUIRED or value != default or is_head:
-            data[key] = value
+            data[names.get(key, key)] = value
     if isinstance(event, JobsAdded):
         data["phases"] = [phase_to_json(phase) for phase in event.phases]
         data["specs"] = [job_to_json(spec) for spec in event.specs]
@@ -563,6 +565,9 @@ def decode(line: str) -> Record:
     kind = _WIRE.get(name) if isinstance(name, str) else None
     if kind is None:
         raise JournalError(f"has the event {name!r}, which this version does not know; use the version that wrote it")
+    for key, called in _WIRE_FIELD.get(kind, {}).items():
+        if called in data:
+            data[key] = data.pop(called)
     try:
         for key, convert in _CONVERT[kind].items():
             if key in data:

@@ -126,7 +126,7 @@ def _how(code: int | None, stop_reason: str | None, grace: float) -> str:
     if stop_reason == "stale":
         return "was idle after writing its output, and was stopped"
     if stop_reason == "closed":
-        return f"its screen session was closed, which stopped it; had {span(grace)} to save"
+        return f"its session was closed, which stopped it; had {span(grace)} to save"
     if code is None:
         return "was killed together with its wrapper"
     if code > 128 and code - 128 in _SIGNALS:

@@ -1,4 +1,4 @@
-"""Every file name of a run, the screen session names, and the rules for names. No other module spells a path."""
+"""Every file name of a run, the names of sessions, and the rules for names. No other module spells a path."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=+,@-]*")
 _PROJECT = re.compile(r"[A-Za-z0-9._-]+")
 # screen cuts session names at 80 characters, and its socket path has to fit in 108.
 _SESSION_MAX = 60
+SESSION_PREFIX = "wq."
+"""Of the names of all sessions of all runs."""
 
 
 def id_fault(name: str) -> str | None:
@@ -35,12 +37,12 @@ def project_fault(name: str) -> str | None:
 
 
 def session_name(run_id: str, job: str, n: int) -> str:
-    """Name of the screen session of attempt `n` of `job`: unique over runs, cut by hash where it is long."""
-    name = f"wq.{run_id}.{job}.{n}"
+    """Name of the session of attempt `n` of `job`: unique over runs, cut by hash where it is long."""
+    name = f"{SESSION_PREFIX}{run_id}.{job}.{n}"
     if len(name) <= _SESSION_MAX:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:12]
-    return f"wq.{job[:30]}.{digest}.{n}"
+    return f"{SESSION_PREFIX}{job[:30]}.{digest}.{n}"
 
 
 def run_key(run_id: str, run_dir: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from queue_manager.core import launchers
 from queue_manager.core.health_policy import is_policy
 from queue_manager.core.layout import id_fault, project_fault
 
@@ -105,7 +106,8 @@ class Manifest(NamedTuple):
 
     What manifests of earlier versions lack: `errexit` and `wandb`, as in a job; `rendezvous`: jobs get an address and
     a port of their own for their processes; `shell_paths`: a `~` at the beginning and `$NAME` in jobs' outputs and
-    preconditions are the host's, with the job's environment; `grace`: seconds to save after TERM.
+    preconditions are the host's, with the job's environment; `grace`: seconds to save after TERM; `launcher`: by what
+    attempts are started, see launchers.
     """
 
     project: str
@@ -137,6 +139,7 @@ class Manifest(NamedTuple):
     rendezvous: bool = False
     shell_paths: bool = False
     grace: float = 10.0
+    launcher: str = launchers.DEFAULT
 
     def grace_of(self, job: JobSpec) -> float:
         """Seconds that a job has between TERM and KILL."""
@@ -404,6 +407,10 @@ def _is_wave(value: Any) -> bool:
     return value in WAVES
 
 
+def _is_launcher(value: Any) -> bool:
+    return value in launchers.LAUNCHERS
+
+
 def _is_when_done(value: Any) -> bool:
     return value in WHEN_DONE
 
@@ -459,6 +466,7 @@ _MANIFEST_KINDS: _Kinds = {
     "errexit": _TRUTH,
     "wandb": _TRUTH,
     "rendezvous": _TRUTH,
+    "launcher": (_is_launcher, f"one of: {', '.join(launchers.LAUNCHERS)}"),
     "shell_paths": _TRUTH,
     "grace": (_is_time, "a number of 0 or more"),
 }

@@ -154,7 +154,7 @@ class QueueState:
         job.ended = job.attempt_ended = None
         job.indices, job.last_cards = event.indices, event.cards
         self.tallies.ran(job, self.code)
-        job.pid = job.screen_pid = job.due = job.exit_code = job.error = job.warning = job.failure = None
+        job.pid = job.leader_pid = job.due = job.exit_code = job.error = job.warning = job.failure = None
         job.outcome = None
         self.live[job.order] = attempt
         self.cards.give(attempt)
@@ -163,8 +163,8 @@ class QueueState:
 
     def _attempt_started(self, event: ev.AttemptStarted, at: float) -> None:
         job, attempt = self.attempt(event.job, event.n)
-        attempt.wrapper, attempt.screen, attempt.proc, attempt.started = event.wrapper, event.screen, event.proc, at
-        job.started, job.screen_pid = at, event.screen.pid
+        attempt.wrapper, attempt.leader, attempt.proc, attempt.started = event.wrapper, event.leader, event.proc, at
+        job.started, job.leader_pid = at, event.leader.pid
         job.pid = event.proc.pid if event.proc else event.wrapper.pid
         self.machine.launched()
 

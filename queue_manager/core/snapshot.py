@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 from queue_manager.core import activity, health, job_metrics
 from queue_manager.core.boundary import Doing, ForeignLease, HealthReading
 from queue_manager.core.card_words import holder
+from queue_manager.core.launchers import CANNOT_START
 from queue_manager.core.manifest import Phase
 from queue_manager.core.model import Job, Need, QueueState
 from queue_manager.core.placement import View, allowed, views
@@ -49,7 +50,7 @@ def queue_reason(state: QueueState) -> str | None:
         return "the run is paused; resume it with: wavequeue resume"
     if state.machine.closed is not None:
         return state.machine.closed
-    for kind in ("disk", "screen"):
+    for kind in ("disk", CANNOT_START):
         if kind in state.machine.conditions:
             return state.machine.conditions[kind][0]
     return None
@@ -101,7 +102,7 @@ def job_row(state: QueueState, job: Job, situation: Situation) -> dict[str, Any]
         "gpu": held[0] if held else None,
         "gpus": list(held),
         "screen_name": job.session,
-        "screen_pid": job.screen_pid,
+        "screen_pid": job.leader_pid,
         "pid": job.pid,
         "attempt": job.n,
         "attempts": job.attempts,
@@ -157,6 +158,7 @@ def head(state: QueueState, situation: Situation, now: float) -> dict[str, Any]:
             "manifest_sha256": state.manifest_sha256,
             "poll": situation.poll,
             "screen_dir": situation.screen_dir,
+            "launcher": state.manifest.launcher,
             "seq": state.seq,
             "results_seq": state.results_seq,
             "pushed_seq": state.pushed_seq,

@@ -36,7 +36,7 @@ class Attempt:
     kind; `flagged`: the kinds of all that ever was."""
 
     __slots__ = (
-        "boot", "cards", "flagged", "flags", "idle", "indices", "job", "left", "mib", "n", "proc", "screen",
+        "boot", "cards", "flagged", "flags", "idle", "indices", "job", "leader", "left", "mib", "n", "proc",
         "session", "started", "starting", "stop_reason", "stopping", "used_mib", "wave", "wrapper",
     )  # fmt: skip
 
@@ -53,7 +53,7 @@ class Attempt:
         self.flags: dict[str, Flag] = {}
         self.flagged: frozenset[str] = frozenset()
         self.wrapper: Proc | None = None
-        self.screen: Proc | None = None
+        self.leader: Proc | None = None
         self.proc: Proc | None = None
 
 
@@ -63,8 +63,9 @@ class Job:
 
     __slots__ = (
         "attempt", "attempt_ended", "attempts", "blocked_by", "code", "due", "ended", "error", "exit_code", "failure",
-        "held", "indices", "last_cards", "metric_errors", "metrics", "n", "oom_attempts", "order", "other_failures",
-        "outcome", "pid", "queued", "screen_pid", "session", "skipped", "spec", "started", "status", "warning", "wave",
+        "held", "indices", "last_cards", "leader_pid", "metric_errors", "metrics", "n", "oom_attempts", "order",
+        "other_failures", "outcome", "pid", "queued", "session", "skipped", "spec", "started", "status", "warning",
+        "wave",
     )  # fmt: skip
 
     def __init__(self, order: int, spec: JobSpec) -> None:
@@ -88,7 +89,7 @@ class Job:
         self.indices: tuple[int, ...] = ()
         self.session: str | None = None
         self.pid: int | None = None
-        self.screen_pid: int | None = None
+        self.leader_pid: int | None = None
         self.code: str | None = None
         self.metrics: Mapping[str, float | None] | None = None
         self.metric_errors: Mapping[str, str] | None = None

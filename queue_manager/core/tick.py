@@ -13,6 +13,7 @@ from queue_manager.core import activity, apply_requests, attempt_progress, healt
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
 from queue_manager.core.events import Record
+from queue_manager.core.launchers import CANNOT_START
 from queue_manager.core.model import Need, QueueState
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.core.requests import Answer
@@ -149,8 +150,9 @@ def conditions(turn: Turn, machine: Decision | None = None) -> None:
     if seen.journal is not None:
         wanted["journal"] = seen.journal
     if turn.state.machine.launch_failures:
-        error = turn.launch_error or known.get("screen", ("no session starts", 0.0))[0]
-        wanted["screen"] = error if error.startswith("screen cannot") else f"screen cannot start: {error}"
+        prefix = f"{turn.state.manifest.launcher} cannot start: "
+        error = turn.launch_error or known.get(CANNOT_START, ("no session starts", 0.0))[0]
+        wanted[CANNOT_START] = prefix + error[len(prefix) if error.startswith(prefix) else 0 :]
     if seen.ground is not None:
         wanted.update(teardown.conditions(turn, machine))
     wanted.update(activity.conditions(turn.state, seen.doing or {}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import logging
 import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -11,8 +11,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from queue_manager.adapters import files
-from queue_manager.adapters.files import append_to
+from queue_manager.adapters.files import append_to, make_directory
+from queue_manager.adapters.processes import Stat, parent_of
+from queue_manager.core.events import Proc
+from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.readings import Unreadable
+
+_log = logging.getLogger(__name__)
 
 _LINE = re.compile(r"^\t(\d+)\.(.*?)\t.*?(\((?:Dead \?\?\?|Removed)\))?[ \r]*$", re.MULTILINE)
 _NONE = re.compile(r"No Sockets found", re.IGNORECASE)
@@ -58,7 +63,19 @@ class Screen:
     """The launcher of a run. `screenrc` has to exist; `environment` is what jobs inherit."""
 
     def __init__(self, screenrc: Path, environment: Mapping[str, str]) -> None:
-        self._screenrc, self._environment = screenrc, environment
+        self._screenrc, self.environment = screenrc, environment
+
+    @classmethod
+    def of(cls, paths: RunPaths, home: HostPaths, environment: Mapping[str, str]) -> Screen:
+        """Where screen's own directory cannot be used, one at home serves."""
+        found = dict(environment)
+        fault = directory_fault(environment)
+        if fault is not None:
+            directory = home.root / "screens"
+            make_directory(directory)
+            _log.warning("screen keeps its sockets in %s, since by default it cannot: %s", directory, fault)
+            found["SCREENDIR"] = str(directory)
+        return cls(paths.screenrc, found)
 
     def start(
         self,
@@ -74,7 +91,7 @@ class Screen:
         with append_to(complaint, files.PRIVATE) as file:
             return subprocess.Popen(
                 build_start(self._screenrc, session, argv),
-                env=build_environment({**self._environment, **extra}, log),
+                env=build_environment({**self.environment, **extra}, log),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -84,20 +101,24 @@ class Screen:
     def sessions(self) -> dict[str, int] | Unreadable:
         """Process id of every session of this user, by name."""
         try:
-            result = subprocess.run(["screen", "-ls"], env=dict(self._environment), capture_output=True, timeout=10)
+            result = subprocess.run(["screen", "-ls"], env=dict(self.environment), capture_output=True, timeout=10)
         except (OSError, subprocess.TimeoutExpired) as error:
             return Unreadable(f"screen -ls: {error}")
         return parse_sessions(result.stdout.decode(errors="replace"))
 
-    def quit(self, pid: int, session: str) -> None:
+    def leader(self, command: Stat) -> Proc:
+        """The screen that began the command."""
+        return parent_of(command)
+
+    def close(self, pid: int, session: str) -> None:
         """Ask a session to close; whether it did is seen by its process."""
         self._run(build_quit(pid, session))
 
-    def wipe(self, is_ours: Callable[[str], bool]) -> None:
+    def clean_up(self, is_ours: Callable[[str], bool]) -> None:
         """Remove the sockets of sessions that were killed, of those alone whose names are ours: `screen -wipe` by
         itself would take everybody's."""
         try:
-            result = subprocess.run(["screen", "-ls"], env=dict(self._environment), capture_output=True, timeout=10)
+            result = subprocess.run(["screen", "-ls"], env=dict(self.environment), capture_output=True, timeout=10)
         except (OSError, subprocess.TimeoutExpired):
             return
         for socket in parse_dead(result.stdout.decode(errors="replace")):
@@ -106,15 +127,15 @@ class Screen:
 
     def _run(self, argv: list[str]) -> None:
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(argv, env=dict(self._environment), capture_output=True, timeout=10, check=False)
+            subprocess.run(argv, env=dict(self.environment), capture_output=True, timeout=10, check=False)
 
 
-def directory_fault() -> str | None:
+def directory_fault(environment: Mapping[str, str]) -> str | None:
     """Why screen cannot keep its sockets where it does by default; None if it can."""
-    if os.environ.get("SCREENDIR"):
+    if environment.get("SCREENDIR"):
         return None
     try:
-        result = subprocess.run(["screen", "-ls"], capture_output=True, timeout=10)
+        result = subprocess.run(["screen", "-ls"], env=dict(environment), capture_output=True, timeout=10)
     except FileNotFoundError:
         return None
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from queue_manager.adapters import claims
 from queue_manager.adapters.files import open_fifo
 from queue_manager.adapters.run_dir import RunDir
 from queue_manager.core.layout import AttemptPaths
@@ -108,7 +107,7 @@ class Warm:
         one = self._waiting.pop(job.order, None)
         if one is None:
             return None
-        if one.n != n or claims.has_lost_wrapper(one.files):
+        if one.n != n or self._run_dir.has_lost_wrapper(one.files):
             os.close(one.fd)
             return None
         os.write(one.fd, WORD)

@@ -78,7 +78,7 @@ def look(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
     """{"op": "look", "full": bool}: `state` is the state document, or its overview, and null where there is none.
 
     `alive`: whether a manager holds the run; `gone`: where none does, how many of the jobs that it left running have no
-    screen any more, else null; `tails`: the end of each running job's log, by its id; `added`: the
+    session any more, else null; `tails`: the end of each running job's log, by its id; `added`: the
     journal's lines about jobs that were added.
     """
     read = _state if asked.get("full") else _overview
@@ -89,7 +89,8 @@ def look(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
     running: list[dict[str, Any]] = []
     if document is not None:
         running = [row for row in document["jobs"] if row["status"] == Status.RUNNING.value]
-    gone = sum(row["screen_pid"] is not None and not _is_screen(row["screen_pid"]) for row in running)
+    began = [row for row in running if row["screen_pid"] is not None]
+    gone = sum(not facts.is_session(row["screen_pid"], row["screen_name"]) for row in began)
     running = running[:MOST_TAILS]
     return {
         "state": document,
@@ -201,19 +202,9 @@ def log(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _runs(row: Mapping[str, Any]) -> bool:
-    """Whether the screen of a running job is there: it writes the job's end, whether a manager lives or not."""
+    """Whether the session of a running job is there: it writes the job's end, whether a manager lives or not."""
     pid = row["screen_pid"]
     return row["status"] == Status.RUNNING.value and pid is not None and Path(f"/proc/{pid}").exists()
-
-
-def _is_screen(pid: int) -> bool:
-    """Whether a process is one of screen, so far as can be told: another one may have got its number."""
-    try:
-        return "screen" in Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").lower()
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
 
 
 def journal(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from collections.abc import Mapping
+from typing import Any
 
+from queue_manager.core import launchers
 from skill.common.errors import FailedError, UseError
 from skill.hosts import remote_command
 from skill.hosts.connection import Host, Unreachable
@@ -23,19 +26,23 @@ def attach_command(run: Run, job: str) -> list[str]:
     if on_hosts(run):
         return _on_host(run, job)
     document = directory.read_state(run)
-    session = _session(run, requests.one(document, job))
+    session = _session(run, requests.one(document, job), document)
     if shutil.which("screen") is None:
         raise FailedError("screen is not installed: sudo apt-get install -y screen")
     return build_attach(session, document["meta"]["screen_dir"])
 
 
-def _session(run: Run, row: Row) -> str:
-    """The name of the screen of a running job."""
+def _session(run: Run, row: Row, document: Mapping[str, Any]) -> str:
+    """The name of the screen of a running job. Raises UseError where it has none."""
     job = row["id"]
     if row["status"] != "running":
         said = f" ({reason(row)})" if reason(row) else ""
         hint = f"; its log: {_log(run, job)}" if row["attempt"] else ""
         raise UseError(f"job {job} is not running: it is {row['status']}{said}{hint}")
+    launcher = document["meta"].get("launcher", launchers.DEFAULT)
+    if not (launcher in launchers.LAUNCHERS and launchers.LAUNCHERS[launcher].has_terminal):
+        says = f"job {job} has no terminal to attach to (launcher: {launcher})"
+        raise UseError(f"{says}; follow its log instead: {_log(run, job)} -f")
     if row["screen_pid"] is None:
         raise FailedError(f"job {job} is just starting; try again in a moment")
     return f"{row['screen_pid']}.{row['screen_name']}"
@@ -56,6 +63,6 @@ def _on_host(run: Run, job: str) -> list[str]:
         raise FailedError(f"{ask.host} is unreachable: {why_not}; what was pulled of its log: {_log(run, job)}")
     if isinstance(found, str):
         raise FailedError(found)
-    command = build_attach(_session(run, found.row), found.document["meta"]["screen_dir"])
+    command = build_attach(_session(run, found.row, found.document), found.document["meta"]["screen_dir"])
     ssh = way.ssh_command()
     return command if ssh is None else [*ssh, "-t", way.destination, remote_command.command_line(command)]

@@ -16,7 +16,7 @@ from skill.common.units import jobs_text, mib_text
 from skill.hosts.health import LEAST_DISK
 from skill.planning import host_needs
 from skill.planning.host_needs import Way
-from skill.planning.local_preflight import unset_words
+from skill.planning.local_preflight import NO_SCREEN, needs_screen, unset_words
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -152,7 +152,7 @@ class _Judge:
                 self.faults.append(seen.not_found)
             return
         screen = seen.found["probe"].get("screen")
-        if isinstance(screen, dict) and isinstance(screen.get("fault"), str):
+        if needs_screen(self._manifest) and isinstance(screen, dict) and isinstance(screen.get("fault"), str):
             words = one_line(screen["fault"], 300)
             self._fault("screen", "does not run", f"screen does not run there, and every job runs in one: {words}")
         on_cards = any(job.gpus for job in self._specs)
@@ -181,8 +181,10 @@ class _Judge:
             self.cells["python"] = Cell(OK, basics.python)
         if basics.screen:
             self.cells["screen"] = Cell(OK, "ok")
+        elif needs_screen(self._manifest):
+            self._fault("screen", "missing", f"{NO_SCREEN}{setup}")
         else:
-            self._fault("screen", "missing", f"screen is not installed, and every job runs in one{setup}")
+            self.cells["screen"] = Cell(OK, "not needed")
         free = basics.disk_free_mib
         if basics.refused is not None:
             self._fault("disk", "cannot write", basics.refused)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from build_manifest.faults import listed
+from queue_manager.core.launchers import LAUNCHERS
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.model import Need
 from queue_manager.core.placement import impossible
@@ -22,12 +23,22 @@ class Findings(NamedTuple):
     warnings: list[str]
 
 
+NO_SCREEN = "screen is not installed, and every job runs in one"
+WITHOUT = "launcher: process"
+
+
+def needs_screen(manifest: Manifest) -> bool:
+    """Whether the jobs of a manifest run in screens."""
+    return LAUNCHERS[manifest.launcher].program == "screen"
+
+
 def check(manifest: Manifest, probe: dict[str, Any]) -> Findings:
     """Compare what the jobs ask for with what the machine has."""
-    if probe["screen"] is None:
-        return Findings("screen is not installed, and every job runs in one: sudo apt-get install -y screen", [])
-    if probe["screen"].get("fault"):
-        return Findings(f"screen does not run here, and every job runs in one: {probe['screen']['fault']}", [])
+    if needs_screen(manifest):
+        if probe["screen"] is None:
+            return Findings(f"{NO_SCREEN}: sudo apt-get install -y screen; or add to the spec: {WITHOUT}", [])
+        if probe["screen"].get("fault"):
+            return Findings(f"screen does not run here, and every job runs in one: {probe['screen']['fault']}", [])
     if probe.get("bash", "") is None:
         return Findings("bash is not installed, and jobs' commands are run by it: sudo apt-get install -y bash", [])
     asking = [job for job in manifest.jobs if job.gpus > 0]

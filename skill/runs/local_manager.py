@@ -58,19 +58,17 @@ def look(run: Run) -> tuple[Document, bool]:
 
 
 def note_gone(document: Document) -> None:
-    """Note in the state of a run without a manager how many of the jobs that it left running have no screen."""
-    pids = [row["screen_pid"] for row in document["jobs"] if row["status"] == "running"]
-    document["meta"][GONE] = sum(pid is not None and not is_screen(pid) for pid in pids)
+    """Note in the state of a run without a manager how many of the jobs that it left running have no session."""
+    running = [(row["screen_pid"], row["screen_name"]) for row in document["jobs"] if row["status"] == "running"]
+    document["meta"][GONE] = sum(pid is not None and not is_session(pid, name or "") for pid, name in running)
 
 
-def is_screen(pid: int) -> bool:
-    """Whether a process is one of screen, so far as can be told: another one may have got its number."""
+def is_session(pid: int, name: str) -> bool:
+    """Whether a process leads the session of this name: its command line has that for a word, whatever the launcher."""
     try:
-        return "screen" in Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").lower()
-    except FileNotFoundError:
-        return False
+        return name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
-        return True
+        return False
 
 
 def _holder(text: str) -> int | None:

@@ -92,6 +92,7 @@ class Meta(_Meta, total=False):
     results_seq: Whole | None
     pushed_seq: Whole | None
     manifest_sha256: Words
+    launcher: Text
 
 
 class _Phase(TypedDict):

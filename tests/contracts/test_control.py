@@ -99,15 +99,20 @@ def test_of_the_jobs_that_a_dead_manager_left_those_without_a_screen_are_counted
     for number, row in enumerate(document["jobs"]):
         row["screen_pid"] = number or None
     paths.state.write_text(json.dumps(document))
-    monkeypatch.setattr(control, "_is_screen", lambda pid: pid in left)
+    monkeypatch.setattr(facts, "is_session", lambda pid, _name: pid in left)
     assert control.look(paths, {"full": True})["gone"] == gone
     monkeypatch.setattr(facts, "held_by", lambda _lock: 7)
     assert control.look(paths, {"full": True})["gone"] is None
 
 
-def test_a_process_counts_as_a_screen_only_where_it_is_one() -> None:
-    assert not control._is_screen(os.getpid())
-    assert not control._is_screen(1 << 30)
+def test_a_process_counts_as_a_session_only_by_its_name() -> None:
+    assert not facts.is_session(os.getpid(), "wq.run.a.1")
+    assert not facts.is_session(1 << 30, "wq.run.a.1")
+    child = subprocess.Popen(["wq.run.a.1", "1000"], executable="sleep")
+    wait_for(lambda: facts.is_session(child.pid, "wq.run.a.1"), say="its command line")  # comes with exec(2)
+    assert not facts.is_session(child.pid, "wq.run.a")
+    child.kill()
+    child.wait()
 
 
 def test_a_run_whose_manager_has_not_begun_has_no_state(home: Path) -> None:

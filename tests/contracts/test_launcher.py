@@ -1,4 +1,4 @@
-"""What a launcher promises, over the real screen and over the fake; and what only screen can get wrong."""
+"""What a launcher promises, over each of the table; and what only screen can get wrong."""
 
 from __future__ import annotations
 
@@ -6,47 +6,48 @@ import json
 import os
 import select
 import shlex
+import signal
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
 from queue_manager.adapters import processes
 from queue_manager.adapters.processes import Stat
+from queue_manager.core.launchers import LAUNCHERS
+from queue_manager.core.layout import RunPaths
 from queue_manager.core.readings import Unreadable
 from queue_manager.launchers import screen, script
+from queue_manager.launchers.launcher import Launcher
+from queue_manager.launchers.process import Process
 from queue_manager.launchers.screen import Screen, parse_sessions
-from tests.e2e.runs import World, wait_for
-from tests.fakes_screen import FakeScreen
+from queue_manager.launchers.table import MAKE
+from tests.e2e.runs import ROOT, World, wait_for
 
 CASES = sorted((Path(__file__).resolve().parents[1] / "data" / "screen").glob("*.json"))
 
 
-class Launcher(Protocol):
-    """The port."""
-
-    def start(self, session: str, argv: Sequence[str], log: Path, complaint: Path) -> subprocess.Popen[bytes]: ...
-
-    def sessions(self) -> dict[str, int] | Unreadable: ...
-
-    def quit(self, pid: int, session: str) -> None: ...
-
-
 class Desk:
-    """A launcher with a place for logs and gates."""
+    """A launcher with a place for logs and gates. Its sessions have names that no other test's have."""
 
     def __init__(self, launcher: Launcher, root: Path) -> None:
         self.launcher, self.root = launcher, root
         self.log = root / "job.log"
+        self._prefix = f"wq.{root.parent.name[-8:]}{os.getpid()}."
+        self._begun: list[subprocess.Popen[bytes]] = []
+
+    def name(self, session: str) -> str:
+        return self._prefix + session
 
     def start(self, session: str, *argv: str, log: Path | None = None) -> int:
         """Start a session, and wait until it is listed; its process id."""
-        frontend = self.launcher.start(session, argv, log or self.log, self.root / "complaint")
-        assert frontend.wait(20) == 0, (self.root / "complaint").read_text()
+        begun = self.launcher.start(self.name(session), argv, log or self.log, self.root / "complaint")
+        self._begun.append(begun)
 
         def pid() -> int | None:
+            assert not begun.poll(), (self.root / "complaint").read_text()
             return self.listed().get(session)
 
         found: int = wait_for(pid, say=f"{session} to be listed")
@@ -55,7 +56,11 @@ class Desk:
     def listed(self) -> dict[str, int]:
         sessions = self.launcher.sessions()
         assert not isinstance(sessions, Unreadable), sessions.reason
-        return sessions
+        length = len(self._prefix)
+        return {name[length:]: pid for name, pid in sessions.items() if name.startswith(self._prefix)}
+
+    def close(self, pid: int, session: str) -> None:
+        self.launcher.close(pid, self.name(session))
 
     def gate(self, name: str = "gate") -> Path:
         """A FIFO: who reads from it waits until it is opened."""
@@ -67,32 +72,72 @@ class Desk:
         if isinstance(stat, Stat):
             wait_for(lambda: processes.alive(stat.proc) is False, say=f"the end of process {pid}")
 
+    def reap(self) -> None:
+        for pid in self.listed().values():
+            os.kill(pid, signal.SIGKILL)
+        for one in self._begun:
+            one.wait(60)
+
 
 @pytest.fixture
-def screenrc(tmp_path: Path) -> Path:
-    path = tmp_path / "screenrc"
+def screenrc(world: World) -> Path:
+    path = RunPaths.of(world.root / "run").screenrc
+    path.parent.mkdir()
     path.write_text(script.SCREENRC)
     return path
 
 
-@pytest.fixture(params=["screen", "fake"])
-def desk(request: pytest.FixtureRequest, world: World, screenrc: Path) -> Desk:
-    kind = Screen(screenrc, world.environment) if request.param == "screen" else None
-    return Desk(kind or FakeScreen(world.screens, world.environment), world.root)
+@pytest.fixture(params=MAKE)
+def kind(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
 
-def test_a_session_has_a_terminal_and_its_output_comes_as_it_is_written(desk: Desk) -> None:
+@pytest.fixture
+def desk(kind: str, world: World, screenrc: Path) -> Iterator[Desk]:
+    made = Desk(MAKE[kind](RunPaths.of(screenrc.parent), world.host, world.environment), world.root)
+    yield made
+    made.reap()
+
+
+def test_all_that_a_spec_may_name_is_there() -> None:
+    assert list(MAKE) == list(LAUNCHERS)
+
+
+def test_output_comes_as_it_is_written(desk: Desk, kind: str) -> None:
     gate = desk.gate()
-    pid = desk.start("s", "sh", "-c", f"test -t 0 && test -t 1 && echo tty $PPID; cat {gate}; echo later >&2")
+    pid = desk.start("s", "sh", "-c", f"test -t 0 && test -t 1; echo $? $$; cat {gate}; echo later >&2")
     # Left to itself, screen would hold it back for ten seconds.
-    wait_for(lambda: desk.log.exists() and b"tty" in desk.log.read_bytes(), 8, say="the first line")
-    assert desk.log.read_text().split() == ["tty", str(pid)]  # the session is the parent of what it runs
-    me = os.getpid()
-    assert os.getsid(pid) not in (os.getsid(me), me)  # nor does it end with whoever started it
+    wait_for(lambda: desk.log.exists() and desk.log.read_bytes().endswith(b"\n"), 8, say="the first line")
+    no_terminal, command = map(int, desk.log.read_text().split())
+    assert (no_terminal == 0) == LAUNCHERS[kind].has_terminal
+    stat = processes.look_up(command)
+    assert isinstance(stat, Stat)
+    assert desk.launcher.leader(stat).pid == pid
+    assert os.getsid(pid) == pid != os.getpid()  # it does not end with whoever started it
     gate.write_text("through\n")
     desk.wait_gone(pid)
-    assert desk.log.read_text().split() == ["tty", str(pid), "through", "later"]
+    assert desk.log.read_text().split()[2:] == ["through", "later"]
     assert desk.listed() == {}
+
+
+def test_a_session_outlives_who_began_it_and_all_its_group(desk: Desk, kind: str, screenrc: Path) -> None:
+    gate, name = desk.gate(), desk.name("s")
+    program = (
+        "import os, signal; from pathlib import Path; from queue_manager.launchers.table import MAKE;"
+        "from queue_manager.core.layout import HostPaths, RunPaths;"
+        f"one = MAKE[{kind!r}](RunPaths.of(Path({str(screenrc.parent)!r})), HostPaths.of(Path.home()), os.environ);"
+        f"one.start({name!r}, ['sh', '-c', 'cat {gate}; echo $PPID'], Path({str(desk.log)!r}), Path('complaint'));"
+        "signal.pause()"
+    )
+    environment = {**desk.launcher.environment, "PYTHONPATH": str(ROOT)}
+    began = subprocess.Popen([sys.executable, "-c", program], cwd=desk.root, env=environment, start_new_session=True)
+    pid: int = wait_for(lambda: desk.listed().get("s"), say="the session")
+    os.killpg(began.pid, signal.SIGKILL)
+    assert began.wait() == -signal.SIGKILL
+    gate.write_text("here\n")
+    desk.wait_gone(pid)
+    assert desk.log.read_text().split()[0] == "here"
 
 
 @pytest.mark.parametrize("turn", range(3))
@@ -120,23 +165,23 @@ def test_arguments_arrive_as_they_are(desk: Desk) -> None:
 
 
 def test_quit_closes_the_very_session(desk: Desk) -> None:
-    names = ["wq.run.seed1.1", "wq.run.seed1.10", "wq.run.seed1", "q.run.seed1.1"]
+    names = ["run.seed1.1", "run.seed1.10", "run.seed1", "un.seed1.1"]
     pids = {name: desk.start(name, "sleep", "1000") for name in names}
     assert desk.listed() == pids
-    desk.launcher.quit(pids["wq.run.seed1"], "wq.run.seed1")
-    desk.wait_gone(pids["wq.run.seed1"])
-    left = {name: pid for name, pid in pids.items() if name != "wq.run.seed1"}
+    desk.close(pids["run.seed1"], "run.seed1")
+    desk.wait_gone(pids["run.seed1"])
+    left = {name: pid for name, pid in pids.items() if name != "run.seed1"}
     assert desk.listed() == left
     # That one has gone: asked again, nobody else may answer for it, nor for a part of a number.
-    desk.launcher.quit(pids["wq.run.seed1"], "wq.run.seed1")
-    desk.launcher.quit(pids["wq.run.seed1.10"] // 10, "wq.run.seed1.10")
+    desk.close(pids["run.seed1"], "run.seed1")
+    desk.close(pids["run.seed1.10"] // 10, "run.seed1.10")
     assert desk.listed() == left
 
 
 def test_quit_ends_what_runs_in_the_session(desk: Desk) -> None:
-    pid = desk.start("s", "sh", "-c", "echo $$; exec sleep 1000")
+    pid = desk.start("s", "sh", "-c", "echo $$; sleep 1000; :")
     job = int(wait_for(lambda: desk.log.exists() and desk.log.read_text(), say="the job"))
-    desk.launcher.quit(pid, "s")
+    desk.close(pid, "s")
     desk.wait_gone(pid)
     desk.wait_gone(job)
 
@@ -168,17 +213,13 @@ def test_a_second_session_goes_on_in_the_same_log(desk: Desk) -> None:
     assert desk.log.read_text().split() == ["before", "after"]
 
 
-def test_it_says_why_it_cannot_start(desk: Desk, screenrc: Path) -> None:
-    unusable = desk.root / "file"
-    unusable.write_text("")
-    environment = {**os.environ, "SCREENDIR": str(unusable)}
-    real = isinstance(desk.launcher, Screen)
-    launcher: Launcher = Screen(screenrc, environment) if real else FakeScreen(unusable, environment)
-    complaint = desk.root / "complaint"
-    frontend = launcher.start("s", ["sleep", "1000"], desk.log, complaint)
-    assert frontend.wait(20) != 0
-    assert str(unusable) in complaint.read_text()
-    assert isinstance(launcher.sessions(), Unreadable)
+def test_it_says_why_it_cannot_start(desk: Desk, kind: str) -> None:
+    program = LAUNCHERS[kind].program or "bash"
+    environment = {**desk.launcher.environment, "PATH": str(desk.root)}
+    launcher = Screen(desk.root / "rc", environment) if kind == "screen" else Process(environment)
+    with pytest.raises(FileNotFoundError) as error:
+        launcher.start(desk.name("s"), ["bash", "-c", ":"], desk.log, desk.root / "complaint")
+    assert error.value.filename == program
 
 
 # -- screen alone ---------------------------------------------------------------------------------------------------
@@ -209,8 +250,19 @@ def test_without_screen(world: World, screenrc: Path) -> None:
         launcher.start("s", ["true"], world.root / "log", world.root / "complaint")
     assert error.value.filename == "screen"
     assert isinstance(launcher.sessions(), Unreadable)
-    launcher.quit(1, "s")
-    launcher.wipe(lambda _name: True)
+    launcher.close(1, "s")
+    launcher.clean_up(lambda _name: True)
+
+
+def test_a_directory_that_screen_cannot_use(world: World, screenrc: Path) -> None:
+    unusable = world.root / "file"
+    unusable.write_text("")
+    launcher = Screen(screenrc, {**os.environ, "SCREENDIR": str(unusable)})
+    complaint = world.root / "complaint"
+    frontend = launcher.start("s", ["sleep", "1000"], world.root / "log", complaint)
+    assert frontend.wait(20) != 0
+    assert str(unusable) in complaint.read_text()
+    assert isinstance(launcher.sessions(), Unreadable)
 
 
 def test_a_list_that_is_no_utf8_can_be_read(world: World, screenrc: Path) -> None:
@@ -260,19 +312,16 @@ def test_a_killed_session_is_none_and_its_socket_can_be_wiped(world: World, scre
         os.kill(pid, 9)
         desk.wait_gone(pid)
     assert desk.listed() == {"b": living}
-    launcher.wipe(lambda name: name in ("a", "b"))
-    assert sorted(world.sessions()) == sorted([f"{living}.b", f"{other}.a0"])
+    launcher.clean_up(lambda name: name in (desk.name("a"), desk.name("b")))
+    assert sorted(world.sessions()) == sorted([f"{living}.{desk.name('b')}", f"{other}.{desk.name('a0')}"])
 
 
 @pytest.mark.parametrize(("usable", "screendir"), [(True, False), (False, False), (False, True)])
-def test_directory_fault(world: World, monkeypatch: pytest.MonkeyPatch, usable: bool, screendir: bool) -> None:
+def test_directory_fault(world: World, usable: bool, screendir: bool) -> None:
     words = "No Sockets found in /x." if usable else "Directory /run/screen must have mode 777."
     fake = world.home / "screen"
     fake.write_text(f"#!/bin/sh\necho '{words}'\nexit 1\n")
     fake.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{world.home}:{os.environ['PATH']}")
-    monkeypatch.delenv("SCREENDIR", raising=False)
-    if screendir:
-        monkeypatch.setenv("SCREENDIR", "/x")
-    fault = screen.directory_fault()
+    environment = {"PATH": f"{world.home}:{os.environ['PATH']}", **({"SCREENDIR": "/x"} if screendir else {})}
+    fault = screen.directory_fault(environment)
     assert fault is None if usable or screendir else fault is not None and "mode 777" in fault

@@ -277,8 +277,8 @@ def test_a_process_younger_than_the_wrapper_is_not_its_session(directory: RunDir
     files.claim.write_text(OLDER)
     claim = directory.claim("a", 1)
     assert isinstance(claim, Claim)
-    assert claim.screen.pid == os.getpid()
-    assert alive(claim.screen) is False
+    assert claim.leader.pid == os.getpid()
+    assert alive(claim.leader) is False
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_one_of_many_wrappers_runs_the_job_and_is_known_by_name(bench: Bench, sh
         ran = (bench.cwd / "ran").read_text().split()
         assert isinstance(claim, Claim)
         assert ran == [str(claim.wrapper.pid)]
-        assert claim.screen.pid == os.getpid()
+        assert claim.leader.pid == os.getpid()
         assert bench.code() == 0
 
 
@@ -312,9 +312,9 @@ def test_a_job_outlives_its_session_and_is_recorded(bench: Bench, world: World) 
     bench.wait_command("sleep")
     claim = bench.run_dir.claim("job", bench.n)
     assert isinstance(claim, Claim)
-    assert screen.sessions() == {"wq.run.job.1": claim.screen.pid}
-    screen.quit(claim.screen.pid, "wq.run.job.1")
-    wait_for(lambda: processes.alive(claim.screen) is False, say="the session's end")
+    assert screen.sessions() == {"wq.run.job.1": claim.leader.pid}
+    screen.close(claim.leader.pid, "wq.run.job.1")
+    wait_for(lambda: processes.alive(claim.leader) is False, say="the session's end")
     assert screen.sessions() == {}
     assert processes.alive(claim.wrapper) is True
     assert processes.alive(bench.started()) is True

@@ -261,7 +261,7 @@ def test_a_job_whose_screen_was_closed_is_ended() -> None:
     assert reasons(turns(host, manager, 1)) == []
     assert reasons(turns(host, manager, 3)) == ["closed"]
     run_to_end(host, manager)
-    assert (manager.state.job("a").error or "").startswith("its screen session was closed")
+    assert (manager.state.job("a").error or "").startswith("its session was closed")
 
 
 def test_a_wrapper_that_is_killed_takes_its_job_with_it() -> None:

@@ -56,7 +56,7 @@ def test_evidence_is_of_one_class(seen: b.Evidence, boot: str, kind: EvidenceCla
 @pytest.mark.parametrize(
     ("happened", "seen", "now", "events", "actions"),
     [
-        ([], b.Evidence(SHUT, screen=True, gone_for=9.0), 1e6, [], []),
+        ([], b.Evidence(SHUT, leader=True, gone_for=9.0), 1e6, [], []),
         ([], b.Evidence(None), LAUNCH_GRACE, [], []),
         ([], b.Evidence(None), LAUNCH_GRACE + 1, [], [b.Revoke(0)]),
         ([], b.Evidence(None, launch_error="no screen"), 1.0, [], [b.Revoke(0)]),
@@ -68,8 +68,8 @@ def test_evidence_is_of_one_class(seen: b.Evidence, boot: str, kind: EvidenceCla
         ([STARTED], b.Evidence(CLAIM, True, True), 49.0, [], []),
         ([STARTED], b.Evidence(CLAIM, True, True), 50.0, [ev.AttemptStopping("a", 1, "timeout")], [b.Stop(0, False)]),
         ([STARTED, CANCEL], b.Evidence(CLAIM, True, True), 1e6, [], [b.Stop(0, kill=True)]),
-        ([STARTED], b.Evidence(CLAIM, screen=True, gone_for=1.0), 1.0, [], []),
-        ([STARTED], b.Evidence(CLAIM, screen=True, gone_for=2.0), 2.0, [], [b.QuitSession(0)]),
+        ([STARTED], b.Evidence(CLAIM, leader=True, gone_for=1.0), 1.0, [], []),
+        ([STARTED], b.Evidence(CLAIM, leader=True, gone_for=2.0), 2.0, [], [b.QuitSession(0)]),
         ([STARTED], b.Evidence(CLAIM, leftovers=SHUT, gone_for=9.0), 9.0, [], []),
         ([STARTED], RAN, 9.0, [ev.AttemptEnded("a", 1, "completed", exit_code=0)], []),
     ],

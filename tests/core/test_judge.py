@@ -162,7 +162,7 @@ def test_who_ended_it_and_how_is_said_and_never_that_it_was_killed() -> None:
     said = "stopped by its timeout after 2 h; had 2 min to save, then it was killed; last line: step 90"
     assert found.error == said
     closed = judge(job, "closed", ExitRecord(143, 0), Ended(None), 120.0)
-    assert closed.error == "its screen session was closed, which stopped it; had 2 min to save"
+    assert closed.error == "its session was closed, which stopped it; had 2 min to save"
 
 
 def test_what_a_person_cancelled_is_cancelled() -> None:
@@ -189,4 +189,4 @@ def test_what_the_manager_ended_fails_for_that_and_not_for_what_the_log_shows(st
 
 
 def test_a_job_whose_screen_was_closed_and_whose_output_is_there_succeeds_with_a_warning() -> None:
-    assert (verdict(143, FRESH, stop="closed").warning or "").startswith("its screen session was closed")
+    assert (verdict(143, FRESH, stop="closed").warning or "").startswith("its session was closed")

@@ -16,7 +16,7 @@ from tests.core.states import manifest, spec
 TRAIN, SLEEP, AGENT = ("train",), ("sleep",), ("ssh-agent",)
 CLAIM = b.Claim(Proc(7, 70), Proc(6, 60), 1)
 STARTING = ev.AttemptStarting("a", 1, 1, "wq.run.a.1", "boot")
-STARTED = ev.AttemptStarted("a", 1, CLAIM.wrapper, CLAIM.screen, Proc(8, 80))
+STARTED = ev.AttemptStarted("a", 1, CLAIM.wrapper, CLAIM.leader, Proc(8, 80))
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,7 @@ def test_a_session_that_a_person_closes_ends_its_job(world: World) -> None:
     assert run.finish() == 3
     row = run.jobs()["one"]
     assert (row["status"], row["failure"]) == ("stuck", "killed")
-    assert "its screen session was closed" in row["error"]
+    assert "its session was closed" in row["error"]
 
 
 def test_the_log_before_a_crash_keeps_its_name(world: World) -> None:

@@ -1,0 +1,212 @@
+"""What a run promises whatever its launcher: kill -9 at any time loses nothing and runs nothing twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import time
+from typing import Any
+
+import psutil
+import pytest
+
+from queue_manager.adapters import processes
+from queue_manager.core.events import Proc
+from queue_manager.core.launchers import LAUNCHERS
+from queue_manager.core.manifest import JobSpec
+from queue_manager.core.requests import Request
+from queue_manager.launchers.process import Process
+from tests.e2e.runs import Run, World, job, lives, manifest, wait_for
+
+WAIT = "while [ ! -e go ]; do sleep 0.1; done"
+KILLS = 25
+
+
+@pytest.fixture(params=LAUNCHERS)
+def launcher(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+def run_of(world: World, launcher: str, *jobs: JobSpec, **fields: Any) -> Run:
+    return world.run(manifest(*jobs, launcher=launcher, **fields))
+
+
+def sessions(world: World) -> list[str]:
+    """Of whatever launcher, of this world's runs."""
+    mine = {str(pid) for pid in psutil.pids() if _home(pid) == str(world.home)}
+    found = Process({}).sessions()
+    assert isinstance(found, dict)
+    return [*world.sessions(), *(name for name, pid in found.items() if str(pid) in mine)]
+
+
+def _home(pid: int) -> str | None:
+    try:
+        return psutil.Process(pid).environ().get("HOME")
+    except psutil.Error:
+        return None
+
+
+def test_managers_killed_at_random_moments(world: World, launcher: str) -> None:
+    """Short jobs, so that kills hit launches, sessions that wait and ends alike."""
+    names = [f"j{n}" for n in range(150)]
+    line = "echo $WAVEQUEUE_JOB_ID >> starts; sleep 0.2; echo done > out_$WAVEQUEUE_JOB_ID"
+    jobs = [job(name, line, expected_output=f"out_{name}") for name in names]
+    run = run_of(world, launcher, *jobs, max_parallel=3)
+    rng, kills = random.Random(11), 0
+    while kills < KILLS:
+        manager = run.start()
+        try:
+            manager.wait(timeout=rng.uniform(0.1, 1.0))
+            break  # a quiet machine has run them all
+        except subprocess.TimeoutExpired:
+            run.kill()
+            kills += 1
+    assert kills > 3
+    assert (run.finish() if kills < KILLS else run.go()) == 0, run.stderr
+    assert set(run.statuses().values()) == {"completed"}
+    assert sorted((run.directory / "starts").read_text().split()) == sorted(names)
+    assert {row["attempts"] for row in run.jobs().values()} == {1}
+    wait_for(lambda: not sessions(world), say="the end of all sessions")
+    assert list(run.paths.attempts.iterdir()) == []
+
+
+def test_a_later_manager_adopts_what_runs_and_takes_in_what_ended(world: World, launcher: str) -> None:
+    line = "echo $WAVEQUEUE_JOB_ID >> starts; " + WAIT
+    run = run_of(world, launcher, job("runs", line), job("ends", line.replace("go", "end") + "; exit 4"))
+    run.start()
+    before, ends = run.wait_running("runs"), run.wait_running("ends")
+    run.kill()
+    (run.directory / "end").touch()
+    wait_for(lambda: not lives(ends["screen_pid"]), say="the session's end")
+    run.start()
+    assert run.wait_status("ends", "stuck")["exit_code"] == 4
+    assert run.jobs()["runs"]["pid"] == before["pid"]
+    (run.directory / "go").touch()
+    assert run.finish() == 3
+    assert sorted((run.directory / "starts").read_text().split()) == ["ends", "runs"]
+    assert run.jobs()["runs"]["attempts"] == 1
+
+
+def test_a_job_that_is_killed_has_failed(world: World, launcher: str) -> None:
+    run = run_of(world, launcher, job("one", "echo here; sleep 1000"))
+    run.start()
+    psutil.Process(run.wait_running("one")["pid"]).kill()
+    assert run.finish() == 3
+    assert (run.jobs()["one"]["exit_code"], run.jobs()["one"]["failure"]) == (137, "killed")
+    assert run.log("one").split()[0] == "here"
+
+
+ALONE = (
+    "for one in $(cat pids); do grep -q '^State:.[RSD]' /proc/$one/status && echo $one >> beside; done 2>/dev/null\n"
+    "echo $$ >> pids\n"
+)
+"""Begins a job that takes note of earlier attempts that it runs beside."""
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_wrapper_that_is_killed_takes_its_job_along(world: World, launcher: str, restarted: bool) -> None:
+    """Nobody is left to record how the job ends, so it does not run on, nor beside another attempt of it."""
+    line = ALONE + "[ $WAVEQUEUE_ATTEMPT = 2 ] && exit 0\ntrap '' HUP; sleep 1000"
+    run = run_of(world, launcher, job("one", line))
+    run.start()
+    pid = run.wait_running("one")["pid"]
+    wrapper = psutil.Process(pid).parent()
+    assert wrapper is not None
+    if restarted:  # what went down with the manager is done again
+        run.kill()
+    wrapper.kill()
+    if restarted:
+        run.start()
+    assert run.finish() == (0 if restarted else 3)
+    assert not lives(pid)
+    assert len((run.directory / "pids").read_text().split()) == (2 if restarted else 1)
+    assert not (run.directory / "beside").exists()
+    assert not sessions(world)
+
+
+def test_what_is_written_after_the_command_s_end_is_in_the_log(world: World, launcher: str) -> None:
+    line = "(while [ ! -e go ]; do sleep 0.1; done; seq 500) & echo first"
+    run = run_of(world, launcher, job("one", line))
+    run.start()
+    wait_for(
+        lambda: run.paths.journal.exists() and '"LeftoversFound"' in run.paths.journal.read_text(),
+        say="what the command left running",
+    )
+    run.kill()
+    run.start()
+    (run.directory / "go").touch()
+    assert run.finish() == 0
+    assert run.log("one").split() == ["first", *map(str, range(1, 501))]
+
+
+def test_a_process_that_lives_on_after_its_output_is_ended(world: World, launcher: str) -> None:
+    run = run_of(world, launcher, job("one", "echo > out; sleep 1000", expected_output="out"), stale_after=1.0)
+    assert run.go() == 0
+    row = run.jobs()["one"]
+    assert (row["status"], row["attempts"]) == ("completed", 1)
+    assert not sessions(world)
+
+
+def test_a_job_is_cancelled_with_all_that_it_began(world: World, launcher: str) -> None:
+    line = "trap '' TERM; setsid sleep 1000 & echo $! > left; sleep 1000; sleep 1000"
+    run = run_of(world, launcher, job("one", line, grace=0.5))
+    run.start()
+    run.wait_running("one")
+    wait_for(lambda: (run.directory / "left").exists() and (run.directory / "left").read_text(), say="what it began")
+    left = int((run.directory / "left").read_text())
+    run.ask(Request("c", "cancel", ("one",)))
+    assert run.finish() == 3
+    assert run.statuses() == {"one": "cancelled"}
+    assert not lives(left)
+    assert not sessions(world)
+
+
+def test_sessions_that_wait_have_no_gpu_and_end_with_their_manager(world: World, launcher: str) -> None:
+    """A manager that is killed leaves none, though nobody closes them."""
+    jobs = [job(f"j{n}", "sleep 0.3") for n in range(40)]
+    run = run_of(world, launcher, *jobs, max_parallel=2)
+    run.start()
+
+    def waiting() -> dict[str, Proc]:
+        """Those whose attempts have not begun, by job."""
+        begun = {event["job"] for event in run.events() if event["event"] == "AttemptStarting"}
+        found = {}
+        for directory in run.paths.attempts.glob("*"):
+            name = directory.name.partition("~")[0]
+            stat = _wrapper(directory)
+            if name not in begun and stat is not None and processes.alive(stat.proc) is True:
+                found[name] = stat.proc
+        return found
+
+    wait_for(lambda: run.paths.journal.exists() and waiting(), say="a session that waits")
+    run.kill()
+    left = waiting()
+    assert not any((run.paths.attempts / f"{name}~1" / "claim").exists() for name in left)
+    wait_for(lambda: not any(processes.alive(one) for one in left.values()), 30, say="the end of what waited")
+    assert run.go() == 0
+    assert {row["attempts"] for row in run.jobs().values()} == {1}
+    assert not sessions(world)
+
+
+def _wrapper(directory: os.PathLike[str]) -> processes.Stat | None:
+    try:
+        names = [name for name in os.listdir(directory) if name.startswith("wrapper.")]
+        lines = [open(os.path.join(directory, name)).read() for name in names]  # noqa: SIM115
+    except OSError:
+        return None
+    return next((stat for line in lines if (stat := processes.parse_stat(line)) is not None), None)
+
+
+def test_a_job_knows_that_it_has_no_terminal_only_without_screen(world: World, launcher: str) -> None:
+    line = "if test -t 0 -a -t 1; then echo terminal; else echo none; fi; read -t 5 line; echo $?"
+    run = run_of(world, launcher, job("one", line))
+    begun = time.monotonic()
+    assert run.go() == 0
+    first, code = run.log("one").split()
+    assert first == ("terminal" if LAUNCHERS[launcher].has_terminal else "none")
+    if launcher == "process":  # who asks is answered at once, with the end of input
+        assert code == "1"
+        assert time.monotonic() - begun < 100
+    assert run.state()["meta"]["launcher"] == launcher
