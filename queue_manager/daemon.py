@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import selectors
 import stat
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +27,7 @@ from queue_manager.adapters.shared_directory import SharedDirectory
 from queue_manager.adapters.shared_ports import SharedPorts
 from queue_manager.card_readings import CardReadings
 from queue_manager.code_watch import CodeWatch
+from queue_manager.commits import Commits
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
 from queue_manager.core import pace, shell_paths
@@ -53,8 +52,6 @@ from queue_manager.tidy import Tidy
 from queue_manager.watch import Watch
 
 _log = logging.getLogger(__name__)
-
-DISK_RETRY = 1.0
 
 
 class Host(NamedTuple):
@@ -98,6 +95,7 @@ class Daemon:
         self._leases = HostLeases.of(leases, host.shared, self._key)
         self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._publisher = Publisher(paths, state, self.wake)
+        self._commits = Commits(state, self._run_dir, self._guard, self._publisher, self._clock)
         self._teardown = Teardown(
             paths, state, host.home, environment, self._run_cwd(), poll, self.wake, self._leases.owners
         )
@@ -116,7 +114,6 @@ class Daemon:
         self._estimator = Estimator(paths, state, host.cores, self._clock.now())
         self._impossible: dict[Need, str] = {}
         self._foreign: tuple[b.ForeignLease, ...] = ()
-        self._stalled: str | None = None
         self._halt = False
         self._again = False
         self._just_finished = False
@@ -171,7 +168,8 @@ class Daemon:
         name, pid, boot = self._host.name, self._host.me.pid, self._host.boot
         away = teardown.away(self._paths, self._state, boot, self._clock.now())
         begun = [self._applied(ev.ManagerStarted(name, pid, boot, away, self._host.me.ticks))]
-        self._commit(begun)
+        if not self._commits.append(begun):
+            self._commits.wait(begun, lambda: self._halt)
         self._write_leases()
         self._tell(begun)
         while not self._halt:
@@ -205,9 +203,11 @@ class Daemon:
             result = tick(self._state, replace(seen, foreign=foreign), now)
             if reads_cards and not isinstance(foreign, Unreadable):
                 self._foreign = foreign
+            written = not result.records or self._commits.append(result.records)
             if result.records:
-                self._commit(result.records)
                 self._write_leases()
+        if not written:  # not inside of the lock, for which the runs of all users wait
+            self._commits.wait(result.records, lambda: self._halt)
         if seen.cards is not None:
             self._impossible = dict(result.impossible)
         ended = [record.event for record in result.records if isinstance(record.event, ev.AttemptEnded)]
@@ -278,20 +278,6 @@ class Daemon:
             with contextlib.suppress(OSError):
                 self._leases.write(self._state.live.values())
 
-    def _commit(self, records: list[Record]) -> None:
-        """Put records on disk. While the disk is full this waits: nothing is done that is not in the journal."""
-        urgent = any(ev.urgent(record.event) for record in records)
-        while True:
-            try:
-                self._guard.append(records, urgent, self._clock.now())
-                break
-            except OSError as error:
-                self._say_stalled(error)
-                time.sleep(DISK_RETRY)
-                if self._halt:
-                    raise
-        self._stalled = None
-
     def _tell(self, records: list[Record]) -> None:
         """Log and publish what is in the journal by now."""
         for record in records:
@@ -338,22 +324,6 @@ class Daemon:
         missing = accepted.missing(requests, self._state, self._environment, self._cwd)
         metrics = self._metrics.answers()
         return replace(seen, journal=guard.journal, missing=missing, doing=doing, metrics=metrics, health=health)
-
-    def _say_stalled(self, error: OSError) -> None:
-        """The journal takes nothing more: tell of it past the journal, as far as the ballast gives room."""
-        if self._stalled is None:
-            why = (
-                "the disk is full"
-                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-                else "nothing can be written"
-            )
-            self._stalled = f"{why}: {self._paths.journal}: {error.strerror}"
-            _log.error(self._stalled)
-            self._publisher.alert_now("disk", self._stalled, self._clock.now(), self._state.seq)
-        self._leases.let_go(self._state.live.values())
-        self._run_dir.drop_ballast()
-        self._publisher.changed()
-        self._publisher.stalled("disk", self._stalled, self._clock.now())
 
     # -- act ------------------------------------------------------------------------------------------------------
 

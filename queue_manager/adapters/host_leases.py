@@ -230,16 +230,6 @@ class HostLeases:
             self._shared.write(mine)
         self._home.write(mine)
 
-    def let_go(self, attempts: Iterable[Attempt]) -> None:
-        """Let others place while this run waits for room on its disk: what it is about to start is told before."""
-        mine = list(attempts)
-        if self._shared is not None:
-            self._shared.write(mine)
-        self._lock.release()
-        with contextlib.suppress(OSError):
-            self._home.write(mine)
-            self._home.__exit__(None, None, None)
-
     def beat(self) -> None:
         """Show now and then that this run goes on."""
         if self._shared is not None:

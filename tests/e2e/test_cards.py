@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import build_manifest
 from queue_manager.adapters.cards_lock import user
 from queue_manager.core.layout import LOCK_DIR_VARIABLE
-from queue_manager.core.manifest import OomRetry
+from queue_manager.core.manifest import OomRetry, Precondition
 from queue_manager.core.requests import Request
 from tests import nvml
 from tests.e2e.runs import ROOT, Run, World, job, manifest, wait_for
@@ -45,6 +46,24 @@ def go(run: Run, *jobs: str) -> None:
 def has_looked(run: Run) -> bool:
     """Whether a manager has read the cards, and tells why its job waits."""
     return bool(run.state().get("gpus")) and bool(run.jobs()["other"]["waiting"])
+
+
+def test_a_run_whose_disk_is_full_keeps_no_other_from_gpus(host: Cards) -> None:
+    """Its job's end frees a GPU, and cannot be journaled: it waits for room, and not in the lock of the GPUs."""
+    held = job("b", "true", gpus=1, preconditions=(Precondition("file_exists", path="go_b"),))
+    full = host.run(manifest(job("a", "true" + HOLD, gpus=1), held), name="full")
+    manager = full.start()
+    full.wait_running("a")
+    resource.prlimit(manager.pid, resource.RLIMIT_FSIZE, (full.paths.journal.stat().st_size, resource.RLIM_INFINITY))
+    go(full, "a")
+    wait_for(lambda: "journal.jsonl" in str(full.alerts()), say="that the journal takes nothing")
+    other = host.run(manifest(job("b", "true", gpus=1)), name="other")
+    assert other.go(patience=60.0) == 0
+    assert other.jobs()["b"]["gpu"] is not None
+    assert full.statuses() == {"a": "running", "b": "pending"}
+    go(full, "b")
+    resource.prlimit(manager.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert full.finish() == 0
 
 
 def test_each_job_has_a_card_to_itself_and_is_told_which(host: Cards) -> None:
