@@ -91,10 +91,11 @@ def identify(cwd: str, is_output: IsOutput, patience: float = PATIENCE) -> str |
         return None
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print the document. 0; 1 where git refuses, in its own words."""
+    (folder,) = sys.argv[1:] if arguments is None else arguments
     try:
-        print(json.dumps({"code": identify(arguments[0], lambda _path: False)}))
+        print(json.dumps({"code": identify(folder, lambda _path: False)}))
     except UnknownCodeError as error:
         print(error, file=sys.stderr)
         return 1
@@ -193,4 +194,4 @@ def _hash(top: str, names: Sequence[str], budget: _Budget) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

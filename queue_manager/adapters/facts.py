@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import re
-import socket
 import stat
 import sys
 import time
@@ -49,7 +47,7 @@ def _holder(text: str) -> int | None:
     """The process that a lock file names; 0 where it is on another machine, None where it names none."""
     try:
         data = json.loads(text)
-        return int(data["pid"]) if data["host"] == socket.gethostname() else 0
+        return int(data["pid"]) if data["host"] == os.uname().nodename else 0
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -141,6 +139,8 @@ def describe(run_id: str) -> dict[str, Any]:
 
 
 def _describe(run_id: str) -> dict[str, Any]:
+    import hashlib  # a look at a run needs none
+
     base = Path(os.path.expanduser("~")) / ".wavequeue"
     root, whose = place(base), owner(base)
     found: dict[str, Any] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from queue_manager.adapters.regular import open_regular
-from queue_manager.core.diagnosis import plain_lines
+from queue_manager.core.log_text import plain_lines
 
 MOST = 256 << 10
 """Bytes that are read of one log at once; of more the last ones."""

@@ -14,6 +14,7 @@ from queue_manager.adapters import evidence
 from queue_manager.adapters.regular import open_regular, read_regular
 from queue_manager.core import metric_rules, shell_paths
 from queue_manager.core.boundary import MetricsFound
+from queue_manager.core.log_text import plain_lines
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.metric_rules import Found, LogValues, Rule
 from queue_manager.core.outputs import is_glob
@@ -166,8 +167,6 @@ def _read_log(path: Path, values: Mapping[str, LogValues]) -> str | None:
 
 def _lines(read_some: Callable[[int], bytes], left: int) -> Iterator[str]:
     """The lines of so many bytes, read in blocks; `\\r` ends a line as well."""
-    from queue_manager.core.diagnosis import plain_lines  # its patterns take long to compile
-
     rest = b""
     while left > 0:
         data = read_some(min(_BLOCK, left))

@@ -9,13 +9,13 @@ than the words in its message. Every pattern is anchored or bounded, so the time
 from __future__ import annotations
 
 import bisect
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from queue_manager.core import failures, log_lines, log_signs
 from queue_manager.core.failures import SIGKILL_CODES, classify
+from queue_manager.core.log_text import plain_lines
 
 LOG_BYTES = 4 << 20
 """So much of a log's end is enough."""
@@ -27,7 +27,6 @@ _LAST_WORDS = 10
 """The same for a job that was killed, which says nothing about its end itself."""
 _TEARDOWN = 60
 """A crash so soon behind an exception is how the process went down because of it."""
-_LONG_LINE = 500
 _LINES, _UNINDENTED, _CHARACTERS = 40_000, 4_000, 400_000
 """How far back a log is read, whatever stands in it: all lines, those that are no frames, and the letters of those."""
 _STATES = 32
@@ -102,23 +101,6 @@ def diagnose(log: bytes) -> Reading:
     return Reading(_not_a_number(lines, start), last)
 
 
-def plain_lines(log: bytes) -> list[str]:
-    """The lines of terminal output, without escape sequences; `\\r` ends a line as well, and a long one is cut."""
-    lines = _text(log).replace("\r", "\n").split("\n")
-    return [line if len(line) <= _LONG_LINE else _cut(line) for line in lines]
-
-
-def line_number(log: bytes, at: int) -> int:
-    """The number, from 1, of the line of a file in which the line `at` of `plain_lines` stands: only `\\n` ends it."""
-    ends = itertools.islice(re.finditer(r"[\r\n]", _text(log)), at)
-    return 1 + sum(end[0] == "\n" for end in ends)
-
-
-def _text(log: bytes) -> str:
-    text = log.decode("utf-8", "replace").replace("\r\n", "\n")
-    return failures.ESCAPES.sub("", text) if "\x1b" in text else text
-
-
 def _start(lines: Sequence[str]) -> int:
     """From which line on a log is read."""
     at, unindented, characters = len(lines), 0, 0
@@ -130,12 +112,6 @@ def _start(lines: Sequence[str]) -> int:
             unindented += 1
             characters += len(line)
     return at
-
-
-def _cut(line: str) -> str:
-    """What may say something of a line that is very long: around words of a failure, or its beginning."""
-    at = failures.words_at(line)
-    return line[:_LONG_LINE] if at is None else line[max(0, at - 100) : at + 200]
 
 
 def _short(line: str) -> str:

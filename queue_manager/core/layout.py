@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Container
 from datetime import datetime, timezone
@@ -36,12 +35,18 @@ def project_fault(name: str) -> str | None:
     return None if len(name) <= 60 else f"has {len(name)} characters; at most 60 are allowed"
 
 
+def _digest(text: str) -> str:
+    import hashlib  # it loads OpenSSL, which a look at a run need not wait for
+
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
 def session_name(run_id: str, job: str, n: int) -> str:
     """Name of the session of attempt `n` of `job`: unique over runs, cut by hash where it is long."""
     name = f"{SESSION_PREFIX}{run_id}.{job}.{n}"
     if len(name) <= _SESSION_MAX:
         return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+    digest = _digest(name)[:12]
     return f"{SESSION_PREFIX}{job[:30]}.{digest}.{n}"
 
 
@@ -51,7 +56,7 @@ def run_key(run_id: str, run_dir: str) -> str:
     A run has parts on several hosts, and two of them may be homes of one machine: by the run's id alone one manager
     would take the other's processes for its own.
     """
-    return f"{run_id}@{hashlib.sha256(run_dir.encode(errors='surrogateescape')).hexdigest()[:12]}"
+    return f"{run_id}@{_digest(run_dir)[:12]}"
 
 
 def tag(key: str, job: str, n: int) -> str:
@@ -317,7 +322,7 @@ def uid_of_folder(name: str) -> int | None:
 
 def shared_name(key: str) -> str:
     """Names a run there without telling what it is called. `key`: see `run_key`."""
-    return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:16]
+    return _digest(key)[:16]
 
 
 def shared_lease(key: str) -> str:

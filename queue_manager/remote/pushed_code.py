@@ -45,16 +45,17 @@ def _names(cwd: str) -> dict[str, str]:
         return {}
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Note it. Always 0: without the note the copy is known by its content."""
+    folder, name = sys.argv[1:] if arguments is None else arguments
     try:
-        note(os.path.expanduser(arguments[0]), arguments[1])
+        note(os.path.expanduser(folder), name)
     except code_identity.UnknownCodeError as error:
         print(error, file=sys.stderr)
     except OSError as error:
-        print(f"{arguments[0]}: {error.strerror}", file=sys.stderr)
+        print(f"{folder}: {error.strerror}", file=sys.stderr)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

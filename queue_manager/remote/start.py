@@ -95,7 +95,7 @@ def build_command(paths: RunPaths, run_id: str, poll: float | None) -> list[str]
     """The command that runs the manager, from where this module itself was loaded."""
     folder = _folder()
     # A runtime that was pushed can be run as a folder. Its path is then in no variable that jobs would inherit.
-    ours = ["-E", "-s", "-B", str(folder), "queue_manager"] if (folder / "__main__.py").exists() else []
+    ours = ["-E", "-s", "-S", "-B", str(folder), "queue_manager"] if (folder / "__main__.py").exists() else []
     return [
         sys.executable, *(ours or ["-m", "queue_manager"]), "--manifest", str(paths.manifest), "--state",
         str(paths.state), "--log-dir", str(paths.log_dir), "--run-id", run_id,

@@ -79,7 +79,7 @@ def module(home: str | None, python: str, runtime: str, name: str, *args: str) -
     is started would inherit it.
     """
     folder = HostPaths.of(Path(home or "")).runtime(runtime)
-    return [python, "-E", "-s", "-B", str(folder), f"queue_manager.{name}", *args]
+    return [python, "-E", "-s", "-S", "-B", str(folder), f"queue_manager.{name}", *args]
 
 
 # -- facts --------------------------------------------------------------------------------------------------------
@@ -342,7 +342,7 @@ try:
     safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     tarfile.open(fileobj=io.BytesIO(data)).extractall(new, **safe)
     def tried():
-        argv = [sys.executable, "-E", "-s", "-B", new, "queue_manager", "--help"]
+        argv = [sys.executable, "-E", "-s", "-S", "-B", new, "queue_manager", "--help"]
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         return None if done.returncode == 0 else done.stdout.decode(errors="replace").strip()
     compileall.compile_dir(new, quiet=2, stripdir=new, prependdir=os.path.join(top, digest))
@@ -394,7 +394,7 @@ place = next((one for one in (tempfile.gettempdir(), "/var/tmp", home) if os.pat
 with tempfile.TemporaryDirectory(dir=place) as folder:
     safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     tarfile.open(fileobj=io.BytesIO(data)).extractall(folder, **safe)
-    sys.exit(subprocess.run([sys.executable, "-E", "-s", "-B", folder] + sys.argv[2:], input=rest).returncode)
+    sys.exit(subprocess.run([sys.executable, "-E", "-s", "-S", "-B", folder] + sys.argv[2:], input=rest).returncode)
 """
 
 

@@ -31,16 +31,19 @@ MACHINES = {"x86_64": 62, "aarch64": 183}
 _MAIN = '''\
 """Runs a module of this folder: PYTHON FOLDER MODULE ARGUMENTS."""
 
-import importlib.util
-import runpy
+import importlib
+import os
 import sys
 
 del sys.argv[0]
 name = sys.argv[0]
 # Every version calls the commands of a host `queue_manager.NAME`, wherever a runtime has them.
-if importlib.util.find_spec(name) is None:
+if name == "queue_manager":
+    name = "queue_manager.__main__"
+elif not os.path.exists(os.path.join(sys.path[0], *name.split(".")) + ".py"):
     name = name.replace("queue_manager.", "queue_manager.remote.", 1)
-runpy.run_module(name, run_name="__main__", alter_sys=True)
+# runpy would do it as well, and take longer than the command.
+sys.exit(importlib.import_module(name).main())
 '''
 _PSUTIL = re.compile(r"psutil/(?:__init__|_common|_ntuples|_pslinux|_psposix|_compat)\.py")
 _COMPILED = re.compile(r"psutil/_psutil_(?:linux|posix)\.abi3\.so")

@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 from build_manifest.faults import nearest
 from build_manifest.regular_file import open_regular
-from queue_manager.core import diagnosis
+from queue_manager.core import diagnosis, log_text
 from skill.reports import failure_advice
 
 HEALTHY = "healthy"
@@ -79,7 +79,7 @@ def _diagnose(name: str, stdin: BinaryIO | None) -> Diagnosis | Unread:
         return Diagnosis(name, HEALTHY, None, None, f"no failure in it; its last line: {reading.last}{cut}")
     reason = reading.reason
     says = failure_advice.of_failure(reason.name, reason.line) or ""
-    number = None if end.cut else diagnosis.line_number(end.data, reason.at)
+    number = None if end.cut else log_text.line_number(end.data, reason.at)
     return Diagnosis(name, reason.name, number, reason.line, says + cut)
 
 

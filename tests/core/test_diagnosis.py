@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from queue_manager.core.diagnosis import LOG_BYTES, Reason, diagnose, line_number, plain_lines, read
+from queue_manager.core.diagnosis import LOG_BYTES, Reason, diagnose, read
+from queue_manager.core.log_text import line_number, plain_lines
 
 GALLERY = Path(__file__).parent.parent / "data" / "gallery"
 CASES = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(GALLERY.glob("*/case.json"))}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from queue_manager.core.diagnosis import plain_lines
+from queue_manager.core.log_text import plain_lines
 from queue_manager.core.progress_forms import ProgressReader, worth_reading
 
 _GALLERY = Path(__file__).parent.parent / "data" / "progress"

@@ -297,7 +297,7 @@ def test_a_mistaken_output_is_mended_while_its_job_runs(desk: Desk) -> None:
     desk.spec(spec % "expected_output: right, timeout: 1h, retries: 2")
     (desk.place / "go").touch()
     assert desk.finish()["jobs"][0]["expected_output"] == "right"
-    assert "left alone, since has completed: a" in desk.call("add", "spec.yaml", "--update", code=1).stderr
+    assert "unchanged, since has completed: a" in desk.call("add", "spec.yaml", "--update", code=1).stderr
 
 
 def test_a_killed_manager_is_noticed_and_resume_goes_on(desk: Desk) -> None:
