@@ -151,7 +151,7 @@ def hindrances_by_kind(document: Mapping[str, Any], alive: bool) -> dict[str, st
         left = left_running(meta, document["counts"].get("running", 0))
         lines["halted"] = f"the manager was halted; {left}. Start it again: {resume}"
     if meta["paused"] and meta["manager"] != "finished":
-        lines["all paused"] = f"paused: no new job starts. Go on: {resume}"
+        lines["all paused"] = f"paused: no new jobs start. Continue: {resume}"
     for row in meta["conditions"]:
         kind = f"{UNKNOWN}{row['host']}" if row["kind"] in ("unreachable", "unknown") else row["text"]
         lines[kind] = f"{row['text']} (since {clock(row['since'])})"
@@ -167,12 +167,12 @@ def left_running(meta: Mapping[str, Any], count: int) -> str:
     if not count:
         return "no job ran then"
     if gone is None:
-        return "whether its running jobs go on is not known"
+        return "it is unknown whether its running jobs continue"
     if not gone:
-        return "running jobs go on"
+        return "running jobs continue"
     if gone >= count:
-        return "what ran has ended or was killed, too"
-    return f"{count - gone} of {count} running jobs go on, the others have ended or were killed"
+        return "its running jobs have ended or were killed"
+    return f"{count - gone} of {count} running jobs continue, the others have ended or were killed"
 
 
 def card(row: Row) -> str:

@@ -98,7 +98,7 @@ def _of_the_user() -> Path:
         named = None
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         raise UseError(
-            f"{home / '.gitconfig'} cannot be read, so it is not known which files to send: {one_line(str(error), 300)}"
+            f"{home / '.gitconfig'} cannot be read, so the files to send are unknown: {one_line(str(error), 300)}"
         ) from None
     if named:
         return Path(named.strip().strip('"')).expanduser()

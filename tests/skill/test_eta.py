@@ -65,4 +65,4 @@ def test_of_several_hosts_the_last_one_counts() -> None:
 
 
 def test_a_time_that_is_none_is_no_state_of_a_run() -> None:
-    assert state_schema.fault(document(told(60, "x") | {"at": "soon"})) == "meta.eta.at: is no time: soon"
+    assert state_schema.fault(document(told(60, "x") | {"at": "soon"})) == "meta.eta.at: is not a time: soon"
