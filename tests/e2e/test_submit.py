@@ -21,7 +21,7 @@ from tests.sshd import Sshd
 
 def test_two_hosts_get_code_jobs_and_a_manager_each(laptop: Laptop) -> None:
     a, b = laptop.host("gpu-a"), laptop.host("gpu-b", pool="slow")
-    laptop.spec(SPEC)
+    laptop.spec(SPEC.replace("cmd: cat", "cmd: echo loss=0.${n}; cat") + "metrics: {loss: {log: 'loss=([0-9.]+)'}}\n")
     out, _ = laptop.call("submit", "spec.yaml", "--poll", "0.1", "--host", "gpu-a", "--host", "gpu-b")
     (run_id,) = laptop.runs()
     assert out.startswith(f"{run_id}: 4 jobs\n")
@@ -52,6 +52,8 @@ def test_two_hosts_get_code_jobs_and_a_manager_each(laptop: Laptop) -> None:
         "away_then": [],
         "why": "completed",
         "phases": 1,
+        "loss": [["1", 0.1], ["2", 0.2], ["3", 0.3], ["4", 0.4]],
+        "checked": [True, True, None],
     }, "and nothing else was printed"
     assert done.stderr == ""
 
@@ -92,11 +94,13 @@ def test_a_plan_for_hosts_shares_the_jobs_and_tells_how_long_they_take_there(lap
 
 SCRIPT = """
 import json, sys
+from skill.operations.babysit import check_run
 from skill.operations.explain_job import explain_job
 from skill.operations.find_run import find_run_on_hosts
 from skill.operations.plan_spec import plan_spec
 from skill.operations.pull_run import pull_run
 from skill.operations.report_run import report_run
+from skill.operations.results import results
 from skill.operations.run_status import run_results, run_status
 from skill.operations.submit_spec import submit_spec
 from skill.runs.open import open_run
@@ -105,14 +109,17 @@ from tests.contracts.test_run_access import check_finished
 jobs = plan_spec("spec.yaml").document["totals"]["jobs"]
 submitted = submit_spec("spec.yaml")
 run = find_run_on_hosts(sys.argv[1])
-check_finished(open_run(run), "j1", "")
+check_finished(open_run(run), "j1", "loss=0.1")
 away = sorted(run_results(run).away)
 pulled = pull_run(run)
+checked = check_run(run)
 print(json.dumps({
     "jobs": jobs, "run_id": submitted.run.id, "faults": [one.fault for one in submitted.outcomes],
     "statuses": {word: count for word, count in run_status(run).document["counts"].items() if count},
     "away": away, "pulled": [pulled.failed, pulled.last], "away_then": sorted(run_results(run).away),
     "why": explain_job(run, "j1")["status"], "phases": len(report_run(run)["phases"]),
+    "loss": [[cell.key["n"], cell.stats["loss"].mean] for cell in results([run]).cells],
+    "checked": [checked.outcome.over, checked.outcome.completed, checked.next],
 }))
 """
 """Use cases called from Python, on a run over sshd."""
