@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from benchmarks import hosts, report, scale, startup, turnaround
+from benchmarks import estimate, hosts, report, scale, startup, turnaround
 
 turnaround.main()
 scale.main()
 hosts.main()
 startup.main()
 report.main()
+estimate.main()

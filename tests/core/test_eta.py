@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from queue_manager.core import events as ev
@@ -18,7 +20,12 @@ from tests.fakes import START, FakeHost, FakeManager, Plan, replay
 
 
 def eta(state: QueueState, there: tuple[Card, ...], now: float, earlier: Earlier = NOTHING) -> Eta:
-    steps = reckon(state.copy(), there, 4, earlier, now)
+    return reckoned(state.copy(), there, 4, earlier, now)
+
+
+def reckoned(*arguments: Any) -> Eta:
+    """What `reckon` comes to in the end."""
+    steps = reckon(*arguments)
     while True:
         try:
             next(steps)

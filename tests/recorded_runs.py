@@ -1,0 +1,100 @@
+"""Real runs as data, by which the simulation is judged. `python -m tests.recorded_runs` makes them anew.
+
+Each is a real manager with real jobs, which sleep, on the stand-in for NVIDIA's library; those of the demo train. Kept
+are the manifest, the cards, and the journal without what tells of the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import build_manifest
+from queue_manager.core import events as ev
+from queue_manager.core.events import Record
+from queue_manager.core.manifest import Manifest, decode, encode
+from queue_manager.core.readings import Card
+from tests import nvml
+from tests.demo_copy import copy_manifests
+from tests.e2e.runs import ROOT, World
+
+DATA = ROOT / "tests" / "data" / "simulated_runs"
+SLEEPING = sorted(file.parent.name for file in DATA.glob("*/spec.yaml"))
+"""The runs whose jobs sleep, by their folders; as many cards as the spec may use."""
+
+
+class Recorded(NamedTuple):
+    """A run that was. `cards`: without the memory of its jobs."""
+
+    manifest: Manifest
+    records: list[Record]
+    cards: tuple[Card, ...]
+
+
+def read(name: str) -> Recorded:
+    """A run that was recorded."""
+    folder = DATA / name
+    cards = [Card(**row) for row in json.loads((folder / "cards.json").read_text())]
+    records = [ev.decode(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    return Recorded(decode((folder / "manifest.json").read_text()), records, tuple(cards))
+
+
+def _record(name: str, manifest: Manifest, root: Path, files: Path | None = None) -> None:
+    """Run it, in `files` if they are given, and keep what is known of it then."""
+    root.mkdir()
+    standin = nvml.Standin(root, nvml.cards(len(manifest.gpus or ())))
+    world = World(root, standin.env)
+    try:
+        run = world.run(manifest, run_id=f"{name}-20260101-000000")
+        if files is not None:
+            run.paths.manifest.write_text(encode(manifest._replace(cwd=str(files))))
+        run.start()
+        code = run.finish(600)
+        assert code == 0, run.story()
+        folder = DATA / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "manifest.json").write_text(encode(manifest))
+        rows = [Card(one["index"], one["uuid"], one["name"], one["total_mib"], 3) for one in run.state()["gpus"]]
+        (folder / "cards.json").write_text(json.dumps([vars(one) for one in rows], indent=1) + "\n")
+        records = [ev.decode(line) for line in run.paths.journal.read_text().splitlines()]
+        (folder / "journal.jsonl").write_text("".join(ev.encode(_of_no_machine(record)) for record in records))
+    finally:
+        world.close()
+
+
+def _of_no_machine(record: Record) -> Record:
+    event = record.event
+    if isinstance(event, ev.ManagerStarted):
+        event = replace(event, host="gpu-a", boot="boot")
+    if isinstance(event, ev.AttemptStarting):
+        event = replace(event, boot="boot")
+    return record._replace(event=event)
+
+
+def main() -> None:
+    """Record all runs, those that sleep at the same time."""
+    with tempfile.TemporaryDirectory(prefix="wqrec", ignore_cleanup_errors=True) as folder:
+        root, threads = Path(folder), []
+        for name in SLEEPING:
+            manifest = _built(DATA / name / "spec.yaml")
+            threads.append(threading.Thread(target=_record, args=(name, manifest, root / name)))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for name in ("demo_first", "demo"):
+            copy_manifests(root / f"{name}-files", full=True)
+            manifest = _built(root / f"{name}-files" / "demo.yaml")
+            _record(name, manifest, root / name, root / f"{name}-files" / "demo")
+
+
+def _built(spec: Path) -> Manifest:
+    return build_manifest.build(build_manifest.read(str(spec)), str(spec)).manifest
+
+
+if __name__ == "__main__":
+    main()
