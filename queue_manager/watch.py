@@ -173,7 +173,7 @@ class Watch:
                 return self._unclaimed(followed, claim, look)
             followed.claim = claim
             self._pace.began(now)
-            self._watch_processes(order, followed, (claim.wrapper, claim.leader))
+            self._watch_processes(order, followed, dict.fromkeys((claim.wrapper, claim.leader)))
             if followed.frontend is not None:
                 followed.frontend.poll()
         claim = followed.claim

@@ -26,6 +26,8 @@ _TAG = f"{TAG_VARIABLE}=".encode()
 _CARD = re.compile(r"/dev/(?:nvidia\d|dri/renderD)")
 _KERNEL_THREAD = 0x00200000
 _ZOMBIE = ("Z", "X")
+_INIT = "1"
+"""No attempt begins it, and it may hide its memory, so that it always looks as if it were in exec(2)."""
 
 
 class Stat(NamedTuple):
@@ -160,7 +162,7 @@ class TagScan:
         others: dict[tuple[str, int], tuple[float, float]] = {}
         try:
             with os.scandir("/proc") as entries:
-                names = [(entry.name, entry.inode()) for entry in entries if entry.name.isdigit()]
+                names = [(one.name, one.inode()) for one in entries if one.name.isdigit() and one.name != _INIT]
         except OSError as error:
             return Unreadable(f"/proc: {error.strerror}")
         in_exec = []
@@ -168,22 +170,21 @@ class TagScan:
             since, read = self._others.get(key, (now, now))
             if read - since < self._BELIEVED_AFTER:
                 read = now
-                environment = _environment(key[0])
-                if not environment and _may_be_in_exec(key[0]):
+                environment = _settled_environment(key[0])
+                if environment is None:
                     in_exec.append(key)  # by the time that the others are read, it has done
                 elif self._note(key[0], environment, found):
                     continue
             others[key] = (since, read)
         for look in range(self._EXEC_LOOKS):
-            if look:
-                in_exec = [key for key in in_exec if _may_be_in_exec(key[0])]
             if not in_exec:
                 break
             time.sleep(self._EXEC_PAUSE if look else 0)
-            for key in in_exec:
-                if self._note(key[0], _environment(key[0]), found):
+            settled = [(key, _settled_environment(key[0])) for key in in_exec]
+            for key, environment in settled:
+                if environment is not None and self._note(key[0], environment, found):
                     others.pop(key, None)
-            in_exec = [key for key in in_exec if key in others]
+            in_exec = [key for key, environment in settled if environment is None]
         self._others = others
         return found
 
@@ -215,19 +216,37 @@ def _environment(pid: str) -> bytes:
         os.close(fd)
 
 
-def _may_be_in_exec(pid: str) -> bool:
-    """Whether a process without an environment is neither dead, nor of the kernel, nor somebody else's."""
+def _settled_environment(pid: str) -> bytes | None:
+    """The environment that a process began with; None while it execs another program, when it has none for a moment."""
+    environment = _environment(pid)
+    if environment:
+        return environment
+    end = _environment_end(pid)
+    if end is None:
+        return b""
+    if end:  # it has none for good, unless an exec ended or began between two looks
+        environment = _environment(pid)
+        if environment or _environment_end(pid) == end:
+            return environment
+    return None
+
+
+def _environment_end(pid: str) -> int | None:
+    """Where in its memory a process's environment ends (proc(5), stat field 51): 0 while it execs another program, or
+    where it does not tell. None for one that is dead, of the kernel, or somebody else's."""
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
     except OSError:
-        return False
+        return None
     try:
         if os.fstat(fd).st_uid != os.geteuid():
-            return False
+            return None
         fields = os.read(fd, 1024).rpartition(b")")[2].split()
-        return fields[0].decode() not in _ZOMBIE and not int(fields[6]) & _KERNEL_THREAD
+        if fields[0].decode() in _ZOMBIE or int(fields[6]) & _KERNEL_THREAD:
+            return None
+        return int(fields[48])
     except (OSError, IndexError, ValueError):
-        return False
+        return None
     finally:
         os.close(fd)
 

@@ -199,6 +199,33 @@ def test_a_process_that_was_seen_between_fork_and_exec_is_found_later(spawn: Spa
     wait_for(lambda: scan.tagged() == {TAG: [proc]}, say="the tag")
 
 
+@pytest.mark.parametrize(
+    ("environments", "ends", "settled"),
+    [
+        ([b"A=1"], [], b"A=1"),
+        ([b""], [None], b""),
+        ([b""], [0], None),
+        ([b"", b""], [7, 7], b""),
+        ([b"", b"A=1"], [7], b"A=1"),  # an exec ended between the two looks
+        ([b"", b""], [7, 9], None),  # one ended, and another one began
+        ([b"", b""], [7, 0], None),
+    ],
+)
+def test_what_is_in_exec_is_told_from_what_has_no_environment(
+    monkeypatch: pytest.MonkeyPatch, environments: list[bytes], ends: list[int | None], settled: bytes | None
+) -> None:
+    monkeypatch.setattr(processes, "_environment", lambda _pid: environments.pop(0))
+    monkeypatch.setattr(processes, "_environment_end", lambda _pid: ends.pop(0))
+    assert processes._settled_environment("7") == settled
+    assert environments == [] == ends
+
+
+def test_a_process_without_an_environment_is_waited_for_no_longer_than_its_exec(spawn: Spawn) -> None:
+    process = spawn("env", "-i", shutil.which("sleep") or "", "1000")
+    wait_for(lambda: psutil.Process(process.pid).name() == "sleep", say="its exec")
+    wait_for(lambda: processes._settled_environment(str(process.pid)) == b"", 20, say="what it has: nothing")
+
+
 def test_what_is_not_looked_at_again_hides_no_later_process(spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TagScan, "_BELIEVED_AFTER", 0.0)
     scan = TagScan(RUN)
