@@ -101,10 +101,9 @@ class Screen:
     def sessions(self) -> dict[str, int] | Unreadable:
         """Process id of every session of this user, by name."""
         try:
-            result = subprocess.run(["screen", "-ls"], env=dict(self.environment), capture_output=True, timeout=10)
+            return parse_sessions(_listed(self.environment))
         except (OSError, subprocess.TimeoutExpired) as error:
             return Unreadable(f"screen -ls: {error}")
-        return parse_sessions(result.stdout.decode(errors="replace"))
 
     def leader(self, command: Stat) -> Proc:
         """The screen that began the command."""
@@ -118,10 +117,10 @@ class Screen:
         """Remove the sockets of sessions that were killed, of those alone whose names are ours: `screen -wipe` by
         itself would take everybody's."""
         try:
-            result = subprocess.run(["screen", "-ls"], env=dict(self.environment), capture_output=True, timeout=10)
+            listed = _listed(self.environment)
         except (OSError, subprocess.TimeoutExpired):
             return
-        for socket in parse_dead(result.stdout.decode(errors="replace")):
+        for socket in parse_dead(listed):
             if is_ours(socket.partition(".")[2]):
                 self._run(["screen", "-wipe", socket])
 
@@ -130,15 +129,20 @@ class Screen:
             subprocess.run(argv, env=dict(self.environment), capture_output=True, timeout=10, check=False)
 
 
+def _listed(environment: Mapping[str, str]) -> str:
+    """What `screen -ls` says, on stderr, too, where it fails. Raises OSError and TimeoutExpired."""
+    done = subprocess.run(["screen", "-ls"], env=dict(environment), capture_output=True, timeout=10)
+    return (done.stdout + done.stderr).decode(errors="replace")
+
+
 def directory_fault(environment: Mapping[str, str]) -> str | None:
     """Why screen cannot keep its sockets where it does by default; None if it can."""
     if environment.get("SCREENDIR"):
         return None
     try:
-        result = subprocess.run(["screen", "-ls"], env=dict(environment), capture_output=True, timeout=10)
+        sessions = parse_sessions(_listed(environment))
     except FileNotFoundError:
         return None
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
-    sessions = parse_sessions(result.stdout.decode(errors="replace"))
     return sessions.reason if isinstance(sessions, Unreadable) else None

@@ -274,6 +274,15 @@ def test_a_list_that_is_no_utf8_can_be_read(world: World, screenrc: Path) -> Non
     assert found == {"a": 7, "\ufffd": 8}
 
 
+def test_a_screen_that_fails_is_told_in_its_own_words(world: World, screenrc: Path) -> None:
+    fake = world.home / "screen"
+    fake.write_text("#!/bin/sh\necho 'screen: libtinfo.so.6: cannot open shared object file' >&2\nexit 127\n")
+    fake.chmod(0o755)
+    found = Screen(screenrc, {"PATH": f"{world.home}:{os.environ['PATH']}"}).sessions()
+    assert isinstance(found, Unreadable)
+    assert "libtinfo.so.6: cannot open shared object file" in found.reason
+
+
 def test_settings_of_the_user_the_machine_and_an_outer_session_do_no_harm(world: World, screenrc: Path) -> None:
     other = world.home / "other.log"
     hostile = f"zombie kr\ndeflog off\nlogfile {shlex.quote(str(other))}\nlogtstamp on\nshell /bin/false\n"
