@@ -342,6 +342,10 @@ class _Reader:
         return True
 
     def _commands(self, index: int, line: str) -> None:
+        test = log_lines.PYTEST.match(line)
+        if test is not None:
+            self._add("exception", index, line, classify(line, test[1]) if test[1] else "assertion")
+            return
         if log_lines.CONDA.match(line):
             self._add("shell", index, line, classify(line, "CondaError"))
         elif log_lines.FLAGS.search(line):

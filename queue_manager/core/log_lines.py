@@ -99,6 +99,8 @@ ERROR = re.compile(
 )
 METRIC = re.compile(r"rrors?(?:[ _-]rate)?['\"]?\s{0,4}[:=]\s{0,4}[-+]?\d{0,9}(?:\.\d|\d%|\d[eE]-|\d\s{0,4}$)")
 """A number that is called an error."""
+PYTEST = re.compile(r"^FAILED \S{1,400}::\S{1,400} - (?:([\w.]{1,100})(?:: |$)|assert )")
+"""The last words of pytest about a test."""
 ERROR_CASE = re.compile(
     r"\b(?:ERROR|CRITICAL|FATAL)\b|^[Ee]rror\b|^[Ff]atal\b|rror: |atal: |^make|^Error in |^\[error\]"
 )
@@ -121,7 +123,7 @@ CANDIDATE = re.compile(
     r"|terminate|what\(\)|illed"
     r"|borted|erminated|sage: |not found|o such file|denied|an't open|o module|unbound|syntax|unexpected|interpreter"
     r"|execute|override|consume arg|panic|free\(\)|alloc|munmap|corrupt|smashing|ROR|atchdog|NCCL WARN|exitcode"
-    r"|return code|NotFound|curl: |wget: "
+    r"|return code|FAILED |NotFound|curl: |wget: "
     r"|ignal|Root Cause|rank |emory|MEMORY|RESOURCE_EXHAUSTED|OOM|oom|Xid|ECC|fallen off|lost|space left"
     r"|quota|ENOSPC|llegal instr|wavequeue: |\*\*\* |substitution|redirect|too long|format"
 )

@@ -67,6 +67,12 @@ def test_a_log_with_frightening_words_whose_job_went_on_shows_no_failure(name: s
     assert diagnose(log_of(name)).reason is None
 
 
+@pytest.mark.parametrize("path", sorted((GALLERY.parent / "progress").glob("*.log")), ids=lambda path: path.stem)
+def test_progress_in_any_form_is_no_failure(path: Path) -> None:
+    found = diagnose(path.read_bytes()).reason
+    assert (found.name if found else "none") == ("nan" if path.stem.endswith("_nan") else "none")
+
+
 def test_the_gallery_is_whole() -> None:
     assert len(FAILING) >= 130
     assert len(HEALTHY) >= 30
