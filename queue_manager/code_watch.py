@@ -80,6 +80,15 @@ class CodeWatch:
             self._begin(now)
         return found
 
+    def at_end(self, now: float) -> CodeReading | None:
+        """The code at the end of the run, where it has not been looked at since the last launch; waited for as a launch
+        does. None where it has, or it cannot be told soon enough."""
+        if self._thread is None and self._due is not None:
+            self._begin(now)
+        if self._thread is not None:
+            self._thread.join(AT_LAUNCH)
+        return self.look(now)
+
     def _begin(self, now: float) -> None:
         self._due, self._begun = None, now
         thread = threading.Thread(target=self._serve, name="code", daemon=True)

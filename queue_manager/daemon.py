@@ -118,7 +118,7 @@ class Daemon:
         self._again = False
         self._just_finished = False
         self._rung = True
-        self._beat_at = 0.0
+        self._beat_at = self._clean_at = 0.0
         self._turned_at = 0.0
         self._woken: set[int] = set()
         self._soon: dict[int, float] = {}
@@ -178,10 +178,21 @@ class Daemon:
                 break
             self._wait()
         finished = self._state.finished is not None
+        if finished:
+            self._note_code()
         self.close(finished)
         if self._just_finished and self._state.manifest.on_complete is not None:
             self._complete()
         return finished
+
+    def _note_code(self) -> None:
+        """Journal which code the last jobs ran, where that has not been seen yet."""
+        code = self._code.at_end(self._clock.now())
+        if code is not None and code.name != self._state.code:
+            record = Record(self._state.seq + 1, self._clock.now(), ev.CodeSeen(code.name, code.since))
+            if self._commits.append([record]):
+                self._state.apply(record)
+                self._tell([record])
 
     def _is_over(self) -> bool:
         """Whether this manager has nothing left to do: a rented machine may have to be ended when the run is done."""
@@ -422,6 +433,8 @@ class Daemon:
             due.extend(self._soon.values())
             if self._state.live:
                 due.append(self._watch.sample_due())
+            if self._watch.left_dead:
+                due.append(self._clean_at)
             if self._guard.disk is not None or self._guard.journal is not None:
                 due.append(self._guard.due)
             others = (self._code.due(), self._cards.view_due(), self._health.due(), self._estimator.due(now))
@@ -435,11 +448,12 @@ class Daemon:
             self._wake_up(key)
         if not (ready or self._again) and self._estimator.work(self._clock.now(), self._cards.last):
             self._publisher.changed()
+        if self._watch.left_dead and self._clock.now() >= self._clean_at:
+            self._clean_at = self._clock.now() + pace.CLEAN
+            self._watch.clean_up(self._launches.has_session)
         if self._clock.now() >= self._beat_at:
             self._beat_at = self._clock.now() + pace.HEARTBEAT
             self._leases.beat()
-            if self._watch.left_dead:
-                self._watch.clean_up(self._launches.has_session)
             self._rung = True
             self._publisher.changed()
 

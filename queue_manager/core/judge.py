@@ -17,6 +17,10 @@ _SIGNALS = {
 }  # fmt: skip
 
 
+_PIPE = 141
+"""Under `pipefail` a pipe ends with it, as bash means it, whose last command succeeds: `yes | head -1`."""
+
+
 class Verdict(NamedTuple):
     """How an attempt ended. `failure`: the name of its class, None for a success; `rule`: what follows."""
 
@@ -129,6 +133,8 @@ def _how(code: int | None, stop_reason: str | None, grace: float) -> str:
         return f"its session was closed, which stopped it; had {span(grace)} to save"
     if code is None:
         return "was killed together with its wrapper"
+    if code == _PIPE:
+        return f"exit code {code} (SIGPIPE: a command in a pipe wrote after its reader, such as head, had ended)"
     if code > 128 and code - 128 in _SIGNALS:
         return f"exit code {code} ({_SIGNALS[code - 128]})"
     return f"exit code {code}"

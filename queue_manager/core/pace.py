@@ -26,6 +26,10 @@ HEARTBEAT = 10.0
 """Seconds after which the snapshot is written again though nothing happened."""
 
 
+CLEAN = 3.0
+"""Seconds between removals of what killed sessions have left."""
+
+
 def close_up(now: float, launched: float | None) -> float:
     """When to look next at an attempt that no event announces. `launched`: when its launch began, None once it has
     begun itself."""

@@ -160,6 +160,8 @@ def stands(row: Row, now: float, cards: Sequence[Row] = ()) -> str:
         text = f"stuck after {count_text(tried, 'attempt')}"
     else:
         text = name
+    if name == "cancelled":
+        return f"{text} {said}" if said else text
     return f"{text}: {said}" if said else text
 
 
@@ -350,7 +352,7 @@ def lines(story: Mapping[str, Any]) -> list[str]:
         text += ["", f"root cause: {listed(shown, _ROOTS)}"]
     if len(story["attempts"]) > 1 or any(row["error"] for row in story["attempts"]):
         mixed = len({row.get("code") for row in story["attempts"]}) > 1
-        text += ["", "attempts", *(f"  {_attempt(row, with_code=mixed)}" for row in story["attempts"][-20:])]
+        text += ["", "attempts", *(f"  {_attempt(row, story, with_code=mixed)}" for row in story["attempts"][-20:])]
     if story["log"]:
         text += ["", "its log says", *(f"  | {line}" for line in story["log"])]
     if story["next"]:
@@ -362,10 +364,13 @@ def _on(row: Mapping[str, Any]) -> str:
     return f" on {row['host']}" if row.get("host") else ""
 
 
-def _attempt(row: Mapping[str, Any], *, with_code: bool) -> str:
+def _attempt(row: Mapping[str, Any], story: Mapping[str, Any], *, with_code: bool) -> str:
+    """One attempt in a line. What the first line of the story says of the newest one is not said again."""
     where = f" on GPU {', '.join(map(str, row['cards']))}" if row["cards"] else ""
     length = f" after {duration(row['seconds'])}" if row["seconds"] is not None else ""
-    said = f": {row['error']}" if row["error"] else ""
+    is_told = row["error"] and story["because"].endswith(row["error"])
+    said = f": {row['error']}" if row["error"] and not is_told else ""
+    said += ": the same error" if is_told and row is not story["attempts"][-1] else ""
     free = "" if row["charged"] else " (not counted)"
     code = f" (code {row.get('code') or 'unknown'})" if with_code else ""
     return f"{row['attempt']}  {digest.clock(row['started'])}{where}  {row['status']}{length}{free}{code}{said}"

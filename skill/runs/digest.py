@@ -195,6 +195,8 @@ def reason(row: Row) -> str:
     """Why a job is where it is, in one line; empty where there is nothing to say."""
     if row["status"] in FINAL:
         skipped = "not run: its output already existed" if row.get("skipped") else ""
+        if row["status"] == "cancelled" and row["error"]:
+            return str(row["error"]).removeprefix("cancelled ")  # which its status says beside it
         return row["error"] or row["warning"] or skipped or OUTCOMES.get(row.get("outcome") or "", "")
     if row["status"] in RETRIES:
         return f"{row['error'] or 'failed'}; again at {clock(row['retry_at'])}"

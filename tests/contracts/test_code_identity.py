@@ -148,6 +148,22 @@ def test_what_is_edited_after_a_launch_is_not_what_the_attempt_ran(
     assert looked(200.1) == CodeReading(second, 100.6)
 
 
+def test_what_the_last_jobs_ran_is_looked_at_when_the_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look before was a moment ago, and the next would come after the end."""
+    monkeypatch.setattr(code_watch, "AT_LAUNCH", 60.0)
+    (tmp_path / "train.py").write_text("1\n")
+    watch = code_watch.CodeWatch(QueueState(manifest(spec("a"))), {}, str(tmp_path), 100.0, lambda: None)
+    first = watch.at_launch(100.0)
+    wait_for(lambda: watch.look(100.1), say="a look at the code")
+    (tmp_path / "train.py").write_text("2\n")
+    watch.at_launch(101.0)
+    found = watch.at_end(101.2)
+    assert found is not None
+    assert found.name not in (None, first)
+    assert found.since == 100.0
+    assert watch.at_end(101.3) is None, "nothing was launched since"
+
+
 def test_what_would_take_too_long_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "train.py").write_text("1\n")
     assert identify(str(tmp_path), nothing, patience=-1.0) is None

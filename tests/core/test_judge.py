@@ -78,7 +78,12 @@ def test_what_was_ended_because_it_was_unhealthy_has_failed_whatever_it_wrote() 
 
 @pytest.mark.parametrize(
     ("code", "words"),
-    [(1, "exit code 1"), (139, "exit code 139 (SIGSEGV)"), (141, "exit code 141 (SIGPIPE)"), (200, "exit code 200")],
+    [
+        (1, "exit code 1"),
+        (139, "exit code 139 (SIGSEGV)"),
+        (141, "exit code 141 (SIGPIPE: a command in a pipe wrote after its reader, such as head, had ended)"),
+        (200, "exit code 200"),
+    ],
 )
 def test_an_exit_code_is_named_with_the_last_line(code: int, words: str) -> None:
     found = verdict(code, last_line="ValueError: no")

@@ -86,6 +86,21 @@ def _home(process: psutil.Process) -> str | None:
     return home
 
 
+def test_the_socket_of_a_killed_session_goes_while_the_run_goes_on_and_no_other_does(world: World) -> None:
+    """Also one that was killed with a name like ours, of another run."""
+    run = world.run(manifest(job("killed", "sleep 1000"), job("other", "sleep 1000")))
+    run.start()
+    rows = [run.wait_running(name) for name in ("killed", "other")]
+    foreign = "wq.another.a.1"
+    subprocess.run(["screen", "-dmS", foreign, "sleep", "1000"], env=world.environment, check=True)
+    theirs = wait_for(lambda: next((name for name in world.sessions() if name.endswith(foreign)), None))
+    for pid in (rows[0]["screen_pid"], int(theirs.split(".")[0])):
+        psutil.Process(pid).kill()
+    wait_for(lambda: len(world.sessions()) == 2, say="the socket to go")
+    assert theirs in world.sessions()
+    assert run.jobs()["other"]["status"] == "running"
+
+
 def test_a_job_that_is_killed_with_its_wrapper_has_failed(world: World) -> None:
     run = world.run(manifest(job("one", "sleep 1000")))
     run.start()

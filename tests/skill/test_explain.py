@@ -91,6 +91,8 @@ def test_a_stuck_job_tells_its_attempts_and_the_lines_of_its_log() -> None:
     assert found["next"][-1] == f"then retry it: wavequeue retry a --run {RUN_ID}"
     text = "\n".join(why.lines(found))
     assert "  2  10:00:" in text
+    assert text.count(error) == 1
+    assert "failed_oom after 1.0 s: the same error\n" in text
     assert f"  | {log[50]}" in text
 
 
@@ -100,6 +102,12 @@ def test_a_retry_by_a_person_keeps_the_history() -> None:
     found = explain(told, "a")
     assert [row["error"] for row in found["attempts"]] == ["one", "two"]
     assert found["because"] == "stuck after 1 attempt: two"
+    assert [line.partition("stuck after 1.0 s")[2] for line in why.lines(found)[3:5]] == [": one", ""]
+
+
+def test_what_a_person_cancelled_is_said_once() -> None:
+    told = Story(manifest(job("a"))).tell(ev.JobCancelled("a"))
+    assert explain(told, "a")["because"] == "cancelled by a person"
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_many_jobs_of_which_the_same_is_to_be_said_have_one_line() -> None:
         "w0, w1, w2 and 2 more 5 blocked depends on j00, which is stuck",
     ]
     assert lines[begin + 3] == "cancelled"
-    assert " ".join(lines[begin + 4].split()) == "j39, j38, j37 and 25 more 28 cancelled cancelled by a person"
+    assert " ".join(lines[begin + 4].split()) == "j39, j38, j37 and 25 more 28 cancelled by a person"
     assert lines[begin + 5] == "recently finished"
     assert len(lines) == begin + 7
 
@@ -131,7 +131,7 @@ def test_without_a_terminal_nothing_is_cut() -> None:
     told.tell(*(ev.JobCancelled(f"a_very_long_name_of_a_job_{n}") for n in range(2)))
     text = "\n".join(plain(frame.frame(scene(told), 1000, None)))
     long = "a_very_long_name_of_a_job"
-    assert f"{long}_1, {long}_0  2 cancelled  cancelled by a person" in text
+    assert f"{long}_1, {long}_0  2 cancelled  by a person" in text
     assert "…" not in text
 
 
