@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import estimate, hosts, report, scale, startup, turnaround
+from benchmarks import estimate, health, hosts, report, scale, startup, turnaround
 
 turnaround.main()
 scale.main()
@@ -10,3 +10,4 @@ hosts.main()
 startup.main()
 report.main()
 estimate.main()
+health.main()

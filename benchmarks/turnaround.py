@@ -44,7 +44,7 @@ def by_manager(root: Path, launcher: str) -> Timing:
         )
         if run.go() != 0:
             raise RuntimeError(run.story())
-        return _timing(run.directory)
+        return timing(run.directory)
     finally:
         world.close()
 
@@ -87,7 +87,7 @@ def by_bare_loop(root: Path, launcher: str) -> Timing:
                 if waiting:
                     start()
                     running += 1
-        return _timing(root)
+        return timing(root)
     finally:
         for process in begun:
             process.wait()
@@ -95,7 +95,8 @@ def by_bare_loop(root: Path, launcher: str) -> Timing:
         world.close()
 
 
-def _timing(directory: Path) -> Timing:
+def timing(directory: Path) -> Timing:
+    """What the jobs told in a run's directory."""
     times = sorted(
         (float(begun), float(ended))
         for path in directory.glob("times_*")

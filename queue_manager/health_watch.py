@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FIRST, EVERY, LEAST = 3.0, 10.0, 3.0
 """Seconds until the first look at an attempt, between two looks, and between them at least however many begin."""
+_EARLY = 2.0
+"""Seconds by which a later look may be early, where the loop is awake for something else."""
 TOGETHER = 2 << 20
 """Bytes that are read of all logs at one look."""
 
@@ -68,7 +70,7 @@ class HealthWatch:
     ) -> dict[int, HealthReading]:
         """Look at all running attempts, if that is due."""
         due = self.due()
-        if due is None or now < due:
+        if due is None or now < due - (_EARLY if due == self._looked + EVERY else 0.0):
             return {}
         self._looked = now
         live = {order: one for order, one in self._state.live.items() if one.started is not None}

@@ -101,9 +101,10 @@ _TABLE = re.compile(r"^\|\s{1,40}total_timesteps\s{1,40}\|\s{1,8}(\d{1,12})\s{1,
 _CLU = re.compile(r"logging_writer\.py:\d{1,5}\] \[(\d{1,12})\] ")
 _NUMBER = r"[-+]?(?:\d{1,20}(?:\.\d{0,20})?(?:[eE][-+]?\d{1,3})?|\.\d{1,20}(?:[eE][-+]?\d{1,3})?|nan|inf(?:inity)?)"
 _LOSS = re.compile(
-    rf"(?P<name>[\w/.]{{0,24}})loss['\"]?(?![A-Za-z_])\s{{0,8}}[:=]?\s{{0,8}}['\"]?(?:tensor\()?(?P<value>{_NUMBER})(?![A-Za-z\d])",
+    rf"loss['\"]?(?![A-Za-z_])\s{{0,8}}[:=]?\s{{0,8}}['\"]?(?:tensor\()?(?P<value>{_NUMBER})(?![A-Za-z\d])",
     re.IGNORECASE,
 )
+_NAME = re.compile(r"[\w/.]{0,24}$")
 _TRAIN_LOSS = re.compile(
     r"^(?:|(?:.{0,20}[/.])?(?:train(?:ing)?|total|avg|mean|average|batch|step|lm)?_?)$", re.IGNORECASE
 )
@@ -255,7 +256,9 @@ _Found = Union["tuple[_Count, float | None]", Literal[False], None]
 
 def _bar(text: str) -> _Found:
     is_rich = " • " in text
-    found = _TQDM.match(text) if "%|" in text else _RICH.match(text) if is_rich else _TQDM_OPEN.match(text)
+    found = _TQDM.match(text) if "%|" in text else _RICH.match(text) if is_rich else None
+    if found is None and " [" in text and "%|" not in text:
+        found = _TQDM_OPEN.match(text)
     if found is None:
         return False if "%|" in text else None  # a bar in bytes, as of a download
     name, unit = found["name"].strip(), found["unit"] or ""
@@ -279,7 +282,7 @@ def _keras(text: str) -> _Found:
 
 
 def _epoch_batch(text: str) -> _Found:
-    found = _EPOCH_BATCH.search(text)
+    found = _EPOCH_BATCH.search(text) if "poch" in text or "POCH" in text else None
     if found is None:
         return None
     if _is_off(text[: found.start()]):
@@ -314,7 +317,7 @@ def _other(text: str) -> _Found:
 
 
 def _epoch(text: str) -> _Found:
-    found = _EPOCH.search(text)
+    found = _EPOCH.search(text) if "poch" in text or "POCH" in text else None
     if found is None:
         return False if any(_OFF.search(text[: share.start()]) for share in _SHARE.finditer(text)) else None
     if _is_off(text[: found.start()]):
@@ -325,18 +328,19 @@ def _epoch(text: str) -> _Found:
 
 _FORMS: tuple[Callable[[str], _Found], ...] = (_bar, _keras, _epoch_batch, _step, _other, _epoch)
 
-_FIRST, _RARE, _LAST = 4, 8, 20
+_FIRST, _RARE, _LAST = 2, 4, 6
 
 
 def worth_reading(lines: Sequence[str]) -> list[str]:
     """Those of many lines that a reader has to see: the last ones say where the training is, and what bars that are
     drawn again and again lie between (headings of epochs, losses) is much the same as long as it goes on."""
-    if len(lines) <= _FIRST + _LAST:
+    if len(lines) <= 2 * (_FIRST + _LAST):
         return list(lines)
-    between = [line for line in lines[_FIRST:-_LAST] if "poch" in line or "oss" in line]
-    if len(between) > 2 * _RARE:
-        between = between[:_RARE] + between[-_RARE:]
-    return [*lines[:_FIRST], *between, *lines[-_LAST:]]
+    chosen = {*range(_FIRST), *range(len(lines) - _LAST, len(lines))}
+    for word in ("poch", "oss"):
+        places = [n for n, line in enumerate(lines) if word in line]
+        chosen.update((*places[:1], *places[-_RARE:]))
+    return [lines[n] for n in sorted(chosen)]
 
 
 def _is_off(before: str) -> bool:
@@ -344,12 +348,20 @@ def _is_off(before: str) -> bool:
     return bool(before) and (_OFF.search(before) or _DOING.search(before)) is not None
 
 
+def _ending(text: str) -> str:
+    """The beginning of the name that goes on where a text ends."""
+    found = _NAME.search(text[-24:])
+    return "" if found is None else found[0]
+
+
 def _known_loss(text: str) -> float | None:
     for found in _LOSS.finditer(text):
-        if not _TRAIN_LOSS.match(found["name"]):
+        whole = text[: found.start()]
+        name = _ending(whole)
+        before = whole[: len(whole) - len(name)]
+        if not _TRAIN_LOSS.match(name) or _OTHER_LOSS.search(before[-24:]) or _OFF.search(name):
             continue
-        before = text[: found.start()]
-        if _OTHER_LOSS.search(before) or _OFF.search(found["name"]) or _OFF.search(_VALUE.sub("", before[:40])):
+        if _OFF.search(_VALUE.sub("", before[:40])):
             continue
         return number(found["value"])
     return None
