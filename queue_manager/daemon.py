@@ -122,9 +122,7 @@ class Daemon:
         self._turned_at = 0.0
         self._woken: set[int] = set()
         self._soon: dict[int, float] = {}
-        # What earlier managers could not remove: of attempts that have ended, or that were got ready and never began.
-        self._ended = [one for one in self._run_dir.attempts() if one not in live]
-        self._forget()
+        self._ended: list[tuple[str, int]] = []
         self._bell = self._open_bell()
         self._watch.selector.register(self._pipe[0], selectors.EVENT_READ, None)
         for order, attempt in state.live.items():

@@ -27,13 +27,13 @@ class Tidy:
         self._stop = threading.Event()
 
     def catch_up(self) -> None:
-        """Do so for what an earlier manager has left."""
-        jobs, state = self._state.jobs, self._state
-        self.begin(
-            (name, n)
-            for name, n in self._run_dir.kept_attempts()
-            if name in state.order_of and _is_over(jobs[state.order_of[name]], n)
-        )
+        """Do so for what an earlier manager has left. What it got ready and never began is gone when this returns: an
+        attempt of that number may begin at any time."""
+        kept = [(name, n) for name, n in self._run_dir.kept_attempts() if name in self._state.order_of]
+        for name, n in kept:
+            if n > self._state.job(name).n:
+                self._run_dir.forget(name, n)
+        self.begin((name, n) for name, n in kept if _is_over(self._state.job(name), n))
 
     def begin(self, attempts: Iterable[tuple[str, int]]) -> None:
         """Do so for attempts whose end is in the journal, in this order."""
@@ -62,5 +62,5 @@ class Tidy:
 
 
 def _is_over(job: Job, n: int) -> bool:
-    """Whether an attempt has ended; one whose number is higher has not begun."""
+    """Whether an attempt has ended."""
     return n < job.n or (n == job.n and job.attempt is None)

@@ -194,11 +194,6 @@ class RunDir:
             self.prepare_attempt(job, n, "", ids)
         claims.revoke(paths)
 
-    def attempts(self) -> list[tuple[str, int]]:
-        """The attempts, by job and number, of which there is a directory."""
-        found = [path.name.rpartition("~") for path in _listed(self.paths.attempts)]
-        return [(job, int(n)) for job, _, n in found if n.isdigit()]
-
     def forget(self, job: str, n: int) -> None:
         """Remove an attempt's directory, once its end is in the journal. Without it no wrapper can claim it.
 

@@ -21,6 +21,7 @@ from queue_manager.core.layout import AttemptPaths, RunPaths
 from queue_manager.core.model import Job, QueueState
 from queue_manager.launchers import warm
 from queue_manager.launchers.warm import Warm
+from queue_manager.tidy import Tidy
 from tests.core.states import manifest, spec
 from tests.e2e.runs import World, job, wait_for
 from tests.e2e.runs import manifest as manifest_of
@@ -171,6 +172,16 @@ def test_a_session_that_was_killed_meanwhile_gets_no_word(desk: Desk) -> None:
         assert (desk.warm.launch(desk.state.jobs[order], 1) is None) == (name == "d")
         wrapper.kill()
         wrapper.wait()
+
+
+def test_what_a_killed_manager_got_ready_is_gone_before_anything_begins(desk: Desk) -> None:
+    """Else it might be taken away while an attempt of that number begins in it."""
+    for name in ("a", "c"):
+        desk.run_dir.prepare_attempt(name, 1, "true", ())
+    later = Tidy(desk.state, desk.run_dir)
+    later.close(finish=False)  # so that nothing is done beside this thread
+    later.catch_up()
+    assert [path.name for path in desk.run_dir.paths.attempts.iterdir()] == ["a~1"]
 
 
 # -- the wrapper ------------------------------------------------------------------------------------------------------

@@ -394,6 +394,18 @@ def test_attach_shows_the_job_and_leaves_it_running(desk: Desk) -> None:
     desk.finish()
 
 
+def test_without_a_terminal_attach_says_what_to_use_instead(desk: Desk) -> None:
+    desk.detach(LONG + "launcher: process\n")
+    desk.wait(one="running")
+    said = desk.call("attach", "one", code=2).stderr
+    assert (
+        "job one has no terminal to attach to (launcher: process); follow its log instead: wavequeue logs one" in said
+    )
+    assert said.rstrip().endswith("-f")
+    (desk.place / "stop").touch()
+    desk.finish()
+
+
 def test_logs_are_followed_to_the_end_over_attempts(desk: Desk) -> None:
     spec = """
 project: again

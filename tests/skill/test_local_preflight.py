@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from queue_manager.core.manifest import Manifest
 from skill.planning import local_preflight
 from tests.skill.story import job, manifest
@@ -43,7 +45,14 @@ def test_where_only_some_phases_need_a_card_they_are_named() -> None:
 
 
 def test_a_missing_screen_says_how_to_get_it() -> None:
-    assert "sudo apt-get install -y screen" in refusal(manifest(job("a")), probe(screen=None))
+    text = refusal(manifest(job("a")), probe(screen=None))
+    assert "sudo apt-get install -y screen" in text
+    assert "launcher: process" in text
+
+
+@pytest.mark.parametrize("screen", [None, {"path": "/usr/bin/screen", "fault": "no directory"}])
+def test_jobs_of_the_launcher_process_need_no_screen(screen: Any) -> None:
+    assert local_preflight.check(manifest(job("a"), launcher="process"), probe(screen=screen)) == (None, [])
 
 
 def test_cards_that_cannot_be_read_are_no_missing_cards() -> None:
