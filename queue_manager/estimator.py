@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING
 
 from queue_manager.adapters import regular
+from queue_manager.core.boundary import HealthReading
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.model import InvalidTransition, QueueState
 from queue_manager.core.readings import Cards, Unreadable
@@ -30,10 +31,17 @@ _MOST = 64 << 20
 
 
 class Estimator:
-    """`eta`: what came out last, None as long as nothing has."""
+    """`eta`: what came out last, None as long as nothing has. `health` gives what is known of running attempts."""
 
-    def __init__(self, paths: RunPaths, state: QueueState, cores: int, now: float) -> None:
-        self._paths, self._state, self._cores = paths, state, cores
+    def __init__(
+        self,
+        paths: RunPaths,
+        state: QueueState,
+        cores: int,
+        now: float,
+        health: Callable[[], Mapping[int, HealthReading]],
+    ) -> None:
+        self._paths, self._state, self._cores, self._health = paths, state, cores, health
         self._steps: Generator[None, None, Eta] | None = None
         self._earlier: Earlier | None = None
         self._seq, self._cost, self._next = -1, 0.0, now + FIRST
@@ -77,7 +85,7 @@ class Estimator:
             self._earlier = _read(self._paths)
         self._seq, self._cost = self._state.seq, 0.0
         seen = cards.cards if isinstance(cards, Cards) else ()
-        return eta.reckon(self._state.copy(), seen, self._cores, self._earlier, now)
+        return eta.reckon(self._state.copy(), seen, self._cores, self._earlier, now, self._health())
 
 
 def _differs(before: Eta | None, found: Eta | None, now: float) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import math
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from queue_manager.core.boundary import HealthReading
 from queue_manager.core.durations import Durations, Earlier, unknown_words
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import QueueState
@@ -24,10 +26,17 @@ class Eta(NamedTuple):
 
 
 def reckon(
-    state: QueueState, cards: Sequence[Card], cores: int, earlier: Earlier, now: float
+    state: QueueState,
+    cards: Sequence[Card],
+    cores: int,
+    earlier: Earlier,
+    now: float,
+    health: Mapping[int, HealthReading],
 ) -> Generator[None, None, Eta]:
     """Reckon it in steps of a few jobs each. `state` is used up; `cards` as they were read last; `now` in epoch
-    seconds. That jobs wait for outputs of other hosts is not counted: their managers are not known here."""
+    seconds. A running job ends no sooner than its own progress says (`health`), which may be that of one epoch alone
+    and so makes it no shorter. Outputs of other hosts are taken to be there in time: their managers are not known
+    here."""
     left = [job.spec for job in state.jobs if job.status not in FINAL]
     durations = Durations([job.spec for job in state.jobs], earlier, _took(state))
     basis, unknown = durations.basis(left), durations.unknown(left)
@@ -40,7 +49,8 @@ def reckon(
     seen = outside(state, cards)
     in_use = any(card.used_mib >= state.manifest.gpu_free_threshold_mib for card in seen)
     spare = state.copy() if in_use else None
-    simulation, note = Simulation([Machine("", state, seen, cores)], seconds, now), ""
+    later = _not_before(state, health)
+    simulation, note = Simulation([Machine("", state, seen, cores)], seconds, now, not_before=later), ""
     yield from simulation.steps()
     found = simulation.result()
     if found.left and spare is not None:
@@ -51,6 +61,8 @@ def reckon(
         freed = simulation.result()
         if len(freed.left) < len(found.left):
             found, note = freed, "once the GPUs that others use are free"
+    if any(one.type == "carried" for spec in left for one in spec.preconditions):
+        note += f"{', ' if note else ''}if outputs of other hosts arrive in time"
     ids = {spec.id for spec in left}
     never = [(job, why) for job, why in found.left.items() if job in ids]
     if never:
@@ -59,6 +71,15 @@ def reckon(
             return Eta(None, basis, why)
         note += f"{', ' if note else ''}without {why}"
     return Eta(max(found.ends.values(), default=now), basis, note)
+
+
+def _not_before(state: QueueState, health: Mapping[int, HealthReading]) -> dict[str, float]:
+    """Before when the running jobs whose logs tell of their progress cannot end."""
+    return {
+        state.jobs[order].spec.id: one.at + one.eta_s
+        for order, one in health.items()
+        if order in state.live and one.eta_s is not None and math.isfinite(one.eta_s)
+    }
 
 
 def _took(state: QueueState) -> dict[str, float]:

@@ -65,10 +65,11 @@ def simulate(
     seconds: Callable[[JobSpec], float],
     now: float,
     began: Mapping[str, float] | None = None,
+    not_before: Mapping[str, float] | None = None,
 ) -> Simulated:
     """Let a run go on from `now` (epoch seconds) to its end. `began`: when jobs began that run by now, by their ids,
-    where the state does not know it as well."""
-    simulation = Simulation(machines, seconds, now, began)
+    where the state does not know it as well; `not_before`: before when such a job cannot end."""
+    simulation = Simulation(machines, seconds, now, began, not_before)
     for _ in simulation.steps():
         pass
     return simulation.result()
@@ -92,9 +93,10 @@ class Simulation:
         seconds: Callable[[JobSpec], float],
         now: float,
         began: Mapping[str, float] | None = None,
+        not_before: Mapping[str, float] | None = None,
     ) -> None:
         self._machines, self._seconds, self._now, self._from = machines, seconds, now, now
-        began = began or {}
+        began, not_before = began or {}, not_before or {}
         self._cards = [Cards(one.cards, ()) for one in machines]
         self._queue: list[tuple[float, int, int]] = []
         """When which job of which machine ends."""
@@ -110,7 +112,8 @@ class Simulation:
             for order, attempt in one.state.live.items():
                 spec = one.state.jobs[order].spec
                 start = began.get(spec.id, attempt.starting if attempt.started is None else attempt.started)
-                self._ends_at(number, order, max(now, start + self._length(number, spec)))
+                end = max(now, start + self._length(number, spec), not_before.get(spec.id, now))
+                self._ends_at(number, order, end)
             for name, sets in one.awaits.items():
                 self._await((number, one.state.order_of[name]), sets, done)
 

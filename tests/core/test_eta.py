@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import pytest
 
 from queue_manager.core import events as ev
+from queue_manager.core.boundary import HealthReading
 from queue_manager.core.durations import NOTHING, Earlier
 from queue_manager.core.eta import Eta, outside, reckon
 from queue_manager.core.events import Record
@@ -19,13 +20,15 @@ from tests.core.test_simulate import RUNS, bare, cards, really, seconds
 from tests.fakes import START, FakeHost, FakeManager, Plan, replay
 
 
-def eta(state: QueueState, there: tuple[Card, ...], now: float, earlier: Earlier = NOTHING) -> Eta:
-    return reckoned(state.copy(), there, 4, earlier, now)
-
-
-def reckoned(*arguments: Any) -> Eta:
+def eta(
+    state: QueueState,
+    there: tuple[Card, ...],
+    now: float,
+    earlier: Earlier = NOTHING,
+    health: Mapping[int, HealthReading] | None = None,
+) -> Eta:
     """What `reckon` comes to in the end."""
-    steps = reckon(*arguments)
+    steps = reckon(state.copy(), there, 4, earlier, now, health or {})
     while True:
         try:
             next(steps)
@@ -76,6 +79,13 @@ def test_what_has_completed_here_tells_and_what_nothing_tells_is_unknown() -> No
     assert eta(done, cards(1), START + 100) == Eta(START + 300, ("1 completed job of main",))
 
 
+@pytest.mark.parametrize(("left", "end"), [(None, 120), (30.0, 120), (200.0, 290), (float("inf"), 120)])
+def test_a_running_job_ends_no_sooner_than_its_own_progress_says(left: float | None, end: float) -> None:
+    state = begun(spec("a", est_minutes=1), spec("b", est_minutes=1))
+    found = eta(state, cards(1), START + 40, health={0: HealthReading(START + 30, eta_s=left), 1: HealthReading(START)})
+    assert found.at == START + end
+
+
 def test_cards_that_others_use_a_paused_run_and_jobs_that_cannot_go_on_are_said() -> None:
     jobs = [spec("a", est_minutes=1), spec("b", est_minutes=1)]
     busy = tuple(Card(n, f"GPU-{n}", "Fake", 24_000, 20_000, 0) for n in range(1))
@@ -95,6 +105,10 @@ def test_a_held_job_and_one_that_waits_for_its_retry_go_on() -> None:
         ev.JobHeld("a", "d is not there"),
     )
     assert eta(held, cards(1), START).at == START + 60
+    away = bare(manifest(spec("a", est_minutes=1, preconditions=(Precondition("carried", "mark"),))))
+    assert eta(away, cards(1), START) == Eta(
+        START + 60, ("est_minutes for main",), "if outputs of other hosts arrive in time"
+    )
     host = FakeHost(1)
     host.plan_of = lambda _job, _n: Plan(1.0, 1, log=b"CUDA out of memory\n")
     manager = FakeManager(host, manifest(spec("a", est_minutes=1), oom_retry=OomRetry(40.0, 3)))

@@ -9,7 +9,7 @@ from queue_manager.core.durations import Earlier
 from queue_manager.core.events import Record
 from queue_manager.core.model import QueueState
 from queue_manager.core.simulate import Machine, begun, simulate
-from tests.core.test_eta import reckoned
+from tests.core.test_eta import eta
 from tests.recorded_runs import SLEEPING, Recorded, read
 
 CORES = 2
@@ -75,6 +75,6 @@ def test_the_eta_of_the_half_done_demo_is_near_the_truth() -> None:
     earlier = Earlier(first, {name: (sum(each) / len(each), len(each)) for name, each in phases.items()})
     began, ended = ends(run.records)
     now = (began + ended) / 2
-    found = reckoned(state_at(run, now), run.cards, CORES, earlier, now)
+    found = eta(state_at(run, now), run.cards, now, earlier)
     assert found.at is not None
     assert found.at - now == pytest.approx(ended - now, rel=0.15)
