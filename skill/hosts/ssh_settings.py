@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from queue_manager.core.terminal_text import one_line
+from skill.hosts.ssh_files import SYSTEM
 
 _PATIENCE = 45.0
 """Seconds: names may be looked up, and `Match exec` runs commands."""
@@ -73,6 +74,12 @@ def config_file() -> str | None:
     files by itself."""
     own = Path.home() / ".ssh" / "config"
     return str(own) if own.exists() and os.path.realpath(Path.home()) != os.path.realpath(home()) else None
+
+
+def settings_files() -> list[Path]:
+    """The files that ssh reads, by `config_file` where that names one; any may be missing."""
+    own = config_file()
+    return [Path(home()) / ".ssh" / "config", SYSTEM] if own is None else [Path(own)]
 
 
 def ask(command: Sequence[str], destination: str) -> Settings | Fault:

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from skill.common.errors import UseError
-from skill.hosts import known_hosts, ssh_command, ssh_keys, ssh_route
+from skill.hosts import known_hosts, ssh_command, ssh_files, ssh_keys, ssh_route
 from skill.hosts.known_hosts import HostKeyError
 from skill.hosts.ssh_keys import Identity
-from skill.hosts.ssh_settings import Fault, Settings, ask, ask_all, config_file, differences, expand
+from skill.hosts.ssh_settings import Fault, Settings, ask, ask_all, config_file, differences, expand, settings_files
 
 if TYPE_CHECKING:
     from skill.hosts.registry import Worker
@@ -119,7 +119,8 @@ def _config(worker: Worker) -> tuple[str, ...]:
     config, ssh = config_option(), worker.ssh
     if ssh is None or worker.instance_id is not None or not (ssh.port and ssh.user and ssh.key):
         return config
-    return config if _is_named(ssh.host) is True else _NO_FILE
+    may_be_named = ssh_files.may_name(ssh.host, _NOBODY, settings_files())
+    return config if may_be_named and _is_named(ssh.host) is True else _NO_FILE
 
 
 def _is_named(name: str) -> bool | Fault:
