@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from queue_manager.adapters.evidence import scan_log
+from queue_manager.core.boundary import Ended, ExitRecord
 from queue_manager.core.diagnosis import LOG_BYTES
+from queue_manager.core.judge import judge
 from skill.cli import main
 from skill.operations.diagnose_logs import Diagnosis, diagnose_logs
 from skill.reports import failure_advice
+from tests.core.states import spec
 from tests.core.test_diagnosis import CASES, CLASSES, GALLERY
 
 ECC = b"""step 1
@@ -50,6 +54,18 @@ def test_the_whole_gallery_at_once_as_json(capsys: pytest.CaptureFixture[str]) -
             continue
         text = (GALLERY / name / "job.log").read_bytes().split(b"\n")[row["line_no"] - 1].decode()
         assert row["line"].removesuffix("...") in text
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in CASES if CASES[name]["class"] not in ("healthy", "none", "traceback")]
+)
+def test_the_manager_of_a_job_says_the_same_and_why_advises_the_same(name: str) -> None:
+    job = GALLERY / name / "job.log"
+    finding, last = scan_log(job, CASES[name]["code"])
+    judged = judge(spec("a"), None, ExitRecord(CASES[name]["code"], 0), Ended(None, finding=finding, last_line=last))
+    found = one(str(job))
+    assert judged.failure == found.name
+    assert failure_advice.of_failure(found.name, judged.error or "") == found.says
 
 
 def test_each_class_has_its_advice() -> None:
