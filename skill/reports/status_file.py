@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from queue_manager.core import events as ev
+from queue_manager.core import health_policy
 from queue_manager.core.events import Record
+from queue_manager.core.health_policy import Policy
 from queue_manager.core.judge import span
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.markdown import code, inline
@@ -134,10 +136,40 @@ def kill_criteria(manifest: Manifest) -> list[str]:
         f"out of memory: again after {span(retry.delay)}, {retry.max_attempts} attempts at most",
         f"other failures: {_spread([f'{job.retries} retries' for job in jobs])}",
     ]
-    policies = [policy for job in jobs if (policy := getattr(job, "health", None))]
-    then = [str(policy.get("then") or "alert") for policy in policies if isinstance(policy, Mapping)]
-    words.append(f"unhealthy: {_spread(then) if then else 'alert only'}")
+    policies = [health_policy.policy(job.health, job.metrics) for job in jobs]
+    words.append(f"unhealthy: {_spread([_unhealthy(policy) for policy in policies])}")
+    for name, told in (("early stop", _early_stop), ("fewest steps", _fewest)):
+        found = [told(policy) for policy in policies]
+        if any(found):
+            words.append(f"{name}: {_spread([one or 'none' for one in found])}")
     return words
+
+
+def _unhealthy(policy: Policy) -> str:
+    """What counts as unhealthy, and what follows."""
+    signs = ["its loss is NaN"]
+    if policy.watches_steps:
+        signs.append(f"no new step for {span(policy.stall) if policy.stall else 'far longer than usual'}")
+    if policy.low is not None:
+        signs.append(f"GPUs below {policy.low[0]:g} % for {span(policy.low[1])}")
+    if policy.slow is not None:
+        signs.append(f"slower than {policy.slow:g} % of its usual rate")
+    for one in policy.bounds:
+        signs += [f"{one.metric} above {one.above:g}"] if one.above is not None else []
+        signs += [f"{one.metric} below {one.below:g}"] if one.below is not None else []
+    return f"{'ended' if policy.then == 'stop' else 'alert'} if {', or '.join(signs)}"
+
+
+def _early_stop(policy: Policy) -> str:
+    stop = policy.early_stop
+    if stop is None:
+        return ""
+    better = f" by {stop.min_delta:g}" if stop.min_delta else ""
+    return f"{stop.metric} not better{better} for {stop.patience} values in a row"
+
+
+def _fewest(policy: Policy) -> str:
+    return "" if policy.min_steps is None else f"{policy.min_steps}"
 
 
 def _spread(values: Sequence[str]) -> str:

@@ -274,6 +274,26 @@ def test_kill_criteria_are_those_of_the_jobs() -> None:
     made = manifest(job("a", timeout=3600.0), job("b", timeout=3600.0), job("c", retries=2))
     assert status_file.kill_criteria(made)[0] == "timeout: 1 h (2 jobs), none (1 jobs)"
     assert "other failures: 0 retries (2 jobs), 2 retries (1 jobs)" in status_file.kill_criteria(made)
+    assert "unhealthy: alert if its loss is NaN, or no new step for far longer than usual" in status_file.kill_criteria(
+        made
+    )
+
+
+def test_what_counts_as_unhealthy_is_told_in_words() -> None:
+    policy = {
+        "stall": 900.0, "low_util": {"below": 10, "for": 600.0}, "slow": 50, "then": "stop", "min_steps": 1000,
+        "bounds": [{"metric": "val_loss", "above": 10}],
+        "early_stop": {"metric": "val_loss", "patience": 5, "min_delta": 0.001},
+    }  # fmt: skip
+    told = status_file.kill_criteria(manifest(job("a", health=policy)))
+    assert told[-3].split(", or ") == [
+        "unhealthy: ended if its loss is NaN", "no new step for 15 min", "GPUs below 10 % for 10 min",
+        "slower than 50 % of its usual rate", "val_loss above 10",
+    ]  # fmt: skip
+    assert told[-2:] == [
+        "early stop: val_loss not better by 0.001 for 5 values in a row",
+        "fewest steps: 1000",
+    ]
 
 
 # -- the verb ---------------------------------------------------------------------------------------------------------
