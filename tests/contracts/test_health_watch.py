@@ -1,0 +1,108 @@
+"""When running attempts are looked at, and whose GPUs count for which of them: a real log, cards as they were read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from queue_manager.core.boundary import Doing
+from queue_manager.core.layout import RunPaths
+from queue_manager.core.manifest import JobSpec
+from queue_manager.core.readings import Card, Cards, Unreadable
+from queue_manager.health_watch import EVERY, FIRST, HealthWatch
+from tests.core.states import FOREVER, spec, until, world
+from tests.fakes import with_plans
+
+CARDS = Cards(tuple(Card(n, f"GPU-{n}", "A100", 81920, 1000 * (n + 1), 40 + 20 * n) for n in range(2)))
+
+
+class Desk:
+    """A run with one job that runs, and what looks at it."""
+
+    def __init__(self, root: Path, *jobs: JobSpec) -> None:
+        self.host, self.manager = world(*jobs)
+        self.host.plan_of = with_plans({}, FOREVER)
+        for job in jobs:
+            until(self.host, self.manager, job.id, "running")
+            while self.manager.state.job(job.id).attempt.started is None:  # type: ignore[union-attr]
+                self.manager.turn()
+                self.host.advance(0.5)
+        self.paths = RunPaths.of(root)
+        self.paths.log_dir.mkdir(parents=True)
+        self.watch = HealthWatch(self.manager.state, self.paths, {}, lambda _job: str(root), lambda _order: 0)
+
+    def started(self, job: str) -> float:
+        attempt = self.manager.state.job(job).attempt
+        assert attempt is not None
+        assert attempt.started is not None
+        return attempt.started
+
+    def look(self, after: float, cards: Cards | Unreadable | None = CARDS, cpu: float = 1.0) -> dict[int, Any]:
+        at = self.started("a") + after
+        return dict(self.watch.look(at, {0: Doing(at, None, cpu)}, cards))
+
+
+def test_an_attempt_is_looked_at_soon_after_its_start_and_then_at_a_pace(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, spec("a"))
+    desk.paths.log("a").write_bytes(b"step 3/10 loss 0.5\r\n")
+    assert desk.watch.due() == desk.started("a") + FIRST
+    assert desk.look(FIRST - 0.1) == {}
+    found = desk.look(FIRST)[0]
+    assert (found.step, found.total, found.loss) == (3, 10, 0.5)
+    assert desk.watch.due() == desk.started("a") + FIRST + EVERY
+    assert desk.look(FIRST + 1.0) == {}
+    with desk.paths.log("a").open("ab") as log:
+        log.write(b"step 4/10 loss 0.25\r\n")
+    assert desk.look(FIRST + EVERY)[0].step == 4
+    assert desk.watch.readings()[0].step == 4
+    assert 0 in desk.manager.state.touched, "its row is written anew"
+
+
+def test_what_does_not_run_is_not_looked_at(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, spec("a"))
+    desk.look(FIRST)
+    desk.host.finish(desk.host.running()[0])
+    until(desk.host, desk.manager, "a", "completed")
+    assert desk.watch.due() is None
+
+
+def test_the_gpus_of_a_job_are_its_own(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, spec("a", gpus=2))
+    found = desk.look(FIRST)[0]
+    assert (found.util, found.mem_mib) == (50.0, 3000)
+
+
+@pytest.mark.parametrize("cards", [None, Unreadable("no driver"), Cards(CARDS.cards[1:])])
+def test_gpus_that_were_not_read_are_unknown(tmp_path: Path, cards: Cards | Unreadable | None) -> None:
+    found = Desk(tmp_path, spec("a", gpus=2)).look(FIRST, cards)[0]
+    assert (found.util, found.mem_mib) == (None, None)
+
+
+def test_of_a_gpu_that_jobs_share_nothing_is_known_of_one(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, spec("a", gpu_mem_mib=4000), spec("b", gpu_mem_mib=4000), spec("c", gpu_mem_mib=4000))
+    shared = {attempt.cards for attempt in desk.manager.state.live.values()}
+    assert len(shared) < 3
+    found = desk.look(FIRST + 60.0)
+    holders = desk.manager.state.cards.holders
+    for order, attempt in desk.manager.state.live.items():
+        is_shared = len(holders[attempt.cards[0]]) > 1
+        assert (found[order].util is None, found[order].mem_mib is None) == (is_shared, is_shared)
+
+
+def test_a_last_look_is_made_only_where_a_last_step_decides_something(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, spec("a", health={"min_steps": 10}), spec("b"))
+    for job in ("a", "b"):
+        desk.paths.log(job).write_bytes(b"step 9/10\r\n")
+    assert desk.watch.look_at_end(0, desk.started("a") + 1.0)[0].step == 9
+    assert desk.watch.look_at_end(1, desk.started("a") + 1.0) == {}
+
+
+def test_metrics_in_files_are_read_for_what_the_health_asks_of_them(tmp_path: Path) -> None:
+    metrics = {"val": {"json": "val.json", "key": "val", "goal": "min"}}
+    desk = Desk(tmp_path, spec("a", metrics=metrics, health={"early_stop": {"metric": "val", "patience": 2}}))
+    for n, value in enumerate((0.5, 0.6, 0.7)):
+        (tmp_path / "val.json").write_text('{"val": ' + str(value) + " " * n + "}")
+        found = desk.look(FIRST + n * EVERY)[0]
+    assert (found.metrics, found.since_best) == ({"val": 0.7}, 2)
