@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any
 
 from skill.common.errors import INTERRUPTED
 
@@ -24,5 +23,5 @@ def raise_again() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _leave(_number: int, _frame: Any) -> None:
+def _leave(_number: int, _frame: object) -> None:
     os._exit(INTERRUPTED)  # nothing has been printed or written yet

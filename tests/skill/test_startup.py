@@ -36,6 +36,27 @@ from skill.__main__ import main
 sys.exit(main())
 """
 
+EVERYWHERE = """
+import json, os, signal, sys, threading
+from skill.__main__ import main
+codes, first = {}, os.getpid()
+class Finder:
+    def find_spec(self, name, *_):
+        if threading.current_thread() is threading.main_thread():
+            child = os.fork()
+            if child == 0:
+                sys.meta_path.remove(self)
+                os.kill(os.getpid(), signal.SIGINT)
+            else:
+                codes[name] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+sys.meta_path.insert(0, Finder())
+code = main()
+if os.getpid() != first:
+    sys.exit(code)
+print(json.dumps(codes), file=sys.stderr)
+"""
+"""At each import the command is tried with Ctrl-C, in a copy of the process, and goes on without it."""
+
 
 def start(program: str, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "HOME": str(cwd), "PYTHONPATH": str(ROOT)}
@@ -56,6 +77,17 @@ def test_help_and_status_import_no_library_that_they_do_not_use(tmp_path: Path) 
 def test_ctrl_c_while_it_starts_is_silent(tmp_path: Path, module: str) -> None:
     ended = start(INTERRUPT % module, tmp_path, "status")
     assert (ended.returncode, ended.stdout, ended.stderr) == (INTERRUPTED, "", "")
+
+
+def test_ctrl_c_at_any_import_of_a_status_is_silent(tmp_path: Path) -> None:
+    Story(manifest(job("a")), tmp_path / "experiment_queue" / RUN_ID).complete("a").write()
+    ended = start(EVERYWHERE, tmp_path, "status", "--run", RUN_ID)
+    *before, last = ended.stderr.splitlines()
+    codes = json.loads(last)
+    assert {"click", "skill.cli.status", "skill.runs.local", "rich", "skill.terminal.frame"} <= codes.keys()
+    assert set(codes.values()) == {INTERRUPTED}, {name: code for name, code in codes.items() if code != INTERRUPTED}
+    assert set(before) <= {""}, "a line end at most"
+    assert ended.stdout.count("recently finished") == 1, "none of them went on"
 
 
 @pytest.mark.parametrize(
