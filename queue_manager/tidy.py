@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from queue_manager.adapters.run_dir import RunDir
+from queue_manager.core.launchers import LAUNCHERS
 from queue_manager.core.model import Job, QueueState
 
 _log = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ class Tidy:
 
     def __init__(self, state: QueueState, run_dir: RunDir) -> None:
         self._state, self._run_dir = state, run_dir
+        self._has_terminal = LAUNCHERS[state.manifest.launcher].has_terminal
         self._helper: ThreadPoolExecutor | None = None
         self._stop = threading.Event()
 
@@ -46,7 +48,8 @@ class Tidy:
         if self._stop.is_set():
             return
         try:
-            self._run_dir.make_log_plain(job, n, self._state.order_of, self._stop.is_set)
+            if self._has_terminal:
+                self._run_dir.make_log_plain(job, n, self._state.order_of, self._stop.is_set)
         except OSError as error:  # it stays as it is, which every reader takes as well
             _log.warning("the log of attempt %d of %s keeps its line ends: %s", n, job, error)
         if not self._stop.is_set():

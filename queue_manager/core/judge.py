@@ -51,7 +51,7 @@ def judge(
     output = ended.output
     # What was told to end reports a signal; exit code 0 means that it was done before it heard of it.
     if code == 0 and (output is None or output.fresh):
-        return Verdict(Outcome.SUCCEEDED)
+        return Verdict(Outcome.SUCCEEDED, warning=_told_to_end(spec, stop_reason))
     if stop_reason == "cancelled":
         return Verdict(Outcome.CANCELLED, error="cancelled by a person")
     if stop_reason == "bound":  # what it has written so far is no result; the attempt does not count
@@ -124,6 +124,18 @@ def _no_output_yet(spec: JobSpec, output: Output | None) -> str | None:
     if output is None or output.fresh:
         return None
     return f"stopped early, before {shown(spec.expected_output or '')} was written"
+
+
+def _told_to_end(spec: JobSpec, stop_reason: str | None) -> str | None:
+    """That an attempt which succeeded may only have saved its work, and ended as it was told to."""
+    why = {
+        "cancelled": "a person cancelled it",
+        "timeout": f"its timeout of {span(spec.timeout or 0.0)} was over",
+        "unhealthy": "it was unhealthy",
+    }.get(stop_reason or "")
+    if why is None:
+        return None
+    return f"{why}, and it ended with exit code 0 when it was told to end: it may not be done"
 
 
 def _how(code: int | None, stop_reason: str | None, grace: float) -> str:

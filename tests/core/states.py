@@ -96,7 +96,7 @@ def dump(state: QueueState) -> dict[str, Any]:
 def _facts(state: QueueState) -> dict[str, Any]:
     simple = (
         "manifest", "seq", "run_id", "manifest_sha256", "started", "finished", "paused", "phases", "groups", "order_of",
-        "requests", "last_end", "active_at", "results_seq", "pushed_seq",
+        "requests", "last_end", "active_at", "results_seq", "pushed_seq", "code", "unread",
     )  # fmt: skip
     facts = {name: getattr(state, name) for name in simple}
     facts["cards"] = {name: value for name, value in vars(state.cards).items() if name != "holders"}

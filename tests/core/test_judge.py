@@ -177,7 +177,23 @@ def test_what_a_person_cancelled_is_cancelled() -> None:
 
 @pytest.mark.parametrize("stop", ["cancelled", "timeout", "stale", "leftovers"])
 def test_a_job_that_was_done_before_it_heard_of_its_end_succeeds(stop: str) -> None:
-    assert verdict(0, FRESH, stop=stop) == Verdict(Outcome.SUCCEEDED)
+    assert verdict(0, FRESH, stop=stop)._replace(warning=None) == Verdict(Outcome.SUCCEEDED)
+
+
+@pytest.mark.parametrize(
+    ("stop", "why"),
+    [
+        (None, None),
+        ("leftovers", None),
+        ("cancelled", "a person cancelled it"),
+        ("timeout", "its timeout of 60 s was over"),
+        ("unhealthy", "it was unhealthy"),
+    ],
+)
+def test_success_after_it_was_told_to_end_is_not_silent(stop: str | None, why: str | None) -> None:
+    """It may only have saved its work, and ended as it was told to."""
+    said = why and f"{why}, and it ended with exit code 0 when it was told to end: it may not be done"
+    assert verdict(0, FRESH, stop=stop).warning == said
 
 
 @pytest.mark.parametrize("code", [143, 137, None])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from queue_manager.core import events as ev
+from queue_manager.core import pace
 from queue_manager.core.alerts import alert, last_seq
 from queue_manager.core.boundary import ForeignLease
 from queue_manager.core.events import Record
@@ -21,6 +23,7 @@ from queue_manager.core.snapshot import Situation, card_rows, head, job_row, wai
 from queue_manager.core.state_format import phase_status
 from queue_manager.core.status import Status
 from queue_manager.core.summary import summary
+from queue_manager.core.tick import next_timer, overdue, wants_cards
 from queue_manager.core.times import duration
 from tests.core.states import FOREVER, ONCE, run_to_end, spec, turns, until, world
 from tests.fakes import START, FakeHost, FakeManager, Plan, with_plans
@@ -37,6 +40,32 @@ def situation(manager: FakeManager, impossible: dict[Any, str] | None = None) ->
 
 def rows(manager: FakeManager) -> dict[str, dict[str, Any]]:
     return {job.spec.id: job_row(manager.state, job, situation(manager)) for job in manager.state.jobs}
+
+
+def test_asking_changes_nothing_of_a_state() -> None:
+    """Whoever looks at a state, for a snapshot, a view or the next turn, leaves it as it was, to the last bit."""
+    host, manager = world(
+        spec("t", "teachers", timeout=50.0), spec("oom", "teachers"), spec("s", "students", gpu_mem_mib=4000),
+        spec("held", preconditions=(Precondition("file_exists", path="x"),)), spec("next"), phases=TEACH,
+    )  # fmt: skip
+    host.plan_of, host.unmet["held"] = with_plans({"oom": Plan(1.0, 1, log=OOM)}, FOREVER), "x does not exist"
+    turns(host, manager, 6)
+    state, now = manager.state, host.now
+    state.touched.clear()
+    assert {job.status for job in state.jobs} >= {Status.RUNNING, Status.PENDING, Status.FAILED_OOM}
+    before = pickle.dumps(state)
+    rows(manager)
+    head(state, situation(manager), now)
+    summary(state, "/logs", now)
+    wants_cards(state), overdue(state, now + 99.0), next_timer(state, now)
+    pace.CardPace(state, 5.0).due(now)
+    for job in state.jobs:
+        waiting(state, job, {})
+        state.graph.met(job.order), state.graph.bad_need(job.order), state.graph.turned(job.order)
+        state.graph.open_needs(job.order, 9), state.graph.open_jobs(job.order, 9)
+    state.ready.heads(), state.ready.first(9), state.ready.next_due(), state.ready.due_retries(now + 1e6)
+    [list(state.ready.in_order(need)) for need in state.ready.needs()]
+    assert pickle.dumps(state) == before
 
 
 # -- why a job waits --------------------------------------------------------------------------------------------------

@@ -42,6 +42,13 @@ def test_logs_have_plain_line_ends_though_jobs_have_an_ordinary_terminal(world: 
     assert list(run.paths.attempts.iterdir()) == []
 
 
+def test_where_there_is_no_terminal_the_log_is_what_the_job_wrote(world: World) -> None:
+    run = world.run(manifest(job("one", "printf 'a\\r\\nb\\n'"), launcher="process"))
+    assert run.go() == 0
+    assert run.paths.log("one").read_bytes() == b"a\r\nb\n"
+    assert list(run.paths.attempts.iterdir()) == []
+
+
 def test_output_of_an_earlier_day_does_not_complete_a_job(world: World) -> None:
     directory = world.root / "run"
     directory.mkdir()
