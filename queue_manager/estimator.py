@@ -59,7 +59,7 @@ class Estimator:
 
     def work(self, now: float, cards: Cards | Unreadable | None) -> bool:
         """Do a slice of what is due, if anything is. Whether what came out is worth being published."""
-        due, begin = self.due(now), time.monotonic()
+        due, begin, used = self.due(now), time.monotonic(), time.thread_time()
         if due is None or due > now:
             return False
         before = self.eta
@@ -73,7 +73,7 @@ class Estimator:
         except InvalidTransition:  # a fault of ours, which is no reason to end a manager
             _log.exception("when the run will have ended cannot be reckoned")
             self.eta, self._steps = None, None
-        self._cost += time.monotonic() - begin
+        self._cost += time.thread_time() - used
         if self._steps is None:
             self._next = now + max(OFTEN, self._cost / SHARE)
         return self._steps is None and _differs(before, self.eta, now)
