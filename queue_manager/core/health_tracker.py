@@ -21,6 +21,8 @@ _TRACEBACK = re.compile(r"^(?:.{0,120}[\s\]:)])?Traceback \(most recent call las
 _EXCEPTION = re.compile(r"^(?:.{0,40}[\]:)] ?)?[A-Za-z_][\w.]{0,200}(?::|$)")
 _OOM_WORDS = ("emory", "MEMORY", "EXHAUSTED", "xhausted", "alloc", "ALLOC")
 _SHOWN = 300
+_LOADING = 1800.0
+"""Seconds for which a job that never told a step is taken to load."""
 _MOVING = 0.01
 """Cores: what uses less does nothing."""
 _WINDOW, _FIRST_STEPS, _WARM_UP = 12, 2, 6
@@ -39,7 +41,7 @@ class HealthTracker:
         self._logs = {n: LogValues(rule) for n, rule in rules.items() if isinstance(rule, Rule) and rule.kind == "log"}
         self._values: dict[str, float] = {}
         self._patience = None if policy.early_stop is None else _Patience(policy.early_stop)
-        self._step_at = self._moved_at = began
+        self._began = self._step_at = self._moved_at = began
         self._paces: deque[tuple[float, float]] = deque(maxlen=_WINDOW)
         self._intervals: deque[float] = deque(maxlen=_WINDOW)
         self._advances = 0
@@ -149,7 +151,8 @@ class HealthTracker:
     def _look_at_gpu(self, now: float, util: float | None, busy: bool) -> None:
         if self._policy.low is None or util is None:  # unknown is neither low nor not
             return
-        exempt = busy and now - self._moved_at < self._policy.low[1]
+        may_be_busy = self._last is not None or now - self._began < _LOADING
+        exempt = busy and may_be_busy and now - self._moved_at < self._policy.low[1]
         if util >= self._policy.low[0] or exempt:
             self._low_since = None
         elif self._low_since is None:

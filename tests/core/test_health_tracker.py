@@ -111,6 +111,14 @@ def test_low_utilization_while_a_job_loads_counts_only_if_nothing_moves() -> Non
     assert watched.look(util=0.0, cpu=0.0).low is not None
 
 
+def test_a_job_that_never_tells_a_step_is_not_taken_to_load_for_ever() -> None:
+    watched = Watched({"low_util": {"below": 10, "for": 60.0}})
+    for _ in range(17):
+        assert watched.look("working", after=100.0, util=0.0).low is None
+    watched.look("working", after=200.0, util=0.0)
+    assert watched.look("working", after=100.0, util=0.0).low == 100.0
+
+
 def test_metrics_of_the_log_are_told_while_it_runs() -> None:
     watched = Watched(metrics={"acc": {"log": "acc=(\\S+)", "take": "max"}, "n": {"json": "n.json", "key": "n"}})
     assert watched.look("acc=0.5").metrics == {"acc": 0.5}
