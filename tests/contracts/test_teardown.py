@@ -13,9 +13,12 @@ import pytest
 
 from queue_manager.adapters import vast, vast_send
 from queue_manager.adapters.vast import Reply
-from queue_manager.core.machine import Container
+from queue_manager.core.layout import HostPaths, RunPaths
+from queue_manager.core.machine import Container, Other
+from queue_manager.core.model import QueueState
 from queue_manager.core.readings import Unreadable
-from queue_manager.teardown import Ending
+from queue_manager.teardown import Ending, Teardown
+from tests.core.states import manifest, spec
 from tests.vast_double import Double, Fault
 from tests.vast_world import Box
 
@@ -214,3 +217,24 @@ def test_a_server_that_is_not_there_is_said() -> None:
     found = vast_send.send("http://127.0.0.1:1", "key", vast.build_query(1))
     assert isinstance(found, Unreadable)
     assert found.reason.startswith("http://127.0.0.1:1 cannot be reached: ")
+
+
+def test_a_machine_stays_while_it_cannot_be_told_who_else_works_on_it(tmp_path: Path) -> None:
+    home = HostPaths.of(tmp_path / "home")
+    home.root.mkdir(parents=True)
+    home.runs.write_text("no directory")
+    paths = RunPaths.of(tmp_path / "run")
+    paths.root.mkdir()
+    state = QueueState(manifest(spec("a"), when_done="destroy"))
+    guard = Teardown(paths, state, home, {}, str(tmp_path), 1.0, lambda: None, lambda: ())
+    found = guard.look(1.0, rung=True)
+    assert found is not None
+    assert found.others == (Other(f"unknown ({home.runs}: Not a directory)", busy=True, left=False, safe=True),)
+    home.runs.unlink()
+    other = RunPaths.of(home.runs / "r")
+    other.lock.mkdir(parents=True)  # a lock that cannot be read may be held
+    other.journal.write_text("")
+    found = guard.look(2.0, rung=True)
+    assert found is not None
+    assert found.others is not None
+    assert [(one.run_id, one.busy) for one in found.others] == [("r", True)]

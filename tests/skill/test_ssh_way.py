@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from skill.hosts import known_hosts, ssh_keys, ssh_route, ssh_words
+from skill.hosts.known_hosts import HostKeyError
 from skill.hosts.ssh_keys import Identity
 from skill.hosts.ssh_settings import Settings, differences, expand, home, parse
 
@@ -97,6 +98,23 @@ def test_hosts_differ_by_more_than_their_names() -> None:
     assert differences(one, other) == []
     other = Settings(other.original, {**other.values, "proxyjump": ("x",)})
     assert differences(one, other) == ["proxyjump"]
+
+
+def test_an_ssh_keygen_that_fails_is_not_taken_for_one_that_knows_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "known").write_text("other ssh-ed25519 AAAA\n")
+    settings = parse("box", f"hostname box\nport 22\nuserknownhostsfile {tmp_path}/known\n")
+    assert known_hosts.known_to_ssh(settings) == known_hosts.NOTHING
+    tool = tmp_path / "ssh-keygen"
+    tool.write_text("#!/bin/sh\necho 'ssh-keygen: out of memory' >&2\nexit 255\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(HostKeyError, match=r"known could not be searched for it: ssh-keygen says .*out of memory"):
+        known_hosts.known_to_ssh(settings)
+    monkeypatch.setenv("PATH", str(tmp_path / "none"))
+    with pytest.raises(HostKeyError, match="could not be searched"):
+        known_hosts.known_to_ssh(settings)
 
 
 def test_files_of_known_hosts_may_have_blanks_in_their_names(tmp_path: Path) -> None:
