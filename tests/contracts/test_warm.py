@@ -19,6 +19,7 @@ from queue_manager.core.boundary import Claim
 from queue_manager.core.events import Event, Record
 from queue_manager.core.layout import AttemptPaths, RunPaths
 from queue_manager.core.model import Job, QueueState
+from queue_manager.core.status import Status
 from queue_manager.launchers import warm
 from queue_manager.launchers.warm import Warm
 from queue_manager.tidy import Tidy
@@ -91,6 +92,16 @@ def test_sessions_come_up_ahead_only_where_jobs_are_short(desk: Desk) -> None:
     desk.lasted(warm.SHORT + 1)
     assert desk.keep() == []
     assert list(desk.run_dir.paths.attempts.iterdir()) == []
+
+
+def test_what_waits_has_no_gpu_and_no_line_in_the_journal(desk: Desk) -> None:
+    desk.lasted(0.1, 0.1, 0.1, 0.1)
+    before = desk.state.seq, list(desk.state.live), dict(desk.state.cards.holders)
+    assert desk.keep() == ["c", "d"]
+    assert (desk.state.seq, list(desk.state.live), dict(desk.state.cards.holders)) == before
+    for order in (2, 3):
+        job = desk.state.jobs[order]
+        assert (job.n, job.attempt, job.status) == (0, None, Status.PENDING)
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_a_job_is_cancelled_with_all_that_it_began(world: World, launcher: str) 
     assert not sessions(world)
 
 
-def test_sessions_that_wait_have_no_gpu_and_end_with_their_manager(world: World, launcher: str) -> None:
+def test_sessions_that_wait_end_with_their_manager(world: World, launcher: str) -> None:
     """A manager that is killed leaves none, though nobody closes them."""
     jobs = [job(f"j{n}", "sleep 0.3") for n in range(40)]
     run = run_of(world, launcher, *jobs, max_parallel=2)
