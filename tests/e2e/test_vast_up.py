@@ -61,7 +61,7 @@ def test_one_command_from_nothing_to_results_at_home_and_nothing_rented(account:
     assert ledger["cost_usd"] == pytest.approx(found["cost_usd"], abs=1e-5)
     assert account.workers()["vast1"]["enabled"] is False
     out, _ = account.call(*demo, "--yes")
-    assert "was done before" in out
+    assert "this was already done; to run it again: add --new" in out
     assert account.creates() == 1
 
 
@@ -155,7 +155,7 @@ def test_what_fails_before_any_job_was_submitted_leaves_nothing_rented(account: 
     account.laptop.spec(f"{SPEC}conda: no_such_env\n")
     _, err = account.call(*UP, code=1)
     assert "no_such_env" in err
-    assert "is destroyed and is no longer billed" in err
+    assert "was destroyed and is no longer billed" in err
     assert re.search(r"nothing is billed any more; what was rented for this cost \$0\.\d+", err.splitlines()[-1])
     assert account.living() == []
     account.laptop.spec(SPEC)
@@ -180,7 +180,7 @@ def test_above_the_ceiling_nothing_is_rented_and_a_ceiling_stays(account: Accoun
 def test_jobs_that_need_a_person_stop_the_machine_and_keep_its_disk(account: Account) -> None:
     account.laptop.spec(SPEC.replace("cat input.txt", "test ${n} = 3 && exit 1; cat input.txt"))
     out, _ = account.call(*UP, code=3)
-    assert "is stopped, and its disk is still billed" in out
+    assert "is stopped; its disk is still billed" in out
     (number,) = account.living()
     assert account.double.world.boxes[number].state == "stopped"
     assert account.rentals()[0].state == "stopped"
