@@ -306,12 +306,12 @@ def test_a_killed_manager_is_noticed_and_resume_goes_on(desk: Desk) -> None:
     os.kill(document["meta"]["pid"], signal.SIGKILL)
     wait_for(lambda: not desk.document()["manager_alive"])
     done = desk.call("watch", code=1)
-    assert f"has died; running jobs go on. Start it again: wavequeue resume --run {run.root.name}" in done.stderr
+    assert f"has died; running jobs continue. Start it again: wavequeue resume --run {run.root.name}" in done.stderr
     assert "taken when the run goes on" in desk.call("cancel", "three").stdout
     desk.world.environment["NEW_NAME"] = "its value"
     done = desk.call("resume")
     assert "the manager was not running; started it again" in done.stderr
-    assert "here these differ: NEW_NAME (a new run uses the new values)" in done.stderr
+    assert "these variables differ: NEW_NAME (a new run uses the new values)" in done.stderr
     assert "its value" not in done.stderr
     document = desk.wait(one="running", two="running", three="cancelled")
     desk.call("pause")
@@ -320,7 +320,7 @@ def test_a_killed_manager_is_noticed_and_resume_goes_on(desk: Desk) -> None:
     run.state.write_text("damaged\n")
     assert f"from the journal: wavequeue resume --run {run.root.name}" in desk.call("status", code=2).stderr
     done = desk.call("resume")
-    assert "here these differ: NEW_NAME" in done.stderr
+    assert "these variables differ: NEW_NAME" in done.stderr
     assert "resumed" in done.stdout
     wait_for(lambda: not desk.document()["meta"]["paused"])  # the answer may come before the state that says so
     (desk.place / "stop").touch()

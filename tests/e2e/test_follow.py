@@ -179,7 +179,7 @@ def test_a_manager_that_was_killed_is_said_so_and_goes_on_where_it_was(laptop: L
     os.kill(host_row(document, "gpu-b")["pid"], signal.SIGKILL)
     wait_for(lambda: host_row(status(laptop), "gpu-b")["manager"] == "died", say="its death to be known")
     shown = laptop.call("status")[0]
-    assert f"has died; running jobs go on. Start it again: wavequeue resume --run {run_id}" in shown
+    assert f"has died; running jobs continue. Start it again: wavequeue resume --run {run_id}" in shown
     assert f"{run_id}: running" in shown
     out, _ = laptop.call("cancel", "j4", "--yes")
     assert f"cancel is taken when the run goes on: wavequeue resume --run {run_id}" in out
@@ -194,7 +194,7 @@ def test_a_manager_that_was_killed_is_said_so_and_goes_on_where_it_was(laptop: L
     assert "wavequeue repair" in err
     out, err = laptop.call("repair", code=2)
     assert f"{run_id}: gpu-a: nothing to repair" in out
-    assert "what can be had: " in out
+    assert "  recoverable: " in out
     assert "add --yes" in err
     out, err = laptop.call("repair", run_id, "--yes")
     assert "repaired; kept beside it: journal.jsonl.damaged-" in out
