@@ -362,7 +362,7 @@ def test_the_live_view_draws_and_ctrl_c_leaves_the_run_going(desk: Desk) -> None
         assert part in terminal.text
     terminal.type(b"\x03")
     assert terminal.end() == 130
-    assert re.search(r"left the view; long-\S+ goes on\. follow it: wavequeue watch --run long-", terminal.text)
+    assert re.search(r"left the view; long-\S+ continues\. follow it: wavequeue watch --run long-", terminal.text)
     assert "Traceback" not in terminal.text
     document = desk.document()
     assert document["manager_alive"]
