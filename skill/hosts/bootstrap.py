@@ -158,7 +158,7 @@ def parse_facts(said: Said) -> Facts | Unreachable:
     for line in text.splitlines():
         name, equals, value = line.partition("=")
         if not equals or len(value) > 1 << 16 or not value.isprintable():
-            return _strange("its answer cannot be parsed", said)
+            return _strange("its answer cannot be understood", said)
         rows.append((name, value))
     one = dict(rows)
     if not one.get("home", "").startswith("/") or len(one["home"]) > _LONGEST or not one.get("machine"):
@@ -170,7 +170,7 @@ def parse_facts(said: Said) -> Facts | Unreachable:
         told = _told(document or {}) if "facts" in one else None
         version, _, path = one.get("python", "").partition(" ")
     except (ValueError, TypeError, KeyError, RecursionError):
-        return _strange("its description of itself cannot be parsed", said)
+        return _strange("its description of itself cannot be understood", said)
     if told is not None and not (re.fullmatch(r"3\.\d+\.\d+", version) and path.startswith("/")):
         return _strange("it does not say which python it has", said)
     disk = one.get("disk", "")

@@ -241,5 +241,5 @@ def test_settings_of_git_that_cannot_be_read_are_not_taken_for_none(
     (tmp_path / "code").mkdir()
     assert list(gitignore.listing(tmp_path / "code", ())) == []
     (tmp_path / ".gitconfig").write_text("[core\nexcludesfile = ~/secrets-of-mine\n")
-    with pytest.raises(UseError, match=r"\.gitconfig cannot be read, so it is not known which files to send"):
+    with pytest.raises(UseError, match=r"\.gitconfig cannot be read, so the files to send are unknown"):
         list(gitignore.listing(tmp_path / "code", ()))

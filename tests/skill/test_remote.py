@@ -71,13 +71,13 @@ def test_an_answer_is_taken_and_what_is_no_answer_leaves_what_was_known(answerin
     document = Story(manifest(job("a"))).complete("a").document("finished")
     for said, says in (
         ("Welcome to the machine\n", "its answer cannot be understood (exit code 0); restore the runtime there with"),
-        ("[" * 100_000, "its answer cannot be parsed"),
+        ("[" * 100_000, "its answer cannot be understood"),
         ('{"fault": "no run \\u001b[2J"}', r"no run \x1b[2J"),
         (look({**document, "jobs": 3}), "jobs: expected array, got int"),
         (look(document, alive=""), "what it sent is not a view"),
         (look(Story(manifest(job("a"), job("b"))).document()), "jobs: b is not a job of this run"),
-        (look({**document, "x": "X"}).replace('"X"', "[" * 900 + "]" * 900), "its answer cannot be parsed"),
-        (look({**document, "x": "X"}).replace('"X"', "9" * 400), "its answer cannot be parsed"),
+        (look({**document, "x": "X"}).replace('"X"', "[" * 900 + "]" * 900), "its answer cannot be understood"),
+        (look({**document, "x": "X"}).replace('"X"', "9" * 400), "its answer cannot be understood"),
         (look(document).replace('"updated": "2026-01-', '"updated": "2026-13-'), "is not a time: 2026-13-"),
     ):
         answering.answer.write_text(said)
