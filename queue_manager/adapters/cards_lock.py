@@ -24,7 +24,7 @@ _PAUSE = 0.002
 
 
 class CardsLock:
-    """One manager's hold on the lock. `fault`: why cards are given away without it, in words."""
+    """One manager's hold on the lock. `fault`: why GPUs are assigned without it, in words."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._path, self._clock = path, clock

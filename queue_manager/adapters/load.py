@@ -48,8 +48,8 @@ def load(paths: RunPaths) -> Loaded:
     if not _is_there(paths.journal):
         if found is None and _is_there(paths.state):
             raise UseError(
-                f"{paths.state} has lost its journal.jsonl, without which it cannot go on; to see what can be had of "
-                f"it: {_repair(paths)}; or give another --state"
+                f"{paths.state} has lost its journal.jsonl and cannot continue without it; to see what can be "
+                f"recovered: {_repair(paths)}; or give another --state"
             )
         if found is not None:
             raise UseError(f"{paths.state} {found}; give another --state")

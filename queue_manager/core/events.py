@@ -334,7 +334,7 @@ class CompleteRan:
 
 @dataclass(frozen=True)
 class BoundReached:
-    """No job starts any more, until a person resumes the run: max_cost or deadline (`kind`)."""
+    """No more jobs are started, until a person resumes the run: max_cost or deadline (`kind`)."""
 
     kind: str
     text: str

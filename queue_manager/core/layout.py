@@ -121,7 +121,7 @@ class RunPaths(NamedTuple):
 
     @property
     def acknowledged(self) -> Path:
-        """Up to which line of the journal the results are home."""
+        """Up to which line of the journal the results have been pulled."""
         return self.root / "acknowledged"
 
     @property

@@ -46,7 +46,7 @@ class Container:
 @dataclass(frozen=True)
 class Other:
     """Another run on this machine. `busy`: its jobs run, or did a moment ago; `left`: it has jobs that have not run;
-    `safe`: its results are home."""
+    `safe`: its results have been pulled."""
 
     run_id: str
     busy: bool

@@ -39,7 +39,7 @@ class MachineState:
 
     @property
     def closed(self) -> str | None:
-        """Why no job starts any more, in words: the run has reached a bound, or its machine is ending."""
+        """Why no more jobs are started, in words: the run has reached a bound, or its machine is ending."""
         if self.teardown is not None and self.teardown.done:
             return f"its machine is being shut down: {self.teardown.reason}"
         return None if self.bound is None else f"{self.bound.text}; to continue anyway: wavequeue resume"

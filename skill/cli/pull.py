@@ -1,4 +1,4 @@
-"""The verb that brings results, logs and state home: pull."""
+"""The verb pull: copies results, logs and state to this machine."""
 
 from __future__ import annotations
 

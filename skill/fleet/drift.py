@@ -1,4 +1,4 @@
-"""What workers.yaml says of rented machines against what is so: findings, and the fields that would mend them. Pure.
+"""Compare workers.yaml with the rented machines: findings, and the fields that would correct them. Pure.
 
 An address is believed only where the machine that answers there says that it is the instance.
 """
@@ -39,7 +39,7 @@ class Finding(NamedTuple):
 
 
 class Report(NamedTuple):
-    """One worker. `patch`: fields of workers.yaml that would mend it. `key`: a host key to be kept from now on.
+    """One worker. `patch`: fields of workers.yaml that would correct it. `key`: a host key to be kept from now on.
 
     `note`: what is to be known, though nothing is wrong.
     """
@@ -53,7 +53,7 @@ class Report(NamedTuple):
 
     @property
     def open(self) -> tuple[Finding, ...]:
-        """What the patch does not mend."""
+        """What the patch does not correct."""
         refreshed = {"address", "status", "price", GONE, "back"}
         return tuple(finding for finding in self.findings if finding.kind not in refreshed)
 

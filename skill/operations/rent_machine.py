@@ -1,4 +1,4 @@
-"""Rent a machine and register it as a worker; what goes on billing of what was rented."""
+"""Rent a machine and register it as a worker; what of it is still billed."""
 
 from __future__ import annotations
 

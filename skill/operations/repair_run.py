@@ -11,12 +11,12 @@ from skill.runs.directory import Run
 from skill.runs.open import on_hosts
 
 Answers = Mapping[str, "Mapping[str, Any] | str"]
-"""By host what can be had of its part, see queue_manager.remote.repair, or why there is no answer. A run on this
+"""By host what can be recovered of its part, see queue_manager.remote.repair, or why there is no answer. A run on this
 machine has one answer, under the name runs.repair.HERE."""
 
 
 def repair_run(run: Run, *, do: bool = False) -> Answers:
-    """Look at what can be had of a run; with `do`, write its new journal. The damaged files are kept beside it.
+    """Look at what can be recovered of a run; with `do`, write its new journal. The damaged files are kept beside it.
 
     Raises FailedError for a run on this machine that could not be looked at.
     """

@@ -113,7 +113,7 @@ def check_asked(run: Run, names: Sequence[str]) -> None:
     if other:
         raise UseError(
             f"the same manifest was submitted as {run.id} to {listed(have)}, and not to {listed(other)}; submit it to "
-            f"{listed(have)} to go on, or begin another run with --new"
+            f"{listed(have)} to continue, or start another run with --new"
         )
 
 
@@ -285,7 +285,7 @@ def _prepare(work: _Work, part: Part, facts: Facts) -> Part:
     with assignment.changed(work.run) as now:
         twin = next((one.host for one in now.assigned.parts if one.host != part.host and one.host_id == host_id), None)
         if twin is not None:
-            raise _Stop(f"{same_machine(twin)}; begin another run on one of them: --new --host {twin}")
+            raise _Stop(f"{same_machine(twin)}; start another run on one of them: --new --host {twin}")
         part = now.assigned.part(part.host)._replace(host_id=host_id, python=facts.python.path, runtime=bundle.digest)
         now.assigned = now.assigned.with_part(part)
     if bundle.digest not in facts.runtimes:

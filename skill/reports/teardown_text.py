@@ -59,7 +59,7 @@ def _plan(row: Mapping[str, Any]) -> str:
     if plan == "sync":
         return f"waits, then {_wanted(row)}: {row['waits_for'] or reason}"
     over = f"; {row['bound']}" if row["bound"] and row["bound"] not in reason else ""
-    return f"goes on, then {_wanted(row)}: {reason}{over}"
+    return f"keeps running, then {_wanted(row)}: {reason}{over}"
 
 
 def _wanted(row: Mapping[str, Any]) -> str:

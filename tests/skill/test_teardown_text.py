@@ -47,7 +47,7 @@ def finished() -> Story:
 def test_a_machine_that_works_says_what_is_to_become_of_it_and_what_it_has_cost() -> None:
     story = Story(MADE).start("a")
     assert lines(merged(told(story))) == [
-        Line("gpu-a", "goes on, then when_done: destroy: its jobs are running", "$4.00 so far, $3600.00 an hour")
+        Line("gpu-a", "keeps running, then when_done: destroy: its jobs are running", "$4.00 so far, $3600.00 an hour")
     ]
     story.tell(ev.BoundReached("max_cost", "the machine has reached its cost limit of $12.50 (max_cost)"))
     (line,) = lines(merged(told(story)))
@@ -103,7 +103,7 @@ def test_a_price_that_is_not_known_and_a_manager_that_is_older_are_no_hindrance(
     document = told(Story(MADE).start("a"), replace(GROUND, instance=None))
     del document["meta"]["teardown"]["when_done"]
     assert lines(merged(document)) == [
-        Line("gpu-a", "goes on, then as the spec says: its jobs are running", "cost unknown")
+        Line("gpu-a", "keeps running, then as the spec says: its jobs are running", "cost unknown")
     ]
 
 

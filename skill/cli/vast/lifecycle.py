@@ -40,7 +40,7 @@ def stop_verb(which: str, yes: bool, as_json: bool) -> int:
 @_YES
 @JSON
 def start_verb(which: str, yes: bool, as_json: bool) -> int:
-    """Start INSTANCE, a number or a worker's name, wait until it can be entered, and mend its address.
+    """Start INSTANCE, a number or a worker's name, wait until SSH login works, and update its address.
 
     Its managers go on by themselves. If its GPU is taken, the start is cancelled: left waiting, it would begin to bill
     whenever a GPU becomes free.

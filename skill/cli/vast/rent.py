@@ -25,7 +25,7 @@ _NUMBER = click.IntRange(min=1)
 
 @contextmanager
 def telling_what_bills(where: Path, purpose: str) -> Iterator[None]:
-    """Say what goes on billing when this is interrupted by Ctrl-C."""
+    """Say what is still billed when this is interrupted by Ctrl-C."""
     from skill.operations import rent_machine
 
     try:
@@ -63,7 +63,7 @@ def rent_verb(
     yes: bool,
     as_json: bool,
 ) -> int:
-    """Rent OFFER, or the --best one, wait until it can be entered, and register it as a worker.
+    """Rent OFFER, or the --best one, wait until SSH login works, and register it as a worker.
 
     A machine that is not ready within ready_within (vast.yaml, rent:) is destroyed and blacklisted; with --best the
     next offer is rented, within tries and max_waste. If the command is interrupted, run it again to continue. Every

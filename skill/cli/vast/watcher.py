@@ -33,7 +33,7 @@ def start(dry_run: bool) -> int:
 
 @watcher.command("stop", short_help="Stop the watcher.")
 def stop() -> int:
-    """End the watcher, and wait until it has ended. What it rented is left as it is, and goes on billing."""
+    """Stop the watcher, and wait until it has stopped. What it rented is kept and still billed."""
     from skill.operations import control_watcher
 
     ended = control_watcher.stop_watcher(locate_workers())
