@@ -148,13 +148,13 @@ NOT_SAID = (
     "to what is so", "takes in what", "lets us in", "let us in", "why job is where it is", "it is up to",
     "nothing stops it", "for this stops it", "is of no use (", "there no more", "to be rid of",
     "known to be destroyed", "workers.yaml is true", "ended lately", "stays honest", "though it was done", "most $ ",
-    "goes on billing", "billed no more", "to be rid of", "gone by itself", "had gone by", "not home yet", "are home",
+    "goes on billing", "billed no more", "to be rid of", "gone by itself", "had gone by", "not home yet",
     "not to be had", "did not come up", "lets it in", "at work just now", "to go on all the same", "it said nothing",
     "mend it", "mend the spec", "is no json", "is no regular file", "is no regular expression", "is no safe file name",
     "close a circle", "cannot both be there", "what it answered is not", "code goes by tar", "the code was carried",
     "no job starts any more", "what can be had of", "cannot stand", "serve, too", "make it first", "is there again",
     "bears the label", "bears no label", "does not take the key", "given away without", "is not there; make",
-    "as it were", "nothing is left to do", "left alone:", "keeps running, then", "say another", "it is not known whether",
+    "as it were", "nothing is left to do", "left alone:", "goes on, then", "say another", "it is not known whether",
 )  # fmt: skip
 """Phrases that users had to read twice. Say what a thing does, in ordinary word order: the fault, then the way out."""
 

@@ -1,4 +1,4 @@
-"""What can be recovered of a run whose journal is damaged or lost: whole lines, and what the snapshot adds to them. Pure."""
+"""What is left of a run whose journal is damaged or lost: whole lines, and what the snapshot adds to them. Pure."""
 
 from __future__ import annotations
 

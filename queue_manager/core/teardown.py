@@ -1,7 +1,7 @@
 """What becomes of a rented machine: kept, stopped or destroyed, by its own manager and with nobody there to ask. Pure.
 
 The tree: what is running is let run; jobs that are left, or need a person, stop the machine and keep its disk; where
-nothing is left and the results have been pulled it is destroyed, if the run says so; else the results come first, and where
+nothing is left and the results are pulled it is destroyed, if the run says so; else the results come first, and where
 they do not come in time the machine is stopped, with them on its disk. Nothing is destroyed that is not safe elsewhere,
 and no instance but the one that this machine itself says it is.
 """

@@ -268,7 +268,7 @@ def _end(path: Path, size: int) -> str:
 
 
 def acknowledge(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """{"op": "acknowledge", "seq": N}: all results up to the journal's line N have been pulled, so that a rented machine may
+    """{"op": "acknowledge", "seq": N}: all results up to the journal's line N were pulled, so that a rented machine may
     end itself. One that says less than an earlier one changes nothing. `seq`: what counts from now on."""
     from queue_manager.core import machine
 

@@ -54,7 +54,7 @@ class _Found(NamedTuple):
 
 
 def answer(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """{"op": "repair", "do": bool}: what can be recovered of a run; with `do` a new journal is written, if one is needed.
+    """{"op": "repair", "do": bool}: what is left of a run; with `do` a new journal is written, if one is needed.
 
     `needed`: whether anything is damaged, `faults` says what; `lines`: how many of the journal are whole; `counts`:
     jobs by the status that they would have; `changes`: what the journal does not tell, by the job's id; `lost`: what

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @JSON
 def repair_verb(run_name: str | None, yes: bool, as_json: bool) -> int:
-    """Show what can be recovered of a run whose journal or state is damaged or lost, and after a yes write a new journal.
+    """Show what is left of a run whose journal or state is damaged or lost, and after a yes write a new journal.
 
     It is put together from whole lines, the snapshot, and what attempts left: exit records, logs, outputs. The damaged
     files are kept beside the new ones. A job that may have completed is not run again: where that cannot be told, it

@@ -165,7 +165,7 @@ class Up:
         known = registry.Registry.load(self._where).workers.get(rental.worker)
         if known is None or known.instance_id != rental.instance_id:
             raise UseError(
-                f"instance {rental.instance_id} was rented for {self._spec}, but it is no longer in workers.yaml; to delete "
+                f"instance {rental.instance_id} was rented for {self._spec}, but is not in workers.yaml now; to delete "
                 f"it: wavequeue vast destroy {rental.instance_id}"
             )
         self._say(f"continuing with instance {rental.instance_id} ({rental.worker})")

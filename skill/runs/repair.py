@@ -18,7 +18,7 @@ _LINES = 10
 
 
 def ask_here(run: Run, *, do: bool) -> dict[str, Any]:
-    """What can be recovered of a run on this machine; with `do`, have it written. See queue_manager.remote.repair for the
+    """What is left of a run on this machine; with `do`, have it written. See queue_manager.remote.repair for the
     answer. Raises FailedError."""
     found = call("control", str(run.root), stdin=json.dumps(request(do=do)), patience=PATIENCE)
     if "fault" in found:

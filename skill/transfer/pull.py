@@ -166,7 +166,7 @@ def _state_fault(jobs: int, added: int, path: Path) -> str | None:
 
 
 def _acknowledge(work: _Work, host: Host, turn: Turn) -> Turn:
-    """Tell a machine that ends itself up to where its results have been pulled. What did not come may still be lost with it."""
+    """Tell a machine that ends itself which results are pulled. What did not come may still be lost with it."""
     if not all(LEFTOVERS[kind].may_go for kind in turn.left):
         return turn
     try:
