@@ -27,7 +27,7 @@ from tests.skill.story import RUN_ID, Story, job, manifest
 from tests.sshd import Sshd
 
 HOSTS, JOBS, FILES, ROUNDS = 8, 10_000, 300, 5
-PLAIN = {"environment": {"PATH": "/usr/local/bin:/usr/bin:/bin"}}
+PLAIN = {"environment": {"PATH": "/usr/local/bin:/usr/bin:/bin"}, "kex": None}
 """Hosts find what Debian has there, and no version manager's python, each call of which is a script of its own."""
 SPEC = """
 project: bench

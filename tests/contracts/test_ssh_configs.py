@@ -142,8 +142,6 @@ def _ports(server: Sshd, keys: Path) -> tuple[str, str]:
         both, password = (str(made.getsockname()[1]) for made in (one, other))
     six = f"ListenAddress [::1]:{server.port}\n" if _has_six() else ""
     config.write_text(
-        # The usual exchange of keys costs two thirds of a login's time, and no row is about it.
-        "KexAlgorithms curve25519-sha256,curve25519-sha256@libssh.org\n"
         "LogLevel VERBOSE\nExposeAuthInfo yes\nAcceptEnv WQ_*\n"
         f"TrustedUserCAKeys {keys / 'ca.pub'}\nHostCertificate {server.root / 'host_key-cert.pub'}\n"
         + config.read_text()
