@@ -180,7 +180,7 @@ SILENT = {
         "for n in 1 2 3 4 5 6; do echo line $n; done; printf '\\033[2Jx\\n'; exit 4",
         r"(exit code 4) before our command and printed line 1 / line 2 / … / line 6 / \x1b[2Jx; ", "case $- in",
     ),
-    "silent": ("exit 0", "said nothing; a login file", "case $- in"),
+    "silent": ("exit 0", "printed nothing; a login file", "case $- in"),
 }  # fmt: skip
 
 
@@ -213,8 +213,8 @@ def test_a_login_file_that_never_ends_is_named(server: Sshd, host: Host) -> None
     assert isinstance(found, Unreachable)
     assert (found.kind, "did not start our command within 1 s" in found.reason) == ("timeout", True), found
     assert remote_command.delay(2, b"choose one\n", b"\x1b[2J\n") == (
-        r"its login shell did not start our command within 2 s and said choose one / \x1b[2J; see whether a login file "
-        "there (such as ~/.bashrc) waits for something"
+        r"its login shell did not start our command within 2 s and printed choose one / \x1b[2J; see whether a login "
+        "file there (such as ~/.bashrc) waits for something"
     )
 
 
