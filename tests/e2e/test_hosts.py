@@ -329,7 +329,7 @@ def test_a_bare_host_is_made_ready_and_a_second_time_nothing_is_done_again(proje
     out, err = project.call("setup", "gpu-a")
     assert "installed screen, rsync" in out
     assert "ecret" not in out + err
-    assert "setup.sh has line ends of Windows" in err
+    assert "setup.sh has Windows line endings" in err
     assert "not allowed to leave this machine: AWS_KEY" in err
     assert project.check()["gpu-a"]["faults"] == []
     place = made.home / "wavequeue"

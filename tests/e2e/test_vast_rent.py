@@ -332,7 +332,7 @@ def test_stopping_and_starting_say_what_is_billed_and_a_start_that_waits_is_take
     account.offer()
     number = account.json(*BEST)["instance_id"]
     box = account.double.world.boxes[number]
-    assert "goes on billing" in account.call("vast", "stop", str(number), "--yes")[0]
+    assert "still billed" in account.call("vast", "stop", str(number), "--yes")[0]
     assert box.state == "stopped"
     assert account.rentals()[0].state == "stopped"
     box.is_card_taken = True
@@ -341,7 +341,7 @@ def test_stopping_and_starting_say_what_is_billed_and_a_start_that_waits_is_take
     assert box.state == "stopped", "it would have billed whenever a GPU gets free"
     box.is_card_taken = False
     old = account.workers()["vast1"]["ssh"]["port"]
-    assert "goes on billing: $" in account.call("vast", "start", "vast1", "--yes")[0]
+    assert "still billed: $" in account.call("vast", "start", "vast1", "--yes")[0]
     assert account.workers()["vast1"]["ssh"]["port"] not in (old, None)
     account.call("hosts", "check", "vast1")
     assert account.rentals()[0].state == "ready"

@@ -50,7 +50,7 @@ def test_a_burst_of_cheap_offers_is_taken_up_to_the_cap_and_each_is_a_worker(acc
     assert lives(status["pid"])
     assert "2 instances are there" in account.call("vast", "watcher", "status")[0]
     out, _ = account.call("vast", "watcher", "stop")
-    assert "goes on billing" in out
+    assert "still billed" in out
     assert not lives(status["pid"])
     assert "no watcher is running" in account.call("vast", "watcher", "stop")[0]
     assert "was told to stop" in account.call("vast", "watcher", "log")[0]
