@@ -101,7 +101,7 @@ def test_after_a_restart_one_fix_and_the_next_submit_works(fleet: Fleet) -> None
     assert kinds(fleet.reconcile(code=1)) == ["address"]
     assert fleet.file.read_text() == before, "a dry run writes nothing"
     out, _ = fleet.laptop.call("vast", "reconcile", "--fix")
-    assert "mended 1 worker" in out
+    assert "updated 1 worker" in out
     assert fleet.file.read_text() == fleet.text(fleet.address), "but for the address all is as it was, comments too"
     assert "consistent" in fleet.laptop.call("vast", "reconcile", "--fix")[0]
     fleet.laptop.spec(SPEC)
@@ -279,7 +279,7 @@ def test_before_a_submit_one_call_mends_what_moved(fleet: Fleet, monkeypatch: py
     monkeypatch.delenv("VAST_API_KEY")
     monkeypatch.setenv("HOME", str(fleet.laptop.home))
     (line,) = reconcile_before(fleet.file, ["rented"])
-    assert "no key" in line
+    assert "no Vast.ai key" in line
     assert fleet.file.read_text() == fleet.text(fleet.address)
 
 

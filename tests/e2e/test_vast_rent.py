@@ -233,7 +233,7 @@ def test_an_image_that_no_machine_could_get_is_said_and_no_machine_is_blamed(
     monkeypatch.setitem(STATES, "broken", STATES["broken"]._replace(status_msg=words))
     account.double.world.plans += [["loading", "broken"]] * 3
     _, err = account.call(*BEST, code=1)
-    assert "the image vastai/pytorch:@vastai-automatic-tag cannot be had" in err
+    assert "the image vastai/pytorch:@vastai-automatic-tag cannot be pulled" in err
     assert account.creates() == 1
     assert account.living() == []
     assert "no machine is on the blacklist" in account.call("vast", "blacklist", "list")[0]

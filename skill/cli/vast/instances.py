@@ -39,7 +39,7 @@ def instances_verb(as_json: bool) -> int:
 
     found = instances.list_instances(locate_workers())
     if isinstance(found, Unknown):
-        return unknown("the rented instances cannot be listed", found.reason, as_json)
+        return unknown("the rented instances are unknown", found.reason, as_json)
     if as_json:
         print_json(inventory.document(found))
         return DONE
