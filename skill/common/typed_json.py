@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from typing import Any
 
 import msgspec
@@ -18,6 +19,9 @@ MOST_DEPTH = 64
 _MOST_DIGITS = 19
 Bounds = msgspec.Meta
 """Of a number or a text, within Annotated: ge, le, max_length."""
+_ONE_AT_A_TIME = threading.Lock()
+"""msgspec 0.22 keeps what it learns of a type before it has learned all of it. A second thread that comes by then ends
+the process with a segmentation fault."""
 
 
 class DocumentError(ValueError):
@@ -49,7 +53,8 @@ def fits(value: Any, kind: Any) -> str | None:
     """What is wrong with a value that was decoded, where it has to be of a type; None if it fits. What the type does
     not name may be anything: a newer version may have written it."""
     try:
-        msgspec.convert(value, kind)
+        with _ONE_AT_A_TIME:
+            msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         words, _, place = str(error).partition(" - at `$")
         text = one_line(words[:1].lower() + words[1:].replace("`", ""), 200)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,24 @@ def test_no_damage_to_a_state_breaks_a_view() -> None:
         views(found)
     assert taken > 20, "so much damage shows nothing"
     assert max(map(len, words)) < 500
+
+
+def test_documents_of_several_hosts_are_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """msgspec ends the process with a segmentation fault where two threads meet a type for the first time."""
+    inside, entered, overlaps = threading.Lock(), threading.Event(), []
+
+    def convert(_value: Any, _kind: Any) -> None:
+        free = inside.acquire(blocking=False)
+        overlaps.append(not free)
+        entered.set()
+        if free:
+            if threading.current_thread() is not other:
+                other.join(0.2)  # long enough to come in here, if anything lets it
+            inside.release()
+
+    monkeypatch.setattr("skill.common.typed_json.msgspec.convert", convert)
+    other = threading.Thread(target=lambda: entered.wait(10) and typed_json.fits({}, dict))
+    other.start()
+    typed_json.fits({}, dict)
+    other.join()
+    assert overlaps == [False, False]
