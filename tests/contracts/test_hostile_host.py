@@ -585,7 +585,7 @@ print("KiB", status.partition("VmHWM:")[2].split()[0])
 
 def test_no_answer_takes_more_than_300_mib(world: World) -> None:
     """A large state, very many rows, a large file of which nothing is kept, and an endless line at the end."""
-    largest = document("queue_state.json", damaged(lambda made: many(made, 23_000)))
+    largest = document("queue_state.json", damaged(lambda made: many(made, 21_800)))
     rows = b"".join(row(skip=f"{n}" + "x" * 200, why="y" * 200) for n in range(50_000))
     large = row(file="ckpt/big.so", place=RESULTS, by=_by("ckpt", "gpu-a"), size=400 << 20, mtime_ns=NOW, begin=0)
     host = answer(world, largest + large, then="true")

@@ -239,7 +239,7 @@ def test_watch_gives_up_a_host_by_itself_while_another_answers(
     let(a, 2, 4, 5)
     out, err = process.communicate(timeout=150)
     assert process.returncode == 0, (out, err)
-    assert "gpu-b has not been reached for 2.0 s" in err
+    assert "gpu-b has been unreachable for 2.0 s" in err
     assert statuses(a, half) == dict.fromkeys(("j1", "j2", "j4", "j5"), "completed")
 
 
