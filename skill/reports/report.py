@@ -192,8 +192,8 @@ def _host_lines(document: Mapping[str, Any]) -> list[str]:
     left = len(document["not_pulled"])
     if left:
         pull = shlex.join(["wavequeue", "pull", "--run", document["run_id"]])
-        are = "job's results are" if left == 1 else "jobs' results are"
-        lines += ["", f"{left} completed {are} not pulled yet; pull them with: `{pull}`"]
+        have = "job's results have" if left == 1 else "jobs' results have"
+        lines += ["", f"{left} completed {have} not been pulled yet; pull them with: `{pull}`"]
     return lines
 
 

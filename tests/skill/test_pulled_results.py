@@ -120,5 +120,5 @@ def test_the_report_says_for_each_host_what_has_not_been_pulled(home: Home) -> N
     assert json.loads(json.dumps(made)) == made
     text = report.markdown(made)
     assert "| gpu-a | running | 4 | 2 | 2 | never |" in text
-    assert "2 completed jobs' results are not pulled yet" in text
+    assert "2 completed jobs' results have not been pulled yet" in text
     assert f"`wavequeue pull --run {RUN_ID}`" in text
