@@ -288,6 +288,7 @@ def _meta(assigned: Assigned, manifest: Manifest, sides: Sequence[_Side], now: f
         "manifest_sha256": assigned.digest,
         "poll": max((meta["poll"] for meta in metas), default=5.0),
         "screen_dir": only.get("screen_dir"),
+        "launcher": manifest.launcher,
         "seq": sum(meta["seq"] for meta in metas),
         **{name: only.get(name) for name in _OF_ONE},
         "eta": eta.merged(side.document["meta"] for side in counted if side.document and side.manager == "running"),

@@ -188,7 +188,7 @@ def test_a_killed_manager_that_is_started_again_goes_on_with_the_end(rented: Ren
     wait_plan(run, "sync")
     pull(run)
     wait_for(lambda: rented.double.count("DELETE", "instances") > 1, say="the first tries")
-    wait_for(lambda: [text for text in told(run, "teardown") if "answers 429" in text], say="the alert")
+    wait_for(lambda: [text for text in told(run, "teardown") if "answered 429" in text], say="the alert")
     run.kill()
     assert not rented.is_gone()
     rented.double.heal()
