@@ -91,7 +91,7 @@ def warn_of_secrets(faults: Faults, root: Node) -> None:
             found = scalar.text, name.upper()
         if found is not None:
             value, variable = found
-            how = f'write env: {{{variable}: {{from: {variable}}}}}, "${variable}" in its place in cmd, {_VALUE}'
+            how = f'write env: {{{variable}: {{from: {variable}}}}}, "${variable}" in cmd, {_VALUE}'
             faults.warn(locate(faults, scalar, value), f"this looks like a secret, {_HELD}; {how}")
 
 

@@ -200,7 +200,7 @@ def test_a_cut_in_the_middle_leaves_whole_files_and_is_made_good(place: Place) -
 def test_a_workspace_that_cannot_be_made_says_why(place: Place) -> None:
     found = code_push.push_files(place.host, place.source, "/dev/null/x", select(place.source))
     assert isinstance(found, str)
-    assert "the workspace /dev/null/x cannot be made on a: " in found
+    assert "the workspace /dev/null/x cannot be created on a: " in found
 
 
 def test_where_a_folder_stands_in_the_way_of_a_file_it_is_named_and_stays(place: Place) -> None:

@@ -70,7 +70,8 @@ def test_cores(affinity: int, quota: float | None, usable: int) -> None:
 
 def test_usable_cores_respects_the_affinity() -> None:
     one = min(os.sched_getaffinity(0))
-    code = f"import os; os.sched_setaffinity(0, {{{one}}}); from queue_manager import host; print(host.usable_cores())"
+    limited = f"import os; os.sched_setaffinity(0, {{{one}}})"
+    code = f"{limited}; from queue_manager.adapters import host; print(host.usable_cores())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"
 

@@ -198,7 +198,7 @@ def _replace(path: Path) -> None:
         (lambda path: os.truncate(path, 0), "bytes, not", False),
         (lambda path: path.write_bytes(path.read_bytes() + b"more\n"), "bytes, not", True),
         (lambda path: path.write_bytes(b"something else\n"), "bytes, not", True),
-        (Path.unlink, "is gone", False),
+        (Path.unlink, "was deleted", False),
         (lambda path: (path.unlink(), path.mkdir()), "was replaced by another file", True),
     ],
     ids=["replaced", "cut", "empty", "appended", "overwritten", "removed", "directory"],

@@ -460,10 +460,10 @@ def test_an_end_that_the_provider_refuses_is_a_condition_and_the_note_says_what_
     _, manager = managed(spec("a"), plans={"a": ONCE}, when_done="stop")
     manager.see(acknowledged=10**6)
     manager.follow(120)
-    manager.see(fault="Vast.ai answers 429: API requests too frequent")
+    manager.see(fault="Vast.ai answered 429: API requests too frequent")
     manager.turn()
     text, _ = manager.state.machine.conditions["teardown"]
-    assert text.startswith("instance 4711 is not stopped yet and is still billed: Vast.ai answers 429")
+    assert text.startswith("instance 4711 is not stopped yet and is still billed: Vast.ai answered 429")
     assert text.endswith("by hand: wavequeue vast stop 4711")
     written = note(manager.state, GROUND)
     assert "$0.24 a day" in written

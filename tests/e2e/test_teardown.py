@@ -125,7 +125,7 @@ def test_it_destroys_its_own_instance_once_its_results_are_home(rented: Rented) 
     names = [event["event"] for event in run.events()]
     assert names.index("RunFinished") < names.index("TeardownStarting") < names.index("TeardownConfirmed")
     assert meta(run)["teardown"]["confirmed"] is True
-    assert "destroys this machine by itself" in run.paths.teardown.read_text()
+    assert "destroys this machine automatically" in run.paths.teardown.read_text()
     assert len(told(run, "teardown")) == 2
     assert run.paths.summary.exists()
     secrets = [path for path in rented.world.home.rglob("*") if path.is_file()]
