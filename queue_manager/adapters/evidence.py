@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import itertools
 import os
 import signal
 import stat
@@ -47,6 +48,7 @@ def find_output(pattern: str, cwd: str, since_ns: int) -> Output:
     """Look for a job's output: the match that changed last, and whether it did since `since_ns`.
 
     What was put there since with the times of an older file (rsync -t, tar, wget -N, cp -p, a link) counts as changed.
+    Where nothing is found since something cannot be read, that is said (`unreadable`).
     """
     from queue_manager.core.boundary import Output
 
@@ -55,7 +57,26 @@ def find_output(pattern: str, cwd: str, since_ns: int) -> Output:
         at = _changed_ns(path)
         if at is not None and at > newest_ns:
             newest, newest_ns = path, at
-    return Output(newest, newest is not None and newest_ns >= since_ns)
+    if newest is None:
+        return Output(None, False, unreadable=_unreadable(pattern, cwd))
+    return Output(newest, newest_ns >= since_ns)
+
+
+def _unreadable(pattern: str, cwd: str) -> str | None:
+    """What keeps a pattern's files from being seen, in words; None where they do not exist. Of a glob, its directory
+    up to the first name that varies is tried."""
+    fixed = "/".join(itertools.takewhile(lambda name: not is_glob(name), pattern.split("/")))
+    place = os.path.normpath(os.path.join(cwd, fixed or ("/" if pattern.startswith("/") else "")))
+    try:
+        if is_glob(pattern):
+            os.listdir(place)
+        else:
+            os.stat(place)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return f"{place}: {error.strerror}"
+    return None
 
 
 def newest_output(pattern: str, cwd: str) -> int | None:

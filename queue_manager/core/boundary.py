@@ -39,11 +39,13 @@ class ExitRecord:
 @dataclass(frozen=True)
 class Output:
     """What `expected_output` looks like now: the newest match, if any, whether it is newer than the attempt's
-    start, and whether another job's pattern can match one of the new files."""
+    start, and whether another job's pattern can match one of the new files. `unreadable`: where there is no match,
+    what could not be read, and why."""
 
     path: str | None
     fresh: bool
     shared: bool = False
+    unreadable: str | None = None
 
 
 @dataclass(frozen=True)

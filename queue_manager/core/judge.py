@@ -158,4 +158,6 @@ def _missing(spec: JobSpec, ended: Ended) -> str:
             f"exit code 0, but {ended.output.path} was not modified after the job started: it is "
             "left over from before, or kept an earlier modification time (cp -p, tar, rsync -t; then touch it)"
         )
+    if ended.output is not None and ended.output.unreadable is not None:
+        return f"exit code 0, but {shown(spec.expected_output or '')} cannot be read ({ended.output.unreadable})"
     return f"exit code 0, but {shown(spec.expected_output or '')} does not exist"

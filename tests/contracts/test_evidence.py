@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import subprocess
@@ -72,6 +73,32 @@ def test_what_was_put_there_with_an_older_time_is_fresh(tmp_path: Path, how: str
     else:
         subprocess.run([*how.split(), str(old), str(new)], check=True)
     assert find_output("out/a.pt", str(tmp_path), since) == Output(str(new), True)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "place"),
+    [
+        ("out/a.pt", "out/a.pt"),
+        ("out/*.pt", "out"),
+        ("out/*/a.pt", "out"),
+        ("*/a.pt", ""),
+        ("/data/*.pt", "/data"),
+        ("/*.pt", "/"),
+    ],
+)
+def test_an_output_that_cannot_be_read_is_not_missing(
+    cwd: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, place: str
+) -> None:
+    """As on NFS. For root no permission is missing, so the system's answer is put in."""
+
+    def stale(path: object, **_options: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+
+    for name in ("stat", "listdir", "scandir"):
+        monkeypatch.setattr(f"queue_manager.adapters.evidence.os.{name}", stale)
+    found = find_output(pattern, str(cwd), START)
+    monkeypatch.undo()
+    assert found == Output(None, False, unreadable=f"{cwd / place}: Stale file handle")
 
 
 @pytest.mark.parametrize("pattern", ["out/b.json", "out/*.txt", "**/b.json", "other/*"])

@@ -41,6 +41,12 @@ def test_no_output_is_a_failure_even_at_exit_code_0() -> None:
     assert found.error == "exit code 0, but out/a.pt does not exist; last line: done"
 
 
+def test_an_output_that_cannot_be_read_is_not_called_missing() -> None:
+    found = verdict(0, Output(None, False, unreadable="/nfs/out: Stale file handle"))
+    assert (found.outcome, found.failure) == (Outcome.FAILED, "no_output")
+    assert found.error == "exit code 0, but out/a.pt cannot be read (/nfs/out: Stale file handle)"
+
+
 def test_an_output_from_an_earlier_day_completes_nothing() -> None:
     found = verdict(0, OLD)
     assert found.failure == "no_output"
