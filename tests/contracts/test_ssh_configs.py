@@ -26,7 +26,8 @@ from skill.hosts import ssh_once, ssh_way
 from skill.hosts.connection import Host, Said, Unreachable
 from skill.hosts.registry import Worker
 from tests.e2e.runs import wait_for
-from tests.sshd import Sshd
+from tests.ssh_agent import ssh_agent
+from tests.sshd import Sshd, free_port
 
 KEYS = {
     "ed": "ed25519", "rsa": "rsa", "ecdsa": "ecdsa", "jump": "ed25519", "held": "ed25519", "second": "ed25519",
@@ -106,9 +107,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         }  # fmt: skip
         _files(folder, keys, server)
         for name, held in (("agent", ("held", "locked")), ("agent2", ("second",))):
-            stack.callback(_end, _agent(folder / name, [keys / one for one in held], folder))
+            stack.enter_context(ssh_agent(folder / name, *(keys / one for one in held)))
         bound = ["ssh-add", "-q", "-H", str(folder / "known_bound"), "-h", "root@127.0.0.1", str(keys / "held")]
-        stack.callback(_end, _agent(folder / "agent3", [], folder))
+        stack.enter_context(ssh_agent(folder / "agent3"))
         environment = {**os.environ, "SSH_AUTH_SOCK": str(folder / "agent3")}
         subprocess.run(bound, env=environment, check=True, timeout=60)
         for name in ("held", "second"):  # their private halves are in the agents alone
@@ -136,10 +137,7 @@ def _ports(server: Sshd, keys: Path) -> tuple[str, str]:
     sign = ["ssh-keygen", "-q", "-s", str(keys / "ca"), "-I", "host", "-h", "-n", "127.0.0.1,localhost,::1"]
     subprocess.run([*sign, str(server.root / "host_key.pub")], check=True, timeout=60)
     server.stop()
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        both, password = (str(made.getsockname()[1]) for made in (one, other))
+    both, password = (str(free_port("127.0.0.1")) for _ in range(2))
     six = f"ListenAddress [::1]:{server.port}\n" if _has_six() else ""
     config.write_text(
         "LogLevel VERBOSE\nExposeAuthInfo yes\nAcceptEnv WQ_*\n"
@@ -187,16 +185,6 @@ def _files(folder: Path, keys: Path, server: Sshd) -> None:
         subprocess.run(
             ["ssh-keygen", "-q", "-H", "-f", str(folder / name)], check=True, timeout=60, capture_output=True
         )
-
-
-def _agent(path: Path, held: list[Path], folder: Path) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL, cwd=folder)
-    wait_for(path.exists, say="the agent to listen")
-    environment = {**os.environ, "SSH_AUTH_SOCK": str(path)}
-    if not held:
-        return process
-    subprocess.run(["ssh-add", "-q", *map(str, held)], env=environment, check=True, timeout=60)
-    return process
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -3,8 +3,6 @@ machine is blamed. What it says last is what the ledger says."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import shutil
 import subprocess
@@ -21,9 +19,9 @@ from skill.fleet.startup import SILENT
 from skill.hosts import ssh_preflight
 from skill.hosts.registry import Worker
 from skill.providers.instances import Address
-from tests.e2e.runs import wait_for
 from tests.laptop import SPEC, Laptop
 from tests.skill.test_ssh_preflight import use_config_of_home
+from tests.ssh_agent import ssh_agent
 from tests.vast_double import Double, Fault
 
 UP = ("up", "spec.yaml", "--yes", "--every", "0.5s", "--poll", "0.1")
@@ -90,21 +88,6 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     yield made
     made.laptop.close()
     made.double.close()
-
-
-@contextlib.contextmanager
-def agent(folder: Path, key: Path | None) -> Iterator[Path]:
-    """A real agent that holds a key, if one is named. It listens below a short path of its own."""
-    path = folder / "agent"
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
-    try:
-        wait_for(lambda: path.exists() or process.poll() is not None, say="the agent")
-        if key is not None:
-            subprocess.run(["ssh-add", "-q", str(key)], env={**os.environ, "SSH_AUTH_SOCK": str(path)}, check=True)
-        yield path
-    finally:
-        process.kill()
-        process.wait()
 
 
 def no_ssh(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +181,7 @@ def test_the_agent_is_the_one_that_ssh_asks(
     bench: Bench, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """IdentityAgent of the configuration goes before SSH_AUTH_SOCK, in both directions."""
-    with agent(tmp_path_factory.mktemp("a"), bench.key) as path:
+    with ssh_agent(tmp_path_factory.mktemp("a") / "agent", bench.key) as path:
         monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
         copy = bench.ssh / "id_ed25519.pub"
         bench.key.unlink()
