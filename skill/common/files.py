@@ -11,7 +11,7 @@ import fcntl
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -98,12 +98,18 @@ def make_name(path: Path, directory: Path) -> None:
 
 
 def write_whole(
-    path: Path, text: str, *, mode: int | None = PRIVATE, durable: bool = True, errors: str = "strict"
+    path: Path,
+    text: str,
+    *,
+    mode: int | None = PRIVATE,
+    durable: bool = True,
+    errors: str = "strict",
+    check: Callable[[], None] | None = None,
 ) -> None:
     """Put text into a file; whoever looks sees the old content or the new. Raises OSError.
 
     `mode` None: the file is the user's, and keeps its mode or has the umask's. `durable` False: what was written last
-    may be gone after a power cut.
+    may be gone after a power cut. `check` is called when only the rename is left; if it raises, the old content stays.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     if mode is None:
@@ -117,6 +123,8 @@ def write_whole(
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
+        if check is not None:
+            check()
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

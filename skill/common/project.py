@@ -10,6 +10,8 @@ WORKERS = "workers.yaml"
 ENV = ".env"
 SETTINGS = "vast.yaml"
 """What people write about renting machines."""
+QUEUES = ("idea", "benchmark", "run", "publication")
+"""The queues of the research files, each a JSON array."""
 KEPT = ".wavequeue"
 """The directory of a project in which is kept what no person writes."""
 
@@ -68,3 +70,51 @@ class ProjectPaths(NamedTuple):
             kept / "watcher.json",
             kept / "watcher.log",
         )
+
+
+class ResearchPaths(NamedTuple):
+    """Where the research files of a project directory are: beside workers.yaml. `ids`: the highest number that was
+    given to a record of each kind, so that none is given twice."""
+
+    root: Path
+    queues: Path
+    schemas: Path
+    templates: Path
+    research: Path
+    lock: Path
+    ids: Path
+
+    @classmethod
+    def of(cls, workers: Path) -> ResearchPaths:
+        """The research files beside this workers.yaml; nothing of it need exist."""
+        beside, kept = workers.parent, workers.parent / KEPT
+        folders = (beside / "queues", beside / "schemas", beside / "templates", beside / "research")
+        return cls(beside, *folders, kept / "research.lock", kept / "research_ids.json")
+
+    def queue(self, name: str) -> Path:
+        """The file of one of QUEUES."""
+        return self.queues / f"{name}_queue.json"
+
+    def last_good(self, name: str) -> Path:
+        """The last good copy of a queue, beside it."""
+        return self.queues / f"{name}_queue.json.last-good"
+
+    def study(self, project: str) -> StudyPaths:
+        """The files of one research project."""
+        return StudyPaths.of(self.research / project)
+
+
+class StudyPaths(NamedTuple):
+    """The files of one research project, `research/PROJECT/`."""
+
+    root: Path
+    settings: Path
+    evidence: Path
+    paper: Path
+    benchmarks: Path
+    probes: Path
+
+    @classmethod
+    def of(cls, root: Path) -> StudyPaths:
+        """The files in this directory; nothing of it need exist."""
+        return cls(root, root / "project.yaml", *(root / one for one in ("evidence", "paper", "benchmarks", "probes")))

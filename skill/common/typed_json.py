@@ -18,7 +18,7 @@ MOST_DEPTH = 64
 """Levels of lists and objects. A state has six."""
 _MOST_DIGITS = 19
 Bounds = msgspec.Meta
-"""Of a number or a text, within Annotated: ge, le, max_length."""
+"""Of a number or a text, within Annotated: ge, le, max_length, pattern, and a description for its schema."""
 _ONE_AT_A_TIME = threading.Lock()
 """msgspec 0.22 keeps what it learns of a type before it has learned all of it. A second thread that comes by then ends
 the process with a segmentation fault."""
@@ -62,6 +62,18 @@ def fits(value: Any, kind: Any) -> str | None:
     except (RecursionError, OverflowError, UnicodeError) as error:
         return f"cannot be read ({type(error).__name__})"
     return None
+
+
+def pretty(value: Any) -> str:
+    """Write a value as JSON for people and for git diff: keys sorted, each on a line of its own. Raises ValueError
+    where it holds what JSON cannot (half of a character, an endless number)."""
+    return msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=2).decode() + "\n"
+
+
+def schema(kind: Any) -> dict[str, Any]:
+    """The JSON Schema of a type, by which `fits` judges."""
+    with _ONE_AT_A_TIME:
+        return msgspec.json.schema(kind)
 
 
 def _whole(text: str) -> int:
