@@ -17,7 +17,7 @@ from skill.common.errors import DONE, FAILED, INTERRUPTED, UseError
 from skill.common.units import size_text
 from skill.operations import pull_text
 from skill.operations.find_run import find_run_on_hosts
-from skill.operations.pull_run import Heard, Pulled, Puller, assignment_of, results_below
+from skill.operations.pull_run import OnBytes, Pulled, Puller, assignment_of, results_below
 from skill.terminal import live
 
 if TYPE_CHECKING:
@@ -70,21 +70,21 @@ def pull_verb(run: str | None, run_name: str | None, names: tuple[str, ...], eve
 
 
 @contextmanager
-def _progress() -> Iterator[Heard]:
+def _progress() -> Iterator[OnBytes]:
     """A line on a terminal that shows how much has come of each host."""
     console = live.console(error=True)
     sizes: dict[str, int] = {}
     shown = time.monotonic()
     with console.status("pulling") as line:
 
-        def heard(name: str, size: int) -> None:
+        def on_bytes(name: str, size: int) -> None:
             nonlocal shown
             sizes[name] = sizes.get(name, 0) + size
             if time.monotonic() - shown > _FRAME:
                 shown = time.monotonic()
                 line.update("pulling: " + ", ".join(f"{one} {size_text(sizes[one])}" for one in sorted(sizes)))
 
-        yield heard if console.is_terminal else lambda _name, _size: None
+        yield on_bytes if console.is_terminal else lambda _name, _size: None
 
 
 def _report(run: Run, done: Pulled) -> None:

@@ -30,7 +30,7 @@ _AT_ONCE = 16
 _LOOK = 15.0
 _TRIES = 2
 # PID 1 of a container has its variables; a session has them only in some images.
-_WHO = """
+_IDENTIFY = """
 file=${WAVEQUEUE_PROC:-/proc}/1/environ
 { if [ -r "$file" ]; then tr '\\0' '\\n' < "$file"; else env; fi; } |
     sed -n 's/^CONTAINER_ID=//p; s/^VAST_CONTAINERLABEL=C\\.//p' | head -n 1
@@ -72,7 +72,7 @@ def reconcile(client: Provider, path: Path, *, fix: bool, names: Collection[str]
     live = {one.id: one for one in listed}
     found = {worker.name: _live(client, live, worker.instance_id or 0) for worker in rented}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        identified = list(pool.map(lambda worker: _hear(worker, found[worker.name]), rented))
+        identified = list(pool.map(lambda worker: _identified(worker, found[worker.name]), rented))
     keys = ProjectPaths.of(path).known_hosts
     reports = [
         drift.judge(worker, found[worker.name], answers, known_key(keys, worker.name))
@@ -100,8 +100,8 @@ def reconcile_before(path: Path, names: Collection[str]) -> list[str]:
         found = reconcile(client, path, fix=True, names=rented)
     if isinstance(found, Unknown):
         return [f"unknown whether {', '.join(rented)} are as workers.yaml says: {found.reason}; nothing was changed"]
-    said = [f"{report.worker}: {finding.text}" for report in found.reports for finding in report.findings]
-    return [*said, *(f"{report.worker}: {report.note}" for report in found.reports if report.note)]
+    lines = [f"{report.worker}: {finding.text}" for report in found.reports for finding in report.findings]
+    return [*lines, *(f"{report.worker}: {report.note}" for report in found.reports if report.note)]
 
 
 def _live(client: Provider, live: dict[int, Instance], number: int) -> Instance | Gone | Unknown:
@@ -109,7 +109,7 @@ def _live(client: Provider, live: dict[int, Instance], number: int) -> Instance 
     return live[number] if number in live else client.instance(number)
 
 
-def _hear(worker: Worker, live: Instance | Gone | Unknown) -> list[Identified]:
+def _identified(worker: Worker, live: Instance | Gone | Unknown) -> list[Identified]:
     """Ask at its addresses, one after the other, until the instance itself answers."""
     found: list[Identified] = []
     for way in drift.to_try(worker, live) if isinstance(live, Instance) else ():
@@ -126,14 +126,14 @@ def identify(worker: Worker, way: Address) -> Identified:
     there = Ssh(way.host, way.port, ssh.user if ssh else "root", ssh.key if ssh else None)
     host = Host(worker._replace(kind="ssh", ssh=there), folder / "known_hosts", _TRIES)
     try:
-        said = host.script(_WHO, timeout=_LOOK, limit=1 << 16)
+        result = host.script(_IDENTIFY, timeout=_LOOK, limit=1 << 16)
         key = known_key(folder / "known_hosts", worker.name)
     finally:
         host.close()
         shutil.rmtree(folder, ignore_errors=True)
-    if isinstance(said, Unreachable):
-        return Identified(way, key=key, fault=said.reason)
-    text = said.out.decode("ascii", "replace").strip()
+    if isinstance(result, Unreachable):
+        return Identified(way, key=key, fault=result.reason)
+    text = result.out.decode("ascii", "replace").strip()
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
     return Identified(way, number, key)
 

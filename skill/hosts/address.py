@@ -75,7 +75,7 @@ def _command(text: str) -> Address:
         words = shlex.split(text)[1:]
     except ValueError:
         raise UseError(f"the ssh command {text!r} has an unclosed quote") from None
-    said: dict[str, str] = {}
+    options: dict[str, str] = {}
     places = []
     while words:
         word = words.pop(0)
@@ -87,7 +87,7 @@ def _command(text: str) -> Address:
                 raise UseError(f"the ssh command ends after {name}; give its value, too")
             value = value or words.pop(0)
             if name in _TAKEN:
-                said[_TAKEN[name]] = value
+                options[_TAKEN[name]] = value
         else:
             raise UseError(
                 f"the option {word} of the ssh command is not known here; put it into ~/.ssh/config under a name, and "
@@ -96,10 +96,10 @@ def _command(text: str) -> Address:
     if len(places) != 1:
         raise UseError(f"the ssh command names {len(places) or 'no'} hosts; give it as 'ssh -p PORT USER@HOST'")
     found = parse(places[0])
-    if "user" in said:
-        _check(said["user"], text, "user")
-    port = _port(said["port"]) if "port" in said else found.port
-    return Address(found.host, port, said.get("user", found.user), said.get("key"))
+    if "user" in options:
+        _check(options["user"], text, "user")
+    port = _port(options["port"]) if "port" in options else found.port
+    return Address(found.host, port, options.get("user", found.user), options.get("key"))
 
 
 def _port(text: str) -> int:

@@ -15,7 +15,7 @@ from queue_manager.core.excerpt import excerpt
 from queue_manager.core.layout import HostPaths
 from queue_manager.core.terminal_text import escaped, one_line
 from skill.common import typed_json
-from skill.hosts.connection import Host, Said, Unreachable
+from skill.hosts.connection import CommandResult, Host, Unreachable
 
 if TYPE_CHECKING:
     from skill.hosts.runtime_bundle import Bundle
@@ -88,10 +88,10 @@ def module(home: str | None, python: str, runtime: str, name: str, *args: str) -
 def facts(host: Host, run_id: str | None) -> Facts | Unreachable:
     """Ask what a host is, and how far a run has come there. One round trip."""
     places = " ".join(place.replace("$HOME", '"$HOME"') for place in PLACES)
-    said = host.script(
+    result = host.script(
         _LOOK.replace("@PLACES@", places), run_id or "", _source(), _TRY, timeout=_LOOK_PATIENCE, limit=1 << 20
     )
-    return said if isinstance(said, Unreachable) else parse_facts(said)
+    return result if isinstance(result, Unreachable) else parse_facts(result)
 
 
 def _source() -> str:
@@ -125,19 +125,19 @@ run=$1 source=$2 try=$3
 printf 'home=%s\nmachine=%s\nscreen=%s\nrsync=%s\n' \
     "$HOME" "$(uname -m)" "$(command -v screen)" "$(command -v rsync)"
 place=$HOME; [ ! -d "$HOME/.wavequeue" ] || place=$HOME/.wavequeue
-if said=$(df -Pk "$place" 2>&1); then
-    printf '%s\n' "$said" | { read -r _; read -r _ _ _ free _ && printf 'disk=%s\n' "$free"; }
-else printf 'disk_fault=%s\n' "$(printf %s "$said" | tr -c '[:print:]' ' ')"; fi
+if output=$(df -Pk "$place" 2>&1); then
+    printf '%s\n' "$output" | { read -r _; read -r _ _ _ free _ && printf 'disk=%s\n' "$free"; }
+else printf 'disk_fault=%s\n' "$(printf %s "$output" | tr -c '[:print:]' ' ')"; fi
 if [ -w "$place" ] && [ -x "$place" ]; then printf 'writable=1\n'; fi
 seen=:
 look() {
     case $seen in *":$1:"*) return 1 ;; esac
     seen=$seen$1:
     [ -f "$1" ] && [ -x "$1" ] || return 1
-    said=$("$1" -E -s -c "$try" "$source" "$run" </dev/null 2>/dev/null)
-    case $said in
-        python=*facts=*) printf '%s\n' "$said"; exit 0 ;;
-        old=*) printf '%s %s\n' "$said" "$1" ;;
+    output=$("$1" -E -s -c "$try" "$source" "$run" </dev/null 2>/dev/null)
+    case $output in
+        python=*facts=*) printf '%s\n' "$output"; exit 0 ;;
+        old=*) printf '%s %s\n' "$output" "$1" ;;
         *) printf 'broken=%s\n' "$1" ;;
     esac
 }
@@ -151,28 +151,28 @@ exit 0
 """
 
 
-def parse_facts(said: Said) -> Facts | Unreachable:
+def parse_facts(result: CommandResult) -> Facts | Unreachable:
     """Facts from what the look printed; Unreachable where that is no answer of ours."""
     rows: list[tuple[str, str]] = []
-    text = said.out.decode(errors="replace")
+    text = result.out.decode(errors="replace")
     for line in text.splitlines():
         name, equals, value = line.partition("=")
         if not equals or len(value) > 1 << 16 or not value.isprintable():
-            return _strange("its answer cannot be understood", said)
+            return _strange("its answer cannot be understood", result)
         rows.append((name, value))
     one = dict(rows)
     if not one.get("home", "").startswith("/") or len(one["home"]) > _LONGEST or not one.get("machine"):
-        return _strange("it does not say where its home is", said)
+        return _strange("it does not say where its home is", result)
     try:
         document = typed_json.decode(one["facts"], 1 << 16) if "facts" in one else None
         if isinstance(document, dict) and isinstance(document.get("fault"), str):
             return Unreachable(one_line(document["fault"], 300), "other")
-        told = _told(document or {}) if "facts" in one else None
+        described = _describe(document or {}) if "facts" in one else None
         version, _, path = one.get("python", "").partition(" ")
     except (ValueError, TypeError, KeyError, RecursionError):
-        return _strange("its description of itself cannot be understood", said)
-    if told is not None and not (re.fullmatch(r"3\.\d+\.\d+", version) and path.startswith("/")):
-        return _strange("it does not say which python it has", said)
+        return _strange("its description of itself cannot be understood", result)
+    if described is not None and not (re.fullmatch(r"3\.\d+\.\d+", version) and path.startswith("/")):
+        return _strange("it does not say which python it has", result)
     disk = one.get("disk", "")
     found = Facts(
         home=one["home"],
@@ -190,10 +190,10 @@ def parse_facts(said: Said) -> Facts | Unreachable:
         manager_pid=None,
         ended=False,
     )
-    return found if told is None else found._replace(**told, python=Python(version, path), why_no_python="")
+    return found if described is None else found._replace(**described, python=Python(version, path), why_no_python="")
 
 
-def _told(found: Mapping[str, Any]) -> dict[str, Any]:
+def _describe(found: Mapping[str, Any]) -> dict[str, Any]:
     """What queue_manager.adapters.facts says, checked. Raises ValueError, TypeError, KeyError."""
     identity, digest, pid, libc = (found[name] for name in ("host_id", "manifest_sha256", "manager_pid", "libc"))
     if not (
@@ -233,17 +233,17 @@ def _path(value: str | None) -> str | None:
 def _why_no_python(rows: list[tuple[str, str]]) -> str:
     old = [value for name, value in rows if name == "old"]
     broken = [value for name, value in rows if name == "broken"]
-    said = []
+    problems = []
     if old:
-        said.append("too old: " + ", ".join(old[:5]))
+        problems.append("too old: " + ", ".join(old[:5]))
     if broken:
-        said.append("does not run: " + ", ".join(broken[:5]))
-    return "no python of 3.9 or newer was found" + (f" ({'; '.join(said)})" if said else "")
+        problems.append("does not run: " + ", ".join(broken[:5]))
+    return "no python of 3.9 or newer was found" + (f" ({'; '.join(problems)})" if problems else "")
 
 
-def _strange(what: str, said: Said) -> Unreachable:
-    words = excerpt(said.err)
-    return Unreachable(f"{what}{f': {words}' if words else ''} (exit code {said.code})", "other")
+def _strange(what: str, result: CommandResult) -> Unreachable:
+    words = excerpt(result.err)
+    return Unreachable(f"{what}{f': {words}' if words else ''} (exit code {result.code})", "other")
 
 
 # -- identity and runtime -----------------------------------------------------------------------------------------
@@ -255,13 +255,13 @@ def claim_identity(host: Host) -> str | Unreachable:
     Of several machines that have one home, such as NFS, the first to be named has it, and each other one a place of its
     own in it, with an identity, runs and leases of its own.
     """
-    said = host.script(_CLAIM, secrets.token_hex(16), limit=1 << 16)
-    if isinstance(said, Unreachable):
-        return said
-    found = said.out.decode(errors="replace").strip()
-    if said.code == 0 and _HEX32.fullmatch(found):
+    result = host.script(_CLAIM, secrets.token_hex(16), limit=1 << 16)
+    if isinstance(result, Unreachable):
+        return result
+    found = result.out.decode(errors="replace").strip()
+    if result.code == 0 and _HEX32.fullmatch(found):
         return found
-    return Unreachable(f"~/.wavequeue/host_id cannot be made or read there: {said.why}", "other")
+    return Unreachable(f"~/.wavequeue/host_id cannot be made or read there: {result.why}", "other")
 
 
 # The first of several who do so gives the file its name, and the others see all of it. A file system without hard links
@@ -349,9 +349,9 @@ try:
     if tried() is not None:
         for cache in glob.glob(os.path.join(glob.escape(new), "**", "__pycache__"), recursive=True):
             shutil.rmtree(cache)
-        said = tried()
-        if said is not None:
-            sys.exit("it does not run with %s: %s" % (sys.executable, said or "no output"))
+        output = tried()
+        if output is not None:
+            sys.exit("it does not run with %s: %s" % (sys.executable, output or "no output"))
     for folder, _, names in os.walk(new):
         for name in names:
             fd = os.open(os.path.join(folder, name), os.O_RDONLY)
@@ -371,7 +371,7 @@ finally:
 
 def in_passing(
     host: Host, facts: Facts, made: Bundle, name: str, *args: str, stdin: bytes = b"", timeout: float = 60.0
-) -> Said | Unreachable:
+) -> CommandResult | Unreachable:
     """Run `queue_manager.NAME` on a host that has a Python, from its runtime or, where that is not there, from one that
     is gone again with the process. Leaves nothing on the host."""
     assert facts.python is not None
@@ -408,10 +408,10 @@ def place_run(
     and its file. Returns what went wrong, as where another manifest is there."""
     name, text = request or ("", b"")
     words = (run_id, secrets.token_hex(4), str(len(manifest)), str(len(text)), name)
-    said = host.script(_PLACE, *words, stdin=manifest + text, limit=1 << 20)
-    if isinstance(said, Said) and said.code == _OTHER:
+    result = host.script(_PLACE, *words, stdin=manifest + text, limit=1 << 20)
+    if isinstance(result, CommandResult) and result.code == _OTHER:
         return f"~/.wavequeue/runs/{run_id} contains another manifest; start another run with --new"
-    return _fault(said, f"the directory of run {run_id}")
+    return _fault(result, f"the directory of run {run_id}")
 
 
 def make_cwd(host: Host, cwd: str) -> str | Unreachable | None:
@@ -437,8 +437,8 @@ sync "$t" 2>/dev/null
 if [ "${{4:-0}}" -gt 0 ] && [ ! -f "$d/manifest.json" ]; then
   mkdir -p -- "$d/inbox" && mv -- "$r" "$d/inbox/$5.json" || exit 1
 fi
-said=$(first "$t" "$d/manifest.json" 2>&1) && exit 0
-[ -f "$d/manifest.json" ] || {{ echo "$said" >&2; exit 1; }}
+output=$(first "$t" "$d/manifest.json" 2>&1) && exit 0
+[ -f "$d/manifest.json" ] || {{ echo "$output" >&2; exit 1; }}
 [ "$(sha256sum < "$t")" = "$(sha256sum < "$d/manifest.json")" ] || exit {_OTHER}
 """
 
@@ -446,8 +446,8 @@ said=$(first "$t" "$d/manifest.json" 2>&1) && exit 0
 def note_code(host: Host, python: str, runtime: str, cwd: str, name: str) -> str | Unreachable | None:
     """Have the copy of the code in `cwd` known there as `name`, as it is called here. None if that went well; a copy
     that cannot be noted is known by its content."""
-    said = host.run(module(None, python, runtime, "pushed_code", cwd, name), timeout=_LOOK_PATIENCE, limit=1 << 20)
-    return said if isinstance(said, Unreachable) else None
+    result = host.run(module(None, python, runtime, "pushed_code", cwd, name), timeout=_LOOK_PATIENCE, limit=1 << 20)
+    return result if isinstance(result, Unreachable) else None
 
 
 def start(host: Host, python: str, runtime: str, run_id: str, poll: float | None) -> int | str | Unreachable:
@@ -457,20 +457,20 @@ def start(host: Host, python: str, runtime: str, run_id: str, poll: float | None
     """
     options = [] if poll is None else ["--poll", f"{poll:g}"]
     argv = module(None, python, runtime, "start", run_id, *options)
-    said = host.run(argv, timeout=_START_PATIENCE, limit=1 << 20)
-    if isinstance(said, Unreachable):
-        return said
+    result = host.run(argv, timeout=_START_PATIENCE, limit=1 << 20)
+    if isinstance(result, Unreachable):
+        return result
     try:
-        found = typed_json.decode(said.out, 1 << 20)
+        found = typed_json.decode(result.out, 1 << 20)
         if type(found.get("pid")) is int and 0 <= found["pid"] < 1 << 31:
             pid: int = found["pid"]
             return pid
         return escaped(str(found["fault"])[:2000])
     except (ValueError, KeyError, AttributeError, RecursionError):
-        return f"the manager could not be started: {said.why}"
+        return f"the manager could not be started: {result.why}"
 
 
-def _fault(said: Said | Unreachable, what: str) -> str | Unreachable | None:
-    if isinstance(said, Unreachable):
-        return said
-    return None if said.code == 0 else f"{what} could not be written: {said.why}"
+def _fault(result: CommandResult | Unreachable, what: str) -> str | Unreachable | None:
+    if isinstance(result, Unreachable):
+        return result
+    return None if result.code == 0 else f"{what} could not be written: {result.why}"

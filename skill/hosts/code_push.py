@@ -18,7 +18,7 @@ from typing import NamedTuple
 from queue_manager.core.excerpt import excerpt
 from skill.common.retry import backoff
 from skill.hosts import remote_command, ssh_words, tar_push
-from skill.hosts.connection import Host, Said, Unreachable, remote
+from skill.hosts.connection import CommandResult, Host, Unreachable, remote
 
 TRIES = 3
 _PAUSE = 1.0
@@ -182,7 +182,7 @@ def _by_rsync(
             return _Unusable(f"{reason} (exit code {done.returncode})")
         if done.returncode == _TORN:
             there = host.run(["rsync", "--version"])
-            if isinstance(there, Said) and there.code != 0:
+            if isinstance(there, CommandResult) and there.code != 0:
                 return _Unusable(f"it cannot run there: {excerpt(there.err) or reason}")
         in_vain = done.returncode == _SSH and ssh_words.kind(reason) in _IN_VAIN
         if done.returncode not in _DROPPED or in_vain:
@@ -203,13 +203,13 @@ def _by_tar(
     changed, name, reason = None, "", ""
     for attempt in range(1, TRIES + 1):
         asked = host.script(_STAT, workspace, stdin=_names(files), timeout=_LIMIT)
-        if isinstance(asked, Said):
+        if isinstance(asked, CommandResult):
             left = _changed(source, files, asked.out)
             if changed is None:  # what is to be sent stays the same, so that another try goes on with it
                 changed, name = left, tar_push.token(source, left)
             if not left:
                 return Pushed(len(changed), sum((source / one).lstat().st_size for one in changed), "tar")
-            sent = tar_push.carry(host, source, workspace, changed, name)
+            sent = tar_push.send_files(host, source, workspace, changed, name)
             if not isinstance(sent, Unreachable):
                 return sent if isinstance(sent, str) else Pushed(len(changed), sent, "tar")
             asked = sent
@@ -232,9 +232,11 @@ _STAT = 'cd -- "$1" && { xargs -0 stat -c "%s %Y %a %n" -- 2>/dev/null; true; }'
 def reason_of(text: str) -> str:
     """Why rsync failed, from its stderr. What it says of ssh's end tells nothing where ssh itself has said why."""
     lines = text.splitlines()
-    told = [line for line in lines if not line.startswith(("rsync error: ", "rsync: connection unexpectedly closed"))]
-    return excerpt("\n".join(told)) or _said(text)
+    messages = [
+        line for line in lines if not line.startswith(("rsync error: ", "rsync: connection unexpectedly closed"))
+    ]
+    return excerpt("\n".join(messages)) or _printed(text)
 
 
-def _said(text: str) -> str:
+def _printed(text: str) -> str:
     return excerpt(text) or "no output"

@@ -24,13 +24,21 @@ from skill.common.retry import backoff
 from skill.hosts import remote_command, ssh_way
 from skill.hosts.known_hosts import KNOWN_HOSTS, fingerprint, forget_key, known_key, replace_key
 from skill.hosts.remote_command import Framed
-from skill.hosts.transport import Channel, Said, Transport, Unreachable
+from skill.hosts.transport import Channel, CommandResult, Transport, Unreachable
 
 if TYPE_CHECKING:
     from skill.hosts.registry import Worker
 
 __all__ = (
-    "KNOWN_HOSTS", "Host", "Said", "Unreachable", "each", "fingerprint", "forget_key", "known_key", "remote",
+    "KNOWN_HOSTS",
+    "CommandResult",
+    "Host",
+    "Unreachable",
+    "each",
+    "fingerprint",
+    "forget_key",
+    "known_key",
+    "remote",
     "replace_key",
 )  # fmt: skip
 LOGINS = 3
@@ -43,7 +51,7 @@ _AGAIN = frozenset({"refused", "dropped"})
 T = TypeVar("T")
 
 
-_Raw = Union[tuple[int, bytes, bytes], Said, Unreachable]
+_Raw = Union[tuple[int, bytes, bytes], CommandResult, Unreachable]
 """Exit code, stdout and stderr, with what login files wrote before our command."""
 
 
@@ -103,33 +111,33 @@ class Host:
 
     def run(
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0, limit: int = 64 << 20
-    ) -> Said | Unreachable:
+    ) -> CommandResult | Unreachable:
         """Run a command in the home directory. `timeout` in seconds for all of it; `limit`: bytes of output taken."""
         with self._lock:
             if self.worker.kind == "local":
                 return _run_here(argv, stdin, timeout, limit)
             sent = remote_command.framed(argv, secrets.token_hex(8), takes_input=bool(stdin))
-            said = self._run_there(sent, stdin, timeout, limit)
-        if isinstance(said, (Unreachable, Said)):
-            return said
-        found = remote_command.parts(sent, *said)
+            result = self._run_there(sent, stdin, timeout, limit)
+        if isinstance(result, (Unreachable, CommandResult)):
+            return result
+        found = remote_command.parts(sent, *result)
         if found is None:
-            return Unreachable(remote_command.silence(*said), "shell")
+            return Unreachable(remote_command.silence(*result), "shell")
         self.is_quiet = self.is_quiet and found.is_quiet
-        return Said(said[0], found.out, found.err)
+        return CommandResult(result[0], found.out, found.err)
 
     def script(
         self, text: str, *args: str, stdin: bytes = b"", timeout: float = 30.0, limit: int = 64 << 20
-    ) -> Said | Unreachable:
+    ) -> CommandResult | Unreachable:
         """Run a text of sh with arguments, as `run` does."""
         return self.run(["sh", "-c", text, "wavequeue", *args], stdin=stdin, timeout=timeout, limit=limit)
 
     def put(self, path: str, data: bytes, mode: int = 0o600) -> str | Unreachable | None:
         """Write a whole file; directories that are missing are made, for this user alone. Returns what went wrong."""
-        said = self.script(_PUT, remote(path), f"{mode:o}", secrets.token_hex(4), str(len(data)), stdin=data)
-        if isinstance(said, Unreachable):
-            return said
-        return None if said.code == 0 else f"{path} could not be written: {said.why}"
+        result = self.script(_PUT, remote(path), f"{mode:o}", secrets.token_hex(4), str(len(data)), stdin=data)
+        if isinstance(result, Unreachable):
+            return result
+        return None if result.code == 0 else f"{path} could not be written: {result.why}"
 
     def close(self) -> None:
         if self._transport is not None:
@@ -141,10 +149,10 @@ class Host:
             begun = threading.Event()
             found = self._opened(sent.line)
             if not isinstance(found, Unreachable):
-                said = _talk(found, sent, stdin, begun, timeout, limit)
-                if not isinstance(said, Unreachable):
-                    return said
-                found = said
+                result = _talk(found, sent, stdin, begun, timeout, limit)
+                if not isinstance(result, Unreachable):
+                    return result
+                found = result
                 self.close()
             # A server that is busy drops logins, however many there are to be of the whole.
             tries = max(self.tries, LOGINS) if found.kind == "dropped" else self.tries
@@ -239,7 +247,7 @@ def _do_meanwhile(act: Callable[[], object]) -> None:
         sys.setswitchinterval(usual)
 
 
-def _run_here(argv: Sequence[str], stdin: bytes, timeout: float, limit: int) -> Said | Unreachable:
+def _run_here(argv: Sequence[str], stdin: bytes, timeout: float, limit: int) -> CommandResult | Unreachable:
     try:
         done = subprocess.run(
             ["sh", "-c", f"exec {shlex.join(argv)}"],
@@ -251,7 +259,7 @@ def _run_here(argv: Sequence[str], stdin: bytes, timeout: float, limit: int) -> 
         return Unreachable(str(error), "other")
     if len(done.stdout) > limit:
         return _too_much(limit)
-    return Said(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
+    return CommandResult(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
 
 
 def _talk(channel: Channel, sent: Framed, stdin: bytes, begun: threading.Event, timeout: float, limit: int) -> _Raw:
@@ -316,8 +324,8 @@ def _drain(channel: Channel, into: list[bytes]) -> None:
                 into.append(data)
 
 
-def _too_much(limit: int) -> Said:
-    return Said(1, b"", f"it wrote more than {limit >> 20} MiB, and all of it was discarded")
+def _too_much(limit: int) -> CommandResult:
+    return CommandResult(1, b"", f"it wrote more than {limit >> 20} MiB, and all of it was discarded")
 
 
 # The temporary name is told by us, so that two writers never share one. What was cut off is never renamed.

@@ -67,16 +67,16 @@ def _value(text: str) -> str | None:
 
 
 def _double(text: str) -> str | None:
-    said: list[str] = []
+    characters: list[str] = []
     rest = iter(text)
     for character in rest:
         if character == '"':
-            return "".join(said) if _is_over("".join(rest)) else None
+            return "".join(characters) if _is_over("".join(rest)) else None
         if character == "\\":
             following = next(rest, "")
-            said.append(_ESCAPES.get(following, following if following in '"\\$`' else f"\\{following}"))
+            characters.append(_ESCAPES.get(following, following if following in '"\\$`' else f"\\{following}"))
         else:
-            said.append(character)
+            characters.append(character)
     return None
 
 

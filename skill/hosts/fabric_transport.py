@@ -100,13 +100,13 @@ class FabricTransport:
                 channel.update_environment(sent)
             channel.exec_command(command)
         except Exception as error:  # paramiko raises nearly anything at a broken server
-            said = attempt.said()
+            output = attempt.output()
             attempt.close()
             if not fresh and not attempt.is_late:
                 return self._open(command, attempt)
             if isinstance(error, BeyondFabricError):
                 self.beyond = str(error)
-            return Unreachable(*self._words(error, said))
+            return Unreachable(*self._words(error, output))
         return channel
 
     def _connect(self, attempt: _Attempt) -> None:
@@ -139,8 +139,8 @@ class FabricTransport:
         connection.open()
         connection.transport.set_keepalive(int(settings.first("serveraliveinterval") or 0) or _ALIVE)
 
-    def _words(self, error: Exception, said: str) -> tuple[str, str]:
-        """What went wrong with a connection, in words and as a kind. `said`: by what leads there, if anything."""
+    def _words(self, error: Exception, output: str) -> tuple[str, str]:
+        """What went wrong with a connection, in words and as a kind. `output`: by what leads there, if anything."""
         settings, name = self._way.settings, self._name
         port = settings.first("port")
         where = self._way.destination + (f":{port}" if port not in ("", "22") else "")
@@ -148,9 +148,9 @@ class FabricTransport:
             return transport.changed_key(where, name, str(error)), "host_key"
         if isinstance(error, LoginError):
             return str(error).replace("@WHERE@", where).replace("@NAME@", name), "auth"
-        telling = ssh_words.telling(said)
+        telling = ssh_words.telling(output)
         if telling:  # of the way there: a jump host that is down, a command that is not there
-            return f"{where} cannot be reached by the route in ~/.ssh/config: {telling}", ssh_words.kind(said)
+            return f"{where} cannot be reached by the route in ~/.ssh/config: {telling}", ssh_words.kind(output)
         if isinstance(error, socket.gaierror):
             return f"the name {where} cannot be resolved ({error.strerror or error})", "name"
         if isinstance(error, (TimeoutError, socket.timeout)):
@@ -182,7 +182,7 @@ class _Attempt:
         self.is_late = False
         self.lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115
 
     def through(self, way: Way) -> socket.socket | None:
         """Start what leads to the host, if anything is between; a socket of which the other end is that."""
@@ -192,20 +192,20 @@ class _Attempt:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                argv, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=self._said, start_new_session=True
+                argv, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=self._output, start_new_session=True
             )
         process = self._process
         threading.Thread(target=process.wait, daemon=True).start()  # nobody else takes in its end
         return ours
 
-    def said(self) -> str:
+    def output(self) -> str:
         """What the way there has said: all of it, where it has ended or does so within a moment."""
         if self._process is None:
             return ""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(2.0)
-        self._said.seek(0)
-        return self._said.read(_MOST_WORDS).decode(errors="replace")
+        self._output.seek(0)
+        return self._output.read(_MOST_WORDS).decode(errors="replace")
 
     def close(self) -> None:
         connection, self.connection = self.connection, None

@@ -35,7 +35,7 @@ _NAMED = 5
 _UNTOLD = "-"
 
 
-class Heard(NamedTuple):
+class ProbeResult(NamedTuple):
     """What was heard of a host. `document`: that of queue_manager.remote.probe, as it came; None for the reason in
     `why`.
 
@@ -185,17 +185,17 @@ def _time(value: Any) -> float | None:
 # -- how it is ----------------------------------------------------------------------------------------------------
 
 
-def row(name: str, heard: Heard) -> Row:
+def row(name: str, result: ProbeResult) -> Row:
     """Judge one host."""
-    facts = heard.facts
+    facts = result.facts
     if isinstance(facts, Unreachable):
-        return Row(name, plain(facts.reason), openssh=heard.openssh)
-    probed = (read(heard.document) if heard.document is not None else None) or Probed()
+        return Row(name, plain(facts.reason), openssh=result.openssh)
+    probed = (read(result.document) if result.document is not None else None) or Probed()
     disks = [free for free in (probed.disk_free_mib, facts.disk_free_mib) if free is not None]
     clock = within = None
     if probed.time is not None:
-        within = max(0.0, heard.answered - heard.asked) / 2
-        clock = probed.time - (heard.asked + within)
+        within = max(0.0, result.answered - result.asked) / 2
+        clock = probed.time - (result.asked + within)
     made = Row(
         name,
         None,
@@ -207,18 +207,18 @@ def row(name: str, heard: Heard) -> Row:
         min(disks, default=None),
         clock,
         within,
-        openssh=None if heard.openssh is None else plain(heard.openssh),
+        openssh=None if result.openssh is None else plain(result.openssh),
     )
-    return made._replace(faults=tuple(_faults(made, facts, heard)), warnings=tuple(_warnings(made, facts, heard)))
+    return made._replace(faults=tuple(_faults(made, facts, result)), warnings=tuple(_warnings(made, facts, result)))
 
 
-def _faults(made: Row, facts: Facts, heard: Heard) -> Iterable[str]:
+def _faults(made: Row, facts: Facts, result: ProbeResult) -> Iterable[str]:
     setup = f"set it up with: wavequeue hosts setup {made.name}"
     if facts.python is None:
         yield f"{plain(facts.why_no_python)}; {setup}"
-    elif heard.document is None:
-        yield f"it could not be checked: {plain(heard.why)}"
-    elif read(heard.document) is None:
+    elif result.document is None:
+        yield f"it could not be checked: {plain(result.why)}"
+    elif read(result.document) is None:
         yield "its answer cannot be parsed; see what its shell prints with: ssh HOST true"
     if facts.screen is None:
         yield f"screen is missing, and every job runs in one; {setup}"
@@ -230,13 +230,13 @@ def _faults(made: Row, facts: Facts, heard: Heard) -> Iterable[str]:
         yield f"only {made.disk_free_mib} MiB of its disk are free; {LEAST_DISK} are needed"
 
 
-def _warnings(made: Row, facts: Facts, heard: Heard) -> Iterable[str]:
+def _warnings(made: Row, facts: Facts, result: ProbeResult) -> Iterable[str]:
     yield from made.probed.unreadable
     if facts.disk_fault:
         yield plain(f"its free disk space is unknown: {facts.disk_fault}")
     if facts.owner is not None:
         yield f"it shares its home directory with {plain(facts.owner)}; its own runs are in ~/{facts.place}/runs"
-    if not heard.is_quiet:
+    if not result.is_quiet:
         yield (
             "a login file there (such as ~/.bashrc) prints or reads in every session, so code is sent with tar, "
             "slower; let it do so in terminals only, in bash: case $- in *i*) ... ;; esac"

@@ -115,8 +115,8 @@ def _found(name: str, path: str) -> list[str]:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise HostKeyError(f"{path} could not be searched for it: {error}") from None
     if done.returncode not in (0, _NOT_FOUND):
-        said = excerpt(done.stderr) or f"exit code {done.returncode}"
-        raise HostKeyError(f"{path} could not be searched for it: ssh-keygen says {said}")
+        output = excerpt(done.stderr) or f"exit code {done.returncode}"
+        raise HostKeyError(f"{path} could not be searched for it: ssh-keygen says {output}")
     return [line for line in done.stdout.splitlines() if not line.startswith("#")]
 
 

@@ -130,9 +130,9 @@ class OpenSshTransport:
         except OSError as error:
             return Unreachable(f"ssh could not be started: {error.strerror or error}", "other")
         answer = _first_line(self._master, transport.LOGIN)
-        said = _text(log)
+        output = _text(log)
         refused = answer != _READY
-        if not is_kept and not (refused and ssh_words.kind(said) == "host_key"):
+        if not is_kept and not (refused and ssh_words.kind(output) == "host_key"):
             problem = self._keep(_text(shown))
             if problem is not None:
                 return problem
@@ -140,7 +140,7 @@ class OpenSshTransport:
             return None
         if answer is None:
             return Unreachable(f"{self._where()} did not complete the login within {transport.LOGIN:g} s", "timeout")
-        return self._words(said)
+        return self._words(output)
 
     def _first_time(self, shown: str) -> list[str]:
         """Options for a host of which no key is kept: ssh judges by its own files, and the key is noted."""
@@ -176,18 +176,18 @@ class OpenSshTransport:
             why = str(error)
         return Unreachable(transport.changed_key(self._where(), self._name, why), "host_key")
 
-    def _words(self, said: str) -> Unreachable:
-        where, name, kind = self._where(), self._name, ssh_words.kind(said)
-        ways = ssh_words.methods(said)
+    def _words(self, output: str) -> Unreachable:
+        where, name, kind = self._where(), self._name, ssh_words.kind(output)
+        ways = ssh_words.methods(output)
         if kind == "host_key":
-            why = "" if host_keys.known_key(self._known_hosts, name) else ssh_words.telling(said)
+            why = "" if host_keys.known_key(self._known_hosts, name) else ssh_words.telling(output)
             return Unreachable(transport.changed_key(where, name, why), kind)
-        if kind == "auth" and ssh_words.PARTIAL.search(said):
+        if kind == "auth" and ssh_words.PARTIAL.search(output):
             return Unreachable(ssh_words.needs_more(where, name, ssh_words.asked_for(ways)), kind)
         if kind == "auth" and ways and "publickey" not in ways:
             return Unreachable(ssh_words.takes_no_key(where, name, ways), kind)
         return Unreachable(
-            f"login to {where} failed ({self.through}): {ssh_words.telling(said) or 'ssh printed nothing'}",
+            f"login to {where} failed ({self.through}): {ssh_words.telling(output) or 'ssh printed nothing'}",
             kind,
         )
 
@@ -258,7 +258,7 @@ class SshProcess:
         """What ssh has said for itself until now."""
         return _text(self._log)
 
-    def has_said(self, seconds: float) -> bool:
+    def has_output(self, seconds: float) -> bool:
         """Whether the command writes anything within so many seconds, or has closed its output."""
         assert self._process.stdout is not None
         assert self._process.stderr is not None

@@ -97,13 +97,13 @@ def parts(sent: Framed, code: int, out: bytes, err: bytes) -> Parts | None:
     greeting, mark, rest = out.partition(sent.mark)
     if not mark:
         return None
-    said = err.partition(sent.mark)[2].decode(errors="replace")
+    printed = err.partition(sent.mark)[2].decode(errors="replace")
     if not sent.begin:
-        return Parts(rest, said, not greeting)
+        return Parts(rest, printed, not greeting)
     count, dot, rest = rest.partition(b".")
     if not dot or not count.isdigit():
-        return None if code == LOST_INPUT else Parts(b"", said, is_quiet=False)
-    return Parts(rest, said, not greeting and int(count) == _FILL)
+        return None if code == LOST_INPUT else Parts(b"", printed, is_quiet=False)
+    return Parts(rest, printed, not greeting and int(count) == _FILL)
 
 
 # -- why it never ran ---------------------------------------------------------------------------------------------
@@ -141,18 +141,18 @@ def silence(code: int, out: bytes, err: bytes) -> str:
     if code == LOST_INPUT:
         return _LOST
     text = _text(out, err)
-    said = excerpt(text)
+    printed = excerpt(text)
     found = (advice for pattern, advice in _ADVICE.items() if re.search(pattern, text, re.IGNORECASE))
     advice = next(found, _LOGIN_FILE)
-    return f"its login shell ended (exit code {code}) before our command and printed {said or 'nothing'}; {advice}"
+    return f"its login shell ended (exit code {code}) before our command and printed {printed or 'nothing'}; {advice}"
 
 
 def delay(seconds: float, out: bytes, err: bytes) -> str:
     """Say that a command did not begin in time, and what the host said meanwhile."""
-    said = excerpt(_text(out, err))
+    printed = excerpt(_text(out, err))
     return (
         f"its login shell did not start our command within {seconds:g} s"
-        + (f" and printed {said}" if said else "")
+        + (f" and printed {printed}" if printed else "")
         + "; see whether a login file there (such as ~/.bashrc) waits for something"
     )
 

@@ -17,7 +17,7 @@ from queue_manager.core.times import iso
 from skill.common.errors import FailedError
 from skill.hosts import bootstrap, health
 from skill.hosts.bootstrap import Facts
-from skill.hosts.connection import Host, Said, Unreachable, each, remote
+from skill.hosts.connection import CommandResult, Host, Unreachable, each, remote
 from skill.hosts.dotenv import Chosen
 from skill.hosts.health import plain
 
@@ -91,19 +91,19 @@ class _Setup:
     # -- programs ---------------------------------------------------------------------------------------------------
 
     def _programs(self) -> str:
-        facts = self._facts = _sound(bootstrap.facts(self._host, None))
+        facts = self._facts = _reached(bootstrap.facts(self._host, None))
         missing = _missing(facts)
         if not missing:
             return _there(facts)
-        said = _said(self._host.script("id -u; command -v apt-get || :"))
-        uid, *apt = said.out.decode(errors="replace").split()[:2] or [""]
+        result = _succeeded(self._host.script("id -u; command -v apt-get || :"))
+        uid, *apt = result.out.decode(errors="replace").split()[:2] or [""]
         if uid != "0" or not apt:
             return self._by_hand(facts, missing, is_root=uid == "0")
         self._say(self._host.name, f"programs: apt-get installs {' '.join(missing)}")
-        said = _sound(self._host.script(_INSTALL, *missing, timeout=_INSTALL_PATIENCE, limit=1 << 20))
-        if said.code != 0:
-            raise _Stop(f"apt-get install {' '.join(missing)} failed: {said.why}; see there {_INSTALL_LOG}")
-        facts = self._facts = _sound(bootstrap.facts(self._host, None))
+        result = _reached(self._host.script(_INSTALL, *missing, timeout=_INSTALL_PATIENCE, limit=1 << 20))
+        if result.code != 0:
+            raise _Stop(f"apt-get install {' '.join(missing)} failed: {result.why}; see there {_INSTALL_LOG}")
+        facts = self._facts = _reached(bootstrap.facts(self._host, None))
         left = [name for name in _missing(facts) if name != "rsync"]
         if left:
             why = f" ({facts.why_no_python})" if facts.python is None else ""
@@ -126,8 +126,8 @@ class _Setup:
 
     def _directories(self) -> str:
         asked = self._host.worker.workspace or WORKSPACE
-        said = _said(self._host.script(_FOLDERS, remote(asked)), f"{asked} cannot be created")
-        place = said.out.decode(errors="replace").rstrip("\n")
+        result = _succeeded(self._host.script(_FOLDERS, remote(asked)), f"{asked} cannot be created")
+        place = result.out.decode(errors="replace").rstrip("\n")
         if not place.startswith("/") or not place.isprintable():
             raise _Stop("what it says of its directories cannot be read")
         self._workspace = place
@@ -138,7 +138,7 @@ class _Setup:
         if env is None:
             return ""
         path = posixpath.join(self._workspace, ENV)
-        _said(self._host.script('[ ! -d "$1" ] || { echo "it is a directory" >&2; exit 1; }', path), f"{path}")
+        _succeeded(self._host.script('[ ! -d "$1" ] || { echo "it is a directory" >&2; exit 1; }', path), f"{path}")
         fault = self._host.put(path, env.text.encode(), 0o600)
         if isinstance(fault, Unreachable):
             raise _Stop(f"unreachable: {fault.reason}")
@@ -162,23 +162,23 @@ class _Setup:
         self._say(self._host.name, f"setup.sh: runs unless it has run before; its output goes there to {output}")
         # Isolated: a module of the same name that lies in the home is not taken for Python's own.
         argv = [self._facts.python.path, "-I", "-c", _RUN_ONCE, key, self._workspace]
-        said = _sound(self._host.run(argv, stdin=script, timeout=_SCRIPT_PATIENCE, limit=1 << 20))
-        if said.code == _DONE:
+        result = _reached(self._host.run(argv, stdin=script, timeout=_SCRIPT_PATIENCE, limit=1 << 20))
+        if result.code == _DONE:
             return "has run before and is unchanged"
-        if said.code == _BUSY:
+        if result.code == _BUSY:
             raise _Stop(f"an earlier setup's is still at work, or something that it left; see there {output}")
-        if said.code == _FAILED:
-            raise _Stop(f"it ended with {said.why}; see there {output}")
-        if said.code != 0:
-            raise _Stop(f"it could not be run: {said.why}")
+        if result.code == _FAILED:
+            raise _Stop(f"it ended with {result.why}; see there {output}")
+        if result.code != 0:
+            raise _Stop(f"it could not be run: {result.why}")
         return "has run"
 
     # -- what was found ---------------------------------------------------------------------------------------------
 
     def _log(self) -> str:
         assert self._facts.python is not None
-        said = _said(self._host.script(_FREEZE, self._workspace, self._facts.python.path, timeout=120.0))
-        python, *packages = said.out.decode(errors="replace").splitlines() or ["?"]
+        result = _succeeded(self._host.script(_FREEZE, self._workspace, self._facts.python.path, timeout=120.0))
+        python, *packages = result.out.decode(errors="replace").splitlines() or ["?"]
         text = setup_log(iso(time.time()) or "", python, packages, self._cards(), self._script)
         fault = self._host.put(posixpath.join(self._workspace, LOG), text.encode(), 0o600)
         if fault is not None:
@@ -188,10 +188,10 @@ class _Setup:
     def _cards(self) -> str:
         """Its cards, a line each; "No GPU" if it says that it has none."""
         try:
-            said = bootstrap.in_passing(self._host, self._facts, bootstrap.bundle_for(self._facts), "probe")
+            result = bootstrap.in_passing(self._host, self._facts, bootstrap.bundle_for(self._facts), "probe")
         except FailedError as error:
             return f"GPU: unknown: {error}"
-        probed = None if isinstance(said, Unreachable) else health.read(said.out)
+        probed = None if isinstance(result, Unreachable) else health.read(result.out)
         if probed is None or probed.cards_unreadable is not None:
             return f"GPU: unknown: {'no answer' if probed is None else probed.cards_unreadable}"
         sizes = (f"GPU {card.number}: {card.name}, {card.total_mib} MiB" for card in probed.cards)
@@ -218,19 +218,19 @@ def _there(facts: Facts) -> str:
     return f"{', '.join(map(plain, found))} {'is' if len(found) == 1 else 'are'} there"
 
 
-def _sound(answer: T | Unreachable) -> T:
+def _reached(answer: T | Unreachable) -> T:
     """What a host gave. Raises _Stop where it was not reached."""
     if isinstance(answer, Unreachable):
         raise _Stop(f"unreachable: {plain(answer.reason)}")
     return answer
 
 
-def _said(answer: Said | Unreachable, what: str = "it failed") -> Said:
+def _succeeded(answer: CommandResult | Unreachable, what: str = "it failed") -> CommandResult:
     """What a command that has to succeed gave. Raises _Stop."""
-    said = _sound(answer)
-    if said.code != 0:
-        raise _Stop(f"{what}: {said.why}")
-    return said
+    result = _reached(answer)
+    if result.code != 0:
+        raise _Stop(f"{what}: {result.why}")
+    return result
 
 
 _INSTALL_LOG = "~/.wavequeue/setup/programs.log"

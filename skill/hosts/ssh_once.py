@@ -54,24 +54,24 @@ def begin(worker: Worker, known_hosts: Path, line: str) -> Channel | Unreachable
         return None
     until = time.monotonic() + transport.LOGIN
     while time.monotonic() < until:
-        has_said = process.has_said(_PAUSE)  # also where it has ended
+        has_output = process.has_output(_PAUSE)  # also where it has ended
         if _LOGGED_IN in process.words():
             return process
-        if process.status_event.wait(_PAUSE if has_said else 0.0):
+        if process.status_event.wait(_PAUSE if has_output else 0.0):
             return _failed(process, way)
-        if has_said:
+        if has_output:
             return process
     process.close()
     return Unreachable(f"{_where(way)} did not complete the login within {transport.LOGIN:g} s", "timeout")
 
 
 def _failed(process: SshProcess, way: Way) -> Channel | Unreachable | None:
-    said = process.words()
-    if _LOGGED_IN in said:
+    output = process.words()
+    if _LOGGED_IN in output:
         return process
-    said = "\n".join(line for line in said.splitlines() if not line.startswith("debug"))
+    output = "\n".join(line for line in output.splitlines() if not line.startswith("debug"))
     process.close()
-    if ssh_words.kind(said) != "timeout":
+    if ssh_words.kind(output) != "timeout":
         return None
     seconds = way.settings.seconds or transport.CONNECT
     return Unreachable(f"{_where(way)} did not answer within {seconds:g} s", "timeout")

@@ -101,8 +101,8 @@ def proxy_command() -> list[str]:
         "BatchMode=yes", f"ConnectTimeout={_CONNECT}", "RemoteCommand=none", "RequestTTY=no", "ControlPath=none",
         "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR",
     )  # fmt: skip
-    said = (word for one in options for word in ("-o", one))
-    return ["ssh", "-n", *ssh_way.config_option(), *said, f"root@{PROXY}", "true"]
+    options_sent = (word for one in options for word in ("-o", one))
+    return ["ssh", "-n", *ssh_way.config_option(), *options_sent, f"root@{PROXY}", "true"]
 
 
 def jumps(settings: Settings) -> list[str]:

@@ -31,10 +31,10 @@ def fault(host: Host, facts: Facts) -> str | Unreachable | None:
     found = _survives(host, PLAIN)
     if isinstance(found, Unreachable) or found:
         return found if isinstance(found, Unreachable) else None
-    said = host.script(_LINGER)
-    if isinstance(said, Unreachable):
-        return said
-    if said.code == 0:
+    result = host.script(_LINGER)
+    if isinstance(result, Unreachable):
+        return result
+    if result.code == 0:
         found = _survives(host, SCOPE)
         if isinstance(found, Unreachable) or found:
             return found if isinstance(found, Unreachable) else None
@@ -52,10 +52,10 @@ def _survives(host: Host, how: str) -> bool | Unreachable:
         other.close()
     if isinstance(begun, Unreachable):
         return begun
-    told = re.fullmatch(r"(\d{1,10}) (\d{1,20})\s*", begun.out.decode(errors="replace"))
-    if told is None:
+    begun_at = re.fullmatch(r"(\d{1,10}) (\d{1,20})\s*", begun.out.decode(errors="replace"))
+    if begun_at is None:
         return False  # it is gone already
-    seen = host.script(_END, told[1], told[2], how, limit=1 << 16)
+    seen = host.script(_END, begun_at[1], begun_at[2], how, limit=1 << 16)
     return seen if isinstance(seen, Unreachable) else seen.out.strip() == b"there"
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from queue_manager.core.excerpt import excerpt
-from skill.hosts.connection import Host, Said, Unreachable
+from skill.hosts.connection import CommandResult, Host, Unreachable
 
 LARGE = 64 << 20
 """Bytes above which a file travels in pieces."""
@@ -59,11 +59,11 @@ class Stage(NamedTuple):
 
     def run(self, text: str, *args: str, stdin: bytes = b"") -> bytes | str | Unreachable:
         """What a text of sh prints there; else what went wrong, and nothing is left of the stage then."""
-        said = self.host.script(text, self.workspace, self.token, self.owner, *args, stdin=stdin, timeout=_LIMIT)
-        if isinstance(said, Said) and said.code != 0:
+        result = self.host.script(text, self.workspace, self.token, self.owner, *args, stdin=stdin, timeout=_LIMIT)
+        if isinstance(result, CommandResult) and result.code != 0:
             self.host.script(_CLEAR, self.workspace, self.token, self.owner)
-            return f"tar on {self.host.name} failed with exit code {said.code}: {excerpt(said.err) or 'no output'}"
-        return said if isinstance(said, Unreachable) else said.out
+            return f"tar on {self.host.name} failed with exit code {result.code}: {excerpt(result.err) or 'no output'}"
+        return result if isinstance(result, Unreachable) else result.out
 
 
 def plan(source: Path, files: Iterable[str]) -> Plan:
@@ -134,7 +134,7 @@ def pieces(ranges: Iterable[Range]) -> list[list[Range]]:
     return [group for group in found if group]
 
 
-def carry(host: Host, source: Path, workspace: str, files: Sequence[str], name: str) -> int | str | Unreachable:
+def send_files(host: Host, source: Path, workspace: str, files: Sequence[str], name: str) -> int | str | Unreachable:
     """Bring files into a workspace, going on where an earlier push of the same `name` (see `token`) was cut off.
 
     Returns how many bytes they are without their holes; else what went wrong.
@@ -147,7 +147,7 @@ def carry(host: Host, source: Path, workspace: str, files: Sequence[str], name: 
     meant = plan(source, files)
     count = 0
     for number, one in enumerate(meant.large):
-        sent = _carry_large(stage, source, one, f"at.f{number}", there.get(f"at.f{number}", ""))
+        sent = _send_large(stage, source, one, f"at.f{number}", there.get(f"at.f{number}", ""))
         if not isinstance(sent, int):
             return sent
         count += sent
@@ -164,7 +164,7 @@ def carry(host: Host, source: Path, workspace: str, files: Sequence[str], name: 
     return count + sum((source / one).lstat().st_size for names in meant.archives for one in names)
 
 
-def _carry_large(stage: Stage, source: Path, name: str, mark: str, so_far: str) -> int | str | Unreachable:
+def _send_large(stage: Stage, source: Path, name: str, mark: str, so_far: str) -> int | str | Unreachable:
     """Send a file in pieces. `mark`: what counts them there; `so_far`: what it says."""
     with (source / name).open("rb", buffering=0) as file:
         before = os.fstat(file.fileno())
@@ -181,9 +181,9 @@ def _carry_large(stage: Stage, source: Path, name: str, mark: str, so_far: str) 
                 return f"{name} was changed here while it was being copied; run the same command again"
             places = [f"{one.begin // BLOCK}:{-(-one.size // BLOCK)}" for one in group]
             about = (mark, str(number + 1), name, str(before.st_size), f"{stat.S_IMODE(before.st_mode):o}")
-            said = stage.run(_PLACE, *about, str(int(before.st_mtime)), *places, stdin=gzip.compress(raw, 1, mtime=0))
-            if not isinstance(said, bytes):
-                return said
+            result = stage.run(_PLACE, *about, str(int(before.st_mtime)), *places, stdin=gzip.compress(raw, 1, mtime=0))
+            if not isinstance(result, bytes):
+                return result
     return sum(one.size for one in ranges)
 
 

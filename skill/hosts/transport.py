@@ -21,7 +21,7 @@ class Unreachable(NamedTuple):
     kind: str
 
 
-class Said(NamedTuple):
+class CommandResult(NamedTuple):
     """What a command said. `out` and `err` begin where our command does: a shell's greeting is cut off."""
 
     code: int

@@ -22,9 +22,9 @@ from skill.transfer.completeness import LEFTOVERS
 from skill.transfer.pull import Turn
 from skill.transfer.relay import Relayed
 
-Heard = Callable[[str, int], None]
+OnBytes = Callable[[str, int], None]
 """Is told of bytes as they come: the host, and how many."""
-Progress = Callable[[], AbstractContextManager[Heard]]
+Progress = Callable[[], AbstractContextManager[OnBytes]]
 """Shows one pull while it is at work."""
 
 
@@ -92,7 +92,7 @@ class Puller:
     """
 
     def __init__(
-        self, run: Run, names: Sequence[str], say: Say, progress: Progress = lambda: nullcontext(_hear_nothing)
+        self, run: Run, names: Sequence[str], say: Say, progress: Progress = lambda: nullcontext(_ignore_bytes)
     ) -> None:
         self._run, self._names, self._say, self._progress = run, names, say, progress
         self._hosts = connect(self._run, self._names, self._say)
@@ -143,9 +143,9 @@ class Puller:
         manifest = directory.read_manifest(run, ours=True)
         with pull.alone(run):
             before = assignment_of(run)
-            with self._progress() as heard:
+            with self._progress() as on_bytes:
                 turns = pull.pull(
-                    run, manifest, pull.parts(before, self._names), self._hosts, self._say, heard, patience
+                    run, manifest, pull.parts(before, self._names), self._hosts, self._say, on_bytes, patience
                 )
             found = assignment_of(run)
             states = pulled_states.documents(run, found)
@@ -183,7 +183,7 @@ def connect(run: Run, names: Sequence[str], say: Say) -> dict[str, Host]:
     return hosts
 
 
-def _hear_nothing(_name: str, _size: int) -> None:
+def _ignore_bytes(_name: str, _size: int) -> None:
     pass
 
 

@@ -54,7 +54,7 @@ def add_host(
         raise UseError(f"{name} is registered already; first: wavequeue hosts remove {name}")
     ssh = None if local else _ssh(name, address, key)
     worker = Worker(name, "local" if local else "ssh", pool=pool, ssh=ssh, workspace=workspace, notes=notes)
-    refused = None if local else probe.let_in(registry.connect(worker, where, probe.TRIES))
+    refused = None if local else probe.try_login(registry.connect(worker, where, probe.TRIES))
     with registry.changed(where) as known:
         known.add(worker)
     kept = None if local else known_key(ProjectPaths.of(where).known_hosts, name)
@@ -127,7 +127,7 @@ def probe_hosts(names: Sequence[str] = (), pool: str | None = None) -> list[heal
     where = locate_workers()
     meant = _meant(Registry.load(where), names, pool)
     ways = [registry.connect(worker, where, probe.TRIES) for worker in meant]
-    return [health.row(name, one) for name, one in probe.hear(ways).items()]
+    return [health.row(name, one) for name, one in probe.probe_all(ways).items()]
 
 
 def _meant(known: Registry, names: Sequence[str], pool: str | None) -> list[Worker]:

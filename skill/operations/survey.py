@@ -54,10 +54,10 @@ class Surveyed(NamedTuple):
     def _ahead(self) -> float:
         """Seconds that the host's clock is surely ahead of ours; 0 where it may be in step, or is not told."""
         try:
-            told = None if self.document is None else epoch(self.document["probe"]["time"])
+            read_at = None if self.document is None else epoch(self.document["probe"]["time"])
         except (ValueError, KeyError, TypeError, AttributeError):
             return 0.0
-        return 0.0 if told is None else max(0.0, told - self.at) + min(0.0, told - self.asked)
+        return 0.0 if read_at is None else max(0.0, read_at - self.at) + min(0.0, read_at - self.asked)
 
     def seen(self, name: str, *, pushed: bool, code_mib: int | None = None) -> Seen:
         """The same, as the judge takes it. `code_mib`: how much is pushed, None where that is not known."""
@@ -118,10 +118,10 @@ def _survey(submission: Submission, host: Host, *, newest_code: bool) -> Surveye
         return Surveyed(facts, None, str(error))
     options = ["--newest-code"] if newest_code else []
     begin = time.time()
-    said = bootstrap.in_passing(host, facts, bundle, "preflight", *options, stdin=asked, timeout=_LOOK)
-    if isinstance(said, Unreachable):
-        return Surveyed(said)
-    document = preflight_schema.read(said.out)
+    result = bootstrap.in_passing(host, facts, bundle, "preflight", *options, stdin=asked, timeout=_LOOK)
+    if isinstance(result, Unreachable):
+        return Surveyed(result)
+    document = preflight_schema.read(result.out)
     if document is None:
-        return Surveyed(facts, None, f"it could not be checked: {said.why}")
+        return Surveyed(facts, None, f"it could not be checked: {result.why}")
     return Surveyed(facts, document, at=time.time(), asked=begin)

@@ -16,7 +16,7 @@ from skill.common import typed_json
 from skill.common.errors import FailedError, UseError
 from skill.common.project import workers_of
 from skill.hosts import bootstrap, registry
-from skill.hosts.connection import Host, Said, Unreachable, each
+from skill.hosts.connection import CommandResult, Host, Unreachable, each
 from skill.hosts.registry import Registry
 from skill.runs import assignment, directory, state_cache, state_schema
 from skill.runs.access import Evidence, JobLog, Outcome, Results, Share
@@ -174,10 +174,10 @@ class RemoteRun:
         limit = state_schema.most_bytes(
             len(part.jobs) + len(self._added_on(name)), state_cache.count_added(self.run.root)
         )
-        said = way.run(argv, stdin=asked, timeout=timeout, limit=limit)
-        if isinstance(said, Unreachable) and said.kind == "dropped":
-            said = way.run(argv, stdin=asked, timeout=timeout, limit=limit)
-        return said if isinstance(said, Unreachable) else self._answer(said, limit)
+        result = way.run(argv, stdin=asked, timeout=timeout, limit=limit)
+        if isinstance(result, Unreachable) and result.kind == "dropped":
+            result = way.run(argv, stdin=asked, timeout=timeout, limit=limit)
+        return result if isinstance(result, Unreachable) else self._answer(result, limit)
 
     def _added_on(self, name: str) -> frozenset[str]:
         """The jobs that are known to have been added on a host."""
@@ -191,15 +191,15 @@ class RemoteRun:
     def _submit(self) -> str:
         return "wavequeue submit SPEC"
 
-    def _answer(self, said: Said, limit: int) -> dict[str, Any] | str:
+    def _answer(self, result: CommandResult, limit: int) -> dict[str, Any] | str:
         """What a host answered. Our own code not being there is no fault of the way to it."""
         try:
-            found = typed_json.decode(said.out, limit)
+            found = typed_json.decode(result.out, limit)
             if isinstance(found, dict):
                 return found if "fault" not in found else str(state_schema.clean(str(found["fault"])))[:2000]
         except typed_json.DocumentError:
             pass
-        return f"its answer cannot be understood ({said.why}); restore the runtime there with: {self._submit}"
+        return f"its answer cannot be understood ({result.why}); restore the runtime there with: {self._submit}"
 
     def ask(self, requests: Mapping[str, Request], patience: float | None = None) -> dict[str, Asked | Why]:
         """Have the managers of these hosts carry out a request each, all at once.

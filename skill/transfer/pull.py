@@ -99,12 +99,12 @@ def pull(
     chosen: Sequence[Part],
     hosts: Mapping[str, Host],
     say: Say,
-    heard: Callable[[str, int], None] = lambda _name, _size: None,
+    on_bytes: Callable[[str, int], None] = lambda _name, _size: None,
     patience: float = PATIENCE,
 ) -> dict[str, Turn]:
     """Bring home what these parts have, from all their hosts at once. Call it within `alone`.
 
-    `hosts`: those that can be asked, by name. `say` is told of each retry, `heard` of bytes as they come;
+    `hosts`: those that can be asked, by name. `say` is told of each retry, `on_bytes` of bytes as they come;
     `patience`: seconds that one host may take in all. On Ctrl-C all
     connections are ended before KeyboardInterrupt goes on. Raises FailedError and OSError.
     """
@@ -112,7 +112,7 @@ def pull(
     if found is None:
         raise FailedError(f"run {run.id} is not on hosts")
     with open_gate(run, found, manifest) as gate:
-        return _pull(_Common(run, found, manifest, gate, say, heard, time.monotonic() + patience), chosen, hosts)
+        return _pull(_Common(run, found, manifest, gate, say, on_bytes, time.monotonic() + patience), chosen, hosts)
 
 
 def _pull(common: _Common, chosen: Sequence[Part], hosts: Mapping[str, Host]) -> dict[str, Turn]:
@@ -179,10 +179,10 @@ def _acknowledge(work: _Work, host: Host, turn: Turn) -> Turn:
         return turn
     argv = bootstrap.module(None, work.part.python or "python3", work.part.runtime or "", "control", work.common.run.id)
     asked = {"op": "acknowledge", "seq": seq, "host_id": work.part.host_id}
-    said = host.run(argv, stdin=json.dumps(asked).encode(), limit=1 << 20)
-    if isinstance(said, Unreachable):
-        return turn._replace(unreachable=f"{said.reason}; it was not told that its results have been pulled")
-    if said.code != 0:
+    result = host.run(argv, stdin=json.dumps(asked).encode(), limit=1 << 20)
+    if isinstance(result, Unreachable):
+        return turn._replace(unreachable=f"{result.reason}; it was not told that its results have been pulled")
+    if result.code != 0:
         return turn._replace(
             fault="it could not be told that its results have been pulled, and waits for that; pull again"
         )
@@ -203,7 +203,7 @@ class _Common(NamedTuple):
     manifest: Manifest
     gate: Gate
     say: Say
-    heard: Callable[[str, int], None]
+    on_bytes: Callable[[str, int], None]
     until: float
 
 
@@ -294,7 +294,7 @@ def _once(work: _Work, host: Host, stop: threading.Event) -> tuple[Received, tup
     common = work.common
     received = receive(
         command, Path.home(), request, store, work.gate, stop, common.until,
-        lambda size: common.heard(host.name, size), sent,
+        lambda size: common.on_bytes(host.name, size), sent,
     )  # fmt: skip
     return received, asked.outside
 

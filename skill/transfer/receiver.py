@@ -67,7 +67,7 @@ class _BrokenError(Exception):
     """The answer cannot be read on; says why."""
 
 
-_Heard = Callable[[int], None]
+_OnBytes = Callable[[int], None]
 
 
 def receive(
@@ -78,13 +78,13 @@ def receive(
     gate: HostGate,
     stop: threading.Event,
     until: float = math.inf,
-    heard: _Heard = lambda _size: None,
+    on_bytes: _OnBytes = lambda _size: None,
     sent: Framed | None = None,
 ) -> Received:
     """Run `command`, which answers a request on its stdin, and take in what comes. Never raises for what comes.
 
     `gate`: what of it may be put here. `stop`: set by another thread, it ends this within a moment. `until`: by
-    time.monotonic, when it is given up. `heard` is told of bytes as they come. `sent`: as what the command goes to
+    time.monotonic, when it is given up. `on_bytes` is told of bytes as they come. `sent`: as what the command goes to
     another machine. Raises OSError where this machine fails.
     """
     sent = sent or Framed("", b"")
@@ -98,9 +98,9 @@ def receive(
     assert process.stderr is not None
     asked = sent.begin + transfer_protocol.encode(request)
     threading.Thread(target=_ask, args=(process.stdin, sent, asked, begun), daemon=True).start()
-    said = _Tail(process.stderr, sent.mark)
+    stderr = _Tail(process.stderr, sent.mark)
     stream = _Stream(process.stdout.fileno(), stop, until, sent.mark, begun)
-    intake = _Intake(stream, request, store, gate, heard)
+    intake = _Intake(stream, request, store, gate, on_bytes)
     try:
         intake.run()
     except _BrokenError as error:
@@ -110,14 +110,14 @@ def receive(
         begun.set()
         process.stdout.close()
         _end(process)
-        said.join()
+        stderr.join()
     received = intake.result()
     if received.broken != _DROPPED:
         return received
     # Why a program died comes on stderr. 255 is what OpenSSH itself ends with.
-    why, code = said.text, process.returncode
+    why, code = stderr.text, process.returncode
     if sent.begin and (code == remote_command.LOST_INPUT or not (has_begun or code == _SSH)):
-        why = remote_command.silence(code, stream.unread, said.all)
+        why = remote_command.silence(code, stream.unread, stderr.all)
     return received._replace(broken=why or _DROPPED, dropped=code == _SSH or code < 0)
 
 
@@ -147,23 +147,23 @@ class _Tail(threading.Thread):
 
     def __init__(self, pipe: IO[bytes], mark: bytes) -> None:
         super().__init__(daemon=True)
-        self._pipe, self._mark, self._said = pipe, mark, b""
+        self._pipe, self._mark, self._stderr = pipe, mark, b""
         self.start()
 
     def run(self) -> None:
         with self._pipe, contextlib.suppress(OSError):
             while data := os.read(self._pipe.fileno(), 4096):
-                self._said += data
-                if len(self._said) > 2 * _TAIL:
-                    self._said = self._said[:_TAIL] + b"\n" + self._said[1 - _TAIL :]
+                self._stderr += data
+                if len(self._stderr) > 2 * _TAIL:
+                    self._stderr = self._stderr[:_TAIL] + b"\n" + self._stderr[1 - _TAIL :]
 
     @property
     def all(self) -> bytes:
-        return self._said
+        return self._stderr
 
     @property
     def text(self) -> str:
-        ours = self._said.split(self._mark, 1)[-1] if self._mark else self._said
+        ours = self._stderr.split(self._mark, 1)[-1] if self._mark else self._stderr
         return excerpt(ours.decode(errors="replace"))
 
     def join(self, timeout: float | None = 1.0) -> None:
@@ -257,8 +257,8 @@ class _Stream:
 class _Intake:
     """Takes one answer in."""
 
-    def __init__(self, stream: _Stream, request: Request, store: Store, gate: HostGate, heard: _Heard) -> None:
-        self._stream, self._request, self._store, self._heard = stream, request, store, heard
+    def __init__(self, stream: _Stream, request: Request, store: Store, gate: HostGate, on_bytes: _OnBytes) -> None:
+        self._stream, self._request, self._store, self._on_bytes = stream, request, store, on_bytes
         self._gate = gate
         self._room = request.room
         self._lines = self._more = 0
@@ -311,9 +311,9 @@ class _Intake:
         name, place = _text(row, "file"), _text(row, "place")
         there, begin = Seen(_count(row, "size"), _count(row, "mtime_ns")), _count(row, "begin")
         part = transfer_protocol.part_name(place, name, there)
-        coming = there.size - begin
-        self._room -= coming
-        if coming < 0 or self._room < 0 or begin > self._request.parts.get(part, 0):
+        expected = there.size - begin
+        self._room -= expected
+        if expected < 0 or self._room < 0 or begin > self._request.parts.get(part, 0):
             raise _BrokenError("it sends more than was agreed")
         # Our own end leaves out what has such a name, so whoever sends it is not it.
         fault = transfer_protocol.name_fault(name)
@@ -325,15 +325,15 @@ class _Intake:
         refused = self._gate.fault(name, by) if place == RESULTS else None
         try:
             if refused is not None:
-                self._pass_over(coming)
+                self._pass_over(expected)
                 self._row()
                 self._refuse(name, refused)
                 self._gate.note_refused(name, by, there.size)
                 self._store.drop(part)
                 return
-            if coming > self._store.room():
-                raise _BrokenError(f"the disk here has no room for the {coming / (1 << 30):.1f} GiB of {shown(name)}")
-            digest = self._take(self._store.part(part), begin, coming)
+            if expected > self._store.room():
+                raise _BrokenError(f"the disk here has no room for the {expected / (1 << 30):.1f} GiB of {shown(name)}")
+            digest = self._take(self._store.part(part), begin, expected)
         except OSError as error:
             self._store.drop(part)
             raise _BrokenError(f"{shown(name)} cannot be written here: {error.strerror or error}") from None
@@ -353,7 +353,7 @@ class _Intake:
             data = self._stream.take(min(left, _CHUNK))
             left -= len(data)
             self._size += len(data)
-            self._heard(len(data))
+            self._on_bytes(len(data))
 
     def _wanted(self, place: str, name: str, by: Any) -> bool:
         if place == RESULTS:
@@ -373,7 +373,7 @@ class _Intake:
                 hashed.update(data)
                 file.write(data)
                 self._size += len(data)
-                self._heard(len(data))
+                self._on_bytes(len(data))
             file.flush()
             os.fsync(file.fileno())
         return hashed.hexdigest()

@@ -23,7 +23,7 @@ from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.manifest import encode
 from skill.hosts import bootstrap, runtime_bundle, survival
 from skill.hosts.bootstrap import Facts
-from skill.hosts.connection import Host, Said, Unreachable, each
+from skill.hosts.connection import CommandResult, Host, Unreachable, each
 from skill.hosts.registry import Worker
 from tests.e2e.runs import job, lives, manifest, wait_for
 from tests.sshd import PYTHON, Sshd
@@ -194,7 +194,7 @@ ANSWER = (
 
 
 def test_an_answer_in_order_is_taken() -> None:
-    found = bootstrap.parse_facts(Said(0, f"{ANSWER}{json.dumps(GOOD)}\n".encode(), ""))
+    found = bootstrap.parse_facts(CommandResult(0, f"{ANSWER}{json.dumps(GOOD)}\n".encode(), ""))
     assert isinstance(found, Facts)
     assert (found.python, found.disk_free_mib, found.manager_pid) == (("3.11.2", "/bin/python3"), 2, 7)
     assert (found.host_id, found.runtimes) == ("0" * 32, frozenset({"1" * 32}))
@@ -212,14 +212,16 @@ def test_an_answer_in_order_is_taken() -> None:
     ],
 )  # fmt: skip
 def test_an_answer_with_one_wrong_value_is_not_taken(change: dict[str, Any]) -> None:
-    found = bootstrap.parse_facts(Said(0, f"{ANSWER}{json.dumps({**GOOD, **change})}\n".encode(), ""))
+    found = bootstrap.parse_facts(CommandResult(0, f"{ANSWER}{json.dumps({**GOOD, **change})}\n".encode(), ""))
     assert isinstance(found, Unreachable)
 
 
 @given(st.binary(max_size=60), st.integers(0, 400), st.integers(0, 60))
 def test_no_bytes_break_the_reader_nor_reach_a_terminal(junk: bytes, at: int, cut: int) -> None:
     whole = f"{ANSWER}{json.dumps(GOOD)}\n".encode()
-    found = bootstrap.parse_facts(Said(0, whole[:at] + junk + whole[at + cut :], junk.decode(errors="replace")))
+    found = bootstrap.parse_facts(
+        CommandResult(0, whole[:at] + junk + whole[at + cut :], junk.decode(errors="replace"))
+    )
     texts = [found.reason] if isinstance(found, Unreachable) else [found.home, found.machine, found.why_no_python]
     assert all(text.isprintable() for text in texts)
 
@@ -264,9 +266,9 @@ def test_a_runtime_that_was_cut_off_is_never_used(server: Sshd, host: Host) -> N
     made = bootstrap.bundle_for(facts)
     half = made._replace(data=made.data[: len(made.data) // 2])
     argv = [PYTHON, "-c", bootstrap._UNPACK, made.digest, sha256(made.data).hexdigest()]
-    said = host.run(argv, stdin=half.data)
-    assert isinstance(said, Said)
-    assert (said.code, said.err) == (1, "the transfer was cut off\n")
+    result = host.run(argv, stdin=half.data)
+    assert isinstance(result, CommandResult)
+    assert (result.code, result.err) == (1, "the transfer was cut off\n")
     assert runtimes(server) == []
 
     def kill() -> bool:
@@ -301,9 +303,9 @@ def test_two_pushes_at_once_do_no_harm(server: Sshd) -> None:
     assert runtimes(server) == [made.digest]
     assert (HostPaths.of(server.home).runtime(made.digest)).stat().st_mode & 0o777 == 0o700
     assert facts.python is not None
-    said = hosts[0].run(bootstrap.module(facts.home, facts.python.path, made.digest, "probe"))
-    assert isinstance(said, Said)
-    assert json.loads(said.out)["rsync"] is None
+    result = hosts[0].run(bootstrap.module(facts.home, facts.python.path, made.digest, "probe"))
+    assert isinstance(result, CommandResult)
+    assert json.loads(result.out)["rsync"] is None
     for host in hosts:
         host.close()
 
@@ -320,9 +322,9 @@ def test_a_runtime_that_does_not_run_there_is_not_kept(server: Sshd, host: Host)
 def test_in_passing_nothing_is_left(server: Sshd, host: Host) -> None:
     facts = look(host)
     made = bootstrap.bundle_for(facts)
-    said = bootstrap.in_passing(host, facts, made, "probe", "--path", "/")
-    assert isinstance(said, Said)
-    assert json.loads(said.out)["path"] == "/"
+    result = bootstrap.in_passing(host, facts, made, "probe", "--path", "/")
+    assert isinstance(result, CommandResult)
+    assert json.loads(result.out)["path"] == "/"
     assert list(server.home.iterdir()) == []
 
 
@@ -331,12 +333,12 @@ def test_in_passing_nothing_is_left(server: Sshd, host: Host) -> None:
 
 def test_a_manifest_is_placed_whole_and_another_one_is_refused(server: Sshd, host: Host) -> None:
     cut = host.script(bootstrap._PLACE, "r", "tmp", "100", stdin=b"only this came")
-    assert isinstance(cut, Said)
+    assert isinstance(cut, CommandResult)
     assert (cut.code, cut.err) == (1, "the transfer was cut off\n")
     paths = run_paths(server, "r")
     assert list(paths.root.iterdir()) == []
     cut = host.script(bootstrap._PLACE, "r", "tmp", "4", "7", "skip", stdin=b"onlythis")
-    assert isinstance(cut, Said)
+    assert isinstance(cut, CommandResult)
     assert (cut.code, cut.err) == (1, "the transfer was cut off\n")
     assert list(paths.root.iterdir()) == []
     for _ in range(2):
@@ -424,8 +426,8 @@ def test_a_lock_or_an_identity_that_cannot_be_read_is_not_taken_for_none(server:
     found = bootstrap.facts(host, "r")
     assert isinstance(found, Unreachable)
     assert found.reason == f"{lock} cannot be read there: Is a directory"
-    said = bootstrap.start(host, python, digest, "r", None)
-    assert said == f"{lock}: Is a directory"
+    result = bootstrap.start(host, python, digest, "r", None)
+    assert result == f"{lock}: Is a directory"
     lock.rmdir()
     for name in ("host_id", "machine"):
         file = server.home / ".wavequeue" / name

@@ -26,7 +26,7 @@ from queue_manager.core.manifest import encode
 from queue_manager.core.transfer_protocol import HOST, RESULTS
 from skill.cli import main
 from skill.hosts import bootstrap
-from skill.hosts.connection import Host, Said, Unreachable
+from skill.hosts.connection import CommandResult, Host, Unreachable
 from skill.hosts.registry import Worker
 from skill.operations import check_hosts, pull_run
 from skill.operations.submission import Submission
@@ -140,8 +140,8 @@ class Forged(Host):
     def ssh_command(self) -> list[str]:
         return ["sh", "-c", f'cat "$0"; {self._then or "exit 0"}', str(self._answer)]
 
-    def run(self, *_arguments: object, **_options: object) -> Said:
-        return Said(0, b"", "")
+    def run(self, *_arguments: object, **_options: object) -> CommandResult:
+        return CommandResult(0, b"", "")
 
 
 class Case(NamedTuple):
@@ -550,7 +550,7 @@ def test_a_state_that_is_none_never_replaces_the_last_good_one(name: str, world:
     ],
 )
 def test_facts_that_are_none_are_no_answer(told: bytes) -> None:
-    assert isinstance(bootstrap.parse_facts(Said(0, told, "")), Unreachable)
+    assert isinstance(bootstrap.parse_facts(CommandResult(0, told, "")), Unreachable)
 
 
 @pytest.mark.parametrize(

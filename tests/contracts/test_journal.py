@@ -351,19 +351,19 @@ def test_the_last_snapshot_wins_over_one_under_way(tmp_path: Path) -> None:
 
 
 def test_who_is_woken_may_ask_at_once_when_the_next_is_due(tmp_path: Path) -> None:
-    writer, heard = SnapshotWriter(tmp_path / "state"), []
+    writer, reported = SnapshotWriter(tmp_path / "state"), []
     for n in range(3):
         done = threading.Event()
 
         def tell(done: threading.Event = done) -> None:
-            heard.append(writer.ready_at())
+            reported.append(writer.ready_at())
             done.set()
 
         writer.write(_of(str(n)), tell)
         assert done.wait(30)
         assert (tmp_path / "state").read_text() == str(n)
-    assert len(heard) == 3
-    assert max(heard) < float("inf")
+    assert len(reported) == 3
+    assert max(reported) < float("inf")
 
 
 def test_writing_takes_its_share_of_the_time_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

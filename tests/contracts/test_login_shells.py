@@ -18,7 +18,7 @@ import pytest
 from queue_manager.core.excerpt import excerpt
 from skill.hosts import code_push, remote_command, ssh_words
 from skill.hosts.code_push import Pushed
-from skill.hosts.connection import Host, Said, Unreachable
+from skill.hosts.connection import CommandResult, Host, Unreachable
 from tests.sshd import Sshd
 
 ODD = [
@@ -113,12 +113,12 @@ def test_a_command_arrives_whole_whatever_the_login_shell_is(shell: Shell, serve
     for text in ("", shell.hostile):
         write(server, shell, text)
         for data in (b"", DATA):
-            said = host.script(SCRIPT, *ODD, stdin=data)
-            assert isinstance(said, Said), said
+            result = host.script(SCRIPT, *ODD, stdin=data)
+            assert isinstance(result, CommandResult), result
             out = "\0".join([f"{server.home}\n{ODD[0]}", *ODD[1:], ""]).encode()
-            assert (said.out, said.code) == (out + data, 7), (said.err, text)
-            assert said.err.endswith("done\n")
-            assert "PATH leads nowhere" not in said.err
+            assert (result.out, result.code) == (out + data, 7), (result.err, text)
+            assert result.err.endswith("done\n")
+            assert "PATH leads nowhere" not in result.err
     assert (server.home / "made" / "file").exists()
     assert host.is_quiet is (not shell.file)
 
@@ -149,7 +149,7 @@ def test_rsync_is_not_tried_where_a_login_file_reads(server: Sshd, host: Host, t
 def test_openssh_is_given_the_same_line(shell: Shell, server: Sshd, host: Host) -> None:
     """As a pull and `attach` use it."""
     write(server, shell, shell.hostile)
-    assert isinstance(host.run(["true"]), Said)  # its key is known then
+    assert isinstance(host.run(["true"]), CommandResult)  # its key is known then
     ssh = host.ssh_command()
     assert ssh is not None
     sent = remote_command.framed(["sh", "-c", SCRIPT, "x", *ODD], secrets.token_hex(8), takes_input=True)
@@ -222,7 +222,7 @@ def test_a_session_that_is_cut_before_its_command_is_tried_again(server: Sshd, t
     host = Host(server.worker("a"), tmp_path / "known_hosts", tries=2)
     server.log_in_by("bash", ".bashrc", "[ -e ~/cut ] || { : > ~/cut; kill -KILL $PPID; sleep 100; }\n")
     try:
-        assert host.run(["echo", "mine"]) == Said(0, b"mine\n", "")
+        assert host.run(["echo", "mine"]) == CommandResult(0, b"mine\n", "")
     finally:
         host.close()
         for name in (".bashrc", "cut"):
@@ -264,5 +264,5 @@ def test_an_excerpt_keeps_both_ends() -> None:
     assert excerpt("x" * 999).endswith("x…")
     assert excerpt("\x1b[2J\u202e") == r"\x1b[2J\u202e"
     assert excerpt(" \n") == ""
-    assert Said(3, b"", "the cause\nwhat came of it\n").why == "the cause / what came of it"
-    assert Said(3, b"", " \n").why == "exit code 3"
+    assert CommandResult(3, b"", "the cause\nwhat came of it\n").why == "the cause / what came of it"
+    assert CommandResult(3, b"", " \n").why == "exit code 3"

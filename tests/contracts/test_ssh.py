@@ -19,7 +19,7 @@ import pytest
 
 import skill.hosts.connection
 import skill.hosts.transport
-from skill.hosts.connection import Host, Said, Unreachable, each, forget_key, known_key, remote
+from skill.hosts.connection import CommandResult, Host, Unreachable, each, forget_key, known_key, remote
 from skill.hosts.registry import Ssh, Worker
 from skill.hosts.remote_command import framed
 from tests.e2e.runs import ROOT, wait_for
@@ -49,8 +49,8 @@ def host(
     made.close()
 
 
-def _said(found: Said | Unreachable) -> Said:
-    assert isinstance(found, Said), found
+def _reached(found: CommandResult | Unreachable) -> CommandResult:
+    assert isinstance(found, CommandResult), found
     return found
 
 
@@ -58,24 +58,24 @@ def _said(found: Said | Unreachable) -> Said:
 
 
 def test_arguments_arrive_as_they_are(host: Host) -> None:
-    said = _said(host.run(["printf", "%s\\0", *ODD]))
-    assert said.code == 0
-    assert said.out.decode().split("\0")[:-1] == ODD
+    result = _reached(host.run(["printf", "%s\\0", *ODD]))
+    assert result.code == 0
+    assert result.out.decode().split("\0")[:-1] == ODD
 
 
 def test_input_output_and_exit_code(host: Host) -> None:
     data = bytes(range(256)) * 4000
-    said = _said(host.script('cat; echo "$1" >&2; exit 7', "it's wrong", stdin=data))
-    assert said == Said(7, data, "it's wrong\n")
+    result = _reached(host.script('cat; echo "$1" >&2; exit 7', "it's wrong", stdin=data))
+    assert result == CommandResult(7, data, "it's wrong\n")
 
 
 def test_commands_begin_in_the_home(host: Host, server: Sshd) -> None:
-    assert _said(host.run(["pwd"])).out.decode().strip() == str(server.home)
+    assert _reached(host.run(["pwd"])).out.decode().strip() == str(server.home)
     assert [remote(path) for path in ("~", "~/", "~/a/b", "/x", "y")] == [".", ".", "a/b", "/x", "y"]
 
 
 def test_what_a_command_does_not_read_is_no_fault(host: Host) -> None:
-    assert _said(host.run(["true"], stdin=b"x" * (8 << 20))).code == 0
+    assert _reached(host.run(["true"], stdin=b"x" * (8 << 20))).code == 0
 
 
 def test_a_file_is_put_whole_for_this_user_alone(host: Host, server: Sshd) -> None:
@@ -95,8 +95,8 @@ def test_a_file_that_cannot_be_put_says_why(host: Host) -> None:
 
 
 def test_what_is_written_without_end_is_not_taken(host: Host) -> None:
-    said = _said(host.run(["head", "-c", "4000000", "/dev/zero"], limit=1 << 20))
-    assert said == Said(1, b"", "it wrote more than 1 MiB, and all of it was discarded")
+    result = _reached(host.run(["head", "-c", "4000000", "/dev/zero"], limit=1 << 20))
+    assert result == CommandResult(1, b"", "it wrote more than 1 MiB, and all of it was discarded")
 
 
 def test_a_command_that_does_not_end_is_unknown(host: Host) -> None:
@@ -112,7 +112,7 @@ def test_a_greeting_of_the_shell_is_cut_off(server: Sshd, tmp_path: Path) -> Non
     greeting.write_text("echo Welcome; echo motd >&2; printf '\\033[2J'\n")
     host = Host(server.worker("a"), tmp_path / "known_hosts")
     try:
-        assert host.run(["echo", "mine"]) == Said(0, b"mine\n", "")
+        assert host.run(["echo", "mine"]) == CommandResult(0, b"mine\n", "")
         greeting.write_text("echo only the greeting; exit 3\n")
         found = host.run(["echo", "mine"])
         assert isinstance(found, Unreachable)
@@ -132,7 +132,7 @@ def test_openssh_goes_the_same_way(server: Sshd, tmp_path: Path) -> None:
     shutil.copy2(worker.ssh.key, odd / "key")
     worker = worker._replace(ssh=worker.ssh._replace(key=str(odd / "key")))
     host = Host(worker, odd / "known_hosts")
-    _said(host.run(["true"]))
+    _reached(host.run(["true"]))
     host.close()
     command = host.ssh_command()
     assert command is not None
@@ -146,7 +146,7 @@ def test_openssh_goes_the_same_way(server: Sshd, tmp_path: Path) -> None:
 def test_no_agent_is_forwarded(server: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
     host = Host(server.worker("a"), tmp_path / "known_hosts")
-    assert _said(host.script('echo "[$SSH_AUTH_SOCK]"')).out == b"[]\n"
+    assert _reached(host.script('echo "[$SSH_AUTH_SOCK]"')).out == b"[]\n"
     host.close()
     assert "ForwardAgent=no" in (host.ssh_command() or [])
 
@@ -158,7 +158,7 @@ def test_a_changed_host_key_is_refused_until_it_is_accepted(server: Sshd, tmp_pa
     known = tmp_path / "keys" / "known_hosts"
     with Sshd(tmp_path / "other") as other:
         for name in ("a", "b"):
-            _said(_once(server.worker(name), known, ["true"]))
+            _reached(_once(server.worker(name), known, ["true"]))
         impostor = server.worker("a")._replace(ssh=other.worker("a").ssh)
         found = _once(impostor, known, ["touch", "reached"])
         assert isinstance(found, Unreachable)
@@ -168,7 +168,7 @@ def test_a_changed_host_key_is_refused_until_it_is_accepted(server: Sshd, tmp_pa
         kept = known_key(known, "b")
         assert forget_key(known, "a")
         assert not forget_key(known, "a")
-        _said(_once(impostor, known, ["touch", "reached"]))
+        _reached(_once(impostor, known, ["touch", "reached"]))
         assert (other.home / "reached").exists()
         assert known_key(known, "b") == kept != known_key(known, "a")
     assert known.stat().st_mode & 0o777 == 0o600
@@ -176,13 +176,13 @@ def test_a_changed_host_key_is_refused_until_it_is_accepted(server: Sshd, tmp_pa
 
 def test_a_host_that_moved_keeps_its_key(server: Sshd, tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
-    _said(_once(server.worker("a"), known, ["true"]))
+    _reached(_once(server.worker("a"), known, ["true"]))
     moved = server.worker("a")._replace(ssh=Ssh("localhost", server.port, "root", str(server.key)))
-    _said(_once(moved, known, ["true"]))
+    _reached(_once(moved, known, ["true"]))
     assert len(known.read_text().splitlines()) == 1
 
 
-def _once(worker: Worker, known: Path, argv: list[str]) -> Said | Unreachable:
+def _once(worker: Worker, known: Path, argv: list[str]) -> CommandResult | Unreachable:
     host = Host(worker, known)
     try:
         return host.run(argv)
@@ -202,10 +202,10 @@ def test_a_refused_connection_is_tried_again_with_a_bound(tmp_path: Path) -> Non
         assert found.kind == "refused"
         assert "tried 2 times" in found.reason
         server.start()
-        assert _said(host.run(["true"])).code == 0
+        assert _reached(host.run(["true"])).code == 0
         server.stop()
         server.start()
-        assert _said(host.run(["echo", "again"])).out == b"again\n"  # the old connection has died unnoticed
+        assert _reached(host.run(["echo", "again"])).out == b"again\n"  # the old connection has died unnoticed
         host.close()
 
 
@@ -218,8 +218,8 @@ def test_a_connection_that_is_cut_in_the_middle_is_unknown(tmp_path: Path) -> No
         host.close()
 
 
-def _cut(host: Host) -> Said | Unreachable:
-    _said(host.run(["true"]))
+def _cut(host: Host) -> CommandResult | Unreachable:
+    _reached(host.run(["true"]))
     return host.script("touch begun; kill -KILL $PPID; sleep 5")
 
 
@@ -276,7 +276,7 @@ def test_an_output_without_end_ends_by_the_deadline(server: Sshd, tmp_path: Path
     for text in ("while :; do printf x; sleep 0.1; done", "yes"):
         found = host.script(text, timeout=1.0, limit=1 << 40)
         assert found == Unreachable("did not answer within 1 s", "timeout"), text
-    assert _said(host.script("echo on")).out == b"on\n", "the host itself is not given up"
+    assert _reached(host.script("echo on")).out == b"on\n", "the host itself is not given up"
     host.close()
 
 
@@ -325,7 +325,7 @@ def test_a_dead_host_delays_nobody(server: Sshd, tmp_path: Path) -> None:
     slow = Host(server.worker("b"), tmp_path / "known_hosts")
     found = each([slow, alive], lambda host: host.run(["sleep", "20" if host is slow else "0"], timeout=25), 3)
     assert isinstance(found["b"], Unreachable)
-    assert _said(found["a"]).code == 0
+    assert _reached(found["a"]).code == 0
     for host in (alive, slow):
         host.close()
 
@@ -349,7 +349,7 @@ def test_a_host_given_in_full_is_touched_by_no_line_for_others(
 ) -> None:
     _use_config(text, tmp_path, monkeypatch)
     host = Host(server.worker("a"), tmp_path / "known_hosts")
-    assert _said(host.run(["echo", "in"])).out == b"in\n"
+    assert _reached(host.run(["echo", "in"])).out == b"in\n"
     assert host.through() is None
     host.close()
     done = subprocess.run([*(host.ssh_command() or []), host.destination, "echo in"], capture_output=True, timeout=150)

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import pytest
 
 from skill.hosts import ssh_once, ssh_way
-from skill.hosts.connection import Host, Said, Unreachable
+from skill.hosts.connection import CommandResult, Host, Unreachable
 from skill.hosts.registry import Worker
 from tests.e2e.runs import wait_for
 from tests.ssh_agent import ssh_agent
@@ -264,7 +264,7 @@ def test_ssh_and_wavequeue_agree(path: Path, place: Place, tmp_path: Path, monke
             return
         assert ssh.returncode == 0, ssh.stderr
         assert by_ssh == case.enters
-        assert isinstance(found, Said), found
+        assert isinstance(found, CommandResult), found
         assert by_us == by_ssh
         assert found.out == ssh.stdout
         assert f"[{case.sees}] []" in ssh.stdout.decode()

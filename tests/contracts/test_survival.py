@@ -11,7 +11,7 @@ from queue_manager.adapters import facts
 from queue_manager.remote import start
 from skill.hosts import survival
 from skill.hosts.bootstrap import Facts, Python
-from skill.hosts.connection import Host, Said, Unreachable
+from skill.hosts.connection import CommandResult, Host, Unreachable
 from skill.hosts.registry import Ssh, Worker
 from tests.sshd import Sshd
 from tests.sshd_killing import make_killing
@@ -47,11 +47,11 @@ class Fake(Host):
         super().__init__(Worker("a", ssh=Ssh("h", 22, "me", None)), Path("/none"))
         self.answers = list(answers)
 
-    def script(self, text: str, *args: str, **_: object) -> Said | Unreachable:  # noqa: ARG002
+    def script(self, text: str, *args: str, **_: object) -> CommandResult | Unreachable:  # noqa: ARG002
         answer = self.answers.pop(0)
         if isinstance(answer, Unreachable):
             return answer
-        return Said(answer, b"", "") if isinstance(answer, int) else Said(0, answer.encode(), "")
+        return CommandResult(answer, b"", "") if isinstance(answer, int) else CommandResult(0, answer.encode(), "")
 
 
 GONE = Unreachable("it refused the connection", "refused")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from skill.hosts import connection, fabric_transport, openssh_transport, ssh_once, ssh_way, transport
-from skill.hosts.connection import Host, Said, Unreachable
+from skill.hosts.connection import CommandResult, Host, Unreachable
 from skill.hosts.known_hosts import replace_key
 from tests.e2e.runs import wait_for
 from tests.fake_transport import FakeTransport
@@ -76,38 +76,40 @@ def _over_ssh(kind: str, server: Sshd, folder: Path) -> Host:
     return host
 
 
-def said(found: Said | Unreachable) -> Said:
-    assert isinstance(found, Said), found
+def reached(found: CommandResult | Unreachable) -> CommandResult:
+    assert isinstance(found, CommandResult), found
     return found
 
 
 def test_exit_code_output_and_errors_come_apart(way: Way) -> None:
-    assert said(way.host.script('echo "$1"; echo wrong >&2; exit 7', "a  'b'")) == Said(7, b"a  'b'\n", "wrong\n")
-    assert said(way.host.run(["true"])) == Said(0, b"", "")
-    assert said(way.host.script("exit 255")) == Said(255, b"", "")
+    assert reached(way.host.script('echo "$1"; echo wrong >&2; exit 7', "a  'b'")) == CommandResult(
+        7, b"a  'b'\n", "wrong\n"
+    )
+    assert reached(way.host.run(["true"])) == CommandResult(0, b"", "")
+    assert reached(way.host.script("exit 255")) == CommandResult(255, b"", "")
 
 
 def test_a_command_begins_in_the_home_and_gets_its_input_whole(way: Way) -> None:
     data = bytes(range(256)) * 4000
-    found = said(way.host.script("pwd; sha256sum", stdin=data))
+    found = reached(way.host.script("pwd; sha256sum", stdin=data))
     assert found.out.decode().split() == [f"{way.home}", hashlib.sha256(data).hexdigest(), "-"]
 
 
 def test_a_large_output_comes_whole(way: Way) -> None:
     (way.home / "large").write_bytes(bytes(range(256)) * (1 << 15))
-    assert said(way.host.run(["cat", "large"], timeout=120)).out == (way.home / "large").read_bytes()
+    assert reached(way.host.run(["cat", "large"], timeout=120)).out == (way.home / "large").read_bytes()
 
 
 def test_a_file_is_put_whole_and_got_again(way: Way) -> None:
     data = b"\0line\n" * 50_000
     assert way.host.put("~/some/where/file", data, 0o640) is None
-    assert said(way.host.run(["cat", "some/where/file"], timeout=120)).out == data
+    assert reached(way.host.run(["cat", "some/where/file"], timeout=120)).out == data
     assert (way.home / "some/where/file").stat().st_mode & 0o777 == 0o640
     assert [path.name for path in (way.home / "some/where").iterdir()] == ["file"], "nothing else is left"
 
 
 def test_more_than_the_limit_is_not_taken(way: Way) -> None:
-    found = said(way.host.run(["head", "-c", str(3 << 20), "/dev/zero"], limit=1 << 20))
+    found = reached(way.host.run(["head", "-c", str(3 << 20), "/dev/zero"], limit=1 << 20))
     assert (found.code, found.out) == (1, b"")
     assert "more than 1 MiB" in found.err
 
@@ -116,11 +118,11 @@ def test_a_command_that_does_not_end_is_unknown_and_the_next_one_is_not(way: Way
     found = way.host.script("echo begun; sleep 600", timeout=2)
     assert isinstance(found, Unreachable)
     assert (found.kind, found.reason) == ("timeout", "did not answer within 2 s")
-    assert said(way.host.run(["echo", "on"])).out == b"on\n"
+    assert reached(way.host.run(["echo", "on"])).out == b"on\n"
 
 
 def test_a_connection_that_is_cut_under_a_command_leaves_it_unknown(way: Way) -> None:
-    found: list[Said | Unreachable] = []
+    found: list[CommandResult | Unreachable] = []
     (way.home / "begun").unlink(missing_ok=True)
 
     def ask() -> None:

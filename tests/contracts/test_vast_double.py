@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from skill.hosts.connection import Host, Said
+from skill.hosts.connection import CommandResult, Host
 from skill.hosts.registry import Ssh, Worker
 from skill.providers.instances import Instance, addresses
 from skill.providers.outcomes import Created
@@ -200,7 +200,7 @@ def test_an_instance_is_a_real_host_that_runs_its_start_script_at_every_start(tm
                 host = Host(worker, tmp_path / f"known-{way.way}-{way.port}", 3)
                 found = host.script("cat starts; tr '\\0' '\\n' < \"$WAVEQUEUE_PROC/1/environ\"")
                 host.close()
-                assert isinstance(found, Said), found
+                assert isinstance(found, CommandResult), found
                 said.add(found.out.decode())
             (text,) = said
             starts, _, rest = text.partition("CONTAINER_ID")

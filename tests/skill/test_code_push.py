@@ -11,7 +11,7 @@ import pytest
 
 from skill.hosts import code_push
 from skill.hosts.code_push import Pushed
-from skill.hosts.connection import Host, Said, Unreachable
+from skill.hosts.connection import CommandResult, Host, Unreachable
 from skill.hosts.registry import Ssh, Worker
 
 TAR = Pushed(1, 4, "tar")
@@ -27,11 +27,11 @@ class Fake(Host):
     def ssh_command(self) -> list[str]:
         return ["ssh"]
 
-    def script(self, *_arguments: object, **_named: object) -> Said:
-        return Said(0, b"/home/me/w\nrsync\n", "")
+    def script(self, *_arguments: object, **_named: object) -> CommandResult:
+        return CommandResult(0, b"/home/me/w\nrsync\n", "")
 
-    def run(self, *_arguments: object, **_named: object) -> Said:
-        return Said(self.rsync, b"", "" if self.rsync == 0 else "rsync: not found")
+    def run(self, *_arguments: object, **_named: object) -> CommandResult:
+        return CommandResult(self.rsync, b"", "" if self.rsync == 0 else "rsync: not found")
 
 
 @pytest.mark.parametrize(

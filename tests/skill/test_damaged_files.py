@@ -27,7 +27,7 @@ from skill.common.http import NoReply, Reply, Request, Server
 from skill.common.project import ProjectPaths
 from skill.fleet import ledger
 from skill.fleet.ledger import Offered
-from skill.hosts.connection import Host, Said, Unreachable
+from skill.hosts.connection import CommandResult, Host, Unreachable
 from skill.runs import assignment, local_manager, logs
 from skill.runs.assignment import SUBMITTED, Assigned, Part
 from skill.runs.directory import Run
@@ -171,7 +171,7 @@ def _no_manager(*_: object) -> int:
     raise FailedError("no manager is started here")
 
 
-def _no_host(*_: object, **_named: object) -> Said | Unreachable:
+def _no_host(*_: object, **_named: object) -> CommandResult | Unreachable:
     return Unreachable("nobody is there", "refused")
 
 

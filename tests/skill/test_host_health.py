@@ -13,7 +13,7 @@ from queue_manager.core.terminal_text import one_line
 from queue_manager.core.times import iso
 from skill.hosts.bootstrap import Facts, Python
 from skill.hosts.connection import Unreachable
-from skill.hosts.health import Heard, Row, document, fault_lines, note_lines, read, row, table, well
+from skill.hosts.health import ProbeResult, Row, document, fault_lines, note_lines, read, row, table, well
 
 NOW = 1_700_000_000.0
 FACTS = Facts(
@@ -35,9 +35,9 @@ PROBE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def heard(**probe: Any) -> Heard:
+def probed(**probe: Any) -> ProbeResult:
     """A host that answered within two seconds."""
-    return Heard(FACTS, json.dumps({**PROBE, **probe}).encode(), "", NOW, NOW + 2)
+    return ProbeResult(FACTS, json.dumps({**PROBE, **probe}).encode(), "", NOW, NOW + 2)
 
 
 def lines(*rows: Row, width: int = 300) -> list[str]:
@@ -46,7 +46,7 @@ def lines(*rows: Row, width: int = 300) -> list[str]:
 
 def test_a_shared_home_and_login_files_that_write_are_told() -> None:
     facts = FACTS._replace(owner="node-7", place=".wavequeue/hosts/node-8-0123abcd")
-    made = row("gpu-a", heard()._replace(facts=facts, is_quiet=False))
+    made = row("gpu-a", probed()._replace(facts=facts, is_quiet=False))
     shared, noisy, *_ = made.warnings
     assert (
         shared
@@ -57,7 +57,7 @@ def test_a_shared_home_and_login_files_that_write_are_told() -> None:
 
 
 def test_a_host_in_order() -> None:
-    made = row("gpu-a", heard())
+    made = row("gpu-a", probed())
     assert made.faults == ()
     assert well([made])
     head, shown = lines(made)
@@ -76,14 +76,14 @@ def test_a_host_in_order() -> None:
 
 
 def test_a_host_that_openssh_goes_to_is_said_to_be_so() -> None:
-    made = row("gpu-a", heard()._replace(openssh="a key needs a touch"))
+    made = row("gpu-a", probed()._replace(openssh="a key needs a touch"))
     assert "gpu-a: through OpenSSH: a key needs a touch" in note_lines([made])
     assert document([made])["hosts"][0]["openssh"] == "a key needs a touch"
-    assert document([row("gpu-a", heard())])["hosts"][0]["openssh"] is None
+    assert document([row("gpu-a", probed())])["hosts"][0]["openssh"] is None
 
 
 def test_an_unreachable_host_is_unknown_and_not_failed() -> None:
-    made = row("gpu-b", Heard(Unreachable("it did not\nanswer", "timeout")))
+    made = row("gpu-b", ProbeResult(Unreachable("it did not\nanswer", "timeout")))
     assert not well([made])
     assert "unreachable" in lines(made)[1]
     assert "fail" not in lines(made)[1]
@@ -101,13 +101,13 @@ def test_an_unreachable_host_is_unknown_and_not_failed() -> None:
     ],
 )
 def test_what_is_missing_is_a_fault(facts: dict[str, Any], words: str) -> None:
-    made = row("a", heard()._replace(facts=FACTS._replace(**facts)))
+    made = row("a", probed()._replace(facts=FACTS._replace(**facts)))
     assert any(words in text for text in made.faults)
     assert not well([made])
 
 
 def test_rsync_that_is_missing_stops_nothing() -> None:
-    made = row("a", heard()._replace(facts=FACTS._replace(rsync=None)))
+    made = row("a", probed()._replace(facts=FACTS._replace(rsync=None)))
     assert well([made])
     assert "rsync is missing, so code is sent with tar" in note_lines([made])[0]
 
@@ -117,24 +117,24 @@ def test_rsync_that_is_missing_stops_nothing() -> None:
     [(1, "in step"), (0, "in step"), (1.9, "in step"), (62, "1 min 02 s ahead"), (-7200, "2 h 00 min behind")],
 )
 def test_half_the_way_is_allowed_for_in_the_difference_of_clocks(ahead: float, says: str) -> None:
-    made = row("a", heard(time=iso(NOW + 1 + ahead)))
+    made = row("a", probed(time=iso(NOW + 1 + ahead)))
     assert says in lines(made)[1]
     assert bool([text for text in made.warnings if "its clock is" in text]) is (abs(ahead) > 31)
 
 
 def test_what_a_host_cannot_tell_is_said_with_the_reason() -> None:
-    made = row("a", heard(unreadable={"runs": "/x/runs: Permission denied"}, heartbeat=None, runs=[]))
+    made = row("a", probed(unreadable={"runs": "/x/runs: Permission denied"}, heartbeat=None, runs=[]))
     assert "its runs cannot be told: /x/runs: Permission denied" in made.warnings
     assert lines(made)[1].split()[2:4] == ["-", "-"]
-    made = row("a", heard(screen={"path": "/x", "version": None, "fault": "no libtinfo"}))
+    made = row("a", probed(screen={"path": "/x", "version": None, "fault": "no libtinfo"}))
     assert made.faults == ("its screen does not run, and every job runs in one: no libtinfo",)
-    made = row("a", heard()._replace(facts=FACTS._replace(disk_free_mib=None, disk_fault="df: Stale file handle")))
+    made = row("a", probed()._replace(facts=FACTS._replace(disk_free_mib=None, disk_fault="df: Stale file handle")))
     assert "its free disk space is unknown: df: Stale file handle" in made.warnings
 
 
 def test_what_garbles_a_terminal_is_taken_out() -> None:
     evil = "\x1b]0;x\x07\x1b[2J\r\n\u202e\x9b"
-    made = row("a", heard(
+    made = row("a", probed(
         gpu_note=evil, runs=[{"id": f"r{evil}"}], screen={"version": evil},
         gpus=[{"index": 0, "name": evil * 100, "note": evil, "total_mib": 1, "free_mib": 1}],
     ))  # fmt: skip
@@ -146,9 +146,9 @@ def test_what_garbles_a_terminal_is_taken_out() -> None:
 def test_no_document_is_said() -> None:
     for data in (b"", b"[]", b"Welcome!\n{}", b"[" * 100_000, b"\xff"):
         assert read(data) is None
-    made = row("a", Heard(FACTS, b"Welcome!"))
+    made = row("a", ProbeResult(FACTS, b"Welcome!"))
     assert "cannot be parsed" in made.faults[0]
-    made = row("a", Heard(FACTS, None, "boom"))
+    made = row("a", ProbeResult(FACTS, None, "boom"))
     assert made.faults == ("it could not be checked: boom",)
 
 
@@ -160,8 +160,8 @@ ANYTHING = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(sorted(PROBE)), ANYTHING))
-def test_whatever_a_host_says_gives_a_row(said: dict[str, Any]) -> None:
-    made = row("a", heard(**said))
+def test_whatever_a_host_says_gives_a_row(probe: dict[str, Any]) -> None:
+    made = row("a", probed(**probe))
     # Not isprintable: what this Python's tables have no letter for, and blanks of other scripts, command no terminal.
     assert all(one_line(line) == line for line in [*lines(made), *note_lines([made])])
     assert json.loads(json.dumps(document([made]), allow_nan=False))

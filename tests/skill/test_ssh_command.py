@@ -17,7 +17,7 @@ PATHS = [
 NOTHING = Settings("nowhere", {})
 
 
-def heard(command: list[str], name: str) -> str:
+def received(command: list[str], name: str) -> str:
     """What ssh says that an option of it is. It has expanded names of known hosts then, and those of keys not yet."""
     done = subprocess.run([*command, "-G", "nowhere"], capture_output=True, check=True, timeout=60)
     values = [line.split(" ", 1)[1] for line in done.stdout.decode().splitlines() if line.startswith(f"{name} ")]
@@ -28,10 +28,10 @@ def heard(command: list[str], name: str) -> str:
 def test_ssh_takes_a_path_for_one_file(path: str) -> None:
     where = ["-F", "/dev/null", "-p", "2222", "-o", f"IdentityFile={ssh_command.file_value(f'{path}.key')}"]
     command = ssh_command.build("gpu-a", path, NOTHING, where)
-    assert heard(command, "userknownhostsfile") == path
-    assert heard(command, "identityfile") in (f"{path}.key", f"{path}.key".replace("%", "%%"))
-    assert heard(command, "hostkeyalias") == "gpu-a"
-    assert heard(command, "port") == "2222"
+    assert received(command, "userknownhostsfile") == path
+    assert received(command, "identityfile") in (f"{path}.key", f"{path}.key".replace("%", "%%"))
+    assert received(command, "hostkeyalias") == "gpu-a"
+    assert received(command, "port") == "2222"
 
 
 @pytest.mark.parametrize("path", ["/a/${HOME}/x", "/a\nb/x"])

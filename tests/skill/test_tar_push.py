@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from skill.hosts import code_push, tar_push
 from skill.hosts.code_push import Pushed
-from skill.hosts.connection import Host, Said, Unreachable
+from skill.hosts.connection import CommandResult, Host, Unreachable
 from skill.hosts.registry import Worker
 from skill.hosts.tar_push import BLOCK, Range
 
@@ -31,14 +31,14 @@ class Wire(Host):
 
     def run(
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0, limit: int = 64 << 20
-    ) -> Said | Unreachable:
+    ) -> CommandResult | Unreachable:
         is_last = bool(stdin) and self.cut == 0
         if stdin and self.cut is not None:
             self.cut -= 1
         given = stdin[: len(stdin) // 2] if is_last else stdin
         self.sent += len(given)
-        said = super().run(argv, stdin=given, timeout=timeout, limit=limit)
-        return Unreachable("the connection was lost", "dropped") if is_last else said
+        result = super().run(argv, stdin=given, timeout=timeout, limit=limit)
+        return Unreachable("the connection was lost", "dropped") if is_last else result
 
 
 class Place:
