@@ -125,7 +125,7 @@ def _spec_text(faults: Faults, scalar: Scalar | None, key: str) -> str | None:
 
 
 def _check_size(faults: Faults, spec: SpecForm) -> bool:
-    sizes = [(form.grid.size() if form.templated else len(form.jobs)) if form.sound else 0 for form in spec.phases]
+    sizes = [(form.grid.size() if form.templated else len(form.jobs)) if form.is_valid else 0 for form in spec.phases]
     if sum(sizes) <= MAX_JOBS:
         return True
     form = spec.phases[sizes.index(max(sizes))]
@@ -143,7 +143,7 @@ def _expand_phase(faults: Faults, spec: SpecForm, form: PhaseForm) -> _Phase:
     names = form.grid.names if form.templated else ()
     templated_env = tuple((name, scalar) for name, scalar in spec.env if is_template(scalar.text))
     made: list[Made] = []
-    whole = form.sound and bool(form.jobs)
+    whole = form.is_valid and bool(form.jobs)
     for number, job_form in enumerate(form.jobs):
         around = Surroundings(
             phase=form.name,
@@ -158,7 +158,7 @@ def _expand_phase(faults: Faults, spec: SpecForm, form: PhaseForm) -> _Phase:
             health={**spec.health, **form.health},
         )
         maker = JobMaker(faults, job_form, names, around)
-        if not (form.sound and maker.ids_known):
+        if not (form.is_valid and maker.ids_known):
             whole = False
             continue
         cells = grids.cells(faults, form.grid) if form.templated else iter([()])
@@ -246,7 +246,7 @@ def _match(
 ) -> list[list[str]] | None:
     """For each job of a phase with `match`, the names of what it waits for; None for a phase without."""
     form = phase.form
-    if not form.match or not form.sound:
+    if not form.match or not form.is_valid:
         return None
     by_name = {one.form.name: one for one in phases}
     needed = [by_name[scalar.text] for scalar in form.depends_on if scalar.text in by_name]
@@ -265,15 +265,15 @@ def _match(
         for made, wait in zip(phase.made, waits):
             values = tuple([made.job.params[key] for key in keys])
             ids = members.get(values)
-            said = ",".join(f"{key}={_value(value)}" for key, value in zip(keys, values))
+            shown = ",".join(f"{key}={_value(value)}" for key, value in zip(keys, values))
             if ids is None:
-                what = f"no job of phase {one.form.name!r} has {said}, which {made.job.id!r} would wait for"
+                what = f"no job of phase {one.form.name!r} has {shown}, which {made.job.id!r} would wait for"
                 hint = f"add the value to its grid, or remove it from phase {form.name!r} (values compare as written)"
-                faults.add(form.match[0].mark, what, hint, once=("match", form.match[0].mark, one.form.name, said))
+                faults.add(form.match[0].mark, what, hint, once=("match", form.match[0].mark, one.form.name, shown))
             elif len(ids) == 1:
                 wait.append(ids[0])
             else:
-                name = f"{one.form.name}[{said}]"
+                name = f"{one.form.name}[{shown}]"
                 groups[name] = tuple(ids)
                 wait.append(name)
     return waits
@@ -288,8 +288,10 @@ def _check_key(faults: Faults, form: PhaseForm, one: _Phase, scalar: Scalar) -> 
         names = list(lacking.job.params)
         close = nearest(scalar.text, names)
         hint = f"did you mean {close!r}?" if close else f"its keys are: {listed(names)}" if names else "it has no keys"
-        who = f"phase {one.form.name!r}" if one.form.templated else f"job {lacking.job.id!r} of phase {one.form.name!r}"
-        what = f"phase {form.name!r} matches by {scalar.text!r}, which {who} lacks"
+        owner = (
+            f"phase {one.form.name!r}" if one.form.templated else f"job {lacking.job.id!r} of phase {one.form.name!r}"
+        )
+        what = f"phase {form.name!r} matches by {scalar.text!r}, which {owner} lacks"
         faults.add(scalar.mark, what, hint)
 
 

@@ -58,21 +58,21 @@ class Faults:
         self.meter = Meter()
         self.found: list[Fault] = []
         self._warnings: list[tuple[Mark, str]] = []
-        self._said: set[object] = set()
+        self._reported: set[object] = set()
 
     def add(self, mark: Mark, what: str, instead: str = "", *, once: object = None) -> None:
         """Note a fault. Of those with an equal `once` (default: the same place and words) the first is kept."""
         key = (mark, what) if once is None else once
-        if key not in self._said:
-            self._said.add(key)
+        if key not in self._reported:
+            self._reported.add(key)
             self.found.append(Fault(self.file, *mark, what, instead))
 
     def warn(self, mark: Mark, text: str) -> None:
         """Note what does not stop the build."""
         where = f"{self.file}:{mark.line}:{mark.column}" if mark.line else self.file
         line = one_line(f"{where}: warning: {text}")
-        if line not in self._said:
-            self._said.add(line)
+        if line not in self._reported:
+            self._reported.add(line)
             self._warnings.append((mark, line))
 
     def warnings(self) -> list[str]:

@@ -106,7 +106,7 @@ class JobForm(NamedTuple):
 
 
 class PhaseForm(NamedTuple):
-    """A phase: a template over a grid (`jobs` holds it), or a list of jobs. `sound`: its cells are known."""
+    """A phase: a template over a grid (`jobs` holds it), or a list of jobs. `is_valid`: its cells are known."""
 
     name: str
     mark: Mark
@@ -119,7 +119,7 @@ class PhaseForm(NamedTuple):
     preconditions: tuple[PreconditionForm, ...]
     metrics: Metrics
     health: Health
-    sound: bool
+    is_valid: bool
     est_minutes: float | None = None
 
 

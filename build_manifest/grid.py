@@ -128,8 +128,8 @@ def cells(faults: Faults, grid: GridForm) -> Iterator[Cell]:
             yield cell
     for number, entry in enumerate(grid.excludes):
         if number not in used:
-            said = ", ".join(f"{one.key}: {listed([value.text for value in one.values])}" for one in entry.keys)
-            faults.warn(entry.mark, f"the exclude {{{said}}} matches no cell")
+            shown = ", ".join(f"{one.key}: {listed([value.text for value in one.values])}" for one in entry.keys)
+            faults.warn(entry.mark, f"the exclude {{{shown}}} matches no cell")
     for entry in grid.includes:
         by_key = {one.key: one.values for one in entry.keys}
         yield from itertools.product(*(by_key[name] for name in names))

@@ -76,7 +76,7 @@ class _Precondition(NamedTuple):
 
 
 class JobMaker:
-    """A compiled template. `sound` is False where a text could not be compiled, and `ids_known` where the id or the
+    """A compiled template. `is_valid` is False where a text could not be compiled, and `ids_known` where the id or the
     args are among them; the faults have been noted. What is not sound makes jobs too, for their ids to be checked."""
 
     def __init__(self, faults: Faults, form: JobForm, names: tuple[str, ...], around: Surroundings) -> None:
@@ -85,7 +85,7 @@ class JobMaker:
         self._around = around
         self._hint_at_cards()
         self._uses: set[str] = set()
-        self.sound = True
+        self.is_valid = True
         before = len(faults.found)
         self._scope = Scope(names, around.where)
         self._args = self._compile_args(form.args or ())
@@ -112,8 +112,8 @@ class JobMaker:
         check_health(faults, health, metrics)
         self._health = {key: one.value for key, one in health.items()} or None
         self.ids_known = self.id is not None and len(self._args) == len(form.args or ())
-        self.sound = self.sound and self._cmd is not None and len(faults.found) == before
-        if self.sound and form.cmd:
+        self.is_valid = self.is_valid and self._cmd is not None and len(faults.found) == before
+        if self.is_valid and form.cmd:
             self._check_args_used()
 
     def _text(
@@ -132,7 +132,7 @@ class JobMaker:
             self._faults, scalar, self._scope, shell=shell, gpu=gpu, literal=literal, join=join, env=env
         )
         if text is None:
-            self.sound = False
+            self.is_valid = False
         else:
             self._uses |= text.uses
         return text
@@ -142,7 +142,7 @@ class JobMaker:
         if scalar is None:
             return None
         if not check_path(self._faults, scalar, what, self._scope.names):
-            self.sound = False
+            self.is_valid = False
             return None
         return self._text(scalar, literal=_PATTERN)
 
@@ -237,7 +237,7 @@ class JobMaker:
         assert self.id is not None
         name = self.id.render(names)
         depends_on = tuple(dict.fromkeys([text.render(names) for _, text in self._depends_on if text]))
-        if not self.sound or self._cmd is None:
+        if not self.is_valid or self._cmd is None:
             return JobSpec(name, "", self._around.phase, depends_on, params=params)
         numbers = self._render_numbers(names)
         if numbers is None:

@@ -38,12 +38,12 @@ def warn_of_overlaps(faults: Faults, cwd: str, phases: Sequence[tuple[PhaseForm,
         for made in rows
         if made.job.expected_output is not None
     ]
-    said: set[tuple[int, int, int, int]] = set()
+    reported: set[tuple[int, int, int, int]] = set()
     for one, other in _pairs(outputs):
         pair = (id(one.phase), one.form, id(other.phase), other.form)
-        if pair in said or len(said) >= _WARNINGS:
+        if pair in reported or len(reported) >= _WARNINGS:
             continue
-        said.add(pair)
+        reported.add(pair)
         _warn(faults, one, other)
 
 

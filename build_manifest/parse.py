@@ -271,7 +271,7 @@ class _Parser:
         """A phase, or the top of a spec that is one."""
         before = len(self._faults.found)
         grid = self._grid(table)
-        sound = len(self._faults.found) == before
+        is_valid = len(self._faults.found) == before
         jobs: tuple[JobForm, ...] = ()
         top = what == "a spec"
         if "jobs" in table:
@@ -279,7 +279,7 @@ class _Parser:
             if both:
                 self._faults.add(table[both[0]].mark, f"{what} has jobs and {both[0]}", "keep one of them")
             jobs = self._jobs(table["jobs"])
-            sound = sound and not both
+            is_valid = is_valid and not both
         elif "template" in table:
             jobs = tuple(self._job(table["template"], "a template"))
         elif not (top and "phases" in table):
@@ -300,7 +300,7 @@ class _Parser:
             preconditions=() if top else self._preconditions(table.get("preconditions")),
             metrics={} if top else read_metrics(self._fields, table.get("metrics")),
             health={} if top else read_health(self._fields, table.get("health")),
-            sound=sound,
+            is_valid=is_valid,
             est_minutes=None if top else self._fields.number(table.get("est_minutes"), "est_minutes", quantity),
         )
 
@@ -443,8 +443,8 @@ class _Parser:
             if made is not None:
                 return [written(text, True) for text in made]
         except RangeError as error:
-            said = node.text[:80] if isinstance(node, Scalar) else "this"
-            self._faults.add(node.mark, f"{said} in {key!r} looks like a range but is not one", str(error))
+            shown = node.text[:80] if isinstance(node, Scalar) else "this"
+            self._faults.add(node.mark, f"{shown} in {key!r} looks like a range but is not one", str(error))
             return []
         if isinstance(node, ListNode) and node.items:
             words = [self._value(key, item) for item in node.items]

@@ -44,7 +44,7 @@ class CodeWatch:
         self._answer: tuple[str | None, float] | None = None
         self._waited_for: threading.Thread | None = None
         self._name: str | None = None
-        self._said = ""
+        self._logged = ""
         self._is_output = OutputTest(cwd)
 
     def due(self) -> float | None:
@@ -106,8 +106,8 @@ class CodeWatch:
         try:
             name = pushed_code.identify(self._cwd, self._is_output.of(self._specs))
         except UnknownCodeError as error:
-            if self._said != str(error):  # once, and not at every look
-                self._said = str(error)
+            if self._logged != str(error):  # once, and not at every look
+                self._logged = str(error)
                 _log.warning("%s", error)
         finally:
             self._answer = name, time.monotonic() - begin

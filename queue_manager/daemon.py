@@ -317,7 +317,7 @@ class Daemon:
         for order in [order for order, one in attempts.items() if one.ended is not None]:
             health.update(self._health.look_at_end(order, now))
         requests = tuple(self._run_dir.requests()) if self._rung or self._bell is None else ()
-        ground = self._teardown.look(now, self._rung)
+        machine = self._teardown.look(now, self._rung)
         self._rung = False
         self._again |= self._preconditions.check_held(now)
         checked = self._preconditions.answers()
@@ -329,7 +329,7 @@ class Daemon:
             cards = self._cards.read(ended)
         boot, cores, guard = self._host.boot, self._host.cores, self._guard
         code = self._code.look(now)
-        seen = b.Seen(boot, cores, attempts, cards, before, (), checked, requests, guard.disk, ground, code)
+        seen = b.Seen(boot, cores, attempts, cards, before, (), checked, requests, guard.disk, machine, code)
         missing = accepted.missing(requests, self._state, self._environment, self._cwd)
         metrics = self._metrics.answers()
         return replace(seen, journal=guard.journal, missing=missing, doing=doing, metrics=metrics, health=health)

@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         run = load(paths)
         for path in (paths.root, paths.log_dir):
             make_directory(path)
-        mended = RunDir(paths).close_to_others()
+        corrected = RunDir(paths).close_to_others()
         lock = Lock(paths.lock, {"pid": os.getpid(), "host": socket.gethostname(), "since": iso(round(time.time(), 3))})
         if not paths.journal.exists() or paths.journal.stat().st_size != run.length:  # somebody was before us
             run = load(paths)
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"queue_manager: {error}", file=sys.stderr)
         return EXIT_FAILED
     try:
-        return _serve(paths, run, lock, options, mended)
+        return _serve(paths, run, lock, options, corrected)
     except OSError as error:
         _log.critical("halted: %s", error)
         print(f"queue_manager: {error}", file=sys.stderr)
@@ -104,9 +104,9 @@ def _run_id(text: str) -> str:
     return text
 
 
-def _serve(paths: RunPaths, run: Loaded, lock: Lock, options: argparse.Namespace, mended: list[str]) -> int:
+def _serve(paths: RunPaths, run: Loaded, lock: Lock, options: argparse.Namespace, corrected: list[str]) -> int:
     _start_log(paths)
-    for line in mended:
+    for line in corrected:
         _log.warning(line)
     state, records, manifest = run.state, run.records, run.manifest
     if run.is_state_damaged:

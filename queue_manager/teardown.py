@@ -14,7 +14,7 @@ from queue_manager.adapters import commands, facts, vast
 from queue_manager.adapters.files import SHOWN, write_whole
 from queue_manager.core import machine, teardown
 from queue_manager.core.layout import HostPaths, RunPaths
-from queue_manager.core.machine import Container, Ground, Instance, Other
+from queue_manager.core.machine import Container, Instance, MachineReading, Other
 from queue_manager.core.model import QueueState
 from queue_manager.core.readings import Unreadable
 from queue_manager.core.teardown import Decision, SyncFirst
@@ -55,7 +55,7 @@ class Teardown:
         self._elsewhere = elsewhere
         self._environment, self._cwd, self._poll, self._pace = environment, cwd, poll, pace
         self._guarded = teardown.guarded(state.manifest)
-        self._ground: Ground | None = None
+        self._reading: MachineReading | None = None
         self._decision: Decision | None = None
         self._looked_at = -1e9
         self._news = False
@@ -72,7 +72,7 @@ class Teardown:
 
     # -- look -----------------------------------------------------------------------------------------------------
 
-    def look(self, now: float, rung: bool) -> Ground | None:
+    def look(self, now: float, rung: bool) -> MachineReading | None:
         """What is seen of the machine; None where the run does not ask, or it is not time yet."""
         if not self._guarded or not (rung or self._news or now >= self.due()):
             return None
@@ -82,7 +82,7 @@ class Teardown:
         told, container = _instance(self._paths), vast.container(self._environment)
         if isinstance(container, Unreadable) and told is None:
             container = Container(None, None)  # another user's process 1, and nobody said that the machine is rented
-        self._ground = Ground(
+        self._reading = MachineReading(
             container=container if isinstance(container, Unreadable) else container.id,
             key=isinstance(container, Container) and container.key is not None,
             instance=told,
@@ -95,7 +95,7 @@ class Teardown:
             confirmed=self._confirmed,
             fault=self._fault,
         )
-        return self._ground
+        return self._reading
 
     def due(self) -> float:
         """When to look next (epoch seconds)."""
@@ -136,11 +136,11 @@ class Teardown:
     @property
     def waits(self) -> bool:
         """Whether a finished run's manager stays."""
-        return teardown.waits(self._state, self._ground)
+        return teardown.waits(self._state, self._reading)
 
     def row(self, now: float) -> dict[str, object] | None:
         """For a snapshot."""
-        return teardown.row(self._state, self._ground, self._decision, now)
+        return teardown.row(self._state, self._reading, self._decision, now)
 
     def follow(self, decision: Decision | None) -> bool:
         """Carry out what the journal holds by now: the intent to end the machine, or the results that go first.
@@ -157,12 +157,12 @@ class Teardown:
             self._stir.set()
             self._stir = stir = threading.Event()
             if wanted is not None:
-                text = teardown.note(self._state, self._ground or Ground())
+                text = teardown.note(self._state, self._reading or MachineReading())
                 self._start("teardown", lambda: self._end(wanted, text, stir))
         if isinstance(decision, SyncFirst) and self._doing is None and time.monotonic() >= self._push_at:
             command, upto = self._state.manifest.results_to, self._state.results_seq
-            home = max(self._pushed, self._state.pushed_seq, self._ground.acknowledged if self._ground else 0)
-            if command is not None and upto > home:
+            pulled = max(self._pushed, self._state.pushed_seq, self._reading.acknowledged if self._reading else 0)
+            if command is not None and upto > pulled:
                 self._doing = "results_to"
                 self._start("results_to", lambda: self._push(command, upto))
         return self._decision != known
@@ -257,8 +257,8 @@ class Ending:
         if stir.is_set():
             return "it is no longer wanted"
         self._asked = True
-        reply = self._send(told.key, vast.build_deed(self._plan, self._instance))
-        refused = reply.reason if isinstance(reply, Unreadable) else vast.parse_deed(reply)
+        reply = self._send(told.key, vast.build_end(self._plan, self._instance))
+        refused = reply.reason if isinstance(reply, Unreadable) else vast.parse_end(reply)
         if refused is not None:
             return refused
         _log.info("requested %s of instance %d", self._plan, self._instance)

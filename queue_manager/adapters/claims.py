@@ -35,7 +35,7 @@ Leader = Callable[[Stat], Proc]
 
 def read(files: AttemptPaths, leader: Leader = parent_of) -> Claim | Revoked | Unreadable | None:
     """Who took an attempt; None if nobody has, or somebody who died before it could say so."""
-    found = _told(files, leader)
+    found = _claim_of(files, leader)
     if not isinstance(found, str):
         return found
     faults = {_fault(line, found) for line in _candidates(files)} - {_OTHER}
@@ -43,7 +43,7 @@ def read(files: AttemptPaths, leader: Leader = parent_of) -> Claim | Revoked | U
         return Unreadable(f"{files.claim} cannot be parsed")
     if faults != {None}:
         return Unreadable(f"{files.claim}: {', '.join(sorted(filter(None, faults)))}")
-    found = _told(files, leader)  # by now its writer has ended: what it says is all that it will
+    found = _claim_of(files, leader)  # by now its writer has ended: what it says is all that it will
     return None if isinstance(found, str) else found
 
 
@@ -72,8 +72,8 @@ def _take(files: AttemptPaths) -> None:
 
 def has_lost_wrapper(files: AttemptPaths, leader: Leader = parent_of) -> bool:
     """Whether the wrapper of an attempt has come up, and its session does not live any more."""
-    told = (parse_stat(line) for line in _candidates(files))
-    return any(processes.alive(one) is False for stat in told if stat for one in (stat.proc, leader(stat)))
+    wrappers = (parse_stat(line) for line in _candidates(files))
+    return any(processes.alive(one) is False for stat in wrappers if stat for one in (stat.proc, leader(stat)))
 
 
 def read_text(path: Path) -> tuple[str, int]:
@@ -82,7 +82,7 @@ def read_text(path: Path) -> tuple[str, int]:
         return file.read(_BLOCK).decode(errors="replace"), os.fstat(file.fileno()).st_mtime_ns
 
 
-def _told(files: AttemptPaths, leader: Leader) -> Claim | Revoked | Unreadable | str | None:
+def _claim_of(files: AttemptPaths, leader: Leader) -> Claim | Revoked | Unreadable | str | None:
     """What the claim says: who has it, nothing as there is none, or a text that is cut off."""
     try:
         text, at_ns = read_text(files.claim)

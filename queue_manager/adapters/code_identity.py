@@ -139,10 +139,10 @@ def _git(folder: str, budget: _Budget, *arguments: str) -> bytes:
         )
     except FileNotFoundError:
         return b""
-    said = done.stderr.decode(errors="replace")
-    if done.returncode == 0 or not said.strip() or any(text in said for text in _NO_REPOSITORY):
+    stderr = done.stderr.decode(errors="replace")
+    if done.returncode == 0 or not stderr.strip() or any(text in stderr for text in _NO_REPOSITORY):
         return done.stdout if done.returncode == 0 else b""
-    raise UnknownCodeError(f"which code lies in {folder} cannot be told: git says {excerpt(said)}")
+    raise UnknownCodeError(f"which code lies in {folder} cannot be told: git says {excerpt(stderr)}")
 
 
 def _of_files(cwd: str, is_output: IsOutput, budget: _Budget) -> str | None:

@@ -174,19 +174,19 @@ def mend(directories: Sequence[Directory], files: Sequence[tuple[Path, int]]) ->
 
     Returns what was done or cannot be, in words. Raises UnsafeError where others may write and that cannot be mended.
     """
-    said = []
+    changes = []
     for path, refuses in directories:
         with contextlib.suppress(FileNotFoundError):
             found = path.stat().st_mode
             if found & refuses and not found & stat.S_ISVTX:
-                said.append(_close(path, found, found & ~refuses))
+                changes.append(_close(path, found, found & ~refuses))
     for path, mode in files:
         with contextlib.suppress(FileNotFoundError):
             info = path.lstat()
             # More than its mode is mended; less was somebody's wish.
             if stat.S_ISREG(info.st_mode) and info.st_mode & 0o777 & ~mode:
-                said.append(_close(path, info.st_mode, info.st_mode & mode))
-    return said
+                changes.append(_close(path, info.st_mode, info.st_mode & mode))
+    return changes
 
 
 def _close(path: Path, found: int, wanted: int) -> str:

@@ -24,7 +24,7 @@ from queue_manager.adapters.shared_directory import Folder, SharedDirectory
 from queue_manager.core import layout, shared_leases
 from queue_manager.core.boundary import ForeignLease
 from queue_manager.core.readings import Unreadable
-from queue_manager.core.shared_leases import MOST_BYTES, Row, Told
+from queue_manager.core.shared_leases import MOST_BYTES, PublishedLeases, Row
 from queue_manager.core.state_types import Attempt
 
 BELIEVED = 60.0
@@ -72,10 +72,14 @@ class SharedLeases:
         if fd is None:
             return
         try:
-            told = shared_leases.decode(os.read(fd, MOST_BYTES))
+            published = shared_leases.decode(os.read(fd, MOST_BYTES))
             age = abs(time.time() - os.fstat(fd).st_mtime)  # a time that is yet to come says nothing, either
             lives = is_locked(fd)
-            rows = told.rows if lives else [row for row in told.rows if self._counts(told, row, age, folder.uid)]
+            rows = (
+                published.rows
+                if lives
+                else [row for row in published.rows if self._counts(published, row, age, folder.uid)]
+            )
         except (OSError, ValueError):
             return
         finally:
@@ -88,9 +92,9 @@ class SharedLeases:
             with contextlib.suppress(OSError):
                 os.unlink(name, dir_fd=folder.fd)
 
-    def _counts(self, told: Told, row: Row, age: float, uid: int) -> bool:
+    def _counts(self, published: PublishedLeases, row: Row, age: float, uid: int) -> bool:
         """Whether what a manager gave away counts that does not live, or cannot be told to."""
-        if told.view != self._view or not self._sees:
+        if published.view != self._view or not self._sees:
             return age < BELIEVED
         if row.wrapper is None:
             return age < LAUNCH_SECONDS

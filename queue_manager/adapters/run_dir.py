@@ -64,7 +64,7 @@ class Lock:
             self._file.close()
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise
-            raise HeldError(_who(text)) from None
+            raise HeldError(_describe_holder(text)) from None
         with contextlib.suppress(OSError):  # a full disk does not stop a manager
             self._file.truncate(0)
             self._file.write(json.dumps(holder) + "\n")
@@ -95,7 +95,7 @@ def _listed(folder: Path) -> list[Path]:
         return []
 
 
-def _who(text: str) -> str:
+def _describe_holder(text: str) -> str:
     try:
         data = json.loads(text)
         return f"process {data['pid']} on {data['host']}, since {data['since']}"

@@ -45,7 +45,7 @@ def server(environment: Mapping[str, str]) -> str:
     return (environment.get("VAST_URL") or SERVER).rstrip("/")
 
 
-def build_deed(plan: str, instance: int) -> Call:
+def build_end(plan: str, instance: int) -> Call:
     """The request that stops or destroys."""
     path = f"/api/v0/instances/{instance}/"
     return Call("PUT", path, {"state": "stopped"}) if plan == "stop" else Call("DELETE", path, {})
@@ -56,7 +56,7 @@ def build_query(instance: int) -> Call:
     return Call("GET", f"/api/v0/instances/{instance}/?owner=me")
 
 
-def parse_deed(reply: Reply) -> str | None:
+def parse_end(reply: Reply) -> str | None:
     """Why a deed was not done, in words; None if the answer says that it was, or that the instance has gone."""
     data = _object(reply)
     if _gone(reply, data) or (reply.status == 200 and data is not None and data.get("success") is True):
@@ -102,6 +102,6 @@ def _gone(reply: Reply, data: dict[str, Any] | None) -> bool:
 
 
 def _complaint(reply: Reply, data: dict[str, Any] | None) -> str:
-    said = reply.body.decode(errors="replace") if data is None else data.get("msg") or data.get("message")
-    words = " ".join(str(said or (data or {}).get("error") or "").split())[:160]
+    message = reply.body.decode(errors="replace") if data is None else data.get("msg") or data.get("message")
+    words = " ".join(str(message or (data or {}).get("error") or "").split())[:160]
     return f"Vast.ai answered {reply.status}" + (f": {words}" if words else "")

@@ -14,10 +14,10 @@ UNHEALTHY = "unhealthy"
 
 def alert(record: Record) -> str | None:
     """The line of alerts.jsonl for an event, newline included; None for an event that needs none."""
-    told = _words(record)
-    if told is None:
+    found = _words(record)
+    if found is None:
         return None
-    kind, job, text = told
+    kind, job, text = found
     row = {"seq": record.seq, "at": iso(record.at), "kind": kind, "job": job, "text": text}
     if isinstance(record.event, ev.HealthFlagged):
         row |= {"flag": record.event.kind, "line": record.event.line or None}

@@ -120,20 +120,20 @@ def _running(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
         turn.stop(job, attempt, "timeout")
     elif seen.closed_for >= CLOSED_GRACE:
         turn.stop(job, attempt, "closed")
-    elif idle.told(turn, attempt, seen.idle) >= turn.state.manifest.stale_after:
+    elif idle.seconds_idle(turn, attempt, seen.idle) >= turn.state.manifest.stale_after:
         turn.stop(job, attempt, "stale")
 
 
 def _gone(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
     """The job's process has ended; the attempt has when nothing of it is left."""
     if seen.ended is not None:
-        told_to_end = attempt.stop_reason not in (None, "leftovers")
-        if seen.exit is None and seen.inherited and not told_to_end:
+        asked_to_end = attempt.stop_reason not in (None, "leftovers")
+        if seen.exit is None and seen.inherited and not asked_to_end:
             _end(turn, job, attempt, seen, _INTERRUPTED)
         else:
             grace, flags = turn.state.manifest.grace_of(job.spec), health.stopped_for(attempt)
             verdict = judge(job.spec, attempt.stop_reason, leftovers.exit_of(attempt, seen), seen.ended, grace, flags)
-            verdict = leftovers.told(verdict, attempt)
+            verdict = leftovers.with_leftovers(verdict, attempt)
             ended_by_shutdown = seen.exit is not None and seen.exit.code in _SHUTDOWN_CODES
             if attempt.boot != turn.seen.boot and verdict.failure == "exit_code" and ended_by_shutdown:
                 verdict = _INTERRUPTED

@@ -8,7 +8,7 @@ from typing import Union
 
 from queue_manager.core.events import Proc, Work
 from queue_manager.core.failures import LogFinding
-from queue_manager.core.machine import Ground
+from queue_manager.core.machine import MachineReading
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.core.requests import Answer, Request
 
@@ -196,7 +196,7 @@ class Seen:
 
     `cards`: None where nobody asked; a reading is always younger than the evidence beside it.
     `before`: MiB used by uuid, from the reading before. `cores`: how many CPU jobs may run where `max_parallel`
-    does not say. `disk`: why nothing may be launched, where a disk is full. `ground`: the rented machine.
+    does not say. `disk`: why nothing may be launched, where a disk is full. `machine`: the rented machine.
     `code`: the code, where a look at it has just ended. `journal`: what others did to the journal, and that it was put
     back. `missing`: what is not there of an output that a person wants to accept, in words, by the request's id.
     `doing`: what each running attempt does, where that was looked at. `metrics`: what was read of jobs that completed.
@@ -212,7 +212,7 @@ class Seen:
     checked: Mapping[int, Checked] = field(default_factory=dict)
     requests: tuple[Request, ...] = ()
     disk: str | None = None
-    ground: Ground | None = None
+    machine: MachineReading | None = None
     code: CodeReading | None = None
     journal: str | None = None
     missing: Mapping[str, str] = field(default_factory=dict)

@@ -437,10 +437,10 @@ def _choose(events: Sequence[_Event], total: int, root_rank: int | None, code: i
     if words is not None:
         return words
     if exception is not None:
-        return _told_better(exception, recent)
+        return _more_telling(exception, recent)
     for found in (crash, last("assert"), last("shell"), last("nccl"), last("signal"), last("thread"), last("launcher")):
         if found is not None:
-            return _told_better(found, recent)
+            return _more_telling(found, recent)
     return last("wrapper") or usage or last("error")
 
 
@@ -489,9 +489,9 @@ def _of_rank(event: _Event, rank: int) -> bool:
     return found is not None and int(found[1]) == rank
 
 
-def _told_better(event: _Event, recent: Sequence[_Event]) -> _Event:
+def _more_telling(event: _Event, recent: Sequence[_Event]) -> _Event:
     """A device-side assertion is named by the device, and by the exception only afterwards."""
     if event.name == "cuda" and "device-side assert" in event.line:
-        said = next((one for one in reversed(recent) if one.kind == "assert"), None)
-        return said or event
+        assertion = next((one for one in reversed(recent) if one.kind == "assert"), None)
+        return assertion or event
     return event

@@ -67,7 +67,7 @@ class IdleWatch:
         self._last = work or self._last
 
 
-def told(turn: Turn, attempt: Attempt, began: Work | None) -> float:
+def seconds_idle(turn: Turn, attempt: Attempt, began: Work | None) -> float:
     """Seconds for which an attempt has been idle; the journal is told once of the look since which it is."""
     if began is None:
         return 0.0

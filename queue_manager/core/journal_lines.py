@@ -74,8 +74,8 @@ def replay(state: QueueState, records: Iterable[Record]) -> None:
         except (InvalidTransition, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             job = getattr(record.event, "job", None)
             about = f" (job {job})" if isinstance(job, str) else ""
-            said = str(error) if isinstance(error, (InvalidTransition, ValueError)) else repr(error)
-            raise JournalError(f"line {record.seq}{about}: {events.name_of(record.event)}: {said}") from None
+            why = str(error) if isinstance(error, (InvalidTransition, ValueError)) else repr(error)
+            raise JournalError(f"line {record.seq}{about}: {events.name_of(record.event)}: {why}") from None
 
 
 def _check_types(record: Record) -> None:

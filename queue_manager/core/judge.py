@@ -51,7 +51,7 @@ def judge(
     output = ended.output
     # What was told to end reports a signal; exit code 0 means that it was done before it heard of it.
     if code == 0 and (output is None or output.fresh):
-        return Verdict(Outcome.SUCCEEDED, warning=_told_to_end(spec, stop_reason))
+        return Verdict(Outcome.SUCCEEDED, warning=_asked_to_end(spec, stop_reason))
     if stop_reason == "cancelled":
         return Verdict(Outcome.CANCELLED, error="cancelled by a person")
     if stop_reason == "bound":  # what it has written so far is no result; the attempt does not count
@@ -84,7 +84,7 @@ def judge(
     return _failed(failures.EXIT_CODE, how, ended)
 
 
-_SAID = {
+_TITLES = {
     "oom": "out of memory",
     "sick_card": "faulty GPU",
     "disk_full": "disk full",
@@ -97,8 +97,8 @@ _SAID = {
 def _found(finding: failures.LogFinding, how: str) -> Verdict:
     """A failure by what its log says."""
     name = failures.EXIT_CODE.name if finding.name == "traceback" else finding.name
-    said = f"{_SAID[name]} ({how})" if name in _SAID else how
-    return Verdict(Outcome.FAILED, name, failures.rule_of(name), f"{said}: {finding.line}")
+    title = f"{_TITLES[name]} ({how})" if name in _TITLES else how
+    return Verdict(Outcome.FAILED, name, failures.rule_of(name), f"{title}: {finding.line}")
 
 
 def _failed(row: FailureClass, error: str, ended: Ended) -> Verdict:
@@ -126,7 +126,7 @@ def _no_output_yet(spec: JobSpec, output: Output | None) -> str | None:
     return f"stopped early, before {shown(spec.expected_output or '')} was written"
 
 
-def _told_to_end(spec: JobSpec, stop_reason: str | None) -> str | None:
+def _asked_to_end(spec: JobSpec, stop_reason: str | None) -> str | None:
     """That an attempt which succeeded may only have saved its work, and ended as it was told to."""
     why = {
         "cancelled": "a person cancelled it",

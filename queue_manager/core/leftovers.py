@@ -80,7 +80,7 @@ def follow(turn: Turn, job: Job, attempt: Attempt, seen: Evidence) -> None:
         turn.stop(job, attempt, "leftovers")
     elif timeout is not None and started is not None and turn.now - started >= timeout:
         turn.stop(job, attempt, "timeout")
-    elif idle.told(turn, attempt, seen.idle) >= stale:
+    elif idle.seconds_idle(turn, attempt, seen.idle) >= stale:
         if left.fate == WAIT:
             _note(turn, job, attempt, Fate(END, f"{left.text}, idle for {span(stale)}"))
         turn.stop(job, attempt, "leftovers")
@@ -98,7 +98,7 @@ def exit_of(attempt: Attempt, seen: Evidence) -> ExitRecord | None:
     return replace(seen.exit, code=143) if seen.exit is not None and was_cut else seen.exit
 
 
-def told(verdict: Verdict, attempt: Attempt) -> Verdict:
+def with_leftovers(verdict: Verdict, attempt: Attempt) -> Verdict:
     """The verdict on an attempt with what its leftovers make of it."""
     left = attempt.left
     if left is None:

@@ -55,7 +55,7 @@ class Other:
 
 
 @dataclass(frozen=True)
-class Ground:
+class MachineReading:
     """What was seen of the machine in a turn.
 
     `container`: which instance this is by its own account; `key`: whether it has its key; `instance`: what the run was
@@ -85,8 +85,8 @@ class Ground:
     @property
     def price(self) -> Instance | None:
         """What the machine costs, if that is known."""
-        told = self.instance
-        return told if isinstance(told, Instance) and told.dph is not None and told.since is not None else None
+        known = self.instance
+        return known if isinstance(known, Instance) and known.dph is not None and known.since is not None else None
 
     def own(self) -> int | str:
         """The instance that may be ended; or why none may, in words."""

@@ -288,8 +288,8 @@ class QueueState:
 
     def _job_accepted(self, event: ev.JobAccepted, at: float) -> None:
         job = self.job(event.job)
-        said = f"accepted as it is by {event.by}" + (f": {event.reason}" if event.reason else "")
-        job.warning = f"{said}; before: {job.error}" if job.error else said
+        note = f"accepted as it is by {event.by}" + (f": {event.reason}" if event.reason else "")
+        job.warning = f"{note}; before: {job.error}" if job.error else note
         self._move(job, Status.COMPLETED)
         job.error = job.due = job.blocked_by = None
         job.ended = at if job.ended is None else job.ended

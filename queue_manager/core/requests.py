@@ -101,8 +101,8 @@ def _changes(job: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     if fixed:
         raise RequestError(f"job {job}: {', '.join(fixed)} cannot change; what can: {', '.join(CHANGEABLE)}")
     # A null stands for what the spec no longer says: the field's default.
-    said = {name: value for name, value in fields.items() if value is not None}
-    checked = job_from_json({"id": job, "cmd": "", "phase": "", **said})
+    given = {name: value for name, value in fields.items() if value is not None}
+    checked = job_from_json({"id": job, "cmd": "", "phase": "", **given})
     return {name: getattr(checked, name) for name in fields}
 
 

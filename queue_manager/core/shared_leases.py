@@ -30,7 +30,7 @@ class Row(NamedTuple):
     wrapper: Proc | None
 
 
-class Told(NamedTuple):
+class PublishedLeases(NamedTuple):
     """`view`: where the pids are meant, see `host_leases.view_of_processes`. `manager`: its pid there."""
 
     view: str
@@ -44,7 +44,7 @@ def encode(view: str, manager: int, attempts: Iterable[Attempt]) -> bytes:
     return json.dumps({"view": view, "manager": manager, "leases": rows}).encode()
 
 
-def decode(data: bytes) -> Told:
+def decode(data: bytes) -> PublishedLeases:
     """Read a document. Raises ValueError for everything that is none."""
     try:
         document = json.loads(data)
@@ -52,7 +52,7 @@ def decode(data: bytes) -> Told:
         if not isinstance(view, str) or len(view) > _VIEW_MAX:
             raise ValueError("view")
         rows = tuple([_row(row) for row in document["leases"]])
-        return Told(view, _whole(manager, _MOST_PID), rows)
+        return PublishedLeases(view, _whole(manager, _MOST_PID), rows)
     except (KeyError, TypeError, RecursionError) as error:
         raise ValueError(str(error)) from None
 

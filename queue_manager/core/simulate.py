@@ -54,8 +54,8 @@ class Simulated(NamedTuple):
 def begun(manifest: Manifest, at: float, done: Sequence[str] = ()) -> QueueState:
     """The state of a run that begins at `at` (epoch seconds). `done`: jobs that need not run."""
     state = QueueState(manifest)
-    told: list[ev.Event] = [ev.RunStarted("simulated", manifest.project, ""), ev.ManagerStarted("simulated", 1, "")]
-    for seq, event in enumerate([*told, *map(ev.JobSkipped, done)], 1):
+    first: list[ev.Event] = [ev.RunStarted("simulated", manifest.project, ""), ev.ManagerStarted("simulated", 1, "")]
+    for seq, event in enumerate([*first, *map(ev.JobSkipped, done)], 1):
         state.apply(Record(seq, at, event))
     return state
 

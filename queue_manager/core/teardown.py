@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Union
 
 from queue_manager.core import events as ev
-from queue_manager.core.machine import Ground
+from queue_manager.core.machine import MachineReading
 from queue_manager.core.manifest import Manifest, moment
 from queue_manager.core.model import QueueState
 from queue_manager.core.status import Status
@@ -81,7 +81,7 @@ class Facts(NamedTuple):
     bound: str | None = None
     bound_at: float = 0.0
     booted_at: float = 0.0
-    results_home: bool = False
+    results_pulled: bool = False
     busy: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
     unsafe: tuple[str, ...] = ()
@@ -89,7 +89,7 @@ class Facts(NamedTuple):
     @property
     def safe(self) -> bool:
         """Whether nothing would be lost with the machine's disk."""
-        return self.results_home and not self.unsafe
+        return self.results_pulled and not self.unsafe
 
 
 def decide(facts: Facts, now: float) -> Decision:
@@ -106,7 +106,7 @@ def decide(facts: Facts, now: float) -> Decision:
         return Keep("the machine was started again: there is time to pull results or to resume the run")
     late = now - at >= _patience(facts)
     if facts.finished is None:
-        if facts.results_to and not facts.results_home and not late:
+        if facts.results_to and not facts.results_pulled and not late:
             return SyncFirst(f"{why}; results_to has not copied the results away yet")
         return Stop(f"{why}; jobs are left, which can continue when it is started again")
     if not facts.safe:
@@ -120,7 +120,7 @@ def decide(facts: Facts, now: float) -> Decision:
 
 def unsafe(facts: Facts) -> str:
     """Which results are not home, in words."""
-    if not facts.results_home:
+    if not facts.results_pulled:
         return "its results have not been pulled yet: wavequeue pull"
     return f"the results of run {facts.unsafe[0]}, which also ran here, have not been pulled yet: wavequeue pull"
 
@@ -175,59 +175,59 @@ def guarded(manifest: Manifest) -> bool:
     return manifest.when_done != "keep" or any(bound is not None for bound in bounds)
 
 
-def facts_of(state: QueueState, ground: Ground) -> Facts:
+def facts_of(state: QueueState, reading: MachineReading) -> Facts:
     """The facts, out of a run's state and what was seen of its machine."""
-    manifest, others = state.manifest, ground.others or ()
+    manifest, others = state.manifest, reading.others or ()
     return Facts(
         when_done=manifest.when_done,
         idle_after=manifest.idle_after,
         results_to=manifest.results_to is not None,
         finished=state.finished,
-        live=bool(state.live) or ground.doing == "on_complete" or ground.others is None,
+        live=bool(state.live) or reading.doing == "on_complete" or reading.others is None,
         idle_since=state.idle_since,
         person=sum(state.tallies.counts.get(status, 0) for status in (Status.STUCK, Status.BLOCKED)),
         bound=state.machine.bound.text if state.machine.bound else None,
         bound_at=state.machine.bound.at if state.machine.bound else 0.0,
         booted_at=state.machine.booted_at,
-        results_home=max(ground.acknowledged, ground.pushed, state.pushed_seq) >= state.results_seq,
+        results_pulled=max(reading.acknowledged, reading.pushed, state.pushed_seq) >= state.results_seq,
         busy=tuple(one.run_id for one in others if one.busy),
         left=tuple(one.run_id for one in others if one.left),
         unsafe=tuple(one.run_id for one in others if not one.safe),
     )
 
 
-def waits(state: QueueState, ground: Ground | None) -> bool:
+def waits(state: QueueState, reading: MachineReading | None) -> bool:
     """Whether a finished run's manager has to stay, because something may yet end its machine."""
     manifest = state.manifest
     if not guarded(manifest) or (state.machine.teardown is not None and state.machine.teardown.done):
         return False
-    if ground is None:
+    if reading is None:
         return True
-    watched = manifest.max_cost is not None and ground.price is not None and "max_cost" not in state.machine.lifted
+    watched = manifest.max_cost is not None and reading.price is not None and "max_cost" not in state.machine.lifted
     timed = manifest.idle_after is not None or (
         manifest.deadline is not None and "deadline" not in state.machine.lifted
     )
-    return ground.rented and (manifest.when_done != "keep" or timed or watched or state.machine.bound is not None)
+    return reading.rented and (manifest.when_done != "keep" or timed or watched or state.machine.bound is not None)
 
 
 def deadline_at(state: QueueState) -> float | None:
     """The run's deadline, in epoch seconds."""
-    said = state.manifest.deadline
-    if said is None or state.started is None:
+    deadline = state.manifest.deadline
+    if deadline is None or state.started is None:
         return None
-    return moment(said) if isinstance(said, str) else state.started + said
+    return moment(deadline) if isinstance(deadline, str) else state.started + deadline
 
 
 def step(turn: Turn) -> Decision | None:
     """Take in what was seen of the machine, and plan its end. None where nobody looked, or its end is confirmed."""
-    state, ground = turn.state, turn.seen.ground
-    if ground is None:
+    state, reading = turn.state, turn.seen.machine
+    if reading is None:
         return None
-    _take_in(turn, ground)
-    _reach_bounds(turn, ground)
+    _record_reading(turn, reading)
+    _reach_bounds(turn, reading)
     if state.machine.teardown is not None and state.machine.teardown.done:
         return None
-    facts = facts_of(state, ground)
+    facts = facts_of(state, reading)
     decision = decide(facts, turn.now)
     plan = plan_of(decision)
     going = state.machine.teardown
@@ -236,36 +236,36 @@ def step(turn: Turn) -> Decision | None:
         off = f"run {facts.busy[0]} is active on this machine" if facts.busy else None
         if going.plan == "destroy" and not facts.safe:
             off = unsafe(facts)
-        own = ground.own()
+        own = reading.own()
         if isinstance(own, str) or own != going.instance:
             off = own if isinstance(own, str) else f"this machine is instance {own}"
         if off is not None:
             turn.emit(ev.TeardownCalledOff(off))
             going = None
     if plan is not None and (going is None or (plan == "destroy" and going.plan == "stop")):
-        own = ground.own()
+        own = reading.own()
         if isinstance(own, int):
-            cost = None if ground.price is None else ground.price.cost(turn.now, state.machine.away)
+            cost = None if reading.price is None else reading.price.cost(turn.now, state.machine.away)
             turn.emit(ev.TeardownStarting(plan, own, decision.reason, None if cost is None else round(cost, 4)))
     return decision
 
 
-def _take_in(turn: Turn, ground: Ground) -> None:
+def _record_reading(turn: Turn, reading: MachineReading) -> None:
     state = turn.state
-    if ground.completed is not None:
-        turn.emit(ev.CompleteRan(ground.completed))
-    if ground.pushed > state.pushed_seq:
-        turn.emit(ev.ResultsPushed(ground.pushed))
+    if reading.completed is not None:
+        turn.emit(ev.CompleteRan(reading.completed))
+    if reading.pushed > state.pushed_seq:
+        turn.emit(ev.ResultsPushed(reading.pushed))
     going = state.machine.teardown
-    if going is not None and not going.done and ground.confirmed == going.plan:
+    if going is not None and not going.done and reading.confirmed == going.plan:
         turn.emit(ev.TeardownConfirmed(going.plan, going.instance))
 
 
-def _reach_bounds(turn: Turn, ground: Ground) -> None:
+def _reach_bounds(turn: Turn, reading: MachineReading) -> None:
     """Begin to end the run where it has reached a bound, and end its jobs when their grace is over."""
     state, now = turn.state, turn.now
     if state.machine.bound is None:
-        cost = None if ground.price is None else ground.price.cost(now + GRACE, state.machine.away)
+        cost = None if reading.price is None else reading.price.cost(now + GRACE, state.machine.away)
         bound = state.manifest.max_cost
         if bound is not None and cost is not None and cost >= bound and "max_cost" not in state.machine.lifted:
             turn.emit(
@@ -283,25 +283,25 @@ def _reach_bounds(turn: Turn, ground: Ground) -> None:
 
 def conditions(turn: Turn, decision: Decision | None) -> dict[str, str]:
     """What hinders the end of the machine, or the watch over it, by kind."""
-    state, ground, manifest = turn.state, turn.seen.ground, turn.state.manifest
-    assert ground is not None
+    state, reading, manifest = turn.state, turn.seen.machine, turn.state.manifest
+    assert reading is not None
     found: dict[str, str] = {}
-    if manifest.max_cost is not None and ground.price is None:
+    if manifest.max_cost is not None and reading.price is None:
         found["price"] = "max_cost cannot be enforced: no instance.json in the run's directory gives the price"
-    if ground.push_fault is not None and isinstance(decision, SyncFirst):
-        found["results_to"] = f"{ground.push_fault}; trying again"
-    own, going = ground.own(), state.machine.teardown
-    ends = manifest.when_done != "keep" or manifest.idle_after is not None or (state.machine.bound and ground.rented)
-    if going is not None and not going.done and ground.fault is not None:
+    if reading.push_fault is not None and isinstance(decision, SyncFirst):
+        found["results_to"] = f"{reading.push_fault}; trying again"
+    own, going = reading.own(), state.machine.teardown
+    ends = manifest.when_done != "keep" or manifest.idle_after is not None or (state.machine.bound and reading.rented)
+    if going is not None and not going.done and reading.fault is not None:
         word = "stopped" if going.plan == "stop" else "destroyed"
         found["teardown"] = (
-            f"instance {going.instance} is not {word} yet and is still billed: {ground.fault}; trying again"
+            f"instance {going.instance} is not {word} yet and is still billed: {reading.fault}; trying again"
             f"; by hand: wavequeue vast {going.plan} {going.instance}"
         )
     elif isinstance(own, str) and ends:
-        word = "be stopped or destroyed by its manager" if ground.rented else "be shut down, as the spec asks"
+        word = "be stopped or destroyed by its manager" if reading.rented else "be shut down, as the spec asks"
         found["teardown"] = f"the machine cannot {word}: {own}" + (
-            "; shut it down by hand when the run is done" if ground.rented else ""
+            "; shut it down by hand when the run is done" if reading.rented else ""
         )
     return found
 
@@ -309,14 +309,16 @@ def conditions(turn: Turn, decision: Decision | None) -> dict[str, str]:
 # -- what is said of it -----------------------------------------------------------------------------------------------
 
 
-def row(state: QueueState, ground: Ground | None, decision: Decision | None, now: float) -> dict[str, Any] | None:
+def row(
+    state: QueueState, reading: MachineReading | None, decision: Decision | None, now: float
+) -> dict[str, Any] | None:
     """What a snapshot's meta says about the end of the machine; None where the run says nothing about it."""
     if not guarded(state.manifest):
         return None
-    going, price = state.machine.teardown, None if ground is None else ground.price
+    going, price = state.machine.teardown, None if reading is None else reading.price
     cost = None if price is None else price.cost(now, state.machine.away)
     plan = going.plan if going else plan_of(decision) or ("sync" if isinstance(decision, SyncFirst) else "keep")
-    own = None if ground is None else ground.own()
+    own = None if reading is None else reading.own()
     return {
         "when_done": state.manifest.when_done,
         "plan": plan,
@@ -332,13 +334,13 @@ def row(state: QueueState, ground: Ground | None, decision: Decision | None, now
     }
 
 
-def note(state: QueueState, ground: Ground) -> str:
+def note(state: QueueState, reading: MachineReading) -> str:
     """teardown.md: what its manager is about to do to the machine. Written before it is done, since nothing can be
     written on it afterwards."""
     going = state.machine.teardown
     assert going is not None
     word = "stops" if going.plan == "stop" else "destroys"
-    price = ground.price
+    price = reading.price
     cost = None if price is None else price.cost(going.at, state.machine.away)
     lines = [
         f"# Teardown of instance {going.instance}",

@@ -153,7 +153,7 @@ def conditions(turn: Turn, machine: Decision | None = None) -> None:
         prefix = f"{turn.state.manifest.launcher} cannot start: "
         error = turn.launch_error or known.get(CANNOT_START, ("no session starts", 0.0))[0]
         wanted[CANNOT_START] = prefix + error[len(prefix) if error.startswith(prefix) else 0 :]
-    if seen.ground is not None:
+    if seen.machine is not None:
         wanted.update(teardown.conditions(turn, machine))
     wanted.update(activity.conditions(turn.state, seen.doing or {}))
     for need, reason in turn.impossible.items():
@@ -164,7 +164,7 @@ def conditions(turn: Turn, machine: Decision | None = None) -> None:
     unseen: tuple[str, ...] = () if isinstance(seen.cards, Cards) else ("leases", "card:", "need:")
     if seen.cards is None:
         unseen += ("nvml",)
-    if seen.ground is None:
+    if seen.machine is None:
         unseen += ("price", "results_to", "teardown")
     if seen.doing is None:
         unseen += (f"{activity.KIND}:",)

@@ -172,12 +172,12 @@ def find(patterns: Sequence[str], scan: Scan, never: Collection[str] = ()) -> It
     Of a directory everything in it. A link that leads out is yielded in the place of all that is behind it.
     """
     finder = _Finder(scan, frozenset(never))
-    told: set[str] = set()
+    listed: set[str] = set()
     for by, pattern in enumerate(patterns):
         parts = tuple(part for part in pattern.split("/") if part not in ("", "."))
         for name in finder.matches("", parts):
-            if name not in told:
-                told.add(name)
+            if name not in listed:
+                listed.add(name)
                 yield name, by
 
 

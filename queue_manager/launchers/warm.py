@@ -45,7 +45,7 @@ class Warm:
     def __init__(self, state: QueueState, run_dir: RunDir, start: Start) -> None:
         self._state, self._run_dir, self._start = state, run_dir, start
         self._waiting: dict[int, _Waiting] = {}
-        self._told: dict[int, int] = {}
+        self._given: dict[int, int] = {}
         self._begun = 0
         self._lasted: deque[float] = deque(maxlen=JUDGED_BY)
 
@@ -53,7 +53,7 @@ class Warm:
         """Take note of an attempt that has ended."""
         if job.started is not None and job.attempt_ended is not None:
             self._lasted.append(job.attempt_ended - job.started)
-        fd = self._told.pop(job.order, None)
+        fd = self._given.pop(job.order, None)
         if fd is not None:
             os.close(fd)
 
@@ -111,7 +111,7 @@ class Warm:
             os.close(one.fd)
             return None
         os.write(one.fd, WORD)
-        self._told[job.order] = one.fd
+        self._given[job.order] = one.fd
         return one.frontend
 
     def _drop(self, order: int) -> None:

@@ -168,9 +168,13 @@ def _activation(manifest: Manifest, cwd: str) -> dict[str, Any]:
     pythons = [line[len(_MARK) :] for line in lines if line.startswith(_MARK)]
     found["python"] = pythons[-1] or None if pythons else None
     if not pythons:
-        told = [line[len("wavequeue: ") :] for line in lines if line.startswith("wavequeue: ")]
-        said = told[-1] if done.returncode == CANNOT_START and told else excerpt(done.stderr.decode(errors="replace"))
-        found["fault"] = said or f"ends with exit code {done.returncode}"
+        messages = [line[len("wavequeue: ") :] for line in lines if line.startswith("wavequeue: ")]
+        output = (
+            messages[-1]
+            if done.returncode == CANNOT_START and messages
+            else excerpt(done.stderr.decode(errors="replace"))
+        )
+        found["fault"] = output or f"ends with exit code {done.returncode}"
     return found
 
 

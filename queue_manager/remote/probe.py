@@ -116,8 +116,8 @@ def _screen() -> dict[str, str | None] | None:
     version = screen_version(done.stdout.decode(errors="replace"))
     if version is not None:
         return {"path": path, "version": version}
-    said = excerpt((done.stdout + b"\n" + done.stderr).decode(errors="replace")) or f"exit code {done.returncode}"
-    return {"path": path, "version": None, "fault": said}
+    output = excerpt((done.stdout + b"\n" + done.stderr).decode(errors="replace")) or f"exit code {done.returncode}"
+    return {"path": path, "version": None, "fault": output}
 
 
 def _load() -> list[float] | None:

@@ -101,8 +101,8 @@ def _examine(paths: RunPaths) -> _Found:
     if holder is not None:
         raise RepairError(f"the run has a manager, which keeps its journal intact: {holder}")
     first = lines.records[0].event if lines.records else None
-    told = first.manifest_sha256 if isinstance(first, ev.RunStarted) else meta.get("manifest_sha256")
-    if told is not None and told != digest:
+    expected = first.manifest_sha256 if isinstance(first, ev.RunStarted) else meta.get("manifest_sha256")
+    if expected is not None and expected != digest:
         raise RepairError(f"{paths.manifest} is not the manifest that the run started with; restore that first")
     begun = [record.event for record in lines.records if isinstance(record.event, ev.ManagerStarted)]
     boot = begun[-1].boot if begun else meta.get("boot")

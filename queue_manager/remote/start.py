@@ -130,7 +130,7 @@ def _wait(paths: RunPaths, process: subprocess.Popen[bytes], begin: int, until: 
         if code is not None:
             # Somebody else may have started one at the same moment.
             holder = facts.held_by(paths.lock)
-            return _said(paths.manager_log, begin) if holder is None else _settled(paths, holder, until)
+            return _output_since(paths.manager_log, begin) if holder is None else _settled(paths, holder, until)
         time.sleep(pause)
         pause = min(0.25, pause * 1.5)
     return f"the manager (process {process.pid}) has not started yet; see {paths.manager_log}"
@@ -145,7 +145,7 @@ def _settled(paths: RunPaths, holder: int, until: float) -> Answer:
     return "a manager that had the run has just ended; start it again" if found is None else found
 
 
-def _said(log: Path, begin: int) -> str:
+def _output_since(log: Path, begin: int) -> str:
     """The last lines that a manager wrote, from `begin` on."""
     with log.open("rb") as file:
         file.seek(begin)

@@ -13,7 +13,7 @@ from queue_manager.core import events as ev
 from queue_manager.core import shared_leases
 from queue_manager.core.events import Proc
 from queue_manager.core.model import Attempt
-from queue_manager.core.shared_leases import MOST_BYTES, Row, Told, decode, encode
+from queue_manager.core.shared_leases import MOST_BYTES, PublishedLeases, Row, decode, encode
 
 ROW = {"cards": ["GPU-a"], "mib": None, "wrapper": [7, 8]}
 WRONG: list[dict[str, Any]] = [
@@ -33,10 +33,10 @@ def attempt(*cards: str, mib: int | None = None, wrapper: Proc | None = None) ->
 def test_what_is_told_comes_back_and_says_nothing_of_jobs() -> None:
     data = encode("view", 5, [attempt("GPU-a", "MIG-GPU-b/1/2", wrapper=Proc(3, 4)), attempt("GPU-c", mib=9000)])
     rows = (Row(("GPU-a", "MIG-GPU-b/1/2"), None, Proc(3, 4)), Row(("GPU-c",), 9000, None))
-    assert decode(data) == Told("view", 5, rows)
+    assert decode(data) == PublishedLeases("view", 5, rows)
     assert b"secret" not in data
     later = json.dumps({**GOOD, "leases": [{**ROW, "new": 1}], "new": 2})
-    assert decode(later.encode()) == Told("v", 7, (Row(("GPU-a",), None, Proc(7, 8)),))
+    assert decode(later.encode()) == PublishedLeases("v", 7, (Row(("GPU-a",), None, Proc(7, 8)),))
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_anything_in_any_place_is_read_or_refused(value: Any) -> None:
         *({**GOOD, "leases": [{**ROW, k: value}]} for k in ROW),
     ):
         try:
-            told = decode(json.dumps(document).encode())
+            published = decode(json.dumps(document).encode())
         except ValueError:
             continue
-        assert isinstance(told, Told)
-        assert all(0 <= (row.mib or 0) < shared_leases._MOST_MIB for row in told.rows)
+        assert isinstance(published, PublishedLeases)
+        assert all(0 <= (row.mib or 0) < shared_leases._MOST_MIB for row in published.rows)

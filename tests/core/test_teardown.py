@@ -13,8 +13,8 @@ from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
 from queue_manager.core.machine import (
     Container,
-    Ground,
     Instance,
+    MachineReading,
     Other,
     acknowledged_text,
     instance_text,
@@ -50,7 +50,7 @@ from tests.fakes import START, FakeHost, FakeManager, Plan, with_plans
 NOW = START + 10 * DAY
 MINE = 4711
 RENTED = Instance(MINE, dph=2.0, storage_dph=0.01, since=START)
-GROUND = Ground(container=MINE, key=True, instance=RENTED, others=())
+READING = MachineReading(container=MINE, key=True, instance=RENTED, others=())
 
 
 # -- the tree ---------------------------------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ def test_work_that_is_left_stops_the_machine() -> None:
 
 
 def test_a_machine_without_work_whose_results_are_home_is_destroyed() -> None:
-    assert decide(facts(results_home=True), NOW) == Destroy("the run has finished; all results have been pulled")
+    assert decide(facts(results_pulled=True), NOW) == Destroy("the run has finished; all results have been pulled")
 
 
 def test_results_that_are_not_home_come_first() -> None:
@@ -76,7 +76,7 @@ def test_results_that_are_not_home_come_first() -> None:
 
 
 def test_while_jobs_run_the_machine_is_kept() -> None:
-    assert isinstance(decide(facts(live=True, bound="over", results_home=True), NOW), Keep)
+    assert isinstance(decide(facts(live=True, bound="over", results_pulled=True), NOW), Keep)
 
 
 @pytest.mark.parametrize(("idle_after", "patience"), [(None, WAIT), (1200.0, 1200.0)])
@@ -96,19 +96,19 @@ def test_a_run_that_wants_to_be_kept_is_kept_until_it_is_idle_for_long_enough() 
 
 def test_after_a_day_without_work_or_plan_it_is_destroyed_once_its_results_are_home() -> None:
     idle = {"when_done": "keep", "idle_after": 1200.0, "finished": NOW - 2 * DAY, "idle_since": NOW - DAY - 1}
-    assert isinstance(decide(facts(**idle, results_home=True), NOW), Destroy)
+    assert isinstance(decide(facts(**idle, results_pulled=True), NOW), Destroy)
     assert isinstance(decide(facts(**idle), NOW), Stop)
-    assert isinstance(decide(facts(**{**idle, "finished": None}, results_home=True), NOW), Stop)
+    assert isinstance(decide(facts(**{**idle, "finished": None}, results_pulled=True), NOW), Stop)
 
 
 def test_jobs_that_need_a_person_keep_the_disk() -> None:
-    assert decide(facts(person=1, results_home=True), NOW) == Stop("the run has finished; 1 job needs a person")
+    assert decide(facts(person=1, results_pulled=True), NOW) == Stop("the run has finished; 1 job needs a person")
 
 
 def test_another_run_that_works_here_keeps_the_machine_and_one_with_jobs_left_its_disk() -> None:
-    assert decide(facts(results_home=True, busy=("b",)), NOW) == Keep("run b is active on this machine")
-    assert isinstance(decide(facts(results_home=True, left=("b",)), NOW), Stop)
-    found = decide(facts(results_home=True, unsafe=("b",)), NOW)
+    assert decide(facts(results_pulled=True, busy=("b",)), NOW) == Keep("run b is active on this machine")
+    assert isinstance(decide(facts(results_pulled=True, left=("b",)), NOW), Stop)
+    found = decide(facts(results_pulled=True, unsafe=("b",)), NOW)
     assert found == SyncFirst(
         "the run has finished; the results of run b, which also ran here, have not been pulled yet: wavequeue pull"
     )
@@ -134,7 +134,7 @@ def test_at_a_bound_nothing_is_waited_for_but_the_push_that_the_run_asks_for() -
         bound=st.none() | st.just("the deadline is over"),
         bound_at=st.floats(NOW - 3 * DAY, NOW),
         booted_at=st.floats(NOW - 3 * DAY, NOW),
-        results_home=st.booleans(),
+        results_pulled=st.booleans(),
         busy=st.just(()) | st.just(("b",)),
         left=st.just(()) | st.just(("b",)),
         unsafe=st.just(()) | st.just(("b",)),
@@ -219,14 +219,14 @@ def test_another_run_is_busy_until_it_has_been_idle_and_unsafe_if_it_says_too_li
 class Manager(FakeManager):
     """A manager that sees a machine under it."""
 
-    ground: Ground | None = GROUND
+    reading: MachineReading | None = READING
 
     def observe(self, *args: Any, **fields: Any) -> b.Seen:
-        return replace(super().observe(*args, **fields), ground=self.ground)
+        return replace(super().observe(*args, **fields), machine=self.reading)
 
     def see(self, **changes: Any) -> None:
-        assert self.ground is not None
-        self.ground = replace(self.ground, **changes)
+        assert self.reading is not None
+        self.reading = replace(self.reading, **changes)
 
     def follow(self, seconds: float, step: float = 30.0) -> list[ev.Event]:
         """Turn for so long; the events."""
@@ -267,7 +267,7 @@ def test_a_finished_run_destroys_its_machine_once_its_results_are_acknowledged_a
     assert intent.cost == pytest.approx((host.now - START) / 3600 * 2, abs=0.1)
     manager.see(confirmed="destroy")
     assert kinds(manager.follow(30)) == ["TeardownConfirmed"]
-    assert not waits(manager.state, manager.ground)
+    assert not waits(manager.state, manager.reading)
 
 
 def test_results_that_were_pushed_are_safe_until_another_attempt_ends() -> None:
@@ -287,15 +287,17 @@ def test_results_that_were_pushed_are_safe_until_another_attempt_ends() -> None:
     acknowledged=st.sampled_from([0, 10**6]),
     confirmed=st.sampled_from([None, "stop", "destroy"]),
 )
-def test_no_instance_is_touched_but_the_one_that_this_machine_says_it_is(**ground: Any) -> None:
+def test_no_instance_is_touched_but_the_one_that_this_machine_says_it_is(**reading: Any) -> None:
     _, manager = managed(spec("a", gpus=0), plans={"a": ONCE}, when_done="destroy", idle_after=60.0)
-    manager.ground = Ground(others=(), **ground)
-    ours = ground["container"] in (MINE, MINE + 1) and ground["key"] and not isinstance(ground["instance"], Unreadable)
-    if isinstance(ground["instance"], Instance):
-        ours = ours and ground["instance"].id == ground["container"]
+    manager.reading = MachineReading(others=(), **reading)
+    ours = (
+        reading["container"] in (MINE, MINE + 1) and reading["key"] and not isinstance(reading["instance"], Unreadable)
+    )
+    if isinstance(reading["instance"], Instance):
+        ours = ours and reading["instance"].id == reading["container"]
     intents = starting(manager.follow(600))
-    assert {intent.instance for intent in intents} == ({ground["container"]} if ours else set())
-    assert {intent.plan for intent in intents} <= ({"stop", "destroy"} if ground["acknowledged"] else {"stop"})
+    assert {intent.instance for intent in intents} == ({reading["container"]} if ours else set())
+    assert {intent.plan for intent in intents} <= ({"stop", "destroy"} if reading["acknowledged"] else {"stop"})
     if not ours:
         assert "teardown" in manager.state.machine.conditions
 
@@ -432,14 +434,14 @@ def test_a_machine_that_cannot_end_itself_says_so_and_what_is_to_be_done() -> No
         "the machine cannot be stopped or destroyed by its manager: instance 4711 has no key to end itself: process 1 "
         "has no CONTAINER_API_KEY; shut it down by hand when the run is done"
     )
-    assert waits(manager.state, manager.ground)
+    assert waits(manager.state, manager.reading)
 
 
 def test_on_a_machine_that_nobody_rented_the_manager_ends_with_the_run() -> None:
     _, manager = managed(spec("a"), plans={"a": ONCE}, when_done="destroy")
-    manager.ground = Ground(others=())
+    manager.reading = MachineReading(others=())
     manager.follow(60)
-    assert not waits(manager.state, manager.ground)
+    assert not waits(manager.state, manager.reading)
 
 
 def test_what_a_command_of_the_run_leaves_has_to_come_home_as_well() -> None:
@@ -465,10 +467,10 @@ def test_an_end_that_the_provider_refuses_is_a_condition_and_the_note_says_what_
     text, _ = manager.state.machine.conditions["teardown"]
     assert text.startswith("instance 4711 is not stopped yet and is still billed: Vast.ai answered 429")
     assert text.endswith("by hand: wavequeue vast stop 4711")
-    written = note(manager.state, GROUND)
+    written = note(manager.state, READING)
     assert "$0.24 a day" in written
     assert "wavequeue vast start 4711" in written
-    shown = row(manager.state, manager.ground, None, manager.host.now)
+    shown = row(manager.state, manager.reading, None, manager.host.now)
     assert shown is not None
     assert (shown["plan"], shown["confirmed"], shown["instance_id"]) == ("stop", False, MINE)
 
@@ -478,6 +480,6 @@ def test_a_run_that_says_nothing_of_its_machine_is_as_it_was() -> None:
     decision: Decision | None = manager.turn()[1].machine
     assert isinstance(decision, Keep)
     manager.follow(60)
-    assert row(manager.state, manager.ground, decision, NOW) is None
+    assert row(manager.state, manager.reading, decision, NOW) is None
     assert not waits(manager.state, None)
-    assert conditions(Turn(manager.state, b.Seen("b", 1, ground=GROUND), NOW), None) == {}
+    assert conditions(Turn(manager.state, b.Seen("b", 1, machine=READING), NOW), None) == {}

@@ -7,7 +7,7 @@ from typing import Any
 
 from queue_manager.core import events as ev
 from queue_manager.core import teardown
-from queue_manager.core.machine import Ground, Instance
+from queue_manager.core.machine import Instance, MachineReading
 from queue_manager.core.teardown import decide, facts_of
 from skill.reports.teardown_text import Line, lines
 from skill.runs import digest
@@ -20,10 +20,10 @@ from skill.terminal.frame import Scene
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
 
 MADE = manifest(job("a"), when_done="destroy", max_cost=12.5)
-GROUND = Ground(container=7, key=True, instance=Instance(7, dph=3600.0, storage_dph=0.01, since=T0), others=())
+READING = MachineReading(container=7, key=True, instance=Instance(7, dph=3600.0, storage_dph=0.01, since=T0), others=())
 
 
-def told(story: Story, paths: Ground = GROUND) -> Document:
+def told(story: Story, paths: MachineReading = READING) -> Document:
     """The document of the manager on the machine."""
     decision = decide(facts_of(story.state, paths), story.at)
     document = story.document("finished" if story.state.finished else "running")
@@ -94,13 +94,13 @@ def test_a_machine_that_was_given_up_may_still_be_billed() -> None:
 
 
 def test_there_is_no_line_for_machines_that_cost_nothing() -> None:
-    assert lines(merged(told(Story(MADE), Ground()))) == []
+    assert lines(merged(told(Story(MADE), MachineReading()))) == []
     assert lines(merged(None)) == []
     assert lines(Story(MADE).document()) == []
 
 
 def test_a_price_that_is_not_known_and_a_manager_that_is_older_are_no_hindrance() -> None:
-    document = told(Story(MADE).start("a"), replace(GROUND, instance=None))
+    document = told(Story(MADE).start("a"), replace(READING, instance=None))
     del document["meta"]["teardown"]["when_done"]
     assert lines(merged(document)) == [
         Line("gpu-a", "keeps running, then as the spec says: its jobs are running", "cost unknown")
