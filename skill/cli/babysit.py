@@ -12,7 +12,7 @@ from skill.cli.console import print_json
 from skill.cli.options import JSON, RUN, the_run
 from skill.common.errors import DONE, FAILED, INTERRUPTED, PERSON, UseError
 from skill.operations import babysit
-from skill.operations.babysit import Outcome, Told
+from skill.operations.babysit import CheckReport, Outcome
 from skill.reports import checks
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _once(run: Run, as_json: bool) -> int:
         print_json(babysit.as_json(found))
     else:
         print(" ".join(checks.FIELDS))
-        for one in found.told:
+        for one in found.reports:
             _tell(one)
         for text in found.problems:
             print(f"! {text}")
@@ -73,7 +73,7 @@ def _once(run: Run, as_json: bool) -> int:
     return _code(found.outcome) if found.outcome.over else DONE
 
 
-def _all(following: Generator[Told, None, Outcome]) -> int:
+def _all(following: Generator[CheckReport, None, Outcome]) -> int:
     """Tell what comes, to the end of the run."""
     while True:
         try:
@@ -87,7 +87,7 @@ def _code(outcome: Outcome) -> int:
     return FAILED if not outcome.finished else DONE if outcome.completed else PERSON
 
 
-def _tell(one: Told) -> None:
+def _tell(one: CheckReport) -> None:
     print(checks.line(one.check), flush=True)
     for text in one.wrong:
         print(f"  ! {text}", flush=True)

@@ -118,6 +118,6 @@ def _report(done: Submitted) -> None:
             print(f"  {one.host}: {jobs_text(one.jobs)}, {'; '.join([*manager, *one.notes])}")
     for text in done.notes:
         print(f"  {text}")
-    for text in done.said:
+    for text in done.estimate_lines:
         print(text)
     print(f"{run.root}\nfollow it: wavequeue watch --run {run.id}")

@@ -108,10 +108,10 @@ def _report(ended: Ended, as_json: bool) -> None:
                 "instance_id": ended.rental.instance_id,
                 "state": ended.rental.state,
                 "cost_usd": round(ledger.cost(ended.rental, time.time()), 6),
-                "said": list(ended.said),
+                "said": list(ended.notes),
             }
         )
         return
     print(f"{ended.run.id}: {ended.run.paths.summary}")
-    for text in ended.said:
+    for text in ended.notes:
         print(text)

@@ -20,7 +20,7 @@ from skill.providers.provider import Provider
 
 _SLOWEST, _FASTEST, _SHARE = 10.0, 0.5, 0.05
 """Seconds between looks at an instance, at most and at least; in between a share of the time that it has had."""
-_BLIND, _SAID_AGAIN = 30.0, 600.0
+_BLIND, _WARN_AGAIN = 30.0, 600.0
 """Seconds for which nothing may be known of an instance before that is said, and between the times that it is."""
 Say = Callable[[str], None]
 
@@ -39,7 +39,7 @@ def wait_until_ready(
     state that it comes to."""
     number = claim.number
     worker = Worker(name, ssh=Ssh("127.0.0.1", None, "root", key.private), instance_id=number)
-    is_let_in, shown, since = False, "", time.monotonic()
+    key_attached, shown, since = False, "", time.monotonic()
     refused, blind = "", _Blind(number)
     while True:
         live = client.instance(number)
@@ -53,9 +53,9 @@ def wait_until_ready(
             verdict = decide(claim, live)
             if isinstance(verdict, NotOurs):
                 return verdict
-            if not is_let_in:  # a young instance may not take it yet
+            if not key_attached:  # a young instance may not take it yet
                 attached = client.attach_key(verdict, key.public)
-                is_let_in = isinstance(attached, Done)
+                key_attached = isinstance(attached, Done)
                 refused = attached.why if isinstance(attached, Refused) else ""
             live = _with_ports(client, live)
             if live.status != shown:
@@ -82,7 +82,7 @@ class _Blind:
     """For how long nothing has been known of an instance, which may be billed all the while."""
 
     def __init__(self, number: int) -> None:
-        self._number, self._since, self._told = number, time.monotonic(), -math.inf
+        self._number, self._since, self._warned_at = number, time.monotonic(), -math.inf
 
     def words(self, live: Instance | Unknown) -> str | None:
         """What is to be said after a look; None where nothing is."""
@@ -90,9 +90,9 @@ class _Blind:
         if isinstance(live, Instance):
             self._since = now
             return None
-        if now - self._since < _BLIND or now - self._told < _SAID_AGAIN:
+        if now - self._since < _BLIND or now - self._warned_at < _WARN_AGAIN:
             return None
-        self._told = now
+        self._warned_at = now
         return (
             f"the state of instance {self._number} is unknown for {now - self._since:.0f} s ({live.reason}); it may "
             "be billed meanwhile; asking again"

@@ -95,20 +95,20 @@ def table(found: Inventory, width: int) -> list[Text]:
 def lines(found: Inventory) -> list[str]:
     """What all of it costs, and what to do about what is not as it should be."""
     if not found.rows:
-        said = ["nothing is rented"]
+        lines = ["nothing is rented"]
     else:
         least = "at least " * bool(found.unpriced)
-        said = [f"burn rate: {least}${found.burn:.4f} an hour, ${found.burn * 24:.2f} a day, without traffic"]
+        lines = [f"burn rate: {least}${found.burn:.4f} an hour, ${found.burn * 24:.2f} a day, without traffic"]
     ours = [str(live.id) for live, worker in found.rows if worker is None and (live.label or "").startswith(PREFIX)]
     if ours:
-        said.append(
+        lines.append(
             f"rented by wavequeue, but not in workers.yaml: {', '.join(ours)}; run the command that rented it again, or"
             f" delete it: wavequeue vast destroy {ours[0]}"
         )
     untracked = [str(live.id) for live, worker in found.rows if worker is None and str(live.id) not in ours]
     if untracked:
-        said.append(f"untracked: no worker has instance_id {', '.join(untracked)}; it is billed all the same")
+        lines.append(f"untracked: no worker has instance_id {', '.join(untracked)}; it is billed all the same")
     if found.missing:
         names = ", ".join(worker.name for worker in found.missing)
-        said.append(f"no longer exists: {names}; see: wavequeue vast reconcile")
-    return said
+        lines.append(f"no longer exists: {names}; see: wavequeue vast reconcile")
+    return lines

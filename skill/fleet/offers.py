@@ -293,11 +293,11 @@ def table(ranking: Ranking, width: int) -> list[Text]:
 def lines(ranking: Ranking, profile: Profile, work: Work, *, complete: bool) -> list[str]:
     """How the table came about."""
     traffic = f"{profile.down_gb:g} GB down and {profile.up_gb:g} GB up"
-    said = [f"profile {profile.name} ({profile.source}), disk {profile.disk_gb:g} GB, {traffic}; work: {work.how}"]
+    text = [f"profile {profile.name} ({profile.source}), disk {profile.disk_gb:g} GB, {traffic}; work: {work.how}"]
     if len(ranking.priced) > _SHOWN:
-        said.append(f"{len(ranking.priced) - _SHOWN} more fit, and cost more; all: --json")
+        text.append(f"{len(ranking.priced) - _SHOWN} more fit, and cost more; all: --json")
     if ranking.left_out:
-        said.append("left out: " + ", ".join(f"{count} {why}" for why, count in ranking.left_out.items()))
+        text.append("left out: " + ", ".join(f"{count} {why}" for why, count in ranking.left_out.items()))
     if not complete:
-        said.append("there are more offers than could be listed; only the cheapest per hour were considered")
-    return said
+        text.append("there are more offers than could be listed; only the cheapest per hour were considered")
+    return text

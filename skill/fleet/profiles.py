@@ -70,5 +70,5 @@ def changed(name: str, fields: Mapping[str, Any], source: str) -> Profile:
     """A profile as a file has it: what it does not say is as in the one that is built in under its name, else as in
     `pytorch`. The fields are checked before."""
     base = BUILT_IN.get(name, BUILT_IN[DEFAULT])
-    said: dict[str, Any] = {key: tuple(value) if key == "gpu_names" else value for key, value in fields.items()}
-    return base._replace(name=name, source=source, **said)
+    values: dict[str, Any] = {key: tuple(value) if key == "gpu_names" else value for key, value in fields.items()}
+    return base._replace(name=name, source=source, **values)

@@ -97,8 +97,8 @@ def read_renting(registry: Path) -> Renting:
     if isinstance(waste, bool) or not isinstance(waste, int | float) or not 0 <= waste <= 1000:
         faults.append((*place_of(section, "max_waste"), "max_waste of rent has to be a number from 0 to 1000, in $"))
     _refuse(path, faults)
-    said = {name: fields[name] for name in Bounds._fields if name in fields}
-    return Renting(fields.get("image", IMAGE), fields.get("key"), bounds._replace(**said))
+    given = {name: fields[name] for name in Bounds._fields if name in fields}
+    return Renting(fields.get("image", IMAGE), fields.get("key"), bounds._replace(**given))
 
 
 def read_rules(registry: Path) -> tuple[Rules, dict[str, str]]:

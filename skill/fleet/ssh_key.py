@@ -32,11 +32,14 @@ class Key(NamedTuple):
     private: str | None
 
 
-def find_key(said: str | None) -> Key:
-    """The ssh key to go to rented machines with: `said` in vast.yaml, else the first of ~/.ssh that needs no passphrase
-    or that an agent has, else one of our own in ~/.wavequeue, made the first time. Raises UseError."""
-    if said is not None:
-        return _named(said)
+def find_key(named: str | None) -> Key:
+    """Return the ssh key for rented machines.
+
+    `named`: its path in vast.yaml. Without one: the first key of ~/.ssh that needs no passphrase or that an agent
+    holds, else a key of our own in ~/.wavequeue, created the first time. Raises UseError.
+    """
+    if named is not None:
+        return _named(named)
     for name in _KEYS:
         place = Path.home() / ".ssh" / name
         key = _read_key(place)
@@ -45,20 +48,20 @@ def find_key(said: str | None) -> Key:
     return _own_key()
 
 
-def _named(said: str) -> Key:
-    place = Path(said).expanduser()
+def _named(named: str) -> Key:
+    place = Path(named).expanduser()
     key = _read_key(place)
     # A quoted tilde means no home.
-    word = f"~/{shlex.quote(said[2:])}" if said.startswith("~/") else shlex.quote(said)
+    word = f"~/{shlex.quote(named[2:])}" if named.startswith("~/") else shlex.quote(named)
     if isinstance(key, str):
-        raise UseError(f"vast.yaml names the ssh key {said}, and {said}.pub cannot be read: {key}")
+        raise UseError(f"vast.yaml names the ssh key {named}, and {named}.pub cannot be read: {key}")
     if key is None:
         # ssh-keygen -f of a key that is there would make another one in its place.
         way = f"ssh-keygen -y -f {word} > {word}.pub" if place.exists() else f"ssh-keygen -f {word}"
-        raise UseError(f"vast.yaml names the ssh key {said}, and {said}.pub does not exist; create it: {way}")
+        raise UseError(f"vast.yaml names the ssh key {named}, and {named}.pub does not exist; create it: {way}")
     why = _unusable(place, key.public)
     if why is not None:
-        raise UseError(f"the ssh key {said} of vast.yaml cannot be used: {why}")
+        raise UseError(f"the ssh key {named} of vast.yaml cannot be used: {why}")
     return key
 
 
@@ -131,7 +134,7 @@ def _agent() -> tuple[str | None, str]:
     return socket, "" if socket == usual else f" (IdentityAgent {found.first('identityagent')} of ~/.ssh/config)"
 
 
-class _Said(NamedTuple):
+class _ProgramResult(NamedTuple):
     """What a program said. `code` None: it could not be run to its end, for the reason in `words`."""
 
     code: int | None
@@ -139,7 +142,7 @@ class _Said(NamedTuple):
     words: str
 
 
-def _run(*command: str, agent: str | None = None) -> _Said:
+def _run(*command: str, agent: str | None = None) -> _ProgramResult:
     variables = {name: value for name, value in os.environ.items() if name != "SSH_AUTH_SOCK"}
     if agent is not None:
         variables["SSH_AUTH_SOCK"] = agent
@@ -149,10 +152,10 @@ def _run(*command: str, agent: str | None = None) -> _Said:
             timeout=_PATIENCE, check=False, env=variables,
         )  # fmt: skip
     except FileNotFoundError:
-        return _Said(None, "", f"{command[0]} is not installed")
+        return _ProgramResult(None, "", f"{command[0]} is not installed")
     except subprocess.TimeoutExpired:
-        return _Said(None, "", f"{command[0]} did not end within {_PATIENCE:g} s")
+        return _ProgramResult(None, "", f"{command[0]} did not end within {_PATIENCE:g} s")
     except OSError as error:
-        return _Said(None, "", f"{command[0]}: {error.strerror}")
+        return _ProgramResult(None, "", f"{command[0]}: {error.strerror}")
     words = one_line(" ".join(done.stderr.split()), 300) or f"{command[0]} ended with code {done.returncode}"
-    return _Said(done.returncode, done.stdout, words)
+    return _ProgramResult(done.returncode, done.stdout, words)

@@ -106,7 +106,7 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 class _Watcher:
     def __init__(self, where: Path, files: ProjectPaths, *, is_dry: bool) -> None:
         self._where, self._files, self._is_dry = where, files, is_dry
-        self._told: dict[object, str] = {}
+        self._last_said: dict[object, str] = {}
         mine = identity(os.getpid())
         assert mine is not None
         self._state: dict[str, Any] = {
@@ -171,8 +171,8 @@ class _Watcher:
         ranking = offers.rank(found.offers, profile, work, banned)
         choice = watch_rules.decide(rules, live, user.credit, ranking.priced)
         seen = {one.offer.id for one, _ in choice.near}
-        for number in [key for key in self._told if isinstance(key, int) and key not in seen]:
-            del self._told[number]
+        for number in [key for key in self._last_said if isinstance(key, int) and key not in seen]:
+            del self._last_said[number]
         for one, why in choice.near:
             self._say_once(one.offer.id, f"near miss: {watch_rules.line(one)}: {why}")
         if choice.held is not None:
@@ -215,8 +215,8 @@ class _Watcher:
 
     def _say_once(self, key: object, words: str) -> None:
         """Say something unless it was the last that was said of this."""
-        if self._told.get(key) != words:
-            self._told[key] = words
+        if self._last_said.get(key) != words:
+            self._last_said[key] = words
             self._say(words)
 
     def _say(self, words: str) -> None:

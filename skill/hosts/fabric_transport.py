@@ -25,8 +25,7 @@ import paramiko
 from paramiko.agent import AgentKey, AgentSSH
 from paramiko.auth_strategy import AuthResult, AuthStrategy
 
-from skill.hosts import known_hosts as host_keys
-from skill.hosts import ssh_route, ssh_words, transport
+from skill.hosts import known_hosts, ssh_route, ssh_words, transport
 from skill.hosts.known_hosts import HostKeyError
 from skill.hosts.ssh_settings import Settings, expand
 from skill.hosts.ssh_way import Way, missing_keys
@@ -113,8 +112,8 @@ class FabricTransport:
         settings = self._way.settings
         seconds = settings.seconds or transport.CONNECT
         host, port = settings.first("hostname"), int(settings.first("port") or 22)
-        kept = host_keys.known_key(self._known_hosts, self._name)
-        known = host_keys.known_to_ssh(settings, marked=kept is not None) if self._is_alias else host_keys.NOTHING
+        kept = known_hosts.known_key(self._known_hosts, self._name)
+        known = known_hosts.known_to_ssh(settings, marked=kept is not None) if self._is_alias else known_hosts.NOTHING
         kwargs: dict[str, Any] = {
             "banner_timeout": seconds, "auth_timeout": seconds, "channel_timeout": seconds,
             "transport_factory": functools.partial(_Transport, [kept] if kept is not None else known.keys),
@@ -360,13 +359,13 @@ def _see_whether_cut(transport: Any, tried: int) -> None:
     raise CutError
 
 
-def _policy(known_hosts: Path, name: str, known: host_keys.Known, is_strict: bool) -> Any:
+def _policy(path: Path, name: str, known: known_hosts.Known, is_strict: bool) -> Any:
     """Compares the key that a host shows with the one kept for its name; the first one is kept."""
 
     class Policy(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
         def missing_host_key(self, client: Any, hostname: str, key: Any) -> None:  # noqa: ARG002
             shown = f"{key.get_name()} {key.get_base64()}"
-            host_keys.check(known_hosts, name, shown, known, is_strict=is_strict)
+            known_hosts.check(path, name, shown, known, is_strict=is_strict)
 
     return Policy()
 

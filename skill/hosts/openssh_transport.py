@@ -19,8 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from skill.hosts import known_hosts as host_keys
-from skill.hosts import ssh_command, ssh_keys, ssh_way, ssh_words, transport
+from skill.hosts import known_hosts, ssh_command, ssh_keys, ssh_way, ssh_words, transport
 from skill.hosts.ssh_way import Way
 from skill.hosts.transport import Channel, Unreachable
 
@@ -109,7 +108,7 @@ class OpenSshTransport:
         """Open a connection of our own to be shared. Returns why that was not possible."""
         self._folder = tempfile.mkdtemp(prefix="wq", dir=_short_folder())
         path, log, shown = (os.path.join(self._folder, name) for name in ("s", "log", "keys"))
-        kept = host_keys.known_key(self._known_hosts, self._name)
+        kept = known_hosts.known_key(self._known_hosts, self._name)
         is_kept = kept is not None
         if kept is not None and self._is_alias and (refusal := self._revoked(kept)) is not None:
             return refusal
@@ -160,19 +159,19 @@ class OpenSshTransport:
         keys = [key for line in shown.splitlines() if (key := ssh_keys.without_certificate(line)) is not None]
         if keys:
             try:
-                host_keys.check(self._known_hosts, self._name, keys[-1])
-            except host_keys.HostKeyError:
+                known_hosts.check(self._known_hosts, self._name, keys[-1])
+            except known_hosts.HostKeyError:
                 return Unreachable(transport.changed_key(self._where(), self._name, ""), "host_key")
         return None
 
     def _revoked(self, kept: str) -> Unreachable | None:
         """Why the key that is kept here is not to be believed any more, by ssh's own files."""
         try:
-            known = host_keys.known_to_ssh(self._way.settings, marked=True)
+            known = known_hosts.known_to_ssh(self._way.settings, marked=True)
             if kept not in known.revoked:
                 return None
-            why = host_keys.REVOKED
-        except host_keys.HostKeyError as error:
+            why = known_hosts.REVOKED
+        except known_hosts.HostKeyError as error:
             why = str(error)
         return Unreachable(transport.changed_key(self._where(), self._name, why), "host_key")
 
@@ -180,7 +179,7 @@ class OpenSshTransport:
         where, name, kind = self._where(), self._name, ssh_words.kind(output)
         ways = ssh_words.methods(output)
         if kind == "host_key":
-            why = "" if host_keys.known_key(self._known_hosts, name) else ssh_words.telling(output)
+            why = "" if known_hosts.known_key(self._known_hosts, name) else ssh_words.telling(output)
             return Unreachable(transport.changed_key(where, name, why), kind)
         if kind == "auth" and ssh_words.PARTIAL.search(output):
             return Unreachable(ssh_words.needs_more(where, name, ssh_words.asked_for(ways)), kind)

@@ -36,9 +36,9 @@ def _session(run: Run, row: Row, document: Mapping[str, Any]) -> str:
     """The name of the screen of a running job. Raises UseError where it has none."""
     job = row["id"]
     if row["status"] != "running":
-        said = f" ({reason(row)})" if reason(row) else ""
+        why = f" ({reason(row)})" if reason(row) else ""
         hint = f"; its log: {_log(run, job)}" if row["attempt"] else ""
-        raise UseError(f"job {job} is not running: it is {row['status']}{said}{hint}")
+        raise UseError(f"job {job} is not running: it is {row['status']}{why}{hint}")
     launcher = document["meta"].get("launcher", launchers.DEFAULT)
     if not (launcher in launchers.LAUNCHERS and launchers.LAUNCHERS[launcher].has_terminal):
         says = f"job {job} has no terminal to attach to (launcher: {launcher})"

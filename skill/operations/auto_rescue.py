@@ -32,7 +32,7 @@ class Rule:
         self._watched, self._after, self._say = watched, after, say
         self._stop = threading.Event()
         self._not_before: dict[str, float] = {}
-        self._told: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
         with ctrl_c_held():  # threads inherit that: Ctrl-C is for the one that draws
             threading.Thread(target=self._follow, daemon=True).start()
 
@@ -59,8 +59,8 @@ class Rule:
             made, done = rescue.move(run, name, (), None, lambda _made: None, lambda _text: None)
         except (UseError, FailedError, OSError) as error:
             text = f"{name} has been unreachable for {duration(self._after)} but is not given up: {error}"
-            if self._told.get(name) != text:
-                self._told[name] = text
+            if self._reported.get(name) != text:
+                self._reported[name] = text
                 self._say(text)
             return
         finally:

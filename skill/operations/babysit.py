@@ -30,7 +30,7 @@ _LINES = 400
 """Lines at the end of a log in which those are looked for that say what happened."""
 
 
-class Told(NamedTuple):
+class CheckReport(NamedTuple):
     """A check; where something is wrong that has not been told, what it is, and the lines of the job's log about it."""
 
     check: Check
@@ -52,7 +52,7 @@ class Checked(NamedTuple):
     jobs by status; `problems`: what keeps the queue from going on, in words."""
 
     run: Run
-    told: list[Told]
+    reports: list[CheckReport]
     outcome: Outcome
     next: float | None
     counts: Mapping[str, int]
@@ -76,11 +76,11 @@ def check_run(run: Run, now: float | None = None) -> Checked:
         goal = _goal(there)
         found = [_look(row, document, at, alive=alive, goal=goal) for row in _watched(document)]
         _write(there, document, found, at, alive=alive)
-        told = [_told(there, one) for one in found]
+        reports = [_reported(there, one) for one in found]
         due = [one.next for one in found if one.next is not None] or [at + cadence.STABILISE]
         outcome = _outcome(document, alive=alive)
         following = None if outcome.over else min(due)
-        return Checked(run, told, outcome, following, document["counts"], digest.problems(document, alive))
+        return Checked(run, reports, outcome, following, document["counts"], digest.problems(document, alive))
 
 
 def follow_run(
@@ -88,7 +88,7 @@ def follow_run(
     *,
     clock: Callable[[], float] = time.time,
     wait: Callable[[float], object] = time.sleep,
-) -> Generator[Told, None, Outcome]:
+) -> Generator[CheckReport, None, Outcome]:
     """Look at a run until it is over: each job at its cadence, and at once when something happens to it.
 
     Raises as `check_run` does. The generator's value is how the run was found in the end.
@@ -104,12 +104,12 @@ def follow_run(
                 followed.look(at_once=True)
                 over = followed.over
             now = clock()
-            told = watch.due(now)
-            if told or over:
+            reports = watch.due(now)
+            if reports or over:
                 document, alive = followed.document, followed.alive
                 found = [_look(row, document, now, alive=alive, goal=watch.goal) for row in _watched(document)]
                 _write(there, document, [watch.with_next(one) for one in found], now, alive=alive)
-            yield from told
+            yield from reports
             if over:
                 break
         return _outcome(followed.document, alive=followed.alive)
@@ -124,7 +124,7 @@ def as_json(found: Checked) -> dict[str, object]:
         "counts": found.counts,
         "problems": found.problems,
         "status_file": str(found.run.paths.status_notes),
-        "checks": [checks.row_json(one.check, one.log) for one in found.told],
+        "checks": [checks.row_json(one.check, one.log) for one in found.reports],
     }
 
 
@@ -140,15 +140,15 @@ class _Watch:
     def __init__(self, there: RunAccess, followed: Followed, goal: str | None) -> None:
         self._there, self._followed, self.goal = there, followed, goal
         self._plans: dict[str, tuple[int, Cadence]] = {}
-        self._told: dict[str, tuple[str, int]] = {}
+        self._reported: dict[str, tuple[str, int]] = {}
 
-    def due(self, now: float) -> list[Told]:
+    def due(self, now: float) -> list[CheckReport]:
         """What is to be told now: jobs whose check is due, whose state is another one, or that are no longer there."""
         document, alive = self._followed.document, self._followed.alive
         found = []
         for row in self._rows(document):
             one = _look(row, document, now, alive=alive, goal=self.goal)
-            before = self._told.get(one.job)
+            before = self._reported.get(one.job)
             is_new = before != (one.state, one.attempt)
             if row["status"] == "running":
                 if not self._is_due(row, one, now, at_once=is_new):
@@ -158,8 +158,8 @@ class _Watch:
                 self._plans.pop(one.job, None)
             else:
                 continue
-            self._told[one.job] = (one.state, one.attempt)
-            found.append(_told(self._there, one) if is_new else Told(one))
+            self._reported[one.job] = (one.state, one.attempt)
+            found.append(_reported(self._there, one) if is_new else CheckReport(one))
         return found
 
     def with_next(self, one: Check) -> Check:
@@ -199,8 +199,8 @@ def _goal(there: RunAccess) -> str | None:
     return next(iter(cells.goals([there.manifest])), None)
 
 
-def _told(there: RunAccess, found: Check) -> Told:
-    return Told(found, found.flags if found.alert else (), _log_of(there, found))
+def _reported(there: RunAccess, found: Check) -> CheckReport:
+    return CheckReport(found, found.flags if found.alert else (), _log_of(there, found))
 
 
 def _log_of(there: RunAccess, found: Check) -> tuple[str, ...]:

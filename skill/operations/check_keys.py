@@ -21,7 +21,7 @@ from skill.common.project import ProjectPaths
 from skill.hosts.dotenv import ALLOWED, choose
 from skill.hosts.registry import Registry
 from skill.providers.outcomes import AUTH, Unknown
-from skill.providers.vast import credentials as vast_key
+from skill.providers.vast import credentials
 from skill.providers.vast.client import Client
 from skill.providers.vast.responses import line
 
@@ -149,11 +149,11 @@ def judge(service: str, reply: Reply | NoReply, document: Any) -> tuple[str, str
 def _vast(environment: Mapping[str, str], *, rents: bool) -> Checked:
     name = "Vast.ai"
     try:
-        key = vast_key.find(environment)
+        key = credentials.find(environment)
         if key is None:
             needed = "needed for the rented machines of workers.yaml; " if rents else ""
-            return Checked(name, MISSING, None, f"{needed}{vast_key.HOW}")
-        client = Client(key, vast_key.server(environment))
+            return Checked(name, MISSING, None, f"{needed}{credentials.HOW}")
+        client = Client(key, credentials.server(environment))
     except UseError as error:
         return Checked(name, INVALID, None, str(error))
     try:
@@ -191,10 +191,10 @@ def _key(
     service: _Service, base: str, environment: Mapping[str, str], beside: Mapping[str, str]
 ) -> tuple[str | None, str | None]:
     """A key and where it was found: the environment, .env of the project, then where the service's own tool puts it."""
-    for said, where in ((environment, "{}"), (beside, "{} in .env")):
+    for values, where in ((environment, "{}"), (beside, "{} in .env")):
         for name in service.variables:
-            if said.get(name, "").strip():
-                return said[name].strip(), where.format(name)
+            if values.get(name, "").strip():
+                return values[name].strip(), where.format(name)
     home = Path(environment.get("HOME") or Path.home())
     if service.name == "Hugging Face":
         cache = Path(environment.get("XDG_CACHE_HOME") or home / ".cache")

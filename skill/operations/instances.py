@@ -155,8 +155,8 @@ def _start(client: Provider, where: Path, found: RentedInstance, say: Say) -> No
     if isinstance(came, Broken):
         _take_back(client, where, found, came.why)
     if found.worker is not None:
-        mended = reconcile.reconcile(client, where, fix=True, names=[found.worker.name])
-        if isinstance(mended, Unknown):
+        refreshed = reconcile.reconcile(client, where, fix=True, names=[found.worker.name])
+        if isinstance(refreshed, Unknown):
             say(f"{found.worker.name}: its address could not be compared; later: wavequeue vast reconcile --fix")
 
 

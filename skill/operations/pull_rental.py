@@ -16,7 +16,7 @@ class RentalPulls:
 
     def __init__(self, say: Say, tell: Say) -> None:
         self._say, self._tell = say, tell
-        self._told: tuple[str, bool] | None = None
+        self._last: tuple[str, bool] | None = None
 
     def once(self, run: Run, patience: float) -> Took:
         """Pull once, in `patience` seconds. What fails is said, and not raised."""
@@ -31,10 +31,10 @@ class RentalPulls:
         rows = [row for state in pulled_states.documents(run, found).values() for row in state["jobs"]]
         counts = {word: sum(row["status"] == word for row in rows) for word in ("completed", "running")}
         how = f"{counts['completed']} of {len(rows)} jobs completed, {counts['running']} running"
-        if self._told != (how, bool(done.away)) or done.last:
+        if self._last != (how, bool(done.away)) or done.last:
             rest = "all of it is here" if done.last else pull_text.line(done.turns.values(), found, ended=done.ended)
             self._tell(f"{how}; {rest}")
-        self._told = how, bool(done.away)
+        self._last = how, bool(done.away)
         reasons = [turn.reason for turn in done.turns.values() if not turn.whole]
         refused = sum(len(turn.received.refused) for turn in done.turns.values())
         return Took(done.last, not done.away, "; ".join(filter(None, reasons)) or None, refused)

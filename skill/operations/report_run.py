@@ -109,5 +109,5 @@ def _check_control(results: Sequence[Result], control: Mapping[str, str]) -> Non
     known = list(dict.fromkeys(cell.key[name] for cell in table.cells))
     close = nearest(value, known)
     hint = f"did you mean {close}?" if close and close != value else f"{name} is one of: {listed(known)}"
-    told = ",".join(f"{key}={one}" for key, one in control.items())
-    raise UseError(f"--control {told}: no cell has these values; {hint}")
+    values = ",".join(f"{key}={one}" for key, one in control.items())
+    raise UseError(f"--control {values}: no cell has these values; {hint}")

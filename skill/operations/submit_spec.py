@@ -26,14 +26,17 @@ from skill.runs.directory import Run
 
 
 class Submitted(NamedTuple):
-    """A run on hosts, and how it ended on each of them. `estimate`: how long it takes and what it costs, see
-    planning.forecast.document, and `said` the same in lines; None and none for a run that was taken up again. `notes`:
-    which outputs travel between hosts."""
+    """A run on hosts.
+
+    `outcomes`: whether it was started, by host. `estimate`: how long it takes and what it costs, see
+    planning.forecast.document; `estimate_lines`: the same for people. Both are empty where a run is continued. `notes`:
+    which outputs are copied between hosts.
+    """
 
     run: Run
     outcomes: tuple[Outcome, ...]
     estimate: Mapping[str, Any] | None
-    said: tuple[str, ...]
+    estimate_lines: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -65,7 +68,7 @@ def submit_spec(
     made = submission.prepare(build(spec, warn).manifest, spec, push=push)
     run = None if new else submit.existing(made)
     estimate: Mapping[str, Any] | None = None
-    said: tuple[str, ...] = ()
+    estimate_lines: tuple[str, ...] = ()
     notes: list[str] = []
     if run is not None:
         hosts = _again(made, run, names, pool, say)
@@ -80,7 +83,7 @@ def submit_spec(
         found = forecast.forecast(
             made.manifest, checked.offers, checked.sharing, checked.durations, checked.prices, done
         )
-        estimate, said = forecast.document(found), forecast.lines(found, list(checked.prices))
+        estimate, estimate_lines = forecast.document(found), forecast.lines(found, list(checked.prices))
         notes = _carried(checked)
         hosts = [host for host in hosts if host.name in checked.sharing.parts]
     directory.note_submitted(run, Path.home())
@@ -89,7 +92,7 @@ def submit_spec(
     finally:
         for host in hosts:
             host.close()
-    return Submitted(run, tuple(outcomes), estimate, said, tuple(notes))
+    return Submitted(run, tuple(outcomes), estimate, estimate_lines, tuple(notes))
 
 
 def _again(made: Submission, run: Run, names: Sequence[str], pool: str | None, say: Say) -> list[Host]:

@@ -77,13 +77,13 @@ class Agreed(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """How it ended. `completed`: whether all jobs have; else some need a person. `said`: what is to be known, in
+    """How it ended. `completed`: whether all jobs have; else some need a person. `notes`: what is to be known, in
     lines."""
 
     run: Run
     rental: Rental
     completed: bool
-    said: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 class Steps(NamedTuple):
@@ -135,7 +135,7 @@ class Up:
             rental = None
         worker = self._rented(rental)
         found = ledger_file.by_instance(self._where)[worker.instance_id or 0]
-        self._check_ceiling(found)
+        self._check_limit(found)
         run = self._submitted(found, worker)
         return self._end(found, run, self._followed(found, run))
 
@@ -171,11 +171,11 @@ class Up:
         self._say(f"continuing with instance {rental.instance_id} ({rental.worker})")
         return known
 
-    def _check_ceiling(self, rental: Rental) -> None:
-        said = rental.notes.get("max_cost")
-        if self._max_cost is not None and said != self._max_cost:
+    def _check_limit(self, rental: Rental) -> None:
+        agreed = rental.notes.get("max_cost")
+        if self._max_cost is not None and agreed != self._max_cost:
             raise UseError(
-                f"{self._spec} is already running with --max-cost {said:g}, which cannot change; leave out --max-cost"
+                f"{self._spec} is already running with --max-cost {agreed:g}, which cannot change; leave out --max-cost"
             )
 
     # -- submitting ---------------------------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ class Up:
         Raises FailedError where it gave nothing until its ceiling was reached, and was destroyed.
         """
         first = whole = time.monotonic()
-        told = -math.inf
+        warned = -math.inf
         fault: str | None = None
         while True:
             begin = time.monotonic()
@@ -256,8 +256,8 @@ class Up:
             if why is not None and not isinstance(live, Unknown):
                 self._give_up(rental, run, why)
             text = follow_rental.warning(status)
-            if text is not None and now - told >= follow_rental.AGAIN:
-                told = now
+            if text is not None and now - warned >= follow_rental.AGAIN:
+                warned = now
                 self._say(
                     f"instance {rental.instance_id}: {text}. To end it now: wavequeue vast destroy {rental.worker}"
                 )
@@ -287,15 +287,15 @@ class Up:
 
     def _end(self, rental: Rental, run: Run, last: Took | None) -> Ended:
         """End the machine, as the spec wants it, or as it has to be. `last`: the pull with which all was home."""
-        is_home = last is not None
+        all_pulled = last is not None
         number, name = rental.instance_id or 0, rental.worker
         live = self._client.instance(number)
         if isinstance(live, Gone):
             self._write_gone(rental, ledger.GONE)
-            if is_home:
+            if all_pulled:
                 return self._ended(rental, run, f"instance {number} has destroyed itself and is no longer billed")
             raise FailedError(self._lost(rental, run))
-        if not is_home:
+        if not all_pulled:
             self._write_stopped(rental)
             raise FailedError(
                 f"instance {number} was stopped before all results were pulled: {_why_stopped(run, name)}. Its disk is "

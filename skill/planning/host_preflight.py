@@ -261,7 +261,7 @@ class _Judge:
         self.warnings += unset_words(found, self._jobs)
 
     def _sum_up(self, unmet: int, made: Sequence[str], later: int, untried: int) -> None:
-        asking = sum(bool(job.preconditions) for job in self._specs)
+        concerned = sum(bool(job.preconditions) for job in self._specs)
         if later:
             self.warnings.append(f"commands of preconditions of {jobs_text(later)} are tried once the code is there")
         if untried:
@@ -273,7 +273,7 @@ class _Judge:
         elif made:
             self.cells["preconditions"] = Cell(MADE, f"made by {listed(made, _NAMED)}")
         else:
-            self.cells["preconditions"] = Cell(OK, f"{jobs_text(asking)} ok" if asking else "none")
+            self.cells["preconditions"] = Cell(OK, f"{jobs_text(concerned)} ok" if concerned else "none")
 
     def _block(self, ids: Iterable[str], why: str) -> int:
         mine = tuple(job for job in ids if job in self._jobs)
@@ -282,22 +282,22 @@ class _Judge:
         return len(mine)
 
     def _cards(self, probe: Mapping[str, Any]) -> None:
-        asking = [job for job in self._specs if job.gpus]
+        concerned = [job for job in self._specs if job.gpus]
         usable = [row for row in probe["gpus"] if may_use(row["index"], self._manifest.gpus)]
         threshold = self._manifest.gpu_free_threshold_mib
         free = sum(row["used_mib"] is not None and row["used_mib"] < threshold for row in usable)
         most = self._manifest.max_parallel
         bound = f" for max_parallel {most}" if most is not None else ""
         text = f"{free} of {len(usable)} free{bound}"
-        if not asking:
+        if not concerned:
             self.cells["cards"] = Cell(OK, f"none needed; {probe['cpus']} cores" + (bound and f"{bound}"))
         elif "gpu_unreadable" in probe:
             words = f"its GPUs cannot be read now, and jobs wait until they can: {probe['gpu_unreadable']}"
             self._warn("cards", "unreadable", words)
         elif not usable:
             note = probe.get("gpu_note") or "none was found"
-            self._fault("cards", "none", f"it has no GPU ({note}), and one is needed by {jobs_text(len(asking))}")
-        elif not free and all(job.gpu_mem_mib is None for job in asking):
+            self._fault("cards", "none", f"it has no GPU ({note}), and one is needed by {jobs_text(len(concerned))}")
+        elif not free and all(job.gpu_mem_mib is None for job in concerned):
             self._warn("cards", text, f"none of its {len(usable)} GPUs is free now; jobs wait until one is")
         else:
             self.cells["cards"] = Cell(OK, text)

@@ -41,15 +41,15 @@ def check(manifest: Manifest, probe: dict[str, Any]) -> Findings:
             return Findings(f"screen does not run here, and every job runs in one: {probe['screen']['fault']}", [])
     if probe.get("bash", "") is None:
         return Findings("bash is not installed, and jobs' commands are run by it: sudo apt-get install -y bash", [])
-    asking = [job for job in manifest.jobs if job.gpus > 0]
-    if not asking:
+    gpu_jobs = [job for job in manifest.jobs if job.gpus > 0]
+    if not gpu_jobs:
         return Findings(None, [])
     if "gpu_unreadable" in probe:
         text = f"the GPUs cannot be read now, and jobs that need one wait until they can: {probe['gpu_unreadable']}"
         return Findings(None, [text])
     if not probe["gpus"]:
-        return Findings(_no_cards(manifest, asking, probe.get("gpu_note", "")), [])
-    return _never_placed(manifest, asking, _usable(manifest, probe))
+        return Findings(_no_cards(manifest, gpu_jobs, probe.get("gpu_note", "")), [])
+    return _never_placed(manifest, gpu_jobs, _usable(manifest, probe))
 
 
 def unset_words(document: Mapping[str, Any], jobs: Collection[str]) -> list[str]:
@@ -80,13 +80,13 @@ def _usable(manifest: Manifest, probe: dict[str, Any]) -> list[Card]:
     ]
 
 
-def _no_cards(manifest: Manifest, asking: Sequence[JobSpec], note: str) -> str:
-    some = len(asking) < len(manifest.jobs)
-    names = dict.fromkeys(job.phase for job in asking)
+def _no_cards(manifest: Manifest, gpu_jobs: Sequence[JobSpec], note: str) -> str:
+    some = len(gpu_jobs) < len(manifest.jobs)
+    names = dict.fromkeys(job.phase for job in gpu_jobs)
     phases = (
         f", in phase {listed(names)}" if some and len(names) == 1 else f", in phases {listed(names)}" if some else ""
     )
-    count = f"{len(asking)} of {len(manifest.jobs)} jobs ask" if some else _all_ask(len(asking))
+    count = f"{len(gpu_jobs)} of {len(manifest.jobs)} jobs ask" if some else _all_ask(len(gpu_jobs))
     return (
         f"this machine has no GPU ({note or 'none was found'}), and {count} for one{phases}. Nothing was started.\n"
         "What would work:\n"
@@ -99,11 +99,11 @@ def _all_ask(count: int) -> str:
     return "the only job asks" if count == 1 else f"all {count} jobs ask"
 
 
-def _never_placed(manifest: Manifest, asking: Sequence[JobSpec], cards: Sequence[Card]) -> Findings:
+def _never_placed(manifest: Manifest, gpu_jobs: Sequence[JobSpec], cards: Sequence[Card]) -> Findings:
     """Jobs that no state of these cards can serve, by reason."""
     words: dict[Need, str | None] = {}
     hopeless: dict[str, list[str]] = {}
-    for job in asking:
+    for job in gpu_jobs:
         need = Need(job.gpus, job.gpu_mem_mib)
         if need not in words:
             words[need] = impossible(need, cards, manifest.gpus)

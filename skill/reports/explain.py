@@ -148,7 +148,7 @@ def _root(row: Row, now: float) -> dict[str, Any]:
 def stands(row: Row, now: float, cards: Sequence[Row] = ()) -> str:
     """How a job stands, and why, in one line that begins with its status. `cards`: those of the state."""
     name, length, tried = row["status"], digest.took(row, now), row["attempts"]
-    said = digest.reason(row)
+    reason = digest.reason(row)
     if name == "running":
         where = f" on GPU {', '.join(map(str, row['gpus']))}" if row["gpus"] else ""
         does = "; ".join(filter(None, (activity.words(row, now, cards), health.summary(row))))
@@ -161,8 +161,8 @@ def stands(row: Row, now: float, cards: Sequence[Row] = ()) -> str:
     else:
         text = name
     if name == "cancelled":
-        return f"{text} {said}" if said else text
-    return f"{text}: {said}" if said else text
+        return f"{text} {reason}" if reason else text
+    return f"{text}: {reason}" if reason else text
 
 
 def waits_for_carried(row: Row) -> bool:
@@ -211,7 +211,7 @@ class _Walk:
     def tree(self, job: str) -> list[str]:
         """What a job waits for, as indented lines; what was said once is not said again."""
         lines: list[str] = []
-        said: set[tuple[str, str]] = set()
+        described: set[tuple[str, str]] = set()
 
         def add(name: str, depth: int) -> None:
             for need in self._dependencies.needs(name):
@@ -220,8 +220,8 @@ class _Walk:
                     lines.append(f"{'  ' * depth}{need.kind} {need.name}: completed; copied from its host by a pull")
                 if not left or len(lines) >= MAX_LINES:
                     continue
-                again = (need.kind, need.name) in said
-                said.add((need.kind, need.name))
+                again = (need.kind, need.name) in described
+                described.add((need.kind, need.name))
                 inner = depth
                 if need.kind != "job":
                     done = f"{len(need.ids) - len(left)} of {len(need.ids)} completed"
@@ -368,9 +368,9 @@ def _attempt(row: Mapping[str, Any], story: Mapping[str, Any], *, with_code: boo
     """One attempt in a line. What the first line of the story says of the newest one is not said again."""
     where = f" on GPU {', '.join(map(str, row['cards']))}" if row["cards"] else ""
     length = f" after {duration(row['seconds'])}" if row["seconds"] is not None else ""
-    is_told = row["error"] and story["because"].endswith(row["error"])
-    said = f": {row['error']}" if row["error"] and not is_told else ""
-    said += ": the same error" if is_told and row is not story["attempts"][-1] else ""
+    is_known = row["error"] and story["because"].endswith(row["error"])
+    error = f": {row['error']}" if row["error"] and not is_known else ""
+    error += ": the same error" if is_known and row is not story["attempts"][-1] else ""
     free = "" if row["charged"] else " (not counted)"
     code = f" (code {row.get('code') or 'unknown'})" if with_code else ""
-    return f"{row['attempt']}  {digest.clock(row['started'])}{where}  {row['status']}{length}{free}{code}{said}"
+    return f"{row['attempt']}  {digest.clock(row['started'])}{where}  {row['status']}{length}{free}{code}{error}"

@@ -138,8 +138,8 @@ def kill_criteria(manifest: Manifest) -> list[str]:
     ]
     policies = [health_policy.policy(job.health, job.metrics) for job in jobs]
     words.append(f"unhealthy: {_spread([_unhealthy(policy) for policy in policies])}")
-    for name, told in (("early stop", _early_stop), ("fewest steps", _fewest)):
-        found = [told(policy) for policy in policies]
+    for name, limits in (("early stop", _early_stop), ("fewest steps", _fewest)):
+        found = [limits(policy) for policy in policies]
         if any(found):
             words.append(f"{name}: {_spread([one or 'none' for one in found])}")
     return words

@@ -21,17 +21,17 @@ def lines(document: Mapping[str, Any]) -> list[Line]:
     meta = document["meta"]
     if "hosts" not in meta:
         row = meta.get("teardown")
-        return [_line(str(meta["host"]), row, fresh=True)] if _is_told(row) else []
+        return [_line(str(meta["host"]), row, fresh=True)] if _is_shown(row) else []
     return [
         _given_up(host["name"], host["teardown"])
         if host["state"] == LOST
         else _line(host["name"], host["teardown"], fresh=host["reachable"])
         for host in meta["hosts"]
-        if _is_told(host["teardown"])
+        if _is_shown(host["teardown"])
     ]
 
 
-def _is_told(row: Mapping[str, Any] | None) -> bool:
+def _is_shown(row: Mapping[str, Any] | None) -> bool:
     """Whether there is a machine that costs something: what hinders its end is among the conditions in any case."""
     return row is not None and (row["instance_id"] is not None or row["cost_usd"] is not None)
 

@@ -40,9 +40,9 @@ def report_lines(phases: Iterable[Mapping[str, Any]], pushes: Mapping[str, Seque
         elif codes:
             lines.append(f"- {phase['name']}: {ran}")
     for host, all_of_them in pushes.items():
-        told = ", then ".join(f"{_name(push)} at {push.at}" for push in all_of_them)
-        if told:
-            lines.append(f"- {host} has a copy that was pushed from here: {told}")
+        shown = ", then ".join(f"{_name(push)} at {push.at}" for push in all_of_them)
+        if shown:
+            lines.append(f"- {host} has a copy that was pushed from here: {shown}")
     return lines
 
 

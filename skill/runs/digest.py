@@ -134,10 +134,10 @@ GONE = "gone"
 
 def problems(document: Mapping[str, Any], alive: bool) -> list[str]:
     """What keeps the queue from going on, one line each; empty if nothing does."""
-    return list(hindrances_by_kind(document, alive).values())
+    return list(problems_by_kind(document, alive).values())
 
 
-def hindrances_by_kind(document: Mapping[str, Any], alive: bool) -> dict[str, str]:
+def problems_by_kind(document: Mapping[str, Any], alive: bool) -> dict[str, str]:
     """The same, by what it is that hinders: a line may change with time, as where it tells an age."""
     meta = document["meta"]
     resume = f"wavequeue resume --run {meta['run_id']}"

@@ -281,8 +281,8 @@ def read_manifest(run: Run, *, ours: bool = False) -> manifest.Manifest:
         made = manifest.decode(_manifest_file(run).decode("utf-8"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FailedError(f"{run.paths.manifest}: {_words(error)}") from None
-    told = [] if ours else sorted((run.root / HOST_FOLDERS).glob(f"*/{ADDED}"))
-    for path in (run.paths.journal, run.root / ADDED, *told):
+    from_hosts = [] if ours else sorted((run.root / HOST_FOLDERS).glob(f"*/{ADDED}"))
+    for path in (run.paths.journal, run.root / ADDED, *from_hosts):
         for event in _read(path, ['"JobsAdded"', '"JobsChanged"']):
             if isinstance(event, events.JobsAdded):
                 made = _with_added(made, event)

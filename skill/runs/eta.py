@@ -14,9 +14,9 @@ or why nothing is known."""
 
 def merged(metas: Iterable[Mapping[str, Any]]) -> Eta | None:
     """Of a run on several hosts: when the last one will have ended. `metas`: of the states of hosts that go on."""
-    told = [meta.get("eta") for meta in metas]
-    known = [eta for eta in told if eta]
-    if not known or len(known) < len(told):
+    etas = [meta.get("eta") for meta in metas]
+    known = [eta for eta in etas if eta]
+    if not known or len(known) < len(etas):
         return None
     ats = [eta["at"] for eta in known]
     return {

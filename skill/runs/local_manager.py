@@ -124,7 +124,7 @@ def start(run: Run, poll: float | None = None) -> int:
         if _has_taken(run, process.pid):
             return process.pid
         if code is not None:
-            raise FailedError(f"the manager of {run.id} did not start:\n{_said(run.paths.manager_log, begin)}")
+            raise FailedError(f"the manager of {run.id} did not start:\n{_output_since(run.paths.manager_log, begin)}")
         time.sleep(pause)
         pause = min(0.25, pause * 1.5)
     raise FailedError(
@@ -140,7 +140,7 @@ def _has_taken(run: Run, pid: int) -> bool:
     return bool(document["meta"]["pid"] == pid)
 
 
-def _said(log: Path, begin: int) -> str:
+def _output_since(log: Path, begin: int) -> str:
     """The last lines that a manager wrote, from `begin` on."""
     with log.open("rb") as file:
         file.seek(begin)

@@ -171,10 +171,10 @@ def last_line(path: Path, limit: int = 4096) -> str:
             data = file.read(limit)
     except OSError:
         return ""
-    return said_last(data.decode("utf-8", "replace"))
+    return last_plain_line(data.decode("utf-8", "replace"))
 
 
-def said_last(output: str) -> str:
+def last_plain_line(output: str) -> str:
     """The last line of terminal output that says something, made plain; empty if there is none."""
     for line in reversed(output.split("\n")):
         text = plain_line(line).strip()
@@ -231,10 +231,10 @@ def follow(
                 return
             if not going:
                 raise FailedError("the manager has died, and this job is not running; continue with: wavequeue resume")
-            said = "" if row["status"] == "running" else f"{row['status']}: {reason(row)}"
-            if said and said != waiting:
-                yield Followed(note=said)
-            waiting = said
+            status = "" if row["status"] == "running" else f"{row['status']}: {reason(row)}"
+            if status and status != waiting:
+                yield Followed(note=status)
+            waiting = status
             if not data:
                 time.sleep(pause)
     finally:

@@ -170,9 +170,9 @@ def _tally(
     part: Part, document: Document, rows: Iterable[_Row], specs: Mapping[str, JobSpec]
 ) -> dict[str, Counter[str]]:
     """How many own jobs are in each status, by phase."""
-    told = {row["name"]: Counter(row["counts"]) for row in document["phases"]}
+    by_phase = {row["name"]: Counter(row["counts"]) for row in document["phases"]}
     if document.get("overview") and not part.moved:
-        return told
+        return by_phase
     tally: dict[str, Counter[str]] = {}
     seen = set()
     for row in rows:
@@ -181,7 +181,9 @@ def _tally(
     if document.get("overview"):
         seen.update(_not_taken(part, document))
         # What an overview leaves out is completed, as far as it told of so many; the rest is pending.
-        left = {name: counts["completed"] - tally.get(name, Counter())["completed"] for name, counts in told.items()}
+        left = {
+            name: counts["completed"] - tally.get(name, Counter())["completed"] for name, counts in by_phase.items()
+        }
         for name in part.own():
             if name not in seen and name in specs:
                 phase = specs[name].phase
@@ -227,34 +229,34 @@ def _complete(rows: Iterable[_Row], manifest: Manifest, owner: Mapping[str, str]
 
 def _phases(manifest: Manifest, sides: Sequence[_Side]) -> list[_Row]:
     """The manifest's phases in its order, then those that were added on hosts."""
-    told: dict[str, list[_Row]] = {phase.name: [] for phase in manifest.phases}
+    by_phase: dict[str, list[_Row]] = {phase.name: [] for phase in manifest.phases}
     phases = list(manifest.phases)
     tallies: dict[str, Counter[str]] = {}
     for side in sides:
         for name, counts in side.tally.items():
             tallies.setdefault(name, Counter()).update(counts)
         for row in side.document["phases"] if side.document else ():
-            if row["name"] not in told:
-                told[row["name"]] = []
+            if row["name"] not in by_phase:
+                by_phase[row["name"]] = []
                 from queue_manager.core.manifest import Phase  # a phase that was added there since
 
                 phases.append(Phase(row["name"], tuple(row.get("depends_on", ()))))
-            told[row["name"]].append(row)
-    return [_phase(phase, told[phase.name], tallies.get(phase.name, Counter())) for phase in phases]
+            by_phase[row["name"]].append(row)
+    return [_phase(phase, by_phase[phase.name], tallies.get(phase.name, Counter())) for phase in phases]
 
 
-def _phase(phase: Phase, told: Sequence[_Row], tally: Mapping[str, int]) -> _Row:
+def _phase(phase: Phase, rows: Sequence[_Row], tally: Mapping[str, int]) -> _Row:
     counts = {Status(name): count for name, count in tally.items() if count}
-    ended = [row["completed"] for row in told if row["completed"]]
+    ended = [row["completed"] for row in rows if row["completed"]]
     return {
         "name": phase.name,
         "depends_on": list(phase.depends_on),
         "status": phase_status(counts),
         "jobs": sum(counts.values()),
         "counts": {status.value: count for status, count in sorted(counts.items())},
-        "oom_retries": sum(row["oom_retries"] for row in told),
-        "codes": dict(sum((Counter(row.get("codes") or {}) for row in told), Counter())),
-        "started": min((row["started"] for row in told if row["started"]), default=None),
+        "oom_retries": sum(row["oom_retries"] for row in rows),
+        "codes": dict(sum((Counter(row.get("codes") or {}) for row in rows), Counter())),
+        "started": min((row["started"] for row in rows if row["started"]), default=None),
         "completed": max(ended, default=None) if set(counts) <= _OVER else None,
     }
 

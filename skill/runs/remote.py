@@ -257,7 +257,11 @@ class RemoteRun:
             self.looks[name] = Look(name, None)
             return self.looks[name]
         answer = self.call(name, {"op": "look", "full": full})
-        found = state_cache.told(answer, (*part.jobs, *self._added_on(name))) if isinstance(answer, dict) else answer
+        found = (
+            state_cache.parse_snapshot(answer, (*part.jobs, *self._added_on(name)))
+            if isinstance(answer, dict)
+            else answer
+        )
         if isinstance(found, Unreachable):
             return self.recall(name, found.reason, full=full)
         if isinstance(found, str):

@@ -236,10 +236,10 @@ def follow_log(
             raise FailedError(
                 f"the manager on {piece.host} has died, and this job is not running; continue with: wavequeue resume"
             )
-        said = "" if row["status"] == "running" else f"{row['status']}: {reason(row)}"
-        if said and said != waiting:
-            yield Followed(note=said)
-        waiting = said
+        note = "" if row["status"] == "running" else f"{row['status']}: {reason(row)}"
+        if note and note != waiting:
+            yield Followed(note=note)
+        waiting = note
         pause = _PAUSE if piece.data else min(_MOST_PAUSE, 1.5 * pause)
         sleep(pause)
 
@@ -299,8 +299,8 @@ def log(remote: RemoteRun, job: str, attempt: int | None, lines: int | None, *, 
     if isinstance(first, str):
         raise FailedError(first)
     logs.check_attempt(first.row, attempt)
-    said = f"attempt {attempt or first.row['attempt']}, {first.row['status']}"
-    return JobLog((f"{name} on {first.host}, {said}",), _whole(ask, first, attempt))
+    note = f"attempt {attempt or first.row['attempt']}, {first.row['status']}"
+    return JobLog((f"{name} on {first.host}, {note}",), _whole(ask, first, attempt))
 
 
 def _whole(ask: Ask, first: Piece, attempt: int | None) -> Iterator[Followed]:

@@ -72,9 +72,9 @@ def ask(there: RemoteRun, document: Document, requests: Mapping[str, Request], *
     if any(request.verb in ("cancel", "retry") for request in requests.values()):
         # If a host is lost, what was last read of it says what runs elsewhere.
         there.each(there.look_at, _LOOK, found)
-    said = there.look()["meta"]["conditions"] if started else []
+    conditions = there.look()["meta"]["conditions"] if started else []
     return [
-        Outcome(name, found[name], name in started, directory.start_notices(said, name))
+        Outcome(name, found[name], name in started, directory.start_notices(conditions, name))
         for name in there.names
         if name in found
     ]

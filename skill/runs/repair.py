@@ -47,8 +47,8 @@ def lines(name: str, answer: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"  damaged: {text}" for text in damaged[:_LINES])
     counts = answer.get("counts")
     if isinstance(counts, dict):
-        told = ", ".join(f"{count} {one_line(str(status), 40)}" for status, count in counts.items())
-        yield f"  recoverable: {_number(answer.get('lines'))} intact lines; jobs: {told or 'none'}"
+        shown = ", ".join(f"{count} {one_line(str(status), 40)}" for status, count in counts.items())
+        yield f"  recoverable: {_number(answer.get('lines'))} intact lines; jobs: {shown or 'none'}"
     changes = answer.get("changes")
     if isinstance(changes, dict):
         for job, text in list(changes.items())[:_LINES]:

@@ -21,7 +21,7 @@ _LOOK, _WHOLE = "look.json", "look.whole.json"
 _MOST = directory.MOST_STATE + (1 << 20)
 
 
-class Told(NamedTuple):
+class HostSnapshot(NamedTuple):
     """What a host said when it was looked at, see queue_manager.remote.control.look.
 
     `document` is None where its manager has not begun; `tails`: last lines of running jobs' logs by id; `added`: lines
@@ -41,7 +41,7 @@ class Kept(NamedTuple):
     at: float
 
 
-def told(answer: Mapping[str, Any], jobs: Collection[str] | None = None) -> Told | str:
+def parse_snapshot(answer: Mapping[str, Any], jobs: Collection[str] | None = None) -> HostSnapshot | str:
     """A host's answer to a look, looked through; or why it is none, in words.
 
     `jobs`: those that are known to be there; beside these a state may have what the answer itself says was added. None:
@@ -56,7 +56,7 @@ def told(answer: Mapping[str, Any], jobs: Collection[str] | None = None) -> Told
                 return f"what it sent is not a state of a run ({words})"
         if type(alive) is not bool:
             raise ValueError("alive")
-        said = {job: state_schema.clean(logs.said_last(text)) for job, text in tails.items()}
+        last_lines = {job: state_schema.clean(logs.last_plain_line(text)) for job, text in tails.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"what it sent is not a view of a run ({str(error)[:80]!r})"
     if document is not None:
@@ -64,7 +64,7 @@ def told(answer: Mapping[str, Any], jobs: Collection[str] | None = None) -> Told
         gone = answer.get("gone")  # an older runtime does not tell
         if type(gone) is int and 0 <= gone <= len(document["jobs"]):
             document["meta"][GONE] = gone
-    return Told(document, alive, said, tuple(added))
+    return HostSnapshot(document, alive, last_lines, tuple(added))
 
 
 def _added_ids(line: str) -> list[str]:
@@ -77,7 +77,7 @@ def _added_ids(line: str) -> list[str]:
     return [spec.id for spec in event.specs]
 
 
-def keep(folder: Path, found: Told, at: float) -> None:
+def keep(folder: Path, found: HostSnapshot, at: float) -> None:
     """Keep what a host said. `at` in epoch seconds. A disk that is full here hinders no look."""
     with contextlib.suppress(OSError):
         make_directory(folder)
@@ -114,7 +114,7 @@ def _take_pulled(folder: Path) -> None:
         if look.exists() and look.stat().st_mtime >= at:
             return
         document = directory.parse_state(regular_file.read(pulled, _MOST, follow=False))
-        keep(folder, Told(state_schema.clean(document), alive=False), at)
+        keep(folder, HostSnapshot(state_schema.clean(document), alive=False), at)
 
 
 def added(folder: Path) -> list[str]:

@@ -223,8 +223,8 @@ def _running(rows: Sequence[Row], scene: Scene, width: int) -> list[Text]:
         if width >= WIDE:
             table.append([name, took, digest.place(row), again, *health.cells(row), _says(row, scene)])
         elif known and activity.asks(row) is None:
-            said = Text(known, style="bold yellow" if health.flags(row) else "bright_black")
-            table.append([name, took, digest.place(row), again, said])
+            text = Text(known, style="bold yellow" if health.flags(row) else "bright_black")
+            table.append([name, took, digest.place(row), again, text])
         else:
             table.append([name, took, digest.place(row), again, _says(row, scene)])
     return columns(_without_empty(table), width, indent=1, right=(1,), ids=(0,))
@@ -238,8 +238,8 @@ def _says(row: Row, scene: Scene) -> Text:
     wrong = health.flags(row)
     if wrong:
         return Text(wrong, style="bold yellow")
-    said, tail = Text(does, style="yellow" if activity.is_idle(row) else "bright_black"), scene.tail(row)
-    return said.append(f": {tail}" if does and tail else tail, style="bright_black")
+    text, tail = Text(does, style="yellow" if activity.is_idle(row) else "bright_black"), scene.tail(row)
+    return text.append(f": {tail}" if does and tail else tail, style="bright_black")
 
 
 def _reasons(rows: Sequence[Row], width: int) -> list[Text]:

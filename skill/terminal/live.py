@@ -88,22 +88,22 @@ class _Teller:
 
     def __init__(self, say: Callable[[str], None], before: dict[str, tuple[str, int]]) -> None:
         self._say, self._before = say, before
-        self._hindrances: dict[str, str] = {}
+        self._problems: dict[str, str] = {}
 
     def tell(self, watched: Followed) -> None:
         for line in digest.changes(self._before, watched.document):
             self._say(line)
         # A short form of a state leaves out what has ended long ago; that is not news when it comes back.
         self._before = {**self._before, **digest.places(watched.document)}
-        problems = digest.hindrances_by_kind(watched.document, watched.alive)
+        problems = digest.problems_by_kind(watched.document, watched.alive)
         for kind, line in problems.items():
-            if kind not in self._hindrances:
+            if kind not in self._problems:
                 self._say(f"{digest.utc(time.time())} !            {line}")
-        for kind in self._hindrances:
+        for kind in self._problems:
             if kind.startswith(digest.UNKNOWN) and kind not in problems:
                 host = kind.removeprefix(digest.UNKNOWN)
                 self._say(f"{digest.utc(time.time())} !            {host}: it is reachable again")
-        self._hindrances = problems
+        self._problems = problems
 
 
 def _lines(watched: Followed, say: Callable[[str], None], fresh: bool) -> None:

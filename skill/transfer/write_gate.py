@@ -350,9 +350,9 @@ def brought_by_runs(folder: Path, top: Path, but: Path | None = None) -> frozens
                 continue
             for line in regular_file.read(record, _MAX_RECORD, follow=False).splitlines():
                 with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
-                    told = json.loads(line)
-                    if "refused" not in told:  # the last line of a name counts
-                        (found.discard if told["pattern"] is None else found.add)(fold(str(told["name"])))
+                    brought = json.loads(line)
+                    if "refused" not in brought:  # the last line of a name counts
+                        (found.discard if brought["pattern"] is None else found.add)(fold(str(brought["name"])))
     return frozenset(found)
 
 

@@ -512,8 +512,8 @@ def test_a_host_that_jobs_were_taken_from_gives_way(world: World, pull: Pull) ->
 def test_a_summary_of_a_host_that_lists_what_is_not_here_is_not_taken_for_ours(world: World, pull: Pull) -> None:
     assignment.write(world.run, world.assigned._replace(parts=(PARTS[0],)))
     lie = document("summary.md", b"# demo: 7 of 7 jobs completed\n\n- `out/a1.json` (a1)\n")
-    told = state("a1", "a2", "a3", "a4", "a5", "a6", "a7", manager="finished")
-    code, said = pull(answer(world, lie + told))
+    parse_snapshot = state("a1", "a2", "a3", "a4", "a5", "a6", "a7", manager="finished")
+    code, said = pull(answer(world, lie + parse_snapshot))
     assert code == 1
     assert "a1 has completed there, but its output out/a1.json is not here" in said
     text = world.run.paths.summary.read_text()
@@ -549,8 +549,8 @@ def test_a_state_that_is_none_never_replaces_the_last_good_one(name: str, world:
         b"\xff\xfe\0\0",
     ],
 )
-def test_facts_that_are_none_are_no_answer(told: bytes) -> None:
-    assert isinstance(bootstrap.parse_facts(CommandResult(0, told, "")), Unreachable)
+def test_facts_that_are_none_are_no_answer(parse_snapshot: bytes) -> None:
+    assert isinstance(bootstrap.parse_facts(CommandResult(0, parse_snapshot, "")), Unreachable)
 
 
 @pytest.mark.parametrize(
@@ -562,8 +562,8 @@ def test_facts_that_are_none_are_no_answer(told: bytes) -> None:
 )  # fmt: skip
 def test_a_look_that_is_none_is_said(change: dict[str, Any]) -> None:
     good: dict[str, Any] = {"state": None, "alive": False, "tails": {}, "added": []}
-    assert not isinstance(state_cache.told(good), str)
-    assert isinstance(state_cache.told({**good, **change}), str)
+    assert not isinstance(state_cache.parse_snapshot(good), str)
+    assert isinstance(state_cache.parse_snapshot({**good, **change}), str)
 
 
 CHILD = """

@@ -89,7 +89,7 @@ def test_results_that_do_not_come_are_kept_on_the_disk_of_a_stopped_machine(
 
 
 def test_a_run_that_wants_to_be_kept_is_kept_until_it_is_idle_for_long_enough() -> None:
-    keep = {"when_done": "keep", "idle_after": 1200.0, "results_home": True}
+    keep = {"when_done": "keep", "idle_after": 1200.0, "results_pulled": True}
     assert isinstance(decide(facts(**keep, idle_since=NOW - 1199), NOW), Keep)
     assert isinstance(decide(facts(**keep, idle_since=NOW - 1200), NOW), Stop)
 

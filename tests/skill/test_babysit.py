@@ -15,7 +15,7 @@ from queue_manager.core.readings import Card
 from queue_manager.core.times import iso
 from skill.cli import main
 from skill.operations import babysit
-from skill.operations.babysit import Outcome, Told, check_run, follow_run
+from skill.operations.babysit import CheckReport, Outcome, check_run, follow_run
 from skill.reports import checks, status_file
 from skill.runs import digest, local_manager
 from skill.runs.directory import Run
@@ -146,7 +146,7 @@ class Clock:
 
 
 @pytest.fixture
-def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[list[Told], Outcome]]:
+def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[list[CheckReport], Outcome]]:
     """Follow a run of one job `a`, whose row is as `fields` says at each minute, up to a minute."""
     root = tmp_path / RUN_ID
     told = Story(manifest(job("a")), root).start("a")
@@ -154,7 +154,7 @@ def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., t
     (root / "logs" / "a.log").write_text("step 8 loss 0.1\nstep 9 loss nan\n")
     launched = T0 + 3  # the event that the attempt has started is the fourth
 
-    def follow(until: float, fields: Callable[[float], dict[str, Any]]) -> tuple[list[Told], Outcome]:
+    def follow(until: float, fields: Callable[[float], dict[str, Any]]) -> tuple[list[CheckReport], Outcome]:
         clock = Clock()
         clock.now = launched
 
@@ -176,11 +176,13 @@ def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., t
     return follow
 
 
-def minutes(found: list[Told]) -> list[float]:
+def minutes(found: list[CheckReport]) -> list[float]:
     return [round((one.check.ts - T0 - 3) / 60, 2) for one in found]
 
 
-def test_checks_of_a_healthy_job_come_at_the_cadence(followed: Callable[..., tuple[list[Told], Outcome]]) -> None:
+def test_checks_of_a_healthy_job_come_at_the_cadence(
+    followed: Callable[..., tuple[list[CheckReport], Outcome]],
+) -> None:
     found, _ = followed(115, lambda _: {})
     assert minutes(found) == [0, 1, 3, 7, 15, 25, 35, 65, 110]
     assert all(one.log == () for one in found), "log lines come with an alert only"
@@ -188,7 +190,7 @@ def test_checks_of_a_healthy_job_come_at_the_cadence(followed: Callable[..., tup
 
 
 def test_what_is_wrong_is_told_at_once_with_its_lines_and_then_followed_closely(
-    followed: Callable[..., tuple[list[Told], Outcome]],
+    followed: Callable[..., tuple[list[CheckReport], Outcome]],
 ) -> None:
     found, _ = followed(20, lambda at: {"health": {"flags": [NAN]}} if 8 <= at < 14 else {})
     assert minutes(found) == [0, 1, 3, 7, 8, 10, 13, 14, 17]
@@ -197,7 +199,7 @@ def test_what_is_wrong_is_told_at_once_with_its_lines_and_then_followed_closely(
     assert found[5].log == (), "said once"
 
 
-def test_an_end_is_told_at_once(followed: Callable[..., tuple[list[Told], Outcome]]) -> None:
+def test_an_end_is_told_at_once(followed: Callable[..., tuple[list[CheckReport], Outcome]]) -> None:
     ended = {"status": "stuck", "error": "exit code 1: ValueError: bad", "completed": iso(T0 + 300)}
     found, code = followed(6, lambda at: ended if at >= 5 else {})
     assert minutes(found) == [0, 1, 3, 5]
@@ -205,7 +207,7 @@ def test_an_end_is_told_at_once(followed: Callable[..., tuple[list[Told], Outcom
     assert code == Outcome(over=True, finished=True, completed=False)
 
 
-def test_another_attempt_begins_the_checks_anew(followed: Callable[..., tuple[list[Told], Outcome]]) -> None:
+def test_another_attempt_begins_the_checks_anew(followed: Callable[..., tuple[list[CheckReport], Outcome]]) -> None:
     again = {"attempt": 2, "started": iso(T0 + 3 + 20 * 60)}
     found, _ = followed(26, lambda at: again if at >= 20 else {})
     assert minutes(found) == [0, 1, 3, 7, 15, 20, 21, 23]

@@ -18,7 +18,7 @@ from queue_manager.core.manifest import Phase
 from skill.common import typed_json
 from skill.reports import report
 from skill.runs import digest, directory, state_cache, state_schema, summary
-from skill.runs.state_cache import Told
+from skill.runs.state_cache import HostSnapshot
 from skill.terminal import frame
 from tests.skill.story import Story, job, manifest
 
@@ -61,16 +61,16 @@ def test_what_a_newer_manager_writes_is_kept() -> None:
     assert directory.parse_state(json.dumps(document).encode()) == document
 
 
-def told(**changed: Any) -> Told | str:
+def parsed(**changed: Any) -> HostSnapshot | str:
     answer = {"state": STORY.document(), "alive": True, "tails": {}, "added": [], **changed}
-    return state_cache.told(answer, ("a", "b", "c"))
+    return state_cache.parse_snapshot(answer, ("a", "b", "c"))
 
 
 def test_only_jobs_of_the_run_and_what_the_host_says_was_added_are_taken() -> None:
     more = Story(manifest(job("a"), job("x"))).document()
-    assert told(state=more) == "what it sent is not a state of a run (jobs: x is not a job of this run)"
+    assert parsed(state=more) == "what it sent is not a state of a run (jobs: x is not a job of this run)"
     line = ev.encode(Record(9, 1.0, ev.JobsAdded((Phase("more"),), {}, (job("x", "more"),))))
-    assert isinstance(told(state=more, added=[line]), Told)
+    assert isinstance(parsed(state=more, added=[line]), HostSnapshot)
 
 
 def test_the_room_for_an_answer_grows_with_the_jobs_of_the_run_alone() -> None:
@@ -84,8 +84,8 @@ def test_the_room_for_an_answer_grows_with_the_jobs_of_the_run_alone() -> None:
 
 
 def test_a_state_that_is_refused_replaces_none_that_was_good(tmp_path: Path) -> None:
-    good = told()
-    assert isinstance(good, Told)
+    good = parsed()
+    assert isinstance(good, HostSnapshot)
     state_cache.keep(tmp_path, good, 1.0)
     kept = state_cache.recall(tmp_path)
     assert kept is not None

@@ -93,19 +93,19 @@ def _document(found: Outcome) -> dict[str, Any]:
 
 
 def _lines(found: Outcome) -> list[str]:
-    said = [f"{report.worker}: {finding.text}" for report in found.reports for finding in report.findings]
-    said += [f"{report.worker}: {report.note}" for report in found.reports if report.note]
-    said += [
+    lines = [f"{report.worker}: {finding.text}" for report in found.reports for finding in report.findings]
+    lines += [f"{report.worker}: {report.note}" for report in found.reports if report.note]
+    lines += [
         f"{name}: is at an address of Vast.ai and has no instance_id; write instance_id: NUMBER into workers.yaml"
         for name in found.nameless
     ]
     patches = sum(bool(report.patch) for report in found.reports)
     workers = count_text(patches, "worker")
     if found.consistent:
-        said.append(f"consistent: {len(found.reports)} rented in workers.yaml")
+        lines.append(f"consistent: {len(found.reports)} rented in workers.yaml")
     elif patches:
-        said.append(f"updated {workers}" if found.fixed else f"nothing was written; to update {workers}: add --fix")
-    return said
+        lines.append(f"updated {workers}" if found.fixed else f"nothing was written; to update {workers}: add --fix")
+    return lines
 
 
 for _verb in (

@@ -27,12 +27,12 @@ class Key:
 
 def find(environment: Mapping[str, str] | None = None) -> Key | None:
     """The key: VAST_API_KEY, else a file of the official command; None where there is none. Raises UseError."""
-    said = os.environ if environment is None else environment
-    key = said.get("VAST_API_KEY", "").strip()
+    variables = os.environ if environment is None else environment
+    key = variables.get("VAST_API_KEY", "").strip()
     if key:
         return _checked(key, "VAST_API_KEY")
-    home = Path(said.get("HOME") or Path.home())
-    config = Path(said.get("XDG_CONFIG_HOME") or home / ".config")
+    home = Path(variables.get("HOME") or Path.home())
+    config = Path(variables.get("XDG_CONFIG_HOME") or home / ".config")
     for path in (config / "vastai" / "vast_api_key", home / ".vast_api_key"):
         try:
             key = regular_file.read_text(path, _MOST).strip()
@@ -47,8 +47,8 @@ def find(environment: Mapping[str, str] | None = None) -> Key | None:
 
 def server(environment: Mapping[str, str] | None = None) -> str:
     """Where Vast.ai is asked: VAST_URL, else its own. Raises UseError."""
-    said = os.environ if environment is None else environment
-    return base_url(said.get("VAST_URL") or SERVER, "VAST_URL")
+    variables = os.environ if environment is None else environment
+    return base_url(variables.get("VAST_URL") or SERVER, "VAST_URL")
 
 
 def _checked(key: str, source: str) -> Key:

@@ -34,7 +34,7 @@ _MOST_WAIT = 60.0
 _THROTTLE_WAIT = 2.0
 _SERVER_WAIT = 1.0
 _TRIES = 4
-_SAID = 300
+_LONGEST_MESSAGE = 300
 _NO_ID = 1 << 63
 _MOST_DIGITS = 40
 
@@ -55,7 +55,7 @@ def change(reply: Reply | NoReply) -> Done | Refused | Unknown:
         return Unknown(reply.reason, UNREACHABLE) if reply.sent else Refused(reply.reason, UNREACHABLE)
     found = _parsed(reply.body)
     if reply.status == 200 and isinstance(found, dict) and found.get("success") is True:
-        return Done(said(found))
+        return Done(message(found))
     why = _refusal(reply, found)
     return Unknown(_says(reply, found), _kind(reply, found)) if why is None else Refused(_says(reply, found), why)
 
@@ -108,16 +108,16 @@ def wait(reply: Reply | NoReply, number: int, *, again: bool) -> float | None:
         found = _parsed(reply.body)
         if isinstance(found, dict) and found.get("error") == "search_quota_exceeded":
             return None
-        told = _seconds(reply.headers.get("retry-after"))
-        if told is None and isinstance(found, dict):
-            told = _seconds(found.get("retry_after"))
-        return backoff(number, _THROTTLE_WAIT, _MOST_WAIT) if told is None else min(_MOST_WAIT, told)
+        delay = _seconds(reply.headers.get("retry-after"))
+        if delay is None and isinstance(found, dict):
+            delay = _seconds(found.get("retry_after"))
+        return backoff(number, _THROTTLE_WAIT, _MOST_WAIT) if delay is None else min(_MOST_WAIT, delay)
     if reply.status in (502, 503, 504) and again:
         return backoff(number, _SERVER_WAIT, _MOST_WAIT)
     return None
 
 
-def said(found: Any) -> str:
+def message(found: Any) -> str:
     """What a document says for people, in one line that harms no terminal."""
     if not isinstance(found, Mapping):
         return ""
@@ -127,16 +127,16 @@ def said(found: Any) -> str:
 
 def line(text: str) -> str:
     """A text of the server in one line that harms no terminal."""
-    return one_line(" ".join(text.split()), _SAID)
+    return one_line(" ".join(text.split()), _LONGEST_MESSAGE)
 
 
 def _refusal(reply: Reply, found: Any) -> str | None:
     """Which refusal this is; None where the request may have been carried out all the same."""
     if reply.status == 429:
         return THROTTLED
-    if not isinstance(found, dict) or not (found.get("success") is False or said(found)):
+    if not isinstance(found, dict) or not (found.get("success") is False or message(found)):
         return None  # who answered may not even have been Vast.ai
-    text = said(found).lower()
+    text = message(found).lower()
     if _is_auth(reply, found):
         return AUTH
     if reply.status not in (200, 400, 402, 403, 404, 410, 422):
@@ -159,12 +159,12 @@ def _kind(reply: Reply, found: Any) -> str:
 
 
 def _is_auth(reply: Reply, found: Any) -> bool:
-    text = said(found).lower()
+    text = message(found).lower()
     return reply.status == 401 or "auth_error" in text or "invalid user key" in text
 
 
 def _says(reply: Reply, found: Any) -> str:
-    text = said(found)
+    text = message(found)
     if not text and not isinstance(found, (dict, list)):
         text = line(reply.body[:2000].decode("utf-8", "replace"))
         text = "" if text.startswith("<") else text  # a page for browsers
