@@ -20,7 +20,7 @@ CARDS = 8
 def write(root: Path) -> None:
     """Write a completed run of so many jobs, each on one of eight GPUs, with two metrics and a log of 100 lines."""
     names = [(f"s{n % 5}_N{n // 5 % 20}_lam{n // 100}", n % 5, n // 5 % 20, n // 100) for n in range(JOBS)]
-    told = Story(
+    story = Story(
         manifest(
             *(
                 job(
@@ -38,14 +38,14 @@ def write(root: Path) -> None:
         root,
     )
     for n, (name, *_) in enumerate(names):
-        told.start(name, n % CARDS).end(name)
-    told.write("finished")
-    document = json.loads(told.paths.state.read_text())
+        story.start(name, n % CARDS).end(name)
+    story.write("finished")
+    document = json.loads(story.paths.state.read_text())
     for n, row in enumerate(document["jobs"]):
         row["metrics"] = {"loss": 2.0 + n % 977 / 977, "accuracy": n % 611 / 611}
         lines = "".join(f"step {step}/100 loss={4.0 / (step + 1) + n % 7:.4f}\n" for step in range(100))
-        told.paths.log(row["id"]).write_text(lines)
-    told.paths.state.write_text(json.dumps(document))
+        story.paths.log(row["id"]).write_text(lines)
+    story.paths.state.write_text(json.dumps(document))
 
 
 def page() -> tuple[float, float]:

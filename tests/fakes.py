@@ -286,9 +286,9 @@ class FakeHost:
             shared = attempt.wrote_output and attempt.job in self.shared_outputs
             output = b.Output(expects if there else None, attempt.wrote_output, shared)
         code = attempt.exit.code if attempt.exit else None
-        said = diagnosis.read(attempt.plan.log, code)
-        finding = None if said.reason is None else LogFinding(said.reason.name, said.reason.line)
-        return b.Ended(output, finding, said.last, self.oom_kills)
+        diagnosed = diagnosis.read(attempt.plan.log, code)
+        finding = None if diagnosed.reason is None else LogFinding(diagnosed.reason.name, diagnosed.reason.line)
+        return b.Ended(output, finding, diagnosed.last, self.oom_kills)
 
 
 @dataclass

@@ -24,7 +24,7 @@ class InstanceHost(Sshd):
     def __init__(self, root: Path, address: str, environment: Mapping[str, str]) -> None:
         self.proxy = free_port(PROXY)
         self.proc = root / "proc"
-        self.let_in_too: list[str] = []
+        self.authorized_keys: list[str] = []
         super().__init__(root, address=address, environment={"WAVEQUEUE_PROC": str(self.proc), **environment})
 
     def _write_config(self) -> None:
@@ -32,11 +32,11 @@ class InstanceHost(Sshd):
         with (self.root / "sshd_config").open("a") as config:
             config.write(f"ListenAddress {PROXY}:{self.proxy}\n")
         with (self.root / "authorized_keys").open("a") as keys:
-            keys.writelines(f"{key}\n" for key in self.let_in_too)
+            keys.writelines(f"{key}\n" for key in self.authorized_keys)
 
-    def let_in(self, public_key: str) -> None:
+    def authorize(self, public_key: str) -> None:
         """Let one more key in, at once and after every start."""
-        self.let_in_too.append(public_key)
+        self.authorized_keys.append(public_key)
         self._write_config()
 
     def move(self, address: str) -> None:
@@ -71,7 +71,7 @@ class LoopbackHosts:
             self.root.mkdir(exist_ok=True)
             folder = self.root / f"c{box.id}"
             host = self.of[box.id] = InstanceHost(folder, self._address(), {"VAST_URL": self._url()})
-            host.let_in_too += box.keys
+            host.authorized_keys += box.keys
             host._write_config()
             if self.used:
                 kept_runtime.give(host.home)
@@ -117,9 +117,9 @@ class LoopbackHosts:
             self._close(host)
             shutil.rmtree(host.root, ignore_errors=True)
 
-    def let_in(self, box: Box, public_key: str) -> None:
+    def authorize(self, box: Box, public_key: str) -> None:
         if box.id in self.of:
-            self.of[box.id].let_in(public_key)
+            self.of[box.id].authorize(public_key)
 
     def _close(self, host: InstanceHost) -> None:
         if self.used:

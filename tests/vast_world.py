@@ -50,7 +50,7 @@ class Hosts(Protocol):
 
     def destroy(self, box: Box) -> None: ...
 
-    def let_in(self, box: Box, public_key: str) -> None: ...
+    def authorize(self, box: Box, public_key: str) -> None: ...
 
 
 class Box:
@@ -231,7 +231,7 @@ class World:
     def attach(self, box: Box, public_key: str) -> None:
         box.keys.append(public_key)
         if self.hosts is not None:
-            self.hosts.let_in(box, public_key)
+            self.hosts.authorize(box, public_key)
 
     def _enter(self, box: Box) -> None:
         if box.state == "running" and not box.is_up:

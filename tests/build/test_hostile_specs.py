@@ -272,7 +272,7 @@ def _fate(text: str) -> bool:
     try:
         manifest = build(text, "s.yaml").manifest
     except SpecErrors as refused:
-        faults, said = refused.faults, str(refused)
+        faults, message = refused.faults, str(refused)
     else:
         assert decode(encode(manifest)) == manifest
         encode(manifest).encode()
@@ -280,5 +280,5 @@ def _fate(text: str) -> bool:
     lines = text.count("\n") + 2
     assert faults
     assert all(1 <= fault.line <= lines and fault.column >= 1 for fault in faults)
-    assert not _UNSEEN.search(said.replace("\n", ""))
+    assert not _UNSEEN.search(message.replace("\n", ""))
     return False

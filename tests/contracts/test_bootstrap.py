@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queue_manager.adapters import facts as told
+from queue_manager.adapters import facts as host_facts
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.manifest import encode
 from skill.hosts import bootstrap, runtime_bundle, survival
@@ -407,13 +407,13 @@ def test_a_manager_goes_on_without_us_and_is_seen_alive_dead_and_finished(server
 
 def test_a_manager_that_just_takes_the_run_counts_as_one(tmp_path: Path) -> None:
     lock = tmp_path / "manager.lock"
-    assert told.held_by(lock) is None
+    assert host_facts.held_by(lock) is None
     lock.touch()
-    assert told.held_by(lock) == 0
+    assert host_facts.held_by(lock) == 0
     os.utime(lock, (1, 1))
-    assert told.held_by(lock) is None
+    assert host_facts.held_by(lock) is None
     lock.write_text(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
-    assert told.held_by(lock) is None  # the process is another one: nobody holds the lock
+    assert host_facts.held_by(lock) is None  # the process is another one: nobody holds the lock
 
 
 def test_a_lock_or_an_identity_that_cannot_be_read_is_not_taken_for_none(server: Sshd) -> None:

@@ -30,17 +30,17 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> Nvml:
 
 
 def test_a_view_shows_what_jobs_use_soon_after_they_begin_and_when_they_have_ended(nvml: Nvml) -> None:
-    told = Story(manifest(job("a", gpus=1)))
-    readings = CardReadings(told.state, 60.0)
+    story = Story(manifest(job("a", gpus=1)))
+    readings = CardReadings(story.state, 60.0)
     assert readings.view_due() is None
-    told.start("a", 0)
-    readings.pace(False, told.records[-1:], 100.0)
+    story.start("a", 0)
+    readings.pace(False, story.records[-1:], 100.0)
     assert readings.view_due() == 100.0 + SETTLED
     assert not readings.read_for_view(100.0)
     assert readings.read_for_view(100.0 + SETTLED)
     assert readings.view_due() == 100.0 + SETTLED + FOR_VIEW
-    told.end("a")
-    readings.pace(False, told.records[-1:], 102.0)
+    story.end("a")
+    readings.pace(False, story.records[-1:], 102.0)
     assert readings.view_due() == 102.0 + SETTLED
     assert readings.read_for_view(103.0)
     assert readings.view_due() is None
@@ -50,11 +50,11 @@ def test_a_view_shows_what_jobs_use_soon_after_they_begin_and_when_they_have_end
 
 
 def test_a_run_without_cards_reads_none(nvml: Nvml) -> None:
-    told = Story(manifest(job("a"), job("b")))
-    readings = CardReadings(told.state, 5.0)
-    told.complete("a")
-    readings.pace(False, told.records, 100.0)
-    assert any(isinstance(record.event, ev.AttemptEnded) for record in told.records)
+    story = Story(manifest(job("a"), job("b")))
+    readings = CardReadings(story.state, 5.0)
+    story.complete("a")
+    readings.pace(False, story.records, 100.0)
+    assert any(isinstance(record.event, ev.AttemptEnded) for record in story.records)
     assert readings.view_due() is None
     assert not readings.read_for_view(1000.0)
     readings.read_at_end()

@@ -139,10 +139,10 @@ def test_a_manager_that_died_while_it_took_an_attempt_back(
 @pytest.mark.parametrize("fault", ["kill -KILL $$", "trap '' XFSZ; ulimit -f 0; printf x >&9"])
 def test_a_wrapper_that_dies_between_making_the_claim_and_saying_who_it_is(directory: RunDir, fault: str) -> None:
     files = directory.prepare_attempt("a", 1, "echo ran >> ../ran", {"a"})
-    told = "{ printf '%s\\n' \"$me\" > claim; }"
-    assert told in script.WRAPPER
+    claiming = "{ printf '%s\\n' \"$me\" > claim; }"
+    assert claiming in script.WRAPPER
     broken = directory.paths.root / "broken.sh"
-    broken.write_text(script.WRAPPER.replace(told, f"exec 9> claim; {fault}"))
+    broken.write_text(script.WRAPPER.replace(claiming, f"exec 9> claim; {fault}"))
     subprocess.run(["bash", "-p", str(broken), str(files.root), "tag"], check=False, capture_output=True)
     assert files.claim.read_bytes() == b""
     assert directory.claim("a", 1) is None

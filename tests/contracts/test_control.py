@@ -20,7 +20,7 @@ from queue_manager.core.machine import parse_acknowledged
 from queue_manager.core.requests import Request, encode_request
 from queue_manager.remote import control
 from tests.e2e.runs import ROOT, World, job, manifest, wait_for
-from tests.skill import story as told
+from tests.skill import story as stories
 from tests.skill.story import Story
 
 IDENTITY = "0123456789abcdef0123456789abcdef"
@@ -42,7 +42,7 @@ def call(home: Path, run: str | Path, **asked: Any) -> dict[str, Any]:
     return document
 
 
-def asking(home: Path, run: str | Path, request: Request, **asked: Any) -> dict[str, Any]:
+def ask(home: Path, run: str | Path, request: Request, **asked: Any) -> dict[str, Any]:
     return call(home, run, op="ask", request=json.loads(encode_request(request)), **asked)
 
 
@@ -55,12 +55,12 @@ def home(tmp_path: Path) -> Path:
 
 def place(home: Path, *names: str) -> Story:
     """A run of these jobs on a host, told event by event."""
-    root = home / ".wavequeue" / "runs" / told.RUN_ID
-    return Story(told.manifest(*(told.job(name) for name in names)), root)
+    root = home / ".wavequeue" / "runs" / stories.RUN_ID
+    return Story(stories.manifest(*(stories.job(name) for name in names)), root)
 
 
 def written(home: Path, job_id: str, text: bytes, name: str = "") -> Path:
-    paths = RunPaths.of(home / ".wavequeue" / "runs" / told.RUN_ID)
+    paths = RunPaths.of(home / ".wavequeue" / "runs" / stories.RUN_ID)
     paths.log_dir.mkdir(parents=True, exist_ok=True)
     path = paths.log_dir / (name or f"{job_id}.log")
     path.write_bytes(text)
@@ -78,13 +78,13 @@ def test_a_look_gives_the_overview_and_the_ends_of_running_logs(home: Path) -> N
     names = [f"j{n}" for n in range(200)]
     place(home, *names).complete("j0").start("j1").write()
     written(home, "j1", b"x" * 5000 + b"\nepoch 3\n")
-    found = call(home, told.RUN_ID, op="look")
+    found = call(home, stories.RUN_ID, op="look")
     assert (found["state"]["overview"], found["state"]["jobs_total"], len(found["state"]["jobs"])) == (True, 200, 52)
     assert found["tails"]["j1"].endswith("x\nepoch 3\n")
     assert len(found["tails"]["j1"]) <= 1024
     assert found["alive"] is False
     assert found["added"] == []
-    whole = call(home, told.RUN_ID, op="look", full=True)["state"]
+    whole = call(home, stories.RUN_ID, op="look", full=True)["state"]
     assert len(whole["jobs"]) == 200
     assert "overview" not in whole
 
@@ -117,7 +117,7 @@ def test_a_process_counts_as_a_session_only_by_its_name() -> None:
 
 def test_a_run_whose_manager_has_not_begun_has_no_state(home: Path) -> None:
     place(home, "a").paths.root.mkdir()
-    assert call(home, told.RUN_ID, op="look") == {
+    assert call(home, stories.RUN_ID, op="look") == {
         "state": None, "alive": False, "gone": 0, "tails": {}, "added": [],
     }  # fmt: skip
 
@@ -126,22 +126,22 @@ def test_what_cannot_be_done_is_said_in_words(home: Path) -> None:
     assert call(home, "gone", op="look") == {"fault": "run gone does not exist"}
     story = place(home, "a")
     story.write()
-    assert "not a valid request" in call(home, told.RUN_ID, op="explode")["fault"]
+    assert "not a valid request" in call(home, stories.RUN_ID, op="explode")["fault"]
     assert (
         "unknown request 'explode'"
-        in call(home, told.RUN_ID, op="ask", request={"id": "x", "verb": "explode"})["fault"]
+        in call(home, stories.RUN_ID, op="ask", request={"id": "x", "verb": "explode"})["fault"]
     )
-    assert call(home, told.RUN_ID, op="log", job="b")["fault"] == "there is no job b"
+    assert call(home, stories.RUN_ID, op="log", job="b")["fault"] == "there is no job b"
     story.paths.state.write_text("{")
-    assert "cannot be read" in call(home, told.RUN_ID, op="look")["fault"]
+    assert "cannot be read" in call(home, stories.RUN_ID, op="look")["fault"]
 
 
 def test_nothing_is_done_on_another_machine(home: Path) -> None:
     paths = place(home, "a").write()
-    found = asking(home, told.RUN_ID, Request("pause-1", "pause"), host_id="f" * 32)
+    found = ask(home, stories.RUN_ID, Request("pause-1", "pause"), host_id="f" * 32)
     assert "not the machine" in found["fault"]
     assert not paths.inbox.exists()
-    assert call(home, told.RUN_ID, op="look", host_id=IDENTITY)["state"] is not None
+    assert call(home, stories.RUN_ID, op="look", host_id=IDENTITY)["state"] is not None
 
 
 # -- ask --------------------------------------------------------------------------------------------------------------
@@ -164,12 +164,12 @@ def test_a_request_is_carried_out_once_and_answered_as_often_as_it_is_sent(world
     run.start()
     run.wait_running("a")
     request = Request("cancel-1", "cancel", ("b",))
-    first = asking(world.home, run.directory, request)
+    first = ask(world.home, run.directory, request)
     assert first == {
         "answer": {"id": "cancel-1", "ok": True, "text": "cancelled: 1 job", "jobs": ["b"]},
         "alive": True,
     }
-    assert asking(world.home, run.directory, request) == first
+    assert ask(world.home, run.directory, request) == first
     assert sum(event["event"] == "RequestTaken" for event in run.events()) == 1
     (run.directory / "stop").touch()
     assert run.finish() == 3
@@ -180,11 +180,11 @@ def test_a_request_that_nobody_takes_lies_there_for_the_next_manager(world: Worl
     run.start()
     run.wait_running("a")
     run.kill()
-    assert asking(world.home, run.directory, Request("cancel-1", "cancel", ("a",))) == {"answer": None, "alive": False}
+    assert ask(world.home, run.directory, Request("cancel-1", "cancel", ("a",))) == {"answer": None, "alive": False}
     assert run.paths.request("cancel-1").stat().st_mode & 0o777 == 0o600
     assert run.go() == 3
     assert run.statuses() == {"a": "cancelled", "b": "completed"}
-    assert asking(world.home, run.directory, Request("cancel-1", "cancel", ("a",)))["answer"]["ok"] is True
+    assert ask(world.home, run.directory, Request("cancel-1", "cancel", ("a",)))["answer"]["ok"] is True
 
 
 def test_a_manager_that_does_not_answer_is_not_waited_for_without_end(world: World) -> None:
@@ -192,10 +192,10 @@ def test_a_manager_that_does_not_answer_is_not_waited_for_without_end(world: Wor
     manager = run.start()
     run.wait_running("a")
     manager.send_signal(signal.SIGSTOP)
-    found = asking(world.home, run.directory, Request("pause-1", "pause"), patience=0.2)
+    found = ask(world.home, run.directory, Request("pause-1", "pause"), patience=0.2)
     assert found == {"answer": None, "alive": True}
     manager.send_signal(signal.SIGCONT)
-    wait_for(lambda: asking(world.home, run.directory, Request("pause-1", "pause"))["answer"])
+    wait_for(lambda: ask(world.home, run.directory, Request("pause-1", "pause"))["answer"])
 
 
 # -- log --------------------------------------------------------------------------------------------------------------
@@ -204,24 +204,24 @@ def test_a_manager_that_does_not_answer_is_not_waited_for_without_end(world: Wor
 def test_a_log_is_read_on_from_where_one_was(home: Path) -> None:
     place(home, "a").start("a").write()
     path = written(home, "a", b"one\ntwo\n")
-    first = call(home, told.RUN_ID, op="log", job="a")
+    first = call(home, stories.RUN_ID, op="log", job="a")
     assert (first["begin"], first["size"], text(first), first["newest"]) == (0, 8, b"one\ntwo\n", True)
     path.write_bytes(b"one\ntwo\nthree\n")
-    then = call(home, told.RUN_ID, op="log", job="a", file=first["file"], offset=8)
+    then = call(home, stories.RUN_ID, op="log", job="a", file=first["file"], offset=8)
     assert (then["begin"], text(then)) == (8, b"three\n")
-    assert text(call(home, told.RUN_ID, op="log", job="a", offset=4, limit=3)) == b"two"
+    assert text(call(home, stories.RUN_ID, op="log", job="a", offset=4, limit=3)) == b"two"
 
 
 def test_a_log_that_was_moved_aside_is_read_to_its_end_and_then_the_next_one_from_its_beginning(home: Path) -> None:
-    place(home, "a").start("a").end("a", "failed_other", due=told.T0).tell_retry("a").start("a").write()
+    place(home, "a").start("a").end("a", "failed_other", due=stories.T0).tell_retry("a").start("a").write()
     old = written(home, "a", b"first attempt\n", "a.1.log")
     written(home, "a", b"second\n")
     name = f"{old.stat().st_dev}:{old.stat().st_ino}"
-    rest = call(home, told.RUN_ID, op="log", job="a", file=name, offset=6)
+    rest = call(home, stories.RUN_ID, op="log", job="a", file=name, offset=6)
     assert (text(rest), rest["newest"], rest["attempt"]) == (b"attempt\n", False, 1)
-    after = call(home, told.RUN_ID, op="log", job="a", file="0:0", offset=14)
+    after = call(home, stories.RUN_ID, op="log", job="a", file="0:0", offset=14)
     assert (after["begin"], text(after), after["newest"], after["attempt"]) == (0, b"second\n", True, None)
-    assert text(call(home, told.RUN_ID, op="log", job="a", attempt=1)) == b"first attempt\n"
+    assert text(call(home, stories.RUN_ID, op="log", job="a", attempt=1)) == b"first attempt\n"
 
 
 @pytest.mark.parametrize(
@@ -240,13 +240,13 @@ def test_a_log_that_was_moved_aside_is_read_to_its_end_and_then_the_next_one_fro
 def test_the_last_lines_of_a_log(home: Path, content: bytes, lines: int, begin: int) -> None:
     place(home, "a").start("a").write()
     written(home, "a", content)
-    found = call(home, told.RUN_ID, op="log", job="a", lines=lines)
+    found = call(home, stories.RUN_ID, op="log", job="a", lines=lines)
     assert (found["begin"], text(found)) == (begin, content[begin:])
 
 
 def test_a_job_that_has_written_nothing_has_no_log(home: Path) -> None:
     place(home, "a").write()
-    found = call(home, told.RUN_ID, op="log", job="a")
+    found = call(home, stories.RUN_ID, op="log", job="a")
     assert [found[name] for name in ("file", "begin", "size", "data", "newest")] == [None, 0, 0, "", True]
 
 
@@ -257,7 +257,7 @@ def test_a_log_comes_with_the_state_of_its_job_and_whether_anything_may_still_en
     document["jobs"][0]["screen_pid"] = os.getpid()
     document["jobs"][1]["screen_pid"] = 2**22 + 1  # more than any process has
     story.paths.state.write_text(json.dumps(document))
-    one, other = (call(home, told.RUN_ID, op="log", job=name) for name in "ab")
+    one, other = (call(home, stories.RUN_ID, op="log", job=name) for name in "ab")
     assert [(row["id"], row["status"]) for row in one["state"]["jobs"]] == [("a", "running")]
     assert (one["state"]["jobs_total"], one["goes_on"], other["goes_on"]) == (2, True, False)
 
@@ -267,11 +267,11 @@ def test_a_log_comes_with_the_state_of_its_job_and_whether_anything_may_still_en
 
 def test_what_is_home_is_noted_and_never_less(home: Path) -> None:
     paths = place(home, "a").complete("a").write()
-    assert call(home, told.RUN_ID, op="acknowledge", seq=7) == {"seq": 7}
+    assert call(home, stories.RUN_ID, op="acknowledge", seq=7) == {"seq": 7}
     assert parse_acknowledged(paths.acknowledged.read_text()) == 7
-    assert call(home, told.RUN_ID, op="acknowledge", seq=3) == {"seq": 7}
+    assert call(home, stories.RUN_ID, op="acknowledge", seq=3) == {"seq": 7}
     assert parse_acknowledged(paths.acknowledged.read_text()) == 7
-    assert "not the machine" in call(home, told.RUN_ID, op="acknowledge", seq=9, host_id="f" * 32)["fault"]
+    assert "not the machine" in call(home, stories.RUN_ID, op="acknowledge", seq=9, host_id="f" * 32)["fault"]
 
 
 # -- journal ----------------------------------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def test_lines_of_the_journal_are_found_by_what_they_hold(home: Path) -> None:
     paths = story.write()
     with paths.journal.open("a") as file:
         file.write('{"seq":99,"job":"a" cut off')
-    found = call(home, told.RUN_ID, op="journal", needles=['"job":"a"'])["lines"]
+    found = call(home, stories.RUN_ID, op="journal", needles=['"job":"a"'])["lines"]
     assert [json.loads(line)["event"] for line in found] == ["AttemptStarting", "AttemptStarted", "AttemptEnded"]
 
 

@@ -99,7 +99,9 @@ def test_where_no_file_can_be_made_there_is_none(tmp_path: Path) -> None:
     assert ports(tmp_path, "run").take("job", 1) is None
 
 
-def told(manifest: dict[str, bool], environment: dict[str, str], cmd: str = "", **fields: object) -> dict[str, str]:
+def job_environment(
+    manifest: dict[str, bool], environment: dict[str, str], cmd: str = "", **fields: object
+) -> dict[str, str]:
     """What a job sees of the variables that we set."""
     spec = JobSpec("s1", f"{cmd}\nenv", "p", **fields)  # type: ignore[arg-type]
     made = Manifest("p", (spec,), (Phase("p"),), **manifest)  # type: ignore[arg-type]
@@ -120,23 +122,26 @@ FULL = {
 
 
 def test_a_job_is_told() -> None:
-    assert told(NEW, {}) == FULL
-    assert told({}, {}) == {}  # a manifest that was built before keeps its meaning
-    assert told(NEW, {}, "# torchrun --rdzv-backend=c10d") == {**FULL, "PET_RDZV_ENDPOINT": "127.0.0.1:23456"}
-    assert told(NEW, {}, "# torchrun --rdzv-backend=c10d --rdzv-endpoint=a:1") == FULL
+    assert job_environment(NEW, {}) == FULL
+    assert job_environment({}, {}) == {}  # a manifest that was built before keeps its meaning
+    assert job_environment(NEW, {}, "# torchrun --rdzv-backend=c10d") == {
+        **FULL,
+        "PET_RDZV_ENDPOINT": "127.0.0.1:23456",
+    }
+    assert job_environment(NEW, {}, "# torchrun --rdzv-backend=c10d --rdzv-endpoint=a:1") == FULL
 
 
 @pytest.mark.parametrize("by", ["environment", "spec"])
 def test_what_the_user_sets_stays(by: str) -> None:
     own = {"MASTER_PORT": "1", "WANDB_RUN_ID": "mine", "WANDB_NAME": ""}
-    found = told(NEW, own) if by == "environment" else told(NEW, {}, env=own)
+    found = job_environment(NEW, own) if by == "environment" else job_environment(NEW, {}, env=own)
     expected = {**FULL, **own}
     del expected["WANDB_RESUME"]
     assert found == expected
 
 
 def test_off_leaves_wandb_alone() -> None:
-    assert not [name for name in told(NEW, {}, wandb=False) if name.startswith("WANDB")]
+    assert not [name for name in job_environment(NEW, {}, wandb=False) if name.startswith("WANDB")]
     jobs = [{"id": "a", "cmd": "x"}, {"id": "b", "cmd": "x", "wandb": "off"}]
     yaml = "project: p\nwandb: {}\njobs:\n  - {{id: a, cmd: x}}\n  - {{id: b, cmd: x, wandb: off}}\n"
     on, off = (build(yaml.format(word), "s.yaml").manifest for word in ("on", "off"))

@@ -78,14 +78,14 @@ def test_jobs_get_it_whole_through_screen_and_a_second_manager(world: World) -> 
     show = 'f; env | grep -aE "^(A|dotted[.]name|LD_LIBRARY_PATH|TMPDIR|PYTHONUNBUFFERED|NEW)="; umask'
     hold = "until [ -e stop ]; do sleep 0.1; done"
     (world.root / ".env").write_text("SECRET='top secret'  # mine\nexport UNUSED=1\n")
-    told = {"KEY": ("<", "SECRET", ">"), "A": ("", "A", "!")}
+    variables = {"KEY": ("<", "SECRET", ">"), "A": ("", "A", "!")}
     key = '[ "$(printf %s "$KEY" | sha256sum | cut -c 1-16)" = 97349bec22426a8f ]'
     say = f'{key} && [ "$A" = "first!" ] && ! env | grep WAVEQUEUE_FROM && echo told'
     run = world.run(
         manifest(
             job("one", f"{show}; {hold}"),
             job("two", show, depends_on=("one",)),
-            job("three", f"{say}; {hold}", env_from=told),
+            job("three", f"{say}; {hold}", env_from=variables),
             job("four", "echo never", env_from={"KEY": ("", "NOWHERE", "")}),
             cwd=str(world.root),
             max_parallel=9,

@@ -127,12 +127,12 @@ def test_a_run_of_which_it_cannot_be_told_whether_it_goes_on_is_named(machine: M
     RunPaths.of(machine.home.runs / "r1").lock.mkdir()
     found = machine.meets(job("a", "a.txt"))
     assert found["live"] == []
-    (said,) = found["live_unknown"]
-    assert said == f"run r1: {machine.home.runs / 'r1' / 'manager.lock'}: Is a directory"
+    (unknown,) = found["live_unknown"]
+    assert unknown == f"run r1: {machine.home.runs / 'r1' / 'manager.lock'}: Is a directory"
     read = existing_outputs.read({"existing": found})
     assert read is not None
     assert live_runs.warnings(read.live, read.live_unknown) == [
-        f"whether another run here writes the same files cannot be told ({said})"
+        f"whether another run here writes the same files cannot be told ({unknown})"
     ]
     shutil.rmtree(machine.home.runs)
     machine.home.runs.write_text("")

@@ -159,13 +159,13 @@ def test_two_users_never_have_one_card() -> None:
             assert placer.stdin is not None
             placer.stdin.write("\n")
             placer.stdin.flush()
-        said = []
+        warnings = []
         for placer in placers:
             output, errors = placer.communicate(timeout=120)
             assert placer.returncode == 0, errors
-            said.append([int(word) for word in output.split()])
-        assert [uid for uid, _ in said] == [uid or os.getuid() for uid in users]
-        assert all(placed >= 100 for _, placed in said)
+            warnings.append([int(word) for word in output.split()])
+        assert [uid for uid, _ in warnings] == [uid or os.getuid() for uid in users]
+        assert all(placed >= 100 for _, placed in warnings)
         assert files(SharedDirectory(place / "lock")) == []  # both have taken theirs away
 
 
@@ -196,8 +196,8 @@ def test_two_homes_of_one_user_see_each_other_and_runs_of_one_home_count_once(
 
 
 def test_what_is_told_names_no_run_and_no_job(tmp_path: Path, shared: SharedDirectory) -> None:
-    told = run(tmp_path, shared, "secret-run")
-    told.write([attempt("A", job="secret-job")])
+    leases = run(tmp_path, shared, "secret-run")
+    leases.write([attempt("A", job="secret-job")])
     (path,) = files(shared)
     text = path.read_text()
     assert "secret" not in text + str(path)

@@ -72,8 +72,8 @@ def test_a_machine_that_has_another_name_by_now_is_told_what_to_do(
     way = "If it is old-name under a new name, run there: rm ~/.wavequeue/machine"
     with pytest.raises(control.ControlError, match="not the machine that the run was submitted to.*" + way):
         control.answer("some-run", {"op": "look", "host_id": "a" * 32})
-    told = facts.describe("")
-    assert (told["owner"], told["host_id"], told["named"]) == ("old-name", None, True)
+    described = facts.describe("")
+    assert (described["owner"], described["host_id"], described["named"]) == ("old-name", None, True)
     (base / "machine").unlink()
     with pytest.raises(control.ControlError, match="run some-run does not exist"):
         control.answer("some-run", {"op": "look", "host_id": "a" * 32})

@@ -396,10 +396,10 @@ def pull(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     def call(*hosts: Forged) -> tuple[int, str]:
         monkeypatch.setattr(pull_run, "connect", lambda _run, _names, _say: {host.name: host for host in hosts})
         code = main.main(["pull", RUN_ID, *(word for host in hosts for word in ("--host", host.name))])
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        assert "\x1b" not in said.out + said.err
-        return code, said.out + said.err
+        errors = capsys.readouterr()
+        assert "Traceback" not in errors.err
+        assert "\x1b" not in errors.out + errors.err
+        return code, errors.out + errors.err
 
     return call
 
@@ -414,8 +414,8 @@ def test_nothing_here_changes_but_what_the_host_may_write(
         monkeypatch.setattr(receiver, "SILENCE", 0.2)
     if case.first is not None:
         assert pull(answer(world, case.first[1], case.first[0]))[0] == 0
-    code, said = pull(answer(world, case.rows, case.host, case.then))
-    assert (code, case.says in said) == (1, True), said
+    code, errors = pull(answer(world, case.rows, case.host, case.then))
+    assert (code, case.says in errors) == (1, True), errors
     after = world.tree()
     assert {key: after.get(key) for key in world.before} == world.before
     assert {key for key in after if key not in world.before} == {f"project/{key}" for key in case.comes}
@@ -453,8 +453,8 @@ def test_a_refused_large_file_is_asked_for_once(world: World, pull: Pull) -> Non
     """The next request tells the host to leave it out, and what it says of that is told with the reason as before."""
     big = send("ckpt/big.so", "ckpt", bytes(1 << 20))
     assert "ckpt/big.so is a program" in pull(answer(world, big))[1]
-    code, said = pull(answer(world, row(skip="ckpt/big.so", closed=True)))
-    assert (code, "ckpt/big.so is a program" in said) == (1, True), said
+    code, errors = pull(answer(world, row(skip="ckpt/big.so", closed=True)))
+    assert (code, "ckpt/big.so is a program" in errors) == (1, True), errors
 
 
 def test_what_came_before_a_pull_was_killed_is_known_as_its_hosts(world: World, pull: Pull) -> None:
@@ -475,17 +475,17 @@ def test_a_damaged_record_refuses_more_and_never_less(world: World, pull: Pull, 
     assert pull(answer(world, send("own/1", "own/*") + GOOD))[0] == 0
     (world.run.root / "written.jsonl").write_bytes(damage)
     rows = send("own/1", "own/*", b"newer\n", mtime_ns=NOW + 1) + send("notes.txt", "*")
-    code, said = pull(answer(world, rows + send("out/a1.json", "out/a1.json", b"newer\n", mtime_ns=NOW + 1)))
+    code, errors = pull(answer(world, rows + send("out/a1.json", "out/a1.json", b"newer\n", mtime_ns=NOW + 1)))
     assert code == 1
-    assert "own/1 was here before" in said
-    assert "notes.txt was here before" in said
+    assert "own/1 was here before" in errors
+    assert "notes.txt was here before" in errors
     assert (world.project / "out/a1.json").read_bytes() == b"newer\n"
 
 
 def test_a_record_that_is_no_file_is_said(world: World, pull: Pull) -> None:
     os.mkfifo(world.run.root / "written.jsonl")
-    code, said = pull(answer(world, GOOD))
-    assert (code, "written.jsonl is not a regular file; move it away" in said) == (1, True), said
+    code, errors = pull(answer(world, GOOD))
+    assert (code, "written.jsonl is not a regular file; move it away" in errors) == (1, True), errors
 
 
 def test_what_earlier_versions_pulled_goes_on_being_pulled(world: World, pull: Pull) -> None:
@@ -513,9 +513,9 @@ def test_a_summary_of_a_host_that_lists_what_is_not_here_is_not_taken_for_ours(w
     assignment.write(world.run, world.assigned._replace(parts=(PARTS[0],)))
     lie = document("summary.md", b"# demo: 7 of 7 jobs completed\n\n- `out/a1.json` (a1)\n")
     parse_snapshot = state("a1", "a2", "a3", "a4", "a5", "a6", "a7", manager="finished")
-    code, said = pull(answer(world, lie + parse_snapshot))
+    code, errors = pull(answer(world, lie + parse_snapshot))
     assert code == 1
-    assert "a1 has completed there, but its output out/a1.json is not here" in said
+    assert "a1 has completed there, but its output out/a1.json is not here" in errors
     text = world.run.paths.summary.read_text()
     here, _, away = text.partition("## Result files that are not here, though their jobs completed")
     assert "`out/a1.json`" not in here
@@ -529,14 +529,14 @@ def test_a_state_that_is_none_never_replaces_the_last_good_one(name: str, world:
     before = kept.read_bytes()
     found = STATES[name]
     sent = found if isinstance(found, bytes) else damaged(found)
-    code, said = pull(answer(world, document("queue_state.json", sent, mtime_ns=NOW + 99) + GOOD))
-    assert (code, "queue_state.json" in said, "; the one before stays" in said) == (1, True, True), said
+    code, errors = pull(answer(world, document("queue_state.json", sent, mtime_ns=NOW + 99) + GOOD))
+    assert (code, "queue_state.json" in errors, "; the one before stays" in errors) == (1, True, True), errors
     assert kept.read_bytes() == before
     assert (world.project / "out/a1.json").exists(), "everything else comes"
 
 
 @pytest.mark.parametrize(
-    "told",
+    "answer",
     [
         b"",
         b"home=relative\nmachine=x\n",
@@ -549,8 +549,8 @@ def test_a_state_that_is_none_never_replaces_the_last_good_one(name: str, world:
         b"\xff\xfe\0\0",
     ],
 )
-def test_facts_that_are_none_are_no_answer(parse_snapshot: bytes) -> None:
-    assert isinstance(bootstrap.parse_facts(CommandResult(0, parse_snapshot, "")), Unreachable)
+def test_facts_that_are_none_are_no_answer(answer: bytes) -> None:
+    assert isinstance(bootstrap.parse_facts(CommandResult(0, answer, "")), Unreachable)
 
 
 @pytest.mark.parametrize(
@@ -651,8 +651,8 @@ def test_the_same_over_ssh(tmp_path: Path, template: Path, monkeypatch: pytest.M
 
 def test_where_git_refuses_only_what_is_spelt_out_comes(world: World, pull: Pull) -> None:
     (world.project / ".git" / "index").write_bytes(b"damaged")
-    code, said = pull(answer(world, GOOD + send("own/1", "own/*")))
-    assert (code, "own/1 may be tracked by git here: " in said) == (1, True), said
+    code, errors = pull(answer(world, GOOD + send("own/1", "own/*")))
+    assert (code, "own/1 may be tracked by git here: " in errors) == (1, True), errors
     assert (world.project / "out/a1.json").exists()
     assert not (world.project / "own/1").exists()
 

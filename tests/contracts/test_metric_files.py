@@ -74,8 +74,8 @@ def test_of_a_huge_log_the_beginning_and_the_end_are_read(tmp_path: Path, monkey
         file.write(b"\nacc=2\n")
     rules = {take: {"log": "acc=([0-9.]+)", "take": take} for take in ("first", "last", "max")}
     monkeypatch.setattr(metric_files, "_END", 1 << 16)
-    said = {"max": "the log is too large for take: max; take: last reads its end"}
-    assert found(tmp_path, rules) == MetricsFound({"first": 1.0, "last": 2.0, "max": None}, said)
+    reasons = {"max": "the log is too large for take: max; take: last reads its end"}
+    assert found(tmp_path, rules) == MetricsFound({"first": 1.0, "last": 2.0, "max": None}, reasons)
 
 
 def test_a_file_that_a_running_job_writes_is_read_once_for_each_time_that_it_is_written(tmp_path: Path) -> None:

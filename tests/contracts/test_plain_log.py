@@ -146,12 +146,12 @@ BITS = st.lists(st.sampled_from([b"a", b"bc", b"\n", b"\r", b"\r\n", b" 10%\r"])
 
 
 @given(BITS, st.data())
-def test_who_has_read_a_part_of_the_old_log_reads_on_in_the_new_one(said: bytes, data: st.DataObject) -> None:
-    old = said.replace(b"\n", b"\r\n")
+def test_who_has_read_a_part_of_the_old_log_reads_on_in_the_new_one(output: bytes, data: st.DataObject) -> None:
+    old = output.replace(b"\n", b"\r\n")
     begin, most = data.draw(st.integers(0, len(old))), data.draw(st.integers(1, 20))
     file = os.fdopen(os.memfd_create("log"), "w+b")
     with file:
-        file.write(said)
+        file.write(output)
         assert plain_log.as_terminal_wrote(file, begin, most) == (old[begin : begin + most], len(old))
 
 

@@ -133,8 +133,8 @@ def test_metrics_are_told_of_once_whatever_a_crash_left(paths: RunPaths) -> None
         paths.metrics.write_bytes(whole + left)
         for _ in range(2):
             Publisher(paths, state, lambda: None).catch_up(records)
-        told = [json.loads(line) for line in paths.metrics.read_text().splitlines()]
-        assert [(row["job"], row["metrics"]) for row in told] == [(name, {"acc": 0.5}) for name in "abc"]
+        lines = [json.loads(line) for line in paths.metrics.read_text().splitlines()]
+        assert [(row["job"], row["metrics"]) for row in lines] == [(name, {"acc": 0.5}) for name in "abc"]
 
 
 def _rest(paths: RunPaths, whole: bytes) -> bytes:

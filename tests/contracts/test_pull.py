@@ -85,9 +85,9 @@ class Pull:
 
     def lie(self, data: bytes, request: Request, tmp_path: Path) -> Received:
         """What is made of an answer that begins as ours does and goes on as it likes."""
-        said = tmp_path / "said"
-        said.write_bytes(transfer_protocol.greeting(NONCE) + data)
-        return self.take(["cat", str(said)], request)
+        output = tmp_path / "said"
+        output.write_bytes(transfer_protocol.greeting(NONCE) + data)
+        return self.take(["cat", str(output)], request)
 
     def tree(self) -> dict[str, bytes]:
         """All that is here, with what was received of a run directory; not what is still in the making."""
@@ -216,14 +216,14 @@ def test_cut_at_any_byte_and_pulled_again_it_ends_the_same(tmp_path: Path) -> No
     pull.paths.state.write_text("{}")
     answer = pull.stream("out")
     whole = {"my project/out/a": b"a" * 40, "my project/out/b": b"b" * 90, "mirror/queue_state.json": b"{}"}
-    said = tmp_path / "said"
-    said.write_bytes(answer)
+    output = tmp_path / "said"
+    output.write_bytes(answer)
     steps = range(0, len(answer), 3)
     for cut in steps:
         for top in (pull.project / "out" / "a", pull.project / "out" / "b", pull.store.folder / "queue_state.json"):
             top.unlink(missing_ok=True)
         pull.store.forget_parts()
-        found = pull.take(["head", "-c", str(cut), str(said)], pull.request("out"))
+        found = pull.take(["head", "-c", str(cut), str(output)], pull.request("out"))
         assert found.broken == "the connection was dropped"
         assert pull.tree().items() <= whole.items(), cut
         if cut % 10 == 0:
@@ -235,9 +235,9 @@ def test_cut_at_any_byte_and_pulled_again_it_ends_the_same(tmp_path: Path) -> No
 def test_a_large_file_goes_on_where_it_was_cut_off(pull: Pull, tmp_path: Path) -> None:
     data = os.urandom(3 << 20)
     pull.there("ckpt", data)
-    said = tmp_path / "said"
-    said.write_bytes(pull.stream("ckpt"))
-    assert pull.take(["head", "-c", str(2 << 20), str(said)], pull.request("ckpt")).broken
+    output = tmp_path / "said"
+    output.write_bytes(pull.stream("ckpt"))
+    assert pull.take(["head", "-c", str(2 << 20), str(output)], pull.request("ckpt")).broken
     there = sum(pull.store.parts().values())
     assert there > 1 << 20
     found = pull.pull("ckpt")
@@ -247,9 +247,9 @@ def test_a_large_file_goes_on_where_it_was_cut_off(pull: Pull, tmp_path: Path) -
 
 def test_what_was_cut_off_and_is_damaged_or_of_another_version_is_not_used(pull: Pull, tmp_path: Path) -> None:
     pull.there("ckpt", b"1" * (1 << 20))
-    said = tmp_path / "said"
-    said.write_bytes(pull.stream("ckpt"))
-    cut = ["head", "-c", str(1 << 19), str(said)]
+    output = tmp_path / "said"
+    output.write_bytes(pull.stream("ckpt"))
+    cut = ["head", "-c", str(1 << 19), str(output)]
     pull.take(cut, pull.request("ckpt"))
     (part,) = pull.store.staging.iterdir()
     with part.open("r+b") as file:

@@ -73,10 +73,10 @@ MANIFEST = manifest(job("a", expected_output="a.json"), job("b"))
 
 def tell(root: Path) -> None:
     """A run in which `a` completed and `b` runs."""
-    told = Story(MANIFEST, root).complete("a").start("b")
-    told.write()
-    told.paths.log("a").write_bytes(b"epoch 1\nepoch 2\nsaved a.json\n")
-    told.paths.log("b").write_bytes(b"begin\n 10%\r 20%\n")
+    story = Story(MANIFEST, root).complete("a").start("b")
+    story.write()
+    story.paths.log("a").write_bytes(b"epoch 1\nepoch 2\nsaved a.json\n")
+    story.paths.log("b").write_bytes(b"begin\n 10%\r 20%\n")
 
 
 @pytest.fixture(params=[here, on_a_host])

@@ -391,12 +391,12 @@ def test_which_environment_wins(bench: Bench) -> None:
 
 
 def test_a_card_that_a_job_without_cards_names_for_itself_is_not_hidden(bench: Bench) -> None:
-    said = "echo ${CUDA_VISIBLE_DEVICES-unset}:$CUDA_DEVICE_ORDER"
+    command = "echo ${CUDA_VISIBLE_DEVICES-unset}:$CUDA_DEVICE_ORDER"
     outer = {"CUDA_VISIBLE_DEVICES": "9"}
-    assert bench.go(said, environment=outer, env={"CUDA_VISIBLE_DEVICES": "3"})[1] == "3:PCI_BUS_ID\n"
-    assert bench.go(said, environment=outer, manifest_env={"CUDA_VISIBLE_DEVICES": "2"})[1] == "2:PCI_BUS_ID\n"
-    assert bench.go(f"export CUDA_VISIBLE_DEVICES=1; {said}", environment=outer)[1] == "1:PCI_BUS_ID\n"
-    assert bench.go(said, environment=outer)[1] == ":PCI_BUS_ID\n"
+    assert bench.go(command, environment=outer, env={"CUDA_VISIBLE_DEVICES": "3"})[1] == "3:PCI_BUS_ID\n"
+    assert bench.go(command, environment=outer, manifest_env={"CUDA_VISIBLE_DEVICES": "2"})[1] == "2:PCI_BUS_ID\n"
+    assert bench.go(f"export CUDA_VISIBLE_DEVICES=1; {command}", environment=outer)[1] == "1:PCI_BUS_ID\n"
+    assert bench.go(command, environment=outer)[1] == ":PCI_BUS_ID\n"
 
 
 def test_a_command_behind_cd_sees_the_variables(bench: Bench) -> None:

@@ -52,10 +52,10 @@ def tries(ending: Ending, most: int = 10) -> list[str]:
     """Try until it is confirmed; the complaints before."""
     complaints: list[str] = []
     for _ in range(most):
-        said = ending.once(threading.Event())
-        if said is None:
+        fault = ending.once(threading.Event())
+        if fault is None:
             return complaints
-        complaints.append(said)
+        complaints.append(fault)
     raise AssertionError(complaints)
 
 
@@ -63,21 +63,21 @@ def ending(plan: str, box: Box, inside: Mapping[str, str]) -> Ending:
     return Ending(plan, box.id, inside, pace=0.01)
 
 
-def deeds(double: Double) -> list[tuple[str, object]]:
+def changes(double: Double) -> list[tuple[str, object]]:
     return [(one.method, one.body) for one in double.asked if one.method != "GET"]
 
 
 def test_a_stop_is_asked_for_once_and_confirmed_by_id(double: Double, box: Box, inside: dict[str, str]) -> None:
     assert tries(ending("stop", box, inside)) == []
     assert box.state == "stopped"
-    assert deeds(double) == [("PUT", {"state": "stopped"})]
+    assert changes(double) == [("PUT", {"state": "stopped"})]
 
 
 def test_a_destroy_is_asked_for_once_and_confirmed_by_id(double: Double, box: Box, inside: dict[str, str]) -> None:
     """The instance is shown once more after it; then its own key has gone with it."""
     assert tries(ending("destroy", box, inside)) == []
     assert double.world.boxes == {}
-    assert deeds(double) == [("DELETE", {})]
+    assert changes(double) == [("DELETE", {})]
 
 
 @pytest.mark.parametrize("plan", ["stop", "destroy"])
@@ -99,7 +99,7 @@ def test_what_is_not_answered_well_is_tried_again(
     double.fault(method, "/instances/", fault, times=2)
     complaints = tries(ending(plan, box, inside))
     assert len(complaints) == 2
-    assert len(deeds(double)) == 3
+    assert len(changes(double)) == 3
     assert all(box.api_key not in complaint for complaint in complaints)
 
 
@@ -110,7 +110,7 @@ def test_a_deed_whose_answer_was_lost_is_found_done(
     """What was destroyed is shown once more, and then asked for again, which does no harm."""
     double.fault("PUT" if plan == "stop" else "DELETE", "/instances/", Fault(cut=True, done=True))
     assert len(tries(ending(plan, box, inside))) == asked
-    assert len(deeds(double)) == asked
+    assert len(changes(double)) == asked
     assert box.state == "stopped" if plan == "stop" else double.world.boxes == {}
 
 
@@ -123,7 +123,7 @@ def test_a_query_that_cannot_be_had_confirms_nothing(double: Double, box: Box, i
 def test_what_another_manager_has_done_is_only_confirmed(double: Double, box: Box, inside: dict[str, str]) -> None:
     double.world.stop(box)
     assert tries(ending("stop", box, inside)) == []
-    assert deeds(double) == []
+    assert changes(double) == []
 
 
 def test_a_key_that_is_none_confirms_nothing(double: Double, box: Box, tmp_path: Path) -> None:
@@ -136,8 +136,8 @@ def test_a_key_that_is_none_confirms_nothing(double: Double, box: Box, tmp_path:
 def test_another_instance_is_never_asked_about(double: Double, box: Box, tmp_path: Path) -> None:
     other = double.world.box()
     inside = inside_of(tmp_path, double.url, other.id, other.api_key)
-    said = ending("destroy", box, inside).once(threading.Event())
-    assert said == f"this machine no longer identifies itself as instance {box.id}"
+    fault = ending("destroy", box, inside).once(threading.Event())
+    assert fault == f"this machine no longer identifies itself as instance {box.id}"
     assert double.asked == []
 
 
@@ -145,7 +145,7 @@ def test_what_is_wanted_no_longer_is_not_done(double: Double, box: Box, inside: 
     stir = threading.Event()
     stir.set()
     assert ending("destroy", box, inside).once(stir) == "it is no longer wanted"
-    assert deeds(double) == []
+    assert changes(double) == []
 
 
 def test_process_1_is_asked_and_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,8 +204,8 @@ def test_the_key_follows_no_redirect_and_is_in_no_complaint(
     try:
         inside = inside_of(tmp_path, f"http://127.0.0.1:{server.server_address[1]}", box.id, box.api_key)
         with caplog.at_level(logging.DEBUG):
-            said = ending("destroy", box, inside).once(threading.Event())
-        assert said == "Vast.ai answered 307: Bearer ***"
+            fault = ending("destroy", box, inside).once(threading.Event())
+        assert fault == "Vast.ai answered 307: Bearer ***"
         assert box.api_key not in caplog.text
         assert double.asked == []
     finally:

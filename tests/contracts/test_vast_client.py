@@ -378,11 +378,11 @@ def test_the_key_is_in_no_message_log_or_repr(
     double.fault("GET", "/instances/", Fault(500, {"success": False, "msg": echo}), times=9)
     double.fault("PUT", "/asks/", Fault(400, {"success": False, "error": "x", "msg": echo}), times=9)
     double.fault("GET", "/users/", Fault(403, echo.encode()), times=9)
-    said = [client.instances(), client.create(1, CREATE), client.user(), client.__dict__, client._server.ask]
+    shown = [client.instances(), client.create(1, CREATE), client.user(), client.__dict__, client._server.ask]
     printed = "".join(capfd.readouterr())
-    for text in [*map(repr, said), caplog.text, printed]:
+    for text in [*map(repr, shown), caplog.text, printed]:
         assert double.key not in text
-    assert "(key)" in repr(said[0])
+    assert "(key)" in repr(shown[0])
 
 
 def test_a_key_with_something_else_in_it_is_not_sent(tmp_path: Path) -> None:
@@ -392,8 +392,8 @@ def test_a_key_with_something_else_in_it_is_not_sent(tmp_path: Path) -> None:
 
 
 def test_where_the_key_is_from(tmp_path: Path) -> None:
-    def source(**said: str) -> str | None:
-        found = credentials.find({"HOME": str(tmp_path), **said})
+    def source(**values: str) -> str | None:
+        found = credentials.find({"HOME": str(tmp_path), **values})
         return None if found is None else f"{found.secret} {found.source}"
 
     assert source() is None

@@ -194,15 +194,15 @@ def test_an_instance_is_a_real_host_that_runs_its_start_script_at_every_start(tm
             live = client.instance(made.instance_id)
             while not isinstance(live, Instance) or live.status != "running":
                 live = client.instance(made.instance_id)
-            said = set()
+            shown = set()
             for way in addresses(live):
                 worker = Worker("v", ssh=Ssh(way.host, way.port, "root", str(own)))
                 host = Host(worker, tmp_path / f"known-{way.way}-{way.port}", 3)
                 found = host.script("cat starts; tr '\\0' '\\n' < \"$WAVEQUEUE_PROC/1/environ\"")
                 host.close()
                 assert isinstance(found, CommandResult), found
-                said.add(found.out.decode())
-            (text,) = said
+                shown.add(found.out.decode())
+            (text,) = shown
             starts, _, rest = text.partition("CONTAINER_ID")
             return starts, set(f"CONTAINER_ID{rest}".splitlines())
 

@@ -230,8 +230,8 @@ def test_the_grace_is_the_jobs_or_the_manifests() -> None:
     assert statuses(manager.state) == {"a": "running", "b": "running"}
     turns(host, manager, 10)
     assert statuses(manager.state) == {"a": "running", "b": "stuck"}
-    said = manager.state.job("b").error
-    assert said == "stopped by its timeout after 5 s; had 20 s to save, then it was killed"
+    error = manager.state.job("b").error
+    assert error == "stopped by its timeout after 5 s; had 20 s to save, then it was killed"
     turns(host, manager, 40)
     assert statuses(manager.state)["a"] == "stuck"
 

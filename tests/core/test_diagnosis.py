@@ -43,7 +43,7 @@ def log_of(name: str) -> bytes:
     return (GALLERY / name / "job.log").read_bytes()
 
 
-def said(found: Reason | None) -> tuple[str, str]:
+def shown(found: Reason | None) -> tuple[str, str]:
     return ("none", "") if found is None else (found.name, found.line)
 
 
@@ -54,12 +54,12 @@ def wanted(name: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("name", FAILING)
 def test_each_log_of_a_failed_job_gives_its_class_and_line(name: str) -> None:
-    assert said(read(log_of(name), CASES[name]["code"]).reason) == wanted(name)
+    assert shown(read(log_of(name), CASES[name]["code"]).reason) == wanted(name)
 
 
 @pytest.mark.parametrize("name", FAILING)
 def test_the_log_alone_gives_the_same(name: str) -> None:
-    assert said(diagnose(log_of(name)).reason) == wanted(name)
+    assert shown(diagnose(log_of(name)).reason) == wanted(name)
 
 
 @pytest.mark.parametrize("name", HEALTHY)

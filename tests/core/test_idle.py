@@ -93,8 +93,8 @@ def test_the_journal_is_told_once_of_each_time_that_it_is_idle() -> None:
     host.advance(1.0)
     manager.turn()
     host.idle["a"] = 0.0
-    (told,) = (event for event in turns(host, manager, 1, 0.0) if isinstance(event, ev.AttemptIdle))
+    (event,) = (event for event in turns(host, manager, 1, 0.0) if isinstance(event, ev.AttemptIdle))
     again = turns(host, manager, 1, 0.0)
     attempt = manager.state.job("a").attempt
     assert attempt is not None
-    assert (again, attempt.idle) == ([], told.work)
+    assert (again, attempt.idle) == ([], event.work)

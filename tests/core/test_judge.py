@@ -170,8 +170,8 @@ def test_spans_are_said_as_a_spec_writes_them(seconds: float, words: str) -> Non
 def test_who_ended_it_and_how_is_said_and_never_that_it_was_killed() -> None:
     job = spec("a", timeout=7200.0)
     found = judge(job, "timeout", ExitRecord(137, 0), Ended(None, last_line="step 90"), 120.0)
-    said = "stopped by its timeout after 2 h; had 2 min to save, then it was killed; last line: step 90"
-    assert found.error == said
+    expected = "stopped by its timeout after 2 h; had 2 min to save, then it was killed; last line: step 90"
+    assert found.error == expected
     closed = judge(job, "closed", ExitRecord(143, 0), Ended(None), 120.0)
     assert closed.error == "its session was closed, which stopped it; had 2 min to save"
 
@@ -198,8 +198,8 @@ def test_a_job_that_was_done_before_it_heard_of_its_end_succeeds(stop: str) -> N
 )
 def test_success_after_it_was_told_to_end_is_not_silent(stop: str | None, why: str | None) -> None:
     """It may only have saved its work, and ended as it was told to."""
-    said = why and f"{why}, and it ended with exit code 0 when it was told to end: it may not be done"
-    assert verdict(0, FRESH, stop=stop).warning == said
+    expected = why and f"{why}, and it ended with exit code 0 when it was told to end: it may not be done"
+    assert verdict(0, FRESH, stop=stop).warning == expected
 
 
 @pytest.mark.parametrize("code", [143, 137, None])

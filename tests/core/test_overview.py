@@ -41,8 +41,8 @@ def test_a_state_file_is_shortened_without_reading_all_of_it() -> None:
     names = [f"j{n:03}" for n in range(300)]
     story = Story(manifest(*(job(name) for name in names)))
     story.complete(*names[:100]).start(names[100])
-    said = 'it said: {"status": "completed", "completed": "2030-01-01T00:00:00Z"}'
-    story.start(names[101]).end(names[101], "stuck", error=said)
+    field_text = 'it said: {"status": "completed", "completed": "2030-01-01T00:00:00Z"}'
+    story.start(names[101]).end(names[101], "stuck", error=field_text)
     document = story.document()
     assert overview_of(as_file(document)) == overview(document)
     assert overview_of(as_file(document).replace(b'"jobs": [\n', b'"jobs": [')) is None

@@ -56,16 +56,16 @@ def test_what_begins_is_looked_at_soon_and_however_many_begin_not_all_the_time()
 
 
 def test_gpus_are_read_at_once_for_who_waits_then_ever_less_often() -> None:
-    told = Story(manifest(job("a", gpus=1), job("b", gpus=1)))
-    found, dues = CardPace(told.state, 0.2), []
+    story = Story(manifest(job("a", gpus=1), job("b", gpus=1)))
+    found, dues = CardPace(story.state, 0.2), []
     assert found.due(100.0) == 100.0
     for _ in range(4):
         found.turned(True, [], 100.0)
         dues.append(round((found.due(100.0) or 0.0) - 100.0, 3))
     assert dues == [0.1, 0.2, 0.2, 0.2]
-    told.start("a", 0)
-    told.end("a")
-    found.turned(False, told.records[-1:], 101.0)
+    story.start("a", 0)
+    story.end("a")
+    found.turned(False, story.records[-1:], 101.0)
     assert found.due(101.0) == 101.0
     found.turned(True, [], 101.0)
     assert found.due(101.0) == pytest.approx(101.1)

@@ -49,9 +49,9 @@ def _whole() -> tuple[list[str], QueueState]:
 
 
 def _snapshot(state: QueueState) -> dict[str, Any]:
-    told = Story(state.manifest)
-    told.state = state
-    return told.document()
+    story = Story(state.manifest)
+    story.state = state
+    return story.document()
 
 
 # -- checksums --------------------------------------------------------------------------------------------------------
@@ -157,19 +157,19 @@ def _cases(data: bytes, seed: int) -> Iterator[bytes]:
 def test_nothing_of_a_damaged_journal_is_taken_silently(tmp_path: Path) -> None:
     data = "".join(_whole()[0]).encode()
     whole = 0
-    said: list[str] = []
+    damage: list[str] = []
     for damaged in _cases(data, 2):
         try:
             _, length = _read(tmp_path / "journal", damaged)
         except JournalError as error:
-            said.append(str(error))
+            damage.append(str(error))
             continue
         whole += 1
         # What was taken is the journal's own beginning, and what was left out is a line that was cut off.
         assert damaged[:length] == data[:length]
         assert damaged[length:].count(b"\n") <= 1
-    assert len(said) > whole
-    assert all("line " in text for text in said)
+    assert len(damage) > whole
+    assert all("line " in text for text in damage)
 
 
 def test_a_damaged_journal_of_an_earlier_version_gives_no_traceback(tmp_path: Path) -> None:

@@ -67,8 +67,8 @@ def test_anything_in_any_place_is_read_or_refused(value: Any) -> None:
         *({**GOOD, "leases": [{**ROW, k: value}]} for k in ROW),
     ):
         try:
-            published = decode(json.dumps(document).encode())
+            decoded = decode(json.dumps(document).encode())
         except ValueError:
             continue
-        assert isinstance(published, PublishedLeases)
-        assert all(0 <= (row.mib or 0) < shared_leases._MOST_MIB for row in published.rows)
+        assert isinstance(decoded, PublishedLeases)
+        assert all(0 <= (row.mib or 0) < shared_leases._MOST_MIB for row in decoded.rows)

@@ -42,7 +42,7 @@ def test_as_bash_expands_it(path: str) -> None:
     made = expanded(manifest, spec, _ENV)
     environment = {**_ENV, "OWN": "job", "WHERE": "job"}
     if "$1" not in path:
-        said = subprocess.run(
+        result = subprocess.run(
             ["bash", "-c", f'x={path}; printf %s "$x"'],
             env=environment,
             capture_output=True,
@@ -50,7 +50,7 @@ def test_as_bash_expands_it(path: str) -> None:
             check=True,
             timeout=60,
         )
-        assert made.expected_output == said.stdout
+        assert made.expected_output == result.stdout
     assert made.preconditions[0].path == made.expected_output
     assert made.preconditions[1].command == "ls ~ $DATA"
     assert needs_host(spec) == (made != spec)

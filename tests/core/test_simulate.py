@@ -109,11 +109,11 @@ def test_the_end_of_a_half_done_run_is_told(name: str) -> None:
 
 def test_what_runs_is_not_begun_again_and_what_is_late_ends_now() -> None:
     state = bare(manifest(spec("a"), spec("b")), ev.AttemptStarting("a", 1, 1, "s", "boot-1", ("GPU-0",), (0,)))
-    told = [
+    simulated = [
         simulate([Machine("here", state, cards(1))], lambda _: 100.0, START + 60),
         simulate([Machine("here", bare(manifest(spec("a"))), cards(1))], lambda _: 100.0, START, {"a": START - 900}),
     ]
-    assert told[0].ends == {"a": START + 100, "b": START + 200}
+    assert simulated[0].ends == {"a": START + 100, "b": START + 200}
     late = bare(manifest(spec("a")), ev.AttemptStarting("a", 1, 1, "s", "boot-1", ("GPU-0",), (0,)))
     assert simulate([Machine("x", late, cards(1))], lambda _: 1.0, START + 9, {"a": START}).ends == {"a": START + 9}
 

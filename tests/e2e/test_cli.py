@@ -397,11 +397,11 @@ def test_attach_shows_the_job_and_leaves_it_running(desk: Desk) -> None:
 def test_without_a_terminal_attach_says_what_to_use_instead(desk: Desk) -> None:
     desk.detach(LONG + "launcher: process\n")
     desk.wait(one="running")
-    said = desk.call("attach", "one", code=2).stderr
+    errors = desk.call("attach", "one", code=2).stderr
     assert (
-        "job one has no terminal to attach to (launcher: process); follow its log instead: wavequeue logs one" in said
+        "job one has no terminal to attach to (launcher: process); follow its log instead: wavequeue logs one" in errors
     )
-    assert said.rstrip().endswith("-f")
+    assert errors.rstrip().endswith("-f")
     (desk.place / "stop").touch()
     desk.finish()
 

@@ -38,16 +38,16 @@ class Services:
         base = f"http://127.0.0.1:{self._server.server_address[1]}"
         return {name: base + path for name, path in BASES.items()}
 
-    def _answer(self, path: str, said: str) -> tuple[int, Any]:
+    def _answer(self, path: str, answer: str) -> tuple[int, Any]:
         basic = "Basic " + base64.b64encode(f"api:{KEYS['WANDB_API_KEY']}".encode()).decode()
         if self.is_broken:
-            return 500, {"message": f"you sent {said}"}
+            return 500, {"message": f"you sent {answer}"}
         if path == "/graphql":
-            return 200, {"data": {"viewer": {"username": "ana"} if said == basic else None}}
+            return 200, {"data": {"viewer": {"username": "ana"} if answer == basic else None}}
         if path == "/hf/api/whoami-v2":
-            return (200, {"name": "ana"}) if said == f"Bearer {KEYS['HF_TOKEN']}" else (401, {"error": "Invalid"})
+            return (200, {"name": "ana"}) if answer == f"Bearer {KEYS['HF_TOKEN']}" else (401, {"error": "Invalid"})
         if path == "/gh/rate_limit":
-            return (200, {"rate": {}}) if said == f"Bearer {KEYS['GITHUB_TOKEN']}" else (401, {"message": "Bad"})
+            return (200, {"rate": {}}) if answer == f"Bearer {KEYS['GITHUB_TOKEN']}" else (401, {"message": "Bad"})
         return 404, {}
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -92,9 +92,9 @@ class Desk:
     def ask(self, code: int) -> dict[str, tuple[str, str | None]]:
         """Status and source by service; no output may show a key."""
         out, err = self.laptop.call("doctor", "--json", code=code)
-        told, words = self.laptop.call("doctor", code=code)
+        document, words = self.laptop.call("doctor", code=code)
         for key in KEYS.values():
-            assert key not in out + err + told + words
+            assert key not in out + err + document + words
         return {row["service"]: (row["status"], row["source"]) for row in json.loads(out)["keys"]}
 
     def close(self) -> None:

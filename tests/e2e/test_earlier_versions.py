@@ -57,9 +57,11 @@ def copied(name: str, to: Path) -> RunPaths:
 def test_a_run_is_read_as_it_was_left(tmp_path: Path, name: str) -> None:
     for root in (DATA / name, copied(name, tmp_path / "later").root):
         found = load(RunPaths.of(root))
-        told = {row["id"]: row["status"] for row in json.loads((DATA / name / "queue_state.json").read_text())["jobs"]}
-        assert {job.spec.id: job.status.value for job in found.state.jobs} == told
-        assert (told["oom"], told["flaky"], told["broken"]) == ("failed_oom", "failed_other", "stuck")
+        statuses = {
+            row["id"]: row["status"] for row in json.loads((DATA / name / "queue_state.json").read_text())["jobs"]
+        }
+        assert {job.spec.id: job.status.value for job in found.state.jobs} == statuses
+        assert (statuses["oom"], statuses["flaky"], statuses["broken"]) == ("failed_oom", "failed_other", "stuck")
         assert not found.is_state_damaged
         assert found.manifest.grace == (10.0 if name == RUNS[0] else 30.0)
         assert found.manifest.errexit is (name != RUNS[0])

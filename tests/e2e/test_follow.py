@@ -71,21 +71,21 @@ class Watch:
     def __init__(self, laptop: Laptop) -> None:
         self._process = laptop.start("watch")
         assert self._process.stdout is not None
-        self.said = self._process.stdout.readline() + self._process.stdout.readline()
+        self.output = self._process.stdout.readline() + self._process.stdout.readline()
 
     def until(self, text: str) -> None:
         """Wait until it has said this in a line."""
         assert self._process.stdout is not None
-        while text not in self.said:
+        while text not in self.output:
             line = self._process.stdout.readline()
-            assert line, self.said
-            self.said += line
+            assert line, self.output
+            self.output += line
 
     def end(self, code: int = 0) -> tuple[str, str]:
         """All that it said, once it has ended by itself."""
         assert self._process.stdout is not None
         assert self._process.stderr is not None
-        out, err = self.said + self._process.stdout.read(), self._process.stderr.read()
+        out, err = self.output + self._process.stdout.read(), self._process.stderr.read()
         assert self._process.wait(60) == code, (out, err)
         return out, err
 
@@ -363,7 +363,7 @@ def test_a_host_that_hangs_holds_up_no_view(laptop: Laptop, two: tuple[Sshd, Ssh
     for row in document["jobs"]:
         if row["host"] == "gpu-a":
             watch.until(f"completed    {row['id']}")
-    assert "did not answer within" not in watch.said, "the look has not even been given up"
+    assert "did not answer within" not in watch.output, "the look has not even been given up"
     (b.home / "go").touch()
     (workspace(b) / "stop").touch()
     watch.end()

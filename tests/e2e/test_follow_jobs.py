@@ -82,8 +82,8 @@ def test_a_log_is_followed_over_attempts_and_a_cut_and_no_byte_is_lost_or_repeat
     assert following.stderr.readline() == "-- a: attempt 2 begins\n"
     assert following.stderr.readline() == "-- a: attempt 3 begins\n"
     (workspace(host) / "go3").touch()
-    rest, said = following.stdout.read(), following.stderr.read()
-    assert (following.wait(60), said) == (0, "-- a: completed, exit code 0\n")
+    rest, errors = following.stdout.read(), following.stderr.read()
+    assert (following.wait(60), errors) == (0, "-- a: completed, exit code 0\n")
     folder = host.home / ".wavequeue" / "runs" / run_id / "logs"
     written = b"".join((folder / name).read_bytes() for name in ("a.1.log", "a.2.log", "a.log"))
     assert first + rest == logs.plain(written)
@@ -135,9 +135,9 @@ def test_the_report_is_over_all_hosts_and_of_what_is_at_home(laptop: Laptop) -> 
     assert f"3 completed jobs' results have not been pulled yet; pull them with: `{pull}`" in laptop.call("report")[0]
     away = next(name for name, host in hosts.items() if _has(host, run_id, "s4"))
     hosts[away].stop()
-    said = laptop.call("logs", "s4", code=1)[1]
-    assert said.startswith(f"wavequeue: {away} is unreachable: ")
-    assert said.endswith("; its log was not pulled before\n")
+    errors = laptop.call("logs", "s4", code=1)[1]
+    assert errors.startswith(f"wavequeue: {away} is unreachable: ")
+    assert errors.endswith("; its log was not pulled before\n")
     hosts[away].start()
     laptop.call(*pull.split()[1:])
     after = json.loads(laptop.call("report", "--json")[0])
@@ -145,15 +145,15 @@ def test_the_report_is_over_all_hosts_and_of_what_is_at_home(laptop: Laptop) -> 
     assert after["metrics"][0]["metrics"]["accuracy"] == measured
     assert after["failures"][0]["log_line"] == "measuring 4"
     hosts[away].stop()
-    out, said = laptop.call("logs", "s4")
+    out, errors = laptop.call("logs", "s4")
     assert out == "measuring 4\n"
-    assert f"wavequeue: {away} is unreachable: " in said
-    assert re.search(r"attempt 1, stuck then; this was pulled [\d.]+ s ago\n", said)
-    told = laptop.call("why", "s4")[0]
-    assert f"s4 on {away}: stuck after 1 attempt: exit code 1" in told
+    assert f"wavequeue: {away} is unreachable: " in errors
+    assert re.search(r"attempt 1, stuck then; this was pulled [\d.]+ s ago\n", errors)
+    explained = laptop.call("why", "s4")[0]
+    assert f"s4 on {away}: stuck after 1 attempt: exit code 1" in explained
     unknown = rf"^! {away}: unreachable, so its state is unknown: .* what is shown of it is [\d.]+ s old$"
-    assert re.search(unknown, told, re.MULTILINE)
-    assert "  | measuring 4" in told
+    assert re.search(unknown, explained, re.MULTILINE)
+    assert "  | measuring 4" in explained
     text = laptop.call("report")[0]
     assert re.search(rf"^\| {away} \| finished when last read, [\d.]+ s ago \| 2 \|", text, re.MULTILINE)
 

@@ -58,5 +58,5 @@ def test_what_is_wrong_is_flagged_and_what_is_well_is_not(world: World) -> None:
     rows = run.jobs()
     assert rows["well"]["status"] == "completed"
     assert "before min_steps 1000000" in rows["well"]["warning"]
-    told = [(one["job"], one["flag"]) for one in run.alerts() if one["kind"] == "unhealthy"]
-    assert sorted(told) == [("ended", "nan"), ("nan", "nan"), ("stands", "stalled"), ("survivor", "oom_survived")]
+    alerts = [(one["job"], one["flag"]) for one in run.alerts() if one["kind"] == "unhealthy"]
+    assert sorted(alerts) == [("ended", "nan"), ("nan", "nan"), ("stands", "stalled"), ("survivor", "oom_survived")]

@@ -51,9 +51,9 @@ class Project:
         """Run `wavequeue hosts ...`: what it said on stdout and stderr."""
         self._capsys.readouterr()
         found = main.main(["hosts", *arguments])
-        said = self._capsys.readouterr()
-        assert found == code, said
-        return said.out, said.err
+        printed = self._capsys.readouterr()
+        assert found == code, printed
+        return printed.out, printed.err
 
     def add(self, name: str, made: Sshd, *options: str) -> tuple[str, str]:
         return self.call("add", name, f"root@{made.address}:{made.port}", "--key", str(made.key), *options)

@@ -282,17 +282,17 @@ def test_the_time_without_a_manager_counts_where_a_job_did_nothing_in_it(world: 
     run = world.run(manifest(job("one", "echo > o; sleep 1000", expected_output="o"), stale_after=6.0))
     run.start()
 
-    def told(event: str) -> list[dict[str, Any]]:
+    def records(event: str) -> list[dict[str, Any]]:
         return [row for row in run.events() if row["event"] == event]
 
-    wait_for(lambda: run.paths.journal.exists() and told("AttemptIdle"), say="idleness")
+    wait_for(lambda: run.paths.journal.exists() and records("AttemptIdle"), say="idleness")
     run.kill()
-    ((since, *_),) = (row["work"] for row in told("AttemptIdle"))
+    ((since, *_),) = (row["work"] for row in records("AttemptIdle"))
     wait_for(lambda: time.time() > since + 4.0)
     assert run.go() == 0
-    (stops,), (_, again) = told("AttemptStopping"), told("ManagerStarted")
+    (stops,), (_, again) = records("AttemptStopping"), records("ManagerStarted")
     assert since + 6.0 <= epoch(stops["at"]) < epoch(again["at"]) + 6.0
-    assert len(told("AttemptIdle")) == 1
+    assert len(records("AttemptIdle")) == 1
 
 
 def test_a_busy_process_with_its_output_there_is_left_alone(world: World) -> None:

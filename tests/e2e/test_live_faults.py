@@ -109,11 +109,11 @@ BETWEEN: dict[str, tuple[Callable[[Run], Any], str | None]] = {
 
 
 def _control(run: Run, **asked: Any) -> dict[str, Any]:
-    said = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "queue_manager.remote.control", str(run.directory)],
         env=run.world.environment, input=json.dumps(asked), capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-    found: dict[str, Any] = json.loads(said.stdout)
+    found: dict[str, Any] = json.loads(result.stdout)
     return found
 
 
@@ -138,7 +138,7 @@ def _refused(run: Run) -> str:
     return run.stderr
 
 
-def _is_told(run: Run, words: str) -> bool:
+def _shows(run: Run, words: str) -> bool:
     return any(words in alert["text"] for alert in run.alerts() if alert["kind"] == "journal")
 
 
@@ -155,7 +155,7 @@ def test_a_run_lives_through_whatever_happens_to_its_directory(world: World) -> 
         change(run)
         _step(run, next(steps))
         if condition is not None:
-            wait_for(partial(_is_told, run, condition), say=what)
+            wait_for(partial(_shows, run, condition), say=what)
             assert b"\0" not in run.paths.journal.read_bytes()
     assert run.ask(Request("after", "resume")).ok
     assert run.manager is not None
@@ -163,9 +163,9 @@ def test_a_run_lives_through_whatever_happens_to_its_directory(world: World) -> 
         run.kill()
         change(run)
         if says is not None:
-            said = _refused(run)
-            assert says in said, what
-            assert f"wavequeue repair {run.directory}" in said
+            result = _refused(run)
+            assert says in result, what
+            assert f"wavequeue repair {run.directory}" in result
             shown = _control(run, op="repair")
             assert (shown["needed"], shown["done"]) == (True, False), what
             assert says in _refused(run)  # it was only looked at

@@ -74,7 +74,7 @@ def spread(laptop: Laptop, jobs: dict[str, tuple[str, ...]]) -> Run:
     return submit.create(made, [made.part(known.named(host), names) for host, names in jobs.items()])
 
 
-def standing(laptop: Laptop, spec: str, **jobs: tuple[int, ...]) -> Run:
+def make_run(laptop: Laptop, spec: str, **jobs: tuple[int, ...]) -> Run:
     """A run whose jobs (by their number) have written all that they write; no manager was needed for it."""
     laptop.spec(spec)
     run = spread(laptop, {name: tuple(f"j{n}" for n in numbers) for name, numbers in jobs.items()})
@@ -138,7 +138,7 @@ def test_results_logs_and_state_come_home_once_from_all_hosts(laptop: Laptop) ->
 
 def test_a_host_that_is_away_or_another_machine_by_now_stops_no_other(laptop: Laptop) -> None:
     a, b = laptop.host("a", used=True), laptop.host("b", used=True)
-    standing(laptop, SPEC, a=(1, 2), b=(3, 4))
+    make_run(laptop, SPEC, a=(1, 2), b=(3, 4))
     b.stop()
     out, _ = laptop.call("pull", code=1)
     assert "b: unreachable: " in out
@@ -159,7 +159,7 @@ def test_a_host_that_is_away_or_another_machine_by_now_stops_no_other(laptop: La
 
 def test_the_first_connection_and_a_changed_host_key(laptop: Laptop) -> None:
     laptop.host("gpu", used=True)
-    standing(laptop, SPEC, gpu=(1, 2, 3, 4))
+    make_run(laptop, SPEC, gpu=(1, 2, 3, 4))
     known = ProjectPaths.of(laptop.project / "workers.yaml").known_hosts
     key = known_key(known, "gpu")
     known.unlink()
@@ -172,7 +172,7 @@ def test_the_first_connection_and_a_changed_host_key(laptop: Laptop) -> None:
 
 def test_a_connection_that_is_cut_goes_on_where_it_was(laptop: Laptop) -> None:
     host = laptop.host("gpu", used=True)
-    run = standing(laptop, SPEC.replace("ran*", "large"), gpu=(1, 2, 3, 4))
+    run = make_run(laptop, SPEC.replace("ran*", "large"), gpu=(1, 2, 3, 4))
     with (workspace(host) / "large").open("wb") as file:
         file.truncate(300 << 20)
     process = laptop.start("pull")
@@ -180,10 +180,10 @@ def test_a_connection_that_is_cut_goes_on_where_it_was(laptop: Laptop) -> None:
     wait_for(lambda: _largest(staging) > 1 << 20, say="some of the large file")
     host.stop()
     host.start()
-    out, said = process.communicate(timeout=150)
-    assert process.returncode == 0, (out, said)
-    assert "gpu: " in said
-    assert "going on (2 of 3)" in said
+    out, errors = process.communicate(timeout=150)
+    assert process.returncode == 0, (out, errors)
+    assert "gpu: " in errors
+    assert "going on (2 of 3)" in errors
     assert (laptop.project / "code" / "large").stat().st_size == 300 << 20
     assert "300.0 MiB" in out, "what came before the cut was not sent again"
 
@@ -197,7 +197,7 @@ def _largest(folder: Path) -> int:
 
 def test_killed_at_any_moment_and_pulled_again_it_ends_the_same(laptop: Laptop) -> None:
     host = laptop.host("gpu", used=True)
-    run = standing(laptop, SPEC.replace("ran*", "ran*, large"), gpu=(1, 2, 3, 4))
+    run = make_run(laptop, SPEC.replace("ran*", "ran*, large"), gpu=(1, 2, 3, 4))
     data = os.urandom(24 << 20)
     (workspace(host) / "large").write_bytes(data)
     begin = time.monotonic()
@@ -226,7 +226,7 @@ def results_without_large(laptop: Laptop) -> dict[str, str]:
 
 def test_what_moved_to_another_host_is_not_taken_from_the_first(laptop: Laptop) -> None:
     laptop.host("gpu", used=True)
-    run = standing(laptop, SPEC.replace("ran*", "out*"), gpu=(1, 2, 3, 4))
+    run = make_run(laptop, SPEC.replace("ran*", "out*"), gpu=(1, 2, 3, 4))
     with assignment.changed(run) as now:
         part = now.assigned.part("gpu")
         now.assigned = now.assigned.with_part(part._replace(moved=("j1", "j2")))
@@ -252,8 +252,8 @@ def test_every_goes_on_until_the_run_has_ended(laptop: Laptop) -> None:
     for host in (a, b):
         (workspace(host) / "stop").touch()
         finish(host, run_id)
-    out, said = process.communicate(timeout=150)
-    assert process.returncode == 0, (out, said)
+    out, errors = process.communicate(timeout=150)
+    assert process.returncode == 0, (out, errors)
     assert out.splitlines()[-1].endswith("; the run has ended")
     assert results(laptop) == WHOLE
 
@@ -266,10 +266,10 @@ def test_ctrl_c_ends_it_cleanly_and_says_how_to_go_on(laptop: Laptop) -> None:
     assert process.stdout is not None
     process.stdout.readline()
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=150)
+    _, errors = process.communicate(timeout=150)
     assert process.returncode == 130
-    assert f"Continue: wavequeue pull {run_id} --every 1800s" in said
-    assert "Traceback" not in said
+    assert f"Continue: wavequeue pull {run_id} --every 1800s" in errors
+    assert "Traceback" not in errors
     (workspace(host) / "stop").touch()
     finish(host, run_id)
 
@@ -289,8 +289,8 @@ def test_what_a_job_needs_of_another_host_is_carried_there(laptop: Laptop) -> No
     # Nothing is carried that is not what the teacher wrote.
     mine = laptop.project / "code" / "t.pt"
     mine.write_text("mine\n")
-    _, said = laptop.call("pull", code=1)
-    assert "t.pt of teacher is newer here than on gpu-a" in said
+    _, errors = laptop.call("pull", code=1)
+    assert "t.pt of teacher is newer here than on gpu-a" in errors
     mine.unlink()
     first = pulled(laptop)
     assert first["carried"] == [{"to": "gpu-b", "jobs": ["teacher"], "files": 1, "fault": None}]
@@ -320,7 +320,7 @@ def test_results_of_code_that_was_on_the_host_come_into_the_run(laptop: Laptop) 
 def test_what_is_meant_has_to_be_there(laptop: Laptop) -> None:
     assert "no run was submitted to hosts" in laptop.call("pull", code=2)[1]
     host = laptop.host("gpu", used=True)
-    standing(laptop, SPEC, gpu=(1, 2, 3, 4))
+    make_run(laptop, SPEC, gpu=(1, 2, 3, 4))
     assert "no jobs on gpu-z" in laptop.call("pull", "--host", "gpu-z", code=2)[1]
     assert "give RUN or --run" in laptop.call("pull", "x", "--run", "y", code=2)[1]
     shutil.rmtree(host.home / ".wavequeue" / "runtime")
@@ -331,7 +331,7 @@ def test_this_machine_as_a_host_is_pulled_from_like_any_other(laptop: Laptop, mo
     (laptop.project / "workers.yaml").write_text("workers:\n  here: {kind: local}\n")
     monkeypatch.setenv("HOME", str(laptop.home))
     laptop.hosts["here"] = _Here(laptop.home)
-    standing(laptop, SPEC, here=(1, 2, 3, 4))
+    make_run(laptop, SPEC, here=(1, 2, 3, 4))
     assert pulled(laptop)["hosts"]["here"]["whole"]
     assert results(laptop) == WHOLE
 

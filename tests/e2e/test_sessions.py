@@ -147,9 +147,9 @@ def test_a_restarted_manager_adopts_what_runs_and_takes_in_what_ended(world: Wor
     assert row["attempts"] == 1
     assert row["metrics"] == {"loss": 0.25, "acc": 0.5, "typo": None}
     assert row["metric_errors"] == {"typo": "out.json has no key 'eval.lss'; keys there: eval.loss"}
-    told = [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
-    assert [(one["job"], one["attempt"], one["metrics"]) for one in told] == [("runs", 1, row["metrics"])]
-    assert (told[0]["run_id"], told[0]["errors"]) == (run.state()["meta"]["run_id"], row["metric_errors"])
+    published = [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
+    assert [(one["job"], one["attempt"], one["metrics"]) for one in published] == [("runs", 1, row["metrics"])]
+    assert (published[0]["run_id"], published[0]["errors"]) == (run.state()["meta"]["run_id"], row["metric_errors"])
 
 
 def test_attempts_cut_off_with_the_host_cost_nothing(world: World) -> None:

@@ -88,8 +88,8 @@ def test_a_plan_for_hosts_shares_the_jobs_and_tells_how_long_they_take_there(lap
         (["--gpus", "0"], "--gpus 0: give how many GPUs to plan for, 1 or more"),
         (["--offer", "7", "--gpus", "2"], "--offer is one machine as it can be rented"),
     ):
-        _, said = laptop.call("plan", "spec.yaml", *arguments, code=2)
-        assert says in said
+        _, errors = laptop.call("plan", "spec.yaml", *arguments, code=2)
+        assert says in errors
 
 
 SCRIPT = """
@@ -155,15 +155,15 @@ def test_another_run_of_live_jobs_begins_only_where_that_is_meant_and_what_is_do
     submitted = laptop.submit()
     first = submitted["run_id"]
     assert f"runs a copy of {commit}, pushed now" in submitted["hosts"][0]["notes"]
-    _, said = laptop.call("submit", "spec.yaml", "--new", code=2)
-    assert f"{first} is live on gpu-a and runs the jobs of spec.yaml" in said
+    _, errors = laptop.call("submit", "spec.yaml", "--new", code=2)
+    assert f"{first} is live on gpu-a and runs the jobs of spec.yaml" in errors
     second = laptop.submit("--again")["run_id"]
     assert laptop.runs() == sorted([first, second])
     (workspace(host) / "stop").touch()
     assert [len(finish(host, run_id)) for run_id in (first, second)] == [4, 4]
     (workspace(host) / "out3").unlink()
-    out, said = laptop.call("submit", "spec.yaml", "--skip-done", "--poll", "0.1", "--json")
-    assert "gpu-a: 3 jobs (j1, j2, j4) not run, since the output already exists" in said
+    out, errors = laptop.call("submit", "spec.yaml", "--skip-done", "--poll", "0.1", "--json")
+    assert "gpu-a: 3 jobs (j1, j2, j4) not run, since the output already exists" in errors
     assert sorted(finish(host, json.loads(out)["run_id"])) == ["j1", "j2", "j3", "j4"]
     report = json.loads(laptop.call("report", "--json", "--run", first)[0])
     (push,) = report["hosts"][0]["code"]
@@ -207,9 +207,9 @@ def test_one_host_that_is_away_stops_no_other_and_is_finished_later(laptop: Lapt
     laptop.submit(*both)
     (laptop.project / "code" / "input.txt").write_text("another\n")
     b.stop()
-    _, said = laptop.call("submit", "spec.yaml", *both, code=1)
-    assert "gpu-b: unreachable" in said
-    assert "run the same command again to finish 1 of 2 hosts" in said
+    _, errors = laptop.call("submit", "spec.yaml", *both, code=1)
+    assert "gpu-b: unreachable" in errors
+    assert "run the same command again to finish 1 of 2 hosts" in errors
     assert (workspace(a) / "input.txt").read_text() == "another\n"
     b.start()
     run_id = laptop.submit()["run_id"]
@@ -226,8 +226,8 @@ def test_a_machine_that_was_rented_to_somebody_else_gets_nothing(laptop: Laptop)
     finish(host, laptop.submit()["run_id"])
     (host.home / ".wavequeue" / "host_id").write_text("0123456789abcdef0123456789abcdef\n")
     (laptop.project / "code" / "input.txt").write_text("secret\n")
-    _, said = laptop.call("submit", "spec.yaml", code=1)
-    assert "is another machine than the one that got this run" in said
+    _, errors = laptop.call("submit", "spec.yaml", code=1)
+    assert "is another machine than the one that got this run" in errors
     assert (workspace(host) / "input.txt").read_text() == "one\n"
 
 
@@ -242,8 +242,8 @@ def test_preflight_names_what_is_missing_and_leaves_nothing_behind(laptop: Lapto
     assert "error: gpu-a: screen is not installed" in out
     assert "error: gpu-a: 1 job blocked (j4): data/x4 does not exist" in out
     assert "error: gpu-b: unreachable: " in out
-    _, said = laptop.call("submit", "spec.yaml", "--host", "gpu-a", code=1)
-    assert "nothing was submitted" in said
+    _, errors = laptop.call("submit", "spec.yaml", "--host", "gpu-a", code=1)
+    assert "nothing was submitted" in errors
     assert laptop.runs() == []
     assert [path.name for path in host.home.iterdir()] == []
 
@@ -276,8 +276,8 @@ def test_one_home_under_two_names_holds_one_part_of_a_run(laptop: Laptop) -> Non
     laptop.spec(SPEC)
     both = ("--host", "gpu-a", "--host", "gpu-b")
     # Nobody knows it before the host has been named; then one of the two is left out.
-    out, said = laptop.call("submit", "spec.yaml", "--poll", "0.1", *both, code=1)
-    assert said.count("is the same machine as gpu-") == 1
+    out, errors = laptop.call("submit", "spec.yaml", "--poll", "0.1", *both, code=1)
+    assert errors.count("is the same machine as gpu-") == 1
     assert len(finish(host, out.split(":")[0])) == 2
     assert laptop.call("preflight", "spec.yaml", *both, code=1)[0].count("is the same machine as gpu-") == 2
 

@@ -55,8 +55,8 @@ class Rented:
 
     def tell(self, run: Run, **instance: Any) -> None:
         """What the laptop writes at submit."""
-        told = Instance(self.box.id, dph=0.5, storage_dph=0.01, since=1_900_000_000.0)
-        write(run.paths.instance, instance_text(replace(told, **instance)))
+        known = Instance(self.box.id, dph=0.5, storage_dph=0.01, since=1_900_000_000.0)
+        write(run.paths.instance, instance_text(replace(known, **instance)))
 
     def is_gone(self) -> bool:
         return self.box.id not in self.double.world.boxes or self.box.lingers is not None
@@ -100,7 +100,7 @@ def events(run: Run, name: str) -> list[dict[str, Any]]:
     return [event for event in run.events() if event["event"] == name]
 
 
-def told(run: Run, kind: str) -> list[str]:
+def alerts(run: Run, kind: str) -> list[str]:
     return [alert["text"] for alert in run.alerts() if alert["kind"] == kind]
 
 
@@ -126,7 +126,7 @@ def test_it_destroys_its_own_instance_once_its_results_are_home(rented: Rented) 
     assert names.index("RunFinished") < names.index("TeardownStarting") < names.index("TeardownConfirmed")
     assert meta(run)["teardown"]["confirmed"] is True
     assert "destroys this machine automatically" in run.paths.teardown.read_text()
-    assert len(told(run, "teardown")) == 2
+    assert len(alerts(run, "teardown")) == 2
     assert run.paths.summary.exists()
     secrets = [path for path in rented.world.home.rglob("*") if path.is_file()]
     assert not [path for path in secrets if rented.box.api_key.encode() in path.read_bytes()]
@@ -161,12 +161,12 @@ def test_over_max_cost_no_new_job_starts_and_the_machine_is_stopped(rented: Rent
     run.start()
     run.wait_running("a")
     rented.tell(run, since=1_700_000_000.0)
-    wait_for(lambda: told(run, "max_cost"), say="the alert")
+    wait_for(lambda: alerts(run, "max_cost"), say="the alert")
     (run.directory / "go").touch()
     assert run.finish() == 1
     assert run.statuses() == {"a": "completed", "b": "pending"}
     assert "has reached its cost limit of $12.50" in run.jobs()["b"]["waiting"]
-    assert told(run, "max_cost") == [
+    assert alerts(run, "max_cost") == [
         (
             "the machine has reached its cost limit of $12.50 (max_cost): no more jobs are started; "
             "to continue anyway: wavequeue resume"
@@ -188,7 +188,7 @@ def test_a_killed_manager_that_is_started_again_goes_on_with_the_end(rented: Ren
     wait_plan(run, "sync")
     pull(run)
     wait_for(lambda: rented.double.count("DELETE", "instances") > 1, say="the first tries")
-    wait_for(lambda: [text for text in told(run, "teardown") if "answered 429" in text], say="the alert")
+    wait_for(lambda: [text for text in alerts(run, "teardown") if "answered 429" in text], say="the alert")
     run.kill()
     assert not rented.is_gone()
     rented.double.heal()
@@ -201,7 +201,7 @@ def test_without_a_key_it_says_so_at_once_and_ends_itself_when_it_has_one(rented
     rented.say(None)
     run = rented.run(manifest(job("a", "true"), when_done="destroy"))
     run.start()
-    wait_for(lambda: told(run, "teardown"), say="the alert")
+    wait_for(lambda: alerts(run, "teardown"), say="the alert")
     wait_plan(run, "sync")
     pull(run)
     wait_plan(run, "destroy")
@@ -228,8 +228,8 @@ def test_results_that_the_run_pushes_itself_are_safe(rented: Rented) -> None:
 def test_a_push_that_fails_is_told_and_nothing_is_destroyed(rented: Rented) -> None:
     run = rented.run(manifest(job("a", "true"), when_done="destroy", results_to="echo no such remote; exit 3"))
     run.start()
-    wait_for(lambda: told(run, "results_to"), say="the alert")
-    assert "exit code 3" in told(run, "results_to")[0]
+    wait_for(lambda: alerts(run, "results_to"), say="the alert")
+    assert "exit code 3" in alerts(run, "results_to")[0]
     assert "no such remote" in run.story()
     assert rented.double.asked == []
 
@@ -279,7 +279,7 @@ def test_a_machine_that_nobody_rented_is_left_alone_and_the_manager_ends(world: 
     world.environment["WAVEQUEUE_PROC"] = str(world.root)
     run = world.run(manifest(job("a", "true"), when_done="destroy"))
     assert run.go() == 0
-    assert "this machine is not a Vast.ai instance" in told(run, "teardown")[0]
+    assert "this machine is not a Vast.ai instance" in alerts(run, "teardown")[0]
     assert meta(run)["manager"] == "finished"
 
 
@@ -287,7 +287,7 @@ def test_another_instance_is_never_touched(rented: Rented) -> None:
     other = rented.double.world.box()
     run = rented.run(manifest(job("a", "true"), when_done="destroy", idle_after=0.5), id=other.id)
     run.start()
-    text = wait_for(lambda: told(run, "teardown"), say="the alert")[0]
+    text = wait_for(lambda: alerts(run, "teardown"), say="the alert")[0]
     assert f"the run was sent to instance {other.id}, and this machine is {rented.box.id}" in text
     wait_plan(run, "stop")
     wait_for(lambda: meta(run)["manager"] == "finished")
@@ -319,11 +319,11 @@ def test_after_a_restart_of_the_machine_its_own_start_script_brings_the_managers
 
 
 def resume_all(rented: Rented) -> dict[str, Any]:
-    said = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "queue_manager.remote.resume_all"],
         env=rented.world.environment, cwd=rented.world.root, capture_output=True, check=True, timeout=60,
     )  # fmt: skip
-    found: dict[str, Any] = json.loads(said.stdout)
+    found: dict[str, Any] = json.loads(result.stdout)
     return found
 
 

@@ -84,10 +84,10 @@ def test_a_changed_manifest_is_refused_with_what_to_do(world: World) -> None:
     run = world.run(manifest(job("one", "exit 1")))
     assert run.go() == 3
     run.paths.manifest.write_text(encode(manifest(job("one", "exit 1"), job("two", "true"))))
-    said = refused(run)
-    assert "was changed after run" in said
-    assert "wavequeue add SPEC --run " in said
-    assert "wavequeue retry JOB --run " in said
+    message = refused(run)
+    assert "was changed after run" in message
+    assert "wavequeue add SPEC --run " in message
+    assert "wavequeue retry JOB --run " in message
 
 
 def test_a_state_file_that_is_not_ours_is_refused(world: World) -> None:
@@ -120,7 +120,7 @@ def test_a_journal_with_a_broken_line_is_refused(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{", "not valid JSON"),
         ("[]", "not a manifest"),
@@ -132,10 +132,10 @@ def test_a_journal_with_a_broken_line_is_refused(world: World) -> None:
         (encode(manifest(job("a", "x"), phases=(Phase("main", ("other",)),))), "'other', which does not exist"),
     ],
 )
-def test_manifests_that_cannot_run(world: World, text: str, said: str) -> None:
+def test_manifests_that_cannot_run(world: World, text: str, message: str) -> None:
     run = world.run(manifest(job("one", "true")))
     run.paths.manifest.write_text(text)
-    assert said in refused(run)
+    assert message in refused(run)
 
 
 def test_requests_wait_for_the_manager_and_are_done_once(world: World) -> None:

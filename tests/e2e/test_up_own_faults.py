@@ -253,12 +253,12 @@ def test_a_fault_that_every_machine_shows_blames_none_and_says_what_it_cost(
     assert words in "\n".join(lines)
     assert "No machine was blacklisted" in "\n".join(lines)
     assert (bench.creates(), bench.destroys(), bench.blamed()) == (machines, machines, 0)
-    said = re.fullmatch(
+    found = re.fullmatch(
         r"wavequeue: nothing is billed any more; what was rented for this cost (.*), at most.*", lines[-1]
     )
-    assert said, lines[-1]
+    assert found, lines[-1]
     assert bench.cost() > 0
-    assert said[1] == usd(bench.cost())
+    assert found[1] == usd(bench.cost())
 
 
 def test_while_nothing_is_known_of_a_machine_that_is_said_and_nothing_is_done(

@@ -116,18 +116,18 @@ def test_a_machine_that_moved_is_found_by_submit_and_ends_itself_once_all_result
     assert fleet.file.read_text() == fleet.text(fleet.address)
     assert len(finish(fleet.host, run_id)) == 4
     there = RunPaths.of(fleet.host.home / ".wavequeue" / "runs" / run_id)
-    told = json.loads(there.instance.read_text())
+    instance = json.loads(there.instance.read_text())
     row = fleet.box.row()
     prices = round(row["dph_total"], 4), round(row["storage_total_cost"], 6)
-    assert (told["instance_id"], told["dph"], told["storage_dph"]) == (fleet.box.id, *prices)
+    assert (instance["instance_id"], instance["dph"], instance["storage_dph"]) == (fleet.box.id, *prices)
     assert there.instance.stat().st_mode & 0o777 == 0o600
     mine = fleet.laptop.project / "code" / "out1"
     mine.write_text("newer than there\n")
     fleet.laptop.call("pull")
     assert not there.acknowledged.exists(), "what is only there would be lost with the machine"
     assert fleet.box.id in fleet.double.world.boxes
-    said, _ = fleet.laptop.call("status")
-    (line,) = [line for line in said.splitlines() if "an hour" in line]
+    output, _ = fleet.laptop.call("status")
+    (line,) = [line for line in output.splitlines() if "an hour" in line]
     assert (
         "waits, then when_done: destroy: the run has finished; its results have not been pulled yet: wavequeue pull"
         in line
@@ -354,5 +354,5 @@ def test_a_plan_for_an_offer_tells_what_it_costs_there(fleet: Fleet) -> None:
     out, _ = fleet.laptop.call("plan", "spec.yaml", "--offer", number)
     assert f"where: offer {number}: 2x " in out
     assert f"cost: about ${found['estimate']['cost_usd']:.2f} (offer {number})" in out
-    _, said = fleet.laptop.call("plan", "spec.yaml", "--offer", "987654", code=1)
-    assert "offer 987654 is not available (any more); see: wavequeue vast hunt" in said
+    _, output = fleet.laptop.call("plan", "spec.yaml", "--offer", "987654", code=1)
+    assert "offer 987654 is not available (any more); see: wavequeue vast hunt" in output

@@ -182,7 +182,7 @@ def test_machines_that_cannot_be_entered_for_one_reason_are_not_to_blame(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hurry(monkeypatch, account, *(account.offer() for _ in range(3)), of="state")
-    monkeypatch.setattr(InstanceHost, "let_in", lambda *_: None)
+    monkeypatch.setattr(InstanceHost, "authorize", lambda *_: None)
     _, err = account.call(*BEST, code=1)
     assert "the login failed on two machines in a row" in err
     assert re.search(r"No machine was blacklisted. What was tried cost \$0\.\d+", err.splitlines()[-1])

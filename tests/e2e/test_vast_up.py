@@ -73,7 +73,7 @@ def moments(account: Account) -> dict[str, Callable[[], bool]]:
     def there(pattern: str) -> bool:
         return any(list(host.home.glob(pattern)) for host in list(account.hosts.of.values()))
 
-    def told(word: str) -> bool:
+    def shown(word: str) -> bool:
         return ledger.exists() and word in ledger.read_text()
 
     def released() -> bool:
@@ -85,9 +85,9 @@ def moments(account: Account) -> dict[str, Callable[[], bool]]:
 
     return {
         "offers asked for": lambda: account.double.count("POST", "/bundles/") > 0,
-        "about to rent": lambda: told("intended"),
+        "about to rent": lambda: shown("intended"),
         "create asked for": lambda: account.creates() > 0,
-        "it is made": lambda: told("created"),
+        "it is made": lambda: shown("created"),
         "it comes up": lambda: bool(account.hosts.of),
         "a worker": account.registry.exists,
         "set up": lambda: there("wavequeue/SETUP_LOG.txt"),
@@ -143,8 +143,8 @@ def test_left_with_ctrl_c_it_says_what_goes_on_billing_and_the_same_again_goes_o
     _, err = process.communicate(timeout=150)
     assert f"instance {number} (1x RTX 4090) is running, and is still billed: $0.30" in err
     home = account.hosts.of[number].home
-    (told,) = [json.loads(path.read_text()) for path in home.glob(".wavequeue/runs/*/instance.json")]
-    assert told["since"] == iso(account.rentals()[0].rates[0][0]), "the ceiling counts from the create"
+    (shown,) = [json.loads(path.read_text()) for path in home.glob(".wavequeue/runs/*/instance.json")]
+    assert shown["since"] == iso(account.rentals()[0].rates[0][0]), "the ceiling counts from the create"
     (home / "wavequeue" / "small" / "code" / "stop").touch()
     account.call(*UP)
     assert results(account) == ALL

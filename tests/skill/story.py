@@ -42,8 +42,8 @@ class Story:
         self.tell(ev.RunStarted(RUN_ID, made.project, "sha"))
         self.tell(ev.ManagerStarted("gpu-a", 4711, "boot"))
 
-    def tell(self, *told: Event) -> Story:
-        for event in told:
+    def tell(self, *added: Event) -> Story:
+        for event in added:
             record = Record(self.state.seq + 1, self.at, event)
             self.state.apply(record)
             self.records.append(record)

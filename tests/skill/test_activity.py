@@ -20,7 +20,7 @@ CARDS = (Card(0, "GPU-0", "NVIDIA A100", 81920, 20000, 0), Card(1, "GPU-1", "NVI
 ASKS = "is waiting for input on its terminal: 'Enter your choice:'"
 
 
-def told(silent: float | None = 0.0, **fields: Any) -> tuple[Story, dict[str, Any]]:
+def silent_for(silent: float | None = 0.0, **fields: Any) -> tuple[Story, dict[str, Any]]:
     """A run with a job on card 0 that has been silent for so long, and its document."""
     story = Story(manifest(job("a", gpus=1))).start("a", 0)
     document = story.document(cards=CARDS)
@@ -46,12 +46,12 @@ def told(silent: float | None = 0.0, **fields: Any) -> tuple[Story, dict[str, An
     ],
 )
 def test_a_running_job_in_words(silent: float | None, fields: dict[str, Any], words: str) -> None:
-    story, document = told(silent, **fields)
+    story, document = silent_for(silent, **fields)
     assert activity.words(document["jobs"][0], story.at, document["gpus"]) == words
 
 
 def test_a_card_of_another_host_is_not_its_own() -> None:
-    story, document = told(720.0, host="b")
+    story, document = silent_for(720.0, host="b")
     cards = [{**CARDS_ROW, "host": host, "util": util} for host, util in (("a", 70), ("b", 5))]
     assert activity.words(document["jobs"][0], story.at, cards).endswith("0 % CPU, GPU 0 at 5 %")
 
@@ -60,7 +60,7 @@ CARDS_ROW = {"index": 0, "util": None}
 
 
 def test_a_row_of_an_older_manager_says_nothing() -> None:
-    story, document = told()
+    story, document = silent_for()
     for name in ("last_output", "silent_s", "cpu", "asks"):
         del document["jobs"][0][name]
     assert fault(document) is None
@@ -78,17 +78,17 @@ def _why(story: Story, document: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_silent_job_is_shown_with_its_last_words_and_explained() -> None:
-    story, document = told(720.0)
+    story, document = silent_for(720.0)
     assert " a  1.0 s  GPU 0  silent for 12 min, 0 % CPU, GPU 0 at 0 %: epoch 3/10" in _lines(story, document)
     found = _why(story, document)
-    said = "running for 1.0 s on GPU 0, attempt 1; silent for 12 min, 0 % CPU, GPU 0 at 0 %"
-    assert (found["because"], found["silent_s"], found["cpu"], found["asks"]) == (said, 720.0, 0.2, None)
+    expected = "running for 1.0 s on GPU 0, attempt 1; silent for 12 min, 0 % CPU, GPU 0 at 0 %"
+    assert (found["because"], found["silent_s"], found["cpu"], found["asks"]) == (expected, 720.0, 0.2, None)
     table = frame.jobs_table(document["jobs"], 200, story.at)
     assert table[1].plain.rstrip().endswith("silent for 12 min, 0 % CPU")
 
 
 def test_a_job_that_waits_for_an_answer_is_shown_and_the_way_to_answer_is_told() -> None:
-    story, document = told(5.0, asks=ASKS)
+    story, document = silent_for(5.0, asks=ASKS)
     assert f" a  1.0 s  GPU 0  {ASKS}" in _lines(story, document)
     found = _why(story, document)
     assert found["because"] == f"running for 1.0 s on GPU 0, attempt 1; {ASKS}"

@@ -26,9 +26,9 @@ CARD = Card(0, "GPU-0", "H200", 143771, 18664, 97)
 NAN = {"kind": "nan", "text": "the loss is nan", "line": "step 9 loss nan", "since": iso(T0)}
 
 
-def story(root: Path = Path("/runs") / RUN_ID) -> Story:
-    told = Story(manifest(job("a", gpus=1), job("b"), job("c")), root)
-    return told.start("a", 0).start("b")
+def new_story(root: Path = Path("/runs") / RUN_ID) -> Story:
+    story = Story(manifest(job("a", gpus=1), job("b"), job("c")), root)
+    return story.start("a", 0).start("b")
 
 
 def seen(document: dict[str, Any], name: str, **fields: Any) -> checks.Check:
@@ -41,19 +41,19 @@ HEALTH = {"step": 120, "total": 5000, "rate": 1.9234, "eta_s": 2537.0, "loss": 0
 
 
 def test_a_line_has_nine_fields_in_their_order() -> None:
-    found = checks.line(seen(story().document(cards=(CARD,)), "a", health={**HEALTH, "flags": []}))
+    found = checks.line(seen(new_story().document(cards=(CARD,)), "a", health={**HEALTH, "flags": []}))
     assert found == "2026-01-01T10:01:00Z a:running 120/5000 1.923/s 97% 18000MiB loss=0.31 - 2026-01-01T10:03:00Z"
     assert len(found.split(" ")) == len(checks.FIELDS) == 9
 
 
 def test_what_is_unknown_is_a_dash_and_never_guessed() -> None:
-    assert checks.line(seen(story().document(), "b")) == (
+    assert checks.line(seen(new_story().document(), "b")) == (
         "2026-01-01T10:01:00Z b:running - - - - - - 2026-01-01T10:03:00Z"
     )
 
 
 def test_the_use_of_its_gpus_is_told_where_its_health_tells_none() -> None:
-    found = seen(story().document(cards=(CARD,)), "a")
+    found = seen(new_story().document(cards=(CARD,)), "a")
     assert (found.util, found.mem) == (97, 18664)
 
 
@@ -72,13 +72,13 @@ def test_the_use_of_its_gpus_is_told_where_its_health_tells_none() -> None:
     ],
 )  # fmt: skip
 def test_a_field_says(fields: dict[str, Any], part: str) -> None:
-    text = checks.line(seen(story().document(), "a", **fields))
+    text = checks.line(seen(new_story().document(), "a", **fields))
     assert part in text
     assert len(text.split(" ")) == 9
 
 
 def test_a_host_that_is_away_is_another_state_than_a_job_that_failed() -> None:
-    document = story().document()
+    document = new_story().document()
     document["meta"]["hosts"] = [{"name": "gpu-a", "reachable": False}]
     assert seen(document, "a", host="gpu-a").state == "unreachable"
     row = next(row for row in document["jobs"] if row["id"] == "b")
@@ -86,13 +86,13 @@ def test_a_host_that_is_away_is_another_state_than_a_job_that_failed() -> None:
 
 
 def test_the_metric_with_a_goal_comes_first() -> None:
-    document = story().document()
+    document = new_story().document()
     row = {**document["jobs"][0], "metrics": {"acc": 0.5, "val_loss": 0.25}}
     assert checks.check(row, document, T0, None, gone=False, goal="val_loss").eval == ("val_loss", 0.25)
 
 
 def test_json_has_the_fields_as_numbers_and_no_nan() -> None:
-    found = seen(story().document(), "a", health={**HEALTH, "loss": None, "flags": [NAN]})
+    found = seen(new_story().document(), "a", health={**HEALTH, "loss": None, "flags": [NAN]})
     row = checks.row_json(found, ["step 9 loss nan"])
     assert json.loads(json.dumps(row, allow_nan=False)) == row
     assert (row["step"], row["gpu"], row["eval"]) == (120, 96.6, {"name": "loss", "value": None})
@@ -149,8 +149,8 @@ class Clock:
 def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[list[CheckReport], Outcome]]:
     """Follow a run of one job `a`, whose row is as `fields` says at each minute, up to a minute."""
     root = tmp_path / RUN_ID
-    told = Story(manifest(job("a")), root).start("a")
-    told.write()
+    story = Story(manifest(job("a")), root).start("a")
+    story.write()
     (root / "logs" / "a.log").write_text("step 8 loss 0.1\nstep 9 loss nan\n")
     launched = T0 + 3  # the event that the attempt has started is the fourth
 
@@ -159,11 +159,11 @@ def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., t
         clock.now = launched
 
         def made(now: float) -> dict[str, Any]:
-            document = told.document()
+            document = story.document()
             document["jobs"][0].update(fields((now - launched) / 60))
             return document
 
-        run = Run(RUN_ID, told.paths)
+        run = Run(RUN_ID, story.paths)
         monkeypatch.setattr(LocalRun, "watch", lambda _: Followed(run, clock, made, launched + 60 * until))
         found = []
         following = follow_run(run, clock=clock, wait=clock.wait)
@@ -220,14 +220,14 @@ def test_another_attempt_begins_the_checks_anew(followed: Callable[..., tuple[li
 def on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
     """A run whose manager lives, as far as anyone can tell: a runs, b has failed and waits for its retry."""
     root = tmp_path / "experiment_queue" / RUN_ID
-    told = story(root)
-    told.tell(ev.AttemptStopping("b", 1, "timeout")).end("b", "failed_other", error="ended by timeout", due=T0 + 3600)
-    told.write()
+    story = new_story(root)
+    story.tell(ev.AttemptStopping("b", 1, "timeout")).end("b", "failed_other", error="ended by timeout", due=T0 + 3600)
+    story.write()
     (root / "logs" / "b.log").write_text("step 1\nhanging\n")
     monkeypatch.setattr(local_manager, "is_alive", lambda _run: True)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    return told
+    return story
 
 
 def test_the_status_file_tells_of_machines_jobs_and_what_was_done(on_disk: Story) -> None:
@@ -263,13 +263,13 @@ def test_a_file_without_the_mark_is_a_persons_and_none_of_it_is_lost(on_disk: St
 
 
 def test_a_retry_is_an_action_whose_effect_is_told() -> None:
-    told = story().end("b", "failed_oom", error="out of memory", due=T0).tell_retry("b").start("b").complete("c")
-    rows = {row["id"]: row for row in told.document()["jobs"]}
-    assert [(one.target, one.did, one.effect) for one in status_file.actions(told.records, rows)] == [
+    story = new_story().end("b", "failed_oom", error="out of memory", due=T0).tell_retry("b").start("b").complete("c")
+    rows = {row["id"]: row for row in story.document()["jobs"]}
+    assert [(one.target, one.did, one.effect) for one in status_file.actions(story.records, rows)] == [
         ("b", "started attempt 2", "runs")
     ]
-    told.end("b")
-    assert status_file.actions(told.records, rows)[0].effect == "completed"
+    story.end("b")
+    assert status_file.actions(story.records, rows)[0].effect == "completed"
 
 
 def test_kill_criteria_are_those_of_the_jobs() -> None:
@@ -287,12 +287,12 @@ def test_what_counts_as_unhealthy_is_told_in_words() -> None:
         "bounds": [{"metric": "val_loss", "above": 10}],
         "early_stop": {"metric": "val_loss", "patience": 5, "min_delta": 0.001},
     }  # fmt: skip
-    told = status_file.kill_criteria(manifest(job("a", health=policy)))
-    assert told[-3].split(", or ") == [
+    story = status_file.kill_criteria(manifest(job("a", health=policy)))
+    assert story[-3].split(", or ") == [
         "unhealthy: ended if its loss is NaN", "no new step for 15 min", "GPUs below 10 % for 10 min",
         "slower than 50 % of its usual rate", "val_loss above 10",
     ]  # fmt: skip
-    assert told[-2:] == [
+    assert story[-2:] == [
         "early stop: val_loss not better by 0.001 for 5 values in a row",
         "fewest steps: 1000",
     ]

@@ -76,7 +76,7 @@ def wavequeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
 
 
 @pytest.fixture
-def told(tmp_path: Path, wavequeue: Command) -> Story:  # noqa: ARG001
+def story(tmp_path: Path, wavequeue: Command) -> Story:  # noqa: ARG001
     """A run on disk, whose manager has died: a is completed, b is stuck, c waits."""
     root = tmp_path / "work" / "experiment_queue" / RUN_ID
     story = Story(manifest(job("a"), job("b"), job("c", "second")), root)
@@ -174,14 +174,14 @@ def test_wrong_use_gets_one_message_and_exit_2(
     ],
 )
 def test_what_a_run_does_not_have_gets_one_message_and_exit_2(
-    told: Story, wavequeue: Command, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+    story: Story, wavequeue: Command, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
 ) -> None:
     assert wavequeue(*arguments) == USE
     out, err = capsys.readouterr()
     assert out == ""
     assert says in err
     assert len(err.splitlines()) == 1
-    assert not told.paths.inbox.exists(), "nothing was asked of the manager"
+    assert not story.paths.inbox.exists(), "nothing was asked of the manager"
 
 
 def test_faults_of_a_spec_come_all_at_once(wavequeue: Command, capsys: pytest.CaptureFixture[str]) -> None:
@@ -245,7 +245,7 @@ def test_build_prints_the_manifest_or_writes_it_and_spares_the_spec(
 
 
 def test_status_of_a_run_whose_manager_died(
-    told: Story, wavequeue: Command, capsys: pytest.CaptureFixture[str]
+    story: Story, wavequeue: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert wavequeue("status") == DONE
     text = capsys.readouterr().out
@@ -256,14 +256,14 @@ def test_status_of_a_run_whose_manager_died(
     assert wavequeue("status", "--json") == DONE
     document = json.loads(capsys.readouterr().out)
     assert document["manager_alive"] is False
-    assert document["directory"] == str(told.paths.root)
+    assert document["directory"] == str(story.paths.root)
     assert document["age_s"] > 0
-    expected = told.document()
+    expected = story.document()
     expected["meta"]["gone"] = 0  # nothing ran
     assert {key: document[key] for key in expected} == expected
 
 
-@pytest.mark.usefixtures("told")
+@pytest.mark.usefixtures("story")
 def test_status_lists_jobs_by_status_and_phase(
     wavequeue: Command,
     capsys: pytest.CaptureFixture[str],
@@ -280,7 +280,7 @@ def test_status_lists_jobs_by_status_and_phase(
     assert [row["id"] for row in json.loads(capsys.readouterr().out)["jobs"]] == ["b"]
 
 
-@pytest.mark.usefixtures("told")
+@pytest.mark.usefixtures("story")
 def test_why_and_report_print_one_document(
     wavequeue: Command,
     capsys: pytest.CaptureFixture[str],
@@ -297,7 +297,7 @@ def test_why_and_report_print_one_document(
     assert capsys.readouterr().out.startswith(f"# {RUN_ID}: 1 of 3 jobs completed")
 
 
-@pytest.mark.usefixtures("told")
+@pytest.mark.usefixtures("story")
 def test_logs_are_plain_where_stdout_is_no_terminal(
     wavequeue: Command,
     capfd: pytest.CaptureFixture[str],
@@ -310,7 +310,7 @@ def test_logs_are_plain_where_stdout_is_no_terminal(
     assert capfd.readouterr().out == "boom\n"
 
 
-@pytest.mark.usefixtures("told")
+@pytest.mark.usefixtures("story")
 def test_watch_of_a_dead_run_ends_and_says_how_to_go_on(
     wavequeue: Command,
     capsys: pytest.CaptureFixture[str],
@@ -321,11 +321,11 @@ def test_watch_of_a_dead_run_ends_and_says_how_to_go_on(
 
 @pytest.mark.parametrize("arguments", [["cancel", "c"], ["pause"], ["cancel", "--all", "--yes"]])
 def test_what_a_dead_manager_is_asked_waits_for_the_next_one(
-    told: Story, wavequeue: Command, capsys: pytest.CaptureFixture[str], arguments: list[str]
+    story: Story, wavequeue: Command, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     assert wavequeue(*arguments) == DONE
     assert f"is taken when the run goes on: wavequeue resume --run {RUN_ID}" in capsys.readouterr().out
-    (path,) = told.paths.inbox.iterdir()
+    (path,) = story.paths.inbox.iterdir()
     assert json.loads(path.read_text())["verb"] == arguments[0]
 
 
@@ -339,13 +339,13 @@ def test_what_a_dead_manager_is_asked_waits_for_the_next_one(
     ],
 )
 def test_a_finished_run_is_left_alone(
-    told: Story, wavequeue: Command, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+    story: Story, wavequeue: Command, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
 ) -> None:
-    told.complete("c").tell(ev.RunFinished())
-    told.write("finished")
+    story.complete("c").tell(ev.RunFinished())
+    story.write("finished")
     assert wavequeue(*arguments) == DONE
     assert says in capsys.readouterr().out
-    assert not told.paths.inbox.exists()
+    assert not story.paths.inbox.exists()
 
 
 NEW = "project: demo\njobs:\n  - {id: new, cmd: echo, gpus: 0}\n"
@@ -381,7 +381,7 @@ def test_add_of_a_spec_that_is_all_there_adds_nothing(
     assert "nothing to add" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("told")
+@pytest.mark.usefixtures("story")
 def test_a_stream_of_ascii_takes_every_character(
     tmp_path: Path, wavequeue: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -407,9 +407,11 @@ def test_a_spec_for_other_hosts_is_said_to_be_looked_at_here_only(
 
 
 def test_a_state_that_is_not_ours_gets_one_message(
-    told: Story, wavequeue: Command, capsys: pytest.CaptureFixture[str]
+    story: Story, wavequeue: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told.paths.state.write_text("[]")
+    story.paths.state.write_text("[]")
     assert wavequeue("status") == USE
-    said = capsys.readouterr().err
-    assert said.startswith(f"wavequeue: {told.paths.state} is not a state file of wavequeue; the manager restores it ")
+    errors = capsys.readouterr().err
+    assert errors.startswith(
+        f"wavequeue: {story.paths.state} is not a state file of wavequeue; the manager restores it "
+    )

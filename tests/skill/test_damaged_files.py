@@ -147,11 +147,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name, text in (("workers.yaml", WORKERS), ("vast.yaml", VAST), ("spec.yaml", SPEC), (".env", "HF_TOKEN=x\n")):
         (project / name).write_text(text)
     (project / "vast_blacklist.json").write_text('[{"machine_id": 7, "reason": "slow", "added": ""}]')
-    book = ProjectPaths.of(project / "workers.yaml").ledger
-    book.parent.mkdir()
+    ledger_path = ProjectPaths.of(project / "workers.yaml").ledger
+    ledger_path.parent.mkdir()
     offered = Offered(1, 2, "1x A", 0.5, 0.1, 8.0)
-    book.write_text(ledger.line("intended", "l1", T0, **ledger.intent("x", "l1", "w", offered, {})))
-    (book.parent / "known_hosts").write_text("gpu-a ssh-ed25519 AAAA\n")
+    ledger_path.write_text(ledger.line("intended", "l1", T0, **ledger.intent("x", "l1", "w", offered, {})))
+    (ledger_path.parent / "known_hosts").write_text("gpu-a ssh-ed25519 AAAA\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(top / "home"))
         patch.setenv("VAST_API_KEY", "k" * 40)
@@ -227,17 +227,17 @@ def call(words: str) -> tuple[int, str]:
 def faults(words: str, damage: str, before: dict[str, Any], world: Path, path: Path, *, needed: bool) -> str | None:
     """What is wrong with how a command takes a damaged file; None if it is as it should be."""
     try:
-        code, said = call(words)
+        code, errors = call(words)
     except BaseException as error:  # each is a traceback to a person
         return f"{type(error).__name__}: {error}"
     if code not in (0, 1, 2, 3):
         return f"exit code {code}"
-    if "Traceback" in said or len(said) > 3000:
-        return f"says {said[:200]!r}"
+    if "Traceback" in errors or len(errors) > 3000:
+        return f"says {errors[:200]!r}"
     if needed and damage in BAD and code not in (1, 2):
         return f"exit code {code}, as if all were well"
-    if needed and damage in BAD and path.name not in said:
-        return f"does not name the file: {said[:200]!r}"
+    if needed and damage in BAD and path.name not in errors:
+        return f"does not name the file: {errors[:200]!r}"
     after = tree(world)
     if needed and damage in BAD and after != before:
         return f"changed {sorted(set(after.items()) ^ set(before.items()))[:2]}"

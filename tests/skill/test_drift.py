@@ -19,8 +19,8 @@ STALE = Address("direct", "203.0.113.1", 22001)
 
 
 def worker(at: Address = DIRECT, **fields: Any) -> Worker:
-    said = {"health": {"status": "running"}, "resources": {"dph": 0.4, "storage_dph": 0.01}, **fields}
-    return Worker("v", ssh=Ssh(at.host, at.port, "root"), instance_id=7, **said)
+    values = {"health": {"status": "running"}, "resources": {"dph": 0.4, "storage_dph": 0.01}, **fields}
+    return Worker("v", ssh=Ssh(at.host, at.port, "root"), instance_id=7, **values)
 
 
 def live(**fields: Any) -> Instance:
@@ -67,12 +67,12 @@ def test_a_new_host_key_at_the_same_address_is_not_accepted() -> None:
     assert report.open
 
 
-@pytest.mark.parametrize("said", [8, None])
-def test_an_address_is_not_believed_unless_the_instance_answers_there(said: int | None) -> None:
+@pytest.mark.parametrize("answered", [8, None])
+def test_an_address_is_not_believed_unless_the_instance_answers_there(answered: int | None) -> None:
     report = judge(
-        worker(STALE), live(), [Identified(DIRECT, said, NEW), Identified(PROXY, None, fault="refused")], OLD
+        worker(STALE), live(), [Identified(DIRECT, answered, NEW), Identified(PROXY, None, fault="refused")], OLD
     )
-    assert kinds(report) == ["unreachable" if said is None else "foreign"]
+    assert kinds(report) == ["unreachable" if answered is None else "foreign"]
     assert (report.patch, report.key) == ({}, None)
 
 

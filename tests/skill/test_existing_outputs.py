@@ -88,9 +88,9 @@ def test_what_is_said_of_outputs_that_are_there() -> None:
 def test_a_run_with_the_same_jobs_is_refused_by_its_name() -> None:
     other = LiveRun("r1", 7, False, ("/x",), 1)
     assert live_runs.refusal([other], "spec.yaml") is None
-    said = live_runs.refusal([other, LiveRun("r2", 7, True, (), 0)], "spec.yaml", "on gpu-a") or ""
+    refused = live_runs.refusal([other, LiveRun("r2", 7, True, (), 0)], "spec.yaml", "on gpu-a") or ""
     for part in ("r2 is live on gpu-a", "wavequeue watch --run r2", "wavequeue add spec.yaml --run r2", "--again"):
-        assert part in said
+        assert part in refused
     assert "wavequeue resume --run r3" in (live_runs.refusal([LiveRun("r3", None, True, (), 0)], "s") or "")
 
 

@@ -17,9 +17,9 @@ from skill.runs.merge import Look, merge
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
 
 
-def explain(told: Story, name: str, log: list[str] | None = None, manager: str = "running") -> dict[str, Any]:
-    tries = why.attempts(told.records, name)
-    return why.explain(told.document(manager), Dependencies(told.manifest), name, tries, log or [], told.at)
+def explain(story: Story, name: str, log: list[str] | None = None, manager: str = "running") -> dict[str, Any]:
+    tries = why.attempts(story.records, name)
+    return why.explain(story.document(manager), Dependencies(story.manifest), name, tries, log or [], story.at)
 
 
 def chain() -> Story:
@@ -39,10 +39,10 @@ def test_a_job_that_waits_shows_what_for_and_the_root() -> None:
 
 
 def test_roots_are_found_through_phases_and_those_that_need_a_person_come_first() -> None:
-    told = chain().start("t1").start("t2").end("t2", "stuck", error="broke")
-    told.tell(*(ev.JobBlocked(f"s{seed}_t2", "t2", "depends on t2, which is stuck") for seed in range(6)))
-    told.tell(ev.JobBlocked("last", "t2", "depends on t2, which is stuck"))
-    found = explain(told, "last")
+    story = chain().start("t1").start("t2").end("t2", "stuck", error="broke")
+    story.tell(*(ev.JobBlocked(f"s{seed}_t2", "t2", "depends on t2, which is stuck") for seed in range(6)))
+    story.tell(ev.JobBlocked("last", "t2", "depends on t2, which is stuck"))
+    found = explain(story, "last")
     assert [root["id"] for root in found["roots"]] == ["t2", "t1"]
     assert found["waits_for"][0] == "phase students: 0 of 12 completed"
     assert found["waits_for"][1].startswith("  s0_t2: blocked: depends on t2")
@@ -52,8 +52,8 @@ def test_roots_are_found_through_phases_and_those_that_need_a_person_come_first(
 
 
 def test_what_is_completed_is_no_root() -> None:
-    told = chain().complete("t1", "t2", *(f"s{seed}_t1" for seed in range(6)))
-    found = explain(told, "last")
+    story = chain().complete("t1", "t2", *(f"s{seed}_t1" for seed in range(6)))
+    found = explain(story, "last")
     assert {root["id"] for root in found["roots"]} == {f"s{seed}_t2" for seed in range(6)}
     assert "6 of 12 completed" in found["waits_for"][0]
 
@@ -73,12 +73,12 @@ def test_groups_are_named_with_their_count() -> None:
 
 
 def test_a_stuck_job_tells_its_attempts_and_the_lines_of_its_log() -> None:
-    told = Story(manifest(job("a", gpus=1)))
+    story = Story(manifest(job("a", gpus=1)))
     error = "out of memory (exit code 1): torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
-    told.start("a", 0).end("a", "failed_oom", error=error, failure="oom", due=told.at).tell_retry("a")
-    told.start("a", 1).end("a", "stuck", error=error, failure="oom")
+    story.start("a", 0).end("a", "failed_oom", error=error, failure="oom", due=story.at).tell_retry("a")
+    story.start("a", 1).end("a", "stuck", error=error, failure="oom")
     log = [*(f"epoch {n}" for n in range(50)), error.partition("): ")[2], *(f"teardown {n}" for n in range(50))]
-    found = explain(told, "a", log)
+    found = explain(story, "a", log)
     assert [(row["attempt"], row["status"], row["cards"], row["seconds"]) for row in found["attempts"]] == [
         (1, "failed_oom", [0], 1.0),
         (2, "stuck", [1], 1.0),
@@ -97,17 +97,17 @@ def test_a_stuck_job_tells_its_attempts_and_the_lines_of_its_log() -> None:
 
 
 def test_a_retry_by_a_person_keeps_the_history() -> None:
-    told = Story(manifest(job("a"))).start("a").end("a", "stuck", error="one").tell(ev.JobRetried("a"))
-    told.start("a").end("a", "stuck", error="two")
-    found = explain(told, "a")
+    story = Story(manifest(job("a"))).start("a").end("a", "stuck", error="one").tell(ev.JobRetried("a"))
+    story.start("a").end("a", "stuck", error="two")
+    found = explain(story, "a")
     assert [row["error"] for row in found["attempts"]] == ["one", "two"]
     assert found["because"] == "stuck after 1 attempt: two"
     assert [line.partition("stuck after 1.0 s")[2] for line in why.lines(found)[3:5]] == [": one", ""]
 
 
 def test_what_a_person_cancelled_is_said_once() -> None:
-    told = Story(manifest(job("a"))).tell(ev.JobCancelled("a"))
-    assert explain(told, "a")["because"] == "cancelled by a person"
+    story = Story(manifest(job("a"))).tell(ev.JobCancelled("a"))
+    assert explain(story, "a")["because"] == "cancelled by a person"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_the_excerpt_is_around_what_the_error_quotes(error: str, expected: list[
 
 
 @pytest.mark.parametrize(
-    ("told", "manager", "next_step"),
+    ("story", "manager", "next_step"),
     [
         (lambda s: s.start("a"), "running", f"follow its log: wavequeue logs a -f --run {RUN_ID}"),
         (lambda s: s.tell(ev.Paused()), "running", f"resume the run: wavequeue resume --run {RUN_ID}"),
@@ -149,17 +149,17 @@ def test_the_excerpt_is_around_what_the_error_quotes(error: str, expected: list[
         ),
     ],
 )
-def test_there_is_a_next_step(told: Any, manager: str, next_step: str) -> None:
-    assert explain(told(Story(manifest(job("a")))), "a", manager=manager)["next"][0] == next_step
+def test_there_is_a_next_step(story: Any, manager: str, next_step: str) -> None:
+    assert explain(story(Story(manifest(job("a")))), "a", manager=manager)["next"][0] == next_step
 
 
 def test_a_pipe_whose_reader_ended_first_is_explained() -> None:
-    told = (
+    story = (
         Story(manifest(job("a")))
         .start("a")
         .end("a", "stuck", failure="exit_code", exit_code=141, error="exit code 141")
     )
-    assert explain(told, "a")["next"][0].startswith("the next command in a pipe, such as head, ended first; write")
+    assert explain(story, "a")["next"][0].startswith("the next command in a pipe, such as head, ended first; write")
 
 
 def test_a_completed_job_needs_nothing() -> None:
@@ -187,9 +187,9 @@ def on_hosts(name: str, *looks: Look, made: Any = TIED, parts: tuple[Part, ...] 
     return why.explain(document, Dependencies(made), name, [], [], T0 + 60)
 
 
-def held(told: Story) -> Story:
+def held(story: Story) -> Story:
     """The host found that what s waits for has not been brought."""
-    return told.tell(ev.JobHeld("s", MARK))
+    return story.tell(ev.JobHeld("s", MARK))
 
 
 def test_a_job_that_waits_for_one_of_another_host_is_explained_down_to_that_one() -> None:
@@ -225,9 +225,9 @@ def test_a_host_that_is_away_is_said_with_the_age_of_what_is_known() -> None:
         Look("gpu-b", held(host_story(B)).document(), T0 + 60, True),
     ]
     found = on_hosts("s", *looks)
-    (said,) = found["unknown"]
-    assert said.startswith("gpu-a: unreachable, so its state is unknown: no route; what is shown of it is 1 m")
-    assert f"! {said}" in why.lines(found)
+    (reasons,) = found["unknown"]
+    assert reasons.startswith("gpu-a: unreachable, so its state is unknown: no route; what is shown of it is 1 m")
+    assert f"! {reasons}" in why.lines(found)
     assert found["next"] == ["check gpu-a: wavequeue hosts check gpu-a"]
     assert [root["status"] for root in found["roots"]] == ["running"]
 
@@ -253,41 +253,41 @@ def test_a_manager_that_died_on_the_host_of_a_job_is_started_again() -> None:
 
 
 def test_a_job_that_waits_for_cards_is_told_who_holds_each() -> None:
-    told = Story(manifest(job("a", gpus=1), job("b", gpus=1), job("c", gpus=1, gpu_mem_mib=9000), job("d")))
-    told.start("a", 0)
+    story = Story(manifest(job("a", gpus=1), job("b", gpus=1), job("c", gpus=1, gpu_mem_mib=9000), job("d")))
+    story.start("a", 0)
     cards = (
         Card(0, "GPU-0", "A100", 40000, 20000),
         Card(1, "GPU-1", "A100", 10000, 700),
         Card(2, "GPU-2", "A100", 9, 0),
     )
-    document = told.document(cards=cards)
+    document = story.document(cards=cards)
 
-    def said(name: str) -> list[str]:
-        story = why.explain(document, Dependencies(told.manifest), name, [], [], told.at)
-        assert not story["cards"] or "the GPUs" in why.lines(story)
-        return list(story["cards"])
+    def reasons(name: str) -> list[str]:
+        found = why.explain(document, Dependencies(story.manifest), name, [], [], story.at)
+        assert not found["cards"] or "the GPUs" in why.lines(found)
+        return list(found["cards"])
 
     used = "held by a process outside wavequeue: 700 MiB used, threshold 500 (gpu_free_threshold_mib)"
     free = "GPU 2: free; it will be assigned at the next check, by priority"
-    assert said("b") == ["GPU 0: assigned to a", f"GPU 1: {used}", free]
-    assert said("c") == [
+    assert reasons("b") == ["GPU 0: assigned to a", f"GPU 1: {used}", free]
+    assert reasons("c") == [
         "GPU 0: 0 of 40000 MiB are available, and 9000 are needed: assigned to a",
         "GPU 1: free; it will be assigned at the next check, by priority",
         "GPU 2: 9 of 9 MiB are available, and 9000 are needed",
     ]
-    assert said("d") == said("a") == []
+    assert reasons("d") == reasons("a") == []
     for row in document["gpus"]:
         del row["holder"], row["room_mib"]  # as older managers write it
-    assert said("b") == []
+    assert reasons("b") == []
 
 
 def test_a_job_without_cards_is_told_of_none() -> None:
-    told = Story(manifest(job("cpu"), job("card", gpus=1)))
+    story = Story(manifest(job("cpu"), job("card", gpus=1)))
     for name, cards in (("cpu", ()), ("card", (0,))):
-        told.start(name, *cards).end(name, "stuck", failure="oom", error="out of memory: Killed")
-    document = told.document()
+        story.start(name, *cards).end(name, "stuck", failure="oom", error="out of memory: Killed")
+    document = story.document()
     steps = {
-        name: why.explain(document, Dependencies(told.manifest), name, [], [], told.at)["next"][0]
+        name: why.explain(document, Dependencies(story.manifest), name, [], [], story.at)["next"][0]
         for name in ("cpu", "card")
     }
     assert "GPU" not in steps["cpu"]

@@ -70,7 +70,7 @@ class World:
         self.now = 1_800_000_000.0
         self.live: Instance | Gone | Unknown = Instance(5)
         self.destroyed: list[float] = []
-        self.said: list[str] = []
+        self.output: list[str] = []
         self.pulls: Iterator[Took] = iter(())
         self.where = root / "workers.yaml"
         clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now, sleep=self.sleep)
@@ -106,7 +106,7 @@ class World:
         client = cast(Any, SimpleNamespace(instance=lambda _number: self.live))
         made = manifest(job("a"))
         went = Up(
-            client, self.where, "spec.yaml", made, cast(Any, None), steps, self.said.append, max_cost=None, poll=None,
+            client, self.where, "spec.yaml", made, cast(Any, None), steps, self.output.append, max_cost=None, poll=None,
             every=30.0, new=False,
         )  # fmt: skip
         return went._followed(self.rental(), self.run)
@@ -132,7 +132,7 @@ def test_one_that_gives_nothing_is_destroyed_at_the_ceiling_and_what_it_cost_is_
         world.follow()
     (at,) = world.destroyed
     assert 2 * 3600 <= at - begin < 2 * 3600 + 120
-    warned = [text for text in world.said if "nothing could be pulled for" in text and "To end it now" in text]
+    warned = [text for text in world.output if "nothing could be pulled for" in text and "To end it now" in text]
     assert 3 <= len(warned) <= 5
     assert world.rental().end == ledger.DESTROYED
 

@@ -21,28 +21,28 @@ from tests.skill.story import Story, job, manifest
 CARDS = tuple(Card(index, f"GPU-{index}", "NVIDIA A100-SXM4-80GB", 81920, 3 + index * 20000, 90) for index in range(4))
 
 
-def scene(told: Story, *, alive: bool = True, cards: tuple[Card, ...] = (), tail: str = "epoch 3/10") -> Scene:
-    document = told.document(cards=cards)
-    return Scene(document, digest.digest(document), alive, told.at, lambda _row: tail)
+def scene(story: Story, *, alive: bool = True, cards: tuple[Card, ...] = (), tail: str = "epoch 3/10") -> Scene:
+    document = story.document(cards=cards)
+    return Scene(document, digest.digest(document), alive, story.at, lambda _row: tail)
 
 
 def busy(jobs: int = 60, phases: int = 6) -> Story:
     """A run in which there is something of everything."""
     names = [f"s{n}_N{n % 7}" for n in range(jobs)]
     specs = [job(name, f"phase_{n % phases}", gpus=1) for n, name in enumerate(names)]
-    told = Story(manifest(*specs, phases=tuple(Phase(f"phase_{n}") for n in range(phases))))
+    story = Story(manifest(*specs, phases=tuple(Phase(f"phase_{n}") for n in range(phases))))
     free = list(range(len(CARDS)))
     for n, name in enumerate(names):
         if n % 5 == 0:
-            told.complete(name)
+            story.complete(name)
         elif n % 5 == 1:
-            told.start(name, *free[:1])
+            story.start(name, *free[:1])
             del free[:1]
         elif n % 5 == 2:
-            told.start(name).end(name, "stuck", error="exit code 1; last line: ValueError: " + "x" * 300)
+            story.start(name).end(name, "stuck", error="exit code 1; last line: ValueError: " + "x" * 300)
         elif n % 5 == 3:
-            told.start(name).end(name, "failed_oom", error="out of memory", due=told.at + 60)
-    return told
+            story.start(name).end(name, "failed_oom", error="out of memory", due=story.at + 60)
+    return story
 
 
 def plain(lines: list[Text]) -> list[str]:
@@ -77,8 +77,8 @@ def test_a_frame_of_24_rows_has_something_of_every_section() -> None:
 
 
 def test_all_of_a_small_run_is_shown() -> None:
-    told = Story(manifest(job("teacher", "teachers", gpus=1), job("student", "students"))).start("teacher", 2)
-    lines = plain(frame.frame(scene(told, cards=CARDS), 100, 30))
+    story = Story(manifest(job("teacher", "teachers", gpus=1), job("student", "students"))).start("teacher", 2)
+    lines = plain(frame.frame(scene(story, cards=CARDS), 100, 30))
     assert lines[0].endswith("running, 0 of 2 jobs completed, 4.0 s")
     assert lines[1].split("  ") == ["", "1 running", "1 pending"]
     assert lines[2] == "phases"
@@ -93,9 +93,9 @@ def test_all_of_a_small_run_is_shown() -> None:
 
 def test_phases_that_go_on_come_before_those_that_are_done() -> None:
     names = [f"p{n}" for n in range(20)]
-    told = Story(manifest(*(job(f"j{n}", name) for n, name in enumerate(names))))
-    told.complete(*(f"j{n}" for n in range(15)))
-    text = "\n".join(plain(frame.frame(scene(told), 80, 12)))
+    story = Story(manifest(*(job(f"j{n}", name) for n, name in enumerate(names))))
+    story.complete(*(f"j{n}" for n in range(15)))
+    text = "\n".join(plain(frame.frame(scene(story), 80, 12)))
     assert " p15 " in text
     assert " p0 " not in text
 
@@ -110,11 +110,11 @@ def test_a_dead_manager_and_the_way_back_stand_at_the_top() -> None:
 def test_many_jobs_of_which_the_same_is_to_be_said_have_one_line() -> None:
     names = [f"j{n:02}" for n in range(40)]
     waits = [job(f"w{n}", depends_on=("j00",)) for n in range(5)]
-    told = Story(manifest(*map(job, names), *waits))
-    told.start("j00").end("j00", "stuck", error="broke").complete("j01")
-    told.tell(*(ev.JobBlocked(f"w{n}", "j00", "depends on j00, which is stuck") for n in range(5)))
-    told.tell(*(ev.JobCancelled(name) for name in names[12:]))
-    lines = plain(frame.frame(scene(told), 120, 60))
+    story = Story(manifest(*map(job, names), *waits))
+    story.start("j00").end("j00", "stuck", error="broke").complete("j01")
+    story.tell(*(ev.JobBlocked(f"w{n}", "j00", "depends on j00, which is stuck") for n in range(5)))
+    story.tell(*(ev.JobCancelled(name) for name in names[12:]))
+    lines = plain(frame.frame(scene(story), 120, 60))
     begin = lines.index("need a person")
     assert [" ".join(line.split()) for line in lines[begin + 1 : begin + 3]] == [
         "j00 stuck broke",
@@ -127,9 +127,9 @@ def test_many_jobs_of_which_the_same_is_to_be_said_have_one_line() -> None:
 
 
 def test_without_a_terminal_nothing_is_cut() -> None:
-    told = Story(manifest(*(job(f"a_very_long_name_of_a_job_{n}") for n in range(3))))
-    told.tell(*(ev.JobCancelled(f"a_very_long_name_of_a_job_{n}") for n in range(2)))
-    text = "\n".join(plain(frame.frame(scene(told), 1000, None)))
+    story = Story(manifest(*(job(f"a_very_long_name_of_a_job_{n}") for n in range(3))))
+    story.tell(*(ev.JobCancelled(f"a_very_long_name_of_a_job_{n}") for n in range(2)))
+    text = "\n".join(plain(frame.frame(scene(story), 1000, None)))
     long = "a_very_long_name_of_a_job"
     assert f"{long}_1, {long}_0  2 cancelled  by a person" in text
     assert "…" not in text

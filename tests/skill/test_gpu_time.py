@@ -12,7 +12,7 @@ from skill.reports.gpu_time import Attempt
 from tests.skill.story import T0, Story, job, manifest
 
 
-def told() -> Story:
+def gpu_story() -> Story:
     """a runs out of memory and completes, b fails for good on the same GPU, c runs on two."""
     story = Story(manifest(job("a", gpus=1), job("b", gpus=1), job("c", gpus=2)))
     story.start("a", 0).end("a", "failed_oom", failure="oom", error="out of memory", due=story.at).tell_retry("a")
@@ -22,7 +22,7 @@ def told() -> Story:
 
 
 def test_every_attempt_of_the_journal_is_told_with_how_it_ended() -> None:
-    story = told()
+    story = gpu_story()
     found = gpu_time.attempts({"": story.records}, story.document()["jobs"], story.at)
     assert [(one.job, one.n, one.gpus, one.outcome) for one in found] == [
         ("a", 1, (0,), gpu_time.OOM),
@@ -36,7 +36,7 @@ def test_every_attempt_of_the_journal_is_told_with_how_it_ended() -> None:
 
 
 def test_without_the_journal_the_newest_attempts_are_known_from_the_state() -> None:
-    story = told()
+    story = gpu_story()
     found = gpu_time.attempts({}, story.document()["jobs"], story.at)
     assert [(one.job, one.n, one.outcome) for one in found] == [
         ("a", 2, gpu_time.COMPLETED),
@@ -123,7 +123,7 @@ def test_gpus_of_several_hosts_are_told_apart_and_priced_by_their_own() -> None:
 
 
 def test_a_removed_job_of_the_journal_is_passed_over() -> None:
-    story = told()
+    story = gpu_story()
     rows = [row for row in story.document()["jobs"] if row["id"] != "a"]
     assert {one.job for one in gpu_time.attempts({"": story.records}, rows, T0)} == {"b", "c"}
     assert isinstance(story.records[0].event, ev.RunStarted)

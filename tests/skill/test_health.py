@@ -22,7 +22,7 @@ NAN = {"kind": "nan", "text": "the loss is nan at step 14", "line": "loss nan", 
 NOTHING = dict.fromkeys(WELL, None) | {"flags": []}
 
 
-def told(*healths: dict[str, Any] | None) -> tuple[Story, dict[str, Any]]:
+def running(*healths: dict[str, Any] | None) -> tuple[Story, dict[str, Any]]:
     """A run whose jobs a, b, … all run, and do as given."""
     names = "abcdef"[: len(healths)]
     story = Story(manifest(*(job(name) for name in names)))
@@ -42,7 +42,7 @@ def lines(story: Story, document: dict[str, Any], width: int) -> list[str]:
 
 
 def test_a_wide_screen_has_a_column_for_each_and_a_dash_for_what_is_not_known() -> None:
-    story, document = told(WELL, NOTHING, {**NOTHING, "step": 7, "flags": [NAN]})
+    story, document = running(WELL, NOTHING, {**NOTHING, "step": 7, "flags": [NAN]})
     shown = lines(story, document, 120)
     assert [line.split("cpu  ")[1] for line in shown] == [
         "1200/5000  12.5/s  5m left  loss 0.3123  its last line",
@@ -52,7 +52,7 @@ def test_a_wide_screen_has_a_column_for_each_and_a_dash_for_what_is_not_known() 
 
 
 def test_a_screen_of_80_columns_says_first_what_is_wrong() -> None:
-    story, document = told(WELL, {**WELL, "flags": [NAN]}, NOTHING)
+    story, document = running(WELL, {**WELL, "flags": [NAN]}, NOTHING)
     shown = lines(story, document, 80)
     assert [line.split("cpu  ")[1] for line in shown] == [
         "step 1200/5000, 12.5/s, 5m left, loss 0.3123",
@@ -63,12 +63,12 @@ def test_a_screen_of_80_columns_says_first_what_is_wrong() -> None:
 
 
 def test_a_run_whose_logs_tell_nothing_has_no_such_columns() -> None:
-    story, document = told(NOTHING, None)
+    story, document = running(NOTHING, None)
     assert [line.split("cpu  ")[1] for line in lines(story, document, 120)] == ["its last line"] * 2
 
 
 def test_the_table_of_jobs_and_the_explanation_say_it_too() -> None:
-    story, document = told({**WELL, "flags": [NAN]})
+    story, document = running({**WELL, "flags": [NAN]})
     says = "nan: the loss is nan at step 14; step 1200/5000, 12.5/s, 5m left, loss 0.3123"
     assert frame.jobs_table(document["jobs"], 200, story.at)[1].plain.rstrip().endswith(says)
     found = explain.explain(document, Dependencies(story.manifest), "a", [], [], story.at)
@@ -76,7 +76,7 @@ def test_the_table_of_jobs_and_the_explanation_say_it_too() -> None:
 
 
 def test_a_state_of_an_older_manager_is_shown_as_before() -> None:
-    story, document = told(None)
+    story, document = running(None)
     del document["jobs"][0]["health"], document["jobs"][0]["outcome"]
     assert fault(document) is None
     assert lines(story, document, 120)[0].endswith("cpu  its last line")
@@ -99,7 +99,7 @@ def test_a_job_that_was_stopped_early_says_so() -> None:
     ],
 )
 def test_each_number_in_few_characters(values: dict[str, Any], cells: list[str]) -> None:
-    _, document = told({**NOTHING, **values})
+    _, document = running({**NOTHING, **values})
     assert health.cells(document["jobs"][0]) == cells
 
 

@@ -171,16 +171,16 @@ def test_the_hours_of_all_gpus_add_up_to_the_length_of_the_run(made: Made) -> No
 
 
 def test_a_short_run_is_told_in_minutes() -> None:
-    told = Story(manifest(job("a", gpus=1)))
-    told.start("a", 0)
-    told.at += 88.0
-    told.end("a")
+    story = Story(manifest(job("a", gpus=1)))
+    story.start("a", 0)
+    story.at += 88.0
+    story.end("a")
     card = Card(0, "GPU-0", "H200", 143771, 3, 0)
-    document = told.document("finished", (card,))
+    document = story.document("finished", (card,))
     document["meta"].update(started=iso(T0), finished=iso(T0 + 120))
-    attempts = gpu_time.attempts({"": told.records}, document["jobs"], T0 + 120)
+    attempts = gpu_time.attempts({"": story.records}, document["jobs"], T0 + 120)
     material = Material(
-        document, told.manifest, report.report(document, {}, [], lambda _: "", T0), [], attempts, {}, 0, {}, T0
+        document, story.manifest, report.report(document, {}, [], lambda _: "", T0), [], attempts, {}, 0, {}, T0
     )
     read = Reader(html_page.page(material))
     assert read.marked["data-hours=useful"] == "1.5"
@@ -219,8 +219,8 @@ def test_losses_are_those_of_the_logs(made: Made) -> None:
     for curve in losses[:5]:
         name = made.data["jobs"]["columns"]["id"][curve["job"]]
         text = made.sweep.paths.log(name).read_text()
-        told = [(float(step), float(loss)) for step, loss in re.findall(r"step (\d+)/5000 loss=([\d.]+)", text)]
-        assert list(zip(curve["steps"], curve["values"], strict=True)) == told
+        story = [(float(step), float(loss)) for step, loss in re.findall(r"step (\d+)/5000 loss=([\d.]+)", text)]
+        assert list(zip(curve["steps"], curve["values"], strict=True)) == story
 
 
 def test_failures_are_grouped_with_their_class(made: Made) -> None:
@@ -270,13 +270,13 @@ HOSTILE = "</script><img src=x onerror=alert(1)>\u2028 {{ 7 * 7 }} <!-- \" '"
 
 
 def test_what_a_job_or_a_host_wrote_stays_text() -> None:
-    told = Story(manifest(job("a", params={"k": HOSTILE}, metrics={}), job("b", phase="<b>")))
-    told.start("a").end("a", "stuck", error=HOSTILE)
-    document = told.document()
+    story = Story(manifest(job("a", params={"k": HOSTILE}, metrics={}), job("b", phase="<b>")))
+    story.start("a").end("a", "stuck", error=HOSTILE)
+    document = story.document()
     document["jobs"][0]["warning"] = HOSTILE
-    results = cells.read(document, told.manifest, {"b": {}}, "r")
-    made = report.report(document, {}, results, lambda _row: HOSTILE, told.at)
-    text = html_page.page(Material(document, told.manifest, made, results, [], {}, 0, {}, told.at))
+    results = cells.read(document, story.manifest, {"b": {}}, "r")
+    made = report.report(document, {}, results, lambda _row: HOSTILE, story.at)
+    text = html_page.page(Material(document, story.manifest, made, results, [], {}, 0, {}, story.at))
     read = Reader(text)
     assert [tag for tag, _ in read.tags if tag in ("img", "b")] == []
     assert "49" not in text.split("</style>")[1].split('id="data"')[0]
@@ -288,12 +288,12 @@ def test_no_key_that_a_job_was_given_is_in_the_page() -> None:
     jobs = [
         job(f"j{n}", params={"token": key, "n": str(n)}, metrics={})._replace(cmd=f"run --token {key}") for n in "12"
     ]
-    told = Story(manifest(*jobs)).complete("j1", "j2")
-    document = told.document()
-    results = cells.read(document, told.manifest, {"j1": {"loss": 1.0}, "j2": {"loss": 2.0}}, "r")
-    made = report.report(document, {}, results, lambda _row: "", told.at)
+    story = Story(manifest(*jobs)).complete("j1", "j2")
+    document = story.document()
+    results = cells.read(document, story.manifest, {"j1": {"loss": 1.0}, "j2": {"loss": 2.0}}, "r")
+    made = report.report(document, {}, results, lambda _row: "", story.at)
     made = {**made, "metrics": []}
-    text = html_page.page(Material(document, told.manifest, made, results, [], {}, 0, {}, told.at))
+    text = html_page.page(Material(document, story.manifest, made, results, [], {}, 0, {}, story.at))
     assert key not in text
     assert "run --token $HF_TOKEN" in text
 
@@ -304,15 +304,15 @@ def test_the_page_of_a_run_on_hosts_tells_them_apart() -> None:
     placed = Assigned(RUN_ID, "demo", "sha", "2026-01-01T10:00:00.000Z", "/home/me", parts)
     looks, histories = [], {}
     for part in parts:
-        told = Story(manifest(job(part.jobs[0], gpus=1))).start(part.jobs[0], 0).end(part.jobs[0])
-        document = told.document("finished", (Card(0, "GPU-0", "H200", 143771, 3, 0),))
-        looks.append(Look(part.host, document, told.at, False))
-        histories[part.host] = told.records
-    merged = merge(placed, made, looks, told.at)
+        story = Story(manifest(job(part.jobs[0], gpus=1))).start(part.jobs[0], 0).end(part.jobs[0])
+        document = story.document("finished", (Card(0, "GPU-0", "H200", 143771, 3, 0),))
+        looks.append(Look(part.host, document, story.at, False))
+        histories[part.host] = story.records
+    merged = merge(placed, made, looks, story.at)
     merged["meta"]["hosts"][0]["teardown"] = {"usd_per_hour": 3.0}
-    attempts = gpu_time.attempts(histories, merged["jobs"], told.at)
-    document = report.report(merged, {}, [], lambda _row: "", told.at, ("a",))
-    read = Reader(html_page.page(Material(merged, made, document, [], attempts, {}, 0, {}, told.at)))
+    attempts = gpu_time.attempts(histories, merged["jobs"], story.at)
+    document = report.report(merged, {}, [], lambda _row: "", story.at, ("a",))
+    read = Reader(html_page.page(Material(merged, made, document, [], attempts, {}, 0, {}, story.at)))
     assert [row[0] for row in read.tables["hosts"]] == ["Host", "gpu-a", "gpu-b"]
     assert [row[0] for row in read.tables["hours"]] == ["GPU", "gpu-a GPU 0", "gpu-b GPU 0"]
     assert [row[5] != "-" for row in read.tables["hours"][1:]] == [True, False]
@@ -320,10 +320,10 @@ def test_the_page_of_a_run_on_hosts_tells_them_apart() -> None:
 
 
 def test_a_run_that_has_barely_begun_has_a_page() -> None:
-    told = Story(manifest(job("a"), job("b", gpus=1)))
-    document = told.document()
-    made = report.report(document, {}, [], lambda _row: "", told.at)
-    text = html_page.page(Material(document, told.manifest, made, [], [], {}, 0, {}, told.at))
+    story = Story(manifest(job("a"), job("b", gpus=1)))
+    document = story.document()
+    made = report.report(document, {}, [], lambda _row: "", story.at)
+    text = html_page.page(Material(document, story.manifest, made, [], [], {}, 0, {}, story.at))
     assert "0 of 2 jobs completed" in text
     assert "the run goes on" in text
     assert Reader(text).tables.keys() == {"phases", "table"}
@@ -424,14 +424,14 @@ def answers_of(browser: str, page: str, folder: Path, width: int, dark: bool) ->
         "--virtual-time-budget=20000", "--dump-dom", file.as_uri(),
     ]  # fmt: skip
     for _ in range(3):  # whether a browser comes up on a busy machine is not what is tested
-        said = ""
+        printed = ""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            said = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False).stdout
-        answers = re.search(r'<pre id="answers">(.*?)</pre>', said, re.DOTALL)
+            printed = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False).stdout
+        answers = re.search(r'<pre id="answers">(.*?)</pre>', printed, re.DOTALL)
         if answers is not None:
             break
     else:
-        pytest.fail(f"no answer: {said[-2000:]}")
+        pytest.fail(f"no answer: {printed[-2000:]}")
     found: dict[str, Any] = json.loads(html.unescape(answers[1]))
     return found
 
@@ -455,12 +455,12 @@ def test_a_browser_draws_and_lists_what_the_state_says(browser: str, made: Made,
     assert len(found["rows"]) == 291
     for shown in found["rows"]:
         row = by_id[shown[0]]
-        told = dict(zip(found["head"], shown, strict=True))
-        assert told["Status"] == row["status"]
-        assert told["Attempts"] == str(row["attempts"])
+        story = dict(zip(found["head"], shown, strict=True))
+        assert story["Status"] == row["status"]
+        assert story["Attempts"] == str(row["attempts"])
         for name in ("val_loss", "accuracy"):
             value = row["metrics"].get(name)
-            assert told[name] == "-" if value is None else float(told[name]) == value
+            assert story[name] == "-" if value is None else float(story[name]) == value
     wanted = [row["id"] for row in made.rows if row["id"].startswith("s42_N1024_lam4.0")]
     assert found["search"] == wanted
     losses = {row["id"]: row["metrics"]["val_loss"] for row in made.rows if row["metrics"]}
@@ -483,18 +483,18 @@ def test_a_cell_without_a_key_has_no_place_on_its_axis(browser: str, tmp_path: P
         job(f"s{n}", params={"N": "8", "lam": lam, "seed": str(seed)}, metrics={})
         for n, (lam, seed) in enumerate(seeds)
     ]
-    told = Story(
+    story = Story(
         manifest(
             job("teacher", params={"N": "8"}, metrics={}),
             *students,
             job("big", params={"N": "16", "lam": "1.0"}, metrics={}),
         )
     )
-    document = told.complete(*(one.id for one in told.manifest.jobs)).document("finished")
-    numbers = {one.id: {"loss": 1.0 + n} for n, one in enumerate(told.manifest.jobs)}
-    results = cells.read(document, told.manifest, numbers, "r")
-    made = {**report.report(document, {}, results, lambda _row: "", told.at), "metrics": []}
-    page = html_page.page(Material(document, told.manifest, made, results, [], {}, 0, {}, told.at))
+    document = story.complete(*(one.id for one in story.manifest.jobs)).document("finished")
+    numbers = {one.id: {"loss": 1.0 + n} for n, one in enumerate(story.manifest.jobs)}
+    results = cells.read(document, story.manifest, numbers, "r")
+    made = {**report.report(document, {}, results, lambda _row: "", story.at), "metrics": []}
+    page = html_page.page(Material(document, story.manifest, made, results, [], {}, 0, {}, story.at))
     asks = """<script>addEventListener("load", () => setTimeout(() => document.body.append(Object.assign(
       document.createElement("pre"), { id: "answers", textContent: JSON.stringify({
       heat: document.getElementById("heat").textContent,

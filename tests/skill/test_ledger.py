@@ -84,8 +84,8 @@ def test_what_a_killed_writer_left_is_taken_away_by_the_next_and_all_lines_stay(
     where = tmp_path / "workers.yaml"
     assert ledger_file.rentals(where) == {}
     ledger_file.note(where, "intended", "wq-a", **ledger.intent("rent", "wq-a", "vast1", OFFERED, {}))
-    with ProjectPaths.of(where).ledger.open("a") as book:
-        book.write('{"at": "2026-01-01T0')
+    with ProjectPaths.of(where).ledger.open("a") as file:
+        file.write('{"at": "2026-01-01T0')
     ledger_file.note(where, "created", "wq-a", instance_id=5)
     assert ledger_file.by_instance(where)[5].state == "created"
 

@@ -32,8 +32,8 @@ def test_ctrl_c_while_a_frame_is_drawn_leaves_the_terminal_whole(
 
     monkeypatch.setattr(frame, "frame", interrupted)
     monkeypatch.setattr(live, "_is_over", lambda _: len(drawn) > 5)
-    told = Story(manifest(job("one")), tmp_path)
-    watched = Watched(Run("demo", told.paths), told.document())
+    story = Story(manifest(job("one")), tmp_path)
+    watched = Watched(Run("demo", story.paths), story.document())
     text = io.StringIO()
     before = sys.stderr
     with pytest.raises(KeyboardInterrupt):

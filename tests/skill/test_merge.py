@@ -49,14 +49,14 @@ def assigned(*parts: Part) -> Assigned:
     )
 
 
-def story(part: Part, made: Manifest = WHOLE) -> Story:
+def story_of(part: Part, made: Manifest = WHOLE) -> Story:
     return Story(part_manifest(made, part, RUN_ID))
 
 
 def both(**b: Any) -> Document:
     """gpu-a has completed t1 and runs s1; gpu-b runs t2. `b` changes the look at gpu-b."""
-    at_a = Look("gpu-a", story(A).complete("t1").start("s1").document(), NOW - 1, True)
-    at_b = Look("gpu-b", story(B).start("t2", 0).document(cards=(CARD,)), NOW - 5, True)
+    at_a = Look("gpu-a", story_of(A).complete("t1").start("s1").document(), NOW - 1, True)
+    at_b = Look("gpu-b", story_of(B).start("t2", 0).document(cards=(CARD,)), NOW - 5, True)
     return merge(assigned(), WHOLE, [at_b._replace(**b), at_a], NOW)
 
 
@@ -86,7 +86,7 @@ def test_counts_phases_jobs_and_cards_of_all_hosts_are_one_document() -> None:
 
 
 def test_it_has_all_that_the_document_of_one_host_has() -> None:
-    one = story(A).complete("t1").document()
+    one = story_of(A).complete("t1").document()
     document = both(document=None)
     assert set(document) == set(one)
     assert set(document["meta"]) == {*one["meta"], "hosts"}
@@ -158,7 +158,7 @@ def test_the_run_goes_on_as_long_as_one_host_may_and_ends_when_all_have(a: str, 
     looks = []
     for part, state in ((A, a), (B, b)):
         manager, alive = MANAGERS[state]
-        looks.append(Look(part.host, story(part).document(manager), NOW, alive))
+        looks.append(Look(part.host, story_of(part).document(manager), NOW, alive))
     assert merge(assigned(), WHOLE, looks, NOW)["meta"]["manager"] == whole
 
 
@@ -176,8 +176,8 @@ def test_a_host_that_was_never_read_may_be_at_work_if_it_was_given_its_jobs(
 def test_a_lost_host_does_not_keep_the_run_from_its_end_and_moved_jobs_show_where_they_are_now() -> None:
     lost = A._replace(jobs=("t1", "s1"), state=LOST, moved=("s1",))
     heir = B._replace(jobs=(*B.jobs, "s1"))
-    left = story(A).complete("t1").start("s1").document()
-    done = story(B._replace(jobs=(*B.jobs, "s1"))).complete("t2", "s2", "s3", "s1").document("finished")
+    left = story_of(A).complete("t1").start("s1").document()
+    done = story_of(B._replace(jobs=(*B.jobs, "s1"))).complete("t2", "s2", "s3", "s1").document("finished")
     for document in (left, overview(left)):
         merged = merge(
             assigned(lost, heir),
@@ -196,8 +196,8 @@ def test_overviews_merge_into_an_overview_with_the_counts_of_all_jobs() -> None:
     jobs = [job(f"{host}{n:03}") for n in range(100) for host in "ab"]
     made = manifest(*jobs)
     parts = [Part(f"gpu-{host}", tuple(one.id for one in jobs if one.id[0] == host), SUBMITTED) for host in "ab"]
-    told = [story(part, made).complete(*part.jobs[:20]).start(part.jobs[20]) for part in parts]
-    full = [Look(part.host, one.document(), NOW, True) for part, one in zip(parts, told, strict=True)]
+    stories = [story_of(part, made).complete(*part.jobs[:20]).start(part.jobs[20]) for part in parts]
+    full = [Look(part.host, one.document(), NOW, True) for part, one in zip(parts, stories, strict=True)]
     short = [look._replace(document=overview(look.document or {})) for look in full]
     want, got = merge(assigned(*parts), made, full, NOW), merge(assigned(*parts), made, short, NOW)
     assert got["counts"] == want["counts"] == {"completed": 40, "pending": 158, "running": 2}
@@ -211,9 +211,9 @@ def test_overviews_merge_into_an_overview_with_the_counts_of_all_jobs() -> None:
 
 def test_a_job_added_on_a_host_is_shown_and_one_of_another_host_is_not_believed() -> None:
     more = manifest(*WHOLE.jobs, job("new", "late"), phases=(*WHOLE.phases, Phase("late")))
-    claims = story(A._replace(jobs=("t1", "s1", "s2", "new")), more).complete("t1", "new").document()
+    claims = story_of(A._replace(jobs=("t1", "s1", "s2", "new")), more).complete("t1", "new").document()
     document = merge(
-        assigned(), WHOLE, [Look("gpu-a", claims, NOW, True), Look("gpu-b", story(B).document(), NOW, True)], NOW
+        assigned(), WHOLE, [Look("gpu-a", claims, NOW, True), Look("gpu-b", story_of(B).document(), NOW, True)], NOW
     )
     where = [(row["id"], row["host"]) for row in document["jobs"]]
     assert where == [
@@ -224,7 +224,7 @@ def test_a_job_added_on_a_host_is_shown_and_one_of_another_host_is_not_believed(
 
 def test_a_job_that_waits_for_another_host_says_for_what() -> None:
     split = (A._replace(jobs=("t1", "s1", "t2")), B._replace(jobs=("s2", "s3")))
-    document = story(split[1]).document()
+    document = story_of(split[1]).document()
     mark = part_manifest(WHOLE, split[1], RUN_ID).jobs[0].preconditions[0].path
     document["jobs"][0]["waiting"] = f"waits for a precondition: there is no {mark}"
     merged = merge(assigned(*split), WHOLE, [Look("gpu-b", document, NOW, True)], NOW)
@@ -261,7 +261,7 @@ BROKEN: list[tuple[str, tuple[Any, ...], Any]] = [
 
 @pytest.mark.parametrize(("words", "keys", "value"), BROKEN)
 def test_what_is_no_state_is_not_believed(words: str, keys: tuple[Any, ...], value: Any) -> None:
-    document = story(B).start("t2", 0).document(cards=(CARD,))
+    document = story_of(B).start("t2", 0).document(cards=(CARD,))
     assert fault(document) is None
     broken = copy.deepcopy(document)
     inner: Any = broken
@@ -289,7 +289,7 @@ def test_80_000_jobs_of_8_hosts_merge_at_once() -> None:
     jobs = [job(f"j{n}") for n in range(80_000)]
     made = manifest(*jobs)
     parts = [Part(f"h{n}", tuple(one.id for one in jobs[n::8]), SUBMITTED) for n in range(8)]
-    one = story(parts[0], made).document()
+    one = story_of(parts[0], made).document()
     looks = []
     for part in parts:
         rows = [{**row, "id": name} for row, name in zip(one["jobs"], part.jobs, strict=True)]

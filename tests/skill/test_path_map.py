@@ -81,10 +81,10 @@ def test_what_a_host_says_that_was_added_brings_no_file_here(tmp_path: Path) -> 
     run = Run.at(tmp_path)
     run.paths.manifest.write_text(encode(MADE))
     directory.note_added(run, JobsAdded((), {}, (job("mine", expected_output="mine.pt"),)), 1.0)
-    told = Run.at(tmp_path / directory.HOST_FOLDERS / "gpu-a")
-    told.root.mkdir(parents=True)
+    run_there = Run.at(tmp_path / directory.HOST_FOLDERS / "gpu-a")
+    run_there.root.mkdir(parents=True)
     directory.note_added(
-        told, JobsAdded((), {}, (job("mine", expected_output="**"), job("x", expected_output="**"))), 1.0
+        run_there, JobsAdded((), {}, (job("mine", expected_output="**"), job("x", expected_output="**"))), 1.0
     )
     ours = {spec.id: spec.expected_output for spec in directory.read_manifest(run, ours=True).jobs}
     assert ours["mine"] == "mine.pt"

@@ -36,8 +36,8 @@ def test_what_fits_is_used_with_all_that_a_newer_version_adds() -> None:
 
 
 def test_what_this_machine_tells_of_itself_fits() -> None:
-    said = preflight.examine(manifest(job("a"), cwd="/"))
-    assert preflight_schema.read(json.dumps(said).encode()) == json.loads(json.dumps(said))
+    sent = preflight.examine(manifest(job("a"), cwd="/"))
+    assert preflight_schema.read(json.dumps(sent).encode()) == json.loads(json.dumps(sent))
 
 
 @pytest.mark.parametrize(

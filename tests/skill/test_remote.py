@@ -41,9 +41,9 @@ class Answering:
         created = "2026-01-01T10:00:00.000Z"
         assignment.write(self.run, Assigned(RUN_ID, "demo", "sha", created, str(self.run.root.parents[1]), parts))
 
-    def say(self, **said: Any) -> None:
+    def say(self, **fields: Any) -> None:
         state = Story(manifest(job("a"))).start("a").document()
-        self.answer.write_text(json.dumps({"state": state, "alive": True, "tails": {}, "added": [], **said}))
+        self.answer.write_text(json.dumps({"state": state, "alive": True, "tails": {}, "added": [], **fields}))
 
     def look(self) -> dict[str, Any]:
         with RemoteRun.at(self.run) as there:
@@ -52,9 +52,9 @@ class Answering:
         return row
 
 
-def look(state: dict[str, Any], **said: Any) -> str:
+def look(state: dict[str, Any], **fields: Any) -> str:
     """An answer to a look, as JSON."""
-    return json.dumps({"state": state, "alive": False, "tails": {}, "added": [], **said})
+    return json.dumps({"state": state, "alive": False, "tails": {}, "added": [], **fields})
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_an_answer_is_taken_and_what_is_no_answer_leaves_what_was_known(answerin
     assert (row["manager"], row["reachable"], row["counts"]) == ("running", True, {"running": 1})
     assert json.loads(answering.asked.read_text()) == {"op": "look", "full": False, "host_id": "f" * 32}
     document = Story(manifest(job("a"))).complete("a").document("finished")
-    for said, says in (
+    for fields, says in (
         ("Welcome to the machine\n", "its answer cannot be understood (exit code 0); restore the runtime there with"),
         ("[" * 100_000, "its answer cannot be understood"),
         ('{"fault": "no run \\u001b[2J"}', r"no run \x1b[2J"),
@@ -80,7 +80,7 @@ def test_an_answer_is_taken_and_what_is_no_answer_leaves_what_was_known(answerin
         (look({**document, "x": "X"}).replace('"X"', "9" * 400), "its answer cannot be understood"),
         (look(document).replace('"updated": "2026-01-', '"updated": "2026-13-'), "is not a time: 2026-13-"),
     ):
-        answering.answer.write_text(said)
+        answering.answer.write_text(fields)
         row = answering.look()
         assert says in row["reason"]
         assert (row["manager"], row["answered"], row["counts"]) == ("running", True, {"running": 1})
@@ -120,25 +120,25 @@ def test_a_host_that_got_nothing_yet_is_not_asked(answering: Answering) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "alive", "told"), [(None, True, False), (None, False, True), ("cancelled: 1 job", True, True)]
+    ("answer", "alive", "answered"), [(None, True, False), (None, False, True), ("cancelled: 1 job", True, True)]
 )
 def test_a_host_that_was_given_up_is_told_until_it_has_taken_it(
-    answering: Answering, answer: str | None, alive: bool, told: bool
+    answering: Answering, answer: str | None, alive: bool, answered: bool
 ) -> None:
     mine = assignment.read(answering.run)
     assert mine is not None
     answering.place(mine.parts[0]._replace(state=LOST, moved=("a",)))
     request = f"revoke-{RUN_ID}"
-    said = None if answer is None else {"id": request, "ok": True, "text": answer, "jobs": ["a"]}
-    answering.say(alive=alive, answer=said)
+    fields = None if answer is None else {"id": request, "ok": True, "text": answer, "jobs": ["a"]}
+    answering.say(alive=alive, answer=fields)
     for _ in range(2):
         answering.look()
     after = assignment.read(answering.run)
     assert after is not None
-    assert after.parts[0].revoked is told
+    assert after.parts[0].revoked is answered
     asked = json.loads(answering.asked.read_text())
-    assert asked["op"] == ("look" if told else "ask"), "it is not told twice"
-    if not told:
+    assert asked["op"] == ("look" if answered else "ask"), "it is not told twice"
+    if not answered:
         assert (asked["request"]["id"], asked["request"]["verb"], asked["request"]["jobs"]) == (
             request,
             "cancel",

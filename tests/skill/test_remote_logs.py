@@ -279,8 +279,8 @@ def test_what_is_no_log_is_said_in_words(changes: dict[str, Any]) -> None:
 
 def test_lines_of_a_journal_that_are_none_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = There(tmp_path)
-    told = Story(manifest(job("a"))).start("a").end("a", "stuck", error="\x1b[2J broke")
-    lines: list[Any] = [ev.encode(record) for record in told.records if getattr(record.event, "job", "") == "a"]
+    story = Story(manifest(job("a"))).start("a").end("a", "stuck", error="\x1b[2J broke")
+    lines: list[Any] = [ev.encode(record) for record in story.records if getattr(record.event, "job", "") == "a"]
     bad = [
         "{", 7, None, lines[-1].replace('"stuck"', "[]"), lines[-1].replace('"stuck"', '"sad"'),
         lines[0].replace('"n":1', '"n":[1]'), lines[-1].replace('"exit_code":1', '"exit_code":"1"'),

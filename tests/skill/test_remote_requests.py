@@ -35,8 +35,8 @@ class Hosts:
 
 
 def test_each_host_is_asked_about_its_own_jobs_and_what_it_changed_is_known_here(tmp_path: Path) -> None:
-    told = Story(manifest(job("x"), job("y"), job("z")), tmp_path / "r")
-    told.write()
+    story = Story(manifest(job("x"), job("y"), job("z")), tmp_path / "r")
+    story.write()
     there = Hosts(Run.at(tmp_path / "r"))
     changes: dict[str, dict[str, Any]] = {"x": {"timeout": 60.0}, "y": {"timeout": 60.0}, "gone": {"priority": 1}}
     found = remote_requests.update(cast(Any, there), {"meta": {"poll": 5.0}}, Request("u", "update", changes=changes))

@@ -21,27 +21,27 @@ def student(n: int, seed: int) -> Any:
     return job(f"s{seed}_N{n}", "students", expected_output=output, params={"N": str(n), "seed": str(seed)})
 
 
-def make(told: Story, metrics: dict[str, dict[str, float]] | None = None, **fields: Any) -> dict[str, Any]:
+def make(story: Story, metrics: dict[str, dict[str, float]] | None = None, **fields: Any) -> dict[str, Any]:
     found = fields.pop("found", {})
-    document = told.document()
-    results = cells.read(document, told.manifest, metrics or {}, RUN_ID)
-    return report.report(document, found, results, lambda row: f"log of {row['id']}", told.at)
+    document = story.document()
+    results = cells.read(document, story.manifest, metrics or {}, RUN_ID)
+    return report.report(document, found, results, lambda row: f"log of {row['id']}", story.at)
 
 
 def test_numbers_are_averaged_over_seeds_and_nothing_else() -> None:
-    told = Story(manifest(student(16, 1), student(16, 2), student(32, 1))).complete("s1_N16", "s2_N16", "s1_N32")
+    story = Story(manifest(student(16, 1), student(16, 2), student(32, 1))).complete("s1_N16", "s2_N16", "s1_N32")
     metrics = {
         "s1_N16": {"accuracy": 0.8, "N": 16.0, "seed": 1.0},
         "s2_N16": {"accuracy": 0.9, "N": 16.0, "seed": 2.0},
         "s1_N32": {"accuracy": 0.95, "extra.loss": 3.0},
     }
-    small, large = make(told, metrics)["metrics"]
+    small, large = make(story, metrics)["metrics"]
     assert small["params"] == {"N": "16"}
     assert small["metrics"] == {
         "accuracy": {"mean": pytest.approx(0.85), "std": pytest.approx(0.0707, abs=1e-4), "n": 2}
     }
     assert large["metrics"]["accuracy"] == {"mean": 0.95, "std": None, "n": 1}
-    text = report.markdown(make(told, metrics))
+    text = report.markdown(make(story, metrics))
     assert "| N | accuracy | extra.loss |" in text
     assert "| 16 | 0.850 ± 0.071 (2) |  |" in text
     assert "| 32 | 0.95 | 3 |" in text
@@ -58,11 +58,11 @@ def test_params_that_change_what_is_tried(param: str) -> None:
 
 
 def test_failures_are_grouped_by_reason_with_a_line_of_the_log() -> None:
-    told = Story(manifest(*(job(name) for name in "abcde")))
+    story = Story(manifest(*(job(name) for name in "abcde")))
     for n, name in enumerate("abc"):
-        told.start(name).end(name, "stuck", error=f"exit code 1; last line: step {n} | <nan>", failure="exit_code")
-    told.tell(ev.JobBlocked("d", "a", "depends on a, which is stuck"), ev.JobBlocked("e", "b", "depends on b, stuck"))
-    document = make(told)
+        story.start(name).end(name, "stuck", error=f"exit code 1; last line: step {n} | <nan>", failure="exit_code")
+    story.tell(ev.JobBlocked("d", "a", "depends on a, which is stuck"), ev.JobBlocked("e", "b", "depends on b, stuck"))
+    document = make(story)
     assert [group["jobs"] for group in document["failures"]] == [["a", "b", "c"], ["d"], ["e"]]
     assert document["failures"][0]["log_line"] == "log of a"
     assert document["failures"][1]["log_line"] is None
@@ -72,28 +72,28 @@ def test_failures_are_grouped_by_reason_with_a_line_of_the_log() -> None:
 
 
 def test_phases_have_their_outputs_times_and_retries() -> None:
-    told = Story(manifest(student(16, 1), student(16, 2), student(32, 1)))
-    told.start("s1_N16").end("s1_N16", "failed_oom", error="oom", failure="oom", due=told.at).tell_retry("s1_N16")
-    told.complete("s1_N16", "s2_N16")
-    (phase,) = make(told, found={"s1_N16": 1, "s2_N16": 0})["phases"]
+    story = Story(manifest(student(16, 1), student(16, 2), student(32, 1)))
+    story.start("s1_N16").end("s1_N16", "failed_oom", error="oom", failure="oom", due=story.at).tell_retry("s1_N16")
+    story.complete("s1_N16", "s2_N16")
+    (phase,) = make(story, found={"s1_N16": 1, "s2_N16": 0})["phases"]
     assert (phase["jobs"], phase["oom_retries"], phase["outputs_found"], phase["outputs_expected"]) == (3, 1, 1, 2)
     assert phase["seconds_per_job"] == 1.0
     assert phase["seconds"] > 2.0
 
 
 def test_a_run_that_goes_on_is_said_to() -> None:
-    told = Story(manifest(job("a"), job("b"))).complete("a")
-    assert "(the run goes on: running): 1 completed, 1 pending" in report.markdown(make(told))
-    told.complete("b").tell(ev.RunFinished())
-    text = report.markdown(make(told))
+    story = Story(manifest(job("a"), job("b"))).complete("a")
+    assert "(the run goes on: running): 1 completed, 1 pending" in report.markdown(make(story))
+    story.complete("b").tell(ev.RunFinished())
+    text = report.markdown(make(story))
     assert text.startswith(f"# {RUN_ID}: 2 of 2 jobs completed\n")
     assert "the run goes on" not in text
     assert "## Failures" not in text
 
 
 def test_warnings_are_listed() -> None:
-    told = Story(manifest(job("a"))).start("a").end("a", warning="exit code 1, but its output out_a there")
-    assert "- `a`: exit code 1, but its output out_a there" in report.markdown(make(told))
+    story = Story(manifest(job("a"))).start("a").end("a", warning="exit code 1, but its output out_a there")
+    assert "- `a`: exit code 1, but its output out_a there" in report.markdown(make(story))
 
 
 @pytest.mark.parametrize(

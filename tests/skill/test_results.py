@@ -34,25 +34,25 @@ def student(n: int, seed: int, **fields: Any) -> JobSpec:
     return job(f"s{seed}_N{n}", "students", **{"params": params, "metrics": GOAL, **fields})
 
 
-def document(told: Story, metrics: Mapping[str, Any], errors: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def document(story: Story, metrics: Mapping[str, Any], errors: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The state, with metrics in its rows as a manager writes them."""
-    found = told.document()
+    found = story.document()
     for row in found["jobs"]:
         row["metrics"] = metrics.get(row["id"], {})
         row["metric_errors"] = (errors or {}).get(row["id"], {})
     return found
 
 
-def table(told: Story, metrics: Mapping[str, Any], by: Sequence[str] = (), names: Sequence[str] = ()) -> Table:
-    found = cells.read(document(told, metrics), told.manifest, {}, RUN_ID)
-    return cells.table(found, cells.goals([told.manifest]), by, names)
+def table(story: Story, metrics: Mapping[str, Any], by: Sequence[str] = (), names: Sequence[str] = ()) -> Table:
+    found = cells.read(document(story, metrics), story.manifest, {}, RUN_ID)
+    return cells.table(found, cells.goals([story.manifest]), by, names)
 
 
 def test_a_row_for_each_cell_with_the_best_and_what_is_missing() -> None:
-    told = Story(manifest(*(student(n, seed) for n in (16, 32) for seed in (1, 2, 3))))
-    told.complete("s1_N16", "s2_N16", "s3_N16", "s1_N32").start("s2_N32").end("s2_N32", "stuck", error="exit code 1")
+    story = Story(manifest(*(student(n, seed) for n in (16, 32) for seed in (1, 2, 3))))
+    story.complete("s1_N16", "s2_N16", "s3_N16", "s1_N32").start("s2_N32").end("s2_N32", "stuck", error="exit code 1")
     values = {"s1_N16": 0.5, "s2_N16": 0.7, "s3_N16": 0.6, "s1_N32": 0.4}
-    made = table(told, {name: {"loss": value} for name, value in values.items()})
+    made = table(story, {name: {"loss": value} for name, value in values.items()})
     assert cells.document(made) == {
         "keys": ["N"],
         "metrics": ["loss"],
@@ -81,46 +81,46 @@ def test_a_row_for_each_cell_with_the_best_and_what_is_missing() -> None:
 
 
 def test_numbers_of_a_job_that_runs_are_no_results_yet() -> None:
-    told = Story(manifest(student(16, 1), student(16, 2))).complete("s1_N16").start("s2_N16")
-    made = table(told, {"s1_N16": {"loss": 1.0}, "s2_N16": {"loss": 99.0}})
+    story = Story(manifest(student(16, 1), student(16, 2))).complete("s1_N16").start("s2_N16")
+    made = table(story, {"s1_N16": {"loss": 1.0}, "s2_N16": {"loss": 99.0}})
     assert made.cells[0].stats["loss"] == Stat(1.0, None, 1, best=True)
     assert [one.id for one in made.cells[0].missing] == ["s2_N16"]
 
 
 def test_a_rule_that_gave_nothing_says_why() -> None:
-    told = Story(manifest(student(16, 1), student(16, 2))).complete("s1_N16", "s2_N16")
-    found = document(told, {"s1_N16": {"loss": 1.0}, "s2_N16": {"loss": None}}, {"s2_N16": {"loss": "no key loss"}})
-    made = cells.table(cells.read(found, told.manifest, {}, RUN_ID), {})
+    story = Story(manifest(student(16, 1), student(16, 2))).complete("s1_N16", "s2_N16")
+    found = document(story, {"s1_N16": {"loss": 1.0}, "s2_N16": {"loss": None}}, {"s2_N16": {"loss": "no key loss"}})
+    made = cells.table(cells.read(found, story.manifest, {}, RUN_ID), {})
     assert [(one.id, one.why) for one in made.cells[0].missing] == [("s2_N16", "loss: no key loss")]
     assert made.cells[0].stats["loss"].n == 1
 
 
 def test_numbers_of_a_json_output_count_where_the_manager_has_none() -> None:
-    told = Story(manifest(student(16, 1, metrics=None, expected_output="a.json"))).complete("s1_N16")
-    read = cells.read(told.document(), told.manifest, {"s1_N16": {"loss": 2.0, "N": 16.0, "seed": 1.0}}, RUN_ID)
+    story = Story(manifest(student(16, 1, metrics=None, expected_output="a.json"))).complete("s1_N16")
+    read = cells.read(story.document(), story.manifest, {"s1_N16": {"loss": 2.0, "N": 16.0, "seed": 1.0}}, RUN_ID)
     assert [one.numbers for one in read] == [{"loss": 2.0}]
-    (row,) = cells.read(document(told, {"s1_N16": {"loss": 3.0}}), told.manifest, {"s1_N16": {"loss": 2.0}}, RUN_ID)
+    (row,) = cells.read(document(story, {"s1_N16": {"loss": 3.0}}), story.manifest, {"s1_N16": {"loss": 2.0}}, RUN_ID)
     assert row.numbers == {"loss": 3.0}
-    (row,) = cells.read(told.document(), told.manifest, {}, RUN_ID)
+    (row,) = cells.read(story.document(), story.manifest, {}, RUN_ID)
     assert (row.numbers, row.why) == ({}, "its numbers are not on this machine")
 
 
 def test_phases_with_the_same_keys_are_rows_of_their_own() -> None:
     teacher = job("t16", "teachers", params={"N": "16"}, metrics=GOAL)
-    told = Story(manifest(teacher, student(16, 1))).complete("t16", "s1_N16")
-    made = table(told, {"t16": {"loss": 1.0}, "s1_N16": {"loss": 2.0}})
+    story = Story(manifest(teacher, student(16, 1))).complete("t16", "s1_N16")
+    made = table(story, {"t16": {"loss": 1.0}, "s1_N16": {"loss": 2.0}})
     assert [cell.key for cell in made.cells] == [{"phase": "teachers", "N": "16"}, {"phase": "students", "N": "16"}]
 
 
 def test_jobs_without_params_are_told_by_their_id() -> None:
-    told = Story(manifest(job("a", metrics=GOAL), job("b", metrics=GOAL))).complete("a", "b")
-    made = table(told, {"a": {"loss": 1.0}, "b": {"loss": 2.0}})
+    story = Story(manifest(job("a", metrics=GOAL), job("b", metrics=GOAL))).complete("a", "b")
+    made = table(story, {"a": {"loss": 1.0}, "b": {"loss": 2.0}})
     assert [cell.key for cell in made.cells] == [{"job": "a"}, {"job": "b"}]
 
 
 def test_jobs_that_have_no_numbers_and_need_none_have_no_row() -> None:
-    told = Story(manifest(job("a", expected_output="a.pt"), student(16, 1))).complete("a", "s1_N16")
-    assert [cell.key for cell in table(told, {"s1_N16": {"loss": 1.0}}).cells] == [{"N": "16"}]
+    story = Story(manifest(job("a", expected_output="a.pt"), student(16, 1))).complete("a", "s1_N16")
+    assert [cell.key for cell in table(story, {"s1_N16": {"loss": 1.0}}).cells] == [{"N": "16"}]
 
 
 @pytest.mark.parametrize(
@@ -165,10 +165,10 @@ def test_of_several_runs_the_job_counts_that_completed_last() -> None:
 
 
 def test_by_pools_all_else_and_metric_leaves_the_others_out() -> None:
-    told = Story(manifest(*(student(n, seed) for n in (16, 32) for seed in (1, 2))))
-    told.complete("s1_N16", "s2_N16", "s1_N32", "s2_N32")
+    story = Story(manifest(*(student(n, seed) for n in (16, 32) for seed in (1, 2))))
+    story.complete("s1_N16", "s2_N16", "s1_N32", "s2_N32")
     values = {f"s{seed}_N{n}": {"loss": float(n + seed), "acc": 1.0} for n in (16, 32) for seed in (1, 2)}
-    made = table(told, values, ["seed"], ["loss"])
+    made = table(story, values, ["seed"], ["loss"])
     assert [(cell.key, cell.stats["loss"].mean) for cell in made.cells] == [
         ({"seed": "1"}, 25.0),
         ({"seed": "2"}, 26.0),
@@ -322,11 +322,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     root = tmp_path / LOCAL_RUNS / RUN_ID
-    told = Story(manifest(*(student(n, seed) for n in (16, 32) for seed in (1, 2))), root)
-    told.complete("s1_N16", "s2_N16", "s1_N32")
-    told.write()
+    story = Story(manifest(*(student(n, seed) for n in (16, 32) for seed in (1, 2))), root)
+    story.complete("s1_N16", "s2_N16", "s1_N32")
+    story.write()
     metrics = {"s1_N16": {"loss": 0.5}, "s2_N16": {"loss": 0.7}, "s1_N32": {"loss": 0.4}}
-    told.paths.state.write_text(json.dumps(document(told, metrics)))
+    story.paths.state.write_text(json.dumps(document(story, metrics)))
     return root
 
 

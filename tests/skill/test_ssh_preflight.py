@@ -42,27 +42,27 @@ def test_nothing_is_said_against_what_can_be_used(config: Path, text: str) -> No
 @pytest.mark.parametrize("text", ["Host *\n  Prot 22\n", "Host *\n  Port abc\n", "ProxyJump\n"])
 def test_a_line_that_ssh_does_not_understand_is_named_in_its_words(config: Path, text: str) -> None:
     config.write_text(text)
-    said = ssh_preflight.fault("~/.ssh/id_ed25519", PUBLIC)
-    assert said is not None
-    assert said.startswith(f"your ssh configuration cannot be read: {config}")
-    assert f"line {len(text.splitlines())}" in said
+    fault = ssh_preflight.fault("~/.ssh/id_ed25519", PUBLIC)
+    assert fault is not None
+    assert fault.startswith(f"your ssh configuration cannot be read: {config}")
+    assert f"line {len(text.splitlines())}" in fault
 
 
 @pytest.mark.parametrize("of", ["203.*", "*.vast.ai", "*.example 203.0.113.*"])
 def test_a_jump_host_that_is_down_is_named(config: Path, of: str) -> None:
     config.write_text(f"Host {of}\n  ProxyJump root@127.0.0.1:1\n")
-    said = ssh_preflight.fault("~/.ssh/id_ed25519", PUBLIC)
-    assert said is not None
-    assert said.startswith("the jump host root@")  # some versions of ssh put the address into brackets
-    assert "of your ssh configuration cannot be entered: " in said
-    assert "refused" in said
+    fault = ssh_preflight.fault("~/.ssh/id_ed25519", PUBLIC)
+    assert fault is not None
+    assert fault.startswith("the jump host root@")  # some versions of ssh put the address into brackets
+    assert "of your ssh configuration cannot be entered: " in fault
+    assert "refused" in fault
 
 
 def test_a_proxy_command_that_fails_is_named(config: Path) -> None:
     config.write_text("Host *.vast.ai\n  ProxyCommand echo no such corkscrew >&2; exit 1\n")
-    said = ssh_preflight.fault("~/.ssh/id_ed25519", PUBLIC)
-    assert said is not None
-    assert said.startswith(
+    fault = ssh_preflight.fault("~/.ssh/id_ed25519", PUBLIC)
+    assert fault is not None
+    assert fault.startswith(
         "the ProxyCommand of your ssh configuration does not reach ssh1.vast.ai: echo no such corkscrew"
     )
 

@@ -48,7 +48,7 @@ class Place:
         self.source, self.there = root / "project", root / "work of 'mine'"
         self.source.mkdir()
         self.host = Wire(root)
-        self.said: list[str] = []
+        self.output: list[str] = []
 
     def sparse(self, name: str, size: int, parts: dict[int, bytes], mode: int = 0o644) -> None:
         with (self.source / name).open("wb") as file:
@@ -61,7 +61,7 @@ class Place:
 
     def push(self) -> Pushed | str | Unreachable:
         names = sorted(path.relative_to(self.source).as_posix() for path in self.source.rglob("*") if path.is_file())
-        return code_push._by_tar(self.host, self.source, str(self.there), names, self.said.append)
+        return code_push._by_tar(self.host, self.source, str(self.there), names, self.output.append)
 
     def visible(self) -> list[str]:
         return sorted(path.name for path in self.there.iterdir() if path.name != ".wavequeue")
@@ -134,7 +134,7 @@ def test_one_push_tries_again_by_itself(place: Place) -> None:
     place.sparse("big.bin", 4 * MIB, {0: noise(MIB)})
     place.host.cut = 1
     assert isinstance(place.push(), Pushed)
-    assert len(place.said) == 1
+    assert len(place.output) == 1
     assert (place.there / "big.bin").read_bytes() == (place.source / "big.bin").read_bytes()
 
 
