@@ -132,7 +132,7 @@ def test_one_who_may_not_install_is_told_what_to_run(tmp_path: Path) -> None:
     assert machine.calls("apt-get") + machine.calls("python") == []
 
 
-def test_a_machine_without_apt_is_told_the_names(tmp_path: Path) -> None:
+def test_a_machine_without_apt_gets_the_names(tmp_path: Path) -> None:
     done = Machine(tmp_path, programs=("python3",)).setup()
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
@@ -149,7 +149,7 @@ def test_debian_python_without_venv_gets_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("python", ["#!/bin/sh\nexit 1\n", None], ids=["too old", "none"])
-def test_a_machine_without_a_new_python_is_told_so(tmp_path: Path, python: str | None) -> None:
+def test_a_machine_without_a_new_python_is_named(tmp_path: Path, python: str | None) -> None:
     machine = Machine(tmp_path, programs=("apt-get", "screen"))
     if python:
         machine.add("python3", python)

@@ -116,7 +116,7 @@ def test_a_bare_host_says_what_it_has_and_nothing_is_left_there(server: Sshd, ho
     assert list(server.home.iterdir()) == []
 
 
-def test_programs_that_are_there_are_told(tmp_path: Path) -> None:
+def test_programs_that_are_there_are_reported(tmp_path: Path) -> None:
     with Sshd(tmp_path / "host") as server:
         host = connect(server)
         facts = look(host)
@@ -442,7 +442,7 @@ def test_a_lock_or_an_identity_that_cannot_be_read_is_not_taken_for_none(server:
         file.rmdir()
 
 
-def test_a_df_that_fails_is_told_in_its_own_words(server: Sshd) -> None:
+def test_a_df_that_fails_is_reported_in_its_own_words(server: Sshd) -> None:
     host = connect(server)
     (server.bin / "df").unlink()
     (server.bin / "df").write_text("#!/bin/sh\necho 'df: /home: Stale file handle' >&2; exit 1\n")

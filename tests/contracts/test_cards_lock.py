@@ -73,7 +73,7 @@ IN_PLACE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("kind", IN_PLACE)
-def test_what_is_put_in_its_place_is_said_and_hinders_nobody(path: Path, kind: str) -> None:
+def test_what_is_put_in_its_place_is_reported_and_hinders_nobody(path: Path, kind: str) -> None:
     IN_PLACE[kind](path)
     lock = CardsLock(path, Clock())
     assert (lock.take(), lock.held) == (None, False)

@@ -182,7 +182,7 @@ def test_the_newest_source_is_found_past_what_jobs_write(project: Path) -> None:
     assert newest_source([str(project)], outputs(project), patience=-1.0) is None
 
 
-def test_what_git_refuses_to_tell_is_said_in_its_own_words(
+def test_what_git_refuses_to_tell_is_reported_in_its_own_words(
     project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (project / ".git" / "index").write_bytes(b"broken")

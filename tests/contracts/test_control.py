@@ -122,7 +122,7 @@ def test_a_run_whose_manager_has_not_begun_has_no_state(home: Path) -> None:
     }  # fmt: skip
 
 
-def test_what_cannot_be_done_is_said_in_words(home: Path) -> None:
+def test_what_cannot_be_done_is_reported_in_words(home: Path) -> None:
     assert call(home, "gone", op="look") == {"fault": "run gone does not exist"}
     story = place(home, "a")
     story.write()

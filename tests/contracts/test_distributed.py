@@ -121,7 +121,7 @@ FULL = {
 }  # fmt: skip
 
 
-def test_a_job_is_told() -> None:
+def test_a_job_is_reported() -> None:
     assert job_environment(NEW, {}) == FULL
     assert job_environment({}, {}) == {}  # a manifest that was built before keeps its meaning
     assert job_environment(NEW, {}, "# torchrun --rdzv-backend=c10d") == {

@@ -68,7 +68,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         lock.close()
 
 
-def test_outputs_that_are_there_are_told_with_their_newest_change(machine: Machine) -> None:
+def test_outputs_that_are_there_are_reported_with_their_newest_change(machine: Machine) -> None:
     for name, at in (("a.pt", 10), ("sub/b1.pt", 20), ("sub/b2.pt", 30)):
         (machine.cwd / name).parent.mkdir(exist_ok=True)
         (machine.cwd / name).touch()
@@ -94,7 +94,7 @@ def test_a_live_run_of_the_same_jobs_is_the_same(machine: Machine, theirs: list[
     ]
 
 
-def test_outputs_that_another_live_run_writes_are_told(machine: Machine) -> None:
+def test_outputs_that_another_live_run_writes_are_reported(machine: Machine) -> None:
     other = manifest(job("x", "out/a.pt"), job("y", "logs/*.json"))._replace(project="other")
     machine.run("r", other, added=(job("z", "late.pt"),))
     machine.run("apart", manifest(job("q", "elsewhere.pt"))._replace(project="other"))
@@ -122,7 +122,7 @@ def test_the_same_jobs_in_another_place_are_no_matter(machine: Machine) -> None:
     assert existing.describe(manifest(job("a", "a.pt")), str(machine.cwd / "other"), machine.home)["live"] == []
 
 
-def test_a_run_of_which_it_cannot_be_told_whether_it_goes_on_is_named(machine: Machine) -> None:
+def test_a_run_of_which_it_cannot_be_determined_whether_it_goes_on_is_named(machine: Machine) -> None:
     machine.run("r1", manifest(job("a", "a.txt")), live=False)
     RunPaths.of(machine.home.runs / "r1").lock.mkdir()
     found = machine.meets(job("a", "a.txt"))

@@ -195,7 +195,7 @@ def test_two_homes_of_one_user_see_each_other_and_runs_of_one_home_count_once(
     assert files(shared) == []
 
 
-def test_what_is_told_names_no_run_and_no_job(tmp_path: Path, shared: SharedDirectory) -> None:
+def test_what_is_reported_names_no_run_and_no_job(tmp_path: Path, shared: SharedDirectory) -> None:
     leases = run(tmp_path, shared, "secret-run")
     leases.write([attempt("A", job="secret-job")])
     (path,) = files(shared)
@@ -367,7 +367,7 @@ def test_a_name_that_somebody_else_has_taken_is_done_without(tmp_path: Path, sha
     assert {one.parent for one in files(shared)} == {path.parent}
 
 
-def test_a_lock_that_is_held_for_ever_is_waited_for_and_then_passed(tmp_path: Path, shared: SharedDirectory) -> None:
+def test_a_lock_that_is_held_forever_is_waited_for_and_then_passed(tmp_path: Path, shared: SharedDirectory) -> None:
     now = [1000.0]
 
     def clock() -> float:
@@ -447,7 +447,7 @@ def test_the_first_that_is_fit_is_taken_and_one_that_is_named_is_meant(
     assert str(tmp_path / "c") in named.fault
 
 
-def test_without_one_the_runs_of_this_user_agree_and_that_is_said(tmp_path: Path) -> None:
+def test_without_one_the_runs_of_this_user_agree_and_that_is_reported(tmp_path: Path) -> None:
     nowhere = SharedDirectory.find({LOCK_DIR_VARIABLE: str(tmp_path / "missing")})
     mine, other = run(tmp_path, nowhere), run(tmp_path, nowhere, "other")
     other.write([attempt("A")])
@@ -460,7 +460,7 @@ def test_without_one_the_runs_of_this_user_agree_and_that_is_said(tmp_path: Path
     assert not (tmp_path / "missing").exists()
 
 
-def test_a_lease_that_cannot_be_written_is_said_until_it_is(
+def test_a_lease_that_cannot_be_written_is_reported_until_it_is(
     shared: SharedDirectory, mine: HostLeases, tmp_path: Path
 ) -> None:
     seen(mine)

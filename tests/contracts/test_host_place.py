@@ -60,9 +60,7 @@ def test_a_home_of_another_machine(tmp_path: Path) -> None:
     assert found.runtimes == tmp_path / ".wavequeue" / "runtime"
 
 
-def test_a_machine_that_has_another_name_by_now_is_told_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_that_was_renamed_gets_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its runs are there, and another machine's by what is known."""
     base = tmp_path / ".wavequeue"
     base.mkdir()

@@ -423,7 +423,7 @@ def test_nothing_here_changes_but_what_the_host_may_write(
         assert not os.access(world.project / key, os.X_OK)
 
 
-def test_the_floor_on_progress_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_floor_on_progress_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     try:
         stream = receiver._Stream(reading, threading.Event())
@@ -482,7 +482,7 @@ def test_a_damaged_record_refuses_more_and_never_less(world: World, pull: Pull, 
     assert (world.project / "out/a1.json").read_bytes() == b"newer\n"
 
 
-def test_a_record_that_is_no_file_is_said(world: World, pull: Pull) -> None:
+def test_a_record_that_is_no_file_is_reported(world: World, pull: Pull) -> None:
     os.mkfifo(world.run.root / "written.jsonl")
     code, errors = pull(answer(world, GOOD))
     assert (code, "written.jsonl is not a regular file; move it away" in errors) == (1, True), errors
@@ -560,7 +560,7 @@ def test_facts_that_are_none_are_no_answer(answer: bytes) -> None:
         {"added": [1]}, {"added": ["{}"]}, {"added": "x"}, {"added": ["[" * 5000]},
     ],
 )  # fmt: skip
-def test_a_look_that_is_none_is_said(change: dict[str, Any]) -> None:
+def test_a_look_that_is_none_is_reported(change: dict[str, Any]) -> None:
     good: dict[str, Any] = {"state": None, "alive": False, "tails": {}, "added": []}
     assert not isinstance(state_cache.parse_snapshot(good), str)
     assert isinstance(state_cache.parse_snapshot({**good, **change}), str)
@@ -657,7 +657,7 @@ def test_where_git_refuses_only_what_is_spelt_out_comes(world: World, pull: Pull
     assert not (world.project / "own/1").exists()
 
 
-def test_what_a_pull_would_leave_alone_is_said_before_the_run(world: World) -> None:
+def test_what_a_pull_would_leave_alone_is_reported_before_the_run(world: World) -> None:
     made = Submission(MADE._replace(cwd="."), "", "", world.project, world.project, ".")
     (text,) = check_hosts.output_warnings(made)
     assert text.startswith("own/old: here already")

@@ -274,7 +274,7 @@ def test_a_list_that_is_no_utf8_can_be_read(world: World, screenrc: Path) -> Non
     assert found == {"a": 7, "\ufffd": 8}
 
 
-def test_a_screen_that_fails_is_told_in_its_own_words(world: World, screenrc: Path) -> None:
+def test_a_screen_that_fails_is_reported_in_its_own_words(world: World, screenrc: Path) -> None:
     fake = world.home / "screen"
     fake.write_text("#!/bin/sh\necho 'screen: libtinfo.so.6: cannot open shared object file' >&2\nexit 127\n")
     fake.chmod(0o755)

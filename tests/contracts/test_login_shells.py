@@ -185,7 +185,7 @@ SILENT = {
 
 
 @pytest.mark.parametrize("case", SILENT)
-def test_why_a_host_runs_no_command_is_told_in_its_own_words(case: str, server: Sshd, host: Host) -> None:
+def test_why_a_host_runs_no_command_is_reported_in_its_own_words(case: str, server: Sshd, host: Host) -> None:
     text, words, way = SILENT[case]
     server.log_in_to(text)
     for data in (b"", b"x"):
@@ -254,7 +254,7 @@ rsync error: unexplained error (code 255) at io.c(228) [sender=3.2.7]
         ("", "no output", "other"),
     ],
 )  # fmt: skip
-def test_why_rsync_failed_is_said_in_the_words_of_ssh(text: str, reason: str, kind: str) -> None:
+def test_why_rsync_failed_is_reported_in_the_words_of_ssh(text: str, reason: str, kind: str) -> None:
     assert (code_push.reason_of(text), ssh_words.kind(reason)) == (reason, kind)
 
 

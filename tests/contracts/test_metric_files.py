@@ -36,7 +36,7 @@ def test_each_kind_of_file(tmp_path: Path) -> None:
     assert found(tmp_path, rules, OUT=str(tmp_path / "out")) == MetricsFound(wanted)
 
 
-def test_what_is_wrong_with_a_file_is_said(tmp_path: Path) -> None:
+def test_what_is_wrong_with_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text('{"a": ')
     (tmp_path / "old.json").write_text('{"a": 1}')
     (tmp_path / "folder.csv").mkdir()

@@ -78,7 +78,7 @@ def test_a_manifest_keeps_names_alone() -> None:
         (spec({}, cmd="echo ${env:KEY}"), "write env: {KEY: {from: KEY}}, and $${KEY} here"),
     ],
 )
-def test_a_spec_that_names_it_wrongly_is_told_how(text: str, says: str) -> None:
+def test_a_spec_that_names_it_wrongly_gets_advice(text: str, says: str) -> None:
     with pytest.raises(SpecErrors) as error:
         build(text, "s.json")
     assert says in str(error.value)

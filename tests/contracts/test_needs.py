@@ -65,7 +65,7 @@ def test_a_home_without_room_is_named(mount: Mount) -> None:
     assert fault.startswith("no 32 MiB can be had in its home: No space left on device")
 
 
-def test_a_quota_is_told_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quota_is_reported_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "posix_fallocate", fails(errno.EDQUOT))
     (fault,) = needs.home_faults(tmp_path)
     assert fault.startswith("no 32 MiB can be had in its home: Disk quota exceeded")

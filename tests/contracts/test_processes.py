@@ -211,7 +211,7 @@ def test_a_process_that_was_seen_between_fork_and_exec_is_found_later(spawn: Spa
         ([b"", b""], [7, 0], None),
     ],
 )
-def test_what_is_in_exec_is_told_from_what_has_no_environment(
+def test_what_is_in_exec_is_distinguished_from_what_has_no_environment(
     monkeypatch: pytest.MonkeyPatch, environments: list[bytes], ends: list[int | None], settled: bytes | None
 ) -> None:
     monkeypatch.setattr(processes, "_environment", lambda _pid: environments.pop(0))

@@ -135,7 +135,7 @@ def test_a_stopped_instance_bills_its_disk_and_comes_up_again(market: Market) ->
     assert until(market, shown.id, RUNNING).burn == shown.burn
 
 
-def test_a_start_that_waits_is_told_and_taken_back(market: Market) -> None:
+def test_a_start_that_waits_is_reported_and_taken_back(market: Market) -> None:
     shown, ours = rented(market)
     assert confirm.stop(market.provider, ours) is None
     market.fill()
@@ -146,7 +146,7 @@ def test_a_start_that_waits_is_told_and_taken_back(market: Market) -> None:
     assert confirm.stop(market.provider, ours) is None
 
 
-def test_a_key_is_let_in_and_a_destroyed_instance_is_gone(market: Market) -> None:
+def test_a_key_is_admitted_and_a_destroyed_instance_is_gone(market: Market) -> None:
     shown, ours = rented(market)
     assert isinstance(market.provider.attach_key(ours, "ssh-ed25519 AAAA me"), Done)
     assert confirm.destroy(market.provider, ours) == Ended(by_us=True)

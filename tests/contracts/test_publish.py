@@ -36,7 +36,7 @@ def publisher(paths: RunPaths, state: QueueState) -> Publisher:
     return Publisher(paths, state, lambda: None)
 
 
-def test_what_the_disk_does_not_take_is_told_later_and_once(paths: RunPaths, publisher: Publisher) -> None:
+def test_what_the_disk_does_not_take_is_reported_later_and_once(paths: RunPaths, publisher: Publisher) -> None:
     publisher.alert_now("disk", "first", 0.0, 1)
     whole = paths.alerts.read_bytes()
     for size in range(len(whole), len(whole) * 3, 7):
@@ -119,7 +119,7 @@ def test_what_was_half_decided_when_a_fault_ended_the_manager_is_not_published(
     assert published(paths) == (0, "pending", [], "halted")
 
 
-def test_metrics_are_told_of_once_whatever_a_crash_left(paths: RunPaths) -> None:
+def test_metrics_are_reported_once_whatever_a_crash_left(paths: RunPaths) -> None:
     jobs = tuple(JobSpec(name, "true", "main", metrics={"acc": {"log": "acc=(.*)"}}) for name in "abc")
     state = QueueState(Manifest("p", jobs, (Phase("main"),)))
     records = []

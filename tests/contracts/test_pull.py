@@ -114,7 +114,7 @@ def pull(tmp_path: Path) -> Pull:
 # -- what comes home --------------------------------------------------------------------------------------------------
 
 
-def test_results_logs_and_state_come_home_once(pull: Pull) -> None:
+def test_results_logs_and_state_are_pulled_once(pull: Pull) -> None:
     pull.there("out/a b.json", "1", 1_234_567_890_123_456_789)
     pull.there("out/it's\u00fc;$HOME.json", bytes(range(256)) * 9000)
     pull.there("ckpt/deep/x.pt", "2")
@@ -138,7 +138,7 @@ def test_results_logs_and_state_come_home_once(pull: Pull) -> None:
     assert list(pull.store.staging.iterdir()) == []
 
 
-def test_a_log_that_was_written_anew_on_the_host_comes_home_again(pull: Pull) -> None:
+def test_a_log_that_was_written_anew_on_the_host_is_pulled_again(pull: Pull) -> None:
     (pull.paths.log_dir / "j1.log").write_bytes(b"one\r\ntwo\r\n")
     assert pull.pull().files == 1
     made = plain_log.make(pull.paths.log_dir / "j1.log", False, lambda: False)
@@ -201,7 +201,7 @@ def test_the_state_never_tells_of_a_result_that_was_not_looked_for(pull: Pull) -
     assert b"after" not in answer
 
 
-def test_a_run_that_is_not_there_is_said(pull: Pull) -> None:
+def test_a_run_that_is_not_there_is_reported(pull: Pull) -> None:
     assert "the run no longer exists there" in (pull.pull("x", run_id="run-2").broken or "")
     assert "the run no longer exists there" in (pull.pull("x", run_id="../..").broken or "")
 

@@ -116,7 +116,7 @@ def check_completed(there: RunAccess, name: str, line: str) -> None:
         assert f"job {name}" in found.about[-1]
 
 
-def test_a_completed_job_is_told_of_alike(access: RunAccess) -> None:
+def test_a_completed_job_is_reported_alike(access: RunAccess) -> None:
     with access:
         check_completed(access, "a", "saved a.json")
 
@@ -151,7 +151,7 @@ def test_a_job_that_does_not_exist_is_refused_with_the_nearest(
         ask(access)
 
 
-def test_the_journal_is_told_as_far_as_it_is_here(access: RunAccess, tmp_path: Path) -> None:
+def test_the_journal_is_reported_as_far_as_it_is_here(access: RunAccess, tmp_path: Path) -> None:
     needles = ['"AttemptEnded"']
     with access:
         if access.names:

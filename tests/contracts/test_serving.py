@@ -61,7 +61,7 @@ def started() -> Iterator[list[Proc]]:
         yield procs
 
 
-def test_servers_and_readers_are_told_from_what_goes_on_by_itself(started: list[Proc]) -> None:
+def test_servers_and_readers_are_distinguished_from_what_goes_on_by_itself(started: list[Proc]) -> None:
     *servers, reader, sleeps, waits = started
     assert serving.serving([*servers, sleeps, waits]) == set(servers)
     if serving._text(reader.pid, "syscall") or serving._text(reader.pid, "wchan").strip("0"):

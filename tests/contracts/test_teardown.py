@@ -213,13 +213,13 @@ def test_the_key_follows_no_redirect_and_is_in_no_complaint(
         server.server_close()
 
 
-def test_a_server_that_is_not_there_is_said() -> None:
+def test_a_server_that_is_not_there_is_reported() -> None:
     found = vast_send.send("http://127.0.0.1:1", "key", vast.build_query(1))
     assert isinstance(found, Unreadable)
     assert found.reason.startswith("http://127.0.0.1:1 cannot be reached: ")
 
 
-def test_a_machine_stays_while_it_cannot_be_told_who_else_works_on_it(tmp_path: Path) -> None:
+def test_a_machine_stays_while_it_cannot_be_determined_who_else_works_on_it(tmp_path: Path) -> None:
     home = HostPaths.of(tmp_path / "home")
     home.root.mkdir(parents=True)
     home.runs.write_text("no directory")

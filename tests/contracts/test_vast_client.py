@@ -219,7 +219,7 @@ def test_what_is_done(double: Double, client: Client) -> None:
     assert gone.kind == "gone"
 
 
-def test_a_start_that_waits_for_a_card_is_told_from_others(double: Double, client: Client) -> None:
+def test_a_start_that_waits_for_a_card_is_distinguished_from_others(double: Double, client: Client) -> None:
     box = double.world.box(["stopped"])
     box.is_card_taken = True
     found = client.set_state(ours(box), "running")

@@ -277,7 +277,7 @@ def test_a_wrapper_that_is_killed_takes_its_job_with_it() -> None:
 # -- launches ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_screen_that_cannot_start_is_said_and_tried_again_ever_later() -> None:
+def test_a_screen_that_cannot_start_is_reported_and_tried_again_ever_later() -> None:
     host, manager = world(spec("a"))
     host.launching = "error"
     times = []
@@ -484,7 +484,7 @@ def test_an_inherited_launch_is_not_taken_back_while_screens_cannot_be_listed() 
     assert host.starts == [("a", 1)]
 
 
-def test_unreadable_nvml_places_nothing_fails_nothing_and_is_said() -> None:
+def test_unreadable_nvml_places_nothing_fails_nothing_and_is_reported() -> None:
     host, manager = world(spec("a"), spec("b"), spec("cpu", gpus=0), max_parallel=2)
     host.plan_of = with_plans({}, Plan(3.0))
     host.nvml = "driver mismatch"

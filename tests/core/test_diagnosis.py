@@ -85,7 +85,7 @@ def test_the_gallery_is_whole() -> None:
 
 
 @pytest.mark.parametrize("name", FAILING)
-def test_where_the_reason_stands_is_told(name: str) -> None:
+def test_where_the_reason_stands_is_reported(name: str) -> None:
     log = log_of(name)
     found = read(log, CASES[name]["code"]).reason
     if found is not None:

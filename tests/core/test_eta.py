@@ -38,7 +38,7 @@ def eta(
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_the_end_of_a_half_done_run_is_told_from_what_earlier_runs_took(name: str) -> None:
+def test_the_end_of_a_half_done_run_is_estimated_from_what_earlier_runs_took(name: str) -> None:
     made, count = RUNS[name]
     whole = really(made, count)[0].now
     host, manager = really(made, count, (whole - START) / 2)
@@ -86,7 +86,7 @@ def test_a_running_job_ends_no_sooner_than_its_own_progress_says(left: float | N
     assert found.at == START + end
 
 
-def test_cards_that_others_use_a_paused_run_and_jobs_that_cannot_go_on_are_said() -> None:
+def test_cards_that_others_use_a_paused_run_and_jobs_that_cannot_go_on_are_reported() -> None:
     jobs = [spec("a", est_minutes=1), spec("b", est_minutes=1)]
     busy = tuple(Card(n, f"GPU-{n}", "Fake", 24_000, 20_000, 0) for n in range(1))
     assert eta(bare(manifest(*jobs)), busy, START) == Eta(

@@ -111,7 +111,7 @@ def test_low_utilization_while_a_job_loads_counts_only_if_nothing_moves() -> Non
     assert watched.look(util=0.0, cpu=0.0).low is not None
 
 
-def test_a_job_that_never_tells_a_step_is_not_taken_to_load_for_ever() -> None:
+def test_a_job_that_never_tells_a_step_is_not_taken_to_load_forever() -> None:
     watched = Watched({"low_util": {"below": 10, "for": 60.0}})
     for _ in range(17):
         assert watched.look("working", after=100.0, util=0.0).low is None
@@ -119,7 +119,7 @@ def test_a_job_that_never_tells_a_step_is_not_taken_to_load_for_ever() -> None:
     assert watched.look("working", after=100.0, util=0.0).low == 100.0
 
 
-def test_metrics_of_the_log_are_told_while_it_runs() -> None:
+def test_metrics_of_the_log_are_reported_while_it_runs() -> None:
     watched = Watched(metrics={"acc": {"log": "acc=(\\S+)", "take": "max"}, "n": {"json": "n.json", "key": "n"}})
     assert watched.look("acc=0.5").metrics == {"acc": 0.5}
     assert watched.look("acc=0.9", "acc=0.7").metrics == {"acc": 0.9}
@@ -175,7 +175,7 @@ def test_a_traceback_may_end_in_a_later_look() -> None:
     assert watched.look("KeyError: 'lr'").found == {"traceback": (BEGAN + 20, "KeyError: 'lr'")}
 
 
-def test_a_loss_that_is_no_number_is_told_as_it_is() -> None:
+def test_a_loss_that_is_no_number_is_reported_as_it_is() -> None:
     watched = Watched()
     assert math.isnan(watched.look("step 3 loss nan").loss or 0.0)
     assert watched.look("step 4 loss 0.3").loss == 0.3

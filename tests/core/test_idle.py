@@ -86,7 +86,7 @@ def test_after_a_restart_it_goes_on_from_what_the_journal_has(change: dict[str, 
     assert (watch.began and watch.began.at) == began
 
 
-def test_the_journal_is_told_once_of_each_time_that_it_is_idle() -> None:
+def test_the_journal_is_reported_once_of_each_time_that_it_is_idle() -> None:
     host, manager = world(job("a", expected_output="o"))
     host.plan_of = lambda _job, _n: FOREVER
     until(host, manager, "a", "running")

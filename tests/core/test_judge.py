@@ -163,11 +163,11 @@ def test_a_timeout_is_a_failure_whatever_the_log_and_the_output_say() -> None:
         (86400, "1 d"),
     ],
 )
-def test_spans_are_said_as_a_spec_writes_them(seconds: float, words: str) -> None:
+def test_spans_are_reported_as_a_spec_writes_them(seconds: float, words: str) -> None:
     assert span(seconds) == words
 
 
-def test_who_ended_it_and_how_is_said_and_never_that_it_was_killed() -> None:
+def test_who_ended_it_and_how_is_reported_and_never_that_it_was_killed() -> None:
     job = spec("a", timeout=7200.0)
     found = judge(job, "timeout", ExitRecord(137, 0), Ended(None, last_line="step 90"), 120.0)
     expected = "stopped by its timeout after 2 h; had 2 min to save, then it was killed; last line: step 90"

@@ -122,7 +122,7 @@ def test_what_manifests_of_earlier_versions_have_is_no_rule(metrics: Any) -> Non
 @pytest.mark.parametrize(
     "rule", [1.0, {}, {"json": "a", "log": "(b)"}, {"log": 1}, {"log": "("}, {"log": "x"}, {"log": "(x)", "take": "z"}]
 )
-def test_a_rule_that_is_none_is_said(rule: Any) -> None:
+def test_a_rule_that_is_none_is_reported(rule: Any) -> None:
     assert str(rules({"n": rule})["n"]).startswith("its rule")
 
 

@@ -178,7 +178,7 @@ def test_a_job_gets_as_many_cards_as_it_needs() -> None:
     assert cards_of(manager.state) == {"a": (0, 1)}
 
 
-def test_small_jobs_do_not_pass_one_that_needs_many_cards_for_ever() -> None:
+def test_small_jobs_do_not_pass_one_that_needs_many_cards_forever() -> None:
     small = [spec(f"s{i}") for i in range(12)]
     host, manager = world(small[0], small[1], spec("big", gpus=2), *small[2:])
     host.plan_of = with_plans({"s0": Plan(seconds=5.0), "s1": Plan(seconds=9.0)}, Plan(seconds=3.0))
@@ -187,7 +187,7 @@ def test_small_jobs_do_not_pass_one_that_needs_many_cards_for_ever() -> None:
     run_to_end(host, manager)
 
 
-def test_jobs_that_share_do_not_pass_one_that_wants_the_card_for_ever() -> None:
+def test_jobs_that_share_do_not_pass_one_that_wants_the_card_forever() -> None:
     small = [spec(f"s{i}", gpu_mem_mib=9000) for i in range(8)]
     host, manager = world(*small[:2], spec("alone"), *small[2:], host=FakeHost(1))
     host.plan_of = with_plans({"s0": Plan(seconds=3.0), "s1": Plan(seconds=5.0)})
@@ -261,7 +261,7 @@ def test_others_pass_a_job_that_can_never_run_and_at_the_end_it_is_stuck() -> No
     assert manager.state.job("big").error == "needs 9 GPUs; this host has 2 GPUs"
 
 
-def test_a_card_that_does_not_exist_is_said() -> None:
+def test_a_card_that_does_not_exist_is_reported() -> None:
     host, manager = world(spec("a"), gpus=(9,))
     run_to_end(host, manager)
     assert manager.state.job("a").error == "needs 1 GPU; of the GPUs [9] this host has none"

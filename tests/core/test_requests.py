@@ -269,7 +269,7 @@ def test_an_added_job_that_needs_what_is_stuck_is_blocked_with_all_that_came_wit
     assert statuses(manager.state) == {"a": "stuck", "b": "blocked", "c": "blocked"}
 
 
-def test_a_student_that_fails_after_a_bad_teacher_was_added_is_blocked_and_does_not_wait_for_ever() -> None:
+def test_a_student_that_fails_after_a_bad_teacher_was_added_is_blocked_and_does_not_wait_forever() -> None:
     host, manager = world(spec("t", "teachers", gpus=0), spec("s", "students", retries=3), phases=TEACH)
     host.plan_of = with_plans({"s": [Plan(10.0, 1), ONCE], "t2": FAILS}, ONCE)
     until(host, manager, "s", "running")

@@ -30,7 +30,7 @@ def attempt(*cards: str, mib: int | None = None, wrapper: Proc | None = None) ->
     return made
 
 
-def test_what_is_told_comes_back_and_says_nothing_of_jobs() -> None:
+def test_what_is_reported_comes_back_and_says_nothing_of_jobs() -> None:
     data = encode("view", 5, [attempt("GPU-a", "MIG-GPU-b/1/2", wrapper=Proc(3, 4)), attempt("GPU-c", mib=9000)])
     rows = (Row(("GPU-a", "MIG-GPU-b/1/2"), None, Proc(3, 4)), Row(("GPU-c",), 9000, None))
     assert decode(data) == PublishedLeases("view", 5, rows)

@@ -97,7 +97,7 @@ def test_a_simulated_run_takes_as_long_as_the_run(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_the_end_of_a_half_done_run_is_told(name: str) -> None:
+def test_the_end_of_a_half_done_run_is_reported(name: str) -> None:
     made, count = RUNS[name]
     whole = really(made, count)[0].now
     host, _ = really(made, count, (whole - START) / 2)

@@ -140,7 +140,7 @@ def test_at_a_bound_nothing_is_waited_for_but_the_push_that_the_run_asks_for() -
         unsafe=st.just(()) | st.just(("b",)),
     )
 )
-def test_nothing_is_destroyed_that_is_not_safe_or_still_of_use_and_nothing_idles_for_ever(facts: Facts) -> None:
+def test_nothing_is_destroyed_that_is_not_safe_or_still_of_use_and_nothing_idles_forever(facts: Facts) -> None:
     found = decide(facts, NOW)
     if isinstance(found, Destroy):
         assert facts.safe
@@ -359,7 +359,7 @@ def test_a_deadline_is_a_moment_or_counts_from_the_runs_start() -> None:
         assert "2026-01-01T01:00:00.000Z, has passed" in manager.state.machine.bound.text
 
 
-def test_a_cost_that_cannot_be_known_is_told_once_and_stops_nothing() -> None:
+def test_a_cost_that_cannot_be_known_is_reported_once_and_stops_nothing() -> None:
     _, manager = managed(spec("a"), plans={"a": FOREVER}, max_cost=1.0)
     manager.see(instance=None)
     began = [event for event in manager.follow(3600) if isinstance(event, ev.ConditionBegan)]
@@ -410,7 +410,7 @@ def test_an_end_that_was_decided_stays_so_over_a_restart_of_the_manager() -> Non
     assert anew.state.machine.teardown is None
 
 
-def test_what_makes_the_end_wrong_calls_it_off_and_results_that_come_home_let_it_go_further() -> None:
+def test_what_makes_the_end_wrong_calls_it_off_and_results_that_are_pulled_let_it_go_further() -> None:
     _, manager = managed(spec("a"), plans={"a": ONCE}, when_done="destroy", idle_after=60.0)
     manager.follow(300)
     assert manager.state.machine.teardown is not None
@@ -444,7 +444,7 @@ def test_on_a_machine_that_nobody_rented_the_manager_ends_with_the_run() -> None
     assert not waits(manager.state, manager.reading)
 
 
-def test_what_a_command_of_the_run_leaves_has_to_come_home_as_well() -> None:
+def test_what_a_command_of_the_run_leaves_has_to_be_pulled_as_well() -> None:
     _, manager = managed(spec("a"), plans={"a": ONCE}, when_done="destroy")
     manager.follow(300)
     assert manager.state.finished is not None

@@ -114,7 +114,7 @@ def test_a_name_without_fault_stays_below_its_directory(name: str) -> None:
         ("attempts/a~1/job.sh", False),
     ],
 )
-def test_only_documents_and_logs_of_a_run_come_home(name: str, fits: bool) -> None:
+def test_only_documents_and_logs_of_a_run_are_pulled(name: str, fits: bool) -> None:
     assert transfer_protocol.is_document(name) is fits
 
 
@@ -213,7 +213,7 @@ def test_each_file_is_found_once_and_by_the_first_pattern() -> None:
     ]
 
 
-def test_links_are_gone_through_where_they_are_named_and_those_that_lead_out_are_told() -> None:
+def test_links_are_gone_through_where_they_are_named_and_those_that_lead_out_are_reported() -> None:
     tree = {"": {"in": LINK, "out": OUT, "real": FOLDER}, "in": {"x": FILE}, "real": {"up": LINK, "x": FILE, "o": OUT}}
 
     def listed(folder: str) -> Mapping[str, str]:

@@ -99,7 +99,7 @@ def line(written: str) -> str:
 
 
 @pytest.mark.parametrize(("event", "written"), list(zip(EXAMPLES, WRITTEN, strict=True)))
-def test_an_event_is_the_same_line_for_ever(event: events.Event, written: str) -> None:
+def test_an_event_is_the_same_line_forever(event: events.Event, written: str) -> None:
     assert encode(Record(7, AT, event)) == line(written)
     read = decode(line(written))
     assert read == Record(7, AT, event)

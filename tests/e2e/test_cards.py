@@ -159,7 +159,7 @@ def test_an_oom_is_retried_on_the_card_with_most_free_memory(host: Cards) -> Non
     assert starts == [[0], [1]]
 
 
-def test_nvml_that_fails_is_said_and_nothing_is_placed_until_it_reads(host: Cards) -> None:
+def test_nvml_that_fails_is_reported_and_nothing_is_placed_until_it_reads(host: Cards) -> None:
     host.nvml.fail(nvml.UNKNOWN)
     run = host.run(manifest(job("one", alloc(9000), gpus=1), job("cpu", "true")))
     run.start()

@@ -225,7 +225,7 @@ def test_a_machine_without_a_gpu_starts_nothing(desk: Desk) -> None:
     ("line", "says"),
     [("cwd: nowhere", "/nowhere does not exist"), ("venv: .venv", "create it with: python3 -m venv")],
 )
-def test_a_directory_that_is_missing_is_said_before_anything_starts(desk: Desk, line: str, says: str) -> None:
+def test_a_directory_that_is_missing_is_reported_before_anything_starts(desk: Desk, line: str, says: str) -> None:
     done = desk.call("run", desk.spec(f"{TWO_PHASES}{line}\n"), code=2)
     assert says in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -287,7 +287,7 @@ def test_add_brings_what_is_new_in_a_spec_and_refuses_what_changed(desk: Desk) -
     assert "wavequeue run spec.yaml" in done.stderr
 
 
-def test_a_mistaken_output_is_mended_while_its_job_runs(desk: Desk) -> None:
+def test_a_mistaken_output_is_corrected_while_its_job_runs(desk: Desk) -> None:
     spec = "project: p\njobs:\n- {id: a, cmd: 'until [ -e go ]; do sleep 0.3; done; echo > right', gpus: 0, %s}\n"
     desk.detach(spec % "expected_output: wrong")
     desk.wait(a="running")

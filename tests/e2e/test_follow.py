@@ -172,7 +172,7 @@ def test_a_host_that_is_away_is_unknown_and_comes_back_by_itself(laptop: Laptop,
     assert ran(a, b) == ONCE
 
 
-def test_a_manager_that_was_killed_is_said_so_and_goes_on_where_it_was(laptop: Laptop, two: tuple[Sshd, Sshd]) -> None:
+def test_a_manager_that_was_killed_is_reported_and_goes_on_where_it_was(laptop: Laptop, two: tuple[Sshd, Sshd]) -> None:
     a, b = two
     document = running(laptop)
     run_id = document["meta"]["run_id"]

@@ -121,7 +121,7 @@ def test_a_host_that_is_away_is_registered_and_said_to_be_unverified(project: Pr
     assert project.check()["gpu-a"]["reachable"]
 
 
-def test_a_gateway_for_terminals_is_said_with_the_way_out(project: Project) -> None:
+def test_a_gateway_for_terminals_is_reported_with_the_way_out(project: Project) -> None:
     made = project.host("gpu-a")
     made.log_in_to('echo "Error: Your SSH client doesn\'t support PTY"; exit 1')
     _, err = project.add("gpu-a", made)
@@ -158,7 +158,7 @@ def test_names_of_the_ssh_config_serve(project: Project) -> None:
         (["a", "h", "--pol", "x"], "No such option"),
     ],
 )
-def test_what_cannot_be_registered_is_said_and_nothing_written(
+def test_what_cannot_be_registered_is_reported_and_nothing_written(
     project: Project, arguments: list[str], words: str
 ) -> None:
     assert words in project.call("add", *arguments, code=2)[1]

@@ -249,7 +249,7 @@ def test_work_that_a_command_leaves_behind_is_waited_for_and_decides_by_its_outp
         assert "still used CPU or a GPU" in rows[name]["error"]
 
 
-def test_a_job_that_waits_for_an_answer_is_said_until_it_has_one(world: World) -> None:
+def test_a_job_that_waits_for_an_answer_is_reported_until_it_has_one(world: World) -> None:
     run = world.run(manifest(job("asks", "echo; read -p 'Go on? ' answer; echo \"it was $answer\"")))
     run.start()
     run.wait_running("asks")

@@ -87,7 +87,7 @@ def test_on_a_host(laptop: Laptop, umask: int) -> None:
         assert list(faults(top)) == []
 
 
-def test_what_others_could_write_into_is_mended_at_the_start(world: World) -> None:
+def test_what_others_could_write_into_is_corrected_at_the_start(world: World) -> None:
     run = world.run(manifest(job("one", "echo one")))
     run.paths.attempts.mkdir()
     run.paths.log_dir.mkdir()

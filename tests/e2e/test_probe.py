@@ -109,7 +109,7 @@ def test_the_runs_are_those_that_a_manager_holds(tmp_path: Path) -> None:
         assert probe(tmp_path)["runs"] == [{"id": "alive", "pid": os.getpid()}]
 
 
-def test_what_cannot_be_told_is_no_empty_answer(tmp_path: Path) -> None:
+def test_what_cannot_be_determined_is_no_empty_answer(tmp_path: Path) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
     says = "screen: cannot open shared object file: libtinfo.so.6"
@@ -155,7 +155,7 @@ def test_cards_that_cannot_be_read(tmp_path: Path) -> None:
     assert "gpu_note" not in found
 
 
-def test_without_nvidia_ml_py_the_rest_is_told(tmp_path: Path) -> None:
+def test_without_nvidia_ml_py_the_rest_is_reported(tmp_path: Path) -> None:
     blocked = tmp_path / "blocked"
     blocked.mkdir()
     (blocked / "pynvml.py").write_text("raise ImportError('No module named pynvml')\n")

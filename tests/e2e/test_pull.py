@@ -105,7 +105,7 @@ def make_run(laptop: Laptop, spec: str, **jobs: tuple[int, ...]) -> Run:
 
 # rsync, ssh and the shell each read paths in a way of their own.
 @pytest.mark.parametrize("laptop", ['a b%h "$X"'], indirect=True)
-def test_results_logs_and_state_come_home_once_from_all_hosts(laptop: Laptop) -> None:
+def test_results_logs_and_state_are_pulled_once_from_all_hosts(laptop: Laptop) -> None:
     """Also from one whose login shell is none of sh, with a login file that goes elsewhere, writes and reads."""
     laptop.host("gpu-a").log_in_by("tcsh", ".tcshrc", "cd /\necho noise\nset x = $<\nalias python3 false\n")
     bare = laptop.host("gpu-b", bare=True)

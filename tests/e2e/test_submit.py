@@ -259,7 +259,7 @@ def test_preflight_of_a_host_that_is_ready_says_so(laptop: Laptop) -> None:
     assert json.loads(laptop.call("preflight", spec, "--json")[0])["hosts"][0]["checks"]["cwd"]["state"] == "ok"
 
 
-def test_which_host_is_meant_has_to_be_said_where_there_are_several(laptop: Laptop) -> None:
+def test_which_host_is_meant_has_to_be_given_where_there_are_several(laptop: Laptop) -> None:
     spec = laptop.spec(SPEC)
     assert "no host is known" in laptop.call("submit", spec, code=2)[1]
     laptop.host("gpu-a")

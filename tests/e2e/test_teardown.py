@@ -225,7 +225,7 @@ def test_results_that_the_run_pushes_itself_are_safe(rented: Rented) -> None:
     assert names.index("AttemptEnded") < names.index("ResultsPushed") < names.index("TeardownStarting")
 
 
-def test_a_push_that_fails_is_told_and_nothing_is_destroyed(rented: Rented) -> None:
+def test_a_push_that_fails_is_reported_and_nothing_is_destroyed(rented: Rented) -> None:
     run = rented.run(manifest(job("a", "true"), when_done="destroy", results_to="echo no such remote; exit 3"))
     run.start()
     wait_for(lambda: alerts(run, "results_to"), say="the alert")

@@ -261,7 +261,7 @@ def test_a_fault_that_every_machine_shows_blames_none_and_says_what_it_cost(
     assert found[1] == usd(bench.cost())
 
 
-def test_while_nothing_is_known_of_a_machine_that_is_said_and_nothing_is_done(
+def test_while_nothing_is_known_of_a_machine_that_is_reported_and_nothing_is_done(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(await_ready, "_BLIND", 0.0)

@@ -143,7 +143,7 @@ def test_a_machine_that_moved_is_found_by_submit_and_ends_itself_once_all_result
     wait_for(lambda: fleet.box.lingers is not None or fleet.box.id not in fleet.double.world.boxes, say="its end")
 
 
-def test_nothing_is_submitted_to_an_instance_that_has_gone_and_what_can_be_done_is_said(fleet: Fleet) -> None:
+def test_nothing_is_submitted_to_an_instance_that_has_gone_and_what_can_be_done_is_reported(fleet: Fleet) -> None:
     fleet.laptop.spec(WAITING)
     run_id = fleet.laptop.submit("--host", "rented")["run_id"]
     fleet.double.world.destroy(fleet.box)
@@ -186,7 +186,7 @@ def test_an_address_that_leads_to_another_customer_is_refused(fleet: Fleet) -> N
     assert kinds(fleet.reconcile("--fix", code=0)) == ["address"]
 
 
-def test_a_host_key_that_changed_with_the_address_is_said_and_kept(fleet: Fleet) -> None:
+def test_a_host_key_that_changed_with_the_address_is_reported_and_kept(fleet: Fleet) -> None:
     fleet.laptop.call("hosts", "check", "rented", code=0)
     keys = fleet.laptop.project / ".wavequeue" / "known_hosts"
     old = known_key(keys, "rented")
@@ -283,7 +283,7 @@ def test_before_a_submit_one_call_mends_what_moved(fleet: Fleet, monkeypatch: py
     assert fleet.file.read_text() == fleet.text(fleet.address)
 
 
-def test_a_rented_machine_without_its_number_is_said(fleet: Fleet) -> None:
+def test_a_rented_machine_without_its_number_is_reported(fleet: Fleet) -> None:
     fleet.file.write_text(fleet.file.read_text() + "  old:\n    ssh: {host: ssh5.vast.ai, port: 1234}\n")
     assert fleet.reconcile(code=1)["without_instance_id"] == ["old"]
 

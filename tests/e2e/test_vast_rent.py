@@ -224,7 +224,7 @@ def test_trying_is_bounded_and_an_offer_that_has_gone_costs_no_try(account: Acco
     assert "no credit" in err
 
 
-def test_an_image_that_no_machine_could_get_is_said_and_no_machine_is_blamed(
+def test_an_image_that_no_machine_could_get_is_reported_and_no_machine_is_blamed(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(3):
@@ -381,7 +381,7 @@ def test_an_unknown_answer_ends_nothing(account: Account) -> None:
     assert account.workers()["vast1"].get("enabled") is not False
 
 
-def test_a_chosen_offer_is_taken_alone_and_what_cannot_be_rented_is_said(account: Account) -> None:
+def test_a_chosen_offer_is_taken_alone_and_what_cannot_be_rented_is_reported(account: Account) -> None:
     small = account.offer(gpu_ram=2000, num_gpus=0, gpu_name=None)
     found = account.json("vast", "rent", str(small["id"]), "--name", "mine", "--yes")
     assert found["worker"] == "mine"
@@ -400,7 +400,9 @@ def test_a_chosen_offer_is_taken_alone_and_what_cannot_be_rented_is_said(account
     assert "did you mean tries" in err
 
 
-def test_a_key_that_cannot_be_used_is_said_before_it_is_paid_for_and_without_one_ours_is_made(account: Account) -> None:
+def test_an_unusable_key_is_reported_before_it_is_paid_for_and_without_one_ours_is_made(
+    account: Account,
+) -> None:
     account.offer()
     key = account.laptop.home / ".ssh" / "id_ed25519"
     subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "a secret", "-f", str(key)], check=True)

@@ -188,7 +188,7 @@ def test_jobs_that_need_a_person_stop_the_machine_and_keep_its_disk(account: Acc
     assert "is not billed" in out
 
 
-def test_a_machine_that_is_lost_in_the_middle_is_said_with_what_can_be_done(account: Account) -> None:
+def test_a_machine_that_is_lost_in_the_middle_is_reported_with_what_can_be_done(account: Account) -> None:
     account.laptop.spec(WAITING)
     process = account.laptop.start(*UP)
     wait_for(lambda: bool(list(account.laptop.project.glob("experiment_queue/*/hosts/*/queue_state.json"))))

@@ -87,7 +87,7 @@ def test_a_silent_job_is_shown_with_its_last_words_and_explained() -> None:
     assert table[1].plain.rstrip().endswith("silent for 12 min, 0 % CPU")
 
 
-def test_a_job_that_waits_for_an_answer_is_shown_and_the_way_to_answer_is_told() -> None:
+def test_a_job_that_waits_for_an_answer_is_shown_and_the_way_to_answer_is_reported() -> None:
     story, document = silent_for(5.0, asks=ASKS)
     assert f" a  1.0 s  GPU 0  {ASKS}" in _lines(story, document)
     found = _why(story, document)

@@ -60,7 +60,7 @@ def test_an_address_is_understood(text: str, address: Address) -> None:
         ("ssh -p x gpu", "'x' is none"),
     ],
 )
-def test_what_is_no_address_is_said(text: str, words: str) -> None:
+def test_what_is_no_address_is_reported(text: str, words: str) -> None:
     with pytest.raises(UseError) as error:
         parse(text)
     assert words in str(error.value)

@@ -52,7 +52,7 @@ def test_what_is_unknown_is_a_dash_and_never_guessed() -> None:
     )
 
 
-def test_the_use_of_its_gpus_is_told_where_its_health_tells_none() -> None:
+def test_the_use_of_its_gpus_is_reported_where_its_health_tells_none() -> None:
     found = seen(new_story().document(cards=(CARD,)), "a")
     assert (found.util, found.mem) == (97, 18664)
 
@@ -189,7 +189,7 @@ def test_checks_of_a_healthy_job_come_at_the_cadence(
     assert [one.check.next for one in found[:2]] == [T0 + 63, T0 + 183]
 
 
-def test_what_is_wrong_is_told_at_once_with_its_lines_and_then_followed_closely(
+def test_a_fault_is_reported_at_once_with_its_lines_and_then_followed_closely(
     followed: Callable[..., tuple[list[CheckReport], Outcome]],
 ) -> None:
     found, _ = followed(20, lambda at: {"health": {"flags": [NAN]}} if 8 <= at < 14 else {})
@@ -199,7 +199,7 @@ def test_what_is_wrong_is_told_at_once_with_its_lines_and_then_followed_closely(
     assert found[5].log == (), "said once"
 
 
-def test_an_end_is_told_at_once(followed: Callable[..., tuple[list[CheckReport], Outcome]]) -> None:
+def test_an_end_is_reported_at_once(followed: Callable[..., tuple[list[CheckReport], Outcome]]) -> None:
     ended = {"status": "stuck", "error": "exit code 1: ValueError: bad", "completed": iso(T0 + 300)}
     found, code = followed(6, lambda at: ended if at >= 5 else {})
     assert minutes(found) == [0, 1, 3, 5]
@@ -262,7 +262,7 @@ def test_a_file_without_the_mark_is_a_persons_and_none_of_it_is_lost(on_disk: St
     assert path.read_text().endswith(f"{status_file.NOTES}\n\nmy own page\n")
 
 
-def test_a_retry_is_an_action_whose_effect_is_told() -> None:
+def test_a_retry_is_an_action_whose_effect_is_reported() -> None:
     story = new_story().end("b", "failed_oom", error="out of memory", due=T0).tell_retry("b").start("b").complete("c")
     rows = {row["id"]: row for row in story.document()["jobs"]}
     assert [(one.target, one.did, one.effect) for one in status_file.actions(story.records, rows)] == [
@@ -281,7 +281,7 @@ def test_kill_criteria_are_those_of_the_jobs() -> None:
     )
 
 
-def test_what_counts_as_unhealthy_is_told_in_words() -> None:
+def test_what_counts_as_unhealthy_is_reported_in_words() -> None:
     policy = {
         "stall": 900.0, "low_util": {"below": 10, "for": 600.0}, "slow": 50, "then": "stop", "min_steps": 1000,
         "bounds": [{"metric": "val_loss", "above": 10}],
@@ -332,7 +332,9 @@ def test_of_a_run_that_is_over_the_exit_code_tells(on_disk: Story, capsys: pytes
 
 
 @pytest.mark.usefixtures("on_disk")
-def test_a_manager_that_has_died_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_manager_that_has_died_is_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(local_manager, "is_alive", lambda _run: False)
     assert main.main(["babysit", "--once", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)

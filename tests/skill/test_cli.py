@@ -113,7 +113,7 @@ def test_the_version_is_that_of_the_project(wavequeue: Command, capsys: pytest.C
     assert project["scripts"] == {"wavequeue": "skill.__main__:main", "wq": "skill.__main__:main"}
 
 
-def test_the_short_name_is_said_where_it_was_typed(
+def test_the_short_name_is_reported_where_it_was_typed(
     wavequeue: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["/usr/bin/wq"])
@@ -395,7 +395,7 @@ def test_a_stream_of_ascii_takes_every_character(
     assert "#" in text.rpartition("phases")[2], "bars are drawn in what the stream has"
 
 
-def test_a_spec_for_other_hosts_is_said_to_be_looked_at_here_only(
+def test_a_spec_for_other_hosts_is_reported_to_be_looked_at_here_only(
     wavequeue: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("spec.yaml").write_text("project: p\nhosts: [gpu-far]\njobs: [{id: a, cmd: echo, gpus: 0}]\n")

@@ -107,7 +107,7 @@ def unreadable_format(folder: Path) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_where_git_refuses_nothing_is_chosen_and_its_words_are_said(
+def test_where_git_refuses_nothing_is_chosen_and_its_words_are_reported(
     tmp_path: Path, damage: Callable[[Path], None], says: str
 ) -> None:
     kept_here(tmp_path)
@@ -226,7 +226,7 @@ def test_a_secret_that_is_asked_for_by_name_is_sent(tmp_path: Path) -> None:
     assert chosen.secrets == ["secrets.env"]
 
 
-def test_sizes_are_told(tmp_path: Path) -> None:
+def test_sizes_are_reported(tmp_path: Path) -> None:
     write(tmp_path, "a.py", "b.py")
     assert code_files.size_words(tmp_path, ["a.py", "b.py"]) == "2 files, 2 bytes"
     with (tmp_path / "data.bin").open("wb") as file:

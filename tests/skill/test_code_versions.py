@@ -42,7 +42,7 @@ def test_why_tells_which_attempt_ran_which_code() -> None:
     assert all("began" not in row for row in tries)
 
 
-def test_where_nothing_is_known_of_the_code_nothing_is_said() -> None:
+def test_where_nothing_is_known_of_the_code_nothing_is_reported() -> None:
     story = Story(manifest(job("a"))).complete("a")
     document = story.document()
     del document["phases"][0]["codes"]  # as older managers write it

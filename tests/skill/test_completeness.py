@@ -53,7 +53,7 @@ def test_what_is_not_here_of_a_host(part: PartHere | None, says: str | None) -> 
         ("unproven", Turn("h", doubts=Doubts(unproven=(("a", "j1"),)))),
     ],
 )
-def test_what_a_pull_left_is_told(kind: str, turn: Turn) -> None:
+def test_what_a_pull_left_is_reported(kind: str, turn: Turn) -> None:
     assert turn.left == {kind}
     assert kind in LEFTOVERS
 

@@ -132,7 +132,7 @@ def test_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
     assert (found.name, found.line_no) == ("sick_card", 4)
 
 
-def test_what_cannot_be_read_is_said_and_the_others_are_diagnosed(
+def test_what_cannot_be_read_is_reported_and_the_others_are_diagnosed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -22,7 +22,7 @@ def test_the_headline_says_run_state_count_and_time() -> None:
     assert ": paused, 1 of 4" in digest.headline(story.document(), True, T0)
 
 
-def test_a_manager_that_has_died_is_said_with_the_way_back_and_time_stands_still() -> None:
+def test_a_manager_that_has_died_is_reported_with_the_way_back_and_time_stands_still() -> None:
     document = new_story().complete("a").document()
     assert f"{RUN_ID}: its manager has died, 1 of 4 jobs completed, 5.0 s" == digest.headline(document, False, T0 + 999)
     (line,) = digest.problems(document, False)
@@ -38,7 +38,7 @@ def test_a_finished_run_has_no_dead_manager() -> None:
     assert ": finished, 1 of 1 jobs completed" in digest.headline(document, False, T0 + 999)
 
 
-def test_what_hinders_is_told_with_its_time() -> None:
+def test_what_hinders_is_reported_with_its_time() -> None:
     story = new_story().tell(ev.Paused(), ev.ConditionBegan("nvml", "NVML cannot be read: timeout"))
     lines = digest.problems(story.document("halted"), False)
     assert [line.split(":")[0] for line in lines] == [
@@ -59,7 +59,7 @@ def test_what_hinders_is_told_with_its_time() -> None:
         (3, 3, "its running jobs have ended or were killed"),
     ],
 )
-def test_of_the_jobs_of_a_dead_manager_only_what_was_seen_is_said(count: int, gone: int | None, says: str) -> None:
+def test_of_the_jobs_of_a_dead_manager_only_what_was_seen_is_reported(count: int, gone: int | None, says: str) -> None:
     assert digest.left_running({digest.GONE: gone}, count) == says
 
 
@@ -100,7 +100,7 @@ def test_the_digest_of_a_large_run_stays_small() -> None:
     assert len(found.recent) == 60
 
 
-def test_changes_are_told_once_a_line_each_in_order() -> None:
+def test_changes_are_reported_once_a_line_each_in_order() -> None:
     story = new_story()
     before = digest.places(story.document())
     story.start("a").start("b").end("a").end("b", "stuck", error="broke").start("d", 0, 1)
@@ -123,7 +123,7 @@ def test_a_retry_and_a_second_attempt_are_changes() -> None:
     assert digest.changes(before, story.document())[0].endswith("running      a  attempt 2")
 
 
-def test_jobs_that_were_added_are_told_when_they_move_and_not_before() -> None:
+def test_jobs_that_were_added_are_reported_when_they_move_and_not_before() -> None:
     story = new_story()
     before = digest.places(story.document())
     story.tell(ev.JobsAdded((), {}, (job("new"), job("newer")))).start("new")

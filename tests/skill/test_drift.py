@@ -51,7 +51,7 @@ def test_the_registered_address_is_tried_first_if_it_still_stands_else_the_direc
     assert to_try(worker(), STOPPED) == ()
 
 
-def test_an_address_that_moved_is_mended_with_its_host_key() -> None:
+def test_an_address_that_moved_is_corrected_with_its_host_key() -> None:
     report = judge(worker(STALE), live(), [Identified(DIRECT, None, fault="refused"), Identified(PROXY, 7, NEW)], OLD)
     assert kinds(report) == ["address"]
     assert report.patch == {"ssh.host": PROXY.host, "ssh.port": PROXY.port}
@@ -76,7 +76,7 @@ def test_an_address_is_not_believed_unless_the_instance_answers_there(answered: 
     assert (report.patch, report.key) == ({}, None)
 
 
-def test_status_and_price_are_mended() -> None:
+def test_status_and_price_are_corrected() -> None:
     report = judge(
         worker(health={}, resources={"dph": 0.3, "storage_dph": 0.02, "gpus": 1}),
         live(dph=0.41239),
@@ -92,7 +92,7 @@ def test_status_and_price_are_mended() -> None:
     )
 
 
-def test_a_stopped_instance_is_said_to_bill_its_disk() -> None:
+def test_a_stopped_instance_is_reported_to_bill_its_disk() -> None:
     report = judge(worker(), STOPPED, [], OLD)
     assert report.patch == {"health.status": "stopped"}
     assert "is still billed ($0.0100 an hour)" in report.note

@@ -34,7 +34,7 @@ def test_words_and_document_of_a_run_that_goes_on() -> None:
     assert "9 min 00 s, once the GPUs that others use are free (from x)" in eta.line(noted, True, T0 + 60)
 
 
-def test_nothing_is_said_of_a_run_that_does_not_go_on_or_was_not_reckoned() -> None:
+def test_no_eta_for_a_run_that_has_stopped_or_was_not_estimated() -> None:
     for found, alive in ((document(None), True), (document(estimate(600, "x")), False),
                          (document(estimate(600, "x"), manager="halted"), True)):  # fmt: skip
         assert (eta.line(found, alive, T0), eta.document(found, alive, T0)) == ("", None)

@@ -73,7 +73,7 @@ def test_the_request_is_one_that_a_manager_reads() -> None:
     assert decode_request(existing_outputs.request_text(["a", "b"])) == Request("skip-done", "skip", ("a", "b"))
 
 
-def test_what_is_said_of_outputs_that_are_there() -> None:
+def test_what_is_reported_of_outputs_that_are_there() -> None:
     jobs = [job("a"), job("b"), JobSpec("c", "x", "p")]
     assert existing_outputs.words(Found({}, 0, ()), jobs) == []
     (line,) = existing_outputs.words(Found({"a": 1.0}, 0, ()), jobs, "on gpu-a")

@@ -105,7 +105,7 @@ def test_a_retry_by_a_person_keeps_the_history() -> None:
     assert [line.partition("stuck after 1.0 s")[2] for line in why.lines(found)[3:5]] == [": one", ""]
 
 
-def test_what_a_person_cancelled_is_said_once() -> None:
+def test_what_a_person_cancelled_is_reported_once() -> None:
     story = Story(manifest(job("a"))).tell(ev.JobCancelled("a"))
     assert explain(story, "a")["because"] == "cancelled by a person"
 
@@ -206,7 +206,7 @@ def test_a_job_that_waits_for_one_of_another_host_is_explained_down_to_that_one(
     assert "root cause: t (stuck on gpu-a)" in text
 
 
-def test_what_has_to_be_brought_from_another_host_is_said_with_the_command() -> None:
+def test_what_has_to_be_brought_from_another_host_is_reported_with_the_command() -> None:
     looks = [
         Look("gpu-a", host_story(A).complete("t").document("finished"), T0 + 60, False),
         Look("gpu-b", held(host_story(B)).document(), T0 + 60, True),
@@ -219,7 +219,7 @@ def test_what_has_to_be_brought_from_another_host_is_said_with_the_command() -> 
     assert [root["id"] for root in after["roots"]] == ["s"]
 
 
-def test_a_host_that_is_away_is_said_with_the_age_of_what_is_known() -> None:
+def test_a_host_that_is_away_is_reported_with_the_age_of_what_is_known() -> None:
     looks = [
         Look("gpu-a", host_story(A).start("t").document(), T0, reason="no route"),
         Look("gpu-b", held(host_story(B)).document(), T0 + 60, True),
@@ -252,7 +252,7 @@ def test_a_manager_that_died_on_the_host_of_a_job_is_started_again() -> None:
     assert on_hosts("t", *looks)["next"] == [f"start the manager again: wavequeue resume --run {RUN_ID}"]
 
 
-def test_a_job_that_waits_for_cards_is_told_who_holds_each() -> None:
+def test_a_job_that_waits_for_cards_shows_who_holds_each() -> None:
     story = Story(manifest(job("a", gpus=1), job("b", gpus=1), job("c", gpus=1, gpu_mem_mib=9000), job("d")))
     story.start("a", 0)
     cards = (
@@ -281,7 +281,7 @@ def test_a_job_that_waits_for_cards_is_told_who_holds_each() -> None:
     assert reasons("b") == []
 
 
-def test_a_job_without_cards_is_told_of_none() -> None:
+def test_a_job_without_cards_shows_none() -> None:
     story = Story(manifest(job("cpu"), job("card", gpus=1)))
     for name, cards in (("cpu", ()), ("card", (0,))):
         story.start(name, *cards).end(name, "stuck", failure="oom", error="out of memory: Killed")

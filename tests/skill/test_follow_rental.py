@@ -49,7 +49,7 @@ def test_a_machine_is_given_up_at_its_ceiling_only(status: RentalStatus, says: s
     assert says is None or says in (why or "")
 
 
-def test_what_gives_nothing_is_said_with_its_cost() -> None:
+def test_what_gives_nothing_is_reported_with_its_cost() -> None:
     assert warning(FINE) is None
     assert warning(SILENT._replace(quiet=QUIET - 1)) is None
     text = warning(SILENT) or ""
@@ -125,7 +125,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return World(tmp_path, monkeypatch)
 
 
-def test_one_that_gives_nothing_is_destroyed_at_the_ceiling_and_what_it_cost_is_said(world: World) -> None:
+def test_one_that_gives_nothing_is_destroyed_at_the_ceiling_and_what_it_cost_is_reported(world: World) -> None:
     world.pulls = forever(NOTHING)
     begin = world.now
     with pytest.raises(FailedError, match=r"The machine cost \$2\.\d\d, .*not all is here: nothing of it was pulled"):

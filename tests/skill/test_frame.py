@@ -107,7 +107,7 @@ def test_a_dead_manager_and_the_way_back_stand_at_the_top() -> None:
     assert "wavequeue resume --run" in lines[2]
 
 
-def test_many_jobs_of_which_the_same_is_to_be_said_have_one_line() -> None:
+def test_many_jobs_of_which_the_same_is_to_be_reported_have_one_line() -> None:
     names = [f"j{n:02}" for n in range(40)]
     waits = [job(f"w{n}", depends_on=("j00",)) for n in range(5)]
     story = Story(manifest(*map(job, names), *waits))

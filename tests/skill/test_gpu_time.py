@@ -21,7 +21,7 @@ def gpu_story() -> Story:
     return story.start("c", 0, 1)
 
 
-def test_every_attempt_of_the_journal_is_told_with_how_it_ended() -> None:
+def test_every_attempt_of_the_journal_is_reported_with_how_it_ended() -> None:
     story = gpu_story()
     found = gpu_time.attempts({"": story.records}, story.document()["jobs"], story.at)
     assert [(one.job, one.n, one.gpus, one.outcome) for one in found] == [
@@ -112,7 +112,7 @@ def test_jobs_without_a_gpu_have_a_lane_of_their_own() -> None:
     assert (lane.name, lane.gpu, lane.rows) == ("CPU", None, 2)
 
 
-def test_gpus_of_several_hosts_are_told_apart_and_priced_by_their_own() -> None:
+def test_gpus_of_several_hosts_are_distinguished_and_priced_by_their_own() -> None:
     made = [one._replace(host=host) for host in ("x", "y") for one in (attempt("a", 0, 4), attempt("b", 0, 4, "", 1))]
     found = gpu_time.lanes(made, [card(0, host="x"), card(1, host="x")])
     assert [lane.name for lane in found] == ["x GPU 0", "x GPU 1", "y GPU 0", "y GPU 1"]

@@ -44,7 +44,7 @@ def lines(*rows: Row, width: int = 300) -> list[str]:
     return [line.plain for line in table(rows, width)]
 
 
-def test_a_shared_home_and_login_files_that_write_are_told() -> None:
+def test_a_shared_home_and_login_files_that_write_are_reported() -> None:
     facts = FACTS._replace(owner="node-7", place=".wavequeue/hosts/node-8-0123abcd")
     made = row("gpu-a", probed()._replace(facts=facts, is_quiet=False))
     shared, noisy, *_ = made.warnings
@@ -75,7 +75,7 @@ def test_a_host_in_order() -> None:
     }  # fmt: skip
 
 
-def test_a_host_that_openssh_goes_to_is_said_to_be_so() -> None:
+def test_a_host_that_openssh_connects_to_is_reported() -> None:
     made = row("gpu-a", probed()._replace(openssh="a key needs a touch"))
     assert "gpu-a: through OpenSSH: a key needs a touch" in note_lines([made])
     assert document([made])["hosts"][0]["openssh"] == "a key needs a touch"
@@ -122,7 +122,7 @@ def test_half_the_way_is_allowed_for_in_the_difference_of_clocks(ahead: float, s
     assert bool([text for text in made.warnings if "its clock is" in text]) is (abs(ahead) > 31)
 
 
-def test_what_a_host_cannot_tell_is_said_with_the_reason() -> None:
+def test_what_a_host_cannot_tell_is_reported_with_the_reason() -> None:
     made = row("a", probed(unreadable={"runs": "/x/runs: Permission denied"}, heartbeat=None, runs=[]))
     assert "its runs cannot be told: /x/runs: Permission denied" in made.warnings
     assert lines(made)[1].split()[2:4] == ["-", "-"]
@@ -143,7 +143,7 @@ def test_what_garbles_a_terminal_is_taken_out() -> None:
         assert len(text) < 1000
 
 
-def test_no_document_is_said() -> None:
+def test_no_document_is_reported() -> None:
     for data in (b"", b"[]", b"Welcome!\n{}", b"[" * 100_000, b"\xff"):
         assert read(data) is None
     made = row("a", ProbeResult(FACTS, b"Welcome!"))

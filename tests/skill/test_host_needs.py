@@ -49,7 +49,7 @@ def test_where_all_is_there_each_check_says_so() -> None:
         ({}, Way(ahead_s=29), "clock", OK, ""),
     ],
 )
-def test_what_is_missing_is_said_in_one_line(
+def test_what_is_missing_is_reported_in_one_line(
     change: dict[str, Any], way: Way, check: str, state: str, says: str
 ) -> None:
     found = judged({**GOOD, **change}, way)[check]
@@ -58,7 +58,7 @@ def test_what_is_missing_is_said_in_one_line(
     assert found.long.isprintable()
 
 
-def test_little_shared_memory_is_said_only_where_jobs_are_on_cards() -> None:
+def test_little_shared_memory_is_reported_only_where_jobs_are_on_cards() -> None:
     found = judged({"needs": {"shm_mib": 64}}, Way(), on_cards=False)["shared memory"]
     assert (found.state, found.short, found.long) == (OK, "64 MiB", "")
 

@@ -104,7 +104,7 @@ def test_a_glob_is_met_by_a_job_that_writes_one_such_file() -> None:
     assert judge(made, found(wants("sub/t*.pt", "b"))).faults == ()
 
 
-def test_a_job_that_waits_for_its_own_output_waits_for_ever() -> None:
+def test_a_job_that_waits_for_its_own_output_waits_forever() -> None:
     made = manifest(needing("b", "ckpt/t.pt", expected_output="ckpt/t.pt"))
     assert judge(made, found(wants("ckpt/t.pt", "b"))).faults == ("1 job blocked (b): ckpt/t.pt does not exist",)
 
@@ -123,7 +123,7 @@ def test_what_the_push_brings_does_not_stop_it_unless_nothing_is_pushed() -> Non
     assert judge(made, document, ("data/x.npy",), way=Way(pushed=False)).faults
 
 
-def test_a_cwd_that_the_push_makes_is_said_and_another_stops_it() -> None:
+def test_a_cwd_that_the_push_makes_is_reported_and_another_stops_it() -> None:
     document = found(cwd={"path": CWD, "there": False})
     pushed = judge(manifest(job("a")), document)
     assert pushed.cells["cwd"] == (MADE, f"{CWD}, made by the push")

@@ -170,7 +170,7 @@ def test_the_hours_of_all_gpus_add_up_to_the_length_of_the_run(made: Made) -> No
     assert float(made.read.marked["data-hours=useful"]) == pytest.approx(useful / 3600, abs=0.06)
 
 
-def test_a_short_run_is_told_in_minutes() -> None:
+def test_a_short_run_is_reported_in_minutes() -> None:
     story = Story(manifest(job("a", gpus=1)))
     story.start("a", 0)
     story.at += 88.0
@@ -391,7 +391,7 @@ def test_the_verb_writes_a_page_and_writes_it_anew(at_run: Path, capsys: pytest.
         (["--control", "lam=0.0"], "--control needs --html FILE"),
     ],
 )
-def test_what_cannot_be_written_or_compared_is_said(
+def test_what_cannot_be_written_or_compared_is_reported(
     at_run: Path, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("mine.txt").write_text("of my own")

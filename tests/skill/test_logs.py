@@ -118,7 +118,7 @@ def test_each_attempt_has_its_log(tried: Story) -> None:
     ("name", "attempt", "says"),
     [("a", 3, "no attempt 3: it has 1 to 2"), ("new", None, "not started yet"), ("new", 1, "not started yet")],
 )
-def test_a_log_that_cannot_be_there_is_said(tried: Story, name: str, attempt: int | None, says: str) -> None:
+def test_a_log_that_cannot_be_there_is_reported(tried: Story, name: str, attempt: int | None, says: str) -> None:
     with pytest.raises(UseError, match=says):
         path_of(tried, name, attempt)
 

@@ -113,7 +113,7 @@ def test_jobs_of_a_host_that_was_never_read_are_pending_and_say_so() -> None:
     assert document["counts"] == {"completed": 1, "pending": 3, "running": 1}
 
 
-def test_an_unreachable_host_keeps_its_last_state_and_its_age_is_said() -> None:
+def test_an_unreachable_host_keeps_its_last_state_and_its_age_is_reported() -> None:
     document = both(reason="no route to host", alive=None, at=NOW - 300)
     assert document["meta"]["manager"] == "running"
     assert document["jobs"][1]["status"] == "running"
@@ -123,7 +123,7 @@ def test_an_unreachable_host_keeps_its_last_state_and_its_age_is_said() -> None:
     )
 
 
-def test_a_manager_that_died_beside_one_that_lives_is_said() -> None:
+def test_a_manager_that_died_beside_one_that_lives_is_reported() -> None:
     document = both(alive=False)
     assert (document["meta"]["manager"], document["meta"]["hosts"][1]["manager"]) == ("running", "died")
     (line,) = digest.problems(document, True)

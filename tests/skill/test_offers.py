@@ -175,7 +175,7 @@ def test_profiles_are_changed_and_made_in_a_file(tmp_path: Path) -> None:
         ("a: [\n", "cannot be read as YAML"),
     ],
 )
-def test_a_fault_in_the_file_is_said_with_its_line(tmp_path: Path, text: str, says: str) -> None:
+def test_a_fault_in_the_file_is_reported_with_its_line(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "vast.yaml").write_text(text)
     with pytest.raises(UseError) as caught:
         settings.read_profiles(tmp_path / "workers.yaml")
@@ -218,7 +218,7 @@ def test_a_blacklist_that_was_edited_wrongly_is_refused(text: str, says: str) ->
         ("rent: {image: 5}\n", "image of rent has to be the name of an image, and not 5"),
     ],
 )
-def test_a_fault_in_how_machines_are_rented_is_said_with_its_line(tmp_path: Path, text: str, says: str) -> None:
+def test_a_fault_in_how_machines_are_rented_is_reported_with_its_line(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "vast.yaml").write_text(text)
     with pytest.raises(UseError) as caught:
         settings.read_renting(tmp_path / "workers.yaml")

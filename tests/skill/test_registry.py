@@ -115,7 +115,7 @@ def test_twenty_at_once_lose_nothing(path: Path) -> None:
         ("workers:\n  a: {enabled: maybe}\n", "enabled of a has to be true or false, and not 'maybe'"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_line(text: str, words: str, tmp_path: Path) -> None:
+def test_what_is_wrong_is_reported_with_its_line(text: str, words: str, tmp_path: Path) -> None:
     path = tmp_path / "workers.yaml"
     path.write_text(text)
     with pytest.raises(UseError) as error:

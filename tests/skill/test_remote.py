@@ -122,7 +122,7 @@ def test_a_host_that_got_nothing_yet_is_not_asked(answering: Answering) -> None:
 @pytest.mark.parametrize(
     ("answer", "alive", "answered"), [(None, True, False), (None, False, True), ("cancelled: 1 job", True, True)]
 )
-def test_a_host_that_was_given_up_is_told_until_it_has_taken_it(
+def test_a_host_that_was_given_up_is_reported_until_it_has_taken_it(
     answering: Answering, answer: str | None, alive: bool, answered: bool
 ) -> None:
     mine = assignment.read(answering.run)

@@ -270,7 +270,7 @@ def test_what_a_host_says_is_shown_without_commands_for_the_terminal() -> None:
         {"state": Story(manifest(job("a"), job("b"))).document()},
     ],
 )  # fmt: skip
-def test_what_is_no_log_is_said_in_words(changes: dict[str, Any]) -> None:
+def test_what_is_no_log_is_reported_in_words(changes: dict[str, Any]) -> None:
     found = remote_logs.read_answer(answer(**changes), "gpu-a", "a")
     assert isinstance(found, str)
     assert found.startswith("what it sent is not a")

@@ -68,7 +68,7 @@ def test_an_instance_is_waited_for_or_given_up_for_what_was_seen(
         (live("created"), "", "was not ready after 1801 s; it is created"),
     ],
 )
-def test_what_an_instance_did_not_come_to_is_said_in_one_sentence(shown: Instance, doubt: str, says: str) -> None:
+def test_what_an_instance_did_not_come_to_is_reported_in_one_sentence(shown: Instance, doubt: str, says: str) -> None:
     assert verdict(shown, doubt, 1801, 10, WITHIN) == Broken(says, entry=shown is RUNNING)
 
 
@@ -118,7 +118,7 @@ def test_trying_ends_with_tries_money_and_time() -> None:
         (Unknown("no answer", "server"), "is unknown (no answer)"),
     ],
 )
-def test_what_is_billed_is_said(shown: Any, words: str) -> None:
+def test_what_is_billed_is_reported(shown: Any, words: str) -> None:
     assert words in startup.billing(7, shown)
 
 

@@ -81,7 +81,7 @@ def test_phases_have_their_outputs_times_and_retries() -> None:
     assert phase["seconds"] > 2.0
 
 
-def test_a_run_that_goes_on_is_said_to() -> None:
+def test_a_run_that_goes_on_is_reported_as_such() -> None:
     story = Story(manifest(job("a"), job("b"))).complete("a")
     assert "(the run goes on: running): 1 completed, 1 pending" in report.markdown(make(story))
     story.complete("b").tell(ev.RunFinished())

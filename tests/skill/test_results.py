@@ -112,7 +112,7 @@ def test_phases_with_the_same_keys_are_rows_of_their_own() -> None:
     assert [cell.key for cell in made.cells] == [{"phase": "teachers", "N": "16"}, {"phase": "students", "N": "16"}]
 
 
-def test_jobs_without_params_are_told_by_their_id() -> None:
+def test_jobs_without_params_are_reported_by_their_id() -> None:
     story = Story(manifest(job("a", metrics=GOAL), job("b", metrics=GOAL))).complete("a", "b")
     made = table(story, {"a": {"loss": 1.0}, "b": {"loss": 2.0}})
     assert [cell.key for cell in made.cells] == [{"job": "a"}, {"job": "b"}]
@@ -304,7 +304,7 @@ def test_markdown_stays_a_table() -> None:
     assert lines[2].endswith("| **1** | - |")
 
 
-def test_what_is_the_same_in_all_rows_is_said_once() -> None:
+def test_what_is_the_same_in_all_rows_is_reported_once() -> None:
     results = [result("r", n, "2026-01-01T10:00:00Z", 1.0, N=n, epochs="10") for n in "12"]
     made = cells.table(results, {})
     keys, rows = results_text.rows(made)
@@ -363,7 +363,7 @@ def test_the_verb_prints_every_form(capsys: pytest.CaptureFixture[str]) -> None:
         (["--json", "--csv"], "give one of --json, --csv, --markdown and --latex"),
     ],
 )
-def test_what_there_is_not_is_said_with_what_there_is(
+def test_what_there_is_not_is_reported_with_what_there_is(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main(["results", *arguments]) == USE

@@ -147,7 +147,7 @@ def test_messages_name_the_command_as_it_was_typed(monkeypatch: pytest.MonkeyPat
     assert out.getvalue() == text * 2 + '{"says": "wavequeue resume"}\n', "documents stay the same"
 
 
-def test_the_command_line_decides_which_name_is_said(
+def test_the_command_line_decides_which_name_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for typed in ("wq", "wavequeue"):

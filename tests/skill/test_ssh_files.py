@@ -49,7 +49,7 @@ def by_ssh(file: Path) -> bool:
 
 
 @pytest.mark.parametrize("text", [*SILENT.values()], ids=[*SILENT])
-def test_files_that_name_no_host_are_told_without_ssh(file: Path, text: str) -> None:
+def test_files_that_name_no_host_are_reported_without_ssh(file: Path, text: str) -> None:
     file.write_text(text)
     assert ssh_files.may_name(HOST, NOBODY, [file]) is by_ssh(file) is False
 

@@ -34,7 +34,7 @@ def use_config_of_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "Host gpu-a\n  User ana\n", "Host *\n  ServerAliveInterval 30\n"])
-def test_nothing_is_said_against_what_can_be_used(config: Path, text: str) -> None:
+def test_nothing_is_reported_against_what_can_be_used(config: Path, text: str) -> None:
     config.write_text(text)
     assert ssh_preflight.fault("~/.ssh/id_ed25519", PUBLIC) is None
 

@@ -149,7 +149,7 @@ def test_a_file_without_data_and_one_that_is_only_large_arrive(place: Place, mon
         assert (place.there / name).read_bytes() == (place.source / name).read_bytes()
 
 
-def test_a_fault_there_is_said_and_leaves_nothing(place: Place) -> None:
+def test_a_fault_there_is_reported_and_leaves_nothing(place: Place) -> None:
     place.sparse("big.bin", 4 * MIB, {0: noise(MIB)})
     (place.there / "big.bin").mkdir()
     assert place.push() == "tar on a failed with exit code 1: ./big.bin is a directory there"
@@ -168,7 +168,7 @@ def test_the_latest_of_two_pushes_of_the_same_files_has_the_stage(place: Place) 
     assert len(place.staged()) == 1
 
 
-def test_a_file_that_is_written_meanwhile_is_said(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_written_meanwhile_is_reported(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.sparse("big.bin", 4 * MIB, {0: noise(MIB)})
     read = tar_push._read
 

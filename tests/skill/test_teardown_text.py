@@ -61,7 +61,7 @@ def test_a_machine_that_has_finished_says_what_it_waits_for() -> None:
     )
 
 
-def test_the_end_of_a_machine_is_said_when_it_begins_and_when_it_is_confirmed() -> None:
+def test_the_end_of_a_machine_is_reported_when_it_begins_and_when_it_is_confirmed() -> None:
     story = finished()
     story.tell(ev.TeardownStarting("destroy", 7, "the run has finished; all results have been pulled", 6.0))
     (line,) = lines(merged(described(story)))
@@ -75,13 +75,13 @@ def test_the_end_of_a_machine_is_said_when_it_begins_and_when_it_is_confirmed() 
     assert (line.plan, line.cost) == ("stopped; its disk is billed, $0.24 a day", "$8.00 until then")
 
 
-def test_of_a_machine_that_cannot_be_read_it_is_said_that_this_was_before() -> None:
+def test_of_a_machine_that_cannot_be_read_it_is_reported_that_this_was_before() -> None:
     (line,) = lines(merged(described(finished()), reason="no route to host"))
     assert line.plan.startswith("when last read: waits")
     assert line.cost == "$6.00 by then, $3600.00 an hour"
 
 
-def test_of_a_machine_that_was_to_be_kept_and_cannot_be_read_nothing_is_said_to_go_on() -> None:
+def test_of_a_machine_that_was_to_be_kept_and_cannot_be_read_nothing_is_reported_to_go_on() -> None:
     (line,) = lines(merged(described(Story(MADE).start("a")), reason="no route to host"))
     assert line.plan == "unknown now; when last read, it was to be kept, then when_done: destroy"
     assert line.cost.endswith(" an hour")

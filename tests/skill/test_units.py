@@ -27,7 +27,7 @@ from skill.common.units import count_text, jobs_text, mib_text, size_text, usd
         (usd(1.004), "$1.00"),
     ],
 )
-def test_what_is_said(made: str, text: str) -> None:
+def test_what_is_reported(made: str, text: str) -> None:
     assert made == text
 
 

@@ -116,7 +116,7 @@ def test_no_burst_of_cheap_offers_goes_beyond_the_caps(
         ("watcher: {profile: pytorhc}\n", "there is no profile pytorhc; did you mean pytorch?"),
     ],
 )
-def test_a_fault_in_the_rules_is_said_with_its_line(tmp_path: Path, text: str, says: str) -> None:
+def test_a_fault_in_the_rules_is_reported_with_its_line(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "vast.yaml").write_text(text)
     with pytest.raises(UseError) as caught:
         settings.read_rules(tmp_path / "workers.yaml")

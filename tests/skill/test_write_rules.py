@@ -75,7 +75,7 @@ def test_what_is_declared_comes(name: str, pattern: str) -> None:
         ("out/a.json", "out/a.json", Facts(is_here=True, writer=THEIRS._replace(job=True)), "came from gpu-b"),
     ],
 )
-def test_what_is_refused_is_said_with_a_way_on(name: str, pattern: str, facts: Facts, says: str) -> None:
+def test_what_is_refused_is_reported_with_a_way_on(name: str, pattern: str, facts: Facts, says: str) -> None:
     words = fault(name, pattern, facts)
     assert words is not None
     assert says in words
