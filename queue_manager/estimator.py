@@ -85,7 +85,7 @@ class Estimator:
             self._earlier = _read(self._paths)
         self._seq, self._cost = self._state.seq, 0.0
         seen = cards.cards if isinstance(cards, Cards) else ()
-        return eta.reckon(self._state.copy(), seen, self._cores, self._earlier, now, self._health())
+        return eta.estimate_end(self._state.copy(), seen, self._cores, self._earlier, now, self._health())
 
 
 def _differs(before: Eta | None, found: Eta | None, now: float) -> bool:

@@ -25,7 +25,7 @@ class Eta(NamedTuple):
     note: str = ""
 
 
-def reckon(
+def estimate_end(
     state: QueueState,
     cards: Sequence[Card],
     cores: int,

@@ -79,10 +79,10 @@ def _agreement(*, yes: bool) -> Agree:
     from skill.operations import choose_offer
 
     def agree(offered: Offered) -> None:
-        most = offered.ceiling
+        most = offered.cost_limit
         for text in choose_offer.terms(offered.best, offered.work, offered.image, more=True):
             click.echo(text, err=True)
-        click.echo(f"ceiling: ${most:.2f}; its manager begins no job beyond that, and ends the machine", err=True)
+        click.echo(f"cost limit: ${most:.2f}; its manager begins no job beyond that, and ends the machine", err=True)
         if offered.credit is not None and offered.credit < most:
             click.echo(f"warning: the account has ${offered.credit:.2f}, less than the limit", err=True)
         ask_first("rent it, run the jobs, pull the results and destroy it?", yes=yes)

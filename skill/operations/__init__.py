@@ -1,1 +1,2 @@
-"""Use cases, each a function with typed arguments and a typed result, for the command line and for Python."""
+"""Use cases: functions with typed arguments and a typed result, for the command line and for Python. They print
+nothing."""

@@ -1,4 +1,4 @@
-"""Bring more jobs into a run, and change jobs that are there."""
+"""Add jobs to a run, and change jobs that it already has."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from skill.runs.directory import Document, Run
 from skill.runs.open import open_run
 
 _SHARED = ("cwd", "conda", "venv", "conda_hook", "env")
-"""What all jobs of a run have in common: jobs that are added get the run's."""
+"""Fields that all jobs of a run have in common; added jobs get the run's values."""
 Changes = Mapping[str, Mapping[str, Any]]
-"""What is to change of jobs that are there, by job and field."""
+"""Changes to existing jobs, by job and field."""
 
 
 class Added(NamedTuple):
-    """What became of the jobs that were new (None: there were none), and of the changes to jobs that are there."""
+    """What was added and changed. `None` as the outcome of new jobs: there were none."""
 
     added: Changed | None
     updated: Changed | None
 
 
 def add_spec(run: Run, spec: str, *, update: bool = False) -> Added:
-    """Bring into a run the jobs of a spec that it does not have yet.
+    """Add the jobs of a spec that the run does not have yet.
 
-    `update`: also change jobs that are there and have not completed, as far as they can change. Raises SpecErrors,
-    FailedError, and UseError where a job that is there is different now and stays so.
+    `update`: also change existing jobs that have not completed, where their fields may change. Raises SpecErrors,
+    FailedError, and UseError where an existing job differs and stays as it is.
     """
     with open_run(run) as there:
         document = there.look()
@@ -47,7 +47,8 @@ def add_spec(run: Run, spec: str, *, update: bool = False) -> Added:
 
 
 def add_job(run: Run, job: JobSpec, warn: Say = ignore) -> Changed:
-    """Bring one job into a run. `warn` is told what is odd about it. Raises UseError where it is wrong, FailedError."""
+    """Add one job to a run. `warn` gets a line for each warning. Raises UseError for an invalid job, and
+    FailedError."""
     with open_run(run) as there:
         document = there.look()
         try:
@@ -64,7 +65,7 @@ def _add(run: Run, there: RunAccess, document: Document, request: Request) -> Ch
 
 
 def _update(run: Run, there: RunAccess, document: Document, changes: Changes) -> Changed:
-    """Change jobs of a run, and say what of them waits for a person all the same."""
+    """Change jobs of a run, and report which changes wait for a person."""
     request = Request(requests.new_id("update"), "update", changes=changes)
     outcomes = tuple(there.request(document, request, start=True))
     stuck = [row["id"] for row in document["jobs"] if row["id"] in changes and row["status"] == "stuck"]
@@ -88,10 +89,10 @@ def _one_job(job: JobSpec, run: Run, there: Manifest) -> Request:
 
 
 def _from_spec(spec: str, run: Run, there: Manifest, *, settled: bool, update: bool) -> tuple[Request, Changes]:
-    """What of a spec is new to a run, and what it changes of jobs that are there.
+    """Return the jobs of a spec that are new to a run, and the changes to existing ones.
 
-    `settled`: the run's paths are absolute, as on this machine. Raises UseError where a job that is there is different
-    now and stays so.
+    `settled`: the run's paths are absolute, as on this machine. Raises UseError where an existing job differs and stays
+    as it is.
     """
     made = build(spec).manifest
     if settled:

@@ -1,4 +1,4 @@
-"""The command that shows the terminal of a running job."""
+"""Find the command that shows the terminal of a running job."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from skill.runs.open import on_hosts
 
 
 def attach_command(run: Run, job: str) -> list[str]:
-    """The command to run in a terminal, on this machine, wherever the job runs.
+    """Return the command to run in a terminal on this machine, wherever the job runs.
 
-    Raises UseError where the job does not run now, and FailedError where it cannot be looked at.
+    Raises UseError where the job is not running, and FailedError where its host cannot be reached.
     """
     if on_hosts(run):
         return _on_host(run, job)
@@ -33,7 +33,7 @@ def attach_command(run: Run, job: str) -> list[str]:
 
 
 def _session(run: Run, row: Row, document: Mapping[str, Any]) -> str:
-    """The name of the screen of a running job. Raises UseError where it has none."""
+    """Return the name of a running job's screen session. Raises UseError where it has none."""
     job = row["id"]
     if row["status"] != "running":
         why = f" ({reason(row)})" if reason(row) else ""

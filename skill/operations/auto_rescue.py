@@ -1,4 +1,4 @@
-"""The rule of `watch --after`: a host that is silent for long enough is given up."""
+"""The rule of `watch --after`: move the jobs of a host that has been silent for long enough."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from skill.runs.watched import Followed
 
 _EVERY = 2.0
-"""Seconds between looks at what watch knows of the hosts."""
+"""Seconds between checks of what watch knows of the hosts."""
 _AGAIN = 60.0
-"""Seconds after which a rescue that could not be done is tried again."""
+"""Seconds after which a failed rescue is tried again."""
 
 
 class Rule:
-    """Gives up each host that has not been reached for `after` seconds while another one of the run was.
+    """Give up each host that has not been reached for `after` seconds while another host of the run has.
 
-    Works in a thread of its own, until `close`, or with the process.
+    Runs in its own thread until `close` is called or the process ends.
     """
 
     def __init__(self, watched: Followed, after: float, say: Callable[[str], None]) -> None:
@@ -33,11 +33,11 @@ class Rule:
         self._stop = threading.Event()
         self._not_before: dict[str, float] = {}
         self._reported: dict[str, str] = {}
-        with ctrl_c_held():  # threads inherit that: Ctrl-C is for the one that draws
+        with ctrl_c_held():  # threads inherit the signal mask: only the thread that draws gets Ctrl-C
             threading.Thread(target=self._follow, daemon=True).start()
 
     def close(self) -> None:
-        """Give up nobody from now on."""
+        """Stop the rule: no further host is given up."""
         self._stop.set()
 
     def _follow(self) -> None:

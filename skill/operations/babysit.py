@@ -1,4 +1,5 @@
-"""Watch over a run: look at each running job at its cadence, at once where something is wrong, and keep STATUS.md."""
+"""Watch over a run: check each running job at its cadence, and at once when a fault shows; keep STATUS.md up to
+date."""
 
 from __future__ import annotations
 
@@ -25,13 +26,13 @@ from skill.runs.open import open_run
 from skill.runs.watched import Followed
 
 PACE = 5.0
-"""Seconds between looks at the state while no check is due: faults do not wait for one."""
+"""Seconds between looks at the state while no check is due, so that a fault is seen before the next check."""
 _LINES = 400
-"""Lines at the end of a log in which those are looked for that say what happened."""
+"""Lines at the end of a log that are searched for the cause of a fault."""
 
 
 class CheckReport(NamedTuple):
-    """A check; where something is wrong that has not been told, what it is, and the lines of the job's log about it."""
+    """A check. `wrong`: faults that were not reported before; `log`: the lines of the job's log about them."""
 
     check: Check
     wrong: tuple[str, ...] = ()
@@ -39,8 +40,8 @@ class CheckReport(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a run was found. `over`: nothing more happens by itself; `finished`: because no job is left that can run, and
-    not because its manager has gone; `completed`: all jobs are."""
+    """The state of a run. `over`: nothing more happens without a person. `finished`: it is over because no job is left
+    that can run (and not because its manager died). `completed`: all jobs completed."""
 
     over: bool
     finished: bool
@@ -48,8 +49,8 @@ class Outcome(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """One look at all of a run. `next`: when the next is due (epoch seconds), None where the run is over. `counts`: of
-    jobs by status; `problems`: what keeps the queue from going on, in words."""
+    """One check of a whole run. `next`: when the next check is due (epoch seconds), None where the run is over.
+    `counts`: number of jobs by status. `problems`: what blocks the queue, in words."""
 
     run: Run
     reports: list[CheckReport]
@@ -60,14 +61,14 @@ class Checked(NamedTuple):
 
     @property
     def counts_text(self) -> str:
-        """`5 completed, 2 running`."""
+        """The counts as text: `5 completed, 2 running`."""
         return digest.counts_text(self.counts)
 
 
 def check_run(run: Run, now: float | None = None) -> Checked:
-    """Look once at all jobs that run, wait for a retry or are stuck, and write STATUS.md.
+    """Check once all jobs that are running, waiting for a retry or stuck, and write STATUS.md.
 
-    Raises FailedError, and UseError for a fault in workers.yaml.
+    Raises FailedError, and UseError for an invalid workers.yaml.
     """
     with open_run(run) as there:
         document = there.look(full=True)
@@ -89,9 +90,9 @@ def follow_run(
     clock: Callable[[], float] = time.time,
     wait: Callable[[float], object] = time.sleep,
 ) -> Generator[CheckReport, None, Outcome]:
-    """Look at a run until it is over: each job at its cadence, and at once when something happens to it.
+    """Check a run until it is over: each job at its cadence, and at once when something happens to it.
 
-    Raises as `check_run` does. The generator's value is how the run was found in the end.
+    Yields each check that is due and returns the final state of the run. Raises as `check_run` does.
     """
     with open_run(run) as there, contextlib.closing(there.watch()) as followed:
         watch = _Watch(there, followed, _goal(there))
@@ -100,7 +101,7 @@ def follow_run(
                 wait(PACE)
             followed.look()
             over = followed.over
-            if over:  # a manager that has gone may have written its last state just before
+            if over:  # a manager that ended may have written its last state just before
                 followed.look(at_once=True)
                 over = followed.over
             now = clock()
@@ -116,7 +117,7 @@ def follow_run(
 
 
 def as_json(found: Checked) -> dict[str, object]:
-    """The document of `wavequeue babysit --once --json`."""
+    """Return the document that `wavequeue babysit --once --json` prints."""
     return {
         "run_id": found.run.id,
         "over": found.outcome.over,
@@ -143,7 +144,7 @@ class _Watch:
         self._reported: dict[str, tuple[str, int]] = {}
 
     def due(self, now: float) -> list[CheckReport]:
-        """What is to be told now: jobs whose check is due, whose state is another one, or that are no longer there."""
+        """Return what to report now: jobs whose check is due, whose state changed, or that no longer run."""
         document, alive = self._followed.document, self._followed.alive
         found = []
         for row in self._rows(document):
@@ -170,7 +171,7 @@ class _Watch:
         return [row for row in document["jobs"] if checks.is_watched(row) or row["id"] in self._plans]
 
     def _is_due(self, row: Row, one: Check, now: float, *, at_once: bool) -> bool:
-        """Whether a running job is to be told of now; if so, its next check is planned. `at_once`: its state is new."""
+        """Return whether a running job is reported now; if so, plan its next check. `at_once`: its state is new."""
         attempt, plan = self._plans.get(one.job, (0, None))
         if plan is None or attempt != one.attempt:
             plan = cadence.launched(epoch(row["started"]) if row["started"] else now)
@@ -195,7 +196,7 @@ def _look(row: Row, document: Document, now: float, *, alive: bool, goal: str | 
 
 
 def _goal(there: RunAccess) -> str | None:
-    """The metric that the spec has a goal for."""
+    """Return the metric for which the spec has a goal."""
     return next(iter(cells.goals([there.manifest])), None)
 
 
@@ -204,17 +205,19 @@ def _reported(there: RunAccess, found: Check) -> CheckReport:
 
 
 def _log_of(there: RunAccess, found: Check) -> tuple[str, ...]:
-    """The lines of a job's log that say what is wrong with it, where something is."""
+    """Return the log lines that show what is wrong with a job; none where nothing is wrong."""
     if not found.flags or not found.attempt:
         return ()
-    with contextlib.suppress(FailedError, OSError):  # a host that is away, a log that is gone: the alert stands
+    with contextlib.suppress(
+        FailedError, OSError
+    ):  # unreachable host or missing log: the alert is reported without lines
         known = there.evidence(found.job, _LINES)
         return tuple(explain.excerpt(known.log, found.flags[-1] if found.flags else ""))
     return ()
 
 
 def _write(there: RunAccess, document: Document, found: list[Check], now: float, *, alive: bool) -> None:
-    """Write STATUS.md anew, with what a person has noted in it. Raises OSError."""
+    """Write STATUS.md again, and keep the notes that a person added to it. Raises OSError."""
     path = there.run.paths.status_notes
     try:
         before = regular_file.read_text(path, MOST, follow=False, errors="replace")

@@ -1,4 +1,4 @@
-"""Machines that are not to be rented: put one on the blacklist, take it off, list them."""
+"""The blacklist of machines that must not be rented: add one, remove one, list them."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from skill.providers.outcomes import Unknown
 
 
 class Added(NamedTuple):
-    """A machine that is on the blacklist now. `was_there`: it was before, with another reason or the same; `doubt`: why
-    it could not be looked up whether the number is that of a machine, None if it was."""
+    """A machine on the blacklist. `was_there`: it was on it before, with this or another reason. `doubt`: why its ID
+    could not be checked, None where it was."""
 
     was_there: bool
     doubt: str | None
 
 
 def add(where: Path, machine: int, reason: str) -> Added:
-    """Put a machine on the blacklist beside workers.yaml (`where`), by its machine id. Raises UseError for the id of an
+    """Add a machine by its machine ID to the blacklist beside workers.yaml (`where`). Raises UseError for the ID of an
     instance."""
-    settings.read_blacklist(where)  # a file that cannot be read is said before anything is asked
+    settings.read_blacklist(where)  # report an unreadable file before Vast.ai is asked
     doubt = _check_machine(machine)
     return Added(settings.ban(where, machine, reason, renew=True), doubt)
 
 
 def remove(where: Path, machine: int) -> None:
-    """Take a machine off the blacklist. Raises UseError where it is not on it."""
+    """Remove a machine from the blacklist. Raises UseError where it is not on it."""
     with settings.changed_blacklist(where) as banned:
         if machine not in banned:
             raise UseError(f"machine {machine} is not on the blacklist; see: wavequeue vast blacklist list")
@@ -37,12 +37,12 @@ def remove(where: Path, machine: int) -> None:
 
 
 def listed(where: Path) -> list[Banned]:
-    """The machines that are not to be rented, why, and since when. Raises UseError."""
+    """List the machines that must not be rented, with reason and date. Raises UseError."""
     return list(settings.read_blacklist(where))
 
 
 def _check_machine(machine: int) -> str | None:
-    """Refuse the id of an instance, with UseError. Returns why that could not be looked up, if it could not."""
+    """Refuse the ID of an instance with UseError. Returns why the ID could not be checked, None where it was."""
     try:
         with connected() as client:
             live = client.instances()

@@ -1,4 +1,4 @@
-"""A spec and its manifest, and what earlier runs beside it tell."""
+"""Build the manifest of a spec, and read what earlier runs beside it show."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from skill.runs import assignment, directory, state_cache
 from skill.runs.open import on_hosts
 
 Say = Callable[[str], None]
-"""Is told, line by line, what a person should know."""
+"""Receives lines for the user."""
 _RUNS_MEASURED, _JOBS_MEASURED = 10, 10_000
-"""So many of the newest runs of a project tell how long its jobs take, or as many as have so many jobs."""
+"""How many of the newest runs of a project are read for durations, or as many as have this number of jobs."""
 
 
 def ignore(text: str) -> None:
-    """Tell nobody."""
+    """Drop the line."""
 
 
 def build(spec: str, warn: Say = ignore) -> build_manifest.Built:
-    """Build a spec; `warn` is told of each warning. Raises SpecErrors."""
+    """Build a spec. `warn` gets a line for each warning. Raises SpecErrors."""
     built = build_manifest.build(build_manifest.read(spec), spec)
     for warning in built.warnings:
         warn(warning)
@@ -37,7 +37,7 @@ def build(spec: str, warn: Say = ignore) -> build_manifest.Built:
 
 
 def settle(manifest: Manifest, beside: Path) -> Manifest:
-    """The manifest with its cwd and venv made absolute: `beside` is the directory of the spec."""
+    """Return the manifest with absolute cwd and venv. `beside`: the directory of the spec."""
     cwd = os.path.abspath(beside / os.path.expanduser(manifest.cwd))
     venv = manifest.venv
     return manifest._replace(
@@ -46,13 +46,13 @@ def settle(manifest: Manifest, beside: Path) -> Manifest:
 
 
 def hosts_warning(manifest: Manifest) -> list[str]:
-    """What to say of a spec that names hosts and is run here."""
+    """Return the warning for a spec that names hosts but is run on this machine."""
     named = [name for name in manifest.hosts if name not in ("localhost", socket.gethostname())]
     return [f"the spec is for {listed(named)}; this checks only the machine you are on"] if named else []
 
 
 def earlier_manifests(project: str, beside: Path) -> list[existing_outputs.Earlier]:
-    """Manifests of the newest runs of a project that lie beside its spec, newest first."""
+    """Return the manifests of a project's newest runs beside its spec, newest first."""
     found = []
     for run in directory.in_folder(beside / LOCAL_RUNS):
         with contextlib.suppress(FailedError, OSError):
@@ -65,7 +65,7 @@ def earlier_manifests(project: str, beside: Path) -> list[existing_outputs.Earli
 
 
 def earlier(project: str, beside: Path) -> list[directory.Document]:
-    """States of the newest runs of a project that lie beside its spec; of one on hosts those last read of its hosts."""
+    """Return the states of a project's newest runs beside its spec; of runs on hosts, those that were read last."""
     found: list[directory.Document] = []
     runs = 0
     for run in directory.in_folder(beside / LOCAL_RUNS):
@@ -78,7 +78,7 @@ def earlier(project: str, beside: Path) -> list[directory.Document]:
 
 
 def _states(run: directory.Run) -> list[directory.Document]:
-    """What is here of the states of a run; nothing where none can be read."""
+    """Return the states of a run that are on this machine; none where none can be read."""
     try:
         if not on_hosts(run):
             return [directory.read_state(run)]
@@ -91,5 +91,5 @@ def _states(run: directory.Run) -> list[directory.Document]:
 
 
 def expected(manifest: Manifest, beside: Path) -> Durations:
-    """What the jobs of a spec are expected to take, by earlier runs of its project that lie beside it."""
+    """Return the expected durations of a spec's jobs, from earlier runs of the project beside it."""
     return Durations(manifest.jobs, history.earlier(earlier(manifest.project, beside)))

@@ -1,4 +1,4 @@
-"""Ask the managers of a run for something: cancel, retry, accept, pause, resume."""
+"""Send requests to the managers of a run: cancel, retry, accept, pause, resume."""
 
 from __future__ import annotations
 
@@ -17,11 +17,8 @@ from skill.runs.open import open_run
 
 
 class Changed(NamedTuple):
-    """What became of a request at each manager that it is for.
-
-    `outcomes` is empty where there was nothing to ask, and `nothing` then says why. `notes`: what else a person should
-    know, in lines.
-    """
+    """The outcome of a request, by manager. `nothing`: why there was nothing to request, where `outcomes` is empty.
+    `notes`: further lines for the user."""
 
     run: Run
     request: Request
@@ -31,11 +28,11 @@ class Changed(NamedTuple):
 
 
 Agree = Callable[[int, int], None]
-"""Is told how many jobs are to be cancelled, and how many of them run; raises where that is not to be."""
+"""Receives how many jobs will be cancelled, and how many of these are running; raises to refuse."""
 
 
 def check_choice(jobs: Sequence[str], phase: str | None, many: bool, option: str) -> None:
-    """Raise UseError unless jobs are chosen in one way: by name, by phase, or by the option that means `many`."""
+    """Raise UseError unless jobs are chosen in exactly one way: by name, by phase, or by the option `many`."""
     if bool(jobs) + (phase is not None) + many != 1:
         raise UseError(f"give JOB..., or --phase PHASE, or {option}")
 
@@ -48,9 +45,9 @@ def cancel_jobs(
     everything: bool = False,
     agree: Agree | None = None,
 ) -> Changed:
-    """Take jobs out of a run; running ones are ended.
+    """Cancel jobs; running ones are stopped.
 
-    `jobs`: ids or patterns; or all open jobs of a phase; or `everything` that has not ended, after `agree`. Raises
+    `jobs`: IDs or patterns; or all open jobs of `phase`; or `everything` that has not ended, after `agree`. Raises
     UseError and FailedError.
     """
     check_choice(jobs, phase, everything, "--all")
@@ -72,8 +69,8 @@ def cancel_jobs(
 
 
 def retry_jobs(run: Run, jobs: Sequence[str] = (), *, phase: str | None = None, stuck: bool = False) -> Changed:
-    """Give jobs a fresh set of attempts: those named (ids or patterns), or all of a phase that need a person, or all
-    that are stuck. Raises UseError and FailedError."""
+    """Give jobs new attempts: those named (IDs or patterns), those of a phase that need a person, or all stuck jobs.
+    Raises UseError and FailedError."""
     check_choice(jobs, phase, stuck, "--stuck")
     with open_run(run) as there:
         document = there.look(full=True)
@@ -93,10 +90,10 @@ def retry_jobs(run: Run, jobs: Sequence[str] = (), *, phase: str | None = None, 
 
 
 def accept_jobs(run: Run, jobs: Sequence[str], *, output: str | None = None, reason: str = "") -> Changed:
-    """Take the results of jobs that failed or were cancelled as they are: they count as completed from now on.
+    """Accept the results of failed or cancelled jobs: they count as completed from now on.
 
-    `jobs`: ids or patterns; `output`: the file that is the result of one job, in place of its expected_output;
-    `reason`: kept in the run's journal, with who accepted. Raises UseError and FailedError.
+    `jobs`: IDs or patterns; `output`: the file with the result of one job, instead of its expected_output; `reason`:
+    recorded in the run's journal, with who accepted. Raises UseError and FailedError.
     """
     with open_run(run) as there:
         document = there.look(full=True)
@@ -110,7 +107,7 @@ def accept_jobs(run: Run, jobs: Sequence[str], *, output: str | None = None, rea
 
 
 def pause_run(run: Run) -> Changed:
-    """Let running jobs go on, and start no new one. Raises FailedError."""
+    """Start no new jobs; running ones continue. Raises FailedError."""
     with open_run(run) as there:
         document = there.look()
         request = Request(requests.new_id("pause"), "pause")
@@ -120,7 +117,7 @@ def pause_run(run: Run) -> Changed:
 
 
 def resume_run(run: Run) -> Changed:
-    """Let a paused run go on, and start its manager again if it has died. Raises FailedError."""
+    """Continue a paused run, and start its manager again if it died. Raises FailedError."""
     with open_run(run) as there:
         is_begun = there.begin()
         document = there.look()

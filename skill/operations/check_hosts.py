@@ -1,4 +1,4 @@
-"""Hold a spec against the hosts that it is for."""
+"""Check a spec against the hosts that it is for."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from skill.transfer import code_files, write_gate
 
 
 class Checked(NamedTuple):
-    """A spec held against hosts. `durations`: what its jobs are expected to take; `prices`: USD per hour of hosts that
-    are rented; `existing`: what of it is on each host already, so far as that was told."""
+    """The result of a check. `durations`: expected durations of the jobs; `prices`: USD per hour of rented hosts;
+    `existing`: outputs that each host already has, where the host reported them."""
 
     offers: list[Offer]
     sharing: Sharing
@@ -41,7 +41,7 @@ class Checked(NamedTuple):
 
 
 def connect(made: Submission, names: Sequence[str], pool: str | None, say: Say) -> list[Host]:
-    """The hosts that a spec is for: those named, or of `pool`, or that it names itself, or the only one registered.
+    """Return connections to the hosts of a spec: those in `names`, of `pool`, in the spec, or the only one registered.
 
     Raises UseError and FailedError.
     """
@@ -52,8 +52,8 @@ def connect(made: Submission, names: Sequence[str], pool: str | None, say: Say) 
 
 
 def refreshed(where: Path, meant: list[Worker], instead: str, say: Say) -> list[Worker]:
-    """The workers as they are now, if some are rented: an address may have changed. Raises FailedError where one has
-    gone: its address may be somebody else's by now. `instead`: what is to be done about {name} then."""
+    """Return the workers with current addresses; a rented one may have moved. Raises FailedError where one no longer
+    exists: its address may belong to somebody else. `instead`: advice about host {name} for that case."""
     if all(worker.instance_id is None for worker in meant):
         return meant
     from skill.fleet.drift import is_known_gone
@@ -71,10 +71,10 @@ def refreshed(where: Path, meant: list[Worker], instead: str, say: Say) -> list[
 
 
 def check(made: Submission, hosts: Sequence[Host], *, newest_code: bool = False, gpus: int | None = None) -> Checked:
-    """Look at all hosts at once, share the jobs out, and judge each host for its own. `newest_code`: see scout.
-    `gpus`: as if each of them had so many."""
+    """Check all hosts at once and assign the jobs. `newest_code`: see survey. `gpus`: count so many GPUs on each
+    host."""
     found = survey.survey_hosts(made, hosts, newest_code=newest_code)
-    # A host that did not answer gets nothing; that it did not is a fault all the same.
+    # A host that did not answer gets no jobs, and counts as a fault.
     offers = [one.offer(host.name, _speed(host)) for host in hosts if (one := found[host.name]).document is not None]
     if gpus is not None:
         offers = [what_if.with_cards(made.manifest, offer, gpus) for offer in offers]
@@ -90,7 +90,7 @@ def check(made: Submission, hosts: Sequence[Host], *, newest_code: bool = False,
         if twin is not None:
             verdict = verdict._replace(faults=(*verdict.faults, f"{same_machine(twin)}; remove one of them"))
         verdicts.append(verdict)
-    # Where no host could be looked at, why no job has one is said already.
+    # Where no host could be checked, the reason has been reported already.
     unplaced = host_preflight.unplaced_lines(sharing.unplaced) if offers else []
     return Checked(
         offers,
@@ -105,13 +105,13 @@ def check(made: Submission, hosts: Sequence[Host], *, newest_code: bool = False,
 
 
 def code_warnings(made: Submission) -> list[str]:
-    """What of the project is not sent, since it looks like a secret."""
+    """Return a warning for each file that is not pushed because it looks like a secret."""
     secrets = code_files.choose(made.source).secrets if made.pushed else []
     return [code_files.left_out_words(secrets)] if secrets else []
 
 
 def output_warnings(made: Submission) -> list[str]:
-    """What is here of the outputs, and would be in the way of a pull."""
+    """Return a warning for each local file that would block the pull of an output."""
     if made.cwd is None:
         return []
     where = PathMap("there", made.cwd, made.source)
@@ -127,7 +127,7 @@ def output_warnings(made: Submission) -> list[str]:
 
 
 def _price(host: Host) -> float | None:
-    """USD per hour of a host that is rented; None of one that is not."""
+    """Return USD per hour of a rented host, None of another."""
     price = host.worker.resources.get("dph")
     return float(price) if host.worker.instance_id is not None and isinstance(price, (int, float)) else None
 

@@ -1,4 +1,4 @@
-"""Check the keys of the services we use: ok, missing, invalid or unreachable. No key is ever shown."""
+"""Check the API keys of the services we use: ok, missing, invalid or unreachable. No key is ever printed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from skill.providers.vast.responses import line
 _MOST_KEY = 1 << 16
 
 OK, MISSING, INVALID, UNREACHABLE = "ok", "missing", "invalid", "unreachable"
-"""Unreachable: whether the key is valid is not known."""
+"""Unreachable: it is unknown whether the key is valid."""
 
 
 class Checked(NamedTuple):
@@ -41,7 +41,7 @@ class Checked(NamedTuple):
 
 
 class _Service(NamedTuple):
-    """How a key is found and asked about. `where`: the variable with the server's address, and the address else."""
+    """How to find a key and check it. `where`: the variable with the server's address, and the default address."""
 
     name: str
     variables: tuple[str, ...]
@@ -81,29 +81,29 @@ _SERVICES = (
         ("GH_TOKEN", "GITHUB_TOKEN"),
         ("GITHUB_API_URL", "https://api.github.com"),
         "put it into GITHUB_TOKEN",
-        Request("GET", "/rate_limit"),  # every key may ask this, however little else it may
+        Request("GET", "/rate_limit"),  # even a key with the fewest permissions may ask this
         _bearer,
     ),
 )
 
 
 class Keys(NamedTuple):
-    """The keys of a project. `well`: none is invalid, none could not be checked, and none that is needed is missing."""
+    """The keys of a project. `well`: no key is invalid or unchecked, and no required key is missing."""
 
     checked: list[Checked]
     well: bool
 
 
 def check_project(workers: Path) -> Keys:
-    """Check the keys of a project: those of the environment, of .env beside workers.yaml, and where each service's own
-    command puts them. That of Vast.ai is needed where workers.yaml names rented machines. Raises UseError."""
+    """Check the keys of a project: from the environment, .env beside workers.yaml, and each service's own files. A key
+    for Vast.ai is required where workers.yaml names rented machines. Raises UseError."""
     rents = any(worker.instance_id is not None for worker in Registry.load(workers).workers.values())
     checked = check(os.environ, _beside(ProjectPaths.of(workers).env), rents=rents)
     return Keys(checked, well(checked, rents=rents))
 
 
 def _beside(path: Path) -> dict[str, str]:
-    """What a .env file sets of the names that are known; {} where it is not there. Raises UseError."""
+    """Return the known names that a .env file sets; {} where there is no file. Raises UseError."""
     try:
         text = read_text(path)
     except FileNotFoundError:
@@ -113,8 +113,8 @@ def _beside(path: Path) -> dict[str, str]:
 
 
 def check(environment: Mapping[str, str], beside: Mapping[str, str], *, rents: bool) -> list[Checked]:
-    """Ask all services at once. `beside`: what .env of the project sets. `rents`: workers.yaml names rented machines,
-    so that a key of Vast.ai is needed."""
+    """Check all services at once. `beside`: variables from the project's .env. `rents`: workers.yaml names rented
+    machines, so a key for Vast.ai is required."""
     with ThreadPoolExecutor(len(_SERVICES) + 1) as pool:
         vast = pool.submit(_vast, environment, rents=rents)
         others = [pool.submit(_one, service, environment, beside) for service in _SERVICES]
@@ -122,7 +122,7 @@ def check(environment: Mapping[str, str], beside: Mapping[str, str], *, rents: b
 
 
 def well(checked: list[Checked], *, rents: bool) -> bool:
-    """Whether nothing is wrong: a key that is not there is no fault, unless it is needed."""
+    """Return whether all is well. A missing key is an error only where it is required."""
     return not any(
         one.status in (INVALID, UNREACHABLE) or (one.status == MISSING and one.service == "Vast.ai" and rents)
         for one in checked
@@ -130,14 +130,14 @@ def well(checked: list[Checked], *, rents: bool) -> bool:
 
 
 def judge(service: str, reply: Reply | NoReply, document: Any) -> tuple[str, str]:
-    """What an answer says of the key: its status, and words about it."""
+    """Return the status of a key by the service's answer, and a hint."""
     if isinstance(reply, NoReply):
         return UNREACHABLE, reply.reason
     if reply.status == 401:
         return INVALID, "the key was rejected"
     if reply.status != 200 or not isinstance(document, dict):
         return UNREACHABLE, f"the server answered {reply.status}, which does not show whether the key is valid"
-    if service == "W&B":  # it answers 200 to keys that are none, too
+    if service == "W&B":  # it answers 200 to invalid keys as well
         data = document.get("data")
         if not isinstance(data, dict) or "viewer" not in data:
             return UNREACHABLE, "the server's answer does not show whether the key is valid"
@@ -190,7 +190,8 @@ def _one(service: _Service, environment: Mapping[str, str], beside: Mapping[str,
 def _key(
     service: _Service, base: str, environment: Mapping[str, str], beside: Mapping[str, str]
 ) -> tuple[str | None, str | None]:
-    """A key and where it was found: the environment, .env of the project, then where the service's own tool puts it."""
+    """Return a key and where it was found: the environment, the project's .env, or the file of the service's own
+    tool."""
     for values, where in ((environment, "{}"), (beside, "{} in .env")):
         for name in service.variables:
             if values.get(name, "").strip():

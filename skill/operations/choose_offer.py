@@ -1,4 +1,4 @@
-"""Choose what to rent: what is wanted, the offers that fit ranked by what the work costs, one of them by its number."""
+"""Choose a machine to rent: rank the offers that fit by the cost of the whole work, or take one by its number."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from skill.providers.provider import Provider
 
 
 class Asked(NamedTuple):
-    """What was asked for beside a profile; None: what the profile says. `max_dph`: price limit in $ per hour, with the
-    disk; `ref_hours` on a machine of DLP `ref_dlp`; `disk_gb`: disk in GB."""
+    """Requirements given beside a profile; None: as in the profile. `max_dph`: price limit in $ per hour, disk
+    included; `ref_hours`: hours of work on a machine of DLP `ref_dlp`; `disk_gb`: disk in GB."""
 
     max_dph: float | None = None
     ref_hours: float | None = None
@@ -27,11 +27,11 @@ class Asked(NamedTuple):
 
 
 AS_PROFILE = Asked()
-"""Nothing was asked for beside the profile."""
+"""No requirements beside the profile."""
 
 
 class Hunted(NamedTuple):
-    """What can be rented. `complete`: these are all offers; else the cheapest."""
+    """The ranked offers. `complete`: these are all offers; else only the cheapest."""
 
     ranking: Ranking
     profile: Profile
@@ -40,7 +40,7 @@ class Hunted(NamedTuple):
 
 
 class Looked(NamedTuple):
-    """One offer, as a host that gets jobs. `words`: its GPUs; `dph`: USD per hour, with its disk."""
+    """One offer as a host for jobs. `words`: its GPUs; `dph`: USD per hour, disk included."""
 
     machine: Machine
     words: str
@@ -50,9 +50,9 @@ class Looked(NamedTuple):
 def hunt(
     where: Path, spec: str | None = None, profile: str | None = None, asked: Asked = AS_PROFILE
 ) -> Hunted | Unknown:
-    """Rank what can be rented by the cost of the whole work. Rents nothing.
+    """Rank offers by the cost of the whole work. Rents nothing.
 
-    `where`: workers.yaml; `spec`: for its jobs. Raises UseError and SpecErrors.
+    `where`: workers.yaml; `spec`: the spec whose jobs are to run. Raises UseError and SpecErrors.
     """
     chosen, work = wanted(where, spec, profile, asked)
     banned = {one.machine_id for one in settings.read_blacklist(where)}
@@ -64,8 +64,8 @@ def hunt(
 
 
 def wanted(where: Path, spec: str | None, name: str | None, asked: Asked) -> tuple[Profile, Work]:
-    """The profile (`name`; None: the one that fits) with what was asked for, and the work: that of `spec`, or what the
-    profile says. `where`: workers.yaml. Raises UseError and SpecErrors."""
+    """Return the profile (`name`; None: the default for the spec) changed by what was asked, and the work: that of
+    `spec`, or what the profile says. `where`: workers.yaml. Raises UseError and SpecErrors."""
     typed = {key: value for key, value in asked._asdict().items() if value is not None}
     known = settings.read_profiles(where)
     if spec is None:
@@ -79,8 +79,8 @@ def wanted(where: Path, spec: str | None, name: str | None, asked: Asked) -> tup
 
 
 def look(where: Path, spec: str, number: int) -> Looked:
-    """Look at one offer for a spec. Rents nothing. Raises FailedError where it has gone, or does not fit, UseError and
-    SpecErrors."""
+    """Check one offer against a spec. Rents nothing. Raises FailedError where the offer no longer exists or does not
+    fit, UseError and SpecErrors."""
     profile, work = wanted(where, spec, None, AS_PROFILE)
     with connected() as client:
         found = by_number(client, where, number, profile, work)
@@ -92,7 +92,7 @@ def look(where: Path, spec: str, number: int) -> Looked:
 
 
 def rank(client: Provider, where: Path, profile: Profile, work: Work) -> tuple[Priced, ...]:
-    """The best offer, and those that may be taken in its place. Raises FailedError where there is none."""
+    """Return the best offer and its alternatives. Raises FailedError where there is none."""
     banned = {one.machine_id for one in settings.read_blacklist(where)}
     found = client.search(offers.need(profile, work, banned))
     if isinstance(found, Unknown):
@@ -105,7 +105,7 @@ def rank(client: Provider, where: Path, profile: Profile, work: Work) -> tuple[P
 
 
 def by_number(client: Provider, where: Path, number: int, profile: Profile, work: Work) -> Priced:
-    """One offer by its number, whether or not it fits a profile. Raises FailedError and UseError."""
+    """Return one offer by its number, whether or not it fits a profile. Raises FailedError and UseError."""
     one = client.offer(number, profile.disk_gb)
     if isinstance(one, Unknown):
         raise FailedError(f"offer {number} cannot be looked up, so nothing was rented: {one.reason}")
@@ -128,7 +128,7 @@ def by_number(client: Provider, where: Path, number: int, profile: Profile, work
 
 
 def terms(best: Priced, work: Work, image: str, *, more: bool) -> list[str]:
-    """What is about to be rented, and what it will cost."""
+    """Describe what is about to be rented and what it will cost, in lines."""
     offer = best.offer
     place = f", {offer.geolocation}" if offer.geolocation else ""
     reliable = f"reliability {100 * (offer.reliability or 0):.1f} %"

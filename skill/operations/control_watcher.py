@@ -1,4 +1,4 @@
-"""The watcher of a project, which rents cheap offers in the background: start it, stop it, say how it is."""
+"""Start, stop and inspect the watcher of a project, which rents cheap offers in the background."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from skill.fleet.watch_rules import Rules
 from skill.runs import logs
 
 _PATIENCE = 15.0
-"""Seconds for it to begin, and to end."""
+"""Seconds to wait for the watcher to start, and to stop."""
 _PAUSE = 0.05
 
 
 class Started(NamedTuple):
-    """A watcher that has begun: its process, and by which rules."""
+    """A watcher that was started: its process and its rules."""
 
     pid: int
     rules: Rules
 
 
 def start_watcher(where: Path, *, dry_run: bool = False) -> Started:
-    """Begin to watch for the project of workers.yaml (`where`). It goes on when the caller ends.
+    """Start the watcher for the project of workers.yaml (`where`). It keeps running when the caller ends.
 
-    `dry_run`: it logs what it would rent, and rents nothing. Raises UseError, and FailedError where one runs already or
-    it does not begin.
+    `dry_run`: log what would be rented, and rent nothing. Raises UseError, and FailedError where one is running already
+    or does not start.
     """
     rules, _ = settings.read_rules(where)
     chosen = settings.read_renting(where)
@@ -67,8 +67,8 @@ def start_watcher(where: Path, *, dry_run: bool = False) -> Started:
 
 
 def stop_watcher(where: Path) -> str | None:
-    """End the watcher, and wait until it has ended. What it rented is left as it is. Returns who it was, in words; None
-    where none runs. Raises FailedError where it could not be ended."""
+    """Stop the watcher and wait for its end. Machines that it rented are kept. Returns a description of its process,
+    None where none is running. Raises FailedError where it cannot be stopped."""
     files = ProjectPaths.of(where)
     if not watcher.is_held(files):
         return None
@@ -78,7 +78,7 @@ def stop_watcher(where: Path) -> str | None:
         return watcher.identity(state.get("pid", 0)) == (state.get("start"), state.get("boot"))
 
     for number in (signal.SIGTERM, signal.SIGKILL):
-        # Only the process that wrote this: its number may be somebody else's by now.
+        # Only the process that wrote this: another process may have its PID now.
         if not is_there():
             break
         os.kill(state["pid"], number)
@@ -91,8 +91,8 @@ def stop_watcher(where: Path) -> str | None:
 
 
 class WatcherStatus(NamedTuple):
-    """Whether a watcher `runs`, its last `state`, its rules with where each is from, and what it rented: how many
-    machines, and what they cost in $ until now."""
+    """Whether a watcher `runs`, its last `state`, its rules with the source of each value, and what it rented: the
+    number of machines, and their cost in $ so far."""
 
     runs: bool
     state: Mapping[str, Any]
@@ -103,7 +103,7 @@ class WatcherStatus(NamedTuple):
 
 
 def watcher_status(where: Path) -> WatcherStatus:
-    """How the watcher of a project stands. Asks nobody. Raises UseError."""
+    """Return the status of a project's watcher. Contacts nobody. Raises UseError."""
     rules, sources = settings.read_rules(where)
     files = ProjectPaths.of(where)
     mine = [
@@ -116,7 +116,7 @@ def watcher_status(where: Path) -> WatcherStatus:
 
 
 def watcher_log(where: Path, count: int) -> list[str]:
-    """The last lines of its log; empty where none has run yet."""
+    """Return the last lines of the watcher's log; none where it has never run."""
     try:
         return logs.plain(logs.tail(ProjectPaths.of(where).watcher_log, count)).splitlines()
     except FileNotFoundError:
@@ -124,5 +124,5 @@ def watcher_log(where: Path, count: int) -> list[str]:
 
 
 def describe(state: Mapping[str, Any]) -> str:
-    """Which process a watcher is, in words."""
+    """Describe the process of a watcher."""
     return f"process {state.get('pid')}, since {state.get('since')}"

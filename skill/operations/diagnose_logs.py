@@ -1,4 +1,4 @@
-"""Why the jobs of some logs failed, by the log files alone."""
+"""Find out from log files alone why jobs failed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _PACKED = {
     b"\x28\xb5\x2f\xfd": "zstdcat",
 }
 _BINARY = 0.05
-"""A file with a larger part of control characters is no log."""
+"""A file with a larger share of control characters is not a log."""
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\x07\x08\x0b\x0c\x1b"))
 
 
 class Diagnosis(NamedTuple):
-    """What one log shows. `name`: the class of the failure, or `healthy`. `line`: the line that says so, and `line_no`
-    its number in the file; None where there is none, or the beginning of a large file was not read. `says`: what it
-    means, and what helps."""
+    """What one log shows. `name`: the failure class, or `healthy`. `line`: the line that shows it, and `line_no` its
+    number in the file; None where there is none, or where the beginning of a large file was not read. `says`: what it
+    means and what to do."""
 
     file: str
     name: str
@@ -47,19 +47,19 @@ class Unread(NamedTuple):
 
 
 class _End(NamedTuple):
-    """The end of a log. `cut`: there was more before it."""
+    """The end of a log. `cut`: the log has more before it."""
 
     data: bytes
     cut: bool
 
 
 def diagnose_logs(files: Sequence[str], stdin: BinaryIO | None = None) -> list[Diagnosis | Unread]:
-    """Diagnose logs, in the order given; `-` is the standard input. Of each a bounded number of bytes is read."""
+    """Diagnose logs in the order given; `-` is standard input. Reads a limited number of bytes of each."""
     return [_diagnose(name, stdin) for name in files]
 
 
 def as_json(found: Diagnosis) -> dict[str, object]:
-    """One row of `wavequeue diagnose --json`."""
+    """Return one row of `wavequeue diagnose --json`."""
     return {"file": found.file, "class": found.name, "line_no": found.line_no, "line": found.line, "says": found.says}
 
 
@@ -94,7 +94,7 @@ def _last_of_file(name: str) -> _End:
 
 
 def _last_of_stream(stream: BinaryIO) -> _End:
-    """The end of what a pipe gives, of which no more than that is kept."""
+    """Read a pipe to its end, and keep no more than the last part."""
     data, cut = bytearray(), False
     while block := stream.read(_BLOCK):
         data += block
@@ -106,7 +106,7 @@ def _last_of_stream(stream: BinaryIO) -> _End:
 
 
 def _why(name: str, error: OSError) -> str:
-    """Why a file cannot be read, and what to give instead."""
+    """Say why a file cannot be read, and what to give instead."""
     if isinstance(error, IsADirectoryError):
         return f"is a directory: give the logs in it, such as {os.path.join(name, '*.log')}"
     if isinstance(error, FileNotFoundError):
@@ -119,11 +119,11 @@ def _why(name: str, error: OSError) -> str:
 
 
 def _no_log(data: bytes) -> str | None:
-    """Why some bytes are no log; None if they may be one."""
+    """Say why some bytes are not a log; None if they may be one."""
     for magic, command in _PACKED.items():
         if data.startswith(magic):
             return f"is compressed: {command} LOG | wavequeue diagnose -"
-    text = data.lstrip(b"\x00")  # a log that was cut to nothing while it was written begins with a hole
+    text = data.lstrip(b"\x00")  # a log that was truncated while it was written begins with zero bytes
     if len(text) - len(text.translate(None, _CONTROLS)) > _BINARY * len(text) or (data and not text):
         return "is no text: give the log that the job printed"
     return None

@@ -1,4 +1,4 @@
-"""Why a job has the status that it has."""
+"""Explain the status of a job."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from skill.runs.directory import Run
 from skill.runs.open import open_run
 
 _LINES = 2000
-"""Lines at the end of a log in which those are looked for that say what happened."""
+"""Lines at the end of a log that are searched for the cause of a failure."""
 
 
 def explain_job(run: Run, job: str) -> dict[str, Any]:
     """Explain the status of a job, back to the root cause.
 
-    Returns the document of `wavequeue why --json`. Raises UseError where there is no such job, FailedError.
+    Returns the document of `wavequeue why --json`. Raises UseError where there is no such job, and FailedError.
     """
     with open_run(run) as there:
         known = there.evidence(job, _LINES)

@@ -1,4 +1,4 @@
-"""Which run is meant."""
+"""Find the run that a command is about."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from skill.runs.open import on_hosts
 
 
 def find_run(name: str | None = None) -> Run:
-    """The run with this name, or the beginning of one, or in this directory; None: the newest. Raises UseError."""
+    """Return the run with this name, this beginning of a name, or in this directory; None: the newest. Raises
+    UseError."""
     return directory.find(name, Path.cwd(), Path.home())
 
 
 def find_run_on_hosts(name: str | None = None) -> Run:
-    """The same among runs on hosts. Raises UseError for one on this machine."""
+    """Return a run as `find_run` does, among runs on hosts only. Raises UseError for a run on this machine."""
     if name is None:
         found = next((run for run in directory.known(Path.cwd(), Path.home()) if on_hosts(run)), None)
         if found is None:

@@ -1,4 +1,4 @@
-"""Rented instances: list them, compare workers.yaml with them, stop, start and destroy one."""
+"""Rented instances: list, compare with workers.yaml, stop, start and destroy."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from skill.providers.ownership import NotOurs
 from skill.providers.provider import Provider
 
 Agree = Callable[[RentedInstance, str], None]
-"""Is shown an instance, and in words what of it is billed, before it is changed; raises where it is not to be."""
+"""Receives an instance, and in words what of it is billed, before it is changed; raises to refuse."""
 
 
 def list_instances(where: Path) -> Inventory | Unknown:
-    """What is rented beside what workers.yaml (`where`) names, and what it costs. Raises UseError."""
+    """List rented instances beside the workers of workers.yaml (`where`), and their cost. Raises UseError."""
     workers = registry.Registry.load(where).workers.values()
     with connected() as client:
         live = client.instances()
@@ -45,14 +45,13 @@ def list_instances(where: Path) -> Inventory | Unknown:
 
 
 def reconcile_workers(where: Path, *, fix: bool) -> Outcome | Unknown:
-    """Compare workers.yaml (`where`) with what is rented; with `fix`, write what is so into it. Raises UseError."""
+    """Compare workers.yaml (`where`) with the rented instances; with `fix`, update it to match. Raises UseError."""
     with connected() as client:
         return reconcile.reconcile(client, where, fix=fix)
 
 
 class InstanceStatus(NamedTuple):
-    """How an instance is after it was changed. `status`: None where that is unknown; `billing`: what of it is billed,
-    in words."""
+    """An instance after a change. `status`: None where it is unknown; `billing`: what of it is billed, in words."""
 
     id: int
     worker: str | None
@@ -61,9 +60,9 @@ class InstanceStatus(NamedTuple):
 
 
 def stop_instance(where: Path, which: str, agree: Agree) -> InstanceStatus:
-    """Stop an instance of ours: a number, or the name of a worker in workers.yaml (`where`). Its disk is still billed.
+    """Stop one of our instances: a number, or a worker's name in workers.yaml (`where`). Its disk is still billed.
 
-    Raises UseError where it is not ours, and FailedError where it is not known to be stopped.
+    Raises UseError where it is not ours, and FailedError where it is unknown whether it stopped.
     """
     with connected() as client:
         found = _there(client, where, which)
@@ -77,10 +76,10 @@ def stop_instance(where: Path, which: str, agree: Agree) -> InstanceStatus:
 
 
 def start_instance(where: Path, which: str, agree: Agree, say: Say) -> InstanceStatus:
-    """Start a stopped instance of ours, wait until it can be entered, and update its address in workers.yaml (`where`).
+    """Start one of our stopped instances, wait until SSH login works, and update its address in workers.yaml (`where`).
 
-    Raises UseError where it is not ours. Raises FailedError where it does not start; it is then stopped, or it is said
-    that this is not known.
+    Raises UseError where it is not ours. Raises FailedError where it does not start; the message says whether it was
+    stopped again.
     """
     with connected() as client:
         found = _there(client, where, which)
@@ -90,10 +89,10 @@ def start_instance(where: Path, which: str, agree: Agree, say: Say) -> InstanceS
 
 
 def destroy_instance(where: Path, which: str, agree: Agree, say: Say, *, force: bool = False) -> InstanceStatus:
-    """Destroy an instance of ours with its disk until that is confirmed, and disable its worker.
+    """Destroy one of our instances with its disk, wait for the confirmation, and disable its worker.
 
-    Raises UseError where it is not ours, and FailedError where results on it are not here, unless `force`, or where it
-    is not confirmed as deleted.
+    Raises UseError where it is not ours. Raises FailedError where it has results that were not pulled, unless `force`,
+    and where the deletion is not confirmed.
     """
     with connected() as client:
         found = ownership.find(client, where, which)
@@ -112,7 +111,7 @@ def destroy_instance(where: Path, which: str, agree: Agree, say: Say, *, force: 
 
 
 def _there(client: Provider, where: Path, which: str) -> RentedInstance:
-    """An instance of ours. Raises FailedError for one that has gone."""
+    """Return one of our instances. Raises FailedError where it no longer exists."""
     found = ownership.find(client, where, which)
     if isinstance(found.live, Gone):
         raise FailedError(f"instance {found.id} no longer exists and is not billed")
@@ -132,8 +131,8 @@ def _status(client: Provider, found: RentedInstance) -> InstanceStatus:
 
 
 def _start(client: Provider, where: Path, found: RentedInstance, say: Say) -> None:
-    """Start an instance of ours, and have its worker's address mended. Raises FailedError; it is then stopped, or it is
-    said that this is not known."""
+    """Start one of our instances and update its worker's address. Raises FailedError; the message says whether it was
+    stopped again."""
     chosen = settings.read_renting(where)
     key = ssh_key.find_key(chosen.key)
     asked = time.time()
@@ -161,7 +160,7 @@ def _start(client: Provider, where: Path, found: RentedInstance, say: Say) -> No
 
 
 def _take_back(client: Provider, where: Path, found: RentedInstance, why: str) -> None:
-    """Stop what was to be started. Raises FailedError in any case."""
+    """Stop an instance whose start failed. Always raises FailedError."""
     fault = confirm.stop(client, found.proof())
     if fault is not None:
         raise FailedError(
@@ -176,7 +175,7 @@ def _take_back(client: Provider, where: Path, found: RentedInstance, why: str) -
 
 
 def _destroy(client: Provider, where: Path, found: RentedInstance) -> None:
-    """Destroy an instance of ours until that is confirmed, and disable its worker. Raises FailedError."""
+    """Destroy one of our instances, wait for the confirmation, and disable its worker. Raises FailedError."""
     ended = confirm.Ended(by_us=False) if found.ours is None else confirm.destroy(client, found.ours)
     if isinstance(ended, str):
         raise FailedError(
@@ -187,7 +186,7 @@ def _destroy(client: Provider, where: Path, found: RentedInstance) -> None:
 
 
 def _note(where: Path, found: RentedInstance, event: str) -> None:
-    """Write into the ledger what became of it, unless that is there already."""
+    """Record in the ledger what happened to an instance, unless it is recorded already."""
     if found.rental is None:
         return
     now = ledger_file.rentals(where)[found.rental.label]

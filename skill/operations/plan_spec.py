@@ -1,4 +1,4 @@
-"""What a spec would run: on this machine, on hosts, or on a machine that can be rented."""
+"""Show what a spec would run: on this machine, on hosts, or on a machine that can be rented."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from skill.runs import live_runs, local_manager
 
 
 class Planned(NamedTuple):
-    """What a spec would run. `document`: see `wavequeue plan --json`. `faults`: why it cannot run there, in words."""
+    """The plan of a spec. `document`: see `wavequeue plan --json`. `faults`: why it cannot run there, in words."""
 
     document: Mapping[str, Any]
     warnings: tuple[str, ...]
@@ -35,11 +35,11 @@ def plan_spec(
     offer: int | None = None,
     say: Say = ignore,
 ) -> Planned:
-    """Plan a spec: its phases and jobs, the GPUs that there are, how long it takes and what it costs. Starts nothing.
+    """Plan a spec: its phases and jobs, the available GPUs, the duration and the cost. Starts nothing.
 
-    Where: on this machine, or on the hosts `names` or those of `pool`, or on the rentable `offer` of that number.
-    `gpus`: as if each machine had so many GPUs. `say` is told what changed of hosts meanwhile. Raises SpecErrors where
-    the spec cannot be built, UseError, FailedError.
+    Where: on this machine; or on the hosts `names` or of `pool`; or on the rentable `offer` of that number. `gpus`:
+    count so many GPUs on each machine. `say` gets a line for each host that changed. Raises SpecErrors where the spec
+    cannot be built, UseError and FailedError.
     """
     if gpus is not None and gpus < 1:
         raise UseError(f"--gpus {gpus}: give how many GPUs to plan for, 1 or more")
@@ -114,7 +114,7 @@ def _on_hosts(
 
 
 def _on_offer(manifest: Manifest, spec: str, number: int, warnings: list[str]) -> Planned:
-    """On a machine that can be rented now. It costs what it does by the hour; traffic is left to `vast hunt`."""
+    """Plan for an offer that can be rented now, at its price per hour without traffic."""
     found = choose_offer.look(locate_workers(), spec, number)
     machine = found.machine
     words = f"offer {number}: {found.words}, {plan.host_words(manifest, machine)}"

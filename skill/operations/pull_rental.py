@@ -1,4 +1,4 @@
-"""Pull the results of a run from a rented machine, over and over, each pull told in a line."""
+"""Pull the results of a run from a rented machine repeatedly, with a line for each pull that brought something new."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from skill.runs.directory import Run
 
 
 class RentalPulls:
-    """Pulls of a run on a rented machine, each told in a line where something is new."""
+    """Pulls of one run on a rented machine, with a line for each that brought something new."""
 
     def __init__(self, say: Say, tell: Say) -> None:
         self._say, self._tell = say, tell
         self._last: tuple[str, bool] | None = None
 
     def once(self, run: Run, patience: float) -> Took:
-        """Pull once, in `patience` seconds. What fails is said, and not raised."""
+        """Pull once, within `patience` seconds. A failure is reported and not raised."""
         try:
             done = pull_run(run, (), self._say, patience)
-        except FailedError as error:  # somebody else pulls it just now
+        except FailedError as error:  # another process is pulling it now
             self._say(str(error))
             return Took(is_last=False, is_reached=True)
         for text in pull_text.details(done.turns.values(), done.relayed):

@@ -23,15 +23,16 @@ from skill.transfer.pull import Turn
 from skill.transfer.relay import Relayed
 
 OnBytes = Callable[[str, int], None]
-"""Is told of bytes as they come: the host, and how many."""
+"""Receives the progress of a pull: the host, and the number of bytes that arrived."""
 Progress = Callable[[], AbstractContextManager[OnBytes]]
-"""Shows one pull while it is at work."""
+"""Shows the progress of one pull."""
 
 
 class Pulled(NamedTuple):
-    """One pull: how it went on each host, what was carried on, and whether the run has ended on all of them.
+    """One pull: the outcome by host, what was copied between hosts, and whether the run has ended on all of them.
 
-    `over`: hosts that had finished when they were last pulled whole: all that they had is here, and they may be gone.
+    `over`: hosts that had finished when they were last pulled completely. All their results are here, so they may be
+    gone.
     """
 
     turns: Mapping[str, Turn]
@@ -47,7 +48,7 @@ class Pulled(NamedTuple):
 
     @property
     def away(self) -> list[str]:
-        """Hosts that could not be reached, and may yet have something for us."""
+        """Hosts that could not be reached and may still have results."""
         return [turn.host for turn in self.turns.values() if turn.unreachable is not None and not self._is_here(turn)]
 
     @property
@@ -61,24 +62,24 @@ class Pulled(NamedTuple):
 
 
 def pull_run(run: Run, names: Sequence[str] = (), say: Say = ignore, patience: float = pull.PATIENCE) -> Pulled:
-    """Pull once from the hosts of a run: those named, or else all that are not given up.
+    """Pull once from the hosts of a run: from `names`, or from all that were not given up.
 
-    `say` is told of retries and of hosts that are not registered any more; `patience`: seconds that one host may take.
-    Raises UseError for a name that is no host of the run, and FailedError where another pull is at work.
+    `say` gets lines about retries and about hosts that are no longer registered; `patience`: seconds per host. Raises
+    UseError for a name that is not a host of the run, and FailedError where another pull is running.
     """
     with Puller(run, names, say) as puller:
         return puller.pull(patience)
 
 
 class Places(NamedTuple):
-    """Where on this machine what was pulled lies: results in `results`, logs and states of hosts in `hosts`."""
+    """Directories of what was pulled: results in `results`, logs and states of hosts in `hosts`."""
 
     results: tuple[Path, ...]
     hosts: Path
 
 
 def results_below(run: Run) -> Places:
-    """Where the results of a run on hosts go. Raises UseError for a run on this machine."""
+    """Return the directory for the results of a run on hosts. Raises UseError for a run on this machine."""
     found = assignment_of(run)
     manifest = directory.read_manifest(run, ours=True)
     results = dict.fromkeys(map_paths(run, found, manifest, part).here for part in found.parts)
@@ -86,9 +87,9 @@ def results_below(run: Run) -> Places:
 
 
 class Puller:
-    """Pulls of one run, over connections that stay open between them. Use it in a `with` block.
+    """Pull one run several times over connections that stay open. Use it in a `with` block.
 
-    Raises UseError for a name that is no host of the run.
+    Raises UseError for a name that is not a host of the run.
     """
 
     def __init__(
@@ -106,9 +107,9 @@ class Puller:
         self._close()
 
     def pull(self, patience: float = pull.PATIENCE) -> Pulled:
-        """Pull once, and once more where a rented host could not be reached because it had moved.
+        """Pull once, and again where a rented host had moved to another address.
 
-        `patience`: seconds that one host may take. Raises FailedError where another pull is at work.
+        `patience`: seconds per host. Raises FailedError where another pull is running.
         """
         done = self._pull(patience)
         if done.away and self._have_moved(done.away):
@@ -118,8 +119,8 @@ class Puller:
         return done
 
     def until_the_end(self, every: float, tell: Callable[[Pulled], None]) -> Pulled:
-        """Pull every so many seconds until the run has ended and all is here. `tell` is given each pull; one that
-        could not be made is said, and made again."""
+        """Pull at an interval (seconds) until the run has ended and everything is here. `tell` receives each pull; a
+        failed one is reported and repeated."""
         while True:
             begin = time.monotonic()
             try:
@@ -138,7 +139,7 @@ class Puller:
         self._hosts = {}
 
     def _pull(self, patience: float) -> Pulled:
-        """One pull, and what follows from it."""
+        """Pull once, then copy outputs between hosts and tell rented machines what was pulled."""
         run = self._run
         manifest = directory.read_manifest(run, ours=True)
         with pull.alone(run):
@@ -154,7 +155,8 @@ class Puller:
             return Pulled(turns, relayed, pull.conclude(run, manifest, time.time()), over & found.pulled.keys())
 
     def _have_moved(self, names: Sequence[str]) -> bool:
-        """Whether workers.yaml had an old address of one of these hosts, which is mended now; what is found is said."""
+        """Return whether workers.yaml had an old address of one of these hosts, after updating it. Findings are
+        reported."""
         from skill.fleet.reconcile import reconcile_before
         from skill.hosts.registry import Registry
 
@@ -167,8 +169,8 @@ class Puller:
 
 
 def connect(run: Run, names: Sequence[str], say: Say) -> dict[str, Host]:
-    """The ways to the hosts of a run that are to be pulled. One that is registered no more is said, and left out.
-    Raises UseError."""
+    """Connect to the hosts of a run that are to be pulled. Hosts that are no longer registered are reported and left
+    out. Raises UseError."""
     from skill.hosts import registry
 
     found = assignment_of(run)
@@ -188,7 +190,7 @@ def _ignore_bytes(_name: str, _size: int) -> None:
 
 
 def assignment_of(run: Run) -> Assigned:
-    """Which host has which jobs of a run on hosts. Raises UseError for one on this machine."""
+    """Return which host has which jobs of a run. Raises UseError for a run on this machine."""
     found = assignment.read(run)
     if found is None:
         raise UseError(f"run {run.id} runs on this machine: its results are already here")

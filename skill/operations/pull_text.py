@@ -1,4 +1,4 @@
-"""What is said of a pull: one line, what was not taken, and its JSON document."""
+"""Describe a pull: in one line, in lines about what was not copied, and as a JSON document."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _NAMED = 5
 
 
 def host_line(turn: Turn, found: Assigned) -> str:
-    """What a pull brought from one host, or why it did not. `found`: as hosts.json is after it."""
+    """Describe what a pull copied from one host, or why it failed. `found`: hosts.json after the pull."""
     return f"{turn.host}: {_brought(turn) if turn.whole else _missed(turn, found)}"
 
 
 def line(turns: Iterable[Turn], found: Assigned, *, ended: bool) -> str:
-    """One pull in one line. `ended`: whether the run has."""
+    """Describe one pull in one line. `ended`: whether the run has ended."""
     return "; ".join(host_line(turn, found) for turn in turns) + ("; the run has ended" if ended else "")
 
 
 def details(turns: Iterable[Turn], relayed: Sequence[Relayed]) -> Iterator[str]:
-    """What was not taken, and what was carried on, in lines."""
+    """List what was not copied, and what was copied between hosts."""
     for turn in turns:
         yield from (f"{turn.host}: {text}" for text in _not_taken(turn))
     for one in relayed:
@@ -77,7 +77,7 @@ def _missed(turn: Turn, found: Assigned) -> str:
 
 
 def host_document(turn: Turn, found: Assigned) -> dict[str, Any]:
-    """One host of what `pull --json` prints."""
+    """Return one host's part of what `pull --json` prints."""
     got = turn.received
     return {
         "name": turn.host,

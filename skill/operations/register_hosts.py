@@ -1,4 +1,4 @@
-"""The hosts of a project: register one, list them, ask how they are, accept a new key, remove one."""
+"""The hosts of a project: register, list, check and remove them, and accept a new host key."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from skill.runs import directory
 
 
 class Added(NamedTuple):
-    """A host that was registered in `where`. `key`: the fingerprint of its host key, None where none is known;
-    `fault`: why it could not be entered, None if it was, or is this machine."""
+    """A host that was registered in `where`. `key`: the fingerprint of its host key, None where none is known. `fault`:
+    why login failed, None where it worked or the host is this machine."""
 
     where: Path
     key: str | None
@@ -39,10 +39,10 @@ def add_host(
     notes: str | None = None,
     local: bool = False,
 ) -> Added:
-    """Register a host in workers.yaml, and enter it once. One that is away is registered all the same.
+    """Register a host in workers.yaml, and log in once. A host that is unreachable now is registered as well.
 
-    `address`: [USER@]HOST[:PORT], ssh://… or a whole ssh command; None for a name of ~/.ssh/config. `key`: the file of
-    a private key. `local`: this machine itself. Raises UseError.
+    `address`: [USER@]HOST[:PORT], ssh://… or a whole ssh command; None for a name of ~/.ssh/config. `key`: the path of
+    a private key. `local`: the host is this machine. Raises UseError.
     """
     where = locate_workers()
     fault = id_fault(name)
@@ -62,7 +62,7 @@ def add_host(
 
 
 def _ssh(name: str, address: str | None, key: str | None) -> Ssh | None:
-    """Where the host listens; None for a name of ~/.ssh/config. Raises UseError."""
+    """Return the address of a host; None for a name of ~/.ssh/config. Raises UseError."""
     from skill.hosts import ssh_way
 
     if address is None:
@@ -87,7 +87,7 @@ def _ssh_config() -> Path:
 
 
 def _key_file(key: str) -> str:
-    """The path of a key as it is kept: it has to mean the same from everywhere. Raises UseError."""
+    """Return the path of a key in a form that is valid from every directory. Raises UseError."""
     path = Path(os.path.abspath(os.path.expanduser(key)))
     if not path.is_file():
         raise UseError(f"the key {key} does not exist")
@@ -100,8 +100,8 @@ def _key_file(key: str) -> str:
 
 
 class Registered(NamedTuple):
-    """What workers.yaml (`where`) says. `keys`: fingerprints of host keys by name; `aliases`: names of ~/.ssh/config,
-    which serve as hosts, too."""
+    """The content of workers.yaml (`where`). `keys`: fingerprints of host keys by name; `aliases`: names of
+    ~/.ssh/config, which can be used as hosts as well."""
 
     where: Path
     workers: tuple[Worker, ...]
@@ -110,7 +110,7 @@ class Registered(NamedTuple):
 
 
 def list_hosts() -> Registered:
-    """List the hosts of this project. Asks none of them. Raises UseError."""
+    """List the hosts of this project without contacting them. Raises UseError."""
     where = locate_workers()
     workers = tuple(Registry.load(where).workers.values())
     known = ProjectPaths.of(where).known_hosts
@@ -122,8 +122,8 @@ def list_hosts() -> Registered:
 
 
 def probe_hosts(names: Sequence[str] = (), pool: str | None = None) -> list[health.Row]:
-    """Ask hosts how they are, all at once: those named, or of `pool`, or else all that are enabled. Leaves nothing on
-    them. Raises UseError."""
+    """Check hosts, all at once: those in `names`, of `pool`, or all that are enabled. Leaves nothing on them. Raises
+    UseError."""
     where = locate_workers()
     meant = _meant(Registry.load(where), names, pool)
     ways = [registry.connect(worker, where, probe.TRIES) for worker in meant]
@@ -148,14 +148,14 @@ def _meant(known: Registry, names: Sequence[str], pool: str | None) -> list[Work
 
 
 class Removed(NamedTuple):
-    """A host that was taken out of `where`. `forgot_key`: whether a host key of it was kept until now."""
+    """A host that was removed from `where`. `forgot_key`: whether its host key was known and was removed too."""
 
     where: Path
     forgot_key: bool
 
 
 def remove_host(name: str, *, force: bool = False) -> Removed:
-    """Take a host out of workers.yaml, and forget its key. The host itself is left as it is.
+    """Remove a host from workers.yaml, and forget its host key. Changes nothing on the host.
 
     Raises UseError where it is not registered, and FailedError where a run has unfinished jobs on it, unless `force`.
     """
@@ -184,8 +184,8 @@ def remove_host(name: str, *, force: bool = False) -> Removed:
 
 
 class HostKey(NamedTuple):
-    """The key of a host: the one that is kept for it, None if there is none, and the one that it shows now. `fault`:
-    why it could not be entered."""
+    """The key of a host: the known one (None if there is none), and the one that it shows now. `fault`: why login
+    failed."""
 
     name: str
     kept: str | None
@@ -194,7 +194,7 @@ class HostKey(NamedTuple):
 
     @property
     def fingerprints(self) -> tuple[str | None, str]:
-        """That of the key that is kept, and that of the one that is shown."""
+        """The fingerprints of the known key and of the shown one."""
         return None if self.kept is None else fingerprint(self.kept), fingerprint(self.shown)
 
 
@@ -212,5 +212,5 @@ def look_at_key(name: str) -> HostKey:
 
 
 def accept_key(key: HostKey) -> None:
-    """Keep the key that a host showed, in the place of the one that was kept for it."""
+    """Keep the key that a host showed instead of the known one."""
     replace_key(ProjectPaths.of(locate_workers()).known_hosts, key.name, key.shown)

@@ -1,4 +1,4 @@
-"""Rent a machine and register it as a worker; what of it is still billed."""
+"""Rent a machine and register it as a worker; show what is still billed."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ from skill.providers.provider import Provider
 
 PURPOSE = "rent"
 Agree = Callable[[Priced, Work, str], None]
-"""Is shown the best offer, the work that it is priced for and the image, before it is rented; raises where it is not to
-be."""
+"""Receives the best offer, the work that it is priced for and the image before it is rented; raises to refuse."""
 
 
 class Rent:
-    """One machine to be rented: the offer of that number, or the best one (`offer` None), for the jobs of `spec` if it
-    is given. What can be checked before anything is asked is checked when it is made. `where`: workers.yaml.
+    """A machine to be rented: the offer of that number, or the best one (`offer` None), for the jobs of `spec` if
+    given. Its creation checks all that can be checked locally. `where`: workers.yaml.
 
     Raises UseError and SpecErrors.
     """
@@ -54,7 +53,7 @@ class Rent:
         self._profile, self._work = choose_offer.wanted(where, spec, profile, asked)
 
     def go(self, agree: Agree, say: Say) -> Worker:
-        """Rent it, wait until it can be entered, register it. What was cut off before is finished first, and nothing
+        """Rent it, wait until SSH login works, and register it. An interrupted rental is finished first, and nothing
         else is rented then. Raises FailedError and UseError."""
         candidates: tuple[Priced, ...] = ()
         with connected() as client:
@@ -84,8 +83,8 @@ def _check_name(where: Path, name: str | None) -> None:
 
 
 def still_billing(where: Path, purpose: str) -> list[str]:
-    """What was rented for a purpose, and may be billed: a line for each. Where nothing is, what it all cost. `where`:
-    workers.yaml. Raises UseError where there is no key."""
+    """Return a line for each machine that was rented for a purpose and may still be billed. Where there is none, return
+    what all of them cost. `where`: workers.yaml. Raises UseError where there is no key."""
     with connected() as client:
         return _still_billing(client, where, purpose)
 
@@ -113,7 +112,7 @@ def _still_billing(client: Provider, where: Path, purpose: str) -> list[str]:
 
 
 class Ledger(NamedTuple):
-    """What was rented for a project, and `spent`: what that cost in $ until `now` (epoch seconds), at most."""
+    """What was rented for a project, and `spent`: its cost in $ until `now` (epoch seconds), at most."""
 
     rentals: tuple[Rental, ...]
     now: float
@@ -121,6 +120,6 @@ class Ledger(NamedTuple):
 
 
 def read_ledger(where: Path) -> Ledger:
-    """What was rented for a project (`where`: workers.yaml). Asks nobody. Raises UseError."""
+    """Read what was rented for a project (`where`: workers.yaml). Contacts nobody. Raises UseError."""
     found, now = tuple(ledger_file.rentals(where).values()), time.time()
     return Ledger(found, now, ledger.spent(found, now))

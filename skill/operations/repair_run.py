@@ -11,14 +11,14 @@ from skill.runs.directory import Run
 from skill.runs.open import on_hosts
 
 Answers = Mapping[str, "Mapping[str, Any] | str"]
-"""By host what can be recovered of its part, see queue_manager.remote.repair, or why there is no answer. A run on this
-machine has one answer, under the name runs.repair.HERE."""
+"""What can be recovered, by host, see queue_manager.remote.repair; or why a host gave no answer. A run on this machine
+has one entry, under the name runs.repair.HERE."""
 
 
 def repair_run(run: Run, *, do: bool = False) -> Answers:
-    """Look at what can be recovered of a run; with `do`, write its new journal. The damaged files are kept beside it.
+    """Find out what can be recovered of a run; with `do`, write its new journal. The damaged files are kept beside it.
 
-    Raises FailedError for a run on this machine that could not be looked at.
+    Raises FailedError for a run on this machine that could not be examined.
     """
     if not on_hosts(run):
         return {repair.HERE: repair.ask_here(run, do=do)}
@@ -34,10 +34,10 @@ def repair_run(run: Run, *, do: bool = False) -> Answers:
 
 
 def hosts_to_repair(answers: Answers) -> list[str]:
-    """Which of them have something to repair."""
+    """Return the hosts that have something to repair."""
     return [name for name, found in answers.items() if not isinstance(found, str) and repair.is_needed(found)]
 
 
 def hosts_without_answer(answers: Answers) -> list[str]:
-    """Which of them could not be looked at."""
+    """Return the hosts that could not be examined."""
     return [name for name, found in answers.items() if isinstance(found, str)]

@@ -1,4 +1,4 @@
-"""The report of a run, as a document and as a page."""
+"""Report on a run, as a document and as a page."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from skill.runs.directory import Document, Run
 from skill.runs.open import open_run
 
 _LOGS = 60
-"""Logs that are read for their losses: more curves cannot be told apart in one chart."""
+"""Logs that are read for loss curves: more curves cannot be distinguished in one chart."""
 _MOST = 1 << 19
-"""Bytes at the end of each of them."""
+"""Bytes that are read at the end of each log."""
 
 
 class _Read(NamedTuple):
-    """What is known of a run. `now`: epoch seconds, up to which it is."""
+    """What is known of a run. `now`: until when, in epoch seconds."""
 
     document: Document
     manifest: Manifest
@@ -47,21 +47,21 @@ def _read(run: Run, there: RunAccess) -> _Read:
 
 
 def report_run(run: Run) -> dict[str, Any]:
-    """Report on a run: phases, failures by reason, and its metrics as far as they are on this machine.
+    """Report on a run: phases, failures by reason, and the metrics that are on this machine.
 
-    Returns the document of `wavequeue report --json`. Raises FailedError, and UseError for a fault in workers.yaml.
+    Returns the document of `wavequeue report --json`. Raises FailedError, and UseError for an invalid workers.yaml.
     """
     with open_run(run, once=True) as there:
         return _read(run, there).report()
 
 
 def report_page(run: Run, control: Mapping[str, str]) -> str:
-    """Report on a run as one page of HTML.
+    """Report on a run as one HTML page.
 
-    `control`: values of keys that make a cell a control, with which each cell is compared that is the same elsewhere.
-    Raises UseError where no cell is one, and as `report_run` does.
+    `control`: key values that make a cell a control; each cell is compared with the control that is otherwise the same.
+    Raises UseError where no cell is a control, and as `report_run` does.
     """
-    from skill.reports import html_data, html_page  # other verbs of a run need not pay for jinja2
+    from skill.reports import html_data, html_page  # keeps jinja2 out of the start-up of other verbs
 
     with open_run(run, once=True) as there:
         read = _read(run, there)
@@ -78,14 +78,14 @@ def report_page(run: Run, control: Mapping[str, str]) -> str:
 
 
 def _losses(rows: Sequence[Row], found: Results) -> tuple[dict[str, list[tuple[float, float]]], int]:
-    """The losses in some of the logs, evenly over all jobs that have one here; and how many logs there are."""
+    """Return the losses in some of the logs, chosen evenly over all jobs that have one here, and the number of logs."""
     here = [(row, path) for row in rows if row["attempt"] and (path := found.log(row)) is not None]
     chosen = here if len(here) <= _LOGS else [here[n * len(here) // _LOGS] for n in range(_LOGS)]
     losses = {}
     for row, path in chosen:
         try:
             text = logs.last_bytes(path, _MOST).decode("utf-8", "replace")
-        except OSError:  # it was removed, or is no file: there is no curve of it
+        except OSError:  # removed, or not a file: no curve
             continue
         points = loss_curve.points(text)
         if points:

@@ -1,7 +1,7 @@
-"""Rescuing: the jobs of a host that is gone run on other hosts, what completed there and is here is not run again.
+"""Move the jobs of a lost host to other hosts. Completed jobs whose results are here do not run again.
 
-hosts.json says first what goes where, whole and durable; then each host is brought to it by steps that may be done
-twice. Killed at any moment and begun again, it ends the same, and nothing is done twice.
+hosts.json is written first, whole and durable, and says what goes where. Each host is then brought to that state by
+steps that are safe to repeat: after a kill at any moment, the same command finishes the rescue and does nothing twice.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ Say = Callable[[str], None]
 
 
 class Plan(NamedTuple):
-    """What giving up a host would do. `why`: how it is known to be away; `age`: seconds since it was last read, None if
-    it never was. `shares`: who gets which jobs; `fresh`: parts of hosts that had none."""
+    """What giving up a host would do. `why`: why it counts as lost; `age`: seconds since it was last read, None if it
+    never was. `shares`: which host gets which jobs; `fresh`: parts of hosts that had none."""
 
     lost: Part
     why: str
@@ -53,7 +53,7 @@ class Plan(NamedTuple):
 
 
 def alone(run: Run) -> AbstractContextManager[None]:
-    """Keep out other rescues of the same run. Raises FailedError where one is at work."""
+    """Lock out other rescues of the same run. Raises FailedError where one is running."""
     return files.alone(run.root / _LOCK, f"another rescue of {run.id} is running; try again when it has finished")
 
 
@@ -61,10 +61,10 @@ def alone(run: Run) -> AbstractContextManager[None]:
 
 
 def make_plan(there: RemoteRun, name: str, names: Sequence[str], pool: str | None, say: Say) -> Plan:
-    """Look at all hosts, and say what giving up host `name` would do. Nothing is written.
+    """Check all hosts, and plan what giving up host `name` would do. Writes nothing.
 
-    `names`, or else `pool`: who gets its jobs; absent, the other hosts of the run. Raises UseError, and FailedError
-    where the host answers or nobody can take its jobs.
+    `names`, or else `pool`: hosts that get its jobs; without both, the other hosts of the run. Raises UseError, and
+    FailedError where the host answers or no host can take its jobs.
     """
     part = there.assigned.part(name)
     _check_names(there, name, names, pool)
@@ -91,7 +91,7 @@ def _check_names(there: RemoteRun, name: str, names: Sequence[str], pool: str | 
 
 
 def _why_away(there: RemoteRun, part: Part) -> str:
-    """Why a host counts as gone, in words. Raises FailedError where it does not."""
+    """Return why a host counts as lost. Raises FailedError where it does not."""
     name, look = part.host, there.looks[part.host]
     if look.reason is not None and not look.answered:
         return look.reason
@@ -111,7 +111,7 @@ def _why_away(there: RemoteRun, part: Part) -> str:
 
 
 def moving(run: Run, found: Assigned, manifest: Manifest, part: Part) -> Moving:
-    """What becomes of the jobs of a host, by all that is here of it."""
+    """Return what happens to each job of a host, by what was pulled of it."""
     folder = assignment.host_folder(run, part.host)
     pulled = pulled_states.documents(run, found).get(part.host)
     kept = [one.document for whole in (True, False) if (one := state_cache.recall(folder, whole=whole)) is not None]
@@ -120,9 +120,10 @@ def moving(run: Run, found: Assigned, manifest: Manifest, part: Part) -> Moving:
 
 
 def _home(run: Run, found: Assigned, manifest: Manifest, part: Part, pulled: Document | None) -> set[str]:
-    """The jobs whose outputs are here: they had completed when their host was pulled, and what is here is of that.
+    """Return the jobs whose outputs are here: they had completed when their host was pulled, and the local files are
+    from that attempt.
 
-    A host sends its state last, as it was before it looked for results.
+    A host sends the state that it had before it listed its results.
     """
     if pulled is None:
         return set()
@@ -131,7 +132,7 @@ def _home(run: Run, found: Assigned, manifest: Manifest, part: Part, pulled: Doc
 
 
 def _takers(there: RemoteRun, name: str, names: Sequence[str], pool: str | None) -> list[Host]:
-    """The hosts that may get jobs: those that were named, or the others of the run. Raises UseError."""
+    """Return the hosts that may get jobs: those that were named, or the others of the run. Raises UseError."""
     where = workers_of(there.run.root)
     known = registry.Registry.load(where)
     if pool is not None:
@@ -155,7 +156,7 @@ def _takers(there: RemoteRun, name: str, names: Sequence[str], pool: str | None)
 
 
 def _shared(made: Plan, there: RemoteRun, hosts: Sequence[Host], document: Document, say: Say) -> Plan:
-    """The plan with who gets what. Raises FailedError where nobody can."""
+    """Return the plan with the assignment of jobs. Raises FailedError where no host can take them."""
     submission = submission_of(there)
     jobs = made.moving.moved
     found = survey.survey_hosts(submission, [host for host in hosts if _takes(there, host.name, say)])
@@ -193,7 +194,7 @@ def _shared(made: Plan, there: RemoteRun, hosts: Sequence[Host], document: Docum
 
 
 def _takes(there: RemoteRun, name: str, say: Say) -> bool:
-    """Whether a host that has a part already could be read just now; of others that is found out later."""
+    """Return whether a host that already has a part could be read now; other hosts are checked later."""
     if name not in there.names:
         return True
     part, look = there.assigned.part(name), there.looks[name]
@@ -206,7 +207,7 @@ def _takes(there: RemoteRun, name: str, say: Say) -> bool:
 
 
 def _unfit(one: survey.Surveyed, lost: Part, parts: Mapping[str, Part], part: Part | None) -> str | None:
-    """Why a host that was looked at gets no jobs, in words; None if it can."""
+    """Return why a host that was checked gets no jobs; None if it can."""
     if isinstance(one.facts, Unreachable):
         return one.facts.reason
     if part is not None:
@@ -220,7 +221,7 @@ def _unfit(one: survey.Surveyed, lost: Part, parts: Mapping[str, Part], part: Pa
 
 
 def submission_of(there: RemoteRun) -> Submission:
-    """The run as it was submitted, with what was added since, for hosts that had no part of it."""
+    """Return the run as it was submitted, with the jobs that were added since, for hosts that had no part of it."""
     manifest, source = there.manifest, Path(there.assigned.source)
     text = encode(manifest)
     made = Submission(manifest, text, sha256(text.encode()), there.run.root.parents[1], source, None)
@@ -234,7 +235,8 @@ def submission_of(there: RemoteRun) -> Submission:
 
 
 def note(there: RemoteRun, made: Plan) -> None:
-    """Write down what goes where. From now on it holds, and `finish` does it. Raises FailedError, OSError."""
+    """Record the new assignment. From now on it is valid, and `finish` carries it out. Raises FailedError and
+    OSError."""
     with assignment.changed(there.run) as now:
         if now.assigned.parts != there.assigned.parts:
             raise FailedError(f"another command has just changed where the jobs of {there.run.id} are; try again")
@@ -243,7 +245,7 @@ def note(there: RemoteRun, made: Plan) -> None:
 
 
 class Done(NamedTuple):
-    """What was done: for each host that got jobs how it went, and what was copied to hosts."""
+    """What was done: the outcome for each host that got jobs, and what was copied to hosts."""
 
     outcomes: tuple[Outcome, ...]
     relayed: tuple[Relayed, ...] = ()
@@ -256,8 +258,8 @@ class Done(NamedTuple):
 
 
 def finish(there: RemoteRun, say: Say) -> Done:
-    """Bring every host to what hosts.json says: batches, new parts, and what their jobs wait for. Raises FailedError,
-    OSError."""
+    """Bring every host to the state in hosts.json: batches, new parts, and the outputs that their jobs wait for. Raises
+    FailedError and OSError."""
     document = there.document()
     outcomes = [*_send_batches(there, document), *_submit_new(there, document, say)]
     there.refresh()
@@ -271,7 +273,7 @@ def finish(there: RemoteRun, say: Say) -> Done:
 
 
 def _send_batches(there: RemoteRun, document: Document) -> list[Outcome]:
-    """Have the managers take the jobs that were moved to them."""
+    """Ask managers to accept the jobs that were moved to them."""
     requests: dict[str, Request] = {}
     counts: dict[str, int] = {}
     outcomes: dict[str, Outcome] = {}
@@ -299,7 +301,7 @@ def _send_batches(there: RemoteRun, document: Document) -> list[Outcome]:
 
 
 def _not_taken(asked: Asked | Unreachable | str) -> str | None:
-    """Why a manager has not taken jobs, in words; None if it has."""
+    """Return why a manager has not accepted jobs; None if it has."""
     if isinstance(asked, Unreachable):
         return f"unreachable: {asked.reason}"
     if isinstance(asked, str):
@@ -310,7 +312,8 @@ def _not_taken(asked: Asked | Unreachable | str) -> str | None:
 
 
 def _submit_new(there: RemoteRun, document: Document, say: Say) -> list[Outcome]:
-    """Bring their part to hosts that had none. Of a run that was never submitted whole, to all that have none yet."""
+    """Submit their part to hosts that had none. Of a run that was never fully submitted: to all hosts that have none
+    yet."""
     hosts: list[Host] = []
     outcomes = []
     for part in there.assigned.parts:
@@ -328,7 +331,7 @@ def _submit_new(there: RemoteRun, document: Document, say: Say) -> list[Outcome]
 
 
 def _relay(there: RemoteRun, say: Say) -> list[Relayed]:
-    """Pull, and bring to each host what its jobs wait for. Raises FailedError, OSError."""
+    """Pull, and copy to each host the outputs that its jobs wait for. Raises FailedError and OSError."""
     run, manifest = there.run, there.manifest
     hosts = {name: way for name in there.names if isinstance(way := there.way(name), Host)}
     with pull.alone(run):
@@ -342,10 +345,10 @@ def _relay(there: RemoteRun, say: Say) -> list[Relayed]:
 def move(
     run: Run, name: str, names: Sequence[str], pool: str | None, agree: Callable[[Plan], None], say: Say
 ) -> tuple[Plan | None, Done]:
-    """Give up a host of a run and have its jobs run elsewhere; or finish that, where it was begun before: no plan then.
+    """Give up a host and run its jobs elsewhere; or finish a rescue that was begun before, without a plan.
 
-    `agree` is shown the plan before anything is written, and raises where it is not to be. Raises UseError, FailedError
-    and OSError.
+    `agree` receives the plan before anything is written, and raises to refuse. Raises UseError, FailedError and
+    OSError.
     """
     if not on_hosts(run):
         raise UseError(f"run {run.id} runs on this machine, and has no hosts that could be lost")
@@ -360,6 +363,6 @@ def move(
 
 
 def unfinished(found: Assigned) -> int:
-    """How many jobs were noted for a host that has not got them yet."""
+    """Return how many jobs are assigned to a host that has not received them yet."""
     batches = sum(len(batch.jobs) for part in found.parts for batch in part.batches if not batch.sent)
     return batches + sum(len(part.own()) for part in found.parts if part.state == PLANNED)

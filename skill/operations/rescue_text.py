@@ -1,4 +1,4 @@
-"""What is said of giving up a host: before it is done, and after. Pure."""
+"""Describe a rescue before it is done, and after. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAMED = 5
 
 
 def before(run_id: str, made: Plan) -> list[str]:
-    """What would be done."""
+    """Describe what would be done."""
     name, moving = made.lost.host, made.moving
     read = "was never read" if made.age is None else f"was last read {duration(made.age)} ago"
     lines = [f"{run_id}: {name} {read}; {made.why}"]
@@ -38,7 +38,7 @@ def before(run_id: str, made: Plan) -> list[str]:
 
 
 def after(run_id: str, lost: str, made: Plan | None, done: Done) -> list[str]:
-    """What was done."""
+    """Describe what was done."""
     moved = f"{lost} is given up" if made is None else f"{lost} is given up, {jobs_text(len(made.moving.moved))} moved"
     lines = [f"{run_id}: {moved}"]
     lines += [f"  {one.host} has {one.jobs} of its jobs" for one in done.outcomes if one.fault is None]
@@ -49,7 +49,7 @@ def after(run_id: str, lost: str, made: Plan | None, done: Done) -> list[str]:
 
 
 def faults(run_id: str, lost: str, done: Done) -> list[str]:
-    """What could not be done, and what to type next."""
+    """Describe what failed, and what to type next."""
     failed = [one for one in done.outcomes if one.fault is not None]
     lines = [f"{one.host}: {one.fault}" for one in failed]
     if failed:

@@ -1,4 +1,4 @@
-"""The results of runs as one table: a row for each cell, over the jobs that differ in seeds only."""
+"""Put the results of runs into one table: a row for each cell, over jobs that differ in their seeds only."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from skill.runs.open import open_run
 
 
 def results(runs: Sequence[Run], by: Sequence[str] = (), metrics: Sequence[str] = ()) -> Table:
-    """Put the results of runs together; of jobs that several have, those count that completed last.
+    """Collect the results of runs. Where several runs have a job, the last completion counts.
 
-    `by`: keys that tell rows apart, instead of all but seeds; `metrics`: these alone. Raises UseError for a key or a
-    metric that there is not, and for a fault in workers.yaml; FailedError.
+    `by`: keys of a row, instead of all keys but seeds; `metrics`: these only. Raises UseError for an unknown key or
+    metric and for an invalid workers.yaml, and FailedError.
     """
     read, manifests = [], []
     for run in runs:
@@ -31,7 +31,7 @@ def results(runs: Sequence[Run], by: Sequence[str] = (), metrics: Sequence[str] 
 
 
 def only_missing(made: Table) -> Table:
-    """The cells of which a job lacks a number, with those jobs alone in `missing`."""
+    """Return the cells in which a job lacks a number, with only these jobs in `missing`."""
     return made._replace(cells=[cell for cell in made.cells if cell.missing])
 
 

@@ -1,4 +1,4 @@
-"""How a run stands, and what its jobs wrote."""
+"""Read the status of a run, and what its jobs wrote."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class RunStatus(NamedTuple):
-    """The state of a run. `alive`: whether it may go on by itself; `tail` gives the last log line of a running job."""
+    """The state of a run. `alive`: whether a manager is running; `tail` returns the last log line of a running job."""
 
     document: Document
     alive: bool
@@ -24,10 +24,10 @@ class RunStatus(NamedTuple):
 
 
 def run_status(run: Run, *, full: bool = False, meanwhile: Callable[[], object] | None = None) -> RunStatus:
-    """Look at a run, wherever it lives. `full`: with every job, where a host would leave out what ended long ago.
-    `meanwhile`: what to do once hosts have been asked.
+    """Read the state of a run, on this machine or on hosts. `full`: with every job; without it a host leaves out jobs
+    that ended long ago. `meanwhile`: called while the hosts answer.
 
-    Raises FailedError, and UseError for a run without a state or a fault in workers.yaml.
+    Raises FailedError, and UseError for a run without a state or an invalid workers.yaml.
     """
     with open_run(run, once=True) as there:
         document = there.look(full=full, meanwhile=meanwhile)
@@ -35,13 +35,13 @@ def run_status(run: Run, *, full: bool = False, meanwhile: Callable[[], object] 
 
 
 def run_results(run: Run) -> Results:
-    """What completed jobs wrote, as far as it is on this machine. Raises as `run_status` does."""
+    """Return what completed jobs wrote, where it is on this machine. Raises as `run_status` does."""
     with open_run(run, once=True) as there:
         return there.results(there.look(full=True))
 
 
 def as_json(run: Run, document: Document, alive: bool) -> dict[str, Any]:
-    """The document of `wavequeue status --json`. `alive`: as RunStatus has it."""
+    """Return the document of `wavequeue status --json`. `alive`: as in RunStatus."""
     now = time.time()
     extra = {
         "manager_alive": alive,
@@ -53,7 +53,7 @@ def as_json(run: Run, document: Document, alive: bool) -> dict[str, Any]:
 
 
 def rows(document: Document, phase: str | None, statuses: frozenset[str]) -> list[Row]:
-    """The jobs of a phase (None: of all) with one of these statuses (none: with any). Raises UseError."""
+    """Return the jobs of a phase (None: of all) with one of these statuses (none: with any). Raises UseError."""
     from skill.runs import requests
 
     chosen = set(requests.select(document, (), phase, statuses))

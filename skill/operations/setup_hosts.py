@@ -1,4 +1,4 @@
-"""Make hosts ready to run jobs: programs, directories, .env, setup.sh."""
+"""Prepare hosts for jobs: programs, directories, .env, setup.sh."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from skill.operations.build_spec import Say
 def setup_hosts(
     where: Path, names: Sequence[str], env_file: str | None, tell: Callable[[str, str], None], warn: Say
 ) -> list[Outcome]:
-    """Set up registered hosts, all at once, and only what is needed.
+    """Set up registered hosts, all at once, where something is missing.
 
-    `where`: workers.yaml; `env_file`: in place of .env beside it; `tell` is given the name of a host and each step
-    there. How it went on each host is returned. Raises UseError.
+    `where`: workers.yaml; `env_file`: instead of .env beside it; `tell` gets the name of a host and each step there.
+    Returns the outcome by host. Raises UseError.
     """
     known = registry.Registry.load(where)
     workers = [known.named(name) for name in dict.fromkeys(names)]
@@ -37,21 +37,21 @@ def setup_hosts(
 
 
 def setup_one(where: Path, host: Host, say: Say) -> Outcome:
-    """Set up a host that is connected already, with what lies beside workers.yaml (`where`). Raises UseError."""
+    """Set up a connected host with the files beside workers.yaml (`where`). Raises UseError."""
     wanted = read_wanted(where, None, lambda text: say(f"warning: {text}"))
     (outcome,) = setup.setup([host], wanted, lambda name, text: say(f"{name}: {text}"))
     return outcome
 
 
 def read_wanted(where: Path, env_file: str | None, warn: Say) -> Wanted:
-    """What a project's hosts get: the allowed names of its .env, or of `env_file`, and its setup.sh. `warn` is told
-    what of them is changed or left out. Raises UseError."""
+    """Return what the hosts of a project get: the allowed names of its .env or `env_file`, and its setup.sh. `warn`
+    gets a line for what is changed or left out. Raises UseError."""
     allow = registry.Registry.load(where).env_allow
     return Wanted(_environment(where, env_file, allow, warn), _script(ProjectPaths.of(where).setup, warn))
 
 
 def _environment(where: Path, env_file: str | None, allow: Sequence[str], warn: Say) -> Chosen | None:
-    """What goes into the hosts' .env; None where there is no file."""
+    """Return the content of the hosts' .env; None where there is no file."""
     path = Path(env_file).expanduser() if env_file is not None else ProjectPaths.of(where).env
     try:
         text = read_text(path)
@@ -67,7 +67,7 @@ def _environment(where: Path, env_file: str | None, allow: Sequence[str], warn: 
 
 
 def _script(path: Path, warn: Say) -> bytes | None:
-    """The setup.sh of a project as bash takes it, without what editors of Windows leave in it; None: it has none."""
+    """Return the project's setup.sh without a byte order mark and Windows line ends; None where there is none."""
     try:
         text = regular_file.read(path, MOST)
     except FileNotFoundError:

@@ -19,7 +19,7 @@ from skill.runs.directory import Run
 
 
 class Started(NamedTuple):
-    """A run that has begun: how many jobs it has, and its manager's process."""
+    """A run that was started: its number of jobs, and the process of its manager."""
 
     run: Run
     jobs: int
@@ -35,11 +35,11 @@ def start_run(
     warn: Say = ignore,
     say: Say = ignore,
 ) -> Started:
-    """Make the run of a spec and start its manager on this machine; nothing is written where it cannot run.
+    """Create the run of a spec and start its manager on this machine. Writes nothing where it cannot run.
 
-    `poll` in seconds between checks of the GPUs; `again`: although the same jobs run already; `skip_done`: outputs that
-    are there and newer than the code stand for their jobs. `warn` is told of the warnings of the build, `say` of all
-    else. Raises SpecErrors, UseError and FailedError.
+    `poll`: seconds between checks of the GPUs; `again`: run although the same jobs are running already; `skip_done`:
+    jobs whose outputs exist and are newer than the code count as done. `warn` gets the warnings of the build, `say` all
+    other lines. Raises SpecErrors, UseError and FailedError.
     """
     if again and skip_done:
         raise UseError("--again and --skip-done cannot be used together")
@@ -50,7 +50,7 @@ def start_run(
         raise UseError(f"{spec}: cwd {manifest.cwd} does not exist; create it, or give another one")
     if manifest.venv is not None and not (Path(manifest.venv) / "bin" / "activate").exists():
         raise UseError(f"{spec}: venv {manifest.venv} does not exist; create it with: python3 -m venv {manifest.venv}")
-    with files.in_turn(beside):  # of two that begin the same the second one sees the first
+    with files.in_turn(beside):  # of two that start the same jobs, the second one sees the first
         document = local_manager.examine(manifest, newest_code=skip_done)
         checked = local_preflight.check(manifest, document["probe"])
         if checked.refusal is not None:
@@ -82,8 +82,8 @@ def start_run(
 def _there_already(
     spec: str, manifest: Manifest, document: dict[str, Any], say: Say, *, again: bool, skip_done: bool
 ) -> tuple[str, ...]:
-    """Say what lies or goes on here that has to do with a spec. Gives the jobs that outputs stand for. Raises UseError
-    where the same jobs run, FailedError where --skip-done cannot be decided."""
+    """Report outputs and runs on this machine that concern a spec. Returns the jobs that count as done. Raises UseError
+    where the same jobs are running, FailedError where --skip-done cannot be decided."""
     found = existing_outputs.read(document)
     if found is None:
         return ()

@@ -1,4 +1,4 @@
-"""What is to be submitted: a built spec, where its code lies here, and where it goes on each host."""
+"""Describe what is submitted: a built spec, where its code is here, and where it goes on each host."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class Submission(NamedTuple):
-    """A spec that is to be submitted.
+    """A spec to submit.
 
     `text` is its manifest file and `digest` that file's hash. `beside`: the directory of the spec. `source`: the
-    directory whose content is pushed: that of the spec, or the nearest above it that holds the cwd, too. `cwd`: where
-    the jobs run, from `source`; None where the spec says a place on the host itself, and nothing is pushed.
+    directory whose content is pushed: that of the spec, or the nearest parent that also contains the cwd. `cwd`: where
+    the jobs run, relative to `source`; None where the spec names a directory on the host, and nothing is pushed.
     """
 
     manifest: Manifest
@@ -38,11 +38,11 @@ class Submission(NamedTuple):
 
     @property
     def pushed(self) -> bool:
-        """Whether the code goes with the run."""
+        """Whether the code is pushed."""
         return self.cwd is not None
 
     def code_mib(self) -> int | None:
-        """How much is pushed, in MiB on the disk; None where nothing is. Raises UseError where git refuses."""
+        """The size of what is pushed, in MiB on the disk; None where nothing is. Raises UseError where git fails."""
         if not self.pushed:
             return None
         sizes = 0
@@ -52,13 +52,14 @@ class Submission(NamedTuple):
         return sizes >> 20
 
     def part(self, worker: Worker, jobs: Sequence[str]) -> Part:
-        """What a host gets, before it was asked for anything."""
+        """A host's part of the run, before the host was checked."""
         workspace = remote(worker.workspace or f"~/wavequeue/{self.manifest.project}").rstrip("/") or "/"
         cwd = remote(self.manifest.cwd) if self.cwd is None else posixpath.normpath(posixpath.join(workspace, self.cwd))
         return Part(worker.name, tuple(jobs), workspace=workspace, cwd=cwd)
 
     def comes(self, host_cwd: str) -> Callable[[str, str], bool]:
-        """Whether the push brings a path or glob, meant from a directory of a host. `host_cwd`: the run's cwd there."""
+        """Whether the push brings a path or glob, relative to a directory of a host. `host_cwd`: the run's cwd
+        there."""
 
         names: list[str] = []
         folders: set[str] = set()
@@ -81,7 +82,7 @@ class Submission(NamedTuple):
 
 
 def prepare(manifest: Manifest, spec: str, *, push: bool = True) -> Submission:
-    """What a built spec asks for. Raises UseError where the code cannot be pushed as it lies here."""
+    """Return what a built spec submits. Raises UseError where the code cannot be pushed from its directory."""
     beside = Path(os.path.realpath(Path(spec).absolute().parent))
     text = encode(manifest)
     made = Submission(manifest, text, sha256(text.encode()), beside, beside, None)
@@ -100,7 +101,7 @@ def prepare(manifest: Manifest, spec: str, *, push: bool = True) -> Submission:
 
 
 def targets(registry: Registry, names: Sequence[str], pool: str | None, manifest: Manifest) -> list[Worker]:
-    """The hosts that are meant: those named, else those of the pool, the spec's, the only one. Raises UseError."""
+    """Return the hosts for a run: those named, those of the pool, the spec's, or the only one. Raises UseError."""
     chosen = tuple(dict.fromkeys(names)) or (manifest.hosts if pool is None else ())
     if names and pool is not None:
         raise UseError("give --host or --pool, not both")
@@ -121,11 +122,11 @@ def targets(registry: Registry, names: Sequence[str], pool: str | None, manifest
 
 
 MOST_ASKED = 20_000
-"""Jobs of which a host is asked whether they run there, or their outputs lie there: more would be megabytes."""
+"""Number of jobs about which a host is asked (running there? outputs there?); more would be megabytes."""
 
 
 def question(manifest: Manifest, part: Part) -> Manifest:
-    """What queue_manager.remote.preflight is asked on a host: only what it looks at, so that it is small."""
+    """Return what queue_manager.remote.preflight is asked on a host: only what it checks, to keep it small."""
     asked = len(manifest.jobs) <= MOST_ASKED
     jobs = [job for job in manifest.jobs if asked or job.preconditions or job.cwd is not None]
     cwd = part.cwd if part.cwd.startswith("/") else "~" if part.cwd == "." else f"~/{part.cwd}"

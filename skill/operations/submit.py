@@ -1,7 +1,8 @@
-"""Submitting: a manifest, the code and a manager to each host, so that doing it again finishes what was cut off.
+"""Submit a run: the manifest, the code and a manager to each host.
 
-The run's directory here says what was decided; each host is then brought to it, step by step, and every step looks
-first whether it was done. Killed at any moment and begun again, this ends the same, and nothing is done twice.
+The run's directory on this machine records what was decided. Each host is then brought to that state step by step, and
+every step checks first whether it was done: after a kill at any moment, the same command finishes and does nothing
+twice.
 """
 
 from __future__ import annotations
@@ -40,19 +41,19 @@ from skill.runs.open import on_hosts
 from skill.transfer import code_files
 
 PATIENCE = 3600.0
-"""Seconds for one host to get everything; the code may be large."""
+"""Seconds for one host to receive everything; the code may be large."""
 _MOST_PUSHES = 50
 TRIES = 3
-"""How often what a host needs is begun again after its connection was dropped or refused."""
+"""How often the work for a host is tried again after its connection was dropped or refused."""
 _PAUSE = 1.0
-_AGAIN = frozenset({"dropped"})  # a refused connection was tried again by the host itself
+_AGAIN = frozenset({"dropped"})  # the connection has already retried a refusal
 _LOCK = "submit.lock"
 T = TypeVar("T")
 
 
 class Outcome(NamedTuple):
-    """How it ended on one host. `fault`: what went wrong, in words, or None; `pid`: of the manager; `pushed`: whether
-    its copy of the code has changed."""
+    """The result on one host. `fault`: what failed, or None; `pid`: of the manager; `pushed`: whether its copy of the
+    code changed."""
 
     host: str
     jobs: int
@@ -63,11 +64,11 @@ class Outcome(NamedTuple):
 
 
 class _Stop(Exception):
-    """This host cannot be brought to it; says why."""
+    """This host cannot be set up, for the reason given."""
 
 
 class _Lost(Exception):
-    """The connection failed; it may be tried again."""
+    """The connection failed; the step may be tried again."""
 
     def __init__(self, why: Unreachable) -> None:
         super().__init__(why.reason)
@@ -78,7 +79,7 @@ class _Lost(Exception):
 
 
 def existing(submission: Submission) -> Run | None:
-    """The newest run on hosts of the same manifest beside its spec."""
+    """Return the newest run on hosts with the same manifest beside its spec."""
     for run in directory.in_folder(submission.beside / LOCAL_RUNS):
         if not on_hosts(run):
             continue
@@ -89,7 +90,7 @@ def existing(submission: Submission) -> Run | None:
 
 
 def create(submission: Submission, parts: Sequence[Part], earlier: Earlier = durations.NOTHING) -> Run:
-    """Make the run's directory, with its manifest, who has which jobs, and what jobs took in earlier runs. Raises
+    """Create the run's directory with its manifest, its assignment, and the durations of earlier runs. Raises
     OSError."""
     now = time.time()
 
@@ -106,7 +107,7 @@ def create(submission: Submission, parts: Sequence[Part], earlier: Earlier = dur
 
 
 def check_asked(run: Run, names: Sequence[str]) -> None:
-    """Whether a run that is taken up again is on the hosts that were named. Raises UseError."""
+    """Check that a run to continue is on the hosts that were named. Raises UseError."""
     found = assignment.read(run)
     have = [part.host for part in found.parts] if found else []
     other = [name for name in names if name not in have]
@@ -123,7 +124,7 @@ def check_asked(run: Run, names: Sequence[str]) -> None:
 def finish(
     run: Run, submission: Submission, hosts: Sequence[Host], *, push: bool, poll: float | None, say: Say
 ) -> list[Outcome]:
-    """Bring every host of a run to what hosts.json says, all at once. What fails on one stops no other."""
+    """Bring every host of a run to the state in hosts.json, all at once. A failure on one host stops no other."""
     found = assignment.read(run)
     assert found is not None
     with _working_on(run):
@@ -144,7 +145,7 @@ def finish(
 
 
 def _note_pushes(run: Run, code: str | None, names: Sequence[str]) -> None:
-    """Write down which code some hosts have a copy of from now on. Raises OSError."""
+    """Record which code some hosts have from now on. Raises OSError."""
     if not names:
         return
     push = Push(code, iso(time.time()) or "")
@@ -155,13 +156,13 @@ def _note_pushes(run: Run, code: str | None, names: Sequence[str]) -> None:
 
 
 def _working_on(run: Run) -> AbstractContextManager[None]:
-    """Two submits of one run would send the same things at the same time. Raises FailedError."""
+    """Lock out a second submit of the same run, which would send the same things. Raises FailedError."""
     return files.alone(run.root / _LOCK, f"another submit of {run.id} is running; try again when it has finished")
 
 
 class _Work(NamedTuple):
-    """What is to be done for one host. `files`: of the code, relative to the order's source; None: it is not pushed.
-    `code`: what the code is called here, see queue_manager.adapters.code_identity; None where that cannot be told."""
+    """What to do for one host. `files`: the code, relative to the submission's source; None: it is not pushed. `code`:
+    the identity of the code here, see queue_manager.adapters.code_identity; None where it is unknown."""
 
     run: Run
     submission: Submission
@@ -174,7 +175,7 @@ class _Work(NamedTuple):
 
 
 def _persist(work: _Work) -> Outcome:
-    """Do it, again after a dropped connection."""
+    """Do the work, again after a dropped connection."""
     name, count = work.host.name, len(work.part.own())
     if work.part.state == LOST:
         return Outcome(name, count, None, None, ("given up; its jobs were moved to other hosts",))
@@ -193,7 +194,7 @@ def _persist(work: _Work) -> Outcome:
 
 
 def _bring(work: _Work) -> Outcome:
-    """Every step, each left out where it was done. Raises _Stop and _Lost."""
+    """Do every step that was not done yet. Raises _Stop and _Lost."""
     host, part, run = work.host, work.part, work.run
     facts = _or_raise(bootstrap.facts(host, run.id))
     fault = identity_fault(part, facts)
@@ -212,7 +213,7 @@ def _bring(work: _Work) -> Outcome:
     is_pushed = False
     if work.files is not None:
         pushed = code_push.push_files(host, work.submission.source, part.workspace, work.files, work.say)
-        if isinstance(pushed, Unreachable):  # it was tried again as often as it makes sense
+        if isinstance(pushed, Unreachable):  # it was retried as often as is useful
             raise _Stop(f"unreachable: {pushed.reason}")
         pushed = _or_raise(pushed)
         inside = "" if work.submission.cwd == "." else f"{work.submission.cwd}/"
@@ -236,7 +237,7 @@ def _bring(work: _Work) -> Outcome:
             _done(host.put(str(place.durations), run.paths.durations.read_bytes()))
     if ended:
         notes.append("its jobs have ended already")
-    elif not pid:  # 0 is one that cannot be told yet: it is just starting
+    elif not pid:  # 0: its PID is unknown yet, since it is just starting
         _done(survival.fault(host, facts))
         pid = _or_raise(bootstrap.start(host, facts.python.path, part.runtime or "", run.id, work.poll))
         if not pid:
@@ -249,16 +250,16 @@ def _bring(work: _Work) -> Outcome:
 
 
 def _request(part: Part) -> tuple[str, bytes] | None:
-    """What a part's manager is to find first: which jobs the outputs that are there stand for."""
+    """Return the first request for a part's manager: the jobs whose outputs exist already."""
     if not part.done:
         return None
     return existing_outputs.REQUEST, existing_outputs.request_text(part.done).encode()
 
 
 def _tell_instance(host: Host, run: Run, facts: Facts) -> None:
-    """Tell a run on a rented machine which one it is, and what it costs from now on. Raises _Stop and _Lost.
+    """Tell a run on a rented machine which instance it is on, and what it costs from now on. Raises _Stop and _Lost.
 
-    What `up` rents is there for this run alone, and counts from its create.
+    A machine that `up` rented is for this run only, and counts from its creation.
     """
     worker = host.worker
     if worker.instance_id is None:
@@ -276,7 +277,7 @@ def _dollars(value: object) -> float | None:
 
 
 def _prepare(work: _Work, part: Part, facts: Facts) -> Part:
-    """See to it that the host has an identity and the runtime, and write down which."""
+    """Give the host an identity and the runtime, and record both."""
     assert facts.python is not None
     bundle = bootstrap.bundle_for(facts)
     host_id = (facts.named and facts.host_id) or bootstrap.claim_identity(work.host)
@@ -294,7 +295,7 @@ def _prepare(work: _Work, part: Part, facts: Facts) -> Part:
 
 
 def _or_raise(answer: T | str | Unreachable) -> T:
-    """What a step gave. Raises _Stop and _Lost for what it could not."""
+    """Return the result of a step. Raises _Stop and _Lost where it failed."""
     if isinstance(answer, Unreachable):
         raise _Lost(answer)
     if isinstance(answer, str):
@@ -303,17 +304,17 @@ def _or_raise(answer: T | str | Unreachable) -> T:
 
 
 def _done(answer: str | Unreachable | None) -> None:
-    """The same for a step that gives nothing."""
+    """Do the same for a step without a result."""
     _or_raise(answer)
 
 
 def same_machine(twin: str) -> str:
-    """Why a host cannot have a part of a run in which `twin` has one, in words."""
+    """Say why a host cannot have a part of a run in which `twin` has one."""
     return f"it is the same machine as {twin}, and one machine can hold only one part of a run"
 
 
 def identity_fault(part: Part, facts: Facts) -> str | None:
-    """Why a host is not the one that a part was given to, in words; None if it may be."""
+    """Say why a host is not the one that a part was given to; None if it may be."""
     if part.host_id is None or part.host_id == facts.host_id:
         return None
     if facts.owner is not None:

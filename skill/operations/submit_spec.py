@@ -56,11 +56,11 @@ def submit_spec(
     """Check hosts, push the code beside the spec to them, and start a manager on each.
 
     Hosts: `names`, or those of `pool`, or those that the spec names, or the only one registered. The same spec again
-    takes up the same run, unless `new`, `again` (although the same jobs run already) or `skip_done` (outputs that are
-    there and newer than the code stand for their jobs). `push`: bring the code. `poll` in seconds between looks at the
-    GPUs. `warn` is told of the warnings of the build, `say` of all else.
+    continues the same run, unless `new`, `again` (although the same jobs are running) or `skip_done` (jobs whose
+    outputs exist and are newer than the code count as done). `push`: send the code. `poll`: seconds between checks of
+    the GPUs. `warn` gets the warnings of the build, `say` all other lines.
 
-    Raises SpecErrors, UseError and FailedError, with nothing written; what fails on one host later is in its outcome.
+    Raises SpecErrors, UseError and FailedError, with nothing written. A later failure on one host is in its outcome.
     """
     if again and skip_done:
         raise UseError("--again and --skip-done cannot be used together")
@@ -96,7 +96,7 @@ def submit_spec(
 
 
 def _again(made: Submission, run: Run, names: Sequence[str], pool: str | None, say: Say) -> list[Host]:
-    """The hosts of a run that was begun before. Raises UseError where others were asked for."""
+    """Return the hosts of a run that was begun before. Raises UseError where other hosts were given."""
     where = locate_workers()
     known = registry.Registry.load(where)
     asked = [worker.name for worker in submission.targets(known, names, pool, made.manifest)] if names or pool else []
@@ -113,8 +113,8 @@ def _again(made: Submission, run: Run, names: Sequence[str], pool: str | None, s
 def _there_already(
     spec: str, made: Submission, checked: Checked, say: Say, *, again: bool, skip_done: bool, pushed: bool
 ) -> dict[str, tuple[str, ...]]:
-    """Say what lies or goes on where the jobs would run that has to do with them. Gives the jobs that outputs stand
-    for, by host. Raises UseError where the same jobs run, FailedError where --skip-done cannot be decided."""
+    """Report outputs and runs on the hosts that concern these jobs. Returns the jobs that count as done, by host.
+    Raises UseError where the same jobs are running, FailedError where --skip-done cannot be decided."""
     by_id = {job.id: job for job in made.manifest.jobs}
     lines: list[str] = []
     done: dict[str, tuple[str, ...]] = {}
@@ -158,9 +158,9 @@ def begin(
     new: bool,
     done: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> Run:
-    """Make the run here, if all checks passed. `done`: the jobs that outputs stand for, by host.
+    """Create the run here, if all checks passed. `done`: the jobs that count as done, by host.
 
-    Raises FailedError, with nothing written, where something does.
+    Raises FailedError, with nothing written, where a check failed.
     """
     for text in checked.warnings:
         say(f"warning: {text}")
@@ -178,7 +178,7 @@ def begin(
 
 
 def _carried(checked: Checked) -> list[str]:
-    """Which outputs have to travel between hosts, a line for each way."""
+    """Return a line for each pair of hosts between which outputs are copied."""
     ways: dict[tuple[str, str], list[str]] = {}
     for one in checked.sharing.carried:
         ways.setdefault((one.src, one.dst), []).append(one.job)

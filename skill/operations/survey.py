@@ -1,4 +1,4 @@
-"""Looking at all hosts at once, before anything is written: what they are, and what a manifest would find there."""
+"""Check all hosts at once before anything is written: what they are, and what a manifest would find there."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from skill.planning.host_needs import Way
 from skill.planning.host_preflight import Basics, Seen
 
 PATIENCE = 180.0
-"""Seconds for one host; commands of preconditions take their time."""
+"""Seconds for one host; the commands of preconditions may take long."""
 _LOOK = 150.0
 
 
 class Surveyed(NamedTuple):
-    """A host as it was found. `document`: that of queue_manager.remote.preflight; None where `why` says why there is
-    none. `at`: when it came, `asked`: when it was asked for, in epoch seconds by the clock here."""
+    """A host as it was found. `document`: that of queue_manager.remote.preflight; None with the reason in `why`. `at`:
+    when it arrived, `asked`: when it was requested, in epoch seconds by the local clock."""
 
     facts: Facts | Unreachable
     document: Mapping[str, Any] | None = None
@@ -37,7 +37,8 @@ class Surveyed(NamedTuple):
     asked: float = 0.0
 
     def existing(self) -> Found | None:
-        """What of the run is there already, its times by the clock here; None where that was not told."""
+        """Outputs of the run that exist already, with times by the local clock; None where the host did not report
+        them."""
         found = None if self.document is None else existing_outputs.read(self.document)
         if found is None or self.document is None:
             return None
@@ -52,7 +53,7 @@ class Surveyed(NamedTuple):
         )
 
     def _ahead(self) -> float:
-        """Seconds that the host's clock is surely ahead of ours; 0 where it may be in step, or is not told."""
+        """Seconds by which the host's clock is certainly ahead of ours; 0 where it may be in step, or is unknown."""
         try:
             read_at = None if self.document is None else epoch(self.document["probe"]["time"])
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -60,7 +61,8 @@ class Surveyed(NamedTuple):
         return 0.0 if read_at is None else max(0.0, read_at - self.at) + min(0.0, read_at - self.asked)
 
     def seen(self, name: str, *, pushed: bool, code_mib: int | None = None) -> Seen:
-        """The same, as the judge takes it. `code_mib`: how much is pushed, None where that is not known."""
+        """The same facts in the form that host_preflight takes. `code_mib`: size of what is pushed in MiB, None where
+        unknown."""
         facts = self.facts
         if isinstance(facts, Unreachable):
             return Seen(name, facts.reason)
@@ -77,7 +79,7 @@ class Surveyed(NamedTuple):
         return Seen(name, None, basics, self.document, self.why, way)
 
     def twin(self, others: Mapping[str, Surveyed]) -> str | None:
-        """Which of the hosts, by name, is the same as this one, so far as their identities tell."""
+        """The name of the host that is the same machine as this one, by their identities."""
         if isinstance(self.facts, Unreachable) or self.facts.host_id is None:
             return None
         for name, other in others.items():
@@ -87,7 +89,7 @@ class Surveyed(NamedTuple):
         return None
 
     def offer(self, name: str, speed: float) -> Offer:
-        """What the host can take. A sick card counts, since it may recover; its memory is not known."""
+        """What the host can run. A failing GPU counts, since it may recover; its memory is unknown."""
         probe: Mapping[str, Any] = self.document["probe"] if self.document is not None else {"gpus": [], "cpus": 1}
         cards = tuple(
             Card(row["index"], row["uuid"], row["name"], row["total_mib"] or 1 << 40, row["used_mib"] or 0)
@@ -97,12 +99,13 @@ class Surveyed(NamedTuple):
 
 
 def _same(one: Facts, other: Facts) -> bool:
-    """Whether two hosts are one machine. A home that was not given to a machine yet may be that of several."""
+    """Return whether two hosts are one machine. A home without an identity yet may belong to several."""
     return one.host_id == other.host_id and (one.named or one.machine_digest == other.machine_digest)
 
 
 def survey_hosts(submission: Submission, hosts: Sequence[Host], *, newest_code: bool = False) -> dict[str, Surveyed]:
-    """Look at all hosts at once. A dead one delays nobody. `newest_code`: also at when the code there was changed."""
+    """Check all hosts at once. An unreachable one delays no other. `newest_code`: also find when the code there changed
+    last."""
     found = each(hosts, lambda host: _survey(submission, host, newest_code=newest_code), PATIENCE)
     return {name: Surveyed(one) if isinstance(one, Unreachable) else one for name, one in found.items()}
 

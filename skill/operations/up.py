@@ -1,9 +1,8 @@
-"""From a spec to its results and nothing rented: hunt, rent, set up, submit, pull until the end, destroy.
+"""Run a spec on a rented machine from start to end: choose an offer, rent, set up, submit, pull, destroy.
 
-Nothing is kept in memory that is needed again: where it stands is what the ledger, the run's directory and Vast.ai say,
-so that the same command takes it up again wherever it was cut off. As long as no manager has been started on the
-machine, nothing of worth is on it, and whatever goes wrong destroys it; from then on the manager itself sees to its
-end, with this machine gone.
+Nothing that is needed again is kept in memory: the ledger, the run's directory and Vast.ai say how far it got, so the
+same command continues after a kill at any moment. Until a manager was started on the machine, there is nothing of value
+on it, and any failure destroys it. From then on the manager ends the machine itself, even if this process is gone.
 """
 
 from __future__ import annotations
@@ -41,44 +40,43 @@ from skill.runs.open import on_hosts
 from skill.transfer import completeness
 
 _LEAST = 1.0
-"""$ below which no ceiling is set unless somebody says so."""
-_CEILING = 2.0
-"""The ceiling is so many times what the work is reckoned to cost, unless somebody says one."""
+"""$ below which no cost limit is set, unless the user gives one."""
+_LIMIT_FACTOR = 2.0
+"""The cost limit as a multiple of the estimated cost, unless the user gives one."""
 _OFTEN, _SHARE = 2.0, 0.15
-"""Seconds between pulls at first, and by which share of the time that has gone they grow."""
+"""Seconds between pulls at first, and the share of the elapsed time by which they grow."""
 Say = Callable[[str], None]
 
 
 def purpose(manifest: Manifest) -> str:
-    """How the ledger calls what is rented for a spec: the same spec again means the same."""
+    """Return the ledger's name for what is rented for a spec: the same for the same manifest."""
     return f"{ledger.UP}{manifest.project}-{sha256(encode(manifest).encode())[:12]}"
 
 
-def ceiling(manifest: Manifest, asked: float | None, reckoned: float) -> float:
-    """$ that all of it may cost: what was asked for, or the spec says, or twice what it is reckoned to."""
+def cost_limit(manifest: Manifest, asked: float | None, estimated: float) -> float:
+    """Return the cost limit in $: as given, as in the spec, or twice the estimate."""
     if asked is not None:
         return asked
-    return (
-        manifest.max_cost if manifest.max_cost is not None else max(_LEAST, math.ceil(_CEILING * reckoned * 100) / 100)
-    )
+    if manifest.max_cost is not None:
+        return manifest.max_cost
+    return max(_LEAST, math.ceil(_LIMIT_FACTOR * estimated * 100) / 100)
 
 
 def bounded(manifest: Manifest, max_cost: float) -> Manifest:
-    """The spec as it is submitted: its own manager ends the machine, and keeps to the ceiling."""
+    """Return the manifest as it is submitted: its manager ends the machine and keeps to the cost limit."""
     when_done = "destroy" if manifest.when_done == "keep" else manifest.when_done
     return manifest._replace(when_done=when_done, max_cost=max_cost)
 
 
 class Agreed(NamedTuple):
-    """What somebody said yes to: offers, of which the first that comes up is rented, and the ceiling in $."""
+    """What the user agreed to: offers, the first of which that starts is rented, and the cost limit in $."""
 
     candidates: tuple[Priced, ...]
     max_cost: float
 
 
 class Ended(NamedTuple):
-    """How it ended. `completed`: whether all jobs have; else some need a person. `notes`: what is to be known, in
-    lines."""
+    """The end of a rental. `completed`: all jobs completed; else some need a person. `notes`: lines for the user."""
 
     run: Run
     rental: Rental
@@ -87,8 +85,8 @@ class Ended(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """What `Up` has done by others: agreeing to what is rented, looking at the host before anything is submitted,
-    making the run, one pull of it, which may take so many seconds."""
+    """The steps that `Up` delegates: asking for agreement, setting up the host before anything is submitted, creating
+    the run, and one pull of it within so many seconds."""
 
     agree: Callable[[], Agreed]
     setup: Callable[[Host], None]
@@ -98,8 +96,8 @@ class Steps(NamedTuple):
 
 
 class Up:
-    """One spec's way. `profile`: by which it is rented; `poll`: seconds between looks at the cards there; `every`:
-    between pulls, at most."""
+    """The way of one spec. `profile`: for the choice of offers; `poll`: seconds between checks of the GPUs; `every`:
+    most seconds between pulls."""
 
     def __init__(
         self,
@@ -122,7 +120,7 @@ class Up:
         self.purpose = purpose(manifest)
 
     def go(self) -> Ended:
-        """Do all that is still to be done. Raises FailedError and UseError."""
+        """Do all that is left to do. Raises FailedError and UseError."""
         rental = self._rental()
         if self._new and rental is not None:
             if rental.ended is None:
@@ -142,13 +140,13 @@ class Up:
     # -- renting ------------------------------------------------------------------------------------------------------
 
     def _rental(self) -> Rental | None:
-        """The last machine that came up for this spec, or is coming up."""
+        """Return the last machine that started for this spec, or is starting."""
         mine = [one for one in ledger_file.rentals(self._where).values() if one.purpose == self.purpose]
         useful = [one for one in mine if one.ready or one.ended is None]
         return useful[-1] if useful else None
 
     def _rented(self, rental: Rental | None) -> Worker:
-        """The machine as a worker, rented if there is none."""
+        """Return the machine as a worker; rent one if there is none."""
         if rental is not None and not rental.unfinished:
             return self._there(rental)
         request = rent.RentRequest(self._profile, self.purpose, once=True)
@@ -161,7 +159,7 @@ class Up:
         return rent.rent(self._client, self._where, request, agreed.candidates, self._say)
 
     def _there(self, rental: Rental) -> Worker:
-        """A machine that was rented before, as it is now: where it moved to is found out."""
+        """Return a machine that was rented before, with its current address."""
         known = registry.Registry.load(self._where).workers.get(rental.worker)
         if known is None or known.instance_id != rental.instance_id:
             raise UseError(
@@ -184,7 +182,7 @@ class Up:
         return submission.prepare(bounded(self._manifest, float(rental.notes["max_cost"])), self._spec)
 
     def _run(self, rental: Rental) -> Run | None:
-        """The run that was made for a machine."""
+        """Return the run that was created for a machine."""
         made = self._submission(rental)
         for run in directory.in_folder(made.beside / LOCAL_RUNS):
             found = assignment.read(run) if on_hosts(run) else None
@@ -195,7 +193,7 @@ class Up:
         return None
 
     def _submitted(self, rental: Rental, worker: Worker) -> Run:
-        """The run, with a manager at it. What fails before there is one destroys the machine."""
+        """Return the run with a manager that runs. A failure before that destroys the machine."""
         run = self._run(rental)
         if run is not None and self._has_begun(run, worker.name):
             return run
@@ -233,9 +231,9 @@ class Up:
     # -- following ----------------------------------------------------------------------------------------------------
 
     def _followed(self, rental: Rental, run: Run) -> Took | None:
-        """Pull until all has come home. Returns the last pull, None where the machine ended before that.
+        """Pull until all results are here. Returns the last pull, None where the machine ended before.
 
-        Raises FailedError where it gave nothing until its ceiling was reached, and was destroyed.
+        Raises FailedError where no result came until the cost limit was reached, and the machine was destroyed.
         """
         first = whole = time.monotonic()
         warned = -math.inf
@@ -261,18 +259,18 @@ class Up:
                 self._say(
                     f"instance {rental.instance_id}: {text}. To end it now: wavequeue vast destroy {rental.worker}"
                 )
-            # A short run is not to wait for a pull: what is young is pulled more often.
+            # A short run must not wait for a pull, so pulls are more frequent at first.
             now = time.monotonic()
             pause = min(self._every, max(_OFTEN, _SHARE * (now - first)))
             time.sleep(max(0.0, pause - (now - begin)))
 
     def _status(self, rental: Rental, quiet: float, fault: str | None) -> RentalStatus:
         now = ledger_file.rentals(self._where)[rental.label]
-        cost, ceiling = ledger.cost(now, time.time()), float(rental.notes["max_cost"])
-        return RentalStatus(cost, ceiling, rental.offered.dph, quiet, fault)
+        cost, cost_limit = ledger.cost(now, time.time()), float(rental.notes["max_cost"])
+        return RentalStatus(cost, cost_limit, rental.offered.dph, quiet, fault)
 
     def _give_up(self, rental: Rental, run: Run, why: str) -> NoReturn:
-        """Destroy a machine at its ceiling, whatever is on it. Raises FailedError, with what it cost."""
+        """Destroy a machine at its cost limit, whatever is on it. Raises FailedError, with its cost."""
         words = "was destroyed" if self._destroy(rental) else "no longer exists"
         cost = usd(ledger.cost(ledger_file.rentals(self._where)[rental.label], time.time()))
         lost = completeness.missing_of(run, rental.worker)
@@ -286,7 +284,7 @@ class Up:
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def _end(self, rental: Rental, run: Run, last: Took | None) -> Ended:
-        """End the machine, as the spec wants it, or as it has to be. `last`: the pull with which all was home."""
+        """End the machine as the spec says, or as is necessary. `last`: the pull after which all results were here."""
         all_pulled = last is not None
         number, name = rental.instance_id or 0, rental.worker
         live = self._client.instance(number)
@@ -324,7 +322,8 @@ class Up:
         return self._ended(rental, run, f"instance {number} {words} and is no longer billed")
 
     def _over(self, rental: Rental) -> Ended | None:
-        """What was done before; None where nothing ever ran on that machine. Raises FailedError where it was lost."""
+        """Return how an earlier call ended; None where nothing ever ran on that machine. Raises FailedError where it
+        was lost."""
         run = self._run(rental)
         if run is None or not self._has_begun(run, rental.worker):
             return None
@@ -353,14 +352,14 @@ class Up:
         return bool(rows) and all(row["status"] == "completed" for row in rows)
 
     def _stop(self, rental: Rental, live: Instance | Unknown) -> str | None:
-        """Stop the machine. None once that is confirmed; else why it is not."""
+        """Stop the machine. Returns None once that is confirmed, else why it is not."""
         if isinstance(live, Unknown):
             return live.reason
         verdict = decide(Claim(live.id, rental.label), live)
         return verdict.why if isinstance(verdict, NotOurs) else confirm.stop(self._client, verdict)
 
     def _destroy(self, rental: Rental) -> bool:
-        """Destroy the machine. Returns whether that was needed: False where it had gone. Raises FailedError."""
+        """Destroy the machine. Returns False where it no longer existed. Raises FailedError."""
         number = rental.instance_id or 0
         ended = confirm.destroy_claimed(self._client, Claim(number, rental.label))
         if isinstance(ended, str):
@@ -389,7 +388,7 @@ class Up:
 
 
 def _why_stopped(run: Run, host: str) -> str:
-    """Who stopped it, as far as that is known: its manager, if it had begun to, and said why."""
+    """Return who stopped it, where that is known: its manager, if it had begun to and said why."""
     found = assignment.read(run)
     state = pulled_states.documents(run, found).get(host) if found is not None else None
     row = state["meta"].get("teardown") if state is not None else None

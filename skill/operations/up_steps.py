@@ -1,4 +1,4 @@
-"""What `up` has done by others: choosing an offer, setting up the machine, making the run, pulling it."""
+"""The steps that `up` delegates: choose an offer, set up the machine, create the run, pull it."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from skill.operations.choose_offer import Asked
 from skill.operations.pull_rental import RentalPulls
 from skill.operations.setup_hosts import setup_one
 from skill.operations.submission import Submission
-from skill.operations.up import Agreed, Steps, Up, ceiling
+from skill.operations.up import Agreed, Steps, Up, cost_limit
 from skill.providers.outcomes import Unknown
 from skill.providers.provider import Provider
 from skill.runs.directory import Run
 
 
 class Offered(NamedTuple):
-    """What is about to be rented, and the `ceiling`: what all of it may cost in $. `credit`: what the account has left
-    in $, None where that is not known."""
+    """What is about to be rented. `cost_limit`: most that all of it may cost, in $. `credit`: credit of the account in
+    $, None where unknown."""
 
     best: Priced
     work: Work
     image: str
-    ceiling: float
+    cost_limit: float
     credit: float | None
 
 
 Agree = Callable[[Offered], None]
-"""Is shown what is about to be rented, and raises where it is not to be."""
+"""Receives what is about to be rented, and raises to refuse."""
 
 
 @contextmanager
@@ -58,8 +58,8 @@ def opened(
     every: float,
     new: bool,
 ) -> Iterator[Up]:
-    """The way of a spec from nothing to its results, at the provider that there is a key for, until the end of the
-    block. `where`: workers.yaml; `tell` is told of each pull in which something is new. Raises UseError."""
+    """Yield the `Up` of a spec for the provider whose key is set. `where`: workers.yaml; `tell` gets each pull that
+    brought something new. Raises UseError."""
     meant, _ = choose_offer.wanted(where, spec, profile, asked)
     with connected() as client:
         made = steps(client, where, spec, manifest, profile, asked, max_cost, agree, say, tell)
@@ -78,7 +78,7 @@ def steps(
     say: Say,
     tell: Say,
 ) -> Steps:
-    """The steps of `up` for a spec. `where`: workers.yaml; `tell` is told of each pull in which something is new."""
+    """Return the steps of `up` for a spec. `where`: workers.yaml; `tell` gets each pull that brought something new."""
 
     def agreed() -> Agreed:
         chosen = settings.read_renting(where)
@@ -89,7 +89,7 @@ def steps(
         meant, work = choose_offer.wanted(where, spec, profile, asked)
         candidates = choose_offer.rank(client, where, meant, work)
         best = candidates[0]
-        most = ceiling(manifest, max_cost, best.total)
+        most = cost_limit(manifest, max_cost, best.total)
         if best.total > most:
             raise FailedError(
                 f"the best offer is estimated to cost ${best.total:.2f}, above the limit of ${most:.2f}; nothing was "

@@ -1,4 +1,4 @@
-"""The manager reckons the end of its run in slices, seldom enough, and survives whatever goes wrong with that."""
+"""The manager estimates the end of its run in slices, seldom enough, and survives whatever goes wrong with that."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_it_is_due_when_something_has_happened_and_again_when_jobs_are_late(tmp_
     assert late >= due + LATE + OFTEN
 
 
-def test_a_large_run_is_reckoned_in_slices_at_a_small_part_of_the_time(
+def test_a_large_run_is_estimated_in_slices_at_a_small_part_of_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(estimator, "SLICE", 0.0005)
@@ -73,7 +73,7 @@ def test_a_fault_of_ours_ends_no_manager(tmp_path: Path, monkeypatch: pytest.Mon
     def broken(*_arguments: Any) -> None:
         raise InvalidTransition("job 'a' cannot go")
 
-    monkeypatch.setattr(eta, "reckon", broken)
+    monkeypatch.setattr(eta, "estimate_end", broken)
     assert not one.work(START + 1, None)
     assert one.eta is None
 

@@ -9,7 +9,7 @@ import pytest
 from queue_manager.core import events as ev
 from queue_manager.core.boundary import HealthReading
 from queue_manager.core.durations import NOTHING, Earlier
-from queue_manager.core.eta import Eta, outside, reckon
+from queue_manager.core.eta import Eta, estimate_end, outside
 from queue_manager.core.events import Record
 from queue_manager.core.manifest import JobSpec, OomRetry, Precondition
 from queue_manager.core.model import QueueState
@@ -27,8 +27,8 @@ def eta(
     earlier: Earlier = NOTHING,
     health: Mapping[int, HealthReading] | None = None,
 ) -> Eta:
-    """What `reckon` comes to in the end."""
-    steps = reckon(state.copy(), there, 4, earlier, now, health or {})
+    """What `estimate_end` comes to in the end."""
+    steps = estimate_end(state.copy(), there, 4, earlier, now, health or {})
     while True:
         try:
             next(steps)

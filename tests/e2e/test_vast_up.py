@@ -44,7 +44,7 @@ def test_one_command_from_nothing_to_results_at_home_and_nothing_rented(account:
     copy_manifests(manifests)
     demo = ("up", "manifests/demo.yaml", "--poll", "0.1")
     _, err = account.call(*demo, code=2)
-    assert "ceiling: $" in err
+    assert "cost limit: $" in err
     assert "h, $" in err
     assert account.creates() == 0, "nobody said yes"
     process = account.laptop.start(*demo, "--yes", "--json")
@@ -144,7 +144,7 @@ def test_left_with_ctrl_c_it_says_what_goes_on_billing_and_the_same_again_goes_o
     assert f"instance {number} (1x RTX 4090) is running, and is still billed: $0.30" in err
     home = account.hosts.of[number].home
     (shown,) = [json.loads(path.read_text()) for path in home.glob(".wavequeue/runs/*/instance.json")]
-    assert shown["since"] == iso(account.rentals()[0].rates[0][0]), "the ceiling counts from the create"
+    assert shown["since"] == iso(account.rentals()[0].rates[0][0]), "the cost limit counts from the create"
     (home / "wavequeue" / "small" / "code" / "stop").touch()
     account.call(*UP)
     assert results(account) == ALL
@@ -163,7 +163,7 @@ def test_what_fails_before_any_job_was_submitted_leaves_nothing_rented(account: 
     assert results(account) == ALL
 
 
-def test_above_the_ceiling_nothing_is_rented_and_a_ceiling_stays(account: Account) -> None:
+def test_above_the_cost_limit_nothing_is_rented_and_a_cost_limit_stays(account: Account) -> None:
     _, err = account.call(*UP, "--max-cost", "0.5", code=1)
     assert "above the limit of $0.50" in err
     assert account.creates() == 0

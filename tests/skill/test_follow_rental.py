@@ -1,4 +1,4 @@
-"""What `up` does with a machine that gives nothing: never ended below its ceiling, never billed far beyond it."""
+"""What `up` does with a machine that gives nothing: never ended below its cost limit, never billed far beyond it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from skill.providers.outcomes import UNREACHABLE, Gone, Unknown
 from skill.runs.directory import Run
 from tests.skill.story import job, manifest
 
-FINE = RentalStatus(cost=0.5, ceiling=2.0, dph=1.0, quiet=10.0, fault=None)
+FINE = RentalStatus(cost=0.5, cost_limit=2.0, dph=1.0, quiet=10.0, fault=None)
 SILENT = FINE._replace(quiet=QUIET, fault="nothing was received for 600 s")
 
 
@@ -43,7 +43,7 @@ SILENT = FINE._replace(quiet=QUIET, fault="nothing was received for 600 s")
         (SILENT._replace(cost=2.5, quiet=60.0), "does not keep to the limit"),
     ],
 )
-def test_a_machine_is_given_up_at_its_ceiling_only(status: RentalStatus, says: str | None) -> None:
+def test_a_machine_is_given_up_at_its_cost_limit_only(status: RentalStatus, says: str | None) -> None:
     why = give_up(status)
     assert (why is None) == (says is None)
     assert says is None or says in (why or "")
@@ -57,14 +57,14 @@ def test_what_gives_nothing_is_reported_with_its_cost() -> None:
     assert "It has cost $0.50; at $2.00 it is destroyed" in text
 
 
-def test_a_pull_ends_when_the_ceiling_comes_near() -> None:
+def test_a_pull_ends_when_the_cost_limit_comes_near() -> None:
     assert patience(FINE) == pytest.approx(1.5 * 3600)
     assert patience(FINE._replace(cost=3.0)) == 600.0
     assert patience(FINE._replace(dph=0.0)) == 600.0
 
 
 class World:
-    """A rented machine at $1 an hour with a ceiling of $2; a clock that only sleeps and pulls move."""
+    """A rented machine at $1 an hour with a cost limit of $2; a clock that only sleeps and pulls move."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1_800_000_000.0
@@ -125,7 +125,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return World(tmp_path, monkeypatch)
 
 
-def test_one_that_gives_nothing_is_destroyed_at_the_ceiling_and_what_it_cost_is_reported(world: World) -> None:
+def test_one_that_gives_nothing_is_destroyed_at_the_cost_limit_and_what_it_cost_is_reported(world: World) -> None:
     world.pulls = forever(NOTHING)
     begin = world.now
     with pytest.raises(FailedError, match=r"The machine cost \$2\.\d\d, .*not all is here: nothing of it was pulled"):
@@ -151,7 +151,7 @@ def test_nothing_is_destroyed_while_vast_does_not_answer(world: World) -> None:
     assert world.destroyed == []
 
 
-def test_one_that_works_beyond_its_ceiling_is_given_half_an_hour(world: World) -> None:
+def test_one_that_works_beyond_its_cost_limit_is_given_half_an_hour(world: World) -> None:
     world.pulls = forever(Took(is_last=False, is_reached=True))
     begin = world.now
     with pytest.raises(FailedError, match="does not keep to the limit"):
