@@ -9,6 +9,7 @@ from queue_manager.adapters.distributed import Ports
 from queue_manager.adapters.named_values import NamedValues
 from queue_manager.adapters.run_dir import RunDir
 from queue_manager.code_watch import CodeWatch
+from queue_manager.core import recovery
 from queue_manager.core.layout import SESSION_PREFIX, AttemptPaths, session_name, tag
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Job, QueueState
@@ -43,12 +44,16 @@ class Launch:
 
         `cwd` is absolute; `now`: when its turn began (epoch seconds).
         """
-        spec, state = job.spec, self._state
+        spec, state = recovery.spec_of(job), self._state
         names = [cuda_name(index, uuid) for index, uuid in zip(attempt.indices, attempt.cards)]
         named = self._named.of(spec)
         port = self._ports.take(spec.id, attempt.n) if state.manifest.rendezvous else None
         given = self._given._replace(
-            named=named.aliases, missing=named.missing, port=port, code=self._code.at_launch(now)
+            named=named.aliases,
+            missing=named.missing,
+            port=port,
+            code=self._code.at_launch(now),
+            prelude=recovery.prelude(job),
         )
         text = script.job_script(state.manifest, spec, state.run_id, attempt.n, names, cwd, given)
         files = self._run_dir.prepare_attempt(spec.id, attempt.n, text, state.order_of)

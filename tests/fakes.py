@@ -126,6 +126,7 @@ class FakeHost:
         self.old_outputs: set[str] = set()
         self.shared_outputs: set[str] = set()
         self.oom_kills = False
+        self.recovered: dict[tuple[str, int], int] = {}
         self.health: dict[str, b.HealthReading] = {}
         self.inbox: list[Request] = []
         self.answers: dict[str, Answer] = {}
@@ -286,9 +287,10 @@ class FakeHost:
             shared = attempt.wrote_output and attempt.job in self.shared_outputs
             output = b.Output(expects if there else None, attempt.wrote_output, shared)
         code = attempt.exit.code if attempt.exit else None
+        recovered = self.recovered.get((attempt.job, attempt.n))
         diagnosed = diagnosis.read(attempt.plan.log, code)
         finding = None if diagnosed.reason is None else LogFinding(diagnosed.reason.name, diagnosed.reason.line)
-        return b.Ended(output, finding, diagnosed.last, self.oom_kills)
+        return b.Ended(output, finding, diagnosed.last, self.oom_kills, recovered)
 
 
 @dataclass

@@ -252,6 +252,14 @@ class RunDir:
         found = parse_stat(text) if text.endswith("\n") else None
         return found.proc if found else None
 
+    def recovered(self, job: str, n: int) -> int | None:
+        """The exit code of what ran before the job's command, to recover; None where nothing did, or has not ended."""
+        try:
+            text, _ = read_text(self.paths.attempt(job, n).recovered)
+            return int(text) if text.endswith("\n") else None
+        except (OSError, ValueError):
+            return None
+
     def exit_record(self, job: str, n: int) -> ExitRecord | None:
         """The exit code that the wrapper left; None if there is none, or none that can be read."""
         try:

@@ -7,11 +7,12 @@ from enum import Enum
 
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
-from queue_manager.core import health, idle, leftovers
+from queue_manager.core import health, idle, leftovers, recovery
 from queue_manager.core.failures import Rule
 from queue_manager.core.judge import Verdict, judge
 from queue_manager.core.model import Attempt, Job
 from queue_manager.core.readings import Unreadable
+from queue_manager.core.recover_policy import OTHER_HOST
 from queue_manager.core.status import Outcome, Status
 from queue_manager.core.turn import Turn
 
@@ -155,6 +156,8 @@ def _end(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence, verdict: Verd
         verdict = _CANCELLED
     # A request of this turn may have told it to end: there is nothing left to signal.
     turn.actions = [one for one in turn.actions if isinstance(one, b.Reply) or one.order != job.order]
+    if seen.ended is not None:
+        recovery.ran(turn, job, attempt, seen.ended.recovered)
     status, due = _next_status(turn, job, verdict)
     error = verdict.error
     if verdict.outcome is Outcome.NOT_LAUNCHED:
@@ -164,11 +167,23 @@ def _end(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence, verdict: Verd
         outcome = health.STOPPED_EARLY
     elif verdict.outcome is Outcome.SUCCEEDED and warning is None:
         warning = health.too_few_steps(job, turn.seen.health.get(job.order))
+    if verdict.outcome is Outcome.SUCCEEDED and job.recovery.steps and job.recovery.steps[0].n < attempt.n:
+        outcome = outcome or recovery.RECOVERED
+        settings = recovery.changed(job)
+        warning = warning if settings is None else "; ".join(filter(None, (f"recovered with {settings}", warning)))
     used = tuple(turn.seen.before.get(card, 0) for card in attempt.cards)
     code = seen.exit.code if seen.exit else None
     charged = verdict.outcome not in (Outcome.INTERRUPTED, Outcome.NOT_LAUNCHED)
     if verdict.rule is Rule.CARD and len(attempt.cards) == 1:
         charged, status, due = False, Status.PENDING, None
+    elif status is Status.STUCK:
+        rung = recovery.climb(turn, job, attempt, verdict)
+        if rung is None:
+            error = recovery.spent(job, error)
+        elif rung.kind == OTHER_HOST:
+            error = f"recover: it is to run on another host: {error}"
+        else:
+            status, due = _retried(turn, verdict)
     turn.emit(
         ev.AttemptEnded(
             job.spec.id,
@@ -200,16 +215,18 @@ def _next_status(turn: Turn, job: Job, verdict: Verdict) -> tuple[Status, float 
     if verdict.outcome in (Outcome.INTERRUPTED, Outcome.NOT_LAUNCHED):
         return Status.PENDING, None
     if verdict.rule is Rule.OOM:
-        retry = turn.state.manifest.oom_retry
-        if job.oom_attempts + 1 >= retry.max_attempts:
-            return Status.STUCK, None
-        return Status.FAILED_OOM, turn.now + retry.delay
-    allowance, delay = job.spec.retries, RETRY_DELAY
-    if verdict.rule is Rule.DISK:
-        allowance, delay = max(allowance, DISK_RETRIES), DISK_DELAY
-    if job.other_failures + 1 > allowance:
-        return Status.STUCK, None
-    return Status.FAILED_OTHER, turn.now + delay
+        spent = job.oom_attempts + 1 >= turn.state.manifest.oom_retry.max_attempts
+    else:
+        least = DISK_RETRIES if verdict.rule is Rule.DISK else 0
+        spent = job.other_failures + 1 > max(job.spec.retries, least)
+    return (Status.STUCK, None) if spent else _retried(turn, verdict)
+
+
+def _retried(turn: Turn, verdict: Verdict) -> tuple[Status, float]:
+    """The status of a job that failed so and waits for its retry, and when that is due."""
+    if verdict.rule is Rule.OOM:
+        return Status.FAILED_OOM, turn.now + turn.state.manifest.oom_retry.delay
+    return Status.FAILED_OTHER, turn.now + (DISK_DELAY if verdict.rule is Rule.DISK else RETRY_DELAY)
 
 
 _STEPS: dict[EvidenceClass, Callable[[Turn, Job, Attempt, b.Evidence], None] | None] = {

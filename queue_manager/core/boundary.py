@@ -50,12 +50,13 @@ class Output:
 
 @dataclass(frozen=True)
 class Ended:
-    """Gathered once, when all that an attempt started has gone."""
+    """Gathered once, when all that an attempt started has gone. `recovered`: exit code of the command of its rung."""
 
     output: Output | None
     finding: LogFinding | None = None
     last_line: str = ""
     oom_kill: bool = False
+    recovered: int | None = None
 
 
 @dataclass(frozen=True)

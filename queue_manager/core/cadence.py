@@ -49,6 +49,13 @@ def checked(cadence: Cadence, now: float, healthy: bool) -> Cadence:
     return _at(cadence, "stabilise", cadence.checks + 1 if cadence.stage == "stabilise" else 0, now + STABILISE)
 
 
+def sustained(since: float, cleared: float | None) -> float:
+    """When an attempt that has been healthy since then has come to `cruise`, healthy twice in a row. `since`: its
+    launch; `cleared`: when the last thing that was wrong with it was over."""
+    first = since + EARLY[-1] + _HEALTHY * STABILISE
+    return first if cleared is None else max(first, cleared + _HEALTHY * STABILISE)
+
+
 def alerted(cadence: Cadence, now: float) -> Cadence:
     """What follows on a fault that was told of between two checks: it does not wait for the next one."""
     return cadence._replace(due=min(cadence.due, now))

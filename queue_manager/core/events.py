@@ -103,7 +103,8 @@ class AttemptStarted:
 @dataclass(frozen=True)
 class AttemptStopping:
     """Its processes are to end: TERM now, KILL after the grace. `reason`: cancelled, timeout, stale, closed (its
-    session was), leftovers, bound (the run has reached one), early_stop, unhealthy (and `then` is stop)."""
+    session was), leftovers, bound (the run has reached one), early_stop, unhealthy (and `then` is stop), recover (and
+    `then` is that)."""
 
     job: str
     n: int
@@ -134,7 +135,7 @@ class AttemptIdle:
 class AttemptEnded:
     """The verdict, and the status that the job has now. `charged`: the attempt counts for the job.
     `due`: when a retry may start (epoch seconds). `used_mib`: last reading of its cards while it lived. `outcome`:
-    stopped_early, where it ended so."""
+    stopped_early or recovered, where it ended so."""
 
     job: str
     n: int
@@ -169,6 +170,36 @@ class HealthCleared:
     job: str
     n: int
     kind: str
+
+
+@dataclass(frozen=True)
+class RecoveryChosen:
+    """The intent to take a rung of the job's ladder because attempt `n` failed; durable before that attempt's end.
+    `failure`: its class, `cause` its words; `rung` counts from 0, `action` says what is done."""
+
+    job: str
+    n: int
+    failure: str
+    rung: int
+    action: str
+    cause: str = ""
+
+
+@dataclass(frozen=True)
+class RecoveryRan:
+    """The command of the rung that was taken before attempt `n` has ended with this exit code."""
+
+    job: str
+    n: int
+    code: int
+
+
+@dataclass(frozen=True)
+class RecoverySustained:
+    """Attempt `n`, which followed on a step of the ladder, has been healthy for so long that the ladder begins anew."""
+
+    job: str
+    n: int
 
 
 @dataclass(frozen=True)
@@ -383,11 +414,11 @@ class RunRepaired:
 
 Event = Union[
     RunStarted, ManagerStarted, AttemptStarting, AttemptStarted, AttemptStopping, LeftoversFound, AttemptIdle,
-    AttemptEnded, HealthFlagged, HealthCleared, MetricsRead, RetryDue, JobHeld, JobStuck, JobBlocked, JobUnblocked,
-    JobCancelled, JobRetried, JobsAdded, JobsChanged, JobSkipped, JobAccepted, CodeSeen, Paused, Resumed,
-    RequestTaken, ConditionBegan, ConditionEnded, CardQuarantined, RunFinished, CompleteRan, BoundReached,
-    ResultsPushed, TeardownStarting, TeardownCalledOff, TeardownConfirmed,
-    RunRepaired,
+    AttemptEnded, HealthFlagged, HealthCleared, RecoveryChosen, RecoveryRan, RecoverySustained, MetricsRead,
+    RetryDue, JobHeld, JobStuck, JobBlocked, JobUnblocked, JobCancelled, JobRetried, JobsAdded, JobsChanged,
+    JobSkipped, JobAccepted, CodeSeen, Paused, Resumed, RequestTaken, ConditionBegan, ConditionEnded,
+    CardQuarantined, RunFinished, CompleteRan, BoundReached, ResultsPushed, TeardownStarting, TeardownCalledOff,
+    TeardownConfirmed, RunRepaired,
 ]  # fmt: skip
 
 _WIRE: dict[str, type[Event]] = {
@@ -401,6 +432,9 @@ _WIRE: dict[str, type[Event]] = {
     "AttemptEnded": AttemptEnded,
     "HealthFlagged": HealthFlagged,
     "HealthCleared": HealthCleared,
+    "RecoveryChosen": RecoveryChosen,
+    "RecoveryRan": RecoveryRan,
+    "RecoverySustained": RecoverySustained,
     "MetricsRead": MetricsRead,
     "RetryDue": RetryDue,
     "JobHeld": JobHeld,
@@ -468,6 +502,8 @@ _NOT_URGENT = (
     AttemptIdle,
     HealthFlagged,
     HealthCleared,
+    RecoveryRan,
+    RecoverySustained,
     MetricsRead,
     JobHeld,
     ConditionBegan,

@@ -28,10 +28,11 @@ def flagged(state: QueueState, event: ev.HealthFlagged, at: float) -> None:
     attempt.flagged |= {event.kind}
 
 
-def cleared(state: QueueState, event: ev.HealthCleared, _at: float) -> None:
+def cleared(state: QueueState, event: ev.HealthCleared, at: float) -> None:
     """Take in that it is so no longer."""
     _, attempt = state.attempt(event.job, event.n)
     attempt.flags.pop(event.kind, None)
+    attempt.cleared = at
 
 
 def stopped_for(attempt: Attempt) -> str:

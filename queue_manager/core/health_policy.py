@@ -10,13 +10,13 @@ KEYS = ("progress", "loss", "stall", "low_util", "slow", "bounds", "min_steps", 
 LOW_UTIL_KEYS = ("below", "for")
 BOUND_KEYS = ("metric", "above", "below", "after_step")
 EARLY_STOP_KEYS = ("metric", "patience", "min_delta")
-THEN = ("alert", "stop")
+THEN = ("alert", "stop", "recover")
 LOSS = "loss"
 """The metric that every job has whose log tells it: the loss of its training."""
 FLAGS = ("stalled", "nan", "low_util", "slow", "out_of_bounds", "traceback", "oom_survived")
 """The kinds of flags."""
 STOPS = frozenset({"stalled", "nan", "low_util", "slow", "out_of_bounds"})
-"""Flags that end a job whose `then` is stop; of the others it says itself that it goes on."""
+"""Flags that end a job whose `then` is stop or recover; of the others it says itself that it goes on."""
 
 
 class Bound(NamedTuple):
@@ -40,7 +40,7 @@ class EarlyStop(NamedTuple):
 
 class Policy(NamedTuple):
     """`stall` in seconds, None: by the job's own pace; `watches_steps`: whether a job without new steps is one. `low`:
-    percent of utilization, and seconds. `slow` in percent. `then`: alert or stop."""
+    percent of utilization, and seconds. `slow` in percent. `then`: one of THEN."""
 
     progress: str | None = None
     loss: str | None = None

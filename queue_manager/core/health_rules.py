@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+from queue_manager.core import cadence
 from queue_manager.core import events as ev
 from queue_manager.core.boundary import HealthReading
 from queue_manager.core.health_policy import LOSS, STOPS, Bound, Policy, median, policy
@@ -30,7 +31,7 @@ def decide(turn: Turn) -> None:
     seen = turn.seen.health
     for order, reading in seen.items():
         attempt = turn.state.live.get(order)
-        if attempt is None or attempt.started is None:
+        if attempt is None or attempt.started is None or attempt.stopping is not None:
             continue
         job = turn.state.jobs[order]
         rules = policy(job.spec.health, job.spec.metrics)
@@ -49,10 +50,13 @@ def decide(turn: Turn) -> None:
 
 
 def _act(turn: Turn, job: Job, attempt: Attempt, rules: Policy, reading: HealthReading) -> None:
-    if attempt.stopping is not None or attempt.left is not None:
+    if attempt.left is not None:
         return
-    if rules.then == "stop" and STOPS.intersection(attempt.flags):
-        turn.stop(job, attempt, "unhealthy")
+    began = attempt.started or turn.now
+    if job.recovery.levels and not attempt.flags and turn.now >= cadence.sustained(began, attempt.cleared):
+        turn.emit(ev.RecoverySustained(job.spec.id, attempt.n))
+    if rules.then in ("stop", "recover") and STOPS.intersection(attempt.flags):
+        turn.stop(job, attempt, "unhealthy" if rules.then == "stop" else "recover")
     elif rules.early_stop is not None and (reading.since_best or 0) >= rules.early_stop.patience:
         least = rules.min_steps
         if least is None or (reading.step is not None and reading.step >= least):

@@ -61,6 +61,10 @@ def judge(
     if stop_reason == "unhealthy":
         error = f"stopped because it was unhealthy: {flags}"
         return Verdict(Outcome.FAILED, failures.UNHEALTHY.name, failures.UNHEALTHY.rule, error)
+    if stop_reason == "recover":
+        return Verdict(
+            Outcome.FAILED, flags.partition(":")[0], Rule.RETRIES, f"stopped because it was unhealthy: {flags}"
+        )
     if stop_reason == "timeout":
         return _failed(failures.TIMEOUT, _timed_out(spec, code, grace), ended)
     how = _how(code, stop_reason, grace)
@@ -132,6 +136,7 @@ def _asked_to_end(spec: JobSpec, stop_reason: str | None) -> str | None:
         "cancelled": "a person cancelled it",
         "timeout": f"its timeout of {span(spec.timeout or 0.0)} was over",
         "unhealthy": "it was unhealthy",
+        "recover": "it was unhealthy",
     }.get(stop_reason or "")
     if why is None:
         return None

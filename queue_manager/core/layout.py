@@ -216,6 +216,11 @@ class AttemptPaths(NamedTuple):
     def exit(self) -> Path:
         return self.root / "exit"
 
+    @property
+    def recovered(self) -> Path:
+        """Exit code of the command that a rung of the job's ladder had run before the job's own."""
+        return self.root / "recovered"
+
     def go(self, n: int) -> Path:
         """A FIFO at which the wrapper of a session waits that came up before the attempt began, the `n`th one of its
         manager."""

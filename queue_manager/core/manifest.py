@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from queue_manager.core import launchers
 from queue_manager.core.health_policy import is_policy
 from queue_manager.core.layout import id_fault, project_fault
+from queue_manager.core.recover_policy import is_ladder
 
 FORMAT = "wavequeue-manifest"
 VERSION = 1
@@ -68,7 +69,8 @@ class JobSpec(NamedTuple):
     its first command that fails; None: as the manifest says. `env_from`: variables that are known at launch only: a
     text, the name of a variable of the host, a text and so on, that are put together. `wandb`: whether W&B is told of
     the job's name and run; None: as the manifest says. `est_minutes`: how long its owner takes it to run, for estimates
-    alone. `health`: what counts as unhealthy while it runs, see health_policy.
+    alone. `health`: what counts as unhealthy while it runs, see health_policy. `recover`: what is tried when it
+    fails, see recover_policy.
     """
 
     id: str
@@ -92,6 +94,7 @@ class JobSpec(NamedTuple):
     wandb: bool | None = None
     est_minutes: float | None = None
     health: Any = None
+    recover: Any = None
 
 
 class Manifest(NamedTuple):
@@ -493,6 +496,7 @@ _JOB_KINDS: _Kinds = {
     "wandb": _TRUTH,
     "est_minutes": (_is_positive_time, "a number above 0"),
     "health": (is_policy, "an object as a spec's health, with times in seconds"),
+    "recover": (is_ladder, "a list of rungs, each an object with its kind, see recover_policy"),
     "env_from": (_is_env_from, "an object whose values are lists of texts and names in turn"),
 }
 _PRECONDITION_KINDS: _Kinds = {"type": _TEXT, "path": _TEXT, "command": _TEXT, "gib": _TIME}

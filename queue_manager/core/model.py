@@ -13,14 +13,14 @@ from copy import copy
 from typing import Any
 
 from queue_manager.core import events as ev
-from queue_manager.core import health, job_metrics
+from queue_manager.core import health, job_metrics, recovery
 from queue_manager.core.card_book import CardBook
 from queue_manager.core.events import Record
 from queue_manager.core.graph import Graph
 from queue_manager.core.machine_state import MachineState
 from queue_manager.core.manifest import Manifest, Phase
 from queue_manager.core.ready import ReadyIndex
-from queue_manager.core.state_types import Attempt, Bound, Job, Need, PhaseTally, Settling, Teardown
+from queue_manager.core.state_types import NO_RECOVERY, Attempt, Bound, Job, Need, PhaseTally, Settling, Teardown
 from queue_manager.core.status import EDGES, RETRYING, Status
 from queue_manager.core.tallies import Tallies
 
@@ -195,6 +195,7 @@ class QueueState:
             event.failure,
         )
         job.ended, job.attempt_ended, job.due, self.last_end, job.outcome = at, at, event.due, at, event.outcome
+        recovery.attempt_ended(job, event, status, at)
         self.tallies.ended(job, at, event.charged and event.failure == "oom" and status is Status.FAILED_OOM)
         if not event.charged:
             job.attempts -= 1
@@ -211,6 +212,20 @@ class QueueState:
         self._move(job, status)
         if status in RETRYING and event.due is not None:
             self.ready.delayed(job, event.due)
+
+    def _recovery_chosen(self, event: ev.RecoveryChosen, at: float) -> None:
+        job = self.job(event.job)
+        fault = recovery.fault(job, event)
+        if fault is not None:
+            raise InvalidTransition(f"job {event.job!r} cannot take a step of its ladder: {fault}")
+        recovery.chosen(job, event, at)
+        self.touched.add(job.order)
+
+    def _recovery_ran(self, event: ev.RecoveryRan, at: float) -> None:
+        recovery.command_ran(self.attempt(event.job, event.n)[0], event, at)
+
+    def _recovery_sustained(self, event: ev.RecoverySustained, at: float) -> None:
+        recovery.sustained(self.attempt(event.job, event.n)[0], event.n, at)
 
     def _retry_due(self, event: ev.RetryDue, _at: float) -> None:
         self._move(self.job(event.job), Status.PENDING)
@@ -256,7 +271,7 @@ class QueueState:
         self._move(job, Status.PENDING)
         job.attempts = job.oom_attempts = job.other_failures = 0
         job.due = job.ended = job.error = job.warning = job.failure = job.exit_code = job.blocked_by = None
-        job.outcome = None
+        job.outcome, job.recovery = None, NO_RECOVERY
         self.finished = self.machine.teardown = None
 
     def _jobs_added(self, event: ev.JobsAdded, _at: float) -> None:
@@ -361,6 +376,9 @@ _APPLY: dict[type, Callable[[QueueState, Any, float], None]] = {
     ev.AttemptEnded: QueueState._attempt_ended,
     ev.HealthFlagged: health.flagged,
     ev.HealthCleared: health.cleared,
+    ev.RecoveryChosen: QueueState._recovery_chosen,
+    ev.RecoveryRan: QueueState._recovery_ran,
+    ev.RecoverySustained: QueueState._recovery_sustained,
     ev.MetricsRead: job_metrics.read,
     ev.RetryDue: QueueState._retry_due,
     ev.JobHeld: QueueState._job_held,

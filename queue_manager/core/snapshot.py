@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
-from queue_manager.core import activity, health, job_metrics
+from queue_manager.core import activity, health, job_metrics, recovery
 from queue_manager.core.boundary import Doing, ForeignLease, HealthReading
 from queue_manager.core.card_words import holder
 from queue_manager.core.launchers import CANNOT_START
@@ -127,6 +127,7 @@ def job_row(state: QueueState, job: Job, situation: Situation) -> dict[str, Any]
         "skipped": job.skipped,
         **job_metrics.row(job, reading.metrics if reading else None),
         **health.row(job, reading),
+        **recovery.row(job),
         **activity.row(situation.doing.get(job.order) if attempt else None),
     }
 

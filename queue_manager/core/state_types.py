@@ -31,12 +31,39 @@ class Flag(NamedTuple):
     since: float
 
 
+class Step(NamedTuple):
+    """A step on a job's ladder, see recovery. `n`: the attempt whose failure it answers, `failure` the class and
+    `cause` the words of that; `rung` counts from 0. `command`: how that of the rung ended; `effect`: what came of the
+    attempt after it, which has ended if `ended`. Times are epoch seconds."""
+
+    at: float
+    n: int
+    failure: str
+    rung: int
+    action: str
+    cause: str
+    command: str = ""
+    effect: str = ""
+    effect_at: float | None = None
+    ended: bool = False
+
+
+class Recovery(NamedTuple):
+    """Where a job is on its ladder. `levels`: the rung that the next failure takes, by its class; 0 of all others."""
+
+    levels: Mapping[str, int] = {}
+    steps: tuple[Step, ...] = ()
+
+
+NO_RECOVERY = Recovery()
+
+
 class Attempt:
     """A live try: from AttemptStarting until AttemptEnded. Times are epoch seconds. `flags`: what is wrong with it, by
-    kind; `flagged`: the kinds of all that ever was."""
+    kind; `flagged`: the kinds of all that ever was; `cleared`: when the last of them was over."""
 
     __slots__ = (
-        "boot", "cards", "flagged", "flags", "idle", "indices", "job", "leader", "left", "mib", "n", "proc",
+        "boot", "cards", "cleared", "flagged", "flags", "idle", "indices", "job", "leader", "left", "mib", "n", "proc",
         "session", "started", "starting", "stop_reason", "stopping", "used_mib", "wave", "wrapper",
     )  # fmt: skip
 
@@ -52,6 +79,7 @@ class Attempt:
         self.idle: Work | None = None
         self.flags: dict[str, Flag] = {}
         self.flagged: frozenset[str] = frozenset()
+        self.cleared: float | None = None
         self.wrapper: Proc | None = None
         self.leader: Proc | None = None
         self.proc: Proc | None = None
@@ -64,8 +92,8 @@ class Job:
     __slots__ = (
         "attempt", "attempt_ended", "attempts", "blocked_by", "code", "due", "ended", "error", "exit_code", "failure",
         "held", "indices", "last_cards", "leader_pid", "metric_errors", "metrics", "n", "oom_attempts", "order",
-        "other_failures", "outcome", "pid", "queued", "session", "skipped", "spec", "started", "status", "warning",
-        "wave",
+        "other_failures", "outcome", "pid", "queued", "recovery", "session", "skipped", "spec", "started", "status",
+        "warning", "wave",
     )  # fmt: skip
 
     def __init__(self, order: int, spec: JobSpec) -> None:
@@ -93,6 +121,7 @@ class Job:
         self.code: str | None = None
         self.metrics: Mapping[str, float | None] | None = None
         self.metric_errors: Mapping[str, str] | None = None
+        self.recovery = NO_RECOVERY
         self.skipped = False
         self.queued = False
 

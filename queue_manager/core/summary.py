@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
+from queue_manager.core import failure_advice
 from queue_manager.core.markdown import code, inline
 from queue_manager.core.model import Job, QueueState
 from queue_manager.core.status import FINAL, Status
@@ -52,10 +53,15 @@ def _person(state: QueueState, log_dir: str) -> list[str]:
     jobs.sort(key=lambda job: (job.status is not Status.STUCK, job.order))
     lines = ["", "## Jobs that need a person", "", "| job | status | attempts | why |", "|---|---|---:|---|"]
     lines += [
-        f"| {inline(job.spec.id)} | {job.status.value} | {job.attempts} | {inline(job.error or '')} |"
-        for job in jobs[:_ROWS]
+        f"| {inline(job.spec.id)} | {job.status.value} | {job.attempts} | {inline(_why(job))} |" for job in jobs[:_ROWS]
     ]
     return [*lines, *_more(len(jobs)), "", f"Logs: {code(log_dir)}"]
+
+
+def _why(job: Job) -> str:
+    """Why a job needs a person; where its ladder could not help it, with what else may."""
+    best = failure_advice.of_failure(job.failure or "", job.error or "") if job.recovery.steps else None
+    return (job.error or "") + ("" if best is None else f"; next: {best}")
 
 
 def _warnings(state: QueueState) -> list[str]:

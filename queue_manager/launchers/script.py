@@ -9,6 +9,7 @@ from typing import NamedTuple
 from queue_manager.adapters import distributed
 from queue_manager.core import layout
 from queue_manager.core.manifest import JobSpec, Manifest
+from queue_manager.core.recover_policy import Rung
 
 CANNOT_START = 66
 """Exit code where the cwd, conda or the venv is missing; the log says which."""
@@ -73,6 +74,7 @@ class Given(NamedTuple):
     `umask`: for the files that the job makes. `environment`: a file that exports what the run was started with.
     `named`: variables, by the name under which the session hands their values on. `missing`: variables that cannot be
     set, and from what. `port`: one that no other attempt has. `code`: which code it finds, see code_identity.
+    `prelude`: what runs before the job's command, to recover.
     """
 
     umask: int = 0o022
@@ -81,6 +83,7 @@ class Given(NamedTuple):
     missing: Mapping[str, str] = {}
     port: int | None = None
     code: str | None = None
+    prelude: Rung | None = None
 
 
 NOTHING_GIVEN = Given()
@@ -115,6 +118,7 @@ def job_script(
         "trap '' HUP",
         "set -o pipefail",
         "IFS= read -r _wq < /proc/$$/stat && printf '%s\\n' \"$_wq\" > started",
+        *([] if given.prelude is None else ["_wq_at=$PWD"]),
         f"umask {given.umask:04o}",
         *([] if given.environment is None else [f". {_q(given.environment)}"]),
         f"cd -- {_q(cwd)} || {_give_up('the cwd does not exist: ' + cwd)}",
@@ -129,10 +133,24 @@ def job_script(
             _give_up(f"env {name} is taken from {of}, which neither .env nor the run's environment has; {_HOW}")
             for name, of in given.missing.items()
         ),
+        *([] if given.prelude is None else _prelude(given.prelude)),
         *(["set -e"] if (manifest.errexit if spec.errexit is None else spec.errexit) else []),
         spec.cmd.replace("${GPU}", cards).replace("${GPU_INDEX}", ",".join(map(str, range(len(names))))),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _prelude(rung: Rung) -> list[str]:
+    """A rung's command, which the job's own follows however it ends: that says more than not to try."""
+    command = f"timeout -k 10 {rung.timeout:g} bash -eo pipefail -c {_q(rung.command)}"
+    return [
+        f"printf '%s\\n' {_q('wavequeue: recover: ' + rung.command)}",
+        f"{command} </dev/null",
+        "_wq=$?",
+        'printf \'%s\\n\' "$_wq" > "$_wq_at/recovered"',
+        f'[ "$_wq" = 0 ] || printf "%s\\n" {_q("wavequeue: recover: that failed, but the job starts anyway")}',
+        "unset _wq _wq_at",
+    ]
 
 
 def complete_script(manifest: Manifest, run_id: str, run_dir: str, cwd: str) -> str:

@@ -10,8 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 from build_manifest.faults import nearest
 from build_manifest.regular_file import open_regular
-from queue_manager.core import diagnosis, log_text
-from skill.reports import failure_advice
+from queue_manager.core import diagnosis, failure_advice, log_text
 
 HEALTHY = "healthy"
 STDIN = "-"

@@ -9,11 +9,11 @@ from typing import Any
 
 from build_manifest.faults import listed
 from queue_manager.core import events as ev
+from queue_manager.core import failure_advice
 from queue_manager.core.events import Record
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.times import duration, epoch, iso
 from skill.common.units import count_text
-from skill.reports import failure_advice
 from skill.runs import activity, digest, health
 from skill.runs.dependencies import Dependencies, Need
 from skill.runs.digest import Row

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from queue_manager.core import failure_advice
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.times import duration, epoch
-from skill.reports import cells, failure_advice, gpu_time, reproduce
+from skill.reports import cells, gpu_time, reproduce
 from skill.reports.cells import Cell, Result, Table
 from skill.reports.effect import control_of, effect
 from skill.reports.gpu_time import Attempt, Lane

@@ -14,6 +14,7 @@ from queue_manager.core import events as ev
 from queue_manager.core.events import JournalError, Proc, Record, decode, encode, unseal, urgent
 from queue_manager.core.manifest import JobSpec, Phase, Precondition
 from queue_manager.core.model import Teardown
+from queue_manager.core.recover_policy import Rung, to_json
 from queue_manager.core.times import epoch, iso
 from tests.core.states import manifest, spec, statuses
 from tests.fakes import replay
@@ -79,6 +80,9 @@ EXAMPLES: list[ev.Event] = [
     ev.HealthFlagged("a", 1, "slow", "1 steps/s", again=True),
     ev.HealthCleared("a", 1, "nan"),
     ev.AttemptEnded("a", 1, "completed", exit_code=143, outcome="stopped_early"),
+    ev.RecoveryChosen("a", 1, "oom", 0, "bs 16 instead of 32", "out of memory"),
+    ev.RecoveryRan("a", 2, 1),
+    ev.RecoverySustained("a", 2),
 ]
 
 
@@ -136,7 +140,7 @@ def test_what_the_manager_acts_on_is_urgent() -> None:
     acted_on = (
         ev.AttemptStarting, ev.AttemptStopping, ev.AttemptEnded, ev.RequestTaken, ev.JobsAdded, ev.JobRetried,
         ev.JobCancelled, ev.RunStarted, ev.CardQuarantined, ev.RunFinished, ev.CompleteRan, ev.BoundReached,
-        ev.ResultsPushed, ev.TeardownStarting, ev.TeardownCalledOff, ev.TeardownConfirmed,
+        ev.ResultsPushed, ev.RecoveryChosen, ev.TeardownStarting, ev.TeardownCalledOff, ev.TeardownConfirmed,
     )  # fmt: skip
     assert all(urgent(event) for event in EXAMPLES if isinstance(event, acted_on))
 
@@ -161,6 +165,22 @@ def test_an_old_journal_with_flags_loads() -> None:
     assert (state.jobs[0].outcome, state.jobs[0].status.value) == ("stopped_early", "completed")
     flag = state.live[1].flags["nan"]
     assert flag == ("nan", "the loss is nan at step 310", "step 310/1000 loss nan", 1767225610.0)
+
+
+def test_an_old_journal_of_a_job_that_recovered_loads() -> None:
+    rungs = (Rung("run", "pip install x"), Rung("args", "train --bs 16", arg="bs", value="16", was="32"))
+    lines = (JOURNALS / "v1_recover.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    job = replay(manifest(spec("a", recover=to_json(rungs))), lines).job("a")
+    assert (job.status.value, job.outcome, job.warning) == (
+        "completed",
+        "recovered",
+        "recovered with bs 16 instead of 32",
+    )
+    assert [(one.failure, one.rung, one.command, one.effect) for one in job.recovery.steps] == [
+        ("exit_code", 0, "its command failed with exit code 1", "attempt 2 failed: exit_code"),
+        ("exit_code", 1, "", "attempt 3 failed: oom"),
+        ("oom", 0, "", "attempt 4 completed"),
+    ]
 
 
 def test_an_old_journal_of_a_machine_that_was_ended_loads() -> None:

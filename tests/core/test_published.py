@@ -191,7 +191,7 @@ def test_a_job_as_users_read_it() -> None:
             "step": None, "total": None, "rate": None, "eta_s": None, "loss": None, "util": None, "mem_mib": None,
             "flags": [],
         },
-        "outcome": None, "last_output": None, "silent_s": None, "cpu": None,
+        "outcome": None, "recovery": None, "last_output": None, "silent_s": None, "cpu": None,
         "asks": None,
     }  # fmt: skip
 

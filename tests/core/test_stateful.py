@@ -19,6 +19,7 @@ from queue_manager.core.events import Record
 from queue_manager.core.manifest import JobSpec, Manifest, OomRetry, Phase, Precondition
 from queue_manager.core.model import Job, QueueState
 from queue_manager.core.readings import Unreadable
+from queue_manager.core.recover_policy import IN_ALL, PER_RUNG
 from queue_manager.core.requests import VERBS, Request
 from queue_manager.core.status import BAD, RETRYING, Status
 from tests.core.states import FOREVER, check_indexes, dependencies, dump
@@ -28,6 +29,9 @@ DEEP = int(os.environ.get("WAVEQUEUE_DEEP", "0"))
 TURNS_TO_THE_END = 600
 
 OOM = b"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.\n"
+RERUN, RUN = {"kind": "rerun"}, {"kind": "run", "command": "pip install x"}
+SMALLER = {"kind": "args", "command": "true --bs 8", "arg": "bs", "value": "8", "was": "16"}
+LADDERS = [None, None, [RERUN], [RERUN, RUN, SMALLER], [SMALLER, {"kind": "other_host"}]]
 LOGS = [b"", b"", OOM, b"OSError: [Errno 28] No space left on device\n", b"CUDA error: uncorrectable ECC error\n"]
 
 plans = st.builds(
@@ -59,6 +63,8 @@ def manifests(draw: st.DrawFn) -> Manifest:
             timeout=draw(st.sampled_from([None, None, 20.0])),
             priority=draw(st.integers(0, 2)),
             retries=draw(st.integers(0, 2)),
+            recover=(ladder := draw(st.sampled_from(LADDERS))),
+            health=draw(st.sampled_from([None, {"then": "recover"}])) if ladder else None,
             preconditions=draw(st.sampled_from([(), (), (Precondition("file_exists", "data"),)])),
             **fields,
         )  # fmt: skip
@@ -291,8 +297,10 @@ class Life(RuleBasedStateMachine):
     def check_job(self, job: Job) -> None:
         state = self.manager.state
         assert (job.attempt is not None) == (job.status is Status.RUNNING)
-        assert job.oom_attempts <= self.manifest.oom_retry.max_attempts
-        assert job.other_failures <= max(job.spec.retries, DISK_RETRIES) + 1
+        steps = len(job.recovery.steps)
+        assert job.oom_attempts <= self.manifest.oom_retry.max_attempts + steps
+        assert job.other_failures <= max(job.spec.retries, DISK_RETRIES) + 1 + steps
+        assert job.outcome != "recovered" or (steps and job.status is Status.COMPLETED)
         if job.status is Status.BLOCKED:
             assert job.error
             if job.blocked_by is not None:
@@ -333,6 +341,26 @@ class Life(RuleBasedStateMachine):
         ]
         assert not state.live
         assert not any(attempt.lives for attempt in host.attempts.values())
+        check_ladders(host.journal)
+
+
+def check_ladders(journal: list[str]) -> None:
+    """No rung is skipped, none is taken too often, and each attempt is answered once."""
+    taken: dict[str, list[ev.RecoveryChosen]] = {}
+    levels: dict[tuple[str, str], int] = {}
+    for line in journal:
+        event = ev.decode(line).event
+        if isinstance(event, (ev.JobRetried, ev.RecoverySustained)):
+            levels = {key: level for key, level in levels.items() if key[0] != event.job}
+        if isinstance(event, ev.JobRetried):
+            taken.pop(event.job, None)
+        if isinstance(event, ev.RecoveryChosen):
+            steps, key = taken.setdefault(event.job, []), (event.job, event.failure)
+            assert event.rung == levels.get(key, 0)
+            levels[key] = event.rung + 1
+            steps.append(event)
+            assert len({one.n for one in steps}) == len(steps) <= IN_ALL
+            assert sum(one.rung == event.rung for one in steps) <= PER_RUNG
 
 
 TestLife = Life.TestCase

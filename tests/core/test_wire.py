@@ -89,6 +89,9 @@ WRITTEN = [
     '"HealthFlagged","job":"a","n":1,"kind":"slow","text":"1 steps/s","again":true',
     '"HealthCleared","job":"a","n":1,"kind":"nan"',
     '"AttemptEnded","job":"a","n":1,"status":"completed","exit_code":143,"outcome":"stopped_early"',
+    '"RecoveryChosen","job":"a","n":1,"failure":"oom","rung":0,"action":"bs 16 instead of 32","cause":"out of memory"',
+    '"RecoveryRan","job":"a","n":2,"code":1',
+    '"RecoverySustained","job":"a","n":2',
 ]
 """What every version up to now has written for these events. Only ever add to it: journals of earlier versions hold
 these lines."""

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from queue_manager.adapters.evidence import scan_log
+from queue_manager.core import failure_advice
 from queue_manager.core.boundary import Ended, ExitRecord
 from queue_manager.core.diagnosis import LOG_BYTES
 from queue_manager.core.judge import judge
 from skill.cli import main
 from skill.operations.diagnose_logs import Diagnosis, diagnose_logs
-from skill.reports import failure_advice
 from tests.core.states import spec
 from tests.core.test_diagnosis import CASES, CLASSES, GALLERY
 

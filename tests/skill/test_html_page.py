@@ -20,13 +20,14 @@ from typing import Any
 
 import pytest
 
+from queue_manager.core import failure_advice
 from queue_manager.core.layout import LOCAL_RUNS
 from queue_manager.core.readings import Card
 from queue_manager.core.times import iso
 from skill.cli import main
 from skill.common.errors import DONE, USE
 from skill.operations import report_run
-from skill.reports import cells, failure_advice, gpu_time, html_page, report
+from skill.reports import cells, gpu_time, html_page, report
 from skill.reports.effect import effect
 from skill.reports.html_data import Material
 from skill.runs.assignment import SUBMITTED, Assigned, Part

@@ -1,4 +1,4 @@
-"""What a class of failures asks for, in one sentence: the same in `why` and in `diagnose`. Pure."""
+"""What a class of failures asks for, in one sentence: the same in `why`, `diagnose` and a summary. Pure."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ _OF_CLASS = {
     "network": "it could not reach a server: set retries in the spec to try again",
     "nccl": "its processes lost touch with each other: look for what ended the first of them",
     "exit_code": "its command failed: see the log",
+    "stalled": "it did nothing any more: see its last lines; a longer health.stall is right where it only takes long",
+    "low_util": "it used its GPU too little: see whether it waits for data or for other processes",
+    "slow": "it had become slow: see what else uses its GPU, its CPUs or its disk",
+    "out_of_bounds": "a metric left its bounds: see the settings that it was given, and the bound in the spec",
+    "leftovers": "its command ended and left processes running: end them in the command",
 }  # fmt: skip
 _OF_LINE = (
     ("network", r"[Aa]ddress already in use|EADDRINUSE",
