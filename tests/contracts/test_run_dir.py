@@ -84,6 +84,37 @@ def test_a_second_holder_is_refused_and_told_who_holds_it(tmp_path: Path) -> Non
         holder.stdout.close()
 
 
+_KILLED_IN_A_START = """
+import os, socket, sys
+from pathlib import Path
+from queue_manager.adapters.run_dir import Lock
+lock = Lock(Path(sys.argv[1]), {"pid": os.getpid(), "host": socket.gethostname(), "since": "now"})
+if os.fork() == 0:  # has become no other program yet
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_manager_was_about_to_start_is_no_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lock"
+    killed = subprocess.Popen(
+        [sys.executable, "-c", _KILLED_IN_A_START, str(path)], env={"PYTHONPATH": str(ROOT)}, stdin=subprocess.PIPE
+    )
+    assert killed.stdin is not None
+    killed.wait()
+    monkeypatch.setattr(run_dir, "_LEFT_BEHIND", 0.0)
+    with pytest.raises(HeldError, match=f"process {killed.pid} on "):
+        Lock(path, {"pid": 2})
+    monkeypatch.setattr(run_dir, "_LEFT_BEHIND", 60.0)
+    pause, end = time.sleep, killed.stdin.close
+
+    def wait(seconds: float) -> None:
+        end()
+        pause(seconds)
+
+    monkeypatch.setattr(time, "sleep", wait)
+    Lock(path, {"pid": 2}).close()
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', "null"])
 def test_a_holder_that_could_not_say_who_it_is_holds_it_all_the_same(tmp_path: Path, text: str) -> None:
     lock = Lock(tmp_path / "lock", {})
