@@ -21,7 +21,7 @@ from queue_manager.core.events import seal, unseal
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.manifest import JobSpec, Manifest, Phase, encode
 from queue_manager.core.requests import Answer, Request, decode_answer, encode_request
-from tests import lock_dir
+from tests import forked_managers, lock_dir
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 150.0
@@ -90,7 +90,10 @@ class World:
         shutil.rmtree(self.screens)
 
     def close_processes(self) -> None:
-        """End every process that this world began: found by its home in their environment."""
+        """End every process that this world began: its managers, and what has its home in the environment."""
+        for run in self.runs:
+            if run.manager is not None and run.manager.poll() is None:
+                run.kill()
         mine = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -115,7 +118,7 @@ class Run:
     def __init__(self, world: World, directory: Path, poll: float, run_id: str | None = None) -> None:
         self.world, self.directory, self.poll, self.run_id = world, directory, poll, run_id
         self.paths = RunPaths.of(directory)
-        self.manager: subprocess.Popen[str] | None = None
+        self.manager: subprocess.Popen[str] | forked_managers.Manager | None = None
 
     def argv(self, python: str = sys.executable) -> list[str]:
         return [
@@ -124,11 +127,17 @@ class Run:
             *([] if self.run_id is None else ["--run-id", self.run_id]),
         ]  # fmt: skip
 
-    def start(self, python: str = sys.executable, **environment: str) -> subprocess.Popen[str]:
+    def start(
+        self, python: str = sys.executable, **environment: str
+    ) -> subprocess.Popen[str] | forked_managers.Manager:
         """Start a manager."""
+        variables = {**self.world.environment, **environment}
+        if python == sys.executable and forked_managers.can_start(variables):
+            self.manager = forked_managers.start(self.argv()[3:], self.directory, variables)
+            return self.manager
         self.manager = subprocess.Popen(
             self.argv(python),
-            env={**self.world.environment, **environment},
+            env=variables,
             cwd=self.directory,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -145,7 +154,7 @@ class Run:
             _, self.stderr = self.manager.communicate(timeout=patience)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the manager goes on:\n{self.story()}") from None
-        return self.manager.returncode
+        return self.manager.wait()
 
     def go(self, patience: float = PATIENCE) -> int:
         """Start a manager and wait for its end."""

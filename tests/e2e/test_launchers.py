@@ -51,14 +51,14 @@ def _home(pid: int) -> str | None:
 def test_managers_killed_at_random_moments(world: World, launcher: str) -> None:
     """Short jobs, so that kills hit launches, sessions that wait and ends alike."""
     names = [f"j{n}" for n in range(150)]
-    line = "echo $WAVEQUEUE_JOB_ID >> starts; sleep 0.2; echo done > out_$WAVEQUEUE_JOB_ID"
+    line = "echo $WAVEQUEUE_JOB_ID >> starts; sleep 0.1; echo done > out_$WAVEQUEUE_JOB_ID"
     jobs = [job(name, line, expected_output=f"out_{name}") for name in names]
     run = run_of(world, launcher, *jobs, max_parallel=3)
     rng, kills = random.Random(11), 0
     while kills < KILLS:
         manager = run.start()
         try:
-            manager.wait(timeout=rng.uniform(0.1, 1.0))
+            manager.wait(timeout=rng.uniform(0.05, 0.5))
             break  # a quiet machine has run them all
         except subprocess.TimeoutExpired:
             run.kill()
