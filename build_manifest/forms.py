@@ -17,7 +17,7 @@ TOP_KEYS = (
     "project", "cwd", "hosts", "ssh", "conda", "venv", "conda_hook", "env", "gpus", "max_parallel",
     "gpu_free_threshold_mib", "oom_retry", "wave", "stale_after", "grace", "preconditions", "default_cmd",
     "on_complete", "analyze_on_complete", "pull", "when_done", "idle_after", "max_cost", "deadline", "results_to",
-    "shell", "wandb", "launcher", "est_minutes", "metrics", "health",
+    "shell", "wandb", "launcher", "est_minutes", "metrics", "health", "notify",
     *GRID_KEYS, "template", "jobs", "phases",
 )  # fmt: skip
 PHASE_KEYS = (
@@ -157,3 +157,4 @@ class SpecForm(NamedTuple):
     wandb: bool | None
     est_minutes: float | None
     launcher: str | None
+    notify: Mapping[str, Any] | None

@@ -30,6 +30,7 @@ from build_manifest.machines import read_cards, read_hosts
 from build_manifest.metrics import read_metrics
 from build_manifest.names import KEY, RESERVED, is_template
 from build_manifest.nodes import ListNode, MapNode, Node, Scalar
+from build_manifest.notify import read_notify
 from build_manifest.paths import BraceError, check_path, expand_braces, has_braces
 from build_manifest.ranges import RangeError, from_mapping, from_text, may_be_meant
 from build_manifest.values import (
@@ -116,6 +117,7 @@ class _Parser:
             wandb=fields.switch(top.get("wandb"), "wandb", "on or off"),
             est_minutes=fields.number(top.get("est_minutes"), "est_minutes", quantity),
             launcher=fields.choice(top.get("launcher"), "launcher", tuple(LAUNCHERS)),
+            notify=read_notify(fields, top.get("notify")),
         )
 
     def _project(self, node: Node | None) -> str:

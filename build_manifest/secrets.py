@@ -14,6 +14,10 @@ _KNOWN = re.compile(
     r"(?<![A-Za-z0-9_-])(?:sk-(?:ant|proj|or|svcacct|admin|lf)-[\w-]{16,}|sk-[A-Za-z0-9]{20,}|hf_[A-Za-z0-9]{16,}"
     r"|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|xox[abprs]-[\w-]{10,}|A(?:KIA|SIA)[A-Z0-9]{16}"
     r"|AIza[\w-]{30,}|r8_[A-Za-z0-9]{20,}|npm_[A-Za-z0-9]{20,})|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    r"|https://(?:hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers)"
+    r"|(?:\w{1,20}\.)?discord(?:app)?\.com/api/(?:v\d{1,3}/)?webhooks"
+    r"|open\.(?:feishu\.cn|larksuite\.com)/open-apis/bot/(?:v2/)?hook|api\.telegram\.org/bot\d{1,20}:)"
+    r"[\w/:.-]*\w{8}[\w/:.-]*"
 )
 _NAMED = re.compile(
     r"(?:^|_)(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)(?:$|_)", re.IGNORECASE
@@ -31,6 +35,7 @@ _ANY_NAME = re.compile("key|token|secret|passw|passphrase|credential", re.IGNORE
 _USUAL = (
     ("sk-ant-", "ANTHROPIC_API_KEY"), ("sk-", "OPENAI_API_KEY"), ("hf_", "HF_TOKEN"), ("gh", "GITHUB_TOKEN"),
     ("AKIA", "AWS_ACCESS_KEY_ID"), ("ASIA", "AWS_ACCESS_KEY_ID"), ("xox", "SLACK_TOKEN"), ("AIza", "GOOGLE_API_KEY"),
+    ("https://hooks.slack", "SLACK_WEBHOOK_URL"), ("https://open.", "FEISHU_WEBHOOK_URL"), ("https://", "WEBHOOK_URL"),
 )  # fmt: skip
 """Beginnings of keys, and the variables that programs look for them in."""
 _HELD = "and the manifest, which is pulled and shown, would contain it"

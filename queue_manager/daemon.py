@@ -45,6 +45,7 @@ from queue_manager.launchers import script
 from queue_manager.launchers.launcher import Launcher
 from queue_manager.metric_reader import MetricReader
 from queue_manager.notices import Notices
+from queue_manager.notifier import Notifier
 from queue_manager.preconditions import Preconditions
 from queue_manager.publish import Publisher
 from queue_manager.teardown import Teardown
@@ -108,6 +109,9 @@ class Daemon:
         launch = Launch(state, self._run_dir, launcher, self._key, given, self._ports, self._named, self._code)
         self._launches, self._warm = launch, launch.warm
         self.notices = Notices(self._publisher, self._clock.now, lambda: state.seq)
+        self._notifier = Notifier(
+            paths, state, environment, self._named, self._run_cwd(), host.name, self.wake, self.notices.say
+        )
         self._tidy = Tidy(state, self._run_dir)
         self._metrics = MetricReader(state, paths, environment, self._cwd, self.wake)
         self._health = HealthWatch(state, paths, environment, self._cwd, self._watch.began_ns)
@@ -130,6 +134,7 @@ class Daemon:
             self._watch.follow(order, self._on_host(job), attempt, self._cwd(job), inherited=True)
             self._woken.add(order)
         self._publisher.catch_up(records)
+        self._notifier.catch_up(records)
         self._tidy.catch_up()
 
     def _open_bell(self) -> int | None:
@@ -178,6 +183,7 @@ class Daemon:
         finished = self._state.finished is not None
         if finished:
             self._note_code()
+            self._notifier.finish(lambda: self._halt)
         self.close(finished)
         if self._just_finished and self._state.manifest.on_complete is not None:
             self._complete()
@@ -239,6 +245,7 @@ class Daemon:
         self._look_again(now)
         self._again |= self._preconditions.ask(result.ask, now)
         self._metrics.ask()
+        self._notifier.work(now)
         self._cards.pace(seen.cards is not None, result.records, now)
         if self._cards.read_for_view(now):
             self._publisher.changed()
@@ -293,6 +300,7 @@ class Daemon:
             _log.info("%s %s", ev.name_of(record.event), " ".join(ev.words(record.event)))
         if records:
             self._publisher.alert(records)
+            self._notifier.take(records)
             self._publisher.changed()
 
     # -- observe --------------------------------------------------------------------------------------------------
@@ -435,8 +443,10 @@ class Daemon:
                 due.append(self._clean_at)
             if self._guard.disk is not None or self._guard.journal is not None:
                 due.append(self._guard.due)
-            others = (self._code.due(), self._cards.view_due(), self._health.due(), self._estimator.due(now))
-            due.extend(at for at in (*others, next_timer(self._state, self._turned_at)) if at is not None)
+            others = (self._code, self._health, self._notifier)
+            due.extend(at for one in others if (at := one.due()) is not None)
+            timers = (self._cards.view_due(), self._estimator.due(now), next_timer(self._state, self._turned_at))
+            due.extend(at for at in timers if at is not None)
             snapshot = self._publisher.due_in()
             if snapshot is not None:
                 due.append(now + snapshot)

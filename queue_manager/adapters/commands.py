@@ -1,7 +1,10 @@
-"""Commands of a whole run, `on_complete` and `results_to`: run in its cwd, with its environment."""
+"""Commands of a whole run, `on_complete`, `results_to` and that of `notify`: run in its cwd, with its environment."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 from collections.abc import Mapping
 
@@ -9,6 +12,9 @@ from queue_manager.adapters.files import append_to
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.manifest import Manifest
 from queue_manager.launchers import script
+
+_SAID = 2000
+"""Bytes of what a command printed that are looked at."""
 
 
 def run(paths: RunPaths, manifest: Manifest, run_id: str, environment: Mapping[str, str], cwd: str, bash: str) -> int:
@@ -23,3 +29,35 @@ def run(paths: RunPaths, manifest: Manifest, run_id: str, environment: Mapping[s
             stderr=log,
             check=False,
         ).returncode
+
+
+def feed(
+    paths: RunPaths,
+    manifest: Manifest,
+    run_id: str,
+    environment: Mapping[str, str],
+    cwd: str,
+    bash: str,
+    data: bytes,
+    patience: float,
+) -> tuple[int | None, str]:
+    """Run a command that gets `data` on its stdin. Its exit code, None where it was killed after `patience` seconds
+    with all that it had begun; and the beginning of what it printed. Raises OSError."""
+    import tempfile  # of use here alone, and not light
+
+    text = script.complete_script(manifest._replace(on_complete=bash), run_id, str(paths.root), cwd)
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
+        given.write(data)
+        given.seek(0)
+        process = subprocess.Popen(
+            ["bash", "-c", text], env=dict(environment), stdin=given, stdout=said, stderr=said, start_new_session=True
+        )
+        code: int | None = None
+        try:
+            code = process.wait(patience)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        said.seek(0)
+        return code, said.read(_SAID).decode("utf-8", "replace")

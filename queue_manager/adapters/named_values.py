@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,7 +48,7 @@ class NamedValues:
         """The variables of a job, looked up anew: a name that was missing may have been written into .env."""
         if not spec.env_from:
             return Found({}, {})
-        values = {**self._environment, **read_env(self._cwd)}
+        values = self._all()
         known: dict[str, str] = {}
         missing: dict[str, str] = {}
         for name, parts in spec.env_from.items():
@@ -58,6 +58,14 @@ class NamedValues:
             else:
                 missing[name] = unknown
         return Found(known, missing)
+
+    def named(self, names: Iterable[str]) -> dict[str, str]:
+        """The values of variables, as far as they are known, looked up anew."""
+        values = self._all()
+        return {name: values[name] for name in names if name in values}
+
+    def _all(self) -> dict[str, str]:
+        return {**self._environment, **read_env(self._cwd)}
 
 
 def read_env(folder: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ UNHEALTHY = "unhealthy"
 
 def alert(record: Record) -> str | None:
     """The line of alerts.jsonl for an event, newline included; None for an event that needs none."""
-    found = _words(record)
+    found = words(record)
     if found is None:
         return None
     kind, job, text = found
@@ -34,7 +34,8 @@ def last_seq(text: str) -> int:
     return 0
 
 
-def _words(record: Record) -> tuple[str, str | None, str] | None:
+def words(record: Record) -> tuple[str, str | None, str] | None:
+    """The kind of an alert, the job that it is about, and what it says; None for an event that needs none."""
     event = record.event
     if isinstance(event, ev.AttemptEnded):
         if event.status == "stuck":

@@ -96,6 +96,11 @@ class RunPaths(NamedTuple):
         return self.root / "alerts.jsonl"
 
     @property
+    def notified(self) -> Path:
+        """Which alerts have been sent to whom, a line of JSON each."""
+        return self.root / "notified.jsonl"
+
+    @property
     def metrics(self) -> Path:
         """The metrics of the jobs that have completed, a line of JSON each."""
         return self.root / "metrics.jsonl"

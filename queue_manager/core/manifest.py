@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from queue_manager.core import launchers
 from queue_manager.core.health_policy import is_policy
 from queue_manager.core.layout import id_fault, project_fault
+from queue_manager.core.notify_rules import is_notify
 from queue_manager.core.recover_policy import is_ladder
 
 FORMAT = "wavequeue-manifest"
@@ -110,7 +111,7 @@ class Manifest(NamedTuple):
     What manifests of earlier versions lack: `errexit` and `wandb`, as in a job; `rendezvous`: jobs get an address and
     a port of their own for their processes; `shell_paths`: a `~` at the beginning and `$NAME` in jobs' outputs and
     preconditions are the host's, with the job's environment; `grace`: seconds to save after TERM; `launcher`: by what
-    attempts are started, see launchers.
+    attempts are started, see launchers. `notify`: who is told of alerts, see notify_rules.
     """
 
     project: str
@@ -143,6 +144,7 @@ class Manifest(NamedTuple):
     shell_paths: bool = False
     grace: float = 10.0
     launcher: str = launchers.DEFAULT
+    notify: Any = None
 
     def grace_of(self, job: JobSpec) -> float:
         """Seconds that a job has between TERM and KILL."""
@@ -472,6 +474,7 @@ _MANIFEST_KINDS: _Kinds = {
     "launcher": (_is_launcher, f"one of: {', '.join(launchers.LAUNCHERS)}"),
     "shell_paths": _TRUTH,
     "grace": (_is_time, "a number of 0 or more"),
+    "notify": (is_notify, "an object with command or webhook, on and every in seconds"),
 }
 _OOM_KINDS: _Kinds = {"delay": (_is_time, "a number of 0 or more"), "max_attempts": _POSITIVE}
 _PHASE_KINDS: _Kinds = {"name": _TEXT, "depends_on": _TEXTS, "match": _TEXTS}

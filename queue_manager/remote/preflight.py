@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from queue_manager.adapters import code_identity, evidence, existing, host_place
 from queue_manager.adapters.named_values import read_env
-from queue_manager.core import shell_paths
+from queue_manager.core import notify_rules, shell_paths
 from queue_manager.core.excerpt import excerpt
 from queue_manager.core.manifest import JobSpec, Manifest, ManifestError, Precondition, decode
 from queue_manager.launchers.script import CANNOT_START, complete_script
@@ -93,6 +93,7 @@ def examine(manifest: Manifest) -> dict[str, Any]:
     `cwd` {path, there}; `cwds_missing`: those of jobs that have their own, [{path, jobs}]; `activation` {kind: conda,
     venv or null, name, python, fault}; `unmet` [{type, path, cwd, says, jobs}]; `untried`: how many commands were too
     many to try; `unset` {variable: ids of jobs that take it from .env or the environment, which do not have it};
+    `unset_notify`: such variables of notify;
     `probe`, `needs` and `existing`: see the modules of these names.
     """
     home = os.path.expanduser("~")
@@ -117,6 +118,7 @@ def examine(manifest: Manifest) -> dict[str, Any]:
         "unmet": list(_unmet({one: ids for one, ids in asked.items() if one not in dropped})),
         "untried": len(dropped),
         "unset": _unset(manifest, cwd),
+        "unset_notify": _unset_notify(manifest, cwd),
         "probe": probe.describe(Path(cwd)),
         "needs": needs.describe(Path(home)),
         "existing": existing.describe(manifest, cwd, host_place.of(Path(home))),
@@ -131,6 +133,14 @@ def _unset(manifest: Manifest, cwd: str) -> dict[str, list[str]]:
             if name not in known:
                 found.setdefault(name, []).append(job.id)
     return found
+
+
+def _unset_notify(manifest: Manifest, cwd: str) -> list[str]:
+    rules = notify_rules.notify(manifest.notify)
+    if rules is None or not rules.variables:
+        return []
+    known = {**os.environ, **read_env(Path(cwd))}
+    return [name for name in rules.variables if name not in known]
 
 
 def _unmet(asked: Mapping[_Asked, list[str]]) -> Iterable[dict[str, Any]]:

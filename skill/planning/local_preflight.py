@@ -53,10 +53,15 @@ def check(manifest: Manifest, probe: dict[str, Any]) -> Findings:
 
 
 def unset_words(document: Mapping[str, Any], jobs: Collection[str]) -> list[str]:
-    """What variables jobs would miss, from the document of queue_manager.remote.preflight, which a host may have made
-    up."""
-    rows = document.get("unset")
-    found = []
+    """What variables jobs and notify would miss, from the document of queue_manager.remote.preflight, which a host may
+    have made up."""
+    rows, names = document.get("unset"), document.get("unset_notify")
+    found = [
+        f"{name} is set neither in .env nor in the environment there, and notify takes it: nobody is told of alerts "
+        f"until {name}=VALUE is in .env, or the run is started with it"
+        for name in (names if isinstance(names, list) else ())
+        if isinstance(name, str) and _VARIABLE.fullmatch(name)
+    ]
     for name, ids in rows.items() if isinstance(rows, dict) else ():
         named = [job for job in ids if isinstance(job, str) and job in jobs] if isinstance(ids, list) else []
         if named and _VARIABLE.fullmatch(name):

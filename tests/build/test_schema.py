@@ -138,7 +138,7 @@ def _with(document: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 FREE = ("grid", "zip", "include", "exclude", "env", "args", "metrics")
 """Mappings whose keys are the writer's."""
-BASES = ["phases", "everything", "jobs_args", "zip_include", "match_groups"]
+BASES = ["phases", "everything", "jobs_args", "zip_include", "match_groups", "notify"]
 
 
 @pytest.mark.parametrize("name", BASES)

@@ -151,6 +151,16 @@ def test_what_is_not_set_is_named_before(tmp_path: Path, monkeypatch: pytest.Mon
     assert words.startswith("NOT_SET is set neither in .env nor in the environment there, and 2 jobs take it (j1, j2)")
 
 
+def test_what_notify_lacks_is_named_before(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("ALSO=1\n")
+    notify = {"command": "send ${ALSO} ${NOT_SET}", "webhook": "https://example.org/${NOT_SET}/${NOR_THIS}"}
+    made = build(json.dumps({"project": "p", "notify": notify, "jobs": [{"id": "a", "cmd": "b"}]}), "s.json").manifest
+    document = preflight.examine(made._replace(cwd=str(tmp_path)))
+    words = unset_words(document, {"a"})
+    assert [one.partition(" ")[0] for one in words] == ["NOT_SET", "NOR_THIS"]
+    assert all("notify takes it: nobody is told" in one for one in words)
+
+
 @pytest.mark.parametrize("rows", [None, [], {"A": 1}, {"A": [1, "other"]}, {"A\x1b[31m": ["j1"]}, {"": ["j1"]}])
 def test_a_host_may_say_anything_about_it(rows: Any) -> None:
-    assert unset_words({"unset": rows}, {"j1"}) == []
+    assert unset_words({"unset": rows, "unset_notify": rows}, {"j1"}) == []
