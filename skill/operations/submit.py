@@ -89,9 +89,11 @@ def existing(submission: Submission) -> Run | None:
     return None
 
 
-def create(submission: Submission, parts: Sequence[Part], earlier: Earlier = durations.NOTHING) -> Run:
-    """Create the run's directory with its manifest, its assignment, and the durations of earlier runs. Raises
-    OSError."""
+def create(
+    submission: Submission, parts: Sequence[Part], earlier: Earlier = durations.NOTHING, name: str | None = None
+) -> Run:
+    """Create the run's directory with its manifest, its assignment, and the durations of earlier runs. `name`: its id,
+    if one is given. Raises OSError."""
     now = time.time()
 
     def fill(run: Run, run_id: str) -> None:
@@ -103,7 +105,7 @@ def create(submission: Submission, parts: Sequence[Part], earlier: Earlier = dur
         )
         assignment.write(run, row)
 
-    return directory.create_filled(submission.manifest.project, submission.beside, now, fill)
+    return directory.create_filled(name or directory.run_id(submission.manifest.project, now), submission.beside, fill)
 
 
 def check_asked(run: Run, names: Sequence[str]) -> None:

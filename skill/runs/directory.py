@@ -86,25 +86,24 @@ def create(project: str, beside: Path, place: HostPaths, now: float) -> Run:
         return Run.at(local / name)
 
 
-def create_filled(project: str, beside: Path, now: float, fill: Callable[[Run, str], None]) -> Run:
+def create_filled(name: str, beside: Path, fill: Callable[[Run, str], None]) -> Run:
     """Make the directory of a run whose jobs run elsewhere: it is there with all its files, or not at all.
 
-    `fill` writes them, given the directory as it is at first and the run's id. The run gets no name in
-    ~/.wavequeue/runs, see `note_submitted`: this machine may itself be one of its hosts. Only one process at a time may
-    make runs beside a spec in this way. Raises OSError.
+    Where the `name` is taken it gets -2, -3 and so on. `fill` writes the files, given the directory as it is at first
+    and the run's id. The run gets no name in ~/.wavequeue/runs, see `note_submitted`: this machine may itself be one of
+    its hosts. Only one process at a time may make runs beside a spec in this way. Raises OSError.
     """
     local = beside / LOCAL_RUNS
     make_directory(local)
     for left in local.glob(f"{_STAGE}*"):  # of one that was killed
         shutil.rmtree(left, ignore_errors=True)
-    first = run_id(project, now)
-    names = itertools.chain([first], (f"{first}-{number}" for number in itertools.count(2)))
-    name = next(name for name in names if not (local / name).exists())
-    stage = local / f"{_STAGE}{name}"
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    free = next(one for one in names if not (local / one).exists())
+    stage = local / f"{_STAGE}{free}"
     make_new_directory(stage)
-    fill(Run.at(stage), name)
-    stage.rename(local / name)
-    return Run.at(local / name)
+    fill(Run.at(stage), free)
+    stage.rename(local / free)
+    return Run.at(local / free)
 
 
 def discard(run: Run, place: HostPaths) -> None:

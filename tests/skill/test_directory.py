@@ -78,9 +78,9 @@ def test_a_run_for_hosts_is_there_with_all_its_files_or_not_at_all(work: Path, h
         run.paths.manifest.write_text(run_id)
 
     with pytest.raises(KeyboardInterrupt):
-        directory.create_filled("demo", work, T0, cut)
+        directory.create_filled(directory.run_id("demo", T0), work, cut)
     assert list(directory.in_folder(work / LOCAL_RUNS)) == []
-    made = [directory.create_filled("demo", work, T0, fill) for _ in range(2)]
+    made = [directory.create_filled(directory.run_id("demo", T0), work, fill) for _ in range(2)]
     assert [run.id for run in made] == [RUN_ID, f"{RUN_ID}-2"]
     assert [run.paths.manifest.read_text() for run in made] == [run.id for run in made]
     assert sorted(path.name for path in (work / LOCAL_RUNS).iterdir()) == [run.id for run in made]
@@ -188,7 +188,7 @@ def test_a_run_on_hosts_is_found_from_anywhere_before_the_part_of_it_that_this_m
     def fill(run: directory.Run, _run_id: str) -> None:
         run.paths.manifest.write_text("{}")
 
-    made = directory.create_filled("demo", work, T0, fill)
+    made = directory.create_filled(directory.run_id("demo", T0), work, fill)
     part = home / ".wavequeue" / "runs" / made.id
     part.mkdir(parents=True)
     (part / "manifest.json").write_text("{}")
