@@ -57,6 +57,7 @@ VERBS = {  # in the order in which they are used
     "hosts": Verb("hosts", "hosts", "Register hosts, check them, set them up."),
     "vast": Verb("vast.instances", "vast", "Rent machines of Vast.ai: list them, their cost, and offers."),
     "up": Verb("up", "up_verb", "Run SPEC on a rented machine: rent, run, pull, destroy."),
+    "research": Verb("research.projects", "research", "Keep projects, ideas, runs, evidence and papers in files."),
     "doctor": Verb("doctor", "doctor_verb", "Check the keys of Vast.ai, W&B, Hugging Face and GitHub."),
 }
 

@@ -76,6 +76,7 @@ class ResearchPaths(NamedTuple):
     """Where the research files of a project directory are: beside workers.yaml. `ids`: the highest number that was
     given to a record of each kind, so that none is given twice."""
 
+    workers: Path
     root: Path
     queues: Path
     schemas: Path
@@ -89,7 +90,7 @@ class ResearchPaths(NamedTuple):
         """The research files beside this workers.yaml; nothing of it need exist."""
         beside, kept = workers.parent, workers.parent / KEPT
         folders = (beside / "queues", beside / "schemas", beside / "templates", beside / "research")
-        return cls(beside, *folders, kept / "research.lock", kept / "research_ids.json")
+        return cls(workers, beside, *folders, kept / "research.lock", kept / "research_ids.json")
 
     def queue(self, name: str) -> Path:
         """The file of one of QUEUES."""

@@ -13,7 +13,9 @@ from skill.hosts.registry import mapping_in, place_of
 from skill.research.record_faults import RecordFault, record_faults, unknown
 from skill.research.records import Project, Record
 
-BEGIN = "begin one with: wavequeue research init --title TITLE --idea IDEA --target TARGET --metric METRIC"
+TEMPLATES = Path(__file__).with_name("templates")
+"""What a project begins with; `init` copies it beside the queues, where people may change it."""
+BEGIN = "begin one: wavequeue research init --title TITLE --idea IDEA --target TARGET --metric METRIC"
 
 
 def names(paths: ResearchPaths) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from json.decoder import JSONDecoder
 from typing import Any
 
@@ -14,6 +14,7 @@ from skill.research.records import KINDS, Record
 
 MOST = 256 << 20
 """Bytes of a queue that is read."""
+_MOST_FAULTS = 1000
 _SPACE = " \t\n\r"
 
 
@@ -74,15 +75,23 @@ def _no_number(text: str) -> Any:
     raise ValueError(f"{text} is no number of JSON")
 
 
-def faults(found: list[RecordFault], text: str, file: str) -> list[Fault]:
+def faults(found: Sequence[RecordFault], text: str, file: str) -> list[Fault]:
     """Faults with the line and column of each."""
-    return [Fault(file, *place(text, one.at), one.what, one.instead) for one in found]
+    starts = [at for _, _, at in _children(text, _skip(text, 0))] if len(found) > 1 else []
+    return [Fault(file, *_place(text, one.at, starts), one.what, one.instead) for one in found[:_MOST_FAULTS]]
 
 
-def place(text: str, path: Path) -> tuple[int, int]:
-    """Line and column, from 1, of what a path leads to in a text of JSON: of a key, or of a value in an array. Where
-    it leads nowhere, of the last that is there."""
-    at = shown = _skip(text, 0)
+def _place(text: str, path: Path, starts: Sequence[int]) -> tuple[int, int]:
+    """The place of a path; `starts`: where each record begins, so that a large queue is gone over once."""
+    if path and isinstance(path[0], int) and path[0] < len(starts):
+        return place(text, path[1:], starts[path[0]])
+    return place(text, path)
+
+
+def place(text: str, path: Path, start: int = 0) -> tuple[int, int]:
+    """Line and column, from 1, of what a path leads to in a text of JSON, from the value at `start` on: of a key, or of
+    a value in an array. Where it leads nowhere, of the last that is there."""
+    at = shown = _skip(text, start)
     for step in path:
         found = next((child for child in _children(text, at) if child[0] == step), None)
         if found is None:

@@ -42,26 +42,36 @@ class Store:
         """The records of a queue, in the order of its file. Raises SpecErrors with all faults, UseError."""
         return self._parsed(queue)[1]
 
+    def text(self, queue: str) -> tuple[str, list[Record]]:
+        """The text of a queue and its records. Raises as `read` does."""
+        text, records = self._parsed(queue)
+        return text or "", records
+
     def change(self, queue: str, edit: Edit) -> list[Record]:
         """Change a queue; returns its records. Raises what `read` and `edit` raise, and OSError; nothing is changed
         then."""
         with locked(self.paths.lock):
             return self._change(queue, edit)
 
-    def add(self, queue: str, new: Callable[[list[Record]], Sequence[Record]]) -> list[Record]:
-        """Add records without an id to a queue, made from what it has; returns them with their ids. Raises as
-        `change` does."""
+    def add(
+        self,
+        queue: str,
+        new: Callable[[list[Record]], Sequence[Record]],
+        finish: Callable[[list[Record]], list[Record]] = list,
+    ) -> list[Record]:
+        """Add records without an id to a queue, made from what it has; returns them with their ids. `finish` makes what
+        needs the ids. Raises as `change` does."""
         added: list[Record] = []
 
         def edit(records: list[Record]) -> list[Record]:
             nonlocal added
-            added, counts = ids.numbered(queue, new(records), records, self._given())
+            numbered, counts = ids.numbered(queue, new(records), records, self._given())
+            added = finish(numbered)
             if added:  # before the records: a number that is lost is no loss, one that is given twice is
                 self._keep_given(counts)
             return [*records, *added]
 
-        with locked(self.paths.lock):
-            self._change(queue, edit)
+        self.change(queue, edit)
         return added
 
     def save(self, queue: str, base: Sequence[Record], mine: Sequence[Record]) -> list[Record]:

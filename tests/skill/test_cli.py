@@ -51,6 +51,7 @@ PROMISED = [
     "hosts",
     "vast",
     "up",
+    "research",
     "doctor",
 ]
 """The verbs that are documented, in the order of their use."""
