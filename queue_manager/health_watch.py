@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from queue_manager.adapters import log_reader
 from queue_manager.adapters.log_reader import HEAD, MOST, LogReader
 from queue_manager.adapters.metric_files import FileMetric
 from queue_manager.core.boundary import Doing, HealthReading
@@ -20,6 +22,7 @@ FIRST, EVERY, LEAST = 3.0, 10.0, 3.0
 """Seconds until the first look at an attempt, between two looks, and between them at least however many begin."""
 _EARLY = 2.0
 """Seconds by which a later look may be early, where the loop is awake for something else."""
+_NAN = re.compile(rb"\b(?:nan|inf|infinity)\b", re.IGNORECASE)
 TOGETHER = 2 << 20
 """Bytes that are read of all logs at one look."""
 
@@ -82,9 +85,13 @@ class HealthWatch:
         return self.readings()
 
     def look_at_end(self, order: int, now: float) -> dict[int, HealthReading]:
-        """Look at an attempt that has just ended, where its last step decides something."""
+        """Look at an attempt that has just ended, where its last words decide something: its last step, or a loss that
+        is NaN, which is looked for in short ones, too."""
         job, attempt = self._state.jobs[order], self._state.live.get(order)
-        if attempt is None or policy(job.spec.health).min_steps is None:
+        if attempt is None:
+            return {}
+        asks = policy(job.spec.health).min_steps is not None or self._is_followed(order, attempt)
+        if not asks and not log_reader.ends_with(self._paths.log(job.spec.id), _NAN):
             return {}
         return {order: self._look(order, attempt, now, None, None, MOST)}
 

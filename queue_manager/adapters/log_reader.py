@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,8 +12,19 @@ from queue_manager.core.log_text import plain_lines
 
 MOST = 256 << 10
 """Bytes that are read of one log at once; of more the last ones."""
+TAIL = 8 << 10
 HEAD = 64 << 10
 """Of a log that is larger when it is first read, so much of its beginning as well: settings and headings are there."""
+
+
+def ends_with(path: Path, words: re.Pattern[bytes]) -> bool:
+    """Whether some words are in the last TAIL bytes of a log; False where it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+            return words.search(file.read(TAIL)) is not None
+    except OSError:
+        return False
 
 
 class News(NamedTuple):

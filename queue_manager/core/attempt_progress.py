@@ -7,7 +7,7 @@ from enum import Enum
 
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
-from queue_manager.core import health, idle, leftovers, recovery
+from queue_manager.core import health, health_rules, idle, leftovers, recovery
 from queue_manager.core.failures import Rule
 from queue_manager.core.judge import Verdict, judge
 from queue_manager.core.model import Attempt, Job
@@ -167,6 +167,9 @@ def _end(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence, verdict: Verd
         outcome = health.STOPPED_EARLY
     elif verdict.outcome is Outcome.SUCCEEDED and warning is None:
         warning = health.too_few_steps(job, turn.seen.health.get(job.order))
+    if verdict.outcome is Outcome.SUCCEEDED:
+        doubts = health_rules.doubts(job, attempt, turn.seen.health.get(job.order))
+        warning = "; ".join(filter(None, (doubts, warning))) or None
     if verdict.outcome is Outcome.SUCCEEDED and job.recovery.steps and job.recovery.steps[0].n < attempt.n:
         outcome = outcome or recovery.RECOVERED
         settings = recovery.changed(job)

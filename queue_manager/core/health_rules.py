@@ -19,6 +19,8 @@ SILENT = 1800.0
 """The same for a job that never told a step, and whose log and CPU do nothing at all."""
 _GOES_ON = 5.0
 """Seconds that a job has to live after a traceback: it was not the end."""
+_LASTING = ("nan", "out_of_bounds")
+"""Flags that say something of a job's result, and not only of how it ran."""
 _SIBLINGS = 2
 """Other jobs of a phase at least by whose pace one is measured."""
 
@@ -47,6 +49,17 @@ def decide(turn: Turn) -> None:
         for kind in [one for one in attempt.flags if one not in wanted]:
             turn.emit(ev.HealthCleared(job.spec.id, attempt.n, kind))
         _act(turn, job, attempt, rules, reading)
+
+
+def doubts(job: Job, attempt: Attempt, reading: HealthReading | None) -> str | None:
+    """What is wrong with the result of an attempt that succeeded, in words: its loss is NaN, or a bound is broken, as
+    its log last says it."""
+    if reading is None:
+        found = {flag.kind: (flag.text, flag.line) for flag in attempt.flags.values()}
+    else:
+        found = dict(flags(policy(job.spec.health, job.spec.metrics), reading, []))
+    words = [f"{kind}: {found[kind][0]}" for kind in _LASTING if kind in found]
+    return "; ".join(words) or None
 
 
 def _act(turn: Turn, job: Job, attempt: Attempt, rules: Policy, reading: HealthReading) -> None:

@@ -58,6 +58,9 @@ def check(
     words = tuple(f"{one['kind']}: {one['text']}" for one in flags)
     if row["status"] != "completed" and not runs and row["error"]:
         words += (row["error"],)
+    doubtful = row["status"] == "completed" and row["warning"] is not None
+    if doubtful:
+        words += (f"completed with a warning: {row['warning']}",)
     return Check(
         ts=now,
         job=row["id"],
@@ -73,7 +76,7 @@ def check(
         action=_action(row),
         next=following,
         eta_s=health.get("eta_s") if runs else None,
-        alert=state not in _WELL,
+        alert=doubtful or state not in _WELL,
         flags=words,
     )
 

@@ -99,6 +99,27 @@ def test_a_last_look_is_made_only_where_a_last_step_decides_something(tmp_path: 
     assert desk.watch.look_at_end(1, desk.started("a") + 1.0) == {}
 
 
+@pytest.mark.parametrize(
+    ("text", "loss"), [(b"step 9/10 loss nan", "nan"), (b"step 9/10 loss=-inf", "-inf"), (b"INFO step 9 loss 3", None)]
+)
+def test_a_short_job_is_looked_at_in_the_end_where_its_log_may_say_nan(
+    tmp_path: Path, text: bytes, loss: str | None
+) -> None:
+    desk = Desk(tmp_path, spec("a"))
+    desk.paths.log("a").write_bytes(b"step 1/10 loss 3\r\n" + text + b"\r\n")
+    found = desk.watch.look_at_end(0, desk.started("a") + 1.0)
+    assert [str(one.loss) for one in found.values()] == ([] if loss is None else [loss])
+
+
+def test_a_job_that_was_followed_is_looked_at_in_the_end(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, spec("a"))
+    desk.paths.log("a").write_bytes(b"step 1/10 loss 3\r\n")
+    desk.look(FIRST)
+    with desk.paths.log("a").open("ab") as log:
+        log.write(b"step 10/10 loss 2\r\n")
+    assert desk.watch.look_at_end(0, desk.started("a") + FIRST + 1.0)[0].step == 10
+
+
 def test_metrics_in_files_are_read_for_what_the_health_asks_of_them(tmp_path: Path) -> None:
     metrics = {"val": {"json": "val.json", "key": "val", "goal": "min"}}
     desk = Desk(tmp_path, spec("a", metrics=metrics, health={"early_stop": {"metric": "val", "patience": 2}}))

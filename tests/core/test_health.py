@@ -227,6 +227,36 @@ def test_a_job_that_ends_before_min_steps_is_completed_with_a_warning(step: int 
     assert (job.warning, job.outcome) == (warning, None)
 
 
+@pytest.mark.parametrize(
+    ("seen", "warning"),
+    [
+        ({"loss": math.nan, "step": 3}, "nan: the loss is nan at step 3"),
+        ({"loss": 50.0}, "out_of_bounds: loss is 50, above 10 at step 700"),
+        ({"loss": math.inf, "metrics": {"loss": 11.0}},
+         "nan: the loss is infinite at step 700; out_of_bounds: loss is 11, above 10 at step 700"),
+        ({"loss": 0.5, "still": 9e9, "quiet": 9e9, "found": {"traceback": (0.0, "ValueError")}}, None),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_result_stays_as_a_warning(seen: dict[str, Any], warning: str | None) -> None:
+    host, manager = world(spec("a", health={"bounds": [{"metric": "loss", "above": 10}]}))
+    host.plan_of = with_plans({}, Plan(seconds=5.0))
+    host.health["a"] = reading(**seen)
+    job = until(host, manager, "a", "completed")
+    assert (job.warning, job.outcome) == (warning, None)
+
+
+def test_a_flag_that_is_over_is_no_warning_and_one_that_was_seen_last_is() -> None:
+    for last, warning in ((0.5, None), (math.nan, "nan: the loss is nan at step 700")):
+        host, manager, job = running()
+        for loss in (math.nan, 0.5, last):
+            host.health["a"] = reading(loss=loss)
+            turns(host, manager, 2)
+        host.health.clear()
+        host.finish(host.running()[0])
+        until(host, manager, "a", "completed")
+        assert job.warning == warning
+
+
 def test_a_job_that_fails_before_min_steps_has_just_failed() -> None:
     host, manager = world(spec("a", health={"min_steps": 1000}))
     host.plan_of = with_plans({}, Plan(seconds=5.0, code=3))

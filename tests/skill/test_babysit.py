@@ -77,6 +77,13 @@ def test_a_field_says(fields: dict[str, Any], part: str) -> None:
     assert len(text.split(" ")) == 9
 
 
+def test_what_completed_with_a_warning_is_told_as_an_alert() -> None:
+    found = seen(new_story().document(), "a", status="completed", warning="nan: the loss is nan at step 9")
+    assert found.alert
+    assert found.flags == ("completed with a warning: nan: the loss is nan at step 9",)
+    assert not seen(new_story().document(), "a", status="completed").alert
+
+
 def test_a_host_that_is_away_is_another_state_than_a_job_that_failed() -> None:
     document = new_story().document()
     document["meta"]["hosts"] = [{"name": "gpu-a", "reachable": False}]
