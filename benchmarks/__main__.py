@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import estimate, health, hosts, report, scale, startup, turnaround
+from benchmarks import estimate, health, hosts, report, research, scale, startup, turnaround
 
 turnaround.main()
 scale.main()
@@ -11,3 +11,4 @@ startup.main()
 report.main()
 estimate.main()
 health.main()
+research.main()

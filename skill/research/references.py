@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from queue_manager.core import manifest as manifests
 from queue_manager.core import metric_rules
 from queue_manager.core.manifest import ManifestError
-from skill.research import run_records
+from skill.research import dispatch, run_records
 from skill.research.record_faults import Path, RecordFault, unknown
 from skill.research.records import Record
 
@@ -68,7 +68,7 @@ def _unknown_keys(found: Mapping[str, Any], known: Collection[str], what: str, a
 
 def _job_fault(run: Record) -> str | None:
     try:
-        run_records.job_of(run, ())
+        dispatch.job(run)
     except ManifestError as error:
         return str(error)
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import build_manifest
@@ -23,8 +23,6 @@ JOB_KEYS = tuple(key for key in JobSpec._fields if key not in _COLUMNS and key !
 """What the column `job` may have: as in a manifest."""
 SETTINGS = tuple(key for key in Manifest._fields if key not in ("project", "hosts", "phases", "groups", "jobs"))
 """What the column `settings` may have: as in a manifest."""
-PHASE = "research"
-"""The phase of a run that came from no spec."""
 
 
 def with_metrics(run: Record, typed: Mapping[str, str], given: Mapping[str, Any]) -> Record:
@@ -79,12 +77,3 @@ def linked(records: Sequence[Record]) -> list[Record]:
         {**record, "depends_on": [ids[one] for one in record["depends_on"]]} if "depends_on" in record else record
         for record in records
     ]
-
-
-def job_of(run: Mapping[str, Any], among: Iterable[str]) -> JobSpec:
-    """The job that a run is; its id is that of the run. `among`: the runs that it may name as what it waits for, since
-    they are in the same manifest. Raises ManifestError where what a person wrote into it is no job."""
-    among = set(among)
-    row = {key: run[column] for key, column in _COLUMNS.items() if column in run}
-    row["depends_on"] = [one for one in run.get("depends_on", ()) if one in among]
-    return manifests.job_from_json({"phase": PHASE, **run.get("job", {}), **row, "id": run["id"]})

@@ -15,7 +15,7 @@ import pytest
 from build_manifest import build
 from queue_manager.core.manifest import JobSpec
 from skill.operations import research_runs
-from skill.research.run_records import job_of
+from skill.research.dispatch import job
 from skill.research.store import Store
 from tests import in_process
 
@@ -176,7 +176,7 @@ def test_a_run_has_what_it_was_given_and_what_its_project_says(research: Call, t
             "val_loss": {"json": "out/two-moons-r1.json", "key": "loss", "goal": "min"}, "acc": {"log": "acc=(\\S+)"},
         },
     }  # fmt: skip
-    assert job_of(run, ()).cmd == "python t.py > ${HOME}/x"
+    assert job(run).cmd == "python t.py > ${HOME}/x"
 
 
 def test_the_jobs_of_a_spec_become_runs_that_are_the_same_jobs(moons: Call, tmp_path: Path) -> None:
@@ -190,11 +190,10 @@ def test_the_jobs_of_a_spec_become_runs_that_are_the_same_jobs(moons: Call, tmp_
     assert {run["settings"]["conda"] for run in runs} == {"moons"}
     jobs = build(SWEEP, "sweep.yaml").manifest.jobs
 
-    def bare(job: JobSpec) -> JobSpec:
-        return job._replace(id="", depends_on=(), metrics=job.metrics or None)
+    def bare(spec: JobSpec) -> JobSpec:
+        return spec._replace(id="", depends_on=(), metrics=spec.metrics or None)
 
-    assert [bare(job_of(run, ())) for run in runs] == [bare(job) for job in jobs]
-    assert job_of(runs[2], ["two-moons-r1"]).depends_on == ("two-moons-r1",)
+    assert [bare(job(run)) for run in runs] == [bare(spec) for spec in jobs]
     moons("validate")
 
 
