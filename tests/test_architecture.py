@@ -78,7 +78,7 @@ LAYERS = (  # the first whose folder fits is meant
         )
         for height, package in enumerate(PACKAGES)
     ),
-    Layer("skill", ("skill.cli",)),
+    Layer("skill", ("skill.cli", "skill.hosts.early_ssh")),
     Layer("manifests/demo", ("digits", "mlp")),
 )
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar, Union
 
 from skill.common.errors import UseError
 from skill.common.retry import backoff
-from skill.hosts import remote_command, ssh_way
+from skill.hosts import early_ssh, remote_command, ssh_way
 from skill.hosts.known_hosts import KNOWN_HOSTS, fingerprint, forget_key, known_key, replace_key
 from skill.hosts.remote_command import Framed
 from skill.hosts.transport import Channel, CommandResult, Transport, Unreachable
@@ -64,8 +64,8 @@ class Host:
     """A worker that can be reached. Connects when first asked, and again after a drop.
 
     `known_hosts`: the project's own file. `tries`: how often a refused or dropped connection is tried. `once`: hardly
-    more than one command is expected, so the first one goes by an ssh of its own. One command at a time; threads wait
-    for each other.
+    more than one command is expected, so the first one goes by an ssh of its own. Where that has no stdin, it only
+    reads, and the next process may start it early. One command at a time; threads wait for each other.
     """
 
     def __init__(self, worker: Worker, known_hosts: Path, tries: int = 1, *, once: bool = False) -> None:
@@ -110,13 +110,24 @@ class Host:
     # -- commands -------------------------------------------------------------------------------------------------
 
     def run(
-        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0, limit: int = 64 << 20
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        shown: str = "",
+        timeout: float = 30.0,
+        limit: int = 64 << 20,
     ) -> CommandResult | Unreachable:
-        """Run a command in the home directory. `timeout` in seconds for all of it; `limit`: bytes of output taken."""
+        """Run a command in the home directory. `timeout` in seconds for all of it; `limit`: bytes of output taken.
+
+        `shown`: input in the place of `stdin` that other users of the host may see, since it is a part of the command
+        line: that saves a round trip.
+        """
         with self._lock:
             if self.worker.kind == "local":
-                return _run_here(argv, stdin, timeout, limit)
-            sent = remote_command.framed(argv, secrets.token_hex(8), takes_input=bool(stdin))
+                return _run_here(argv, stdin or shown.encode(), timeout, limit)
+            mark = early_ssh.MARK if self._once and not stdin else secrets.token_hex(8)
+            sent = remote_command.framed(argv, mark, takes_input=bool(stdin), shown=shown)
             result = self._run_there(sent, stdin, timeout, limit)
         if isinstance(result, (Unreachable, CommandResult)):
             return result

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from skill.hosts import known_hosts, ssh_command, ssh_keys, ssh_way, ssh_words, transport
+from skill.hosts.early_ssh import Started
 from skill.hosts.ssh_way import Way
 from skill.hosts.transport import Channel, Unreachable
 
@@ -77,7 +78,7 @@ class OpenSshTransport:
                 return Unreachable(f"{self._where()} dropped the connection", "dropped")
         argv = [*ssh_command.quiet(self._way.settings, self._where_options()), "-S", path, self._way.destination]
         try:
-            return SshProcess([*argv, command], functools.partial(ssh_way.master_lives, self._way, path))
+            return SshProcess(Started([*argv, command]), functools.partial(ssh_way.master_lives, self._way, path))
         except OSError as error:
             return Unreachable(f"ssh could not be started: {error.strerror or error}", "other")
 
@@ -228,25 +229,15 @@ def _text(path: str) -> str:
 
 
 class SshProcess:
-    """A command of ssh as a channel. What ssh says for itself goes to a file, and so is no output of the command.
+    """A command of ssh as a channel. What ssh says for itself is no output of the command.
 
     `lives`: tells whether the connection that it shares still serves.
     """
 
-    def __init__(self, argv: list[str], lives: Callable[[], bool] = lambda: True) -> None:
-        self._lives = lives
-        handle, self._log = tempfile.mkstemp(prefix="wqssh")
-        os.close(handle)
+    def __init__(self, started: Started, lives: Callable[[], bool] = lambda: True) -> None:
+        self._started, self._process, self._lives = started, started.process, lives
         self._timeout: float | None = None
         self.status_event = threading.Event()
-        try:
-            self._process = subprocess.Popen(
-                [argv[0], "-E", self._log, *argv[1:]],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-            )  # fmt: skip
-        except BaseException:
-            os.unlink(self._log)
-            raise
         threading.Thread(target=self._wait, daemon=True).start()
 
     def _wait(self) -> None:
@@ -255,7 +246,7 @@ class SshProcess:
 
     def words(self) -> str:
         """What ssh has said for itself until now."""
-        return _text(self._log)
+        return _text(self._started.log)
 
     def has_output(self, seconds: float) -> bool:
         """Whether the command writes anything within so many seconds, or has closed its output."""
@@ -295,7 +286,4 @@ class SshProcess:
         return not ssh_words.telling(self.words()) and self._lives()
 
     def close(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        with contextlib.suppress(OSError):
-            os.unlink(self._log)
+        self._started.close()

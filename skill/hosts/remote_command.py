@@ -82,11 +82,13 @@ class Parts(NamedTuple):
     is_quiet: bool
 
 
-def framed(argv: Sequence[str], mark: str, *, takes_input: bool) -> Framed:
-    """Frame a command with a mark that nobody else prints: letters and digits."""
+def framed(argv: Sequence[str], mark: str, *, takes_input: bool, shown: str = "") -> Framed:
+    """Frame a command with a mark that nobody else prints: letters and digits. `shown`: input that is a part of the
+    line."""
     text = f"printf {mark}; printf {mark} >&2\n"
     if not takes_input:
-        return Framed(line(f"{text}exec {shlex.join(argv)}"), mark.encode())
+        given = f"printf %s {shlex.quote(shown)} | " if shown else ""
+        return Framed(line(f"{text}{given}exec {shlex.join(argv)}"), mark.encode())
     take = _TAKE.replace("@MARK@", mark).replace("@LOST@", str(LOST_INPUT))
     whole = line(f"{text}{take}exec {shlex.join(argv)}")
     return Framed(whole, mark.encode(), b"\n" * _FILL, f"{mark}\n".encode())

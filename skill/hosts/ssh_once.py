@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skill.common.errors import UseError
-from skill.hosts import ssh_command, ssh_way, ssh_words, transport
+from skill.hosts import early_ssh, ssh_command, ssh_way, ssh_words, transport
 from skill.hosts.known_hosts import known_key
 from skill.hosts.openssh_transport import SshProcess
+from skill.hosts.ssh_settings import settings_files
 from skill.hosts.ssh_way import Way
 from skill.hosts.transport import Channel, Unreachable
 
@@ -43,19 +44,22 @@ def begin(worker: Worker, known_hosts: Path, line: str) -> Channel | Unreachable
     Returns Unreachable for a host that does not answer; None where the host has to be entered in another way, or that
     way has to say why it cannot be.
     """
+    early_ssh.made_from(known_hosts, *settings_files())
     try:
         if known_key(known_hosts, worker.name) is None:
             return None
         way = ssh_way.plain(worker)
         if way is None:
             return None
-        process = _Single([*command(way, worker.name, known_hosts), way.destination, line])
+        argv = [*command(way, worker.name, known_hosts), way.destination, line]
+        process = _Single(early_ssh.take(argv))
     except (UseError, OSError):
         return None
     until = time.monotonic() + transport.LOGIN
     while time.monotonic() < until:
         has_output = process.has_output(_PAUSE)  # also where it has ended
         if _LOGGED_IN in process.words():
+            _remember(argv, way)
             return process
         if process.status_event.wait(_PAUSE if has_output else 0.0):
             return _failed(process, way)
@@ -63,6 +67,12 @@ def begin(worker: Worker, known_hosts: Path, line: str) -> Channel | Unreachable
             return process
     process.close()
     return Unreachable(f"{_where(way)} did not complete the login within {transport.LOGIN:g} s", "timeout")
+
+
+def _remember(argv: list[str], way: Way) -> None:
+    if way.settings.is_set("controlpath"):  # as soon as a connection is shared there, it is the one to use
+        early_ssh.made_from(way.settings.first("controlpath"))
+    early_ssh.remember(argv)
 
 
 def _failed(process: SshProcess, way: Way) -> Channel | Unreachable | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union
 from skill.common import typed_json
 from skill.common.errors import FailedError, UseError
 from skill.common.project import workers_of
-from skill.hosts import bootstrap, registry
+from skill.hosts import bootstrap, early_ssh, registry
 from skill.hosts.connection import CommandResult, Host, Unreachable, each
 from skill.hosts.registry import Registry
 from skill.runs import assignment, directory, state_cache, state_schema
@@ -66,6 +66,7 @@ class RemoteRun:
     def open(cls, run: Run, *, once: bool = False) -> RemoteRun | None:
         """The hosts of a run; None if it runs on this machine. `once`: see Host. Raises FailedError, and UseError for
         workers.yaml."""
+        early_ssh.made_from(assignment.path(run))
         seen = _stamp(assignment.path(run))
         found = assignment.read(run)
         if found is None:
@@ -129,6 +130,7 @@ class RemoteRun:
     def _way(self, name: str) -> Host | Unreachable:
         if self._registry is None:
             where = workers_of(self.run.root)
+            early_ssh.made_from(where)
             self._registry = where, Registry.load(where)
         where, known = self._registry
         try:
@@ -169,14 +171,15 @@ class RemoteRun:
             return way
         if part.python is None or part.runtime is None:
             return f"its jobs were not sent there yet; finish that with: {self._submit}"
-        asked = json.dumps({**request, "host_id": part.host_id}).encode()
+        asked = json.dumps({**request, "host_id": part.host_id})
+        given: dict[str, Any] = {"shown": asked} if request["op"] == "look" else {"stdin": asked.encode()}
         argv = bootstrap.module(None, part.python, part.runtime, "control", self.run.id)
         limit = state_schema.most_bytes(
             len(part.jobs) + len(self._added_on(name)), state_cache.count_added(self.run.root)
         )
-        result = way.run(argv, stdin=asked, timeout=timeout, limit=limit)
+        result = way.run(argv, **given, timeout=timeout, limit=limit)
         if isinstance(result, Unreachable) and result.kind == "dropped":
-            result = way.run(argv, stdin=asked, timeout=timeout, limit=limit)
+            result = way.run(argv, **given, timeout=timeout, limit=limit)
         return result if isinstance(result, Unreachable) else self._answer(result, limit)
 
     def _added_on(self, name: str) -> frozenset[str]:

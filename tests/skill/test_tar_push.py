@@ -30,14 +30,20 @@ class Wire(Host):
         self.sent = 0
 
     def run(
-        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0, limit: int = 64 << 20
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        shown: str = "",
+        timeout: float = 30.0,
+        limit: int = 64 << 20,
     ) -> CommandResult | Unreachable:
         is_last = bool(stdin) and self.cut == 0
         if stdin and self.cut is not None:
             self.cut -= 1
         given = stdin[: len(stdin) // 2] if is_last else stdin
         self.sent += len(given)
-        result = super().run(argv, stdin=given, timeout=timeout, limit=limit)
+        result = super().run(argv, stdin=given, shown=shown, timeout=timeout, limit=limit)
         return Unreachable("the connection was lost", "dropped") if is_last else result
 
 
