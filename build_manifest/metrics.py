@@ -15,7 +15,7 @@ from build_manifest.names import Literal, Text, is_template
 from build_manifest.nodes import MapNode, Node, Scalar
 from build_manifest.paths import check_path
 from build_manifest.values import Written
-from queue_manager.core.metric_rules import GOALS, MOST, RULE_KEYS, TAKES, regex_fault
+from queue_manager.core.metric_rules import GOALS, MOST, RULE_KEYS, TAKES, regex_fault, repeats_repeats
 from queue_manager.core.outputs import escape, escape_within
 
 METRIC_KEYS = tuple(dict.fromkeys(key for keys in RULE_KEYS.values() for key in keys))
@@ -90,6 +90,9 @@ def check_regex(faults: Faults, scalar: Scalar, what: str, text: str, hint: str 
     write where it has no group."""
     fault = regex_fault(text)
     if fault is None:
+        if repeats_repeats(text):
+            what = f"{what} repeats what is itself repeated, which may take forever on some lines"
+            faults.warn(scalar.mark, f"{what}; write one repeat, such as [a-z ]+ for ([a-z]+ ?)+")
         return
     words, at = fault
     start = faults.text.find(scalar.text, scalar.start, scalar.end) if text == scalar.text else -1

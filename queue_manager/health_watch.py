@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Any
 
-from queue_manager.adapters import log_reader
-from queue_manager.adapters.log_reader import HEAD, MOST, LogReader
+from queue_manager.adapters import cpu_time, log_reader
+from queue_manager.adapters.log_reader import HEAD, MOST, LogReader, News
 from queue_manager.adapters.metric_files import FileMetric
+from queue_manager.core import metric_rules
 from queue_manager.core.boundary import Doing, HealthReading
 from queue_manager.core.health_policy import policy
 from queue_manager.core.layout import RunPaths
+from queue_manager.core.manifest import JobSpec
+from queue_manager.core.metric_rules import Rule, is_simple
 from queue_manager.core.model import Attempt, Job, QueueState
 from queue_manager.core.readings import Cards, Unreadable
+from queue_manager.core.terminal_text import one_line
 
 if TYPE_CHECKING:
     from queue_manager.core.health_tracker import HealthTracker
@@ -22,22 +27,34 @@ FIRST, EVERY, LEAST = 3.0, 10.0, 3.0
 """Seconds until the first look at an attempt, between two looks, and between them at least however many begin."""
 _EARLY = 2.0
 """Seconds by which a later look may be early, where the loop is awake for something else."""
+REGEX_SECONDS = 1.0
+"""Seconds of CPU time that regular expressions of the spec may take for the new lines of a log."""
 _NAN = re.compile(rb"\b(?:nan|inf|infinity)\b", re.IGNORECASE)
 TOGETHER = 2 << 20
 """Bytes that are read of all logs at one look."""
 
 
 class _Followed:
-    """One attempt. `files`: the metrics that its policy wants from files, by name."""
+    """One attempt. `risky`: regular expressions of its spec that may take long; `files`: the metrics that its policy
+    wants from files, by name."""
 
-    def __init__(self, n: int, tracker: HealthTracker, log: LogReader, files: dict[str, FileMetric]) -> None:
-        self.n, self.tracker, self.log, self.files = n, tracker, log, files
+    def __init__(
+        self,
+        n: int,
+        began: float,
+        risky: frozenset[str],
+        tracker: HealthTracker,
+        log: LogReader,
+        files: dict[str, FileMetric],
+    ) -> None:
+        self.n, self.began, self.risky = n, began, risky
+        self.tracker, self.log, self.files = tracker, log, files
         self.reading: HealthReading | None = None
 
 
 class HealthWatch:
     """The running attempts of one run. `cwd` names a job's working directory, `began_ns` says when a job's attempt
-    began, by the clock of the file server of its outputs."""
+    began, by the clock of the file server of its outputs; `say` shows a notice of a kind."""
 
     def __init__(
         self,
@@ -46,6 +63,7 @@ class HealthWatch:
         environment: Mapping[str, str],
         cwd: Callable[[Job], str],
         began_ns: Callable[[int], int | None],
+        say: Callable[[str, str | None], None],
     ) -> None:
         self._state, self._paths, self._environment, self._cwd, self._began_ns = (
             state,
@@ -54,6 +72,9 @@ class HealthWatch:
             cwd,
             began_ns,
         )
+        self._say = say
+        self._slow: set[str] = set()
+        """Regular expressions of the spec that took too long."""
         self._followed: dict[int, _Followed] = {}
         self._looked = 0.0
 
@@ -116,7 +137,7 @@ class HealthWatch:
             self._followed[order] = self._follow(self._state.jobs[order], attempt, now)
         followed = self._followed[order]
         news = followed.log.read(most)
-        followed.tracker.take(news.lines, now, news.gap)
+        self._take(followed, order, news, now)
         for name, one in followed.files.items():
             value = one.news(self._began_ns(order))
             if value is not None:
@@ -126,15 +147,46 @@ class HealthWatch:
         followed.reading = followed.tracker.look(now, news.grew, cpu, util, mem)
         return followed.reading
 
-    def _follow(self, job: Job, attempt: Attempt, now: float) -> _Followed:
-        # Its patterns take long to compile: not while a manager starts.
-        from queue_manager.core.health_tracker import HealthTracker
+    def _take(self, followed: _Followed, order: int, news: News, now: float) -> None:
+        """Let its tracker read new lines. Regular expressions of the spec that take too long are not used again."""
+        spec = self._state.jobs[order].spec
+        if followed.risky & self._slow:
+            followed.tracker, followed.risky = self._tracker(spec, followed.began), followed.risky - self._slow
+        if not followed.risky:
+            followed.tracker.take(news.lines, now, news.gap)
+            return
+        try:
+            cpu_time.within(REGEX_SECONDS, lambda: followed.tracker.take(news.lines, now, news.gap))
+        except cpu_time.TooLongError:
+            self._slow |= followed.risky
+            shown = ", ".join(sorted(one_line(one, 80) for one in self._slow))
+            self._say(
+                "slow_rule",
+                f"regular expressions of health or metrics take too long for the log of job {spec.id}, and are not "
+                f"used while jobs run: {shown}; write them without a repeat inside of a repeat",
+            )
+            self._take(followed, order, news, now)
 
+    def _follow(self, job: Job, attempt: Attempt, now: float) -> _Followed:
         rules = policy(job.spec.health, job.spec.metrics)
         wanted = {one.metric for one in rules.bounds} | ({rules.early_stop.metric} if rules.early_stop else set())
         files = FileMetric.of(self._state.manifest, job.spec, self._cwd(job), self._environment, wanted)
-        tracker = HealthTracker(rules, job.spec.metrics, attempt.started or now)
-        return _Followed(attempt.n, tracker, LogReader(self._paths.log(job.spec.id)), files)
+        began = attempt.started or now
+        risky = frozenset(one for one in _own_regexes(job.spec) if not is_simple(one)) - self._slow
+        log = LogReader(self._paths.log(job.spec.id))
+        return _Followed(attempt.n, began, risky, self._tracker(job.spec, began), log, files)
+
+    def _tracker(self, spec: JobSpec, began: float) -> HealthTracker:
+        # Its patterns take long to compile: not while a manager starts.
+        from queue_manager.core.health_tracker import HealthTracker
+
+        rules, metrics = policy(spec.health, spec.metrics), spec.metrics
+        if self._slow.intersection(_own_regexes(spec)):
+            progress, loss = (None if one in self._slow else one for one in (rules.progress, rules.loss))
+            rules = rules._replace(progress=progress, loss=loss)
+            if isinstance(metrics, Mapping):
+                metrics = {name: rule for name, rule in metrics.items() if not _reads(rule, self._slow)}
+        return HealthTracker(rules, metrics, began)
 
     def _gpus(self, attempt: Attempt, cards: Cards | Unreadable | None) -> tuple[float | None, int | None]:
         """The utilization and the memory in use of its GPUs; None where it shares one, and neither is its own."""
@@ -151,3 +203,17 @@ class HealthWatch:
         utils = [card.util for card in found if card.util is not None]
         util = sum(utils) / len(utils) if len(utils) == len(found) else None
         return util, sum(card.used_mib for card in found)
+
+
+def _reads(rule: Any, regexes: AbstractSet[str]) -> bool:
+    """Whether a rule of a metric is one of these."""
+    return isinstance(rule, Mapping) and rule.get("log") in regexes
+
+
+def _own_regexes(spec: JobSpec) -> list[str]:
+    """The regular expressions that a spec says for the log of a job."""
+    rules = policy(spec.health)
+    metrics = [
+        one.source for one in metric_rules.rules(spec.metrics).values() if isinstance(one, Rule) and one.kind == "log"
+    ]
+    return [one for one in (rules.progress, rules.loss, *metrics) if one is not None]

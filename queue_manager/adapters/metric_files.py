@@ -7,10 +7,11 @@ import glob
 import io
 import json
 import os
+import sys
 from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 
-from queue_manager.adapters import evidence
+from queue_manager.adapters import evidence, rule_process
 from queue_manager.adapters.regular import open_regular, read_regular
 from queue_manager.core import metric_rules, shell_paths
 from queue_manager.core.boundary import MetricsFound
@@ -40,7 +41,8 @@ def read(
     if not rules:
         return MetricsFound(_numbers(shell_paths.expanded(manifest, spec, environment).expected_output, cwd, since_ns))
     found: dict[str, Found] = {}
-    in_log = {name: LogValues(rule) for name, rule in rules.items() if isinstance(rule, Rule) and rule.kind == "log"}
+    of_log = {name: rule for name, rule in rules.items() if isinstance(rule, Rule) and rule.kind == "log"}
+    in_log = {name: LogValues(rule) for name, rule in of_log.items() if metric_rules.is_simple(rule.source)}
     fault = _read_log(log, in_log) if in_log else None
     files: dict[str, Found | tuple[str, str]] = {}
     for name, rule in rules.items():
@@ -48,6 +50,8 @@ def read(
             found[name] = rule
         elif name in in_log:
             found[name] = fault or in_log[name].found()
+        elif name in of_log:
+            found[name] = rule_process.found(rule, log)
         else:
             source = shell_paths.path_of(manifest, spec, rule.source, environment)
             if source not in files:
@@ -56,6 +60,14 @@ def read(
     numbers = {name: value if isinstance(value, float) else None for name, value in found.items()}
     errors = {name: one_line(value, _LONGEST) for name, value in found.items() if isinstance(value, str)}
     return MetricsFound(numbers, errors)
+
+
+def main() -> None:
+    """Apply the rule on stdin to a log, and print the number that it finds, or why there is none; see rule_process."""
+    asked = json.load(sys.stdin)
+    values = LogValues(Rule(*asked["rule"]))
+    fault = _read_log(Path(asked["log"]), {"": values})
+    json.dump(fault or values.found(), sys.stdout)
 
 
 class FileMetric:

@@ -90,6 +90,24 @@ def regex_fault(text: str, groups: int = 1) -> tuple[str, int] | None:
     return None if compiled.groups >= groups else ("has no group", 0)
 
 
+_NO_REPEAT = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+_REPEAT = re.compile(r"[*+{]")
+
+
+_REPEATED_GROUP = re.compile(r"\([^()]*[*+{][^()]*\)[*+{]")
+
+
+def repeats_repeats(regex: str) -> bool:
+    """Whether a regular expression has a repeat inside of a repeat, such as (a+)+b."""
+    return _REPEATED_GROUP.search(_NO_REPEAT.sub(".", regex)) is not None
+
+
+def is_simple(regex: str) -> bool:
+    """Whether a regular expression surely takes no longer than some milliseconds for a line: it repeats one thing at
+    most. Others may take forever for some lines, such as (a+)+b."""
+    return len(_REPEAT.findall(_NO_REPEAT.sub("", regex))) <= 1
+
+
 # -- JSON -------------------------------------------------------------------------------------------------------------
 
 

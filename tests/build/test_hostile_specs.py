@@ -282,3 +282,9 @@ def _fate(text: str) -> bool:
     assert all(1 <= fault.line <= lines and fault.column >= 1 for fault in faults)
     assert not _UNSEEN.search(message.replace("\n", ""))
     return False
+
+
+def test_a_regular_expression_with_a_repeat_inside_of_a_repeat_is_warned_of() -> None:
+    spec = {"project": "p", "metrics": {"acc": {"log": "(?:acc *)+=(.*)"}}, "health": {"loss": r"loss (\d+(?:\.\d+)?)"}}
+    (warning,) = build(json.dumps({**spec, "jobs": [{"id": "a", "cmd": "b"}]}), "s.json").warnings
+    assert "log of metric 'acc' repeats what is itself repeated, which may take forever on some lines" in warning

@@ -31,7 +31,10 @@ class Desk:
                 self.host.advance(0.5)
         self.paths = RunPaths.of(root)
         self.paths.log_dir.mkdir(parents=True)
-        self.watch = HealthWatch(self.manager.state, self.paths, {}, lambda _job: str(root), lambda _order: 0)
+        self.said: list[tuple[str, str | None]] = []
+        self.watch = HealthWatch(
+            self.manager.state, self.paths, {}, lambda _: str(root), lambda _: 0, lambda *one: self.said.append(one)
+        )
 
     def started(self, job: str) -> float:
         attempt = self.manager.state.job(job).attempt
@@ -72,6 +75,32 @@ def test_the_gpus_of_a_job_are_its_own(tmp_path: Path) -> None:
     desk = Desk(tmp_path, spec("a", gpus=2))
     found = desk.look(FIRST)[0]
     assert (found.util, found.mem_mib) == (50.0, 3000)
+
+
+HOSTILE = "(?:a+)+:(.)"
+
+
+@pytest.mark.parametrize(
+    "fields", [{"health": {"progress": HOSTILE}}, {"health": {"loss": HOSTILE}}, {"metrics": {"x": {"log": HOSTILE}}}]
+)
+def test_a_regular_expression_that_takes_forever_is_not_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("queue_manager.health_watch.REGEX_SECONDS", 0.05)
+    desk = Desk(tmp_path, spec("a", **fields), spec("b", **fields))
+    for job in ("a", "b"):
+        desk.paths.log(job).write_bytes(b"step 3/10 loss 0.5\r\n" + b"a" * 400 + b"\r\n")
+    assert set(desk.look(FIRST)) == {0, 1}
+    ((kind, text),) = desk.said
+    assert kind == "slow_rule"
+    assert "take too long for the log of job a" in str(text)
+    assert HOSTILE in str(text)
+    for job in ("a", "b"):
+        with desk.paths.log(job).open("ab") as log:
+            log.write(b"step 4/10 loss 0.25\r\n" + b"a" * 400 + b"\r\n")
+    found = desk.look(FIRST + EVERY)
+    assert [one.step for one in found.values()] == [4, 4], "the known forms are used in their place"
+    assert len(desk.said) == 1
 
 
 @pytest.mark.parametrize("cards", [None, Unreadable("no driver"), Cards(CARDS.cards[1:])])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from queue_manager.adapters import metric_files
+from queue_manager.adapters import metric_files, rule_process
 from queue_manager.core.boundary import MetricsFound
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 
@@ -34,6 +34,24 @@ def test_each_kind_of_file(tmp_path: Path) -> None:
     }
     wanted = {"loss": 0.5, "bleu": 20.0, "last": 0.5, "first": 0.1}
     assert found(tmp_path, rules, OUT=str(tmp_path / "out")) == MetricsFound(wanted)
+
+
+def test_a_rule_that_takes_forever_is_ended_and_keeps_none_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rule_process, "PATIENCE", 1.0)
+    (tmp_path / "a.log").write_bytes(b"acc=0.5 (train) acc=0.25 (test)\n" + b"a" * 400 + b"\n")
+    rules = {"bad": {"log": "(?:a+)+:(.)"}, "acc": {"log": "acc=([0-9.]+)"}}
+    done = found(tmp_path, rules)
+    assert done.metrics == {"bad": None, "acc": 0.5}
+    assert "takes longer than 1 s: write it without a repeat inside of a repeat" in done.errors["bad"]
+
+
+def test_a_rule_that_may_take_long_is_applied_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_bytes(b"acc=0.5 (train) acc=0.25 (test)\n")
+    both = r"acc=[0-9.]+ \(train\) acc=([0-9.]+) \(test\)"
+    done = found(tmp_path, {"test": {"log": both}, "none": {"log": "(a*)b(c*)d"}})
+    assert done == MetricsFound({"test": 0.25, "none": None}, {"none": "no line of the log matches '(a*)b(c*)d'"})
 
 
 def test_what_is_wrong_with_a_file_is_reported(tmp_path: Path) -> None:

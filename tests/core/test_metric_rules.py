@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from queue_manager.core import events as ev
-from queue_manager.core.metric_rules import LogValues, Rule, from_csv, from_json, numbers, rules
+from queue_manager.core.metric_rules import (
+    LogValues,
+    Rule,
+    from_csv,
+    from_json,
+    is_simple,
+    numbers,
+    repeats_repeats,
+    rules,
+)
 from queue_manager.core.status import Status
 from tests.core.states import run_to_end, spec, turns, world
 from tests.fakes import Plan, with_plans
@@ -72,6 +81,19 @@ def test_what_is_no_value_of_a_log(lines: list[str], wanted: float | str) -> Non
     for line in lines:
         values.take(line)
     assert values.found() == wanted
+
+
+@pytest.mark.parametrize(
+    ("regex", "simple", "nested"),
+    [
+        ("acc=([0-9.eE+-]+)", True, False), (r"step (\d+)", True, False), (r"a\+b\*([]+*{]+)", True, False),
+        (r"step (\d+)/(\d+)", False, False), ("(a+)+b", False, True), ("(?:x{2,})*y", False, True),
+        ("(a|b)+", True, False), (r"(\(+)?", True, False), ("", True, False), ("[^]+]+", True, False),
+    ],
+)  # fmt: skip
+def test_which_regular_expressions_surely_take_no_time(regex: str, simple: bool, nested: bool) -> None:
+    assert is_simple(regex) is simple
+    assert repeats_repeats(regex) is nested
 
 
 def test_where_some_lines_were_not_seen_only_the_last_value_is_known() -> None:
