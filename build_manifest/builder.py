@@ -7,7 +7,7 @@ import gc
 from typing import NamedTuple
 
 from build_manifest import expand, parse, regular_file, spec
-from build_manifest.faults import Fault, Faults, SpecErrors
+from build_manifest.faults import Fault, Faults, Shown, SpecErrors
 from build_manifest.overlaps import warn_of_overlaps
 from build_manifest.secrets import warn_of_secrets
 from queue_manager.core.manifest import Manifest
@@ -23,16 +23,16 @@ class Built(NamedTuple):
     warnings: list[str]
 
 
-def build(text: str, file: str) -> Built:
+def build(text: str, file: str, shown: Shown = Shown.PLACES) -> Built:
     """Build the manifest of a spec.
 
-    `text` is YAML or JSON; `file` is its name, for messages only. The same text gives the same manifest. Raises
-    SpecErrors with everything that is wrong.
+    `text` is YAML or JSON; `file` is its name and `shown` which of its places are shown, for messages only. The same
+    text gives the same manifest. Raises SpecErrors with everything that is wrong.
     """
     collecting = gc.isenabled()
     gc.disable()  # a large spec makes millions of values and no garbage: going over them costs as much as all else
     try:
-        return _build(Faults(file, text))
+        return _build(Faults(file, text, shown))
     finally:
         if collecting:
             gc.enable()

@@ -1,7 +1,9 @@
-"""The ids of jobs that have none: the phase's name with the keys that vary and their values, `distill_N384_seed42`."""
+"""The ids of jobs that have none: the phase's name with the keys that vary and their values, `distill_N384_seed42`;
+where a job is a command and nothing else, the words of the command, `train_lr1e-3_seed0`."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 
@@ -11,6 +13,10 @@ from build_manifest.names import is_template
 from build_manifest.nodes import Scalar
 from queue_manager.core.layout import ID_MAX
 
+_OPTION = re.compile(r"-{1,2}([A-Za-z][\w.-]*)=?")
+_PROGRAMS = re.compile(r"(?:.*/)?(?:python[0-9.]*|bash|sh|env)")
+_ENDINGS = re.compile(r"\.(?:py|sh)$")
+_LONGEST = 60
 _UNSAFE = re.compile(r"[^A-Za-z0-9._=+,@-]+")
 
 
@@ -20,6 +26,10 @@ def with_ids(faults: Faults, form: PhaseForm) -> PhaseForm:
     if not lacking:
         return form
     jobs = list(form.jobs)
+    commands = [number for number in lacking if not jobs[number].given and jobs[number].cmd]
+    for number, made in zip(commands, of_commands([jobs[number].cmd[0].text for number in commands])):
+        jobs[number] = _named(jobs[number], made)
+    lacking = [number for number in lacking if number not in set(commands)]
     if form.templated:
         text = "_".join([form.name, *(f"{key}${{{key}}}" for key in _varying(form))])
         jobs[0] = _named(jobs[0], text)
@@ -32,6 +42,37 @@ def with_ids(faults: Faults, form: PhaseForm) -> PhaseForm:
         else:
             jobs[number] = _named(jobs[number], name)
     return form._replace(jobs=tuple(jobs))
+
+
+def of_commands(commands: Sequence[str]) -> list[str]:
+    """An id for each command, made of its own words, so that it stays when others are added or removed. Equal commands
+    have equal ids."""
+    names = [_of_command(command) for command in commands]
+    meant: dict[str, set[str]] = {}
+    for name, command in zip(names, commands):
+        meant.setdefault(name, set()).add(command)
+    return [name if len(meant[name]) == 1 else _marked(name, command) for name, command in zip(names, commands)]
+
+
+def _of_command(command: str) -> str:
+    parts: list[str] = []
+    joined = False
+    for word in command.replace("'", " ").replace('"', " ").split():
+        option = _OPTION.match(word)
+        text = safe(_ENDINGS.sub("", (option[1] + word[option.end() :]) if option else word)).strip("-")
+        if not text or _PROGRAMS.fullmatch(word) or (option and not parts):
+            continue
+        if joined and not option:
+            parts[-1] += text
+        else:
+            parts.append(text)
+        joined = bool(option) and "=" not in word
+    name = "_".join(parts).lstrip(".=+,@-") or "job"
+    return name if len(name) <= _LONGEST else _marked(name, command)
+
+
+def _marked(name: str, command: str) -> str:
+    return f"{name[: _LONGEST - 9]}_{hashlib.sha256(command.encode()).hexdigest()[:8]}"
 
 
 def safe(value: str) -> str:

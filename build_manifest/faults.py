@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterable
+from enum import Enum
 from typing import NamedTuple
 
 from build_manifest.expression_bounds import Meter
@@ -12,6 +14,7 @@ from queue_manager.core.terminal_text import one_line
 _SHOWN = 100
 _NEAR = 300
 _LONG = 600
+_NAME = re.compile(r"\$\{([\w.-]+)\}")
 """Characters; of what is wrong no more is shown."""
 
 
@@ -49,12 +52,22 @@ class SpecErrors(ValueError):
         super().__init__("\n".join(lines))
 
 
+class Shown(Enum):
+    """Which places of a spec mean something to the one who reads of its faults: those of a spec that was made of
+    commands do not, or only their lines. NAMES: none, and names are written `{name}`."""
+
+    PLACES = "places"
+    LINES = "lines"
+    NAMES = "names"
+
+
 class Faults:
     """Collects what is wrong, and what is merely odd, while one spec is read."""
 
-    def __init__(self, file: str, text: str) -> None:
+    def __init__(self, file: str, text: str, shown: Shown = Shown.PLACES) -> None:
         self.file = file
         self.text = text
+        self._shown = shown
         self.meter = Meter()
         self.found: list[Fault] = []
         self._warnings: list[tuple[Mark, str]] = []
@@ -65,10 +78,13 @@ class Faults:
         key = (mark, what) if once is None else once
         if key not in self._reported:
             self._reported.add(key)
-            self.found.append(Fault(self.file, *mark, what, instead))
+            if self._shown is Shown.NAMES:
+                instead = _NAME.sub(r"{\1}", instead)
+            self.found.append(Fault(self.file, *self._place(mark), what, instead))
 
     def warn(self, mark: Mark, text: str) -> None:
         """Note what does not stop the build."""
+        mark = self._place(mark)
         where = f"{self.file}:{mark.line}:{mark.column}" if mark.line else self.file
         line = one_line(f"{where}: warning: {text}")
         if line not in self._reported:
@@ -78,6 +94,12 @@ class Faults:
     def warnings(self) -> list[str]:
         """All warnings, in the order of their places."""
         return [line for _, line in sorted(self._warnings)]
+
+    def _place(self, mark: Mark) -> Mark:
+        """A place as it is shown."""
+        if self._shown is Shown.PLACES:
+            return mark
+        return Mark(0, 0) if self._shown is Shown.NAMES else Mark(mark.line, 1)
 
     def mark_at(self, index: int) -> Mark:
         """The place of a character of the text."""

@@ -39,6 +39,7 @@ from build_manifest.values import (
     delay,
     dollars,
     integer,
+    number,
     quantity,
     seconds,
     written,
@@ -312,7 +313,18 @@ class _Parser:
             return ()
         if not node.items:
             self._faults.add(node.mark, "the list of jobs is empty", "add a job: - {id: NAME, cmd: …}")
-        return tuple(job for item in node.items for job in self._job(item, "a job"))
+        return tuple(job for item in node.items for job in self._listed_job(item))
+
+    def _listed_job(self, node: Node) -> Iterator[JobForm]:
+        """A job of a list, which may be its command alone."""
+        if not isinstance(node, Scalar):
+            yield from self._job(node, "a job")
+            return
+        if node.plain and number(node.text) is not None:
+            self._faults.add(node.mark, f"a job is {node.text}", "write a command, or {id: NAME, cmd: …}")
+            return
+        for job in self._job(MapNode((), node.mark), "a job"):
+            yield job._replace(cmd=self._cmd(node))
 
     def _job(self, node: Node, what: str) -> Iterator[JobForm]:
         """The job, if it is one."""

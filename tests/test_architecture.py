@@ -101,11 +101,11 @@ EXIT_CODES = frozenset({"DONE", "FAILED", "USE", "PERSON", "INTERRUPTED"})
 CLI_BELOW_OPERATIONS = {
     "hosts.py": {"hosts.health"},
     "job.py": {"runs.logs", "runs.open"},
+    "plan_output.py": {"planning.plan"},
     "repair.py": {"runs.repair"},
     "requests.py": {"runs.requests"},
     "run.py": {"runs.digest", "runs.directory", "runs.open"},
     "status.py": {"runs.digest"},
-    "spec.py": {"planning.plan"},
     "submit.py": {"planning.host_preflight", "transfer.code_files"},
     "up.py": {"fleet.ledger"},
     "vast/hunt.py": {"fleet.offers", "providers.outcomes"},

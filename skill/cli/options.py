@@ -10,9 +10,18 @@ from skill.common.errors import UseError
 from skill.operations.find_run import find_run
 
 if TYPE_CHECKING:
+    from skill.operations.build_spec import Given
     from skill.runs.directory import Run
 
-SPEC = click.argument("spec", metavar="SPEC")
+
+def _file_of_commands(_context: click.Context, _parameter: click.Parameter, value: str) -> Given:
+    """Read the argument SPEC, which may be a file of commands in its place."""
+    from skill.operations import make_spec  # what has a spec to read can pay for it
+
+    return make_spec.of_file(value) if make_spec.is_made(value) else value
+
+
+SPEC = click.argument("spec", metavar="SPEC", callback=_file_of_commands)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
 AGAIN = click.option("--again", is_flag=True, help="Run all jobs even if their outputs exist or the same run is live.")
 SKIP_DONE = click.option("--skip-done", is_flag=True, help="Skip jobs whose outputs exist and are newer than the code.")

@@ -11,7 +11,9 @@ import click
 
 from build_manifest import regular_file
 from skill.cli.console import print_json, print_markdown, say, warn
-from skill.cli.options import AGAIN, JSON, RUN, SKIP_DONE, SPEC, the_run, time_option
+from skill.cli.given_spec import DRY_RUN, NAME, YES, TakesCommand, confirm_size, given
+from skill.cli.options import AGAIN, JSON, RUN, SKIP_DONE, the_run, time_option
+from skill.cli.plan_output import print_plan
 from skill.common.errors import FAILED, INTERRUPTED, PERSON, FailedError, UseError
 from skill.common.units import jobs_text
 from skill.operations import run_status
@@ -21,21 +23,39 @@ from skill.runs.open import open_run
 from skill.terminal import live
 
 if TYPE_CHECKING:
+    from skill.operations.build_spec import Given
     from skill.runs.access import RunAccess
     from skill.runs.watched import Followed
 
 _FOOTER = "Ctrl-C leaves this view; the run continues"
 
 
-@click.command("run")
-@SPEC
+@click.command("run", cls=TakesCommand)
+@given
+@NAME
+@DRY_RUN
 @click.option("--detach", is_flag=True, help="Return at once, without the live view.")
 @click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between checks of the GPUs.")
 @AGAIN
 @SKIP_DONE
+@YES
 @JSON
-def run_verb(spec: str, detach: bool, poll: float | None, again: bool, skip_done: bool, as_json: bool) -> int:
-    """Run SPEC on this machine.
+def run_verb(
+    spec: Given,
+    name: str | None,
+    dry_run: bool,
+    detach: bool,
+    poll: float | None,
+    again: bool,
+    skip_done: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Run SPEC on this machine, or a command without a spec.
+
+    After --, a list (--lr 1e-3,1e-2) or a range (--seed 0..4) in a command makes a job for each combination of values,
+    and {lr} elsewhere in it stands for the value. Write a backslash before a comma that belongs to a value. A .txt file
+    (or - for stdin) is a command on each line; a .csv file with --cmd is a job for each row.
 
     Its manager is detached: it goes on when you leave the view or log out. Without --detach this ends with the run:
     exit code 0 if all jobs completed, 3 if some need a person. While a run of the same jobs is live here it is refused,
@@ -43,7 +63,14 @@ def run_verb(spec: str, detach: bool, poll: float | None, again: bool, skip_done
     """
     from skill.operations import start_run  # what only looks need not pay for it
 
-    run, jobs, pid = start_run.start_run(spec, poll=poll, again=again, skip_done=skip_done, warn=warn, say=say)
+    if dry_run:
+        from skill.operations.plan_spec import plan_spec
+
+        return print_plan(plan_spec(spec, say=say), as_json, "here")
+    confirm_size(spec, yes=yes)
+    run, jobs, pid = start_run.start_run(
+        spec, poll=poll, again=again, skip_done=skip_done, name=name, warn=warn, say=say
+    )
     hints = f"follow it: wavequeue watch --run {run.id}"
     try:
         if detach:

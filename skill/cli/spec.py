@@ -10,15 +10,14 @@ import click
 from queue_manager.core.manifest import encode
 from queue_manager.core.terminal_text import json_escaped
 from skill.cli import init_spec
-from skill.cli.console import print_json, say, warn
+from skill.cli.console import say, warn
 from skill.cli.options import HOSTS, JSON, POOL, SPEC
+from skill.cli.plan_output import print_plan
 from skill.common.errors import UseError
 from skill.common.files import write_whole
 from skill.common.units import count_text, jobs_text
 from skill.operations import plan_spec
-from skill.operations.build_spec import build
-from skill.planning import plan
-from skill.terminal import live
+from skill.operations.build_spec import Given, build, file_of
 
 
 @click.command("init")
@@ -40,7 +39,7 @@ def init(file: str) -> None:
 @click.command("build", short_help="Expand SPEC into its manifest: every job in one JSON document.")
 @SPEC
 @click.option("-o", "--output", metavar="FILE", help="Write the manifest to FILE instead of stdout.")
-def build_verb(spec: str, output: str | None) -> None:
+def build_verb(spec: Given, output: str | None) -> None:
     """Expand SPEC into its manifest: one JSON document with every job."""
     built = build(spec, warn)
     text = encode(built.manifest)
@@ -49,7 +48,7 @@ def build_verb(spec: str, output: str | None) -> None:
         sys.stdout.flush()
         return
     path = Path(output)
-    if path.exists() and path.samefile(spec):
+    if path.exists() and path.samefile(file_of(spec)):
         raise UseError(f"{output} is the spec itself; write the manifest to another file")
     if path.exists() and not path.is_file():
         raise UseError(f"{output} is not a regular file; write the manifest to another path")
@@ -69,24 +68,13 @@ def build_verb(spec: str, output: str | None) -> None:
 @click.option("--offer", type=click.IntRange(min=1), metavar="ID", help="Plan for a machine that can be rented.")
 @JSON
 def plan_verb(
-    spec: str, names: tuple[str, ...], pool: str | None, gpus: int | None, offer: int | None, as_json: bool
+    spec: Given, names: tuple[str, ...], pool: str | None, gpus: int | None, offer: int | None, as_json: bool
 ) -> int:
     """Show what SPEC would run: phases, jobs, GPUs, how long, what cost. Starts nothing.
 
     Plans for this machine, or for --host, --pool, --offer. How long is found by letting the scheduler itself run
     against simulated time. A job takes as long as jobs of its phase took in earlier runs of the project, else its
-    est_minutes.
+    est_minutes. Exit code 1 if it could not start there.
     """
     planned = plan_spec.plan_spec(spec, names, pool, gpus=gpus, offer=offer, say=say)
-    if as_json:
-        print_json(planned.document)
-        return 0
-    output = live.console()
-    for line in plan.lines(planned.document, output.width):
-        output.print(line, no_wrap=True, crop=False)
-    for warning in planned.warnings:
-        print(warning, file=sys.stderr)
-    if planned.faults:
-        where = "there" if names or pool else "here"
-        print(f"wavequeue: it cannot run {where}: {'; '.join(planned.faults)}", file=sys.stderr)
-    return 0
+    return print_plan(planned, as_json, "there" if names or pool else "here")

@@ -7,11 +7,13 @@ from typing import Any
 import click
 
 from skill.cli.console import print_json, say, warn
+from skill.cli.given_spec import DRY_RUN, NAME, YES, TakesCommand, confirm_size, given
 from skill.cli.options import AGAIN, HOSTS, JSON, POOL, SKIP_DONE, SPEC
+from skill.cli.plan_output import print_plan
 from skill.common.errors import DONE, FAILED
 from skill.common.units import jobs_text
 from skill.operations import check_hosts, submission, submit_spec
-from skill.operations.build_spec import build
+from skill.operations.build_spec import Given, build
 from skill.operations.submit_spec import Submitted
 from skill.planning import host_preflight
 from skill.terminal import live
@@ -23,7 +25,7 @@ from skill.transfer import code_files
 @HOSTS
 @POOL
 @JSON
-def preflight_verb(spec: str, names: tuple[str, ...], pool: str | None, as_json: bool) -> int:
+def preflight_verb(spec: Given, names: tuple[str, ...], pool: str | None, as_json: bool) -> int:
     """Check on its hosts whether SPEC can run there: what is missing, and which jobs that blocks. Writes nothing.
 
     Hosts: --host, or --pool, or hosts: in the spec, or the only one registered. Exit code 1 if anything would stop the
@@ -53,36 +55,50 @@ def preflight_verb(spec: str, names: tuple[str, ...], pool: str | None, as_json:
     return FAILED if checked.faults else DONE
 
 
-@click.command("submit", short_help="Run SPEC on its hosts.")
-@SPEC
+@click.command("submit", short_help="Run SPEC on its hosts.", cls=TakesCommand)
+@given
 @HOSTS
 @POOL
+@NAME
+@DRY_RUN
 @click.option("--new", is_flag=True, help="Start a new run even if this one was submitted before.")
 @AGAIN
 @SKIP_DONE
 @click.option("--no-code", is_flag=True, help="Do not push the code; use what is on the hosts.")
 @click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between checks of the GPUs.")
+@YES
 @JSON
 def submit_verb(
-    spec: str,
+    spec: Given,
     names: tuple[str, ...],
     pool: str | None,
+    name: str | None,
+    dry_run: bool,
     new: bool,
     again: bool,
     skip_done: bool,
     no_code: bool,
     poll: float | None,
+    yes: bool,
     as_json: bool,
 ) -> int:
     """Run SPEC on its hosts: check them, push the code beside the spec, start a manager on each.
 
     The managers are detached: this machine may sleep. Run the same command again to continue an interrupted submit and
     to update the code. --new, --again and --skip-done start another run; while the previous one is live on a host,
-    only --again does. Hosts are chosen as for preflight.
+    only --again does. Hosts are chosen as for preflight. A command after --, a file of commands and a table are taken
+    as by run.
     """
+    if dry_run:
+        from skill.operations.plan_spec import plan_spec
+
+        asked = names or (() if pool else build(spec).manifest.hosts)
+        return print_plan(plan_spec(spec, asked, pool, say=say), as_json, "there")
+    confirm_size(spec, yes=yes)
     done = submit_spec.submit_spec(
-        spec, names, pool, new=new, again=again, skip_done=skip_done, push=not no_code, poll=poll, warn=warn, say=say
-    )
+        spec, names, pool, new=new, again=again, skip_done=skip_done, name=name, push=not no_code, poll=poll, warn=warn,
+        say=say,
+    )  # fmt: skip
     if as_json:
         print_json(_document(done))
     else:

@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING
 import click
 
 from skill.cli.console import ask_first, print_json, say, warn
-from skill.cli.options import JSON, SPEC, time_option
+from skill.cli.given_spec import YES, TakesCommand, given
+from skill.cli.options import JSON, time_option
 from skill.cli.vast.hunt import needs
 from skill.cli.vast.rent import telling_what_bills
 from skill.common.errors import DONE, FAILED, PERSON, USE, FailedError, UseError
 from skill.common.project import locate_workers
 
 if TYPE_CHECKING:
+    from skill.operations.build_spec import Given
     from skill.operations.up import Ended
     from skill.operations.up_steps import Agree, Offered
 
 
-@click.command("up", short_help="Run SPEC on a rented machine: rent, run, pull, destroy.")
-@SPEC
+@click.command("up", short_help="Run SPEC on a rented machine: rent, run, pull, destroy.", cls=TakesCommand)
+@given
 @click.option("--max-cost", type=click.FloatRange(0.01), metavar="USD", help="Cost limit in USD for the whole run.")
 @needs
 @click.option(
@@ -29,10 +31,10 @@ if TYPE_CHECKING:
 )
 @click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between checks of the GPUs.")
 @click.option("--new", is_flag=True, help="Run again even if it was already done.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 @JSON
 def up_verb(
-    spec: str,
+    spec: Given,
     max_cost: float | None,
     profile: str | None,
     max_dph: float | None,
@@ -50,7 +52,7 @@ def up_verb(
     Shows the offer, the estimated hours and the total, and asks once. The cost limit is --max-cost, else max_cost of
     SPEC, else twice the estimate. The machine's own manager enforces it, and ends the machine if this one is gone. If
     the command is interrupted, run it again to continue. Exit code 3 if jobs need a person: the machine is then
-    stopped, and its disk is kept.
+    stopped, and its disk is kept. A command after --, a file of commands and a table are taken as by run.
     """
     from skill.operations import choose_offer, rent_machine, submission, up_steps
     from skill.operations.build_spec import build

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from build_manifest.command_line import check_job
@@ -12,7 +11,7 @@ from queue_manager.core.layout import id_fault
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 from queue_manager.core.requests import Request
 from skill.common.errors import UseError
-from skill.operations.build_spec import Say, build, ignore, settle
+from skill.operations.build_spec import Given, Say, beside, build, file_of, ignore, settle
 from skill.operations.change_run import Changed
 from skill.planning import assign_added, job_changes
 from skill.runs import requests
@@ -33,7 +32,7 @@ class Added(NamedTuple):
     updated: Changed | None
 
 
-def add_spec(run: Run, spec: str, *, update: bool = False) -> Added:
+def add_spec(run: Run, spec: Given, *, update: bool = False) -> Added:
     """Add the jobs of a spec that the run does not have yet.
 
     `update`: also change existing jobs that have not completed, where their fields may change. Raises SpecErrors,
@@ -88,7 +87,7 @@ def _one_job(job: JobSpec, run: Run, there: Manifest) -> Request:
     return Request(requests.new_id("add"), "add", phases=phases, specs=(job,))
 
 
-def _from_spec(spec: str, run: Run, there: Manifest, *, settled: bool, update: bool) -> tuple[Request, Changes]:
+def _from_spec(spec: Given, run: Run, there: Manifest, *, settled: bool, update: bool) -> tuple[Request, Changes]:
     """Return the jobs of a spec that are new to a run, and the changes to existing ones.
 
     `settled`: the run's paths are absolute, as on this machine. Raises UseError where an existing job differs and stays
@@ -96,16 +95,16 @@ def _from_spec(spec: str, run: Run, there: Manifest, *, settled: bool, update: b
     """
     made = build(spec).manifest
     if settled:
-        made = settle(made, Path(spec).absolute().parent)
+        made = settle(made, beside(spec))
     differ = [name for name in _SHARED if getattr(made, name) != getattr(there, name)]
     if differ:
         raise UseError(
             f"{spec} has another {listed(differ)} than run {run.id}, and a run has one for all its jobs; "
-            f"put it back, write it into the jobs, or begin a new run: wavequeue run {spec}"
+            f"put it back, write it into the jobs, or begin a new run: wavequeue run {file_of(spec)}"
         )
     known = {job.id: job for job in there.jobs}
     differ_in = job_changes.differences(known, made.jobs)
-    refused = job_changes.refusal(differ_in, spec, run.id, update=update)
+    refused = job_changes.refusal(differ_in, file_of(spec), run.id, update=update)
     if refused is not None:
         raise UseError(refused)
     new = tuple(job for job in made.jobs if job.id not in known)

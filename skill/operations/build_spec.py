@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple, Union
 
 import build_manifest
-from build_manifest.faults import listed
+from build_manifest.faults import Shown, listed
 from queue_manager.core.durations import Durations
 from queue_manager.core.layout import LOCAL_RUNS
 from queue_manager.core.manifest import Manifest
@@ -28,9 +30,47 @@ def ignore(text: str) -> None:
     """Drop the line."""
 
 
-def build(spec: str, warn: Say = ignore) -> build_manifest.Built:
+class MadeSpec(NamedTuple):
+    """A spec that is no file: it was made of what the command line says. `name`: what messages call it; `saved`:
+    its text for people; `beside`: where its file would be; `file`: what a person gives to mean the same again, if there
+    is such a file."""
+
+    name: str
+    text: str
+    saved: str
+    beside: Path
+    shown: Shown
+    file: str | None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Given = Union[str, MadeSpec]
+"""A spec as it is given: the path of its file, or one that was made."""
+
+
+def beside(spec: Given) -> Path:
+    """The directory of a spec: where its runs are kept, and what its cwd is relative to."""
+    return spec.beside if isinstance(spec, MadeSpec) else Path(spec).absolute().parent
+
+
+def file_of(spec: Given) -> str:
+    """What to give to a verb to mean the same spec again."""
+    return (spec.file or "SPEC") if isinstance(spec, MadeSpec) else spec
+
+
+def changed_at(spec: Given) -> float:
+    """When a spec was last changed, in epoch seconds."""
+    return time.time() if isinstance(spec, MadeSpec) else Path(spec).stat().st_mtime
+
+
+def build(spec: Given, warn: Say = ignore) -> build_manifest.Built:
     """Build a spec. `warn` gets a line for each warning. Raises SpecErrors."""
-    built = build_manifest.build(build_manifest.read(spec), spec)
+    if isinstance(spec, MadeSpec):
+        built = build_manifest.build(spec.text, spec.name, spec.shown)
+    else:
+        built = build_manifest.build(build_manifest.read(spec), spec)
     for warning in built.warnings:
         warn(warning)
     return built

@@ -10,7 +10,7 @@ from skill.fleet import offers, settings
 from skill.fleet.offers import Priced, Ranking, Work
 from skill.fleet.profiles import CPU, DEFAULT, Profile
 from skill.fleet.provider import connected
-from skill.operations.build_spec import build, expected
+from skill.operations.build_spec import Given, beside, build, expected
 from skill.planning.assign_jobs import Offer as Machine
 from skill.providers.outcomes import Gone, Unknown
 from skill.providers.provider import Provider
@@ -48,7 +48,7 @@ class Looked(NamedTuple):
 
 
 def hunt(
-    where: Path, spec: str | None = None, profile: str | None = None, asked: Asked = AS_PROFILE
+    where: Path, spec: Given | None = None, profile: str | None = None, asked: Asked = AS_PROFILE
 ) -> Hunted | Unknown:
     """Rank offers by the cost of the whole work. Rents nothing.
 
@@ -63,7 +63,7 @@ def hunt(
     return Hunted(offers.rank(found.offers, chosen, work, banned), chosen, work, found.complete)
 
 
-def wanted(where: Path, spec: str | None, name: str | None, asked: Asked) -> tuple[Profile, Work]:
+def wanted(where: Path, spec: Given | None, name: str | None, asked: Asked) -> tuple[Profile, Work]:
     """Return the profile (`name`; None: the default for the spec) changed by what was asked, and the work: that of
     `spec`, or what the profile says. `where`: workers.yaml. Raises UseError and SpecErrors."""
     typed = {key: value for key, value in asked._asdict().items() if value is not None}
@@ -74,11 +74,11 @@ def wanted(where: Path, spec: str | None, name: str | None, asked: Asked) -> tup
     manifest = build(spec).manifest
     needs_card = any(job.gpus for job in manifest.jobs)
     profile = settings.profile(known, name or (DEFAULT if needs_card else CPU))._replace(**typed)
-    durations = expected(manifest, Path(spec).absolute().parent)
+    durations = expected(manifest, beside(spec))
     return profile, offers.spec_work(manifest, durations, profile)
 
 
-def look(where: Path, spec: str, number: int) -> Looked:
+def look(where: Path, spec: Given, number: int) -> Looked:
     """Check one offer against a spec. Rents nothing. Raises FailedError where the offer no longer exists or does not
     fit, UseError and SpecErrors."""
     profile, work = wanted(where, spec, None, AS_PROFILE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from queue_manager.core.layout import project_fault
 from skill.common.errors import UseError
 from skill.runs import directory
 from skill.runs.directory import Run
@@ -14,6 +15,16 @@ def find_run(name: str | None = None) -> Run:
     """Return the run with this name, this beginning of a name, or in this directory; None: the newest. Raises
     UseError."""
     return directory.find(name, Path.cwd(), Path.home())
+
+
+def check_name(name: str) -> None:
+    """Whether a new run can have a name, by which it is then meant. Raises UseError."""
+    fault = project_fault(name)
+    if fault:
+        raise UseError(f"--name {name} {fault}")
+    taken = next((run for run in directory.known(Path.cwd(), Path.home()) if directory.title(run.id) == name), None)
+    if taken is not None:
+        raise UseError(f"there is a run with the name {name} ({taken.id}); choose another name")
 
 
 def find_run_on_hosts(name: str | None = None) -> Run:

@@ -11,7 +11,7 @@ from queue_manager.core.readings import Card
 from skill.common.errors import UseError
 from skill.common.project import locate_workers
 from skill.operations import check_hosts, choose_offer, submission
-from skill.operations.build_spec import Say, build, expected, hosts_warning, ignore, settle
+from skill.operations.build_spec import Given, Say, beside, build, expected, file_of, hosts_warning, ignore, settle
 from skill.planning import assign_jobs, existing_outputs, local_preflight, plan, what_if
 from skill.planning.assign_jobs import Offer
 from skill.planning.plan import Place
@@ -27,7 +27,7 @@ class Planned(NamedTuple):
 
 
 def plan_spec(
-    spec: str,
+    spec: Given,
     names: Sequence[str] = (),
     pool: str | None = None,
     *,
@@ -56,9 +56,9 @@ def plan_spec(
     return _here(manifest, spec, gpus, warnings)
 
 
-def _here(manifest: Manifest, spec: str, gpus: int | None, warnings: list[str]) -> Planned:
-    beside = Path(spec).absolute().parent
-    manifest = settle(manifest, beside)
+def _here(manifest: Manifest, spec: Given, gpus: int | None, warnings: list[str]) -> Planned:
+    folder = beside(spec)
+    manifest = settle(manifest, folder)
     document = local_manager.examine(manifest)
     found, there = document["probe"], existing_outputs.read(document)
     cards = tuple(
@@ -75,7 +75,7 @@ def _here(manifest: Manifest, spec: str, gpus: int | None, warnings: list[str]) 
     warnings += hosts_warning(manifest)
     warnings += local_preflight.unset_words(document, {job.id for job in manifest.jobs})
     if there is not None:
-        refused = live_runs.refusal(there.live, spec)
+        refused = live_runs.refusal(there.live, str(spec), file=file_of(spec))
         faults += [refused] if refused else []
         warnings += [] if refused else live_runs.warnings(there.live, there.live_unknown)
         warnings += existing_outputs.words(there, manifest.jobs)
@@ -84,14 +84,14 @@ def _here(manifest: Manifest, spec: str, gpus: int | None, warnings: list[str]) 
     which = "this machine" if gpus is None else "this machine, if it had these GPUs"
     words = f"{which} ({machine.name}), {plan.host_words(manifest, machine)}"
     place = Place(words, (machine,), assign_jobs.all_on(manifest, machine))
-    made = plan.plan(manifest, place, expected(manifest, beside), [*warnings, *faults])
+    made = plan.plan(manifest, place, expected(manifest, folder), [*warnings, *faults])
     made["totals"]["outputs_there"] = None if there is None else len(there.outputs)
     return Planned(made, tuple(warnings), tuple(faults))
 
 
 def _on_hosts(
     manifest: Manifest,
-    spec: str,
+    spec: Given,
     names: Sequence[str],
     pool: str | None,
     gpus: int | None,
@@ -113,11 +113,11 @@ def _on_hosts(
     return Planned(document, tuple(warnings), tuple(checked.faults))
 
 
-def _on_offer(manifest: Manifest, spec: str, number: int, warnings: list[str]) -> Planned:
+def _on_offer(manifest: Manifest, spec: Given, number: int, warnings: list[str]) -> Planned:
     """Plan for an offer that can be rented now, at its price per hour without traffic."""
     found = choose_offer.look(locate_workers(), spec, number)
     machine = found.machine
     words = f"offer {number}: {found.words}, {plan.host_words(manifest, machine)}"
     place = Place(words, (machine,), assign_jobs.all_on(manifest, machine), {machine.name: found.dph})
-    durations = expected(manifest, Path(spec).absolute().parent)
+    durations = expected(manifest, beside(spec))
     return Planned(plan.plan(manifest, place, durations, warnings), tuple(warnings), ())

@@ -16,7 +16,7 @@ from skill.fleet.offers import Priced, Work
 from skill.fleet.provider import connected
 from skill.hosts.registry import Registry, Worker
 from skill.operations import choose_offer
-from skill.operations.build_spec import Say
+from skill.operations.build_spec import Given, Say
 from skill.operations.choose_offer import AS_PROFILE, Asked
 from skill.providers.outcomes import Gone, Unknown
 from skill.providers.provider import Provider
@@ -38,7 +38,7 @@ class Rent:
         where: Path,
         offer: int | None,
         *,
-        spec: str | None = None,
+        spec: Given | None = None,
         profile: str | None = None,
         asked: Asked = AS_PROFILE,
         name: str | None = None,

@@ -12,7 +12,20 @@ from queue_manager.core.manifest import Manifest, encode
 from skill.common import files
 from skill.common.errors import FailedError, UseError
 from skill.common.files import write_whole
-from skill.operations.build_spec import Say, build, earlier, earlier_manifests, hosts_warning, ignore, settle
+from skill.operations.build_spec import (
+    Given,
+    Say,
+    beside,
+    build,
+    changed_at,
+    earlier,
+    earlier_manifests,
+    file_of,
+    hosts_warning,
+    ignore,
+    settle,
+)
+from skill.operations.find_run import check_name
 from skill.planning import existing_outputs, history, local_preflight
 from skill.runs import directory, live_runs, local_manager
 from skill.runs.directory import Run
@@ -27,30 +40,33 @@ class Started(NamedTuple):
 
 
 def start_run(
-    spec: str,
+    spec: Given,
     *,
     poll: float | None = None,
     again: bool = False,
     skip_done: bool = False,
+    name: str | None = None,
     warn: Say = ignore,
     say: Say = ignore,
 ) -> Started:
     """Create the run of a spec and start its manager on this machine. Writes nothing where it cannot run.
 
     `poll`: seconds between checks of the GPUs; `again`: run although the same jobs are running already; `skip_done`:
-    jobs whose outputs exist and are newer than the code count as done. `warn` gets the warnings of the build, `say` all
-    other lines. Raises SpecErrors, UseError and FailedError.
+    jobs whose outputs exist and are newer than the code count as done; `name`: call the run so, instead of after its
+    project. `warn` gets the warnings of the build, `say` all other lines. Raises SpecErrors, UseError and FailedError.
     """
     if again and skip_done:
         raise UseError("--again and --skip-done cannot be used together")
+    if name is not None:
+        check_name(name)
     built = build(spec, warn)
-    beside = Path(spec).absolute().parent
-    manifest = settle(built.manifest, beside)
+    folder = beside(spec)
+    manifest = settle(built.manifest, folder)
     if not Path(manifest.cwd).is_dir():
         raise UseError(f"{spec}: cwd {manifest.cwd} does not exist; create it, or give another one")
     if manifest.venv is not None and not (Path(manifest.venv) / "bin" / "activate").exists():
         raise UseError(f"{spec}: venv {manifest.venv} does not exist; create it with: python3 -m venv {manifest.venv}")
-    with files.in_turn(beside):  # of two that start the same jobs, the second one sees the first
+    with files.in_turn(folder):  # of two that start the same jobs, the second one sees the first
         document = local_manager.examine(manifest, newest_code=skip_done)
         checked = local_preflight.check(manifest, document["probe"])
         if checked.refusal is not None:
@@ -59,9 +75,9 @@ def start_run(
         for warning in (*hosts_warning(manifest), *checked.warnings, *unset):
             say(f"warning: {warning}")
         done = _there_already(spec, manifest, document, say, again=again, skip_done=skip_done)
-        known = history.earlier(earlier(manifest.project, beside))
+        known = history.earlier(earlier(manifest.project, folder))
         place = HostPaths(Path(document["place"]))
-        run = directory.create(manifest.project, beside, place, time.time())
+        run = directory.create(name or manifest.project, folder, place, time.time())
         try:
             write_whole(run.paths.manifest, encode(manifest))
             if known.jobs:
@@ -80,22 +96,22 @@ def start_run(
 
 
 def _there_already(
-    spec: str, manifest: Manifest, document: dict[str, Any], say: Say, *, again: bool, skip_done: bool
+    spec: Given, manifest: Manifest, document: dict[str, Any], say: Say, *, again: bool, skip_done: bool
 ) -> tuple[str, ...]:
     """Report outputs and runs on this machine that concern a spec. Returns the jobs that count as done. Raises UseError
     where the same jobs are running, FailedError where --skip-done cannot be decided."""
     found = existing_outputs.read(document)
     if found is None:
         return ()
-    refused = live_runs.refusal(found.live, spec)
+    refused = live_runs.refusal(found.live, str(spec), file=file_of(spec))
     if refused is not None and not again:
         raise UseError(refused)
     lines = live_runs.warnings(found.live, found.live_unknown)
     done: tuple[str, ...] = ()
     if skip_done:
         code = existing_outputs.newest_code(found)
-        before = earlier_manifests(manifest.project, Path(spec).absolute().parent)
-        chosen = existing_outputs.skips(manifest.jobs, found, code, Path(spec).stat().st_mtime, before)
+        before = earlier_manifests(manifest.project, beside(spec))
+        chosen = existing_outputs.skips(manifest.jobs, found, code, changed_at(spec), before)
         done, lines = chosen.done, [*lines, *existing_outputs.skip_words(chosen, code)]
     elif not again:
         lines += existing_outputs.words(found, manifest.jobs)

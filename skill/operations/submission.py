@@ -14,6 +14,8 @@ from queue_manager.core.manifest import Manifest, encode, sha256
 from queue_manager.core.outputs import escape, is_glob, pattern_matches
 from skill.common.errors import UseError
 from skill.hosts.connection import remote
+from skill.operations import build_spec
+from skill.operations.build_spec import Given
 from skill.runs.assignment import Part
 from skill.transfer import code_files
 
@@ -81,9 +83,9 @@ class Submission(NamedTuple):
         return found
 
 
-def prepare(manifest: Manifest, spec: str, *, push: bool = True) -> Submission:
+def prepare(manifest: Manifest, spec: Given, *, push: bool = True) -> Submission:
     """Return what a built spec submits. Raises UseError where the code cannot be pushed from its directory."""
-    beside = Path(os.path.realpath(Path(spec).absolute().parent))
+    beside = Path(os.path.realpath(build_spec.beside(spec)))
     text = encode(manifest)
     made = Submission(manifest, text, sha256(text.encode()), beside, beside, None)
     if manifest.cwd.startswith(("/", "~")):

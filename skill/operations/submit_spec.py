@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -15,8 +16,9 @@ from skill.common.project import locate_workers
 from skill.hosts import registry
 from skill.hosts.connection import Host
 from skill.operations import check_hosts, submission, submit
-from skill.operations.build_spec import Say, build, earlier_manifests, ignore
+from skill.operations.build_spec import Given, Say, build, changed_at, earlier_manifests, file_of, ignore
 from skill.operations.check_hosts import Checked
+from skill.operations.find_run import check_name
 from skill.operations.submission import Submission
 from skill.operations.submit import TRIES, Outcome
 from skill.planning import existing_outputs, forecast
@@ -41,13 +43,14 @@ class Submitted(NamedTuple):
 
 
 def submit_spec(
-    spec: str,
+    spec: Given,
     names: Sequence[str] = (),
     pool: str | None = None,
     *,
     new: bool = False,
     again: bool = False,
     skip_done: bool = False,
+    name: str | None = None,
     push: bool = True,
     poll: float | None = None,
     warn: Say = ignore,
@@ -57,8 +60,9 @@ def submit_spec(
 
     Hosts: `names`, or those of `pool`, or those that the spec names, or the only one registered. The same spec again
     continues the same run, unless `new`, `again` (although the same jobs are running) or `skip_done` (jobs whose
-    outputs exist and are newer than the code count as done). `push`: send the code. `poll`: seconds between checks of
-    the GPUs. `warn` gets the warnings of the build, `say` all other lines.
+    outputs exist and are newer than the code count as done). `name`: call the run so, instead of after its project.
+    `push`: send the code. `poll`: seconds between checks of the GPUs. `warn` gets the warnings of the build, `say` all
+    other lines.
 
     Raises SpecErrors, UseError and FailedError, with nothing written. A later failure on one host is in its outcome.
     """
@@ -67,6 +71,12 @@ def submit_spec(
     new = new or again or skip_done
     made = submission.prepare(build(spec, warn).manifest, spec, push=push)
     run = None if new else submit.existing(made)
+    if name is not None and (run is None or directory.title(run.id) != name):
+        if run is not None:
+            raise UseError(
+                f"the same manifest was submitted as {run.id}; leave out --name to continue it, or add --new"
+            )
+        check_name(name)
     estimate: Mapping[str, Any] | None = None
     estimate_lines: tuple[str, ...] = ()
     notes: list[str] = []
@@ -79,7 +89,7 @@ def submit_spec(
         hosts = check_hosts.connect(made, names, pool, say)
         checked = check_hosts.check(made, hosts, newest_code=skip_done and not (push and made.pushed))
         done = _there_already(spec, made, checked, say, again=again, skip_done=skip_done, pushed=made.pushed and push)
-        run = begin(made, hosts, checked, say, new=new, done=done)
+        run = begin(made, hosts, checked, say, new=new, name=name, done=done)
         found = forecast.forecast(
             made.manifest, checked.offers, checked.sharing, checked.durations, checked.prices, done
         )
@@ -111,7 +121,7 @@ def _again(made: Submission, run: Run, names: Sequence[str], pool: str | None, s
 
 
 def _there_already(
-    spec: str, made: Submission, checked: Checked, say: Say, *, again: bool, skip_done: bool, pushed: bool
+    spec: Given, made: Submission, checked: Checked, say: Say, *, again: bool, skip_done: bool, pushed: bool
 ) -> dict[str, tuple[str, ...]]:
     """Report outputs and runs on the hosts that concern these jobs. Returns the jobs that count as done, by host.
     Raises UseError where the same jobs are running, FailedError where --skip-done cannot be decided."""
@@ -123,7 +133,7 @@ def _there_already(
         found = checked.existing.get(host)
         if found is None:
             continue
-        refused = live_runs.refusal(found.live, spec, f"on {host}")
+        refused = live_runs.refusal(found.live, str(spec), f"on {host}", file_of(spec))
         if refused is not None and not again:
             raise UseError(refused)
         lines += live_runs.warnings(found.live, found.live_unknown, f"on {host}")
@@ -134,7 +144,7 @@ def _there_already(
                 here = local_manager.examine(made.manifest._replace(cwd=where), newest_code=True)
             code = existing_outputs.newest_code(found if here is None else _of_here(here))
             before = earlier_manifests(made.manifest.project, made.beside)
-            chosen = existing_outputs.skips(mine, found, code, Path(spec).stat().st_mtime, before)
+            chosen = existing_outputs.skips(mine, found, code, changed_at(spec), before)
             done[host] = chosen.done
             lines += [f"{host}: {line}" for line in existing_outputs.skip_words(chosen, code)]
         elif not again:
@@ -156,6 +166,7 @@ def begin(
     say: Say,
     *,
     new: bool,
+    name: str | None = None,
     done: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> Run:
     """Create the run here, if all checks passed. `done`: the jobs that count as done, by host.
@@ -174,7 +185,8 @@ def begin(
     with files.in_turn(made.beside / LOCAL_RUNS):
         if not new and submit.existing(made) is not None:
             raise FailedError("another submit of the same manifest has just begun; run the same command again")
-        return submit.create(made, parts, checked.durations.earlier)
+        called = None if name is None else directory.run_id(name, time.time())
+        return submit.create(made, parts, checked.durations.earlier, called)
 
 
 def _carried(checked: Checked) -> list[str]:

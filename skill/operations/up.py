@@ -28,6 +28,7 @@ from skill.hosts import registry
 from skill.hosts.connection import Host
 from skill.hosts.registry import Worker
 from skill.operations import submission, submit
+from skill.operations.build_spec import Given
 from skill.operations.submission import Submission
 from skill.providers.instances import STOPPED, Instance
 from skill.providers.outcomes import Gone, Unknown
@@ -103,7 +104,7 @@ class Up:
         self,
         client: Provider,
         where: Path,
-        spec: str,
+        spec: Given,
         manifest: Manifest,
         profile: Profile,
         steps: Steps,

@@ -16,7 +16,7 @@ from skill.hosts import ssh_preflight
 from skill.hosts.connection import Host
 from skill.hosts.registry import Worker
 from skill.operations import check_hosts, choose_offer, submit_spec
-from skill.operations.build_spec import Say
+from skill.operations.build_spec import Given, Say
 from skill.operations.choose_offer import Asked
 from skill.operations.pull_rental import RentalPulls
 from skill.operations.setup_hosts import setup_one
@@ -45,7 +45,7 @@ Agree = Callable[[Offered], None]
 @contextmanager
 def opened(
     where: Path,
-    spec: str,
+    spec: Given,
     manifest: Manifest,
     profile: str | None,
     asked: Asked,
@@ -69,7 +69,7 @@ def opened(
 def steps(
     client: Provider,
     where: Path,
-    spec: str,
+    spec: Given,
     manifest: Manifest,
     profile: str | None,
     asked: Asked,

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
@@ -32,6 +33,7 @@ from here, of a host those that it tells of."""
 MOST_STATE = 256 << 20
 """Bytes of a state or a manifest: those of 100,000 jobs have about 70 MiB."""
 _STAGE = ".new-"
+_TIME = re.compile(r"-[0-9]{8}-[0-9]{6}(?:-[0-9]+)?$")
 _MOST_JOURNAL = 4 << 30
 """Bytes of a journal that is read."""
 _LINE = 256 << 20
@@ -58,6 +60,11 @@ class Run(NamedTuple):
 def run_id(project: str, now: float) -> str:
     """PROJECT-YYYYMMDD-HHMMSS in UTC; `now` in epoch seconds."""
     return f"{project}-{datetime.fromtimestamp(now, timezone.utc):%Y%m%d-%H%M%S}"
+
+
+def title(run_id: str) -> str:
+    """What a run is called without the time in its id: its name, or its project's."""
+    return _TIME.sub("", run_id)
 
 
 def create(project: str, beside: Path, place: HostPaths, now: float) -> Run:
@@ -146,9 +153,14 @@ def of_project(project: Path, cwd: Path) -> Iterator[Run]:
 
 
 def known(cwd: Path, home: Path) -> Iterator[Run]:
-    """All runs that may be meant, the likeliest first: those of `cwd` and its parents, then all of this user."""
+    """All runs that may be meant, the likeliest first: those of `cwd` and of directories below it, as far as this user
+    started them, those of its parents, then all of this user."""
     seen = set()
     places = HostPaths.of(home)
+    for run in in_folder(cwd / LOCAL_RUNS, places.submitted, places.runs):
+        if run.root.is_relative_to(cwd):
+            seen.add(run.root)
+            yield run
     beside = [(parent / LOCAL_RUNS,) for parent in (cwd, *cwd.parents)]
     shared = [(place / places.runs.name,) for place in sorted(places.others.glob("*"))]
     # Where this machine is itself a host of a run, the run at home is meant, and not the host's part.
@@ -178,7 +190,8 @@ def _by_name(name: str, runs: list[Run]) -> Run:
     for run in runs:
         if run.id == name:
             return run
-    fits = [run for run in runs if run.id.startswith(name)]
+    called = [run for run in runs if title(run.id) == name]
+    fits = called if len(called) == 1 else [run for run in runs if run.id.startswith(name)]
     if len(fits) == 1:
         return fits[0]
     if fits:

@@ -36,8 +36,9 @@ def read(rows: Iterable[Mapping[str, Any]]) -> list[LiveRun]:
     ]
 
 
-def refusal(runs: Iterable[LiveRun], spec: str, where: str = "on this machine") -> str | None:
-    """Why a spec is not started beside a run with the same jobs, and what to do instead; None if it may be."""
+def refusal(runs: Iterable[LiveRun], spec: str, where: str = "on this machine", file: str = "") -> str | None:
+    """Why a spec is not started beside a run with the same jobs, and what to do instead; None if it may be. `spec`: its
+    name; `file`: what is given to mean it again, where that is another."""
     for run in runs:
         if run.same:
             state = f"is live {where}" if run.pid is not None else f"has jobs that still run {where}, without a manager"
@@ -45,7 +46,7 @@ def refusal(runs: Iterable[LiveRun], spec: str, where: str = "on this machine") 
             return (
                 f"{run.run_id} {state} and runs the jobs of {spec}: a second run would write the same files. "
                 f"Follow it: wavequeue {watch} --run {run.run_id}; add more jobs to it: "
-                f"wavequeue add {spec} --run {run.run_id}; to run everything beside it anyway: --again"
+                f"wavequeue add {file or spec} --run {run.run_id}; to run everything beside it anyway: --again"
             )
     return None
 

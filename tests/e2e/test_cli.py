@@ -216,7 +216,7 @@ def test_a_machine_without_a_gpu_starts_nothing(desk: Desk) -> None:
     assert "2 of 6 jobs ask for one, in phase teachers" in done.stderr
     assert [path.name for path in desk.place.iterdir()] == ["spec.yaml"]
     assert not desk.world.host.runs.exists()
-    plan = desk.call("plan", "spec.yaml")
+    plan = desk.call("plan", "spec.yaml", code=1)
     assert "it cannot run here: this machine has no GPU" in plan.stderr
     assert "students" in plan.stdout
 
@@ -337,7 +337,7 @@ def test_a_spec_whose_run_is_live_runs_again_only_where_that_is_meant_and_what_i
     first = desk.detach(held)
     done = desk.call("run", "spec.yaml", "--detach", code=2)
     assert f"{first.root.name} is live on this machine and runs the jobs of spec.yaml" in done.stderr
-    assert f"{first.root.name} is live" in desk.call("plan", "spec.yaml").stderr
+    assert f"{first.root.name} is live" in desk.call("plan", "spec.yaml", code=1).stderr
     assert [path.name for path in (desk.place / "experiment_queue").iterdir()] == [first.root.name]
     second = desk.detach(held, "--again")
     (desk.place / "go").touch()

@@ -97,6 +97,23 @@ def test_the_newest_here_is_meant_then_the_newest_of_a_parent_then_of_the_user(w
     assert old.root != new.root
 
 
+def test_the_newest_run_below_the_directory_is_meant(work: Path, home: Path) -> None:
+    make(work, home, age=100)
+    (work / "specs").mkdir()
+    below = make(work / "specs", home, age=50, now=T0 + 1)
+    make(home, home, now=T0 + 2)
+    assert directory.find(None, work, home).root == below.root
+    here = make(work, home, now=T0 + 3)
+    assert directory.find(None, work, home).root == here.root
+
+
+def test_a_run_is_meant_by_its_name_whatever_begins_with_it(work: Path, home: Path) -> None:
+    base, other = make(work, home, "base"), make(work, home, "base-2")
+    assert directory.title("base-2-20260101-100000-3") == "base-2"
+    assert directory.find("base", work, home).root == base.root
+    assert directory.find("base-2", work, home).root == other.root
+
+
 def test_a_link_to_a_run_that_was_removed_is_passed_over(work: Path, home: Path) -> None:
     gone, stays = make(work, home), make(work, home, age=100, now=T0 + 1)
     gone.paths.manifest.unlink()
