@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from queue_manager.adapters import cpu_time, log_reader
 from queue_manager.adapters.log_reader import HEAD, MOST, LogReader, News
 from queue_manager.adapters.metric_files import FileMetric
+from queue_manager.adapters.partial_file import PartialFile
 from queue_manager.core import metric_rules
 from queue_manager.core.boundary import Doing, HealthReading
 from queue_manager.core.health_policy import policy
@@ -36,7 +37,7 @@ TOGETHER = 2 << 20
 
 class _Followed:
     """One attempt. `risky`: regular expressions of its spec that may take long; `files`: the metrics that its policy
-    wants from files, by name."""
+    wants from files, by name; `partial`: its partial results."""
 
     def __init__(
         self,
@@ -46,9 +47,10 @@ class _Followed:
         tracker: HealthTracker,
         log: LogReader,
         files: dict[str, FileMetric],
+        partial: PartialFile,
     ) -> None:
         self.n, self.began, self.risky = n, began, risky
-        self.tracker, self.log, self.files = tracker, log, files
+        self.tracker, self.log, self.files, self.partial = tracker, log, files, partial
         self.reading: HealthReading | None = None
 
 
@@ -142,6 +144,9 @@ class HealthWatch:
             value = one.news(self._began_ns(order))
             if value is not None:
                 followed.tracker.take_value(name, value)
+        counts = followed.partial.news(self._began_ns(order))
+        if counts is not None:
+            followed.tracker.take_counts(counts)
         util, mem = self._gpus(attempt, cards)
         cpu = None if doing is None else doing.cpu
         followed.reading = followed.tracker.look(now, news.grew, cpu, util, mem)
@@ -174,7 +179,8 @@ class HealthWatch:
         began = attempt.started or now
         risky = frozenset(one for one in _own_regexes(job.spec) if not is_simple(one)) - self._slow
         log = LogReader(self._paths.log(job.spec.id))
-        return _Followed(attempt.n, began, risky, self._tracker(job.spec, began), log, files)
+        partial = PartialFile(self._state.manifest, job.spec, self._cwd(job), self._environment)
+        return _Followed(attempt.n, began, risky, self._tracker(job.spec, began), log, files, partial)
 
     def _tracker(self, spec: JobSpec, began: float) -> HealthTracker:
         # Its patterns take long to compile: not while a manager starts.

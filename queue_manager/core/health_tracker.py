@@ -15,6 +15,7 @@ from queue_manager.core import failures, metric_rules
 from queue_manager.core.boundary import HealthReading
 from queue_manager.core.health_policy import LOSS, EarlyStop, Policy, median
 from queue_manager.core.metric_rules import LogValues, Rule
+from queue_manager.core.partial import Counts
 from queue_manager.core.progress_forms import ProgressReader, worth_reading
 
 _TRACEBACK = re.compile(r"^(?:.{0,120}[\s\]:)])?Traceback \(most recent call last\)")
@@ -44,6 +45,7 @@ class HealthTracker:
         self._began = self._step_at = self._moved_at = began
         self._paces: deque[tuple[float, float]] = deque(maxlen=_WINDOW)
         self._intervals: deque[float] = deque(maxlen=_WINDOW)
+        self._counts: Counts | None = None
         self._advances = 0
         self._warm: tuple[float, float] = (0.0, 0.0)
         self._low_since: float | None = None
@@ -76,6 +78,12 @@ class HealthTracker:
             self._patience.take(value)
         self._values[name] = value
 
+    def take_counts(self, counts: Counts) -> None:
+        """Take in how many items are completed, from its partial results. They are its steps, unless its policy says
+        how its log counts."""
+        if self._policy.progress is None:
+            self._counts = counts
+
     def _look_for_trouble(self, lines: Sequence[str], now: float) -> None:
         text = "\n".join(lines)
         if not self._in_traceback and "Traceback (" not in text and not any(word in text for word in _OOM_WORDS):
@@ -94,8 +102,12 @@ class HealthTracker:
     def look(self, now: float, grew: bool, cpu: float | None, util: float | None, mem_mib: int | None) -> HealthReading:
         """Tell how it does. `grew`: its log has; `cpu` in cores and `util` in percent, None where that is not known."""
         before, progress, stop = self._last, self._reader.progress, self._patience
+        if self._counts is not None:
+            progress = progress._replace(step=self._counts.completed, total=self._counts.total, rate=None)
         self._last = progress.step
-        busy = self._reader.busy or (progress.total is not None and (progress.step or 0) >= progress.total)
+        busy = (self._counts is None and self._reader.busy) or (
+            progress.total is not None and (progress.step or 0) >= progress.total
+        )
         if grew or (cpu is not None and cpu > _MOVING):
             self._moved_at = now
         if progress.step is not None and progress.step != before:
@@ -120,7 +132,8 @@ class HealthTracker:
             util=util,
             mem_mib=mem_mib,
             line=self._reader.line[:_SHOWN],
-            busy=busy,
+            # Items are saved now and then: what moves in between is no stall.
+            busy=busy or self._counts is not None,
             still=now - self._step_at,
             interval=median(self._intervals) if len(self._intervals) > 1 else None,
             quiet=now - self._moved_at,

@@ -156,3 +156,33 @@ def test_metrics_in_files_are_read_for_what_the_health_asks_of_them(tmp_path: Pa
         (tmp_path / "val.json").write_text('{"val": ' + str(value) + " " * n + "}")
         found = desk.look(FIRST + n * EVERY)[0]
     assert (found.metrics, found.since_best) == ({"val": 0.7}, 2)
+
+
+def test_partial_results_beside_the_output_are_the_steps_of_a_job(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, spec("a", expected_output="out/r.json"))
+    desk.paths.log("a").write_bytes(b"step 3/10 loss 0.5\r\n")
+    partial = tmp_path / "out" / ".r.partial.json"
+    partial.parent.mkdir()
+    partial.write_text('{"completed": 10, "total": 25, "results": [', encoding="utf-8")
+    found = desk.look(FIRST)[0]
+    assert (found.step, found.total, found.loss) == (10, 25, 0.5)
+    partial.write_text('{"comple', encoding="utf-8")  # as another tool would write it
+    found = desk.look(FIRST + EVERY)[0]
+    assert (found.step, found.total) == (10, 25)
+    partial.write_text('{"completed": 20, "total": 25}', encoding="utf-8")
+    assert desk.look(FIRST + 2 * EVERY)[0].step == 20
+
+
+def test_partial_results_from_before_the_attempt_are_not_read(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, spec("a", expected_output="r.json"))
+    (tmp_path / ".r.partial.json").write_text('{"completed": 10, "total": 25}', encoding="utf-8")
+    later = HealthWatch(
+        desk.manager.state,
+        desk.paths,
+        {},
+        lambda _: str(tmp_path),
+        lambda _: 1 << 62,
+        lambda *one: desk.said.append(one),
+    )
+    at = desk.started("a") + FIRST
+    assert later.look(at, {0: Doing(at, None, 1.0)}, CARDS)[0].step is None

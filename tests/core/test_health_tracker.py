@@ -9,7 +9,9 @@ import pytest
 
 from queue_manager.core.boundary import HealthReading
 from queue_manager.core.health_policy import policy
+from queue_manager.core.health_rules import flags
 from queue_manager.core.health_tracker import HealthTracker
+from queue_manager.core.partial import Counts
 
 BEGAN = 1_000_000.0
 
@@ -179,3 +181,28 @@ def test_a_loss_that_is_no_number_is_reported_as_it_is() -> None:
     watched = Watched()
     assert math.isnan(watched.look("step 3 loss nan").loss or 0.0)
     assert watched.look("step 4 loss 0.3").loss == 0.3
+
+
+def test_partial_results_are_the_steps_and_their_pace_is_measured() -> None:
+    watched = Watched()
+    for completed in (10, 20, 30, 40, 50):
+        watched.tracker.take_counts(Counts(completed, 100))
+        found = watched.look("step 3/9 of this item", after=100.0)
+    assert (found.step, found.total) == (50, 100)
+    assert found.rate == pytest.approx(0.1)
+    assert found.eta_s == pytest.approx(500.0)
+
+
+def test_items_that_are_saved_now_and_then_are_no_stall_while_the_job_moves() -> None:
+    watched = Watched()
+    watched.tracker.take_counts(Counts(10, 100))
+    watched.look()
+    assert flags(policy(None), watched.look(after=3000.0, cpu=1.0), []) == {}
+    assert "stalled" in flags(policy(None), watched.look(after=3000.0, cpu=0.0), [])
+
+
+def test_a_policy_that_says_how_its_log_counts_is_believed() -> None:
+    watched = Watched({"progress": r"at (\d+) of (\d+)"})
+    watched.tracker.take_counts(Counts(10, 100))
+    found = watched.look("at 3 of 9")
+    assert (found.step, found.total) == (3, 9)
