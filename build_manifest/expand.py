@@ -156,6 +156,7 @@ def _expand_phase(faults: Faults, spec: SpecForm, form: PhaseForm) -> _Phase:
             exported=tuple([one for one in spec.env if one not in templated_env]),
             metrics={**spec.metrics, **form.metrics},
             health={**spec.health, **form.health},
+            recover=spec.recover if form.recover is None else form.recover,
         )
         maker = JobMaker(faults, job_form, names, around)
         if not (form.is_valid and maker.ids_known):

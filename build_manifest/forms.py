@@ -9,6 +9,7 @@ from build_manifest.faults import Mark
 from build_manifest.grid import GridForm
 from build_manifest.nodes import Node, Scalar
 from queue_manager.core.manifest import OomRetry
+from queue_manager.core.recover_policy import RUN_SECONDS
 
 EACH_ID = "${id}"
 """The job's id, wherever a job's texts are; in pull that of each job."""
@@ -17,17 +18,17 @@ TOP_KEYS = (
     "project", "cwd", "hosts", "ssh", "conda", "venv", "conda_hook", "env", "gpus", "max_parallel",
     "gpu_free_threshold_mib", "oom_retry", "wave", "stale_after", "grace", "preconditions", "default_cmd",
     "on_complete", "analyze_on_complete", "pull", "when_done", "idle_after", "max_cost", "deadline", "results_to",
-    "shell", "wandb", "launcher", "est_minutes", "metrics", "health", "notify",
+    "shell", "wandb", "launcher", "est_minutes", "metrics", "health", "notify", "recover",
     *GRID_KEYS, "template", "jobs", "phases",
 )  # fmt: skip
 PHASE_KEYS = (
     "name", "depends_on", "match", *GRID_KEYS, "template", "jobs", "env", "preconditions", "est_minutes", "metrics",
-    "health",
+    "health", "recover",
 )  # fmt: skip
 JOB_KEYS = (
     "id", "cmd", "args", "expected_output", "output_check", "gpus", "gpu_mem_mib", "env", "timeout", "grace",
     "priority", "depends_on", "preconditions", "retries", "metrics", "cwd", "shell", "wandb",
-    "est_minutes", "health",
+    "est_minutes", "health", "recover",
 )  # fmt: skip
 TEARDOWN_KEYS = ("when_done", "idle_after", "max_cost", "deadline")
 """What may end a rented machine."""
@@ -81,6 +82,24 @@ class HealthValue(NamedTuple):
 Health = Mapping[str, HealthValue]
 
 
+class RungForm(NamedTuple):
+    """One rung of a ladder, still unsubstituted; fields as in recover_policy.Rung. `value`: the arg's new one."""
+
+    kind: str
+    mark: Mark
+    command: Scalar | None = None
+    timeout: float = RUN_SECONDS
+    arg: Scalar | None = None
+    value: Node | None = None
+
+
+class RecoverForm(NamedTuple):
+    """A ladder; without rungs it switches off one that stands further out."""
+
+    mark: Mark
+    rungs: tuple[RungForm, ...]
+
+
 class JobForm(NamedTuple):
     """A template or a job. `cmd`: commands, one after the other. `numbers`: those of gpus, gpu_mem_mib, timeout, grace,
     priority, retries and est_minutes that were given. `given`: the keys that are there, also those that could not
@@ -98,6 +117,7 @@ class JobForm(NamedTuple):
     numbers: Mapping[str, Scalar]
     metrics: Metrics
     health: Health
+    recover: RecoverForm | None
     errexit: bool | None
     wandb: bool | None
     given: frozenset[str]
@@ -119,6 +139,7 @@ class PhaseForm(NamedTuple):
     preconditions: tuple[PreconditionForm, ...]
     metrics: Metrics
     health: Health
+    recover: RecoverForm | None
     is_valid: bool
     est_minutes: float | None = None
 
@@ -153,6 +174,7 @@ class SpecForm(NamedTuple):
     results_to: Scalar | None
     metrics: Metrics
     health: Health
+    recover: RecoverForm | None
     errexit: bool | None
     wandb: bool | None
     est_minutes: float | None

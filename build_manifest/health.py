@@ -165,9 +165,6 @@ def _early_stop(fields: Fields, node: Node, what: str) -> dict[str, Any] | None:
 
 
 def _then(fields: Fields, node: Node, what: str) -> str | None:
-    if isinstance(node, Scalar) and node.text == "recover":
-        fields.faults.add(node.mark, f"{what} is 'recover', which is not available yet", "write alert or stop")
-        return None
     return fields.choice(node, what, THEN)
 
 

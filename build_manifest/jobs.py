@@ -11,7 +11,7 @@ from build_manifest.background import check_background
 from build_manifest.card_hints import hint_at_cards
 from build_manifest.default_ids import safe
 from build_manifest.faults import Faults, Mark, listed
-from build_manifest.forms import Health, JobForm, Metrics, PreconditionForm
+from build_manifest.forms import Health, JobForm, Metrics, PreconditionForm, RecoverForm, RungForm
 from build_manifest.health import check_health
 from build_manifest.metrics import MetricTexts
 from build_manifest.names import (
@@ -28,10 +28,12 @@ from build_manifest.names import (
 from build_manifest.nodes import ListNode, Node, Scalar
 from build_manifest.parse import NUMBERS
 from build_manifest.paths import check_path
+from build_manifest.recover import check_arg, check_recover
 from build_manifest.shell import quote_word
 from build_manifest.values import FALSE, NULLS, SPOKEN, TRUE, Written, quantity, written
 from queue_manager.core.manifest import JobSpec, Precondition
 from queue_manager.core.outputs import escape, escape_within
+from queue_manager.core.recover_policy import ARGS, RUN, Rung, to_json
 
 Params = dict[str, Written]
 _FROM_EXPRESSION = {"True": "flag", "False": "nothing", "": "nothing"}
@@ -54,6 +56,7 @@ class Surroundings(NamedTuple):
     cards: int | None
     metrics: Metrics
     health: Health
+    recover: RecoverForm | None = None
     est_minutes: float | None = None
     exported: tuple[tuple[str, Scalar], ...] = ()
 
@@ -66,6 +69,15 @@ class _Arg(NamedTuple):
     values: tuple[Text, ...]
     plain: bool
     shown: str = "values"
+
+
+class _Value(NamedTuple):
+    """What an arg is in one job. `shown` as in _Arg; `own`: the value of a grid that it stands for."""
+
+    values: list[str]
+    shown: str
+    own: Written | None
+    plain: bool
 
 
 class _Precondition(NamedTuple):
@@ -88,6 +100,7 @@ class JobMaker:
         self.is_valid = True
         before = len(faults.found)
         self._scope = Scope(names, around.where)
+        self._grid = names
         self._args = self._compile_args(form.args or ())
         self.id = self._text(
             form.id,
@@ -111,6 +124,9 @@ class JobMaker:
         health = {**around.health, **form.health}
         check_health(faults, health, metrics)
         self._health = {key: one.value for key, one in health.items()} or None
+        form_of = around.recover if form.recover is None else form.recover
+        check_recover(faults, form_of, health, around.where)
+        self._rungs = [(one, self._compile_rung(one)) for one in (form_of.rungs if form_of else ())]
         self.ids_known = self.id is not None and len(self._args) == len(form.args or ())
         self.is_valid = self.is_valid and self._cmd is not None and len(faults.found) == before
         if self.is_valid and form.cmd:
@@ -223,6 +239,23 @@ class JobMaker:
             self._text(form.gib),
         )  # fmt: skip
 
+    def _compile_rung(self, rung: RungForm) -> Text | _Arg | None:
+        """The command, or the changed arg, of a rung of the ladder."""
+        if rung.kind == RUN and rung.command is not None:
+            check_background(self._faults, rung.command.text, rung.command)
+            return self._text(rung.command, shell=True, gpu=True)
+        if rung.arg is None or rung.value is None:
+            return None
+        args = {arg.key: arg for arg in self._args}
+        has_cmd = bool(self.form.cmd)
+        if not check_arg(self._faults, rung.arg, args, self._grid, self._around.where, has_cmd=has_cmd):
+            return None
+        found = self._compile_args([(rung.arg, rung.value)])
+        if found and len(found[0].values) > 1 and len(args[rung.arg.text].values) == 1:
+            what = f"recover changes {rung.arg.text!r} to a list, and {self._around.where} has a single value"
+            self._faults.add(rung.value.mark, what, "write a single value")
+        return found[0] if found else None
+
     def make(self, cell: Params) -> JobSpec | None:
         """The job of one cell; None, with the fault noted, where an expression fails or a number is none."""
         try:
@@ -233,6 +266,7 @@ class JobMaker:
             return None
 
     def _make(self, names: Params) -> JobSpec | None:
+        cell = dict(names)
         arguments, params = self._render_args(names)
         assert self.id is not None
         name = self.id.render(names)
@@ -265,32 +299,62 @@ class JobMaker:
             env_from={name: tuple(text.split(FROM_ENV)) for name, text in env.items() if FROM_ENV in text},
             metrics=self._metrics.make(names),
             health=self._health,
+            recover=self._render_rungs(cell, names, params) if self._rungs else None,
             errexit=self.form.errexit,
             wandb=self.form.wandb,
             est_minutes=numbers.get("est_minutes", self._around.est_minutes),
         )
 
-    def _render_args(self, names: Params) -> tuple[str, dict[str, str]]:
-        """The arguments for default_cmd, and what was given by name; `names` gains the args."""
+    def _render_args(self, names: Params, changed: Mapping[str, _Value] = {}) -> tuple[str, dict[str, str]]:
+        """The arguments for default_cmd, and what was given by name; `names` gains the args. `changed`: args that have
+        another value."""
         params = {name: value.text for name, value in names.items()}
         words: list[str] = []
         for arg in self._args:
-            values = [text.render(names, _AT_LAUNCH) for text in arg.values]
-            shown, own = arg.shown, names.get(arg.values[0].name or "") if len(arg.values) == 1 else None
-            if own is not None:
-                values = list(own.words or values)
-                shown = "flag" if own.truth else "nothing" if own.truth is False or own.nothing else shown
-            elif len(arg.values) == 1 and arg.values[0].is_expression and values[0] in _FROM_EXPRESSION:
-                shown = _FROM_EXPRESSION[values[0]]
+            one = changed.get(arg.key) or _value(arg, names)
             if arg.name is not None:
-                names.setdefault(arg.name, own or written(values[0], arg.plain))
-            if shown != "nothing" or arg.name is not None:
-                params.setdefault(arg.key, _PLACES.sub(r"${\1}", " ".join(values)))
-            if shown == "values" and len(values) == 1 and values[0].startswith("-"):
-                words.append(f"--{arg.key}={_quote_arg(values[0])}")
-            elif shown != "nothing":
-                words.append(" ".join([f"--{arg.key}", *(_quote_arg(one) for one in values if shown == "values")]))
+                names.setdefault(arg.name, one.own or written(one.values[0], one.plain))
+            if one.shown != "nothing" or arg.name is not None:
+                params.setdefault(arg.key, _PLACES.sub(r"${\1}", " ".join(one.values)))
+            if one.shown == "values" and len(one.values) == 1 and one.values[0].startswith("-"):
+                words.append(f"--{arg.key}={_quote_arg(one.values[0])}")
+            elif one.shown != "nothing":
+                shown = one.values if one.shown == "values" else []
+                words.append(" ".join([f"--{arg.key}", *(_quote_arg(value) for value in shown)]))
         return "".join(f" {word}" for word in words), params
+
+    def _render_rungs(self, cell: Params, names: Params, params: dict[str, str]) -> list[dict[str, Any]] | None:
+        """The ladder of one job. The values of a rung that changes an arg see those of the rungs below it."""
+        made: list[Rung] = []
+        changed: dict[str, _Value] = {}
+        for form, compiled in self._rungs:
+            if isinstance(compiled, _Arg):
+                key, before = compiled.key, params.get(compiled.key, "")
+                changed[key] = _value(compiled, names)
+                last, names = names, dict(cell) | {"id": names["id"]}
+                arguments, params = self._render_args(names, changed)
+                if params.get(key, "") == before:
+                    what = f"recover changes {key!r} to {before!r}, which it is already"
+                    self._faults.add(form.mark, what, "write another value", once=("rung", form.mark))
+                self._check_places(form, key, last, names)
+                assert self._cmd is not None
+                cmd = self._cmd.render(names).rstrip() + ("" if self.form.cmd else arguments)
+                made.append(Rung(ARGS, cmd, arg=key, value=params.get(key, ""), was=before))
+            elif compiled is not None:
+                made.append(Rung(RUN, compiled.render(names).rstrip(), form.timeout))
+            else:
+                made.append(Rung(form.kind))
+        return to_json(tuple(made))
+
+    def _check_places(self, form: RungForm, key: str, before: Params, after: Params) -> None:
+        """Note that a changed arg would change where a job's results are looked for, or which job it is."""
+        texts = (("id", self.id), ("expected_output", self._output))
+        moved = [what for what, text in texts if text is not None and text.render(before) != text.render(after)]
+        moved += ["metrics"] if self._metrics.make(before) != self._metrics.make(after) else []
+        if moved:
+            what = f"recover changes {key!r}, and with it the {moved[0]} of {self._around.where}"
+            hint = f"leave ${{{key}}} out of {moved[0]}: the job stays the same one, with the same results"
+            self._faults.add(form.mark, what, hint, once=("moved", form.mark))
 
     def _render_numbers(self, names: Params) -> dict[str, Any] | None:
         found: dict[str, Any] = {}
@@ -342,6 +406,18 @@ class JobMaker:
             None if one.command is None else one.command.render(names).rstrip(),
             gib,
         )
+
+
+def _value(arg: _Arg, names: Params) -> _Value:
+    """What an arg is in one job."""
+    values = [text.render(names, _AT_LAUNCH) for text in arg.values]
+    shown, own = arg.shown, names.get(arg.values[0].name or "") if len(arg.values) == 1 else None
+    if own is not None:
+        values = list(own.words or values)
+        shown = "flag" if own.truth else "nothing" if own.truth is False or own.nothing else shown
+    elif len(arg.values) == 1 and arg.values[0].is_expression and values[0] in _FROM_EXPRESSION:
+        shown = _FROM_EXPRESSION[values[0]]
+    return _Value(values, shown, own, arg.plain)
 
 
 def _dashed_safe(words: Sequence[str]) -> str:

@@ -33,6 +33,7 @@ from build_manifest.nodes import ListNode, MapNode, Node, Scalar
 from build_manifest.notify import read_notify
 from build_manifest.paths import BraceError, check_path, expand_braces, has_braces
 from build_manifest.ranges import RangeError, from_mapping, from_text, may_be_meant
+from build_manifest.recover import read_recover
 from build_manifest.values import (
     Written,
     deadline,
@@ -114,6 +115,7 @@ class _Parser:
             results_to=self._results_to(top),
             metrics=read_metrics(fields, top.get("metrics")),
             health=read_health(fields, top.get("health")),
+            recover=read_recover(fields, top.get("recover")),
             errexit=self._errexit(top.get("shell")),
             wandb=fields.switch(top.get("wandb"), "wandb", "on or off"),
             est_minutes=fields.number(top.get("est_minutes"), "est_minutes", quantity),
@@ -303,6 +305,7 @@ class _Parser:
             preconditions=() if top else self._preconditions(table.get("preconditions")),
             metrics={} if top else read_metrics(self._fields, table.get("metrics")),
             health={} if top else read_health(self._fields, table.get("health")),
+            recover=None if top else read_recover(self._fields, table.get("recover")),
             is_valid=is_valid,
             est_minutes=None if top else self._fields.number(table.get("est_minutes"), "est_minutes", quantity),
         )
@@ -351,6 +354,7 @@ class _Parser:
             numbers={key: scalar for key, scalar in numbers.items() if scalar is not None},
             metrics=read_metrics(fields, table.get("metrics")),
             health=read_health(fields, table.get("health")),
+            recover=read_recover(fields, table.get("recover")),
             errexit=self._errexit(table.get("shell")),
             wandb=fields.switch(table.get("wandb"), "wandb", "on or off"),
             given=frozenset(table),

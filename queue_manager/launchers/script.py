@@ -133,16 +133,22 @@ def job_script(
             _give_up(f"env {name} is taken from {of}, which neither .env nor the run's environment has; {_HOW}")
             for name, of in given.missing.items()
         ),
-        *([] if given.prelude is None else _prelude(given.prelude)),
+        *([] if given.prelude is None else _prelude(given.prelude, cards)),
         *(["set -e"] if (manifest.errexit if spec.errexit is None else spec.errexit) else []),
-        spec.cmd.replace("${GPU}", cards).replace("${GPU_INDEX}", ",".join(map(str, range(len(names))))),
+        _filled(spec.cmd, cards),
     ]
     return "\n".join(parts) + "\n"
 
 
-def _prelude(rung: Rung) -> list[str]:
+def _filled(command: str, cards: str) -> str:
+    """A command with its GPUs, by their number on the host and as the job counts them."""
+    count = cards.count(",") + 1 if cards else 0
+    return command.replace("${GPU}", cards).replace("${GPU_INDEX}", ",".join(map(str, range(count))))
+
+
+def _prelude(rung: Rung, cards: str) -> list[str]:
     """A rung's command, which the job's own follows however it ends: that says more than not to try."""
-    command = f"timeout -k 10 {rung.timeout:g} bash -eo pipefail -c {_q(rung.command)}"
+    command = f"timeout -k 10 {rung.timeout:g} bash -eo pipefail -c {_q(_filled(rung.command, cards))}"
     return [
         f"printf '%s\\n' {_q('wavequeue: recover: ' + rung.command)}",
         f"{command} </dev/null",

@@ -29,7 +29,7 @@ MANIFESTS_OF = Draft202012Validator(MANIFEST)
 NOT_STRUCTURAL = {
     "cards", "circle_of_both", "circle_of_itself", "circle_of_jobs", "circle_of_phases", "depends_on", "duplicate_ids",
     "duplicate_key", "expression_attribute", "expression_fails", "expressions", "launcher", "match_key",
-    "match_value", "no_cards", "numbers_from_grid", "paths", "too_large", "undefined", "unsafe_ids",
+    "match_value", "no_cards", "numbers_from_grid", "paths", "recover_places", "too_large", "undefined", "unsafe_ids",
 }  # fmt: skip
 """What a schema cannot see: which launchers there are, whether names are there, expressions run, and keys are written
 twice."""
