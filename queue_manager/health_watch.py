@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
 import re
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
-from queue_manager.adapters import cpu_time, log_reader
+from queue_manager.adapters import cpu_time, log_reader, regular
+from queue_manager.adapters.files import write_whole
 from queue_manager.adapters.log_reader import HEAD, MOST, LogReader, News
 from queue_manager.adapters.metric_files import FileMetric
 from queue_manager.adapters.partial_file import PartialFile
 from queue_manager.core import metric_rules
 from queue_manager.core.boundary import Doing, HealthReading
 from queue_manager.core.health_policy import policy
+from queue_manager.core.kept import kept, recall
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.metric_rules import Rule, is_simple
@@ -24,10 +29,16 @@ from queue_manager.core.terminal_text import one_line
 if TYPE_CHECKING:
     from queue_manager.core.health_tracker import HealthTracker
 
+_log = logging.getLogger(__name__)
+
 FIRST, EVERY, LEAST = 3.0, 10.0, 3.0
 """Seconds until the first look at an attempt, between two looks, and between them at least however many begin."""
 _EARLY = 2.0
 """Seconds by which a later look may be early, where the loop is awake for something else."""
+VERSION = 1
+_MOST = 64 << 20
+FOUND = ("traceback", "oom_survived")
+"""Flags of what a log once said: a later look does not see it again."""
 REGEX_SECONDS = 1.0
 """Seconds of CPU time that regular expressions of the spec may take for the new lines of a log."""
 _NAN = re.compile(rb"\b(?:nan|inf|infinity)\b", re.IGNORECASE)
@@ -52,6 +63,22 @@ class _Followed:
         self.n, self.began, self.risky = n, began, risky
         self.tracker, self.log, self.files, self.partial = tracker, log, files, partial
         self.reading: HealthReading | None = None
+
+    def memory(self) -> dict[str, Any]:
+        """What a later manager has to know to follow it on."""
+        files = {name: kept(one, FileMetric.KEPT) for name, one in self.files.items()}
+        return {"n": self.n, "log": kept(self.log, LogReader.KEPT), "files": files, "tracker": self.tracker.memory()}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Take in what an earlier manager knew. Raises ValueError where that does not fit."""
+        try:
+            log, files = memory["log"], {name: memory["files"][name] for name in self.files}
+            self.tracker.recall(memory["tracker"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"does not fit: {error}") from None
+        recall(self.log, LogReader.KEPT, log)
+        for name, one in self.files.items():
+            recall(one, FileMetric.KEPT, files[name])
 
 
 class HealthWatch:
@@ -79,6 +106,8 @@ class HealthWatch:
         """Regular expressions of the spec that took too long."""
         self._followed: dict[int, _Followed] = {}
         self._looked = 0.0
+        self._earlier: dict[str, Any] | None = None
+        """What an earlier manager wrote down; None as long as that was not read."""
 
     def due(self) -> float | None:
         """When to look (epoch seconds); None while nothing runs."""
@@ -105,6 +134,7 @@ class HealthWatch:
         for order, attempt in live.items():
             self._look(order, attempt, now, doing.get(order), cards, most)
         self._state.touched.update(live)
+        self._keep()
         return self.readings()
 
     def look_at_end(self, order: int, now: float) -> dict[int, HealthReading]:
@@ -180,7 +210,26 @@ class HealthWatch:
         risky = frozenset(one for one in _own_regexes(job.spec) if not is_simple(one)) - self._slow
         log = LogReader(self._paths.log(job.spec.id))
         partial = PartialFile(self._state.manifest, job.spec, self._cwd(job), self._environment)
-        return _Followed(attempt.n, began, risky, self._tracker(job.spec, began), log, files, partial)
+        made = _Followed(attempt.n, began, risky, self._tracker(job.spec, began), log, files, partial)
+        if self._earlier is None:
+            self._earlier = _read(self._paths)
+        memory = self._earlier.pop(job.spec.id, None)
+        if isinstance(memory, Mapping) and memory.get("n") == attempt.n:
+            try:
+                made.recall(memory)
+            except ValueError as error:
+                _log.info("what was known of the health of %s %s", job.spec.id, error)
+                made.tracker, made.log = self._tracker(job.spec, began), LogReader(self._paths.log(job.spec.id))
+        for flag in attempt.flags.values():
+            if flag.kind in FOUND:
+                made.tracker.recall_flag(flag.kind, flag.since, flag.line)
+        return made
+
+    def _keep(self) -> None:
+        """Write down what a later manager cannot read in the journal, nor in logs that it has not read so far."""
+        jobs = {self._state.jobs[order].spec.id: one.memory() for order, one in self._followed.items()}
+        with contextlib.suppress(OSError):  # it is then known anew, after a while
+            write_whole(self._paths.health, [json.dumps({"version": VERSION, "jobs": jobs}).encode()], durable=False)
 
     def _tracker(self, spec: JobSpec, began: float) -> HealthTracker:
         # Its patterns take long to compile: not while a manager starts.
@@ -209,6 +258,15 @@ class HealthWatch:
         utils = [card.util for card in found if card.util is not None]
         util = sum(utils) / len(utils) if len(utils) == len(found) else None
         return util, sum(card.used_mib for card in found)
+
+
+def _read(paths: RunPaths) -> dict[str, Any]:
+    """What an earlier manager wrote down of running jobs, by their ids."""
+    try:
+        found = json.loads(regular.read_regular(paths.health, _MOST))
+        return dict(found["jobs"]) if found["version"] == VERSION else {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
 
 
 def _reads(rule: Any, regexes: AbstractSet[str]) -> bool:

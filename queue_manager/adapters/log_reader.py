@@ -38,6 +38,9 @@ class News(NamedTuple):
 class LogReader:
     """One log. It may be made later, cut off, or replaced by another file; then it is read from its beginning."""
 
+    KEPT = ("_file", "_offset", "_rest", "_in_line")
+    """What a later reader goes on from; see core.kept."""
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: tuple[int, int] | None = None

@@ -73,6 +73,8 @@ def main() -> None:
 class FileMetric:
     """A metric in a file that a running job writes again and again."""
 
+    KEPT = ("_mark",)
+
     def __init__(self, rule: Rule, source: str, cwd: str) -> None:
         self._rule, self._source, self._cwd = rule, source, cwd
         self._mark: tuple[str, int, int] | None = None

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import re
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from queue_manager.core import failures, metric_rules
 from queue_manager.core.boundary import HealthReading
 from queue_manager.core.health_policy import LOSS, EarlyStop, Policy, median
-from queue_manager.core.metric_rules import LogValues, Rule
+from queue_manager.core.kept import kept, recall
+from queue_manager.core.metric_rules import LogValues, Rule, Values
 from queue_manager.core.partial import Counts
 from queue_manager.core.progress_forms import ProgressReader, worth_reading
 
@@ -35,6 +36,11 @@ _MEASURED = _FIRST_STEPS + _WARM_UP + _WINDOW
 class HealthTracker:
     """One attempt that began at `began` (epoch seconds), with the policy and the metrics of its job."""
 
+    KEPT = (
+        "_values", "_step_at", "_moved_at", "_paces", "_intervals", "_advances", "_warm", "_low_since", "_found",
+        "_in_traceback", "_last", "_was_busy",
+    )  # fmt: skip
+
     def __init__(self, policy: Policy, metrics: Any, began: float) -> None:
         self._policy = policy
         self._reader = ProgressReader(policy.progress, policy.loss)
@@ -53,6 +59,32 @@ class HealthTracker:
         self._in_traceback = False
         self._last: int | None = None
         self._was_busy = True
+
+    def memory(self) -> dict[str, Any]:
+        """What a later tracker of this attempt has to know."""
+        return {
+            "self": kept(self, self.KEPT),
+            "progress": kept(self._reader, ProgressReader.KEPT),
+            "logs": {name: kept(one.values, Values.KEPT) for name, one in self._logs.items()},
+            "patience": None if self._patience is None else kept(self._patience, _Patience.KEPT),
+        }
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Take in what an earlier tracker of this attempt knew. Raises ValueError where that does not fit."""
+        try:
+            parts: list[tuple[object, Iterable[str], Any]] = [(self, self.KEPT, memory["self"])]
+            parts.append((self._reader, ProgressReader.KEPT, memory["progress"]))
+            parts += [(one.values, Values.KEPT, memory["logs"][name]) for name, one in self._logs.items()]
+            if self._patience is not None:
+                parts.append((self._patience, _Patience.KEPT, memory["patience"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"does not fit: {error}") from None
+        for one, names, found in parts:
+            recall(one, names, found)
+
+    def recall_flag(self, kind: str, at: float, line: str) -> None:
+        """Take in that an earlier tracker found something in the log that this one may not see again."""
+        self._found.setdefault(kind, (at, line))
 
     def take(self, lines: Sequence[str], now: float, gap: bool = False) -> None:
         """Take in new lines of its log. `gap`: there are lines before them that were not seen."""
@@ -180,6 +212,8 @@ class HealthTracker:
 
 class _Patience:
     """The values of the metric of an early stop."""
+
+    KEPT = ("best", "since")
 
     def __init__(self, rule: EarlyStop) -> None:
         self.metric = rule.metric

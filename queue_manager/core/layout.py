@@ -101,6 +101,11 @@ class RunPaths(NamedTuple):
         return self.root / "notified.jsonl"
 
     @property
+    def health(self) -> Path:
+        """What is known of the health of running attempts beside the journal, so that a later manager goes on."""
+        return self.root / "health.json"
+
+    @property
     def metrics(self) -> Path:
         """The metrics of the jobs that have completed, a line of JSON each."""
         return self.root / "metrics.jsonl"

@@ -179,6 +179,8 @@ def finite(value: float) -> Found:
 class Values:
     """The values of one metric, taken in one after the other."""
 
+    KEPT = ("count", "_known", "first", "last", "low", "high", "total")
+
     def __init__(self) -> None:
         self.count = 0
         self._known: tuple[str, ...] = TAKES

@@ -130,6 +130,11 @@ class ProgressReader:
     """Reads one log's lines, one after the other. `progress`: a regular expression whose group 1 is the step and group
     2, where there is one, the total; `loss`: one whose group 1 is the loss. With them the known forms are not used."""
 
+    KEPT = (
+        "busy", "line", "losses", "_now", "_rank", "_name", "_sure", "_epoch", "_epochs", "_base", "_others",
+    )  # fmt: skip
+    """All that it has learned from the lines so far; see kept."""
+
     def __init__(self, progress: str | None = None, loss: str | None = None) -> None:
         self._progress = None if progress is None else re.compile(progress).search
         self._loss = None if loss is None else re.compile(loss).search

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from queue_manager.core import events as ev
 from queue_manager.core.boundary import Doing
+from queue_manager.core.events import Record
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.readings import Card, Cards, Unreadable
@@ -32,9 +35,16 @@ class Desk:
         self.paths = RunPaths.of(root)
         self.paths.log_dir.mkdir(parents=True)
         self.said: list[tuple[str, str | None]] = []
+        self.again()
+
+    def again(self) -> None:
+        """What looks at the run is another one, as after a restart of the manager."""
         self.watch = HealthWatch(
-            self.manager.state, self.paths, {}, lambda _: str(root), lambda _: 0, lambda *one: self.said.append(one)
+            self.manager.state, self.paths, {}, lambda _: str(self.paths.root), lambda _: 0, self._say
         )
+
+    def _say(self, kind: str, text: str | None) -> None:
+        self.said.append((kind, text))
 
     def started(self, job: str) -> float:
         attempt = self.manager.state.job(job).attempt
@@ -75,6 +85,63 @@ def test_the_gpus_of_a_job_are_its_own(tmp_path: Path) -> None:
     desk = Desk(tmp_path, spec("a", gpus=2))
     found = desk.look(FIRST)[0]
     assert (found.util, found.mem_mib) == (50.0, 3000)
+
+
+def test_a_later_manager_goes_on_as_if_there_had_been_one(tmp_path: Path) -> None:
+    rules = {"low_util": {"below": 90, "for": 600.0}, "early_stop": {"metric": "acc", "patience": 9}}
+    metrics = {"acc": {"log": "acc=([0-9.]+)", "take": "last", "goal": "max"}}
+    desk, apart = (
+        Desk(root, spec("a", health=rules, metrics=metrics)) for root in (tmp_path / "one", tmp_path / "other")
+    )
+    step = 0
+    for turn in range(40):
+        for one in (desk, apart):
+            with one.paths.log("a").open("ab") as log:
+                for n in range(step, step + 3 if turn < 30 else step):
+                    log.write(b"step %d/1000 loss %f acc=%f\r\n" % (n, 1 / (n + 1), 0.5 + (n % 40) / 100))
+                if turn == 4:
+                    log.write(b"Traceback (most recent call last):\r\n  File x\r\nValueError: odd\r\n")
+                if turn == 5:
+                    log.write(b"x" * 700_000 + b"\r\nstep ")  # what is before it is not read again
+        step += 3 if turn < 30 else 0
+        found = [one.look(FIRST + turn * EVERY, cpu=0.0)[0] for one in (desk, apart)]
+        assert found[0] == found[1]
+        if turn % 7 == 5:
+            desk.again()
+    assert set(found[0].found) == {"traceback"}
+    assert (found[0].low, found[0].still, found[0].metrics) == (390.0, 100.0, {"acc": 0.59})
+    assert found[0].warm_pace is not None
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "{", "[]", '{"version": 1, "jobs": []}', '{"version": 1, "jobs": {"a": {"n": 1}}}',
+             '{"version": 2, "jobs": {}}',
+             '{"version": 1, "jobs": {"a": {"n": 1, "log": {}, "files": {}, "tracker": 3}}}']
+)  # fmt: skip
+def test_without_what_an_earlier_manager_knew_its_flags_stay(tmp_path: Path, text: str | None) -> None:
+    desk = Desk(tmp_path, spec("a"))
+    desk.paths.log("a").write_bytes(b"step 3/10 loss 0.5\r\n")
+    desk.look(FIRST)
+    flagged = ev.HealthFlagged("a", 1, "traceback", "it printed a traceback", "ValueError: odd")
+    desk.manager.state.apply(Record(desk.manager.state.seq + 1, desk.started("a") + 5, flagged))
+    desk.paths.health.unlink()
+    if text is not None:
+        desk.paths.health.write_text(text)
+    desk.again()
+    found = desk.look(FIRST + EVERY)[0]
+    assert (found.step, found.loss) == (3, 0.5)
+    assert found.found == {"traceback": (desk.started("a") + 5, "ValueError: odd")}
+
+
+def test_another_attempt_begins_anew(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, spec("a"))
+    desk.paths.log("a").write_bytes(b"step 3/10 loss 0.5\r\n")
+    desk.look(FIRST)
+    made = json.loads(desk.paths.health.read_text())
+    made["jobs"]["a"]["n"] = 0
+    desk.paths.health.write_text(json.dumps(made))
+    desk.again()
+    assert desk.look(FIRST + EVERY)[0].still == 0.0
 
 
 HOSTILE = "(?:a+)+:(.)"
