@@ -10,6 +10,8 @@ import json
 import re
 from typing import NamedTuple
 
+from queue_manager.core.outputs import is_glob
+
 HEAD = 4096
 """Bytes of a large file that are read: the helper's say at their beginning what is wanted of them."""
 _BEGIN = re.compile(rb'\s{0,100}\{\s{0,100}"completed": {0,4}(\d{1,15}), {0,4}"total": {0,4}(\d{1,15})[,}]')
@@ -29,7 +31,9 @@ def patterns(output: str) -> list[str]:
     if not dot or not stem or ending.lower() not in ("json", "jsonl"):
         stem = name
     hidden = ("",) if stem.startswith(".") or not stem else (".", "")
-    return [f"{folder}{slash}{first}{stem}{sign}partial.json" for first in hidden for sign in "._-"]
+    found = [f"{folder}{slash}{first}{stem}{sign}partial.json" for first in hidden for sign in "._-"]
+    # A glob lists directories, again and again: only for where the helper writes, and not through all below.
+    return [] if "**" in output else found[:1] if is_glob(output) else found
 
 
 def counts(data: bytes, whole: bool) -> Counts | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +19,9 @@ from skill.common.files import write_whole
 from skill.common.units import count_text, jobs_text
 from skill.operations import plan_spec
 from skill.operations.build_spec import Given, build, file_of
+
+if TYPE_CHECKING:
+    from skill.planning.where import Where
 
 
 @click.command("init")
@@ -66,15 +70,23 @@ def build_verb(spec: Given, output: str | None) -> None:
 @POOL
 @click.option("--gpus", type=int, metavar="N", help="Plan as if the machine, or each host, had N GPUs.")
 @click.option("--offer", type=click.IntRange(min=1), metavar="ID", help="Plan for a machine that can be rented.")
+@click.option("--where", type=click.Choice(["local", "remote", "remote-gpu"]), help="Overrule where it is best run.")
 @JSON
 def plan_verb(
-    spec: Given, names: tuple[str, ...], pool: str | None, gpus: int | None, offer: int | None, as_json: bool
+    spec: Given,
+    names: tuple[str, ...],
+    pool: str | None,
+    gpus: int | None,
+    offer: int | None,
+    where: Where | None,
+    as_json: bool,
 ) -> int:
     """Show what SPEC would run: phases, jobs, GPUs, how long, what cost. Starts nothing.
 
     Plans for this machine, or for --host, --pool, --offer. How long is found by letting the scheduler itself run
     against simulated time. A job takes as long as jobs of its phase took in earlier runs of the project, else its
-    est_minutes. Exit code 1 if it could not start there.
+    est_minutes. For this machine it also says where the spec is best run, and why. Exit code 1 if it could not start
+    there.
     """
-    planned = plan_spec.plan_spec(spec, names, pool, gpus=gpus, offer=offer, say=say)
+    planned = plan_spec.plan_spec(spec, names, pool, gpus=gpus, offer=offer, where=where, say=say)
     return print_plan(planned, as_json, "there" if names or pool else "here")

@@ -34,11 +34,13 @@ class Profile(NamedTuple):
 
 
 DEFAULT = "pytorch"
-CPU = "cpu"
+CPU, API = "cpu", "api-only"
 BUILT_IN = {
     profile.name: profile
     for profile in (
         Profile(CPU, cards=None, cpu_cores=8, cpu_ram_gb=16, disk_gb=30, ref_dlp=None, down_gb=10, up_gb=2),
+        # Jobs that call the interface of a service: the cheapest machine that is reliable will do.
+        Profile(API, cards=None, cpu_cores=2, cpu_ram_gb=4, disk_gb=20, ref_dlp=None, down_gb=5, up_gb=2),
         # Cards that are sold with 24 GB show from 22.7 GB on.
         Profile("inference-24g", gpu_ram_gb=22.5, cpu_ram_gb=24, disk_gb=60, cuda=12.1, inet_down=200, down_gb=40),
         Profile(

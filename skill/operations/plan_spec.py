@@ -12,9 +12,11 @@ from skill.common.errors import UseError
 from skill.common.project import locate_workers
 from skill.operations import check_hosts, choose_offer, submission
 from skill.operations.build_spec import Given, Say, beside, build, expected, file_of, hosts_warning, ignore, settle
-from skill.planning import assign_jobs, existing_outputs, local_preflight, plan, what_if
+from skill.planning import assign_jobs, existing_outputs, local_preflight, plan, power, what_if
+from skill.planning import where as wheres
 from skill.planning.assign_jobs import Offer
 from skill.planning.plan import Place
+from skill.planning.where import Where
 from skill.runs import live_runs, local_manager
 
 
@@ -33,16 +35,20 @@ def plan_spec(
     *,
     gpus: int | None = None,
     offer: int | None = None,
+    where: Where | None = None,
     say: Say = ignore,
 ) -> Planned:
     """Plan a spec: its phases and jobs, the available GPUs, the duration and the cost. Starts nothing.
 
     Where: on this machine; or on the hosts `names` or of `pool`; or on the rentable `offer` of that number. `gpus`:
-    count so many GPUs on each machine. `say` gets a line for each host that changed. Raises SpecErrors where the spec
+    count so many GPUs on each machine. `where`: a person's decision where to run it, for what is advised; only on this
+    machine there is advice. `say` gets a line for each host that changed. Raises SpecErrors where the spec
     cannot be built, UseError and FailedError.
     """
     if gpus is not None and gpus < 1:
         raise UseError(f"--gpus {gpus}: give how many GPUs to plan for, 1 or more")
+    if where is not None and (names or pool is not None or offer is not None):
+        raise UseError("--where is for a plan of this machine; give it without --host, --pool and --offer")
     if offer is not None and (names or pool is not None or gpus is not None):
         raise UseError("--offer is one machine as it can be rented; give it without --host, --pool and --gpus")
     warnings: list[str] = []
@@ -53,10 +59,10 @@ def plan_spec(
         return _on_offer(manifest, spec, offer, warnings)
     if names or pool is not None:
         return _on_hosts(manifest, spec, names, pool, gpus, warnings, say)
-    return _here(manifest, spec, gpus, warnings)
+    return _here(manifest, spec, gpus, where, warnings)
 
 
-def _here(manifest: Manifest, spec: Given, gpus: int | None, warnings: list[str]) -> Planned:
+def _here(manifest: Manifest, spec: Given, gpus: int | None, decided: Where | None, warnings: list[str]) -> Planned:
     folder = beside(spec)
     manifest = settle(manifest, folder)
     document = local_manager.examine(manifest)
@@ -86,6 +92,12 @@ def _here(manifest: Manifest, spec: Given, gpus: int | None, warnings: list[str]
     place = Place(words, (machine,), assign_jobs.all_on(manifest, machine))
     made = plan.plan(manifest, place, expected(manifest, folder), [*warnings, *faults])
     made["totals"]["outputs_there"] = None if there is None else len(there.outputs)
+    work = wheres.work_of(manifest, made["estimate"]["makespan_s"])
+    stays_on = not power.has_battery()
+    advice = wheres.decide(work, wheres.usable(manifest, machine.cards), stays_on)
+    if decided is not None:
+        advice = wheres.overruled(work, decided)
+    made["advice"] = {**advice._asdict(), "overruled": decided is not None}
     return Planned(made, tuple(warnings), tuple(faults))
 
 

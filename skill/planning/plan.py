@@ -162,7 +162,16 @@ def lines(document: Mapping[str, Any], width: int) -> list[Text]:
     found.append(Text(f"where: {document['where']}; jobs run in {document['cwd']}"))
     found.append(Text(f"how long: {document['how_long']}"))
     found.append(Text(f"cost: {document['cost']}"))
+    if "advice" in document:
+        found.append(Text(f"best run: {_advised(document['advice'])}"))
     return found
+
+
+def _advised(advice: Mapping[str, Any]) -> str:
+    kinds = {"local": "on this machine", "remote": "on another machine", "remote-gpu": "on another machine, with a GPU"}
+    rent = f"; to rent one: wavequeue up SPEC --profile {advice['profile']}" if advice["profile"] else ""
+    other = "" if advice["overruled"] else " (--where says otherwise)"
+    return f"{kinds[advice['where']]}: {advice['reason']}{rent}{other}"
 
 
 def host_words(manifest: Manifest, offer: Offer) -> str:

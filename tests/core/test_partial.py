@@ -16,7 +16,7 @@ from queue_manager.core.partial import counts, patterns
         ("out/results.json", "out/.results.partial.json"),
         ("out/results.json", "out/results_partial.json"),
         ("results.json", "results-partial.json"),
-        ("out/s42_*.json", "out/s42_N384.partial.json"),
+        ("out/s42_*.json", "out/.s42_N384.partial.json"),
         ("/data/a.b.json", "/data/.a.b.partial.json"),
         ("ckpt/model", "ckpt/model.partial.json"),
         ("ckpt/model.v2", "ckpt/model.v2.partial.json"),
@@ -24,6 +24,11 @@ from queue_manager.core.partial import counts, patterns
 )
 def test_partial_results_are_beside_the_output(output: str, partial: str) -> None:
     assert any(pattern_matches(one, partial) for one in patterns(output))
+
+
+def test_no_tree_is_searched_for_them() -> None:
+    assert patterns("out/**/*.json") == []
+    assert patterns("out/*.json") == ["out/.*.partial.json"]
 
 
 @pytest.mark.parametrize("other", ["out/.results.partial.json", "out/N38.partial.json", "out/N3840_partial.json"])

@@ -26,7 +26,9 @@ def unknown(what: str, reason: str, as_json: bool) -> int:
 
 _OPTIONS = (
     click.option(
-        "--profile", metavar="NAME", help="cpu, inference-24g, finetune-40g, pytorch, or a profile of vast.yaml."
+        "--profile",
+        metavar="NAME",
+        help="api-only, cpu, inference-24g, finetune-40g, pytorch, or a profile of vast.yaml.",
     ),
     click.option(
         "--max-dph", type=click.FloatRange(0.001), metavar="USD", help="Price limit in USD per hour, with the disk."
