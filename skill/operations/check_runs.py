@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from queue_manager.core.layout import LOCAL_RUNS
 from skill.common.errors import FailedError, UseError
-from skill.common.project import locate_workers
 from skill.research import evidence, evidence_files, progress, projects
 from skill.research.dispatch import DONE, RUNNING
 from skill.research.evidence import Evidence
@@ -40,10 +40,10 @@ class Outcome(NamedTuple):
     fresh: Mapping[str, tuple[Evidence, ...]]
 
 
-def check_runs(open_one: Open = open_run) -> Outcome:
+def check_runs(workers: Path, open_one: Open = open_run) -> Outcome:
     """Look at every run that a worker has and that may still change. Hosts are asked all at once, and only those that
     have such a run. Raises UseError and SpecErrors for what is wrong with files, OSError."""
-    store = Store(locate_workers())
+    store = Store(workers)
     records = store.read("run")
     followed = [record for record in records if record["state"] in progress.FOLLOWED and "run" in record]
     if not followed:

@@ -18,7 +18,6 @@ from queue_manager.core.layout import LOCAL_RUNS
 from queue_manager.core.times import iso
 from skill.common.errors import FailedError, UseError
 from skill.common.files import locked
-from skill.common.project import locate_workers
 from skill.hosts.registry import Registry, Worker
 from skill.operations.build_spec import Say, ignore
 from skill.research import dispatch, projects
@@ -66,13 +65,14 @@ class Dispatched(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What was dispatched, of how many that waited; and what else is to be said, a line each. `faults`: whether some of
-    it went wrong, and did not just find no room."""
+    """What was dispatched, of how many that waited; and what else is to be said, a line each. `left`: what the others
+    wait for, in words. `faults`: whether some of it went wrong, and did not just find no room."""
 
     dispatched: tuple[Dispatched, ...]
     waiting: int
     notes: tuple[str, ...]
     faults: bool = False
+    left: tuple[str, ...] = ()
 
 
 class _Worked(NamedTuple):
@@ -81,7 +81,7 @@ class _Worked(NamedTuple):
     faults: bool
 
 
-def dispatch_runs(pool: str | None = None, *, reconcile: bool = True, say: Say = ignore) -> Outcome:
+def dispatch_runs(workers: Path, pool: str | None = None, *, reconcile: bool = True, say: Say = ignore) -> Outcome:
     """Dispatch pending runs to the enabled workers of a pool (None: of all pools).
 
     `reconcile`: first compare rented workers with their provider, in one call. Raises UseError and SpecErrors for what
@@ -89,23 +89,22 @@ def dispatch_runs(pool: str | None = None, *, reconcile: bool = True, say: Say =
     """
     from skill.operations.launch_runs import Hosts
 
-    where = locate_workers()
-    store = Store(where)
+    store = Store(workers)
     store.read("run")
-    known = Registry.load(where)
+    known = Registry.load(workers)
     meant = _workers(known, pool)
     notes: list[str] = []
     if reconcile and any(worker.instance_id is not None for worker in meant):
         from skill.fleet.drift import is_known_gone
         from skill.fleet.reconcile import reconcile_before
 
-        notes += reconcile_before(where, [worker.name for worker in meant])
-        known = Registry.load(where)
+        notes += reconcile_before(workers, [worker.name for worker in meant])
+        known = Registry.load(workers)
         now = [known.workers[worker.name] for worker in meant if worker.name in known.workers]
         meant = [worker for worker in now if worker.enabled and not is_known_gone(worker)]
         lost = [worker.name for worker in now if worker not in meant]
         notes += [f"{listed(lost)}: left out, since the rented machine has gone"] if lost else []
-    found = dispatch_to(store, meant, Hosts(where, store, say), pool)
+    found = dispatch_to(store, meant, Hosts(workers, store, say), pool)
     return found._replace(notes=(*notes, *found.notes))
 
 
@@ -138,7 +137,7 @@ def dispatch_to(store: Store, workers: Sequence[Worker], hosts: Workers, pool: s
     names = {worker.name for worker in workers}
     asked += sum(record["state"] == dispatch.CLAIMED and record.get("worker") in names for record in records)
     if not asked:
-        return Outcome((), 0, ())
+        return Outcome((), 0, (), left=tuple(dispatch.waiting_words(records, pools, pool)))
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         worked = list(threads.map(lambda worker: _serve(store, worker, hosts, pool, pools), workers))
     order = {record["id"]: number for number, record in enumerate(records)}
@@ -147,7 +146,8 @@ def dispatch_to(store: Store, workers: Sequence[Worker], hosts: Workers, pool: s
         key=lambda one: (-_priority(records, one.id), order.get(one.id, len(order))),
     )
     notes = [note for each in worked for note in each.notes]
-    return Outcome(tuple(done), max(asked, len(done)), tuple(notes), any(each.faults for each in worked))
+    left = tuple(dispatch.waiting_words(store.read("run"), pools, pool))
+    return Outcome(tuple(done), max(asked, len(done)), tuple(notes), any(each.faults for each in worked), left)
 
 
 def _priority(records: Sequence[Record], name: str) -> int:

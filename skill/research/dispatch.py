@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from queue_manager.core.manifest import FORMAT, VERSION, JobSpec, Manifest, decode, job_from_json
+from skill.common.units import count_text
 from skill.research.records import Record
 
 PENDING, CLAIMED, RUNNING, DONE = "pending", "claimed", "running", "done"
@@ -95,6 +96,26 @@ def choose(
     return chosen
 
 
+def waiting_words(records: Sequence[Record], pools: Mapping[str, str], pool: str | None) -> list[str]:
+    """What pending runs wait for, a line for each need."""
+    left = waiting(records, pools, pool)
+    counts: dict[str, int] = {}
+    for record in left:
+        cards = record.get("gpus", 1)
+        need = "a free slot" if not cards else "a free GPU" if cards == 1 else f"{cards} free GPUs"
+        where = pool_of(record, pools)
+        need += "" if where is None else f" in the pool {where}"
+        counts[need] = counts.get(need, 0) + 1
+    blocked = sum(one["state"] == PENDING for one in records) - len(waiting(records, pools, None))
+    words = [
+        f"{count_text(count, 'run')} {'waits' if count == 1 else 'wait'} for {need}" for need, count in counts.items()
+    ]
+    return [
+        *words,
+        *([f"{count_text(blocked, 'run')} not yet possible: what they wait for is not done"] if blocked else []),
+    ]
+
+
 def claimed(
     records: Sequence[Record], wanted: Mapping[str, tuple[str, str]], worker: str, now: str
 ) -> tuple[list[Record], list[str]]:
@@ -138,7 +159,7 @@ def job(record: Record) -> JobSpec:
 
 def manifest(records: Sequence[Record]) -> Manifest:
     """The manifest that a wavequeue run begins with: runs of one home, at least one. Raises ManifestError."""
-    jobs = tuple(map(job, records))
+    jobs = tuple(job(record) for record in records)
     first = records[0]
     head = {**_DEFAULTS, **first.get("settings", {}), "format": FORMAT, "version": VERSION, "jobs": []}
     phases = [{"name": name} for name in dict.fromkeys(one.phase for one in jobs)]

@@ -6,7 +6,7 @@ A paper's own text is the person's: it takes tables and figures with `\input`, a
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from skill.reports.cells import Cell, Table, constant
 from skill.reports.results_text import latex_escape
@@ -32,6 +32,19 @@ def files(made: Aggregate) -> dict[str, str]:
     if made.comparisons:
         found[EFFECTS] = _effects(made, known)
     return found
+
+
+def results(names: Iterable[str]) -> str:
+    r"""What takes the generated tables and figures into a paper."""
+    found = []
+    for name in names:
+        kind, _, rest = name.removesuffix(".tex").partition("/")
+        if rest:
+            what = "table" if kind == "tables" else "figure"
+            found.append(
+                f"\\begin{{{what}}}[ht]\n\\centering\n\\input{{{kind}/{rest}}}\n\\caption{{{rest}}}\n\\end{{{what}}}\n"
+            )
+    return "\n".join(found)
 
 
 def file_name(text: str) -> str:

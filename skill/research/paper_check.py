@@ -21,11 +21,13 @@ _AROUND, _ENOUGH = 40, 8
 
 
 class Fault(NamedTuple):
-    """Something in a paper that is not as its evidence says. `line` from 1."""
+    """Something in a paper that is not as its evidence says. `line` from 1. `is_unknown`: it names a macro that does
+    not exist, so that the paper cannot be typeset."""
 
     file: str
     line: int
     text: str
+    is_unknown: bool = False
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.text}"
@@ -67,7 +69,7 @@ def _numbers(there: str, known: Macros) -> Iterator[Fault]:
         if one is None:
             close = nearest(name, missing)
             renamed = f"; it was \\{close}: keep that name" if close else "; nothing in the evidence has this name"
-            yield Fault(NUMBERS, number, f"\\{name} is no number of the evidence{renamed}")
+            yield Fault(NUMBERS, number, f"\\{name} is no number of the evidence{renamed}", is_unknown=True)
         elif value != one.value:
             runs = " ".join(one.runs)
             yield Fault(NUMBERS, number, f"\\{name} is {value}; the evidence says {one.value} (runs: {runs})")
@@ -120,12 +122,13 @@ def _after(line: str, end: int) -> str:
     return rest.removeprefix("{}").removeprefix("\\ ")[:_AROUND]
 
 
-def own_text(texts: Mapping[str, str], known: Macros, before: Sequence[Use] = ()) -> list[Fault]:
+def own_text(texts: Mapping[str, str], known: Macros, before: Sequence[Use] = ()) -> tuple[list[Fault], list[Use]]:
     """What a person's files say of the evidence that it does not: macros that there are not, or that they define, and
-    numbers that stand where a macro was when the paper was last published (`before`)."""
-    faults = []
-    for file, text in texts.items():
-        for number, line in enumerate(_code(text), 1):
+    numbers that stand where a macro was when the paper was last published (`before`). Also the places of these."""
+    faults: list[Fault] = []
+    typed: list[Use] = []
+    for file, own in texts.items():
+        for number, line in enumerate(_code(own), 1):
             defines = _DEFINES.search(line)
             if defines is not None:
                 name = defines[1] or defines[2]
@@ -135,13 +138,16 @@ def own_text(texts: Mapping[str, str], known: Macros, before: Sequence[Use] = ()
                 if match[1] not in known.numbers:
                     close = nearest(match[1], list(known.numbers))
                     hint = f"did you mean \\{close}?" if close else "see numbers.tex for those that there are"
-                    faults.append(Fault(file, number, f"\\{match[1]} is no number of the evidence; {hint}"))
-    for file, text in texts.items():
-        faults += _by_hand(file, text, [use for use in before if use.file == file], known)
-    return sorted(faults)
+                    text = f"\\{match[1]} is no number of the evidence; {hint}"
+                    faults.append(Fault(file, number, text, is_unknown=True))
+    for file, own in texts.items():
+        for fault, use in _by_hand(file, own, [use for use in before if use.file == file], known):
+            faults.append(fault)
+            typed.append(use)
+    return sorted(faults), typed
 
 
-def _by_hand(file: str, text: str, before: Sequence[Use], known: Macros) -> Iterator[Fault]:
+def _by_hand(file: str, text: str, before: Sequence[Use], known: Macros) -> Iterator[tuple[Fault, Use]]:
     there = uses(file, text)
     left = list(there)
     lost = []
@@ -161,7 +167,7 @@ def _by_hand(file: str, text: str, before: Sequence[Use], known: Macros) -> Iter
             if typed is not None:
                 one = known.numbers.get(use.macro)
                 says = f"; the evidence says {one.value} (runs: {' '.join(one.runs)})" if one else ""
-                yield Fault(file, number, f"{typed} was typed by hand where \\{use.macro} was{says}")
+                yield Fault(file, number, f"{typed} was typed by hand where \\{use.macro} was{says}"), use
                 break
 
 

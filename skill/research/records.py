@@ -121,10 +121,12 @@ class _Project(TypedDict):
 
 
 class Project(_Project, total=False):
-    """project.yaml. `pool` and `metrics` are those of its runs that name none."""
+    """project.yaml. `pool` and `metrics` are those of its runs that name none; `control`: what results are compared
+    with."""
 
     pool: Annotated[Name, Bounds(description="the pool of workers.yaml that its runs use")]
     metrics: Annotated[Rules, Bounds(description="names of metrics with their rules, as in a spec")]
+    control: Annotated[Variables, Bounds(description="grid keys of the control with their values, as text")]
     notes: Annotated[Text, Bounds(description="notes for yourself")]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -22,8 +21,8 @@ from skill.research import dispatch
 from skill.research.dispatch import Room
 from skill.research.store import Store
 from tests.skill.fake_workers import FolderWorkers, make_store
+from tests.skill.killer import FORK, Killer
 
-FORK = multiprocessing.get_context("fork")
 A, B = Worker("gpu-a"), Worker("gpu-b")
 
 
@@ -179,6 +178,7 @@ def check(store: Store, hosts: FolderWorkers, count: int) -> None:
 
 
 def _dispatch_at(start: Barrier, store: Store, hosts: FolderWorkers) -> None:
+    setattr(os, "fsync", lambda _fd: None)  # noqa: B010 - in a process of its own, whose machine goes on
     start.wait()
     dispatch_to(store, [A, B], hosts)
 
@@ -198,30 +198,8 @@ def test_two_dispatchers_at_one_moment_dispatch_every_run_once(tmp_path: Path) -
         check(store, hosts, 6)
 
 
-class Killer:
-    """Ends this process with SIGKILL at its n-th step: a write to the disk, a rename, or a message to a worker."""
-
-    def __init__(self, at: int | None) -> None:
-        self.steps, self._at = 0, at
-
-    def step(self, _name: str = "") -> None:
-        self.steps += 1
-        if self.steps == self._at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def around(self, act: Callable[..., Any]) -> Callable[..., Any]:
-        def stepped(*arguments: Any, **options: Any) -> Any:
-            self.step()
-            found = act(*arguments, **options)
-            self.step()
-            return found
-
-        return stepped
-
-
 def _dispatch_until(killer: Killer, store: Store, folder: Path, slots: int) -> None:
-    setattr(os, "fsync", killer.around(os.fsync))  # noqa: B010 - in a process of its own
-    setattr(Path, "replace", killer.around(Path.replace))  # noqa: B010
+    killer.watch_writes()
     dispatch_to(store, [A, B], FolderWorkers(folder, slots, killer.step))
 
 
@@ -235,7 +213,7 @@ def test_dispatchers_that_are_killed_at_any_step_run_nothing_twice_and_lose_noth
         store = make_store(folder, [{} for _ in range(8)])
         for slots in (2, 3, 4):
             process = FORK.Process(
-                target=_dispatch_until, args=(Killer(chance.randrange(1, 40)), store, folder / "there", slots)
+                target=_dispatch_until, args=(Killer(chance.randrange(1, 30)), store, folder / "there", slots)
             )
             process.start()
             process.join()

@@ -8,7 +8,7 @@ import click
 
 from skill.cli.console import print_json, print_table
 from skill.cli.options import JSON
-from skill.cli.research import helpers, runs
+from skill.cli.research import dispatch, helpers, paper, runs
 from skill.common.errors import DONE, USE, UseError
 from skill.common.project import locate_workers
 from skill.common.units import count_text, usd
@@ -154,5 +154,8 @@ def validate(as_json: bool) -> int:
     return USE if found.faults else DONE
 
 
-for _verb in (runs.add_run, helpers.checkpoint_helper):
+_OTHERS = (
+    runs.add_run, dispatch.dispatch_runs, dispatch.check_runs, paper.evidence, paper.publish, helpers.checkpoint_helper,
+)  # fmt: skip
+for _verb in _OTHERS:
     research.add_command(_verb)
