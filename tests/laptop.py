@@ -12,7 +12,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from tests import in_process, kept_runtime, lock_dir
+from tests import forked, in_process, kept_runtime, lock_dir
 from tests.e2e.runs import PATIENCE, ROOT, wait_for
 from tests.sshd import Sshd
 
@@ -77,8 +77,10 @@ class Laptop:
         """The environment of a command here."""
         return {**os.environ, **self._own, **self.environment}
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> subprocess.Popen[str] | forked.Forked:
         """The command as a process, in a process group of its own."""
+        if forked.can_start(self.variables()):
+            return forked.start("skill", list(arguments), self.project, self.variables())
         return subprocess.Popen(
             [sys.executable, "-m", "skill", *arguments],
             cwd=self.project,
@@ -97,7 +99,7 @@ class Laptop:
         else:
             process = self.start(*arguments)
             out, err = process.communicate(timeout=2 * PATIENCE)
-            ended = in_process.Ended(process.returncode, out, err)
+            ended = in_process.Ended(process.wait(), out, err)
         assert ended.returncode == code, (arguments, ended)
         return ended.stdout, ended.stderr
 

@@ -21,7 +21,7 @@ from queue_manager.core.events import seal, unseal
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.manifest import JobSpec, Manifest, Phase, encode
 from queue_manager.core.requests import Answer, Request, decode_answer, encode_request
-from tests import forked_managers, lock_dir
+from tests import forked, lock_dir
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 150.0
@@ -118,7 +118,7 @@ class Run:
     def __init__(self, world: World, directory: Path, poll: float, run_id: str | None = None) -> None:
         self.world, self.directory, self.poll, self.run_id = world, directory, poll, run_id
         self.paths = RunPaths.of(directory)
-        self.manager: subprocess.Popen[str] | forked_managers.Manager | None = None
+        self.manager: subprocess.Popen[str] | forked.Forked | None = None
 
     def argv(self, python: str = sys.executable) -> list[str]:
         return [
@@ -127,13 +127,11 @@ class Run:
             *([] if self.run_id is None else ["--run-id", self.run_id]),
         ]  # fmt: skip
 
-    def start(
-        self, python: str = sys.executable, **environment: str
-    ) -> subprocess.Popen[str] | forked_managers.Manager:
+    def start(self, python: str = sys.executable, **environment: str) -> subprocess.Popen[str] | forked.Forked:
         """Start a manager."""
         variables = {**self.world.environment, **environment}
-        if python == sys.executable and forked_managers.can_start(variables):
-            self.manager = forked_managers.start(self.argv()[3:], self.directory, variables)
+        if python == sys.executable and forked.can_start(variables):
+            self.manager = forked.start("queue_manager", self.argv()[3:], self.directory, variables)
             return self.manager
         self.manager = subprocess.Popen(
             self.argv(python),
