@@ -208,3 +208,43 @@ def setup(names: tuple[str, ...], env_file: str | None) -> int:
 
 def _warn(text: str) -> None:
     say(f"warning: {text}")
+
+
+# -- idle ---------------------------------------------------------------------------------------------------------
+
+
+@hosts.command("idle", short_help="Show rented machines that idle, and end them.")
+@click.option("--apply", "is_applied", is_flag=True, help="Do it: pull, stop and destroy as shown.")
+@click.option("--yes", is_flag=True, help="With --apply: do not ask.")
+@JSON
+def idle_verb(is_applied: bool, yes: bool, as_json: bool) -> int:
+    """Show what is to become of rented machines that no run ends by itself. Changes nothing without --apply.
+
+    More work within 24 hours: stopped, its disk stays. Nothing planned: destroyed if its results are here, else they
+    are pulled first; after 24 idle hours it is destroyed once they are. What works, or cannot be looked at, goes on.
+    """
+    from skill.operations import idle_machines
+
+    where = locate_workers()
+    found = idle_machines.look(where)
+    changes = [one for one in found if idle_machines.word(one.decision) != "keep"]
+    if not as_json:
+        if not found:
+            print("no rented machine is registered as a worker")
+            return DONE
+        rows = [
+            [one.worker, str(one.instance_id), idle_machines.word(one.decision), one.decision.reason] for one in found
+        ]
+        print_table([["worker", "instance", "decision", "why"], *rows])
+    if is_applied and changes:
+        ask_first(f"{len(changes)} of {len(found)} machines: do this?", yes=yes)
+        found = [idle_machines.apply(where, one, say) for one in found]
+    elif changes and not as_json:
+        print("nothing was changed; to do this: wavequeue hosts idle --apply")
+    if as_json:
+        print_json({"applied": is_applied, "machines": [idle_machines.document(one) for one in found]})
+    else:
+        for one in found:
+            if one.done or one.fault:
+                print(f"{one.worker}: {one.done or f'not done: {one.fault}'}")
+    return FAILED if any(one.fault for one in found) else DONE

@@ -56,6 +56,9 @@ def test_what_is_rented_is_a_worker_that_runs_jobs_and_destroy_waits_for_the_res
     account.laptop.spec(SPEC)
     run = account.laptop.submit()["run_id"]
     assert len(finish(account.hosts.of[number], run)) == 4
+    (idle,) = account.json("hosts", "idle", "--apply", "--yes")["machines"]
+    assert (idle["decision"], idle["facts"]["unknown"]) == ("keep", None), "it has worked a moment ago"
+    assert f"run {run}: nothing of it was pulled yet" in idle["facts"]["unsynced"]
     _, err = account.call("vast", "destroy", "vast1", "--yes", code=1)
     assert f"run {run}: nothing of it was pulled yet" in err
     assert account.living() == [number]
