@@ -115,7 +115,9 @@ class Daemon:
         self._tidy = Tidy(state, self._run_dir)
         self._metrics = MetricReader(state, paths, environment, self._cwd, self.wake)
         self._health = HealthWatch(state, paths, environment, self._cwd, self._watch.began_ns, self.notices.say)
-        self._estimator = Estimator(paths, state, host.cores, self._clock.now(), self._health.readings)
+        self._estimator = Estimator(
+            paths, state, host.cores, self._clock.now(), self._health.readings, lambda: self._health.whole
+        )
         self._impossible: dict[Need, str] = {}
         self._foreign: tuple[b.ForeignLease, ...] = ()
         self._halt = False

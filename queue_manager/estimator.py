@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from queue_manager.adapters import regular
@@ -25,13 +26,14 @@ SHARE = 0.01
 """The part of the time that this may take."""
 FIRST, OFTEN = 1.0, 2.0
 """Seconds from the manager's begin until the first time, and between two times at least."""
-LATE = 30.0
+LATE = 10.0
 """Seconds after which it is reckoned again though nothing has happened: jobs take longer than was expected."""
 _MOST = 64 << 20
 
 
 class Estimator:
-    """`eta`: what came out last, None as long as nothing has. `health` gives what is known of running attempts."""
+    """`eta`: what came out last, None as long as nothing has. `health` gives what is known of running attempts,
+    `whole` the phases of which their progress is that of whole jobs."""
 
     def __init__(
         self,
@@ -40,8 +42,10 @@ class Estimator:
         cores: int,
         now: float,
         health: Callable[[], Mapping[int, HealthReading]],
+        whole: Callable[[], AbstractSet[str]],
     ) -> None:
-        self._paths, self._state, self._cores, self._health = paths, state, cores, health
+        self._paths, self._state, self._cores = paths, state, cores
+        self._health, self._whole = health, whole
         self._steps: Generator[None, None, Eta] | None = None
         self._earlier: Earlier | None = None
         self._seq, self._cost, self._next = -1, 0.0, now + FIRST
@@ -85,7 +89,9 @@ class Estimator:
             self._earlier = _read(self._paths)
         self._seq, self._cost = self._state.seq, 0.0
         seen = cards.cards if isinstance(cards, Cards) else ()
-        return eta.estimate_end(self._state.copy(), seen, self._cores, self._earlier, now, self._health())
+        return eta.estimate_end(
+            self._state.copy(), seen, self._cores, self._earlier, now, self._health(), self._whole()
+        )
 
 
 def _differs(before: Eta | None, found: Eta | None, now: float) -> bool:

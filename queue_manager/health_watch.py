@@ -17,6 +17,7 @@ from queue_manager.adapters.metric_files import FileMetric
 from queue_manager.adapters.partial_file import PartialFile
 from queue_manager.core import metric_rules
 from queue_manager.core.boundary import Doing, HealthReading
+from queue_manager.core.health import projected
 from queue_manager.core.health_policy import policy
 from queue_manager.core.kept import kept, recall
 from queue_manager.core.layout import RunPaths
@@ -33,12 +34,16 @@ _log = logging.getLogger(__name__)
 
 FIRST, EVERY, LEAST = 3.0, 10.0, 3.0
 """Seconds until the first look at an attempt, between two looks, and between them at least however many begin."""
+GROWING = 0.5
+"""Young attempts are looked at more often than at EVERY: after this part of their age."""
 _EARLY = 2.0
 """Seconds by which a later look may be early, where the loop is awake for something else."""
 VERSION = 1
 _MOST = 64 << 20
 FOUND = ("traceback", "oom_survived")
 """Flags of what a log once said: a later look does not see it again."""
+WHOLE = 0.5
+"""The part of a job's time by which its progress may be wrong, and still be that of the whole job."""
 REGEX_SECONDS = 1.0
 """Seconds of CPU time that regular expressions of the spec may take for the new lines of a log."""
 _NAN = re.compile(rb"\b(?:nan|inf|infinity)\b", re.IGNORECASE)
@@ -106,13 +111,15 @@ class HealthWatch:
         """Regular expressions of the spec that took too long."""
         self._followed: dict[int, _Followed] = {}
         self._looked = 0.0
+        self.whole: frozenset[str] = frozenset()
+        """Phases whose last job ended about when its progress had said that it would."""
         self._earlier: dict[str, Any] | None = None
         """What an earlier manager wrote down; None as long as that was not read."""
 
     def due(self) -> float | None:
         """When to look (epoch seconds); None while nothing runs."""
         times = [
-            self._looked + EVERY
+            self._looked + min(EVERY, max(LEAST, (self._looked - attempt.started) * GROWING))
             if self._is_followed(order, attempt)
             else max(attempt.started + FIRST, self._looked + LEAST)
             for order, attempt in self._state.live.items()
@@ -146,7 +153,22 @@ class HealthWatch:
         asks = policy(job.spec.health).min_steps is not None or self._is_followed(order, attempt)
         if not asks and not log_reader.ends_with(self._paths.log(job.spec.id), _NAN):
             return {}
-        return {order: self._look(order, attempt, now, None, None, MOST)}
+        followed = self._followed.get(order)
+        before = None if followed is None or followed.n != attempt.n else followed.reading
+        found = self._look(order, attempt, now, None, None, MOST)
+        self._compare(job.spec.phase, attempt, before, now)
+        return {order: found}
+
+    def _compare(self, phase: str, attempt: Attempt, before: HealthReading | None, now: float) -> None:
+        """Learn by a job that ends whether the progress in the logs of its phase is that of whole jobs."""
+        started = attempt.started
+        told = None if before is None or started is None else projected(before, started, attempt.n)
+        if told is None or started is None:
+            return
+        if abs(told - (now - started)) < WHOLE * (now - started):
+            self.whole |= {phase}
+        else:
+            self.whole -= {phase}
 
     def readings(self) -> dict[int, HealthReading]:
         """What was found at the last look."""

@@ -11,28 +11,36 @@ import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import build_manifest
 from queue_manager.core import events as ev
+from queue_manager.core.boundary import HealthReading
 from queue_manager.core.events import Record
 from queue_manager.core.manifest import Manifest, decode, encode
 from queue_manager.core.readings import Card
+from queue_manager.core.times import epoch
 from tests import nvml
 from tests.demo_copy import copy_manifests
-from tests.e2e.runs import ROOT, World
+from tests.e2e.runs import ROOT, Run, World
 
 DATA = ROOT / "tests" / "data" / "simulated_runs"
 SLEEPING = sorted(file.parent.name for file in DATA.glob("*/spec.yaml"))
 """The runs whose jobs sleep, by their folders; as many cards as the spec may use."""
 
 
+WITH_HEALTH = ("demo_a", "demo_b", "demo_c")
+"""Runs of the demo of which the progress of jobs was recorded as well."""
+
+
 class Recorded(NamedTuple):
-    """A run that was. `cards`: without the memory of its jobs."""
+    """A run that was. `cards`: without the memory of its jobs; `health`: what was read of its jobs' logs, as far as
+    that was recorded."""
 
     manifest: Manifest
     records: list[Record]
     cards: tuple[Card, ...]
+    health: tuple[tuple[str, HealthReading], ...] = ()
 
 
 def read(name: str) -> Recorded:
@@ -40,7 +48,15 @@ def read(name: str) -> Recorded:
     folder = DATA / name
     cards = [Card(**row) for row in json.loads((folder / "cards.json").read_text())]
     records = [ev.decode(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
-    return Recorded(decode((folder / "manifest.json").read_text()), records, tuple(cards))
+    file = folder / "health.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    health = tuple(_reading(json.loads(line)) for line in lines)
+    return Recorded(decode((folder / "manifest.json").read_text()), records, tuple(cards), health)
+
+
+def _reading(row: dict[str, Any]) -> tuple[str, HealthReading]:
+    job = row.pop("job")
+    return job, HealthReading(**{**row, "at": epoch(row["at"])})
 
 
 def _record(name: str, manifest: Manifest, root: Path, files: Path | None = None) -> None:
@@ -53,10 +69,18 @@ def _record(name: str, manifest: Manifest, root: Path, files: Path | None = None
         if files is not None:
             run.paths.manifest.write_text(encode(manifest._replace(cwd=str(files))))
         run.start()
+        over = threading.Event()
+        health: list[str] = []
+        watcher = threading.Thread(target=_watch_health, args=(run, over, health))
+        watcher.start()
         code = run.finish(600)
+        over.set()
+        watcher.join()
         assert code == 0, run.story()
         folder = DATA / name
         folder.mkdir(parents=True, exist_ok=True)
+        if health:
+            (folder / "health.jsonl").write_text("".join(health))
         (folder / "manifest.json").write_text(encode(manifest))
         rows = [Card(one["index"], one["uuid"], one["name"], one["total_mib"], 3) for one in run.state()["gpus"]]
         (folder / "cards.json").write_text(json.dumps([vars(one) for one in rows], indent=1) + "\n")
@@ -64,6 +88,20 @@ def _record(name: str, manifest: Manifest, root: Path, files: Path | None = None
         (folder / "journal.jsonl").write_text("".join(ev.encode(_of_no_machine(record)) for record in records))
     finally:
         world.close()
+
+
+def _watch_health(run: Run, over: threading.Event, found: list[str]) -> None:
+    """Take note of what the state tells of running jobs' progress, whenever it is another one."""
+    last: dict[str, object] = {}
+    while not over.wait(0.1):
+        document = run.state()
+        for row in document.get("jobs", ()):
+            health = row["health"] or {}
+            told = [row["attempt"], *(health.get(key) for key in ("step", "total", "rate", "eta_s"))]
+            if health.get("step") is not None and last.get(row["id"]) != told:
+                last[row["id"]] = told
+                kept = {key: health[key] for key in ("step", "total", "rate", "eta_s")}
+                found.append(json.dumps({"at": document["meta"]["updated"], "job": row["id"], **kept}) + "\n")
 
 
 def _of_no_machine(record: Record) -> Record:
@@ -86,7 +124,7 @@ def main() -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        for name in ("demo_first", "demo"):
+        for name in ("demo_first", "demo", *WITH_HEALTH):
             copy_manifests(root / f"{name}-files", full=True)
             manifest = _built(root / f"{name}-files" / "demo.yaml")
             _record(name, manifest, root / name, root / f"{name}-files" / "demo")

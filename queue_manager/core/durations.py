@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from queue_manager.core.lengths import Lengths
 from queue_manager.core.manifest import JobSpec
 
 
@@ -22,12 +23,25 @@ _FEW = 3
 """Below so many completed jobs of a phase an earlier one counts beside them."""
 
 
+class Going(NamedTuple):
+    """A job that runs, for `elapsed` seconds by now. `own`: what it takes in all by its own progress, None where that
+    does not tell; `sure`: the progress of another job of its phase was that of the whole job, and not of an epoch."""
+
+    elapsed: float
+    own: float | None = None
+    sure: bool = False
+
+    @property
+    def known(self) -> float | None:
+        """What it takes in all, where that is sure."""
+        return self.own if self.sure else None
+
+
 class _Measured(NamedTuple):
     """What the jobs of a phase took in this run. `ratio`: beside what was expected of these same jobs, None where
-    nothing was; `mean` in seconds."""
+    nothing was."""
 
     jobs: int
-    mean: float
     ratio: float | None
 
 
@@ -35,36 +49,83 @@ class Durations:
     """What each job is expected to take.
 
     That is what the same job took in an earlier run, else the jobs of its phase there, else its `est_minutes`; and as
-    soon as jobs of its phase have completed in this run, as much more or less as those took. `took`: seconds of each
-    job that has completed in this run, by its id.
+    soon as jobs of its phase have completed in this run, as much more or less as those took. Where nothing was
+    expected, the completed jobs with the nearest params tell. A job that runs takes what its own progress says; where
+    that is not sure, no less than that, and more than it has run for. `took`: seconds of each job that has completed in
+    this run, by its id; `going`: those that run.
     """
 
-    def __init__(self, specs: Iterable[JobSpec], earlier: Earlier = NOTHING, took: Mapping[str, float] | None = None):
+    def __init__(
+        self,
+        specs: Iterable[JobSpec],
+        earlier: Earlier = NOTHING,
+        took: Mapping[str, float] | None = None,
+        going: Mapping[str, Going] | None = None,
+    ):
         self.earlier = earlier
-        taken: dict[str, list[tuple[float, float | None]]] = {}
+        took, going = took or {}, going or {}
+        self._lengths = Lengths()
+        self._taken: dict[str, list[tuple[float, float | None]]] = {}
+        self._here: dict[str, _Measured] = {}
+        self._going: dict[str, float] = {}
+        """What each running job takes in all."""
+        run = [spec for spec in specs if spec.id in going and spec.id not in took] if going else []
         for spec in specs if took else ():
-            length = (took or {}).get(spec.id)
-            if length is not None:
-                taken.setdefault(spec.phase, []).append((length, self._expected(spec)))
-        self._here = {phase: self._measured(phase, pairs) for phase, pairs in taken.items()}
+            if spec.id in took:
+                self._take(spec, took[spec.id])
+        self._completed = {phase: len(pairs) for phase, pairs in self._taken.items()}
+        for spec in run:
+            known = going[spec.id].known
+            if known is not None:
+                self._take(spec, known)
+        self._shown = {phase: len(pairs) - self._completed.get(phase, 0) for phase, pairs in self._taken.items()}
+        self._measure()
+        self._going = {spec.id: length for spec in run if (length := self._lasting(spec, going[spec.id])) is not None}
+        for spec in run:  # those that have run for longer than expected: others may take as long
+            length, model, one = self._going.get(spec.id), self._model(spec), going[spec.id]
+            if one.known is None and length is not None and model is not None and one.elapsed > model:
+                self._take(spec, length)
+        self._measure()
+
+    def _take(self, spec: JobSpec, length: float) -> None:
+        self._taken.setdefault(spec.phase, []).append((length, self._expected(spec)))
+        self._lengths.add(spec.phase, spec.params, length)
+
+    def _measure(self) -> None:
+        self._here = {phase: self._measured(phase, pairs) for phase, pairs in self._taken.items()}
 
     def _measured(self, phase: str, pairs: list[tuple[float, float | None]]) -> _Measured:
         """Put together what the jobs of a phase took in this run, and what was expected of each."""
-        total = sum(length for length, _ in pairs)
         compared = [(length, expected) for length, expected in pairs if expected]
         if compared and len(compared) < _FEW and phase in self.earlier.phases:
             usual = self.earlier.phases[phase][0]
             compared.append((usual, usual))  # so that one odd job does not stand for all
         expected = sum(expected for _, expected in compared)
         ratio = sum(length for length, _ in compared) / expected if expected else None
-        return _Measured(len(pairs), total / len(pairs), ratio)
+        return _Measured(len(pairs), ratio)
 
     def seconds(self, spec: JobSpec) -> float | None:
         """What a job takes; None where nothing tells."""
+        return self._going[spec.id] if spec.id in self._going else self._model(spec)
+
+    def _model(self, spec: JobSpec) -> float | None:
+        """What jobs such as this one take."""
         expected, here = self._expected(spec), self._here.get(spec.phase)
         if here is None:
             return expected
-        return here.mean if expected is None or here.ratio is None else expected * here.ratio
+        if expected is None or here.ratio is None:
+            return self._lengths.likely(spec.phase, spec.params)
+        return expected * here.ratio
+
+    def _lasting(self, spec: JobSpec, one: Going) -> float | None:
+        """What a job takes in all that runs."""
+        if one.known is not None:
+            return max(one.known, one.elapsed)
+        model = self._model(spec)
+        if model is None:
+            return None
+        length = max(model, one.own or 0.0)
+        return length if length > one.elapsed else self._lengths.lasting(spec.phase, one.elapsed)
 
     def _expected(self, spec: JobSpec) -> float | None:
         """What a job was expected to take before the run."""
@@ -86,17 +147,18 @@ class Durations:
 
     def measured(self, phase: str) -> int:
         """How many completed jobs of a phase tell what one takes."""
-        here = self._here.get(phase)
-        return (0 if here is None else here.jobs) + self.earlier.phases.get(phase, (0.0, 0))[1]
+        return self._completed.get(phase, 0) + self.earlier.phases.get(phase, (0.0, 0))[1]
 
     def basis(self, specs: Iterable[JobSpec]) -> tuple[str, ...]:
         """What tells how long these jobs take, a line for each phase: `12 completed jobs of teachers`."""
         found: dict[str, None] = {}
         for spec in specs:
-            count = self.measured(spec.phase)
+            count, shown = self.measured(spec.phase), self._shown.get(spec.phase, 0)
             if count:
-                earlier = "" if spec.phase in self._here else " in earlier runs"
+                earlier = "" if spec.phase in self._completed else " in earlier runs"
                 found[f"{count} completed job{'' if count == 1 else 's'} of {spec.phase}{earlier}"] = None
+            elif shown:
+                found[f"the progress of {shown} running job{'' if shown == 1 else 's'} of {spec.phase}"] = None
             elif spec.est_minutes is not None:
                 found[f"est_minutes for {spec.phase}"] = None
         return tuple(found)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import NamedTuple
 
 from queue_manager.core.boundary import HealthReading
-from queue_manager.core.durations import Durations, Earlier, unknown_words
+from queue_manager.core.durations import Durations, Earlier, Going, unknown_words
+from queue_manager.core.health import projected
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import QueueState
 from queue_manager.core.readings import Card
@@ -32,13 +33,14 @@ def estimate_end(
     earlier: Earlier,
     now: float,
     health: Mapping[int, HealthReading],
+    whole: AbstractSet[str] = frozenset(),
 ) -> Generator[None, None, Eta]:
     """Reckon it in steps of a few jobs each. `state` is used up; `cards` as they were read last; `now` in epoch
-    seconds. A running job ends no sooner than its own progress says (`health`), which may be that of one epoch alone
-    and so makes it no shorter. Outputs of other hosts are taken to be there in time: their managers are not known
-    here."""
+    seconds. A running job ends when its own progress says (`health`); in phases other than `whole` that may be the
+    progress of one epoch alone, and so makes it no shorter. Outputs of other hosts are taken to be there in time: their
+    managers are not known here."""
     left = [job.spec for job in state.jobs if job.status not in FINAL]
-    durations = Durations([job.spec for job in state.jobs], earlier, _took(state))
+    durations = Durations([job.spec for job in state.jobs], earlier, _took(state), _going(state, health, whole, now))
     basis, unknown = durations.basis(left), durations.unknown(left)
     if unknown:
         return Eta(None, basis, unknown_words(unknown))
@@ -49,8 +51,7 @@ def estimate_end(
     seen = outside(state, cards)
     in_use = any(card.used_mib >= state.manifest.gpu_free_threshold_mib for card in seen)
     spare = state.copy() if in_use else None
-    later = _not_before(state, health)
-    simulation, note = Simulation([Machine("", state, seen, cores)], seconds, now, not_before=later), ""
+    simulation, note = Simulation([Machine("", state, seen, cores)], seconds, now), ""
     yield from simulation.steps()
     found = simulation.result()
     if found.left and spare is not None:
@@ -73,13 +74,17 @@ def estimate_end(
     return Eta(max(found.ends.values(), default=now), basis, note)
 
 
-def _not_before(state: QueueState, health: Mapping[int, HealthReading]) -> dict[str, float]:
-    """Before when the running jobs whose logs tell of their progress cannot end."""
-    return {
-        state.jobs[order].spec.id: one.at + one.eta_s
-        for order, one in health.items()
-        if order in state.live and one.eta_s is not None and math.isfinite(one.eta_s)
-    }
+def _going(
+    state: QueueState, health: Mapping[int, HealthReading], whole: AbstractSet[str], now: float
+) -> dict[str, Going]:
+    """The jobs that run, by their ids."""
+    found = {}
+    for order, attempt in state.live.items():
+        spec, reading = state.jobs[order].spec, health.get(order)
+        started = attempt.starting if attempt.started is None else attempt.started
+        own = None if reading is None else projected(reading, started, attempt.n)
+        found[spec.id] = Going(now - started, own, spec.phase in whole)
+    return found
 
 
 def _took(state: QueueState) -> dict[str, float]:

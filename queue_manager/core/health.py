@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from queue_manager.core.model import QueueState
     from queue_manager.core.state_types import Attempt, Job
 
+FEWEST = 3
+"""Steps that tell a pace at least: each of a few may be any part of the time."""
 STOPPED_EARLY = "stopped_early"
 """The outcome of a job that its early stop has ended."""
 
@@ -49,6 +51,17 @@ def too_few_steps(job: Job, reading: HealthReading | None) -> str | None:
     if reading is None or reading.step is None:
         return f"min_steps is {least}, and its log tells no step"
     return f"it ended at step {reading.step}, before min_steps {least}" if reading.step < least else None
+
+
+def projected(reading: HealthReading, started: float, n: int) -> float | None:
+    """What attempt `n` of a job takes in all by its own progress; None where that does not tell. A first one has begun
+    with step 0, so that all that it did tells its pace until enough of its steps were seen; a later one may go on."""
+    elapsed, step, total = reading.at - started, reading.step, reading.total
+    if n == 1 and reading.pace is None and step and total and step <= total:
+        return elapsed * total / step if step >= FEWEST else None
+    if reading.eta_s is None or not math.isfinite(reading.eta_s):
+        return None
+    return elapsed + reading.eta_s
 
 
 def row(job: Job, reading: HealthReading | None) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from queue_manager.core.manifest import JobSpec, Manifest
+from queue_manager.core.params import is_seed
 
 PHASE, JOB = "phase", "job"
 """Keys that no grid has to name: the phase, where several have results; the id of a job that was given no params."""
-_SEED = re.compile(r"(^|_)(seed|repeat|replicate|trial|fold)s?(_?\d+)?$", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -62,11 +62,6 @@ class Table(NamedTuple):
     keys: list[str]
     metrics: list[str]
     cells: list[Cell]
-
-
-def is_seed(param: str) -> bool:
-    """Whether a param only repeats an experiment, so that results are averaged over it."""
-    return _SEED.search(param) is not None
 
 
 def stat(values: Sequence[float]) -> Stat:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
+from queue_manager.core.params import is_seed
 from skill.reports import cells
 from skill.reports.cells import Cell, Result, Table
 from skill.reports.effect import CONFIDENCE, Effect, control_of, effect
@@ -188,7 +189,7 @@ def _row(cell: Cell) -> dict[str, Any]:
         "per_seed": [
             {
                 "run": one.id,
-                "seed": {name: value for name, value in one.params.items() if cells.is_seed(name)},
+                "seed": {name: value for name, value in one.params.items() if is_seed(name)},
                 "metrics": dict(one.numbers),
             }
             for one in cell.jobs

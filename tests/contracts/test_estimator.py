@@ -24,7 +24,7 @@ from tests.fakes import START
 def made(root: Path, count: int = 4) -> tuple[Estimator, QueueState]:
     state = bare(manifest(*(spec(f"j{n}") for n in range(count))))
     (root / "durations.json").write_bytes(durations.encode(Earlier({}, {"main": (60.0, 3)})))
-    return Estimator(RunPaths.of(root), state, 4, START, dict), state
+    return Estimator(RunPaths.of(root), state, 4, START, dict, set), state
 
 
 def work(one: Estimator, now: float) -> bool:

@@ -14,7 +14,7 @@ from queue_manager.core.events import Record
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.readings import Card, Cards, Unreadable
-from queue_manager.health_watch import EVERY, FIRST, HealthWatch
+from queue_manager.health_watch import EVERY, FIRST, LEAST, HealthWatch
 from tests.core.states import FOREVER, spec, until, world
 from tests.fakes import with_plans
 
@@ -64,11 +64,13 @@ def test_an_attempt_is_looked_at_soon_after_its_start_and_then_at_a_pace(tmp_pat
     assert desk.look(FIRST - 0.1) == {}
     found = desk.look(FIRST)[0]
     assert (found.step, found.total, found.loss) == (3, 10, 0.5)
-    assert desk.watch.due() == desk.started("a") + FIRST + EVERY
+    assert desk.watch.due() == desk.started("a") + FIRST + LEAST
     assert desk.look(FIRST + 1.0) == {}
     with desk.paths.log("a").open("ab") as log:
         log.write(b"step 4/10 loss 0.25\r\n")
-    assert desk.look(FIRST + EVERY)[0].step == 4
+    assert desk.look(FIRST + LEAST)[0].step == 4
+    assert desk.look(4 * EVERY)[0].step == 4
+    assert desk.watch.due() == desk.started("a") + 5 * EVERY, "young attempts are looked at more often"
     assert desk.watch.readings()[0].step == 4
     assert 0 in desk.manager.state.touched, "its row is written anew"
 
@@ -142,6 +144,19 @@ def test_another_attempt_begins_anew(tmp_path: Path) -> None:
     desk.paths.health.write_text(json.dumps(made))
     desk.again()
     assert desk.look(FIRST + EVERY)[0].still == 0.0
+
+
+@pytest.mark.parametrize(
+    ("line", "whole"), [(b"step 3/10 loss 1", True), (b"step 9/10 loss 1", False), (b"step 2/10 loss 1", False)]
+)
+def test_whether_progress_is_that_of_the_whole_job_is_learned_when_it_ends(
+    tmp_path: Path, line: bytes, whole: bool
+) -> None:
+    desk = Desk(tmp_path, spec("a"))
+    desk.paths.log("a").write_bytes(line + b"\r\n")
+    desk.look(FIRST)
+    desk.watch.look_at_end(0, desk.started("a") + 9.0)
+    assert desk.watch.whole == ({"main"} if whole else set())
 
 
 HOSTILE = "(?:a+)+:(.)"

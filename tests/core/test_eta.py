@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 
 import pytest
 
@@ -26,9 +27,10 @@ def eta(
     now: float,
     earlier: Earlier = NOTHING,
     health: Mapping[int, HealthReading] | None = None,
+    whole: AbstractSet[str] = frozenset(),
 ) -> Eta:
     """What `estimate_end` comes to in the end."""
-    steps = estimate_end(state.copy(), there, 4, earlier, now, health or {})
+    steps = estimate_end(state.copy(), there, 4, earlier, now, health or {}, whole)
     while True:
         try:
             next(steps)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 
 from queue_manager.core import events as ev
-from queue_manager.core.durations import Earlier
+from queue_manager.core.boundary import HealthReading
+from queue_manager.core.durations import NOTHING, Earlier
 from queue_manager.core.events import Record
+from queue_manager.core.health import projected
 from queue_manager.core.model import QueueState
 from queue_manager.core.simulate import Machine, begun, simulate
+from queue_manager.health_watch import WHOLE
 from tests.core.test_eta import eta
-from tests.recorded_runs import SLEEPING, Recorded, read
+from tests.recorded_runs import SLEEPING, WITH_HEALTH, Recorded, read
 
 CORES = 2
 """Of the machine on which they were recorded."""
@@ -78,3 +81,50 @@ def test_the_eta_of_the_half_done_demo_is_near_the_truth() -> None:
     found = eta(state_at(run, now), run.cards, now, earlier)
     assert found.at is not None
     assert found.at - now == pytest.approx(ended - now, rel=0.15)
+
+
+def known_at(run: Recorded, state: QueueState, at: float) -> tuple[dict[int, HealthReading], set[str]]:
+    """What was read of the running jobs' logs by then, and the phases whose jobs ended as their progress had said."""
+    starts = {one.event.job: one.at for one in run.records if isinstance(one.event, ev.AttemptStarted)}
+    ended = {one.event.job: one.at for one in run.records if isinstance(one.event, ev.AttemptEnded) and one.at <= at}
+    health, whole = {}, set()
+    for job, reading in run.health:
+        told = projected(reading, starts[job], 1)
+        if reading.at <= at and job not in ended:
+            health[state.order_of[job]] = reading
+        elif job in ended and told is not None:
+            took_it = ended[job] - starts[job]
+            if abs(told - took_it) < WHOLE * took_it:
+                whole.add(state.job(job).spec.phase)
+    return health, whole
+
+
+def errors(name: str) -> dict[float, float]:
+    """By how much the ETA of a recorded run was wrong, without any earlier run, at some moments: a part of what was
+    left."""
+    run = read(name)
+    began, ended = ends(run.records)
+    found = {}
+    for part in (0.5, 0.6, 0.7, 0.8, 0.9):
+        now = began + part * (ended - began)
+        state = state_at(run, now)
+        estimate = eta(state, run.cards, now, NOTHING, *known_at(run, state, now))
+        assert estimate.at is not None
+        found[part] = (estimate.at - now) / (ended - now) - 1
+    return found
+
+
+@pytest.mark.parametrize("name", WITH_HEALTH)
+def test_the_eta_of_the_half_done_demo_is_near_the_truth_without_an_earlier_run(name: str) -> None:
+    """The jobs of these runs took up to 1.5 times as long as others like them, since the machine had other work."""
+    found = errors(name)
+    assert abs(found[0.5]) < 0.15, found
+    assert sum(map(abs, found.values())) / len(found) < 0.2, found
+
+
+@pytest.mark.parametrize("name", ["barrier", "packing", "rolling"])
+def test_the_eta_of_a_half_done_run_counts_that_the_longer_jobs_are_those_that_are_left(name: str) -> None:
+    """Their jobs sleep, and tell no progress; by the mean of those that ended the ETA was wrong by 28 to 54 %."""
+    found = errors(name)
+    assert abs(found[0.5]) < 0.15, found
+    assert sum(map(abs, found.values())) / len(found) < 0.1, found

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queue_manager.core import events as ev
+from queue_manager.core.params import is_seed
 from skill.reports import cells, report
 from skill.runs import outputs
 from tests.skill.story import RUN_ID, Story, job, manifest
@@ -49,12 +50,12 @@ def test_numbers_are_averaged_over_seeds_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("param", ["seed", "data_seed", "SEED", "seeds", "trial", "fold", "replicate", "repeat"])
 def test_params_that_only_repeat(param: str) -> None:
-    assert cells.is_seed(param)
+    assert is_seed(param)
 
 
 @pytest.mark.parametrize("param", ["N", "lr", "seeded", "run_length", "folder", "trials_per_day"])
 def test_params_that_change_what_is_tried(param: str) -> None:
-    assert not cells.is_seed(param)
+    assert not is_seed(param)
 
 
 def test_failures_are_grouped_by_reason_with_a_line_of_the_log() -> None:
