@@ -36,7 +36,7 @@ def _lines(file: Path, text: str, faults: list[Fault]) -> list[Evidence]:
             if line.strip():
                 found.append(evidence.decode(line))
         except EvidenceError as error:
-            faults.append(Fault(str(file), number, 1, str(error), "mend the line, or remove it"))
+            faults.append(Fault(str(file), number, 1, str(error), "correct the line, or remove it"))
     return found
 
 

@@ -19,7 +19,7 @@ from skill.research.evidence import Aggregate, runs
 PREFIX = "res"
 NAME = re.compile(rf"\\({PREFIX}[A-Z][A-Za-z]*)")
 """A macro of ours in a text."""
-DEFINITION = re.compile(rf"\\newcommand{{\\({PREFIX}[A-Z][A-Za-z]*)}}{{(.*)}}%(.*)")
+DEFINITION = re.compile(rf"\\newcommand{{\\({PREFIX}[A-Z][A-Za-z]*)}}{{(.*?)}}%(.*)")
 """A line that defines one: its name, its value, and what it says of itself."""
 _DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 _SIGNS = {".": "Dot", "-": "Minus", "+": "Plus", "%": "Percent"}

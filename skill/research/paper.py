@@ -58,11 +58,15 @@ def _table(phase: str, table: Table, known: Macros) -> str:
     rows = []
     for cell in table.cells:
         stats = [_bold(cell, phase, name, known) if name in cell.stats else "{--}" for name in table.metrics]
-        counts = [_macro(known, (*macros.cell_of(phase, name, cell.key), "N")) for name in table.metrics[:1]]
-        counts = counts if table.metrics[0] in cell.stats else ["0"]
-        rows.append([*(latex_escape(cell.key[name]) for name in keys), *stats, *counts])
+        rows.append([*(latex_escape(cell.key[name]) for name in keys), *stats, _count(phase, cell, known)])
     head = [*map(latex_escape, keys), *map(latex_escape, table.metrics), "$n$"]
     return _tabular("l" * len(keys) + "r" * (len(table.metrics) + 1), head, rows)
+
+
+def _count(phase: str, cell: Cell, known: Macros) -> str:
+    """How many runs a row rests on; a number for each of its metrics where these differ."""
+    first = {one.n: name for name, one in reversed(cell.stats.items())}
+    return ", ".join(_macro(known, (*macros.cell_of(phase, first[n], cell.key), "N")) for n in sorted(first)) or "0"
 
 
 def _bold(cell: Cell, phase: str, metric: str, known: Macros) -> str:

@@ -6,6 +6,8 @@ import random
 import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from skill.research import evidence, macros, paper, paper_check, tex_syntax
 from skill.research.evidence import Aggregate
@@ -63,6 +65,36 @@ def test_two_numbers_never_share_a_name() -> None:
 def test_generated_files_hold_together() -> None:
     for name, text in paper.files(made()).items():
         assert tex_syntax.fault(name, text, lambda _name: True) is None
+
+
+def test_runs_without_a_number_have_a_row_without_one() -> None:
+    lines = sweep(("0", "1"))
+    lines[0] = lines[0]._replace(metrics={"acc": 0.5}, errors={"loss": "no line"})
+    lines += [lines[0]._replace(run="odd", params={"lam": "}%", "seed": "1"}, metrics={})]
+    files = paper.files(evidence.aggregate(lines, {"lam": "0"}))
+    first, _, odd = [line for line in files["tables/distill.tex"].splitlines() if line.endswith(r"\\")][1:]
+    assert first.endswith(r"& \resLossLamZeroN{}, \resAccLamZeroN{} \\")
+    assert odd == r"\}\% & {--} & {--} & 0 \\"
+    for name, text in files.items():
+        assert tex_syntax.fault(name, text, lambda _name: True) is None
+
+
+@settings(max_examples=60)
+@given(st.lists(st.text(max_size=6), min_size=1, max_size=4, unique=True), st.text(min_size=1, max_size=8))
+def test_keys_and_metrics_may_be_called_anything(values: list[str], metric: str) -> None:
+    lines = [
+        one._replace(run=f"r{n}", params={"k": value}, metrics={metric: 0.1 * n})
+        for n, (one, value) in enumerate(zip(sweep(), values, strict=False))
+    ]
+    found = evidence.aggregate(lines)
+    files, known = paper.files(found), macros.macros(found)
+    assert len(known.numbers) == len(known.names) == 2 * len(values)
+    for line in files[paper.NUMBERS].splitlines()[1:]:
+        name = macros.DEFINITION.fullmatch(line)
+        assert name is not None
+        assert name[2] == known.numbers[name[1]].value
+    for name_of_file, text in files.items():
+        assert tex_syntax.fault(name_of_file, text, lambda _name: True) is None
 
 
 def test_a_paper_as_it_was_written_has_no_fault() -> None:
