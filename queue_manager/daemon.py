@@ -30,7 +30,7 @@ from queue_manager.code_watch import CodeWatch
 from queue_manager.commits import Commits
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
-from queue_manager.core import pace, shell_paths
+from queue_manager.core import pace, shell_paths, unanswered
 from queue_manager.core.events import Proc, Record
 from queue_manager.core.layout import HostPaths, RunPaths, run_key
 from queue_manager.core.manifest import JobSpec
@@ -464,6 +464,7 @@ class Daemon:
         if self._clock.now() >= self._beat_at:
             self._beat_at = self._clock.now() + pace.HEARTBEAT
             self._leases.beat()
+            self.notices.say(unanswered.KIND, unanswered.words(self._state, self._clock.now()))
             self._rung = True
             self._publisher.changed()
 
