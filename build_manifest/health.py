@@ -55,7 +55,7 @@ def check_health(faults: Faults, health: Health, metrics: Mapping[str, Any]) -> 
                 hint = f"{guess}names there are: {listed((LOSS, *metrics))}; {LOSS} is that of the log"
                 faults.add(mark, f"{key} of health: no metric is called {name!r}", hint, once=("health", mark, name))
             elif key == "early_stop" and name in metrics and "goal" not in metrics[name].values:
-                what = f"early_stop of health: whether {name} is better when it is lower or higher is not said"
+                what = f"early_stop of health: it is unknown whether a lower or a higher {name} is better"
                 faults.add(mark, what, f"add goal: min or goal: max to metric {name!r}", once=("goal", mark))
 
 

@@ -132,7 +132,7 @@ class _Builder:
         if key:
             self._stop(event, "a key has to be a name, not a list or a mapping", "write KEY: VALUE")
         if len(self._open) >= _DEPTH:
-            self._stop(event, f"this is nested more than {_DEPTH} deep", "write it flatter")
+            self._stop(event, f"this is nested more than {_DEPTH} deep", "nest it less deeply")
         self._check_tag(event)
         self._open.append(_Open(event, mark))
 
@@ -152,7 +152,7 @@ class _Builder:
 
     def _check_tag(self, event: Any) -> None:
         if event.tag not in (None, "!", _STRING):
-            what = f"{event.tag!r} is a YAML tag that means nothing here"
+            what = f"{event.tag!r} is a YAML tag, which has no meaning in a spec"
             self._faults.add(_mark(event.start_mark), what, "put quotes around the value, if it begins with !")
 
     def _alias(self, event: Any) -> None:

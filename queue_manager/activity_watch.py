@@ -40,7 +40,7 @@ class ActivityWatch:
 
 
 def log_mark(path: Path) -> tuple[int, int]:
-    """Size of a log and when it changed, in ns since the epoch; zeros where it cannot be told."""
+    """Size of a log and when it changed, in ns since the epoch; zeros where it is unknown."""
     try:
         status = os.stat(path)
     except OSError:

@@ -52,7 +52,7 @@ class CodeWatch:
         return None if self._thread is not None else self._due
 
     def at_launch(self, now: float) -> str | None:
-        """The code that an attempt launched now finds; None where that cannot be told soon enough. The code is looked
+        """The code that an attempt launched now finds; None where it is unknown soon enough. The code is looked
         at again when the attempt has begun: what is edited after that is not what it ran."""
         is_recent = now < self._not_before
         if self._thread is None and not is_recent:

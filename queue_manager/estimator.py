@@ -75,7 +75,7 @@ class Estimator:
         except StopIteration as done:
             self.eta, self._steps = done.value, None
         except InvalidTransition:  # a fault of ours, which is no reason to end a manager
-            _log.exception("when the run will have ended cannot be reckoned")
+            _log.exception("the end of the run cannot be estimated")
             self.eta, self._steps = None, None
         self._cost += time.thread_time() - used
         if self._steps is None:

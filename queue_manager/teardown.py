@@ -321,7 +321,7 @@ def _acknowledged(paths: RunPaths) -> int:
 
 
 def _may_be_held(paths: RunPaths) -> bool:
-    """Whether a manager holds a run, or that cannot be told."""
+    """Whether a manager holds a run, or it is unknown."""
     try:
         return facts.held_by(paths.lock) is not None
     except OSError:

@@ -408,7 +408,7 @@ class _Look:
 
 
 def _uses_cards(attempt: Attempt, cards: Cards | Unreadable | None) -> bool:
-    """Whether one of its cards works, or it cannot be told."""
+    """Whether one of its cards works, or it is unknown."""
     if not attempt.cards:
         return False
     if not isinstance(cards, Cards):

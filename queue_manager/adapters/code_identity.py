@@ -73,7 +73,7 @@ class Newest(NamedTuple):
 
 def identify(cwd: str, is_output: IsOutput, patience: float = PATIENCE) -> str | None:
     """The name of the code in `cwd`: `3f9c2d1a7b0e` (a commit), `3f9c2d1a7b0e+5b21c09e` (with changes to tracked
-    files), or `files:5b21c09e7d44` (no repository). None where it cannot be told within `patience` seconds. Raises
+    files), or `files:5b21c09e7d44` (no repository). None where it is unknown within `patience` seconds. Raises
     UnknownCodeError."""
     budget = _Budget(patience)
     try:
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def newest_source(folders: Sequence[str], is_output: IsOutput, patience: float = PATIENCE) -> Newest | None:
-    """The source file below `folders` that was changed last; None where that cannot be told within `patience` seconds.
+    """The source file below `folders` that was changed last; None where it is unknown within `patience` seconds.
     In a repository all that git tracks is source. Raises UnknownCodeError."""
     budget = _Budget(patience)
     newest = Newest("", 0.0)
@@ -142,7 +142,7 @@ def _git(folder: str, budget: _Budget, *arguments: str) -> bytes:
     stderr = done.stderr.decode(errors="replace")
     if done.returncode == 0 or not stderr.strip() or any(text in stderr for text in _NO_REPOSITORY):
         return done.stdout if done.returncode == 0 else b""
-    raise UnknownCodeError(f"which code lies in {folder} cannot be told: git says {excerpt(stderr)}")
+    raise UnknownCodeError(f"the code in {folder} cannot be identified: git says {excerpt(stderr)}")
 
 
 def _of_files(cwd: str, is_output: IsOutput, budget: _Budget) -> str | None:

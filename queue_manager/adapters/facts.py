@@ -21,7 +21,7 @@ _HEAD = 1 << 18
 
 
 def held_by(lock: Path) -> int | None:
-    """The process of the manager that holds a run, by its lock file: 0 if it cannot be told which, None if none does.
+    """The process of the manager that holds a run, by its lock file: 0 if it is unknown which, None if none does.
 
     The lock is tried only where the process may be there: a manager that begins at the same moment would be refused
     because of us. Raises OSError where the file is there and cannot be read.

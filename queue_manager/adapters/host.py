@@ -81,7 +81,7 @@ def disk_free_mib(path: Path) -> int | Unreadable:
 
 
 def no_room(path: Path) -> str | None:
-    """Why there is no room to launch into where `path` lies; None if there is, or it cannot be told."""
+    """Why there is no room to launch into where `path` lies; None if there is, or it is unknown."""
     try:
         return room_fault(os.statvfs(path), path)
     except OSError:

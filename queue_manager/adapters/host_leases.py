@@ -115,7 +115,7 @@ class SharedLeases:
         try:
             self._put(data)
         except OSError as error:
-            self.fault = f"other users cannot be told which GPUs this run uses ({error}): {_MAY_BE_SHARED}"
+            self.fault = f"other users are not informed which GPUs this run uses ({error}): {_MAY_BE_SHARED}"
             return
         self._written, self.held, self.fault = data, bool(mine), None
 

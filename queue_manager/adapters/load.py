@@ -57,8 +57,8 @@ def load(paths: RunPaths) -> Loaded:
     if not records and _is_there(paths.state):
         if found is None:
             raise UseError(
-                f"{paths.journal} holds no line, though {paths.state} tells of a run; to see what can be "
-                f"had of it: {_repair(paths)}"
+                f"{paths.journal} is empty, but {paths.state} describes a run; to see what can be recovered: "
+                f"{_repair(paths)}"
             )
         if not _is_blank(paths.state):  # as a power cut leaves a file
             raise UseError(f"{paths.state} {found}; give another --state")
@@ -181,6 +181,6 @@ def _check_not_behind(paths: RunPaths, state: QueueState) -> None:
     if ahead:
         names = ", ".join(ahead[:3]) + (f" and {len(ahead) - 3} more" if len(ahead) > 3 else "")
         raise UseError(
-            f"{paths.journal} ends at line {state.seq} and has lost the {seq - state.seq} after it: by {paths.state} "
-            f"{names} had come further. To see what can be recovered: {_repair(paths)}"
+            f"{paths.journal} ends at line {state.seq} and has lost the {seq - state.seq} after it: according to "
+            f"{paths.state}, {names} had progressed further. To see what can be recovered: {_repair(paths)}"
         )

@@ -76,7 +76,7 @@ class _Known:
         except pynvml.NVMLError as error:
             if error.value in _DRIVER_FAULTS:
                 raise
-            self.ecc_unknown = f"whether GPU {self.index} has memory errors (ECC) cannot be told: {error}"
+            self.ecc_unknown = f"it is unknown whether GPU {self.index} has memory errors (ECC): {error}"
 
     def memory(self) -> tuple[int, int]:
         """Bytes that jobs could use in all, and bytes used. Raises NVMLError.

@@ -185,7 +185,7 @@ class HealthReading:
 
 @dataclass(frozen=True)
 class CodeReading:
-    """Which code lies in the run's cwd (None: it cannot be told). `since`: when it was looked at before."""
+    """Which code lies in the run's cwd (None: unknown). `since`: when it was looked at before."""
 
     name: str | None
     since: float

@@ -301,7 +301,7 @@ class JobAccepted:
 @dataclass(frozen=True)
 class CodeSeen:
     """The code in the run's cwd is another one, or was told for the first time. `code`: its name, see
-    queue_manager.adapters.code_identity; None where it cannot be told. `since`: attempts that started after this
+    queue_manager.adapters.code_identity; None where it is unknown. `since`: attempts that started after this
     moment (epoch seconds) run it; until then it was still the code before."""
 
     code: str | None

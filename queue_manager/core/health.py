@@ -49,7 +49,7 @@ def too_few_steps(job: Job, reading: HealthReading | None) -> str | None:
     if least is None:
         return None
     if reading is None or reading.step is None:
-        return f"min_steps is {least}, and its log tells no step"
+        return f"min_steps is {least}, and its log shows no step"
     return f"it ended at step {reading.step}, before min_steps {least}" if reading.step < least else None
 
 

@@ -96,7 +96,7 @@ def flags(rules: Policy, seen: HealthReading, siblings: list[float]) -> Wanted:
     for kind, (at, line) in seen.found.items():
         if seen.at - at >= _GOES_ON:
             what = "ran out of memory" if kind == "oom_survived" else "printed a traceback"
-            wanted[kind] = (f"it {what}, and goes on", line)
+            wanted[kind] = (f"it {what}, and continues", line)
     return wanted
 
 
@@ -105,7 +105,7 @@ def _stall(rules: Policy, seen: HealthReading) -> str | None:
         return None
     if seen.step is None:
         limit = rules.stall or SILENT
-        silent = f"no step yet, and its log and its CPU have been still for {_minutes(seen.quiet)}"
+        silent = f"no step yet, and its log and its CPU have been idle for {_minutes(seen.quiet)}"
         return silent if seen.quiet >= limit else None
     still = min(seen.still, seen.quiet) if seen.busy else seen.still
     if rules.stall is not None:
@@ -121,7 +121,7 @@ def _slow(rules: Policy, seen: HealthReading, siblings: list[float]) -> str | No
     if rules.slow is None or seen.pace is None or seen.busy:
         return None
     others = median(siblings) if len(siblings) >= _SIBLINGS else None
-    for pace, whose in ((seen.warm_pace, "of its own beginning"), (others, "of other jobs of its phase")):
+    for pace, whose in ((seen.warm_pace, "of its initial rate"), (others, "of other jobs of its phase")):
         if pace and seen.pace < pace * rules.slow / 100:
             return f"{seen.pace:.3g} steps/s, {100 * seen.pace / pace:.0f} % {whose} ({pace:.3g} steps/s)"
     return None

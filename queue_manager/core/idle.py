@@ -55,7 +55,7 @@ class IdleWatch:
         return self._last is None or now - self._last.at >= 0.9 * pace
 
     def looks_busy(self, work: Work) -> bool:
-        """Whether it has worked since the last look, or that cannot be told."""
+        """Whether it has worked since the last look, or it is unknown."""
         return self._last is None or works(self._last, work)
 
     def looked(self, work: Work | None, busy: bool) -> None:

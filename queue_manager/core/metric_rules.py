@@ -67,7 +67,7 @@ def _rule(value: Any) -> Rule | str:
         return f"its rule has {wrong[0]!r}, which is not known"
     rule = Rule(kind, value[kind], value.get("key", value.get("column", "")), value.get("take", "last"))
     if rule.take not in TAKES:
-        return f"its rule takes {rule.take!r}, which is none of {', '.join(TAKES)}"
+        return f"its rule has take: {rule.take!r}, which is not one of {', '.join(TAKES)}"
     if kind == "log":
         fault = regex_fault(rule.source)
         if fault is not None:

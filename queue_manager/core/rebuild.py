@@ -171,8 +171,8 @@ class _Journal:
             return
         words = "its output does not exist" if trace.output is False else "it has no expected_output to check"
         error = (
-            f"attempt {job.n} had ended, and how is lost with the journal ({words}); look at its log, and if it has to "
-            f"run again: wavequeue retry {job.spec.id}"
+            f"attempt {job.n} had ended, but its outcome was lost with the journal ({words}); look at its log, and if "
+            f"it has to run again: wavequeue retry {job.spec.id}"
         )
         self.emit(ev.AttemptEnded(job.spec.id, job.n, Status.STUCK.value, "lost", error=error))
 

@@ -109,7 +109,7 @@ def _next_steps(state: QueueState) -> list[str]:
         ids = [job.spec.id for job in state.jobs if job.status is Status.CANCELLED]
         more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
         steps.append(
-            f"- {len(ids)} cancelled by a person ({', '.join(ids[:3])}{more}): run one after all with "
+            f"- {len(ids)} cancelled by a person ({', '.join(ids[:3])}{more}); to run one after all: "
             f"`wavequeue retry JOB{run}`"
         )
     steps.append(f"- read the report: `wavequeue report{run}`")

@@ -67,7 +67,7 @@ class Tallies:
         tally.oom_retries += is_oom_retry
 
     def ran(self, job: Job, code: str | None) -> None:
-        """The job's attempt runs this version of the code (None: it cannot be told), and not the one before."""
+        """The job's attempt runs this version of the code (None: unknown), and not the one before."""
         codes = self.phases[job.spec.phase].codes
         if job.code is not None:
             codes[job.code] -= 1

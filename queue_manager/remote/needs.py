@@ -17,7 +17,7 @@ SHARED = "/dev/shm"
 
 def describe(home: Path, shared: str = SHARED) -> dict[str, Any]:
     """What was tried. `home`: what hinders a run that is kept in the home, a text each; empty if nothing does.
-    `shm_mib`: the size of the shared memory, null where it cannot be told."""
+    `shm_mib`: the size of the shared memory, null where it is unknown."""
     folder = home / ".wavequeue"
     return {"home": home_faults(folder if folder.is_dir() else home), "shm_mib": size_mib(shared)}
 
@@ -38,7 +38,7 @@ def _room(place: Path) -> str | None:
             os.posix_fallocate(file.fileno(), 0, ROOM_MIB << 20)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                return f"no {ROOM_MIB} MiB can be had in its home: {error.strerror}; free some there, or get more"
+                return f"its home has no room for {ROOM_MIB} MiB: {error.strerror}; free some there, or get more"
     return None
 
 
@@ -60,7 +60,7 @@ def _programs(place: Path) -> str | None:
 
 
 def size_mib(folder: str) -> int | None:
-    """The size of a file system in MiB; None where it cannot be told."""
+    """The size of a file system in MiB; None where it is unknown."""
     try:
         return shutil.disk_usage(folder).total >> 20
     except OSError:

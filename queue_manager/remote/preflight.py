@@ -76,7 +76,7 @@ def look(manifest: Manifest) -> dict[str, Any]:
 
 
 def newest_code(manifest: Manifest) -> dict[str, Any] | None:
-    """The source file in the run's cwd that was changed last, as {path, at: epoch seconds}; null: it cannot be told; a
+    """The source file in the run's cwd that was changed last, as {path, at: epoch seconds}; null: unknown; a
     path of no letters: there is none. Raises UnknownCodeError where git refuses."""
     cwd = _cwd(manifest)
     found = code_identity.newest_source([cwd], existing.OutputTest(cwd).of(lambda: manifest.jobs))

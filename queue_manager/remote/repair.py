@@ -135,7 +135,7 @@ def _read_lines(path: Path, manifest: Manifest) -> tuple[Lines, str | None]:
         more = f", and {others} more line{'' if others == 1 else 's'} like it" if others else ""
         return lines, f"{path}, {lines.damaged[0]}{more}"
     if not lines.records:
-        return lines, f"{path} holds no line of a journal"
+        return lines, f"{path} contains no line of a journal"
     return lines, None
 
 

@@ -28,11 +28,11 @@ _LINES = 12
 _SCOPE = ("systemd-run", "--user", "--scope", "--quiet", "--")
 """Puts itself, and then what it becomes, out of the session that it was begun in."""
 Answer = Union[int, str]
-"""The manager's process (0 if it cannot be told which), or why there is none."""
+"""The manager's process (0 if it is unknown which), or why there is none."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the document. 0; 1 where there is no manager now, or that cannot be told."""
+    """Print the document. 0; 1 where there is no manager now, or it is unknown."""
     parser = argparse.ArgumentParser(prog="python -m queue_manager.remote.start", description="Start a run's manager.")
     parser.add_argument("run_id")
     parser.add_argument("--poll", type=float, metavar="SEC", help="seconds between checks of the GPUs")

@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 
 @click.command("babysit", short_help="Watch over a run: a line for each job and check.")
 @RUN
-@click.option("--once", is_flag=True, help="Look once, and end.")
+@click.option("--once", is_flag=True, help="Check once, and exit.")
 @JSON
 def babysit_verb(run_name: str | None, once: bool, as_json: bool) -> int:
     """Watch over a run until it ends: a line of nine fields for each job and check, and log lines where something is
     wrong.
 
     \b
-    ts        when it was looked at
-    state     JOB:STATE; STATE is the status, or what is wrong (stalled, nan, ...)
+    ts        when it was checked
+    state     JOB:STATE; the status, or what is wrong (stalled, nan, ...)
     step      step, of how many
-    rate      steps a second
-    gpu, mem  use of its GPUs, and MiB on them
+    rate      steps per second
+    gpu, mem  utilization of its GPUs, and MiB used on them
     eval      its metric, or its loss
-    action    what was done about it, or is to be done
-    next_eta  when it is looked at next
-    \b
-    `-` is unknown. A job is looked at 1, 3, 7 and 15 minutes after its launch, every 10 minutes until it was healthy
-    twice, then every 30 to 60, and every 2 to 5 while something is wrong; what happens in between is told at once.
+    action    what was done about it, or will be
+    next_eta  when it is checked next
+
+    `-` is unknown. A job is checked 1, 3, 7 and 15 minutes after its launch, every 10 minutes until it was healthy
+    twice, then every 30 to 60, and every 2 to 5 while something is wrong. What happens in between is reported at once.
 
     STATUS.md in the run's directory is kept up to date: machines, commands, logs, what ends a job, and what was done.
     What you write below the mark at its end is kept.
 
-    Exits with 0 if all jobs completed, 3 if some need a person, 1 if the manager has died; with --once also 0 while
-    the run goes on.
+    Exit code 0 if all jobs completed, 3 if some need a person, 1 if the manager died; with --once also 0 while the run
+    continues.
     """
     if as_json and not once:
         raise UseError("--json is for one look: add --once")
@@ -74,7 +74,7 @@ def _once(run: Run, as_json: bool) -> int:
 
 
 def _all(following: Generator[CheckReport, None, Outcome]) -> int:
-    """Tell what comes, to the end of the run."""
+    """Print each check until the run ends."""
     while True:
         try:
             _tell(next(following))
@@ -83,7 +83,7 @@ def _all(following: Generator[CheckReport, None, Outcome]) -> int:
 
 
 def _code(outcome: Outcome) -> int:
-    """The exit code of a run that is over."""
+    """Return the exit code for a run that is over."""
     return FAILED if not outcome.finished else DONE if outcome.completed else PERSON
 
 

@@ -1,4 +1,4 @@
-"""What verbs print: lines about how it goes, JSON, Markdown."""
+"""What verbs print: progress lines, JSON, Markdown."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 
 def say(text: str) -> None:
-    """One line about how it goes, on stderr."""
+    """Print one progress line on stderr."""
     print(f"wavequeue: {text}", file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
-    """A warning of the build, with its place in the spec, on stderr."""
+    """Print a warning of the build, with its place in the spec, on stderr."""
     print(text, file=sys.stderr)
 
 
 def ask_first(question: str, *, yes: bool, look: str = "look at what it says") -> None:
-    """Ask before money is spent or something is lost; with `yes` that was agreed to before. `look`: what to do first
-    where there is no terminal to ask at. Raises UseError there, and click.Abort where the answer is no."""
+    """Ask for confirmation before money is spent or something is lost; `yes`: confirmed by an option. `look`: what to
+    do first where there is no terminal. Raises UseError without a terminal, and click.Abort where the answer is no."""
     if yes:
         return
     if not sys.stdin.isatty():
@@ -39,28 +39,28 @@ def ask_first(question: str, *, yes: bool, look: str = "look at what it says") -
 
 
 def print_lines(lines: Callable[[int], Iterable[str | Text]]) -> None:
-    """What was drawn for the width of the terminal, line by line; no line is broken."""
+    """Print lines that were laid out for the width of the terminal; none is broken."""
     output = live.console()
     for line in lines(output.width):
         output.print(line, no_wrap=True, crop=False)
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Rows of cells in columns; the first row is the head."""
+    """Print rows of cells in columns; the first row is the head."""
     print_lines(lambda width: columns(rows, width, head=True))
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on stdout; its texts say `wavequeue` whatever was typed."""
+    """Print one JSON document on stdout; its texts say `wavequeue` even if `wq` was typed."""
     out = safe_output.behind(sys.stdout)
     print(json_escaped(json.dumps(document, ensure_ascii=False)), file=out, flush=True)
 
 
 def print_markdown(text: str) -> None:
-    """Markdown, drawn where there is a terminal."""
+    """Print Markdown, rendered where stdout is a terminal."""
     output = live.console()
     if output.is_terminal:
-        from rich.markdown import Markdown  # a tenth of a second that other verbs need not pay
+        from rich.markdown import Markdown  # takes a tenth of a second, which other verbs need not pay
 
         output.print(Markdown(text))
     else:

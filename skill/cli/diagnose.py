@@ -17,13 +17,13 @@ from skill.operations.diagnose_logs import HEALTHY, Diagnosis, Unread
 @click.argument("logs", metavar="LOG...", nargs=-1, required=True)
 @JSON
 def diagnose_verb(logs: tuple[str, ...], as_json: bool) -> int:
-    """Find in log files why their jobs failed: the class of the failure, the line that shows it, and what helps.
+    """Find out from log files why their jobs failed: the failure class, the line that shows it, and what helps.
 
-    Any log will do, also one of a job that another tool ran; `-` reads standard input. Classes: oom, cuda, sick_card,
-    nccl, nan, import, missing_file, permission, disk_full, network, killed, segfault, assertion, arguments, traceback,
-    and healthy where the log shows no failure.
+    Works with any log, also from other tools; `-` reads standard input. Classes: oom, cuda, sick_card, nccl, nan,
+    import, missing_file, permission, disk_full, network, killed, segfault, assertion, arguments, traceback, and healthy
+    where the log shows no failure.
 
-    Exits with 0 when all logs could be read, whatever they say, and else with 2.
+    Exit code 0 if all logs could be read, whatever they show, else 2.
     """
     rows = diagnose_logs.diagnose_logs(logs)
     found = [row for row in rows if isinstance(row, Diagnosis)]

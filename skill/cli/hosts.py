@@ -43,15 +43,15 @@ def add(
     notes: str | None,
     local: bool,
 ) -> int:
-    """Register a host as NAME in workers.yaml.
+    """Register a host as NAME in workers.yaml, and log in once to keep its host key.
 
     ADDRESS is [USER@]HOST[:PORT], ssh://USER@HOST:PORT, or a whole 'ssh -p PORT USER@HOST' in quotes. A NAME of
-    ~/.ssh/config needs none. The host is entered once and its key kept; one that is away is registered all the same.
+    ~/.ssh/config needs none. A host that is unreachable now is registered as well.
     """
     from skill.operations import register_hosts
 
     made = register_hosts.add_host(name, address, key, pool=pool, workspace=workspace, notes=notes, local=local)
-    entered = "" if local or made.fault is not None else ", and entered by ssh"
+    entered = "" if local or made.fault is not None else ", SSH login works"
     print(f"{name}: registered in {made.where}{entered}")
     if made.key is not None:
         print(f"host key: {made.key}")
@@ -67,7 +67,7 @@ def add(
 @hosts.command("list", short_help="List the hosts without connecting to them.")
 @JSON
 def list_verb(as_json: bool) -> None:
-    """List the hosts of workers.yaml and of ~/.ssh/config. Asks none of them; that is: hosts check."""
+    """List the hosts of workers.yaml and of ~/.ssh/config, without connecting to them (for that: hosts check)."""
     from skill.hosts import health
     from skill.operations import register_hosts
 
@@ -117,9 +117,9 @@ def _as_json(worker: Worker, key: str | None) -> dict[str, Any]:
 @click.option("--pool", metavar="POOL", help="All enabled hosts of this pool.")
 @JSON
 def check(names: tuple[str, ...], pool: str | None, as_json: bool) -> int:
-    """Ask hosts how they are, all at once: those named, or else all that are enabled. Leaves nothing on them.
+    """Check hosts, all at once: those named, or all that are enabled. Leaves nothing on them.
 
-    Heartbeat is the age of the newest state that a manager wrote. Exit code 1 if one did not answer, or misses
+    Heartbeat is the age of the newest state that a manager wrote. Exit code 1 if a host is unreachable or lacks
     something.
     """
     from skill.hosts import health
@@ -138,11 +138,11 @@ def check(names: tuple[str, ...], pool: str | None, as_json: bool) -> int:
 # -- remove -------------------------------------------------------------------------------------------------------
 
 
-@hosts.command("remove", short_help="Take a host out of workers.yaml.")
+@hosts.command("remove", short_help="Remove a host from workers.yaml.")
 @_NAME
 @click.option("--force", is_flag=True, help="Remove it even if a run has unfinished jobs on it.")
 def remove(name: str, force: bool) -> int:
-    """Take a host out of workers.yaml, and forget its key. The host itself is left as it is."""
+    """Remove a host from workers.yaml, and forget its host key. Nothing changes on the host itself."""
     from skill.operations import register_hosts
 
     done = register_hosts.remove_host(name, force=force)
@@ -157,9 +157,9 @@ def remove(name: str, force: bool) -> int:
 @_NAME
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def accept(name: str, yes: bool) -> int:
-    """Accept the key that a host shows now, in the place of the one that was kept for it.
+    """Accept the host key that a host shows now instead of the known one.
 
-    Do so only if you know why it changed: the machine was set up anew, or another one was rented under its name.
+    Do so only if you know why it changed: the machine was reinstalled, or another one was rented under its name.
     """
     from skill.operations import register_hosts
 
@@ -185,12 +185,12 @@ def accept(name: str, yes: bool) -> int:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("--env-file", metavar="FILE", help="Use FILE instead of .env beside workers.yaml.")
 def setup(names: tuple[str, ...], env_file: str | None) -> int:
-    """Make hosts ready: programs, directories, .env, setup.sh, SETUP_LOG.txt. Does again only what is needed.
+    """Make hosts ready: programs, directories, .env, setup.sh, SETUP_LOG.txt. Repeats only what is needed.
 
     Missing programs (screen, rsync, python3) are installed (root, apt-get). The workspace is that of workers.yaml, or
     ~/wavequeue. Of .env only known names are copied (WANDB_API_KEY, HF_TOKEN, ... and those of env_allow in
-    workers.yaml), at mode 0600; a job that needs them begins with: set -a; . WORKSPACE/.env; set +a. A setup.sh beside
-    workers.yaml is run in the workspace, once for each version of it.
+    workers.yaml), with mode 0600. A job that needs them begins with: set -a; . WORKSPACE/.env; set +a. A setup.sh
+    beside workers.yaml runs in the workspace, once for each version of it.
     """
     from skill.operations import setup_hosts
 

@@ -42,6 +42,6 @@ phases:
 
 
 def text(project: str, file: str) -> str:
-    """The starter. `project` may be any words: they are made a project's name. `file` is its own name."""
+    """Return the starter spec. `project`: any words, turned into a project name. `file`: its own file name."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", project).strip("._-")[:60] or "experiment"
     return _TEXT.replace("@PROJECT@", name).replace("@FILE@", file)

@@ -1,4 +1,4 @@
-"""Ctrl-C while the command starts: silent, with exit code 130, whatever is being imported."""
+"""Ctrl-C during start-up: silent, with exit code 130, whatever is being imported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _set: list[object] = []
 def leave_at_once(clean_up: Callable[[], object]) -> None:
     """From now on end without a word at Ctrl-C. Where it is ignored, as for what a script starts with &, it stays so.
 
-    A KeyboardInterrupt would not do: in the middle of an import it may be printed, or lost in a callback.
+    A KeyboardInterrupt would not do: during an import it may be printed, or lost in a callback.
     """
 
     def leave(_number: int, _frame: FrameType | None) -> None:

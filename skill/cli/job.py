@@ -30,8 +30,7 @@ JOB = click.argument("job", metavar="JOB")
 def why_verb(job: str, run_name: str | None, as_json: bool) -> None:
     """Explain the status of JOB, back to the root cause.
 
-    What it waits for, back to the jobs that are the root cause; or how it ended, with the log lines that show it; and
-    what to do next.
+    Shows what it waits for, or how it ended with the log lines that show it, and what to do next.
     """
     run = the_run(run_name)
     story = explain_job.explain_job(run, job)
@@ -54,10 +53,10 @@ def why_verb(job: str, run_name: str | None, as_json: bool) -> None:
 def logs_verb(job: str, follow: bool, lines: int | None, attempt: int | None, raw: bool, run_name: str | None) -> int:
     """Print the log of JOB.
 
-    A terminal gets its colours; other control characters are shown escaped. Elsewhere it is made plain text. Of a
+    On a terminal, colours are kept and other control characters are escaped; elsewhere the output is plain text. Of a
     progress bar the last state is shown.
 
-    That of a job on a host comes from there; while the host is not reached, what was pulled of it is shown.
+    The log of a job on a host is read there. While the host is unreachable, the part that was pulled is shown.
     """
     if follow and attempt is not None:
         raise UseError("-f follows the newest attempt: leave --attempt out, or -f")
@@ -84,11 +83,11 @@ def logs_verb(job: str, follow: bool, lines: int | None, attempt: int | None, ra
 
 
 class _Writer:
-    """Writes log bytes to stdout: coloured to a terminal, plain elsewhere. `raw`: as they are; `live`: a line that has
-    no end yet, too."""
+    """Writes log bytes to stdout: with colours to a terminal, plain elsewhere. `raw`: unchanged; `live`: also the
+    incomplete last line."""
 
     def __init__(self, *, raw: bool = False, live: bool = False) -> None:
-        self._out = safe_output.behind(sys.stdout)  # all of it is cleaned here
+        self._out = safe_output.behind(sys.stdout)  # control characters are escaped here
         self._cleaner: logs.Plain | None = None
         if not raw:
             width = shutil.get_terminal_size().columns if live else None
@@ -103,7 +102,7 @@ class _Writer:
         self._out.flush()
 
     def end(self) -> None:
-        """Write what is held back of a line that has no end."""
+        """Write the incomplete last line that was held back."""
         if self._cleaner is not None:
             self._out.write(self._cleaner.feed(b"") + self._cleaner.end())
         self._out.flush()
@@ -113,7 +112,7 @@ class _Writer:
 @JOB
 @RUN
 def attach(job: str, run_name: str | None) -> None:
-    """Attach to the terminal of a running JOB. Ctrl-a d detaches; the job goes on."""
+    """Attach to the terminal of a running JOB. Ctrl-a d detaches; the job keeps running."""
     run = the_run(run_name)
     command = attach_command(run, job)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -123,7 +122,7 @@ def attach(job: str, run_name: str | None) -> None:
 
 
 def _become(job: str, command: list[str]) -> None:
-    """Look at a screen, with this process. Raises FailedError where the program is not there."""
+    """Replace this process by screen. Raises FailedError where the program is missing."""
     print(f"{job}: Ctrl-a d detaches, and the job keeps running", flush=True)
     time.sleep(1.0)  # screen clears the terminal at once
     try:

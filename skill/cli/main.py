@@ -1,4 +1,4 @@
-"""The command `wavequeue`, and `wq`, which is the same: its verbs, its errors, its exit codes."""
+"""The command `wavequeue`, also called `wq`: its verbs, errors and exit codes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMES = ("wavequeue", "wq")
 
 
 class Verb(NamedTuple):
-    """Where a verb is, imported when it is called: a module of skill.cli and its command. `help`: its short help."""
+    """A verb, imported when it is called: a module of skill.cli and its command. `help`: its short help."""
 
     module: str
     attribute: str
@@ -44,7 +44,7 @@ VERBS = {  # in the order in which they are used
     "attach": Verb("job", "attach", "Attach to the terminal of a running JOB."),
     "cancel": Verb("requests", "cancel", "Cancel jobs of a run; running jobs are stopped."),
     "retry": Verb("requests", "retry", "Run failed or cancelled jobs again, with fresh attempts."),
-    "accept": Verb("requests", "accept", "Accept the result of JOB as it is, and let its dependents go on."),
+    "accept": Verb("requests", "accept", "Accept the result of JOB as it is, and let its dependents run."),
     "pause": Verb("requests", "pause", "Start no new jobs; running jobs continue."),
     "resume": Verb("requests", "resume", "Continue a paused or interrupted run."),
     "add": Verb("requests", "add", "Add jobs to a run."),
@@ -63,15 +63,15 @@ VERBS = {  # in the order in which they are used
 
 
 def load(name: str) -> click.Command:
-    """The command of a verb of VERBS."""
+    """Import the command of a verb of VERBS."""
     verb = VERBS[name]
     command: click.Command = getattr(importlib.import_module(f"skill.cli.{verb.module}"), verb.attribute)
     return command
 
 
 class _Verbs(click.Group):
-    """Lists its verbs in the order of VERBS, and imports a verb when it is called. What lists, completes or suggests
-    verbs takes their names and short helps from the table."""
+    """A group that lists its verbs in the order of VERBS, and imports a verb when it is called. Lists, completions and
+    suggestions use the names and short helps of the table."""
 
     def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__(*arguments, **options)  # type: ignore[arg-type]
@@ -97,8 +97,8 @@ class _Verbs(click.Group):
 def cli() -> None:
     """Run batches of ML experiments: one spec, a detached manager, nothing lost.
 
-    Write a spec (init), look at what it would do (plan), run it (run), follow it (watch), find out about a job (why,
-    logs). Without --run, the newest run is meant.
+    Write a spec (init), see what it would do (plan), run it (run), follow it (watch), find out about a job (why, logs).
+    Without --run, a verb uses the newest run.
     """
 
 
@@ -146,7 +146,7 @@ def _say(text: str) -> None:
 
 
 def _say_click(error: click.ClickException) -> int:
-    """What click found wrong with the arguments, with the help that says more."""
+    """Print what click found wrong with the arguments, and which help to read."""
     context = getattr(error, "ctx", None)
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         print(error.format_message())

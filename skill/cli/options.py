@@ -1,4 +1,4 @@
-"""Arguments and options that several verbs have, and the run that --run means."""
+"""Arguments and options that several verbs share, and the run that --run selects."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ POOL = click.option("--pool", metavar="POOL", help="Use all enabled hosts of thi
 
 
 def time_option(_context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    """Read an option as a time such as 90s, 30m, 2h, 1d, in seconds. Raises UseError with what to write instead."""
+    """Parse an option such as 90s, 30m, 2h or 1d into seconds. Raises UseError."""
     from build_manifest.values import seconds  # hardly ever is one given
 
     try:
@@ -45,5 +45,5 @@ def time_option(_context: click.Context, parameter: click.Parameter, value: str 
 
 
 def the_run(name: str | None) -> Run:
-    """The run that is meant, by --run or else the newest."""
+    """Return the run given by --run, or the newest one."""
     return find_run(name)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from skill.runs.directory import Run
 
 _FRAME = 0.25
-"""Seconds between two changes of the line that shows how much has come."""
+"""Seconds between two updates of the progress line."""
 
 
 @click.command("pull", short_help="Copy results, logs and state from the hosts to this machine.")
@@ -38,11 +38,11 @@ _FRAME = 0.25
 )
 @JSON
 def pull_verb(run: str | None, run_name: str | None, names: tuple[str, ...], every: float | None, as_json: bool) -> int:
-    """Bring home what a run has on its hosts: results (expected_output, and pull: in the spec), logs and state.
+    """Copy the results of a run (expected_output, and pull: in the spec), its logs and its state from its hosts.
 
-    Only what is newer there is taken, and checked by its hash; nothing is deleted, and nothing that is newer here is
-    overwritten. A glob takes no program, no hidden file, and nothing in the place of a file that git tracks, that was
-    here before, or that came from another host: spell such a name out. Results go where a run on this machine would
+    Copies only files that are newer on the host, and checks their hashes; deletes nothing, and overwrites nothing that
+    is newer here. A glob never copies a program or a hidden file, and never replaces a file that git tracks, that
+    existed before, or that came from another host: spell such names out. Results go where a run on this machine would
     have written them. Exit code 1 if something is missing or was refused.
     """
     if run is not None and run_name is not None:
@@ -71,7 +71,7 @@ def pull_verb(run: str | None, run_name: str | None, names: tuple[str, ...], eve
 
 @contextmanager
 def _progress() -> Iterator[OnBytes]:
-    """A line on a terminal that shows how much has come of each host."""
+    """Show on a terminal how much has arrived from each host."""
     console = live.console(error=True)
     sizes: dict[str, int] = {}
     shown = time.monotonic()
@@ -104,7 +104,7 @@ def _details(done: Pulled) -> None:
 
 
 def _document(run: Run, done: Pulled) -> dict[str, Any]:
-    """What `pull --json` prints."""
+    """Return what `pull --json` prints."""
     found = assignment_of(run)
     relayed = [{"to": one.dst, "jobs": list(one.jobs), "files": one.files, "fault": one.fault} for one in done.relayed]
     return {

@@ -1,4 +1,4 @@
-"""The verb repair: a run whose journal is damaged or lost goes on."""
+"""The verb repair: recover a run whose journal is damaged or lost."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @JSON
 def repair_verb(run_name: str | None, yes: bool, as_json: bool) -> int:
-    """Show what is left of a run whose journal or state is damaged or lost, and after a yes write a new journal.
+    """Show what can be recovered of a run whose journal or state is damaged or lost, and write a new journal after a
+    confirmation.
 
-    It is put together from whole lines, the snapshot, and what attempts left: exit records, logs, outputs. The damaged
-    files are kept beside the new ones. A job that may have completed is not run again: where that cannot be told, it
-    waits for you. RUN is a run's name, the beginning of it, or its directory.
+    The journal is rebuilt from intact lines, the snapshot, and what attempts left: exit records, logs, outputs. The
+    damaged files are kept beside the new ones. A job that may have completed does not run again: it waits for you where
+    that is unknown. RUN is a run's name, the beginning of it, or its directory.
     """
     run = the_run(run_name)
     found = repair_run.repair_run(run)

@@ -27,8 +27,8 @@ def report_verb(run_name: str | None, as_json: bool, page: str | None, controls:
     """Report on a run: phases, failures by reason, and the metrics of its jobs, averaged over seeds.
 
     With --html the report is one file that needs no network and no server: the use of each GPU over time, results as
-    charts and tables, failures, and every job with the command that reproduces it. It holds the names of environment
-    variables and none of their values.
+    charts and tables, failures, and every job with the command that reproduces it. It contains names of environment
+    variables, but none of their values.
     """
     if as_json and page is not None:
         raise UseError("give --json or --html, not both")

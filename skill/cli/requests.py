@@ -1,4 +1,4 @@
-"""Verbs that ask something of a run's manager: cancel, retry, pause, resume, add."""
+"""Verbs that send requests to a run's manager: cancel, retry, accept, pause, resume, add."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _tell(name: str, run: Run, request: Request, asked: Asked) -> int:
-    """Print what became of a request. `name`: whose it was."""
+    """Print the outcome of a request. `name`: of the host or run."""
     if asked.answer is not None and asked.answer.ok:
         print(f"{name}: {asked.answer.text}")
         return DONE
@@ -31,12 +31,15 @@ def _tell(name: str, run: Run, request: Request, asked: Asked) -> int:
     if asked.alive:
         print(f"{name}: requested; the manager has not answered yet", file=sys.stderr)
         return FAILED
-    print(f"{name}: no manager is there; {request.verb} is taken when the run goes on: wavequeue resume --run {run.id}")
+    print(
+        f"{name}: no manager is running; {request.verb} takes effect when the run continues: "
+        f"wavequeue resume --run {run.id}"
+    )
     return DONE
 
 
 def _tell_all(done: Changed) -> int:
-    """Print what became of a request on each host."""
+    """Print the outcome of a request on each host."""
     for text in done.notes:
         print(f"{done.run.id}: {text}", file=sys.stderr)
     if done.nothing is not None:
@@ -65,7 +68,7 @@ def _tell_all(done: Changed) -> int:
 def cancel(jobs: tuple[str, ...], phase: str | None, everything: bool, yes: bool, run_name: str | None) -> int:
     """Cancel jobs of a run; running jobs are stopped.
 
-    JOB is an id, or a pattern such as 's42_*' in quotes.
+    JOB is an ID, or a pattern such as 's42_*' in quotes.
     """
     change_run.check_choice(jobs, phase, everything, "--all")
     run = the_run(run_name)
@@ -82,24 +85,24 @@ def cancel(jobs: tuple[str, ...], phase: str | None, everything: bool, yes: bool
 @click.option("--stuck", is_flag=True, help="All jobs that are stuck.")
 @RUN
 def retry(jobs: tuple[str, ...], phase: str | None, stuck: bool, run_name: str | None) -> int:
-    """Give jobs that are stuck or cancelled a fresh set of attempts. What they block goes on after them.
+    """Run stuck or cancelled jobs again, with new attempts. Jobs that they block run after them.
 
-    JOB is an id, or a pattern such as 's42_*' in quotes.
+    JOB is an ID, or a pattern such as 's42_*' in quotes.
     """
     change_run.check_choice(jobs, phase, stuck, "--stuck")
     return _tell_all(change_run.retry_jobs(the_run(run_name), jobs, phase=phase, stuck=stuck))
 
 
-@click.command("accept", short_help="Accept the result of JOB as it is, and let its dependents go on.")
+@click.command("accept", short_help="Accept the result of JOB as it is, and let its dependents run.")
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
 @click.option("--output", metavar="PATH", help="The file to take as its result instead of expected_output.")
 @click.option("--reason", default="", metavar="TEXT", help="The reason, recorded in the run's journal.")
 @RUN
 def accept(jobs: tuple[str, ...], output: str | None, reason: str, run_name: str | None) -> int:
-    """Take the results of jobs that failed or were cancelled as they are: they count as completed from now on, and what
-    they block goes on. Who accepted them is kept in the run's journal.
+    """Accept the results of failed or cancelled jobs: they count as completed from now on, and the jobs that they block
+    run. The run's journal records who accepted them.
 
-    JOB is an id, or a pattern such as 's42_*' in quotes.
+    JOB is an ID, or a pattern such as 's42_*' in quotes.
     """
     return _tell_all(change_run.accept_jobs(the_run(run_name), jobs, output=output, reason=reason))
 
@@ -114,7 +117,7 @@ def pause(run_name: str | None) -> int:
 @click.command("resume", short_help="Continue a paused or interrupted run.")
 @RUN
 def resume(run_name: str | None) -> int:
-    """Continue a paused run, and start its manager again if it has died."""
+    """Continue a paused run, and start its manager again if it died."""
     return _tell_all(change_run.resume_run(the_run(run_name)))
 
 
@@ -141,10 +144,10 @@ def add(
     update: bool,
     run_name: str | None,
 ) -> int:
-    """Add jobs to a run: those of SPEC that it does not have yet, or one job by --id and --cmd.
+    """Add jobs to a run: those of SPEC that it does not have yet, or one job given by --id and --cmd.
 
-    Jobs that are there and the same are left alone. With --update, what SPEC says now of expected_output, timeout,
-    grace, priority and retries counts for jobs that are there and have not completed.
+    Existing jobs do not change. With --update, new values of expected_output, timeout, grace, priority and retries in
+    SPEC apply to existing jobs that have not completed.
     """
     if update and spec is None:
         raise UseError("--update needs SPEC, which says what to change")

@@ -1,4 +1,4 @@
-"""The verb that gives up a host and has its jobs run elsewhere: rescue."""
+"""The verb rescue: give up a host and run its jobs elsewhere."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def rescue_verb(
     yes: bool,
     as_json: bool,
 ) -> int:
-    """Give up a host that is gone for good, and run elsewhere what had not completed there.
+    """Give up a lost host, and run elsewhere what had not completed there.
 
     Jobs that completed there and were pulled are not run again. The others go to the other hosts of the run unless you
     name some. If the host comes back, its manager stops what was moved. If the command is interrupted, run it again to
@@ -66,7 +66,7 @@ def rescue_verb(
 
 
 def _document(run: Run, lost: str, made: Plan | None, done: Done) -> dict[str, Any]:
-    """What `rescue --json` prints. What was planned is null where it had been begun before."""
+    """Return what `rescue --json` prints. The plan is null where the rescue had been begun before."""
     hosts = [{"name": one.host, "jobs": one.jobs, "fault": one.fault} for one in done.outcomes]
     relayed = [{"to": one.dst, "jobs": list(one.jobs), "files": one.files, "fault": one.fault} for one in done.relayed]
     planned = None if made is None else {name: list(jobs) for name, jobs in made.moving._asdict().items()}

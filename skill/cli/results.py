@@ -35,10 +35,10 @@ def results_verb(
     """Show the metrics of a run's completed jobs: a row for each cell, with mean ± sample standard deviation.
 
     A cell is the set of jobs that differ only in seeds: grid keys and args called seed, repeat, replicate, trial or
-    fold, or ending so, such as data_seed. With --by, rows differ in these keys only, and everything else is averaged.
-    If the spec sets a goal for a metric, the best row is marked.
+    fold, or with such an ending (data_seed). With --by, rows differ in these keys only, and everything else is
+    averaged. If the spec sets a goal for a metric, the best row is marked.
 
-    Several runs are joined: if more than one has a job, the result that completed last counts.
+    Several runs are combined: if more than one has a job, the result that completed last counts.
     """
     if sum((as_json, as_csv, as_markdown, as_latex)) > 1:
         raise UseError("give one of --json, --csv, --markdown and --latex")

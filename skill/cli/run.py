@@ -57,9 +57,9 @@ def run_verb(
     and {lr} elsewhere in it stands for the value. Write a backslash before a comma that belongs to a value. A .txt file
     (or - for stdin) is a command on each line; a .csv file with --cmd is a job for each row.
 
-    Its manager is detached: it goes on when you leave the view or log out. Without --detach this ends with the run:
-    exit code 0 if all jobs completed, 3 if some need a person. While a run of the same jobs is live here it is refused,
-    unless --again says that it is meant.
+    Its manager is detached and keeps running when you leave the view or log out. Without --detach the command ends with
+    the run: exit code 0 if all jobs completed, 3 if some need a person. It refuses to start while a run of the same
+    jobs is active here, unless --again is given.
     """
     from skill.operations import start_run  # what only looks need not pay for it
 
@@ -117,10 +117,10 @@ def _say_what_stopped(watched: Followed, code: int) -> None:
 def watch(run_name: str | None, after: float | None) -> int:
     """Follow a run until it ends; Ctrl-C leaves it running.
 
-    With --after, a host that cannot be reached for TIME while another host of the run can is given up, as by `wq
-    rescue`: the others run its jobs.
+    With --after, a host that is unreachable for TIME while another host of the run answers is given up, as with `wq
+    rescue`: the other hosts run its jobs.
 
-    Exit code 0 if all jobs completed, 3 if some need a person, 1 if a manager has died and nothing goes on.
+    Exit code 0 if all jobs completed, 3 if some need a person, 1 if a manager died.
     """
     run = the_run(run_name)
     try:
@@ -139,7 +139,7 @@ def watch(run_name: str | None, after: float | None) -> int:
 
 @contextlib.contextmanager
 def _watched(there: RunAccess, after: float | None) -> Iterator[Followed]:
-    """What the view follows of a run. `after`: see operations.auto_rescue."""
+    """Return what the view follows. `after`: see operations.auto_rescue."""
     if after is not None and not there.names:
         raise UseError(f"run {there.run.id} runs on this machine: --after is for runs on hosts")
     with contextlib.closing(there.watch()) as followed:

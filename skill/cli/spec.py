@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def init(file: str) -> None:
     """Write a small commented spec to start from.
 
-    FILE is spec.yaml by default; an existing file is left alone.
+    FILE is spec.yaml by default; an existing file is not overwritten.
     """
     path = Path(file)
     if path.exists():
@@ -81,11 +81,11 @@ def plan_verb(
     where: Where | None,
     as_json: bool,
 ) -> int:
-    """Show what SPEC would run: phases, jobs, GPUs, how long, what cost. Starts nothing.
+    """Show what SPEC would run: phases, jobs, GPUs, duration and cost. Starts nothing.
 
-    Plans for this machine, or for --host, --pool, --offer. How long is found by letting the scheduler itself run
+    Plans for this machine, or for --host, --pool, --offer. The duration comes from the scheduler itself, run
     against simulated time. A job takes as long as jobs of its phase took in earlier runs of the project, else its
-    est_minutes. For this machine it also says where the spec is best run, and why. Exit code 1 if it could not start
+    est_minutes. For this machine it also says where the spec is best run, and why. Exit code 1 if it cannot start
     there.
     """
     planned = plan_spec.plan_spec(spec, names, pool, gpus=gpus, offer=offer, where=where, say=say)

@@ -1,4 +1,4 @@
-"""The verb status. Hosts are asked before what shows their answer is imported."""
+"""The verb status. It asks the hosts before it imports what shows their answers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from skill.runs import digest
 @RUN
 @click.option("--jobs", "list_jobs", is_flag=True, help="List every job.")
 @click.option(
-    "--status", "statuses", multiple=True, type=click.Choice(digest.ORDER), help="List jobs with this status."
-)
+    "--status", "statuses", metavar="STATUS", multiple=True, type=click.Choice(digest.ORDER),
+    help="List jobs with this status, such as stuck.",
+)  # fmt: skip
 @click.option("--phase", metavar="PHASE", help="List jobs of this phase.")
 @JSON
 def status_verb(
     run_name: str | None, list_jobs: bool, statuses: tuple[str, ...], phase: str | None, as_json: bool
 ) -> None:
-    """Show how a run stands: hosts, phases, GPUs, running jobs, and jobs that need a person."""
+    """Show the status of a run: hosts, phases, GPUs, running jobs, and jobs that need a person."""
     run = the_run(run_name)
     filtered = bool(statuses or phase)
     full = list_jobs or filtered or as_json
@@ -47,7 +48,7 @@ def status_verb(
 
 
 def _prepare() -> None:
-    """Import what draws, which is half of the work."""
+    """Import what draws the status, which is half of the start-up."""
     from skill.terminal import frame, live
 
     del frame

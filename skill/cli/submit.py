@@ -28,8 +28,7 @@ from skill.transfer import code_files
 def preflight_verb(spec: Given, names: tuple[str, ...], pool: str | None, as_json: bool) -> int:
     """Check on its hosts whether SPEC can run there: what is missing, and which jobs that blocks. Writes nothing.
 
-    Hosts: --host, or --pool, or hosts: in the spec, or the only one registered. Exit code 1 if anything would stop the
-    run.
+    Hosts: --host, or --pool, or hosts: in the spec, or the only one registered. Exit code 1 if a check failed.
     """
     made = submission.prepare(build(spec, warn).manifest, spec)
     hosts = check_hosts.connect(made, names, pool, say)
@@ -85,7 +84,7 @@ def submit_verb(
     """Run SPEC on its hosts: check them, push the code beside the spec, start a manager on each.
 
     The managers are detached: this machine may sleep. Run the same command again to continue an interrupted submit and
-    to update the code. --new, --again and --skip-done start another run; while the previous one is live on a host,
+    to update the code. --new, --again and --skip-done start another run; while the previous one is active on a host,
     only --again does. Hosts are chosen as for preflight. A command after --, a file of commands and a table are taken
     as by run.
     """
@@ -112,7 +111,7 @@ def submit_verb(
 
 
 def _document(done: Submitted) -> dict[str, Any]:
-    """What `submit --json` prints."""
+    """Return what `submit --json` prints."""
     hosts = [
         {"name": one.host, "jobs": one.jobs, "pid": one.pid, "fault": one.fault, "notes": list(one.notes)}
         for one in done.outcomes

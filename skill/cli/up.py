@@ -1,4 +1,4 @@
-"""The verb that does all of it on a rented machine: up."""
+"""The verb up: run a spec on a rented machine."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def up_verb(
     yes: bool,
     as_json: bool,
 ) -> int:
-    """Rent the best offer for SPEC, run it there, bring all results home, and destroy the machine.
+    """Rent the best offer for SPEC, run it there, pull all results, and destroy the machine.
 
     Shows the offer, the estimated hours and the total, and asks once. The cost limit is --max-cost, else max_cost of
     SPEC, else twice the estimate. The machine's own manager enforces it, and ends the machine if this one is gone. If
@@ -59,7 +59,7 @@ def up_verb(
 
     where = locate_workers()
     manifest = build(spec, warn).manifest
-    submission.prepare(manifest, spec)  # code that cannot be pushed is said before anything is paid for
+    submission.prepare(manifest, spec)  # report code that cannot be pushed before anything is paid for
     asked = choose_offer.Asked(max_dph, ref_hours, ref_dlp, disk)
     with up_steps.opened(
         where, spec, manifest, profile, asked, _agreement(yes=yes), say, _tell_time,
@@ -77,14 +77,14 @@ def up_verb(
 
 
 def _agreement(*, yes: bool) -> Agree:
-    """Show what is about to be rented, and ask."""
+    """Show what is about to be rented, and ask for confirmation."""
     from skill.operations import choose_offer
 
     def agree(offered: Offered) -> None:
         most = offered.cost_limit
         for text in choose_offer.terms(offered.best, offered.work, offered.image, more=True):
             click.echo(text, err=True)
-        click.echo(f"cost limit: ${most:.2f}; its manager begins no job beyond that, and ends the machine", err=True)
+        click.echo(f"cost limit: ${most:.2f}; beyond it, the manager starts no job and ends the machine", err=True)
         if offered.credit is not None and offered.credit < most:
             click.echo(f"warning: the account has ${offered.credit:.2f}, less than the limit", err=True)
         ask_first("rent it, run the jobs, pull the results and destroy it?", yes=yes)
@@ -93,7 +93,7 @@ def _agreement(*, yes: bool) -> Agree:
 
 
 def _tell_time(text: str) -> None:
-    """One line with the time of day, on stderr."""
+    """Print one line with the time of day on stderr."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 

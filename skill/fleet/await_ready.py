@@ -112,13 +112,13 @@ def _with_ports(client: Provider, live: Instance) -> Instance:
 def _doubt(number: int, identified: list[Identified]) -> str | None:
     """Why it is not known that SSH login works and the instance ID matches."""
     if not identified:
-        return "Vast.ai names no address of it"
+        return "Vast.ai shows no address for it"
     if identified[-1].instance_id == number:
         return None
     return "; ".join(
         f"{one.address.way}: "
         + (
-            one.fault or "it does not say which instance it is"
+            one.fault or "it does not identify itself"
             if one.instance_id is None
             else f"leads to instance {one.instance_id}"
         )

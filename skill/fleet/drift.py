@@ -149,7 +149,7 @@ def _nowhere(worker: Worker, identified: Sequence[Identified]) -> Finding:
         where = _place(one.address.host, one.address.port)
         text = f"{where} leads to instance {one.instance_id}, not {worker.instance_id}: its address is not used"
         return Finding("foreign", text)
-    why = "; ".join(f"{one.address.way}: {one.fault or 'it does not say which instance it is'}" for one in identified)
+    why = "; ".join(f"{one.address.way}: {one.fault or 'it does not identify itself'}" for one in identified)
     return Finding("unreachable", f"is running, but the login failed: {why}")
 
 

@@ -57,7 +57,7 @@ def give_up(status: RentalStatus) -> str | None:
     if status.fault is not None and status.quiet >= QUIET:
         return f"nothing could be pulled for {duration(status.quiet)} ({status.fault}), and {spent}"
     if status.cost >= status.cost_limit + _MARGIN_HOURS * status.dph:
-        return f"its manager does not keep to the limit: {spent}"
+        return f"its manager exceeds the limit: {spent}"
     return None
 
 

@@ -94,7 +94,7 @@ def spec_work(manifest: Manifest, durations: Durations, profile: Profile) -> Wor
         how = f"{profile.ref_hours:g} h, since {unknown_words(durations.unknown(manifest.jobs))}"
     dlp = profile.ref_dlp if cards else None
     if dlp is not None:
-        how += f", taken to be on GPUs of DLP {dlp:g}"
+        how += f", assumed to be on GPUs of DLP {dlp:g}"
     return Work(hours, dlp, how, per_card=True, least_cards=cards, gpu_ram_mib=mib or None)
 
 

@@ -182,7 +182,7 @@ class _Renting:
         verdict = decide(Claim(number, one.label), live) if isinstance(live, Instance) else None
         if not isinstance(verdict, Ours):  # whose it is, the answer to a create does not tell
             why = verdict.why if verdict is not None else f"instance {number} is not shown"
-            self._say(f"the answer named instance {number}, which was left alone ({why}); looking for {one.label}")
+            self._say(f"the answer named instance {number}, which was not touched ({why}); looking for {one.label}")
             one = self._settle(one, named=number)
             if one.instance_id is None:
                 return one
@@ -254,7 +254,7 @@ class _Renting:
 
     def _left_alone(self, one: Rental, why: str) -> Worker | None:
         """Go on with a rental whose number is another's instance: what was made for it is found by its label."""
-        self._say(f"{why}, and was left alone; looking for {one.label}")
+        self._say(f"{why}, and was not touched; looking for {one.label}")
         found = self._settle(one)
         return self._finish(found) if found.ended is None else None
 

@@ -127,7 +127,7 @@ class _Watcher:
                 self._state["looked"] = iso(time.time())
                 self._write()
                 time.sleep(pause)
-        self._say("was told to stop")
+        self._say("stopping on request")
 
     @contextlib.contextmanager
     def _surviving(self) -> Iterator[None]:
@@ -137,7 +137,7 @@ class _Watcher:
         except (UseError, FailedError, OSError) as error:
             self._outcome(str(error))
         except Exception as error:
-            self._outcome(f"a fault of wavequeue itself: {error!r}")
+            self._outcome(f"internal error: {error!r}")
             self._say(traceback.format_exc())
 
     def _outcome(self, words: str) -> str:
@@ -159,7 +159,7 @@ class _Watcher:
     def _decide(self, client: Provider, rules: Rules) -> str:
         live = self._live(client)
         if isinstance(live, Unknown):
-            return self._outcome(f"what the account has is unknown, so nothing is rented: {live.reason}")
+            return self._outcome(f"the instances of the account are unknown, so nothing is rented: {live.reason}")
         user = client.user()
         if isinstance(user, Unknown):
             return self._outcome(f"the balance is unknown, so nothing is rented: {user.reason}")

@@ -104,7 +104,7 @@ def _command(text: str) -> Address:
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535):
-        raise UseError(f"the port {text!r} is none; it has to be a number from 1 to 65535")
+        raise UseError(f"{text!r} is not a port; give a number from 1 to 65535")
     return int(text)
 
 
@@ -113,4 +113,4 @@ def _check(text: str, whole: str, what: str) -> None:
     if what == "host":
         fits = _SIX.fullmatch if ":" in text else _NAME.fullmatch
     if not fits(text):
-        raise UseError(f"{text!r} in the address {whole!r} is no name of a {what}; {_EXAMPLE}")
+        raise UseError(f"{text!r} in the address {whole!r} is not the name of a {what}; {_EXAMPLE}")

@@ -261,7 +261,7 @@ def claim_identity(host: Host) -> str | Unreachable:
     found = result.out.decode(errors="replace").strip()
     if result.code == 0 and _HEX32.fullmatch(found):
         return found
-    return Unreachable(f"~/.wavequeue/host_id cannot be made or read there: {result.why}", "other")
+    return Unreachable(f"~/.wavequeue/host_id cannot be created or read there: {result.why}", "other")
 
 
 # The first of several who do so gives the file its name, and the others see all of it. A file system without hard links

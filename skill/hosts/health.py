@@ -160,7 +160,7 @@ def _runs(rows: Any) -> Iterable[str]:
 def _unreadable(rows: Any) -> Iterable[str]:
     for what, words in list(rows.items())[:_NAMED] if isinstance(rows, dict) else ():
         if isinstance(words, str):
-            yield plain(f"its {what} cannot be told: {words}")
+            yield plain(f"its {what} could not be read: {words}")
 
 
 def _text(value: Any) -> str | None:
@@ -225,7 +225,7 @@ def _faults(made: Row, facts: Facts, result: ProbeResult) -> Iterable[str]:
     elif made.probed.screen_fault:
         yield f"its screen does not run, and every job runs in one: {made.probed.screen_fault}"
     if not facts.writable:
-        yield "nothing can be written into its home directory, where runs are kept"
+        yield "its home directory, where runs are kept, is not writable"
     if made.disk_free_mib is not None and made.disk_free_mib < LEAST_DISK:
         yield f"only {made.disk_free_mib} MiB of its disk are free; {LEAST_DISK} are needed"
 

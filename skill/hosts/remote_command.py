@@ -111,7 +111,7 @@ def parts(sent: Framed, code: int, out: bytes, err: bytes) -> Parts | None:
 # -- why it never ran ---------------------------------------------------------------------------------------------
 
 _LOGIN_FILE = (
-    "a login file there (such as ~/.bashrc or ~/.zshenv) ends the session or puts another program in its place: let it "
+    "a login file there (such as ~/.bashrc or ~/.zshenv) ends the session or starts another program instead: let it "
     "do so in terminals only, in bash: case $- in *i*) ... ;; esac"
 )
 _LOST = (

@@ -52,8 +52,8 @@ _PYTHON = "39"
 """The oldest Python of a host, for which compiled parts have to serve."""
 _PATIENCE = 120.0
 _CANNOT = (
-    "psutil for {machine} hosts is not here, and it could not be downloaded: {why}. On a machine with internet access, "
-    "run: {fetch}"
+    "psutil for {machine} hosts is not on this machine and could not be downloaded: {why}. On a machine with internet "
+    "access, run: {fetch}"
 )
 
 
@@ -130,7 +130,7 @@ def _psutil(machine: str, cache: Path) -> dict[str, bytes]:
     except (OSError, zipfile.BadZipFile, KeyError) as error:
         raise FailedError(f"{wheel} cannot be used ({error}); remove it, and it will be downloaded again") from None
     if not _serves(files, machine):
-        raise FailedError(f"{wheel} holds no psutil for {machine}; remove it, and it will be downloaded again")
+        raise FailedError(f"{wheel} contains no psutil for {machine}; remove it, and it will be downloaded again")
     return files
 
 

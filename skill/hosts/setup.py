@@ -166,7 +166,7 @@ class _Setup:
         if result.code == _DONE:
             return "has run before and is unchanged"
         if result.code == _BUSY:
-            raise _Stop(f"an earlier setup's is still at work, or something that it left; see there {output}")
+            raise _Stop(f"an earlier run of it, or a process that it started, is still running; see there {output}")
         if result.code == _FAILED:
             raise _Stop(f"it ended with {result.why}; see there {output}")
         if result.code != 0:

@@ -20,7 +20,7 @@ _PEM = ("BEGIN RSA PRIVATE KEY", "BEGIN EC PRIVATE KEY", "BEGIN PRIVATE KEY", "B
 
 
 class Identity(NamedTuple):
-    """A key that IdentityFile names. `type`: as in ssh-ed25519, "" where it cannot be told; `blob`: its public half.
+    """A key that IdentityFile names. `type`: as in ssh-ed25519, "" where it is unknown; `blob`: its public half.
 
     `is_private`: the file has the private half, too. `is_locked`: by a passphrase. `is_open`: others may read it, and
     ssh does not use such a key. `is_readable`: its form is known here. `certificate`: of the same name beside it.

@@ -59,7 +59,7 @@ def _key_fault(way: Way, key: str | None, public: str) -> str | None:
         return way.problem
     settings, mine = way.settings, ssh_keys.public_half(public)
     if settings.first("pubkeyauthentication") in ("no", "false"):  # as it is printed differs by version
-        return "PubkeyAuthentication no of your ssh configuration keeps every key back; limit it to hosts that need it"
+        return "PubkeyAuthentication no of your ssh configuration disables all keys; limit it to hosts that need it"
     known = next((one for one in way.identities if mine is not None and one.blob == mine[1]), None)
     if mine is None or (known is None and key is not None):
         return None
@@ -67,7 +67,7 @@ def _key_fault(way: Way, key: str | None, public: str) -> str | None:
         return None
     if known is None and settings.first("identitiesonly") == "yes":
         return (
-            "IdentitiesOnly yes of your ssh configuration keeps the key for rented machines back, which only the agent "
+            "IdentitiesOnly yes of your ssh configuration disables the key for rented machines, which only the agent "
             "has; name it there under IdentityFile"
         )
     from skill.hosts.fabric_transport import agent_holds  # a fifth of a second, which most keys need not pay

@@ -60,7 +60,7 @@ def by_options(settings: Settings, defaults: Settings, *, has_ticket: bool) -> s
             continue
         if not usual and all(value.lower() in _AS_DEFAULT for value in mine):
             continue
-        return f"{_NAMES.get(name, name)} is set, which OpenSSH alone carries out"
+        return f"{_NAMES.get(name, name)} is set, which only OpenSSH supports"
     if settings.first("gssapiauthentication") == "yes" and has_ticket:
         return "there is a Kerberos ticket to log in with"
     methods = settings.first("preferredauthentications")
@@ -86,7 +86,7 @@ def by_keys(identities: Sequence[Identity], agent: Iterable[tuple[str, bytes]], 
         if identity.certificate is not None:
             return f"the key {identity.path} has a certificate"
         if identity.is_private and not identity.type and not identity.is_locked and not identity.is_readable:
-            return f"the key {identity.path} is of a form of its own"
+            return f"the key {identity.path} has an unusual format"
     return None
 
 

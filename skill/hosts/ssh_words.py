@@ -49,13 +49,13 @@ def methods(text: str) -> tuple[str, ...]:
 
 def needs_more(where: str, name: str, asked: str) -> str:
     """Say that a host took a key and wants more, which nobody can type here; and the way out."""
-    return f"{where} takes the key and asks for {asked} as well, which nobody can type here: {_share(name)}"
+    return f"{where} accepts the key but also asks for {asked}, which cannot be typed here: {_share(name)}"
 
 
 def takes_no_key(where: str, name: str, ways: tuple[str, ...]) -> str:
     """Say that a host lets nobody in by key, and the ways out."""
     asked = _human(ways) or "nothing else"
-    return f"{where} takes no keys, but {asked}, which nobody can type here; have a key accepted, or {_share(name)}"
+    return f"{where} accepts no keys, only {asked}, which cannot be typed here; have a key accepted, or {_share(name)}"
 
 
 def _share(name: str) -> str:

@@ -99,8 +99,8 @@ def _from_spec(spec: Given, run: Run, there: Manifest, *, settled: bool, update:
     differ = [name for name in _SHARED if getattr(made, name) != getattr(there, name)]
     if differ:
         raise UseError(
-            f"{spec} has another {listed(differ)} than run {run.id}, and a run has one for all its jobs; "
-            f"put it back, write it into the jobs, or begin a new run: wavequeue run {file_of(spec)}"
+            f"{spec} and run {run.id} differ in {listed(differ)}, which all jobs of a run share; "
+            f"restore it, set it in the jobs instead, or start a new run: wavequeue run {file_of(spec)}"
         )
     known = {job.id: job for job in there.jobs}
     differ_in = job_changes.differences(known, made.jobs)

@@ -120,8 +120,8 @@ def output_warnings(made: Submission) -> list[str]:
     if not names:
         return []
     words = (
-        f"{listed(names, 5)}: here already, and of an expected_output that does not spell out its name: a pull "
-        "replaces none of it. To have the files of this run, move these away before you pull"
+        f"{listed(names, 5)}: these files exist here, and expected_output matches them only by a pattern, so a pull "
+        "does not replace them. To get the files of this run, move them away before you pull"
     )
     return [words]
 

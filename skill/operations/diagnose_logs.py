@@ -75,7 +75,7 @@ def _diagnose(name: str, stdin: BinaryIO | None) -> Diagnosis | Unread:
     reading = diagnosis.diagnose(end.data)
     cut = f"; only its last {len(end.data) >> 20} MiB were read" if end.cut else ""
     if reading.reason is None:
-        return Diagnosis(name, HEALTHY, None, None, f"no failure in it; its last line: {reading.last}{cut}")
+        return Diagnosis(name, HEALTHY, None, None, f"no failure found; last line: {reading.last}{cut}")
     reason = reading.reason
     says = failure_advice.of_failure(reason.name, reason.line) or ""
     number = None if end.cut else log_text.line_number(end.data, reason.at)
@@ -124,5 +124,5 @@ def _no_log(data: bytes) -> str | None:
             return f"is compressed: {command} LOG | wavequeue diagnose -"
     text = data.lstrip(b"\x00")  # a log that was truncated while it was written begins with zero bytes
     if len(text) - len(text.translate(None, _CONTROLS)) > _BINARY * len(text) or (data and not text):
-        return "is no text: give the log that the job printed"
+        return "is not text: give the log that the job printed"
     return None

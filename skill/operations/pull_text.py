@@ -47,14 +47,14 @@ def _not_taken(turn: Turn) -> Iterator[str]:
     if got.later:
         yield f"changed while being read, and left for the next pull: {listed(got.later, _NAMED)}"
     if got.ahead:
-        yield f"dated in the future by its clock, and given the time of this machine: {listed(got.ahead, _NAMED)}"
+        yield f"dated in the future by the host's clock, and given the local time: {listed(got.ahead, _NAMED)}"
     for job, output in turn.doubts.missing[:_NAMED]:
         yield f"{job} has completed there, but its output {output} is not here"
     for name, job in turn.doubts.unproven[:_NAMED]:
-        yield f"{name} came, but by its manager's record {job} never ran there: do not rely on it"
+        yield f"{name} was pulled, but by its manager's record {job} never ran there: do not rely on it"
     left = sum(max(0, len(found) - _NAMED) for found in turn.doubts)
     if left:
-        yield f"and {left} more outputs that do not agree with its manager's record"
+        yield f"and {left} more outputs that contradict its manager's record"
     if got.more:
         yield f"and {got.more} more files"
     if turn.outside:

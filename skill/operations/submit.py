@@ -229,7 +229,7 @@ def _bring(work: _Work) -> Outcome:
         notes.append(code_versions.copy_words(work.code, part.code, is_pushed))
     if not submitted:
         if not {job.id for job in work.submission.manifest.jobs}.issuperset(part.jobs):
-            raise _Stop("jobs that were added later are to go there; run the same `wavequeue rescue` again instead")
+            raise _Stop("jobs that were added later must be sent there; run the same `wavequeue rescue` again instead")
         made = encode(assignment.part_manifest(work.submission.manifest, part, run.id)).encode()
         if sha256(made) != facts.manifest_sha256:
             _done(bootstrap.place_run(host, run.id, made, _request(part)))
@@ -243,7 +243,7 @@ def _bring(work: _Work) -> Outcome:
         _done(survival.fault(host, facts))
         pid = _or_raise(bootstrap.start(host, facts.python.path, part.runtime or "", run.id, work.poll))
         if not pid:
-            notes.append("a manager holds it, and which process is not told")
+            notes.append("a manager is running, but its process ID is unknown")
     pid = pid or None
     if not submitted or (pid is not None and part.pid != pid):
         with assignment.changed(run) as now:

@@ -72,7 +72,7 @@ class Surveyed(NamedTuple):
             facts.why_no_python,
             facts.screen is not None,
             facts.disk_free_mib,
-            None if facts.writable else "nothing can be written into its home directory, where runs are kept",
+            None if facts.writable else "its home directory, where runs are kept, is not writable",
             facts.disk_fault,
         )
         way = Way(pushed, code_mib, shutil.which("rsync") is not None, facts.rsync is not None, self._ahead())

@@ -395,4 +395,4 @@ def _why_stopped(run: Run, host: str) -> str:
     row = state["meta"].get("teardown") if state is not None else None
     if row and (row["bound"] or row["plan"] in ("stop", "destroy")):
         return str(row["bound"] or row["reason"])
-    return "not by its manager, as far as is known here; a higher bid, or an account without credit, does that"
+    return "not by its manager, as far as is known; a higher bid or an account without credit can cause this"

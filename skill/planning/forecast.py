@@ -104,7 +104,7 @@ def words(found: Forecast) -> str:
     if found.seconds is None:
         return f"unknown: {found.but}"
     last = max(found.hosts, key=lambda host: found.hosts[host])
-    where = f"; {last} is done last" if len(found.hosts) > 1 else ""
+    where = f"; {last} finishes last" if len(found.hosts) > 1 else ""
     return f"about {duration(found.seconds)}{', ' if found.but else ''}{found.but}{where} ({basis_words(found.basis)})"
 
 
@@ -112,7 +112,7 @@ def cost_words(found: Forecast, priced: Sequence[str]) -> str:
     """What it costs, for people. `priced`: the hosts that have a price."""
     if found.cost is not None:
         return f"about {usd(found.cost)} ({listed(priced)})"
-    return "unknown, as how long it takes is" if priced else "no price is known"
+    return "unknown, because the duration is" if priced else "no price is known"
 
 
 def lines(found: Forecast, priced: Sequence[str]) -> tuple[str, ...]:

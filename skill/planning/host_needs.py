@@ -65,7 +65,7 @@ def needs(found: Mapping[str, Any], way: Way, name: str, *, on_cards: bool) -> I
 
 
 def code_fault(way: Way, free_mib: int | None, *, is_there: bool) -> str | None:
-    """Why the code does not fit on a host's disk; None if it does, or that cannot be told. `is_there`: some of it may
+    """Why the code does not fit on a host's disk; None if it does, or it is unknown. `is_there`: some of it may
     be there already."""
     if not way.pushed or is_there or way.code_mib is None or free_mib is None or way.code_mib < free_mib:
         return None

@@ -203,7 +203,7 @@ class _Judge:
         if too_large is not None:
             self._fault("code", "larger than the disk", too_large)
         elif self._seen.pushed:
-            self.cells["code"] = Cell(OK, "is brought up to date") if there else Cell(MADE, "made by the push")
+            self.cells["code"] = Cell(OK, "is updated") if there else Cell(MADE, "made by the push")
         elif there:
             self.cells["code"] = Cell(OK, "there already")
         else:
@@ -225,7 +225,7 @@ class _Judge:
     def _environment(self, found: Mapping[str, Any]) -> None:
         kind = found["kind"]
         if kind is None:
-            self.cells["environment"] = Cell(OK, f"none asked for; {found['python'] or 'no python'}")
+            self.cells["environment"] = Cell(OK, f"none required; {found['python'] or 'no python'}")
         elif found["fault"] is None:
             self.cells["environment"] = Cell(OK, f"{kind} {found['name']}: {found['python']}")
         else:

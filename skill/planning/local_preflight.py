@@ -95,7 +95,7 @@ def _no_cards(manifest: Manifest, gpu_jobs: Sequence[JobSpec], note: str) -> str
     return (
         f"this machine has no GPU ({note or 'none was found'}), and {count} for one{phases}. Nothing was started.\n"
         "What would work:\n"
-        "  - on the CPU here: write `gpus: 0` into the template (or the job) of what can do without a GPU\n"
+        "  - on the CPU here: write `gpus: 0` into the template (or the job) that can run without a GPU\n"
         "  - run this spec on a machine that has a GPU"
     )
 

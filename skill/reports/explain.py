@@ -280,14 +280,14 @@ def advice(document: Mapping[str, Any], row: Row, roots: Sequence[str], rows: Ma
     elif name == "stuck":
         hint = _hint(row)
         steps = [hint] if hint else []
-        steps += [f"read all of its log: {command('logs', job)}"] if row["attempt"] else []
+        steps += [f"read its full log: {command('logs', job)}"] if row["attempt"] else []
         steps.append(f"then retry it: {command('retry', job)}")
     elif name == "cancelled":
         steps = [f"to run it anyway: {command('retry', job)}"]
     elif name == "blocked":
         bad = [one for one in roots if rows[one]["status"] in digest.NEEDS_PERSON]
         steps = [f"look into {one}: {command('why', one)}, then {command('retry', one)}" for one in bad[:3]]
-        steps = steps or [f"retry it once that holds: {command('retry', job)}"]
+        steps = steps or [f"retry it once the precondition holds: {command('retry', job)}"]
     elif name == "pending" and "hosts" in meta:
         steps = _advice_on_hosts(meta, row, roots, rows, command)
     elif name == "pending" and meta["manager"] != "running":
@@ -303,7 +303,9 @@ def _hint(row: Row) -> str | None:
     """What a kind of failure asks for. A job without cards is not told of any."""
     failure = row.get("failure") or ""
     if not row["gpus"] and failure == "oom":
-        return "it needs more memory than there was: make it smaller, or let fewer jobs run at a time (max_parallel)"
+        return (
+            "it needs more memory than was available: make it smaller, or let fewer jobs run at a time (max_parallel)"
+        )
     if failure == "exit_code" and row["exit_code"] == 141:
         return (
             "the next command in a pipe, such as head, ended first; write `|| true` after a pipe where this is intended"

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 POINTS = 160
-"""Points of a curve at most: more cannot be told apart on a page."""
+"""Points of a curve at most: more cannot be distinguished on a page."""
 _READ = 2 * POINTS
 """Lines of a log that are read at most, evenly over those that may tell a loss: reading all would take seconds."""
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"

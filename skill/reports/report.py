@@ -139,7 +139,7 @@ def markdown(document: Mapping[str, Any]) -> str:
     counts = document["counts"]
     total = sum(counts.values())
     length = "" if document["seconds"] is None else f", {duration(document['seconds'])}"
-    ended = "" if document["finished"] else f" (the run goes on: {document['manager']})"
+    ended = "" if document["finished"] else f" (the run continues: {document['manager']})"
     when = f"{document['started'] or '-'} to {document['finished'] or 'now'}"
     lines = [
         f"# {inline(document['run_id'])}: {counts.get('completed', 0)} of {total} jobs completed",

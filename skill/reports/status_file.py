@@ -56,11 +56,11 @@ def actions(records: Sequence[Record], rows: Mapping[str, Row]) -> list[Action]:
                 words = event.status if event.error is None else f"{event.status}: {event.error}"
                 found[at] = found[at]._replace(effect=words)
         elif isinstance(event, ev.CardQuarantined):
-            found.append(Action(record.at, event.card, "put the GPU aside", event.reason))
+            found.append(Action(record.at, event.card, "quarantined the GPU", event.reason))
         elif isinstance(event, ev.JobRetried):
-            found.append(Action(record.at, event.job, "retry, as asked", "fresh attempts"))
+            found.append(Action(record.at, event.job, "retried on request", "fresh attempts"))
         elif isinstance(event, ev.JobCancelled):
-            found.append(Action(record.at, event.job, "cancel, as asked", "cancelled"))
+            found.append(Action(record.at, event.job, "cancelled on request", "cancelled"))
         elif isinstance(event, ev.BoundReached):
             found.append(Action(record.at, "run", "start no job any more", event.text))
         elif isinstance(event, ev.TeardownStarting):
@@ -89,11 +89,11 @@ def text(
     parts = [
         f"# {inline(meta['run_id'])}",
         "",
-        f"Written by `wavequeue babysit` at {iso(now)}. Do not edit above the mark at the end: it is written anew.",
+        f"Written by `wavequeue babysit` at {iso(now)}. Edit only below the mark at the end: the rest is overwritten.",
         "",
         f"- {inline(digest.headline(document, alive, now))}",
         f"- jobs: {digest.counts_text(document['counts']) or 'none'}",
-        "- mandate: keep it alive, mend what fails, no idle spend, tell of milestones only",
+        "- mandate: keep it running, fix failures, no idle spending, report milestones only",
         "",
         "## Machines",
         "",
@@ -197,7 +197,7 @@ def _machines(document: Mapping[str, Any], manifest: Manifest) -> list[str]:
 
 def _jobs(document: Mapping[str, Any], manifest: Manifest, found: Sequence[Check]) -> list[str]:
     if not found:
-        return ["None runs, waits for a retry or needs a person."]
+        return ["No job is running, waiting for a retry or in need of a person."]
     rows = {row["id"]: row for row in document["jobs"]}
     specs: dict[str, JobSpec] = {job.id: job for job in manifest.jobs}
     lines = []
@@ -217,7 +217,7 @@ def _jobs(document: Mapping[str, Any], manifest: Manifest, found: Sequence[Check
 def _actions(done: Sequence[Action]) -> list[str]:
     if not done:
         return ["Nothing was done so far."]
-    lines = ["| time | what about | what was done | effect |", "|---|---|---|---|"]
+    lines = ["| time | target | action | effect |", "|---|---|---|---|"]
     lines += [
         f"| {iso(one.at)} | {inline(one.target)} | {inline(one.did)} | {inline(one.effect)} |"
         for one in sorted(done, key=lambda one: one.at)[-_ACTIONS:]

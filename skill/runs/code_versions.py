@@ -47,4 +47,4 @@ def report_lines(phases: Iterable[Mapping[str, Any]], pushes: Mapping[str, Seque
 
 
 def _name(push: Push) -> str:
-    return "code that could not be told" if push.name is None else f"`{push.name}`"
+    return "code that could not be identified" if push.name is None else f"`{push.name}`"

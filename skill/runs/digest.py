@@ -165,7 +165,7 @@ def left_running(meta: Mapping[str, Any], count: int) -> str:
     """What is known of the jobs that ran when their manager was last heard of; `count` of them."""
     gone = meta.get(GONE)
     if not count:
-        return "no job ran then"
+        return "no job was running"
     if gone is None:
         return "it is unknown whether its running jobs continue"
     if not gone:

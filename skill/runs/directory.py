@@ -374,7 +374,7 @@ def _words(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "is nested too deeply"
     if isinstance(error, (KeyError, TypeError, AttributeError)):
-        return f"is damaged: something in it is missing or of another kind ({error})"
+        return f"is damaged: something in it is missing or has a wrong type ({error})"
     return str(error)
 
 

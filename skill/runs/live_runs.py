@@ -53,7 +53,7 @@ def refusal(runs: Iterable[LiveRun], spec: str, where: str = "on this machine", 
 
 def warnings(runs: Iterable[LiveRun], unknown: Iterable[str] = (), where: str = "here") -> list[str]:
     """What to say of other runs that write the same files, a line each. `unknown`: of which it could not be told."""
-    lines = [f"whether another run {where} writes the same files cannot be told ({text})" for text in unknown]
+    lines = [f"it is unknown whether another run {where} writes the same files ({text})" for text in unknown]
     for run in runs:
         if run.shared_count:
             more = f" and {run.shared_count - _NAMED} more" if run.shared_count > _NAMED else ""

@@ -26,6 +26,6 @@ def call(module: str, *arguments: str, stdin: str = "", patience: float | None =
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        output = excerpt(done.stderr) or f"it ended with exit code {done.returncode} and said nothing"
+        output = excerpt(done.stderr) or f"it ended with exit code {done.returncode} and printed nothing"
         raise FailedError(f"queue_manager.remote.{module} gave no answer: {output}")
     return found

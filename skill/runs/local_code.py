@@ -12,7 +12,7 @@ PATIENCE = 10.0
 
 
 def name(folder: Path) -> str | None:
-    """The name of the code, as queue_manager.adapters.code_identity gives it; None where that cannot be told."""
+    """The name of the code, as queue_manager.adapters.code_identity gives it; None where it is unknown."""
     command = [sys.executable, "-m", "queue_manager.adapters.code_identity", str(folder)]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)

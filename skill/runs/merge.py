@@ -24,7 +24,7 @@ from skill.runs.state_schema import fault
 if TYPE_CHECKING:
     from queue_manager.core.manifest import JobSpec, Manifest, Phase
 
-CARRIED = "waits for what other hosts bring"
+CARRIED = "waits for outputs of other hosts"
 """How the waiting reason of a job begins that waits for outputs of another host."""
 _OVER = BAD | {Status.COMPLETED}
 _Row = dict[str, Any]
@@ -344,7 +344,7 @@ def _conditions(assigned: Assigned, side: _Side, paused: bool, now: float) -> li
         return rows
     if look.reason is not None:
         age = _age(look, now)
-        shown = "it has not been read yet" if age is None else f"what is shown of it is {duration(age)} old"
+        shown = "it has not been read yet" if age is None else f"the status shown is {duration(age)} old"
         how = "its state is unknown" if look.answered else "unreachable, so its state is unknown"
         say("unknown" if look.answered else "unreachable", f"{how}: {look.reason}; {shown}")
     if document is None:

@@ -52,7 +52,7 @@ def lines(name: str, answer: Mapping[str, Any]) -> Iterator[str]:
     changes = answer.get("changes")
     if isinstance(changes, dict):
         for job, text in list(changes.items())[:_LINES]:
-            yield f"  by the snapshot or by what it left: {one_line(str(job), 120)} {one_line(str(text), 300)}"
+            yield f"  from the snapshot or its files: {one_line(str(job), 120)} {one_line(str(text), 300)}"
         rest = _number(answer.get("changed")) - min(len(changes), _LINES)
         if rest > 0:
             yield f"  … and {rest} more jobs"

@@ -57,7 +57,7 @@ def summary(document: Document, now: float, away: Container[str] = ()) -> str:
     if stuck is not None:
         steps.append(f"- see why a job is stuck: `wavequeue why {stuck}{run}`, then `wavequeue retry {stuck}{run}`")
     if counts.get("cancelled"):
-        steps.append(f"- cancelled jobs run after all with `wavequeue retry JOB{run}`")
+        steps.append(f"- to run cancelled jobs after all: `wavequeue retry JOB{run}`")
     lines += ["", "## Next steps", "", *steps, f"- read the report: `wavequeue report{run}`"]
     return "\n".join(lines) + "\n"
 

@@ -53,7 +53,7 @@ def choose(source: Path) -> CodeFiles:
 def left_out_words(secrets: Sequence[str]) -> str:
     """Say which files are not sent, and how to send one all the same."""
     return (
-        f"not sent, since they look like secrets: {listed(secrets, 5)}; to send one all the same, write a line "
+        f"not sent, since they look like secrets: {listed(secrets, 5)}; to send one anyway, add the line "
         f"!{secrets[0]} into {IGNORE}"
     )
 

@@ -46,7 +46,7 @@ def missing(part: PartHere | None) -> str | None:
     if away:
         return f"results are not here: {listed(away, 5)}"
     if part.outside:
-        return f"results lie where nothing is pulled from: {listed(part.outside, 5)}"
+        return f"results are outside of the directories that are pulled: {listed(part.outside, 5)}"
     return None
 
 

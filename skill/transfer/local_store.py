@@ -210,7 +210,7 @@ def _seen(folder: int, name: str) -> Seen | None:
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(info.st_mode):
-        raise HereError("is a directory here" if stat.S_ISDIR(info.st_mode) else "is a link or no file here")
+        raise HereError("is a directory here" if stat.S_ISDIR(info.st_mode) else "is a link or not a regular file here")
     return Seen(info.st_size, max(0, info.st_mtime_ns))
 
 

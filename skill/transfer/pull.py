@@ -181,10 +181,10 @@ def _acknowledge(work: _Work, host: Host, turn: Turn) -> Turn:
     asked = {"op": "acknowledge", "seq": seq, "host_id": work.part.host_id}
     result = host.run(argv, stdin=json.dumps(asked).encode(), limit=1 << 20)
     if isinstance(result, Unreachable):
-        return turn._replace(unreachable=f"{result.reason}; it was not told that its results have been pulled")
+        return turn._replace(unreachable=f"{result.reason}; it was not informed that its results have been pulled")
     if result.code != 0:
         return turn._replace(
-            fault="it could not be told that its results have been pulled, and waits for that; pull again"
+            fault="it could not be informed that its results have been pulled, and waits for that; pull again"
         )
     return turn
 

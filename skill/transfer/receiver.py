@@ -428,7 +428,7 @@ def shown(text: str) -> str:
 def _why(row: Mapping[str, Any]) -> str:
     size = row.get("size")
     if isinstance(size, int) and _is_count(size):
-        return f"is larger ({size / (1 << 30):.1f} GiB) than the room on the disk here"
+        return f"is larger ({size / (1 << 30):.1f} GiB) than the free disk space here"
     return "is a link here, or behind one; nothing is written there" if row.get("closed") is True else _text(row, "why")
 
 

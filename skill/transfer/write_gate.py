@@ -266,7 +266,7 @@ class HostGate:
         """Why a document of the run's directory, which lies in `path`, does not replace the one before; None if it
         does."""
         fault = self._state_fault(path) if name == _STATE else None
-        return None if fault is None else f"{fault}; the one before stays"
+        return None if fault is None else f"{fault}; the previous one is kept"
 
     def admit(self, name: str, by: int, there: Seen, put: Seen, head: bytes) -> str | None:
         """Note that a result gets its place now, or say why it does not. Raises OSError.

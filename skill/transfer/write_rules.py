@@ -40,7 +40,7 @@ _UNSPELT = (
     "and is pulled only where expected_output or pull: gives its full name; do that in the next run, or copy it "
     "with scp"
 )
-_MOVE = "move what is here away, and pull again"
+_MOVE = "move the local file away, and pull again"
 
 
 class Claim(NamedTuple):
@@ -136,7 +136,7 @@ class Rules:
         if claim.job and claim.is_spelt:
             return None
         owner = self._owner_by_name(name) or (None if claim.job else self._owner_by_glob(name))
-        return None if owner is None else f"is what a job on {owner} writes, and is pulled from there only"
+        return None if owner is None else f"is written by a job on {owner}, and is pulled only from there"
 
     def _owner_by_name(self, name: str) -> str | None:
         """Whose job spells out this file, or a directory that it is in."""
@@ -165,9 +165,9 @@ def _place_fault(claim: Claim, facts: Facts) -> str | None:
     if facts.writer is not None:
         return None
     if facts.is_here:
-        return f"was here before, and this run has not brought it; to take the host's, {_MOVE}"
+        return f"existed here before and is not from this run; to get the host's file, {_MOVE}"
     if facts.twin is not None:
-        return f"differs only in case from {facts.twin}, which was here before; to take it, {_MOVE}"
+        return f"differs only in case from {facts.twin}, which existed here before; to get it, {_MOVE}"
     return None
 
 

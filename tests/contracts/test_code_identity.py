@@ -186,7 +186,7 @@ def test_what_git_refuses_to_tell_is_reported_in_its_own_words(
     project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (project / ".git" / "index").write_bytes(b"broken")
-    with pytest.raises(UnknownCodeError, match=r"cannot be told: git says .*index file"):
+    with pytest.raises(UnknownCodeError, match=r"cannot be identified: git says .*index file"):
         identify(str(project), nothing)
     with pytest.raises(UnknownCodeError, match="git says"):
         newest_source([str(project)], nothing)

@@ -132,7 +132,7 @@ def test_a_run_of_which_it_cannot_be_determined_whether_it_goes_on_is_named(mach
     read = existing_outputs.read({"existing": found})
     assert read is not None
     assert live_runs.warnings(read.live, read.live_unknown) == [
-        f"whether another run here writes the same files cannot be told ({unknown})"
+        f"it is unknown whether another run here writes the same files ({unknown})"
     ]
     shutil.rmtree(machine.home.runs)
     machine.home.runs.write_text("")

@@ -596,7 +596,7 @@ def test_an_error_counter_that_fails_is_named_and_the_card_goes_on(tmp_path: Pat
     found = open_reader(standin, relook=0.0).read()
     assert isinstance(found, Cards)
     assert [card.index for card in found.cards] == [0, 1]
-    assert found.note == "whether GPU 1 has memory errors (ECC) cannot be told: Unknown Error"
+    assert found.note == "it is unknown whether GPU 1 has memory errors (ECC): Unknown Error"
     standin.heal()
     standin.fail(NOT_SUPPORTED, "nvmlDeviceGetTotalEccErrors", 1)  # it has none to tell of
     found = open_reader(standin, relook=0.0).read()

@@ -466,7 +466,7 @@ def test_a_lease_that_cannot_be_written_is_reported_until_it_is(
     seen(mine)
     with room(0), mine as lock, pytest.raises(OSError, match="File too large"):
         lock.write([attempt("A")])
-    assert "cannot be told which GPUs" in str(mine.fault)
+    assert "are not informed which GPUs" in str(mine.fault)
     assert files(shared) == []
     with mine as lock:
         lock.foreign()

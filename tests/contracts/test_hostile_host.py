@@ -197,10 +197,10 @@ CASES: dict[str, Case] = {
     "a tracked text by a glob": Case(send("input.txt", "*"), "input.txt is tracked by git here"),
     "a tracked file that is deleted here": Case(send("kept/deleted.txt"), "kept/deleted.txt is tracked by git"),
     "a tracked file in another case": Case(send("INPUT.TXT", "*"), "INPUT.TXT is tracked by git"),
-    "a file of a person": Case(send("notes.txt", "*"), "notes.txt was here before"),
+    "a file of a person": Case(send("notes.txt", "*"), "notes.txt existed here before"),
     "a file of a person in another case": Case(send("Notes.TXT", "*"), "differs only in case from notes.txt"),
     "a directory of a person in another case": Case(send("DATA/keep.txt"), "differs only in case from data/keep.txt"),
-    "an output of an earlier run here": Case(send("own/old", "own/*"), "move what is here away, and pull again"),
+    "an output of an earlier run here": Case(send("own/old", "own/*"), "move the local file away, and pull again"),
     "a hidden file of a person": Case(send(".envrc"), ".envrc is hidden"),
     "a new hidden file": Case(send(".profile"), ".profile is hidden"),
     "a hidden file in an output": Case(send("ckpt/.config", "ckpt"), "ckpt/.config is hidden"),
@@ -229,12 +229,12 @@ CASES: dict[str, Case] = {
     "a command for the terminal in a name": Case(send("ckpt/\x1b]52;c;x\x07", "ckpt"), "has control characters"),
     "half a character in a name": Case(send("ckpt/\udc80", "ckpt"), "is not UTF-8"),
     "a name too long": Case(send("ckpt/" + "x" * 300, "ckpt"), "too long a name"),
-    "a directory in the place of a file": Case(send("own", "*"), "own was here before"),
+    "a directory in the place of a file": Case(send("own", "*"), "own existed here before"),
     "a file in the place of a directory": Case(send("notes.txt/x"), "cannot be written here"),
     # -- what was never asked for -----------------------------------------------------------------------------------
-    "an output of a job elsewhere": Case(send("out/b1.json"), "out/b1.json is what a job on gpu-b writes"),
-    "an output of a job elsewhere by its glob": Case(send("theirs/1"), "theirs/1 is what a job on gpu-b writes"),
-    "an output of a job elsewhere in another case": Case(send("OUT/B1.json"), "is what a job on gpu-b writes"),
+    "an output of a job elsewhere": Case(send("out/b1.json"), "out/b1.json is written by a job on gpu-b"),
+    "an output of a job elsewhere by its glob": Case(send("theirs/1"), "theirs/1 is written by a job on gpu-b"),
+    "an output of a job elsewhere in another case": Case(send("OUT/B1.json"), "is written by a job on gpu-b"),
     "a pattern that does not find it": Case(send("train.py", "out/a1.json"), "not asked for"),
     "a pattern that there is not": Case(send("train.py", 99), "not asked for"),
     "a pattern below none": Case(send("train.py", -1), "not asked for"),
@@ -260,7 +260,7 @@ CASES: dict[str, Case] = {
     # -- links ------------------------------------------------------------------------------------------------------
     "through a link here that leads out": Case(send("away/x", "away/x"), "behind a link that leads out"),
     "through a link here into git": Case(send("gitlink/config", "*"), "that is never pulled"),
-    "a link here itself": Case(send("gitlink", "*"), "gitlink was here before"),
+    "a link here itself": Case(send("gitlink", "*"), "gitlink existed here before"),
     # -- what is right comes all the same -----------------------------------------------------------------------------
     "the rest of a bad answer": Case(
         GOOD + send("train.py", "*") + send("own/1", "own/*") + send(".envrc") + send("ckpt/deep/w.pt", "ckpt"),
@@ -276,11 +276,11 @@ CASES: dict[str, Case] = {
     # -- clocks -------------------------------------------------------------------------------------------------------
     "a time in the future": Case(
         send("out/a1.json", "out/a1.json", mtime_ns=NOW + 100 * YEAR_NS) + row(skip="z", why="w"),
-        "dated in the future by its clock", comes=frozenset({"out/a1.json"}),
+        "dated in the future by the host's clock", comes=frozenset({"out/a1.json"}),
     ),
     "a time that no clock has": Case(
         send("out/a1.json", "out/a1.json", mtime_ns=(1 << 63) - 1) + row(skip="z", why="w"),
-        "dated in the future by its clock", comes=frozenset({"out/a1.json"}),
+        "dated in the future by the host's clock", comes=frozenset({"out/a1.json"}),
     ),
     "a time that no number holds": Case(send("out/a1.json", "out/a1.json", mtime_ns=1 << 63), "something other"),
     # -- records that do not agree ----------------------------------------------------------------------------------
@@ -477,8 +477,8 @@ def test_a_damaged_record_refuses_more_and_never_less(world: World, pull: Pull, 
     rows = send("own/1", "own/*", b"newer\n", mtime_ns=NOW + 1) + send("notes.txt", "*")
     code, errors = pull(answer(world, rows + send("out/a1.json", "out/a1.json", b"newer\n", mtime_ns=NOW + 1)))
     assert code == 1
-    assert "own/1 was here before" in errors
-    assert "notes.txt was here before" in errors
+    assert "own/1 existed here before" in errors
+    assert "notes.txt existed here before" in errors
     assert (world.project / "out/a1.json").read_bytes() == b"newer\n"
 
 
@@ -530,7 +530,7 @@ def test_a_state_that_is_none_never_replaces_the_last_good_one(name: str, world:
     found = STATES[name]
     sent = found if isinstance(found, bytes) else damaged(found)
     code, errors = pull(answer(world, document("queue_state.json", sent, mtime_ns=NOW + 99) + GOOD))
-    assert (code, "queue_state.json" in errors, "; the one before stays" in errors) == (1, True, True), errors
+    assert (code, "queue_state.json" in errors, "; the previous one is kept" in errors) == (1, True, True), errors
     assert kept.read_bytes() == before
     assert (world.project / "out/a1.json").exists(), "everything else comes"
 
@@ -661,7 +661,7 @@ def test_what_a_pull_would_leave_alone_is_reported_before_the_run(world: World) 
     made = Submission(MADE._replace(cwd="."), "", "", world.project, world.project, ".")
     (text,) = check_hosts.output_warnings(made)
     assert text.startswith("own/old: here already")
-    assert "move these away before you pull" in text
+    assert "move them away before you pull" in text
     (world.project / "own/old").unlink()
     (world.project / "out").mkdir()
     (world.project / "out/a1.json").write_text("spelt out: it is replaced where the host's is newer")
@@ -682,4 +682,4 @@ def test_results_of_an_earlier_run_give_way_to_those_of_the_next(world: World, p
     with gate:
         index = world.patterns("gpu-a").index("own/*")
         assert gate.of("gpu-a").fault("own/1", index) is None
-        assert "was here before" in (gate.of("gpu-a").fault("own/old", index) or "")
+        assert "existed here before" in (gate.of("gpu-a").fault("own/old", index) or "")

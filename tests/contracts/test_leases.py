@@ -225,7 +225,7 @@ def test_many_runs(host: HostPaths, mine: Leases) -> None:
     assert seen(mine) == tuple(ForeignLease(f"GPU-{n}", None, f"{OTHER}-{n}") for n in range(5))
 
 
-# -- what cannot be told ----------------------------------------------------------------------------------------------
+# -- what is unknown -------------------------------------------------------------------------------------------------
 
 GOOD: Mapping[str, object] = {"run_id": OTHER, "boot": BOOT, "manager": list(ME), "leases": []}
 

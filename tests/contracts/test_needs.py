@@ -62,13 +62,13 @@ def test_a_home_that_is_mounted_noexec_is_named(mount: Mount) -> None:
 
 def test_a_home_without_room_is_named(mount: Mount) -> None:
     (fault,) = needs.home_faults(mount("size=4m"))
-    assert fault.startswith("no 32 MiB can be had in its home: No space left on device")
+    assert fault.startswith("its home has no room for 32 MiB: No space left on device")
 
 
 def test_a_quota_is_reported_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "posix_fallocate", fails(errno.EDQUOT))
     (fault,) = needs.home_faults(tmp_path)
-    assert fault.startswith("no 32 MiB can be had in its home: Disk quota exceeded")
+    assert fault.startswith("its home has no room for 32 MiB: Disk quota exceeded")
 
 
 def test_what_a_file_system_cannot_try_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -485,7 +485,7 @@ def test_what_the_disk_here_has_no_room_for_is_not_sent(pull: Pull, monkeypatch:
     pull.there("x", "123")
     full = pull.pull("x", room=2)
     assert (full.files, full.broken) == (0, None)
-    assert "than the room on the disk here" in dict(full.refused)["x"]
+    assert "than the free disk space here" in dict(full.refused)["x"]
     request = pull.request("x")
     monkeypatch.setattr(local_store, "MARGIN", 1 << 60)
     assert "the disk here has no room" in (pull.take(pull.command(), request).broken or "")

@@ -473,7 +473,7 @@ def test_a_login_by_openssh_ends_with_the_process_that_made_it(
     )  # fmt: skip
     assert child.stdout is not None
     code, through, folder = child.stdout.readline().strip().split("|")
-    assert (code, through) == ("0", "AddressFamily is set, which OpenSSH alone carries out")
+    assert (code, through) == ("0", "AddressFamily is set, which only OpenSSH supports")
 
     def master() -> list[int]:
         found = []

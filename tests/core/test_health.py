@@ -113,7 +113,7 @@ def test_the_loss_of_the_log_has_bounds_without_a_rule() -> None:
 def test_a_traceback_counts_once_the_job_has_outlived_it() -> None:
     seen = {"traceback": (1e6 - 3.0, "ValueError: no"), "oom_survived": (1e6 - 9.0, "CUDA out of memory")}
     assert health_rules.flags(Policy(), reading(found=seen), []) == {
-        "oom_survived": ("it ran out of memory, and goes on", "CUDA out of memory")
+        "oom_survived": ("it ran out of memory, and continues", "CUDA out of memory")
     }
     assert kinds(reading(at=1e6 + 5, found=seen)) == {"traceback", "oom_survived"}
 
@@ -215,7 +215,7 @@ def test_there_is_no_early_stop_before_min_steps() -> None:
     ("step", "warning"),
     [
         (999, "it ended at step 999, before min_steps 1000"),
-        (None, "min_steps is 1000, and its log tells no step"),
+        (None, "min_steps is 1000, and its log shows no step"),
         (1000, None),
     ],
 )

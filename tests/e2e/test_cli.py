@@ -307,7 +307,7 @@ def test_a_killed_manager_is_noticed_and_resume_goes_on(desk: Desk) -> None:
     wait_for(lambda: not desk.document()["manager_alive"])
     done = desk.call("watch", code=1)
     assert f"has died; running jobs continue. Start it again: wavequeue resume --run {run.root.name}" in done.stderr
-    assert "taken when the run goes on" in desk.call("cancel", "three").stdout
+    assert "takes effect when the run continues" in desk.call("cancel", "three").stdout
     desk.world.environment["NEW_NAME"] = "its value"
     done = desk.call("resume")
     assert "the manager was not running; started it again" in done.stderr

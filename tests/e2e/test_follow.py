@@ -182,7 +182,7 @@ def test_a_manager_that_was_killed_is_reported_and_goes_on_where_it_was(laptop: 
     assert f"has died; running jobs continue. Start it again: wavequeue resume --run {run_id}" in shown
     assert f"{run_id}: running" in shown
     out, _ = laptop.call("cancel", "j4", "--yes")
-    assert f"cancel is taken when the run goes on: wavequeue resume --run {run_id}" in out
+    assert f"cancel takes effect when the run continues: wavequeue resume --run {run_id}" in out
     (workspace(a) / "stop").touch()
     finish(a, run_id)
     out, err = laptop.call("watch", code=1)

@@ -151,7 +151,7 @@ def test_the_report_is_over_all_hosts_and_of_what_is_at_home(laptop: Laptop) -> 
     assert re.search(r"attempt 1, stuck then; this was pulled [\d.]+ s ago\n", errors)
     explained = laptop.call("why", "s4")[0]
     assert f"s4 on {away}: stuck after 1 attempt: exit code 1" in explained
-    unknown = rf"^! {away}: unreachable, so its state is unknown: .* what is shown of it is [\d.]+ s old$"
+    unknown = rf"^! {away}: unreachable, so its state is unknown: .* the status shown is [\d.]+ s old$"
     assert re.search(unknown, explained, re.MULTILINE)
     assert "  | measuring 4" in explained
     text = laptop.call("report")[0]

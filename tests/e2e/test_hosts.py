@@ -389,7 +389,8 @@ def test_a_setup_that_was_cut_off_is_not_begun_a_second_time_beside_it(project: 
             if process.name().startswith("python"):
                 process.kill()
     made.start()
-    assert "setup.sh: an earlier setup's is still at work" in project.call("setup", "gpu-a", code=1)[1]
+    busy = "setup.sh: an earlier run of it, or a process that it started, is still running"
+    assert busy in project.call("setup", "gpu-a", code=1)[1]
     (place / "go").touch()
     wait_for(lambda: not of_script(made), say="the end of setup.sh")
     # Without its runner nobody has seen that it ended well.

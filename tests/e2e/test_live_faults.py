@@ -104,7 +104,7 @@ BETWEEN: dict[str, tuple[Callable[[Run], Any], str | None]] = {
     "a flipped bit": (_flip, "(job s0): its checksum does not match"),
     "lines lost at the end": (_lose_lines, "ends at line"),
     "a lost journal": (lambda run: run.paths.journal.unlink(), "has lost its journal.jsonl"),
-    "an empty journal": (lambda run: os.truncate(run.paths.journal, 0), "holds no line"),
+    "an empty journal": (lambda run: os.truncate(run.paths.journal, 0), "is empty, but"),
 }
 
 

@@ -190,7 +190,7 @@ def test_the_agent_is_the_one_that_ssh_asks(
         assert "no agent is reached (IdentityAgent /nowhere/agent of ~/.ssh/config)" in bench.up(2)[0]
         bench.config("Host *\n  IdentitiesOnly yes\n  IdentityFile /nowhere/other\n")
         lines = bench.up(1)
-        assert "IdentitiesOnly yes of your ssh configuration keeps the key" in "\n".join(lines)
+        assert "IdentitiesOnly yes of your ssh configuration disables the key" in "\n".join(lines)
         assert (lines[-1], bench.creates()) == (NOTHING, 0)
         assert ssh_preflight.fault(None, copy.read_text()) is not None
         monkeypatch.delenv("SSH_AUTH_SOCK")

@@ -53,7 +53,7 @@ def test_a_burst_of_cheap_offers_is_taken_up_to_the_cap_and_each_is_a_worker(acc
     assert "still billed" in out
     assert not lives(status["pid"])
     assert "no watcher is running" in account.call("vast", "watcher", "stop")[0]
-    assert "was told to stop" in account.call("vast", "watcher", "log")[0]
+    assert "stopping on request" in account.call("vast", "watcher", "log")[0]
     assert len(account.living()) == 2, "what it rented is left as it is"
 
 
@@ -70,7 +70,7 @@ def test_it_only_says_what_it_would_do_and_takes_new_rules_without_a_restart(acc
     account.settings.write_text(RULES.replace("max_dph: 0.5", "max_dph: 0.6"))
     wait_for(lambda: f"would rent offer {near['id']}" in log(account), say="the new rule")
     account.double.fault("GET", "/api/v1/instances/", Fault(500, b"no"), times=1000)
-    wait_for(lambda: "what the account has is unknown, so nothing is rented" in log(account), say="the fault")
+    wait_for(lambda: "the instances of the account are unknown, so nothing is rented" in log(account), say="the fault")
     assert account.creates() == 0
     assert account.json("vast", "watcher", "status")["dry_run"] is True
 

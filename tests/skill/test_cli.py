@@ -59,6 +59,8 @@ VERBS = list(main.VERBS)  # fmt: skip
 ROOT = Path(__file__).resolve().parents[2]
 
 Command = Callable[..., int]
+TABLE = re.compile(r"\S {2,}\S")
+"""A help's options, commands or fields, in columns."""
 
 
 @pytest.fixture
@@ -95,15 +97,26 @@ def test_the_verbs_are_all_there_in_the_order_of_use() -> None:
     assert main.cli.list_commands(context) == VERBS
 
 
-@pytest.mark.parametrize("verb", [[], *([verb] for verb in VERBS)])
-def test_every_help_reads_as_sentences(verb: list[str], wavequeue: Command, capsys: pytest.CaptureFixture[str]) -> None:
+def below(words: list[str], command: click.Command) -> list[list[str]]:
+    """A command as words, and those of its subcommands."""
+    found = command.commands if isinstance(command, click.Group) else {}
+    return [words, *(line for name, one in found.items() for line in below([*words, name], one))]
+
+
+@pytest.mark.parametrize(
+    "verb", [[], *(words for verb in VERBS for words in below([verb], main.load(verb)))], ids=" ".join
+)
+def test_every_help_reads_as_sentences_and_fits_80_columns(
+    verb: list[str], wavequeue: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     assert wavequeue(*verb, "--help") == DONE
     text = capsys.readouterr().out
+    assert [line for line in text.splitlines() if len(line) > 80 or not line.isprintable()] == []
     assert text.startswith(f"Usage: {' '.join(['wavequeue', *verb])} ")
     paragraphs = text.split("\n\n")
-    assert all(part.strip().endswith((".", ":")) for part in paragraphs[1:-1] if "  -" not in part), text
-    if not verb:
-        assert "..." not in text.split("Commands:")[1], "a short help was cut off"
+    assert all(part.strip().endswith((".", ":")) for part in paragraphs[1:-1] if not TABLE.search(part)), text
+    assert "..." not in text.partition("Commands:")[2], "a short help was cut off"
 
 
 def test_the_version_is_that_of_the_project(wavequeue: Command, capsys: pytest.CaptureFixture[str]) -> None:
@@ -325,7 +338,7 @@ def test_what_a_dead_manager_is_asked_waits_for_the_next_one(
     story: Story, wavequeue: Command, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     assert wavequeue(*arguments) == DONE
-    assert f"is taken when the run goes on: wavequeue resume --run {RUN_ID}" in capsys.readouterr().out
+    assert f"takes effect when the run continues: wavequeue resume --run {RUN_ID}" in capsys.readouterr().out
     (path,) = story.paths.inbox.iterdir()
     assert json.loads(path.read_text())["verb"] == arguments[0]
 

@@ -33,7 +33,7 @@ DONE = PartHere(("a", "b"), state(a="completed", b="stuck"), pulled=True)
         (DONE._replace(state=state(a="completed", b="stuck", c="running")), None),  # moved to another host
         (DONE._replace(away=("a",)), "results are not here: a"),
         (DONE._replace(away=("c",)), None),
-        (DONE._replace(outside=("b",)), "results lie where nothing is pulled from: b"),
+        (DONE._replace(outside=("b",)), "results are outside of the directories that are pulled: b"),
     ],
 )
 def test_what_is_not_here_of_a_host(part: PartHere | None, says: str | None) -> None:

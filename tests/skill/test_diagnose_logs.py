@@ -146,10 +146,10 @@ def test_what_cannot_be_read_is_reported_and_the_others_are_diagnosed(
     assert [row["file"] for row in json.loads(out)] == ["train.log"]
     assert err.splitlines() == [
         "wavequeue: trian.log: no such file; did you mean train.log?",
-        "wavequeue: model.pt: is no text: give the log that the job printed",
+        "wavequeue: model.pt: is not text: give the log that the job printed",
         "wavequeue: old.log.gz: is compressed: zcat LOG | wavequeue diagnose -",
         "wavequeue: logs: is a directory: give the logs in it, such as logs/*.log",
-        "wavequeue: holes: is no text: give the log that the job printed",
+        "wavequeue: holes: is not text: give the log that the job printed",
     ]
 
 

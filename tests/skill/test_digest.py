@@ -42,7 +42,7 @@ def test_what_hinders_is_reported_with_its_time() -> None:
     story = new_story().tell(ev.Paused(), ev.ConditionBegan("nvml", "NVML cannot be read: timeout"))
     lines = digest.problems(story.document("halted"), False)
     assert [line.split(":")[0] for line in lines] == [
-        "the manager was halted; no job ran then. Start it again",
+        "the manager was halted; no job was running. Start it again",
         "paused",
         "NVML cannot be read",
     ]
@@ -52,7 +52,7 @@ def test_what_hinders_is_reported_with_its_time() -> None:
 @pytest.mark.parametrize(
     ("count", "gone", "says"),
     [
-        (0, None, "no job ran then"),
+        (0, None, "no job was running"),
         (3, None, "it is unknown whether its running jobs continue"),
         (3, 0, "running jobs continue"),
         (3, 2, "1 of 3 running jobs continue, the others have ended or were killed"),

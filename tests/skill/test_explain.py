@@ -226,7 +226,7 @@ def test_a_host_that_is_away_is_reported_with_the_age_of_what_is_known() -> None
     ]
     found = on_hosts("s", *looks)
     (reasons,) = found["unknown"]
-    assert reasons.startswith("gpu-a: unreachable, so its state is unknown: no route; what is shown of it is 1 m")
+    assert reasons.startswith("gpu-a: unreachable, so its state is unknown: no route; the status shown is 1 m")
     assert f"! {reasons}" in why.lines(found)
     assert found["next"] == ["check gpu-a: wavequeue hosts check gpu-a"]
     assert [root["status"] for root in found["roots"]] == ["running"]

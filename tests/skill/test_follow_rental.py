@@ -31,7 +31,7 @@ SILENT = FINE._replace(quiet=QUIET, fault="nothing was received for 600 s")
         (FINE, None),
         (FINE._replace(cost=2.0), None),
         (FINE._replace(cost=2.4), None),
-        (FINE._replace(cost=2.5), "its manager does not keep to the limit"),
+        (FINE._replace(cost=2.5), "its manager exceeds the limit"),
         (SILENT, None),
         (SILENT._replace(quiet=1e6), None),
         (SILENT._replace(cost=1.999, quiet=1e6), None),
@@ -40,7 +40,7 @@ SILENT = FINE._replace(quiet=QUIET, fault="nothing was received for 600 s")
             SILENT._replace(cost=2.0),
             "nothing could be pulled for 15 min 00 s (nothing was received for 600 s), and it has cost $2.00",
         ),
-        (SILENT._replace(cost=2.5, quiet=60.0), "does not keep to the limit"),
+        (SILENT._replace(cost=2.5, quiet=60.0), "exceeds the limit"),
     ],
 )
 def test_a_machine_is_given_up_at_its_cost_limit_only(status: RentalStatus, says: str | None) -> None:
@@ -154,7 +154,7 @@ def test_nothing_is_destroyed_while_vast_does_not_answer(world: World) -> None:
 def test_one_that_works_beyond_its_cost_limit_is_given_half_an_hour(world: World) -> None:
     world.pulls = forever(Took(is_last=False, is_reached=True))
     begin = world.now
-    with pytest.raises(FailedError, match="does not keep to the limit"):
+    with pytest.raises(FailedError, match="exceeds the limit"):
         world.follow()
     assert 2.5 * 3600 <= world.destroyed[0] - begin < 2.5 * 3600 + 120
 

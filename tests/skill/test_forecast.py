@@ -47,7 +47,7 @@ def test_jobs_wait_for_what_another_host_makes() -> None:
     parts = {"gpus": ("t0", "t1", "t2", "t3"), "cpus": tuple(f"s{n}" for n in range(8))}
     found = forecast(MADE, hosts, Sharing(parts, (), {}), Durations(MADE.jobs, TEACH))
     assert found.hosts == {"gpus": 400.0, "cpus": 430.0}
-    assert words(found).startswith("about 7 min 10 s; cpus is done last (from 12")
+    assert words(found).startswith("about 7 min 10 s; cpus finishes last (from 12")
 
 
 def test_shared_out_hosts_are_all_counted() -> None:
@@ -74,7 +74,7 @@ def test_what_is_not_known_is_not_made_up() -> None:
         "unknown: 12 jobs that can never run there (t0: needs 1 GPU; this host has none)"
     )
     assert words(forecast(MADE, [], share(MADE, []), Durations(MADE.jobs, TEACH))) == "unknown: no job has a host"
-    assert cost_words(Forecast(None), ["a"]) == "unknown, as how long it takes is"
+    assert cost_words(Forecast(None), ["a"]) == "unknown, because the duration is"
 
 
 def test_jobs_that_outputs_stand_for_take_no_time_and_need_no_measure() -> None:

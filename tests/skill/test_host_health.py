@@ -96,7 +96,7 @@ def test_an_unreachable_host_is_unknown_and_not_failed() -> None:
     [
         ({"python": None, "why_no_python": "no python of 3.9"}, "no python of 3.9; set it up with: wavequeue hosts se"),
         ({"screen": None}, "screen is missing"),
-        ({"writable": False}, "nothing can be written"),
+        ({"writable": False}, "is not writable"),
         ({"disk_free_mib": 12}, "only 12 MiB"),
     ],
 )
@@ -124,7 +124,7 @@ def test_half_the_way_is_allowed_for_in_the_difference_of_clocks(ahead: float, s
 
 def test_what_a_host_cannot_tell_is_reported_with_the_reason() -> None:
     made = row("a", probed(unreadable={"runs": "/x/runs: Permission denied"}, heartbeat=None, runs=[]))
-    assert "its runs cannot be told: /x/runs: Permission denied" in made.warnings
+    assert "its runs could not be read: /x/runs: Permission denied" in made.warnings
     assert lines(made)[1].split()[2:4] == ["-", "-"]
     made = row("a", probed(screen={"path": "/x", "version": None, "fault": "no libtinfo"}))
     assert made.faults == ("its screen does not run, and every job runs in one: no libtinfo",)

@@ -326,7 +326,7 @@ def test_a_run_that_has_barely_begun_has_a_page() -> None:
     made = report.report(document, {}, [], lambda _row: "", story.at)
     text = html_page.page(Material(document, story.manifest, made, [], [], {}, 0, {}, story.at))
     assert "0 of 2 jobs completed" in text
-    assert "the run goes on" in text
+    assert "the run continues" in text
     assert Reader(text).tables.keys() == {"phases", "table"}
 
 

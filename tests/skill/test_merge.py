@@ -118,9 +118,7 @@ def test_an_unreachable_host_keeps_its_last_state_and_its_age_is_reported() -> N
     assert document["meta"]["manager"] == "running"
     assert document["jobs"][1]["status"] == "running"
     (line,) = digest.problems(document, True)
-    assert line.startswith(
-        "gpu-b: unreachable, so its state is unknown: no route to host; what is shown of it is 5 min"
-    )
+    assert line.startswith("gpu-b: unreachable, so its state is unknown: no route to host; the status shown is 5 min")
 
 
 def test_a_manager_that_died_beside_one_that_lives_is_reported() -> None:
@@ -229,7 +227,7 @@ def test_a_job_that_waits_for_another_host_says_for_what() -> None:
     document["jobs"][0]["waiting"] = f"waits for a precondition: there is no {mark}"
     merged = merge(assigned(*split), WHOLE, [Look("gpu-b", document, NOW, True)], NOW)
     (row,) = [row for row in merged["jobs"] if row["id"] == "s2"]
-    assert (row["waiting"], row["depends_on"]) == ("waits for what other hosts bring: job t2", ["t2"])
+    assert (row["waiting"], row["depends_on"]) == ("waits for outputs of other hosts: job t2", ["t2"])
 
 
 BROKEN: list[tuple[str, tuple[Any, ...], Any]] = [

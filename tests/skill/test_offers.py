@@ -122,7 +122,7 @@ def test_a_spec_s_needs_are_those_of_its_jobs_and_its_hours_those_of_earlier_run
     found = rank([GOOD, four, GOOD._replace(id=3, gpu_ram_mib=11000)], BEST._replace(gpu_ram_gb=0), work, ())
     assert {row.offer.id: row.hours for row in found.priced} == pytest.approx({1: 1.0, 2: 0.25})
     assert found.left_out == {"too little GPU memory": 1}
-    assert work.how == "from 5 completed jobs of main in earlier runs, taken to be on GPUs of DLP 40"
+    assert work.how == "from 5 completed jobs of main in earlier runs, assumed to be on GPUs of DLP 40"
 
 
 def test_a_spec_that_never_ran_is_taken_for_the_hours_of_the_profile_and_says_so() -> None:

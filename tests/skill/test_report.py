@@ -84,11 +84,11 @@ def test_phases_have_their_outputs_times_and_retries() -> None:
 
 def test_a_run_that_goes_on_is_reported_as_such() -> None:
     story = Story(manifest(job("a"), job("b"))).complete("a")
-    assert "(the run goes on: running): 1 completed, 1 pending" in report.markdown(make(story))
+    assert "(the run continues: running): 1 completed, 1 pending" in report.markdown(make(story))
     story.complete("b").tell(ev.RunFinished())
     text = report.markdown(make(story))
     assert text.startswith(f"# {RUN_ID}: 2 of 2 jobs completed\n")
-    assert "the run goes on" not in text
+    assert "the run continues" not in text
     assert "## Failures" not in text
 
 

@@ -97,7 +97,7 @@ def test_for_another_machine_the_wheel_in_the_cache_serves(tmp_path: Path) -> No
 
 def test_a_wheel_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     path = wheel(tmp_path, OTHER, elf(HERE))
-    with pytest.raises(FailedError, match=f"holds no psutil for {OTHER}; remove it"):
+    with pytest.raises(FailedError, match=f"contains no psutil for {OTHER}; remove it"):
         runtime_bundle.bundle(OTHER, GLIBC, tmp_path)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(FailedError, match=f"{path.name} cannot be used"):
@@ -113,7 +113,7 @@ def test_without_internet_it_says_what_to_run_where_there_is_some(
         wheel(tmp_path, OTHER, elf(OTHER), tag)
     with pytest.raises(FailedError) as caught:
         runtime_bundle.bundle(OTHER, GLIBC, tmp_path)
-    assert f"psutil for {OTHER} hosts is not here" in str(caught.value)
+    assert f"psutil for {OTHER} hosts is not on this machine" in str(caught.value)
     assert f"--dest {tmp_path} psutil=={version()}" in str(caught.value)
     assert len(list(tmp_path.iterdir())) == 2
 

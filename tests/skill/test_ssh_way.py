@@ -61,7 +61,7 @@ def test_a_kerberos_ticket_takes_openssh() -> None:
         ([PLAIN], [("ssh-ed25519-cert-v01@openssh.com", b"c")], False, "the agent holds a certificate"),
         ([PLAIN._replace(certificate="/k-cert.pub")], [], False, "the key /k has a certificate"),
         ([PLAIN._replace(type="ssh-dss")], [], False, "a key is of the type ssh-dss"),
-        ([PLAIN._replace(type="", is_readable=False)], [], False, "the key /k is of a form of its own"),
+        ([PLAIN._replace(type="", is_readable=False)], [], False, "the key /k has an unusual format"),
         ([PLAIN._replace(type="", is_locked=True)], [], False, None),
     ],
 )

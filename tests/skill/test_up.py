@@ -13,7 +13,7 @@ from skill.runs.assignment import Assigned, Part
 from skill.runs.directory import Run
 
 ROW = {"bound": None, "plan": "keep", "reason": "its jobs are running"}
-UNKNOWN = "not by its manager, as far as is known here; a higher bid, or an account without credit, does that"
+UNKNOWN = "not by its manager, as far as is known; a higher bid or an account without credit can cause this"
 
 
 @pytest.mark.parametrize(

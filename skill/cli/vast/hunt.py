@@ -17,7 +17,7 @@ _WHOLE = click.IntRange(min=1)
 
 
 def unknown(what: str, reason: str, as_json: bool) -> int:
-    """Say that something is not known, and why. Returns the exit code."""
+    """Print that something is unknown, and why. Returns the exit code."""
     if as_json:
         print_json({"known": False, "reason": reason})
     click.echo(f"wavequeue: {what}: {reason}", err=True)
@@ -42,7 +42,7 @@ _OPTIONS = (
 
 
 def needs(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a verb the options that say what is to be rented."""
+    """Add the options that say what to rent to a verb."""
     for option in reversed(_OPTIONS):
         verb = option(verb)
     return verb
@@ -61,10 +61,10 @@ def hunt(
     disk: float | None,
     as_json: bool,
 ) -> int:
-    """Rank what can be rented by the cost of the whole work: price x ref hours x ref DLP / DLP, plus disk and traffic.
+    """Rank offers by the cost of the whole work: price x ref hours x ref DLP / DLP, plus disk and traffic.
 
-    With SPEC: GPUs and memory are what its jobs need, and hours are from its earlier runs. Profiles are changed, and
-    made, in vast.yaml beside workers.yaml. Rents nothing. Exit code 1 if nothing fits, or nothing is known.
+    With SPEC: GPUs and memory are what its jobs need, and hours come from its earlier runs. Profiles are defined in
+    vast.yaml beside workers.yaml. Rents nothing. Exit code 1 if no offer fits, or offers are unknown.
     """
     from skill.fleet import offers
     from skill.operations import choose_offer
@@ -85,16 +85,16 @@ def hunt(
     return DONE if ranking.priced else FAILED
 
 
-@click.group("blacklist", short_help="Manage the machines that are not to be rented.")
+@click.group("blacklist", short_help="Manage the blacklist: machines that are never rented.")
 def blacklist() -> None:
-    """Machines that are not to be rented again, by Vast.ai's machine id. They stand in vast_blacklist.json."""
+    """Machines that are never rented again, by Vast.ai's machine ID. The list is vast_blacklist.json."""
 
 
 @blacklist.command("add", short_help="Add a machine.")
 @click.argument("machine", type=_WHOLE, metavar="MACHINE")
 @click.option("--reason", metavar="TEXT", required=True, help="The reason, shown in the list.")
 def add(machine: int, reason: str) -> int:
-    """Put a machine on the blacklist. MACHINE is its machine id, as hunt and instances --json show it."""
+    """Put a machine on the blacklist. MACHINE is its machine ID, as hunt and instances --json show it."""
     from skill.operations import blacklist_machine
 
     done = blacklist_machine.add(locate_workers(), machine, reason)
@@ -110,7 +110,7 @@ def add(machine: int, reason: str) -> int:
 @blacklist.command("remove", short_help="Remove a machine.")
 @click.argument("machine", type=_WHOLE, metavar="MACHINE")
 def remove(machine: int) -> int:
-    """Take a machine off the blacklist."""
+    """Remove a machine from the blacklist."""
     from skill.operations import blacklist_machine
 
     blacklist_machine.remove(locate_workers(), machine)
@@ -121,7 +121,7 @@ def remove(machine: int) -> int:
 @blacklist.command("list", short_help="Show it.")
 @JSON
 def list_verb(as_json: bool) -> None:
-    """Show the machines that are not to be rented, why, and since when."""
+    """List the machines that are never rented, with reason and date."""
     from skill.operations import blacklist_machine
 
     banned = blacklist_machine.listed(locate_workers())

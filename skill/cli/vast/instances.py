@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.group("vast", short_help="Rent machines of Vast.ai: list them, their cost, and offers.")
 def vast() -> None:
-    """Machines rented at Vast.ai: what is there and what it costs, whether workers.yaml is up to date, what to rent.
+    """Machines rented from Vast.ai: list them and their cost, compare them with workers.yaml, rent, stop and destroy.
 
     The key is VAST_API_KEY, or that of the official command; VAST_URL is the server.
     """
@@ -30,9 +30,9 @@ def vast() -> None:
 @vast.command("instances", short_help="List the rented instances and their cost.")
 @JSON
 def instances_verb(as_json: bool) -> int:
-    """List what is rented beside what workers.yaml names, and what all of it costs now.
+    """List rented instances with the workers that workers.yaml names, and what all of it costs now.
 
-    Where Vast.ai gives no answer, what is rented is unknown, which is said, with exit code 1.
+    Exit code 1 where Vast.ai gives no answer: the rented instances are then unknown.
     """
     from skill.fleet import inventory
     from skill.operations import instances
@@ -54,10 +54,10 @@ def instances_verb(as_json: bool) -> int:
 @click.option("--fix", is_flag=True, help="Update address, status and price; disable instances that no longer exist.")
 @JSON
 def reconcile_verb(fix: bool, as_json: bool) -> int:
-    """Compare workers.yaml with what is rented: address, status, price, instances that have gone.
+    """Compare workers.yaml with the rented instances: address, status, price, instances that no longer exist.
 
-    A new address is accepted only if the machine there identifies itself as the instance. Writes nothing without
-    --fix, and then only these fields. Exit code 1 if a difference is left.
+    A new address is accepted only if the machine there identifies itself as the instance. Writes nothing without --fix,
+    and then only these fields. Exit code 1 if a difference remains.
     """
     from skill.operations import instances
 

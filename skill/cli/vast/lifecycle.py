@@ -1,4 +1,4 @@
-"""Verbs about instances of ours: vast stop, vast start, vast destroy."""
+"""Verbs that change our instances: vast stop, vast start, vast destroy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _YES = click.option("--yes", is_flag=True, help="Do not ask.")
 @_YES
 @JSON
 def stop_verb(which: str, yes: bool, as_json: bool) -> int:
-    """Stop INSTANCE, a number or a worker's name. Its jobs are cut off, and lose no attempt; its disk is kept.
+    """Stop INSTANCE, a number or a worker's name. Its jobs are interrupted and lose no attempt; its disk is kept.
 
     Stopping does not end billing: the disk is billed until the instance is destroyed, and the GPU may be somebody
     else's when it is started again.
@@ -42,7 +42,7 @@ def stop_verb(which: str, yes: bool, as_json: bool) -> int:
 def start_verb(which: str, yes: bool, as_json: bool) -> int:
     """Start INSTANCE, a number or a worker's name, wait until SSH login works, and update its address.
 
-    Its managers go on by themselves. If its GPU is taken, the start is cancelled: left waiting, it would begin to bill
+    Its managers continue automatically. If its GPU is taken, the start is cancelled; otherwise it would begin to bill
     whenever a GPU becomes free.
     """
     from skill.operations import instances
@@ -57,10 +57,10 @@ def start_verb(which: str, yes: bool, as_json: bool) -> int:
 @click.option("--force", is_flag=True, help="Destroy it even if results on it have not been pulled.")
 @JSON
 def destroy_verb(which: str, yes: bool, force: bool, as_json: bool) -> int:
-    """Destroy INSTANCE, a number or a worker's name, with all that lies on it. Ends its billing.
+    """Destroy INSTANCE, a number or a worker's name, with everything on it. Ends its billing.
 
-    Refuses while results of a run on it are not here. Only instances are destroyed that a worker names, or that bear a
-    label given here. Its worker is disabled.
+    Refuses while results of a run on it have not been pulled. Only instances that a worker names, or that have a label
+    given here, can be destroyed. Its worker is disabled.
     """
     from skill.operations import instances
 
@@ -69,7 +69,7 @@ def destroy_verb(which: str, yes: bool, force: bool, as_json: bool) -> int:
 
 
 def _agreement(question: str, *, yes: bool) -> Agree:
-    """Show what is about to be changed, and ask. `question` has a place for the {id}."""
+    """Show what is about to be changed, and ask for confirmation. `question` contains {id}."""
 
     def agree(found: RentedInstance, billing: str) -> None:
         click.echo(billing, err=True)
@@ -79,7 +79,7 @@ def _agreement(question: str, *, yes: bool) -> Agree:
 
 
 def _tell(now: InstanceStatus, as_json: bool) -> int:
-    """How it is now, and what is billed."""
+    """Print the state of an instance, and what is billed."""
     if as_json:
         print_json({"instance_id": now.id, "worker": now.worker, "status": now.status, "billing": now.billing})
     else:

@@ -1,4 +1,4 @@
-"""Verbs that rent, and the ledger of what was rented: vast rent, vast ledger."""
+"""Verbs that rent, and the ledger of rentals: vast rent, vast ledger."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NUMBER = click.IntRange(min=1)
 
 @contextmanager
 def telling_what_bills(where: Path, purpose: str) -> Iterator[None]:
-    """Say what is still billed when this is interrupted by Ctrl-C."""
+    """Print what is still billed when the block is interrupted by Ctrl-C."""
     from skill.operations import rent_machine
 
     try:
@@ -67,7 +67,7 @@ def rent_verb(
 
     A machine that is not ready within ready_within (vast.yaml, rent:) is destroyed and blacklisted; with --best the
     next offer is rented, within tries and max_waste. If the command is interrupted, run it again to continue. Every
-    step is written to .wavequeue/ledger.jsonl before it is done.
+    step is written to .wavequeue/ledger.jsonl before it is taken.
     """
     from skill.operations import choose_offer, rent_machine
 
@@ -100,9 +100,9 @@ def rent_verb(
 @click.command("ledger", short_help="Show what was rented, and what it cost.")
 @JSON
 def ledger_verb(as_json: bool) -> None:
-    """Show what was rented for this project, what became of it, and what it cost: its price from create to end.
+    """Show what was rented for this project, what became of it, and its cost: the price from creation to end.
 
-    This is at most what was billed, without traffic. Reads .wavequeue/ledger.jsonl only; Vast.ai is not asked.
+    This is at most what was billed, without traffic. Reads only .wavequeue/ledger.jsonl, and does not contact Vast.ai.
     """
     from skill.fleet import ledger
     from skill.operations import rent_machine

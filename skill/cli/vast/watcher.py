@@ -13,27 +13,28 @@ from skill.common.units import usd
 
 @click.group("watcher", short_help="Rent cheap offers in the background, within limits.")
 def watcher() -> None:
-    """Look for cheap offers in the background, and rents them as workers, within limits that stand in vast.yaml.
+    """Look for cheap offers in the background, and rent them as workers, within the limits of vast.yaml.
 
-    One for each project. It reads its rules anew for each look, so that a change needs no restart.
+    Each project has one watcher. It reads its rules again before each check, so changes need no restart.
     """
 
 
 @watcher.command("start", short_help="Start the watcher.")
 @click.option("--dry-run", is_flag=True, help="Log what it would rent, and rent nothing.")
 def start(dry_run: bool) -> int:
-    """Begin to watch, and return. It goes on when you log out, until vast watcher stop, or until this machine stops."""
+    """Start the watcher, and return. It keeps running when you log out, until vast watcher stop or a restart of this
+    machine."""
     from skill.operations import control_watcher
 
     pid, rules = control_watcher.start_watcher(locate_workers(), dry_run=dry_run)
     what = "watches, and rents nothing" if dry_run else f"rents what costs at most ${rules.max_dph:g} an hour"
-    print(f"process {pid} {what}; it looks every {rules.every:g} s\nwhat it does: wavequeue vast watcher log")
+    print(f"process {pid} {what}; it checks every {rules.every:g} s\nwhat it does: wavequeue vast watcher log")
     return DONE
 
 
 @watcher.command("stop", short_help="Stop the watcher.")
 def stop() -> int:
-    """Stop the watcher, and wait until it has stopped. What it rented is kept and still billed."""
+    """Stop the watcher, and wait until it has stopped. Machines that it rented are kept and are still billed."""
     from skill.operations import control_watcher
 
     ended = control_watcher.stop_watcher(locate_workers())
@@ -47,7 +48,7 @@ def stop() -> int:
 @watcher.command("status", short_help="Show whether it runs, and its rules.")
 @JSON
 def status(as_json: bool) -> None:
-    """Show whether it runs, its last look, and its rules with where each is from. Asks nobody."""
+    """Show whether it is running, its last check, and its rules with the source of each. Contacts nobody."""
     from skill.fleet import watch_rules
     from skill.operations import control_watcher
 
@@ -86,7 +87,7 @@ def _shown(value: object) -> str:
 @watcher.command("log", short_help="Show what it did.")
 @click.option("-n", "count", type=click.IntRange(min=1), default=40, metavar="N", help="Number of lines (default: 40).")
 def log_verb(count: int) -> None:
-    """Show the last lines of its log: what it rented, what it only just passed over, and why. Times are in UTC."""
+    """Show the last lines of its log: what it rented, near misses, and why. Times are in UTC."""
     from skill.operations import control_watcher
 
     lines = control_watcher.watcher_log(locate_workers(), count)
