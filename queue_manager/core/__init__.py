@@ -1,1 +1,1 @@
-"""The pure core: types and decisions. Reads no clock, file, process or card."""
+"""The pure core: types and decisions. Reads no clock, file, process or GPU."""

@@ -1,7 +1,7 @@
-"""What a running attempt does: when it last wrote to its log, the CPU that it uses, whether it waits for an answer on
-its terminal. Pure.
+"""What a running attempt does: when it last wrote to its log, its CPU use, and whether it waits for input on its
+terminal. Pure.
 
-The facts are shown and nothing is done about them: a job may be silent for good reasons.
+The facts are only shown; nothing is decided by them, since a job may be silent for good reasons.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from queue_manager.core.terminal_text import one_line
 from queue_manager.core.times import iso
 
 KIND = "prompt"
-"""How the kind of a condition begins that says that a job waits for an answer; then its id."""
+"""Prefix of the kind of a condition that says that a job waits for input; the job's ID follows."""
 _SURELY_IDLE, _IDLE = 0.05, 0.01
-"""Cores: what waits for an answer uses less, where it is seen to read its terminal, and where that is a guess."""
+"""CPU cores below which an attempt may wait for input: where it was seen to read its terminal, and where that is a
+guess."""
 _QUESTION = re.compile(
     r"[:?>]$|\b(?:y/n|yes/no)\b.{0,20}$|\((?:[A-Za-z-]{0,10}db|gdb)\)$|\b(?:press|hit)\b.{1,40}$|--More--"
     r"|^In \[\d+\]|(?:password|passphrase|username|user name)\b.{0,80}$",
@@ -29,7 +30,7 @@ _SHOWN = 80
 
 
 def last_words(log: str) -> tuple[str, bool]:
-    """The last words at the end of a log, as a terminal shows them, and whether no line end follows them."""
+    """Return the last words of a log as a terminal shows them, and whether no line end follows them."""
     *whole, rest = ESCAPES.sub("", log).split("\n")
     text = _shown(rest)
     if text:
@@ -42,7 +43,7 @@ def _shown(line: str) -> str:
 
 
 def may_wait(doing: Doing) -> bool:
-    """Whether it is worth another look soon: it seems to wait for an answer, but for what is not known yet."""
+    """Return whether it should be checked again soon: it seems to wait for input, but that is not known yet."""
     return doing.cpu is None and (doing.reads is True or (doing.reads is None and _asks(doing)))
 
 
@@ -51,7 +52,7 @@ def _asks(doing: Doing) -> bool:
 
 
 def question(doing: Doing) -> str | None:
-    """That an attempt waits for an answer, in words; None if it does not, or that is not known."""
+    """Say that an attempt waits for input; None if it does not, or that is unknown."""
     if doing.cpu is None or doing.reads is False:
         return None
     if doing.reads:
@@ -66,7 +67,7 @@ def question(doing: Doing) -> str | None:
 
 
 def conditions(state: QueueState, doing: Mapping[int, Doing]) -> dict[str, str]:
-    """What a person should know of what was looked at, in words, by kind."""
+    """Return what a person should know of the attempts that were checked, in words, by kind."""
     found = {}
     for order, one in doing.items():
         words, job = question(one), state.jobs[order].spec.id
@@ -77,7 +78,7 @@ def conditions(state: QueueState, doing: Mapping[int, Doing]) -> dict[str, str]:
 
 
 def is_over(state: QueueState, kind: str) -> bool:
-    """Whether a condition tells of an attempt that no longer runs."""
+    """Return whether a condition is about an attempt that no longer runs."""
     if not kind.startswith(f"{KIND}:"):
         return False
     attempt = state.job(kind.partition(":")[2]).attempt
@@ -85,8 +86,8 @@ def is_over(state: QueueState, kind: str) -> bool:
 
 
 def row(doing: Doing | None) -> dict[str, Any]:
-    """The fields of a job's row: `last_output` is a time, `silent_s` in seconds, `cpu` in percent of a core. All None
-    where they are not known."""
+    """Return the fields of a job's row: `last_output` is a time, `silent_s` in seconds, `cpu` in percent of a core. All
+    are None where unknown."""
     if doing is None:
         return {"last_output": None, "silent_s": None, "cpu": None, "asks": None}
     silent = None if doing.output_at is None else round(max(0.0, doing.at - doing.output_at), 1)

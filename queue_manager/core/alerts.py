@@ -1,4 +1,4 @@
-"""What a person should hear of: some events, put in words. A projection of the journal, one line of JSON each."""
+"""Turn events of the journal into alerts for people, one line of JSON each."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from queue_manager.core.events import Record
 from queue_manager.core.times import iso
 
 UNHEALTHY = "unhealthy"
-"""The kind of an alert that a running job has a flag; `flag` is its kind then, and `line` a line of the job's log."""
+"""The kind of an alert about a flag of a running job; `flag` is the flag's kind, and `line` a line of the job's log."""
 
 
 def alert(record: Record) -> str | None:
-    """The line of alerts.jsonl for an event, newline included; None for an event that needs none."""
+    """Return the line of alerts.jsonl for an event, with its line end; None for an event without an alert."""
     found = words(record)
     if found is None:
         return None
@@ -25,7 +25,7 @@ def alert(record: Record) -> str | None:
 
 
 def last_seq(text: str) -> int:
-    """The event that the last whole line tells of; 0 if there is none."""
+    """Return the number of the event of the last complete line; 0 if there is none."""
     for line in reversed(text.splitlines()):
         try:
             return int(json.loads(line)["seq"])
@@ -35,7 +35,7 @@ def last_seq(text: str) -> int:
 
 
 def words(record: Record) -> tuple[str, str | None, str] | None:
-    """The kind of an alert, the job that it is about, and what it says; None for an event that needs none."""
+    """Return the kind of an alert, its job, and its text; None for an event without an alert."""
     event = record.event
     if isinstance(event, ev.AttemptEnded):
         if event.status == "stuck":

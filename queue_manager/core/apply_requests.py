@@ -1,4 +1,4 @@
-"""What a person asks of a run, carried out on the state."""
+"""Apply the requests of people to the state of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from queue_manager.core.turn import Turn
 
 
 def carry_out(state: QueueState, request: Request, turn: Turn) -> ev.RequestTaken:
-    """Do what is asked, as events of this turn. Returns the event that records it and holds the answer."""
+    """Carry out a request as events of this turn. Returns the event that records it with its answer."""
     if request.verb == "pause":
         turn.emit(ev.Paused())
         return _done(request, "paused: running jobs continue, no new jobs start")
@@ -104,7 +104,7 @@ def _accept(jobs: list[Job], request: Request, turn: Turn) -> ev.RequestTaken:
 
 
 def _not_acceptable(job: Job) -> str | None:
-    """Why a job's result cannot be taken as it is; None if it can."""
+    """Return why a job's result cannot be accepted; None if it can."""
     if job.status is Status.COMPLETED:
         return "has completed"
     if job.attempt is not None:

@@ -1,4 +1,4 @@
-"""What is made of the evidence about one live attempt: begun, told to end, ended, and how."""
+"""Decide by the evidence about one running attempt: started, asked to end, ended, and how."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ LAUNCH_GRACE = 30.0
 BIRTH_GRACE = 5.0
 """Seconds from the claim for the job's own process to report itself."""
 SESSION_GRACE = 2.0
-"""Seconds for a session to close by itself after its process has gone."""
+"""Seconds for a session to close after its process has ended."""
 CLOSED_GRACE = 2.0
-"""Seconds that a job may outlive its session, which somebody has closed: its output goes nowhere now."""
+"""Seconds that a job may outlive its session, which somebody has closed: its output is lost now."""
 RETRY_DELAY = 5.0
 """Seconds before a failure that is not OOM is retried."""
 DISK_DELAY = 60.0
 DISK_RETRIES = 3
 
 _SHUTDOWN_CODES = (129, 143)
-"""SIGHUP and SIGTERM: what a host sends to everything before it goes down."""
+"""SIGHUP and SIGTERM, which a host sends to everything before it shuts down."""
 
 _CANCELLED = Verdict(Outcome.CANCELLED, error="cancelled by a person")
 _INTERRUPTED = Verdict(Outcome.INTERRUPTED, "interrupted", error="interrupted: the host or the manager went down")
@@ -38,7 +38,7 @@ _NOT_LAUNCHED = Verdict(Outcome.NOT_LAUNCHED, "not_launched")
 
 
 class EvidenceClass(Enum):
-    """What the evidence about a live attempt amounts to; each has its row in `_STEPS`."""
+    """A class of evidence about a running attempt; each has its row in `_STEPS`."""
 
     CUT_OFF = "the host was restarted before the attempt ended"
     UNKNOWN = "it is unknown whether it has started"
@@ -50,7 +50,7 @@ class EvidenceClass(Enum):
 
 
 def classify(attempt: Attempt, seen: b.Evidence, boot: str) -> EvidenceClass:
-    """Which class of evidence this is; `boot`: the host's present life."""
+    """Return the class of the evidence. `boot`: the host's current boot ID."""
     if attempt.boot != boot and seen.exit is None:
         return EvidenceClass.CUT_OFF
     if isinstance(seen.claim, Unreadable):
@@ -65,7 +65,7 @@ def classify(attempt: Attempt, seen: b.Evidence, boot: str) -> EvidenceClass:
 
 
 def follow(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
-    """Bring one live attempt up to date with what is seen of it."""
+    """Update one running attempt by the evidence about it."""
     kind = classify(attempt, seen, turn.seen.boot)
     if kind in (EvidenceClass.BEGUN, EvidenceClass.RUNNING, EvidenceClass.GONE) and not _begin(
         turn, job, attempt, seen
@@ -100,7 +100,7 @@ def _unclaimed(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None
 
 
 def _begin(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> bool:
-    """Let an attempt that was claimed have begun. Says whether it has: its own process may still be to come."""
+    """Record that a claimed attempt has started. Returns whether it has: its own process may not exist yet."""
     if attempt.wrapper is not None:
         return True
     assert isinstance(seen.claim, b.Claim)
@@ -126,7 +126,7 @@ def _running(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
 
 
 def _gone(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
-    """The job's process has ended; the attempt has when nothing of it is left."""
+    """The job's process has ended; the attempt ends when nothing of it is left."""
     if seen.ended is not None:
         asked_to_end = attempt.stop_reason not in (None, "leftovers")
         if seen.exit is None and seen.inherited and not asked_to_end:
@@ -226,7 +226,7 @@ def _next_status(turn: Turn, job: Job, verdict: Verdict) -> tuple[Status, float 
 
 
 def _retried(turn: Turn, verdict: Verdict) -> tuple[Status, float]:
-    """The status of a job that failed so and waits for its retry, and when that is due."""
+    """Return the status of a failed job that waits for its retry, and when that is due."""
     if verdict.rule is Rule.OOM:
         return Status.FAILED_OOM, turn.now + turn.state.manifest.oom_retry.delay
     return Status.FAILED_OTHER, turn.now + (DISK_DELAY if verdict.rule is Rule.DISK else RETRY_DELAY)

@@ -1,4 +1,4 @@
-"""What crosses the edge of the pure core: readings and evidence in, actions out. Types only."""
+"""Types that cross the edge of the pure core: readings and evidence in, actions out."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class Output:
 
 @dataclass(frozen=True)
 class Ended:
-    """Gathered once, when all that an attempt started has gone. `recovered`: exit code of the command of its rung."""
+    """Facts that are gathered once, when all processes of an attempt have ended. `recovered`: exit code of the command
+    of its rung."""
 
     output: Output | None
     finding: LogFinding | None = None
@@ -61,8 +62,8 @@ class Ended:
 
 @dataclass(frozen=True)
 class Leftovers:
-    """Processes that outlive the job's command, by their command lines: those that work, those that may yet go on by
-    themselves, and those that only serve others, see `leftovers`. `output_there`: its output is there and new."""
+    """Processes that outlive the job's command, by their command lines: those that work, those that may continue on
+    their own, and those that only serve others, see `leftovers`. `output_there`: the output exists and is new."""
 
     busy: tuple[str, ...]
     idle: tuple[str, ...] = ()
@@ -103,9 +104,9 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Checked:
-    """A job's preconditions as they were at `at` (epoch seconds): None if they hold, else the one that does not.
+    """A job's preconditions at `at` (epoch seconds): None if they hold, else the one that does not.
 
-    `awaited`: that one is up to another host, and may hold at any time.
+    `awaited`: that one depends on another host, and may hold at any time.
     """
 
     unmet: str | None
@@ -115,8 +116,8 @@ class Checked:
 
 @dataclass(frozen=True)
 class ForeignLease:
-    """A card in the hands of another run on this host. `mib` None: it wants the card for itself. `owner`: whose run
-    it is in words, where it may be another user's; what such a run is called is not known."""
+    """A GPU that another run on this host uses. `mib` None: the run wants it alone. `owner`: whose run it is, where it
+    may be another user's; its name is unknown then."""
 
     card: str
     mib: int | None
@@ -185,7 +186,7 @@ class HealthReading:
 
 @dataclass(frozen=True)
 class CodeReading:
-    """Which code lies in the run's cwd (None: unknown). `since`: when it was looked at before."""
+    """The identity of the code in the run's cwd (None: unknown). `since`: time of the reading before."""
 
     name: str | None
     since: float
@@ -193,15 +194,15 @@ class CodeReading:
 
 @dataclass(frozen=True)
 class Seen:
-    """One turn's observations. What was not looked at is absent, and nothing is concluded from that.
+    """The observations of one turn. What was not looked at is absent, and nothing is concluded from its absence.
 
-    `cards`: None where nobody asked; a reading is always younger than the evidence beside it.
-    `before`: MiB used by uuid, from the reading before. `cores`: how many CPU jobs may run where `max_parallel`
-    does not say. `disk`: why nothing may be launched, where a disk is full. `machine`: the rented machine.
-    `code`: the code, where a look at it has just ended. `journal`: what others did to the journal, and that it was put
-    back. `missing`: what is not there of an output that a person wants to accept, in words, by the request's id.
-    `doing`: what each running attempt does, where that was looked at. `metrics`: what was read of jobs that completed.
-    `health`: how running attempts do, of those that were looked at.
+    `cards`: None where they were not read; a reading is always younger than the evidence beside it. `before`: MiB used
+    by uuid, from the reading before. `cores`: how many CPU jobs may run where `max_parallel` does not say. `disk`: why
+    nothing may be launched, where a disk is full. `machine`: the rented machine. `code`: the code, where a reading has
+    just ended. `journal`: what others did to the journal, and that it was restored. `missing`: what is missing of an
+    output that a person wants to accept, in words, by the request's id. `doing`: what each running attempt does, where
+    that was checked. `metrics`: metrics of jobs that completed. `health`: health of the running attempts that were
+    checked.
     """
 
     boot: str
@@ -224,14 +225,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class Launch:
-    """Start the attempt that the journal has just been told of."""
+    """Start the attempt whose start was just journaled."""
 
     order: int
 
 
 @dataclass(frozen=True)
 class Stop:
-    """Signal all that the attempt started: KILL if `kill`, else TERM."""
+    """Signal all processes of an attempt: KILL if `kill`, else TERM."""
 
     order: int
     kill: bool
@@ -253,7 +254,7 @@ class Revoke:
 
 @dataclass(frozen=True)
 class Reply:
-    """Tell the person who asked."""
+    """Answer a request."""
 
     answer: Answer
 

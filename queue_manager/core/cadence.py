@@ -1,5 +1,5 @@
-"""When a job that runs is to be looked at again: often after its launch and while something is wrong, seldom while all
-is well. Pure."""
+"""When to check a running job again: often after its launch and while something is wrong, seldom while all is well.
+Pure."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ STABILISE = 10 * MINUTE
 """Seconds between checks until the job was healthy twice in a row."""
 CRUISE = (30 * MINUTE, 45 * MINUTE, 60 * MINUTE)
 ALERT = (2 * MINUTE, 3 * MINUTE, 4 * MINUTE, 5 * MINUTE)
-"""Seconds from one check to the next while all is well, and while it is not; the last one is for all that follow."""
+"""Seconds from one check to the next while all is well, and while something is wrong; the last value repeats."""
 _HEALTHY = 2
 
 
 class Cadence(NamedTuple):
-    """The checks of one attempt. Times are epoch seconds. `stage`: early, stabilise, cruise or alert; `checks`: those
-    of this stage so far, of stabilise those in a row that found it healthy; `due`: when the next check is."""
+    """The checks of one attempt. Times are epoch seconds. `stage`: early, stabilise, cruise or alert; `checks`: number
+    of checks in this stage, or for stabilise of those in a row that found it healthy; `due`: time of the next check."""
 
     launched: float
     due: float
@@ -27,12 +27,12 @@ class Cadence(NamedTuple):
 
 
 def launched(at: float) -> Cadence:
-    """The checks of an attempt that was launched at this moment; of another attempt all begins anew."""
+    """Return the checks of an attempt that was launched now; they start again with each attempt."""
     return Cadence(at, at + EARLY[0])
 
 
 def checked(cadence: Cadence, now: float, healthy: bool) -> Cadence:
-    """What follows on a check."""
+    """Return what follows after a check."""
     if not healthy:
         count = cadence.checks + 1 if cadence.stage == "alert" else 0
         return _at(cadence, "alert", count, now + ALERT[min(count, len(ALERT) - 1)])
@@ -50,14 +50,14 @@ def checked(cadence: Cadence, now: float, healthy: bool) -> Cadence:
 
 
 def sustained(since: float, cleared: float | None) -> float:
-    """When an attempt that has been healthy since then has come to `cruise`, healthy twice in a row. `since`: its
-    launch; `cleared`: when the last thing that was wrong with it was over."""
+    """Return when an attempt that has been healthy since then reached `cruise`, healthy twice in a row. `since`: its
+    launch; `cleared`: when its last fault ended."""
     first = since + EARLY[-1] + _HEALTHY * STABILISE
     return first if cleared is None else max(first, cleared + _HEALTHY * STABILISE)
 
 
 def alerted(cadence: Cadence, now: float) -> Cadence:
-    """What follows on a fault that was told of between two checks: it does not wait for the next one."""
+    """Return what follows after a fault that was reported between two checks: the next check comes at once."""
     return cadence._replace(due=min(cadence.due, now))
 
 

@@ -1,4 +1,4 @@
-"""What is known of the cards (GPUs) of a run, and what of them is promised. Kept by `QueueState.apply` alone."""
+"""What is known of the GPUs of a run, and how they are reserved. Changed only by `QueueState.apply`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from copy import copy
 from queue_manager.core.state_types import Attempt, Settling
 
 FAILURES_KEPT = 8
-"""So many of the last jobs that failed on a card are remembered."""
+"""Number of the last jobs that failed on a GPU that are remembered."""
 
 
 class CardBook:
-    """Leases, memory that is still to be given back, and cards that are put aside; all by the card's uuid.
+    """Leases, memory that was not released yet, and GPUs in quarantine; all by uuid.
 
-    `holders`: live attempts that have the card, derived from them; `settling`: cards that an attempt has left;
-    `quarantined`: why a card gets no job. `failures`: the jobs that failed on a card one after the other; `served`:
-    cards on which a job has completed. `wave`: the number of the last wave, and `wave_cards` its cards.
+    `holders`: live attempts that have the GPU, derived from them; `settling`: GPUs that an attempt has left;
+    `quarantined`: why a GPU gets no job. `failures`: the jobs that failed on a GPU one after the other; `served`: GPUs
+    on which a job has completed. `wave`: the number of the last wave, and `wave_cards` its GPUs.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,8 @@ class CardBook:
     # -- asked --------------------------------------------------------------------------------------------------------
 
     def conflict(self, cards: Iterable[str], mib: int | None) -> str | None:
-        """Why these cards cannot be given to a job that wants `mib` of each (None: to itself); None if they can."""
+        """Return why a job that wants `mib` of each of these GPUs (None: all of it) cannot have them; None if it
+        can."""
         for card in cards:
             holders = self.holders.get(card)
             if holders and (mib is None or any(holder.mib is None for holder in holders)):
@@ -39,7 +40,7 @@ class CardBook:
         return None
 
     def copy(self) -> CardBook:
-        """The same, to go its own way; who holds the cards is told by `hold`."""
+        """Return a copy without `holders`, which `hold` derives again."""
         made = copy(self)
         made.holders, made.settling, made.quarantined = {}, dict(self.settling), dict(self.quarantined)
         made.failures, made.served = dict(self.failures), set(self.served)
@@ -48,7 +49,7 @@ class CardBook:
     # -- told by apply ------------------------------------------------------------------------------------------------
 
     def give(self, attempt: Attempt) -> None:
-        """Let an attempt have its cards, in its wave."""
+        """Give an attempt its GPUs, in its wave."""
         for card in attempt.cards:
             self.holders.setdefault(card, []).append(attempt)
             self.settling.pop(card, None)
@@ -56,7 +57,7 @@ class CardBook:
         self.wave = attempt.wave
 
     def take_back(self, attempt: Attempt, at: float, used_mib: Iterable[int]) -> None:
-        """Let an attempt have ended at `at` (epoch seconds). `used_mib`: last read on each of its cards."""
+        """Release the GPUs of an attempt that ended at `at` (epoch seconds). `used_mib`: last reading of each."""
         for card, mib in zip(attempt.cards, used_mib):
             holders = self.holders[card]
             holders.remove(attempt)
@@ -65,29 +66,29 @@ class CardBook:
             self.settling[card] = Settling(at, mib)
 
     def completed(self, cards: Iterable[str]) -> None:
-        """A job has completed on these cards."""
+        """Note that a job completed on these GPUs."""
         for card in cards:
             self.failures.pop(card, None)
             self.served.add(card)
 
     def failed(self, cards: Iterable[str], job: str) -> None:
-        """A job has failed on these cards, other than by OOM."""
+        """Note that a job failed on these GPUs, other than by OOM."""
         for card in cards:
             before = tuple(name for name in self.failures.get(card, ()) if name != job)
             self.failures[card] = (*before, job)[-FAILURES_KEPT:]
 
     def put_aside(self, card: str, reason: str) -> None:
-        """Give a card to no job until `try_again`."""
+        """Quarantine a GPU: it gets no job until `try_again`."""
         self.quarantined[card] = reason
         self.failures.pop(card, None)
 
     def try_again(self) -> None:
-        """Forget what was wrong with cards: a person says that they are to be used again."""
+        """End the quarantine of GPUs: a person says that they are to be used again."""
         self.quarantined.clear()
         self.failures.clear()
 
     def hold(self, attempts: Iterable[Attempt]) -> None:
-        """Build `holders` anew from the live attempts."""
+        """Derive `holders` from the live attempts."""
         self.holders = {}
         for attempt in attempts:
             for card in attempt.cards:

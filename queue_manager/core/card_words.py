@@ -1,4 +1,4 @@
-"""Why a card is not given to a new job now: who holds it, and by which threshold. Pure."""
+"""Say why a GPU is not given to a new job now: who holds it, and by which threshold. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _NAMED = 3
 
 
 def holder(state: QueueState, card: Card, view: View | None, foreign: Sequence[ForeignLease]) -> str | None:
-    """What keeps a card from a job that wants it to itself, in words; None if nothing does.
+    """Say what keeps a GPU from a job that wants it alone; None if nothing does.
 
-    `view`: the card as placement sees it, None where this run does not use it. `foreign`: leases of other runs on it.
+    `view`: the GPU as placement sees it, None where this run does not use it. `foreign`: leases of other runs on it.
     """
     if card.uuid in state.cards.quarantined:
         return f"in quarantine ({state.cards.quarantined[card.uuid]}); to try it again: wavequeue resume"

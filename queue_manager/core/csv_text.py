@@ -1,4 +1,4 @@
-"""Text in a cell of a CSV file that a spreadsheet opens: it is no formula. Pure."""
+"""Text for the cell of a CSV file that no spreadsheet evaluates as a formula. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)", re
 
 
 def csv_cell(text: str) -> str:
-    """The text on one line. What a spreadsheet would compute gets an apostrophe before it; numbers are left alone.
+    """Return the text on one line. What a spreadsheet would evaluate gets an apostrophe before it; numbers do not
+    change.
 
-    Quoting is the csv module's part.
+    Quoting is left to the csv module.
     """
     line = one_line(text)
     begins = line.lstrip(" ")[:1]

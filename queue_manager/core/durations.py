@@ -1,4 +1,4 @@
-"""How long jobs take, by what jobs like them took: for estimates. Pure."""
+"""Estimate how long jobs take, from similar jobs. Pure."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from queue_manager.core.manifest import JobSpec
 
 
 class Earlier(NamedTuple):
-    """What earlier runs of a project took. `jobs`: seconds of a job that completed there, by its id; `phases`: seconds
-    of a job of a phase on average, and of how many jobs that was measured."""
+    """What earlier runs of a project took. `jobs`: seconds of a completed job, by its id; `phases`: average seconds of
+    a job of a phase, and over how many jobs."""
 
     jobs: Mapping[str, float] = {}
     phases: Mapping[str, tuple[float, int]] = {}
@@ -20,7 +20,7 @@ class Earlier(NamedTuple):
 
 NOTHING = Earlier()
 _FEW = 3
-"""Below so many completed jobs of a phase an earlier one counts beside them."""
+"""With fewer completed jobs of a phase than this, an earlier estimate counts beside them."""
 
 
 class Going(NamedTuple):
@@ -46,7 +46,7 @@ class _Measured(NamedTuple):
 
 
 class Durations:
-    """What each job is expected to take.
+    """The expected duration of each job.
 
     That is what the same job took in an earlier run, else the jobs of its phase there, else its `est_minutes`; and as
     soon as jobs of its phase have completed in this run, as much more or less as those took. Where nothing was
@@ -99,7 +99,7 @@ class Durations:
         compared = [(length, expected) for length, expected in pairs if expected]
         if compared and len(compared) < _FEW and phase in self.earlier.phases:
             usual = self.earlier.phases[phase][0]
-            compared.append((usual, usual))  # so that one odd job does not stand for all
+            compared.append((usual, usual))  # so that one unusual job does not decide alone
         expected = sum(expected for _, expected in compared)
         ratio = sum(length for length, _ in compared) / expected if expected else None
         return _Measured(len(pairs), ratio)
@@ -128,7 +128,7 @@ class Durations:
         return length if length > one.elapsed else self._lengths.lasting(spec.phase, one.elapsed)
 
     def _expected(self, spec: JobSpec) -> float | None:
-        """What a job was expected to take before the run."""
+        """Return what was expected of a job before the run."""
         job, phase = self.earlier.jobs.get(spec.id), self.earlier.phases.get(spec.phase)
         if job is not None:
             return job
@@ -137,7 +137,7 @@ class Durations:
         return None if spec.est_minutes is None else 60.0 * spec.est_minutes
 
     def of_phases(self, specs: Iterable[JobSpec]) -> dict[str, float]:
-        """What a job of each phase takes on average, as far as that is known."""
+        """Return the average seconds of a job of each phase, where known."""
         found: dict[str, list[float]] = {}
         for spec in specs:
             length = self.seconds(spec)
@@ -150,7 +150,7 @@ class Durations:
         return self._completed.get(phase, 0) + self.earlier.phases.get(phase, (0.0, 0))[1]
 
     def basis(self, specs: Iterable[JobSpec]) -> tuple[str, ...]:
-        """What tells how long these jobs take, a line for each phase: `12 completed jobs of teachers`."""
+        """Say what the estimate of these jobs is based on, by phase: `12 completed jobs of teachers`."""
         found: dict[str, None] = {}
         for spec in specs:
             count, shown = self.measured(spec.phase), self._shown.get(spec.phase, 0)
@@ -164,27 +164,27 @@ class Durations:
         return tuple(found)
 
     def unknown(self, specs: Iterable[JobSpec]) -> tuple[str, ...]:
-        """The phases of those jobs of which nothing tells how long they take."""
+        """Return the phases of those jobs whose duration is unknown."""
         return tuple(dict.fromkeys(spec.phase for spec in specs if self.seconds(spec) is None))
 
 
 def basis_words(basis: Iterable[str]) -> str:
-    """What tells how long jobs take: `from 12 completed jobs of teachers; est_minutes for students`."""
+    """Say what the estimate is based on: `from 12 completed jobs of teachers; est_minutes for students`."""
     return f"from {'; '.join(basis)}"
 
 
 def unknown_words(phases: Iterable[str]) -> str:
-    """Why nothing is known."""
+    """Say why the duration is unknown."""
     return f"no job of {', '.join(phases)} has completed yet, and est_minutes is not given"
 
 
 def encode(earlier: Earlier) -> bytes:
-    """What goes with a run to where it is managed."""
+    """Write the durations for the machine that manages the run."""
     return json.dumps({"jobs": dict(earlier.jobs), "phases": dict(earlier.phases)}).encode()
 
 
 def decode(data: bytes) -> Earlier:
-    """The inverse. Raises ValueError."""
+    """Read what `encode` wrote. Raises ValueError."""
     found = json.loads(data)
     try:
         jobs = {str(job): _seconds(length) for job, length in found["jobs"].items()}

@@ -1,4 +1,4 @@
-"""When a run will have ended, as its manager reckons it: the run goes on by itself against simulated time. Pure."""
+"""Estimate the end of a run by letting it run against simulated time, from its present state. Pure."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from queue_manager.core.status import FINAL, Status
 
 
 class Eta(NamedTuple):
-    """`at`: when the last job ends (epoch seconds), None where that is not known. `basis`: what tells how long jobs
-    take; `note`: what has to be so for it, or why nothing is known, in words."""
+    """`at`: when the last job ends (epoch seconds), None where unknown. `basis`: what the durations are based on;
+    `note`: a condition for the estimate, or why there is none, in words."""
 
     at: float | None
     basis: tuple[str, ...] = ()
@@ -88,7 +88,7 @@ def _going(
 
 
 def _took(state: QueueState) -> dict[str, float]:
-    """Seconds of each job that has completed."""
+    """Return the seconds of each completed job."""
     return {
         job.spec.id: max(0.0, job.attempt_ended - job.started)
         for job in state.jobs
@@ -97,8 +97,8 @@ def _took(state: QueueState) -> dict[str, float]:
 
 
 def outside(state: QueueState, cards: Sequence[Card]) -> tuple[Card, ...]:
-    """The cards with what others use of them alone, as far as that can be told: of a card that jobs of this run have,
-    what was used before the first of them came."""
+    """Return the GPUs with only what others use of them, where that is known: of a GPU with jobs of this run, what was
+    used before the first of them started."""
     found = []
     for card in cards:
         holders, used = state.cards.holders.get(card.uuid, []), card.used_mib

@@ -1,7 +1,7 @@
-"""The facts a journal holds, and their JSON. An event is named for what has happened, never for what should.
+"""The events of a journal, and their JSON. An event is named for what happened, never for what should happen.
 
-A journal is read by later versions, and by earlier ones: `_WIRE` says what each event is called in it for ever,
-whatever its class is called; a new field has a default, and one that must not be passed over is a new event.
+Later versions read a journal, and earlier ones may: `_WIRE` fixes the name of each event in the file, whatever its
+class is called. A new field has a default, and a field that must not be ignored needs a new event.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Work(NamedTuple):
 
 @dataclass(frozen=True)
 class RunStarted:
-    """Heads the journal."""
+    """The first event of a journal."""
 
     run_id: str
     project: str
@@ -62,9 +62,9 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class ManagerStarted:
-    """A manager took the run, at first or again. `boot` names the host's life, see host.boot_id. `away`: seconds that
-    the machine was down before, by the last sign of the life before. `ticks`: with `pid` and `boot` the manager's
-    identity, see Proc; 0 in journals of earlier versions."""
+    """A manager started for the run, the first or a later one. `boot`: the host's boot ID, see host.boot_id. `away`:
+    seconds that the machine was down before, by the last sign of the previous boot. `ticks`: with `pid` and `boot` the
+    manager's identity, see Proc; 0 in journals of earlier versions."""
 
     host: str
     pid: int
@@ -75,8 +75,8 @@ class ManagerStarted:
 
 @dataclass(frozen=True)
 class AttemptStarting:
-    """The intent to launch; durable before the deed. `cards`: uuids, `indices`: the same cards by index,
-    `mib`: promised on each (None: the cards are its own), `used_mib`: what NVML read on each at placement."""
+    """The intent to launch, on disk before the launch. `cards`: uuids, `indices`: the same GPUs by index, `mib`:
+    reserved on each (None: all of it), `used_mib`: NVML's reading of each at placement."""
 
     job: str
     n: int
@@ -113,7 +113,8 @@ class AttemptStopping:
 
 @dataclass(frozen=True)
 class LeftoversFound:
-    """Its command has ended and left processes running. `fate`: wait, fail or end, see `leftovers`; `text`: who."""
+    """Its command has ended and left processes running. `fate`: wait, fail or end, see `leftovers`; `text`: which
+    processes."""
 
     job: str
     n: int
@@ -123,8 +124,8 @@ class LeftoversFound:
 
 @dataclass(frozen=True)
 class AttemptIdle:
-    """Since this look (`work`) it has done nothing, though it still runs. Of one that was idle before: it has worked
-    in between."""
+    """Since this look (`work`) it has done nothing, though it still runs. If it was idle before, it has worked in
+    between."""
 
     job: str
     n: int
@@ -152,8 +153,8 @@ class AttemptEnded:
 
 @dataclass(frozen=True)
 class HealthFlagged:
-    """Something is wrong with a running attempt. `kind`: see health_policy.FLAGS; `text` says it to a person, `line` is
-    the line of its log that shows it; `again`: it had been so before, and was over."""
+    """Something is wrong with a running attempt. `kind`: see health_policy.FLAGS; `text` describes it to a person,
+    `line` is the line of its log that shows it; `again`: the flag had been raised and cleared before."""
 
     job: str
     n: int
@@ -165,7 +166,7 @@ class HealthFlagged:
 
 @dataclass(frozen=True)
 class HealthCleared:
-    """It is so no longer."""
+    """The flag no longer applies."""
 
     job: str
     n: int
@@ -204,7 +205,7 @@ class RecoverySustained:
 
 @dataclass(frozen=True)
 class MetricsRead:
-    """The metrics of a job that has completed: a number or None by name, and why there is none, in words."""
+    """The metrics of a completed job: a number or None by name, and why a number is missing, in words."""
 
     job: str
     metrics: Mapping[str, float | None]
@@ -213,7 +214,7 @@ class MetricsRead:
 
 @dataclass(frozen=True)
 class RetryDue:
-    """The delay of a failed job is over; it may be placed again."""
+    """The retry delay of a failed job is over; it may be placed again."""
 
     job: str
 
@@ -228,7 +229,7 @@ class JobHeld:
 
 @dataclass(frozen=True)
 class JobStuck:
-    """It can never run here, for the reason given; a person is needed."""
+    """It can never run here, for the reason given, and needs a person."""
 
     job: str
     error: str
@@ -236,8 +237,8 @@ class JobStuck:
 
 @dataclass(frozen=True)
 class JobBlocked:
-    """Something it needs will not come. `by`: the job at the root, None where it is a precondition. Of a job that is
-    blocked already: from now on it names another root."""
+    """Something it needs will never be available. `by`: the job at the root, None where it is a precondition. For a
+    blocked job: it names another root from now on."""
 
     job: str
     by: str | None
@@ -246,28 +247,28 @@ class JobBlocked:
 
 @dataclass(frozen=True)
 class JobUnblocked:
-    """What it depends on may yet complete."""
+    """What it depends on may still complete."""
 
     job: str
 
 
 @dataclass(frozen=True)
 class JobCancelled:
-    """A person took it out before it ran."""
+    """A person cancelled it before it ran."""
 
     job: str
 
 
 @dataclass(frozen=True)
 class JobRetried:
-    """A person gave it a fresh set of attempts."""
+    """A person gave it new attempts."""
 
     job: str
 
 
 @dataclass(frozen=True)
 class JobsAdded:
-    """More jobs for a run that has begun."""
+    """More jobs for a run that has started."""
 
     phases: tuple[Phase, ...]
     groups: Mapping[str, tuple[str, ...]]
@@ -276,22 +277,21 @@ class JobsAdded:
 
 @dataclass(frozen=True)
 class JobsChanged:
-    """A person changed what may change of jobs in a run. `changes`: new values by field, by job; see
-    requests.CHANGEABLE."""
+    """A person changed fields of jobs in a run. `changes`: new values by field, by job; see requests.CHANGEABLE."""
 
     changes: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class JobSkipped:
-    """Its output was there before the run, newer than the code, and is taken as it is."""
+    """Its output existed before the run, newer than the code, and is used."""
 
     job: str
 
 
 @dataclass(frozen=True)
 class JobAccepted:
-    """A person took the job's result as it is. `by`: who, as user@machine; `reason`: why, in their words."""
+    """A person accepted the job's result. `by`: who, as user@machine; `reason`: why, in their words."""
 
     job: str
     by: str
@@ -300,9 +300,9 @@ class JobAccepted:
 
 @dataclass(frozen=True)
 class CodeSeen:
-    """The code in the run's cwd is another one, or was told for the first time. `code`: its name, see
-    queue_manager.adapters.code_identity; None where it is unknown. `since`: attempts that started after this
-    moment (epoch seconds) run it; until then it was still the code before."""
+    """The code in the run's cwd has changed, or was identified for the first time. `code`: its identity, see
+    queue_manager.adapters.code_identity; None where it is unknown. `since`: attempts that started after this time
+    (epoch seconds) run it; earlier ones ran the code before."""
 
     code: str | None
     since: float = 0.0
@@ -320,7 +320,7 @@ class Resumed:
 
 @dataclass(frozen=True)
 class RequestTaken:
-    """A request was carried out, once and for all."""
+    """A request was carried out; it is never carried out again."""
 
     id: str
     ok: bool
@@ -330,7 +330,7 @@ class RequestTaken:
 
 @dataclass(frozen=True)
 class ConditionBegan:
-    """Something in the world hinders the queue. `kind` names it, `text` says it to a person."""
+    """Something blocks the queue. `kind` names it, `text` describes it to a person."""
 
     kind: str
     text: str
@@ -338,7 +338,7 @@ class ConditionBegan:
 
 @dataclass(frozen=True)
 class ConditionEnded:
-    """It hinders no longer."""
+    """It no longer blocks the queue."""
 
     kind: str
 
@@ -353,7 +353,7 @@ class CardQuarantined:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """Nothing is left that can run."""
+    """No job is left that can run."""
 
 
 @dataclass(frozen=True)
@@ -365,7 +365,7 @@ class CompleteRan:
 
 @dataclass(frozen=True)
 class BoundReached:
-    """No more jobs are started, until a person resumes the run: max_cost or deadline (`kind`)."""
+    """No more jobs are started until a person resumes the run: max_cost or deadline (`kind`)."""
 
     kind: str
     text: str
@@ -373,14 +373,14 @@ class BoundReached:
 
 @dataclass(frozen=True)
 class ResultsPushed:
-    """`results_to` has brought away all results up to the journal's line `upto`."""
+    """`results_to` has copied all results up to the journal's line `upto`."""
 
     upto: int
 
 
 @dataclass(frozen=True)
 class TeardownStarting:
-    """The intent to end the machine; durable before the deed. `plan`: stop or destroy. `cost`: USD so far."""
+    """The intent to end the machine, on disk before the request. `plan`: stop or destroy. `cost`: USD so far."""
 
     plan: str
     instance: int
@@ -390,14 +390,14 @@ class TeardownStarting:
 
 @dataclass(frozen=True)
 class TeardownCalledOff:
-    """The machine goes on after all."""
+    """The machine is kept after all."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class TeardownConfirmed:
-    """Its provider says that the machine is stopped, or gone."""
+    """The provider confirms that the machine is stopped or deleted."""
 
     plan: str
     instance: int
@@ -405,8 +405,8 @@ class TeardownConfirmed:
 
 @dataclass(frozen=True)
 class RunRepaired:
-    """The journal was damaged or lost, and was put together anew: all before this line. `text`: from what, in words;
-    `kept`: the name of the damaged one beside it, empty where there was none."""
+    """The journal was damaged or lost and was rebuilt: everything before this line. `text`: from what, in words;
+    `kept`: name of the damaged file beside it, empty where there was none."""
 
     text: str
     kept: str = ""
@@ -465,12 +465,12 @@ _WIRE: dict[str, type[Event]] = {
 }
 _NAME = {kind: name for name, kind in _WIRE.items()}
 _WIRE_FIELD: dict[type[Event], dict[str, str]] = {AttemptStarted: {"leader": "screen"}}
-"""What a journal calls a field, where that is not its name here."""
+"""Names of fields in a journal that differ from their names here."""
 _REQUIRED = object()
 _DEFAULTS: dict[type[Event], dict[str, Any]] = {
     kind: {one.name: _REQUIRED if one.default is MISSING else one.default for one in fields(kind)} for kind in _NAME
 }
-"""What each field of an event is where its line does not say."""
+"""Default values of the fields of each event, used where a line lacks them."""
 
 _MUST = {
     kind: frozenset(key for key, value in known.items() if value is _REQUIRED) for kind, known in _DEFAULTS.items()
@@ -493,9 +493,9 @@ _CONVERT: dict[type[Event], dict[str, Callable[[Any], Any]]] = {
     }
     for kind, known in _DEFAULTS.items()
 }
-"""Fields that JSON has as lists, and what makes of them what they are."""
+"""Fields that JSON has as lists, and their conversions."""
 
-# Nothing is acted on because of these, and they are found out again after a crash: they need no fsync of their own.
+# No action follows from these, and they are found again after a crash, so they need no fsync of their own.
 _NOT_URGENT = (
     ManagerStarted,
     AttemptStarted,
@@ -521,22 +521,22 @@ class Record(NamedTuple):
 
 
 def urgent(event: Event) -> bool:
-    """Whether the event has to be on disk before anything is done because of it."""
+    """Return whether the event must be on disk before anything is done because of it."""
     return not isinstance(event, _NOT_URGENT)
 
 
 def name_of(event: Event) -> str:
-    """What a journal calls an event."""
+    """Return an event's name in a journal."""
     return _NAME[type(event)]
 
 
 def values(event: Event) -> dict[str, Any]:
-    """An event's fields by name."""
+    """Return an event's fields by name."""
     return {name: getattr(event, name) for name in _DEFAULTS[type(event)]}
 
 
 def words(event: Event) -> Iterator[str]:
-    """An event for the log: its fields, without what an added job holds."""
+    """Describe an event for the log: its fields, without the content of added jobs."""
     for name, value in values(event).items():
         if name == "specs":
             yield f"{len(value)} jobs"
@@ -545,7 +545,7 @@ def words(event: Event) -> Iterator[str]:
 
 
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-"""Made once: json.dumps makes an encoder for each call."""
+"""Created once: json.dumps creates an encoder for each call."""
 
 
 def encode(record: Record) -> str:
@@ -568,12 +568,13 @@ _TAIL_LENGTH = len(',"crc":"00000000"}')
 
 
 def seal(line: str) -> str:
-    """Put a checksum (CRC-32 of all before it) at the end of a JSON object that has none."""
+    """Append a checksum (CRC-32 of all before it) to a JSON object without one."""
     return f'{line[:-1]},"crc":"{_checksum(line[:-1])}"}}'
 
 
 def unseal(line: str) -> tuple[str, bool | None]:
-    """A line without its checksum, and whether that fits; None where it has none: earlier versions wrote such lines."""
+    """Return a line without its checksum, and whether that matches; None where it has none: earlier versions wrote such
+    lines."""
     body, found = line[:-_TAIL_LENGTH], _TAIL.fullmatch(line[-_TAIL_LENGTH:])
     return (line, None) if found is None else (body + "}", found.group(1) == _checksum(body))
 
@@ -583,10 +584,10 @@ def _checksum(text: str) -> str:
 
 
 def decode(line: str) -> Record:
-    """Read one line, newline included or not. Raises JournalError, also where its checksum does not fit.
+    """Read one line, with or without its line end. Raises JournalError, also where its checksum does not match.
 
-    Fields that this version does not know are passed over where a checksum shows that a later one wrote them; in a line
-    without one they may be damage to the name of a field that it does.
+    Unknown fields are ignored where a checksum shows that a later version wrote them; in a line without one they may be
+    a damaged name of a known field.
     """
     body, fits = unseal(line.rstrip("\n"))
     if fits is False:
@@ -618,7 +619,7 @@ def decode(line: str) -> Record:
 
 
 def _made(kind: type[Event], data: dict[str, Any], may_be_newer: bool) -> Event:
-    """An event of these fields. Raises TypeError for one that is missing, or not known."""
+    """Create an event from fields. Raises TypeError for a missing or unknown one."""
     known, required = _DEFAULTS[kind], _MUST[kind]
     if not required <= data.keys():
         raise TypeError(f"it lacks {', '.join(sorted(required - data.keys()))}")
@@ -628,7 +629,7 @@ def _made(kind: type[Event], data: dict[str, Any], may_be_newer: bool) -> Event:
             raise TypeError(f"it has {', '.join(strange)}, which this version does not know")
         for key in strange:
             del data[key]
-    # Past the constructor of a frozen class, which takes as long as all the rest of reading a line.
+    # Bypasses the constructor of a frozen class, which takes as long as the rest of reading a line.
     made = object.__new__(kind)
     made.__dict__.update(known)
     made.__dict__.update(data)

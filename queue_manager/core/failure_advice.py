@@ -1,4 +1,4 @@
-"""What a class of failures asks for, in one sentence: the same in `why`, `diagnose` and a summary. Pure."""
+"""Advice for a failure class, in one sentence: the same in `why`, `diagnose` and a summary. Pure."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ _OF_LINE = (
     ("cuda", r"not compiled with CUDA|no kernel image|No supported gpu|No visible GPU|NVIDIA driver|No CUDA GPUs",
      "the framework finds no GPU that it can use: check the driver, and install a build for this CUDA and GPU"),
 )  # fmt: skip
-"""What some lines of a class ask for in particular."""
+"""Advice for particular lines of a class."""
 
 
 def of_failure(name: str, line: str) -> str | None:
-    """The advice for a class of failures and the line of the log that shows it; None where there is none."""
+    """Return the advice for a failure class and the log line that shows it; None where there is none."""
     for of, pattern, text in _OF_LINE:
         if of == name and re.search(pattern, line):
             return text

@@ -1,6 +1,6 @@
 """Failure classes: what the words of a log line show, and what follows for the job. Pure.
 
-A new class is a row of _TABLE and a log in tests/data/gallery; which line of a log counts is up to `diagnosis`.
+A new class is a row of _TABLE and a log in tests/data/gallery; `diagnosis` decides which line of a log counts.
 
 Sources of the messages: PyTorch c10/cuda/CUDACachingAllocator.cpp and c10/core/impl/alloc_cpu.cpp, XLA's and
 TensorFlow's RESOURCE_EXHAUSTED status, cupy.cuda.memory, the cuBLAS and cuDNN status names, NCCL's "Cuda failure",
@@ -33,7 +33,7 @@ class FailureClass(NamedTuple):
 
 @dataclass(frozen=True)
 class LogFinding:
-    """The line of a log that says why the job failed, and its class."""
+    """The line of a log that shows why the job failed, and its class."""
 
     name: str
     line: str
@@ -55,9 +55,9 @@ def _pattern(*alternatives: str) -> str:
 
 
 class _Row(NamedTuple):
-    """A class by its words. `alone`: they are a failure wherever they stand, not only in an exception's message.
-    `signs`: text in lower case, some of which is in every match: to look for it first is far faster. `pattern` is
-    compiled when it is first searched for, since a manager starts without."""
+    """A class by its words. `alone`: they show a failure wherever they occur, not only in an exception's message.
+    `signs`: texts in lower case, one of which is in every match; searching them first is far faster. `pattern` is
+    compiled when it is first used, since a manager starts without it."""
 
     name: str
     rule: Rule
@@ -354,10 +354,10 @@ _NAN_TYPES = ("ValueError", "RuntimeError", "FloatingPointError", "Exception", "
 
 
 def classify(text: str, kind: str = "", message: bool = False) -> str:
-    """The class of an exception, a crash or an error message; `traceback` where it is of none in particular.
+    """Return the class of an exception, a crash or an error message; `traceback` where no other class fits.
 
-    `kind`: the exception's type. It comes before the words: a KeyError that speaks of memory is none of memory.
-    `message`: `text` is a later line of its message.
+    `kind`: the exception's type, which counts before the words: a KeyError that mentions memory is not OOM. `message`:
+    `text` is a later line of its message.
     """
     short = kind.rsplit(".", 1)[-1]
     if short == "AssertionError" and "Torch not compiled with CUDA enabled" in text:
@@ -380,7 +380,7 @@ def classify(text: str, kind: str = "", message: bool = False) -> str:
 
 
 def words(line: str) -> str | None:
-    """The class whose words stand in a line that is no exception: of memory, of a card, of a disk."""
+    """Return the class whose words occur in a line that is not an exception: memory, GPU, disk."""
     lower = line.lower()
     for row in _TABLE:
         if row.alone and any(sign in lower for sign in row.signs) and re.search(row.pattern, line):
@@ -389,7 +389,7 @@ def words(line: str) -> str | None:
 
 
 def words_at(line: str) -> int | None:
-    """Where in a long line the first such words stand."""
+    """Return where such words first occur in a long line."""
     lower = line.lower()
     for row in _TABLE:
         if row.alone and any(sign in lower for sign in row.signs):
@@ -400,17 +400,17 @@ def words_at(line: str) -> int | None:
 
 
 def of_shell(line: str) -> str:
-    """The class of a message of the shell or of a command."""
+    """Return the class of a message of the shell or of a command."""
     return classify(line)
 
 
 def is_about_program(kind: str) -> bool:
-    """Whether an exception's type says that the program is wrong, whatever is printed after it."""
+    """Return whether an exception's type shows an error in the program, whatever is printed after it."""
     return kind in _PROGRAM
 
 
 def rule_of(name: str) -> Rule:
-    """What follows for a job of this class. Raises KeyError."""
+    """Return what follows for a job of this class. Raises KeyError."""
     if name in (TIMEOUT.name, NO_OUTPUT.name, EXIT_CODE.name, LEFTOVERS.name, "traceback", "assertion"):
         return Rule.RETRIES
     return next(iter(row.rule for row in _TABLE if row.name == name), None) or _missing(name)
@@ -425,11 +425,11 @@ ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\r\n]*(?:\x07|\x1b
 
 
 def clean_line(raw: bytes) -> str:
-    """A line of terminal output as text: no escape sequences or control characters, at most 300 characters."""
+    """Return a line of terminal output as text: no escape sequences or control characters, at most 300 characters."""
     return clean_text(ESCAPES.sub("", raw[:65536].decode("utf-8", "replace")))
 
 
 def clean_text(text: str) -> str:
-    """The same of a line that has been decoded, and has no escape sequences."""
+    """Do the same for a decoded line without escape sequences."""
     text = "".join(c for c in text if c.isprintable() or c == "\t").strip()
     return text if len(text) <= 300 else text[:297] + "..."

@@ -1,4 +1,4 @@
-"""Who waits for whom, kept current as statuses change: each change costs what it touches, not the size of the run.
+"""The dependency graph, kept current as statuses change: a change costs what it touches, not the size of the run.
 
 A dependency is a job, a group of jobs, or (where a phase has no `match`) a whole phase. For groups and phases two
 numbers are kept: `left`, members not completed, and `bad`, members that are stuck, blocked or cancelled.
@@ -16,7 +16,7 @@ Node = tuple[str, str]
 
 
 class Graph:
-    """Built from the manifest and the statuses as they are; told of each change by `move`."""
+    """Built from the manifest and the present statuses; `move` reports each change."""
 
     def __init__(
         self,
@@ -71,11 +71,11 @@ class Graph:
         return jobs + sum(self.left[("group", name)] > 0 for name in self._group_needs.get(order, ()))
 
     def met(self, order: int) -> bool:
-        """Whether all that the job depends on has completed."""
+        """Return whether all dependencies of the job have completed."""
         return self._unmet[order] == 0 and self._phase_unmet[self._phase_of[order]] == 0
 
     def move(self, order: int, new: Status) -> list[int]:
-        """Take in a change of status. Returns the jobs for which something that they depend on is met by it."""
+        """Apply a change of status. Returns the jobs that lost an open dependency by it."""
         old, self._statuses[order] = self._statuses[order], new
         nodes: list[Node] = [("group", name) for name in self._groups_of.get(order, ())]
         nodes.append(("phase", self._phase_of[order]))
@@ -103,8 +103,8 @@ class Graph:
         return freed
 
     def turned(self, order: int) -> list[int]:
-        """Jobs to look at after `order` turned bad, or bad no longer: its own waiters, and those of each group and
-        phase for which it was the first bad member, or the last."""
+        """Return the jobs to check after `order` turned bad, or is no longer bad: its own dependents, and those of each
+        group and phase of which it was the first bad member, or the last."""
         waiters = list(self._job_waiters.get(order, ()))
         bad = self._statuses[order] in BAD
         edge = 1 if bad else 0
@@ -117,7 +117,7 @@ class Graph:
         return waiters
 
     def bad_need(self, order: int) -> int | None:
-        """A job that `order` depends on and that is stuck, blocked or cancelled; None if there is none."""
+        """Return a dependency of `order` that is stuck, blocked or cancelled; None if there is none."""
         for need in self._job_needs.get(order, ()):
             if self._statuses[need] in BAD:
                 return need
@@ -133,12 +133,12 @@ class Graph:
         return self._statuses[order] in BAD
 
     def open_needs(self, order: int, limit: int) -> list[str]:
-        """Names of what the job still waits for, phases first, at most `limit` of them."""
+        """Return names of what the job still waits for, phases first, at most `limit`."""
         names = [f"phase {name}" for name in self._phase_needs[self._phase_of[order]] if self.left[("phase", name)]]
         names += [name for name in self._group_needs.get(order, ()) if self.left[("group", name)]]
         return names[:limit]
 
     def open_jobs(self, order: int, limit: int) -> list[int]:
-        """Jobs named one by one that the job still waits for, at most `limit` of them."""
+        """Return single jobs that the job still waits for, at most `limit`."""
         needs = self._job_needs.get(order, ())
         return [need for need in needs if self._statuses[need] is not Status.COMPLETED][:limit]

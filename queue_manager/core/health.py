@@ -23,7 +23,7 @@ STOPPED_EARLY = "stopped_early"
 
 
 def flagged(state: QueueState, event: ev.HealthFlagged, at: float) -> None:
-    """Take in that something is wrong with an attempt."""
+    """Record a flag of an attempt."""
     _, attempt = state.attempt(event.job, event.n)
     before = attempt.flags.get(event.kind)
     attempt.flags[event.kind] = Flag(event.kind, event.text, event.line, at if before is None else before.since)
@@ -31,20 +31,20 @@ def flagged(state: QueueState, event: ev.HealthFlagged, at: float) -> None:
 
 
 def cleared(state: QueueState, event: ev.HealthCleared, at: float) -> None:
-    """Take in that it is so no longer."""
+    """Remove a flag of an attempt."""
     _, attempt = state.attempt(event.job, event.n)
     attempt.flags.pop(event.kind, None)
     attempt.cleared = at
 
 
 def stopped_for(attempt: Attempt) -> str:
-    """Why an attempt was ended whose `then` is stop, in words."""
+    """Say why an attempt with `then: stop` was ended."""
     flags = sorted((one for one in attempt.flags.values() if one.kind in STOPS), key=lambda one: one.since)
     return "; ".join(f"{one.kind}: {one.text}" + (f" ({one.line})" if one.line else "") for one in flags[:1])
 
 
 def too_few_steps(job: Job, reading: HealthReading | None) -> str | None:
-    """That a job ended before its `min_steps`, in words; None if it did not, or asks for none."""
+    """Say that a job ended before its `min_steps`; None if it did not, or has no `min_steps`."""
     least = job.spec.health.get("min_steps") if isinstance(job.spec.health, Mapping) else None
     if least is None:
         return None
@@ -65,7 +65,7 @@ def projected(reading: HealthReading, started: float, n: int) -> float | None:
 
 
 def row(job: Job, reading: HealthReading | None) -> dict[str, Any]:
-    """The fields of a job's row: `health` while it runs, and the outcome of its last attempt."""
+    """Return the fields of a job's row: `health` while it runs, and the outcome of its last attempt."""
     return {"health": None if job.attempt is None else _health(job.attempt, reading), "outcome": job.outcome}
 
 
@@ -87,5 +87,5 @@ def _health(attempt: Attempt, reading: HealthReading | None) -> dict[str, Any]:
 
 
 def _rounded(value: float | None, digits: int) -> float | None:
-    """A number with so many digits; None of one that JSON does not have."""
+    """Round a number to so many digits; None for one that JSON cannot express."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.{digits}g}")

@@ -1,4 +1,4 @@
-"""What a job's `health` asks for, as its manifest has it: what to read in the log, and what counts as unhealthy."""
+"""A job's `health` policy, as in its manifest: what to read in the log, and what counts as unhealthy."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ BOUND_KEYS = ("metric", "above", "below", "after_step")
 EARLY_STOP_KEYS = ("metric", "patience", "min_delta")
 THEN = ("alert", "stop", "recover")
 LOSS = "loss"
-"""The metric that every job has whose log tells it: the loss of its training."""
+"""The metric of every job whose log shows it: the training loss."""
 FLAGS = ("stalled", "nan", "low_util", "slow", "out_of_bounds", "traceback", "oom_survived")
 """The kinds of flags."""
 STOPS = frozenset({"stalled", "nan", "low_util", "slow", "out_of_bounds"})
-"""Flags that end a job whose `then` is stop or recover; of the others it says itself that it goes on."""
+"""Flags that end a job whose `then` is stop or recover; with the others the job continues."""
 
 
 class Bound(NamedTuple):
-    """A metric that is to stay within a bound, from a step on."""
+    """Limits for a metric, from a step on."""
 
     metric: str
     above: float | None = None
@@ -30,7 +30,7 @@ class Bound(NamedTuple):
 
 class EarlyStop(NamedTuple):
     """`patience`: so many values in a row that are not better than the best by `min_delta` end the job. `goal`: min or
-    max, which of two values is better."""
+    max."""
 
     metric: str
     patience: int
@@ -55,7 +55,8 @@ class Policy(NamedTuple):
 
 
 def policy(health: Any, metrics: Any = None) -> Policy:
-    """The policy in a job's `health`. `metrics`: the job's rules, which say which way a metric is better."""
+    """Return the policy in a job's `health`. `metrics`: the job's rules, which say which direction of a metric is
+    better."""
     if not isinstance(health, Mapping):
         return Policy()
     low, stop, stall = health.get("low_util"), health.get("early_stop"), health.get("stall")
@@ -84,14 +85,14 @@ def _goal(metric: str, metrics: Any) -> str:
 
 
 def median(values: Iterable[float]) -> float:
-    """The middle one of some values; the module statistics takes long to import."""
+    """Return the median; the module statistics takes long to import."""
     ordered = sorted(values)
     half = len(ordered) // 2
     return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 def is_policy(value: Any) -> bool:
-    """Whether a manifest may have this as a job's `health`."""
+    """Return whether a manifest may have this as a job's `health`."""
     return isinstance(value, Mapping) and all(key in _FITS and _FITS[key](one) for key, one in value.items())
 
 

@@ -1,4 +1,4 @@
-"""The decisions on the health of running attempts: flags, and what follows on them. Pure."""
+"""Decide on the health of running attempts: flags, and what follows from them. Pure."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from queue_manager.core.model import Attempt, Job
 from queue_manager.core.turn import Turn
 
 STALL, INTERVALS = 300.0, 3.0
-"""Seconds without a new step that are no stall, whatever the job's pace, and the intervals between steps that are none,
-where the policy does not say."""
+"""Default limits for a stall: seconds without a new step that are never one, and how many intervals between steps."""
 SILENT = 1800.0
-"""The same for a job that never told a step, and whose log and CPU do nothing at all."""
+"""The limit in seconds for a job that never showed a step, with neither log output nor CPU use."""
 _GOES_ON = 5.0
 """Seconds that a job has to live after a traceback: it was not the end."""
 _LASTING = ("nan", "out_of_bounds")
 """Flags that say something of a job's result, and not only of how it ran."""
 _SIBLINGS = 2
-"""Other jobs of a phase at least by whose pace one is measured."""
+"""Least number of other jobs of a phase whose rate one is compared with."""
 
 Wanted = Mapping[str, "tuple[str, str]"]
 """Flags by kind: the words and the line of the log."""
 
 
 def decide(turn: Turn) -> None:
-    """Flag what is wrong with the attempts that were looked at, clear what no longer is, and end what is to end."""
+    """Flag what is wrong with the attempts that were checked, clear what no longer is, and stop what has to be
+    stopped."""
     seen = turn.seen.health
     for order, reading in seen.items():
         attempt = turn.state.live.get(order)
@@ -77,7 +77,7 @@ def _act(turn: Turn, job: Job, attempt: Attempt, rules: Policy, reading: HealthR
 
 
 def flags(rules: Policy, seen: HealthReading, siblings: list[float]) -> Wanted:
-    """What is wrong with an attempt. `siblings`: the paces of other jobs of its phase, in steps a second."""
+    """Return what is wrong with an attempt. `siblings`: rates of other jobs of its phase, in steps/s."""
     wanted: dict[str, tuple[str, str]] = {}
     stall = _stall(rules, seen)
     if stall is not None:
@@ -112,7 +112,7 @@ def _stall(rules: Policy, seen: HealthReading) -> str | None:
         limit = rules.stall
     elif seen.interval is not None:
         limit = max(STALL, INTERVALS * seen.interval)
-    else:  # its pace is not known
+    else:  # its rate is unknown
         limit, still = SILENT, min(seen.still, seen.quiet)
     return f"no new step for {_minutes(still)}; the last one was {seen.step}" if still >= limit else None
 

@@ -1,6 +1,6 @@
-"""Follows one running attempt by what its log and its GPUs show, look by look, and tells how it does. Pure.
+"""Follow one running attempt by its log and its GPUs, and summarise its health at each check. Pure.
 
-A tracker holds what has to be remembered between two looks; what it tells is judged by `health`.
+A tracker keeps what has to be remembered between two checks; `health` judges its readings.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _EXCEPTION = re.compile(r"^(?:.{0,40}[\]:)] ?)?[A-Za-z_][\w.]{0,200}(?::|$)")
 _OOM_WORDS = ("emory", "MEMORY", "EXHAUSTED", "xhausted", "alloc", "ALLOC")
 _SHOWN = 300
 _LOADING = 1800.0
-"""Seconds for which a job that never told a step is taken to load."""
+"""Seconds for which a job without a step counts as loading."""
 _MOVING = 0.01
-"""Cores: what uses less does nothing."""
+"""CPU cores below which a job counts as inactive."""
 _WINDOW, _FIRST_STEPS, _WARM_UP = 12, 2, 6
-"""Advances whose pace counts as the present one; those at the beginning that count for nothing, since libraries warm up
-and compile in them; those after them by whose pace the job is measured later."""
+"""Number of steps for the present rate; of first steps that are ignored, since libraries warm up and compile in them;
+and of the next ones, which give the initial rate."""
 _MEASURED = _FIRST_STEPS + _WARM_UP + _WINDOW
 
 
 class HealthTracker:
-    """One attempt that began at `began` (epoch seconds), with the policy and the metrics of its job."""
+    """Tracks an attempt that began at `began` (epoch seconds), with the policy and the metrics of its job."""
 
     KEPT = (
         "_values", "_step_at", "_moved_at", "_paces", "_intervals", "_advances", "_warm", "_low_since", "_found",
@@ -87,7 +87,7 @@ class HealthTracker:
         self._found.setdefault(kind, (at, line))
 
     def take(self, lines: Sequence[str], now: float, gap: bool = False) -> None:
-        """Take in new lines of its log. `gap`: there are lines before them that were not seen."""
+        """Read new lines of its log. `gap`: lines before them were not seen."""
         stop = self._patience
         for name, one in self._logs.items():
             if gap:
@@ -105,7 +105,7 @@ class HealthTracker:
         self._look_for_trouble(lines, now)
 
     def take_value(self, name: str, value: float) -> None:
-        """Take in a metric that was read anew from a file."""
+        """Add a metric that was read from a file."""
         if self._patience is not None and self._patience.metric == name:
             self._patience.take(value)
         self._values[name] = value
@@ -132,7 +132,7 @@ class HealthTracker:
                 self._found["oom_survived"] = (now, line[:_SHOWN])
 
     def look(self, now: float, grew: bool, cpu: float | None, util: float | None, mem_mib: int | None) -> HealthReading:
-        """Tell how it does. `grew`: its log has; `cpu` in cores and `util` in percent, None where that is not known."""
+        """Return its health. `grew`: its log has grown; `cpu` in cores and `util` in percent, None where unknown."""
         before, progress, stop = self._last, self._reader.progress, self._patience
         if self._counts is not None:
             progress = progress._replace(step=self._counts.completed, total=self._counts.total, rate=None)
@@ -178,7 +178,7 @@ class HealthTracker:
         )
 
     def _advance(self, now: float, before: int | None, step: int, busy: bool) -> None:
-        """Take note of a new step. What was done in between, such as an evaluation, is not part of its pace."""
+        """Note a new step. Time spent on other work in between, such as an evaluation, is not part of its rate."""
         passed, done = now - self._step_at, step - (before if before is not None else step)
         self._step_at = now
         if before is None or passed <= 0:
@@ -223,7 +223,7 @@ class _Patience:
         self._rule = rule
 
     def take(self, value: float) -> None:
-        """Take in the next value; one that is no number is not better than any."""
+        """Add the next value; NaN is never better."""
         sign = -1.0 if self._rule.goal == "max" else 1.0
         if self.best is None or math.isnan(self.best):
             self.best = value

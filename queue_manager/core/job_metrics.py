@@ -1,4 +1,4 @@
-"""The metrics of jobs in a run's state: of which they are still to be read, what was found, how it is shown. Pure."""
+"""The metrics of jobs in a run's state: which are still to be read, what was read, how they are shown. Pure."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 
 def has_any(spec: JobSpec) -> bool:
-    """Whether there is something to read once the job has completed: its rules, else a JSON file that it wrote."""
+    """Return whether a completed job has metrics to read: by its rules, else from a JSON file that it wrote."""
     return bool(metric_rules.rules(spec.metrics)) or (spec.expected_output or "").endswith(".json")
 
 
 def moved(state: QueueState, job: Job) -> None:
-    """Take in that a job has another status: the metrics of one that has completed are to be read."""
+    """Apply a new status of a job: metrics of a completed one have to be read."""
     if job.status is Status.COMPLETED and job.metrics is None and has_any(job.spec):
         state.unread.add(job.order)
 
 
 def read(state: QueueState, event: ev.MetricsRead, _at: float) -> None:
-    """Take in what was read of a completed job."""
+    """Record the metrics of a completed job."""
     job = state.job(event.job)
     job.metrics, job.metric_errors = event.metrics, event.errors
     state.unread.discard(job.order)
@@ -38,7 +38,7 @@ def read(state: QueueState, event: ev.MetricsRead, _at: float) -> None:
 
 
 def row(job: Job, so_far: Mapping[str, float] | None) -> dict[str, Any]:
-    """The fields of a job's row. `so_far`: what the log of a running job says of them."""
+    """Return the fields of a job's row. `so_far`: metrics in the log of a running job."""
     return {
         "metrics": dict(job.metrics if job.metrics is not None else so_far or {}),
         "metric_errors": dict(job.metric_errors or {}),
@@ -46,7 +46,7 @@ def row(job: Job, so_far: Mapping[str, float] | None) -> dict[str, Any]:
 
 
 def line(state: QueueState, record: Record) -> str | None:
-    """The line of metrics.jsonl for an event, newline included; None for an event of another kind, or no metric."""
+    """Return the line of metrics.jsonl for an event, with its line end; None for another event, or without a metric."""
     event = record.event
     if not isinstance(event, ev.MetricsRead) or not (event.metrics or event.errors):
         return None

@@ -1,4 +1,4 @@
-"""The lines of a journal: whole, torn at the end, or damaged, and which job a damaged one was about. Pure."""
+"""Read the lines of a journal: intact, cut off at the end, or damaged, and which job a damaged one is about. Pure."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _JOB = re.compile(rb'"job":"([A-Za-z0-9._=+,@-]{1,120})"')
 _SEALED_END = re.compile(rb'"crc":"[0-9a-f]{8}"\}.', re.DOTALL)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MOST = 1e12
-"""Below this lie all numbers of a journal: MiB, pids, clock ticks, epoch seconds."""
+"""Upper limit of all numbers in a journal: MiB, pids, clock ticks, epoch seconds."""
 _SCALARS: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
 
 
 def read_line(line: bytes, number: int, sealed: bool) -> tuple[Record, bool]:
-    """Read line `number` of a journal; `sealed`: a line before it had a checksum. Returns whether this one has.
+    """Read line `number` of a journal; `sealed`: an earlier line had a checksum. Returns whether this one has.
 
-    Raises JournalError, which names the line, and the job where one can be made out.
+    Raises JournalError, which names the line, and the job where it can be recognised.
     """
     try:
         text = line.decode()
@@ -40,18 +40,20 @@ def read_line(line: bytes, number: int, sealed: bool) -> tuple[Record, bool]:
 
 
 def _is_whole(head: RunStarted, text: str) -> bool:
-    """Whether the first line of a journal has all that every version wrote: a cut may join it to another's end."""
+    """Return whether the first line of a journal has all fields that every version wrote: after a cut it may be joined
+    to another's end."""
     return _SHA256.fullmatch(head.manifest_sha256) is not None and '"format":' in text and '"version":' in text
 
 
 def place(line: bytes, number: int) -> str:
-    """Name a line to a person: its number, and the job that it is about."""
+    """Name a line for a person: its number, and its job."""
     found = _JOB.search(line)
     return f"line {number}" + (f" (job {found.group(1).decode()})" if found else "")
 
 
 def is_torn(line: bytes) -> bool:
-    """Whether the last line of a journal was cut off while it was written, so that nothing was done because of it."""
+    """Return whether the last line of a journal was cut off during the write, so that nothing was done because of
+    it."""
     if not line.endswith(b"\n"):
         return _SEALED_END.search(line) is None  # its end was damaged, and not cut off
     return b"\0" in line and not _is_json(line)  # blocks that had not reached the disk when the power went
@@ -66,8 +68,8 @@ def _is_json(line: bytes) -> bool:
 
 
 def replay(state: QueueState, records: Iterable[Record]) -> None:
-    """Bring a new state up to the end of the records. Raises JournalError, with its line, for one that cannot follow
-    on those before it."""
+    """Apply all records to a new state. Raises JournalError, with its line, for one that is impossible after those
+    before it."""
     for record in records:
         try:
             state.apply(record)

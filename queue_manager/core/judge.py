@@ -1,4 +1,4 @@
-"""The verdict on an attempt that has gone, process, session and all: what its job is now, and why."""
+"""Judge an attempt of which neither process nor session is left: the job's new status, and why."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _SIGNALS = {
 
 
 _PIPE = 141
-"""Under `pipefail` a pipe ends with it, as bash means it, whose last command succeeds: `yes | head -1`."""
+"""The exit code under `pipefail` of a pipe whose last command succeeded while an earlier one got SIGPIPE: `yes | head
+-1`."""
 
 
 class Verdict(NamedTuple):
@@ -41,20 +42,19 @@ def judge(
 ) -> Verdict:
     """Judge one attempt.
 
-    `grace`: seconds that it had between TERM and KILL. `flags`: what was wrong with it, where it was ended for that.
-
-    `stop_reason`: why the manager ended it, if it did. `exit_record` is None where the wrapper was killed as well.
-    An output counts only if it is newer than the attempt's start. With it, an exit code that is not 0 is a warning,
-    unless another job may have written the file.
+    `grace`: seconds that it had between TERM and KILL. `flags`: what was wrong with it, where it was stopped for that.
+    `stop_reason`: why the manager stopped it, if it did. `exit_record` is None where the wrapper was killed as well. An
+    output counts only if it is newer than the attempt's start. With it, an exit code other than 0 is a warning, unless
+    another job may have written the file.
     """
     code = exit_record.code if exit_record else None
     output = ended.output
-    # What was told to end reports a signal; exit code 0 means that it was done before it heard of it.
+    # A job that was asked to end reports a signal; exit code 0 means that it had finished before.
     if code == 0 and (output is None or output.fresh):
         return Verdict(Outcome.SUCCEEDED, warning=_asked_to_end(spec, stop_reason))
     if stop_reason == "cancelled":
         return Verdict(Outcome.CANCELLED, error="cancelled by a person")
-    if stop_reason == "bound":  # what it has written so far is no result; the attempt does not count
+    if stop_reason == "bound":  # what it has written so far is not a result; the attempt does not count
         return Verdict(Outcome.INTERRUPTED, "interrupted", error="stopped: the run has reached its limit")
     if stop_reason == "early_stop":
         return Verdict(Outcome.SUCCEEDED, warning=_no_output_yet(spec, output))
@@ -95,11 +95,11 @@ _TITLES = {
     "arguments": "wrong arguments",
     "killed": "one of its processes was killed",
 }
-"""Classes that are said beside the line; the lines of the others say it themselves."""
+"""Classes that are named beside the log line; the lines of the others name the failure themselves."""
 
 
 def _found(finding: failures.LogFinding, how: str) -> Verdict:
-    """A failure by what its log says."""
+    """Return a failure by what its log shows."""
     name = failures.EXIT_CODE.name if finding.name == "traceback" else finding.name
     title = f"{_TITLES[name]} ({how})" if name in _TITLES else how
     return Verdict(Outcome.FAILED, name, failures.rule_of(name), f"{title}: {finding.line}")
@@ -117,7 +117,7 @@ def _timed_out(spec: JobSpec, code: int | None, grace: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """A length of time as a person would write it in a spec: 0.5 s, 90 s, 5 min, 2 h."""
+    """Format seconds as in a spec: 0.5 s, 90 s, 5 min, 2 h."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds % size == 0 and seconds >= (size if unit != "min" else 2 * size):
             return f"{seconds / size:g} {unit}"
@@ -131,7 +131,7 @@ def _no_output_yet(spec: JobSpec, output: Output | None) -> str | None:
 
 
 def _asked_to_end(spec: JobSpec, stop_reason: str | None) -> str | None:
-    """That an attempt which succeeded may only have saved its work, and ended as it was told to."""
+    """Warn that an attempt which succeeded may only have saved its work, because it was asked to end."""
     why = {
         "cancelled": "a person cancelled it",
         "timeout": f"its timeout of {span(spec.timeout or 0.0)} was over",

@@ -1,5 +1,5 @@
-"""What a spec may name as its launcher, by which an attempt is started and outlives its manager. Facts only; what does
-it is in queue_manager/launchers."""
+"""The launchers that a spec may name, by which an attempt is started and outlives its manager. Facts only; their code
+is in queue_manager/launchers."""
 
 from __future__ import annotations
 
@@ -20,4 +20,4 @@ LAUNCHERS = {
 }
 
 CANNOT_START = "screen"
-"""The kind of the condition that nothing can be started; what alerts and journals call it, whatever the launcher."""
+"""The kind of the condition that nothing can be started; alerts and journals use it for every launcher."""

@@ -1,4 +1,4 @@
-"""Every file name of a run, the names of sessions, and the rules for names. No other module spells a path."""
+"""Every file name of a run, the names of sessions, and the rules for names. No other module contains a path."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _PROJECT = re.compile(r"[A-Za-z0-9._-]+")
 # screen cuts session names at 80 characters, and its socket path has to fit in 108.
 _SESSION_MAX = 60
 SESSION_PREFIX = "wq."
-"""Of the names of all sessions of all runs."""
+"""Prefix of the names of all sessions of all runs."""
 
 
 def id_fault(name: str) -> str | None:
-    """Say why `name` cannot be a job id, a run id or a phase name; None if it can."""
+    """Return why `name` cannot be a job id, a run id or a phase name; None if it can."""
     if not name:
         return "is empty"
     if len(name) > ID_MAX:
@@ -29,20 +29,21 @@ def id_fault(name: str) -> str | None:
 
 
 def project_fault(name: str) -> str | None:
-    """Say why `name` cannot be a project name; None if it can."""
+    """Return why `name` cannot be a project name; None if it can."""
     if not _PROJECT.fullmatch(name) or name.startswith((".", "-")):
         return "may have letters, digits, . _ - only, and may not begin with . or -"
     return None if len(name) <= 60 else f"has {len(name)} characters; at most 60 are allowed"
 
 
 def _digest(text: str) -> str:
-    import hashlib  # it loads OpenSSL, which a look at a run need not wait for
+    import hashlib  # it loads OpenSSL, which a status query need not wait for
 
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def session_name(run_id: str, job: str, n: int) -> str:
-    """Name of the session of attempt `n` of `job`: unique over runs, cut by hash where it is long."""
+    """Return the name of the session of attempt `n` of `job`: unique over runs, shortened by a hash where it is
+    long."""
     name = f"{SESSION_PREFIX}{run_id}.{job}.{n}"
     if len(name) <= _SESSION_MAX:
         return name
@@ -51,7 +52,7 @@ def session_name(run_id: str, job: str, n: int) -> str:
 
 
 def run_key(run_id: str, run_dir: str) -> str:
-    """Names a run as one manager has it. `run_dir`: its real path.
+    """Return a key for a run as one manager has it. `run_dir`: its real path.
 
     A run has parts on several hosts, and two of them may be homes of one machine: by the run's id alone one manager
     would take the other's processes for its own.
@@ -60,7 +61,7 @@ def run_key(run_id: str, run_dir: str) -> str:
 
 
 def tag(key: str, job: str, n: int) -> str:
-    """Value of the environment variable by which an attempt's processes are found. `key`: see `run_key`."""
+    """Return the value of the environment variable by which an attempt's processes are found. `key`: see `run_key`."""
     return f"{key}/{job}/{n}"
 
 
@@ -68,7 +69,7 @@ TAG_VARIABLE = "WAVEQUEUE_TAG"
 
 
 class RunPaths(NamedTuple):
-    """The files of one run. `state` names the run directory; logs may lie elsewhere."""
+    """The files of one run. `state` names the run directory; logs may be elsewhere."""
 
     manifest: Path
     state: Path
@@ -97,7 +98,7 @@ class RunPaths(NamedTuple):
 
     @property
     def notified(self) -> Path:
-        """Which alerts have been sent to whom, a line of JSON each."""
+        """Which alerts were sent to whom, one line of JSON each."""
         return self.root / "notified.jsonl"
 
     @property
@@ -107,12 +108,12 @@ class RunPaths(NamedTuple):
 
     @property
     def metrics(self) -> Path:
-        """The metrics of the jobs that have completed, a line of JSON each."""
+        """The metrics of completed jobs, one line of JSON each."""
         return self.root / "metrics.jsonl"
 
     @property
     def durations(self) -> Path:
-        """What jobs took in earlier runs of the project, for estimates; see core.durations."""
+        """Durations of jobs in earlier runs of the project, for estimates; see core.durations."""
         return self.root / "durations.json"
 
     @property
@@ -121,12 +122,12 @@ class RunPaths(NamedTuple):
 
     @property
     def status_notes(self) -> Path:
-        """What `babysit` writes of the run for people, with their notes."""
+        """What `babysit` writes about the run for people, with their notes."""
         return self.root / "STATUS.md"
 
     @property
     def instance(self) -> Path:
-        """Which rented machine the run was sent to, and what it costs."""
+        """The rented machine that the run was sent to, and its price."""
         return self.root / "instance.json"
 
     @property
@@ -150,7 +151,7 @@ class RunPaths(NamedTuple):
 
     @property
     def ballast(self) -> Path:
-        """Room kept free, so that a full disk can still be reported."""
+        """Reserved disk space, so that a full disk can still be reported."""
         return self.root / "ballast"
 
     @property
@@ -189,7 +190,7 @@ class RunPaths(NamedTuple):
 
 
 def damaged(path: Path, at: float, n: int = 0) -> Path:
-    """The name of a file of a run that was found damaged at `at` (epoch seconds), beside it; the `n`th of that time."""
+    """Return the new name of a file of a run that was found damaged at `at` (epoch seconds); the `n`th at that time."""
     stamp = datetime.fromtimestamp(at, timezone.utc).strftime("%Y%m%d-%H%M%S")
     return path.with_name(f"{path.name}.damaged-{stamp}" + (f"-{n}" if n else ""))
 
@@ -205,17 +206,17 @@ class AttemptPaths(NamedTuple):
 
     @property
     def claim(self) -> Path:
-        """Exists once somebody has taken the attempt, and says who: its wrapper, or the manager that took it back."""
+        """Exists once the attempt was claimed, and says by whom: its wrapper, or the manager that revoked it."""
         return self.root / "claim"
 
     @property
     def claimed_by(self) -> Path:
-        """Says who has taken an attempt of an earlier version, without hard links: `claim` is a directory."""
+        """Says who claimed an attempt of an earlier version, without hard links: `claim` is a directory."""
         return self.claim / "by"
 
     @property
     def revoking(self) -> Path:
-        """Says that the manager is about to take the claim itself."""
+        """Says that the manager is about to claim the attempt itself."""
         return self.root / "revoking"
 
     @property
@@ -238,19 +239,20 @@ class AttemptPaths(NamedTuple):
 
     @property
     def gate(self) -> Path:
-        """A FIFO that all the job began holds open, so that its end tells that nothing of it is left."""
+        """A FIFO that all processes of the job hold open, so that its end shows that none is left."""
         return self.root / "gate"
 
     @property
     def complaint(self) -> Path:
-        """What screen said when it was started."""
+        """Screen's error output at its start."""
         return self.root / "screen.out"
 
 
 class HostPaths(NamedTuple):
-    """What all runs of one user on one host share: `~/.wavequeue`, or a place in it where hosts have one home.
+    """Files that all runs of one user on one host share: `~/.wavequeue`, or a subdirectory of it where hosts share one
+    home.
 
-    `base`: `~/.wavequeue` where `root` is another place; None where it is the same.
+    `base`: `~/.wavequeue` where `root` is a subdirectory; None where it is the same.
     """
 
     root: Path
@@ -266,36 +268,37 @@ class HostPaths(NamedTuple):
 
     @property
     def submitted(self) -> Path:
-        """Names of the runs that this user submitted from here: links to their directories."""
+        """Links to the directories of runs that this user submitted from here."""
         return (self.base or self.root) / "submitted"
 
     @property
     def others(self) -> Path:
-        """Where machines that have one home have their places, each but the first."""
+        """Subdirectories of machines that share one home, each but the first."""
         return (self.base or self.root) / "hosts"
 
     @property
     def runtimes(self) -> Path:
-        """Where the runtimes that were pushed lie, for all hosts that have the home."""
+        """Runtimes that were pushed, for all hosts that share the home."""
         return (self.base or self.root) / "runtime"
 
     def runtime(self, digest: str) -> Path:
-        """What is to be on sys.path for our code to run there: packages and modules, never changed once there."""
+        """What must be on sys.path for our code to run there: packages and modules, never changed afterwards."""
         return self.runtimes / digest
 
     @property
     def host_id(self) -> Path:
-        """Who this host is: 32 hex characters, made once. A machine rented to somebody else has another."""
+        """The identity of this host: 32 hex characters, created once. A machine rented to somebody else has another."""
         return self.root / "host_id"
 
     @property
     def ports(self) -> Path:
-        """Ports that are given to attempts: a file each, by its number."""
+        """Ports that are assigned to attempts: one file each, by number."""
         return self.root / "ports"
 
     @property
     def environments(self) -> Path:
-        """What runs were started with: outside their directories, which are pulled, packed and shown."""
+        """Environments that runs were started with: outside of their directories, which are pulled, packed and
+        shown."""
         return self.root / "environments"
 
     @property
@@ -308,7 +311,7 @@ class HostPaths(NamedTuple):
 
 
 LOCK_DIR_VARIABLE = "WAVEQUEUE_LOCK_DIR"
-"""Names the directory that all users of a host share, where it is none of SHARED_PLACES."""
+"""Names the directory that all users of a host share, where it is not one of SHARED_PLACES."""
 SHARED_PLACES = ("/run/lock", "/var/tmp")
 _SHARED_FOLDER = re.compile(r"wavequeue-(\d{1,10})(-[0-9a-f]{8})?")
 _SHARED_LEASE = re.compile(r"[0-9a-f]{16}\.json")
@@ -325,23 +328,24 @@ class SharedPaths(NamedTuple):
 
 
 def shared_folder(uid: int, other: str = "") -> str:
-    """Name of a user's folder among what all users share; `other`: 8 hex characters, where the plain name is taken."""
+    """Return the name of a user's folder in the shared directory; `other`: 8 hex characters, where the plain name is
+    taken."""
     return f"wavequeue-{uid}" + (f"-{other}" if other else "")
 
 
 def uid_of_folder(name: str) -> int | None:
-    """Whose folder this says it is; None if it is none of ours."""
+    """Return the uid in the name of such a folder; None for another name."""
     found = _SHARED_FOLDER.fullmatch(name)
     return int(found.group(1)) if found else None
 
 
 def shared_name(key: str) -> str:
-    """Names a run there without telling what it is called. `key`: see `run_key`."""
+    """Name a run in the shared directory without revealing its id. `key`: see `run_key`."""
     return _digest(key)[:16]
 
 
 def shared_lease(key: str) -> str:
-    """Name of the file there that says which cards a run has."""
+    """Return the name of the file there that says which GPUs a run has."""
     return f"{shared_name(key)}.json"
 
 
@@ -350,12 +354,13 @@ def is_shared_lease(name: str) -> bool:
 
 
 def shared_port(port: object) -> str:
-    """Name of the file there by which a run has a port; of all of them, where `port` is a `*`."""
+    """Return the name of the file there by which a run has a port; the pattern of all of them, where `port` is a
+    `*`."""
     return f"{port}.port"
 
 
 LOCAL_RUNS = "experiment_queue"
-"""Directory beside the spec in which local runs, and what was pulled of remote ones, lie."""
+"""Directory beside the spec for local runs, and for what was pulled of remote ones."""
 
 CONDA_BASES = (
     "$HOME/miniconda3", "$HOME/anaconda3", "$HOME/miniforge3", "$HOME/mambaforge", "/opt/conda", "/opt/miniconda3",

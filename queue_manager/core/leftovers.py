@@ -28,22 +28,22 @@ from queue_manager.core.status import Outcome
 from queue_manager.core.turn import Turn
 
 GRACE = 2.0
-"""Seconds for what a job left behind to end by itself, before anything is said or done."""
+"""Seconds for processes left by a job to end on their own, before anything is reported or done."""
 
 WAIT, FAIL, END = "wait", "fail", "end"
-"""To be waited for; to be waited for, and the job fails then; to be ended."""
+"""Wait for them; wait for them and let the job fail then; end them."""
 _SHOWN = 3
 
 
 class Fate(NamedTuple):
-    """What is to become of them, and who they are, in words."""
+    """What happens to them, and which processes they are, in words."""
 
     fate: str
     text: str
 
 
 def decide(expects_output: bool, code: int | None, left: Leftovers) -> Fate:
-    """The rule. `code`: the exit code of the command, None where its wrapper was killed."""
+    """Apply the rule. `code`: the exit code of the command, None where its wrapper was killed."""
     if code == 0 and left.busy:
         return Fate(WAIT if expects_output else FAIL, words(left.busy))
     if code == 0 and left.idle and not (expects_output and left.output_there):
@@ -52,13 +52,13 @@ def decide(expects_output: bool, code: int | None, left: Leftovers) -> Fate:
 
 
 def words(names: tuple[str, ...]) -> str:
-    """How many processes there are and what they are."""
+    """Say how many processes there are and which."""
     shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
     return f"{len(names)} process{'' if len(names) == 1 else 'es'} that it left running ({shown})"
 
 
 def follow(turn: Turn, job: Job, attempt: Attempt, seen: Evidence) -> None:
-    """Bring an attempt up to date whose command has ended and which has left processes behind; none ends it yet."""
+    """Update an attempt whose command has ended and has left processes behind; does not end it yet."""
     code = seen.exit.code if seen.exit else None
     left: ev.LeftoversFound | Fate | None = attempt.left
     found = None if seen.left is None else decide(job.spec.expected_output is not None, code, seen.left)
@@ -92,14 +92,14 @@ def _note(turn: Turn, job: Job, attempt: Attempt, found: Fate) -> Fate:
 
 
 def exit_of(attempt: Attempt, seen: Evidence) -> ExitRecord | None:
-    """The exit record to judge by: a job that was ended while it waited for what it left running was not done."""
+    """Return the exit record to judge by: a job that was stopped while it waited for its leftovers had not finished."""
     left = attempt.left
     was_cut = attempt.stop_reason not in (None, "leftovers") and left is not None and left.fate != END
     return replace(seen.exit, code=143) if seen.exit is not None and was_cut else seen.exit
 
 
 def with_leftovers(verdict: Verdict, attempt: Attempt) -> Verdict:
-    """The verdict on an attempt with what its leftovers make of it."""
+    """Return the verdict on an attempt, changed by its leftovers."""
     left = attempt.left
     if left is None:
         return verdict

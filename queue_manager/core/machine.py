@@ -1,4 +1,4 @@
-"""The machine under a run, as its manager sees it: whose it is, what it costs, and who else needs it. Pure."""
+"""The machine of a run, as its manager sees it: which instance it is, its price, and who else needs it. Pure."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _KEY = re.compile(r"[!-~]+")
 
 @dataclass(frozen=True)
 class Instance:
-    """A rented machine, as it was written into the run at submit. `dph` and `storage_dph`: USD an hour while it runs
-    (its disk included) and while it is stopped; `since`: when it was rented (epoch seconds). None: not told."""
+    """A rented machine, as written into the run at submit. `dph` and `storage_dph`: USD an hour while it runs (disk
+    included) and while it is stopped; `since`: when it was rented (epoch seconds). None: unknown."""
 
     id: int
     dph: float | None = None
@@ -25,7 +25,7 @@ class Instance:
     since: float | None = None
 
     def cost(self, now: float, away: float) -> float | None:
-        """USD up to now, of which it was stopped for `away` seconds; None where the price is not known."""
+        """Return USD so far, for a machine that was stopped for `away` seconds; None where the price is unknown."""
         if self.dph is None or self.since is None:
             return None
         away = min(away, max(0.0, now - self.since))
@@ -34,7 +34,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Container:
-    """What process 1 of a rented machine was told: which instance it is, and the key that ends it and no other."""
+    """What process 1 of a rented machine knows: which instance it is, and the key that can end it and no other."""
 
     id: int | None
     key: str | None
@@ -45,8 +45,8 @@ class Container:
 
 @dataclass(frozen=True)
 class Other:
-    """Another run on this machine. `busy`: its jobs run, or did a moment ago; `left`: it has jobs that have not run;
-    `safe`: its results have been pulled."""
+    """Another run on this machine. `busy`: its jobs are running, or were a moment ago; `left`: it has jobs that have
+    not run; `safe`: its results have been pulled."""
 
     run_id: str
     busy: bool
@@ -56,13 +56,13 @@ class Other:
 
 @dataclass(frozen=True)
 class MachineReading:
-    """What was seen of the machine in a turn.
+    """What was read of the machine in one turn.
 
-    `container`: which instance this is by its own account; `key`: whether it has its key; `instance`: what the run was
-    told. `acknowledged`: the journal's seq up to which results are home. `others`: None where nobody looked. `doing`:
-    the command of the run that runs beside its jobs now. `completed`: exit code of `on_complete`, once. `pushed`: seq
-    up to which `results_to` has brought results away, `push_fault`: why it has not. `confirmed`: the plan (stop,
-    destroy) that the provider has confirmed, `fault`: why it has not yet.
+    `container`: the instance that the machine identifies itself as; `key`: whether it has its key; `instance`: the one
+    that the run was sent to. `acknowledged`: the journal's seq up to which results were pulled. `others`: None where
+    they were not checked. `doing`: the command of the run that runs beside its jobs now. `completed`: exit code of
+    `on_complete`, once. `pushed`: seq up to which `results_to` has copied results, `push_fault`: why it failed.
+    `confirmed`: the plan (stop, destroy) that the provider has confirmed, `fault`: why it has not yet.
     """
 
     container: int | Unreadable | None = None
@@ -79,17 +79,17 @@ class MachineReading:
 
     @property
     def rented(self) -> bool:
-        """Whether there may be an instance under the run: unknown is not absent."""
+        """Whether the run may be on an instance: unknown is not absent."""
         return self.instance is not None or self.container is not None
 
     @property
     def price(self) -> Instance | None:
-        """What the machine costs, if that is known."""
+        """The price of the machine, where known."""
         known = self.instance
         return known if isinstance(known, Instance) and known.dph is not None and known.since is not None else None
 
     def own(self) -> int | str:
-        """The instance that may be ended; or why none may, in words."""
+        """Return the instance that may be ended; or why none may, in words."""
         if isinstance(self.instance, Unreadable):
             return self.instance.reason
         if isinstance(self.container, Unreadable):
@@ -106,7 +106,7 @@ class MachineReading:
 
 
 def parse_instance(text: str) -> Instance | Unreadable:
-    """instance.json: {"instance_id": N, "dph": USD an hour, "storage_dph": USD an hour, "since": ISO time}."""
+    """Read instance.json: {"instance_id": N, "dph": USD an hour, "storage_dph": USD an hour, "since": ISO time}."""
     try:
         data = json.loads(text)
         number, since = data["instance_id"], data.get("since")
@@ -123,13 +123,14 @@ def parse_instance(text: str) -> Instance | Unreadable:
 
 
 def instance_text(instance: Instance) -> str:
-    """The inverse: what is written into a run's directory when it is sent to a rented machine."""
+    """Write instance.json for a run that is sent to a rented machine."""
     row = {"instance_id": instance.id, "dph": instance.dph, "storage_dph": instance.storage_dph}
     return json.dumps({**row, "since": iso(instance.since)}) + "\n"
 
 
 def acknowledged_text(seq: int, now: float) -> str:
-    """acknowledged: all results up to the journal's line `seq` are home; `seq` as it was before they were listed."""
+    """Write `acknowledged`: all results up to the journal's line `seq` were pulled; `seq` is that before they were
+    listed."""
     return json.dumps({"seq": seq, "at": iso(now)}) + "\n"
 
 
@@ -143,7 +144,8 @@ def _dollars(value: Any) -> float | None:
 
 
 def parse_acknowledged(text: str) -> int:
-    """acknowledged: {"seq": N, "at": ISO time}. 0 where it cannot be read: then nothing counts as home."""
+    """Read `acknowledged`: {"seq": N, "at": ISO time}. Returns 0 where it cannot be read: then nothing counts as
+    pulled."""
     try:
         found = json.loads(text)["seq"]
     except (ValueError, KeyError, TypeError):
@@ -152,7 +154,7 @@ def parse_acknowledged(text: str) -> int:
 
 
 def parse_container(environment: bytes) -> Container:
-    """The environment of process 1, as /proc/1/environ has it."""
+    """Read the environment of process 1, as in /proc/1/environ."""
     found = dict(pair.split(b"=", 1) for pair in environment.split(b"\0") if b"=" in pair)
     number = found.get(b"CONTAINER_ID", b"").strip()
     key = found.get(b"CONTAINER_API_KEY", b"").decode(errors="replace").strip()
@@ -161,8 +163,8 @@ def parse_container(environment: bytes) -> Container:
 
 
 def other(run_id: str, meta: Mapping[str, Any], held: bool, acknowledged: int, now: float, patience: float) -> Other:
-    """Another run, by the `meta` of its state. `held`: a manager holds it; it is busy until it has been idle for
-    `patience` seconds. One that says too little is taken for unsafe."""
+    """Describe another run by the `meta` of its state. `held`: a manager is running; it is busy until it has been idle
+    for `patience` seconds. One with missing fields counts as unsafe."""
     left = meta.get("manager") != "finished"
     idle_since = meta.get("idle_since")
     busy = held and left

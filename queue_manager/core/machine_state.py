@@ -1,6 +1,6 @@
-"""The machine of a run: who manages it, what hinders the queue on it, and what is to become of it.
+"""The machine in a run's state: its manager, what blocks the queue on it, and its planned end.
 
-Kept by `QueueState.apply` alone.
+Changed only by `QueueState.apply`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from queue_manager.core.state_types import Bound, Teardown
 class MachineState:
     """Times in epoch seconds.
 
-    `host`, `pid`, `ticks`: the manager, and `boot` the machine's life that it began in (at `booted_at`); `away`:
-    seconds that the machine was down. `conditions`: what hinders the queue, in words and since when, by kind;
-    `launch_failures`: launches that failed one after the other, the last at `launch_failed_at`. `bound`: the bound
-    that the run has reached, `lifted`: kinds of bounds that a person has lifted; `teardown`: the end of the machine,
-    once decided.
+    `host`, `pid`, `ticks`: the manager, and `boot` the boot that it started in (at `booted_at`); `away`: seconds that
+    the machine was down. `conditions`: what blocks the queue, in words and since when, by kind; `launch_failures`:
+    number of failed launches in a row, the last at `launch_failed_at`. `bound`: the limit that the run has reached,
+    `lifted`: kinds of limits that a person has lifted; `teardown`: the end of the machine, once decided.
     """
 
     def __init__(self) -> None:
@@ -39,20 +38,20 @@ class MachineState:
 
     @property
     def closed(self) -> str | None:
-        """Why no more jobs are started, in words: the run has reached a bound, or its machine is ending."""
+        """Why no more jobs are started: the run has reached a limit, or its machine is being ended."""
         if self.teardown is not None and self.teardown.done:
             return f"its machine is being shut down: {self.teardown.reason}"
         return None if self.bound is None else f"{self.bound.text}; to continue anyway: wavequeue resume"
 
     @property
     def launch_retry_at(self) -> float | None:
-        """When the next launch may be tried after some have failed: 1, 2, 4 … 60 seconds later; None if none has."""
+        """When to try the next launch after failed ones: 1, 2, 4 … 60 seconds later; None if none failed."""
         if self.launch_failed_at is None:
             return None
         return self.launch_failed_at + min(60.0, 2.0 ** min(self.launch_failures - 1, 6))
 
     def copy(self) -> MachineState:
-        """The same, to go its own way."""
+        """Return an independent copy."""
         made = copy(self)
         made.conditions = dict(self.conditions)
         return made
@@ -60,28 +59,28 @@ class MachineState:
     # -- told by apply ------------------------------------------------------------------------------------------------
 
     def manager_started(self, event: ev.ManagerStarted, at: float) -> None:
-        """A manager took the run."""
+        """Record a new manager."""
         if event.boot != self.boot:  # whatever was decided about the machine, it has begun anew
             self.teardown, self.booted_at = None, at
         self.host, self.pid, self.boot, self.ticks = event.host, event.pid, event.boot, event.ticks
         self.away += event.away
 
     def launched(self) -> None:
-        """A launch has gone well."""
+        """Record a successful launch."""
         self.launch_failures, self.launch_failed_at = 0, None
 
     def not_launched(self, at: float) -> None:
-        """A launch has failed."""
+        """Record a failed launch."""
         self.launch_failures += 1
         self.launch_failed_at = at
 
     def condition_began(self, event: ev.ConditionBegan, at: float) -> None:
-        """Something hinders the queue, or is told in other words than before."""
+        """Record what blocks the queue, or its new text."""
         since = self.conditions.get(event.kind, ("", at))[1]
         self.conditions[event.kind] = (event.text, since)
 
     def resumed(self) -> None:
-        """A person lets the run go on: launches are tried at once, and the bound that was reached holds no longer."""
+        """Record that a person resumed the run: launches are tried at once, and the reached limit is lifted."""
         self.launched()
         if self.bound is not None:
             self.lifted |= {self.bound.kind}

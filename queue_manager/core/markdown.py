@@ -1,4 +1,4 @@
-"""Text inside Markdown: what a job, a host or a file wrote stays text, and becomes no link, HTML or table. Pure."""
+"""Escape text for Markdown: what a job, a host or a file wrote never becomes a link, HTML or a table. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _TICKS = re.compile(r"`+")
 
 
 def inline(text: str) -> str:
-    """Words in a line or in the cell of a table, on one line. An underscore within a word needs no escape."""
+    """Escape words for a line or a table cell, on one line. An underscore within a word needs no escape."""
     return _SIGNS.sub(lambda match: "".join(f"\\{sign}" for sign in match.group()), one_line(text))
 
 
 def code(text: str) -> str:
-    """A span of code, on one line. Not for the cell of a table, whose bars end it all the same."""
+    """Return a code span, on one line. Not for table cells, whose bars end it."""
     line = one_line(text)
     ticks = "`" * (max(map(len, _TICKS.findall(line)), default=0) + 1)
     space = " " if "`" in (line[:1], line[-1:]) or not line.strip() else ""

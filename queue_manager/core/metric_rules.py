@@ -1,7 +1,7 @@
-"""Metrics of a job: the rules that say where a number stands, and the numbers that they find. Pure.
+"""Metrics of a job: the rules that say where a number is, and the numbers that they find. Pure.
 
-A rule reads one number of a JSON file, of a column of a CSV file, or of a job's log. What cannot be read is a text that
-says why, and never an exception: a job whose metric is missing has completed all the same.
+A rule reads one number of a JSON file, of a column of a CSV file, or of a job's log. What cannot be read becomes a text
+that says why, and never an exception: a job with a missing metric has still completed.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ RULE_KEYS = {
     "log": ("log", "take", "goal"),
     "csv": ("csv", "column", "take", "goal"),
 }
-"""The keys of a rule by its kind; the first says where the number is."""
+"""The keys of a rule by its kind; the first key says where the number is."""
 MOST = 100
-"""Rules of one job at most."""
+"""Most rules of one job."""
 MAX_NUMBERS = 50
 _MAX_DEPTH = 3
 _MAX_NAME = 100
 _MAX_LINE = 2000
-"""Characters of a log's line that a rule looks at."""
+"""Characters of a log line that a rule searches."""
 _SHOWN = 12
 
 
@@ -48,9 +48,9 @@ Found = Union[float, str]
 
 
 def rules(metrics: Any) -> dict[str, Rule | str]:
-    """The rules in a job's `metrics` as a manifest has them, by name; words for one that is none.
+    """Return the rules in a job's `metrics`, by name; words for an invalid one.
 
-    Manifests of earlier versions took anything there: what is no mapping holds no rules.
+    Manifests of earlier versions accepted anything there: what is not a mapping has no rules.
     """
     if not isinstance(metrics, Mapping):
         return {}
@@ -76,9 +76,9 @@ def _rule(value: Any) -> Rule | str:
 
 
 def regex_fault(text: str, groups: int = 1) -> tuple[str, int] | None:
-    """What is wrong with a regular expression of a rule, in words, and at which character; None if nothing is.
+    """Return what is wrong with a regular expression of a rule, and at which character; None if nothing is.
 
-    `groups`: how many groups it needs at least.
+    `groups`: least number of groups.
     """
     try:
         compiled = re.compile(text)
@@ -112,7 +112,8 @@ def is_simple(regex: str) -> bool:
 
 
 def from_json(data: Any, key: str) -> Found:
-    """The number under `key` in a document: names and places in lists, joined by dots; a name may have dots too."""
+    """Return the number under `key` in a document: names and list positions, joined by dots; names may contain dots
+    too."""
     found = list(_at(data, key))
     if not found:
         there = list(numbers(data)) or ([str(one) for one in data] if isinstance(data, Mapping) else [])
@@ -127,7 +128,7 @@ def from_json(data: Any, key: str) -> Found:
 
 
 def _at(node: Any, key: str) -> Iterator[Any]:
-    """What stands under a key; what has the longest name of its own comes first."""
+    """Return the value under a key; the longest name that exists comes first."""
     if isinstance(node, list):
         head, _, rest = key.partition(".")
         if re.fullmatch(r"-?\d{1,9}", head) and -len(node) <= int(head) < len(node):
@@ -146,7 +147,7 @@ def _at(node: Any, key: str) -> Iterator[Any]:
 
 
 def numbers(value: Any) -> dict[str, float]:
-    """The finite numbers in a JSON object, at most 50 and three levels deep; lists are no metrics."""
+    """Return the finite numbers in a JSON object, at most 50 and three levels deep; lists are not metrics."""
     return dict(pair for pair, _ in zip(_walk(value, "", 0), range(MAX_NUMBERS)))
 
 
@@ -167,7 +168,7 @@ def _is_finite(value: float) -> bool:
 
 
 def finite(value: float) -> Found:
-    """The number itself, or that it is none that can be compared."""
+    """Return the number, or that it cannot be compared."""
     if math.isfinite(value):
         return value
     return f"is {'nan' if math.isnan(value) else 'infinite'}"
@@ -177,7 +178,7 @@ def finite(value: float) -> Found:
 
 
 class Values:
-    """The values of one metric, taken in one after the other."""
+    """The values of one metric, added one after the other."""
 
     KEPT = ("count", "_known", "first", "last", "low", "high", "total")
 
@@ -188,7 +189,7 @@ class Values:
         self.low, self.high, self.total = math.inf, -math.inf, 0.0
 
     def add(self, value: float) -> None:
-        """Take in the next value."""
+        """Add the next value."""
         if not self.count:
             self.first = value
         self.count += 1
@@ -198,11 +199,11 @@ class Values:
         self.high = max(self.high, value)
 
     def leave_gap(self) -> None:
-        """Take in that some values are not seen, between those before and those to come."""
+        """Note that some values between the earlier and the next ones were not seen."""
         self._known = ("first", "last") if self.count and "first" in self._known else ("last",)
 
     def taken(self, take: str) -> Found | None:
-        """The value that a rule takes; None where there is none yet, or what was not seen may change it."""
+        """Return the value that a rule takes; None where there is none yet, or where unseen values may change it."""
         if not self.count or take not in self._known:
             return None
         if take == "mean":
@@ -221,7 +222,7 @@ class LogValues:
         self._find = re.compile(rule.source).search
 
     def take(self, line: str) -> float | None:
-        """Look at a line. Returns its value, if it has one."""
+        """Read a line. Returns its value, if it has one."""
         found = self._find(line[:_MAX_LINE])
         text = None if found is None else next((group for group in found.groups() if group is not None), None)
         if text is None:
@@ -234,7 +235,7 @@ class LogValues:
         return value
 
     def found(self) -> Found:
-        """The metric, once the whole log has been read."""
+        """Return the metric after the whole log has been read."""
         value = self.values.taken(self.rule.take)
         if value is not None:
             return value
@@ -246,7 +247,7 @@ class LogValues:
 
 
 def number(text: str) -> float | None:
-    """The number that a text is, with what a log may write around it; None if it is none."""
+    """Return the number in a text, with what a log may write around it; None if there is none."""
     try:
         return float(text.strip().strip("'\",;:()[]{}%").rstrip("."))
     except ValueError:
@@ -254,7 +255,7 @@ def number(text: str) -> float | None:
 
 
 def from_csv(lines: Iterable[str], column: str, take: str) -> Found:
-    """A value of a CSV file's column, by the file's lines. Empty cells are passed over: loggers leave them."""
+    """Return a value of a CSV file's column. Empty cells are ignored: loggers leave them."""
     found = iter(lines)
     head = next(found, "").lstrip("\ufeff")
     separator = max(",;\t", key=head.count)

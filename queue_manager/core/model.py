@@ -1,9 +1,9 @@
-"""The state of a run: what `apply` makes of the events. Nothing else changes it, and replaying them gives it again.
+"""The state of a run: the result of applying its events. Nothing else changes it, and replaying them gives it again.
 
-It has four parts beside the jobs: `cards` (what is known of and promised on the GPUs), `machine` (manager, conditions,
-end of the machine), `tallies` (numbers of jobs) and `ready` (what may start, and when). What can be computed from the
-state is not an event; where it has to be quick it is kept beside the state by `apply` alone, and tests compare it with
-the long way round. Asking changes nothing.
+It has four parts beside the jobs: `cards` (what is known of the GPUs and reserved on them), `machine` (manager,
+conditions, end of the machine), `tallies` (numbers of jobs) and `ready` (what may start, and when). What can be
+computed from the state is not an event. Where it has to be quick, `apply` keeps it beside the state, and tests compare
+it with a full computation. Queries change nothing.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ __all__ = [
 
 
 class InvalidTransition(RuntimeError):
-    """An event that cannot follow on what has happened: a fault of ours. Carries the job's story."""
+    """An event that is impossible in this state: an internal error. Contains the job's story."""
 
 
 class QueueState:
-    """The state of one run. Read anything; change it by `apply` alone."""
+    """The state of one run. Read anything; change it only through `apply`."""
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
@@ -75,7 +75,7 @@ class QueueState:
         self.ready = ReadyIndex(self.jobs, self.graph)
 
     def copy(self) -> QueueState:
-        """A state that goes its own way from here."""
+        """Return an independent copy."""
         made = copy(self)
         made.jobs = [copy(job) for job in self.jobs]
         for order, attempt in self.live.items():
@@ -89,13 +89,13 @@ class QueueState:
 
     @property
     def idle_since(self) -> float:
-        """When the last job ended, a manager began, or a person asked for something (epoch seconds)."""
+        """When the last job ended, a manager started, or a person made a request (epoch seconds)."""
         return max(self.last_end, self.active_at)
 
     # -- events -----------------------------------------------------------------------------------------------
 
     def apply(self, record: Record) -> None:
-        """Take in one event. Raises InvalidTransition if it cannot follow on what has happened."""
+        """Apply one event. Raises InvalidTransition if it is impossible in this state."""
         _APPLY[type(record.event)](self, record.event, record.at)
         self.seq = record.seq
         if isinstance(record.event, (ev.AttemptEnded, ev.CompleteRan, ev.JobSkipped, ev.JobAccepted)):
@@ -119,7 +119,7 @@ class QueueState:
         self.touched.add(job.order)
 
     def attempt(self, job_id: str, n: int) -> tuple[Job, Attempt]:
-        """Look up a live attempt whose job is about to change. Raises InvalidTransition."""
+        """Return a live attempt whose job is about to change. Raises InvalidTransition."""
         job = self.job(job_id)
         if job.attempt is None or job.attempt.n != n:
             raise InvalidTransition(f"job {job_id!r} has no live attempt {n}")
@@ -127,7 +127,7 @@ class QueueState:
         return job, job.attempt
 
     def job(self, job_id: str) -> Job:
-        """Look up a job. Raises InvalidTransition: an id that is not there never comes from outside unchecked."""
+        """Return a job. Raises InvalidTransition: unknown ids from outside are rejected before."""
         order = self.order_of.get(job_id)
         if order is None:
             raise InvalidTransition(f"there is no job {job_id!r}")
@@ -170,7 +170,7 @@ class QueueState:
 
     def _attempt_stopping(self, event: ev.AttemptStopping, at: float) -> None:
         _, attempt = self.attempt(event.job, event.n)
-        # A person's cancel overrules an earlier reason, never the other way round.
+        # A person's cancel overrides an earlier reason; no other reason overrides a cancel.
         attempt.stop_reason = event.reason
         attempt.stopping = at if attempt.stopping is None else attempt.stopping
 

@@ -1,7 +1,7 @@
 """Patterns of `expected_output`, by the rules of Python's glob with `recursive=True`: what matches, what can overlap.
 
 `*` and `?` never match a `/`, nor a `.` at the beginning of a name; `[a-z]` and `[!a-z]` are sets; `**` as a whole
-component is any number of directories that are not hidden. Pure: no file is looked at, so `dir/**` matches `dir` itself
+component is any number of directories that are not hidden. Pure: no file is read, so `dir/**` matches `dir` itself
 whether it is a directory or not.
 """
 
@@ -29,28 +29,28 @@ _ANY: _Ranges = ((0, 0x2E), (0x30, _LAST_CODE))
 
 
 def is_glob(pattern: str) -> bool:
-    """Whether a pattern has glob characters; otherwise it names one path."""
+    """Return whether a pattern has glob characters; otherwise it names one path."""
     return _MAGIC.search(pattern) is not None
 
 
 def escape(text: str) -> str:
-    """Text as a pattern that matches nothing else, whatever glob or the shell would read in it."""
+    """Escape a text so that as a pattern it matches only itself, whatever glob or the shell would read in it."""
     escaped = escape_within(text)
     return f"[~]{escaped[1:]}" if escaped.startswith("~") else escaped
 
 
 def escape_within(text: str) -> str:
-    """`escape` for text that something stands before, where `~` is no home directory."""
+    """Do the same for text in the middle of a pattern, where `~` is not a home directory."""
     return _SPECIAL.sub(r"[\g<0>]", text)
 
 
 def shown(pattern: str) -> str:
-    """A pattern for people: without the brackets of `escape`."""
+    """Return a pattern for people, without the brackets of `escape`."""
     return _ESCAPED.sub(r"\1", pattern)
 
 
 def literal_ends(pattern: str) -> tuple[str, str]:
-    """What every path that matches begins with, and what it ends with."""
+    """Return what every matching path begins with, and what it ends with."""
     pattern = _normal(pattern)
     first = _MAGIC.search(pattern)
     if first is None:
@@ -64,7 +64,7 @@ def literal_ends(pattern: str) -> tuple[str, str]:
 
 
 def pattern_matches(pattern: str, path: str) -> bool:
-    """Whether glob could find `path` by `pattern`; both are relative to one directory, or absolute."""
+    """Return whether glob could find `path` by `pattern`; both relative to one directory, or absolute."""
     pattern, path = _normal(pattern), _normal(path)
     if not is_glob(pattern):
         return pattern == path
@@ -75,7 +75,7 @@ def pattern_matches(pattern: str, path: str) -> bool:
 
 
 def patterns_overlap(a: str, b: str) -> bool:
-    """Whether some path matches both patterns. Exact, but for what only the file system can tell."""
+    """Return whether some path matches both patterns. Exact, except for what only the file system knows."""
     a, b = _normal(a), _normal(b)
     if not is_glob(a):
         return pattern_matches(b, a)
@@ -86,7 +86,7 @@ def patterns_overlap(a: str, b: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _normal(path: str) -> str:
-    """Without `.`, `..`, doubled and trailing slashes, as far as that goes without looking at files."""
+    """Remove `.`, `..`, doubled and trailing slashes, as far as possible without reading the file system."""
     parts: list[str] = []
     for part in path.split("/"):
         if part == ".." and parts and parts[-1] != "..":
@@ -130,7 +130,7 @@ def _align(a: Sequence[_Component], b: Sequence[_Component]) -> bool:
 
 
 def _skip(b: Sequence[_Component], reach: set[int]) -> set[int]:
-    """A `**` may stand for nothing."""
+    """Let a `**` stand for nothing."""
     reached = set(reach)
     for start in reach:
         at = start
@@ -141,7 +141,7 @@ def _skip(b: Sequence[_Component], reach: set[int]) -> set[int]:
 
 
 def _hidden(component: _Name) -> bool:
-    """Whether only names with a `.` at the beginning fit."""
+    """Return whether only names with a `.` at the beginning match."""
     if isinstance(component, str):
         return component.startswith(".")
     return _dotted(component)
@@ -174,7 +174,7 @@ def _tokens(part: str) -> tuple[_Token, ...]:
 
 
 def _set_end(part: str, at: int) -> int:
-    """Where the set that begins at `at` is closed; 0 if it is not, and `[` stands for itself."""
+    """Return where the set that begins at `at` is closed; 0 if it is not, and `[` stands for itself."""
     start = at + 1 if part.startswith("!", at) else at
     return max(part.find("]", start + 1), 0)
 
@@ -212,7 +212,7 @@ def _without_slash(ranges: list[tuple[int, int]]) -> _Ranges:
 
 @lru_cache(maxsize=65536)
 def _meet(a: _Name, b: _Name) -> bool:
-    """Whether some name fits both components."""
+    """Return whether some name matches both components."""
     if isinstance(a, str) and isinstance(b, str):
         return a == b
     # A literal name is hidden or not; a pattern matches hidden names only if it begins with a dot.
@@ -229,7 +229,7 @@ def _as_tokens(component: _Name) -> tuple[_Token, ...]:
 
 
 def _intersect(a: Sequence[_Token], b: Sequence[_Token], visible: bool) -> bool:
-    """Whether some text fits both; `visible`: one that does not begin with a dot."""
+    """Return whether some text matches both; `visible`: one that does not begin with a dot."""
     seen: set[tuple[int, int, bool]] = set()
     todo = [(0, 0, visible)]
     while todo:
@@ -251,7 +251,7 @@ def _intersect(a: Sequence[_Token], b: Sequence[_Token], visible: bool) -> bool:
 
 
 def _common(a: _Ranges, b: _Ranges, visible: bool) -> bool:
-    """Whether some character is in both; `visible`: other than a dot."""
+    """Return whether some character is in both; `visible`: other than a dot."""
     for low, high in a:
         for low_b, high_b in b:
             first, last = max(low, low_b), min(high, high_b)

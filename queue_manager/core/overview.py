@@ -1,4 +1,5 @@
-"""The short form of a state document: all that a view shows, whose size does not grow with the number of jobs. Pure."""
+"""The short form of a state document: all that a view shows, of a size that does not grow with the number of jobs.
+Pure."""
 
 from __future__ import annotations
 
@@ -10,17 +11,17 @@ from typing import Any
 from queue_manager.core.status import Status
 
 MOST_PENDING = 50
-"""Rows of pending jobs that are kept, the first of the manifest."""
+"""Most rows of pending jobs that are kept, the first of the manifest."""
 MOST_ENDED = 60
-"""Rows of completed jobs that are kept, those that ended last."""
+"""Most rows of completed jobs that are kept, those that ended last."""
 _ROWS, _END = b',\n"jobs": [\n', b"\n]}\n"
 _STATUS, _COMPLETED = b'"status": "', b'"completed": "'
 
 
 def overview(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A state document with rows of those jobs only that run, wait for a retry, need a person, or finished recently.
+    """Return a state document with only those jobs that run, wait for a retry, need a person, or finished recently.
 
-    `jobs_total` tells how many there are; of the others only the `counts` tell.
+    `jobs_total` is the number of all jobs; the others appear only in `counts`.
     """
     rows = document["jobs"]
     kept = _kept((row["status"], row["completed"] or "") for row in rows)
@@ -28,9 +29,9 @@ def overview(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def overview_of(data: bytes) -> dict[str, Any] | None:
-    """The same of a state file as managers write it, a line for each job: only what is kept is read in full.
+    """Do the same for a state file as managers write it, a line for each job: only kept rows are parsed.
 
-    None where the file is laid out in another way. Raises ValueError where it is not JSON.
+    Returns None where the file has another layout. Raises ValueError where it is not JSON.
     """
     begin = data.find(_ROWS)
     if begin < 0 or not data.endswith(_END):
@@ -45,13 +46,13 @@ def overview_of(data: bytes) -> dict[str, Any] | None:
 
 
 def _after(line: bytes, name: bytes) -> str:
-    """The value of a field in the line of a job; empty for null."""
+    """Return the value of a field in the line of a job; empty for null."""
     begin = line.find(name)
     return "" if begin < 0 else line[begin + len(name) : line.index(b'"', begin + len(name))].decode()
 
 
 def _kept(rows: Iterable[tuple[str, str]]) -> list[int]:
-    """Which rows are kept, in order. Each row is told by its status and when it was completed."""
+    """Return which rows are kept, in order, given status and completion time of each."""
     pending = 0
     kept, completed = set(), []
     for n, (status, at) in enumerate(rows):

@@ -1,9 +1,8 @@
-"""Jobs to cards. `views` says what each card can give now; `choose` picks cards for one job.
+"""Assign jobs to GPUs. `views` says what each GPU can give now; `choose` picks GPUs for one job.
 
-A card serves either one job that has it to itself, or jobs that were each promised some MiB. What a job was
-promised counts from the moment it is placed, since it may load slowly; what NVML reads counts as well, since somebody
-else may use the card. Both at once: free = total - max(used, base + promised), with `base` what was used
-before our first job came.
+A GPU serves either one job alone, or jobs with reserved MiB. A reservation counts from the moment of placement, since a
+job may load slowly; NVML's reading counts as well, since others may use the GPU. Together: free = total - max(used,
+base + reserved), with `base` what was used before our first job started.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from queue_manager.core.model import Attempt, Need, QueueState, Settling
 from queue_manager.core.readings import Card, may_use
 
 SETTLE_SECONDS = 30.0
-"""After so long a shared card's reading is believed again, though it never fell after a job ended."""
+"""Seconds after which a shared GPU's reading is believed again, even if it never fell after a job ended."""
 
 
 class View:
-    """One card as placement sees it; `take` books a job in, so that the next one sees what is left."""
+    """One GPU as placement sees it; `take` reserves it for a job, so that the next one sees what is left."""
 
     __slots__ = ("base", "card", "foreign", "note", "own", "promised", "settled", "shared_by")
 
@@ -48,17 +47,17 @@ class View:
         return ""
 
     def is_free(self, threshold: int) -> bool:
-        """Whether a job may have the card to itself."""
+        """Whether a job may have the GPU alone."""
         return not self.shared_by and self.card.used_mib < threshold
 
     def room(self) -> int:
-        """MiB that may still be promised; negative or 0 where nothing may."""
+        """MiB that can still be reserved; negative or 0 where none can."""
         if self.own or self.foreign or not self.settled:
             return 0
         return self.card.total_mib - max(self.card.used_mib, self.base + self.promised)
 
     def take(self, mib: int | None) -> None:
-        """Book a job in."""
+        """Reserve it for a job."""
         self.shared_by += 1
         self.own = self.own or mib is None
         self.promised += mib or 0
@@ -66,7 +65,7 @@ class View:
 
 
 def views(state: QueueState, cards: Iterable[Card], foreign: Iterable[ForeignLease], now: float) -> dict[str, View]:
-    """The cards that this run may use, by uuid: allowed by the manifest and not quarantined."""
+    """Return the GPUs that this run may use, by uuid: allowed by the manifest and not in quarantine."""
     leases: dict[str, list[ForeignLease]] = {}
     for lease in foreign:
         leases.setdefault(lease.card, []).append(lease)
@@ -80,7 +79,7 @@ def views(state: QueueState, cards: Iterable[Card], foreign: Iterable[ForeignLea
 
 
 def allowed(state: QueueState, cards: Iterable[Card]) -> list[Card]:
-    """Cards by the manifest's `gpus`, without those in quarantine."""
+    """Return the GPUs in the manifest's `gpus`, without those in quarantine."""
     wanted = state.manifest.gpus
     return [card for card in cards if may_use(card.index, wanted) and card.uuid not in state.cards.quarantined]
 
@@ -93,10 +92,10 @@ def is_settled(
     threshold: int,
     now: float,
 ) -> bool:
-    """Whether the memory of the attempts that ended on this card has gone.
+    """Return whether the memory of the attempts that ended on this GPU was released.
 
-    Alone on the card that is a reading below the threshold. Beside others it is a reading that has fallen since,
-    to no more than the others may use. Either way a reading is believed after SETTLE_SECONDS.
+    For a GPU that is used alone, that is a reading below the threshold. For a shared one, it is a reading that has
+    fallen since, to no more than the others may use. In both cases a reading is believed after SETTLE_SECONDS.
     """
     if settling is None or card.used_mib < threshold:
         return True
@@ -112,8 +111,8 @@ def is_settled(
 def choose(
     need: Need, cards: Mapping[str, View], threshold: int, after_oom: bool, last: Sequence[str]
 ) -> list[View] | None:
-    """Cards for one job, or None. After an OOM: those with the most free memory, and if there is a choice not the
-    ones it had; else, for a card of its own the lowest index, for a shared one the most room."""
+    """Return GPUs for one job, or None. After an OOM: those with the most free memory, and if possible not the ones it
+    had. Otherwise: for a job that runs alone the lowest index, for one that shares the most room."""
     if need.mib is None:
         fit = [view for view in cards.values() if view.is_free(threshold)]
     else:
@@ -133,7 +132,7 @@ def choose(
 
 
 def impossible(need: Need, cards: Sequence[Card], listed: Sequence[int] | None) -> str | None:
-    """Why no state of these cards will ever meet the need, in words; None if one may."""
+    """Say why no state of these GPUs will ever meet the need; None if one may."""
     if need.gpus == 0:
         return None
     where = "this host has" if listed is None else f"of the GPUs {list(listed)} this host has"

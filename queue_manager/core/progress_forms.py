@@ -1,8 +1,8 @@
-r"""The progress that a training's log shows: step, total, loss and rate, in the forms that are known. Pure.
+r"""The progress that a training log shows: step, total, loss and rate, in the known forms. Pure.
 
 Known are the bars of tqdm (also Lightning's and Hugging Face's), rich and Keras, and lines such as `step 120/5000`,
-`Epoch [3/10], Step [120/600]`, `iter: 40`. What a log does not say is None and never guessed: bars of downloads,
-loading and evaluation count for nothing, nor do ranks other than the first. Every pattern is bounded.
+`Epoch [3/10], Step [120/600]`, `iter: 40`. What a log does not show is None and never guessed: bars of downloads,
+loading and evaluation do not count, nor do ranks other than the first. Every pattern is bounded.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Literal, NamedTuple, Union
 from queue_manager.core.metric_rules import number
 
 _MAX_LINE = 1000
-"""Characters of a line that are looked at."""
+"""Characters of a line that are searched."""
 
 
 class Progress(NamedTuple):
-    """How far a training is. `rate`: steps a second, as the log itself says. Where a log counts the steps of each
-    epoch, `step` goes on over the epochs, and `total` is known if the number of epochs is."""
+    """The progress of a training. `rate`: steps per second, as the log itself says. Where a log counts the steps of
+    each epoch, `step` counts over all epochs, and `total` is known if the number of epochs is."""
 
     step: int | None = None
     total: int | None = None
@@ -28,7 +28,7 @@ class Progress(NamedTuple):
 
 
 class _Count(NamedTuple):
-    """A place where a log counts. `rank`: of two counters the one with the higher rank is the finer one."""
+    """A counter in a log. `rank`: of two counters the one with the higher rank is the finer one."""
 
     rank: int
     name: str
@@ -45,24 +45,24 @@ _MAY = re.compile(
     r"\d%\||\d/ {0,8}\d|\dit \[|step|Step|STEP|iter|Iter|ITER|poch|EPOCH|pdate|loss|Loss|LOSS|logging_writer"
     r"|[Cc]ompil|[Ll]oad|[Ss]av|[Ee]val|[Vv]alid|[Tt]est"
 )
-"""What every line of interest has some of."""
+"""Every line of interest matches this."""
 _RANK = re.compile(r"^\s{0,4}\[(?:rank|default|trainer|RANK)[ :]?(\d{1,6})\]:? ?|^\s{0,4}(\d{1,5}): (?=\S)")
 _OFF = re.compile(
     r"\b(?:eval\w{0,12}|valid\w{0,12}|val|test|predict\w{0,8}|inference|download\w{0,4}|upload\w{0,4}|map|filter|sanity"
     r"|load\w{0,4}|cache|files?|shards?|wandb)\b|(?:^|[_/(])(?:eval|val|test|valid|validation)(?:[_/)]|$)",
     re.IGNORECASE,
 )
-"""Words before a count by which it is not the training's."""
+"""Words before a counter that show that it is not the training's."""
 _DOING = re.compile(
     r"\b(?!(?:pre-?|fine-?)?(?:train|tun|learn|fitt|optimi[sz]|distill|updat)ing\b)[a-z]{3,20}ing\b", re.I
 )
-"""A word for something else that is being done, such as Tokenizing."""
+"""A word for another activity, such as Tokenizing."""
 _BUSY = re.compile(
     r"\b(?:compil(?:e|ing|ation)|loading|saving|evaluat(?:e|ing|ion)|validat(?:e|ing|ion)|downloading|testing"
     r"|inductor|warming up)\b",
     re.IGNORECASE,
 )
-"""Words of a line without a count by which a job does something beside its steps for a while."""
+"""Words of a line without a counter that show another activity for a while."""
 
 _TQDM = re.compile(
     r"^(?P<name>.{0,200}?):?\s{0,8}\d{1,3}%\|[^|]{0,300}\|\s{0,4}(?P<n>\d{1,12})/(?P<total>\d{1,12}) "
@@ -127,8 +127,8 @@ _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, None: 1.0}
 
 
 class ProgressReader:
-    """Reads one log's lines, one after the other. `progress`: a regular expression whose group 1 is the step and group
-    2, where there is one, the total; `loss`: one whose group 1 is the loss. With them the known forms are not used."""
+    """Reads one log line by line. `progress`: a regular expression whose group 1 is the step and group 2, where there
+    is one, the total; `loss`: one whose group 1 is the loss. With them the known forms are not used."""
 
     KEPT = (
         "busy", "line", "losses", "_now", "_rank", "_name", "_sure", "_epoch", "_epochs", "_base", "_others",
@@ -155,11 +155,11 @@ class ProgressReader:
 
     @property
     def progress(self) -> Progress:
-        """What the lines so far say."""
+        """The progress shown by the lines so far."""
         return self._now
 
     def take(self, line: str) -> bool:
-        """Look at a line without its end. Returns whether it said a step or a loss of the training."""
+        """Read a line without its end. Returns whether it showed a step or a loss of the training."""
         if self._progress is None and self._loss is None and _MAY.search(line) is None:
             return False
         text = line[:_MAX_LINE]
@@ -208,7 +208,7 @@ class ProgressReader:
         return None
 
     def _count(self, count: _Count, rate: float | None) -> bool | None:
-        """Take in a count. Says whether it is the training's; None where a finer one of the training is known."""
+        """Apply a counter. Returns whether it is the training's; None where a finer one is known."""
         if count.epoch is not None:
             self._see_epoch(count.epoch, count.epochs, count.base)
         elif count.name == "epoch":
@@ -237,11 +237,11 @@ class ProgressReader:
         self._epochs = epochs if self._base == 1 or base is not None else None
 
     def _per_epoch(self, count: _Count) -> bool:
-        """Whether a count begins anew with each epoch."""
+        """Return whether a counter restarts with each epoch."""
         return count.epoch is not None or count.name == "keras" or count.name.startswith("bar ")
 
     def _is_main(self, bar: _Count) -> bool:
-        """Whether a bar is the one of the training, and not of something that is done in between."""
+        """Return whether a bar is the training's, and not of another activity."""
         name = f"{bar.name} {bar.total}"
         if name == self._name:
             return True
@@ -256,7 +256,7 @@ class ProgressReader:
 
 
 _Found = Union["tuple[_Count, float | None]", Literal[False], None]
-"""A count and its rate; False for a count of something else than the training."""
+"""A counter and its rate; False for a counter of something other than the training."""
 
 
 def _bar(text: str) -> _Found:
@@ -337,8 +337,8 @@ _FIRST, _RARE, _LAST = 2, 4, 6
 
 
 def worth_reading(lines: Sequence[str]) -> list[str]:
-    """Those of many lines that a reader has to see: the last ones say where the training is, and what bars that are
-    drawn again and again lie between (headings of epochs, losses) is much the same as long as it goes on."""
+    """Return which of many lines a reader has to see: the last ones show the present progress, and the lines between
+    redrawn bars (headings of epochs, losses) rarely matter."""
     if len(lines) <= 2 * (_FIRST + _LAST):
         return list(lines)
     chosen = {*range(_FIRST), *range(len(lines) - _LAST, len(lines))}
@@ -349,12 +349,12 @@ def worth_reading(lines: Sequence[str]) -> list[str]:
 
 
 def _is_off(before: str) -> bool:
-    """Whether what stands before a count says that it is not the training's."""
+    """Return whether the text before a counter shows that it is not the training's."""
     return bool(before) and (_OFF.search(before) or _DOING.search(before)) is not None
 
 
 def _ending(text: str) -> str:
-    """The beginning of the name that goes on where a text ends."""
+    """Return the beginning of the name that continues where a text ends."""
     found = _NAME.search(text[-24:])
     return "" if found is None else found[0]
 
@@ -373,7 +373,7 @@ def _known_loss(text: str) -> float | None:
 
 
 def _rate(text: str) -> float | None:
-    """Steps a second, where a line says that."""
+    """Return steps per second, where a line shows them."""
     found = _PER_SECOND.search(text)
     if found is not None:
         return number(found[1] or found[2])

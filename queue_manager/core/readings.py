@@ -1,4 +1,4 @@
-"""What the cards of a host look like at one moment. Unknown is a value of its own, never zero and never absent."""
+"""A reading of a host's GPUs. Unknown is a value of its own, never zero and never absent."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 SLICE = "MIG-"
-"""How the uuid of a part of a divided card begins."""
+"""Prefix of the uuid of a MIG slice."""
 
 
 SLICES = 100
-"""The slices of card N, where it is divided, have the indices from (N + 1) * 100 on: no whole card has such a one."""
+"""The slices of GPU N have the indices from (N + 1) * 100 on; no whole GPU has such an index."""
 
 
 def may_use(index: int, listed: Sequence[int] | None) -> bool:
-    """Whether a run may use a card, by the manifest's `gpus`: a card that is divided stands for all of its slices."""
+    """Return whether a run may use a GPU, by the manifest's `gpus`: a divided GPU stands for all of its slices."""
     return listed is None or index in listed or (index >= SLICES and index // SLICES - 1 in listed)
 
 
 def cuda_name(index: int, uuid: str) -> str:
-    """What CUDA_VISIBLE_DEVICES calls a card: a slice has no index there."""
+    """Return the name of a GPU in CUDA_VISIBLE_DEVICES: a slice has no index there."""
     return uuid if uuid.startswith(SLICE) else str(index)
 
 
 def listed_names(indices: Sequence[str]) -> str:
-    """Cards by their indices, for people."""
+    """List GPUs by their indices, for people."""
     return f"GPU{'s' if len(indices) > 1 else ''} {', '.join(indices)}"
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """The port could not tell, for the reason given; nothing may be concluded."""
+    """A reading failed, for the reason given; nothing may be concluded from it."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Card:
-    """One card. `index` is NVML's, in PCI order; memory in MiB; `util` in percent, None where not reported.
+    """One GPU. `index` is NVML's, in PCI order; memory in MiB; `util` in percent, None where not reported.
 
-    A slice of a card that is divided (MIG) is a card, too: its uuid begins with MIG-, its index is from 100 on.
+    A slice of a divided GPU (MIG) counts as a GPU: its uuid begins with MIG-, its index is from 100 on.
     """
 
     index: int
@@ -60,7 +60,7 @@ class Card:
 
 @dataclass(frozen=True)
 class SickCard:
-    """A card that is listed but cannot be used now."""
+    """A GPU that is listed but cannot be used now."""
 
     index: int
     uuid: str
@@ -70,7 +70,7 @@ class SickCard:
 
 @dataclass(frozen=True)
 class Cards:
-    """A reading of all cards. `note` says in words why there are none, or fewer than one might expect."""
+    """A reading of all GPUs. `note` says why there are none, or fewer than expected."""
 
     cards: tuple[Card, ...]
     sick: tuple[SickCard, ...] = ()

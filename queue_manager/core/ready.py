@@ -1,7 +1,7 @@
-"""Which jobs may start now, and which wait out a delay. Kept by `QueueState.apply` alone; asking changes nothing.
+"""Which jobs may start now, and which wait for a retry. Changed only by `QueueState.apply`; queries change nothing.
 
-Both are heaps. An entry whose job has gone elsewhere stays where it is until it comes to the top, and is dropped there
-at once, so that the top of a heap always holds.
+Both are heaps. An entry whose job has moved on stays until it reaches the top, and is dropped there at once, so the top
+of a heap is always valid.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from queue_manager.core.status import RETRYING, Status
 
 
 class ReadyIndex:
-    """Built from the jobs as they are; told of each change by `arrived`, `left` and `delayed`."""
+    """Built from the present jobs; `arrived`, `left` and `delayed` report each change."""
 
     def __init__(self, jobs: Sequence[Job], graph: Graph) -> None:
         self._jobs, self._graph = jobs, graph
@@ -31,17 +31,17 @@ class ReadyIndex:
     # -- told by apply ------------------------------------------------------------------------------------------------
 
     def arrived(self, job: Job) -> None:
-        """Take in a job that may be ready now."""
+        """Add a job that may be ready now."""
         if self._holds(job.order) and not job.queued and self._graph.met(job.order):
             job.queued = True
             heapq.heappush(self._heaps.setdefault(job.need, []), (-job.spec.priority, job.order))
 
     def delayed(self, job: Job, due: float) -> None:
-        """Take in a job that has just failed and may start again at `due` (epoch seconds)."""
+        """Add a job that has just failed and may start again at `due` (epoch seconds)."""
         heapq.heappush(self._delayed, (due, job.order))
 
     def left(self, job: Job) -> None:
-        """Take note that a job is not ready any more, or does not wait out a delay any more."""
+        """Note that a job is no longer ready, or no longer waits for a retry."""
         heap = self._heaps.get(job.need)
         while heap and not self._holds(heap[0][1]):
             self._jobs[heapq.heappop(heap)[1]].queued = False
@@ -61,16 +61,16 @@ class ReadyIndex:
     # -- asked --------------------------------------------------------------------------------------------------------
 
     def needs(self) -> list[Need]:
-        """The needs of which a job is ready."""
+        """Return the needs for which a job is ready."""
         return list(self._heaps)
 
     def heads(self) -> list[tuple[int, int, Need]]:
-        """The first ready job of each need, as (-priority, order, need)."""
+        """Return the first ready job of each need, as (-priority, order, need)."""
         return [(*heap[0], need) for need, heap in self._heaps.items()]
 
     def in_order(self, need: Need) -> Iterator[tuple[int, int, Need]]:
-        """The ready jobs of one need, the first one first, as (-priority, order, need); each costs no more than it is
-        asked for. Not to be gone on with once an event was applied."""
+        """Yield the ready jobs of one need in order, as (-priority, order, need), at a cost for each one that is taken.
+        Must not be continued after an event was applied."""
         heap = self._heaps.get(need, [])
         todo = [(heap[0], 0)] if heap else []
         while todo:
@@ -82,16 +82,16 @@ class ReadyIndex:
                 yield (*entry, need)
 
     def first(self, count: int) -> list[int]:
-        """The ready jobs that come first, at most so many, whatever cards there are for them."""
+        """Return the first ready jobs, at most so many, whatever GPUs there are for them."""
         queues = [self.in_order(need) for need in self._heaps]
         return [order for _, order, _ in itertools.islice(heapq.merge(*queues), count)]
 
     def jobs(self, need: Need) -> list[Job]:
-        """All ready jobs of one need, in no order."""
+        """Return all ready jobs of one need, in no order."""
         return [self._jobs[order] for _, order in self._heaps.get(need, []) if self._holds(order)]
 
     def due_retries(self, now: float) -> list[Job]:
-        """Failed jobs whose delay is over at `now`, the longest over first."""
+        """Return failed jobs whose delay is over at `now`, the longest over first."""
         found, todo = set(), [0]
         while todo:
             at = todo.pop()
@@ -101,5 +101,5 @@ class ReadyIndex:
         return [self._jobs[order] for due, order in sorted(found) if self._waits(due, order)]
 
     def next_due(self) -> float | None:
-        """When the next failed job's delay is over (epoch seconds); None if none waits."""
+        """Return when the next delay is over (epoch seconds); None if no job waits for a retry."""
         return self._delayed[0][0] if self._delayed else None

@@ -1,5 +1,5 @@
-"""A new journal for a run whose own is damaged or lost: what is left of it, what the snapshot knows beyond that, and
-what the attempts left behind. A job that may have completed is never taken for one that did not run. Pure."""
+"""Build a new journal for a run whose own is damaged or lost, from its intact lines, the snapshot, and what the
+attempts left. A job that may have completed never counts as one that did not run. Pure."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from queue_manager.core.turn import Turn
 
 
 class Head(NamedTuple):
-    """What is known of the run besides its jobs. `boot`: of the machine's life, see host.boot_id; `cards`: the uuids by
-    index, as the snapshot has them."""
+    """What is known of the run besides its jobs. `boot`: the machine's boot ID, see host.boot_id; `cards`: the uuids by
+    index, as in the snapshot."""
 
     run_id: str
     manifest_sha256: str
@@ -29,9 +29,9 @@ class Head(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What a job's attempts have left behind. `tries`: the highest attempt that can be seen to have begun; `is_open`:
-    its directory is there, so that a manager can judge it; `output`: whether the expected output is there, None where
-    the job has none."""
+    """What a job's attempts left. `tries`: the highest attempt that is known to have started; `is_open`: its directory
+    exists, so that a manager can judge it; `output`: whether the expected output exists, None where the job has
+    none."""
 
     tries: int = 0
     is_open: bool = False
@@ -39,8 +39,8 @@ class Trace(NamedTuple):
 
 
 class Rebuilt(NamedTuple):
-    """The new journal, and the state that it gives. `changes`: what was added to the whole lines, job by job, in words;
-    `lost`: what nothing tells any more."""
+    """The new journal and the resulting state. `changes`: what was added to the intact lines, by job, in words; `lost`:
+    what cannot be recovered."""
 
     records: list[Record]
     state: QueueState
@@ -56,7 +56,7 @@ def rebuild(
     traces: Mapping[str, Trace],
     now: float,
 ) -> Rebuilt:
-    """Put a new journal together. `records`: those left, see salvage.whole_lines; `now` in epoch seconds."""
+    """Build a new journal. `records`: the intact ones, see salvage.whole_lines; `now` in epoch seconds."""
     made = _Journal(manifest, records, head, now)
     if not records:
         made.emit(ev.RunStarted(head.run_id, manifest.project, head.manifest_sha256))
@@ -83,7 +83,7 @@ def _words(job: Job) -> str:
 
 
 class _Journal:
-    """The journal that is being put together."""
+    """The journal that is being built."""
 
     def __init__(self, manifest: Manifest, records: list[Record], head: Head, now: float) -> None:
         self.state = QueueState(manifest)
@@ -100,7 +100,7 @@ class _Journal:
     # -- from the snapshot --------------------------------------------------------------------------------------------
 
     def follow_row(self, job: Job, row: Row) -> None:
-        """Bring a job to where the snapshot has it, where that is further."""
+        """Bring a job to its status in the snapshot, where that is further."""
         if job.status is Status.COMPLETED:
             return
         if row.n > job.n:
@@ -114,7 +114,7 @@ class _Journal:
             self._settle(job, row)
 
     def _end(self, job: Job, row: Row) -> None:
-        """End the live attempt as the snapshot has it."""
+        """End the live attempt as in the snapshot."""
         assert job.attempt is not None
         if row.status is Status.RUNNING:
             return
@@ -132,7 +132,7 @@ class _Journal:
         )
 
     def _settle(self, job: Job, row: Row) -> None:
-        """What has become of a job since its last attempt."""
+        """Apply what happened to a job after its last attempt."""
         if row.status is Status.COMPLETED and job.status is not Status.COMPLETED:
             if job.n == 0:
                 self._to_pending(job)
@@ -153,8 +153,8 @@ class _Journal:
     # -- from what attempts left --------------------------------------------------------------------------------------
 
     def follow_trace(self, job: Job, trace: Trace) -> None:
-        """Take in attempts that neither journal nor snapshot knows. What a directory is there for is judged by the
-        next manager; what had ended before is judged here, by its output."""
+        """Add attempts that neither journal nor snapshot knows. The next manager judges attempts with a directory;
+        those that had ended before are judged here, by their output."""
         if job.status is Status.COMPLETED:
             return
         if trace.tries > job.n:
@@ -179,7 +179,7 @@ class _Journal:
     # -- attempts -----------------------------------------------------------------------------------------------------
 
     def _pass(self, job: Job, is_oom: bool) -> None:
-        """Let an attempt have been of which nothing is known but that another one followed it."""
+        """Add an attempt of which nothing is known but that another one followed it."""
         self._start(job, None)
         status, failure = (Status.FAILED_OOM, "oom") if is_oom else (Status.PENDING, None)
         self.emit(ev.AttemptEnded(job.spec.id, job.n, status.value, failure, due=self._now if is_oom else None,
@@ -202,7 +202,7 @@ class _Journal:
         self.emit(ev.AttemptStarting(name, n, wave, session, self._head.boot, cards, indices, mib if cards else None))
 
     def _to_pending(self, job: Job) -> None:
-        """Let a job that has no live attempt be one that may start."""
+        """Make a job without a live attempt pending."""
         if job.status in RETRYING:
             self.emit(ev.RetryDue(job.spec.id))
         elif job.status is Status.BLOCKED:
@@ -215,7 +215,7 @@ class _Journal:
         return bool(holders) and (mib is None or any(holder.mib is None for holder in holders))
 
     def block(self) -> None:
-        """Let jobs wait for a person that depend on one that does."""
+        """Block jobs that depend on a job that needs a person."""
         turn = Turn(self.state, b.Seen(self._head.boot, 1), self._now)
         for job in list(self.state.jobs):
             if job.status in (Status.STUCK, Status.CANCELLED):

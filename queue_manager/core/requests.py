@@ -23,17 +23,17 @@ CHANGEABLE = tuple(
     for name in ("expected_output", "timeout", "grace", "priority", "retries", "est_minutes")
     if name in JobSpec._fields
 )
-"""Fields of a job that may change while it is in a run: nothing of what it does, only how it is judged and ordered."""
+"""Fields of a job that may change during a run: nothing that it does, only how it is judged and ordered."""
 
 
 class RequestError(ValueError):
-    """The request cannot be understood; the message says why."""
+    """The request is invalid; the message says why."""
 
 
 class Request(NamedTuple):
-    """What a person asks of a run. Sent twice under one `id`, it is done once.
+    """A request of a person to a run. Sent twice under one `id`, it is carried out once.
 
-    `jobs`: ids for cancel, retry and skip (their outputs are there). `phases`, `groups` and `specs`: what `add` brings.
+    `jobs`: ids for cancel, retry and skip (their outputs exist). `phases`, `groups` and `specs`: what `add` adds.
     `changes`: new values by field (of CHANGEABLE), by job, for update and accept. `by`, `reason`: who accepts, and why.
     """
 
@@ -49,7 +49,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What became of a request: `jobs` are those it changed; `text` is one line for the person who asked."""
+    """The outcome of a request: `jobs` are those it changed; `text` is one line for the person."""
 
     id: str
     ok: bool
@@ -96,7 +96,7 @@ def decode_request(text: str) -> Request:
 
 
 def _changes(job: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """New values of a job's fields. Raises RequestError, ManifestError."""
+    """Return new values of a job's fields. Raises RequestError, ManifestError."""
     fixed = sorted(set(fields) - set(CHANGEABLE))
     if fixed:
         raise RequestError(f"job {job}: {', '.join(fixed)} cannot change; what can: {', '.join(CHANGEABLE)}")

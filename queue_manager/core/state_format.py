@@ -1,4 +1,4 @@
-"""What whoever reads a state document has to know of it, too. Pure, and light to import."""
+"""Rules about state documents that their readers share. Pure, and light to import."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ VERSION = 1
 
 
 def phase_status(counts: Mapping[Status, int]) -> str:
-    """A phase's status, from its jobs': what goes on comes first, then what needs a person."""
+    """Return a phase's status from those of its jobs: active ones come first, then those that need a person."""
     if set(counts) <= {Status.COMPLETED}:
         return "completed"
     if Status.RUNNING in counts or RETRYING & set(counts):

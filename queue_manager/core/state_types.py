@@ -1,6 +1,6 @@
-"""What a run's state is made of: jobs, live attempts, phases' numbers, and what is kept of cards and machine.
+"""The parts of a run's state: jobs, live attempts, phase tallies, and what is kept of GPUs and machine.
 
-Only `QueueState.apply` changes any of it.
+Changed only by `QueueState.apply`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from queue_manager.core.status import Status
 
 
 class Need(NamedTuple):
-    """What a job asks of the cards. Jobs of one need are interchangeable to placement."""
+    """The GPUs that a job needs. Jobs with the same need are interchangeable to placement."""
 
     gpus: int
     mib: int | None
@@ -59,8 +59,8 @@ NO_RECOVERY = Recovery()
 
 
 class Attempt:
-    """A live try: from AttemptStarting until AttemptEnded. Times are epoch seconds. `flags`: what is wrong with it, by
-    kind; `flagged`: the kinds of all that ever was; `cleared`: when the last of them was over."""
+    """A live attempt: from AttemptStarting until AttemptEnded. Times are epoch seconds. `flags`: what is wrong with it,
+    by kind; `flagged`: the kinds of all flags that it ever had; `cleared`: when the last of them ended."""
 
     __slots__ = (
         "boot", "cards", "cleared", "flagged", "flags", "idle", "indices", "job", "leader", "left", "mib", "n", "proc",
@@ -86,8 +86,8 @@ class Attempt:
 
 
 class Job:
-    """A job's spec and all that has become of it. `order` is its place in the manifest; `queued`: it has an entry in
-    the index of ready jobs, of use or not, and so must not get a second one."""
+    """A job's spec and its history. `order` is its place in the manifest; `queued`: it has an entry in the index of
+    ready jobs, valid or not, and must not get a second one."""
 
     __slots__ = (
         "attempt", "attempt_ended", "attempts", "blocked_by", "code", "due", "ended", "error", "exit_code", "failure",
@@ -131,14 +131,14 @@ class Job:
 
 
 class Settling(NamedTuple):
-    """A card whose memory an ended attempt may not have given back yet. `used_mib`: read while it lived."""
+    """A GPU whose memory an ended attempt may not have released yet. `used_mib`: read while it lived."""
 
     since: float
     used_mib: int
 
 
 class Bound(NamedTuple):
-    """The bound that the run has reached: max_cost or deadline, in words, and when (epoch seconds)."""
+    """The limit that the run has reached: max_cost or deadline, in words, and when (epoch seconds)."""
 
     kind: str
     text: str
@@ -146,8 +146,8 @@ class Bound(NamedTuple):
 
 
 class Teardown(NamedTuple):
-    """The end of the machine under the run, once it is decided: stop or destroy (`plan`). `at`: epoch seconds;
-    `done`: the provider has confirmed it."""
+    """The end of the rented machine, once it is decided: stop or destroy (`plan`). `at`: epoch seconds; `done`: the
+    provider has confirmed it."""
 
     plan: str
     instance: int

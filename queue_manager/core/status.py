@@ -19,10 +19,10 @@ class Status(str, Enum):
 
 
 BAD = frozenset({Status.STUCK, Status.BLOCKED, Status.CANCELLED})
-"""What waits for such a job waits for a person."""
+"""A job that depends on one of these waits for a person."""
 
 FINAL = BAD | {Status.COMPLETED}
-"""Left only when a person asks for it, or when what a blocked job waits for is retried."""
+"""Left only when a person requests it, or when the root of a blocked job is retried."""
 
 RETRYING = frozenset({Status.FAILED_OOM, Status.FAILED_OTHER})
 
@@ -44,7 +44,7 @@ EDGES: dict[Status, frozenset[Status]] = {
 
 
 class Outcome(str, Enum):
-    """How an attempt ended; its failure class, where it failed, is a name of core.failures."""
+    """How an attempt ended; the failure class of a failed one is a name of core.failures."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"

@@ -1,4 +1,4 @@
-"""summary.md: what became of a run, for a person to read first."""
+"""summary.md: the outcome of a run, for a person to read first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ROWS = 50
 
 
 def summary(state: QueueState, log_dir: str, now: float) -> str:
-    """The summary as Markdown. `now` (epoch seconds) stands in for the end of a run that goes on."""
+    """Return the summary as Markdown. `now` (epoch seconds) is used as the end of a run that continues."""
     end = state.finished or now
     done = state.tallies.counts.get(Status.COMPLETED, 0)
     lines = [

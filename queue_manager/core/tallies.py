@@ -1,4 +1,4 @@
-"""Numbers of jobs, in the whole run and phase by phase. Kept by `QueueState.apply` alone."""
+"""Numbers of jobs, in the whole run and by phase. Changed only by `QueueState.apply`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from queue_manager.core.status import FINAL, RETRYING, Status
 
 
 class Tallies:
-    """`counts`: jobs by status; `phases`: the numbers of each phase; `card_jobs`: jobs that need a card and have not
-    got it yet."""
+    """`counts`: jobs by status; `phases`: the numbers of each phase; `card_jobs`: jobs that wait for a GPU."""
 
     def __init__(self) -> None:
         self.counts: dict[Status, int] = {}
@@ -21,17 +20,17 @@ class Tallies:
 
     @property
     def all_final(self) -> bool:
-        """Whether no job is left that may still run."""
+        """Whether no job is left that can still run."""
         return all(status in FINAL for status in self.counts)
 
     def copy(self) -> Tallies:
-        """The same, to go its own way."""
+        """Return an independent copy."""
         return deepcopy(self)
 
     # -- told by apply ------------------------------------------------------------------------------------------------
 
     def recount(self, phases: Iterable[Phase], jobs: Iterable[Job]) -> None:
-        """Count all jobs anew; what a phase's tally knows besides stays."""
+        """Count all jobs again; other numbers of a phase's tally stay."""
         self.phases = {phase.name: self.phases.get(phase.name) or PhaseTally() for phase in phases}
         self.counts, self.card_jobs = {}, 0
         for tally in self.phases.values():
@@ -40,7 +39,7 @@ class Tallies:
             self._add(job, job.status, 1)
 
     def move(self, job: Job, status: Status) -> None:
-        """A job is about to get this status."""
+        """Count a job that is about to get this status."""
         self._add(job, job.status, -1)
         self._add(job, status, 1)
 
@@ -55,19 +54,19 @@ class Tallies:
                 del counts[status]
 
     def started(self, job: Job, at: float) -> None:
-        """An attempt of a job starts."""
+        """Count a started attempt."""
         tally = self.phases[job.spec.phase]
         if tally.started is None:
             tally.started = at
 
     def ended(self, job: Job, at: float, is_oom_retry: bool) -> None:
-        """An attempt of a job has ended."""
+        """Count an ended attempt."""
         tally = self.phases[job.spec.phase]
         tally.ended = at
         tally.oom_retries += is_oom_retry
 
     def ran(self, job: Job, code: str | None) -> None:
-        """The job's attempt runs this version of the code (None: unknown), and not the one before."""
+        """Count the job's attempt for this version of the code (None: unknown), and no longer for the one before."""
         codes = self.phases[job.spec.phase].codes
         if job.code is not None:
             codes[job.code] -= 1

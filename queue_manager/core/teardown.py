@@ -1,9 +1,9 @@
-"""What becomes of a rented machine: kept, stopped or destroyed, by its own manager and with nobody there to ask. Pure.
+"""Decide whether a rented machine is kept, stopped or destroyed, by its own manager and without a person. Pure.
 
-The tree: what is running is let run; jobs that are left, or need a person, stop the machine and keep its disk; where
-nothing is left and the results are pulled it is destroyed, if the run says so; else the results come first, and where
-they do not come in time the machine is stopped, with them on its disk. Nothing is destroyed that is not safe elsewhere,
-and no instance but the one that this machine itself says it is.
+Running jobs are never interrupted for it. Jobs that are left, or need a person, stop the machine and keep its disk.
+Where no job is left and the results were pulled, it is destroyed, if the run says so. Otherwise the results come first;
+where they are not pulled in time, the machine is stopped, with them on its disk. Nothing is destroyed that is not safe
+elsewhere, and no instance but the one that this machine identifies itself as.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from queue_manager.core.times import iso
 from queue_manager.core.turn import Turn
 
 WAIT = 3600.0
-"""Seconds for which results may take to come home, where `idle_after` does not say; then the machine is stopped."""
+"""Seconds to wait for a pull of the results, where `idle_after` does not say; then the machine is stopped."""
 GRACE = 300.0
-"""Seconds that running jobs have to end by themselves when a bound is reached; what they cost is counted before."""
+"""Seconds that running jobs get to finish when a limit is reached; their cost is part of the limit."""
 PUSH = 600.0
-"""Seconds for which `results_to` is tried when a bound has been reached."""
+"""Seconds for which `results_to` is tried after a limit was reached."""
 DAY = 86400.0
 
 
 @dataclass(frozen=True)
 class Keep:
-    """The machine goes on."""
+    """Keep the machine."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class SyncFirst:
-    """It would be ended if its results were home."""
+    """End it once its results were pulled."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Stop:
-    """It is to be stopped: cards are no longer paid for, its disk is."""
+    """Stop it: the GPUs are no longer billed, the disk is."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Destroy:
-    """It is to be destroyed, with all that lies on it."""
+    """Destroy it, with everything on it."""
 
     reason: str
 
@@ -60,16 +60,15 @@ Decision = Union[Keep, SyncFirst, Stop, Destroy]
 
 
 def plan_of(decision: Decision | None) -> str | None:
-    """How the journal calls an end of the machine; None for what is none."""
+    """Return the journal's name for an end of the machine; None for other decisions."""
     return "stop" if isinstance(decision, Stop) else "destroy" if isinstance(decision, Destroy) else None
 
 
 class Facts(NamedTuple):
-    """What the decision rests on. `live`: jobs, or `on_complete`, are running. `idle_since`: when the last of them
-    ended, or somebody last asked for something. `person`: jobs that are stuck or blocked. `bound`: the bound that was
-    reached, in words, and `bound_at` when; `booted_at`: when the machine began its present life. `busy`, `left`,
-    `unsafe`: other runs on the machine. Times in epoch seconds.
-    """
+    """The facts for the decision. `live`: jobs, or `on_complete`, are running. `idle_since`: when the last of them
+    ended, or a person last made a request. `person`: jobs that are stuck or blocked. `bound`: the limit that was
+    reached, in words, and `bound_at` when; `booted_at`: when the machine booted. `busy`, `left`, `unsafe`: other runs
+    on the machine. Times in epoch seconds."""
 
     when_done: str = "keep"
     idle_after: float | None = None
@@ -93,7 +92,7 @@ class Facts(NamedTuple):
 
 
 def decide(facts: Facts, now: float) -> Decision:
-    """What is to become of the machine now."""
+    """Decide about the machine now."""
     if facts.live:
         return Keep("its jobs are running")
     due = _due(facts, now)
@@ -119,14 +118,14 @@ def decide(facts: Facts, now: float) -> Decision:
 
 
 def unsafe(facts: Facts) -> str:
-    """Which results are not home, in words."""
+    """Say which results have not been pulled."""
     if not facts.results_pulled:
         return "its results have not been pulled yet: wavequeue pull"
     return f"the results of run {facts.unsafe[0]}, which also ran here, have not been pulled yet: wavequeue pull"
 
 
 def _work(facts: Facts) -> str | None:
-    """What a finished run's machine may yet be needed for; None for nothing."""
+    """Say what the machine of a finished run may still be needed for; None for nothing."""
     if facts.left:
         return f"run {facts.left[0]}, which is also on this machine, has jobs left"
     if facts.person:
@@ -135,7 +134,7 @@ def _work(facts: Facts) -> str | None:
 
 
 def _due(facts: Facts, now: float) -> tuple[str, float] | None:
-    """Why the machine should end, and since when; None if nothing says so."""
+    """Say why the machine should end, and since when; None if nothing requires it."""
     if facts.bound is not None:
         return facts.bound, max(facts.bound_at, facts.idle_since)
     if facts.finished is not None and facts.when_done != "keep":
@@ -146,7 +145,7 @@ def _due(facts: Facts, now: float) -> tuple[str, float] | None:
 
 
 def _patience(facts: Facts) -> float:
-    """Seconds from then on in which the results may come home before the machine is stopped without that."""
+    """Return the seconds from then on in which the results may be pulled before the machine is stopped without that."""
     if facts.bound is not None:
         return PUSH if facts.results_to else 0.0
     push = WAIT if facts.results_to else 0.0
@@ -170,13 +169,13 @@ def _span(seconds: float) -> str:
 
 
 def guarded(manifest: Manifest) -> bool:
-    """Whether the run says anything about the end of its machine."""
+    """Return whether the run says anything about the end of its machine."""
     bounds = (manifest.idle_after, manifest.max_cost, manifest.deadline)
     return manifest.when_done != "keep" or any(bound is not None for bound in bounds)
 
 
 def facts_of(state: QueueState, reading: MachineReading) -> Facts:
-    """The facts, out of a run's state and what was seen of its machine."""
+    """Return the facts from a run's state and the reading of its machine."""
     manifest, others = state.manifest, reading.others or ()
     return Facts(
         when_done=manifest.when_done,
@@ -197,7 +196,7 @@ def facts_of(state: QueueState, reading: MachineReading) -> Facts:
 
 
 def waits(state: QueueState, reading: MachineReading | None) -> bool:
-    """Whether a finished run's manager has to stay, because something may yet end its machine."""
+    """Return whether the manager of a finished run has to stay, because something may still end its machine."""
     manifest = state.manifest
     if not guarded(manifest) or (state.machine.teardown is not None and state.machine.teardown.done):
         return False
@@ -211,7 +210,7 @@ def waits(state: QueueState, reading: MachineReading | None) -> bool:
 
 
 def deadline_at(state: QueueState) -> float | None:
-    """The run's deadline, in epoch seconds."""
+    """Return the run's deadline, in epoch seconds."""
     deadline = state.manifest.deadline
     if deadline is None or state.started is None:
         return None
@@ -219,7 +218,8 @@ def deadline_at(state: QueueState) -> float | None:
 
 
 def step(turn: Turn) -> Decision | None:
-    """Take in what was seen of the machine, and plan its end. None where nobody looked, or its end is confirmed."""
+    """Record the reading of the machine, and plan its end. Returns None where there is no reading, or its end is
+    confirmed."""
     state, reading = turn.state, turn.seen.machine
     if reading is None:
         return None
@@ -232,7 +232,7 @@ def step(turn: Turn) -> Decision | None:
     plan = plan_of(decision)
     going = state.machine.teardown
     if going is not None:
-        # What was once decided stays so: only what makes it wrong, or lets it go further, changes it.
+        # A decision is kept unless a fact makes it wrong or allows the next step.
         off = f"run {facts.busy[0]} is active on this machine" if facts.busy else None
         if going.plan == "destroy" and not facts.safe:
             off = unsafe(facts)
@@ -262,7 +262,7 @@ def _record_reading(turn: Turn, reading: MachineReading) -> None:
 
 
 def _reach_bounds(turn: Turn, reading: MachineReading) -> None:
-    """Begin to end the run where it has reached a bound, and end its jobs when their grace is over."""
+    """Begin to end the run where it has reached a limit, and end its jobs when their grace is over."""
     state, now = turn.state, turn.now
     if state.machine.bound is None:
         cost = None if reading.price is None else reading.price.cost(now + GRACE, state.machine.away)
@@ -282,7 +282,7 @@ def _reach_bounds(turn: Turn, reading: MachineReading) -> None:
 
 
 def conditions(turn: Turn, decision: Decision | None) -> dict[str, str]:
-    """What hinders the end of the machine, or the watch over it, by kind."""
+    """Return what blocks the end of the machine, or its supervision, by kind."""
     state, reading, manifest = turn.state, turn.seen.machine, turn.state.manifest
     assert reading is not None
     found: dict[str, str] = {}
@@ -312,7 +312,7 @@ def conditions(turn: Turn, decision: Decision | None) -> dict[str, str]:
 def row(
     state: QueueState, reading: MachineReading | None, decision: Decision | None, now: float
 ) -> dict[str, Any] | None:
-    """What a snapshot's meta says about the end of the machine; None where the run says nothing about it."""
+    """Return what a snapshot's meta says about the end of the machine; None where the run says nothing about it."""
     if not guarded(state.manifest):
         return None
     going, price = state.machine.teardown, None if reading is None else reading.price
@@ -335,8 +335,8 @@ def row(
 
 
 def note(state: QueueState, reading: MachineReading) -> str:
-    """teardown.md: what its manager is about to do to the machine. Written before it is done, since nothing can be
-    written on it afterwards."""
+    """Return teardown.md: what the manager is about to do to the machine. It is written before, since nothing can be
+    written there afterwards."""
     going = state.machine.teardown
     assert going is not None
     word = "stops" if going.plan == "stop" else "destroys"
@@ -365,7 +365,7 @@ def note(state: QueueState, reading: MachineReading) -> str:
 
 
 def still_billed(price: Any) -> str:
-    """What a stopped machine goes on costing."""
+    """Say what a stopped machine still costs."""
     if price is None or not price.storage_dph:
         return "Its disk is billed until it is destroyed."
     return f"Its disk is billed until it is destroyed: {_usd(price.storage_dph * 24)} a day."

@@ -1,7 +1,7 @@
-"""Text that commands no terminal: of all control sequences only colours remain, the rest is shown escaped. Pure.
+"""Make text safe for a terminal: of all control sequences only colours remain, the rest is escaped. Pure.
 
-Names, logs and states are written by jobs, hosts and files. Printed as they are, they could set the clipboard, change
-the title, move the cursor over other lines, or turn the reading direction of what follows.
+Names, logs and states are written by jobs, hosts and files. Printed unchanged, they could set the clipboard, change the
+title, move the cursor over other lines, or reverse the reading direction of what follows.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ _SPACES = str.maketrans("\n\r\t", "   ")
 
 
 def escaped(text: str) -> str:
-    """The text with every character that commands a terminal written out, as in \\x1b or \\u202e; lines and tabs
-    stay. What was escaped once stays as it is."""
+    """Escape every character that controls a terminal, as in \\x1b or \\u202e; lines and tabs stay. Escaping twice
+    changes nothing."""
     return text if text.isascii() and text.isprintable() else _UNSAFE.sub(_written, text)
 
 
 def one_line(text: str, most: int = 0) -> str:
-    """The same on one line, for a name or a message. `most`: characters; what is longer is cut, with …; 0: all."""
+    """Do the same on one line, for a name or a message. `most`: most characters; longer text is cut, with …; 0: no
+    limit."""
     if text.isascii() and text.isprintable() and (not most or len(text) <= most):
         return text
     if most and len(text) > most:
@@ -39,19 +40,19 @@ def one_line(text: str, most: int = 0) -> str:
 
 
 def coloured(text: str) -> str:
-    """As `escaped`, but colours and the like (SGR) stay. Text that would be hidden by them is shown."""
+    """Do the same, but keep colours and other styles (SGR). Text that they would hide is shown."""
     if "\x1b" not in text:
         return escaped(text)
     return "".join(_pieces(text))
 
 
 def has_colour(text: str) -> bool:
-    """Whether the text changes the colour, so that it has to be set back after it."""
+    """Return whether the text changes the colour, which then has to be reset after it."""
     return _COLOUR.search(text) is not None
 
 
 def json_escaped(document: str) -> str:
-    """A JSON document with the same content in which these characters are written as JSON escapes (\\u202e)."""
+    """Write these characters of a JSON document as JSON escapes (\\u202e), without changing its content."""
     return _IN_JSON.sub(_written_in_json, document)
 
 
@@ -65,7 +66,7 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _conceals(parameters: str) -> bool:
-    """Whether an SGR sequence makes text invisible (8). After 38, 48 and 58 come the numbers of a colour."""
+    """Return whether an SGR sequence makes text invisible (8). The numbers of a colour follow 38, 48 and 58."""
     numbers = iter(parameters.split(";"))
     for number in numbers:
         if number.lstrip("0") == "8":

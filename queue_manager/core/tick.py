@@ -1,7 +1,7 @@
-"""The decision: `tick(state, seen, now)` says what has happened and what is to be done. Pure.
+"""The decision: `tick(state, seen, now)` returns what has happened and what to do. Pure.
 
-It reads no clock, file, process or card, and changes the state only by applying the events that it returns; the
-caller makes these durable before it carries out the actions.
+It reads no clock, file, process or GPU, and changes the state only by applying the events that it returns; the caller
+makes these durable before it carries out the actions.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from queue_manager.core.teardown import Decision
 from queue_manager.core.turn import Turn
 
 STREAK = 3
-"""So many different jobs failing in a row on one card, while another card serves well, put it in quarantine."""
+"""Number of different jobs failing in a row on one GPU that put it in quarantine, while another GPU serves well."""
 
 
 class Tick(NamedTuple):
-    """What a turn decided. `ask`: jobs whose preconditions have to be looked at before they can be placed.
-    `impossible`: needs that these cards can never meet, in words. `machine`: what is to become of the machine, where it
-    was looked at."""
+    """The result of a turn. `ask`: jobs whose preconditions have to be checked before they can be placed. `impossible`:
+    needs that these GPUs can never meet, in words. `machine`: the decision about the machine, where it was read."""
 
     records: list[Record]
     actions: list[b.Action]
@@ -37,7 +36,7 @@ class Tick(NamedTuple):
 
 
 def tick(state: QueueState, seen: b.Seen, now: float) -> Tick:
-    """Decide one turn. `now` in epoch seconds, never less than before. Raises InvalidTransition: a fault of ours."""
+    """Decide one turn. `now` in epoch seconds, never less than before. Raises InvalidTransition: an internal error."""
     turn = Turn(state, seen, now)
     code(turn)
     requests(turn)
@@ -61,14 +60,14 @@ def tick(state: QueueState, seen: b.Seen, now: float) -> Tick:
 
 
 def wants_cards(state: QueueState) -> bool:
-    """Whether a ready job waits for a card, or for the memory of the wave before it."""
+    """Return whether a ready job waits for a GPU, or for the memory of the previous wave."""
     needs = state.ready.needs()
     barrier = state.manifest.wave == "barrier" and bool(needs) and bool(state.cards.wave_cards)
     return not state.paused and state.machine.closed is None and (barrier or any(need.gpus for need in needs))
 
 
 def overdue(state: QueueState, now: float) -> set[int]:
-    """Running attempts whose timeout is over, and that have not been told to end."""
+    """Return running attempts that reached their timeout and were not asked to end."""
     return {
         order
         for order, attempt in state.live.items()
@@ -80,9 +79,9 @@ def overdue(state: QueueState, now: float) -> set[int]:
 
 
 def next_timer(state: QueueState, after: float = 0.0) -> float | None:
-    """When something is due by time alone (epoch seconds); None if nothing is.
+    """Return when a timer is due (epoch seconds); None if none is.
 
-    `after`: the time of the last turn. What was due by then has had its turn; it waits for something else now.
+    `after`: the time of the last turn. Timers that were due by then have been handled, and wait for something else now.
     """
     times = [
         attempt.started + timeout
@@ -94,7 +93,7 @@ def next_timer(state: QueueState, after: float = 0.0) -> float | None:
 
 
 def requests(turn: Turn) -> None:
-    """Carry out what people ask, each request once."""
+    """Carry out requests of people, each once."""
     for request in turn.seen.requests:
         done = turn.state.requests.get(request.id)
         if done is None:
@@ -106,7 +105,7 @@ def requests(turn: Turn) -> None:
 
 
 def code(turn: Turn) -> None:
-    """Take in which code the jobs find, where it is another one than before."""
+    """Record which code the jobs use, where it has changed."""
     seen = turn.seen.code
     if seen is not None and seen.name != turn.state.code:
         turn.emit(ev.CodeSeen(seen.name, seen.since))
@@ -118,7 +117,7 @@ def timers(turn: Turn) -> None:
 
 
 def quarantine(turn: Turn) -> None:
-    """Put a card aside on which one job after the other fails while another card serves well."""
+    """Quarantine a GPU on which one job after the other fails while another GPU serves well."""
     for card, jobs in list(turn.state.cards.failures.items()):
         doubtful = {card, *turn.state.cards.failures, *turn.state.cards.quarantined}
         others = turn.state.cards.served - doubtful
@@ -128,7 +127,7 @@ def quarantine(turn: Turn) -> None:
 
 
 def preconditions(turn: Turn) -> None:
-    """Take in what was found of the preconditions of jobs that are held."""
+    """Record the results of checked preconditions of jobs that are held."""
     for order, checked in turn.seen.checked.items():
         job = turn.state.jobs[order]
         if order in turn.state.held and checked.unmet != job.held:
@@ -136,7 +135,7 @@ def preconditions(turn: Turn) -> None:
 
 
 def conditions(turn: Turn, machine: Decision | None = None) -> None:
-    """Begin and end what hinders the queue, as far as this turn looked."""
+    """Begin and end conditions that block the queue, as far as this turn looked."""
     seen, known = turn.seen, turn.state.machine.conditions
     wanted: dict[str, str] = {}
     if isinstance(seen.cards, Unreadable):

@@ -1,4 +1,4 @@
-"""Points in time and durations, as people and documents have them. Pure, and light to import."""
+"""Format and parse points in time and durations. Pure, and light to import."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from datetime import datetime, timezone
 
 
 def iso(at: float | None) -> str | None:
-    """Epoch seconds as ISO 8601 in UTC with milliseconds and a Z."""
+    """Format epoch seconds as ISO 8601 in UTC with milliseconds and a Z."""
     if at is None:
         return None
     return datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def epoch(text: str) -> float:
-    """The inverse of `iso`."""
+    """Parse what `iso` wrote into epoch seconds."""
     return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 12.3 s, 4 min 05 s, 3 h 07 min."""
+    """Format seconds for people: 12.3 s, 4 min 05 s, 3 h 07 min."""
     seconds = max(0.0, seconds)
     if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"

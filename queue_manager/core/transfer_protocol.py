@@ -1,9 +1,8 @@
-"""What both ends of a pull agree on: which file is taken, what a name may be, how the two talk. Pure.
+"""The protocol of a pull: which file is copied, which names are valid, how both ends communicate. Pure.
 
-The one who pulls writes a request (`encode`) to `python -m queue_manager.remote.send` on the host. The answer is the
-line
-`greeting(nonce)`, then JSON lines; a line that announces a file is followed by that file's bytes and a line with their
-sha256. So one connection lists, compares and carries, and each file is read once.
+The pulling side writes a request (`encode`) to `python -m queue_manager.remote.send` on the host. The answer is the
+line `greeting(nonce)`, then JSON lines; a line that announces a file is followed by that file's bytes and a line with
+their sha256. So one connection lists, compares and copies, and each file is read once.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from queue_manager.core.layout import RunPaths
 from queue_manager.core.outputs import is_glob, pattern_matches
 
 RESULTS, HOST = "results", "host"
-"""The two places that files come from: where the code lies, and the run directory on the host."""
+"""The two roots of files: the directory of the code, and the run directory on the host."""
 MAX_FILES = 1_000_000
-"""Files of one pull from one host; who lists more is not believed."""
+"""Most files of one pull from one host; a host that lists more is rejected."""
 MAX_LINE = 1 << 16
-"""Bytes of a line of the answer."""
+"""Most bytes of a line of the answer."""
 TAKE, SAME, KEEP = "take", "same", "keep"
 _PATHS = RunPaths.of(Path())
 _DOCUMENTS = frozenset(
@@ -34,24 +33,24 @@ _DOCUMENTS = frozenset(
 _LOG = re.compile(re.escape(_PATHS.log_dir.name) + r"/[A-Za-z0-9_][A-Za-z0-9._=+,@~-]*\.log")
 _MAX_NAME, _MAX_PATH, _MAX_DEPTH = 255, 2048, 200
 _GRAINS = (100, 1_000, 1_000_000_000, 2_000_000_000)
-"""Nanoseconds to which file systems and archives cut a time."""
+"""Resolutions of file times in file systems and archives, in nanoseconds."""
 
 
 class Seen(NamedTuple):
-    """What tells one version of a file from another: bytes, and nanoseconds since 1970."""
+    """Identifies one version of a file: bytes, and nanoseconds since 1970."""
 
     size: int
     mtime_ns: int
 
 
 class Request(NamedTuple):
-    """What is wanted of a host.
+    """What is requested from a host.
 
     `root`: directory of the results, relative to the home or absolute. `patterns`: paths and globs relative to it;
-    those from index `declared` on are of no job, and what they find is left out where it matches one of `but`. `never`:
-    names that are left out wherever they stand. `have`: what is here already, for each place by name. `closed`: files
-    and directories of the results that cannot be written here. `parts`: how many bytes are here of files that were cut
-    off, by `part_name`. `room`: bytes that may be sent in all.
+    those from index `declared` on belong to no job, and files that they find are left out where they match one of
+    `but`. `never`: names that are always left out. `have`: files that exist here, for each root by name. `closed`:
+    files and directories of the results that cannot be written here. `parts`: how many bytes are here of files that
+    were cut off, by `part_name`. `room`: most bytes to send in all.
     """
 
     nonce: str
@@ -67,7 +66,7 @@ class Request(NamedTuple):
     room: int
 
     def asks_for(self, name: str, by: int) -> bool:
-        """Whether a result of this name is wanted, being found by the pattern of index `by`."""
+        """Return whether a result of this name is requested, found by the pattern of index `by`."""
         if not 0 <= by < len(self.patterns) or not set(self.never).isdisjoint(name.split("/")):
             return False
         if by >= self.declared and any(asked_for(pattern, name) for pattern in self.but):
@@ -76,12 +75,12 @@ class Request(NamedTuple):
 
 
 def encode(request: Request) -> bytes:
-    """A request as it travels."""
+    """Write a request."""
     return json.dumps(request._asdict()).encode()
 
 
 def decode(data: bytes) -> Request:
-    """Read a request. Raises ValueError, TypeError or KeyError if it is none."""
+    """Read a request. Raises ValueError, TypeError or KeyError if it is invalid."""
     fields: dict[str, Any] = json.loads(data)
     for name in ("patterns", "but", "never", "closed"):
         fields[name] = tuple(fields[name])
@@ -92,15 +91,15 @@ def decode(data: bytes) -> Request:
 
 
 def greeting(nonce: str) -> bytes:
-    """The line before which nothing counts: login shells and their banners write what they like."""
+    """Return the line before which all output is ignored: login shells and banners write what they like."""
     return f"wavequeue-send 1 {nonce}\n".encode()
 
 
 def verdict(here: Seen | None, there: Seen, *, ours: bool) -> str:
-    """Whether a file of a host is taken: TAKE, SAME, or KEEP where ours is newer.
+    """Decide whether a file of a host is copied: TAKE, SAME, or KEEP where the local one is newer.
 
-    `ours`: a document that only wavequeue writes, so that what is on the host always counts. A time that one of the two
-    file systems has cut off is no difference.
+    `ours`: a document that only wavequeue writes, so that the host's version always counts. A time that one of the two
+    file systems has truncated is not a difference.
     """
     if here is None:
         return TAKE
@@ -115,18 +114,18 @@ def _same_time(a: int, b: int) -> bool:
 
 
 def part_name(place: str, name: str, there: Seen) -> str:
-    """File name under which one version of a file is received."""
+    """Return the file name under which one version of a file is received."""
     key = "\0".join((place, name, str(there.size), str(there.mtime_ns)))
     return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()[:40]
 
 
 def is_document(name: str) -> bool:
-    """Whether a file of a run directory comes home: the state, what tells of its way, and logs."""
+    """Return whether a file of a run directory is pulled: state, journal and notes, and logs."""
     return name in _DOCUMENTS or _LOG.fullmatch(name) is not None
 
 
 def name_fault(name: str) -> str | None:
-    """Why a file of this name is not taken; None if it may be."""
+    """Return why a file of this name is not copied; None if it may be."""
     parts = name.split("/")
     if name.startswith("/"):
         return "is an absolute path"
@@ -146,14 +145,14 @@ def name_fault(name: str) -> str | None:
 # -- what patterns find -------------------------------------------------------------------------------------------
 
 FILE, FOLDER, LINK, OUT = "file", "folder", "link", "out"
-"""What a name in a directory is: a file or the like, a directory, a link to a directory that lies inside the root,
-a link that leads out of the root."""
+"""Kinds of names in a directory: a file or similar, a directory, a link to a directory inside the root, a link that
+leads out of the root."""
 Scan = Callable[[str], Mapping[str, str]]
-"""The names in a directory, which is given relative to the root ("" is the root itself), and what each of them is."""
+"""Lists a directory, given relative to the root ("" is the root itself): names and their kinds."""
 
 
 def asked_for(pattern: str, name: str) -> bool:
-    """Whether a pattern finds this file: by itself, or because it finds a directory that the file is in."""
+    """Return whether a pattern finds this file: directly, or because it finds a directory that contains it."""
     while pattern.endswith("/**"):
         pattern = pattern[:-3]
     if pattern in (".", "**"):
@@ -167,9 +166,9 @@ def asked_for(pattern: str, name: str) -> bool:
 
 
 def find(patterns: Sequence[str], scan: Scan, never: Collection[str] = ()) -> Iterator[tuple[str, int]]:
-    """What the patterns name below the root, with the index of the first pattern that does; each file once.
+    """Yield what the patterns name below the root, with the index of the first pattern that does; each file once.
 
-    Of a directory everything in it. A link that leads out is yielded in the place of all that is behind it.
+    A directory yields everything in it. A link that leads out is yielded itself instead of what is behind it.
     """
     finder = _Finder(scan, frozenset(never))
     listed: set[str] = set()
@@ -182,7 +181,7 @@ def find(patterns: Sequence[str], scan: Scan, never: Collection[str] = ()) -> It
 
 
 def finding(patterns: Sequence[str], scan: Scan, never: Collection[str] = ()) -> frozenset[int]:
-    """Which of the patterns, by their index, find anything."""
+    """Return the indices of patterns that find anything."""
     finder = _Finder(scan, frozenset(never))
     found = set()
     for by, pattern in enumerate(patterns):
@@ -193,7 +192,7 @@ def finding(patterns: Sequence[str], scan: Scan, never: Collection[str] = ()) ->
 
 
 class _Finder:
-    """Every directory is listed once, and a glob looks only at the names that begin as it does."""
+    """Lists every directory once; a glob looks only at names that begin as it does."""
 
     def __init__(self, scan: Scan, never: frozenset[str]) -> None:
         self._scan, self._never = scan, never

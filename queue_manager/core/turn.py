@@ -1,4 +1,4 @@
-"""One turn of the decision: what it has seen, what it has made of it, and what one job's fate means for others."""
+"""One turn of the decision: what it has seen, what it concludes, and what one job's fate means for others."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from queue_manager.core.status import BAD, RETRYING, Status
 
 
 class Turn:
-    """Collects events and actions. `ask`: jobs whose preconditions have to be looked at; `impossible`: needs that the
-    cards can never meet, in words; `launch_error`: why a launch of this turn failed."""
+    """Collects events and actions. `ask`: jobs whose preconditions have to be checked; `impossible`: needs that the
+    GPUs can never meet, in words; `launch_error`: why a launch of this turn failed."""
 
     def __init__(self, state: QueueState, seen: b.Seen, now: float) -> None:
         self.state, self.seen, self.now = state, seen, now
@@ -22,7 +22,7 @@ class Turn:
         self.launch_error: str | None = None
 
     def emit(self, event: Event) -> None:
-        """Let something have happened."""
+        """Add an event and apply it."""
         record = Record(self.state.seq + 1, self.now, event)
         self.state.apply(record)
         self.records.append(record)
@@ -33,7 +33,7 @@ class Turn:
         self.actions.append(b.Stop(job.order, kill=False))
 
     def spread(self, job: Job) -> None:
-        """Block all that depends on a job that has just turned bad."""
+        """Block all jobs that depend on one that has just turned bad."""
         root = job.blocked_by or job.spec.id
         # `turned` is asked right after each event: only then does it tell the first bad member of a group from others.
         todo = [self.state.graph.turned(job.order)]
@@ -53,7 +53,7 @@ class Turn:
         self.emit(ev.JobBlocked(job.spec.id, root.spec.id, error))
 
     def block_if_bad(self, job: Job) -> bool:
-        """Block a job that has just come, or come back, if what it depends on is bad. Says whether it is."""
+        """Block a job that was just added, or has just returned, if a dependency is bad. Returns whether one is."""
         bad = self.state.graph.bad_need(job.order)
         if bad is None:
             return False
@@ -63,7 +63,7 @@ class Turn:
         return True
 
     def release(self, job: Job) -> None:
-        """Unblock all that waited for a job that is bad no longer, as far as nothing else blocks it."""
+        """Unblock all jobs that waited for one that is no longer bad, unless something else blocks them."""
         todo = [self.state.graph.turned(job.order)]
         while todo:
             for order in todo.pop():
@@ -74,7 +74,7 @@ class Turn:
                     todo.append(self.state.graph.turned(order))
 
     def name_roots(self) -> None:
-        """Of blocked jobs that name one which is bad no longer, say which other one blocks them."""
+        """For blocked jobs that name a job which is no longer bad, name another one that blocks them."""
         state = self.state
         for job in state.jobs:
             if job.status is not Status.BLOCKED or job.blocked_by is None or _is_root(state.job(job.blocked_by)):
@@ -88,6 +88,6 @@ class Turn:
 
 
 def _is_root(job: Job) -> bool:
-    """Whether a job is bad by itself, and not because of another."""
+    """Return whether a job is bad itself, and not because of another."""
     blocked = job.status is Status.BLOCKED
     return job.status in BAD and not (blocked and job.blocked_by is not None)
