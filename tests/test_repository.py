@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -106,6 +107,17 @@ def test_licence_is_mit() -> None:
 def test_newest_heading_of_the_changelog_is_the_version() -> None:
     headings = re.findall(r"^## \[([^]]+)\]", read("CHANGELOG.md"), re.MULTILINE)
     assert headings[0] == project()["version"]
+
+
+def test_the_front_matter_of_the_skill_is_read_by_agents() -> None:
+    """It is YAML between two lines of `---`; run together in a paragraph, no agent would find the skill."""
+    _, front, body = read("SKILL.md").split("---\n", 2)
+    found = yaml.safe_load(front)
+    assert set(found) == {"name", "description", "allowed-tools"}
+    assert found["name"] == project()["name"]
+    assert len(found["description"]) < 1024, "agents read no more of it"
+    assert "Bash(wavequeue:*)" in found["allowed-tools"]
+    assert body.startswith("\n# ")
 
 
 def test_markdown_links_lead_to_files() -> None:
