@@ -660,7 +660,7 @@ def test_where_git_refuses_only_what_is_spelt_out_comes(world: World, pull: Pull
 def test_what_a_pull_would_leave_alone_is_reported_before_the_run(world: World) -> None:
     made = Submission(MADE._replace(cwd="."), "", "", world.project, world.project, ".")
     (text,) = check_hosts.output_warnings(made)
-    assert text.startswith("own/old: here already")
+    assert text.startswith("own/old: these files exist here")
     assert "move them away before you pull" in text
     (world.project / "own/old").unlink()
     (world.project / "out").mkdir()

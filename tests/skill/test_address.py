@@ -40,8 +40,8 @@ def test_an_address_is_understood(text: str, address: Address) -> None:
         ("http://gpu", "only ssh:// leads to a host"),
         ("ssh://gpu/data", "--workspace /data"),
         ("root:secret@gpu", "an address cannot contain a password"),
-        ("gpu:70000", "'70000' is none"),
-        ("gpu:²", "is none"),
+        ("gpu:70000", "'70000' is not a port"),
+        ("gpu:²", "is not a port"),
         ("gpu:", "ends where its port should be"),
         ("@gpu", "not the name of a user"),
         ("root@", "not the name of a host"),
@@ -57,7 +57,7 @@ def test_an_address_is_understood(text: str, address: Address) -> None:
         ("ssh -p", "ends after -p"),
         ("ssh -J jump gpu", "the option -J of the ssh command is not known"),
         ("ssh 'gpu", "an unclosed quote"),
-        ("ssh -p x gpu", "'x' is none"),
+        ("ssh -p x gpu", "'x' is not a port"),
     ],
 )
 def test_what_is_no_address_is_reported(text: str, words: str) -> None:

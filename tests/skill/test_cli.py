@@ -369,8 +369,8 @@ HEAD = "cwd: /code\n"
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        (NEW, "has another cwd than run"),
-        (NEW + HEAD + "env: {A: b}\n", "has another env than run"),
+        (NEW, "differ in cwd, which"),
+        (NEW + HEAD + "env: {A: b}\n", "differ in env, which"),
         (NEW + "  - {id: a, cmd: other, gpus: 0}\n" + HEAD, "1 of the jobs of spec.yaml are in run"),
     ],
 )

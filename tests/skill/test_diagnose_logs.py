@@ -76,7 +76,7 @@ def test_each_class_has_its_advice() -> None:
 @pytest.mark.parametrize(
     ("case", "words"),
     [
-        ("port_in_use_torch", "MASTER_PORT"), ("hub_429", "refuses more requests"),
+        ("port_in_use_torch", "MASTER_PORT"), ("hub_429", "limits requests"),
         ("shm_of_nccl_is_full", "--shm-size"), ("bus_error_in_a_loader", "--ipc=host"),
         ("slurm_time_limit", "time limit of Slurm"), ("torch_without_cuda", "install a build"),
         ("illegal_memory_access", "CUDA_LAUNCH_BLOCKING"),
