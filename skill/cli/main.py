@@ -33,7 +33,7 @@ VERBS = {  # in the order in which they are used
     "init": Verb("spec", "init", "Write a small commented spec to start from."),
     "build": Verb("spec", "build_verb", "Expand SPEC into its manifest: every job in one JSON document."),
     "plan": Verb("spec", "plan_verb", "Show what SPEC would run, for how long and at what cost."),
-    "run": Verb("run", "run_verb", "Run SPEC on this machine."),
+    "run": Verb("run", "run_verb", "Run SPEC on this machine, or a command without a spec."),
     "preflight": Verb("submit", "preflight_verb", "Check that SPEC can run on its hosts."),
     "submit": Verb("submit", "submit_verb", "Run SPEC on its hosts."),
     "status": Verb("status", "status_verb", "Show the status of a run."),

@@ -279,7 +279,7 @@ class _Renting:
                 if named is not None:
                     raise FailedError(
                         f"whether offer {one.offered.offer_id} was rented is unknown: the answer named instance "
-                        f"{named}, which was left alone, and none has the label {one.label}. See what is billed: "
+                        f"{named}, which was not touched, and none has the label {one.label}. See what is billed: "
                         "wavequeue vast instances; then run the same command again"
                     )
                 self._say("it was not rented")

@@ -151,7 +151,7 @@ def test_names_of_the_ssh_config_serve(project: Project) -> None:
     [
         (["a/b", "h"], "is not a safe file name"),
         (["a"], "say where a is: wavequeue hosts add a USER@HOST:PORT"),
-        (["a", "root@h:99999"], "the port '99999' is none"),
+        (["a", "root@h:99999"], "'99999' is not a port"),
         (["a", "ssh -p"], "ends after -p"),
         (["a", "h", "--key", "missing"], "the key missing does not exist"),
         (["a", "h", "--local"], "--local registers this machine"),
