@@ -29,7 +29,7 @@ phases:
       gpus: 0
       expected_output: "out${n}"
 """
-WAITING = SPEC.replace("cat input.txt", "until [ -e stop ]; do sleep 0.3; done; cat input.txt")
+WAITING = SPEC.replace("cat input.txt", "until [ -e stop ]; do sleep 0.05; done; cat input.txt")
 
 
 class Laptop:

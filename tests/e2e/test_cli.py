@@ -45,8 +45,8 @@ LONG = """
 project: long
 max_parallel: 2
 jobs:
-  - {id: one, cmd: "echo begun; until [ -e stop ]; do sleep 0.3; done; echo ended", gpus: 0}
-  - {id: two, cmd: "until [ -e stop ]; do sleep 0.3; done", gpus: 0}
+  - {id: one, cmd: "echo begun; until [ -e stop ]; do sleep 0.05; done; echo ended", gpus: 0}
+  - {id: two, cmd: "until [ -e stop ]; do sleep 0.05; done", gpus: 0}
   - {id: three, cmd: "echo three", gpus: 0}
 """
 STARTS_NOTHING = frozenset({"build", "cancel", "init", "logs", "pause", "plan", "report", "status", "watch", "why"})
@@ -288,7 +288,7 @@ def test_add_brings_what_is_new_in_a_spec_and_refuses_what_changed(desk: Desk) -
 
 
 def test_a_mistaken_output_is_corrected_while_its_job_runs(desk: Desk) -> None:
-    spec = "project: p\njobs:\n- {id: a, cmd: 'until [ -e go ]; do sleep 0.3; done; echo > right', gpus: 0, %s}\n"
+    spec = "project: p\njobs:\n- {id: a, cmd: 'until [ -e go ]; do sleep 0.05; done; echo > right', gpus: 0, %s}\n"
     desk.detach(spec % "expected_output: wrong")
     desk.wait(a="running")
     desk.spec(spec % "expected_output: right, timeout: 1h")
@@ -333,7 +333,7 @@ def test_a_spec_whose_run_is_live_runs_again_only_where_that_is_meant_and_what_i
 ) -> None:
     (desk.place / "train.py").write_text("old code\n")
     os.utime(desk.place / "train.py", (1, 1))
-    held = TWO_PHASES.replace("echo teaching ${N};", "until [ -e go ]; do sleep 0.3; done; echo once >> ran${N};")
+    held = TWO_PHASES.replace("echo teaching ${N};", "until [ -e go ]; do sleep 0.05; done; echo once >> ran${N};")
     first = desk.detach(held)
     done = desk.call("run", "spec.yaml", "--detach", code=2)
     assert f"{first.root.name} is live on this machine and runs the jobs of spec.yaml" in done.stderr

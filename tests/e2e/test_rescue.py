@@ -30,7 +30,7 @@ phases:
     grid: {n: [1, 2, 3, 4, 5]}
     template:
       id: "j${n}"
-      cmd: echo began >> began${n}; until [ -e go${n} ]; do sleep 0.3; done; cat input.txt > out${n}
+      cmd: echo began >> began${n}; until [ -e go${n} ]; do sleep 0.05; done; cat input.txt > out${n}
       gpus: 0
       expected_output: "out${n}"
 """
@@ -40,7 +40,7 @@ cwd: code
 phases:
   - name: teach
     grid: {n: [1, 2]}
-    template: {id: "t${n}", cmd: "until [ -e go${n} ]; do sleep 0.3; done; echo wisdom > t${n}", gpus: 0,
+    template: {id: "t${n}", cmd: "until [ -e go${n} ]; do sleep 0.05; done; echo wisdom > t${n}", gpus: 0,
                expected_output: "t${n}"}
   - name: learn
     depends_on: teach
