@@ -95,7 +95,7 @@ WORLD_METHODS = frozenset({
 KNOW_PROVIDERS = frozenset({"skill/fleet/provider.py", "skill/operations/check_keys.py"})
 """Who may import one provider of rented machines: the table of them, and the check of the services' keys."""
 
-EXIT_CODES = frozenset({"DONE", "FAILED", "USE", "PERSON", "INTERRUPTED"})
+EXIT_CODES = frozenset({"DONE", "FAILED", "USE", "PERSON", "INTERRUPTED", "PROBLEM", "TIMEOUT"})
 """The names of exit codes in skill.common.errors: only skill.cli knows them."""
 
 CLI_BELOW_OPERATIONS = {
@@ -108,6 +108,7 @@ CLI_BELOW_OPERATIONS = {
     "status.py": {"runs.digest"},
     "submit.py": {"planning.host_preflight", "transfer.code_files"},
     "up.py": {"fleet.ledger"},
+    "wait.py": {"runs.digest"},
     "vast/hunt.py": {"fleet.offers", "providers.outcomes"},
     "vast/instances.py": {"fleet.inventory", "providers.outcomes"},
     "vast/rent.py": {"fleet.ledger"},

@@ -22,7 +22,6 @@ _COMMAND = "wavequeue.command"
 _ASKED_ABOVE = 1_000
 """Jobs of a command: more may be a slip of the pen."""
 _PROGRAMS = frozenset({".py", ".sh", ".bash", ".r", ".jl", ".pl", ".lua", ".ipynb"})
-YES = click.option("--yes", is_flag=True, help="Do not ask.")
 NAME = click.option("--name", metavar="NAME", help="Name the run, for --run NAME; default: its project.")
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would run, and start nothing.")
 _OPTIONS = (

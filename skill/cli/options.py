@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from skill.common.errors import UseError
-from skill.operations.find_run import find_run
+from skill.operations.find_run import find_run, is_near
 
 if TYPE_CHECKING:
     from skill.operations.build_spec import Given
@@ -25,6 +26,7 @@ SPEC = click.argument("spec", metavar="SPEC", callback=_file_of_commands)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
 AGAIN = click.option("--again", is_flag=True, help="Run all jobs even if their outputs exist or the same run is live.")
 SKIP_DONE = click.option("--skip-done", is_flag=True, help="Skip jobs whose outputs exist and are newer than the code.")
+YES = click.option("--yes", is_flag=True, help="Do not ask.")
 RUN = click.option(
     "--run", "run_name", metavar="RUN", help="The run: its name, the beginning of its name, or its directory."
 )
@@ -45,5 +47,8 @@ def time_option(_context: click.Context, parameter: click.Parameter, value: str 
 
 
 def the_run(name: str | None) -> Run:
-    """Return the run given by --run, or the newest one."""
-    return find_run(name)
+    """Return the run given by --run, or the newest one; say which it is where it lies in another directory."""
+    run = find_run(name)
+    if name is None and not is_near(run):
+        print(f"wavequeue: no run here; this is your newest: {run.id} in {run.root.parent.parent}", file=sys.stderr)
+    return run

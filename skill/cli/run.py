@@ -11,8 +11,8 @@ import click
 
 from build_manifest import regular_file
 from skill.cli.console import print_json, print_markdown, say, warn
-from skill.cli.given_spec import DRY_RUN, NAME, YES, TakesCommand, confirm_size, given
-from skill.cli.options import AGAIN, JSON, RUN, SKIP_DONE, the_run, time_option
+from skill.cli.given_spec import DRY_RUN, NAME, TakesCommand, confirm_size, given
+from skill.cli.options import AGAIN, JSON, RUN, SKIP_DONE, YES, the_run, time_option
 from skill.cli.plan_output import print_plan
 from skill.common.errors import FAILED, INTERRUPTED, PERSON, FailedError, UseError
 from skill.common.units import jobs_text

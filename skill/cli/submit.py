@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from skill.cli.console import print_json, say, warn
-from skill.cli.given_spec import DRY_RUN, NAME, YES, TakesCommand, confirm_size, given
-from skill.cli.options import AGAIN, HOSTS, JSON, POOL, SKIP_DONE, SPEC
+from skill.cli.given_spec import DRY_RUN, NAME, TakesCommand, confirm_size, given
+from skill.cli.options import AGAIN, HOSTS, JSON, POOL, SKIP_DONE, SPEC, YES
 from skill.cli.plan_output import print_plan
 from skill.common.errors import DONE, FAILED
 from skill.common.units import jobs_text

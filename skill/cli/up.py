@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from skill.cli.console import ask_first, print_json, say, warn
-from skill.cli.given_spec import YES, TakesCommand, given
-from skill.cli.options import JSON, time_option
+from skill.cli.given_spec import TakesCommand, given
+from skill.cli.options import JSON, YES, time_option
 from skill.cli.vast.hunt import needs
 from skill.cli.vast.rent import telling_what_bills
 from skill.common.errors import DONE, FAILED, PERSON, USE, FailedError, UseError

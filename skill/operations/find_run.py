@@ -17,6 +17,12 @@ def find_run(name: str | None = None) -> Run:
     return directory.find(name, Path.cwd(), Path.home())
 
 
+def is_near(run: Run) -> bool:
+    """Whether a run lies in the present directory, below it, or beside a spec of one of its parents."""
+    cwd = Path.cwd()
+    return run.root.is_relative_to(cwd) or run.root.parent.parent in cwd.parents
+
+
 def check_name(name: str) -> None:
     """Whether a new run can have a name, by which it is then meant. Raises UseError."""
     fault = project_fault(name)

@@ -145,6 +145,27 @@ def in_folder(*folders: Path) -> Iterator[Run]:
     return (Run.at(path) for _, _, path in sorted(found.values(), reverse=True))
 
 
+def without_manifest(folder: Path) -> Iterator[Run]:
+    """Directories among the runs of a folder that lack a manifest: what is left of a run."""
+    with contextlib.suppress(OSError):
+        for path in sorted(folder.iterdir()):
+            if _TIME.search(path.name) and path.is_dir() and not RunPaths.of(path).manifest.exists():
+                yield Run.at(path)
+
+
+def made_at(run: Run) -> float:
+    """When a run was made, in epoch seconds: when its manifest was written."""
+    for path in (run.paths.manifest, run.root):
+        with contextlib.suppress(OSError):
+            return path.stat().st_mtime
+    return 0.0
+
+
+def staged(root: Path) -> Path:
+    """The name of a directory beside a run's that is not taken for a run, and is cleared away some time."""
+    return root.with_name(f"{_STAGE}{root.name}")
+
+
 def of_project(project: Path, cwd: Path) -> Iterator[Run]:
     """Runs beside specs of a project: in its directory, and two levels below; and in `cwd`."""
     folders = [project / LOCAL_RUNS, *project.glob(f"*/{LOCAL_RUNS}"), *project.glob(f"*/*/{LOCAL_RUNS}")]
