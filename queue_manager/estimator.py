@@ -26,8 +26,9 @@ SHARE = 0.01
 """The part of the time that this may take."""
 FIRST, OFTEN = 1.0, 2.0
 """Seconds from the manager's begin until the first time, and between two times at least."""
-LATE = 10.0
-"""Seconds after which it is reckoned again though nothing has happened: jobs take longer than was expected."""
+LATE, LATEST = 10.0, 120.0
+"""Seconds after which it is reckoned again though nothing has happened, since jobs take longer than was expected: at
+first, and at most. Each time that nothing else comes out it is twice as long."""
 _MOST = 64 << 20
 
 
@@ -48,7 +49,7 @@ class Estimator:
         self._health, self._whole = health, whole
         self._steps: Generator[None, None, Eta] | None = None
         self._earlier: Earlier | None = None
-        self._seq, self._cost, self._next = -1, 0.0, now + FIRST
+        self._seq, self._cost, self._next, self._late = -1, 0.0, now + FIRST, LATE
         self.eta: Eta | None = None
 
     def due(self, now: float) -> float | None:
@@ -58,7 +59,7 @@ class Estimator:
         if self._state.finished is not None:
             return None
         if self._seq == self._state.seq:
-            return self._next + LATE if self._state.live else None
+            return self._next + self._late if self._state.live else None
         return self._next
 
     def work(self, now: float, cards: Cards | Unreadable | None) -> bool:
@@ -78,20 +79,24 @@ class Estimator:
             _log.exception("the end of the run cannot be estimated")
             self.eta, self._steps = None, None
         self._cost += time.thread_time() - used
-        if self._steps is None:
-            self._next = now + max(OFTEN, self._cost / SHARE)
-        return self._steps is None and _differs(before, self.eta, now)
+        if self._steps is not None:
+            return False
+        self._next = now + max(OFTEN, self._cost / SHARE)
+        is_news = _differs(before, self.eta, now)
+        is_known = self.eta is not None and self.eta.at is not None
+        self._late = min(LATEST, 2 * self._late) if is_known and not is_news else LATE
+        return is_news
 
     def _begin(self, now: float, cards: Cards | Unreadable | None) -> Generator[None, None, Eta]:
         from queue_manager.core import eta  # here, since a manager that begins has jobs to start first
 
         if self._earlier is None:
             self._earlier = _read(self._paths)
+        if self._seq != self._state.seq:
+            self._late = LATE
         self._seq, self._cost = self._state.seq, 0.0
         seen = cards.cards if isinstance(cards, Cards) else ()
-        return eta.estimate_end(
-            self._state.copy(), seen, self._cores, self._earlier, now, self._health(), self._whole()
-        )
+        return eta.estimate_end(self._state, seen, self._cores, self._earlier, now, self._health(), self._whole())
 
 
 def _differs(before: Eta | None, found: Eta | None, now: float) -> bool:

@@ -35,15 +35,17 @@ def estimate_end(
     health: Mapping[int, HealthReading],
     whole: AbstractSet[str] = frozenset(),
 ) -> Generator[None, None, Eta]:
-    """Reckon it in steps of a few jobs each. `state` is used up; `cards` as they were read last; `now` in epoch
-    seconds. A running job ends when its own progress says (`health`); in phases other than `whole` that may be the
-    progress of one epoch alone, and so makes it no shorter. Outputs of other hosts are taken to be there in time: their
-    managers are not known here."""
+    """Reckon it in steps of a few jobs each. `state` as it is at the first step; a copy of it goes its own way, where
+    anything is known. `cards` as they were read last; `now` in epoch seconds. A running job ends when its own progress
+    says (`health`); in phases other than `whole` that may be the progress of one epoch alone, and so makes it no
+    shorter. Outputs of other hosts are taken to be there in time: their managers are not known here."""
     left = [job.spec for job in state.jobs if job.status not in FINAL]
     durations = Durations([job.spec for job in state.jobs], earlier, _took(state), _going(state, health, whole, now))
     basis, unknown = durations.basis(left), durations.unknown(left)
     if unknown:
         return Eta(None, basis, unknown_words(unknown))
+
+    state = state.copy()
 
     def seconds(spec: JobSpec) -> float:
         return durations.seconds(spec) or 0.0

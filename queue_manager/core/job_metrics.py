@@ -34,7 +34,7 @@ def read(state: QueueState, event: ev.MetricsRead, _at: float) -> None:
     job = state.job(event.job)
     job.metrics, job.metric_errors = event.metrics, event.errors
     state.unread.discard(job.order)
-    state.touched.add(job.order)
+    state.change(job)
 
 
 def row(job: Job, so_far: Mapping[str, float] | None) -> dict[str, Any]:

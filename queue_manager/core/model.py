@@ -38,7 +38,7 @@ class QueueState:
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
-        self.seq = 0
+        self.seq = self._applied = 0
         self.run_id = ""
         self.manifest_sha256 = ""
         self.started: float | None = None
@@ -96,6 +96,7 @@ class QueueState:
 
     def apply(self, record: Record) -> None:
         """Apply one event. Raises InvalidTransition if it is impossible in this state."""
+        self._applied = record.seq
         _APPLY[type(record.event)](self, record.event, record.at)
         self.seq = record.seq
         if isinstance(record.event, (ev.AttemptEnded, ev.CompleteRan, ev.JobSkipped, ev.JobAccepted)):
@@ -113,9 +114,14 @@ class QueueState:
         self.held.pop(job.order, None)
         for order in self.graph.move(job.order, status):
             self.ready.arrived(self.jobs[order])
-            self.touched.add(order)
+            self.touched.add(order)  # by its waiting reason alone
         self.ready.left(job)
         self.ready.arrived(job)
+        self.change(job)
+
+    def change(self, job: Job) -> None:
+        """Note that the event that is being applied changes a job."""
+        job.seq = self._applied
         self.touched.add(job.order)
 
     def attempt(self, job_id: str, n: int) -> tuple[Job, Attempt]:
@@ -123,7 +129,7 @@ class QueueState:
         job = self.job(job_id)
         if job.attempt is None or job.attempt.n != n:
             raise InvalidTransition(f"job {job_id!r} has no live attempt {n}")
-        self.touched.add(job.order)
+        self.change(job)
         return job, job.attempt
 
     def job(self, job_id: str) -> Job:
@@ -219,7 +225,7 @@ class QueueState:
         if fault is not None:
             raise InvalidTransition(f"job {event.job!r} cannot take a step of its ladder: {fault}")
         recovery.chosen(job, event, at)
-        self.touched.add(job.order)
+        self.change(job)
 
     def _recovery_ran(self, event: ev.RecoveryRan, at: float) -> None:
         recovery.command_ran(self.attempt(event.job, event.n)[0], event, at)
@@ -241,7 +247,7 @@ class QueueState:
             self.held[job.order] = event.reason
         self.ready.left(job)
         self.ready.arrived(job)
-        self.touched.add(job.order)
+        self.change(job)
 
     def _job_stuck(self, event: ev.JobStuck, at: float) -> None:
         job = self.job(event.job)
@@ -252,7 +258,7 @@ class QueueState:
         job = self.job(event.job)
         if job.status is not Status.BLOCKED:
             self._move(job, Status.BLOCKED)
-        self.touched.add(job.order)
+        self.change(job)
         job.error, job.blocked_by, job.due = event.error, event.by, None
 
     def _job_unblocked(self, event: ev.JobUnblocked, _at: float) -> None:
@@ -282,7 +288,7 @@ class QueueState:
             job = Job(len(self.jobs), spec)
             self.order_of[spec.id] = job.order
             self.jobs.append(job)
-            self.touched.add(job.order)
+            self.change(job)
         self.finished = self.machine.teardown = None
         self._rebuild()
 
@@ -290,7 +296,7 @@ class QueueState:
         for name, fields in event.changes.items():
             job = self.job(name)
             job.spec = job.spec._replace(**fields)
-            self.touched.add(job.order)
+            self.change(job)
         if any("priority" in fields for fields in event.changes.values()):
             self.ready = ReadyIndex(self.jobs, self.graph)
 
@@ -314,7 +320,7 @@ class QueueState:
         for job in self.jobs:
             if job.started is not None and job.started > event.since:
                 self.tallies.ran(job, event.code)
-                self.touched.add(job.order)
+                self.change(job)
 
     def _paused(self, _event: ev.Paused, _at: float) -> None:
         self.paused = True

@@ -125,6 +125,7 @@ def job_row(state: QueueState, job: Job, situation: Situation) -> dict[str, Any]
         "priority": spec.priority,
         "code": job.code,
         "skipped": job.skipped,
+        "seq": job.seq,
         **job_metrics.row(job, reading.metrics if reading else None),
         **health.row(job, reading),
         **recovery.row(job),

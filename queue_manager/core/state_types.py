@@ -87,20 +87,20 @@ class Attempt:
 
 class Job:
     """A job's spec and its history. `order` is its place in the manifest; `queued`: it has an entry in the index of
-    ready jobs, valid or not, and must not get a second one."""
+    ready jobs, valid or not, and must not get a second one; `seq`: of the last event that changed it."""
 
     __slots__ = (
         "attempt", "attempt_ended", "attempts", "blocked_by", "code", "due", "ended", "error", "exit_code", "failure",
         "held", "indices", "last_cards", "leader_pid", "metric_errors", "metrics", "n", "oom_attempts", "order",
-        "other_failures", "outcome", "pid", "queued", "recovery", "session", "skipped", "spec", "started", "status",
-        "warning", "wave",
+        "other_failures", "outcome", "pid", "queued", "recovery", "seq", "session", "skipped", "spec", "started",
+        "status", "warning", "wave",
     )  # fmt: skip
 
     def __init__(self, order: int, spec: JobSpec) -> None:
         self.order, self.spec = order, spec
         self.status = Status.PENDING
         self.attempt: Attempt | None = None
-        self.n = self.attempts = self.oom_attempts = self.other_failures = 0
+        self.n = self.attempts = self.oom_attempts = self.other_failures = self.seq = 0
         self.due: float | None = None
         self.held: str | None = None
         self.blocked_by: str | None = None

@@ -180,7 +180,8 @@ class Job(_Job, total=False):
     """One job; times in ISO form, `gpu_mem_mib` in MiB. Of what runs, where that is known: when its log last grew
     (`last_output`; `silent_s`: seconds since then, when it was looked at), `cpu` in percent of a core, and in `asks`
     that it is waiting for input on its terminal, in words. `metrics`: its numbers, None of a rule that gave none, and
-    `metric_errors` says why. `outcome`: stopped_early or recovered, where it completed so."""
+    `metric_errors` says why. `outcome`: stopped_early or recovered, where it completed so. `seq`: of the
+    last event of its manager that changed it."""
 
     gpu: Whole | None
     pid: Whole | None
@@ -200,6 +201,7 @@ class Job(_Job, total=False):
     metric_errors: dict[Text, Text] | None
     health: Health | None
     outcome: Words
+    seq: Count
 
 
 class _Document(TypedDict):

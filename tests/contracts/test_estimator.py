@@ -15,15 +15,20 @@ from queue_manager.core.events import Record
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.model import InvalidTransition, QueueState
 from queue_manager.core.readings import Cards
-from queue_manager.estimator import FIRST, LATE, OFTEN, SHARE, Estimator
+from queue_manager.estimator import FIRST, LATE, LATEST, OFTEN, SHARE, Estimator
 from tests.core.states import manifest, spec
 from tests.core.test_simulate import bare, cards
 from tests.fakes import START
 
 
-def made(root: Path, count: int = 4) -> tuple[Estimator, QueueState]:
+def durations_of(root: Path, seconds: float) -> None:
+    """Say what a job took in earlier runs."""
+    (root / "durations.json").write_bytes(durations.encode(Earlier({}, {"main": (seconds, 3)})))
+
+
+def made(root: Path, count: int = 4, seconds: float = 60.0) -> tuple[Estimator, QueueState]:
     state = bare(manifest(*(spec(f"j{n}") for n in range(count))))
-    (root / "durations.json").write_bytes(durations.encode(Earlier({}, {"main": (60.0, 3)})))
+    durations_of(root, seconds)
     return Estimator(RunPaths.of(root), state, 4, START, dict, set), state
 
 
@@ -52,6 +57,44 @@ def test_it_is_due_when_something_has_happened_and_again_when_jobs_are_late(tmp_
     late = one.due(due)
     assert late is not None
     assert late >= due + LATE + OFTEN
+
+
+def test_it_is_ever_more_seldom_while_nothing_happens(tmp_path: Path) -> None:
+    one, state = made(tmp_path, seconds=1e6)
+    begun = ev.AttemptStarting("j0", 1, 1, "s0", "boot-1", ("GPU-0",), (0,))
+    state.apply(Record(state.seq + 1, START, begun))
+    work(one, START + 1)
+    waits: list[float] = []
+
+    def look() -> None:
+        """Wait until it is due, and have it done."""
+        at = one.due(START + 1)
+        assert at is not None
+        work(one, at)
+        waits.append((one.due(at) or 0.0) - one._next)
+
+    while len(waits) < 6:
+        look()
+    assert waits == [2 * LATE, 4 * LATE, 8 * LATE, LATEST, LATEST, LATEST]
+    state.apply(Record(state.seq + 1, START + 2, ev.Paused()))
+    look()
+    assert waits[-1] <= 2 * LATE, "until something happens"
+    state.apply(Record(state.seq + 1, START + 3, ev.Resumed()))
+    look()
+    durations_of(tmp_path, 2e6)
+    one._earlier = None
+    look()
+    assert waits[-1] == LATE, "or something else comes out"
+
+
+def test_a_run_of_which_nothing_can_be_known_is_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which takes a second for 100,000 jobs, in one piece."""
+    one, _ = made(tmp_path)
+    (tmp_path / "durations.json").unlink()
+    monkeypatch.setattr(QueueState, "copy", None)
+    work(one, START + 1)
+    assert one.eta is not None
+    assert one.eta.at is None
 
 
 def test_a_large_run_is_estimated_in_slices_at_a_small_part_of_the_time(

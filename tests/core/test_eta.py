@@ -30,7 +30,7 @@ def eta(
     whole: AbstractSet[str] = frozenset(),
 ) -> Eta:
     """What `estimate_end` comes to in the end."""
-    steps = estimate_end(state.copy(), there, 4, earlier, now, health or {}, whole)
+    steps = estimate_end(state, there, 4, earlier, now, health or {}, whole)
     while True:
         try:
             next(steps)
