@@ -50,9 +50,14 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
     print_lines(lambda width: columns(rows, width, head=True))
 
 
+documents: list[None] = []
+"""One for each JSON document that was printed."""
+
+
 def print_json(document: Any) -> None:
     """Print one JSON document on stdout; its texts say `wavequeue` even if `wq` was typed."""
     out = safe_output.behind(sys.stdout)
+    documents.append(None)
     print(json_escaped(json.dumps(document, ensure_ascii=False)), file=out, flush=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import io
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -113,51 +114,59 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     name = Path(sys.argv[0]).name
     name = name if name in _NAMES else "wavequeue"
+    given = sys.argv[1:] if arguments is None else arguments
     with safe_output.guarded(safe_output.named(name, VERBS)):
-        return _run(name, arguments)
+        try:
+            return _run(name, given, as_json="--json" in itertools.takewhile("--".__ne__, given))
+        except BrokenPipeError:  # whoever read our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAILED
 
 
-def _run(name: str, arguments: list[str] | None) -> int:
+def _run(name: str, given: list[str], *, as_json: bool) -> int:
+    """Run the command; its error goes to stderr, and with `--json` to stdout as well, as the one document there."""
+    printed = _documents() if as_json else 0
     try:
-        code = cli.main(arguments, prog_name=name, standalone_mode=False)
+        code = cli.main(given, prog_name=name, standalone_mode=False)
         sys.stdout.flush()
-    except click.ClickException as error:
-        return _say_click(error)
-    except SpecErrors as error:
-        faults = str(error).splitlines()
-        _say(faults[0] if len(faults) == 1 else f"{len(faults)} faults, and nothing was written:\n{error}")
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
         return USE
-    except UseError as error:
-        _say(str(error))
-        return USE
-    except FailedError as error:
-        _say(str(error))
-        return FAILED
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except OSError as error:
-        _say(f"{error.filename or 'this machine'}: {error.strerror or error}")
-        return FAILED
+    except BrokenPipeError:
+        raise
     except (click.Abort, KeyboardInterrupt):
         print(file=sys.stderr)
         return INTERRUPTED
+    except (click.ClickException, SpecErrors, UseError, FailedError, OSError) as error:
+        text, code = _fault(error)
+        print(f"wavequeue: {text}", file=sys.stderr, flush=True)
+        if as_json and _documents() == printed:
+            from skill.cli.console import print_json
+
+            print_json({"error": text})
+        return code
     return code if isinstance(code, int) else DONE
 
 
-def _say(text: str) -> None:
-    print(f"wavequeue: {text}", file=sys.stderr)
+def _documents() -> int:
+    """How many JSON documents have been printed."""
+    from skill.cli import console
+
+    return len(console.documents)
 
 
-def _say_click(error: click.ClickException) -> int:
-    """Print what click found wrong with the arguments, and which help to read."""
-    context = getattr(error, "ctx", None)
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        print(error.format_message())
-        return USE
-    path = context.command_path if context else "wavequeue"
-    _say(f"{error.format_message().rstrip('.')}; see: {path} --help")
-    return USE
+def _fault(error: Exception) -> tuple[str, int]:
+    """What to say of an error, and the exit code."""
+    if isinstance(error, click.ClickException):  # of the arguments: the help says more
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "wavequeue"
+        return f"{error.format_message().rstrip('.')}; see: {path} --help", USE
+    if isinstance(error, SpecErrors):
+        faults = str(error).splitlines()
+        return faults[0] if len(faults) == 1 else f"{len(faults)} faults, and nothing was written:\n{error}", USE
+    if isinstance(error, OSError):
+        return f"{error.filename or 'this machine'}: {error.strerror or error}", FAILED
+    return str(error), USE if isinstance(error, UseError) else FAILED
 
 
 if __name__ == "__main__":

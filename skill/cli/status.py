@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
 from skill.cli.options import JSON, RUN, the_run
+from skill.common.errors import UseError
 from skill.operations import run_status
 from skill.runs import digest
 
@@ -19,16 +22,31 @@ from skill.runs import digest
     help="List jobs with this status, such as stuck.",
 )  # fmt: skip
 @click.option("--phase", metavar="PHASE", help="List jobs of this phase.")
+@click.option("--since", metavar="SEQ", help="List jobs that changed since --json printed this `seq`.")
+@click.option("--brief", is_flag=True, help="Print less than 2 KB, however many jobs there are.")
 @JSON
 def status_verb(
-    run_name: str | None, list_jobs: bool, statuses: tuple[str, ...], phase: str | None, as_json: bool
+    run_name: str | None,
+    list_jobs: bool,
+    statuses: tuple[str, ...],
+    phase: str | None,
+    since: str | None,
+    brief: bool,
+    as_json: bool,
 ) -> None:
     """Show the status of a run: hosts, phases, GPUs, running jobs, and jobs that need a person."""
+    filtered = bool(statuses or phase or since is not None)
+    if brief and (list_jobs or statuses or phase):
+        raise UseError("--brief lists no jobs: leave out --jobs, --status and --phase")
     run = the_run(run_name)
-    filtered = bool(statuses or phase)
-    full = list_jobs or filtered or as_json
-    document, alive, tail = run_status.run_status(run, full=full, meanwhile=None if as_json else _prepare)
-    rows = run_status.rows(document, phase, frozenset(statuses)) if filtered else document["jobs"]
+    full = since is not None or (not brief and (list_jobs or filtered or as_json))
+    document, alive, tail = run_status.run_status(run, full=full, meanwhile=None if as_json or brief else _prepare)
+    if brief:
+        _print_brief(
+            run_status.as_brief(document, alive, since), digest.headline(document, alive, time.time()), as_json
+        )
+        return
+    rows = run_status.rows(document, phase, frozenset(statuses), since)
     if as_json:
         from skill.cli.console import print_json
 
@@ -45,6 +63,16 @@ def status_verb(
         lines = frame.frame(scene, output.width, None, live.marks(output))
     for line in lines:
         output.print(line, no_wrap=True, crop=False)
+
+
+def _print_brief(found: Mapping[str, Any], headline: str, as_json: bool) -> None:
+    if as_json:
+        from skill.cli.console import print_json
+
+        print_json(found)
+    else:
+        for line in run_status.brief_lines(found, headline):
+            print(line)
 
 
 def _prepare() -> None:

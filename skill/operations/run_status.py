@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from skill.runs import digest, eta
+from skill.runs import digest, eta, sequence
 from skill.runs.directory import Document, Run
 from skill.runs.open import open_run
 
@@ -44,6 +44,7 @@ def as_json(run: Run, document: Document, alive: bool) -> dict[str, Any]:
     """Return the document of `wavequeue status --json`. `alive`: as in RunStatus."""
     now = time.time()
     extra = {
+        "seq": sequence.newest(document),
         "manager_alive": alive,
         "age_s": digest.age(document, now),
         "directory": str(run.root),
@@ -52,9 +53,32 @@ def as_json(run: Run, document: Document, alive: bool) -> dict[str, Any]:
     return {**document, **extra}
 
 
-def rows(document: Document, phase: str | None, statuses: frozenset[str]) -> list[Row]:
-    """Return the jobs of a phase (None: of all) with one of these statuses (none: with any). Raises UseError."""
+def as_brief(document: Document, alive: bool, since: str | None = None) -> dict[str, Any]:
+    """Return the document of `wavequeue status --brief --json`, of less than 2 KB.
+
+    `alive`: as RunStatus has it; `since`: the `seq` of an earlier one, after which jobs count as changed. Raises
+    UseError where the run never had it.
+    """
+    from skill.reports import brief
+
+    changed = None if since is None else sequence.changed_since(document, since)
+    return brief.brief(document, alive, time.time(), changed)
+
+
+def brief_lines(found: Mapping[str, Any], headline: str) -> Iterator[str]:
+    """Return what `as_brief` gave, line by line."""
+    from skill.reports import brief
+
+    return brief.lines(found, headline)
+
+
+def rows(document: Document, phase: str | None, statuses: frozenset[str], since: str | None = None) -> Sequence[Row]:
+    """Return the jobs of a phase (None: of all) with one of these statuses (none: with any) that changed after the run
+    had the `seq` `since` (None: all). Raises UseError."""
+    found: Sequence[Row] = document["jobs"] if since is None else sequence.changed_since(document, since)
+    if not (phase or statuses):
+        return found
     from skill.runs import requests
 
     chosen = set(requests.select(document, (), phase, statuses))
-    return [row for row in document["jobs"] if row["id"] in chosen]
+    return [row for row in found if row["id"] in chosen]

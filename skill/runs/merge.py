@@ -207,7 +207,7 @@ def _unread(spec: JobSpec, host: str) -> _Row:
         "failure": None, "log": "", "waiting": f"host {host} has not been read yet", "retry_at": None,
         "depends_on": list(spec.depends_on), "cards": spec.gpus, "gpu_mem_mib": spec.gpu_mem_mib,
         "priority": spec.priority, "last_output": None, "silent_s": None, "cpu": None, "asks": None, "host": host,
-        "metrics": {}, "metric_errors": {}, "health": None, "outcome": None,
+        "metrics": {}, "metric_errors": {}, "health": None, "outcome": None, "recovery": None, "seq": 0,
     }  # fmt: skip
 
 
@@ -318,6 +318,7 @@ def _host_row(assigned: Assigned, side: _Side, now: float) -> _Row:
         "reason": look.reason,
         "answered": look.answered,
         "pid": side.document["meta"]["pid"] if side.document else part.pid,
+        "seq": side.document["meta"]["seq"] if side.document else 0,
         "jobs": side.counts.total(),
         "moved": len(part.moved),
         "counts": dict(sorted(side.counts.items())),

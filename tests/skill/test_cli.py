@@ -7,14 +7,16 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 import skill
 from queue_manager.core import events as ev
-from skill.cli import main
-from skill.common.errors import DONE, FAILED, USE
+from skill.cli import console, main
+from skill.common.errors import DONE, FAILED, USE, FailedError
+from skill.operations import run_status
 from skill.runs import local_manager
 from tests.skill.story import RUN_ID, Story, job, manifest
 
@@ -292,6 +294,72 @@ def test_status_lists_jobs_by_status_and_phase(
     assert listed("--phase", "second", "--status", "stuck") == []
     assert wavequeue("status", "--status", "stuck", "--json") == DONE
     assert [row["id"] for row in json.loads(capsys.readouterr().out)["jobs"]] == ["b"]
+
+
+def test_status_tells_what_changed_since_a_look_before(
+    story: Story, wavequeue: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def document(*options: str) -> dict[str, Any]:
+        assert wavequeue("status", "--json", *options) == DONE
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    seq = document()["seq"]
+    assert seq == document("--brief")["seq"] == story.state.seq
+    assert document("--since", str(seq))["jobs"] == []
+    story.tell(ev.JobCancelled("b")).write()
+    assert [row["id"] for row in document("--since", str(seq))["jobs"]] == ["b"]
+    assert document("--since", str(seq), "--status", "completed")["jobs"] == []
+    assert document("--brief", "--since", str(seq))["changed"] == [{"id": "b", "status": "cancelled"}]
+    assert wavequeue("status", "--since", str(seq)) == DONE
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]] == ["b"]
+    assert wavequeue("status", "--brief", "--jobs") == USE
+
+
+@pytest.mark.usefixtures("story")
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["status", "--json", "--run", "nope"], USE),
+        (["status", "--json", "--since", "999"], USE),
+        (["status", "--json", "--nonsense"], USE),
+        (["plan", "missing.yaml", "--json"], USE),
+        (["why", "missing", "--json"], USE),
+        (["hosts", "check", "missing", "--json"], USE),
+    ],
+)
+def test_with_json_an_error_is_the_one_document(
+    arguments: list[str], code: int, wavequeue: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert wavequeue(*arguments) == code
+    out, err = capsys.readouterr()
+    assert f"wavequeue: {json.loads(out)['error']}\n" == err
+    assert wavequeue(*(word for word in arguments if word != "--json")) == code
+    assert capsys.readouterr().out == "", "without it stdout stays empty"
+
+
+def test_behind_two_dashes_json_is_of_a_command(wavequeue: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert wavequeue("status", "--run", "nope", "--", "--json") == USE
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.usefixtures("story")
+def test_an_error_after_a_document_is_no_second_one(
+    wavequeue: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: list[dict[str, str]] = []
+
+    def broken(*_: object, **__: object) -> None:
+        for one in known:
+            console.print_json(one)
+        raise FailedError("and then it ended")
+
+    monkeypatch.setattr(run_status, "run_status", broken)
+    assert wavequeue("status", "--json") == FAILED
+    assert json.loads(capsys.readouterr().out) == {"error": "and then it ended"}
+    known.append({"all": "that was known"})
+    assert wavequeue("status", "--json") == FAILED
+    assert json.loads(capsys.readouterr().out) == known[0]
 
 
 @pytest.mark.usefixtures("story")
