@@ -95,18 +95,18 @@ def by_bare_loop(root: Path, launcher: str) -> Timing:
         world.close()
 
 
-def timing(directory: Path) -> Timing:
-    """What the jobs told in a run's directory."""
+def timing(directory: Path, jobs: int = JOBS) -> Timing:
+    """What so many jobs told in a run's directory."""
     times = sorted(
         (float(begun), float(ended))
         for path in directory.glob("times_*")
         for begun, ended in [path.read_text().split()]
     )
-    if len(times) != JOBS:
-        raise RuntimeError(f"{len(times)} of {JOBS} jobs told their times")
+    if len(times) != jobs:
+        raise RuntimeError(f"{len(times)} of {jobs} jobs told their times")
     ends = sorted(ended for _, ended in times)
     gaps = [begun - ended for (begun, _), ended in zip(times[SLOTS:], ends)]
-    ideal = JOBS * SECONDS / SLOTS
+    ideal = jobs * SECONDS / SLOTS
     return Timing(statistics.median(gaps) * 1000, (max(end for _, end in times) - times[0][0]) / ideal)
 
 
