@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
-from queue_manager.adapters import processes
+from queue_manager.adapters import agent_status, processes
 from queue_manager.adapters.files import PRIVATE, make_directory, open_file, write_whole
+from queue_manager.core import agents
 from queue_manager.core.boundary import ForeignLease
 from queue_manager.core.events import Proc
 from queue_manager.core.layout import HostPaths, tag
@@ -74,7 +75,7 @@ class Leases:
         self._lock, self._unlocked = None, "the lock of the GPUs is not taken"
 
     def foreign(self) -> tuple[ForeignLease, ...] | Unreadable:
-        """What other runs have given away."""
+        """What other runs have given away, and what agents were promised."""
         if self._unlocked is not None:
             return Unreadable(self._unlocked)
         found: list[ForeignLease] = []
@@ -93,7 +94,10 @@ class Leases:
                 continue
             except (OSError, ValueError, KeyError, TypeError) as error:
                 return Unreadable(f"{path}: {error!r}")
-        return tuple(found)
+        promised = agent_status.read(self._host)
+        if isinstance(promised, Unreadable):
+            return promised
+        return (*found, *agents.leases(promised, time.time(), self._run_id))
 
     def write(self, attempts: Iterable[Attempt]) -> None:
         """Say what this run has given away. Raises OSError."""

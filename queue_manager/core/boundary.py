@@ -117,12 +117,14 @@ class Checked:
 @dataclass(frozen=True)
 class ForeignLease:
     """A GPU that another run on this host uses. `mib` None: the run wants it alone. `owner`: whose run it is, where it
-    may be another user's; its name is unknown then."""
+    may be another user's; its name is unknown then. `is_agent`: no run uses it, but the agent of AGENT_STATUS.json that
+    `run_id` names."""
 
     card: str
     mib: int | None
     run_id: str
     owner: str | None = None
+    is_agent: bool = False
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,9 @@ def _foreign(leases: Sequence[ForeignLease]) -> list[str]:
     for run, owner in dict.fromkeys((lease.run_id, lease.owner) for lease in leases):
         mine = [lease for lease in leases if (lease.run_id, lease.owner) == (run, owner)]
         alone, mib = any(lease.mib is None for lease in mine), sum(lease.mib or 0 for lease in mine)
-        if owner is not None:
+        if any(lease.is_agent for lease in mine):
+            text = f"promised to agent {run} (AGENT_STATUS.json)"
+        elif owner is not None:
             text = f"reserved by a run of {owner}"
         else:
             text = f"given to run {run}" if alone else f"promised to run {run}"

@@ -296,6 +296,11 @@ class HostPaths(NamedTuple):
         return self.root / "ports"
 
     @property
+    def agents(self) -> Path:
+        """Who works here besides our runs, and what GPU memory each was promised."""
+        return self.root / "AGENT_STATUS.json"
+
+    @property
     def environments(self) -> Path:
         """Environments that runs were started with: outside of their directories, which are pulled, packed and
         shown."""

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from build_manifest.faults import listed
+from queue_manager.core.times import duration
 from skill.cli.console import ask_first, print_json, print_lines, print_table, say
-from skill.cli.options import JSON
-from skill.common.errors import DONE, FAILED
+from skill.cli.options import JSON, time_option
+from skill.common.errors import DONE, FAILED, UseError
 from skill.common.project import locate_workers
 
 if TYPE_CHECKING:
@@ -248,3 +249,55 @@ def idle_verb(is_applied: bool, yes: bool, as_json: bool) -> int:
             if one.done or one.fault:
                 print(f"{one.worker}: {one.done or f'not done: {one.fault}'}")
     return FAILED if any(one.fault for one in found) else DONE
+
+
+# -- agents -------------------------------------------------------------------------------------------------------
+
+
+@hosts.command("agents", short_help="Show who shares a host, and register there.")
+@_NAME
+@click.option("--register", metavar="ID", help="Register as ID, or renew it (a heartbeat).")
+@click.option("--experiment", default="", metavar="TEXT", help="With --register: what it works on.")
+@click.option("--gpu-gb", type=click.FloatRange(min=0), default=0.0, metavar="GB", help="GPU memory to reserve.")
+@click.option("--gpu", type=click.IntRange(min=0), metavar="N", help="The GPU (default: the one with the most room).")
+@click.option("--expires", metavar="TIME", callback=time_option, help="Without a heartbeat for so long, it is stale.")
+@click.option("--done", metavar="ID", help="Say that ID is done; its GPU memory is free again.")
+@JSON
+def agents_verb(
+    name: str,
+    register: str | None,
+    experiment: str,
+    gpu_gb: float,
+    gpu: int | None,
+    expires: float | None,
+    done: str | None,
+    as_json: bool,
+) -> int:
+    """Show who shares the host NAME, by ~/.wavequeue/AGENT_STATUS.json there, and what GPU memory each was promised.
+
+    Runs of wavequeue respect what live agents were promised, and an agent gets only what runs and others leave. One
+    without a heartbeat for 15 minutes (or --expires) is stale: its memory counts as free, and it stays in the list.
+    """
+    from skill.operations import share_host
+
+    if register is not None and done is not None:
+        raise UseError("--register and --done exclude each other; give one of them")
+    if register is not None:
+        found = share_host.register_agent(name, share_host.Registration(register, experiment, gpu_gb, gpu, expires))
+    elif done is not None:
+        found = share_host.end_agent(name, done)
+    else:
+        found = share_host.list_agents(name)
+    if as_json:
+        print_json({"host": name, "agents": found})
+    elif found:
+        print_table([["agent", "status", "GPU", "GB", "heartbeat", "experiment"], *map(_agent_cells, found)])
+    else:
+        print(f"{name}: no agent is registered; register one: wavequeue hosts agents {name} --register ID --gpu-gb GB")
+    return DONE
+
+
+def _agent_cells(agent: dict[str, Any]) -> list[str]:
+    gpu = "-" if agent["gpu"] is None else str(agent["gpu"])
+    ago = f"{duration(agent['heartbeat_s'])} ago"
+    return [agent["id"], agent["status"], gpu, f"{agent['gpu_gb']:g}", ago, agent["experiment"] or "-"]
