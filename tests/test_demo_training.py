@@ -27,7 +27,7 @@ DEMO = Path(digits.__file__).parent
 
 def run(script: str, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(DEMO / script), *args], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, str(DEMO / script), *args], capture_output=True, text=True, timeout=150, check=False
     )
 
 

@@ -49,7 +49,7 @@ class Machine:
         self.calls_file.write_text("", encoding="utf-8")
         environment = {"PATH": str(self.bin), "BIN": str(self.bin), "CALLS": str(self.calls_file)}
         command = [str(self.bin / "sh"), str(self.clone / "tools" / "setup.sh"), goal]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150, check=False)
 
     def calls(self, program: str) -> list[str]:
         lines = self.calls_file.read_text(encoding="utf-8").splitlines()

@@ -110,7 +110,7 @@ def test_options_that_are_missing_are_a_wrong_use() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=150,
     )
     assert done.returncode == 2
     assert "--config" in done.stderr

@@ -22,6 +22,7 @@ from queue_manager.adapters import gpus
 from queue_manager.adapters.gpus import visible
 from queue_manager.core.readings import Card, Cards, SickCard, Unreadable
 from tests import nvml
+from tests.e2e.runs import PATIENCE
 from tests.nvml import NOT_SUPPORTED, UNKNOWN, Standin, StandinCard, alloc, cards
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,7 +109,7 @@ def open_reader() -> Iterator[Open]:
 
 
 def wait_for(what: Callable[[], bool]) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE
     while not what():
         assert time.monotonic() < until, "waited too long"
         time.sleep(0.005)

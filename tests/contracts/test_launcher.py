@@ -24,7 +24,7 @@ from queue_manager.launchers.launcher import Launcher
 from queue_manager.launchers.process import Process
 from queue_manager.launchers.screen import Screen, parse_sessions
 from queue_manager.launchers.table import MAKE
-from tests.e2e.runs import ROOT, World, wait_for
+from tests.e2e.runs import PATIENCE, ROOT, World, wait_for
 
 CASES = sorted((Path(__file__).resolve().parents[1] / "data" / "screen").glob("*.json"))
 
@@ -76,7 +76,7 @@ class Desk:
         for pid in self.listed().values():
             os.kill(pid, signal.SIGKILL)
         for one in self._begun:
-            one.wait(60)
+            one.wait(150)
 
 
 @pytest.fixture
@@ -106,7 +106,9 @@ def test_all_that_a_spec_may_name_is_there() -> None:
 
 def test_output_comes_as_it_is_written(desk: Desk, kind: str) -> None:
     gate = desk.gate()
-    pid = desk.start("s", "sh", "-c", f"test -t 0 && test -t 1; echo $? $$; cat {gate}; echo later >&2")
+    said = gate.with_name("said")
+    pid = desk.start("s", "sh", "-c", f"test -t 0 && test -t 1; echo $? $$; : > {said}; cat {gate}; echo later >&2")
+    wait_for(said.exists, say="the session's start")
     # Left to itself, screen would hold it back for ten seconds.
     wait_for(lambda: desk.log.exists() and desk.log.read_bytes().endswith(b"\n"), 8, say="the first line")
     no_terminal, command = map(int, desk.log.read_text().split())
@@ -260,7 +262,7 @@ def test_a_directory_that_screen_cannot_use(world: World, screenrc: Path) -> Non
     launcher = Screen(screenrc, {**os.environ, "SCREENDIR": str(unusable)})
     complaint = world.root / "complaint"
     frontend = launcher.start("s", ["sleep", "1000"], world.root / "log", complaint)
-    assert frontend.wait(20) != 0
+    assert frontend.wait(PATIENCE) != 0
     assert str(unusable) in complaint.read_text()
     assert isinstance(launcher.sessions(), Unreadable)
 

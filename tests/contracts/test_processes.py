@@ -223,7 +223,7 @@ def test_what_is_in_exec_is_distinguished_from_what_has_no_environment(
 def test_a_process_without_an_environment_is_waited_for_no_longer_than_its_exec(spawn: Spawn) -> None:
     process = spawn("env", "-i", shutil.which("sleep") or "", "1000")
     wait_for(lambda: psutil.Process(process.pid).name() == "sleep", say="its exec")
-    wait_for(lambda: processes._settled_environment(str(process.pid)) == b"", 20, say="what it has: nothing")
+    wait_for(lambda: processes._settled_environment(str(process.pid)) == b"", say="what it has: nothing")
 
 
 def test_what_is_not_looked_at_again_hides_no_later_process(spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,10 +273,10 @@ def test_signals_reach_all_and_kill_those_that_ignore_term(spawn: Spawn, tmp_pat
     gone = Proc(NOT_A_PROCESS, 1)
     procs = [gone, *(proc_of(one.pid) for one in (*stubborn, *mild))]
     processes.send(procs, signal.SIGTERM)
-    assert [one.wait(30) for one in mild] == [-signal.SIGTERM] * 3
+    assert [one.wait(150) for one in mild] == [-signal.SIGTERM] * 3
     assert [one.poll() for one in stubborn] == [None] * 3
     processes.send(procs, signal.SIGKILL)
-    assert [one.wait(30) for one in stubborn] == [-signal.SIGKILL] * 3
+    assert [one.wait(150) for one in stubborn] == [-signal.SIGKILL] * 3
     processes.send(procs, signal.SIGKILL)
 
 
@@ -286,7 +286,7 @@ def test_who_has_the_pid_now_is_not_signalled(spawn: Spawn) -> None:
     proc = proc_of(process.pid)
     processes.send([Proc(proc.pid, proc.ticks - 1), Proc(proc.pid, proc.ticks + 1)], signal.SIGKILL)
     processes.send([proc], signal.SIGTERM)
-    assert process.wait(30) == -signal.SIGTERM  # KILL would have come first
+    assert process.wait(150) == -signal.SIGTERM  # KILL would have come first
 
 
 # -- activity ---------------------------------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ def test_one_that_waits_does_nothing(spawn: Spawn) -> None:
 def test_what_has_ended_counts_no_more(spawn: Spawn) -> None:
     process = spawn("true")
     proc = proc_of(process.pid)
-    process.wait(30)
+    process.wait(150)
     assert processes.activity([proc, Proc(NOT_A_PROCESS, 1)]) == Activity(0.0, 0)
 
 

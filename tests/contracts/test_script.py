@@ -165,7 +165,7 @@ def test_wrapper_and_manager_race_for_the_claim(bench: Bench) -> None:
 def test_without_its_directory_a_wrapper_runs_nothing(bench: Bench) -> None:
     bench.prepare("echo ran > ran")
     bench.run_dir.forget("job", bench.n)
-    assert bench.wrapper().wait(60) != 0
+    assert bench.wrapper().wait(150) != 0
     assert not (bench.cwd / "ran").exists()
 
 
@@ -245,7 +245,7 @@ def test_a_job_does_not_end_by_the_hangup_of_its_terminal(bench: Bench) -> None:
     bench.wait_command("sleep")
     os.killpg(wrapper.pid, signal.SIGHUP)
     go.touch()
-    wrapper.communicate(timeout=60)
+    wrapper.communicate(timeout=150)
     assert bench.code() == 6
 
 
@@ -268,14 +268,14 @@ def test_the_wrapper_stays_for_what_the_job_leaves_running(bench: Bench) -> None
     assert wrapper.poll() is None
     assert {proc.pid for proc in processes.holding(files.gate)} > {wrapper.pid}
     go.touch()
-    assert wrapper.communicate(timeout=60)[0] == b"now\nlate\n"
+    assert wrapper.communicate(timeout=150)[0] == b"now\nlate\n"
     assert processes.holding(files.gate) == []
 
 
 def test_where_there_are_no_fifos_the_wrapper_stays_for_nothing(bench: Bench) -> None:
     cmd, go = _late(bench)
     bench.prepare(cmd).gate.unlink()
-    assert bench.wrapper().wait(60) == 0
+    assert bench.wrapper().wait(150) == 0
     assert bench.code() == 0
     go.touch()
     # What it leaves may not have got its own environment yet.
@@ -308,7 +308,7 @@ def test_a_job_outlives_its_session_and_is_recorded(bench: Bench, world: World) 
     screen = Screen(bench.run_dir.paths.screenrc, world.environment)
     files = bench.prepare("sleep 1000")
     log = bench.run_dir.paths.log("job")
-    assert screen.start("wq.run.job.1", bench.argv(), log, files.complaint).wait(30) == 0
+    assert screen.start("wq.run.job.1", bench.argv(), log, files.complaint).wait(150) == 0
     bench.wait_command("sleep")
     claim = bench.run_dir.claim("job", bench.n)
     assert isinstance(claim, Claim)

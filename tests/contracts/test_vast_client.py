@@ -142,9 +142,9 @@ def test_a_list_without_an_end_is_refused(double: Double, client: Client) -> Non
 
 def test_a_server_that_is_not_there_is_unknown(waits: list[float]) -> None:
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.bind(("127.0.0.1", 0))  # nobody listens there, nor can while this one has it
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    found = Client(credentials.Key("0123456789abcdef", "a test"), url, waits.append).instances()
+        found = Client(credentials.Key("0123456789abcdef", "a test"), url, waits.append).instances()
     assert isinstance(found, Unknown)
     assert found.kind == "unreachable"
     assert len(waits) == 1
@@ -334,7 +334,7 @@ def test_a_create_that_was_never_sent_was_refused() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    found = Client(credentials.Key("0123456789abcdef", "a test"), url, lambda _: None).create(1, CREATE)
+        found = Client(credentials.Key("0123456789abcdef", "a test"), url, lambda _: None).create(1, CREATE)
     assert isinstance(found, Refused)
     assert found.kind == "unreachable"
 

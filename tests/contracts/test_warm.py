@@ -221,7 +221,7 @@ def test_a_wrapper_waits_for_its_word_and_then_claims(waiting: tuple[RunDir, Att
         wait_for(lambda: list(files.root.glob("wrapper.*")), say="the wrapper")
         assert run_dir.claim("a", 1) is None
         os.write(fd, warm.WORD)
-    assert wrapper.communicate(timeout=60)[0] == b"ran\n"
+    assert wrapper.communicate(timeout=150)[0] == b"ran\n"
     assert isinstance(run_dir.claim("a", 1), Claim)
     assert run_dir.exit_record("a", 1) is not None
     os.close(fd)
@@ -241,7 +241,7 @@ def test_without_its_word_a_wrapper_ends_and_has_claimed_nothing(
         os.write(fd, b"gone\n")
     if end == "closed":
         os.close(fd)
-    assert wrapper.communicate(timeout=60)[0] == b""
+    assert wrapper.communicate(timeout=150)[0] == b""
     assert run_dir.claim("a", 1) is None
     assert os.read(other, 10) == warm.WORD
     os.close(other)

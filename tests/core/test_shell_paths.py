@@ -48,7 +48,7 @@ def test_as_bash_expands_it(path: str) -> None:
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=150,
         )
         assert made.expected_output == result.stdout
     assert made.preconditions[0].path == made.expected_output

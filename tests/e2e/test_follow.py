@@ -86,7 +86,7 @@ class Watch:
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         out, err = self.output + self._process.stdout.read(), self._process.stderr.read()
-        assert self._process.wait(60) == code, (out, err)
+        assert self._process.wait(150) == code, (out, err)
         return out, err
 
 

@@ -83,7 +83,7 @@ def test_a_log_is_followed_over_attempts_and_a_cut_and_no_byte_is_lost_or_repeat
     assert following.stderr.readline() == "-- a: attempt 3 begins\n"
     (workspace(host) / "go3").touch()
     rest, errors = following.stdout.read(), following.stderr.read()
-    assert (following.wait(60), errors) == (0, "-- a: completed, exit code 0\n")
+    assert (following.wait(150), errors) == (0, "-- a: completed, exit code 0\n")
     folder = host.home / ".wavequeue" / "runs" / run_id / "logs"
     written = b"".join((folder / name).read_bytes() for name in ("a.1.log", "a.2.log", "a.log"))
     assert first + rest == logs.plain(written)

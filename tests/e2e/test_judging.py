@@ -110,11 +110,12 @@ def test_a_file_that_a_living_process_writes_completes_nothing(world: World) -> 
         )
     )
     run.start()
-    wait_for((run.directory / "ckpt.pt").exists)
     run.wait_running("teacher")
+    ckpt = run.directory / "ckpt.pt"
+    wait_for(lambda: ckpt.exists() and ckpt.read_text() == "half\n", say="the first half")
     assert run.jobs()["student"]["status"] == "pending"
     assert run.jobs()["student"]["waiting"] == "waits for job teacher"
-    (run.directory / "ckpt.pt").write_text("whole")
+    ckpt.write_text("whole")
     (run.directory / "go").touch()
     assert run.finish() == 0
     assert (run.directory / "seen").read_text() == "whole"

@@ -184,7 +184,7 @@ def test_sessions_that_wait_end_with_their_manager(world: World, launcher: str) 
     run.kill()
     left = waiting()
     assert not any((run.paths.attempts / f"{name}~1" / "claim").exists() for name in left)
-    wait_for(lambda: not any(processes.alive(one) for one in left.values()), 30, say="the end of what waited")
+    wait_for(lambda: not any(processes.alive(one) for one in left.values()), say="the end of what waited")
     assert run.go() == 0
     assert {row["attempts"] for row in run.jobs().values()} == {1}
     assert not sessions(world)

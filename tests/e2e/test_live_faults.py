@@ -43,7 +43,7 @@ def _paused(run: Run) -> None:
 
 def _second_manager(run: Run) -> None:
     run.paths.lock.unlink()
-    second = subprocess.run(run.argv(), env=run.world.environment, capture_output=True, text=True, timeout=60)
+    second = subprocess.run(run.argv(), env=run.world.environment, capture_output=True, text=True, timeout=150)
     assert run.manager is not None
     assert second.returncode == 2
     assert f"is held by another manager: process {run.manager.pid} on " in second.stderr
@@ -111,7 +111,7 @@ BETWEEN: dict[str, tuple[Callable[[Run], Any], str | None]] = {
 def _control(run: Run, **asked: Any) -> dict[str, Any]:
     result = subprocess.run(
         [sys.executable, "-m", "queue_manager.remote.control", str(run.directory)],
-        env=run.world.environment, input=json.dumps(asked), capture_output=True, text=True, timeout=60,
+        env=run.world.environment, input=json.dumps(asked), capture_output=True, text=True, timeout=150,
     )  # fmt: skip
     found: dict[str, Any] = json.loads(result.stdout)
     return found

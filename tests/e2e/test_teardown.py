@@ -321,7 +321,7 @@ def test_after_a_restart_of_the_machine_its_own_start_script_brings_the_managers
 def resume_all(rented: Rented) -> dict[str, Any]:
     result = subprocess.run(
         [sys.executable, "-m", "queue_manager.remote.resume_all"],
-        env=rented.world.environment, cwd=rented.world.root, capture_output=True, check=True, timeout=60,
+        env=rented.world.environment, cwd=rented.world.root, capture_output=True, check=True, timeout=150,
     )  # fmt: skip
     found: dict[str, Any] = json.loads(result.stdout)
     return found

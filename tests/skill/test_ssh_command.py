@@ -19,7 +19,7 @@ NOTHING = Settings("nowhere", {})
 
 def received(command: list[str], name: str) -> str:
     """What ssh says that an option of it is. It has expanded names of known hosts then, and those of keys not yet."""
-    done = subprocess.run([*command, "-G", "nowhere"], capture_output=True, check=True, timeout=60)
+    done = subprocess.run([*command, "-G", "nowhere"], capture_output=True, check=True, timeout=150)
     values = [line.split(" ", 1)[1] for line in done.stdout.decode().splitlines() if line.startswith(f"{name} ")]
     return values[0]
 
