@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -27,6 +27,7 @@ from skill.research.store import Store
 from skill.runs import directory
 
 _AT_ONCE = 16
+_ANY = Room(1 << 20, 1 << 20)
 
 
 class Seen(NamedTuple):
@@ -75,10 +76,13 @@ class Outcome(NamedTuple):
     left: tuple[str, ...] = ()
 
 
-class _Worked(NamedTuple):
-    dispatched: list[Dispatched]
-    notes: list[str]
-    faults: bool
+class _Worked:
+    """What became of one worker, as it goes."""
+
+    def __init__(self) -> None:
+        self.dispatched: list[Dispatched] = []
+        self.notes: list[str] = []
+        self.faults = False
 
 
 def dispatch_runs(workers: Path, pool: str | None = None, *, reconcile: bool = True, say: Say = ignore) -> Outcome:
@@ -166,39 +170,39 @@ def _pools(store: Store, records: Sequence[Record]) -> dict[str, str]:
 
 def _serve(store: Store, worker: Worker, hosts: Workers, pool: str | None, pools: Mapping[str, str]) -> _Worked:
     """Settle what was claimed for a worker, then claim and launch what it has room for."""
-    worked = _Worked([], [], faults=False)
+    worked = _Worked()
     with locked(store.paths.lock.parent / "dispatch" / f"{worker.name}.lock"):
         try:
-            for claims in _rounds(store, worker, hosts, pool, pools, worked.notes):
-                worked = _settle(store, worker, claims, hosts.launch(worker, claims), worked)
+            mine = _of_worker(store, worker)
+            left = [record for record in mine if record["state"] == dispatch.CLAIMED]
+            if left:
+                _settle(store, worker, left, hosts.launch(worker, left), worked)
+                mine = _of_worker(store, worker)
+            if not _chosen(store.read("run"), worker, _ANY, pool, pools):
+                return worked
+            seen = hosts.look(worker, mine)
+            if isinstance(seen, str):
+                worked.notes.append(f"{worker.name}: {seen}")
+                return worked
+            claims = _claim(store, worker, seen, pool, pools)
+            if claims:
+                _settle(store, worker, claims, hosts.launch(worker, claims), worked)
         except (FailedError, OSError) as error:
             worked.notes.append(f"{worker.name}: {error}")
-            return worked._replace(faults=True)
+            worked.faults = True
     return worked
-
-
-def _rounds(
-    store: Store, worker: Worker, hosts: Workers, pool: str | None, pools: Mapping[str, str], notes: list[str]
-) -> Iterator[list[Record]]:
-    """What is to be launched on a worker: first what an earlier dispatcher had claimed, then what is claimed now."""
-    mine = _of_worker(store, worker)
-    left = [record for record in mine if record["state"] == dispatch.CLAIMED]
-    if left:
-        yield left
-        mine = _of_worker(store, worker)
-    if not dispatch.waiting(store.read("run"), pools, pool):
-        return
-    seen = hosts.look(worker, mine)
-    if isinstance(seen, str):
-        notes.append(f"{worker.name}: {seen}")
-        return
-    claims = _claim(store, worker, seen, pool, pools)
-    if claims:
-        yield claims
 
 
 def _of_worker(store: Store, worker: Worker) -> list[Record]:
     return [record for record in store.read("run") if record.get("worker") == worker.name]
+
+
+def _chosen(
+    records: Sequence[Record], worker: Worker, room: Room, pool: str | None, pools: Mapping[str, str]
+) -> list[Record]:
+    """The pending runs that a worker with so much room gets next."""
+    had = {record["id"]: record["worker"] for record in records if "worker" in record}
+    return dispatch.choose(dispatch.waiting(records, pools, pool), room, worker.name, had, pools, worker.pool)
 
 
 def _claim(store: Store, worker: Worker, seen: Seen, pool: str | None, pools: Mapping[str, str]) -> list[Record]:
@@ -208,9 +212,7 @@ def _claim(store: Store, worker: Worker, seen: Seen, pool: str | None, pools: Ma
 
     def edit(records: list[Record]) -> list[Record]:
         nonlocal ids
-        had = {record["id"]: record["worker"] for record in records if "worker" in record}
-        candidates = dispatch.waiting(records, pools, pool)
-        chosen = dispatch.choose(candidates, seen.room, worker.name, had, pools, worker.pool)
+        chosen = _chosen(records, worker, seen.room, pool, pools)
         targets = _targets(store, worker, records, chosen, seen, now)
         edited, ids = dispatch.claimed(records, targets, worker.name, iso(now) or "")
         return edited
@@ -254,7 +256,7 @@ def _new_name(prefix: str, folder: Path, taken: set[str], now: float) -> str:
     return name
 
 
-def _settle(store: Store, worker: Worker, claims: Sequence[Record], launched: Launched, before: _Worked) -> _Worked:
+def _settle(store: Store, worker: Worker, claims: Sequence[Record], launched: Launched, worked: _Worked) -> None:
     """Write down what became of claims."""
     meant = {record["id"]: record for record in claims}
 
@@ -269,9 +271,10 @@ def _settle(store: Store, worker: Worker, claims: Sequence[Record], launched: La
         return dispatch.released(record) if name in launched.unsent else record
 
     store.change("run", lambda records: [settled(record) for record in records])
-    there = [
+    worked.dispatched += [
         Dispatched(record["id"], worker.name, record["run"]) for record in claims if record["id"] in launched.there
     ]
     notes = [f"{worker.name}: {launched.why}"] if launched.why else []
     notes += [f"{name}: {why}" for name, why in launched.refused.items()]
-    return _Worked([*before.dispatched, *there], [*before.notes, *notes], before.faults or bool(notes))
+    worked.notes += notes
+    worked.faults = worked.faults or bool(notes)

@@ -153,6 +153,25 @@ def test_a_worker_that_is_unknown_stops_no_other(tmp_path: Path) -> None:
     assert not found.faults, "there is another time"
 
 
+def test_what_a_worker_says_after_old_claims_were_settled_is_told(tmp_path: Path) -> None:
+    store = make_store(tmp_path, [{}, {}])
+    dispatch_to(store, [A], Fixed(Seen(Room(0, 1), frozenset()), lambda _names: Launched(frozenset(), why="cut off")))
+    found = dispatch_to(store, [A], Fixed("it is full of smoke", lambda names: Launched(frozenset(names))))
+    assert [one.id for one in found.dispatched] == ids([1])
+    assert found.notes == ("gpu-a: it is full of smoke",)
+
+
+def test_a_worker_of_another_pool_is_not_asked(tmp_path: Path) -> None:
+    class Never(FolderWorkers):
+        def look(self, worker: Worker, records: Any) -> Seen | str:
+            raise AssertionError((worker, records))
+
+    store = make_store(tmp_path, [{"pool": "big"}])
+    found = dispatch_to(store, [A._replace(pool="small")], Never(tmp_path / "there", 1))
+    assert (found.dispatched, found.waiting) == ((), 1)
+    assert found.left == ("1 run waits for a free slot in the pool big",)
+
+
 def test_a_claim_that_a_person_took_back_stays_with_the_person(tmp_path: Path) -> None:
     store = make_store(tmp_path, [{}])
 
