@@ -165,7 +165,7 @@ def compile_expression(source: str, known: Collection[str] = ()) -> Expression:
 
 
 def _rename(source: str, names: Collection[str]) -> tuple[str, dict[str, str]]:
-    """The source with names that Jinja2 can read in the place of `names`, and what each of these stands for."""
+    """The source with names that Jinja2 can read in place of `names`, and what each of these stands for."""
     if not any(name in source for name in names):
         return source, {}
     inner = {name: "_" + "".join(c if c.isalnum() else f"_{ord(c):x}_" for c in name) for name in names}

@@ -253,7 +253,7 @@ def _in_heredoc(value: str) -> str:
 
 
 def bare(text: str) -> str:
-    """A command with `q` in the place of what is quoted or substituted, without comments and here-documents: the
+    """A command with `q` in place of what is quoted or substituted, without comments and here-documents: the
     operators that are left are bash's own."""
     scanner, found, at = Scanner(), [], 0
     inner: set[int] = set()

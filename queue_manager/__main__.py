@@ -1,4 +1,4 @@
-"""`python -m queue_manager --manifest M --state S --log-dir D`: take a run, and follow it to its end."""
+"""`python -m queue_manager --manifest M --state S --log-dir D`: manage a run from start to end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looks at what running attempts do: CPU, bytes written, the log's last words, the terminal."""
+"""Watch what running attempts do: CPU, bytes written, the log's last words, the terminal."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _TAIL = 4096
 
 
 class ActivityWatch:
-    """One attempt, looked at again and again."""
+    """Watches one attempt."""
 
     def __init__(self) -> None:
         self._last: tuple[float, float] | None = None
         self.doing: Doing | None = None
 
     def look(self, procs: Sequence[Proc] | Unreadable, leader: Proc, log: Path, now: float) -> Activity | Unreadable:
-        """Take note of what it does. `leader`: its process that has the terminal. Returns what it has done so far."""
+        """Look at what it does. `leader`: its process that has the terminal. Returns its work so far."""
         done = procs if isinstance(procs, Unreadable) else processes.activity(procs)
         cpu = None
         if not isinstance(done, Unreadable):
@@ -40,7 +40,7 @@ class ActivityWatch:
 
 
 def log_mark(path: Path) -> tuple[int, int]:
-    """Size of a log and when it changed, in ns since the epoch; zeros where it is unknown."""
+    """Return a log's size and the time of its last change, in ns since the epoch; zeros where unknown."""
     try:
         status = os.stat(path)
     except OSError:

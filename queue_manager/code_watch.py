@@ -1,4 +1,4 @@
-"""Keeps track of which code the jobs of a run find, in a thread of its own; a launch waits for it a moment at most."""
+"""Keep track of the code that the jobs of a run use, in a thread of its own; a launch waits for it only a moment."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class CodeWatch:
         return None if self._thread is not None else self._due
 
     def at_launch(self, now: float) -> str | None:
-        """The code that an attempt launched now finds; None where it is unknown soon enough. The code is looked
-        at again when the attempt has begun: what is edited after that is not what it ran."""
+        """Return the code that an attempt launched now uses; None where it is not known soon enough. The code is read
+        again once the attempt has started: later edits do not count for it."""
         is_recent = now < self._not_before
         if self._thread is None and not is_recent:
             self._begin(now)
@@ -81,8 +81,8 @@ class CodeWatch:
         return found
 
     def at_end(self, now: float) -> CodeReading | None:
-        """The code at the end of the run, where it has not been looked at since the last launch; waited for as a launch
-        does. None where it has, or it cannot be told soon enough."""
+        """Return the code at the end of the run, where it was not read since the last launch; waits as a launch does.
+        None where it was, or where it is not known soon enough."""
         if self._thread is None and self._due is not None:
             self._begin(now)
         if self._thread is not None:

@@ -1,4 +1,4 @@
-"""Reckons when the run will have ended, while the manager has nothing else to do, and at a small part of its time."""
+"""Estimates the end of the run, while the manager has nothing else to do, and at a small part of its time."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ SHARE = 0.01
 FIRST, OFTEN = 1.0, 2.0
 """Seconds from the manager's begin until the first time, and between two times at least."""
 LATE, LATEST = 10.0, 120.0
-"""Seconds after which it is reckoned again though nothing has happened, since jobs take longer than was expected: at
-first, and at most. Each time that nothing else comes out it is twice as long."""
+"""Seconds after which the end is estimated again though nothing has happened, since jobs take longer than was expected:
+at first, and at most. Each time that nothing else comes out it is twice as long."""
 _MOST = 64 << 20
 
 

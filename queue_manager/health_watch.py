@@ -75,7 +75,7 @@ class _Followed:
         return {"n": self.n, "log": kept(self.log, LogReader.KEPT), "files": files, "tracker": self.tracker.memory()}
 
     def recall(self, memory: Mapping[str, Any]) -> None:
-        """Take in what an earlier manager knew. Raises ValueError where that does not fit."""
+        """Record what an earlier manager knew. Raises ValueError where that does not fit."""
         try:
             log, files = memory["log"], {name: memory["files"][name] for name in self.files}
             self.tracker.recall(memory["tracker"])

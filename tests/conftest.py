@@ -25,7 +25,7 @@ for _sign in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
 # Every command and manager that a test starts would compile all it imports, which takes longer than the rest.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-# What runs of tests have is nothing to other users of this machine, nor the other way round.
+# What runs of tests have is nothing to other users of this machine, and vice versa.
 _LOCK_DIR = lock_dir.set_for_all()
 _KEPT_RUNTIME = kept_runtime.begin()
 

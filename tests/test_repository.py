@@ -167,6 +167,11 @@ NOT_SAID = (
     "no job starts any more", "what can be had of", "cannot stand", "serve, too", "make it first", "is there again",
     "bears the label", "bears no label", "does not take the key", "given away without", "is not there; make",
     "as it were", "nothing is left to do", "left alone:", "goes on, then", "say another", "it is not known whether",
+    "for ever ", "for ever.", "in the place of", "reckon", "the other way round", "comes home", "come home", "at home,",
+    "what is so", "is of no use", "hinder", "cannot be told", "is none; it has to", "nobody can type",
+    "keeps every key back", "said nothing", "is brought up to date", "a fault of wavequeue", "ceiling",
+    "is done last", "is told apart", "of another kind (", "taken when the run goes on", "has to be had", "is no text",
+    "means nothing here", "of its own beginning", "was here before", "is no name of", "would be in vain",
 )  # fmt: skip
 """Phrases that users had to read twice. Say what a thing does, in ordinary word order: the fault, then the way out."""
 

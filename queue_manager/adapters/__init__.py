@@ -1,1 +1,1 @@
-"""What touches the host: its GPUs, processes, files, clock and locks. Each outside thing has one owner here."""
+"""Access to the host: GPUs, processes, files, clock and locks. Each has one owner here."""

@@ -1,4 +1,4 @@
-"""Whether the files are there that a person wants to take as results of jobs."""
+"""Check whether the files exist that a person wants to accept as results of jobs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from queue_manager.core.requests import Request
 def missing(
     requests: Iterable[Request], state: QueueState, environment: Mapping[str, str], cwd_of: Callable[[Job], str]
 ) -> dict[str, str]:
-    """What is not there of the outputs that requests to accept name, in words, by the id of the request."""
+    """Return what is missing of the outputs named in requests to accept, in words, by request id."""
     found = {}
     for request in requests:
         if request.verb != "accept":

@@ -1,4 +1,4 @@
-"""Files that are damaged, or not ours: moved aside under a name that tells it, never overwritten."""
+"""Move files that are damaged, or not ours, aside under a name that says so; never overwrite them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from queue_manager.core import layout
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file to the first free name that calls it damaged. Returns that name. Raises OSError."""
+    """Rename a file to the first free name that marks it as damaged. Returns that name. Raises OSError."""
     now, n = time.time(), 0
     while True:
         there = layout.damaged(path, now, n)

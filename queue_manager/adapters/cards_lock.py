@@ -1,7 +1,7 @@
-"""The lock under which the runs of all users of a host give cards away, one at a time.
+"""The lock under which the runs of all users of a host assign GPUs, one at a time.
 
-Anybody may hold it, and for as long as they like, so nobody waits for it for ever: one that cannot be had for BOUND
-seconds is passed, and that is said. Leases are then read and written all the same.
+Any user can hold it for any time, so nobody waits for it forever: after BOUND seconds it is bypassed, and that is
+reported. Leases are read and written all the same.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pathlib import Path
 from queue_manager.adapters.files import SHOWN, open_file
 
 BOUND = 60.0
-"""Seconds. Who goes on holds it for milliseconds."""
+"""Seconds. A run that works holds the lock for milliseconds."""
 PATIENCE = 2.0
-"""Seconds for which a turn waits for it, once; a holder that has kept it so long is looked at again at each turn."""
+"""Seconds that a turn waits for it, once; a holder that kept it that long is checked again at each turn."""
 _PAUSE = 0.002
 
 
 class CardsLock:
-    """One manager's hold on the lock. `fault`: why GPUs are assigned without it, in words."""
+    """One manager's view of the lock. `fault`: why GPUs are assigned without it."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._path, self._clock = path, clock
@@ -34,7 +34,7 @@ class CardsLock:
         self.fault: str | None = None
 
     def take(self) -> str | None:
-        """Take the lock, or pass it where it cannot be had; who has it, in words, where it is neither."""
+        """Take the lock, or bypass it where it cannot be had. Returns who has it where neither is possible."""
         began = self._clock()
         try:
             while not self._try():
@@ -61,7 +61,7 @@ class CardsLock:
         return None
 
     def _try(self) -> bool:
-        """One try. A lock that its maker has replaced is no longer that of the others, and is opened anew."""
+        """Try once. A lock file that its owner has replaced is no longer the shared one, and is opened again."""
         for _ in range(8):
             if self._fd is None:
                 # Not made by O_CREAT where it is there: kernels refuse that for what others made in a sticky directory.
@@ -110,7 +110,7 @@ class CardsLock:
 
 
 def parse_holder(text: str, device: int, inode: int) -> int:
-    """Read /proc/locks: the process that holds the flock of a file; 0 where it is not told."""
+    """Read from /proc/locks the process that holds the flock of a file; 0 where it is unknown."""
     where = f"{os.major(device):02x}:{os.minor(device):02x}:{inode}"
     for line in text.splitlines():
         fields = line.split()
@@ -120,7 +120,7 @@ def parse_holder(text: str, device: int, inode: int) -> int:
 
 
 def user(uid: int) -> str:
-    """A user in words. May ask a directory service, and so take its time."""
+    """Name a user. May ask a directory service, and take its time."""
     try:
         name = pwd.getpwuid(uid).pw_name
     except (KeyError, OverflowError):

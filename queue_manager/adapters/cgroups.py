@@ -1,4 +1,4 @@
-"""Where this process stands in the cgroup trees of its host, versions 1 and 2, and what the files there say."""
+"""Read the cgroups of this process, versions 1 and 2."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ UNLIMITED = 2**60
 
 
 class Place(NamedTuple):
-    """A controller's directories for this process: its own first, then those above it as far as they can be seen.
+    """A controller's directories for this process: its own first, then its visible parents.
 
-    `version` is 1 or 2. Directories need not exist: a container may see less than its paths name.
+    `version` is 1 or 2. Directories may not exist: a container may see fewer than its paths name.
     """
 
     version: int
@@ -21,9 +21,9 @@ class Place(NamedTuple):
 
 
 def locate(controller: str, cgroup: str, mountinfo: str) -> Place | None:
-    """Find a controller (cpu, memory) from the texts of /proc/self/cgroup and /proc/self/mountinfo; None: nowhere.
+    """Find a controller (cpu, memory) in the texts of /proc/self/cgroup and /proc/self/mountinfo; None: none.
 
-    A host may have both versions mounted; then a controller is in one of them only, and version 1 names it.
+    A host may have both versions mounted; a controller is then in one of them only, and version 1 names it.
     """
     paths = {}
     for line in cgroup.splitlines():
@@ -45,7 +45,7 @@ def locate(controller: str, cgroup: str, mountinfo: str) -> Place | None:
 
 
 def place(controller: str) -> Place | None:
-    """Find a controller for this process; None where there is none, or /proc does not tell."""
+    """Find a controller for this process; None where there is none, or /proc does not say."""
     try:
         proc = Path("/proc/self")
         return locate(controller, (proc / "cgroup").read_text(), (proc / "mountinfo").read_text())
@@ -67,7 +67,7 @@ def _plain(path: str) -> str:
 
 
 def read(directory: Path, name: str) -> str | None:
-    """A file's text; None where it is not there or cannot be read."""
+    """Return a file's text; None where it is missing or cannot be read."""
     try:
         return (directory / name).read_text()
     except OSError:
@@ -75,19 +75,19 @@ def read(directory: Path, name: str) -> str | None:
 
 
 def number(text: str | None) -> int | None:
-    """A file that holds one number; None for `max`, or where there is none."""
+    """Read a file that holds one number; None for `max`, or where there is none."""
     text = (text or "").strip()
     return int(text) if re.fullmatch(r"-?[0-9]+", text) else None
 
 
 def table(text: str | None) -> dict[str, int]:
-    """A file of lines `key number`."""
+    """Read a file of lines `key number`."""
     rows = (line.split() for line in (text or "").splitlines())
     return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
 
 
 def cpu_quota(found: Place) -> float | None:
-    """Cores that the tightest quota allows; None where there is none."""
+    """Return the cores of the tightest quota; None where there is none."""
     quotas = []
     for directory in found.directories:
         if found.version == 2:
@@ -101,7 +101,8 @@ def cpu_quota(found: Place) -> float | None:
 
 
 def memory_limits(found: Place) -> list[tuple[int, int]]:
-    """(limit, still available) in bytes for each limit that holds. Cached file pages that can go count as available."""
+    """Return (limit, still available) in bytes for each limit. Cached file pages that can be freed count as
+    available."""
     names = {
         1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
         2: ("memory.max", "memory.current", "inactive_file"),
@@ -117,10 +118,10 @@ def memory_limits(found: Place) -> list[tuple[int, int]]:
 
 
 def oom_counter(found: Place) -> Path | None:
-    """The file that counts the kernel's OOM kills around this process; None where there is none.
+    """Return the file that counts the kernel's OOM kills around this process; None where there is none.
 
-    Version 2 counts in every group what happens below it, so the highest group that can be seen also tells of jobs
-    that an earlier manager started from another session. Version 1 counts in each group alone.
+    Version 2 counts in every group what happens below it, so the highest visible group also counts jobs that an earlier
+    manager started from another session. Version 1 counts in each group alone.
     """
     names = [directory / "memory.events" for directory in reversed(found.directories)]
     if found.version == 1:

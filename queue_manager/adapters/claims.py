@@ -1,9 +1,10 @@
-"""Who has an attempt: its wrapper, or the manager that took it back. Decided once and for all by who makes the file
-`claim` (O_EXCL), and told by the line in it.
+"""The claim of an attempt: by its wrapper, or by the manager that revoked it. Whoever creates the file `claim` (O_EXCL)
+has it for good; its line says who that is.
 
-Whoever is about to make it has said who it is before, in a file of its own: a wrapper in `wrapper.PID`, the manager in
-`revoking`. So where the claim's line is cut off, because its writer was killed or had no room, it is known who that may
-have been: while one of them lives, nothing can be told yet. Once none does, nobody has the attempt, nor will.
+Before that, each candidate writes its identity into a file of its own: a wrapper into `wrapper.PID`, the manager into
+`revoking`. So where the claim's line is cut off, because its writer was killed or the disk was full, the possible
+writers are known. While one of them lives, the answer is unknown; once none does, nobody has the attempt, and nobody
+ever will.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ from queue_manager.core.layout import AttemptPaths
 from queue_manager.core.readings import Unreadable
 
 SETTLES = 2.0
-"""Seconds in which who is about to take an attempt surely has, unless it was stopped. It takes microseconds."""
+"""Seconds after which a candidate has certainly claimed the attempt, unless it was stopped. It takes microseconds."""
 _BLOCK = 1 << 16
 _REVOKED = "revoked\n"
 
 
 Leader = Callable[[Stat], Proc]
-"""Tells by a wrapper which process its session ends with, see Launcher.leader."""
+"""Returns the process that ends with a wrapper's session, see Launcher.leader."""
 
 
 def read(files: AttemptPaths, leader: Leader = parent_of) -> Claim | Revoked | Unreadable | None:
-    """Who took an attempt; None if nobody has, or somebody who died before it could say so."""
+    """Return who claimed an attempt; None if nobody has, or the claimant died before it wrote its identity."""
     found = _claim_of(files, leader)
     if not isinstance(found, str):
         return found
@@ -48,7 +49,7 @@ def read(files: AttemptPaths, leader: Leader = parent_of) -> Claim | Revoked | U
 
 
 def revoke(files: AttemptPaths) -> None:
-    """Take an attempt's claim, unless a wrapper has it or may be about to. Raises OSError."""
+    """Claim an attempt for the manager, unless a wrapper has it or may be about to. Raises OSError."""
     write_whole(files.revoking, [_REVOKED.encode()])
     try:
         _take(files)
@@ -71,19 +72,19 @@ def _take(files: AttemptPaths) -> None:
 
 
 def has_lost_wrapper(files: AttemptPaths, leader: Leader = parent_of) -> bool:
-    """Whether the wrapper of an attempt has come up, and its session does not live any more."""
+    """Return whether the wrapper of an attempt had started, and its session no longer lives."""
     wrappers = (parse_stat(line) for line in _candidates(files))
     return any(processes.alive(one) is False for stat in wrappers if stat for one in (stat.proc, leader(stat)))
 
 
 def read_text(path: Path) -> tuple[str, int]:
-    """The text of a small file that a job's directory holds, and when it was written (ns). Raises OSError."""
+    """Return the text of a small file in a job's directory, and when it was written (ns). Raises OSError."""
     with open_regular(path) as file:
         return file.read(_BLOCK).decode(errors="replace"), os.fstat(file.fileno()).st_mtime_ns
 
 
 def _claim_of(files: AttemptPaths, leader: Leader) -> Claim | Revoked | Unreadable | str | None:
-    """What the claim says: who has it, nothing as there is none, or a text that is cut off."""
+    """Return what the claim says: who has it, nothing where there is none, or an incomplete text."""
     try:
         text, at_ns = read_text(files.claim)
     except (FileNotFoundError, NotADirectoryError):
@@ -100,7 +101,7 @@ def _claim_of(files: AttemptPaths, leader: Leader) -> Claim | Revoked | Unreadab
 
 
 def _candidates(files: AttemptPaths) -> list[str]:
-    """The lines of all who may have begun to write a claim."""
+    """Return the identity lines of all candidates."""
     found = []
     with contextlib.suppress(OSError):
         for name in os.listdir(files.root):
@@ -114,7 +115,8 @@ _OTHER = "it was not this one"
 
 
 def _fault(line: str, cut: str) -> str | None:
-    """Why one who was to write `line` may still finish a claim that says `cut` by now; None if it never will."""
+    """Return why a candidate with this `line` may still complete a claim that reads `cut` now; None if it never
+    will."""
     if not line.startswith(cut) or line == cut:
         return _OTHER
     wrapper = parse_stat(line)

@@ -6,8 +6,7 @@ import time
 
 
 class Clock:
-    """Epoch seconds that never go back, nor jump while this process lives; whole to the millisecond, as the journal
-    keeps them."""
+    """Epoch seconds that never go back or jump while this process lives; rounded to milliseconds, as in the journal."""
 
     def __init__(self, not_before: float) -> None:
         self._offset = max(time.time(), not_before) - time.monotonic()

@@ -1,4 +1,5 @@
-"""How far the clock of a file server is off from the run directory's: times of files are compared across both."""
+"""Measure how far a file server's clock differs from the run directory's, since times of files are compared across
+both."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ class ClockSkew:
         self._known: dict[int, int] = {}
 
     def of(self, pattern: str, cwd: str) -> int:
-        """Nanoseconds that the clock behind a job's outputs is ahead of the run directory's; 0 where both are on one
-        file system, or nothing can be written there."""
+        """Return the nanoseconds that the clock of a job's outputs is ahead of the run directory's; 0 where both are on
+        one file system, or nothing can be written there."""
         folder = _nearest(os.path.join(cwd, literal_ends(pattern)[0]))
         try:
             device, own = os.stat(folder).st_dev, os.stat(self._root).st_dev
@@ -33,7 +34,7 @@ class ClockSkew:
 
 
 def _nearest(path: str) -> str:
-    """The nearest directory above a path that is there."""
+    """Return the nearest existing directory above a path."""
     folder = os.path.dirname(path)
     while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
         folder = os.path.dirname(folder)
@@ -49,7 +50,7 @@ def _difference(there: str, here: str) -> int:
 
 
 def written_ns(folder: str) -> int:
-    """The time that a file gets which is written in `folder` now. Raises OSError."""
+    """Return the time that a file written in `folder` gets now. Raises OSError."""
     with tempfile.NamedTemporaryFile(prefix=".wavequeue-clock-", dir=folder) as file:
         file.write(b"x")
         file.flush()

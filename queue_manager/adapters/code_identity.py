@@ -1,8 +1,7 @@
-"""Which code the jobs of a run find in their cwd, at bounded cost: a git commit with what is changed since, else a hash
-of the source files' contents.
+"""Identify the code in the cwd of a run at bounded cost: by git commit and changes, else by a hash of the source files.
 
-What jobs write is no code, though git may track it. Where it takes too long, the answer is that it is unknown.
-`python -m queue_manager.adapters.code_identity FOLDER` prints {"code": NAME or null}.
+Outputs of jobs are not code, even if git tracks them. Where it takes too long, the identity is unknown. `python -m
+queue_manager.adapters.code_identity FOLDER` prints {"code": NAME or null}.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from queue_manager.core.excerpt import excerpt
 from queue_manager.core.layout import LOCAL_RUNS
 
 PATIENCE = 2.0
-"""Seconds that one look may take."""
+"""Seconds that one identification may take."""
 MOST_FILES = 5_000
 MOST_BYTES = 16 << 20
 _SOURCE = frozenset({
@@ -31,22 +30,22 @@ _NAMES = frozenset({"Makefile", "Dockerfile", "CMakeLists.txt"})
 _NO_CODE = frozenset({LOCAL_RUNS, "__pycache__", "node_modules", "site-packages", "venv", "wandb", "outputs", "mlruns"})
 _CHUNK = 1 << 20
 _NO_REPOSITORY = ("not a git repository", "must be run in a work tree", "cannot change to")
-"""What git says where there is no repository, or no folder."""
+"""Git's messages where there is no repository, or no folder."""
 
 IsOutput = Callable[[str], bool]
-"""Whether an absolute path is what a job of the run writes."""
+"""Returns whether an absolute path is an output of a job of the run."""
 
 
 class UnknownCodeError(Exception):
-    """Which code it is cannot be told, since git refuses; says so in git's own words, with the way out."""
+    """The code cannot be identified, since git fails; the message has git's words and what to do."""
 
 
 class _TooMuchError(Exception):
-    """It would take too long, or be too much."""
+    """It would take too long, or read too much."""
 
 
 class _Budget:
-    """What one look may still cost."""
+    """What one identification may still cost."""
 
     def __init__(self, patience: float) -> None:
         self._until = time.monotonic() + patience
@@ -65,15 +64,15 @@ class _Budget:
 
 
 class Newest(NamedTuple):
-    """The source file that was changed last; with no path where there is none. `at`: epoch seconds."""
+    """The source file that changed last; without a path where there is none. `at`: epoch seconds."""
 
     path: str
     at: float
 
 
 def identify(cwd: str, is_output: IsOutput, patience: float = PATIENCE) -> str | None:
-    """The name of the code in `cwd`: `3f9c2d1a7b0e` (a commit), `3f9c2d1a7b0e+5b21c09e` (with changes to tracked
-    files), or `files:5b21c09e7d44` (no repository). None where it is unknown within `patience` seconds. Raises
+    """Return the identity of the code in `cwd`: `3f9c2d1a7b0e` (a commit), `3f9c2d1a7b0e+5b21c09e` (with changes to
+    tracked files), or `files:5b21c09e7d44` (no repository). None where it is unknown within `patience` seconds. Raises
     UnknownCodeError."""
     budget = _Budget(patience)
     try:
@@ -92,7 +91,7 @@ def identify(cwd: str, is_output: IsOutput, patience: float = PATIENCE) -> str |
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the document. 0; 1 where git refuses, in its own words."""
+    """Print the document. Returns 0; 1 where git fails, with its words on stderr."""
     (folder,) = sys.argv[1:] if arguments is None else arguments
     try:
         print(json.dumps({"code": identify(folder, lambda _path: False)}))
@@ -103,8 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def newest_source(folders: Sequence[str], is_output: IsOutput, patience: float = PATIENCE) -> Newest | None:
-    """The source file below `folders` that was changed last; None where it is unknown within `patience` seconds.
-    In a repository all that git tracks is source. Raises UnknownCodeError."""
+    """Return the source file below `folders` that changed last; None where it is unknown within `patience` seconds. In
+    a repository all tracked files are source. Raises UnknownCodeError."""
     budget = _Budget(patience)
     newest = Newest("", 0.0)
     try:
@@ -155,7 +154,7 @@ def _of_files(cwd: str, is_output: IsOutput, budget: _Budget) -> str | None:
 
 
 def _walk(folder: str) -> Iterator[str]:
-    """Source files below a folder, by their names: what is hidden, generated or an environment is left out."""
+    """Yield source files below a folder by name; hidden ones, generated ones and environments are left out."""
     for root, folders, files in os.walk(folder):
         folders[:] = [
             name

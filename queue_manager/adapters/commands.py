@@ -1,4 +1,4 @@
-"""Commands of a whole run, `on_complete`, `results_to` and that of `notify`: run in its cwd, with its environment."""
+"""Run commands of a whole run, `on_complete`, `results_to` and that of `notify`, in its cwd and environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SAID = 2000
 
 
 def run(paths: RunPaths, manifest: Manifest, run_id: str, environment: Mapping[str, str], cwd: str, bash: str) -> int:
-    """Run a command to its end. Its exit code; what it prints goes into the manager's log."""
+    """Run a command to its end. Returns its exit code; its output goes into the manager's log."""
     text = script.complete_script(manifest._replace(on_complete=bash), run_id, str(paths.root), cwd)
     with append_to(paths.manager_log) as log:
         return subprocess.run(

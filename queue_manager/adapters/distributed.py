@@ -1,7 +1,7 @@
-"""What jobs of many processes and Weights & Biases need to know: an address of their own, and a name of their own.
+"""Give jobs an address for their processes, and a name for Weights & Biases.
 
-A port is given to one attempt at a time, by a file at ~/.wavequeue/ports that only one run can make and another that
-runs of other users see, and only while nothing listens there. What the user sets himself stays.
+A port belongs to one attempt at a time, by a file in ~/.wavequeue/ports that only one run can create and another that
+runs of other users see, and only while nothing listens there. Variables that the user sets are kept.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from queue_manager.adapters.shared_ports import SharedPorts
 from queue_manager.core.manifest import JobSpec, Manifest
 
 FIRST, COUNT = 20_000, 9_000
-"""Ports below those that kernels give to clients, and below torch's own 29500, which scripts name outright."""
+"""Ports below those that kernels give to clients, and below torch's default 29500, which scripts name literally."""
 ADDRESS = "127.0.0.1"
 _TRIES = 200
 _RUN_ID_MAX = 120
@@ -31,8 +31,8 @@ _NOT_IN_RUN_IDS = re.compile(r"[^A-Za-z0-9._=-]")
 
 
 class Ports:
-    """The ports of one run. `key`: see layout.run_key; `boot`: of the host, after whose end no port is held; `shared`:
-    what runs of all users have."""
+    """The ports of one run. `key`: see layout.run_key; `boot`: the host's boot ID, after which no port is held;
+    `shared`: ports of runs of all users."""
 
     def __init__(self, folder: Path, key: str, boot: str, shared: SharedPorts) -> None:
         self._folder, self._key, self._boot, self._shared = folder, key, boot, shared
@@ -48,12 +48,12 @@ class Ports:
                 self._held[row["job"], row["n"]] = int(path.name)
 
     def keep(self, live: Collection[tuple[str, int]]) -> None:
-        """Give back what other attempts than these had: they ended while no manager was there."""
+        """Release the ports of all attempts but these: the others ended while no manager was running."""
         for attempt in [one for one in self._held if one not in live]:
             self.give_back(*attempt)
 
     def take(self, job: str, n: int) -> int | None:
-        """A port for an attempt; None where none can be had."""
+        """Reserve a port for an attempt; None where none is free."""
         first = zlib.crc32(f"{self._key}/{job}/{n}".encode())
         tried = [FIRST + (first + step * 7) % COUNT for step in range(_TRIES)]
         for believes in (True, False):  # other users may say that they have all ports
@@ -76,7 +76,7 @@ class Ports:
         return True
 
     def give_back(self, job: str, n: int) -> None:
-        """An attempt has ended."""
+        """Release the port of an attempt that ended."""
         port = self._held.pop((job, n), None)
         if port is not None:
             self._shared.give_back(port, self._key)
@@ -88,7 +88,7 @@ class Ports:
 
 
 def is_free(port: int) -> bool:
-    """Whether nothing listens on a port of this host."""
+    """Return whether nothing listens on a port of this host."""
     with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as one:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what ended a moment ago is no hindrance
         try:
@@ -109,7 +109,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def exports(manifest: Manifest, spec: JobSpec, run_id: str, port: int | None) -> list[str]:
-    """Lines of bash that set what is not set already; none for manifests of earlier versions."""
+    """Return lines of bash that set unset variables; none for manifests of earlier versions."""
     lines: list[str] = []
     if port is not None and manifest.rendezvous:
         # torchrun reads each option --NAME from PET_NAME where it is not given, and MASTER_… is for plain processes.
@@ -127,7 +127,7 @@ def exports(manifest: Manifest, spec: JobSpec, run_id: str, port: int | None) ->
 
 
 def wandb_run_id(run_id: str, job: str) -> str:
-    """The same for all attempts of a job, wherever they run: letters that W&B takes, and no longer than it takes."""
+    """Return the same ID for all attempts of a job on any host, with characters and length that W&B allows."""
     name = f"{run_id}-{job}"
     clean = _NOT_IN_RUN_IDS.sub("_", name)
     if clean == name and len(name) <= _RUN_ID_MAX:

@@ -1,8 +1,8 @@
-"""The environment that a run was started with: kept once for all its attempts, whoever brings its manager back.
+"""The environment that a run was started with: kept once for all its attempts, whoever restarts its manager.
 
-It lies at ~/.wavequeue/environments, at mode 0600 and outside the run's directory, for it holds the user's keys: as
-JSON for the manager, and as exports for the attempts, since a screen with more rights than its user is handed no
-LD_LIBRARY_PATH or TMPDIR, and a screenrc of the machine may change others.
+It is in ~/.wavequeue/environments, with mode 0600 and outside the run's directory, since it contains the user's keys:
+as JSON for the manager, and as exports for the attempts. A setuid screen drops LD_LIBRARY_PATH and TMPDIR, and a
+screenrc of the machine may change others.
 """
 
 from __future__ import annotations
@@ -30,14 +30,12 @@ _OF_A_SHELL = frozenset({
 })  # fmt: skip
 _OF_A_SESSION = ("SSH_", "XDG_SESSION_", "WAVEQUEUE_", "VSCODE_", "TMUX")
 _OF_THE_MACHINE = ("CONTAINER_", "VAST_", "PUBLIC_IPADDR", LOCK_DIR_VARIABLE)
-"""What a machine says of itself: a rented one is another after a move, so the newest is right."""
+"""Variables that describe the machine: a rented one may move, so the newest value is right."""
 
 
 class Kept(NamedTuple):
-    """A run's environment. `differ`: names that this manager was started with otherwise; they count for nothing.
-
-    `script`: the file with exports, None where it cannot be kept; `fault` says why then.
-    """
+    """A run's environment. `differ`: names that this manager was started with other values of; those are ignored.
+    `script`: the file with exports, None where it cannot be kept; `fault`: why."""
 
     umask: int
     differ: tuple[str, ...]
@@ -46,7 +44,7 @@ class Kept(NamedTuple):
 
 
 def adopt(host: HostPaths, key: str, run_dir: Path, mine: MutableMapping[str, str], umask: int, begun: bool) -> Kept:
-    """Make `mine` the environment that the run was started with; that is `mine` itself where none is kept.
+    """Return the environment that the run was started with; `mine` where none is kept.
 
     `key`: see layout.run_key. `begun`: the run had a manager before.
     """
@@ -73,7 +71,7 @@ def adopt(host: HostPaths, key: str, run_dir: Path, mine: MutableMapping[str, st
 
 
 def differing(kept: Mapping[str, str], mine: Mapping[str, str]) -> list[str]:
-    """Names whose values are not the same, but for those that are different in every shell."""
+    """Return names with different values, except those that differ in every shell."""
     return sorted(
         name
         for name in kept.keys() | mine.keys()
@@ -84,7 +82,7 @@ def differing(kept: Mapping[str, str], mine: Mapping[str, str]) -> list[str]:
 
 
 def exports(variables: Mapping[str, str]) -> str:
-    """A bash script that exports variables. Functions and names that bash cannot write are inherited alone."""
+    """Return a bash script that exports variables. Functions and names that bash cannot write are only inherited."""
     lines = [
         f"export {name}={shlex.quote(value)}\n"
         for name, value in sorted(variables.items())
@@ -105,7 +103,7 @@ def _read(path: Path) -> tuple[dict[str, str], int] | None:
 
 
 def _forget_deleted_runs(folder: Path) -> None:
-    """Remove what belongs to runs whose directories are gone."""
+    """Remove environments of runs whose directories no longer exist."""
     for path in folder.glob("*.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             if not os.path.isdir(json.loads(path.read_text())["run_dir"]):

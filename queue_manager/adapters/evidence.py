@@ -1,4 +1,4 @@
-"""What the file system says of a job: its output, its log, its preconditions."""
+"""Read a job's output, log and preconditions from the file system."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMMAND_SECONDS = 30.0
 
 
 class Patterns:
-    """All jobs' outputs, asked for the one file that was found: can another job have written it?"""
+    """The outputs of all jobs, to find out whether another job may have written a file."""
 
     def __init__(self) -> None:
         self._literal: dict[str, set[str]] = {}
@@ -38,17 +38,17 @@ class Patterns:
             self._literal.setdefault(os.path.normpath(os.path.join(cwd, pattern)), set()).add(job)
 
     def others_match(self, job: str, path: str) -> bool:
-        """Whether a pattern of another job matches `path` (absolute)."""
+        """Return whether a pattern of another job matches `path` (absolute)."""
         if self._literal.get(path, set()) - {job}:
             return True
         return any(other != job and pattern_matches(pattern, path) for pattern, other in self._globs)
 
 
 def find_output(pattern: str, cwd: str, since_ns: int) -> Output:
-    """Look for a job's output: the match that changed last, and whether it did since `since_ns`.
+    """Find a job's output: the match that changed last, and whether it did since `since_ns`.
 
-    What was put there since with the times of an older file (rsync -t, tar, wget -N, cp -p, a link) counts as changed.
-    Where nothing is found since something cannot be read, that is said (`unreadable`).
+    A file that was placed since then with the times of an older file (rsync -t, tar, wget -N, cp -p, a link) counts as
+    changed. Where nothing is found because something cannot be read, `unreadable` says so.
     """
     from queue_manager.core.boundary import Output
 
@@ -63,8 +63,8 @@ def find_output(pattern: str, cwd: str, since_ns: int) -> Output:
 
 
 def _unreadable(pattern: str, cwd: str) -> str | None:
-    """What keeps a pattern's files from being seen, in words; None where they do not exist. Of a glob, its directory
-    up to the first name that varies is tried."""
+    """Return why a pattern's files cannot be seen; None where they do not exist. For a glob, its directory up to the
+    first varying name is tried."""
     fixed = "/".join(itertools.takewhile(lambda name: not is_glob(name), pattern.split("/")))
     place = os.path.normpath(os.path.join(cwd, fixed or ("/" if pattern.startswith("/") else "")))
     try:
@@ -80,17 +80,17 @@ def _unreadable(pattern: str, cwd: str) -> str | None:
 
 
 def newest_output(pattern: str, cwd: str) -> int | None:
-    """When the newest match of a pattern was last written, in ns since the epoch; None if there is none."""
+    """Return when the newest match of a pattern was last written, in ns since the epoch; None if there is none."""
     return max((at for path in _matches(pattern, cwd) if (at := _modified_ns(path)) is not None), default=None)
 
 
 def fresh_outputs(pattern: str, cwd: str, since_ns: int) -> list[str]:
-    """All matches that changed since `since_ns`, absolute and normalised."""
+    """Return all matches that changed since `since_ns`, absolute and normalised."""
     return [os.path.normpath(path) for path in _matches(pattern, cwd) if (_changed_ns(path) or -1) >= since_ns]
 
 
 def _matches(pattern: str, cwd: str) -> list[str]:
-    """The paths that a pattern finds; a path as such, whether it is there or not."""
+    """Return the paths that a pattern finds; a plain path is returned whether it exists or not."""
     return glob.glob(_below(cwd, pattern), recursive=True) if is_glob(pattern) else [os.path.join(cwd, pattern)]
 
 
@@ -100,12 +100,12 @@ def _below(cwd: str, pattern: str) -> str:
 
 
 def _modified_ns(path: str) -> int | None:
-    """When a file, or anything in a directory, was last written; None if it is not there."""
+    """Return when a file, or anything in a directory, was last written; None if it does not exist."""
     return _newest_ns(path, lambda status: status.st_mtime_ns)
 
 
 def _changed_ns(path: str) -> int | None:
-    """When a file, or anything in a directory, or a link to it, was last written or put there."""
+    """Return when a file, anything in a directory, or a link to it was last written or placed."""
     newest = _newest_ns(path, lambda status: max(status.st_mtime_ns, status.st_ctime_ns))
     try:
         return None if newest is None else max(newest, os.lstat(path).st_ctime_ns)
@@ -130,7 +130,8 @@ def _newest_ns(path: str, time_of: Callable[[os.stat_result], int]) -> int | Non
 
 
 def scan_log(path: Path, code: int | None) -> tuple[LogFinding | None, str]:
-    """What a log says of a failure, and its last line that is no footer. `code`: the exit code, None if unknown."""
+    """Return what a log shows of a failure, and its last line that is not a footer. `code`: the exit code, None if
+    unknown."""
     from queue_manager.core import diagnosis
     from queue_manager.core.failures import LogFinding
 
@@ -148,7 +149,7 @@ def scan_log(path: Path, code: int | None) -> tuple[LogFinding | None, str]:
 
 
 def checked(spec: JobSpec, cwd: str, environment: Mapping[str, str], at: float) -> Checked:
-    """How a job's preconditions stand at `at` (epoch seconds). May take its time."""
+    """Check a job's preconditions at `at` (epoch seconds). May take its time."""
     from queue_manager.core.boundary import Checked
 
     words = unmet(spec, cwd, environment)
@@ -157,7 +158,7 @@ def checked(spec: JobSpec, cwd: str, environment: Mapping[str, str], at: float) 
 
 
 def unmet(spec: JobSpec, cwd: str, environment: Mapping[str, str]) -> str | None:
-    """The first precondition of a job that does not hold, in words; None if all do. May take its time."""
+    """Return the first precondition of a job that does not hold, in words; None if all do. May take its time."""
     return next((words for words in _unmet(spec.preconditions, cwd, environment) if words), None)
 
 

@@ -1,6 +1,6 @@
-"""What a manifest would meet on this machine: outputs that are there already, and runs that write the same files now.
+"""Find what a manifest would meet on this machine: existing outputs, and active runs that write the same files.
 
-Nothing is changed. A look that takes too long is cut short and says so.
+Changes nothing. A search that takes too long is cut short and says so.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from queue_manager.core.manifest import decode as decode_manifest
 from queue_manager.core.outputs import escape, is_glob, patterns_overlap
 
 PATIENCE = 10.0
-"""Seconds that looking for outputs may take; on a slow file system the rest is left untried."""
+"""Seconds for the search for outputs; on a slow file system the rest is not checked."""
 SHARED = 5
-"""Shared outputs of one run that are named."""
+"""Most shared outputs of one run that are named."""
 _COMPARISONS = 200_000
 
 
 class _Run(NamedTuple):
-    """A run that goes on here. `pid`: of its manager; None where its manager has gone and jobs of it still run."""
+    """An active run. `pid`: of its manager; None where that died and jobs are still running."""
 
     id: str
     pid: int | None
@@ -68,12 +68,12 @@ def _outputs(jobs: Iterable[JobSpec], cwd: str) -> tuple[list[tuple[str, float]]
 
 
 def job_cwd(cwd: str, job: JobSpec) -> str:
-    """Where a job runs, below the run's `cwd` unless it says another place."""
+    """Return the directory of a job, below the run's `cwd` unless it names another one."""
     return os.path.normpath(os.path.join(cwd, os.path.expanduser(job.cwd or ".")))
 
 
 class OutputTest:
-    """Whether a path is the output of a job, or lies in one. Jobs are taken in only when it is first asked.
+    """Tests whether a path is the output of a job, or is inside one. Jobs are read only when it is first used.
 
     `cwd`: of the run, absolute.
     """
@@ -120,7 +120,7 @@ def _live(manifest: Manifest, cwd: str, home: HostPaths, unknown: list[str]) -> 
 
 
 def _patterns(jobs: Iterable[JobSpec], cwd: str) -> list[str]:
-    """All outputs, absolute."""
+    """Return all outputs, absolute."""
     return [
         os.path.normpath(os.path.join(escape(job_cwd(cwd, job)), job.expected_output))
         for job in jobs
@@ -129,7 +129,7 @@ def _patterns(jobs: Iterable[JobSpec], cwd: str) -> list[str]:
 
 
 def _shared(mine: Sequence[str], theirs: Sequence[str]) -> list[str]:
-    """Those of `mine` that a job of the other run may write, too."""
+    """Return those of `mine` that a job of the other run may also write."""
     literal = {one for one in theirs if not is_glob(one)}
     globs = [one for one in theirs if is_glob(one)]
     budget = _COMPARISONS
@@ -168,7 +168,7 @@ def _runs(home: HostPaths, unknown: list[str]) -> Iterator[_Run]:
 
 
 def _elsewhere(home: HostPaths, unknown: list[str]) -> list[HostPaths]:
-    """The places of other machines in this home."""
+    """Return the directories of other machines in this home."""
     base = home.base or home.root
     return [HostPaths(root, base) for root in (base, *_entries(home.others, unknown)) if root != home.root]
 

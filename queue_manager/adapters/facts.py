@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 _BEING_TAKEN = 2.0
-"""Seconds in which a lock file without content is taken for that of a manager that is just starting."""
+"""Seconds for which an empty lock file counts as that of a manager that is starting."""
 _HEAD = 1 << 18
 """Bytes of a state file in which its first line, the meta, has to end."""
 
 
 def held_by(lock: Path) -> int | None:
-    """The process of the manager that holds a run, by its lock file: 0 if it is unknown which, None if none does.
+    """Return the process of the manager that holds a run, by its lock file: 0 if it is unknown which, None if none
+    does.
 
-    The lock is tried only where the process may be there: a manager that begins at the same moment would be refused
-    because of us. Raises OSError where the file is there and cannot be read.
+    The lock is tried only where that process may exist: a manager that starts at the same moment would be refused
+    because of us. Raises OSError where the file exists and cannot be read.
     """
     try:
         file = lock.open(encoding="utf-8", errors="replace")
@@ -77,7 +78,7 @@ def survival(root: Path, any_life: bool = False) -> str | None:
 
 
 def host_id(root: Path) -> str | None:
-    """Who this host is, by what lies in its place (`root`); None if it has no identity yet, or a damaged one. Raises
+    """Return the identity of this host, from its directory (`root`); None if it has none yet, or a damaged one. Raises
     OSError where it cannot be read."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         text = (root / "host_id").read_text(encoding="ascii", errors="replace").strip()
@@ -87,7 +88,7 @@ def host_id(root: Path) -> str | None:
 
 
 def machine() -> str:
-    """Which machine this is: its name and its machine-id, a line each; the second may be missing."""
+    """Identify this machine: its name and its machine-id, a line each; the second may be missing."""
     number = ""
     with contextlib.suppress(OSError):
         number = Path("/etc/machine-id").read_text(encoding="ascii", errors="replace").strip()
@@ -114,7 +115,7 @@ def place(base: Path) -> Path:
 
 
 def state_meta(state: Path) -> dict[str, Any]:
-    """The `meta` of a state file, of which only the beginning is read; {} where there is none."""
+    """Return the `meta` of a state file, of which only the beginning is read; {} where there is none."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         fd = os.open(state, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO there is not waited for
         with os.fdopen(fd, "rb") as file:

@@ -1,4 +1,5 @@
-"""Makes every file and directory of a run, each with its mode whatever the umask: the umask is for what jobs write."""
+"""Create every file and directory of a run, each with its own mode whatever the umask is; the umask is for the files of
+jobs."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ class Directory(NamedTuple):
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory, and those above it that are missing, each at mode 0700. Raises OSError."""
+    """Create a directory and its missing parents, each with mode 0700. Raises OSError."""
     missing = []
     while not path.is_dir():
         missing.append(path)
@@ -48,8 +49,8 @@ def make_directory(path: Path) -> None:
 
 
 def open_file(path: Path, flags: int, mode: int) -> int:
-    """Open a regular file and make it where it is missing, at `mode`; the descriptor. Raises OSError, also where
-    something else, such as a FIFO, is in its place: no one is waited for at its other end."""
+    """Open a regular file, created with `mode` where it is missing; returns the descriptor. Raises OSError, also where
+    something else, such as a FIFO, is in its place: it never waits for another process."""
     flags |= os.O_CLOEXEC | os.O_NONBLOCK
     try:
         return _regular(os.open(path, flags), path)
@@ -71,7 +72,7 @@ def _regular(fd: int, path: Path) -> int:
 
 
 def append_to(path: Path, mode: int = SHOWN) -> BinaryIO:
-    """A file, to be written at its end without a buffer. Raises OSError."""
+    """Open a file for appending without a buffer. Raises OSError."""
     return os.fdopen(open_file(path, os.O_WRONLY | os.O_APPEND, mode), "ab", buffering=0)
 
 
@@ -82,7 +83,7 @@ def write_text(path: Path, text: str, mode: int = PRIVATE) -> None:
 
 
 def write_new(path: Path, text: str, mode: int = PRIVATE) -> None:
-    """Make a small file that nobody else has made. Raises FileExistsError and OSError."""
+    """Create a small file that does not exist yet. Raises FileExistsError and OSError."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     with os.fdopen(fd, "w", encoding="utf-8") as file:
         os.fchmod(fd, mode)
@@ -90,7 +91,7 @@ def write_new(path: Path, text: str, mode: int = PRIVATE) -> None:
 
 
 def make_shown_directory(path: Path) -> None:
-    """Make one directory that other users may read. Raises FileExistsError and OSError."""
+    """Create one directory that other users may read. Raises FileExistsError and OSError."""
     os.mkdir(path, SHOWN_DIRECTORY)
     os.chmod(path, SHOWN_DIRECTORY)
 
@@ -115,7 +116,7 @@ def write_locked(path: Path, data: bytes) -> int:
 
 
 def write_whole(path: Path, chunks: Iterable[bytes], mode: int = PRIVATE, durable: bool = True) -> None:
-    """Write a file so that a reader sees the old one or the new one, whatever is killed. Raises OSError."""
+    """Write a file so that a reader sees the old or the new one, whatever is killed. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
@@ -152,20 +153,20 @@ def write_like(path: Path, chunks: Iterable[bytes], model: os.stat_result, durab
 
 
 def make_fifo(path: Path) -> None:
-    """Make a FIFO, unless there is one. Raises OSError."""
+    """Create a FIFO, unless there is one. Raises OSError."""
     if not (path.exists() and stat.S_ISFIFO(path.stat().st_mode)):
         os.mkfifo(path, PRIVATE)
         path.chmod(PRIVATE)
 
 
 def open_fifo(path: Path) -> int:
-    """Make a FIFO and keep it open, so that nobody waits at its other end for one who opens it. Raises OSError."""
+    """Create a FIFO and keep it open, so that nobody who opens it waits for the other end. Raises OSError."""
     make_fifo(path)
     return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def make_link(path: Path, target: Path) -> None:
-    """Give a file a second name. Raises FileExistsError where the name is taken, and OSError."""
+    """Create a hard link. Raises FileExistsError where the name exists, and OSError."""
     os.link(target, path)
 
 
@@ -204,7 +205,7 @@ def _close(path: Path, found: int, wanted: int) -> str:
 
 
 def umask() -> int:
-    """The umask of this process. Nothing else may make files meanwhile."""
+    """Return the umask of this process. No other thread may create files meanwhile."""
     found = os.umask(0o077)
     os.umask(found)
     return found

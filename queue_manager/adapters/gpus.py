@@ -1,4 +1,4 @@
-"""The cards of this host that jobs may see, read without waiting for a driver that hangs."""
+"""Read the GPUs of this host that jobs may see, without waiting for a driver that hangs."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from queue_manager.adapters.nvml import Session
 
 LIMIT = 10.0
-"""Seconds that NVML is given to answer."""
+"""Seconds that NVML gets for an answer."""
 RELOOK = 60.0
-"""Seconds between two looks at what costs more, or changes seldom: error counters, cards that do not answer."""
+"""Seconds between two reads of what costs more or rarely changes: error counters, GPUs that do not answer."""
 
 _UUIDS = ("GPU-", "MIG-")
 _LIBRARY = "libnvidia-ml.so.1"
 
 
 class Nvml:
-    """Reads the cards that the environment's CUDA_VISIBLE_DEVICES lets jobs see.
+    """Reads the GPUs that the environment's CUDA_VISIBLE_DEVICES lets jobs see.
 
-    NVML is called in a thread of its own, so that a call that hangs does not hang the manager. `limit`: seconds it
-    is given; `relook`: see RELOOK.
+    NVML is called in its own thread, so that a call that hangs does not hang the manager. `limit`: seconds for an
+    answer; `relook`: see RELOOK.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class Nvml:
         self._hangs = False
 
     def read(self) -> Cards | Unreadable:
-        """The cards as they are now. Never raises.
+        """Return a reading of the GPUs. Never raises.
 
-        Without NVIDIA's library there are no cards, for certain. Every other fault is Unreadable, or makes one card
-        sick, and the next read tries again. While an earlier call hangs, the answer comes at once.
+        Without NVIDIA's library there are certainly no GPUs. Every other fault is Unreadable, or makes one GPU sick,
+        and the next read tries again. While an earlier call hangs, the answer comes at once.
         """
         if self._hangs:
             try:

@@ -1,4 +1,4 @@
-"""Whether a run's directory is fit to go on: it is there and has room, and its journal and lock are this manager's."""
+"""Check that a run's directory exists and has room, and that its journal and lock are this manager's."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class RunGoneError(Exception):
 
 
 class Guard:
-    """Watches over the directory of one run. `disk` and `journal`: what is wrong with them in words, or None; while
-    `disk` is not None nothing may be launched."""
+    """Watches the directory of one run. `disk` and `journal`: what is wrong with them, or None; while `disk` is not
+    None nothing may be launched."""
 
     def __init__(self, run_dir: RunDir, journal: Journal, lock: Lock) -> None:
         self._paths, self._run_dir, self._journal, self._lock = run_dir.paths, run_dir, journal, lock
@@ -38,8 +38,7 @@ class Guard:
         self._shown_until = self.due = 0.0
 
     def look(self, now: float) -> None:
-        """See whether there is room to launch into, and whether what others may not touch is as it was left.
-        Raises RunGoneError."""
+        """Check that there is room to launch, and that protected files are unchanged. Raises RunGoneError."""
         if now < self.due:
             return
         self.due = now + PACE
@@ -61,8 +60,8 @@ class Guard:
             self._run_dir.drop_ballast()  # room to say so
 
     def append(self, records: list[Record], urgent: bool, now: float) -> None:
-        """Put records into the journal, which is put back first if others have changed it.
-        Raises OSError (nothing of it counts) and RunGoneError."""
+        """Append records to the journal, which is restored first if others have changed it. Raises OSError (nothing is
+        written) and RunGoneError."""
         try:
             self._journal.append(records, urgent)
         except JournalChangedError as error:
@@ -76,7 +75,7 @@ class Guard:
             self._restore(error, now)
 
     def _restore(self, error: JournalChangedError, now: float) -> None:
-        """Put back all that is known of the journal, in one step."""
+        """Restore all that is known of the journal, in one step."""
         if error.errno == errno.ENOENT:
             self._raise_if_gone()
         kept = self._journal.restore()
@@ -87,7 +86,7 @@ class Guard:
         _log.error(self.journal)
 
     def _raise_if_gone(self) -> None:
-        """Tell a journal that was deleted from a whole directory that is being deleted."""
+        """Distinguish a deleted journal from a directory that is being deleted."""
         until = time.monotonic() + _BEING_DELETED
         while True:
             if _is_gone(self._paths):

@@ -1,4 +1,4 @@
-"""Facts about the machine: its life (boot), and the cores, memory and disk that this process may use."""
+"""Facts about the machine: its boot ID, and the cores, memory and disk that this process may use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MIB = 2**20
 
 
 class Memory(NamedTuple):
-    """In MiB: what this process could ever use, and what it could use now."""
+    """In MiB: what this process could use at most, and what it could use now."""
 
     total: int
     available: int
@@ -40,24 +40,25 @@ def start_ticks(stat: str) -> int:
 
 
 def usable_cores() -> int:
-    """Cores that this process may keep busy: its affinity, and the quota of its cgroups rounded down; at least 1."""
+    """Return the cores that this process may use: its affinity, and the quota of its cgroups rounded down; at least
+    1."""
     place = cgroups.place("cpu")
     return cores(len(os.sched_getaffinity(0)), None if place is None else cgroups.cpu_quota(place))
 
 
 def cores(affinity: int, quota: float | None) -> int:
-    """Whole cores out of both bounds."""
+    """Return whole cores from both limits."""
     return affinity if quota is None else max(1, min(affinity, math.floor(quota)))
 
 
 def memory() -> Memory | Unreadable:
-    """Memory of the machine, or of the cgroups around this process where they allow less."""
+    """Return the memory of the machine, or of the cgroups around this process where they allow less."""
     place = cgroups.place("memory")
     return usable_memory(_text("/proc/meminfo"), [] if place is None else cgroups.memory_limits(place))
 
 
 def usable_memory(meminfo: str, limits: list[tuple[int, int]]) -> Memory | Unreadable:
-    """The least of the machine's memory and of the `limits`: (limit, still available) in bytes."""
+    """Return the least of the machine's memory and of the `limits`: (limit, still available) in bytes."""
     rows = {line.partition(":")[0]: line.split() for line in meminfo.splitlines() if line.endswith(" kB")}
     if "MemTotal" not in rows or "MemAvailable" not in rows:
         return Unreadable("/proc/meminfo does not give the machine's memory")
@@ -69,7 +70,7 @@ def usable_memory(meminfo: str, limits: list[tuple[int, int]]) -> Memory | Unrea
 
 
 def disk_free_mib(path: Path) -> int | Unreadable:
-    """MiB that this user may still write where `path` lies, or will lie: it need not be there yet."""
+    """Return the MiB that this user may still write where `path` is or will be; it need not exist yet."""
     there = Path(os.path.abspath(path))
     while not os.path.exists(there) and there != there.parent:
         there = there.parent
@@ -81,7 +82,7 @@ def disk_free_mib(path: Path) -> int | Unreadable:
 
 
 def no_room(path: Path) -> str | None:
-    """Why there is no room to launch into where `path` lies; None if there is, or it is unknown."""
+    """Return why there is no room to launch at `path`; None if there is, or it is unknown."""
     try:
         return room_fault(os.statvfs(path), path)
     except OSError:
@@ -100,7 +101,7 @@ def room_fault(stat: os.statvfs_result, path: Path) -> str | None:
 
 
 def oom_kills() -> int | None:
-    """How often the kernel's OOM killer has struck around this process; None: not told. Cheap; only grows.
+    """Return how often the kernel's OOM killer has acted around this process; None: unknown. Cheap; only grows.
 
     Counted for its cgroups; for the whole machine where they do not count.
     """

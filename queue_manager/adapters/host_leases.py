@@ -1,10 +1,10 @@
-"""Which cards the runs of this host have given away, whoever's they are, so that no card is given away twice.
+"""Which GPUs the runs of this host have assigned, of all users, so that no GPU is assigned twice.
 
-Runs of one user agree by ~/.wavequeue (see `leases`), those of all users by the directory that they share. There a
-lease counts while its file is locked, which its manager does as long as it lives: the kernel tells that to all users
-and in all containers alike. After that it counts while a process of its attempt is seen to live; where its processes
-cannot be seen (another container), for BELIEVED seconds. What is left of a killed manager's attempt then is seen by the
-memory that it uses. What cannot be understood is passed over: it can keep nobody from a card, nor harm who reads it.
+Runs of one user coordinate through ~/.wavequeue (see `leases`), those of all users through the directory that they
+share. There a lease counts while its file is locked, as its manager does while it lives: the kernel shows locks to all
+users and containers alike. After that it counts while a process of its attempt is seen alive, or, where its processes
+cannot be seen (another container), for BELIEVED seconds. What remains of a killed manager's attempt then shows by its
+memory use. Invalid files are ignored: they can neither block a GPU nor harm a reader.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from queue_manager.core.state_types import Attempt
 BELIEVED = 60.0
 """Seconds since its manager last touched it (every 10 s) for which a lease is believed whose processes are not seen."""
 FORGOTTEN = 3600.0
-"""Seconds after which what a killed manager of this user left is removed."""
+"""Seconds after which files of killed managers of this user are removed."""
 MOST_LEASES = 256
-"""So many files of one user are read."""
+"""Most files of one user that are read."""
 _MAY_BE_SHARED = "another user's run may use the same GPU"
 
 
@@ -52,7 +52,7 @@ class SharedLeases:
         self.fault: str | None = None
 
     def foreign(self, judged: Container[str]) -> list[ForeignLease]:
-        """What runs of all users have given away, but for this one and those whose files are `judged` already.
+        """Return what runs of all users have assigned, except this one and those whose files are `judged` already.
         Raises OSError."""
         found: list[ForeignLease] = []
         lost = self._fd is not None
@@ -93,7 +93,7 @@ class SharedLeases:
                 os.unlink(name, dir_fd=folder.fd)
 
     def _counts(self, published: PublishedLeases, row: Row, age: float, uid: int) -> bool:
-        """Whether what a manager gave away counts that does not live, or cannot be told to."""
+        """Return whether a lease counts whose manager does not live, or is not known to."""
         if published.view != self._view or not self._sees:
             return age < BELIEVED
         if row.wrapper is None:
@@ -101,13 +101,13 @@ class SharedLeases:
         return processes.alive(row.wrapper) is True and processes.owner(row.wrapper.pid) == uid
 
     def learn_names(self) -> None:
-        """Ask what users are called that were met; not under the lock, since it may take its time."""
+        """Look up the names of users that were met; not under the lock, since it may take its time."""
         for uid, words in self._users.items():
             if words is None:
                 self._users[uid] = user(uid)
 
     def write(self, attempts: Iterable[Attempt]) -> None:
-        """Tell what this run has given away; `fault` says where that cannot be."""
+        """Publish what this run has assigned; `fault` says where that fails."""
         mine = [attempt for attempt in attempts if attempt.cards]
         data = shared_leases.encode(self._view, os.getpid(), mine) if mine else b""
         if data == self._written:
@@ -162,7 +162,7 @@ class SharedLeases:
                 self._put(self._written)
 
     def close(self) -> None:
-        """Take this run's file away, once nothing of it runs. Raises OSError."""
+        """Remove this run's file, once nothing of it runs. Raises OSError."""
         self._put(b"")
 
 
@@ -207,7 +207,7 @@ class HostLeases:
             self.fault = self._lock.fault or self.fault or self._shared.fault
 
     def foreign(self) -> tuple[ForeignLease, ...] | Unreadable:
-        """What other runs have given away."""
+        """Return what other runs have assigned."""
         home = self._home.foreign()
         self.fault = self._unshared
         if isinstance(home, Unreadable) or self._shared is None:
@@ -228,7 +228,7 @@ class HostLeases:
         return () if isinstance(found, Unreadable) else tuple(sorted({one.owner for one in found if one.owner}))
 
     def write(self, attempts: Iterable[Attempt]) -> None:
-        """Say what this run has given away. Raises OSError."""
+        """Publish what this run has assigned. Raises OSError."""
         mine = list(attempts)
         if self._shared is not None:
             self._shared.write(mine)
@@ -240,14 +240,14 @@ class HostLeases:
             self._shared.beat()
 
     def close(self) -> None:
-        """Take this run's files away, once nothing of it runs. Raises OSError."""
+        """Remove this run's files, once nothing of it runs. Raises OSError."""
         if self._shared is not None:
             self._shared.close()
         self._home.close()
 
 
 def is_locked(fd: int) -> bool:
-    """Whether another process holds a file's lock. Raises OSError where the file system has none."""
+    """Return whether another process holds a file's lock. Raises OSError where the file system has none."""
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""The journal on disk: append, fsync, replay. And the snapshot, written by a thread so that no launch waits for it."""
+"""The journal on disk: append, fsync, replay; and the snapshot, written by a thread so that no launch waits for it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["Journal", "JournalChangedError", "JournalError", "SnapshotWriter", "
 
 
 def read_journal(path: Path) -> tuple[list[Record], int]:
-    """All whole records, and the length in bytes up to which the file is whole.
+    """Return all complete records, and the length in bytes of the complete part.
 
     A last line that was cut off by a crash is left out: nothing was done because of it. Raises JournalError for any
-    other line that cannot be read, or whose checksum does not fit. Lines of earlier versions have none.
+    other line that cannot be read, or whose checksum does not match. Lines of earlier versions have no checksum.
     """
     records: list[Record] = []
     good, sealed = 0, False
@@ -47,7 +47,7 @@ def read_journal(path: Path) -> tuple[list[Record], int]:
 
 
 class JournalChangedError(OSError):
-    """The file at the journal's path is not what this manager wrote: replaced, cut short or written to by others."""
+    """The file at the journal's path is not what this manager wrote: replaced, truncated, or written to by others."""
 
 
 class Journal:
@@ -69,8 +69,8 @@ class Journal:
     def append(self, records: Iterable[Record], urgent: bool) -> None:
         """Write records; with `urgent`, they are on disk when this returns.
 
-        Raises OSError (the disk is full), and JournalChangedError where they would not be found at the journal's path:
-        until `restore` nothing more goes in.
+        Raises OSError (the disk is full), and JournalChangedError where they would not be at the journal's path: until
+        `restore` nothing more is written.
         """
         data = "".join(map(events.encode, records)).encode()
         try:
@@ -113,9 +113,9 @@ class Journal:
             raise JournalChangedError(errno.ESTALE, text)
 
     def restore(self) -> Path | None:
-        """Put all that this manager knows of the journal back to its path. Raises OSError.
+        """Restore all that this manager knows of the journal at its path. Raises OSError.
 
-        What lies there by now is kept beside it, if it holds anything that is not known. Returns where.
+        A file that is there now is kept beside it, if it holds anything unknown. Returns where.
         """
         known = self._known.whole()
         kept = None

@@ -1,8 +1,8 @@
-"""Which cards this user's runs on this host have given away, so that two runs never give away the same. What the runs
-of other users have is up to `host_leases`, which has this nested.
+"""Which GPUs this user's runs on this host have assigned, so that no two runs assign the same one. Runs of other users
+are the subject of `host_leases`, which contains this.
 
-One file a run, rewritten under one lock, in which the placing run also reads the others'. A lease counts while the
-manager that wrote it lives, or a process of its attempt does; a host's restart ends them all.
+Each run has one file, rewritten under a common lock, in which the placing run also reads the others'. A lease counts
+while the manager that wrote it lives, or a process of its attempt does; a restart of the host ends them all.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Leases:
 
     @property
     def locked(self) -> bool:
-        """Whether no other run of this user places."""
+        """Whether this run holds the lock, so that no other run of this user assigns GPUs."""
         return self._unlocked is None
 
     def __enter__(self) -> Leases:
@@ -100,7 +100,7 @@ class Leases:
         return (*found, *agents.leases(promised, time.time(), self._run_id))
 
     def write(self, attempts: Iterable[Attempt]) -> None:
-        """Say what this run has given away. Raises OSError."""
+        """Publish what this run has assigned. Raises OSError."""
         leases = [
             {
                 "cards": attempt.cards,
@@ -120,7 +120,7 @@ class Leases:
             self.held = bool(leases)
 
     def close(self) -> None:
-        """Take this run's file away, once nothing of it runs."""
+        """Remove this run's file, once nothing of it runs."""
         self._path.unlink(missing_ok=True)
 
 

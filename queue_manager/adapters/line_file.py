@@ -1,4 +1,4 @@
-"""A file of JSON lines that tells, each once, of events of the journal: alerts.jsonl, metrics.jsonl."""
+"""A file of JSON lines about events of the journal, each once: alerts.jsonl, metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _TAIL = 1 << 20
 
 
 class LineFile:
-    """Appends lines; what the disk does not take is kept and tried again with the next ones."""
+    """Appends lines; what cannot be written is kept and tried again with the next lines."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._due: list[str] = []
 
     def last_seq(self) -> int:
-        """The event that the last whole line tells of; 0 if there is none. Half a line that a power cut left is taken
-        away, so that the next one is whole."""
+        """Return the event of the last complete line; 0 if there is none. Half a line that a power cut left is removed,
+        so that the next one is complete."""
         try:
             with open_regular(self._path) as file:
                 size = file.seek(0, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""What a manager is given to go on with: the manifest, the journal, and the state file, checked against each other."""
+"""Load what a manager needs to continue a run: manifest, journal and state file, checked against each other."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _log = logging.getLogger(__name__)
 
 
 class UseError(Exception):
-    """The run cannot be taken as asked; the message says what to do instead."""
+    """The run cannot be managed as requested; the message says what to do instead."""
 
 
 class Loaded(NamedTuple):
-    """A run as its files tell it. `length`: bytes up to which the journal is whole. `is_state_damaged`: the snapshot
-    is none, which matters to nobody, since it is written anew from the journal."""
+    """A run as its files describe it. `length`: bytes of the complete part of the journal. `is_state_damaged`: the
+    snapshot is invalid, which does no harm, since it is rewritten from the journal."""
 
     manifest: Manifest
     digest: str
@@ -42,7 +42,7 @@ class Loaded(NamedTuple):
 
 
 def load(paths: RunPaths) -> Loaded:
-    """Read a run. Raises UseError, and OSError where a file cannot be read."""
+    """Load a run. Raises UseError, and OSError where a file cannot be read."""
     manifest, digest = read_manifest(paths.manifest)
     found = state_fault(paths.state)
     if not _is_there(paths.journal):
@@ -79,7 +79,7 @@ def keep_damaged_state(paths: RunPaths) -> None:
 
 
 def living_manager(state: Path, records: Iterable[Record]) -> str | None:
-    """The manager that a run has, whatever has become of its lock; None if it has none that is known to live."""
+    """Return the manager of a run, whatever happened to its lock; None if none is known to live."""
     begun = [record.event for record in records if isinstance(record.event, ev.ManagerStarted)]
     last = [ev.values(event) for event in begun[-1:]]
     meta = facts.state_meta(state)

@@ -1,5 +1,5 @@
-"""Reads the metrics of a job that has completed, from its files and its log, as its rules say. Bounded, and never
-raises: what cannot be read is said in words."""
+"""Read the metrics of a completed job from its files and its log, by its rules. Bounded, and never raises: what cannot
+be read becomes a text that says why."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Variables of jobs that are known at launch only (`env: {KEY: {from: NAME}}`): from .env, or the run's environment.
+"""Variables of jobs that are resolved at launch (`env: {KEY: {from: NAME}}`): from .env, or the run's environment.
 
-Their values go to a job by its session's environment alone, and are written nowhere.
+Their values reach a job only through its session's environment, and are never stored.
 """
 
 from __future__ import annotations

@@ -139,8 +139,8 @@ class _Slice(_Known):
 
 
 def _slices(card: _Known, handle: Any) -> list[_Known] | None:
-    """The parts of a card that is divided (MIG), those of them that this user may see; None where it is whole. Raises
-    NVMLError where that cannot be told: a divided card is not used as a whole one."""
+    """Return the slices of a divided GPU (MIG) that this user may see; None where it is not divided. Raises NVMLError
+    where that is unknown: a divided GPU is not used as a whole one."""
     mode = _if_any(pynvml.nvmlDeviceGetMigMode, handle)
     if mode is None or mode[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
         return None

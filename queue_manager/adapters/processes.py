@@ -1,8 +1,8 @@
 """Processes: identity, life, tags, signals, activity. The only owner of psutil and of pidfd.
 
-A process is known by pid and start time (proc(5), stat field 22), so that a pid used again is never taken for it. What
-an attempt started is found by an environment variable that all of it inherits: its processes are screen's
-children, not ours, and may have left their session.
+A process is identified by pid and start time (proc(5), stat field 22), so that a reused pid is never mistaken for it.
+The processes of an attempt are found by an environment variable that all of them inherit: they are screen's children,
+not ours, and may have left their session.
 """
 
 from __future__ import annotations

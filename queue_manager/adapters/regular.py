@@ -1,4 +1,4 @@
-"""Opens files that others may have put there: regular ones only, and never waiting for one."""
+"""Open files that others may have placed: regular ones only, and without ever waiting."""
 
 from __future__ import annotations
 

@@ -154,9 +154,9 @@ class RunDir:
         self.restore_ballast()
 
     def close_to_others(self) -> list[str]:
-        """Mend what other users could write into, of an earlier version or made by hand; what was done, in words.
+        """Remove write access of other users, from an earlier version or made by hand. Returns what was done, in words.
 
-        Raises UnsafeError where that cannot be done.
+        Raises UnsafeError where that is not possible.
         """
         paths = self.paths
         # Where the state was put by hand, its directory is the user's own: a group that shares it is his wish.

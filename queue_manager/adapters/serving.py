@@ -1,6 +1,6 @@
-"""Which processes only wait for others: a server without a client, the reader of a pipe or a terminal.
+"""Find processes that only wait for others: a server without a client, the reader of a pipe or a terminal.
 
-What sleeps for a time, or waits for a child, goes on by itself; so may whatever this cannot tell.
+What sleeps for a time, or waits for a child, continues on its own; so may anything that this cannot determine.
 """
 
 from __future__ import annotations

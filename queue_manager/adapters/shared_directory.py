@@ -1,6 +1,6 @@
-"""The directory that all users of a host share, where each has a folder: who owns it says whose it is, not its name.
+"""The directory that all users of a host share, with a folder for each: its owner says whose it is, not its name.
 
-A root-owned directory with the sticky bit, in which nobody can remove or replace what others made. It is chosen by what
+It is owned by root and has the sticky bit, so nobody can remove or replace files of others. It is chosen by facts that
 every user sees alike, so that all choose the same.
 """
 

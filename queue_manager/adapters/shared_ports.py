@@ -24,8 +24,8 @@ class SharedPorts:
                     path.unlink()
 
     def claim(self, port: int, key: str) -> bool:
-        """Take a port for a run (`key`: see layout.run_key), unless somebody has it. True also where that cannot be
-        told."""
+        """Take a port for a run (`key`: see layout.run_key), unless somebody has it. True also where that is
+        unknown."""
         try:
             folder = self._directory.own()
             if folder is None:

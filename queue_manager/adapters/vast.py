@@ -1,5 +1,5 @@
-"""Vast.ai, as far as an instance needs it to end itself: requests as they are built and answers as they are read.
-`vast_send` sends them."""
+"""The part of Vast.ai's API that an instance needs to end itself: build requests and parse answers. `vast_send` sends
+them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Reply(NamedTuple):
 
 
 def container(environment: Mapping[str, str]) -> Container | Unreadable:
-    """What process 1 was told of its instance; read anew at each use, so that the key lies nowhere else.
+    """Return what process 1 knows of its instance; read again at each use, so that the key is stored nowhere else.
 
     `environment`: ours; WAVEQUEUE_PROC in it stands for /proc.
     """
@@ -41,23 +41,23 @@ def container(environment: Mapping[str, str]) -> Container | Unreadable:
 
 
 def server(environment: Mapping[str, str]) -> str:
-    """Where the API is."""
+    """Return the URL of the API."""
     return (environment.get("VAST_URL") or SERVER).rstrip("/")
 
 
 def build_end(plan: str, instance: int) -> Call:
-    """The request that stops or destroys."""
+    """Build the request that stops or destroys the instance."""
     path = f"/api/v0/instances/{instance}/"
     return Call("PUT", path, {"state": "stopped"}) if plan == "stop" else Call("DELETE", path, {})
 
 
 def build_query(instance: int) -> Call:
-    """The request that asks for one instance by its id."""
+    """Build the request for one instance by its id."""
     return Call("GET", f"/api/v0/instances/{instance}/?owner=me")
 
 
 def parse_end(reply: Reply) -> str | None:
-    """Why a deed was not done, in words; None if the answer says that it was, or that the instance has gone."""
+    """Return why the request failed, in words; None if it succeeded, or the instance no longer exists."""
     data = _object(reply)
     if _gone(reply, data) or (reply.status == 200 and data is not None and data.get("success") is True):
         return None
@@ -65,13 +65,14 @@ def parse_end(reply: Reply) -> str | None:
 
 
 def key_refused(reply: Reply) -> bool:
-    """Whether the answer is that the key is none."""
+    """Return whether the answer says that the key is invalid."""
     data = _object(reply)
     return reply.status == 401 or (data is not None and data.get("error") == "auth_error")
 
 
 def parse_query(reply: Reply, plan: str) -> bool | Unreadable:
-    """Whether the instance is as the plan (stop, destroy) wants it. One that has gone is stopped as well."""
+    """Return whether the instance is in the state that the plan (stop, destroy) wants. One that no longer exists counts
+    as stopped."""
     data = _object(reply)
     if _gone(reply, data):
         return True

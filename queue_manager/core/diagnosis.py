@@ -165,7 +165,7 @@ class _Reader:
         if matters:
             self._look(index, line)
         of_bash = matters and log_lines.BASH_SIGNAL.search(line)
-        if not (of_bash and "/wrapper.sh: line " in line):  # ours, of which the job said nothing
+        if not (of_bash and "/wrapper.sh: line " in line):  # a line of ours, not of the job
             self.last_of_all = line
         if not noise and not of_bash:
             self.last = line

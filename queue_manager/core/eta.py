@@ -35,7 +35,7 @@ def estimate_end(
     health: Mapping[int, HealthReading],
     whole: AbstractSet[str] = frozenset(),
 ) -> Generator[None, None, Eta]:
-    """Reckon it in steps of a few jobs each. `state` as it is at the first step; a copy of it goes its own way, where
+    """Estimate in steps of a few jobs each. `state` as it is at the first step; a copy of it goes its own way, where
     anything is known. `cards` as they were read last; `now` in epoch seconds. A running job ends when its own progress
     says (`health`); in phases other than `whole` that may be the progress of one epoch alone, and so makes it no
     shorter. Outputs of other hosts are taken to be there in time: their managers are not known here."""

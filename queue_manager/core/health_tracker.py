@@ -70,7 +70,7 @@ class HealthTracker:
         }
 
     def recall(self, memory: Mapping[str, Any]) -> None:
-        """Take in what an earlier tracker of this attempt knew. Raises ValueError where that does not fit."""
+        """Record what an earlier tracker of this attempt knew. Raises ValueError where that does not fit."""
         try:
             parts: list[tuple[object, Iterable[str], Any]] = [(self, self.KEPT, memory["self"])]
             parts.append((self._reader, ProgressReader.KEPT, memory["progress"]))
@@ -83,7 +83,7 @@ class HealthTracker:
             recall(one, names, found)
 
     def recall_flag(self, kind: str, at: float, line: str) -> None:
-        """Take in that an earlier tracker found something in the log that this one may not see again."""
+        """Record that an earlier tracker found something in the log that this one may not see again."""
         self._found.setdefault(kind, (at, line))
 
     def take(self, lines: Sequence[str], now: float, gap: bool = False) -> None:
@@ -111,7 +111,7 @@ class HealthTracker:
         self._values[name] = value
 
     def take_counts(self, counts: Counts) -> None:
-        """Take in how many items are completed, from its partial results. They are its steps, unless its policy says
+        """Record how many items are completed, from its partial results. They are its steps, unless its policy says
         how its log counts."""
         if self._policy.progress is None:
             self._counts = counts

@@ -29,7 +29,7 @@ class Lengths:
         self._known: dict[tuple[str, Cell], float | None] = {}
 
     def add(self, phase: str, params: Mapping[str, str], seconds: float) -> None:
-        """Take in what a job took, or is sure to take."""
+        """Record what a job took, or is sure to take."""
         self._phases.setdefault(phase, deque(maxlen=_MOST)).append((cell_of(params), seconds))
         self._cells.clear()
         self._known.clear()

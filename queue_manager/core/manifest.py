@@ -103,7 +103,7 @@ class Manifest(NamedTuple):
 
     `gpus`: indices of the cards that may be used, None for all. `gpu_free_threshold_mib` in MiB, `stale_after` in
     seconds. `groups`: named sets of jobs that others wait for, such as `teachers[N=384]`. `pull`: paths and globs,
-    relative to cwd, that come home from hosts beside the jobs' outputs. What follows is about a rented machine:
+    relative to cwd, pulled from hosts in addition to the jobs' outputs. What follows is about a rented machine:
     `when_done`: what becomes of it once all is done; `idle_after`: seconds without a job after which it is stopped;
     `max_cost`: USD that it may cost; `deadline`: seconds from the run's start, or a time in ISO 8601 with its zone;
     `results_to`: bash that brings the results to a safe place, by which exit code 0 says that they are there.

@@ -58,7 +58,7 @@ def next_rung(job: Job, failure: str) -> int | None:
 
 
 def ran(turn: Turn, job: Job, attempt: Attempt, code: int | None) -> None:
-    """Take in how the command of a rung ended that ran before this attempt."""
+    """Record how the command of a rung ended that ran before this attempt."""
     if code is not None and prelude(job) is not None and job.recovery.steps[-1].n < attempt.n:
         turn.emit(ev.RecoveryRan(job.spec.id, attempt.n, code))
 
@@ -119,14 +119,14 @@ def fault(job: Job, event: ev.RecoveryChosen) -> str | None:
 
 
 def chosen(job: Job, event: ev.RecoveryChosen, at: float) -> None:
-    """Take in a step."""
+    """Record a step."""
     step = Step(at, event.n, event.failure, event.rung, event.action, event.cause)
     levels = {**job.recovery.levels, event.failure: event.rung + 1}
     job.recovery = Recovery(levels, (*job.recovery.steps, step))
 
 
 def command_ran(job: Job, event: ev.RecoveryRan, at: float) -> None:
-    """Take in how the command of the last step ended."""
+    """Record how the command of the last step ended."""
     if event.code == 0:
         result = "its command succeeded"
     elif event.code == _TIMED_OUT:
@@ -137,13 +137,13 @@ def command_ran(job: Job, event: ev.RecoveryRan, at: float) -> None:
 
 
 def sustained(job: Job, n: int, at: float) -> None:
-    """Take in that an attempt has been healthy for long: the ladder begins anew, what was changed stays."""
+    """Record that an attempt has been healthy for long: the ladder begins anew, what was changed stays."""
     _note(job, n, at, f"attempt {n} is healthy")
     job.recovery = job.recovery._replace(levels={})
 
 
 def attempt_ended(job: Job, event: ev.AttemptEnded, status: Status, at: float) -> None:
-    """Take in how the attempt after a step ended. One that does not count is followed by another one for it."""
+    """Record how the attempt after a step ended. One that does not count is followed by another one for it."""
     if not event.charged:
         return
     how = status.value if status in (Status.COMPLETED, Status.CANCELLED) else f"failed: {event.failure}"

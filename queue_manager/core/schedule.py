@@ -125,7 +125,7 @@ def _choose(turn: Turn, job: Job, need: Need, cards: dict[str, View]) -> list[Vi
     threshold = turn.state.manifest.gpu_free_threshold_mib
     chosen = choose(need, cards, threshold, job.oom_attempts > 0, job.last_cards)
     if chosen is None and need.mib is None:
-        # Cards that are free, or will be, are kept for it: else jobs that share, or need fewer, pass it for ever.
+        # Cards that are free, or will be, are kept for it: else jobs that share, or need fewer, pass it forever.
         waiting = [view for view in cards.values() if not view.own and not view.foreign]
         waiting = [view for view in waiting if need.gpus == 1 or not view.card.is_slice]
         waiting.sort(key=lambda view: (not view.is_free(threshold), view.shared_by, view.card.index))

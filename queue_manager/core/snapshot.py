@@ -17,7 +17,7 @@ from queue_manager.core.state_format import FORMAT, VERSION, phase_status
 from queue_manager.core.status import BAD, RETRYING, Status
 from queue_manager.core.times import iso
 
-if TYPE_CHECKING:  # a manager that begins has no use for what reckons it
+if TYPE_CHECKING:  # a manager that begins does not need what estimates it
     from queue_manager.core.eta import Eta
 
 
@@ -25,7 +25,7 @@ class Situation(NamedTuple):
     """What a snapshot shows beside the state: the last reading of the cards, what cannot be met, the paths, what is to
     become of a rented machine, what other runs held of the cards when they were last given away, what else a person
     should know (text and since when, by kind), what running attempts did and how they were when that was last looked
-    at, and when the run will have ended, as far as that was reckoned.
+    at, and when the run will have ended, where that was estimated.
 
     These are looks at the world, made anew by each manager. All else in a snapshot is in the journal."""
 
@@ -175,7 +175,7 @@ def head(state: QueueState, situation: Situation, now: float) -> dict[str, Any]:
 
 
 def _eta(eta: Eta | None) -> dict[str, Any] | None:
-    """When the run will have ended, as far as that was reckoned."""
+    """When the run will have ended, where that was estimated."""
     return None if eta is None else {"at": iso(eta.at), "basis": list(eta.basis), "note": eta.note or None}
 
 

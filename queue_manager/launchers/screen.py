@@ -67,7 +67,7 @@ class Screen:
 
     @classmethod
     def of(cls, paths: RunPaths, home: HostPaths, environment: Mapping[str, str]) -> Screen:
-        """Where screen's own directory cannot be used, one at home serves."""
+        """Where screen's own directory cannot be used, one in the home serves."""
         found = dict(environment)
         fault = directory_fault(environment)
         if fault is not None:

@@ -16,14 +16,14 @@ SHARED = "/dev/shm"
 
 
 def describe(home: Path, shared: str = SHARED) -> dict[str, Any]:
-    """What was tried. `home`: what hinders a run that is kept in the home, a text each; empty if nothing does.
+    """What was tried. `home`: what prevents a run that is kept in the home, a text each; empty if nothing does.
     `shm_mib`: the size of the shared memory, null where it is unknown."""
     folder = home / ".wavequeue"
     return {"home": home_faults(folder if folder.is_dir() else home), "shm_mib": size_mib(shared)}
 
 
 def home_faults(folder: Path) -> list[str]:
-    """What hinders a run whose files and runtime lie below `folder`, a text each."""
+    """What blocks a run whose files and runtime lie below `folder`, a text each."""
     try:
         with tempfile.TemporaryDirectory(prefix=".needs-", dir=folder) as place:
             tried = (_room(Path(place)), _programs(Path(place)))

@@ -1,4 +1,4 @@
-"""`python -m queue_manager.remote.probe`: one JSON document about this host. What cannot be told is null, or says
+"""`python -m queue_manager.remote.probe`: one JSON document about this host. What is unknown is null, or says
 why."""
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def describe(path: Path) -> dict[str, Any]:
 
     `cpus` are the cores that may be used; `heartbeat` is when a manager of this user last wrote a run's state, and
     `runs` are those that a manager holds now: id and pid (0: not told). Beside `gpus` stands `gpu_note` (why there are
-    none, or fewer than expected), or instead of it `gpu_unreadable`. `unreadable` has in words what else cannot be
-    told, by what it is: memory, disk, runs.
+    none, or fewer than expected), or instead of it `gpu_unreadable`. `unreadable` says why other facts are unknown, by
+    fact: memory, disk, runs.
     """
     memory, disk = host.memory(), host.disk_free_mib(path)
     why = {name: one.reason for name, one in (("memory", memory), ("disk", disk)) if isinstance(one, Unreadable)}

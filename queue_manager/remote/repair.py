@@ -43,7 +43,7 @@ class RepairError(Exception):
 
 
 class _Found(NamedTuple):
-    """What lies in the run's directory. `journal`: why it is of no use as it is, None where it is whole; `state`: the
+    """What lies in the run's directory. `journal`: why it cannot be used, None where it is whole; `state`: the
     same of the state file, empty where there is none."""
 
     manifest: Manifest

@@ -54,7 +54,7 @@ def start(run_id: str, poll: float | None = None, patience: float = PATIENCE) ->
     """See to it that a manager holds a run of ~/.wavequeue/runs, and wait until it does. `poll` in seconds.
 
     The manager has a session of its own and no terminal, so that it goes on when we are gone. Raises OSError where it
-    cannot be told whether one holds it.
+    is unknown whether one is running.
     """
     fault = id_fault(run_id)
     if fault is not None:

@@ -1,4 +1,4 @@
-"""What stands in the place of SPEC: a spec, a file of commands, a table, or a command after `--`."""
+"""What stands in place of SPEC: a spec, a file of commands, a table, or a command after `--`."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ MOST = 4 << 20
 
 def read_text(path: Path, most: int = MOST) -> str:
     """The text of a file, its lines ending in \\n. Raises FileNotFoundError, and UseError where it cannot be read: it
-    is not a regular file, has more than `most` bytes, or is no text."""
+    is not a regular file, has more than `most` bytes, or is not text."""
     try:
         return regular_file.read_text(path, most)
     except FileNotFoundError:

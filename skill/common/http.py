@@ -73,7 +73,7 @@ class Server:
         exchange.start()
         exchange.join(self.timeout)
         if exchange.is_alive():
-            # It is left to itself, with its connection: a server may send a byte at a time for ever.
+            # It is left to itself, with its connection: a server may send a byte at a time forever.
             with self._lock:
                 self._client = None
             return self._late()

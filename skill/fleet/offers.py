@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _MARGIN = 1.25
-"""An offer has to last so many times as long as the work is reckoned to take."""
+"""How long an offer must be available, as a multiple of the estimated duration of the work."""
 _NEARLY = 1.25
 _SHOWN = 20
 
@@ -191,7 +191,7 @@ def _unfit(offer: Offer, profile: Profile, work: Work, blacklist: Collection[int
 
 
 def price(offer: Offer, profile: Profile, work: Work) -> Priced | str:
-    """What the work costs on an offer; else why that cannot be told, or why it does not fit."""
+    """What the work costs on an offer; else why that is unknown, or why it does not fit."""
     hours = work.hours(offer)
     if hours is None:
         return "cannot run all jobs"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Profile(NamedTuple):
-    """What is asked of an offer, at least; and the work by which its cost is reckoned. GB are 10^9 bytes, as
+    """What is asked of an offer, at least; and the work by which its cost is estimated. GB are 10^9 bytes, as
     Vast.ai counts them.
 
     `cards`: exactly so many; None: any number. `gpu_names`: one of these; empty: any. `inet_down` in Mb/s. The work

@@ -56,7 +56,7 @@ class Outcome(NamedTuple):
 
 
 def reconcile(client: Provider, path: Path, *, fix: bool, names: Collection[str] | None = None) -> Outcome | Unknown:
-    """Compare the rented workers of workers.yaml, or those of `names`, with what is so; with `fix`, write it.
+    """Compare workers.yaml with the rented instances, all of them or those of `names`; with `fix`, update it.
 
     Raises UseError where workers.yaml cannot be read.
     """
@@ -84,10 +84,7 @@ def reconcile(client: Provider, path: Path, *, fix: bool, names: Collection[str]
 
 
 def reconcile_before(path: Path, names: Collection[str]) -> list[str]:
-    """Before these workers are used: mend what workers.yaml says of those that are rented. Returns lines to be said.
-
-    Costs nothing where none is rented, else one call of the API. What is not known is said, and changes nothing.
-    """
+    """Update the rented workers of workers.yaml before they are used. Returns lines for the user."""
     known = Registry.load(path)
     rented = [name for name in names if name in known.workers and known.workers[name].instance_id is not None]
     if not rented:

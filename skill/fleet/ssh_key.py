@@ -72,7 +72,7 @@ def _read_key(place: Path) -> Key | str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        return getattr(error, "strerror", None) or "it is no text"
+        return getattr(error, "strerror", None) or "it is not text"
     path = f"~/{place.relative_to(Path.home())}" if place.is_relative_to(Path.home()) else str(place)
     return Key(public, path if place.is_file() else None)
 

@@ -30,7 +30,7 @@ _DROPPED = frozenset({10, 12, 30, 35, 255})
 """Exit codes of rsync, and of ssh below it, that a dropped connection gives."""
 _NO_RSYNC = frozenset({1, 2, 4, 23, 127})
 """Exit codes of an rsync that does not do what is asked of it, or is not there. 23: newer ones follow no link that
-somebody there put in the place of a directory."""
+somebody there put in place of a directory."""
 _SSH = 255
 """The exit code of ssh itself, and of rsync above it."""
 _IN_VAIN = frozenset({"auth", "host_key", "name"})

@@ -120,7 +120,7 @@ class Host:
     ) -> CommandResult | Unreachable:
         """Run a command in the home directory. `timeout` in seconds for all of it; `limit`: bytes of output taken.
 
-        `shown`: input in the place of `stdin` that other users of the host may see, since it is a part of the command
+        `shown`: input in place of `stdin` that other users of the host may see, since it is a part of the command
         line: that saves a round trip.
         """
         with self._lock:
@@ -287,7 +287,7 @@ def _talk(channel: Channel, sent: Framed, stdin: bytes, begun: threading.Event, 
     try:
         while True:
             left = until - time.monotonic()
-            if left <= 0:  # it may go on for ever, a byte at a time or as fast as it can
+            if left <= 0:  # it may go on forever, a byte at a time or as fast as it can
                 raise socket.timeout
             channel.settimeout(left)
             data = channel.recv(_CHUNK)

@@ -194,7 +194,7 @@ class _Attempt:
                 argv, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=self._output, start_new_session=True
             )
         process = self._process
-        threading.Thread(target=process.wait, daemon=True).start()  # nobody else takes in its end
+        threading.Thread(target=process.wait, daemon=True).start()  # nobody else waits for its end
         return ours
 
     def output(self) -> str:

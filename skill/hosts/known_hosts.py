@@ -153,7 +153,7 @@ def forget_key(known_hosts: Path, name: str) -> bool:
 
 
 def replace_key(known_hosts: Path, name: str, key: str) -> None:
-    """Keep this key, "TYPE BASE64", for a name in the place of the one that was kept. Raises OSError."""
+    """Keep this key, "TYPE BASE64", for a name in place of the one that was kept. Raises OSError."""
     if known_key(known_hosts, name) is None:
         _keep(known_hosts, f"{name} {key}\n")
     else:
@@ -168,14 +168,14 @@ def fingerprint(key: str) -> str:
 
 
 def _rewrite(known_hosts: Path, name: str, instead: str) -> None:
-    """Put a line in the place of all that name `name`."""
+    """Put a line in place of all that name `name`."""
     lines = [f"{line}\n" for line in _lines(known_hosts)]
     text = "".join([*(line for line in lines if line.split()[:1] != [name]), instead])
     write_whole(known_hosts, text, errors="surrogateescape")
 
 
 def _lines(known_hosts: Path) -> list[str]:
-    """The lines of the file. What is no text in one of them stays as it is, and names nobody."""
+    """The lines of the file. Bytes that are not text stay as they are, and name nobody."""
     return regular_file.read_text(known_hosts, _MOST_KEYS, errors="surrogateescape").splitlines()
 
 

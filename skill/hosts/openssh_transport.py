@@ -24,7 +24,7 @@ from skill.hosts.early_ssh import Started
 from skill.hosts.ssh_way import Way
 from skill.hosts.transport import Channel, Unreachable
 
-# Whoever holds the other end of its stdin is gone: then so is the connection. ssh itself would stay for ever.
+# Whoever holds the other end of its stdin is gone: then so is the connection. ssh itself would stay forever.
 _HELD = """exec 3<&0
 "$@" </dev/null 3<&- &
 p=$!

@@ -20,7 +20,7 @@ _PLAIN = re.compile(rb"[^A-Za-z0-9 _./:;,=+@%^(){}\[\]|<>&*?~#$\"`-]")
 _END = 1 << 12
 """Bytes of what was said that are looked at, at its begin and at its end."""
 _FILL = 16
-"""Empty lines for login files that read some, each of which would wait for ever."""
+"""Empty lines for login files that read some, each of which would wait forever."""
 BEGIN = 45.0
 """Seconds for a login shell to begin a command that has input; then the input ends, for login files that wait for
 more."""

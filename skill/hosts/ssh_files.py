@@ -20,8 +20,8 @@ class _UnsureError(Exception):
 
 
 def may_name(host: str, other: str, files: list[Path]) -> bool:
-    """False where no line of these files holds for `host` that does not hold for `other`; True also where that cannot
-    be told here: `Match`, names made canonical, what cannot be read."""
+    """False where no line of these files holds for `host` that does not hold for `other`; True also where that is
+    unknown here: `Match`, names made canonical, what cannot be read."""
     try:
         return any(_fits(words, host) != _fits(words, other) for words in _hosts(files, 0))
     except (_UnsureError, OSError, ValueError):

@@ -57,7 +57,7 @@ def destination(worker: Worker) -> str:
 
 
 def find(worker: Worker) -> Way:
-    """The way to a worker, by ssh's own reading of its files. Raises UseError for a path that cannot be told to ssh."""
+    """The way to a worker, by ssh's own reading of its files. Raises UseError for a path that ssh cannot be given."""
     ssh, to = worker.ssh, destination(worker)
     options = tuple(_options(worker))
     config = _config(worker)
@@ -159,7 +159,7 @@ def _given(worker: Worker) -> Settings:
 
 
 def _identities(settings: Settings) -> list[Identity]:
-    """The key files that there are. A value that means nothing here names none, as for ssh."""
+    """The key files that exist. A value without a meaning here names none, as for ssh."""
     paths = [expand(text, settings, os.environ) for text in settings.all("identityfile") if text.lower() != "none"]
     found = (ssh_keys.read(path) for path in dict.fromkeys(paths))
     return [identity for identity in found if identity is not None]

@@ -48,7 +48,7 @@ def methods(text: str) -> tuple[str, ...]:
 
 
 def needs_more(where: str, name: str, asked: str) -> str:
-    """Say that a host took a key and wants more, which nobody can type here; and the way out."""
+    """Say that a host accepts a key but wants more, which cannot be typed here, and what to do."""
     return f"{where} accepts the key but also asks for {asked}, which cannot be typed here: {_share(name)}"
 
 

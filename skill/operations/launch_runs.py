@@ -107,7 +107,7 @@ class Hosts:
             first = [record for record in records if dispatch.is_first(record)]
             if not run.root.exists():
                 if not first:
-                    raise FailedError(f"{run.root} no longer exists, so that what became of its runs cannot be told")
+                    raise FailedError(f"{run.root} no longer exists, so the outcome of its runs is unknown")
                 made = self._submission(records[0], first)
                 if isinstance(made, Launched):
                     return made
@@ -185,7 +185,7 @@ class Hosts:
 
 
 def _with_answer(found: Launched, ids: frozenset[str], asked: Asked | Unreachable | str) -> Launched:
-    """Take in what a manager answered to a request. Where it did not, the request lies there, or never came."""
+    """Record what a manager answered to a request. Where it did not, the request lies there, or never came."""
     if isinstance(asked, Asked) and asked.answer is not None:
         if asked.answer.ok:
             return found._replace(there=found.there | ids)

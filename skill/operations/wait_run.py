@@ -63,7 +63,7 @@ def wait(
 
 
 def problems(document: Document, alive: bool) -> Mapping[str, str]:
-    """What is wrong with a run, a line for each: jobs that are stuck, running jobs with a flag, and what hinders the
+    """What is wrong with a run, a line for each: jobs that are stuck, running jobs with a flag, and what blocks the
     whole."""
     found = dict(digest.problems_by_kind(document, alive))
     for row in document["jobs"]:

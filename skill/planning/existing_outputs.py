@@ -26,8 +26,8 @@ REQUEST = "skip-done"
 class Found(NamedTuple):
     """What a machine told. `outputs`: when each job's output last changed, epoch seconds by job id, of those that are
     there. `untried`: how many were not looked for. `newest_code`: the source file changed last and when, if it was
-    asked for and can be told; its path is empty where there is no source file. `live_unknown`: runs of which it cannot
-    be told whether they go on, and why."""
+    asked for and can be told; its path is empty where there is no source file. `live_unknown`: runs of which it is
+    unknown whether they continue, and why."""
 
     outputs: Mapping[str, float]
     untried: int
@@ -99,7 +99,7 @@ def _is_vouched(job: JobSpec, at: float, made: Sequence[tuple[float, Mapping[str
 
 
 def newest_code(found: Found) -> tuple[str, float]:
-    """The source file that was changed last. Raises FailedError where it cannot be told."""
+    """The source file that was changed last. Raises FailedError where it is unknown."""
     if found.newest_code is None:
         why = found.newest_code_fault or "there are too many source files, or the file system is slow"
         raise FailedError(

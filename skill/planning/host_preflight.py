@@ -244,7 +244,7 @@ class _Judge:
                 continue
             if row["type"] in ("file_exists", "checkpoint_exists"):
                 producers = makers.of(row["path"], row["cwd"], cwd)
-                # A job that waits for its own output waits for ever.
+                # A job that waits for its own output waits forever.
                 waiting = [job for job in ids if all(one == job for one in producers)]
                 if waiting and self._seen.pushed and self._comes(row["path"], row["cwd"]):
                     waiting = []

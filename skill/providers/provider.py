@@ -1,6 +1,6 @@
 """The port to a provider of rented machines, and what is asked of one. Their table is skill.fleet.provider.
 
-A provider returns what is so, or `Unknown`; it raises for nothing that the world does. What changes an instance takes
+A provider returns the facts, or `Unknown`; it raises for nothing that the world does. What changes an instance takes
 the proof that it is ours. What a provider promises is held by tests/contracts/test_provider.py.
 """
 

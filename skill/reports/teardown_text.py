@@ -32,7 +32,7 @@ def lines(document: Mapping[str, Any]) -> list[Line]:
 
 
 def _is_shown(row: Mapping[str, Any] | None) -> bool:
-    """Whether there is a machine that costs something: what hinders its end is among the conditions in any case."""
+    """Whether there is a machine that costs something: what blocks its end is among the conditions in any case."""
     return row is not None and (row["instance_id"] is not None or row["cost_usd"] is not None)
 
 

@@ -31,7 +31,7 @@ class Evidence(NamedTuple):
     """What one run gave. `run`: its id in the run queue; `on`: the run on hosts in which it ran as `job`.
 
     `params`: its grid keys; `metrics`: numbers by name; `errors`: why a metric has none; `goals`: min or max by metric.
-    `code`: the name of the code, with its `commit` and whether that was `dirty`, None where it cannot be told.
+    `code`: the name of the code, with its `commit` and whether that was `dirty`, None where it is unknown.
     `gpus`: models; `started`, `finished`: ISO times by the host's clock; `duration_s` between them.
     """
 

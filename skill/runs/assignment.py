@@ -104,7 +104,7 @@ class Assigned(NamedTuple):
         raise UseError(f"run {self.run_id} has no jobs on {host}; it is on: {names}")
 
     def with_part(self, part: Part) -> Assigned:
-        """The same with this part in the place of the one that its host had, or added."""
+        """The same with this part in place of the one that its host had, or added."""
         if all(one.host != part.host for one in self.parts):
             return self._replace(parts=(*self.parts, part))
         return self._replace(parts=tuple(part if one.host == part.host else one for one in self.parts))

@@ -1,4 +1,4 @@
-"""A state document read for people: how the jobs stand, what hinders, what needs a person. Pure."""
+"""A state document read for people: how the jobs stand, what blocks the queue, what needs a person. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ORDER = tuple(
 RETRIES = frozenset(status.value for status in RETRYING)
 NEEDS_PERSON = frozenset(status.value for status in BAD)
 UNKNOWN = "unknown: "
-"""Before a host's name: what hinders is that its state is not known."""
+"""Before a host's name: its state is unknown."""
 FINAL = NEEDS_PERSON | {Status.COMPLETED.value}
 _RECENT = 60
 _NAMED = 3
@@ -138,7 +138,7 @@ def problems(document: Mapping[str, Any], alive: bool) -> list[str]:
 
 
 def problems_by_kind(document: Mapping[str, Any], alive: bool) -> dict[str, str]:
-    """The same, by what it is that hinders: a line may change with time, as where it tells an age."""
+    """The same, by what blocks the queue: a line may change with time, as where it tells an age."""
     meta = document["meta"]
     resume = f"wavequeue resume --run {meta['run_id']}"
     lines = {}

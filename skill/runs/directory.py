@@ -184,7 +184,7 @@ def known(cwd: Path, home: Path) -> Iterator[Run]:
             yield run
     beside = [(parent / LOCAL_RUNS,) for parent in (cwd, *cwd.parents)]
     shared = [(place / places.runs.name,) for place in sorted(places.others.glob("*"))]
-    # Where this machine is itself a host of a run, the run at home is meant, and not the host's part.
+    # Where this machine is itself a host of a run, the run here is meant, and not the host's part.
     for folders in (*beside, (places.submitted, places.runs), *shared):
         for run in in_folder(*folders):
             if run.root not in seen:

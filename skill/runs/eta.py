@@ -1,4 +1,4 @@
-"""When a run will have ended, as its managers reckon it: of all hosts, for people and for programs. Pure."""
+"""When a run will have ended, as its managers estimate it: of all hosts, for people and for programs. Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def seconds(document: Mapping[str, Any], now: float) -> float | None:
 
 
 def line(document: Mapping[str, Any], alive: bool, now: float) -> str:
-    """The same in words, with what it is from; empty where nothing was reckoned, or the run does not go on."""
+    """The same in words, with what it is from; empty where nothing was estimated, or the run has stopped."""
     eta, left = _of(document), seconds(document, now)
     if eta is None or not alive:
         return ""
@@ -45,7 +45,7 @@ def line(document: Mapping[str, Any], alive: bool, now: float) -> str:
 
 
 def document(state: Mapping[str, Any], alive: bool, now: float) -> dict[str, Any] | None:
-    """What `status --json` has of it as `estimate`; None where nothing was reckoned. The cost is that of rented
+    """What `status --json` has of it as `estimate`; None where nothing was estimated. The cost is that of rented
     machines, with what they have cost by now."""
     eta, left = _of(state), seconds(state, now)
     if eta is None or not alive:
@@ -67,7 +67,7 @@ def document(state: Mapping[str, Any], alive: bool, now: float) -> dict[str, Any
 
 
 def _of(document: Mapping[str, Any]) -> Eta | None:
-    """What the managers reckoned, of a run that goes on."""
+    """The estimate of the managers, for a run that continues."""
     meta = document["meta"]
     found: Eta | None = meta.get("eta") if meta["manager"] == "running" else None
     return found

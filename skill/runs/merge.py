@@ -1,7 +1,7 @@
 """One state document of all hosts of a run, in the schema of queue_state.json. Pure.
 
 Each job row has its `host`; a job that was moved is shown where it belongs now. `meta.hosts` has a row for each host
-(see `_host_row`), and what hinders one host stands among `meta.conditions` under its name.
+(see `_host_row`), and what blocks one host stands among `meta.conditions` under its name.
 """
 
 from __future__ import annotations
@@ -333,7 +333,7 @@ def _age(look: Look, now: float) -> float | None:
 
 
 def _conditions(assigned: Assigned, side: _Side, paused: bool, now: float) -> list[_Row]:
-    """What hinders one host, under its name."""
+    """What blocks one host, under its name."""
     host, look, document = side.part.host, side.look, side.document
     rows: list[_Row] = []
 

@@ -58,7 +58,7 @@ class Wanted(NamedTuple):
 def map_paths(run: Run, assigned: Assigned, manifest: Manifest, part: Part) -> PathMap:
     """Where a part's files lie.
 
-    Code that was pushed has its results at home where a run on this machine would have written them; of code that was
+    Code that was pushed has its results here where a run on this machine would have written them; of code that was
     on the host already they come into the run's directory.
     """
     if manifest.cwd.startswith(("/", "~")):

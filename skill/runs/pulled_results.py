@@ -1,4 +1,4 @@
-"""What has come home of a run on hosts, for its report: outputs, the numbers in them, logs."""
+"""What was pulled of a run on hosts, for its report: outputs, the numbers in them, logs."""
 
 from __future__ import annotations
 

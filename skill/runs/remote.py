@@ -119,7 +119,7 @@ class RemoteRun:
         return {**added, **self.assigned.host_of()}
 
     def refresh(self) -> None:
-        """Take in what others have written into hosts.json meanwhile."""
+        """Record what others have written into hosts.json meanwhile."""
         seen = _stamp(assignment.path(self.run))
         if seen != self._seen:
             self.assigned, self._seen = assignment.read(self.run) or self.assigned, seen

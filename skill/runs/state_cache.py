@@ -78,7 +78,7 @@ def _added_ids(line: str) -> list[str]:
 
 
 def keep(folder: Path, found: HostSnapshot, at: float) -> None:
-    """Keep what a host said. `at` in epoch seconds. A disk that is full here hinders no look."""
+    """Keep what a host said. `at` in epoch seconds. A disk that is full here prevents no look."""
     with contextlib.suppress(OSError):
         make_directory(folder)
         if found.document is not None:

@@ -34,7 +34,7 @@ Counts = dict[Status, Count]
 
 
 class Condition(TypedDict):
-    """What hinders a run. `since`: ISO time."""
+    """What blocks a run. `since`: ISO time."""
 
     kind: Text
     text: Text

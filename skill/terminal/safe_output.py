@@ -1,6 +1,6 @@
 """The one edge for what any verb prints: only text and colours reach a terminal, whoever wrote the text.
 
-`guarded` stands in the place of stdout and stderr while a verb runs, so that print, click and tracebacks pass through
+`guarded` stands in place of stdout and stderr while a verb runs, so that print, click and tracebacks pass through
 it. What draws by itself (see safe_console) and what cleans a log by itself take the stream behind it, from
 `behind`. It is also where commands in messages get the name that was typed: `wq resume` for who typed `wq`.
 """

@@ -1,7 +1,7 @@
-"""What git says of a project. An answer is told apart from a refusal: where git fails, that is said in its own words.
+"""Ask git about a project. A failure of git is never taken for an answer: it is reported with git's own words.
 
-Were a refusal ("dubious ownership", a broken index) read as "no repository", what `.git/info/exclude` keeps here would
-be sent, and what was added in spite of a `.gitignore` would not.
+If a failure ("dubious ownership", a broken index) were read as "no repository", files excluded by `.git/info/exclude`
+would be sent, and files that were added in spite of a `.gitignore` would not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pulling: results, logs and state of a run come home from all its hosts at once.
+"""Pulling: results, logs and state of a run are pulled from all its hosts at once.
 
 Each host is asked on one connection of OpenSSH (see `queue_manager.remote.send`), so that large files stream. What is
 not known of a host is not concluded: one that cannot be reached keeps what was pulled of it before, with its age.

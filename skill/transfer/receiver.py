@@ -81,7 +81,7 @@ def receive(
     on_bytes: _OnBytes = lambda _size: None,
     sent: Framed | None = None,
 ) -> Received:
-    """Run `command`, which answers a request on its stdin, and take in what comes. Never raises for what comes.
+    """Run `command`, which answers a request on its stdin, and receive the answer. Never raises for what comes.
 
     `gate`: what of it may be put here. `stop`: set by another thread, it ends this within a moment. `until`: by
     time.monotonic, when it is given up. `on_bytes` is told of bytes as they come. `sent`: as what the command goes to

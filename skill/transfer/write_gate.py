@@ -1,8 +1,8 @@
-"""What is on this machine where a pull would write: what git tracks, what was here before, which host's file it is.
+"""What is on this machine where a pull would write: what git tracks, what existed here before, which host's file it is.
 
 What each host has brought stands in `written.jsonl` of the run, a line each, written before the file gets its place:
 killed in between, the file is known as its host's, and never a file of a person's as a host's. A file that no line
-tells of was here before. The rules themselves are in skill/transfer/write_rules.py.
+names existed here before. The rules themselves are in skill/transfer/write_rules.py.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ class Gate:
     # -- the record ---------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        """What came before. A line that is damaged tells of nothing: its file counts as one that was here before."""
+        """What came before. A line that is damaged tells of nothing: its file counts as one that existed here
+        before."""
         raw = b"\n"
         while line := self._file.readline(_MAX_LINE):
             raw = line
@@ -182,7 +183,7 @@ class Gate:
     def adopt(self, created: float) -> None:
         """Take what earlier versions, which kept no record, have pulled for what it is. Raises OSError.
 
-        `created`: epoch seconds of the run: what has not changed since was here before.
+        `created`: epoch seconds of the run: what has not changed since existed here before.
         """
         for host, asked in self._asked.items():
             for name, by in find(asked.patterns, scan(self._top), NEVER):

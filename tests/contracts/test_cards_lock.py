@@ -1,4 +1,4 @@
-"""The lock of all users: held by one at a time, and no hindrance for ever, whatever somebody puts in its place."""
+"""The lock of all users: held by one at a time, and no hindrance forever, whatever somebody puts in its place."""
 
 from __future__ import annotations
 

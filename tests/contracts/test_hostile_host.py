@@ -1,6 +1,6 @@
 """A host whose every answer is forged: whatever it says, nothing here changes but the outputs that it may write.
 
-Each case is one answer to a pull, taken in by the command itself with a process in the place of ssh. After each, what
+Each case is one answer to a pull, taken in by the command itself with a process in place of ssh. After each, what
 is on this machine outside of the declared outputs is byte for byte what it was, and what was refused is said in words.
 """
 
@@ -229,8 +229,8 @@ CASES: dict[str, Case] = {
     "a command for the terminal in a name": Case(send("ckpt/\x1b]52;c;x\x07", "ckpt"), "has control characters"),
     "half a character in a name": Case(send("ckpt/\udc80", "ckpt"), "is not UTF-8"),
     "a name too long": Case(send("ckpt/" + "x" * 300, "ckpt"), "too long a name"),
-    "a directory in the place of a file": Case(send("own", "*"), "own existed here before"),
-    "a file in the place of a directory": Case(send("notes.txt/x"), "cannot be written here"),
+    "a directory in place of a file": Case(send("own", "*"), "own existed here before"),
+    "a file in place of a directory": Case(send("notes.txt/x"), "cannot be written here"),
     # -- what was never asked for -----------------------------------------------------------------------------------
     "an output of a job elsewhere": Case(send("out/b1.json"), "out/b1.json is written by a job on gpu-b"),
     "an output of a job elsewhere by its glob": Case(send("theirs/1"), "theirs/1 is written by a job on gpu-b"),

@@ -1,4 +1,4 @@
-"""Sending and receiving over a pipe: what comes home, what never does, a cut at any byte, and a host that lies."""
+"""Sending and receiving over a pipe: what is pulled, what never does, a cut at any byte, and a host that lies."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def pull(tmp_path: Path) -> Pull:
     return Pull(tmp_path)
 
 
-# -- what comes home --------------------------------------------------------------------------------------------------
+# -- what is pulled --------------------------------------------------------------------------------------------------
 
 
 def test_results_logs_and_state_are_pulled_once(pull: Pull) -> None:
@@ -183,7 +183,7 @@ def test_what_moved_to_another_host_is_left_out_of_declared_globs(pull: Pull) ->
 
 
 def test_the_state_never_tells_of_a_result_that_was_not_looked_for(pull: Pull) -> None:
-    """A job ends in the middle of a pull: the state that comes home is the one from before the results were read."""
+    """A job ends in the middle of a pull: the state that is pulled is the one from before the results were read."""
     pull.there("a", b"x" * (1 << 22))  # more than a pipe holds: the sender waits for us in the middle of it
     pull.paths.state.write_text("before")
     process = subprocess.Popen(pull.command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -1,4 +1,4 @@
-"""When a run will have ended, reckoned from a state in the middle of it, which is left as it was."""
+"""When a run will have ended, estimated from a state in the middle of it, which is left as it was."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def test_what_the_manager_acts_on_is_urgent() -> None:
 
 
 def test_an_old_journal_always_loads() -> None:
-    """The files are of version 1 and are never edited: what was written once has to load for ever."""
+    """The files are of version 1 and are never edited: what was written once has to load forever."""
     lines = JOURNAL.read_text(encoding="utf-8").splitlines(keepends=True)
     every = [line for path in JOURNALS.glob("*.jsonl") for line in path.read_text(encoding="utf-8").splitlines()]
     assert {json.loads(line)["event"] for line in every} == {kind.__name__ for kind in get_args(ev.Event)}

@@ -122,7 +122,7 @@ def test_a_traceback_counts_once_the_job_has_outlived_it() -> None:
 
 
 def running(**health: Any) -> tuple[FakeHost, FakeManager, Job]:
-    """A manager with a job that runs for ever, with this policy."""
+    """A manager with a job that runs forever, with this policy."""
     host, manager = world(spec("a", health=health or None, metrics={"acc": {"log": "acc=(.*)", "goal": "max"}}))
     host.plan_of = with_plans({}, FOREVER)
     job = until(host, manager, "a", "running")

@@ -49,7 +49,7 @@ def pulled(laptop: Laptop, *arguments: str, code: int = 0) -> dict[str, Any]:
 
 
 def results(laptop: Laptop) -> dict[str, str]:
-    """What is at home beside the code."""
+    """What is here beside the code."""
     code = laptop.project / "code"
     return {path.name: path.read_text() for path in code.iterdir() if path.is_file() and path.name != "input.txt"}
 

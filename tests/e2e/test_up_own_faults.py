@@ -156,7 +156,7 @@ BEFORE: dict[str, tuple[Callable[[Bench, pytest.MonkeyPatch], None], int, tuple[
     ),
     "a key that is not there": (name_none, 2, ("~/.ssh/other.pub does not exist", "create it: ssh-keygen")),
     "a private half that is not there": (lose_private_half, 2, ("its private half does not exist", "ssh-add")),
-    "a public half that is no text": (spoil_public_half, 2, ("cannot be read: it is no text",)),
+    "a public half that is no text": (spoil_public_half, 2, ("cannot be read: it is not text",)),
     "a private half that is no key": (spoil_private_half, 2, ("ssh-keygen says: ",)),
     "a key that is locked": (lock_key, 2, ("it needs its passphrase, and no agent is reached", "ssh-add")),
     "an agent that has gone": (lose_agent, 2, ("no agent is reached; start one with: eval", "ssh-add")),

@@ -1,4 +1,4 @@
-"""The end of a run as its managers reckon it: of all hosts, in words and as a document."""
+"""The end of a run as its managers estimate it: of all hosts, in words and as a document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a FIFO or a device lies in the place of a file of ours, nobody waits for its other end."""
+"""Where a FIFO or a device lies in place of a file of ours, nobody waits for its other end."""
 
 from __future__ import annotations
 

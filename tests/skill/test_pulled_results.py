@@ -1,4 +1,4 @@
-"""What has come home of a run on hosts: counted only where it is of this run, and newest."""
+"""What was pulled of a run on hosts: counted only where it is of this run, and newest."""
 
 from __future__ import annotations
 

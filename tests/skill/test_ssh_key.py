@@ -75,7 +75,7 @@ def test_a_public_half_that_is_missing_is_made_from_the_private_one(programs: Pa
 
 def test_a_public_half_that_cannot_be_read_is_not_taken_for_missing(programs: Path) -> None:
     (programs.parent / ".ssh" / "k.pub").write_bytes(b"\xff")
-    with pytest.raises(UseError, match=r"k\.pub cannot be read: it is no text"):
+    with pytest.raises(UseError, match=r"k\.pub cannot be read: it is not text"):
         ssh_key.find_key("~/.ssh/k")
 
 

@@ -1,4 +1,4 @@
-"""What `up` says of a machine that ended before all had come home."""
+"""What `up` says of a machine that ended before all had are pulled."""
 
 from __future__ import annotations
 

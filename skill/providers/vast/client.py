@@ -1,6 +1,6 @@
 """The client of Vast.ai: a method for each thing that is asked or done, over plain HTTP.
 
-Each returns what is so, or `Unknown`; none raises for what the world does. A create is repeated only where it is known
+Each returns the facts, or `Unknown`; none raises for what the world does. A create is repeated only where it is known
 not to have been carried out. What changes an instance takes the proof that it is ours.
 """
 
