@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 from queue_manager.core import events as ev
+from queue_manager.core import failure_advice
 from queue_manager.core.events import Record
 from queue_manager.core.times import iso
 
+RECOVERY = "recovery"
+"""The kind of an alert that a step of a job's ladder is taken, or that its command failed."""
 UNHEALTHY = "unhealthy"
 """The kind of an alert about a flag of a running job; `flag` is the flag's kind, and `line` a line of the job's log."""
 
@@ -21,6 +24,8 @@ def alert(record: Record) -> str | None:
     row = {"seq": record.seq, "at": iso(record.at), "kind": kind, "job": job, "text": text}
     if isinstance(record.event, ev.HealthFlagged):
         row |= {"flag": record.event.kind, "line": record.event.line or None}
+    if isinstance(record.event, ev.AttemptEnded) and kind == "stuck":
+        row["next"] = failure_advice.of_failure(record.event.failure or "", text)
     return json.dumps({key: value for key, value in row.items() if value is not None}, ensure_ascii=False) + "\n"
 
 
@@ -46,6 +51,10 @@ def words(record: Record) -> tuple[str, str | None, str] | None:
             return "not_launched", event.job, event.error or "not launched"
         if event.warning:
             return "warning", event.job, event.warning
+    elif isinstance(event, ev.RecoveryChosen):
+        return RECOVERY, event.job, f"{event.failure} in attempt {event.n}: {event.action} ({event.cause})"
+    elif isinstance(event, ev.RecoveryRan) and event.code:
+        return RECOVERY, event.job, f"the command before attempt {event.n} failed with exit code {event.code}"
     elif isinstance(event, ev.HealthFlagged) and not event.again:
         return UNHEALTHY, event.job, f"{event.kind}: {event.text}"
     elif isinstance(event, ev.LeftoversFound) and event.fate != "end":

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from queue_manager.core import cadence
 from queue_manager.core.times import epoch, iso
-from skill.runs import digest
+from skill.runs import digest, recovery
 from skill.runs.digest import Row
 
 FIELDS = ("ts", "state", "step", "rate", "gpu", "mem", "eval", "action", "next_eta")
@@ -125,14 +125,17 @@ def row_json(found: Check, log: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _action(row: Row) -> str | None:
-    status = row["status"]
+    status, step = row["status"], recovery.pending(row)
+    if status in digest.RETRIES and step is not None and row["retry_at"]:
+        return f"{step}_at_{digest.clock(row['retry_at'])}"
     if status in digest.RETRIES:
         return f"retries_at_{digest.clock(row['retry_at'])}" if row["retry_at"] else "retries"
     if status == "stuck":
-        return "needs_a_person"
+        return "needs_another_host" if recovery.wants_host(row) else "needs_a_person"
     if row.get("outcome"):
         return str(row["outcome"])
-    return f"attempt_{row['attempt']}" if row["attempt"] > 1 else None
+    tried = "" if step is None else f":{step}"
+    return f"attempt_{row['attempt']}{tried}" if row["attempt"] > 1 else None
 
 
 def _eval(

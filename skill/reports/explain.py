@@ -14,7 +14,7 @@ from queue_manager.core.events import Record
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.times import duration, epoch, iso
 from skill.common.units import count_text
-from skill.runs import activity, digest, health
+from skill.runs import activity, digest, health, recovery
 from skill.runs.dependencies import Dependencies, Need
 from skill.runs.digest import Row
 from skill.runs.merge import CARRIED
@@ -33,6 +33,8 @@ def attempts(records: Iterable[Record], job: str) -> list[dict[str, Any]]:
     """The attempts of a job, oldest first, from the journal's records about it and about the code."""
     found: dict[int, dict[str, Any]] = {}
     code: str | None = None
+    step: str | None = None
+    chosen: dict[int, str] = {}
     for record in records:
         event = record.event
         if isinstance(event, ev.CodeSeen):
@@ -46,7 +48,7 @@ def attempts(records: Iterable[Record], job: str) -> list[dict[str, Any]]:
             found[event.n] = {
                 "attempt": event.n, "started": iso(record.at), "ended": None, "seconds": None,
                 "cards": list(event.indices), "status": "running", "exit_code": None, "error": None, "charged": True,
-                "code": code, "began": record.at,
+                "code": code, "recovery": step, "began": record.at,
             }  # fmt: skip
         elif isinstance(event, ev.AttemptStarted) and event.n in found:
             found[event.n].update(started=iso(record.at), began=record.at)
@@ -60,6 +62,9 @@ def attempts(records: Iterable[Record], job: str) -> list[dict[str, Any]]:
                 error=event.error or event.warning,
                 charged=event.charged,
             )
+            step = chosen.pop(event.n, None) if event.charged else step
+        elif isinstance(event, ev.RecoveryChosen):
+            chosen[event.n] = event.action
     return [{name: value for name, value in found[n].items() if name != "began"} for n in sorted(found)]
 
 
@@ -100,6 +105,7 @@ def explain(
         "cards": _cards(document, row),
         "roots": [_root(rows[name], now) for name in roots],
         "attempts": list(tries),
+        "recovery": row.get("recovery"),
         "log": excerpt(log, row["error"] or "") if row["status"] not in ("pending", "blocked") else [],
         "next": advice(document, row, roots, rows),
     }
@@ -280,6 +286,13 @@ def advice(document: Mapping[str, Any], row: Row, roots: Sequence[str], rows: Ma
     elif name == "stuck":
         hint = _hint(row)
         steps = [hint] if hint else []
+        if recovery.wants_host(row):
+            where = "hosts" in meta
+            steps = [
+                shlex.join(["wavequeue", "rescue", meta["run_id"]]) + " moves it to another host of the run"
+                if where
+                else "submit the spec to a host that has more: wavequeue submit SPEC --host NAME"
+            ]
         steps += [f"read its full log: {command('logs', job)}"] if row["attempt"] else []
         steps.append(f"then retry it: {command('retry', job)}")
     elif name == "cancelled":
@@ -355,6 +368,9 @@ def lines(story: Mapping[str, Any]) -> list[str]:
     if len(story["attempts"]) > 1 or any(row["error"] for row in story["attempts"]):
         mixed = len({row.get("code") for row in story["attempts"]}) > 1
         text += ["", "attempts", *(f"  {_attempt(row, story, with_code=mixed)}" for row in story["attempts"][-20:])]
+    steps = recovery.lines(story)
+    if steps:
+        text += ["", "recover", *(f"  {line}" for line in steps)]
     if story["log"]:
         text += ["", "its log says", *(f"  | {line}" for line in story["log"])]
     if story["next"]:
@@ -374,5 +390,6 @@ def _attempt(row: Mapping[str, Any], story: Mapping[str, Any], *, with_code: boo
     error = f": {row['error']}" if row["error"] and not is_known else ""
     error += ": the same error" if is_known and row is not story["attempts"][-1] else ""
     free = "" if row["charged"] else " (not counted)"
+    free += f" (recover: {row['recovery']})" if row.get("recovery") else ""
     code = f" (code {row.get('code') or 'unknown'})" if with_code else ""
     return f"{row['attempt']}  {digest.clock(row['started'])}{where}  {row['status']}{length}{free}{code}{error}"

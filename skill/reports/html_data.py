@@ -16,7 +16,7 @@ from skill.reports import cells, gpu_time, reproduce
 from skill.reports.cells import Cell, Result, Table
 from skill.reports.effect import control_of, effect
 from skill.reports.gpu_time import Attempt, Lane
-from skill.runs import digest
+from skill.runs import digest, recovery
 from skill.runs.digest import Row
 
 _SHORT = 6 * 3600.0
@@ -262,8 +262,8 @@ def _coded(values: Iterable[str | None]) -> dict[str, list[Any]]:
 def _command(given: Material, job: JobSpec | None, row: Row) -> tuple[str, str]:
     if job is None:
         return "", ""
-    gpus = ",".join(map(str, row["gpus"]))
-    return reproduce.before(given.manifest, job, given.document["meta"]["cwd"]), reproduce.command(job, gpus)
+    gpus, spec = ",".join(map(str, row["gpus"])), recovery.spec_run(job, row)
+    return reproduce.before(given.manifest, job, given.document["meta"]["cwd"]), reproduce.command(spec, gpus)
 
 
 def _timeline(lanes: Sequence[Lane], order: Mapping[str, int], begin: float) -> dict[str, Any]:

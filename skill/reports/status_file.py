@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from queue_manager.core import events as ev
-from queue_manager.core import health_policy
+from queue_manager.core import health_policy, recover_policy
 from queue_manager.core.events import Record
 from queue_manager.core.health_policy import Policy
 from queue_manager.core.judge import span
@@ -16,7 +16,7 @@ from queue_manager.core.markdown import code, inline
 from queue_manager.core.times import iso
 from skill.reports import reproduce, teardown_text
 from skill.reports.checks import Check, line
-from skill.runs import digest
+from skill.runs import digest, recovery
 from skill.runs.digest import Row
 
 NOTES = "<!-- your notes: what stands below this line is kept -->"
@@ -24,8 +24,13 @@ _JOBS = 60
 _ACTIONS = 200
 _COMMAND = 200
 _SPREAD = 6
-NEEDLES = ('"AttemptSt', '"AttemptEnded"', '"CardQ', '"JobRetried"', '"JobCancelled"', '"Teardown', '"BoundReached"')
+NEEDLES = ('"AttemptSt', '"AttemptEnded"', '"CardQ', '"JobRetried"', '"JobCancelled"', '"Teardown', '"BoundReached"',
+           '"Recovery')  # fmt: skip
 """What the journal lines have that `actions` reads."""
+
+
+_STOPPED = {"recover": "unhealthy", "leftovers": "processes that it left running"}
+"""Reasons for which an attempt is ended, where their name does not say it."""
 
 
 class Action(NamedTuple):
@@ -39,22 +44,41 @@ class Action(NamedTuple):
 
 
 def actions(records: Sequence[Record], rows: Mapping[str, Row]) -> list[Action]:
-    """What was done, oldest first: retries, kills, quarantines, ends of machines."""
+    """What was done, oldest first: retries, steps of ladders, kills, quarantines, ends of machines."""
     found: list[Action] = []
-    attempts: dict[tuple[str, int], int] = {}
+    attempts: dict[tuple[str, int], list[int]] = {}
+    """What was done to an attempt, or by it: places in `found`. Its end is the effect of all that."""
+    pending: dict[str, int] = {}
+
+    def effect(job: str, n: int, words: str) -> None:
+        for place in attempts.get((job, n), ()):
+            found[place] = found[place]._replace(effect=words)
+
     for record in records:
         event = record.event
-        if isinstance(event, ev.AttemptStarting) and event.n > 1:
-            attempts[event.job, event.n] = len(found)
+        if isinstance(event, ev.RecoveryChosen):
+            pending[event.job] = len(found)
+            did = f"recover: {event.action}, because attempt {event.n} failed ({event.cause or event.failure})"
+            found.append(Action(record.at, event.job, did, recovery.UNDER_WAY))
+        elif isinstance(event, ev.AttemptStarting) and event.job in pending:
+            attempts[event.job, event.n] = [pending[event.job]]
+            effect(event.job, event.n, f"attempt {event.n} {_now(event.job, event.n, rows)}")
+        elif isinstance(event, ev.RecoveryRan) and event.code and event.job in pending:
+            place = pending[event.job]
+            did = f"{found[place].did}; its command failed with exit code {event.code}"
+            found[place] = found[place]._replace(did=did)
+        elif isinstance(event, ev.AttemptStarting) and event.n > 1:
+            attempts[event.job, event.n] = [len(found)]
             found.append(Action(record.at, event.job, f"started attempt {event.n}", _now(event.job, event.n, rows)))
         elif isinstance(event, ev.AttemptStopping):
-            attempts[event.job, event.n] = len(found)
-            found.append(Action(record.at, event.job, f"ended attempt {event.n}: {event.reason}", "not ended yet"))
+            attempts.setdefault((event.job, event.n), []).append(len(found))
+            did = f"ended attempt {event.n}: {_STOPPED.get(event.reason, event.reason)}"
+            found.append(Action(record.at, event.job, did, "not ended yet"))
         elif isinstance(event, ev.AttemptEnded):
-            at = attempts.pop((event.job, event.n), None)
-            if at is not None:
-                words = event.status if event.error is None else f"{event.status}: {event.error}"
-                found[at] = found[at]._replace(effect=words)
+            effect(event.job, event.n, event.status if event.error is None else f"{event.status}: {event.error}")
+            step = pending.get(event.job)
+            if event.charged and step in attempts.get((event.job, event.n), ()):
+                del pending[event.job]
         elif isinstance(event, ev.CardQuarantined):
             found.append(Action(record.at, event.card, "quarantined the GPU", event.reason))
         elif isinstance(event, ev.JobRetried):
@@ -136,6 +160,9 @@ def kill_criteria(manifest: Manifest) -> list[str]:
         f"out of memory: again after {span(retry.delay)}, {retry.max_attempts} attempts at most",
         f"other failures: {_spread([f'{job.retries} retries' for job in jobs])}",
     ]
+    ladders = [", then ".join(map(recover_policy.words, recover_policy.ladder(job.recover))) for job in jobs]
+    if any(ladders):
+        words.append(f"then recover: {_spread([one or 'nothing' for one in ladders])}")
     policies = [health_policy.policy(job.health, job.metrics) for job in jobs]
     words.append(f"unhealthy: {_spread([_unhealthy(policy) for policy in policies])}")
     for name, limits in (("early stop", _early_stop), ("fewest steps", _fewest)):
@@ -157,7 +184,8 @@ def _unhealthy(policy: Policy) -> str:
     for one in policy.bounds:
         signs += [f"{one.metric} above {one.above:g}"] if one.above is not None else []
         signs += [f"{one.metric} below {one.below:g}"] if one.below is not None else []
-    return f"{'ended' if policy.then == 'stop' else 'alert'} if {', or '.join(signs)}"
+    follows = {"stop": "ended", "recover": "ended, and recovered"}.get(policy.then, "alert")
+    return f"{follows} if {', or '.join(signs)}"
 
 
 def _early_stop(policy: Policy) -> str:
@@ -205,7 +233,7 @@ def _jobs(document: Mapping[str, Any], manifest: Manifest, found: Sequence[Check
         row = rows[one.job]
         lines.append(f"- {code(line(one))}")
         if one.job in specs:
-            command = reproduce.command(specs[one.job], ",".join(map(str, row["gpus"])))
+            command = reproduce.command(recovery.spec_run(specs[one.job], row), ",".join(map(str, row["gpus"])))
             lines.append(f"  - command: {code(command if len(command) <= _COMMAND else command[:_COMMAND] + '…')}")
         lines.append(f"  - log: {code(row['log'])}" + (f" on {inline(row['host'])}" if row.get("host") else ""))
         lines += [f"  - {inline(words)}" for words in one.flags]

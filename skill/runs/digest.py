@@ -199,7 +199,9 @@ def reason(row: Row) -> str:
             return str(row["error"]).removeprefix("cancelled ")  # which its status says beside it
         return row["error"] or row["warning"] or skipped or OUTCOMES.get(row.get("outcome") or "", "")
     if row["status"] in RETRIES:
-        return f"{row['error'] or 'failed'}; again at {clock(row['retry_at'])}"
+        step = ((row.get("recovery") or {}).get("steps") or [{}])[-1]
+        how = f", recover: {step['action']}" if step.get("attempt") == row["attempt"] else ""
+        return f"{row['error'] or 'failed'}; again at {clock(row['retry_at'])}{how}"
     return row["waiting"] or ""
 
 

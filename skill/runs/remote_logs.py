@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, Union
 
 from queue_manager.core import events
-from queue_manager.core.events import AttemptEnded, AttemptStarted, AttemptStarting, CodeSeen, JournalError, Record
+from queue_manager.core.events import (
+    AttemptEnded,
+    AttemptStarted,
+    AttemptStarting,
+    CodeSeen,
+    JournalError,
+    Record,
+    RecoveryChosen,
+)
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.status import Status
 from queue_manager.core.times import duration
@@ -360,6 +368,8 @@ def _or_raise(record: Record) -> Record | None:
     event = record.event
     if isinstance(event, CodeSeen) and isinstance(event.code, str | None) and isinstance(event.since, int | float):
         return record._replace(event=replace(event, code=event.code and str(state_schema.clean(event.code))))
+    if isinstance(event, RecoveryChosen):
+        return record._replace(event=replace(event, action=str(state_schema.clean(str(event.action)))))
     if not isinstance(event, (AttemptStarting, AttemptStarted, AttemptEnded)) or type(event.n) is not int:
         return None
     if isinstance(event, AttemptStarting):

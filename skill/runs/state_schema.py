@@ -154,6 +154,29 @@ class Health(TypedDict, total=False):
     flags: list[Flag]
 
 
+class Step(TypedDict):
+    """A step on a job's ladder: after which attempt, why, what was done, and what came of it. Times in ISO form."""
+
+    at: Text
+    attempt: Count
+    failure: Text
+    cause: Text
+    rung: Count
+    action: Text
+    effect: Words
+    effect_at: Words
+
+
+class Recovery(TypedDict):
+    """What the ladder did for a job. `changed`: settings that are not those of the spec, in words; `command`: the
+    whole command with them; `wants_host`: it is to run on another host."""
+
+    steps: list[Step]
+    changed: Words
+    command: Words
+    wants_host: bool
+
+
 class _Job(TypedDict):
     id: Text
     phase: Text
@@ -202,6 +225,7 @@ class Job(_Job, total=False):
     health: Health | None
     outcome: Words
     seq: Count
+    recovery: Recovery | None
 
 
 class _Document(TypedDict):
@@ -277,5 +301,8 @@ def _times(document: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
             for column in columns:
                 if row.get(column) is not None:
                     yield f"{name}[{n}].{column}", row[column]
+            for step in (row.get("recovery") or {}).get("steps", ()):
+                yield f"{name}[{n}].recovery.steps", step["at"]
+                yield f"{name}[{n}].recovery.steps", step["effect_at"]
             for flag in (row.get("health") or {}).get("flags", ()):
                 yield f"{name}[{n}].health.flags", flag["since"]

@@ -11,7 +11,7 @@ from queue_manager.core.times import duration, epoch
 from skill.common.text_table import columns
 from skill.common.units import jobs_text
 from skill.reports import teardown_text
-from skill.runs import activity, code_versions, digest, eta, health
+from skill.runs import activity, code_versions, digest, eta, health, recovery
 from skill.runs.assignment import LOST, PLANNED
 from skill.runs.digest import Digest, Row
 
@@ -119,9 +119,14 @@ def _sections(scene: Scene, width: int, marks: Marks) -> list[_Section]:
         _Section("running", found.running, lambda rows: _running(rows, scene, width)),
         _Section("waiting for a retry", found.retrying, lambda rows: _reasons(rows, width)),
         _Section("need a person", digest.alike(found.person), lambda groups: _groups(groups, width)),
+        _Section("recovery", recovery.taken(document["jobs"]), lambda steps: _recovery(steps, width)),
         _Section("cancelled", digest.alike(found.cancelled), lambda groups: _groups(groups, width)),
         _Section("recently finished", found.recent, lambda rows: _recent(rows, scene, width)),
     ]
+
+
+def _recovery(steps: Sequence[tuple[Row, Mapping[str, Any]]], width: int) -> list[Text]:
+    return columns([list(recovery.cells(row, step)) for row, step in steps], width, indent=1)
 
 
 def _hosts(rows: Sequence[Row], now: float, width: int) -> list[Text]:
