@@ -63,6 +63,7 @@ VERBS = {  # in the order in which they are used
     "vast": Verb("vast.instances", "vast", "Rent machines of Vast.ai: list them, their cost, and offers."),
     "up": Verb("up", "up_verb", "Run SPEC on a rented machine: rent, run, pull, destroy."),
     "research": Verb("research.projects", "research", "Keep projects, ideas, runs, evidence and papers in files."),
+    "completion": Verb("completion", "completion_verb", "Complete verbs, runs, jobs, hosts and files in your shell."),
     "doctor": Verb("doctor", "doctor_verb", "Check the keys of Vast.ai, W&B, Hugging Face and GitHub."),
 }
 
@@ -114,6 +115,10 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     name = Path(sys.argv[0]).name
     name = name if name in _NAMES else "wavequeue"
+    if "_WAVEQUEUE_COMPLETE" in os.environ:  # a shell asks, and reads the answer by itself
+        from skill.cli import completion
+
+        return completion.answer(os.environ[completion.VARIABLE], name, cli)
     given = sys.argv[1:] if arguments is None else arguments
     with safe_output.guarded(safe_output.named(name, VERBS)):
         try:

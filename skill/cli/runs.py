@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _OLD = "30d"
 
 
-@click.command("ls")
+@click.command("ls", short_help="List runs, here and on hosts.")
 @click.option("--all", "everything", is_flag=True, help="List also the older runs that have ended.")
 @JSON
 def ls(everything: bool, as_json: bool) -> None:
@@ -81,7 +81,7 @@ def _age(seconds: float) -> str:
     return f"{int(seconds // 86400)} d" if seconds >= 2 * 86400 else duration(seconds)
 
 
-@click.command("rm")
+@click.command("rm", short_help="Remove runs that have ended from this machine.")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @YES
 @JSON
@@ -100,7 +100,7 @@ def rm(runs: tuple[str, ...], yes: bool, as_json: bool) -> int:
     return _remove(found, yes, as_json)
 
 
-@click.command("gc")
+@click.command("gc", short_help="Remove runs that ended long ago; asks.")
 @click.option(
     "--older", callback=time_option, default=_OLD, metavar="TIME", help=f"Ended longer ago than TIME (default: {_OLD})."
 )

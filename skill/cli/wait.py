@@ -14,7 +14,7 @@ from skill.operations import wait_run
 from skill.runs import digest
 
 
-@click.command("wait")
+@click.command("wait", short_help="Wait for the end of a run, or for a new problem in it.")
 @RUN
 @click.option("--timeout", callback=time_option, metavar="TIME", help="Wait for TIME at most, such as 9m.")
 @JSON
