@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _FOOTER = "Ctrl-C leaves this view; the run continues"
 
 
-@click.command("run", short_help="Run SPEC on this machine.", cls=TakesCommand)
+@click.command("run", cls=TakesCommand)
 @given
 @NAME
 @DRY_RUN
