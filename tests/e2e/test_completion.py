@@ -89,9 +89,7 @@ def test_nothing_slow_is_imported_for_it() -> None:
 def test_a_new_shell_completes_a_job_once_it_is_installed(
     shell: str, work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = shutil.which(shell)
-    if path is None:
-        pytest.skip(f"{shell} is not installed; tools/setup.sh installs it where it may")
+    assert shutil.which(shell), "tools/setup.sh installs it"
     for _ in range(2):  # twice does no harm
         assert main.main(["completion", shell, "--install"]) == DONE
     assert f"open a new {shell}" in capsys.readouterr().out
@@ -99,7 +97,7 @@ def test_a_new_shell_completes_a_job_once_it_is_installed(
     assert shell == "fish" or startup.read_text().count("# wavequeue completion") == 1
     command = Path(sys.prefix) / "bin"
     environment = {**os.environ, "PATH": f"{command}:{os.environ['PATH']}"}
-    terminal = Terminal([path, "-i"], work, environment)
+    terminal = Terminal([shell, "-i"], work, environment)
     terminal.type(b"echo re''ady\n")
     terminal.wait_for("ready")
     for word, whole in ((b"wq why alph\t", "alpha_one"), (b"wq status --run dem\t", RUN_ID)):
