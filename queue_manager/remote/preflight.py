@@ -67,12 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def look(manifest: Manifest) -> dict[str, Any]:
-    """The document of a run on this machine: `probe`, `existing` as queue_manager.adapters.existing tells it, and
-    `place`: the directory of all that is this machine's own."""
+    """The document of a run on this machine: `probe`, `existing` as queue_manager.adapters.existing tells it, `place`:
+    the directory of all that is this machine's own, and `unset` and `unset_notify` as `examine` tells them."""
     cwd = _cwd(manifest)
     place = host_place.here()
     found = existing.describe(manifest, cwd, place)
-    return {"probe": probe.describe(Path(cwd)), "existing": found, "place": str(place.root)}
+    there = {"probe": probe.describe(Path(cwd)), "existing": found, "place": str(place.root)}
+    return {**there, **_variables(manifest, cwd)}
 
 
 def newest_code(manifest: Manifest) -> dict[str, Any] | None:
@@ -117,30 +118,25 @@ def examine(manifest: Manifest) -> dict[str, Any]:
         "activation": _activation(manifest, cwd if there else home),
         "unmet": list(_unmet({one: ids for one, ids in asked.items() if one not in dropped})),
         "untried": len(dropped),
-        "unset": _unset(manifest, cwd),
-        "unset_notify": _unset_notify(manifest, cwd),
+        **_variables(manifest, cwd),
         "probe": probe.describe(Path(cwd)),
         "needs": needs.describe(Path(home)),
         "existing": existing.describe(manifest, cwd, host_place.of(Path(home))),
     }
 
 
-def _unset(manifest: Manifest, cwd: str) -> dict[str, list[str]]:
-    known = {**os.environ, **read_env(Path(cwd))} if any(job.env_from for job in manifest.jobs) else {}
-    found: dict[str, list[str]] = {}
+def _variables(manifest: Manifest, cwd: str) -> dict[str, Any]:
+    """What jobs and notify take from .env or the environment, and neither has."""
+    rules = notify_rules.notify(manifest.notify)
+    names = () if rules is None else rules.variables
+    asked = names or any(job.env_from for job in manifest.jobs)
+    known = {**os.environ, **read_env(Path(cwd))} if asked else {}
+    unset: dict[str, list[str]] = {}
     for job in manifest.jobs:
         for name in dict.fromkeys(name for parts in job.env_from.values() for name in parts[1::2]):
             if name not in known:
-                found.setdefault(name, []).append(job.id)
-    return found
-
-
-def _unset_notify(manifest: Manifest, cwd: str) -> list[str]:
-    rules = notify_rules.notify(manifest.notify)
-    if rules is None or not rules.variables:
-        return []
-    known = {**os.environ, **read_env(Path(cwd))}
-    return [name for name in rules.variables if name not in known]
+                unset.setdefault(name, []).append(job.id)
+    return {"unset": unset, "unset_notify": [name for name in names if name not in known]}
 
 
 def _unmet(asked: Mapping[_Asked, list[str]]) -> Iterable[dict[str, Any]]:

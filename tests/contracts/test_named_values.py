@@ -155,10 +155,10 @@ def test_what_notify_lacks_is_named_before(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("ALSO=1\n")
     notify = {"command": "send ${ALSO} ${NOT_SET}", "webhook": "https://example.org/${NOT_SET}/${NOR_THIS}"}
     made = build(json.dumps({"project": "p", "notify": notify, "jobs": [{"id": "a", "cmd": "b"}]}), "s.json").manifest
-    document = preflight.examine(made._replace(cwd=str(tmp_path)))
-    words = unset_words(document, {"a"})
-    assert [one.partition(" ")[0] for one in words] == ["NOT_SET", "NOR_THIS"]
-    assert all("notify takes it: nobody is told" in one for one in words)
+    for ask in (preflight.examine, preflight.look):
+        words = unset_words(ask(made._replace(cwd=str(tmp_path))), {"a"})
+        assert [one.partition(" ")[0] for one in words] == ["NOT_SET", "NOR_THIS"]
+        assert all("notify takes it: nobody is told" in one for one in words)
 
 
 @pytest.mark.parametrize("rows", [None, [], {"A": 1}, {"A": [1, "other"]}, {"A\x1b[31m": ["j1"]}, {"": ["j1"]}])
