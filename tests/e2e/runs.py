@@ -48,6 +48,17 @@ def lives(pid: int) -> bool:
         return False
 
 
+def processes_of(home: Path) -> list[psutil.Process]:
+    """The processes that run with this home, but for this one."""
+    found, wanted = [], f"\0HOME={home}\0".encode()
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            with contextlib.suppress(OSError, psutil.Error), open(f"/proc/{name}/environ", "rb", buffering=0) as file:
+                if wanted in b"\0" + file.read():
+                    found.append(psutil.Process(int(name)))
+    return [process for process in found if _lives(process)]
+
+
 class World:
     """One host: a home, a screen directory, an environment for managers."""
 
@@ -94,11 +105,7 @@ class World:
         for run in self.runs:
             if run.manager is not None and run.manager.poll() is None:
                 run.kill()
-        mine = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.pid != os.getpid() and process.environ().get("HOME") == str(self.home):
-                    mine.append(process)
+        mine = processes_of(self.home)
         for process in mine:
             with contextlib.suppress(psutil.Error):
                 process.kill()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from queue_manager.core.layout import RunPaths
-from tests import in_process, nvml
+from tests import forked, in_process, nvml
 from tests.e2e.runs import PATIENCE, ROOT, World, wait_for
 from tests.e2e.terminal import Terminal
 
@@ -69,16 +69,9 @@ class Desk:
         if arguments[0] in STARTS_NOTHING:
             done = in_process.run(arguments, self.place, self.world.environment)
         else:
-            process = subprocess.run(
-                self.argv(*arguments),
-                cwd=self.place,
-                env=self.world.environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=2 * PATIENCE,
-            )
-            done = in_process.Ended(process.returncode, process.stdout, process.stderr)
+            process = forked.start("skill", list(arguments), self.place, self.world.environment)
+            out, err = process.communicate(2 * PATIENCE)
+            done = in_process.Ended(process.wait(), out, err)
         assert done.returncode == code, (arguments, done)
         return done
 
