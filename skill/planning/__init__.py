@@ -1,1 +1,1 @@
-"""What would run where, and whether it can. Pure, but for a look at files that are there."""
+"""Plan what would run where, and whether it can. Pure, except for reading existing files."""

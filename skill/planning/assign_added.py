@@ -1,4 +1,4 @@
-"""Which host gets jobs that are added to a run on hosts. Pure: the same input gives the same answer."""
+"""Assign jobs that are added to a run on hosts. Pure: the same input gives the same answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skill.runs.digest import FINAL, Row
 
 
 class Load(NamedTuple):
-    """A host that can take jobs now: its cards as far as they were read, and its jobs that have not ended."""
+    """A host that can take jobs now: its GPUs, where they were read, and its unfinished jobs."""
 
     host: str
     cards: int
@@ -30,7 +30,7 @@ class Added(NamedTuple):
 
 
 def loads(hosts: Sequence[Row], cards: Sequence[Row]) -> list[Load]:
-    """The hosts that answer, from a merged document's `meta.hosts` and `gpus`."""
+    """Return the hosts that answer, from a merged document's `meta.hosts` and `gpus`."""
     return [
         Load(
             row["name"],
@@ -45,7 +45,7 @@ def loads(hosts: Sequence[Row], cards: Sequence[Row]) -> list[Load]:
 def share(
     whole: Manifest, new: Sequence[JobSpec], owner: Mapping[str, str], document: Mapping[str, Any]
 ) -> dict[str, JobsAdded]:
-    """Share new jobs out among the hosts of a run, by its state; see `assign`."""
+    """Assign new jobs to the hosts of a run, by its state; see `assign`."""
     given = assign(whole, new, owner, loads(document["meta"]["hosts"], document["gpus"]))
     return {host: JobsAdded(part.phases, part.groups, part.specs) for host, part in given.items()}
 
@@ -53,11 +53,11 @@ def share(
 def assign(
     whole: Manifest, new: Sequence[JobSpec], owner: Mapping[str, str], hosts: Sequence[Load]
 ) -> dict[str, Added]:
-    """Share new jobs out. `whole`: the run's manifest with them; `owner`: the host of each job that was there.
+    """Assign new jobs. `whole`: the run's manifest with them; `owner`: the host of each existing job.
 
-    Jobs go where what they wait for is; jobs tied to each other stay together. Others go to the host that has the
-    fewest unfinished jobs for each of its cards, among those with enough cards if any has. Raises UseError where jobs
-    wait for jobs of two hosts, FailedError where no host answers.
+    Jobs go to the host of what they wait for; jobs that depend on each other stay together. Others go to the host with
+    the fewest unfinished jobs per GPU, among those with enough GPUs if any has. Raises UseError where jobs wait for
+    jobs of two hosts, FailedError where no host answers.
     """
     dependencies = Dependencies(whole)
     left = {load.host: load for load in hosts}

@@ -1,7 +1,7 @@
-"""Which host gets which jobs. Pure: the same input gives the same answer.
+"""Assign jobs to hosts. Pure: the same input gives the same answer.
 
-Jobs tied by dependencies are one cluster, which is never divided if one host can serve all of it. The clusters that
-have the least choice of hosts go first, among these the longest, each to the host that is done with it soonest.
+Jobs connected by dependencies form a cluster, which is never divided if one host can run all of it. Clusters with the
+smallest choice of hosts come first, among these the longest, each on the host that finishes it soonest.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _UNKNOWN = 1.0
 
 
 class Offer(NamedTuple):
-    """A host that can take jobs: its cards, its cores, and how fast it is beside the others (1.0: like them)."""
+    """A host that can take jobs: its GPUs, its cores, and its speed relative to the others (1.0: equal)."""
 
     name: str
     cards: tuple[Card, ...] = ()
@@ -40,7 +40,7 @@ class Transfer(NamedTuple):
 
 
 class Sharing(NamedTuple):
-    """`parts`: the jobs of each host that gets any, in the manifest's order. `unplaced`: why a job is on none."""
+    """`parts`: the jobs of each host that gets any, in the manifest's order. `unplaced`: why a job has no host."""
 
     parts: Mapping[str, tuple[str, ...]]
     carried: tuple[Transfer, ...]
@@ -59,10 +59,10 @@ class _Cluster(NamedTuple):
 
 
 def share(manifest: Manifest, offers: Sequence[Offer], seconds: Mapping[str, float] | None = None) -> Sharing:
-    """Share the jobs of a manifest out among hosts.
+    """Assign the jobs of a manifest to hosts.
 
-    `seconds`: how long a job of each phase takes, as far as earlier runs tell. A job that no host can ever serve is
-    unplaced, and so is every job that waits for it. `speed` of an offer below 0.001 counts as that.
+    `seconds`: duration of a job of each phase in earlier runs. A job that no host can ever run is unplaced, and so is
+    every job that waits for it. `speed` of an offer below 0.001 counts as that.
     """
     dependencies = Dependencies(manifest)
     unplaced = _unplaced(manifest, dependencies, offers)
@@ -81,17 +81,17 @@ def share(manifest: Manifest, offers: Sequence[Offer], seconds: Mapping[str, flo
 
 
 def all_on(manifest: Manifest, offer: Offer) -> Sharing:
-    """All jobs on one host, whether it can serve them or not."""
+    """Assign all jobs to one host, whether it can run them or not."""
     return Sharing({offer.name: tuple(job.id for job in manifest.jobs)}, (), {})
 
 
 def need_of(job: JobSpec) -> Need:
-    """What a job needs of the cards of its host."""
+    """Return what a job needs of the GPUs of its host."""
     return Need(job.gpus, job.gpu_mem_mib)
 
 
 def unservable(need: Need, manifest: Manifest, offer: Offer) -> str | None:
-    """Why a host can never serve such a need, in words; None if it can."""
+    """Say why a host can never meet such a need; None if it can."""
     wanted = manifest.gpus
     usable = [card for card in offer.cards if may_use(card.index, wanted)]
     return impossible(need, usable, wanted)
@@ -226,7 +226,7 @@ class _Scale:
 
 
 def at_once(need: Need, manifest: Manifest, offer: Offer) -> int:
-    """How many jobs with such a need of cards a host runs at a time; at least 1, as it can serve one."""
+    """Return how many jobs with such a need a host runs at a time; at least 1."""
     cards = [card for card in offer.cards if may_use(card.index, manifest.gpus)]
     slots = len(cards) if need.mib is None else sum(card.total_mib // need.mib for card in cards)
     slots = max(1, slots // need.gpus)

@@ -1,6 +1,6 @@
-"""Outputs that are there before a run begins: how many, and which of them can stand for their jobs. Pure.
+"""Outputs that exist before a run starts: how many, and which jobs count as done by them. Pure.
 
-An output stands for its job where it is newer than the code, and was made by the command that the spec says now: it is
+A job counts as done if its output is newer than the code, and was made by the command that the spec has now: it is
 newer than the spec, or the newest run before it had the job with the same command.
 """
 
@@ -20,7 +20,7 @@ from skill.runs import live_runs
 from skill.runs.live_runs import LiveRun
 
 REQUEST = "skip-done"
-"""Id of the request by which a run's manager is told of outputs that stand for their jobs."""
+"""Id of the request that tells a run's manager which jobs count as done."""
 
 
 class Found(NamedTuple):
@@ -45,8 +45,8 @@ class Earlier(NamedTuple):
 
 
 class Skips(NamedTuple):
-    """`done`: ids of jobs whose output stands for them. `old_code`, `old_spec`: of jobs whose output is older than the
-    code, or may have been made by another command."""
+    """`done`: ids of jobs that count as done. `old_code`, `old_spec`: ids of jobs whose output is older than the code,
+    or may have been made by another command."""
 
     done: tuple[str, ...]
     old_code: tuple[str, ...]
@@ -54,7 +54,8 @@ class Skips(NamedTuple):
 
 
 def read(document: Mapping[str, Any]) -> Found | None:
-    """What queue_manager.remote.preflight told; None where it told nothing of this, as older versions, or nonsense."""
+    """Read what queue_manager.remote.preflight reported; None where it reported nothing of this (older versions), or an
+    invalid value."""
     try:
         found = document["existing"]
         outputs = {str(job): float(at) for job, at in found["outputs"]}
@@ -99,7 +100,7 @@ def _is_vouched(job: JobSpec, at: float, made: Sequence[tuple[float, Mapping[str
 
 
 def newest_code(found: Found) -> tuple[str, float]:
-    """The source file that was changed last. Raises FailedError where it is unknown."""
+    """Return the source file that changed last. Raises FailedError where it is unknown."""
     if found.newest_code is None:
         why = found.newest_code_fault or "there are too many source files, or the file system is slow"
         raise FailedError(
@@ -110,12 +111,12 @@ def newest_code(found: Found) -> tuple[str, float]:
 
 
 def request_text(jobs: Sequence[str]) -> str:
-    """The file of the request that tells a manager of them."""
+    """Return the file of the request that tells a manager of them."""
     return encode_request(Request(REQUEST, "skip", tuple(jobs)))
 
 
 def words(found: Found, jobs: Iterable[JobSpec], where: str = "here") -> list[str]:
-    """What to say of outputs that are there, where nothing was asked about them: a line for each thing."""
+    """Describe existing outputs where no option was given about them, a line for each point."""
     expected = [job.id for job in jobs if job.expected_output is not None]
     count = sum(name in found.outputs for name in expected)
     lines = []
@@ -131,7 +132,7 @@ def words(found: Found, jobs: Iterable[JobSpec], where: str = "here") -> list[st
 
 
 def skip_words(found: Skips, code: tuple[str, float]) -> list[str]:
-    """What --skip-done made of outputs that are there, a line for each kind."""
+    """Describe what --skip-done decided about existing outputs, a line for each kind."""
     lines = [f"{_jobs(found.done)} not run, since the output already exists"] if found.done else []
     if found.done and not code[0]:
         lines.append("there is no source file in the cwd, so these outputs were compared with the spec alone")

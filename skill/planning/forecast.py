@@ -1,4 +1,4 @@
-"""How long a run will take, and what it costs: the scheduler itself against simulated time. Pure."""
+"""Estimate how long a run takes and what it costs, by running the scheduler against simulated time. Pure."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _simulated(
 
 
 def words(found: Forecast) -> str:
-    """How long, and how that was found, for people."""
+    """Describe the duration and its basis for people."""
     if found.seconds is None:
         return f"unknown: {found.but}"
     last = max(found.hosts, key=lambda host: found.hosts[host])
@@ -109,19 +109,19 @@ def words(found: Forecast) -> str:
 
 
 def cost_words(found: Forecast, priced: Sequence[str]) -> str:
-    """What it costs, for people. `priced`: the hosts that have a price."""
+    """Describe the cost for people. `priced`: the hosts that have a price."""
     if found.cost is not None:
         return f"about {usd(found.cost)} ({listed(priced)})"
     return "unknown, because the duration is" if priced else "no price is known"
 
 
 def lines(found: Forecast, priced: Sequence[str]) -> tuple[str, ...]:
-    """Both for people. The cost is left out where no host has a price."""
+    """Describe both for people. The cost is left out where no host has a price."""
     return (f"how long: {words(found)}", *([f"cost: {cost_words(found, priced)}"] if priced else []))
 
 
 def document(found: Forecast, gone: float = 0.0) -> dict[str, Any]:
-    """What programs read of it. `gone`: seconds that the run has been going on."""
+    """Return the estimate for programs. `gone`: seconds since the run started."""
     whole = None if found.seconds is None else round(found.seconds + gone, 1)
     return {
         "eta_s": found.seconds,

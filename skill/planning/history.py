@@ -1,4 +1,4 @@
-"""How long jobs took in earlier runs of a project. Pure."""
+"""Durations of jobs in earlier runs of a project. Pure."""
 
 from __future__ import annotations
 

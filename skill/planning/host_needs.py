@@ -1,4 +1,5 @@
-"""What a host lacks that every run needs, or that most are better with: bash, room, rsync, the clock. Pure."""
+"""Check what a host lacks that every run needs, or that helps most of them: bash, disk space, rsync, the clock.
+Pure."""
 
 from __future__ import annotations
 
@@ -39,8 +40,8 @@ class Need(NamedTuple):
 
 
 def needs(found: Mapping[str, Any], way: Way, name: str, *, on_cards: bool) -> Iterator[Need]:
-    """Judge the document of queue_manager.remote.preflight. What a host does not tell is left out. `on_cards`: some
-    jobs ask for cards."""
+    """Judge the document of queue_manager.remote.preflight. What a host does not report is left out. `on_cards`: some
+    jobs need GPUs."""
     setup = f"wavequeue hosts setup {name}"
     probe, tried = _table(found.get("probe")), _table(found.get("needs"))
     if "bash" in probe:

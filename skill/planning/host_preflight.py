@@ -1,4 +1,4 @@
-"""What one host and the jobs it would get give in faults and warnings, and the table of all hosts. Pure."""
+"""Judge one host for the jobs that it would get: faults, warnings, and a table of all hosts. Pure."""
 
 from __future__ import annotations
 
@@ -304,7 +304,7 @@ class _Judge:
 
 
 def document(project: str, verdicts: Sequence[Verdict], unplaced: Mapping[str, str]) -> dict[str, Any]:
-    """What `preflight --json` prints."""
+    """Return what `preflight --json` prints."""
     return {
         "project": project,
         "ok": not stops(verdicts, unplaced),
@@ -324,12 +324,12 @@ def document(project: str, verdicts: Sequence[Verdict], unplaced: Mapping[str, s
 
 
 def stops(verdicts: Sequence[Verdict], unplaced: Mapping[str, str]) -> bool:
-    """Whether anything would stop the run."""
+    """Return whether a check would stop the run."""
     return bool(unplaced) or any(one.faults for one in verdicts)
 
 
 def table(manifest: Manifest, verdicts: Sequence[Verdict], width: int) -> list[Text]:
-    """A row for each check, a column for each host."""
+    """Return a row for each check, with a column for each host."""
     from rich.text import Text
 
     kind = "venv" if manifest.venv is not None else "conda" if manifest.conda is not None else "environment"
@@ -346,7 +346,7 @@ def table(manifest: Manifest, verdicts: Sequence[Verdict], width: int) -> list[T
 
 
 def unplaced_lines(unplaced: Mapping[str, str]) -> list[str]:
-    """Which jobs no host can run, a line for each reason."""
+    """Name the jobs that no host can run, a line for each reason."""
     jobs: dict[str, list[str]] = {}
     for job, why in unplaced.items():
         jobs.setdefault(why, []).append(job)
@@ -357,10 +357,10 @@ def unplaced_lines(unplaced: Mapping[str, str]) -> list[str]:
 
 
 def fault_lines(verdicts: Sequence[Verdict], unplaced: Iterable[str]) -> list[str]:
-    """What would stop the run, a line each."""
+    """List what would stop the run, a line each."""
     return [*(f"{one.host}: {text}" for one in verdicts for text in one.faults), *unplaced]
 
 
 def warning_lines(verdicts: Sequence[Verdict]) -> list[str]:
-    """What does not stop it, a line each."""
+    """List what would not stop it, a line each."""
     return [f"{one.host}: {text}" for one in verdicts for text in one.warnings]

@@ -1,4 +1,4 @@
-"""Which jobs of a run a spec says otherwise now: what of that a live run can take over, and what it cannot. Pure."""
+"""Compare the jobs of a run with those of its changed spec: which changes a live run can apply, and which not. Pure."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def differences(there: Mapping[str, JobSpec], made: Iterable[JobSpec]) -> Differ
 
 
 def refusal(found: Differences, spec: str, run_id: str, *, update: bool) -> str | None:
-    """Why the jobs of a spec that are otherwise in a run are not taken over, and what to do; None if they are.
+    """Say why changed jobs of a spec are not applied, and what to do; None if they are.
 
-    `update`: whether it was asked to change them.
+    `update`: the option --update was given.
     """
     anew = f"give them new ids, or begin a new run: wavequeue run {spec}"
     if found.fixed:

@@ -1,4 +1,4 @@
-"""Whether a manifest can run on a machine, from what a probe told of it. Pure."""
+"""Check whether a manifest can run on a machine, by the document of a probe. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Findings(NamedTuple):
-    """`refusal`: why nothing may be started, in words, or None. `warnings`: what is started all the same."""
+    """`refusal`: why nothing may be started, or None. `warnings`: what does not prevent the start."""
 
     refusal: str | None
     warnings: list[str]

@@ -1,4 +1,4 @@
-"""What a spec would run: a document for programs, and its lines for people. Pure."""
+"""Describe what a spec would run: as a document for programs, and in lines for people. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FIRST_JOBS = 3
 
 
 class Place(NamedTuple):
-    """What there is to run on. `words`: which hosts or offer that is, for people; `prices`: USD per hour by host."""
+    """Where the spec would run. `words`: the hosts or offer, for people; `prices`: USD per hour by host."""
 
     words: str
     offers: tuple[Offer, ...]
@@ -33,9 +33,9 @@ class Place(NamedTuple):
 
 
 def plan(manifest: Manifest, place: Place, durations: Durations, warnings: Sequence[str]) -> dict[str, Any]:
-    """The document that `plan --json` prints.
+    """Return the document that `plan --json` prints.
 
-    A job's `depends_on` holds ids, groups and phases resolved, as long as the whole stays below a million pairs
+    A job's `depends_on` holds ids, with groups and phases resolved, as long as the whole stays below a million pairs
     (`totals.resolved`); `waits_for` holds the same as names of jobs, groups and phases.
     """
     dependencies = Dependencies(manifest)
@@ -129,7 +129,7 @@ def _at_once(spec: JobSpec, manifest: Manifest, offer: Offer) -> int:
 
 
 def lines(document: Mapping[str, Any], width: int) -> list[Text]:
-    """The document for people."""
+    """Return the document as lines for people."""
     from rich.text import Text
 
     phases, totals = document["phases"], document["totals"]

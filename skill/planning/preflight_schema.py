@@ -1,7 +1,7 @@
-"""What a host tells of itself and of what a manifest would meet there: the document of
-queue_manager.remote.preflight. Pure.
+"""The document of queue_manager.remote.preflight, in which a host describes itself and what a manifest would meet
+there. Pure.
 
-What the types do not name may be anything: a newer version may have written it.
+Fields that the types do not name may be anything: a newer version may have written them.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Preflight(TypedDict):
 
 
 def read(data: bytes) -> dict[str, Any] | None:
-    """The document that a host sent; None if it is none: nothing that a host says is believed before it was checked."""
+    """Parse the document that a host sent; None if it is invalid: nothing that a host sends is used unchecked."""
     try:
         found = decode(data, MOST)
     except ValueError:

@@ -1,4 +1,5 @@
-"""What becomes of the jobs of a host that is given up, and when a host is silent for so long that it may be. Pure."""
+"""Decide what happens to the jobs of a host that is given up, and how long a host must be silent before it may be.
+Pure."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ class Moving(NamedTuple):
 
 
 def statuses(part: Part, documents: Iterable[Document]) -> dict[str, str]:
-    """The last known status of each job of a host, by all that was ever read of it and is kept here."""
+    """Return the last known status of each job of a host, by all that was ever read of it."""
     found: dict[str, str] = {}
     for document in sorted(documents, key=lambda one: one["meta"]["seq"]):
         rows = {row["id"]: row["status"] for row in document["jobs"]}
@@ -51,7 +52,7 @@ def statuses(part: Part, documents: Iterable[Document]) -> dict[str, str]:
 
 
 def moving(manifest: Manifest, part: Part, known: Mapping[str, str], home: Collection[str]) -> Moving:
-    """What becomes of the jobs of a part. `known`: their statuses; `home`: jobs whose outputs are here."""
+    """Decide about the jobs of a part. `known`: their statuses; `home`: jobs whose outputs are here."""
     dependencies = Dependencies(manifest)
     own = [job for job in part.own() if job in dependencies.jobs]
     done: set[str] = set()

@@ -1,4 +1,5 @@
-"""The door to a run, wherever it lives: `LocalRun` on this machine, `RemoteRun` on hosts. See `skill.runs.open`."""
+"""The one interface to a run, wherever it is: `LocalRun` on this machine, `RemoteRun` on hosts. See
+`skill.runs.open`."""
 
 from __future__ import annotations
 
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
     from skill.runs.watched import Followed
 
 Share: TypeAlias = "Callable[[Manifest, Sequence[JobSpec], Mapping[str, str], Document], Mapping[str, JobsAdded]]"
-"""Gives each host its part of new jobs: from the manifest with them, the jobs, the host of each job that is there, and
-the state of the run. Raises UseError."""
+"""Assigns new jobs to hosts: from the manifest with them, the jobs, the host of each existing job, and the state of the
+run. Raises UseError."""
 
 
 class Outcome(NamedTuple):
-    """What became of a request at one manager. `host`: whose; empty for a run on this machine. `started`: the manager
-    had gone and was started again. `notices`: what a person should know of that start."""
+    """The outcome of a request at one manager. `host`: its name; empty for a run on this machine. `started`: the
+    manager had ended and was started again. `notices`: lines for the user about that start."""
 
     host: str
     asked: Asked | Unreachable | str
@@ -51,11 +52,11 @@ class JobLog(NamedTuple):
 
 
 class Results(NamedTuple):
-    """What jobs wrote, as far as it is on this machine, by the job's id.
+    """What jobs wrote, where it is on this machine, by the job's id.
 
     `found`: number of output files of each completed job that has an expected_output; `numbers`: those of its JSON
     output; `away`: completed jobs whose results have not been pulled. `last_line`: the last line of a job's log; `log`:
-    where the log of its newest attempt is on this machine, None where it is not.
+    the path of the log of its newest attempt on this machine, None where it is not here.
     """
 
     found: Mapping[str, int]
@@ -66,7 +67,7 @@ class Results(NamedTuple):
 
 
 class RunAccess(Protocol):
-    """One run. Use it in a `with` block, which ends its connections.
+    """One run. Use it in a `with` block, which closes its connections.
 
     All methods raise FailedError where what they need cannot be read, and UseError for a job that does not exist.
     """
@@ -85,40 +86,41 @@ class RunAccess(Protocol):
 
     @property
     def manifest(self) -> Manifest:
-        """The manifest, with what was added or changed since as far as is known here."""
+        """The manifest, with later additions and changes, where they are known here."""
 
     def begin(self) -> bool:
-        """Start the manager of a run that has no state, or a damaged one. False where there is nothing to start so."""
+        """Start the manager of a run that has no state, or a damaged one. Returns False where there is nothing to
+        start."""
 
     def look(self, *, full: bool = False, meanwhile: Callable[[], object] | None = None) -> Document:
-        """The state now. `full`: with every job, where a host would leave out what ended long ago. `meanwhile`: what to
-        do while hosts are waited for."""
+        """Return the present state. `full`: with every job; without it a host leaves out jobs that ended long ago.
+        `meanwhile`: called while the hosts answer."""
 
     def alive(self, document: Document) -> bool:
-        """Whether the run may go on by itself, as `look` found it."""
+        """Return whether a manager is running, as `look` found it."""
 
     def tail(self, row: Row) -> str:
-        """The last line in the log of a running job, as `look` found it."""
+        """Return the last line in the log of a running job, as `look` found it."""
 
     def watch(self) -> Followed:
-        """The run, followed from now on; `close` what this gives."""
+        """Follow the run from now on; `close` the result."""
 
     def evidence(self, job: str, lines: int) -> Evidence:
-        """What is known of a job, with the last `lines` lines of its log."""
+        """Return what is known of a job, with the last `lines` lines of its log."""
 
     def log(self, job: str, attempt: int | None, lines: int | None, *, follow: bool) -> JobLog:
-        """The log of an attempt (None: the newest), or its last lines. `follow`: until the job has ended."""
+        """Return the log of an attempt (None: the newest), or its last lines. `follow`: until the job has ended."""
 
     def results(self, document: Document) -> Results:
-        """What completed jobs wrote. `document`: the state with every job."""
+        """Return what completed jobs wrote. `document`: the state with every job."""
 
     def history(self, needles: Iterable[str]) -> dict[str, list[Record]]:
-        """The records of each manager whose line in the journal holds one of `needles`, as far as the journal is on
-        this machine, by host; of a run on this machine by an empty name."""
+        """Return the records of each manager whose line in the journal contains one of `needles`, where the journal is
+        on this machine, by host; for a run on this machine under an empty name."""
 
     def request(self, document: Document, request: Request, *, start: bool) -> list[Outcome]:
-        """Ask all managers that a request is for, at once. `start`: where none lives, start one. Empty if it is for
-        none of them. What fails on one host stops no other."""
+        """Send a request to all managers that it concerns, at once. `start`: start a manager where none is running.
+        Empty if it concerns none. A failure on one host stops no other."""
 
     def add(self, document: Document, request: Request, share: Share) -> list[Outcome]:
-        """Add jobs; on hosts, as `share` gives them out."""
+        """Add jobs; on hosts, as `share` assigns them."""

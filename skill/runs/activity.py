@@ -1,6 +1,6 @@
-"""What a running job does, in words: that it waits for an answer, or how long it has been silent. Pure.
+"""Describe what a running job does: it waits for input, or how long it has been silent. Pure.
 
-It is shown and nothing follows from it: a job may be silent for good reasons.
+This is only shown; nothing is decided by it, since a job may be silent for good reasons.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from queue_manager.core.times import epoch
 from skill.runs.digest import Row
 
 QUIET = 60.0
-"""Seconds without output that are not worth a word."""
+"""Seconds without output below which silence is not mentioned."""
 
 
 def silent(row: Row, now: float) -> float | None:
-    """Seconds since a running job last wrote to its log; None where that is not known. `now` in epoch seconds."""
+    """Return the seconds since a running job last wrote to its log; None where unknown. `now` in epoch seconds."""
     at = row.get("last_output") if row["status"] == "running" else None
     return None if at is None else max(0.0, now - epoch(at))
 
 
 def asks(row: Row) -> str | None:
-    """That a running job is waiting for input on its terminal, in words."""
+    """Say that a running job is waiting for input on its terminal; None if it is not."""
     found: str | None = row.get("asks") if row["status"] == "running" else None
     return found
 
 
 def words(row: Row, now: float, cards: Iterable[Row] = ()) -> str:
-    """That a job waits for an answer, or `silent for 12 min, 0 % CPU, card 0 at 0 %`; empty if there is nothing to
+    """Say that a job waits for input, or `silent for 12 min, 0 % CPU, GPU 0 at 0 %`; empty where there is nothing to
     say. `cards`: those of the state."""
     found, since = asks(row), silent(row, now)
     if found is not None or since is None or since < QUIET:
@@ -49,6 +49,6 @@ def _about(seconds: float) -> str:
 
 
 def is_idle(row: Row) -> bool:
-    """Whether it used next to no CPU when it was last looked at."""
+    """Return whether it used hardly any CPU at the last look."""
     cpu: Any = row.get("cpu")
     return cpu is not None and cpu < 1.0

@@ -1,4 +1,4 @@
-"""Which host of a run has which jobs: hosts.json beside its manifest, and the part of the manifest that a host gets."""
+"""Which host of a run has which jobs: hosts.json beside its manifest, and a host's part of the manifest."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ HOSTS = "hosts.json"
 FORMAT = "wavequeue-hosts"
 VERSION = 1
 PLANNED, SUBMITTED, LOST = "planned", "submitted", "lost"
-"""States of a part: no manager was started for it yet; one was; its jobs were taken away, for the host is gone."""
+"""States of a part: no manager was started for it yet; one was; its jobs were moved away, because the host is lost."""
 _LOCK = "hosts.lock"
 MARKS = ".wavequeue/carried"
 
 
 class Batch(NamedTuple):
-    """Jobs that a host was given after its part, for another had been given up. `id`: of the request that brings them;
-    `sent`: whether its manager has taken it."""
+    """Jobs that a host got after its part, because another host was given up. `id`: of the request that adds them;
+    `sent`: whether its manager has accepted it."""
 
     id: str
     jobs: tuple[str, ...]
@@ -96,7 +96,7 @@ class Assigned(NamedTuple):
     pulled: Mapping[str, str] = {}
 
     def part(self, host: str) -> Part:
-        """The part of a host. Raises UseError where it has none."""
+        """Return the part of a host. Raises UseError where it has none."""
         for part in self.parts:
             if part.host == host:
                 return part
@@ -104,30 +104,30 @@ class Assigned(NamedTuple):
         raise UseError(f"run {self.run_id} has no jobs on {host}; it is on: {names}")
 
     def with_part(self, part: Part) -> Assigned:
-        """The same with this part in place of the one that its host had, or added."""
+        """Return the assignment with this part instead of the host's former one, or added."""
         if all(one.host != part.host for one in self.parts):
             return self._replace(parts=(*self.parts, part))
         return self._replace(parts=tuple(part if one.host == part.host else one for one in self.parts))
 
     def host_of(self) -> dict[str, str]:
-        """The host that each job belongs to now, by the job's id."""
+        """Return the present host of each job, by the job's id."""
         return {job: part.host for part in self.parts for job in part.own()}
 
 
 def path(run: Run) -> Path:
-    """The file that says where the jobs are. A run is on hosts if and only if it exists."""
+    """Return the path of hosts.json. A run is on hosts if and only if it exists."""
     return run.root / HOSTS
 
 
 def host_folder(run: Run, host: str) -> Path:
-    """Directory for what is read of one host: its state, journal and logs. It need not exist."""
+    """Return the directory for what is read of one host: its state, journal and logs. It may not exist."""
     return (
         run.root / HOST_FOLDERS / (quote(host, safe="@+=,") if id_fault(host) is None else f"~{quote(host, safe='')}")
     )
 
 
 def read(run: Run) -> Assigned | None:
-    """Where the jobs of a run are; None if it is no run on hosts. Raises FailedError if the file cannot be used."""
+    """Read the assignment of a run; None if it is not on hosts. Raises FailedError if the file is invalid."""
     try:
         data = typed_json.decode(regular_file.read(path(run), MOST_STATE, follow=False), MOST_STATE)
         words = typed_json.fits(data, _Head) or (None if data["format"] == FORMAT else "has another format")
@@ -194,7 +194,7 @@ def _part(row: Mapping[str, Any]) -> Part:
 
 
 def write(run: Run, assigned: Assigned) -> None:
-    """Put it down, whole and durable. Raises OSError. Where others may write too, use `changed`."""
+    """Write the assignment, whole and durable. Raises OSError. Where others may write too, use `changed`."""
     parts = ",\n".join(json.dumps(part._asdict(), ensure_ascii=False) for part in assigned.parts)
     head = {"format": FORMAT, "version": VERSION, **assigned._asdict(), "pulled": dict(assigned.pulled)}
     del head["parts"]
@@ -202,7 +202,7 @@ def write(run: Run, assigned: Assigned) -> None:
 
 
 class Change:
-    """What `changed` gives: `assigned` as it is in the file now; what it is set to is written."""
+    """The result of `changed`: `assigned` as it is in the file now; what it is set to is written."""
 
     def __init__(self, assigned: Assigned) -> None:
         self.assigned = assigned
@@ -228,7 +228,7 @@ def changed(run: Run) -> Iterator[Change]:
 
 @contextlib.contextmanager
 def locked(run: Run) -> Iterator[None]:
-    """Keep all others out who change hosts.json. Raises OSError."""
+    """Lock out all others who change hosts.json. Raises OSError."""
     with files.locked(run.root / _LOCK):
         yield
 
@@ -267,10 +267,11 @@ def awaited(manifest: Manifest, part: Part) -> dict[str, tuple[frozenset[str], .
 
 
 def part_manifest(manifest: Manifest, part: Part, run_id: str = "") -> Manifest:
-    """The manifest that a host gets: its jobs without batches, in the manifest's order, running in its cwd.
+    """Return the manifest of a host: its jobs without batches, in the manifest's order, in its cwd.
 
-    Where a job depends on one that another host has, the dependency becomes a precondition: the mark by which the
-    carried output is known (see `marks`). Names of marks hold `run_id`, for the workspace may know earlier runs.
+    Where a job depends on a job of another host, the dependency becomes a precondition: the mark file that shows that
+    the output was copied (see `marks`). Names of marks contain `run_id`, because the workspace may have served earlier
+    runs.
     """
     outside = _Outside(manifest, part, run_id)
     jobs = tuple(outside.adapted(job) for job in manifest.jobs if job.id in outside.here)

@@ -1,4 +1,4 @@
-"""The command that looks at a job's screen, in whatever terminal somebody sits at. Pure."""
+"""Build the command that shows a job's screen session in any terminal. Pure."""
 
 from __future__ import annotations
 

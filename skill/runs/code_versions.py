@@ -1,4 +1,4 @@
-"""Which code the jobs of a run ran: whether those of one phase ran the same, and what was pushed to hosts. Pure."""
+"""Which code the jobs of a run used: whether those of one phase used the same, and what was pushed to hosts. Pure."""
 
 from __future__ import annotations
 

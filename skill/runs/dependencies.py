@@ -1,4 +1,4 @@
-"""Who waits for whom in a manifest, with groups and phases resolved. Pure."""
+"""The dependencies of a manifest's jobs, with groups and phases resolved. Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Dependencies:
         }
 
     def needs(self, job: str) -> Iterator[Need]:
-        """What a job waits for, in the order of its spec."""
+        """Return what a job waits for, in the order of its spec."""
         spec = self.jobs[job]
         yield from self._gates[spec.phase]
         for name in spec.depends_on:
@@ -46,11 +46,11 @@ class Dependencies:
                 yield Need("job", name, (name,))
 
     def edges(self) -> int:
-        """How many pairs of jobs there are of which one waits for the other, at most."""
+        """Return the number of pairs of jobs of which one waits for the other, at most."""
         gates = {name: sum(len(need.ids) for need in needs) for name, needs in self._gates.items()}
         own = sum(len(self._groups.get(name, (name,))) for job in self.jobs.values() for name in job.depends_on)
         return own + sum(len(ids) * gates[name] for name, ids in self.members.items())
 
     def resolved(self, job: str) -> list[str]:
-        """Ids of all jobs that a job waits for, each once."""
+        """Return the ids of all jobs that a job waits for, each once."""
         return list(dict.fromkeys(name for need in self.needs(job) for name in need.ids))

@@ -1,4 +1,4 @@
-"""A state document read for people: how the jobs stand, what blocks the queue, what needs a person. Pure."""
+"""Read a state document for people: the status of jobs, what blocks the queue, what needs a person. Pure."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ class Digest(NamedTuple):
 
 
 def digest(document: Mapping[str, Any]) -> Digest:
-    """Pick the jobs that a view shows; their number does not grow with the run but for what runs or needs a person."""
+    """Select the jobs that a view shows; apart from those that run or need a person, their number does not grow with
+    the run."""
     running, person, retrying, ended, cancelled = [], [], [], [], []
     for row in document["jobs"]:
         status = row["status"]
@@ -68,7 +69,7 @@ def digest(document: Mapping[str, Any]) -> Digest:
 
 
 def alike(rows: Iterable[Row]) -> list[list[Row]]:
-    """Rows that say the same in one group: those blocked or cancelled for one reason. What is stuck stands alone."""
+    """Group rows with the same text: jobs that are blocked or cancelled for one reason. Stuck jobs stay alone."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         own = (row["id"],) if row["status"] == "stuck" else ()
@@ -77,13 +78,13 @@ def alike(rows: Iterable[Row]) -> list[list[Row]]:
 
 
 def names(rows: Sequence[Row]) -> str:
-    """The ids of a group: the first ones, and how many more."""
+    """Name the jobs of a group: the first ids, and how many more."""
     shown = ", ".join(row["id"] for row in rows[:_NAMED])
     return shown if len(rows) <= _NAMED else f"{shown} and {len(rows) - _NAMED} more"
 
 
 def seconds(row: Row, now: float) -> float | None:
-    """How long a job has run, or ran; None if it has not. `now` in epoch seconds."""
+    """Return how long a job has run, or ran; None if it has not. `now` in epoch seconds."""
     if row["started"] is None:
         return None
     if row["status"] == "running":
@@ -95,24 +96,24 @@ def seconds(row: Row, now: float) -> float | None:
 
 
 def took(row: Row, now: float) -> str:
-    """The same in words; empty if it has not run."""
+    """Return the same in words; empty if it has not run."""
     length = seconds(row, now)
     return "" if length is None else duration(length)
 
 
 def clock(text: str | None) -> str:
-    """The time of day of an ISO time, in UTC with its Z; empty for none."""
+    """Return the time of day of an ISO time, in UTC with its Z; empty for none."""
     return "" if text is None else f"{text[11:19]}Z"
 
 
 def counts_text(counts: Mapping[str, int], leave_out: Iterable[str] = ()) -> str:
-    """`5 completed, 2 running`; what there is none of is left out."""
+    """Format counts: `5 completed, 2 running`; zeros are left out."""
     left_out = set(leave_out)
     return ", ".join(f"{counts[name]} {name}" for name in ORDER if counts.get(name) and name not in left_out)
 
 
 def headline(document: Mapping[str, Any], alive: bool, now: float) -> str:
-    """One line about the whole run."""
+    """Describe the whole run in one line."""
     meta, counts = document["meta"], document["counts"]
     total = sum(counts.values())
     state = meta["manager"]
@@ -133,7 +134,7 @@ GONE = "gone"
 
 
 def problems(document: Mapping[str, Any], alive: bool) -> list[str]:
-    """What keeps the queue from going on, one line each; empty if nothing does."""
+    """List what blocks the queue, one line each; empty if nothing does."""
     return list(problems_by_kind(document, alive).values())
 
 
@@ -176,12 +177,12 @@ def left_running(meta: Mapping[str, Any], count: int) -> str:
 
 
 def card(row: Row) -> str:
-    """A card by its index, and by its host where there are hosts."""
+    """Name a GPU by its index, and by its host where there are hosts."""
     return f"{row['host']} GPU {row['index']}" if "host" in row else f"GPU {row['index']}"
 
 
 def place(row: Row) -> str:
-    """Where a job runs or ran: `card 0`, `cards 0,1`, or `cpu`; with its host where there are hosts."""
+    """Say where a job runs or ran: `GPU 0`, `GPUs 0,1`, or `cpu`; with its host where there are hosts."""
     cards = row["gpus"]
     where = f"GPU{'s' if len(cards) > 1 else ''} {','.join(map(str, cards))}" if cards else "cpu"
     return f"{row['host']} {where}" if "host" in row else where
@@ -192,7 +193,7 @@ OUTCOMES = {"stopped_early": "stopped early", "recovered": "recovered"}
 
 
 def reason(row: Row) -> str:
-    """Why a job is where it is, in one line; empty where there is nothing to say."""
+    """Give the reason for a job's status in one line; empty where there is none."""
     if row["status"] in FINAL:
         skipped = "not run: its output already existed" if row.get("skipped") else ""
         if row["status"] == "cancelled" and row["error"]:
@@ -206,12 +207,12 @@ def reason(row: Row) -> str:
 
 
 def exit_code(document: Mapping[str, Any]) -> int:
-    """0 if every job is completed, else 3: for a run that has finished."""
+    """Return 0 if every job is completed, else 3, for a run that has finished."""
     return DONE if set(document["counts"]) <= {Status.COMPLETED.value} else PERSON
 
 
 def changes(before: Mapping[str, tuple[str, int]], document: Mapping[str, Any]) -> list[str]:
-    """One line for each job that is elsewhere than `before` (status and attempt by id; new jobs count as pending)."""
+    """Return one line for each job whose status or attempt differs from `before` (by id; new jobs count as pending)."""
     lines = []
     for row in document["jobs"]:
         was = before.get(row["id"], ("pending", 0))
@@ -222,7 +223,7 @@ def changes(before: Mapping[str, tuple[str, int]], document: Mapping[str, Any]) 
 
 
 def change(row: Row, document: Mapping[str, Any]) -> str:
-    """A job's status as one line: `12:00:03Z completed    teacher_N16  (4.1 s)`."""
+    """Describe a job's status in one line: `12:00:03Z completed teacher_N16 (4.1 s)`."""
     at = _when(row, document)
     tail = ""
     if row["status"] == "completed":
@@ -244,15 +245,15 @@ def _when(row: Row, document: Mapping[str, Any]) -> str:
 
 
 def places(document: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
-    """Status and attempt of each job, by id."""
+    """Return status and attempt of each job, by id."""
     return {row["id"]: (row["status"], row["attempt"]) for row in document["jobs"]}
 
 
 def age(document: Mapping[str, Any], now: float) -> float:
-    """Seconds since the document was written."""
+    """Return the seconds since the document was written."""
     return round(max(0.0, now - epoch(document["meta"]["updated"])), 3)
 
 
 def utc(now: float) -> str:
-    """Epoch seconds as a time of day in UTC with its Z."""
+    """Format epoch seconds as a time of day in UTC with its Z."""
     return f"{datetime.fromtimestamp(now, timezone.utc):%H:%M:%S}Z"
