@@ -56,17 +56,17 @@ class Hosts:
         if probed is None:
             return f"it could not be asked how it is: {found.why or 'its answer cannot be understood'}"
         rows: list[Mapping[str, Any]] = []
-        usable = set()
+        usable, known = set(), set()
         for name in _to_look_at(records):
             document = self._document(_run(self._store, records, name))
             if document is not None:
                 usable.add(name)
+                known |= {row["id"] for row in document["jobs"]}
                 rows += [row for row in document["jobs"] if row["status"] not in digest.FINAL]
-        there = {row["id"] for row in rows}
-        rows += [
+        rows += [  # what its run does not tell of may still run
             {"cards": record.get("gpus", 1), "gpus": []}
             for record in records
-            if record["state"] == dispatch.CLAIMED and record["id"] not in there
+            if record["state"] in dispatch.OPEN and record["id"] not in known
         ]
         slots = worker.resources.get(SLOTS)
         cores = slots if type(slots) is int and slots >= 0 else probed.cpus or 1
@@ -77,11 +77,14 @@ class Hosts:
         """The state of a run that can take more jobs; None where it cannot, as on a host that is another machine."""
         try:
             with open_run(run) as there:
-                document = there.look()
+                document = there.look(full=True)
         except (FailedError, UseError):
             return None
         hosts = document["meta"]["hosts"]
-        return document if all(row["reachable"] and row["state"] == assignment.SUBMITTED for row in hosts) else None
+        # A manager that is just starting has no state yet, and takes more jobs all the same.
+        return (
+            document if all(row["reason"] is None and row["state"] == assignment.SUBMITTED for row in hosts) else None
+        )
 
     def _host(self, worker: Worker) -> Host:
         return registry.connect(worker, self._where, submit.TRIES)

@@ -36,17 +36,21 @@ def add_command(
     command: str,
     columns: Columns,
     metrics: Mapping[str, str] | None = None,
+    *,
+    gpus: int | None = None,
     warn: Say = ignore,
 ) -> Record:
-    """Add a run of one command. `project` None: the only one; `metrics`: rules as texts of YAML, by name; `warn` is
-    told what is odd about it. Raises UseError and SpecErrors."""
+    """Add a run of one command. `project` None: the only one; `metrics`: rules as texts of YAML, by name; `gpus` None:
+    one; `warn` is told what is odd about it. Raises UseError and SpecErrors."""
     if not command.strip():
         raise UseError("--command is empty; write the command to run")
     store = Store(workers)
     settings, common = _common(store, the_project(store, project), columns)
-    for text in check_job(command, None, 1):
+    for text in check_job(command, None, 1 if gpus is None else gpus):
         warn(text)
     run = {**common, "command": command, "priority": columns.priority or 0}
+    if gpus is not None:
+        run["gpus"] = gpus
     given = settings.get("metrics", {})
     return store.add("run", lambda _: [run], lambda added: [with_metrics(added[0], metrics or {}, given)])[0]
 

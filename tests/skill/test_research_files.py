@@ -228,6 +228,7 @@ def test_runs_of_a_spec_without_metrics_get_those_of_the_project(research: Call,
         (("--command", "x", "--spec", "sweep.yaml"), "give either --command COMMAND or --spec SPEC"),
         ((), "give either --command COMMAND or --spec SPEC"),
         (("--spec", "sweep.yaml", "--metric", "a={log: '(x)'}"), "--metric belongs to --command"),
+        (("--spec", "sweep.yaml", "--gpus", "0"), "--gpus belongs to --command"),
         (("--spec", "swep.yaml"), "swep.yaml: cannot be read"),
     ],
 )
@@ -236,6 +237,13 @@ def test_add_run_refuses(moons: Call, tmp_path: Path, arguments: tuple[str, ...]
     before = files(tmp_path / "queues")
     assert says in moons("add-run", *arguments, code=2).stderr
     assert files(tmp_path / "queues") == before
+
+
+def test_a_command_says_how_many_gpus_it_needs(moons: Call, tmp_path: Path) -> None:
+    for gpus in ((), ("--gpus", "0"), ("--gpus", "4")):
+        moons("add-run", "--command", "true", *gpus)
+    assert [job(run).gpus for run in queue(tmp_path, "run")] == [1, 0, 4]
+    moons("validate")
 
 
 def test_where_nothing_has_begun_the_way_to_begin_is_said(research: Call, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from skill.common.project import locate_workers
 @click.option("--worker-pool", "pool", metavar="POOL", help="The pool of workers.yaml to run in.")
 @click.option("--priority", type=int, metavar="N", help="Higher goes first (default: 0, or as the spec says).")
 @click.option("--idea", metavar="IDEA", help="The id of the idea that it tests.")
+@click.option("--gpus", type=click.IntRange(0, 1024), metavar="N", help="GPUs of --command, 0 for none (default: 1).")
 @click.option("--metric", "metrics", metavar="NAME=RULE", multiple=True, help="Where a metric is, as in a spec.")
 @click.option("--env", metavar="NAME=VALUE", multiple=True, help="Set a variable; may be given several times.")
 @JSON
@@ -27,6 +28,7 @@ def add_run(
     pool: str | None,
     priority: int | None,
     idea: str | None,
+    gpus: int | None,
     metrics: tuple[str, ...],
     env: tuple[str, ...],
     as_json: bool,
@@ -40,10 +42,12 @@ def add_run(
 
     workers, columns = locate_workers(), research_runs.Columns(pool, priority, idea, _pairs("--env", env))
     if command is not None and spec is None:
-        added = [research_runs.add_command(workers, project, command, columns, _pairs("--metric", metrics), warn)]
+        rules = _pairs("--metric", metrics)
+        added = [research_runs.add_command(workers, project, command, columns, rules, gpus=gpus, warn=warn)]
     elif spec is not None and command is None:
-        if metrics:
-            raise UseError("--metric belongs to --command; write the metrics of a spec into the spec")
+        if metrics or gpus is not None:
+            option, what = ("--metric", "the metrics") if metrics else ("--gpus", "the GPUs")
+            raise UseError(f"{option} belongs to --command; write {what} of a spec into the spec")
         added = research_runs.add_spec(workers, project, spec, columns, warn)
     else:
         raise UseError("give either --command COMMAND or --spec SPEC")
