@@ -13,7 +13,7 @@ from queue_manager.core import events as ev
 from queue_manager.core.failures import UNHEALTHY
 from queue_manager.core.judge import Verdict
 from queue_manager.core.manifest import JobSpec
-from queue_manager.core.recover_policy import ARGS, IN_ALL, OTHER_HOST, PER_RUNG, RUN, Rung, ladder, words
+from queue_manager.core.recover_policy import ARGS, IN_ALL, OTHER_HOST, PER_RUNG, RUN, Rung, ladder, to_json, words
 from queue_manager.core.state_types import Recovery, Step
 from queue_manager.core.status import Outcome, Status
 from queue_manager.core.times import iso
@@ -89,6 +89,13 @@ def spec_of(job: Job) -> JobSpec:
     """A job's spec, with the command that its ladder has come to."""
     rung = _settings(job)
     return job.spec if rung is None else job.spec._replace(cmd=rung.command)
+
+
+def moved(spec: JobSpec, rung: int) -> JobSpec:
+    """A job's spec on the host to which this rung moves it: with what those below it changed, and those above it."""
+    rungs = ladder(spec.recover)
+    changes = [one.command for one in rungs[:rung] if one.kind == ARGS]
+    return spec._replace(cmd=changes[-1] if changes else spec.cmd, recover=to_json(rungs[rung + 1 :]))
 
 
 def prelude(job: Job) -> Rung | None:

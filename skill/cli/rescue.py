@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command("rescue", short_help="Give up a lost host and run its jobs on others.")
 @click.argument("run", required=False, metavar="[RUN]")
 @RUN
-@click.option("--from", "lost", required=True, metavar="HOST", help="The lost host.")
+@click.option("--from", "lost", metavar="HOST", help="The lost host. Without it: the jobs that ask for another host.")
 @click.option(
     "--host", "names", metavar="NAME", multiple=True, help="A host that gets its jobs; may be given several times."
 )
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def rescue_verb(
     run: str | None,
     run_name: str | None,
-    lost: str,
+    lost: str | None,
     names: tuple[str, ...],
     pool: str | None,
     yes: bool,
@@ -41,12 +41,16 @@ def rescue_verb(
     Jobs that completed there and were pulled are not run again. The others go to the other hosts of the run unless you
     name some. If the host comes back, its manager stops what was moved. If the command is interrupted, run it again to
     continue.
+
+    Without --from, jobs whose `recover` has come to `other_host` run on another host; `babysit` does that by itself.
     """
     from skill.operations import rescue
 
     if run is not None and run_name is not None:
         raise UseError("give RUN or --run, not both")
     meant = the_run(run or run_name)
+    if lost is None:
+        return _elsewhere(meant, names, pool, yes=yes, as_json=as_json)
 
     def agree(made: Plan) -> None:
         print("\n".join(rescue_text.before(meant.id, made)), file=sys.stderr)
@@ -63,6 +67,24 @@ def rescue_verb(
     for text in rescue_text.faults(meant.id, lost, done):
         say(text)
     return FAILED if done.failed else DONE
+
+
+def _elsewhere(meant: Run, names: tuple[str, ...], pool: str | None, *, yes: bool, as_json: bool) -> int:
+    """Move the jobs that ask for another host."""
+    from skill.operations import recover_elsewhere
+
+    def agree(made: Plan) -> None:
+        print("\n".join(recover_elsewhere.before(made)), file=sys.stderr)
+        ask_first("move these jobs?", yes=yes)
+
+    moves = recover_elsewhere.move(meant, names, pool, agree, say)
+    lines = recover_elsewhere.after(moves) or [f"{meant.id}: no job asks for another host; a lost one: --from HOST"]
+    if as_json:
+        shares = [{host: list(jobs) for host, jobs in made.shares.items()} for made in moves.plans]
+        print_json({"run_id": meant.id, "moved": shares, "text": lines})
+    else:
+        print("\n".join(lines))
+    return FAILED if moves.done.failed or moves.why_not else DONE
 
 
 def _document(run: Run, lost: str, made: Plan | None, done: Done) -> dict[str, Any]:

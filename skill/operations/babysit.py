@@ -14,8 +14,9 @@ from queue_manager.core import cadence
 from queue_manager.core.cadence import Cadence
 from queue_manager.core.status import Status
 from queue_manager.core.times import epoch
-from skill.common.errors import FailedError
+from skill.common.errors import FailedError, UseError
 from skill.common.files import MOST, write_whole
+from skill.operations import recover_elsewhere
 from skill.reports import cells, checks, explain, status_file
 from skill.reports.checks import Check
 from skill.runs import digest
@@ -27,6 +28,8 @@ from skill.runs.watched import Followed
 
 PACE = 5.0
 """Seconds between looks at the state while no check is due, so that a fault is seen before the next check."""
+_AGAIN = 60.0
+"""Seconds between attempts to move jobs to another host."""
 _LINES = 400
 """Lines at the end of a log that are searched for the cause of a fault."""
 
@@ -72,16 +75,40 @@ def check_run(run: Run, now: float | None = None) -> Checked:
     """
     with open_run(run) as there:
         document = there.look(full=True)
-        alive = there.alive(document)
-        at = time.time() if now is None else now
-        goal = _goal(there)
-        found = [_look(row, document, at, alive=alive, goal=goal) for row in _watched(document)]
-        _write(there, document, found, at, alive=alive)
-        reports = [_reported(there, one) for one in found]
-        due = [one.next for one in found if one.next is not None] or [at + cadence.STABILISE]
-        outcome = _outcome(document, alive=alive)
-        following = None if outcome.over else min(due)
-        return Checked(run, reports, outcome, following, document["counts"], digest.problems(document, alive))
+        moved = _move_asking(run, document)
+        if not moved:
+            return _check(there, document, now)
+    with open_run(run) as there:
+        found = _check(there, there.look(full=True), now)
+        return found._replace(problems=[*moved, *found.problems])
+
+
+def _check(there: RunAccess, document: Document, now: float | None) -> Checked:
+    """Check all jobs of a state, and write STATUS.md."""
+    alive = there.alive(document)
+    at = time.time() if now is None else now
+    goal = _goal(there)
+    found = [_look(row, document, at, alive=alive, goal=goal) for row in _watched(document)]
+    _write(there, document, found, at, alive=alive)
+    reports = [_reported(there, one) for one in found]
+    due = [one.next for one in found if one.next is not None] or [at + cadence.STABILISE]
+    outcome = _outcome(document, alive=alive)
+    following = None if outcome.over else min(due)
+    return Checked(there.run, reports, outcome, following, document["counts"], digest.problems(document, alive))
+
+
+def _move_asking(run: Run, document: Document) -> list[str]:
+    """Have jobs whose ladder asks for it run on another host. Returns what was done, or why it could not be."""
+    if not recover_elsewhere.asking(document):
+        return []
+    try:
+        return recover_elsewhere.after(recover_elsewhere.move(run, (), None, _agree, _agree))
+    except (UseError, FailedError, OSError) as error:
+        return [f"not moved to another host: {error}"]
+
+
+def _agree(_: object) -> None:
+    """The spec has asked for it."""
 
 
 def follow_run(
@@ -96,6 +123,7 @@ def follow_run(
     """
     with open_run(run) as there, contextlib.closing(there.watch()) as followed:
         watch = _Watch(there, followed, _goal(there))
+        move_at = 0.0
         for first in itertools.count():
             if first:
                 wait(PACE)
@@ -106,14 +134,22 @@ def follow_run(
                 over = followed.over
             now = clock()
             reports = watch.due(now)
+            moved: list[str] = []
+            if now >= move_at and (moved := _move_asking(run, followed.document)):
+                move_at = now + _AGAIN
+                reports = [_with(one, moved) for one in reports]
             if reports or over:
                 document, alive = followed.document, followed.alive
                 found = [_look(row, document, now, alive=alive, goal=watch.goal) for row in _watched(document)]
                 _write(there, document, [watch.with_next(one) for one in found], now, alive=alive)
             yield from reports
-            if over:
+            if over and not moved:
                 break
         return _outcome(followed.document, alive=followed.alive)
+
+
+def _with(one: CheckReport, moved: list[str]) -> CheckReport:
+    return one._replace(wrong=(*one.wrong, *moved)) if one.check.action == checks.OTHER_HOST else one
 
 
 def as_json(found: Checked) -> dict[str, object]:

@@ -77,7 +77,7 @@ def make_plan(there: RemoteRun, name: str, names: Sequence[str], pool: str | Non
     made = Plan(part, why, age, found, {}, {})
     if not found.moved:
         return made
-    return _shared(made, there, _takers(there, name, names, pool), document, say)
+    return shared(made, there, takers(there, name, names, pool), document, say)
 
 
 def _check_names(there: RemoteRun, name: str, names: Sequence[str], pool: str | None) -> None:
@@ -131,7 +131,7 @@ def _home(run: Run, found: Assigned, manifest: Manifest, part: Part, pulled: Doc
     return {job for job, count in pulled_results.read_results(run, found, manifest, document).found.items() if count}
 
 
-def _takers(there: RemoteRun, name: str, names: Sequence[str], pool: str | None) -> list[Host]:
+def takers(there: RemoteRun, name: str, names: Sequence[str], pool: str | None) -> list[Host]:
     """Return the hosts that may get jobs: those that were named, or the others of the run. Raises UseError."""
     where = workers_of(there.run.root)
     known = registry.Registry.load(where)
@@ -155,7 +155,7 @@ def _takers(there: RemoteRun, name: str, names: Sequence[str], pool: str | None)
     return ways
 
 
-def _shared(made: Plan, there: RemoteRun, hosts: Sequence[Host], document: Document, say: Say) -> Plan:
+def shared(made: Plan, there: RemoteRun, hosts: Sequence[Host], document: Document, say: Say) -> Plan:
     """Return the plan with the assignment of jobs. Raises FailedError where no host can take them."""
     submission = submission_of(there)
     jobs = made.moving.moved
@@ -234,12 +234,17 @@ def submission_of(there: RemoteRun) -> Submission:
 # -- doing it -----------------------------------------------------------------------------------------------------
 
 
+def check_unchanged(there: RemoteRun, now: Assigned) -> None:
+    """Check that the jobs are where they were when a plan was made. Raises FailedError where they are not."""
+    if now.parts != there.assigned.parts:
+        raise FailedError(f"another command has just changed where the jobs of {there.run.id} are; try again")
+
+
 def note(there: RemoteRun, made: Plan) -> None:
     """Record the new assignment. From now on it is valid, and `finish` carries it out. Raises FailedError and
     OSError."""
     with assignment.changed(there.run) as now:
-        if now.assigned.parts != there.assigned.parts:
-            raise FailedError(f"another command has just changed where the jobs of {there.run.id} are; try again")
+        check_unchanged(there, now.assigned)
         now.assigned = rescue_plan.noted(now.assigned, made.lost.host, made.moving.moved, made.shares, made.fresh)
     there.refresh()
 

@@ -92,22 +92,35 @@ def weighed(offers: Sequence[Offer], hosts: Sequence[Row], count: int) -> list[O
 
 
 def noted(
-    found: Assigned, lost: str, moved: Sequence[str], shares: Mapping[str, Sequence[str]], fresh: Mapping[str, Part]
+    found: Assigned,
+    lost: str,
+    moved: Sequence[str],
+    shares: Mapping[str, Sequence[str]],
+    fresh: Mapping[str, Part],
+    *,
+    state: str = LOST,
+    rungs: Mapping[str, int] = {},
 ) -> Assigned:
-    """hosts.json after a host was given up. `shares`: who gets which jobs; `fresh`: the parts of hosts that had none.
+    """Return hosts.json after jobs were taken from a host: one that was given up, or one that keeps its others and its
+    `state`. `shares`: who gets which jobs; `fresh`: the parts of hosts that had none; `rungs`: see assignment.Part.
 
     A host that has a part already gets a batch, whose id is the same however often this is done.
     """
     part = found.part(lost)
-    found = found.with_part(part._replace(state=LOST, moved=(*part.moved, *moved), revoked=False))
+    kind = "rescue" if state == LOST else "recover"
+    found = found.with_part(part._replace(state=state, moved=(*part.moved, *moved), revoked=False))
     for host, jobs in shares.items():
+        come_to = {**part.rungs, **rungs}
+        come_to = {job: come_to[job] for job in jobs if job in come_to}
         if host in fresh:
-            found = found.with_part(fresh[host])
+            found = found.with_part(fresh[host]._replace(rungs=come_to))
             continue
-        part = found.part(host)
+        taker = found.part(host)
         name = sha256(f"{found.run_id}\0{lost}".encode()).hexdigest()[:12]
-        batch = Batch(f"rescue-{name}-{len(part.batches) + 1}", tuple(jobs))
-        found = found.with_part(part._replace(jobs=(*part.jobs, *jobs), batches=(*part.batches, batch)))
+        batch = Batch(f"{kind}-{name}-{len(taker.batches) + 1}", tuple(jobs))
+        found = found.with_part(
+            taker._replace(jobs=(*taker.jobs, *jobs), batches=(*taker.batches, batch), rungs={**taker.rungs, **come_to})
+        )
     return found
 
 

@@ -14,6 +14,8 @@ from skill.runs.digest import Row
 
 FIELDS = ("ts", "state", "step", "rate", "gpu", "mem", "eval", "action", "next_eta")
 UNKNOWN = "-"
+OTHER_HOST = "needs_another_host"
+"""The action of a job whose ladder asks for another host."""
 _UNSAFE = re.compile(r"[^\w.,:+=/@%-]+")
 _WELL = frozenset(("running", "completed", "cancelled"))
 
@@ -131,7 +133,7 @@ def _action(row: Row) -> str | None:
     if status in digest.RETRIES:
         return f"retries_at_{digest.clock(row['retry_at'])}" if row["retry_at"] else "retries"
     if status == "stuck":
-        return "needs_another_host" if recovery.wants_host(row) else "needs_a_person"
+        return OTHER_HOST if recovery.wants_host(row) else "needs_a_person"
     if row.get("outcome"):
         return str(row["outcome"])
     tried = "" if step is None else f":{step}"

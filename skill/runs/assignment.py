@@ -50,7 +50,8 @@ class Part(NamedTuple):
     the part. `python`: its interpreter; `runtime`: digest of the runtime there; `pid`: of the manager as last started.
     `moved`: those of `jobs` that now belong to another host; `revoked`: whether this host was told so. `batches`: which
     of `jobs` came later, in that order. `done`: those of `jobs` that outputs stood for when the run began.
-    `code`: what was pushed to it of late, oldest first.
+    `code`: what was pushed to it of late, oldest first. `rungs`: of those of `jobs` that came here because their ladder
+    asked for another host, the rung that did.
     """
 
     host: str
@@ -67,6 +68,7 @@ class Part(NamedTuple):
     batches: tuple[Batch, ...] = ()
     done: tuple[str, ...] = ()
     code: tuple[Push, ...] = ()
+    rungs: Mapping[str, int] = {}
 
     def first(self) -> tuple[str, ...]:
         """The jobs without those of its batches."""
@@ -170,6 +172,7 @@ class _PartRow(_PartFields, total=False):
     code: list[tuple[str | None, str]]
     revoked: bool
     batches: list[tuple[str, list[str], bool]]
+    rungs: dict[str, int]
 
 
 class _Fields(_Head):
@@ -309,7 +312,7 @@ class _Outside:
     def __init__(self, manifest: Manifest, part: Part, run_id: str, number: int = 0) -> None:
         self.jobs = part.batches[number - 1].jobs if number else part.first()
         self.here = set(part.first()).union(*(batch.jobs for batch in part.batches[:number]))
-        self._cwd = part.cwd
+        self._cwd, self._rungs = part.cwd, part.rungs
         self._folder = posixpath.join(MARKS, run_id)
         self._ending = f".{number}" if number else ""
         self._dependencies = Dependencies(manifest)
@@ -328,6 +331,10 @@ class _Outside:
 
     def adapted(self, spec: JobSpec) -> JobSpec:
         """The job as its host gets it."""
+        if spec.id in self._rungs:
+            from queue_manager.core import recovery
+
+            spec = recovery.moved(spec, self._rungs[spec.id])
         found = self.marks(spec.id)
         if not found:
             return spec

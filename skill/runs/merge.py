@@ -24,6 +24,7 @@ from skill.runs.state_schema import fault
 if TYPE_CHECKING:
     from queue_manager.core.manifest import JobSpec, Manifest, Phase
 
+RECOVERED = "recovered"
 CARRIED = "waits for outputs of other hosts"
 """How the waiting reason of a job begins that waits for outputs of another host."""
 _OVER = BAD | {Status.COMPLETED}
@@ -145,6 +146,9 @@ def _side(part: Part, look: Look, specs: Mapping[str, JobSpec], owner: Mapping[s
         for row in look.document["jobs"]
         if row["id"] in own or (row["id"] not in gone and row["id"] not in owner)
     ]
+    for row in rows:
+        if row["id"] in part.rungs and row["status"] == "completed" and row.get("outcome") is None:
+            row["outcome"] = RECOVERED  # its host knows only what came after it was moved
     tally = {name: counts.copy() for name, counts in _tally(part, look.document, rows, specs).items()}
     missing = [specs[name] for name in _not_taken(part, look.document) if name in own and name in specs]
     for spec in missing:

@@ -263,3 +263,44 @@ def test_the_only_host_is_replaced_by_one_that_is_named(laptop: Laptop) -> None:
     assert finish(b, run.id) == [f"j{n}" for n in NUMBERS]
     laptop.call("pull")
     assert results(laptop) == {f"out{n}": "one\n" for n in NUMBERS}
+
+
+PICKY = """
+project: lost
+cwd: code
+phases:
+  - name: other
+    template: {id: j0, cmd: "true", gpus: 0}
+  - name: make
+    recover: [{args: {bs: 16}}, other_host]
+    template:
+      id: j1
+      args: {bs: 32}
+      cmd: echo began >> began1; [ -e ~/large ] && echo ${bs} > out1
+      gpus: 0
+      expected_output: out1
+  - name: after
+    depends_on: make
+    template: {id: j2, cmd: cat out1 > out2, gpus: 0, expected_output: out2}
+"""
+
+
+def test_a_job_whose_ladder_asks_for_another_host_runs_there_with_what_waits_for_it(
+    laptop: Laptop, two: tuple[Sshd, Sshd]
+) -> None:
+    a, b = two
+    (b.home / "large").touch()
+    laptop.spec(PICKY)
+    run = spread(laptop, gpu_a=("j1", "j2"), gpu_b=("j0",))
+    wait_for(lambda: statuses(a, run) == {"j1": "stuck", "j2": "blocked"}, say="the end of its ladder there")
+    assert f"wavequeue rescue {run.id} moves it to another host" in laptop.call("why", "j1")[0]
+    out = json.loads(laptop.call("babysit", "--once", "--json")[0])
+    assert out["problems"][0] == "gpu-b gets j1, j2, which failed on gpu-a"
+    assert part(run, "gpu-a").own() == ()
+    laptop.call("watch")
+    laptop.call("pull")
+    assert results(laptop) == {"out1": "16\n", "out2": "16\n"}
+    assert (began(a.home), began(b.home)) == ({"began1": 2}, {"began1": 1})
+    rows = {row["id"]: row for row in json.loads(laptop.call("status", "--json")[0])["jobs"]}
+    assert (rows["j1"]["host"], rows["j1"]["outcome"]) == ("gpu-b", "recovered")
+    assert "no job asks for another host" in laptop.call("rescue")[0]
