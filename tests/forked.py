@@ -75,18 +75,13 @@ class Forked:
             os.kill(self.pid, number)
 
 
-def can_start(environment: Mapping[str, str]) -> bool:
-    """Whether a program is the same in this environment when it is forked: some variables count as Python begins."""
-    return _early(environment) == _early(_environment())
-
-
 def start(module: str, arguments: list[str], cwd: Path, environment: Mapping[str, str]) -> Forked:
     """Start one of MODULES with these arguments, in a session of its own. Only from one thread at a time.
 
     It is as `python -m MODULE ARGUMENTS` would start it, but for what the kernel shows of it: its command line and its
     environment in /proc are those of whoever forks.
     """
-    server = _server(module)
+    server = _server(module, tuple(item for item in environment.items() if item[0].startswith(("LD_", "PYTHON"))))
     ended, tells = os.pipe()
     (out, to_out), (err, to_err) = os.pipe(), os.pipe()
     request = json.dumps([arguments, str(cwd), dict(environment)]).encode()
@@ -96,23 +91,17 @@ def start(module: str, arguments: list[str], cwd: Path, environment: Mapping[str
     return Forked(int(server.recv(16)), ended, out, err)
 
 
-def _early(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(("LD_", "PYTHON"))}
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
-
-
 @functools.cache
-def _server(module: str) -> socket.socket:
-    """Start whoever forks a program; it ends with this process, or when this end is closed."""
+def _server(module: str, early: tuple[tuple[str, str], ...]) -> socket.socket:
+    """Start whoever forks a program; it ends with this process, or when this end is closed. `early`: the variables that
+    count as a program begins, which have to be the same."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST)
     subprocess.Popen(
         [sys.executable, "-m", "tests.forked", module],
-        cwd=ROOT, env=_environment(), stdin=theirs.fileno(), stdout=subprocess.DEVNULL, start_new_session=True,
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), **dict(early)},
+        stdin=theirs.fileno(), stdout=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     theirs.close()
     return ours

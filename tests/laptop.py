@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,20 +75,9 @@ class Laptop:
         """The environment of a command here."""
         return {**os.environ, **self._own, **self.environment}
 
-    def start(self, *arguments: str) -> subprocess.Popen[str] | forked.Forked:
+    def start(self, *arguments: str) -> forked.Forked:
         """The command as a process, in a process group of its own."""
-        if forked.can_start(self.variables()):
-            return forked.start("skill", list(arguments), self.project, self.variables())
-        return subprocess.Popen(
-            [sys.executable, "-m", "skill", *arguments],
-            cwd=self.project,
-            env=self.variables(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        return forked.start("skill", list(arguments), self.project, self.variables())
 
     def call(self, *arguments: str, code: int = 0) -> tuple[str, str]:
         """Run the command to its end: what it said on stdout and stderr. In this process, where that does as well."""

@@ -52,7 +52,7 @@ def _everything(root: Path) -> frozenset[str]:
 
 
 @settings(
-    max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(pattern=_patterns)
 def test_matches_what_glob_finds(tree: Path, pattern: str) -> None:
@@ -65,7 +65,7 @@ def test_matches_what_glob_finds(tree: Path, pattern: str) -> None:
     assert mine - extra == found
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(a=_patterns, b=_patterns)
 def test_patterns_that_share_a_path_overlap(a: str, b: str) -> None:
     assert patterns_overlap(a, b) == patterns_overlap(b, a)
@@ -73,7 +73,7 @@ def test_patterns_that_share_a_path_overlap(a: str, b: str) -> None:
         assert patterns_overlap(a, b)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(a=_short, b=_short)
 def test_without_recursion_overlap_is_exact(a: str, b: str) -> None:
     in_a, in_b = (re.compile(fnmatch.translate(pattern)).match for pattern in (a, b))

@@ -137,7 +137,7 @@ class Run:
     def start(self, python: str = sys.executable, **environment: str) -> subprocess.Popen[str] | forked.Forked:
         """Start a manager."""
         variables = {**self.world.environment, **environment}
-        if python == sys.executable and forked.can_start(variables):
+        if python == sys.executable:
             self.manager = forked.start("queue_manager", self.argv()[3:], self.directory, variables)
             return self.manager
         self.manager = subprocess.Popen(

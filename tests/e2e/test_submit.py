@@ -59,7 +59,7 @@ def test_two_hosts_get_code_jobs_and_a_manager_each(laptop: Laptop) -> None:
 
 
 def test_what_jobs_took_before_goes_with_a_run_to_its_hosts(laptop: Laptop) -> None:
-    host = laptop.host("gpu-a")
+    host = laptop.host("gpu-a", used=True)
     laptop.spec(SPEC)
     first = laptop.submit()["run_id"]
     finish(host, first)

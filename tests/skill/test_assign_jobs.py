@@ -81,7 +81,7 @@ def where(sharing: Sharing) -> dict[str, str]:
 
 
 @given(manifests(), offers)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_every_job_is_on_one_host_that_can_serve_it_or_is_named(made: Manifest, given_: list[Offer]) -> None:
     sharing = share(made, given_)
     assigned = [name for jobs in sharing.parts.values() for name in jobs]
@@ -99,7 +99,7 @@ def test_every_job_is_on_one_host_that_can_serve_it_or_is_named(made: Manifest, 
 
 
 @given(manifests(), offers)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_tied_jobs_stay_together_wherever_one_host_can_have_them(made: Manifest, given_: list[Offer]) -> None:
     sharing, specs = share(made, given_), {one.id: one for one in made.jobs}
     on = where(sharing)
@@ -109,7 +109,7 @@ def test_tied_jobs_stay_together_wherever_one_host_can_have_them(made: Manifest,
 
 
 @given(manifests(), offers)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_what_crosses_hosts_is_carried_and_nothing_else(made: Manifest, given_: list[Offer]) -> None:
     sharing = share(made, given_)
     on, dependencies = where(sharing), Dependencies(made)
