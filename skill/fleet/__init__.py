@@ -1,1 +1,1 @@
-"""Decisions about rented hosts. Pure: what is seen goes in, what is to be done comes out."""
+"""Decisions about rented machines, and the code that carries them out."""

@@ -1,4 +1,4 @@
-"""Waiting for an instance that was rented or started: until it runs, SSH login works and its instance ID matches."""
+"""Wait for an instance that was rented or started: until it runs, SSH login works and its instance ID matches."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from skill.providers.ownership import Claim, NotOurs, decide
 from skill.providers.provider import Provider
 
 _SLOWEST, _FASTEST, _SHARE = 10.0, 0.5, 0.05
-"""Seconds between looks at an instance, at most and at least; in between a share of the time that it has had."""
+"""Most and least seconds between looks at an instance; in between, a share of the time so far."""
 _BLIND, _WARN_AGAIN = 30.0, 600.0
-"""Seconds for which nothing may be known of an instance before that is said, and between the times that it is."""
+"""Seconds for which the state of an instance may be unknown before a warning, and between two warnings."""
 Say = Callable[[str], None]
 
 
 class Arrived(NamedTuple):
-    """The instance is ready; what it answered when it was asked who it is."""
+    """The instance is ready; with what it answered when it identified itself."""
 
     live: Instance
     identified: Identified
@@ -35,8 +35,8 @@ class Arrived(NamedTuple):
 def wait_until_ready(
     client: Provider, claim: Claim, name: str, key: Key, asked: float, ready_within: float, say: Say
 ) -> Arrived | Broken | Gone | NotOurs:
-    """Wait for an instance, and let the key in. `asked`: when it was asked for, in epoch seconds. `say` is told of each
-    state that it comes to."""
+    """Wait for an instance, and attach the SSH key. `asked`: when it was requested, in epoch seconds. `say` gets a line
+    for each of its states."""
     number = claim.number
     worker = Worker(name, ssh=Ssh("127.0.0.1", None, "root", key.private), instance_id=number)
     key_attached, shown, since = False, "", time.monotonic()
@@ -79,13 +79,13 @@ def wait_until_ready(
 
 
 class _Blind:
-    """For how long nothing has been known of an instance, which may be billed all the while."""
+    """Tracks for how long the state of an instance, which may be billed meanwhile, has been unknown."""
 
     def __init__(self, number: int) -> None:
         self._number, self._since, self._warned_at = number, time.monotonic(), -math.inf
 
     def words(self, live: Instance | Unknown) -> str | None:
-        """What is to be said after a look; None where nothing is."""
+        """Return the warning after a look; None where there is none."""
         now = time.monotonic()
         if isinstance(live, Instance):
             self._since = now
@@ -100,7 +100,7 @@ class _Blind:
 
 
 def _with_ports(client: Provider, live: Instance) -> Instance:
-    """An instance with its ports: what is told of one alone may lack them."""
+    """Return an instance with its ports, which a query for one instance may lack."""
     if live.status != "running" or live.ssh_port_direct is not None:
         return live
     listed = client.instances()
@@ -110,7 +110,7 @@ def _with_ports(client: Provider, live: Instance) -> Instance:
 
 
 def _doubt(number: int, identified: list[Identified]) -> str | None:
-    """Why it is not known that SSH login works and the instance ID matches."""
+    """Return why it is unknown whether SSH login works and the instance ID matches."""
     if not identified:
         return "Vast.ai shows no address for it"
     if identified[-1].instance_id == number:

@@ -1,4 +1,4 @@
-"""Machines that are not to be rented again: what the file says. Pure."""
+"""The file of machines that must not be rented again. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Banned(NamedTuple):
 
 
 def parse(text: str, file: str) -> tuple[Banned, ...]:
-    """What a file says. Raises UseError with the place of what is wrong."""
+    """Parse the file. Raises UseError with the place of the fault."""
     try:
         found = json.loads(text)
     except json.JSONDecodeError as error:
@@ -35,7 +35,7 @@ def parse(text: str, file: str) -> tuple[Banned, ...]:
 
 
 def encode(banned: Iterable[Banned]) -> str:
-    """The file, a line for each machine, so that changes are seen."""
+    """Write the file, a line for each machine, so that a diff shows changes."""
     rows = [json.dumps(one._asdict(), ensure_ascii=False) for one in sorted(banned)]
     return "[\n  " + ",\n  ".join(rows) + "\n]\n" if rows else "[]\n"
 

@@ -1,5 +1,5 @@
-"""Stopping and destroying an instance of ours until a query by its id confirms it. What was decided is asked for again
-as long as it is not so; neither does harm twice."""
+"""Stop or destroy one of our instances until a query by its ID confirms it. The request is repeated until it is
+confirmed; repeating does no harm."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from skill.providers.ownership import Claim, NotOurs, Ours, decide
 from skill.providers.provider import Provider
 
 _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
-"""Seconds between a request and the look whether it is so."""
+"""Seconds between a request and the query for its effect."""
 
 
 class Ended(NamedTuple):
-    """It no longer exists. `by_us`: it was destroyed at our request; else it had gone before."""
+    """It no longer exists. `by_us`: it was destroyed at our request; else it had disappeared before."""
 
     by_us: bool
 
 
 def destroy(client: Provider, ours: Ours) -> Ended | str:
-    """Destroy an instance. Ended once it is confirmed to exist no longer; else why it is not."""
+    """Destroy an instance. Returns Ended once it is confirmed that it no longer exists; else why it is not."""
     why = ""
     for number, pause in enumerate(_PAUSES):
         change = client.destroy(ours)
@@ -42,7 +42,8 @@ def destroy(client: Provider, ours: Ours) -> Ended | str:
 
 
 def destroy_claimed(client: Provider, claim: Claim) -> Ended | str:
-    """Destroy an instance if it is ours. Ended once it is confirmed to exist no longer; else why it is not."""
+    """Destroy an instance if it is ours. Returns Ended once it is confirmed that it no longer exists; else why it is
+    not."""
     live = client.instance(claim.number)
     if isinstance(live, Gone):
         return Ended(by_us=False)
@@ -53,7 +54,8 @@ def destroy_claimed(client: Provider, claim: Claim) -> Ended | str:
 
 
 def stop(client: Provider, ours: Ours) -> str | None:
-    """Stop an instance, or take back a start that waits for a card. None once it is confirmed; else why it is not."""
+    """Stop an instance, or cancel a start that waits for a GPU. Returns None once it is confirmed; else why it is
+    not."""
     why = ""
     for pause in _PAUSES:
         change = client.stop(ours)

@@ -31,17 +31,17 @@ class Identified(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """One thing that is not as it is written. `kind`: address, status, price, gone, back, host_key, unreachable,
-    foreign or unknown."""
+    """One difference from workers.yaml. `kind`: address, status, price, gone, back, host_key, unreachable, foreign or
+    unknown."""
 
     kind: str
     text: str
 
 
 class Report(NamedTuple):
-    """One worker. `patch`: fields of workers.yaml that would correct it. `key`: a host key to be kept from now on.
+    """One worker. `patch`: fields of workers.yaml that would correct it. `key`: a host key to keep from now on.
 
-    `note`: what is to be known, though nothing is wrong.
+    `note`: a remark although nothing is wrong.
     """
 
     worker: str
@@ -53,14 +53,14 @@ class Report(NamedTuple):
 
     @property
     def open(self) -> tuple[Finding, ...]:
-        """What the patch does not correct."""
+        """Findings that the patch does not correct."""
         refreshed = {"address", "status", "price", GONE, "back"}
         return tuple(finding for finding in self.findings if finding.kind not in refreshed)
 
 
 def to_try(worker: Worker, live: Instance) -> tuple[Address, ...]:
-    """Where an instance that runs is asked who it is, in this order: where it is registered, if Vast.ai still names
-    that; then directly; then by the proxy."""
+    """Return the addresses at which a running instance is asked to identify itself, in this order: the registered one,
+    if Vast.ai still shows it; then the direct one; then the proxy."""
     if live.status != "running":
         return ()
     ways = addresses(live)
@@ -70,7 +70,7 @@ def to_try(worker: Worker, live: Instance) -> tuple[Address, ...]:
 def judge(
     worker: Worker, live: Instance | Gone | Unknown, identified: Sequence[Identified], kept_key: str | None
 ) -> Report:
-    """What is to be said of a worker, and done. `identified`: what answered at the addresses that were tried."""
+    """Judge a worker. `identified`: the answers at the addresses that were tried."""
     assert worker.instance_id is not None
     report = Report(worker.name, worker.instance_id)
     if isinstance(live, Unknown):
@@ -103,7 +103,7 @@ def judge(
 
 
 def is_known_gone(worker: Worker) -> bool:
-    """Whether workers.yaml says that its instance has gone."""
+    """Return whether workers.yaml says that its instance no longer exists."""
     return not worker.enabled and worker.health.get("status") == GONE
 
 
@@ -140,7 +140,7 @@ def _address(worker: Worker, report: Report, identified: Sequence[Identified], k
 
 
 def _nowhere(worker: Worker, identified: Sequence[Identified]) -> Finding:
-    """Why no address is believed."""
+    """Say why no address is trusted."""
     if not identified:
         return Finding("unreachable", "is running, but Vast.ai gives no address of it yet; try again in a minute")
     foreign = [one for one in identified if one.instance_id is not None]

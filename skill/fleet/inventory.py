@@ -1,4 +1,4 @@
-"""What is rented, beside what workers.yaml names: rows, what all of it costs, a document and a table. Pure."""
+"""List rented instances beside the workers of workers.yaml: rows, total cost, a document and a table. Pure."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ if TYPE_CHECKING:
 
 
 class Inventory(NamedTuple):
-    """All instances, with the worker that each is registered as, None if none; and workers whose instance is not
-    there."""
+    """All instances, each with its worker (None if none), and workers whose instance is not listed."""
 
     rows: tuple[tuple[Instance, str | None], ...]
     missing: tuple[Worker, ...]
 
     @property
     def burn(self) -> float:
-        """$ per hour of all whose price is known, without traffic."""
+        """$ per hour of all with a known price, without traffic."""
         return sum(live.burn or 0.0 for live, _ in self.rows)
 
     @property
     def unpriced(self) -> tuple[int, ...]:
-        """Instances of which it is not known what they cost now."""
+        """Instances whose present cost is unknown."""
         return tuple(live.id for live, _ in self.rows if live.burn is None)
 
 
@@ -44,7 +43,7 @@ def take_inventory(live: Iterable[Instance], workers: Iterable[Worker]) -> Inven
 
 
 def document(found: Inventory) -> dict[str, Any]:
-    """What `vast instances --json` prints."""
+    """Return what `vast instances --json` prints."""
     return {
         "known": True,
         "instances": [
@@ -70,7 +69,7 @@ def document(found: Inventory) -> dict[str, Any]:
 
 
 def table(found: Inventory, width: int) -> list[Text]:
-    """The instances for people; those that no worker is registered for are marked."""
+    """Return the instances for people; those without a worker are marked."""
     from rich.text import Text
 
     rows: list[Sequence[str | Text]] = [["instance", "worker", "GPU", "status", "$/h now", "ssh", "label"]]
@@ -93,7 +92,7 @@ def table(found: Inventory, width: int) -> list[Text]:
 
 
 def lines(found: Inventory) -> list[str]:
-    """What all of it costs, and what to do about what is not as it should be."""
+    """Describe the total cost, and what to do about differences."""
     if not found.rows:
         lines = ["nothing is rented"]
     else:

@@ -1,6 +1,6 @@
-"""What was rented, what became of it and what it cost: the lines of a ledger, folded into rentals. Pure.
+"""What was rented, what became of it and what it cost: lines of a ledger, folded into rentals. Pure.
 
-A line is written before what it tells of is asked for (`intended`), or once it is so (all others).
+A line is written before its request (`intended`), or once the fact is known (all others).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EVENTS = (INTENDED, CREATED, READY, STOPPED, STARTED, BROKEN, REFUSED, DESTROYED
 it was stopped, and started again; it failed to start, and is to be destroyed; nothing was made; it was destroyed; it
 was found to exist no longer."""
 UP = "up "
-"""How the purpose of what `up` rents begins: it is rented for one run."""
+"""Prefix of the purpose of what `up` rents: it serves one run."""
 _ENDS = frozenset({REFUSED, DESTROYED, GONE})
 
 
@@ -68,12 +68,12 @@ class Rental(NamedTuple):
 
     @property
     def unfinished(self) -> bool:
-        """Whether it was begun, and is neither of use nor over."""
+        """Whether it was begun, and is neither in use nor ended."""
         return self.ended is None and (self.broken or not self.ready)
 
     @property
     def state(self) -> str:
-        """It in one word: the last that is known of it."""
+        """Its last known state, in one word."""
         if self.end:
             return self.end
         if self.broken:
@@ -84,9 +84,9 @@ class Rental(NamedTuple):
 
 
 def cost(rental: Rental, now: float) -> float:
-    """$ that it has cost until now, or to its end: its price from its create on, without traffic.
+    """Return its cost in $ until now, or to its end: its price from its creation on, without traffic.
 
-    At most so much: while an image is loaded only the disk is billed.
+    This is an upper limit: while an image is loaded only the disk is billed.
     """
     ends = [*(at for at, _ in rental.rates[1:]), rental.ended if rental.ended is not None else now]
     spans = zip(rental.rates, ends, strict=False)
@@ -94,7 +94,7 @@ def cost(rental: Rental, now: float) -> float:
 
 
 def spent(rentals: Iterable[Rental], now: float) -> float:
-    """$ that all of these have cost."""
+    """Return the cost of all of these in $."""
     return sum(cost(one, now) for one in rentals)
 
 
@@ -102,18 +102,18 @@ def spent(rentals: Iterable[Rental], now: float) -> float:
 
 
 def line(event: str, label: str, at: float, **fields: Any) -> str:
-    """One line of the ledger, with its end."""
+    """Return one line of the ledger, with its end."""
     return json.dumps({"at": iso(at), "event": event, "label": label, **fields}, ensure_ascii=False) + "\n"
 
 
 def intent(purpose: str, chain: str, worker: str, offered: Offered, notes: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of an `intended` line."""
+    """Return the fields of an `intended` line."""
     return {"purpose": purpose, "chain": chain, "worker": worker, **offered._asdict(), "notes": dict(notes)}
 
 
 def fold(text: str, file: str) -> dict[str, Rental]:
-    """The rentals that a ledger tells of, by label, the oldest first. An end of it that is no whole line was being
-    written when its writer was killed, and does not count. Raises UseError with the place of a line that is none."""
+    """Return the rentals of a ledger, by label, the oldest first. An incomplete last line was being written when its
+    writer was killed, and is ignored. Raises UseError with the place of an invalid line."""
     found: dict[str, Rental] = {}
     whole = text[: text.rfind("\n") + 1]
     for number, row in enumerate(whole.split("\n"), 1):
@@ -188,7 +188,7 @@ def _number(value: Any) -> int:
 
 
 def document(rentals: Sequence[Rental], now: float) -> dict[str, Any]:
-    """What `vast ledger --json` prints."""
+    """Return what `vast ledger --json` prints."""
     return {
         "rentals": [
             {
@@ -210,7 +210,7 @@ def document(rentals: Sequence[Rental], now: float) -> dict[str, Any]:
 
 
 def table(rentals: Sequence[Rental], now: float, width: int) -> list[Text]:
-    """The rentals for people, the oldest first."""
+    """Return the rentals for people, the oldest first."""
     rows: list[Sequence[str]] = [["begun", "instance", "worker", "GPU", "$/h", "state", "cost", "for"]]
     for one in rentals:
         state = f"{one.state}: {one.why}" if one.why else one.state

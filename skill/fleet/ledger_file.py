@@ -1,4 +1,4 @@
-"""The ledger of a project: .wavequeue/ledger.jsonl beside workers.yaml, to which lines are added and never changed."""
+"""The ledger of a project: .wavequeue/ledger.jsonl beside workers.yaml. Lines are appended and never changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST = 64 << 20
 
 
 def rentals(registry: Path) -> dict[str, Rental]:
-    """What was rented, by label. Raises UseError where the ledger cannot be read."""
+    """Return what was rented, by label. Raises UseError where the ledger cannot be read."""
     file = ProjectPaths.of(registry).ledger
     try:
         return ledger.fold(read_text(file, _MOST), str(file))
@@ -25,12 +25,12 @@ def rentals(registry: Path) -> dict[str, Rental]:
 
 
 def by_instance(registry: Path) -> dict[int, Rental]:
-    """Those of them that became instances, by their number. Raises UseError."""
+    """Return those that became instances, by their number. Raises UseError."""
     return {one.instance_id: one for one in rentals(registry).values() if one.instance_id is not None}
 
 
 def note(registry: Path, event: str, label: str, **fields: Any) -> None:
-    """Add a line; it is on the disk when this returns. Raises OSError."""
+    """Append a line; it is on disk when this returns. Raises OSError."""
     file = ProjectPaths.of(registry).ledger
     make_directory(file.parent)
     with append_to(file) as lines:

@@ -1,4 +1,4 @@
-"""Which offer does the work for the least money: what is asked for, what fits, what it costs in the end. Pure."""
+"""Find the offer that does the work at the lowest cost: requirements, what fits, and the total cost. Pure."""
 
 from __future__ import annotations
 
@@ -64,15 +64,15 @@ class Ranking(NamedTuple):
 
 
 def plain_work(profile: Profile) -> Work:
-    """The work of a profile."""
+    """Return the work of a profile."""
     dlp = f" on a machine of DLP {profile.ref_dlp:g}" if profile.ref_dlp is not None else ""
     return Work(lambda _offer: profile.ref_hours, profile.ref_dlp, f"{profile.ref_hours:g} h{dlp}")
 
 
 def spec_work(manifest: Manifest, durations: Durations, profile: Profile) -> Work:
-    """The work of a spec, by what its jobs are expected to take.
+    """Return the work of a spec, by the expected durations of its jobs.
 
-    Where nothing tells that of a phase, all of it is taken for `ref_hours` of the profile.
+    Where nothing is known about a phase, all of the work counts as `ref_hours` of the profile.
     """
     cards = max((job.gpus for job in manifest.jobs), default=0)
     mib = max((job.gpu_mem_mib or 0 for job in manifest.jobs), default=0)
@@ -99,7 +99,7 @@ def spec_work(manifest: Manifest, durations: Durations, profile: Profile) -> Wor
 
 
 def machine(offer: Offer, speed: float = 1.0) -> assign_jobs.Offer:
-    """An offer as a host that gets jobs."""
+    """Return an offer as a host for jobs."""
     mib = int(offer.gpu_ram_mib or 0)
     cards = tuple(Card(n, f"GPU-{n}", offer.gpu_name or "GPU", mib, 0) for n in range(offer.num_gpus or 0))
     return assign_jobs.Offer(f"offer {offer.id}", cards, max(1, int(offer.cpu_cores or 1)), speed)
@@ -117,7 +117,7 @@ def _hours(manifest: Manifest, durations: Durations | None, one: assign_jobs.Off
 
 
 def need(profile: Profile, work: Work, blacklist: Collection[int]) -> Need:
-    """What a provider is asked for. It may keep less than all of it: `rank` looks again."""
+    """Return what a provider is asked for. It may apply less than all of it: `rank` checks again."""
     return Need(
         profile.disk_gb,
         profile.reliability,
@@ -143,7 +143,7 @@ def gpu_ram_mib(profile: Profile, work: Work) -> float:
 
 
 def rank(offers: Iterable[Offer], profile: Profile, work: Work, blacklist: Collection[int]) -> Ranking:
-    """Price all offers that fit. Whatever an offer does not say does not fit where it counts."""
+    """Price all offers that fit. An offer that lacks a required value does not fit."""
     priced: list[Priced] = []
     left_out: Counter[str] = Counter()
     for offer in offers:
@@ -157,7 +157,7 @@ def rank(offers: Iterable[Offer], profile: Profile, work: Work, blacklist: Colle
 
 
 def _unfit(offer: Offer, profile: Profile, work: Work, blacklist: Collection[int]) -> str | None:
-    """Why an offer does not fit, whatever it costs; None if it does."""
+    """Return why an offer does not fit, whatever it costs; None if it does."""
     if offer.machine_id is None:
         return "does not name its machine"
     if offer.machine_id in blacklist:
@@ -191,7 +191,7 @@ def _unfit(offer: Offer, profile: Profile, work: Work, blacklist: Collection[int
 
 
 def price(offer: Offer, profile: Profile, work: Work) -> Priced | str:
-    """What the work costs on an offer; else why that is unknown, or why it does not fit."""
+    """Return what the work costs on an offer; else why that is unknown, or why it does not fit."""
     hours = work.hours(offer)
     if hours is None:
         return "cannot run all jobs"
@@ -214,7 +214,7 @@ def price(offer: Offer, profile: Profile, work: Work) -> Priced | str:
 
 
 def relative_speed(offer: Offer, work: Work) -> float | None:
-    """How fast an offer does the work beside what its hours were measured on; None where its DLP is not known."""
+    """Return the speed of an offer relative to the machine of its reference hours; None where its DLP is unknown."""
     if work.ref_dlp is None:
         return 1.0
     dlp = (offer.dlperf or 0.0) / (max(1, offer.num_gpus or 1) if work.per_card else 1)
@@ -222,8 +222,8 @@ def relative_speed(offer: Offer, work: Work) -> float | None:
 
 
 def alternatives(ranking: Ranking) -> tuple[Priced, ...]:
-    """The best offer, and those that may be taken in its place without asking again: all that cost at most a quarter
-    more, in the end and by the hour."""
+    """Return the best offer, and those that may replace it without asking again: all that cost at most a quarter more,
+    in total and per hour."""
     best = ranking.priced[0]
     return tuple(one for one in ranking.priced if one.total <= best.total * _NEARLY and one.dph <= best.dph * _NEARLY)
 
@@ -242,7 +242,7 @@ def _rates(offer: Offer, disk_gb: float) -> tuple[float, float] | None:
 
 
 def document(ranking: Ranking, profile: Profile, work: Work, *, complete: bool) -> dict[str, Any]:
-    """What `vast hunt --json` prints."""
+    """Return what `vast hunt --json` prints."""
     return {
         "known": True,
         "profile": profile._asdict(),
@@ -267,7 +267,7 @@ def document(ranking: Ranking, profile: Profile, work: Work, *, complete: bool) 
 
 
 def table(ranking: Ranking, width: int) -> list[Text]:
-    """The best offers for people."""
+    """Return the best offers for people."""
     rows: list[Sequence[str]] = [
         ["offer", "machine", "GPU", "GB each", "DLP", "$/h", "takes", "total $", "reliable", "place"]
     ]
@@ -291,7 +291,7 @@ def table(ranking: Ranking, width: int) -> list[Text]:
 
 
 def lines(ranking: Ranking, profile: Profile, work: Work, *, complete: bool) -> list[str]:
-    """How the table came about."""
+    """Explain how the table was made."""
     traffic = f"{profile.down_gb:g} GB down and {profile.up_gb:g} GB up"
     text = [f"profile {profile.name} ({profile.source}), disk {profile.disk_gb:g} GB, {traffic}; work: {work.how}"]
     if len(ranking.priced) > _SHOWN:

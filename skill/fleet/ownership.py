@@ -1,6 +1,6 @@
-"""Which instance is meant, whether it is ours, and what would be lost with it.
+"""Find the instance that is meant, whether it is ours, and what would be lost with it.
 
-What is ours, `providers.ownership` decides: an account may have instances of other people and of other projects.
+`providers.ownership` decides what is ours: an account may have instances of other people and projects.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class RentedInstance(NamedTuple):
 
 
 def find(client: Provider, where: Path, text: str) -> RentedInstance:
-    """The instance that a number or the name of a worker means. Raises UseError where it is not ours, and FailedError
-    where that is not known."""
+    """Return the instance with a number or of a worker. Raises UseError where it is not ours, and FailedError where
+    that is unknown."""
     known = Registry.load(where)
     if text.isascii() and text.isdigit() and text not in known.workers:
         number = int(text)
@@ -77,7 +77,7 @@ def _rental(where: Path, number: int, live: Instance | Gone) -> Rental | None:
 
 
 def at_risk(where: Path, worker: Worker) -> list[str]:
-    """What would be lost with a worker's disk, by what is here of the runs on it: a line for each run."""
+    """Return what would be lost with a worker's disk, a line for each run on it, by what was pulled."""
     return [
         f"run {run.id}: {why}"
         for run in directory.of_project(where.parent, Path.cwd())

@@ -1,4 +1,4 @@
-"""What a machine has to have for a kind of work: profiles that are built in, and how a file changes them. Pure."""
+"""Requirements for a machine by kind of work: built-in profiles, and how a file changes them. Pure."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ NUMBERS = {
 
 
 def number_fault(name: str, value: Any) -> str | None:
-    """Say why a value cannot be that of a field that is a number; None if it can."""
+    """Return why a value is invalid for a numeric field; None if it is valid."""
     least, most = NUMBERS[name]
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
         return f"has to be a number from {least:g} to {most:g}"
@@ -69,7 +69,7 @@ def number_fault(name: str, value: Any) -> str | None:
 
 
 def changed(name: str, fields: Mapping[str, Any], source: str) -> Profile:
-    """A profile as a file has it: what it does not say is as in the one that is built in under its name, else as in
+    """Return a profile of a file: fields that it lacks are those of the built-in one of the same name, else of
     `pytorch`. The fields are checked before."""
     base = BUILT_IN.get(name, BUILT_IN[DEFAULT])
     values: dict[str, Any] = {key: tuple(value) if key == "gpu_names" else value for key, value in fields.items()}

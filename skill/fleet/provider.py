@@ -16,18 +16,18 @@ def _vast() -> Provider:
 
 
 PROVIDERS: Mapping[str, Callable[[], Provider]] = MappingProxyType({"vast": _vast})
-"""How to reach each provider, with the key that there is. Each raises UseError where there is none."""
+"""How to connect to each provider with the configured key. Each raises UseError where there is none."""
 DEFAULT = "vast"
 
 
 def connect(name: str = DEFAULT) -> Provider:
-    """A provider; `close` it. Raises UseError where there is no key for it."""
+    """Connect to a provider; `close` it. Raises UseError where there is no key for it."""
     return PROVIDERS[name]()
 
 
 @contextmanager
 def connected(name: str = DEFAULT) -> Iterator[Provider]:
-    """The same until the end of the block."""
+    """Connect to a provider until the end of the block."""
     provider = connect(name)
     try:
         yield provider

@@ -1,7 +1,7 @@
-"""Update workers.yaml to match Vast.ai: one list, then every machine that runs is asked who it is.
+"""Update workers.yaml to match Vast.ai: one list, then every running machine is asked to identify itself.
 
-Nothing is changed because of what is not known, and nothing of a worker but its address, status and price, and
-`enabled` where its instance has gone.
+Nothing is changed because of what is unknown, and of a worker only its address, status and price, and `enabled` where
+its instance no longer exists.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ file=${WAVEQUEUE_PROC:-/proc}/1/environ
 
 
 class Outcome(NamedTuple):
-    """What was found; whether it was written; and workers that look rented and name no instance."""
+    """What was found; whether it was written; and workers that look rented but have no instance_id."""
 
     reports: tuple[Report, ...]
     fixed: bool
@@ -50,7 +50,7 @@ class Outcome(NamedTuple):
 
     @property
     def settled(self) -> bool:
-        """Whether nothing is left to be done."""
+        """Whether workers.yaml matches and needs no person."""
         left = [report for report in self.reports if (report.open if self.fixed else report.findings)]
         return not left and not self.nameless
 
@@ -102,7 +102,7 @@ def reconcile_before(path: Path, names: Collection[str]) -> list[str]:
 
 
 def _live(client: Provider, live: dict[int, Instance], number: int) -> Instance | Gone | Unknown:
-    """An instance. That one has gone is believed only if it is said of itself, too, and not only not listed."""
+    """Return an instance. That it no longer exists is believed only if a query for it says so, not only the list."""
     return live[number] if number in live else client.instance(number)
 
 
@@ -117,7 +117,7 @@ def _identified(worker: Worker, live: Instance | Gone | Unknown) -> list[Identif
 
 
 def identify(worker: Worker, way: Address) -> Identified:
-    """Ask who listens at an address. No key is kept, since it may be anybody."""
+    """Ask who answers at an address. No host key is kept, since it may be anybody."""
     folder = Path(tempfile.mkdtemp())
     ssh = worker.ssh
     there = Ssh(way.host, way.port, ssh.user if ssh else "root", ssh.key if ssh else None)
@@ -136,7 +136,7 @@ def identify(worker: Worker, way: Address) -> Identified:
 
 
 def _write(path: Path, reports: Sequence[Report]) -> None:
-    """Mend workers.yaml. A worker that was changed meanwhile to mean another instance is left alone."""
+    """Update workers.yaml. A worker that meanwhile has another instance_id is not changed."""
     keys = ProjectPaths.of(path).known_hosts
     with registry.changed(path) as known:
         for report in reports:

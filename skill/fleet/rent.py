@@ -41,10 +41,10 @@ _LOOKS = 6
 
 
 class RentRequest(NamedTuple):
-    """What is to be rented, and for whom. A rental that was cut off is taken up again by a wish of the same `purpose`.
+    """What to rent, and for whom. An interrupted rental is continued by a request with the same `purpose`.
 
-    `name`: of the worker; else one is made up. `notes`: what the purpose needs to know when it goes on. `once`: one
-    machine is all that the purpose needs; if it has one, that is it.
+    `name`: of the worker; else one is generated. `notes`: what the purpose needs to know when it continues. `once`: the
+    purpose needs one machine only; if it has one, that is used.
     """
 
     profile: Profile
@@ -56,12 +56,12 @@ class RentRequest(NamedTuple):
 
 
 def unfinished(where: Path, purpose: str) -> list[Rental]:
-    """The rentals of a purpose that were begun, and are neither of use nor over. Raises UseError."""
+    """Return the rentals of a purpose that were begun, and are neither in use nor ended. Raises UseError."""
     return [one for one in ledger_file.rentals(where).values() if one.purpose == purpose and one.unfinished]
 
 
 def finish(client: Provider, where: Path, request: RentRequest, say: Say) -> Worker | None:
-    """Take up what a rental of the same purpose left behind: a worker, or None where nothing came of it.
+    """Finish an interrupted rental of the same purpose. Returns a worker, or None where it came to nothing.
 
     Raises FailedError where that cannot be known, and says what may be billed; UseError where there is no ssh key.
     """
@@ -70,10 +70,10 @@ def finish(client: Provider, where: Path, request: RentRequest, say: Say) -> Wor
 
 
 def rent(client: Provider, where: Path, request: RentRequest, candidates: Sequence[Priced], say: Say) -> Worker:
-    """Rent the first of these offers that comes up, and register it in the workers.yaml at `where`.
+    """Rent the first of these offers that starts, and register it in the workers.yaml at `where`.
 
-    First what a rental of the same purpose left behind is finished, which may be all. Raises FailedError where nothing
-    came of it, and says whether anything may be billed; UseError where there is no ssh key.
+    An interrupted rental of the same purpose is finished first, which may be all. Raises FailedError where nothing was
+    rented, and says whether anything may be billed; UseError where there is no ssh key.
     """
     with alone(where):
         return _renting(client, where, request, say).go(candidates)
@@ -85,13 +85,13 @@ def _renting(client: Provider, where: Path, request: RentRequest, say: Say) -> _
 
 
 def alone(where: Path) -> AbstractContextManager[None]:
-    """Keep out other rentals of the same project. Raises FailedError where one is at work."""
+    """Lock out other rentals of the same project. Raises FailedError where one is running."""
     lock = ProjectPaths.of(where).rent_lock
     return files.alone(lock, "another command is renting for this project; try again when it has finished")
 
 
 class _Renting:
-    """One wish, from offers to a worker."""
+    """One rental, from offers to a worker."""
 
     def __init__(
         self, client: Provider, where: Path, request: RentRequest, image: str, bounds: Bounds, key: Key, say: Say
@@ -135,7 +135,7 @@ class _Renting:
                 self._note(ledger.REFUSED, one, why=outcome.why)
                 self._last = f"offer {one.offered.offer_id} was refused: {outcome.why}"
                 self._say(self._last)
-                if outcome.kind != NO_OFFER:  # the next would be refused as well
+                if outcome.kind != NO_OFFER:  # the next one would be refused as well
                     break
                 continue
             worker = self._finish(self._taken(one, outcome))
@@ -144,7 +144,7 @@ class _Renting:
         raise FailedError(f"nothing was rented: {self._last}{self._cost()}")
 
     def _cost(self) -> str:
-        """What the tries have cost, as the end of a message."""
+        """Return the cost of the tries, as the end of a message."""
         made = [one for one in self._tried() if one.instance_id is not None]
         if not made:
             return ""
@@ -159,7 +159,7 @@ class _Renting:
     # -- one rental -----------------------------------------------------------------------------------------------
 
     def _intend(self, priced: Priced) -> Rental:
-        """Write down what is about to be taken, under a label that nothing else has."""
+        """Record what is about to be rented, under a unique label."""
         offer, request = priced.offer, self._request
         assert offer.machine_id is not None
         label = f"{startup.PREFIX}{secrets.token_hex(6)}"
@@ -193,7 +193,7 @@ class _Renting:
         return one
 
     def _finish(self, one: Rental) -> Worker | None:
-        """Bring a rental to its end: a worker, or None where nothing is left of it. Raises FailedError."""
+        """Finish a rental. Returns a worker, or None where nothing is left of it. Raises FailedError."""
         if one.instance_id is None and one.ended is None:
             one = self._settle(one)
         if one.instance_id is None:

@@ -1,4 +1,4 @@
-"""Files beside workers.yaml that are about Vast.ai: vast.yaml, which people write, and vast_blacklist.json."""
+"""Files beside workers.yaml about Vast.ai: vast.yaml, which people write, and vast_blacklist.json."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ _FIELDS["gpu_names"] = (list, "a list of names of GPUs")
 
 
 def read_profiles(registry: Path) -> dict[str, Profile]:
-    """All profiles: those built in, and those of vast.yaml, which go over them. Raises UseError with all faults."""
+    """Return all profiles: built-in ones, and those of vast.yaml, which override them. Raises UseError with all
+    faults."""
     path = ProjectPaths.of(registry).settings
     faults: list[tuple[int, int, str]] = []
     entries = _section(path, "profiles", faults)
@@ -83,7 +84,7 @@ def read_profiles(registry: Path) -> dict[str, Profile]:
 
 
 def read_renting(registry: Path) -> Renting:
-    """How machines are rented, by `rent:` in vast.yaml. Raises UseError with all faults."""
+    """Return how machines are rented, from `rent:` in vast.yaml. Raises UseError with all faults."""
     path = ProjectPaths.of(registry).settings
     faults: list[tuple[int, int, str]] = []
     section = _section(path, "rent", faults)
@@ -102,8 +103,8 @@ def read_renting(registry: Path) -> Renting:
 
 
 def read_rules(registry: Path) -> tuple[Rules, dict[str, str]]:
-    """What the watcher goes by, by `watcher:` in vast.yaml, and where each value is from. Raises UseError with all
-    faults."""
+    """Return the rules of the watcher, from `watcher:` in vast.yaml, and the source of each value. Raises UseError with
+    all faults."""
     path = ProjectPaths.of(registry).settings
     faults: list[tuple[int, int, str]] = []
     section = _section(path, "watcher", faults)
@@ -156,7 +157,7 @@ def _refuse(path: Path, faults: list[tuple[int, int, str]]) -> None:
 
 
 def profile(known: Mapping[str, Profile], name: str) -> Profile:
-    """The profile of this name. Raises UseError with the nearest one."""
+    """Return the profile of this name. Raises UseError that names the nearest one."""
     if name in known:
         return known[name]
     close = nearest(name, list(known))
@@ -165,7 +166,7 @@ def profile(known: Mapping[str, Profile], name: str) -> Profile:
 
 
 def read_blacklist(registry: Path) -> tuple[Banned, ...]:
-    """Machines that are not to be rented. Raises UseError where the file cannot be read."""
+    """Return machines that must not be rented. Raises UseError where the file cannot be read."""
     path = ProjectPaths.of(registry).blacklist
     try:
         return blacklist.parse(read_text(path), str(path))

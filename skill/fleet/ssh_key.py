@@ -1,4 +1,4 @@
-"""The ssh key to enter rented machines with, and whether it can be used: better known before a machine is paid for."""
+"""The ssh key for rented machines, and whether it can be used, which is checked before a machine is paid for."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _own_key() -> Key:
 
 
 def _unusable(private: Path, public: str) -> str | None:
-    """Why a key can be used neither by itself nor by an agent, in words, with the way out; None if it can."""
+    """Return why a key can be used neither alone nor through an agent, and what to do; None if it can."""
     is_file = private.is_file()
     opened = _run("ssh-keygen", "-y", "-P", "", "-f", str(private)) if is_file else None
     if opened is not None and opened.code == 0:
@@ -135,7 +135,7 @@ def _agent() -> tuple[str | None, str]:
 
 
 class _ProgramResult(NamedTuple):
-    """What a program said. `code` None: it could not be run to its end, for the reason in `words`."""
+    """The result of a program. `code` None: it did not finish, for the reason in `words`."""
 
     code: int | None
     out: str

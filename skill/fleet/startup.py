@@ -1,7 +1,7 @@
-"""How far an instance has come that was just rented or started, and what it bills. Pure.
+"""How far a rented or started instance has come, and what it costs. Pure.
 
-It is ready when it runs, SSH login works and its instance ID matches. What is not known of it is waited for; it is
-given up only for what was seen.
+It is ready when it runs, SSH login works and its instance ID matches. Unknown facts are waited for; it is given up only
+because of observed ones.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _NUMBERS = re.compile(r"[0-9][0-9.:]*")
 
 
 class Wait(NamedTuple):
-    """It may yet come up; why it has not."""
+    """It may still start; with the reason why it has not."""
 
     text: str
 
 
 class Ready(NamedTuple):
-    """It is there for us."""
+    """It can be used."""
 
 
 class Broken(NamedTuple):
@@ -113,13 +113,13 @@ def exhausted(chain: list[Rental], bounds: Bounds, began: float, now: float) -> 
 
 
 def resources(offered: Offered, gpus: int | None) -> Mapping[str, Any]:
-    """What workers.yaml says of a rented machine."""
+    """Return what workers.yaml says of a rented machine."""
     row: dict[str, Any] = {} if gpus is None else {"gpu": gpus}
     return {**row, "dph": round(offered.dph, 4), "storage_dph": round(offered.storage_dph, 6)}
 
 
 def billing(number: int, live: Instance | Gone | Unknown) -> str:
-    """What an instance costs now, in words."""
+    """Describe what an instance costs now."""
     if isinstance(live, Gone):
         return f"instance {number} no longer exists and is not billed"
     if isinstance(live, Unknown):

@@ -1,6 +1,6 @@
-"""Whether the watcher rents something now, and which offer; what it only just passes over. Pure.
+"""Decide whether the watcher rents something now, and which offer; and which offers it narrowly rejects. Pure.
 
-Its caps count everything that the account has, whoever rented it, each with what it costs when it runs.
+Its limits apply to everything that the account has, whoever rented it, each at its price while running.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def looked_at(rules: Rules, profile: Profile) -> Profile:
 
 
 def decide(rules: Rules, live: Sequence[Instance], credit: float | None, offers: Sequence[Priced]) -> Choice:
-    """What to do. `offers`: those that fit the profile, the best first; `credit`: $ that the account has, None: not
-    known."""
+    """Decide what to rent. `offers`: those that fit the profile, the best first; `credit`: $ of the account, None:
+    unknown."""
     running = _rate(live)
     held = _held(rules, live, credit, running)
     near: list[tuple[Priced, str]] = []
@@ -115,12 +115,12 @@ def dlp_per_usd(one: Priced) -> float | None:
 
 
 def line(one: Priced) -> str:
-    """An offer in a line of the log."""
+    """Describe an offer in a line of the log."""
     worth = dlp_per_usd(one)
     says = "" if worth is None else f", DLP/$ {worth:.0f}"
     return f"offer {one.offer.id} ({one.offer.cards}, machine {one.offer.machine_id}, ${one.dph:.4f} an hour{says})"
 
 
 def document(rules: Rules, sources: Mapping[str, str]) -> dict[str, Any]:
-    """The rules with where each is from, as `status --json` prints them."""
+    """Return the rules with their sources, as `status --json` prints them."""
     return {name: {"value": value, "source": sources[name]} for name, value in rules._asdict().items()}

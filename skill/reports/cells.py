@@ -190,8 +190,8 @@ def _why(row: Mapping[str, Any], kept: Mapping[str, float], asked: Mapping[str, 
 
 
 def join(runs: Sequence[Sequence[Result]]) -> list[Result]:
-    """The results of several runs as those of one: of jobs with one phase and the same params, those of the run that
-    completed one last; where none has completed, of the last run."""
+    """Combine the results of several runs: of jobs with one phase and the same params, those of the run that completed
+    one last count; where none has completed, those of the last run."""
     if len(runs) == 1:
         return list(runs[0])
     chosen: dict[tuple[object, ...], tuple[str, int]] = {}
@@ -208,14 +208,14 @@ def _identity(one: Result) -> tuple[object, ...]:
 
 
 def keys_of(results: Sequence[Result]) -> list[str]:
-    """The keys that tell cells apart, in the order of the grids."""
+    """Return the keys that distinguish cells, in the order of the grids."""
     names = [name for one in results for name in key_of(one, with_phase=False)]
     several = len({one.phase for one in results}) > 1
     return list(dict.fromkeys([*([PHASE] if several and PHASE not in names else []), *names]))
 
 
 def key_of(one: Result, *, with_phase: bool) -> dict[str, str]:
-    """What tells a job's cell apart."""
+    """Return what distinguishes a job's cell."""
     phase = {PHASE: one.phase} if with_phase else {}
     if not one.params:
         return {**phase, JOB: one.id}
@@ -223,14 +223,14 @@ def key_of(one: Result, *, with_phase: bool) -> dict[str, str]:
 
 
 def known_keys(results: Sequence[Result]) -> list[str]:
-    """All that results can be grouped by: their keys, and the seeds."""
+    """Return all keys by which results can be grouped, seeds included."""
     return list(dict.fromkeys([*keys_of(results), *(name for one in results for name in one.params), PHASE, JOB]))
 
 
 def table(
     results: Sequence[Result], goal: Mapping[str, str], by: Sequence[str] = (), metrics: Sequence[str] = ()
 ) -> Table:
-    """Group results. `by`: the keys that tell cells apart, instead of all but seeds; `metrics`: these alone.
+    """Group results. `by`: the keys of a row, instead of all but seeds; `metrics`: these only.
 
     `goal`: min or max by metric; without one no cell is best.
     """
@@ -267,7 +267,7 @@ def _mark_best(made: Sequence[Cell], name: str, goal: str | None) -> None:
 
 
 def constant(made: Table) -> dict[str, str]:
-    """Keys whose value is the same in every row of several, and that value."""
+    """Return keys with the same value in every row, and that value."""
     if len(made.cells) < 2:
         return {}
     values = {name: {cell.key[name] for cell in made.cells} for name in made.keys}
@@ -275,7 +275,7 @@ def constant(made: Table) -> dict[str, str]:
 
 
 def document(made: Table) -> dict[str, Any]:
-    """The document of `wavequeue results --json`."""
+    """Return the document of `wavequeue results --json`."""
     return {"keys": made.keys, "metrics": made.metrics, "rows": [_row(cell) for cell in made.cells]}
 
 

@@ -1,4 +1,4 @@
-"""One check of a running job as a line of nine fields: what it does, how fast, and when it is looked at again. Pure."""
+"""One check of a running job as a line of nine fields: its state, its rate, and when it is checked next. Pure."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Check(NamedTuple):
 def check(
     row: Row, document: Mapping[str, Any], now: float, following: float | None, *, gone: bool, goal: str | None = None
 ) -> Check:
-    """Look at one job of a state. `following`: when it is looked at again; `gone`: the run's manager is not there;
-    `goal`: the metric that counts most."""
+    """Check one job of a state. `following`: time of the next check; `gone`: the run's manager is not running; `goal`:
+    the metric that counts most."""
     health: Mapping[str, Any] = row.get("health") or {}
     cards = _cards(row, document)
     flags = tuple(health.get("flags") or ())
@@ -84,12 +84,12 @@ def check(
 
 
 def is_watched(row: Row) -> bool:
-    """Whether a check tells of a job: it runs, waits for its retry, or is stuck."""
+    """Return whether a job is checked: it runs, waits for its retry, or is stuck."""
     return row["status"] in digest.RETRIES or row["status"] in ("running", "stuck")
 
 
 def next_check(row: Row, now: float, *, healthy: bool) -> float:
-    """When a running job is to be looked at next, as if it had been looked at on time so far."""
+    """Return when a running job is checked next, assuming that it has been checked on time so far."""
     if not healthy:
         return now + cadence.ALERT[0]
     plan = cadence.launched(epoch(row["started"]) if row["started"] else now)
@@ -99,7 +99,8 @@ def next_check(row: Row, now: float, *, healthy: bool) -> float:
 
 
 def line(found: Check) -> str:
-    """The nine fields, with blanks between them and none within; `-` is unknown. The second is JOB:STATE."""
+    """Return the nine fields, separated by spaces and without spaces inside; `-` is unknown. The second is
+    JOB:STATE."""
     step = UNKNOWN if found.step is None else f"{found.step}" + ("" if found.total is None else f"/{found.total}")
     fields = (
         time_text(found.ts),
@@ -116,7 +117,7 @@ def line(found: Check) -> str:
 
 
 def row_json(found: Check, log: Sequence[str] = ()) -> dict[str, Any]:
-    """One row of `wavequeue babysit --json`: the fields of the line as numbers, and what else is known."""
+    """Return one row of `wavequeue babysit --json`: the fields of the line as numbers, and what else is known."""
     value = None if found.eval is None else {"name": found.eval[0], "value": _finite(found.eval[1])}
     return {
         "ts": time_text(found.ts), "job": found.job, "host": found.host, "attempt": found.attempt, "state": found.state,

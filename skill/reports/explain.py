@@ -30,7 +30,7 @@ _KINDS = frozenset({"unreachable", "unknown", "planned"})
 
 
 def attempts(records: Iterable[Record], job: str) -> list[dict[str, Any]]:
-    """The attempts of a job, oldest first, from the journal's records about it and about the code."""
+    """Return the attempts of a job, oldest first, from the journal's records about it and the code."""
     found: dict[int, dict[str, Any]] = {}
     code: str | None = None
     step: str | None = None
@@ -76,10 +76,10 @@ def explain(
     log: Sequence[str],
     now: float,
 ) -> dict[str, Any]:
-    """The story of one job, as `why --json` prints it.
+    """Return the story of one job, as `why --json` prints it.
 
-    `tries`: see `attempts`. `log`: plain lines of its newest log. `roots`: the jobs at the bottom of what it waits for.
-    Of a run on hosts also `host`, and `unknown`: what is not known now of hosts that the story tells of.
+    `tries`: see `attempts`. `log`: plain lines of its newest log. `roots`: the root causes of what it waits for. For a
+    run on hosts also `host`, and `unknown`: what is unknown now of hosts in the story.
     """
     rows = {row["id"]: row for row in document["jobs"]}
     if "hosts" in document["meta"]:
@@ -152,7 +152,7 @@ def _root(row: Row, now: float) -> dict[str, Any]:
 
 
 def stands(row: Row, now: float, cards: Sequence[Row] = ()) -> str:
-    """How a job stands, and why, in one line that begins with its status. `cards`: those of the state."""
+    """Describe a job's status and its reason, in one line that begins with the status. `cards`: those of the state."""
     name, length, tried = row["status"], digest.took(row, now), row["attempts"]
     reason = digest.reason(row)
     if name == "running":
@@ -250,7 +250,7 @@ class _Walk:
 
 
 def excerpt(lines: Sequence[str], error: str) -> list[str]:
-    """The lines of a log that say what happened: around the one that `error` quotes, else the last ones."""
+    """Return the lines of a log that show what happened: around the one that `error` quotes, else the last ones."""
     lines = [line for line in lines if line.strip()]
     at = _quoted(lines, error)
     first = max(0, min(at - _BEFORE, len(lines) - _BEFORE - _AFTER))
@@ -269,7 +269,7 @@ def _quoted(lines: Sequence[str], error: str) -> int:
 
 
 def advice(document: Mapping[str, Any], row: Row, roots: Sequence[str], rows: Mapping[str, Row]) -> list[str]:
-    """What a person can do next, one line each."""
+    """Say what a person can do next, one line each."""
     meta = document["meta"]
 
     def command(verb: str, job: str, *more: str) -> str:
@@ -356,7 +356,7 @@ def _advice_on_hosts(
 
 
 def lines(story: Mapping[str, Any]) -> list[str]:
-    """The story for people."""
+    """Return the story for people."""
     text = [f"{story['id']}{_on(story)}: {story['because']}", *(f"! {line}" for line in story.get("unknown", ()))]
     if story["waits_for"]:
         text += ["", "waits for", *(f"  {line}" for line in story["waits_for"])]

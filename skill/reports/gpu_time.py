@@ -1,4 +1,4 @@
-"""Where the time of a run's GPUs went: its attempts from the journal, those of each GPU, and the hours. Pure."""
+"""How the time of a run's GPUs was used: its attempts from the journal, those of each GPU, and the hours. Pure."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ class Failure(NamedTuple):
 
 
 def failures(made: Iterable[Attempt], completed: Container[str]) -> list[Failure]:
-    """The attempts that came to nothing, by how they ended, what cost most first. `completed`: jobs that have."""
+    """Group failed attempts by how they ended, the most expensive first. `completed`: jobs that have completed."""
     groups: dict[tuple[str, str], list[Attempt]] = {}
     for one in made:
         if one.outcome not in _USEFUL:
@@ -193,7 +193,7 @@ def failures(made: Iterable[Attempt], completed: Container[str]) -> list[Failure
 
 
 def gpu_price(document: Mapping[str, Any], lane: Lane, made: Sequence[Lane]) -> float | None:
-    """USD that an hour of this GPU costs: its part of what its rented machine does; None where no price is known."""
+    """Return USD per hour of this GPU: its part of the price of its rented machine; None where no price is known."""
     hosts = document["meta"].get("hosts")
     plans = {row["name"]: row.get("teardown") for row in hosts} if hosts else {"": document["meta"].get("teardown")}
     price = (plans.get(lane.host) or {}).get("usd_per_hour")

@@ -28,7 +28,7 @@ _HEAD = 4096
 
 
 def page(given: Material) -> str:
-    """Make the page of a run."""
+    """Create the page of a run."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -48,7 +48,7 @@ def page(given: Material) -> str:
 
 
 def is_ours(file: Path) -> bool:
-    """Whether a file is a page that was made here. Raises OSError."""
+    """Return whether a file is a page that was made here. Raises OSError."""
     try:
         with regular_file.open_regular(file) as opened:
             return MARK.encode() in opened.read(_HEAD)

@@ -29,10 +29,10 @@ def report(
     now: float,
     away: Collection[str] = (),
 ) -> dict[str, Any]:
-    """The document that `report --json` prints.
+    """Return the document that `report --json` prints.
 
-    `found`: number of output files of each completed job that has an expected_output. `results`: see
-    `cells.read`. `last_line`: of a job's log. `away`, of a run on hosts: completed jobs whose results were not pulled.
+    `found`: number of output files of each completed job that has an expected_output. `results`: see `cells.read`.
+    `last_line`: of a job's log. `away`, of a run on hosts: completed jobs whose results were not pulled.
     """
     meta = document["meta"]
     rows = document["jobs"]
