@@ -79,8 +79,9 @@ def publish_paper(workers: Path, project: str | None) -> Published:
     there are not, or does not compile, with its first error; SpecErrors for what is wrong with files, OSError.
     """
     store = Store(workers)
+    name = the_project(store, project)
     with locked(store.paths.lock):
-        found = _read(store, project)
+        found = _read(store, name)
         folder = found.study.paper
         make_users_directory(folder)
         written = _begin(store, found)

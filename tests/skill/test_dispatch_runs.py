@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from skill.common.errors import UseError
+from skill.fleet import reconcile
 from skill.hosts.registry import Registry, Ssh, Worker
-from skill.operations import dispatch_runs
+from skill.operations import dispatch_runs, launch_runs
 from skill.operations.dispatch_runs import Launched, Seen, dispatch_to
 from skill.research import dispatch
 from skill.research.dispatch import Room
@@ -275,3 +276,59 @@ def test_a_rented_worker_that_does_not_say_which_it_is_is_refused(tmp_path: Path
     known = registered(tmp_path, a=Worker("", ssh=WAY, pool="rented", instance_id=7), b=worker)
     with pytest.raises(UseError, match=r"^b of the rented pool \w+ has no instance_id"):
         dispatch_runs._workers(known, None)
+
+
+RENTED = """\
+workers:
+  own: {kind: ssh, ssh: {host: 10.0.0.1}, pool: lab}
+  vast-1: {kind: ssh, ssh: {host: ssh4.vast.ai, port: 10}, pool: rented, instance_id: 7}
+  vast-2: {kind: ssh, ssh: {host: ssh5.vast.ai, port: 11}, pool: rented, instance_id: 8}
+"""
+
+
+class Calls:
+    """Vast.ai and workers that note what they are asked."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reconciled: list[list[str]] = []
+        self.looked: list[str] = []
+        self._file = store.paths.workers
+        self._file.write_text(RENTED)
+        monkeypatch.setattr(reconcile, "reconcile_before", self._reconcile)
+        monkeypatch.setattr(launch_runs, "Hosts", lambda *_arguments: self)
+
+    def _reconcile(self, _workers: Path, names: list[str]) -> list[str]:
+        self.reconciled.append(names)
+        text = self._file.read_text()
+        self._file.write_text(
+            text.replace("instance_id: 8}", "instance_id: 8, enabled: false}").replace("port: 10}", "port: 12}")
+        )
+        return ["vast-1: its port is 12, and not 10"]
+
+    def look(self, worker: Worker, _records: object) -> str:
+        self.looked.append(f"{worker.name}:{worker.ssh.port if worker.ssh else None}")
+        return "busy"
+
+
+def test_rented_workers_are_compared_with_their_provider_once_before_they_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store(tmp_path, [{}, {}])
+    calls = Calls(store, monkeypatch)
+    found = dispatch_runs.dispatch_runs(store.paths.workers)
+    assert calls.reconciled == [["own", "vast-1", "vast-2"]]
+    assert sorted(calls.looked) == ["own:None", "vast-1:12"], "where it is now, and not what has gone"
+    assert found.notes[:2] == (
+        "vast-1: its port is 12, and not 10", "vast-2: left out, since the rented machine has gone",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("pool", "is_reconciled"), [("lab", True), ("rented", False)])
+def test_nothing_is_compared_where_none_is_rented_or_nobody_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pool: str, is_reconciled: bool
+) -> None:
+    store = make_store(tmp_path, [{}])
+    calls = Calls(store, monkeypatch)
+    dispatch_runs.dispatch_runs(store.paths.workers, pool, reconcile=is_reconciled)
+    assert calls.reconciled == []
+    assert len(calls.looked) == (1 if pool == "lab" else 2)

@@ -169,6 +169,12 @@ def test_the_latex_that_is_installed_takes_what_is_generated(store: Store, monke
         assert latex.typeset(paper(store), "numbers.tex", store.paths.root / "out") is not None
 
 
+def test_where_nothing_has_begun_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UseError, match="there is no project yet; begin one: wavequeue research init"):
+        publish_paper.publish_paper(tmp_path / "workers.yaml", None)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_paper_without_evidence_says_what_to_do(tmp_path: Path) -> None:
     store = make_store(tmp_path, [])
     with pytest.raises(UseError, match=r"has no numbers in .* yet; collect them with: wavequeue research check-runs"):
