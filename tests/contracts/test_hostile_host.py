@@ -30,7 +30,7 @@ from skill.hosts.connection import CommandResult, Host, Unreachable
 from skill.hosts.registry import Worker
 from skill.operations import check_hosts, pull_run
 from skill.operations.submission import Submission
-from skill.runs import assignment, state_cache
+from skill.runs import assignment, state_cache, state_schema
 from skill.runs.assignment import SUBMITTED, Assigned, Part, part_manifest
 from skill.runs.directory import Run
 from skill.runs.path_map import map_paths, wanted
@@ -585,7 +585,9 @@ print("KiB", status.partition("VmHWM:")[2].split()[0])
 
 def test_no_answer_takes_more_than_300_mib(world: World) -> None:
     """A large state, very many rows, a large file of which nothing is kept, and an endless line at the end."""
-    largest = document("queue_state.json", damaged(lambda made: many(made, 21_800)))
+    size = len(damaged(lambda made: many(made, 10_000))) // 10_000 + 2  # of a row, and of longer ids
+    count = state_schema.most_bytes(0) // size
+    largest = document("queue_state.json", damaged(lambda made: many(made, count)))
     rows = b"".join(row(skip=f"{n}" + "x" * 200, why="y" * 200) for n in range(50_000))
     large = row(file="ckpt/big.so", place=RESULTS, by=_by("ckpt", "gpu-a"), size=400 << 20, mtime_ns=NOW, begin=0)
     host = answer(world, largest + large, then="true")
