@@ -197,12 +197,18 @@ def check(store: Store, hosts: FolderWorkers, count: int) -> None:
         assert (record["state"], record["run"], record["claim"]) == ("running", *where[record["id"]])
 
 
+@pytest.fixture
+def no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits for the disk: processes are killed here, and the machine goes on."""
+    monkeypatch.setattr(os, "fsync", lambda _fd: None)
+
+
 def _dispatch_at(start: Barrier, store: Store, hosts: FolderWorkers) -> None:
-    setattr(os, "fsync", lambda _fd: None)  # noqa: B010 - in a process of its own, whose machine goes on
     start.wait()
     dispatch_to(store, [A, B], hosts)
 
 
+@pytest.mark.usefixtures("no_disk")
 def test_two_dispatchers_at_one_moment_dispatch_every_run_once(tmp_path: Path) -> None:
     for number in range(49):  # the fiftieth is real: see tests/e2e/test_research.py
         folder = tmp_path / f"{number}"
@@ -213,7 +219,7 @@ def test_two_dispatchers_at_one_moment_dispatch_every_run_once(tmp_path: Path) -
         for process in both:
             process.start()
         for process in both:
-            process.join()
+            process.join(120)
         assert [process.exitcode for process in both] == [0, 0]
         check(store, hosts, 6)
 
@@ -223,6 +229,7 @@ def _dispatch_until(killer: Killer, store: Store, folder: Path, slots: int) -> N
     dispatch_to(store, [A, B], FolderWorkers(folder, slots, killer.step))
 
 
+@pytest.mark.usefixtures("no_disk")
 def test_dispatchers_that_are_killed_at_any_step_run_nothing_twice_and_lose_nothing(tmp_path: Path) -> None:
     chance = random.Random(14)
     killed = number = 0
@@ -236,7 +243,7 @@ def test_dispatchers_that_are_killed_at_any_step_run_nothing_twice_and_lose_noth
                 target=_dispatch_until, args=(Killer(chance.randrange(1, 30)), store, folder / "there", slots)
             )
             process.start()
-            process.join()
+            process.join(120)
             killed += process.exitcode == -signal.SIGKILL
             store.read("run")  # raises if the queue is not whole
         hosts = FolderWorkers(folder / "there", 4)
