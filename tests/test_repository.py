@@ -98,6 +98,19 @@ def test_every_dependency_is_pinned() -> None:
     assert names - set(pins()) == set()
 
 
+def test_files_beside_the_code_are_shipped_with_it() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        patterns = tomllib.load(file)["tool"]["setuptools"]["package-data"]
+    shipped = {
+        path
+        for package, globs in patterns.items()
+        for pattern in globs
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    beside = [name for name in files() if name.startswith(("skill/", "queue_manager/", "build_manifest/"))]
+    assert [name for name in beside if not name.endswith(".py") and ROOT / name not in shipped] == []
+
+
 def test_licence_is_mit() -> None:
     assert project()["license"] == "MIT"
     assert read("LICENSE").startswith("MIT License\n")

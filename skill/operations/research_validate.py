@@ -10,7 +10,7 @@ from build_manifest.faults import Fault, SpecErrors
 from skill.common.errors import UseError
 from skill.common.project import QUEUES
 from skill.hosts.registry import Registry
-from skill.research import projects, queue_text, references
+from skill.research import evidence_files, projects, queue_text, references
 from skill.research.records import Record
 from skill.research.references import Known
 from skill.research.store import Store
@@ -26,7 +26,7 @@ class Checked(NamedTuple):
 
 
 def validate(workers: Path) -> Checked:
-    """Check the queues and the projects beside workers.yaml. Changes nothing. Raises UseError where there are none."""
+    """Check queues, projects and evidence beside workers.yaml. Changes nothing. Raises UseError without any."""
     store = Store(workers)
     if not store.paths.queues.is_dir():
         raise UseError(f"there are no research files beside {workers}; {projects.BEGIN}")
@@ -48,6 +48,10 @@ def validate(workers: Path) -> Checked:
 
 
 def _of_project(store: Store, name: str) -> Iterator[Fault]:
+    try:
+        evidence_files.read(store.paths.study(name).evidence)
+    except SpecErrors as error:
+        yield from error.faults
     try:
         projects.read(store.paths, name)
     except SpecErrors as error:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from build_manifest.faults import nearest
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 from queue_manager.core.params import is_seed
 from skill.reports import cells
@@ -81,10 +82,14 @@ def encode(one: Evidence) -> str:
 
 
 def decode(line: str) -> Evidence:
-    """Read a line. Keys that are not known are ignored, for a newer version may have written them. Raises
-    EvidenceError."""
+    """Read a line. Keys that are not known are ignored, for a newer version may have written them, but for one that is
+    a missing key misspelt. Raises EvidenceError."""
     try:
         data = json.loads(line)
+        for name in data.keys() - set(Evidence._fields):
+            close = nearest(name, Evidence._fields)
+            if close is not None and close not in data:
+                raise EvidenceError(f"unknown key {name}; did you mean {close}?")
         found = {name: data[name] for name in Evidence._fields if name in data}
         made = Evidence(**{**found, "gpus": tuple(found.get("gpus", ()))})
         texts = [made.run, made.on, made.job, made.phase, *made.params.values(), *made.goals.values()]

@@ -15,7 +15,9 @@ import pytest
 from build_manifest import build
 from queue_manager.core.manifest import JobSpec
 from skill.operations import research_runs
+from skill.research import evidence_files
 from skill.research.dispatch import job
+from skill.research.evidence import Evidence
 from skill.research.store import Store
 from tests import in_process
 
@@ -259,6 +261,8 @@ def fill(root: Path) -> None:
     """One record in each queue."""
     store, time = Store(root / "workers.yaml"), "2026-01-31T12:00:00Z"
     common = {"project": "two-moons", "created": time}
+    one = Evidence("two-moons-r1", "on", "j", "main", {"seed": "0"}, {"val_loss": 0.5})
+    evidence_files.append(store.paths.study("two-moons").evidence, store.paths.lock, [one])
     store.add("benchmark", lambda _: [{**common, "text": "noise", "state": "open"}])
     store.add("publication", lambda _: [{**common, "title": "t", "state": "draft"}])
     research_runs.add_command(store.paths.workers, None, "true", research_runs.Columns(idea="two-moons-i1"))
@@ -297,6 +301,13 @@ def fill(root: Path) -> None:
         ("queues/run_queue.json", '"priority": 0', '"metrics": {"a": {"log": "x"}}, "priority": 0', "the rule of a "),
         ("queues/publication_queue.json", '"draft"', '"drft"', "state cannot be 'drft'; did you mean draft?"),
         ("queues/publication_queue.json", '"title": "t"\n', '"title": "t",\n', "remove the comma before it"),
+        (
+            "research/two-moons/evidence/runs.jsonl",
+            '"metrics"',
+            '"metrcs"',
+            "unknown key metrcs; did you mean metrics?",
+        ),
+        ("research/two-moons/evidence/runs.jsonl", "{", "", "is not a line of evidence: "),
         ("research/two-moons/project.yaml", "target:", "taget:", "unknown key taget; did you mean target?"),
         ("research/two-moons/project.yaml", "id: two-moons", "id: twomoons", "write id: two-moons"),
         ("research/two-moons/project.yaml", "title: ", "title: [", "cannot be read as YAML"),

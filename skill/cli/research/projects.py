@@ -135,7 +135,7 @@ def _project_cells(row: Row) -> list[str]:
 @research.command("validate", short_help="Check all research files.")
 @JSON
 def validate(as_json: bool) -> int:
-    """Check the queues and projects: each fault with file and line, and what to write instead. Changes nothing.
+    """Check queues, projects and evidence: each fault with file and line, and what to write instead. Changes nothing.
 
     Exit code 2 if something is wrong.
     """
