@@ -185,7 +185,7 @@ def test_a_webhook_that_refuses_is_named_once_and_tried_with_another_url(
         f"the webhook ${{HOOK}}/in/${{TOKEN}} takes no alerts: it answers {status}"
     ]
     assert there.got == [], "no redirect is followed"
-    desk.manager.finish(lambda: False)  # nothing is waited for
+    desk.manager.finish(lambda: pytest.fail("it waits for what refuses all"))
     with receiver() as other:
         desk.env(HOOK=other.url, TOKEN=SECRET)
         desk.works(lambda: len(desk.sent()) == 2)
