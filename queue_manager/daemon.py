@@ -485,7 +485,8 @@ class Daemon:
         """Run the spec's `on_complete`, at most once for each end of the run."""
         manifest, run_id = self._state.manifest, self._state.run_id
         bash = manifest.on_complete or ":"
-        code = commands.run(self._paths, manifest, run_id, self._environment, self._run_cwd(), bash)
+        environment = {**self._environment, **commands.told_at_the_end(self._state)}
+        code = commands.run(self._paths, manifest, run_id, environment, self._run_cwd(), bash)
         _log.info("on_complete ended with exit code %d", code)
         if code:
             text = f"on_complete ended with exit code {code}: see {self._paths.manager_log}"

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from queue_manager.adapters import commands, facts, vast
 from queue_manager.adapters.files import SHOWN, write_whole
@@ -186,12 +187,12 @@ class Teardown:
         self._news = True
         self._wake()
 
-    def _run(self, bash: str) -> int:
-        state = self._state
-        return commands.run(self._paths, state.manifest, state.run_id, self._environment, self._cwd, bash)
+    def _run(self, bash: str, more: Mapping[str, str] = MappingProxyType({})) -> int:
+        state, environment = self._state, {**self._environment, **more}
+        return commands.run(self._paths, state.manifest, state.run_id, environment, self._cwd, bash)
 
     def _complete(self) -> None:
-        code = self._run(self._state.manifest.on_complete or ":")
+        code = self._run(self._state.manifest.on_complete or ":", commands.told_at_the_end(self._state))
         _log.info("on_complete ended with exit code %d", code)
         self._completed, self._doing = code, None
         self._tell()

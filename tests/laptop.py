@@ -101,9 +101,10 @@ class Laptop:
         return found
 
     def runs(self) -> list[str]:
-        """What lies here of runs, whatever it is."""
+        """What lies here of runs, whatever it is, beside the file for git."""
         folder = self.project / "experiment_queue"
-        return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+        names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+        return sorted(names - {".gitignore"})
 
 
 def workspace(host: Sshd) -> Path:

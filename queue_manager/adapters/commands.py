@@ -11,10 +11,20 @@ from collections.abc import Mapping
 from queue_manager.adapters.files import append_to
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.manifest import Manifest
+from queue_manager.core.model import QueueState
+from queue_manager.core.status import Status
 from queue_manager.launchers import script
 
 _SAID = 2000
 """Bytes of what a command printed that are looked at."""
+
+
+def told_at_the_end(state: QueueState) -> dict[str, str]:
+    """What `on_complete` finds in its environment of how the run has ended."""
+    counts = {status.value: state.tallies.counts.get(status, 0) for status in Status}
+    all_completed = counts[Status.COMPLETED.value] == sum(counts.values())
+    found = {f"WAVEQUEUE_{name.upper()}": str(count) for name, count in counts.items()}
+    return {**found, "WAVEQUEUE_STATUS": "completed" if all_completed else "needs_person"}
 
 
 def run(paths: RunPaths, manifest: Manifest, run_id: str, environment: Mapping[str, str], cwd: str, bash: str) -> int:

@@ -11,6 +11,7 @@ from queue_manager.core.manifest import JobSpec
 from skill.cli.console import ask_first, say
 from skill.cli.options import RUN, the_run
 from skill.common.errors import DONE, FAILED, UseError
+from skill.common.units import jobs_text
 from skill.operations import add_jobs, change_run
 from skill.operations.change_run import Changed
 from skill.runs.requests import Asked
@@ -68,13 +69,15 @@ def _tell_all(done: Changed) -> int:
 def cancel(jobs: tuple[str, ...], phase: str | None, everything: bool, yes: bool, run_name: str | None) -> int:
     """Cancel jobs of a run; running jobs are stopped.
 
-    JOB is an ID, or a pattern such as 's42_*' in quotes.
+    JOB is an ID, or a pattern such as 's42_*' in quotes. Asks first where a pattern, --phase or --all would end running
+    jobs.
     """
     change_run.check_choice(jobs, phase, everything, "--all")
     run = the_run(run_name)
 
     def agree(count: int, running: int) -> None:
-        ask_first(f"cancel all {count} jobs of {run.id} ({running} running)?", yes=yes)
+        which = f"all {jobs_text(count)}" if everything else jobs_text(count)
+        ask_first(f"cancel {which} of {run.id} ({running} running)?", yes=yes)
 
     return _tell_all(change_run.cancel_jobs(run, jobs, phase=phase, everything=everything, agree=agree))
 

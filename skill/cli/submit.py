@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 
-from skill.cli.console import print_json, say, warn
+from skill.cli.console import ask_first, print_json, say, warn
 from skill.cli.given_spec import DRY_RUN, NAME, TakesCommand, confirm_size, given
 from skill.cli.options import AGAIN, HOSTS, JSON, POOL, SKIP_DONE, SPEC, YES
 from skill.cli.plan_output import print_plan
@@ -96,7 +97,7 @@ def submit_verb(
     confirm_size(spec, yes=yes)
     done = submit_spec.submit_spec(
         spec, names, pool, new=new, again=again, skip_done=skip_done, name=name, push=not no_code, poll=poll, warn=warn,
-        say=say,
+        say=say, agree=_agreement(yes=yes),
     )  # fmt: skip
     if as_json:
         print_json(_document(done))
@@ -108,6 +109,11 @@ def submit_verb(
     if failed:
         say(f"run the same command again to finish {len(failed)} of {len(done.outcomes)} hosts")
     return FAILED if failed else DONE
+
+
+def _agreement(*, yes: bool) -> Callable[[str], None]:
+    hint = "name what is not needed in .gitignore or .wavequeueignore"
+    return lambda words: ask_first(f"send {words} to each host?", yes=yes, look=hint)
 
 
 def _document(done: Submitted) -> dict[str, Any]:

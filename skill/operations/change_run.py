@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from build_manifest.faults import listed
+from queue_manager.core.outputs import is_glob
 from queue_manager.core.requests import Request
 from skill.common.errors import UseError
 from skill.runs import directory, requests
@@ -47,7 +48,8 @@ def cancel_jobs(
 ) -> Changed:
     """Cancel jobs; running ones are stopped.
 
-    `jobs`: IDs or patterns; or all open jobs of `phase`; or `everything` that has not ended, after `agree`. Raises
+    `jobs`: IDs or patterns; or all open jobs of `phase`; or `everything` that has not ended. `agree` is
+    asked before everything is cancelled, or a pattern or phase ends running jobs. Raises
     UseError and FailedError.
     """
     check_choice(jobs, phase, everything, "--all")
@@ -61,8 +63,10 @@ def cancel_jobs(
         request = Request(requests.new_id("cancel"), "cancel", ids)
         outcomes: list[Outcome] = []
         if ids and document["meta"]["manager"] != "finished":
-            if everything and agree is not None:
-                agree(len(ids), document["counts"].get("running", 0))
+            running = sum(row["status"] == "running" for row in document["jobs"] if row["id"] in set(ids))
+            many = everything or ((phase is not None or any(map(is_glob, jobs))) and running)
+            if many and agree is not None:
+                agree(len(ids), running)
             outcomes = there.request(document, request, start=False)
         nothing = None if outcomes else "nothing to cancel: none of these jobs is running or waiting"
         return Changed(run, request, tuple(outcomes), nothing)

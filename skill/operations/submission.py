@@ -102,6 +102,22 @@ def prepare(manifest: Manifest, spec: Given, *, push: bool = True) -> Submission
     return made._replace(source=source, cwd=os.path.relpath(here, source))
 
 
+ASKED_ABOVE = 100_000_000
+"""Bytes of code: more is sent only after a question."""
+
+
+def say_size(made: Submission, say: Callable[[str], None], agree: Callable[[str], None]) -> None:
+    """Report how large the code is that is pushed, with its largest files; `agree` is asked if it is large, and raises
+    if it is not to be sent. Raises UseError where git refuses."""
+    if not made.pushed:
+        return
+    files = code_files.choose(made.source).files
+    words = code_files.size_words(made.source, files)
+    say(f"code: {words}")
+    if code_files.size(made.source, files) > ASKED_ABOVE:
+        agree(words)
+
+
 def targets(registry: Registry, names: Sequence[str], pool: str | None, manifest: Manifest) -> list[Worker]:
     """Return the hosts for a run: those named, those of the pool, the spec's, or the only one. Raises UseError."""
     chosen = tuple(dict.fromkeys(names)) or (manifest.hosts if pool is None else ())

@@ -55,14 +55,15 @@ def submit_spec(
     poll: float | None = None,
     warn: Say = ignore,
     say: Say = ignore,
+    agree: Say = ignore,
 ) -> Submitted:
     """Check hosts, push the code beside the spec to them, and start a manager on each.
 
     Hosts: `names`, or those of `pool`, or those that the spec names, or the only one registered. The same spec again
     continues the same run, unless `new`, `again` (although the same jobs are running) or `skip_done` (jobs whose
     outputs exist and are newer than the code count as done). `name`: call the run so, instead of after its project.
-    `push`: send the code. `poll`: seconds between checks of the GPUs. `warn` gets the warnings of the build, `say` all
-    other lines.
+    `push`: send the code; `agree` is asked before much of it is sent. `poll`: seconds between checks of the GPUs.
+    `warn` gets the warnings of the build, `say` all other lines.
 
     Raises SpecErrors, UseError and FailedError, with nothing written. A later failure on one host is in its outcome.
     """
@@ -89,6 +90,8 @@ def submit_spec(
         hosts = check_hosts.connect(made, names, pool, say)
         checked = check_hosts.check(made, hosts, newest_code=skip_done and not (push and made.pushed))
         done = _there_already(spec, made, checked, say, again=again, skip_done=skip_done, pushed=made.pushed and push)
+        if push and not checked.faults:
+            submission.say_size(made, say, agree)
         run = begin(made, hosts, checked, say, new=new, name=name, done=done)
         found = forecast.forecast(
             made.manifest, checked.offers, checked.sharing, checked.durations, checked.prices, done

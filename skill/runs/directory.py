@@ -67,14 +67,24 @@ def title(run_id: str) -> str:
     return _TIME.sub("", run_id)
 
 
+def _runs_beside(beside: Path) -> Path:
+    """Make the directory of the runs beside a spec, which git leaves alone."""
+    local = beside / LOCAL_RUNS
+    make_directory(local)
+    ignore = local / ".gitignore"
+    if not ignore.exists() or not ignore.stat().st_size:
+        with append_to(ignore) as file:  # in one write, and with no other name first that a kill would leave
+            file.write(b"*\n")
+    return local
+
+
 def create(project: str, beside: Path, place: HostPaths, now: float) -> Run:
     """Make the directory of a new run below `beside`, and its name among the runs of this machine. Nobody else gets
     either. `place`: of all that is this machine's own, as of ~/.wavequeue.
 
     Where the name is taken it gets -2, -3 and so on. Raises OSError.
     """
-    local, shared = beside / LOCAL_RUNS, place.runs
-    make_directory(local)
+    local, shared = _runs_beside(beside), place.runs
     make_directory(shared)
     first = run_id(project, now)
     number = 1
@@ -100,8 +110,7 @@ def create_filled(name: str, beside: Path, fill: Callable[[Run, str], None]) -> 
     and the run's id. The run gets no name in ~/.wavequeue/runs, see `note_submitted`: this machine may itself be one of
     its hosts. Only one process at a time may make runs beside a spec in this way. Raises OSError.
     """
-    local = beside / LOCAL_RUNS
-    make_directory(local)
+    local = _runs_beside(beside)
     for left in local.glob(f"{_STAGE}*"):  # of one that was killed
         shutil.rmtree(left, ignore_errors=True)
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))

@@ -58,6 +58,11 @@ def left_out_words(secrets: Sequence[str]) -> str:
     )
 
 
+def size(source: Path, files: Sequence[str]) -> int:
+    """Return the bytes of files that are sent."""
+    return sum((source / name).lstat().st_size for name in files)
+
+
 def size_words(source: Path, files: Sequence[str]) -> str:
     """Say how many files are sent, how large they are, and which are the largest."""
     sizes = {name: (source / name).lstat().st_size for name in files}

@@ -124,7 +124,7 @@ def test_a_run_ends_with_a_line_for_each_change_and_the_summary(desk: Desk) -> N
     assert completed.index("t1") < completed.index("s7_N1")
     assert "# small: 6 of 6 jobs completed" in lines
     assert "| students | 4 | 4 |" in done.stdout
-    (directory,) = (desk.place / "experiment_queue").iterdir()
+    (directory,) = (desk.place / "experiment_queue").glob("[!.]*")
     assert lines[-1] == str(directory / "summary.md")
     link = desk.world.host.runs / directory.name
     assert link.resolve() == directory
@@ -252,7 +252,8 @@ def test_pause_add_cancel_and_resume_steer_a_run(desk: Desk) -> None:
         "add", "--id", "extra", "--cmd", 'echo "$WAVEQUEUE_JOB_ID"', "--gpus", "0", "--depends-on", "three"
     )
     assert done.stdout == f"{run.root.name}: added: 1 job\n"
-    assert "cancelled: 1 job" in desk.call("cancel", "tw*").stdout
+    assert "this command asks for confirmation" in desk.call("cancel", "tw*", code=2).stderr
+    assert "cancelled: 1 job" in desk.call("cancel", "tw*", "--yes").stdout
     document = desk.wait(two="cancelled")
     assert {row["id"]: row["status"] for row in document["jobs"]}["three"] == "pending"
     assert "the run is paused" in desk.call("why", "three").stdout
@@ -331,7 +332,7 @@ def test_a_spec_whose_run_is_live_runs_again_only_where_that_is_meant_and_what_i
     done = desk.call("run", "spec.yaml", "--detach", code=2)
     assert f"{first.root.name} is live on this machine and runs the jobs of spec.yaml" in done.stderr
     assert f"{first.root.name} is live" in desk.call("plan", "spec.yaml", code=1).stderr
-    assert [path.name for path in (desk.place / "experiment_queue").iterdir()] == [first.root.name]
+    assert [path.name for path in (desk.place / "experiment_queue").glob("[!.]*")] == [first.root.name]
     second = desk.detach(held, "--again")
     (desk.place / "go").touch()
     for run in (first, second):

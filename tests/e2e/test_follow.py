@@ -219,7 +219,7 @@ def test_jobs_are_cancelled_tried_again_and_added_where_they_belong(laptop: Lapt
     laptop.spec(waiting)
     assert "They differ only in priority" in laptop.call("add", "spec.yaml", code=2)[1]
     assert laptop.call("add", "spec.yaml", "--update")[0].count(": changed: 2 jobs\n") == 2
-    out, _ = laptop.call("cancel", "j*")
+    out, _ = laptop.call("cancel", "j*", "--yes")
     assert sorted(out.splitlines()) == [f"{run_id}: gpu-{host}: cancelled: 2 jobs" for host in "ab"]
     laptop.call("watch", code=3)
     assert status(laptop)["counts"] == {"cancelled": 4}

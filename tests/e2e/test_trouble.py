@@ -63,10 +63,13 @@ def test_a_job_that_dies_of_a_full_disk_is_tried_again_later(world: World) -> No
 
 
 def test_on_complete_runs_once_at_the_end(world: World) -> None:
-    run = world.run(manifest(job("one", "true"), on_complete="echo $WAVEQUEUE_RUN_ID >> completed; echo to the log"))
+    told = (
+        "echo $WAVEQUEUE_RUN_ID $WAVEQUEUE_STATUS $WAVEQUEUE_COMPLETED $WAVEQUEUE_STUCK >> completed; echo to the log"
+    )
+    run = world.run(manifest(job("one", "true"), on_complete=told))
     assert run.go() == 0
     assert run.go() == 0
-    assert (run.directory / "completed").read_text() == run.state()["meta"]["run_id"] + "\n"
+    assert (run.directory / "completed").read_text() == run.state()["meta"]["run_id"] + " completed 1\n"
     assert "to the log" in run.story()
 
 

@@ -51,7 +51,7 @@ def test_a_name_that_is_taken_in_either_place_gets_a_number(work: Path, home: Pa
     assert directory.create("demo", work, HostPaths.of(home), T0).id == "demo-20260101-100000-2"
     elsewhere = work / "deep"
     assert directory.create("demo", elsewhere, HostPaths.of(home), T0).id == "demo-20260101-100000-3"
-    assert [path.name for path in (elsewhere / LOCAL_RUNS).iterdir()] == ["demo-20260101-100000-3"]
+    assert [path.name for path in (elsewhere / LOCAL_RUNS).glob("[!.]*")] == ["demo-20260101-100000-3"]
 
 
 def test_runs_made_at_once_never_share_a_name(work: Path, home: Path) -> None:
@@ -64,7 +64,8 @@ def test_runs_made_at_once_never_share_a_name(work: Path, home: Path) -> None:
 def test_a_discarded_run_leaves_nothing(work: Path, home: Path) -> None:
     run = make(work, home)
     directory.discard(run, HostPaths.of(home))
-    assert list((work / LOCAL_RUNS).iterdir()) == []
+    assert [path.name for path in (work / LOCAL_RUNS).iterdir()] == [".gitignore"]
+    assert (work / LOCAL_RUNS / ".gitignore").read_text() == "*\n"
     assert list(HostPaths.of(home).runs.iterdir()) == []
 
 
@@ -83,7 +84,7 @@ def test_a_run_for_hosts_is_there_with_all_its_files_or_not_at_all(work: Path, h
     made = [directory.create_filled(directory.run_id("demo", T0), work, fill) for _ in range(2)]
     assert [run.id for run in made] == [RUN_ID, f"{RUN_ID}-2"]
     assert [run.paths.manifest.read_text() for run in made] == [run.id for run in made]
-    assert sorted(path.name for path in (work / LOCAL_RUNS).iterdir()) == [run.id for run in made]
+    assert sorted(path.name for path in (work / LOCAL_RUNS).glob("[!.]*")) == [run.id for run in made]
     assert not HostPaths.of(home).runs.exists()
 
 

@@ -146,7 +146,7 @@ def test_a_run_that_has_ended_is_removed_with_its_names_and_nothing_else(capsys:
     assert run.root.exists()
     assert wavequeue("rm", "gone", "--yes", "--json") == DONE
     assert [row["run_id"] for row in json.loads(capsys.readouterr().out)["removed"]] == [run.id]
-    assert [path.name for path in run.root.parent.iterdir()] == [other.id]
+    assert sorted(path.name for path in run.root.parent.iterdir()) == [".gitignore", other.id]
     assert os.listdir(HostPaths.of(Path.home()).runs) == [other.id]
     assert Path("result.json").exists()
 
