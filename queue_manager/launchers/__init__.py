@@ -1,1 +1,1 @@
-"""How an attempt is started, found again, stopped and closed."""
+"""Launchers: start attempts, find them again, stop and close them."""

@@ -1,4 +1,4 @@
-"""What starts attempts so that they outlive their manager: the port. Its rows stand in `table`."""
+"""The port to launchers, which start attempts so that they outlive their manager. Their table is `table`."""
 
 from __future__ import annotations
 

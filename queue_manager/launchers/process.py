@@ -1,4 +1,5 @@
-"""process: starts attempts as processes of their own, without screen. A session is led by the attempt's command itself.
+"""The launcher `process`: start attempts as separate processes, without screen. The attempt's command leads its
+session.
 
 There is no terminal: the output goes straight into the log, and nobody can attach. The session's name is the first word
 of its leader's command line, where `ps` shows it.

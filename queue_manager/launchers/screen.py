@@ -1,4 +1,5 @@
-"""screen: starts attempts in detached sessions, lists and closes them. Sessions are addressed by PID.NAME in full."""
+"""The launcher `screen`: start attempts in detached sessions, list and close them. Sessions are addressed by their full
+PID.NAME."""
 
 from __future__ import annotations
 
@@ -60,7 +61,7 @@ def parse_dead(output: str) -> list[str]:
 
 
 class Screen:
-    """The launcher of a run. `screenrc` has to exist; `environment` is what jobs inherit."""
+    """The launcher of a run. `screenrc` must exist; jobs inherit `environment`."""
 
     def __init__(self, screenrc: Path, environment: Mapping[str, str]) -> None:
         self._screenrc, self.environment = screenrc, environment

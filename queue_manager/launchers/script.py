@@ -1,4 +1,4 @@
-"""The texts that run inside a screen session: the wrapper, one for all, and the job's own script. Pure."""
+"""The scripts that run in a session: the wrapper, one for all, and the job's own. Pure."""
 
 from __future__ import annotations
 

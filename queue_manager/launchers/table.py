@@ -1,4 +1,4 @@
-"""The launchers there are, by the name that a spec gives them; see core.launchers for what is known of each."""
+"""The launchers by the names that a spec uses; see core.launchers for their properties."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sessions that come up before their attempt begins, where jobs are short: their wrapper waits for a word.
+"""Start sessions before their attempts where jobs are short: their wrappers wait for a signal of the manager.
 
 To start a session takes longer than all else between two jobs, so while short jobs run the sessions of those that come
 next are started ahead. Such a session has nothing and claims nothing: its wrapper waits at a FIFO (`go`) that it opens

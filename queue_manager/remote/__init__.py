@@ -1,1 +1,1 @@
-"""Commands of a host, each called over SSH and answering with one JSON document."""
+"""Commands for a host, each called over SSH and answering with one JSON document."""

@@ -1,4 +1,4 @@
-"""`python -m queue_manager.remote.control RUN`: one request about a run on stdin, one JSON document on stdout.
+"""`python -m queue_manager.remote.control RUN`: read one request about a run on stdin, print one JSON document.
 
 RUN is the id of a run in ~/.wavequeue/runs, or a run's directory. Requests are objects with an `op`, see `_OPS`; with a
 `host_id` nothing is done on another machine than that. What cannot be done is answered by {"fault": TEXT}.

@@ -1,4 +1,4 @@
-"""A piece of a job's log, for somebody who reads it on in many questions, while it grows and is moved aside."""
+"""Read a job's log piece by piece for a reader that asks repeatedly, while the log grows and is moved aside."""
 
 from __future__ import annotations
 

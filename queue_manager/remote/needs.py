@@ -1,4 +1,4 @@
-"""What every run needs of a host beside python and screen, tried in its home. Nothing is left there."""
+"""Try on a host what every run needs beside python and screen, in its home. Leaves nothing there."""
 
 from __future__ import annotations
 

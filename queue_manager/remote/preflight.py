@@ -1,5 +1,5 @@
-"""`python -m queue_manager.remote.preflight`: what a manifest would find on this host, as one JSON document. Starts
-no job.
+"""`python -m queue_manager.remote.preflight`: print what a manifest would find on this host, as one JSON document.
+Starts no job.
 
 The manifest comes on stdin. Its relative cwd is meant from the home directory, since there is no run directory yet.
 `--here` looks only at outputs that are there and runs that go on. `--newest-code` tells when the code was changed last.

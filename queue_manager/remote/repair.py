@@ -1,4 +1,4 @@
-"""Repair a run whose journal or state file is damaged or lost: see what can be had, and write a new journal of it.
+"""Repair a run whose journal or state file is damaged or lost: find out what can be recovered, and write a new journal.
 
 Nothing is overwritten: the damaged files are kept beside the new ones.
 """

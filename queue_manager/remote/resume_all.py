@@ -1,5 +1,4 @@
-"""`python -m queue_manager.remote.resume_all`: start the managers of all runs on this machine that have something
-left to do.
+"""`python -m queue_manager.remote.resume_all`: start the managers of all runs on this machine that are not finished.
 
 For a machine's own start script: after a stop and a start, nobody else brings them back. Prints one JSON document,
 {"started": {RUN: PID}, "faults": {RUN: TEXT}}; running twice is harmless.

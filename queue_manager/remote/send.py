@@ -1,4 +1,4 @@
-"""Sends what a run wrote to the one who pulls: `python -m queue_manager.remote.send`, the request on stdin.
+"""`python -m queue_manager.remote.send`: send what a run wrote to the machine that pulls. The request is on stdin.
 
 Nothing is sent from outside the root of the results and the run's directory, whatever a link says. The state, the
 journal and the summary are opened before the results are looked for and sent after them: what is home of the state

@@ -1,1 +1,1 @@
-"""What every package of skill uses."""
+"""Helpers that every package of skill uses."""

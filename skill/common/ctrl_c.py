@@ -1,4 +1,4 @@
-"""Ctrl-C held back for as long as something must not be cut in the middle."""
+"""Hold Ctrl-C back while something must not be interrupted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two kinds of error that a verb raises. Their text is one message for the person who typed it."""
+"""The two kinds of error that a verb raises. Their text is one message for the user."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ PROBLEM, TIMEOUT = 4, 124
 
 
 class UseError(Exception):
-    """Asked in a way that cannot be done; says what to do instead. Exit code 2."""
+    """The request cannot be carried out as given; the text says what to do instead. Exit code 2."""
 
 
 class FailedError(Exception):
-    """Asked rightly, and the world did not allow it; says why. Exit code 1."""
+    """The request was valid but failed; the text says why. Exit code 1."""

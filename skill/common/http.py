@@ -1,4 +1,4 @@
-"""HTTP: one request, and its reply or why there is none. Owns httpx.
+"""HTTP: send one request; return its reply, or why there is none. Owns httpx.
 
 No message holds a header, since keys travel in them. A redirect is an answer like others: a key follows none.
 """
@@ -29,7 +29,7 @@ _SHORTEST = 8
 
 
 class Request(NamedTuple):
-    """What is asked. `again`: it may be sent a second time though the first may have arrived."""
+    """A request. `again`: it may be sent twice even if the first may have arrived."""
 
     method: str
     path: str
@@ -39,7 +39,7 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What a server said. Names of headers are in small letters."""
+    """A server's reply. Names of headers are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -47,7 +47,7 @@ class Reply(NamedTuple):
 
 
 class NoReply(NamedTuple):
-    """Why there is no reply. `sent`: the request may have arrived all the same."""
+    """Why there is no reply. `sent`: the request may have arrived."""
 
     reason: str
     sent: bool

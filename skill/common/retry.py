@@ -1,4 +1,4 @@
-"""How long to wait before something is tried again. Pure."""
+"""Delays before retries. Pure."""
 
 from __future__ import annotations
 

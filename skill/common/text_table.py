@@ -1,4 +1,4 @@
-"""Rows in columns, one line each, cut to the width there is. Pure."""
+"""Rows in columns, one line each, cut to the available width. Pure."""
 
 from __future__ import annotations
 

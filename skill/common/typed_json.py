@@ -1,4 +1,4 @@
-"""JSON of a host or of a damaged disk, read within bounds and into types. Owns msgspec.
+"""Read JSON from a host or a damaged disk into types, within limits. Owns msgspec.
 
 Numbers, depth and size are bounded, so that nothing that was read takes all memory or breaks what walks over it.
 """
@@ -25,7 +25,7 @@ the process with a segmentation fault."""
 
 
 class DocumentError(ValueError):
-    """A document is damaged, or none; its text says what is wrong with it, after its name."""
+    """A document is invalid; the text says what is wrong, after its name."""
 
 
 def decode(data: bytes | str, most: int) -> Any:

@@ -1,1 +1,1 @@
-"""Hosts over SSH: how they are reached, what they need, how they are."""
+"""Hosts over SSH: reach them, check them, prepare them."""

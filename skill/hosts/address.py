@@ -1,4 +1,4 @@
-"""Where a host listens, as people write it: [USER@]HOST[:PORT], an ssh:// URL, or a pasted ssh command. Pure."""
+"""Parse the address of a host: [USER@]HOST[:PORT], an ssh:// URL, or a pasted ssh command. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PASSED_OVER = frozenset({"-L", "-R", "-D", "-o"})
 
 
 class Address(NamedTuple):
-    """What an address says; None where it leaves something to ssh."""
+    """The parts of an address; None where it leaves one to ssh."""
 
     host: str
     port: int | None = None

@@ -1,5 +1,5 @@
-"""Bringing our side to a host: what it is, the runtime, the run's directory, and its manager. Each step whole or not
-at all, and each may be done twice. What a host answers is checked before it is believed."""
+"""Set up our side on a host: facts about it, the runtime, the run's directory, and its manager. Each step is done
+completely or not, and may be repeated. Answers of a host are checked before they are used."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Python(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What a host is, and how far a run has come there.
+    """Facts about a host, and how far a run is set up there.
 
     `home` is absolute. `why_no_python`: in words, where `python` is None. `machine`: as uname -m says; `libc`: "glibc
     2.36", empty where it is another one. `screen` and `rsync` are paths. `disk_free_mib` None: not told, by df's words

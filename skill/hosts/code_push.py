@@ -48,7 +48,7 @@ class _Unusable(NamedTuple):
 
 
 class Pushed(NamedTuple):
-    """What was carried: `files` that were new or had changed, their `bytes`, and `how`: rsync, tar or in place."""
+    """What was sent: `files` that were new or had changed, their `bytes`, and `how`: rsync, tar or in place."""
 
     files: int
     bytes: int

@@ -1,4 +1,4 @@
-"""What of a .env file goes to a host: names on an allow-list, with their values quoted for the shell. Pure.
+"""Select what of a .env file goes to a host: names on an allow-list, with their values quoted for the shell. Pure.
 
 No message holds a value: they are secrets.
 """

@@ -38,15 +38,15 @@ _MOST_WORDS = 1 << 16
 
 
 class LoginError(Exception):
-    """The host accepted none of the keys, or wants more than a key. Its text says so in words."""
+    """The host accepted none of the keys, or requires more than a key; the text says so."""
 
 
 class CutError(Exception):
-    """The connection ended before we were let in."""
+    """The connection ended during the login."""
 
 
 class BeyondFabricError(Exception):
-    """A key is there that only OpenSSH can sign with. Its text says why."""
+    """There is a key with which only OpenSSH can sign; the text says why."""
 
 
 class FabricTransport:

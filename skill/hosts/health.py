@@ -1,4 +1,4 @@
-"""How hosts are, out of what was heard of them: a row each, what is missing, the table and the JSON. Pure.
+"""The health of hosts, from their probes: a row each, what is missing, the table and the JSON. Pure.
 
 Nothing that a host says is believed before it was looked at: a field of another kind counts as not told, and what would
 garble a terminal is taken out.

@@ -1,4 +1,4 @@
-"""Keys of hosts: the project's own file, which keeps them by the name of the worker, and what ssh knows already."""
+"""Host keys: the project's own file, which keeps them by worker name, and what ssh knows already."""
 
 from __future__ import annotations
 

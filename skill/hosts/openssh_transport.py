@@ -1,4 +1,4 @@
-"""A host by OpenSSH itself, where fabric cannot do what ssh would: one login, and every command over it.
+"""Reach a host by OpenSSH itself, where fabric cannot do what ssh would: one login, and every command over it.
 
 The login is a connection that is shared (ControlMaster): a person's own where one is open, else one of ours, which ends
 with this process. So a key that needs a touch is touched once.
@@ -229,7 +229,7 @@ def _text(path: str) -> str:
 
 
 class SshProcess:
-    """A command of ssh as a channel. What ssh says for itself is no output of the command.
+    """A command of ssh as a channel. Messages of ssh itself are not output of the command.
 
     `lives`: tells whether the connection that it shares still serves.
     """

@@ -1,4 +1,4 @@
-"""What hosts answer when they are asked one by one: whether SSH login works, how they are, and which key they show."""
+"""Check hosts: whether SSH login works, their health, and the host key that they show."""
 
 from __future__ import annotations
 

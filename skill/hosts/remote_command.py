@@ -1,4 +1,4 @@
-"""A command as a host gets it, whatever its login shell is and whatever its login files do. Pure.
+"""Wrap a command so that it works on any host, whatever its login shell is and its login files do. Pure.
 
 sshd gives a command line to the user's login shell (`SHELL -c LINE`), which may be any of sh, bash, zsh, ksh, fish, csh
 and tcsh, and which may first read files that print, read stdin, change the directory, cut PATH, or end the session. So

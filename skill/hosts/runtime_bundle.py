@@ -1,4 +1,4 @@
-"""The runtime that a host needs: our package with psutil and pynvml, as one tar, named by its content.
+"""The runtime for a host: our package with psutil and pynvml, as one tar, named by its content.
 
 On the host it is a folder that Python runs: `PYTHON FOLDER MODULE ARGUMENTS`. The path to it is in no environment
 variable, which jobs would inherit.

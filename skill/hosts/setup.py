@@ -1,4 +1,4 @@
-"""Making hosts ready: programs, directories, the project's .env and setup.sh, and a log of what was found.
+"""Prepare hosts: programs, directories, the project's .env and setup.sh, and a log of what was found.
 
 Step by step, each safe to do again. What fails names its step; the steps after it wait for the next time.
 """
@@ -35,14 +35,14 @@ T = TypeVar("T")
 
 
 class Wanted(NamedTuple):
-    """What hosts are to get. `env`: what goes into .env, or None; `script`: the content of setup.sh, or None."""
+    """What hosts get. `env`: the content of .env, or None; `script`: the content of setup.sh, or None."""
 
     env: Chosen | None
     script: bytes | None
 
 
 class Outcome(NamedTuple):
-    """How it ended on one host. `fault`: the step that failed and why, or None."""
+    """The result on one host. `fault`: the step that failed and why, or None."""
 
     host: str
     fault: str | None

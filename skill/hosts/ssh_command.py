@@ -1,4 +1,4 @@
-"""OpenSSH's command to a host, with paths quoted for what ssh itself does with them. Pure.
+"""Build OpenSSH's command to a host, with paths quoted for what ssh itself does with them. Pure.
 
 ssh splits the value of an option that names files at blanks, knows double quotes with a backslash before them, and then
 expands %h and the like, ~ and ${NAME}.

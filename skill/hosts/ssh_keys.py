@@ -1,4 +1,4 @@
-"""What key files say of themselves, as far as it can be read without their passphrase. Reads files, changes nothing."""
+"""Read from key files what needs no passphrase. Changes nothing."""
 
 from __future__ import annotations
 

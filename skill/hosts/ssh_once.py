@@ -1,5 +1,5 @@
-"""A command by an ssh of its own: for who asks a host only once, so that neither fabric nor a shared connection is
-worth its start.
+"""Run a command by a separate ssh, for a host that is asked only once: neither fabric nor a shared connection is worth
+its start-up then.
 
 Only the plain case goes this way: a host whose key is kept, and nothing odd in the configuration. All else is left to
 the way that Host chooses, which also says what went wrong.

@@ -1,4 +1,4 @@
-"""Whether fabric can enter a host just as OpenSSH would, or OpenSSH itself has to. Pure.
+"""Decide whether fabric can log in to a host just as OpenSSH would, or OpenSSH itself is needed. Pure.
 
 Fabric is the rule. Every option that differs from OpenSSH's defaults is either carried out here or means nothing to a
 command without a terminal; with any other one, OpenSSH goes itself, so that an option that nobody thought of has its

@@ -1,4 +1,4 @@
-"""What OpenSSH's client would do for a host, in its own words (`ssh -G`): the one reading of ~/.ssh/config.
+"""Ask OpenSSH's client what it would do for a host (`ssh -G`): the only reader of ~/.ssh/config.
 
 `ask` runs ssh; the rest is pure. Each command is run once in a process, unless the file of settings has changed.
 """
@@ -55,7 +55,7 @@ class Settings(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """Why ssh gave no settings, in its own words. `is_missing`: there is no ssh on this machine."""
+    """Why ssh gave no settings, in its own words. `is_missing`: ssh is not installed on this machine."""
 
     reason: str
     is_missing: bool = False

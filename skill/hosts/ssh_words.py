@@ -1,4 +1,4 @@
-"""What ssh says where it does not come through: what kind of failure it is, and which words name it. Pure."""
+"""Classify ssh's error output: the kind of failure, and the words that name it. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether what is started on a host outlives the SSH session that started it: tried, once in each life of a host.
+"""Test whether processes on a host outlive the SSH session that started them, once per boot of the host.
 
 systemd ends all processes of a session with it where KillUserProcesses is set, some clusters do so by other means, and
 a manager that was started there would be gone with its jobs as soon as the submit ends.

@@ -1,4 +1,4 @@
-"""Code by tar, where rsync is missing on either side.
+"""Send code with tar, where rsync is missing on either side.
 
 Small files travel as archives of bounded size. A large file, or one with holes, travels as its data alone, piece by
 piece, and has its holes again there. All of it is put beside the code first, under a name that follows from what is

@@ -1,4 +1,4 @@
-"""What every way to a host has in common: commands begin in channels, or nothing is known of the host."""
+"""What all transports have in common: a command starts in a channel, or the host is unreachable."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ LOGIN = 45.0
 
 
 class Unreachable(NamedTuple):
-    """Nothing is known of a host. `kind`: refused, timeout, name, auth, host_key, dropped, shell (its login shell runs
-    no command of ours) or other."""
+    """Nothing is known of a host, for the reason given. `kind`: refused, timeout, name, auth, host_key, dropped, shell
+    (its login shell does not run our commands) or other."""
 
     reason: str
     kind: str
 
 
 class CommandResult(NamedTuple):
-    """What a command said. `out` and `err` begin where our command does: a shell's greeting is cut off."""
+    """The result of a command. `out` and `err` start where our command does: a shell's greeting is cut off."""
 
     code: int
     out: bytes
@@ -50,7 +50,7 @@ class Channel(Protocol):
 
 
 class Transport(Protocol):
-    """A way to one host. It logs in when a command is first opened, and again after a drop.
+    """A connection to one host. It logs in when a command is first opened, and again after a drop.
 
     `through`: why it is not fabric's, None where it is. `beyond`: why OpenSSH may come in where this could not, as it
     turned out.

@@ -1,1 +1,1 @@
-"""Who rents hosts out: one folder each."""
+"""Providers of rented machines: one package each, and their port."""

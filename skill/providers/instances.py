@@ -1,4 +1,4 @@
-"""What can be rented and what is rented, whoever the provider is. Pure.
+"""Offers and instances, for every provider. Pure.
 
 All but an id may be unknown: it is then None.
 """
@@ -120,7 +120,7 @@ class Offer(NamedTuple):
 
 
 class User(NamedTuple):
-    """Whose key it is. `credit` in $."""
+    """The owner of the key. `credit` in $."""
 
     id: int | None = None
     email: str | None = None

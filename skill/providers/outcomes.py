@@ -1,4 +1,4 @@
-"""What comes of asking a provider of rented machines: done, refused, gone, or nothing known. Pure.
+"""The outcomes of a request to a provider of rented machines: done, refused, gone, or unknown. Pure.
 
 Unknown is not absent: whatever cannot be had or understood is `Unknown`, and no conclusion is drawn from it.
 """
@@ -15,20 +15,21 @@ instance; for another reason."""
 
 
 class Unknown(NamedTuple):
-    """Nothing is known, and why. `kind`: auth, throttled, unreachable, server or answer."""
+    """Nothing is known, for the reason given. `kind`: auth, throttled, unreachable, server or answer."""
 
     reason: str
     kind: str
 
 
 class Done(NamedTuple):
-    """It was done. `note`: what the server said to it."""
+    """The request was carried out. `note`: the server's text."""
 
     note: str = ""
 
 
 class Refused(NamedTuple):
-    """It was not done. `kind`: no_offer, queued, gone, auth, throttled, unreachable (never sent) or other.
+    """The request was not carried out. `kind`: no_offer, queued, gone, auth, throttled, unreachable (never sent) or
+    other.
 
     `instance_id`: an instance that was made all the same, and has to be destroyed.
     """
@@ -39,10 +40,10 @@ class Refused(NamedTuple):
 
 
 class Created(NamedTuple):
-    """An instance was made, so the answer says; that it is ours its label has to tell."""
+    """An instance was created, by the answer; only its label shows that it is ours."""
 
     instance_id: int
 
 
 class Gone(NamedTuple):
-    """There is no such instance, by an answer that says so."""
+    """The instance does not exist, by an answer that says so."""
