@@ -317,6 +317,7 @@ def test_preconditions_hold_a_job_and_let_it_go(world: World, precondition: Prec
         manifest(
             job("waits", "cat data.csv", preconditions=(precondition,)),
             job("works", "while [ ! -e go ]; do sleep 0.1; done"),
+            max_parallel=2,
         )
     )
     run.start()

@@ -74,7 +74,9 @@ def test_managers_killed_at_random_moments(world: World, launcher: str) -> None:
 
 def test_a_later_manager_adopts_what_runs_and_takes_in_what_ended(world: World, launcher: str) -> None:
     line = "echo $WAVEQUEUE_JOB_ID >> starts; " + WAIT
-    run = run_of(world, launcher, job("runs", line), job("ends", line.replace("go", "end") + "; exit 4"))
+    run = run_of(
+        world, launcher, job("runs", line), job("ends", line.replace("go", "end") + "; exit 4"), max_parallel=2
+    )
     run.start()
     before, ends = run.wait_running("runs"), run.wait_running("ends")
     run.kill()

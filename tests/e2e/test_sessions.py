@@ -88,7 +88,7 @@ def _home(process: psutil.Process) -> str | None:
 
 def test_the_socket_of_a_killed_session_goes_while_the_run_goes_on_and_no_other_does(world: World) -> None:
     """Also one that was killed with a name like ours, of another run."""
-    run = world.run(manifest(job("killed", "sleep 1000"), job("other", "sleep 1000")))
+    run = world.run(manifest(job("killed", "sleep 1000"), job("other", "sleep 1000"), max_parallel=2))
     run.start()
     rows = [run.wait_running(name) for name in ("killed", "other")]
     foreign = "wq.another.a.1"

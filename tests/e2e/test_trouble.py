@@ -199,7 +199,7 @@ def test_nothing_is_left_of_a_run_but_its_files(world: World) -> None:
 
 def test_a_run_that_is_deleted_ends_its_manager_and_leaves_no_session(world: World) -> None:
     go = world.root / "go"
-    run = world.run(manifest(job("one", HOLD.format(go)), job("two", "true")), poll=0.2)
+    run = world.run(manifest(job("one", HOLD.format(go)), job("two", "true"), max_parallel=2), poll=0.2)
     run.start()
     run.wait_running("one")
     run.wait_status("two", "completed")
