@@ -231,7 +231,9 @@ class QueueState:
         recovery.command_ran(self.attempt(event.job, event.n)[0], event, at)
 
     def _recovery_sustained(self, event: ev.RecoverySustained, at: float) -> None:
-        recovery.sustained(self.attempt(event.job, event.n)[0], event.n, at)
+        job = self.job(event.job)
+        recovery.sustained(job, event.n, at)
+        self.change(job)
 
     def _retry_due(self, event: ev.RetryDue, _at: float) -> None:
         self._move(self.job(event.job), Status.PENDING)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
+from queue_manager.core import recovery
 from queue_manager.core.events import Event, Record
 from queue_manager.core.layout import session_name
 from queue_manager.core.manifest import Manifest
@@ -112,6 +113,21 @@ class _Journal:
             self._end(job, row)
         if row.n == job.n and job.attempt is None:
             self._settle(job, row)
+        self._climb(job, row)
+
+    def _climb(self, job: Job, row: Row) -> None:
+        """Let a job have taken the steps of its ladder that the snapshot knows: what they changed is not forgotten, and
+        they count."""
+        known = [(one.n, one.rung) for one in job.recovery.steps]
+        if known != [(n, rung) for n, _, rung, _, _ in row.steps[: len(known)]]:
+            return
+        for n, failure, rung, action, cause in row.steps[len(known) :]:
+            if rung == 0 and job.recovery.levels.get(failure):
+                self.emit(ev.RecoverySustained(job.spec.id, n))
+            event = ev.RecoveryChosen(job.spec.id, n, failure, rung, action, cause)
+            if recovery.fault(job, event) is not None:
+                return
+            self.emit(event)
 
     def _end(self, job: Job, row: Row) -> None:
         """End the live attempt as in the snapshot."""

@@ -89,7 +89,8 @@ def _applicable(found: list[Record], manifest: Manifest) -> tuple[list[Record], 
 
 
 class Row(NamedTuple):
-    """What a snapshot says of one job, checked. Times in epoch seconds."""
+    """What a snapshot says of one job, checked. Times in epoch seconds. `steps`: those of its ladder, each with the
+    attempt that it answers, its class, rung, action and cause."""
 
     status: Status
     n: int
@@ -103,6 +104,7 @@ class Row(NamedTuple):
     error: str | None
     warning: str | None
     due: float | None
+    steps: tuple[tuple[int, str, int, str, str], ...] = ()
 
 
 def read_rows(document: Any) -> dict[str, Row]:
@@ -139,8 +141,18 @@ def _row(row: Mapping[str, Any]) -> Row:
     return Row(
         Status(row["status"]), number("attempt"), number("attempts"), number("oom_attempts"), number("wave"),
         words("screen_name"), indices, code, words("failure"), words("error"), words("warning"),
-        None if due is None else epoch(due),
+        None if due is None else epoch(due), _steps(row),
     )  # fmt: skip
+
+
+def _steps(row: Mapping[str, Any]) -> tuple[tuple[int, str, int, str, str], ...]:
+    found = []
+    for one in (row.get("recovery") or {}).get("steps", ()):
+        step = one["attempt"], one["failure"], one["rung"], one["action"], one["cause"]
+        if [type(value) for value in step] != [int, str, int, str, str]:
+            raise ValueError("recovery")
+        found.append(step)
+    return tuple(found)
 
 
 _MOST_ATTEMPTS = 10_000

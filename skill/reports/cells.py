@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.params import is_seed
+from skill.runs import recovery
 
 PHASE, JOB = "phase", "job"
 """Keys that no grid has to name: the phase, where several have results; the id of a job that was given no params."""
@@ -25,6 +26,7 @@ class Result(NamedTuple):
 
     `params`: without those that name the job. `at`: when it completed (ISO time), empty if it has not. `numbers`: its
     metrics. `why`: why it has none, or lacks some, in words; empty if it has all that its manifest asks for.
+    `changed`: settings that are not those of `params`, since a rung of `recover` changed them, in words.
     """
 
     run: str
@@ -35,6 +37,7 @@ class Result(NamedTuple):
     at: str
     numbers: Mapping[str, float]
     why: str = ""
+    changed: str = ""
 
 
 class Stat(NamedTuple):
@@ -152,7 +155,9 @@ def read(
         }
         at = row["completed"] or "" if completed else ""
         why = _why(row, kept, asked)
-        found.append(Result(run, job.id, job.phase, params[job.id], row["status"], at, kept, why))
+        found.append(
+            Result(run, job.id, job.phase, params[job.id], row["status"], at, kept, why, recovery.changed(row) or "")
+        )
     return found
 
 

@@ -45,6 +45,11 @@ def notes(made: Table) -> list[str]:
         lines.append("mean ± sample standard deviation over the jobs that differ in seeds only")
     if any(one.best for cell in made.cells for one in cell.stats.values()):
         lines.append("* best by the goal of the metric")
+    changed = [one for cell in made.cells for one in cell.jobs if one.changed and one.numbers]
+    if changed:
+        names = ", ".join(f"{one_line(one.id)} ({one_line(one.changed)})" for one in changed[:_NAMED])
+        more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+        lines.append(f"! not run with the settings of its cell, see recover: {names}{more}")
     return lines
 
 

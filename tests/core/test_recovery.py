@@ -7,16 +7,18 @@ from typing import Any
 import pytest
 
 from queue_manager.core import boundary as b
-from queue_manager.core import cadence, recovery
+from queue_manager.core import cadence, recovery, salvage
 from queue_manager.core import events as ev
 from queue_manager.core.events import Record
 from queue_manager.core.manifest import ManifestError, OomRetry, decode, encode
 from queue_manager.core.model import InvalidTransition, Job
+from queue_manager.core.rebuild import Head, rebuild
 from queue_manager.core.recover_policy import IN_ALL, PER_RUNG, Rung, to_json, words
 from queue_manager.core.snapshot import Situation, job_row
 from queue_manager.core.summary import summary
 from tests.core.states import dump, manifest, run_to_end, spec, until, world
 from tests.fakes import FakeHost, FakeManager, Plan, replay, with_plans
+from tests.skill.story import Story
 
 RERUN, OTHER = Rung("rerun"), Rung("other_host")
 PIP = Rung("run", "pip install x", 60.0)
@@ -256,3 +258,19 @@ def test_a_ladder_survives_its_manifest() -> None:
 def test_a_manifest_with_another_ladder_is_refused(recover: object) -> None:
     with pytest.raises(ManifestError, match="recover"):
         decode(encode(manifest(spec("a", recover=recover))))
+
+
+def test_a_journal_that_was_lost_is_put_together_with_the_steps_that_the_snapshot_knows() -> None:
+    host, manager = climbing([PIP, HALF], CRASH, OOM, CRASH, Plan(60.0))
+    job = until(host, manager, "a", "running")
+    while job.n < 4:
+        manager.turn()
+        host.advance(0.5)
+    story = Story(manager.manifest)
+    story.state = manager.state
+    rows = salvage.read_rows(story.document())
+    head = Head("run-1", "0" * 64, "boot", paused=False, cards={0: "GPU-0", 1: "GPU-1"})
+    found = rebuild(manager.manifest, [], rows, head, {}, host.now).state.job("a")
+    assert taken(found) == taken(job) == [("exit_code", 0), ("oom", 0), ("exit_code", 1)]
+    assert found.recovery.levels == job.recovery.levels
+    assert recovery.spec_of(found).cmd == "train --bs 16"

@@ -6,7 +6,7 @@ from typing import Any
 
 from queue_manager.core import events as ev
 from queue_manager.core.recover_policy import Rung, to_json
-from skill.reports import checks, explain, status_file
+from skill.reports import cells, checks, explain, results_text, status_file
 from skill.runs import recovery, state_schema
 from skill.runs.dependencies import Dependencies
 from skill.terminal import frame
@@ -118,3 +118,12 @@ def test_the_status_file_tells_the_ladder() -> None:
     ladder = "run: pip install x, then bs 16 instead of 32, then another host"
     assert f"then recover: {ladder} (1 jobs), nothing (1 jobs)" in lines
     assert any("ended, and recovered if its loss is NaN" in line for line in lines)
+
+
+def test_results_name_jobs_that_ran_with_other_settings_than_their_cell_says() -> None:
+    story = climbed(2, under_way=True).end("a", outcome="recovered").complete("b")
+    document = story.document()
+    numbers = {"a": {"loss": 0.1}, "b": {"loss": 0.2}}
+    made = cells.table(cells.join([cells.read(document, story.manifest, numbers, "run")]), {}, (), ())
+    note = "! not run with the settings of its cell, see recover: a (bs 16 instead of 32)"
+    assert results_text.notes(made)[-1] == note
