@@ -69,7 +69,7 @@ def test_on_complete_runs_once_at_the_end(world: World) -> None:
     run = world.run(manifest(job("one", "true"), on_complete=told))
     assert run.go() == 0
     assert run.go() == 0
-    assert (run.directory / "completed").read_text() == run.state()["meta"]["run_id"] + " completed 1\n"
+    assert (run.directory / "completed").read_text() == run.state()["meta"]["run_id"] + " completed 1 0\n"
     assert "to the log" in run.story()
 
 
