@@ -1,0 +1,41 @@
+"""The skill is copied to where Claude Code looks for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from build_manifest.faults import Faults
+from build_manifest.nodes import MapNode, Scalar
+from build_manifest.spec import read
+from skill.cli import main
+from skill.common.errors import DONE
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(("arguments", "below"), [((), "home"), (("--project",), "work")])
+def test_the_skill_is_copied(
+    arguments: tuple[str, ...], below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("home", "work"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "work")
+    assert main.main(["skill", "install", *arguments]) == DONE
+    assert main.main(["skill", "install", *arguments]) == DONE
+    copied = tmp_path / below / ".claude" / "skills" / "wavequeue" / "SKILL.md"
+    assert copied.read_text() == (ROOT / "SKILL.md").read_text()
+
+
+def test_its_head_is_what_claude_code_reads() -> None:
+    _, head, _ = (ROOT / "SKILL.md").read_text().split("---\n", 2)
+    keys = {key.text: value for key, value in read(Faults("SKILL.md", head)).entries}
+    assert list(keys) == ["name", "description", "allowed-tools"]
+    name, description = keys["name"], keys["description"]
+    assert isinstance(name, Scalar)
+    assert name.text == "wavequeue"
+    assert isinstance(description, Scalar)
+    assert 200 < len(description.text) <= 1024
+    assert not isinstance(keys["allowed-tools"], MapNode)
