@@ -31,7 +31,7 @@ TURNS_TO_THE_END = 600
 OOM = b"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.\n"
 RERUN, RUN = {"kind": "rerun"}, {"kind": "run", "command": "pip install x"}
 SMALLER = {"kind": "args", "command": "true --bs 8", "arg": "bs", "value": "8", "was": "16"}
-LADDERS = [None, None, [RERUN], [RERUN, RUN, SMALLER], [SMALLER, {"kind": "other_host"}]]
+LADDERS = [[RERUN, RUN, SMALLER], [SMALLER, {"kind": "other_host"}], [RERUN], None]
 LOGS = [b"", b"", OOM, b"OSError: [Errno 28] No space left on device\n", b"CUDA error: uncorrectable ECC error\n"]
 
 plans = st.builds(
@@ -54,6 +54,9 @@ plans = st.builds(
 def manifests(draw: st.DrawFn) -> Manifest:
     """Teachers, students by phase or by group, and jobs for themselves; needs of all kinds."""
 
+    with_ladders = draw(st.booleans())
+    ladders = LADDERS if with_ladders else LADDERS[-1:]
+
     def job(name: str, phase: str, **fields: Any) -> JobSpec:
         gpus = draw(st.sampled_from([0, 1, 1, 1, 2, 3]))
         return JobSpec(
@@ -62,8 +65,8 @@ def manifests(draw: st.DrawFn) -> Manifest:
             expected_output=draw(st.sampled_from([None, f"out/{name}"])),
             timeout=draw(st.sampled_from([None, None, 20.0])),
             priority=draw(st.integers(0, 2)),
-            retries=draw(st.integers(0, 2)),
-            recover=(ladder := draw(st.sampled_from(LADDERS))),
+            retries=0 if with_ladders else draw(st.integers(0, 2)),
+            recover=(ladder := draw(st.sampled_from(ladders))),
             health=draw(st.sampled_from([None, {"then": "recover"}])) if ladder else None,
             preconditions=draw(st.sampled_from([(), (), (Precondition("file_exists", "data"),)])),
             **fields,
