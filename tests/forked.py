@@ -30,7 +30,7 @@ _MOST = 1 << 20
 class Forked:
     """One that runs, with what tests use of subprocess.Popen[str]."""
 
-    def __init__(self, pid: int, ended: int, out: int, err: int) -> None:
+    def __init__(self, pid: int, ended: socket.socket, out: int, err: int) -> None:
         self.pid, self._ended = pid, ended
         self.stdout, self.stderr = open(out, encoding="utf-8"), open(err, encoding="utf-8")  # noqa: SIM115
         self._got = {self.stdout: b"", self.stderr: b""}
@@ -45,9 +45,11 @@ class Forked:
         if self.returncode is None:
             if not select.select([self._ended], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
-            told = os.read(self._ended, 16)
+            told = self._ended.recv(16)
             assert told, "whoever forks has died"
-            os.close(self._ended)
+            self._ended.shutdown(socket.SHUT_WR)
+            self._ended.recv(1)  # once its process is no longer there
+            self._ended.close()
             self.returncode = int(told)
         return self.returncode
 
@@ -82,12 +84,13 @@ def start(module: str, arguments: list[str], cwd: Path, environment: Mapping[str
     environment in /proc are those of whoever forks.
     """
     server = _server(module, tuple(item for item in environment.items() if item[0].startswith(("LD_", "PYTHON"))))
-    ended, tells = os.pipe()
+    ended, tells = socket.socketpair()
     (out, to_out), (err, to_err) = os.pipe(), os.pipe()
     request = json.dumps([arguments, str(cwd), dict(environment)]).encode()
-    socket.send_fds(server, [request], [to_out, to_err, tells])
-    for fd in (to_out, to_err, tells):
-        os.close(fd)
+    socket.send_fds(server, [request], [to_out, to_err, tells.fileno()])
+    os.close(to_out)
+    os.close(to_err)
+    tells.close()
     return Forked(int(server.recv(16)), ended, out, err)
 
 
@@ -125,14 +128,14 @@ def _serve(module: str, requests: socket.socket) -> None:
     waits.register(woken, select.POLLIN)
     running: dict[int, int] = {}
     ended: dict[int, int] = {}
-    """Of each its pid, by the pipe that tells how it has ended."""
+    """Of each its pid, by the socket that tells how it has ended."""
     while True:
         for fd, _event in waits.poll():
             if fd == woken:
                 os.read(woken, 4096)
                 for tells in _tell_ends(running):
                     ended[tells] = running.pop(tells)
-                    waits.register(tells, 0)
+                    waits.register(tells, select.POLLIN)
             elif fd == requests.fileno():
                 request, fds, _flags, _address = socket.recv_fds(requests, _MOST, 3)
                 if not request:
@@ -152,12 +155,12 @@ def _serve(module: str, requests: socket.socket) -> None:
                 requests.send(str(pid).encode())
             else:  # whoever waited for it has been told; until then its pid is nobody else's
                 waits.unregister(fd)
-                os.close(fd)
                 os.waitpid(ended.pop(fd), 0)
+                os.close(fd)
 
 
 def _tell_ends(running: Mapping[int, int]) -> list[int]:
-    """Tell of those that have ended how they did; their pipes."""
+    """Tell of those that have ended how they did; their sockets."""
     told = []
     for fd, pid in running.items():
         found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
