@@ -31,8 +31,9 @@ class Piece(NamedTuple):
 class Logs(NamedTuple):
     """The logs of one job: that of its newest attempt, and those of earlier ones by number, there or not.
 
-    A log is named by its inode, and by the number of the log before it: by that it is found again where it has been
-    written anew without the `\\r` of its terminal. Who has read a part of it goes on with what was there before.
+    A log is named by its inode, and by the number of the log before it. By that it is found again where it has been
+    written anew without the `\\r` of its terminal, and told from a later one that got its inode then. Who has read a
+    part of it goes on with what was there before.
     """
 
     newest: Path
@@ -59,7 +60,7 @@ class Logs(NamedTuple):
             file = _open(path)
             if file is not None:
                 with file:
-                    if _inode(file) == inode:
+                    if _inode(file) == inode and (named is None or self._name(path, file) == before):
                         return _piece(before, path, file, begin, most)
         return None if named is None else self._read_anew(before, int(named.group(2)), begin, most)
 

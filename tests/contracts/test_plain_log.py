@@ -175,3 +175,17 @@ def test_a_reader_of_a_host_goes_on_over_all_that_becomes_of_a_log(directory: Ru
     assert (again.data, again.path) == (b"ond\r\n", logs.earlier[2])
     logs.earlier[2].unlink()
     assert logs.read(second.file, 8, None, 99).data == b"3\r\n"
+
+
+def test_a_later_log_with_the_inode_of_one_that_was_written_anew_is_another(directory: RunDir, tmp_path: Path) -> None:
+    paths = directory.paths
+    logs = Logs(paths.log("a"), {n: paths.earlier_log("a", n, ["a"]) for n in (1, 2, 3)})
+    log = write(directory, 1, b"one\r\n")
+    os.link(log, tmp_path / "inode")
+    first = logs.read(None, 0, None, 99)
+    directory.make_log_plain("a", 1, ["a"], never)
+    write(directory, 2, b"")
+    (tmp_path / "inode").replace(log)  # as where a file system gives it to the next file
+    log.write_bytes(b"second\r\n")
+    rest = logs.read(first.file, first.size, None, 99)
+    assert (rest.data, rest.path) == (b"", logs.earlier[1])
