@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
-from build_manifest import grid as grids
 from build_manifest.faults import Faults, Mark, listed
 from build_manifest.fields import Fields, Table
 from build_manifest.forms import (
@@ -15,27 +14,24 @@ from build_manifest.forms import (
     JOB_KEYS,
     OOM_RETRY_KEYS,
     PHASE_KEYS,
-    PRECONDITION_KEYS,
     SHELL_KEYS,
     TEARDOWN_KEYS,
     TOP_KEYS,
     JobForm,
     PhaseForm,
-    PreconditionForm,
     SpecForm,
 )
-from build_manifest.grid import Entry, GridForm, Values
+from build_manifest.grid_fields import read_grid
 from build_manifest.health import read_health
 from build_manifest.machines import read_cards, read_hosts
 from build_manifest.metrics import read_metrics
-from build_manifest.names import KEY, RESERVED, is_template
+from build_manifest.names import RESERVED, is_template
 from build_manifest.nodes import ListNode, MapNode, Node, Scalar
 from build_manifest.notify import read_notify
-from build_manifest.paths import BraceError, check_path, expand_braces, has_braces
-from build_manifest.ranges import RangeError, from_mapping, from_text, may_be_meant
+from build_manifest.paths import check_path, each_path, has_braces
+from build_manifest.preconditions import read_preconditions
 from build_manifest.recover import read_recover
 from build_manifest.values import (
-    Written,
     deadline,
     delay,
     dollars,
@@ -43,8 +39,6 @@ from build_manifest.values import (
     number,
     quantity,
     seconds,
-    written,
-    written_list,
 )
 from queue_manager.core.launchers import LAUNCHERS
 from queue_manager.core.layout import id_fault, project_fault
@@ -62,7 +56,6 @@ NUMBERS: dict[str, Callable[[str], float]] = {
 ONLY_PHASE = "jobs"
 """The name of the phase of a spec that has no `phases`."""
 _ARG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_SUBSTITUTION = re.compile(r"\$\{[A-Za-z_]\w*\}|\{\{.*\}\}")
 _FORMS = "write one of: jobs; grid with template; phases"
 
 
@@ -103,7 +96,7 @@ class _Parser:
             wave=fields.choice(top.get("wave"), "wave", WAVES),
             stale_after=fields.number(top.get("stale_after"), "stale_after", seconds),
             grace=fields.number(top.get("grace"), "grace", seconds),
-            preconditions=self._preconditions(top.get("preconditions")),
+            preconditions=read_preconditions(fields, top.get("preconditions")),
             default_cmd=fields.text(top.get("default_cmd"), "default_cmd"),
             on_complete=fields.text(top.get("on_complete"), "on_complete"),
             analyze_on_complete=fields.text(top.get("analyze_on_complete"), "analyze_on_complete"),
@@ -151,15 +144,8 @@ class _Parser:
                 what = f"{scalar.text!r} in pull is not inside cwd"
                 self._faults.add(scalar.mark, what, "write paths and globs relative to cwd, such as figures/*.png")
             elif check_path(self._faults, scalar, "a path in pull", ()):
-                found += self._without_braces(scalar)
+                found += each_path(self._faults, scalar)
         return tuple(dict.fromkeys(found))
-
-    def _without_braces(self, scalar: Scalar) -> list[str]:
-        try:
-            return list(dict.fromkeys(expand_braces(scalar.text)))
-        except BraceError as error:
-            self._faults.add(scalar.mark, f"{scalar.text[:80]!r} names too many paths", str(error))
-            return []
 
     def _deadline(self, node: Node | None) -> float | str | None:
         scalar = self._fields.text(node, "deadline")
@@ -185,44 +171,6 @@ class _Parser:
         attempts = self._fields.number(table.get("max_attempts"), "max_attempts", partial(integer, minimum=1))
         default = OomRetry()
         return OomRetry(default.delay if wait is None else wait, default.max_attempts if attempts is None else attempts)
-
-    def _preconditions(self, node: Node | None) -> tuple[PreconditionForm, ...]:
-        if node is None:
-            return ()
-        items = node.items if isinstance(node, ListNode) else (node,)
-        found = [self._precondition(item) for item in items]
-        return tuple([each for one in found if one is not None for each in self._each_path(one)])
-
-    def _each_path(self, form: PreconditionForm) -> list[PreconditionForm]:
-        """A precondition for each path that the shell would make of its braces."""
-        path = form.path
-        if path is None or not has_braces(path.text):
-            return [form]
-        return [form._replace(path=path._replace(text=text)) for text in self._without_braces(path)]
-
-    def _precondition(self, node: Node) -> PreconditionForm | None:
-        all_keys = dict.fromkeys(key for keys in PRECONDITION_KEYS.values() for key in keys)
-        table: Mapping[str, Node] = {}
-        if isinstance(node, MapNode):
-            table = {key.text: value for key, value in node.entries}
-        if "type" not in table:
-            hint = "such as {type: file_exists, path: data.csv}; types: " + listed(PRECONDITION_KEYS)
-            self._faults.add(node.mark, "a precondition must be a mapping with a type", hint)
-            return None
-        kind = self._fields.choice(table["type"], "type", PRECONDITION_KEYS)
-        keys = PRECONDITION_KEYS[kind] if kind else tuple(all_keys)
-        table = self._fields.table(node, f"a precondition of type {kind}" if kind else "a precondition", keys)
-        if kind is None:
-            return None
-        for key in keys:
-            if key not in table and not (kind == "disk_free_gib" and key == "path"):
-                self._faults.add(node.mark, f"a precondition of type {kind} lacks {key!r}", f"add {key}: …")
-        return PreconditionForm(
-            kind,
-            self._fields.text(table.get("path"), "path"),
-            self._fields.text(table.get("command"), "command"),
-            self._fields.number_or_template(table.get("gib"), "gib", quantity),
-        )
 
     def _phases(self, top: Table, marks: Mapping[str, Mark]) -> tuple[PhaseForm, ...]:
         forms = [key for key in ("jobs", "phases") if key in top]
@@ -275,7 +223,7 @@ class _Parser:
     def _phase_of(self, table: Table, mark: Mark, name: str, what: str) -> PhaseForm:
         """A phase, or the top of a spec that is one."""
         before = len(self._faults.found)
-        grid = self._grid(table)
+        grid = read_grid(self._faults, table)
         is_valid = len(self._faults.found) == before
         jobs: tuple[JobForm, ...] = ()
         top = what == "a spec"
@@ -302,7 +250,7 @@ class _Parser:
             jobs=jobs,
             templated="jobs" not in table,
             env=() if top else self._fields.env(table.get("env")),
-            preconditions=() if top else self._preconditions(table.get("preconditions")),
+            preconditions=() if top else read_preconditions(self._fields, table.get("preconditions")),
             metrics={} if top else read_metrics(self._fields, table.get("metrics")),
             health={} if top else read_health(self._fields, table.get("health")),
             recover=None if top else read_recover(self._fields, table.get("recover")),
@@ -350,7 +298,7 @@ class _Parser:
             cwd=fields.text(table.get("cwd"), "cwd"),
             env=fields.env(table.get("env")),
             depends_on=fields.texts(table.get("depends_on"), "depends_on"),
-            preconditions=self._preconditions(table.get("preconditions")),
+            preconditions=read_preconditions(self._fields, table.get("preconditions")),
             numbers={key: scalar for key, scalar in numbers.items() if scalar is not None},
             metrics=read_metrics(fields, table.get("metrics")),
             health=read_health(fields, table.get("health")),
@@ -400,86 +348,3 @@ class _Parser:
             else:
                 found.append((key, value))
         return tuple(found)
-
-    def _grid(self, table: Table) -> GridForm:
-        present = [table[key] for key in GRID_KEYS if key in table]
-        mark = present[0].mark if present else Mark(1, 1)
-        grid = GridForm(
-            mark,
-            self._values(table.get("grid"), "grid"),
-            self._values(table.get("zip"), "zip"),
-            self._entries(table.get("exclude"), "exclude"),
-            self._entries(table.get("include"), "include"),
-        )
-        for key in ("grid", "zip"):
-            node = table.get(key)
-            if isinstance(node, MapNode) and not node.entries:
-                self._faults.add(node.mark, f"{key} is empty", "name a key and its values, or leave it out")
-        grids.check(self._faults, grid)
-        return grid
-
-    def _entries(self, node: Node | None, what: str) -> tuple[Entry, ...]:
-        if node is None:
-            return ()
-        items = node.items if isinstance(node, ListNode) else (node,)
-        return tuple(Entry(item.mark, self._values(item, f"an entry of {what}")) for item in items)
-
-    def _values(self, node: Node | None, what: str) -> tuple[Values, ...]:
-        if node is None:
-            return ()
-        if not isinstance(node, MapNode):
-            self._faults.add(
-                node.mark, f"{what} must be a mapping of names to values", "write {seed: [1, 2], lr: [0.1]}"
-            )
-            return ()
-        found = []
-        for key, value in node.entries:
-            if not KEY.fullmatch(key.text):
-                hint = "use letters, digits and _, with . or - between them, and begin with no digit"
-                self._faults.add(key.mark, f"{key.text!r} cannot be the name of a key in {what}", hint)
-            elif key.text in RESERVED:
-                what = f"{key.text} is filled in at launch, and cannot be a key"
-                self._faults.add(key.mark, what, "choose another name")
-            items = value.items if isinstance(value, ListNode) else (value,)
-            if not items:
-                self._faults.add(value.mark, f"{key.text!r} in {what} has no values", "write at least one")
-            values = [one for item in items for one in self._values_of(key.text, item, len(items) == 1)]
-            found.append(Values(key.text, key.mark, tuple(values)))
-        return tuple(found)
-
-    def _values_of(self, key: str, node: Node, alone: bool) -> list[Written]:
-        """One value, one of several words, or those of a range."""
-        try:
-            made = None
-            if isinstance(node, MapNode):
-                made = from_mapping(node)
-            elif isinstance(node, Scalar) and node.plain:
-                made = from_text(node.text)
-                if made is None and alone and may_be_meant(node.text):
-                    what = f"{node.text} is a single text, not a range"
-                    self._faults.warn(node.mark, f'{what} (write 0..4 for a range, or "{node.text}" for the text)')
-            if made is not None:
-                return [written(text, True) for text in made]
-        except RangeError as error:
-            shown = node.text[:80] if isinstance(node, Scalar) else "this"
-            self._faults.add(node.mark, f"{shown} in {key!r} looks like a range but is not one", str(error))
-            return []
-        if isinstance(node, ListNode) and node.items:
-            words = [self._value(key, item) for item in node.items]
-            known = [one for one in words if one is not None]
-            return [written_list(known)] if len(known) == len(words) else []
-        one = self._value(key, node)
-        return [] if one is None else [one]
-
-    def _value(self, key: str, node: Node) -> Written | None:
-        if not isinstance(node, Scalar):
-            kind = "a list" if isinstance(node, ListNode) else "a mapping"
-            hint = "write single values, and quote texts with , : [ {"
-            self._faults.add(node.mark, f"a value of {key!r} is {kind}", hint)
-            return None
-        if node.plain and not node.text:
-            self._faults.add(node.mark, f"a value of {key!r} is missing", 'write "" for the empty text')
-            return None
-        if _SUBSTITUTION.search(node.text):
-            self._faults.warn(node.mark, f"values of a grid are not expanded: {node.text!r} stays as it is")
-        return written(node.text, node.plain)

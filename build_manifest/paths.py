@@ -67,6 +67,15 @@ def expand_braces(text: str) -> list[str]:
     return found
 
 
+def each_path(faults: Faults, scalar: Scalar) -> list[str]:
+    """The paths that a path with braces names, each once; none, with a fault noted, where there are too many."""
+    try:
+        return list(dict.fromkeys(expand_braces(scalar.text)))
+    except BraceError as error:
+        faults.add(scalar.mark, f"{scalar.text[:80]!r} names too many paths", str(error))
+        return []
+
+
 def _split(inner: str) -> list[str]:
     masked, words, start = _masked(inner), [], 0
     for at, char in enumerate(masked):
