@@ -5,16 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import selectors
-import stat
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 from queue_manager import teardown
-from queue_manager.adapters import accepted, commands, evidence
+from queue_manager.adapters import accepted, commands
 from queue_manager.adapters.clock import Clock
 from queue_manager.adapters.distributed import Ports
 from queue_manager.adapters.guard import Guard
@@ -30,16 +27,16 @@ from queue_manager.code_watch import CodeWatch
 from queue_manager.commits import Commits
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
-from queue_manager.core import pace, shell_paths, unanswered
+from queue_manager.core import pace, unanswered
 from queue_manager.core.events import Proc, Record
 from queue_manager.core.layout import HostPaths, RunPaths, run_key
-from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Job, Need, QueueState
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.core.snapshot import Situation
 from queue_manager.core.tick import Tick, next_timer, overdue, tick
 from queue_manager.estimator import Estimator
 from queue_manager.health_watch import HealthWatch
+from queue_manager.host_jobs import HostJobs
 from queue_manager.launch import Launch
 from queue_manager.launchers import script
 from queue_manager.launchers.launcher import Launcher
@@ -50,6 +47,7 @@ from queue_manager.preconditions import Preconditions
 from queue_manager.publish import Publisher
 from queue_manager.teardown import Teardown
 from queue_manager.tidy import Tidy
+from queue_manager.wakeups import Wakeups
 from queue_manager.watch import Watch
 
 _log = logging.getLogger(__name__)
@@ -87,34 +85,31 @@ class Daemon:
         self._run_dir = RunDir(paths, launcher.leader)
         self._run_dir.prepare()
         self._guard = Guard(self._run_dir, journal, lock)
-        self._patterns = evidence.Patterns()
-        self._patterned = 0
+        self._jobs = jobs = HostJobs(paths, state, environment)
+        cwd = jobs.run_cwd()
         self._key = run_key(state.run_id, os.path.realpath(paths.root))
-        self._watch = Watch(self._run_dir, launcher, self._key, host.boot, self._all_patterns)
+        self._watch = Watch(self._run_dir, launcher, self._key, host.boot, jobs.outputs)
+        self._wakeups = Wakeups(paths.bell, self._watch, self._clock)
+        wake = self._wakeups.wake
         self._cards = CardReadings(state, poll)
         leases = Leases(host.home, state.run_id, self._key, host.boot, host.me)
         self._leases = HostLeases.of(leases, host.shared, self._key)
-        self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._publisher = Publisher(paths, state, self.wake)
+        self._publisher = Publisher(paths, state, wake)
         self._commits = Commits(state, self._run_dir, self._guard, self._publisher, self._clock)
-        self._teardown = Teardown(
-            paths, state, host.home, environment, self._run_cwd(), poll, self.wake, self._leases.owners
-        )
+        self._teardown = Teardown(paths, state, host.home, environment, cwd, poll, wake, self._leases.owners)
         self._ports = Ports(host.home.ports, self._key, host.boot, SharedPorts(host.shared, host.boot))
         live = {(state.jobs[order].spec.id, one.n) for order, one in state.live.items()}
         self._ports.keep(live)
-        self._named = NamedValues(environment, self._run_cwd())
-        self._preconditions = Preconditions(state, environment, self._named, self._clock, poll, self._cwd, self.wake)
-        self._code = CodeWatch(state, environment, self._run_cwd(), self._clock.now(), self.wake)
+        self._named = NamedValues(environment, cwd)
+        self._preconditions = Preconditions(state, environment, self._named, self._clock, poll, jobs.cwd, wake)
+        self._code = CodeWatch(state, environment, cwd, self._clock.now(), wake)
         launch = Launch(state, self._run_dir, launcher, self._key, given, self._ports, self._named, self._code)
         self._launches, self._warm = launch, launch.warm
         self.notices = Notices(self._publisher, self._clock.now, lambda: state.seq)
-        self._notifier = Notifier(
-            paths, state, environment, self._named, self._run_cwd(), host.name, self.wake, self.notices.say
-        )
+        self._notifier = Notifier(paths, state, environment, self._named, cwd, host.name, wake, self.notices.say)
         self._tidy = Tidy(state, self._run_dir)
-        self._metrics = MetricReader(state, paths, environment, self._cwd, self.wake)
-        self._health = HealthWatch(state, paths, environment, self._cwd, self._watch.began_ns, self.notices.say)
+        self._metrics = MetricReader(state, paths, environment, jobs.cwd, wake)
+        self._health = HealthWatch(state, paths, environment, jobs.cwd, self._watch.began_ns, self.notices.say)
         self._estimator = Estimator(
             paths, state, host.cores, self._clock.now(), self._health.readings, lambda: self._health.whole
         )
@@ -123,41 +118,21 @@ class Daemon:
         self._halt = False
         self._again = False
         self._just_finished = False
-        self._rung = True
         self._beat_at = self._clean_at = 0.0
         self._turned_at = 0.0
-        self._woken: set[int] = set()
-        self._soon: dict[int, float] = {}
         self._ended: list[tuple[str, int]] = []
-        self._bell = self._open_bell()
-        self._watch.selector.register(self._pipe[0], selectors.EVENT_READ, None)
         for order, attempt in state.live.items():
             job = state.jobs[order]
-            self._watch.follow(order, self._on_host(job), attempt, self._cwd(job), inherited=True)
-            self._woken.add(order)
+            self._watch.follow(order, jobs.spec(job), attempt, jobs.cwd(job), inherited=True)
+            self._wakeups.look_at(order)
         self._publisher.catch_up(records)
         self._notifier.catch_up(records)
         self._tidy.catch_up()
 
-    def _open_bell(self) -> int | None:
-        try:
-            bell = os.open(self._paths.bell, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return None
-        if not stat.S_ISFIFO(os.fstat(bell).st_mode):  # a copy of a run directory holds an ordinary file
-            os.close(bell)
-            return None
-        self._watch.selector.register(bell, selectors.EVENT_READ, None)
-        return bell
-
     @property
     def wake_fd(self) -> int:
         """A byte written here wakes the loop; fit for signal.set_wakeup_fd."""
-        return self._pipe[1]
-
-    def wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._pipe[1], b"w")
+        return self._wakeups.fd
 
     def halt(self) -> None:
         """End after this turn; running jobs go on in their sessions."""
@@ -244,7 +219,7 @@ class Daemon:
         self._ended += [(event.job, event.n) for event in ended]
         self._just_finished = any(isinstance(record.event, ev.RunFinished) for record in result.records)
         self._end_machine(result, now)
-        self._look_again(now)
+        self._wakeups.plan(now, self._state.live)
         self._again |= self._preconditions.ask(result.ask, now)
         self._metrics.ask()
         self._notifier.work(now)
@@ -257,10 +232,10 @@ class Daemon:
         """Have running attempts judged by what was changed of their jobs."""
         for record in records:
             if isinstance(record.event, ev.JobsChanged):
-                self._patterns, self._patterned = evidence.Patterns(), 0
+                self._jobs.forget_outputs()
                 for name in record.event.changes:
                     job = self._state.job(name)
-                    self._watch.respecify(job.order, self._on_host(job))
+                    self._watch.respecify(job.order, self._jobs.spec(job))
 
     def _end_machine(self, result: Tick, now: float) -> None:
         """Carry out what was decided about a rented machine. What is to be read of the run is on disk before."""
@@ -272,14 +247,6 @@ class Daemon:
             self._teardown.complete()
         if self._teardown.follow(result.machine):
             self._publisher.changed()
-
-    def _look_again(self, now: float) -> None:
-        """Plan the next look at attempts that no event announces."""
-        for order in self._watch.close_up():
-            attempt = self._state.live[order]
-            at = pace.close_up(now, attempt.starting if attempt.wrapper is None else None)
-            self._soon.setdefault(order, at)
-        self._soon = {order: at for order, at in self._soon.items() if order in self._state.live}
 
     @contextlib.contextmanager
     def _placing(self, reads_cards: bool) -> Iterator[tuple[b.ForeignLease, ...] | Unreadable]:
@@ -309,10 +276,7 @@ class Daemon:
 
     def _observe(self, now: float) -> b.Seen:
         self._guard.look(now)
-        orders = self._woken | overdue(self._state, now) | (self._watch.over() if self._rung else set())
-        orders.update(order for order, at in self._soon.items() if at <= now)
-        self._woken = set()
-        self._soon = {order: at for order, at in self._soon.items() if order not in orders}
+        orders = self._wakeups.take(now, overdue(self._state, now))
         doing = None
         if now >= self._watch.sample_due() and self._state.live:
             idle = pace.idle_pace(self._poll, self._state.manifest.stale_after)
@@ -326,9 +290,9 @@ class Daemon:
             self._publisher.changed()
         for order in [order for order, one in attempts.items() if one.ended is not None]:
             health.update(self._health.look_at_end(order, now))
-        requests = tuple(self._run_dir.requests()) if self._rung or self._bell is None else ()
-        machine = self._teardown.look(now, self._rung)
-        self._rung = False
+        requests = tuple(self._run_dir.requests()) if self._wakeups.rung or not self._wakeups.has_bell else ()
+        machine = self._teardown.look(now, self._wakeups.rung)
+        self._wakeups.rung = False
         self._again |= self._preconditions.check_held(now)
         checked = self._preconditions.answers()
         # Cards last: a reading is younger than the evidence beside it.
@@ -340,7 +304,7 @@ class Daemon:
         boot, cores, guard = self._host.boot, self._host.cores, self._guard
         code = self._code.look(now)
         seen = b.Seen(boot, cores, attempts, cards, before, (), checked, requests, guard.disk, machine, code)
-        missing = accepted.missing(requests, self._state, self._environment, self._cwd)
+        missing = accepted.missing(requests, self._state, self._environment, self._jobs.cwd)
         metrics = self._metrics.answers()
         return replace(seen, journal=guard.journal, missing=missing, doing=doing, metrics=metrics, health=health)
 
@@ -362,11 +326,11 @@ class Daemon:
     def _launch(self, job: Job) -> None:
         attempt = job.attempt
         assert attempt is not None
-        self._watch.follow(job.order, self._on_host(job), attempt, self._cwd(job))
+        self._watch.follow(job.order, self._jobs.spec(job), attempt, self._jobs.cwd(job))
         frontend: subprocess.Popen[bytes] | None = None
         error = None
         try:
-            frontend = self._launches.start(job, attempt, self._cwd(job), self._turned_at)
+            frontend = self._launches.start(job, attempt, self._jobs.cwd(job), self._turned_at)
         except FileNotFoundError as fault:
             error = str(fault) if "/" in str(fault.filename) else f"{fault.filename} is not installed"
         except OSError as fault:
@@ -381,7 +345,7 @@ class Daemon:
             _log.error("attempt %d of %s cannot be revoked yet: %s", job.attempt.n, job.spec.id, error)
             return
         self._watch.close_unclaimed(job.order)
-        self._woken.add(job.order)
+        self._wakeups.look_at(job.order)
         self._again = True
 
     def _forget(self) -> None:
@@ -391,25 +355,6 @@ class Daemon:
             self._ports.give_back(job, n)
         self._ended.clear()
 
-    def _all_patterns(self) -> evidence.Patterns:
-        """Every job's output; seldom asked for, so put together when it is."""
-        for job in self._state.jobs[self._patterned :]:
-            if job.spec.expected_output is not None:
-                self._patterns.add(job.spec.id, self._on_host(job).expected_output or "", self._cwd(job))
-        self._patterned = len(self._state.jobs)
-        return self._patterns
-
-    def _on_host(self, job: Job) -> JobSpec:
-        return shell_paths.expanded(self._state.manifest, job.spec, self._environment)
-
-    def _run_cwd(self) -> str:
-        """Where the jobs run: a relative cwd is meant from the manifest's directory, ~ from this user's home."""
-        return os.path.normpath(self._paths.manifest.parent / os.path.expanduser(self._state.manifest.cwd))
-
-    def _cwd(self, job: Job) -> str:
-        base = Path(self._run_cwd())
-        return os.path.normpath(base / os.path.expanduser(job.spec.cwd or "."))
-
     # -- publish and wait -----------------------------------------------------------------------------------------
 
     def _situation(self, manager: str | None = None) -> Situation:
@@ -418,7 +363,7 @@ class Daemon:
             self._cards.last,
             self._impossible,
             manager or ("finished" if self._state.finished is not None and self._teardown.waits else "running"),
-            self._run_cwd(),
+            self._jobs.run_cwd(),
             self._poll,
             screen_dir,
             lambda job: str(self._paths.log(job)),
@@ -438,7 +383,7 @@ class Daemon:
         else:
             due = [now + pace.HEARTBEAT if self._beat_at <= now else self._beat_at, self._teardown.due()]
             due += [at for at in (self._cards.due(now), self._preconditions.due()) if at is not None]
-            due.extend(self._soon.values())
+            due.extend(self._wakeups.due())
             if self._state.live:
                 due.append(self._watch.sample_due())
             if self._watch.left_dead:
@@ -453,10 +398,8 @@ class Daemon:
             if snapshot is not None:
                 due.append(now + snapshot)
             timeout = max(0.0, min(due) - now)
-        ready = self._watch.selector.select(timeout)
-        for key, _ in ready:
-            self._wake_up(key)
-        if not (ready or self._again) and self._estimator.work(self._clock.now(), self._cards.last):
+        woken = self._wakeups.wait(timeout)
+        if not (woken or self._again) and self._estimator.work(self._clock.now(), self._cards.last):
             self._publisher.changed()
         if self._watch.left_dead and self._clock.now() >= self._clean_at:
             self._clean_at = self._clock.now() + pace.CLEAN
@@ -465,28 +408,15 @@ class Daemon:
             self._beat_at = self._clock.now() + pace.HEARTBEAT
             self._leases.beat()
             self.notices.say(unanswered.KIND, unanswered.words(self._state, self._clock.now()))
-            self._rung = True
+            self._wakeups.rung = True
             self._publisher.changed()
-
-    def _wake_up(self, key: selectors.SelectorKey) -> None:
-        if key.data is None:
-            self._rung = True
-            with contextlib.suppress(BlockingIOError):
-                while len(os.read(key.fd, 65536)) == 65536:
-                    pass
-        else:
-            order: int = key.data
-            if self._watch.ended(key.fd, order):
-                self._woken.add(order)
-            else:
-                self._soon[order] = self._clock.now() + pace.HALF_GONE
 
     def _complete(self) -> None:
         """Run the spec's `on_complete`, at most once for each end of the run."""
         manifest, run_id = self._state.manifest, self._state.run_id
         bash = manifest.on_complete or ":"
         environment = {**self._environment, **commands.told_at_the_end(self._state)}
-        code = commands.run(self._paths, manifest, run_id, environment, self._run_cwd(), bash)
+        code = commands.run(self._paths, manifest, run_id, environment, self._jobs.run_cwd(), bash)
         _log.info("on_complete ended with exit code %d", code)
         if code:
             text = f"on_complete ended with exit code {code}: see {self._paths.manager_log}"
