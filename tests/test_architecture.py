@@ -38,8 +38,8 @@ class Layer(NamedTuple):
 
 
 PACKAGES = (
-    "cli", "operations", "terminal", "research", "reports", "fleet", "transfer", "planning", "runs", "providers",
-    "hosts", "common",
+    "cli", "operations", "terminal", "auto", "research", "reports", "fleet", "transfer", "planning", "runs",
+    "providers", "hosts", "common",
 )  # fmt: skip
 """The packages of `skill`, from the top down: each imports itself and those below it."""
 

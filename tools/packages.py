@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DRAWING = ROOT / "docs" / "packages.svg"
 NODES = (
     *(f"skill.{name}" for name in (
-        "cli", "operations", "terminal", "research", "reports", "fleet", "transfer", "planning", "runs", "providers",
-        "hosts", "common",
+        "cli", "operations", "terminal", "auto", "research", "reports", "fleet", "transfer", "planning", "runs",
+        "providers", "hosts", "common",
     )),
     "build_manifest", "queue_manager", "queue_manager.core",
 )  # fmt: skip

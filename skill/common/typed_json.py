@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import threading
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -19,6 +19,7 @@ MOST_DEPTH = 64
 _MOST_DIGITS = 19
 Bounds = msgspec.Meta
 """Of a number or a text, within Annotated: ge, le, max_length, pattern, and a description for its schema."""
+T = TypeVar("T")
 _ONE_AT_A_TIME = threading.Lock()
 """msgspec 0.22 keeps what it learns of a type before it has learned all of it. A second thread that comes by then ends
 the process with a segmentation fault."""
@@ -62,6 +63,21 @@ def fits(value: Any, kind: Any) -> str | None:
     except (RecursionError, OverflowError, UnicodeError) as error:
         return f"cannot be read ({type(error).__name__})"
     return None
+
+
+def into(value: Any, kind: type[T]) -> T:
+    """Make a value of a type (dataclasses and what they hold) of one that was decoded. Raises DocumentError. What the
+    type does not name is ignored."""
+    try:
+        with _ONE_AT_A_TIME:
+            return msgspec.convert(value, kind)
+    except (msgspec.ValidationError, RecursionError, OverflowError, UnicodeError):
+        raise DocumentError(fits(value, kind) or "cannot be read") from None
+
+
+def plain(value: Any) -> Any:
+    """What JSON can say of a value: dataclasses become objects, tuples become lists."""
+    return msgspec.to_builtins(value)
 
 
 def pretty(value: Any) -> str:
