@@ -6,13 +6,14 @@ name of its option. Any other word is passed as it is; `{lr}` in it stands for t
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Sequence
 
 from build_manifest.faults import Fault, SpecErrors
 from build_manifest.names import KEY, RESERVED
-from build_manifest.ranges import RangeError, from_text
+from build_manifest.ranges import RangeError, TooMany, from_text
 from build_manifest.shell import bare
 from build_manifest.written_spec import (
     EACH_ID,
@@ -30,6 +31,7 @@ NAME = "this command"
 """What messages call it."""
 _OPTION = re.compile(r"-{1,2}[A-Za-z][\w.-]*")
 _ASSIGNED = re.compile(r"(-{1,2}[A-Za-z][\w.-]*=|[+~]{0,2}[A-Za-z_][\w.@/-]*=)(.*)", re.DOTALL)
+_DOTS = re.compile(r"-?[0-9]+\.\.-?[0-9]+(?:\.\.-?[0-9]+)?")
 _COMMA = re.compile(r"(?<!\\),")
 _NO_VALUE = re.compile(r"[\s\[\]{}()'\"]")
 _OPERATORS = re.compile(r"[;&|<>()`\n$]")
@@ -43,6 +45,7 @@ def spec(words: Sequence[str], options: JobOptions, project: str) -> WrittenSpec
     parts: list[tuple[str, str | None]] = []  # what stands before, and the list or None for a word as it is
     option = None
     for number, word in enumerate(words):
+        _check_quotes(word)
         assigned = _ASSIGNED.fullmatch(word)
         before, text = (assigned[1], assigned[2]) if assigned else ("", word)
         found = None if number == 0 or _OPTION.fullmatch(word) else _listed(text, before or option or "", word)
@@ -73,6 +76,20 @@ def _words(words: Sequence[str]) -> list[str]:
     return found
 
 
+def _check_quotes(word: str) -> None:
+    """Raises SpecErrors where quotes make one word of an option and its list, or of all of a command."""
+    parts = word.split()
+    for option, text in itertools.pairwise(parts):
+        assigned = _ASSIGNED.fullmatch(text)
+        listed = assigned[2] if assigned else text if _OPTION.fullmatch(option) else ""
+        items = _COMMA.split(listed)
+        if (len(items) > 1 and all(items) and not _NO_VALUE.search(listed)) or _DOTS.fullmatch(listed):
+            once = listed.replace(",", "\\,") if len(items) > 1 else listed.replace("..", "\\..", 1)
+            what = f"the quotes make {shlex.quote(word)} one word, and the list in it makes no jobs"
+            way = "give it a line for each value in a file of commands" if _OPERATORS.search(word) else "leave them out"
+            raise _error(what, f"{way}; for no list write {once}")
+
+
 def _listed(text: str, name: str, word: str) -> list[str] | None:
     """The values of a list, as YAML has them; None where the text is one value. Raises SpecErrors."""
     items = _COMMA.split(text)
@@ -85,6 +102,8 @@ def _listed(text: str, name: str, word: str) -> list[str] | None:
         raise _error(what, f"{hint}; for a list write its values without spaces, quotes and brackets: a,b,c")
     try:
         made = [from_text(item) for item in items]
+    except TooMany as error:
+        raise _error(f"{text!r} has too many values", str(error)) from None
     except RangeError:
         hint = "write 0..4 or 0..10..2, in whole numbers, or the values themselves: 0.1,0.2,0.3"
         raise _error(f"{text!r} looks like a range but is not one", hint) from None

@@ -8,6 +8,7 @@ import shlex
 
 from build_manifest.faults import Fault, SpecErrors, listed
 from build_manifest.names import KEY, RESERVED
+from build_manifest.shell import Scanner
 from build_manifest.written_spec import (
     EACH_ID,
     JobOptions,
@@ -28,6 +29,16 @@ _ID_COLUMN = "id_"
 def spec(text: str, file: str, command: str, options: JobOptions, project: str) -> WrittenSpec:
     """The spec of a table with a head. The columns that `command` and the options name are keys of the jobs; a column
     `id` names them, unless an option does. Raises SpecErrors with the lines of `file`."""
+    if not command.strip():
+        raise SpecErrors(
+            [Fault("--cmd", 0, 0, "it is empty", "write the command of each row: 'python train.py --lr {lr}'")]
+        )
+    scanner = Scanner()
+    scanner.feed(command)
+    if scanner.open_quote is not None:
+        raise SpecErrors(
+            [Fault("--cmd", 0, 0, f"a {scanner.open_quote} opens in {command!r} and is never closed", "close it")]
+        )
     columns, rows = _read(text, file)
     if EACH_ID in columns:
         columns[columns.index(EACH_ID)] = _ID_COLUMN
@@ -45,7 +56,7 @@ def spec(text: str, file: str, command: str, options: JobOptions, project: str) 
         what = f"--cmd names no column, so all {len(rows)} rows would run the same command"
         raise SpecErrors([Fault(file, 1, 1, what, f"write {{column}} in it; the columns are: {listed(columns)}")])
     source = f"wavequeue run {shlex.quote(file)} --cmd {shlex.quote(command)}"
-    return templated(project, phase_name(shlex.split(command, posix=False)), ("zip", values), template, source)
+    return templated(project, phase_name(command.split()), ("zip", values), template, source)
 
 
 def _read(text: str, file: str) -> tuple[list[str], list[list[str]]]:

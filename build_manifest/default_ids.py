@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from build_manifest.faults import Faults
 from build_manifest.forms import JobForm, PhaseForm
@@ -31,8 +32,9 @@ def with_ids(faults: Faults, form: PhaseForm) -> PhaseForm:
         jobs[number] = _named(jobs[number], made)
     lacking = [number for number in lacking if number not in set(commands)]
     if form.templated:
-        text = "_".join([form.name, *(f"{key}${{{key}}}" for key in _varying(form))])
-        jobs[0] = _named(jobs[0], text)
+        varying = _varying(form)
+        text = "_".join([form.name, *(f"{key}${{{key}}}" for key in varying)])
+        jobs[0] = _named(jobs[0], text, _apart(varying.values()))
         return form._replace(jobs=tuple(jobs))
     ids = _by_args(form, [jobs[number] for number in lacking])
     for number, name in zip(lacking, ids):
@@ -80,18 +82,31 @@ def safe(value: str) -> str:
     return _UNSAFE.sub("-", value)
 
 
-def _named(job: JobForm, text: str) -> JobForm:
-    return job._replace(id=Scalar(text, False, job.mark, 0, 0), default_id=True)
+def _apart(values: Iterable[Collection[str]]) -> Callable[[str], str]:
+    """How values are parts of ids. `values`: those of each key. Where nothing is left of two of a key, as of texts in
+    other letters, a checksum tells them apart."""
+    same: set[str] = set()
+    for texts in values:
+        parts = Counter(map(safe, texts))
+        same.update(
+            text for text in texts if parts[safe(text)] > 1 and text != safe(text) and safe(text).strip("-") == ""
+        )
+    return lambda text: _marked(safe(text), text) if text in same else safe(text)
 
 
-def _varying(form: PhaseForm) -> list[str]:
+def _named(job: JobForm, text: str, part: Callable[[str], str] = safe) -> JobForm:
+    return job._replace(id=Scalar(text, False, job.mark, 0, 0), default_id=part)
+
+
+def _varying(form: PhaseForm) -> dict[str, set[str]]:
+    """The keys of a grid that have several values, with those."""
     grid = form.grid
     values: dict[str, set[str]] = {name: set() for name in grid.names}
     entries = [*grid.product, *grid.zipped, *(one for entry in grid.includes for one in entry.keys)]
     for one in entries:
         if one.key in values:
             values[one.key].update(value.text for value in one.values)
-    return [name for name, found in values.items() if len(found) > 1]
+    return {name: found for name, found in values.items() if len(found) > 1}
 
 
 def _by_args(form: PhaseForm, jobs: Sequence[JobForm]) -> list[str | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from build_manifest import grid as grids
@@ -211,6 +211,18 @@ def _check_ids(faults: Faults, phases: Sequence[_Phase]) -> None:
             first = seen.setdefault(made.job.id, (phase, made))
             if first[1] is not made:
                 _duplicate(faults, made.job.id, first, (phase, made))
+    _warn_of_case(faults, phases, seen)
+
+
+def _warn_of_case(faults: Faults, phases: Sequence[_Phase], ids: Collection[str]) -> None:
+    """Warn once of ids whose files are the same where case does not count, as on a Mac that pulls the logs."""
+    first: dict[str, str] = {}
+    for name in ids:
+        other = first.setdefault(name.casefold(), name)
+        if other != name:
+            what = f"the ids {other!r} and {name!r} differ in case only: on macOS and Windows their logs are one file"
+            faults.warn(phases[0].form.mark, what)
+            return
 
 
 def _duplicate(faults: Faults, name: str, first: tuple[_Phase, Made], second: tuple[_Phase, Made]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from build_manifest.faults import Mark
@@ -121,8 +121,8 @@ class JobForm(NamedTuple):
     errexit: bool | None
     wandb: bool | None
     given: frozenset[str]
-    default_id: bool = False
-    """Whether `id` was made, not written."""
+    default_id: Callable[[str], str] | None = None
+    """How a value is a part of an `id` that was made, not written."""
 
 
 class PhaseForm(NamedTuple):

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from build_manifest.background import check_background
 from build_manifest.card_hints import hint_at_cards
-from build_manifest.default_ids import safe
 from build_manifest.faults import Faults, Mark, listed
 from build_manifest.forms import Health, JobForm, Metrics, PreconditionForm, RecoverForm, RungForm
 from build_manifest.health import check_health
@@ -102,10 +101,11 @@ class JobMaker:
         self._scope = Scope(names, around.where)
         self._grid = names
         self._args = self._compile_args(form.args or ())
+        part = form.default_id
         self.id = self._text(
             form.id,
-            literal=(safe, safe) if form.default_id else None,
-            join=_dashed_safe if form.default_id else "-".join,
+            literal=None if part is None else (part, part),
+            join="-".join if part is None else lambda words: part("-".join(words)),
         )
         self._depends_on = [(scalar, self._text(scalar)) for scalar in form.depends_on]
         self._numbers = {key: (scalar, self._text(scalar)) for key, scalar in form.numbers.items()}
@@ -418,10 +418,6 @@ def _value(arg: _Arg, names: Params) -> _Value:
     elif len(arg.values) == 1 and arg.values[0].is_expression and values[0] in _FROM_EXPRESSION:
         shown = _FROM_EXPRESSION[values[0]]
     return _Value(values, shown, own, arg.plain)
-
-
-def _dashed_safe(words: Sequence[str]) -> str:
-    return safe("-".join(words))
 
 
 def show(cell: Mapping[str, Written]) -> str:

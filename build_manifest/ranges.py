@@ -24,6 +24,10 @@ class RangeError(ValueError):
     """What looks like a range is none. The message says what to write instead."""
 
 
+class TooMany(RangeError):
+    """A range has more values than may be."""
+
+
 def from_text(text: str) -> list[str] | None:
     """The values of `0..4` (with its end; `0..10..5` in steps) or `range(5)` (without); None for any other text.
 
@@ -104,7 +108,7 @@ def _count(value: float) -> int:
 
 def _whole_count(count: int) -> range:
     if count > _MOST:
-        raise RangeError(f"write at most {_MOST:,} values")
+        raise TooMany(f"write at most {_MOST:,} values")
     return range(count)
 
 
@@ -112,7 +116,7 @@ def _whole(values: range) -> list[str]:
     if not values:
         raise RangeError("write a range that has at least one value")
     if abs(values[-1] - values[0]) // abs(values.step) >= _MOST:
-        raise RangeError(f"write at most {_MOST:,} values")
+        raise TooMany(f"write at most {_MOST:,} values")
     return [str(one) for one in values]
 
 

@@ -6,12 +6,14 @@ It is YAML as a person would write it, and is built as any other spec.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from build_manifest.default_ids import safe
 from build_manifest.faults import Fault, SpecErrors, listed
+from build_manifest.ranges import from_text
 from build_manifest.values import NULLS, SPOKEN
 from queue_manager.core.layout import id_fault
 
@@ -38,10 +40,11 @@ NOTHING_SAID = JobOptions()
 
 class WrittenSpec(NamedTuple):
     """A spec as text. `built`: what is built, which may have its jobs on the lines where their source has them;
-    `saved`: the same for people to read and change."""
+    `saved`: the same for people to read and change; `jobs`: how many there are."""
 
     built: str
     saved: str
+    jobs: int
 
 
 def project_name(words: str) -> str:
@@ -132,7 +135,8 @@ def templated(
     lines.append("    template:")
     lines += [f"      {key}: {text}" for key, text in template.items()]
     text = "\n".join(lines) + "\n"
-    return WrittenSpec(text, text)
+    sizes = [sum(len(from_text(one) or [one]) for one in texts) for texts in values.values()]
+    return WrittenSpec(text, text, math.prod(sizes) if kind == "grid" else max(sizes, default=1))
 
 
 def listed_jobs(project: str, phase: str, jobs: Iterable[tuple[int, Mapping[str, str]]], source: str) -> WrittenSpec:
@@ -145,7 +149,7 @@ def listed_jobs(project: str, phase: str, jobs: Iterable[tuple[int, Mapping[str,
         built += [""] * (line - len(built))
         built[-1] += f" {{{row}}},"
     built += [" ]}]", f"project: {value(project)}"]
-    return WrittenSpec("\n".join(built) + "\n", "\n".join(saved) + "\n")
+    return WrittenSpec("\n".join(built) + "\n", "\n".join(saved) + "\n", len(rows))
 
 
 def _head(project: str, source: str) -> list[str]:

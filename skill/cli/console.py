@@ -34,7 +34,9 @@ def ask_first(question: str, *, yes: bool, look: str = "look at what it says") -
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UseError(f"this command asks for confirmation, but there is no terminal: {look}, then add --yes")
+        raise UseError(
+            f"this command asks for confirmation ({question}), but there is no terminal: {look}, then add --yes"
+        )
     click.confirm(question, abort=True, err=True)
 
 

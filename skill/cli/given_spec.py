@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from queue_manager.core.manifest import MAX_JOBS
 from skill.cli.console import ask_first, say
 from skill.common.errors import UseError
 from skill.common.units import jobs_text
@@ -22,7 +23,21 @@ _COMMAND = "wavequeue.command"
 _ASKED_ABOVE = 1_000
 """Jobs of a command: more may be a slip of the pen."""
 _PROGRAMS = frozenset({".py", ".sh", ".bash", ".r", ".jl", ".pl", ".lua", ".ipynb"})
-NAME = click.option("--name", metavar="NAME", help="Name the run, for --run NAME; default: its project.")
+
+
+def _name_option(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """Raises UseError where no run can have the name."""
+    from queue_manager.core.layout import project_fault
+
+    fault = None if value is None else project_fault(value)
+    if fault:
+        raise UseError(f"--name {shlex.quote(value or '')} {fault}")
+    return value
+
+
+NAME = click.option(
+    "--name", metavar="NAME", callback=_name_option, help="Name the run, for --run NAME; default: its project."
+)
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would run, and start nothing.")
 _OPTIONS = (
     click.option("--id", "job_id", metavar="PATTERN", help="Ids of the jobs of a command or table: '{lr}_{seed}'."),
@@ -132,10 +147,8 @@ def _given(spec: str | None, options: dict[str, Any], cmd: str | None, save: str
 
 
 def confirm_size(spec: Given, *, yes: bool) -> None:
-    """Ask before a command starts very many jobs. Raises as `ask_first` does, and SpecErrors."""
-    from skill.operations.build_spec import MadeSpec, build
+    """Ask before a command starts very many jobs. Raises as `ask_first` does."""
+    from skill.operations.build_spec import MadeSpec
 
-    if not yes and isinstance(spec, MadeSpec):
-        count = len(build(spec).manifest.jobs)
-        if count > _ASKED_ABOVE:
-            ask_first(f"{spec.name} makes {jobs_text(count)}; start them?", yes=yes, look="look at it with --dry-run")
+    if isinstance(spec, MadeSpec) and _ASKED_ABOVE < spec.jobs <= MAX_JOBS:
+        ask_first(f"{spec.name} makes {jobs_text(spec.jobs)}; start them?", yes=yes, look="look at it with --dry-run")

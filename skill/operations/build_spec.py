@@ -33,11 +33,12 @@ def ignore(text: str) -> None:
 class MadeSpec(NamedTuple):
     """A spec that is no file: it was made of what the command line says. `name`: what messages call it; `saved`:
     its text for people; `beside`: where its file would be; `file`: what a person gives to mean the same again, if there
-    is such a file."""
+    is such a file; `jobs`: how many it has."""
 
     name: str
     text: str
     saved: str
+    jobs: int
     beside: Path
     shown: Shown
     file: str | None

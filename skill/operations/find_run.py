@@ -24,7 +24,7 @@ def is_near(run: Run) -> bool:
 
 
 def check_name(name: str) -> None:
-    """Whether a new run can have a name, by which it is then meant. Raises UseError."""
+    """Raise UseError where another run is meant by a name that a new one would have, or no run can have it."""
     fault = project_fault(name)
     if fault:
         raise UseError(f"--name {name} {fault}")

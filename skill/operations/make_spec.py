@@ -70,7 +70,7 @@ def _project() -> str:
 
 
 def _made(name: str, made: WrittenSpec, shown: Shown, file: str | None) -> MadeSpec:
-    return MadeSpec(name, made.built, made.saved, Path.cwd(), shown, file)
+    return MadeSpec(name, made.built, made.saved, made.jobs, Path.cwd(), shown, file)
 
 
 def _stdin() -> str:

@@ -76,6 +76,13 @@ def table(text: str, command: str, options: JobOptions = NOTHING_SAID) -> list[J
             [f"fit --flag {a} --word {b}" for a in ("true", "no") for b in ("yes", "null")],
         ),
         ("'python train.py --seed 0..1'", ["train_seed0", "train_seed1"], None),
+        ("fit --seed 1..-1 --x -2,-0.5", None, [f"fit --seed {a} --x {b}" for a in (1, 0, -1) for b in (-2, -0.5)]),
+        (r"bash -c 'fit --lr 1\,2 | tee x'", None, ["bash -c 'fit --lr 1,2 | tee x'"]),
+        (
+            "fit --lr é,ü,-,e",
+            ["fit_lr-_4a99557e", "fit_lr-_607474ca", "fit_lr-", "fit_lre"],
+            ["fit --lr 'é'", "fit --lr 'ü'", "fit --lr -", "fit --lr e"],
+        ),
     ],
 )
 def test_a_command_is_a_grid_of_its_lists(command: str, ids: list[str] | None, commands: list[str] | None) -> None:
@@ -138,6 +145,20 @@ def test_rows_are_jobs_with_the_columns_that_are_named() -> None:
     assert [job.id for job in table("id\ta\nx\t1\ny\t2\n", "fit {a}", JobOptions("j{id}"))] == ["jx", "jy"]
 
 
+def test_how_many_jobs_there_are_is_known_before_they_are_built() -> None:
+    many = command_grid.spec(["fit", "--a", "0..999", "--b", "1,5..7,x"], NOTHING_SAID, "toy")
+    assert many.jobs == 5000
+    assert command_table.spec("a,b\n0..4,1\n2,2\n", "t.csv", "fit {a} {b}", NOTHING_SAID, "toy").jobs == 2
+    assert command_table.spec("a\n1\n", "t.csv", "fit", NOTHING_SAID, "toy").jobs == 1
+    assert command_lines.spec("a\nb\n#c\n", "c.txt", NOTHING_SAID, "toy").jobs == 2
+
+
+def test_ids_whose_files_are_one_on_a_mac_are_named() -> None:
+    made = command_grid.spec(["fit", "--opt", "adam,Adam"], NOTHING_SAID, "toy")
+    (warning,) = build(made.built, "x").warnings
+    assert "the ids 'fit_optadam' and 'fit_optAdam' differ in case only" in warning
+
+
 def same_id() -> list[JobSpec]:
     return grid("fit", "--lr", "1,2", "--seed", "0..1", options=JobOptions("{lr}"))
 
@@ -168,6 +189,16 @@ def same_id() -> list[JobSpec]:
         ),
         (lambda: grid("fit --lr 1,2 | tee x"), "write: bash -c 'fit --lr 1,2 | tee x'"),
         (lambda: grid("fit 'a"), "close the quote"),
+        (
+            lambda: grid("fit", "--seed 0..4"),
+            "the quotes make '--seed 0..4' one word, and the list in it makes no jobs",
+        ),
+        (lambda: grid("python", "fit.py --lr 1,2"), r"leave them out; for no list write 1\,2"),
+        (lambda: grid("bash", "-c", "fit --x=0..1 | tee y"), r"in a file of commands; for no list write 0\..1"),
+        (lambda: grid("fit", "--seed", "0..1000000"), "'0..1000000' has too many values; write at most 1,000,000"),
+        (lambda: grid("fit", "--a", "0..1999", "--b", "0..999"), "this grid makes 2,000,000 jobs (2000 x 1000)"),
+        (lambda: table("lr\n1\n", "fit 'a {lr}"), "--cmd: a ' opens in \"fit 'a {lr}\" and is never closed"),
+        (lambda: table("lr\n1\n", " "), "--cmd: it is empty; write the command of each row"),
         (lambda: lines("a\n\nb 'c\n"), "cmds.txt:3:3: a ' opens here and is never closed; close it"),
         (lambda: lines("a \\\nb\n"), "cmds.txt:1:3: this line ends with a backslash; a job is one line: join the two"),
         (lambda: lines("a $(b\n"), "cmds.txt:1:1: a ( begins here and does not end on this line"),

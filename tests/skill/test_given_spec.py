@@ -29,6 +29,10 @@ def wavequeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     monkeypatch.setattr(local_manager, "start", lambda *_: 1)
     Path("cmds.txt").write_text("# two\npython train.py --lr 1\npython train.py --lr 2\n")
     Path("t.csv").write_text("lr\n1\n2\n3\n")
+    Path("dos.txt").write_bytes(b"\xef\xbb\xbfecho 1\r\n# no\r\necho 2\r\n")
+    Path("dos.csv").write_bytes(b"\xef\xbb\xbflr;seed\r\n1;2\r\n")
+    Path("utf16.txt").write_text("echo 1\n", encoding="utf-16")
+    Path("open.txt").write_text("echo 1\necho a 'b\n")
     Path("spec.yaml").write_text("project: p\ntemplate: {id: a, cmd: 'true', gpus: 0}\n")
     return lambda *arguments: main.main(list(arguments))
 
@@ -54,6 +58,15 @@ def test_a_file_of_commands_and_a_table_run(wavequeue: Command, capsys: pytest.C
     assert started(capsys)[1] == ["python train.py --lr 1", "python train.py --lr 2"]
     assert wavequeue("run", "t.csv", "--cmd", "fit {lr}", "--gpus", "0", "--detach", "--json") == DONE
     assert started(capsys)[1] == ["fit 1", "fit 2", "fit 3"]
+
+
+def test_files_of_other_systems_are_read_as_they_are_meant(
+    wavequeue: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert wavequeue("run", "dos.txt", "--gpus", "0", "--detach", "--json") == DONE
+    assert started(capsys)[1] == ["echo 1", "echo 2"]
+    assert wavequeue("run", "dos.csv", "--cmd", "fit {lr} {seed}", "--gpus", "0", "--detach", "--json") == DONE
+    assert started(capsys)[1] == ["fit 1 2"]
 
 
 def test_commands_may_come_from_stdin(
@@ -133,6 +146,15 @@ def test_a_run_is_found_by_its_name(wavequeue: Command, capsys: pytest.CaptureFi
         (["no.txt"], "no.txt: cannot be read: no such file"),
         (["--", "fit", "--text", "a, b"], r"for one value write a backslash before each comma: --text 'a\, b'"),
         (["--gpus", "0", "--", "fit", "--seed", "0..1000"], "look at it with --dry-run, then add --yes"),
+        (["--gpus", "0", "--", "fit", "--a", "0..999", "--b", "0..999"], "makes 1000000 jobs; start them?"),
+        (["--gpus", "0", "--dry-run", "--name", "", "--", "true"], "--name '' may have letters"),
+        (["--id", "", "--", "fit", "--lr", "1,2"], "id is empty; write one"),
+        (["--output", "", "--", "fit", "--lr", "1,2"], "expected_output is empty"),
+        (["dos.txt", "--gpus", "0", "--id", "x"], "dos.txt: --id is for lists and tables"),
+        (["utf16.txt"], "utf16.txt:1:1: the file is not UTF-8"),
+        (["open.txt"], "open.txt:2:8: a ' opens here and is never closed; close it"),
+        (["t.csv", "--cmd", "fit {wd}"], "t.csv:1:1: --cmd has {wd}, but there is no column 'wd'; the columns are: lr"),
+        (["--gpus", "0", "--id", "{lr}", "--", "fit", "--lr", "1,2", "--seed", "0..1"], "two jobs have the id '1'"),
         (["--gpus", "0", "--detach", "--again", "--skip-done", "--", "true"], "--again and --skip-done cannot be used"),
     ],
 )  # fmt: skip
