@@ -28,7 +28,7 @@ class Proposal:
 class PlanReply:
     """Proposals; `stop`: the agent sees nothing more that is worth trying, and says `why`."""
 
-    proposals: tuple[Proposal, ...] = ()
+    proposals: tuple[Proposal, ...]
     stop: bool = False
     why: str = ""
 
@@ -37,7 +37,7 @@ class PlanReply:
 class EditReply:
     """The edit itself is in the worktree; this says what was done."""
 
-    summary: str = ""
+    summary: str
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class ReportReply:
 class InstrumentReply:
     """`metrics`: rules, as in a spec, by which the number can be read after the edit."""
 
-    summary: str = ""
+    summary: str
     metrics: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
