@@ -1,12 +1,13 @@
 # A clean clone on a machine with Python 3.10 or newer needs nothing before any of these.
 PYTHON := .venv/bin/python
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench docs clean
 
 help:
 	@echo "make demo   run a small sweep on this machine, with a live view"
 	@echo "make test   run all tests"
 	@echo "make lint   ruff and mypy"
+	@echo "make docs   build the site of docs/ into build/site"
 	@echo "make bench  measure turnaround, size and idle cost"
 	@echo "make clean  remove what these have made"
 
@@ -26,9 +27,16 @@ lint:
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 
+# The reference pages are written from the code, and then all pages become a site; a dead link is an error.
+docs:
+	@tools/setup.sh docs
+	for tool in command_reference statuses packages; do PYTHONPATH=. $(PYTHON) tools/$$tool.py; done
+	.venv/bin/zensical build --clean --strict
+	@echo "see build/site/index.html"
+
 bench:
 	@tools/setup.sh test
 	$(PYTHON) -m benchmarks
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis manifests/demo/out
+	rm -rf .venv build .cache *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis manifests/demo/out

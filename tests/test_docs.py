@@ -1,4 +1,4 @@
-"""Every command that README.md and SKILL.md show is run, in order, as a new user would."""
+"""Every command that README.md, SKILL.md and the pages of docs/ show is run, in order, as a new user would."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from build_manifest import build
 from skill.fleet import settings
 from tests import forked, kept_runtime
 from tests.demo_copy import copy_manifests
@@ -21,21 +22,33 @@ from tests.vast_account import QUICK
 from tests.vast_double import Double
 from tests.vast_hosts import LoopbackHosts
 
-DOCUMENTS = ("README.md", "SKILL.md")
-BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+GUIDE = (
+    "README.md", "docs/first-sweep.md", "docs/spec.md", "docs/hosts.md", "docs/health.md", "docs/results.md",
+    "docs/statuses.md", "docs/recover.md", "docs/vast.md", "docs/files.md",
+)  # fmt: skip
+"""Read one after the other, in one directory: a page may use what an earlier one has made."""
+READ = {"guide": GUIDE, "skill": ("SKILL.md",)}
+ELSEWHERE = {"docs/research.md": "tests/e2e/test_research.py"}
+"""Pages whose commands another test runs."""
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(document: str, kind: str) -> list[str]:
+    """The text of all fenced blocks of a kind, such as sh."""
+    found = BLOCK.findall((ROOT / document).read_text(encoding="utf-8"))
+    return [text for word, text in found if word == kind]
 
 
 def commands(document: str) -> list[str]:
     """The lines of all ```sh blocks."""
-    blocks = BLOCK.findall((ROOT / document).read_text(encoding="utf-8"))
-    return [line for block in blocks for line in block.splitlines() if line]
+    return [line for block in blocks(document, "sh") for line in block.splitlines() if line]
 
 
 @pytest.fixture
-def gpu_a(world: World, document: str) -> Iterator[Sshd]:
-    """The host that the documents name, by the user's own ~/.ssh/config; for the first of them one that is new."""
+def gpu_a(world: World, reader: str) -> Iterator[Sshd]:
+    """The host that the documents name, by the user's own ~/.ssh/config; for the guide one that is new."""
     with Sshd(world.root / "gpu-a") as host:
-        if document != DOCUMENTS[0]:
+        if reader != "guide":
             kept_runtime.give(host.home)
         config = world.home / ".ssh" / "config"
         config.parent.mkdir(mode=0o700)
@@ -46,9 +59,9 @@ def gpu_a(world: World, document: str) -> Iterator[Sshd]:
 
 
 @pytest.fixture
-def vast(world: World, document: str) -> Iterator[Double]:
+def vast(world: World, reader: str) -> Iterator[Double]:
     """Vast.ai, with one offer, and a key to enter what is rented."""
-    hosts = LoopbackHosts(world.root / "rented", lambda: double.url, used=document != DOCUMENTS[0])
+    hosts = LoopbackHosts(world.root / "rented", lambda: double.url, used=reader != "guide")
     double = Double(hosts)
     double.world.offer()
     key = world.home / ".ssh" / "id_ed25519"
@@ -60,7 +73,7 @@ def vast(world: World, document: str) -> Iterator[Double]:
 
 def run(line: str, cwd: Path, environment: dict[str, str]) -> tuple[int, str, str]:
     """Run a line as a shell would. Our command is forked, but for a look at what is installed under its name."""
-    words = shlex.split(line)
+    words = shlex.split(line, comments=True)
     if words[0] == "wavequeue" and "--version" not in words:
         process = forked.start("skill", words[1:], cwd, environment)
         out, err = process.communicate(2 * PATIENCE)
@@ -81,9 +94,9 @@ def run(line: str, cwd: Path, environment: dict[str, str]) -> tuple[int, str, st
 
 
 @pytest.mark.usefixtures("gpu_a")
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_commands_run_as_written(world: World, vast: Double, document: str) -> None:
-    lines = commands(document)
+@pytest.mark.parametrize("reader", READ)
+def test_commands_run_as_written(world: World, vast: Double, reader: str) -> None:
+    lines = [line for document in READ[reader] for line in commands(document)]
     assert any("wavequeue run " in line for line in lines)
     assert any("wavequeue submit " in line for line in lines)
     checkout = world.root / "checkout"
@@ -104,22 +117,43 @@ def test_commands_run_as_written(world: World, vast: Double, document: str) -> N
     assert vast.world.boxes == {}, "nothing is left rented"
 
 
-def test_verbs_of_the_readme_are_those_of_the_command() -> None:
-    table = re.findall(
-        r"^\| ((?:`[a-z][^`]*`(?:, )?)+) \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
-    )
-    named = {
-        verb.split()[0] for row in table for verb in re.findall(r"`([a-z][^`]*)`", row) if "." not in verb.split()[0]
-    }
-    argv = [sys.executable, "-c", "import sys; from skill.cli.main import main; sys.exit(main(['--help']))"]
-    shown = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    verbs = set(re.findall(r"^  ([a-z]+)  ", shown.split("Commands:")[1], re.MULTILINE))
-    assert named == verbs
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
 
 
-def test_the_vast_yaml_of_the_readme_says_what_it_seems_to(tmp_path: Path) -> None:
-    blocks = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
-    (text,) = [block for block in blocks if "watcher:" in block]
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_with_commands_is_run(page: str) -> None:
+    if page in ELSEWHERE:
+        assert page in (ROOT / ELSEWHERE[page]).read_text(encoding="utf-8").replace('" / "', "/")
+        return
+    assert not commands(page) or page in GUIDE
+    shown = [
+        line for kind in ("", "bash", "text", "console") for block in blocks(page, kind) for line in block.split("\n")
+    ]
+    assert [line for line in shown if re.match(r"\$?\s*(wavequeue|wq) ", line)] == [], "only ```sh blocks are run"
+
+
+SPECS = [(page, block) for page in ("README.md", "SKILL.md", *PAGES) for block in blocks(page, "yaml")]
+
+
+@pytest.mark.parametrize(("page", "text"), [spec for spec in SPECS if re.search(r"^project: ", spec[1], re.MULTILINE)])
+def test_the_specs_that_pages_show_are_specs(page: str, text: str) -> None:
+    assert build(text, page).manifest.jobs
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_short_and_begins_with_what_the_reader_gets(page: str) -> None:
+    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 300
+    assert lines[0].startswith("# ")
+    assert len(lines[2]) > 40, "a sentence that says what the page is for"
+
+
+def test_the_readme_fits_a_screen_or_two() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 110
+
+
+def test_the_vast_yaml_of_the_docs_says_what_it_seems_to(tmp_path: Path) -> None:
+    (text,) = [block for block in blocks("docs/vast.md", "yaml") if "watcher:" in block]
     (tmp_path / "vast.yaml").write_text(text)
     where = tmp_path / "workers.yaml"
     rules, sources = settings.read_rules(where)

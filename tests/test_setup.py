@@ -88,7 +88,18 @@ def test_tests_need_more_than_the_demo(tmp_path: Path) -> None:
     assert ours.endswith("-e .[dev]")
     assert vastai.endswith("-c constraints-vastai.txt vastai")
     assert machine.setup("demo").returncode == 0
-    assert machine.pip() == [], "what the tests have is enough for the demo"
+    assert machine.setup("docs").returncode == 0
+    assert machine.pip() == [], "what the tests have is enough for the demo and the site"
+
+
+def test_the_site_needs_no_more_than_its_generator(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, programs=("python3", "apt-get"))
+    assert machine.setup("docs").returncode == 0
+    assert machine.calls("apt-get") == []
+    (pip,) = machine.pip()
+    assert pip.endswith("-c constraints.txt -e .[docs]")
+    assert machine.setup("docs").stderr == ""
+    assert machine.pip() == []
 
 
 @pytest.mark.parametrize("name", ["constraints.txt", "pyproject.toml"])
@@ -170,4 +181,4 @@ def test_another_python_is_taken_where_the_first_does_not_do(tmp_path: Path) -> 
 def test_wrong_use_is_an_error(tmp_path: Path) -> None:
     done = Machine(tmp_path).setup("tets")
     assert done.returncode == 1
-    assert "demo|test" in done.stderr
+    assert "demo|docs|test" in done.stderr

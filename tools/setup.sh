@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes what `make demo` or `make test` needs: Debian packages that are missing, and .venv with the libraries.
-# Usage: tools/setup.sh demo|test. Does nothing, and says nothing, when all is there.
+# Makes what `make demo`, `docs` or `test` needs: Debian packages that are missing, and .venv with the libraries.
+# Usage: tools/setup.sh demo|docs|test. Does nothing, and says nothing, when all is there.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -9,8 +9,9 @@ fail() { say "$*"; exit 1; }
 
 case ${1-} in
 demo) target=. ;;
+docs) target='.[docs]' ;;
 test) target='.[dev]' ;;
-*) fail "usage: tools/setup.sh demo|test" ;;
+*) fail "usage: tools/setup.sh demo|docs|test" ;;
 esac
 goal=$1
 
@@ -30,7 +31,7 @@ install_packages() {
 
 # Programs that tests start, and the package of each. sshd lies outside many users' PATH.
 wanted() {
-    echo "screen screen"
+    [ "$goal" = docs ] || echo "screen screen"
     [ "$goal" = test ] || return 0
     printf '%s\n' "sshd openssh-server" "rsync rsync" "ip iproute2" "gcc gcc" "ps procps" "tmux tmux" "jq jq" "curl curl"
 }
@@ -41,7 +42,7 @@ missing=$(
         command -v "$program" >/dev/null || echo "$package"
     done
     # gcc comes without the headers of the C library.
-    [ "$goal" = demo ] || echo '#include <stdio.h>' | gcc -E - >/dev/null 2>&1 || echo libc6-dev
+    [ "$goal" != test ] || echo '#include <stdio.h>' | gcc -E - >/dev/null 2>&1 || echo libc6-dev
 )
 # Unquoted: one word for each package.
 [ -z "$missing" ] || install_packages $missing
@@ -99,6 +100,6 @@ ended=0
     ended=$?
 [ -z "$vastai" ] || wait "$vastai" || ended=$?
 [ "$ended" = 0 ] || exit "$ended"
-# What the tests need holds all that the demo needs.
-echo "$digest" >.venv/ready-demo
-[ "$goal" = demo ] || echo "$digest" >.venv/ready-test
+# What the tests need holds all that the others need.
+echo "$digest" >".venv/ready-$goal"
+[ "$goal" != test ] || for other in demo docs; do echo "$digest" >".venv/ready-$other"; done
