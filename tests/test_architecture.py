@@ -38,7 +38,7 @@ class Layer(NamedTuple):
 
 
 PACKAGES = (
-    "cli", "operations", "terminal", "auto", "research", "reports", "fleet", "transfer", "planning", "runs",
+    "cli", "mcp", "operations", "terminal", "auto", "research", "reports", "fleet", "transfer", "planning", "runs",
     "providers", "hosts", "common",
 )  # fmt: skip
 """The packages of `skill`, from the top down: each imports itself and those below it."""
@@ -66,6 +66,8 @@ LAYERS = (  # the first whose folder fits is meant
             None,
             {
                 **({"click": None} if package == "cli" else {}),
+                **({"mcp": "server.py", "mcp_types": "server.py", "anyio": "server.py"} if package == "mcp" else {}),
+                **({"pydantic": None} if package == "mcp" else {}),
                 "rich": None,
                 "fabric": "fabric_transport.py",
                 "jinja2": "html_page.py",
@@ -103,7 +105,6 @@ CLI_BELOW_OPERATIONS = {
     "job.py": {"runs.logs", "runs.open"},
     "plan_output.py": {"planning.plan"},
     "repair.py": {"runs.repair"},
-    "requests.py": {"runs.requests"},
     "run.py": {"runs.digest", "runs.directory", "runs.open"},
     "status.py": {"runs.digest"},
     "submit.py": {"planning.host_preflight", "transfer.code_files"},

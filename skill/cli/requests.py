@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,51 +11,20 @@ from skill.cli.console import ask_first, say
 from skill.cli.options import RUN, the_run
 from skill.common.errors import DONE, FAILED, UseError
 from skill.common.units import jobs_text
-from skill.operations import add_jobs, change_run
+from skill.operations import add_jobs, change_run, request_text
 from skill.operations.change_run import Changed
-from skill.runs.requests import Asked
-
-if TYPE_CHECKING:
-    from queue_manager.core.requests import Request
-    from skill.runs.directory import Run
-
-
-def _tell(name: str, run: Run, request: Request, asked: Asked) -> int:
-    """Print the outcome of a request. `name`: of the host or run."""
-    if asked.answer is not None and asked.answer.ok:
-        print(f"{name}: {asked.answer.text}")
-        return DONE
-    if asked.answer is not None:
-        print(f"wavequeue: {name}: {asked.answer.text}", file=sys.stderr)
-        return FAILED
-    if asked.alive:
-        print(f"{name}: requested; the manager has not answered yet", file=sys.stderr)
-        return FAILED
-    print(
-        f"{name}: no manager is running; {request.verb} takes effect when the run continues: "
-        f"wavequeue resume --run {run.id}"
-    )
-    return DONE
 
 
 def _tell_all(done: Changed) -> int:
     """Print the outcome of a request on each host."""
-    for text in done.notes:
-        print(f"{done.run.id}: {text}", file=sys.stderr)
-    if done.nothing is not None:
-        print(f"{done.run.id}: {done.nothing}")
     code = DONE
-    for host, asked, started, notices in done.outcomes:
-        name = f"{done.run.id}: {host}" if host else done.run.id
-        if started:
-            for text in ("the manager was not running; started it again", *notices):
-                print(f"{name}: {text}", file=sys.stderr)
-        if isinstance(asked, Asked):
-            code = max(code, _tell(name, done.run, done.request, asked))
-            continue
-        why = asked if isinstance(asked, str) else f"unreachable, so its state is unknown: {asked.reason}"
-        print(f"wavequeue: {name}: {why}", file=sys.stderr)
-        code = FAILED
+    for text, kind in request_text.lines(done):
+        if kind == "done":
+            print(text)
+        else:
+            print(text if kind in ("note", "waits") else f"wavequeue: {text}", file=sys.stderr)
+        if kind in ("waits", "failed"):
+            code = FAILED
     return code
 
 

@@ -49,6 +49,7 @@ class ProjectPaths(NamedTuple):
     watcher_lock: Path
     watcher_state: Path
     watcher_log: Path
+    up_log: Path
 
     @classmethod
     def of(cls, workers: Path) -> ProjectPaths:
@@ -69,6 +70,7 @@ class ProjectPaths(NamedTuple):
             kept / "watcher.lock",
             kept / "watcher.json",
             kept / "watcher.log",
+            kept / "up.log",
         )
 
 

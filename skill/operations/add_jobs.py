@@ -45,18 +45,42 @@ def add_spec(run: Run, spec: Given, *, update: bool = False) -> Added:
         return Added(added, _update(run, there, document, changes) if changes else None)
 
 
+class Additions(NamedTuple):
+    """What a spec would add to a run, and which of the run's jobs it would change."""
+
+    new: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
+def look_at_spec(run: Run, spec: Given, *, update: bool = False) -> Additions:
+    """Return what `add_spec` would do. Raises as it does."""
+    with open_run(run) as there:
+        request, changes = _from_spec(spec, run, there.manifest, settled=not there.names, update=update)
+        return Additions(tuple(job.id for job in request.specs), tuple(changes))
+
+
+def look_at_job(run: Run, job: JobSpec) -> Sequence[str]:
+    """Return the warnings that `add_job` would give. Raises as it does."""
+    with open_run(run) as there:
+        _one_job(job, run, there.manifest)
+    return _warnings(job)
+
+
 def add_job(run: Run, job: JobSpec, warn: Say = ignore) -> Changed:
     """Add one job to a run. `warn` gets a line for each warning. Raises UseError for an invalid job, and
     FailedError."""
     with open_run(run) as there:
         document = there.look()
-        try:
-            warnings: Sequence[str] = check_job(job.cmd, job.expected_output, job.gpus)
-        except SpecErrors as error:
-            raise UseError(str(error)) from None
-        for text in warnings:
+        for text in _warnings(job):
             warn(text)
         return _add(run, there, document, _one_job(job, run, there.manifest))
+
+
+def _warnings(job: JobSpec) -> Sequence[str]:
+    try:
+        return check_job(job.cmd, job.expected_output, job.gpus)
+    except SpecErrors as error:
+        raise UseError(str(error)) from None
 
 
 def _add(run: Run, there: RunAccess, document: Document, request: Request) -> Changed:

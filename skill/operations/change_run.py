@@ -13,7 +13,7 @@ from queue_manager.core.requests import Request
 from skill.common.errors import UseError
 from skill.runs import directory, requests
 from skill.runs.access import Outcome
-from skill.runs.directory import Run
+from skill.runs.directory import Document, Run
 from skill.runs.open import open_run
 
 
@@ -55,11 +55,7 @@ def cancel_jobs(
     check_choice(jobs, phase, everything, "--all")
     with open_run(run) as there:
         document = there.look(full=True)
-        if everything or phase is not None:
-            is_open = frozenset({"pending", "running", "failed_oom", "failed_other"})
-            ids = requests.select(document, (), phase, is_open)
-        else:
-            ids = requests.select(document, jobs)
+        ids = jobs_to_cancel(document, jobs, phase, everything=everything)
         request = Request(requests.new_id("cancel"), "cancel", ids)
         outcomes: list[Outcome] = []
         if ids and document["meta"]["manager"] != "finished":
@@ -72,17 +68,20 @@ def cancel_jobs(
         return Changed(run, request, tuple(outcomes), nothing)
 
 
+def jobs_to_cancel(document: Document, jobs: Sequence[str], phase: str | None, *, everything: bool) -> tuple[str, ...]:
+    """Return the jobs that `cancel_jobs` means. Raises UseError."""
+    if everything or phase is not None:
+        return requests.select(document, (), phase, frozenset({"pending", "running", "failed_oom", "failed_other"}))
+    return requests.select(document, jobs)
+
+
 def retry_jobs(run: Run, jobs: Sequence[str] = (), *, phase: str | None = None, stuck: bool = False) -> Changed:
     """Give jobs new attempts: those named (IDs or patterns), those of a phase that need a person, or all stuck jobs.
     Raises UseError and FailedError."""
     check_choice(jobs, phase, stuck, "--stuck")
     with open_run(run) as there:
         document = there.look(full=True)
-        if jobs:
-            ids = requests.select(document, jobs)
-        else:
-            again = {"stuck"} if stuck else {"stuck", "cancelled", "failed_oom", "failed_other"}
-            ids = requests.select(document, (), phase, frozenset(again))
+        ids = jobs_to_retry(document, jobs, phase, stuck=stuck)
         request = Request(requests.new_id("retry"), "retry", ids)
         if not ids:
             nothing = "nothing to retry: none of these jobs is stuck" + ("" if stuck else " or cancelled")
@@ -91,6 +90,14 @@ def retry_jobs(run: Run, jobs: Sequence[str] = (), *, phase: str | None = None, 
         if set(statuses.values()) <= {"completed", "running", "pending"}:
             raise UseError(f"nothing to retry: {listed(f'{name} is {status}' for name, status in statuses.items())}")
         return Changed(run, request, tuple(there.request(document, request, start=True)))
+
+
+def jobs_to_retry(document: Document, jobs: Sequence[str], phase: str | None, *, stuck: bool) -> tuple[str, ...]:
+    """Return the jobs that `retry_jobs` means. Raises UseError."""
+    if jobs:
+        return requests.select(document, jobs)
+    again = {"stuck"} if stuck else {"stuck", "cancelled", "failed_oom", "failed_other"}
+    return requests.select(document, (), phase, frozenset(again))
 
 
 def accept_jobs(run: Run, jobs: Sequence[str], *, output: str | None = None, reason: str = "") -> Changed:

@@ -9,14 +9,15 @@ from typing import NamedTuple
 
 from queue_manager.core.manifest import Manifest
 from skill.common.errors import FailedError
+from skill.common.project import locate_workers
 from skill.fleet import settings, ssh_key
 from skill.fleet.offers import Priced, Work
 from skill.fleet.provider import connected
 from skill.hosts import ssh_preflight
 from skill.hosts.connection import Host
 from skill.hosts.registry import Worker
-from skill.operations import check_hosts, choose_offer, submit_spec
-from skill.operations.build_spec import Given, Say
+from skill.operations import check_hosts, choose_offer, submission, submit_spec
+from skill.operations.build_spec import Given, Say, build
 from skill.operations.choose_offer import Asked
 from skill.operations.pull_rental import RentalPulls
 from skill.operations.setup_hosts import setup_one
@@ -66,6 +67,43 @@ def opened(
         yield Up(client, where, spec, manifest, meant, made, say, max_cost=max_cost, poll=poll, every=every, new=new)
 
 
+def look(spec: Given, profile: str | None, max_cost: float | None) -> Offered:
+    """Return what `up` would rent for a spec now. Rents nothing. Raises SpecErrors, UseError and FailedError."""
+    where = locate_workers()
+    manifest = build(spec).manifest
+    submission.prepare(manifest, spec)
+    with connected() as client:
+        return _offered(client, where, spec, manifest, profile, choose_offer.AS_PROFILE, max_cost)[0]
+
+
+def _offered(
+    client: Provider,
+    where: Path,
+    spec: Given,
+    manifest: Manifest,
+    profile: str | None,
+    asked: Asked,
+    max_cost: float | None,
+) -> tuple[Offered, tuple[Priced, ...]]:
+    """Return what is about to be rented, and all offers that may be taken in its place."""
+    chosen = settings.read_renting(where)
+    key = ssh_key.find_key(chosen.key)
+    fault = ssh_preflight.fault(key.private, key.public)
+    if fault is not None:
+        raise FailedError(f"nothing was rented: logging in to rented machines does not work from here: {fault}")
+    meant, work = choose_offer.wanted(where, spec, profile, asked)
+    candidates = choose_offer.rank(client, where, meant, work)
+    best = candidates[0]
+    most = cost_limit(manifest, max_cost, best.total)
+    if best.total > most:
+        raise FailedError(
+            f"the best offer is estimated to cost ${best.total:.2f}, above the limit of ${most:.2f}; nothing was rented"
+        )
+    user = client.user()
+    credit = None if isinstance(user, Unknown) else user.credit
+    return Offered(best, work, chosen.image, most, credit), candidates
+
+
 def steps(
     client: Provider,
     where: Path,
@@ -81,22 +119,9 @@ def steps(
     """Return the steps of `up` for a spec. `where`: workers.yaml; `tell` gets each pull that brought something new."""
 
     def agreed() -> Agreed:
-        chosen = settings.read_renting(where)
-        key = ssh_key.find_key(chosen.key)
-        fault = ssh_preflight.fault(key.private, key.public)
-        if fault is not None:
-            raise FailedError(f"nothing was rented: logging in to rented machines does not work from here: {fault}")
-        meant, work = choose_offer.wanted(where, spec, profile, asked)
-        candidates = choose_offer.rank(client, where, meant, work)
-        best = candidates[0]
-        most = cost_limit(manifest, max_cost, best.total)
-        if best.total > most:
-            raise FailedError(
-                f"the best offer is estimated to cost ${best.total:.2f}, above the limit of ${most:.2f}; nothing was "
-                "rented"
-            )
-        user = client.user()
-        agree(Offered(best, work, chosen.image, most, None if isinstance(user, Unknown) else user.credit))
+        offered, candidates = _offered(client, where, spec, manifest, profile, asked, max_cost)
+        agree(offered)
+        most = offered.cost_limit
         return Agreed(tuple(one for one in candidates if one.total <= most), most)
 
     def set_up(host: Host) -> None:

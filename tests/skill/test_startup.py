@@ -15,7 +15,7 @@ from skill.common.errors import INTERRUPTED
 from tests.skill.story import RUN_ID, Story, job, manifest
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("jinja2", "rich", "yaml", "ruamel", "fabric", "paramiko", "httpx", "psutil")
+HEAVY = ("jinja2", "rich", "yaml", "ruamel", "fabric", "paramiko", "httpx", "psutil", "mcp", "pydantic", "anyio")
 
 RUN = """
 import sys

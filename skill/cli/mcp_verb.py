@@ -1,0 +1,29 @@
+"""The verb mcp."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+import click
+
+from skill import __version__
+from skill.common.errors import UseError
+from skill.terminal import safe_output
+
+
+@click.command("mcp", short_help="Serve runs to agents by the Model Context Protocol.")
+def mcp_verb() -> None:
+    """Serve runs to agents by the Model Context Protocol, on standard input and output, for the present directory.
+
+    An agent reads freely; it changes something only with the token of a preview of that very change. To add it to
+    Claude Code: claude mcp add wavequeue -- wavequeue mcp
+    """
+    try:
+        from skill.mcp import server
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in ("mcp", "mcp_types", "pydantic", "anyio"):
+            raise
+        raise UseError("this needs the extra mcp, which is not installed: pip install 'wavequeue[mcp]'") from None
+    with contextlib.redirect_stdout(safe_output.behind(sys.stdout)):  # the protocol is JSON, which escapes by itself
+        server.serve(__version__)
