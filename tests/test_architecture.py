@@ -220,7 +220,7 @@ def below_operations(tree: ast.Module) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node not in types and (node.module or "").startswith("skill."):
             package, _, module = (node.module or "").removeprefix("skill.").partition(".")
-            if package not in ("cli", "operations", "terminal", "reports", "common"):
+            if package not in ("cli", "mcp", "operations", "terminal", "reports", "common"):
                 found |= {f"{package}.{module}"} if module else {f"{package}.{alias.name}" for alias in node.names}
     return found
 

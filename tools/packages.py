@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DRAWING = ROOT / "docs" / "packages.svg"
 NODES = (
     *(f"skill.{name}" for name in (
-        "cli", "operations", "terminal", "auto", "research", "reports", "fleet", "transfer", "planning", "runs",
+        "cli", "mcp", "operations", "terminal", "auto", "research", "reports", "fleet", "transfer", "planning", "runs",
         "providers", "hosts", "common",
     )),
     "build_manifest", "queue_manager", "queue_manager.core",

@@ -16,8 +16,9 @@ from skill.terminal import safe_output
 def mcp_verb() -> None:
     """Serve runs to agents by the Model Context Protocol, on standard input and output, for the present directory.
 
-    An agent reads freely; it changes something only with the token of a preview of that very change. To add it to
-    Claude Code: claude mcp add wavequeue -- wavequeue mcp
+    Claude Code starts it after: claude mcp add wavequeue -- wavequeue mcp (see docs/agents.md).
+
+    An agent reads freely; it changes something only with the token of a preview of that very change.
     """
     try:
         from skill.mcp import server

@@ -17,7 +17,7 @@ from skill.operations.change_tokens import Previewed
 def preview(asked: Preview) -> str:
     shown = asked.change.look()
     if shown.refused is not None:
-        raise FailedError(answers.head([*shown.lines, shown.refused], "mend it, then preview it again"))
+        raise FailedError(answers.head([*shown.lines, shown.refused], "correct it, then preview it again"))
     token = change_tokens.give(Previewed(_asked(asked.change), shown.seen), time.time(), Path.home())
     return answers.head(shown.lines, f"nothing was changed so far; apply the same change with token={token}")
 

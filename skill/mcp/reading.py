@@ -52,7 +52,7 @@ def plan_it(asked: Plan) -> str:
     planned = plan_spec(asked.given(), asked.hosts, say=notes.append)
     lines = [line.plain.rstrip() for line in plan.lines(planned.document, _WIDTH)]
     lines += [*notes, *planned.warnings, *(f"it cannot run: {fault}" for fault in planned.faults)]
-    then = "mend what keeps it from running" if planned.faults else "preview a run, or a submit to hosts"
+    then = "correct what keeps it from running" if planned.faults else "preview a run, or a submit to hosts"
     return answers.text(lines, then, asked.page)
 
 
@@ -151,7 +151,7 @@ class Diagnose(Arguments):
 def diagnose(asked: Diagnose) -> str:
     if diagnose_logs.STDIN in asked.files:
         raise UseError("give the names of log files; there is no standard input here")
-    return answers.text(_diagnosed(asked.files), "preview a retry once the cause is mended", asked.page)
+    return answers.text(_diagnosed(asked.files), "preview a retry once the cause is removed", asked.page)
 
 
 def _diagnosed(files: Sequence[str]) -> Iterator[str]:
