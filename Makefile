@@ -30,7 +30,7 @@ lint:
 # The reference pages are written from the code, and then all pages become a site; a dead link is an error.
 docs:
 	@tools/setup.sh docs
-	for tool in command_reference statuses packages; do PYTHONPATH=. $(PYTHON) tools/$$tool.py; done
+	for tool in command_reference spec_reference statuses packages; do PYTHONPATH=. $(PYTHON) tools/$$tool.py; done
 	.venv/bin/zensical build --clean --strict
 	@echo "see build/site/index.html"
 
