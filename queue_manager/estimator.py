@@ -22,13 +22,15 @@ _log = logging.getLogger(__name__)
 
 SLICE = 0.005
 """Seconds of work at a time, after which the manager looks whether anything has happened."""
-SHARE = 0.01
-"""The part of the time that this may take."""
-FIRST, OFTEN = 1.0, 2.0
+SHARE, SAVED = 0.01, 0.1
+"""The part of the time that this may take, and as many seconds of it as may be saved up for a time with more news: a
+run of a few seconds has its estimate when its first jobs have ended."""
+FIRST, OFTEN = 1.0, 0.5
 """Seconds from the manager's begin until the first time, and between two times at least."""
 LATE, LATEST = 10.0, 120.0
 """Seconds after which the end is estimated again though nothing has happened, since jobs take longer than was expected:
-at first, and at most. Each time that nothing else comes out it is twice as long."""
+at first, and at most. Each time that nothing else comes out it is twice as long. It is at once where the estimated end
+has passed."""
 _MOST = 64 << 20
 
 
@@ -49,7 +51,9 @@ class Estimator:
         self._health, self._whole = health, whole
         self._steps: Generator[None, None, Eta] | None = None
         self._earlier: Earlier | None = None
-        self._seq, self._cost, self._next, self._late = -1, 0.0, now + FIRST, LATE
+        self._seq, self._next, self._late = -1, now + FIRST, LATE
+        self._saved, self._paid = SAVED, now
+        """Seconds of work that may be done without a pause, at a time; below 0 is what was done too much."""
         self.eta: Eta | None = None
 
     def due(self, now: float) -> float | None:
@@ -58,9 +62,13 @@ class Estimator:
             return now
         if self._state.finished is not None:
             return None
-        if self._seq == self._state.seq:
-            return self._next + self._late if self._state.live else None
-        return self._next
+        if self._seq != self._state.seq:
+            return self._next
+        if not self._state.live:
+            return None
+        again = self._next + self._late
+        end = None if self.eta is None else self.eta.at
+        return again if end is None or end <= self._next else min(again, end)
 
     def work(self, now: float, cards: Cards | Unreadable | None) -> bool:
         """Do a slice of what is due, if anything is. Whether what came out is worth being published."""
@@ -78,10 +86,11 @@ class Estimator:
         except InvalidTransition:  # a fault of ours, which is no reason to end a manager
             _log.exception("the end of the run cannot be estimated")
             self.eta, self._steps = None, None
-        self._cost += time.thread_time() - used
+        self._saved = min(SAVED, self._saved + SHARE * max(0.0, now - self._paid)) - (time.thread_time() - used)
+        self._paid = now
         if self._steps is not None:
             return False
-        self._next = now + max(OFTEN, self._cost / SHARE)
+        self._next = now + max(OFTEN, -self._saved / SHARE)
         is_news = _differs(before, self.eta, now)
         is_known = self.eta is not None and self.eta.at is not None
         self._late = min(LATEST, 2 * self._late) if is_known and not is_news else LATE
@@ -94,7 +103,7 @@ class Estimator:
             self._earlier = _read(self._paths)
         if self._seq != self._state.seq:
             self._late = LATE
-        self._seq, self._cost = self._state.seq, 0.0
+        self._seq = self._state.seq
         seen = cards.cards if isinstance(cards, Cards) else ()
         return eta.estimate_end(self._state, seen, self._cores, self._earlier, now, self._health(), self._whole())
 

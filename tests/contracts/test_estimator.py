@@ -15,7 +15,7 @@ from queue_manager.core.events import Record
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.model import InvalidTransition, QueueState
 from queue_manager.core.readings import Cards
-from queue_manager.estimator import FIRST, LATE, LATEST, OFTEN, SHARE, Estimator
+from queue_manager.estimator import FIRST, LATE, LATEST, OFTEN, SAVED, SHARE, Estimator
 from tests.core.states import manifest, spec
 from tests.core.test_simulate import bare, cards
 from tests.fakes import START
@@ -107,7 +107,37 @@ def test_a_large_run_is_estimated_in_slices_at_a_small_part_of_the_time(
         one.work(START + 1, Cards(cards(2)))
         slices += 1
     assert slices > 10
-    assert one._next >= START + 1 + one._cost / SHARE
+
+
+def test_it_takes_a_small_part_of_the_time_and_what_is_saved_up_is_taken_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = 0.03
+    clock = iter(costs * n for n in range(10_000))
+    monkeypatch.setattr(estimator.time, "thread_time", lambda: next(clock))
+    one, state = made(tmp_path)
+    times: list[float] = []
+    while not times or times[-1] < START + 60:
+        at = one.due(START)
+        assert at is not None
+        work(one, at)
+        times.append(at)
+        state.apply(Record(state.seq + 1, at, ev.Paused() if len(times) % 2 else ev.Resumed()))
+    assert [round(at - START, 6) for at in times[:4]] == [FIRST, FIRST + OFTEN, FIRST + 2 * OFTEN, FIRST + 3 * OFTEN]
+    assert costs * (len(times) - 1) <= SAVED + SHARE * (times[-1] - START)
+
+
+def test_the_end_is_estimated_again_when_it_has_passed(tmp_path: Path) -> None:
+    one, state = made(tmp_path, 1, 4.0)
+    begun = ev.AttemptStarting("j0", 1, 1, "s0", "boot-1", ("GPU-0",), (0,))
+    state.apply(Record(state.seq + 1, START, begun))
+    work(one, START + 1)
+    assert one.eta is not None
+    assert one.eta.at == START + 4
+    assert one.due(START + 1) == START + 4
+    work(one, START + 4)
+    assert one.eta.at is not None
+    assert one.eta.at > START + 4
 
 
 def test_a_fault_of_ours_ends_no_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
