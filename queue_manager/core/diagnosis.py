@@ -29,6 +29,8 @@ _TEARDOWN = 60
 """A crash so soon behind an exception is how the process went down because of it."""
 _LINES, _UNINDENTED, _CHARACTERS = 40_000, 4_000, 400_000
 """How far back a log is read, whatever stands in it: all lines, those that are no frames, and the letters of those."""
+_SAME = 80
+"""Letters at the end of a line by which it is the same as one that the job went on after."""
 _STATES = 32
 _WAIT = 40
 
@@ -50,8 +52,8 @@ class Reading(NamedTuple):
 
 class _Event(NamedTuple):
     """Something in a log that may be the reason. `before`: ordinary lines before it; `source`: what stands before each
-    line of this process, such as `[rank0]: `; `cause`: the class of what it was raised from; `bare`: the line of an
-    exception without its traceback."""
+    line of this process, such as `[rank0]: `; `cause`: what it was raised from, where that tells more; `bare`: the line
+    of an exception without its traceback."""
 
     kind: str
     at: int
@@ -60,7 +62,7 @@ class _Event(NamedTuple):
     name: str
     source: str = ""
     type: str = ""
-    cause: str | None = None
+    cause: _Event | None = None
     bare: bool = False
 
 
@@ -74,9 +76,12 @@ def read(log: bytes, code: int | None = 1) -> Reading:
     events = reader.finish()
     found = _choose(events, reader.total, reader.root_rank, code)
     last = _short(reader.last or reader.last_of_all)
-    if found is not None:
-        return Reading(Reason(found.name, _short(found.line), found.at), last)
-    return Reading(_not_a_number(lines, start), last)
+    return Reading(_not_a_number(lines, start) if found is None else _reason(found), last)
+
+
+def _reason(found: _Event) -> Reason:
+    told = found if found.cause is None else found.cause
+    return Reason(found.name, _short(told.line), told.at)
 
 
 def _not_a_number(lines: Sequence[str], start: int) -> Reason | None:
@@ -96,9 +101,7 @@ def diagnose(log: bytes) -> Reading:
     last = _short(reader.last or reader.last_of_all)
     fatal = _Survival(lines, start).fatal(events, reader.total)
     found = _choose(fatal, reader.total, reader.root_rank, 1) if fatal else None
-    if found is not None:
-        return Reading(Reason(found.name, _short(found.line), found.at), last)
-    return Reading(_not_a_number(lines, start), last)
+    return Reading(_not_a_number(lines, start) if found is None else _reason(found), last)
 
 
 def _start(lines: Sequence[str]) -> int:
@@ -140,12 +143,13 @@ class _Reader:
         self._states: dict[str, _State] = {}
         self._widths: set[int] = set()
         self._mark: tuple[str, int] = ("", -10)
-        self._cause: dict[str, int] = {}
+        self._cause: dict[str, tuple[int, bool]] = {}
         self._inside = False
         self._usage = -1000
         self._terminate = -10
         self._root = -1000
         self._more: tuple[int, int] = (-1, -1)
+        self._box = -10
 
     def take(self, index: int, line: str) -> None:
         """Look at the next line."""
@@ -160,6 +164,10 @@ class _Reader:
         if not noise:
             self.total += 1
         if self._states and self._traceback(index, line):
+            return
+        if line[0] == "╰":
+            self._box = index
+        elif index == self._box + 1 and self._below_box(index, line):
             return
         matters = log_lines.CANDIDATE.search(line) is not None
         if matters:
@@ -205,15 +213,27 @@ class _Reader:
         self._widths = {one.width for one in self._states.values()}
         self._inside = any(one.width and not one.source.strip(" |") for one in self._states.values())
 
+    def _below_box(self, index: int, line: str) -> bool:
+        """Whether the line is the exception whose frames were drawn in a box, as rich does."""
+        found = log_lines.TYPE.match(line)
+        if found is None or not _is_type(found[1]):
+            return False
+        self._exception(index, line, found[1], "", "exception")
+        self.last = self.last_of_all = line
+        return True
+
     def _exception(self, index: int, text: str, kind_of: str, source: str, kind: str) -> None:
         name = classify(text, kind_of)
         short = kind_of.rsplit(".", 1)[-1]
         if kind == "exception" and short in log_lines.WRAPPERS:
             kind = "wrapper"
-        at = self._cause.pop(source, -1)
+        at, is_direct = self._cause.pop(source, (-1, False))
         cause = self._events[at] if at >= 0 else None
-        if cause is not None and cause.kind == "exception" and cause.name != "traceback" and kind == "exception":
-            self._add(kind, index, text, name, source, short, cause.cause or cause.name)
+        if cause is not None and cause.kind == kind == "exception":
+            cause = cause.cause or (None if cause.name == "traceback" else cause)
+            # What writes a file fails once more when it is closed.
+            is_of_disk = cause is not None and cause.name == name == "disk_full"
+            self._add(kind, index, text, name, source, short, cause if is_direct or is_of_disk else None)
         else:
             self._add(kind, index, text, name, source, short)
         if name == "traceback":
@@ -257,7 +277,14 @@ class _Reader:
     # -- everything else ------------------------------------------------------------------------------------------
 
     def _add(
-        self, kind: str, index: int, line: str, name: str, source: str = "", type_: str = "", cause: str | None = None
+        self,
+        kind: str,
+        index: int,
+        line: str,
+        name: str,
+        source: str = "",
+        type_: str = "",
+        cause: _Event | None = None,
     ) -> None:
         self._events.append(_Event(kind, index, self.total, line.strip(), name, source, type_, cause))
 
@@ -290,10 +317,11 @@ class _Reader:
         if "Original exception was" in line:
             self._mark = ("", -10)
             return True
-        if "direct cause of the following" in line:
-            source = _source(line[: line.find("The above")])
+        chained = log_lines.CHAINED.match(line)
+        if chained is not None:
+            source = _source(chained[1])
             at = next((n for n in range(len(self._events) - 1, -1, -1) if self._events[n].source == source), -1)
-            self._cause[source] = at
+            self._cause[source] = at, chained[2] is not None
             return True
         bare = log_lines.BARE.match(line)
         if bare is not None and bare[2].rsplit(".", 1)[-1] not in log_lines.LOG_LEVELS:
@@ -303,6 +331,8 @@ class _Reader:
             kind = "wrapper" if bare[1].strip() and log_lines.USAGE_ERROR.match(line) else "exception"
             if index - self._mark[1] <= 1 and self._mark[0]:
                 kind = self._mark[0]
+            elif self._events and self._events[-1].kind == "ignored" and line.strip() == self._events[-1].line:
+                kind = "ignored"  # of another process, whose lines stand among those of the first
             self._exception(index, line[len(bare[1]) :], bare[2], _source(bare[1]), kind)
             self._events[-1] = self._events[-1]._replace(bare=True)
             return True
@@ -360,6 +390,7 @@ class _Reader:
             log_lines.ERROR_CASE.search(line[:200])
             and log_lines.ERROR.search(line[:200])
             and not line.startswith(log_lines.FOOTER_WORDS)
+            and not log_lines.WARNS.match(line)
             and not log_lines.METRIC.search(line[:200])
         ):
             self._add("error", index, line, classify(line, "error"))
@@ -386,6 +417,7 @@ class _Survival:
 
     def __init__(self, lines: Sequence[str], start: int) -> None:
         self._lines = lines
+        self._went_on: set[str] = set()
         self._progress = list(log_signs.progress(lines, start))
         self._done = list(log_signs.completions(lines, start))
 
@@ -405,7 +437,12 @@ class _Survival:
         line = self._lines[event.at]
         if event.kind == "error" and (line.startswith("wandb: ") or log_signs.is_progress(line)):
             return True  # a log that calls all that it writes an error; a tracker that failed
-        return steps + done > 0
+        said = log_lines.NUMBER.sub("0", event.line[-_SAME:])  # a progress bar may stand before it
+        may = event.kind != "exception"
+        if steps + done > 0 or (may and (said in self._went_on or log_signs.goes_on(line))):
+            self._went_on.add(said)
+            return True
+        return False
 
 
 def _choose(events: Sequence[_Event], total: int, root_rank: int | None, code: int | None) -> _Event | None:
@@ -438,7 +475,8 @@ def _choose(events: Sequence[_Event], total: int, root_rank: int | None, code: i
         return words
     if exception is not None:
         return _more_telling(exception, recent)
-    for found in (crash, last("assert"), last("shell"), last("nccl"), last("signal"), last("thread"), last("launcher")):
+    assertion, watchdog = _first_of_last(recent, "assert"), _first_of_last(recent, "nccl")
+    for found in (crash, assertion, last("shell"), watchdog, last("signal"), last("thread"), last("launcher")):
         if found is not None:
             return _more_telling(found, recent)
     return last("wrapper") or usage or last("error")
@@ -479,9 +517,9 @@ def _exception(recent: Sequence[_Event], root_rank: int | None) -> _Event | None
     if chosen.name == "nccl":  # the others lose touch with the one that failed
         first = next((one for one in reversed(found) if one.name != "nccl" and one.source != chosen.source), None)
         chosen = first or chosen
-    if chosen.name == "traceback" and chosen.cause is not None:
-        chosen = chosen._replace(name=chosen.cause)
-    return chosen
+    if chosen.cause is not None and chosen.name in ("traceback", "disk_full"):
+        return chosen._replace(name=chosen.cause.name)
+    return chosen._replace(cause=None)
 
 
 def _of_rank(event: _Event, rank: int) -> bool:
@@ -492,6 +530,5 @@ def _of_rank(event: _Event, rank: int) -> bool:
 def _more_telling(event: _Event, recent: Sequence[_Event]) -> _Event:
     """A device-side assertion is named by the device, and by the exception only afterwards."""
     if event.name == "cuda" and "device-side assert" in event.line:
-        assertion = next((one for one in reversed(recent) if one.kind == "assert"), None)
-        return assertion or event
+        return _first_of_last(recent, "assert") or event
     return event

@@ -38,9 +38,13 @@ WRAPPERS = frozenset(
 )  # fmt: skip
 """Exceptions that only tell of another process's end."""
 
+CHAINED = re.compile(
+    r"^(.{0,120}?)(?:The above exception was the (direct cause) of the following"
+    r"|During handling of the above exception)"
+)
 CRASH = re.compile(
     r"terminate called|Assertion [`']|Check failed: |^Fatal Python error: "
-    r"|Segmentation fault|Bus error"
+    r"|Segmentation fault|Bus error|Unexpected (?:bus error|segmentation fault) encountered"
     r"|Illegal instruction|Floating point exception|free\(\): |double free or corruption|malloc\(\): "
     r"|malloc_consolidate"
     r"|munmap_chunk\(\)|corrupted size vs|stack smashing detected|^thread '[^']{1,80}' panicked at|^panic: "
@@ -48,7 +52,7 @@ CRASH = re.compile(
 )
 DEVICE_ASSERT = re.compile(r"block: \[\d+,\d+,\d+\].{0,300}Assertion ")
 SEGFAULT = re.compile(
-    r"Segmentation fault|Bus error|Illegal instruction|Floating point exception|free\(\): |double free"
+    r"[Ss]egmentation fault|[Bb]us error|Illegal instruction|Floating point exception|free\(\): |double free"
     r"|malloc|munmap_chunk"
     r"|corrupted size|stack smashing"
 )
@@ -117,6 +121,9 @@ NOISE = re.compile(
     r"|^Current thread 0x|^Thread 0x|^Extension modules|^Search for `cudaError|^run `?python -m|^Stack trace below"
     r"|^NOTE: Redirects are currently|^make(?:\[\d+\])?: (?:Leaving|Entering)|^(?:Aborted|Terminated|Killed)\s*$"
 )
+NUMBER = re.compile(r"\d+")
+WARNS = re.compile(r"\[W \d|W\d{4} \d|\S{0,40} ?(?:\[?WARN(?:ING)?\b)")
+"""A line that its logger calls a warning."""
 FOOTER_WORDS = ("ERROR conda.cli",)
 CANDIDATE = re.compile(
     r"rror|xception|ailure|racek|raceback|nterrupt|ssertion|heck failed|atal|FATAL|CRITICAL|ault"

@@ -22,15 +22,21 @@ _PROGRESS = re.compile(
 )
 _COMPLETION = re.compile(
     r"\b(?:done|finished|completed|saved|succeeded|success|successfully|train_runtime)\b|\bcomplete[.!]?\s{0,9}$"
-    r"|`max_(?:epochs|steps)=\d{1,9}` reached",
+    r"|`max_(?:epochs|steps)=\d{1,9}` reached|\bskipp(?:ing|ed) (?:(?:the|this|a) )?(?:batch|step|sample|update)",
     re.IGNORECASE,
 )
+_SKIPS = re.compile(r"\bskipp(?:ing|ed)\b|\bignor(?:ing|ed)\b|\bretrying\b", re.IGNORECASE)
 _NOT_COMPLETED = re.compile(r"\b(?:not|fail(?:ed|ure)?|error|exception|abort(?:ed)?|killed)\b", re.IGNORECASE)
 
 
 def is_progress(line: str) -> bool:
     """Whether a line tells of a step, an epoch or a loss."""
     return _PROGRESS.search(line, 0, _MOST) is not None
+
+
+def goes_on(line: str) -> bool:
+    """Whether a line that tells of a fault says itself that the job goes on."""
+    return _SKIPS.search(line[: _MOST + 200]) is not None
 
 
 def progress(lines: Sequence[str], start: int) -> Iterator[int]:
