@@ -42,7 +42,7 @@ class _Count(NamedTuple):
 
 _EPOCHS, _BARE, _STEPS = 1, 2, 3
 _MAY = re.compile(
-    r"\d%\||\d/ {0,8}\d|\dit \[|step|Step|STEP|iter|Iter|ITER|poch|EPOCH|pdate|loss|Loss|LOSS|logging_writer"
+    r"\d%[| ]|\d/ {0,8}\d|\dit \[|step|Step|STEP|iter|Iter|ITER|poch|EPOCH|pdate|loss|Loss|LOSS|logging_writer"
     r"|[Cc]ompil|[Ll]oad|[Ss]av|[Ee]val|[Vv]alid|[Tt]est"
 )
 """Every line of interest matches this."""
@@ -65,7 +65,7 @@ _BUSY = re.compile(
 """Words of a line without a counter that show another activity for a while."""
 
 _TQDM = re.compile(
-    r"^(?P<name>.{0,200}?):?\s{0,8}\d{1,3}%\|[^|]{0,300}\|\s{0,4}(?P<n>\d{1,12})/(?P<total>\d{1,12}) "
+    r"^(?P<name>.{0,200}?):?\s{0,8}\d{1,3}%(?:\|[^|]{0,300}\||(?= \d))\s{0,4}(?P<n>\d{1,12})/(?P<total>\d{1,12}) "
     r"\[[\d:]{1,16}<(?:[\d:]{1,16}|\?)(?:, {1,3}(?P<rate>[\d.]{1,12}|\?) ?(?P<unit>[^\s,\]]{1,24}))?"
 )
 _TQDM_OPEN = re.compile(
@@ -79,9 +79,10 @@ _RICH = re.compile(
 )
 _KERAS = re.compile(r"^\s{0,12}(\d{1,12})/(\d{1,12})\s{1,4}(?:\[[=>. ]{5,300}\]|[━╸╺ ]{5,300})")
 _EPOCH_BATCH = re.compile(
-    r"\bepoch(?:\(train\))?:?\s{0,8}\[?\s{0,4}(?P<epoch>\d{1,9})(?:\s?/\s?(?P<epochs>\d{1,9}))?\]?"
-    r"\s{0,4}[,:|-]?\s{0,8}(?:\w{0,16}(?:step|iter|batch|iteration)s?:?\s{0,4})?\[?\s{0,8}(?P<n>\d{1,12})\s{0,4}/\s{0,8}"
-    r"(?P<total>\d{1,12})",
+    r"(?:\bepoch(?:\(train\))?:?\s{0,8}\[?|\btrain(?:ing)?: ?\[(?=[\d /]{3,24}\]\[))\s{0,4}(?P<epoch>\d{1,9})(?!\d)"
+    r"(?:\s?/\s?(?P<epochs>\d{1,9})(?!\d))?\]?"
+    r"\s{0,4}[,:|-]?\s{0,8}(?:\w{0,16}(?:step|iter|batch|iteration)s?:?\s{0,4})?[\[(]?\s{0,8}(?P<n>\d{1,12})\s{0,4}/"
+    r"\s{0,8}(?P<total>\d{1,12})",
     re.IGNORECASE,
 )
 _EPOCH = re.compile(
@@ -101,7 +102,8 @@ _TABLE = re.compile(r"^\|\s{1,40}total_timesteps\s{1,40}\|\s{1,8}(\d{1,12})\s{1,
 _CLU = re.compile(r"logging_writer\.py:\d{1,5}\] \[(\d{1,12})\] ")
 _NUMBER = r"[-+]?(?:\d{1,20}(?:\.\d{0,20})?(?:[eE][-+]?\d{1,3})?|\.\d{1,20}(?:[eE][-+]?\d{1,3})?|nan|inf(?:inity)?)"
 _LOSS = re.compile(
-    rf"loss['\"]?(?![A-Za-z_])\s{{0,8}}[:=]?\s{{0,8}}['\"]?(?:tensor\()?(?P<value>{_NUMBER})(?![A-Za-z\d])",
+    r"loss['\"]?(?![A-Za-z_])(?: train(?: \(curr\))?)?\s{0,8}[:=]?\s{0,8}['\"]?(?:tensor\()?"
+    rf"(?P<value>{_NUMBER})(?![A-Za-z\d])",
     re.IGNORECASE,
 )
 _NAME = re.compile(r"[\w/.]{0,24}$")
@@ -117,11 +119,12 @@ _PER_SECOND = re.compile(
 _EACH = re.compile(
     r"(?<![\w.])([\d.]{1,16}) ?(us|ms|s|sec)/(?:it|iter|step|batch)\b"
     r"|\b(?:elapsed )?time per iteration \((ms|s)\): ?([\d.]{1,16})"
-    r"|\biter(?:ation)? time(?: \((ms|s)\))?: ?([\d.]{1,16})s?"
+    r"|\biter(?:ation)? time(?: \((ms|s)\))?: ?([\d.]{1,16}) ?(ms\b)?"
+    r"|(?<![\w/])(ms|s)/(?:it|iter|step|batch) ([\d.]{1,16})"
 )
-_NANOGPT = re.compile(r"^iter \d{1,12}: loss \S{1,16}, time ([\d.]{1,16})ms")
+_NANOGPT = re.compile(r"(?:^|\s)iter \d{1,12}: loss \S{1,16}, time ([\d.]{1,16})ms")
 _ETA_TIME = re.compile(
-    r"\beta: .{0,400}?\btime: ([\d.]{1,12})|^Epoch: \[\d{1,6}\]\[.{0,40}\bTime\s{1,4}([\d.]{1,12}) \("
+    r"\beta:? .{0,400}?\btime:? ([\d.]{1,12})|^Epoch: \[\d{1,6}\]\[.{0,40}\bTime\s{1,4}([\d.]{1,12}) \("
 )
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, None: 1.0}
 
@@ -261,7 +264,7 @@ _Found = Union["tuple[_Count, float | None]", Literal[False], None]
 
 def _bar(text: str) -> _Found:
     is_rich = " • " in text
-    found = _TQDM.match(text) if "%|" in text else _RICH.match(text) if is_rich else None
+    found = _TQDM.match(text) if "%|" in text or "% " in text else _RICH.match(text) if is_rich else None
     if found is None and " [" in text and "%|" not in text:
         found = _TQDM_OPEN.match(text)
     if found is None:
@@ -287,7 +290,7 @@ def _keras(text: str) -> _Found:
 
 
 def _epoch_batch(text: str) -> _Found:
-    found = _EPOCH_BATCH.search(text) if "poch" in text or "POCH" in text else None
+    found = _EPOCH_BATCH.search(text) if "poch" in text or "POCH" in text or "rain" in text else None
     if found is None:
         return None
     if _is_off(text[: found.start()]):
@@ -379,9 +382,10 @@ def _rate(text: str) -> float | None:
         return number(found[1] or found[2])
     found = _EACH.search(text)
     if found is not None:
-        unit, value = found[2] or found[3] or found[5], number(found[1] or found[4] or found[6])
+        unit = found[2] or found[3] or found[5] or found[7] or found[8]
+        value = number(found[1] or found[4] or found[6] or found[9])
     else:
-        found = _NANOGPT.match(text)
+        found = _NANOGPT.search(text)
         unit = "ms" if found is not None else "s"
         found = found or _ETA_TIME.search(text)
         value = None if found is None else number(next(one for one in found.groups() if one is not None))

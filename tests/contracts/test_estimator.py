@@ -114,7 +114,8 @@ def test_it_takes_a_small_part_of_the_time_and_what_is_saved_up_is_taken_at_once
 ) -> None:
     costs = 0.03
     clock = iter(costs * n for n in range(10_000))
-    monkeypatch.setattr(estimator.time, "thread_time", lambda: next(clock))
+    monkeypatch.setattr("time.thread_time", lambda: next(clock))
+    monkeypatch.setattr(estimator, "SLICE", 60.0)
     one, state = made(tmp_path)
     times: list[float] = []
     while not times or times[-1] < START + 60:
