@@ -64,7 +64,8 @@ def job_id(node: str, seed: int, revision: int) -> str:
 @dataclass
 class Node:
     """One code identity with its settings. `commit`: None until its edit was accepted; `is_edited`: the agent has
-    answered, and the gate has not yet. `jobs`: of the present revision, by seed; `earlier`: of revisions before."""
+    answered, and the gate has not yet; `is_refused`: the gate refused what is in the worktree. `jobs`: of the present
+    revision, by seed; `earlier`: of revisions before."""
 
     id: str
     kind: Kind
@@ -84,6 +85,7 @@ class Node:
     removed: int = 0
     revision: int = 0
     is_edited: bool = False
+    is_refused: bool = False
     refusals: list[str] = field(default_factory=list)
     jobs: dict[int, Job] = field(default_factory=dict)
     earlier: list[Job] = field(default_factory=list)
@@ -204,6 +206,7 @@ class Campaign:
     paused_reason: str = ""
     requests: set[str] = field(default_factory=set)
     stop_requested: bool = False
+    resumed_at_round: int = 0
     stopped: str | None = None
     stopped_text: str = ""
     stopped_at: float | None = None
@@ -367,7 +370,7 @@ def _node_created(campaign: Campaign, event: ev.NodeCreated, at: float) -> None:
 def _edit_accepted(campaign: Campaign, event: ev.EditAccepted, _at: float) -> None:
     node = campaign.nodes[event.node]
     node.commit, node.tree, node.files, node.is_edited = event.commit, event.tree, event.files, False
-    node.added, node.removed = event.added, event.removed
+    node.added, node.removed, node.is_refused = event.added, event.removed, False
     if event.revision != node.revision:
         node.earlier += node.jobs.values()
         node.jobs, node.revision = {}, event.revision
@@ -376,7 +379,7 @@ def _edit_accepted(campaign: Campaign, event: ev.EditAccepted, _at: float) -> No
 def _edit_refused(campaign: Campaign, event: ev.EditRefused, _at: float) -> None:
     node = campaign.nodes[event.node]
     node.refusals.append(event.reason)
-    node.is_edited = False
+    node.is_edited, node.is_refused = False, True
 
 
 def _jobs_submitting(campaign: Campaign, event: ev.JobsSubmitting, _at: float) -> None:
@@ -452,7 +455,7 @@ def _limits_changed(campaign: Campaign, event: ev.LimitsChanged, _at: float) -> 
     campaign.requests.add(event.id)
     changes: dict[str, Any] = dict(event.changes)
     campaign.config = replace(campaign.config, limits=replace(campaign.config.limits, **changes))
-    campaign.stopped = None
+    campaign.stopped, campaign.resumed_at_round = None, len(campaign.rounds)
 
 
 def _stop_requested(campaign: Campaign, event: ev.StopRequested, _at: float) -> None:
@@ -462,6 +465,7 @@ def _stop_requested(campaign: Campaign, event: ev.StopRequested, _at: float) -> 
 
 def _campaign_resumed(campaign: Campaign, _event: ev.CampaignResumed, _at: float) -> None:
     campaign.stop_requested, campaign.stopped = False, None
+    campaign.resumed_at_round = len(campaign.rounds)
 
 
 def _campaign_stopped(campaign: Campaign, event: ev.CampaignStopped, at: float) -> None:

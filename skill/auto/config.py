@@ -34,7 +34,7 @@ class Noise:
     """How runs are compared. `baseline`: seeds of the baseline; `confirm`: seeds by which a candidate is confirmed;
     `z`: a gain counts from so many standard errors on, widened by Student's t for what few runs say of the noise."""
 
-    baseline: int = 4
+    baseline: int = 5
     confirm: int = 4
     z: float = 2.0
 
@@ -63,8 +63,8 @@ class Limits:
 class AgentSpec:
     """How the agent is called. `timeout`: seconds of one call; `env`: names of variables that it gets beside the usual
     ones; `usd_per_call`: reserved for a call, and counted for one whose cost is unknown; None: unknown. `parallel`:
-    calls at a time; `analyze`: finished nodes are analysed; `backoff`: seconds of the first pause after the agent
-    failed, doubled for each further one."""
+    calls at a time; `analyze`: finished nodes are analysed; `repairs`: how often the code of a node whose job failed is
+    repaired; `backoff`: seconds of the first pause after the agent failed, doubled for each further one."""
 
     cmd: tuple[str, ...]
     envelope: Literal["claude", "codex", "raw"] = "raw"
@@ -73,6 +73,7 @@ class AgentSpec:
     usd_per_call: float | None = None
     parallel: int = 2
     analyze: bool = True
+    repairs: int = 1
     backoff: float = 30.0
 
 

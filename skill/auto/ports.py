@@ -130,7 +130,12 @@ class JobSeen:
 
 
 class Queue(Protocol):
-    """The run of a campaign, on this machine or on hosts. Raises FailedError where it cannot be reached."""
+    """The run of a campaign, on this machine or on hosts. Raises FailedError where it cannot be reached.
+
+    `interval`: seconds between two looks at it.
+    """
+
+    interval: float
 
     def submit(self, jobs: Sequence[JobToRun]) -> None:
         """Add jobs to the run, which is made where it is not there. A job that it has already is left alone."""

@@ -1,0 +1,127 @@
+"""The queue of a campaign: its nodes as jobs of one run, on this machine or on hosts."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from build_manifest.faults import Shown, SpecErrors
+from queue_manager.core.layout import LOCAL_RUNS
+from queue_manager.core.times import epoch
+from skill.auto.config import Config
+from skill.auto.layout import WorkDir
+from skill.auto.ports import JobSeen, JobToRun
+from skill.common.errors import FailedError, UseError
+from skill.operations import add_jobs, change_run, start_run
+from skill.operations.build_spec import MadeSpec, Say
+from skill.runs import directory
+from skill.runs.directory import Document, Run
+from skill.runs.open import open_run
+
+_NAME = re.compile(r"(?<!\$)\$\{(\w+)\}")
+SEED = "seed"
+
+
+def spec_of(config: Config, work: WorkDir, jobs: Sequence[JobToRun]) -> MadeSpec:
+    """The spec of some jobs: each in its node's worktree, with the settings that the launch command names."""
+    top: dict[str, Any] = {**config.run, "project": config.name, "cwd": str(work.code), "metrics": dict(config.metrics)}
+    top["jobs"] = [_job(config, work, job) for job in jobs]
+    text = json.dumps(top, indent=1, ensure_ascii=False)
+    return MadeSpec(f"the jobs of campaign {config.name}", text, text, len(jobs), work.code, Shown.NAMES, None)
+
+
+def _job(config: Config, work: WorkDir, job: JobToRun) -> dict[str, Any]:
+    values = {**job.settings, SEED: job.seed}
+    named = dict.fromkeys(_NAME.findall(config.launch.command))
+    env = {**config.job.get("env", {}), "WQ_SEED": str(job.seed), "WQ_NODE": job.node}
+    return {
+        **config.job,
+        "id": job.id,
+        "cmd": config.launch.command,
+        "args": {name: values[name] for name in named if name in values},
+        "cwd": str((job.directory / config.subdir).relative_to(work.code)),
+        "env": env,
+    }
+
+
+class LocalQueue:
+    """One run on this machine; see skill.auto.ports.Queue."""
+
+    interval = 0.5
+
+    def __init__(self, config: Config, work: WorkDir, say: Say) -> None:
+        self._config, self._work, self._say = config, work, say
+
+    @property
+    def run(self) -> Run | None:
+        """The campaign's run; there is one at most, and its manifest is there before anything runs."""
+        return next(directory.in_folder(self._work.code / LOCAL_RUNS), None)
+
+    def submit(self, jobs: Sequence[JobToRun]) -> None:
+        run = self.run
+        try:
+            if run is None:
+                spec = spec_of(self._config, self._work, jobs)
+                start_run.start_run(spec, again=True, name=self._config.name, say=self._say)
+                return
+            with open_run(run) as there:
+                there.begin()
+                known = {row["id"] for row in there.look(full=True)["jobs"]}
+            new = [job for job in jobs if job.id not in known]
+            if new:
+                self._add(run, new)
+        except (UseError, SpecErrors) as error:
+            raise FailedError(str(error)) from None
+
+    def _add(self, run: Run, jobs: Sequence[JobToRun]) -> None:
+        done = add_jobs.add_spec(run, spec_of(self._config, self._work, jobs))
+        del done
+        missing = {job.id for job in jobs} - self.look().keys()
+        if missing:
+            raise FailedError(f"run {run.id} did not take {', '.join(sorted(missing))}")
+
+    def look(self) -> Mapping[str, JobSeen]:
+        run = self.run
+        if run is None:
+            return {}
+        try:
+            with open_run(run) as there:
+                return seen(there.look(full=True))
+        except UseError as error:
+            raise FailedError(str(error)) from None
+
+    def cancel(self, jobs: Sequence[str]) -> None:
+        run = self.run
+        known = self.look()
+        ids = [job for job in jobs if job in known]
+        if run is not None and ids:
+            change_run.cancel_jobs(run, ids)
+
+
+def seen(document: Document) -> dict[str, JobSeen]:
+    """What the state of a run says of its jobs."""
+    models = {(row.get("host", ""), row["index"]): row["name"] for row in document["gpus"]}
+    return {row["id"]: _seen(row, models) for row in document["jobs"]}
+
+
+def _seen(row: Mapping[str, Any], models: Mapping[tuple[str, int], str]) -> JobSeen:
+    host = row.get("host", "")
+    found = row.get("metrics") or {}
+    metrics = {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
+    errors = [f"{name}: {why}" for name, why in (row.get("metric_errors") or {}).items()]
+    return JobSeen(
+        row["status"],
+        metrics,
+        row["error"] or "; ".join(errors),
+        "" if row["gpu"] is None else models.get((host, row["gpu"])) or "unknown GPU",
+        host,
+        _at(row["started"]),
+        _at(row["completed"] or row["attempt_ended"]),
+    )
+
+
+def _at(text: str | None) -> float | None:
+    return None if text is None else epoch(text)
