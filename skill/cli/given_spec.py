@@ -41,7 +41,9 @@ NAME = click.option(
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would run, and start nothing.")
 _OPTIONS = (
     click.option("--id", "job_id", metavar="PATTERN", help="Ids of the jobs of a command or table: '{lr}_{seed}'."),
-    click.option("--gpus", type=click.IntRange(min=0), metavar="N", help="GPUs that each job of a command needs."),
+    click.option(
+        "--gpus", type=click.IntRange(min=0), metavar="N", help="GPUs that each job of a command needs (default: 1)."
+    ),
     click.option(
         "--gpu-mem", type=click.IntRange(min=1), metavar="MIB", help="GPU memory each of them needs, to share."
     ),

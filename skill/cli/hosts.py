@@ -31,7 +31,7 @@ def hosts() -> None:
 @_NAME
 @click.argument("address", required=False, metavar="[ADDRESS]")
 @click.option("--key", metavar="FILE", help="Private key to log in with (default: ssh's own choice).")
-@click.option("--pool", metavar="POOL", help="Add it to this pool, a group of hosts for --pool.")
+@click.option("--pool", metavar="POOL", help="Add it to this pool: the hosts that --pool POOL means.")
 @click.option("--workspace", metavar="DIR", help="Directory for the code on the host (default: ~/wavequeue/PROJECT).")
 @click.option("--notes", metavar="TEXT", help="Notes for yourself.")
 @click.option("--local", is_flag=True, help="Register this machine itself, without ADDRESS.")

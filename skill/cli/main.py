@@ -46,7 +46,7 @@ VERBS = {  # in the order in which they are used
     "logs": Verb("job", "logs_verb", "Print the log of JOB."),
     "attach": Verb("job", "attach", "Attach to the terminal of a running JOB."),
     "cancel": Verb("requests", "cancel", "Cancel jobs of a run; running jobs are stopped."),
-    "retry": Verb("requests", "retry", "Run failed or cancelled jobs again, with fresh attempts."),
+    "retry": Verb("requests", "retry", "Run stuck or cancelled jobs again, with new attempts."),
     "accept": Verb("requests", "accept", "Accept the result of JOB as it is, and let its dependents run."),
     "pause": Verb("requests", "pause", "Start no new jobs; running jobs continue."),
     "resume": Verb("requests", "resume", "Continue a paused or interrupted run."),

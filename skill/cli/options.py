@@ -26,6 +26,9 @@ SPEC = click.argument("spec", metavar="SPEC", callback=_file_of_commands)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
 AGAIN = click.option("--again", is_flag=True, help="Run all jobs even if their outputs exist or the same run is live.")
 SKIP_DONE = click.option("--skip-done", is_flag=True, help="Skip jobs whose outputs exist and are newer than the code.")
+POLL = click.option(
+    "--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between checks of the GPUs (default: 5)."
+)
 YES = click.option("--yes", is_flag=True, help="Do not ask.")
 RUN = click.option(
     "--run", "run_name", metavar="RUN", help="The run: its name, the beginning of its name, or its directory."

@@ -50,7 +50,7 @@ def cancel(jobs: tuple[str, ...], phase: str | None, everything: bool, yes: bool
     return _tell_all(change_run.cancel_jobs(run, jobs, phase=phase, everything=everything, agree=agree))
 
 
-@click.command("retry", short_help="Run failed or cancelled jobs again, with fresh attempts.")
+@click.command("retry", short_help="Run stuck or cancelled jobs again, with new attempts.")
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
 @click.option("--phase", metavar="PHASE", help="All jobs of this phase that need a person.")
 @click.option("--stuck", is_flag=True, help="All jobs that are stuck.")
@@ -101,7 +101,7 @@ def resume(run_name: str | None) -> int:
 )
 @click.option("--phase", metavar="PHASE", default="added", help="Its phase (default: added).")
 @click.option("--depends-on", multiple=True, metavar="JOB", help="A job it waits for; may be given several times.")
-@click.option("--expected-output", metavar="PATH", help="The file that it must write.")
+@click.option("--output", "--expected-output", "expected_output", metavar="PATH", help="The file that it must write.")
 @click.option("--update", is_flag=True, help="Also change existing jobs that have not completed.")
 @RUN
 def add(
@@ -117,8 +117,8 @@ def add(
 ) -> int:
     """Add jobs to a run: those of SPEC that it does not have yet, or one job given by --id and --cmd.
 
-    Existing jobs do not change. With --update, new values of expected_output, timeout, grace, priority and retries in
-    SPEC apply to existing jobs that have not completed.
+    Existing jobs do not change. With --update, new values of expected_output, timeout, grace, priority, retries and
+    est_minutes in SPEC apply to existing jobs that have not completed.
     """
     if update and spec is None:
         raise UseError("--update needs SPEC, which says what to change")

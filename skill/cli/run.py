@@ -12,7 +12,7 @@ import click
 from build_manifest import regular_file
 from skill.cli.console import print_json, print_markdown, say, warn
 from skill.cli.given_spec import DRY_RUN, NAME, TakesCommand, confirm_size, given
-from skill.cli.options import AGAIN, JSON, RUN, SKIP_DONE, YES, the_run, time_option
+from skill.cli.options import AGAIN, JSON, POLL, RUN, SKIP_DONE, YES, the_run, time_option
 from skill.cli.plan_output import print_plan
 from skill.common.errors import FAILED, INTERRUPTED, PERSON, FailedError, UseError
 from skill.common.units import jobs_text
@@ -35,7 +35,7 @@ _FOOTER = "Ctrl-C leaves this view; the run continues"
 @NAME
 @DRY_RUN
 @click.option("--detach", is_flag=True, help="Return at once, without the live view.")
-@click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between checks of the GPUs.")
+@POLL
 @AGAIN
 @SKIP_DONE
 @YES
@@ -117,8 +117,8 @@ def _say_what_stopped(watched: Followed, code: int) -> None:
 def watch(run_name: str | None, after: float | None) -> int:
     """Follow a run until it ends; Ctrl-C leaves it running.
 
-    With --after, a host that is unreachable for TIME while another host of the run answers is given up, as with `wq
-    rescue`: the other hosts run its jobs.
+    With --after, a host that is unreachable for TIME while another host of the run answers is given up, as with rescue:
+    the other hosts run its jobs.
 
     Exit code 0 if all jobs completed, 3 if some need a person, 1 if a manager died.
     """

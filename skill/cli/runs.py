@@ -88,8 +88,8 @@ def _age(seconds: float) -> str:
 def rm(runs: tuple[str, ...], yes: bool, as_json: bool) -> int:
     """Remove runs from this machine: their states, journals and logs. Results are not touched.
 
-    A run that is live, whose jobs may still run, or whose results were not pulled from its hosts is refused. What hosts
-    keep of a run stays there.
+    RUN is a run's name, the beginning of it, or its directory. One that is live, whose jobs may still run, or whose
+    results were not pulled from its hosts is refused. What hosts keep of a run stays there.
     """
     from skill.operations import remove_runs
 

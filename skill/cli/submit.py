@@ -9,7 +9,7 @@ import click
 
 from skill.cli.console import ask_first, print_json, say, warn
 from skill.cli.given_spec import DRY_RUN, NAME, TakesCommand, confirm_size, given
-from skill.cli.options import AGAIN, HOSTS, JSON, POOL, SKIP_DONE, SPEC, YES
+from skill.cli.options import AGAIN, HOSTS, JSON, POLL, POOL, SKIP_DONE, SPEC, YES
 from skill.cli.plan_output import print_plan
 from skill.common.errors import DONE, FAILED
 from skill.common.units import jobs_text
@@ -65,7 +65,7 @@ def preflight_verb(spec: Given, names: tuple[str, ...], pool: str | None, as_jso
 @AGAIN
 @SKIP_DONE
 @click.option("--no-code", is_flag=True, help="Do not push the code; use what is on the hosts.")
-@click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between checks of the GPUs.")
+@POLL
 @YES
 @JSON
 def submit_verb(

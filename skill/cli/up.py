@@ -10,7 +10,7 @@ import click
 
 from skill.cli.console import ask_first, print_json, say, warn
 from skill.cli.given_spec import TakesCommand, given
-from skill.cli.options import JSON, YES, time_option
+from skill.cli.options import JSON, POLL, YES, time_option
 from skill.cli.vast.hunt import needs
 from skill.cli.vast.rent import telling_what_bills
 from skill.common.errors import DONE, FAILED, PERSON, USE, FailedError, UseError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--every", callback=time_option, default="30s", metavar="TIME", help="Longest time between pulls (default: 30s)."
 )
-@click.option("--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between checks of the GPUs.")
+@POLL
 @click.option("--new", is_flag=True, help="Run again even if it was already done.")
 @YES
 @JSON

@@ -33,9 +33,17 @@ _OPTIONS = (
     click.option(
         "--max-dph", type=click.FloatRange(0.001), metavar="USD", help="Price limit in USD per hour, with the disk."
     ),
-    click.option("--ref-hours", type=click.FloatRange(0.01), metavar="H", help="Hours that the work takes..."),
     click.option(
-        "--ref-dlp", type=click.FloatRange(0.1), metavar="DLP", help="... on a machine (SPEC: a GPU) of this DLP."
+        "--ref-hours",
+        type=click.FloatRange(0.01),
+        metavar="H",
+        help="Hours that the work takes on a machine of --ref-dlp (default: the profile's).",
+    ),
+    click.option(
+        "--ref-dlp",
+        type=click.FloatRange(0.1),
+        metavar="DLP",
+        help="Speed (DLP at Vast.ai) of that machine; with SPEC, of one GPU (default: the profile's).",
     ),
     click.option("--disk", type=click.FloatRange(8), metavar="GB", help="Disk size to rent, in GB."),
 )

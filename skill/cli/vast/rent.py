@@ -46,7 +46,7 @@ def telling_what_bills(where: Path, purpose: str) -> Iterator[None]:
 @click.option("--for", "spec", metavar="SPEC", help="With --best: rent for the jobs of SPEC.")
 @needs
 @click.option("--name", metavar="NAME", help="Name of the worker (default: vast1, vast2, ...).")
-@click.option("--pool", metavar="POOL", help="Add it to this pool, a group of hosts for --pool.")
+@click.option("--pool", metavar="POOL", help="Add it to this pool: the hosts that --pool POOL means.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @JSON
 def rent_verb(
