@@ -20,8 +20,12 @@ def copy_manifests(to: Path, *, full: bool = False) -> None:
     """Copy manifests/ to `to`. `full`: the demo trains for as long as it is written, most of a minute of CPU time in
     all; else for one epoch a job on few of the digits, which is the same way through everything else."""
     shutil.copytree(ROOT / "manifests", to, ignore=shutil.ignore_patterns("out", "experiment_queue", "__pycache__"))
-    if full:
-        return
+    if not full:
+        shorten(to)
+
+
+def shorten(to: Path) -> None:
+    """Make the demo of a copy short."""
     for name, (written, less) in _LESS.items():
         script = to / "demo" / name
         text = script.read_text(encoding="utf-8")

@@ -100,8 +100,21 @@ class _Verbs(click.Group):
         return name, command, rest
 
 
+def _print_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if not value or context.resilient_parsing:
+        return
+    from skill.common.commit import commit
+
+    found = commit()
+    print(f"wavequeue {__version__} ({'commit unknown' if found is None else f'commit {found}'})")
+    context.exit()
+
+
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version,
+    help="Show the version and the commit.",
+)  # fmt: skip
 def cli() -> None:
     """Run batches of ML experiments: one spec, a detached manager, nothing lost.
 

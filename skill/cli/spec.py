@@ -25,12 +25,19 @@ if TYPE_CHECKING:
 
 
 @click.command("init")
-@click.argument("file", default="spec.yaml", metavar="[FILE]")
-def init(file: str) -> None:
+@click.argument("file", required=False, metavar="[FILE]")
+@click.option("--example", metavar="NAME", help="Copy an example instead, with its scripts; see `--example list`.")
+def init(file: str | None, example: str | None) -> None:
     """Write a small commented spec to start from.
 
     FILE is spec.yaml by default; an existing file is not overwritten.
     """
+    if example is not None:
+        if file is not None:
+            raise UseError("an example has its own name: leave out FILE")
+        _copy_example(example)
+        return
+    file = "spec.yaml" if file is None else file
     path = Path(file)
     if path.exists():
         raise UseError(f"{file} already exists; choose another name")
@@ -38,6 +45,16 @@ def init(file: str) -> None:
         raise UseError(f"there is no directory {path.parent}")
     write_whole(path, init_spec.text(path.absolute().parent.name, file), mode=None)
     print(f"wrote {file}. See what it would do: wavequeue plan {file}")
+
+
+def _copy_example(name: str) -> None:
+    from skill.operations import copy_example
+
+    if name == "list":
+        print("\n".join(copy_example.examples()))
+        return
+    spec = copy_example.copy_example(name, Path.cwd()).name
+    print(f"wrote {spec}. See what it would do: wavequeue plan {spec}")
 
 
 @click.command("build", short_help="Expand SPEC into its manifest: every job in one JSON document.")

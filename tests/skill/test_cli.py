@@ -15,6 +15,7 @@ import pytest
 import skill
 from queue_manager.core import events as ev
 from skill.cli import console, main
+from skill.common import commit
 from skill.common.errors import DONE, FAILED, USE, FailedError
 from skill.operations import run_status
 from skill.runs import local_manager
@@ -124,7 +125,7 @@ def test_every_help_reads_as_sentences_and_fits_80_columns(
 def test_the_version_is_that_of_the_project(wavequeue: Command, capsys: pytest.CaptureFixture[str]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert wavequeue("--version") == DONE
-    assert capsys.readouterr().out == f"wavequeue {project['version']}\n"
+    assert capsys.readouterr().out == f"wavequeue {project['version']} (commit {commit.commit()})\n"
     assert skill.__version__ == project["version"]
     assert project["scripts"] == {"wavequeue": "skill.__main__:main", "wq": "skill.__main__:main"}
 
