@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from queue_manager.core import events as ev
+from queue_manager.core.layout import RunPaths
 from queue_manager.core.manifest import Phase
 from queue_manager.core.recover_policy import Rung, ladder, to_json
-from skill.operations import recover_elsewhere
+from queue_manager.core.requests import Answer, Request
+from skill.hosts.connection import Host
+from skill.hosts.registry import Worker
+from skill.operations import recover_elsewhere, rescue
 from skill.planning.rescue_plan import noted
-from skill.runs import assignment
+from skill.runs import assignment, remote_requests
+from skill.runs.access import Outcome
 from skill.runs.assignment import LOST, SUBMITTED, Assigned, Part
+from skill.runs.directory import Run
 from skill.runs.merge import Look, merge
+from skill.runs.remote import RemoteRun
+from skill.runs.requests import Asked
+from tests.skill.killer import FORK, Killer
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
 
 RUNGS = (
@@ -98,10 +113,111 @@ def test_what_completes_on_another_host_has_recovered() -> None:
 
 
 def test_how_far_a_job_has_come_is_kept_in_hosts_json(tmp_path: Any) -> None:
-    from queue_manager.core.layout import RunPaths
-    from skill.runs.directory import Run
-
     found = moved(BEFORE, A, failing(BEFORE, A, (0, 1)), "gpu-b")
     run = Run(RUN_ID, RunPaths.of(tmp_path))
     assignment.write(run, found)
     assert assignment.read(run) == found
+
+
+# -- killed in between ------------------------------------------------------------------------------------------------
+
+WAITING = manifest(
+    job("t1", "teach", recover=to_json((Rung("other_host"),))),
+    job("t2", "teach"),
+    job("s1", "learn", depends_on=("t1",)),
+    phases=(Phase("teach"), Phase("learn")),
+)
+
+
+class Hosts:
+    """Hosts of which gpu-a has failed with t1, and gpu-b takes what it is sent: a folder is its inbox. Every message
+    is a step of `step`, before it arrives and after."""
+
+    def __init__(self, run: Run, inbox: Path, step: Callable[[], None] = lambda: None) -> None:
+        self.run, self.inbox, self.manifest, self._step = run, inbox, WAITING, step
+        self.refresh()
+
+    def __enter__(self) -> Hosts:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        pass
+
+    def refresh(self) -> None:
+        found = assignment.read(self.run)
+        assert found is not None
+        self.assigned = found
+
+    def look(self, *, full: bool = False) -> dict[str, Any]:
+        assert full
+        return self.document()
+
+    def document(self) -> dict[str, Any]:
+        story = Story(assignment.part_manifest(WAITING, A._replace(jobs=("t1", "t2", "s1")), RUN_ID)).start("t1")
+        story.tell(ev.RecoveryChosen("t1", 1, "oom", 0, "a rung", "out of memory"))
+        story.end("t1", "stuck", failure="oom", error="out of memory", due=story.at)
+        story.tell(ev.JobBlocked("s1", "t1", "depends on t1, which is stuck"))
+        return merge(self.assigned, WAITING, [Look("gpu-a", story.document("finished"), T0), Look("gpu-b", None)], T0)
+
+    def ask(self, requests: dict[str, Request]) -> list[Outcome]:
+        found = []
+        for name, request in requests.items():
+            self._step()
+            (self.inbox / request.id).write_text(" ".join(spec.id for spec in request.specs))
+            self._step()
+            found.append(Outcome(name, Asked(Answer(request.id, True, ""), True), False, ()))
+        return found
+
+
+def moving(monkeypatch: pytest.MonkeyPatch, there: Hosts) -> None:
+    """Let `move` find these hosts; that gpu-b can take the jobs is not what is asked here."""
+
+    def at(_run: Run) -> Hosts:
+        there.refresh()
+        return there
+
+    def shared(made: rescue.Plan, *_more: object) -> rescue.Plan:
+        return made._replace(shares={"gpu-b": made.moving.moved})
+
+    monkeypatch.setattr(RemoteRun, "at", at)
+    monkeypatch.setattr(rescue, "takers", lambda *_arguments: [Host(Worker("gpu-b"), Path("none"), 1)])
+    monkeypatch.setattr(rescue, "shared", shared)
+    monkeypatch.setattr(remote_requests, "ask", lambda there, _document, requests, **_more: there.ask(requests))
+
+
+def move(run: Run) -> recover_elsewhere.Moves:
+    return recover_elsewhere.move(run, (), None, lambda _made: None, lambda _text: None)
+
+
+def _until(killer: Killer, monkeypatch: pytest.MonkeyPatch, run: Run, inbox: Path) -> None:
+    killer.watch_writes()
+    moving(monkeypatch, Hosts(run, inbox, killer.step))
+    move(run)
+
+
+def test_killed_at_any_step_a_move_by_the_ladder_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same command, or the next check of babysit, ends what was begun; and the host gets nothing twice."""
+    monkeypatch.setattr(os, "fsync", lambda _fd: None)
+    at = 0
+    while True:
+        at += 1
+        run, inbox = Run(RUN_ID, RunPaths.of(tmp_path / f"{at}")), tmp_path / f"inbox-{at}"
+        inbox.mkdir()
+        run.root.mkdir()
+        assignment.write(run, BEFORE._replace(parts=(A._replace(jobs=("t1", "t2", "s1")), B)))
+        process = FORK.Process(target=_until, args=(Killer(at), monkeypatch, run, inbox))
+        process.start()
+        process.join(60)
+        moving(monkeypatch, Hosts(run, inbox))
+        move(run)
+        found = assignment.read(run)
+        assert found is not None
+        a, b = found.part("gpu-a"), found.part("gpu-b")
+        assert (a.state, a.own(), b.own(), b.rungs) == (SUBMITTED, ("t2",), ("t1", "s1"), {"t1": 0})
+        assert [batch.sent for batch in b.batches] == [True]
+        assert [file.read_text() for file in inbox.iterdir()] == ["t1 s1"]
+        assert move(run).plans == (), "nothing is left to do"
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+    assert at > 6, "it was killed before, between and after what it writes and sends"
