@@ -1,14 +1,18 @@
-"""Real runs as data, by which the simulation is judged. `python -m tests.recorded_runs` makes them anew.
+"""Real runs as data, by which the simulation is judged. `python -m tests.recorded_runs [NAME...]` makes them anew.
 
 Each is a real manager with real jobs, which sleep, on the stand-in for NVIDIA's library; those of the demo train. Kept
-are the manifest, the cards, and the journal without what tells of the machine.
+are the manifest, the cards, the journal without what tells of the machine, and how busy that was meanwhile (load.json).
 """
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +35,7 @@ SLEEPING = sorted(file.parent.name for file in DATA.glob("*/spec.yaml"))
 
 WITH_HEALTH = ("demo_a", "demo_b", "demo_c")
 """Runs of the demo of which the progress of jobs was recorded as well."""
+OF_THE_DEMO = ("demo_first", "demo", *WITH_HEALTH)
 
 
 class Recorded(NamedTuple):
@@ -62,6 +67,7 @@ def _reading(row: dict[str, Any]) -> tuple[str, HealthReading]:
 def _record(name: str, manifest: Manifest, root: Path, files: Path | None = None) -> None:
     """Run it, in `files` if they are given, and keep what is known of it then."""
     root.mkdir()
+    load = os.getloadavg()[0]
     standin = nvml.Standin(root, nvml.cards(len(manifest.gpus or ())))
     world = World(root, standin.env)
     try:
@@ -84,6 +90,8 @@ def _record(name: str, manifest: Manifest, root: Path, files: Path | None = None
         (folder / "manifest.json").write_text(encode(manifest))
         rows = [Card(one["index"], one["uuid"], one["name"], one["total_mib"], 3) for one in run.state()["gpus"]]
         (folder / "cards.json").write_text(json.dumps([vars(one) for one in rows], indent=1) + "\n")
+        busy = {"cores": os.cpu_count(), "load at the beginning": load, "load at the end": os.getloadavg()[0]}
+        (folder / "load.json").write_text(json.dumps(busy, indent=1) + "\n")
         records = [ev.decode(line) for line in run.paths.journal.read_text().splitlines()]
         (folder / "journal.jsonl").write_text("".join(ev.encode(_of_no_machine(record)) for record in records))
     finally:
@@ -113,21 +121,27 @@ def _of_no_machine(record: Record) -> Record:
     return record._replace(event=event)
 
 
-def main() -> None:
-    """Record all runs, those that sleep at the same time."""
+def main(names: Sequence[str] = ()) -> None:
+    """Record the runs of these names, else all; those that sleep at the same time."""
+    wanted = set(names) or {*SLEEPING, *OF_THE_DEMO}
+    if unknown := wanted - {*SLEEPING, *OF_THE_DEMO}:
+        sys.exit(f"no such runs: {', '.join(sorted(unknown))}")
+    if len(wanted) > 1:  # those that sleep at the same time, each in a process of its own
+        command = [sys.executable, "-m", __spec__.name]
+        sleeping = [subprocess.Popen([*command, name], cwd=ROOT) for name in sorted(wanted & set(SLEEPING))]
+        codes = [process.wait() for process in sleeping]
+        codes += [
+            subprocess.run([*command, name], cwd=ROOT, check=False).returncode for name in OF_THE_DEMO if name in wanted
+        ]
+        sys.exit(max(codes))
+    (name,) = wanted
     with tempfile.TemporaryDirectory(prefix="wqrec", ignore_cleanup_errors=True) as folder:
-        root, threads = Path(folder), []
-        for name in SLEEPING:
-            manifest = _built(DATA / name / "spec.yaml")
-            threads.append(threading.Thread(target=_record, args=(name, manifest, root / name)))
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        for name in ("demo_first", "demo", *WITH_HEALTH):
-            copy_manifests(root / f"{name}-files", full=True)
-            manifest = _built(root / f"{name}-files" / "demo.yaml")
-            _record(name, manifest, root / name, root / f"{name}-files" / "demo")
+        root = Path(folder)
+        if name in SLEEPING:
+            _record(name, _built(DATA / name / "spec.yaml"), root / name)
+            return
+        copy_manifests(root / "files", full=True)
+        _record(name, _built(root / "files" / "demo.yaml"), root / name, root / "files" / "demo")
 
 
 def _built(spec: Path) -> Manifest:
@@ -135,4 +149,4 @@ def _built(spec: Path) -> Manifest:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
