@@ -32,7 +32,7 @@ def document(request: Request, campaign: Campaign) -> dict[str, Any]:
         }
     node = campaign.nodes.get(request.node or "")
     if node is None:
-        return common
+        return {**common, **_scope(campaign)}
     found = {**common, "node": _row(campaign, node), **_scope(campaign)}
     parent = campaign.nodes.get(node.parent or "")
     if parent is not None:
