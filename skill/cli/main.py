@@ -39,7 +39,7 @@ VERBS = {  # in the order in which they are used
     "submit": Verb("submit", "submit_verb", "Run SPEC on its hosts."),
     "ls": Verb("runs", "ls", "List runs, here and on hosts."),
     "status": Verb("status", "status_verb", "Show the status of a run."),
-    "watch": Verb("run", "watch", "Follow a run until it ends; Ctrl-C leaves it running."),
+    "watch": Verb("run", "watch", "Follow a run until it ends; q or Ctrl-C leaves it running."),
     "wait": Verb("wait", "wait_verb", "Wait for the end of a run, or for a new problem in it."),
     "babysit": Verb("babysit", "babysit_verb", "Watch over a run: a line for each job and check."),
     "why": Verb("job", "why_verb", "Explain the status of JOB, back to the root cause."),

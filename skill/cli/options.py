@@ -29,6 +29,7 @@ SKIP_DONE = click.option("--skip-done", is_flag=True, help="Skip jobs whose outp
 POLL = click.option(
     "--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between checks of the GPUs (default: 5)."
 )
+UTC = click.option("--utc", is_flag=True, help="Show times in UTC only, not the local time beside it.")
 YES = click.option("--yes", is_flag=True, help="Do not ask.")
 RUN = click.option(
     "--run", "run_name", metavar="RUN", help="The run: its name, the beginning of its name, or its directory."

@@ -12,11 +12,12 @@ import click
 from build_manifest import regular_file
 from skill.cli.console import print_json, print_markdown, say, warn
 from skill.cli.given_spec import DRY_RUN, NAME, TakesCommand, confirm_size, given
-from skill.cli.options import AGAIN, JSON, POLL, RUN, SKIP_DONE, YES, the_run, time_option
+from skill.cli.options import AGAIN, JSON, POLL, RUN, SKIP_DONE, UTC, YES, the_run, time_option
 from skill.cli.plan_output import print_plan
 from skill.common.errors import FAILED, INTERRUPTED, PERSON, FailedError, UseError
 from skill.common.units import jobs_text
 from skill.operations import run_status
+from skill.operations.view_commands import ViewCommands
 from skill.runs import digest
 from skill.runs.directory import MOST_STATE, Run
 from skill.runs.open import open_run
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from skill.operations.build_spec import Given
     from skill.runs.access import RunAccess
     from skill.runs.watched import Followed
-
-_FOOTER = "Ctrl-C leaves this view; the run continues"
 
 
 @click.command("run", cls=TakesCommand)
@@ -81,7 +80,7 @@ def run_verb(
             return 0
         with open_run(run) as there:
             followed = there.watch()
-            code = live.follow(followed, live.console(error=as_json), _FOOTER, fresh=True)
+            code = live.follow(followed, live.console(error=as_json), ViewCommands(run), fresh=True)
     except KeyboardInterrupt:
         print(f"\nleft the view; {run.id} continues. {hints}", file=sys.stderr)
         return INTERRUPTED
@@ -114,8 +113,12 @@ def _say_what_stopped(watched: Followed, code: int) -> None:
 @click.option(
     "--after", callback=time_option, metavar="TIME", help="Give up a host that cannot be reached for TIME, such as 30m."
 )
-def watch(run_name: str | None, after: float | None) -> int:
-    """Follow a run until it ends; Ctrl-C leaves it running.
+@click.option("--matrix", "as_matrix", is_flag=True, help="Show the jobs of a grid as a matrix, one cell a job.")
+@UTC
+def watch(run_name: str | None, after: float | None, as_matrix: bool, utc: bool) -> int:
+    """Follow a run until it ends; q or Ctrl-C leaves it running.
+
+    On a terminal, ? shows the keys: select jobs, filter them, read a log, cancel or retry a job.
 
     With --after, a host that is unreachable for TIME while another host of the run answers is given up, as with rescue:
     the other hosts run its jobs.
@@ -125,7 +128,7 @@ def watch(run_name: str | None, after: float | None) -> int:
     run = the_run(run_name)
     try:
         with open_run(run) as there, _watched(there, after) as followed:
-            code = live.follow(followed, live.console(), _FOOTER, fresh=False)
+            code = live.follow(followed, live.console(), ViewCommands(run), fresh=False, utc=utc, as_matrix=as_matrix)
     except KeyboardInterrupt:
         print(f"\nleft the view; {run.id} continues. Come back: wavequeue watch --run {run.id}", file=sys.stderr)
         return INTERRUPTED

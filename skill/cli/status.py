@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from skill.cli.options import JSON, RUN, the_run
+from skill.cli.options import JSON, RUN, UTC, the_run
 from skill.common.errors import UseError
 from skill.operations import run_status
 from skill.runs import digest
@@ -24,6 +24,7 @@ from skill.runs import digest
 @click.option("--phase", metavar="PHASE", help="List jobs of this phase.")
 @click.option("--since", metavar="SEQ", help="List jobs that changed since --json printed this `seq`.")
 @click.option("--brief", is_flag=True, help="Print less than 2 KB, however many jobs there are.")
+@UTC
 @JSON
 def status_verb(
     run_name: str | None,
@@ -32,6 +33,7 @@ def status_verb(
     phase: str | None,
     since: str | None,
     brief: bool,
+    utc: bool,
     as_json: bool,
 ) -> None:
     """Show the status of a run: hosts, phases, GPUs, running jobs, and jobs that need a person."""
@@ -55,11 +57,12 @@ def status_verb(
     from skill.terminal import frame, live
 
     output = live.console()
+    clock = live.clock(utc=utc or not output.is_terminal)
     if list_jobs or filtered:
-        lines = frame.jobs_table(rows, output.width, time.time())
+        lines = frame.jobs_table(rows, output.width, time.time(), clock)
         print(digest.headline(document, alive, time.time()))
     else:
-        scene = frame.Scene(document, digest.digest(document), alive, time.time(), tail)
+        scene = frame.Scene(document, digest.digest(document), alive, time.time(), tail, clock)
         lines = frame.frame(scene, output.width, None, live.marks(output))
     for line in lines:
         output.print(line, no_wrap=True, crop=False)

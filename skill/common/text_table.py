@@ -40,7 +40,7 @@ def columns(
         for n, cell in enumerate(row):
             is_last = n == count - 1
             room = max(1, width - line.cell_len) if is_last and n not in right else widths[n]
-            shown = _shortened(cell, room) if n in ids else cell
+            shown = shortened(cell, room) if n in ids else cell
             shown.truncate(room, overflow="ellipsis")
             if n in right:
                 line.append(" " * (room - shown.cell_len))
@@ -55,8 +55,8 @@ def columns(
     return lines
 
 
-def _shortened(cell: Text, room: int) -> Text:
-    """The text without its middle, in at most `room` cells."""
+def shortened(cell: Text, room: int) -> Text:
+    """Return the text without its middle, in at most `room` cells."""
     from rich.cells import set_cell_size
     from rich.text import Text
 

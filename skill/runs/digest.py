@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
@@ -13,6 +13,8 @@ from skill.common.errors import DONE, PERSON
 
 Row = Mapping[str, Any]
 """A job, phase or card as it stands in queue_state.json."""
+Clock = Callable[[str | None], str]
+"""Formats an ISO time as a time of day, as `clock` does."""
 
 ORDER = tuple(
     status.value
@@ -68,6 +70,11 @@ def digest(document: Mapping[str, Any]) -> Digest:
     return Digest(running, person, retrying, recent, cancelled)
 
 
+def clock(text: str | None) -> str:
+    """Return the time of day of an ISO time, in UTC with its Z; empty for none."""
+    return "" if text is None else f"{text[11:19]}Z"
+
+
 def alike(rows: Iterable[Row]) -> list[list[Row]]:
     """Group rows with the same text: jobs that are blocked or cancelled for one reason. Stuck jobs stay alone."""
     groups: dict[tuple[str, ...], list[Row]] = {}
@@ -101,11 +108,6 @@ def took(row: Row, now: float) -> str:
     return "" if length is None else duration(length)
 
 
-def clock(text: str | None) -> str:
-    """Return the time of day of an ISO time, in UTC with its Z; empty for none."""
-    return "" if text is None else f"{text[11:19]}Z"
-
-
 def counts_text(counts: Mapping[str, int], leave_out: Iterable[str] = ()) -> str:
     """Format counts: `5 completed, 2 running`; zeros are left out."""
     left_out = set(leave_out)
@@ -133,12 +135,12 @@ GONE = "gone"
 """In the meta of a state whose manager is not there: how many of the jobs that it left running have no screen."""
 
 
-def problems(document: Mapping[str, Any], alive: bool) -> list[str]:
+def problems(document: Mapping[str, Any], alive: bool, clock: Clock = clock) -> list[str]:
     """List what blocks the queue, one line each; empty if nothing does."""
-    return list(problems_by_kind(document, alive).values())
+    return list(problems_by_kind(document, alive, clock).values())
 
 
-def problems_by_kind(document: Mapping[str, Any], alive: bool) -> dict[str, str]:
+def problems_by_kind(document: Mapping[str, Any], alive: bool, clock: Clock = clock) -> dict[str, str]:
     """The same, by what blocks the queue: a line may change with time, as where it tells an age."""
     meta = document["meta"]
     resume = f"wavequeue resume --run {meta['run_id']}"
@@ -192,7 +194,7 @@ OUTCOMES = {"stopped_early": "stopped early", "recovered": "recovered"}
 """How a job has completed, where that is worth a word."""
 
 
-def reason(row: Row) -> str:
+def reason(row: Row, clock: Clock = clock) -> str:
     """Give the reason for a job's status in one line; empty where there is none."""
     if row["status"] in FINAL:
         skipped = "not run: its output already existed" if row.get("skipped") else ""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from queue_manager.core.times import duration, epoch
+from skill.runs.digest import Clock, clock
 
 Eta = Mapping[str, Any]
 """`at`: ISO time, None where it is not known; `basis`: what tells how long jobs take; `note`: what has to be so for it,
@@ -32,14 +33,14 @@ def seconds(document: Mapping[str, Any], now: float) -> float | None:
     return None if eta is None or eta["at"] is None else max(0.0, epoch(eta["at"]) - now)
 
 
-def line(document: Mapping[str, Any], alive: bool, now: float) -> str:
+def line(document: Mapping[str, Any], alive: bool, now: float, clock: Clock = clock) -> str:
     """The same in words, with what it is from; empty where nothing was estimated, or the run has stopped."""
     eta, left = _of(document), seconds(document, now)
     if eta is None or not alive:
         return ""
     if left is None:
         return f"ETA unknown: {eta['note']}"
-    when = f"{eta['at'][11:19]}Z, in about {duration(left)}" if left else "any moment: jobs take longer than expected"
+    when = f"{clock(eta['at'])}, in about {duration(left)}" if left else "any moment: jobs take longer than expected"
     note = f", {eta['note']}" if eta["note"] else ""
     return f"ETA {when}{note} (from {'; '.join(eta['basis'])})"
 

@@ -13,7 +13,8 @@ from skill.common.units import jobs_text
 from skill.reports import teardown_text
 from skill.runs import activity, code_versions, digest, eta, health, recovery
 from skill.runs.assignment import LOST, PLANNED
-from skill.runs.digest import Digest, Row
+from skill.runs.digest import Clock, Digest, Row
+from skill.runs.digest import clock as utc_clock
 
 STYLES = {
     "completed": "green", "running": "cyan", "failed_oom": "yellow", "failed_other": "yellow",
@@ -40,13 +41,15 @@ ASCII = Marks("#", "=", "~", "x", ".")
 
 
 class Scene(NamedTuple):
-    """All that a frame shows. `tail` gives the last log line of a running job; `now` in epoch seconds."""
+    """All that a frame shows. `tail` gives the last log line of a running job; `now` in epoch seconds; `clock` formats
+    the times of day."""
 
     document: Mapping[str, Any]
     digest: Digest
     alive: bool
     now: float
     tail: Callable[[Row], str]
+    clock: Clock = utc_clock
 
 
 class _Section(NamedTuple):
@@ -59,24 +62,10 @@ class _Section(NamedTuple):
 
 def frame(scene: Scene, width: int, height: int | None, marks: Marks = UNICODE, footer: str = "") -> list[Text]:
     """The lines of a view, each at most `width` cells, at most `height` in all (None: as many as it takes)."""
-    document = scene.document
-    head = [Text(digest.headline(document, scene.alive, scene.now), style="bold", no_wrap=True)]
-    counts = Text("  ", no_wrap=True)
-    for name in digest.ORDER:
-        if document["counts"].get(name):
-            counts.append(f"{document['counts'][name]} {name}", style=STYLES[name]).append("  ")
-    head.append(counts)
-    when = eta.line(document, scene.alive, scene.now)
-    if when:
-        head.append(Text(f"  {when}", style="bright_black", no_wrap=True))
-    for problem in digest.problems(document, scene.alive)[: 3 if height else None]:
-        head.append(Text(f"  ! {problem}", style="bold yellow", no_wrap=True))
-    foot = [Text(footer, style="bright_black", no_wrap=True)] if footer else []
-    for line in (*head, *foot):
-        line.rstrip()
-        line.truncate(width, overflow="ellipsis")
+    top = head(scene, width, few=height is not None)
+    foot = [line_of(footer, width)] if footer else []
     sections = [section for section in _sections(scene, width, marks) if section.rows]
-    room = None if height is None else height - len(head) - len(foot)
+    room = None if height is None else height - len(top) - len(foot)
     body: list[Text] = []
     for section, share in zip(sections, _shares([len(section.rows) for section in sections], room), strict=True):
         if share:
@@ -84,7 +73,36 @@ def frame(scene: Scene, width: int, height: int | None, marks: Marks = UNICODE, 
             title = Text(f"{section.title}{shown}", style="bold", no_wrap=True)
             title.truncate(width)
             body += [title, *section.draw(section.rows[:share])]
-    return [*head, *body, *foot]
+    return [*top, *body, *foot]
+
+
+def head(scene: Scene, width: int, *, few: bool) -> list[Text]:
+    """The first lines of every view: the run, its counts, when it ends, and what blocks it. `few`: of that the first
+    three."""
+    document = scene.document
+    lines = [Text(digest.headline(document, scene.alive, scene.now), style="bold", no_wrap=True)]
+    counts = Text("  ", no_wrap=True)
+    for name in digest.ORDER:
+        if document["counts"].get(name):
+            counts.append(f"{document['counts'][name]} {name}", style=STYLES[name]).append("  ")
+    lines.append(counts)
+    when = eta.line(document, scene.alive, scene.now, scene.clock)
+    if when:
+        lines.append(Text(f"  {when}", style="bright_black", no_wrap=True))
+    for problem in digest.problems(document, scene.alive, scene.clock)[: 3 if few else None]:
+        lines.append(Text(f"  ! {problem}", style="bold yellow", no_wrap=True))
+    for line in lines:
+        line.rstrip()
+        line.truncate(width, overflow="ellipsis")
+    return lines
+
+
+def line_of(text: str, width: int, style: str = "bright_black") -> Text:
+    """One line of text in at most `width` cells."""
+    line = Text(text, style=style, no_wrap=True)
+    line.rstrip()
+    line.truncate(width, overflow="ellipsis")
+    return line
 
 
 def _shares(wanted: Sequence[int], room: int | None) -> list[int]:
@@ -117,10 +135,10 @@ def _sections(scene: Scene, width: int, marks: Marks) -> list[_Section]:
         ),
         _Section("GPUs", document["gpus"], lambda rows: _cards(rows, width, marks)),
         _Section("running", found.running, lambda rows: _running(rows, scene, width)),
-        _Section("waiting for a retry", found.retrying, lambda rows: _reasons(rows, width)),
-        _Section("need a person", digest.alike(found.person), lambda groups: _groups(groups, width)),
+        _Section("waiting for a retry", found.retrying, lambda rows: _reasons(rows, scene, width)),
+        _Section("need a person", digest.alike(found.person), lambda groups: _groups(groups, scene, width)),
         _Section("recovery", recovery.taken(document["jobs"]), lambda steps: _recovery(steps, width)),
-        _Section("cancelled", digest.alike(found.cancelled), lambda groups: _groups(groups, width)),
+        _Section("cancelled", digest.alike(found.cancelled), lambda groups: _groups(groups, scene, width)),
         _Section("recently finished", found.recent, lambda rows: _recent(rows, scene, width)),
     ]
 
@@ -247,20 +265,20 @@ def _says(row: Row, scene: Scene) -> Text:
     return text.append(f": {tail}" if does and tail else tail, style="bright_black")
 
 
-def _reasons(rows: Sequence[Row], width: int) -> list[Text]:
+def _reasons(rows: Sequence[Row], scene: Scene, width: int) -> list[Text]:
     table: list[list[str | Text]] = [
-        [row["id"], Text(row["status"], style=STYLES[row["status"]]), digest.reason(row)] for row in rows
+        [row["id"], Text(row["status"], style=STYLES[row["status"]]), digest.reason(row, scene.clock)] for row in rows
     ]
     return columns(table, width, indent=1, ids=(0,))
 
 
-def _groups(groups: Sequence[Sequence[Row]], width: int) -> list[Text]:
+def _groups(groups: Sequence[Sequence[Row]], scene: Scene, width: int) -> list[Text]:
     """A line for each group of jobs of which the same is to be said."""
     table: list[list[str | Text]] = []
     for rows in groups:
         count = f"{len(rows)} " if len(rows) > 1 else ""
         state = Text(f"{count}{rows[0]['status']}", style=STYLES[rows[0]["status"]])
-        table.append([digest.names(rows), state, digest.reason(rows[0])])
+        table.append([digest.names(rows), state, digest.reason(rows[0], scene.clock)])
     return columns(table, width, indent=1)
 
 
@@ -269,7 +287,13 @@ def _recent(rows: Sequence[Row], scene: Scene, width: int) -> list[Text]:
     for row in rows:
         state = Text(row["status"], style=STYLES[row["status"]])
         table.append(
-            [digest.clock(row["completed"]), state, row["id"], digest.took(row, scene.now), digest.reason(row)]
+            [
+                scene.clock(row["completed"]),
+                state,
+                row["id"],
+                digest.took(row, scene.now),
+                digest.reason(row, scene.clock),
+            ]
         )
     return columns(_without_empty(table), width, indent=1, ids=(2,))
 
@@ -280,12 +304,12 @@ def _without_empty(table: list[list[str | Text]]) -> list[list[str | Text]]:
     return [[row[n] for n in keep] for row in table]
 
 
-def jobs_table(rows: Sequence[Row], width: int, now: float) -> list[Text]:
+def jobs_table(rows: Sequence[Row], width: int, now: float, clock: Clock = digest.clock) -> list[Text]:
     """All of some jobs, a line each, with a heading."""
     table: list[list[str | Text]] = [["job", "phase", "status", "where", "attempts", "took", "why"]]
     for row in rows:
         state = Text(row["status"], style=STYLES[row["status"]])
         where = digest.place(row) if row["attempt"] else ""
-        why = digest.reason(row) or "; ".join(filter(None, (health.summary(row), activity.words(row, now))))
+        why = digest.reason(row, clock) or "; ".join(filter(None, (health.summary(row), activity.words(row, now))))
         table.append([row["id"], row["phase"], state, where, str(row["attempts"]), digest.took(row, now), why])
     return columns(table, width, right=(4, 5), head=True, ids=(0,))

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from skill.common.ctrl_c import ctrl_c_held
 from skill.common.errors import FAILED
 from skill.runs import digest
 from skill.terminal import safe_output
 
 if TYPE_CHECKING:
-    from rich.console import Console, Group
+    from rich.console import Console
 
     from skill.runs.watched import Followed
     from skill.terminal import frame
+    from skill.terminal.interactive import Hands
 
 TICK = 0.25
-"""Seconds between frames, and between looks for a new state file."""
+"""Seconds between looks for a new state file."""
 _WIDE = 1000
 """Cells of a line where no terminal bounds it."""
 
@@ -45,42 +44,37 @@ def marks(output: Console) -> frame.Marks:
     return frame.UNICODE if output.encoding.lower().startswith("utf") else frame.ASCII
 
 
-def follow(watched: Followed, output: Console, footer: str, *, fresh: bool) -> int:
+def follow(
+    watched: Followed, output: Console, hands: Hands, *, fresh: bool, utc: bool = False, as_matrix: bool = False
+) -> int:
     """Show a run until it is over. Returns its exit code: 0 or 3, or 1 where its manager has died or was halted.
 
-    `fresh`: it has just begun, so that lines tell of every job; else of what happens from now on. Raises
-    KeyboardInterrupt.
+    `hands`: what keys can do. `fresh`: it has just begun, so that lines tell of every job; else of what happens from
+    now on. `utc`: no local times. `as_matrix`: begin with the matrix of its grid. Raises KeyboardInterrupt.
     """
     watched.look(at_once=True)
     if output.is_terminal and not output.is_dumb_terminal:
-        _live(watched, output, footer)
+        from skill.terminal.interactive import Interactive
+
+        shown = Interactive(watched, output, hands, marks(output), clock(utc=utc), as_matrix=as_matrix)
+        shown.show(lambda: _is_over(watched))
     else:
         _lines(watched, lambda line: print(line, file=output.file, flush=True), fresh)
+        if as_matrix:
+            from skill.terminal.interactive import Interactive
+
+            shown = Interactive(watched, output, hands, marks(output), clock(utc=True), as_matrix=True)
+            for line in shown.last():
+                output.print(line, no_wrap=True, crop=False)
     meta = watched.document["meta"]
     return digest.exit_code(watched.document) if meta["manager"] == "finished" else FAILED
 
 
-def _live(watched: Followed, output: Console, footer: str) -> None:
-    from rich.console import Group
-    from rich.live import Live
+def clock(*, utc: bool) -> digest.Clock:
+    """Times of day for a terminal."""
+    from skill.terminal import local_time
 
-    from skill.terminal import frame
-
-    drawn = marks(output)
-
-    def picture(*, last: bool = False) -> Group:
-        scene = frame.Scene(watched.document, watched.digest, watched.alive, time.time(), watched.tail)
-        height = output.height - 1
-        return Group(*frame.frame(scene, output.width, height, drawn, "" if last else footer))
-
-    live = Live(picture(), console=output, auto_refresh=False, transient=False, redirect_stdout=False)
-    with ctrl_c_held() as usual, live:
-        while not _is_over(watched):
-            live.update(picture(), refresh=True)
-            signal.pthread_sigmask(signal.SIG_SETMASK, usual)
-            time.sleep(TICK)
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        live.update(picture(last=True), refresh=True)
+    return digest.clock if utc else local_time.beside_utc
 
 
 class _Teller:

@@ -349,20 +349,30 @@ def test_a_spec_whose_run_is_live_runs_again_only_where_that_is_meant_and_what_i
     assert "not run: its output already existed" in desk.call("why", "t1").stdout
 
 
-def test_the_live_view_draws_and_ctrl_c_leaves_the_run_going(desk: Desk) -> None:
+def test_the_live_view_draws_takes_keys_and_ctrl_c_leaves_the_run_going(desk: Desk) -> None:
     terminal = desk.terminal("run", desk.spec(LONG))
     terminal.wait_for("begun")  # the last line of a running job's log
-    for part in ("phases", "running", "1 pending", "Ctrl-C leaves this view; the run continues", "▓"):
+    for part in ("phases", "running", "1 pending", "q leave (the run continues)", "▓"):
         assert part in terminal.text
+    for keys, shown in (
+        (b"?", "needs a person"),
+        (b"q/three", "/three_"),
+        (b"\r", "1 of 3 jobs match three"),
+        (b"k", "cancel three? y: yes"),
+        (b"y", "cancelled: 1 job"),
+        (b"\x1b\x1b[H\r", "log of one: arrows"),
+    ):
+        terminal.type(keys)
+        terminal.wait_for(shown)
     terminal.type(b"\x03")
     assert terminal.end() == 130
     assert re.search(r"left the view; long-\S+ continues\. follow it: wavequeue watch --run long-", terminal.text)
     assert "Traceback" not in terminal.text
     document = desk.document()
     assert document["manager_alive"]
-    assert document["counts"] == {"pending": 1, "running": 2}
+    assert document["counts"] == {"cancelled": 1, "running": 2}
     (desk.place / "stop").touch()
-    desk.finish()
+    desk.finish(3)
 
 
 def test_watch_on_a_terminal_ends_with_the_run(desk: Desk) -> None:
