@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from build_manifest.faults import listed
 from queue_manager.core.manifest import encode
 from queue_manager.core.terminal_text import json_escaped
 from skill.cli import init_spec
@@ -26,15 +27,19 @@ if TYPE_CHECKING:
 
 @click.command("init")
 @click.argument("file", required=False, metavar="[FILE]")
+@click.option("--from", "script", metavar="SCRIPT", help="Write the spec for a Python script, by its options.")
+@click.option("--run-help", is_flag=True, help="With --from: run SCRIPT --help, and take the options that it prints.")
 @click.option("--example", metavar="NAME", help="Copy an example instead, with its scripts; see `--example list`.")
-def init(file: str | None, example: str | None) -> None:
+def init(file: str | None, script: str | None, run_help: bool, example: str | None) -> None:
     """Write a small commented spec to start from.
 
-    FILE is spec.yaml by default; an existing file is not overwritten.
+    FILE is spec.yaml by default; an existing file is not overwritten. With --from it has the command, the grid and the
+    output of a script, whose options are read in its source (argparse, click, typer, absl, Hydra, HfArgumentParser);
+    the script is not run, unless --run-help is given.
     """
     if example is not None:
-        if file is not None:
-            raise UseError("an example has its own name: leave out FILE")
+        if file is not None or script is not None or run_help:
+            raise UseError("an example has its own name: leave out FILE, --from and --run-help")
         _copy_example(example)
         return
     file = "spec.yaml" if file is None else file
@@ -43,8 +48,27 @@ def init(file: str | None, example: str | None) -> None:
         raise UseError(f"{file} already exists; choose another name")
     if not path.absolute().parent.is_dir():
         raise UseError(f"there is no directory {path.parent}")
+    if script is not None:
+        _write_for(script, path, run_help=run_help)
+        return
+    if run_help:
+        raise UseError("--run-help is for --from SCRIPT")
     write_whole(path, init_spec.text(path.absolute().parent.name, file), mode=None)
     print(f"wrote {file}. See what it would do: wavequeue plan {file}")
+
+
+def _write_for(script: str, path: Path, *, run_help: bool) -> None:
+    from skill.operations import init_from
+
+    made = init_from.spec_for(script, path, run_help=run_help)
+    write_whole(path, made.text, mode=None)
+    library = f" ({made.library})" if made.library else ""
+    print(f"wrote {path}: {count_text(made.options, 'option')} of {script}{library} found")
+    for note in made.notes:
+        say(f"note: {note}")
+    if made.to_write:
+        print(f"write values for {listed(made.to_write)} first, in place of {init_from.TO_WRITE}")
+    print(f"see what it would do: wavequeue plan {path}")
 
 
 def _copy_example(name: str) -> None:

@@ -1,0 +1,9 @@
+import hydra
+
+
+@hydra.main("../nowhere", "settings")
+def run(cfg):
+    pass
+
+
+run()
