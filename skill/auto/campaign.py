@@ -213,6 +213,25 @@ class Campaign:
     seq: int = 0
     updated: float = 0.0
 
+    def snapshot(self) -> Campaign:
+        """A copy that later events do not change, for a thread that reads it."""
+        nodes = {
+            name: replace(
+                node,
+                refusals=list(node.refusals),
+                jobs={seed: replace(job) for seed, job in node.jobs.items()},
+                earlier=list(node.earlier),
+            )
+            for name, node in self.nodes.items()
+        }
+        rounds = [replace(one, nodes=list(one.nodes), refused=list(one.refused)) for one in self.rounds]
+        return replace(
+            self, nodes=nodes, rounds=rounds, asks={number: replace(ask) for number, ask in self.asks.items()},
+            findings=list(self.findings), notes=list(self.notes), judged=list(self.judged), alerts=list(self.alerts),
+            trouble=replace(self.trouble), requests=set(self.requests),
+            malformed={key: list(texts) for key, texts in self.malformed.items()},
+        )  # fmt: skip
+
     # -- derived
 
     @property

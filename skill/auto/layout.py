@@ -3,6 +3,7 @@ which can be deleted and comes back. Pure."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,10 @@ class WorkDir(NamedTuple):
     """A campaign's directory."""
 
     root: Path
+
+    @classmethod
+    def at(cls, root: Path) -> WorkDir:
+        return cls(Path(os.path.abspath(root)))
 
     @property
     def config(self) -> Path:

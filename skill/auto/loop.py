@@ -7,7 +7,6 @@ the main thread's. A loop that is killed at any moment goes on from the journal 
 from __future__ import annotations
 
 import contextlib
-import copy
 import queue
 import threading
 import time
@@ -211,7 +210,7 @@ class Loop:
         number = self.campaign.next_ask
         self.record(ev.AskStarting(number, action.role, action.node, action.want, action.usd))
         request = Request(number, action.role, action.node, action.want, action.complaint)
-        seen = copy.deepcopy(self.campaign)  # the thread reads it while the campaign goes on
+        seen = self.campaign.snapshot()
         cwd = None
         if action.role in ("edit", "repair") and action.node is not None:
             node = self.campaign.nodes[action.node]

@@ -11,18 +11,22 @@ from typing import Any
 from build_manifest.faults import Shown, SpecErrors
 from queue_manager.core.layout import LOCAL_RUNS
 from queue_manager.core.times import epoch
+from skill.auto.campaign import COMPLETED
 from skill.auto.config import Config
 from skill.auto.layout import WorkDir
-from skill.auto.ports import JobSeen, JobToRun
+from skill.auto.ports import JobSeen, JobToRun, Queue
 from skill.common.errors import FailedError, UseError
 from skill.operations import add_jobs, change_run, start_run
 from skill.operations.build_spec import MadeSpec, Say
 from skill.runs import directory
 from skill.runs.directory import Document, Run
 from skill.runs.open import open_run
+from skill.runs.requests import Asked
 
 _NAME = re.compile(r"(?<!\$)\$\{(\w+)\}")
 SEED = "seed"
+READING = "reading"
+"""Of a completed job whose metrics its manager has not read yet."""
 
 
 def spec_of(config: Config, work: WorkDir, jobs: Sequence[JobToRun]) -> MadeSpec:
@@ -77,11 +81,16 @@ class LocalQueue:
             raise FailedError(str(error)) from None
 
     def _add(self, run: Run, jobs: Sequence[JobToRun]) -> None:
-        done = add_jobs.add_spec(run, spec_of(self._config, self._work, jobs))
-        del done
-        missing = {job.id for job in jobs} - self.look().keys()
-        if missing:
-            raise FailedError(f"run {run.id} did not take {', '.join(sorted(missing))}")
+        """A request that has no answer yet stays, and counts; what it adds is seen once it was taken."""
+        done = add_jobs.add_spec(run, spec_of(self._config, self._work, jobs)).added
+        for outcome in done.outcomes if done is not None else ():
+            found = outcome.asked
+            if isinstance(found, Asked):
+                if found.answer is not None and not found.answer.ok:
+                    raise FailedError(f"run {run.id}: {found.answer.text}")
+            else:
+                reason = found if isinstance(found, str) else found.reason
+                raise FailedError(f"{outcome.host}: {reason}")
 
     def look(self) -> Mapping[str, JobSeen]:
         run = self.run
@@ -112,8 +121,11 @@ def _seen(row: Mapping[str, Any], models: Mapping[tuple[str, int], str]) -> JobS
     found = row.get("metrics") or {}
     metrics = {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
     errors = [f"{name}: {why}" for name, why in (row.get("metric_errors") or {}).items()]
+    status = row["status"]
+    if status == COMPLETED and not found and not errors:
+        status = READING
     return JobSeen(
-        row["status"],
+        status,
         metrics,
         row["error"] or "; ".join(errors),
         "" if row["gpu"] is None else models.get((host, row["gpu"])) or "unknown GPU",
@@ -125,3 +137,8 @@ def _seen(row: Mapping[str, Any], models: Mapping[tuple[str, int], str]) -> JobS
 
 def _at(text: str | None) -> float | None:
     return None if text is None else epoch(text)
+
+
+def queue_of(config: Config, work: WorkDir, say: Say) -> Queue:
+    """The queue of a campaign: on the hosts that its configuration names, or on this machine."""
+    return LocalQueue(config, work, say)

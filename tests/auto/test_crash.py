@@ -1,0 +1,80 @@
+"""A loop that is killed at any moment goes on from its directory alone, to the same end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from skill.auto import store
+from skill.auto.config import AgentSpec, Limits, Noise, Scope
+from skill.auto.layout import WorkDir
+from tests.auto.killed_loop import Killed, World, after, begin, story, work_until_killed
+from tests.auto.simulated import config
+
+SMALL = config(
+    agent=AgentSpec(("agent",), parallel=1, usd_per_call=0.5),
+    limits=Limits(max_rounds=2),
+    noise=Noise(3, 2, 2.0),
+    scope=Scope(("*.py",)),
+    per_round=3,
+    strict=True,
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skill.auto.journal.os.fdatasync", lambda _fd: None)
+
+
+def whole(root: Path) -> World:
+    """A campaign that nothing kills."""
+    world = begin(root, SMALL)
+    assert work_until_killed(world) is not None
+    return world
+
+
+def test_the_campaign_that_is_killed_has_everything_in_it(tmp_path: Path) -> None:
+    campaign, _ = store.load(WorkDir(whole(tmp_path / "campaign").root))
+    assert campaign.stopped == "max_rounds"
+    assert [node.verdict for node in campaign.nodes.values()] == ["baseline", "worse", "better", "worse", "better"]
+    assert {ask.role for ask in campaign.asks.values()} == {"plan", "edit", "repair", "analyze"}
+    assert campaign.nodes["n001"].refusals == ["it touches a protected file"]
+    assert campaign.nodes["n003"].revision == 1
+    assert [planned.refused for planned in campaign.rounds] == [
+        [("none", "it changes nothing of n000")],
+        [("none", "it changes nothing of n002")],
+    ]
+
+
+def test_killed_at_any_moment_it_comes_to_the_same_end(tmp_path: Path) -> None:
+    model = whole(tmp_path / "whole")
+    expected = story(store.load(WorkDir(model.root))[0])
+    assert len(model.moments) > 200
+    for number, moment in enumerate(model.moments):
+        world = after(moment, tmp_path / str(number))
+        campaign = work_until_killed(world)
+        assert campaign is not None
+        assert story(campaign) == expected, moment.words
+        assert story(store.load(WorkDir(world.root))[0]) == expected, moment.words
+        assert set(world.starts.values()) == {1}, moment.words
+        assert world.starts.keys() == model.starts.keys(), moment.words
+
+
+def test_killed_again_and_again_it_comes_to_the_same_end(tmp_path: Path) -> None:
+    expected = story(store.load(WorkDir(whole(tmp_path / "whole").root))[0])
+    world = begin(tmp_path / "often", SMALL)
+    campaign = None
+    deaths = 0
+    while campaign is None:
+        world.die_at = len(world.deeds) + 20
+        campaign = work_until_killed(world)
+        deaths += campaign is None
+        assert deaths < 100
+    assert deaths > 5
+    assert story(campaign) == expected
+    assert set(world.starts.values()) == {1}
+
+
+def test_a_kill_is_no_error_that_a_loop_may_catch() -> None:
+    assert not issubclass(Killed, Exception)
