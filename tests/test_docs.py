@@ -111,6 +111,7 @@ def test_commands_run_as_written(world: World, vast: Double, reader: str) -> Non
         code, said, complained = run(line, checkout, environment)
         out, err = f"{out}{said}", f"{err}+ {line}\n{complained}"
         assert code == 0, (line, code, out + err)
+    assert "all checks passed; next: wavequeue submit manifests/demo.yaml --host gpu-a\n" in out
     assert out.count("8 of 8 jobs completed") >= 2, "here, and on the host"
     assert "6 of 6 jobs completed" in err, "on a rented machine"
     assert vast.count("PUT", "/asks/") == 1

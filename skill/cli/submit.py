@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -51,7 +52,11 @@ def preflight_verb(spec: Given, names: tuple[str, ...], pool: str | None, as_jso
         for text in checked.faults:
             print(f"error: {text}")
         if not checked.faults:
-            print(f"all checks passed; next: wavequeue submit {spec}")
+            where = [
+                *(f"--host {shlex.quote(name)}" for name in names),
+                *([f"--pool {shlex.quote(pool)}"] if pool else ()),
+            ]
+            print(f"all checks passed; next: {' '.join(['wavequeue submit', str(spec), *where])}")
     return FAILED if checked.faults else DONE
 
 

@@ -71,7 +71,8 @@ def stat(values: Sequence[float]) -> Stat:
     """Describe at least one value."""
     try:  # statistics.stdev is exact for numbers of any size, and takes ten times as long
         mean = statistics.fmean(values)
-        squares = math.fsum([(value - mean) ** 2 for value in values])
+        # A mean is rounded: values that are all alike may differ from theirs.
+        squares = math.fsum([(value - mean) ** 2 for value in values]) if min(values) < max(values) else 0.0
         sd = math.sqrt(squares / (len(values) - 1)) if len(values) > 1 else None
     except OverflowError:
         mean, sd = float(statistics.mean(values)), statistics.stdev(values) if len(values) > 1 else None

@@ -209,6 +209,12 @@ PUBLISHED = [  # two-sided 95 % and 99 % points of Student's t, from the tables 
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("value", [0.1, 0.92294807370184])
+def test_values_that_are_alike_have_no_deviation(value: float) -> None:
+    for n in range(2, 12):
+        assert cells.stat([value] * n).sd == 0.0
+
+
 @pytest.mark.parametrize(("freedom", "at_95", "at_99"), PUBLISHED)
 def test_quantiles_of_students_t_are_those_of_the_tables(freedom: float, at_95: float, at_99: float) -> None:
     assert t_quantile(0.975, freedom) == pytest.approx(at_95, abs=5.1e-4)
