@@ -11,7 +11,7 @@ from skill.cli.main import VERBS, load
 
 MORE_THAN_ONE_MEANING = {
     "--dry-run", "--every", "--worker-pool", "--all", "--cmd", "--control", "--project", "--reason",
-    "--force", "--gpus", "--host", "--id", "--idea",
+    "--force", "--from", "--gpus", "--host", "--id", "--idea",
     "--metric", "--name", "--new", "--output", "--phase", "--pool", "--run", "--yes", "-n",
 }  # fmt: skip
 """What the verb is about decides: the hosts to use or to pull from, the jobs to cancel or to retry."""
