@@ -38,6 +38,10 @@ def only_missing(made: Table) -> Table:
 def _check(kind: str, names: Sequence[str], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
+            several = [one.strip() for one in name.split(",")]
+            if len(several) > 1 and all(one in known for one in several):
+                option = "--by" if kind == "key" else "--metric"
+                raise UseError(f"give each {kind} its own option: {' '.join(f'{option} {one}' for one in several)}")
             close = nearest(name, known)
             there = f"did you mean {close}?" if close else f"there are: {listed(known)}" if known else "there is none"
             raise UseError(f"no {kind} is called {name}; {there}")

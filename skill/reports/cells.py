@@ -26,7 +26,8 @@ class Result(NamedTuple):
 
     `params`: without those that name the job. `at`: when it completed (ISO time), empty if it has not. `numbers`: its
     metrics. `why`: why it has none, or lacks some, in words; empty if it has all that its manifest asks for.
-    `changed`: settings that are not those of `params`, since a rung of `recover` changed them, in words.
+    `changed`: settings that are not those of `params`, since a rung of `recover` changed them, in words. `lacks`: the
+    metrics that it completed without, and why each, as far as that was told.
     """
 
     run: str
@@ -38,6 +39,7 @@ class Result(NamedTuple):
     numbers: Mapping[str, float]
     why: str = ""
     changed: str = ""
+    lacks: Mapping[str, str] = {}
 
 
 class Stat(NamedTuple):
@@ -155,10 +157,10 @@ def read(
             if value is not None and (name in asked or (name not in job.params and not is_seed(name)))
         }
         at = row["completed"] or "" if completed else ""
-        why = _why(row, kept, asked)
-        found.append(
-            Result(run, job.id, job.phase, params[job.id], row["status"], at, kept, why, recovery.changed(row) or "")
-        )
+        lacks = (row.get("metric_errors") or {name: "" for name in asked if name not in kept}) if completed else {}
+        why = _why(row, kept, lacks)
+        changed = recovery.changed(row) or ""
+        found.append(Result(run, job.id, job.phase, params[job.id], row["status"], at, kept, why, changed, lacks))
     return found
 
 
@@ -183,16 +185,23 @@ def _is_json(job: JobSpec) -> bool:
     return (job.expected_output or "").endswith(".json")
 
 
-def _why(row: Mapping[str, Any], kept: Mapping[str, float], asked: Mapping[str, Any]) -> str:
-    errors: Mapping[str, str] = row.get("metric_errors") or {}
+def _why(row: Mapping[str, Any], kept: Mapping[str, float], lacks: Mapping[str, str]) -> str:
     if row["status"] != "completed":
         return row["error"] or row["waiting"] or ""
-    if errors:
-        return "; ".join(f"{name}: {why}" for name, why in errors.items())
-    lacking = [name for name in asked if name not in kept]
-    if lacking:
-        return f"has no {', '.join(lacking)}"
-    return "" if kept else "its numbers are not on this machine"
+    return _lacks_text(lacks) or ("" if kept else "its numbers are not on this machine")
+
+
+def _lacks_text(lacks: Mapping[str, str]) -> str:
+    told = [f"{name}: {why}" for name, why in lacks.items() if why]
+    return "; ".join(told) or (f"has no {', '.join(lacks)}" if lacks else "")
+
+
+def _about(one: Result, metrics: Sequence[str]) -> Result:
+    """A result as far as these metrics matter."""
+    if not one.lacks:
+        return one
+    lacks = {name: why for name, why in one.lacks.items() if name in metrics}
+    return one._replace(lacks=lacks, why=_lacks_text(lacks))
 
 
 def join(runs: Sequence[Sequence[Result]]) -> list[Result]:
@@ -241,6 +250,7 @@ def table(
     `goal`: min or max by metric; without one no cell is best.
     """
     keys = list(by) or keys_of(results)
+    results = [_about(one, metrics) for one in results] if metrics else results
     names = list(metrics) or list(dict.fromkeys(name for one in results for name in one.numbers))
     groups: dict[tuple[str, ...], list[Result]] = {}
     for one in results:

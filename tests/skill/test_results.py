@@ -164,6 +164,20 @@ def test_of_several_runs_the_job_counts_that_completed_last() -> None:
     assert [one.run for one in never] == ["r2"]
 
 
+def test_only_numbers_of_the_metrics_that_are_shown_are_missing() -> None:
+    both = {"loss": GOAL["loss"], "acc": GOAL["loss"]}
+    story = Story(manifest(*(student(16, seed, metrics=both) for seed in (1, 2)))).complete("s1_N16", "s2_N16")
+    made = document(story, {"s1_N16": {"loss": 0.5}, "s2_N16": {"acc": 0.9}}, {"s1_N16": {"acc": "no key acc"}})
+    found = cells.read(made, story.manifest, {}, RUN_ID)
+    for names, missing in [
+        ((), [("s1_N16", "acc: no key acc"), ("s2_N16", "has no loss")]),
+        (("loss",), [("s2_N16", "has no loss")]),
+        (("acc",), [("s1_N16", "acc: no key acc")]),
+    ]:
+        (cell,) = cells.table(found, {}, (), names).cells
+        assert [(one.id, one.why) for one in cell.missing] == missing
+
+
 def test_by_pools_all_else_and_metric_leaves_the_others_out() -> None:
     story = Story(manifest(*(student(n, seed) for n in (16, 32) for seed in (1, 2))))
     story.complete("s1_N16", "s2_N16", "s1_N32", "s2_N32")
@@ -366,6 +380,7 @@ def test_the_verb_prints_every_form(capsys: pytest.CaptureFixture[str]) -> None:
         (["--by", "n"], "no key is called n; did you mean N?"),
         (["--by", "zzz"], "no key is called zzz; there are: N, seed, phase, job"),
         (["--metric", "los"], "no metric is called los; did you mean loss?"),
+        (["--by", "N,seed"], "give each key its own option: --by N --by seed"),
         (["--json", "--csv"], "give one of --json, --csv, --markdown and --latex"),
     ],
 )
