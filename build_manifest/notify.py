@@ -8,7 +8,7 @@ from typing import Any
 from build_manifest.faults import listed
 from build_manifest.fields import Fields
 from build_manifest.nodes import ListNode, MapNode, Node, Scalar, locate
-from build_manifest.secrets import key_in
+from build_manifest.secrets import key_in, path_key
 from build_manifest.values import seconds
 from queue_manager.core.notify_rules import KEYS, ON, SHAPES
 
@@ -100,7 +100,9 @@ def _webhook(fields: Fields, scalar: Scalar | None) -> list[str] | None:
 
 
 def _refuse_secret(fields: Fields, scalar: Scalar, what: str, how: str) -> None:
-    found = key_in(scalar.text)
+    found, in_path = key_in(scalar.text), path_key(scalar.text)
+    if found is None and in_path is not None:
+        found = in_path, "WEBHOOK_URL"
     if found is None and _ACCESS.search(scalar.text) is None:
         return
     name = found[1] if found is not None and found[1].endswith("WEBHOOK_URL") else "WEBHOOK_URL"

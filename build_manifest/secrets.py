@@ -30,6 +30,7 @@ _GIVEN = re.compile(
     re.IGNORECASE,
 )
 """A variable or an option of a command that is called after a key, with its value."""
+_PATHS = re.compile(r"https?://([^\s?#'\"]{1,2000})")
 _GIVEN_LEAST, _GIVEN_BITS = 20, 3.3
 _ANY_NAME = re.compile("key|token|secret|passw|passphrase|credential", re.IGNORECASE)
 _USUAL = (
@@ -69,6 +70,15 @@ def key_in(text: str) -> tuple[str, str] | None:
         value = match["value"] or match["wandb"]
         if match["wandb"] or _is_random(value):
             return value, "WANDB_API_KEY" if match["wandb"] else match["name"].replace("-", "_").upper()
+    return None
+
+
+def path_key(text: str) -> str | None:
+    """The part of a URL's path that looks like a key: whoever has such an address of a webhook may post to it."""
+    for url in _PATHS.findall(text):
+        found = next((part for part in re.split("[/@]", url)[1:] if _is_random(part)), None)
+        if found is not None:
+            return str(found)
     return None
 
 
