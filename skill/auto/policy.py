@@ -242,12 +242,20 @@ def _proposals_wanted(campaign: Campaign) -> int:
     if stops.no_more_nodes(campaign) is not None:
         return 0
     active = sum(node.kind in ("proposed", "declared") for node in campaign.undecided)
-    if config.strict and active:
+    if active and (config.strict or _knows_nothing_new(campaign)):
         return 0
     want = config.per_round - active
     if config.limits.max_nodes is not None:
         want = min(want, config.limits.max_nodes - len(campaign.proposed))
     return max(0, want)
+
+
+def _knows_nothing_new(campaign: Campaign) -> bool:
+    """Whether the planner, whose last proposals were all known or refused, would be told the same again."""
+    if not stops.without_news(campaign):
+        return False
+    ask = campaign.asks.get(campaign.rounds[-1].ask)
+    return ask is not None and all((campaign.nodes[name].judged or 0.0) <= ask.started for name in campaign.judged)
 
 
 # -- money -----------------------------------------------------------------------------------------------------------

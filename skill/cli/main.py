@@ -63,7 +63,7 @@ VERBS = {  # in the order in which they are used
     "vast": Verb("vast.instances", "vast", "Rent machines of Vast.ai: list them, their cost, and offers."),
     "up": Verb("up", "up_verb", "Run SPEC on a rented machine: rent, run, pull, destroy."),
     "research": Verb("research.projects", "research", "Keep projects, ideas, runs, evidence and papers in files."),
-    "auto": Verb("auto.campaign", "auto", "Let an agent search: it proposes, the queue measures, code decides."),
+    "auto": Verb("auto.campaign", "auto", "Let an agent propose experiments; the queue measures them."),
     "completion": Verb("completion", "completion_verb", "Complete verbs, runs, jobs, hosts and files in your shell."),
     "mcp": Verb("mcp_verb", "mcp_verb", "Serve runs to agents by the Model Context Protocol."),
     "skill": Verb("skill_verb", "skill_verb", "Install the instructions by which Claude Code uses wavequeue."),

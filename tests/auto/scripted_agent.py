@@ -109,7 +109,7 @@ def proposals(known: dict[str, Any], args: argparse.Namespace, how: str) -> list
     choices: dict[str, list[Any]] = args.choices
     nodes: list[dict[str, Any]] = known.get("nodes", [])
     best = next((node for node in nodes if node["id"] == known.get("best")), None)
-    tried = [node["settings"] for node in nodes]
+    tried = [node["settings"] for node in [*nodes, *known.get("running", [])]]
     want = known.get("want", 1)
     if how == "duplicate":
         same = dict(best["settings"]) if best else {}

@@ -412,6 +412,19 @@ def test_rounds_without_a_new_proposal_stop() -> None:
     assert len(campaign.rounds) == 4
 
 
+def test_a_planner_that_has_no_idea_is_asked_again_when_more_is_known() -> None:
+    def propose(campaign: Campaign, _want: int) -> list[Proposal]:
+        return [Proposal("x", parent="n000", settings={"x": len(campaign.judged)})]
+
+    one = simulation(fixed, propose=propose, limits=Limits(max_nodes=4, no_novel=2))
+    assert one.run().stopped == "max_nodes"
+    for planned in one.campaign.rounds[1:]:
+        before = one.campaign.rounds[planned.round - 2]
+        judged = [node.judged or 0.0 for node in one.campaign.nodes.values()]
+        asked, after = (one.campaign.asks[each.ask].started for each in (before, planned))
+        assert before.nodes or any(asked < at <= after for at in judged)
+
+
 def test_the_agents_wish_to_stop_ends_the_planning() -> None:
     one = simulation(fixed, limits=ENDLESS)
     while not one.campaign.rounds:

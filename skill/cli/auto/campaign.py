@@ -16,7 +16,7 @@ WORKDIR = click.argument("workdir", metavar="WORKDIR", type=click.Path(path_type
 NODE = click.argument("node", metavar="NODE")
 
 
-@click.group("auto", short_help="Let an agent search: it proposes, the queue measures, code decides.")
+@click.group("auto", short_help="Let an agent propose experiments; the queue measures them.")
 def auto() -> None:
     """Let a coding agent propose experiments on a training program; the queue runs them, and code decides from their
     metrics what was better than noise, and when to stop.
