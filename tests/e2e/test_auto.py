@@ -1,0 +1,113 @@
+"""An autoresearch campaign through the real queue, with a scripted agent: interrupted, killed, and resumed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from skill.auto import journal, store
+from skill.auto.config import Config, Launch, Limits, Noise, Objective
+from skill.auto.events import AskStarting, JobsSubmitted
+from skill.auto.layout import WorkDir
+from tests import forked
+from tests.auto.world import scripted
+from tests.e2e.runs import World, lives, processes_of, wait_for
+
+TRAIN = """
+import os, pathlib, sys, time
+x, seed = float(sys.argv[1]), int(sys.argv[2])
+with open(os.environ["RAN"], "a") as file:
+    file.write(os.environ["WQ_NODE"] + " " + os.environ["WQ_SEED"] + "\\n")
+while os.path.exists(os.environ["HOLD"]):
+    time.sleep(0.02)
+print(f"score={-(x - 3) ** 2 + 0.001 * seed}")
+"""
+
+
+class Campaigned:
+    """A campaign in a world, and what its jobs write down of themselves. While `hold` is there, no job ends."""
+
+    def __init__(self, world: World, *agent: str) -> None:
+        self.world, self.work = world, WorkDir(world.root / "campaign")
+        self.ran, self.hold, self.count = world.root / "ran", world.root / "hold", world.root / "count"
+        self.work.root.mkdir()
+        choices = json.dumps({"x": [0, 1, 2, 3, 4]})
+        config = Config(
+            "hill",
+            str(world.root / "repo"),
+            _repository(world.root / "repo"),
+            Objective("score", "max"),
+            {"score": {"log": r"score=(\S+)"}},
+            Launch(f"{sys.executable} -S -E train.py ${{x}} ${{seed}}", {"x": 0}),
+            scripted("--choices", choices, "--count", str(self.count), *agent),
+            noise=Noise(3, 2),
+            limits=Limits(max_nodes=4),
+            run={"max_parallel": 4, "launcher": "process"},
+            job={"gpus": 0, "env": {"RAN": str(self.ran), "HOLD": str(self.hold)}},
+            per_round=2,
+            strict=True,
+        )
+        store.begin(self.work, config)
+
+    def start(self) -> forked.Forked:
+        return forked.start("skill", ["auto", "run", str(self.work.root)], self.world.root, self.world.environment)
+
+    def events(self) -> list[Any]:
+        return [record.event for record in journal.read(self.work.journal)[0]]
+
+    def jobs_that_ran(self) -> Counter[str]:
+        return Counter(self.ran.read_text().splitlines()) if self.ran.exists() else Counter()
+
+
+def _repository(root: Path) -> str:
+    root.mkdir()
+    (root / "train.py").write_text(TRAIN)
+    git = ["git", "-C", str(root), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "begin"]):
+        subprocess.run([*git, *words], check=True)
+    return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_interrupted_and_killed_it_finds_the_best_and_runs_no_job_twice(world: World) -> None:
+    campaign = Campaigned(world, "--misbehave", "hang", "--role", "plan", "--times", "1")
+
+    loop = campaign.start()
+    wait_for(campaign.count.exists, say="the agent to be asked")
+    loop.send_signal(signal.SIGINT)
+    _, err = loop.communicate(timeout=60)  # and not the 600 s that the agent sleeps
+    assert loop.wait() == 130, err
+    assert not [
+        one for one in processes_of(world.home) if "sleep" in one.name() or "scripted" in " ".join(one.cmdline())
+    ]
+
+    campaign.hold.touch()
+    loop = campaign.start()
+    wait_for(lambda: sum(isinstance(one, JobsSubmitted) for one in campaign.events()) == 3, say="two nodes to be run")
+    loop.send_signal(signal.SIGKILL)
+    loop.communicate()
+    campaign.hold.unlink()  # they end while nobody looks
+    wait_for(lambda: len(campaign.jobs_that_ran()) == 5, say="the jobs to run")
+
+    loop = campaign.start()
+    wait_for(lambda: any(isinstance(one, AskStarting) and one.role == "analyze" for one in campaign.events()))
+    loop.send_signal(signal.SIGKILL)
+    loop.communicate()
+
+    loop = campaign.start()
+    out, err = loop.communicate(timeout=300)
+    assert loop.wait() == 0, err
+    found, _ = store.load(campaign.work)
+    assert "stopped (max_nodes): 4 nodes were proposed; max_nodes is 4" in out
+    assert found.best is not None
+    assert {node.settings["x"]: node.verdict for node in found.nodes.values()} == {
+        0: "baseline", 1: "better", 2: "better", 3: "better", 4: "within_noise",
+    }  # fmt: skip
+    assert found.best.settings == {"x": 3}
+    assert set(campaign.jobs_that_ran().values()) == {1}
+    assert {job.id for job in found.jobs} == {name.replace(" ", "_s") for name in campaign.jobs_that_ran()}
+    assert not lives(loop.pid)
