@@ -16,8 +16,9 @@ from skill.auto.config import Config
 from skill.auto.layout import WorkDir
 from skill.auto.ports import JobSeen, JobToRun, Queue
 from skill.common.errors import FailedError, UseError
-from skill.operations import add_jobs, change_run, start_run
+from skill.operations import add_jobs, change_run, start_run, submit_spec
 from skill.operations.build_spec import MadeSpec, Say
+from skill.operations.submit import Outcome
 from skill.runs import directory
 from skill.runs.directory import Document, Run
 from skill.runs.open import open_run
@@ -29,9 +30,11 @@ READING = "reading"
 """Of a completed job whose metrics its manager has not read yet."""
 
 
-def spec_of(config: Config, work: WorkDir, jobs: Sequence[JobToRun]) -> MadeSpec:
-    """The spec of some jobs: each in its node's worktree, with the settings that the launch command names."""
-    top: dict[str, Any] = {**config.run, "project": config.name, "cwd": str(work.code), "metrics": dict(config.metrics)}
+def spec_of(config: Config, work: WorkDir, jobs: Sequence[JobToRun], cwd: str | None = None) -> MadeSpec:
+    """The spec of some jobs: each in its node's worktree, with the settings that the launch command names. `cwd`: where
+    the worktrees are, for the run; None: where they are here."""
+    top: dict[str, Any] = {**config.run, "project": config.name, "metrics": dict(config.metrics)}
+    top["cwd"] = str(work.code) if cwd is None else cwd
     top["jobs"] = [_job(config, work, job) for job in jobs]
     text = json.dumps(top, indent=1, ensure_ascii=False)
     return MadeSpec(f"the jobs of campaign {config.name}", text, text, len(jobs), work.code, Shown.NAMES, None)
@@ -68,29 +71,15 @@ class LocalQueue:
         run = self.run
         try:
             if run is None:
-                spec = spec_of(self._config, self._work, jobs)
-                start_run.start_run(spec, again=True, name=self._config.name, say=self._say)
+                self._begin(self._spec(jobs))
                 return
-            with open_run(run) as there:
-                there.begin()
-                known = {row["id"] for row in there.look(full=True)["jobs"]}
+            self._renew(run)
+            known = self.look()
             new = [job for job in jobs if job.id not in known]
             if new:
                 self._add(run, new)
         except (UseError, SpecErrors) as error:
             raise FailedError(str(error)) from None
-
-    def _add(self, run: Run, jobs: Sequence[JobToRun]) -> None:
-        """A request that has no answer yet stays, and counts; what it adds is seen once it was taken."""
-        done = add_jobs.add_spec(run, spec_of(self._config, self._work, jobs)).added
-        for outcome in done.outcomes if done is not None else ():
-            found = outcome.asked
-            if isinstance(found, Asked):
-                if found.answer is not None and not found.answer.ok:
-                    raise FailedError(f"run {run.id}: {found.answer.text}")
-            else:
-                reason = found if isinstance(found, str) else found.reason
-                raise FailedError(f"{outcome.host}: {reason}")
 
     def look(self) -> Mapping[str, JobSeen]:
         run = self.run
@@ -103,11 +92,58 @@ class LocalQueue:
             raise FailedError(str(error)) from None
 
     def cancel(self, jobs: Sequence[str]) -> None:
-        run = self.run
-        known = self.look()
+        run, known = self.run, self.look()
         ids = [job for job in jobs if job in known]
         if run is not None and ids:
             change_run.cancel_jobs(run, ids)
+
+    def _spec(self, jobs: Sequence[JobToRun]) -> MadeSpec:
+        return spec_of(self._config, self._work, jobs)
+
+    def _begin(self, spec: MadeSpec) -> None:
+        """Make the run. Raises UseError, SpecErrors, FailedError."""
+        start_run.start_run(spec, again=True, say=self._say)
+
+    def _renew(self, run: Run) -> None:
+        """Finish a start that a kill broke off."""
+        with open_run(run) as there:
+            there.begin()
+
+    def _add(self, run: Run, jobs: Sequence[JobToRun]) -> None:
+        """A request that has no answer yet stays, and counts; what it adds is seen once it was taken."""
+        done = add_jobs.add_spec(run, self._spec(jobs)).added
+        for outcome in done.outcomes if done is not None else ():
+            found = outcome.asked
+            if isinstance(found, Asked):
+                if found.answer is not None and not found.answer.ok:
+                    raise FailedError(f"run {run.id}: {found.answer.text}")
+            else:
+                reason = found if isinstance(found, str) else found.reason
+                raise FailedError(f"{outcome.host}: {reason}")
+
+
+class HostsQueue(LocalQueue):
+    """One run on hosts. The worktrees are pushed before jobs that need them are added; what is there already is not
+    sent again."""
+
+    interval = 5.0
+
+    def _spec(self, jobs: Sequence[JobToRun]) -> MadeSpec:
+        return spec_of(self._config, self._work, jobs, cwd=".")
+
+    def _begin(self, spec: MadeSpec) -> None:
+        _check(submit_spec.submit_spec(spec, again=True, say=self._say).outcomes)
+
+    def _renew(self, run: Run) -> None:
+        """Bring every host of the run to the state that its submit decided, and the code to all of them."""
+        _check(submit_spec.push_again(run, self._spec(()), self._say))
+
+
+def _check(outcomes: Sequence[Outcome]) -> None:
+    """Raises FailedError where something failed on a host; what was done on the others is not done again."""
+    faults = [f"{one.host}: {one.fault}" for one in outcomes if one.fault is not None]
+    if faults:
+        raise FailedError("; ".join(faults))
 
 
 def seen(document: Document) -> dict[str, JobSeen]:
@@ -141,4 +177,5 @@ def _at(text: str | None) -> float | None:
 
 def queue_of(config: Config, work: WorkDir, say: Say) -> Queue:
     """The queue of a campaign: on the hosts that its configuration names, or on this machine."""
-    return LocalQueue(config, work, say)
+    on_hosts = "hosts" in config.run or "ssh" in config.run
+    return HostsQueue(config, work, say) if on_hosts else LocalQueue(config, work, say)

@@ -108,6 +108,18 @@ def submit_spec(
     return Submitted(run, tuple(outcomes), estimate, estimate_lines, tuple(notes))
 
 
+def push_again(run: Run, spec: Given, say: Say = ignore) -> tuple[Outcome, ...]:
+    """Push the code beside a spec to all hosts of a run that was begun before, and finish on them what its submit did
+    not. Raises UseError and FailedError; a failure on one host is in its outcome."""
+    made = submission.prepare(directory.read_manifest(run, ours=True), spec)
+    hosts = _again(made, run, (), None, say)
+    try:
+        return tuple(submit.finish(run, made, hosts, push=True, poll=None, say=say))
+    finally:
+        for host in hosts:
+            host.close()
+
+
 def _again(made: Submission, run: Run, names: Sequence[str], pool: str | None, say: Say) -> list[Host]:
     """Return the hosts of a run that was begun before. Raises UseError where other hosts were given."""
     where = locate_workers()

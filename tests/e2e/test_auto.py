@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from skill.auto.layout import WorkDir
 from tests import forked
 from tests.auto.world import scripted
 from tests.e2e.runs import World, lives, processes_of, wait_for
+from tests.laptop import Laptop
 
 TRAIN = """
 import os, pathlib, sys, time
@@ -32,8 +34,11 @@ print(f"score={-(x - 3) ** 2 + 0.001 * seed}")
 class Campaigned:
     """A campaign in a world, and what its jobs write down of themselves. While `hold` is there, no job ends."""
 
-    def __init__(self, world: World, *agent: str) -> None:
-        self.world, self.work = world, WorkDir(world.root / "campaign")
+    def __init__(self, world: World | Laptop, *agent: str, **changes: Any) -> None:
+        self.world, self.work = (
+            world,
+            WorkDir((world.project if isinstance(world, Laptop) else world.root) / "campaign"),
+        )
         self.ran, self.hold, self.count = world.root / "ran", world.root / "hold", world.root / "count"
         self.work.root.mkdir()
         choices = json.dumps({"x": [0, 1, 2, 3, 4]})
@@ -52,9 +57,11 @@ class Campaigned:
             per_round=2,
             strict=True,
         )
-        store.begin(self.work, config)
+        store.begin(self.work, replace(config, **changes))
 
     def start(self) -> forked.Forked:
+        if isinstance(self.world, Laptop):
+            return self.world.start("auto", "run", str(self.work.root))
         return forked.start("skill", ["auto", "run", str(self.work.root)], self.world.root, self.world.environment)
 
     def events(self) -> list[Any]:
@@ -111,3 +118,21 @@ def test_interrupted_and_killed_it_finds_the_best_and_runs_no_job_twice(world: W
     assert set(campaign.jobs_that_ran().values()) == {1}
     assert {job.id for job in found.jobs} == {name.replace(" ", "_s") for name in campaign.jobs_that_ran()}
     assert not lives(loop.pid)
+
+
+def test_on_two_hosts_the_code_of_each_node_is_pushed_and_its_numbers_are_collected(laptop: Laptop) -> None:
+    for name in ("alpha", "beta"):
+        laptop.host(name, used=True)
+    run = {"hosts": ["alpha", "beta"], "max_parallel": 2, "launcher": "process"}
+    campaign = Campaigned(laptop, run=run, limits=Limits(max_nodes=2))
+    loop = campaign.start()
+    out, err = loop.communicate(timeout=400)
+    assert loop.wait() == 0, err
+    found, _ = store.load(campaign.work)
+    assert "stopped (max_nodes)" in out
+    assert found.best is found.nodes["n002"]
+    assert found.nodes["n001"].verdict in ("better", "worse")  # by which of the two was confirmed first
+    assert {job.host for job in found.jobs} == {"alpha", "beta"}
+    assert set(campaign.jobs_that_ran().values()) == {1}
+    for host in laptop.hosts.values():
+        assert {path.name for path in (host.home / "wavequeue" / "hill").iterdir()} >= {"n000", "n001", "n002"}
