@@ -76,6 +76,7 @@ LAYERS = (  # the first whose folder fits is meant
                 "httpx": "http.py",
                 "msgspec": "typed_json.py",
                 "pathspec": "gitignore.py",
+                "matplotlib": "png.py",
             },
         )
         for height, package in enumerate(PACKAGES)

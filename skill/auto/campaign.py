@@ -204,6 +204,7 @@ class Campaign:
     malformed: dict[tuple[Role, str | None], list[str]] = field(default_factory=dict)
     paused_until: float = 0.0
     paused_reason: str = ""
+    agent_digest: str = ""
     requests: set[str] = field(default_factory=set)
     stop_requested: bool = False
     resumed_at_round: int = 0
@@ -331,7 +332,8 @@ def apply(campaign: Campaign, record: Record) -> None:
     campaign.seq, campaign.updated = record.seq, record.at
 
 
-def _loop_started(campaign: Campaign, _event: ev.LoopStarted, _at: float) -> None:
+def _loop_started(campaign: Campaign, event: ev.LoopStarted, _at: float) -> None:
+    campaign.agent_digest = event.agent or campaign.agent_digest
     for ask in campaign.open_asks:
         ask.outcome, ask.text = "interrupted", "the loop ended before the agent answered"
 

@@ -34,9 +34,10 @@ class CampaignStarted:
 @dataclass(frozen=True)
 class LoopStarted:
     """A loop began to work on the campaign, the first or a later one. What an earlier one left in flight of the
-    agent's calls is lost, and asked again."""
+    agent's calls is lost, and asked again. `agent`: the digest of its command and of the files that this names."""
 
     pid: int = 0
+    agent: str = ""
 
 
 @dataclass(frozen=True)

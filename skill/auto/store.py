@@ -25,6 +25,17 @@ def begin(work: WorkDir, config: Config) -> None:
         opened.close()
 
 
+def load_until(work: WorkDir, seq: int) -> Campaign | None:
+    """The campaign as it was at a line of its journal; None where that is not there. Raises FailedError where the
+    journal is damaged."""
+    records, _ = journal.read(work.journal)
+    try:
+        found = fold((one for one in records if one.seq <= seq), lambda config: typed_json.into(config, Config))
+    except (CampaignError, ValueError) as error:
+        raise FailedError(f"{work.journal}: {error}") from None
+    return found if found is not None and found.seq == seq else None
+
+
 def load(work: WorkDir) -> tuple[Campaign, int]:
     """The campaign of a directory, and the length of its journal that is whole. Raises UseError where there is none,
     FailedError where its journal is damaged."""

@@ -99,7 +99,7 @@ def make_name(path: Path, directory: Path) -> None:
 
 def write_whole(
     path: Path,
-    text: str,
+    text: str | bytes,
     *,
     mode: int | None = PRIVATE,
     durable: bool = True,
@@ -116,10 +116,10 @@ def write_whole(
         with contextlib.suppress(FileNotFoundError):
             mode = path.stat().st_mode & 0o777
     try:
-        with temporary.open("x", encoding="utf-8", errors=errors, newline="\n") as file:
+        with temporary.open("xb") as file:
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
-            file.write(text)
+            file.write(text if isinstance(text, bytes) else text.encode("utf-8", errors))
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

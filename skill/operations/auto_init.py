@@ -16,7 +16,7 @@ from typing import Any, Literal
 from build_manifest import build
 from build_manifest.faults import Fault, SpecErrors
 from build_manifest.written_spec import project_name
-from skill.auto import config_file, gate, layouts, repository
+from skill.auto import config_file, gate, layouts, repository, store
 from skill.auto.agent import CommandAgent, find_command
 from skill.auto.campaign import Campaign, job_id
 from skill.auto.config import AgentSpec, Config, Launch, Limits, Objective, Scope, Settings, Value
@@ -162,6 +162,7 @@ def begin(
             config = replace(config, job_minutes=round(max(seconds * 1.5, 1.0) / 60, 3))
             config_file.raise_faults(str(work.root), config_file.faults(config))
         config_file.write(work, config)
+        store.begin(work, config)
     except BaseException:
         repository.delete_branch(found.root, config.name, repository.ANCHOR)
         if is_new:

@@ -6,17 +6,20 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from skill.auto import events, prompt, requests, store
-from skill.auto.agent import CommandAgent
+from skill.auto import checkpoint, config_file, events, prompt, requests, store
+from skill.auto.agent import CommandAgent, digest
 from skill.auto.campaign import Campaign
 from skill.auto.journal import Journal
 from skill.auto.layout import WorkDir
 from skill.auto.loop import Loop
 from skill.auto.source import GitSource
-from skill.common import files
+from skill.auto.views import CHECKPOINT, Views
+from skill.common import files, typed_json
+from skill.common.errors import UseError
 from skill.operations import auto_queue
 from skill.operations.build_spec import Say, ignore
 
@@ -30,37 +33,88 @@ def run_campaign(root: Path, *, say: Say = ignore, changed: Callable[[Campaign],
     work = WorkDir.at(root)
     store.load(work)  # before anything is made beside it
     with files.alone(work.lock, f"{work.root} is being worked on by another `wavequeue auto run`"):
+        _take_configuration(work, say)
         campaign, length = store.load(work)
         prompt.check(work)
         config = campaign.config
         agent = CommandAgent(config.agent, work, prompt.renderer(work))
+        source = GitSource(config, work)
+        views = Views(work, source.diff)
+
+        def show(campaign: Campaign) -> None:
+            _shown(lambda: views.write(campaign), say)
+            if changed is not None:
+                changed(campaign)
+
         with closing(Journal(work.journal, length)) as journal:
             loop = Loop(
                 work,
                 campaign,
                 journal,
                 agent,
-                GitSource(config, work),
+                source,
                 auto_queue.queue_of(config, work, say),
                 say=say,
-                changed=changed or _nothing,
+                changed=show,
             )
             with _interrupting(loop):
                 agent.end_leftovers()
-                _begin(loop, work)
-                loop.run()
+                _begin(loop, work, say)
+                try:
+                    loop.run()
+                finally:
+                    show(campaign)
+            _shown(lambda: views.draw(campaign), say)
         return campaign
 
 
-def _begin(loop: Loop, work: WorkDir) -> None:
+def _shown(write: Callable[[], object], say: Say) -> None:
+    """Write views. One that cannot be written comes back with the next, and is no reason to end a campaign."""
+    try:
+        write()
+    except OSError as error:
+        say(f"warning: the views are not up to date: {error}")
+
+
+def _take_configuration(work: WorkDir, say: Say) -> None:
+    """Until a loop has worked on a campaign, config.json may be changed; from then on the journal's copy counts. Raises
+    UseError where it is invalid."""
+    campaign, _ = store.load(work)
+    if not work.config.exists():
+        return
+    config = config_file.read(work)
+    if replace(config, limits=campaign.config.limits) == campaign.config and campaign.seq > 1:
+        return
+    if campaign.seq > 1:
+        say("warning: config.json was changed after the campaign began, and only its limits can: wavequeue auto extend")
+    elif config != campaign.config:
+        work.journal.unlink()
+        store.begin(work, config)
+
+
+def _begin(loop: Loop, work: WorkDir, say: Say) -> None:
     """Say that a loop works on it again; a person who runs a campaign that one had stopped wants it to go on."""
-    loop.record(events.LoopStarted(os.getpid()))
+    loop.record(events.LoopStarted(os.getpid(), digest(loop.campaign.config.agent.cmd)))
     if loop.campaign.stop_requested and not any(asked.verb == "stop" for asked in requests.waiting(work)):
         loop.record(events.CampaignResumed())
+    steered = edited(work, say)
+    known, nodes = loop.campaign.requests, loop.campaign.nodes
+    loop.record(*(one for one in steered if one.id not in known and one.node in nodes))
 
 
-def _nothing(_campaign: Campaign) -> None:
-    pass
+def edited(work: WorkDir, say: Say) -> list[events.Steered]:
+    """What a person changed in engine/checkpoint.json while nothing worked on the campaign."""
+    path = work.root / CHECKPOINT
+    try:
+        found = typed_json.decode(files.read_text(path), files.MOST)
+    except FileNotFoundError:
+        return []
+    except (UseError, typed_json.DocumentError) as error:
+        say(f"warning: {path} cannot be read, and what was changed in it does not count: {error}")
+        return []
+    seq = checkpoint.shows(found)
+    then = None if seq is None else store.load_until(work, seq)
+    return [] if then is None else checkpoint.edits(then, found)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ lie in `page/vendor` as their authors publish them, with their licences (ISC); t
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,13 @@ _HEAD = 4096
 
 def page(given: Material) -> str:
     """Create the page of a run."""
+    names = html_data.context(given)
+    scripts = [*(_read(f"vendor/{name}.min.js") for name in LIBRARIES), _read("charts.js"), _read("jobs.js")]
+    return render("report.html.j2", {**names, "data": script_json(names["data"]), "scripts": scripts})
+
+
+def render(template: str, names: Mapping[str, Any]) -> str:
+    """Create a page of a template, with the style that all pages share."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -36,15 +44,7 @@ def page(given: Material) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = html_data.context(given)
-    return environment.get_template("report.html.j2").render(
-        names,
-        mark=MARK,
-        version=__version__,
-        data=script_json(names["data"]),
-        style=_read("report.css"),
-        scripts=[*(_read(f"vendor/{name}.min.js") for name in LIBRARIES), _read("charts.js"), _read("jobs.js")],
-    )
+    return environment.get_template(template).render(names, mark=MARK, version=__version__, style=_read("report.css"))
 
 
 def is_ours(file: Path) -> bool:

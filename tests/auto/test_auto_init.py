@@ -86,7 +86,7 @@ def test_flags_become_a_configuration(repo: Path, tmp_path: Path) -> None:
     assert config.job_minutes == 0.5, "half more than the run took, in minutes"
     assert config.anchor == git(repo, "rev-parse", "wq/search/anchor") == git(repo, "rev-parse", "HEAD")
     assert git(repo, "branch", "--format=%(refname:short)").split() == ["main", "wq/search/anchor"]
-    assert [path.name for path in work.root.iterdir()] == ["config.json"]
+    assert sorted(path.name for path in work.root.iterdir()) == ["config.json", "journal.jsonl"]
     with pytest.raises(UseError, match="has a campaign already"):
         auto_init.begin(work.root, wanted(repo), measure=printed(0.04))
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import click
 
+from skill.cli.auto import begin, report
 from skill.cli.console import print_json, print_table, say
 from skill.cli.options import JSON, time_option
 from skill.common.errors import DONE, PERSON
@@ -23,6 +24,10 @@ def auto() -> None:
 
     All of a campaign is in WORKDIR: its journal is the truth, and everything else can be deleted and comes back.
     """
+
+
+auto.add_command(begin.init)
+auto.add_command(report.report)
 
 
 @auto.command("run", short_help="Work on a campaign until it stops.")
