@@ -108,7 +108,7 @@ CLI_BELOW_OPERATIONS = {
     "repair.py": {"runs.repair"},
     "run.py": {"runs.digest", "runs.directory", "runs.open"},
     "status.py": {"runs.digest"},
-    "submit.py": {"planning.host_preflight", "transfer.code_files"},
+    "submit.py": {"planning.host_preflight"},
     "up.py": {"fleet.ledger"},
     "wait.py": {"runs.digest"},
     "vast/hunt.py": {"fleet.offers", "providers.outcomes"},

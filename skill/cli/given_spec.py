@@ -148,6 +148,12 @@ def _given(spec: str | None, options: dict[str, Any], cmd: str | None, save: str
     return saved
 
 
+def code_agreement(*, yes: bool) -> Callable[[str], None]:
+    """Ask before much code is sent; it gets the words for it."""
+    hint = "name what is not needed in .gitignore or .wavequeueignore"
+    return lambda words: ask_first(f"send {words} to each host?", yes=yes, look=hint)
+
+
 def confirm_size(spec: Given, *, yes: bool) -> None:
     """Ask before a command starts very many jobs. Raises as `ask_first` does."""
     from skill.operations.build_spec import MadeSpec

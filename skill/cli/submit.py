@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from typing import Any
 
 import click
 
-from skill.cli.console import ask_first, print_json, say, warn
-from skill.cli.given_spec import DRY_RUN, NAME, TakesCommand, confirm_size, given
+from skill.cli.console import print_json, say, warn
+from skill.cli.given_spec import DRY_RUN, NAME, TakesCommand, code_agreement, confirm_size, given
 from skill.cli.options import AGAIN, HOSTS, JSON, POLL, POOL, SKIP_DONE, SPEC, YES
 from skill.cli.plan_output import print_plan
 from skill.common.errors import DONE, FAILED
@@ -19,7 +18,6 @@ from skill.operations.build_spec import Given, build
 from skill.operations.submit_spec import Submitted
 from skill.planning import host_preflight
 from skill.terminal import live
-from skill.transfer import code_files
 
 
 @click.command("preflight", short_help="Check that SPEC can run on its hosts.")
@@ -46,7 +44,7 @@ def preflight_verb(spec: Given, names: tuple[str, ...], pool: str | None, as_jso
         for line in host_preflight.table(made.manifest, checked.verdicts, output.width):
             output.print(line, no_wrap=True, crop=False)
         if made.pushed:
-            print(f"code: {code_files.size_words(made.source, code_files.choose(made.source).files)}")
+            print("\n".join(submission.code_lines(made.code())))
         for text in checked.warnings:
             print(f"warning: {text}")
         for text in checked.faults:
@@ -102,7 +100,7 @@ def submit_verb(
     confirm_size(spec, yes=yes)
     done = submit_spec.submit_spec(
         spec, names, pool, new=new, again=again, skip_done=skip_done, name=name, push=not no_code, poll=poll, warn=warn,
-        say=say, agree=_agreement(yes=yes),
+        say=say, agree=code_agreement(yes=yes),
     )  # fmt: skip
     if as_json:
         print_json(_document(done))
@@ -114,11 +112,6 @@ def submit_verb(
     if failed:
         say(f"run the same command again to finish {len(failed)} of {len(done.outcomes)} hosts")
     return FAILED if failed else DONE
-
-
-def _agreement(*, yes: bool) -> Callable[[str], None]:
-    hint = "name what is not needed in .gitignore or .wavequeueignore"
-    return lambda words: ask_first(f"send {words} to each host?", yes=yes, look=hint)
 
 
 def _document(done: Submitted) -> dict[str, Any]:

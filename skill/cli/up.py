@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
 from skill.cli.console import ask_first, print_json, say, warn
-from skill.cli.given_spec import TakesCommand, given
+from skill.cli.given_spec import DRY_RUN, NAME, TakesCommand, code_agreement, confirm_size, given
 from skill.cli.options import JSON, POLL, YES, time_option
+from skill.cli.plan_output import print_plan
 from skill.cli.vast.hunt import needs
 from skill.cli.vast.rent import telling_what_bills
 from skill.common.errors import DONE, FAILED, PERSON, USE, FailedError, UseError
@@ -19,11 +21,13 @@ from skill.common.project import locate_workers
 if TYPE_CHECKING:
     from skill.operations.build_spec import Given
     from skill.operations.up import Ended
-    from skill.operations.up_steps import Agree, Offered
+    from skill.operations.up_steps import Offered
 
 
 @click.command("up", short_help="Run SPEC on a rented machine: rent, run, pull, destroy.", cls=TakesCommand)
 @given
+@NAME
+@DRY_RUN
 @click.option("--max-cost", type=click.FloatRange(0.01), metavar="USD", help="Cost limit in USD for the whole run.")
 @needs
 @click.option(
@@ -35,6 +39,8 @@ if TYPE_CHECKING:
 @JSON
 def up_verb(
     spec: Given,
+    name: str | None,
+    dry_run: bool,
     max_cost: float | None,
     profile: str | None,
     max_dph: float | None,
@@ -58,12 +64,17 @@ def up_verb(
     from skill.operations.build_spec import build
 
     where = locate_workers()
+    asked = choose_offer.Asked(max_dph, ref_hours, ref_dlp, disk)
+    if dry_run:
+        from skill.operations.plan_spec import plan_rental
+
+        return print_plan(plan_rental(spec, profile, asked), as_json, "there")
+    confirm_size(spec, yes=yes)
     manifest = build(spec, warn).manifest
     submission.prepare(manifest, spec)  # report code that cannot be pushed before anything is paid for
-    asked = choose_offer.Asked(max_dph, ref_hours, ref_dlp, disk)
     with up_steps.opened(
-        where, spec, manifest, profile, asked, _agreement(yes=yes), say, _tell_time,
-        max_cost=max_cost, poll=poll, every=every, new=new,
+        where, spec, manifest, profile, asked, up_steps.Asks(code_agreement(yes=yes), _agreement(yes=yes)), say,
+        _tell_time, name=name, max_cost=max_cost, poll=poll, every=every, new=new,
     ) as went, telling_what_bills(where, went.purpose):  # fmt: skip
         try:
             ended = went.go()
@@ -76,7 +87,7 @@ def up_verb(
     return DONE if ended.completed else PERSON
 
 
-def _agreement(*, yes: bool) -> Agree:
+def _agreement(*, yes: bool) -> Callable[[Offered], None]:
     """Show what is about to be rented, and ask for confirmation."""
     from skill.operations import choose_offer
 

@@ -35,7 +35,7 @@ from skill.planning import plan
 from skill.runs import requests
 from skill.runs.directory import Run
 from skill.runs.open import open_run
-from skill.transfer import code_files, pull
+from skill.transfer import pull
 
 _WIDTH = 120
 _SHOWN = 20
@@ -128,7 +128,7 @@ class Submit(Change, GivenSpec):
         lines = [f"{name}: {jobs_text(len(jobs))}" for name, jobs in parts.items()]
         code = None
         if made.pushed:
-            code = code_files.size_words(made.source, code_files.choose(made.source).files)
+            code = "; ".join(submission.code_lines(made.code()))
             lines.append(f"sends to each host: {code}")
         lines += [*notes, *checked.warnings]
         refused = f"checks failed: {'; '.join(checked.faults)}" if checked.faults else None

@@ -23,7 +23,7 @@ from skill.planning.assign_jobs import Offer, Sharing
 from skill.planning.existing_outputs import Found
 from skill.planning.host_preflight import Verdict
 from skill.runs.path_map import PathMap
-from skill.transfer import code_files, write_gate
+from skill.transfer import code_files, not_code, write_gate
 
 
 class Checked(NamedTuple):
@@ -105,9 +105,13 @@ def check(made: Submission, hosts: Sequence[Host], *, newest_code: bool = False,
 
 
 def code_warnings(made: Submission) -> list[str]:
-    """Return a warning for each file that is not pushed because it looks like a secret."""
-    secrets = code_files.choose(made.source).secrets if made.pushed else []
-    return [code_files.left_out_words(secrets)] if secrets else []
+    """Return warnings of files that are not pushed: what looks like a secret, and what commands seem to need."""
+    if not made.pushed:
+        return []
+    code = made.code()
+    named = [row for row in code.left_out if row.is_named]
+    found = [code_files.left_out_words(code.secrets)] if code.secrets else []
+    return [*found, *([not_code.named_words(named, code_files.IGNORE)] if named else [])]
 
 
 def output_warnings(made: Submission) -> list[str]:

@@ -42,6 +42,7 @@ class Hunted(NamedTuple):
 class Looked(NamedTuple):
     """One offer as a host for jobs. `words`: its GPUs; `dph`: USD per hour, disk included."""
 
+    number: int
     machine: Machine
     words: str
     dph: float
@@ -83,12 +84,22 @@ def look(where: Path, spec: Given, number: int) -> Looked:
     fit, UseError and SpecErrors."""
     profile, work = wanted(where, spec, None, AS_PROFILE)
     with connected() as client:
-        found = by_number(client, where, number, profile, work)
+        return _looked(by_number(client, where, number, profile, work), work)
+
+
+def look_at_best(where: Path, spec: Given, profile: str | None, asked: Asked) -> Looked:
+    """Check the best offer for a spec. Rents nothing. Raises as `look` does."""
+    chosen, work = wanted(where, spec, profile, asked)
+    with connected() as client:
+        return _looked(rank(client, where, chosen, work)[0], work)
+
+
+def _looked(found: Priced, work: Work) -> Looked:
     speed = offers.relative_speed(found.offer, work) or 1.0
     words = found.offer.cards
     if work.ref_dlp is not None:
         words += f" of DLP {speed * work.ref_dlp:.0f} each, jobs measured on DLP {work.ref_dlp:g}"
-    return Looked(offers.machine(found.offer, speed), words, found.dph)
+    return Looked(found.offer.id, offers.machine(found.offer, speed), words, found.dph)
 
 
 def rank(client: Provider, where: Path, profile: Profile, work: Work) -> tuple[Priced, ...]:

@@ -12,6 +12,7 @@ from skill.common.errors import UseError
 from skill.common.project import locate_workers
 from skill.operations import check_hosts, choose_offer, submission
 from skill.operations.build_spec import Given, Say, beside, build, expected, file_of, hosts_warning, ignore, settle
+from skill.operations.choose_offer import Asked, Looked
 from skill.planning import assign_jobs, existing_outputs, local_preflight, plan, power, what_if
 from skill.planning import where as wheres
 from skill.planning.assign_jobs import Offer
@@ -125,11 +126,22 @@ def _on_hosts(
     return Planned(document, tuple(warnings), tuple(checked.faults))
 
 
+def plan_rental(spec: Given, profile: str | None, asked: Asked) -> Planned:
+    """Plan a spec on the offer that `up` would rent now. Rents nothing. Raises as `plan_spec` does."""
+    warnings: list[str] = []
+    manifest = build(spec, warnings.append).manifest
+    submission.prepare(manifest, spec)
+    return _on_found(manifest, spec, choose_offer.look_at_best(locate_workers(), spec, profile, asked), warnings)
+
+
 def _on_offer(manifest: Manifest, spec: Given, number: int, warnings: list[str]) -> Planned:
+    return _on_found(manifest, spec, choose_offer.look(locate_workers(), spec, number), warnings)
+
+
+def _on_found(manifest: Manifest, spec: Given, found: Looked, warnings: list[str]) -> Planned:
     """Plan for an offer that can be rented now, at its price per hour without traffic."""
-    found = choose_offer.look(locate_workers(), spec, number)
     machine = found.machine
-    words = f"offer {number}: {found.words}, {plan.host_words(manifest, machine)}"
+    words = f"offer {found.number}: {found.words}, {plan.host_words(manifest, machine)}"
     place = Place(words, (machine,), assign_jobs.all_on(manifest, machine), {machine.name: found.dph})
     durations = expected(manifest, beside(spec))
     return Planned(plan.plan(manifest, place, durations, warnings), tuple(warnings), ())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import posixpath
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,10 +19,17 @@ from skill.hosts.connection import remote
 from skill.operations import build_spec
 from skill.operations.build_spec import Given
 from skill.runs.assignment import Part
-from skill.transfer import code_files
+from skill.runs.path_map import PathMap
+from skill.transfer import code_files, not_code
+from skill.transfer.code_files import CodeFiles
+from skill.transfer.not_code import Project
 
 if TYPE_CHECKING:
     from skill.hosts.registry import Registry, Worker
+
+
+_BETWEEN = re.compile(r"[\s='\"`,;|&<>()]+")
+_PATH = re.compile(r"[./]|data|ckpt|checkpoint", re.IGNORECASE)
 
 
 class Submission(NamedTuple):
@@ -48,10 +57,25 @@ class Submission(NamedTuple):
         if not self.pushed:
             return None
         sizes = 0
-        for name in code_files.choose(self.source).files:
+        for name in self.code().files:
             with contextlib.suppress(FileNotFoundError):
                 sizes += (self.source / name).lstat().st_blocks * 512
         return sizes >> 20
+
+    def code(self) -> CodeFiles:
+        """Choose the files that are pushed. Raises UseError where git fails."""
+        assert self.cwd is not None
+        paths = PathMap("there", self.cwd, self.source)
+        outputs = dict.fromkeys(name for job in self.manifest.jobs if (name := paths.output(job)) is not None)
+        rows = {(job.cwd, one.path) for job in self.manifest.jobs for one in job.preconditions if one.path is not None}
+        needed = [name for cwd, path in rows if (name := paths.place(cwd, path)) is not None]
+        return code_files.choose(self.source, Project(tuple(outputs), needed, lambda: self._named(paths)))
+
+    def _named(self, paths: PathMap) -> frozenset[str]:
+        """What commands name, as far as it may be a path of the project."""
+        rows = {(job.cwd, word) for job in self.manifest.jobs for word in _BETWEEN.split(job.cmd) if _PATH.search(word)}
+        found = (paths.place(cwd, escape(word)) for cwd, word in rows)
+        return frozenset(name for name in found if name is not None)
 
     def part(self, worker: Worker, jobs: Sequence[str]) -> Part:
         """A host's part of the run, before the host was checked."""
@@ -70,7 +94,7 @@ class Submission(NamedTuple):
             if self.cwd is None:
                 return False
             if not names:
-                names.extend(code_files.choose(self.source).files)
+                names.extend(self.code().files)
                 folders.update(str(folder) for name in names for folder in PurePosixPath(name).parents)
             below = posixpath.join(self.cwd, posixpath.relpath(where, host_cwd))
             path = posixpath.normpath(posixpath.join(escape(below) if is_glob(pattern) else below, pattern))
@@ -106,16 +130,31 @@ ASKED_ABOVE = 100_000_000
 """Bytes of code: more is sent only after a question."""
 
 
-def say_size(made: Submission, say: Callable[[str], None], agree: Callable[[str], None]) -> None:
-    """Report how large the code is that is pushed, with its largest files; `agree` is asked if it is large, and raises
-    if it is not to be sent. Raises UseError where git refuses."""
+def say_size(
+    made: Submission, say: Callable[[str], None], agree: Callable[[str], None], since: float = -math.inf
+) -> None:
+    """Report how large the code is that is pushed, with its largest files, and what is left out; `agree` is asked if
+    what changed after `since` is large, and raises if it is not to be sent. Raises UseError where git refuses."""
     if not made.pushed:
         return
-    files = code_files.choose(made.source).files
-    words = code_files.size_words(made.source, files)
-    say(f"code: {words}")
-    if code_files.size(made.source, files) > ASKED_ABOVE:
-        agree(words)
+    code = made.code()
+    for line in code_lines(code):
+        say(line)
+    if sum(size for name, size in code.sizes.items() if _changed_at(made.source / name) > since) > ASKED_ABOVE:
+        agree(code.words())
+
+
+def code_lines(code: CodeFiles) -> list[str]:
+    """Say which code is pushed, and what is not."""
+    lines = [f"code: {code.words()}"]
+    return [*lines, not_code.words(code.left_out, code_files.IGNORE)] if code.left_out else lines
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        return max(path.lstat().st_mtime, path.lstat().st_ctime)
+    except FileNotFoundError:
+        return 0.0
 
 
 def targets(registry: Registry, names: Sequence[str], pool: str | None, manifest: Manifest) -> list[Worker]:

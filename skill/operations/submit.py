@@ -18,7 +18,7 @@ from queue_manager.core import durations, machine
 from queue_manager.core.durations import Earlier
 from queue_manager.core.layout import LOCAL_RUNS, HostPaths, RunPaths
 from queue_manager.core.manifest import encode, sha256
-from queue_manager.core.times import iso
+from queue_manager.core.times import epoch, iso
 from skill.common import files
 from skill.common.errors import FailedError, UseError
 from skill.common.files import write_whole
@@ -38,7 +38,6 @@ from skill.runs.assignment import LOST, SUBMITTED, Assigned, Part
 from skill.runs.code_versions import Push
 from skill.runs.directory import Run
 from skill.runs.open import on_hosts
-from skill.transfer import code_files
 
 PATIENCE = 3600.0
 """Seconds for one host to receive everything; the code may be large."""
@@ -108,6 +107,13 @@ def create(
     return directory.create_filled(name or directory.run_id(submission.manifest.project, now), submission.beside, fill)
 
 
+def pushed_before(run: Run) -> float:
+    """Return since when all hosts of a run have its code, in epoch seconds; 0 where one has never got it."""
+    found = assignment.read(run)
+    parts = [part for part in found.parts if part.state != LOST] if found is not None else []
+    return min((epoch(part.code[-1].at) if part.code else 0.0 for part in parts), default=0.0)
+
+
 def check_asked(run: Run, names: Sequence[str]) -> None:
     """Check that a run to continue is on the hosts that were named. Raises UseError."""
     found = assignment.read(run)
@@ -131,7 +137,7 @@ def finish(
     assert found is not None
     with _working_on(run):
         parts = {part.host: part for part in found.parts}
-        code = code_files.choose(submission.source).files if push and submission.pushed else None
+        code = submission.code().files if push and submission.pushed else None
         name = None if code is None else local_code.name(submission.source / (submission.cwd or "."))
         outcomes = each(
             hosts,

@@ -84,6 +84,8 @@ def submit_spec(
     if run is not None:
         hosts = _again(made, run, names, pool, say)
         say(f"{run.id} has the same manifest and is continued; for another run: --new")
+        if push:
+            submission.say_size(made, say, agree, submit.pushed_before(run))
         for text in check_hosts.code_warnings(made):
             say(f"warning: {text}")
     else:

@@ -97,8 +97,8 @@ class Steps(NamedTuple):
 
 
 class Up:
-    """The way of one spec. `profile`: for the choice of offers; `poll`: seconds between checks of the GPUs; `every`:
-    most seconds between pulls."""
+    """The way of one spec. `profile`: for the choice of offers; `name`: what the run is called, None: its project;
+    `poll`: seconds between checks of the GPUs; `every`: most seconds between pulls."""
 
     def __init__(
         self,
@@ -110,6 +110,7 @@ class Up:
         steps: Steps,
         say: Say,
         *,
+        name: str | None = None,
         max_cost: float | None,
         poll: float | None,
         every: float,
@@ -117,6 +118,7 @@ class Up:
     ) -> None:
         self._client, self._where, self._spec, self._manifest = client, where, spec, manifest
         self._profile, self._steps, self._say = profile, steps, say
+        self._name = name
         self._max_cost, self._poll, self._every, self._new = max_cost, poll, every, new
         self.purpose = purpose(manifest)
 
@@ -196,6 +198,8 @@ class Up:
     def _submitted(self, rental: Rental, worker: Worker) -> Run:
         """Return the run with a manager that runs. A failure before that destroys the machine."""
         run = self._run(rental)
+        if run is not None and self._name not in (None, directory.title(run.id)):
+            raise UseError(f"{self._spec} is already running as {run.id}; leave out --name to continue it")
         if run is not None and self._has_begun(run, worker.name):
             return run
         try:

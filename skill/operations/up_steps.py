@@ -19,6 +19,7 @@ from skill.hosts.registry import Worker
 from skill.operations import check_hosts, choose_offer, submission, submit_spec
 from skill.operations.build_spec import Given, Say, build
 from skill.operations.choose_offer import Asked
+from skill.operations.find_run import check_name
 from skill.operations.pull_rental import RentalPulls
 from skill.operations.setup_hosts import setup_one
 from skill.operations.submission import Submission
@@ -39,8 +40,12 @@ class Offered(NamedTuple):
     credit: float | None
 
 
-Agree = Callable[[Offered], None]
-"""Receives what is about to be rented, and raises to refuse."""
+class Asks(NamedTuple):
+    """What a person is asked before a machine is rented: whether to send much code, which is given in words, and
+    whether to rent. Both raise to refuse."""
+
+    send: Say
+    rent: Callable[[Offered], None]
 
 
 @contextmanager
@@ -50,10 +55,11 @@ def opened(
     manifest: Manifest,
     profile: str | None,
     asked: Asked,
-    agree: Agree,
+    asks: Asks,
     say: Say,
     tell: Say,
     *,
+    name: str | None = None,
     max_cost: float | None,
     poll: float | None,
     every: float,
@@ -63,8 +69,11 @@ def opened(
     brought something new. Raises UseError."""
     meant, _ = choose_offer.wanted(where, spec, profile, asked)
     with connected() as client:
-        made = steps(client, where, spec, manifest, profile, asked, max_cost, agree, say, tell)
-        yield Up(client, where, spec, manifest, meant, made, say, max_cost=max_cost, poll=poll, every=every, new=new)
+        made = steps(client, where, spec, manifest, profile, asked, max_cost, asks, say, tell, name)
+        yield Up(
+            client, where, spec, manifest, meant, made, say,
+            name=name, max_cost=max_cost, poll=poll, every=every, new=new,
+        )  # fmt: skip
 
 
 def look(spec: Given, profile: str | None, max_cost: float | None) -> Offered:
@@ -112,15 +121,19 @@ def steps(
     profile: str | None,
     asked: Asked,
     max_cost: float | None,
-    agree: Agree,
+    asks: Asks,
     say: Say,
     tell: Say,
+    name: str | None = None,
 ) -> Steps:
     """Return the steps of `up` for a spec. `where`: workers.yaml; `tell` gets each pull that brought something new."""
 
     def agreed() -> Agreed:
+        if name is not None:
+            check_name(name)
+        submission.say_size(submission.prepare(manifest, spec), say, asks.send)
         offered, candidates = _offered(client, where, spec, manifest, profile, asked, max_cost)
-        agree(offered)
+        asks.rent(offered)
         most = offered.cost_limit
         return Agreed(tuple(one for one in candidates if one.total <= most), most)
 
@@ -130,7 +143,7 @@ def steps(
             raise FailedError(f"{outcome.host}: {outcome.fault}")
 
     def begin(made: Submission, host: Host) -> Run:
-        return submit_spec.begin(made, [host], check_hosts.check(made, [host]), say, new=True)
+        return submit_spec.begin(made, [host], check_hosts.check(made, [host]), say, new=True, name=name)
 
     def refreshed(worker: Worker) -> Worker:
         (found,) = check_hosts.refreshed(where, [worker], "run the same command again", say)

@@ -1,20 +1,20 @@
-"""Which files of a project are sent to a host: what git would track, less what is left out and what looks secret."""
+"""Which files of a project are sent to a host: what git would track, less what is left out, what looks secret, and what
+is no code."""
 
 from __future__ import annotations
 
-import fnmatch
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from build_manifest.faults import listed
 from queue_manager.core.layout import LOCAL_RUNS
-from queue_manager.core.outputs import pattern_matches
 from skill.common.files import read_text
 from skill.common.project import ENV, KEPT, WORKERS
-from skill.common.units import size_text
-from skill.transfer import git, gitignore
+from skill.common.units import count_text, size_text
+from skill.transfer import git, gitignore, not_code
+from skill.transfer.not_code import NOTHING_KNOWN, LeftOut, Project
 from skill.transfer.secret_files import looks_secret
 
 NEVER = (".git", LOCAL_RUNS, KEPT, ".venv", "__pycache__", WORKERS, ENV)
@@ -25,17 +25,29 @@ _LARGE = 1 << 20
 
 
 class CodeFiles(NamedTuple):
-    """The files that are sent, and the `secrets`: those left out since they look like one. Relative, sorted."""
+    """The files that are sent, and those that are not: `secrets` look like one, `left_out` are no code. Relative,
+    sorted. `sizes`: bytes of each file that is sent."""
 
     files: list[str]
     secrets: list[str]
+    left_out: list[LeftOut]
+    sizes: Mapping[str, int]
+
+    def words(self) -> str:
+        """Say how many files are sent, how large they are, and which are the largest."""
+        largest = sorted(
+            (name for name in self.files if self.sizes[name] >= _LARGE), key=lambda name: -self.sizes[name]
+        )
+        named = listed(f"{name} {size_text(self.sizes[name])}" for name in largest[:3])
+        total = f"{count_text(len(self.files), 'file')}, {size_text(sum(self.sizes.values()))}"
+        return total + (f"; the largest: {named}" if named else "")
 
 
-def choose(source: Path) -> CodeFiles:
-    """Choose the files of a project that a submit sends.
+def choose(source: Path, project: Project = NOTHING_KNOWN) -> CodeFiles:
+    """Choose the files of a project that a submit sends. `project`: what its jobs write and need, from `source`.
 
     A `.wavequeueignore` in `source` has a name, path or glob a line that stays here; with a `!` before it, one that is
-    sent though it looks like a secret. Raises UseError where git, or a file that decides, cannot be read.
+    sent though it looks like a secret or is no code. Raises UseError where git, or a file that decides, cannot be read.
     """
     try:
         lines = read_text(source / IGNORE).splitlines()
@@ -45,9 +57,12 @@ def choose(source: Path) -> CodeFiles:
     excludes = [rule for rule in rules if rule and not rule.startswith(("#", "!"))]
     wanted = [rule[1:].strip() for rule in rules if rule.startswith("!")]
     files = select(source, excludes)
-    secrets = [name for name in files if looks_secret(source, name) and not _matches(name, wanted)]
+    secrets = [name for name in files if looks_secret(source, name) and not not_code.matches(name, wanted)]
     kept = frozenset(secrets)
-    return CodeFiles([name for name in files if name not in kept], secrets)
+    sizes = {name: size for name in files if name not in kept and (size := _size(source / name)) is not None}
+    tracked = frozenset(git.tracked_files(source))
+    found = not_code.sort_out(sizes, project._replace(tracked=tracked, wanted=wanted))
+    return CodeFiles(found.files, secrets, found.left_out, {name: sizes[name] for name in found.files})
 
 
 def left_out_words(secrets: Sequence[str]) -> str:
@@ -58,19 +73,6 @@ def left_out_words(secrets: Sequence[str]) -> str:
     )
 
 
-def size(source: Path, files: Sequence[str]) -> int:
-    """Return the bytes of files that are sent."""
-    return sum((source / name).lstat().st_size for name in files)
-
-
-def size_words(source: Path, files: Sequence[str]) -> str:
-    """Say how many files are sent, how large they are, and which are the largest."""
-    sizes = {name: (source / name).lstat().st_size for name in files}
-    largest = sorted((name for name in files if sizes[name] >= _LARGE), key=lambda name: -sizes[name])[:3]
-    named = listed(f"{name} {size_text(sizes[name])}" for name in largest)
-    return f"{len(files)} files, {size_text(sum(sizes.values()))}" + (f"; the largest: {named}" if named else "")
-
-
 def select(source: Path, excludes: Sequence[str] = ()) -> list[str]:
     """List what git would track below `source`, less `NEVER` and the `excludes`. Raises UseError as `choose` does."""
     return sorted({name for name in _candidates(source) if not left_out(name, excludes) and _is_sent(source / name)})
@@ -78,20 +80,15 @@ def select(source: Path, excludes: Sequence[str] = ()) -> list[str]:
 
 def left_out(name: str, excludes: Sequence[str] = ()) -> bool:
     """Tell whether a file is never sent. An exclude with a `/` is meant from the top, another one anywhere."""
-    return not set(name.split("/")).isdisjoint(NEVER) or _matches(name, excludes)
+    return not set(name.split("/")).isdisjoint(NEVER) or not_code.matches(name, excludes)
 
 
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    parts = name.split("/")
-    for given in patterns:
-        pattern = given.rstrip("/")
-        if "/" in pattern:
-            pattern = pattern.lstrip("/")
-            if any(pattern_matches(pattern, "/".join(parts[:n])) for n in range(1, len(parts) + 1)):
-                return True
-        elif any(fnmatch.fnmatchcase(part, pattern) for part in parts):
-            return True
-    return False
+def _size(path: Path) -> int | None:
+    """Bytes of a file; None where it has just been deleted."""
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:
+        return None
 
 
 def _is_sent(path: Path) -> bool:

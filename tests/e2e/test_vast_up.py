@@ -213,3 +213,25 @@ def test_two_at_once_rent_one_machine(account: Account) -> None:
     assert results(account) == ALL
     assert account.creates() == 1
     assert account.living() == []
+
+
+def test_a_dry_run_shows_the_plan_on_the_best_offer_and_a_name_is_judged_before_anything_is_rented(
+    account: Account,
+) -> None:
+    out, _ = account.call("up", "spec.yaml", "--dry-run", "--json")
+    assert json.loads(out)["where"].startswith("offer ")
+    _, err = account.call(*UP, "--name", "../x", code=2)
+    assert "--name ../x may have letters" in err
+    code = account.laptop.project / "code"
+    with (code / "big.npy").open("wb") as file:
+        file.truncate(150_000_000)
+    out, err = account.call("up", "spec.yaml", code=2)
+    assert "code/big.npy" in err.replace("\n", "")
+    assert "this command asks for confirmation (send" in err
+    assert account.creates() == 0
+    (code / "big.npy").unlink()
+    out, _ = account.call(*UP, "--name", "first", "--json")
+    assert json.loads(out)["run_id"].startswith("first-")
+    _, err = account.call(*UP, "--name", "first", "--new", code=2)
+    assert "there is a run with the name first" in err
+    assert account.creates() == 1

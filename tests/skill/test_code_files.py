@@ -228,10 +228,10 @@ def test_a_secret_that_is_asked_for_by_name_is_sent(tmp_path: Path) -> None:
 
 def test_sizes_are_reported(tmp_path: Path) -> None:
     write(tmp_path, "a.py", "b.py")
-    assert code_files.size_words(tmp_path, ["a.py", "b.py"]) == "2 files, 2 bytes"
-    with (tmp_path / "data.bin").open("wb") as file:
+    assert code_files.choose(tmp_path).words() == "2 files, 2 bytes"
+    with (tmp_path / "big.npy").open("wb") as file:
         file.truncate(3 << 20)
-    assert code_files.size_words(tmp_path, ["a.py", "data.bin"]) == "2 files, 3.0 MiB; the largest: data.bin 3.0 MiB"
+    assert code_files.choose(tmp_path).words() == "3 files, 3.0 MiB; the largest: big.npy 3.0 MiB"
 
 
 def test_settings_of_git_that_cannot_be_read_are_not_taken_for_none(
