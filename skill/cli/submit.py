@@ -18,6 +18,7 @@ from skill.operations.build_spec import Given, build
 from skill.operations.submit_spec import Submitted
 from skill.planning import host_preflight
 from skill.terminal import live
+from skill.terminal.transfer_bars import TransferBars
 
 
 @click.command("preflight", short_help="Check that SPEC can run on its hosts.")
@@ -98,10 +99,11 @@ def submit_verb(
         asked = names or (() if pool else build(spec).manifest.hosts)
         return print_plan(plan_spec(spec, asked, pool, say=say), as_json, "there")
     confirm_size(spec, yes=yes)
-    done = submit_spec.submit_spec(
-        spec, names, pool, new=new, again=again, skip_done=skip_done, name=name, push=not no_code, poll=poll, warn=warn,
-        say=say, agree=code_agreement(yes=yes),
-    )  # fmt: skip
+    with TransferBars(say) as bars:
+        done = submit_spec.submit_spec(
+            spec, names, pool, new=new, again=again, skip_done=skip_done, name=name, push=not no_code, poll=poll,
+            warn=warn, say=say, agree=code_agreement(yes=yes), report=bars.report,
+        )  # fmt: skip
     if as_json:
         print_json(_document(done))
     else:

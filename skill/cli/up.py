@@ -17,6 +17,7 @@ from skill.cli.vast.hunt import needs
 from skill.cli.vast.rent import telling_what_bills
 from skill.common.errors import DONE, FAILED, PERSON, USE, FailedError, UseError
 from skill.common.project import locate_workers
+from skill.terminal.transfer_bars import TransferBars
 
 if TYPE_CHECKING:
     from skill.operations.build_spec import Given
@@ -72,9 +73,9 @@ def up_verb(
     confirm_size(spec, yes=yes)
     manifest = build(spec, warn).manifest
     submission.prepare(manifest, spec)  # report code that cannot be pushed before anything is paid for
-    with up_steps.opened(
+    with TransferBars(say) as bars, up_steps.opened(
         where, spec, manifest, profile, asked, up_steps.Asks(code_agreement(yes=yes), _agreement(yes=yes)), say,
-        _tell_time, name=name, max_cost=max_cost, poll=poll, every=every, new=new,
+        _tell_time, report=bars.report, name=name, max_cost=max_cost, poll=poll, every=every, new=new,
     ) as went, telling_what_bills(where, went.purpose):  # fmt: skip
         try:
             ended = went.go()

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from queue_manager.core.excerpt import excerpt
 from skill.common.retry import backoff
-from skill.hosts import remote_command, ssh_words, tar_push
+from skill.hosts import remote_command, rsync_process, ssh_words, tar_push
 from skill.hosts.connection import CommandResult, Host, Unreachable, remote
 
 TRIES = 3
@@ -39,6 +39,12 @@ _TORN = 12
 """Exit code of an rsync whose other end broke off: it was cut off, or cannot run."""
 _VANISHED = 24
 _QUIET: Callable[[str], None] = lambda _: None  # noqa: E731
+Report = Callable[[str, int, int], None]
+"""Receives of a host how many bytes of how many it has got."""
+
+
+def no_report(host: str, sent: int, total: int) -> None:
+    """Report nothing."""
 
 
 class _Unusable(NamedTuple):
@@ -56,12 +62,17 @@ class Pushed(NamedTuple):
 
 
 def push_files(
-    host: Host, source: Path, workspace: str, files: Sequence[str], say: Callable[[str], None] = _QUIET
+    host: Host,
+    source: Path,
+    workspace: str,
+    files: Sequence[str],
+    say: Callable[[str], None] = _QUIET,
+    report: Report = no_report,
 ) -> Pushed | str | Unreachable:
     """Bring these files, relative to `source`, into `workspace` on a host, which is made where it is not there.
 
-    Where all are there already, that is known after one round trip and no connection. `say` is told of each retry.
-    Returns what went wrong as text.
+    Where all are there already, that is known after one round trip and no connection. `say` is told of each retry,
+    `report` of what was sent. Returns what went wrong as text.
     """
     let_second_pass(source, files)
     ready = host.script(_READY + _STAT, remote(workspace), stdin=_names(files), timeout=_LIMIT)
@@ -79,13 +90,18 @@ def push_files(
     changed = _changed(source, files, there)
     if not changed:
         return Pushed(0, 0, how)
+    total = sum((source / name).lstat().st_size for name in changed)
+    told: rsync_process.Report = rsync_process.ignore
+    if report is not no_report:
+        report(host.name, 0, total)
+        told = lambda sent: report(host.name, sent, total)  # noqa: E731
     if how == "rsync":
-        done = _by_rsync(host, source, folder, changed, say)
+        done = _by_rsync(host, source, folder, changed, say, told)
         if not isinstance(done, _Unusable):
             return done
-        found = _by_tar(host, source, folder, changed, say)
+        found = _by_tar(host, source, folder, changed, say, told)
         return f"{found}; rsync, which was tried first, failed: {done.why}" if isinstance(found, str) else found
-    return _by_tar(host, source, folder, changed, say)
+    return _by_tar(host, source, folder, changed, say, told)
 
 
 _READY = """
@@ -157,7 +173,12 @@ def parse_stats(text: str) -> tuple[int, int]:
 
 
 def _by_rsync(
-    host: Host, source: Path, workspace: str, files: Iterable[str], say: Callable[[str], None]
+    host: Host,
+    source: Path,
+    workspace: str,
+    files: Iterable[str],
+    say: Callable[[str], None],
+    told: rsync_process.Report,
 ) -> Pushed | str | Unreachable | _Unusable:
     """What rsync has done until it turned out not to be usable stays."""
     command = build_rsync(host.ssh_command(), host.destination, source, workspace)
@@ -166,9 +187,7 @@ def _by_rsync(
     reason = ""
     for attempt in range(1, TRIES + 1):
         try:
-            done = subprocess.run(
-                command, input=names, capture_output=True, timeout=_LIMIT, env={**os.environ, "LC_ALL": "C"}
-            )
+            done = rsync_process.run(command, names, _LIMIT, told)
         except FileNotFoundError:
             return _Unusable("it is not installed here")
         except subprocess.TimeoutExpired:
@@ -198,7 +217,12 @@ def _again(host: Host, attempt: int, reason: str, say: Callable[[str], None]) ->
 
 
 def _by_tar(
-    host: Host, source: Path, workspace: str, files: Sequence[str], say: Callable[[str], None]
+    host: Host,
+    source: Path,
+    workspace: str,
+    files: Sequence[str],
+    say: Callable[[str], None],
+    told: rsync_process.Report = rsync_process.ignore,
 ) -> Pushed | str | Unreachable:
     changed, name, reason = None, "", ""
     for attempt in range(1, TRIES + 1):
@@ -209,7 +233,7 @@ def _by_tar(
                 changed, name = left, tar_push.token(source, left)
             if not left:
                 return Pushed(len(changed), sum((source / one).lstat().st_size for one in changed), "tar")
-            sent = tar_push.send_files(host, source, workspace, changed, name)
+            sent = tar_push.send_files(host, source, workspace, changed, name, told)
             if not isinstance(sent, Unreachable):
                 return sent if isinstance(sent, str) else Pushed(len(changed), sent, "tar")
             asked = sent

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from queue_manager.core.excerpt import excerpt
+from skill.hosts import rsync_process
 from skill.hosts.connection import CommandResult, Host, Unreachable
+from skill.hosts.rsync_process import Report
 
 LARGE = 64 << 20
 """Bytes above which a file travels in pieces."""
@@ -134,8 +136,11 @@ def pieces(ranges: Iterable[Range]) -> list[list[Range]]:
     return [group for group in found if group]
 
 
-def send_files(host: Host, source: Path, workspace: str, files: Sequence[str], name: str) -> int | str | Unreachable:
+def send_files(
+    host: Host, source: Path, workspace: str, files: Sequence[str], name: str, report: Report = rsync_process.ignore
+) -> int | str | Unreachable:
     """Bring files into a workspace, going on where an earlier push of the same `name` (see `token`) was cut off.
+    `report` gets the bytes that are there after each file or archive.
 
     Returns how many bytes they are without their holes; else what went wrong.
     """
@@ -145,18 +150,22 @@ def send_files(host: Host, source: Path, workspace: str, files: Sequence[str], n
         return begun
     there = dict(line.split(" ", 1) for line in begun.decode(errors="replace").splitlines() if " " in line)
     meant = plan(source, files)
-    count = 0
+    count = at = 0
     for number, one in enumerate(meant.large):
         sent = _send_large(stage, source, one, f"at.f{number}", there.get(f"at.f{number}", ""))
         if not isinstance(sent, int):
             return sent
         count += sent
+        at += (source / one).lstat().st_size
+        report(at)
     left = [number for number in range(len(meant.archives)) if f"at.b{number}" not in there]
     for number in left:
         text = _UNPACK + (_PUBLISH if number == left[-1] else "")
         done = stage.run(text, f"at.b{number}", stdin=pack(source, meant.archives[number]))
         if not isinstance(done, bytes):
             return done
+        at += sum((source / one).lstat().st_size for one in meant.archives[number])
+        report(at)
     if not left:
         done = stage.run(_OURS + _PUBLISH)
         if not isinstance(done, bytes):

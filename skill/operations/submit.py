@@ -29,6 +29,7 @@ from skill.fleet import ledger_file
 from skill.fleet.ledger import UP
 from skill.hosts import bootstrap, code_push, survival
 from skill.hosts.bootstrap import Facts
+from skill.hosts.code_push import Report, no_report
 from skill.hosts.connection import Host, Unreachable, each
 from skill.operations.build_spec import Say
 from skill.operations.submission import Submission
@@ -130,9 +131,17 @@ def check_asked(run: Run, names: Sequence[str]) -> None:
 
 
 def finish(
-    run: Run, submission: Submission, hosts: Sequence[Host], *, push: bool, poll: float | None, say: Say
+    run: Run,
+    submission: Submission,
+    hosts: Sequence[Host],
+    *,
+    push: bool,
+    poll: float | None,
+    say: Say,
+    report: Report = no_report,
 ) -> list[Outcome]:
-    """Bring every host of a run to the state in hosts.json, all at once. A failure on one host stops no other."""
+    """Bring every host of a run to the state in hosts.json, all at once. A failure on one host stops no other. `report`
+    is told how much of the code each has got."""
     found = assignment.read(run)
     assert found is not None
     with _working_on(run):
@@ -141,7 +150,7 @@ def finish(
         name = None if code is None else local_code.name(submission.source / (submission.cwd or "."))
         outcomes = each(
             hosts,
-            lambda host: _persist(_Work(run, submission, host, parts[host.name], code, name, poll, say)),
+            lambda host: _persist(_Work(run, submission, host, parts[host.name], code, name, poll, say, report)),
             PATIENCE,
         )
         ended = [
@@ -180,6 +189,7 @@ class _Work(NamedTuple):
     code: str | None
     poll: float | None
     say: Say
+    report: Report
 
 
 def _persist(work: _Work) -> Outcome:
@@ -220,7 +230,7 @@ def _bring(work: _Work) -> Outcome:
         part = _prepare(work, part, facts)
     is_pushed = False
     if work.files is not None:
-        pushed = code_push.push_files(host, work.submission.source, part.workspace, work.files, work.say)
+        pushed = code_push.push_files(host, work.submission.source, part.workspace, work.files, work.say, work.report)
         if isinstance(pushed, Unreachable):  # it was retried as often as is useful
             raise _Stop(f"unreachable: {pushed.reason}")
         pushed = _or_raise(pushed)

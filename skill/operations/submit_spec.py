@@ -14,6 +14,7 @@ from skill.common import files
 from skill.common.errors import FailedError, UseError
 from skill.common.project import locate_workers
 from skill.hosts import registry
+from skill.hosts.code_push import Report, no_report
 from skill.hosts.connection import Host
 from skill.operations import check_hosts, submission, submit
 from skill.operations.build_spec import Given, Say, build, changed_at, earlier_manifests, file_of, ignore
@@ -56,6 +57,7 @@ def submit_spec(
     warn: Say = ignore,
     say: Say = ignore,
     agree: Say = ignore,
+    report: Report = no_report,
 ) -> Submitted:
     """Check hosts, push the code beside the spec to them, and start a manager on each.
 
@@ -63,7 +65,7 @@ def submit_spec(
     continues the same run, unless `new`, `again` (although the same jobs are running) or `skip_done` (jobs whose
     outputs exist and are newer than the code count as done). `name`: call the run so, instead of after its project.
     `push`: send the code; `agree` is asked before much of it is sent. `poll`: seconds between checks of the GPUs.
-    `warn` gets the warnings of the build, `say` all other lines.
+    `report` is told how much each host has got. `warn` gets the warnings of the build, `say` all other lines.
 
     Raises SpecErrors, UseError and FailedError, with nothing written. A later failure on one host is in its outcome.
     """
@@ -103,7 +105,7 @@ def submit_spec(
         hosts = [host for host in hosts if host.name in checked.sharing.parts]
     directory.note_submitted(run, Path.home())
     try:
-        outcomes = submit.finish(run, made, hosts, push=push, poll=poll, say=say)
+        outcomes = submit.finish(run, made, hosts, push=push, poll=poll, say=say, report=report)
     finally:
         for host in hosts:
             host.close()

@@ -25,6 +25,7 @@ from skill.fleet.ledger import Rental
 from skill.fleet.offers import Priced
 from skill.fleet.profiles import Profile
 from skill.hosts import registry
+from skill.hosts.code_push import Report, no_report
 from skill.hosts.connection import Host
 from skill.hosts.registry import Worker
 from skill.operations import submission, submit
@@ -87,13 +88,14 @@ class Ended(NamedTuple):
 
 class Steps(NamedTuple):
     """The steps that `Up` delegates: asking for agreement, setting up the host before anything is submitted, creating
-    the run, and one pull of it within so many seconds."""
+    the run, and one pull of it within so many seconds. `report` is told how much of the code the host has got."""
 
     agree: Callable[[], Agreed]
     setup: Callable[[Host], None]
     begin: Callable[[Submission, Host], Run]
     refreshed: Callable[[Worker], Worker]
     pull: Callable[[Run, float], Took]
+    report: Report = no_report
 
 
 class Up:
@@ -220,7 +222,9 @@ class Up:
                 self._steps.setup(host)
                 run = self._steps.begin(made, host)
             directory.note_submitted(run, Path.home())
-            (outcome,) = submit.finish(run, made, [host], push=True, poll=self._poll, say=self._say)
+            (outcome,) = submit.finish(
+                run, made, [host], push=True, poll=self._poll, say=self._say, report=self._steps.report
+            )
         finally:
             host.close()
         if outcome.fault is not None:

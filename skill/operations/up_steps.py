@@ -14,6 +14,7 @@ from skill.fleet import settings, ssh_key
 from skill.fleet.offers import Priced, Work
 from skill.fleet.provider import connected
 from skill.hosts import ssh_preflight
+from skill.hosts.code_push import Report, no_report
 from skill.hosts.connection import Host
 from skill.hosts.registry import Worker
 from skill.operations import check_hosts, choose_offer, submission, submit_spec
@@ -59,6 +60,7 @@ def opened(
     say: Say,
     tell: Say,
     *,
+    report: Report = no_report,
     name: str | None = None,
     max_cost: float | None,
     poll: float | None,
@@ -69,7 +71,9 @@ def opened(
     brought something new. Raises UseError."""
     meant, _ = choose_offer.wanted(where, spec, profile, asked)
     with connected() as client:
-        made = steps(client, where, spec, manifest, profile, asked, max_cost, asks, say, tell, name)
+        made = steps(client, where, spec, manifest, profile, asked, max_cost, asks, say, tell, name)._replace(
+            report=report
+        )
         yield Up(
             client, where, spec, manifest, meant, made, say,
             name=name, max_cost=max_cost, poll=poll, every=every, new=new,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from skill.hosts import code_push
+from skill.hosts import code_push, rsync_process
 from skill.hosts.code_push import Pushed
 from skill.hosts.connection import CommandResult, Host, Unreachable
 from skill.hosts.registry import Ssh, Worker
@@ -65,7 +65,7 @@ def test_an_exit_code_of_rsync_is_taken_for_what_it_means(
     (tmp_path / "train.py").write_text("pass")
     ended = subprocess.CompletedProcess([], code, b"", b"No space left on device\nrsync error: some (code 9)\n")
     monkeypatch.setattr(code_push, "let_second_pass", lambda *_: None)
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
+    monkeypatch.setattr(rsync_process, "run", lambda *_: ended)
     monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/rsync")
     monkeypatch.setattr(time, "sleep", lambda _: None)
     monkeypatch.setattr(code_push, "_by_tar", lambda *_: tar)
