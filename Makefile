@@ -16,10 +16,10 @@ demo:
 	@tools/setup.sh demo
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/wavequeue run manifests/demo.yaml
 
-# Tests wait for half of their time, so each core has two workers. They are given the longest first, one by one.
+# Tests wait for more than half of their time, so each core has three workers. The longest are begun first, one by one.
 test:
 	@tools/setup.sh test
-	$(PYTHON) -m pytest -n $$((2 * $$(nproc))) --maxprocesses 4 --dist load --maxschedchunk 1 --durations 20 tests
+	$(PYTHON) -m pytest -n $$((3 * $$(nproc))) --maxprocesses 6 --dist load --maxschedchunk 1 --durations 20 tests
 
 lint:
 	@tools/setup.sh test
