@@ -63,9 +63,12 @@ def job_id(node: str, seed: int, revision: int) -> str:
 
 @dataclass
 class Node:
-    """One code identity with its settings. `commit`: None until its edit was accepted; `is_edited`: the agent has
-    answered, and the gate has not yet; `is_refused`: the gate refused what is in the worktree. `jobs`: of the present
-    revision, by seed; `earlier`: of revisions before."""
+    """One code identity with its settings.
+
+    `commit`: None until its edit was accepted; `is_edited`: the agent has answered, and the gate has not yet;
+    `is_refused`: the gate refused what is in the worktree; `build_fault`: why its code cannot be built. `jobs`: of the
+    present revision, by seed; `earlier`: of revisions before.
+    """
 
     id: str
     kind: Kind
@@ -86,6 +89,7 @@ class Node:
     revision: int = 0
     is_edited: bool = False
     is_refused: bool = False
+    build_fault: str = ""
     refusals: list[str] = field(default_factory=list)
     jobs: dict[int, Job] = field(default_factory=dict)
     earlier: list[Job] = field(default_factory=list)
@@ -189,13 +193,15 @@ class Trouble:
 
 @dataclass
 class Campaign:
-    """Everything that is known of a campaign. `config.limits` are those in force, with extensions."""
+    """Everything that is known of a campaign. `config.limits` are those in force, with extensions; `images`: what the
+    build of a commit printed last."""
 
     config: Config
     started: float
     nodes: dict[str, Node] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
     asks: dict[int, Ask] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
     findings: list[Known] = field(default_factory=list)
     notes: list[tuple[float, str]] = field(default_factory=list)
     judged: list[str] = field(default_factory=list)
@@ -228,7 +234,8 @@ class Campaign:
         rounds = [replace(one, nodes=list(one.nodes), refused=list(one.refused)) for one in self.rounds]
         return replace(
             self, nodes=nodes, rounds=rounds, asks={number: replace(ask) for number, ask in self.asks.items()},
-            findings=list(self.findings), notes=list(self.notes), judged=list(self.judged), alerts=list(self.alerts),
+            findings=list(self.findings), notes=list(self.notes), judged=list(self.judged), images=dict(self.images),
+            alerts=list(self.alerts),
             trouble=replace(self.trouble), requests=set(self.requests),
             malformed={key: list(texts) for key, texts in self.malformed.items()},
         )  # fmt: skip
@@ -391,7 +398,7 @@ def _node_created(campaign: Campaign, event: ev.NodeCreated, at: float) -> None:
 def _edit_accepted(campaign: Campaign, event: ev.EditAccepted, _at: float) -> None:
     node = campaign.nodes[event.node]
     node.commit, node.tree, node.files, node.is_edited = event.commit, event.tree, event.files, False
-    node.added, node.removed, node.is_refused = event.added, event.removed, False
+    node.added, node.removed, node.is_refused, node.build_fault = event.added, event.removed, False, ""
     if event.revision != node.revision:
         node.earlier += node.jobs.values()
         node.jobs, node.revision = {}, event.revision
@@ -401,6 +408,14 @@ def _edit_refused(campaign: Campaign, event: ev.EditRefused, _at: float) -> None
     node = campaign.nodes[event.node]
     node.refusals.append(event.reason)
     node.is_edited, node.is_refused = False, True
+
+
+def _code_built(campaign: Campaign, event: ev.CodeBuilt, _at: float) -> None:
+    campaign.images[event.commit] = event.image
+
+
+def _build_failed(campaign: Campaign, event: ev.BuildFailed, _at: float) -> None:
+    campaign.nodes[event.node].build_fault = event.reason
 
 
 def _jobs_submitting(campaign: Campaign, event: ev.JobsSubmitting, _at: float) -> None:
@@ -502,6 +517,8 @@ _CHANGES: Mapping[type[Event], Callable[[Campaign, Any, float], None]] = {
     ev.NodeCreated: _node_created,
     ev.EditAccepted: _edit_accepted,
     ev.EditRefused: _edit_refused,
+    ev.CodeBuilt: _code_built,
+    ev.BuildFailed: _build_failed,
     ev.JobsSubmitting: _jobs_submitting,
     ev.JobsSubmitted: _jobs_submitted,
     ev.JobEnded: _job_ended,

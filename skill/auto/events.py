@@ -122,6 +122,22 @@ class EditRefused:
 
 
 @dataclass(frozen=True)
+class CodeBuilt:
+    """The build of a commit has ended well; `image`: the last line that it printed."""
+
+    commit: str
+    image: str
+
+
+@dataclass(frozen=True)
+class BuildFailed:
+    """The code of a node cannot be built."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class JobsSubmitting:
     """The intent to submit jobs of a node, by seed. `usd`: reserved for each; None: unknown."""
 
@@ -238,8 +254,8 @@ class CampaignStopped:
 
 Event = Union[
     CampaignStarted, LoopStarted, AskStarting, AskEnded, RoundPlanned, ProposalRefused, NodeCreated, EditAccepted,
-    EditRefused, JobsSubmitting, JobsSubmitted, JobEnded, NodeJudged, NodeAnalysed, JobsCancelling, AsksPaused, Steered,
-    LimitsChanged, StopRequested, CampaignResumed, CampaignStopped,
+    EditRefused, CodeBuilt, BuildFailed, JobsSubmitting, JobsSubmitted, JobEnded, NodeJudged, NodeAnalysed,
+    JobsCancelling, AsksPaused, Steered, LimitsChanged, StopRequested, CampaignResumed, CampaignStopped,
 ]  # fmt: skip
 WIRE: Mapping[str, type[Event]] = {
     "CampaignStarted": CampaignStarted,
@@ -251,6 +267,8 @@ WIRE: Mapping[str, type[Event]] = {
     "NodeCreated": NodeCreated,
     "EditAccepted": EditAccepted,
     "EditRefused": EditRefused,
+    "CodeBuilt": CodeBuilt,
+    "BuildFailed": BuildFailed,
     "JobsSubmitting": JobsSubmitting,
     "JobsSubmitted": JobsSubmitted,
     "JobEnded": JobEnded,

@@ -18,10 +18,11 @@ LEAST_BASELINE = 3
 
 
 class Next(NamedTuple):
-    """What a node needs before it can be judged: runs with these seeds, or a repair of its code."""
+    """What a node needs before it can be judged: runs with these seeds, a build of its code before, or a repair."""
 
     seeds: tuple[int, ...] = ()
     repair: str | None = None
+    build: bool = False
 
 
 def judge(campaign: Campaign, node: Node) -> NodeJudged | Next | None:
@@ -36,7 +37,10 @@ def judge(campaign: Campaign, node: Node) -> NodeJudged | Next | None:
         twin = same_code(campaign, node)
         if twin is not None:
             return NodeJudged(node.id, "duplicate", f"its edit came to the same code and settings as {twin.id}")
-        return Next(_first_seeds(campaign, node))
+        if node.build_fault:
+            return _failed(campaign, node, node.build_fault)
+        is_built = campaign.config.launch.build is None or node.commit in campaign.images
+        return Next(_first_seeds(campaign, node)) if is_built else Next(build=True)
     if any(job.is_open for job in node.jobs.values()):
         return None
     jobs = list(node.jobs.values())

@@ -18,7 +18,7 @@ from skill.auto import policy, requests
 from skill.auto.campaign import SUBMITTED, Campaign, Job, Node, Record, apply, job_id
 from skill.auto.journal import Journal
 from skill.auto.layout import WorkDir
-from skill.auto.policy import Ask, Cancel, Gate, Note, Pause, Stop, Submit
+from skill.auto.policy import Ask, Build, Cancel, Gate, Note, Pause, Stop, Submit
 from skill.auto.ports import Accepted, Agent, Answer, JobSeen, JobToRun, Queue, Refused, Request, Source, Trouble
 from skill.auto.replies import AnalyzeReply, PlanReply
 from skill.common.errors import FailedError
@@ -159,6 +159,8 @@ class Loop:
                 did = True
             elif isinstance(one, Gate):
                 self._gate(one)
+            elif isinstance(one, Build):
+                self._build(one)
         return did
 
     def _submit(self, actions: Sequence[Submit]) -> bool:
@@ -197,7 +199,8 @@ class Loop:
     def _job(self, node: Node, seed: int) -> JobToRun:
         assert node.commit is not None
         name = job_id(node.id, seed, node.revision)
-        return JobToRun(name, node.id, seed, node.settings, self._source.directory(node.id), node.commit)
+        image = self.campaign.images.get(node.commit, "")
+        return JobToRun(name, node.id, seed, node.settings, self._source.directory(node.id), node.commit, image)
 
     def _cancel(self, action: Cancel) -> bool:
         node = self.campaign.nodes[action.node]
@@ -252,6 +255,20 @@ class Loop:
             )
 
         self._start(("gate", node.id), lambda: self._source.gate(node.id, node.base, self._stop), take)
+
+    def _build(self, action: Build) -> None:
+        def build() -> str | Refused:
+            if not self._source.directory(action.node).is_dir():
+                self._source.prepare(action.node, action.commit)
+            return self._source.build(action.node, self._stop)
+
+        def take(found: str | Refused) -> None:
+            if isinstance(found, Refused):
+                self.record(ev.BuildFailed(action.node, found.reason))
+            else:
+                self.record(ev.CodeBuilt(action.commit, found))
+
+        self._start(("build", action.commit), build, take)
 
     # -- threads
 

@@ -43,6 +43,14 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class Build:
+    """Build the code of a node, which all nodes with this commit use."""
+
+    node: str
+    commit: str
+
+
+@dataclass(frozen=True)
 class Submit:
     """Have a node measured with these seeds. `usd`: to be reserved for each."""
 
@@ -82,7 +90,7 @@ class Note:
     event: Event
 
 
-Action = Union[Ask, Gate, Submit, Cancel, Pause, Stop, Note]
+Action = Union[Ask, Gate, Build, Submit, Cancel, Pause, Stop, Note]
 
 
 def next_actions(campaign: Campaign, now: float) -> list[Action]:
@@ -172,7 +180,7 @@ def _pause(campaign: Campaign) -> Pause:
 # -- what is to be done ----------------------------------------------------------------------------------------------
 
 
-def _wanted(campaign: Campaign, now: float) -> Iterator[Ask | Gate | Submit]:
+def _wanted(campaign: Campaign, now: float) -> Iterator[Ask | Gate | Build | Submit]:
     """In the order of their importance, without regard to what they cost."""
     nodes = sorted(campaign.undecided, key=lambda node: not node.boosted)
     needs = [(node, judge(campaign, node)) for node in nodes if not node.killed]
@@ -184,6 +192,8 @@ def _wanted(campaign: Campaign, now: float) -> Iterator[Ask | Gate | Submit]:
         elif isinstance(need, Next) and need.seeds:
             submits.append(Submit(node.id, need.seeds, budget.job_usd(campaign)))
     yield from sorted(submits, key=lambda one: (one.seeds == (0,), not campaign.nodes[one.node].boosted))
+    builds = {node.commit: node.id for node, need in reversed(needs) if isinstance(need, Next) and need.build}
+    yield from (Build(node, commit) for commit, node in builds.items() if commit is not None)
     yield from (Gate(node.id) for node in nodes if node.is_edited and not node.killed)
     if now < campaign.paused_until:
         return
@@ -262,8 +272,8 @@ def _knows_nothing_new(campaign: Campaign) -> bool:
 
 
 def _afforded(
-    campaign: Campaign, wanted: Iterator[Ask | Gate | Submit]
-) -> tuple[list[Action], Ask | Gate | Submit | None]:
+    campaign: Campaign, wanted: Iterator[Ask | Gate | Build | Submit]
+) -> tuple[list[Action], Ask | Gate | Build | Submit | None]:
     """What the limits allow, up to the first thing that they do not; and that."""
     left = budget.room(campaign)
     chosen: list[Action] = []
@@ -276,7 +286,7 @@ def _afforded(
     return chosen, None
 
 
-def _no_money(campaign: Campaign, dropped: Ask | Gate | Submit) -> str:
+def _no_money(campaign: Campaign, dropped: Ask | Gate | Build | Submit) -> str:
     gpu, agent = campaign.gpu_spent, campaign.agent_spent
     what = f"measuring {dropped.node}" if isinstance(dropped, Submit) else f"a call of the agent ({_role(dropped)})"
     unknown = gpu.unknown + agent.unknown
@@ -284,8 +294,8 @@ def _no_money(campaign: Campaign, dropped: Ask | Gate | Submit) -> str:
     return f"{gpu.committed + agent.committed:.2f} USD are spent{more}, and {what} would exceed the limit"
 
 
-def _role(dropped: Ask | Gate | Submit) -> str:
-    return dropped.role if isinstance(dropped, Ask) else "gate"
+def _role(dropped: Ask | Gate | Build | Submit) -> str:
+    return dropped.role if isinstance(dropped, Ask) else "none"
 
 
 def wakes_at(campaign: Campaign, now: float) -> float | None:

@@ -90,6 +90,10 @@ class Source(Protocol):
         """Check what was edited in the worktree against the scope, run `launch.check`, and commit it. Once `stop` is
         set, the check is killed. Raises FailedError, also for that."""
 
+    def build(self, node: str, stop: threading.Event) -> str | Refused:
+        """Run `launch.build` in the node's worktree; the last line that it prints. Once `stop` is set, it is killed.
+        Raises FailedError, also for that."""
+
     def directory(self, node: str) -> Path:
         """The worktree of a node."""
 
@@ -105,7 +109,8 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class JobToRun:
-    """A job NODE_sSEED. `directory`: the node's worktree; `settings`: all of them."""
+    """A job NODE_sSEED. `directory`: the node's worktree; `settings`: all of them; `image`: what the build of its code
+    printed last."""
 
     id: str
     node: str
@@ -113,6 +118,7 @@ class JobToRun:
     settings: Settings
     directory: Path
     commit: str
+    image: str = ""
 
 
 @dataclass(frozen=True)

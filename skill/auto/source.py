@@ -23,7 +23,7 @@ from skill.common import files
 from skill.common.errors import FailedError
 
 CHECK_TIMEOUT = 3600.0
-"""Seconds that `launch.check` may take."""
+"""Seconds that `launch.check` and `launch.build` may take."""
 _MOST_SHOWN = 2000
 
 
@@ -110,21 +110,37 @@ class GitSource:
         git.run("reset", "--quiet", "--hard", commit, cwd=path, environment=environment)
         git.run("clean", "--quiet", "-ffdx", cwd=path, environment=environment)
 
+    def build(self, node: str, stop: threading.Event) -> str | Refused:
+        """Run `launch.build` in the node's worktree; the last line that it prints. Once `stop` is set, it is killed.
+        Raises FailedError, also for that."""
+        command = self._config.launch.build
+        assert command is not None
+        ended = self._run(command, self.directory(node), stop, "build")
+        if isinstance(ended, str):
+            return Refused(ended)
+        lines = [line.strip() for line in ended.output.splitlines() if line.strip()]
+        return lines[-1] if lines else ""
+
     def _check(self, command: str, path: Path, stop: threading.Event) -> str | None:
         """Run the user's check in a worktree; why it did not pass."""
+        ended = self._run(command, path, stop, "check")
+        return ended if isinstance(ended, str) else None
+
+    def _run(self, command: str, path: Path, stop: threading.Event, what: str) -> process.Ended | str:
+        """Run a command of the user's in a worktree; why it failed, where it did."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         ended = process.run(
             ("bash", "-c", command), cwd=path / self._config.subdir, environment=environment,
-            mark=f"check {path.resolve()}/", timeout=CHECK_TIMEOUT, stop=stop,
+            mark=f"{what} {path.resolve()}/", timeout=CHECK_TIMEOUT, stop=stop,
         )  # fmt: skip
         if ended.how == "stopped":
-            raise FailedError("the check was ended because the loop stops")
+            raise FailedError(f"the {what} was ended because the loop stops")
         if ended.how == "timeout":
-            return f"the check `{command}` took longer than {CHECK_TIMEOUT:g} s"
+            return f"the {what} `{command}` took longer than {CHECK_TIMEOUT:g} s"
         if ended.code != 0:
             shown = (ended.output + ended.errors).strip()[-_MOST_SHOWN:]
-            return f"the check `{command}` failed with exit code {ended.code}:\n{shown}"
-        return None
+            return f"the {what} `{command}` failed with exit code {ended.code}:\n{shown}"
+        return ended
 
     @contextlib.contextmanager
     def _own_index(self, path: Path) -> Iterator[dict[str, str]]:

@@ -44,6 +44,8 @@ def _job(config: Config, work: WorkDir, job: JobToRun) -> dict[str, Any]:
     values = {**job.settings, SEED: job.seed}
     named = dict.fromkeys(_NAME.findall(config.launch.command))
     env = {**config.job.get("env", {}), "WQ_SEED": str(job.seed), "WQ_NODE": job.node}
+    if job.image:
+        env["IMAGE"] = job.image
     return {
         **config.job,
         "id": job.id,

@@ -108,6 +108,10 @@ class World:
             return Refused("it touches a protected file")
         return Accepted(f"commit {found}", f"tree {node} {found}", ("train.py",), 3, 1)
 
+    def build(self, node: str, stop: threading.Event) -> str | Refused:
+        assert not stop.is_set()
+        return self.around(f"build {node}", lambda: f"image of {node}")
+
     def directory(self, node: str) -> Path:
         return self.root / "code" / node
 

@@ -12,7 +12,7 @@ from skill.auto import events as ev
 from skill.auto import policy
 from skill.auto.campaign import Campaign, Node, Record, apply
 from skill.auto.config import AgentSpec, Config, Launch, Limits, Noise, Objective
-from skill.auto.policy import Ask, Cancel, Gate, Note, Pause, Stop, Submit
+from skill.auto.policy import Ask, Build, Cancel, Gate, Note, Pause, Stop, Submit
 from skill.auto.replies import Proposal
 
 Propose = Callable[[Campaign, int], list[Proposal]]
@@ -108,10 +108,18 @@ class Simulation:
             revision = node.revision + (node.commit is not None)
             name = f"{node.id}-{revision}"
             self.record(ev.EditAccepted(node.id, f"commit-{name}", f"tree-{name}", revision=revision))
+        elif isinstance(action, Build):
+            self._build(action)
         elif isinstance(action, Submit):
             self._submit(action)
         else:
             self._ask(action)
+
+    def _build(self, action: Build) -> None:
+        if action.commit.startswith("broken"):
+            self.record(ev.BuildFailed(action.node, "the build failed"))
+        else:
+            self.record(ev.CodeBuilt(action.commit, f"image of {action.commit}"))
 
     def _submit(self, action: Submit) -> None:
         node = self.campaign.nodes[action.node]

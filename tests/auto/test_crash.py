@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from skill.auto import store
-from skill.auto.config import AgentSpec, Limits, Noise, Scope
+from skill.auto.config import AgentSpec, Launch, Limits, Noise, Scope
 from skill.auto.layout import WorkDir
 from tests.auto.killed_loop import Killed, World, after, begin, story, work_until_killed
 from tests.auto.simulated import config
@@ -19,6 +19,7 @@ SMALL = config(
     scope=Scope(("*.py",)),
     per_round=3,
     strict=True,
+    launch=Launch("train --x ${x} --seed ${seed}", {"x": 0}, build="make"),
 )
 
 

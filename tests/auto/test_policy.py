@@ -9,7 +9,7 @@ import pytest
 from skill.auto import events as ev
 from skill.auto import policy
 from skill.auto.campaign import Campaign, Node, Record, apply
-from skill.auto.config import AgentSpec, Declared, Guard, Limits, Objective, Scope
+from skill.auto.config import AgentSpec, Declared, Guard, Launch, Limits, Objective, Scope
 from skill.auto.noise import false_keeps
 from skill.auto.policy import Ask, Submit
 from skill.auto.replies import Proposal
@@ -295,6 +295,31 @@ def test_an_edit_that_breaks_the_program_is_repaired_once() -> None:
     assert [ask.role for ask in one.campaign.asks.values()] == ["plan", "edit", "repair"]
     assert (node.revision, node.jobs[0].id, [job.id for job in node.earlier]) == (1, "n001.r1_s0", ["n001_s0"])
     assert node.verdict == "within_noise"
+
+
+def test_each_commit_is_built_once_before_its_jobs() -> None:
+    launch = Launch("train --x ${x} --seed ${seed}", {"x": 0}, build="make")
+    one = simulation(fixed, launch=launch)
+    one.run()
+    assert [event.commit for event in one.of(ev.CodeBuilt)] == ["a" * 40]
+    first = next(number for number, event in enumerate(one.log) if isinstance(event, ev.JobsSubmitting))
+    assert any(isinstance(event, ev.CodeBuilt) for event in one.log[:first])
+
+
+def test_what_cannot_be_built_is_repaired_and_then_fails() -> None:
+    launch = Launch("train --x ${x} --seed ${seed}", {"x": 0}, build="make")
+    one = simulation(
+        fixed, launch=launch, propose=edited, scope=Scope(("*.py",)), per_round=1, limits=Limits(max_nodes=1)
+    )
+    while not one.campaign.stopped:
+        gates = [action for action in policy.next_actions(one.campaign, one.now) if isinstance(action, policy.Gate)]
+        if gates:
+            revision = one.campaign.nodes["n001"].revision + (one.campaign.nodes["n001"].commit is not None)
+            one.record(ev.EditAccepted("n001", f"broken {revision}", f"tree {revision}", revision=revision))
+        else:
+            one.step()
+    node = one.campaign.nodes["n001"]
+    assert (node.verdict, node.reason, node.revision, node.jobs) == ("failed", "the build failed", 1, {})
 
 
 # -- a person ---------------------------------------------------------------------------------------------------------
