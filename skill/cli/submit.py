@@ -7,17 +7,17 @@ from typing import Any
 
 import click
 
-from skill.cli.console import print_json, say, warn
+from queue_manager.core.manifest import Manifest
+from skill.cli.console import print_json, print_lines, say, warn
 from skill.cli.given_spec import DRY_RUN, NAME, TakesCommand, code_agreement, confirm_size, given
 from skill.cli.options import AGAIN, HOSTS, JSON, POLL, POOL, SKIP_DONE, SPEC, YES
 from skill.cli.plan_output import print_plan
 from skill.common.errors import DONE, FAILED
 from skill.common.units import jobs_text
-from skill.operations import check_hosts, submission, submit_spec
+from skill.operations import check_here, check_hosts, submission, submit_spec
 from skill.operations.build_spec import Given, build
 from skill.operations.submit_spec import Submitted
 from skill.planning import host_preflight
-from skill.terminal import live
 from skill.terminal.transfer_bars import TransferBars
 
 
@@ -29,9 +29,13 @@ from skill.terminal.transfer_bars import TransferBars
 def preflight_verb(spec: Given, names: tuple[str, ...], pool: str | None, as_json: bool) -> int:
     """Check on its hosts whether SPEC can run there: what is missing, and which jobs that blocks. Writes nothing.
 
-    Hosts: --host, or --pool, or hosts: in the spec, or the only one registered. Exit code 1 if a check failed.
+    Hosts: --host, or --pool, or hosts: in the spec, or the only one registered. This machine is checked where no host
+    is known, and with --host localhost. Exit code 1 if a check failed.
     """
-    made = submission.prepare(build(spec, warn).manifest, spec)
+    manifest = build(spec, warn).manifest
+    if check_here.is_meant(names, pool, manifest):
+        return _preflight_here(manifest, spec, as_json)
+    made = submission.prepare(manifest, spec)
     hosts = check_hosts.connect(made, names, pool, say)
     try:
         checked = check_hosts.check(made, hosts)
@@ -41,9 +45,7 @@ def preflight_verb(spec: Given, names: tuple[str, ...], pool: str | None, as_jso
     if as_json:
         print_json(host_preflight.document(made.manifest.project, checked.verdicts, checked.sharing.unplaced))
     else:
-        output = live.console()
-        for line in host_preflight.table(made.manifest, checked.verdicts, output.width):
-            output.print(line, no_wrap=True, crop=False)
+        print_lines(lambda width: host_preflight.table(made.manifest, checked.verdicts, width))
         if made.pushed:
             print("\n".join(submission.code_lines(made.code())))
         for text in checked.warnings:
@@ -57,6 +59,23 @@ def preflight_verb(spec: Given, names: tuple[str, ...], pool: str | None, as_jso
             ]
             print(f"all checks passed; next: {' '.join(['wavequeue submit', str(spec), *where])}")
     return FAILED if checked.faults else DONE
+
+
+def _preflight_here(manifest: Manifest, spec: Given, as_json: bool) -> int:
+    found = check_here.check_here(manifest, spec)
+    faults = (*found.faults, *found.blocked)
+    if as_json:
+        verdict = found.verdict._replace(faults=faults, warnings=found.warnings)
+        print_json(host_preflight.document(manifest.project, [verdict], {}))
+    else:
+        print_lines(lambda width: host_preflight.table(manifest, [found.verdict], width))
+        for text in found.warnings:
+            print(f"warning: {text}")
+        for text in faults:
+            print(f"error: {text}")
+        if not faults:
+            print(f"all checks passed; next: wavequeue run {spec}")
+    return FAILED if faults else DONE
 
 
 @click.command("submit", short_help="Run SPEC on its hosts.", cls=TakesCommand)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.readings import Card
 from skill.common.errors import UseError
 from skill.common.project import locate_workers
-from skill.operations import check_hosts, choose_offer, submission
+from skill.operations import check_here, check_hosts, choose_offer, submission
 from skill.operations.build_spec import Given, Say, beside, build, expected, file_of, hosts_warning, ignore, settle
 from skill.operations.choose_offer import Asked, Looked
 from skill.planning import assign_jobs, existing_outputs, local_preflight, plan, power, what_if
@@ -66,28 +65,27 @@ def plan_spec(
 def _here(manifest: Manifest, spec: Given, gpus: int | None, decided: Where | None, warnings: list[str]) -> Planned:
     folder = beside(spec)
     manifest = settle(manifest, folder)
-    document = local_manager.examine(manifest)
+    document = local_manager.preflight(manifest)
     found, there = document["probe"], existing_outputs.read(document)
     cards = tuple(
         Card(row["index"], row["uuid"], row["name"], row["total_mib"] or 0, row["used_mib"] or 0)
         for row in found["gpus"]
     )
-    machine, faults = Offer(found["host"], cards, found["cpus"]), []
+    machine = Offer(found["host"], cards, found["cpus"])
+    faults: list[str] = []
     if gpus is not None:
         machine = what_if.with_cards(manifest, machine, gpus)
+        warnings += local_preflight.unset_words(document, {job.id for job in manifest.jobs})
     else:
-        checked = local_preflight.check(manifest, found)
-        faults += [checked.refusal] if checked.refusal else []
-        warnings += checked.warnings
+        told = check_here.told(manifest, document)
+        faults += told.faults
+        warnings += [*told.blocked, *told.warnings]
     warnings += hosts_warning(manifest)
-    warnings += local_preflight.unset_words(document, {job.id for job in manifest.jobs})
     if there is not None:
         refused = live_runs.refusal(there.live, str(spec), file=file_of(spec))
         faults += [refused] if refused else []
         warnings += [] if refused else live_runs.warnings(there.live, there.live_unknown)
         warnings += existing_outputs.words(there, manifest.jobs)
-    if not Path(manifest.cwd).is_dir():
-        faults.append(f"cwd {manifest.cwd} does not exist")
     which = "this machine" if gpus is None else "this machine, if it had these GPUs"
     words = f"{which} ({machine.name}), {plan.host_words(manifest, machine)}"
     place = Place(words, (machine,), assign_jobs.all_on(manifest, machine))

@@ -43,6 +43,9 @@ class Blocked(NamedTuple):
     jobs: tuple[str, ...]
     why: str
 
+    def words(self) -> str:
+        return f"{jobs_text(len(self.jobs))} blocked ({listed(self.jobs, _NAMED)}): {self.why}"
+
 
 class Basics(NamedTuple):
     """What a host has before our code is there. `python`: its version and path, or None with `why_no_python`.
@@ -63,6 +66,7 @@ class Seen(NamedTuple):
 
     `unreachable`: why, or None. `found`: the document of queue_manager.remote.preflight, None where it could not be
     made, for the reason in `not_found`. `way`: how the code comes there.
+    `is_here`: it is this machine, whose screen and GPUs `local_preflight.check` judges.
     """
 
     name: str
@@ -71,6 +75,7 @@ class Seen(NamedTuple):
     found: Mapping[str, Any] | None = None
     not_found: str = ""
     way: Way = Way()
+    is_here: bool = False
 
     @property
     def pushed(self) -> bool:
@@ -152,7 +157,12 @@ class _Judge:
                 self.faults.append(seen.not_found)
             return
         screen = seen.found["probe"].get("screen")
-        if needs_screen(self._manifest) and isinstance(screen, dict) and isinstance(screen.get("fault"), str):
+        if (
+            not seen.is_here
+            and needs_screen(self._manifest)
+            and isinstance(screen, dict)
+            and isinstance(screen.get("fault"), str)
+        ):
             words = one_line(screen["fault"], 300)
             self._fault("screen", "does not run", f"screen does not run there, and every job runs in one: {words}")
         on_cards = any(job.gpus for job in self._specs)
@@ -181,6 +191,8 @@ class _Judge:
             self.cells["python"] = Cell(OK, basics.python)
         if basics.screen:
             self.cells["screen"] = Cell(OK, "ok")
+        elif self._seen.is_here:
+            self.cells["screen"] = Cell(FAULT, "missing") if needs_screen(self._manifest) else Cell(OK, "not needed")
         elif needs_screen(self._manifest):
             self._fault("screen", "missing", f"{NO_SCREEN}{setup}")
         else:
@@ -206,6 +218,8 @@ class _Judge:
             self.cells["code"] = Cell(OK, "is updated") if there else Cell(MADE, "made by the push")
         elif there:
             self.cells["code"] = Cell(OK, "there already")
+        elif self._seen.is_here:
+            self.faults.append(f"cwd {path} does not exist; create it, or give another one")
         else:
             self._fault("code", "missing", f"{path} does not exist, and code is not pushed to an absolute cwd")
         missing = [
@@ -278,7 +292,7 @@ class _Judge:
     def _block(self, ids: Iterable[str], why: str) -> int:
         mine = tuple(job for job in ids if job in self._jobs)
         self.blocked.append(Blocked(mine, why))
-        self.faults.append(f"{jobs_text(len(mine))} blocked ({listed(mine, _NAMED)}): {why}")
+        self.faults.append(self.blocked[-1].words())
         return len(mine)
 
     def _cards(self, probe: Mapping[str, Any]) -> None:
@@ -294,6 +308,8 @@ class _Judge:
         elif "gpu_unreadable" in probe:
             words = f"its GPUs cannot be read now, and jobs wait until they can: {probe['gpu_unreadable']}"
             self._warn("cards", "unreadable", words)
+        elif not usable and self._seen.is_here:
+            self.cells["cards"] = Cell(FAULT, "none")
         elif not usable:
             note = probe.get("gpu_note") or "none was found"
             self._fault("cards", "none", f"it has no GPU ({note}), and one is needed by {jobs_text(len(concerned))}")
@@ -336,7 +352,9 @@ def table(manifest: Manifest, verdicts: Sequence[Verdict], width: int) -> list[T
     titles = {"environment": kind, "cards": "GPUs"}
     rows: list[list[str | Text]] = [["check", *(one.host for one in verdicts)]]
     for name in CHECKS:
-        cells = [one.cells[name] for one in verdicts]
+        cells = [one.cells[name] for one in verdicts if name in one.cells]
+        if not cells:
+            continue
         rows.append([
             titles.get(name, name),
             *(Text(cell.says, _STYLES[cell.state]) for cell in cells),

@@ -21,6 +21,8 @@ from skill.runs.local_call import call
 
 PATIENCE = 60.0
 """Seconds for a manager to begin; it reads the whole manifest and journal first."""
+_PREFLIGHT = 180.0
+"""Seconds for a check; the commands of preconditions may take long."""
 _MOST_LOCK = 1 << 16
 _BEING_TAKEN = 2.0
 """Seconds in which a lock file without content is taken for that of a manager that is just starting."""
@@ -146,6 +148,12 @@ def _output_since(log: Path, begin: int) -> str:
         file.seek(begin)
         lines = file.read().decode(errors="replace").splitlines()
     return "\n".join(lines[-12:]) or f"no output; see {log}"
+
+
+def preflight(manifest: Manifest) -> dict[str, Any]:
+    """All that a manifest would meet on this machine, as `queue_manager.remote.preflight` tells it; its preconditions
+    are tried. `manifest`: with an absolute cwd. Raises FailedError."""
+    return call("preflight", stdin=encode(manifest), patience=_PREFLIGHT)
 
 
 def examine(manifest: Manifest, *, newest_code: bool = False) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 
 import skill
 from queue_manager.core import events as ev
+from queue_manager.core.manifest import Manifest
 from skill.cli import console, main
 from skill.common import commit
 from skill.common.errors import DONE, FAILED, USE, FailedError
@@ -483,8 +484,14 @@ def test_a_spec_for_other_hosts_is_reported_to_be_looked_at_here_only(
 ) -> None:
     Path("spec.yaml").write_text("project: p\nhosts: [gpu-far]\njobs: [{id: a, cmd: echo, gpus: 0}]\n")
     probed = {"host": "here", "cpus": 2, "gpus": [], "gpu_note": "none", "screen": {}}
+    preflight = local_manager.preflight
+
+    def found(made: Manifest) -> dict[str, Any]:
+        document = preflight(made)
+        return {**document, "probe": {**document["probe"], **probed}}
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local_manager, "examine", lambda _manifest: {"probe": probed})
+        patch.setattr(local_manager, "preflight", found)
         assert wavequeue("plan", "spec.yaml") == DONE
     assert "the spec is for gpu-far" in capsys.readouterr().err
 
