@@ -269,24 +269,26 @@ def claim_identity(host: Host) -> str | Unreachable:
 _FIRST = """
 first() {
     ln "$1" "$2" 2>/dev/null && return 0
-    [ ! -e "$2" ] || return 1
+    there "$2" && return 1
     for _ in 1 2 3 4 5; do
         mkdir "$2.lock" 2>/dev/null && break
         sleep 1
-        [ ! -e "$2" ] || return 1
+        there "$2" && return 1
     done
-    [ -e "$2" ] || mv -- "$1" "$2"; set -- "$?" "$2"
+    there "$2" || mv -- "$1" "$2"; set -- "$?" "$2"
     rmdir "$2.lock" 2>/dev/null
     return "$1"
 }
 """
 PLACE = r"""
+there() { [ -e "$1" ] || ls -a "$(dirname "$1")" 2>/dev/null | grep -qxF "${1##*/}"; }
 me=$(uname -n; cat /etc/machine-id 2>/dev/null); w=.wavequeue owner=
-[ ! -e "$w/machine" ] || owner=$(cat "$w/machine") || exit 1
+if there "$w/machine"; then owner=$(cat "$w/machine") || exit 1; fi
 [ -z "$owner" ] || [ "$owner" = "$me" ] ||
   w=$w/hosts/$(uname -n | tr -c 'A-Za-z0-9.\n-' _)-$(head -c 8 /etc/machine-id 2>/dev/null)
 """
-"""In sh: $w is where all that is this host's own lies, as queue_manager.adapters.facts.place says."""
+"""In sh: $w is where all that is this host's own lies, as queue_manager.adapters.facts.place says. A file that its
+directory lists is `there` even if it cannot be looked at, as one whose file handle is stale."""
 
 _CLAIM = f"""{_FIRST}
 umask 077; mkdir -p .wavequeue || exit 1

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from queue_manager.core.manifest import FORMAT, VERSION, JobSpec, Manifest, decode, job_from_json
 from skill.common.units import count_text
-from skill.research.records import Record
+from skill.research.records import JOB_COLUMNS, Record
 
 PENDING, CLAIMED, RUNNING, DONE = "pending", "claimed", "running", "done"
 OPEN = frozenset({CLAIMED, RUNNING})
@@ -21,8 +21,6 @@ PHASE = "research"
 """The phase of runs that name none."""
 FREE_MIB = 500
 """MiB of a GPU below which nobody else uses it."""
-_OWN = ("params", "env", "metrics", "expected_output", "gpus", "gpu_mem_mib", "est_minutes")
-"""Columns of a run that are fields of its job."""
 _DEFAULTS: Mapping[str, Any] = {"errexit": True, "wandb": True, "rendezvous": True, "shell_paths": True}
 """What a spec has where it says nothing of it."""
 
@@ -152,9 +150,8 @@ def home(record: Record) -> Home:
 
 def job(record: Record) -> JobSpec:
     """The job that a run is. What it waits for is done when it is dispatched. Raises ManifestError."""
-    row = {**record.get("job", {}), **{name: record[name] for name in _OWN if name in record}}
-    row |= {"id": record["id"], "cmd": record["command"], "priority": record["priority"]}
-    return job_from_json({**row, "phase": record.get("phase", PHASE)})
+    columns = {key: record[name] for key, name in JOB_COLUMNS.items() if name in record and key != "depends_on"}
+    return job_from_json({**record.get("job", {}), "phase": PHASE, **columns, "id": record["id"]})
 
 
 def manifest(records: Sequence[Record]) -> Manifest:

@@ -18,6 +18,12 @@ Text = Annotated[str, Bounds(min_length=1, max_length=1 << 16)]
 Time = Annotated[str, Bounds(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$")]
 Variables = dict[str, str]
 Rules = dict[str, dict[str, str]]
+JOB_COLUMNS = {
+    "cmd": "command", "priority": "priority", "phase": "phase", "params": "params", "env": "env", "metrics": "metrics",
+    "depends_on": "depends_on", "expected_output": "expected_output", "gpus": "gpus", "gpu_mem_mib": "gpu_mem_mib",
+    "est_minutes": "est_minutes",
+}  # fmt: skip
+"""Columns of a run by the key of a job; what a job has beside them is in the column `job`."""
 RunState = Literal["pending", "claimed", "running", "done", "failed", "stuck", "cancelled"]
 
 

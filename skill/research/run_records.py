@@ -10,16 +10,10 @@ import build_manifest
 from build_manifest.faults import SpecErrors
 from queue_manager.core import manifest as manifests
 from queue_manager.core.manifest import JobSpec, Manifest
-from skill.research.records import Record
+from skill.research.records import JOB_COLUMNS, Record
 from skill.runs.dependencies import Dependencies
 
-_COLUMNS = {
-    "cmd": "command", "priority": "priority", "phase": "phase", "params": "params", "env": "env", "metrics": "metrics",
-    "depends_on": "depends_on", "expected_output": "expected_output", "gpus": "gpus", "gpu_mem_mib": "gpu_mem_mib",
-    "est_minutes": "est_minutes",
-}  # fmt: skip
-"""Columns of a run by the key of a job; what a job has beside them is in the column `job`."""
-JOB_KEYS = tuple(key for key in JobSpec._fields if key not in _COLUMNS and key != "id")
+JOB_KEYS = tuple(key for key in JobSpec._fields if key not in JOB_COLUMNS and key != "id")
 """What the column `job` may have: as in a manifest."""
 SETTINGS = tuple(key for key in Manifest._fields if key not in ("project", "hosts", "phases", "groups", "jobs"))
 """What the column `settings` may have: as in a manifest."""
@@ -60,7 +54,7 @@ def from_manifest(manifest: Manifest, run: Record, given: Mapping[str, Any]) -> 
     for job in manifest.jobs:
         row = json.loads(json.dumps(manifests.job_to_json(job)))
         row |= {"depends_on": needs.resolved(job.id), "metrics": job.metrics or metrics[job.id]}
-        columns = {_COLUMNS[key]: row.pop(key) for key in list(row) if key in _COLUMNS}
+        columns = {JOB_COLUMNS[key]: row.pop(key) for key in list(row) if key in JOB_COLUMNS}
         row.pop("id")
         found = {**columns, "spec_job": job.id, "job": row, "settings": settings}
         record = {"priority": 0, **{key: value for key, value in found.items() if value not in ({}, [])}, **run}

@@ -440,6 +440,12 @@ def test_a_lock_or_an_identity_that_cannot_be_read_is_not_taken_for_none(server:
         assert isinstance(claimed, Unreachable)
         assert "Is a directory" in claimed.reason
         file.rmdir()
+        file.symlink_to(file)  # stat fails, as with a stale file handle
+        claimed = bootstrap.claim_identity(host)
+        assert isinstance(claimed, Unreachable)
+        assert "symbolic link" in claimed.reason
+        assert file.is_symlink(), "it is not replaced"
+        file.unlink()
 
 
 def test_a_df_that_fails_is_reported_in_its_own_words(server: Sshd) -> None:

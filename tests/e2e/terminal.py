@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import pty
@@ -72,6 +71,7 @@ class Terminal:
         return int(found.group(1))
 
     def _read(self) -> str:
-        with contextlib.suppress(OSError):  # EIO: nobody has the terminal any more
+        try:
             return os.read(self._fd, 65536).decode(errors="replace")
-        return ""
+        except OSError as error:
+            raise AssertionError(f"no process has the terminal any more ({error}):\n{self.text[-3000:]}") from None
