@@ -10,9 +10,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from build_manifest import build
+from skill.cli.main import VERBS, cli, load
 from skill.fleet import settings
 from tests import forked, kept_runtime
 from tests.demo_copy import copy_manifests
@@ -23,8 +25,8 @@ from tests.vast_double import Double
 from tests.vast_hosts import LoopbackHosts
 
 GUIDE = (
-    "README.md", "docs/first-sweep.md", "docs/spec.md", "docs/hosts.md", "docs/health.md", "docs/results.md",
-    "docs/statuses.md", "docs/recover.md", "docs/vast.md", "docs/files.md", "docs/research.md",
+    "README.md", "docs/first-sweep.md", "docs/spec.md", "docs/results.md", "docs/health.md", "docs/statuses.md",
+    "docs/recover.md", "docs/hosts.md", "docs/vast.md", "docs/files.md", "docs/research.md",
 )  # fmt: skip
 """Read one after the other, in one directory: a page may use what an earlier one has made."""
 READ = {"guide": GUIDE, "skill": ("SKILL.md",)}
@@ -117,7 +119,8 @@ def test_commands_run_as_written(world: World, vast: Double, reader: str) -> Non
         out, err = f"{out}{said}", f"{err}+ {line}\n{complained}"
         assert code == 0, (line, code, out + err)
     assert "all checks passed; next: wavequeue submit manifests/demo.yaml --host gpu-a\n" in out
-    assert out.count("8 of 8 jobs completed") >= 2, "here, and on the host"
+    summaries = [path.read_text() for path in checkout.glob("manifests/experiment_queue/*/summary.md")]
+    assert sum("8 of 8 jobs completed" in summary for summary in summaries) >= 2, "here, and on the host"
     assert "6 of 6 jobs completed" in err, "on a rented machine"
     assert vast.count("PUT", "/asks/") == 1
     assert vast.world.boxes == {}, "nothing is left rented"
@@ -139,6 +142,33 @@ def test_the_section_that_another_test_runs_is_there() -> None:
     page, section, test = ELSEWHERE
     assert f"\n{section}\n" in (ROOT / page).read_text(encoding="utf-8")
     assert section in (ROOT / test).read_text(encoding="utf-8")
+
+
+MENTION = re.compile(r"`(?:wavequeue|wq) ([^`\n]*)`")
+
+
+def mentions(document: str) -> list[str]:
+    """The commands that a document names in its sentences, which may run over the end of a line."""
+    text = re.sub(r"^```.*?^```$", "", (ROOT / document).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return [words for paragraph in text.split("\n\n") for words in MENTION.findall(paragraph.replace("\n", " "))]
+
+
+@pytest.mark.parametrize("document", ["README.md", "SKILL.md", "CHANGELOG.md", *PAGES])
+def test_verbs_and_options_that_a_sentence_names_are_there(document: str) -> None:
+    for line in mentions(document):
+        words = shlex.split(line.replace("'", ""))
+        command: click.Command = cli
+        while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+            name = words.pop(0)
+            found = load(name) if command is cli and name in VERBS else command.commands.get(name)
+            if found is None and (name.isupper() or command is not cli):
+                break  # stands for any verb, or is an argument
+            assert found is not None, (document, line)
+            command = found
+        known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)} | {"--help"}
+        asked = [re.split("[=.,]", word)[0] for word in words[: words.index("--") if "--" in words else None]]
+        if command is not cli:
+            assert [word for word in asked if re.match(r"--?[a-z]", word) and word not in known] == [], (document, line)
 
 
 SPECS = [(page, block) for page in ("README.md", "SKILL.md", *PAGES) for block in blocks(page, "yaml")]
