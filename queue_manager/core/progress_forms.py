@@ -72,6 +72,8 @@ _TQDM_OPEN = re.compile(
     r"^(?P<name>[^\d]{0,80}?):?\s{0,4}(?P<n>\d{1,12})(?P<total>)(?:it|steps?|batch(?:es)?) "
     r"\[[\d:]{1,16}, {1,3}(?P<rate>[\d.]{1,12}|\?) ?(?P<unit>[^\s,\]]{1,24})"
 )
+_OF_ALL = re.compile(r"bar (?:(?:total|global|train|training) )?steps$", re.IGNORECASE)
+"""A bar that goes on over all epochs, though they have headings."""
 _UNITS = re.compile(r"^(?:(?:it|iter|iters|step|steps|batch|batches|update|updates|epoch|epochs|ep)/s|s/[a-z]{2,8})$")
 _RICH = re.compile(
     r"^(?P<name>.{0,80}?)\s{1,8}[━╸╺ ]{5,300}\s{0,4}(?P<n>\d{1,12})/(?P<total>\d{1,12})\s{1,4}[\d:-]{1,16} • "
@@ -108,9 +110,14 @@ _LOSS = re.compile(
 )
 _NAME = re.compile(r"[\w/.]{0,24}$")
 _TRAIN_LOSS = re.compile(
-    r"^(?:|(?:.{0,20}[/.])?(?:train(?:ing)?|total|avg|mean|average|batch|step|lm)?_?)$", re.IGNORECASE
+    r"^(?:|(?:.{0,20}[/.])?(?:train(?:ing)?|total|avg|avr|mean|average|batch|step|lm)?_?)$", re.IGNORECASE
 )
-_OTHER_LOSS = re.compile(r"\b(?:val|valid|validation|eval|evaluation|test|dev|aux|best)[ _/.-]{1,3}$", re.I)
+_OTHER_LOSS = re.compile(
+    r"\b(?:val|valid|validation|eval|evaluation|test|dev|aux|best|value|function|surrogate|policy|actor|critic|symmetry"
+    r"|(?<!cross )(?<!cross-)(?<!cross_)entropy)[ _/.-]{1,3}$",
+    re.IGNORECASE,
+)
+"""What stands before a loss that is not the training's, or only a part of it, as in reinforcement learning."""
 _VALUE = re.compile(r"[\w/.]{1,40}[=:]\s{0,4}\S{1,40}")
 _PER_SECOND = re.compile(
     r"(?<![\w.])([\d.]{1,16}) ?(?:it|iters?|steps?|batch(?:es)?|iterations?)/s(?:ec)?\b"
@@ -241,6 +248,8 @@ class ProgressReader:
 
     def _per_epoch(self, count: _Count) -> bool:
         """Return whether a counter restarts with each epoch."""
+        if count.epoch is None and _OF_ALL.match(count.name):
+            return False
         return count.epoch is not None or count.name == "keras" or count.name.startswith("bar ")
 
     def _is_main(self, bar: _Count) -> bool:

@@ -63,6 +63,8 @@ def test_an_own_expression_says_the_loss() -> None:
         ("loss scale: 65536", None), ("lossless 3", None), ("loss: info", None), ("'eval_loss': 0.3", None),
         ("train/loss=0.3", 0.3), ("Loss: tensor(0.3, device='cuda:0')", 0.3), ("loss=-1.5e-3,", -0.0015),
         ("val_loss=0.9 loss=0.3", 0.3), ("box_loss 0.3", None), ("loss=.5", 0.5), ("loss: -inf", -math.inf),
+        ("avr_loss=0.12", 0.12), ("Mean entropy loss: 1.3", None), ("cross entropy loss: 1.3", 1.3),
+        ("Surrogate loss: -0.01", None), ("Value function loss: 7.0", None),
     ],
 )  # fmt: skip
 def test_a_loss_is_that_of_the_training(text: str, loss: float | None) -> None:
