@@ -127,7 +127,7 @@ _EACH = re.compile(
     r"(?<![\w.])([\d.]{1,16}) ?(us|ms|s|sec)/(?:it|iter|step|batch)\b"
     r"|\b(?:elapsed )?time per iteration \((ms|s)\): ?([\d.]{1,16})"
     r"|\biter(?:ation)? time(?: \((ms|s)\))?: ?([\d.]{1,16}) ?(ms\b)?"
-    r"|(?<![\w/])(ms|s)/(?:it|iter|step|batch) ([\d.]{1,16})"
+    r"|(?<![\w/])(ms|s)/(?:it|iter|step|batch)\s{1,4}([\d.]{1,16})"
 )
 _NANOGPT = re.compile(r"(?:^|\s)iter \d{1,12}: loss \S{1,16}, time ([\d.]{1,16})ms")
 _ETA_TIME = re.compile(
