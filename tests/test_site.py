@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from queue_manager.core import layout
+from build_manifest.builder import MAX_BYTES
+from queue_manager.core import layout, metric_rules, transfer_protocol
 from queue_manager.core.layout import AttemptPaths, HostPaths, RunPaths, SharedPaths
+from queue_manager.core.manifest import MAX_JOBS
 from queue_manager.core.status import EDGES
 from skill.common.project import ProjectPaths, ResearchPaths, StudyPaths
 from tools import command_reference, statuses
@@ -139,3 +141,14 @@ def _files() -> Iterator[Path]:
 def test_every_file_is_in_the_table_of_files(name: str) -> None:
     text = (DOCS / "files.md").read_text(encoding="utf-8")
     assert re.search(rf"`([\w./]*/)?{re.escape(name)}[`/]", text), f"docs/files.md: no row for {name}"
+
+
+def test_the_sizes_of_the_limits_are_those_of_the_code() -> None:
+    text = (DOCS / "limits.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", text, re.MULTILINE))
+    assert rows["jobs of a spec"] == f"{MAX_JOBS:,}, in a manifest of {MAX_BYTES >> 20} MiB"
+    assert rows["characters of a job's id"] == str(layout.ID_MAX)
+    assert layout.project_fault("p" * int(rows["characters of a project's name"])) is None
+    assert layout.project_fault("p" * (int(rows["characters of a project's name"]) + 1)) is not None
+    assert rows["metrics of a job"] == str(metric_rules.MOST)
+    assert rows["files of one pull"] == f"{transfer_protocol.MAX_FILES:,}"

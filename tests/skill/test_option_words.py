@@ -10,9 +10,9 @@ import click
 from skill.cli.main import VERBS, load
 
 MORE_THAN_ONE_MEANING = {
-    "--dry-run", "--every", "--worker-pool", "--all", "--cmd", "--control", "--project", "--reason",
-    "--force", "--from", "--gpus", "--host", "--id", "--idea",
-    "--metric", "--name", "--new", "--output", "--phase", "--pool", "--run", "--yes", "-n",
+    "--all", "--brief", "--check", "--cmd", "--command", "--control", "--dry-run", "--every", "--for",
+    "--force", "--from", "--gpus", "--host", "--html", "--id", "--idea", "--metric", "--name", "--new", "--output",
+    "--phase", "--pool", "--project", "--reason", "--run", "--target", "--worker-pool", "--yes", "-n",
 }  # fmt: skip
 """What the verb is about decides: the hosts to use or to pull from, the jobs to cancel or to retry."""
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.command("init", short_help="Begin a campaign: prove that its metric can be read, and write config.json.")
 @click.argument("workdir", type=click.Path(path_type=Path), metavar="WORKDIR")
 @click.option("--dir", "directory", default=".", type=click.Path(path_type=Path), help="The program's directory.")
-@click.option("--name", metavar="NAME", help="The campaign; absent: the name of WORKDIR.")
+@click.option("--name", metavar="NAME", help="The campaign (default: the name of WORKDIR).")
 @click.option("--command", metavar="CMD", help="How the program is run; ${NAME} is a setting, ${seed} the seed.")
 @click.option("--metric", metavar="NAME[=RULE]", help="What is to get better; RULE as in a spec.")
 @click.option("--goal", type=click.Choice(["min", "max"]), help="Whether smaller or larger is better.")
@@ -34,17 +34,22 @@ if TYPE_CHECKING:
     "--build", metavar="CMD", help="Run once for each content of the code; $IMAGE is the last line it prints."
 )
 @click.option("--check", metavar="CMD", help="Has to succeed in a node's code before it is run, such as: pytest -q")
-@click.option("--host", "hosts", metavar="NAME", multiple=True, help="Run jobs on this host; absent: here.")
-@click.option("--gpus", type=click.IntRange(0), help="GPUs of one run; absent: 1.")
-@click.option("--max-nodes", type=click.IntRange(1), help="End after so many experiments.")
-@click.option("--max-rounds", type=click.IntRange(1), help="End after so many rounds of planning.")
-@click.option("--patience", type=click.IntRange(1), help="End after so many experiments without an improvement.")
-@click.option("--target", type=float, help="End once the metric reaches this.")
-@click.option("--for", "duration", metavar="TIME", callback=time_option, help="End after this time, such as 8h.")
-@click.option("--max-usd", type=float, help="Spend at most this on GPUs and agent together.")
-@click.option("--gpu-usd-per-hour", type=float, help="What an hour of one run costs.")
+@click.option("--host", "hosts", metavar="NAME", multiple=True, help="Run jobs on this host (default: here).")
+@click.option("--gpus", type=click.IntRange(0), metavar="N", help="GPUs of one run (default: 1).")
+@click.option("--max-nodes", type=click.IntRange(1), metavar="N", help="End after N experiments.")
+@click.option("--max-rounds", type=click.IntRange(1), metavar="N", help="End after N rounds of planning.")
 @click.option(
-    "--job-minutes", type=float, help="How long one run takes; absent: as long as the first one, and half more."
+    "--patience", type=click.IntRange(1), metavar="N", help="End after N experiments in a row without an improvement."
+)
+@click.option("--target", type=float, metavar="VALUE", help="End once the metric reaches VALUE.")
+@click.option("--for", "duration", metavar="TIME", callback=time_option, help="End after TIME from now, such as 8h.")
+@click.option("--max-usd", type=float, metavar="USD", help="Spend at most USD on GPUs and the agent together.")
+@click.option("--gpu-usd-per-hour", type=float, metavar="USD", help="What an hour of one run costs.")
+@click.option(
+    "--job-minutes",
+    type=float,
+    metavar="MIN",
+    help="How long one run takes (default: as long as the first one, and half more).",
 )
 @click.option("--brief", metavar="FILE", type=click.Path(path_type=Path), help="What the agent should know, as text.")
 @click.option("--instrument", is_flag=True, help="Have the agent make the program report its metric.")

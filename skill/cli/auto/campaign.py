@@ -135,15 +135,21 @@ def stop(workdir: Path) -> int:
 
 @auto.command("extend", short_help="Set limits of a campaign anew.")
 @WORKDIR
-@click.option("--max-nodes", type=click.IntRange(0), metavar="N", help="Nodes that may be proposed.")
-@click.option("--max-rounds", type=click.IntRange(0), metavar="N", help="Rounds that may be planned.")
-@click.option("--patience", type=click.IntRange(1), metavar="N", help="Nodes in a row without an improvement.")
-@click.option("--no-novel", type=click.IntRange(1), metavar="N", help="Rounds in a row without a new proposal.")
-@click.option("--target", type=float, metavar="VALUE", help="Value of the objective that is good enough.")
-@click.option("--for", "seconds", callback=time_option, metavar="TIME", help="Stop after TIME from now, such as 12h.")
-@click.option("--max-usd", type=click.FloatRange(0), metavar="USD", help="For GPUs and the agent together.")
-@click.option("--max-gpu-usd", type=click.FloatRange(0), metavar="USD", help="For GPUs.")
-@click.option("--max-agent-usd", type=click.FloatRange(0), metavar="USD", help="For the agent.")
+@click.option("--max-nodes", type=click.IntRange(0), metavar="N", help="End after N experiments.")
+@click.option("--max-rounds", type=click.IntRange(0), metavar="N", help="End after N rounds of planning.")
+@click.option(
+    "--patience", type=click.IntRange(1), metavar="N", help="End after N experiments in a row without an improvement."
+)
+@click.option(
+    "--no-novel", type=click.IntRange(1), metavar="N", help="End after N rounds in a row without a new proposal."
+)
+@click.option("--target", type=float, metavar="VALUE", help="End once the metric reaches VALUE.")
+@click.option("--for", "seconds", callback=time_option, metavar="TIME", help="End after TIME from now, such as 8h.")
+@click.option(
+    "--max-usd", type=click.FloatRange(0), metavar="USD", help="Spend at most USD on GPUs and the agent together."
+)
+@click.option("--max-gpu-usd", type=click.FloatRange(0), metavar="USD", help="Spend at most USD on GPUs.")
+@click.option("--max-agent-usd", type=click.FloatRange(0), metavar="USD", help="Spend at most USD on the agent.")
 def extend(workdir: Path, seconds: float | None, **limits: Any) -> int:
     """Set limits anew, while it runs or after it has stopped; then continue it with `auto run`."""
     import time
