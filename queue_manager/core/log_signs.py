@@ -20,6 +20,8 @@ _PROGRESS = re.compile(
     rf"|(?:loss|acc|accuracy|ppl|perplexity|(?-i:[-_]error))['\"]?\s{{0,4}}[=:]\s{{0,4}}(?:{_NUMBER})(?![\w.])",
     re.IGNORECASE,
 )
+_SLURM = ("srun: ", "slurmstepd: ")
+"""Slurm's own words, which call a part of a job a step."""
 _COMPLETION = re.compile(
     r"\b(?:done|finished|completed|saved|succeeded|success|successfully|train_runtime)\b|\bcomplete[.!]?\s{0,9}$"
     r"|`max_(?:epochs|steps)=\d{1,9}` reached|\bskipp(?:ing|ed) (?:(?:the|this|a) )?(?:batch|step|sample|update)",
@@ -31,7 +33,7 @@ _NOT_COMPLETED = re.compile(r"\b(?:not|fail(?:ed|ure)?|error|exception|abort(?:e
 
 def is_progress(line: str) -> bool:
     """Whether a line tells of a step, an epoch or a loss."""
-    return _PROGRESS.search(line, 0, _MOST) is not None
+    return _PROGRESS.search(line, 0, _MOST) is not None and not line.startswith(_SLURM)
 
 
 def goes_on(line: str) -> bool:
