@@ -187,6 +187,17 @@ def test_a_page_is_short_and_begins_with_what_the_reader_gets(page: str) -> None
     assert len(lines[2]) > 40, "a sentence that says what the page is for"
 
 
+def test_no_sentence_is_on_two_pages() -> None:
+    """Each thing is said in one place, and the others lead there. Pages written from the code are as it is."""
+    seen: dict[str, str] = {}
+    for page in ("README.md", *(page for page in PAGES if not page.startswith(("docs/commands-", "docs/spec-ref")))):
+        text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        sentences = {one for part in text.split("\n\n") for one in re.split(r"(?<=[.:;]) ", " ".join(part.split()))}
+        for sentence in sentences:
+            if len(sentence) > 60:
+                assert seen.setdefault(sentence, page) == page, (page, sentence)
+
+
 def test_the_readme_fits_a_screen_or_two() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 110
 
