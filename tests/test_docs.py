@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ from build_manifest import build
 from skill.cli.main import VERBS, cli, load
 from skill.fleet import settings
 from tests import forked, kept_runtime
+from tests.auto.world import SCRIPT
 from tests.demo_copy import copy_manifests
 from tests.e2e.runs import PATIENCE, ROOT, World
 from tests.sshd import Sshd
@@ -27,8 +29,10 @@ from tests.vast_hosts import LoopbackHosts
 GUIDE = (
     "README.md", "docs/first-sweep.md", "docs/spec.md", "docs/results.md", "docs/health.md", "docs/statuses.md",
     "docs/recover.md", "docs/hosts.md", "docs/vast.md", "docs/files.md", "docs/research.md",
+    "docs/autoresearch.md",
 )  # fmt: skip
 """Read one after the other, in one directory: a page may use what an earlier one has made."""
+SUPERVISOR = "skill/auto/SKILL.md"
 READ = {"guide": GUIDE, "skill": ("SKILL.md",)}
 ELSEWHERE = ("docs/research.md", "## Walk through a sweep", "tests/e2e/test_research.py")
 """A section whose commands another test runs."""
@@ -100,6 +104,41 @@ def run(line: str, cwd: Path, environment: dict[str, str]) -> tuple[int, str, st
     return done.returncode, done.stdout, done.stderr
 
 
+def agents(root: Path) -> Path:
+    """A directory with a `claude` in it, which is a scripted agent."""
+    folder = root / "agents"
+    folder.mkdir()
+    choices = json.dumps({"hidden": [2, 3, 4, 6, 8, 12]})
+    command = [sys.executable, str(SCRIPT), "--envelope", "claude", "--cost", "0.01", "--choices", choices]
+    (folder / "claude").write_text(f"#!/bin/sh\nexec {shlex.join(command)}\n")
+    (folder / "claude").chmod(0o755)
+    return folder
+
+
+def commit_all(folder: Path) -> None:
+    """Make a directory the git repository that a checkout is."""
+    who = ("-c", "user.name=Ann", "-c", "user.email=ann@localhost")
+    for words in (("init", "-q"), ("add", "manifests"), (*who, "commit", "-q", "-m", "Begin")):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+
+
+def test_the_skill_of_a_supervisor_runs_as_written(world: World) -> None:
+    checkout = world.root / "checkout"
+    checkout.mkdir()
+    copy_manifests(checkout / "manifests")
+    commit_all(checkout)
+    environment = {**world.environment, "PATH": f"{agents(world.root)}:{os.environ['PATH']}"}
+    lines = commands(SUPERVISOR)
+    assert {"init", "run", "status", "steer", "report"} <= {line.split()[2] for line in lines if " auto " in line}
+    out = ""
+    for line in lines:
+        code, said, complained = run(line, checkout, environment)
+        out += said
+        assert code == 0, (line, code, said, complained)
+    assert "stopped (max_nodes)" in out
+    assert (checkout / "search.html").exists()
+
+
 @pytest.mark.usefixtures("gpu_a")
 @pytest.mark.parametrize("reader", READ)
 def test_commands_run_as_written(world: World, vast: Double, reader: str) -> None:
@@ -112,7 +151,8 @@ def test_commands_run_as_written(world: World, vast: Double, reader: str) -> Non
     (checkout / ".venv").symlink_to(sys.prefix)
     (checkout / "vast.yaml").write_text(QUICK)
     environment = {key: value for key, value in world.environment.items() if key != "PYTHONPATH"} | vast.environment
-    environment["PATH"] = f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"
+    environment["PATH"] = f"{agents(world.root)}:{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"
+    commit_all(checkout)
     out = err = ""
     for line in lines:
         code, said, complained = run(line, checkout, environment)

@@ -7,6 +7,8 @@ from pathlib import Path
 FOLDER = "shipped"
 """Where the build puts them, below `skill`."""
 SKILL, MANIFESTS = "SKILL.md", "manifests"
+AUTO_SKILL = Path(__file__).resolve().parents[1] / "auto" / SKILL
+"""The instructions of an agent that supervises a campaign; they lie in a package."""
 
 
 def shipped(name: str) -> Path:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from build_manifest import build
 from build_manifest.faults import Fault, SpecErrors
 from build_manifest.written_spec import project_name
-from skill.auto import config_file, gate, layouts, repository, store
+from skill.auto import config_file, gate, ideas, layouts, repository, store
 from skill.auto.agent import CommandAgent, find_command
 from skill.auto.campaign import Campaign, job_id
 from skill.auto.config import AgentSpec, Config, Launch, Limits, Objective, Scope, Settings, Value
@@ -56,7 +56,7 @@ Measure = Callable[[Config, WorkDir, JobToRun, Say], JobSeen]
 class Wanted:
     """What a person says of a campaign; None: nothing. `rule`: how the metric is read, as in a spec; `agent`: one of
     AGENTS, or a command; `envelope`: of a command's output;
-    `limits`: see skill.auto.config.Limits."""
+    `limits`: see skill.auto.config.Limits; `ideas`: names of skill.auto.ideas."""
 
     directory: Path
     name: str | None = None
@@ -77,6 +77,7 @@ class Wanted:
     job_minutes: float | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
     brief: str = ""
+    ideas: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,7 @@ def configuration(work: WorkDir, wanted: Wanted, found: Repository, known: Recog
         subdir=found.subdir,
         limits=typed_json.into(dict(wanted.limits), Limits),
         scope=_scope(wanted, found, known),
+        declared=tuple(ideas.declared(name) for name in wanted.ideas),
         run={"hosts": list(wanted.hosts)} if wanted.hosts else {},
         job=job,
         gpu_usd_per_hour=wanted.gpu_usd_per_hour,
@@ -307,7 +309,7 @@ def _prove(work: WorkDir, config: Config, measure: Measure, say: Say) -> tuple[f
 
 def measure_here(config: Config, work: WorkDir, job: JobToRun, say: Say) -> JobSeen:
     """Run a job as a campaign's are, to its end. Raises FailedError."""
-    queue = auto_queue.LocalQueue(config, work, say)
+    queue = auto_queue.queue_of(config, work, say)
     queue.submit([job])
     run = queue.run
     assert run is not None

@@ -14,7 +14,7 @@ from queue_manager.core.times import epoch
 from skill.auto.campaign import COMPLETED
 from skill.auto.config import Config
 from skill.auto.layout import WorkDir
-from skill.auto.ports import JobSeen, JobToRun, Queue
+from skill.auto.ports import JobSeen, JobToRun
 from skill.common.errors import FailedError, UseError
 from skill.operations import add_jobs, change_run, start_run, submit_spec
 from skill.operations.build_spec import MadeSpec, Say
@@ -177,7 +177,7 @@ def _at(text: str | None) -> float | None:
     return None if text is None else epoch(text)
 
 
-def queue_of(config: Config, work: WorkDir, say: Say) -> Queue:
+def queue_of(config: Config, work: WorkDir, say: Say) -> LocalQueue:
     """The queue of a campaign: on the hosts that its configuration names, or on this machine."""
     on_hosts = "hosts" in config.run or "ssh" in config.run
     return HostsQueue(config, work, say) if on_hosts else LocalQueue(config, work, say)

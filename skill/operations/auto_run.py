@@ -33,7 +33,7 @@ def run_campaign(root: Path, *, say: Say = ignore, changed: Callable[[Campaign],
     work = WorkDir.at(root)
     store.load(work)  # before anything is made beside it
     with files.alone(work.lock, f"{work.root} is being worked on by another `wavequeue auto run`"):
-        _take_configuration(work, say)
+        take_configuration(work, say)
         campaign, length = store.load(work)
         prompt.check(work)
         config = campaign.config
@@ -76,7 +76,7 @@ def _shown(write: Callable[[], object], say: Say) -> None:
         say(f"warning: the views are not up to date: {error}")
 
 
-def _take_configuration(work: WorkDir, say: Say) -> None:
+def take_configuration(work: WorkDir, say: Say) -> None:
     """Until a loop has worked on a campaign, config.json may be changed; from then on the journal's copy counts. Raises
     UseError where it is invalid."""
     campaign, _ = store.load(work)

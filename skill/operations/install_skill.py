@@ -1,4 +1,4 @@
-"""Copy SKILL.md to where Claude Code looks for it."""
+"""Copy the skills to where Claude Code looks for them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from skill.common.errors import FailedError
 from skill.common.files import make_users_directory, write_whole
 
 
-def install_skill(*, project: bool = False) -> Path:
-    """Copy the skill for all projects of this user, or for the present directory (`project`). Returns the file. Raises
-    FailedError where this installation lacks it, and OSError."""
-    place = (Path.cwd() if project else Path.home()) / ".claude" / "skills" / "wavequeue" / shipped.SKILL
-    source = shipped.shipped(shipped.SKILL)
-    if not source.is_file():
-        raise FailedError(f"this installation has no {shipped.SKILL}; copy it from the checkout to {place}")
-    text = source.read_text(encoding="utf-8")
-    make_users_directory(place.parent)
-    write_whole(place, text, mode=None)
-    return place
+def install_skills(*, project: bool = False) -> list[Path]:
+    """Copy the skills, to run experiments and to supervise a search, for all projects of this user, or for the present
+    directory (`project`). Returns the files. Raises FailedError where this installation lacks one, and OSError."""
+    folder = (Path.cwd() if project else Path.home()) / ".claude" / "skills"
+    written = []
+    for name, source in (("wavequeue", shipped.shipped(shipped.SKILL)), ("wavequeue-auto", shipped.AUTO_SKILL)):
+        place = folder / name / shipped.SKILL
+        if not source.is_file():
+            raise FailedError(f"this installation has no {shipped.SKILL}; copy it from the checkout to {place}")
+        text = source.read_text(encoding="utf-8")
+        make_users_directory(place.parent)
+        write_whole(place, text, mode=None)
+        written.append(place)
+    return written

@@ -13,13 +13,17 @@ from typing import Any
 import pytest
 
 from build_manifest.faults import SpecErrors
-from skill.auto import config_file, layouts
+from skill.auto import config_file, layouts, store
+from skill.auto.campaign import Record
 from skill.auto.config import Config, Declared, Guard, Limits, Noise, Scope
+from skill.auto.events import LoopStarted
+from skill.auto.journal import Journal
 from skill.auto.layout import WorkDir
 from skill.auto.ports import JobSeen, JobToRun
+from skill.cli import main
 from skill.common import typed_json
-from skill.common.errors import FailedError, UseError
-from skill.operations import auto_init
+from skill.common.errors import DONE, USE, FailedError, UseError
+from skill.operations import auto_init, auto_run
 from skill.operations.auto_init import Wanted
 from tests.auto.world import SCRIPT, begun, scripted
 
@@ -341,3 +345,108 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
 def test_a_directory_without_a_configuration(tmp_path: Path) -> None:
     with pytest.raises(UseError, match="make it with: wavequeue auto init"):
         config_file.read(WorkDir(tmp_path))
+
+
+# -- the verbs --------------------------------------------------------------------------------------------------------
+
+
+def verb(*words: str) -> int:
+    return main.main(["auto", *words])
+
+
+def test_a_terminal_is_asked_for_what_is_missing(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(auto_init, "measure_here", printed(0.04))
+    answers = iter(["python3 train.py ${lr}", "loss", r"{log: 'loss=(\S+)'}", "min", AGENT])
+    asked: list[str] = []
+
+    def answer(text: str, **_options: object) -> str:
+        asked.append(text)
+        return next(answers)
+
+    monkeypatch.setattr("click.prompt", answer)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    work = tmp_path / "search"
+    assert verb("init", str(work), "--dir", str(repo), "--set", "lr=0.1", "--max-nodes", "3") == DONE
+    assert [one.split()[0] for one in asked] == ["How", "Which", "How", "Is", "Which"]
+    assert config_file.read(WorkDir(work)).objective.metric == "loss"
+    said = capsys.readouterr().out
+    assert "one run gives loss 0.04, in 20 s\n" in said
+    assert f"start it: wavequeue auto run {work}\n" in said
+
+
+def test_without_a_terminal_everything_that_is_missing_is_named(
+    repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verb("init", str(tmp_path / "search"), "--dir", str(repo), "--yes") == USE
+    said = capsys.readouterr().err
+    for option in ("--command", "--metric", "--goal", "--edit or --set", "--agent"):
+        assert f"({option}" in said
+    assert verb("init", str(tmp_path / "search"), "--dir", str(repo), "--set", "lr") == USE
+    assert "write --set NAME=VALUE" in capsys.readouterr().err
+
+
+def test_an_idea_that_ships_is_declared(repo: Path, tmp_path: Path) -> None:
+    given = wanted(repo, ideas=("cached-loader", "subprocess-loader"))
+    config = auto_init.begin(tmp_path / "search", given, measure=printed(1.0)).config
+    assert [one.title for one in config.declared] == [
+        "Cache decoded samples in memory", "Load data in subprocesses, ahead of the training",
+    ]  # fmt: skip
+    assert all(one.edit and not one.control for one in config.declared)
+    with pytest.raises(UseError, match="there is no idea cache-loader; did you mean cached-loader"):
+        auto_init.begin(tmp_path / "other", wanted(repo, ideas=("cache-loader",)), measure=printed(1.0))
+
+
+def test_the_configuration_may_be_changed_until_it_is_run(repo: Path, tmp_path: Path) -> None:
+    work = WorkDir(tmp_path / "search")
+    config = auto_init.begin(work.root, wanted(repo), measure=printed(1.0)).config
+    config_file.write(work, replace(config, brief="a new brief"))
+    said: list[str] = []
+    auto_run.take_configuration(work, said.append)
+    assert store.load(work)[0].config.brief == "a new brief"
+    journal = Journal(work.journal, store.load(work)[1])
+    journal.append([Record(2, 1.0, LoopStarted(1))])
+    journal.close()
+    config_file.write(work, replace(config, brief="too late"))
+    auto_run.take_configuration(work, said.append)
+    assert store.load(work)[0].config.brief == "a new brief"
+    assert "config.json was changed after the campaign began" in said[0]
+
+
+def supervised(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *words: str) -> list[str]:
+    """The command that `auto supervise` becomes."""
+    started: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda _file, command: started.append(list(command)))
+    talk = tmp_path / "talk"
+    talk.write_text("#!/bin/sh\n")
+    talk.chmod(0o755)
+    assert verb("supervise", *words, "--agent", f"{talk} --fast") == DONE
+    (command,) = started
+    assert command[:2] == [str(talk), "--fast"]
+    return command
+
+
+def test_a_supervisor_is_told_what_is_known_and_missing(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = tmp_path / "search"
+    prompt = supervised(monkeypatch, tmp_path, str(work), "--dir", str(repo))[-1]
+    assert prompt.startswith("# wavequeue auto: from a program to a search")
+    assert "It has not begun." in prompt
+    assert "- Which metric is to get better (--metric)" in prompt
+    assert not work.exists()
+    auto_init.begin(work, wanted(repo), measure=printed(0.04))
+    monkeypatch.chdir(tmp_path / "repo" / "..")
+    prompt = supervised(monkeypatch, tmp_path, str(work))[-1]
+    assert "It has begun: steps 1 and 2 are done." in prompt
+    assert '"command": "python3 train.py ${lr}"' in prompt
+    assert verb("supervise", str(work), "--agent", "not-there") == USE
+    assert "'not-there' was not found" in capsys.readouterr().err
+
+
+def test_a_supervisor_sees_the_layout_of_autoresearch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repo = make_repo(tmp_path / "repo", train__py=TRAIN, prepare__py="x\n", program__md=PROGRAM)
+    prompt = supervised(monkeypatch, tmp_path, str(tmp_path / "search"), "--dir", str(repo))[-1]
+    assert "Its layout is that of karpathy/autoresearch: `uv run train.py`, val_bpb (min)" in prompt
+    assert "--metric)" not in prompt

@@ -13,6 +13,7 @@ from skill.cli import main
 from skill.common.errors import DONE
 
 ROOT = Path(__file__).resolve().parents[2]
+SKILLS = {"wavequeue": ROOT / "SKILL.md", "wavequeue-auto": ROOT / "skill" / "auto" / "SKILL.md"}
 
 
 @pytest.mark.parametrize(("arguments", "below"), [((), "home"), (("--project",), "work")])
@@ -25,17 +26,19 @@ def test_the_skill_is_copied(
     monkeypatch.chdir(tmp_path / "work")
     assert main.main(["skill", "install", *arguments]) == DONE
     assert main.main(["skill", "install", *arguments]) == DONE
-    copied = tmp_path / below / ".claude" / "skills" / "wavequeue" / "SKILL.md"
-    assert copied.read_text() == (ROOT / "SKILL.md").read_text()
+    for name, source in SKILLS.items():
+        copied = tmp_path / below / ".claude" / "skills" / name / "SKILL.md"
+        assert copied.read_text() == source.read_text()
 
 
-def test_its_head_is_what_claude_code_reads() -> None:
-    _, head, _ = (ROOT / "SKILL.md").read_text().split("---\n", 2)
+@pytest.mark.parametrize("name", SKILLS)
+def test_its_head_is_what_claude_code_reads(name: str) -> None:
+    _, head, _ = SKILLS[name].read_text().split("---\n", 2)
     keys = {key.text: value for key, value in read(Faults("SKILL.md", head)).entries}
     assert list(keys) == ["name", "description", "allowed-tools"]
-    name, description = keys["name"], keys["description"]
-    assert isinstance(name, Scalar)
-    assert name.text == "wavequeue"
+    called, description = keys["name"], keys["description"]
+    assert isinstance(called, Scalar)
+    assert called.text == name
     assert isinstance(description, Scalar)
     assert 200 < len(description.text) <= 1024
     assert not isinstance(keys["allowed-tools"], MapNode)

@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 @click.option("--protect", "protected", metavar="GLOB", multiple=True, help="Files that must stay as they are.")
 @click.option("--agent", metavar="CMD", help="claude, codex, or a command that reads its prompt on stdin.")
 @click.option("--envelope", type=click.Choice(["claude", "codex", "raw"]), help="The form of the agent's output.")
-@click.option(
-    "--build", metavar="CMD", help="Run once for each content of the code; $IMAGE is the last line it prints."
-)
+@click.option("--build", metavar="CMD", help="Run once for each content of the code; $IMAGE is its last line.")
 @click.option("--check", metavar="CMD", help="Has to succeed in a node's code before it is run, such as: pytest -q")
 @click.option("--host", "hosts", metavar="NAME", multiple=True, help="Run jobs on this host (default: here).")
 @click.option("--gpus", type=click.IntRange(0), metavar="N", help="GPUs of one run (default: 1).")
@@ -52,6 +50,9 @@ if TYPE_CHECKING:
     help="How long one run takes (default: as long as the first one, and half more).",
 )
 @click.option("--brief", metavar="FILE", type=click.Path(path_type=Path), help="What the agent should know, as text.")
+@click.option(
+    "--idea", "ideas", metavar="NAME", multiple=True, help="Try cached-loader or subprocess-loader (PyTorch)."
+)
 @click.option("--instrument", is_flag=True, help="Have the agent make the program report its metric.")
 @click.option("--include-changes", is_flag=True, help="Begin from the uncommitted changes of files that may be edited.")
 @click.option("--yes", is_flag=True, help="Do not ask; what is missing is an error.")
@@ -106,6 +107,27 @@ def init(
     print(f"the anchor is {config.anchor[:12]}, on branch wq/{config.name}/anchor")
     print(f"start it: wavequeue auto run {workdir}")
     return DONE
+
+
+@click.command("supervise", short_help="Hand a campaign to an agent that you talk to.")
+@click.argument("workdir", type=click.Path(path_type=Path), metavar="WORKDIR")
+@click.option("--dir", "directory", default=".", type=click.Path(path_type=Path), help="The program's directory.")
+@click.option(
+    "--agent", default="claude", metavar="CMD", help="The agent; its prompt is its last word. Default: claude."
+)
+def supervise(workdir: Path, directory: Path, agent: str) -> None:
+    """Start an interactive agent that knows how to begin, watch and steer a campaign, and what WORKDIR holds.
+
+    Where the campaign has not begun, the agent is told what is known of the program and what is missing.
+    """
+    import os
+    import shlex
+
+    from skill.operations import auto_supervise
+
+    started = auto_supervise.supervisor(workdir, directory, tuple(shlex.split(agent)))
+    sys.stdout.flush()
+    os.execv(started.command[0], started.command)
 
 
 def _ask(wanted: Wanted, *, instrument: bool) -> Wanted:

@@ -27,6 +27,7 @@ def auto() -> None:
 
 
 auto.add_command(begin.init)
+auto.add_command(begin.supervise)
 auto.add_command(report.report)
 
 
