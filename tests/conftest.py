@@ -72,9 +72,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-durations", action="store_true", help=f"write {_DURATIONS.name} anew, from all tests")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+_LIVE_AGENT = Path(__file__).parent / "auto" / "test_live_agent.py"
+
+
+def _asks_an_agent() -> bool:
+    return os.environ.get("WQ_LIVE_AGENT") == "1"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was not run, where a run of the tests could have had it."""
+    if not _asks_an_agent() and any(_LIVE_AGENT.is_relative_to(Path(one).resolve()) for one in config.args):
+        terminalreporter.write_line("not run: tests/auto/test_live_agent.py, which asks a real agent (WQ_LIVE_AGENT=1)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with what takes longest: begun last, one worker would be at it alone while the others have nothing left.
     What is not recorded counts as long where it starts a whole command or a host."""
+    if not _asks_an_agent():
+        asks = [item for item in items if item.get_closest_marker("live_agent")]
+        config.hook.pytest_deselected(items=asks)
+        items[:] = [item for item in items if item not in asks]
     known: dict[str, float] = json.loads(_DURATIONS.read_text(encoding="utf-8"))
 
     def seconds(item: pytest.Item) -> float:
