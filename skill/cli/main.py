@@ -124,6 +124,23 @@ def cli() -> None:
     """
 
 
+def _as_found(name: str) -> str:
+    """How the command is typed here: by its name, or by its path where a shell would not find it by that."""
+    path = sys.argv[0]
+    if os.path.basename(path) != name or not os.path.isfile(path):
+        return name
+    for folder in os.environ.get("PATH", "").split(os.pathsep):
+        found = os.path.join(folder, name)
+        if os.access(found, os.X_OK):
+            if os.path.samefile(found, path):
+                return name
+            break
+    import shlex  # hardly ever
+
+    near = os.path.relpath(path)
+    return shlex.quote(os.path.abspath(path) if near.startswith("..") or os.sep not in near else near)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command. Returns its exit code: 0 done, 1 failed, 2 wrong use, 3 jobs need a person, 130 left."""
     for stream in (sys.stdout, sys.stderr):
@@ -131,12 +148,13 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     name = Path(sys.argv[0]).name
     name = name if name in _NAMES else "wavequeue"
+    typed = _as_found(name)
     if "_WAVEQUEUE_COMPLETE" in os.environ:  # a shell asks, and reads the answer by itself
         from skill.cli import completion
 
         return completion.answer(os.environ[completion.VARIABLE], name, cli)
     given = sys.argv[1:] if arguments is None else arguments
-    with safe_output.guarded(safe_output.named(name, VERBS)):
+    with safe_output.guarded(safe_output.named(typed, VERBS)):
         try:
             return _run(name, given, as_json="--json" in itertools.takewhile("--".__ne__, given))
         except BrokenPipeError:  # whoever read our output has seen enough

@@ -38,7 +38,7 @@ def preflight_verb(spec: Given, names: tuple[str, ...], pool: str | None, as_jso
     made = submission.prepare(manifest, spec)
     hosts = check_hosts.connect(made, names, pool, say)
     try:
-        checked = check_hosts.check(made, hosts)
+        checked = check_hosts.check(made, hosts, routes=True)
     finally:
         for host in hosts:
             host.close()
@@ -160,4 +160,6 @@ def _report(done: Submitted) -> None:
         print(f"  {text}")
     for text in done.estimate_lines:
         print(text)
-    print(f"{run.root}\nfollow it: wavequeue watch --run {run.id}")
+    print(run.root)
+    if any(one.fault is None for one in outcomes):
+        print(f"follow it: wavequeue watch --run {run.id}")

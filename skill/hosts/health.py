@@ -273,8 +273,29 @@ HEAD = ("host", "is", "heartbeat", "runs", "disk free", "load", "clock", "python
 
 
 def table(rows: Sequence[Row], width: int) -> list[Text]:
-    """A row for each host; cards last, since they need most room."""
-    return columns([list(HEAD), *(_cells(one) for one in rows)], width, head=True)
+    """A row for each host; cards last, since they need most room. Where the rows do not fit, the path of Python is left
+    out, and the cards of each host have a line of their own below it."""
+    cells = [_cells(one) for one in rows]
+    if _fits(cells, width):
+        return columns([list(HEAD), *cells], width, head=True)
+    python = HEAD.index("python")
+    for row in cells:
+        row[python] = str(row[python]).split(" ", 1)[0] if isinstance(row[python], str) else row[python]
+    if _fits(cells, width):
+        return columns([list(HEAD), *cells], width, head=True)
+    head, *lines = columns([list(HEAD[:-1]), *(row[:-1] for row in cells)], width, head=True)
+    found = [head]
+    for line, row in zip(lines, cells):
+        found.append(line)
+        if str(row[-1]) != _UNTOLD:
+            found += columns([["GPUs:", str(row[-1])]], width, indent=2)
+    return found
+
+
+def _fits(cells: Sequence[Sequence[str | Text]], width: int) -> bool:
+    """Whether rows stand in one line each, with nothing cut."""
+    widths = [max(len(title), *(len(str(row[n])) for row in cells)) for n, title in enumerate(HEAD)]
+    return sum(widths) + 2 * (len(widths) - 1) <= width and all(one <= width // 3 for one in widths[:-1])
 
 
 def _cells(one: Row) -> list[str | Text]:

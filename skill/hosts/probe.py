@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skill.common.errors import FailedError
-from skill.hosts import bootstrap
+from skill.hosts import bootstrap, rsync_route
 from skill.hosts.connection import Host, Unreachable, each, known_key, remote
 from skill.hosts.health import ProbeResult, plain
 from skill.hosts.registry import Worker
@@ -21,15 +21,18 @@ TRIES = 2
 _LOOK = 30.0
 
 
-def try_login(host: Host) -> str | None:
-    """Enter a host once. Returns why that was not possible, or None."""
+def try_login(host: Host, *, by_rsync: bool = False) -> str | None:
+    """Enter a host once; with `by_rsync` also as rsync does. Returns why that was not possible, or None."""
     try:
         result = host.run(["true"], timeout=_LOOK)
+        if isinstance(result, Unreachable):
+            return plain(result.reason)
+        if result.code != 0:
+            return f"its shell runs no command (exit code {result.code})"
+        fault = rsync_route.fault(host) if by_rsync else None
+        return None if fault is None else plain(fault)
     finally:
         host.close()
-    if isinstance(result, Unreachable):
-        return plain(result.reason)
-    return None if result.code == 0 else f"its shell runs no command (exit code {result.code})"
 
 
 def shown_key(worker: Worker) -> tuple[str | None, str | None]:

@@ -9,7 +9,8 @@ from queue_manager.core.terminal_text import one_line
 _KINDS = {
     "host_key": r"host key verification failed|host identification has changed|no .* host key is known for|revoked",
     "name": r"could not resolve hostname|name or service not known",
-    "auth": r"permission denied \(|too many authentication failures|no (more|supported) authentication",
+    "auth": r"permission denied(?: \(|, please try again)|too many authentication failures|"
+    r"no (more|supported) authentication",
     "refused": r"connection refused",
     "timeout": r"timed out|timeout, server .* not responding",
     "dropped": r"connection (closed|reset)|closed by remote host|broken pipe|kex_exchange_identification|banner "

@@ -70,10 +70,17 @@ def refreshed(where: Path, meant: list[Worker], instead: str, say: Say) -> list[
     return found
 
 
-def check(made: Submission, hosts: Sequence[Host], *, newest_code: bool = False, gpus: int | None = None) -> Checked:
-    """Check all hosts at once and assign the jobs. `newest_code`: see survey. `gpus`: count so many GPUs on each
-    host."""
-    found = survey.survey_hosts(made, hosts, newest_code=newest_code)
+def check(
+    made: Submission,
+    hosts: Sequence[Host],
+    *,
+    newest_code: bool = False,
+    routes: bool = False,
+    gpus: int | None = None,
+) -> Checked:
+    """Check all hosts at once and assign the jobs. `newest_code` and `routes`: see survey. `gpus`: count so many GPUs
+    on each host."""
+    found = survey.survey_hosts(made, hosts, newest_code=newest_code, routes=routes)
     # A host that did not answer gets no jobs, and counts as a fault.
     offers = [one.offer(host.name, _speed(host)) for host in hosts if (one := found[host.name]).document is not None]
     if gpus is not None:

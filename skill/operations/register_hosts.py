@@ -54,7 +54,7 @@ def add_host(
         raise UseError(f"{name} is registered already; first: wavequeue hosts remove {name}")
     ssh = None if local else _ssh(name, address, key)
     worker = Worker(name, "local" if local else "ssh", pool=pool, ssh=ssh, workspace=workspace, notes=notes)
-    refused = None if local else probe.try_login(registry.connect(worker, where, probe.TRIES))
+    refused = None if local else probe.try_login(registry.connect(worker, where, probe.TRIES), by_rsync=True)
     with registry.changed(where) as known:
         known.add(worker)
     kept = None if local else known_key(ProjectPaths.of(where).known_hosts, name)

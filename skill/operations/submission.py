@@ -7,6 +7,7 @@ import math
 import os
 import posixpath
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
@@ -38,6 +39,7 @@ class Submission(NamedTuple):
     `text` is its manifest file and `digest` that file's hash. `beside`: the directory of the spec. `source`: the
     directory whose content is pushed: that of the spec, or the nearest parent that also contains the cwd. `cwd`: where
     the jobs run, relative to `source`; None where the spec names a directory on the host, and nothing is pushed.
+    `file`: what to give to a verb to mean the spec.
     """
 
     manifest: Manifest
@@ -46,6 +48,12 @@ class Submission(NamedTuple):
     beside: Path
     source: Path
     cwd: str | None
+    file: str = "SPEC"
+
+    @property
+    def preflight(self) -> str:
+        """The command that shows all checks of it."""
+        return f"wavequeue preflight {shlex.quote(self.file)}"
 
     @property
     def pushed(self) -> bool:
@@ -111,7 +119,7 @@ def prepare(manifest: Manifest, spec: Given, *, push: bool = True) -> Submission
     """Return what a built spec submits. Raises UseError where the code cannot be pushed from its directory."""
     beside = Path(os.path.realpath(build_spec.beside(spec)))
     text = encode(manifest)
-    made = Submission(manifest, text, sha256(text.encode()), beside, beside, None)
+    made = Submission(manifest, text, sha256(text.encode()), beside, beside, None, build_spec.file_of(spec))
     if manifest.cwd.startswith(("/", "~")):
         return made
     here = Path(os.path.realpath(beside / manifest.cwd))

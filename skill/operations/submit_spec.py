@@ -196,7 +196,7 @@ def begin(
         say(f"warning: {text}")
     if checked.faults:
         lines = "\n".join(f"  {text}" for text in checked.faults)
-        raise FailedError(f"nothing was submitted, because checks failed:\n{lines}\nSee all: wavequeue preflight SPEC")
+        raise FailedError(f"nothing was submitted, because checks failed:\n{lines}\nSee all: {made.preflight}")
     workers = {host.name: host.worker for host in hosts}
     parts = [
         made.part(workers[name], jobs)._replace(done=done.get(name, ())) for name, jobs in checked.sharing.parts.items()

@@ -11,7 +11,7 @@ from queue_manager.core.manifest import encode
 from queue_manager.core.readings import Card
 from queue_manager.core.times import epoch
 from skill.common.errors import FailedError
-from skill.hosts import bootstrap
+from skill.hosts import bootstrap, rsync_route
 from skill.hosts.bootstrap import Facts
 from skill.hosts.connection import Host, Unreachable, each
 from skill.operations.submission import Submission, question
@@ -28,13 +28,15 @@ _LOOK = 150.0
 
 class Surveyed(NamedTuple):
     """A host as it was found. `document`: that of queue_manager.remote.preflight; None with the reason in `why`. `at`:
-    when it arrived, `asked`: when it was requested, in epoch seconds by the local clock."""
+    when it arrived, `asked`: when it was requested, in epoch seconds by the local clock. `no_route`: why rsync does not
+    reach it."""
 
     facts: Facts | Unreachable
     document: Mapping[str, Any] | None = None
     why: str = ""
     at: float = 0.0
     asked: float = 0.0
+    no_route: str | None = None
 
     def existing(self) -> Found | None:
         """Outputs of the run that exist already, with times by the local clock; None where the host did not report
@@ -75,7 +77,9 @@ class Surveyed(NamedTuple):
             None if facts.writable else "its home directory, where runs are kept, is not writable",
             facts.disk_fault,
         )
-        way = Way(pushed, code_mib, shutil.which("rsync") is not None, facts.rsync is not None, self._ahead())
+        way = Way(
+            pushed, code_mib, shutil.which("rsync") is not None, facts.rsync is not None, self._ahead(), self.no_route
+        )
         return Seen(name, None, basics, self.document, self.why, way)
 
     def twin(self, others: Mapping[str, Surveyed]) -> str | None:
@@ -103,10 +107,19 @@ def _same(one: Facts, other: Facts) -> bool:
     return one.host_id == other.host_id and (one.named or one.machine_digest == other.machine_digest)
 
 
-def survey_hosts(submission: Submission, hosts: Sequence[Host], *, newest_code: bool = False) -> dict[str, Surveyed]:
+def survey_hosts(
+    submission: Submission, hosts: Sequence[Host], *, newest_code: bool = False, routes: bool = False
+) -> dict[str, Surveyed]:
     """Check all hosts at once. An unreachable one delays no other. `newest_code`: also find when the code there changed
-    last."""
-    found = each(hosts, lambda host: _survey(submission, host, newest_code=newest_code), PATIENCE)
+    last; `routes`: also whether rsync can reach it."""
+
+    def look(host: Host) -> Surveyed:
+        one = _survey(submission, host, newest_code=newest_code)
+        if not routes or not submission.pushed or isinstance(one.facts, Unreachable) or one.facts.rsync is None:
+            return one
+        return one._replace(no_route=rsync_route.fault(host))
+
+    found = each(hosts, look, PATIENCE)
     return {name: Surveyed(one) if isinstance(one, Unreachable) else one for name, one in found.items()}
 
 

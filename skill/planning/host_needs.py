@@ -21,13 +21,15 @@ _MOST = 4
 class Way(NamedTuple):
     """How code comes to a host. `pushed`: it comes with the run; `code_mib`: how much it is, None where that is not
     known; `here` and `there`: whether rsync is on either side. `ahead_s`: seconds that the host's clock is surely ahead
-    of ours, negative: behind; 0 where it may be in step."""
+    of ours, negative: behind; 0 where it may be in step. `no_route`: why rsync does not reach it, None if it
+    does, or this was not tried."""
 
     pushed: bool = True
     code_mib: int | None = None
     here: bool = True
     there: bool = True
     ahead_s: float = 0.0
+    no_route: str | None = None
 
 
 class Need(NamedTuple):
@@ -77,6 +79,8 @@ def code_fault(way: Way, free_mib: int | None, *, is_there: bool) -> str | None:
 
 
 def _rsync(way: Way, setup: str) -> Need:
+    if way.no_route is not None:
+        return Need("rsync", FAULT, "login fails", way.no_route)
     if not way.pushed or (way.here and way.there):
         return Need("rsync", OK, "ok" if way.here and way.there else "not needed")
     where = "there" if way.here else "here" if way.there else "on both sides"

@@ -27,7 +27,7 @@ def named(typed: str, verbs: Iterable[str]) -> Callable[[str], str]:
         return _unchanged
     known = "|".join(map(re.escape, verbs))
     pattern = re.compile(rf"(?m)^wavequeue(?=: )|(?<![\w./-])wavequeue(?= (?:{known})(?![\w-]))")
-    return lambda text: pattern.sub(typed, text)
+    return lambda text: pattern.sub(lambda _: typed, text)
 
 
 class SafeStream:

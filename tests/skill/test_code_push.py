@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from skill.hosts import code_push, rsync_process
+from skill.hosts import code_push, rsync_process, rsync_route
 from skill.hosts.code_push import Pushed
 from skill.hosts.connection import CommandResult, Host, Unreachable
 from skill.hosts.registry import Ssh, Worker
+from skill.planning import host_needs
+from skill.planning.host_needs import Way
 
 TAR = Pushed(1, 4, "tar")
 
@@ -32,6 +34,65 @@ class Fake(Host):
 
     def run(self, *_arguments: object, **_named: object) -> CommandResult:
         return CommandResult(self.rsync, b"", "" if self.rsync == 0 else "rsync: not found")
+
+
+@pytest.mark.parametrize("code", [12, 255])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "me@h: Permission denied (publickey,password).",
+        "Received disconnect from h port 22:2: Too many authentication failures\nDisconnected from h port 22",
+        "Permission denied, please try again.",
+        "Host key verification failed.",
+    ],
+)
+def test_a_login_that_is_refused_is_not_tried_again_nor_called_a_dropped_connection(
+    said: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "train.py").write_text("pass")
+    torn = "rsync: connection unexpectedly closed (0 bytes received so far) [sender]\nrsync error: unexplained error"
+    calls: list[object] = []
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[bytes]:
+        calls.append(arguments)
+        return subprocess.CompletedProcess([], code, b"", f"{said}\n{torn} (code {code})\n".encode())
+
+    monkeypatch.setattr(code_push, "let_second_pass", lambda *_: None)
+    monkeypatch.setattr(rsync_process, "run", run)
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/rsync")
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it is tried again"))
+    monkeypatch.setattr(code_push, "_by_tar", lambda *_: pytest.fail("tar is tried"))
+    found = code_push.push_files(Fake(0), tmp_path, "w", ["train.py"])
+    assert isinstance(found, str)
+    assert said.splitlines()[0][-20:] in found
+    assert "dropped" not in found
+    assert len(calls) == 1
+
+
+class Entered(Fake):
+    """A host that fabric has entered; `ssh`: what stands in for OpenSSH."""
+
+    def __init__(self, ssh: str) -> None:
+        super().__init__(0)
+        self.ssh = ssh
+
+    def ssh_command(self) -> list[str]:
+        return ["sh", "-c", self.ssh]
+
+
+def test_the_way_of_rsync_is_tried_beside_that_of_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/rsync")
+    denied = Entered("echo 'me@h: Permission denied (publickey).' >&2; exit 255")
+    fault = rsync_route.fault(denied)
+    assert fault == "code is sent by rsync over ssh, whose login fails: me@h: Permission denied (publickey)."
+    assert rsync_route.fault(Entered("exit 0")) is None
+    assert rsync_route.fault(Entered("echo no shell >&2; exit 1")) is None
+    denied.is_quiet = False
+    assert rsync_route.fault(denied) is None, "tar goes there"
+    need = next(
+        one for one in host_needs.needs({}, Way(no_route=fault), "gpu-a", on_cards=False) if one.check == "rsync"
+    )
+    assert (need.state, need.long) == (host_needs.FAULT, fault)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,16 @@ def test_a_shared_home_and_login_files_that_write_are_reported() -> None:
     assert made.faults == ()
 
 
+@pytest.mark.parametrize("width", [60, 80, 100, 140, 300])
+def test_gpus_are_shown_in_any_width(width: int) -> None:
+    shown = lines(row("gpu-a", probed()), row("gpu-b", ProbeResult(Unreachable("no answer", "timeout"))), width=width)
+    assert all(len(line) <= width for line in shown)
+    gpus = [line for line in shown if "A100" in line]
+    assert len(gpus) == 1
+    assert gpus[0].endswith("GiB free") or "A100: " in gpus[0]
+    assert width < 300 or "GPUs" in shown[0]
+
+
 def test_a_host_in_order() -> None:
     made = row("gpu-a", probed())
     assert made.faults == ()

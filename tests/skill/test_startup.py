@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -115,3 +116,21 @@ def test_the_table_of_verbs_says_what_the_verbs_say(name: str) -> None:
     command = main.load(name)
     assert command.name == name
     assert command.get_short_help_str(200) == main.VERBS[name].help
+
+
+def test_commands_in_messages_are_typed_as_this_one_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bin_folder = tmp_path / "my venv" / "bin"
+    bin_folder.mkdir(parents=True)
+    (bin_folder / "wq").write_text("#!/bin/sh\n")
+    (bin_folder / "wq").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["my venv/bin/wq"])
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert main._as_found("wq") == "'my venv/bin/wq'"
+    monkeypatch.chdir(bin_folder)
+    monkeypatch.setattr(sys, "argv", ["./wq"])
+    assert main._as_found("wq") == shlex.quote(str(bin_folder / "wq"))
+    monkeypatch.setenv("PATH", f"{bin_folder}:/bin")
+    assert main._as_found("wq") == "wq"
+    monkeypatch.setattr(sys, "argv", ["-c"])
+    assert main._as_found("wavequeue") == "wavequeue"

@@ -23,6 +23,8 @@ def test_the_size_and_the_largest_files_are_said_and_much_code_is_asked_about(
     for name, size in (("big.bin", 3), ("bigger.bin", 5), ("biggest.bin", 7), ("small.bin", 2)):
         (tmp_path / name).write_bytes(b"x" * (size << 20))
     made = submission.prepare(Manifest("p", (job("a"),), (Phase("main"),)), str(tmp_path / "spec.yaml"))
+    assert made.preflight.startswith("wavequeue preflight /")
+    assert made.preflight.endswith("/spec.yaml")
     lines: list[str] = []
     submission.say_size(made, lines.append, refuse)
     assert lines == ["code: 5 files, 17.0 MiB; the largest: biggest.bin 7.0 MiB, bigger.bin 5.0 MiB, big.bin 3.0 MiB"]
