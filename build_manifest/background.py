@@ -42,7 +42,7 @@ def in_background(command: str) -> tuple[str, str] | None:
             )
         own = _without_prefixes(words)
         if own and own[0] not in _TRIVIAL and own[0] not in _CLOSERS:
-            return next(((said, hint) for fits, said, hint in _LAUNCHERS if fits(own)), None) or _forks(words)
+            return next(((what, hint) for fits, what, hint in _LAUNCHERS if fits(own)), None) or _forks(words)
     return None
 
 

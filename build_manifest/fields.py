@@ -150,8 +150,8 @@ class Fields:
                 self.faults.add(value.mark, f"env {key.text} has no value", 'write "" for the empty text')
             else:
                 if _EXPANDS.search(value.text):
-                    said = f"env {key.text} is exported as it is written: no shell expands {value.text!r}"
-                    self.faults.warn(value.mark, f"{said} (export it in cmd, where it should)")
+                    what = f"env {key.text} is exported as it is written: no shell expands {value.text!r}"
+                    self.faults.warn(value.mark, f"{what} (export it in cmd, where it should)")
                 warn_of_secret(self.faults, key.text, value)
                 found.append((key.text, value))
         return tuple(found)

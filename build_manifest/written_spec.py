@@ -153,8 +153,8 @@ def listed_jobs(project: str, phase: str, jobs: Iterable[tuple[int, Mapping[str,
 
 
 def _head(project: str, source: str) -> list[str]:
-    said = " ".join(source.split())
-    return [f"# Made by: {said}", f"project: {value(project)}"]
+    origin = " ".join(source.split())
+    return [f"# Made by: {origin}", f"project: {value(project)}"]
 
 
 def _values(texts: Sequence[str]) -> str:

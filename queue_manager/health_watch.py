@@ -162,10 +162,10 @@ class HealthWatch:
     def _compare(self, phase: str, attempt: Attempt, before: HealthReading | None, now: float) -> None:
         """Learn by a job that ends whether the progress in the logs of its phase is that of whole jobs."""
         started = attempt.started
-        told = None if before is None or started is None else projected(before, started, attempt.n)
-        if told is None or started is None:
+        estimate = None if before is None or started is None else projected(before, started, attempt.n)
+        if estimate is None or started is None:
             return
-        if abs(told - (now - started)) < WHOLE * (now - started):
+        if abs(estimate - (now - started)) < WHOLE * (now - started):
             self.whole |= {phase}
         else:
             self.whole -= {phase}

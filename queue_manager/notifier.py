@@ -138,8 +138,8 @@ class Notifier:
         data, headers = body(shape, sending, self._source(), time.time())
         reply = webhook.post(url, data, headers, PATIENCE)
         if reply.status is None:
-            return Answer(_without(reply.said, known), later=True)
-        return judge(shape, reply.status, _without(reply.said, known), reply.retry_after)
+            return Answer(_without(reply.body, known), later=True)
+        return judge(shape, reply.status, _without(reply.body, known), reply.retry_after)
 
     def _run(self, sending: Sequence[Sending]) -> Answer:
         known, missing = self._values(self._rules.names)
@@ -148,16 +148,16 @@ class Notifier:
         data = json.dumps(payload(sending, self._source(), time.time()), ensure_ascii=False).encode() + b"\n"
         environment, manifest = {**self._environment, **known}, self._state.manifest
         try:
-            code, said = commands.feed(
+            code, output = commands.feed(
                 self._paths, manifest, self._state.run_id, environment, self._cwd, self._rules.command or ":", data,
                 COMMAND_PATIENCE,
             )  # fmt: skip
         except OSError as error:
-            code, said = None, str(error)
+            code, output = None, str(error)
         else:
             how = f"killed after {COMMAND_PATIENCE:.0f} s" if code is None else f"exit code {code}"
-            said = f"{how}: {excerpt(_without(said, known))}"
-        return Answer() if code == 0 else Answer(said, later=True)
+            output = f"{how}: {excerpt(_without(output, known))}"
+        return Answer() if code == 0 else Answer(output, later=True)
 
 
 def _without(text: str, known: Mapping[str, str]) -> str:

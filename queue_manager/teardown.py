@@ -80,13 +80,13 @@ class Teardown:
         self._looked_at, self._news = now, False
         doing = self._doing  # before `completed`, which is there before the other goes
         completed, self._completed = self._completed, None
-        told, container = _instance(self._paths), vast.container(self._environment)
-        if isinstance(container, Unreadable) and told is None:
-            container = Container(None, None)  # another user's process 1, and nobody said that the machine is rented
+        instance, container = _instance(self._paths), vast.container(self._environment)
+        if isinstance(container, Unreadable) and instance is None:
+            container = Container(None, None)  # another user's process 1, and nothing says that the machine is rented
         self._reading = MachineReading(
             container=container if isinstance(container, Unreadable) else container.id,
             key=isinstance(container, Container) and container.key is not None,
-            instance=told,
+            instance=instance,
             acknowledged=_acknowledged(self._paths),
             others=None if self._state.live else (*self._look_around(now), *self._at_work()),
             doing=doing,
@@ -245,20 +245,20 @@ class Ending:
     def once(self, stir: threading.Event) -> str | None:
         """One try: None once it is confirmed, else why it is not. `stir` ends the waits in between.
 
-        It is asked first: a manager before us may have done it. An answer that cannot be had keeps nobody from the
-        deed, which was decided before and does no harm twice.
+        It is asked first: an earlier manager may have done it. Where no answer comes the request is sent all the same:
+        it was decided before, and does no harm twice.
         """
-        told = vast.container(self._environment)
-        if not isinstance(told, Container) or told.id != self._instance:
+        container = vast.container(self._environment)
+        if not isinstance(container, Container) or container.id != self._instance:
             return f"this machine no longer identifies itself as instance {self._instance}"
-        if told.key is None:
+        if container.key is None:
             return "process 1 no longer has CONTAINER_API_KEY"
-        if self._confirmed(told.key) is True:
+        if self._confirmed(container.key) is True:
             return None
         if stir.is_set():
             return "it is no longer wanted"
         self._asked = True
-        reply = self._send(told.key, vast.build_end(self._plan, self._instance))
+        reply = self._send(container.key, vast.build_end(self._plan, self._instance))
         refused = reply.reason if isinstance(reply, Unreadable) else vast.parse_end(reply)
         if refused is not None:
             return refused
@@ -267,7 +267,7 @@ class Ending:
         for pause in (self._pace / 2, self._pace, self._pace * 2):  # it may be listed for a moment longer
             if stir.wait(pause):
                 break
-            shown = self._confirmed(told.key)
+            shown = self._confirmed(container.key)
             if shown is True:
                 return None
         return (

@@ -35,7 +35,7 @@ def _option(line: str, further: list[str]) -> Option | None:
     if not bare.startswith("-") or (not line[:1].isspace() and line[:1] not in _BOX):
         return None
     head, *columns = _COLUMNS.split(bare)
-    head, colon, said = head.partition(": ") if re.match(r"--[^ ]+:(?: |$)", head) else (head, "", "")
+    head, colon, text = head.partition(": ") if re.match(r"--[^ ]+:(?: |$)", head) else (head, "", "")
     words = re.sub(r", |/(?=-)", " ", head.rstrip(":")).split()
     names = [word.partition("=")[0] for word in words if re.match(r"--[\w[]", word)]
     if not names:
@@ -44,7 +44,7 @@ def _option(line: str, further: list[str]) -> Option | None:
         words += columns.pop(0).split()
     is_switch = any(word.startswith("--no-") for word in words) or names[0].startswith("--[no]")
     value = next((word for word in words if _VALUE.fullmatch(word.partition("=")[2] or word)), None)
-    help_words = " ".join(" ".join([said, *columns, *_continued(further)]).split())
+    help_words = " ".join(" ".join([text, *columns, *_continued(further)]).split())
     name = names[0].removeprefix("--").removeprefix("[no]")
     is_flag = is_switch or (value is None and not colon and not head.endswith(":"))
     default = _DEFAULT.search(help_words)

@@ -172,12 +172,12 @@ def _number(written: str | None) -> Decimal | None:
 
 def _about(one: Option) -> str:
     """What is known of an option, for a comment."""
-    said = one.before.strip(" =") or "by its place"
+    option = one.before.strip(" =") or "by its place"
     facts = ["" if one.choices else one.type, "" if one.default is None else f"default {one.default}"]
     if one.choices:
         facts.append(f"one of {', '.join(one.choices[:8])}{', …' if len(one.choices) > 8 else ''}")
     known = ", ".join(fact for fact in facts if fact)
-    return _line(said + (f" ({known})" if known else "") + (f": {one.help.rstrip('.')}" if one.help else ""))
+    return _line(option + (f" ({known})" if known else "") + (f": {one.help.rstrip('.')}" if one.help else ""))
 
 
 def _command_lines(command: Sequence[str], target: str, *, is_folder: bool) -> list[str]:

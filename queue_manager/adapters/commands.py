@@ -15,7 +15,7 @@ from queue_manager.core.model import QueueState
 from queue_manager.core.status import Status
 from queue_manager.launchers import script
 
-_SAID = 2000
+_MOST_OUTPUT = 2000
 """Bytes of what a command printed that are looked at."""
 
 
@@ -56,11 +56,16 @@ def feed(
     import tempfile  # of use here alone, and not light
 
     text = script.complete_script(manifest._replace(on_complete=bash), run_id, str(paths.root), cwd)
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output:
         given.write(data)
         given.seek(0)
         process = subprocess.Popen(
-            ["bash", "-c", text], env=dict(environment), stdin=given, stdout=said, stderr=said, start_new_session=True
+            ["bash", "-c", text],
+            env=dict(environment),
+            stdin=given,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
         code: int | None = None
         try:
@@ -69,5 +74,5 @@ def feed(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        said.seek(0)
-        return code, said.read(_SAID).decode("utf-8", "replace")
+        output.seek(0)
+        return code, output.read(_MOST_OUTPUT).decode("utf-8", "replace")

@@ -14,7 +14,7 @@ class Reply(NamedTuple):
     """`status` is None where no answer came, and `said` says why; else `said` is the beginning of the answer."""
 
     status: int | None
-    said: str = ""
+    body: str = ""
     retry_after: str | None = None
 
 

@@ -80,8 +80,8 @@ def read(log: bytes, code: int | None = 1) -> Reading:
 
 
 def _reason(found: _Event) -> Reason:
-    told = found if found.cause is None else found.cause
-    return Reason(found.name, _short(told.line), told.at)
+    root = found if found.cause is None else found.cause
+    return Reason(found.name, _short(root.line), root.at)
 
 
 def _not_a_number(lines: Sequence[str], start: int) -> Reason | None:
@@ -437,10 +437,10 @@ class _Survival:
         line = self._lines[event.at]
         if event.kind == "error" and (line.startswith("wandb: ") or log_signs.is_progress(line)):
             return True  # a log that calls all that it writes an error; a tracker that failed
-        said = log_lines.NUMBER.sub("0", event.line[-_SAME:])  # a progress bar may stand before it
+        message = log_lines.NUMBER.sub("0", event.line[-_SAME:])  # a progress bar may stand before it
         may = event.kind != "exception"
-        if steps + done > 0 or (may and (said in self._went_on or log_signs.goes_on(line))):
-            self._went_on.add(said)
+        if steps + done > 0 or (may and (message in self._went_on or log_signs.goes_on(line))):
+            self._went_on.add(message)
             return True
         return False
 

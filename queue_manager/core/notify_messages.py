@@ -74,10 +74,10 @@ class AlertReader:
         if isinstance(event, ev.ConditionEnded):
             self._begun.discard(event.kind)
             return None
-        told = alerts.words(record)
-        if told is None or told[0] not in _WORD:
+        alert = alerts.words(record)
+        if alert is None or alert[0] not in _WORD:
             return None
-        kind, job, text = told
+        kind, job, text = alert
         line, about = None, ""
         if isinstance(event, ev.HealthFlagged):
             line, about = event.line or None, event.kind

@@ -64,21 +64,21 @@ _FEISHU_BUSY = (9499, 11232)
 """Codes of Feishu by which a bot was asked too often."""
 
 
-def judge(shape: str, status: int, said: str, retry_after: str | None) -> Answer:
+def judge(shape: str, status: int, body: str, retry_after: str | None) -> Answer:
     """What the answer of a service means. `said`: the beginning of its body."""
     if 200 <= status < 300:
-        return _feishu(said) if shape == "feishu" else Answer()
-    why = f"it answers {status}" + (f" ({one_line(said, 80)})" if said.strip() and "<" not in said else "")
+        return _feishu(body) if shape == "feishu" else Answer()
+    why = f"it answers {status}" + (f" ({one_line(body, 80)})" if body.strip() and "<" not in body else "")
     if status in _AGAIN or status >= 500:
         wait = float(retry_after) if retry_after and re.fullmatch(r"\d{1,6}(?:\.\d+)?", retry_after) else 0.0
         return Answer(why, later=True, wait=min(wait, _WAIT_MOST))
     return Answer(why, lasting=status in _REFUSED or status < 400)
 
 
-def _feishu(said: str) -> Answer:
+def _feishu(body: str) -> Answer:
     """Feishu says in the body of a 200 that it took nothing."""
     try:
-        document = json.loads(said)
+        document = json.loads(body)
         code = document.get("code", document.get("StatusCode", 0))
     except (ValueError, AttributeError):
         return Answer()

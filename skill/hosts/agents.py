@@ -45,15 +45,15 @@ def ask(host: Host, arguments: Sequence[str]) -> list[dict[str, Any]]:
             raise FailedError(f"{host.name} is unreachable: {plain(facts.reason)}")
         if facts.python is None:
             raise FailedError(f"{host.name}: {plain(facts.why_no_python)}")
-        said = bootstrap.in_passing(host, facts, bootstrap.bundle_for(facts), "agents", *arguments, timeout=_PATIENCE)
+        result = bootstrap.in_passing(host, facts, bootstrap.bundle_for(facts), "agents", *arguments, timeout=_PATIENCE)
     finally:
         host.close()
-    if isinstance(said, Unreachable):
-        raise FailedError(f"{host.name} is unreachable: {plain(said.reason)}")
+    if isinstance(result, Unreachable):
+        raise FailedError(f"{host.name} is unreachable: {plain(result.reason)}")
     try:
-        found = typed_json.decode(said.out, _MOST)
+        found = typed_json.decode(result.out, _MOST)
     except typed_json.DocumentError:
-        raise FailedError(f"{host.name}: its agents could not be read: {said.why}") from None
+        raise FailedError(f"{host.name}: its agents could not be read: {result.why}") from None
     if isinstance(found, dict) and isinstance(found.get("fault"), str):
         raise FailedError(f"{host.name}: {plain(found['fault'])}")
     words = typed_json.fits(found, _Document)

@@ -91,17 +91,17 @@ def push_files(
     if not changed:
         return Pushed(0, 0, how)
     total = sum((source / name).lstat().st_size for name in changed)
-    told: rsync_process.Report = rsync_process.ignore
+    progress: rsync_process.Report = rsync_process.ignore
     if report is not no_report:
         report(host.name, 0, total)
-        told = lambda sent: report(host.name, sent, total)  # noqa: E731
+        progress = lambda sent: report(host.name, sent, total)  # noqa: E731
     if how == "rsync":
-        done = _by_rsync(host, source, folder, changed, say, told)
+        done = _by_rsync(host, source, folder, changed, say, progress)
         if not isinstance(done, _Unusable):
             return done
-        found = _by_tar(host, source, folder, changed, say, told)
+        found = _by_tar(host, source, folder, changed, say, progress)
         return f"{found}; rsync, which was tried first, failed: {done.why}" if isinstance(found, str) else found
-    return _by_tar(host, source, folder, changed, say, told)
+    return _by_tar(host, source, folder, changed, say, progress)
 
 
 _READY = """
@@ -178,7 +178,7 @@ def _by_rsync(
     workspace: str,
     files: Iterable[str],
     say: Callable[[str], None],
-    told: rsync_process.Report,
+    progress: rsync_process.Report,
 ) -> Pushed | str | Unreachable | _Unusable:
     """What rsync has done until it turned out not to be usable stays."""
     command = build_rsync(host.ssh_command(), host.destination, source, workspace)
@@ -187,7 +187,7 @@ def _by_rsync(
     reason = ""
     for attempt in range(1, TRIES + 1):
         try:
-            done = rsync_process.run(command, names, _LIMIT, told)
+            done = rsync_process.run(command, names, _LIMIT, progress)
         except FileNotFoundError:
             return _Unusable("it is not installed here")
         except subprocess.TimeoutExpired:
@@ -224,7 +224,7 @@ def _by_tar(
     workspace: str,
     files: Sequence[str],
     say: Callable[[str], None],
-    told: rsync_process.Report = rsync_process.ignore,
+    progress: rsync_process.Report = rsync_process.ignore,
 ) -> Pushed | str | Unreachable:
     changed, name, reason = None, "", ""
     for attempt in range(1, TRIES + 1):
@@ -235,7 +235,7 @@ def _by_tar(
                 changed, name = left, tar_push.token(source, left)
             if not left:
                 return Pushed(len(changed), sum((source / one).lstat().st_size for one in changed), "tar")
-            sent = tar_push.send_files(host, source, workspace, changed, name, told)
+            sent = tar_push.send_files(host, source, workspace, changed, name, progress)
             if not isinstance(sent, Unreachable):
                 return sent if isinstance(sent, str) else Pushed(len(changed), sent, "tar")
             asked = sent

@@ -66,8 +66,8 @@ def _followed(process: subprocess.Popen[bytes], until: float, report: Report) ->
             if not chunk:
                 return out
             out += chunk
-            *told, out = out.rpartition(b"\r")  # each line of progress takes the place of the one before
-            found = _SENT.search(out) or _SENT.search(told[0].rpartition(b"\r")[2])
+            *lines, out = out.rpartition(b"\r")  # each line of progress takes the place of the one before
+            found = _SENT.search(out) or _SENT.search(lines[0].rpartition(b"\r")[2])
             if found:
                 report(int(found[1]))
 

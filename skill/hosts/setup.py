@@ -278,10 +278,10 @@ with open(output, "wb") as log:
         stderr=log, start_new_session=True, pass_fds=(lock,)).returncode
 if code:
     with open(output, "rb") as log:
-        said = log.read(2000)
-        log.seek(max(len(said), os.fstat(log.fileno()).st_size - 2000))
-        said += b"\\n" + log.read()
-    sys.stderr.write("exit code %d: %s" % (code, said.decode(errors="replace").strip() or "no output"))
+        head = log.read(2000)
+        log.seek(max(len(head), os.fstat(log.fileno()).st_size - 2000))
+        head += b"\\n" + log.read()
+    sys.stderr.write("exit code %d: %s" % (code, head.decode(errors="replace").strip() or "no output"))
     sys.exit({_FAILED})
 open(done, "w").close()
 """

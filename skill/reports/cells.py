@@ -192,8 +192,8 @@ def _why(row: Mapping[str, Any], kept: Mapping[str, float], lacks: Mapping[str, 
 
 
 def _lacks_text(lacks: Mapping[str, str]) -> str:
-    told = [f"{name}: {why}" for name, why in lacks.items() if why]
-    return "; ".join(told) or (f"has no {', '.join(lacks)}" if lacks else "")
+    reasons = [f"{name}: {why}" for name, why in lacks.items() if why]
+    return "; ".join(reasons) or (f"has no {', '.join(lacks)}" if lacks else "")
 
 
 def _about(one: Result, metrics: Sequence[str]) -> Result:

@@ -336,8 +336,8 @@ def left_alone(folder: Path, top: Path, patterns: Sequence[str]) -> list[str]:
     run replaces none of it."""
     spelt = set(map(spelt_out, patterns))
     names = [name for name in look(top, patterns, NEVER).files if name not in spelt]
-    came = brought_by_runs(folder, top) if names else frozenset()
-    return [name for name in names if fold(name) not in came]
+    brought = brought_by_runs(folder, top) if names else frozenset()
+    return [name for name in names if fold(name) not in brought]
 
 
 def brought_by_runs(folder: Path, top: Path, but: Path | None = None) -> frozenset[str]:

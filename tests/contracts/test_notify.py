@@ -291,9 +291,9 @@ def test_a_command_that_hangs_is_killed_with_all_that_it_began(tmp_path: Path, m
 def test_what_cannot_be_posted_is_said_without_the_url(url: str, why: str) -> None:
     found = webhook.post(url, b"x", {}, 1.0)
     assert found.status is None
-    assert why in found.said
-    assert "s3cret" not in found.said
-    assert "passwd" not in found.said
+    assert why in found.body
+    assert "s3cret" not in found.body
+    assert "passwd" not in found.body
 
 
 def test_without_notify_nothing_is_done(tmp_path: Path) -> None:

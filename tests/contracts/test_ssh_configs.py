@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import pytest
 
 from skill.hosts import ssh_once, ssh_way
@@ -118,6 +119,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             ["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", str(keys / "locked")], check=True, timeout=60
         )
         yield Place(server, folder, words, fingerprints)
+        assert server.process is not None
+        sessions = psutil.Process(server.process.pid)  # each has a file in /tmp for SSH_USER_AUTH, until it ends
+        wait_for(lambda: not sessions.children(), say="the end of all sessions")
 
 
 def _make_key(keys: Path, name: str, kind: str) -> str:
