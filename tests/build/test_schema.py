@@ -27,12 +27,13 @@ SPECS = Draft202012Validator(SPEC)
 MANIFESTS_OF = Draft202012Validator(MANIFEST)
 
 NOT_STRUCTURAL = {
-    "cards", "circle_of_both", "circle_of_itself", "circle_of_jobs", "circle_of_phases", "depends_on", "duplicate_ids",
-    "duplicate_key", "expression_attribute", "expression_fails", "expressions", "launcher", "match_key",
-    "match_value", "no_cards", "numbers_from_grid", "paths", "recover_places", "too_large", "undefined", "unsafe_ids",
+    "cards", "circle_of_both", "circle_of_itself", "circle_of_jobs", "circle_of_phases", "depends_on",
+    "duplicate_ids", "duplicate_key", "expression_attribute", "expression_fails", "expressions", "launcher",
+    "match_key", "match_value", "no_cards", "notify_hook", "numbers_from_grid", "paths", "recover_places",
+    "too_large", "undefined", "unsafe_ids",
 }  # fmt: skip
-"""What a schema cannot see: which launchers there are, whether names are there, expressions run, and keys are written
-twice."""
+"""What a schema cannot see: which launchers there are, whether names are there, expressions run, a path has a secret in
+it, and keys are written twice."""
 
 SHAPES = [
     path
