@@ -1,9 +1,10 @@
 """Why a job failed, read from its log: the line that says it, and its class. Pure.
 
-A log is read as a person reads it: the last exception is the reason, not what is printed after it (footers, frames,
-the launcher's own exception) nor what the job survived earlier. Position and kind count: an error followed by many
-ordinary lines was survived, words about memory in a help text are no failure, and an exception's own type says more
-than the words in its message. Every pattern is anchored or bounded, so the time is linear in the log's length.
+A log is read as a person reads it: the last exception is the reason, or what it was raised from where that tells
+more; not what is printed after it (footers, frames, the launcher's own exception) nor what the job survived earlier.
+Position and kind count: an error followed by many ordinary lines was survived, words about memory in a help text are
+no failure, and an exception's own type says more than the words in its message. Every pattern is anchored or bounded,
+so the time is linear in the log's length.
 """
 
 from __future__ import annotations
