@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from queue_manager import estimator
 from queue_manager.core import events as ev
 from queue_manager.core.boundary import HealthReading
 from queue_manager.core.durations import NOTHING, Earlier
 from queue_manager.core.events import Record
 from queue_manager.core.health import projected
+from queue_manager.core.layout import RunPaths
 from queue_manager.core.model import QueueState
+from queue_manager.core.readings import Cards
 from queue_manager.core.simulate import Machine, begun, simulate
+from queue_manager.estimator import Estimator
 from queue_manager.health_watch import WHOLE
 from tests.core.test_eta import eta
 from tests.recorded_runs import SLEEPING, WITH_HEALTH, Recorded, read
@@ -128,3 +134,32 @@ def test_the_eta_of_a_half_done_run_counts_that_the_longer_jobs_are_those_that_a
     found = errors(name)
     assert abs(found[0.5]) < 0.15, found
     assert sum(map(abs, found.values())) / len(found) < 0.1, found
+
+
+@pytest.mark.parametrize("name", ["demo_first", "demo", *WITH_HEALTH])
+def test_a_manager_knows_the_eta_of_the_demo_as_soon_as_the_first_student_has_ended(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what an estimate of eight jobs costs on a slow machine, and no earlier run."""
+    clock = iter(0.005 * n for n in range(100_000))
+    monkeypatch.setattr("time.thread_time", lambda: next(clock))
+    monkeypatch.setattr(estimator, "SLICE", 60.0)
+    run = read(name)
+    began, ended = ends(run.records)
+    state = QueueState(run.manifest)
+    one = Estimator(RunPaths.of(tmp_path), state, CORES, began, dict, set)
+    students = {job.id for job in run.manifest.jobs if job.phase == "students"}
+    first = min(r.at for r in run.records if isinstance(r.event, ev.AttemptEnded) and r.event.job in students)
+    records, now, known = list(run.records), began, None
+    while now < ended:
+        while records and records[0].at <= now:
+            state.apply(records.pop(0))
+        due = one.due(now)
+        if due is not None and due <= now:
+            one.work(now, Cards(run.cards))
+        if known is None and one.eta is not None and one.eta.at is not None:
+            known = now
+        now += 0.05
+    assert known is not None
+    assert first <= known <= first + 1.0
+    assert known - began < 0.6 * (ended - began)
