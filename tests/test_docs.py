@@ -139,6 +139,28 @@ def test_the_skill_of_a_supervisor_runs_as_written(world: World) -> None:
     assert (checkout / "search.html").exists()
 
 
+TOY = """
+import argparse, json, pathlib
+parser = argparse.ArgumentParser()
+for name in ("--lr", "--seed", "--n_hidden", "--teacher", "--out"):
+    parser.add_argument(name)
+given = parser.parse_args()
+if given.teacher:
+    json.loads(pathlib.Path(given.teacher).read_text())
+pathlib.Path(given.out).parent.mkdir(parents=True, exist_ok=True)
+pathlib.Path(given.out).write_text(json.dumps({"loss": float(given.lr or given.n_hidden or 1) + int(given.seed or 0)}))
+"""
+"""A script that takes what those of SKILL.md take."""
+
+
+def has_scripts_of_the_skill(place: Path) -> None:
+    """Have a project in which SKILL.md can be followed: the scripts that it names, and its spec as a file."""
+    (place / "train.py").write_text(TOY)
+    (place / "distill.py").write_text(TOY)
+    (text,) = [block for block in blocks("SKILL.md", "yaml") if "phases:" in block]
+    (place / "sweep.yaml").write_text(text)
+
+
 @pytest.mark.usefixtures("gpu_a")
 @pytest.mark.parametrize("reader", READ)
 def test_commands_run_as_written(world: World, vast: Double, reader: str) -> None:
@@ -147,21 +169,29 @@ def test_commands_run_as_written(world: World, vast: Double, reader: str) -> Non
     assert any("wavequeue submit " in line for line in lines)
     checkout = world.root / "checkout"
     checkout.mkdir()
-    copy_manifests(checkout / "manifests")
-    (checkout / ".venv").symlink_to(sys.prefix)
+    if reader == "skill":
+        has_scripts_of_the_skill(checkout)
+    else:
+        copy_manifests(checkout / "manifests")
+        commit_all(checkout)
+        (checkout / ".venv").symlink_to(sys.prefix)
     (checkout / "vast.yaml").write_text(QUICK)
     environment = {key: value for key, value in world.environment.items() if key != "PYTHONPATH"} | vast.environment
     environment["PATH"] = f"{agents(world.root)}:{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"
-    commit_all(checkout)
     out = err = ""
     for line in lines:
         code, said, complained = run(line, checkout, environment)
         out, err = f"{out}{said}", f"{err}+ {line}\n{complained}"
         assert code == 0, (line, code, out + err)
-    assert "all checks passed; next: wavequeue submit manifests/demo.yaml --host gpu-a\n" in out
-    summaries = [path.read_text() for path in checkout.glob("manifests/experiment_queue/*/summary.md")]
-    assert sum("8 of 8 jobs completed" in summary for summary in summaries) >= 2, "here, and on the host"
-    assert "6 of 6 jobs completed" in err, "on a rented machine"
+    spec = "sweep.yaml" if reader == "skill" else "manifests/demo.yaml"
+    assert f"all checks passed; next: wavequeue submit {spec} --host gpu-a\n" in out
+    if reader == "skill":
+        runs = json.loads(run("wavequeue ls --all --json", checkout, environment)[1])["runs"]
+        assert [one["counts"] for one in runs] == [{"completed": 8}] * 3, "here, on the host, on a rented machine"
+    else:
+        summaries = [path.read_text() for path in checkout.glob("manifests/experiment_queue/*/summary.md")]
+        assert sum("8 of 8 jobs completed" in summary for summary in summaries) >= 2, "here, and on the host"
+        assert "6 of 6 jobs completed" in err, "on a rented machine"
     assert vast.count("PUT", "/asks/") == 1
     assert vast.world.boxes == {}, "nothing is left rented"
 
@@ -196,7 +226,7 @@ def mentions(document: str) -> list[str]:
 @pytest.mark.parametrize("document", ["README.md", "SKILL.md", "CHANGELOG.md", *PAGES])
 def test_verbs_and_options_that_a_sentence_names_are_there(document: str) -> None:
     for line in mentions(document):
-        words = shlex.split(line.replace("'", ""))
+        words = shlex.split(line.partition(" | ")[0].replace("'", ""))
         command: click.Command = cli
         while isinstance(command, click.Group) and words and not words[0].startswith("-"):
             name = words.pop(0)

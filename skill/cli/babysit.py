@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from skill.cli.console import print_json
-from skill.cli.options import JSON, RUN, the_run
+from skill.cli.options import BRIEF, JSON, RUN, the_run
 from skill.common.errors import DONE, FAILED, INTERRUPTED, PERSON, UseError
 from skill.operations import babysit
 from skill.operations.babysit import CheckReport, Outcome
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 @click.command("babysit", short_help="Watch over a run: a line for each job and check.")
 @RUN
 @click.option("--once", is_flag=True, help="Check once, and exit.")
+@BRIEF
 @JSON
-def babysit_verb(run_name: str | None, once: bool, as_json: bool) -> int:
+def babysit_verb(run_name: str | None, once: bool, brief: bool, as_json: bool) -> int:
     """Watch over a run until it ends: a line of nine fields for each job and check, and log lines where something is
     wrong.
 
@@ -48,9 +49,11 @@ def babysit_verb(run_name: str | None, once: bool, as_json: bool) -> int:
     """
     if as_json and not once:
         raise UseError("--json is for one look: add --once")
+    if brief and not as_json:
+        raise UseError("--brief shortens --json: add it, or leave out --brief")
     run = the_run(run_name)
     if once:
-        return _once(run, as_json)
+        return _once(run, as_json, brief)
     print(" ".join(checks.FIELDS), flush=True)
     try:
         return _all(babysit.follow_run(run))
@@ -59,10 +62,10 @@ def babysit_verb(run_name: str | None, once: bool, as_json: bool) -> int:
         return INTERRUPTED
 
 
-def _once(run: Run, as_json: bool) -> int:
-    found = babysit.check_run(run)
+def _once(run: Run, as_json: bool, brief: bool) -> int:
+    found = babysit.check_run(run, brief=brief)
     if as_json:
-        print_json(babysit.as_json(found))
+        print_json(babysit.as_brief(found) if brief else babysit.as_json(found))
     else:
         print(" ".join(checks.FIELDS))
         for one in found.reports:

@@ -29,6 +29,7 @@ SKIP_DONE = click.option("--skip-done", is_flag=True, help="Skip jobs whose outp
 POLL = click.option(
     "--poll", type=click.FloatRange(0.01, 3600), metavar="SEC", help="Seconds between checks of the GPUs (default: 5)."
 )
+BRIEF = click.option("--brief", is_flag=True, help="Print a few KB at most, however many jobs there are.")
 UTC = click.option("--utc", is_flag=True, help="Show times in UTC only, not the local time beside it.")
 YES = click.option("--yes", is_flag=True, help="Do not ask.")
 RUN = click.option(

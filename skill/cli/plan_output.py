@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from skill.operations.plan_spec import Planned
 
 
-def print_plan(planned: Planned, as_json: bool, where: str) -> int:
-    """Print a plan. `where`: here or there. Returns the exit code: 1 where it could not start."""
+def print_plan(planned: Planned, as_json: bool, where: str, *, brief: bool = False) -> int:
+    """Print a plan. `where`: here or there; `brief`: see plan.brief. Returns the exit code: 1 where it cannot start."""
     if as_json:
-        print_json(planned.document)
+        print_json(plan.brief(planned.document) if brief else planned.document)
     else:
         print_lines(lambda width: plan.lines(planned.document, width))
         for warning in planned.warnings:

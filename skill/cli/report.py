@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from skill.cli.console import print_json, print_markdown
-from skill.cli.options import JSON, RUN, the_run
+from skill.cli.options import BRIEF, JSON, RUN, the_run
 from skill.common.errors import UseError
 from skill.common.files import write_whole
 from skill.common.units import size_text
@@ -17,13 +17,14 @@ from skill.reports import report
 
 @click.command("report", short_help="Report on a run: phases, failures, numbers over seeds.")
 @RUN
+@BRIEF
 @JSON
 @click.option("--html", "page", metavar="FILE", help="Write the report as one page for a browser, with charts.")
 @click.option(
     "--control", "controls", metavar="KEY=VALUE", multiple=True,
     help="With --html: compare each cell with the one that has this value; may be given for several keys.",
 )  # fmt: skip
-def report_verb(run_name: str | None, as_json: bool, page: str | None, controls: tuple[str, ...]) -> None:
+def report_verb(run_name: str | None, brief: bool, as_json: bool, page: str | None, controls: tuple[str, ...]) -> None:
     """Report on a run: phases, failures by reason, and the metrics of its jobs, averaged over seeds.
 
     With --html the report is one file that needs no network and no server: the use of each GPU over time, results as
@@ -32,6 +33,8 @@ def report_verb(run_name: str | None, as_json: bool, page: str | None, controls:
     """
     if as_json and page is not None:
         raise UseError("give --json or --html, not both")
+    if brief and (as_json or page is not None):
+        raise UseError("--brief is for the report as text: leave it out")
     if controls and page is None:
         raise UseError("--control needs --html FILE")
     if page is not None:
@@ -41,7 +44,7 @@ def report_verb(run_name: str | None, as_json: bool, page: str | None, controls:
     if as_json:
         print_json(made)
     else:
-        print_markdown(report.markdown(made))
+        print_markdown(report.brief(made) if brief else report.markdown(made))
 
 
 def _write_page(run_name: str | None, file: Path, controls: tuple[str, ...]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from skill.cli.console import print_json, print_markdown
-from skill.cli.options import JSON, the_run
+from skill.cli.options import BRIEF, JSON, the_run
+from skill.common import fitting
 from skill.common.errors import UseError
 from skill.operations import results
 from skill.reports import cells, results_text
@@ -18,6 +19,7 @@ from skill.reports import cells, results_text
     "--metric", "metrics", metavar="NAME", multiple=True, help="Only this metric; may be given several times."
 )
 @click.option("--missing", is_flag=True, help="Only cells with missing numbers, and their jobs.")
+@BRIEF
 @JSON
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print a table in Markdown instead.")
@@ -27,6 +29,7 @@ def results_verb(
     by: tuple[str, ...],
     metrics: tuple[str, ...],
     missing: bool,
+    brief: bool,
     as_json: bool,
     as_csv: bool,
     as_markdown: bool,
@@ -42,11 +45,13 @@ def results_verb(
     """
     if sum((as_json, as_csv, as_markdown, as_latex)) > 1:
         raise UseError("give one of --json, --csv, --markdown and --latex")
+    if brief and (as_csv or as_markdown or as_latex):
+        raise UseError("--brief is for the table and --json: leave it out")
     made = results.results([the_run(name) for name in run_names or (None,)], by, metrics)
     if missing:
         made = results.only_missing(made)
     if as_json:
-        print_json(cells.document(made))
+        print_json(cells.brief(made) if brief else cells.document(made))
     elif as_csv:
         print(results_text.csv_text(made), end="")
     elif as_markdown:
@@ -54,10 +59,10 @@ def results_verb(
     elif as_latex:
         print(results_text.latex(made), end="")
     else:
-        _show(made, missing=missing)
+        _show(made, missing=missing, brief=brief)
 
 
-def _show(made: cells.Table, *, missing: bool) -> None:
+def _show(made: cells.Table, *, missing: bool, brief: bool) -> None:
     from skill.common.text_table import columns  # what draws nothing need not pay for rich
     from skill.terminal import live
 
@@ -66,11 +71,24 @@ def _show(made: cells.Table, *, missing: bool) -> None:
         print("nothing is missing" if missing else "no job of this run has metrics")
         return
     keys, rows = results_text.rows(made)
-    for line in columns(rows, output.width, right=range(keys, len(rows[0])), head=True):
+    table = columns(rows, output.width, right=range(keys, len(rows[0])), head=True)
+    notes = [results_text.summary(made), *results_text.notes(made)]
+    lacking = [f"  {note}" for note in results_text.missing(made)] if missing else []
+    kept = _fitting([line.plain for line in table], notes, lacking) if brief else (len(table), len(lacking))
+    for line in table[: kept[0]]:
         output.print(line, no_wrap=True, crop=False)
+    if kept[0] < len(table):
+        print(f"and {len(table) - kept[0]} more rows")
     print()
-    for note in [results_text.summary(made), *results_text.notes(made)]:
-        print(note)
-    if missing:
-        for note in results_text.missing(made):
-            print(f"  {note}")
+    print("\n".join([*notes, *lacking[: kept[1]]]))
+    if kept[1] < len(lacking):
+        print(f"  and {len(lacking) - kept[1]} more lines")
+
+
+def _fitting(table: list[str], notes: list[str], lacking: list[str]) -> tuple[int, int]:
+    """How many lines of the table and of what is missing have room in a few KB: half of it for each, where both are
+    long."""
+    room = fitting.MOST - fitting.size(notes) - len("and 1000000 more rows\n  and 1000000 more lines\n\n")
+    rows = len(fitting.lines(table, room // 2 if lacking else room))
+    left = room - sum(len(line.encode(errors="replace")) + 1 for line in table[:rows])
+    return rows, len(fitting.lines(lacking, left))

@@ -13,7 +13,7 @@ from queue_manager.core.manifest import encode
 from queue_manager.core.terminal_text import json_escaped
 from skill.cli import init_spec
 from skill.cli.console import say, warn
-from skill.cli.options import HOSTS, JSON, POOL, SPEC
+from skill.cli.options import BRIEF, HOSTS, JSON, POOL, SPEC
 from skill.cli.plan_output import print_plan
 from skill.common.errors import UseError
 from skill.common.files import write_whole
@@ -112,6 +112,7 @@ def build_verb(spec: Given, output: str | None) -> None:
 @click.option("--gpus", type=int, metavar="N", help="Plan as if the machine, or each host, had N GPUs.")
 @click.option("--offer", type=click.IntRange(min=1), metavar="ID", help="Plan for a machine that can be rented.")
 @click.option("--where", type=click.Choice(["local", "remote", "remote-gpu"]), help="Overrule where it is best run.")
+@BRIEF
 @JSON
 def plan_verb(
     spec: Given,
@@ -120,6 +121,7 @@ def plan_verb(
     gpus: int | None,
     offer: int | None,
     where: Where | None,
+    brief: bool,
     as_json: bool,
 ) -> int:
     """Show what SPEC would run: phases, jobs, GPUs, duration and cost. Starts nothing.
@@ -129,5 +131,7 @@ def plan_verb(
     est_minutes. For this machine it also says where the spec is best run, and why. Exit code 1 if it cannot start
     there.
     """
+    if brief and not as_json:
+        raise UseError("--brief shortens --json: add it, or leave out --brief")
     planned = plan_spec.plan_spec(spec, names, pool, gpus=gpus, offer=offer, where=where, say=say)
-    return print_plan(planned, as_json, "there" if names or pool else "here")
+    return print_plan(planned, as_json, "there" if names or pool else "here", brief=brief)

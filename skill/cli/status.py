@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from skill.cli.options import JSON, RUN, UTC, the_run
+from skill.cli.options import BRIEF, JSON, RUN, UTC, the_run
 from skill.common.errors import UseError
 from skill.operations import run_status
 from skill.runs import digest
@@ -23,7 +23,7 @@ from skill.runs import digest
 )  # fmt: skip
 @click.option("--phase", metavar="PHASE", help="List jobs of this phase.")
 @click.option("--since", metavar="SEQ", help="List jobs that changed since --json printed this `seq`.")
-@click.option("--brief", is_flag=True, help="Print less than 2 KB, however many jobs there are.")
+@BRIEF
 @UTC
 @JSON
 def status_verb(

@@ -13,6 +13,9 @@ from skill.common.errors import DONE, FAILED, PROBLEM, TIMEOUT
 from skill.operations import wait_run
 from skill.runs import digest
 
+_MOST_LINES = 20
+"""Lines about what is wrong."""
+
 
 @click.command("wait", short_help="Wait for the end of a run, or for a new problem in it.")
 @RUN
@@ -31,23 +34,15 @@ def wait_verb(run_name: str | None, timeout: float | None, as_json: bool) -> int
     if found.why == wait_run.ENDED and finished:
         code = digest.exit_code(found.document)
     if as_json:
-        counts = {name: count for name, count in found.document["counts"].items() if count}
-        print_json(
-            {
-                "run_id": run.id,
-                "why": found.why,
-                "exit_code": code,
-                "finished": finished,
-                "counts": counts,
-                "problems": list(found.problems),
-                "new": list(found.new),
-            }
-        )
+        print_json(wait_run.as_json(found, run.id, code))
         return code
     print(digest.headline(found.document, found.alive, time.time()))
     print(f"  {digest.counts_text(found.document['counts'])}")
-    for text in found.problems:
+    ranked = sorted(found.problems, key=lambda text: text not in found.new)
+    for text in ranked[:_MOST_LINES]:
         print(f"{'new: ' if text in found.new else ''}{text}")
+    if len(ranked) > _MOST_LINES:
+        print(f"and {len(ranked) - _MOST_LINES} more")
     if code not in (DONE, TIMEOUT):
         print(f"look at it: wavequeue status --run {run.id}", file=sys.stderr)
     return code

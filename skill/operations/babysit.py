@@ -6,14 +6,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Generator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from build_manifest import regular_file
 from queue_manager.core import cadence
 from queue_manager.core.cadence import Cadence
 from queue_manager.core.status import Status
 from queue_manager.core.times import epoch
+from skill.common import fitting
 from skill.common.errors import FailedError, UseError
 from skill.common.files import MOST, write_whole
 from skill.operations import recover_elsewhere
@@ -32,6 +33,10 @@ _AGAIN = 60.0
 """Seconds between attempts to move jobs to another host."""
 _LINES = 400
 """Lines at the end of a log that are searched for the cause of a fault."""
+
+
+_BRIEF_LINES, _BRIEF_ROWS = 3, 20
+"""Lines of a log, and rows, in a short document."""
 
 
 class CheckReport(NamedTuple):
@@ -68,8 +73,9 @@ class Checked(NamedTuple):
         return digest.counts_text(self.counts)
 
 
-def check_run(run: Run, now: float | None = None) -> Checked:
-    """Check once all jobs that are running, waiting for a retry or stuck, and write STATUS.md.
+def check_run(run: Run, now: float | None = None, *, brief: bool = False) -> Checked:
+    """Check once all jobs that are running, waiting for a retry or stuck, and write STATUS.md. `brief`: read the logs
+    of the first jobs alone, which is what `as_brief` needs.
 
     Raises FailedError, and UseError for an invalid workers.yaml.
     """
@@ -77,20 +83,22 @@ def check_run(run: Run, now: float | None = None) -> Checked:
         document = there.look(full=True)
         moved = _move_asking(run, document)
         if not moved:
-            return _check(there, document, now)
+            return _check(there, document, now, brief=brief)
     with open_run(run) as there:
-        found = _check(there, there.look(full=True), now)
+        found = _check(there, there.look(full=True), now, brief=brief)
         return found._replace(problems=[*moved, *found.problems])
 
 
-def _check(there: RunAccess, document: Document, now: float | None) -> Checked:
+def _check(there: RunAccess, document: Document, now: float | None, *, brief: bool) -> Checked:
     """Check all jobs of a state, and write STATUS.md."""
     alive = there.alive(document)
     at = time.time() if now is None else now
     goal = _goal(there)
     found = [_look(row, document, at, alive=alive, goal=goal) for row in _watched(document)]
     _write(there, document, found, at, alive=alive)
-    reports = [_reported(there, one) for one in found]
+    read = [one for one in found if one.alert][:_BRIEF_ROWS] if brief else found
+    named = {one.job for one in read}
+    reports = [_reported(there, one) if one.job in named else CheckReport(one) for one in found]
     due = [one.next for one in found if one.next is not None] or [at + cadence.STABILISE]
     outcome = _outcome(document, alive=alive)
     following = None if outcome.over else min(due)
@@ -163,6 +171,21 @@ def as_json(found: Checked) -> dict[str, object]:
         "status_file": str(found.run.paths.status_notes),
         "checks": [checks.row_json(one.check, one.log) for one in found.reports],
     }
+
+
+def as_brief(found: Checked) -> dict[str, object]:
+    """Return the document that `wavequeue babysit --once --json --brief` prints, of less than 4 KB.
+
+    `checks` has the jobs with an alert first, and of their logs the last lines; `totals` tells how many there are.
+    """
+    wrong = [one for one in found.reports if one.check.alert]
+    others = [one for one in found.reports if not one.check.alert]
+    short: dict[str, Any] = {**as_json(found), "problems": [], "checks": []}
+    short["totals"] = {"problems": len(found.problems), "checks": len(found.reports), "alerts": len(wrong)}
+    checked = (checks.row_json(one.check, one.log[-_BRIEF_LINES:]) for one in (*wrong, *others))
+    lists: dict[str, Iterator[Any]] = {"problems": iter(found.problems), "checks": checked}
+    fitting.fill(short, lists, fitting.MOST, _BRIEF_ROWS)
+    return short
 
 
 def _outcome(document: Document, *, alive: bool) -> Outcome:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from skill.common import fitting
 from skill.runs import digest
 from skill.runs.open import open_run
 
@@ -27,6 +28,23 @@ class Waited(NamedTuple):
     alive: bool
     problems: tuple[str, ...]
     new: tuple[str, ...]
+
+
+def as_json(found: Waited, run_id: str, code: int) -> dict[str, Any]:
+    """Return the document of `wavequeue wait --json`, of less than 4 KB: `totals` tells how many problems there are."""
+    document: dict[str, Any] = {
+        "run_id": run_id,
+        "why": found.why,
+        "exit_code": code,
+        "finished": found.document["meta"]["manager"] == "finished",
+        "counts": {name: count for name, count in found.document["counts"].items() if count},
+        "totals": {"new": len(found.new), "problems": len(found.problems)},
+        "new": [],
+        "problems": [],
+    }
+    lists = {"new": iter(found.new), "problems": iter(found.problems)}
+    fitting.fill(document, lists, fitting.MOST, max(1, len(found.problems)))
+    return document
 
 
 def wait_run(run: Run, timeout: float | None = None) -> Waited:

@@ -10,6 +10,7 @@ from queue_manager.core.durations import Durations
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 from queue_manager.core.readings import Card, may_use
 from queue_manager.core.times import duration
+from skill.common import fitting
 from skill.common.text_table import columns
 from skill.planning import forecast
 from skill.planning.assign_jobs import Offer, Sharing
@@ -64,6 +65,19 @@ def plan(manifest: Manifest, place: Place, durations: Durations, warnings: Seque
         "cost": forecast.cost_words(found, list(place.prices)),
         "warnings": list(warnings),
     }
+
+
+def brief(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document that `plan --json --brief` prints: the same without most jobs, of less than 4 KB.
+
+    `hosts`, `phases`, `warnings` and `jobs` hold as much as there is room for; `left_out` tells how much more there is.
+    """
+    lists = {name: document[name] for name in ("phases", "hosts", "warnings", "jobs")}
+    found = {**document, **{name: [] for name in lists}, "left_out": {name: len(rows) for name, rows in lists.items()}}
+    few = {**lists, "jobs": lists["jobs"][:_FIRST_JOBS]}
+    fitting.fill(found, {name: iter(rows) for name, rows in few.items()}, fitting.MOST, len(document["jobs"]))
+    found["left_out"] = {name: len(rows) - len(found[name]) for name, rows in lists.items()}
+    return found
 
 
 def _host(offer: Offer, manifest: Manifest, place: Place) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from queue_manager.core.terminal_text import json_escaped
+from skill.common.fitting import fill
 from skill.runs import digest, eta, sequence
 from skill.runs.digest import Row
 
@@ -55,7 +54,7 @@ def brief(document: Mapping[str, Any], alive: bool, now: float, changed: Sequenc
         found["hosts"] = {
             "total": len(meta["hosts"]), "unreachable": sum(not row["reachable"] for row in meta["hosts"])
         }  # fmt: skip
-    _fill(found, lists)
+    fill(found, lists, MOST, _MOST_ROWS)
     return found
 
 
@@ -75,20 +74,6 @@ def lines(found: Mapping[str, Any], headline: str) -> Iterator[str]:
     more = {name: total - shown[name] for name, total in found["totals"].items() if total > shown[name] > 0}
     if more:
         yield "  and more: " + ", ".join(f"{count} {name}" for name, count in more.items())
-
-
-def _fill(found: dict[str, Any], lists: Mapping[str, Iterator[Any]]) -> None:
-    """Put in one of each list after the other, as long as there is room."""
-    size = len(json_escaped(json.dumps(found, ensure_ascii=False)).encode(errors="replace"))
-    for _ in range(_MOST_ROWS):
-        for name, rows in lists.items():
-            row = next(rows, None)
-            if row is None:
-                continue
-            size += len(json_escaped(json.dumps(row, ensure_ascii=False)).encode(errors="replace")) + len(", ")
-            if size > MOST:
-                return
-            found[name].append(row)
 
 
 def _named(row: Row) -> dict[str, Any]:

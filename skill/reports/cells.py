@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.params import is_seed
+from skill.common import fitting
 from skill.runs import recovery
 
 PHASE, JOB = "phase", "job"
@@ -293,6 +294,31 @@ def constant(made: Table) -> dict[str, str]:
 def document(made: Table) -> dict[str, Any]:
     """Return the document of `wavequeue results --json`."""
     return {"keys": made.keys, "metrics": made.metrics, "rows": [_row(cell) for cell in made.cells]}
+
+
+def brief(made: Table) -> dict[str, Any]:
+    """Return the document of `wavequeue results --json --brief`, of less than 4 KB: rows without the ids of their jobs,
+    as many as there is room for. `total`: how many there are."""
+    found: dict[str, Any] = {"keys": made.keys, "metrics": made.metrics, "rows": [], "total": len(made.cells)}
+    rows = (
+        {
+            "key": cell.key,
+            "metrics": {
+                name: {"mean": _digits(one.mean), "sd": None if one.sd is None else _digits(one.sd), "n": one.n}
+                | ({"best": True} if one.best else {})
+                for name, one in cell.stats.items()
+            },
+            "jobs": len(cell.jobs),
+            "missing": len(cell.missing),
+        }
+        for cell in made.cells
+    )
+    fitting.fill(found, {"rows": rows}, fitting.MOST, len(made.cells))
+    return found
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.5g}")
 
 
 def _row(cell: Cell) -> dict[str, Any]:

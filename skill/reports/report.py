@@ -11,6 +11,7 @@ from typing import Any
 
 from queue_manager.core.markdown import code, inline
 from queue_manager.core.times import duration, epoch
+from skill.common import fitting
 from skill.reports import cells
 from skill.reports.cells import Result, Stat
 from skill.runs import code_versions, digest
@@ -134,8 +135,19 @@ def aggregate(results: Sequence[Result]) -> list[dict[str, Any]]:
     ]
 
 
-def markdown(document: Mapping[str, Any]) -> str:
-    """The document as Markdown, for people."""
+def brief(document: Mapping[str, Any]) -> str:
+    """The document as Markdown of less than 4 KB."""
+    shown = _SHOWN
+    while True:
+        text = markdown(document, shown)
+        if len(text.encode(errors="replace")) <= fitting.MOST or shown == 1:
+            return text
+        shown //= 2
+
+
+def markdown(document: Mapping[str, Any], shown: int = _SHOWN) -> str:
+    """The document as Markdown, for people. `shown`: how many reasons of failures and warnings, and half of how many
+    rows of phases and metrics."""
     counts = document["counts"]
     total = sum(counts.values())
     length = "" if document["seconds"] is None else f", {duration(document['seconds'])}"
@@ -149,24 +161,29 @@ def markdown(document: Mapping[str, Any]) -> str:
         "| phase | status | jobs | completed | outputs found | OOM retries | per job | duration |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
-    for row in document["phases"]:
+    for row in document["phases"][: shown * 2]:
         outputs = f"{row['outputs_found']} of {row['outputs_expected']}" if row["outputs_expected"] else "-"
         lines.append(
             f"| {inline(row['name'])} | {row['status']} | {row['jobs']} | {row['counts'].get('completed', 0)} "
             f"| {outputs} | {row['oom_retries']} | {_took(row['seconds_per_job'])} | {_took(row['seconds'])} |"
         )
+    lines += _more(document["phases"], shown * 2)
     if "hosts" in document:
-        lines += ["", "## Hosts", "", *_host_lines(document)]
+        lines += ["", "## Hosts", "", *_host_lines(document, shown)]
     code = code_versions.report_lines(document["phases"], _pushes(document))
     if code:
         lines += ["", "## Code", "", *code]
-    for heading, part in (("Failures", _failure_lines(document)), ("Warnings", _warning_lines(document))):
+    for heading, part in (("Failures", _failure_lines(document, shown)), ("Warnings", _warning_lines(document, shown))):
         if part:
             lines += ["", f"## {heading}", "", *part]
     if document["metrics"]:
         lines += ["", "## Metrics", "", "mean ± standard deviation over the seeds, with their number", ""]
-        lines += _metric_lines(document["metrics"])
+        lines += _metric_lines(document["metrics"], shown)
     return "\n".join(lines) + "\n"
+
+
+def _more(rows: Sequence[object], shown: int) -> list[str]:
+    return ["", f"and {len(rows) - shown} more"] if len(rows) > shown else []
 
 
 def _pushes(document: Mapping[str, Any]) -> dict[str, list[Push]]:
@@ -178,9 +195,9 @@ def _took(length: float | None) -> str:
     return "-" if length is None else duration(length)
 
 
-def _host_lines(document: Mapping[str, Any]) -> list[str]:
+def _host_lines(document: Mapping[str, Any], shown: int) -> list[str]:
     lines = ["| host | manager | jobs | completed | not pulled | last pull |", "|---|---|---:|---:|---:|---|"]
-    for row in document["hosts"]:
+    for row in document["hosts"][: shown * 2]:
         state = row["manager"] or "not read yet"
         if not row["reachable"] and row["reason"] is not None:
             state += " when last read" if row["age_s"] is None else f" when last read, {duration(row['age_s'])} ago"
@@ -189,6 +206,7 @@ def _host_lines(document: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"| {inline(row['name'])} | {state} | {row['jobs']} | {done} | {row['not_pulled'] or '-'} | {pulled} |"
         )
+    lines += _more(document["hosts"], shown * 2)
     left = len(document["not_pulled"])
     if left:
         pull = shlex.join(["wavequeue", "pull", "--run", document["run_id"]])
@@ -197,24 +215,25 @@ def _host_lines(document: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _failure_lines(document: Mapping[str, Any]) -> list[str]:
+def _failure_lines(document: Mapping[str, Any], shown: int) -> list[str]:
     lines = []
-    for group in document["failures"][:_SHOWN]:
+    for group in document["failures"][:shown]:
         jobs = group["jobs"]
         names = ", ".join(code(name) for name in jobs[:5]) + (f" and {len(jobs) - 5} more" if len(jobs) > 5 else "")
         lines.append(f"- {len(jobs)} {group['status']}: {inline(group['reason'])} ({names})")
         if group["log_line"] and group["log_line"] not in group["reason"]:
             lines.append(f"  - last line of {inline(jobs[0])}: {inline(group['log_line'])}")
-    return lines
+    left = len(document["failures"]) - shown
+    return [*lines, f"- and {left} more reasons"] if left > 0 else lines
 
 
-def _warning_lines(document: Mapping[str, Any]) -> list[str]:
+def _warning_lines(document: Mapping[str, Any], shown: int) -> list[str]:
     rows = document["warnings"]
-    more = [f"- and {len(rows) - _SHOWN} more"] if len(rows) > _SHOWN else []
-    return [f"- {code(row['id'])}: {inline(row['warning'])}" for row in rows[:_SHOWN]] + more
+    more = [f"- and {len(rows) - shown} more"] if len(rows) > shown else []
+    return [f"- {code(row['id'])}: {inline(row['warning'])}" for row in rows[:shown]] + more
 
 
-def _metric_lines(groups: Sequence[Mapping[str, Any]]) -> list[str]:
+def _metric_lines(groups: Sequence[Mapping[str, Any]], shown: int) -> list[str]:
     """A table for each phase: its params, then its metrics."""
     lines = []
     for phase in dict.fromkeys(group["phase"] for group in groups):
@@ -223,12 +242,12 @@ def _metric_lines(groups: Sequence[Mapping[str, Any]]) -> list[str]:
         names = list(dict.fromkeys(name for group in mine for name in group["metrics"]))
         lines += [f"**{inline(phase)}**", "", "| " + " | ".join(map(inline, [*params, *names])) + " |"]
         lines.append("|" + "---|" * len(params) + "---:|" * len(names))
-        for group in mine[: _SHOWN * 2]:
+        for group in mine[: shown * 2]:
             cells = [group["params"].get(name, "") for name in params]
             cells += [_value(group["metrics"].get(name)) for name in names]
             lines.append("| " + " | ".join(map(inline, cells)) + " |")
-        if len(mine) > _SHOWN * 2:
-            lines += ["", f"and {len(mine) - _SHOWN * 2} more: `wavequeue report --json`"]
+        if len(mine) > shown * 2:
+            lines += ["", f"and {len(mine) - shown * 2} more: `wavequeue report --json`"]
         lines.append("")
     return lines[:-1]
 

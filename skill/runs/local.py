@@ -29,6 +29,7 @@ class LocalRun:
         self.run = run
         self._alive = False
         self._manifest: Manifest | None = None
+        self._read: tuple[tuple[int, int], Document] | None = None
 
     def __enter__(self) -> LocalRun:
         return self
@@ -65,8 +66,19 @@ class LocalRun:
     def watch(self) -> Watched:
         return Watched(self.run, directory.read_state(self.run))
 
+    def _state(self) -> Document:
+        """The state, read again once its file has changed: who asks about many jobs reads it once."""
+        try:
+            info = os.stat(self.run.paths.state)
+            version = (info.st_mtime_ns, info.st_ino)
+        except OSError:
+            return directory.read_state(self.run)  # which says what is wrong
+        if self._read is None or self._read[0] != version:
+            self._read = version, directory.read_state(self.run)
+        return self._read[1]
+
     def evidence(self, job: str, lines: int) -> Evidence:
-        document = directory.read_state(self.run)
+        document = self._state()
         row = requests.one(document, job)
         records = directory.records(self.run, [f'"job":"{job}"', '"CodeSeen"'])
         log: list[str] = []
@@ -77,7 +89,7 @@ class LocalRun:
         return Evidence(document, self.manifest, records, log)
 
     def log(self, job: str, attempt: int | None, lines: int | None, *, follow: bool) -> JobLog:
-        document = directory.read_state(self.run)
+        document = self._state()
         row, about = requests.one(document, job), f"run {self.run.id}, job {job}"
         if follow:
             path = logs.log_path(self.run, {**row, "attempt": max(1, row["attempt"])}, None, _ids(document))
