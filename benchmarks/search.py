@@ -25,7 +25,11 @@ from skill.operations import auto_run
 
 ROOT = Path(__file__).resolve().parent.parent
 AGENT = ROOT / "tests" / "auto" / "scripted_agent.py"
-CHOICES: dict[str, list[float]] = {"hidden": [2, 3, 4, 6, 8, 12], "rate": [0.0025, 0.005, 0.01, 0.02, 0.04, 0.08]}
+CHOICES: dict[str, list[float]] = {
+    "hidden": [1, 2, 3, 4, 6, 8, 12, 16],
+    "rate": [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10],
+}
+FIRST: dict[str, float] = {"hidden": 4, "rate": 0.003}
 NODES = 8
 _TRUTH_SEEDS = range(9000, 9003)
 _COMMAND = "train_teacher.py --epochs 1 --hidden {hidden} --rate {rate} --seed {seed} --out /dev/null"
@@ -50,11 +54,10 @@ def campaign(root: Path, code: Path, anchor: str, number: int, *, climbs: bool) 
     """Run one campaign; the settings of its best node."""
     more = ["--rng", str(number), *([] if climbs else ["--random"])]
     agent = AgentSpec((sys.executable, str(AGENT), "--choices", json.dumps(CHOICES), *more), analyze=False)
-    first = {name: values[0] for name, values in CHOICES.items()}
     command = _COMMAND.format(hidden="${hidden}", rate="${rate}", seed=f"$((${{seed}} + {100 * number}))")
     config = Config(
         f"{'climb' if climbs else 'random'}-{number}", str(code), anchor, Objective("acc", "max"),
-        {"acc": {"log": _ACCURACY.pattern}}, Launch(f"{sys.executable} {command}", first), agent,
+        {"acc": {"log": _ACCURACY.pattern}}, Launch(f"{sys.executable} {command}", FIRST), agent,
         noise=Noise(3, 3), limits=Limits(max_nodes=NODES), run={"max_parallel": 2, "launcher": "process"},
         job={"gpus": 0}, per_round=2,
     )  # fmt: skip
@@ -81,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         anchor = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
         known = truth(code)
         top = max(known.values())
-        first = known[tuple(values[0] for values in CHOICES.values())]
+        first = known[tuple(FIRST.values())]
         print(f"{len(known)} settings; the best has {top:.1f} %, the baseline {first:.1f} %", flush=True)
         gone: dict[bool, list[float]] = {True: [], False: []}
         for number in range(count):

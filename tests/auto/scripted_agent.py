@@ -121,8 +121,11 @@ def proposals(known: dict[str, Any], args: argparse.Namespace, how: str) -> list
         everything = [{**one, name: value} for one in everything for value in values]
     fresh = [one for one in everything if one not in tried]
     rng.shuffle(fresh)
-    if not args.random:  # which of equally near ones is tried first is left to chance
-        fresh.sort(key=lambda one: steps(start, one, choices))
+    if not args.random:  # which of equally good ones is tried first is left to chance
+        last = next((node for node in nodes if best and node["id"] == best.get("parent")), None)
+        ahead = moves(last["settings"], start, choices) if last else {}
+        failed = sum(node.get("parent") == known.get("best") for node in nodes)
+        fresh.sort(key=lambda one: promise(moves(start, one, choices), ahead, failed, choices))
     return [
         {
             "title": ", ".join(f"{name} {one[name]}" for name in choices),
@@ -135,8 +138,22 @@ def proposals(known: dict[str, Any], args: argparse.Namespace, how: str) -> list
     ]
 
 
-def steps(start: dict[str, Any], one: dict[str, Any], choices: dict[str, list[Any]]) -> int:
-    return sum(abs(values.index(one[name]) - values.index(start[name])) for name, values in choices.items())
+def moves(start: dict[str, Any], one: dict[str, Any], choices: dict[str, list[Any]]) -> dict[str, int]:
+    """By how many places each setting moves along its values, where it does."""
+    found = {name: values.index(one[name]) - values.index(start[name]) for name, values in choices.items()}
+    return {name: places for name, places in found.items() if places}
+
+
+def promise(
+    move: dict[str, int], ahead: dict[str, int], failed: int, choices: dict[str, list[Any]]
+) -> tuple[bool, bool, int]:
+    """The smaller, the sooner it is tried: one setting at a time; another one than that which has just helped; long
+    strides first, and shorter ones the more of them have failed."""
+    if not move:
+        return False, False, -1
+    name, places = next(iter(move.items()))
+    stride = max(1, (len(choices[name]) // 2) >> (failed // len(choices)))
+    return len(move) != 1, name in ahead, abs(abs(places) - stride)
 
 
 def edit(known: dict[str, Any], args: argparse.Namespace, how: str) -> None:
