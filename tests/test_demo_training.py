@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import math
+import os
 import random
 import subprocess
 import sys
@@ -207,3 +208,13 @@ def test_student_refuses_what_is_no_teacher_in_one_line(tmp_path: Path, content:
     assert says in line
     assert str(path) in line
     assert not (tmp_path / "out.json").exists()
+
+
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    end = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    mlp.write_json(tmp_path / "pipe", {"loss": 1})
+    assert os.read(end, 100) == b'{"loss": 1}\n'
+    os.close(end)
+    assert (tmp_path / "pipe").is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

@@ -106,9 +106,13 @@ def load(path: Path) -> tuple[Network, dict[str, Any]]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a file that is whole whenever it is seen: under another name first, then renamed."""
+    text = json.dumps(value) + "\n"
+    if path.exists() and not path.is_file():  # such as /dev/null, which root could replace
+        path.write_text(text, encoding="utf-8")
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(value) + "\n", encoding="utf-8")
+    part.write_text(text, encoding="utf-8")
     part.replace(path)
 
 
