@@ -15,10 +15,10 @@ EACH_ID = "${id}"
 """The job's id, wherever a job's texts are; in pull that of each job."""
 GRID_KEYS = ("grid", "zip", "exclude", "include")
 TOP_KEYS = (
-    "project", "cwd", "hosts", "ssh", "conda", "venv", "conda_hook", "env", "gpus", "max_parallel",
-    "gpu_free_threshold_mib", "oom_retry", "wave", "stale_after", "grace", "preconditions", "default_cmd",
-    "on_complete", "analyze_on_complete", "pull", "when_done", "idle_after", "max_cost", "deadline", "results_to",
-    "shell", "wandb", "launcher", "est_minutes", "metrics", "health", "notify", "recover",
+    "project", "cwd", "hosts", "ssh", "conda", "venv", "conda_hook", "uv", "module", "container", "env", "gpus",
+    "max_parallel", "gpu_free_threshold_mib", "oom_retry", "wave", "stale_after", "grace", "preconditions",
+    "default_cmd", "on_complete", "analyze_on_complete", "pull", "when_done", "idle_after", "max_cost", "deadline",
+    "results_to", "shell", "wandb", "launcher", "est_minutes", "metrics", "health", "notify", "recover",
     *GRID_KEYS, "template", "jobs", "phases",
 )  # fmt: skip
 PHASE_KEYS = (
@@ -46,7 +46,8 @@ OTHER_WORDS = {
     "command": "cmd", "script": "cmd", "run": "cmd", "name": "id", "output": "expected_output",
     "outputs": "expected_output", "expected_outputs": "expected_output", "needs": "depends_on", "after": "depends_on",
     "dependencies": "depends_on", "matrix": "grid", "sweep": "grid", "parameters": "args", "params": "args",
-    "arguments": "args", "environment": "env", "conda_env": "conda", "workdir": "cwd", "working_dir": "cwd",
+    "arguments": "args", "environment": "env", "conda_env": "conda", "modules": "module", "image": "container",
+    "docker": "container", "workdir": "cwd", "working_dir": "cwd",
     "max_jobs": "max_parallel", "concurrency": "max_parallel", "time_limit": "timeout", "walltime": "timeout",
     "num_gpus": "gpus", "n_gpus": "gpus", "gpu_count": "gpus", "memory": "gpu_mem_mib", "max_retries": "retries",
     "stages": "phases", "steps": "phases", "tasks": "jobs",
@@ -144,6 +145,17 @@ class PhaseForm(NamedTuple):
     est_minutes: float | None = None
 
 
+class EnvironmentForm(NamedTuple):
+    """What jobs run in, as in Manifest; what was not given is None or empty."""
+
+    conda: str | None
+    venv: str | None
+    conda_hook: str | None
+    uv: bool
+    module: tuple[str, ...]
+    container: str | None
+
+
 class SpecForm(NamedTuple):
     """A whole spec. Fields as in Manifest; those that were not given are None or empty."""
 
@@ -151,9 +163,7 @@ class SpecForm(NamedTuple):
     phases: tuple[PhaseForm, ...]
     cwd: Scalar | None
     hosts: tuple[str, ...]
-    conda: str | None
-    venv: str | None
-    conda_hook: str | None
+    environment: EnvironmentForm
     env: tuple[tuple[str, Scalar], ...]
     gpus: tuple[int, ...] | None
     max_parallel: int | None

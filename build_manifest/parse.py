@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
+from build_manifest.environment_keys import read_environment
 from build_manifest.faults import Faults, Mark, listed
 from build_manifest.fields import Fields, Table
 from build_manifest.forms import (
@@ -73,19 +74,14 @@ class _Parser:
         own = MapNode(tuple([entry for entry in root.entries if not entry[0].text.startswith("x-")]), root.mark)
         fields, top = self._fields, self._fields.table(own, "a spec", TOP_KEYS)
         marks = {key.text: key.mark for key, _ in root.entries}
-        for one, other in (("hosts", "ssh"), ("conda", "venv")):
-            if one in top and other in top:
-                self._faults.add(marks[other], f"{one} and {other} cannot be used together", "keep one of them")
-        if "conda_hook" in top and "conda" not in top:
-            self._faults.add(marks["conda_hook"], "conda_hook has no effect without conda", "add conda: ENVIRONMENT")
+        if "hosts" in top and "ssh" in top:
+            self._faults.add(marks["ssh"], "hosts and ssh cannot be used together", "keep one of them")
         return SpecForm(
             project=self._project(top.get("project")),
             phases=self._phases(top, marks),
             cwd=fields.text(top.get("cwd"), "cwd"),
             hosts=read_hosts(fields, top.get("hosts", top.get("ssh"))),
-            conda=self._plain_text(top, "conda"),
-            venv=self._plain_text(top, "venv"),
-            conda_hook=self._plain_text(top, "conda_hook"),
+            environment=read_environment(fields, top, marks),
             env=fields.env(top.get("env")),
             gpus=read_cards(fields, top.get("gpus")),
             max_parallel=fields.number(top.get("max_parallel"), "max_parallel", partial(integer, minimum=1)),

@@ -103,7 +103,9 @@ class Daemon:
         self._named = NamedValues(environment, cwd)
         self._preconditions = Preconditions(state, environment, self._named, self._clock, poll, jobs.cwd, wake)
         self._code = CodeWatch(state, environment, cwd, self._clock.now(), wake)
-        launch = Launch(state, self._run_dir, launcher, self._key, given, self._ports, self._named, self._code)
+        launch = Launch(
+            state, self._run_dir, launcher, self._key, given._replace(run_cwd=cwd), self._ports, self._named, self._code
+        )
         self._launches, self._warm = launch, launch.warm
         self.notices = Notices(self._publisher, self._clock.now, lambda: state.seq)
         self._notifier = Notifier(paths, state, environment, self._named, cwd, host.name, wake, self.notices.say)

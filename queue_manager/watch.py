@@ -271,14 +271,15 @@ class Watch:
         if spec.expected_output is not None:
             output = evidence.find_output(spec.expected_output, followed.cwd, self._since(followed, claim))
         recovered = self._run_dir.recovered(spec.id, followed.attempt.n)
+        environment = self._run_dir.environment(spec.id, followed.attempt.n)
         if code == 0 and (output is None or output.fresh):
-            return Ended(output, recovered=recovered)
+            return Ended(output, recovered=recovered, environment=environment)
         if output is not None and output.fresh:
             output = Output(output.path, True, self._is_shared(followed, claim))
         finding, last_line = evidence.scan_log(self._run_dir.paths.log(spec.id), code)
         killed = oom_kills()
         oom_kill = killed is not None and followed.oom_kills is not None and killed > followed.oom_kills
-        return Ended(output, finding, last_line, oom_kill, recovered)
+        return Ended(output, finding, last_line, oom_kill, recovered, environment)
 
     def _since(self, followed: _Followed, claim: Claim) -> int:
         """When an attempt began, by the clock of the file server that its outputs are on."""

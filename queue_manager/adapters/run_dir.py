@@ -47,6 +47,7 @@ MOST_REQUEST = 1 << 28
 """Bytes of a request: one that adds 100,000 jobs has about 50 MiB."""
 
 
+_MOST_ENVIRONMENT = 500
 _LEFT_BEHIND = 5.0
 """Seconds for which a lock is waited for whose holder has died: much longer than an exec(2) takes."""
 
@@ -286,6 +287,14 @@ class RunDir:
             return int(text) if text.endswith("\n") else None
         except (OSError, ValueError):
             return None
+
+    def environment(self, job: str, n: int) -> str | None:
+        """Which environment an attempt had, in words; None where its spec names none."""
+        try:
+            text, _ = read_text(self.paths.attempt(job, n).environment)
+        except OSError:
+            return None
+        return text.strip().replace("\n", "; ")[:_MOST_ENVIRONMENT] or None
 
     def exit_record(self, job: str, n: int) -> ExitRecord | None:
         """The exit code that the wrapper left; None if there is none, or none that can be read."""

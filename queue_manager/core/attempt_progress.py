@@ -200,6 +200,7 @@ def _end(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence, verdict: Verd
             charged,
             used,
             outcome,
+            seen.ended.environment if seen.ended is not None else None,
         )
     )
     if verdict.rule is Rule.CARD and len(attempt.cards) == 1:

@@ -51,13 +51,14 @@ class Output:
 @dataclass(frozen=True)
 class Ended:
     """Facts that are gathered once, when all processes of an attempt have ended. `recovered`: exit code of the command
-    of its rung."""
+    of its rung. `environment`: which one it had, in words."""
 
     output: Output | None
     finding: LogFinding | None = None
     last_line: str = ""
     oom_kill: bool = False
     recovered: int | None = None
+    environment: str | None = None
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,8 @@ class AttemptIdle:
 class AttemptEnded:
     """The verdict, and the status that the job has now. `charged`: the attempt counts for the job.
     `due`: when a retry may start (epoch seconds). `used_mib`: last reading of its cards while it lived. `outcome`:
-    stopped_early or recovered, where it ended so."""
+    stopped_early or recovered, where it ended so. `environment`: which one it had: the hash of a lock file, the digest
+    of an image."""
 
     job: str
     n: int
@@ -149,6 +150,7 @@ class AttemptEnded:
     charged: bool = True
     used_mib: tuple[int, ...] = ()
     outcome: str | None = None
+    environment: str | None = None
 
 
 @dataclass(frozen=True)

@@ -232,6 +232,11 @@ class AttemptPaths(NamedTuple):
         """Exit code of the command that a rung of the job's ladder had run before the job's own."""
         return self.root / "recovered"
 
+    @property
+    def environment(self) -> Path:
+        """Says which environment the attempt got."""
+        return self.root / "environment"
+
     def go(self, n: int) -> Path:
         """A FIFO at which the wrapper of a session waits that came up before the attempt began, the `n`th one of its
         manager."""

@@ -111,7 +111,8 @@ class Manifest(NamedTuple):
     What manifests of earlier versions lack: `errexit` and `wandb`, as in a job; `rendezvous`: jobs get an address and
     a port of their own for their processes; `shell_paths`: a `~` at the beginning and `$NAME` in jobs' outputs and
     preconditions are the host's, with the job's environment; `grace`: seconds to save after TERM; `launcher`: by what
-    attempts are started, see launchers. `notify`: who is told of alerts, see notify_rules.
+    attempts are started, see launchers. `notify`: who is told of alerts, see notify_rules. `uv`, `module`,
+    `container`: what jobs run in beside conda and venv, see launchers.environments.
     """
 
     project: str
@@ -145,6 +146,9 @@ class Manifest(NamedTuple):
     grace: float = 10.0
     launcher: str = launchers.DEFAULT
     notify: Any = None
+    uv: bool = False
+    module: tuple[str, ...] = ()
+    container: str | None = None
 
     def grace_of(self, job: JobSpec) -> float:
         """Seconds that a job has between TERM and KILL."""
@@ -218,6 +222,7 @@ def decode(text: str) -> Manifest:
     fields["groups"] = {name: tuple(ids) for name, ids in fields.get("groups", {}).items()}
     fields["hosts"] = tuple(fields.get("hosts", ()))
     fields["pull"] = tuple(fields.get("pull", ()))
+    fields["module"] = tuple(fields.get("module", ()))
     if fields.get("gpus") is not None:
         fields["gpus"] = tuple(fields["gpus"])
     if "oom_retry" in fields:
@@ -453,6 +458,9 @@ _MANIFEST_KINDS: _Kinds = {
     "conda": _TEXT,
     "venv": _TEXT,
     "conda_hook": _TEXT,
+    "uv": _TRUTH,
+    "module": _TEXTS,
+    "container": _TEXT,
     "env": _TEXT_MAP,
     "gpus": (_is_cards, "a list of GPU indices, each once"),
     "max_parallel": _POSITIVE,

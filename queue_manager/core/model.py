@@ -157,7 +157,7 @@ class QueueState:
         attempt = Attempt(event, at)
         job.attempt, job.n, job.attempts = attempt, event.n, job.attempts + 1
         job.started, job.wave, job.session = at, event.wave, event.session
-        job.ended = job.attempt_ended = None
+        job.ended = job.attempt_ended = job.environment = None
         job.indices, job.last_cards = event.indices, event.cards
         self.tallies.ran(job, self.code)
         job.pid = job.leader_pid = job.due = job.exit_code = job.error = job.warning = job.failure = None
@@ -201,6 +201,7 @@ class QueueState:
             event.failure,
         )
         job.ended, job.attempt_ended, job.due, self.last_end, job.outcome = at, at, event.due, at, event.outcome
+        job.environment = event.environment
         recovery.attempt_ended(job, event, status, at)
         self.tallies.ended(job, at, event.charged and event.failure == "oom" and status is Status.FAILED_OOM)
         if not event.charged:

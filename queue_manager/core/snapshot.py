@@ -124,6 +124,7 @@ def job_row(state: QueueState, job: Job, situation: Situation) -> dict[str, Any]
         "gpu_mem_mib": spec.gpu_mem_mib,
         "priority": spec.priority,
         "code": job.code,
+        "environment": job.environment,
         "skipped": job.skipped,
         "seq": job.seq,
         **job_metrics.row(job, reading.metrics if reading else None),

@@ -90,10 +90,10 @@ class Job:
     ready jobs, valid or not, and must not get a second one; `seq`: of the last event that changed it."""
 
     __slots__ = (
-        "attempt", "attempt_ended", "attempts", "blocked_by", "code", "due", "ended", "error", "exit_code", "failure",
-        "held", "indices", "last_cards", "leader_pid", "metric_errors", "metrics", "n", "oom_attempts", "order",
-        "other_failures", "outcome", "pid", "queued", "recovery", "seq", "session", "skipped", "spec", "started",
-        "status", "warning", "wave",
+        "attempt", "attempt_ended", "attempts", "blocked_by", "code", "due", "ended", "environment", "error",
+        "exit_code", "failure", "held", "indices", "last_cards", "leader_pid", "metric_errors", "metrics", "n",
+        "oom_attempts", "order", "other_failures", "outcome", "pid", "queued", "recovery", "seq", "session",
+        "skipped", "spec", "started", "status", "warning", "wave",
     )  # fmt: skip
 
     def __init__(self, order: int, spec: JobSpec) -> None:
@@ -119,6 +119,7 @@ class Job:
         self.pid: int | None = None
         self.leader_pid: int | None = None
         self.code: str | None = None
+        self.environment: str | None = None
         self.metrics: Mapping[str, float | None] | None = None
         self.metric_errors: Mapping[str, str] | None = None
         self.recovery = NO_RECOVERY

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from queue_manager.adapters import distributed
-from queue_manager.core import layout
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.recover_policy import Rung
-
-CANNOT_START = 66
-"""Exit code where the cwd, conda or the venv is missing; the log says which."""
-
-CONDA_BASES = layout.CONDA_BASES
+from queue_manager.launchers import environments
+from queue_manager.launchers.environments import Inside, give_up, q
 
 # bash and not python: one stands beside every job. Not sh either, which is dash in many places and hands on neither
 # exported functions nor names with dots; with -p bash leaves both, and BASH_ENV, to the job. It begins no process but
@@ -74,7 +70,7 @@ class Given(NamedTuple):
     `umask`: for the files that the job makes. `environment`: a file that exports what the run was started with.
     `named`: variables, by the name under which the session hands their values on. `missing`: variables that cannot be
     set, and from what. `port`: one that no other attempt has. `code`: which code it finds, see code_identity.
-    `prelude`: what runs before the job's command, to recover.
+    `prelude`: what runs before the job's command, to recover. `run_cwd`: that of the run, absolute.
     """
 
     umask: int = 0o022
@@ -84,9 +80,11 @@ class Given(NamedTuple):
     port: int | None = None
     code: str | None = None
     prelude: Rung | None = None
+    run_cwd: str | None = None
 
 
 NOTHING_GIVEN = Given()
+_EXPORTED = re.compile(r"\bexport (\w+)=")
 _HOW = "write it into .env beside the code, then: wavequeue retry"
 
 
@@ -109,6 +107,22 @@ def job_script(
     shown = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": cards}
     if not names:  # no card is given to it: one that its spec names for it all the same is not hidden
         shown.update({name: own[name] for name in shown if name in own})
+    fixed.update({**own, **shown})
+    ports = distributed.exports(manifest, spec, run_id, given.port)
+    uses_place = environments.named(manifest) is not None or given.prelude is not None
+    errexit = manifest.errexit if spec.errexit is None else spec.errexit
+    inside = Inside(
+        [
+            *([] if given.prelude is None else _prelude(given.prelude, cards)),
+            *(["set -e"] if errexit else []),
+            _filled(spec.cmd, cards),
+        ],
+        [*fixed, *given.named, *(_EXPORTED.findall("\n".join(ports)))],
+        cwd,
+        given.run_cwd,
+        bool(names),
+        given.umask,
+    )
     parts = [
         f"# wavequeue: job {spec.id}, attempt {n}",
         # After TERM it lets the running command end (checkpoints), and begins no other.
@@ -118,24 +132,23 @@ def job_script(
         "trap '' HUP",
         "set -o pipefail",
         "IFS= read -r _wq < /proc/$$/stat && printf '%s\\n' \"$_wq\" > started",
-        *([] if given.prelude is None else ["_wq_at=$PWD"]),
+        *(["_wq_at=$PWD"] if uses_place else []),
         f"umask {given.umask:04o}",
-        *([] if given.environment is None else [f". {_q(given.environment)}"]),
-        f"cd -- {_q(cwd)} || {_give_up('the cwd does not exist: ' + cwd)}",
-        *_activation(manifest),
+        *([] if given.environment is None else [f". {q(given.environment)}"]),
+        f"cd -- {q(cwd)} || {give_up('the cwd does not exist: ' + cwd)}",
+        *environments.enter(manifest, given.run_cwd or cwd),
+        *environments.identify(manifest),
         "unset _wq",
         # Python keeps what it prints into a pipe (`| tee`) until there is a lot of it, and loses it when it is killed.
         'export PYTHONUNBUFFERED="${PYTHONUNBUFFERED-1}"',
-        *_exports({**fixed, **own, **shown}),
-        *distributed.exports(manifest, spec, run_id, given.port),
+        *_exports(fixed),
+        *ports,
         *(f'export {name}="${alias}"; unset {alias}' for name, alias in given.named.items()),
         *(
-            _give_up(f"env {name} is taken from {of}, which neither .env nor the run's environment has; {_HOW}")
+            give_up(f"env {name} is taken from {of}, which neither .env nor the run's environment has; {_HOW}")
             for name, of in given.missing.items()
         ),
-        *([] if given.prelude is None else _prelude(given.prelude, cards)),
-        *(["set -e"] if (manifest.errexit if spec.errexit is None else spec.errexit) else []),
-        _filled(spec.cmd, cards),
+        *environments.within(manifest, inside),
     ]
     return "\n".join(parts) + "\n"
 
@@ -148,67 +161,40 @@ def _filled(command: str, cards: str) -> str:
 
 def _prelude(rung: Rung, cards: str) -> list[str]:
     """A rung's command, which the job's own follows however it ends: that says more than not to try."""
-    command = f"timeout -k 10 {rung.timeout:g} bash -eo pipefail -c {_q(_filled(rung.command, cards))}"
+    command = f"timeout -k 10 {rung.timeout:g} bash -eo pipefail -c {q(_filled(rung.command, cards))}"
     return [
-        f"printf '%s\\n' {_q('wavequeue: recover: ' + rung.command)}",
+        f"printf '%s\\n' {q('wavequeue: recover: ' + rung.command)}",
         f"{command} </dev/null",
         "_wq=$?",
         'printf \'%s\\n\' "$_wq" > "$_wq_at/recovered"',
-        f'[ "$_wq" = 0 ] || printf "%s\\n" {_q("wavequeue: recover: that failed, but the job starts anyway")}',
+        f'[ "$_wq" = 0 ] || printf "%s\\n" {q("wavequeue: recover: that failed, but the job starts anyway")}',
         "unset _wq _wq_at",
     ]
 
 
 def complete_script(manifest: Manifest, run_id: str, run_dir: str, cwd: str) -> str:
-    """The bash script of `on_complete`, in the run's cwd with its conda or venv."""
+    """The bash script of a command of the whole run, such as `on_complete`, in the run's cwd with its environment; one
+    that is a container is left out: such commands are about the host."""
+    variables = {"WAVEQUEUE_RUN_ID": run_id, "WAVEQUEUE_RUN_DIR": run_dir, **manifest.env}
+    return _whole(manifest._replace(container=None), cwd, variables, manifest.on_complete or ":")
+
+
+def look_script(manifest: Manifest, cwd: str, command: str, *, is_there: bool) -> str:
+    """The bash script that runs a command as jobs would, and changes nothing. `is_there`: see environments.enter."""
+    return _whole(manifest, cwd, manifest.env, command, is_there=is_there)
+
+
+def _whole(manifest: Manifest, cwd: str, variables: Mapping[str, str], command: str, *, is_there: bool = True) -> str:
+    inside = [command]
     parts = [
-        f"cd -- {_q(cwd)} || {_give_up('the cwd does not exist: ' + cwd)}",
-        *_activation(manifest),
-        *_exports({"WAVEQUEUE_RUN_ID": run_id, "WAVEQUEUE_RUN_DIR": run_dir, **manifest.env}),
-        manifest.on_complete or ":",
+        f"cd -- {q(cwd)} || {give_up('the cwd does not exist: ' + cwd)}",
+        *environments.enter(manifest, cwd, may_pull=False, is_there=is_there),
+        *_exports(variables),
+        *(["_wq_at=/tmp/none/none"] if environments.is_nested(manifest) else []),
+        *(environments.within(manifest, Inside(inside, variables, cwd)) if is_there or not manifest.uv else inside),
     ]
     return "\n".join(parts) + "\n"
 
 
-def _activation(manifest: Manifest) -> list[str]:
-    if manifest.venv is not None:
-        activate = _path(manifest.venv.rstrip("/") + "/bin/activate")
-        return [f". {activate} || {_give_up('the venv does not exist: ' + manifest.venv)}"]
-    if manifest.conda is None:
-        return []
-    lines = []
-    if manifest.conda_hook is not None:
-        unread = _give_up("conda_hook cannot be read: " + manifest.conda_hook)
-        lines += [
-            f"_wq={_path(manifest.conda_hook)}",
-            'if [ -d "$_wq" ]; then _wq=$_wq/etc/profile.d/conda.sh; fi',
-            f'if [ -f "$_wq" ]; then . "$_wq"; else eval "$_wq"; fi || {unread}',
-        ]
-    else:
-        bases = " ".join(f'"{base}"' for base in ("${CONDA_EXE%/bin/conda}", *CONDA_BASES))
-        lines += [
-            f'for _wq in {bases}; do [ -f "$_wq/etc/profile.d/conda.sh" ] && break; _wq=; done',
-            f'[ -n "$_wq" ] || {_give_up("conda was not found in the usual places; say where with conda_hook")}',
-            '. "$_wq/etc/profile.d/conda.sh"',
-        ]
-    return [
-        *lines,
-        f"conda activate {_q(manifest.conda)} || {_give_up('conda has no environment ' + manifest.conda)}",
-    ]
-
-
 def _exports(variables: Mapping[str, str]) -> list[str]:
-    return [f"export {name}={_q(value)}" for name, value in variables.items()]
-
-
-def _give_up(message: str) -> str:
-    return f"{{ printf '%s\\n' {_q('wavequeue: ' + message)}; exit {CANNOT_START}; }}"
-
-
-def _path(value: str) -> str:
-    """Quoted, but for the home directory: which one is known on the host alone."""
-    return f'"$HOME"/{_q(value[2:])}' if value.startswith("~/") else _q(value)
-
-
-def _q(value: object) -> str:
-    return shlex.quote(str(value))
+    return [f"export {name}={q(value)}" for name, value in variables.items()]

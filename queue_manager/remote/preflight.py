@@ -22,14 +22,16 @@ from queue_manager.adapters.named_values import read_env
 from queue_manager.core import notify_rules, shell_paths
 from queue_manager.core.excerpt import excerpt
 from queue_manager.core.manifest import JobSpec, Manifest, ManifestError, Precondition, decode
-from queue_manager.launchers.script import CANNOT_START, complete_script
+from queue_manager.launchers import environments
+from queue_manager.launchers.environments import CANNOT_START, NOT_PULLED
+from queue_manager.launchers.script import look_script
 from queue_manager.remote import needs, probe
 
 COMMANDS = 100
 """So many different commands of preconditions are tried at most."""
 _AT_ONCE = 8
 _PATIENCE = 60.0
-"""Seconds that activating conda or a venv may take."""
+"""Seconds that entering an environment may take."""
 _MARK = "wavequeue-python="
 _FIND_PYTHON = f"printf '{_MARK}%s\\n' \"$(command -v python || command -v python3)\""
 
@@ -68,11 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def look(manifest: Manifest) -> dict[str, Any]:
     """The document of a run on this machine: `probe`, `existing` as queue_manager.adapters.existing tells it, `place`:
-    the directory of all that is this machine's own, and `unset` and `unset_notify` as `examine` tells them."""
+    the directory of all that is this machine's own, `activation` where the manifest names an environment, and `unset`
+    and `unset_notify`, as `examine` tells them."""
     cwd = _cwd(manifest)
     place = host_place.here()
     found = existing.describe(manifest, cwd, place)
     there = {"probe": probe.describe(Path(cwd)), "existing": found, "place": str(place.root)}
+    if environments.named(manifest) is not None and os.path.isdir(cwd):
+        there["activation"] = _activation(manifest, cwd)
     return {**there, **_variables(manifest, cwd)}
 
 
@@ -92,10 +97,10 @@ def examine(manifest: Manifest) -> dict[str, Any]:
     """The document.
 
     `cwd` {path, there}; `cwds_missing`: those of jobs that have their own, [{path, jobs}]; `activation` {kind: conda,
-    venv or null, name, python, fault}; `unmet` [{type, path, cwd, says, jobs}]; `untried`: how many commands were too
-    many to try; `unset` {variable: ids of jobs that take it from .env or the environment, which do not have it};
-    `unset_notify`: such variables of notify;
-    `probe`, `needs` and `existing`: see the modules of these names.
+    venv, uv, module, container or null, name, python, fault, note: what a person may want to know}; `unmet` [{type,
+    path, cwd, says, jobs}]; `untried`: how many commands were too many to try; `unset` {variable: ids of jobs that take
+    it from .env or the environment, which do not have it}; `unset_notify`: such variables of notify; `probe`, `needs`
+    and `existing`: see the modules of these names.
     """
     home = os.path.expanduser("~")
     cwd = _cwd(manifest)
@@ -115,7 +120,7 @@ def examine(manifest: Manifest) -> dict[str, Any]:
     return {
         "cwd": {"path": cwd, "there": there},
         "cwds_missing": [{"path": path, "jobs": ids} for path, ids in own.items() if not os.path.isdir(path)],
-        "activation": _activation(manifest, cwd if there else home),
+        "activation": _activation(manifest, cwd if there else home, is_there=there),
         "unmet": list(_unmet({one: ids for one, ids in asked.items() if one not in dropped})),
         "untried": len(dropped),
         **_variables(manifest, cwd),
@@ -154,16 +159,11 @@ def _says(asked: _Asked) -> str | None:
     return evidence.unmet(spec, asked.cwd, {**os.environ, **dict(asked.environment)})
 
 
-def _activation(manifest: Manifest, cwd: str) -> dict[str, Any]:
-    """Enter conda or the venv as a job would, and see which python it has."""
-    kind = "venv" if manifest.venv is not None else "conda" if manifest.conda is not None else None
-    text = complete_script(manifest._replace(on_complete=_FIND_PYTHON), "preflight", cwd, cwd)
-    found: dict[str, Any] = {
-        "kind": kind,
-        "name": manifest.venv if manifest.venv is not None else manifest.conda,
-        "python": None,
-        "fault": None,
-    }
+def _activation(manifest: Manifest, cwd: str, *, is_there: bool = True) -> dict[str, Any]:
+    """Enter the environment as a job would, and see which python it has. `is_there`: whether `cwd` is the run's."""
+    kind, name = environments.named(manifest) or (None, None)
+    text = look_script(manifest, cwd, _FIND_PYTHON, is_there=is_there)
+    found: dict[str, Any] = {"kind": kind, "name": name, "python": None, "fault": None, "note": None}
     try:
         done = subprocess.run(
             ["bash", "-c", text], cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE
@@ -175,6 +175,8 @@ def _activation(manifest: Manifest, cwd: str) -> dict[str, Any]:
     found["python"] = pythons[-1] or None if pythons else None
     if not pythons:
         messages = [line[len("wavequeue: ") :] for line in lines if line.startswith("wavequeue: ")]
+        if done.returncode == NOT_PULLED and messages:
+            return {**found, "note": messages[-1]}
         output = (
             messages[-1]
             if done.returncode == CANNOT_START and messages

@@ -19,7 +19,7 @@ from skill.runs.access import RunAccess
 from skill.runs.directory import Document, Run
 from skill.runs.open import open_run
 
-_SHARED = ("cwd", "conda", "venv", "conda_hook", "env")
+_SHARED = ("cwd", "conda", "venv", "conda_hook", "uv", "module", "container", "env")
 """Fields that all jobs of a run have in common; added jobs get the run's values."""
 Changes = Mapping[str, Mapping[str, Any]]
 """Changes to existing jobs, by job and field."""

@@ -71,8 +71,11 @@ def start_run(
         checked = local_preflight.check(manifest, document["probe"])
         if checked.refusal is not None:
             raise FailedError(checked.refusal)
+        entered = local_preflight.environment(document)
+        if entered.refusal is not None:
+            raise UseError(f"{spec}: {entered.refusal}")
         unset = local_preflight.unset_words(document, {job.id for job in manifest.jobs})
-        for warning in (*hosts_warning(manifest), *checked.warnings, *unset):
+        for warning in (*hosts_warning(manifest), *checked.warnings, *entered.warnings, *unset):
             say(f"warning: {warning}")
         done = _there_already(spec, manifest, document, say, again=again, skip_done=skip_done)
         known = history.earlier(earlier(manifest.project, folder))

@@ -240,6 +240,8 @@ class _Judge:
         kind = found["kind"]
         if kind is None:
             self.cells["environment"] = Cell(OK, f"none required; {found['python'] or 'no python'}")
+        elif found.get("note"):
+            self._warn("environment", f"{kind} {found['name']}: not there yet", found["note"])
         elif found["fault"] is None:
             self.cells["environment"] = Cell(OK, f"{kind} {found['name']}: {found['python']}")
         else:
@@ -348,7 +350,8 @@ def table(manifest: Manifest, verdicts: Sequence[Verdict], width: int) -> list[T
     """Return a row for each check, with a column for each host."""
     from rich.text import Text
 
-    kind = "venv" if manifest.venv is not None else "conda" if manifest.conda is not None else "environment"
+    kinds = {"container": manifest.container, "conda": manifest.conda, "venv": manifest.venv, "uv": manifest.uv or None}
+    kind = next((kind for kind, name in kinds.items() if name is not None), "environment")
     titles = {"environment": kind, "cards": "GPUs"}
     rows: list[list[str | Text]] = [["check", *(one.host for one in verdicts)]]
     for name in CHECKS:

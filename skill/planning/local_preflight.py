@@ -52,6 +52,16 @@ def check(manifest: Manifest, probe: dict[str, Any]) -> Findings:
     return _never_placed(manifest, gpu_jobs, _usable(manifest, probe))
 
 
+def environment(document: Mapping[str, Any]) -> Findings:
+    """Judge the environment that the spec names, as the host entered it; nothing where it names none."""
+    found = document.get("activation")
+    if not found:
+        return Findings(None, [])
+    if found["fault"] is not None:
+        return Findings(f"{found['kind']} {found['name']}: {found['fault']}", [])
+    return Findings(None, [found["note"]] if found.get("note") else [])
+
+
 def unset_words(document: Mapping[str, Any], jobs: Collection[str]) -> list[str]:
     """What variables jobs and notify would miss, from the document of queue_manager.remote.preflight, which a host may
     have made up."""

@@ -49,13 +49,19 @@ class UnmetOther(_Unmet):
     path: None
 
 
-class Activation(TypedDict):
+class _Activation(TypedDict):
     """The environment that jobs run in, and what is wrong with it."""
 
     kind: Text | None
     name: Text | None
     python: Text | None
     fault: Text | None
+
+
+class Activation(_Activation, total=False):
+    """The same, with what a person may want to know; earlier versions have no `note`."""
+
+    note: Text | None
 
 
 class Gpu(TypedDict):

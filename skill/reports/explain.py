@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from build_manifest.faults import listed
@@ -48,7 +48,7 @@ def attempts(records: Iterable[Record], job: str) -> list[dict[str, Any]]:
             found[event.n] = {
                 "attempt": event.n, "started": iso(record.at), "ended": None, "seconds": None,
                 "cards": list(event.indices), "status": "running", "exit_code": None, "error": None, "charged": True,
-                "code": code, "recovery": step, "began": record.at,
+                "code": code, "environment": None, "recovery": step, "began": record.at,
             }  # fmt: skip
         elif isinstance(event, ev.AttemptStarted) and event.n in found:
             found[event.n].update(started=iso(record.at), began=record.at)
@@ -61,6 +61,7 @@ def attempts(records: Iterable[Record], job: str) -> list[dict[str, Any]]:
                 exit_code=event.exit_code,
                 error=event.error or event.warning,
                 charged=event.charged,
+                environment=event.environment,
             )
             step = chosen.pop(event.n, None) if event.charged else step
         elif isinstance(event, ev.RecoveryChosen):
@@ -366,8 +367,11 @@ def lines(story: Mapping[str, Any]) -> list[str]:
         shown = [f"{root['id']} ({root['status']}{_on(root)})" for root in story["roots"]]
         text += ["", f"root cause: {listed(shown, _ROOTS)}"]
     if len(story["attempts"]) > 1 or any(row["error"] for row in story["attempts"]):
-        mixed = len({row.get("code") for row in story["attempts"]}) > 1
-        text += ["", "attempts", *(f"  {_attempt(row, story, with_code=mixed)}" for row in story["attempts"][-20:])]
+        tries = story["attempts"]
+        mixed = frozenset(
+            name for name in ("code", "environment") if len({row.get(name) for row in tries if row["ended"]}) > 1
+        )
+        text += ["", "attempts", *(f"  {_attempt(row, story, mixed)}" for row in tries[-20:])]
     steps = recovery.lines(story)
     if steps:
         text += ["", "recover", *(f"  {line}" for line in steps)]
@@ -382,8 +386,9 @@ def _on(row: Mapping[str, Any]) -> str:
     return f" on {row['host']}" if row.get("host") else ""
 
 
-def _attempt(row: Mapping[str, Any], story: Mapping[str, Any], *, with_code: bool) -> str:
-    """One attempt in a line. What the first line of the story says of the newest one is not said again."""
+def _attempt(row: Mapping[str, Any], story: Mapping[str, Any], mixed: Container[str]) -> str:
+    """One attempt in a line; `mixed`: what was not the same for all. What the first line of the story says of the
+    newest one is not said again."""
     where = f" on GPU {', '.join(map(str, row['cards']))}" if row["cards"] else ""
     length = f" after {duration(row['seconds'])}" if row["seconds"] is not None else ""
     is_known = row["error"] and story["because"].endswith(row["error"])
@@ -391,5 +396,5 @@ def _attempt(row: Mapping[str, Any], story: Mapping[str, Any], *, with_code: boo
     error += ": the same error" if is_known and row is not story["attempts"][-1] else ""
     free = "" if row["charged"] else " (not counted)"
     free += f" (recover: {row['recovery']})" if row.get("recovery") else ""
-    code = f" (code {row.get('code') or 'unknown'})" if with_code else ""
+    code = "".join(f" ({name} {row.get(name) or 'unknown'})" for name in ("code", "environment") if name in mixed)
     return f"{row['attempt']}  {digest.clock(row['started'])}{where}  {row['status']}{length}{free}{code}{error}"

@@ -23,6 +23,11 @@ def before(manifest: Manifest, job: JobSpec, cwd: str) -> str:
     """The lines before a job's command, the same for many jobs: where it runs, in what environment. `cwd`: of the run
     on its host."""
     lines = [f"cd {shlex.quote(posixpath.join(cwd, job.cwd or ''))}"]
+    lines += [f"module load {shlex.quote(name)}" for name in manifest.module]
+    if manifest.uv:
+        lines.append("# each command by: uv run --frozen COMMAND")
+    if manifest.container is not None:
+        lines.append(f"# in the container {manifest.container}, with this directory mounted")
     if manifest.conda is not None:
         lines.append(f"conda activate {shlex.quote(manifest.conda)}")
     if manifest.venv is not None:

@@ -206,7 +206,8 @@ def _unread(spec: JobSpec, host: str) -> _Row:
     return {
         "id": spec.id, "phase": spec.phase, "status": "pending", "gpu": None, "gpus": [], "screen_name": None,
         "screen_pid": None, "pid": None, "attempt": 0, "attempts": 0, "oom_attempts": 0, "wave": None, "started": None,
-        "completed": None, "attempt_ended": None, "skipped": False, "code": None, "exit_code": None,
+        "completed": None, "attempt_ended": None, "skipped": False, "code": None, "environment": None,
+        "exit_code": None,
         "expected_output": spec.expected_output, "error": None, "warning": None,
         "failure": None, "log": "", "waiting": f"host {host} has not been read yet", "retry_at": None,
         "depends_on": list(spec.depends_on), "cards": spec.gpus, "gpu_mem_mib": spec.gpu_mem_mib,

@@ -215,6 +215,7 @@ class Job(_Job, total=False):
     priority: Whole | None
     attempt_ended: Words
     code: Words
+    environment: Words
     skipped: bool
     last_output: Words
     silent_s: Number | None

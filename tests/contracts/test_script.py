@@ -27,7 +27,7 @@ from queue_manager.core.boundary import Claim, Revoked
 from queue_manager.core.events import Proc
 from queue_manager.core.layout import AttemptPaths, RunPaths, tag
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
-from queue_manager.launchers import script
+from queue_manager.launchers import environments, script
 from queue_manager.launchers.screen import Screen
 from tests.e2e.runs import World, wait_for
 
@@ -455,7 +455,7 @@ def test_cdpath_does_not_lead_elsewhere(bench: Bench) -> None:
 
 def test_no_cwd(bench: Bench) -> None:
     code, output = bench.go("echo ran", cwd=bench.cwd / "it's gone")
-    assert code == script.CANNOT_START == 66
+    assert code == environments.CANNOT_START == 66
     assert f"wavequeue: the cwd does not exist: {bench.cwd}/it's gone" in output
     assert "ran" not in output.split()
 
@@ -484,9 +484,9 @@ def test_a_venv_is_active(bench: Bench, name: str) -> None:
 @pytest.fixture
 def no_conda(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which conda is only where the test puts it."""
-    below_home = tuple(base for base in script.CONDA_BASES if base.startswith("$HOME/"))
+    below_home = tuple(base for base in environments.CONDA_BASES if base.startswith("$HOME/"))
     assert below_home
-    monkeypatch.setattr(script, "CONDA_BASES", below_home)
+    monkeypatch.setattr(environments, "CONDA_BASES", below_home)
 
 
 def _conda(base: Path) -> Path:

@@ -186,7 +186,8 @@ def test_a_job_as_users_read_it() -> None:
         "started": "2026-01-01T00:00:00.500Z", "completed": None, "exit_code": None, "expected_output": "a.pt",
         "error": None, "warning": None, "failure": None, "log": "/runs/run-1/logs/a.log", "waiting": None,
         "retry_at": None, "depends_on": [], "cards": 1, "gpu_mem_mib": 9000, "priority": 2,
-        "metrics": {}, "metric_errors": {}, "attempt_ended": None, "code": None, "skipped": False, "seq": 4,
+        "metrics": {}, "metric_errors": {}, "attempt_ended": None, "code": None, "environment": None, "skipped": False,
+        "seq": 4,
         "health": {
             "step": None, "total": None, "rate": None, "eta_s": None, "loss": None, "util": None, "mem_mib": None,
             "flags": [],

@@ -156,6 +156,13 @@ def test_an_environment_that_is_missing_stops_it() -> None:
     assert verdict.faults == ("conda dllm: conda has no environment dllm",)
 
 
+def test_an_image_that_is_to_be_pulled_is_a_warning() -> None:
+    activation = {"kind": "container", "name": "a/b", "python": None, "fault": None, "note": "the first job pulls it"}
+    verdict = judge(manifest(job("a"), container="a/b"), found(activation=activation))
+    assert (verdict.faults, verdict.warnings) == ((), ("the first job pulls it",))
+    assert verdict.cells["environment"].state == host_preflight.WARNING
+
+
 def test_cards_are_counted_against_what_the_spec_allows() -> None:
     made = manifest(job("a", gpus=1), gpus=(0, 1, 2), max_parallel=8)
     verdict = judge(made, found(probe=cards(3, 70_000, None, 3)))

@@ -84,3 +84,13 @@ def test_a_card_that_is_not_there_is_named() -> None:
 
 def test_a_sick_card_may_recover_and_counts() -> None:
     assert local_preflight.check(manifest(job("a", gpus=2, gpu_mem_mib=9000)), probe(81920, None)) == (None, [])
+
+
+def test_an_environment_that_cannot_be_entered_stops_the_start_and_an_image_to_pull_does_not() -> None:
+    entered = {"kind": "container", "name": "a/b", "python": None, "fault": None, "note": None}
+    assert local_preflight.environment({}) == (None, [])
+    assert local_preflight.environment({"activation": entered}) == (None, [])
+    assert local_preflight.environment({"activation": {**entered, "fault": "no engine"}}) == (
+        "container a/b: no engine", [],
+    )  # fmt: skip
+    assert local_preflight.environment({"activation": {**entered, "note": "pulled later"}}) == (None, ["pulled later"])
