@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         return completion.answer(os.environ[completion.VARIABLE], name, cli)
     given = sys.argv[1:] if arguments is None else arguments
-    with safe_output.guarded(safe_output.named(typed, VERBS)):
+    with safe_output.guarded(safe_output.named(typed, VERBS, name)):
         try:
             return _run(name, given, as_json="--json" in itertools.takewhile("--".__ne__, given))
         except BrokenPipeError:  # whoever read our output has seen enough

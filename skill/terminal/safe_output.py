@@ -20,14 +20,18 @@ def _unchanged(text: str) -> str:
     return text
 
 
-def named(typed: str, verbs: Iterable[str]) -> Callable[[str], str]:
-    """How messages become those of the command `typed`: a function of a text that puts this name where `wavequeue`
-    stands before one of the verbs, or begins a line as the speaker. Sources, and what a host wrote, say `wavequeue`."""
-    if typed == "wavequeue":
+def named(typed: str, verbs: Iterable[str], speaker: str | None = None) -> Callable[[str], str]:
+    """How messages become those of the command `typed`: a function of a text that puts it where `wavequeue` stands
+    before one of the verbs, and `speaker` (default: the same) where it begins a line as the speaker. Sources, and what
+    a host wrote, say `wavequeue`."""
+    speaker = typed if speaker is None else speaker
+    if typed == speaker == "wavequeue":
         return _unchanged
     known = "|".join(map(re.escape, verbs))
     pattern = re.compile(rf"(?m)^wavequeue(?=: )|(?<![\w./-])wavequeue(?= (?:{known})(?![\w-]))")
-    return lambda text: pattern.sub(lambda _: typed, text)
+    return lambda text: pattern.sub(
+        lambda match: speaker if text[match.end() : match.end() + 1] == ":" else typed, text
+    )
 
 
 class SafeStream:

@@ -154,3 +154,8 @@ def test_the_command_line_decides_which_name_is_reported(
         monkeypatch.setattr(sys, "argv", [f"/usr/bin/{typed}"])
         assert main.main(["status", "--run", "none"]) != 0
         assert capsys.readouterr().err.startswith(f"{typed}: ")
+
+
+def test_a_path_stands_in_commands_and_not_before_messages() -> None:
+    typed = safe_output.named("a/bin/wq", ["run", "plan"], "wq")
+    assert typed("wavequeue: see: wavequeue plan x\nwavequeue: no") == "wq: see: a/bin/wq plan x\nwq: no"
