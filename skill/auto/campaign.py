@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from skill.auto import events as ev
-from skill.auto.config import Config, Settings
+from skill.auto.config import COUNTS, Config, Settings
 from skill.auto.events import Event, Kind, Verdict
 from skill.auto.replies import Finding, Proposal, Role
 
@@ -489,7 +489,10 @@ def _steered(campaign: Campaign, event: ev.Steered, at: float) -> None:
 
 def _limits_changed(campaign: Campaign, event: ev.LimitsChanged, _at: float) -> None:
     campaign.requests.add(event.id)
-    changes: dict[str, Any] = dict(event.changes)
+    # JSON says 3.0 of what was 3: a number of nodes that is no whole one would be asked of the agent, and written down
+    changes: dict[str, Any] = {
+        name: int(value) if name in COUNTS and value is not None else value for name, value in event.changes.items()
+    }
     campaign.config = replace(campaign.config, limits=replace(campaign.config.limits, **changes))
     campaign.stopped, campaign.resumed_at_round = None, len(campaign.rounds)
 

@@ -59,6 +59,10 @@ class Limits:
     no_novel: int | None = 3
 
 
+COUNTS = frozenset({"max_nodes", "max_rounds", "patience", "no_novel"})
+"""Limits that are whole numbers."""
+
+
 @dataclass(frozen=True)
 class AgentSpec:
     """How the agent is called. `timeout`: seconds of one call; `env`: names of variables that it gets beside the usual

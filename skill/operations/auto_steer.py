@@ -9,13 +9,11 @@ from typing import Literal
 
 from build_manifest.faults import listed, nearest
 from skill.auto import requests, store
+from skill.auto.config import COUNTS
 from skill.auto.layout import WorkDir
 from skill.auto.requests import Asked
 from skill.common import files
 from skill.common.errors import UseError
-
-INTEGERS = frozenset({"max_nodes", "max_rounds", "patience", "no_novel"})
-"""Limits that are whole numbers."""
 
 
 def note(root: Path, text: str) -> None:
@@ -61,9 +59,9 @@ def extend(root: Path, changes: Mapping[str, float | None]) -> None:
     if not changes:
         raise UseError("say which limit, such as --max-nodes 40 or --max-usd 25")
     for name, value in changes.items():
-        if value is not None and name in INTEGERS and value != int(value):
+        if value is not None and name in COUNTS and value != int(value):
             raise UseError(f"{name} is a whole number, and {value} is not")
-    whole = {name: int(value) if name in INTEGERS and value is not None else value for name, value in changes.items()}
+    whole = {name: int(value) if name in COUNTS and value is not None else value for name, value in changes.items()}
     _send(work, "extend", changes=whole)
 
 
