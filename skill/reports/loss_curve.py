@@ -5,53 +5,67 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
+
+from queue_manager.core.progress_forms import ProgressReader
 
 T = TypeVar("T")
 POINTS = 160
 """Points of a curve at most: more cannot be distinguished on a page."""
 _READ = 2 * POINTS
 """Lines of a log that are read at most, evenly over those that may tell a loss: reading all would take seconds."""
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_LOSS = re.compile(
-    rf"(?<![\w/])(?:train(?:ing)?[_/ ]?|batch[_ ])?loss['\"]?\s*[=: ]\s*({_NUMBER})(?![\w.])", re.IGNORECASE
-)
-_STEPS = (
-    re.compile(
-        r"(?<![\w])(?:global[_ ])?(?:step|iter(?:ation)?|it|batch)s?['\"]?\s*[=: ]?\s*\[?\s*(\d+)", re.IGNORECASE
-    ),
-    re.compile(r"\|\s*(\d+)/\d+\s*\["),  # tqdm
-    re.compile(r"(?<![\w/.])(\d+)/\d+ \[=*[>.=]*\]"),  # Keras
-    re.compile(rf"(?<![\w])epoch['\"]?\s*[=: ]?\s*\[?\s*({_NUMBER})", re.IGNORECASE),
-)
+_BEFORE = 2
+"""Lines before such a line that may tell its step: a progress bar."""
+_EPOCH = re.compile(r"(?<![\w])epoch['\"]?\s{0,8}[=: ]?\s{0,8}\[?\s{0,8}(\d{1,9}(?:\.\d{1,20})?)", re.IGNORECASE)
 _MOST = 2000
 """Characters of a line that are looked at."""
+
+
+class _Point(NamedTuple):
+    """A loss, the step and the epoch that the log told with it."""
+
+    step: float | None
+    epoch: float | None
+    loss: float
 
 
 def points(text: str) -> list[tuple[float, float]]:
     """Steps and losses, where lines tell a loss; at most POINTS of them, the first and the last among them.
 
-    The step is what the line calls step, iteration or batch, or else its epoch; where no line has one, or they do not
-    go on, the losses are counted. Empty where fewer than two lines tell a loss.
+    The step is what the health of the job would show then, or else the epoch of the line; where no line has one, or
+    they do not go on, the losses are counted. Empty where fewer than two lines tell a loss.
     """
-    found = list(_read(text))
+    found = list(_read([line[:_MOST] for line in re.split(r"[\r\n]+", text)]))
     if len(found) < 2:
         return []
-    for kind in range(len(_STEPS)):
-        steps = [steps[kind] for steps, _ in found]
-        known = [(step, loss) for step, (_, loss) in zip(steps, found, strict=True) if step is not None]
-        if len(known) > 0.9 * len(found) and all(a[0] < b[0] for a, b in zip(known, known[1:], strict=False)):
-            return thinned(known)
-    return thinned([(float(n), loss) for n, (_, loss) in enumerate(found, 1)])
+    for at in (0, 1):
+        known = [(one[at], one.loss) for one in found if one[at] is not None]
+        told = {step: loss for step, loss in known if step is not None}  # of a step that is drawn twice the last one
+        steps = list(told)
+        if len(known) > 0.9 * len(found) and len(told) >= max(2, 0.5 * len(known)) and steps == sorted(steps):
+            return thinned(list(told.items()))
+    return thinned([(float(n), one.loss) for n, one in enumerate(found, 1)])
 
 
-def _read(text: str) -> Iterator[tuple[list[float | None], float]]:
-    lines = [line for line in re.split(r"[\r\n]+", text) if "oss" in line or "OSS" in line]
-    for line in thinned(lines, _READ):
-        match = _LOSS.search(line, 0, _MOST)
-        if match is not None and math.isfinite(float(match[1])):
-            seen = [pattern.search(line, 0, _MOST) for pattern in _STEPS]
-            yield [None if one is None else float(one[1]) for one in seen], float(match[1])
+def _read(lines: Sequence[str]) -> Iterator[_Point]:
+    reader = ProgressReader()
+    headings = [n for n, line in enumerate(lines) if "poch" in line and "oss" not in line]
+    wanted = [n for n, line in enumerate(lines) if "oss" in line or "OSS" in line]
+    read = heading = -1
+    for n in thinned(wanted, _READ):
+        while heading + 1 < len(headings) and headings[heading + 1] < n:
+            heading += 1
+        before = {headings[heading]} if heading >= 0 else set()
+        for other in sorted(before | set(range(max(0, n - _BEFORE), n))):
+            if other > read and "oss" not in lines[other]:
+                reader.take(lines[other])
+        read, told = n, reader.losses
+        reader.take(lines[n])
+        loss = reader.progress.loss
+        if reader.losses > told and loss is not None and math.isfinite(loss):
+            epoch = _EPOCH.search(lines[n])
+            step = reader.progress.step
+            yield _Point(None if step is None else float(step), None if epoch is None else float(epoch[1]), loss)
 
 
 def thinned(found: Sequence[T], most: int = POINTS) -> list[T]:
