@@ -54,7 +54,7 @@ VERBS = {  # in the order in which they are used
     "pull": Verb("pull", "pull_verb", "Copy results, logs and state from the hosts to this machine."),
     "rescue": Verb("rescue", "rescue_verb", "Give up a lost host and run its jobs on others."),
     "repair": Verb("repair", "repair_verb", "Show what can be recovered of a damaged run, then repair it."),
-    "rm": Verb("runs", "rm", "Remove runs that have ended from this machine."),
+    "rm": Verb("runs", "rm", "Remove runs that have ended, here and on hosts."),
     "gc": Verb("runs", "gc", "Remove runs that ended long ago; asks."),
     "report": Verb("report", "report_verb", "Report on a run: phases, failures, numbers over seeds."),
     "results": Verb("results", "results_verb", "Show the results of a run: a row for each cell, over its seeds."),

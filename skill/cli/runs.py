@@ -81,7 +81,7 @@ def _age(seconds: float) -> str:
     return f"{int(seconds // 86400)} d" if seconds >= 2 * 86400 else duration(seconds)
 
 
-@click.command("rm", short_help="Remove runs that have ended from this machine.")
+@click.command("rm", short_help="Remove runs that have ended, here and on hosts.")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @YES
 @JSON
@@ -89,7 +89,7 @@ def rm(runs: tuple[str, ...], yes: bool, as_json: bool) -> int:
     """Remove runs from this machine: their states, journals and logs. Results are not touched.
 
     RUN is a run's name, the beginning of it, or its directory. One that is live, whose jobs may still run, or whose
-    results were not pulled from its hosts is refused. What hosts keep of a run stays there.
+    results were not pulled from its hosts is refused. What its hosts keep of the run is removed, too.
     """
     from skill.operations import remove_runs
 
@@ -109,7 +109,8 @@ def rm(runs: tuple[str, ...], yes: bool, as_json: bool) -> int:
 def gc(older: float, yes: bool, as_json: bool) -> int:
     """Remove runs that ended long ago, after showing them with their sizes. Results are not touched.
 
-    Never removes a run that is live, whose results were not pulled from its hosts, or that cannot be read.
+    Never removes a run that is live, whose results were not pulled from its hosts, or that cannot be read. What its
+    hosts keep of a run is removed, too.
     """
     from skill.operations import remove_runs
 
@@ -133,7 +134,9 @@ def _remove(found: Sequence[Candidate], yes: bool, as_json: bool) -> int:
             [("run", "size", "directory"), *((one.run.id, size_text(one.size), str(one.run.root)) for one in found)]
         )
     if found:
-        ask_first(f"remove {count_text(len(found), 'run')}, {total}?", yes=yes)
+        hosts = dict.fromkeys(name for one in found for name in one.hosts)
+        there = f", and what is kept on {listed(hosts, 5)}" if hosts else ""
+        ask_first(f"remove {count_text(len(found), 'run')}, {total}{there}?", yes=yes)
     removed, faults = [], []
     for one in found:
         try:

@@ -13,7 +13,8 @@ from skill.hosts.connection import remote
 from skill.runs.assignment import Assigned, Part
 from skill.runs.directory import Run
 
-_RESULTS = "results"
+RESULTS = "results"
+"""Where results lie in the directory of a run whose code was not pushed."""
 
 
 class PathMap(NamedTuple):
@@ -62,7 +63,7 @@ def map_paths(run: Run, assigned: Assigned, manifest: Manifest, part: Part) -> P
     on the host already they come into the run's directory.
     """
     if manifest.cwd.startswith(("/", "~")):
-        return PathMap(part.cwd, ".", run.root / _RESULTS)
+        return PathMap(part.cwd, ".", run.root / RESULTS)
     return PathMap(part.workspace, _below(part.cwd, part.workspace), Path(assigned.source))
 
 

@@ -77,6 +77,14 @@ def on_hosts(name: str, manager: str | None = None) -> Run:
     return run
 
 
+def with_results(name: str) -> Run:
+    """A run in whose own directory results are."""
+    run = finished(name)
+    (run.root / "results").mkdir()
+    (run.root / "results" / "a.json").write_text("{}")
+    return run
+
+
 def listed() -> dict[str, list_runs.ListedRun]:
     return {directory.title(row.run.id): row for row in list_runs.list_runs(everything=True).runs}
 
@@ -157,6 +165,7 @@ def test_a_run_that_has_ended_is_removed_with_its_names_and_nothing_else(capsys:
         (lambda: on_hosts("x", "running"), "it is not known to have ended on gpu-a (running"),
         (lambda: on_hosts("x"), "it is not known to have ended on gpu-a (never asked)"),
         (lambda: on_hosts("x", "finished"), "gpu-a: nothing of it was pulled yet; pull: wavequeue pull --run x-"),
+        (lambda: with_results("x"), "its results were pulled into its own directory; move them away first: "),
     ],
 )
 def test_a_run_whose_results_are_not_here_is_kept(
