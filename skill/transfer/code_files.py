@@ -1,5 +1,5 @@
-"""Which files of a project are sent to a host: what git would track, less what is left out, what looks secret, and what
-is no code."""
+"""Choose which files of a project are sent to a host: what git would track, without excluded files, secrets and files
+that are not code."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class PartHere(NamedTuple):
 
 
 def missing(part: PartHere | None) -> str | None:
-    """What is not here of a host's part of a run, in words; None if all is, or if it has none (`part` None)."""
+    """Say which results of a host's part of a run are not here; None if all are, or if it has no part (`part` None)."""
     if part is None or not part.own:
         return None
     if part.state is None or not part.pulled:
@@ -51,12 +51,12 @@ def missing(part: PartHere | None) -> str | None:
 
 
 def missing_of(run: Run, host: str) -> str | None:
-    """The same, of a host of a run, by what is on this machine. Raises FailedError."""
+    """Do the same for a host of a run, from the files on this machine. Raises FailedError."""
     return missing(_part_here(run, host))
 
 
 def _part_here(run: Run, host: str) -> PartHere | None:
-    """What is here of a host's part; None where it has none, or was given up."""
+    """Find what is here of a host's part; None if it has none, or was given up."""
     found = assignment.read(run)
     part = next((one for one in found.parts if one.host == host), None) if found is not None else None
     if found is None or part is None or part.state in (LOST, PLANNED) or not part.own():
@@ -98,7 +98,7 @@ LEFTOVERS: Mapping[str, Meaning] = MappingProxyType(
 
 
 def leftovers(received: Received, outside: Sequence[str], found: Doubts) -> frozenset[str]:
-    """Which kinds of `LEFTOVERS` a pull of one host left."""
+    """List the kinds of `LEFTOVERS` that a pull of one host left."""
     kinds = {
         "refused": received.refused, "kept": received.kept, "later": received.later, "more": received.more,
         "outside": outside, "missing": found.missing, "unproven": found.unproven, "ahead": received.ahead,

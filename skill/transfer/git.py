@@ -23,7 +23,7 @@ _OPTIONS = ("-c", "core.fsmonitor=false")
 
 
 def is_installed() -> bool:
-    """Whether there is a git to ask."""
+    """Tell whether git is installed."""
     return shutil.which("git") is not None
 
 
@@ -74,7 +74,7 @@ def _asked(source: Path, arguments: Sequence[str]) -> bytes:
 
 
 def _is_within(source: Path) -> bool:
-    """Whether `source` lies in a repository with a work tree."""
+    """Tell whether `source` is in a repository with a work tree."""
     question = ["rev-parse", "--is-inside-work-tree", "--absolute-git-dir"]
     answer = _run(source, question)
     nearest = _nearest(source)
@@ -91,7 +91,7 @@ def _is_within(source: Path) -> bool:
 
 
 def _nearest(source: Path) -> Path | None:
-    """The nearest `.git` in or above `source` that git would look at: it stops at the border of a file system."""
+    """Find the nearest `.git` in or above `source`, as git does: not beyond the border of a file system."""
     here = source.resolve()
     device = here.stat().st_dev
     for folder in (here, *here.parents):

@@ -1,4 +1,4 @@
-"""The files that git would track, found without git: by the rules of gitignore, which pathspec reads."""
+"""List the files that git would track, without git. pathspec reads the gitignore rules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from skill.common.files import MOST
 
 
 class _Rules(NamedTuple):
-    """The lines of one file, which are meant from `base`: a directory relative to the project, "" for itself."""
+    """The lines of one file. `base`: the directory to which they are relative, itself relative to the project; "" for
+    the project."""
 
     base: str
     patterns: tuple[RegexPattern, ...]
@@ -54,7 +55,7 @@ def _below(source: Path, base: str, rules: tuple[_Rules, ...], never: frozenset[
 
 
 def _ignored(rules: Sequence[_Rules], name: str, *, folder: bool) -> bool:
-    """The innermost file with a line that matches decides; in it, the last such line."""
+    """Decide by the innermost file with a matching line; in it, by the last such line."""
     for base, patterns in reversed(rules):
         inner = name[len(base) + 1 :] if base else name
         inner += "/" if folder else ""
@@ -87,7 +88,7 @@ def _read(path: Path, base: str) -> _Rules | None:
 
 
 def _of_the_user() -> Path:
-    """The user's own excludes file: core.excludesFile of ~/.gitconfig, else where git looks without it."""
+    """Read the user's own excludes file: core.excludesFile of ~/.gitconfig, else git's default."""
     home = Path.home()
     config = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True, delimiters=("=",))
     try:

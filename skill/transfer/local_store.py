@@ -1,4 +1,4 @@
-"""Where pulled files go here: what there is already, what was cut off, and putting a whole file into its place.
+"""Store pulled files on this machine: list what exists, keep partial files, and move complete files into place.
 
 Nothing is written through a link that leads out of the directory that files are meant for: the way to a place is
 walked from directory to directory, without following links.
@@ -34,18 +34,18 @@ _CHUNK = 1 << 20
 
 
 class HereError(Exception):
-    """A file cannot be put into its place; says what is in the way."""
+    """A file cannot be moved into place; says why."""
 
 
 class Here(NamedTuple):
-    """What there is of results: the files, and names of files and directories that cannot be written."""
+    """What exists of the results: the files, and names of files and directories that cannot be written."""
 
     files: Mapping[str, Seen]
     closed: tuple[str, ...]
 
 
 class Store(NamedTuple):
-    """Where the files of one host go: `results` and `mirror`, for those of its run directory."""
+    """The directories for the files of one host: `results`, and `mirror` for those of its run directory."""
 
     results: Path
     folder: Path
@@ -55,13 +55,13 @@ class Store(NamedTuple):
         return self.folder / _STAGING
 
     def make(self) -> None:
-        """See to it that the directories are there. Raises OSError."""
+        """Create the directories if they are missing. Raises OSError."""
         files.make_users_directory(self.results)
         for folder in (RunPaths.of(self.folder).log_dir, self.staging):
             files.make_directory(folder)
 
     def documents(self) -> dict[str, Seen]:
-        """What is here of the run directory."""
+        """List what is here of the run directory."""
         found = {}
         for folder, before in ((self.folder, ""), (RunPaths.of(self.folder).log_dir, "logs/")):
             with contextlib.suppress(OSError):
@@ -72,29 +72,29 @@ class Store(NamedTuple):
         return found
 
     def parts(self) -> dict[str, int]:
-        """What was cut off earlier, with its bytes. Raises OSError."""
+        """List partial files of earlier pulls, with their sizes. Raises OSError."""
         return {path.name: path.stat().st_size for path in self.staging.iterdir()}
 
     def part(self, name: str) -> Path:
         return self.staging / name
 
     def drop(self, name: str) -> None:
-        """Forget what came of a file, unless it has its place. Raises OSError."""
+        """Delete the partial file, unless it has been moved into place. Raises OSError."""
         (self.staging / name).unlink(missing_ok=True)
 
     def forget_parts(self) -> None:
-        """Forget all that was cut off: of versions that are on the host no more."""
+        """Delete all partial files: their versions no longer exist on the host."""
         with contextlib.suppress(OSError):
             for path in self.staging.iterdir():
                 path.unlink()
 
     def room(self) -> int:
-        """Bytes that may be received, on the disks of both places. Raises OSError."""
+        """Bytes that fit on the disks of both directories. Raises OSError."""
         free = min(shutil.disk_usage(path).free for path in (self.staging, self.results))
         return max(0, free - MARGIN)
 
     def settle_document(self, part: str, name: str, there: Seen) -> str:
-        """Put a whole file of the run's directory into its place, with the time it has on the host.
+        """Move a complete file of the run's directory into place, with its time on the host.
 
         Returns TAKE, or SAME where it is there already. Raises HereError.
         """
@@ -107,7 +107,7 @@ class Store(NamedTuple):
         return self._put(part, self.folder, name, there, decide)
 
     def settle_result(self, part: str, name: str, by: int, there: Seen, gate: HostGate) -> str:
-        """Put a whole result into its place, with the time it has on the host, unless what is there now forbids it.
+        """Move a complete result into place, with its time on the host, unless what is there now forbids it.
 
         `by`: index of the pattern that it was found by. Returns TAKE, or SAME or KEEP where it was not put there.
         Raises HereError.
@@ -126,7 +126,7 @@ class Store(NamedTuple):
         return self._put(part, self.results, name, bounded, decide)
 
     def _put(self, part: str, top: Path, name: str, seen: Seen, decide: Callable[[Seen | None], str]) -> str:
-        """Do as `decide` says to what is here now, and nothing else that is put into a place meanwhile."""
+        """Apply `decide` to what is here now, while nothing else is moved into place."""
         path = self.staging / part
         try:
             os.utime(path, ns=(seen.mtime_ns, seen.mtime_ns))
@@ -141,7 +141,7 @@ class Store(NamedTuple):
 
 
 def look(root: Path, patterns: Sequence[str], never: Collection[str]) -> Here:
-    """What the patterns name below `root`."""
+    """List what the patterns match below `root`."""
     top = os.path.realpath(root)
     files: dict[str, Seen] = {}
     closed = []
@@ -183,7 +183,7 @@ def _is_below(path: str, top: str) -> bool:
 
 @contextlib.contextmanager
 def _folder(root: Path, name: str) -> Iterator[int]:
-    """The directory that a file of this name goes into, opened; made where it is missing. Raises HereError, OSError."""
+    """Open the directory for a file of this name; it is created if it is missing. Raises HereError, OSError."""
     top = os.path.realpath(root)
     path = os.path.realpath(os.path.join(top, os.path.dirname(name)))
     if not _is_below(path, top):
@@ -204,7 +204,7 @@ def _folder(root: Path, name: str) -> Iterator[int]:
 
 
 def _seen(folder: int, name: str) -> Seen | None:
-    """What lies in a directory under this name. Raises HereError where it is no file."""
+    """Look at what has this name in a directory. Raises HereError if it is not a file."""
     try:
         info = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -224,7 +224,7 @@ def _rename(path: Path, folder: int, name: str) -> None:
 
 
 def _copy(path: Path, folder: int, name: str) -> None:
-    """Where the place is on another disk: written beside it first, under a name that the next try takes again."""
+    """Copy to a place on another disk: first beside it, under a name that the next try uses again."""
     beside = f".{path.name}.wavequeue"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     info = path.stat()

@@ -1,5 +1,5 @@
-"""Files of a project that are no code, and stay on this machine unless they are asked for: what the jobs themselves
-write, W&B's own files, checkpoints, and the content of large data directories. Pure.
+"""Find the files of a project that are not code and are not sent unless asked for: outputs of the jobs, W&B's own
+files, checkpoints, and the content of large data directories. Pure.
 
 What git tracks is code. So is what a precondition needs, or a command names as a file, unless the jobs write it.
 """
@@ -60,14 +60,14 @@ NOTHING_KNOWN = Project()
 
 
 class Sorted(NamedTuple):
-    """The files that are sent, and what is left out, the largest first."""
+    """The files that are sent, and those left out, the largest first."""
 
     files: list[str]
     left_out: list[LeftOut]
 
 
 def sort_out(sizes: Mapping[str, int], project: Project) -> Sorted:
-    """Divide the files of a project, with their sizes, into what is sent and what is not."""
+    """Divide a project's files, with their sizes, into those sent and those left out."""
     free = [name for name in sizes if name not in project.tracked and not matches(name, project.wanted)]
     outputs, needed = _Patterns(project.outputs), _Patterns(project.needed)
     large = _large_data(sizes)
@@ -168,7 +168,7 @@ class _Patterns:
 
 
 def _large_data(sizes: Mapping[str, int]) -> set[str]:
-    """The data directories that have too much in them to be sent unasked."""
+    """Find the data directories that are too large to be sent without being asked for."""
     totals: dict[str, int] = {}
     for name, size in sizes.items():
         folder = _named_folder(name, _DATA_NAMES)
@@ -178,7 +178,7 @@ def _large_data(sizes: Mapping[str, int]) -> set[str]:
 
 
 def _reason(name: str, size: int, large: Collection[str], packages: Collection[str]) -> str | None:
-    """Why a file is no code."""
+    """Say why a file is not code."""
     wandb = _named_folder(name, {_WANDB})
     if wandb is not None and wandb not in packages:
         return WANDB
@@ -191,13 +191,13 @@ def _reason(name: str, size: int, large: Collection[str], packages: Collection[s
 
 
 def _named_folder(name: str, names: Collection[str]) -> str | None:
-    """The outermost directory of a file that has one of these names."""
+    """Find the outermost directory of a file that has one of these names."""
     parts = name.split("/")[:-1]
     return next(("/".join(parts[: n + 1]) for n, part in enumerate(parts) if part.lower() in names), None)
 
 
 def _group(name: str, why: str) -> str:
-    """What a file is named by, together with others."""
+    """The name under which a file is shown together with others."""
     if why in (WANDB, DATA):
         return f"{_named_folder(name, {_WANDB} if why == WANDB else _DATA_NAMES)}/"
     folder, base = posixpath.split(name)

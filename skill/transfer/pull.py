@@ -1,4 +1,4 @@
-"""Pulling: results, logs and state of a run are pulled from all its hosts at once.
+"""Pull results, logs and state of a run from all its hosts at once.
 
 Each host is asked on one connection of OpenSSH (see `queue_manager.remote.send`), so that large files stream. What is
 not known of a host is not concluded: one that cannot be reached keeps what was pulled of it before, with its age.
@@ -65,31 +65,31 @@ class Turn(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether all that the host has for us was looked through."""
+        """Whether everything that the host offered was looked at."""
         return self.unreachable is None and self.fault is None and self.received.broken is None
 
     @property
     def left(self) -> frozenset[str]:
-        """What it left on the host: kinds of completeness.LEFTOVERS."""
+        """What was left on the host: kinds of completeness.LEFTOVERS."""
         return leftovers(self.received, self.outside, self.doubts)
 
     @property
     def reason(self) -> str | None:
-        """Why it is not whole, in words."""
+        """Say why the pull is incomplete."""
         if self.unreachable is not None:
             return f"unreachable: {self.unreachable}"
         return self.fault or self.received.broken
 
 
 def parts(found: Assigned, names: Sequence[str]) -> list[Part]:
-    """The parts to be pulled: those named, else all whose host is not given up. Raises UseError."""
+    """Choose the parts to be pulled: those named, else all whose host was not given up. Raises UseError."""
     if names:
         return [found.part(name) for name in dict.fromkeys(names)]
     return [part for part in found.parts if part.state != LOST]
 
 
 def alone(run: Run) -> AbstractContextManager[None]:
-    """Keep out other pulls of the same run. Raises FailedError where one is at work."""
+    """Prevent other pulls of the same run. Raises FailedError if one is running."""
     return files.alone(run.root / _LOCK, f"another pull of {run.id} is running; try again when it has finished")
 
 
@@ -102,7 +102,7 @@ def pull(
     on_bytes: Callable[[str, int], None] = lambda _name, _size: None,
     patience: float = PATIENCE,
 ) -> dict[str, Turn]:
-    """Bring home what these parts have, from all their hosts at once. Call it within `alone`.
+    """Pull from all hosts of these parts at once. Call it within `alone`.
 
     `hosts`: those that can be asked, by name. `say` is told of each retry, `on_bytes` of bytes as they come;
     `patience`: seconds that one host may take in all. On Ctrl-C all
@@ -166,7 +166,7 @@ def _state_fault(jobs: int, added: int, path: Path) -> str | None:
 
 
 def _acknowledge(work: _Work, host: Host, turn: Turn) -> Turn:
-    """Tell a machine that ends itself which results are pulled. What did not come may still be lost with it."""
+    """Tell a machine that ends itself which results were pulled. Results that were not may be lost with it."""
     if not all(LEFTOVERS[kind].may_go for kind in turn.left):
         return turn
     try:
@@ -216,7 +216,7 @@ class _Work(NamedTuple):
 
 
 def _persist(work: _Work, host: Host, stop: threading.Event) -> Turn:
-    """Pull from one host, again after a dropped connection."""
+    """Pull from one host, and again after a dropped connection."""
     total = Received()
     outside: tuple[str, ...] = ()
     is_new = host.ssh_command() is not None and known_key(host.known_hosts, host.name) is None
@@ -242,7 +242,7 @@ def _persist(work: _Work, host: Host, stop: threading.Event) -> Turn:
 
 
 def _doubts(work: _Work) -> Doubts:
-    """What came of a host against its manager's record, which came with it."""
+    """Compare what was pulled from a host with its manager's record, which was pulled with it."""
     run, found, manifest, part = work.common.run, work.common.assigned, work.common.manifest, work.part
     state = pulled_states.documents(run, found._replace(parts=(part,))).get(part.host)
     if state is None:
@@ -252,7 +252,7 @@ def _doubts(work: _Work) -> Doubts:
 
 
 def _outputs(run: Run, found: Assigned, manifest: Manifest, part: Part) -> dict[str, list[str]]:
-    """The jobs of a host by what they write, as names below the ground."""
+    """List the jobs of a host by their outputs, relative to the results directory."""
     where, own = map_paths(run, found, manifest, part), set(part.own())
     jobs: dict[str, list[str]] = {}
     for spec in manifest.jobs:
@@ -264,13 +264,13 @@ def _outputs(run: Run, found: Assigned, manifest: Manifest, part: Part) -> dict[
 def _patterns_here(
     run: Run, found: Assigned, manifest: Manifest, part: Part, patterns: Sequence[str]
 ) -> frozenset[str]:
-    """Which of a host's patterns find something on this machine."""
+    """List which of a host's patterns match something on this machine."""
     top = str(map_paths(run, found, manifest, part).here.resolve())
     return frozenset(patterns[by] for by in transfer_protocol.finding(patterns, scan(top), NEVER))
 
 
 def _once(work: _Work, host: Host, stop: threading.Event) -> tuple[Received, tuple[str, ...]]:
-    """One connection. Raises OSError where this machine fails."""
+    """Pull over one connection. Raises OSError if this machine fails."""
     run, part, manifest = work.common.run, work.part, work.common.manifest
     where = map_paths(run, work.common.assigned, manifest, part)
     asked = wanted(where, manifest, part)
@@ -324,7 +324,7 @@ exec "$@"
 
 
 def _sum(one: Received, other: Received) -> Received:
-    """What two connections to one host brought."""
+    """Add up the results of two connections to one host."""
     return other._replace(files=one.files + other.files, size=one.size + other.size)
 
 
@@ -332,14 +332,15 @@ def _sum(one: Received, other: Received) -> Received:
 
 
 def merged(found: Assigned, manifest: Manifest, states: Mapping[str, Document], now: float) -> Document:
-    """The state of the whole run, by what was pulled. `now` in epoch seconds."""
+    """Build the state of the whole run from what was pulled. `now` in epoch seconds."""
     times = {part.host: pulled_states.pulled_at(found.pulled.get(part.host)) for part in found.parts}
     looks = [Look(part.host, states.get(part.host), times[part.host]) for part in found.parts]
     return merge.merge(found, manifest, looks, now)
 
 
 def conclude(run: Run, manifest: Manifest, now: float) -> bool:
-    """Whether the run has ended on all its hosts, by what was pulled; its summary.md is then made. Raises OSError."""
+    """Tell whether the run has ended on all its hosts, by what was pulled; if so, write its summary.md. Raises
+    OSError."""
     found = assignment.read(run)
     assert found is not None
     states = pulled_states.documents(run, found)

@@ -1,5 +1,5 @@
-"""Receiving what `queue_manager.remote.send` sends: nothing that a host says is believed, and no file is ever half
-there.
+"""Receive what `queue_manager.remote.send` sends. Everything from the host is checked, and a file is complete or
+absent.
 
 Each file comes into a temporary one, is hashed, and is put into its place (local_store.py) with the time it has on the
 host. Killed at any moment, what has its place is whole, and what was cut off goes on from where it was.
@@ -64,7 +64,7 @@ class Received(NamedTuple):
 
 
 class _BrokenError(Exception):
-    """The answer cannot be read on; says why."""
+    """The answer cannot be read any further; says why."""
 
 
 _OnBytes = Callable[[int], None]
@@ -122,7 +122,7 @@ def receive(
 
 
 def _ask(pipe: IO[bytes], sent: Framed, asked: bytes, begun: threading.Event) -> None:
-    """Give the command what is asked, once it has begun: a login file that comes before it may read."""
+    """Send the request once the command has begun: a login file that runs before it may read stdin."""
     with contextlib.suppress(OSError), pipe:  # it may end before it has read all of it
         pipe.write(sent.early)
         pipe.flush()
@@ -143,7 +143,7 @@ _TAIL = 1 << 12
 
 
 class _Tail(threading.Thread):
-    """Keeps the first and last lines of what is written to stderr, so that nobody can fill anything with it."""
+    """Keep the first and last lines of stderr, so that it cannot fill the memory."""
 
     def __init__(self, pipe: IO[bytes], mark: bytes) -> None:
         super().__init__(daemon=True)
@@ -171,7 +171,8 @@ class _Tail(threading.Thread):
 
 
 class _Stream:
-    """Bytes of a pipe, as lines or as so many. Raises _BrokenError at its end, at silence and when it is to stop.
+    """Bytes of a pipe, read as lines or by count. Raises _BrokenError at its end, after a silence and when told to
+    stop.
 
     `begun` is set once the mark has come.
     """
@@ -192,7 +193,7 @@ class _Stream:
         self._poll.register(fd, select.POLLIN)
 
     def skip_to(self, greeting: bytes) -> None:
-        """Leave out all that stands before the greeting, and the greeting."""
+        """Skip everything before the greeting, and the greeting itself."""
         while (at := self._buffer.find(greeting)) < 0:
             if self._mark in self._buffer:
                 self._begun.set()
@@ -218,7 +219,7 @@ class _Stream:
         return line
 
     def take(self, most: int) -> bytes:
-        """At least one byte, and at most so many."""
+        """Read at least one byte, and at most this many."""
         if not self._buffer:
             self._more()
         data = bytes(self._buffer[:most])
@@ -242,7 +243,7 @@ class _Stream:
             self._since, self._came = time.monotonic(), 0
 
     def _check_pace(self) -> None:
-        """Raise _BrokenError where less than `FLOOR` bytes came in the last `SILENCE` seconds, or the time is over."""
+        """Raise _BrokenError if less than `FLOOR` bytes came in the last `SILENCE` seconds, or the time is over."""
         if time.monotonic() > self._until:
             raise _BrokenError("it took too long; what was received is kept, and the next pull continues from there")
         if time.monotonic() - self._since <= SILENCE:
@@ -255,7 +256,7 @@ class _Stream:
 
 
 class _Intake:
-    """Takes one answer in."""
+    """Receive one answer."""
 
     def __init__(self, stream: _Stream, request: Request, store: Store, gate: HostGate, on_bytes: _OnBytes) -> None:
         self._stream, self._request, self._store, self._on_bytes = stream, request, store, on_bytes
@@ -348,7 +349,7 @@ class _Intake:
         self._store.drop(part)
 
     def _pass_over(self, left: int) -> None:
-        """Read so many bytes, and keep nothing of them."""
+        """Read this many bytes and discard them."""
         while left:
             data = self._stream.take(min(left, _CHUNK))
             left -= len(data)
@@ -361,7 +362,7 @@ class _Intake:
         return place == HOST and transfer_protocol.is_document(name)
 
     def _take(self, part: Path, begin: int, left: int) -> str:
-        """Receive so many bytes into a part that has `begin`; the hash of it all. Raises OSError."""
+        """Append this many bytes to a partial file that has `begin`; returns the hash of the whole. Raises OSError."""
         hashed = hashlib.sha256()
         with part.open("r+b" if begin else "w+b") as file:
             file.truncate(begin)
@@ -379,7 +380,7 @@ class _Intake:
         return hashed.hexdigest()
 
     def _settle(self, part: str, name: str, place: str, by: Any, there: Seen) -> None:
-        """Give a verified file its place, unless what lies there has become newer meanwhile."""
+        """Move a verified file into place, unless the file there has become newer meanwhile."""
         try:
             if place == RESULTS:
                 decided = self._store.settle_result(part, name, by, there, self._gate)
@@ -421,7 +422,7 @@ _NO_FILES = "it sends something other than files"
 
 
 def shown(text: str) -> str:
-    """A text of a host as it may be printed: one line, without control characters."""
+    """Make a text of a host safe to print: one line, without control characters."""
     return one_line(text, 300)
 
 

@@ -1,4 +1,5 @@
-"""Carrying: what jobs on one host need of jobs on another goes there by way of this machine, once it is home.
+"""Relay outputs between hosts: what jobs on one host need from jobs on another is sent there by way of this machine,
+once it has been pulled.
 
 A job that waits for another host's waits for a mark (see `assignment.marks`): a file that is made on its host after all
 that it stands for has been put there. Killed in between, it is all done again, and does no harm.
@@ -54,7 +55,7 @@ def relay_inputs(
     states: Mapping[str, Document],
     say: Say = lambda _text: None,
 ) -> list[Relayed]:
-    """Bring to each host what its jobs wait for and what is home now, and make the marks.
+    """Send to each host what its jobs wait for and has been pulled, and create the marks.
 
     `turns`: the pulls that were just made: only to a host that was reached by one, and so is known to be the one that
     it was, is anything brought. `states`: see `pulled_states.documents`. Raises OSError.
@@ -89,7 +90,7 @@ def relay_inputs(
 def _ready(
     run: Run, found: Assigned, manifest: Manifest, jobs: Iterable[tuple[JobSpec, Part]], turns: Mapping[str, Turn]
 ) -> _Ready:
-    """Whether the outputs of completed jobs are here as their hosts have them."""
+    """Tell whether the outputs of completed jobs are here, the same as on their hosts."""
     by_part: dict[str, tuple[Part, dict[str, str]]] = {}
     for spec, part in jobs:
         patterns = by_part.setdefault(part.host, (part, {}))[1]
@@ -120,7 +121,7 @@ def _finds(pattern: str, names: Iterable[str]) -> bool:
 
 
 def _not_as_there(part: Part, patterns: Mapping[str, str], turn: Turn | None) -> str | None:
-    """Why what lies here may not be what a host's jobs wrote; None if it is."""
+    """Say why the files here may differ from what a host's jobs wrote; None if they do not."""
     if part.state == LOST:
         return None  # what had come of it before it was given up was verified then
     if turn is None or not turn.whole:
@@ -137,7 +138,7 @@ def _not_as_there(part: Part, patterns: Mapping[str, str], turn: Turn | None) ->
 
 
 def _bring(host: Host, part: Part, there: str, mark: Mark, ready: _Ready, say: Say) -> Relayed:
-    """Put the files into their place on a host, and then the mark."""
+    """Write the files on a host, and then the mark."""
     if ready.fault is not None:
         return Relayed(part.host, mark.jobs, fault=ready.fault)
     count = 0

@@ -1,4 +1,4 @@
-"""Files that look like secrets: they stay on this machine unless somebody asks for them by name."""
+"""Find files that look like secrets: they are not sent unless asked for by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What is on this machine where a pull would write: what git tracks, what existed here before, which host's file it is.
+"""Look at what exists on this machine where a pull would write: what git tracks, earlier files, and which host each
+came from.
 
 What each host has brought stands in `written.jsonl` of the run, a line each, written before the file gets its place:
 killed in between, the file is known as its host's, and never a file of a person's as a host's. A file that no line
@@ -70,7 +71,7 @@ class _Line(NamedTuple):
 
 
 class Gate:
-    """All that the hosts of one pull of one run share. Use it within `pull.alone`, and close it."""
+    """Shared by all hosts of one pull of one run. Use it within `pull.alone`, and close it."""
 
     def __init__(
         self,
@@ -124,8 +125,7 @@ class Gate:
     # -- the record ---------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        """What came before. A line that is damaged tells of nothing: its file counts as one that existed here
-        before."""
+        """Read the record. A damaged line is skipped: its file counts as one that existed before."""
         raw = b"\n"
         while line := self._file.readline(_MAX_LINE):
             raw = line
@@ -181,7 +181,7 @@ class Gate:
                 self._write(refused=name, host=host, pattern=pattern)
 
     def adopt(self, created: float) -> None:
-        """Take what earlier versions, which kept no record, have pulled for what it is. Raises OSError.
+        """Record what earlier versions, which kept no record, have pulled. Raises OSError.
 
         `created`: epoch seconds of the run: what has not changed since existed here before.
         """
@@ -198,7 +198,7 @@ class Gate:
     # -- what is here -------------------------------------------------------------------------------------------------
 
     def place(self, name: str) -> str:
-        """The name with all links here followed, below the top."""
+        """Resolve all links in a name; the result is below the top."""
         folder, _, last = name.rpartition("/")
         real = os.path.realpath(os.path.join(self._top, folder))
         inner = os.path.relpath(real, self._top)
@@ -230,7 +230,7 @@ class Gate:
         return Writer(_UNKNOWN, job=True, firm=False) if fold(place) in self._of_earlier else None
 
     def _twins(self, folder: str, parts: Sequence[str]) -> Iterator[str]:
-        """What lies below a directory under names that are these but for case."""
+        """Find names below a directory that differ from these only in case."""
         if folder not in self._names:
             names = self._names[folder] = {}
             with contextlib.suppress(OSError):
@@ -245,7 +245,7 @@ class Gate:
 
 
 class HostGate:
-    """What one host may write, and what is to be asked of it."""
+    """What one host may write, and what it is asked for."""
 
     def __init__(self, gate: Gate, host: str, rules: Rules, state_fault: StateFault) -> None:
         self._gate, self._host, self._rules, self._state_fault = gate, host, rules, state_fault
@@ -270,7 +270,7 @@ class HostGate:
         return None if fault is None else f"{fault}; the previous one is kept"
 
     def admit(self, name: str, by: int, there: Seen, put: Seen, head: bytes) -> str | None:
-        """Note that a result gets its place now, or say why it does not. Raises OSError.
+        """Record that a result is moved into place now, or say why it is refused. Raises OSError.
 
         `there` and `put`: the version on the host, and as it is made here; `head`: how the file begins. Call it with
         nothing else writing here, and then put the file there at once.
@@ -290,7 +290,7 @@ class HostGate:
         return None
 
     def bounded(self, there: Seen) -> Seen:
-        """A version with its time no later than it can be by this machine's clock."""
+        """Limit a version's time to the current time of this machine."""
         now = self._gate.now_ns()
         return there if there.mtime_ns <= now + AHEAD_NS else there._replace(mtime_ns=now)
 
@@ -302,7 +302,7 @@ class HostGate:
         return seen._replace(mtime_ns=0) if line is not None and line.host in (self._host, _UNKNOWN) else seen
 
     def have(self, files: Mapping[str, Seen]) -> dict[str, Seen]:
-        """What is here, in the versions that the host knows."""
+        """List what is here, in the versions that the host knows."""
         found = {}
         for name, seen in files.items():
             line = self._gate.line(name)
@@ -321,7 +321,7 @@ class HostGate:
         return self._gate.written(self._host)
 
     def closed(self, patterns: Sequence[str]) -> tuple[str, ...]:
-        """What was refused before and still is: the host is to be asked not to send it."""
+        """List what was refused before and still is: the host is asked not to send it."""
         index = {pattern: n for n, pattern in enumerate(patterns)}
         self.kept_out.clear()
         for name, pattern in self._gate.refused(self._host).items():

@@ -1,4 +1,4 @@
-"""What a pull may write on this machine: decided by what the spec declares and by what is here, never by a host. Pure.
+"""Decide what a pull may write on this machine, by what the spec declares and what exists here, never by a host. Pure.
 
 A host sends a name and bytes. Whether they may be put here is asked in two halves: by what the file is declared
 (`Rules.claim`), and whether that is enough for what lies at its place (`Rules.fault`, with the facts of
@@ -139,7 +139,7 @@ class Rules:
         return None if owner is None else f"is written by a job on {owner}, and is pulled only from there"
 
     def _owner_by_name(self, name: str) -> str | None:
-        """Whose job spells out this file, or a directory that it is in."""
+        """Find the host whose job spells out this file, or a directory that it is in."""
         folded = fold(name)
         ends = [at for at, char in enumerate(folded) if char == "/"]
         return next((self._others[folded[:at]] for at in [*ends, len(folded)] if folded[:at] in self._others), None)
@@ -155,7 +155,7 @@ class Rules:
 
 
 def _place_fault(claim: Claim, facts: Facts) -> str | None:
-    """What is at its place that nothing of a host may replace."""
+    """Say why nothing of a host may replace what is there; None if something may."""
     if claim.is_spelt:
         return None
     if facts.git_refuses is not None:
@@ -184,18 +184,18 @@ def fold(name: str) -> str:
 
 
 def is_program(name: str) -> bool:
-    """Whether a file of this name is run, or obeyed, by a shell, an interpreter or a tool."""
+    """Tell whether a shell, an interpreter or a tool would run or obey a file of this name."""
     last = fold(name).rpartition("/")[2]
     return last in _RUN_BY_TOOLS or _PROGRAM.fullmatch(last) is not None
 
 
 def is_program_text(head: bytes) -> bool:
-    """Whether a file that begins like this is a program, whatever its name."""
+    """Tell whether a file that begins like this is a program, whatever its name."""
     return head.startswith(_MAGIC)
 
 
 def _dots_are_spelt(name: str, pattern: str) -> bool:
-    """Whether each hidden part of a name stands literally in the pattern, at the same place."""
+    """Tell whether the pattern spells out each hidden part of a name, at the same place."""
     if "/." not in name and not name.startswith("."):
         return True
     wanted = pattern.split("/")
@@ -207,12 +207,12 @@ def _dots_are_spelt(name: str, pattern: str) -> bool:
 
 
 def spelt_out(pattern: str) -> str | None:
-    """The one name that a pattern spells out, where it does; signs of a glob may be escaped in it."""
+    """Return the one name that a pattern spells out, if it does; glob characters in it may be escaped."""
     return None if is_glob(_ESCAPED.sub("", pattern)) else shown(pattern)
 
 
 def _literal_folder(pattern: str) -> str:
-    """The directory that a glob looks in, as far as it is spelt out."""
+    """Return the directory that a glob searches, as far as it is spelt out."""
     parts = pattern.split("/")
     at = next(n for n, part in enumerate(parts) if is_glob(part))
     return "/".join(parts[:at])
