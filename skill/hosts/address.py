@@ -46,7 +46,7 @@ def parse(text: str) -> Address:
 
 
 def _one(text: str, whole: str) -> Address:
-    """[USER@]HOST[:PORT]; `whole` is what was typed."""
+    """Parse [USER@]HOST[:PORT]; `whole` is what was typed."""
     user, at, rest = text.rpartition("@")
     if at and ":" in user:
         raise UseError("an address cannot contain a password; log in by key: --key FILE")
@@ -70,7 +70,7 @@ def _one(text: str, whole: str) -> Address:
 
 
 def _command(text: str) -> Address:
-    """A whole ssh command."""
+    """Parse a whole ssh command."""
     try:
         words = shlex.split(text)[1:]
     except ValueError:

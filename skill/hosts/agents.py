@@ -1,4 +1,4 @@
-"""Agents that share a host by its AGENT_STATUS.json, as queue_manager.remote.agents tells of them."""
+"""Show and change the agents that share a host by its AGENT_STATUS.json, as queue_manager.remote.agents lists them."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class _Document(TypedDict):
 
 
 def ask(host: Host, arguments: Sequence[str]) -> list[dict[str, Any]]:
-    """Have the agents of a host shown, or changed by `arguments`. Raises FailedError, with the host's own words where
-    it refuses."""
+    """Show the agents of a host, or change them by `arguments`. Raises FailedError, with the host's own message if it
+    refuses."""
     try:
         facts = bootstrap.facts(host, None)
         if isinstance(facts, Unreachable):

@@ -86,7 +86,7 @@ def module(home: str | None, python: str, runtime: str, name: str, *args: str) -
 
 
 def facts(host: Host, run_id: str | None) -> Facts | Unreachable:
-    """Ask what a host is, and how far a run has come there. One round trip."""
+    """Ask for facts about a host, and how far a run is set up there. One round trip."""
     places = " ".join(place.replace("$HOME", '"$HOME"') for place in PLACES)
     result = host.script(
         _LOOK.replace("@PLACES@", places), run_id or "", _source(), _TRY, timeout=_LOOK_PATIENCE, limit=1 << 20
@@ -152,7 +152,7 @@ exit 0
 
 
 def parse_facts(result: CommandResult) -> Facts | Unreachable:
-    """Facts from what the look printed; Unreachable where that is no answer of ours."""
+    """Parse the output of the look; Unreachable if it is not an answer of ours."""
     rows: list[tuple[str, str]] = []
     text = result.out.decode(errors="replace")
     for line in text.splitlines():
@@ -194,7 +194,7 @@ def parse_facts(result: CommandResult) -> Facts | Unreachable:
 
 
 def _describe(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What queue_manager.adapters.facts says, checked. Raises ValueError, TypeError, KeyError."""
+    """Check what queue_manager.adapters.facts printed. Raises ValueError, TypeError, KeyError."""
     identity, digest, pid, libc = (found[name] for name in ("host_id", "manifest_sha256", "manager_pid", "libc"))
     if not (
         (identity is None or _HEX32.fullmatch(identity))
@@ -226,7 +226,7 @@ def _describe(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _path(value: str | None) -> str | None:
-    """Where a program is; a shell may name an alias or a function instead, which is none for us."""
+    """Return where a program is; None if the shell names an alias or a function instead."""
     return value if value and value.startswith("/") and len(value) <= _LONGEST else None
 
 
@@ -250,7 +250,7 @@ def _strange(what: str, result: CommandResult) -> Unreachable:
 
 
 def claim_identity(host: Host) -> str | Unreachable:
-    """Who the host is; named by us where it has no identity yet. Of two who do so at once, both get the same.
+    """Return the host's identity; create one if it has none. If two do so at once, both get the same.
 
     Of several machines that have one home, such as NFS, the first to be named has it, and each other one a place of its
     own in it, with an identity, runs and leases of its own.
@@ -310,7 +310,7 @@ cat host_id
 
 
 def bundle_for(facts: Facts) -> Bundle:
-    """The runtime for a host. Raises FailedError where it cannot be had."""
+    """Build the runtime for a host. Raises FailedError if it cannot be built."""
     from skill.hosts import runtime_bundle  # only who brings one needs it
 
     return runtime_bundle.bundle(facts.machine, facts.libc)
@@ -374,8 +374,8 @@ finally:
 def in_passing(
     host: Host, facts: Facts, made: Bundle, name: str, *args: str, stdin: bytes = b"", timeout: float = 60.0
 ) -> CommandResult | Unreachable:
-    """Run `queue_manager.NAME` on a host that has a Python, from its runtime or, where that is not there, from one that
-    is gone again with the process. Leaves nothing on the host."""
+    """Run `queue_manager.NAME` on a host that has a Python, from its runtime or, if that is missing, from a temporary
+    one. Leaves nothing on the host."""
     assert facts.python is not None
     if made.digest in facts.runtimes:
         return host.run(module(None, facts.python.path, made.digest, name, *args), stdin=stdin, timeout=timeout)
@@ -406,8 +406,8 @@ with tempfile.TemporaryDirectory(dir=place) as folder:
 def place_run(
     host: Host, run_id: str, manifest: bytes, request: tuple[str, bytes] | None = None
 ) -> str | Unreachable | None:
-    """Make the run's directory with its manifest, and with a request that its manager is to find there first: its id
-    and its file. Returns what went wrong, as where another manifest is there."""
+    """Create the run's directory with its manifest, and with a request that its manager finds there first: its id and
+    its file. Returns what went wrong, as when another manifest is there."""
     name, text = request or ("", b"")
     words = (run_id, secrets.token_hex(4), str(len(manifest)), str(len(text)), name)
     result = host.script(_PLACE, *words, stdin=manifest + text, limit=1 << 20)
@@ -417,7 +417,7 @@ def place_run(
 
 
 def make_cwd(host: Host, cwd: str) -> str | Unreachable | None:
-    """Make the directory that a run's jobs begin in, where it is not there. Returns what went wrong."""
+    """Create the directory that a run's jobs start in, if it is missing. Returns what went wrong."""
     return _fault(host.script('umask 077; mkdir -p -- "$1"', cwd), f"the directory {cwd}")
 
 
@@ -453,7 +453,8 @@ def note_code(host: Host, python: str, runtime: str, cwd: str, name: str) -> str
 
 
 def start(host: Host, python: str, runtime: str, run_id: str, poll: float | None) -> int | str | Unreachable:
-    """Start the run's manager, detached, and wait until it has taken the run; its pid. One that is there is meant.
+    """Start the run's manager, detached, and wait until it has taken the run. Returns its pid, or that of one that was
+    running.
 
     `poll` in seconds; None leaves it at the manager's default. 0 where one holds the run whose pid is not told.
     """

@@ -1,4 +1,4 @@
-"""Code up: the files of a project brought into the workspace on a host. Nothing there is ever deleted.
+"""Push the files of a project into the workspace on a host. Nothing there is ever deleted.
 
 Which files is decided in `code_files`; how they travel is rsync, or tar where rsync is missing on either side. Both put
 a file in its place whole, by a rename.
@@ -48,7 +48,7 @@ def no_report(host: str, sent: int, total: int) -> None:
 
 
 class _Unusable(NamedTuple):
-    """rsync does not do what is asked of it, or is not there; tar may."""
+    """rsync is missing, or does not do what it has to; tar may."""
 
     why: str
 
@@ -69,7 +69,7 @@ def push_files(
     say: Callable[[str], None] = _QUIET,
     report: Report = no_report,
 ) -> Pushed | str | Unreachable:
-    """Bring these files, relative to `source`, into `workspace` on a host, which is made where it is not there.
+    """Push these files, relative to `source`, into `workspace` on a host, which is created if it is missing.
 
     Where all are there already, that is known after one round trip and no connection. `say` is told of each retry,
     `report` of what was sent. Returns what went wrong as text.
@@ -117,7 +117,7 @@ def _names(files: Iterable[str]) -> bytes:
 
 
 def _changed(source: Path, files: Iterable[str], there: bytes) -> list[str]:
-    """Those of `files` that are otherwise here than a host says, by what `_STAT` printed there."""
+    """List those of `files` that differ from the host's, by what `_STAT` printed there."""
     lines = set(there.split(b"\n"))
     every = b"\n" + there
 
@@ -140,7 +140,7 @@ def let_second_pass(source: Path, files: Iterable[str]) -> None:
 
 
 def rsh(command: Sequence[str]) -> str:
-    """A command for rsync's -e, which splits at blanks and knows quotes, but no backslash."""
+    """Quote a command for rsync's -e, which splits at blanks and knows quotes, but no backslash."""
     return " ".join(
         "'" + word.replace("'", "''") + "'" if not word or any(sign in word for sign in " \t\n'\"") else word
         for word in command
@@ -148,7 +148,7 @@ def rsh(command: Sequence[str]) -> str:
 
 
 def build_rsync(ssh: Sequence[str] | None, destination: str, source: Path, workspace: str) -> list[str]:
-    """The rsync command that carries the files it is given on stdin, each ended by a NUL."""
+    """Build the rsync command that sends the files listed on stdin, each ended by a NUL."""
     # Owners are of this machine alone. -S: sparse files stay sparse. -K: a directory that somebody there made a link
     # to another disk stays that.
     options = ["-rlptKS", "--files-from=-", "--from0", "--stats", "--no-human-readable", f"--timeout={_STALL}"]
@@ -161,7 +161,7 @@ def build_rsync(ssh: Sequence[str] | None, destination: str, source: Path, works
 
 
 def parse_stats(text: str) -> tuple[int, int]:
-    """Files and bytes that rsync says it carried."""
+    """Parse how many files and bytes rsync sent."""
     found = {"Number of regular files transferred": 0, "Total transferred file size": 0}
     for line in text.splitlines():
         name, _, value = line.partition(":")
@@ -180,7 +180,7 @@ def _by_rsync(
     say: Callable[[str], None],
     progress: rsync_process.Report,
 ) -> Pushed | str | Unreachable | _Unusable:
-    """What rsync has done until it turned out not to be usable stays."""
+    """Push by rsync. What it has sent before it turned out not to be usable stays."""
     command = build_rsync(host.ssh_command(), host.destination, source, workspace)
     # A line that begins with # or ; would be a comment.
     names = b"".join(b"./" + os.fsencode(name) + b"\0" for name in files)
@@ -256,7 +256,7 @@ _STAT = 'cd -- "$1" && { xargs -0 stat -c "%s %Y %a %n" -- 2>/dev/null; true; }'
 
 
 def reason_of(text: str) -> str:
-    """Why rsync failed, from its stderr. What it says of ssh's end tells nothing where ssh itself has said why."""
+    """Say why rsync failed, from its stderr; by ssh's own words if ssh said why."""
     lines = text.splitlines()
     messages = [
         line for line in lines if not line.startswith(("rsync error: ", "rsync: connection unexpectedly closed"))

@@ -1,4 +1,4 @@
-"""One host, over SSH or this machine itself: commands, small files, and the same way in for rsync.
+"""Run commands and write small files on one host, over SSH or on this machine; rsync uses the same connection options.
 
 Arguments come as lists and are quoted here. What the world does wrong comes back as `Unreachable`, never as an
 exception. Host keys are kept by the worker's name, since a rented machine's address changes and its key does not.
@@ -56,7 +56,7 @@ _Raw = Union[tuple[int, bytes, bytes], CommandResult, Unreachable]
 
 
 def remote(path: str) -> str:
-    """A path on a host as commands take it: they begin in the home directory, so ~/x is x."""
+    """Write a path on a host for commands, which start in the home directory: ~/x is x."""
     return "." if path in ("~", "~/") else path[2:] if path.startswith("~/") else path
 
 
@@ -140,11 +140,11 @@ class Host:
     def script(
         self, text: str, *args: str, stdin: bytes = b"", timeout: float = 30.0, limit: int = 64 << 20
     ) -> CommandResult | Unreachable:
-        """Run a text of sh with arguments, as `run` does."""
+        """Run a text of sh with arguments, like `run`."""
         return self.run(["sh", "-c", text, "wavequeue", *args], stdin=stdin, timeout=timeout, limit=limit)
 
     def put(self, path: str, data: bytes, mode: int = 0o600) -> str | Unreachable | None:
-        """Write a whole file; directories that are missing are made, for this user alone. Returns what went wrong."""
+        """Write a whole file; missing directories are created, for this user alone. Returns what went wrong."""
         result = self.script(_PUT, remote(path), f"{mode:o}", secrets.token_hex(4), str(len(data)), stdin=data)
         if isinstance(result, Unreachable):
             return result
@@ -155,7 +155,7 @@ class Host:
             self._transport.close()
 
     def _run_there(self, sent: Framed, stdin: bytes, timeout: float, limit: int) -> _Raw:
-        """Run it, again after a refused connection or one that was dropped before the command began."""
+        """Run it, and again after a refused connection or one that was dropped before the command began."""
         for number in itertools.count(1):
             begun = threading.Event()
             found = self._opened(sent.line)
@@ -174,7 +174,7 @@ class Host:
         raise AssertionError("the counting has no end")
 
     def _opened(self, command: str) -> Channel | Unreachable:
-        """Begin a command by the transport that is chosen once for this host."""
+        """Start a command by the transport that is chosen once for this host."""
         if self._once:
             from skill.hosts import ssh_once  # not needed by who stays
 
@@ -196,7 +196,7 @@ class Host:
         return opened
 
     def _chosen(self, reason: str | None = None) -> Transport | Unreachable:
-        """A transport; OpenSSH where there is a reason for it."""
+        """Choose the transport: OpenSSH if there is a reason for it, else fabric."""
         try:
             way = ssh_way.find(self.worker)
         except UseError as error:
@@ -221,7 +221,8 @@ class Host:
 def each(
     hosts: Sequence[Host], act: Callable[[Host], T], patience: float, meanwhile: Callable[[], object] | None = None
 ) -> dict[str, T | Unreachable]:
-    """Act on all hosts at once, and wait `patience` seconds at most: who has not answered by then is unreachable.
+    """Act on all hosts at once, and wait `patience` seconds at most: a host that has not answered by then is
+    unreachable.
 
     `meanwhile` is done in this thread while they are waited for. An error of ours is raised.
     """
@@ -249,7 +250,7 @@ def each(
 
 
 def _do_meanwhile(act: Callable[[], object]) -> None:
-    """Act, and let the other threads have their turn often: what they begin is what is waited for."""
+    """Act, and let the other threads run often: what they start is waited for."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(_TURN)
     try:
@@ -274,7 +275,7 @@ def _run_here(argv: Sequence[str], stdin: bytes, timeout: float, limit: int) -> 
 
 
 def _talk(channel: Channel, sent: Framed, stdin: bytes, begun: threading.Event, timeout: float, limit: int) -> _Raw:
-    """Give a command its input, once it has begun, and take its output to the end. `begun` is set when it has."""
+    """Send a command its input, once it has begun, and read its output to the end. `begun` is set when it has begun."""
     until = time.monotonic() + timeout
     err: list[bytes] = []
     helpers = [

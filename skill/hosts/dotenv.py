@@ -57,7 +57,7 @@ def name_fault(name: str) -> str | None:
 
 
 def _value(text: str) -> str | None:
-    """What is meant by the text after the =; None where its quotes do not close."""
+    """Parse the text after the =; None if its quotes do not close."""
     if text[:1] == "'":
         inner, closed, rest = text[1:].partition("'")
         return inner if closed and _is_over(rest) else None

@@ -1,8 +1,8 @@
-"""Start the ssh of a look at hosts before anything else is imported: the login takes longer than our imports do.
+"""Start the ssh of a look at hosts before anything else is imported: the login takes longer than the imports.
 
-A command that looked at hosts by an ssh for each (`ssh_once`) leaves behind the words of these. When the same command
-is called again, and no file has changed from which the words were made, their ssh starts at once. It is used only where
-the command then comes to the very same words by itself (`take`); otherwise it is ended, and nothing else differs.
+A command that looks at hosts with one ssh each (`ssh_once`) records the command lines of these. When the same command is
+called again, and none of the files has changed from which the lines were built, their ssh starts at once. It is used only
+if the command then builds the very same line (`take`); otherwise it is ended, and nothing else differs.
 
 Every command pays for what this module imports.
 """
@@ -26,7 +26,7 @@ _VARIABLES = ("HOME", "PATH", "SSH_AUTH_SOCK")
 
 
 class Started:
-    """An ssh with pipes for its streams. What it says for itself goes to the file `log`."""
+    """An ssh with pipes for its streams. Its own messages go to the file `log`."""
 
     def __init__(self, argv: list[str]) -> None:
         import subprocess
@@ -60,7 +60,8 @@ class Started:
 
 
 class _Command:
-    """What this command started early, and what it leaves behind. Of no command, as in a test, `key` is empty."""
+    """What this command started early, and what it leaves for the next. `key` is empty if there is no command, as in a
+    test."""
 
     key = ""
 
@@ -75,7 +76,7 @@ _this = _Command()
 
 
 def begin(arguments: list[str]) -> None:
-    """Start what the same command used last time in this directory. `arguments`: of the command."""
+    """Start what the same command used last time in this directory. `arguments`: those of the command."""
     try:
         words = [os.getcwd(), *arguments, *(os.environ.get(name, "") for name in _VARIABLES)]
         _this.key = os.fsencode("\0".join(words)).hex()
@@ -94,7 +95,7 @@ def begin(arguments: list[str]) -> None:
 
 
 def take(argv: list[str]) -> Started:
-    """The ssh of these words: one that was started early, or else a new one. Raises OSError."""
+    """Return the ssh with this command line: the one started early, or else a new one. Raises OSError."""
     for one in tuple(_this.waiting):
         if one[0] == argv:
             _this.waiting.remove(one)
@@ -103,19 +104,19 @@ def take(argv: list[str]) -> Started:
 
 
 def made_from(*paths: str | os.PathLike[str]) -> None:
-    """Say which files decide about the words of an ssh; to be called before they are read."""
+    """Record which files decide about the command line of an ssh; call this before they are read."""
     for path in paths:
         _this.files.setdefault(os.fspath(path), _stamp(path))
 
 
 def remember(argv: list[str]) -> None:
-    """Have this ssh started early next time: it has logged in, and it does nothing but look."""
+    """Have this ssh started early next time: it has logged in, and only looks."""
     if MARK in argv[-1]:
         _this.words.append([word.replace(MARK, _ANY_MARK) for word in argv])
 
 
 def end() -> None:
-    """End what was started for nothing, and leave behind what the next command may start."""
+    """End what was started early and not used, and record what the next command may start."""
     abandon()
     found = {"files": _this.files, "words": sorted(_this.words)}
     if _this.words and found != _this.known:
@@ -126,7 +127,7 @@ def end() -> None:
 
 
 def abandon() -> None:
-    """End what was started for nothing."""
+    """End what was started early and not used."""
     while _this.waiting:
         _this.waiting.pop()[1].close()
 
@@ -136,7 +137,7 @@ def _path() -> str:
 
 
 def _read() -> bytes:
-    """The file, if this user alone can have written it: its words are run."""
+    """Read the file, if only this user can have written it: its command lines are run."""
     fd = os.open(_path(), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         info = os.fstat(fd)
@@ -148,7 +149,7 @@ def _read() -> bytes:
 
 
 def _stamp(path: str | os.PathLike[str]) -> list[int] | None:
-    """What changes whenever a file does; None where there is none."""
+    """Return what changes whenever a file changes; None if there is no file."""
     try:
         info = os.stat(path)
     except OSError:
@@ -157,7 +158,7 @@ def _stamp(path: str | os.PathLike[str]) -> list[int] | None:
 
 
 def _write(key: str, found: dict[str, Any]) -> None:
-    """Add it to the file as its newest entry. Only where commands have kept something in that directory already."""
+    """Add the newest entry to the file, but only if the directory exists already."""
     import json
     from pathlib import Path
 

@@ -139,7 +139,7 @@ class FabricTransport:
         connection.transport.set_keepalive(int(settings.first("serveraliveinterval") or 0) or _ALIVE)
 
     def _words(self, error: Exception, output: str) -> tuple[str, str]:
-        """What went wrong with a connection, in words and as a kind. `output`: by what leads there, if anything."""
+        """Say what went wrong with a connection, with its kind. `output`: of the command that leads there, if any."""
         settings, name = self._way.settings, self._name
         port = settings.first("port")
         where = self._way.destination + (f":{port}" if port not in ("", "22") else "")
@@ -184,7 +184,7 @@ class _Attempt:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115
 
     def through(self, way: Way) -> socket.socket | None:
-        """Start what leads to the host, if anything is between; a socket of which the other end is that."""
+        """Start the command that leads to the host, if there is one; returns a socket to it."""
         argv = _between(way)
         if argv is None:
             return None
@@ -198,7 +198,7 @@ class _Attempt:
         return ours
 
     def output(self) -> str:
-        """What the way there has said: all of it, where it has ended or does so within a moment."""
+        """Return what the command that leads there has printed, if it has ended or does so within a moment."""
         if self._process is None:
             return ""
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -216,7 +216,7 @@ class _Attempt:
 
 
 def _between(way: Way) -> list[str] | None:
-    """The command that leads to the host; None where nothing is between."""
+    """Return the command that leads to the host; None if nothing is between."""
     settings = way.settings
     if settings.is_set("proxyjump"):
         return ssh_route.as_jump(
@@ -229,7 +229,7 @@ def _between(way: Way) -> list[str] | None:
 
 
 def _kept_variables(settings: Settings) -> dict[str, str]:
-    """Variables of a ProxyCommand are the shell's to expand, which it is given to."""
+    """Keep variables of a ProxyCommand for the shell to expand."""
     return {name: f"${{{name}}}" for name in _names(settings.first("proxycommand"))}
 
 
@@ -241,7 +241,7 @@ def _names(text: str) -> Iterator[str]:
 
 
 def _environment(way: Way) -> dict[str, str]:
-    """Variables that SetEnv and SendEnv send."""
+    """Collect the variables that SetEnv and SendEnv send."""
     patterns = [pattern for line in way.settings.all("sendenv") for pattern in line.split()]
     wanted = [pattern for pattern in patterns if not pattern.startswith("-")]
     found = {name: value for name, value in os.environ.items() if any(fnmatch.fnmatchcase(name, one) for one in wanted)}
@@ -253,7 +253,7 @@ def _environment(way: Way) -> dict[str, str]:
 
 
 class _Transport(paramiko.Transport):  # type: ignore[misc]
-    """Asks first for a host key of the kinds that are known, as ssh does. Keeps the words of a host that hangs up."""
+    """Asks first for a host key of the known kinds, as ssh does. Keeps the message of a host that disconnects."""
 
     def __init__(self, known: Sequence[str], sock: Any, **options: Any) -> None:
         super().__init__(sock, **options)
@@ -300,7 +300,7 @@ class _Keys(AuthStrategy):  # type: ignore[misc]
         raise LoginError(self._refused())
 
     def _begin(self, transport: Any) -> tuple[str, ...] | None:
-        """The ways to log in that the host names; None where it asks for none at all."""
+        """Return the ways to log in that the host names; None if it asks for none at all."""
         try:
             transport.auth_none(self._user)
         except paramiko.BadAuthenticationType as error:
@@ -350,7 +350,7 @@ class _Keys(AuthStrategy):  # type: ignore[misc]
 
 
 def _see_whether_cut(transport: Any, tried: int) -> None:
-    """Raise CutError where the connection has ended, and LoginError where the host has said that it is enough."""
+    """Raise CutError if the connection has ended, and LoginError if the host refuses further attempts."""
     if transport.is_active():
         return
     words = transport.last_words
@@ -371,7 +371,7 @@ def _policy(path: Path, name: str, known: known_hosts.Known, is_strict: bool) ->
 
 
 class _Agent(AgentSSH):  # type: ignore[misc]
-    """The agent that listens at a socket. Raises OSError and SSHException."""
+    """The agent at a socket. Raises OSError and SSHException."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -386,8 +386,8 @@ class _Agent(AgentSSH):  # type: ignore[misc]
 
 
 def agent_keys(path: str | None) -> tuple[list[AgentKey], str | None]:
-    """The keys that an agent holds, in its order, and why it could not be asked, in words; like ssh, one then goes on
-    without it. Neither where ssh asks no agent."""
+    """List the keys that an agent holds, in its order, and say why it could not be asked; like ssh, a login then
+    continues without it. Neither if ssh asks no agent."""
     if path is None:
         return [], None
     try:
@@ -400,6 +400,6 @@ def agent_keys(path: str | None) -> tuple[list[AgentKey], str | None]:
 
 
 def agent_holds(path: str | None) -> tuple[list[tuple[str, bytes]], str | None]:
-    """Type and public half of each key that an agent holds, and why it could not be asked."""
+    """List type and public half of each key that an agent holds, and say why it could not be asked."""
     keys, fault = agent_keys(path)
     return [(key.get_name(), key.blob) for key in keys], fault

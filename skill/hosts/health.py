@@ -1,4 +1,4 @@
-"""The health of hosts, from their probes: a row each, what is missing, the table and the JSON. Pure.
+"""Judge the health of hosts by their probes: a row each, what is missing, the table and the JSON. Pure.
 
 Nothing that a host says is believed before it was looked at: a field of another kind counts as not told, and what would
 garble a terminal is taken out.
@@ -63,7 +63,7 @@ class Card(NamedTuple):
 
 
 class Probed(NamedTuple):
-    """What of the probe's document could be used; None where it was not told."""
+    """The usable part of the probe's document; None for what was not reported."""
 
     heartbeat_s: float | None = None
     cards: tuple[Card, ...] = ()
@@ -106,12 +106,12 @@ class Row(NamedTuple):
 
 
 def plain(text: str) -> str:
-    """The same text on one line, with nothing in it that a terminal would act on, and not too long."""
+    """Make a text safe to print: one line, without control characters, and not too long."""
     return one_line(text, _LONGEST + 1)
 
 
 def read(data: bytes) -> Probed | None:
-    """The document of a probe; None if it is none."""
+    """Read the document of a probe; None if it is not one."""
     try:
         found = typed_json.decode(data, _MOST)
     except typed_json.DocumentError:
@@ -255,14 +255,15 @@ def _warnings(made: Row, facts: Facts, result: ProbeResult) -> Iterable[str]:
 
 
 def clock_off(made: Row) -> float:
-    """Seconds by which the host's clock is surely ahead of ours; negative: behind. 0 where it may be in step."""
+    """Seconds by which the host's clock is certainly ahead of this machine's; negative: behind. 0 if it may be in
+    step."""
     if made.clock_s is None or made.clock_within_s is None:
         return 0.0
     return math.copysign(max(0.0, abs(made.clock_s) - made.clock_within_s), made.clock_s)
 
 
 def well(rows: Sequence[Row]) -> bool:
-    """Whether all hosts answered and miss nothing."""
+    """Tell whether all hosts answered and nothing is missing."""
     return all(one.unreachable is None and not one.faults for one in rows)
 
 
@@ -293,7 +294,7 @@ def table(rows: Sequence[Row], width: int) -> list[Text]:
 
 
 def _fits(cells: Sequence[Sequence[str | Text]], width: int) -> bool:
-    """Whether rows stand in one line each, with nothing cut."""
+    """Tell whether each row fits in one line, with nothing cut."""
     widths = [max(len(title), *(len(str(row[n])) for row in cells)) for n, title in enumerate(HEAD)]
     return sum(widths) + 2 * (len(widths) - 1) <= width and all(one <= width // 3 for one in widths[:-1])
 
@@ -323,7 +324,7 @@ def _cells(one: Row) -> list[str | Text]:
 
 
 def _cards_text(probed: Probed) -> str:
-    """Cards of one name together, with the free memory of each: 2 NVIDIA A100: 39.5, 2.1 GiB free."""
+    """List GPUs of one name together, with the free memory of each: 2 NVIDIA A100: 39.5, 2.1 GiB free."""
     if probed.cards_unreadable is not None:
         return "unreadable"
     if not probed.cards:
@@ -350,7 +351,7 @@ def _clock(made: Row) -> str:
 
 
 def fault_lines(rows: Sequence[Row]) -> list[str]:
-    """What is wrong, a line each."""
+    """List the faults, one line each."""
     lines = []
     for one in rows:
         if one.unreachable is not None:
@@ -360,7 +361,7 @@ def fault_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def note_lines(rows: Sequence[Row]) -> list[str]:
-    """What else is worth saying, a line each."""
+    """List the notes, one line each."""
     lines = [f"{one.name}: warning: {text}" for one in rows for text in one.warnings]
     lines += [f"{one.name}: through OpenSSH: {one.openssh}" for one in rows if one.openssh is not None]
     runs = [f"{one.name}: a manager holds {listed(one.probed.runs, _NAMED)}" for one in rows if one.probed.runs]
@@ -368,7 +369,7 @@ def note_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def document(rows: Sequence[Row]) -> dict[str, Any]:
-    """What `hosts check --json` prints. Times in seconds, memory and disk in MiB; null: not told."""
+    """Build what `hosts check --json` prints. Times in seconds, memory and disk in MiB; null: not reported."""
     return {"ok": well(rows), "hosts": [_json(one) for one in rows]}
 
 

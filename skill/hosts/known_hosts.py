@@ -1,4 +1,4 @@
-"""Host keys: the project's own file, which keeps them by worker name, and what ssh knows already."""
+"""Host keys: the project's own file, which keeps them by worker name, and those that ssh knows already."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def known_to_ssh(settings: Settings, *, marked: bool = False) -> Known:
 
 
 def has_marks(settings: Settings) -> bool:
-    """Whether ssh's own files mark any key as revoked or as that of an authority, whosever it is."""
+    """Tell whether ssh's own files mark any key as revoked or as an authority's, for any host."""
 
     def has(path: str) -> bool:
         try:
@@ -106,7 +106,7 @@ def _files(settings: Settings) -> list[str]:
 
 
 def _found(name: str, path: str) -> list[str]:
-    """The lines of one of ssh's files that are about a host, whether its name is hashed there or not."""
+    """List the lines of one of ssh's files about a host, whether its name is hashed there or not."""
     try:
         done = subprocess.run(
             ["ssh-keygen", "-F", name, "-f", path], stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
@@ -121,7 +121,7 @@ def _found(name: str, path: str) -> list[str]:
 
 
 def files_in(text: str) -> list[str]:
-    """The files that are there, of several in one value of `ssh -G`, which puts no quotes around blanks."""
+    """List the existing files in one value of `ssh -G`, which puts no quotes around blanks."""
     paths: list[str] = []
     for word in text.split(" "):
         if word.startswith("/") or not paths:
@@ -132,7 +132,7 @@ def files_in(text: str) -> list[str]:
 
 
 def known_key(known_hosts: Path, name: str) -> str | None:
-    """The key that is kept for a name, as "TYPE BASE64"; None if none is."""
+    """Return the key that is kept for a name, as "TYPE BASE64"; None if there is none."""
     try:
         lines = _lines(known_hosts)
     except FileNotFoundError:
@@ -161,21 +161,21 @@ def replace_key(known_hosts: Path, name: str, key: str) -> None:
 
 
 def fingerprint(key: str) -> str:
-    """A key, "TYPE BASE64", as OpenSSH shows it: "TYPE SHA256:..."."""
+    """Format a key, "TYPE BASE64", as OpenSSH does: "TYPE SHA256:..."."""
     kind, _, data = key.partition(" ")
     digest = hashlib.sha256(base64.b64decode(data)).digest()
     return f"{kind} SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
 
 
 def _rewrite(known_hosts: Path, name: str, instead: str) -> None:
-    """Put a line in place of all that name `name`."""
+    """Replace all lines that name `name` by one line."""
     lines = [f"{line}\n" for line in _lines(known_hosts)]
     text = "".join([*(line for line in lines if line.split()[:1] != [name]), instead])
     write_whole(known_hosts, text, errors="surrogateescape")
 
 
 def _lines(known_hosts: Path) -> list[str]:
-    """The lines of the file. Bytes that are not text stay as they are, and name nobody."""
+    """Read the lines of the file. Bytes that are not text stay as they are, and name no host."""
     return regular_file.read_text(known_hosts, _MOST_KEYS, errors="surrogateescape").splitlines()
 
 

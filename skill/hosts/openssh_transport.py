@@ -106,7 +106,7 @@ class OpenSshTransport:
         return self._way.destination + (f":{port}" if port not in ("", "22") else "")
 
     def _log_in(self) -> Unreachable | None:
-        """Open a connection of our own to be shared. Returns why that was not possible."""
+        """Open a shared connection of its own. Returns why that was not possible."""
         self._folder = tempfile.mkdtemp(prefix="wq", dir=_short_folder())
         path, log, shown = (os.path.join(self._folder, name) for name in ("s", "log", "keys"))
         kept = known_hosts.known_key(self._known_hosts, self._name)
@@ -143,7 +143,7 @@ class OpenSshTransport:
         return self._words(output)
 
     def _first_time(self, shown: str) -> list[str]:
-        """Options for a host of which no key is kept: ssh judges by its own files, and the key is noted."""
+        """Return options for a host without a kept key: ssh judges by its own files, and the key is recorded."""
         settings = self._way.settings
         theirs = settings.first("knownhostscommand") if settings.is_set("knownhostscommand") else ""
         command = f"/bin/sh -c {_quoted(_RECORD)} sh {_quoted(shown)} %t %K {theirs}".rstrip()
@@ -166,7 +166,7 @@ class OpenSshTransport:
         return None
 
     def _revoked(self, kept: str) -> Unreachable | None:
-        """Why the key that is kept here is not to be believed any more, by ssh's own files."""
+        """Say why the kept key is no longer to be trusted, by ssh's own files."""
         try:
             known = known_hosts.known_to_ssh(self._way.settings, marked=True)
             if kept not in known.revoked:
@@ -193,12 +193,12 @@ class OpenSshTransport:
 
 
 def _quoted(text: str) -> str:
-    """A word of KnownHostsCommand, in which ssh knows double quotes with a backslash and expands %."""
+    """Quote a word of KnownHostsCommand, in which ssh knows double quotes with a backslash and expands %."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
 
 
 def _short_folder() -> str | None:
-    """Where sockets go: the path of one has 104 letters at most on some systems, and ssh adds to it at first."""
+    """Choose the directory of sockets: some systems limit their paths to 104 characters, and ssh first adds to them."""
     for folder in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir()):
         if folder and len(folder) < 60 and os.access(folder, os.W_OK):
             return folder
@@ -206,7 +206,7 @@ def _short_folder() -> str | None:
 
 
 def _first_line(process: subprocess.Popen[bytes], seconds: float) -> str | None:
-    """The first line that a process writes; empty where it ends without, None where neither happens in time."""
+    """Read the first line that a process writes; empty if it ends without one, None if neither happens in time."""
     assert process.stdout is not None
     until, data = time.monotonic() + seconds, b""
     while b"\n" not in data:
@@ -245,11 +245,11 @@ class SshProcess:
         self.status_event.set()
 
     def words(self) -> str:
-        """What ssh has said for itself until now."""
+        """Return ssh's own messages so far."""
         return _text(self._started.log)
 
     def has_output(self, seconds: float) -> bool:
-        """Whether the command writes anything within so many seconds, or has closed its output."""
+        """Tell whether the command writes anything within this many seconds, or has closed its output."""
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         return bool(select.select([self._process.stdout, self._process.stderr], [], [], seconds)[0])
@@ -281,8 +281,8 @@ class SshProcess:
         return -1 if code < 0 or (code == _FAILED and not self.has_ended()) else code
 
     def has_ended(self) -> bool:
-        """Whether the command has ended by itself, as far as ssh tells; of a shared connection that was cut it says
-        nothing."""
+        """Tell whether the command has ended by itself, as far as ssh shows; it does not show that a shared connection
+        was cut."""
         return not ssh_words.telling(self.words()) and self._lives()
 
     def close(self) -> None:

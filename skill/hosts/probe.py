@@ -22,7 +22,7 @@ _LOOK = 30.0
 
 
 def try_login(host: Host, *, by_rsync: bool = False) -> str | None:
-    """Enter a host once; with `by_rsync` also as rsync does. Returns why that was not possible, or None."""
+    """Log in to a host once; with `by_rsync` also as rsync does. Returns why that was not possible, or None."""
     try:
         result = host.run(["true"], timeout=_LOOK)
         if isinstance(result, Unreachable):
@@ -36,7 +36,7 @@ def try_login(host: Host, *, by_rsync: bool = False) -> str | None:
 
 
 def shown_key(worker: Worker) -> tuple[str | None, str | None]:
-    """The key that a host shows, None if it shows none; and why it could not be entered, or None. Keeps nothing."""
+    """Return the key that a host shows, if any; and why the login failed, or None. Keeps nothing."""
     folder = Path(tempfile.mkdtemp())
     try:
         fault = try_login(Host(worker, folder / "known_hosts", TRIES))
@@ -46,7 +46,7 @@ def shown_key(worker: Worker) -> tuple[str | None, str | None]:
 
 
 def probe_all(hosts: Sequence[Host]) -> dict[str, ProbeResult]:
-    """Ask all hosts at once how they are. A dead one delays nobody; nothing is left on them."""
+    """Probe all hosts at once. One that is down delays no other; nothing is left on them."""
     try:
         found = each(hosts, _probe, PATIENCE)
     finally:

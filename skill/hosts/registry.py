@@ -84,7 +84,7 @@ _SSH_TYPES: dict[str, tuple[type, str]] = {
 
 
 def connect(worker: Worker, registry: Path, tries: int = 1, *, once: bool = False) -> Host:
-    """The way to a worker, see Host. Nothing is sent before it is asked something."""
+    """Return the connection to a worker, see Host. Nothing is sent before the first command."""
     return Host(worker, ProjectPaths.of(registry).known_hosts, tries, once=once)
 
 
@@ -97,14 +97,14 @@ class Registry:
 
     @classmethod
     def load(cls, path: Path) -> Registry:
-        """Read a file; one that is not there names nobody. Raises UseError with all its faults, each with its line."""
+        """Read a file; a missing one has no workers. Raises UseError with all its faults, each with its line."""
         tree = mapping_in(path)
         if tree is None:
             raise UseError(f"{path}:1:1: has to begin with `workers:`, and below it a name for each host")
         return cls(path, tree)
 
     def named(self, name: str) -> Worker:
-        """The worker of this name, or a host of ~/.ssh/config. Raises UseError with the nearest name."""
+        """Find the worker of this name, or a host of ~/.ssh/config. Raises UseError with the nearest name."""
         if name in self.workers:
             return self.workers[name]
         aliases = ssh_aliases(Path.home() / ".ssh" / "config")
@@ -116,7 +116,7 @@ class Registry:
         raise UseError(f"there is no host {name}; {hint} Register it with: wavequeue hosts add {name} USER@HOST:PORT")
 
     def in_pool(self, pool: str) -> list[Worker]:
-        """The enabled workers of a pool. Raises UseError where there is none."""
+        """List the enabled workers of a pool. Raises UseError if there are none."""
         found = [worker for worker in self.workers.values() if worker.enabled and worker.pool == pool]
         if found:
             return found
@@ -125,7 +125,7 @@ class Registry:
         raise UseError(f"no enabled host is in the pool {pool}{near}")
 
     def add(self, worker: Worker) -> None:
-        """Name one more worker. Raises UseError where the name is taken or unsafe."""
+        """Add a worker. Raises UseError if the name is taken or unsafe."""
         fault = id_fault(worker.name)
         if fault:
             raise UseError(f"the name {worker.name!r} {fault}")
@@ -139,7 +139,7 @@ class Registry:
         self.workers[worker.name] = worker
 
     def remove(self, name: str) -> None:
-        """Name a worker no longer. Raises UseError where it is not registered."""
+        """Remove a worker. Raises UseError if it is not registered."""
         if name not in self.workers:
             close = nearest(name, list(self.workers))
             there = f"there are: {listed(self.workers)}" if self.workers else "none is"
@@ -160,7 +160,7 @@ class Registry:
         self.workers, self.env_allow = _read(self.path, self._tree)
 
     def save(self) -> None:
-        """Write the file, whole. Raises OSError."""
+        """Write the whole file. Raises OSError."""
         text = io.StringIO()
         _yaml().dump(self._tree, text)
         write_whole(self.path, text.getvalue(), mode=None)
@@ -168,7 +168,8 @@ class Registry:
 
 @contextlib.contextmanager
 def changed(path: Path) -> Iterator[Registry]:
-    """The registry, to be changed and saved while nobody else of us does. Raises UseError and OSError."""
+    """Open the registry for a change that is saved; no other command changes it meanwhile. Raises UseError and
+    OSError."""
     lock = ProjectPaths.of(path).workers_lock
     with locked(lock):
         registry = Registry.load(path)
@@ -177,7 +178,7 @@ def changed(path: Path) -> Iterator[Registry]:
 
 
 def mapping_in(path: Path) -> CommentedMap | None:
-    """The mapping that a YAML file holds, an empty one where it is not there; None if it holds something else.
+    """Read the mapping in a YAML file; empty if the file is missing, None if it contains something else.
 
     Raises UseError where it is no YAML.
     """
@@ -205,7 +206,7 @@ def mapping_in(path: Path) -> CommentedMap | None:
 
 
 def _is_deep(text: str) -> bool:
-    """Whether a text of YAML is nested more deeply than any that is meant: ruamel would take minutes for it."""
+    """Tell whether a text of YAML is nested more deeply than any real one: ruamel would take minutes for it."""
     if _DEEP_LINE.search(text):
         return True
     depth = 0
@@ -254,7 +255,7 @@ def _yaml() -> YAML:
 
 
 def _entry(worker: Worker) -> dict[str, Any]:
-    """What is written of a worker: only what says something."""
+    """Build what is written about a worker: only the keys that are set."""
     entry: dict[str, Any] = {"kind": worker.kind}
     if not worker.enabled:
         entry["enabled"] = False
@@ -274,7 +275,7 @@ _TOP: dict[str, tuple[type, str]] = {
 
 
 def _read(path: Path, tree: CommentedMap) -> tuple[dict[str, Worker], tuple[str, ...]]:
-    """The workers of a file, and its env_allow. Raises UseError with all faults at once."""
+    """Read the workers of a file, and its env_allow. Raises UseError with all faults at once."""
     faults: list[tuple[int, int, str]] = []
     top = fields_of(tree, _TOP, faults, "the file")
     entries = top.get("workers", {})
@@ -318,7 +319,7 @@ def _worker(name: str, entry: CommentedMap, at: tuple[int, int], faults: list[tu
 def fields_of(
     found: CommentedMap, types: Mapping[str, tuple[type, str]], faults: list[tuple[int, int, str]], what: str
 ) -> dict[str, Any]:
-    """The fields of a mapping that are as they should be; what is not goes to `faults`: line, column, words."""
+    """Return the valid fields of a mapping; the others go to `faults`: line, column, words."""
     fields = {}
     for key, value in found.items():
         if key not in types:
@@ -335,7 +336,7 @@ def fields_of(
 
 
 def place_of(found: Any, key: Any) -> tuple[int, int]:
-    """Line and column of a key, from 1."""
+    """Return line and column of a key, from 1."""
     with contextlib.suppress(AttributeError, KeyError, TypeError):
         line, column = found.lc.key(key)
         return line + 1, column + 1

@@ -54,7 +54,7 @@ def run(
 
 
 def _followed(process: subprocess.Popen[bytes], until: float, report: Report) -> bytes | None:
-    """What a process prints until it closes its output; None where that takes too long."""
+    """Return what a process prints until it closes its output; None if that takes too long."""
     assert process.stdout is not None
     with process.stdout as stream:
         out = b""
@@ -74,7 +74,7 @@ def _followed(process: subprocess.Popen[bytes], until: float, report: Report) ->
 
 @functools.lru_cache(maxsize=1)
 def tells_progress() -> bool:
-    """Whether the rsync of this machine can tell how much it has sent."""
+    """Tell whether this machine's rsync can show how much it has sent."""
     try:
         done = subprocess.run(["rsync", "--version"], capture_output=True, text=True, errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""Whether rsync reaches a host: it goes by OpenSSH, also where all else goes by fabric."""
+"""Test whether rsync reaches a host: it goes by OpenSSH, even where everything else goes by fabric."""
 
 from __future__ import annotations
 

@@ -65,7 +65,8 @@ class Bundle(NamedTuple):
 
 
 def bundle(machine: str, libc: str, cache: Path | None = None) -> Bundle:
-    """The runtime for hosts of a kind. `machine`: as uname -m says; `libc`: "glibc 2.36"; `cache`: folder of wheels.
+    """Build the runtime for a kind of host. `machine`: as uname -m says; `libc`: "glibc 2.36"; `cache`: folder of
+    wheels.
 
     Raises FailedError where it cannot be had.
     """
@@ -81,12 +82,12 @@ def bundle(machine: str, libc: str, cache: Path | None = None) -> Bundle:
 
 
 def wheels() -> Path:
-    """Where wheels for other machines are kept."""
+    """Return the directory with wheels for other machines."""
     return Path.home() / ".cache" / "wavequeue" / "wheels"
 
 
 def pack(files: Mapping[str, bytes]) -> Bundle:
-    """Make it of these files, by their names: the same ones give the same bytes."""
+    """Pack these files, by their names: the same ones give the same bytes."""
     digest = hashlib.sha256()
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
@@ -107,7 +108,7 @@ def _queue_manager() -> dict[str, bytes]:
 
 
 def _installed(name: str) -> Path:
-    """A file of a library that is installed here. Raises FailedError."""
+    """Read a file of a library that is installed here. Raises FailedError."""
     for folder in sys.path:
         if (Path(folder) / name).is_file():
             return Path(folder) / name
@@ -115,7 +116,8 @@ def _installed(name: str) -> Path:
 
 
 def _psutil(machine: str, cache: Path) -> dict[str, bytes]:
-    """psutil for a machine: the one installed here if it is that machine's and serves every Python, or a wheel's."""
+    """Find psutil for a machine: the one installed here if it is for that machine and for every Python, or a
+    wheel's."""
     folder = _installed("psutil/__init__.py").parent
     here = _needed((f"psutil/{path.name}", path) for path in folder.iterdir())
     if _serves(here, machine):
@@ -135,18 +137,18 @@ def _psutil(machine: str, cache: Path) -> dict[str, bytes]:
 
 
 def _needed(files: Iterator[tuple[str, Path | zipfile.Path]]) -> dict[str, bytes]:
-    """What a Linux host needs of psutil."""
+    """Choose what a Linux host needs of psutil."""
     return {name: path.read_bytes() for name, path in files if _PSUTIL.fullmatch(name) or _COMPILED.fullmatch(name)}
 
 
 def _serves(files: Mapping[str, bytes], machine: str) -> bool:
-    """Whether the compiled part is there, and for this machine."""
+    """Tell whether the compiled part is there, and for this machine."""
     compiled = [data for name, data in files.items() if _COMPILED.fullmatch(name)]
     return bool(compiled) and "psutil/__init__.py" in files and all(elf_machine(data) == machine for data in compiled)
 
 
 def elf_machine(data: bytes) -> str | None:
-    """The machine that a compiled file is for, as uname -m names it; None where it is none of ours."""
+    """Return the machine that a compiled file is for, as uname -m names it; None for any other."""
     if len(data) < 20 or data[:6] != b"\x7fELF\x02\x01":  # 64 bits, little-endian: both of ours are
         return None
     (number,) = struct.unpack_from("<H", data, 18)
@@ -154,7 +156,7 @@ def elf_machine(data: bytes) -> str | None:
 
 
 def _wheel(cache: Path, version: str, machine: str) -> Path | None:
-    """A wheel in the cache that serves this machine with any Python."""
+    """Find a wheel in the cache that works on this machine with any Python."""
     for path in sorted(cache.glob(f"psutil-{version}-*.whl")):
         _, _, _, abi, platforms = path.stem.split("-", 4)
         fits = [name for name in platforms.split(".") if name.startswith("manylinux") and name.endswith(f"_{machine}")]
@@ -164,7 +166,7 @@ def _wheel(cache: Path, version: str, machine: str) -> Path | None:
 
 
 def build_fetch(folder: Path, version: str, machine: str) -> list[str]:
-    """The command that gets psutil's wheel for a machine, less the Python that runs it."""
+    """Build the command that downloads psutil's wheel for a machine, without the Python that runs it."""
     return [
         "-m", "pip", "download", "--only-binary=:all:", "--no-deps",
         *(part for tag in ("manylinux2014", "manylinux_2_17", "manylinux2010", "manylinux_2_12", "manylinux_2_28")
@@ -175,7 +177,7 @@ def build_fetch(folder: Path, version: str, machine: str) -> list[str]:
 
 
 def _fetch(cache: Path, version: str, machine: str) -> Path:
-    """Get the wheel into the cache, whole or not at all. Raises FailedError that says how to do it by hand."""
+    """Download the whole wheel into the cache, or nothing. Raises FailedError that says how to do it by hand."""
     fetch = shlex.join(["python3", *build_fetch(cache, version, machine)])
     try:
         make_directory(cache)

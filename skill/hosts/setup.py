@@ -49,7 +49,7 @@ class Outcome(NamedTuple):
 
 
 class _Stop(Exception):
-    """This step cannot be done; says why."""
+    """This step failed; says why."""
 
 
 Say = Callable[[str, str], None]
@@ -57,7 +57,7 @@ Say = Callable[[str, str], None]
 
 
 def setup(hosts: Sequence[Host], wanted: Wanted, say: Say) -> list[Outcome]:
-    """Make all hosts ready at once. What fails on one stops no other."""
+    """Prepare all hosts at once. A failure on one stops no other."""
     found = each(hosts, lambda host: _Setup(host, wanted, say).go(), PATIENCE)
     return [
         Outcome(name, f"unreachable: {one.reason}") if isinstance(one, Unreachable) else one
@@ -111,7 +111,7 @@ class _Setup:
         return f"installed {', '.join(missing)}; {_there(facts)}"
 
     def _by_hand(self, facts: Facts, missing: Sequence[str], *, is_root: bool) -> str:
-        """What a person has to install. Raises _Stop unless it can be done without."""
+        """Say what a person has to install. Raises _Stop unless it is optional."""
         if is_root:
             way = f"apt-get is not available; install it there with its own package manager: {' '.join(missing)}"
         else:
@@ -186,7 +186,7 @@ class _Setup:
         return f"{len(packages)} packages of {plain(python)}, in {posixpath.join(self._workspace, LOG)}"
 
     def _cards(self) -> str:
-        """Its cards, a line each; "No GPU" if it says that it has none."""
+        """List its GPUs, a line each; "No GPU" if it reports none."""
         try:
             result = bootstrap.in_passing(self._host, self._facts, bootstrap.bundle_for(self._facts), "probe")
         except FailedError as error:
@@ -199,14 +199,14 @@ class _Setup:
 
 
 def setup_log(at: str, python: str, packages: Sequence[str], cards: str, script: str) -> str:
-    """The text of SETUP_LOG.txt. `script`: sha256 of setup.sh, or "none". Passwords in addresses are left out."""
+    """Build the text of SETUP_LOG.txt. `script`: sha256 of setup.sh, or "none". Passwords in addresses are removed."""
     lines = [_CREDENTIALS.sub("://***@", plain(line)) for line in packages]
     head = [f"date: {at}", f"setup.sh: {script}", cards, f"python: {plain(python)}", "pip freeze:"]
     return "\n".join([*head, *(lines or ["(nothing)"])]) + "\n"
 
 
 def _missing(facts: Facts) -> list[str]:
-    """Packages that are to be installed."""
+    """List the packages to be installed."""
     found = {"screen": facts.screen, "rsync": facts.rsync, "python3": facts.python}
     return [name for name, there in found.items() if there is None]
 
@@ -219,14 +219,14 @@ def _there(facts: Facts) -> str:
 
 
 def _reached(answer: T | Unreachable) -> T:
-    """What a host gave. Raises _Stop where it was not reached."""
+    """Return a host's answer. Raises _Stop if it was not reached."""
     if isinstance(answer, Unreachable):
         raise _Stop(f"unreachable: {plain(answer.reason)}")
     return answer
 
 
 def _succeeded(answer: CommandResult | Unreachable, what: str = "it failed") -> CommandResult:
-    """What a command that has to succeed gave. Raises _Stop."""
+    """Return the output of a command that has to succeed. Raises _Stop."""
     result = _reached(answer)
     if result.code != 0:
         raise _Stop(f"{what}: {result.why}")

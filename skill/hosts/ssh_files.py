@@ -16,7 +16,7 @@ _LINE = re.compile(r"\s*([A-Za-z0-9]+)(?:\s*=\s*|\s+)(.*)")
 
 
 class _UnsureError(Exception):
-    """Only ssh can tell."""
+    """Only ssh can decide."""
 
 
 def may_name(host: str, other: str, files: list[Path]) -> bool:
@@ -59,7 +59,7 @@ def _included(word: str, by: Path) -> list[str]:
 
 
 def _fits(words: list[str], name: str) -> bool:
-    """Whether a name fits patterns as ssh takes them: one with ! that fits excludes it."""
+    """Tell whether a name matches patterns as ssh matches them: a pattern with ! that matches excludes it."""
     fits = False
     for word in words:
         if not _WORD.fullmatch(word):

@@ -37,19 +37,19 @@ class Settings(NamedTuple):
     values: Mapping[str, tuple[str, ...]]
 
     def first(self, name: str) -> str:
-        """The value of an option; empty where it has none."""
+        """Return the value of an option; empty if it has none."""
         return self.values.get(name, ("",))[0]
 
     def all(self, name: str) -> tuple[str, ...]:
         return self.values.get(name, ())
 
     def is_set(self, name: str) -> bool:
-        """Whether an option names something: it is there, and is not `none`."""
+        """Tell whether an option names something: it is there, and is not `none`."""
         return self.first(name).lower() not in ("", "none")
 
     @property
     def seconds(self) -> float | None:
-        """ConnectTimeout in seconds; None where it is not set."""
+        """Return ConnectTimeout in seconds; None if it is not set."""
         text = self.first("connecttimeout")
         return float(text) if text.isdigit() and int(text) > 0 else None
 
@@ -62,7 +62,7 @@ class Fault(NamedTuple):
 
 
 def home() -> str:
-    """The home directory as ssh takes it: of the user database, whatever HOME says."""
+    """Return the home directory as ssh finds it: in the user database, whatever HOME says."""
     try:
         return pwd.getpwuid(os.getuid()).pw_dir
     except KeyError:
@@ -83,12 +83,12 @@ def settings_files() -> list[Path]:
 
 
 def ask(command: Sequence[str], destination: str) -> Settings | Fault:
-    """The settings of `command` (ssh with its options) for a destination, [USER@]HOST."""
+    """Return the settings of `command` (ssh with its options) for a destination, [USER@]HOST."""
     return _ask((*command, "-G", destination), _state())
 
 
 def ask_all(command: Sequence[str], destinations: Sequence[str]) -> list[Settings | Fault]:
-    """The same for several destinations at once."""
+    """Do the same for several destinations at once."""
     found: dict[str, Settings | Fault] = {}
     threads = [threading.Thread(target=lambda to=to: found.update({to: ask(command, to)})) for to in destinations]
     for thread in threads:
@@ -127,13 +127,13 @@ def _ask(argv: tuple[str, ...], _depends_on: tuple[object, ...]) -> Settings | F
 
 
 def words(text: str) -> str:
-    """The first of ssh's own words that says something, in one line: it names the file and the line."""
+    """Return the first of ssh's own messages, in one line: it names the file and the line."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith(_NOISE)]
     return one_line(lines[0], 300) if lines else ""
 
 
 def parse(destination: str, text: str) -> Settings:
-    """What `ssh -G` printed for a destination."""
+    """Parse what `ssh -G` printed for a destination."""
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
         name, _, value = line.partition(" ")

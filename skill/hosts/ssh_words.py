@@ -37,13 +37,13 @@ def kind(text: str) -> str:
 
 
 def telling(text: str) -> str:
-    """The lines that say what is wrong, as one."""
+    """Join the lines that say what is wrong."""
     lines = dict.fromkeys(line.strip() for line in text.splitlines() if not _NOISE.search(line.strip()))
     return " / ".join(one_line(line, 200) for line in list(lines)[:_MOST])
 
 
 def methods(text: str) -> tuple[str, ...]:
-    """The ways to log in that a host has named when it refused."""
+    """List the ways to log in that a host named when it refused."""
     found = _METHODS.search(text)
     return tuple(found.group(1).split(",")) if found else ()
 
@@ -72,5 +72,5 @@ def _human(ways: tuple[str, ...]) -> str:
 
 
 def asked_for(ways: tuple[str, ...]) -> str:
-    """What is to be given beside a key, in words."""
+    """Say what is required beside a key."""
     return _human(tuple(way for way in ways if way != "publickey")) or "another key"

@@ -44,7 +44,7 @@ def fault(host: Host, facts: Facts) -> str | Unreachable | None:
 
 
 def _survives(host: Host, how: str) -> bool | Unreachable:
-    """Start a process over a connection of its own, end that, and see whether the process is there."""
+    """Start a process over a connection of its own, close that, and see whether the process still runs."""
     other = Host(host.worker, host.known_hosts, host.tries)
     try:
         begun = other.script(_BEGIN, how, limit=1 << 16)

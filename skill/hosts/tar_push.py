@@ -1,4 +1,4 @@
-"""Send code with tar, where rsync is missing on either side.
+"""Push code with tar, if rsync is missing on either side.
 
 Small files travel as archives of bounded size. A large file, or one with holes, travels as its data alone, piece by
 piece, and has its holes again there. All of it is put beside the code first, under a name that follows from what is
@@ -38,7 +38,7 @@ _LIMIT = 3600.0
 
 
 class Range(NamedTuple):
-    """Data of a file from `begin`, a multiple of BLOCK, on."""
+    """Data of a file from `begin`, a multiple of BLOCK, onwards."""
 
     begin: int
     size: int
@@ -52,7 +52,7 @@ class Plan(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """Where one push puts things first. `token`: follows from what is sent; `owner`: this push, and no other one."""
+    """Where one push puts files first. `token`: derived from what is sent; `owner`: this push, and no other."""
 
     host: Host
     workspace: str
@@ -60,7 +60,7 @@ class Stage(NamedTuple):
     owner: str
 
     def run(self, text: str, *args: str, stdin: bytes = b"") -> bytes | str | Unreachable:
-        """What a text of sh prints there; else what went wrong, and nothing is left of the stage then."""
+        """Return what a text of sh prints there; else what went wrong, and the stage is removed."""
         result = self.host.script(text, self.workspace, self.token, self.owner, *args, stdin=stdin, timeout=_LIMIT)
         if isinstance(result, CommandResult) and result.code != 0:
             self.host.script(_CLEAR, self.workspace, self.token, self.owner)
@@ -69,7 +69,7 @@ class Stage(NamedTuple):
 
 
 def plan(source: Path, files: Iterable[str]) -> Plan:
-    """Divide files, relative to `source`, into archives and those that travel in pieces."""
+    """Divide files, relative to `source`, into archives and those that are sent in pieces."""
     archives: list[list[str]] = [[]]
     large, room = [], _PIECE
     for name in files:
@@ -86,7 +86,7 @@ def plan(source: Path, files: Iterable[str]) -> Plan:
 
 
 def token(source: Path, files: Iterable[str]) -> str:
-    """A name for what is sent: another one as soon as any of these files is another one."""
+    """Name what is sent: a change of any file gives another name."""
     digest = hashlib.sha256()
     for name in files:
         info = (source / name).lstat()
@@ -95,7 +95,7 @@ def token(source: Path, files: Iterable[str]) -> str:
 
 
 def data(file: io.FileIO) -> list[Range]:
-    """Where a file has data, in order and apart from each other. All of it where the file system does not tell."""
+    """List where a file has data, in order and separately. All of it if the file system does not know."""
     size = os.fstat(file.fileno()).st_size
     found: list[Range] = []
     at = 0
@@ -110,7 +110,7 @@ def data(file: io.FileIO) -> list[Range]:
 
 
 def _next_data(fd: int, at: int, size: int) -> tuple[int, int]:
-    """Begin and end of the data at or after a place; the end of the file twice where there is none."""
+    """Find begin and end of the data at or after a place; the end of the file twice if there is none."""
     try:
         begin = os.lseek(fd, at, os.SEEK_DATA)
         return begin, os.lseek(fd, begin, os.SEEK_HOLE)
@@ -121,7 +121,7 @@ def _next_data(fd: int, at: int, size: int) -> tuple[int, int]:
 
 
 def pieces(ranges: Iterable[Range]) -> list[list[Range]]:
-    """Ranges, divided where they are too long, in groups of at most _PIECE bytes."""
+    """Group ranges, split where they are too long, into at most _PIECE bytes each."""
     found: list[list[Range]] = [[]]
     room = _PIECE
     for one in ranges:
@@ -197,7 +197,7 @@ def _send_large(stage: Stage, source: Path, name: str, mark: str, so_far: str) -
 
 
 def _read(file: io.FileIO, group: Iterable[Range]) -> bytes | None:
-    """The data of some ranges; None where the file has become shorter."""
+    """Read the data of some ranges; None if the file has become shorter."""
     found = bytearray()
     for one in group:
         left = one.size
@@ -218,7 +218,7 @@ def _parts(file: io.FileIO, one: Range) -> Iterator[bytes]:
 
 
 def pack(source: Path, files: Iterable[str]) -> bytes:
-    """These files as a tar.gz, without owners."""
+    """Pack these files as a tar.gz, without owners."""
 
     def bare(info: tarfile.TarInfo) -> tarfile.TarInfo:
         info.uid = info.gid = 0

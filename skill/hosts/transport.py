@@ -1,4 +1,4 @@
-"""What all transports have in common: a command starts in a channel, or the host is unreachable."""
+"""What all transports share: a command starts in a channel, or the host is unreachable."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CommandResult(NamedTuple):
 
     @property
     def why(self) -> str:
-        """Why it failed, in its own words, as a few of a message; else its exit code."""
+        """Say why it failed, by the first and last lines of its message; else by its exit code."""
         return excerpt(self.err) or f"exit code {self.code}"
 
 
@@ -60,17 +60,17 @@ class Transport(Protocol):
     beyond: str | None
 
     def open(self, command: str, /) -> Channel | Unreachable:
-        """Begin a command line of the host's login shell."""
+        """Start a command line in the host's login shell."""
 
     def socket_path(self) -> str | None:
-        """The socket by which other commands of ssh share this login, None where there is none."""
+        """Return the socket by which other ssh commands share this login, None if there is none."""
 
     def close(self) -> None:
         """Log out."""
 
 
 def changed_key(where: str, name: str, why: str) -> str:
-    """Say that a host shows a key that cannot be taken. `why`: which one was expected; empty: the one kept here."""
+    """Say that a host shows another key. `why`: which one was expected; empty: the one kept here."""
     if why:
         return f"{where} has a host key that is not accepted: {why}. Nothing was sent. See what ssh says: ssh {name}"
     return (
