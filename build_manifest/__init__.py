@@ -1,4 +1,4 @@
-"""A spec that a person writes becomes the manifest of a run. No network, no clock.
+"""Build the manifest of a run from a spec that a person writes. No network, no clock.
 
 `build` and `read` bring PyYAML and Jinja2 with them, and are imported when they are first asked for.
 """

@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _write(path: str, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write the whole file or nothing."""
     path = os.path.realpath(path)
     temporary = f"{path}.{os.getpid()}.tmp"
     try:

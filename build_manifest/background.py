@@ -1,4 +1,4 @@
-"""Finds commands that end while their work goes on: `nohup train &`, `screen -dm`, `sbatch`. Pure; nothing is run.
+"""Find commands that end while their work continues: `nohup train &`, `screen -dm`, `sbatch`. Pure; nothing is run.
 
 Only what the last command of all leaves behind is named: a server that is started with `&` for the command after it,
 or anything with a `wait` below it, is in order.
@@ -31,7 +31,7 @@ _OPTION_OF_PREFIX = re.compile(r"-\S*|[0-9.]+[smhd]?")
 
 
 def in_background(command: str) -> tuple[str, str] | None:
-    """What leaves the work of a command behind, and what to write instead; None where nothing does."""
+    """Say what leaves a command's work running, and what to write instead; None if nothing does."""
     if not _MAYBE.search(command):
         return None
     for words, end in reversed(_commands(bare(command))):
@@ -47,7 +47,7 @@ def in_background(command: str) -> tuple[str, str] | None:
 
 
 def check_background(faults: Faults, command: str, scalar: Scalar) -> None:
-    """Note a command that leaves its work behind. `scalar`: where it stands."""
+    """Note a command that leaves its work running. `scalar`: where it is in the spec."""
     found = in_background(command)
     if found:
         what = f"this command ends while its work continues in the background ({found[0]}), so its result stays unknown"
@@ -55,7 +55,7 @@ def check_background(faults: Faults, command: str, scalar: Scalar) -> None:
 
 
 def _commands(text: str) -> list[tuple[list[str], str]]:
-    """The commands in order, each with what ends it."""
+    """List the commands in order, each with what ends it."""
     found: list[tuple[list[str], str]] = []
     words: list[str] = []
     for match in _TOKEN.finditer(text):
@@ -71,7 +71,7 @@ def _commands(text: str) -> list[tuple[list[str], str]]:
 
 
 def _without_prefixes(words: Sequence[str]) -> list[str]:
-    """The command itself: without assignments, what only goes before a command, and what closes a list."""
+    """Return the command itself: without assignments, prefixes, and what closes a list."""
     own = list(words)
     prefixed = False
     while own and (

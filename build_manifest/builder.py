@@ -1,4 +1,4 @@
-"""From the text of a spec to its manifest: the whole way, without a file, a clock or a network."""
+"""Build a manifest from the text of a spec, without a file, a clock or a network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_BYTES = 256 << 20
 
 
 class Built(NamedTuple):
-    """A manifest, and what is odd about its spec without being wrong, one line each."""
+    """A manifest, and warnings about its spec, one line each."""
 
     manifest: Manifest
     warnings: list[str]
@@ -50,7 +50,7 @@ def _build(faults: Faults) -> Built:
 
 
 def read(path: str) -> str:
-    """The text of a spec's file. Raises SpecErrors where it cannot be read or is not UTF-8."""
+    """Read the text of a spec's file. Raises SpecErrors if it cannot be read or is not UTF-8."""
     try:
         data = regular_file.read(path, MAX_BYTES)
     except OSError as error:

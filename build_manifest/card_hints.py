@@ -1,4 +1,4 @@
-"""Hints where a command or `env` chooses cards by itself, past the queue. Pure."""
+"""Warn where a command or `env` chooses GPUs by itself, past the queue. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BY_HOST_INDEX = re.compile(r"\b(cuda|gpu):\$\{GPU\}")
 def hint_at_cards(
     faults: Faults, texts: Iterable[Scalar], env: Iterable[tuple[str, Scalar]], cards: str | None
 ) -> None:
-    """Warn of cards that are chosen in `texts` (commands, values of args) or `env`. `cards`: how many the job asks for,
+    """Warn of GPUs that are chosen in `texts` (commands, values of args) or `env`. `cards`: how many the job asks for,
     as it was written; a job with none may choose for itself."""
     if cards == "0":
         return

@@ -1,4 +1,5 @@
-"""A command with lists of values as a spec: `python train.py --lr 1e-3,1e-2 --seed 0..4` is a grid of ten jobs. Pure.
+"""Make a spec of a command with lists of values: `python train.py --lr 1e-3,1e-2 --seed 0..4` is a grid of ten jobs.
+Pure.
 
 A list is a word, or what follows `=` in one, with commas between its values or a range: `0..4`, `range(5)`. It has the
 name of its option. Any other word is passed as it is; `{lr}` in it stands for the value of the list `lr`.
@@ -39,7 +40,7 @@ _PLACE = re.compile(r"(?<!\$)\{([A-Za-z_][\w.-]*)\}")
 
 
 def spec(words: Sequence[str], options: JobOptions, project: str) -> WrittenSpec:
-    """The spec of a command, given word by word as a program is started. Raises SpecErrors."""
+    """Make the spec of a command, given word by word as a program is started. Raises SpecErrors."""
     words = _words(words)
     axes: dict[str, list[str]] = {}
     parts: list[tuple[str, str | None]] = []  # what stands before, and the list or None for a word as it is
@@ -62,7 +63,7 @@ def spec(words: Sequence[str], options: JobOptions, project: str) -> WrittenSpec
 
 
 def _words(words: Sequence[str]) -> list[str]:
-    """The words of the command; of one that was given as a single text, if it is plain."""
+    """Split a command into words; one given as a single text only if it is plain."""
     if len(words) != 1 or not re.search(r"\s", words[0].strip()):
         return list(words)
     try:
@@ -91,7 +92,7 @@ def _check_quotes(word: str) -> None:
 
 
 def _listed(text: str, name: str, word: str) -> list[str] | None:
-    """The values of a list, as YAML has them; None where the text is one value. Raises SpecErrors."""
+    """Return the values of a list, as YAML has them; None if the text is one value. Raises SpecErrors."""
     items = _COMMA.split(text)
     if len(items) > 1 and (_NO_VALUE.search(text) or "" in items):
         shown = f"{name} {shlex.quote(text)}" if name and not name.endswith("=") else shlex.quote(word)
@@ -113,7 +114,7 @@ def _listed(text: str, name: str, word: str) -> list[str] | None:
 
 
 def _one(text: str) -> str:
-    """A value without the backslashes that kept it in one."""
+    """Remove the backslashes that kept a value in one."""
     return re.sub(r"\\(,|\.\.)", r"\1", text)
 
 
@@ -122,7 +123,7 @@ def _as_it_is(before: str, text: str, word: str) -> str:
 
 
 def _key(option: str | None, taken: dict[str, list[str]]) -> str:
-    """The name of a list: that of its option, else of its place."""
+    """Name a list: by its option, else by its place."""
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", (option or "").lstrip("-+~")).strip("._-")
     if not KEY.fullmatch(name):
         name = f"arg{sum(key.startswith('arg') for key in taken) + 1}"
@@ -136,7 +137,7 @@ def _key(option: str | None, taken: dict[str, list[str]]) -> str:
 
 
 def _quoted(word: str, axes: dict[str, list[str]]) -> str:
-    """A word for bash, with `{name}` of a list or of the id as a spec writes it."""
+    """Quote a word for bash, with `{name}` of a list or of the id as a spec writes it."""
     parts, at = [], 0
     for match in _PLACE.finditer(word):
         if match[1] in axes or match[1] == EACH_ID:

@@ -1,4 +1,4 @@
-"""A job that is given by hand, judged as that of a spec is. Pure."""
+"""Check a job that is given on the command line like one of a spec. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from build_manifest.secrets import warn_of_secrets
 
 
 def check_job(command: str, expected_output: str | None, gpus: int) -> list[str]:
-    """What is odd about a job without being wrong, one line each. Raises SpecErrors with what is wrong."""
+    """Return warnings about a job, one line each. Raises SpecErrors with what is wrong."""
     faults = Faults("--cmd", command)
     scalar = _scalar(command)
     check_background(faults, command, scalar)

@@ -1,4 +1,4 @@
-"""A file of commands as a spec: each line is a job. Pure."""
+"""Make a spec of a file of commands: each line is a job. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from build_manifest.written_spec import (
 
 
 def spec(text: str, file: str, options: JobOptions, project: str) -> WrittenSpec:
-    """The spec of a file of commands; `#` begins a comment. Raises SpecErrors with the lines of `file`."""
+    """Make the spec of a file of commands; `#` begins a comment. Raises SpecErrors with the lines of `file`."""
     commands = list(_commands(text))
     faults = [fault for line, command in commands for fault in _faults(file, line, command)]
     first: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""A table as a spec: each row is a job, whose command takes `{column}` from it. Pure."""
+"""Make a spec of a table: each row is a job, whose command takes `{column}` from it. Pure."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _ID_COLUMN = "id_"
 
 
 def spec(text: str, file: str, command: str, options: JobOptions, project: str) -> WrittenSpec:
-    """The spec of a table with a head. The columns that `command` and the options name are keys of the jobs; a column
-    `id` names them, unless an option does. Raises SpecErrors with the lines of `file`."""
+    """Make the spec of a table with a head. The columns that `command` and the options name are keys of the jobs; a
+    column `id` names them, unless an option does. Raises SpecErrors with the lines of `file`."""
     if not command.strip():
         raise SpecErrors(
             [Fault("--cmd", 0, 0, "it is empty", "write the command of each row: 'python train.py --lr {lr}'")]
@@ -60,7 +60,7 @@ def spec(text: str, file: str, command: str, options: JobOptions, project: str) 
 
 
 def _read(text: str, file: str) -> tuple[list[str], list[list[str]]]:
-    """The head and the rows, without spaces around the cells. Raises SpecErrors."""
+    """Read the head and the rows, without spaces around the cells. Raises SpecErrors."""
     head = text.splitlines()[:1]
     delimiter = "\t" if "\t" in "".join(head) else ";" if ";" in "".join(head) and "," not in head[0] else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)

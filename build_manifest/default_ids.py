@@ -22,7 +22,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._=+,@-]+")
 
 
 def with_ids(faults: Faults, form: PhaseForm) -> PhaseForm:
-    """The phase with an id for each job that has none. Notes a fault where none can be made."""
+    """Return the phase with an id for each job that has none. Notes a fault if none can be made."""
     lacking = [number for number, job in enumerate(form.jobs) if job.id is None and "id" not in job.given]
     if not lacking:
         return form
@@ -47,8 +47,8 @@ def with_ids(faults: Faults, form: PhaseForm) -> PhaseForm:
 
 
 def of_commands(commands: Sequence[str]) -> list[str]:
-    """An id for each command, made of its own words, so that it stays when others are added or removed. Equal commands
-    have equal ids."""
+    """Make an id for each command from its own words, so that it stays the same when others are added or removed. Equal
+    commands have equal ids."""
     names = [_of_command(command) for command in commands]
     meant: dict[str, set[str]] = {}
     for name, command in zip(names, commands):
@@ -78,7 +78,7 @@ def _marked(name: str, command: str) -> str:
 
 
 def safe(value: str) -> str:
-    """A value as a part of an id."""
+    """Make a value fit to be part of an id."""
     return _UNSAFE.sub("-", value)
 
 
@@ -99,7 +99,7 @@ def _named(job: JobForm, text: str, part: Callable[[str], str] = safe) -> JobFor
 
 
 def _varying(form: PhaseForm) -> dict[str, set[str]]:
-    """The keys of a grid that have several values, with those."""
+    """Find the keys of a grid that have several values, with those."""
     grid = form.grid
     values: dict[str, set[str]] = {name: set() for name in grid.names}
     entries = [*grid.product, *grid.zipped, *(one for entry in grid.includes for one in entry.keys)]
@@ -110,7 +110,7 @@ def _varying(form: PhaseForm) -> dict[str, set[str]]:
 
 
 def _by_args(form: PhaseForm, jobs: Sequence[JobForm]) -> list[str | None]:
-    """Ids by the args that differ; None where jobs do not differ, or their values are not known yet."""
+    """Make ids by the args that differ; None if jobs do not differ, or their values are not known yet."""
     args = [{key.text: _text(value) for key, value in job.args or ()} for job in jobs]
     keys = list(dict.fromkeys(key for one in args for key in one))
     varying = [key for key in keys if len({one.get(key) for one in args}) > 1]

@@ -1,4 +1,4 @@
-"""From a spec's form to its manifest: cells, jobs, who waits for whom, and the faults of the whole. Pure."""
+"""Expand a spec's form into its manifest: cells, jobs, dependencies, and faults of the whole. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _COMMANDS = ("on_complete", "analyze_on_complete", "results_to")
 
 
 class Made(NamedTuple):
-    """A job and where it comes from: `form` counts the jobs of its phase as they were written."""
+    """A job and its origin: `form` counts the jobs of its phase as they were written."""
 
     job: JobSpec
     form: int
@@ -36,7 +36,7 @@ class Made(NamedTuple):
 
 
 class _Phase(NamedTuple):
-    """A phase and its jobs; `whole` is False where some could not be made."""
+    """A phase and its jobs; `whole` is False if some could not be made."""
 
     form: PhaseForm
     made: list[Made]
@@ -44,7 +44,8 @@ class _Phase(NamedTuple):
 
 
 def expand(faults: Faults, spec: SpecForm) -> tuple[Manifest, tuple[tuple[PhaseForm, list[Made]], ...]] | None:
-    """The manifest of a spec, and its jobs with their origin, by phase. None where there are faults; all are noted."""
+    """Expand a spec into its manifest, and its jobs with their origin, by phase. None if there are faults; all are
+    noted."""
     if not _check_size(faults, spec):
         return None
     phases = [_expand_phase(faults, spec, with_ids(faults, form)) for form in spec.phases]
@@ -96,7 +97,7 @@ def expand(faults: Faults, spec: SpecForm) -> tuple[Manifest, tuple[tuple[PhaseF
 
 
 def _pulled(patterns: Sequence[str], jobs: Sequence[JobSpec]) -> tuple[str, ...]:
-    """What is pulled, each path once; with `${id}` in it, that of each job."""
+    """List what is pulled, each path once; with `${id}` in it, that of each job."""
     found: dict[str, None] = {}
     for one in patterns:
         found.update(dict.fromkeys([one.replace(EACH_ID, escape(job.id)) for job in jobs] if EACH_ID in one else [one]))
@@ -137,7 +138,7 @@ def _check_size(faults: Faults, spec: SpecForm) -> bool:
 
 
 def _expand_phase(faults: Faults, spec: SpecForm, form: PhaseForm) -> _Phase:
-    """All jobs of a phase. Texts are compiled, and so checked, also where the cells are not known."""
+    """Make all jobs of a phase. Texts are compiled, and so checked, even if the cells are not known."""
     names = form.grid.names if form.templated else ()
     templated_env = tuple((name, scalar) for name, scalar in spec.env if is_template(scalar.text))
     made: list[Made] = []
@@ -213,7 +214,8 @@ def _check_ids(faults: Faults, phases: Sequence[_Phase]) -> None:
 
 
 def _warn_of_case(faults: Faults, phases: Sequence[_Phase], ids: Collection[str]) -> None:
-    """Warn once of ids whose files are the same where case does not count, as on a Mac that pulls the logs."""
+    """Warn once of ids whose files would be the same on a file system that ignores case, as on a Mac that pulls the
+    logs."""
     first: dict[str, str] = {}
     for name in ids:
         other = first.setdefault(name.casefold(), name)
@@ -255,7 +257,7 @@ def _duplicate(faults: Faults, name: str, first: tuple[_Phase, Made], second: tu
 def _match(
     faults: Faults, phase: _Phase, phases: Sequence[_Phase], groups: dict[str, tuple[str, ...]]
 ) -> list[list[str]] | None:
-    """For each job of a phase with `match`, the names of what it waits for; None for a phase without."""
+    """Return for each job of a phase with `match` the names of its dependencies; None for a phase without."""
     form = phase.form
     if not form.match or not form.is_valid:
         return None
@@ -291,7 +293,7 @@ def _match(
 
 
 def _check_key(faults: Faults, form: PhaseForm, one: _Phase, scalar: Scalar) -> None:
-    """Whether all jobs of a phase have a key of `match`."""
+    """Tell whether all jobs of a phase have a key of `match`."""
     if not one.whole:
         return
     lacking = next((made for made in one.made if scalar.text not in made.job.params), None)
@@ -340,7 +342,7 @@ def _unknown_job(faults: Faults, phase: _Phase, made: Made, name: str, ids: Sequ
 
 
 def _circle_mark(circle: Sequence[str], phases: Sequence[_Phase]) -> Mark:
-    """A place where the circle can be cut."""
+    """Return a place where the circle can be broken."""
     for phase in phases:
         for made in phase.made:
             if made.job.id in circle and phase.form.jobs[made.form].depends_on:

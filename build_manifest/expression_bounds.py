@@ -1,4 +1,4 @@
-"""What one expression of a spec may cost. Each operation is weighed before it is done, and its result after it.
+"""Limit what one expression of a spec may cost. Each operation is checked before it is done, and its result after it.
 
 Pure counting, without a clock: the same spec is refused on every machine at the same place.
 """
@@ -38,12 +38,12 @@ class Meter:
         self._one = 0
 
     def begin(self) -> None:
-        """Another expression is evaluated; every one adds a little to what the whole may cost."""
+        """Begin another expression; every one adds a little to the total cost."""
         self._build += _PER_EVALUATION
         self._one = _ONE_EVALUATION
 
     def take(self, value: Any) -> Any:
-        """Charge for a result, and give it back. Raises TooMuch where it is too large, or the work is used up."""
+        """Charge for a result, and return it. Raises TooMuch if it is too large, or the total is used up."""
         cost = size(value)
         if cost > MAX_TEXT:
             raise TooMuch(f"makes a text or a list of more than {MAX_TEXT:,}")
@@ -57,7 +57,7 @@ class Meter:
 
 
 def size(value: Any) -> int:
-    """How large a value is, with all that is in it; counted no further than just above MAX_TEXT."""
+    """Return how large a value is, with everything in it; counted no further than just above MAX_TEXT."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, int):

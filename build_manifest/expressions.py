@@ -55,7 +55,7 @@ class Raw(str):
 
 
 class _Bounded(jinja2.sandbox.ImmutableSandboxedEnvironment):
-    """Weighs every operation, call and filter before and after it."""
+    """Check every operation, call and filter before and after it."""
 
     intercepted_binops = frozenset(["+", "-", "*", "/", "//", "**", "%"])
 
@@ -111,7 +111,7 @@ class _Bounded(jinja2.sandbox.ImmutableSandboxedEnvironment):
 
 
 def _whole(value: Any) -> Any:
-    """What a filter would give bit by bit, as a list."""
+    """Return what a filter would yield step by step, as a list."""
     if isinstance(value, Iterator):
         made = list(itertools.islice(value, MAX_TEXT + 1))
         if len(made) > MAX_TEXT:
@@ -132,7 +132,8 @@ class Expression(NamedTuple):
     cache: dict[tuple[Any, ...], str]
 
     def evaluate(self, values: Mapping[str, Any], meter: Meter) -> str:
-        """The text that it gives over `values`; a Raw one where it is not to be quoted. Raises ExpressionError."""
+        """Return the text of the expression over `values`; a Raw one if it is not to be quoted. Raises
+        ExpressionError."""
         own = {inner: values[name] for inner, name in zip(self.inside, self.names)}
         # 1 and True, or a text and a number that prints like it, are equal as keys and not as values.
         key = tuple([(type(one), str(one)) for one in own.values()])
@@ -165,7 +166,7 @@ def compile_expression(source: str, known: Collection[str] = ()) -> Expression:
 
 
 def _rename(source: str, names: Collection[str]) -> tuple[str, dict[str, str]]:
-    """The source with names that Jinja2 can read in place of `names`, and what each of these stands for."""
+    """Replace `names` in the source by names that Jinja2 can read; return what each of these stands for."""
     if not any(name in source for name in names):
         return source, {}
     inner = {name: "_" + "".join(c if c.isalnum() else f"_{ord(c):x}_" for c in name) for name in names}

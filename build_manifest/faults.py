@@ -1,4 +1,4 @@
-"""What is wrong with a spec: where it stands, what it is, what to write instead. All is collected, then raised."""
+"""What is wrong with a spec: where it is, what it is, what to write instead. All faults are collected, then raised."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Mark(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """One thing that is wrong. `instead` says what to write, and may be empty."""
+    """One fault. `instead` says what to write, and may be empty."""
 
     file: str
     line: int
@@ -62,7 +62,7 @@ class Shown(Enum):
 
 
 class Faults:
-    """Collects what is wrong, and what is merely odd, while one spec is read."""
+    """Collect faults and warnings while one spec is read."""
 
     def __init__(self, file: str, text: str, shown: Shown = Shown.PLACES) -> None:
         self.file = file
@@ -92,23 +92,23 @@ class Faults:
             self._warnings.append((mark, line))
 
     def warnings(self) -> list[str]:
-        """All warnings, in the order of their places."""
+        """Return all warnings, in the order of their places."""
         return [line for _, line in sorted(self._warnings)]
 
     def _place(self, mark: Mark) -> Mark:
-        """A place as it is shown."""
+        """Format a place for a message."""
         if self._shown is Shown.PLACES:
             return mark
         return Mark(0, 0) if self._shown is Shown.NAMES else Mark(mark.line, 1)
 
     def mark_at(self, index: int) -> Mark:
-        """The place of a character of the text."""
+        """Return the place of a character of the text."""
         before = self.text[:index]
         return Mark(before.count("\n") + 1, index - before.rfind("\n"))
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:
-    """The known name that `name` most likely means; None if none is near."""
+    """Return the known name that `name` most likely means; None if none is near."""
     candidates = list(known)
     if len(candidates) > _NEAR:  # difflib over 100,000 ids would take seconds
         candidates.sort(key=lambda one: (-_shared(one, name), abs(len(one) - len(name)), one))
@@ -122,12 +122,12 @@ def nearest(name: str, known: Collection[str]) -> str | None:
 
 
 def _shared(one: str, other: str) -> int:
-    """How many characters both begin with."""
+    """Count the characters with which both begin."""
     return next((n for n, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
 
 
 def listed(names: Iterable[str], limit: int = 12) -> str:
-    """Names for a message: at most `limit` of them."""
+    """Join names for a message: at most `limit` of them."""
     names = list(names)
     more = f", … ({len(names)} in all)" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

@@ -1,4 +1,4 @@
-"""Reading single fields off nodes: text, lists, numbers, mappings. What does not fit is noted and read as None."""
+"""Read single fields off nodes: text, lists, numbers, mappings. What does not fit is noted and read as None."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _SWITCH = {"true": True, "on": True, "false": False, "off": False}
 
 
 class Fields:
-    """Reads fields, and tells the faults."""
+    """Reads the fields of a spec, and notes their faults."""
 
     def __init__(self, faults: Faults) -> None:
         self.faults = faults
 
     def table(self, node: Node, what: str, keys: Collection[str]) -> dict[str, Node]:
-        """The entries of a mapping that may have `keys`; unknown ones are noted and left out."""
+        """Read the entries of a mapping that may have `keys`; unknown ones are noted and left out."""
         if not isinstance(node, MapNode):
             self.faults.add(node.mark, f"{what} must be a mapping of keys to values", f"its keys: {listed(keys, 40)}")
             return {}
@@ -59,7 +59,7 @@ class Fields:
         return f"known keys: {listed(keys, 40)}"
 
     def text(self, node: Node | None, what: str, *, required: bool = False) -> Scalar | None:
-        """A scalar with something in it, as it was written."""
+        """Read a scalar that is not empty, as it was written."""
         hint = "write one" if required else "write one, or remove the key"
         if node is None:
             return None
@@ -76,7 +76,7 @@ class Fields:
         return node
 
     def texts(self, node: Node | None, what: str) -> tuple[Scalar, ...]:
-        """A list of scalars; one alone is a list of one."""
+        """Read a list of scalars; a single one is a list of one."""
         if node is None:
             return ()
         items = node.items if isinstance(node, ListNode) else (node,)
@@ -84,7 +84,7 @@ class Fields:
         return tuple(item for item in found if item is not None)
 
     def number(self, node: Node | None, what: str, read: Callable[[str], _T]) -> _T | None:
-        """A number, by `read`, which raises ValueError with what to write instead."""
+        """Read a number by `read`, which raises ValueError with what to write instead."""
         scalar = self.text(node, what)
         if scalar is None:
             return None
@@ -98,7 +98,7 @@ class Fields:
         return None
 
     def number_or_template(self, node: Node | None, what: str, read: Callable[[str], object]) -> Scalar | None:
-        """A number as `number` takes it, or a text in which one is substituted."""
+        """Read a number as `number` does, or a text in which one is substituted."""
         if isinstance(node, Scalar) and is_template(node.text):
             return node
         if isinstance(node, Scalar):
@@ -111,7 +111,7 @@ class Fields:
         return None
 
     def choice(self, node: Node | None, what: str, words: Collection[str]) -> str | None:
-        """One of a few words."""
+        """Read one of a few words."""
         scalar = self.text(node, what)
         if scalar is None or scalar.text in words:
             return None if scalar is None else scalar.text
@@ -121,7 +121,7 @@ class Fields:
         return None
 
     def switch(self, node: Node | None, what: str, words: str) -> bool | None:
-        """True or false, on or off. `words`: how the message says it."""
+        """Read true or false, on or off. `words`: how the message names them."""
         scalar = self.text(node, what)
         if scalar is None or (scalar.text.lower() in _SWITCH and (scalar.plain or scalar.text in ("on", "off"))):
             return None if scalar is None else _SWITCH[scalar.text.lower()]
@@ -129,7 +129,7 @@ class Fields:
         return None
 
     def env(self, node: Node | None) -> tuple[tuple[str, Scalar], ...]:
-        """Variables and their values, as written."""
+        """Read variables and their values, as written."""
         if node is None:
             return ()
         if not isinstance(node, MapNode):
@@ -157,7 +157,7 @@ class Fields:
         return tuple(found)
 
     def _from(self, key: str, node: MapNode) -> Scalar | None:
-        """`{from: NAME}` as the text that means it."""
+        """Convert `{from: NAME}` to the text with the same meaning."""
         entries = {one.text: value for one, value in node.entries}
         value = entries.get("from")
         hint = f"write {key}: {{from: NAME}} for what NAME is where the job runs, or put quotes around a text"

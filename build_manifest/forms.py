@@ -1,4 +1,4 @@
-"""What a spec may say: its keys, level by level, and the types that hold what it said, still unsubstituted."""
+"""The keys of a spec, level by level, and the types that hold its values before they are substituted."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ Cell = tuple[Written, ...]
 
 
 class Values(NamedTuple):
-    """A key and its values, as they stand in `grid`, `zip`, or an entry of `include` or `exclude`."""
+    """A key and its values, as written in `grid`, `zip`, or an entry of `include` or `exclude`."""
 
     key: str
     mark: Mark
@@ -30,7 +30,7 @@ class Entry(NamedTuple):
 
 
 class GridForm(NamedTuple):
-    """What the spec says of a grid. Without any key there is one cell, which is empty.
+    """A grid as written in the spec. Without any key it has one cell, which is empty.
 
     The cells are the product of `product`, in the order written, the last key fastest; `zipped` lists walk together
     and count as one more key, the last. A cell that agrees with all keys of an `exclude` entry is taken out. Each
@@ -51,14 +51,14 @@ class GridForm(NamedTuple):
         return tuple(one.key for one in self.includes[0].keys)
 
     def size(self) -> int:
-        """How many cells there are before `exclude`."""
+        """Count the cells before `exclude`."""
         own = math.prod(len(one.values) for one in self.product) * (len(self.zipped[0].values) if self.zipped else 1)
         extra = sum(math.prod(len(one.values) for one in entry.keys) for entry in self.includes)
         return extra if self.includes and not (self.product or self.zipped) else own + extra
 
 
 def check(faults: Faults, grid: GridForm) -> bool:
-    """Whether the grid holds together; its faults are noted."""
+    """Tell whether the grid is consistent; its faults are noted."""
     before = len(faults.found)
     lengths = {len(one.values) for one in grid.zipped}
     if len(lengths) > 1:
@@ -108,7 +108,7 @@ def _check_known(faults: Faults, entry: Entry, names: tuple[str, ...], what: str
 
 
 def cells(faults: Faults, grid: GridForm) -> Iterator[Cell]:
-    """All cells of a grid that was checked, in order. Says where an exclude takes nothing out."""
+    """Yield all cells of a checked grid, in order. Warns if an exclude matches no cell."""
     names = grid.names
     # An exclude with several values for a key is one for each combination; those with equal keys share a look-up.
     rules: dict[tuple[int, ...], dict[tuple[str, ...], list[int]]] = {}
@@ -136,8 +136,8 @@ def cells(faults: Faults, grid: GridForm) -> Iterator[Cell]:
 
 
 def _texts_of(grid: GridForm, excluded: Values) -> list[str]:
-    """The values of a key that an exclude means, as the grid has them: those written alike, else those that are the
-    same number (`0.1` and `0.10`)."""
+    """Return the values of a key that an exclude means, as the grid writes them: those written alike, else those that
+    are the same number (`0.1` and `0.10`)."""
     axis = next(one for one in (*grid.product, *grid.zipped, *_of_includes(grid)) if one.key == excluded.key)
     there = {value.text for value in axis.values}
     found: list[str] = []

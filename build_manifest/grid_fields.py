@@ -1,4 +1,4 @@
-"""Reads a grid off a spec: `grid`, `zip`, `exclude` and `include`, and the values of their keys."""
+"""Read the grid of a spec: `grid`, `zip`, `exclude` and `include`, and the values of their keys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SUBSTITUTION = re.compile(r"\$\{[A-Za-z_]\w*\}|\{\{.*\}\}")
 
 
 def read_grid(faults: Faults, table: Table) -> GridForm:
-    """The grid of a phase, or of a spec that is one; without a key there is one cell."""
+    """Read the grid of a phase, or of a spec that is one; without a key it has one cell."""
     present = [table[key] for key in GRID_KEYS if key in table]
     mark = present[0].mark if present else Mark(1, 1)
     grid = GridForm(
@@ -65,7 +65,7 @@ def _values(faults: Faults, node: Node | None, what: str) -> tuple[Values, ...]:
 
 
 def _values_of(faults: Faults, key: str, node: Node, alone: bool) -> list[Written]:
-    """One value, one of several words, or those of a range."""
+    """Read one value, one of several words, or those of a range."""
     try:
         made = None
         if isinstance(node, MapNode):

@@ -28,7 +28,7 @@ _EXAMPLE = {
 
 
 def read_health(fields: Fields, node: Node | None) -> Health:
-    """The health of one level. What cannot be read is noted and left out."""
+    """Read the health of one level. What cannot be read is noted and left out."""
     if node is None:
         return {}
     table = fields.table(node, "health", KEYS)
@@ -42,7 +42,7 @@ def read_health(fields: Fields, node: Node | None) -> Health:
 
 
 def check_health(faults: Faults, health: Health, metrics: Mapping[str, Any]) -> None:
-    """Note what a job's health asks of metrics that the job does not have. `metrics`: its rules by name."""
+    """Note metrics that a job's health uses and the job does not have. `metrics`: its rules by name."""
     for key in ("bounds", "early_stop"):
         if key not in health:
             continue
@@ -67,7 +67,7 @@ def _regex(fields: Fields, node: Node, what: str, hint: str) -> str | None:
 
 
 def _plain(fields: Fields, node: Node | None, what: str) -> Scalar | None:
-    """A single value; nothing is expanded in it."""
+    """Read a single value; nothing is expanded in it."""
     if isinstance(node, Scalar) and is_template(node.text):
         fields.faults.add(node.mark, f"{what} is not expanded: {node.text!r}", "write it out")
         return None
@@ -107,7 +107,7 @@ def _stall(fields: Fields, node: Node, what: str) -> float | str | None:
 
 
 def _table(fields: Fields, node: Node, what: str, keys: Collection[str], must: Collection[str]) -> Table:
-    """The entries of a mapping; none, with the fault noted, where one that must be there is not."""
+    """Read the entries of a mapping; empty, with the fault noted, if a required one is missing."""
     hint = _EXAMPLE[what.split(maxsplit=1)[0]]
     if not isinstance(node, MapNode):
         fields.faults.add(node.mark, f"{what} must be a mapping", hint)

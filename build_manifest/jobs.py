@@ -1,4 +1,4 @@
-"""From a template, or a job as it was written, to jobs: texts are compiled once, then rendered for each cell."""
+"""Make jobs of a template, or of a job as written: texts are compiled once, then rendered for each cell."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ class JobMaker:
         return found[0] if found else None
 
     def make(self, cell: Params) -> JobSpec | None:
-        """The job of one cell; None, with the fault noted, where an expression fails or a number is none."""
+        """Make the job of one cell; None, with the fault noted, if an expression fails or a number is not one."""
         try:
             return self._make(dict(cell))
         except RenderError as error:
@@ -347,7 +347,7 @@ class JobMaker:
         return to_json(tuple(made))
 
     def _check_places(self, form: RungForm, key: str, before: Params, after: Params) -> None:
-        """Note that a changed arg would change where a job's results are looked for, or which job it is."""
+        """Note that a changed arg would change where a job's results are searched for, or which job it is."""
         texts = (("id", self.id), ("expected_output", self._output))
         moved = [what for what, text in texts if text is not None and text.render(before) != text.render(after)]
         moved += ["metrics"] if self._metrics.make(before) != self._metrics.make(after) else []
@@ -409,7 +409,7 @@ class JobMaker:
 
 
 def _value(arg: _Arg, names: Params) -> _Value:
-    """What an arg is in one job."""
+    """Return the value of an arg in one job."""
     values = [text.render(names, _AT_LAUNCH) for text in arg.values]
     shown, own = arg.shown, names.get(arg.values[0].name or "") if len(arg.values) == 1 else None
     if own is not None:
@@ -421,7 +421,7 @@ def _value(arg: _Arg, names: Params) -> _Value:
 
 
 def show(cell: Mapping[str, Written]) -> str:
-    """A cell for a message: `N=384, seed=42`."""
+    """Format a cell for a message: `N=384, seed=42`."""
     return listed([f"{name}={value.text}" for name, value in cell.items()])
 
 

@@ -13,7 +13,7 @@ _HOST = re.compile(r"[^\s-][^\s]*")
 
 
 def read_hosts(fields: Fields, node: Node | None) -> tuple[str, ...]:
-    """The hosts of a spec, as they were named."""
+    """Read the hosts of a spec, as they were named."""
     hosts: list[str] = []
     for scalar in fields.texts(node, "a host"):
         if not _HOST.fullmatch(scalar.text):
@@ -29,7 +29,7 @@ def read_hosts(fields: Fields, node: Node | None) -> tuple[str, ...]:
 
 
 def read_cards(fields: Fields, node: Node | None) -> tuple[int, ...] | None:
-    """The GPUs that may be used, by their index; None for all."""
+    """Read the GPUs that may be used, by their index; None for all."""
     if node is None:
         return None
     if not isinstance(node, ListNode):

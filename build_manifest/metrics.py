@@ -31,7 +31,7 @@ Compile = Callable[[Scalar, Literal | None], Text | None]
 
 
 def read_metrics(fields: Fields, node: Node | None) -> Metrics:
-    """The rules of one level. What cannot be one is noted and left out."""
+    """Read the rules of one level. What cannot be a rule is noted and left out."""
     if node is None:
         return {}
     if not isinstance(node, MapNode):
@@ -123,7 +123,7 @@ class MetricTexts:
             self._texts[name] = texts
 
     def make(self, cell: Mapping[str, Written]) -> dict[str, dict[str, str]] | None:
-        """The rules for one job, as its manifest has them; None where there are none. Raises RenderError."""
+        """Make the rules for one job, as its manifest has them; None if there are none. Raises RenderError."""
         if not self._texts:
             return None
         made = {name: {key: text.render(cell) for key, text in one.items()} for name, one in self._texts.items()}

@@ -1,4 +1,4 @@
-"""Substitution: `${name}` and `{{ expression }}` in the texts of a spec.
+"""Substitute `${name}` and `{{ expression }}` in the texts of a spec.
 
 A text is compiled once for all jobs of a template, and rendered for each. `$${` gives a literal `${`, and `${GPU}` is
 left for launch where that is allowed. Expressions are Jinja2, in a sandbox, over the same names; they see unquoted
@@ -85,17 +85,17 @@ class Text(NamedTuple):
 
     @property
     def name(self) -> str | None:
-        """The one name that it is, and nothing else."""
+        """Return the name if the text is one name, and nothing else."""
         part = self.parts[0] if len(self.parts) == 1 else None
         return part.name if isinstance(part, _Name) else None
 
     @property
     def is_expression(self) -> bool:
-        """Whether it is one expression, and nothing else."""
+        """Tell whether the text is one expression, and nothing else."""
         return len(self.parts) == 1 and isinstance(self.parts[0], _Expression)
 
     def render(self, cell: Mapping[str, Written], gpu: str = "${%s}") -> str:
-        """The text for one job; `gpu` is what takes the place of `${GPU}`. Raises RenderError."""
+        """Render the text for one job; `gpu` replaces `${GPU}`. Raises RenderError."""
         done = []
         for part in self.parts:
             if isinstance(part, str):
@@ -133,7 +133,7 @@ class Scope(NamedTuple):
 
 
 def one_after_the_other(texts: Sequence[Text]) -> Text:
-    """Commands as the lines of one."""
+    """Join commands as the lines of one."""
     if len(texts) == 1:
         return texts[0]
     parts: list[_Part] = []
@@ -143,7 +143,7 @@ def one_after_the_other(texts: Sequence[Text]) -> Text:
 
 
 def is_template(text: str) -> bool:
-    """Whether something is substituted in a text."""
+    """Tell whether something is substituted in a text."""
     return "${" in text or "{{" in text
 
 
@@ -341,12 +341,13 @@ def _in_words(words: Sequence[str]) -> str:
 
 
 def _word_or_nothing(value: str) -> str:
-    """What an expression gives: nothing at all where it gives the empty text, as one that chooses a flag or none."""
+    """Return what an expression gives; nothing at all if it is the empty text, as from one that chooses a flag or
+    none."""
     return quote_word(value) if value else ""
 
 
 def _expression_end(text: str, at: int) -> int | None:
-    """Where the expression that begins at `at` is over, after its `}}`; strings and inner braces are stepped over."""
+    """Find where the expression that begins at `at` ends, after its `}}`; strings and inner braces are skipped."""
     depth, quote = 0, ""
     while at < len(text):
         char = text[at]
@@ -368,7 +369,7 @@ def _expression_end(text: str, at: int) -> int | None:
 
 
 def _clip(source: str) -> str:
-    """An expression for a message."""
+    """Shorten an expression for a message."""
     return source if len(source) <= _SHOWN else f"{source[: _SHOWN - 4]}… }}}}"
 
 

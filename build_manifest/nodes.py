@@ -1,4 +1,4 @@
-"""A spec as it was written: scalars keep their text, and every node its place."""
+"""A spec as it was written: scalars keep their text, and every node has its place."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Node = Union[Scalar, ListNode, MapNode]
 
 
 def locate(faults: Faults, scalar: Scalar, token: str, nth: int = 0) -> Mark:
-    """The place of the `nth` occurrence of `token` inside a scalar; the scalar's own where escapes hide it."""
+    """Return the place of the `nth` occurrence of `token` inside a scalar; the scalar's own if escapes hide it."""
     at = scalar.start - 1
     for _ in range(nth + 1):
         at = faults.text.find(token, at + 1, scalar.end)

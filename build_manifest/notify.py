@@ -1,4 +1,4 @@
-"""The `notify` of a spec: who is told of alerts, checked for its shape and for secrets that are written out."""
+"""Read the `notify` of a spec: who gets alerts, checked for its shape and for secrets that are written out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LEAST = 1.0
 
 
 def read_notify(fields: Fields, node: Node | None) -> dict[str, Any] | None:
-    """The rules as a manifest has them. What cannot be read is noted and left out."""
+    """Read the rules as a manifest has them. What cannot be read is noted and left out."""
     if node is None:
         return None
     if not isinstance(node, MapNode):
@@ -64,7 +64,7 @@ def _on(fields: Fields, node: Node | None) -> list[str] | None:
 
 
 def _command(fields: Fields, scalar: Scalar | None) -> dict[str, Any]:
-    """The command, and the variables that it takes from .env or the environment; bash itself puts them in."""
+    """Read the command, and the variables that it takes from .env or the environment; bash itself expands them."""
     if scalar is None:
         return {}
     _refuse_secret(fields, scalar, "the command of notify", '"${WEBHOOK_URL}" in its place')
@@ -75,7 +75,7 @@ def _command(fields: Fields, scalar: Scalar | None) -> dict[str, Any]:
 
 
 def _webhook(fields: Fields, scalar: Scalar | None) -> list[str] | None:
-    """The URL, in parts: a text, the name of a variable, a text and so on."""
+    """Read the URL, in parts: a text, the name of a variable, a text and so on."""
     if scalar is None:
         return None
     faults, text = fields.faults, scalar.text.strip()

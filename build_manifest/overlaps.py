@@ -1,4 +1,4 @@
-"""Warnings for outputs of two jobs that one file can satisfy. Cheap for 100,000 patterns."""
+"""Warn of outputs of two jobs that one file can satisfy. Cheap for 100,000 patterns."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _warn(faults: Faults, one: _Output, other: _Output) -> None:
 
 
 def _pairs(outputs: list[_Output]) -> list[tuple[_Output, _Output]]:
-    """Pairs that can be one file: at least one for each two templates."""
+    """Find pairs that can be one file: at least one for each two templates."""
     found: list[tuple[_Output, _Output]] = []
     literal: dict[str, _Output] = {}
     for one in outputs:

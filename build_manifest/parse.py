@@ -1,4 +1,4 @@
-"""Nodes to forms: every level of a spec is read, and every fault of its shape noted."""
+"""Parse the nodes of a spec into forms: every level is read, and every fault of its shape noted."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _FORMS = "write one of: jobs; grid with template; phases"
 
 
 def parse(faults: Faults, root: MapNode) -> SpecForm:
-    """Read a whole spec. What could not be read is noted, and None or empty in the form."""
+    """Read a whole spec. What cannot be read is noted, and None or empty in the form."""
     return _Parser(faults).spec(root)
 
 
@@ -217,7 +217,7 @@ class _Parser:
         return scalar.text, scalar.mark
 
     def _phase_of(self, table: Table, mark: Mark, name: str, what: str) -> PhaseForm:
-        """A phase, or the top of a spec that is one."""
+        """Read a phase, or the top of a spec that is one."""
         before = len(self._faults.found)
         grid = read_grid(self._faults, table)
         is_valid = len(self._faults.found) == before
@@ -263,7 +263,7 @@ class _Parser:
         return tuple(job for item in node.items for job in self._listed_job(item))
 
     def _listed_job(self, node: Node) -> Iterator[JobForm]:
-        """A job of a list, which may be its command alone."""
+        """Read a job of a list, which may be only its command."""
         if not isinstance(node, Scalar):
             yield from self._job(node, "a job")
             return
@@ -274,7 +274,7 @@ class _Parser:
             yield job._replace(cmd=self._cmd(node))
 
     def _job(self, node: Node, what: str) -> Iterator[JobForm]:
-        """The job, if it is one."""
+        """Yield the job, if it is one."""
         fields, table = self._fields, self._fields.table(node, what, JOB_KEYS)
         if not isinstance(node, MapNode):
             return
@@ -313,7 +313,7 @@ class _Parser:
         return None
 
     def _cmd(self, node: Node | None) -> tuple[Scalar, ...]:
-        """The commands; none where one of them could not be read."""
+        """Read the commands; none if one of them cannot be read."""
         items = node.items if isinstance(node, ListNode) else (node,)
         if isinstance(node, ListNode) and not items:
             self._faults.add(node.mark, "cmd is an empty list", "write the commands, one after the other")

@@ -24,8 +24,8 @@ class BraceError(ValueError):
 
 
 def check_path(faults: Faults, scalar: Scalar, what: str, names: Collection[str]) -> bool:
-    """Whether a path can be one of the host's file system, and its names are written as they have to be; what is wrong
-    is noted. `names`: those that `${name}` knows."""
+    """Tell whether a path can be on the host's file system, with its names written correctly; faults are noted.
+    `names`: those that `${name}` knows."""
     before = len(faults.found)
     url = _URL.match(scalar.text)
     if url:
@@ -42,12 +42,12 @@ def check_path(faults: Faults, scalar: Scalar, what: str, names: Collection[str]
 
 
 def has_braces(text: str) -> bool:
-    """Whether the shell would make several words of a path."""
+    """Tell whether the shell would make several words of a path."""
     return _BRACES.search(_masked(text)) is not None
 
 
 def expand_braces(text: str) -> list[str]:
-    """The paths that a path with braces names, in bash's order. Raises BraceError where there are too many."""
+    """List the paths that a path with braces names, in bash's order. Raises BraceError if there are too many."""
     todo, found = [text], []
     while todo:
         one = todo.pop(0)
@@ -68,7 +68,7 @@ def expand_braces(text: str) -> list[str]:
 
 
 def each_path(faults: Faults, scalar: Scalar) -> list[str]:
-    """The paths that a path with braces names, each once; none, with a fault noted, where there are too many."""
+    """List the paths that a path with braces names, each once; none, with a fault noted, if there are too many."""
     try:
         return list(dict.fromkeys(expand_braces(scalar.text)))
     except BraceError as error:
@@ -86,5 +86,5 @@ def _split(inner: str) -> list[str]:
 
 
 def _masked(text: str) -> str:
-    """The text, with what is substituted in it made invisible, and as long as before."""
+    """Return the text with everything substituted made invisible, at the same length."""
     return _SUBSTITUTED.sub(lambda match: _HIDDEN * len(match[0]), text)

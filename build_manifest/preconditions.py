@@ -1,4 +1,4 @@
-"""Reads the preconditions of a spec, a phase or a job."""
+"""Read the preconditions of a spec, a phase or a job."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from build_manifest.values import quantity
 
 
 def read_preconditions(fields: Fields, node: Node | None) -> tuple[PreconditionForm, ...]:
-    """The preconditions that are written, one for each path that braces name."""
+    """Read the preconditions, one for each path that braces name."""
     if node is None:
         return ()
     items = node.items if isinstance(node, ListNode) else (node,)
@@ -22,7 +22,7 @@ def read_preconditions(fields: Fields, node: Node | None) -> tuple[PreconditionF
 
 
 def _each_path(fields: Fields, form: PreconditionForm) -> list[PreconditionForm]:
-    """A precondition for each path that the shell would make of its braces."""
+    """Make a precondition for each path that the shell would make of its braces."""
     path = form.path
     if path is None or not has_braces(path.text):
         return [form]

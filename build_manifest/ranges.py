@@ -21,15 +21,15 @@ FORMS = "0..4, range(5), {range: [0, 10, 2]}, {linspace: [0, 1, 5]} or {logspace
 
 
 class RangeError(ValueError):
-    """What looks like a range is none. The message says what to write instead."""
+    """What looks like a range is not one. The message says what to write instead."""
 
 
 class TooMany(RangeError):
-    """A range has more values than may be."""
+    """A range has too many values."""
 
 
 def from_text(text: str) -> list[str] | None:
-    """The values of `0..4` (with its end; `0..10..5` in steps) or `range(5)` (without); None for any other text.
+    """Return the values of `0..4` (with its end; `0..10..5` in steps) or `range(5)` (without); None for any other text.
 
     Raises RangeError for what looks like a range and is none.
     """
@@ -49,7 +49,7 @@ def from_text(text: str) -> list[str] | None:
 
 
 def may_be_meant(text: str) -> bool:
-    """Whether a text could be meant as a range by one who knows other tools: `0-4`."""
+    """Tell whether a text could be meant as a range, as in other tools: `0-4`."""
     return _MAYBE.fullmatch(text) is not None
 
 
@@ -121,7 +121,7 @@ def _whole(values: range) -> list[str]:
 
 
 def _floats(values: Sequence[float]) -> list[str]:
-    """Numbers as a person writes them: without the noise of the last digits."""
+    """Return numbers as a person writes them: without rounding errors in the last digits."""
     if not values:
         raise RangeError("write a range that has at least one value")
     return [str(int(one)) if one == int(one) and abs(one) < 1e15 else f"{one:.12g}" for one in values]

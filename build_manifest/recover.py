@@ -1,4 +1,4 @@
-"""The ladder of a spec: what is tried when a job fails, checked for its shape, and made for each job.
+"""Read the `recover` of a spec: what is tried when a job fails, checked for its shape, and made for each job.
 
 It stands at the top, in a phase, and in a template or a job; the innermost one counts, as a whole.
 """
@@ -82,7 +82,7 @@ def _args(faults: Faults, node: MapNode, table: Mapping[str, Node]) -> RungForm 
 
 
 def check_recover(faults: Faults, form: RecoverForm | None, health: Health, where: str) -> None:
-    """Note that a job is to recover when it is unhealthy, and has no ladder for it."""
+    """Note that a job is to recover when it is unhealthy, and has no steps for it."""
     then = health.get("then")
     if then is not None and then.value == RECOVER and not (form and form.rungs):
         what = f"then of health is {RECOVER!r}, but {where} has no rungs in recover"
@@ -98,7 +98,7 @@ def check_arg(
     *,
     has_cmd: bool,
 ) -> bool:
-    """Whether a rung may change an arg; what is wrong is noted. `args`: those of the job."""
+    """Tell whether a step may change an arg; what is wrong is noted. `args`: those of the job."""
     name = key.text
     if name in grid:
         others = [one for one in args if one not in grid]

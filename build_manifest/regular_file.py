@@ -1,4 +1,5 @@
-"""Reading local files that others may have put there: regular files only, never waited for, and bounded in bytes.
+"""Read local files that others may have put there: only regular files, without waiting for a writer, and at most so
+many bytes.
 
 All that goes wrong is an OSError whose `strerror` says it in words and whose `filename` names the file.
 """
@@ -49,7 +50,7 @@ def open_regular(path: str | Path, *, follow: bool = True) -> BinaryIO:
 
 
 def read(path: str | Path, most: int = MOST, *, follow: bool = True) -> bytes:
-    """All of a regular file, which may have `most` bytes. Raises OSError, see `open_regular`."""
+    """Read all of a regular file, at most `most` bytes. Raises OSError, see `open_regular`."""
     with open_regular(path, follow=follow) as file:
         size = os.fstat(file.fileno()).st_size
         data = b"" if size > most else file.read(most + 1)
@@ -60,5 +61,6 @@ def read(path: str | Path, most: int = MOST, *, follow: bool = True) -> bytes:
 
 
 def read_text(path: str | Path, most: int = MOST, *, follow: bool = True, errors: str = "strict") -> str:
-    """The same as text in UTF-8, lines ending in \\n. Raises OSError, and UnicodeDecodeError unless `errors` helps."""
+    """Read it as text in UTF-8, lines ending in \n. Raises OSError, and UnicodeDecodeError unless `errors` allows
+    it."""
     return read(path, most, follow=follow).decode("utf-8", errors).replace("\r\n", "\n").replace("\r", "\n")

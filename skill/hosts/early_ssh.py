@@ -1,8 +1,8 @@
 """Start the ssh of a look at hosts before anything else is imported: the login takes longer than the imports.
 
-A command that looks at hosts with one ssh each (`ssh_once`) records the command lines of these. When the same command is
-called again, and none of the files has changed from which the lines were built, their ssh starts at once. It is used only
-if the command then builds the very same line (`take`); otherwise it is ended, and nothing else differs.
+A command that looks at hosts with one ssh each (`ssh_once`) records the command lines of these. When the same command
+is called again, and none of the files has changed from which the lines were built, their ssh starts at once. It is used
+only if the command then builds the very same line (`take`); otherwise it is ended, and nothing else differs.
 
 Every command pays for what this module imports.
 """
