@@ -24,16 +24,16 @@ def columns(
     """Lay rows out in columns at most `width` cells wide in all.
 
     The last column takes what is left and is cut with an ellipsis; so is another that would take more than a third.
-    `right`: columns set to the right. `head`: the first row is a heading. `ids`: columns of ids, which are shortened in
-    the middle, since their beginnings are often the same.
+    `right`: columns set to the right. `head`: the first row is a heading. `ids`: columns of ids, which may take a half
+    and are shortened in the middle, since their beginnings are often the same.
     """
     from rich.cells import cell_len  # what need not draw need not pay for it
     from rich.text import Text
 
     cells = [[_text(cell) for cell in row] for row in rows]
     count = max(map(len, cells), default=0)
-    most = max(8, width // 3)
-    widths = [min(most, max(cell_len(row[n].plain) for row in cells if n < len(row))) for n in range(count)]
+    most = [max(8, width // 2 if n in ids else width // 3) for n in range(count)]
+    widths = [min(most[n], max(cell_len(row[n].plain) for row in cells if n < len(row))) for n in range(count)]
     lines = []
     for number, row in enumerate(cells):
         line = Text(" " * indent, no_wrap=True)

@@ -20,6 +20,8 @@ STYLES = {
     "completed": "green", "running": "cyan", "failed_oom": "yellow", "failed_other": "yellow",
     "pending": "bright_black", "stuck": "red", "blocked": "red", "cancelled": "magenta",
 }  # fmt: skip
+NARROW = 60
+"""Columns below which a job that has ended is named without the time of day: its id matters more."""
 WIDE = 110
 """Columns from which on step, rate, time left and loss of running jobs have columns of their own."""
 MOST_ROWS = 40
@@ -279,23 +281,16 @@ def _groups(groups: Sequence[Sequence[Row]], scene: Scene, width: int) -> list[T
         count = f"{len(rows)} " if len(rows) > 1 else ""
         state = Text(f"{count}{rows[0]['status']}", style=STYLES[rows[0]["status"]])
         table.append([digest.names(rows), state, digest.reason(rows[0], scene.clock)])
-    return columns(table, width, indent=1)
+    return columns(table, width, indent=1, ids=(0,))
 
 
 def _recent(rows: Sequence[Row], scene: Scene, width: int) -> list[Text]:
     table: list[list[str | Text]] = []
     for row in rows:
         state = Text(row["status"], style=STYLES[row["status"]])
-        table.append(
-            [
-                scene.clock(row["completed"]),
-                state,
-                row["id"],
-                digest.took(row, scene.now),
-                digest.reason(row, scene.clock),
-            ]
-        )
-    return columns(_without_empty(table), width, indent=1, ids=(2,))
+        when = "" if width < NARROW else scene.clock(row["completed"])
+        table.append([row["id"], state, digest.took(row, scene.now), when, digest.reason(row, scene.clock)])
+    return columns(_without_empty(table), width, indent=1, ids=(0,))
 
 
 def _without_empty(table: list[list[str | Text]]) -> list[list[str | Text]]:

@@ -172,3 +172,13 @@ def test_the_table_of_all_jobs_has_a_line_for_each() -> None:
     assert len(lines) == 11
     assert lines[0].split() == ["job", "phase", "status", "where", "attempts", "took", "why"]
     assert "waits for a GPU to be free" in lines[5]
+
+
+def test_on_a_narrow_terminal_jobs_can_be_told_apart() -> None:
+    names = [f"train_lr{lr}_seed{seed}" for lr in ("1e-4", "3e-4") for seed in range(2)]
+    story = Story(manifest(*map(job, names))).complete(*names[:2])
+    for name in names[2:]:
+        story.start(name).end(name, "stuck", error="exit code 1; last line: ValueError: bad seed")
+    lines = plain(frame.frame(scene(story), 40, 20))
+    shown = [line.split()[0] for line in lines if line.startswith(" train_lr")]
+    assert shown == [*names[2:], *reversed(names[:2])]

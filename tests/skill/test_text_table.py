@@ -19,7 +19,7 @@ from skill.common.text_table import columns
     ],
 )
 def test_an_id_is_shortened_in_the_middle(name: str, shown: str) -> None:
-    (line,) = columns([[name, "running"]], 48, ids=(0,))
+    (line,) = columns([[name, "running"]], 32, ids=(0,))
     assert line.plain == f"{shown}  running"
 
 
