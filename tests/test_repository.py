@@ -7,11 +7,13 @@ import functools
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -98,6 +100,22 @@ def test_every_dependency_is_pinned() -> None:
     names = {plain(re.split(r"[^\w.-]", requirement, maxsplit=1)[0]) for requirement in wanted}
     assert {"click", "pytest"} <= names
     assert names - set(pins()) == set()
+
+
+def test_pins_are_for_the_oldest_python_that_is_promised() -> None:
+    """A pin that needs a newer one cannot be installed there: `make demo` would fail before anything else."""
+    oldest = re.fullmatch(r">=(\d+\.\d+)", project()["requires-python"])
+    assert oldest
+    needs = {}
+    for name, line in pins().items():
+        try:
+            found = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue  # for another Python
+        if found.version == line.partition("==")[2]:
+            needs[line] = found.metadata["Requires-Python"] or ""
+    assert len(needs) > 40
+    assert [line for line, python in needs.items() if f"{oldest[1]}.0" not in SpecifierSet(python)] == []
 
 
 def test_files_beside_the_code_are_shipped_with_it() -> None:
