@@ -156,6 +156,7 @@ def _expand_phase(faults: Faults, spec: SpecForm, form: PhaseForm) -> _Phase:
             metrics={**spec.metrics, **form.metrics},
             health={**spec.health, **form.health},
             recover=spec.recover if form.recover is None else form.recover,
+            slurm={**spec.slurm, **form.slurm},
         )
         maker = JobMaker(faults, job_form, names, around)
         if not (form.is_valid and maker.ids_known):

@@ -18,17 +18,17 @@ TOP_KEYS = (
     "project", "cwd", "hosts", "ssh", "conda", "venv", "conda_hook", "uv", "module", "container", "env", "gpus",
     "max_parallel", "gpu_free_threshold_mib", "oom_retry", "wave", "stale_after", "grace", "preconditions",
     "default_cmd", "on_complete", "analyze_on_complete", "pull", "when_done", "idle_after", "max_cost", "deadline",
-    "results_to", "shell", "wandb", "launcher", "est_minutes", "metrics", "health", "notify", "recover",
+    "results_to", "shell", "wandb", "launcher", "est_minutes", "metrics", "health", "notify", "recover", "slurm",
     *GRID_KEYS, "template", "jobs", "phases",
 )  # fmt: skip
 PHASE_KEYS = (
     "name", "depends_on", "match", *GRID_KEYS, "template", "jobs", "env", "preconditions", "est_minutes", "metrics",
-    "health", "recover",
+    "health", "recover", "slurm",
 )  # fmt: skip
 JOB_KEYS = (
     "id", "cmd", "args", "expected_output", "output_check", "gpus", "gpu_mem_mib", "env", "timeout", "grace",
     "priority", "depends_on", "preconditions", "retries", "metrics", "cwd", "shell", "wandb",
-    "est_minutes", "health", "recover",
+    "est_minutes", "health", "recover", "slurm",
 )  # fmt: skip
 TEARDOWN_KEYS = ("when_done", "idle_after", "max_cost", "deadline")
 """What may end a rented machine."""
@@ -81,6 +81,7 @@ class HealthValue(NamedTuple):
 
 
 Health = Mapping[str, HealthValue]
+Slurm = Mapping[str, Any]
 
 
 class RungForm(NamedTuple):
@@ -119,6 +120,7 @@ class JobForm(NamedTuple):
     metrics: Metrics
     health: Health
     recover: RecoverForm | None
+    slurm: Slurm
     errexit: bool | None
     wandb: bool | None
     given: frozenset[str]
@@ -141,6 +143,7 @@ class PhaseForm(NamedTuple):
     metrics: Metrics
     health: Health
     recover: RecoverForm | None
+    slurm: Slurm
     is_valid: bool
     est_minutes: float | None = None
 
@@ -185,6 +188,7 @@ class SpecForm(NamedTuple):
     metrics: Metrics
     health: Health
     recover: RecoverForm | None
+    slurm: Slurm
     errexit: bool | None
     wandb: bool | None
     est_minutes: float | None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from build_manifest.background import check_background
 from build_manifest.card_hints import hint_at_cards
 from build_manifest.faults import Faults, Mark, listed
-from build_manifest.forms import Health, JobForm, Metrics, PreconditionForm, RecoverForm, RungForm
+from build_manifest.forms import Health, JobForm, Metrics, PreconditionForm, RecoverForm, RungForm, Slurm
 from build_manifest.health import check_health
 from build_manifest.metrics import MetricTexts
 from build_manifest.names import (
@@ -56,6 +57,7 @@ class Surroundings(NamedTuple):
     metrics: Metrics
     health: Health
     recover: RecoverForm | None = None
+    slurm: Slurm = MappingProxyType({})
     est_minutes: float | None = None
     exported: tuple[tuple[str, Scalar], ...] = ()
 
@@ -124,6 +126,7 @@ class JobMaker:
         health = {**around.health, **form.health}
         check_health(faults, health, metrics)
         self._health = {key: one.value for key, one in health.items()} or None
+        self._slurm = {**around.slurm, **form.slurm} or None
         form_of = around.recover if form.recover is None else form.recover
         check_recover(faults, form_of, health, around.where)
         self._rungs = [(one, self._compile_rung(one)) for one in (form_of.rungs if form_of else ())]
@@ -300,6 +303,7 @@ class JobMaker:
             metrics=self._metrics.make(names),
             health=self._health,
             recover=self._render_rungs(cell, names, params) if self._rungs else None,
+            slurm=self._slurm,
             errexit=self.form.errexit,
             wandb=self.form.wandb,
             est_minutes=numbers.get("est_minutes", self._around.est_minutes),

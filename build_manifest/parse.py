@@ -32,6 +32,7 @@ from build_manifest.notify import read_notify
 from build_manifest.paths import check_path, each_path, has_braces
 from build_manifest.preconditions import read_preconditions
 from build_manifest.recover import read_recover
+from build_manifest.slurm import read_slurm
 from build_manifest.values import (
     deadline,
     delay,
@@ -41,7 +42,7 @@ from build_manifest.values import (
     quantity,
     seconds,
 )
-from queue_manager.core.launchers import LAUNCHERS
+from queue_manager.core.launchers import OF_SPECS
 from queue_manager.core.layout import id_fault, project_fault
 from queue_manager.core.manifest import WAVES, WHEN_DONE, OomRetry
 
@@ -105,10 +106,11 @@ class _Parser:
             metrics=read_metrics(fields, top.get("metrics")),
             health=read_health(fields, top.get("health")),
             recover=read_recover(fields, top.get("recover")),
+            slurm=read_slurm(fields, top.get("slurm")),
             errexit=self._errexit(top.get("shell")),
             wandb=fields.switch(top.get("wandb"), "wandb", "on or off"),
             est_minutes=fields.number(top.get("est_minutes"), "est_minutes", quantity),
-            launcher=fields.choice(top.get("launcher"), "launcher", tuple(LAUNCHERS)),
+            launcher=fields.choice(top.get("launcher"), "launcher", OF_SPECS),
             notify=read_notify(fields, top.get("notify")),
         )
 
@@ -250,6 +252,7 @@ class _Parser:
             metrics={} if top else read_metrics(self._fields, table.get("metrics")),
             health={} if top else read_health(self._fields, table.get("health")),
             recover=None if top else read_recover(self._fields, table.get("recover")),
+            slurm={} if top else read_slurm(self._fields, table.get("slurm")),
             is_valid=is_valid,
             est_minutes=None if top else self._fields.number(table.get("est_minutes"), "est_minutes", quantity),
         )
@@ -299,6 +302,7 @@ class _Parser:
             metrics=read_metrics(fields, table.get("metrics")),
             health=read_health(fields, table.get("health")),
             recover=read_recover(fields, table.get("recover")),
+            slurm=read_slurm(fields, table.get("slurm")),
             errexit=self._errexit(table.get("shell")),
             wandb=fields.switch(table.get("wandb"), "wandb", "on or off"),
             given=frozenset(table),

@@ -34,7 +34,7 @@ class ActivityWatch:
             self._last = (now, done.cpu)
         _, changed_ns = log_mark(log)
         reads = False if isinstance(procs, Unreadable) else terminal_reads.reads(procs, leader)
-        line, is_open = activity.last_words(_tail(log)) if reads is not False else ("", False)
+        line, is_open = activity.last_words(log_tail(log)) if reads is not False else ("", False)
         self.doing = Doing(now, changed_ns / 1e9 if changed_ns else None, cpu, reads, line, is_open)
         return done
 
@@ -48,7 +48,8 @@ def log_mark(path: Path) -> tuple[int, int]:
     return (status.st_size, status.st_mtime_ns)
 
 
-def _tail(path: Path) -> str:
+def log_tail(path: Path) -> str:
+    """Return the end of a log, as text; empty where it cannot be read."""
     try:
         with open_regular(path) as file:
             size = file.seek(0, os.SEEK_END)

@@ -29,12 +29,14 @@ from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
 from queue_manager.core import pace, unanswered
 from queue_manager.core.events import Proc, Record
+from queue_manager.core.launchers import SLURM
 from queue_manager.core.layout import HostPaths, RunPaths, run_key
 from queue_manager.core.model import Job, Need, QueueState
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.core.snapshot import Situation
 from queue_manager.core.tick import Tick, next_timer, overdue, tick
 from queue_manager.estimator import Estimator
+from queue_manager.follower import Follower
 from queue_manager.health_watch import HealthWatch
 from queue_manager.host_jobs import HostJobs
 from queue_manager.launch import Launch
@@ -45,6 +47,7 @@ from queue_manager.notices import Notices
 from queue_manager.notifier import Notifier
 from queue_manager.preconditions import Preconditions
 from queue_manager.publish import Publisher
+from queue_manager.slurm.engine import Engine
 from queue_manager.teardown import Teardown
 from queue_manager.tidy import Tidy
 from queue_manager.wakeups import Wakeups
@@ -88,9 +91,17 @@ class Daemon:
         self._jobs = jobs = HostJobs(paths, state, environment)
         cwd = jobs.run_cwd()
         self._key = run_key(state.run_id, os.path.realpath(paths.root))
-        self._watch = Watch(self._run_dir, launcher, self._key, host.boot, jobs.outputs)
+        self._engine: Engine | None = None
+        self._watch: Follower
+        if state.manifest.launcher == SLURM:
+            self._engine = Engine(state, self._run_dir, self._key, environment, jobs.outputs, self._clock.now, poll)
+            self._watch = self._engine.watch
+        else:
+            self._watch = Watch(self._run_dir, launcher, self._key, host.boot, jobs.outputs)
         self._wakeups = Wakeups(paths.bell, self._watch, self._clock)
         wake = self._wakeups.wake
+        if self._engine is not None:
+            self._engine.cluster.wake = wake
         self._cards = CardReadings(state, poll)
         leases = Leases(host.home, state.run_id, self._key, host.boot, host.me)
         self._leases = HostLeases.of(leases, host.shared, self._key)
@@ -103,9 +114,9 @@ class Daemon:
         self._named = NamedValues(environment, cwd)
         self._preconditions = Preconditions(state, environment, self._named, self._clock, poll, jobs.cwd, wake)
         self._code = CodeWatch(state, environment, cwd, self._clock.now(), wake)
-        launch = Launch(
-            state, self._run_dir, launcher, self._key, given._replace(run_cwd=cwd), self._ports, self._named, self._code
-        )
+        given = given._replace(run_cwd=cwd)
+        parts = (state, self._run_dir, launcher, self._key, given, self._ports, self._named, self._code)
+        launch = Launch(*parts) if self._engine is None else self._engine.launch(*parts)
         self._launches, self._warm = launch, launch.warm
         self.notices = Notices(self._publisher, self._clock.now, lambda: state.seq)
         self._notifier = Notifier(paths, state, environment, self._named, cwd, host.name, wake, self.notices.say)
@@ -214,6 +225,7 @@ class Daemon:
         self._respecify(result.records)
         for action in result.actions:
             self._act(action)
+        self._launches.flush(now)
         self._tell(result.records)
         if not result.actions:
             self._forget()
@@ -287,6 +299,8 @@ class Daemon:
             self._state.touched.update(doing)
             self._publisher.changed()
         attempts = self._watch.observe(orders, now)
+        if self._watch.queued():
+            self._state.touched.update(attempts)
         health = self._health.look(now, self._watch.doing(), self._cards.last)
         if health:
             self._publisher.changed()
@@ -303,7 +317,7 @@ class Daemon:
         cards = None
         if ended or requests or checked or self._cards.is_due(now):
             cards = self._cards.read(ended)
-        boot, cores, guard = self._host.boot, self._host.cores, self._guard
+        boot, cores, guard = self._watch.boot, self._host.cores, self._guard
         code = self._code.look(now)
         seen = b.Seen(boot, cores, attempts, cards, before, (), checked, requests, guard.disk, machine, code)
         missing = accepted.missing(requests, self._state, self._environment, self._jobs.cwd)
@@ -374,6 +388,7 @@ class Daemon:
             self.notices.shown,
             self._watch.doing(),
             self._health.readings(),
+            self._watch.queued(),
             self._estimator.eta if self._state.finished is None else None,
         )
 
@@ -437,6 +452,8 @@ class Daemon:
         self._metrics.close()
         self._teardown.close()
         self._warm.close()
+        if self._engine is not None:
+            self._engine.cluster.close()
         self._forget()
         self._tidy.close(finish=finished)
         self._cards.read_at_end()

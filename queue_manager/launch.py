@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from queue_manager.adapters.distributed import Ports
-from queue_manager.adapters.named_values import NamedValues
+from queue_manager.adapters.named_values import Found, NamedValues
 from queue_manager.adapters.run_dir import RunDir
 from queue_manager.code_watch import CodeWatch
 from queue_manager.core import recovery
@@ -39,14 +39,35 @@ class Launch:
         self._ports, self._named, self._code = ports, named, code
         self.warm = Warm(state, run_dir, self._begin_ahead)
 
-    def start(self, job: Job, attempt: Attempt, cwd: str, now: float) -> subprocess.Popen[bytes]:
+    def start(self, job: Job, attempt: Attempt, cwd: str, now: float) -> subprocess.Popen[bytes] | None:
         """Begin an attempt that is in the journal; the front end of its session. Raises OSError.
 
         `cwd` is absolute; `now`: when its turn began (epoch seconds).
         """
-        spec, state = recovery.spec_of(job), self._state
+        spec = recovery.spec_of(job)
         names = [cuda_name(index, uuid) for index, uuid in zip(attempt.indices, attempt.cards)]
         named = self._named.of(spec)
+        files = self._prepare(job, attempt, spec, names, named, cwd, now)
+        waiting = self.warm.launch(job, attempt.n)
+        if waiting is not None:
+            return waiting
+        return self._begin(spec, attempt.n, attempt.session, files, named.values)
+
+    def flush(self, now: float) -> None:
+        """Have begun what `start` was asked for in this turn."""
+
+    def _prepare(
+        self,
+        job: Job,
+        attempt: Attempt,
+        spec: JobSpec,
+        names: Sequence[str] | None,
+        named: Found,
+        cwd: str,
+        now: float,
+    ) -> AttemptPaths:
+        """Write the script of an attempt. `names`: of its GPUs, see script.job_script. Raises OSError."""
+        state = self._state
         port = self._ports.take(spec.id, attempt.n) if state.manifest.rendezvous else None
         given = self._given._replace(
             named=named.aliases,
@@ -56,11 +77,7 @@ class Launch:
             prelude=recovery.prelude(job),
         )
         text = script.job_script(state.manifest, spec, state.run_id, attempt.n, names, cwd, given)
-        files = self._run_dir.prepare_attempt(spec.id, attempt.n, text, state.order_of)
-        waiting = self.warm.launch(job, attempt.n)
-        if waiting is not None:
-            return waiting
-        return self._begin(spec, attempt.n, attempt.session, files, named.values)
+        return self._run_dir.prepare_attempt(spec.id, attempt.n, text, state.order_of)
 
     def has_session(self, name: str) -> bool:
         """Whether a session of this name is an attempt's of this run."""

@@ -23,6 +23,7 @@ from queue_manager.adapters.shared_directory import SharedDirectory
 from queue_manager.core import events as ev
 from queue_manager.core import layout
 from queue_manager.core.events import Proc, Record
+from queue_manager.core.launchers import SLURM
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.model import InvalidTransition
 from queue_manager.core.status import Status
@@ -30,6 +31,7 @@ from queue_manager.core.times import iso
 from queue_manager.daemon import Daemon, Host
 from queue_manager.launchers.script import Given
 from queue_manager.launchers.table import MAKE
+from queue_manager.slurm.engine import WINDOW
 
 EXIT_DONE, EXIT_FAILED, EXIT_USE, EXIT_PERSON = 0, 1, 2, 3
 _JOB = re.compile(r'"job":"([^"]+)"')
@@ -127,7 +129,10 @@ def _serve(paths: RunPaths, run: Loaded, lock: Lock, options: argparse.Namespace
     os.umask(kept.umask)
     given = Given(kept.umask, None if kept.script is None else str(kept.script))
     launcher = MAKE[manifest.launcher](paths, home, os.environ)
-    daemon = Daemon(paths, state, journal, lock, records, _host(home), options.poll, launcher, given)
+    here = _host(home)
+    if manifest.launcher == SLURM:
+        here = here._replace(cores=WINDOW)
+    daemon = Daemon(paths, state, journal, lock, records, here, options.poll, launcher, given)
     if kept.differ:
         daemon.notices.say(
             "environment",

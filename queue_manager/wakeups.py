@@ -12,13 +12,13 @@ from pathlib import Path
 from queue_manager.adapters.clock import Clock
 from queue_manager.core import pace
 from queue_manager.core.model import Attempt
-from queue_manager.watch import Watch
+from queue_manager.follower import Follower
 
 
 class Wakeups:
     """Wakes the loop, and knows which attempts it has to look at then."""
 
-    def __init__(self, bell: Path, watch: Watch, clock: Clock) -> None:
+    def __init__(self, bell: Path, watch: Follower, clock: Clock) -> None:
         self._watch, self._clock = watch, clock
         self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         watch.selector.register(self._pipe[0], selectors.EVENT_READ, None)

@@ -12,11 +12,10 @@ from dataclasses import replace
 
 from queue_manager.activity_watch import ActivityWatch, log_mark
 from queue_manager.adapters import evidence, processes
-from queue_manager.adapters.clock_skew import ClockSkew
 from queue_manager.adapters.host import oom_kills
 from queue_manager.adapters.processes import TagScan
 from queue_manager.adapters.run_dir import RunDir
-from queue_manager.core.boundary import Claim, Doing, Ended, Evidence, ExitRecord, Leftovers, Output, Revoked
+from queue_manager.core.boundary import Claim, Doing, Ended, Evidence, ExitRecord, Leftovers, Revoked
 from queue_manager.core.events import Proc, Work
 from queue_manager.core.idle import IdleWatch
 from queue_manager.core.layout import tag
@@ -25,6 +24,7 @@ from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Attempt
 from queue_manager.core.pace import ActivityPace
 from queue_manager.core.readings import Cards, Unreadable
+from queue_manager.end_facts import EndFacts
 from queue_manager.launchers.launcher import Launcher
 from queue_manager.leftover_watch import LeftoverWatch
 
@@ -65,10 +65,9 @@ class Watch:
     def __init__(
         self, run_dir: RunDir, launcher: Launcher, key: str, boot: str, patterns: Callable[[], evidence.Patterns]
     ) -> None:
-        self._run_dir, self._launcher, self._key, self._boot = run_dir, launcher, key, boot
-        self._patterns, self._scan = patterns, TagScan(key)
+        self._run_dir, self._launcher, self._key, self.boot = run_dir, launcher, key, boot
+        self._facts, self._scan = EndFacts(run_dir, patterns), TagScan(key)
         self._followed: dict[int, _Followed] = {}
-        self._skew = ClockSkew(run_dir.paths.root)
         self.selector = selectors.DefaultSelector()
         self.left_dead = False
         """Whether an attempt has ended whose session may have been killed, so that something of it is still there."""
@@ -156,7 +155,7 @@ class Watch:
     def _is_alive(self, followed: _Followed) -> bool | Unreadable:
         """Whether an attempt's command runs. A wrapper with its verdict stays for what that left running."""
         claim, attempt = followed.claim, followed.attempt
-        if claim is None or attempt.boot != self._boot:
+        if claim is None or attempt.boot != self.boot:
             return False
         alive = processes.alive(claim.wrapper)
         if alive is True and self._run_dir.exit_record(followed.spec.id, attempt.n) is not None:
@@ -179,7 +178,7 @@ class Watch:
         claim = followed.claim
         if followed.proc is None:
             followed.proc = self._run_dir.started(job, attempt.n)
-        same_boot = attempt.boot == self._boot
+        same_boot = attempt.boot == self.boot
         alive = self._is_alive(followed)
         exit_record = self._run_dir.exit_record(job, attempt.n)
         if alive is True:
@@ -253,7 +252,7 @@ class Watch:
         return Evidence(claim, launch_error=followed.launch_error, quiet=quiet, inherited=followed.inherited)
 
     def _watch_processes(self, order: int, followed: _Followed, procs: Iterable[Proc]) -> None:
-        if followed.attempt.boot != self._boot:
+        if followed.attempt.boot != self.boot:
             return
         for proc in procs:
             try:
@@ -266,36 +265,24 @@ class Watch:
                 followed.fds.append(fd)
 
     def _gather(self, followed: _Followed, claim: Claim, exit_record: ExitRecord | None) -> Ended:
-        spec, output = followed.spec, None
-        code = exit_record.code if exit_record else None
-        if spec.expected_output is not None:
-            output = evidence.find_output(spec.expected_output, followed.cwd, self._since(followed, claim))
-        recovered = self._run_dir.recovered(spec.id, followed.attempt.n)
-        environment = self._run_dir.environment(spec.id, followed.attempt.n)
-        if code == 0 and (output is None or output.fresh):
-            return Ended(output, recovered=recovered, environment=environment)
-        if output is not None and output.fresh:
-            output = Output(output.path, True, self._is_shared(followed, claim))
-        finding, last_line = evidence.scan_log(self._run_dir.paths.log(spec.id), code)
-        killed = oom_kills()
-        oom_kill = killed is not None and followed.oom_kills is not None and killed > followed.oom_kills
-        return Ended(output, finding, last_line, oom_kill, recovered, environment)
+        def oom_kill() -> bool:
+            killed = oom_kills()
+            return killed is not None and followed.oom_kills is not None and killed > followed.oom_kills
+
+        since = self._since(followed, claim)
+        return self._facts.gather(followed.spec, followed.cwd, followed.attempt.n, since, exit_record, oom_kill)
 
     def _since(self, followed: _Followed, claim: Claim) -> int:
-        """When an attempt began, by the clock of the file server that its outputs are on."""
-        return claim.at_ns + self._skew.of(followed.spec.expected_output or "", followed.cwd)
+        return self._facts.since(followed.spec, followed.cwd, claim.at_ns)
+
+    def queued(self) -> dict[int, str]:
+        """A session begins at once."""
+        return {}
 
     def began_ns(self, order: int) -> int | None:
-        """When a followed attempt began, as `_since`; None if it has not."""
+        """When a followed attempt began, see EndFacts.since; None if it has not."""
         followed = self._followed[order]
         return None if followed.claim is None else self._since(followed, followed.claim)
-
-    def _is_shared(self, followed: _Followed, claim: Claim) -> bool:
-        """Whether every new file that the job's pattern matches may be another job's."""
-        pattern = followed.spec.expected_output or ""
-        found = evidence.fresh_outputs(pattern, followed.cwd, self._since(followed, claim))
-        patterns = self._patterns()
-        return all(patterns.others_match(followed.spec.id, path) for path in found)
 
     # -- activity -----------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import kept_runtime, lock_dir
+from tests import kept_runtime, lock_dir, slurm_cluster
 from tests.e2e.runs import World
 from tests.laptop import Laptop
 
@@ -36,6 +36,15 @@ os.environ["PATH"] = os.pathsep.join(
     f"{sys.base_prefix}/bin{os.pathsep}{folder}" if folder.rstrip("/").endswith("/shims") else folder
     for folder in os.environ["PATH"].split(os.pathsep)
 )
+
+
+collect_ignore = ["e2e/test_slurm.py"] if slurm_cluster.missing() else []
+
+
+def pytest_report_header() -> list[str]:
+    """Name what is left out on this machine."""
+    missing = slurm_cluster.missing()
+    return [] if missing is None else [f"without the tests on a real Slurm cluster: {missing}"]
 
 
 @pytest.fixture

@@ -35,18 +35,21 @@ GUIDE = (
 """Read one after the other, in one directory: a page may use what an earlier one has made."""
 SUPERVISOR = "skill/auto/SKILL.md"
 READ = {"guide": GUIDE, "skill": ("SKILL.md",)}
-ELSEWHERE = ("docs/research.md", "## Walk through a sweep", "tests/e2e/test_research.py")
-"""A section whose commands another test runs."""
+ELSEWHERE = (
+    ("docs/research.md", "## Walk through a sweep", "tests/e2e/test_research.py"),
+    ("docs/slurm.md", "## From login to results", "tests/e2e/test_slurm.py"),
+)
+"""Sections whose commands other tests run."""
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def blocks(document: str, kind: str) -> list[str]:
     """The text of all fenced blocks of a kind, such as sh."""
     text = (ROOT / document).read_text(encoding="utf-8")
-    page, section, _ = ELSEWHERE
-    if document == page:
-        before, after = text.split(section)
-        text = before + after.partition("\n## ")[2]
+    for page, section, _ in ELSEWHERE:
+        if document == page:
+            before, after = text.split(section)
+            text = before + after.partition("\n## ")[2]
     found = BLOCK.findall(text)
     return [text for word, text in found if word == kind]
 
@@ -213,8 +216,8 @@ def test_every_page_with_commands_is_run(page: str) -> None:
     assert [line for line in shown if re.match(r"\$?\s*(wavequeue|wq) ", line)] == [], "only ```sh blocks are run"
 
 
-def test_the_section_that_another_test_runs_is_there() -> None:
-    page, section, test = ELSEWHERE
+@pytest.mark.parametrize(("page", "section", "test"), ELSEWHERE)
+def test_the_section_that_another_test_runs_is_there(page: str, section: str, test: str) -> None:
     assert f"\n{section}\n" in (ROOT / page).read_text(encoding="utf-8")
     assert section in (ROOT / test).read_text(encoding="utf-8")
 

@@ -53,6 +53,12 @@ if [ "$goal" = test ] && command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; 
     [ -z "$shells" ] || (install_packages $shells) || say "not installed:" $shells
 fi
 
+# Slurm, for a cluster of tests on this machine. They are left out where it cannot be had.
+if [ "$goal" = test ] && command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
+    PATH="$PATH:/usr/sbin" command -v slurmctld >/dev/null ||
+        (install_packages slurm-wlm slurm-wlm-basic-plugins munge) || say "not installed: Slurm"
+fi
+
 # Prints the first Python of at least 3.10 that runs what stands in $1. A name found may still not run (pyenv's shims).
 find_python() {
     for name in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do

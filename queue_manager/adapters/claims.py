@@ -28,6 +28,8 @@ SETTLES = 2.0
 """Seconds after which a candidate has certainly claimed the attempt, unless it was stopped. It takes microseconds."""
 _BLOCK = 1 << 16
 _REVOKED = "revoked\n"
+LINKED = "slurm "
+"""How the claim of a wrapper begins that appeared whole, by link(2); see queue_manager/slurm."""
 
 
 Leader = Callable[[Stat], Proc]
@@ -54,6 +56,8 @@ def revoke(files: AttemptPaths) -> None:
     try:
         _take(files)
     except FileExistsError:
+        if isinstance(text := _claim_of(files, parent_of), str) and text.startswith(LINKED):
+            return
         until = time.monotonic() + SETTLES
         while isinstance(found := read(files), Unreadable) and time.monotonic() < until:
             time.sleep(0.001)

@@ -94,7 +94,7 @@ def _revoked(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
 
 
 def _unclaimed(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
-    late = turn.now - attempt.starting > LAUNCH_GRACE
+    late = seen.queued is None and turn.now - attempt.starting > LAUNCH_GRACE
     if seen.launch_error or late or attempt.stopping is not None or (seen.inherited and seen.quiet):
         turn.actions.append(b.Revoke(job.order))
 

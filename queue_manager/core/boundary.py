@@ -84,7 +84,7 @@ class Evidence:
     `ended` is there only if all have gone. `idle`: the look since which its output is there and it has written
     nothing and used no CPU and no GPU; once the command has ended: since which none of what it left running has worked.
     `launch_error`: the launcher's own words where it did not start. `quiet`: no session of that name is listed and this
-    manager is not just launching it.
+    manager is not just launching it. `queued`: where it waits for its start, in words, however long that takes.
     """
 
     claim: Claim | Revoked | Unreadable | None
@@ -101,6 +101,7 @@ class Evidence:
     quiet: bool = False
     inherited: bool = False
     left: Leftovers | None = None
+    queued: str | None = None
 
 
 @dataclass(frozen=True)

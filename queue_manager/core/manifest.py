@@ -14,6 +14,7 @@ from queue_manager.core.health_policy import is_policy
 from queue_manager.core.layout import id_fault, project_fault
 from queue_manager.core.notify_rules import is_notify
 from queue_manager.core.recover_policy import is_ladder
+from queue_manager.core.slurm_needs import is_slurm
 
 FORMAT = "wavequeue-manifest"
 VERSION = 1
@@ -71,7 +72,7 @@ class JobSpec(NamedTuple):
     text, the name of a variable of the host, a text and so on, that are put together. `wandb`: whether W&B is told of
     the job's name and run; None: as the manifest says. `est_minutes`: how long its owner takes it to run, for estimates
     alone. `health`: what counts as unhealthy while it runs, see health_policy. `recover`: what is tried when it
-    fails, see recover_policy.
+    fails, see recover_policy. `slurm`: what Slurm is asked for, where that runs it, see slurm_needs.
     """
 
     id: str
@@ -96,6 +97,7 @@ class JobSpec(NamedTuple):
     est_minutes: float | None = None
     health: Any = None
     recover: Any = None
+    slurm: Any = None
 
 
 class Manifest(NamedTuple):
@@ -508,6 +510,7 @@ _JOB_KINDS: _Kinds = {
     "est_minutes": (_is_positive_time, "a number above 0"),
     "health": (is_policy, "an object as a spec's health, with times in seconds"),
     "recover": (is_ladder, "a list of rungs, each an object with its kind, see recover_policy"),
+    "slurm": (is_slurm, "an object as a spec's slurm, see slurm_needs"),
     "env_from": (_is_env_from, "an object whose values are lists of texts and names in turn"),
 }
 _PRECONDITION_KINDS: _Kinds = {"type": _TEXT, "path": _TEXT, "command": _TEXT, "gib": _TIME}

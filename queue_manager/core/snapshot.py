@@ -25,7 +25,8 @@ class Situation(NamedTuple):
     """What a snapshot shows beside the state: the last reading of the cards, what cannot be met, the paths, what is to
     become of a rented machine, what other runs held of the cards when they were last given away, what else a person
     should know (text and since when, by kind), what running attempts did and how they were when that was last looked
-    at, and when the run will have ended, where that was estimated.
+    at, where attempts wait that were handed over and have not begun, and when the run will have ended, where that was
+    estimated.
 
     These are looks at the world, made anew by each manager. All else in a snapshot is in the journal."""
 
@@ -41,6 +42,7 @@ class Situation(NamedTuple):
     notices: Mapping[str, tuple[str, float]] = {}
     doing: Mapping[int, Doing] = {}
     health: Mapping[int, HealthReading] = {}
+    queued: Mapping[int, str] = {}
     eta: Eta | None = None
 
 
@@ -117,7 +119,7 @@ def job_row(state: QueueState, job: Job, situation: Situation) -> dict[str, Any]
         "warning": job.warning,
         "failure": job.failure,
         "log": situation.log_path(spec.id),
-        "waiting": waiting(state, job, situation.impossible),
+        "waiting": situation.queued.get(job.order) or waiting(state, job, situation.impossible),
         "retry_at": iso(job.due) if job.status in RETRYING else None,
         "depends_on": list(spec.depends_on),
         "cards": spec.gpus,

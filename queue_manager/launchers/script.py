@@ -93,18 +93,18 @@ def job_script(
     spec: JobSpec,
     run_id: str,
     n: int,
-    names: Sequence[str],
+    names: Sequence[str] | None,
     cwd: str,
     given: Given = NOTHING_GIVEN,
 ) -> str:
     """The bash script of one attempt, run in the attempt's directory. `names`: of its cards, as CUDA takes them, see
-    readings.cuda_name. `cwd` is absolute."""
-    cards = ",".join(names)
+    readings.cuda_name; None: it is given them by what starts it. `cwd` is absolute."""
+    cards = None if names is None else ",".join(names)
     fixed = {"WAVEQUEUE_JOB_ID": spec.id, "WAVEQUEUE_RUN_ID": run_id, "WAVEQUEUE_ATTEMPT": str(n)}
     if given.code is not None:
         fixed["WAVEQUEUE_CODE"] = given.code
     own = {**manifest.env, **spec.env}
-    shown = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": cards}
+    shown = {} if cards is None else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": cards}
     if not names:  # no card is given to it: one that its spec names for it all the same is not hidden
         shown.update({name: own[name] for name in shown if name in own})
     fixed.update({**own, **shown})
@@ -113,14 +113,15 @@ def job_script(
     errexit = manifest.errexit if spec.errexit is None else spec.errexit
     inside = Inside(
         [
+            *(_GIVEN_CARDS if cards is None else []),
             *([] if given.prelude is None else _prelude(given.prelude, cards)),
             *(["set -e"] if errexit else []),
             _filled(spec.cmd, cards),
         ],
-        [*fixed, *given.named, *(_EXPORTED.findall("\n".join(ports)))],
+        [*fixed, *given.named, *(_EXPORTED.findall("\n".join(ports))), *(_GIVEN if cards is None else ())],
         cwd,
         given.run_cwd,
-        bool(names),
+        names is None or bool(names),
         given.umask,
     )
     parts = [
@@ -153,13 +154,20 @@ def job_script(
     return "\n".join(parts) + "\n"
 
 
-def _filled(command: str, cards: str) -> str:
+_GIVEN = ("CUDA_VISIBLE_DEVICES",)
+_GIVEN_CARDS = ['GPU="${CUDA_VISIBLE_DEVICES-}"', 'GPU_INDEX="$(set -- ${GPU//,/ }; seq -s, 0 $(($# - 1)))"']
+"""What a command's `${GPU}` and `${GPU_INDEX}` are where they are known only once it runs."""
+
+
+def _filled(command: str, cards: str | None) -> str:
     """A command with its GPUs, by their number on the host and as the job counts them."""
+    if cards is None:
+        return command
     count = cards.count(",") + 1 if cards else 0
     return command.replace("${GPU}", cards).replace("${GPU_INDEX}", ",".join(map(str, range(count))))
 
 
-def _prelude(rung: Rung, cards: str) -> list[str]:
+def _prelude(rung: Rung, cards: str | None) -> list[str]:
     """A rung's command, which the job's own follows however it ends: that says more than not to try."""
     command = f"timeout -k 10 {rung.timeout:g} bash -eo pipefail -c {q(_filled(rung.command, cards))}"
     return [

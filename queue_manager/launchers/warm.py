@@ -40,9 +40,10 @@ class _Waiting(NamedTuple):
 
 class Warm:
     """The sessions of one manager that wait. `start` begins the session of a job's attempt; its last argument says
-    where its wrapper is to wait: at this manager's descriptor, if that is of the FIFO of that name by then."""
+    where its wrapper is to wait: at this manager's descriptor, if that is of the FIFO of that name by then. None:
+    nothing can be started ahead."""
 
-    def __init__(self, state: QueueState, run_dir: RunDir, start: Start) -> None:
+    def __init__(self, state: QueueState, run_dir: RunDir, start: Start | None) -> None:
         self._state, self._run_dir, self._start = state, run_dir, start
         self._waiting: dict[int, _Waiting] = {}
         self._given: dict[int, int] = {}
@@ -77,7 +78,12 @@ class Warm:
 
     def _is_worth_while(self) -> bool:
         state = self._state
-        if len(self._lasted) < JUDGED_BY or max(self._lasted) > SHORT or state.manifest.wave == "barrier":
+        if (
+            self._start is None
+            or len(self._lasted) < JUDGED_BY
+            or max(self._lasted) > SHORT
+            or state.manifest.wave == "barrier"
+        ):
             return False
         return not state.paused and state.machine.closed is None and state.machine.launch_retry_at is None
 
@@ -90,6 +96,7 @@ class Warm:
         return not (paths.attempt(job.spec.id, 1).root.exists() or paths.log(job.spec.id).exists())
 
     def _begin(self, job: Job) -> None:
+        assert self._start is not None
         n = job.n + 1
         files = self._run_dir.prepare_attempt(job.spec.id, n, "", self._state.order_of)
         self._begun += 1

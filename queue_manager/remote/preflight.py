@@ -21,11 +21,12 @@ from queue_manager.adapters import code_identity, evidence, existing, host_place
 from queue_manager.adapters.named_values import read_env
 from queue_manager.core import notify_rules, shell_paths
 from queue_manager.core.excerpt import excerpt
+from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import JobSpec, Manifest, ManifestError, Precondition, decode
 from queue_manager.launchers import environments
 from queue_manager.launchers.environments import CANNOT_START, NOT_PULLED
 from queue_manager.launchers.script import look_script
-from queue_manager.remote import needs, probe
+from queue_manager.remote import needs, probe, slurm
 
 COMMANDS = 100
 """So many different commands of preconditions are tried at most."""
@@ -70,15 +71,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def look(manifest: Manifest) -> dict[str, Any]:
     """The document of a run on this machine: `probe`, `existing` as queue_manager.adapters.existing tells it, `place`:
-    the directory of all that is this machine's own, `activation` where the manifest names an environment, and `unset`
-    and `unset_notify`, as `examine` tells them."""
+    the directory of all that is this machine's own, `activation` where the manifest names an environment, and `slurm`,
+    `unset` and `unset_notify`, as `examine` tells them."""
     cwd = _cwd(manifest)
     place = host_place.here()
     found = existing.describe(manifest, cwd, place)
     there = {"probe": probe.describe(Path(cwd)), "existing": found, "place": str(place.root)}
     if environments.named(manifest) is not None and os.path.isdir(cwd):
         there["activation"] = _activation(manifest, cwd)
-    return {**there, **_variables(manifest, cwd)}
+    return {**there, **_variables(manifest, cwd), **_slurm(manifest)}
 
 
 def newest_code(manifest: Manifest) -> dict[str, Any] | None:
@@ -100,7 +101,7 @@ def examine(manifest: Manifest) -> dict[str, Any]:
     venv, uv, module, container or null, name, python, fault, note: what a person may want to know}; `unmet` [{type,
     path, cwd, says, jobs}]; `untried`: how many commands were too many to try; `unset` {variable: ids of jobs that take
     it from .env or the environment, which do not have it}; `unset_notify`: such variables of notify; `probe`, `needs`
-    and `existing`: see the modules of these names.
+    `existing`, and `slurm` where that runs the jobs: see the modules of these names.
     """
     home = os.path.expanduser("~")
     cwd = _cwd(manifest)
@@ -124,10 +125,16 @@ def examine(manifest: Manifest) -> dict[str, Any]:
         "unmet": list(_unmet({one: ids for one, ids in asked.items() if one not in dropped})),
         "untried": len(dropped),
         **_variables(manifest, cwd),
+        **_slurm(manifest),
         "probe": probe.describe(Path(cwd)),
         "needs": needs.describe(Path(home)),
         "existing": existing.describe(manifest, cwd, host_place.of(Path(home))),
     }
+
+
+def _slurm(manifest: Manifest) -> dict[str, Any]:
+    """What Slurm says, where that is to run the jobs."""
+    return {"slurm": slurm.describe(manifest)} if manifest.launcher == SLURM else {}
 
 
 def _variables(manifest: Manifest, cwd: str) -> dict[str, Any]:

@@ -38,6 +38,12 @@ RUN = click.option(
 HOSTS = click.option(
     "--host", "names", metavar="NAME", multiple=True, help="Use this host; may be given several times."
 )
+ENGINE = click.option(
+    "--engine",
+    type=click.Choice(["hosts", "slurm"]),
+    default="hosts",
+    help="What places the jobs on GPUs: wavequeue on hosts (default), or Slurm, here or on the login node --host.",
+)
 POOL = click.option("--pool", metavar="POOL", help="Use all enabled hosts of this pool.")
 
 

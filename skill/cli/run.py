@@ -25,6 +25,7 @@ from skill.terminal import live
 
 if TYPE_CHECKING:
     from skill.operations.build_spec import Given
+    from skill.operations.start_run import Started
     from skill.runs.access import RunAccess
     from skill.runs.watched import Followed
 
@@ -67,16 +68,11 @@ def run_verb(
 
         return print_plan(plan_spec(spec, say=say), as_json, "here")
     confirm_size(spec, yes=yes)
-    run, jobs, pid = start_run.start_run(
-        spec, poll=poll, again=again, skip_done=skip_done, name=name, warn=warn, say=say
-    )
-    hints = f"follow it: wavequeue watch --run {run.id}"
+    started = start_run.start_run(spec, poll=poll, again=again, skip_done=skip_done, name=name, warn=warn, say=say)
+    run, hints = started.run, _hint(started.run)
     try:
         if detach:
-            if as_json:
-                print_json({"run_id": run.id, "directory": str(run.root), "pid": pid, "jobs": jobs})
-            else:
-                print(f"{run.id}: {jobs_text(jobs)}, manager is process {pid}\n{run.root}\n{hints}")
+            report_started(started, as_json=as_json)
             return 0
         with open_run(run) as there:
             followed = there.watch()
@@ -90,6 +86,19 @@ def run_verb(
         _show_summary(run)
     _say_what_stopped(followed, code)
     return code
+
+
+def report_started(started: Started, *, as_json: bool) -> None:
+    """Print which run was started on this machine."""
+    run, jobs, pid = started
+    if as_json:
+        print_json({"run_id": run.id, "directory": str(run.root), "pid": pid, "jobs": jobs})
+    else:
+        print(f"{run.id}: {jobs_text(jobs)}, manager is process {pid}\n{run.root}\n{_hint(run)}")
+
+
+def _hint(run: Run) -> str:
+    return f"follow it: wavequeue watch --run {run.id}"
 
 
 def _show_summary(run: Run) -> None:

@@ -7,15 +7,17 @@ from typing import Any
 
 import click
 
+from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import Manifest
 from skill.cli.console import print_json, print_lines, say, warn
 from skill.cli.given_spec import DRY_RUN, NAME, TakesCommand, code_agreement, confirm_size, given
-from skill.cli.options import AGAIN, HOSTS, JSON, POLL, POOL, SKIP_DONE, SPEC, YES
+from skill.cli.options import AGAIN, ENGINE, HOSTS, JSON, POLL, POOL, SKIP_DONE, SPEC, YES
 from skill.cli.plan_output import print_plan
+from skill.cli.run import report_started
 from skill.common.errors import DONE, FAILED
 from skill.common.units import jobs_text
 from skill.operations import check_here, check_hosts, submission, submit_spec
-from skill.operations.build_spec import Given, build
+from skill.operations.build_spec import Given, build, build_for
 from skill.operations.submit_spec import Submitted
 from skill.planning import host_preflight
 from skill.terminal.transfer_bars import TransferBars
@@ -25,15 +27,16 @@ from skill.terminal.transfer_bars import TransferBars
 @SPEC
 @HOSTS
 @POOL
+@ENGINE
 @JSON
-def preflight_verb(spec: Given, names: tuple[str, ...], pool: str | None, as_json: bool) -> int:
+def preflight_verb(spec: Given, names: tuple[str, ...], pool: str | None, engine: str, as_json: bool) -> int:
     """Check on its hosts whether SPEC can run there: what is missing, and which jobs that blocks. Writes nothing.
 
     Hosts: --host, or --pool, or hosts: in the spec, or the only one registered. This machine is checked where no host
     is known, and with --host localhost. Exit code 1 if a check failed.
     """
-    manifest = build(spec, warn).manifest
-    if check_here.is_meant(names, pool, manifest):
+    manifest = build_for(spec, engine, warn)
+    if (engine == SLURM and not names and pool is None) or check_here.is_meant(names, pool, manifest):
         return _preflight_here(manifest, spec, as_json)
     made = submission.prepare(manifest, spec)
     hosts = check_hosts.connect(made, names, pool, say)
@@ -56,6 +59,7 @@ def preflight_verb(spec: Given, names: tuple[str, ...], pool: str | None, as_jso
             where = [
                 *(f"--host {shlex.quote(name)}" for name in names),
                 *([f"--pool {shlex.quote(pool)}"] if pool else ()),
+                *([f"--engine {engine}"] if engine == SLURM else ()),
             ]
             print(f"all checks passed; next: {' '.join(['wavequeue submit', str(spec), *where])}")
     return FAILED if checked.faults else DONE
@@ -74,7 +78,8 @@ def _preflight_here(manifest: Manifest, spec: Given, as_json: bool) -> int:
         for text in faults:
             print(f"error: {text}")
         if not faults:
-            print(f"all checks passed; next: wavequeue run {spec}")
+            verb = f"submit {spec} --engine slurm" if manifest.launcher == SLURM else f"run {spec}"
+            print(f"all checks passed; next: wavequeue {verb}")
     return FAILED if faults else DONE
 
 
@@ -89,6 +94,7 @@ def _preflight_here(manifest: Manifest, spec: Given, as_json: bool) -> int:
 @SKIP_DONE
 @click.option("--no-code", is_flag=True, help="Do not push the code; use what is on the hosts.")
 @POLL
+@ENGINE
 @YES
 @JSON
 def submit_verb(
@@ -102,6 +108,7 @@ def submit_verb(
     skip_done: bool,
     no_code: bool,
     poll: float | None,
+    engine: str,
     yes: bool,
     as_json: bool,
 ) -> int:
@@ -111,17 +118,28 @@ def submit_verb(
     to update the code. --new, --again and --skip-done start another run; while the previous one is active on a host,
     only --again does. Hosts are chosen as for preflight. A command after --, a file of commands and a table are taken
     as by run.
+
+    With --engine slurm the manager submits the jobs to Slurm, on this machine or on the login node --host NAME.
     """
+    slurm_here = engine == SLURM and not names and pool is None
     if dry_run:
         from skill.operations.plan_spec import plan_spec
 
-        asked = names or (() if pool else build(spec).manifest.hosts)
-        return print_plan(plan_spec(spec, asked, pool, say=say), as_json, "there")
+        asked = names or (() if pool or slurm_here else build(spec).manifest.hosts)
+        return print_plan(plan_spec(spec, asked, pool, engine=engine, say=say), as_json, "there")
     confirm_size(spec, yes=yes)
+    if slurm_here:
+        from skill.operations import start_run
+
+        started = start_run.start_run(
+            spec, poll=poll, again=again, skip_done=skip_done, name=name, engine=engine, warn=warn, say=say
+        )
+        report_started(started, as_json=as_json)
+        return DONE
     with TransferBars(say) as bars:
         done = submit_spec.submit_spec(
             spec, names, pool, new=new, again=again, skip_done=skip_done, name=name, push=not no_code, poll=poll,
-            warn=warn, say=say, agree=code_agreement(yes=yes), report=bars.report,
+            engine=engine, warn=warn, say=say, agree=code_agreement(yes=yes), report=bars.report,
         )  # fmt: skip
     if as_json:
         print_json(_document(done))

@@ -16,7 +16,7 @@ from queue_manager.core.durations import Durations
 from queue_manager.core.layout import LOCAL_RUNS
 from queue_manager.core.manifest import Manifest
 from skill.common.errors import FailedError, UseError
-from skill.planning import existing_outputs, history
+from skill.planning import engines, existing_outputs, history
 from skill.runs import assignment, directory, state_cache
 from skill.runs.open import on_hosts
 
@@ -75,6 +75,15 @@ def build(spec: Given, warn: Say = ignore) -> build_manifest.Built:
     for warning in built.warnings:
         warn(warning)
     return built
+
+
+def build_for(spec: Given, engine: str, warn: Say = ignore) -> Manifest:
+    """Build the manifest of a spec for what places its jobs, see planning.engines. `warn` gets a line for each warning.
+    Raises SpecErrors."""
+    made = engines.placed(build(spec, warn).manifest, engine)
+    for warning in made.warnings:
+        warn(warning)
+    return made.manifest
 
 
 def settle(manifest: Manifest, beside: Path) -> Manifest:

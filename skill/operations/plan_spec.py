@@ -10,9 +10,20 @@ from queue_manager.core.readings import Card
 from skill.common.errors import UseError
 from skill.common.project import locate_workers
 from skill.operations import check_here, check_hosts, choose_offer, submission
-from skill.operations.build_spec import Given, Say, beside, build, expected, file_of, hosts_warning, ignore, settle
+from skill.operations.build_spec import (
+    Given,
+    Say,
+    beside,
+    build,
+    build_for,
+    expected,
+    file_of,
+    hosts_warning,
+    ignore,
+    settle,
+)
 from skill.operations.choose_offer import Asked, Looked
-from skill.planning import assign_jobs, existing_outputs, local_preflight, plan, power, what_if
+from skill.planning import assign_jobs, engines, existing_outputs, local_preflight, plan, power, what_if
 from skill.planning import where as wheres
 from skill.planning.assign_jobs import Offer
 from skill.planning.plan import Place
@@ -36,9 +47,11 @@ def plan_spec(
     gpus: int | None = None,
     offer: int | None = None,
     where: Where | None = None,
+    engine: str = engines.HOSTS,
     say: Say = ignore,
 ) -> Planned:
-    """Plan a spec: its phases and jobs, the available GPUs, the duration and the cost. Starts nothing.
+    """Plan a spec: its phases and jobs, the available GPUs, the duration and the cost. Starts nothing. `engine`: what
+    places the jobs, see planning.engines.
 
     Where: on this machine; or on the hosts `names` or of `pool`; or on the rentable `offer` of that number. `gpus`:
     count so many GPUs on each machine. `where`: a person's decision where to run it, for what is advised; only on this
@@ -52,7 +65,7 @@ def plan_spec(
     if offer is not None and (names or pool is not None or gpus is not None):
         raise UseError("--offer is one machine as it can be rented; give it without --host, --pool and --gpus")
     warnings: list[str] = []
-    manifest = build(spec, warnings.append).manifest
+    manifest = build_for(spec, engine, warnings.append)
     if gpus is not None:
         manifest = manifest._replace(gpus=None)
     if offer is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from queue_manager.core import durations
+from queue_manager.core.launchers import SLURM
 from queue_manager.core.layout import HostPaths
 from queue_manager.core.manifest import Manifest, encode
 from skill.common import files
@@ -16,7 +17,7 @@ from skill.operations.build_spec import (
     Given,
     Say,
     beside,
-    build,
+    build_for,
     changed_at,
     earlier,
     earlier_manifests,
@@ -26,7 +27,7 @@ from skill.operations.build_spec import (
     settle,
 )
 from skill.operations.find_run import check_name
-from skill.planning import existing_outputs, history, local_preflight
+from skill.planning import engines, existing_outputs, history, local_preflight, slurm_preflight
 from skill.runs import directory, live_runs, local_manager
 from skill.runs.directory import Run
 
@@ -46,6 +47,7 @@ def start_run(
     again: bool = False,
     skip_done: bool = False,
     name: str | None = None,
+    engine: str = engines.HOSTS,
     warn: Say = ignore,
     say: Say = ignore,
 ) -> Started:
@@ -53,15 +55,15 @@ def start_run(
 
     `poll`: seconds between checks of the GPUs; `again`: run although the same jobs are running already; `skip_done`:
     jobs whose outputs exist and are newer than the code count as done; `name`: call the run so, instead of after its
-    project. `warn` gets the warnings of the build, `say` all other lines. Raises SpecErrors, UseError and FailedError.
+    project; `engine`: what places the jobs, see planning.engines. `warn` gets the warnings of the build, `say` all
+    other lines. Raises SpecErrors, UseError and FailedError.
     """
     if again and skip_done:
         raise UseError("--again and --skip-done cannot be used together")
     if name is not None:
         check_name(name)
-    built = build(spec, warn)
     folder = beside(spec)
-    manifest = settle(built.manifest, folder)
+    manifest = settle(build_for(spec, engine, warn), folder)
     if not Path(manifest.cwd).is_dir():
         raise UseError(f"{spec}: cwd {manifest.cwd} does not exist; create it, or give another one")
     if manifest.venv is not None and not (Path(manifest.venv) / "bin" / "activate").exists():
@@ -71,6 +73,8 @@ def start_run(
         checked = local_preflight.check(manifest, document["probe"])
         if checked.refusal is not None:
             raise FailedError(checked.refusal)
+        if engine == SLURM:
+            _check_slurm(document, say)
         entered = local_preflight.environment(document)
         if entered.refusal is not None:
             raise UseError(f"{spec}: {entered.refusal}")
@@ -96,6 +100,15 @@ def start_run(
         except KeyboardInterrupt:
             say(f"{run.id} continues. follow it: wavequeue watch --run {run.id}")
             raise
+
+
+def _check_slurm(document: dict[str, Any], say: Say) -> None:
+    """Report what Slurm said of the jobs. Raises FailedError where it can never run some."""
+    found = slurm_preflight.check(document)
+    if found.faults:
+        raise FailedError("\n".join([*found.faults, "Nothing was started."]))
+    for warning in found.warnings:
+        say(f"warning: {warning}")
 
 
 def _there_already(

@@ -17,12 +17,12 @@ from skill.hosts import registry
 from skill.hosts.code_push import Report, no_report
 from skill.hosts.connection import Host
 from skill.operations import check_hosts, submission, submit
-from skill.operations.build_spec import Given, Say, build, changed_at, earlier_manifests, file_of, ignore
+from skill.operations.build_spec import Given, Say, build_for, changed_at, earlier_manifests, file_of, ignore
 from skill.operations.check_hosts import Checked
 from skill.operations.find_run import check_name
 from skill.operations.submission import Submission
 from skill.operations.submit import TRIES, Outcome
-from skill.planning import existing_outputs, forecast
+from skill.planning import engines, existing_outputs, forecast
 from skill.planning.existing_outputs import Found
 from skill.runs import assignment, directory, live_runs, local_manager
 from skill.runs.directory import Run
@@ -53,6 +53,7 @@ def submit_spec(
     skip_done: bool = False,
     name: str | None = None,
     push: bool = True,
+    engine: str = engines.HOSTS,
     poll: float | None = None,
     warn: Say = ignore,
     say: Say = ignore,
@@ -64,15 +65,16 @@ def submit_spec(
     Hosts: `names`, or those of `pool`, or those that the spec names, or the only one registered. The same spec again
     continues the same run, unless `new`, `again` (although the same jobs are running) or `skip_done` (jobs whose
     outputs exist and are newer than the code count as done). `name`: call the run so, instead of after its project.
-    `push`: send the code; `agree` is asked before much of it is sent. `poll`: seconds between checks of the GPUs.
-    `report` is told how much each host has got. `warn` gets the warnings of the build, `say` all other lines.
+    `push`: send the code; `agree` is asked before much of it is sent. `engine`: what places the jobs, see
+    planning.engines; the host is a login node then. `poll`: seconds between checks of the GPUs. `report` is told how
+    much each host has got. `warn` gets the warnings of the build, `say` all other lines.
 
     Raises SpecErrors, UseError and FailedError, with nothing written. A later failure on one host is in its outcome.
     """
     if again and skip_done:
         raise UseError("--again and --skip-done cannot be used together")
     new = new or again or skip_done
-    made = submission.prepare(build(spec, warn).manifest, spec, push=push)
+    made = submission.prepare(build_for(spec, engine, warn), spec, push=push)
     run = None if new else submit.existing(made)
     if name is not None and (run is None or directory.title(run.id) != name):
         if run is not None:

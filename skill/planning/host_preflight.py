@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from build_manifest.faults import listed
+from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.outputs import escape, is_glob, patterns_overlap
 from queue_manager.core.readings import may_use
@@ -14,7 +15,7 @@ from queue_manager.core.terminal_text import one_line
 from skill.common.text_table import columns
 from skill.common.units import jobs_text, mib_text
 from skill.hosts.health import LEAST_DISK
-from skill.planning import host_needs
+from skill.planning import host_needs, slurm_preflight
 from skill.planning.host_needs import Way
 from skill.planning.local_preflight import NO_SCREEN, needs_screen, unset_words
 
@@ -298,6 +299,12 @@ class _Judge:
         return len(mine)
 
     def _cards(self, probe: Mapping[str, Any]) -> None:
+        if self._manifest.launcher == SLURM:
+            slurm = slurm_preflight.check(self._seen.found or {})
+            self.cells["cards"] = Cell(FAULT if slurm.faults else WARNING if slurm.warnings else OK, slurm.short)
+            self.faults += slurm.faults
+            self.warnings += slurm.warnings
+            return
         concerned = [job for job in self._specs if job.gpus]
         usable = [row for row in probe["gpus"] if may_use(row["index"], self._manifest.gpus)]
         threshold = self._manifest.gpu_free_threshold_mib

@@ -81,6 +81,24 @@ class Probe(TypedDict):
     gpus: list[Gpu]
 
 
+class Refused(TypedDict):
+    """Jobs of equal needs that Slurm can never run."""
+
+    options: list[Text]
+    jobs: list[Text]
+    count: Whole
+    says: Text
+
+
+class Slurm(TypedDict):
+    """What Slurm said."""
+
+    version: Text | None
+    fault: Text | None
+    refused: list[Refused]
+    untried: Whole
+
+
 class Preflight(TypedDict):
     """The document."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from build_manifest import regular_file
+from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import Manifest, encode
 from skill.common.errors import FailedError
 from skill.common.files import SHOWN, append_to, try_lock
@@ -61,6 +62,8 @@ def look(run: Run) -> tuple[Document, bool]:
 
 def note_gone(document: Document) -> None:
     """Note in the state of a run without a manager how many of the jobs that it left running have no session."""
+    if document["meta"].get("launcher") == SLURM:  # whether they run is known to Slurm alone
+        return
     running = [(row["screen_pid"], row["screen_name"]) for row in document["jobs"] if row["status"] == "running"]
     document["meta"][GONE] = sum(pid is not None and not is_session(pid, name or "") for pid, name in running)
 

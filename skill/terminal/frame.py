@@ -257,6 +257,8 @@ def _running(rows: Sequence[Row], scene: Scene, width: int) -> list[Text]:
 
 def _says(row: Row, scene: Scene) -> Text:
     """What a running job does, where that is to be said, and the last line of its log."""
+    if row["waiting"]:
+        return Text(row["waiting"], style="bright_black")
     does = activity.words(row, scene.now, scene.document["gpus"])
     if activity.asks(row) is not None:  # it quotes that line
         return Text(does, style="bold yellow")

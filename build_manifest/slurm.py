@@ -1,0 +1,54 @@
+"""What a spec asks of Slurm, checked for its shape; it counts where Slurm runs the jobs.
+
+It stands at the top, in a phase, and in a template or a job; of two with one key the inner one wins.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from build_manifest.fields import Fields
+from build_manifest.forms import Slurm
+from build_manifest.nodes import ListNode, Node
+from build_manifest.values import integer
+from queue_manager.core import slurm_needs
+
+
+def read_slurm(fields: Fields, node: Node | None) -> Slurm:
+    """The settings of one level. What cannot be read is noted and left out."""
+    return {} if node is None else _settings(fields, node, "slurm", slurm_needs.KEYS)
+
+
+def _settings(fields: Fields, node: Node, what: str, keys: tuple[str, ...]) -> Slurm:
+    found: dict[str, Any] = {}
+    for key, value in fields.table(node, what, keys).items():
+        before = len(fields.faults.found)
+        read = _value(fields, key, value, f"{key} of {what}")
+        fault = None if read is None else slurm_needs.fault({key: read})
+        if fault is not None and len(fields.faults.found) == before:
+            fields.faults.add(value.mark, *_parted(fault))
+        elif read is not None and len(fields.faults.found) == before:
+            found[key] = read
+    return found
+
+
+def _value(fields: Fields, key: str, node: Node, what: str) -> Any:
+    if key == "cpus":
+        return fields.number(node, what, lambda text: integer(text, 1))
+    if key == "extra":
+        return [one.text for one in fields.texts(node, what)]
+    if key == "oom":
+        keys = tuple(one for one in slurm_needs.KEYS if one != "oom")
+        items = node.items if isinstance(node, ListNode) else (node,)
+        return [dict(_settings(fields, item, "an entry of oom of slurm", keys)) for item in items]
+    scalar = fields.text(node, what)
+    return None if scalar is None else scalar.text
+
+
+def _parted(fault: str) -> tuple[str, str]:
+    """A fault and what to write instead, as `Faults.add` takes them."""
+    for sign in ("; ", ", such as "):
+        what, found, hint = fault.partition(sign)
+        if found:
+            return what, hint if sign == "; " else f"such as {hint}"
+    return fault, "see: slurm in the documentation of the spec"

@@ -1,0 +1,103 @@
+"""The `slurm` settings of a spec, and what they and an attempt's history ask of sbatch. Pure.
+
+The words are sbatch's own, see sbatch(1): `partition`, `account`, `qos`, `time`, `cpus`, `mem`, `gres`, `constraint`,
+and `extra` for all others. `mem_max`: up to which `mem` is doubled after each OOM. `oom`: settings that the first, the
+second, … attempt after an OOM gets instead.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+WORDS = ("partition", "account", "qos", "time", "mem", "mem_max", "gres", "constraint")
+"""Settings that are one word, or a number."""
+KEYS = (*WORDS, "cpus", "extra", "oom")
+_MEMORY = re.compile(r"(\d+)([KMGT]?)", re.IGNORECASE)
+_MIB = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024 * 1024}
+OVERTIME = 120.0
+"""Seconds that Slurm's time limit is behind our own: what the manager ends has its verdict, what Slurm ends may not."""
+
+
+def mebibytes(text: str) -> float | None:
+    """Return a memory size as sbatch reads it (`16G`, `500`, in MiB); None if it is none."""
+    found = _MEMORY.fullmatch(text)
+    return None if found is None else int(found.group(1)) * _MIB[found.group(2).upper()]
+
+
+def fault(value: Any, inside: bool = False) -> str | None:
+    """Return what is wrong with the settings, and what to write instead; None if they are right. `inside`: of `oom`."""
+    if not isinstance(value, Mapping):
+        return "slurm must be a mapping, such as {partition: gpu, time: 4h}"
+    for key, one in value.items():
+        if key not in KEYS or (inside and key == "oom"):
+            return f"slurm has no key {key!r}; it has: {', '.join(KEYS)}"
+        if key in WORDS and (isinstance(one, bool) or not isinstance(one, (str, int)) or not str(one).strip()):
+            return f"slurm.{key} must be a word, such as {_EXAMPLES[key]}"
+        if key in ("mem", "mem_max") and mebibytes(str(one)) is None:
+            return f"slurm.{key} {one!r} is not a size as sbatch reads it; write it as {_EXAMPLES[key]}"
+        if key == "cpus" and (isinstance(one, bool) or not isinstance(one, int) or one < 1):
+            return "slurm.cpus must be a whole number of at least 1"
+        if key == "extra" and not _are_words(one):
+            return "slurm.extra must be a list of sbatch's options, such as [--exclusive, --nice=100]"
+        if key == "extra" and (own := _reserved(one)) is not None:
+            return f"slurm.extra has {own}, which wavequeue sets itself"
+        if key == "oom":
+            if not isinstance(one, (list, tuple)) or not one:
+                return "slurm.oom must be a list of settings, such as [{gres: 'gpu:a100:1'}, {constraint: gpu80}]"
+            for rung in one:
+                words = fault(rung, inside=True)
+                if words is not None:
+                    return f"slurm.oom: {words}"
+    return None
+
+
+def is_slurm(value: Any) -> bool:
+    """Return whether a manifest may have these settings."""
+    return fault(value) is None
+
+
+_EXAMPLES = {
+    "partition": "gpu", "account": "my-lab", "qos": "normal", "time": "04:00:00", "mem": "16G", "mem_max": "64G",
+    "gres": "gpu:a100:1", "constraint": "gpu80",
+}  # fmt: skip
+_OURS = (
+    "--array", "-a", "--job-name", "-J", "--parsable", "--wrap", "--output", "-o", "--error", "-e", "--chdir", "-D",
+    "--requeue", "--wait", "-W", "--test-only", "--hold", "-H", "--dependency", "-d", "--comment", "--export",
+    "--open-mode",
+)  # fmt: skip
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(one, str) and one.startswith("-") for one in value)
+
+
+def _reserved(words: Sequence[str]) -> str | None:
+    return next((word for word in words if word.split("=")[0] in _OURS), None)
+
+
+def options(
+    settings: Mapping[str, Any], ooms: int = 0, timeout: float | None = None, grace: float = 0.0
+) -> tuple[str, ...]:
+    """Return sbatch's options for one attempt. `ooms`: attempts before it that ran out of memory; `timeout` and `grace`
+    in seconds."""
+    wanted = dict(settings)
+    for rung in tuple(wanted.pop("oom", ()))[:ooms]:
+        wanted.update(rung)
+    most = wanted.pop("mem_max", None)
+    if ooms and most is not None and "mem" in wanted:
+        wanted["mem"] = _doubled(str(wanted["mem"]), str(most), ooms)
+    if "time" not in wanted and timeout is not None:
+        wanted["time"] = math.ceil((timeout + grace + OVERTIME) / 60)
+    named = {"cpus": "cpus-per-task"}
+    found = [f"--{named.get(key, key)}={wanted[key]}" for key in KEYS if key in wanted and key not in ("extra", "oom")]
+    return (*found, *wanted.get("extra", ()))
+
+
+def _doubled(mem: str, most: str, times: int) -> str:
+    now, bound = mebibytes(mem), mebibytes(most)
+    if now is None or bound is None:
+        return mem
+    return f"{round(max(now, min(now * 2**times, bound)))}M"

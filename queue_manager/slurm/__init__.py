@@ -1,0 +1,1 @@
+"""Slurm starts the attempts: Slurm places them, the manager judges them."""

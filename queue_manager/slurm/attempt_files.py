@@ -1,0 +1,53 @@
+"""What a task leaves in the directory of its attempt: its claim and its signs of life."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from queue_manager.adapters.claims import read_text
+from queue_manager.core.boundary import Claim, Revoked
+from queue_manager.core.events import Proc
+from queue_manager.core.layout import AttemptPaths
+from queue_manager.core.readings import Unreadable
+from queue_manager.slurm.wrapper import CLAIM
+
+_LINE = re.compile(rf"{CLAIM} (\S+) (\d+) (\d+) (\d+)\n")
+
+
+class Taken(NamedTuple):
+    """Who runs an attempt: the task with the ID `job` (of its own, not its array's), as process `pid` of `node`."""
+
+    node: str
+    job: int
+    task: int
+    pid: int
+    at_ns: int
+
+    @property
+    def claim(self) -> Claim:
+        """As the core knows it: process IDs prove nothing on another machine, so the job's ID stands beside them."""
+        return Claim(Proc(self.pid, self.job), Proc(self.job, self.task), self.at_ns)
+
+
+def taken(files: AttemptPaths) -> Taken | Revoked | Unreadable | None:
+    """Return who has the claim of an attempt; None if nobody has. It appears whole, by link(2)."""
+    try:
+        text, at_ns = read_text(files.claim)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return Unreadable(f"{files.claim}: {error.strerror}")
+    found = _LINE.fullmatch(text)
+    if found is not None:
+        job, task, pid = map(int, found.groups()[1:])
+        return Taken(found.group(1), job, task, pid, at_ns)
+    return Revoked() if text == "revoked\n" else Unreadable(f"{files.claim} cannot be parsed")
+
+
+def beat_ns(files: AttemptPaths) -> int | None:
+    """Return when a task last showed that it lives (ns, by the file server's clock); None if it never has."""
+    try:
+        return (files.root / "beat").stat().st_mtime_ns
+    except OSError:
+        return None

@@ -1,0 +1,118 @@
+"""Calls Slurm's commands beside the loop, since each may wait for a controller that is busy or away."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from queue_manager.core.readings import Unreadable
+from queue_manager.slurm import batches, commands
+from queue_manager.slurm.batches import Answer, Batch
+from queue_manager.slurm.commands import Listed
+
+TOLD_AT_ONCE = 200
+PATIENCE = 60.0
+"""Seconds for a command that asks or cancels. A controller that is away makes it wait for 9 to 18."""
+
+
+class Listing(NamedTuple):
+    """What Slurm showed of all tasks, or why it did not. `asked`: when it was asked (epoch seconds)."""
+
+    tasks: Mapping[tuple[str, int], Listed] | Unreadable
+    asked: float
+
+
+class Cluster:
+    """The cluster as one run uses it. Answers come later, and `wake` is called then, from another thread. `clock` gives
+    epoch seconds."""
+
+    def __init__(self, environment: Mapping[str, str], clock: Callable[[], float]) -> None:
+        self._environment, self._clock = commands.scrubbed(environment), clock
+        self.wake: Callable[[], None] = lambda: None
+        self._submitting = ThreadPoolExecutor(1, "sbatch")
+        self._asking = ThreadPoolExecutor(1, "squeue")
+        self._telling = ThreadPoolExecutor(4, "scancel")  # scancel tries for a minute where a task is just ending
+        self._guard = threading.Lock()
+        self._answers: list[tuple[Batch, Answer]] = []
+        self._looking = False
+        self.listing: Listing | None = None
+
+    def submit(self, batch: Batch, options: Sequence[str], extra: Mapping[str, str]) -> None:
+        """Have a batch submitted, after those before it. `extra`: more that its jobs inherit."""
+        self._submitting.submit(self._submit, batch, options, {**self._environment, **extra})
+
+    def _submit(self, batch: Batch, options: Sequence[str], environment: Mapping[str, str]) -> None:
+        answer = batches.call(batch, options, environment)
+        with self._guard:
+            self._answers.append((batch, answer))
+        self.wake()
+
+    def answers(self) -> list[tuple[Batch, Answer]]:
+        """How the submissions ended that have ended since this was asked last."""
+        with self._guard:
+            found, self._answers = self._answers, []
+        return found
+
+    def look(self) -> None:
+        """Have Slurm asked what it has of all tasks, unless it is being asked."""
+        if not self._looking:
+            self._looking = True
+            self._asking.submit(self._look)
+
+    def _look(self) -> None:
+        self.listing = self._ask()
+        self._looking = False
+        self.wake()
+
+    def _ask(self) -> Listing:
+        asked = self._clock()
+        done = self._run(commands.LISTING)
+        if isinstance(done, str):
+            return Listing(Unreadable(f"squeue: {done}"), asked)
+        if done.returncode:
+            return Listing(Unreadable(f"squeue: {commands.complaint(done.stderr)}"), asked)
+        return Listing(commands.listing(done.stdout), asked)
+
+    def tell(self, make: Callable[[Sequence[str]], list[str]], tasks: Iterable[tuple[str, int]]) -> None:
+        """Have a command run about tasks, each by its array's name and its index. IDs are used again, so they are
+        looked up just before. Whether it did anything is seen in the listing alone: Slurm says 0 in any case."""
+        self._telling.submit(self._tell, make, list(tasks))
+
+    def _tell(self, make: Callable[[Sequence[str]], list[str]], tasks: Sequence[tuple[str, int]]) -> None:
+        there = self._ask().tasks
+        if isinstance(there, Unreadable):
+            return
+        rows = [(row, task[1]) for task in tasks if (row := there.get(task)) is not None]
+        only_running = make is commands.ask_to_end
+        found = [
+            f"{row.array}_{index}"
+            for row, index in rows
+            if (row.state == "RUNNING" if only_running else row.state not in commands.OVER)
+        ]
+        for first in range(0, len(found), TOLD_AT_ONCE):
+            self._run(make(found[first : first + TOLD_AT_ONCE]))
+        self.look()
+
+    def _run(self, argv: Sequence[str]) -> subprocess.CompletedProcess[str] | str:
+        """How a command ended, or why it did not."""
+        try:
+            return subprocess.run(
+                argv,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=PATIENCE,
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            return str(error)
+
+    def close(self) -> None:
+        """Begin nothing more. A submission that is under way ends by itself, and a later manager sees how."""
+        self._submitting.shutdown(wait=False, cancel_futures=True)
+        self._asking.shutdown(wait=False, cancel_futures=True)
+        self._telling.shutdown(wait=False, cancel_futures=True)

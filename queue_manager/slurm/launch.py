@@ -1,0 +1,83 @@
+"""Submits attempts to Slurm: those of one turn that ask for the same go as one array."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import NamedTuple
+
+from queue_manager.adapters.distributed import Ports
+from queue_manager.adapters.named_values import NamedValues
+from queue_manager.adapters.run_dir import RunDir
+from queue_manager.code_watch import CodeWatch
+from queue_manager.core import recovery, slurm_needs
+from queue_manager.core.layout import tag
+from queue_manager.core.model import Job, QueueState
+from queue_manager.core.state_types import Attempt
+from queue_manager.launch import Launch
+from queue_manager.launchers.launcher import Launcher
+from queue_manager.launchers.script import Given
+from queue_manager.launchers.warm import Warm
+from queue_manager.slurm.batches import Batches, Task
+from queue_manager.slurm.cluster import Cluster
+from queue_manager.slurm.watch import SlurmWatch
+
+ARRAY = 1000
+"""Tasks of one array: MaxArraySize is 1001 where a site has not set it."""
+
+
+class _Asked(NamedTuple):
+    """What the tasks of one array have in common: sbatch's options, and what their environment has beside it."""
+
+    options: tuple[str, ...]
+    values: tuple[tuple[str, str], ...]
+
+
+class SlurmLaunch(Launch):
+    """Submits the attempts of one run."""
+
+    def __init__(
+        self,
+        state: QueueState,
+        run_dir: RunDir,
+        launcher: Launcher,
+        key: str,
+        given: Given,
+        ports: Ports,
+        named: NamedValues,
+        code: CodeWatch,
+        store: Batches,
+        cluster: Cluster,
+        watch: SlurmWatch,
+    ) -> None:
+        super().__init__(state, run_dir, launcher, key, given, ports, named, code)
+        self.warm = Warm(state, run_dir, None)
+        self._store, self._cluster, self._watch = store, cluster, watch
+        self._asked: dict[_Asked, list[tuple[int, Task]]] = {}
+
+    def start(self, job: Job, attempt: Attempt, cwd: str, now: float) -> subprocess.Popen[bytes] | None:
+        """Prepare an attempt that is in the journal; `flush` submits it. Raises OSError."""
+        spec, manifest = recovery.spec_of(job), self._state.manifest
+        named = self._named.of(spec)
+        self._prepare(job, attempt, spec, None, named, cwd, now)
+        options = slurm_needs.options(spec.slurm or {}, job.oom_attempts, spec.timeout, manifest.grace_of(spec))
+        task = Task(spec.id, attempt.n, tag(self._key, spec.id, attempt.n))
+        asked = _Asked(options, tuple(sorted(named.values.items())))
+        self._asked.setdefault(asked, []).append((job.order, task))
+        return None
+
+    def flush(self, now: float) -> None:
+        """Submit what was prepared in this turn."""
+        asked, self._asked = self._asked, {}
+        for one, tasks in asked.items():
+            for first in range(0, len(tasks), ARRAY):
+                self._submit(one, tasks[first : first + ARRAY], now)
+
+    def _submit(self, asked: _Asked, tasks: list[tuple[int, Task]], now: float) -> None:
+        try:
+            batch = self._store.make([task for _, task in tasks], now)
+        except OSError as error:
+            for order, _ in tasks:
+                self._watch.launched(order, None, str(error))
+            return
+        self._watch.sent(batch)
+        self._cluster.submit(batch, asked.options, dict(asked.values))

@@ -1,0 +1,362 @@
+"""Follows attempts that run as tasks of Slurm: by what they leave in the run's directory, and by what Slurm lists.
+
+The files decide: a claim says that an attempt has begun, an exit record how it ended. Slurm is one witness more, who
+may be away, behind, or wrong: it says where an attempt waits, and that one without an exit record is gone.
+"""
+
+from __future__ import annotations
+
+import selectors
+import subprocess
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from queue_manager.activity_watch import log_mark, log_tail
+from queue_manager.adapters import evidence
+from queue_manager.adapters.run_dir import RunDir
+from queue_manager.core import activity
+from queue_manager.core.boundary import Doing, Ended, Evidence, ExitRecord, Revoked
+from queue_manager.core.manifest import JobSpec
+from queue_manager.core.model import Attempt
+from queue_manager.core.readings import Cards, Unreadable
+from queue_manager.end_facts import EndFacts
+from queue_manager.slurm import attempt_files, batches, commands
+from queue_manager.slurm.attempt_files import Taken
+from queue_manager.slurm.batches import Answer, Batch, Batches
+from queue_manager.slurm.cluster import Cluster
+from queue_manager.slurm.commands import Listed
+from queue_manager.slurm.wrapper import BEAT
+
+BOOT = "slurm"
+"""Stands for the boot of attempts: they outlive a restart of the machine that the manager is on."""
+LOOKS_PER_POLL = 6
+"""Polls of the run's directory for one look at Slurm's queue: with the usual poll one in 30 seconds."""
+LOST_AFTER = 150.0
+"""Seconds after which a task that Slurm does not list was never submitted: half the time for which it lists what has
+ended (MinJobAge, 300 seconds by default)."""
+SETTLES = 10.0
+"""Seconds for an exit record to be seen here, once Slurm says that the task has ended."""
+
+
+class _Sent:
+    """A batch that was handed to sbatch. `at`: since when its answer is known (epoch seconds), None: not yet."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.answer: Answer | None = None
+        self.at: float | None = None
+
+    @property
+    def refusal(self) -> str | None:
+        """Why it was surely not submitted, in Slurm's words."""
+        answer = self.answer
+        if answer is None or answer.code is None:
+            return None
+        if answer.code != batches.NOT_CALLED and commands.refused(answer.code, answer.words) is None:
+            return None
+        return f"sbatch: {commands.complaint(answer.words)}"
+
+
+class _Place(NamedTuple):
+    sent: _Sent
+    task: int
+
+
+class _Followed:
+    """What is remembered of one live attempt between two looks."""
+
+    def __init__(self, spec: JobSpec, attempt: Attempt, cwd: str, inherited: bool) -> None:
+        self.spec, self.attempt, self.cwd, self.inherited = spec, attempt, cwd, inherited
+        self.launch_error: str | None = None
+        self.taken: Taken | None = None
+        self.queued: str | None = None
+        self.gone_at: float | None = None
+        self.held = False
+        self.doing: Doing | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.spec.id}~{self.attempt.n}"
+
+
+class SlurmWatch:
+    """The followed attempts of a run, by the job's order. `poll` in seconds; `is_paused` tells whether a person has
+    paused the run."""
+
+    boot = BOOT
+    has_pidfd = False
+    left_dead = False
+
+    def __init__(
+        self,
+        run_dir: RunDir,
+        store: Batches,
+        cluster: Cluster,
+        patterns: Callable[[], evidence.Patterns],
+        clock: Callable[[], float],
+        poll: float,
+        is_paused: Callable[[], bool],
+    ) -> None:
+        self._run_dir, self._store, self._cluster = run_dir, store, cluster
+        self._facts, self._clock, self._poll, self._is_paused = EndFacts(run_dir, patterns), clock, poll, is_paused
+        self._followed: dict[int, _Followed] = {}
+        self._orders: dict[str, int] = {}
+        self._places: dict[str, _Place] = {}
+        self._sent: dict[str, _Sent] = {}
+        self._unanswered: list[_Sent] = []
+        self._marked: set[str] = set()
+        self._listed_at: float | None = None
+        self._due = 0.0
+        self._looked = -1e9
+        self.selector = selectors.DefaultSelector()
+        for batch in store.kept():
+            self._unanswered.append(self._know(batch))
+
+    def sent(self, batch: Batch) -> None:
+        """Take note of a batch that is handed to sbatch now."""
+        self._know(batch)
+
+    def _know(self, batch: Batch) -> _Sent:
+        sent = self._sent[batch.name] = _Sent(batch)
+        self._places.update({attempt: _Place(sent, index) for index, attempt in enumerate(batch.tasks)})
+        return sent
+
+    # -- what is followed ---------------------------------------------------------------------------------------
+
+    def follow(self, order: int, spec: JobSpec, attempt: Attempt, cwd: str, inherited: bool = False) -> None:
+        """Begin to follow an attempt; `inherited` from an earlier manager."""
+        followed = self._followed[order] = _Followed(spec, attempt, cwd, inherited)
+        self._orders[followed.name] = order
+
+    def respecify(self, order: int, spec: JobSpec) -> None:
+        """Judge an attempt by another spec of its job from now on, if it is followed."""
+        if order in self._followed:
+            self._followed[order].spec = spec
+
+    def launched(self, order: int, frontend: subprocess.Popen[bytes] | None, error: str | None) -> None:  # noqa: ARG002
+        """Take note of why an attempt cannot be submitted."""
+        self._followed[order].launch_error = error
+
+    def drop(self, order: int) -> None:
+        """Follow an attempt no longer."""
+        name = self._followed.pop(order).name
+        self._orders.pop(name, None)
+        self._places.pop(name, None)
+        self._store.forget(name)
+
+    def close_up(self) -> list[int]:
+        """Attempts that no mark announces: just begun, or being ended."""
+        return [
+            order
+            for order, one in self._followed.items()
+            if one.attempt.stopping is not None or (one.taken is not None and one.attempt.wrapper is None)
+        ]
+
+    def over(self) -> set[int]:
+        """Attempts to be observed: those that have begun or ended by their marks, and those of which Slurm has said
+        something new."""
+        now = self._clock()
+        names = {f"{name}/ended" for name in self._store.seen(self._store.ended)}
+        names |= {f"{name}/claimed" for name in self._store.seen(self._store.claimed)}
+        fresh, self._marked = names - self._marked, names
+        found = {self._orders.get(name.rpartition("/")[0]) for name in fresh} | self._take_answers(now)
+        self._hold()
+        listing = self._cluster.listing
+        if listing is not None and listing.asked != self._listed_at:
+            self._listed_at = listing.asked
+            found.update(self._followed)
+            for followed in self._followed.values():
+                followed.doing = self._look_at_log(followed, now)
+        return {order for order in found if order is not None}
+
+    def ended(self, fd: int, order: int) -> bool:  # noqa: ARG002
+        """No process of an attempt is watched."""
+        return False
+
+    # -- looks --------------------------------------------------------------------------------------------------
+
+    def sample_due(self) -> float:
+        """When to look next (epoch seconds)."""
+        return self._due
+
+    def sample(self, now: float, cards: Cards | Unreadable | None, pace: float) -> list[int]:  # noqa: ARG002
+        """Look for what has changed. Returns the attempts to be observed."""
+        self._due = now + self._poll
+        if now - self._looked >= self._poll * LOOKS_PER_POLL:
+            self._looked = now
+            self._cluster.look()
+        return sorted(self.over())
+
+    def _take_answers(self, now: float) -> set[int | None]:
+        """Take note of how submissions ended. Returns the attempts of those that have."""
+        found: set[int | None] = set()
+        for sent in list(self._unanswered):
+            sent.answer = batches.answer(sent.batch)
+            if sent.answer is not None:
+                sent.at = now
+                self._unanswered.remove(sent)
+                found.update(self._orders.get(attempt) for attempt in sent.batch.tasks)
+        for batch, answer in self._cluster.answers():
+            sent = self._sent[batch.name]
+            sent.answer, sent.at = answer, now
+            found.update(self._orders.get(attempt) for attempt in batch.tasks)
+        return found
+
+    def _hold(self) -> None:
+        """Keep tasks from starting while the run is paused, and let them start when it goes on."""
+        paused = self._is_paused()
+        waiting = [one for one in self._followed.values() if one.taken is None and one.held != paused]
+        tasks = [task for one in waiting if (task := self._task(one)) is not None]
+        for one in waiting:
+            one.held = paused
+        if tasks:
+            self._cluster.tell(commands.hold if paused else commands.release, tasks)
+
+    def _look_at_log(self, followed: _Followed, now: float) -> Doing | None:
+        if followed.taken is None:
+            return None
+        log = self._run_dir.paths.log(followed.spec.id)
+        _, changed_ns = log_mark(log)
+        line, is_open = activity.last_words(log_tail(log))
+        return Doing(now, changed_ns / 1e9 if changed_ns else None, None, False, line, is_open)
+
+    def doing(self) -> dict[int, Doing]:
+        """What each running attempt did when that was last looked at."""
+        return {order: one.doing for order, one in self._followed.items() if one.doing is not None}
+
+    def queued(self) -> dict[int, str]:
+        """Where each attempt waits that has not begun, in words."""
+        return {order: one.queued for order, one in self._followed.items() if one.queued is not None}
+
+    def began_ns(self, order: int) -> int | None:
+        """When a followed attempt began, see EndFacts.since; None if it has not."""
+        followed = self._followed[order]
+        return None if followed.taken is None else self._since(followed, followed.taken)
+
+    def _since(self, followed: _Followed, taken: Taken) -> int:
+        return self._facts.since(followed.spec, followed.cwd, taken.at_ns)
+
+    # -- evidence -----------------------------------------------------------------------------------------------
+
+    def observe(self, orders: Iterable[int], now: float) -> dict[int, Evidence]:
+        """Look at these attempts."""
+        return {order: self._observe(self._followed[order], now) for order in orders if order in self._followed}
+
+    def _observe(self, followed: _Followed, now: float) -> Evidence:
+        job, n = followed.spec.id, followed.attempt.n
+        if followed.taken is None:
+            found = attempt_files.taken(self._run_dir.paths.attempt(job, n))
+            if isinstance(found, (Revoked, Unreadable)):
+                return Evidence(found, launch_error=followed.launch_error, inherited=followed.inherited)
+            if found is None:
+                return self._unclaimed(followed, now)
+            followed.taken, followed.queued = found, None
+        taken = followed.taken
+        proc = self._run_dir.started(job, n)
+        record = self._run_dir.exit_record(job, n)
+        row = self._row(followed, taken.at_ns / 1e9)
+        alive = False if record is not None else self._is_alive(followed, row, now)
+        if alive is not False:
+            return Evidence(taken.claim, alive, alive, proc=proc)
+        inherited = record is None and (row is None or (isinstance(row, Listed) and row.state in commands.LOST))
+        ended = self._gather(followed, taken, record, row)
+        return Evidence(taken.claim, proc=proc, exit=record, ended=ended, inherited=inherited)
+
+    def _unclaimed(self, followed: _Followed, now: float) -> Evidence:
+        place = self._places.get(followed.name)
+        error, queued = followed.launch_error, None
+        if error is None and place is None and not followed.inherited:
+            queued = "is being submitted to Slurm"
+        elif error is None and place is not None:
+            error = place.sent.refusal
+            queued = None if error is not None else self._where(followed, place.sent, now)
+            if error is None and queued is None:
+                error = self._never_began(followed, place.sent)
+        followed.queued, followed.launch_error = queued, error
+        quiet = error is None and queued is None
+        return Evidence(None, launch_error=error, quiet=quiet, inherited=followed.inherited, queued=queued)
+
+    def _where(self, followed: _Followed, sent: _Sent, now: float) -> str | None:
+        """Where an attempt waits that nobody has claimed; None if it will never begin."""
+        if sent.at is None:
+            return "is being submitted to Slurm"
+        row = self._row(followed, sent.at)
+        if isinstance(row, Unreadable):
+            return row.reason
+        if row is None:
+            return "was submitted to Slurm" if now - sent.at < LOST_AFTER else None
+        if row.state not in commands.OVER:
+            followed.gone_at = None
+            why = f": {row.reason}" if row.reason not in ("None", "") else ""
+            return f"waits in Slurm's queue ({row.state.lower()}{why})"
+        followed.gone_at = followed.gone_at or now
+        return "was started by Slurm" if now - followed.gone_at < SETTLES else None
+
+    def _never_began(self, followed: _Followed, sent: _Sent) -> str:
+        row = self._row(followed, 0.0)
+        if not isinstance(row, Listed):
+            return "Slurm does not list it"
+        place = f" on {row.node}" if row.node else ""
+        return f"Slurm: {row.state} ({row.reason}){place}; see {sent.batch.directory}"
+
+    def _row(self, followed: _Followed, since: float) -> Listed | Unreadable | None:
+        """What Slurm lists of an attempt, as it was asked after `since` (epoch seconds); None if it lists nothing."""
+        listing, place = self._cluster.listing, self._places.get(followed.name)
+        if listing is None or listing.asked < since:
+            return Unreadable("was submitted to Slurm")
+        if isinstance(listing.tasks, Unreadable) or place is None:
+            return listing.tasks if isinstance(listing.tasks, Unreadable) else None
+        return listing.tasks.get((place.sent.batch.name, place.task))
+
+    def _is_alive(self, followed: _Followed, row: Listed | Unreadable | None, now: float) -> bool | Unreadable:
+        """Whether an attempt without an exit record runs."""
+        if isinstance(row, Unreadable):
+            followed.gone_at = None
+            return row
+        if row is not None and row.state not in commands.OVER:
+            followed.gone_at = None
+            return True
+        followed.gone_at = followed.gone_at or now
+        is_sure = row is not None and row.state not in commands.LOST
+        if now - followed.gone_at < (SETTLES if is_sure else 3 * BEAT):
+            return True
+        return not is_sure and self._beats(followed)
+
+    def _beats(self, followed: _Followed) -> bool:
+        """Whether an attempt still shows that it lives: Slurm may have lost its node, where it goes on."""
+        files = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n)
+        beat = attempt_files.beat_ns(files)
+        try:
+            return beat is not None and self._facts.now_ns() - beat < 3 * BEAT * 1_000_000_000
+        except OSError:
+            return True
+
+    def _gather(
+        self, followed: _Followed, taken: Taken, record: ExitRecord | None, row: Listed | Unreadable | None
+    ) -> Ended:
+        killed = isinstance(row, Listed) and row.state == "OUT_OF_MEMORY"
+        since = self._since(followed, taken)
+        return self._facts.gather(followed.spec, followed.cwd, followed.attempt.n, since, record, lambda: killed)
+
+    # -- ends ---------------------------------------------------------------------------------------------------
+
+    def stop(self, order: int, kill: bool) -> None:
+        """Ask an attempt to end, or have Slurm end it."""
+        task = self._task(self._followed[order])
+        if task is not None:
+            self._cluster.tell(commands.end if kill else commands.ask_to_end, [task])
+
+    def close_unclaimed(self, order: int) -> None:
+        """Take an attempt out of Slurm's queue that was taken back."""
+        self.stop(order, kill=True)
+
+    def _task(self, followed: _Followed) -> tuple[str, int] | None:
+        """The name of an attempt's array, and its index there; None where it is in none."""
+        place = self._places.get(followed.name)
+        return None if place is None else (place.sent.batch.name, place.task)
+
+    def quit_session(self, order: int) -> None:
+        """A task has no session beside it."""
+
+    def clean_up(self, is_ours: Callable[[str], bool]) -> None:
+        """Nothing is left of a task that was killed."""

@@ -1,0 +1,60 @@
+"""What places the jobs of a run on GPUs: the manager of each host, or Slurm. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from queue_manager.core import slurm_needs
+from queue_manager.core.launchers import SLURM
+from queue_manager.core.manifest import JobSpec, Manifest
+
+HOSTS = "hosts"
+ENGINES = (HOSTS, SLURM)
+
+
+class Placed(NamedTuple):
+    """A manifest for an engine. `warnings`: what it says that does not apply there."""
+
+    manifest: Manifest
+    warnings: tuple[str, ...]
+
+
+def placed(manifest: Manifest, engine: str) -> Placed:
+    """Return a built manifest as the engine runs it. For Slurm each job asks Slurm for its GPUs, and the manager gives
+    out none."""
+    if engine != SLURM:
+        return Placed(manifest, ())
+    warnings = []
+    if manifest.gpus is not None:
+        warnings.append("gpus: [list] does not apply with Slurm, which chooses the GPUs; see slurm: {constraint, gres}")
+    if manifest.wave == "barrier":
+        warnings.append("wave: barrier does not apply with Slurm; jobs start when it has room")
+    sharing = sum(job.gpu_mem_mib is not None for job in manifest.jobs)
+    if sharing:
+        warnings.append("gpu_mem_mib does not apply with Slurm yet: each job gets its GPUs for itself")
+    jobs = tuple([_asking(job) for job in manifest.jobs])
+    made = manifest._replace(jobs=jobs, launcher=SLURM, gpus=None, wave="rolling")
+    return Placed(made, tuple(warnings))
+
+
+def _asking(job: JobSpec) -> JobSpec:
+    settings = dict(job.slurm or {})
+    if job.gpus and "gres" not in settings:
+        settings["gres"] = f"gpu:{job.gpus}"
+    return job._replace(gpus=0, gpu_mem_mib=None, slurm=settings or None)
+
+
+class Class(NamedTuple):
+    """Jobs that ask Slurm for the same. `options`: sbatch's; `jobs`: their ids."""
+
+    options: tuple[str, ...]
+    jobs: tuple[str, ...]
+
+
+def classes(manifest: Manifest) -> list[Class]:
+    """Return the jobs of a manifest for Slurm by what they ask for, in order."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for job in manifest.jobs:
+        options = slurm_needs.options(job.slurm or {}, 0, job.timeout, manifest.grace_of(job))
+        found.setdefault(options, []).append(job.id)
+    return [Class(options, tuple(jobs)) for options, jobs in found.items()]

@@ -1,0 +1,317 @@
+"""Runs on a real Slurm cluster of two nodes. Left out where none can be had, see slurm_cluster.missing."""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from queue_manager.core.launchers import SLURM
+from queue_manager.core.manifest import JobSpec, Manifest, OomRetry, Phase
+from queue_manager.core.requests import Request
+from tests import forked
+from tests.e2e.runs import PATIENCE, ROOT, Run, World, wait_for
+from tests.e2e.runs import job as any_job
+from tests.laptop import ONCE, SPEC, Laptop, finish, state
+from tests.laptop import ran as ran_on
+from tests.slurm_cluster import SlurmCluster
+
+KILLS = 6
+"""Random SIGKILLs of the manager; more by hand."""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
+    made = SlurmCluster(tmp_path_factory.mktemp("slurm") / "cluster")
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture
+def shaken(tmp_path: Path) -> Iterator[SlurmCluster]:
+    """A cluster of its own: after a crash of its controller Slurm gives IDs out again, and loses jobs by that."""
+    made = SlurmCluster(tmp_path / "cluster")
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture
+def world(tmp_path: Path, cluster: SlurmCluster) -> Iterator[World]:
+    made = World(tmp_path, cluster.environment)
+    yield made
+    made.close_processes()
+    cluster.call("scancel", "--user=root")
+    cluster.until(lambda: not cluster.call("squeue", "-h").strip(), "no job is left")
+    made.close()
+
+
+def job(name: str, cmd: str, **fields: object) -> JobSpec:
+    """A job that notes each time it runs."""
+    noted = f"echo {name} $WAVEQUEUE_ATTEMPT >> ran; {cmd}"
+    return any_job(name, noted, slurm={"cpus": 1, **dict(fields.pop("slurm", {}))}, **fields)  # type: ignore[call-overload]
+
+
+def on_slurm(world: World, *jobs: JobSpec, phases: tuple[Phase, ...] = (Phase("main"),), **fields: object) -> Run:
+    (world.root / "work").mkdir()
+    made = Manifest("test", jobs, phases, cwd=str(world.root / "work"), launcher=SLURM, **fields)  # type: ignore[arg-type]
+    return world.run(made)
+
+
+def ran(run: Run) -> Counter[str]:
+    """How often each attempt of each job has run."""
+    return Counter((run.world.root / "work" / "ran").read_text().splitlines())
+
+
+def small_world(world: World, **fields: object) -> Run:
+    """Two teachers and three students of each, which read what their teacher has written."""
+    teachers = [job(f"t{n}", f"sleep 0.2; echo {n} > t{n}", phase="teach", expected_output=f"t{n}") for n in (1, 2)]
+    students = [
+        job(
+            f"s{n}_{k}",
+            f"grep -qx {n} t{n} && echo > s{n}_{k}",
+            phase="learn",
+            depends_on=(f"t{n}",),
+            expected_output=f"s{n}_{k}",
+        )
+        for n in (1, 2)
+        for k in range(3)
+    ]
+    return on_slurm(world, *teachers, *students, phases=(Phase("teach"), Phase("learn", ("teach",), ("n",))), **fields)
+
+
+SECTION = "## From login to results"
+TRAIN = """\
+import argparse, pathlib
+parser = argparse.ArgumentParser()
+for name in ("--lr", "--seed", "--out"):
+    parser.add_argument(name)
+given = parser.parse_args()
+pathlib.Path(given.out).parent.mkdir(exist_ok=True)
+pathlib.Path(given.out).write_text(given.lr)
+"""
+
+
+def test_the_page_of_slurm_is_true(world: World) -> None:
+    """Its spec, on a partition of that name, by its commands."""
+    page = (ROOT / "docs/slurm.md").read_text(encoding="utf-8").partition(SECTION)[2].partition("\n## ")[0]
+    spec, lines = re.findall(r"^```(?:yaml|sh)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    project = world.root / "project"
+    project.mkdir()
+    (project / "train.py").write_text(TRAIN)
+    (project / "sweep.yaml").write_text(spec.replace("partition: gpu", "partition: main").replace("16G", "100M"))
+    wrong = spec.replace("16G", "900G")
+    (project / "wrong.yaml").write_text(wrong.replace("partition: gpu", "partition: main"))
+    for line in lines.splitlines():
+        done = forked.start("skill", line.split()[1:], project, world.environment)
+        out, err = done.communicate(PATIENCE)
+        assert done.wait() == 0, (line, out, err)
+    assert "10 of 10 jobs completed" in out
+    refused = forked.start("skill", ["submit", "wrong.yaml", "--engine", "slurm"], project, world.environment)
+    out, err = refused.communicate(PATIENCE)
+    assert refused.wait() == 1
+    assert "Slurm can never run 10 jobs" in err
+    assert "--mem=900G" in err
+    assert "Nothing was started" in err
+    assert len(list((project / "experiment_queue").glob("sweep-*"))) == 1
+
+
+def test_students_follow_their_teachers(world: World) -> None:
+    run = small_world(world)
+    assert run.go() == 0, run.story()
+    assert set(run.statuses().values()) == {"completed"}
+    assert set(ran(run).values()) == {1}
+    assert len(ran(run)) == 8
+    # What is ready together and asks for the same goes as one array.
+    assert len(list((run.directory / "slurm/batches").iterdir())) < 8
+    assert not list((run.directory / "slurm/claimed").iterdir())
+    assert not list((run.directory / "slurm/ended").iterdir())
+
+
+def test_each_end_is_judged_as_on_a_host(world: World) -> None:
+    words = "torch.OutOfMemoryError: CUDA out of memory."
+    oom = f'if [ "$WAVEQUEUE_ATTEMPT" = 1 ]; then echo "{words}"; exit 1; fi; echo > oom'
+    run = on_slurm(
+        world,
+        job("gpus", 'echo "$GPU/$GPU_INDEX/$CUDA_VISIBLE_DEVICES/$SLURM_EXPORT_ENV"', slurm={"gres": "gpu:2"}),
+        job("oom", oom, expected_output="oom", slurm={"mem": "100M", "mem_max": "150M"}),
+        job("fails", "exit 3"),
+        job("no_output", "true", expected_output="never"),
+        job("late", "sleep 60", timeout=0.5),
+        job("dies", "kill -9 $$"),
+        job("never", "true", depends_on=("fails",)),
+        oom_retry=OomRetry(0.1, 3),
+    )
+    assert run.go() == 3, run.story()
+    rows = run.jobs()
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "gpus": "completed", "oom": "completed", "fails": "stuck", "no_output": "stuck", "late": "stuck",
+        "dies": "stuck", "never": "blocked",
+    }  # fmt: skip
+    first, second, *_ = run.log("gpus").split("/")
+    assert len(first.split(",")) == 2
+    assert second == "0,1"
+    assert run.log("gpus").strip().endswith(f"/{first}/")
+    assert rows["oom"]["attempts"] == 2
+    assert rows["late"]["failure"] == "timeout"
+    assert "exit code 3" in rows["fails"]["error"]
+    assert set(ran(run).values()) == {1}
+
+
+def test_a_manager_killed_at_any_moment_loses_nothing_and_runs_nothing_twice(world: World) -> None:
+    run = small_world(world)
+    moments = random.Random(7)
+    for _ in range(KILLS):
+        manager = run.start()
+        try:
+            manager.wait(timeout=moments.uniform(0.05, 0.9))
+            break
+        except Exception:
+            run.kill()
+    assert run.go() == 0, run.story()
+    assert set(run.statuses().values()) == {"completed"}
+    assert set(ran(run).values()) == {1}
+    assert {name.split()[0] for name in ran(run)} == set(run.jobs())
+
+
+def stand_in(world: World, cluster: SlurmCluster, script: str) -> dict[str, str]:
+    """An environment in which sbatch is `script`, where REAL is the real one."""
+    folder = world.root / "bin"
+    folder.mkdir(exist_ok=True)
+    program = folder / "sbatch"
+    program.write_text("#!/bin/sh\n" + script.replace("REAL", str(cluster.bin / "sbatch")))
+    program.chmod(0o755)
+    return {"PATH": f"{folder}:{world.environment['PATH']}"}
+
+
+def test_a_batch_that_was_not_handed_over_costs_no_attempt(world: World, cluster: SlurmCluster) -> None:
+    """The manager ends when all is on disk and sbatch was not called."""
+    run = on_slurm(world, job("one", "true", retries=0))
+    run.start(**stand_in(world, cluster, "exec sleep 60\n"))
+    batch = run.directory / "slurm/batches/1"
+    wait_for((batch / "lock").exists)
+    run.kill()
+    world.close_processes()
+    (batch / "lock").unlink()
+    run.start(**stand_in(world, cluster, 'exec REAL "$@"\n'))
+    assert run.finish() == 0, run.story()
+    row = run.jobs()["one"]
+    assert (row["attempt"], row["attempts"]) == (2, 1)
+    assert ran(run) == {"one 2": 1}
+
+
+def test_a_batch_of_a_killed_manager_is_adopted_by_its_name(world: World, cluster: SlurmCluster) -> None:
+    """The manager ends after sbatch has submitted and before that is known."""
+    run = on_slurm(world, job("one", "until [ -e go ]; do sleep 0.05; done"))
+    script = f'REAL "$@" >/dev/null\ntouch {world.root}/submitted\nexec sleep 60\n'
+    run.start(**stand_in(world, cluster, script))
+    wait_for((world.root / "submitted").exists)
+    run.kill()
+    run.start(**stand_in(world, cluster, "exit 1\n"))
+    run.wait_running("one")
+    (world.root / "work/go").touch()
+    assert run.finish() == 0
+    assert ran(run) == {"one 1": 1}
+
+
+def test_an_unclear_answer_is_no_reason_to_submit_again(world: World, cluster: SlurmCluster) -> None:
+    """sbatch submits, and says that it timed out."""
+    run = on_slurm(world, *(job(f"j{n}", "true") for n in range(3)))
+    words = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+    run.start(**stand_in(world, cluster, f'REAL "$@" >/dev/null\necho "{words}" >&2\nexit 1\n'))
+    assert run.finish() == 0, run.story()
+    assert ran(run) == {"j0 1": 1, "j1 1": 1, "j2 1": 1}
+
+
+def test_what_slurm_refuses_is_named_and_tried_again_later(world: World, cluster: SlurmCluster) -> None:
+    run = on_slurm(world, job("one", "true"))
+    limit = "sbatch: error: AssocMaxSubmitJobLimit"
+    script = f'[ -e {world.root}/free ] && exec REAL "$@"\necho "{limit}" >&2\nexit 1\n'
+    run.start(**stand_in(world, cluster, script))
+    wait_for(lambda: "AssocMaxSubmitJobLimit" in (run.jobs().get("one", {}).get("waiting") or ""))
+    (world.root / "free").touch()
+    assert run.finish() == 0, run.story()
+    row = run.jobs()["one"]
+    assert row["attempts"] == 1
+    assert len(ran(run)) == 1
+
+
+def test_cancel_takes_what_was_named_and_nothing_beside_it(world: World) -> None:
+    """scancel with some options ends all of an array that wait. Two nodes of 8 CPUs have room for four of these."""
+    names = [f"j{n}" for n in range(8)]
+    run = on_slurm(world, *(job(name, "until [ -e go ]; do sleep 0.05; done", slurm={"cpus": 4}) for name in names))
+    run.start()
+    wait_for(lambda: sum(bool(row["pid"]) for row in run.jobs().values()) == 4, say="four to run")
+    waiting = [name for name, row in run.jobs().items() if not row["pid"]]
+    running = [name for name, row in run.jobs().items() if row["pid"]]
+    wait_for(lambda: all("waits in Slurm's queue" in (run.jobs()[name]["waiting"] or "") for name in waiting))
+    chosen = (running[0], waiting[1])
+    assert run.ask(Request("cancel-1", "cancel", chosen)).ok
+    for name in chosen:
+        run.wait_status(name, "cancelled")
+    (world.root / "work/go").touch()
+    assert run.finish() == 3
+    assert {name for name, status in run.statuses().items() if status == "cancelled"} == set(chosen)
+    assert Counter(run.statuses().values()) == {"completed": 6, "cancelled": 2}
+    assert waiting[1] not in {name.split()[0] for name in ran(run)}
+
+
+def test_a_paused_run_starts_nothing_that_waits(world: World, cluster: SlurmCluster) -> None:
+    run = on_slurm(world, *(job(f"j{n}", "until [ -e go ]; do sleep 0.05; done", slurm={"cpus": 8}) for n in range(4)))
+    run.start()
+    wait_for(lambda: sum(bool(row["pid"]) for row in run.jobs().values()) == 2, say="two to run")
+    assert run.ask(Request("pause-1", "pause")).ok
+    wait_for(lambda: cluster.call("squeue", "-r", "-h", "-o", "%r").count("JobHeld") == 2, say="two to be held")
+    (world.root / "work/go").touch()
+    wait_for(lambda: Counter(run.statuses().values())["completed"] == 2)
+    assert len(ran(run)) == 2
+    assert run.ask(Request("resume-1", "resume")).ok
+    assert run.finish() == 0
+    assert set(ran(run).values()) == {1}
+
+
+def test_a_controller_that_is_away_or_killed_ends_nothing(world: World, shaken: SlurmCluster) -> None:
+    world.environment.update(shaken.environment)
+    run = on_slurm(
+        world,
+        job("long", "until [ -e go ]; do sleep 0.05; done; echo > long", expected_output="long"),
+        job("after", "cat long", depends_on=("long",)),
+    )
+    run.start()
+    run.wait_running("long")
+    shaken.kill("slurmctld", signal.SIGKILL)
+    try:
+        (world.root / "work/go").touch()
+        run.wait_status("long", "completed")
+    finally:
+        shaken.start_controller()
+    assert run.finish() == 0, run.story()
+    assert set(ran(run).values()) == {1}
+
+
+def test_a_run_on_a_login_node_comes_back_with_its_results(laptop: Laptop, cluster: SlurmCluster) -> None:
+    """Submitted over SSH: preflight asks the node's Slurm, its manager submits there, and pull brings the results."""
+    node = laptop.host("login", used=True, environment=cluster.environment)
+    laptop.spec(SPEC.replace("max_parallel: 2\n", "slurm: {partition: main, time: 10}\n"))
+    run = laptop.submit("--engine", "slurm", "--host", "login")
+    assert len(finish(node, run["run_id"])) == 4
+    assert ran_on(node) == ONCE
+    laptop.call("pull")
+    assert (laptop.project / "code/out1").read_text() == "one\n"
+    there = state(node, run["run_id"])
+    assert there is not None
+    assert there["meta"]["launcher"] == "slurm"
+    laptop.spec(SPEC.replace("max_parallel: 2\n", "slurm: {partition: nowhere}\n"))
+    out, err = laptop.call("submit", "spec.yaml", "--engine", "slurm", "--host", "login", code=1)
+    assert out == ""
+    assert "Slurm can never run 4 jobs (j1, j2, j3, j4): invalid partition specified: nowhere" in err

@@ -1,0 +1,205 @@
+"""A real Slurm cluster of two nodes on this machine, fenced off in a network namespace of its own.
+
+Its daemons listen on all addresses, so the namespace keeps them from everybody else. It needs root, iproute2 and
+Debian's slurm-wlm and munge; `missing` says what is not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_NUMBERS = itertools.count()
+_CLIENTS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "sacct", "srun")
+_CONF = """\
+ClusterName=wq
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={base}/run/munge.sock
+CredType=cred/munge
+StateSaveLocation={base}/state
+SlurmdSpoolDir={base}/spool/%n
+SlurmctldPidFile={base}/run/slurmctld.pid
+SlurmdPidFile={base}/run/slurmd-%n.pid
+SlurmctldLogFile={base}/slurmctld.log
+SlurmdLogFile={base}/slurmd-%n.log
+SlurmctldPort=16817
+SlurmdPort=16818
+MpiDefault=none
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/linux
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+GresTypes=gpu
+SchedulerType=sched/backfill
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=1,bf_interval=1
+SlurmdParameters=config_overrides
+MinJobAge={min_job_age}
+MaxArraySize={max_array}
+MaxJobCount=10000
+KillWait=2
+SlurmdTimeout=30
+ReturnToService=2
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+AccountingStorageType=accounting_storage/none
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port=16821 CPUs=8 RealMemory=8000 Gres=gpu:4
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port=16822 CPUs=8 RealMemory=8000 Gres=gpu:4
+PartitionName=main Nodes=ALL Default=YES DefaultTime=60 DefMemPerCPU=100 PriorityTier=1
+PartitionName=high Nodes=ALL MaxTime=60 DefMemPerCPU=100 PriorityTier=10 PreemptMode=off
+"""
+
+
+def missing() -> str | None:
+    """Return why no cluster can be had here; None if one can."""
+    if os.geteuid() != 0:
+        return "a Slurm cluster needs root"
+    programs = ("slurmctld", "slurmd", "munged", "sbatch", "ip", "nsenter")
+    absent = [name for name in programs if _which(name) is None]
+    return f"not installed: {', '.join(absent)}" if absent else None
+
+
+def _which(name: str) -> str | None:
+    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+
+
+class SlurmCluster:
+    """A cluster whose files are below `base`. `bin`: Slurm's commands, as its users would have them in PATH."""
+
+    def __init__(self, base: Path, max_array: int = 1001, min_job_age: int = 300) -> None:
+        self.base, self.bin = base, base / "bin"
+        self._namespace = f"wq-slurm-{os.getpid()}-{next(_NUMBERS)}"
+        self._options = {"max_array": max_array, "min_job_age": min_job_age}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a user of the cluster adds to their environment."""
+        return {"PATH": f"{self.bin}:{os.environ['PATH']}", "SLURM_CONF": str(self.base / "etc/slurm.conf")}
+
+    def up(self) -> None:
+        """Start all daemons, and return once both nodes take jobs."""
+        for name in ("etc", "run", "state", "spool", "dev", "bin"):
+            (self.base / name).mkdir(parents=True)
+        for parent in (self.base, *self.base.parents):  # munged wants nobody else to write there
+            with contextlib.suppress(OSError):
+                parent.chmod(parent.stat().st_mode & ~0o022 if parent.name != "tmp" else parent.stat().st_mode)
+        _run("ip", "netns", "add", self._namespace)
+        self._inside("ip", "link", "set", "lo", "up")
+        # With 127.0.0.1 alone getaddrinfo(AI_ADDRCONFIG) resolves no address at all.
+        self._inside("ip", "address", "add", "127.0.0.2/32", "dev", "lo")
+        for n in range(4):
+            os.mknod(self.base / f"dev/gpu{n}", 0o20666, os.makedev(1, 3))
+        host = socket.gethostname().partition(".")[0]
+        conf = self.base / "etc/slurm.conf"
+        conf.write_text(_CONF.format(host=host, base=self.base, **self._options))
+        (self.base / "etc/gres.conf").write_text(f"Name=gpu File={self.base}/dev/gpu[0-3]\n")
+        (self.base / "etc/cgroup.conf").write_text("CgroupAutomount=yes\nConstrainRAMSpace=no\n")
+        key = self.base / "etc/munge.key"
+        key.write_bytes(os.urandom(128))
+        key.chmod(0o600)
+        for name in _CLIENTS:
+            program = self.bin / name
+            program.write_text(
+                f'#!/bin/sh\nSLURM_CONF={conf} exec nsenter --net=/run/netns/{self._namespace} {_which(name)} "$@"\n'
+            )
+            program.chmod(0o755)
+        self._inside(
+            "munged", "--force", f"--socket={self.base}/run/munge.sock", f"--key-file={key}", "--num-threads=1",
+            f"--pid-file={self.base}/run/munged.pid", f"--log-file={self.base}/munged.log",
+            f"--seed-file={self.base}/run/munged.seed",
+        )  # fmt: skip
+        self.start_controller()
+        for node in ("n1", "n2"):
+            self.start_node(node)
+        self.until(lambda: self.sinfo().count("idle") == 2, "both nodes are idle")
+
+    def start_controller(self) -> None:
+        """Start slurmctld, from the state that it has."""
+        self._inside("slurmctld", "-f", str(self.base / "etc/slurm.conf"))
+
+    def start_node(self, node: str) -> None:
+        """Start the slurmd of a node."""
+        self._inside("slurmd", "-f", str(self.base / "etc/slurm.conf"), "-N", node)
+
+    def kill(self, daemon: str, number: int = signal.SIGKILL) -> None:
+        """Signal a daemon (slurmctld, slurmd-n1, slurmd-n2, munged), and wait for its end."""
+        pid = self._pid(daemon)
+        if pid is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        self.until(lambda: not Path(f"/proc/{pid}").exists() or _is_zombie(pid), f"{daemon} has ended")
+
+    def _pid(self, daemon: str) -> int | None:
+        try:
+            return int((self.base / f"run/{daemon}.pid").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def down(self) -> None:
+        """Cancel all jobs and end all daemons; nothing of the cluster is left running."""
+        with contextlib.suppress(subprocess.SubprocessError, OSError):
+            self.call("scancel", "--user=root", timeout=20)
+            self.until(lambda: not self.call("squeue", "-h").strip(), "no job is left", 20)
+        for daemon in ("slurmctld", "slurmd-n1", "slurmd-n2", "munged"):
+            self.kill(daemon, signal.SIGTERM)
+        self._end_the_rest()
+        _run("ip", "netns", "delete", self._namespace)
+
+    def _end_the_rest(self) -> None:
+        """Kill what is still in the namespace: job steps whose slurmd was killed."""
+        found = _run("ip", "netns", "pids", self._namespace).split()
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        self.until(lambda: not _run("ip", "netns", "pids", self._namespace).split(), "the namespace is empty")
+
+    def call(self, program: str, *arguments: str, timeout: float = 60.0) -> str:
+        """Run one of Slurm's commands. Returns what it prints; raises CalledProcessError."""
+        return subprocess.run(
+            [str(self.bin / program), *arguments], check=True, capture_output=True, text=True, timeout=timeout
+        ).stdout
+
+    def sinfo(self) -> str:
+        """The state of each node, one a line; empty while the controller does not answer."""
+        try:
+            return self.call("sinfo", "-h", "-N", "-p", "main", "-o", "%N %T")
+        except subprocess.CalledProcessError:
+            return ""
+
+    def _inside(self, program: str, *arguments: str) -> None:
+        _run("nsenter", f"--net=/run/netns/{self._namespace}", _which(program) or program, *arguments)
+
+    @staticmethod
+    def until(holds: object, what: str, seconds: float = 60.0) -> None:
+        """Wait until a condition holds. Raises AssertionError that says which."""
+        assert callable(holds)
+        end = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+            time.sleep(0.02)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError):
+        return True
+
+
+def _run(*argv: str, environment: Mapping[str, str] | None = None) -> str:
+    words: Sequence[str] = argv
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 0, f"{argv}: {done.stderr}"
+    return done.stdout
