@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import NamedTuple
 
+from build_manifest.values import seconds
 from skill.auto.campaign import Campaign
 
 MARGIN = 1.5
@@ -42,11 +44,16 @@ def room(campaign: Campaign) -> Room:
 
 
 def job_usd(campaign: Campaign) -> float | None:
-    """What to reserve for one job; None where its price or its length is unknown."""
+    """What to reserve for one job: as long as its timeout lets it run, else as long as one is said to take, else by the
+    longest so far. None where its price or its length is unknown."""
     config = campaign.config
     if config.gpu_usd_per_hour is None:
         return None
     minutes = config.job_minutes
+    timeout = config.job.get("timeout")
+    if timeout is not None:
+        with contextlib.suppress(ValueError):
+            minutes = seconds(str(timeout)) / 60
     if minutes is None:
         longest = max((job.seconds for job in campaign.jobs), default=0.0)
         minutes = longest * MARGIN / 60 if longest else None

@@ -295,7 +295,7 @@ def _prove(work: WorkDir, config: Config, measure: Measure, say: Say) -> tuple[f
     source = GitSource(config, probe)
     try:
         source.prepare(PROBE, config.anchor)
-        row = measure(config, probe, _job(config, probe, PROBE), say)
+        row = measure(config, probe, _built(config, source, _job(config, probe, PROBE)), say)
         value = row.metrics.get(config.objective.metric)
         if row.status != "completed" or value is None:
             why = row.error or f"it printed no {config.objective.metric}"
@@ -305,6 +305,16 @@ def _prove(work: WorkDir, config: Config, measure: Measure, say: Say) -> tuple[f
         return value, (row.ended or 0.0) - (row.started or 0.0)
     finally:
         _clear(source, probe, config)
+
+
+def _built(config: Config, source: GitSource, job: JobToRun) -> JobToRun:
+    """Build the anchor as the code of every node is. Raises FailedError where that fails."""
+    if config.launch.build is None:
+        return job
+    image = source.build(job.node, threading.Event())
+    if isinstance(image, Refused):
+        raise FailedError(image.reason)
+    return replace(job, image=image)
 
 
 def measure_here(config: Config, work: WorkDir, job: JobToRun, say: Say) -> JobSeen:

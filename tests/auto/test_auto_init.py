@@ -95,6 +95,18 @@ def test_flags_become_a_configuration(repo: Path, tmp_path: Path) -> None:
         auto_init.begin(work.root, wanted(repo), measure=printed(0.04))
 
 
+def test_what_is_measured_was_built_before(repo: Path, tmp_path: Path) -> None:
+    def measure(_config: Config, _work: WorkDir, job: JobToRun, _say: object) -> JobSeen:
+        assert (job.directory / "made").exists()
+        return JobSeen("completed", {"loss": len(job.image)}, started=0.0, ended=1.0)
+
+    build = "echo begun; touch made; echo image:7"
+    assert auto_init.begin(tmp_path / "search", wanted(repo, build=build), measure=measure).value == 7.0
+    with pytest.raises(FailedError, match="the build `echo no; exit 3` failed with exit code 3:\nno"):
+        auto_init.begin(tmp_path / "other", wanted(repo, build="echo no; exit 3"), measure=measure)
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_program_in_a_directory_of_the_repository(repo: Path, tmp_path: Path) -> None:
     (repo / "sub").mkdir()
     (repo / "sub" / "train.py").write_text(TRAIN)

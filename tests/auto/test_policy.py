@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from skill.auto import budget, policy
 from skill.auto import events as ev
-from skill.auto import policy
 from skill.auto.campaign import Campaign, Node, Record, apply
 from skill.auto.config import AgentSpec, Declared, Guard, Launch, Limits, Objective, Scope
 from skill.auto.noise import false_keeps
@@ -428,6 +428,11 @@ def test_money_for_what_is_in_flight_is_not_spent_twice() -> None:
         one.step()
         most = max(most, one.campaign.gpu_spent.committed)
     assert most <= 8.0
+
+
+def test_a_job_is_reserved_for_as_long_as_its_timeout_lets_it_run() -> None:
+    campaign = simulation(gpu_usd_per_hour=6.0, job_minutes=1.0, job={"timeout": "30m"}).campaign
+    assert budget.job_usd(campaign) == 3.0
 
 
 def test_rounds_without_a_new_proposal_stop() -> None:
