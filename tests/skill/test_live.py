@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from skill.common.errors import UseError
+from skill.common.errors import FailedError, UseError
 from skill.runs.digest import Row, clock
 from skill.runs.directory import Run
 from skill.runs.watched import Watched
@@ -39,8 +39,12 @@ class Hands:
         self.holds = threading.Event()
         self.holds.set()
         self.every: Sequence[Row] | None = None
+        self.read: Callable[[str, int], Sequence[str]] = self._read
 
-    def log(self, job: str, lines: int) -> Sequence[str]:  # noqa: ARG002
+    def log(self, job: str, lines: int) -> Sequence[str]:
+        return self.read(job, lines)
+
+    def _read(self, job: str, lines: int) -> Sequence[str]:  # noqa: ARG002
         self.holds.wait(60)
         return [f"log of {job}"]
 
@@ -306,3 +310,22 @@ def test_where_characters_are_missing_a_line_is_as_wide_as_before(
     file.flush()
     shown = raw.getvalue().decode(encoding).rstrip("\n")
     assert shown == {"ascii": "???? a x b ~ ? - ??", "latin-1": "???? a × b ~ é - ??"}[encoding]
+
+
+def test_a_log_that_cannot_be_reached_says_why_and_the_view_goes_on(screen: Screen) -> None:
+    def unreachable(job: str, lines: int) -> Sequence[str]:  # noqa: ARG001
+        raise FailedError("gpu-a is unreachable: Connection refused")
+
+    screen.hands.read = unreachable
+
+    def steps() -> Iterator[object]:
+        yield None
+        yield b"\t"
+        yield from screen.until(lambda: "> s0" in screen.shown())
+        yield b"\r"
+        yield from screen.until(lambda: screen.shown().startswith("gpu-a is unreachable: Connection refused"))
+        yield b"q"
+        yield from screen.until(lambda: "> s0" in screen.shown())
+
+    screen.show(steps())
+    assert screen.is_left()
