@@ -30,6 +30,8 @@ _KEYS = (
     ("r", "run the selected job again"),
     ("Ctrl-L", "draw the screen anew"),
 )
+_NOTE_LINES = 3
+"""Lines of a message at most."""
 _MEANING = {
     "completed": "ended well, and its output is there",
     "running": "runs now",
@@ -212,7 +214,9 @@ def _foot(view: View, content: Content, selected: str | None, width: int) -> lis
         return [line_of(f"cancel {selected}?{ends} y: yes, any other key: no", width, "bold yellow")]
     if view.layer is Layer.FILTER:
         return [line_of(f"/{view.needle}_   Enter: keep it, Esc: all jobs", width, "bold")]
-    return [line_of(_note(view, content), width, "bold yellow" if content.note else "bright_black")]
+    if content.note:
+        return [line_of(part, width, "bold yellow") for part in chop_cells(content.note, width)[:_NOTE_LINES]]
+    return [line_of(_note(view, content), width)]
 
 
 def _note(view: View, content: Content) -> str:

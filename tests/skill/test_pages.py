@@ -93,6 +93,14 @@ def test_without_keys_the_footer_says_how_to_leave() -> None:
     assert plain(View(), None, note="it did not work")[-1] == "it did not work"
 
 
+def test_a_long_message_is_shown_over_lines() -> None:
+    note = "gpu-a: unreachable, so its state is unknown: it refused the connection: no SSH server listens there"
+    for page in Page:
+        lines = plain(View(page), None, note=note)
+        assert "".join([lines[-2].ljust(80), lines[-1]]) == note, page
+        assert len(lines) == 24
+
+
 @pytest.mark.parametrize("marks", [UNICODE, ASCII])
 def test_the_legend_names_every_status_mark_and_key(marks: Any) -> None:
     text = "\n".join(line.plain for line in pages.legend(marks, 80))
