@@ -244,7 +244,7 @@ class _Judge:
         elif found.get("note"):
             self._warn("environment", f"{kind} {found['name']}: not there yet", found["note"])
         elif found["fault"] is None:
-            self.cells["environment"] = Cell(OK, f"{kind} {found['name']}: {found['python']}")
+            self.cells["environment"] = Cell(OK, f"{kind} {found['name']}: {found['python'] or 'no python'}")
         else:
             self._fault(
                 "environment", f"{kind} {found['name']} is missing", f"{kind} {found['name']}: {found['fault']}"

@@ -161,6 +161,8 @@ def test_an_image_that_is_to_be_pulled_is_a_warning() -> None:
     verdict = judge(manifest(job("a"), container="a/b"), found(activation=activation))
     assert (verdict.faults, verdict.warnings) == ((), ("the first job pulls it",))
     assert verdict.cells["environment"].state == host_preflight.WARNING
+    entered = judge(manifest(job("a"), container="a/b"), found(activation={**activation, "note": None}))
+    assert entered.cells["environment"] == (host_preflight.OK, "container a/b: no python")
 
 
 def test_cards_are_counted_against_what_the_spec_allows() -> None:
