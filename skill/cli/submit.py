@@ -125,8 +125,8 @@ def submit_verb(
     if dry_run:
         from skill.operations.plan_spec import plan_spec
 
-        asked = names or (() if pool or slurm_here else build(spec).manifest.hosts)
-        return print_plan(plan_spec(spec, asked, pool, engine=engine, say=say), as_json, "there")
+        asked = () if slurm_here else check_hosts.meant(build(spec).manifest, names, pool)
+        return print_plan(plan_spec(spec, asked, engine=engine, say=say), as_json, "there")
     confirm_size(spec, yes=yes)
     if slurm_here:
         from skill.operations import start_run

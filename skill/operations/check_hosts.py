@@ -9,6 +9,7 @@ from typing import NamedTuple
 from build_manifest.faults import listed
 from queue_manager.core.durations import Durations
 from queue_manager.core.layout import LOCAL_RUNS
+from queue_manager.core.manifest import Manifest
 from skill.common.errors import FailedError
 from skill.common.project import locate_workers
 from skill.hosts import registry
@@ -38,6 +39,12 @@ class Checked(NamedTuple):
     faults: list[str]
     warnings: list[str]
     existing: Mapping[str, Found] = {}
+
+
+def meant(manifest: Manifest, names: Sequence[str], pool: str | None) -> tuple[str, ...]:
+    """Return the names of the hosts that `connect` would connect to. Raises UseError where there is none."""
+    known = registry.Registry.load(locate_workers())
+    return tuple(worker.name for worker in submission.targets(known, names, pool, manifest))
 
 
 def connect(made: Submission, names: Sequence[str], pool: str | None, say: Say) -> list[Host]:

@@ -26,6 +26,7 @@ def wavequeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     (tmp_path / "toy").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path / "toy")
+    monkeypatch.delenv("VAST_API_KEY", raising=False)
     monkeypatch.setattr(local_manager, "start", lambda *_: 1)
     Path("cmds.txt").write_text("# two\npython train.py --lr 1\npython train.py --lr 2\n")
     Path("t.csv").write_text("lr\n1\n2\n3\n")
@@ -176,4 +177,6 @@ def test_other_verbs_take_the_same(wavequeue: Command, capsys: pytest.CaptureFix
     assert "--id: no list of the command has the name 'x'" in capsys.readouterr().err
     assert wavequeue(verb, "--gpus", "0", "--save", "s.yaml", *SWEEP) in (USE, FAILED)
     assert "no host is known" in capsys.readouterr().err or verb == "up"
+    assert wavequeue(verb, "--gpus", "0", "--dry-run", *SWEEP) == USE
+    assert ("no host is known" if verb == "submit" else "there is no Vast.ai key") in capsys.readouterr().err
     assert wavequeue("plan", "s.yaml") == DONE
