@@ -18,7 +18,7 @@ _AFTER_DEFAULT = ("DEFINE_enum", "DEFINE_enum_class", "DEFINE_multi_enum")
 
 
 def read(source: Source) -> Script | None:
-    """The options of a script; None where it does not use absl.flags."""
+    """Return the options of a script; None where it does not use absl.flags."""
     required: set[str] = set()
     options: list[Option] = []
     notes: list[str] = []

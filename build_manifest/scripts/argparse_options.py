@@ -20,7 +20,7 @@ class _Parsers(NamedTuple):
 
 
 def read(source: Source) -> Script | None:
-    """The options of a script; None where it does not use argparse."""
+    """Return the options of a script; None where it does not use argparse."""
     if not any(last(called(node)) == "add_argument" for node in source.nodes()):
         return None
     parsers = _parsers(source)
@@ -69,7 +69,7 @@ def _parsers(source: Source) -> _Parsers:
 
 
 def _mains(source: Source) -> set[str]:
-    """Variables that hold the parser of the whole script, or a group of it."""
+    """Return the variables that hold the parser of the whole script, or a group of it."""
     found: set[str] = set()
     for node in source.nodes():
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
@@ -80,7 +80,7 @@ def _mains(source: Source) -> set[str]:
 
 
 def _helpers(source: Source) -> dict[str, list[set[ast.AST]]]:
-    """What stands in functions that get a parser, by the name that it has there: it may be any."""
+    """Return what stands in functions that get a parser, by the name that it has there: it may be any."""
     found: dict[str, list[set[ast.AST]]] = {}
     for node in source.nodes():
         if isinstance(node, ast.FunctionDef):
@@ -98,7 +98,7 @@ def _set_defaults(source: Source) -> dict[str, str]:
 
 
 def _option(source: Source, call: ast.Call, defaults: dict[str, str]) -> Option | str | None:
-    """One option; a note where its name is not known; None where it is none of a sweep."""
+    """Return one option; a note where its name is not known; None where it is none of a sweep."""
     names = [source.value(one) for one in call.args]
     known = [name for name in names if name]
     if not known:

@@ -23,7 +23,7 @@ class _Command(NamedTuple):
 
 
 def read(source: Source) -> Script | None:
-    """The options of a script; None where it does not use click."""
+    """Return the options of a script; None where it does not use click."""
     if not _LIBRARIES.intersection(name.split(".")[0] for name in imported(source.tree)):
         return None
     commands = [found for node in source.nodes() if (found := _command(source, node)) is not None]
@@ -45,7 +45,7 @@ def read(source: Source) -> Script | None:
 
 
 def _way(command: _Command, groups: dict[str, _Command]) -> list[_Command]:
-    """The groups that a subcommand is in, the outermost first."""
+    """Return the groups that a subcommand is in, the outermost first."""
     found: list[_Command] = []
     name = command.group
     while name in groups and groups[name] not in found:

@@ -21,7 +21,7 @@ _OF_TRAINING = (
 
 
 def read(source: Source) -> Script | None:
-    """The options of a script; None where it has no such parser."""
+    """Return the options of a script; None where it has no such parser."""
     parser = next((node for node in source.nodes() if last(called(node)) in _PARSERS), None)
     if not isinstance(parser, ast.Call):
         return None

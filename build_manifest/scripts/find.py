@@ -28,8 +28,8 @@ _READERS: tuple[Callable[[Source], Script | None], ...] = (
 
 
 def find(text: str, read_file: Read, listing: Listing) -> Script:
-    """The options of a script, from its text; those of a module of its project that it imports, where it has none
-    itself. `read_file` and `listing`: of what lies beside it. Raises SyntaxError and ValueError."""
+    """Return the options of a script, from its text; where it has none itself, those of a module of its project that it
+    imports. `read_file` and `listing`: of what lies beside it. Raises SyntaxError and ValueError."""
     source = Source(text)
     found = hydra_options.read(source, read_file, listing) or _by_any(source)
     if found is not None:
@@ -49,7 +49,7 @@ def _by_any(source: Source) -> Script | None:
 
 
 def _beside(source: Source, read_file: Read) -> Iterator[tuple[str, str]]:
-    """Modules of the same project that a script imports, with their texts."""
+    """Yield modules of the same project that a script imports, with their texts."""
     names = dict.fromkeys(name.lstrip(".").replace(".", "/") for name in imported(source.tree))
     for name in list(names)[:_FURTHER]:
         for file in (f"{name}.py", f"{name}/__init__.py") if name else ():

@@ -20,7 +20,7 @@ _HELP = 120
 
 
 def read(text: str) -> Script:
-    """The options that a help lists."""
+    """Return the options that a help lists."""
     lines = [line.rstrip(" │") for line in _COLOURS.sub("", text).splitlines()]
     options: dict[str, Option] = {}
     for number, line in enumerate(lines):
@@ -62,7 +62,7 @@ def _option(line: str, further: list[str]) -> Option | None:
 
 
 def _continued(lines: list[str]) -> Iterator[str]:
-    """The further lines of an option's help."""
+    """Return the further lines of an option's help."""
     for line in lines[:_MOST]:
         bare = line.strip(_BOX)
         if not bare or bare.startswith("-") or not line[:1].isspace():

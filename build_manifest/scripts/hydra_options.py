@@ -28,7 +28,7 @@ class _Config(NamedTuple):
 
 
 def read(source: Source, read_file: Read, listing: Listing) -> Script | None:
-    """The options of a script; None where it does not use Hydra."""
+    """Return the options of a script; None where it does not use Hydra."""
     if not any(name.split(".")[0] == "hydra" for name in imported(source.tree)):
         return None
     given = next((found for node in source.nodes() if (found := _decorated(node)) is not None), None)
@@ -63,7 +63,7 @@ def read(source: Source, read_file: Read, listing: Listing) -> Script | None:
 
 
 def _decorated(node: ast.AST) -> dict[str, ast.expr] | None:
-    """The arguments of hydra.main."""
+    """Return the arguments of hydra.main."""
     for one in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
         if isinstance(one, ast.Call) and called(one) in ("hydra.main", "hydra_main", "main"):
             return {**dict(zip(("config_path", "config_name"), one.args)), **keywords(one)}
@@ -111,7 +111,7 @@ def _flat(name: str, node: Node) -> Iterator[Option]:
 
 
 def _structured(source: Source, name: str) -> tuple[Option, ...]:
-    """The fields of the dataclass that a ConfigStore has under a name."""
+    """Return the fields of the dataclass that a ConfigStore has under a name."""
     for node in source.nodes():
         if isinstance(node, ast.Call) and last(called(node)) == "store":
             given = keywords(node)

@@ -43,5 +43,5 @@ _MAIN = re.compile(
 
 
 def main_command(names: list[str]) -> str:
-    """Of several subcommands the one that a sweep most likely runs: the first that is called so, else the first."""
+    """Return the subcommand that a sweep most likely runs: the first that is called so, else the first."""
     return next((name for name in names if _MAIN.fullmatch(name)), names[0])

@@ -34,8 +34,8 @@ _WIDTH = 44
 
 
 def text(script: Script, source: str, file: str, spec: str, project: str) -> str:
-    """The spec. `source`: the script's text; `file`: its path from the spec; `spec`: the name of the spec's file;
-    `project`: any words. Raises nothing that `build` would not say of it."""
+    """Write the spec. `source`: the script's text; `file`: its path from the spec; `spec`: the name of the spec's file;
+    `project`: any words. It builds, whatever the script says."""
     options = [_joined(one) for one in script.options]
     grid = _grid(options)
     output = _output(script, options)
@@ -73,13 +73,13 @@ def text(script: Script, source: str, file: str, spec: str, project: str) -> str
 
 
 def _joined(one: Option) -> Option:
-    """An option whose value begins with a dash, which argparse would take for another option."""
+    """Return an option whose value begins with a dash, which argparse would take for another option."""
     joins = one.before.startswith("--") and one.before.endswith(" ") and (one.default or "").startswith("-")
     return one._replace(before=f"{one.before.strip()}=") if joins else one
 
 
 def to_write(spec_text: str) -> list[str]:
-    """The keys of a spec of ours whose values are to be written first."""
+    """Return the keys of a spec of ours whose values are to be written first."""
     return re.findall(rf"^\s+([\w.-]+): {TO_WRITE}\b", spec_text, re.MULTILINE)
 
 
@@ -95,7 +95,7 @@ def _head(script: Script, file: str, spec: str) -> list[str]:
 
 
 def _grid(options: Sequence[Option]) -> list[Option]:
-    """The options to vary at first: the learning rate and the seed; else the first that has values to choose among."""
+    """Return the options to vary at first: the learning rate and the seed, else the first with several values."""
     by_name = {_plain(one.name): one for one in reversed(options) if one.kind == VALUE}
     rate = next((by_name[name] for name in _RATES if name in by_name), None)
     rate = rate or next((one for name, one in by_name.items() if name.endswith(("_lr", ".lr", "learning_rate"))), None)
@@ -123,13 +123,13 @@ def _is_folder(option: Option) -> bool:
 
 
 def _target(output: Option) -> str:
-    """Where a job writes, by its id."""
+    """Say where a job writes, by its id."""
     suffix = re.search(r"\.[A-Za-z0-9]{1,8}$", output.default or "")
     return f"out/${{{EACH_ID}}}" if _is_folder(output) else f"out/${{{EACH_ID}}}{suffix[0] if suffix else '.json'}"
 
 
 def _keys(options: Sequence[Option]) -> dict[Option, str]:
-    """A key of the grid for each option."""
+    """Return a key of the grid for each option."""
     found: dict[Option, str] = {}
     for one in options:
         name = re.sub(r"[^A-Za-z0-9_.]+", "_", one.name).strip("._") or "value"
@@ -141,7 +141,7 @@ def _keys(options: Sequence[Option]) -> dict[Option, str]:
 
 
 def _values(one: Option) -> str:
-    """The values that a sweep begins with, as YAML."""
+    """Return the values that a sweep begins with, as YAML."""
     plain = _plain(one.name)
     if any(plain == name or plain.endswith((f"_{name}", f".{name}")) for name in _SEEDS):
         return "0..2"
@@ -171,7 +171,7 @@ def _number(written: str | None) -> Decimal | None:
 
 
 def _about(one: Option) -> str:
-    """What is known of an option, for a comment."""
+    """Return what is known of an option, for a comment."""
     option = one.before.strip(" =") or "by its place"
     facts = ["" if one.choices else one.type, "" if one.default is None else f"default {one.default}"]
     if one.choices:

@@ -18,11 +18,11 @@ class Source:
         self.constants = dict(_constants(self.tree))
 
     def nodes(self) -> Iterator[ast.AST]:
-        """All nodes, in the order of the text."""
+        """Return all nodes, in the order of the text."""
         yield from _in_order(self.tree)
 
     def value(self, node: ast.expr | None, depth: int = 0) -> str | None:
-        """A constant as it would be typed on a command line, `1e-3` as it was written; None of anything else."""
+        """Return a constant as it would be typed on a command line, `1e-3` as it was written; None of anything else."""
         if node is None or depth > 5:
             return None
         if isinstance(node, ast.Name) and node.id in self.constants:
@@ -41,7 +41,7 @@ class Source:
         return str(node.value) if isinstance(node.value, bool) else None
 
     def values(self, node: ast.expr | None, depth: int = 0) -> tuple[str, ...]:
-        """The values of a list, tuple, set, of the keys of a dictionary, or of a range, where all are known."""
+        """Return the values of a list, tuple, set, of the keys of a dictionary, or of a range, where all are known."""
         if node is None or depth > 5:
             return ()
         if isinstance(node, ast.Name) and node.id in self.constants:
@@ -65,7 +65,7 @@ class Source:
         return tuple(one for one in found if one is not None) if None not in found else ()
 
     def words(self, node: ast.expr | None) -> str:
-        """A text for people on one line, such as help; empty where it is not known."""
+        """Return a text for people on one line, such as help; empty where it is not known."""
         if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Mod)):
             left, right = self.words(node.left), self.words(node.right) if isinstance(node.op, ast.Add) else ""
             return f"{left}{right}"
@@ -74,11 +74,11 @@ class Source:
         return line if len(line) <= _HELP else f"{line[: _HELP - 2]} …"
 
     def class_of(self, name: str) -> ast.ClassDef | None:
-        """A class that the script defines."""
+        """Return a class that the script defines."""
         return next((one for one in self.nodes() if isinstance(one, ast.ClassDef) and one.name == name), None)
 
     def members(self, name: str, *, by_name: bool) -> tuple[str, ...]:
-        """The values of an Enum that the script defines, or the names of its members."""
+        """Return the values of an Enum that the script defines, or the names of its members."""
         found = self.class_of(name)
         if found is None or not any(called_name(base).split(".")[-1].endswith("Enum") for base in found.bases):
             return ()
@@ -89,12 +89,12 @@ class Source:
 
 
 def called(node: ast.AST) -> str:
-    """What is called, with dots: `parser.add_argument`; empty for what has no name."""
+    """Return what is called, with dots: `parser.add_argument`; empty for what has no name."""
     return called_name(node.func) if isinstance(node, ast.Call) else ""
 
 
 def called_name(node: ast.AST) -> str:
-    """A name with dots."""
+    """Return a name with dots."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
@@ -104,22 +104,22 @@ def called_name(node: ast.AST) -> str:
 
 
 def last(name: str) -> str:
-    """The last part of a name with dots."""
+    """Return the last part of a name with dots."""
     return name.rsplit(".", 1)[-1]
 
 
 def keywords(call: ast.Call) -> dict[str, ast.expr]:
-    """The keyword arguments of a call."""
+    """Return the keyword arguments of a call."""
     return {one.arg: one.value for one in call.keywords if one.arg is not None}
 
 
 def is_true(node: ast.expr | None) -> bool:
-    """Whether a node is True as it stands."""
+    """Tell whether a node is True as it stands."""
     return isinstance(node, ast.Constant) and node.value is True
 
 
 def type_words(node: ast.expr | None) -> str:
-    """How a script names a type: `int`, `Optional[float]`."""
+    """Say how a script names a type: `int`, `Optional[float]`."""
     if node is None:
         return ""
     text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ast.unparse(node)
@@ -127,7 +127,7 @@ def type_words(node: ast.expr | None) -> str:
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
-    """The modules that a script imports, with dots; a relative one begins with a dot."""
+    """Return the modules that a script imports, with dots; a relative one begins with a dot."""
     for node in _in_order(tree):
         if isinstance(node, ast.Import):
             yield from (one.name for one in node.names)

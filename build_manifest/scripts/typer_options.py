@@ -14,7 +14,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def read(source: Source) -> Script | None:
-    """The options of a script; None where it does not use typer."""
+    """Return the options of a script; None where it does not use typer."""
     if "typer" not in imported(source.tree):
         return None
     functions = {node.name: node for node in source.nodes() if isinstance(node, Function)}
@@ -85,7 +85,7 @@ def _option(source: Source, one: ast.arg, default: ast.expr | None) -> Option:
 
 
 def _annotated(node: ast.expr | None) -> tuple[ast.expr | None, ast.Call | None]:
-    """A type without `Annotated` and `Optional`, and the call of Option or Argument that was with it."""
+    """Return a type without `Annotated` and `Optional`, and the call of Option or Argument that was with it."""
     call: ast.Call | None = None
     if isinstance(node, ast.Subscript) and last(called_name(node.value)) == "Annotated":
         parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
@@ -109,7 +109,7 @@ def _kind(node: ast.expr | None) -> str:
 
 
 def _member(source: Source, node: ast.expr | None) -> str | None:
-    """The value of a member of an Enum: `Model.small`, `Model.small.value`."""
+    """Return the value of a member of an Enum: `Model.small`, `Model.small.value`."""
     parts = called_name(node).split(".") if node is not None else []
     parts = parts[:-1] if parts[-1:] == ["value"] else parts
     found = source.class_of(parts[0]) if len(parts) == 2 else None
