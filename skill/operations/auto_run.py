@@ -97,13 +97,12 @@ def _begin(loop: Loop, work: WorkDir, say: Say) -> None:
     loop.record(events.LoopStarted(os.getpid(), digest(loop.campaign.config.agent.cmd)))
     if loop.campaign.stop_requested and not any(asked.verb == "stop" for asked in requests.waiting(work)):
         loop.record(events.CampaignResumed())
-    steered = edited(work, say)
-    known, nodes = loop.campaign.requests, loop.campaign.nodes
-    loop.record(*(one for one in steered if one.id not in known and one.node in nodes))
+    loop.record(*edited(work, loop.campaign, say))
 
 
-def edited(work: WorkDir, say: Say) -> list[events.Steered]:
-    """What a person changed in engine/checkpoint.json while nothing worked on the campaign."""
+def edited(work: WorkDir, campaign: Campaign, say: Say) -> list[events.Steered]:
+    """What a person changed in engine/checkpoint.json while nothing worked on the campaign, and is not in its journal
+    yet: a loop may be killed before it has written that file anew."""
     path = work.root / CHECKPOINT
     try:
         found = typed_json.decode(files.read_text(path), files.MOST)
@@ -114,7 +113,8 @@ def edited(work: WorkDir, say: Say) -> list[events.Steered]:
         return []
     seq = checkpoint.shows(found)
     then = None if seq is None else store.load_until(work, seq)
-    return [] if then is None else checkpoint.edits(then, found)
+    steered = [] if then is None else checkpoint.edits(then, found)
+    return [one for one in steered if one.id not in campaign.requests and one.node in campaign.nodes]
 
 
 @contextmanager

@@ -243,7 +243,7 @@ def test_an_unknown_cost_is_never_0() -> None:
         ("rate limit: try again in 20s", 1_000_000_020),
         ("429 Too Many Requests, retry-after: 120", 1_000_000_120),
         ("usage limit, try again in 1 hour, 5 minutes", 1_000_003_900),
-        ("usage limit reached|999999999", None),  # past
+        ("usage limit reached|1000000000", None),  # past
         ("usage limit reached|9999999999", None),  # not in this month
         ("limit reached, resets at 99pm", None),
         ("usage limit; try again at Sep 10th, 2001 2:15 AM.", 1_000_088_100),

@@ -421,12 +421,15 @@ def test_a_checkpoint_counts_against_the_line_that_it_shows(tmp_path: Path) -> N
     edited = {**checkpoint.document(store.load_until(work, seq) or campaign), "queue": []}
     (world.root / views.CHECKPOINT).write_text(json.dumps(edited))
     said: list[str] = []
-    assert [one.node for one in auto_run.edited(work, said.append)] == ["n001"]
+    (found,) = auto_run.edited(work, campaign, said.append)
+    assert (found.verb, found.node) == ("kill", "n001")
+    campaign.requests.add(found.id)
+    assert auto_run.edited(work, campaign, said.append) == [], "it counts once"
     (world.root / views.CHECKPOINT).write_text("{")
-    assert auto_run.edited(work, said.append) == []
+    assert auto_run.edited(work, campaign, said.append) == []
     assert "cannot be read" in said[0]
     (world.root / views.CHECKPOINT).unlink()
-    assert auto_run.edited(work, said.append) == []
+    assert auto_run.edited(work, campaign, said.append) == []
 
 
 def _waiting(work: WorkDir, seq: int) -> list[str]:
