@@ -10,7 +10,7 @@ import click
 from skill.cli.main import VERBS, load
 
 MORE_THAN_ONE_MEANING = {
-    "--all", "--brief", "--check", "--cmd", "--command", "--control", "--dry-run", "--every", "--for",
+    "--agent", "--all", "--brief", "--check", "--cmd", "--command", "--control", "--dry-run", "--every", "--for",
     "--force", "--from", "--gpus", "--host", "--html", "--id", "--idea", "--metric", "--name", "--new", "--output",
     "--phase", "--pool", "--project", "--reason", "--run", "--target", "--worker-pool", "--yes", "-n",
 }  # fmt: skip
