@@ -16,6 +16,7 @@ from typing import TypeVar
 from skill.auto import events as ev
 from skill.auto import policy, requests
 from skill.auto.campaign import SUBMITTED, Campaign, Job, Node, Record, apply, job_id
+from skill.auto.config import Config
 from skill.auto.journal import Journal
 from skill.auto.layout import WorkDir
 from skill.auto.policy import Ask, Build, Cancel, Gate, Note, Pause, Stop, Submit
@@ -31,6 +32,14 @@ RETRY = 15.0
 """Seconds until a queue that could not be reached is tried again."""
 _LOOK = 0.5
 T = TypeVar("T")
+
+
+def judged_words(node: Node, config: Config) -> str:
+    """What a node came to, in a line for a person."""
+    value = "" if node.value is None else f", {config.objective.metric} {node.value:.6g}"
+    gain = "" if node.effect is None or node.bar is None else f", gain {node.effect:+.3g} (counts above {node.bar:.2g})"
+    why = f": {node.reason}" if node.reason else ""
+    return f"{node.id} {(node.verdict or '').replace('_', ' ')}{value}{gain}, {node.title}{why}"
 
 
 class Loop:
@@ -144,6 +153,8 @@ class Loop:
         for one in actions:
             if isinstance(one, Note):
                 self.record(one.event)
+                if isinstance(one.event, ev.NodeJudged):
+                    self._say(judged_words(self.campaign.nodes[one.event.node], self.campaign.config))
                 return True
             if isinstance(one, Pause):
                 self.record(ev.AsksPaused(one.until, one.reason, one.alert))

@@ -109,6 +109,7 @@ def test_interrupted_and_killed_it_finds_the_best_and_runs_no_job_twice(world: W
     out, err = loop.communicate(timeout=300)
     assert loop.wait() == 0, err
     found, _ = store.load(campaign.work)
+    assert " better, score 0.0015, gain +1 (counts above 0.0022), x 3" in err
     assert "stopped (max_nodes): 4 nodes were proposed; max_nodes is 4" in out
     assert found.best is not None
     assert {node.settings["x"]: node.verdict for node in found.nodes.values()} == {
