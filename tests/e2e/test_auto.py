@@ -112,9 +112,9 @@ def test_interrupted_and_killed_it_finds_the_best_and_runs_no_job_twice(world: W
     assert " better, score 0.0015, gain +1 (counts above 0.0022), x 3" in err
     assert "stopped (max_nodes): 4 nodes were proposed; max_nodes is 4" in out
     assert found.best is not None
-    assert {node.settings["x"]: node.verdict for node in found.nodes.values()} == {
-        0: "baseline", 1: "better", 2: "better", 3: "better", 4: "within_noise",
-    }  # fmt: skip
+    verdicts = {node.settings["x"]: node.verdict for node in found.nodes.values()}
+    assert verdicts.pop(1) in ("better", "worse")  # by whether 1 or 2 was confirmed first
+    assert verdicts == {0: "baseline", 2: "better", 3: "better", 4: "within_noise"}
     assert found.best.settings == {"x": 3}
     assert set(campaign.jobs_that_ran().values()) == {1}
     assert {job.id for job in found.jobs} == {name.replace(" ", "_s") for name in campaign.jobs_that_ran()}
@@ -131,8 +131,10 @@ def test_on_two_hosts_the_code_of_each_node_is_pushed_and_its_numbers_are_collec
     assert loop.wait() == 0, err
     found, _ = store.load(campaign.work)
     assert "stopped (max_nodes)" in out
-    assert found.best is found.nodes["n002"]
-    assert found.nodes["n001"].verdict in ("better", "worse")  # by which of the two was confirmed first
+    assert found.best is not None
+    assert found.best.settings == {"x": 2}
+    verdicts = {node.settings["x"]: node.verdict for node in found.nodes.values()}
+    assert verdicts[1] in ("better", "worse")  # by which of the two was confirmed first
     assert {job.host for job in found.jobs} == {"alpha", "beta"}
     assert set(campaign.jobs_that_ran().values()) == {1}
     for host in laptop.hosts.values():
