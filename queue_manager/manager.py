@@ -128,7 +128,8 @@ def _serve(paths: RunPaths, run: Loaded, lock: Lock, options: argparse.Namespace
     kept = environment.adopt(home, key, paths.root, os.environ, files.umask(), begun)
     os.umask(kept.umask)
     given = Given(kept.umask, None if kept.script is None else str(kept.script))
-    launcher = MAKE[manifest.launcher](paths, home, os.environ)
+    # Slurm's tasks run elsewhere, and of a launcher here only the environment is used.
+    launcher = MAKE["process" if manifest.launcher == SLURM else manifest.launcher](paths, home, os.environ)
     here = _host(home)
     if manifest.launcher == SLURM:
         here = here._replace(cores=WINDOW)

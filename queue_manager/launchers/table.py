@@ -12,7 +12,5 @@ from queue_manager.launchers.screen import Screen
 MAKE: dict[str, Callable[[RunPaths, HostPaths, Mapping[str, str]], Launcher]] = {
     "screen": Screen.of,
     "process": lambda _paths, _home, environment: Process(environment),
-    # Its tasks run elsewhere, see queue_manager/slurm: of a launcher here only the environment is used.
-    "slurm": lambda _paths, _home, environment: Process(environment),
 }
 """By name, what makes the launcher of a run; the last argument is the environment that its jobs inherit."""

@@ -16,7 +16,7 @@ import pytest
 
 from queue_manager.adapters import processes
 from queue_manager.adapters.processes import Stat
-from queue_manager.core.launchers import LAUNCHERS
+from queue_manager.core.launchers import LAUNCHERS, OF_SPECS
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.readings import Unreadable
 from queue_manager.launchers import screen, script
@@ -101,7 +101,7 @@ def desk(kind: str, world: World, screenrc: Path) -> Iterator[Desk]:
 
 
 def test_all_that_a_spec_may_name_is_there() -> None:
-    assert list(MAKE) == list(LAUNCHERS)
+    assert tuple(MAKE) == OF_SPECS
 
 
 def test_output_comes_as_it_is_written(desk: Desk, kind: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from queue_manager.adapters import processes
 from queue_manager.core.events import Proc
-from queue_manager.core.launchers import LAUNCHERS
+from queue_manager.core.launchers import LAUNCHERS, OF_SPECS
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.requests import Request
 from queue_manager.launchers.process import Process
@@ -23,7 +23,7 @@ WAIT = "while [ ! -e go ]; do sleep 0.1; done"
 KILLS = 25
 
 
-@pytest.fixture(params=LAUNCHERS)
+@pytest.fixture(params=OF_SPECS)
 def launcher(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
