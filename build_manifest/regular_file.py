@@ -61,6 +61,6 @@ def read(path: str | Path, most: int = MOST, *, follow: bool = True) -> bytes:
 
 
 def read_text(path: str | Path, most: int = MOST, *, follow: bool = True, errors: str = "strict") -> str:
-    """Read it as text in UTF-8, lines ending in \n. Raises OSError, and UnicodeDecodeError unless `errors` allows
+    """Read it as text in UTF-8, lines ending in \\n. Raises OSError, and UnicodeDecodeError unless `errors` allows
     it."""
     return read(path, most, follow=follow).decode("utf-8", errors).replace("\r\n", "\n").replace("\r", "\n")
