@@ -1,0 +1,283 @@
+"""What is concluded about an attempt by its files and by what Slurm says, which may be late, wrong or nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from queue_manager.adapters.evidence import Patterns
+from queue_manager.adapters.run_dir import RunDir
+from queue_manager.core import events as ev
+from queue_manager.core.boundary import Evidence, Revoked
+from queue_manager.core.layout import RunPaths
+from queue_manager.core.manifest import JobSpec
+from queue_manager.core.model import Attempt
+from queue_manager.core.readings import Unreadable
+from queue_manager.slurm import batches, commands
+from queue_manager.slurm import watch as watching
+from queue_manager.slurm.batches import Answer, Batch, Batches, Task
+from queue_manager.slurm.cluster import Cluster, Listing
+from queue_manager.slurm.commands import Listed
+from queue_manager.slurm.watch import SlurmWatch
+
+SENT = Answer(0, "7\n", "")
+UNCLEAR = Answer(1, "", "sbatch: error: Socket timed out on send/recv operation")
+START = 1_000_000.0
+
+
+class Desk:
+    """One attempt of one job in a batch of its own, a clock, and a cluster that says what a test wants."""
+
+    def __init__(self, root: Path) -> None:
+        self.now = START
+        self.paths = RunPaths.of(root)
+        self.run_dir = RunDir(self.paths)
+        self.run_dir.prepare()
+        self.cluster = Cluster({}, lambda: self.now)
+        self.store = Batches(self.paths, "key", "run")
+        self.watch = self.manager()
+        self.spec = JobSpec("one", "true", "main", expected_output="out")
+        self.attempt = Attempt(ev.AttemptStarting("one", 1, 1, "wq.one", watching.BOOT), self.now)
+        self.files = self.run_dir.prepare_attempt("one", 1, "true", {})
+        self.batch = self.store.make([Task("one", 1, "tag")], self.now)
+        self.watch.follow(0, self.spec, self.attempt, str(root))
+        self.watch.sent(self.batch)
+
+    def manager(self) -> SlurmWatch:
+        return SlurmWatch(self.run_dir, self.store, self.cluster, Patterns, lambda: self.now, 5.0, lambda: False)
+
+    def answer(self, answer: Answer) -> None:
+        """sbatch has ended."""
+        self.cluster._answers.append((self.batch, answer))
+        self.watch.over()
+
+    def lists(self, row: Listed | Unreadable | None) -> None:
+        """Slurm is asked now, and says this of the task."""
+        tasks = row if isinstance(row, Unreadable) else {} if row is None else {(self.batch.name, 0): row}
+        self.cluster.listing = Listing(tasks, self.now)
+
+    def sees(self, after: float = 0.0) -> Evidence:
+        self.now += after
+        return self.watch.observe([0], self.now)[0]
+
+    def claim(self, node: str = "n1") -> None:
+        me = self.files.root / f"wrapper.{node}.8.99"
+        me.write_text(f"slurm {node} 8 0 99\n")
+        os.link(me, self.files.claim)
+
+    def beat(self, ago: float) -> None:
+        """The task showed that it lives so many seconds ago."""
+        path = self.files.root / "beat"
+        path.touch()
+        at = path.stat().st_mtime - ago
+        os.utime(path, (at, at))
+
+    def end(self, code: int) -> None:
+        self.files.exit.write_text(f"{code}\n")
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path / "run")
+
+
+def listed(state: str, reason: str = "None", node: str = "n1") -> Listed:
+    return Listed(7, state, reason, node)
+
+
+def test_what_waits_may_wait_for_days(desk: Desk) -> None:
+    assert desk.sees().queued == "is being submitted to Slurm"
+    desk.answer(SENT)
+    assert desk.sees(1.0).queued == "was submitted to Slurm"
+    desk.lists(listed("PENDING", "Resources", ""))
+    for _ in range(3):
+        assert desk.sees(86_400.0).queued == "waits in Slurm's queue (pending: Resources)"
+    assert desk.watch.queued() == {0: "waits in Slurm's queue (pending: Resources)"}
+
+
+def test_an_unclear_answer_is_settled_by_the_listing(desk: Desk) -> None:
+    desk.answer(UNCLEAR)
+    desk.lists(None)
+    assert desk.sees(watching.LOST_AFTER - 1.0).launch_error is None
+    desk.lists(listed("PENDING"))
+    assert desk.sees(watching.LOST_AFTER).queued is not None, "it was found after all"
+
+
+def test_what_is_never_listed_was_not_submitted(desk: Desk) -> None:
+    desk.answer(UNCLEAR)
+    desk.now += 1.0
+    desk.lists(None)
+    found = desk.sees(watching.LOST_AFTER)
+    assert (found.launch_error, found.queued) == ("Slurm does not list it", None)
+
+
+def test_a_listing_from_before_the_submission_says_nothing(desk: Desk) -> None:
+    desk.lists(None)
+    desk.now += 1.0
+    desk.answer(UNCLEAR)
+    assert desk.sees(10 * watching.LOST_AFTER).launch_error is None
+
+
+def test_a_clear_refusal_is_told_at_once(desk: Desk) -> None:
+    desk.answer(Answer(1, "", "sbatch: error: AssocMaxSubmitJobLimit"))
+    assert desk.sees().launch_error == "sbatch: AssocMaxSubmitJobLimit"
+    desk.run_dir.revoke("one", 1, {})
+    found = desk.sees()
+    assert (found.claim, found.launch_error) == (Revoked(), "sbatch: AssocMaxSubmitJobLimit")
+
+
+def test_a_task_that_slurm_could_not_start_is_named(desk: Desk) -> None:
+    desk.answer(SENT)
+    desk.lists(listed("FAILED", "JobLaunchFailure", "n2"))
+    assert desk.sees().launch_error is None, "its claim may not be visible here yet"
+    error = desk.sees(watching.SETTLES + 1.0).launch_error
+    assert error is not None
+    assert error.startswith("Slurm: FAILED (JobLaunchFailure) on n2")
+
+
+def test_the_manager_takes_what_nobody_has_taken(desk: Desk) -> None:
+    desk.claim()
+    desk.run_dir.revoke("one", 1, {})
+    assert not isinstance(desk.sees().claim, Revoked), "the task was first"
+
+
+@pytest.mark.parametrize("row", [None, listed("FAILED"), listed("RUNNING"), Unreadable("squeue: away")])
+def test_an_exit_record_outranks_slurm(desk: Desk, row: Listed | Unreadable | None) -> None:
+    desk.claim()
+    desk.end(0)
+    (desk.paths.root / "out").touch()
+    desk.lists(row)
+    found = desk.sees()
+    assert found.exit is not None
+    assert found.exit.code == 0
+    assert found.ended is not None
+    assert found.ended.output is not None
+    assert found.ended.output.fresh
+    assert not found.inherited
+
+
+def test_nothing_is_concluded_while_slurm_does_not_answer(desk: Desk) -> None:
+    desk.claim()
+    desk.now += 1.0
+    desk.lists(Unreadable("squeue: Unable to contact slurm controller"))
+    assert isinstance(desk.sees(86_400.0).alive, Unreadable)
+
+
+@pytest.mark.parametrize("row", [None, listed("NODE_FAIL"), listed("PREEMPTED")])
+def test_a_task_that_slurm_has_lost_goes_on_as_long_as_it_beats(desk: Desk, row: Listed | None) -> None:
+    desk.answer(SENT)
+    desk.claim()
+    desk.now = desk.files.claim.stat().st_mtime + 1.0
+    desk.lists(row)
+    desk.beat(ago=5.0)
+    assert desk.sees().alive is True
+    assert desk.sees(1000.0).alive is True, "it shows that it lives, whatever Slurm says"
+    desk.beat(ago=1000.0)
+    found = desk.sees()
+    assert (found.alive, found.inherited) == (False, True), "lost to the machine: it costs no attempt"
+    assert found.ended is not None
+
+
+@pytest.mark.parametrize(("state", "oom"), [("OUT_OF_MEMORY", True), ("CANCELLED", False), ("TIMEOUT", False)])
+def test_an_end_by_slurm_counts_once_an_exit_record_would_be_visible(desk: Desk, state: str, oom: bool) -> None:
+    desk.answer(SENT)
+    desk.claim()
+    desk.now = desk.files.claim.stat().st_mtime + 1.0
+    desk.beat(ago=1.0)
+    desk.lists(listed(state))
+    assert desk.sees().alive is True
+    found = desk.sees(watching.SETTLES + 1.0)
+    assert (found.alive, found.inherited) == (False, False)
+    assert found.ended is not None
+    assert found.ended.oom_kill is oom
+
+
+def test_a_later_manager_knows_the_batches_of_an_earlier_one(desk: Desk) -> None:
+    (desk.batch.directory / "lock").touch()
+    (desk.batch.directory / "sbatch.out").write_text("7\n")
+    desk.watch = desk.manager()
+    desk.watch.follow(0, desk.spec, desk.attempt, str(desk.paths.root), inherited=True)
+    assert desk.watch.over() == {0}
+    assert desk.sees().queued == "was submitted to Slurm"
+    desk.now += 1.0
+    desk.lists(listed("PENDING"))
+    assert desk.sees().queued == "waits in Slurm's queue (pending)"
+
+
+def test_a_later_manager_knows_what_was_never_handed_over(desk: Desk) -> None:
+    desk.watch = desk.manager()
+    desk.watch.follow(0, desk.spec, desk.attempt, str(desk.paths.root), inherited=True)
+    desk.watch.over()
+    found = desk.sees()
+    assert found.launch_error is not None
+    assert found.inherited
+    assert batches.answer(desk.batch) == Answer(
+        batches.NOT_CALLED, "", "error: it was not called, since the manager ended"
+    )
+
+
+def test_a_mark_wakes_once(desk: Desk) -> None:
+    (desk.store.claimed / "one~1").touch()
+    assert desk.watch.over() == {0}
+    assert desk.watch.over() == set()
+    (desk.store.ended / "one~1").touch()
+    assert desk.watch.over() == {0}
+    desk.watch.drop(0)
+    assert list(desk.store.ended.iterdir()) == []
+
+
+class Recorded(Cluster):
+    """Commands are noted in place of being run."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__({}, lambda: START)
+        self.text, self.argvs = text, list[Sequence[str]]()
+
+    def _run(self, argv: Sequence[str]) -> subprocess.CompletedProcess[str] | str:
+        if argv[0] != "squeue":
+            self.argvs.append(argv)
+        return subprocess.CompletedProcess(argv, 0, self.text, "")
+
+
+@pytest.mark.parametrize(
+    ("make", "wanted"),
+    [
+        (commands.end, [["scancel", "--quiet", "12_1", "12_2"]]),
+        (commands.ask_to_end, [["scancel", "--quiet", "--batch", "--signal=TERM", "12_1"]]),
+    ],
+)
+def test_only_what_has_our_name_is_ended(make: Any, wanted: list[list[str]]) -> None:
+    """IDs are used again: 12_0 is over, and 14_3 is somebody else's by now. TERM is for what runs: with that option
+    scancel takes all of an array that wait."""
+    lines = [
+        "12|0|COMPLETED|None|n1|ours",
+        "12|1|RUNNING|None|n1|ours",
+        "12|2|PENDING|Resources||ours",
+        "14|3|RUNNING|None|n1|theirs",
+    ]
+    cluster = Recorded("\n".join(lines))
+    cluster._tell(make, [("ours", index) for index in range(4)])
+    assert cluster.argvs == wanted
+    cluster.close()
+
+
+def test_nothing_is_ended_while_slurm_does_not_answer() -> None:
+    cluster = Recorded("")
+    unknown: Mapping[str, Any] = {"tasks": Unreadable("squeue: away"), "asked": START}
+    cluster._ask = lambda: Listing(**unknown)  # type: ignore[method-assign]
+    cluster._tell(commands.end, [("ours", 0)])
+    assert cluster.argvs == []
+    cluster.close()
+
+
+def test_batches_are_numbered_on(desk: Desk) -> None:
+    again = Batches(desk.paths, "key", "run")
+    made = again.make([Task("two", 1, "tag")], desk.now)
+    assert made.directory.name == "2"
+    assert [(one.name, one.tasks) for one in again.kept()] == [(desk.batch.name, ("one~1",)), (made.name, ("two~1",))]
+    assert isinstance(desk.batch, Batch)
