@@ -13,7 +13,7 @@ from queue_manager.core.manifest import encode
 from queue_manager.core.terminal_text import json_escaped
 from skill.cli import init_spec
 from skill.cli.console import say, warn
-from skill.cli.options import BRIEF, HOSTS, JSON, POOL, SPEC
+from skill.cli.options import BRIEF, ENGINE, HOSTS, JSON, POOL, SPEC
 from skill.cli.plan_output import print_plan
 from skill.common.errors import UseError
 from skill.common.files import write_whole
@@ -112,6 +112,7 @@ def build_verb(spec: Given, output: str | None) -> None:
 @click.option("--gpus", type=int, metavar="N", help="Plan as if the machine, or each host, had N GPUs.")
 @click.option("--offer", type=click.IntRange(min=1), metavar="ID", help="Plan for a machine that can be rented.")
 @click.option("--where", type=click.Choice(["local", "remote", "remote-gpu"]), help="Overrule where it is best run.")
+@ENGINE
 @BRIEF
 @JSON
 def plan_verb(
@@ -121,6 +122,7 @@ def plan_verb(
     gpus: int | None,
     offer: int | None,
     where: Where | None,
+    engine: str,
     brief: bool,
     as_json: bool,
 ) -> int:
@@ -133,5 +135,5 @@ def plan_verb(
     """
     if brief and not as_json:
         raise UseError("--brief shortens --json: add it, or leave out --brief")
-    planned = plan_spec.plan_spec(spec, names, pool, gpus=gpus, offer=offer, where=where, say=say)
+    planned = plan_spec.plan_spec(spec, names, pool, gpus=gpus, offer=offer, where=where, engine=engine, say=say)
     return print_plan(planned, as_json, "there" if names or pool else "here", brief=brief)

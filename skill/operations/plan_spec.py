@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.readings import Card
 from skill.common.errors import UseError
@@ -84,7 +85,8 @@ def _here(manifest: Manifest, spec: Given, gpus: int | None, decided: Where | No
         Card(row["index"], row["uuid"], row["name"], row["total_mib"] or 0, row["used_mib"] or 0)
         for row in found["gpus"]
     )
-    machine = Offer(found["host"], cards, found["cpus"])
+    on_slurm = manifest.launcher == SLURM
+    machine = Offer(found["host"], () if on_slurm else cards, engines.WINDOW if on_slurm else found["cpus"])
     faults: list[str] = []
     if gpus is not None:
         machine = what_if.with_cards(manifest, machine, gpus)
@@ -100,10 +102,12 @@ def _here(manifest: Manifest, spec: Given, gpus: int | None, decided: Where | No
         warnings += [] if refused else live_runs.warnings(there.live, there.live_unknown)
         warnings += existing_outputs.words(there, manifest.jobs)
     which = "this machine" if gpus is None else "this machine, if it had these GPUs"
-    words = f"{which} ({machine.name}), {plan.host_words(manifest, machine)}"
-    place = Place(words, (machine,), assign_jobs.all_on(manifest, machine))
+    has = "by Slurm" if on_slurm else plan.host_words(manifest, machine)
+    place = Place(f"{which} ({machine.name}), {has}", (machine,), assign_jobs.all_on(manifest, machine))
     made = plan.plan(manifest, place, expected(manifest, folder), [*warnings, *faults])
     made["totals"]["outputs_there"] = None if there is None else len(there.outputs)
+    if on_slurm:
+        return Planned(made, tuple(warnings), tuple(faults))
     work = wheres.work_of(manifest, made["estimate"]["makespan_s"])
     stays_on = not power.has_battery()
     advice = wheres.decide(work, wheres.usable(manifest, machine.cards), stays_on)

@@ -9,7 +9,8 @@ from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import JobSpec, Manifest
 
 HOSTS = "hosts"
-ENGINES = (HOSTS, SLURM)
+WINDOW = 1000
+"""Jobs of a run that Slurm has at a time, see queue_manager.slurm.engine; more wait for their turn."""
 
 
 class Placed(NamedTuple):

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from build_manifest.faults import listed
 from queue_manager.core.durations import Durations
+from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 from queue_manager.core.readings import Card, may_use
 from queue_manager.core.times import duration
 from skill.common import fitting
 from skill.common.text_table import columns
-from skill.planning import forecast
+from skill.planning import engines, forecast
 from skill.planning.assign_jobs import Offer, Sharing
 from skill.runs.dependencies import Dependencies
 
@@ -60,6 +61,7 @@ def plan(manifest: Manifest, place: Place, durations: Durations, warnings: Seque
             "most_cards": max((spec.gpus for spec in manifest.jobs), default=0),
             "at_once": max((row["at_once"] for row in phases), default=0),
         },
+        **_slurm(manifest),
         "estimate": forecast.document(found),
         "how_long": forecast.words(found),
         "cost": forecast.cost_words(found, list(place.prices)),
@@ -70,14 +72,22 @@ def plan(manifest: Manifest, place: Place, durations: Durations, warnings: Seque
 def brief(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the document that `plan --json --brief` prints: the same without most jobs, of less than 4 KB.
 
-    `hosts`, `phases`, `warnings` and `jobs` hold as much as there is room for; `left_out` tells how much more there is.
+    `hosts`, `phases`, `warnings`, `slurm` and `jobs` hold as much as there is room for; `left_out` tells how much more
+    there is.
     """
-    lists = {name: document[name] for name in ("phases", "hosts", "warnings", "jobs")}
+    lists = {name: document[name] for name in ("phases", "hosts", "warnings", "slurm", "jobs") if name in document}
     found = {**document, **{name: [] for name in lists}, "left_out": {name: len(rows) for name, rows in lists.items()}}
     few = {**lists, "jobs": lists["jobs"][:_FIRST_JOBS]}
     fitting.fill(found, {name: iter(rows) for name, rows in few.items()}, fitting.MOST, len(document["jobs"]))
     found["left_out"] = {name: len(rows) - len(found[name]) for name, rows in lists.items()}
     return found
+
+
+def _slurm(manifest: Manifest) -> dict[str, Any]:
+    """What Slurm is asked for, where that places the jobs: each row is at least one array."""
+    if manifest.launcher != SLURM:
+        return {}
+    return {"slurm": [{"options": list(one.options), "jobs": len(one.jobs)} for one in engines.classes(manifest)]}
 
 
 def _host(offer: Offer, manifest: Manifest, place: Place) -> dict[str, Any]:
@@ -153,7 +163,7 @@ def lines(document: Mapping[str, Any], width: int) -> list[Text]:
             row["name"],
             str(row["jobs"]),
             ", ".join(row["depends_on"]) + (f" with its {', '.join(row['match'])}" if row["match"] else "") or "-",
-            _cards(row),
+            "by Slurm" if "slurm" in document else _cards(row),
             str(row["outputs"]),
             str(row["at_once"]),
             "unknown" if row["seconds_per_job"] is None else duration(row["seconds_per_job"]),
@@ -162,6 +172,12 @@ def lines(document: Mapping[str, Any], width: int) -> list[Text]:
     ]
     found = [Text(f"{document['project']}: {_count(totals['jobs'], 'job')} in {_count(len(phases), 'phase')}", "bold")]
     found += columns(table, width, right=(1, 4, 5), head=True)
+    if "slurm" in document:
+        found.append(Text("asked of Slurm", "bold"))
+        asked: list[list[str | Text]] = [
+            [_count(row["jobs"], "job"), " ".join(row["options"]) or "nothing"] for row in document["slurm"]
+        ]
+        found += columns(asked, width, indent=1)
     found.append(Text("first jobs", "bold"))
     by_id = {row["id"]: row for row in document["jobs"]}
     found += columns(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import signal
@@ -117,6 +118,10 @@ def test_the_page_of_slurm_is_true(world: World) -> None:
         out, err = done.communicate(PATIENCE)
         assert done.wait() == 0, (line, out, err)
     assert "10 of 10 jobs completed" in out
+    plan = forked.start("skill", ["plan", "sweep.yaml", "--engine", "slurm", "--json"], project, world.environment)
+    out, err = plan.communicate(PATIENCE)
+    options = ["--partition=main", "--time=04:00:00", "--mem=100M", "--gres=gpu:1"]
+    assert json.loads(out)["slurm"] == [{"options": options, "jobs": 10}], err
     refused = forked.start("skill", ["submit", "wrong.yaml", "--engine", "slurm"], project, world.environment)
     out, err = refused.communicate(PATIENCE)
     assert refused.wait() == 1
