@@ -65,7 +65,11 @@ def test_from_a_script_to_a_finished_sweep_without_yaml(world: World) -> None:
     wait_for(lambda: len(list((place / "out").iterdir())) == 6, say="all results")
     listed = typed(b"wq ls; echo co''de $?\n", "code 0")
     assert re.search(r"toy-\S+ +here +finished +6/6", listed), listed
-    assert "train_lr1e-3" in typed(b"wq results --by lr; echo co''de $?\n", "code 0") or "1e-3" in shell.text
+    results = typed(b"wq results --by lr; echo co''de $?\n", "code 0")
+    assert [line.split() for line in results.splitlines() if line.startswith("1e-")] == [
+        ["1e-3", "0.0020", "±", "0.0010", "3", "-"],
+        ["1e-2", "0.020", "±", "0.010", "3", "-"],
+    ], results
     assert not list(place.glob("*.yaml"))
     shell.type(b"exit 0\n")
     assert shell.end() == 0
