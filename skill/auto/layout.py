@@ -43,3 +43,8 @@ class WorkDir(NamedTuple):
     def logs(self) -> Path:
         """Prompts and replies: ASK_ROLE_prompt.md, _output.md, _raw.json."""
         return self.root / "logs"
+
+
+def hashes_of(worktree: Path) -> Path:
+    """Where the hashes of a worktree's protected files lie, for hosts."""
+    return worktree.with_name(f"{worktree.name}.sha256")

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from build_manifest.faults import Shown, SpecErrors
 from queue_manager.core.layout import LOCAL_RUNS
 from queue_manager.core.times import epoch
+from skill.auto import gate, protection, repository
 from skill.auto.campaign import COMPLETED
 from skill.auto.config import Config
-from skill.auto.layout import WorkDir
+from skill.auto.layout import WorkDir, hashes_of
 from skill.auto.ports import JobSeen, JobToRun
+from skill.auto.protection import Protected
+from skill.common import files
 from skill.common.errors import FailedError, UseError
 from skill.operations import add_jobs, change_run, start_run, submit_spec
 from skill.operations.build_spec import MadeSpec, Say
@@ -30,26 +35,36 @@ READING = "reading"
 """Of a completed job whose metrics its manager has not read yet."""
 
 
-def spec_of(config: Config, work: WorkDir, jobs: Sequence[JobToRun], cwd: str | None = None) -> MadeSpec:
+def spec_of(
+    config: Config,
+    work: WorkDir,
+    jobs: Sequence[JobToRun],
+    cwd: str | None = None,
+    protected: Mapping[str, Protected] | None = None,
+) -> MadeSpec:
     """The spec of some jobs: each in its node's worktree, with the settings that the launch command names. `cwd`: where
-    the worktrees are, for the run; None: where they are here."""
+    the worktrees are, for the run; None: where they are here. `protected`: files that jobs check, by node."""
     top: dict[str, Any] = {**config.run, "project": config.name, "metrics": dict(config.metrics)}
     top["cwd"] = str(work.code) if cwd is None else cwd
-    top["jobs"] = [_job(config, work, job) for job in jobs]
+    top["jobs"] = [_job(config, work, job, (protected or {}).get(job.node)) for job in jobs]
     text = json.dumps(top, indent=1, ensure_ascii=False)
     return MadeSpec(f"the jobs of campaign {config.name}", text, text, len(jobs), work.code, Shown.NAMES, None)
 
 
-def _job(config: Config, work: WorkDir, job: JobToRun) -> dict[str, Any]:
+def _job(config: Config, work: WorkDir, job: JobToRun, protected: Protected | None) -> dict[str, Any]:
     values = {**job.settings, SEED: job.seed}
     named = dict.fromkeys(_NAME.findall(config.launch.command))
     env = {**config.job.get("env", {}), "WQ_SEED": str(job.seed), "WQ_NODE": job.node}
     if job.image:
         env["IMAGE"] = job.image
+    command, own = config.launch.command, dict(config.job)
+    if protected is not None and protected.number:
+        command = protection.guarded(command, protected, job.directory, config.subdir)
+        own["metrics"] = {**own.get("metrics", {}), protection.METRIC: dict(protection.RULE)}
     return {
-        **config.job,
+        **own,
         "id": job.id,
-        "cmd": config.launch.command,
+        "cmd": command,
         "args": {name: values[name] for name in named if name in values},
         "cwd": str((job.directory / config.subdir).relative_to(work.code)),
         "env": env,
@@ -126,12 +141,25 @@ class LocalQueue:
 
 class HostsQueue(LocalQueue):
     """One run on hosts. The worktrees are pushed before jobs that need them are added; what is there already is not
-    sent again."""
+    sent again. Each job checks the protected files where it runs."""
 
     interval = 5.0
 
+    def __init__(self, config: Config, work: WorkDir, say: Say) -> None:
+        super().__init__(config, work, say)
+        self._protected: dict[str, Protected] = {}
+
+    def submit(self, jobs: Sequence[JobToRun]) -> None:
+        if globs := self._config.scope.protected:
+            for job in {job.node: job for job in jobs}.values():
+                tracked = repository.files(Path(self._config.repo), job.commit)
+                names = (name for name in tracked if gate.covers(globs, name))
+                found = self._protected[job.node] = protection.hashes(job.directory, names)
+                files.write_whole(hashes_of(job.directory), os.fsencode(found.listed))
+        super().submit(jobs)
+
     def _spec(self, jobs: Sequence[JobToRun]) -> MadeSpec:
-        return spec_of(self._config, self._work, jobs, cwd=".")
+        return spec_of(self._config, self._work, jobs, ".", self._protected)
 
     def _begin(self, spec: MadeSpec) -> None:
         _check(submit_spec.submit_spec(spec, again=True, say=self._say).outcomes)
@@ -162,10 +190,15 @@ def _seen(row: Mapping[str, Any], models: Mapping[tuple[str, int], str]) -> JobS
     status = row["status"]
     if status == COMPLETED and not found and not errors:
         status = READING
+    error = row["error"] or "; ".join(errors)
+    if status == COMPLETED and (protection.METRIC in found or protection.METRIC in (row.get("metric_errors") or {})):
+        changed = protection.fault(metrics.pop(protection.METRIC, None))
+        if changed is not None:
+            metrics, error = {}, changed
     return JobSeen(
         status,
         metrics,
-        row["error"] or "; ".join(errors),
+        error,
         "" if row["gpu"] is None else models.get((host, row["gpu"])) or "unknown GPU",
         host,
         _at(row["started"]),

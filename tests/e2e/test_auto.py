@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from skill.auto import journal, store
-from skill.auto.config import Config, Launch, Limits, Noise, Objective
+from skill.auto.config import Config, Launch, Limits, Noise, Objective, Scope
 from skill.auto.events import AskStarting, JobsSubmitted
 from skill.auto.layout import WorkDir
 from tests import forked
@@ -27,6 +27,8 @@ with open(os.environ["RAN"], "a") as file:
     file.write(os.environ["WQ_NODE"] + " " + os.environ["WQ_SEED"] + "\\n")
 while os.path.exists(os.environ["HOLD"]):
     time.sleep(0.02)
+if os.environ.get("SPOILED_BY") == sys.argv[1]:
+    pathlib.Path("prepare.py").write_text("easier")
 print(f"score={-(x - 3) ** 2 + 0.001 * seed}")
 """
 
@@ -34,7 +36,7 @@ print(f"score={-(x - 3) ** 2 + 0.001 * seed}")
 class Campaigned:
     """A campaign in a world, and what its jobs write down of themselves. While `hold` is there, no job ends."""
 
-    def __init__(self, world: World | Laptop, *agent: str, **changes: Any) -> None:
+    def __init__(self, world: World | Laptop, *agent: str, env: dict[str, str] | None = None, **changes: Any) -> None:
         self.world, self.work = (
             world,
             WorkDir((world.project if isinstance(world, Laptop) else world.root) / "campaign"),
@@ -53,7 +55,7 @@ class Campaigned:
             noise=Noise(3, 2),
             limits=Limits(max_nodes=4),
             run={"max_parallel": 4, "launcher": "process"},
-            job={"gpus": 0, "env": {"RAN": str(self.ran), "HOLD": str(self.hold)}},
+            job={"gpus": 0, "env": {"RAN": str(self.ran), "HOLD": str(self.hold), **(env or {})}},
             per_round=2,
             strict=True,
         )
@@ -74,6 +76,7 @@ class Campaigned:
 def _repository(root: Path) -> str:
     root.mkdir()
     (root / "train.py").write_text(TRAIN)
+    (root / "prepare.py").write_text("harder")
     git = ["git", "-C", str(root), "-c", "user.name=a", "-c", "user.email=a@b"]
     for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "begin"]):
         subprocess.run([*git, *words], check=True)
@@ -125,7 +128,8 @@ def test_on_two_hosts_the_code_of_each_node_is_pushed_and_its_numbers_are_collec
     for name in ("alpha", "beta"):
         laptop.host(name, used=True)
     run = {"hosts": ["alpha", "beta"], "max_parallel": 2, "launcher": "process"}
-    campaign = Campaigned(laptop, run=run, limits=Limits(max_nodes=2))
+    scope, limits = Scope(protected=("prepare.py",)), Limits(max_nodes=2)
+    campaign = Campaigned(laptop, env={"SPOILED_BY": "1"}, run=run, limits=limits, scope=scope)
     loop = campaign.start()
     out, err = loop.communicate(timeout=400)
     assert loop.wait() == 0, err
@@ -133,8 +137,10 @@ def test_on_two_hosts_the_code_of_each_node_is_pushed_and_its_numbers_are_collec
     assert "stopped (max_nodes)" in out
     assert found.best is not None
     assert found.best.settings == {"x": 2}
-    verdicts = {node.settings["x"]: node.verdict for node in found.nodes.values()}
-    assert verdicts[1] in ("better", "worse")  # by which of the two was confirmed first
+    outcomes = {node.settings["x"]: (node.verdict, node.reason) for node in found.nodes.values()}
+    assert {x: verdict for x, (verdict, _) in outcomes.items()} == {0: "baseline", 1: "failed", 2: "better"}
+    assert "its run changed 1 protected file" in outcomes[1][1], outcomes
+    assert all(job.metrics.keys() <= {"score"} for job in found.jobs)
     assert {job.host for job in found.jobs} == {"alpha", "beta"}
     assert set(campaign.jobs_that_ran().values()) == {1}
     for host in laptop.hosts.values():
