@@ -14,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal, get_args
 
 from skill.auto import gate, git, process
 from skill.auto.config import Config
@@ -25,6 +26,8 @@ from skill.common.errors import FailedError
 CHECK_TIMEOUT = 3600.0
 """Seconds that `launch.check` and `launch.build` may take."""
 _MOST_SHOWN = 2000
+_Command = Literal["build", "check"]
+_COMMANDS: tuple[_Command, ...] = get_args(_Command)
 
 
 class GitSource:
@@ -121,12 +124,17 @@ class GitSource:
         lines = [line.strip() for line in ended.output.splitlines() if line.strip()]
         return lines[-1] if lines else ""
 
+    def end_leftovers(self) -> None:
+        """Kill the builds and checks of a loop that was killed, with all that they started."""
+        for what in _COMMANDS:
+            process.kill_marked(f"{what} {self._workdir.code.resolve()}/")
+
     def _check(self, command: str, path: Path, stop: threading.Event) -> str | None:
         """Run the user's check in a worktree; why it did not pass."""
         ended = self._run(command, path, stop, "check")
         return ended if isinstance(ended, str) else None
 
-    def _run(self, command: str, path: Path, stop: threading.Event, what: str) -> process.Ended | str:
+    def _run(self, command: str, path: Path, stop: threading.Event, what: _Command) -> process.Ended | str:
         """Run a command of the user's in a worktree; why it failed, where it did."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         ended = process.run(

@@ -59,6 +59,7 @@ def run_campaign(root: Path, *, say: Say = ignore, changed: Callable[[Campaign],
             )
             with _interrupting(loop):
                 agent.end_leftovers()
+                source.end_leftovers()
                 _begin(loop, work, say)
                 try:
                     loop.run()

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import threading
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from skill.auto import gate
+from skill.auto import gate, store
+from skill.auto.campaign import Record
 from skill.auto.config import Config, Launch, Scope
+from skill.auto.events import CampaignStopped
+from skill.auto.journal import Journal
 from skill.auto.layout import WorkDir
 from skill.auto.ports import Accepted, Refused
 from skill.auto.source import GitSource
 from skill.common.errors import FailedError
+from skill.operations.auto_run import run_campaign
 from tests.auto.world import begun, scripted
+from tests.e2e.runs import wait_for
 
 CASES = sorted((Path(__file__).parent.parent / "data" / "gate").glob("*.json"))
 
@@ -229,6 +237,39 @@ def test_a_stop_ends_the_check(repo: Path, base: str) -> None:
     stop.set()
     with pytest.raises(FailedError, match="the loop stops"):
         made.gate("n001", base, stop)
+
+
+@pytest.mark.parametrize("what", ["build", "check"])
+def test_a_build_or_a_check_of_a_loop_that_was_killed_is_ended(what: str, repo: Path, base: str) -> None:
+    """It goes on after its loop, and the loop that resumes begins another in the same worktree."""
+    said = repo.parent / "said"
+    command = f"echo it runs > {shlex.quote(str(said))}; sleep 600"
+    config = replace(source(repo)._config, launch=Launch("true", {}, **{what: command}))
+    work, other = WorkDir(repo.parent / "work"), WorkDir(repo.parent / "wo")
+    made = GitSource(config, work)
+    (made.prepare("n001", base) / "train.py").write_text("lr = 2\n")
+    stop, ended = threading.Event(), []
+
+    def run() -> None:
+        ended.append(made.build("n001", stop) if what == "build" else made.gate("n001", base, stop))
+
+    running = threading.Thread(target=run)
+    running.start()
+    try:
+        wait_for(lambda: said.exists() and said.read_text() == "it runs\n", say=f"the {what} to run")
+        GitSource(config, other).end_leftovers()
+        assert running.is_alive()
+        store.begin(work, config)
+        with closing(Journal(work.journal, work.journal.stat().st_size)) as journal:
+            journal.append([Record(2, 0.0, CampaignStopped("max_nodes", "enough"))])
+        run_campaign(work.root)
+        wait_for(lambda: ended, say=f"the {what} to end")
+    finally:
+        stop.set()
+        running.join()
+    (found,) = ended
+    assert isinstance(found, Refused)
+    assert re.search("exit code (-9|137)", found.reason), found.reason
 
 
 def test_locks_that_a_killed_git_left_are_removed(repo: Path, base: str) -> None:
