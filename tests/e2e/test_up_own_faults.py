@@ -187,7 +187,7 @@ def test_the_agent_is_the_one_that_ssh_asks(
         bench.key.unlink()
         bench.name_key()
         bench.config("Host *\n  IdentityAgent /nowhere/agent\n")
-        assert "no agent is reached (IdentityAgent /nowhere/agent of ~/.ssh/config)" in bench.up(2)[0]
+        assert "no agent is reached (IdentityAgent /nowhere/agent of ~/.ssh/config)" in "\n".join(bench.up(2))
         bench.config("Host *\n  IdentitiesOnly yes\n  IdentityFile /nowhere/other\n")
         lines = bench.up(1)
         assert "IdentitiesOnly yes of your ssh configuration disables the key" in "\n".join(lines)
