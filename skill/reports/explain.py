@@ -11,6 +11,7 @@ from build_manifest.faults import listed
 from queue_manager.core import events as ev
 from queue_manager.core import failure_advice
 from queue_manager.core.events import Record
+from queue_manager.core.launchers import DEFAULT, LAUNCHERS
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.times import duration, epoch, iso
 from skill.common.units import count_text
@@ -156,6 +157,8 @@ def stands(row: Row, now: float, cards: Sequence[Row] = ()) -> str:
     """Describe a job's status and its reason, in one line that begins with the status. `cards`: those of the state."""
     name, length, tried = row["status"], digest.took(row, now), row["attempts"]
     reason = digest.reason(row)
+    if name == "running" and reason:  # handed over, and not begun
+        return f"running, attempt {row['attempt']}: {reason}"
     if name == "running":
         where = f" on GPU {', '.join(map(str, row['gpus']))}" if row["gpus"] else ""
         does = "; ".join(filter(None, (activity.words(row, now, cards), health.summary(row))))
@@ -279,7 +282,9 @@ def advice(document: Mapping[str, Any], row: Row, roots: Sequence[str], rows: Ma
     name, job = row["status"], row["id"]
     steps = []
     if name == "running":
-        steps = [f"follow its log: {command('logs', job, '-f')}", f"look at its terminal: {command('attach', job)}"]
+        steps = [f"follow its log: {command('logs', job, '-f')}"]
+        if LAUNCHERS.get(meta.get("launcher", DEFAULT), LAUNCHERS[DEFAULT]).has_terminal:
+            steps.append(f"look at its terminal: {command('attach', job)}")
         if activity.asks(row) is not None:
             steps = [f"answer on its terminal: {command('attach', job)}", f"or end it: {command('cancel', job)}"]
     elif name in digest.RETRIES:

@@ -51,6 +51,17 @@ def test_roots_are_found_through_phases_and_those_that_need_a_person_come_first(
     assert found["next"] == [f"look into t2: wavequeue why t2 --run {RUN_ID}, then wavequeue retry t2 --run {RUN_ID}"]
 
 
+def test_a_job_that_waits_in_slurms_queue_says_so_and_has_no_terminal() -> None:
+    story = Story(manifest(job("a"), launcher="slurm")).start("a")
+    document = story.document("running")
+    (row,) = document["jobs"]
+    row["waiting"] = "waits in Slurm's queue (pending: Resources)"
+    tries = why.attempts(story.records, "a")
+    found = why.explain(document, Dependencies(story.manifest), "a", tries, [], story.at)
+    assert found["because"] == "running, attempt 1: waits in Slurm's queue (pending: Resources)"
+    assert found["next"] == [f"follow its log: wavequeue logs a -f --run {RUN_ID}"]
+
+
 def test_what_is_completed_is_no_root() -> None:
     story = chain().complete("t1", "t2", *(f"s{seed}_t1" for seed in range(6)))
     found = explain(story, "last")
