@@ -25,7 +25,8 @@ def wait_verb(run_name: str | None, timeout: float | None, as_json: bool) -> int
     """Wait until a run ends, or until something new goes wrong in it: a job is stuck or unhealthy, a host is lost.
 
     Exit code 0 if all jobs completed, 3 if some need a person, 1 if its manager has died; and while the run goes on 4
-    for a new problem and 124 for --timeout. What was wrong before is shown, but not waited for.
+    for a new problem and 124 for --timeout. What was wrong before is shown, but not waited for. What may pass by
+    itself, such as a host that does not answer, counts once it has lasted for 30 s.
     """
     run = the_run(run_name)
     found = wait_run.wait_run(run, timeout)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 ENDED, PROBLEM, TIMEOUT = "ended", "problem", "timeout"
 TICK = 0.25
+LASTING = 30.0
+"""Seconds that a new condition has to stand before waiting ends for it. Many pass by themselves: a host does not answer
+one look, a session does not start at once, and both are tried again."""
 
 
 class Waited(NamedTuple):
@@ -63,15 +66,20 @@ def wait(
     begin = clock()
     followed.look(at_once=True)
     before = problems(followed.document, followed.alive)
+    first: dict[str, float] = {}
     while True:
         over = followed.over
         if over:
             followed.look(at_once=True)  # it may have written its last state just before
         now = problems(followed.document, followed.alive)
         new = {name: line for name, line in now.items() if name not in before}
-        why = ENDED if over else PROBLEM if new else None
-        if why is None and timeout is not None and clock() - begin >= timeout:
-            why = TIMEOUT
+        at = clock()
+        first = {name: first.get(name, at) for name in new}
+        passing = {digest.condition_kind(row) for row in followed.document["meta"]["conditions"]}
+        stands = any(name not in passing or at - since >= LASTING for name, since in first.items())
+        why = ENDED if over else PROBLEM if stands else None
+        if why is None and timeout is not None and at - begin >= timeout:
+            why = PROBLEM if new else TIMEOUT  # whoever waits again would take it for an old one
         if why is not None:
             lines = tuple(now.values())
             return Waited(why, followed.document, followed.alive, lines, tuple(new.values()))

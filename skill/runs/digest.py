@@ -156,12 +156,16 @@ def problems_by_kind(document: Mapping[str, Any], alive: bool, clock: Clock = cl
     if meta["paused"] and meta["manager"] != "finished":
         lines["all paused"] = f"paused: no new jobs start. Continue: {resume}"
     for row in meta["conditions"]:
-        kind = f"{UNKNOWN}{row['host']}" if row["kind"] in ("unreachable", "unknown") else row["text"]
-        lines[kind] = f"{row['text']} (since {clock(row['since'])})"
+        lines[condition_kind(row)] = f"{row['text']} (since {clock(row['since'])})"
     for row in document["gpus"]:
         if "quarantine" in row["note"]:
             lines[card(row)] = f"{card(row)}: {row['note']}"
     return lines
+
+
+def condition_kind(row: Mapping[str, Any]) -> str:
+    """Name a condition of a run, as `problems_by_kind` does; that a host is not reached is one, whatever the reason."""
+    return f"{UNKNOWN}{row['host']}" if row["kind"] in ("unreachable", "unknown") else str(row["text"])
 
 
 def left_running(meta: Mapping[str, Any], count: int) -> str:

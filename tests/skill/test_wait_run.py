@@ -32,6 +32,7 @@ class Told:
         self.document: Document = story.document()
         self.digest: Digest = digest.digest(self.document)
         self.flags: list[dict[str, Any]] = []
+        self.conditions: list[dict[str, Any]] = []
 
     @property
     def over(self) -> bool:
@@ -42,6 +43,7 @@ class Told:
             self._steps.pop(0)()
         self.now += 1.0
         self.document = self._story.document(self.manager)
+        self.document["meta"]["conditions"] = list(self.conditions)
         for row in self.document["jobs"]:
             if row["status"] == "running":
                 row["health"] = {"flags": self.flags}
@@ -92,6 +94,36 @@ def test_what_was_wrong_and_is_again_is_new() -> None:
     flag = told.flags[0]
     told._steps += [told.flags.clear, lambda: told.flags.append(flag)]
     assert told.wait(100).new == ("a: no step",)
+
+
+AWAY = {
+    "kind": "unreachable", "host": "gpu-a", "text": "gpu-a: unreachable", "since": "2026-01-01T00:00:00.000Z"
+}  # fmt: skip
+FULL = {"kind": "disk", "text": "5 GiB free are wanted", "since": "2026-01-01T00:00:00.000Z"}
+
+
+@pytest.mark.parametrize("condition", [AWAY, FULL], ids=["away", "full"])
+def test_a_condition_ends_it_once_it_has_stood(condition: dict[str, Any]) -> None:
+    told = Told(story().start("a"), lambda: None, lambda: told.conditions.append(condition))
+    found = told.wait(1000)
+    assert (found.why, len(found.new)) == (wait_run.PROBLEM, 1)
+    assert wait_run.LASTING <= told.now < wait_run.LASTING + 10
+
+
+def test_a_condition_that_passes_by_itself_does_not_end_it() -> None:
+    told = Told(story().start("a"))
+    for _ in range(3):  # each time anew
+        told._steps += [lambda: told.conditions.append(AWAY), *[lambda: None] * 20, told.conditions.clear]
+    told._steps.append(told.end)
+    assert told.wait(1000).why == ENDED
+
+
+def test_a_condition_that_stands_when_the_time_is_over_is_told_for_the_next_time_it_is_old() -> None:
+    told = Told(story().start("a"), lambda: told.conditions.append(FULL))
+    found = told.wait(10)
+    assert (found.why, len(found.new)) == (wait_run.PROBLEM, 1)
+    again = told.wait(10)
+    assert (again.why, again.new, len(again.problems)) == (wait_run.TIMEOUT, (), 1)
 
 
 def test_it_returns_when_the_time_is_over_or_the_manager_has_died() -> None:
