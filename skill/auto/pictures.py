@@ -77,9 +77,10 @@ def progress(campaign: Campaign) -> Drawing:
     """The objective of each node in the order in which they were judged, with the spread over its seeds, and a line
     through the best so far."""
     config = campaign.config
-    judged = [campaign.nodes[name] for name in campaign.judged]
-    shown = [node for node in judged if node.value is not None and node.kind != "control"]
-    controls = [node for node in judged if node.value is not None and node.kind == "control"]
+    nodes = [campaign.nodes[name] for name in campaign.judged]
+    judged = [node for node in nodes if node.kind != "control"]
+    shown = [node for node in judged if node.value is not None]
+    controls = [node for node in nodes if node.value is not None and node.kind == "control"]
     better = "smaller" if config.objective.goal == "min" else "larger"
     title = f"{config.name}: {config.objective.metric} ({better} is better)"
     shapes: list[Shape] = [Words(_LEFT, 24, title, 15, bold=True), *_legend(_LEFT, 44)]
@@ -91,13 +92,13 @@ def progress(campaign: Campaign) -> Drawing:
     for control in controls:
         at = y.at(control.value or 0.0)
         shapes.append(Line(((_LEFT, at), (_WIDTH - _RIGHT, at)), FAINT, 1, dash=True))
-        shapes.append(Words(_WIDTH - _RIGHT, at - 4, f"{control.id} {control.title}", 11, FAINT, "end"))
+        shapes.append(Words(_WIDTH - _RIGHT, at - 4, f"{control.id} {control.title}", 11, INK, "end"))
     shapes.append(_best_line(judged, x, y))
     every = max(1, math.ceil(len(judged) / 16))
     for place, node in enumerate(judged):
-        if node.value is not None and node.kind != "control":
+        if node.value is not None:
             shapes += _point(node, x.at(place), y, campaign)
-        elif node.kind != "control":
+        else:
             shapes.append(Dot(x.at(place), _HEIGHT - _BOTTOM - 6, 4, colour(node), title=said(node, campaign)))
         if place % every == 0:
             shapes.append(Words(x.at(place), _HEIGHT - _BOTTOM + 18, node.id, 11, INK, "middle"))
@@ -181,7 +182,7 @@ def _legend(x: float, y: float) -> list[Shape]:
 
 _BOX, _ROW, _STEP = (190.0, 38.0), 48.0, 240.0
 _MARGIN = 20.0
-_TITLE = 27
+_TITLE = 25
 """Characters of a title in a box."""
 
 
@@ -230,11 +231,11 @@ def _edge(begin: tuple[float, float], end: tuple[float, float], *, heavy: bool) 
 def _boxed(node: Node, at: tuple[float, float], campaign: Campaign, *, heavy: bool) -> list[Shape]:
     x, y = at
     waits = node.verdict is None and not node.jobs
-    title = node.title if len(node.title) <= _TITLE else node.title[: _TITLE - 1] + "…"
+    title = f"{node.kind}: {node.title}" if node.kind in ("control", "declared") else node.title
+    title = title if len(title) <= _TITLE else title[: _TITLE - 1] + "…"
     state = number(node) if node.value is not None else (node.verdict or node.status).replace("_", " ")
-    kind = f" ({node.kind})" if node.kind in ("control", "declared") else ""
     return [
         Box(x, y, *_BOX, colour(node), INK, dash=waits, heavy=heavy, title=said(node, campaign)),
-        Words(x + 8, y + 16, f"{node.id}{kind}  {state}", 12, bold=True),
+        Words(x + 8, y + 16, f"{node.id}  {state}", 12, bold=True),
         Words(x + 8, y + 31, title, 11),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import sys
@@ -15,7 +16,7 @@ from xml.etree import ElementTree
 import pytest
 
 from skill.auto import checkpoint, drawing, narrate, page, pictures, png, store, tables, views
-from skill.auto.campaign import Ask, Campaign
+from skill.auto.campaign import Ask, Campaign, Node
 from skill.auto.config import Limits
 from skill.auto.layout import WorkDir
 from skill.auto.narrate import Part
@@ -25,7 +26,9 @@ from tests.auto.killed_loop import begin, work_until_killed
 from tests.auto.simulated import config
 from tests.auto.test_context import measured
 from tests.auto.test_crash import SMALL
+from tests.browser import BROWSERS, answers_of
 
+GROUND = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 27)"}
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "a <script>alert(1)</script> | b\tc\nd & \x1b[31m `e` $x$ ~~f~~ [g](http://h)"
 
@@ -317,6 +320,51 @@ def test_the_page_has_the_numbers_of_the_journal_and_runs_nothing() -> None:
     assert {"script", "link", "img", "iframe"}.isdisjoint(seen.elements)
     assert seen.elements.count("svg") == 2
     assert {link.removeprefix("#") for link in seen.links} <= seen.ids
+
+
+@pytest.mark.parametrize("browser", BROWSERS)
+def test_a_browser_shows_the_numbers_of_the_journal_on_a_phone_and_in_the_dark(browser: str, tmp_path: Path) -> None:
+    """A whole campaign, and one with a node of each kind and long words; all in one browser, each in a frame."""
+    world = begin(tmp_path / "work", SMALL)
+    assert work_until_killed(world) is not None
+    auto_report.report(world.root)
+    measured, _ = store.load(WorkDir(world.root))
+    odd = many()
+    odd.nodes["n001"].title, odd.nodes["n002"].title = "word" * 60, "a word or two " * 12
+    declared = odd.nodes["n003"]
+    declared.kind, declared.value, declared.sd = "declared", -0.123456, 0.00012
+    shown = [
+        (campaign, width, scheme, text)
+        for campaign, text in ((measured, (world.root / "report.html").read_text()), (odd, page.page(odd)))
+        for width in (390, 1280)
+        for scheme in GROUND
+    ]
+    frames = "".join(
+        f'<iframe srcdoc="{html.escape(text)}" style="width: {width}px; border: 0; color-scheme: {scheme}"></iframe>'
+        for _, width, scheme, text in shown
+    )
+    asks = (Path(__file__).parents[1] / "data" / "campaign_asks.js").read_text()
+    outer = f"<!doctype html><body>{frames}<script>{asks}</script>"
+    for found, (campaign, width, scheme, _) in zip(
+        answers_of(browser, outer, tmp_path, 1280, False), shown, strict=True
+    ):
+        assert (found["width"], found["ground"]) == (width, GROUND[scheme])
+        assert found["needs"] <= width, "nothing but tables and pictures scrolls sideways"
+        assert 200 < found["what"] < 1280, "a title is neither a column of words nor longer than the page"
+        assert found["cut"] == [], "all words of the pictures are whole, each in its box"
+        assert campaign.best is not None
+        assert found["best"] == [campaign.best.id, *numbers(campaign.best)]
+        assert found["nodes"] == {name: numbers(node) for name, node in campaign.nodes.items()}
+        assert found["tree"] == found["nodes"]
+        assert found["progress"] == {
+            name: found["nodes"][name] for name in campaign.judged if campaign.nodes[name].kind != "control"
+        }
+
+
+def numbers(node: Node) -> list[float]:
+    """A node's value and spread as they are shown, with six and with two digits."""
+    digits = [(node.value, 6), (node.sd, 2)]
+    return [float(f"{value:.{places}g}") for value, places in digits if value is not None]
 
 
 def test_texts_of_an_agent_break_no_view(tmp_path: Path) -> None:

@@ -5,14 +5,10 @@ In a real browser, where one is installed, what its scripts draw and list is rea
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import html
 import json
-import os
 import re
-import shutil
-import subprocess
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -33,6 +29,7 @@ from skill.reports.html_data import Material
 from skill.runs.assignment import SUBMITTED, Assigned, Part
 from skill.runs.directory import Run
 from skill.runs.merge import Look, merge
+from tests.browser import BROWSERS, answers_of
 from tests.skill import sweep
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
 from tests.skill.sweep import Sweep
@@ -404,36 +401,13 @@ def test_what_cannot_be_written_or_compared_is_reported(
 
 # -- in a browser ---------------------------------------------------------------------------------------------------
 
-FOUND = [path for name in ("chromium", "google-chrome") if (path := shutil.which(name))]
-BROWSERS = [path for path in FOUND if "/snap/" not in os.path.realpath(path)][:1]  # a snap sees no file of a test
-
 ASKS = "<script>" + (ROOT / "tests" / "data" / "page_asks.js").read_text(encoding="utf-8") + "</script>"
 
 
 def ask(browser: str, made: Made, folder: Path, width: int, dark: bool) -> dict[str, Any]:
     """What the page is in a window of so many pixels, after a search, two sorts and a click."""
-    return answers_of(browser, made.page.replace("</body>", ASKS + "</body>"), folder, width, dark)
-
-
-def answers_of(browser: str, page: str, folder: Path, width: int, dark: bool) -> dict[str, Any]:
-    """What a script in a page has written into it, as JSON in an element called answers."""
-    file = folder / "asked.html"
-    file.write_text(page, encoding="utf-8")
-    command = [
-        browser, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}",
-        f"--window-size={width},2000", f"--blink-settings=preferredColorScheme={0 if dark else 1}",
-        "--virtual-time-budget=20000", "--dump-dom", file.as_uri(),
-    ]  # fmt: skip
-    for _ in range(3):  # whether a browser comes up on a busy machine is not what is tested
-        printed = ""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            printed = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False).stdout
-        answers = re.search(r'<pre id="answers">(.*?)</pre>', printed, re.DOTALL)
-        if answers is not None:
-            break
-    else:
-        pytest.fail(f"no answer: {printed[-2000:]}")
-    found: dict[str, Any] = json.loads(html.unescape(answers[1]))
+    page = made.page.replace("</body>", ASKS + "</body>")
+    found: dict[str, Any] = answers_of(browser, page, folder, width, dark)
     return found
 
 
