@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -67,7 +68,14 @@ def missing() -> str | None:
         return "a Slurm cluster needs root"
     programs = ("slurmctld", "slurmd", "munged", "sbatch", "ip", "nsenter")
     absent = [name for name in programs if _which(name) is None]
-    return f"not installed: {', '.join(absent)}" if absent else None
+    if absent:
+        return f"not installed: {', '.join(absent)}"
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            os.mknod(Path(folder) / "gpu", 0o20600, os.makedev(1, 3))
+        except OSError as error:
+            return f"no device can be made here: {error.strerror}"
+    return None
 
 
 def _which(name: str) -> str | None:
