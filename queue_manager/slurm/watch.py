@@ -34,6 +34,10 @@ LOOKS_PER_POLL = 6
 LOST_AFTER = 150.0
 """Seconds after which a task that Slurm does not list was never submitted: half the time for which it lists what has
 ended (MinJobAge, 300 seconds by default)."""
+_ENDED_FROM_OUTSIDE = frozenset({129, 137, 143})
+"""Exit codes of a job that somebody has ended: the cluster may have, for another job that goes before it."""
+_AGAIN = 1.0
+"""Seconds between looks at Slurm's queue while one of those waits for what it says."""
 SETTLES = 10.0
 """Seconds for an exit record to be seen here, once Slurm says that the task has ended."""
 
@@ -72,6 +76,7 @@ class _Followed:
         self.queued: str | None = None
         self.gone_at: float | None = None
         self.held = False
+        self.is_unsure = False
         self.doing: Doing | None = None
 
     @property
@@ -145,11 +150,13 @@ class SlurmWatch:
         self._store.forget(name)
 
     def close_up(self) -> list[int]:
-        """Attempts that no mark announces: just begun, or being ended."""
+        """Attempts that no mark announces: just begun, being ended, or ended by somebody unknown."""
         return [
             order
             for order, one in self._followed.items()
-            if one.attempt.stopping is not None or (one.taken is not None and one.attempt.wrapper is None)
+            if one.attempt.stopping is not None
+            or one.is_unsure
+            or (one.taken is not None and one.attempt.wrapper is None)
         ]
 
     def over(self) -> set[int]:
@@ -255,12 +262,27 @@ class SlurmWatch:
         proc = self._run_dir.started(job, n)
         record = self._run_dir.exit_record(job, n)
         row = self._row(followed, taken.at_ns / 1e9)
-        alive = False if record is not None else self._is_alive(followed, row, now)
+        was_ended = record is not None and record.code in _ENDED_FROM_OUTSIDE and followed.attempt.stopping is None
+        if record is not None and was_ended:
+            row = self._row(followed, record.at_ns / 1e9)
+            followed.is_unsure = isinstance(row, Unreadable) or (row is not None and row.state not in commands.OVER)
+            if followed.is_unsure:
+                self._look_again(now)
+                return Evidence(taken.claim, True, True, proc=proc)
+            if row is not None and not isinstance(row, Unreadable) and row.state in commands.LOST:
+                record = None  # the cluster ended it, and it has no part in that
+        alive = False if record is not None or was_ended else self._is_alive(followed, row, now)
         if alive is not False:
             return Evidence(taken.claim, alive, alive, proc=proc)
         inherited = record is None and (row is None or (isinstance(row, Listed) and row.state in commands.LOST))
         ended = self._gather(followed, taken, record, row)
         return Evidence(taken.claim, proc=proc, exit=record, ended=ended, inherited=inherited)
+
+    def _look_again(self, now: float) -> None:
+        """Have Slurm asked, unless it just was."""
+        listing = self._cluster.listing
+        if listing is None or now - listing.asked >= _AGAIN:
+            self._cluster.look()
 
     def _unclaimed(self, followed: _Followed, now: float) -> Evidence:
         place = self._places.get(followed.name)

@@ -197,6 +197,36 @@ def test_an_end_by_slurm_counts_once_an_exit_record_would_be_visible(desk: Desk,
     assert found.ended.oom_kill is oom
 
 
+@pytest.mark.parametrize(("state", "charged"), [("PREEMPTED", False), ("NODE_FAIL", False), ("FAILED", True)])
+def test_a_job_that_the_cluster_ended_costs_no_attempt(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, state: str, charged: bool
+) -> None:
+    """Its wrapper was told to end, and has left an exit record."""
+    asked: list[float] = []
+    monkeypatch.setattr(desk.cluster, "look", lambda: asked.append(desk.now))
+    desk.claim()
+    desk.end(143)
+    desk.now = desk.files.exit.stat().st_mtime + 1.0
+    assert desk.sees().alive is True, "nobody knows yet who ended it"
+    assert desk.watch.close_up() == [0]
+    desk.lists(listed("COMPLETING"))
+    assert desk.sees(2.0).alive is True
+    assert len(asked) == 2
+    desk.lists(listed(state))
+    found = desk.sees()
+    assert (found.alive, found.inherited, found.exit is not None) == (False, not charged, charged)
+    assert found.ended is not None
+
+
+def test_a_job_that_we_ended_waits_for_nobody(desk: Desk) -> None:
+    desk.claim()
+    desk.attempt.stopping = desk.now
+    desk.end(143)
+    found = desk.sees()
+    assert found.exit is not None
+    assert found.ended is not None
+
+
 def test_a_later_manager_knows_the_batches_of_an_earlier_one(desk: Desk) -> None:
     (desk.batch.directory / "lock").touch()
     (desk.batch.directory / "sbatch.out").write_text("7\n")
