@@ -53,6 +53,7 @@ class CommandAgent:
         given = os.environ if environment is None else environment
         self._environment = {name: given[name] for name in (*USUAL, *spec.env) if name in given}
         self._mark = hashlib.sha256(str(workdir.root.resolve()).encode()).hexdigest()[:16]
+        self._scratch = f"wq-agent-{self._mark}-"
 
     def ask(self, request: Request, campaign: Campaign, cwd: Path | None, stop: threading.Event) -> Answer | Trouble:
         """Render the prompt, run the command, read the reply; write prompt, output and cost into logs/.
@@ -63,7 +64,7 @@ class CommandAgent:
         prompt = self._log(request, "prompt.md")
         files.make_directory(prompt.parent)
         files.write_whole(prompt, self._render(request, campaign), durable=False, errors="replace")
-        with tempfile.TemporaryDirectory(prefix="wq-agent-") as made:
+        with tempfile.TemporaryDirectory(prefix=self._scratch) as made:
             empty = Path(made) / "empty"
             files.make_directory(empty)
             schema = Path(made) / "schema.json"
@@ -89,8 +90,10 @@ class CommandAgent:
         return outcome
 
     def end_leftovers(self) -> None:
-        """Kill the calls of a loop that was killed, with all that they started."""
+        """Kill the calls of a loop that was killed, with all that they started, and remove their directories."""
         process.kill_marked(f"{self._mark}/")
+        for left in Path(tempfile.gettempdir()).glob(f"{self._scratch}*"):
+            shutil.rmtree(left, ignore_errors=True)
 
     def _judge(
         self, request: Request, ended: process.Ended, said: envelopes.Said, written: Path

@@ -275,6 +275,7 @@ def _instrumented(work: WorkDir, config: Config) -> Config:
     try:
         path = source.prepare(PROBE, config.anchor)
         agent = CommandAgent(config.agent, probe, renderer(work))
+        agent.end_leftovers()
         answer = agent.ask(Request(1, "instrument"), Campaign(config, time.time()), path, stop)
         if not isinstance(answer, Answer) or not isinstance(answer.reply, InstrumentReply):
             raise FailedError(f"the agent did not instrument the program: {getattr(answer, 'text', '')}")

@@ -62,6 +62,7 @@ def narrate(
             record(events.AskStarting(number, "report", usd=config.agent.usd_per_call))
             say(f"asking the agent: {config.agent.cmd[0]}")
             agent = CommandAgent(config.agent, work, prompt.renderer(work))
+            agent.end_leftovers()
             got = agent.ask(Request(number, "report"), campaign, None, stop or threading.Event())
             if isinstance(got, Answer) and isinstance(got.reply, ReportReply):
                 record(events.AskEnded(number, "answered", got.usd, got.seconds, got.reply.text))

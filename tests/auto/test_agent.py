@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -201,6 +202,34 @@ def test_what_a_killed_loop_left_is_found_again(tmp_path: Path) -> None:
     finally:
         child.kill()
         child.wait()
+
+
+def test_the_directory_of_a_call_goes_with_it_or_with_the_next_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop that is killed during a call cannot remove it; that of another campaign may be in use."""
+    place = tmp_path / "tmp"
+    place.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    mine, other = (CommandAgent(scripted(), WorkDir(tmp_path / name), prompt) for name in ("work", "other"))
+    kept: list[Path] = []
+
+    def killed(*_: object, **_options: object) -> None:
+        kept.extend(place.iterdir())
+        for path in kept:
+            shutil.copytree(path, f"{path}-left")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as during:
+        during.setattr(process, "run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            mine.ask(Request(1, "plan"), begun(scripted()), None, threading.Event())
+    (left,) = place.iterdir()
+    assert left.name == f"{kept[0].name}-left"
+    other.end_leftovers()
+    assert left.exists(), "it belongs to another campaign"
+    mine.end_leftovers()
+    assert list(place.iterdir()) == []
 
 
 def test_a_command_is_found_whatever_the_directory(tmp_path: Path) -> None:
