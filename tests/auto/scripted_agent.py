@@ -98,7 +98,11 @@ def answer(role: str, known: dict[str, Any], args: argparse.Namespace, how: str)
         return {"proposals": proposals(known, args, how)}
     if role in ("edit", "repair", "instrument"):
         edit(known, args, how)
-        return {"summary": "appended a line"}
+        reply: dict[str, Any] = {"summary": "appended a line"}
+        if role == "instrument":
+            metric = known["objective"]["metric"]
+            reply["metrics"] = {metric: {"log": rf"{metric}=(\S+)"}}
+        return reply
     if role == "analyze":
         return {"text": f"{node} was measured", "findings": [{"text": f"{node} is known now", "nodes": [node]}]}
     return {"text": "The best node is the last one in the table."}

@@ -209,20 +209,18 @@ def test_the_time_of_the_first_run_is_priced(repo: Path, tmp_path: Path) -> None
 
 
 def test_the_agent_instruments_a_program(repo: Path, tmp_path: Path) -> None:
-    agent = f"{AGENT} --append 'x = 1  # {{node}}'"
-    given = wanted(repo, rule=None, agent=agent)
-    with pytest.raises(UseError, match="no rule reads 'loss'"):  # the scripted agent gives none
+    """One that gives no rule begins nothing."""
+    script = tmp_path / "agent.sh"
+    script.write_text("#!/bin/sh\ncat > /dev/null\necho '# x' >> train.py\necho '{\"summary\": \"a comment\"}'\n")
+    script.chmod(0o755)
+    given = wanted(repo, rule=None, agent=str(script))
+    with pytest.raises(UseError, match="no rule reads 'loss'"):
         auto_init.begin(tmp_path / "one", given, instrument=True, measure=printed(1.0))
     assert git(repo, "branch", "--format=%(refname:short)") == "main"
-    script = tmp_path / "agent.sh"
-    script.write_text(
-        "#!/bin/sh\ncat > /dev/null\necho \"print('loss=1')\" >> train.py\n"
-        """echo '{"summary": "prints it", "metrics": {"loss": {"log": "loss=(.*)"}}}'\n"""
-    )
-    script.chmod(0o755)
-    made = auto_init.begin(tmp_path / "two", replace(given, agent=str(script)), instrument=True, measure=printed(1.0))
-    assert made.config.metrics == {"loss": {"log": "loss=(.*)"}}
-    assert git(repo, "show", "wq/two/anchor:train.py").endswith("print('loss=1')")
+    agent = f"{AGENT} --append 'print(\"loss=1\")'"
+    made = auto_init.begin(tmp_path / "two", replace(given, agent=agent), instrument=True, measure=printed(1.0))
+    assert made.config.metrics == {"loss": {"log": r"loss=(\S+)"}}
+    assert git(repo, "show", "wq/two/anchor:train.py").endswith('print("loss=1")')
     assert git(repo, "rev-parse", "wq/two/anchor") == made.config.anchor
     assert (repo / "train.py").read_text() == TRAIN
 
