@@ -275,6 +275,10 @@ def test_the_readme_fits_a_screen_or_two() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 110
 
 
+def test_the_skill_costs_an_agent_less_than_200_lines() -> None:
+    assert len((ROOT / "SKILL.md").read_text(encoding="utf-8").splitlines()) < 200
+
+
 def test_the_vast_yaml_of_the_docs_says_what_it_seems_to(tmp_path: Path) -> None:
     (text,) = [block for block in blocks("docs/vast.md", "yaml") if "watcher:" in block]
     (tmp_path / "vast.yaml").write_text(text)
