@@ -18,7 +18,7 @@ def mcp_verb() -> None:
 
     Claude Code starts it after: claude mcp add wavequeue -- wavequeue mcp (see docs/agents.md).
 
-    An agent reads freely; it changes something only with the token of a preview of that very change.
+    An agent may read everything. To change something it first asks for a preview, whose token allows only that.
     """
     try:
         from skill.mcp import server

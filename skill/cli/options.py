@@ -42,7 +42,7 @@ ENGINE = click.option(
     "--engine",
     type=click.Choice(["hosts", "slurm"]),
     default="hosts",
-    help="What places the jobs on GPUs: wavequeue on hosts (default), or Slurm, here or on the login node --host.",
+    help="hosts (default): wavequeue assigns the GPUs. slurm: jobs go to Slurm, from here or the login node --host.",
 )
 POOL = click.option("--pool", metavar="POOL", help="Use all enabled hosts of this pool.")
 

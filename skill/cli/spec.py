@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 @click.command("init")
 @click.argument("file", required=False, metavar="[FILE]")
-@click.option("--from", "script", metavar="SCRIPT", help="Write the spec for a Python script, by its options.")
+@click.option("--from", "script", metavar="SCRIPT", help="Write the spec for this Python script, by its options.")
 @click.option("--run-help", is_flag=True, help="With --from: run SCRIPT --help, and take the options that it prints.")
 @click.option("--example", metavar="NAME", help="Copy an example instead, with its scripts; see `--example list`.")
 def init(file: str | None, script: str | None, run_help: bool, example: str | None) -> None:
     """Write a small commented spec to start from.
 
-    FILE is spec.yaml by default; an existing file is not overwritten. With --from it has the command, the grid and the
-    output of a script, whose options are read in its source (argparse, click, typer, absl, Hydra, HfArgumentParser);
-    the script is not run, unless --run-help is given.
+    FILE is spec.yaml by default; an existing file is not overwritten. With --from the spec runs SCRIPT: command,
+    grid and output come from its options, as its source declares them (argparse, click, typer, absl, Hydra,
+    HfArgumentParser). SCRIPT itself is not run, unless --run-help is given.
     """
     if example is not None:
         if file is not None or script is not None or run_help:

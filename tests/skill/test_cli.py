@@ -123,6 +123,14 @@ def test_every_help_reads_as_sentences_and_fits_80_columns(
     assert "..." not in text.partition("Commands:")[2], "a short help was cut off"
 
 
+def test_the_help_of_mcp_shows_a_command_that_can_be_copied(
+    wavequeue: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    wavequeue("mcp", "--help")
+    assert "claude mcp add wavequeue -- wavequeue mcp" in capsys.readouterr().out, "on one line"
+
+
 def test_the_version_is_that_of_the_project(wavequeue: Command, capsys: pytest.CaptureFixture[str]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert wavequeue("--version") == DONE

@@ -113,12 +113,16 @@ def init(
 @click.argument("workdir", type=click.Path(path_type=Path), metavar="WORKDIR")
 @click.option("--dir", "directory", default=".", type=click.Path(path_type=Path), help="The program's directory.")
 @click.option(
-    "--agent", default="claude", metavar="CMD", help="The agent; its prompt is its last word. Default: claude."
+    "--agent",
+    default="claude",
+    metavar="CMD",
+    help="Command of the agent, which gets its prompt as the last argument (default: claude).",
 )
 def supervise(workdir: Path, directory: Path, agent: str) -> None:
-    """Start an interactive agent that knows how to begin, watch and steer a campaign, and what WORKDIR holds.
+    """Start an agent that you talk to, and that begins, watches and steers the campaign in WORKDIR with you.
 
-    Where the campaign has not begun, the agent is told what is known of the program and what is missing.
+    It is given the instructions for that and the campaign's state; where none has begun, what is known of the program
+    in --dir and what `auto init` still needs.
     """
     import os
     import shlex
