@@ -42,7 +42,8 @@ def lines(found: dict[str, Any]) -> list[str]:
         said.append(f"  best: {best['id']} {metric} {value_text(best)}{than}")
     if found["limits"]:
         said.append("  " + ", ".join(f"{row['limit']} {_used(row)}" for row in found["limits"]))
-    said.append("  spent: " + ", ".join(f"{name} {_spent(money)}" for name, money in found["spent"].items()))
+    spent = found["spent"]
+    said.append(f"  spent: GPUs {_spent(spent['gpu'])}, agent {_spent(spent['agent'])}")
     running = [
         job["id"] for row in found["nodes"] for job in row["jobs"] if job["status"] in ("submitting", "submitted")
     ]
@@ -106,7 +107,7 @@ def _used(row: dict[str, Any]) -> str:
 
 
 def _spent(money: dict[str, Any]) -> str:
-    more = f" + {money['unknown']} unknown" if money["unknown"] else ""
+    more = f" and {money['unknown']} of unknown cost" if money["unknown"] else ""
     reserved = f", {money['reserved']:.2f} reserved" if money["reserved"] else ""
     return f"${money['usd']:.2f}{more}{reserved}"
 

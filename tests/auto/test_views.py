@@ -15,13 +15,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from skill.auto import checkpoint, drawing, narrate, page, pictures, png, store, tables, views
+from skill.auto import checkpoint, drawing, narrate, overview, page, pictures, png, store, tables, views
 from skill.auto.campaign import Ask, Campaign, Node
 from skill.auto.config import Limits
 from skill.auto.layout import WorkDir
 from skill.auto.narrate import Part
 from skill.common.errors import FailedError
-from skill.operations import auto_report, auto_run
+from skill.operations import auto_report, auto_run, auto_status
 from tests.auto.killed_loop import begin, work_until_killed
 from tests.auto.simulated import config
 from tests.auto.test_context import measured
@@ -392,6 +392,13 @@ def test_a_summary_says_who_the_agent_is() -> None:
     campaign.agent_digest = "abc123"
     assert "Agent: `agent`, SHA-256 abc123." in tables.summary(campaign)
     assert "abc123" in page.page(campaign)
+
+
+def test_the_status_says_what_was_spent_as_the_summary_does() -> None:
+    campaign = many()
+    assert campaign.gpu_spent.unknown > 0, "a cost that is unknown is not 0"
+    said = auto_status.lines(overview.document(campaign))
+    assert f"  spent: {tables.spent(campaign)}" in said
 
 
 def test_results_tsv_is_what_autoresearch_writes() -> None:
