@@ -15,7 +15,8 @@ help:
 demo:
 	@tools/setup.sh demo
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/wavequeue run manifests/demo.yaml
-	@echo "look at it again: .venv/bin/wavequeue report; then write a spec of your own: .venv/bin/wavequeue init"
+	@echo "The command is in .venv/bin. Write a spec of your own: .venv/bin/wavequeue init"
+	@echo "Look at this run again: .venv/bin/wavequeue report"
 
 # Tests wait for more than half of their time, so each core has three workers. The longest are begun first, one by one.
 test:

@@ -275,6 +275,14 @@ def test_the_readme_fits_a_screen_or_two() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 110
 
 
+def test_the_demo_ends_with_commands_that_work_where_it_was_made() -> None:
+    said = re.findall(
+        r'^\t@echo "(.*)"$', (ROOT / "Makefile").read_text().partition("\ndemo:")[2].partition("\n\n")[0], re.M
+    )
+    commands = [re.search(r": \.venv/bin/wavequeue (\w+)$", line) for line in said]
+    assert [found and found.group(1) for found in commands] == ["init", "report"], "by its path, and last in its line"
+
+
 def test_the_skill_costs_an_agent_less_than_200_lines() -> None:
     assert len((ROOT / "SKILL.md").read_text(encoding="utf-8").splitlines()) < 200
 
