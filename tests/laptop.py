@@ -51,13 +51,11 @@ class Laptop:
         bare: bool = False,
         used: bool = False,
         network: Mapping[str, Any] | None = None,
-        environment: Mapping[str, str] | None = None,
         **fields: Any,
     ) -> Sshd:
         """One more host, started and registered. `network`: where it is, as Sshd takes it; absent: on loopback. `used`:
-        it may have the runtime already, as a host has that served an earlier run. `environment`: more that sessions
-        there get."""
-        self.hosts[name] = host = Sshd(self.root / name, bare=bare, environment=environment, **(network or {}))
+        it may have the runtime already, as a host has that served an earlier run."""
+        self.hosts[name] = host = Sshd(self.root / name, bare=bare, **(network or {}))
         if used:
             kept_runtime.give(host.home)
             self._used.append(host)
