@@ -20,7 +20,7 @@ from queue_manager.slurm import commands, wrapper
 
 
 class Task(NamedTuple):
-    """One task of a batch: an attempt. `tag`: see layout.tag."""
+    """An attempt as a task of a batch runs it. `tag`: see layout.tag."""
 
     job: str
     n: int
@@ -45,12 +45,18 @@ class Answer(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One array. `tasks`: the names of its attempts by their index; `at`: when it was made (epoch seconds)."""
+    """One array. `tasks`: the names of the attempts that each task runs in turn, by its index; `at`: when it was made
+    (epoch seconds)."""
 
     name: str
     directory: Path
-    tasks: tuple[str, ...]
+    tasks: tuple[tuple[str, ...], ...]
     at: float
+
+    @property
+    def attempts(self) -> list[str]:
+        """The names of all attempts."""
+        return [attempt for attempts in self.tasks for attempt in attempts]
 
 
 class Batches:
@@ -78,17 +84,24 @@ class Batches:
         """Has an empty file for each attempt whose task has left its exit record, until the manager has seen it."""
         return self.root / "ended"
 
-    def make(self, tasks: Sequence[Task], now: float) -> Batch:
-        """Write a batch, durably; `now` in epoch seconds. Nothing is submitted yet."""
+    def make(self, tasks: Sequence[Sequence[Task]], now: float) -> Batch:
+        """Write a batch, durably: for each of its tasks the attempts that it runs in turn. `now` in epoch seconds.
+        Nothing is submitted yet."""
         directory = self.folder / str(self._next)
         self._next += 1
         make_directory(directory)
         write_text(directory / "task.sh", wrapper.task_script(self._paths))
-        lines = (wrapper.task_line(task.attempt, task.job, task.tag).encode() for task in tasks)
+        write_text(directory / "attempt.sh", wrapper.attempt_script(self._paths))
+        lines = (
+            wrapper.task_line(one.attempt, one.job, one.tag, index).encode()
+            for index, task in enumerate(tasks)
+            for one in task
+        )
         write_whole(directory / "tasks", lines)
         _sync(directory)
         _sync(self.folder)
-        return Batch(self._prefix + directory.name, directory, tuple(task.attempt for task in tasks), now)
+        attempts = tuple(tuple(one.attempt for one in task) for task in tasks)
+        return Batch(self._prefix + directory.name, directory, attempts, now)
 
     def kept(self) -> list[Batch]:
         """The batches that earlier managers have made."""
@@ -96,8 +109,7 @@ class Batches:
         for directory in sorted(self.folder.iterdir()):
             with contextlib.suppress(OSError):
                 path = directory / "tasks"
-                lines = path.read_text(encoding="utf-8").splitlines()
-                attempts = tuple(line.partition("\t")[0] for line in lines)
+                attempts = wrapper.attempts_of(path.read_text(encoding="utf-8"))
                 found.append(Batch(self._prefix + directory.name, directory, attempts, path.stat().st_mtime))
         return found
 

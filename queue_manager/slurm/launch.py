@@ -74,7 +74,7 @@ class SlurmLaunch(Launch):
 
     def _submit(self, asked: _Asked, tasks: list[tuple[int, Task]], now: float) -> None:
         try:
-            batch = self._store.make([task for _, task in tasks], now)
+            batch = self._store.make([[task] for _, task in tasks], now)
         except OSError as error:
             for order, _ in tasks:
                 self._watch.launched(order, None, str(error))

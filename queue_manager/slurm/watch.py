@@ -123,7 +123,8 @@ class SlurmWatch:
 
     def _know(self, batch: Batch) -> _Sent:
         sent = self._sent[batch.name] = _Sent(batch)
-        self._places.update({attempt: _Place(sent, index) for index, attempt in enumerate(batch.tasks)})
+        for index, attempts in enumerate(batch.tasks):
+            self._places.update({attempt: _Place(sent, index) for attempt in attempts})
         return sent
 
     # -- what is followed ---------------------------------------------------------------------------------------
@@ -202,11 +203,11 @@ class SlurmWatch:
             if sent.answer is not None:
                 sent.at = now
                 self._unanswered.remove(sent)
-                found.update(self._orders.get(attempt) for attempt in sent.batch.tasks)
+                found.update(self._orders.get(attempt) for attempt in sent.batch.attempts)
         for batch, answer in self._cluster.answers():
             sent = self._sent[batch.name]
             sent.answer, sent.at = answer, now
-            found.update(self._orders.get(attempt) for attempt in batch.tasks)
+            found.update(self._orders.get(attempt) for attempt in batch.attempts)
         return found
 
     def _hold(self) -> None:

@@ -1,11 +1,15 @@
-"""The script of a batch, which each task runs on its node. Pure.
+"""The scripts of a batch, which each task runs on its node. Pure.
 
-A task takes the claim of its attempt by link(2), and so does the manager that gives the attempt up: only one of them
-can have it. Over NFS a link may exist although its call failed, so what counts is whether the claim is the task's own
-file. That is named after node, job and process, since process IDs repeat between nodes. The exit record is written
-beside and renamed, so that it is whole wherever it is read.
+`task.sh` runs the attempts of its task one after another, each by `attempt.sh`. That takes the claim of its attempt by
+link(2), and so does the manager that gives the attempt up: only one of them can have it. Over NFS a link may exist
+although its call failed, so what counts is whether the claim is the task's own file. That is named after node, job and
+process, since process IDs repeat between nodes. The exit record is written beside and renamed, so that it is whole
+wherever it is read.
 
-The heartbeat shows that a task lives where Slurm has lost sight of its node: the job goes on there.
+TERM comes from Slurm, or from the manager for a task of one attempt: the job is told to end, and no other attempt
+begins. USR2 says that the manager has left a signal for one of the attempts in its file `stop`. That is also read at
+each heartbeat, since over NFS a new file may be seen late. The heartbeat shows that a task lives where Slurm has lost
+sight of its node: the job goes on there.
 """
 
 from __future__ import annotations
@@ -22,24 +26,51 @@ CLAIM = LINKED.strip()
 
 _TASK = """\
 #!/bin/bash
-# wavequeue: one task of a batch. Its attempt is in the line of `tasks` that its index names.
+# wavequeue: one task of a batch. Its attempts are in the lines of `tasks` that end with its index.
 umask 077
 [ "${SLURM_RESTART_COUNT:-0}" = 0 ] || exit 0
-root=@ROOT@
-log_dir=@LOG_DIR@
 batch=$PWD
-mapfile -t tasks <"$batch/tasks" || exit 1
-IFS=$'\\t' read -r attempt job tag <<<"${tasks[$SLURM_ARRAY_TASK_ID]}"
+mine=()
+while IFS=$'\\t' read -r attempt job tag index; do
+[ "$index" != "$SLURM_ARRAY_TASK_ID" ] || mine+=("$attempt" "$job" "$tag")
+done <"$batch/tasks" || exit 1
+[ ${#mine[@]} -gt 3 ] || exec bash "$batch/attempt.sh" "${mine[@]}"
+child=
+over=
+trap 'over=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM
+trap '[ -z "$child" ] || kill -USR2 "$child" 2>/dev/null' USR2
+trap : HUP INT QUIT USR1
+for ((at = 0; at < ${#mine[@]}; at += 3)); do
+[ -z "$over" ] && ! [ -e @ROOT@/slurm/paused ] || break
+bash "$batch/attempt.sh" "${mine[@]:at:3}" &
+child=$!
+while wait "$child"; kill -0 "$child" 2>/dev/null; do :; done
+done
+exit 0
+"""
+
+_ATTEMPT = """\
+#!/bin/bash
+# wavequeue: attempt.sh ATTEMPT JOB TAG
+umask 077
+root=@ROOT@
+attempt=$1 job=$2 tag=$3
+child=
+asked=
+trap 'asked=1; [ -z "$child" ] || kill -TERM -- "-$child" 2>/dev/null' TERM
+trap '[ -z "$child" ] || { read -r name <stop && kill -"$name" -- "-$child"; } 2>/dev/null' USR2
+trap : HUP INT QUIT USR1
 cd "$root/attempts/$attempt" || exit 0
 node="${SLURMD_NODENAME:-$HOSTNAME}"
 me="wrapper.$node.$SLURM_JOB_ID.$$"
 printf '@CLAIM@ %s %s %s %s\\n' "$node" "$SLURM_JOB_ID" "$SLURM_ARRAY_TASK_ID" "$$" >"$me" || exit 1
+[ -z "$asked" ] || exit 0
 ln "$me" claim 2>/dev/null
 [ claim -ef "$me" ] || exit 0
 bell() { [ -p "$root/bell" ] && printf w 1<>"$root/bell"; } 2>/dev/null
 : >"$root/slurm/claimed/$attempt"
 bell
-beat() { while sleep @BEAT@; do : >beat; done; }
+beat() { while sleep @BEAT@; do : >beat; [ ! -e stop ] || kill -USR2 "$$"; done; }
 : >beat
 beat &
 beating=$!
@@ -47,18 +78,17 @@ unset SLURM_EXPORT_ENV
 export WAVEQUEUE_TAG="$tag"
 # The job has a process group of its own, so that a signal reaches all of it and not this script.
 set -m
-bash ./job.sh >>"$log_dir/$job.log" 2>&1 </dev/null &
+bash ./job.sh >>@LOG_DIR@/"$job.log" 2>&1 </dev/null &
 child=$!
 set +m
-trap 'kill -TERM -- "-$child" 2>/dev/null' TERM
-trap : HUP INT QUIT USR1
+[ -z "$asked" ] || kill -TERM -- "-$child" 2>/dev/null
 code=127
 while :; do
 wait "$child"
 code=$?
 kill -0 "$child" 2>/dev/null || break
 done
-trap '' TERM HUP INT QUIT USR1
+trap '' TERM HUP INT QUIT USR1 USR2
 kill "$beating" 2>/dev/null
 until printf '%s\\n' "$code" >exit.new && mv exit.new exit; do [ -d "$root" ] || exit 1; sleep 1; done 2>/dev/null
 : >"$root/slurm/ended/$attempt"
@@ -68,11 +98,32 @@ exit 0
 
 
 def task_script(paths: RunPaths) -> str:
-    """Return the script of all batches of a run."""
-    filled = _TASK.replace("@ROOT@", shlex.quote(str(paths.root))).replace("@LOG_DIR@", shlex.quote(str(paths.log_dir)))
-    return filled.replace("@CLAIM@", CLAIM).replace("@BEAT@", str(BEAT))
+    """Return the script of a task, which is the same for all batches of a run."""
+    return _filled(_TASK, paths)
 
 
-def task_line(attempt: str, job: str, tag: str) -> str:
-    """Return the line of one task."""
-    return f"{attempt}\t{job}\t{tag}\n"
+def attempt_script(paths: RunPaths) -> str:
+    """Return the script by which a task runs one attempt, the same for all of a run."""
+    return _filled(_ATTEMPT, paths)
+
+
+def _filled(text: str, paths: RunPaths) -> str:
+    names = {"@ROOT@": shlex.quote(str(paths.root)), "@LOG_DIR@": shlex.quote(str(paths.log_dir))}
+    for name, value in {**names, "@CLAIM@": CLAIM, "@BEAT@": str(BEAT)}.items():
+        text = text.replace(name, value)
+    return text
+
+
+def task_line(attempt: str, job: str, tag: str, index: int) -> str:
+    """Return the line of one attempt, which the task of this index runs."""
+    return f"{attempt}\t{job}\t{tag}\t{index}\n"
+
+
+def attempts_of(text: str) -> tuple[tuple[str, ...], ...]:
+    """Return the names of the attempts of each task, by its index, from the lines of a batch. In those of earlier
+    versions each line is a task."""
+    found: dict[int, list[str]] = {}
+    for number, line in enumerate(text.splitlines()):
+        attempt, *_, index = line.split("\t")
+        found.setdefault(int(index) if line.count("\t") == 3 else number, []).append(attempt)
+    return tuple(tuple(found.get(index, ())) for index in range(max(found, default=-1) + 1))

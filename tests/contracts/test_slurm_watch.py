@@ -44,7 +44,7 @@ class Desk:
         self.spec = JobSpec("one", "true", "main", expected_output="out")
         self.attempt = Attempt(ev.AttemptStarting("one", 1, 1, "wq.one", watching.BOOT), self.now)
         self.files = self.run_dir.prepare_attempt("one", 1, "true", {})
-        self.batch = self.store.make([Task("one", 1, "tag")], self.now)
+        self.batch = self.store.make([[Task("one", 1, "tag")]], self.now)
         self.watch.follow(0, self.spec, self.attempt, str(root))
         self.watch.sent(self.batch)
 
@@ -307,7 +307,10 @@ def test_nothing_is_ended_while_slurm_does_not_answer() -> None:
 
 def test_batches_are_numbered_on(desk: Desk) -> None:
     again = Batches(desk.paths, "key", "run")
-    made = again.make([Task("two", 1, "tag")], desk.now)
+    made = again.make([[Task("two", 1, "tag")]], desk.now)
     assert made.directory.name == "2"
-    assert [(one.name, one.tasks) for one in again.kept()] == [(desk.batch.name, ("one~1",)), (made.name, ("two~1",))]
+    assert [(one.name, one.tasks) for one in again.kept()] == [
+        (desk.batch.name, (("one~1",),)),
+        (made.name, (("two~1",),)),
+    ]
     assert isinstance(desk.batch, Batch)
