@@ -37,6 +37,8 @@ class Cluster:
         self._telling = ThreadPoolExecutor(4, "scancel")  # scancel tries for a minute where a task is just ending
         self._guard = threading.Lock()
         self._answers: list[tuple[Batch, Answer]] = []
+        self._untold: dict[Callable[[Sequence[str]], list[str]], dict[tuple[str, int], None]] = {}
+        """Tasks that a command is to be run about, by what makes it: one call for those of one turn."""
         self._looking = False
         self.listing: Listing | None = None
 
@@ -79,7 +81,17 @@ class Cluster:
     def tell(self, make: Callable[[Sequence[str]], list[str]], tasks: Iterable[tuple[str, int]]) -> None:
         """Have a command run about tasks, each by its array's name and its index. IDs are used again, so they are
         looked up just before. Whether it did anything is seen in the listing alone: Slurm says 0 in any case."""
-        self._telling.submit(self._tell, make, list(tasks))
+        with self._guard:
+            untold = self._untold.setdefault(make, {})
+            is_first = not untold
+            untold.update(dict.fromkeys(tasks))
+            if is_first and untold:
+                self._telling.submit(self._tell_all, make)
+
+    def _tell_all(self, make: Callable[[Sequence[str]], list[str]]) -> None:
+        with self._guard:
+            tasks = self._untold.pop(make)
+        self._tell(make, list(tasks))
 
     def _tell(self, make: Callable[[Sequence[str]], list[str]], tasks: Sequence[tuple[str, int]]) -> None:
         there = self._ask().tasks

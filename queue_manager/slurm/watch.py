@@ -25,6 +25,8 @@ from queue_manager.slurm.attempt_files import Taken
 from queue_manager.slurm.batches import Answer, Batch, Batches
 from queue_manager.slurm.cluster import Cluster
 from queue_manager.slurm.commands import Listed
+from queue_manager.slurm.fate import Fate, fate, is_doubtful, was_taken
+from queue_manager.slurm.leftover_tasks import leftover_tasks
 from queue_manager.slurm.wrapper import BEAT
 
 BOOT = "slurm"
@@ -34,8 +36,6 @@ LOOKS_PER_POLL = 6
 LOST_AFTER = 150.0
 """Seconds after which a task that Slurm does not list was never submitted: half the time for which it lists what has
 ended (MinJobAge, 300 seconds by default)."""
-_ENDED_FROM_OUTSIDE = frozenset({129, 137, 143})
-"""Exit codes of a job that somebody has ended: the cluster may have, for another job that goes before it."""
 _AGAIN = 1.0
 """Seconds between looks at Slurm's queue while one of those waits for what it says."""
 SETTLES = 10.0
@@ -75,8 +75,11 @@ class _Followed:
         self.taken: Taken | None = None
         self.queued: str | None = None
         self.gone_at: float | None = None
-        self.held = False
+        self.held = inherited  # by an earlier manager, for all that is known
+        self.listed_at = 0.0
         self.is_unsure = False
+        self.unsure_since: float | None = None
+        self.told: tuple[bool, float] = False, 0.0
         self.doing: Doing | None = None
 
     @property
@@ -109,6 +112,7 @@ class SlurmWatch:
         self._places: dict[str, _Place] = {}
         self._sent: dict[str, _Sent] = {}
         self._unanswered: list[_Sent] = []
+        self._was_paused = False
         self._marked: set[str] = set()
         self._listed_at: float | None = None
         self._due = 0.0
@@ -168,11 +172,17 @@ class SlurmWatch:
         names |= {f"{name}/claimed" for name in self._store.seen(self._store.claimed)}
         fresh, self._marked = names - self._marked, names
         found = {self._orders.get(name.rpartition("/")[0]) for name in fresh} | self._take_answers(now)
-        self._hold()
+        if self._is_paused() != self._was_paused or (self._was_paused and found):
+            self._was_paused = self._is_paused()
+            self._cluster.look()
         listing = self._cluster.listing
         if listing is not None and listing.asked != self._listed_at:
             self._listed_at = listing.asked
             found.update(self._followed)
+            self._hold()
+            if not isinstance(listing.tasks, Unreadable):
+                known = {name: sent.batch for name, sent in self._sent.items()}
+                self._cluster.tell(commands.end, leftover_tasks(listing.tasks, known, self._orders))
             for followed in self._followed.values():
                 followed.doing = self._look_at_log(followed, now)
         return {order for order in found if order is not None}
@@ -211,14 +221,23 @@ class SlurmWatch:
         return found
 
     def _hold(self) -> None:
-        """Keep tasks from starting while the run is paused, and let them start when it goes on."""
-        paused = self._is_paused()
-        waiting = [one for one in self._followed.values() if one.taken is None and one.held != paused]
-        tasks = [task for one in waiting if (task := self._task(one)) is not None]
-        for one in waiting:
-            one.held = paused
-        if tasks:
-            self._cluster.tell(commands.hold if paused else commands.release, tasks)
+        """Keep tasks from starting while the run is paused, and let them start when it goes on. What the listing shows
+        counts, so that what was not done is done later."""
+        hold, release = [], []
+        for one in self._followed.values():
+            row, task = self._row(one, 0.0), self._task(one)
+            if one.taken is not None or task is None or not isinstance(row, Listed) or row.state != "PENDING":
+                continue
+            is_held = row.reason.startswith("JobHeld")
+            if self._was_paused and not is_held:
+                one.held = True
+                hold.append(task)
+            elif not self._was_paused and one.held:
+                one.held = is_held
+                if is_held:
+                    release.append(task)
+        for make, tasks in ((commands.hold, hold), (commands.release, release)):
+            self._cluster.tell(make, tasks)
 
     def _look_at_log(self, followed: _Followed, now: float) -> Doing | None:
         if followed.taken is None:
@@ -262,28 +281,34 @@ class SlurmWatch:
         taken = followed.taken
         proc = self._run_dir.started(job, n)
         record = self._run_dir.exit_record(job, n)
-        row = self._row(followed, taken.at_ns / 1e9)
-        was_ended = record is not None and record.code in _ENDED_FROM_OUTSIDE and followed.attempt.stopping is None
-        if record is not None and was_ended:
-            row = self._row(followed, record.at_ns / 1e9)
-            followed.is_unsure = isinstance(row, Unreadable) or (row is not None and row.state not in commands.OVER)
-            if followed.is_unsure:
-                self._look_again(now)
-                return Evidence(taken.claim, True, True, proc=proc)
-            if row is not None and not isinstance(row, Unreadable) and row.state in commands.LOST:
-                record = None  # the cluster ended it, and it has no part in that
-        alive = False if record is not None or was_ended else self._is_alive(followed, row, now)
+        row = self._row(followed, (taken.at_ns if record is None else record.at_ns) / 1e9)
+        followed.is_unsure = record is not None and self._is_unsure(followed, record, row, now)
+        alive = True if followed.is_unsure else record is None and self._is_alive(followed, row, now)
         if alive is not False:
             return Evidence(taken.claim, alive, alive, proc=proc)
-        inherited = record is None and (row is None or (isinstance(row, Listed) and row.state in commands.LOST))
+        if isinstance(row, Unreadable):
+            was_lost = False
+        elif record is None:
+            was_lost = fate(row) is not Fate.ENDED
+        else:
+            was_lost = followed.attempt.stopping is None and is_doubtful(record.code) and was_taken(row)
+        if was_lost:
+            record = None  # the cluster ended it, and it has no part in that
         ended = self._gather(followed, taken, record, row)
-        return Evidence(taken.claim, proc=proc, exit=record, ended=ended, inherited=inherited)
+        return Evidence(taken.claim, proc=proc, exit=record, ended=ended, inherited=was_lost)
 
-    def _look_again(self, now: float) -> None:
-        """Have Slurm asked, unless it just was."""
+    def _is_unsure(self, followed: _Followed, record: ExitRecord, row: Listed | Unreadable | None, now: float) -> bool:
+        """Whether it is not known yet who ended an attempt that has left this record. Slurm is asked then."""
+        if followed.attempt.stopping is not None or not is_doubtful(record.code):
+            return False
+        if not isinstance(row, Unreadable) and fate(row) is not Fate.RUNS:
+            return False
+        followed.unsure_since = followed.unsure_since or now
         listing = self._cluster.listing
-        if listing is None or now - listing.asked >= _AGAIN:
+        # Epilogs take their time: rarer and rarer.
+        if listing is None or now - listing.asked >= max(_AGAIN, (now - followed.unsure_since) / 4):
             self._cluster.look()
+        return True
 
     def _unclaimed(self, followed: _Followed, now: float) -> Evidence:
         place = self._places.get(followed.name)
@@ -306,8 +331,9 @@ class SlurmWatch:
         row = self._row(followed, sent.at)
         if isinstance(row, Unreadable):
             return row.reason
-        if row is None:
-            return "was submitted to Slurm" if now - sent.at < LOST_AFTER else None
+        if row is None:  # one listing without it proves nothing of a task that earlier ones had
+            return "was submitted to Slurm" if now - max(sent.at, followed.listed_at) < LOST_AFTER else None
+        followed.listed_at = now
         if row.state not in commands.OVER:
             followed.gone_at = None
             why = f": {row.reason}" if row.reason not in ("None", "") else ""
@@ -336,14 +362,14 @@ class SlurmWatch:
         if isinstance(row, Unreadable):
             followed.gone_at = None
             return row
-        if row is not None and row.state not in commands.OVER:
+        found = fate(row)
+        if found is Fate.RUNS:
             followed.gone_at = None
             return True
         followed.gone_at = followed.gone_at or now
-        is_sure = row is not None and row.state not in commands.LOST
-        if now - followed.gone_at < (SETTLES if is_sure else 3 * BEAT):
+        if now - followed.gone_at < (SETTLES if found is Fate.ENDED else 3 * BEAT):
             return True
-        return not is_sure and self._beats(followed)
+        return found is not Fate.ENDED and self._beats(followed)
 
     def _beats(self, followed: _Followed) -> bool:
         """Whether an attempt still shows that it lives: Slurm may have lost its node, where it goes on."""
@@ -364,9 +390,11 @@ class SlurmWatch:
     # -- ends ---------------------------------------------------------------------------------------------------
 
     def stop(self, order: int, kill: bool) -> None:
-        """Ask an attempt to end, or have Slurm end it."""
-        task = self._task(self._followed[order])
-        if task is not None:
+        """Ask an attempt to end, or have Slurm end it. What is asked again and again is told once a poll."""
+        followed, now = self._followed[order], self._clock()
+        task, (told, at) = self._task(followed), followed.told
+        if task is not None and (told != kill or now - at >= self._poll):
+            followed.told = kill, now
             self._cluster.tell(commands.end if kill else commands.ask_to_end, [task])
 
     def close_unclaimed(self, order: int) -> None:

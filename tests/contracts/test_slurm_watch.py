@@ -34,7 +34,7 @@ class Desk:
     """One attempt of one job in a batch of its own, a clock, and a cluster that says what a test wants."""
 
     def __init__(self, root: Path) -> None:
-        self.now = START
+        self.now, self.paused = START, False
         self.paths = RunPaths.of(root)
         self.run_dir = RunDir(self.paths)
         self.run_dir.prepare()
@@ -49,7 +49,7 @@ class Desk:
         self.watch.sent(self.batch)
 
     def manager(self) -> SlurmWatch:
-        return SlurmWatch(self.run_dir, self.store, self.cluster, Patterns, lambda: self.now, 5.0, lambda: False)
+        return SlurmWatch(self.run_dir, self.store, self.cluster, Patterns, lambda: self.now, 5.0, lambda: self.paused)
 
     def answer(self, answer: Answer) -> None:
         """sbatch has ended."""
@@ -168,7 +168,24 @@ def test_nothing_is_concluded_while_slurm_does_not_answer(desk: Desk) -> None:
     assert isinstance(desk.sees(86_400.0).alive, Unreadable)
 
 
-@pytest.mark.parametrize("row", [None, listed("NODE_FAIL"), listed("PREEMPTED")])
+def test_what_was_listed_counts_as_lost_only_once_it_has_been_missing_for_long(desk: Desk) -> None:
+    """A controller that was started again may show a part of its queue first."""
+    desk.answer(SENT)
+    desk.lists(listed("PENDING"))
+    desk.sees(86_400.0)
+    desk.lists(None)
+    assert desk.sees(watching.LOST_AFTER - 1.0).launch_error is None
+    desk.lists(listed("PENDING"))
+    assert desk.sees(10.0).queued == "waits in Slurm's queue (pending)"
+    desk.lists(None)
+    assert desk.sees(watching.LOST_AFTER).launch_error == "Slurm does not list it"
+
+
+NOT_THIS_START = [None, listed("NODE_FAIL"), listed("PREEMPTED"), listed("PENDING", "BeginTime"), listed("COMPLETED")]
+"""What Slurm says of a task that it has lost, forgotten, or started again, which then finds its attempt taken."""
+
+
+@pytest.mark.parametrize("row", NOT_THIS_START)
 def test_a_task_that_slurm_has_lost_goes_on_as_long_as_it_beats(desk: Desk, row: Listed | None) -> None:
     desk.answer(SENT)
     desk.claim()
@@ -197,11 +214,14 @@ def test_an_end_by_slurm_counts_once_an_exit_record_would_be_visible(desk: Desk,
     assert found.ended.oom_kill is oom
 
 
-@pytest.mark.parametrize(("state", "charged"), [("PREEMPTED", False), ("NODE_FAIL", False), ("FAILED", True)])
+@pytest.mark.parametrize(
+    ("row", "charged"),
+    [*((row, row is not None and row.state == "COMPLETED") for row in NOT_THIS_START), (listed("FAILED"), True)],
+)
 def test_a_job_that_the_cluster_ended_costs_no_attempt(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, state: str, charged: bool
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, row: Listed | None, charged: bool
 ) -> None:
-    """Its wrapper was told to end, and has left an exit record."""
+    """Its wrapper was told to end, and has left an exit record. One that Slurm does not list was ended as unknown."""
     asked: list[float] = []
     monkeypatch.setattr(desk.cluster, "look", lambda: asked.append(desk.now))
     desk.claim()
@@ -212,7 +232,7 @@ def test_a_job_that_the_cluster_ended_costs_no_attempt(
     desk.lists(listed("COMPLETING"))
     assert desk.sees(2.0).alive is True
     assert len(asked) == 2
-    desk.lists(listed(state))
+    desk.lists(row)
     found = desk.sees()
     assert (found.alive, found.inherited, found.exit is not None) == (False, not charged, charged)
     assert found.ended is not None
@@ -225,6 +245,66 @@ def test_a_job_that_we_ended_waits_for_nobody(desk: Desk) -> None:
     found = desk.sees()
     assert found.exit is not None
     assert found.ended is not None
+
+
+def noted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, list[tuple[str, int]]]]:
+    """What the cluster is told, in place of telling it."""
+    told: list[tuple[Any, list[tuple[str, int]]]] = []
+    monkeypatch.setattr(desk.cluster, "tell", lambda make, tasks: told.append((make, list(tasks))) if tasks else None)
+    monkeypatch.setattr(desk.cluster, "look", lambda: None)
+    return told
+
+
+def test_what_waits_for_an_attempt_that_is_over_leaves_the_queue(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was taken back while sbatch submitted it, or while Slurm did not answer."""
+    told = noted(desk, monkeypatch)
+    desk.answer(SENT)
+    desk.lists(listed("PENDING"))
+    desk.watch.over()
+    assert told == []
+    desk.watch.drop(0)
+    for state in ("RUNNING", "COMPLETED", "PENDING"):
+        desk.now += 1.0
+        desk.lists(listed(state))
+        desk.watch.over()
+    assert told == [(commands.end, [(desk.batch.name, 0)])]
+    desk.cluster.listing = Listing({("theirs", 0): listed("PENDING"), (desk.batch.name, 7): listed("PENDING")}, START)
+    desk.watch.over()
+    assert len(told) == 1
+
+
+def test_a_task_is_held_and_released_until_the_listing_shows_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = noted(desk, monkeypatch)
+    task = (desk.batch.name, 0)
+
+    def says(reason: str) -> list[Any]:
+        told.clear()
+        desk.now += 1.0
+        desk.lists(listed("PENDING", reason))
+        desk.watch.over()
+        return [make for make, tasks in told if tasks == [task]]
+
+    assert says("Resources") == []
+    desk.paused = True
+    assert says("Resources") == [commands.hold]
+    assert says("Resources") == [commands.hold], "it was not heard"
+    assert says("JobHeldUser") == []
+    desk.watch = desk.manager()
+    desk.watch.follow(0, desk.spec, desk.attempt, str(desk.paths.root), inherited=True)
+    desk.paused = False
+    assert says("JobHeldUser") == [commands.release], "an earlier manager may have been killed before it did"
+    assert says("JobHeldUser") == [commands.release]
+    assert says("Resources") == []
+    assert says("JobHeldUser") == [], "somebody else holds it"
+
+
+def test_what_is_asked_at_each_turn_is_told_once_a_poll(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = noted(desk, monkeypatch)
+    for kill in (False, True, True, True):
+        desk.watch.stop(0, kill)
+    desk.now += 5.0
+    desk.watch.stop(0, True)
+    assert [make for make, _ in told] == [commands.ask_to_end, commands.end, commands.end]
 
 
 def test_a_later_manager_knows_the_batches_of_an_earlier_one(desk: Desk) -> None:

@@ -1,0 +1,44 @@
+"""What Slurm's word about a task means for an attempt that the task has begun. Pure.
+
+Slurm may have started a task a second time, or forgotten it, while its first start runs on. So that a task is over, or
+not listed, says of the attempt only that something is to be explained.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from queue_manager.slurm.commands import LOST, OVER, Listed
+
+_WAITS_AGAIN = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
+_ENDED_BY_SIGNAL = frozenset({129, 137, 143})
+"""Exit codes of a job that somebody has ended by HUP, KILL or TERM."""
+
+
+class Fate(Enum):
+    """What became of an attempt, by Slurm's word."""
+
+    RUNS = "it runs, or is being cleaned up"
+    ENDED = "Slurm has seen its end, or has ended it"
+    TAKEN = "the cluster has ended it for reasons of its own, or has lost its node"
+    UNKNOWN = "Slurm does not know this start of it"
+
+
+def fate(row: Listed | None) -> Fate:
+    """Return what became of an attempt that a task has begun and that has left no exit record."""
+    if row is None or row.state == "COMPLETED":  # the script leaves a record first, so another start has ended
+        return Fate.UNKNOWN
+    if row.state in LOST or row.state in _WAITS_AGAIN:
+        return Fate.TAKEN
+    return Fate.ENDED if row.state in OVER else Fate.RUNS
+
+
+def is_doubtful(code: int) -> bool:
+    """Return whether somebody else may have ended a job with this exit code, so that Slurm is to be asked who."""
+    return code in _ENDED_BY_SIGNAL
+
+
+def was_taken(row: Listed | None) -> bool:
+    """Return whether a job that was ended by somebody was ended by the cluster, and so has no part in it. A task that
+    is not listed was ended as one that the controller had forgotten."""
+    return row is None or fate(row) is Fate.TAKEN
