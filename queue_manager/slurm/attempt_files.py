@@ -51,3 +51,8 @@ def beat_ns(files: AttemptPaths) -> int | None:
         return (files.root / "beat").stat().st_mtime_ns
     except OSError:
         return None
+
+
+def was_told_to_end(files: AttemptPaths) -> bool:
+    """Return whether TERM has come to the task: from the cluster, from a person, or from the manager."""
+    return (files.root / "told").exists()

@@ -33,9 +33,12 @@ def fate(row: Listed | None) -> Fate:
     return Fate.ENDED if row.state in OVER else Fate.RUNS
 
 
-def is_doubtful(code: int) -> bool:
-    """Return whether somebody else may have ended a job with this exit code, so that Slurm is to be asked who."""
-    return code in _ENDED_BY_SIGNAL
+def is_doubtful(code: int, was_told: bool) -> bool:
+    """Return whether somebody else may have ended a job with this exit code, so that Slurm is to be asked who.
+
+    `was_told`: its task was told to end. A job may then save its work and end with any code, 0 as well.
+    """
+    return was_told or code in _ENDED_BY_SIGNAL
 
 
 def was_taken(row: Listed | None) -> bool:

@@ -22,5 +22,5 @@ def leftover_tasks(
         if row.state == "PENDING"
         and (batch := batches.get(name)) is not None
         and index < len(batch.tasks)
-        and batch.tasks[index] not in followed
+        and not any(attempt in followed for attempt in batch.tasks[index])
     ]

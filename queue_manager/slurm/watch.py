@@ -21,7 +21,7 @@ from queue_manager.core.model import Attempt
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.end_facts import EndFacts
 from queue_manager.slurm import attempt_files, batches, commands
-from queue_manager.slurm.attempt_files import Taken
+from queue_manager.slurm.attempt_files import Taken, was_told_to_end
 from queue_manager.slurm.batches import Answer, Batch, Batches
 from queue_manager.slurm.cluster import Cluster
 from queue_manager.slurm.commands import Listed
@@ -282,7 +282,7 @@ class SlurmWatch:
         proc = self._run_dir.started(job, n)
         record = self._run_dir.exit_record(job, n)
         row = self._row(followed, (taken.at_ns if record is None else record.at_ns) / 1e9)
-        followed.is_unsure = record is not None and self._is_unsure(followed, record, row, now)
+        followed.is_unsure = record is not None and self._is_unsure(followed, taken, record, row, now)
         alive = True if followed.is_unsure else record is None and self._is_alive(followed, row, now)
         if alive is not False:
             return Evidence(taken.claim, alive, alive, proc=proc)
@@ -291,15 +291,27 @@ class SlurmWatch:
         elif record is None:
             was_lost = fate(row) is not Fate.ENDED
         else:
-            was_lost = followed.attempt.stopping is None and is_doubtful(record.code) and was_taken(row)
+            was_lost = self._is_doubtful(followed, taken, record) and was_taken(row)
         if was_lost:
             record = None  # the cluster ended it, and it has no part in that
         ended = self._gather(followed, taken, record, row)
         return Evidence(taken.claim, proc=proc, exit=record, ended=ended, inherited=was_lost)
 
-    def _is_unsure(self, followed: _Followed, record: ExitRecord, row: Listed | Unreadable | None, now: float) -> bool:
+    def _is_doubtful(self, followed: _Followed, taken: Taken, record: ExitRecord) -> bool:
+        """Whether somebody else may have ended an attempt that has left this record."""
+        files = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n)
+        if followed.attempt.stopping is not None or not is_doubtful(record.code, was_told_to_end(files)):
+            return False
+        if record.code:
+            return True
+        output = self._gather(followed, taken, record, None).output
+        return output is None or not output.fresh
+
+    def _is_unsure(
+        self, followed: _Followed, taken: Taken, record: ExitRecord, row: Listed | Unreadable | None, now: float
+    ) -> bool:
         """Whether it is not known yet who ended an attempt that has left this record. Slurm is asked then."""
-        if followed.attempt.stopping is not None or not is_doubtful(record.code):
+        if not self._is_doubtful(followed, taken, record):
             return False
         if not isinstance(row, Unreadable) and fate(row) is not Fate.RUNS:
             return False

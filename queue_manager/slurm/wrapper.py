@@ -7,9 +7,9 @@ process, since process IDs repeat between nodes. The exit record is written besi
 wherever it is read.
 
 TERM comes from Slurm, or from the manager for a task of one attempt: the job is told to end, and no other attempt
-begins. USR2 says that the manager has left a signal for one of the attempts in its file `stop`. That is also read at
-each heartbeat, since over NFS a new file may be seen late. The heartbeat shows that a task lives where Slurm has lost
-sight of its node: the job goes on there.
+begins; the file `told` shows that it came. USR2 says that the manager has left a signal for one of the attempts in its
+file `stop`. That is also read at each heartbeat, since over NFS a new file may be seen late. The heartbeat shows that a
+task lives where Slurm has lost sight of its node: the job goes on there.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ _ATTEMPT = """\
 umask 077
 root=@ROOT@
 attempt=$1 job=$2 tag=$3
+cd "$root/attempts/$attempt" || exit 0
 child=
 asked=
-trap 'asked=1; [ -z "$child" ] || kill -TERM -- "-$child" 2>/dev/null' TERM
+trap 'asked=1; : 2>/dev/null >told; [ -z "$child" ] || kill -TERM -- "-$child" 2>/dev/null' TERM
 trap '[ -z "$child" ] || { read -r name <stop && kill -"$name" -- "-$child"; } 2>/dev/null' USR2
 trap : HUP INT QUIT USR1
-cd "$root/attempts/$attempt" || exit 0
 node="${SLURMD_NODENAME:-$HOSTNAME}"
 me="wrapper.$node.$SLURM_JOB_ID.$$"
 printf '@CLAIM@ %s %s %s %s\\n' "$node" "$SLURM_JOB_ID" "$SLURM_ARRAY_TASK_ID" "$$" >"$me" || exit 1
@@ -70,10 +70,11 @@ ln "$me" claim 2>/dev/null
 bell() { [ -p "$root/bell" ] && printf w 1<>"$root/bell"; } 2>/dev/null
 : >"$root/slurm/claimed/$attempt"
 bell
-beat() { while sleep @BEAT@; do : >beat; [ ! -e stop ] || kill -USR2 "$$"; done; }
+# It goes on for as long as anything of the job runs, even where this script was killed.
+beat() {
+while sleep @BEAT@ && kill -0 -- "-$child"; do : >beat; [ ! -e stop ] || kill -USR2 "$$"; done
+} 2>/dev/null
 : >beat
-beat &
-beating=$!
 unset SLURM_EXPORT_ENV
 export WAVEQUEUE_TAG="$tag"
 # The job has a process group of its own, so that a signal reaches all of it and not this script.
@@ -81,6 +82,8 @@ set -m
 bash ./job.sh >>@LOG_DIR@/"$job.log" 2>&1 </dev/null &
 child=$!
 set +m
+beat &
+beating=$!
 [ -z "$asked" ] || kill -TERM -- "-$child" 2>/dev/null
 code=127
 while :; do

@@ -238,6 +238,20 @@ def test_a_job_that_the_cluster_ended_costs_no_attempt(
     assert found.ended is not None
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_job_that_saves_its_work_when_it_is_told_to_end_was_ended_all_the_same(desk: Desk, code: int) -> None:
+    desk.claim()
+    desk.end(code)
+    desk.now = desk.files.exit.stat().st_mtime + 1.0
+    desk.lists(listed("PREEMPTED"))
+    assert desk.sees().exit is not None, "nobody told it to end"
+    (desk.files.root / "told").touch()
+    found = desk.sees()
+    assert (found.alive, found.inherited, found.exit) == (False, True, None)
+    (desk.paths.root / "out").touch()
+    assert (desk.sees().exit is None) == (code != 0), "it had finished before"
+
+
 def test_a_job_that_we_ended_waits_for_nobody(desk: Desk) -> None:
     desk.claim()
     desk.attempt.stopping = desk.now
