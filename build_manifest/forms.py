@@ -26,8 +26,8 @@ PHASE_KEYS = (
     "health", "recover", "slurm",
 )  # fmt: skip
 JOB_KEYS = (
-    "id", "cmd", "args", "expected_output", "output_check", "gpus", "gpu_mem_mib", "env", "timeout", "grace",
-    "priority", "depends_on", "preconditions", "retries", "metrics", "cwd", "shell", "wandb",
+    "id", "cmd", "args", "expected_output", "output_check", "gpus", "gpu_mem_mib", "gpu_model", "env", "timeout",
+    "grace", "priority", "depends_on", "preconditions", "retries", "metrics", "cwd", "shell", "wandb",
     "est_minutes", "health", "recover", "slurm",
 )  # fmt: skip
 TEARDOWN_KEYS = ("when_done", "idle_after", "max_cost", "deadline")
@@ -50,6 +50,7 @@ OTHER_WORDS = {
     "docker": "container", "workdir": "cwd", "working_dir": "cwd",
     "max_jobs": "max_parallel", "concurrency": "max_parallel", "time_limit": "timeout", "walltime": "timeout",
     "num_gpus": "gpus", "n_gpus": "gpus", "gpu_count": "gpus", "memory": "gpu_mem_mib", "max_retries": "retries",
+    "gpu_type": "gpu_model", "gpu_name": "gpu_model",
     "stages": "phases", "steps": "phases", "tasks": "jobs",
 }  # fmt: skip
 """What other tools call it."""
@@ -121,6 +122,7 @@ class JobForm(NamedTuple):
     health: Health
     recover: RecoverForm | None
     slurm: Slurm
+    gpu_model: tuple[Scalar, ...]
     errexit: bool | None
     wandb: bool | None
     given: frozenset[str]

@@ -31,6 +31,7 @@ from build_manifest.paths import check_path
 from build_manifest.recover import check_arg, check_recover
 from build_manifest.shell import quote_word
 from build_manifest.values import FALSE, NULLS, SPOKEN, TRUE, Written, quantity, written
+from queue_manager.core import gpu_models
 from queue_manager.core.manifest import JobSpec, Precondition
 from queue_manager.core.outputs import escape, escape_within
 from queue_manager.core.recover_policy import ARGS, RUN, Rung, to_json
@@ -116,6 +117,7 @@ class JobMaker:
         self._cmd = self._compile_cmd()
         self._output = self._path(form.expected_output, "expected_output")
         self._cwd = self._text(form.cwd)
+        self._models = [(scalar, self._text(scalar)) for scalar in form.gpu_model]
         self._env = [(name, self._text(scalar, env=True)) for name, scalar in (*around.env, *form.env)]
         self._inherited = [self._compile_precondition(one) for one in around.preconditions]
         self._preconditions = [self._compile_precondition(one) for one in form.preconditions]
@@ -304,6 +306,7 @@ class JobMaker:
             health=self._health,
             recover=self._render_rungs(cell, names, params) if self._rungs else None,
             slurm=self._slurm,
+            gpu_model=self._render_models(names, numbers),
             errexit=self.form.errexit,
             wandb=self.form.wandb,
             est_minutes=numbers.get("est_minutes", self._around.est_minutes),
@@ -383,6 +386,20 @@ class JobMaker:
             what = f"{self._around.where} needs {_cards(cards)}, but gpus at the top allows {allowed}"
             self._faults.add(mark, what, hint, once=("cards", mark, self._around.where))
         return found
+
+    def _render_models(self, names: Params, numbers: Mapping[str, Any]) -> tuple[str, ...]:
+        found = []
+        for scalar, text in self._models:
+            model = "" if text is None else text.render(names).strip()
+            fault = gpu_models.fault(model)
+            if fault is not None:
+                what, hint = fault.split("; ")
+                self._faults.add(scalar.mark, f"gpu_model is {model!r}: {what}", hint, once=("model", scalar.mark))
+            elif numbers.get("gpus", 1) == 0:
+                what = "gpu_model on a job with gpus: 0, which uses no GPU"
+                self._faults.add(scalar.mark, what, "remove one of them", once=("model", scalar.mark))
+            found.append(model)
+        return tuple(dict.fromkeys(found))
 
     def _mark_of(self, key: str) -> Mark:
         return self.form.numbers[key].mark if key in self.form.numbers else self.form.mark

@@ -303,6 +303,7 @@ class _Parser:
             health=read_health(fields, table.get("health")),
             recover=read_recover(fields, table.get("recover")),
             slurm=read_slurm(fields, table.get("slurm")),
+            gpu_model=fields.texts(table.get("gpu_model"), "gpu_model"),
             errexit=self._errexit(table.get("shell")),
             wandb=fields.switch(table.get("wandb"), "wandb", "on or off"),
             given=frozenset(table),

@@ -58,6 +58,7 @@ class FakeCard:
     sick: str | None = None
     lingering: list[tuple[float, int]] = field(default_factory=list)
     kind: str = "GPU"
+    name: str = "Fake"
 
     @property
     def uuid(self) -> str:
@@ -275,7 +276,7 @@ class FakeHost:
             return Unreadable(self.nvml)
         well = [card for card in self.cards if card.sick is None]
         return Cards(
-            tuple(Card(card.index, card.uuid, "Fake", card.total, self.used(card), 0) for card in well),
+            tuple(Card(card.index, card.uuid, card.name, card.total, self.used(card), 0) for card in well),
             tuple(SickCard(card.index, card.uuid, "Fake", card.sick) for card in self.cards if card.sick is not None),
         )
 

@@ -72,7 +72,8 @@ class JobSpec(NamedTuple):
     text, the name of a variable of the host, a text and so on, that are put together. `wandb`: whether W&B is told of
     the job's name and run; None: as the manifest says. `est_minutes`: how long its owner takes it to run, for estimates
     alone. `health`: what counts as unhealthy while it runs, see health_policy. `recover`: what is tried when it
-    fails, see recover_policy. `slurm`: what Slurm is asked for, where that runs it, see slurm_needs.
+    fails, see recover_policy. `slurm`: what Slurm is asked for, where that runs it, see slurm_needs. `gpu_model`:
+    models of GPUs that will do, see gpu_models; empty: any.
     """
 
     id: str
@@ -98,6 +99,7 @@ class JobSpec(NamedTuple):
     health: Any = None
     recover: Any = None
     slurm: Any = None
+    gpu_model: tuple[str, ...] = ()
 
 
 class Manifest(NamedTuple):
@@ -256,6 +258,8 @@ def job_from_json(row: Any) -> JobSpec:
     fields = dict(row)
     if "depends_on" in fields:
         fields["depends_on"] = tuple(fields["depends_on"])
+    if "gpu_model" in fields:
+        fields["gpu_model"] = tuple(fields["gpu_model"])
     if "env_from" in fields:
         fields["env_from"] = {name: tuple(parts) for name, parts in fields["env_from"].items()}
     if "preconditions" in fields:
@@ -511,6 +515,7 @@ _JOB_KINDS: _Kinds = {
     "health": (is_policy, "an object as a spec's health, with times in seconds"),
     "recover": (is_ladder, "a list of rungs, each an object with its kind, see recover_policy"),
     "slurm": (is_slurm, "an object as a spec's slurm, see slurm_needs"),
+    "gpu_model": _TEXTS,
     "env_from": (_is_env_from, "an object whose values are lists of texts and names in turn"),
 }
 _PRECONDITION_KINDS: _Kinds = {"type": _TEXT, "path": _TEXT, "command": _TEXT, "gib": _TIME}

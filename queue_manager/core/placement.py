@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from queue_manager.core import gpu_models
 from queue_manager.core.boundary import ForeignLease
 from queue_manager.core.model import Attempt, Need, QueueState, Settling
 from queue_manager.core.readings import Card, may_use
@@ -117,6 +118,8 @@ def choose(
         fit = [view for view in cards.values() if view.is_free(threshold)]
     else:
         fit = [view for view in cards.values() if view.room() >= need.mib]
+    if need.models:
+        fit = [view for view in fit if gpu_models.fits(need.models, view.card.name)]
     if need.gpus > 1:  # CUDA gives a process no more than one slice, and none beside a card
         fit = [view for view in fit if not view.card.is_slice]
     if len(fit) < need.gpus:
@@ -136,12 +139,19 @@ def impossible(need: Need, cards: Sequence[Card], listed: Sequence[int] | None) 
     if need.gpus == 0:
         return None
     where = "this host has" if listed is None else f"of the GPUs {list(listed)} this host has"
+    of, there = "", cards
+    if need.models:
+        of = f" of model {gpu_models.words(need.models)}"
+        cards = [card for card in cards if gpu_models.fits(need.models, card.name)]
+        if len(cards) < need.gpus:
+            have = gpu_models.counted(card.name for card in there) or "none"
+            return f"needs {_cards(need.gpus)}{of}; {where} {have}"
     slices = sum(card.is_slice for card in cards)
     if need.gpus > 1 and slices:
         whole = [card for card in cards if not card.is_slice]
         if len(whole) < need.gpus:
             have = f"{_cards(len(whole)) if whole else 'none'} undivided and {slices} MIG slices"
-            return f"needs {_cards(need.gpus)}; {where} {have}, of which a job can have only one"
+            return f"needs {_cards(need.gpus)}{of}; {where} {have}, of which a job can have only one"
         cards = whole
     if len(cards) < need.gpus:
         return f"needs {_cards(need.gpus)}; {where} {_cards(len(cards)) if cards else 'none'}"
@@ -149,7 +159,9 @@ def impossible(need: Need, cards: Sequence[Card], listed: Sequence[int] | None) 
         big = sum(card.total_mib >= need.mib for card in cards)
         if big < need.gpus:
             most = max(card.total_mib for card in cards)
-            return f"needs {need.mib} MiB on {_cards(need.gpus)}; the largest GPU has {most} MiB"
+            return (
+                f"needs {need.mib} MiB on {_cards(need.gpus)}{of}; the largest {'one' if of else 'GPU'} has {most} MiB"
+            )
     return None
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
-from queue_manager.core import layout
+from queue_manager.core import gpu_models, layout
 from queue_manager.core.model import Job, Need
 from queue_manager.core.placement import View, allowed, choose, impossible, views
 from queue_manager.core.readings import Card, Cards, Unreadable
@@ -128,6 +128,7 @@ def _choose(turn: Turn, job: Job, need: Need, cards: dict[str, View]) -> list[Vi
         # Cards that are free, or will be, are kept for it: else jobs that share, or need fewer, pass it forever.
         waiting = [view for view in cards.values() if not view.own and not view.foreign]
         waiting = [view for view in waiting if need.gpus == 1 or not view.card.is_slice]
+        waiting = [view for view in waiting if gpu_models.fits(need.models, view.card.name)]
         waiting.sort(key=lambda view: (not view.is_free(threshold), view.shared_by, view.card.index))
         for view in waiting[: need.gpus]:
             view.take(None)

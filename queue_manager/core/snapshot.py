@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
-from queue_manager.core import activity, health, job_metrics, recovery
+from queue_manager.core import activity, gpu_models, health, job_metrics, recovery
 from queue_manager.core.boundary import Doing, ForeignLease, HealthReading
 from queue_manager.core.card_words import holder
 from queue_manager.core.launchers import CANNOT_START
@@ -88,6 +88,7 @@ def waiting(state: QueueState, job: Job, impossible: Mapping[Need, str]) -> str 
     if job.spec.gpus == 0:
         return "waits for a free slot"
     cards = "a GPU" if job.spec.gpus == 1 else f"{job.spec.gpus} GPUs"
+    cards += f" ({gpu_models.words(job.spec.gpu_model)})" if job.spec.gpu_model else ""
     share = f" with {job.spec.gpu_mem_mib} MiB available" if job.spec.gpu_mem_mib else " to be free"
     return f"waits for {cards}{share}"
 
@@ -124,6 +125,7 @@ def job_row(state: QueueState, job: Job, situation: Situation) -> dict[str, Any]
         "depends_on": list(spec.depends_on),
         "cards": spec.gpus,
         "gpu_mem_mib": spec.gpu_mem_mib,
+        "gpu_model": list(spec.gpu_model),
         "priority": spec.priority,
         "code": job.code,
         "environment": job.environment,

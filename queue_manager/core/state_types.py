@@ -15,10 +15,17 @@ from queue_manager.core.status import Status
 
 
 class Need(NamedTuple):
-    """The GPUs that a job needs. Jobs with the same need are interchangeable to placement."""
+    """The GPUs that a job needs. Jobs with the same need are interchangeable to placement. `models`: one of these, see
+    gpu_models; any if empty."""
 
     gpus: int
     mib: int | None
+    models: tuple[str, ...] = ()
+
+
+def need_of(spec: JobSpec) -> Need:
+    """Return what a job needs of the GPUs of its host."""
+    return Need(spec.gpus, spec.gpu_mem_mib, spec.gpu_model) if spec.gpus else Need(0, None)
 
 
 class Flag(NamedTuple):
@@ -128,7 +135,7 @@ class Job:
 
     @property
     def need(self) -> Need:
-        return Need(self.spec.gpus, self.spec.gpu_mem_mib if self.spec.gpus else None)
+        return need_of(self.spec)
 
 
 class Settling(NamedTuple):

@@ -156,7 +156,8 @@ def conditions(turn: Turn, machine: Decision | None = None) -> None:
         wanted.update(teardown.conditions(turn, machine))
     wanted.update(activity.conditions(turn.state, seen.doing or {}))
     for need, reason in turn.impossible.items():
-        wanted[f"need:{need.gpus}:{need.mib}"] = reason
+        of = "".join(f":{model}" for model in need.models)
+        wanted[f"need:{need.gpus}:{need.mib}{of}"] = reason
     for kind, text in wanted.items():
         if known.get(kind, ("",))[0] != text:
             turn.emit(ev.ConditionBegan(kind, text))

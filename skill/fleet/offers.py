@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from queue_manager.core.durations import Durations, basis_words, unknown_words
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.readings import Card
+from queue_manager.core.state_types import need_of
 from queue_manager.core.times import duration
 from skill.common.text_table import columns
 from skill.common.units import count_text
@@ -78,12 +79,14 @@ def spec_work(manifest: Manifest, durations: Durations, profile: Profile) -> Wor
     mib = max((job.gpu_mem_mib or 0 for job in manifest.jobs), default=0)
     known = not durations.unknown(manifest.jobs)
     on_cpu = any(job.gpus == 0 for job in manifest.jobs) and manifest.max_parallel is None
-    sizes: dict[tuple[int, int, int], float | None] = {}
+    of_model = any(job.gpu_model for job in manifest.jobs)
+    sizes: dict[tuple[int, int, int, str | None], float | None] = {}
 
     def hours(offer: Offer) -> float | None:
         one = machine(offer)
         # Machines that differ in nothing that the jobs meet are simulated once.
-        size = len(one.cards), one.cards[0].total_mib if mib and one.cards else 0, one.cores if on_cpu else 0
+        room = one.cards[0].total_mib if mib and one.cards else 0
+        size = len(one.cards), room, one.cores if on_cpu else 0, offer.gpu_name if of_model else None
         if size not in sizes:
             sizes[size] = _hours(manifest, durations if known else None, one, profile)
         return sizes[size]
@@ -107,7 +110,7 @@ def machine(offer: Offer, speed: float = 1.0) -> assign_jobs.Offer:
 
 def _hours(manifest: Manifest, durations: Durations | None, one: assign_jobs.Offer, profile: Profile) -> float | None:
     """Hours of a whole spec on a machine; None if it cannot run there. `durations`: None where they are not known."""
-    needs = {assign_jobs.need_of(job) for job in manifest.jobs}
+    needs = {need_of(job) for job in manifest.jobs}
     if any(assign_jobs.unservable(need, manifest, one) for need in needs):
         return None
     if durations is None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from build_manifest.faults import listed
+from queue_manager.core import gpu_models
 from queue_manager.core.events import JobsAdded
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 from skill.common.errors import FailedError, UseError
@@ -14,10 +15,10 @@ from skill.runs.digest import FINAL, Row
 
 
 class Load(NamedTuple):
-    """A host that can take jobs now: its GPUs, where they were read, and its unfinished jobs."""
+    """A host that can take jobs now: the models of its GPUs, where they were read, and its unfinished jobs."""
 
     host: str
-    cards: int
+    cards: tuple[str, ...]
     unfinished: int
 
 
@@ -34,7 +35,7 @@ def loads(hosts: Sequence[Row], cards: Sequence[Row]) -> list[Load]:
     return [
         Load(
             row["name"],
-            sum(card["host"] == row["name"] and card["total_mib"] is not None for card in cards),
+            tuple(card["name"] for card in cards if card["host"] == row["name"] and card["total_mib"] is not None),
             sum(count for status, count in row["counts"].items() if status not in FINAL),
         )
         for row in hosts
@@ -120,8 +121,16 @@ def _least(cluster: Sequence[JobSpec], hosts: Sequence[Load]) -> str:
     if not hosts:
         raise FailedError("no host of the run answers now, so none can be given jobs; try again when one does")
     wanted = max(job.gpus for job in cluster)
-    fitting = [load for load in hosts if load.cards >= wanted] or hosts
-    return min(fitting, key=lambda load: load.unfinished / max(1, load.cards if wanted else 1)).host
+    models = {job.gpu_model for job in cluster if job.gpus and job.gpu_model}
+    able = [load for load in hosts if all(any(gpu_models.fits(one, card) for card in load.cards) for one in models)]
+    if not able:
+        there = "; ".join(f"{load.host}: {gpu_models.counted(load.cards) or 'none'}" for load in hosts)
+        asked = " and ".join(sorted(gpu_models.words(one) for one in models))
+        raise FailedError(
+            f"job {cluster[0].id} needs a GPU of model {asked}, which no host of the run that answers has ({there})"
+        )
+    fitting = [load for load in able if len(load.cards) >= wanted] or able
+    return min(fitting, key=lambda load: load.unfinished / max(1, len(load.cards) if wanted else 1)).host
 
 
 def _added(whole: Manifest, dependencies: Dependencies, jobs: Sequence[JobSpec]) -> Added:

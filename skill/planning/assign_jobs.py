@@ -10,10 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from queue_manager.core import gpu_models
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.model import Need
 from queue_manager.core.placement import impossible
 from queue_manager.core.readings import Card, may_use
+from queue_manager.core.state_types import need_of
 from skill.runs.assignment import Part, marks
 from skill.runs.dependencies import Dependencies
 
@@ -83,11 +85,6 @@ def share(manifest: Manifest, offers: Sequence[Offer], seconds: Mapping[str, flo
 def all_on(manifest: Manifest, offer: Offer) -> Sharing:
     """Assign all jobs to one host, whether it can run them or not."""
     return Sharing({offer.name: tuple(job.id for job in manifest.jobs)}, (), {})
-
-
-def need_of(job: JobSpec) -> Need:
-    """Return what a job needs of the GPUs of its host."""
-    return Need(job.gpus, job.gpu_mem_mib)
 
 
 def unservable(need: Need, manifest: Manifest, offer: Offer) -> str | None:
@@ -225,9 +222,15 @@ class _Scale:
         return self.costs((need_of(job), job.phase))[n] is not None
 
 
+def serving(need: Need, manifest: Manifest, offer: Offer) -> list[Card]:
+    """Return the GPUs of a host that the run may use and that are of a model that a job with such a need takes."""
+    cards = [card for card in offer.cards if may_use(card.index, manifest.gpus)]
+    return [card for card in cards if gpu_models.fits(need.models, card.name)]
+
+
 def at_once(need: Need, manifest: Manifest, offer: Offer) -> int:
     """Return how many jobs with such a need a host runs at a time; at least 1."""
-    cards = [card for card in offer.cards if may_use(card.index, manifest.gpus)]
+    cards = serving(need, manifest, offer)
     slots = len(cards) if need.mib is None else sum(card.total_mib // need.mib for card in cards)
     slots = max(1, slots // need.gpus)
     return slots if manifest.max_parallel is None else min(slots, manifest.max_parallel)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from queue_manager.core import slurm_needs
 from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import JobSpec, Manifest
+from skill.common.units import count_text
 
 HOSTS = "hosts"
 WINDOW = 1000
@@ -33,6 +34,12 @@ def placed(manifest: Manifest, engine: str) -> Placed:
     sharing = sum(job.gpu_mem_mib is not None for job in manifest.jobs)
     if sharing:
         warnings.append("gpu_mem_mib does not apply with Slurm yet: each job gets its GPUs for itself")
+    untold = sum(bool(job.gpu_model) and not _names_gpus(job) for job in manifest.jobs)
+    if untold:
+        warnings.append(
+            f"gpu_model of {count_text(untold, 'job')} does not apply with Slurm, which has names of its own for GPUs; "
+            "say the same with slurm: {gres: 'gpu:TYPE:N'} or {constraint: FEATURE}; sinfo -o '%G %f' shows them"
+        )
     jobs = tuple([_asking(job) for job in manifest.jobs])
     made = manifest._replace(jobs=jobs, launcher=SLURM, gpus=None, wave="rolling")
     return Placed(made, tuple(warnings))
@@ -42,7 +49,13 @@ def _asking(job: JobSpec) -> JobSpec:
     settings = dict(job.slurm or {})
     if job.gpus and "gres" not in settings:
         settings["gres"] = f"gpu:{job.gpus}"
-    return job._replace(gpus=0, gpu_mem_mib=None, slurm=settings or None)
+    return job._replace(gpus=0, gpu_mem_mib=None, gpu_model=(), slurm=settings or None)
+
+
+def _names_gpus(job: JobSpec) -> bool:
+    """Whether the settings for Slurm choose among GPUs."""
+    settings = job.slurm or {}
+    return "constraint" in settings or str(settings.get("gres", "")).count(":") > 1
 
 
 class Class(NamedTuple):

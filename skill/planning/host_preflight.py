@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from build_manifest.faults import listed
+from queue_manager.core import gpu_models
 from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.outputs import escape, is_glob, patterns_overlap
@@ -306,7 +307,12 @@ class _Judge:
             self.warnings += slurm.warnings
             return
         concerned = [job for job in self._specs if job.gpus]
-        usable = [row for row in probe["gpus"] if may_use(row["index"], self._manifest.gpus)]
+        models = {job.gpu_model for job in concerned}
+        usable = [
+            row
+            for row in probe["gpus"]
+            if may_use(row["index"], self._manifest.gpus) and any(gpu_models.fits(one, row["name"]) for one in models)
+        ]
         threshold = self._manifest.gpu_free_threshold_mib
         free = sum(row["used_mib"] is not None and row["used_mib"] < threshold for row in usable)
         most = self._manifest.max_parallel

@@ -12,6 +12,7 @@ from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.model import Need
 from queue_manager.core.placement import impossible
 from queue_manager.core.readings import Card, may_use
+from queue_manager.core.state_types import need_of
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -119,7 +120,7 @@ def _never_placed(manifest: Manifest, gpu_jobs: Sequence[JobSpec], cards: Sequen
     words: dict[Need, str | None] = {}
     hopeless: dict[str, list[str]] = {}
     for job in gpu_jobs:
-        need = Need(job.gpus, job.gpu_mem_mib)
+        need = need_of(job)
         if need not in words:
             words[need] = impossible(need, cards, manifest.gpus)
         reason = words[need]

@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from build_manifest.faults import listed
+from queue_manager.core import gpu_models
 from queue_manager.core.durations import Durations
 from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 from queue_manager.core.readings import Card, may_use
+from queue_manager.core.state_types import need_of
 from queue_manager.core.times import duration
 from skill.common import fitting
 from skill.common.text_table import columns
 from skill.planning import engines, forecast
-from skill.planning.assign_jobs import Offer, Sharing
+from skill.planning.assign_jobs import Offer, Sharing, serving
 from skill.runs.dependencies import Dependencies
 
 if TYPE_CHECKING:
@@ -108,6 +110,7 @@ def _job(spec: JobSpec, dependencies: Dependencies, resolved: bool) -> dict[str,
         "waits_for": [need.name for need in dependencies.needs(spec.id)],
         "cards": spec.gpus,
         "gpu_mem_mib": spec.gpu_mem_mib,
+        "gpu_model": list(spec.gpu_model),
         "expected_output": spec.expected_output,
         "params": dict(spec.params),
     }
@@ -127,6 +130,7 @@ def _phase(
         "match": list(phase.match),
         "cards": sorted({spec.gpus for spec in specs}),
         "gpu_mem_mib": sorted({spec.gpu_mem_mib for spec in specs if spec.gpu_mem_mib is not None}),
+        "gpu_model": sorted({gpu_models.words(spec.gpu_model) for spec in specs if spec.gpu_model}),
         "outputs": sum(spec.expected_output is not None for spec in specs),
         "at_once": min(at_once, len(specs)),
         "seconds_per_job": durations.of_phases(specs).get(phase.name),
@@ -144,7 +148,7 @@ def _at_once(spec: JobSpec, manifest: Manifest, offer: Offer) -> int:
     most = manifest.max_parallel
     if spec.gpus == 0:
         return offer.cores if most is None else most
-    cards = _usable(manifest, offer)
+    cards = serving(need_of(spec), manifest, offer)
     if spec.gpu_mem_mib is None:
         slots = len(cards) // spec.gpus
     else:
@@ -219,7 +223,8 @@ def _cards(row: Mapping[str, Any]) -> str:
     counts = "-".join(map(str, dict.fromkeys((row["cards"][0], row["cards"][-1])))) if row["cards"] else "0"
     if counts == "0":
         return "none (CPU)"
-    return f"{counts} x {listed(map(str, row['gpu_mem_mib']))} MiB" if row["gpu_mem_mib"] else counts
+    share = f" x {listed(map(str, row['gpu_mem_mib']))} MiB" if row["gpu_mem_mib"] else ""
+    return counts + share + (f" ({listed(row['gpu_model'])})" if row["gpu_model"] else "")
 
 
 def _count(number: int, word: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from queue_manager.core import gpu_models
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.readings import Card, may_use
 from queue_manager.core.times import duration
@@ -72,7 +73,9 @@ def profile(work: Work) -> str:
 
 def usable(manifest: Manifest, cards: Sequence[Card]) -> list[int]:
     """The memory of each GPU that the jobs of a manifest may use, in MiB."""
-    return [card.total_mib for card in cards if may_use(card.index, manifest.gpus)]
+    models = {job.gpu_model for job in manifest.jobs if job.gpus}
+    usable = [card for card in cards if may_use(card.index, manifest.gpus)]
+    return [card.total_mib for card in usable if not models or any(gpu_models.fits(one, card.name) for one in models)]
 
 
 def _lacks(work: Work, cards_mib: Sequence[int]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from build_manifest.faults import listed
 from queue_manager.core import events as ev
-from queue_manager.core import failure_advice
+from queue_manager.core import failure_advice, gpu_models
 from queue_manager.core.events import Record
 from queue_manager.core.launchers import DEFAULT, LAUNCHERS
 from queue_manager.core.manifest import JobSpec
@@ -121,7 +121,7 @@ def _cards(document: Mapping[str, Any], row: Row) -> list[str]:
     for card in document["gpus"]:
         if card.get("host") != row.get("host") or "room_mib" not in card:  # older managers do not tell
             continue
-        held, wanted = card["holder"], row.get("gpu_mem_mib")
+        held, wanted, models = card["holder"], row.get("gpu_mem_mib"), row.get("gpu_model") or ()
         room = card["room_mib"]
         if wanted is not None and card["total_mib"] is not None and isinstance(room, int) and room < wanted:
             text = f"{room} of {card['total_mib']} MiB are available, and {wanted} are needed"
@@ -129,6 +129,8 @@ def _cards(document: Mapping[str, Any], row: Row) -> list[str]:
         elif wanted is not None:
             held = None  # no threshold counts for it
         name = digest.card(card)
+        if not gpu_models.fits(models, card["name"] or ""):
+            held = f"of another model than {gpu_models.words(models)}, which is needed"
         lines.append(f"{name}: {held}" if held else f"{name}: free; it will be assigned at the next check, by priority")
     return lines
 

@@ -211,6 +211,7 @@ def _unread(spec: JobSpec, host: str) -> _Row:
         "expected_output": spec.expected_output, "error": None, "warning": None,
         "failure": None, "log": "", "waiting": f"host {host} has not been read yet", "retry_at": None,
         "depends_on": list(spec.depends_on), "cards": spec.gpus, "gpu_mem_mib": spec.gpu_mem_mib,
+        "gpu_model": list(spec.gpu_model),
         "priority": spec.priority, "last_output": None, "silent_s": None, "cpu": None, "asks": None, "host": host,
         "metrics": {}, "metric_errors": {}, "health": None, "outcome": None, "recovery": None, "seq": 0,
     }  # fmt: skip

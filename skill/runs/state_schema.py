@@ -212,6 +212,7 @@ class Job(_Job, total=False):
     wave: Whole | None
     failure: Words
     gpu_mem_mib: Count | None
+    gpu_model: list[Text]
     priority: Whole | None
     attempt_ended: Words
     code: Words

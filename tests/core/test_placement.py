@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from queue_manager.core import gpu_models
 from queue_manager.core.boundary import ForeignLease
 from queue_manager.core.model import Need
 from queue_manager.core.placement import SETTLE_SECONDS, impossible
 from queue_manager.core.readings import Card, Unreadable, may_use
 from queue_manager.core.requests import Request
+from queue_manager.core.snapshot import waiting
 from tests.core.states import FOREVER, ONCE, cards_of, run_to_end, spec, started, statuses, turns, until, world
 from tests.fakes import FakeHost, Plan, with_plans
 
@@ -215,11 +217,53 @@ def test_a_divided_card_that_is_listed_stands_for_its_slices(index: int, listed:
     assert may_use(index, listed) is may
 
 
+def test_a_job_gets_a_gpu_of_its_model_and_others_pass_it() -> None:
+    host, manager = world(spec("a", gpu_model=("A10",)), spec("b", gpu_model=("A10",)), spec("any"))
+    host.plan_of = with_plans({}, FOREVER)
+    host.cards[0].name, host.cards[1].name = "NVIDIA L4", "NVIDIA A10"
+    turns(host, manager, 3)
+    assert cards_of(manager.state) == {"a": (1,), "any": (0,)}
+    assert waiting(manager.state, manager.state.job("b"), {}) == "waits for a GPU (A10) to be free"
+
+
+def test_a_job_whose_model_the_host_lacks_is_stuck_at_the_end_and_says_which_there_are() -> None:
+    host, manager = world(spec("a", gpu_model=("H100",)), spec("any"))
+    turns(host, manager, 1)
+    assert "need:1:None:H100" in manager.state.machine.conditions
+    run_to_end(host, manager)
+    assert statuses(manager.state) == {"a": "stuck", "any": "completed"}
+    assert manager.state.job("a").error == "needs 1 GPU of model H100; this host has 2 x Fake"
+
+
+@pytest.mark.parametrize(
+    ("models", "name", "does"),
+    [
+        ((), "NVIDIA L4", True),
+        (("rtx 4090",), "NVIDIA GeForce RTX 4090", True),
+        (("RTX_4090",), "NVIDIA GeForce RTX 4090", True),
+        (("4090",), "NVIDIA GeForce RTX 4090", True),
+        (("A10",), "NVIDIA A100-SXM4-80GB", False),
+        (("A100",), "NVIDIA A100-SXM4-80GB", True),
+        (("A100 80GB",), "NVIDIA A100-SXM4-80GB", False),
+        (("A100 SXM4", "L4"), "NVIDIA A100-SXM4-80GB", True),
+        (("L4",), "NVIDIA L40S", False),
+        (("RTX 4090",), "NVIDIA GeForce RTX 4090 D", True),
+        (("NVIDIA GeForce RTX 4090",), "NVIDIA GeForce RTX 4090 D", False),
+        (("nvidia geforce rtx 4090",), "NVIDIA GeForce RTX 4090", True),
+        (("1g.10gb",), "NVIDIA A100-SXM4-80GB MIG 1g.10gb", True),
+    ],
+)
+def test_which_gpus_are_of_a_model(models: tuple[str, ...], name: str, does: bool) -> None:
+    assert gpu_models.fits(models, name) is does
+
+
 # -- what can never be ------------------------------------------------------------------------------------------------
 
 CARDS = [Card(0, "GPU-0", "Fake", 24_000, 0), Card(1, "GPU-1", "Fake", 16_000, 0)]
 
 
+MIXED = [Card(0, "GPU-0", "NVIDIA L4", 24_000, 0), Card(1, "GPU-1", "NVIDIA A10", 16_000, 0)]
+THERE = "NVIDIA L4, NVIDIA A10"
 SLICES = [Card(100, "MIG-0", "Fake", 8_000, 0), Card(101, "MIG-1", "Fake", 8_000, 0)]
 
 
@@ -243,6 +287,17 @@ SLICES = [Card(100, "MIG-0", "Fake", 8_000, 0), Card(101, "MIG-1", "Fake", 8_000
             "needs 2 GPUs; this host has 1 GPU undivided and 2 MIG slices, of which a job can have only one",
         ),
         (Need(2, 20_000), CARDS, None, "needs 20000 MiB on 2 GPUs; the largest GPU has 24000 MiB"),
+        (Need(1, None, ("L4", "A10")), MIXED, None, None),
+        (Need(2, None, ("L4", "A10")), MIXED, None, None),
+        (Need(1, None, ("A1", "H100")), MIXED, None, f"needs 1 GPU of model A1 or H100; this host has {THERE}"),
+        (Need(2, None, ("L4",)), MIXED, [0, 1], f"needs 2 GPUs of model L4; of the GPUs [0, 1] this host has {THERE}"),
+        (Need(1, None, ("L4",)), [], None, "needs 1 GPU of model L4; this host has none"),
+        (
+            Need(1, 20_000, ("A10",)),
+            MIXED,
+            None,
+            "needs 20000 MiB on 1 GPU of model A10; the largest one has 16000 MiB",
+        ),
     ],
 )
 def test_what_these_cards_can_never_meet(

@@ -185,7 +185,8 @@ def test_a_job_as_users_read_it() -> None:
         "screen_pid": 1002, "pid": 101001, "attempt": 1, "attempts": 1, "oom_attempts": 0, "wave": 1,
         "started": "2026-01-01T00:00:00.500Z", "completed": None, "exit_code": None, "expected_output": "a.pt",
         "error": None, "warning": None, "failure": None, "log": "/runs/run-1/logs/a.log", "waiting": None,
-        "retry_at": None, "depends_on": [], "cards": 1, "gpu_mem_mib": 9000, "priority": 2,
+        "retry_at": None, "depends_on": [], "cards": 1, "gpu_mem_mib": 9000, "gpu_model": [],
+        "priority": 2,
         "metrics": {}, "metric_errors": {}, "attempt_ended": None, "code": None, "environment": None, "skipped": False,
         "seq": 4,
         "health": {

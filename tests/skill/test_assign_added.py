@@ -15,7 +15,7 @@ THERE = manifest(
     job("t1", "teach"), job("t2", "teach"), job("s1", "learn"), phases=(Phase("teach"), Phase("learn", ("teach",)))
 )
 OWNER = {"t1": "a", "s1": "a", "t2": "b"}
-IDLE = (Load("a", 2, 4), Load("b", 1, 1))
+IDLE = (Load("a", ("NVIDIA L4", "NVIDIA L4"), 4), Load("b", ("NVIDIA A10",), 1))
 
 
 def whole(*new: JobSpec, phases: tuple[Phase, ...] = (), groups: dict[str, tuple[str, ...]] | None = None) -> Manifest:
@@ -45,8 +45,16 @@ def test_other_jobs_go_where_the_fewest_wait_for_each_card() -> None:
     assert given(job("wider", "free", gpus=8)) == {"b": ["wider"]}, "its manager says that it cannot run there"
 
 
+def test_a_job_that_asks_for_a_model_of_gpu_goes_where_there_is_one() -> None:
+    wants = [job(f"c{n}", "free", gpus=1, gpu_model=("L4",)) for n in range(4)]
+    assert given(*wants) == {"a": ["c0", "c1", "c2", "c3"]}, "though b has less to do"
+    words = r"job c needs a GPU of model A100 or H100, which no host .* has \(a: 2 x NVIDIA L4; b: NVIDIA A10\)"
+    with pytest.raises(FailedError, match=words):
+        given(job("c", "free", gpus=1, gpu_model=("A100", "H100")))
+
+
 def test_a_host_that_does_not_answer_gets_only_what_has_to_go_there() -> None:
-    away = (Load("a", 2, 4),)
+    away = IDLE[:1]
     assert given(job("x", "free"), job("y", "free", depends_on=("t2",)), hosts=away) == {"a": ["x"], "b": ["y"]}
     with pytest.raises(FailedError, match="no host of the run answers"):
         given(job("x", "free"), hosts=())
@@ -79,5 +87,8 @@ def test_only_hosts_that_answer_and_were_not_given_up_can_be_given_jobs() -> Non
     counts = {"completed": 5, "running": 2, "pending": 1}
     row: dict[str, Any] = {"name": "a", "state": "submitted", "reachable": True, "counts": counts}
     hosts = [row, {**row, "name": "b", "reachable": False}, {**row, "name": "c", "state": "lost"}]
-    cards: list[dict[str, Any]] = [{"host": "a", "total_mib": 80000}, {"host": "a", "total_mib": None}]
-    assert loads(hosts, cards) == [Load("a", 1, 3)]
+    cards: list[dict[str, Any]] = [
+        {"host": "a", "name": "NVIDIA L4", "total_mib": 80000},
+        {"host": "a", "name": "NVIDIA L4", "total_mib": None},
+    ]
+    assert loads(hosts, cards) == [Load("a", ("NVIDIA L4",), 3)]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 from queue_manager.core.readings import Card
+from queue_manager.core.state_types import need_of
 from skill.planning import assign_jobs
 from skill.planning.assign_jobs import Offer, Sharing, Transfer, share
 from skill.runs.dependencies import Dependencies
@@ -197,6 +198,22 @@ def test_a_job_that_fits_nowhere_is_named_with_all_that_wait_for_it() -> None:
         "after": "waits for huge, which no host can run",
     }
     assert share(made, []).unplaced["free"] == "there is no host"
+
+
+def test_a_job_goes_to_a_host_with_a_gpu_of_its_model() -> None:
+    old, new = (Offer(name, (Card(0, "GPU-0", model, 24000, 3),)) for name, model in MODELS.items())
+    wants = [job(f"j{n}", gpus=1, gpu_model=("RTX 4090",)) for n in range(3)]
+    assert share(manifest(*wants), [old, new]).parts == {"new": ("j0", "j1", "j2")}
+    nowhere = share(manifest(job("j", gpus=1, gpu_model=("H100", "A100"))), [old, new]).unplaced
+    assert nowhere == {
+        "j": "old: needs 1 GPU of model H100 or A100; this host has NVIDIA GeForce RTX 3090; "
+        "new: needs 1 GPU of model H100 or A100; this host has NVIDIA GeForce RTX 4090"
+    }
+    mixed = Offer("mixed", (*old.cards, *new.cards))
+    assert assign_jobs.at_once(need_of(wants[0]), manifest(*wants), mixed) == 1
+
+
+MODELS = {"old": "NVIDIA GeForce RTX 3090", "new": "NVIDIA GeForce RTX 4090"}
 
 
 def test_a_large_run_is_shared_at_once() -> None:

@@ -292,6 +292,16 @@ def test_a_job_that_waits_for_cards_shows_who_holds_each() -> None:
     assert reasons("b") == []
 
 
+def test_a_job_that_waits_for_a_model_of_gpu_shows_which_are_others() -> None:
+    story = Story(manifest(job("a", gpus=1), job("b", gpus=1, gpu_model=("A10", "L4"))))
+    story.start("a", 0)
+    cards = (Card(0, "GPU-0", "NVIDIA L4", 40000, 20000), Card(1, "GPU-1", "NVIDIA A100", 40000, 3))
+    found = why.explain(story.document(cards=cards), Dependencies(story.manifest), "b", [], [], story.at)
+    assert found["because"] == "pending: waits for a GPU (A10 or L4) to be free"
+    other = "GPU 1: of another model than A10 or L4, which is needed"
+    assert found["cards"] == ["GPU 0: assigned to a", other]
+
+
 def test_a_job_without_cards_shows_none() -> None:
     story = Story(manifest(job("cpu"), job("card", gpus=1)))
     for name, cards in (("cpu", ()), ("card", (0,))):
