@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from queue_manager.core.launchers import SLURM
-from queue_manager.core.manifest import JobSpec, Manifest, OomRetry, Phase
+from queue_manager.core.manifest import OomRetry
 from queue_manager.core.requests import Request
 from tests import forked
-from tests.e2e.runs import PATIENCE, ROOT, Run, World, wait_for
-from tests.e2e.runs import job as any_job
+from tests.e2e.runs import PATIENCE, ROOT, World, wait_for
+from tests.e2e.slurm_runs import job, on_slurm, ran, small_world, stand_in
 from tests.laptop import ONCE, SPEC, Laptop, finish, state
 from tests.laptop import ran as ran_on
 from tests.slurm_cluster import SlurmCluster
@@ -55,40 +54,6 @@ def world(tmp_path: Path, cluster: SlurmCluster) -> Iterator[World]:
     cluster.call("scancel", "--user=root")
     cluster.until(lambda: not cluster.call("squeue", "-h").strip(), "no job is left")
     made.close()
-
-
-def job(name: str, cmd: str, **fields: object) -> JobSpec:
-    """A job that notes each time it runs."""
-    noted = f"echo {name} $WAVEQUEUE_ATTEMPT >> ran; {cmd}"
-    return any_job(name, noted, slurm={"cpus": 1, **dict(fields.pop("slurm", {}))}, **fields)  # type: ignore[call-overload]
-
-
-def on_slurm(world: World, *jobs: JobSpec, phases: tuple[Phase, ...] = (Phase("main"),), **fields: object) -> Run:
-    (world.root / "work").mkdir()
-    made = Manifest("test", jobs, phases, cwd=str(world.root / "work"), launcher=SLURM, **fields)  # type: ignore[arg-type]
-    return world.run(made)
-
-
-def ran(run: Run) -> Counter[str]:
-    """How often each attempt of each job has run."""
-    return Counter((run.world.root / "work" / "ran").read_text().splitlines())
-
-
-def small_world(world: World, **fields: object) -> Run:
-    """Two teachers and three students of each, which read what their teacher has written."""
-    teachers = [job(f"t{n}", f"sleep 0.2; echo {n} > t{n}", phase="teach", expected_output=f"t{n}") for n in (1, 2)]
-    students = [
-        job(
-            f"s{n}_{k}",
-            f"grep -qx {n} t{n} && echo > s{n}_{k}",
-            phase="learn",
-            depends_on=(f"t{n}",),
-            expected_output=f"s{n}_{k}",
-        )
-        for n in (1, 2)
-        for k in range(3)
-    ]
-    return on_slurm(world, *teachers, *students, phases=(Phase("teach"), Phase("learn", ("teach",), ("n",))), **fields)
 
 
 SECTION = "## From login to results"
@@ -187,16 +152,6 @@ def test_a_manager_killed_at_any_moment_loses_nothing_and_runs_nothing_twice(wor
     assert set(run.statuses().values()) == {"completed"}
     assert set(ran(run).values()) == {1}
     assert {name.split()[0] for name in ran(run)} == set(run.jobs())
-
-
-def stand_in(world: World, cluster: SlurmCluster, script: str) -> dict[str, str]:
-    """An environment in which sbatch is `script`, where REAL is the real one."""
-    folder = world.root / "bin"
-    folder.mkdir(exist_ok=True)
-    program = folder / "sbatch"
-    program.write_text("#!/bin/sh\n" + script.replace("REAL", str(cluster.bin / "sbatch")))
-    program.chmod(0o755)
-    return {"PATH": f"{folder}:{world.environment['PATH']}"}
 
 
 def test_a_batch_that_was_not_handed_over_costs_no_attempt(world: World, cluster: SlurmCluster) -> None:
