@@ -128,6 +128,7 @@ class Daemon:
         )
         self._impossible: dict[Need, str] = {}
         self._foreign: tuple[b.ForeignLease, ...] = ()
+        self._admitted: b.Admitted | None = None
         self._halt = False
         self._again = False
         self._just_finished = False
@@ -223,6 +224,8 @@ class Daemon:
             self._watch.drop(order)
             self._warm.ended(self._state.jobs[order])
         self._respecify(result.records)
+        if self._engine is not None and any(isinstance(record.event, ev.Resumed) for record in result.records):
+            self._engine.resumed()
         for action in result.actions:
             self._act(action)
         self._launches.flush(now)
@@ -322,7 +325,24 @@ class Daemon:
         seen = b.Seen(boot, cores, attempts, cards, before, (), checked, requests, guard.disk, machine, code)
         missing = accepted.missing(requests, self._state, self._environment, self._jobs.cwd)
         metrics = self._metrics.answers()
-        return replace(seen, journal=guard.journal, missing=missing, doing=doing, metrics=metrics, health=health)
+        self._ask_engine(now)
+        return replace(
+            seen,
+            journal=guard.journal,
+            missing=missing,
+            doing=doing,
+            metrics=metrics,
+            health=health,
+            admitted=self._admitted,
+        )
+
+    def _ask_engine(self, now: float) -> None:
+        """Ask an engine that places the jobs what it takes of them now, after what became of those before."""
+        if self._engine is not None:
+            before = self._admitted
+            self._admitted = self._engine.look(now)
+            if before is None or before.reason != self._admitted.reason:
+                self._publisher.changed()
 
     # -- act ------------------------------------------------------------------------------------------------------
 
@@ -390,6 +410,7 @@ class Daemon:
             self._health.readings(),
             self._watch.queued(),
             self._estimator.eta if self._state.finished is None else None,
+            None if self._admitted is None else self._admitted.reason,
         )
 
     def _wait(self) -> None:
@@ -407,8 +428,9 @@ class Daemon:
                 due.append(self._clean_at)
             if self._guard.disk is not None or self._guard.journal is not None:
                 due.append(self._guard.due)
-            others = (self._code, self._health, self._notifier)
-            due.extend(at for one in others if (at := one.due()) is not None)
+            engine = None if self._engine is None else self._engine.due()
+            others = (self._code.due(), self._health.due(), self._notifier.due(), engine)
+            due.extend(at for at in others if at is not None)
             timers = (self._cards.view_due(), self._estimator.due(now), next_timer(self._state, self._turned_at))
             due.extend(at for at in timers if at is not None)
             snapshot = self._publisher.due_in()

@@ -89,7 +89,7 @@ class Publisher:
         state = self._state
         self._rows += [b""] * (len(state.jobs) - len(self._rows))
         queue_wide = (
-            snapshot.queue_reason(state),
+            snapshot.queue_reason(state, situation.refuses),
             snapshot.card_reason(state),
             tuple(sorted(situation.impossible.items(), key=str)),
         )

@@ -88,6 +88,14 @@ def _revoked(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
         _end(turn, job, attempt, seen, _CANCELLED)
     elif seen.inherited or attempt.stop_reason == "bound":
         _end(turn, job, attempt, seen, _INTERRUPTED)
+    elif seen.put_off:
+        _end(
+            turn,
+            job,
+            attempt,
+            seen,
+            Verdict(Outcome.INTERRUPTED, "interrupted", error=f"not started: {seen.launch_error}"),
+        )
     else:
         turn.launch_error = seen.launch_error or "no wrapper claimed the attempt"
         _end(turn, job, attempt, seen, _NOT_LAUNCHED)

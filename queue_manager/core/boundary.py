@@ -85,6 +85,7 @@ class Evidence:
     nothing and used no CPU and no GPU; once the command has ended: since which none of what it left running has worked.
     `launch_error`: the launcher's own words where it did not start. `quiet`: no session of that name is listed and this
     manager is not just launching it. `queued`: where it waits for its start, in words, however long that takes.
+    `put_off`: its `launch_error` is neither the job's fault nor the launcher's, and passes by itself.
     """
 
     claim: Claim | Revoked | Unreadable | None
@@ -102,6 +103,7 @@ class Evidence:
     inherited: bool = False
     left: Leftovers | None = None
     queued: str | None = None
+    put_off: bool = False
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,16 @@ class HealthReading:
 
 
 @dataclass(frozen=True)
+class Admitted:
+    """What an engine that places the jobs itself takes of the run now: `room`: so many more attempts; `reason`: why no
+    more, in words, where it is for a while; `conditions`: what a person should know, in words, by kind."""
+
+    room: int
+    reason: str | None = None
+    conditions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class CodeReading:
     """The identity of the code in the run's cwd (None: unknown). `since`: time of the reading before."""
 
@@ -206,7 +218,7 @@ class Seen:
     just ended. `journal`: what others did to the journal, and that it was restored. `missing`: what is missing of an
     output that a person wants to accept, in words, by the request's id. `doing`: what each running attempt does, where
     that was checked. `metrics`: metrics of jobs that completed. `health`: health of the running attempts that were
-    checked.
+    checked. `admitted`: what an engine takes, where one places the jobs.
     """
 
     boot: str
@@ -225,6 +237,7 @@ class Seen:
     doing: Mapping[int, Doing] | None = None
     metrics: Mapping[int, MetricsFound] = field(default_factory=dict)
     health: Mapping[int, HealthReading] = field(default_factory=dict)
+    admitted: Admitted | None = None
 
 
 @dataclass(frozen=True)

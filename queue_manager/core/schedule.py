@@ -89,6 +89,8 @@ def _slots(turn: Turn) -> tuple[int, int]:
     if retry_at is not None:
         unclaimed = any(attempt.wrapper is None for attempt in state.live.values())
         slots = 0 if unclaimed or turn.now < retry_at else min(slots, 1)
+    if turn.seen.admitted is not None:
+        slots = min(slots, turn.seen.admitted.room)
     cpu_jobs = sum(not attempt.cards for attempt in state.live.values())
     return slots, (turn.seen.cores if bound is None else bound) - cpu_jobs
 

@@ -25,8 +25,8 @@ class Situation(NamedTuple):
     """What a snapshot shows beside the state: the last reading of the cards, what cannot be met, the paths, what is to
     become of a rented machine, what other runs held of the cards when they were last given away, what else a person
     should know (text and since when, by kind), what running attempts did and how they were when that was last looked
-    at, where attempts wait that were handed over and have not begun, and when the run will have ended, where that was
-    estimated.
+    at, where attempts wait that were handed over and have not begun, when the run will have ended, where that was
+    estimated, and why an engine takes no more jobs for now, in words.
 
     These are looks at the world, made anew by each manager. All else in a snapshot is in the journal."""
 
@@ -44,10 +44,12 @@ class Situation(NamedTuple):
     health: Mapping[int, HealthReading] = {}
     queued: Mapping[int, str] = {}
     eta: Eta | None = None
+    refuses: str | None = None
 
 
-def queue_reason(state: QueueState) -> str | None:
-    """What keeps every ready job from starting, in words; None if nothing does. Ready rows change with it."""
+def queue_reason(state: QueueState, refuses: str | None = None) -> str | None:
+    """What keeps every ready job from starting, in words; None if nothing does. Ready rows change with it. `refuses`:
+    see Situation."""
     if state.paused:
         return "the run is paused; resume it with: wavequeue resume"
     if state.machine.closed is not None:
@@ -55,7 +57,7 @@ def queue_reason(state: QueueState) -> str | None:
     for kind in ("disk", CANNOT_START):
         if kind in state.machine.conditions:
             return state.machine.conditions[kind][0]
-    return None
+    return refuses
 
 
 def card_reason(state: QueueState) -> str | None:
@@ -66,8 +68,9 @@ def card_reason(state: QueueState) -> str | None:
     return None
 
 
-def waiting(state: QueueState, job: Job, impossible: Mapping[Need, str]) -> str | None:
-    """Why a job does not run yet, in words; None if it runs, or never will without a person."""
+def waiting(state: QueueState, job: Job, impossible: Mapping[Need, str], refuses: str | None = None) -> str | None:
+    """Why a job does not run yet, in words; None if it runs, or never will without a person. `refuses`: see
+    Situation."""
     if job.status in RETRYING:
         return f"waits for its retry at {iso(job.due)}"
     if job.status is not Status.PENDING:
@@ -78,7 +81,7 @@ def waiting(state: QueueState, job: Job, impossible: Mapping[Need, str]) -> str 
     needs += [f"job {state.jobs[order].spec.id}" for order in state.graph.open_jobs(job.order, 3)]
     if needs:
         return f"waits for {', '.join(needs[:3])}" + (" and more" if len(needs) > 3 else "")
-    reason = queue_reason(state)
+    reason = queue_reason(state, refuses)
     if reason is None and job.need.gpus:
         reason = impossible.get(job.need) or card_reason(state)
     if reason is not None:
@@ -120,7 +123,7 @@ def job_row(state: QueueState, job: Job, situation: Situation) -> dict[str, Any]
         "warning": job.warning,
         "failure": job.failure,
         "log": situation.log_path(spec.id),
-        "waiting": situation.queued.get(job.order) or waiting(state, job, situation.impossible),
+        "waiting": situation.queued.get(job.order) or waiting(state, job, situation.impossible, situation.refuses),
         "retry_at": iso(job.due) if job.status in RETRYING else None,
         "depends_on": list(spec.depends_on),
         "cards": spec.gpus,

@@ -155,6 +155,8 @@ def conditions(turn: Turn, machine: Decision | None = None) -> None:
     if seen.machine is not None:
         wanted.update(teardown.conditions(turn, machine))
     wanted.update(activity.conditions(turn.state, seen.doing or {}))
+    if seen.admitted is not None:
+        wanted.update(seen.admitted.conditions)
     for need, reason in turn.impossible.items():
         of = "".join(f":{model}" for model in need.models)
         wanted[f"need:{need.gpus}:{need.mib}{of}"] = reason

@@ -19,7 +19,6 @@ CLASSES = 20
 NAMED = 20
 """Ids of jobs in an answer."""
 _VERSION = re.compile(r"slurm(?:-wlm)? (\S+)")
-_LIMITS = {"MaxArraySize": "max_array", "MaxJobCount": "max_jobs", "MinJobAge": "min_job_age"}
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:
@@ -27,20 +26,18 @@ def describe(manifest: Manifest) -> dict[str, Any]:
     Slurm is configured, null where unknown; `refused`: needs that Slurm can never meet, [{options, jobs, count, says}];
     `starts`: when it would start the first of each of the others, in its words; `untried`: needs that were too many."""
     found: dict[str, Any] = {"version": None, "fault": None, "refused": [], "starts": [], "untried": 0}
-    found.update(dict.fromkeys(_LIMITS.values()))
+    found.update(commands.Configuration()._asdict())
     code, out, words = _run(["sbatch", "--version"])
     version = _VERSION.search(out)
     if code is None or version is None:
         found["fault"] = f"sbatch does not run here: {words or 'it is not that of Slurm'}" if code != 127 else _NONE
         return found
     found["version"] = version.group(1)
-    code, out, words = _run(["scontrol", "show", "config"])
+    code, out, words = _run(commands.CONFIGURATION)
     if code != 0:
         found["fault"] = f"Slurm's controller does not answer: {commands.complaint(words)}"
         return found
-    for name, key in _LIMITS.items():
-        limit = re.search(rf"^{name}\s*=\s*(\d+)", out, re.MULTILINE)
-        found[key] = None if limit is None else int(limit.group(1))
+    found.update(commands.configuration(out)._asdict())
     _try_needs(manifest, found)
     return found
 

@@ -165,8 +165,13 @@ def answer(batch: Batch) -> Answer | None:
         return _answer(batch, None)
 
 
+def complaint(batch: Batch) -> str:
+    """Return what the sbatch of a batch has said on stderr so far."""
+    return _text(batch.directory / "sbatch.err")
+
+
 def _answer(batch: Batch, code: int | None) -> Answer:
-    return Answer(code, _text(batch.directory / "sbatch.out"), _text(batch.directory / "sbatch.err"))
+    return Answer(code, _text(batch.directory / "sbatch.out"), complaint(batch))
 
 
 def _text(path: Path) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 from queue_manager.core.readings import Unreadable
 from queue_manager.slurm import batches, commands
 from queue_manager.slurm.batches import Answer, Batch
-from queue_manager.slurm.commands import Listed
+from queue_manager.slurm.commands import Configuration, Listed
+from queue_manager.slurm.workers import Workers
 
 TOLD_AT_ONCE = 200
 PATIENCE = 60.0
@@ -32,22 +33,27 @@ class Cluster:
     def __init__(self, environment: Mapping[str, str], clock: Callable[[], float]) -> None:
         self._environment, self._clock = commands.scrubbed(environment), clock
         self.wake: Callable[[], None] = lambda: None
-        self._submitting = ThreadPoolExecutor(1, "sbatch")
-        self._asking = ThreadPoolExecutor(1, "squeue")
-        self._telling = ThreadPoolExecutor(4, "scancel")  # scancel tries for a minute where a task is just ending
+        self._submitting = Workers(1, "sbatch")
+        self._asking = Workers(1, "squeue")
+        self._telling = Workers(4, "scancel")  # scancel tries for a minute where a task is just ending
         self._guard = threading.Lock()
         self._answers: list[tuple[Batch, Answer]] = []
         self._untold: dict[Callable[[Sequence[str]], list[str]], dict[tuple[str, int], None]] = {}
         """Tasks that a command is to be run about, by what makes it: one call for those of one turn."""
-        self._looking = False
+        self._looking = self._configuring = False
         self.listing: Listing | None = None
+        self.configuration: Configuration | Unreadable | None = None
+        self.sending: Batch | None = None
+        """The batch for which sbatch is at work."""
 
     def submit(self, batch: Batch, options: Sequence[str], extra: Mapping[str, str]) -> None:
         """Have a batch submitted, after those before it. `extra`: more that its jobs inherit."""
-        self._submitting.submit(self._submit, batch, options, {**self._environment, **extra})
+        self._submitting.submit(partial(self._submit, batch, options, {**self._environment, **extra}))
 
     def _submit(self, batch: Batch, options: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.sending = batch
         answer = batches.call(batch, options, environment)
+        self.sending = None
         with self._guard:
             self._answers.append((batch, answer))
         self.wake()
@@ -57,6 +63,23 @@ class Cluster:
         with self._guard:
             found, self._answers = self._answers, []
         return found
+
+    def configure(self) -> None:
+        """Have Slurm asked how it is configured, unless it is being asked."""
+        if not self._configuring:
+            self._configuring = True
+            self._asking.submit(self._configure)
+
+    def _configure(self) -> None:
+        done = self._run(commands.CONFIGURATION)
+        if isinstance(done, str):
+            self.configuration = Unreadable(f"scontrol: {done}")
+        elif done.returncode and commands.is_unclear(done.stderr):
+            self.configuration = Unreadable(f"scontrol: {commands.complaint(done.stderr)}")
+        else:
+            self.configuration = commands.configuration(done.stdout)
+        self._configuring = False
+        self.wake()
 
     def look(self) -> None:
         """Have Slurm asked what it has of all tasks, unless it is being asked."""
@@ -86,7 +109,7 @@ class Cluster:
             is_first = not untold
             untold.update(dict.fromkeys(tasks))
             if is_first and untold:
-                self._telling.submit(self._tell_all, make)
+                self._telling.submit(partial(self._tell_all, make))
 
     def _tell_all(self, make: Callable[[Sequence[str]], list[str]]) -> None:
         with self._guard:
@@ -125,6 +148,6 @@ class Cluster:
 
     def close(self) -> None:
         """Begin nothing more. A submission that is under way ends by itself, and a later manager sees how."""
-        self._submitting.shutdown(wait=False, cancel_futures=True)
-        self._asking.shutdown(wait=False, cancel_futures=True)
-        self._telling.shutdown(wait=False, cancel_futures=True)
+        self._submitting.close()
+        self._asking.close()
+        self._telling.close()

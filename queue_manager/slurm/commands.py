@@ -29,6 +29,10 @@ OVER = frozenset(
 )  # fmt: skip
 LOST = frozenset({"NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "REVOKED"})
 """The cluster ended it, and not the job."""
+NODE_LOST = frozenset({"NODE_FAIL", "BOOT_FAIL"})
+NOT_STARTED = NODE_LOST | {"FAILED", "COMPLETED"}
+"""What a task ended as that has not taken its attempt: where its node is named, that could not start it, or does not
+see the run's directory."""
 
 
 def listing(text: str) -> dict[tuple[str, int], Listed]:
@@ -71,30 +75,86 @@ class Refused(Enum):
     WRONG = "Slurm cannot run such a job"
 
 
-_REFUSALS = {
-    Refused.LIMIT: (
-        "AssocMaxSubmitJobLimit", "QOSMaxSubmitJobPerUserLimit", "QOSMaxSubmitJobLimit", "AssocGrpSubmitJobsLimit",
-        "QOSGrpSubmitJobsLimit", "job submit limit",
-    ),
-    Refused.WRONG: (
-        "invalid partition specified", "Invalid account or account/partition combination", "Invalid qos specification",
-        "Requested node configuration is not available", "Invalid feature specification", "Invalid generic resource",
-        "Invalid job array specification", "Invalid --time specification", "unrecognized option",
-        "does not look like a batch script", "Access/permission denied", "Invalid number of",
-        "Requested time limit is invalid", "Memory specification can not be satisfied", "Pathname of a file",
-        "More processors requested than permitted", "Unable to open file",
-    ),
-}  # fmt: skip
+NO_NODE = "Requested node configuration is not available"
+_WRONG = (
+    "invalid partition specified", "Invalid account or account/partition combination", "Invalid qos specification",
+    NO_NODE, "Invalid feature specification", "Invalid generic resource",
+    "Invalid job array specification", "Invalid --time specification", "unrecognized option",
+    "does not look like a batch script", "Access/permission denied", "Invalid number of",
+    "Requested time limit is invalid", "Memory specification can not be satisfied", "Pathname of a file",
+    "More processors requested than permitted", "Unable to open file",
+)  # fmt: skip
+_LIMIT = re.compile(r"\b(?:Assoc|QOS)\w*?(?:Limit|Minutes)\b")
+_OF_LIMITS = "job submit limit"
+"""Is in the sentence that sbatch prints behind the name of every limit, also of one on the size or the time of jobs."""
+_FULL = ("sleeping and retrying", "temporarily disabled, retrying")
+_GAVE_UP = ("Resource temporarily unavailable", "Slurm job queue full", "temporarily disabled")
+FULL = "MaxJobCount"
+"""The limit on all jobs of a cluster. At it sbatch waits for two minutes, and is refused then."""
 
 
 def refused(code: int, words: str) -> Refused | None:
     """Return why sbatch refused; None where it is not clear whether it did: a time-out, a lost connection."""
     if code == 0:
         return None
-    for kind, phrases in _REFUSALS.items():
-        if any(phrase.lower() in words.lower() for phrase in phrases):
-            return kind
-    return Refused.WRONG if code == 255 else None
+    if limit(words) is not None:
+        return Refused.LIMIT
+    wrong = code == 255 or _has(words, _WRONG) or _LIMIT.search(words) is not None
+    return Refused.WRONG if wrong else None
+
+
+def limit(words: str) -> str | None:
+    """Return the limit on submitted jobs for which sbatch was refused, by Slurm's name; None where it was for none. A
+    limit on the size or the time of jobs is no such limit: waiting does not help."""
+    named = _LIMIT.findall(words)
+    if named:
+        return next((name for name in named if "Submit" in name), None)
+    if _OF_LIMITS in words:
+        return _OF_LIMITS
+    last = words.rstrip().rpartition("\n")[2]
+    return FULL if is_full(words) and _has(last, _GAVE_UP) else None
+
+
+def is_full(words: str) -> bool:
+    """Return whether sbatch, by what it has printed so far, waits since Slurm has as many jobs as it takes."""
+    return _has(words, _FULL)
+
+
+def is_away(words: str) -> bool:
+    """Return whether a command found no controller to ask: it did not time out while one was busy."""
+    return _has(words, ("Unable to contact slurm controller", "connect failure", "Connection refused"))
+
+
+def is_unclear(words: str) -> bool:
+    """Return whether a command failed since the controller is away or busy, and not for what it was asked."""
+    return is_away(words) or _has(words, ("timed out", "temporarily unable", "temporarily unavailable"))
+
+
+def _has(words: str, phrases: Iterable[str]) -> bool:
+    return any(phrase.lower() in words.lower() for phrase in phrases)
+
+
+CONFIGURATION = ("scontrol", "show", "config")
+
+
+class Configuration(NamedTuple):
+    """What a cluster says of itself; None where it does not. `max_array`: tasks that one array can have; `max_jobs`: of
+    all users; `min_job_age`: seconds for which it lists a job that has ended."""
+
+    max_array: int | None = None
+    max_jobs: int | None = None
+    min_job_age: int | None = None
+
+
+def configuration(text: str) -> Configuration:
+    """Return what `scontrol show config` says."""
+
+    def number(name: str) -> int | None:
+        found = re.search(rf"^(?:.*[ ,=])?{name}\s*=\s*(\d+)", text, re.MULTILINE)
+        return None if found is None else int(found.group(1))
+
+    arrays = [size for name in ("MaxArraySize", "max_array_tasks") if (size := number(name)) is not None]
+    return Configuration(min(arrays, default=None), number("MaxJobCount"), number("MinJobAge"))
 
 
 def complaint(words: str) -> str:

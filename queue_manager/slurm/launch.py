@@ -17,12 +17,11 @@ from queue_manager.launch import Launch
 from queue_manager.launchers.launcher import Launcher
 from queue_manager.launchers.script import Given
 from queue_manager.launchers.warm import Warm
+from queue_manager.slurm.admission import Admission
 from queue_manager.slurm.batches import Batches, Task
 from queue_manager.slurm.cluster import Cluster
+from queue_manager.slurm.nodes import with_excluded
 from queue_manager.slurm.watch import SlurmWatch
-
-ARRAY = 1000
-"""Tasks of one array: MaxArraySize is 1001 where a site has not set it."""
 
 
 class _Asked(NamedTuple):
@@ -48,10 +47,11 @@ class SlurmLaunch(Launch):
         store: Batches,
         cluster: Cluster,
         watch: SlurmWatch,
+        admission: Admission,
     ) -> None:
         super().__init__(state, run_dir, launcher, key, given, ports, named, code)
         self.warm = Warm(state, run_dir, None)
-        self._store, self._cluster, self._watch = store, cluster, watch
+        self._store, self._cluster, self._watch, self._admission = store, cluster, watch, admission
         self._asked: dict[_Asked, list[tuple[int, Task]]] = {}
 
     def start(self, job: Job, attempt: Attempt, cwd: str, now: float) -> subprocess.Popen[bytes] | None:
@@ -68,9 +68,10 @@ class SlurmLaunch(Launch):
     def flush(self, now: float) -> None:
         """Submit what was prepared in this turn."""
         asked, self._asked = self._asked, {}
+        size = self._admission.array
         for one, tasks in asked.items():
-            for first in range(0, len(tasks), ARRAY):
-                self._submit(one, tasks[first : first + ARRAY], now)
+            for first in range(0, len(tasks), size):
+                self._submit(one, tasks[first : first + size], now)
 
     def _submit(self, asked: _Asked, tasks: list[tuple[int, Task]], now: float) -> None:
         try:
@@ -80,4 +81,5 @@ class SlurmLaunch(Launch):
                 self._watch.launched(order, None, str(error))
             return
         self._watch.sent(batch)
-        self._cluster.submit(batch, asked.options, dict(asked.values))
+        options = with_excluded(asked.options, self._admission.nodes.excluded(now))
+        self._cluster.submit(batch, options, dict(asked.values))

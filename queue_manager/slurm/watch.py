@@ -20,7 +20,8 @@ from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Attempt
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.end_facts import EndFacts
-from queue_manager.slurm import attempt_files, batches, commands
+from queue_manager.slurm import attempt_files, batches, commands, nodes
+from queue_manager.slurm.admission import Admission
 from queue_manager.slurm.attempt_files import Taken, was_told_to_end
 from queue_manager.slurm.batches import Answer, Batch, Batches
 from queue_manager.slurm.cluster import Cluster
@@ -43,12 +44,14 @@ SETTLES = 10.0
 
 
 class _Sent:
-    """A batch that was handed to sbatch. `at`: since when its answer is known (epoch seconds), None: not yet."""
+    """A batch that was handed to sbatch. `at`: since when its answer is known (epoch seconds), None: not yet.
+    `put_off`: it was refused for a reason that passes by itself."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
         self.answer: Answer | None = None
         self.at: float | None = None
+        self.put_off = False
 
     @property
     def refusal(self) -> str | None:
@@ -72,6 +75,7 @@ class _Followed:
     def __init__(self, spec: JobSpec, attempt: Attempt, cwd: str, inherited: bool) -> None:
         self.spec, self.attempt, self.cwd, self.inherited = spec, attempt, cwd, inherited
         self.launch_error: str | None = None
+        self.put_off = False
         self.taken: Taken | None = None
         self.queued: str | None = None
         self.gone_at: float | None = None
@@ -104,9 +108,11 @@ class SlurmWatch:
         clock: Callable[[], float],
         poll: float,
         is_paused: Callable[[], bool],
+        admission: Admission,
     ) -> None:
         self._run_dir, self._store, self._cluster = run_dir, store, cluster
         self._facts, self._clock, self._poll, self._is_paused = EndFacts(run_dir, patterns), clock, poll, is_paused
+        self._admission = admission
         self._followed: dict[int, _Followed] = {}
         self._orders: dict[str, int] = {}
         self._places: dict[str, _Place] = {}
@@ -200,7 +206,7 @@ class SlurmWatch:
     def sample(self, now: float, cards: Cards | Unreadable | None, pace: float) -> list[int]:  # noqa: ARG002
         """Look for what has changed. Returns the attempts to be observed."""
         self._due = now + self._poll
-        if now - self._looked >= self._poll * LOOKS_PER_POLL:
+        if now - self._looked >= self._poll * LOOKS_PER_POLL * self._admission.slower:
             self._looked = now
             self._cluster.look()
         return sorted(self.over())
@@ -217,8 +223,14 @@ class SlurmWatch:
         for batch, answer in self._cluster.answers():
             sent = self._sent[batch.name]
             sent.answer, sent.at = answer, now
+            sent.put_off = self._admission.answered(answer, self._held_by_slurm(), now)
             found.update(self._orders.get(attempt) for attempt in batch.attempts)
         return found
+
+    def _held_by_slurm(self) -> int:
+        """How many attempts Slurm has, as far as its answers tell."""
+        sent = [place.sent for name in self._orders if (place := self._places.get(name)) is not None]
+        return sum(one.at is not None and one.refusal is None for one in sent)
 
     def _hold(self) -> None:
         """Keep tasks from starting while the run is paused, and let them start when it goes on. What the listing shows
@@ -274,10 +286,12 @@ class SlurmWatch:
         if followed.taken is None:
             found = attempt_files.taken(self._run_dir.paths.attempt(job, n))
             if isinstance(found, (Revoked, Unreadable)):
-                return Evidence(found, launch_error=followed.launch_error, inherited=followed.inherited)
+                error, put_off = followed.launch_error, followed.put_off
+                return Evidence(found, launch_error=error, inherited=followed.inherited, put_off=put_off)
             if found is None:
                 return self._unclaimed(followed, now)
             followed.taken, followed.queued = found, None
+            self._admission.nodes.begun()
         taken = followed.taken
         proc = self._run_dir.started(job, n)
         record = self._run_dir.exit_record(job, n)
@@ -294,6 +308,10 @@ class SlurmWatch:
             was_lost = self._is_doubtful(followed, taken, record) and was_taken(row)
         if was_lost:
             record = None  # the cluster ended it, and it has no part in that
+        if record is not None:
+            self._admission.nodes.ended(taken.node)
+        elif isinstance(row, Listed) and row.state in commands.NODE_LOST and now - taken.at_ns / 1e9 < nodes.QUICK:
+            self._admission.nodes.failed(taken.node, f"Slurm: {row.state} of a job that had just begun there", now)
         ended = self._gather(followed, taken, record, row)
         return Evidence(taken.claim, proc=proc, exit=record, ended=ended, inherited=was_lost)
 
@@ -328,10 +346,10 @@ class SlurmWatch:
         if error is None and place is None and not followed.inherited:
             queued = "is being submitted to Slurm"
         elif error is None and place is not None:
-            error = place.sent.refusal
+            error, followed.put_off = place.sent.refusal, place.sent.put_off
             queued = None if error is not None else self._where(followed, place.sent, now)
             if error is None and queued is None:
-                error = self._never_began(followed, place.sent)
+                error = self._never_began(followed, place.sent, now)
         followed.queued, followed.launch_error = queued, error
         quiet = error is None and queued is None
         return Evidence(None, launch_error=error, quiet=quiet, inherited=followed.inherited, queued=queued)
@@ -353,12 +371,17 @@ class SlurmWatch:
         followed.gone_at = followed.gone_at or now
         return "was started by Slurm" if now - followed.gone_at < SETTLES else None
 
-    def _never_began(self, followed: _Followed, sent: _Sent) -> str:
+    def _never_began(self, followed: _Followed, sent: _Sent, now: float) -> str:
         row = self._row(followed, 0.0)
         if not isinstance(row, Listed):
+            followed.put_off = True
             return "Slurm does not list it"
         place = f" on {row.node}" if row.node else ""
-        return f"Slurm: {row.state} ({row.reason}){place}; see {sent.batch.directory}"
+        says = f"Slurm: {row.state} ({row.reason})"
+        if row.node and row.state in commands.NOT_STARTED:
+            why = f"jobs cannot start there: {says}; see {sent.batch.directory}"
+            followed.put_off = self._admission.nodes.failed(row.node, why, now)
+        return f"{says}{place}; see {sent.batch.directory}"
 
     def _row(self, followed: _Followed, since: float) -> Listed | Unreadable | None:
         """What Slurm lists of an attempt, as it was asked after `since` (epoch seconds); None if it lists nothing."""

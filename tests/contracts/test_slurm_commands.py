@@ -18,6 +18,11 @@ LISTING = """\
 """
 
 
+POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+WAITS = "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\n"
+"""Printed at MaxJobCount; after 120 seconds sbatch gives up."""
+
+
 def test_a_listing() -> None:
     assert commands.listing(LISTING) == {
         ("wq.toy.1", 0): Listed(12, "COMPLETED", "None", "n1"),
@@ -54,12 +59,57 @@ def test_an_id_counts_once_its_line_is_whole(text: str, wanted: int | None) -> N
         (255, "sbatch: unrecognized option '--partitoin'", Refused.WRONG),
         (1, "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", None),
         (1, "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)", None),
+        (1, f"sbatch: error: QOSMaxWallDurationPerJobLimit\nsbatch: error: {POLICY}", Refused.WRONG),
+        (1, f"sbatch: error: Batch job submission failed: {POLICY}", Refused.LIMIT),
+        (1, f"{WAITS}sbatch: error: Batch job submission failed: Resource temporarily unavailable\n", Refused.LIMIT),
+        (1, "sbatch: error: Batch job submission failed: Resource temporarily unavailable", None),
+        (1, f"{WAITS}sbatch: error: Batch job submission failed: Socket timed out on send/recv operation\n", None),
+        (-9, WAITS, None),
         (1, "", None),
         (-9, "", None),
     ],
 )  # fmt: skip
 def test_only_a_clear_refusal_says_that_nothing_was_submitted(code: int, words: str, wanted: Refused | None) -> None:
     assert commands.refused(code, words) == wanted
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("sbatch: error: AssocMaxSubmitJobLimit", "AssocMaxSubmitJobLimit"),
+        ("sbatch: error: AssocGrpSubmitJobsLimit", "AssocGrpSubmitJobsLimit"),
+        ("sbatch: error: QOSMaxSubmitJobPerUserLimit", "QOSMaxSubmitJobPerUserLimit"),
+        ("sbatch: error: QOSMaxCpuPerUserLimit\n(job submit limit, user's size and/or time limits)", None),
+        (f"{WAITS}sbatch: error: Batch job submission failed: Resource temporarily unavailable\n", "MaxJobCount"),
+        ("sbatch: error: Invalid partition", None),
+    ],
+)
+def test_the_name_of_a_limit(words: str, wanted: str | None) -> None:
+    assert commands.limit(words) == wanted
+
+
+CONFIG = """\
+Configuration data as of 2026-11-29T16:00:00
+JobCompParams           = (null)
+MaxArraySize            = {array}
+MaxJobCount             = 10000
+MinJobAge               = 300 sec
+SchedulerParameters     = {parameters}
+"""
+
+
+@pytest.mark.parametrize(
+    ("array", "parameters", "wanted"),
+    [
+        (1001, "bf_interval=1", 1001),
+        (4001, "batch_sched_delay=0,max_array_tasks=500,bf_interval=1", 500),
+        (0, "(null)", 0),
+    ],
+)
+def test_the_configuration_of_a_cluster(array: int, parameters: str, wanted: int) -> None:
+    text = CONFIG.format(array=array, parameters=parameters)
+    assert commands.configuration(text) == (wanted, 10_000, 300)
+    assert commands.configuration("slurm_load_ctl_conf error") == (None, None, None)
 
 
 def test_a_complaint_is_one_line() -> None:

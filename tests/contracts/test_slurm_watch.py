@@ -20,6 +20,7 @@ from queue_manager.core.model import Attempt
 from queue_manager.core.readings import Unreadable
 from queue_manager.slurm import batches, commands
 from queue_manager.slurm import watch as watching
+from queue_manager.slurm.admission import Admission
 from queue_manager.slurm.batches import Answer, Batch, Batches, Task
 from queue_manager.slurm.cluster import Cluster, Listing
 from queue_manager.slurm.commands import Listed
@@ -40,6 +41,7 @@ class Desk:
         self.run_dir.prepare()
         self.cluster = Cluster({}, lambda: self.now)
         self.store = Batches(self.paths, "key", "run")
+        self.admission = Admission(1000, {})
         self.watch = self.manager()
         self.spec = JobSpec("one", "true", "main", expected_output="out")
         self.attempt = Attempt(ev.AttemptStarting("one", 1, 1, "wq.one", watching.BOOT), self.now)
@@ -49,7 +51,8 @@ class Desk:
         self.watch.sent(self.batch)
 
     def manager(self) -> SlurmWatch:
-        return SlurmWatch(self.run_dir, self.store, self.cluster, Patterns, lambda: self.now, 5.0, lambda: self.paused)
+        parts = (self.run_dir, self.store, self.cluster)
+        return SlurmWatch(*parts, Patterns, lambda: self.now, 5.0, lambda: self.paused, self.admission)
 
     def answer(self, answer: Answer) -> None:
         """sbatch has ended."""

@@ -1,0 +1,148 @@
+"""What Slurm takes of a run: how many tasks, on which nodes, and why no more for now. Pure.
+
+It is told how submissions and looks at the queue ended. A controller that is busy is asked again later and later; while
+one is away nothing is submitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from queue_manager.core.boundary import Admitted
+from queue_manager.core.readings import Unreadable
+from queue_manager.slurm import commands, window
+from queue_manager.slurm.batches import Answer
+from queue_manager.slurm.commands import Configuration, Refused
+from queue_manager.slurm.nodes import Nodes
+
+ARRAY = 1000
+"""Tasks of one array where the cluster does not say how many it takes."""
+KIND = "slurm"
+"""The kind of the condition that Slurm does not answer."""
+PATIENCE = 300.0
+"""Seconds for which a controller may be too busy to answer until a person is told. One that is away is told at once."""
+_FIRST, _LONGEST = 5.0, 300.0
+_SLOWER = 8
+
+
+class Admission:
+    """What Slurm takes of one run. Times in epoch seconds. `most`: tasks that it is to have at a time; `conditions`: of
+    the run's state, see Nodes."""
+
+    def __init__(self, most: int, conditions: Mapping[str, tuple[str, float]]) -> None:
+        self.window = window.whole(most)
+        self.nodes = Nodes(conditions)
+        self._configuration: Configuration | Unreadable | None = None
+        self._opens = 0.0
+        self._unclear = 0
+        self._silence: Unreadable | None = None
+        self._silent_since = 0.0
+        self._silences = 0
+        self._is_full = False
+
+    # -- told -------------------------------------------------------------------------------------------------------
+
+    def configured(self, configuration: Configuration | Unreadable) -> None:
+        """Take note of what the cluster says of itself, or why it does not."""
+        self._configuration = configuration
+
+    def answered(self, answer: Answer, held: int, now: float) -> bool:
+        """Take note of how a submission of this manager ended. `held`: tasks of the run that Slurm has. Returns whether
+        it is a refusal that passes by itself."""
+        self._is_full = False
+        if answer.code == 0:
+            self.window, self._unclear = window.accepted(self.window), 0
+            return False
+        kind = None if answer.code is None else commands.refused(answer.code, answer.words)
+        if kind is Refused.LIMIT:
+            self.window = window.refused(self.window, commands.limit(answer.words) or "a limit", held, now)
+        elif kind is Refused.WRONG and commands.NO_NODE in answer.words and self.nodes.excluded(now):
+            self.nodes.trust(now)  # without those that are excluded there is no node for such jobs
+        elif kind is None:
+            self._opens = now + min(_LONGEST, _FIRST * 2**self._unclear)
+            self._unclear += 1
+            return False
+        else:
+            return False
+        return True
+
+    def listed(self, tasks: object, now: float) -> None:
+        """Take note of a look at Slurm's queue: what it showed, or why not (Unreadable)."""
+        if not isinstance(tasks, Unreadable):
+            self._silence, self._silences = None, 0
+            return
+        self._silent_since = now if self._silence is None else self._silent_since
+        self._silence = tasks
+        self._silences += 1
+
+    def waits(self, is_full: bool) -> None:
+        """Take note whether the sbatch under way waits, since Slurm has as many jobs as it takes."""
+        self._is_full = is_full
+
+    # -- asked ------------------------------------------------------------------------------------------------------
+
+    @property
+    def array(self) -> int:
+        """The most tasks of one array."""
+        known = self._configuration
+        size = known.max_array if isinstance(known, Configuration) else None
+        return ARRAY if size is None else max(1, size)
+
+    @property
+    def slower(self) -> int:
+        """How many times as rarely as usual Slurm is asked, since it does not answer."""
+        return _SLOWER if self._silences > 3 else 1 << self._silences
+
+    @property
+    def is_full(self) -> bool:
+        """Whether sbatch waits, since Slurm has as many jobs as it takes."""
+        return self._is_full
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has to be asked whether Slurm answers, before anything can be submitted."""
+        return self._away is not None or not isinstance(self._configuration, Configuration)
+
+    @property
+    def _away(self) -> str | None:
+        silence = self._silence
+        return silence.reason if silence is not None and commands.is_away(silence.reason) else None
+
+    def look(self, live: int, now: float) -> Admitted:
+        """Return what Slurm takes of the run now, where it has `live` tasks of it."""
+        self.window = window.grown(self.window, now)
+        reason = self._reason(now)
+        is_closed = self.is_silent or now < self._opens
+        room = 0 if is_closed else self.window.room(live, now)
+        conditions = self.nodes.conditions(now)
+        silence, known = self._silence, self._configuration
+        if silence is None and isinstance(known, Unreadable):
+            conditions[KIND] = f"Slurm does not say how it is configured, so nothing is submitted: {known.reason}"
+        if silence is not None and (self._away is not None or now - self._silent_since >= PATIENCE):
+            does = "does not answer" if self._away is not None else "is too busy to answer"
+            conditions[KIND] = (
+                f"Slurm's controller {does}, so nothing is submitted or concluded: {silence.reason}; running jobs go on"
+            )
+        return Admitted(room, reason, conditions)
+
+    def _reason(self, now: float) -> str | None:
+        """Why no more is submitted."""
+        known = self._configuration
+        if self._away is not None:
+            return "waits until Slurm's controller answers again"
+        if isinstance(known, Unreadable):
+            return f"waits until Slurm's controller answers: {known.reason}"
+        if now < self._opens:
+            return "waits a little, since Slurm's controller is busy"
+        if self._is_full:
+            return f"waits until Slurm takes more jobs: it has as many as it takes of all users ({commands.FULL})"
+        if self.window.limit is not None:
+            return f"waits for others to end: Slurm takes no more jobs at a time ({self.window.limit})"
+        return None
+
+    def due(self, now: float) -> float | None:
+        """Return when something changes by time alone; None where nothing does."""
+        times = [self._opens, self.window.opens, self.nodes.due(now)]
+        if self.window.limit is not None:
+            times.append(self.window.grows)
+        return min((at for at in times if at is not None and at > now), default=None)
