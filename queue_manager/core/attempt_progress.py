@@ -7,12 +7,14 @@ from enum import Enum
 
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
-from queue_manager.core import health, health_rules, idle, leftovers, recovery
+from queue_manager.core import health, health_rules, idle, leftovers, recovery, slurm_memory
 from queue_manager.core.failures import Rule
 from queue_manager.core.judge import Verdict, judge
+from queue_manager.core.launchers import SLURM
 from queue_manager.core.model import Attempt, Job
 from queue_manager.core.readings import Unreadable
 from queue_manager.core.recover_policy import OTHER_HOST
+from queue_manager.core.slurm_needs import Ooms
 from queue_manager.core.status import Outcome, Status
 from queue_manager.core.turn import Turn
 
@@ -185,6 +187,13 @@ def _end(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence, verdict: Verd
     used = tuple(turn.seen.before.get(card, 0) for card in attempt.cards)
     code = seen.exit.code if seen.exit else None
     charged = verdict.outcome not in (Outcome.INTERRUPTED, Outcome.NOT_LAUNCHED)
+    memory = None if verdict.memory is None else verdict.memory.value
+    if verdict.memory is not None and turn.state.manifest.launcher == SLURM:
+        ooms = Ooms(job.host_ooms, job.gpu_ooms)
+        after = slurm_memory.after(job.spec.slurm or {}, verdict.memory, ooms, status is Status.STUCK)
+        error = slurm_memory.told(error, after)
+        if after.is_final:
+            status, due = Status.STUCK, None
     if verdict.rule is Rule.CARD and len(attempt.cards) == 1:
         charged, status, due = False, Status.PENDING, None
     elif status is Status.STUCK:
@@ -209,6 +218,7 @@ def _end(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence, verdict: Verd
             used,
             outcome,
             seen.ended.environment if seen.ended is not None else None,
+            memory,
         )
     )
     if verdict.rule is Rule.CARD and len(attempt.cards) == 1:

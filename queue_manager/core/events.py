@@ -137,7 +137,7 @@ class AttemptEnded:
     """The verdict, and the status that the job has now. `charged`: the attempt counts for the job.
     `due`: when a retry may start (epoch seconds). `used_mib`: last reading of its cards while it lived. `outcome`:
     stopped_early or recovered, where it ended so. `environment`: which one it had: the hash of a lock file, the digest
-    of an image."""
+    of an image. `memory`: host or gpu, which of them it ran out of; None also in journals of earlier versions."""
 
     job: str
     n: int
@@ -151,6 +151,7 @@ class AttemptEnded:
     used_mib: tuple[int, ...] = ()
     outcome: str | None = None
     environment: str | None = None
+    memory: str | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from queue_manager.core.memory import Memory, of_line
+
 _OF_CLASS = {
     "oom": "it needs more memory than its GPU had left: make it smaller, or give it a larger GPU",
     "cuda": "CUDA refused or lost a call: check that driver, CUDA and the framework's build fit this GPU; an illegal "
@@ -31,6 +33,10 @@ _OF_CLASS = {
     "out_of_bounds": "a metric left its bounds: see the settings that it was given, and the bound in the spec",
     "leftovers": "its command ended and left processes running: end them in the command",
 }  # fmt: skip
+HOST_MEMORY = (
+    "it needs more of the host's memory than it had: load less at a time, use fewer loader workers, or give it more: "
+    "with Slurm by slurm.mem, on a host by fewer jobs at a time (max_parallel)"
+)
 _OF_LINE = (
     ("network", r"[Aa]ddress already in use|EADDRINUSE",
      "another process has this port: leave MASTER_PORT to wavequeue, which gives each attempt its own, or end it"),
@@ -52,4 +58,4 @@ def of_failure(name: str, line: str) -> str | None:
     for of, pattern, text in _OF_LINE:
         if of == name and re.search(pattern, line):
             return text
-    return _OF_CLASS.get(name)
+    return HOST_MEMORY if name == "oom" and of_line(line) is Memory.HOST else _OF_CLASS.get(name)

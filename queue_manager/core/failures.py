@@ -85,6 +85,7 @@ _TABLE = (
             r"_ArrayMemoryError|^MemoryError\b|std::bad_alloc",
             r"\[Errno 12\] Cannot allocate memory|fork: Cannot allocate memory",
             r"\boom-kill\b|\boom_kill\b",
+            r"exceeded memory limit[^\r\n]{0,100}being killed",  # Slurm's, where it watches what jobs use
         ),
         True,
         (
@@ -102,6 +103,7 @@ _TABLE = (
             "cannot allocate memory",
             "oom-kill",
             "oom_kill",
+            "exceeded memory limit",
         ),
     ),
     _Row(

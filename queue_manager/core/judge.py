@@ -8,6 +8,7 @@ from queue_manager.core import failures
 from queue_manager.core.boundary import Ended, ExitRecord, Output
 from queue_manager.core.failures import FailureClass, Rule
 from queue_manager.core.manifest import JobSpec
+from queue_manager.core.memory import WORDS, Memory, of_line
 from queue_manager.core.outputs import shown
 from queue_manager.core.status import Outcome
 
@@ -23,13 +24,15 @@ _PIPE = 141
 
 
 class Verdict(NamedTuple):
-    """How an attempt ended. `failure`: the name of its class, None for a success; `rule`: what follows."""
+    """How an attempt ended. `failure`: the name of its class, None for a success; `rule`: what follows; `memory`: which
+    it ran out of, if it did."""
 
     outcome: Outcome
     failure: str | None = None
     rule: Rule | None = None
     error: str | None = None
     warning: str | None = None
+    memory: Memory | None = None
 
 
 def judge(
@@ -79,9 +82,10 @@ def judge(
     if finding is not None and killed and failures.rule_of(finding.name) is Rule.RETRIES:
         finding = None  # whatever it printed before, a signal ended it
     if ended.oom_kill and (killed or (finding is not None and finding.name == "killed")):
-        return _failed(failures.HOST_OOM, "out of host memory: the kernel's OOM killer ended it", ended)
+        error = f"{WORDS[Memory.HOST]}: the kernel's OOM killer ended it"
+        return _failed(failures.HOST_OOM, error, ended)._replace(memory=Memory.HOST)
     if finding is not None:
-        return _found(finding, how)
+        return _found(finding, how, _has_gpu(spec))
     if killed:
         error = how if code is None else f"{how}: killed from outside"
         return Verdict(Outcome.FAILED, failures.KILLED.name, failures.KILLED.rule, error)
@@ -89,7 +93,6 @@ def judge(
 
 
 _TITLES = {
-    "oom": "out of memory",
     "sick_card": "faulty GPU",
     "disk_full": "disk full",
     "arguments": "wrong arguments",
@@ -98,11 +101,19 @@ _TITLES = {
 """Classes that are named beside the log line; the lines of the others name the failure themselves."""
 
 
-def _found(finding: failures.LogFinding, how: str) -> Verdict:
+def _has_gpu(spec: JobSpec) -> bool:
+    """Whether a job has a GPU: Slurm's are not among its `gpus`."""
+    asked = spec.slurm or {}
+    return spec.gpus > 0 or "gres" in asked or any("gpu" in word for word in asked.get("extra", ()))
+
+
+def _found(finding: failures.LogFinding, how: str, has_gpu: bool) -> Verdict:
     """Return a failure by what its log shows."""
     name = failures.EXIT_CODE.name if finding.name == "traceback" else finding.name
-    title = f"{_TITLES[name]} ({how})" if name in _TITLES else how
-    return Verdict(Outcome.FAILED, name, failures.rule_of(name), f"{title}: {finding.line}")
+    memory = of_line(finding.line, has_gpu) if name == failures.HOST_OOM.name else None
+    what = WORDS[memory] if memory is not None else _TITLES.get(name)
+    title = how if what is None else f"{what} ({how})"
+    return Verdict(Outcome.FAILED, name, failures.rule_of(name), f"{title}: {finding.line}", memory=memory)
 
 
 def _failed(row: FailureClass, error: str, ended: Ended) -> Verdict:

@@ -19,6 +19,7 @@ from queue_manager.core.events import Record
 from queue_manager.core.graph import Graph
 from queue_manager.core.machine_state import MachineState
 from queue_manager.core.manifest import Manifest, Phase
+from queue_manager.core.memory import Memory
 from queue_manager.core.ready import ReadyIndex
 from queue_manager.core.state_types import NO_RECOVERY, Attempt, Bound, Job, Need, PhaseTally, Settling, Teardown
 from queue_manager.core.status import EDGES, RETRYING, Status
@@ -161,7 +162,7 @@ class QueueState:
         job.indices, job.last_cards = event.indices, event.cards
         self.tallies.ran(job, self.code)
         job.pid = job.leader_pid = job.due = job.exit_code = job.error = job.warning = job.failure = None
-        job.outcome = None
+        job.outcome = job.memory = None
         self.live[job.order] = attempt
         self.cards.give(attempt)
         self.tallies.started(job, at)
@@ -201,7 +202,7 @@ class QueueState:
             event.failure,
         )
         job.ended, job.attempt_ended, job.due, self.last_end, job.outcome = at, at, event.due, at, event.outcome
-        job.environment = event.environment
+        job.environment, job.memory = event.environment, event.memory
         recovery.attempt_ended(job, event, status, at)
         self.tallies.ended(job, at, event.charged and event.failure == "oom" and status is Status.FAILED_OOM)
         if not event.charged:
@@ -210,6 +211,8 @@ class QueueState:
                 self.machine.not_launched(at)
         elif event.failure == "oom":
             job.oom_attempts += 1
+            job.host_ooms += event.memory != Memory.GPU
+            job.gpu_ooms += event.memory != Memory.HOST
         elif status is Status.COMPLETED:
             job.other_failures += event.failure is not None
             self.cards.completed(attempt.cards)
@@ -278,9 +281,9 @@ class QueueState:
     def _job_retried(self, event: ev.JobRetried, _at: float) -> None:
         job = self.job(event.job)
         self._move(job, Status.PENDING)
-        job.attempts = job.oom_attempts = job.other_failures = 0
+        job.attempts = job.oom_attempts = job.other_failures = job.host_ooms = job.gpu_ooms = 0
         job.due = job.ended = job.error = job.warning = job.failure = job.exit_code = job.blocked_by = None
-        job.outcome, job.recovery = None, NO_RECOVERY
+        job.outcome, job.memory, job.recovery = None, None, NO_RECOVERY
         self.finished = self.machine.teardown = None
 
     def _jobs_added(self, event: ev.JobsAdded, _at: float) -> None:

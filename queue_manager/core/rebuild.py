@@ -12,6 +12,7 @@ from queue_manager.core import recovery
 from queue_manager.core.events import Event, Record
 from queue_manager.core.layout import session_name
 from queue_manager.core.manifest import Manifest
+from queue_manager.core.memory import Memory
 from queue_manager.core.model import Job, QueueState
 from queue_manager.core.salvage import Row
 from queue_manager.core.status import RETRYING, Status
@@ -83,6 +84,21 @@ def _words(job: Job) -> str:
     return f"{job.status.value}{after}" + (f": {job.error or job.warning}" if job.error or job.warning else "")
 
 
+class _Ooms(NamedTuple):
+    """How many attempts ran out of memory, and out of which; one whose kind is not known counts as both."""
+
+    all: int
+    host: int
+    gpu: int
+
+
+def _ooms_before(row: Row) -> _Ooms:
+    """Those before the last attempt of a row."""
+    was = row.failure == "oom"
+    host, gpu = row.memory != Memory.GPU, row.memory != Memory.HOST
+    return _Ooms(row.oom_attempts - was, row.host_ooms - (was and host), row.gpu_ooms - (was and gpu))
+
+
 class _Journal:
     """The journal that is being built."""
 
@@ -105,9 +121,8 @@ class _Journal:
         if job.status is Status.COMPLETED:
             return
         if row.n > job.n:
-            ooms = row.oom_attempts - (row.failure == "oom")
             while job.n < row.n - 1:
-                self._pass(job, ooms > job.oom_attempts)
+                self._pass(job, _ooms_before(row))
             self._start(job, row)
         if row.n == job.n and job.attempt is not None:
             self._end(job, row)
@@ -143,7 +158,16 @@ class _Journal:
         failure = row.failure if status is not Status.COMPLETED else None
         self.emit(
             ev.AttemptEnded(
-                job.spec.id, job.n, status.value, failure, row.exit_code, row.error, row.warning, due, charged
+                job.spec.id,
+                job.n,
+                status.value,
+                failure,
+                row.exit_code,
+                row.error,
+                row.warning,
+                due,
+                charged,
+                memory=row.memory,
             )
         )
 
@@ -175,7 +199,7 @@ class _Journal:
             return
         if trace.tries > job.n:
             while job.n < trace.tries - 1:
-                self._pass(job, is_oom=False)
+                self._pass(job, None)
             self._start(job, None)
         elif job.attempt is None or trace.tries < job.n:
             return
@@ -194,12 +218,18 @@ class _Journal:
 
     # -- attempts -----------------------------------------------------------------------------------------------------
 
-    def _pass(self, job: Job, is_oom: bool) -> None:
-        """Add an attempt of which nothing is known but that another one followed it."""
+    def _pass(self, job: Job, ooms: _Ooms | None) -> None:
+        """Add an attempt of which nothing is known but that another one followed it. `ooms`: how many attempts before
+        the last ran out of memory."""
         self._start(job, None)
-        status, failure = (Status.FAILED_OOM, "oom") if is_oom else (Status.PENDING, None)
-        self.emit(ev.AttemptEnded(job.spec.id, job.n, status.value, failure, due=self._now if is_oom else None,
-                                  charged=is_oom))  # fmt: skip
+        if ooms is None or ooms.all <= job.oom_attempts:
+            self.emit(ev.AttemptEnded(job.spec.id, job.n, Status.PENDING.value, charged=False))
+            return
+        host, gpu = ooms.host - job.host_ooms, ooms.gpu - job.gpu_ooms
+        is_known = max(host, 0) + max(gpu, 0) <= ooms.all - job.oom_attempts
+        memory = None if not is_known or host + gpu <= 0 else (Memory.HOST if host > 0 else Memory.GPU).value
+        status = Status.FAILED_OOM.value
+        self.emit(ev.AttemptEnded(job.spec.id, job.n, status, "oom", due=self._now, memory=memory))
 
     def _start(self, job: Job, row: Row | None) -> None:
         name, n = job.spec.id, job.n + 1

@@ -105,6 +105,9 @@ class Row(NamedTuple):
     warning: str | None
     due: float | None
     steps: tuple[tuple[int, str, int, str, str], ...] = ()
+    memory: str | None = None
+    host_ooms: int = 0
+    gpu_ooms: int = 0
 
 
 def read_rows(document: Any) -> dict[str, Row]:
@@ -141,7 +144,7 @@ def _row(row: Mapping[str, Any]) -> Row:
     return Row(
         Status(row["status"]), number("attempt"), number("attempts"), number("oom_attempts"), number("wave"),
         words("screen_name"), indices, code, words("failure"), words("error"), words("warning"),
-        None if due is None else epoch(due), _steps(row),
+        None if due is None else epoch(due), _steps(row), words("memory"), number("host_ooms"), number("gpu_ooms"),
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """The `slurm` settings of a spec, and what they and an attempt's history ask of sbatch. Pure.
 
 The words are sbatch's own, see sbatch(1): `partition`, `account`, `qos`, `time`, `cpus`, `mem`, `gres`, `constraint`,
-and `extra` for all others. `mem_max`: up to which `mem` is doubled after each OOM. `oom`: settings that the first, the
-second, … attempt after an OOM gets instead.
+and `extra` for all others. `mem_max`: up to which `mem` is doubled each time that the host's memory runs out. `oom`:
+settings that the first, the second, … attempt gets instead after the memory of its GPU ran out.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 WORDS = ("partition", "account", "qos", "time", "mem", "mem_max", "gres", "constraint")
 """Settings that are one word, or a number."""
@@ -78,22 +78,43 @@ def _reserved(words: Sequence[str]) -> str | None:
     return next((word for word in words if word.split("=")[0] in _OURS), None)
 
 
+class Ooms(NamedTuple):
+    """How many attempts ran out of which memory before one."""
+
+    host: int = 0
+    gpu: int = 0
+
+
+NO_OOMS = Ooms()
+
+
+def raised(settings: Mapping[str, Any], gpu_ooms: int) -> dict[str, Any]:
+    """Return the settings with the entries of `oom` that an attempt has come to."""
+    found = dict(settings)
+    for rung in tuple(found.pop("oom", ()))[:gpu_ooms]:
+        found.update(rung)
+    return found
+
+
+def wanted(settings: Mapping[str, Any], ooms: Ooms) -> dict[str, Any]:
+    """Return the settings of one attempt: with its entries of `oom`, and `mem` as it is doubled."""
+    found = raised(settings, ooms.gpu)
+    most = found.pop("mem_max", None)
+    if ooms.host and most is not None and "mem" in found:
+        found["mem"] = _doubled(str(found["mem"]), str(most), ooms.host)
+    return found
+
+
 def options(
-    settings: Mapping[str, Any], ooms: int = 0, timeout: float | None = None, grace: float = 0.0
+    settings: Mapping[str, Any], ooms: Ooms = NO_OOMS, timeout: float | None = None, grace: float = 0.0
 ) -> tuple[str, ...]:
-    """Return sbatch's options for one attempt. `ooms`: attempts before it that ran out of memory; `timeout` and `grace`
-    in seconds."""
-    wanted = dict(settings)
-    for rung in tuple(wanted.pop("oom", ()))[:ooms]:
-        wanted.update(rung)
-    most = wanted.pop("mem_max", None)
-    if ooms and most is not None and "mem" in wanted:
-        wanted["mem"] = _doubled(str(wanted["mem"]), str(most), ooms)
-    if "time" not in wanted and timeout is not None:
-        wanted["time"] = math.ceil((timeout + grace + OVERTIME) / 60)
+    """Return sbatch's options for one attempt. `timeout` and `grace` in seconds."""
+    asked = wanted(settings, ooms)
+    if "time" not in asked and timeout is not None:
+        asked["time"] = math.ceil((timeout + grace + OVERTIME) / 60)
     named = {"cpus": "cpus-per-task"}
-    found = [f"--{named.get(key, key)}={wanted[key]}" for key in KEYS if key in wanted and key not in ("extra", "oom")]
-    return (*found, *wanted.get("extra", ()))
+    found = [f"--{named.get(key, key)}={asked[key]}" for key in KEYS if key in asked and key not in ("extra", "oom")]
+    return (*found, *asked.get("extra", ()))
 
 
 def _doubled(mem: str, most: str, times: int) -> str:

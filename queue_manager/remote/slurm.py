@@ -48,7 +48,7 @@ _NONE = "sbatch is not installed, or not in PATH: run this on a login node of th
 def _try_needs(manifest: Manifest, found: dict[str, Any]) -> None:
     needs: dict[tuple[str, ...], list[str]] = {}
     for job in manifest.jobs:
-        options = slurm_needs.options(job.slurm or {}, 0, job.timeout, manifest.grace_of(job))
+        options = slurm_needs.options(job.slurm or {}, timeout=job.timeout, grace=manifest.grace_of(job))
         needs.setdefault(options, []).append(job.id)
     found["untried"] = max(0, len(needs) - CLASSES)
     for options, jobs in list(needs.items())[:CLASSES]:

@@ -59,7 +59,8 @@ class SlurmLaunch(Launch):
         spec, manifest = recovery.spec_of(job), self._state.manifest
         named = self._named.of(spec)
         self._prepare(job, attempt, spec, None, named, cwd, now)
-        options = slurm_needs.options(spec.slurm or {}, job.oom_attempts, spec.timeout, manifest.grace_of(spec))
+        ooms = slurm_needs.Ooms(job.host_ooms, job.gpu_ooms)
+        options = slurm_needs.options(spec.slurm or {}, ooms, spec.timeout, manifest.grace_of(spec))
         task = Task(spec.id, attempt.n, tag(self._key, spec.id, attempt.n))
         asked = _Asked(options, tuple(sorted(named.values.items())))
         self._asked.setdefault(asked, []).append((job.order, task))

@@ -69,6 +69,6 @@ def classes(manifest: Manifest) -> list[Class]:
     """Return the jobs of a manifest for Slurm by what they ask for, in order."""
     found: dict[tuple[str, ...], list[str]] = {}
     for job in manifest.jobs:
-        options = slurm_needs.options(job.slurm or {}, 0, job.timeout, manifest.grace_of(job))
+        options = slurm_needs.options(job.slurm or {}, timeout=job.timeout, grace=manifest.grace_of(job))
         found.setdefault(options, []).append(job.id)
     return [Class(options, tuple(jobs)) for options, jobs in found.items()]

@@ -11,7 +11,7 @@ from build_manifest.faults import listed
 from queue_manager.core import events as ev
 from queue_manager.core import failure_advice, gpu_models
 from queue_manager.core.events import Record
-from queue_manager.core.launchers import DEFAULT, LAUNCHERS
+from queue_manager.core.launchers import DEFAULT, LAUNCHERS, SLURM
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.times import duration, epoch, iso
 from skill.common.units import count_text
@@ -292,7 +292,7 @@ def advice(document: Mapping[str, Any], row: Row, roots: Sequence[str], rows: Ma
     elif name in digest.RETRIES:
         steps = [f"it is retried automatically; to retry it now: {command('retry', job)}"]
     elif name == "stuck":
-        hint = _hint(row)
+        hint = _hint(row, meta.get("launcher") == SLURM)
         steps = [hint] if hint else []
         if recovery.wants_host(row):
             where = "hosts" in meta
@@ -320,10 +320,10 @@ def advice(document: Mapping[str, Any], row: Row, roots: Sequence[str], rows: Ma
     return steps
 
 
-def _hint(row: Row) -> str | None:
-    """What a kind of failure asks for. A job without cards is not told of any."""
+def _hint(row: Row, on_slurm: bool) -> str | None:
+    """What a kind of failure asks for. A job without cards is not told of any: those of Slurm are not in its row."""
     failure = row.get("failure") or ""
-    if not row["gpus"] and failure == "oom":
+    if not row["gpus"] and not on_slurm and failure == "oom":
         return (
             "it needs more memory than was available: make it smaller, or let fewer jobs run at a time (max_parallel)"
         )
@@ -331,7 +331,7 @@ def _hint(row: Row) -> str | None:
         return (
             "the next command in a pipe, such as head, ended first; write `|| true` after a pipe where this is intended"
         )
-    if not row["gpus"] and failure == "sick_card":
+    if not row["gpus"] and not on_slurm and failure == "sick_card":
         return None
     return failure_advice.of_failure(failure, row["error"] or "")
 

@@ -204,13 +204,17 @@ class Job(_Job, total=False):
     (`last_output`; `silent_s`: seconds since then, when it was looked at), `cpu` in percent of a core, and in `asks`
     that it is waiting for input on its terminal, in words. `metrics`: its numbers, None of a rule that gave none, and
     `metric_errors` says why. `outcome`: stopped_early or recovered, where it completed so. `seq`: of the
-    last event of its manager that changed it."""
+    last event of its manager that changed it. `memory`: host or gpu, which of them its last attempt ran out of, and
+    `host_ooms` and `gpu_ooms` how many did of each."""
 
     gpu: Whole | None
     pid: Whole | None
     screen_pid: Whole | None
     wave: Whole | None
     failure: Words
+    memory: Words
+    host_ooms: Count
+    gpu_ooms: Count
     gpu_mem_mib: Count | None
     gpu_model: list[Text]
     priority: Whole | None

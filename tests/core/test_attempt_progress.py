@@ -41,7 +41,7 @@ def test_after_max_attempts_of_oom_it_is_stuck(most: int) -> None:
     run_to_end(host, manager)
     job = manager.state.job("a")
     assert (job.status.value, job.n, job.oom_attempts) == ("stuck", most, most)
-    assert job.error == "out of memory (exit code 1): torch.OutOfMemoryError: CUDA out of memory"
+    assert job.error == "out of GPU memory (exit code 1): torch.OutOfMemoryError: CUDA out of memory"
 
 
 @pytest.mark.parametrize("retries", [0, 2])

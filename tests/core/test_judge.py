@@ -104,7 +104,7 @@ def test_an_exit_code_is_named_with_the_last_line(code: int, words: str) -> None
         (1, ("import", "ImportError: a"), "import", "exit code 1: ImportError: a"),
         (1, ("killed", "worker killed"), "killed", "one of its processes was killed (exit code 1): worker killed"),
         (137, ("traceback", "KeyError: 'lr'"), "killed", "exit code 137 (SIGKILL): killed from outside"),
-        (137, ("oom", "oom_kill event"), "oom", "out of memory (exit code 137 (SIGKILL)): oom_kill event"),
+        (137, ("oom", "oom_kill event"), "oom", "out of host memory (exit code 137 (SIGKILL)): oom_kill event"),
     ],
 )
 def test_the_reason_in_the_log_is_the_reason(code: int, finding: tuple[str, str], failure: str, error: str) -> None:
@@ -122,7 +122,7 @@ def test_a_worker_that_the_oom_killer_took_is_oom() -> None:
 def test_oom_in_the_log_of_a_failed_job_is_oom() -> None:
     found = verdict(1, NONE, finding=OOM, last_line="Traceback")
     assert (found.failure, found.rule) == ("oom", Rule.OOM)
-    assert found.error == "out of memory (exit code 1): CUDA out of memory"
+    assert found.error == "out of GPU memory (exit code 1): CUDA out of memory"
 
 
 @pytest.mark.parametrize(("name", "rule"), [("sick_card", Rule.CARD), ("disk_full", Rule.DISK), ("oom", Rule.OOM)])

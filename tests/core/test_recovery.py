@@ -119,7 +119,7 @@ def test_the_end_of_the_ladder_names_the_root_cause_and_what_was_tried() -> None
     host, manager = climbing([RERUN, HALF], OOM)
     run_to_end(host, manager)
     job = manager.state.job("a")
-    assert (job.error or "").startswith("recover could not help (tried rerun, bs 16 instead of 32): out of memory")
+    assert (job.error or "").startswith("recover could not help (tried rerun, bs 16 instead of 32): out of GPU memory")
     assert (job.error or "").endswith("CUDA out of memory. Tried to allocate")
     text = summary(manager.state, "/logs", host.now)
     assert "recover could not help" in text

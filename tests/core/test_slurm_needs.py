@@ -14,22 +14,26 @@ LADDER = {"gres": "gpu:1", "mem": "8G", "mem_max": "20G", "oom": [{"gres": "gpu:
 @pytest.mark.parametrize(
     ("settings", "ooms", "timeout", "wanted"),
     [
-        ({}, 0, None, ()),
-        ({"partition": "gpu", "account": "lab"}, 0, None, ("--partition=gpu", "--account=lab")),
-        ({"cpus": 8, "mem": "16G"}, 0, None, ("--mem=16G", "--cpus-per-task=8")),
-        ({"extra": ["--exclusive", "--nice=100"]}, 0, None, ("--exclusive", "--nice=100")),
+        ({}, (), None, ()),
+        ({"partition": "gpu", "account": "lab"}, (), None, ("--partition=gpu", "--account=lab")),
+        ({"cpus": 8, "mem": "16G"}, (), None, ("--mem=16G", "--cpus-per-task=8")),
+        ({"extra": ["--exclusive", "--nice=100"]}, (), None, ("--exclusive", "--nice=100")),
         # Our own timeout ends the job before Slurm does: 600 + 10 + 120 seconds, in whole minutes.
-        ({}, 0, 600.0, ("--time=13",)),
-        ({"time": "1:00:00"}, 0, 600.0, ("--time=1:00:00",)),
-        (LADDER, 0, None, ("--mem=8G", "--gres=gpu:1")),
-        (LADDER, 1, None, ("--mem=16384M", "--gres=gpu:a100:1")),
-        (LADDER, 2, None, ("--mem=20480M", "--gres=gpu:a100:1", "--constraint=gpu80")),
-        (LADDER, 7, None, ("--mem=20480M", "--gres=gpu:a100:1", "--constraint=gpu80")),
-        ({"mem": "30G", "mem_max": "20G"}, 1, None, ("--mem=30720M",)),
+        ({}, (), 600.0, ("--time=13",)),
+        ({"time": "1:00:00"}, (), 600.0, ("--time=1:00:00",)),
+        (LADDER, (), None, ("--mem=8G", "--gres=gpu:1")),
+        # A host's memory that ran out doubles `mem`, and a GPU's takes an entry of `oom`.
+        (LADDER, (1, 0), None, ("--mem=16384M", "--gres=gpu:1")),
+        (LADDER, (0, 1), None, ("--mem=8G", "--gres=gpu:a100:1")),
+        (LADDER, (1, 2), None, ("--mem=16384M", "--gres=gpu:a100:1", "--constraint=gpu80")),
+        (LADDER, (7, 7), None, ("--mem=20480M", "--gres=gpu:a100:1", "--constraint=gpu80")),
+        ({"mem": "30G", "mem_max": "20G"}, (1, 0), None, ("--mem=30720M",)),
     ],
 )  # fmt: skip
-def test_options(settings: dict[str, Any], ooms: int, timeout: float | None, wanted: tuple[str, ...]) -> None:
-    assert slurm_needs.options(settings, ooms, timeout, 10.0) == wanted
+def test_options(
+    settings: dict[str, Any], ooms: tuple[int, ...], timeout: float | None, wanted: tuple[str, ...]
+) -> None:
+    assert slurm_needs.options(settings, slurm_needs.Ooms(*ooms), timeout, 10.0) == wanted
 
 
 @pytest.mark.parametrize(

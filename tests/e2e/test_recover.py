@@ -65,7 +65,7 @@ def test_each_is_found_and_ends_completed_or_with_its_root_cause(world: World) -
     )
     oom = rows["oom"]
     assert (oom["status"], oom["attempts"]) == ("stuck", 4)
-    assert oom["error"].startswith(f"recover could not help (tried {fixes}, {half}): out of memory")
+    assert oom["error"].startswith(f"recover could not help (tried {fixes}, {half}): out of GPU memory")
     assert oom["error"].endswith("Tried to allocate 16.00 GiB.")
     assert (
         "wavequeue: recover: that failed, but the job starts anyway" in run.paths.earlier_log("oom", 3, ()).read_text()
