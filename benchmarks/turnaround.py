@@ -3,7 +3,7 @@ with each launcher.
 
 The bare loop does the least that any such queue must: a pidfd for each job, an fsync for each start, and `screen -dmS`
 or a bash of its own session.
-A gap is the time from one job's end to the next one's start on the same slot, both told by the jobs themselves: slots
+A gap is the time from one job's end to the next one's start on the same slot, as the jobs report: slots
 are taken in the order in which they became free. (To give each start the latest end instead would leave the mean as
 it is, but pull the median down wherever jobs end together.)
 """
@@ -96,14 +96,14 @@ def by_bare_loop(root: Path, launcher: str) -> Timing:
 
 
 def timing(directory: Path, jobs: int = JOBS) -> Timing:
-    """What so many jobs told in a run's directory."""
+    """What so many jobs reported in a run's directory."""
     times = sorted(
         (float(begun), float(ended))
         for path in directory.glob("times_*")
         for begun, ended in [path.read_text().split()]
     )
     if len(times) != jobs:
-        raise RuntimeError(f"{len(times)} of {jobs} jobs told their times")
+        raise RuntimeError(f"{len(times)} of {jobs} jobs reported their times")
     ends = sorted(ended for _, ended in times)
     gaps = [begun - ended for (begun, _), ended in zip(times[SLOTS:], ends)]
     ideal = jobs * SECONDS / SLOTS

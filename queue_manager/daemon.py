@@ -57,7 +57,7 @@ _log = logging.getLogger(__name__)
 
 
 class Host(NamedTuple):
-    """What the daemon is told of the machine it runs on."""
+    """What the daemon knows about the machine it runs on."""
 
     name: str
     boot: str

@@ -41,7 +41,7 @@ _EARLY = 2.0
 VERSION = 1
 _MOST = 64 << 20
 FOUND = ("traceback", "oom_survived")
-"""Flags of what a log once said: a later look does not see it again."""
+"""Flags for what a log has once contained: a later look does not see it again."""
 WHOLE = 0.5
 """The part of a job's time by which its progress may be wrong, and still be that of the whole job."""
 REGEX_SECONDS = 1.0
@@ -112,7 +112,7 @@ class HealthWatch:
         self._followed: dict[int, _Followed] = {}
         self._looked = 0.0
         self.whole: frozenset[str] = frozenset()
-        """Phases whose last job ended about when its progress had said that it would."""
+        """Phases whose last job ended about when its progress had predicted."""
         self._earlier: dict[str, Any] | None = None
         """What an earlier manager wrote down; None as long as that was not read."""
 

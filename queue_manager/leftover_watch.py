@@ -12,7 +12,7 @@ from queue_manager.core.events import Proc, Work
 from queue_manager.core.readings import Unreadable
 
 _AFTER = 1.0
-"""Seconds of watching until it is told."""
+"""Seconds of watching until it is reported."""
 
 
 class LeftoverWatch:

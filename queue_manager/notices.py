@@ -1,4 +1,4 @@
-"""What a person should know of a run and the queue does not decide by: shown as conditions, told once in alerts."""
+"""What a person should know of a run and the queue does not decide by: shown as conditions, and once in alerts."""
 
 from __future__ import annotations
 

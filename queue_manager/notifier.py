@@ -74,7 +74,7 @@ class Notifier:
 
     @property
     def _fault(self) -> str | None:
-        """Why somebody is not told, in words."""
+        """Why a message is not sent, in words."""
         return "; ".join(one.fault for one in self._channels.values() if one.fault is not None) or None
 
     def catch_up(self, records: Iterable[Record]) -> None:

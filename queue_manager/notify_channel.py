@@ -17,7 +17,7 @@ RECHECK = 60.0
 HURRY = 2.0
 """Seconds between tries while the run ends."""
 SAY_AFTER = 3
-"""Failures in a row after which a person is told."""
+"""Failures in a row after which a condition is shown."""
 _TOGETHER, _AT_ONCE = 3, 200
 """Above so many waiting alerts they are sent as one message, of at most so many."""
 

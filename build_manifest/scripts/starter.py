@@ -196,14 +196,14 @@ def _output_lines(output: Option | None, target: str, file: str, *, is_folder: b
 
 def _gpus(source: str) -> str:
     if _ON_GPU.search(source):
-        return _row("      # ", "gpus: 1", "GPUs that each job has to itself: 1, where nothing is said")
+        return _row("      # ", "gpus: 1", "GPUs that each job has to itself: 1 by default")
     return _row("      ", "gpus: 0", "the script names no library for GPUs; leave it out for one GPU a job")
 
 
 def _left(options: Sequence[Option], keys: dict[Option, str]) -> list[str]:
     if not options:
         return []
-    lines = ["", "# To vary another option, write its values under grid, and what is said here into cmd:"]
+    lines = ["", "# To vary another option, write its values under grid, and put the placeholders named here into cmd:"]
     for one in options[:_LISTED]:
         if one.kind == FLAG and one.before.endswith("=") and "--" not in one.before:
             shown = f"{keys[one]}: [true, false]"

@@ -44,7 +44,7 @@ def describe(manifest: Manifest, cwd: str, home: HostPaths) -> dict[str, Any]:
     whose output is there; `outputs_untried`: how many were not looked for, since the look took too long. `live`: runs
     of this user that go on here and have to do with this manifest: {run_id, pid (null: its manager has gone and jobs of
     it still run), same (it has the same jobs in the same place), shared (outputs that both would write, at most 5),
-    shared_count}; `live_unknown`: of which runs that could not be told, and why, in words.
+    shared_count}; `live_unknown`: the runs of which that is not known, and why, in words.
     """
     found, untried = _outputs(manifest.jobs, cwd)
     unknown: list[str] = []

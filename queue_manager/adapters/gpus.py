@@ -99,7 +99,7 @@ def visible(found: Cards, value: str | None) -> Cards:
 
     As CUDA reads it: a list of indices and uuids, which may be cut short where they stay unique; it ends at the first
     entry that names no card, and a card named twice hides all. An index counts in PCI order, as NVML does and as jobs
-    are told to (CUDA_DEVICE_ORDER=PCI_BUS_ID): CUDA's own order, fastest first, cannot be known from here.
+    are asked to (CUDA_DEVICE_ORDER=PCI_BUS_ID): CUDA's own order, fastest first, cannot be known from here.
     https://docs.nvidia.com/cuda/cuda-programming-guide/05-appendices/environment-variables.html
     """
     every: list[Card | SickCard] = [*found.cards, *found.sick]

@@ -34,7 +34,7 @@ def boot_id() -> str:
 
 
 def start_ticks(stat: str) -> int:
-    """When a process began, in clock ticks since the kernel's boot, from the text of /proc/PID/stat; 0: not told."""
+    """When a process began, in clock ticks since the kernel's boot, from the text of /proc/PID/stat; 0: not known."""
     fields = stat.rpartition(")")[2].split()
     return int(fields[19]) if len(fields) > 19 else 0
 

@@ -69,7 +69,7 @@ class _Known:
             self.handle = None
 
     def _count_errors(self, handle: Any) -> None:
-        """A counter that fails leaves the card in use, since its memory is told, and is named."""
+        """A counter that fails leaves the card in use, since its memory is known, and is named."""
         kind, since = pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
         try:
             self.ecc, self.ecc_unknown = _if_any(pynvml.nvmlDeviceGetTotalEccErrors, handle, kind, since) or 0, ""

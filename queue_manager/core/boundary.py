@@ -161,7 +161,7 @@ class MetricsFound:
 class HealthReading:
     """What a look at a running attempt's log and GPUs shows of its health. What is not known is None.
 
-    `rate` in steps a second; `util` in percent and `mem_mib` of its GPUs together; `line`: what the log last said of
+    `rate` in steps a second; `util` in percent and `mem_mib` of its GPUs together; `line`: the log's last line about
     the training. `busy`: it loads, compiles, evaluates or saves, so that its steps need not go on. Seconds: `still`
     without a new step, `interval` between new steps as a rule, `quiet` without a word in the log or use of the CPU,
     `low` with little use of the GPUs. `pace`: steps a second of late; `warm_pace`: of its beginning. `found`: by kind

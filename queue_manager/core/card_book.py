@@ -46,7 +46,7 @@ class CardBook:
         made.failures, made.served = dict(self.failures), set(self.served)
         return made
 
-    # -- told by apply ------------------------------------------------------------------------------------------------
+    # -- called by apply ----------------------------------------------------------------------------------------------
 
     def give(self, attempt: Attempt) -> None:
         """Give an attempt its GPUs, in its wave."""

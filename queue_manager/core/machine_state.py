@@ -56,7 +56,7 @@ class MachineState:
         made.conditions = dict(self.conditions)
         return made
 
-    # -- told by apply ------------------------------------------------------------------------------------------------
+    # -- called by apply ----------------------------------------------------------------------------------------------
 
     def manager_started(self, event: ev.ManagerStarted, at: float) -> None:
         """Record a new manager."""

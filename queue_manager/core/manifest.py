@@ -69,7 +69,7 @@ class JobSpec(NamedTuple):
     card is its own. `timeout` in seconds. Higher `priority` goes first. `params`: grid values and args as they
     were written. `grace`: seconds to save between TERM and KILL; None: the manifest's. `errexit`: whether `cmd` ends at
     its first command that fails; None: as the manifest says. `env_from`: variables that are known at launch only: a
-    text, the name of a variable of the host, a text and so on, that are put together. `wandb`: whether W&B is told of
+    text, the name of a variable of the host, a text and so on, that are put together. `wandb`: whether W&B gets
     the job's name and run; None: as the manifest says. `est_minutes`: how long its owner takes it to run, for estimates
     alone. `health`: what counts as unhealthy while it runs, see health_policy. `recover`: what is tried when it
     fails, see recover_policy. `slurm`: what Slurm is asked for, where that runs it, see slurm_needs. `gpu_model`:
@@ -115,7 +115,7 @@ class Manifest(NamedTuple):
     What manifests of earlier versions lack: `errexit` and `wandb`, as in a job; `rendezvous`: jobs get an address and
     a port of their own for their processes; `shell_paths`: a `~` at the beginning and `$NAME` in jobs' outputs and
     preconditions are the host's, with the job's environment; `grace`: seconds to save after TERM; `launcher`: by what
-    attempts are started, see launchers. `notify`: who is told of alerts, see notify_rules. `uv`, `module`,
+    attempts are started, see launchers. `notify`: who gets alerts, see notify_rules. `uv`, `module`,
     `container`: what jobs run in beside conda and venv, see launchers.environments.
     """
 

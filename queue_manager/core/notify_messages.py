@@ -1,4 +1,4 @@
-"""What people are told who asked for it with `notify`: alerts of the journal, as a document and in words. Pure."""
+"""The messages that `notify` sends: alerts of the journal, as a document and in words. Pure."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class AlertReader:
 
     def __init__(self) -> None:
         self._begun: set[str] = set()
-        """Conditions that have been told of: one that is told in other words is no other one."""
+        """Conditions that a message was sent about: one in other words is the same condition."""
 
     def take(self, record: Record, state: QueueState) -> Alert | None:
         """The alert that an event is, for people who asked for some; None for one that is none."""

@@ -1,4 +1,4 @@
-"""What a run's `notify` asks for, as its manifest has it: who is told, of what, and how often. Pure."""
+"""What a run's `notify` asks for, as its manifest has it: who gets messages, about what, and how often. Pure."""
 
 from __future__ import annotations
 

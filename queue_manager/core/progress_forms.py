@@ -151,9 +151,9 @@ class ProgressReader:
         self.busy = True
         """Whether the job loads, compiles, evaluates or saves, as far as its log tells: its steps need not go on."""
         self.line = ""
-        """The last line that said something of the training."""
+        """The last line about the training."""
         self.losses = 0
-        """Lines so far that said a loss."""
+        """Lines with a loss so far."""
         self._now = Progress()
         self._rank = 0
         self._name: str | None = None

@@ -28,7 +28,7 @@ class ReadyIndex:
             if job.status in RETRYING and job.due is not None:
                 self.delayed(job, job.due)
 
-    # -- told by apply ------------------------------------------------------------------------------------------------
+    # -- called by apply ----------------------------------------------------------------------------------------------
 
     def arrived(self, job: Job) -> None:
         """Add a job that may be ready now."""

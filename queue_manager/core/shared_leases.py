@@ -1,6 +1,6 @@
 """What a run tells all users of its host: which cards it has given away, and by whom that can be seen. Pure.
 
-Nothing of what the run or its jobs are called or do is told. What other users wrote is read with distrust: it is a
+Names of the run and its jobs, and what they do, are left out. What other users wrote is read with distrust: it is a
 whole document within bounds, or nothing.
 """
 

@@ -27,7 +27,7 @@ class Tallies:
         """Return an independent copy."""
         return deepcopy(self)
 
-    # -- told by apply ------------------------------------------------------------------------------------------------
+    # -- called by apply ----------------------------------------------------------------------------------------------
 
     def recount(self, phases: Iterable[Phase], jobs: Iterable[Job]) -> None:
         """Count all jobs again; other numbers of a phase's tally stay."""

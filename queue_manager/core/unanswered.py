@@ -30,5 +30,5 @@ def words(state: QueueState, now: float) -> str | None:
     if not old:
         return None
     named = ", ".join(f"{what} since {(iso(since) or '')[11:16]}Z" for since, what in old[:_NAMED])
-    more = " and more" if len(old) > _NAMED else ""  # no number: each new one would be said to alerts.jsonl anew
+    more = " and more" if len(old) > _NAMED else ""  # no number: each new one would be a new line in alerts.jsonl
     return f"nothing was done for {LEFT / 60:.0f} min about {named}{more}; why, and what helps: wavequeue why JOB"

@@ -37,7 +37,7 @@ class Launcher(Protocol):
         """Process id of the leader of every session of this user, by name."""
 
     def leader(self, command: Stat) -> Proc:
-        """The process that a session ends with, by what its command has said of itself."""
+        """The process that a session ends with, as its command has reported it."""
 
     def close(self, pid: int, session: str) -> None:
         """Ask a session to end; whether it did is seen by its leader."""

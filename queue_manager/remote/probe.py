@@ -40,7 +40,7 @@ def describe(path: Path) -> dict[str, Any]:
     """The document: memory and disk in MiB, times in ISO 8601 UTC.
 
     `cpus` are the cores that may be used; `heartbeat` is when a manager of this user last wrote a run's state, and
-    `runs` are those that a manager holds now: id and pid (0: not told). Beside `gpus` stands `gpu_note` (why there are
+    `runs` are those that a manager holds now: id and pid (0: not known). Beside `gpus` stands `gpu_note` (why there are
     none, or fewer than expected), or instead of it `gpu_unreadable`. `unreadable` says why other facts are unknown, by
     fact: memory, disk, runs.
     """

@@ -157,7 +157,7 @@ def _is_below(path: str, root: str) -> bool:
 
 
 def _scan(root: str, denied: Callable[[str, str], None]) -> transfer_protocol.Scan:
-    """Lists directories below `root`, a real path. `denied` is told of one that cannot be listed, and why."""
+    """Lists directories below `root`, a real path. `denied` is called with one that cannot be listed, and why."""
 
     def scan(folder: str) -> Mapping[str, str]:
         found = {}

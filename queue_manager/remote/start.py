@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def started_or_why(run_id: str, poll: float | None = None) -> Answer:
-    """As `start`; what cannot be read or written is told in words."""
+    """As `start`; what cannot be read or written is returned in words."""
     try:
         return start(run_id, poll)
     except OSError as error:
@@ -137,7 +137,7 @@ def _wait(paths: RunPaths, process: subprocess.Popen[bytes], begin: int, until: 
 
 
 def _settled(paths: RunPaths, holder: int, until: float) -> Answer:
-    """The process of a manager that holds the run, which may be just starting and not have said yet who it is."""
+    """The process of a manager that holds the run, which may be just starting and not have written its ID yet."""
     found: int | None = holder
     while found == 0 and time.monotonic() < until and paths.lock.stat().st_size == 0:
         time.sleep(0.02)

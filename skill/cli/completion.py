@@ -1,6 +1,6 @@
 """Completion of the command in a shell: the verb `completion`, and the answers that its script asks for.
 
-What a word may become is told by what its place is called in the help: JOB, RUN, HOST. Only the module of the verb that
+What a word may become follows from the name of its place in the help: JOB, RUN, HOST. Only the module of the verb that
 is typed is imported.
 """
 

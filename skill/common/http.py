@@ -145,7 +145,7 @@ class _Exchange(threading.Thread):
 
 
 def base_url(text: str, where: str) -> str:
-    """An address of a server as requests begin with it. `where`: what said it. Raises UseError.
+    """An address of a server as requests begin with it. `where`: where it is from. Raises UseError.
 
     Without TLS only this machine may be meant: a key would travel for all to read.
     """

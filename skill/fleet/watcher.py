@@ -63,7 +63,7 @@ def is_held(files: ProjectPaths) -> bool:
 
 
 def read_state(files: ProjectPaths) -> dict[str, Any]:
-    """What a watcher said of itself; empty where that is nothing."""
+    """What a watcher reported about itself; empty if nothing."""
     try:
         found = typed_json.decode(regular_file.read(files.watcher_state, _MOST_STATE), _MOST_STATE)
     except (OSError, ValueError):
@@ -131,7 +131,7 @@ class _Watcher:
 
     @contextlib.contextmanager
     def _surviving(self) -> Iterator[None]:
-        """Whatever goes wrong in a look is said, and the next look comes."""
+        """Whatever goes wrong in a look is reported, and the next look comes."""
         try:
             yield
         except (UseError, FailedError, OSError) as error:
@@ -214,7 +214,7 @@ class _Watcher:
         write_whole(self._files.watcher_state, json.dumps(self._state) + "\n", durable=False)
 
     def _say_once(self, key: object, words: str) -> None:
-        """Say something unless it was the last that was said of this."""
+        """Report something unless it was the last report about this."""
         if self._last_said.get(key) != words:
             self._last_said[key] = words
             self._say(words)

@@ -40,10 +40,10 @@ class Facts(NamedTuple):
     """Facts about a host, and how far a run is set up there.
 
     `home` is absolute. `why_no_python`: in words, where `python` is None. `machine`: as uname -m says; `libc`: "glibc
-    2.36", empty where it is another one. `screen` and `rsync` are paths. `disk_free_mib` None: not told, by df's words
+    2.36", empty where it is another one. `screen` and `rsync` are paths. `disk_free_mib` None: not known, by df's words
     in `disk_fault`. `writable`: whether runs can be kept in the home. `host_id`: who it is; None: nobody has named it
     yet. `runtimes`: digests of what was pushed. `manifest_sha256`: of the run's manifest there. `manager_pid`: of the
-    manager that holds the run now (0: one whose process is not told); `ended`: the run's state says that it has
+    manager that holds the run now (0: one whose process is not known); `ended`: the run's state says that it has
     finished. `place`: where runs lie, below the home; `owner`: the name of the machine to which the home belongs, where
     it is another one that has the same home; `named`: whether it is written down there to whom it belongs;
     `machine_digest`: of the machine's name. `survival`: how what outlives a session has to be started, None where that
@@ -456,7 +456,7 @@ def start(host: Host, python: str, runtime: str, run_id: str, poll: float | None
     """Start the run's manager, detached, and wait until it has taken the run. Returns its pid, or that of one that was
     running.
 
-    `poll` in seconds; None leaves it at the manager's default. 0 where one holds the run whose pid is not told.
+    `poll` in seconds; None leaves it at the manager's default. 0 where one holds the run whose pid is not known.
     """
     options = [] if poll is None else ["--poll", f"{poll:g}"]
     argv = module(None, python, runtime, "start", run_id, *options)

@@ -71,7 +71,7 @@ def push_files(
 ) -> Pushed | str | Unreachable:
     """Push these files, relative to `source`, into `workspace` on a host, which is created if it is missing.
 
-    Where all are there already, that is known after one round trip and no connection. `say` is told of each retry,
+    Where all are there already, that is known after one round trip and no connection. `say` is called for each retry,
     `report` of what was sent. Returns what went wrong as text.
     """
     let_second_pass(source, files)
@@ -256,7 +256,7 @@ _STAT = 'cd -- "$1" && { xargs -0 stat -c "%s %Y %a %n" -- 2>/dev/null; true; }'
 
 
 def reason_of(text: str) -> str:
-    """Say why rsync failed, from its stderr; by ssh's own words if ssh said why."""
+    """Say why rsync failed, from its stderr; by ssh's own words if it gave a reason."""
     lines = text.splitlines()
     messages = [
         line for line in lines if not line.startswith(("rsync error: ", "rsync: connection unexpectedly closed"))

@@ -85,7 +85,7 @@ class Host:
     def ssh_command(self) -> list[str] | None:
         """OpenSSH's command with the same key, port and host keys, without the destination; None on this machine.
 
-        Raises UseError for a path that cannot be said to OpenSSH.
+        Raises UseError for a path that OpenSSH cannot take.
         """
         if self.worker.kind == "local":
             return None
@@ -340,7 +340,7 @@ def _too_much(limit: int) -> CommandResult:
     return CommandResult(1, b"", f"it wrote more than {limit >> 20} MiB, and all of it was discarded")
 
 
-# The temporary name is told by us, so that two writers never share one. What was cut off is never renamed.
+# The temporary name is given by us, so that two writers never share one. What was cut off is never renamed.
 _PUT = """\
 umask 077
 case $1 in */*) mkdir -p -- "${1%/*}" || exit 1 ;; esac

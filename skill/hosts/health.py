@@ -1,6 +1,6 @@
 """Judge the health of hosts by their probes: a row each, what is missing, the table and the JSON. Pure.
 
-Nothing that a host says is believed before it was looked at: a field of another kind counts as not told, and what would
+No answer of a host is believed unchecked: a field of another kind counts as missing, and what would
 garble a terminal is taken out.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LEAST_DISK = 200
 """MiB that have to be free for code, logs and the journal."""
 CLOCK = 30.0
-"""Seconds by which a host's clock may differ before it is said: ages of states are told across clocks."""
+"""Seconds by which a host's clock may differ before it is reported: ages of states compare clocks."""
 _MOST = 64 << 20
 _LONGEST = 300
 _MOST_CARDS = 256
@@ -36,7 +36,7 @@ _UNTOLD = "-"
 
 
 class ProbeResult(NamedTuple):
-    """What was heard of a host. `document`: that of queue_manager.remote.probe, as it came; None for the reason in
+    """What a host answered. `document`: that of queue_manager.remote.probe, as it came; None for the reason in
     `why`.
 
     `asked` and `answered`: our clock around it, in epoch seconds. `openssh`: why OpenSSH itself goes there, None where
@@ -53,7 +53,7 @@ class ProbeResult(NamedTuple):
 
 
 class Card(NamedTuple):
-    """A card; MiB, None where not told. `note`: what is wrong with it, or empty."""
+    """A card; MiB, None where not known. `note`: what is wrong with it, or empty."""
 
     number: int
     name: str

@@ -18,7 +18,7 @@ from queue_manager.core.excerpt import excerpt
 
 _PLAIN = re.compile(rb"[^A-Za-z0-9 _./:;,=+@%^(){}\[\]|<>&*?~#$\"`-]")
 _END = 1 << 12
-"""Bytes of what was said that are looked at, at its begin and at its end."""
+"""Bytes of an answer that are looked at, at its beginning and at its end."""
 _FILL = 16
 """Empty lines for login files that read some, each of which would wait forever."""
 BEGIN = 45.0
@@ -139,7 +139,7 @@ _ADVICE = {
 
 
 def silence(code: int, out: bytes, err: bytes) -> str:
-    """Say why a command never ran: what the host said instead, and what to do. In one line, safe for a terminal."""
+    """Say why a command never ran: what the host answered instead, and what to do. In one line, safe for a terminal."""
     if code == LOST_INPUT:
         return _LOST
     text = _text(out, err)
@@ -150,7 +150,7 @@ def silence(code: int, out: bytes, err: bytes) -> str:
 
 
 def delay(seconds: float, out: bytes, err: bytes) -> str:
-    """Say that a command did not begin in time, and what the host said meanwhile."""
+    """Say that a command did not begin in time, and what the host sent meanwhile."""
     printed = excerpt(_text(out, err))
     return (
         f"its login shell did not start our command within {seconds:g} s"

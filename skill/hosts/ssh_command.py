@@ -27,7 +27,7 @@ _WRITTEN = {
 def file_value(path: str) -> str:
     """A path as the value of an option such as IdentityFile or UserKnownHostsFile, which then means just that file.
 
-    Raises UseError for a path that cannot be said to ssh.
+    Raises UseError for a path that ssh cannot take.
     """
     if "${" in path or "\n" in path:
         what = "${...}, which ssh expands" if "${" in path else "a line end, which ssh takes for another option"

@@ -1,4 +1,4 @@
-"""Whether OpenSSH's files can say anything of one host alone, as far as that can be told without starting ssh, for
+"""Whether OpenSSH's files can say anything of one host alone, as far as that is known without starting ssh, for
 which a look at a host would wait."""
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from skill.hosts.registry import Worker
 
 _LOGGED_IN, _HAS_ENDED = "Authenticated to ", "rtype exit-status"
-"""What is said once we are in, and when the command has ended."""
+"""What is printed once we are in, and when the command has ended."""
 _PAUSE = 0.05
 
 
@@ -33,13 +33,13 @@ class _Single(SshProcess):
 
 
 def command(way: Way, name: str, known_hosts: Path) -> list[str]:
-    """OpenSSH's command up to its destination, as `ssh_way.command`, by a login of its own and told about in detail."""
+    """OpenSSH's command up to its destination, as `ssh_way.command`, by a login of its own, and verbose."""
     quiet = ssh_command.quiet(way.settings, (*way.config, *way.options), {"LogLevel": "DEBUG1"})
     return [*quiet, *ssh_command.checked(name, str(known_hosts)), "-S", "none"]
 
 
 def begin(worker: Worker, known_hosts: Path, line: str) -> Channel | Unreachable | None:
-    """Begin a command line of the host's login shell, and wait until it is logged in or has said something.
+    """Begin a command line of the host's login shell, and wait until it is logged in or has printed something.
 
     Returns Unreachable for a host that does not answer; None where the host has to be entered in another way, or that
     way has to say why it cannot be.

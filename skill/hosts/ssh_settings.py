@@ -70,7 +70,7 @@ def home() -> str:
 
 
 def config_file() -> str | None:
-    """The file that `ssh -F` has to be told, since HOME is not the home of the user database; None where ssh finds its
+    """The file that `ssh -F` needs, since HOME is not the home of the user database; None where ssh finds its
     files by itself."""
     own = Path.home() / ".ssh" / "config"
     return str(own) if own.exists() and os.path.realpath(Path.home()) != os.path.realpath(home()) else None

@@ -78,7 +78,7 @@ def find(worker: Worker) -> Way:
 
 
 def plain(worker: Worker) -> Way | None:
-    """The way to a worker as far as ssh has to be told of it; without its keys, which ssh finds by itself. None where
+    """The way to a worker as far as ssh needs it; without its keys, which ssh finds by itself. None where
     `find` has something to say, host keys are marked, or a connection to be shared is there. Raises UseError as `find`
     does."""
     to, options, config = destination(worker), tuple(_options(worker)), _config(worker)

@@ -24,7 +24,7 @@ def fault(host: Host, facts: Facts) -> str | Unreachable | None:
     """Why a manager that is started there would not outlive us, in words; None if it would.
 
     What was found is kept there until the host starts anew, and queue_manager.remote.start does as it says. A host
-    that ends processes with their session is told to let those of this user linger, where that is allowed.
+    that ends processes with their session is asked to let those of this user linger, where that is allowed.
     """
     if host.worker.kind == "local" or facts.survival is not None:
         return None

@@ -83,8 +83,8 @@ def status(asked: Status) -> str:
 
 def _job(row: Mapping[str, Any], now: float) -> str:
     where = f" on {digest.place(row)}" if row["status"] == "running" else ""
-    said = digest.reason(row) or row.get("waiting") or ""
-    return f"{row['id']}  {row['status']}{where}  {digest.took(row, now)}  {said}".rstrip()
+    words = digest.reason(row) or row.get("waiting") or ""
+    return f"{row['id']}  {row['status']}{where}  {digest.took(row, now)}  {words}".rstrip()
 
 
 def _after(brief: Mapping[str, Any]) -> str:

@@ -51,11 +51,11 @@ def _read(function: Callable[[Any], str]) -> Callable[[Any, Call], str]:
 
 
 def _apply(asked: changes.Apply, call: Call) -> str:
-    said: list[str] = []
+    progress: list[str] = []
 
     def say(text: str) -> None:
-        said.append(text)
-        call.report(len(said), 0, text)
+        progress.append(text)
+        call.report(len(progress), 0, text)
 
     return applying.apply(asked, say)
 

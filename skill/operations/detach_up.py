@@ -26,7 +26,7 @@ class Detached(NamedTuple):
 
 
 def detach_up(spec: str, max_cost: float, profile: str | None, patience: float) -> Detached:
-    """Start `wavequeue up` for a spec file, and look after it for `patience` seconds: what fails at once is told.
+    """Start `wavequeue up` for a spec file, and look after it for `patience` seconds: what fails at once is reported.
     Raises OSError."""
     log = ProjectPaths.of(locate_workers()).up_log
     make_directory(log.parent)

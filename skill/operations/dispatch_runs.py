@@ -66,7 +66,7 @@ class Dispatched(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What was dispatched, of how many that waited; and what else is to be said, a line each. `left`: what the others
+    """What was dispatched, of how many that waited; and what else to print, a line each. `left`: what the others
     wait for, in words. `faults`: whether some of it went wrong, and did not just find no room."""
 
     dispatched: tuple[Dispatched, ...]

@@ -27,7 +27,7 @@ def _short(ids: Sequence[str]) -> list[str]:
 
 
 def effects(made: Aggregate) -> list[str]:
-    """A line for each comparison with a control; null results first said to be so."""
+    """A line for each comparison with a control; null results first, and named so."""
     return [_effect(one) for one in made.comparisons]
 
 
@@ -55,5 +55,5 @@ def missing(made: Aggregate) -> list[str]:
 def summary(made: Aggregate, count: int) -> str:
     """One line about all of it."""
     null = sum(one.says == NULL for one in made.comparisons)
-    told = f", {count_text(len(made.comparisons), 'comparison')} with {null} null" if made.comparisons else ""
-    return f"{count_text(count, 'run')} in {count_text(len(made.tables), 'phase')}{told}"
+    comparisons = f", {count_text(len(made.comparisons), 'comparison')} with {null} null" if made.comparisons else ""
+    return f"{count_text(count, 'run')} in {count_text(len(made.tables), 'phase')}{comparisons}"

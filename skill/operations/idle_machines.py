@@ -86,7 +86,7 @@ def document(machine: Machine) -> dict[str, Any]:
 
 def apply(where: Path, machine: Machine, say: Say) -> Machine:
     """Do what was decided of a machine; it is returned with what came of it. One is destroyed only while its results
-    are here, and counts as destroyed once a query by its number confirms it. Raises nothing: what fails is told."""
+    are here, and counts as destroyed once a query by its number confirms it. Raises nothing: what fails is reported."""
     decision, name = machine.decision, str(machine.instance_id)
     try:
         if isinstance(decision, Stop):

@@ -141,7 +141,7 @@ def _last(file: Path) -> _Last:
     except (ValueError, KeyError, TypeError) as error:
         raise UseError(
             f"{file}: cannot be read: {error}; restore it, or remove it: then numbers that were typed by hand before "
-            "are not told from words"
+            "are not distinguished from words"
         ) from None
 
 

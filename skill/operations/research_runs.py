@@ -41,7 +41,7 @@ def add_command(
     warn: Say = ignore,
 ) -> Record:
     """Add a run of one command. `project` None: the only one; `metrics`: rules as texts of YAML, by name; `gpus` None:
-    one; `warn` is told what is odd about it. Raises UseError and SpecErrors."""
+    one; `warn` is called with what is odd about it. Raises UseError and SpecErrors."""
     if not command.strip():
         raise UseError("--command is empty; write the command to run")
     store = Store(workers)
@@ -57,7 +57,7 @@ def add_command(
 
 def add_spec(workers: Path, project: str | None, spec: str, columns: Columns, warn: Say = ignore) -> list[Record]:
     """Add a run for each job of a spec, with its grid keys; those that wait for others name them. `project` None: the
-    only one; `warn` is told of each warning of the spec. Raises UseError and SpecErrors."""
+    only one; `warn` is called with each warning about the spec. Raises UseError and SpecErrors."""
     store = Store(workers)
     settings, common = _common(store, the_project(store, project), columns)
     manifest = build(spec, warn).manifest

@@ -141,7 +141,7 @@ def finish(
     report: Report = no_report,
 ) -> list[Outcome]:
     """Bring every host of a run to the state in hosts.json, all at once. A failure on one host stops no other. `report`
-    is told how much of the code each has got."""
+    is called with how much of the code each has got."""
     found = assignment.read(run)
     assert found is not None
     with _working_on(run):

@@ -66,7 +66,7 @@ def submit_spec(
     continues the same run, unless `new`, `again` (although the same jobs are running) or `skip_done` (jobs whose
     outputs exist and are newer than the code count as done). `name`: call the run so, instead of after its project.
     `push`: send the code; `agree` is asked before much of it is sent. `engine`: what places the jobs, see
-    planning.engines; the host is a login node then. `poll`: seconds between checks of the GPUs. `report` is told how
+    planning.engines; the host is a login node then. `poll`: seconds between checks of the GPUs. `report` gets how
     much each host has got. `warn` gets the warnings of the build, `say` all other lines.
 
     Raises SpecErrors, UseError and FailedError, with nothing written. A later failure on one host is in its outcome.

@@ -88,7 +88,7 @@ class Ended(NamedTuple):
 
 class Steps(NamedTuple):
     """The steps that `Up` delegates: asking for agreement, setting up the host before anything is submitted, creating
-    the run, and one pull of it within so many seconds. `report` is told how much of the code the host has got."""
+    the run, and one pull of it within so many seconds. `report` gets how much of the code the host has got."""
 
     agree: Callable[[], Agreed]
     setup: Callable[[Host], None]
@@ -397,7 +397,7 @@ class Up:
 
 
 def _why_stopped(run: Run, host: str) -> str:
-    """Return who stopped it, where that is known: its manager, if it had begun to and said why."""
+    """Return who stopped it, where that is known: its manager, if it had begun to and gave a reason."""
     found = assignment.read(run)
     state = pulled_states.documents(run, found).get(host) if found is not None else None
     row = state["meta"].get("teardown") if state is not None else None

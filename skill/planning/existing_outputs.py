@@ -24,7 +24,7 @@ REQUEST = "skip-done"
 
 
 class Found(NamedTuple):
-    """What a machine told. `outputs`: when each job's output last changed, epoch seconds by job id, of those that are
+    """A machine's report. `outputs`: when each job's output last changed, epoch seconds by job id, of those that are
     there. `untried`: how many were not looked for. `newest_code`: the source file changed last and when, if it was
     asked for and can be told; its path is empty where there is no source file. `live_unknown`: runs of which it is
     unknown whether they continue, and why."""

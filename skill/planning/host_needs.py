@@ -12,7 +12,7 @@ from queue_manager.core.times import duration
 OK, WARNING, FAULT = "ok", "warning", "fault"
 CHECKS = ("bash", "home", "rsync", "shared memory", "clock")
 SHARED_MIB = 512
-"""Shared memory below which the workers of a DataLoader soon end with a bus error; a container has 64 unless told."""
+"""Shared memory below which the workers of a DataLoader soon end with a bus error; a container has 64 by default."""
 CLOCK = 30.0
 """Seconds by which clocks may differ before outputs and code are compared wrongly."""
 _MOST = 4

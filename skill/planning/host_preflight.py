@@ -52,7 +52,7 @@ class Blocked(NamedTuple):
 class Basics(NamedTuple):
     """What a host has before our code is there. `python`: its version and path, or None with `why_no_python`.
 
-    `disk_free_mib` None: not told, by df's words in `disk_fault`. `refused`: why nothing may be written there, or None.
+    `disk_free_mib` None: unknown, by df's words in `disk_fault`. `refused`: why nothing may be written there, or None.
     """
 
     python: str | None

@@ -141,7 +141,7 @@ def addresses(found: Instance) -> tuple[Address, ...]:
     if found.public_ipaddr and found.ssh_port_direct:
         ways.append(Address("direct", found.public_ipaddr, found.ssh_port_direct))
     if found.ssh_host and found.ssh_port:
-        # The port beside the one that is told is Jupyter's.
+        # The port beside the reported one is Jupyter's.
         port = found.ssh_port + ("jupyter" in (found.runtype or ""))
         ways.append(Address("proxy", found.ssh_host, port))
     return tuple(way for way in ways if _is_host(way))

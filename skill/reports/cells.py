@@ -1,7 +1,7 @@
 """Results as a table: a row for each cell of a grid, with mean and deviation over the jobs that differ in seeds only.
 
-A cell is told by its keys: what a job was given by its grid and its args (`params` in the manifest), but for those that
-only repeat an experiment, see `is_seed`. Jobs that were given nothing are told by their id. Pure.
+A cell is known by its keys: what a job was given by its grid and its args (`params` in the manifest), except those that
+only repeat an experiment, see `is_seed`. Jobs that were given nothing are identified by their id. Pure.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Result(NamedTuple):
     `params`: without those that name the job. `at`: when it completed (ISO time), empty if it has not. `numbers`: its
     metrics. `why`: why it has none, or lacks some, in words; empty if it has all that its manifest asks for.
     `changed`: settings that are not those of `params`, since a rung of `recover` changed them, in words. `lacks`: the
-    metrics that it completed without, and why each, as far as that was told.
+    metrics that it completed without, and why each, as far as that is known.
     """
 
     run: str

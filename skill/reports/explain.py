@@ -136,7 +136,7 @@ def _cards(document: Mapping[str, Any], row: Row) -> list[str]:
 
 
 def _left_out(spec: JobSpec) -> Row:
-    """The row of a job that its host told nothing of: only a short form of its state is known here."""
+    """The row of a job about which its host reported nothing: only a short form of its state is known here."""
     return {
         "id": spec.id, "phase": spec.phase, "status": "pending", "gpus": [], "attempt": 0, "attempts": 0,
         "started": None, "completed": None, "exit_code": None, "error": None, "warning": None, "failure": None,
@@ -221,7 +221,7 @@ class _Walk:
         return sorted(found, key=lambda name: (rank.get(self._rows[name]["status"], 4), order[name]))
 
     def tree(self, job: str) -> list[str]:
-        """What a job waits for, as indented lines; what was said once is not said again."""
+        """What a job waits for, as indented lines; nothing twice."""
         lines: list[str] = []
         described: set[tuple[str, str]] = set()
 
@@ -321,7 +321,7 @@ def advice(document: Mapping[str, Any], row: Row, roots: Sequence[str], rows: Ma
 
 
 def _hint(row: Row, on_slurm: bool) -> str | None:
-    """What a kind of failure asks for. A job without cards is not told of any: those of Slurm are not in its row."""
+    """What a kind of failure asks for. For a job without GPUs none is named: those of Slurm are not in its row."""
     failure = row.get("failure") or ""
     if not row["gpus"] and not on_slurm and failure == "oom":
         return (
@@ -395,7 +395,7 @@ def _on(row: Mapping[str, Any]) -> str:
 
 def _attempt(row: Mapping[str, Any], story: Mapping[str, Any], mixed: Container[str]) -> str:
     """One attempt in a line; `mixed`: what was not the same for all. What the first line of the story says of the
-    newest one is not said again."""
+    newest one is not repeated."""
     where = f" on GPU {', '.join(map(str, row['cards']))}" if row["cards"] else ""
     length = f" after {duration(row['seconds'])}" if row["seconds"] is not None else ""
     is_known = row["error"] and story["because"].endswith(row["error"])

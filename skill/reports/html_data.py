@@ -20,7 +20,7 @@ from skill.runs import digest, recovery
 from skill.runs.digest import Row
 
 _SHORT = 6 * 3600.0
-"""GPU-seconds of a run below which minutes are told, of which hours would be nothing but zeros."""
+"""GPU-seconds of a run below which minutes are shown: hours would be nothing but zeros."""
 _SHOWN_ERROR = 300
 """Characters of why a job is where it is; `wavequeue why` has all of them."""
 

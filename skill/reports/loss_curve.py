@@ -22,7 +22,7 @@ _MOST = 2000
 
 
 class _Point(NamedTuple):
-    """A loss, the step and the epoch that the log told with it."""
+    """A loss, the step and the epoch that the log has beside it."""
 
     step: float | None
     epoch: float | None
@@ -40,10 +40,10 @@ def points(text: str) -> list[tuple[float, float]]:
         return []
     for at in (0, 1):
         known = [(one[at], one.loss) for one in found if one[at] is not None]
-        told = {step: loss for step, loss in known if step is not None}  # of a step that is drawn twice the last one
-        steps = list(told)
-        if len(known) > 0.9 * len(found) and len(told) >= max(2, 0.5 * len(known)) and steps == sorted(steps):
-            return thinned(list(told.items()))
+        by_step = {step: loss for step, loss in known if step is not None}  # of a step that is drawn twice the last one
+        steps = list(by_step)
+        if len(known) > 0.9 * len(found) and len(by_step) >= max(2, 0.5 * len(known)) and steps == sorted(steps):
+            return thinned(list(by_step.items()))
     return thinned([(float(n), one.loss) for n, one in enumerate(found, 1)])
 
 
@@ -59,10 +59,10 @@ def _read(lines: Sequence[str]) -> Iterator[_Point]:
         for other in sorted(before | set(range(max(0, n - _BEFORE), n))):
             if other > read and "oss" not in lines[other]:
                 reader.take(lines[other])
-        read, told = n, reader.losses
+        read, known_losses = n, reader.losses
         reader.take(lines[n])
         loss = reader.progress.loss
-        if reader.losses > told and loss is not None and math.isfinite(loss):
+        if reader.losses > known_losses and loss is not None and math.isfinite(loss):
             epoch = _EPOCH.search(lines[n])
             step = reader.progress.step
             yield _Point(None if step is None else float(step), None if epoch is None else float(epoch[1]), loss)

@@ -89,6 +89,6 @@ def _summary(found: Outcome) -> None:
         if one.found is not None:
             for name, why in one.found.errors.items():
                 print(f"{one.record['id']}: no metric {name}: {why}")
-    told = ", ".join(f"{count} {state}" for state, count in counts.items()) or "no run is on a worker"
+    summary = ", ".join(f"{count} {state}" for state, count in counts.items()) or "no run is on a worker"
     fresh = ", ".join(f"{len(lines)} new in research/{name}/evidence" for name, lines in found.fresh.items() if lines)
-    print(told + (f"; {fresh}" if fresh else ""))
+    print(summary + (f"; {fresh}" if fresh else ""))

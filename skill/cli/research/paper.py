@@ -30,7 +30,7 @@ def evidence(project: str | None, controls: tuple[str, ...], as_json: bool) -> i
     and the runs that it rests on.
 
     With a control, as in project.yaml or by --control, each cell is compared with it: difference, 95% interval, n. An
-    interval that holds zero is a null result, and is said to be one.
+    interval that holds zero is a null result, and is called one.
     """
     from skill.operations import research_evidence
 
@@ -68,10 +68,10 @@ def _show(found: Found) -> None:
         for note in results_text.notes(table):
             print(f"  {note}")
         print()
-    told = ", ".join(f"{name}={value}" for name, value in found.control.items())
+    control = ", ".join(f"{name}={value}" for name, value in found.control.items())
     effects = evidence_text.effects(made)
     if effects:
-        print(f"compared with {told}:")
+        print(f"compared with {control}:")
         for line in effects:
             print(f"  {line}")
         print()

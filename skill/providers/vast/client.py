@@ -171,7 +171,7 @@ class Client:
             pause = responses.wait(reply, number, again=request.again)
             if pause is None:
                 return reply
-            self._sleep(pause * random.uniform(1.0, 1.2))  # two that were told the same time do not meet again
+            self._sleep(pause * random.uniform(1.0, 1.2))  # two that got the same time do not meet again
             number += 1
 
     def _clean(self, outcome: T) -> T:

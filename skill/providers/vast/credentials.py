@@ -16,7 +16,7 @@ HOW = "put it into VAST_API_KEY, or: vastai set api-key KEY (keys: https://cloud
 
 
 class Key:
-    """A key, and what said it. It shows itself nowhere."""
+    """A key, and where it is from. It shows itself nowhere."""
 
     def __init__(self, secret: str, source: str) -> None:
         self.secret, self.source = secret, source
