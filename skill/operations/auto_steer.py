@@ -48,7 +48,7 @@ def stop_campaign(root: Path) -> None:
     if campaign.stopped is not None:
         raise UseError(f"it has stopped already: {campaign.stopped_text}")
     if not is_running(work):
-        raise UseError(f"nobody works on it; continue with: wavequeue auto run {work.root}")
+        raise UseError(f"it is not running; continue with: wavequeue auto run {work.root}")
     _send(work, "stop")
 
 

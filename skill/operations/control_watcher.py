@@ -103,7 +103,7 @@ class WatcherStatus(NamedTuple):
 
 
 def watcher_status(where: Path) -> WatcherStatus:
-    """Return the status of a project's watcher. Contacts nobody. Raises UseError."""
+    """Return the status of a project's watcher. Sends no request. Raises UseError."""
     rules, sources = settings.read_rules(where)
     files = ProjectPaths.of(where)
     mine = [

@@ -120,6 +120,6 @@ class Ledger(NamedTuple):
 
 
 def read_ledger(where: Path) -> Ledger:
-    """Read what was rented for a project (`where`: workers.yaml). Contacts nobody. Raises UseError."""
+    """Read what was rented for a project (`where`: workers.yaml). Sends no request. Raises UseError."""
     found, now = tuple(ledger_file.rentals(where).values()), time.time()
     return Ledger(found, now, ledger.spent(found, now))

@@ -68,7 +68,7 @@ def unset_words(document: Mapping[str, Any], jobs: Collection[str]) -> list[str]
     have made up."""
     rows, names = document.get("unset"), document.get("unset_notify")
     found = [
-        f"{name} is set neither in .env nor in the environment there, and notify takes it: nobody is told of alerts "
+        f"{name} is set neither in .env nor in the environment there, and notify needs it: no alerts are sent "
         f"until {name}=VALUE is in .env, or the run is started with it"
         for name in (names if isinstance(names, list) else ())
         if isinstance(name, str) and _VARIABLE.fullmatch(name)

@@ -49,7 +49,7 @@ def decide(work: Work, cards_mib: Sequence[int], stays_on: bool) -> Advice:
         return Advice("remote-gpu", _lacks(work, cards_mib), profile(work))
     if work.seconds is not None and work.seconds < SHORT:
         return Advice("local", f"it takes about {duration(work.seconds)}, less than 30 min", None)
-    long = "nobody knows how long it takes" if work.seconds is None else f"it takes about {duration(work.seconds)}"
+    long = "how long it takes is not known" if work.seconds is None else f"it takes about {duration(work.seconds)}"
     if stays_on:
         return Advice("local", f"{long}, and this machine stays on", None)
     far: Where = "remote-gpu" if work.gpus else "remote"

@@ -48,7 +48,7 @@ def stop() -> int:
 @watcher.command("status", short_help="Show whether it runs, and its rules.")
 @JSON
 def status(as_json: bool) -> None:
-    """Show whether it is running, its last check, and its rules with the source of each. Contacts nobody."""
+    """Show whether it is running, its last check, and its rules with the source of each. Sends no request."""
     from skill.fleet import watch_rules
     from skill.operations import control_watcher
 
