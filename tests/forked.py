@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = ("queue_manager", "skill")
+MODULES = ("queue_manager", "skill", "tests.impatient")
 """What `python -m` is given to start a manager, or a command."""
 _MOST = 1 << 20
 """Bytes of one request: arguments and an environment."""
@@ -175,7 +175,7 @@ def _tell_ends(running: Mapping[int, int]) -> list[int]:
 
 
 def _import_all(module: str) -> None:
-    if module == "queue_manager":
+    if module != "skill":
         importlib.import_module("queue_manager.manager")
         return
     for found in pkgutil.walk_packages([str(ROOT / "skill")], "skill."):
@@ -197,7 +197,7 @@ def _become(module: str, request: bytes, out: int, err: int) -> NoReturn:
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = [str(ROOT / module / "__main__.py"), *arguments]
+    sys.argv = [str(ROOT / module.replace(".", "/") / "__main__.py"), *arguments]
     code: str | int | None
     try:
         code = importlib.import_module(f"{module}.__main__").main()

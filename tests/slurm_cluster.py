@@ -136,9 +136,14 @@ class SlurmCluster:
         """Start slurmctld, from the state that it has."""
         self._inside("slurmctld", "-f", str(self.base / "etc/slurm.conf"))
 
-    def start_node(self, node: str) -> None:
-        """Start the slurmd of a node."""
-        self._inside("slurmd", "-f", str(self.base / "etc/slurm.conf"), "-N", node)
+    def start_node(self, node: str, without: Path | None = None) -> None:
+        """Start the slurmd of a node, on which a directory is empty: `without`."""
+        argv = (_which("slurmd") or "slurmd", "-f", str(self.base / "etc/slurm.conf"), "-N", node)
+        if without is None:
+            self._inside(*argv)
+        else:  # the mount ends with the node's processes
+            script = 'mount -t tmpfs none "$1" && shift && exec "$@"'
+            self._inside("unshare", "--mount", "sh", "-c", script, "sh", str(without), *argv)
 
     def kill(self, daemon: str, number: int = signal.SIGKILL) -> None:
         """Signal a daemon (slurmctld, slurmd-n1, slurmd-n2, munged), and wait for its end."""

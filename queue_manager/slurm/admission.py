@@ -21,8 +21,10 @@ KIND = "slurm"
 """The kind of the condition that Slurm does not answer."""
 PATIENCE = 300.0
 """Seconds for which a controller may be too busy to answer until a person is told. One that is away is told at once."""
-_FIRST, _LONGEST = 5.0, 300.0
-_SLOWER = 8
+FIRST, LONGEST = 5.0, 300.0
+"""Seconds from a submission whose answer is not clear to the next one: doubled where that is not clear either."""
+SLOWEST = 8
+"""How many times as rarely Slurm is asked at most, where it does not answer."""
 
 
 class Admission:
@@ -46,20 +48,20 @@ class Admission:
         """Take note of what the cluster says of itself, or why it does not."""
         self._configuration = configuration
 
-    def answered(self, answer: Answer, held: int, now: float) -> bool:
-        """Take note of how a submission of this manager ended. `held`: tasks of the run that Slurm has. Returns whether
-        it is a refusal that passes by itself."""
+    def answered(self, answer: Answer, held: int, asked: int, now: float) -> bool:
+        """Take note of how a submission of `asked` tasks ended, where Slurm has `held` of the run. Returns whether that
+        is a refusal which passes by itself."""
         self._is_full = False
         if answer.code == 0:
             self.window, self._unclear = window.accepted(self.window), 0
             return False
         kind = None if answer.code is None else commands.refused(answer.code, answer.words)
         if kind is Refused.LIMIT:
-            self.window = window.refused(self.window, commands.limit(answer.words) or "a limit", held, now)
+            self.window = window.refused(self.window, commands.limit(answer.words) or "a limit", held, asked, now)
         elif kind is Refused.WRONG and commands.NO_NODE in answer.words and self.nodes.excluded(now):
             self.nodes.trust(now)  # without those that are excluded there is no node for such jobs
         elif kind is None:
-            self._opens = now + min(_LONGEST, _FIRST * 2**self._unclear)
+            self._opens = now + min(LONGEST, FIRST * 2**self._unclear)
             self._unclear += 1
             return False
         else:
@@ -91,7 +93,7 @@ class Admission:
     @property
     def slower(self) -> int:
         """How many times as rarely as usual Slurm is asked, since it does not answer."""
-        return _SLOWER if self._silences > 3 else 1 << self._silences
+        return min(SLOWEST, 1 << min(self._silences, 8))
 
     @property
     def is_full(self) -> bool:
@@ -115,15 +117,23 @@ class Admission:
         is_closed = self.is_silent or now < self._opens
         room = 0 if is_closed else self.window.room(live, now)
         conditions = self.nodes.conditions(now)
-        silence, known = self._silence, self._configuration
-        if silence is None and isinstance(known, Unreadable):
-            conditions[KIND] = f"Slurm does not say how it is configured, so nothing is submitted: {known.reason}"
-        if silence is not None and (self._away is not None or now - self._silent_since >= PATIENCE):
-            does = "does not answer" if self._away is not None else "is too busy to answer"
-            conditions[KIND] = (
-                f"Slurm's controller {does}, so nothing is submitted or concluded: {silence.reason}; running jobs go on"
-            )
+        fault = self._fault(now)
+        if fault is not None:
+            conditions[KIND] = f"{fault}; nothing is submitted or concluded until then, and running jobs go on"
         return Admitted(room, reason, conditions)
+
+    def _fault(self, now: float) -> str | None:
+        """Why Slurm does not answer, in words that do not change with each look; None where nobody has to know."""
+        known = self._configuration
+        silence = known if isinstance(known, Unreadable) else self._silence
+        if silence is None:
+            return None
+        why = silence.reason.partition(": ")[2]
+        if commands.is_away(why):
+            return f"Slurm's controller does not answer: {why}"
+        if self._silence is not None and now - self._silent_since < PATIENCE:
+            return None
+        return f"Slurm's controller is too busy to answer: {why}"
 
     def _reason(self, now: float) -> str | None:
         """Why no more is submitted."""

@@ -223,7 +223,7 @@ class SlurmWatch:
         for batch, answer in self._cluster.answers():
             sent = self._sent[batch.name]
             sent.answer, sent.at = answer, now
-            sent.put_off = self._admission.answered(answer, self._held_by_slurm(), now)
+            sent.put_off = self._admission.answered(answer, self._held_by_slurm(), len(batch.attempts), now)
             found.update(self._orders.get(attempt) for attempt in batch.attempts)
         return found
 
@@ -357,7 +357,8 @@ class SlurmWatch:
     def _where(self, followed: _Followed, sent: _Sent, now: float) -> str | None:
         """Where an attempt waits that nobody has claimed; None if it will never begin."""
         if sent.at is None:
-            return "is being submitted to Slurm"
+            full = f", which has as many jobs as it takes of all users ({commands.FULL})"
+            return "is being submitted to Slurm" + (full if self._admission.is_full else "")
         row = self._row(followed, sent.at)
         if isinstance(row, Unreadable):
             return row.reason
@@ -378,7 +379,8 @@ class SlurmWatch:
             return "Slurm does not list it"
         place = f" on {row.node}" if row.node else ""
         says = f"Slurm: {row.state} ({row.reason})"
-        if row.node and row.state in commands.NOT_STARTED:
+        first = sent.batch.tasks[self._places[followed.name].task][0]  # those behind it may wait for another start
+        if row.node and row.state in commands.NOT_STARTED and followed.name == first:
             why = f"jobs cannot start there: {says}; see {sent.batch.directory}"
             followed.put_off = self._admission.nodes.failed(row.node, why, now)
         return f"{says}{place}; see {sent.batch.directory}"

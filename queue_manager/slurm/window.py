@@ -1,8 +1,8 @@
 """How many tasks of a run are handed to Slurm: fewer once it refuses more, and more again later. Pure.
 
-A limit on submitted jobs counts jobs of others too, and is not known beforehand. So a refusal halves the window, but
-not below what Slurm has by then; after a while it grows by 1, 2, 4 … tasks. Where that is refused again, the next
-growth waits twice as long.
+A limit on submitted jobs counts jobs of others too, and is not known beforehand. So after a refusal half as many are
+tried beside those that Slurm has by then; after a while the window grows by 1, 2, 4 … tasks. Where that is refused
+again, the next growth waits twice as long.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ GROWS = 30.0
 """Seconds between two growths."""
 SLOWEST = 900.0
 """Seconds from a refusal to the next growth at most, where growing is refused again and again."""
-_LONGEST = 60.0
+FIRST, LONGEST = 1.0, 60.0
+"""Seconds from a refusal to the next submission: doubled where that is refused too."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ def accepted(window: Window) -> Window:
     return replace(window, refusals=0)
 
 
-def refused(window: Window, limit: str, held: int, now: float) -> Window:
-    """Return the window after Slurm refused a batch for a limit, while it had `held` tasks of the run."""
+def refused(window: Window, limit: str, held: int, asked: int, now: float) -> Window:
+    """Return the window after Slurm refused a batch of `asked` tasks for a limit, while it had `held` of the run."""
     refusals = window.refusals + 1
     pause = window.pause
     if not window.refusals:
@@ -57,10 +58,10 @@ def refused(window: Window, limit: str, held: int, now: float) -> Window:
         pause = min(2 * pause, SLOWEST) if is_same else GROWS
     return Window(
         window.most,
-        max(1, min(held, window.most), window.size // 2),
+        max(1, min(window.size, held + asked // 2)),
         limit,
         refusals,
-        now + min(_LONGEST, 2.0 ** (refusals - 1)),
+        now + min(LONGEST, FIRST * 2.0 ** (refusals - 1)),
         now + pause,
         1,
         pause,

@@ -26,27 +26,37 @@ NO_NODE = Answer(1, "", "sbatch: error: Batch job submission failed: Requested n
 
 
 @pytest.mark.parametrize(
-    ("most", "size", "held", "wanted"),
-    [(1000, 1000, 0, 500), (1000, 500, 90, 250), (1000, 107, 100, 100), (1000, 1, 0, 1), (8, 8, 20, 8), (1, 1, 0, 1)],
+    ("size", "held", "asked", "wanted"),
+    [
+        (1000, 0, 1000, 500),
+        (1000, 0, 8, 4),
+        (500, 90, 32, 106),
+        (107, 100, 7, 103),
+        (101, 100, 1, 100),
+        (1, 0, 1, 1),
+        (8, 20, 1, 8),
+    ],
 )
-def test_a_refusal_halves_the_window_but_not_below_what_slurm_has(most: int, size: int, held: int, wanted: int) -> None:
-    assert window.refused(Window(most, size), LIMIT, held, NOW).size == wanted
+def test_a_refusal_halves_what_is_handed_over_beside_what_slurm_has(
+    size: int, held: int, asked: int, wanted: int
+) -> None:
+    assert window.refused(Window(1000, size), LIMIT, held, asked, NOW).size == wanted
 
 
 def test_refusals_in_a_row_wait_for_longer_and_longer() -> None:
     found, waits = window.whole(1000), []
     for _ in range(8):
-        found = window.refused(found, LIMIT, 0, NOW)
+        found = window.refused(found, LIMIT, 0, found.size, NOW)
         waits.append(found.opens - NOW)
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
     assert found.room(0, NOW) == 0
     assert found.room(0, found.opens) == found.size == 3
     assert found.grows == NOW + window.GROWS, "all of them are one refusal for the growth"
-    assert window.refused(window.accepted(found), LIMIT, 3, NOW).opens == NOW + 1
+    assert window.refused(window.accepted(found), LIMIT, 3, 1, NOW).opens == NOW + 1
 
 
 def test_the_window_grows_by_more_each_time_until_it_is_whole() -> None:
-    found, now, sizes = window.refused(window.whole(40), LIMIT, 25, NOW), NOW, []
+    found, now, sizes = window.refused(window.whole(40), LIMIT, 25, 1, NOW), NOW, []
     assert found.size == 25
     while found.limit is not None:
         now += window.GROWS
@@ -60,14 +70,14 @@ def test_the_window_grows_by_more_each_time_until_it_is_whole() -> None:
 def test_growing_against_the_same_limit_becomes_rare() -> None:
     found, now, pauses = window.whole(1000), NOW, []
     for _ in range(7):
-        found = window.accepted(window.refused(found, LIMIT, 100, now))
+        found = window.accepted(window.refused(found, LIMIT, 100, 1, now))
         pauses.append(found.grows - now)
         now = found.grows
         assert window.grown(found, now - 0.1) == found
         found = window.grown(found, now)
     assert pauses == [30, 60, 120, 240, 480, 900, 900]
     found = window.grown(found, now + window.GROWS)  # the second growth was not refused: the limit is another one
-    assert window.refused(found, LIMIT, 100, now).grows == now + window.GROWS
+    assert window.refused(found, LIMIT, 100, 1, now).grows == now + window.GROWS
 
 
 # -- nodes ----------------------------------------------------------------------------------------------------------
@@ -178,7 +188,7 @@ def test_the_size_of_an_array(admits: Admission, known: int | None, wanted: int)
 
 
 def test_a_limit_is_named_and_leaves_room_for_fewer(admits: Admission) -> None:
-    assert admits.answered(REFUSED, 100, NOW)
+    assert admits.answered(REFUSED, 100, 800, NOW)
     seen = admits.look(100, NOW)
     assert seen.room == 0
     assert LIMIT in (seen.reason or "")
@@ -190,7 +200,7 @@ def test_a_limit_is_named_and_leaves_room_for_fewer(admits: Admission) -> None:
 def test_a_busy_controller_is_asked_again_later_and_later(admits: Admission) -> None:
     now, waits = NOW, []
     for _ in range(8):
-        assert not admits.answered(UNCLEAR, 0, now), "it may have been submitted"
+        assert not admits.answered(UNCLEAR, 0, 1, now), "it may have been submitted"
         due = admits.due(now)
         assert due is not None
         waits.append(due - now)
@@ -199,8 +209,8 @@ def test_a_busy_controller_is_asked_again_later_and_later(admits: Admission) -> 
         now = due
         assert admits.look(0, now).room == 1000
     assert waits == [5, 10, 20, 40, 80, 160, 300, 300]
-    admits.answered(Answer(0, "7\n", ""), 0, now)
-    admits.answered(UNCLEAR, 0, now)
+    admits.answered(Answer(0, "7\n", ""), 0, 1, now)
+    admits.answered(UNCLEAR, 0, 1, now)
     assert admits.due(now) == now + 5
 
 
@@ -231,15 +241,15 @@ def test_slurm_is_asked_more_rarely_while_it_does_not_answer(admits: Admission) 
 def test_a_sbatch_that_waits_is_said(admits: Admission) -> None:
     admits.waits(True)
     assert "MaxJobCount" in (admits.look(0, NOW).reason or "")
-    admits.answered(Answer(0, "7\n", ""), 5, NOW)
+    admits.answered(Answer(0, "7\n", ""), 5, 1, NOW)
     assert admits.look(0, NOW).reason is None
 
 
 def test_where_excluded_nodes_are_all_there_is_they_are_taken_back(admits: Admission) -> None:
-    assert not admits.answered(NO_NODE, 0, NOW), "no node is excluded: the job asks for what is not there"
+    assert not admits.answered(NO_NODE, 0, 1, NOW), "no node is excluded: the job asks for what is not there"
     admits.nodes.begun()
     for _ in range(2):
         admits.nodes.failed("n1", "no directory", NOW)
-    assert admits.answered(NO_NODE, 0, NOW)
+    assert admits.answered(NO_NODE, 0, 1, NOW)
     assert admits.nodes.excluded(NOW) == ()
     assert not admits.nodes.failed("n1", "no directory", NOW), "it is no node's fault"
