@@ -33,12 +33,12 @@ def _settings(fields: Fields, node: Node, what: str, keys: tuple[str, ...]) -> S
 
 
 def _value(fields: Fields, key: str, node: Node, what: str) -> Any:
-    if key == "cpus":
+    if key in ("cpus", "allocations"):
         return fields.number(node, what, lambda text: integer(text, 1))
     if key == "extra":
         return [one.text for one in fields.texts(node, what)]
     if key == "oom":
-        keys = tuple(one for one in slurm_needs.KEYS if one != "oom")
+        keys = tuple(one for one in slurm_needs.KEYS if one not in slurm_needs.OF_ALL)
         items = node.items if isinstance(node, ListNode) else (node,)
         return [dict(_settings(fields, item, "an entry of oom of slurm", keys)) for item in items]
     scalar = fields.text(node, what)

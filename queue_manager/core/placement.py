@@ -8,14 +8,27 @@ base + reserved), with `base` what was used before our first job started.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 from queue_manager.core import gpu_models
 from queue_manager.core.boundary import ForeignLease
-from queue_manager.core.model import Attempt, Need, QueueState, Settling
+from queue_manager.core.model import Need, QueueState, Settling
 from queue_manager.core.readings import Card, may_use
 
 SETTLE_SECONDS = 30.0
 """Seconds after which a shared GPU's reading is believed again, even if it never fell after a job ended."""
+
+
+class Holder(Protocol):
+    """Whoever has GPUs, such as a live attempt: `mib` of each of `cards` (uuids), None: all of it; `used_mib` of each
+    was used before."""
+
+    @property
+    def mib(self) -> int | None: ...
+    @property
+    def cards(self) -> tuple[str, ...]: ...
+    @property
+    def used_mib(self) -> tuple[int, ...]: ...
 
 
 class View:
@@ -24,7 +37,7 @@ class View:
     __slots__ = ("base", "card", "foreign", "note", "own", "promised", "settled", "shared_by")
 
     def __init__(
-        self, card: Card, holders: Sequence[Attempt], foreign: Sequence[ForeignLease], settled: bool, threshold: int
+        self, card: Card, holders: Sequence[Holder], foreign: Sequence[ForeignLease], settled: bool, threshold: int
     ) -> None:
         self.card = card
         self.own = any(holder.mib is None for holder in holders)
@@ -87,7 +100,7 @@ def allowed(state: QueueState, cards: Iterable[Card]) -> list[Card]:
 
 def is_settled(
     card: Card,
-    holders: Sequence[Attempt],
+    holders: Sequence[Holder],
     foreign: Sequence[ForeignLease],
     settling: Settling | None,
     threshold: int,

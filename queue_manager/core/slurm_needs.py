@@ -2,7 +2,8 @@
 
 The words are sbatch's own, see sbatch(1): `partition`, `account`, `qos`, `time`, `cpus`, `mem`, `gres`, `constraint`,
 and `extra` for all others. `mem_max`: up to which `mem` is doubled each time that the host's memory runs out. `oom`:
-settings that the first, the second, … attempt gets instead after the memory of its GPU ran out.
+settings that the first, the second, … attempt gets instead after the memory of its GPU ran out. `allocations`:
+how many of them jobs with `gpu_mem_mib` share at a time.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Any, NamedTuple
 
 WORDS = ("partition", "account", "qos", "time", "mem", "mem_max", "gres", "constraint")
 """Settings that are one word, or a number."""
-KEYS = (*WORDS, "cpus", "extra", "oom")
+KEYS = (*WORDS, "cpus", "allocations", "extra", "oom")
+OF_ALL = ("oom", "allocations")
+"""Keys that an entry of `oom` cannot have."""
 _MEMORY = re.compile(r"(\d+)([KMGT]?)", re.IGNORECASE)
 _MIB = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024 * 1024}
 OVERTIME = 120.0
@@ -32,14 +35,14 @@ def fault(value: Any, inside: bool = False) -> str | None:
     if not isinstance(value, Mapping):
         return "slurm must be a mapping, such as {partition: gpu, time: 4h}"
     for key, one in value.items():
-        if key not in KEYS or (inside and key == "oom"):
+        if key not in KEYS or (inside and key in OF_ALL):
             return f"slurm has no key {key!r}; it has: {', '.join(KEYS)}"
         if key in WORDS and (isinstance(one, bool) or not isinstance(one, (str, int)) or not str(one).strip()):
             return f"slurm.{key} must be a word, such as {_EXAMPLES[key]}"
         if key in ("mem", "mem_max") and mebibytes(str(one)) is None:
             return f"slurm.{key} {one!r} is not a size as sbatch reads it; write it as {_EXAMPLES[key]}"
-        if key == "cpus" and (isinstance(one, bool) or not isinstance(one, int) or one < 1):
-            return "slurm.cpus must be a whole number of at least 1"
+        if key in _COUNTS and (isinstance(one, bool) or not isinstance(one, int) or one < 1):
+            return f"slurm.{key} must be a whole number of at least 1"
         if key == "extra" and not _are_words(one):
             return "slurm.extra must be a list of sbatch's options, such as [--exclusive, --nice=100]"
         if key == "extra" and (own := _reserved(one)) is not None:
@@ -59,6 +62,7 @@ def is_slurm(value: Any) -> bool:
     return fault(value) is None
 
 
+_COUNTS = ("cpus", "allocations")
 _EXAMPLES = {
     "partition": "gpu", "account": "my-lab", "qos": "normal", "time": "04:00:00", "mem": "16G", "mem_max": "64G",
     "gres": "gpu:a100:1", "constraint": "gpu80",
@@ -110,11 +114,22 @@ def options(
 ) -> tuple[str, ...]:
     """Return sbatch's options for one attempt. `timeout` and `grace` in seconds."""
     asked = wanted(settings, ooms)
-    if "time" not in asked and timeout is not None:
-        asked["time"] = math.ceil((timeout + grace + OVERTIME) / 60)
+    end = latest(timeout, grace)
+    if "time" not in asked and end is not None:
+        asked["time"] = math.ceil(end / 60)
     named = {"cpus": "cpus-per-task"}
-    found = [f"--{named.get(key, key)}={asked[key]}" for key in KEYS if key in asked and key not in ("extra", "oom")]
+    found = [f"--{named.get(key, key)}={asked[key]}" for key in (*WORDS, "cpus") if key in asked]
     return (*found, *asked.get("extra", ()))
+
+
+def latest(timeout: float | None, grace: float) -> float | None:
+    """Return the seconds after which an attempt is ended even if its manager does not; None without a `timeout`."""
+    return None if timeout is None else timeout + grace + OVERTIME
+
+
+def allocations(settings: Mapping[str, Any]) -> int:
+    """Return how many allocations may be shared at a time."""
+    return int(settings.get("allocations", 1))
 
 
 def _doubled(mem: str, most: str, times: int) -> str:

@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-from queue_manager.core import slurm_needs
 from queue_manager.core.manifest import Manifest
+from queue_manager.core.slurm_asking import Asking
 from queue_manager.slurm import commands
 
 PATIENCE = 30.0
@@ -47,9 +47,9 @@ _NONE = "sbatch is not installed, or not in PATH: run this on a login node of th
 
 def _try_needs(manifest: Manifest, found: dict[str, Any]) -> None:
     needs: dict[tuple[str, ...], list[str]] = {}
+    asking = Asking(manifest, manifest.jobs)
     for job in manifest.jobs:
-        options = slurm_needs.options(job.slurm or {}, timeout=job.timeout, grace=manifest.grace_of(job))
-        needs.setdefault(options, []).append(job.id)
+        needs.setdefault(asking.options(job), []).append(job.id)
     found["untried"] = max(0, len(needs) - CLASSES)
     for options, jobs in list(needs.items())[:CLASSES]:
         code, _, words = _run(["sbatch", "--test-only", "--export=NIL", *options, "--wrap=true"])

@@ -12,17 +12,22 @@ from queue_manager.core.layout import AttemptPaths
 from queue_manager.core.readings import Unreadable
 from queue_manager.slurm.wrapper import CLAIM
 
-_LINE = re.compile(rf"{CLAIM} (\S+) (\d+) (\d+) (\d+)\n")
+_LINE = re.compile(rf"{CLAIM} (\S+) (\d+) (\d+) (\d+)(?: (\S+) (\S+))?\n")
 
 
 class Taken(NamedTuple):
-    """Who runs an attempt: the task with the ID `job` (of its own, not its array's), as process `pid` of `node`."""
+    """Who runs an attempt: the task with the ID `job` (of its own, not its array's), as process `pid` of `node`.
+
+    `pilot`: where a pilot runs it, the name of its batch, in which `task` is its index; `gpu`: which it was given.
+    """
 
     node: str
     job: int
     task: int
     pid: int
     at_ns: int
+    pilot: str = ""
+    gpu: str = ""
 
     @property
     def claim(self) -> Claim:
@@ -40,8 +45,8 @@ def taken(files: AttemptPaths) -> Taken | Revoked | Unreadable | None:
         return Unreadable(f"{files.claim}: {error.strerror}")
     found = _LINE.fullmatch(text)
     if found is not None:
-        job, task, pid = map(int, found.groups()[1:])
-        return Taken(found.group(1), job, task, pid, at_ns)
+        job, task, pid = map(int, found.groups()[1:4])
+        return Taken(found.group(1), job, task, pid, at_ns, found.group(5) or "", found.group(6) or "")
     return Revoked() if text == "revoked\n" else Unreadable(f"{files.claim} cannot be parsed")
 
 
@@ -56,3 +61,8 @@ def beat_ns(files: AttemptPaths) -> int | None:
 def was_told_to_end(files: AttemptPaths) -> bool:
     """Return whether TERM has come to the task: from the cluster, from a person, or from the manager."""
     return (files.root / "told").exists()
+
+
+def had_all_time(files: AttemptPaths) -> bool:
+    """Return whether an attempt met the time limit of an allocation that it had from its beginning, see `pilot`."""
+    return (files.root / "limit").exists()

@@ -84,13 +84,13 @@ class Batches:
         """Has an empty file for each attempt whose task has left its exit record, until the manager has seen it."""
         return self.root / "ended"
 
-    def make(self, tasks: Sequence[Sequence[Task]], now: float) -> Batch:
+    def make(self, tasks: Sequence[Sequence[Task]], now: float, script: str | None = None) -> Batch:
         """Write a batch, durably: for each of its tasks the attempts that it runs in turn. `now` in epoch seconds.
-        Nothing is submitted yet."""
+        `script`: that each task runs in place of its attempts. Nothing is submitted yet."""
         directory = self.folder / str(self._next)
         self._next += 1
         make_directory(directory)
-        write_text(directory / "task.sh", wrapper.task_script(self._paths))
+        write_text(directory / "task.sh", script or wrapper.task_script(self._paths))
         write_text(directory / "attempt.sh", wrapper.attempt_script(self._paths))
         lines = (
             wrapper.task_line(one.attempt, one.job, one.tag, index).encode()
@@ -172,6 +172,11 @@ def complaint(batch: Batch) -> str:
 
 def _answer(batch: Batch, code: int | None) -> Answer:
     return Answer(code, _text(batch.directory / "sbatch.out"), complaint(batch))
+
+
+def last_line(path: Path) -> str:
+    """Return the last line of a file that a task has written, without white space around; empty where there is none."""
+    return next((line.strip() for line in reversed(_text(path).splitlines()) if line.strip()), "")
 
 
 def _text(path: Path) -> str:

@@ -19,6 +19,7 @@ from queue_manager.slurm.admission import Admission
 from queue_manager.slurm.batches import Batches
 from queue_manager.slurm.cluster import Cluster, Listing
 from queue_manager.slurm.launch import SlurmLaunch
+from queue_manager.slurm.pools import Pools
 from queue_manager.slurm.watch import LOOKS_PER_POLL, SlurmWatch
 
 WINDOW = 1000
@@ -43,9 +44,10 @@ class Engine:
         self.store = Batches(run_dir.paths, key, state.run_id)
         self.cluster = Cluster(environment, clock)
         self.admission = Admission(state.manifest.max_parallel or WINDOW, state.machine.conditions)
-        self.watch = SlurmWatch(
-            run_dir, self.store, self.cluster, patterns, clock, poll, lambda: state.paused, self.admission
-        )
+        shown = (poll, lambda: state.paused, self.admission)
+        self.pools = Pools(run_dir.paths, self.store, self.cluster, key, *shown)
+        self.watch = SlurmWatch(run_dir, self.store, self.cluster, patterns, clock, *shown, self.pools)
+        self.pools.note = self.watch.sent
         self._state, self._poll, self._clock = state, poll, clock
         self._asks_at = self._reads_at = 0.0
         self._heard: Listing | None = None
@@ -63,7 +65,7 @@ class Engine:
     ) -> Launch:
         """What submits the attempts, see Launch."""
         parts = (state, run_dir, launcher, key, given, ports, named, code)
-        return SlurmLaunch(*parts, self.store, self.cluster, self.watch, self.admission)
+        return SlurmLaunch(*parts, self.store, self.cluster, self.watch, self.admission, self.pools)
 
     def look(self, now: float) -> Admitted:
         """Return what Slurm takes of the run now (epoch seconds). Has Slurm asked for what has to be known for that."""

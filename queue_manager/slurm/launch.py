@@ -12,6 +12,7 @@ from queue_manager.code_watch import CodeWatch
 from queue_manager.core import recovery, slurm_needs
 from queue_manager.core.layout import tag
 from queue_manager.core.model import Job, QueueState
+from queue_manager.core.slurm_asking import Asking
 from queue_manager.core.state_types import Attempt
 from queue_manager.launch import Launch
 from queue_manager.launchers.launcher import Launcher
@@ -21,6 +22,8 @@ from queue_manager.slurm.admission import Admission
 from queue_manager.slurm.batches import Batches, Task
 from queue_manager.slurm.cluster import Cluster
 from queue_manager.slurm.nodes import with_excluded
+from queue_manager.slurm.packing import Offer
+from queue_manager.slurm.pools import Asked, Pools
 from queue_manager.slurm.watch import SlurmWatch
 
 
@@ -48,21 +51,33 @@ class SlurmLaunch(Launch):
         cluster: Cluster,
         watch: SlurmWatch,
         admission: Admission,
+        pools: Pools,
     ) -> None:
         super().__init__(state, run_dir, launcher, key, given, ports, named, code)
         self.warm = Warm(state, run_dir, None)
         self._store, self._cluster, self._watch, self._admission = store, cluster, watch, admission
+        self._pools = pools
         self._asked: dict[_Asked, list[tuple[int, Task]]] = {}
+        self._shared: dict[Asked, list[tuple[int, Offer]]] = {}
+        self._asking: Asking | None = None
 
     def start(self, job: Job, attempt: Attempt, cwd: str, now: float) -> subprocess.Popen[bytes] | None:
         """Prepare an attempt that is in the journal; `flush` submits it. Raises OSError."""
         spec, manifest = recovery.spec_of(job), self._state.manifest
         named = self._named.of(spec)
         self._prepare(job, attempt, spec, None, named, cwd, now)
-        ooms = slurm_needs.Ooms(job.host_ooms, job.gpu_ooms)
-        options = slurm_needs.options(spec.slurm or {}, ooms, spec.timeout, manifest.grace_of(spec))
         task = Task(spec.id, attempt.n, tag(self._key, spec.id, attempt.n))
-        asked = _Asked(options, tuple(sorted(named.values.items())))
+        values = tuple(sorted(named.values.items()))
+        asking = self._asking = self._asking or Asking(manifest, (one.spec for one in self._state.jobs))
+        options = asking.options(spec, slurm_needs.Ooms(job.host_ooms, job.gpu_ooms))
+        if spec.gpu_mem_mib is not None:
+            end = slurm_needs.latest(spec.timeout, manifest.grace_of(spec))
+            rank = (-spec.priority, job.order)
+            offer = Offer(task.attempt, spec.id, task.tag, spec.gpu_mem_mib, job.gpu_ooms > 0, end, rank)
+            pool = Asked(options, values, slurm_needs.allocations(spec.slurm or {}))
+            self._shared.setdefault(pool, []).append((job.order, offer))
+            return None
+        asked = _Asked(options, values)
         self._asked.setdefault(asked, []).append((job.order, task))
         return None
 
@@ -73,6 +88,14 @@ class SlurmLaunch(Launch):
         for one, tasks in asked.items():
             for first in range(0, len(tasks), size):
                 self._submit(one, tasks[first : first + size], now)
+        shared, self._shared = self._shared, {}
+        self._asking = None
+        for pool, offers in shared.items():
+            try:
+                self._pools.offer(pool, [offer for _, offer in offers], now)
+            except OSError as error:
+                for order, _ in offers:
+                    self._watch.launched(order, None, str(error))
 
     def _submit(self, asked: _Asked, tasks: list[tuple[int, Task]], now: float) -> None:
         try:

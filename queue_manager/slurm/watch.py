@@ -22,12 +22,14 @@ from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.end_facts import EndFacts
 from queue_manager.slurm import attempt_files, batches, commands, nodes
 from queue_manager.slurm.admission import Admission
-from queue_manager.slurm.attempt_files import Taken, was_told_to_end
-from queue_manager.slurm.batches import Answer, Batch, Batches
+from queue_manager.slurm.attempt_files import Taken, had_all_time, was_told_to_end
+from queue_manager.slurm.batches import Batch, Batches
 from queue_manager.slurm.cluster import Cluster
 from queue_manager.slurm.commands import Listed
 from queue_manager.slurm.fate import Fate, fate, is_doubtful, was_taken
 from queue_manager.slurm.leftover_tasks import leftover_tasks
+from queue_manager.slurm.pools import Pools
+from queue_manager.slurm.sent import Sent
 from queue_manager.slurm.wrapper import BEAT
 
 BOOT = "slurm"
@@ -43,29 +45,8 @@ SETTLES = 10.0
 """Seconds for an exit record to be seen here, once Slurm says that the task has ended."""
 
 
-class _Sent:
-    """A batch that was handed to sbatch. `at`: since when its answer is known (epoch seconds), None: not yet.
-    `put_off`: it was refused for a reason that passes by itself."""
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-        self.answer: Answer | None = None
-        self.at: float | None = None
-        self.put_off = False
-
-    @property
-    def refusal(self) -> str | None:
-        """Why it was surely not submitted, in Slurm's words."""
-        answer = self.answer
-        if answer is None or answer.code is None:
-            return None
-        if answer.code != batches.NOT_CALLED and commands.refused(answer.code, answer.words) is None:
-            return None
-        return f"sbatch: {commands.complaint(answer.words)}"
-
-
 class _Place(NamedTuple):
-    sent: _Sent
+    sent: Sent
     task: int
 
 
@@ -109,15 +90,16 @@ class SlurmWatch:
         poll: float,
         is_paused: Callable[[], bool],
         admission: Admission,
+        pools: Pools,
     ) -> None:
-        self._run_dir, self._store, self._cluster = run_dir, store, cluster
+        self._run_dir, self._store, self._cluster, self._pools = run_dir, store, cluster, pools
         self._facts, self._clock, self._poll, self._is_paused = EndFacts(run_dir, patterns), clock, poll, is_paused
         self._admission = admission
         self._followed: dict[int, _Followed] = {}
         self._orders: dict[str, int] = {}
         self._places: dict[str, _Place] = {}
-        self._sent: dict[str, _Sent] = {}
-        self._unanswered: list[_Sent] = []
+        self._sent: dict[str, Sent] = {}
+        self._unanswered: list[Sent] = []
         self._was_paused = False
         self._marked: set[str] = set()
         self._listed_at: float | None = None
@@ -125,14 +107,13 @@ class SlurmWatch:
         self._looked = -1e9
         self.selector = selectors.DefaultSelector()
         for batch in store.kept():
-            self._unanswered.append(self._know(batch))
+            sent = self.sent(batch)
+            self._unanswered.append(sent)
+            pools.know(sent)
 
-    def sent(self, batch: Batch) -> None:
-        """Take note of a batch that is handed to sbatch now."""
-        self._know(batch)
-
-    def _know(self, batch: Batch) -> _Sent:
-        sent = self._sent[batch.name] = _Sent(batch)
+    def sent(self, batch: Batch) -> Sent:
+        """Take note of a batch that is handed to sbatch now, or was by an earlier manager."""
+        sent = self._sent[batch.name] = Sent(batch)
         for index, attempts in enumerate(batch.tasks):
             self._places.update({attempt: _Place(sent, index) for attempt in attempts})
         return sent
@@ -159,6 +140,7 @@ class SlurmWatch:
         self._orders.pop(name, None)
         self._places.pop(name, None)
         self._store.forget(name)
+        self._pools.forget(name)
 
     def close_up(self) -> list[int]:
         """Attempts that no mark announces: just begun, being ended, or ended by somebody unknown."""
@@ -178,6 +160,7 @@ class SlurmWatch:
         names |= {f"{name}/claimed" for name in self._store.seen(self._store.claimed)}
         fresh, self._marked = names - self._marked, names
         found = {self._orders.get(name.rpartition("/")[0]) for name in fresh} | self._take_answers(now)
+        self._pools.note_pause()
         if self._is_paused() != self._was_paused or (self._was_paused and found):
             self._was_paused = self._is_paused()
             self._cluster.look()
@@ -186,9 +169,11 @@ class SlurmWatch:
             self._listed_at = listing.asked
             found.update(self._followed)
             self._hold()
+            self._pools.keep(now)
             if not isinstance(listing.tasks, Unreadable):
                 known = {name: sent.batch for name, sent in self._sent.items()}
-                self._cluster.tell(commands.end, leftover_tasks(listing.tasks, known, self._orders))
+                wanted = {*self._orders, *self._pools.wanted()}
+                self._cluster.tell(commands.end, leftover_tasks(listing.tasks, known, wanted))
             for followed in self._followed.values():
                 followed.doing = self._look_at_log(followed, now)
         return {order for order in found if order is not None}
@@ -219,18 +204,21 @@ class SlurmWatch:
             if sent.answer is not None:
                 sent.at = now
                 self._unanswered.remove(sent)
-                found.update(self._orders.get(attempt) for attempt in sent.batch.attempts)
+                found.update(map(self._orders.get, self._attempts_of(sent)))
         for batch, answer in self._cluster.answers():
             sent = self._sent[batch.name]
             sent.answer, sent.at = answer, now
             sent.put_off = self._admission.answered(answer, self._held_by_slurm(), len(batch.attempts), now)
-            found.update(self._orders.get(attempt) for attempt in batch.attempts)
+            found.update(map(self._orders.get, self._attempts_of(sent)))
         return found
 
     def _held_by_slurm(self) -> int:
         """How many attempts Slurm has, as far as its answers tell."""
         sent = [place.sent for name in self._orders if (place := self._places.get(name)) is not None]
         return sum(one.at is not None and one.refusal is None for one in sent)
+
+    def _attempts_of(self, sent: Sent) -> Iterable[str]:
+        return self._pools.waiting_for(sent) or sent.batch.attempts
 
     def _hold(self) -> None:
         """Keep tasks from starting while the run is paused, and let them start when it goes on. What the listing shows
@@ -292,6 +280,9 @@ class SlurmWatch:
                 return self._unclaimed(followed, now)
             followed.taken, followed.queued = found, None
             self._admission.nodes.begun()
+            if found.pilot in self._sent:
+                self._places[followed.name] = place = _Place(self._sent[found.pilot], found.task)
+                self._pools.began(followed.name, *place)
         taken = followed.taken
         proc = self._run_dir.started(job, n)
         record = self._run_dir.exit_record(job, n)
@@ -300,7 +291,9 @@ class SlurmWatch:
         alive = True if followed.is_unsure else record is None and self._is_alive(followed, row, now)
         if alive is not False:
             return Evidence(taken.claim, alive, alive, proc=proc)
-        if isinstance(row, Unreadable):
+        if taken.pilot:
+            was_lost = self._was_lost_with_pilot(followed, taken, record)
+        elif isinstance(row, Unreadable):
             was_lost = False
         elif record is None:
             was_lost = fate(row) is not Fate.ENDED
@@ -315,10 +308,16 @@ class SlurmWatch:
         ended = self._gather(followed, taken, record, row)
         return Evidence(taken.claim, proc=proc, exit=record, ended=ended, inherited=was_lost)
 
+    def _was_lost_with_pilot(self, followed: _Followed, taken: Taken, record: ExitRecord | None) -> bool:
+        """Whether an attempt ended because its pilot did, whose allocation it had not from the beginning to the end."""
+        files = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n)
+        return not had_all_time(files) and (record is None or self._is_doubtful(followed, taken, record))
+
     def _is_doubtful(self, followed: _Followed, taken: Taken, record: ExitRecord) -> bool:
         """Whether somebody else may have ended an attempt that has left this record."""
         files = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n)
-        if followed.attempt.stopping is not None or not is_doubtful(record.code, was_told_to_end(files)):
+        code = 0 if taken.pilot else record.code  # a pilot that ends tells all that runs in it
+        if followed.attempt.stopping is not None or not is_doubtful(code, was_told_to_end(files)):
             return False
         if record.code:
             return True
@@ -329,7 +328,7 @@ class SlurmWatch:
         self, followed: _Followed, taken: Taken, record: ExitRecord, row: Listed | Unreadable | None, now: float
     ) -> bool:
         """Whether it is not known yet who ended an attempt that has left this record. Slurm is asked then."""
-        if not self._is_doubtful(followed, taken, record):
+        if taken.pilot or not self._is_doubtful(followed, taken, record):
             return False
         if not isinstance(row, Unreadable) and fate(row) is not Fate.RUNS:
             return False
@@ -343,8 +342,12 @@ class SlurmWatch:
     def _unclaimed(self, followed: _Followed, now: float) -> Evidence:
         place = self._places.get(followed.name)
         error, queued = followed.launch_error, None
-        if error is None and place is None and not followed.inherited:
+        is_offered = self._pools.has(followed.name)
+        if error is None and place is None and not (followed.inherited or is_offered):
             queued = "is being submitted to Slurm"
+        elif error is None and is_offered:
+            error, followed.put_off = self._pools.error(followed.name) or (None, False)
+            queued = None if error is not None else self._pools.where(followed.name)
         elif error is None and place is not None:
             error, followed.put_off = place.sent.refusal, place.sent.put_off
             queued = None if error is not None else self._where(followed, place.sent, now)
@@ -354,7 +357,7 @@ class SlurmWatch:
         quiet = error is None and queued is None
         return Evidence(None, launch_error=error, quiet=quiet, inherited=followed.inherited, queued=queued)
 
-    def _where(self, followed: _Followed, sent: _Sent, now: float) -> str | None:
+    def _where(self, followed: _Followed, sent: Sent, now: float) -> str | None:
         """Where an attempt waits that nobody has claimed; None if it will never begin."""
         if sent.at is None:
             full = f", which has as many jobs as it takes of all users ({commands.FULL})"
@@ -372,7 +375,7 @@ class SlurmWatch:
         followed.gone_at = followed.gone_at or now
         return "was started by Slurm" if now - followed.gone_at < SETTLES else None
 
-    def _never_began(self, followed: _Followed, sent: _Sent, now: float) -> str:
+    def _never_began(self, followed: _Followed, sent: Sent, now: float) -> str:
         row = self._row(followed, 0.0)
         if not isinstance(row, Listed):
             followed.put_off = True
@@ -404,9 +407,10 @@ class SlurmWatch:
             followed.gone_at = None
             return True
         followed.gone_at = followed.gone_at or now
-        if now - followed.gone_at < (SETTLES if found is Fate.ENDED else 3 * BEAT):
+        is_sure = found is Fate.ENDED and not (followed.taken and followed.taken.pilot)  # it may outlive its pilot
+        if now - followed.gone_at < (SETTLES if is_sure else 3 * BEAT):
             return True
-        return found is not Fate.ENDED and self._beats(followed)
+        return not is_sure and self._beats(followed)
 
     def _beats(self, followed: _Followed) -> bool:
         """Whether an attempt still shows that it lives: Slurm may have lost its node, where it goes on."""
@@ -429,6 +433,9 @@ class SlurmWatch:
     def stop(self, order: int, kill: bool) -> None:
         """Ask an attempt to end, or have Slurm end it. What is asked again and again is told once a poll."""
         followed, now = self._followed[order], self._clock()
+        if self._pools.has(followed.name):
+            self._pools.stop(followed.name, kill)
+            return
         task, (told, at) = self._task(followed), followed.told
         if task is not None and (told != kill or now - at >= self._poll):
             followed.told = kill, now
@@ -446,5 +453,6 @@ class SlurmWatch:
     def quit_session(self, order: int) -> None:
         """A task has no session beside it."""
 
-    def clean_up(self, is_ours: Callable[[str], bool]) -> None:
-        """Nothing is left of a task that was killed."""
+    def clean_up(self, is_ours: Callable[[str], bool]) -> None:  # noqa: ARG002
+        """Nothing is left of a task that was killed. Pilots have nothing more to do."""
+        self._pools.end()

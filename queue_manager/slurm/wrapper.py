@@ -10,11 +10,15 @@ TERM comes from Slurm, or from the manager for a task of one attempt: the job is
 begins; the file `told` shows that it came. USR2 says that the manager has left a signal for one of the attempts in its
 file `stop`. That is also read at each heartbeat, since over NFS a new file may be seen late. The heartbeat shows that a
 task lives where Slurm has lost sight of its node: the job goes on there.
+
+In an allocation that attempts share, a pilot runs `attempt.sh` for each of them, see `pilot`. TERM always says there
+that the allocation ends. The standard input ends with the pilot, and is a TERM as well.
 """
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from queue_manager.adapters.claims import LINKED
 from queue_manager.core.layout import RunPaths
@@ -51,35 +55,42 @@ exit 0
 
 _ATTEMPT = """\
 #!/bin/bash
-# wavequeue: attempt.sh ATTEMPT JOB TAG
+# wavequeue: attempt.sh ATTEMPT JOB TAG [BATCH_OF_ITS_PILOT [WHY_IT_CANNOT_RUN]]
 umask 077
 root=@ROOT@
-attempt=$1 job=$2 tag=$3
+attempt=$1 job=$2 tag=$3 pilot=${4-}
+[ -z "$pilot" ] || exec 9<&0 </dev/null
 cd "$root/attempts/$attempt" || exit 0
 child=
 asked=
+stopped=
 trap 'asked=1; : 2>/dev/null >told; [ -z "$child" ] || kill -TERM -- "-$child" 2>/dev/null' TERM
-trap '[ -z "$child" ] || { read -r name <stop && kill -"$name" -- "-$child"; } 2>/dev/null' USR2
+trap 'stopped=1; [ -z "$child" ] || { read -r name <stop && kill -"$name" -- "-$child"; } 2>/dev/null' USR2
 trap : HUP INT QUIT USR1
 node="${SLURMD_NODENAME:-$HOSTNAME}"
 me="wrapper.$node.$SLURM_JOB_ID.$$"
-printf '@CLAIM@ %s %s %s %s\\n' "$node" "$SLURM_JOB_ID" "$SLURM_ARRAY_TASK_ID" "$$" >"$me" || exit 1
+printf '@CLAIM@ %s %s %s %s%s\\n' "$node" "$SLURM_JOB_ID" "$SLURM_ARRAY_TASK_ID" "$$" \
+"${pilot:+ $pilot ${CUDA_VISIBLE_DEVICES:--}}" >"$me" || exit 1
 [ -z "$asked" ] || exit 0
 ln "$me" claim 2>/dev/null
 [ claim -ef "$me" ] || exit 0
 bell() { [ -p "$root/bell" ] && printf w 1<>"$root/bell"; } 2>/dev/null
 : >"$root/slurm/claimed/$attempt"
 bell
+pause() { sleep @BEAT@; }
+[ -z "$pilot" ] || pause() { read -r -t @BEAT@ -u 9 || [ $? -gt 128 ] || { kill -TERM "$$"; sleep @BEAT@; }; }
 # It goes on for as long as anything of the job runs, even where this script was killed.
 beat() {
-while sleep @BEAT@ && kill -0 -- "-$child"; do : >beat; [ ! -e stop ] || kill -USR2 "$$"; done
+while pause && kill -0 -- "-$child"; do : >beat; [ ! -e stop ] || kill -USR2 "$$"; done
 } 2>/dev/null
 : >beat
 unset SLURM_EXPORT_ENV
 export WAVEQUEUE_TAG="$tag"
 # The job has a process group of its own, so that a signal reaches all of it and not this script.
 set -m
-bash ./job.sh >>@LOG_DIR@/"$job.log" 2>&1 </dev/null &
+run=(bash ./job.sh)
+[ -z "${5-}" ] || run=(bash -c 'echo "$0"; exit 1' "$5")
+"${run[@]}" >>@LOG_DIR@/"$job.log" 2>&1 </dev/null 9<&- &
 child=$!
 set +m
 beat &
@@ -91,6 +102,8 @@ wait "$child"
 code=$?
 kill -0 "$child" 2>/dev/null || break
 done
+# Slurm's signal to this script may come just after the one to its job.
+[ -z "$pilot" ] || [ "$code" -le 128 ] || [ -n "$asked$stopped" ] || sleep 1
 trap '' TERM HUP INT QUIT USR1 USR2
 kill "$beating" 2>/dev/null
 until printf '%s\\n' "$code" >exit.new && mv exit.new exit; do [ -d "$root" ] || exit 1; sleep 1; done 2>/dev/null
@@ -98,6 +111,20 @@ until printf '%s\\n' "$code" >exit.new && mv exit.new exit; do [ -d "$root" ] ||
 bell
 exit 0
 """
+
+
+_PILOT = """\
+#!/bin/bash
+# wavequeue: an allocation that attempts share, see queue_manager/slurm/pilot.py
+umask 077
+[ "${SLURM_RESTART_COUNT:-0}" = 0 ] || exit 0
+exec @COMMAND@
+"""
+
+
+def pilot_script(command: Sequence[str]) -> str:
+    """Return the script of a batch whose tasks are pilots, each run by this command."""
+    return _PILOT.replace("@COMMAND@", " ".join(map(shlex.quote, command)))
 
 
 def task_script(paths: RunPaths) -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from queue_manager.core import slurm_needs
 from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import JobSpec, Manifest
+from queue_manager.core.slurm_asking import Asking
 from skill.common.units import count_text
 
 HOSTS = "hosts"
@@ -31,9 +32,15 @@ def placed(manifest: Manifest, engine: str) -> Placed:
         warnings.append("gpus: [list] does not apply with Slurm, which chooses the GPUs; see slurm: {constraint, gres}")
     if manifest.wave == "barrier":
         warnings.append("wave: barrier does not apply with Slurm; jobs start when it has room")
-    sharing = sum(job.gpu_mem_mib is not None for job in manifest.jobs)
-    if sharing:
-        warnings.append("gpu_mem_mib does not apply with Slurm yet: each job gets its GPUs for itself")
+    alone = sum(job.gpu_mem_mib is not None and job.gpus > 1 for job in manifest.jobs)
+    if alone:
+        warnings.append(
+            f"gpu_mem_mib of {count_text(alone, 'job')} with several GPUs does not apply with Slurm: "
+            "such a job gets its GPUs for itself"
+        )
+    idle = sum("allocations" in (job.slurm or {}) and not _shares(job) for job in manifest.jobs)
+    if idle == len(manifest.jobs) and idle:
+        warnings.append("slurm: {allocations} does not apply: it is for jobs with gpu_mem_mib, which share allocations")
     untold = sum(bool(job.gpu_model) and not _names_gpus(job) for job in manifest.jobs)
     if untold:
         warnings.append(
@@ -49,7 +56,13 @@ def _asking(job: JobSpec) -> JobSpec:
     settings = dict(job.slurm or {})
     if job.gpus and "gres" not in settings:
         settings["gres"] = f"gpu:{job.gpus}"
-    return job._replace(gpus=0, gpu_mem_mib=None, gpu_model=(), slurm=settings or None)
+    mib = job.gpu_mem_mib if _shares(job) else None
+    return job._replace(gpus=0, gpu_mem_mib=mib, gpu_model=(), slurm=settings or None)
+
+
+def _shares(job: JobSpec) -> bool:
+    """Whether a job shares allocations with others."""
+    return job.gpus == 1 and job.gpu_mem_mib is not None
 
 
 def _names_gpus(job: JobSpec) -> bool:
@@ -59,16 +72,19 @@ def _names_gpus(job: JobSpec) -> bool:
 
 
 class Class(NamedTuple):
-    """Jobs that ask Slurm for the same. `options`: sbatch's; `jobs`: their ids."""
+    """Jobs that ask Slurm for the same. `options`: sbatch's; `jobs`: their ids. `allocations`: how many allocations
+    they share at most at a time, None: each has one for itself."""
 
     options: tuple[str, ...]
     jobs: tuple[str, ...]
+    allocations: int | None = None
 
 
 def classes(manifest: Manifest) -> list[Class]:
     """Return the jobs of a manifest for Slurm by what they ask for, in order."""
-    found: dict[tuple[str, ...], list[str]] = {}
+    found: dict[tuple[tuple[str, ...], int | None], list[str]] = {}
+    asking = Asking(manifest, manifest.jobs)
     for job in manifest.jobs:
-        options = slurm_needs.options(job.slurm or {}, timeout=job.timeout, grace=manifest.grace_of(job))
-        found.setdefault(options, []).append(job.id)
-    return [Class(options, tuple(jobs)) for options, jobs in found.items()]
+        shared = None if job.gpu_mem_mib is None else slurm_needs.allocations(job.slurm or {})
+        found.setdefault((asking.options(job), shared), []).append(job.id)
+    return [Class(options, tuple(jobs), shared) for (options, shared), jobs in found.items()]

@@ -89,7 +89,11 @@ def _slurm(manifest: Manifest) -> dict[str, Any]:
     """What Slurm is asked for, where that places the jobs: each row is at least one array."""
     if manifest.launcher != SLURM:
         return {}
-    return {"slurm": [{"options": list(one.options), "jobs": len(one.jobs)} for one in engines.classes(manifest)]}
+    rows = []
+    for one in engines.classes(manifest):
+        shared = {} if one.allocations is None else {"allocations": one.allocations}
+        rows.append({"options": list(one.options), "jobs": len(one.jobs), **shared})
+    return {"slurm": rows}
 
 
 def _host(offer: Offer, manifest: Manifest, place: Place) -> dict[str, Any]:
@@ -156,6 +160,11 @@ def _at_once(spec: JobSpec, manifest: Manifest, offer: Offer) -> int:
     return slots if most is None else min(most, slots)
 
 
+def _who_asks(row: Mapping[str, Any]) -> str:
+    jobs = _count(row["jobs"], "job")
+    return f"{jobs} in {_count(row['allocations'], 'shared allocation')}" if "allocations" in row else jobs
+
+
 def lines(document: Mapping[str, Any], width: int) -> list[Text]:
     """Return the document as lines for people."""
     from rich.text import Text
@@ -179,7 +188,7 @@ def lines(document: Mapping[str, Any], width: int) -> list[Text]:
     if "slurm" in document:
         found.append(Text("asked of Slurm", "bold"))
         asked: list[list[str | Text]] = [
-            [_count(row["jobs"], "job"), " ".join(row["options"]) or "nothing"] for row in document["slurm"]
+            [_who_asks(row), " ".join(row["options"]) or "nothing"] for row in document["slurm"]
         ]
         found += columns(asked, width, indent=1)
     found.append(Text("first jobs", "bold"))

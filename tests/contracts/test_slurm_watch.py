@@ -24,6 +24,7 @@ from queue_manager.slurm.admission import Admission
 from queue_manager.slurm.batches import Answer, Batch, Batches, Task
 from queue_manager.slurm.cluster import Cluster, Listing
 from queue_manager.slurm.commands import Listed
+from queue_manager.slurm.pools import Pools
 from queue_manager.slurm.watch import SlurmWatch
 
 SENT = Answer(0, "7\n", "")
@@ -51,8 +52,9 @@ class Desk:
         self.watch.sent(self.batch)
 
     def manager(self) -> SlurmWatch:
-        parts = (self.run_dir, self.store, self.cluster)
-        return SlurmWatch(*parts, Patterns, lambda: self.now, 5.0, lambda: self.paused, self.admission)
+        shown = (5.0, lambda: self.paused, self.admission)
+        pools = Pools(self.paths, self.store, self.cluster, "key", *shown)
+        return SlurmWatch(self.run_dir, self.store, self.cluster, Patterns, lambda: self.now, *shown, pools)
 
     def answer(self, answer: Answer) -> None:
         """sbatch has ended."""

@@ -17,6 +17,7 @@ LADDER = {"gres": "gpu:1", "mem": "8G", "mem_max": "20G", "oom": [{"gres": "gpu:
         ({}, (), None, ()),
         ({"partition": "gpu", "account": "lab"}, (), None, ("--partition=gpu", "--account=lab")),
         ({"cpus": 8, "mem": "16G"}, (), None, ("--mem=16G", "--cpus-per-task=8")),
+        ({"cpus": 8, "allocations": 2}, (), None, ("--cpus-per-task=8",)),
         ({"extra": ["--exclusive", "--nice=100"]}, (), None, ("--exclusive", "--nice=100")),
         # Our own timeout ends the job before Slurm does: 600 + 10 + 120 seconds, in whole minutes.
         ({}, (), 600.0, ("--time=13",)),
@@ -45,6 +46,8 @@ def test_options(
         ({"partition": " "}, "slurm.partition must be a word"),
         ({"mem": "16 GB"}, "slurm.mem '16 GB' is not a size"),
         ({"cpus": 0}, "at least 1"),
+        ({"allocations": "2"}, "slurm.allocations must be a whole number"),
+        ({"oom": [{"allocations": 2}]}, "no key 'allocations'"),
         ({"extra": "--exclusive"}, "must be a list"),
         ({"extra": ["exclusive"]}, "must be a list"),
         ({"extra": ["--array=0-3"]}, "--array=0-3, which wavequeue sets itself"),

@@ -8,6 +8,7 @@ import pytest
 
 from queue_manager.core.launchers import SLURM
 from skill.planning import engines
+from skill.planning.engines import Class
 from tests.skill.story import job, manifest
 
 
@@ -31,3 +32,39 @@ def test_a_model_of_gpu_is_said_to_slurm_in_its_own_words_or_a_warning_says_so(s
 def test_on_hosts_a_model_of_gpu_stays() -> None:
     made = manifest(job("a", gpus=1, gpu_model=("A100",)))
     assert engines.placed(made, engines.HOSTS) == (made, ())
+
+
+def test_jobs_that_say_what_memory_they_need_share_allocations() -> None:
+    """Also with different timeouts: an allocation is asked for as long as the longest."""
+    share: dict[str, Any] = {"gpus": 1, "gpu_mem_mib": 3000, "slurm": {"allocations": 2}}
+    made = engines.placed(
+        manifest(
+            job("a", **share, timeout=600.0, grace=0.0),
+            job("b", **share, timeout=60.0, grace=0.0),
+            job("c", gpus=1, timeout=60.0, grace=0.0),
+            job("d", gpus=2, gpu_mem_mib=3000),
+        ),
+        SLURM,
+    )
+    assert made.warnings == (
+        "gpu_mem_mib of 1 job with several GPUs does not apply with Slurm: such a job gets its GPUs for itself",
+    )
+    assert [(one.gpus, one.gpu_mem_mib) for one in made.manifest.jobs] == [(0, 3000), (0, 3000), (0, None), (0, None)]
+    assert engines.classes(made.manifest) == [
+        Class(("--time=12", "--gres=gpu:1"), ("a", "b"), 2),
+        Class(("--time=3", "--gres=gpu:1"), ("c",)),
+        Class(("--gres=gpu:2",), ("d",)),
+    ]
+
+
+def test_a_job_without_an_end_may_share_with_others() -> None:
+    share: dict[str, Any] = {"gpus": 1, "gpu_mem_mib": 3000}
+    made = engines.placed(manifest(job("a", **share, timeout=600.0), job("b", **share)), SLURM).manifest
+    assert engines.classes(made) == [Class(("--gres=gpu:1",), ("a", "b"), 1)]
+
+
+def test_allocations_that_nobody_shares_are_said_to_mean_nothing() -> None:
+    made = engines.placed(manifest(job("a", gpus=1, slurm={"allocations": 2})), SLURM)
+    assert made.warnings == (
+        "slurm: {allocations} does not apply: it is for jobs with gpu_mem_mib, which share allocations",
+    )
