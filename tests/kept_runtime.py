@@ -1,13 +1,19 @@
-"""The runtime that a host got by a submit, kept for later hosts of all workers of the same tests: to unpack, compile
-and try it anew takes each of them some seconds, and is the subject of other tests."""
+"""The runtime as a host gets it by a submit, for the hosts of all workers of the same tests: to unpack, compile and try
+it anew takes each of them some seconds, and is the subject of other tests."""
 
 from __future__ import annotations
 
-import contextlib
+import fcntl
+import hashlib
 import os
+import platform
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
+
+from skill.hosts import bootstrap, runtime_bundle
 
 _RUNTIME = Path(".wavequeue") / "runtime"
 _VARIABLE = "WAVEQUEUE_KEPT_RUNTIME"
@@ -22,29 +28,26 @@ def begin() -> Path | None:
     return folder
 
 
-def keep(home: Path) -> None:
-    """Keep the runtime of a host that has one, if none is kept yet."""
-    if _kept().exists() or not any(place.name[0] != "." for place in _there(home)):
-        return
-    copy = Path(tempfile.mkdtemp(dir=_kept().parent)) / "runtime"
-    shutil.copytree(home / _RUNTIME, copy, ignore=shutil.ignore_patterns(".new-*"))
-    with contextlib.suppress(OSError):  # another worker was first
-        copy.rename(_kept())
-
-
 def give(home: Path) -> None:
-    """Give a new host the runtime that is kept, and what was tried there before. Times are kept as well, by which
+    """Give a new host the runtime, and what is known of a host that has been used. Times are kept as well, by which
     compiled files are known."""
     (home / ".wavequeue").mkdir(mode=0o700)
     life = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    (home / ".wavequeue" / "survival").write_text(f"{life} plain\n")
-    if _kept().exists():
-        shutil.copytree(_kept(), home / _RUNTIME)
+    tried = home / ".wavequeue" / "survival"
+    tried.write_text(f"{life} plain\n")
+    tried.chmod(0o600)
+    shutil.copytree(_kept(), home / _RUNTIME)
 
 
 def _kept() -> Path:
-    return Path(os.environ[_VARIABLE]) / "kept"
-
-
-def _there(home: Path) -> list[Path]:
-    return list((home / _RUNTIME).iterdir()) if (home / _RUNTIME).is_dir() else []
+    """The runtime, which whoever needs it first unpacks and compiles."""
+    folder = Path(os.environ[_VARIABLE])
+    kept = folder / _RUNTIME
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            made = runtime_bundle.bundle(platform.machine(), " ".join(platform.libc_ver()))
+            words = ("-I", "-B", "-c", bootstrap.UNPACK, made.digest, hashlib.sha256(made.data).hexdigest())
+            python = os.path.realpath(sys.executable)
+            subprocess.run([python, *words], input=made.data, env={"HOME": str(folder)}, check=True)
+    return kept

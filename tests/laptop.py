@@ -40,7 +40,6 @@ class Laptop:
         (self.project / "code" / "input.txt").write_text("one\n")
         self._own = {"HOME": str(self.home), "PYTHONPATH": str(ROOT), **lock_dir.make(root / "laptop-lock")}
         self.hosts: dict[str, Sshd] = {}
-        self._used: list[Sshd] = []
         self.environment: dict[str, str] = {}
         """More that commands get."""
 
@@ -49,16 +48,15 @@ class Laptop:
         name: str,
         *,
         bare: bool = False,
-        used: bool = False,
+        new: bool = False,
         network: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> Sshd:
-        """One more host, started and registered. `network`: where it is, as Sshd takes it; absent: on loopback. `used`:
-        it may have the runtime already, as a host has that served an earlier run."""
+        """One more host, started and registered. `network`: where it is, as Sshd takes it; absent: on loopback. `new`:
+        it has no runtime yet, as a host that served no earlier run; one that is bare has none either."""
         self.hosts[name] = host = Sshd(self.root / name, bare=bare, **(network or {}))
-        if used:
+        if not (new or bare):
             kept_runtime.give(host.home)
-            self._used.append(host)
         path = self.project / "workers.yaml"
         tree = YAML(typ="safe").load(path) if path.exists() else {"workers": {}}
         tree["workers"][name] = host.entry(**fields)
@@ -66,8 +64,6 @@ class Laptop:
         return host
 
     def close(self) -> None:
-        for host in self._used:
-            kept_runtime.keep(host.home)
         for host in self.hosts.values():
             host.close()
 

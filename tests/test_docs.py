@@ -75,7 +75,7 @@ def gpu_a(world: World, reader: str) -> Iterator[Sshd]:
 @pytest.fixture
 def vast(world: World, reader: str) -> Iterator[Double]:
     """Vast.ai, with one offer, and a key to enter what is rented."""
-    hosts = LoopbackHosts(world.root / "rented", lambda: double.url, used=reader != "guide")
+    hosts = LoopbackHosts(world.root / "rented", lambda: double.url, new=reader == "guide")
     double = Double(hosts)
     double.world.offer()
     key = world.home / ".ssh" / "id_ed25519"

@@ -19,10 +19,10 @@ QUICK = "rent: {ready_within: 15m}\n"
 
 
 class Account:
-    """A person's machine, an ssh key, and the double of Vast.ai. `used`: see LoopbackHosts."""
+    """A person's machine, an ssh key, and the double of Vast.ai."""
 
-    def __init__(self, root: Path, settings: str = QUICK, used: bool = False) -> None:
-        self.hosts = LoopbackHosts(root / "hosts", lambda: self.double.url, used)
+    def __init__(self, root: Path, settings: str = QUICK) -> None:
+        self.hosts = LoopbackHosts(root / "hosts", lambda: self.double.url)
         self.double = Double(self.hosts)
         self.laptop = Laptop(root)
         self.laptop.environment = self.double.environment

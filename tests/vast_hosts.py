@@ -53,11 +53,11 @@ class InstanceHost(Sshd):
 
 
 class LoopbackHosts:
-    """The hosts of a double, made when an instance first runs. `url`: where the double is, known to each host. `used`:
-    they may have the runtime already, as the image of one who runs often may have it."""
+    """The hosts of a double, made when an instance first runs. `url`: where the double is, known to each host. `new`:
+    they have no runtime yet, which the image of one who runs often may have."""
 
-    def __init__(self, root: Path, url: Callable[[], str], used: bool = False) -> None:
-        self.root, self._url, self.used = root, url, used
+    def __init__(self, root: Path, url: Callable[[], str], new: bool = False) -> None:
+        self.root, self._url, self.new = root, url, new
         self.of: dict[int, InstanceHost] = {}
         self._next = 1
 
@@ -73,7 +73,7 @@ class LoopbackHosts:
             host = self.of[box.id] = InstanceHost(folder, self._address(), {"VAST_URL": self._url()})
             host.authorized_keys += box.keys
             host._write_config()
-            if self.used:
+            if not self.new:
                 kept_runtime.give(host.home)
         else:
             host.move(self._address())
@@ -122,8 +122,6 @@ class LoopbackHosts:
             self.of[box.id].authorize(public_key)
 
     def _close(self, host: InstanceHost) -> None:
-        if self.used:
-            kept_runtime.keep(host.home)
         host.close()
 
     def close(self) -> None:

@@ -322,12 +322,12 @@ def place_runtime(host: Host, facts: Facts, made: Bundle) -> str | Unreachable |
         return None
     if facts.python is None:
         return facts.why_no_python
-    argv = [facts.python.path, "-I", "-B", "-c", _UNPACK, made.digest, sha256(made.data).hexdigest()]
+    argv = [facts.python.path, "-I", "-B", "-c", UNPACK, made.digest, sha256(made.data).hexdigest()]
     return _fault(host.run(argv, stdin=made.data, timeout=_PUSH_PATIENCE, limit=1 << 20), "the runtime")
 
 
 # Unpacked beside, compiled and tried, and only then renamed. What was cut off is swept away after some hours.
-_UNPACK = """\
+UNPACK = """\
 import compileall, glob, hashlib, io, os, shutil, subprocess, sys, tarfile, tempfile, time
 digest, packed = sys.argv[1:]
 data = sys.stdin.buffer.read()

@@ -265,7 +265,7 @@ def test_a_runtime_that_was_cut_off_is_never_used(server: Sshd, host: Host) -> N
     facts = look(host)
     made = bootstrap.bundle_for(facts)
     half = made._replace(data=made.data[: len(made.data) // 2])
-    argv = [PYTHON, "-c", bootstrap._UNPACK, made.digest, sha256(made.data).hexdigest()]
+    argv = [PYTHON, "-c", bootstrap.UNPACK, made.digest, sha256(made.data).hexdigest()]
     result = host.run(argv, stdin=half.data)
     assert isinstance(result, CommandResult)
     assert (result.code, result.err) == (1, "the transfer was cut off\n")

@@ -126,7 +126,7 @@ def test_interrupted_and_killed_it_finds_the_best_and_runs_no_job_twice(world: W
 
 def test_on_two_hosts_the_code_of_each_node_is_pushed_and_its_numbers_are_collected(laptop: Laptop) -> None:
     for name in ("alpha", "beta"):
-        laptop.host(name, used=True)
+        laptop.host(name)
     run = {"hosts": ["alpha", "beta"], "max_parallel": 2, "launcher": "process"}
     scope, limits = Scope(protected=("prepare.py",)), Limits(max_nodes=2)
     campaign = Campaigned(laptop, env={"SPOILED_BY": "1"}, run=run, limits=limits, scope=scope)

@@ -21,7 +21,7 @@ jobs:
 
 
 def test_a_run_on_two_hosts_is_watched_over_to_its_end(laptop: Laptop) -> None:
-    hosts = laptop.host("gpu-a", used=True), laptop.host("gpu-b", used=True)
+    hosts = laptop.host("gpu-a"), laptop.host("gpu-b")
     laptop.spec(JOBS)
     run_id = laptop.submit("--host", "gpu-a", "--host", "gpu-b")["run_id"]
     notes = laptop.project / "experiment_queue" / run_id / "STATUS.md"

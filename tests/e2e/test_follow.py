@@ -24,7 +24,7 @@ BOTH = ("--host", "gpu-a", "--host", "gpu-b")
 @pytest.fixture
 def two(laptop: Laptop) -> tuple[Sshd, Sshd]:
     """A run on two hosts, whose jobs wait to be told to stop: j1 and j2 on one host, j3 and j4 on the other."""
-    hosts = laptop.host("gpu-a", used=True), laptop.host("gpu-b", used=True)
+    hosts = laptop.host("gpu-a"), laptop.host("gpu-b")
     laptop.spec(WAITING)
     laptop.submit(*BOTH)
     return hosts
@@ -336,7 +336,7 @@ def cable() -> Iterator[Cable]:
 
 
 def test_while_the_network_is_cut_jobs_go_on_and_afterwards_all_is_known(cable: Cable, laptop: Laptop) -> None:
-    host = laptop.host("gpu-a", used=True, network=cable.network)
+    host = laptop.host("gpu-a", network=cable.network)
     laptop.spec(WAITING)
     run_id = laptop.submit()["run_id"]
     running(laptop, 2)

@@ -63,7 +63,7 @@ def runs_as(host: Sshd, run_id: str, job: str, attempt: int) -> dict[str, Any]:
 
 
 def test_a_log_is_followed_over_attempts_and_a_cut_and_no_byte_is_lost_or_repeated(laptop: Laptop) -> None:
-    host = laptop.host("gpu-a", used=True)
+    host = laptop.host("gpu-a")
     laptop.spec(TRIED)
     run_id = laptop.submit()["run_id"]
     runs_as(host, run_id, "a", 1)
@@ -96,7 +96,7 @@ def test_a_log_is_followed_over_attempts_and_a_cut_and_no_byte_is_lost_or_repeat
 
 
 def test_the_terminal_of_a_job_on_a_host_can_be_looked_at(laptop: Laptop) -> None:
-    host = laptop.host("gpu-a", used=True)
+    host = laptop.host("gpu-a")
     laptop.spec(WAITING.replace("until", "echo begun; until").replace("n: [1, 2, 3, 4]", "n: [1]"))
     run_id = laptop.submit()["run_id"]
     runs_as(host, run_id, "j1", 1)
@@ -118,7 +118,7 @@ def test_the_terminal_of_a_job_on_a_host_can_be_looked_at(laptop: Laptop) -> Non
 
 
 def test_the_report_is_over_all_hosts_and_of_what_is_at_home(laptop: Laptop) -> None:
-    hosts = {"gpu-a": laptop.host("gpu-a", used=True), "gpu-b": laptop.host("gpu-b", used=True)}
+    hosts = {"gpu-a": laptop.host("gpu-a"), "gpu-b": laptop.host("gpu-b")}
     laptop.spec(MEASURED)
     run_id = laptop.submit(*BOTH)["run_id"]
     for host in hosts.values():

@@ -26,6 +26,7 @@ from skill.hosts import transport
 from skill.runs import assignment
 from skill.runs.assignment import Assigned, Part
 from skill.runs.directory import Run
+from tests import kept_runtime
 from tests.e2e.runs import wait_for
 from tests.skill.story import Story, job, manifest
 from tests.sshd import Sshd, with_apt
@@ -44,6 +45,8 @@ class Project:
     def host(self, name: str, *, bare: bool = False) -> Sshd:
         """One more host; not registered."""
         made = Sshd(self.root / name, bare=bare)
+        if not bare:
+            kept_runtime.give(made.home)
         self.hosts.append(made)
         return made
 

@@ -69,7 +69,7 @@ def test_on_this_machine(world: World, umask: int) -> None:
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
 def test_on_a_host(laptop: Laptop, umask: int) -> None:
-    host = laptop.host("gpu-a")
+    host = laptop.host("gpu-a", new=umask == 0)
     (host.home / "greeting").write_text(f"umask {umask:03o}\n")
     laptop.spec(SPEC)
     before = os.umask(umask)

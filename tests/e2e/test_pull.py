@@ -137,7 +137,7 @@ def test_results_logs_and_state_are_pulled_once_from_all_hosts(laptop: Laptop) -
 
 
 def test_a_host_that_is_away_or_another_machine_by_now_stops_no_other(laptop: Laptop) -> None:
-    a, b = laptop.host("a", used=True), laptop.host("b", used=True)
+    a, b = laptop.host("a"), laptop.host("b")
     make_run(laptop, SPEC, a=(1, 2), b=(3, 4))
     b.stop()
     out, _ = laptop.call("pull", code=1)
@@ -158,7 +158,7 @@ def test_a_host_that_is_away_or_another_machine_by_now_stops_no_other(laptop: La
 
 
 def test_the_first_connection_and_a_changed_host_key(laptop: Laptop) -> None:
-    laptop.host("gpu", used=True)
+    laptop.host("gpu")
     make_run(laptop, SPEC, gpu=(1, 2, 3, 4))
     known = ProjectPaths.of(laptop.project / "workers.yaml").known_hosts
     key = known_key(known, "gpu")
@@ -171,7 +171,7 @@ def test_the_first_connection_and_a_changed_host_key(laptop: Laptop) -> None:
 
 
 def test_a_connection_that_is_cut_goes_on_where_it_was(laptop: Laptop) -> None:
-    host = laptop.host("gpu", used=True)
+    host = laptop.host("gpu")
     run = make_run(laptop, SPEC.replace("ran*", "large"), gpu=(1, 2, 3, 4))
     with (workspace(host) / "large").open("wb") as file:
         file.truncate(300 << 20)
@@ -196,7 +196,7 @@ def _largest(folder: Path) -> int:
 
 
 def test_killed_at_any_moment_and_pulled_again_it_ends_the_same(laptop: Laptop) -> None:
-    host = laptop.host("gpu", used=True)
+    host = laptop.host("gpu")
     run = make_run(laptop, SPEC.replace("ran*", "ran*, large"), gpu=(1, 2, 3, 4))
     data = os.urandom(24 << 20)
     (workspace(host) / "large").write_bytes(data)
@@ -225,7 +225,7 @@ def results_without_large(laptop: Laptop) -> dict[str, str]:
 
 
 def test_what_moved_to_another_host_is_not_taken_from_the_first(laptop: Laptop) -> None:
-    laptop.host("gpu", used=True)
+    laptop.host("gpu")
     run = make_run(laptop, SPEC.replace("ran*", "out*"), gpu=(1, 2, 3, 4))
     with assignment.changed(run) as now:
         part = now.assigned.part("gpu")
@@ -240,7 +240,7 @@ def test_what_moved_to_another_host_is_not_taken_from_the_first(laptop: Laptop) 
 
 
 def test_every_goes_on_until_the_run_has_ended(laptop: Laptop) -> None:
-    a, b = laptop.host("gpu-a", used=True), laptop.host("gpu-b", used=True)
+    a, b = laptop.host("gpu-a"), laptop.host("gpu-b")
     laptop.spec(WAITING)
     run_id = laptop.submit(*BOTH)["run_id"]
     b.stop()
@@ -259,7 +259,7 @@ def test_every_goes_on_until_the_run_has_ended(laptop: Laptop) -> None:
 
 
 def test_ctrl_c_ends_it_cleanly_and_says_how_to_go_on(laptop: Laptop) -> None:
-    host = laptop.host("gpu-a", used=True)
+    host = laptop.host("gpu-a")
     laptop.spec(WAITING)
     run_id = laptop.submit()["run_id"]
     process = laptop.start("pull", "--every", "30m")
@@ -275,7 +275,7 @@ def test_ctrl_c_ends_it_cleanly_and_says_how_to_go_on(laptop: Laptop) -> None:
 
 
 def test_what_a_job_needs_of_another_host_is_carried_there(laptop: Laptop) -> None:
-    a, b = laptop.host("gpu-a", used=True), laptop.host("gpu-b", used=True)
+    a, b = laptop.host("gpu-a"), laptop.host("gpu-b")
     laptop.spec(TIED)
     run = spread(laptop, {"gpu-a": ("teacher",), "gpu-b": ("student",)})
     laptop.submit()
@@ -305,7 +305,7 @@ def test_what_a_job_needs_of_another_host_is_carried_there(laptop: Laptop) -> No
 
 
 def test_results_of_code_that_was_on_the_host_come_into_the_run(laptop: Laptop) -> None:
-    host = laptop.host("gpu-a", used=True)
+    host = laptop.host("gpu-a")
     there = host.home / "there"
     there.mkdir()
     (there / "input.txt").write_text("one\n")
@@ -319,7 +319,7 @@ def test_results_of_code_that_was_on_the_host_come_into_the_run(laptop: Laptop) 
 
 def test_what_is_meant_has_to_be_there(laptop: Laptop) -> None:
     assert "no run was submitted to hosts" in laptop.call("pull", code=2)[1]
-    host = laptop.host("gpu", used=True)
+    host = laptop.host("gpu")
     make_run(laptop, SPEC, gpu=(1, 2, 3, 4))
     assert "no jobs on gpu-z" in laptop.call("pull", "--host", "gpu-z", code=2)[1]
     assert "give RUN or --run" in laptop.call("pull", "x", "--run", "y", code=2)[1]

@@ -6,7 +6,7 @@ from tests.laptop import SPEC, Laptop, finish, state, workspace
 
 
 def test_a_run_is_removed_from_its_hosts_once_its_results_are_here(laptop: Laptop) -> None:
-    host = laptop.host("gpu-a", used=True)
+    host = laptop.host("gpu-a")
     laptop.spec(SPEC)
     run_id = laptop.submit()["run_id"]
     assert len(finish(host, run_id)) == 4

@@ -99,7 +99,7 @@ def part(run: Run, host: str) -> assignment.Part:
 
 @pytest.fixture
 def two(laptop: Laptop) -> tuple[Sshd, Sshd]:
-    return laptop.host("gpu-a", used=True), laptop.host("gpu-b", used=True)
+    return laptop.host("gpu-a"), laptop.host("gpu-b")
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_a_host_that_is_gone_for_good_has_its_jobs_run_by_the_other(
 
 def test_killed_at_any_point_of_it_a_rescue_ends_the_same(laptop: Laptop, two: tuple[Sshd, Sshd], half: Run) -> None:
     a, b = two
-    c = laptop.host("gpu-c", used=True)
+    c = laptop.host("gpu-c")
     buried = bury(b)
     arguments = ("rescue", half.id, "--from", "gpu-b", "--host", "gpu-c", "--host", "gpu-a", "--yes")
     delays = iter(0.4 + 0.2 * n for n in range(100))
@@ -244,7 +244,7 @@ def test_watch_gives_up_a_host_by_itself_while_another_answers(
 
 
 def test_the_only_host_is_replaced_by_one_that_is_named(laptop: Laptop) -> None:
-    a = laptop.host("gpu-a", used=True)
+    a = laptop.host("gpu-a")
     laptop.spec(SPEC)
     run = spread(laptop, gpu_a=tuple(f"j{n}" for n in NUMBERS))
     let(a, 1)
@@ -256,7 +256,7 @@ def test_the_only_host_is_replaced_by_one_that_is_named(laptop: Laptop) -> None:
     assert (
         "gpu-a is the host that is given up" in laptop.call("rescue", "--from", "gpu-a", "--host", "gpu-a", code=2)[1]
     )
-    b = laptop.host("gpu-b", used=True)
+    b = laptop.host("gpu-b")
     out, err = laptop.call("rescue", "--from", "gpu-a", "--host", "gpu-b", "--yes")
     assert "gpu-b has 5 of its jobs" in out, "j1 completed there, but it was never pulled"
     let(b, *NUMBERS)

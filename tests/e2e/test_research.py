@@ -51,7 +51,7 @@ class Walk:
 
     def __init__(self, laptop: Laptop) -> None:
         self.laptop = laptop
-        self.hosts = [laptop.host(name, used=True) for name in ("gpu-a", "gpu-b")]
+        self.hosts = [laptop.host(name) for name in ("gpu-a", "gpu-b")]
         self.ports = {"2201": f"{self.hosts[0].port}", "2202": f"{self.hosts[1].port}"}
         workers, spec = blocks("yaml")
         tree = YAML(typ="safe").load(self.real(workers))
@@ -135,7 +135,7 @@ def check_table(study: Path) -> None:
 
 
 def test_two_real_dispatchers_at_one_moment_start_every_run_once(laptop: Laptop) -> None:
-    host = laptop.host("gpu-a", used=True, resources={"slots": 4})
+    host = laptop.host("gpu-a", resources={"slots": 4})
     (laptop.project / "sweep.yaml").write_text(
         "project: both\ncwd: code\ngrid: {n: [1, 2, 3]}\ntemplate: {cmd: 'echo ${n}', gpus: 0}\n"
     )

@@ -278,7 +278,7 @@ def test_a_controller_that_is_away_or_killed_ends_nothing(world: World, shaken: 
 
 def test_a_run_on_a_login_node_comes_back_with_its_results(laptop: Laptop, cluster: SlurmCluster) -> None:
     """Submitted over SSH: preflight asks the node's Slurm, its manager submits there, and pull brings the results."""
-    node = laptop.host("login", used=True, network={"environment": cluster.environment})
+    node = laptop.host("login", network={"environment": cluster.environment})
     laptop.spec(SPEC.replace("max_parallel: 2\n", "slurm: {partition: main, time: 10}\n"))
     run = laptop.submit("--engine", "slurm", "--host", "login")
     assert len(finish(node, run["run_id"])) == 4

@@ -20,7 +20,7 @@ from tests.sshd import Sshd
 
 
 def test_two_hosts_get_code_jobs_and_a_manager_each(laptop: Laptop) -> None:
-    a, b = laptop.host("gpu-a"), laptop.host("gpu-b", pool="slow")
+    a, b = laptop.host("gpu-a", new=True), laptop.host("gpu-b", pool="slow")
     laptop.spec(SPEC.replace("cmd: cat", "cmd: echo loss=0.${n}; cat") + "metrics: {loss: {log: 'loss=([0-9.]+)'}}\n")
     out, _ = laptop.call("submit", "spec.yaml", "--poll", "0.1", "--host", "gpu-a", "--host", "gpu-b")
     (run_id,) = laptop.runs()
@@ -59,7 +59,7 @@ def test_two_hosts_get_code_jobs_and_a_manager_each(laptop: Laptop) -> None:
 
 
 def test_what_jobs_took_before_goes_with_a_run_to_its_hosts(laptop: Laptop) -> None:
-    host = laptop.host("gpu-a", used=True)
+    host = laptop.host("gpu-a")
     laptop.spec(SPEC)
     first = laptop.submit()["run_id"]
     finish(host, first)
@@ -126,7 +126,7 @@ print(json.dumps({
 
 
 def test_a_second_submit_takes_the_same_run_up_and_brings_the_code_up_to_date(laptop: Laptop) -> None:
-    host = laptop.host("gpu-a", used=True)
+    host = laptop.host("gpu-a")
     laptop.spec(WAITING)
     first = laptop.submit()
     (laptop.project / "code" / "input.txt").write_text("another\n")
@@ -144,7 +144,7 @@ def test_a_second_submit_takes_the_same_run_up_and_brings_the_code_up_to_date(la
 def test_another_run_of_live_jobs_begins_only_where_that_is_meant_and_what_is_done_can_be_skipped(
     laptop: Laptop,
 ) -> None:
-    host = laptop.host("gpu-a", used=True)
+    host = laptop.host("gpu-a")
     (laptop.project / "code" / "train.py").write_text("code\n")
     for command in (["init", "-q"], ["add", "code"], ["commit", "-q", "-m", "first"]):
         identity = ["-c", "user.name=n", "-c", "user.email=e@example.com", "-c", "commit.gpgsign=false"]
@@ -187,7 +187,7 @@ BARE = ("the run is made here", "the runtime is being unpacked")
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_any_moment_the_same_command_ends_the_same(laptop: Laptop, moment: str) -> None:
-    host = laptop.host("gpu-a", used=moment not in BARE)
+    host = laptop.host("gpu-a", new=moment in BARE)
     laptop.spec(SPEC)
     process = laptop.start("submit", "spec.yaml", "--poll", "0.1")
     wait_for(lambda: MOMENTS[moment](laptop, host), say=moment)
@@ -201,7 +201,7 @@ def test_killed_at_any_moment_the_same_command_ends_the_same(laptop: Laptop, mom
 
 
 def test_one_host_that_is_away_stops_no_other_and_is_finished_later(laptop: Laptop) -> None:
-    a, b = laptop.host("gpu-a", used=True), laptop.host("gpu-b", used=True)
+    a, b = laptop.host("gpu-a"), laptop.host("gpu-b")
     laptop.spec(WAITING)
     both = ("--host", "gpu-a", "--host", "gpu-b")
     laptop.submit(*both)
@@ -221,7 +221,7 @@ def test_one_host_that_is_away_stops_no_other_and_is_finished_later(laptop: Lapt
 
 
 def test_a_machine_that_was_rented_to_somebody_else_gets_nothing(laptop: Laptop) -> None:
-    host = laptop.host("gpu-a", used=True)
+    host = laptop.host("gpu-a")
     laptop.spec(SPEC)
     finish(host, laptop.submit()["run_id"])
     (host.home / ".wavequeue" / "host_id").write_text("0123456789abcdef0123456789abcdef\n")
@@ -249,7 +249,7 @@ def test_preflight_names_what_is_missing_and_leaves_nothing_behind(laptop: Lapto
 
 
 def test_preflight_of_a_host_that_is_ready_says_so(laptop: Laptop) -> None:
-    laptop.host("gpu-a", used=True)
+    laptop.host("gpu-a")
     spec = laptop.spec(SPEC)
     document = json.loads(laptop.call("preflight", spec, "--json")[0])
     (host,) = document["hosts"]
@@ -270,7 +270,7 @@ def test_which_host_is_meant_has_to_be_given_where_there_are_several(laptop: Lap
 
 
 def test_one_home_under_two_names_holds_one_part_of_a_run(laptop: Laptop) -> None:
-    host = laptop.host("gpu-a", used=True)
+    host = laptop.host("gpu-a")
     twins = {name: host.entry() for name in ("gpu-a", "gpu-b")}
     (laptop.project / "workers.yaml").write_text(json.dumps({"workers": twins}))
     laptop.spec(SPEC)
@@ -286,7 +286,7 @@ def test_machines_that_have_one_home_are_hosts_of_their_own(laptop: Laptop) -> N
     """As over NFS: each has its part of the run, with its own manager, journal and leases."""
     home, names = laptop.root / "nfs", ("gpu-a", "gpu-b")
     for name in names:
-        laptop.host(name, used=name == "gpu-a", network={"hostname": f"node-{name}", "home": home})
+        laptop.host(name, new=name != "gpu-a", network={"hostname": f"node-{name}", "home": home})
     laptop.spec(SPEC)
     both = ("--host", "gpu-a", "--host", "gpu-b")
     run_id = laptop.submit(*both)["run_id"]
@@ -346,7 +346,7 @@ def test_a_host_behind_a_jump_host_needs_no_more_than_its_name_in_ssh_config(lap
 
 
 def test_a_cwd_of_which_no_file_travels_is_there_all_the_same(laptop: Laptop) -> None:
-    host = laptop.host("gpu-a", used=True)
+    host = laptop.host("gpu-a")
     (laptop.project / "code" / "input.txt").unlink()
     (laptop.project / ".wavequeueignore").write_text("*\n")
     laptop.spec(SPEC.replace("cat input.txt", "echo made"))

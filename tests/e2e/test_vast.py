@@ -42,7 +42,7 @@ class Fleet:
     """A laptop with a project, and an account at Vast.ai with one instance that it has registered."""
 
     def __init__(self, root: Path) -> None:
-        self.hosts = LoopbackHosts(root / "hosts", lambda: self.double.url, used=True)
+        self.hosts = LoopbackHosts(root / "hosts", lambda: self.double.url)
         self.double = Double(self.hosts)
         self.laptop = Laptop(root)
         self.laptop.environment = self.double.environment

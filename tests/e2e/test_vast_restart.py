@@ -22,7 +22,7 @@ from tests.vast_account import Account
 
 @pytest.fixture
 def account(tmp_path: Path) -> Iterator[Account]:
-    made = Account(tmp_path, used=True)
+    made = Account(tmp_path)
     made.offer()
     yield made
     made.close()
