@@ -116,7 +116,9 @@ def _begin(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> bool:
     assert isinstance(seen.claim, b.Claim)
     if seen.proc is None and seen.alive and turn.now - attempt.starting < BIRTH_GRACE:
         return False
-    turn.emit(ev.AttemptStarted(job.spec.id, attempt.n, seen.claim.wrapper, seen.claim.leader, seen.proc))
+    wrapper, leader, at = seen.claim.wrapper, seen.claim.leader, seen.place
+    where = ("", (), None) if at is None else (at.node, at.indices, max(attempt.starting, at.since))
+    turn.emit(ev.AttemptStarted(job.spec.id, attempt.n, wrapper, leader, seen.proc, *where))
     if attempt.stopping is not None:  # told to end before it had begun
         turn.actions.append(b.Stop(job.order, kill=False))
     return True
@@ -219,6 +221,7 @@ def _end(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence, verdict: Verd
             outcome,
             seen.ended.environment if seen.ended is not None else None,
             memory,
+            None if seen.over is None else max(job.started or 0.0, seen.over),
         )
     )
     if verdict.rule is Rule.CARD and len(attempt.cards) == 1:

@@ -73,6 +73,15 @@ class Leftovers:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a task of a cluster runs: its node, the indices of its GPUs there, and since when (epoch seconds)."""
+
+    node: str
+    indices: tuple[int, ...]
+    since: float
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What is seen of one live attempt.
 
@@ -86,6 +95,8 @@ class Evidence:
     `launch_error`: the launcher's own words where it did not start. `quiet`: no session of that name is listed and this
     manager is not just launching it. `queued`: where it waits for its start, in words, however long that takes.
     `put_off`: its `launch_error` is neither the job's fault nor the launcher's, and passes by itself.
+    `place`: the node of a cluster that it runs on. `over`: when its command ended (epoch seconds), where that was
+    before now.
     """
 
     claim: Claim | Revoked | Unreadable | None
@@ -104,6 +115,8 @@ class Evidence:
     left: Leftovers | None = None
     queued: str | None = None
     put_off: bool = False
+    place: Place | None = None
+    over: float | None = None
 
 
 @dataclass(frozen=True)

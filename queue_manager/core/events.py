@@ -91,13 +91,18 @@ class AttemptStarting:
 
 @dataclass(frozen=True)
 class AttemptStarted:
-    """The wrapper claimed the attempt and the job's own process began. `leader`: of its session."""
+    """The wrapper claimed the attempt and the job's own process began. `leader`: of its session. Of a task of a
+    cluster also its `node`, the GPUs that it got there (`indices`), and when it `began` (epoch seconds), where that was
+    before it was seen."""
 
     job: str
     n: int
     wrapper: Proc
     leader: Proc
     proc: Proc | None = None
+    node: str = ""
+    indices: tuple[int, ...] = ()
+    began: float | None = None
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,8 @@ class AttemptEnded:
     """The verdict, and the status that the job has now. `charged`: the attempt counts for the job.
     `due`: when a retry may start (epoch seconds). `used_mib`: last reading of its cards while it lived. `outcome`:
     stopped_early or recovered, where it ended so. `environment`: which one it had: the hash of a lock file, the digest
-    of an image. `memory`: host or gpu, which of them it ran out of; None also in journals of earlier versions."""
+    of an image. `memory`: host or gpu, which of them it ran out of; None also in journals of earlier versions. `over`:
+    when its command ended (epoch seconds), where that was before it was seen."""
 
     job: str
     n: int
@@ -152,6 +158,7 @@ class AttemptEnded:
     outcome: str | None = None
     environment: str | None = None
     memory: str | None = None
+    over: float | None = None
 
 
 @dataclass(frozen=True)

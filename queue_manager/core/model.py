@@ -162,16 +162,25 @@ class QueueState:
         job.indices, job.last_cards = event.indices, event.cards
         self.tallies.ran(job, self.code)
         job.pid = job.leader_pid = job.due = job.exit_code = job.error = job.warning = job.failure = None
-        job.outcome = job.memory = None
+        job.outcome = job.memory = job.node = None
         self.live[job.order] = attempt
         self.cards.give(attempt)
-        self.tallies.started(job, at)
+        if attempt.is_queued:
+            self.tallies.queue(job, 1)
+        else:
+            self.tallies.started(job, at)
         self.finished = self.machine.teardown = None
 
     def _attempt_started(self, event: ev.AttemptStarted, at: float) -> None:
         job, attempt = self.attempt(event.job, event.n)
-        attempt.wrapper, attempt.leader, attempt.proc, attempt.started = event.wrapper, event.leader, event.proc, at
-        job.started, job.leader_pid = at, event.leader.pid
+        began = at if event.began is None else event.began
+        if attempt.is_queued:
+            self.tallies.queue(job, -1)
+            self.tallies.started(job, began)
+            attempt.indices = job.indices = event.indices
+            job.node = event.node or None
+        attempt.wrapper, attempt.leader, attempt.proc, attempt.started = event.wrapper, event.leader, event.proc, began
+        job.started, job.leader_pid = began, event.leader.pid
         job.pid = event.proc.pid if event.proc else event.wrapper.pid
         self.machine.launched()
 
@@ -192,6 +201,9 @@ class QueueState:
     def _attempt_ended(self, event: ev.AttemptEnded, at: float) -> None:
         job, attempt = self.attempt(event.job, event.n)
         status = Status(event.status)
+        if attempt.is_queued:
+            self.tallies.queue(job, -1)
+            job.started = None
         job.attempt = None
         del self.live[job.order]
         self.cards.take_back(attempt, at, event.used_mib or (0,) * len(attempt.cards))
@@ -201,10 +213,11 @@ class QueueState:
             event.warning,
             event.failure,
         )
-        job.ended, job.attempt_ended, job.due, self.last_end, job.outcome = at, at, event.due, at, event.outcome
+        over = at if event.over is None else event.over
+        job.ended, job.attempt_ended, job.due, self.last_end, job.outcome = over, over, event.due, at, event.outcome
         job.environment, job.memory = event.environment, event.memory
         recovery.attempt_ended(job, event, status, at)
-        self.tallies.ended(job, at, event.charged and event.failure == "oom" and status is Status.FAILED_OOM)
+        self.tallies.ended(job, over, event.charged and event.failure == "oom" and status is Status.FAILED_OOM)
         if not event.charged:
             job.attempts -= 1
             if event.failure == "not_launched":

@@ -94,7 +94,7 @@ class AlertReader:
 
 
 def _end(state: QueueState) -> str:
-    counts = ", ".join(f"{count} {status.value}" for status, count in sorted(state.tallies.counts.items()) if count)
+    counts = ", ".join(f"{count} {status.value}" for status, count in sorted(state.tallies.shown.items()) if count)
     took = "" if state.started is None or state.finished is None else f" in {duration(state.finished - state.started)}"
     return f"the run has finished{took}: {counts or 'no jobs'}"
 

@@ -10,6 +10,7 @@ from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
 from queue_manager.core import recovery
 from queue_manager.core.events import Event, Record
+from queue_manager.core.launchers import SLURM
 from queue_manager.core.layout import session_name
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.memory import Memory
@@ -245,7 +246,8 @@ class _Journal:
         if not all(cards) or len(set(cards)) < len(cards) or any(self._is_taken(card, mib) for card in cards):
             cards, indices = (), ()
         wave = row.wave if row else self.state.cards.wave
-        self.emit(ev.AttemptStarting(name, n, wave, session, self._head.boot, cards, indices, mib if cards else None))
+        boot = SLURM if self.state.manifest.launcher == SLURM else self._head.boot
+        self.emit(ev.AttemptStarting(name, n, wave, session, boot, cards, indices, mib if cards else None))
 
     def _to_pending(self, job: Job) -> None:
         """Make a job without a live attempt pending."""

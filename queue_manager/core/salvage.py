@@ -135,15 +135,16 @@ def _row(row: Mapping[str, Any]) -> Row:
             raise ValueError(name)
         return value
 
-    code, due = row.get("exit_code"), words("retry_at")
+    status, code = Status(row["status"]), row.get("exit_code")
+    due, queued = words("retry_at"), words("queued")
     if code is not None and type(code) is not int:
         raise ValueError("exit_code")
     indices = tuple(row.get("gpus") or ())
     if any(type(index) is not int for index in indices) or number("attempt") > _MOST_ATTEMPTS:
         raise ValueError("gpus")
     return Row(
-        Status(row["status"]), number("attempt"), number("attempts"), number("oom_attempts"), number("wave"),
-        words("screen_name"), indices, code, words("failure"), words("error"), words("warning"),
+        status if queued is None else Status.RUNNING, number("attempt"), number("attempts"), number("oom_attempts"),
+        number("wave"), words("screen_name"), indices, code, words("failure"), words("error"), words("warning"),
         None if due is None else epoch(due), _steps(row), words("memory"), number("host_ooms"), number("gpu_ooms"),
     )  # fmt: skip
 

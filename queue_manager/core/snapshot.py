@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
@@ -15,10 +16,16 @@ from queue_manager.core.placement import View, allowed, views
 from queue_manager.core.readings import Card, Cards, Unreadable
 from queue_manager.core.state_format import FORMAT, VERSION, phase_status
 from queue_manager.core.status import BAD, RETRYING, Status
+from queue_manager.core.tallies import shown
 from queue_manager.core.times import iso
 
 if TYPE_CHECKING:  # a manager that begins does not need what estimates it
     from queue_manager.core.eta import Eta
+
+
+HANDED_OVER = "was submitted to Slurm"
+_REASONS = 8
+"""Most reasons that are named for which jobs wait in Slurm's queue."""
 
 
 class Situation(NamedTuple):
@@ -99,12 +106,15 @@ def waiting(state: QueueState, job: Job, impossible: Mapping[Need, str], refuses
 def job_row(state: QueueState, job: Job, situation: Situation) -> dict[str, Any]:
     """One job as users read it."""
     spec, attempt = job.spec, job.attempt
+    is_queued = attempt is not None and attempt.is_queued
     held = attempt.indices if attempt else job.indices
     reading = situation.health.get(job.order) if attempt else None
     return {
         "id": spec.id,
         "phase": spec.phase,
-        "status": job.status.value,
+        "status": (Status.PENDING if is_queued else job.status).value,
+        "queued": iso(attempt.starting) if attempt is not None and is_queued else None,
+        "node": job.node,
         "gpu": held[0] if held else None,
         "gpus": list(held),
         "screen_name": job.session,
@@ -116,7 +126,7 @@ def job_row(state: QueueState, job: Job, situation: Situation) -> dict[str, Any]
         "host_ooms": job.host_ooms,
         "gpu_ooms": job.gpu_ooms,
         "wave": job.wave,
-        "started": iso(job.started),
+        "started": None if is_queued else iso(job.started),
         "completed": iso(job.ended),
         "attempt_ended": iso(job.attempt_ended),
         "exit_code": job.exit_code,
@@ -126,7 +136,9 @@ def job_row(state: QueueState, job: Job, situation: Situation) -> dict[str, Any]
         "failure": job.failure,
         "memory": job.memory,
         "log": situation.log_path(spec.id),
-        "waiting": situation.queued.get(job.order) or waiting(state, job, situation.impossible, situation.refuses),
+        "waiting": situation.queued.get(job.order, HANDED_OVER)
+        if is_queued
+        else waiting(state, job, situation.impossible, situation.refuses),
         "retry_at": iso(job.due) if job.status in RETRYING else None,
         "depends_on": list(spec.depends_on),
         "cards": spec.gpus,
@@ -175,13 +187,15 @@ def head(state: QueueState, situation: Situation, now: float) -> dict[str, Any]:
             "seq": state.seq,
             "results_seq": state.results_seq,
             "pushed_seq": state.pushed_seq,
+            "queued": state.tallies.queued,
+            "queue": dict(Counter(situation.queued.values()).most_common(_REASONS)),
             "idle_since": None if state.live else iso(state.idle_since),
             "teardown": situation.teardown,
             "eta": _eta(situation.eta),
         },
         "phases": [phase_row(state, phase) for phase in state.phases],
         "gpus": card_rows(state, situation.cards, now, situation.foreign),
-        "counts": {status.value: count for status, count in sorted(state.tallies.counts.items())},
+        "counts": {status.value: count for status, count in sorted(state.tallies.shown.items())},
     }
 
 
@@ -193,13 +207,15 @@ def _eta(eta: Eta | None) -> dict[str, Any] | None:
 def phase_row(state: QueueState, phase: Phase) -> dict[str, Any]:
     """One phase as users read it."""
     tally = state.tallies.phases[phase.name]
+    counts = shown(tally.counts, tally.queued)
     over = not tally.counts or set(tally.counts) <= BAD | {Status.COMPLETED}
     return {
         "name": phase.name,
         "depends_on": list(phase.depends_on),
-        "status": phase_status(tally.counts),
+        "status": phase_status(counts),
         "jobs": sum(tally.counts.values()),
-        "counts": {status.value: count for status, count in sorted(tally.counts.items())},
+        "counts": {status.value: count for status, count in sorted(counts.items())},
+        "queued": tally.queued,
         "oom_retries": tally.oom_retries,
         "codes": dict(tally.codes),
         "started": iso(tally.started),

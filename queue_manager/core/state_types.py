@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from queue_manager.core import events as ev
 from queue_manager.core.events import Proc, Work
+from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.status import Status
 
@@ -91,17 +92,22 @@ class Attempt:
         self.leader: Proc | None = None
         self.proc: Proc | None = None
 
+    @property
+    def is_queued(self) -> bool:
+        """Whether it was handed to Slurm, and no task has begun it: however long that takes, it does not run."""
+        return self.wrapper is None and self.boot == SLURM
+
 
 class Job:
     """A job's spec and its history. `order` is its place in the manifest; `queued`: it has an entry in the index of
-    ready jobs, valid or not, and must not get a second one; `seq`: of the last event that changed it. `memory`: which
-    its last attempt ran out of; `host_ooms` and `gpu_ooms`: how many did of each; one of an earlier version, whose kind
-    is not known, counts as both."""
+    ready jobs, valid or not, and must not get a second one; `node`: of a cluster, where it ran last; `seq`: of the last
+    event that changed it. `memory`: which its last attempt ran out of; `host_ooms` and `gpu_ooms`: how many did of
+    each; one of an earlier version, whose kind is not known, counts as both."""
 
     __slots__ = (
         "attempt", "attempt_ended", "attempts", "blocked_by", "code", "due", "ended", "environment", "error",
         "exit_code", "failure", "gpu_ooms", "held", "host_ooms", "indices", "last_cards", "leader_pid", "memory",
-        "metric_errors", "metrics", "n", "oom_attempts", "order", "other_failures", "outcome", "pid", "queued",
+        "metric_errors", "metrics", "n", "node", "oom_attempts", "order", "other_failures", "outcome", "pid", "queued",
         "recovery", "seq", "session", "skipped", "spec", "started", "status", "warning", "wave",
     )  # fmt: skip
 
@@ -129,6 +135,7 @@ class Job:
         self.session: str | None = None
         self.pid: int | None = None
         self.leader_pid: int | None = None
+        self.node: str | None = None
         self.code: str | None = None
         self.environment: str | None = None
         self.metrics: Mapping[str, float | None] | None = None
@@ -171,10 +178,12 @@ class Teardown(NamedTuple):
 class PhaseTally:
     """Running numbers of one phase."""
 
-    __slots__ = ("codes", "counts", "ended", "oom_retries", "started")
+    __slots__ = ("codes", "counts", "ended", "oom_retries", "queued", "started")
 
     def __init__(self) -> None:
         self.counts: dict[Status, int] = {}
+        self.queued = 0
+        """How many of the jobs that count as running wait in Slurm's queue, see Attempt.is_queued."""
         self.codes: dict[str, int] = {}
         """How many of its jobs ran each version of the code, as far as that is known."""
         self.oom_retries = 0

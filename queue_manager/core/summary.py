@@ -25,7 +25,7 @@ def summary(state: QueueState, log_dir: str, now: float) -> str:
         f"- end: {iso(state.finished) or 'not yet'}",
         f"- wall clock: {duration(end - (state.started or end))}",
         "- jobs: "
-        + (", ".join(f"{count} {status.value}" for status, count in sorted(state.tallies.counts.items())) or "none"),
+        + (", ".join(f"{count} {status.value}" for status, count in sorted(state.tallies.shown.items())) or "none"),
         "",
         "| phase | jobs | completed | OOM retries | duration |",
         "|---|---:|---:|---:|---:|",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 
 from queue_manager.core.manifest import Phase
@@ -10,11 +10,22 @@ from queue_manager.core.state_types import Job, PhaseTally
 from queue_manager.core.status import FINAL, RETRYING, Status
 
 
+def shown(counts: Mapping[Status, int], queued: int) -> dict[Status, int]:
+    """Return the numbers of jobs by status as people read them: what waits in Slurm's queue is pending."""
+    if not queued:
+        return dict(counts)
+    pending = counts.get(Status.PENDING, 0) + queued
+    moved = {Status.RUNNING: counts[Status.RUNNING] - queued, Status.PENDING: pending}
+    return {status: count for status, count in {**counts, **moved}.items() if count}
+
+
 class Tallies:
-    """`counts`: jobs by status; `phases`: the numbers of each phase; `card_jobs`: jobs that wait for a GPU."""
+    """`counts`: jobs by status; `phases`: the numbers of each phase; `card_jobs`: jobs that wait for a GPU;
+    `queued`: how many of the jobs that count as running wait in Slurm's queue."""
 
     def __init__(self) -> None:
         self.counts: dict[Status, int] = {}
+        self.queued = 0
         self.phases: dict[str, PhaseTally] = {}
         self.card_jobs = 0
 
@@ -22,6 +33,11 @@ class Tallies:
     def all_final(self) -> bool:
         """Whether no job is left that can still run."""
         return all(status in FINAL for status in self.counts)
+
+    @property
+    def shown(self) -> dict[Status, int]:
+        """Jobs by status as people read them, see `shown`."""
+        return shown(self.counts, self.queued)
 
     def copy(self) -> Tallies:
         """Return an independent copy."""
@@ -32,11 +48,13 @@ class Tallies:
     def recount(self, phases: Iterable[Phase], jobs: Iterable[Job]) -> None:
         """Count all jobs again; other numbers of a phase's tally stay."""
         self.phases = {phase.name: self.phases.get(phase.name) or PhaseTally() for phase in phases}
-        self.counts, self.card_jobs = {}, 0
+        self.counts, self.card_jobs, self.queued = {}, 0, 0
         for tally in self.phases.values():
-            tally.counts = {}
+            tally.counts, tally.queued = {}, 0
         for job in jobs:
             self._add(job, job.status, 1)
+            if job.attempt is not None and job.attempt.is_queued:
+                self.queue(job, 1)
 
     def move(self, job: Job, status: Status) -> None:
         """Count a job that is about to get this status."""
@@ -52,6 +70,11 @@ class Tallies:
                 counts[status] = left
             else:
                 del counts[status]
+
+    def queue(self, job: Job, by: int) -> None:
+        """Count a job that has come to Slurm's queue (1), or has left it (-1)."""
+        self.queued += by
+        self.phases[job.spec.phase].queued += by
 
     def started(self, job: Job, at: float) -> None:
         """Count a started attempt."""

@@ -350,7 +350,7 @@ def note(state: QueueState, reading: MachineReading) -> str:
         f"- Why: {going.reason}.",
         "- Cost so far: " + (f"about {_usd(cost)}." if cost is not None else "unknown."),
         "- Jobs: "
-        + ", ".join(f"{count} {status.value}" for status, count in sorted(state.tallies.counts.items()))
+        + ", ".join(f"{count} {status.value}" for status, count in sorted(state.tallies.shown.items()))
         + ".",
     ]
     if going.plan == "stop":

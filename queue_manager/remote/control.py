@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from queue_manager.adapters import facts, host_place
 from queue_manager.adapters.files import make_directory, write_whole
+from queue_manager.core.launchers import SLURM
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.overview import overview, overview_of
 from queue_manager.core.status import Status
@@ -78,8 +79,8 @@ def look(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
     """{"op": "look", "full": bool}: `state` is the state document, or its overview, and null where there is none.
 
     `alive`: whether a manager holds the run; `gone`: where none does, how many of the jobs that it left running have no
-    session any more, else null; `tails`: the end of each running job's log, by its id; `added`: the
-    journal's lines about jobs that were added.
+    session any more, else null, as of jobs of Slurm; `tails`: the end of each running job's log, by its id; `added`:
+    the journal's lines about jobs that were added.
     """
     read = _state if asked.get("full") else _overview
     holder = facts.held_by(paths.lock)
@@ -91,11 +92,12 @@ def look(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
         running = [row for row in document["jobs"] if row["status"] == Status.RUNNING.value]
     began = [row for row in running if row["screen_pid"] is not None]
     gone = sum(not facts.is_session(row["screen_pid"], row["screen_name"]) for row in began)
+    is_known = holder is None and (document is None or document["meta"].get("launcher") != SLURM)
     running = running[:MOST_TAILS]
     return {
         "state": document,
         "alive": holder is not None,
-        "gone": gone if holder is None else None,
+        "gone": gone if is_known else None,
         "tails": {row["id"]: _end(Path(row["log"]), TAIL) for row in running},
         "added": _lines(paths, ['"JobsAdded"']),
     }

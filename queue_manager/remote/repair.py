@@ -72,7 +72,7 @@ def answer(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
         raise RepairError(str(error)) from None
     finally:
         lock.close()
-    counts = {status.value: count for status, count in sorted(found.rebuilt.state.tallies.counts.items())}
+    counts = {status.value: count for status, count in sorted(found.rebuilt.state.tallies.shown.items())}
     faults = [fault for fault in (found.journal, found.state) if fault]
     changes = found.rebuilt.changes if found.journal else {}
     return {

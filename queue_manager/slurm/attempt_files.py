@@ -12,13 +12,15 @@ from queue_manager.core.layout import AttemptPaths
 from queue_manager.core.readings import Unreadable
 from queue_manager.slurm.wrapper import CLAIM
 
-_LINE = re.compile(rf"{CLAIM} (\S+) (\d+) (\d+) (\d+)(?: (\S+) (\S+))?\n")
+_MOST_GPUS = 64
+_LINE = re.compile(rf"{CLAIM} (\S+) (\d+) (\d+) (\d+)(?: (\S+)(?: (\S+))?)?\n")
 
 
 class Taken(NamedTuple):
     """Who runs an attempt: the task with the ID `job` (of its own, not its array's), as process `pid` of `node`.
 
-    `pilot`: where a pilot runs it, the name of its batch, in which `task` is its index; `gpu`: which it was given.
+    `gpus`: their indices there; none where it has none, or they have other names. `pilot`: where a pilot runs it, the
+    name of its batch, in which `task` is its index.
     """
 
     node: str
@@ -26,8 +28,8 @@ class Taken(NamedTuple):
     task: int
     pid: int
     at_ns: int
+    gpus: tuple[int, ...] = ()
     pilot: str = ""
-    gpu: str = ""
 
     @property
     def claim(self) -> Claim:
@@ -46,8 +48,19 @@ def taken(files: AttemptPaths) -> Taken | Revoked | Unreadable | None:
     found = _LINE.fullmatch(text)
     if found is not None:
         job, task, pid = map(int, found.groups()[1:4])
-        return Taken(found.group(1), job, task, pid, at_ns, found.group(5) or "", found.group(6) or "")
+        return Taken(found.group(1), job, task, pid, at_ns, _indices(found.group(5) or ""), found.group(6) or "")
     return Revoked() if text == "revoked\n" else Unreadable(f"{files.claim} cannot be parsed")
+
+
+def _indices(text: str) -> tuple[int, ...]:
+    """Read a list of GPUs as Slurm writes it: `0,1`, `0-3`. UUIDs of GPUs and names of their slices are no indices."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal() or len(part) > 9:
+            return ()
+        found += range(int(first), int(last or first) + 1)
+    return tuple(found[:_MOST_GPUS])
 
 
 def beat_ns(files: AttemptPaths) -> int | None:

@@ -15,7 +15,8 @@ from queue_manager.activity_watch import log_mark, log_tail
 from queue_manager.adapters import evidence
 from queue_manager.adapters.run_dir import RunDir
 from queue_manager.core import activity
-from queue_manager.core.boundary import Doing, Ended, Evidence, ExitRecord, Revoked
+from queue_manager.core.boundary import Doing, Ended, Evidence, ExitRecord, Place, Revoked
+from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Attempt
 from queue_manager.core.readings import Cards, Unreadable
@@ -30,9 +31,10 @@ from queue_manager.slurm.fate import Fate, fate, is_doubtful, was_taken
 from queue_manager.slurm.leftover_tasks import leftover_tasks
 from queue_manager.slurm.pools import Pools
 from queue_manager.slurm.sent import Sent
+from queue_manager.slurm.server_clock import ServerClock
 from queue_manager.slurm.wrapper import BEAT
 
-BOOT = "slurm"
+BOOT = SLURM
 """Stands for the boot of attempts: they outlive a restart of the machine that the manager is on."""
 LOOKS_PER_POLL = 6
 """Polls of the run's directory for one look at Slurm's queue: with the usual poll one in 30 seconds."""
@@ -65,6 +67,7 @@ class _Followed:
         self.is_unsure = False
         self.unsure_since: float | None = None
         self.told: tuple[bool, float] = False, 0.0
+        self.place: Place | None = None
         self.doing: Doing | None = None
 
     @property
@@ -95,6 +98,7 @@ class SlurmWatch:
         self._run_dir, self._store, self._cluster, self._pools = run_dir, store, cluster, pools
         self._facts, self._clock, self._poll, self._is_paused = EndFacts(run_dir, patterns), clock, poll, is_paused
         self._admission = admission
+        self._server = ServerClock(self._facts.now_ns)
         self._followed: dict[int, _Followed] = {}
         self._orders: dict[str, int] = {}
         self._places: dict[str, _Place] = {}
@@ -279,6 +283,7 @@ class SlurmWatch:
             if found is None:
                 return self._unclaimed(followed, now)
             followed.taken, followed.queued = found, None
+            followed.place = Place(found.node, found.gpus, self._server.here(found.at_ns, now))
             self._admission.nodes.begun()
             if found.pilot in self._sent:
                 self._places[followed.name] = place = _Place(self._sent[found.pilot], found.task)
@@ -290,7 +295,7 @@ class SlurmWatch:
         followed.is_unsure = record is not None and self._is_unsure(followed, taken, record, row, now)
         alive = True if followed.is_unsure else record is None and self._is_alive(followed, row, now)
         if alive is not False:
-            return Evidence(taken.claim, alive, alive, proc=proc)
+            return Evidence(taken.claim, alive, alive, proc=proc, place=followed.place)
         if taken.pilot:
             was_lost = self._was_lost_with_pilot(followed, taken, record)
         elif isinstance(row, Unreadable):
@@ -306,7 +311,10 @@ class SlurmWatch:
         elif isinstance(row, Listed) and row.state in commands.NODE_LOST and now - taken.at_ns / 1e9 < nodes.QUICK:
             self._admission.nodes.failed(taken.node, f"Slurm: {row.state} of a job that had just begun there", now)
         ended = self._gather(followed, taken, record, row)
-        return Evidence(taken.claim, proc=proc, exit=record, ended=ended, inherited=was_lost)
+        over = None if record is None else self._server.here(record.at_ns, now)
+        return Evidence(
+            taken.claim, proc=proc, exit=record, ended=ended, inherited=was_lost, place=followed.place, over=over
+        )
 
     def _was_lost_with_pilot(self, followed: _Followed, taken: Taken, record: ExitRecord | None) -> bool:
         """Whether an attempt ended because its pilot did, whose allocation it had not from the beginning to the end."""

@@ -69,8 +69,10 @@ trap 'stopped=1; [ -z "$child" ] || { read -r name <stop && kill -"$name" -- "-$
 trap : HUP INT QUIT USR1
 node="${SLURMD_NODENAME:-$HOSTNAME}"
 me="wrapper.$node.$SLURM_JOB_ID.$$"
-printf '@CLAIM@ %s %s %s %s%s\\n' "$node" "$SLURM_JOB_ID" "$SLURM_ARRAY_TASK_ID" "$$" \
-"${pilot:+ $pilot ${CUDA_VISIBLE_DEVICES:--}}" >"$me" || exit 1
+gpus="${SLURM_JOB_GPUS:-$CUDA_VISIBLE_DEVICES}"
+[ -z "$pilot" ] || gpus="$CUDA_VISIBLE_DEVICES"
+printf '@CLAIM@ %s %s %s %s %s%s\\n' "$node" "$SLURM_JOB_ID" "$SLURM_ARRAY_TASK_ID" "$$" "${gpus:--}" \
+"${pilot:+ $pilot}" >"$me" || exit 1
 [ -z "$asked" ] || exit 0
 ln "$me" claim 2>/dev/null
 [ claim -ef "$me" ] || exit 0

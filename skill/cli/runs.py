@@ -53,7 +53,8 @@ def ls(everything: bool, as_json: bool) -> None:
 def _row(row: ListedRun, now: float) -> tuple[str, ...]:
     total, done = sum(row.counts.values()), row.counts.get("completed", 0)
     wrong = [f"{row.counts[name]} {name}" for name in ("stuck", "blocked", "cancelled") if row.counts.get(name)]
-    jobs = ", ".join([f"{done}/{total}", *wrong]) if total else "-"
+    waiting = [f"{row.queued} queued"] if row.queued else []
+    jobs = ", ".join([f"{done}/{total}", *waiting, *wrong]) if total else "-"
     end = row.finished if row.finished is not None else now if row.goes_on else None
     took = duration(end - row.started) if row.started is not None and end is not None else "-"
     return (

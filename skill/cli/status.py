@@ -18,7 +18,7 @@ from skill.runs import digest
 @RUN
 @click.option("--jobs", "list_jobs", is_flag=True, help="List every job.")
 @click.option(
-    "--status", "statuses", metavar="STATUS", multiple=True, type=click.Choice(digest.ORDER),
+    "--status", "statuses", metavar="STATUS", multiple=True, type=click.Choice(digest.SHOWN),
     help="List jobs with this status, such as stuck.",
 )  # fmt: skip
 @click.option("--phase", metavar="PHASE", help="List jobs of this phase.")

@@ -38,7 +38,7 @@ def wait_verb(run_name: str | None, timeout: float | None, as_json: bool) -> int
         print_json(wait_run.as_json(found, run.id, code))
         return code
     print(digest.headline(found.document, found.alive, time.time()))
-    print(f"  {digest.counts_text(found.document['counts'])}")
+    print(f"  {digest.counts_text(digest.counts(found.document))}")
     ranked = sorted(found.problems, key=lambda text: text not in found.new)
     for text in ranked[:_MOST_LINES]:
         print(f"{'new: ' if text in found.new else ''}{text}")

@@ -67,9 +67,9 @@ class Status(Arguments):
 
 def status(asked: Status) -> str:
     run = find_run(asked.run)
-    unknown = [name for name in asked.status if name not in digest.ORDER]
+    unknown = [name for name in asked.status if name not in digest.SHOWN]
     if unknown:
-        raise UseError(f"no status is called {unknown[0]}; there are: {', '.join(digest.ORDER)}")
+        raise UseError(f"no status is called {unknown[0]}; there are: {', '.join(digest.SHOWN)}")
     listed = bool(asked.jobs or asked.status or asked.phase)
     document, alive, _ = run_status.run_status(run, full=listed or asked.since is not None)
     then = _after(run_status.as_brief(document, alive))
@@ -83,8 +83,8 @@ def status(asked: Status) -> str:
 
 def _job(row: Mapping[str, Any], now: float) -> str:
     where = f" on {digest.place(row)}" if row["status"] == "running" else ""
-    words = digest.reason(row) or row.get("waiting") or ""
-    return f"{row['id']}  {row['status']}{where}  {digest.took(row, now)}  {words}".rstrip()
+    name, words = digest.word(row), digest.reason(row) or row.get("waiting") or ""
+    return f"{row['id']}  {name}{where}  {digest.took(row, now)}  {words}".rstrip()
 
 
 def _after(brief: Mapping[str, Any]) -> str:

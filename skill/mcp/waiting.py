@@ -42,7 +42,7 @@ def wait(asked: Wait, report: Report, left: threading.Event) -> str:
         shown: dict[str, int] = {}
 
         def sleep(seconds: float) -> None:
-            counts = followed.document["counts"]
+            counts = digest.counts(followed.document)
             if counts != shown:
                 shown.clear()
                 shown.update(counts)

@@ -58,7 +58,7 @@ class Outcome(NamedTuple):
 
 class Checked(NamedTuple):
     """One check of a whole run. `next`: when the next check is due (epoch seconds), None where the run is over.
-    `counts`: number of jobs by status. `problems`: what blocks the queue, in words."""
+    `counts`: number of jobs by the word for their status. `problems`: what blocks the queue, in words."""
 
     run: Run
     reports: list[CheckReport]
@@ -102,7 +102,7 @@ def _check(there: RunAccess, document: Document, now: float | None, *, brief: bo
     due = [one.next for one in found if one.next is not None] or [at + cadence.STABILISE]
     outcome = _outcome(document, alive=alive)
     following = None if outcome.over else min(due)
-    return Checked(there.run, reports, outcome, following, document["counts"], digest.problems(document, alive))
+    return Checked(there.run, reports, outcome, following, digest.counts(document), digest.problems(document, alive))
 
 
 def _move_asking(run: Run, document: Document) -> list[str]:

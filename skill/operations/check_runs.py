@@ -95,7 +95,8 @@ def _check(record: Record, row: Mapping[str, Any], document: Document, there: Ru
     except (FailedError, UseError):  # the job has ended all the same
         log = ()
     made = progress.columns(record, row, state, log[-1] if log else "")
-    cards = [card for card in document["gpus"] if card.get("host") == row.get("host")]
+    # GPUs of a cluster's nodes are not in the state.
+    cards = [card for card in document["gpus"] if card.get("host") == row.get("host") and not row.get("node")]
     found = progress.evidence_of(made, row, cards) if state == DONE else None
     return Checked(made, line=made.get("last_line", ""), found=found)
 

@@ -23,7 +23,8 @@ BROKEN = "broken"
 
 class ListedRun(NamedTuple):
     """A run. `hosts`: empty for this machine; `status`: not started, running, paused, finished, halted, died, unknown
-    or broken; `fault`: why it is broken; `seen_s`: seconds since its hosts were last asked, None if one never was;
+    or broken; `fault`: why it is broken; `queued`: how many of its
+    pending jobs are in Slurm's queue; `seen_s`: seconds since its hosts were last asked, None if one never was;
     `cost_usd`: of rented machines by now, None where none is known. Times in epoch seconds."""
 
     run: Run
@@ -36,6 +37,7 @@ class ListedRun(NamedTuple):
     cost_usd: float | None
     seen_s: float | None
     fault: str | None = None
+    queued: int = 0
 
     @property
     def goes_on(self) -> bool:
@@ -108,6 +110,7 @@ def _row(run: Run, seen: LastSeen, now: float) -> ListedRun:
         eta.seconds(seen.document, now) if seen.alive else None,
         _cost(meta),
         None if seen.age_s is None else round(seen.age_s, 1),
+        queued=meta.get("queued") or 0,
     )
 
 
@@ -138,6 +141,7 @@ def document(found: Runs) -> dict[str, Any]:
             "started": iso(row.started),
             "finished": iso(row.finished),
             "counts": dict(row.counts),
+            "queued": row.queued,
             "jobs": sum(row.counts.values()),
             "eta_s": None if row.eta_s is None else round(row.eta_s, 1),
             "cost_usd": row.cost_usd,

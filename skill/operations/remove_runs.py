@@ -81,6 +81,9 @@ def _why_keep(run: Run, seen: LastSeen) -> str | None:
         return _on_hosts(run, seen.assigned, seen)
     if seen.alive:
         return "it is live"
+    queued = seen.document["meta"].get("queued") or 0
+    if queued:
+        return f"{queued} of its jobs are in Slurm's queue; to take them out: wavequeue cancel --all --run {run.id}"
     rows = [row for row in seen.document["jobs"] if row["status"] == "running"]
     left = len(rows) - seen.document["meta"].get(GONE, 0)
     return f"{left} of its jobs may still be running" if left > 0 else None

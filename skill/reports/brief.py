@@ -47,6 +47,7 @@ def brief(document: Mapping[str, Any], alive: bool, now: float, changed: Sequenc
         "eta_s": None if left is None else round(left),
         "jobs": document.get("jobs_total", len(document["jobs"])),
         "counts": document["counts"],
+        "queued": meta.get("queued") or 0,
         "totals": totals,
         **{name: [] for name in lists},
     }
@@ -61,7 +62,7 @@ def brief(document: Mapping[str, Any], alive: bool, now: float, changed: Sequenc
 def lines(found: Mapping[str, Any], headline: str) -> Iterator[str]:
     """The same for people."""
     yield headline
-    yield f"  {digest.counts_text(found['counts'])}; seq {found['seq']}"
+    yield f"  {digest.counts_text(digest.counts(found))}; seq {found['seq']}"
     for text in found["problems"]:
         yield f"  {text}"
     for row in found["person"]:

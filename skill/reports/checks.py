@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from queue_manager.core import cadence
 from queue_manager.core.times import epoch, iso
-from skill.runs import digest, recovery
+from skill.runs import activity, digest, recovery
 from skill.runs.digest import Row
 
 FIELDS = ("ts", "state", "step", "rate", "gpu", "mem", "eval", "action", "next_eta")
@@ -154,7 +154,7 @@ def _eval(
 
 
 def _cards(row: Row, document: Mapping[str, Any]) -> list[Row]:
-    return [card for card in document["gpus"] if card["index"] in row["gpus"] and card.get("host") == row.get("host")]
+    return [card for card in document["gpus"] if activity.is_on(row, card)]
 
 
 def _away(row: Row, document: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from queue_manager.core import failure_advice, gpu_models
 from queue_manager.core.events import Record
 from queue_manager.core.launchers import DEFAULT, LAUNCHERS, SLURM
 from queue_manager.core.manifest import JobSpec
-from queue_manager.core.times import duration, epoch, iso
+from queue_manager.core.times import duration, iso
 from skill.common.units import count_text
 from skill.runs import activity, digest, health, recovery
 from skill.runs.dependencies import Dependencies, Need
@@ -47,17 +47,22 @@ def attempts(records: Iterable[Record], job: str) -> list[dict[str, Any]]:
             continue
         if isinstance(event, ev.AttemptStarting):
             found[event.n] = {
-                "attempt": event.n, "started": iso(record.at), "ended": None, "seconds": None,
+                "attempt": event.n, "started": iso(record.at), "ended": None, "seconds": None, "node": None,
                 "cards": list(event.indices), "status": "running", "exit_code": None, "error": None, "charged": True,
                 "code": code, "environment": None, "recovery": step, "began": record.at,
             }  # fmt: skip
+            if event.boot == SLURM:
+                found[event.n].update(started=None, status=digest.QUEUED)
         elif isinstance(event, ev.AttemptStarted) and event.n in found:
-            found[event.n].update(started=iso(record.at), began=record.at)
+            began = record.at if event.began is None else event.began
+            found[event.n].update(started=iso(began), began=began, status="running", node=event.node or None)
+            if event.indices:
+                found[event.n]["cards"] = list(event.indices)
         elif isinstance(event, ev.AttemptEnded) and event.n in found:
-            row = found[event.n]
+            row, over = found[event.n], record.at if event.over is None else event.over
             row.update(
-                ended=iso(record.at),
-                seconds=round(record.at - epoch(row["started"]), 3),
+                ended=iso(over),
+                seconds=None if row["started"] is None else round(over - row["began"], 3),
                 status=event.status,
                 exit_code=event.exit_code,
                 error=event.error or event.warning,
@@ -159,10 +164,13 @@ def stands(row: Row, now: float, cards: Sequence[Row] = ()) -> str:
     """Describe a job's status and its reason, in one line that begins with the status. `cards`: those of the state."""
     name, length, tried = row["status"], digest.took(row, now), row["attempts"]
     reason = digest.reason(row)
-    if name == "running" and reason:  # handed over, and not begun
+    if row.get("queued"):
+        return f"queued for {length}, attempt {row['attempt']}: {reason}"
+    if name == "running" and reason:  # by a state of an earlier version: handed over, and not begun
         return f"running, attempt {row['attempt']}: {reason}"
     if name == "running":
         where = f" on GPU {', '.join(map(str, row['gpus']))}" if row["gpus"] else ""
+        where = f" on {digest.place(row)}" if row.get("node") else where
         does = "; ".join(filter(None, (activity.words(row, now, cards), health.summary(row))))
         return f"running for {length or '0.0 s'}{where}, attempt {row['attempt']}" + (f"; {does}" if does else "")
     if name == "completed":
@@ -313,6 +321,8 @@ def advice(document: Mapping[str, Any], row: Row, roots: Sequence[str], rows: Ma
         steps = _advice_on_hosts(meta, row, roots, rows, command)
     elif name == "pending" and meta["manager"] != "running":
         steps = ["start the manager again: " + shlex.join(["wavequeue", "resume", "--run", meta["run_id"]])]
+    elif row.get("queued") and not meta["paused"]:
+        steps = ["it starts when Slurm gives it room; what Slurm expects: squeue --me --start"]
     elif name == "pending" and meta["paused"]:
         steps = ["resume the run: " + shlex.join(["wavequeue", "resume", "--run", meta["run_id"]])]
     elif name == "completed" and row["warning"]:

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 from queue_manager.core import events as ev
 from queue_manager.core.events import Record
+from queue_manager.core.launchers import SLURM
 from queue_manager.core.times import epoch
 from skill.reports.report import without_numbers
 from skill.runs.digest import Row
 
-NEEDLES = ('"AttemptStarting"', '"AttemptEnded"')
+NEEDLES = ('"AttemptStarting"', '"AttemptStarted"', '"AttemptEnded"')
 """What the journal's lines hold that `attempts` needs."""
 COMPLETED, RUNNING, OOM, FAILED, CANCELLED, CUT_OFF = (
     "completed", "running", "out of memory", "failed", "cancelled", "cut off",
@@ -22,7 +23,8 @@ _USEFUL = frozenset({COMPLETED, RUNNING})
 
 
 class Attempt(NamedTuple):
-    """One try of a job. `gpus`: by index on its host; `start`, `end`: epoch seconds; one that runs ends now."""
+    """One try of a job. `host`: of a cluster the node; `gpus`: by index there; `start`, `end`: epoch seconds;
+    one that runs ends now."""
 
     job: str
     n: int
@@ -65,16 +67,24 @@ def attempts(histories: Mapping[str, Iterable[Record]], rows: Sequence[Row], now
     they do not tell of, because the journal is not here, the job's row is what is known.
     """
     found: dict[tuple[str, str, int], Attempt] = {}
+    queued: dict[tuple[str, str, int], Attempt] = {}
     by_id = {row["id"]: row for row in rows}
     for host, records in histories.items():
         for record in records:
             event = record.event
             if isinstance(event, ev.AttemptStarting) and event.job in by_id:
                 key = (host, event.job, event.n)
-                found[key] = Attempt(event.job, event.n, host, event.indices, record.at, record.at, "", "")
+                one = Attempt(event.job, event.n, host, event.indices, record.at, record.at, "", "")
+                (queued if event.boot == SLURM else found)[key] = one
+            elif isinstance(event, ev.AttemptStarted) and (host, event.job, event.n) in queued:
+                key = (host, event.job, event.n)
+                began = record.at if event.began is None else event.began
+                one = queued.pop(key)._replace(gpus=event.indices, start=began, end=began)
+                found[key] = one._replace(host=event.node or host)
             elif isinstance(event, ev.AttemptEnded) and (host, event.job, event.n) in found:
                 key = (host, event.job, event.n)
-                found[key] = found[key]._replace(end=record.at, outcome=_outcome(event), error=event.error or "")
+                over = record.at if event.over is None else event.over
+                found[key] = found[key]._replace(end=over, outcome=_outcome(event), error=event.error or "")
     for row in rows:
         key = (row.get("host", ""), row["id"], row["attempt"])
         if row["attempt"] and row["started"] and not (key in found and found[key].outcome):
@@ -87,7 +97,7 @@ def attempts(histories: Mapping[str, Iterable[Record]], rows: Sequence[Row], now
             made = Attempt(
                 row["id"],
                 row["attempt"],
-                key[0],
+                row.get("node") or key[0],
                 tuple(row["gpus"]),
                 start,
                 max(start, end),

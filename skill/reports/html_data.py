@@ -67,9 +67,7 @@ def context(given: Material) -> dict[str, Any]:
     begin, end = _bounds(given)
     return {
         "report": given.report,
-        "counts": [
-            (name, given.document["counts"][name]) for name in digest.ORDER if given.document["counts"].get(name)
-        ],
+        "counts": [(name, count) for name in digest.SHOWN if (count := digest.counts(given.document).get(name))],
         "total": sum(given.document["counts"].values()),
         "took": duration(end - begin) if meta["started"] else "-",
         "as_of": meta["updated"],
@@ -229,7 +227,7 @@ def _jobs(given: Material, order: Mapping[str, int]) -> dict[str, Any]:
             "id": row["id"],
             "phase": phases.number(row["phase"]),
             "status": statuses.number(row["status"]),
-            "place": places.number(digest.place(row) if row["attempt"] else "-"),
+            "place": places.number(digest.place(row) or "-"),
             "attempts": row["attempts"],
             "start": epoch(row["started"]) if row["started"] else None,
             "seconds": None if length is None else round(length, 1),

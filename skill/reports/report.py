@@ -51,6 +51,7 @@ def report(
         "finished": meta["finished"],
         "seconds": round(end - epoch(begin), 3) if begin else None,
         "counts": document["counts"],
+        "queued": meta.get("queued") or 0,
         "phases": [_phase(row, by_phase[row["name"]], found, now) for row in document["phases"]],
         "failures": _failures(rows, last_line),
         "warnings": [{"id": row["id"], "warning": row["warning"]} for row in rows if row["warning"]],
@@ -148,7 +149,7 @@ def brief(document: Mapping[str, Any]) -> str:
 def markdown(document: Mapping[str, Any], shown: int = _SHOWN) -> str:
     """The document as Markdown, for people. `shown`: how many reasons of failures and warnings, and half of how many
     rows of phases and metrics."""
-    counts = document["counts"]
+    counts, words = document["counts"], digest.counts_text(digest.counts(document))
     total = sum(counts.values())
     length = "" if document["seconds"] is None else f", {duration(document['seconds'])}"
     ended = "" if document["finished"] else f" (the run continues: {document['manager']})"
@@ -156,7 +157,7 @@ def markdown(document: Mapping[str, Any], shown: int = _SHOWN) -> str:
     lines = [
         f"# {inline(document['run_id'])}: {counts.get('completed', 0)} of {total} jobs completed",
         "",
-        f"{when} on {inline(document['host'] or '-')}{length}{ended}: {digest.counts_text(counts) or 'no jobs'}",
+        f"{when} on {inline(document['host'] or '-')}{length}{ended}: {words or 'no jobs'}",
         "",
         "| phase | status | jobs | completed | outputs found | OOM retries | per job | duration |",
         "|---|---|---:|---:|---:|---:|---:|---:|",

@@ -116,7 +116,7 @@ def text(
         f"Written by `wavequeue babysit` at {iso(now)}. Edit only below the mark at the end: the rest is overwritten.",
         "",
         f"- {inline(digest.headline(document, alive, now))}",
-        f"- jobs: {digest.counts_text(document['counts']) or 'none'}",
+        f"- jobs: {digest.counts_text(digest.counts(document)) or 'none'}",
         "- mandate: keep it running, fix failures, no idle spending, report milestones only",
         "",
         "## Machines",

@@ -37,10 +37,15 @@ def words(row: Row, now: float, cards: Iterable[Row] = ()) -> str:
     if row.get("cpu") is not None:
         parts.append(f"{row['cpu']:.0f} % CPU")
     for card in cards:
-        mine = card["index"] in row["gpus"] and card.get("host") == row.get("host")
+        mine = is_on(row, card)
         if mine and card["util"] is not None:
             parts.append(f"GPU {card['index']} at {card['util']} %")
     return ", ".join(parts)
+
+
+def is_on(row: Row, card: Row) -> bool:
+    """Whether a job has this GPU of the state. Those of a cluster's nodes are not in it."""
+    return not row.get("node") and card["index"] in row["gpus"] and card.get("host") == row.get("host")
 
 
 def _about(seconds: float) -> str:

@@ -24,6 +24,10 @@ ORDER = tuple(
     )
 )  # fmt: skip
 """The statuses in the order in which people want to read them."""
+QUEUED = "queued"
+"""The word for a pending job that is in Slurm's queue."""
+SHOWN = (*ORDER[:2], QUEUED, *ORDER[2:])
+"""The words for jobs in the order in which people want to read them."""
 RETRIES = frozenset(status.value for status in RETRYING)
 NEEDS_PERSON = frozenset(status.value for status in BAD)
 UNKNOWN = "unknown: "
@@ -70,6 +74,20 @@ def digest(document: Mapping[str, Any]) -> Digest:
     return Digest(running, person, retrying, recent, cancelled)
 
 
+def word(row: Row) -> str:
+    """Return the word for a job's status: that of the contract, or that it is queued."""
+    return QUEUED if row.get("queued") else str(row["status"])
+
+
+def counts(row: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many jobs of a document, a phase or a host there are by the word for their status."""
+    queued = (row.get("meta") or row).get("queued") or 0
+    found = {name: count for name, count in row["counts"].items() if count}
+    if queued:
+        found |= {QUEUED: queued, "pending": max(0, found.get("pending", 0) - queued)}
+    return found
+
+
 def clock(text: str | None) -> str:
     """Return the time of day of an ISO time, in UTC with its Z; empty for none."""
     return "" if text is None else f"{text[11:19]}Z"
@@ -91,7 +109,10 @@ def names(rows: Sequence[Row]) -> str:
 
 
 def seconds(row: Row, now: float) -> float | None:
-    """Return how long a job has run, or ran; None if it has not. `now` in epoch seconds."""
+    """Return how long a job has run, or ran; of a queued one how long it has been so; None if it has not. `now` in
+    epoch seconds."""
+    if row.get("queued"):
+        return max(0.0, now - epoch(row["queued"]))
     if row["started"] is None:
         return None
     if row["status"] == "running":
@@ -111,7 +132,7 @@ def took(row: Row, now: float) -> str:
 def counts_text(counts: Mapping[str, int], leave_out: Iterable[str] = ()) -> str:
     """Format counts: `5 completed, 2 running`; zeros are left out."""
     left_out = set(leave_out)
-    return ", ".join(f"{counts[name]} {name}" for name in ORDER if counts.get(name) and name not in left_out)
+    return ", ".join(f"{counts[name]} {name}" for name in SHOWN if counts.get(name) and name not in left_out)
 
 
 def headline(document: Mapping[str, Any], alive: bool, now: float) -> str:
@@ -188,10 +209,14 @@ def card(row: Row) -> str:
 
 
 def place(row: Row) -> str:
-    """Say where a job runs or ran: `GPU 0`, `GPUs 0,1`, or `cpu`; with its host where there are hosts."""
+    """Say where a job runs or ran: `GPU 0`, `GPUs 0,1`, or `cpu`; with its node, or its host where there are hosts;
+    empty if it has not begun."""
+    if row.get("queued") or not row["attempt"]:
+        return ""
     cards = row["gpus"]
     where = f"GPU{'s' if len(cards) > 1 else ''} {','.join(map(str, cards))}" if cards else "cpu"
-    return f"{row['host']} {where}" if "host" in row else where
+    machine = row.get("node") or row.get("host")
+    return where if machine is None else f"{machine} {where}"
 
 
 OUTCOMES = {"stopped_early": "stopped early", "recovered": "recovered"}
@@ -236,7 +261,7 @@ def change(row: Row, document: Mapping[str, Any]) -> str:
         length = took(row, 0.0)
         tail = (f"  ({length})" if length else "") + (f"  {reason(row)}" if reason(row) else "")
     elif row["status"] == "running":
-        where = place(row) if row["gpus"] or "host" in row else ""
+        where = place(row) if row["gpus"] or row.get("node") or "host" in row else ""
         parts = [where, f"attempt {row['attempt']}" if row["attempt"] > 1 else ""]
         tail = "".join(f"  {part}" for part in parts if part)
     elif row["status"] != "pending":

@@ -215,6 +215,7 @@ def _unread(spec: JobSpec, host: str) -> _Row:
         "gpu_model": list(spec.gpu_model),
         "priority": spec.priority, "last_output": None, "silent_s": None, "cpu": None, "asks": None, "host": host,
         "metrics": {}, "metric_errors": {}, "health": None, "outcome": None, "recovery": None, "seq": 0,
+        "queued": None, "node": None,
     }  # fmt: skip
 
 
@@ -262,6 +263,7 @@ def _phase(phase: Phase, rows: Sequence[_Row], tally: Mapping[str, int]) -> _Row
         "jobs": sum(counts.values()),
         "counts": {status.value: count for status, count in sorted(counts.items())},
         "oom_retries": sum(row["oom_retries"] for row in rows),
+        "queued": sum(row.get("queued") or 0 for row in rows),
         "codes": dict(sum((Counter(row.get("codes") or {}) for row in rows), Counter())),
         "started": min((row["started"] for row in rows if row["started"]), default=None),
         "completed": max(ended, default=None) if set(counts) <= _OVER else None,
@@ -299,6 +301,8 @@ def _meta(assigned: Assigned, manifest: Manifest, sides: Sequence[_Side], now: f
         "screen_dir": only.get("screen_dir"),
         "launcher": manifest.launcher,
         "seq": sum(meta["seq"] for meta in metas),
+        "queued": sum(meta.get("queued") or 0 for meta in metas),
+        "queue": dict(sum((Counter(meta.get("queue") or {}) for meta in metas), Counter())),
         **{name: only.get(name) for name in _OF_ONE},
         "eta": eta.merged(side.document["meta"] for side in counted if side.document and side.manager == "running"),
         "hosts": [_host_row(assigned, side, now) for side in sides],
@@ -329,6 +333,7 @@ def _host_row(assigned: Assigned, side: _Side, now: float) -> _Row:
         "jobs": side.counts.total(),
         "moved": len(part.moved),
         "counts": dict(sorted(side.counts.items())),
+        "queued": (side.document["meta"].get("queued") or 0) if side.document else 0,
         "code": [{"name": push.name, "pushed": push.at} for push in part.code],
         "last_pull": assigned.pulled.get(part.host),
         "teardown": side.document["meta"].get("teardown") if side.document else None,

@@ -12,7 +12,7 @@ from build_manifest.faults import listed, nearest
 from queue_manager.core.requests import Answer, Request, encode_request
 from skill.common.errors import FailedError, UseError
 from skill.runs import state_schema
-from skill.runs.digest import Row
+from skill.runs.digest import Row, word
 from skill.runs.directory import Document, Run
 from skill.runs.local_call import call
 
@@ -52,7 +52,8 @@ def select(
         chosen |= {
             row["id"]
             for row in rows
-            if (phase is None or row["phase"] == phase) and (not statuses or row["status"] in statuses)
+            if (phase is None or row["phase"] == phase)
+            and (not statuses or not statuses.isdisjoint((row["status"], word(row))))
         }
     return tuple(row["id"] for row in rows if row["id"] in chosen)
 

@@ -18,7 +18,7 @@ from skill.common.typed_json import Bounds, fits
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 _JOB_TIMES, _PHASE_TIMES = (
-    ("started", "completed", "retry_at", "attempt_ended", "last_output"),
+    ("started", "completed", "retry_at", "attempt_ended", "last_output", "queued"),
     ("started", "completed"),
 )
 _META_TIMES = ("started", "updated", "finished", "idle_since")
@@ -84,7 +84,8 @@ class _Meta(TypedDict):
 
 
 class Meta(_Meta, total=False):
-    """The run and its manager. Older managers do not tell what is named here."""
+    """The run and its manager. Older managers do not tell what is named here. `queued`: how many of the pending jobs
+    are in Slurm's queue, and in `queue` why, in words."""
 
     teardown: Teardown | None
     eta: Eta | None
@@ -93,6 +94,8 @@ class Meta(_Meta, total=False):
     pushed_seq: Whole | None
     manifest_sha256: Words
     launcher: Text
+    queued: Count
+    queue: dict[Text, Count]
 
 
 class _Phase(TypedDict):
@@ -107,9 +110,11 @@ class _Phase(TypedDict):
 
 
 class Phase(_Phase, total=False):
-    """One phase; times in ISO form. `codes`: how many of its jobs ran each version of the code."""
+    """One phase; times in ISO form. `codes`: how many of its jobs ran each version of the code; `queued`: how many of
+    its pending jobs are in Slurm's queue."""
 
     codes: dict[Text, Count]
+    queued: Count
 
 
 class _Card(TypedDict):
@@ -203,9 +208,10 @@ class Job(_Job, total=False):
     """One job; times in ISO form, `gpu_mem_mib` in MiB. Of what runs, where that is known: when its log last grew
     (`last_output`; `silent_s`: seconds since then, when it was looked at), `cpu` in percent of a core, and in `asks`
     that it is waiting for input on its terminal, in words. `metrics`: its numbers, None of a rule that gave none, and
-    `metric_errors` says why. `outcome`: stopped_early or recovered, where it completed so. `seq`: of the
-    last event of its manager that changed it. `memory`: host or gpu, which of them its last attempt ran out of, and
-    `host_ooms` and `gpu_ooms` how many did of each."""
+    `metric_errors` says why. `outcome`: stopped_early or recovered, where it completed so. `queued`: since when it is
+    in Slurm's queue, and `node` on which it ran last. `seq`: of the last event of its manager that changed it.
+    `memory`: host or gpu, which of them its last attempt ran out of, and `host_ooms` and `gpu_ooms` how many did of
+    each."""
 
     gpu: Whole | None
     pid: Whole | None
@@ -230,6 +236,8 @@ class Job(_Job, total=False):
     metric_errors: dict[Text, Text] | None
     health: Health | None
     outcome: Words
+    queued: Words
+    node: Words
     seq: Count
     recovery: Recovery | None
 

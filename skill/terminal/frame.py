@@ -18,7 +18,7 @@ from skill.runs.digest import clock as utc_clock
 
 STYLES = {
     "completed": "green", "running": "cyan", "failed_oom": "yellow", "failed_other": "yellow",
-    "pending": "bright_black", "stuck": "red", "blocked": "red", "cancelled": "magenta",
+    "queued": "blue", "pending": "bright_black", "stuck": "red", "blocked": "red", "cancelled": "magenta",
 }  # fmt: skip
 NARROW = 60
 """Columns below which a job that has ended is named without the time of day: its id matters more."""
@@ -84,9 +84,10 @@ def head(scene: Scene, width: int, *, few: bool) -> list[Text]:
     document = scene.document
     lines = [Text(digest.headline(document, scene.alive, scene.now), style="bold", no_wrap=True)]
     counts = Text("  ", no_wrap=True)
-    for name in digest.ORDER:
-        if document["counts"].get(name):
-            counts.append(f"{document['counts'][name]} {name}", style=STYLES[name]).append("  ")
+    numbers = digest.counts(document)
+    for name in digest.SHOWN:
+        if numbers.get(name):
+            counts.append(f"{numbers[name]} {name}", style=STYLES[name]).append("  ")
     lines.append(counts)
     when = eta.line(document, scene.alive, scene.now, scene.clock)
     if when:
@@ -128,7 +129,7 @@ def _sections(scene: Scene, width: int, marks: Marks) -> list[_Section]:
     # What goes on comes before what is done, for where there is not room for all.
     phases = sorted(document["phases"], key=lambda row: row["status"] == "completed")
     place = {row["name"]: n for n, row in enumerate(document["phases"])}
-    hosts = document["meta"].get("hosts", ())
+    hosts, queue = document["meta"].get("hosts", ()), document["meta"].get("queue") or {}
     return [
         _Section("hosts", hosts, lambda rows: _hosts(rows, scene.now, width)),
         _Section("rented", teardown_text.lines(document), lambda rows: _rented(rows, width)),
@@ -137,12 +138,17 @@ def _sections(scene: Scene, width: int, marks: Marks) -> list[_Section]:
         ),
         _Section("GPUs", document["gpus"], lambda rows: _cards(rows, width, marks)),
         _Section("running", found.running, lambda rows: _running(rows, scene, width)),
+        _Section("queued in Slurm", list(queue.items()), lambda rows: _queue(rows, width)),
         _Section("waiting for a retry", found.retrying, lambda rows: _reasons(rows, scene, width)),
         _Section("need a person", digest.alike(found.person), lambda groups: _groups(groups, scene, width)),
         _Section("recovery", recovery.taken(document["jobs"]), lambda steps: _recovery(steps, width)),
         _Section("cancelled", digest.alike(found.cancelled), lambda groups: _groups(groups, scene, width)),
         _Section("recently finished", found.recent, lambda rows: _recent(rows, scene, width)),
     ]
+
+
+def _queue(rows: Sequence[tuple[str, int]], width: int) -> list[Text]:
+    return columns([[str(count), words] for words, count in rows], width, indent=1, right=(0,))
 
 
 def _recovery(steps: Sequence[tuple[Row, Mapping[str, Any]]], width: int) -> list[Text]:
@@ -154,7 +160,7 @@ def _hosts(rows: Sequence[Row], now: float, width: int) -> list[Text]:
     for row in rows:
         done = f"{row['counts'].get('completed', 0)}/{row['jobs']}"
         pulled = f"pulled {duration(max(0.0, now - epoch(row['last_pull'])))} ago" if row["last_pull"] else "not pulled"
-        table.append([row["name"], _manager(row), done, digest.counts_text(row["counts"], ("completed",)), pulled])
+        table.append([row["name"], _manager(row), done, digest.counts_text(digest.counts(row), ("completed",)), pulled])
     return columns(_without_empty(table), width, indent=1, right=(2,))
 
 
@@ -197,7 +203,7 @@ def _bar_width(width: int) -> int:
 def _phases(rows: Sequence[Row], width: int, marks: Marks) -> list[Text]:
     table = []
     for row in rows:
-        counts = row["counts"]
+        counts = digest.counts(row)
         parts = [
             (counts.get("completed", 0), marks.done, STYLES["completed"]),
             (counts.get("running", 0), marks.running, STYLES["running"]),
@@ -305,8 +311,8 @@ def jobs_table(rows: Sequence[Row], width: int, now: float, clock: Clock = diges
     """All of some jobs, a line each, with a heading."""
     table: list[list[str | Text]] = [["job", "phase", "status", "where", "attempts", "took", "why"]]
     for row in rows:
-        state = Text(row["status"], style=STYLES[row["status"]])
-        where = digest.place(row) if row["attempt"] else ""
+        state = Text(digest.word(row), style=STYLES[digest.word(row)])
+        where = digest.place(row)
         why = digest.reason(row, clock) or "; ".join(filter(None, (health.summary(row), activity.words(row, now))))
         table.append([row["id"], row["phase"], state, where, str(row["attempts"]), digest.took(row, now), why])
     return columns(table, width, right=(4, 5), head=True, ids=(0,))

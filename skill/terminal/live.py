@@ -103,7 +103,7 @@ class _Teller:
 def _lines(watched: Followed, say: Callable[[str], None], fresh: bool) -> None:
     say(digest.headline(watched.document, watched.alive, time.time()))
     if not fresh:
-        say(f"  {digest.counts_text(watched.document['counts'])}")
+        say(f"  {digest.counts_text(digest.counts(watched.document))}")
     teller = _Teller(say, {} if fresh else digest.places(watched.document))
     while not _is_over(watched):
         teller.tell(watched)

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from skill.common.text_table import columns, shortened
-from skill.runs.digest import Row
+from skill.runs.digest import Row, word
 from skill.terminal.view import window
 
 Params = Mapping[str, Sequence[tuple[str, Mapping[str, str]]]]
@@ -41,7 +41,7 @@ class Cell(NamedTuple):
 CELLS = {
     "completed": Cell("✓", "+"), "running": Cell("▶", ">"), "failed_oom": Cell("↻", "~"),
     "failed_other": Cell("↻", "~"), "pending": Cell("·", "."), "stuck": Cell("✗", "x"), "blocked": Cell("⊘", "#"),
-    "cancelled": Cell("–", "-"),
+    "cancelled": Cell("–", "-"), "queued": Cell("○", "o"),
 }  # fmt: skip
 
 UNHEALTHY = "!"
@@ -181,8 +181,8 @@ def _mark(row: Row | None, styles: Mapping[str, str], unicode: bool) -> tuple[st
         return "?", "yellow"
     if row["status"] == "running" and (row.get("health") or {}).get("flags"):
         return UNHEALTHY, "bold yellow"
-    cell = CELLS[row["status"]]
-    return (cell.char if unicode else cell.plain), styles[row["status"]]
+    name = word(row)
+    return (CELLS[name].char if unicode else CELLS[name].plain), styles[name]
 
 
 def _centred(text: str, width: int) -> str:

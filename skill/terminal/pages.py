@@ -35,6 +35,7 @@ _NOTE_LINES = 3
 _MEANING = {
     "completed": "ended well, and its output is there",
     "running": "runs now",
+    "queued": "waits in Slurm's queue",
     "pending": "waits: for a GPU, for other jobs, for a precondition",
     "failed_oom": "ran out of memory; is tried again",
     "failed_other": "failed; is tried again",
@@ -147,8 +148,8 @@ def _cells(rows: Sequence[Row], scene: Scene) -> list[list[str | Text]]:
     table: list[list[str | Text]] = [["job", "phase", "status", "took", "where", "why"]]
     phases = len(scene.document["phases"]) > 1
     for row in rows:
-        status = Text(row["status"], style=STYLES[row["status"]])
-        where = digest.place(row) if row["attempt"] else ""
+        status = Text(digest.word(row), style=STYLES[digest.word(row)])
+        where = digest.place(row)
         phase = row["phase"] if phases else ""
         table.append([row["id"], phase, status, digest.took(row, scene.now), where, _says(row, scene)])
     keep = [n for n in range(len(table[0])) if any(str(line[n]) for line in table[1:])]
@@ -182,9 +183,9 @@ def _matrix(scene: Scene, content: Content, selected: str | None, width: int, ro
 
 def _about(row: Row, scene: Scene, width: int) -> Text:
     """The selected job in one line."""
-    parts = [row["id"], row["status"], digest.took(row, scene.now), digest.place(row) if row["attempt"] else ""]
+    parts = [row["id"], digest.word(row), digest.took(row, scene.now), digest.place(row)]
     words = "  ".join(filter(None, (*parts, _says(row, scene))))
-    line = Text("> ", style="bold").append(words, style=STYLES[row["status"]])
+    line = Text("> ", style="bold").append(words, style=STYLES[digest.word(row)])
     line.no_wrap = True
     line.truncate(width, overflow="ellipsis")
     return line

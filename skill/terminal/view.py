@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from skill.runs.digest import RETRIES, Row
+from skill.runs.digest import RETRIES, Row, word
 
 OPEN = frozenset({"pending", "running", *RETRIES})
 """Statuses of jobs that can be cancelled."""
@@ -66,7 +66,7 @@ class Deed(NamedTuple):
 
 
 def matching(rows: Sequence[Row], needle: str) -> list[Row]:
-    """Rows that have each word of `needle` in their id, phase, status or host."""
+    """Rows that have each word of `needle` in their id, phase, status, host or node."""
     words = needle.lower().split()
     if not words:
         return list(rows)
@@ -74,7 +74,7 @@ def matching(rows: Sequence[Row], needle: str) -> list[Row]:
 
 
 def _searched(row: Row) -> str:
-    return f"{row['id']} {row['phase']} {row['status']} {row.get('host', '')}".lower()
+    return f"{row['id']} {row['phase']} {word(row)} {row.get('host', '')} {row.get('node') or ''}".lower()
 
 
 def first(rows: Sequence[Row]) -> str | None:

@@ -123,6 +123,7 @@ def indexes(state: QueueState) -> dict[str, Any]:
         "holders": {card: sorted(attempt.job for attempt in held) for card, held in state.cards.holders.items()},
         "held": dict(state.held),
         "card_jobs": state.tallies.card_jobs,
+        "queued": (state.tallies.queued, {name: tally.queued for name, tally in state.tallies.phases.items()}),
         "ready": {need: sorted(orders) for need, orders in ready.items() if orders},
         "next due": state.ready.next_due(),
         "left": dict(state.graph.left),
@@ -170,6 +171,13 @@ def expected_indexes(state: QueueState) -> dict[str, Any]:
         "holders": {card: sorted(names) for card, names in holders.items()},
         "held": {job.order: job.held for job in jobs if job.held is not None and job.status is Status.PENDING},
         "card_jobs": len(waits),
+        "queued": (
+            sum(attempt.is_queued for attempt in state.live.values()),
+            {
+                phase.name: sum(job.attempt.is_queued for job in jobs if job.attempt and job.spec.phase == phase.name)
+                for phase in state.phases
+            },
+        ),
         "ready": ready,
         "next due": min((job.due for job in jobs if job.status in RETRYING and job.due is not None), default=None),
         "left": {node: sum(job.status is not Status.COMPLETED for job in found) for node, found in members.items()},

@@ -194,7 +194,8 @@ def test_a_job_as_users_read_it() -> None:
             "step": None, "total": None, "rate": None, "eta_s": None, "loss": None, "util": None, "mem_mib": None,
             "flags": [],
         },
-        "outcome": None, "recovery": None, "last_output": None, "silent_s": None, "cpu": None,
+        "outcome": None, "recovery": None, "queued": None, "node": None, "last_output": None,
+        "silent_s": None, "cpu": None,
         "asks": None,
     }  # fmt: skip
 

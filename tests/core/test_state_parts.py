@@ -9,6 +9,7 @@ import pytest
 
 from queue_manager.core import events as ev
 from queue_manager.core.events import Event, Proc, Record
+from queue_manager.core.launchers import SLURM
 from queue_manager.core.model import Bound, InvalidTransition, QueueState, Settling, Teardown
 from queue_manager.core.status import Status
 from tests.core.states import check_indexes, manifest, spec
@@ -33,7 +34,12 @@ def ends(job: str, status: str = "completed", failure: str | None = None, **fiel
     return ev.AttemptEnded(job, fields.pop("n", 1), status, failure, **fields)
 
 
+def submits(job: str) -> Event:
+    return ev.AttemptStarting(job, 1, 1, f"wq.{job}.1", SLURM)
+
+
 FAILED = (starts("a", "G0"), ends("a", "stuck", "exit_code"))
+RUNS_ONE = {Status.RUNNING: 1, Status.PENDING: 2}
 UNLAUNCHED = (starts("a", "G0"), ends("a", "pending", "not_launched", charged=False))
 
 
@@ -67,6 +73,11 @@ UNLAUNCHED = (starts("a", "G0"), ends("a", "pending", "not_launched", charged=Fa
         ((ev.ManagerStarted("h", 1, "b", 5.0), ev.ManagerStarted("h", 2, "c", 7.0)), "machine.away", 12.0),
         ((starts("a", "G0"), ends("a")), "tallies.counts", {Status.COMPLETED: 1, Status.PENDING: 2}),
         ((starts("a", "G0"),), "tallies.card_jobs", 1),
+        ((starts("c"),), "tallies.queued", 0),
+        ((submits("a"), submits("c")), "tallies.shown", {Status.PENDING: 3}),
+        ((submits("a"), ev.AttemptStarted("a", 1, PROC, PROC)), "tallies.shown", RUNS_ONE),
+        ((submits("a"), submits("c"), ends("a", "pending", charged=False)), "tallies.queued", 1),
+        ((submits("c"), ends("c", "cancelled")), "tallies.shown", {Status.PENDING: 2, Status.CANCELLED: 1}),
         ((starts("a", "G0"), ends("a", "failed_oom", "oom", due=9.0)), "tallies.card_jobs", 2),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Any
 from queue_manager.core import events as ev
 from queue_manager.core import snapshot
 from queue_manager.core.events import Event, Proc, Record
+from queue_manager.core.launchers import SLURM
 from queue_manager.core.layout import RunPaths, session_name
 from queue_manager.core.manifest import JobSpec, Manifest, Phase, encode
 from queue_manager.core.model import QueueState
@@ -39,6 +40,7 @@ class Story:
         self.state = QueueState(made)
         self.records: list[Record] = []
         self.at = T0
+        self.queued: dict[int, str] = {}
         self.tell(ev.RunStarted(RUN_ID, made.project, "sha"))
         self.tell(ev.ManagerStarted("gpu-a", 4711, "boot"))
 
@@ -59,6 +61,19 @@ class Story:
         proc = Proc(1000 + n, 5)
         return self.tell(intent, ev.AttemptStarted(name, n, proc, proc, proc))
 
+    def submit(self, *names: str) -> Story:
+        """The next attempts of jobs go to Slurm."""
+        for name in names:
+            n = self.state.job(name).n + 1
+            self.tell(ev.AttemptStarting(name, n, 1, session_name(RUN_ID, name, n), SLURM))
+        return self
+
+    def begin(self, name: str, node: str, *gpus: int, ago: float = 0.0) -> Story:
+        """Slurm has started the attempt of a job on a node, so many seconds before it is seen."""
+        proc = Proc(7, 3)
+        n = self.state.job(name).n
+        return self.tell(ev.AttemptStarted(name, n, proc, proc, proc, node, gpus, self.at - ago))
+
     def end(self, name: str, status: str = "completed", **fields: Any) -> Story:
         """The attempt of a job ends."""
         fields.setdefault("exit_code", 0 if status == "completed" else 1)
@@ -76,7 +91,9 @@ class Story:
 
     def document(self, manager: str = "running", cards: tuple[Card, ...] = ()) -> dict[str, Any]:
         """The document now, through JSON, as a reader has it."""
-        situation = Situation(Cards(cards), {}, manager, "/code", 5.0, None, lambda name: str(self.paths.log(name)))
+        situation = Situation(
+            Cards(cards), {}, manager, "/code", 5.0, None, lambda name: str(self.paths.log(name)), queued=self.queued
+        )
         made = snapshot.head(self.state, situation, self.at)
         made["jobs"] = [snapshot.job_row(self.state, one, situation) for one in self.state.jobs]
         found: dict[str, Any] = json.loads(json.dumps(made))

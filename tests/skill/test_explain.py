@@ -52,14 +52,17 @@ def test_roots_are_found_through_phases_and_those_that_need_a_person_come_first(
 
 
 def test_a_job_that_waits_in_slurms_queue_says_so_and_has_no_terminal() -> None:
-    story = Story(manifest(job("a"), launcher="slurm")).start("a")
-    document = story.document("running")
-    (row,) = document["jobs"]
-    row["waiting"] = "waits in Slurm's queue (pending: Resources)"
-    tries = why.attempts(story.records, "a")
-    found = why.explain(document, Dependencies(story.manifest), "a", tries, [], story.at)
-    assert found["because"] == "running, attempt 1: waits in Slurm's queue (pending: Resources)"
+    story = Story(manifest(job("a"), launcher="slurm")).submit("a")
+    story.queued = {0: "waits in Slurm's queue (pending: Resources)"}
+    found = explain(story, "a")
+    assert found["because"] == "queued for 1.0 s, attempt 1: waits in Slurm's queue (pending: Resources)"
+    assert found["next"] == ["it starts when Slurm gives it room; what Slurm expects: squeue --me --start"]
+    assert [(row["status"], row["started"]) for row in found["attempts"]] == [("queued", None)]
+    story.begin("a", "n1", 0, 2, ago=0.5)
+    found = explain(story, "a")
+    assert found["because"] == "running for 1.5 s on n1 GPUs 0,2, attempt 1"
     assert found["next"] == [f"follow its log: wavequeue logs a -f --run {RUN_ID}"]
+    assert [(row["status"], row["node"], row["cards"]) for row in found["attempts"]] == [("running", "n1", [0, 2])]
 
 
 def test_what_is_completed_is_no_root() -> None:
