@@ -25,6 +25,7 @@ from queue_manager.slurm.batches import Answer, Batch, Batches, Task
 from queue_manager.slurm.cluster import Cluster, Listing
 from queue_manager.slurm.commands import Listed
 from queue_manager.slurm.pools import Pools
+from queue_manager.slurm.server_clock import ServerClock
 from queue_manager.slurm.watch import SlurmWatch
 
 SENT = Answer(0, "7\n", "")
@@ -70,9 +71,9 @@ class Desk:
         self.now += after
         return self.watch.observe([0], self.now)[0]
 
-    def claim(self, node: str = "n1") -> None:
+    def claim(self, node: str = "n1", gpus: str = " -") -> None:
         me = self.files.root / f"wrapper.{node}.8.99"
-        me.write_text(f"slurm {node} 8 0 99\n")
+        me.write_text(f"slurm {node} 8 0 99{gpus}\n")
         os.link(me, self.files.claim)
 
     def beat(self, ago: float) -> None:
@@ -103,6 +104,35 @@ def test_what_waits_may_wait_for_days(desk: Desk) -> None:
     for _ in range(3):
         assert desk.sees(86_400.0).queued == "waits in Slurm's queue (pending: Resources)"
     assert desk.watch.queued() == {0: "waits in Slurm's queue (pending: Resources)"}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "indices"),
+    [
+        (" 0,2", (0, 2)), (" 4-6,1", (4, 5, 6, 1)), (" -", ()), ("", ()), (" GPU-8d3f,GPU-1a2b", ()), (" MIG-1/2", ()),
+        (" NoDevFiles", ()),
+    ],
+)  # fmt: skip
+def test_a_claim_tells_where_a_task_runs(desk: Desk, gpus: str, indices: tuple[int, ...]) -> None:
+    """By the clock of the file server, which is not the manager's; a claim of an earlier version names no GPUs."""
+    desk.claim(gpus=gpus)
+    at = desk.files.claim.stat().st_mtime
+    os.utime(desk.files.claim, (at - 40.0, at - 40.0))
+    place = desk.sees().place
+    assert place is not None
+    assert (place.node, place.indices) == ("n1", indices)
+    assert place.since == pytest.approx(desk.now - 40.0, abs=2.0)
+    os.utime(desk.files.claim, (at + 9e6, at + 9e6))
+    desk.end(0)
+    os.utime(desk.files.exit, (at - 30.0, at - 30.0))
+    over = desk.sees(5.0).over
+    assert over == pytest.approx(desk.now - 35.0, abs=2.0), "not when it was seen"
+
+
+def test_a_file_from_the_future_is_of_now(desk: Desk) -> None:
+    clock = ServerClock(lambda: 5_000_000_000_000)
+    assert clock.here(4_990_000_000_000, desk.now) == pytest.approx(desk.now - 10.0)
+    assert clock.here(9_000_000_000_000, desk.now) == desk.now
 
 
 def test_an_unclear_answer_is_settled_by_the_listing(desk: Desk) -> None:

@@ -55,6 +55,8 @@ def stand_in(world: World, cluster: SlurmCluster, script: str) -> dict[str, str]
     folder: Path = world.root / "bin"
     folder.mkdir(exist_ok=True)
     program = folder / "sbatch"
-    program.write_text("#!/bin/sh\n" + script.replace("REAL", str(cluster.bin / "sbatch")))
-    program.chmod(0o755)
+    made = folder / "sbatch.new"  # a manager may just be about to run the one that is there
+    made.write_text("#!/bin/sh\n" + script.replace("REAL", str(cluster.bin / "sbatch")))
+    made.chmod(0o755)
+    made.replace(program)
     return {"PATH": f"{folder}:{world.environment['PATH']}"}
