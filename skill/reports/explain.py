@@ -407,6 +407,8 @@ def _attempt(row: Mapping[str, Any], story: Mapping[str, Any], mixed: Container[
     """One attempt in a line; `mixed`: what was not the same for all. What the first line of the story says of the
     newest one is not repeated."""
     where = f" on GPU {', '.join(map(str, row['cards']))}" if row["cards"] else ""
+    if row.get("node"):
+        where = f" on {row['node']}" + (f" GPU {', '.join(map(str, row['cards']))}" if row["cards"] else "")
     length = f" after {duration(row['seconds'])}" if row["seconds"] is not None else ""
     is_known = row["error"] and story["because"].endswith(row["error"])
     error = f": {row['error']}" if row["error"] and not is_known else ""

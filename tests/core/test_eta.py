@@ -12,6 +12,7 @@ from queue_manager.core.boundary import HealthReading
 from queue_manager.core.durations import NOTHING, Earlier
 from queue_manager.core.eta import Eta, estimate_end, outside
 from queue_manager.core.events import Record
+from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import JobSpec, OomRetry, Precondition
 from queue_manager.core.model import QueueState
 from queue_manager.core.readings import Card, Cards
@@ -99,6 +100,25 @@ def test_cards_that_others_use_a_paused_run_and_jobs_that_cannot_go_on_are_repor
     assert (found.at, found.note[:46]) == (START + 120, "without 1 job that cannot go on now (wide: nee")
     paused = bare(manifest(*jobs), ev.Paused())
     assert eta(paused, cards(1), START).note.startswith("2 jobs that cannot go on now (a: the run is paused")
+
+
+def test_what_waits_in_slurms_queue_does_not_run() -> None:
+    """Of nine jobs of 60 s two run, and as many at a time go on; the first of them began 30 s ago."""
+    state = QueueState(manifest(*(spec(f"j{n}", gpus=0) for n in range(9)), launcher=SLURM))
+    events: list[ev.Event] = [ev.RunStarted("run", "demo", "sha")]
+    events += (ev.AttemptStarting(f"j{n}", 1, 1, "", SLURM) for n in range(7))
+    for seq, event in enumerate(events, 1):
+        state.apply(Record(seq, START, event))
+    earlier = Earlier({f"j{n}": 60.0 for n in range(9)})
+    found = eta(state, (), START, earlier)
+    assert (found.at, found.note.partition(",")[0]) == (None, "none of its jobs runs now")
+    for n, at in ((0, START + 10.0), (1, START + 40.0)):
+        proc = ev.Proc(1, 1)
+        state.apply(Record(state.seq + 1, START + 40.0, ev.AttemptStarted(f"j{n}", 1, proc, proc, began=at)))
+    found = eta(state, (), START + 40.0, earlier)
+    assert found.at == pytest.approx(START + 10.0 + 5 * 60.0, abs=1.0)
+    assert found.note == "if 2 run at a time, as now"
+    assert state.tallies.queued == 5
 
 
 def test_a_held_job_and_one_that_waits_for_its_retry_go_on() -> None:

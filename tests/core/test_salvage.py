@@ -16,6 +16,7 @@ from queue_manager.core import events as ev
 from queue_manager.core import salvage
 from queue_manager.core.events import JournalError, Record
 from queue_manager.core.journal_lines import replay
+from queue_manager.core.launchers import SLURM
 from queue_manager.core.model import QueueState
 from queue_manager.core.rebuild import Head, Trace, rebuild
 from queue_manager.core.status import Status
@@ -225,6 +226,17 @@ def test_a_journal_cut_anywhere_and_its_snapshot_give_all_statuses_and_attempts(
     assert statuses(again) == statuses(state)
     assert [job.n for job in again.jobs] == [job.n for job in state.jobs]
     assert [job.exit_code for job in again.jobs] == [job.exit_code for job in state.jobs]
+
+
+def test_what_waits_in_slurms_queue_is_still_there_after_a_repair() -> None:
+    """Else it would be submitted a second time, and later managers would take it for cut off."""
+    made = manifest(spec("a", gpus=0), spec("b", gpus=0), launcher=SLURM)
+    document = Story(made).submit("a").document()
+    assert document["jobs"][0]["status"] == "pending"
+    rebuilt = rebuild(made, [], salvage.read_rows(document), HEAD, {"a": Trace(1, True)}, 2e9)
+    job = rebuilt.state.job("a")
+    assert job.attempt is not None
+    assert (job.n, job.attempt.is_queued, rebuilt.state.tallies.queued) == (1, True, 1)
 
 
 def test_without_a_journal_and_a_snapshot_outputs_tell_what_is_done() -> None:
