@@ -20,11 +20,12 @@ _INFERENCE_MIB = 22 * 1024
 
 class Work(NamedTuple):
     """What a spec needs. `seconds`: how long all of it takes, None: unknown; `gpus`: of the job that needs most;
-    `mem_mib`: the memory that a job has to have on a GPU, 0: any."""
+    `mem_mib`: the memory that a job has to have on a GPU, 0: any; `models`: one of which it has to be, empty: any."""
 
     seconds: float | None
     gpus: int
     mem_mib: int
+    models: tuple[str, ...] = ()
 
 
 class Advice(NamedTuple):
@@ -38,7 +39,8 @@ class Advice(NamedTuple):
 def work_of(manifest: Manifest, seconds: float | None) -> Work:
     """What the jobs of a manifest need."""
     memory = max((job.gpu_mem_mib or 0 for job in manifest.jobs if job.gpus), default=0)
-    return Work(seconds, max((job.gpus for job in manifest.jobs), default=0), memory)
+    models = next((job.gpu_model for job in manifest.jobs if job.gpu_model), ())
+    return Work(seconds, max((job.gpus for job in manifest.jobs), default=0), memory, models)
 
 
 def decide(work: Work, cards_mib: Sequence[int], stays_on: bool) -> Advice:
@@ -80,7 +82,8 @@ def usable(manifest: Manifest, cards: Sequence[Card]) -> list[int]:
 
 def _lacks(work: Work, cards_mib: Sequence[int]) -> str:
     of = f" of {mib_text(work.mem_mib)}" if work.mem_mib else ""
-    needed = f"a job needs {work.gpus} GPU{'s' * (work.gpus > 1)}{of}"
+    model = f" ({gpu_models.words(work.models)})" if work.models else ""
+    needed = f"a job needs {work.gpus} GPU{'s' * (work.gpus > 1)}{model}{of}"
     if not cards_mib:
         return f"{needed}, and this machine has none"
     return f"{needed}, and this machine has {len(cards_mib)} with up to {mib_text(max(cards_mib))}"
