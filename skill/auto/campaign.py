@@ -16,6 +16,8 @@ from skill.auto.replies import Finding, Proposal, Role
 
 SUBMITTING, SUBMITTED = "submitting", "submitted"
 COMPLETED = "completed"
+LOST = "lost"
+"""Of a job that is not awaited any longer: there is no GPU of its model."""
 
 
 class CampaignError(Exception):
@@ -32,7 +34,9 @@ class Record(NamedTuple):
 
 @dataclass
 class Job:
-    """One measurement of a node. `status`: submitting, submitted, or as the queue calls its end."""
+    """One measurement of a node. `status`: submitting, submitted, lost, or as the queue calls its end. `period`: runs
+    of one period only are compared; `screens`: it decides whether the node is run with more seeds; `beside`: the seed
+    of the baseline's run that was measured at the same time."""
 
     node: str
     seed: int
@@ -46,6 +50,9 @@ class Job:
     seconds: float = 0.0
     ended: float = 0.0
     usd: float | None = None
+    period: int = 0
+    screens: bool = False
+    beside: int | None = None
 
     @property
     def id(self) -> str:
@@ -67,7 +74,8 @@ class Node:
 
     `commit`: None until its edit was accepted; `is_edited`: the agent has answered, and the gate has not yet;
     `is_refused`: the gate refused what is in the worktree; `build_fault`: why its code cannot be built. `jobs`: of the
-    present revision, by seed; `earlier`: of revisions before.
+    present revision, by seed; `earlier`: of revisions before. `judged_in`: the period that its numbers are of; `holds`:
+    it is what it was judged, as far as it was measured again.
     """
 
     id: str
@@ -101,6 +109,8 @@ class Node:
     bar: float | None = None
     against: str | None = None
     judged: float | None = None
+    judged_in: int = 0
+    holds: bool = True
     analysis: str = ""
     killed: bool = False
     cancelling: bool = False
@@ -119,6 +129,18 @@ class Node:
     @property
     def open_jobs(self) -> list[Job]:
         return [job for job in self.jobs.values() if job.is_open]
+
+    @property
+    def period(self) -> int:
+        """The period that its numbers are of."""
+        if self.verdict is not None:
+            return self.judged_in
+        return max((job.period for job in self.jobs.values()), default=0)
+
+    def fresh_seeds(self, count: int) -> tuple[int, ...]:
+        """So many seeds that it has not been run with."""
+        first = max(self.jobs, default=-1) + 1
+        return tuple(range(first, first + count))
 
 
 @dataclass
@@ -194,7 +216,9 @@ class Trouble:
 @dataclass
 class Campaign:
     """Everything that is known of a campaign. `config.limits` are those in force, with extensions; `images`: what the
-    build of a commit printed last."""
+    build of a commit printed last; `gpus`: how many jobs can run at a time on each GPU model, None: not looked at;
+    `gpu`: the model that jobs run on, empty: any. `periods`: when one began after the first, and why; `checked`: seeds
+    of the baseline's runs that were looked at for drift."""
 
     config: Config
     started: float
@@ -211,6 +235,10 @@ class Campaign:
     paused_until: float = 0.0
     paused_reason: str = ""
     agent_digest: str = ""
+    gpus: Mapping[str, int] | None = None
+    gpu: str = ""
+    periods: list[tuple[float, str]] = field(default_factory=list)
+    checked: set[int] = field(default_factory=set)
     requests: set[str] = field(default_factory=set)
     stop_requested: bool = False
     resumed_at_round: int = 0
@@ -235,7 +263,7 @@ class Campaign:
         return replace(
             self, nodes=nodes, rounds=rounds, asks={number: replace(ask) for number, ask in self.asks.items()},
             findings=list(self.findings), notes=list(self.notes), judged=list(self.judged), images=dict(self.images),
-            alerts=list(self.alerts),
+            alerts=list(self.alerts), periods=list(self.periods), checked=set(self.checked),
             trouble=replace(self.trouble), requests=set(self.requests),
             malformed={key: list(texts) for key, texts in self.malformed.items()},
         )  # fmt: skip
@@ -250,9 +278,15 @@ class Campaign:
     def best(self) -> Node | None:
         """The node that was last judged better, or else the baseline once it is measured; never a control."""
         for name in reversed(self.judged):
-            if self.nodes[name].verdict in ("better", "baseline"):
-                return self.nodes[name]
+            node = self.nodes[name]
+            if node.verdict in ("better", "baseline") and node.holds:
+                return node
         return None
+
+    @property
+    def period(self) -> int:
+        """The number of the present period; from 0."""
+        return len(self.periods)
 
     @property
     def proposed(self) -> list[Node]:
@@ -419,9 +453,16 @@ def _build_failed(campaign: Campaign, event: ev.BuildFailed, _at: float) -> None
 
 
 def _jobs_submitting(campaign: Campaign, event: ev.JobsSubmitting, _at: float) -> None:
-    node = campaign.nodes[event.node]
+    node, period = campaign.nodes[event.node], campaign.period
+    screens = (
+        node.verdict is None
+        and node.kind in ("proposed", "declared")
+        and not any(job.period == period for job in node.jobs.values())
+    )
     for seed in event.seeds:
-        node.jobs.setdefault(seed, Job(node.id, seed, event.revision, SUBMITTING, event.usd))
+        job = Job(node.id, seed, event.revision, SUBMITTING, event.usd, period=period, screens=screens)
+        job.beside = event.beside
+        node.jobs.setdefault(seed, job)
 
 
 def _jobs_submitted(campaign: Campaign, event: ev.JobsSubmitted, _at: float) -> None:
@@ -439,12 +480,47 @@ def _job_ended(campaign: Campaign, event: ev.JobEnded, _at: float) -> None:
     job.seconds, job.ended, job.usd = event.seconds, event.ended, event.usd
 
 
+def _gpus_seen(campaign: Campaign, event: ev.GpusSeen, _at: float) -> None:
+    campaign.gpus = event.models
+
+
+def _model_chosen(campaign: Campaign, event: ev.ModelChosen, at: float) -> None:
+    campaign.gpu = event.gpu
+    if event.begins:
+        for job in campaign.open_jobs:
+            job.status, job.error = LOST, event.reason
+        campaign.periods.append((at, event.reason))
+        campaign.alerts.append((at, event.reason))
+
+
+def _drift_checked(campaign: Campaign, event: ev.DriftChecked, at: float) -> None:
+    campaign.checked.add(event.seed)
+    if not event.drifted:
+        return
+    campaign.periods.append((at, event.text))
+    campaign.alerts.append((at, event.text))
+    baseline = campaign.baseline
+    for job in campaign.jobs:
+        beside = job.seed if baseline is not None and job.node == baseline.id else job.beside
+        if beside is not None and beside >= event.seed:
+            job.period = campaign.period
+
+
+def _node_measured_again(campaign: Campaign, event: ev.NodeMeasuredAgain, _at: float) -> None:
+    node = campaign.nodes[event.node]
+    node.judged_in, node.holds = campaign.period, event.holds
+    node.reason = event.reason or node.reason
+    if event.value is not None:
+        node.value, node.sd = event.value, event.sd
+
+
 def _node_judged(campaign: Campaign, event: ev.NodeJudged, at: float) -> None:
     node = campaign.nodes[event.node]
     if node.verdict is not None:
         raise CampaignError(f"node {node.id} is judged twice")
     node.verdict, node.reason, node.value, node.sd = event.verdict, event.reason, event.value, event.sd
     node.effect, node.bar, node.against, node.judged = event.effect, event.bar, event.against, at
+    node.judged_in = campaign.period
     campaign.judged.append(node.id)
 
 
@@ -528,6 +604,10 @@ _CHANGES: Mapping[type[Event], Callable[[Campaign, Any, float], None]] = {
     ev.NodeJudged: _node_judged,
     ev.NodeAnalysed: _node_analysed,
     ev.JobsCancelling: _jobs_cancelling,
+    ev.GpusSeen: _gpus_seen,
+    ev.ModelChosen: _model_chosen,
+    ev.DriftChecked: _drift_checked,
+    ev.NodeMeasuredAgain: _node_measured_again,
     ev.AsksPaused: _asks_paused,
     ev.Steered: _steered,
     ev.LimitsChanged: _limits_changed,

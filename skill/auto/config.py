@@ -123,7 +123,9 @@ class Config:
     the baseline runs; `subdir`: where in the repository jobs run. `metrics`: rules as in a spec. `run`: keys of the top
     of a spec (hosts, conda, env, gpus, max_parallel, ...); `job`: keys of a job (gpus, timeout, retries, ...).
     `gpu_usd_per_hour`: of one job; None: unknown. `job_minutes`: how long a job takes, for what is reserved.
-    `per_round`: nodes that are measured at a time; `strict`: a round ends before the next is planned.
+    `per_round`: nodes that are measured at a time; `strict`: a round ends before the next is planned. `time_budget`: a
+    run trains for a fixed time, so that its result depends on what else its machine does; the baseline is run beside
+    others. `lost_after`: seconds for which no host with the GPU model of the jobs was reached, until others take over.
     """
 
     name: str
@@ -145,5 +147,7 @@ class Config:
     job_minutes: float | None = None
     per_round: int = 3
     strict: bool = False
+    time_budget: bool = False
+    lost_after: float = 1800.0
     layout: Literal["karpathy"] | None = None
     brief: str = ""

@@ -138,12 +138,15 @@ def _of_numbers(config: Config) -> Iterator[str]:
         ("agent.usd_per_call", agent.usd_per_call, 0),
         ("gpu_usd_per_hour", config.gpu_usd_per_hour, 0),
         ("job_minutes", config.job_minutes, 0),
+        ("lost_after", config.lost_after, 0),
         *((f"limits.{name}", getattr(limits, name), 1) for name in counts),
         *((f"limits.{name}", getattr(limits, name), 0) for name in amounts),
     )
     for name, value, least in table:
         if value is not None and (value < least or not math.isfinite(value)):
             yield f"{name} is {value:g}, and has to be at least {least}"
+    if config.time_budget and "gpu_mem_mib" in config.job:
+        yield "job.gpu_mem_mib shares a GPU, and with time_budget that would change results; remove one of them"
     if all(getattr(limits, one.name) is None for one in dataclasses.fields(limits) if one.name != "no_novel"):
         yield "limits: nothing ends this campaign; give max_nodes, max_rounds, patience, target, deadline or max_usd"
 

@@ -188,13 +188,13 @@ def _left(campaign: Campaign) -> dict[str, Any]:
 
 
 def _noise(campaign: Campaign, best: Node | None) -> float | None:
-    spread = noise.pooled(campaign, noise.model(best, campaign.config)) if best is not None else None
+    spread = noise.pooled(campaign, noise.model(best)) if best is not None else None
     return None if spread is None else spread.sd
 
 
 def _row(campaign: Campaign, node: Node) -> dict[str, Any]:
     """A node; what is empty is left out."""
-    runs = noise.values(node, campaign.config, noise.model(node, campaign.config))
+    runs = noise.values(node, campaign.config, node.period)
     row = {
         "id": node.id,
         "kind": node.kind if node.kind != "proposed" else "",

@@ -139,12 +139,14 @@ class BuildFailed:
 
 @dataclass(frozen=True)
 class JobsSubmitting:
-    """The intent to submit jobs of a node, by seed. `usd`: reserved for each; None: unknown."""
+    """The intent to submit jobs of a node, by seed. `usd`: reserved for each; None: unknown. `beside`: the seed of the
+    baseline's run that is measured at the same time, see Config.time_budget."""
 
     node: str
     seeds: tuple[int, ...]
     revision: int = 0
     usd: float | None = None
+    beside: int | None = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,44 @@ class JobEnded:
     ended: float = 0.0
     usd: float | None = None
     revision: int = 0
+
+
+@dataclass(frozen=True)
+class GpusSeen:
+    """How many jobs can run at a time on GPUs of each model; `why`: what made that be looked at, once jobs ran."""
+
+    models: Mapping[str, int]
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class ModelChosen:
+    """Jobs run on this GPU model from here on. `begins`: a period, in which runs before are not compared with."""
+
+    gpu: str
+    reason: str
+    begins: bool = False
+
+
+@dataclass(frozen=True)
+class DriftChecked:
+    """A run of the baseline beside others was compared with those before. `drifted`: it differs beyond noise, and a
+    period begins with it and with what was measured since."""
+
+    seed: int
+    drifted: bool
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class NodeMeasuredAgain:
+    """The baseline or the best node has been measured in a new period. `holds`: it is still what it was taken for."""
+
+    node: str
+    value: float | None = None
+    sd: float | None = None
+    holds: bool = True
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -255,7 +295,8 @@ class CampaignStopped:
 Event = Union[
     CampaignStarted, LoopStarted, AskStarting, AskEnded, RoundPlanned, ProposalRefused, NodeCreated, EditAccepted,
     EditRefused, CodeBuilt, BuildFailed, JobsSubmitting, JobsSubmitted, JobEnded, NodeJudged, NodeAnalysed,
-    JobsCancelling, AsksPaused, Steered, LimitsChanged, StopRequested, CampaignResumed, CampaignStopped,
+    JobsCancelling, GpusSeen, ModelChosen, DriftChecked, NodeMeasuredAgain, AsksPaused, Steered, LimitsChanged,
+    StopRequested, CampaignResumed, CampaignStopped,
 ]  # fmt: skip
 WIRE: Mapping[str, type[Event]] = {
     "CampaignStarted": CampaignStarted,
@@ -275,6 +316,10 @@ WIRE: Mapping[str, type[Event]] = {
     "NodeJudged": NodeJudged,
     "NodeAnalysed": NodeAnalysed,
     "JobsCancelling": JobsCancelling,
+    "GpusSeen": GpusSeen,
+    "ModelChosen": ModelChosen,
+    "DriftChecked": DriftChecked,
+    "NodeMeasuredAgain": NodeMeasuredAgain,
     "AsksPaused": AsksPaused,
     "Steered": Steered,
     "LimitsChanged": LimitsChanged,

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+from skill.auto import comparable, policy, requests
 from skill.auto import events as ev
-from skill.auto import policy, requests
 from skill.auto.campaign import SUBMITTED, Campaign, Job, Node, Record, apply, job_id
 from skill.auto.config import Config
 from skill.auto.journal import Journal
@@ -31,6 +31,8 @@ LEAVE_WITHIN = 1.5
 RETRY = 15.0
 """Seconds until a queue that could not be reached is tried again."""
 _LOOK = 0.5
+_SOON, _SHARE = 0.5, 0.1
+"""Seconds between two looks at the queue, at least; and as a share of the time since a job was given or has ended."""
 T = TypeVar("T")
 
 
@@ -40,6 +42,22 @@ def judged_words(node: Node, config: Config) -> str:
     gain = "" if node.effect is None or node.bar is None else f", gain {node.effect:+.3g} (counts above {node.bar:.2g})"
     why = f": {node.reason}" if node.reason else ""
     return f"{node.id} {(node.verdict or '').replace('_', ' ')}{value}{gain}, {node.title}{why}"
+
+
+def noted_words(event: ev.Event, campaign: Campaign) -> str | None:
+    """What a conclusion says to a person; None where it is no news."""
+    if isinstance(event, ev.NodeJudged):
+        return judged_words(campaign.nodes[event.node], campaign.config)
+    if isinstance(event, ev.ModelChosen):
+        again = "; the baseline and the best node are measured again" if event.begins else ""
+        return f"jobs run on {event.gpu}: {event.reason}{again}"
+    if isinstance(event, ev.DriftChecked) and event.drifted:
+        return f"ALERT: {event.text}; the baseline and the best node are measured again"
+    if isinstance(event, ev.NodeMeasuredAgain):
+        node = campaign.nodes[event.node]
+        value = "" if event.value is None else f": {campaign.config.objective.metric} {event.value:.6g}"
+        return f"{node.id} measured again{value}" + ("" if event.holds else f", no longer the best: {event.reason}")
+    return None
 
 
 class Loop:
@@ -64,7 +82,8 @@ class Loop:
         self._stop = threading.Event()
         self._ended: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._threads: dict[object, threading.Thread] = {}
-        self._look_at, self._submit_at = 0.0, 0.0
+        self._look_at, self._submit_at, self._gpus_at = 0.0, 0.0, 0.0
+        self._news_at = 0.0
         self._fault = ""
         self._is_interrupted, self._may_raise = False, False
 
@@ -84,8 +103,9 @@ class Loop:
         before = self.campaign.seq
         self._take_requests()
         self._collect()
-        while self._act():
-            pass
+        if self._knows_gpus():
+            while self._act():
+                pass
         if self.campaign.seq != before:
             self._changed(self.campaign)
         return self.campaign.stopped is None
@@ -118,17 +138,43 @@ class Loop:
 
         def look() -> None:
             nonlocal seen
-            seen = self._runs.look()
+            seen = self._runs.look(self.campaign.gpu)
 
         is_seen = self._reaches(look)
-        self._look_at = now + (self._runs.interval if is_seen else RETRY)
+        pace = min(self._runs.interval, max(_SOON, _SHARE * (now - self._news_at)))
+        self._look_at = now + (pace if is_seen else RETRY)
         if not is_seen:
             return
         ended = [(job, seen[job.id]) for job in jobs if job.id in seen and seen[job.id].status in FINAL]
         for job, row in sorted(ended, key=lambda one: (one[1].ended or 0.0, one[0].id)):
             self.record(self._job_ended(job, row))
+            self._news_at = now
         if any(job.id not in seen for job in jobs):
             self._submit_again([job for job in jobs if job.id not in seen])
+        gone = self._runs.gone(self.campaign.config.lost_after)
+        if gone is not None and self.campaign.gpu:
+            self._look_at_gpus(gone)
+
+    def _knows_gpus(self) -> bool:
+        """Whether it is known which GPUs there are, where jobs need some; before, none is submitted."""
+        if self.campaign.gpus is None and comparable.needs_gpus(self.campaign.config):
+            self._look_at_gpus("")
+            return self.campaign.gpus is not None
+        return True
+
+    def _look_at_gpus(self, why: str) -> None:
+        """Ask the machines for their GPUs. `why`: what made that necessary once jobs ran."""
+        if self._clock() < self._gpus_at:
+            return
+        found: Mapping[str, int] = {}
+
+        def look() -> None:
+            nonlocal found
+            found = self._runs.gpus()
+
+        if self._reaches(look) and found != self.campaign.gpus:
+            self.record(ev.GpusSeen(dict(found), why))
+        self._gpus_at = self._clock() + RETRY
 
     def _job_ended(self, job: Job, row: JobSeen) -> ev.JobEnded:
         config, node = self.campaign.config, self.campaign.nodes[job.node]
@@ -153,8 +199,11 @@ class Loop:
         for one in actions:
             if isinstance(one, Note):
                 self.record(one.event)
-                if isinstance(one.event, ev.NodeJudged):
-                    self._say(judged_words(self.campaign.nodes[one.event.node], self.campaign.config))
+                if isinstance(one.event, ev.ModelChosen):
+                    self._submit_at = 0.0  # other machines than those that could not be reached
+                words = noted_words(one.event, self.campaign)
+                if words is not None:
+                    self._say(words)
                 return True
             if isinstance(one, Pause):
                 self.record(ev.AsksPaused(one.until, one.reason, one.alert))
@@ -182,11 +231,11 @@ class Loop:
         for one in actions:
             node = self.campaign.nodes[one.node]
             if any(seed not in node.jobs for seed in one.seeds):
-                self.record(ev.JobsSubmitting(one.node, one.seeds, node.revision, one.usd))
+                self.record(ev.JobsSubmitting(one.node, one.seeds, node.revision, one.usd, one.beside))
             jobs += [self._job(node, seed) for seed in one.seeds]
         if not self._give(jobs):
             return False
-        self._look_at = 0.0
+        self._look_at, self._news_at = 0.0, self._clock()
         for one in actions:
             self.record(ev.JobsSubmitted(one.node, one.seeds, self.campaign.nodes[one.node].revision))
         return True
@@ -211,11 +260,12 @@ class Loop:
         assert node.commit is not None
         name = job_id(node.id, seed, node.revision)
         image = self.campaign.images.get(node.commit, "")
-        return JobToRun(name, node.id, seed, node.settings, self._source.directory(node.id), node.commit, image)
+        place = self._source.directory(node.id)
+        return JobToRun(name, node.id, seed, node.settings, place, node.commit, image, self.campaign.gpu)
 
     def _cancel(self, action: Cancel) -> bool:
         node = self.campaign.nodes[action.node]
-        if not self._reaches(lambda: self._runs.cancel([job.id for job in node.open_jobs])):
+        if not self._reaches(lambda: self._runs.cancel([job.id for job in node.open_jobs], self.campaign.gpu)):
             return False
         self.record(ev.JobsCancelling(node.id))
         return True

@@ -83,7 +83,7 @@ def _known(campaign: Campaign) -> Iterator[_Known]:
         for job in node.jobs.values():
             yield from (_Known(value, node.id) for value in job.metrics.values())
             yield _Known(float(job.seed), node.id)
-        runs = len(noise.values(node, campaign.config, noise.model(node, campaign.config)))
+        runs = len(noise.values(node, campaign.config, node.period))
         yield from (_Known(float(count), node.id) for count in (runs, node.added, node.removed) if count)
         if baseline is not None and baseline.value and node.value is not None:
             yield _Known(100 * (node.value - baseline.value) / abs(baseline.value), node.id, percent=True)

@@ -1,6 +1,6 @@
 """What is better, what is noise: the statistics by which nodes are compared. Pure.
 
-Screening runs (seed 0) choose candidates and are not counted among the runs that confirm them, so that a lucky one
+Screening runs choose candidates and are not counted among the runs that confirm them, so that a lucky one
 does not speak for itself.
 """
 
@@ -9,15 +9,12 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from skill.auto.campaign import COMPLETED, Campaign, Job, Node
 from skill.auto.config import Config
 from skill.reports.effect import t_quantile
-
-SCREEN = 0
-"""The seed of a screening run."""
 
 
 class Spread(NamedTuple):
@@ -44,48 +41,50 @@ class Gain(NamedTuple):
         return self.effect < -self.bar
 
 
-def seeds_of(node: Node, config: Config) -> tuple[int, ...]:
-    """The seeds by which a node is confirmed. The baseline, and what a person declared a control, have no screening."""
-    if node.kind == "baseline":
-        return tuple(range(config.noise.baseline))
-    if node.kind == "control":
-        return tuple(range(config.noise.confirm))
-    return tuple(range(SCREEN + 1, SCREEN + 1 + config.noise.confirm))
-
-
 def number(job: Job, metric: str) -> float | None:
     """The metric of a job: only of one that completed, and finite."""
     found = job.metrics.get(metric) if job.status == COMPLETED else None
     return found if found is not None and math.isfinite(found) else None
 
 
-def values(node: Node, config: Config, gpu: str) -> list[float]:
-    """The objective of a node's confirming runs on one GPU model."""
-    jobs = (node.jobs[seed] for seed in seeds_of(node, config) if seed in node.jobs)
-    found = (number(job, config.objective.metric) for job in jobs if job.gpu == gpu)
+def values(
+    node: Node, config: Config, period: int, gpu: str | None = None, without: Collection[int] = ()
+) -> list[float]:
+    """The objective of a node's confirming runs of a period, on one GPU model; None: on that of most of them.
+    `without`: seeds that are left out."""
+    model_ = model(node, period) if gpu is None else gpu
+    jobs = (job for job in confirming(node, period) if job.gpu == model_ and job.seed not in without)
+    found = (number(job, config.objective.metric) for job in jobs)
     return [value for value in found if value is not None]
 
 
-def model(node: Node, config: Config) -> str:
-    """The GPU model on which most of a node's confirming runs were; empty without a GPU."""
-    jobs = [node.jobs[seed].gpu for seed in seeds_of(node, config) if seed in node.jobs]
+def confirming(node: Node, period: int) -> list[Job]:
+    """A node's runs of a period but for those by which it was screened; the baseline and controls have no screening."""
+    return [job for job in node.jobs.values() if job.period == period and not job.screens]
+
+
+def model(node: Node, period: int | None = None) -> str:
+    """The GPU model on which most of a node's confirming runs of a period were; empty without a GPU. None: of the
+    period that its numbers are of."""
+    jobs = [job.gpu for job in confirming(node, node.period if period is None else period)]
     return max(sorted(set(jobs)), key=jobs.count, default="")
 
 
-def pooled(campaign: Campaign, gpu: str) -> Spread | None:
-    """The noise of one run on a GPU model, pooled over all nodes with two or more confirming runs there; None where no
-    node has."""
+def pooled(campaign: Campaign, gpu: str, without: Collection[int] = ()) -> Spread | None:
+    """The noise of one run on a GPU model, pooled over all nodes with two or more confirming runs there in a period;
+    None where no node has. `without`: seeds of the baseline that are left out."""
     squares, freedom = 0.0, 0
     for node in campaign.nodes.values():
-        found = values(node, campaign.config, gpu)
-        if len(found) >= 2:
-            squares += statistics.variance(found) * (len(found) - 1)
-            freedom += len(found) - 1
+        for period in {job.period for job in node.jobs.values()}:
+            found = values(node, campaign.config, period, gpu, without if node.kind == "baseline" else ())
+            if len(found) >= 2:
+                squares += statistics.variance(found) * (len(found) - 1)
+                freedom += len(found) - 1
     return Spread(math.sqrt(squares / freedom), freedom) if freedom else None
 
 
 def gain(campaign: Campaign, mine: Sequence[float], best: Sequence[float], gpu: str) -> Gain | None:
-    """Compare a node's values with those of the best; None where nothing is known of the noise."""
+    """Compare a node's values with those of another, all on one GPU model; None where nothing is known of the noise."""
     spread = pooled(campaign, gpu)
     if not mine or not best or spread is None:
         return None
@@ -110,12 +109,12 @@ def false_keeps(z: float) -> float:
     return 0.5 * math.erfc(z / math.sqrt(2.0))
 
 
-def broken_guard(node: Node, config: Config) -> str | None:
+def broken_guard(jobs: Sequence[Job], config: Config) -> str | None:
     """Which guard the mean of a node's runs breaks, in words; None if none is, as far as it was measured."""
     for guard in config.guards:
-        found = [value for job in node.jobs.values() if (value := number(job, guard.metric)) is not None]
+        found = [value for job in jobs if (value := number(job, guard.metric)) is not None]
         if not found:
-            if any(job.status == COMPLETED for job in node.jobs.values()):
+            if any(job.status == COMPLETED for job in jobs):
                 return f"{guard.metric} was not measured"
             continue
         mean = statistics.fmean(found)

@@ -28,6 +28,8 @@ def document(campaign: Campaign) -> dict[str, Any]:
         "paused_until": iso(campaign.paused_until) if campaign.trouble.row else None,
         "paused_reason": campaign.paused_reason if campaign.trouble.row else "",
         "best": None if best is None else best.id,
+        "gpu": campaign.gpu,
+        "periods": [{"at": iso(at), "reason": text} for at, text in campaign.periods],
         "limits": limits(campaign),
         "spent": {"gpu": spent(campaign.gpu_spent), "agent": spent(campaign.agent_spent)},
         "asks": [
@@ -119,6 +121,7 @@ def job_row(job: Job) -> dict[str, Any]:
         "metrics": dict(job.metrics),
         "error": job.error,
         "gpu": job.gpu,
+        "period": job.period,
         "host": job.host,
         "seconds": round(job.seconds, 3),
         "usd": job.usd,

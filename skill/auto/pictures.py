@@ -134,7 +134,7 @@ def _y_scale(shown: Sequence[Node], controls: Sequence[Node], campaign: Campaign
     middle = statistics.median(values)
     reach = 6 * statistics.median(abs(value - middle) for value in values) or max(abs(middle), 1.0)
     near = [value for value in values if abs(value - middle) <= reach] + kept
-    spread = noise.pooled(campaign, noise.model(shown[0], campaign.config))
+    spread = noise.pooled(campaign, noise.model(shown[0]))
     sd = max([spread.sd if spread else 0.0, *(node.sd or 0.0 for node in shown if (node.value or 0.0) in near)])
     low, high = min(near) - sd, max(near) + sd
     if low == high:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Union
 
-from skill.auto import budget, events, proposals, stops
+from skill.auto import budget, comparable, events, proposals, stops
 from skill.auto.campaign import SUBMITTING, Campaign, Node
 from skill.auto.campaign import Ask as Asked
 from skill.auto.events import Event
@@ -52,11 +52,13 @@ class Build:
 
 @dataclass(frozen=True)
 class Submit:
-    """Have a node measured with these seeds. `usd`: to be reserved for each."""
+    """Have a node measured with these seeds. `usd`: to be reserved for each; `beside`: the seed of the baseline's run
+    that is measured at the same time."""
 
     node: str
     seeds: tuple[int, ...]
     usd: float | None = None
+    beside: int | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,10 @@ def _has_work(campaign: Campaign) -> bool:
 
 
 def _conclusions(campaign: Campaign) -> Iterator[Note | Pause]:
+    for about in (comparable.model_due, comparable.drift_due, comparable.measured_again):
+        found = about(campaign)
+        if found is not None:
+            yield Note(found)
     yield from _declared(campaign)
     if campaign.trouble.pause_due:
         yield _pause(campaign)
@@ -140,10 +146,10 @@ def _conclusions(campaign: Campaign) -> Iterator[Note | Pause]:
             yield Note(proposals.settle(campaign, planned))
     judged = []
     for node in campaign.undecided:
-        found = judge(campaign, node)
-        if isinstance(found, events.NodeJudged):
+        verdict = judge(campaign, node)
+        if isinstance(verdict, events.NodeJudged):
             ended = max((job.ended for job in node.jobs.values()), default=0.0)
-            judged.append((ended, node.id, found))
+            judged.append((ended, node.id, verdict))
     if judged:  # in the order in which their jobs ended, whenever that was seen
         yield Note(min(judged, key=lambda one: one[:2])[2])
 
@@ -184,14 +190,7 @@ def _wanted(campaign: Campaign, now: float) -> Iterator[Ask | Gate | Build | Sub
     """In the order of their importance, without regard to what they cost."""
     nodes = sorted(campaign.undecided, key=lambda node: not node.boosted)
     needs = [(node, judge(campaign, node)) for node in nodes if not node.killed]
-    submits = []
-    for node, need in needs:
-        begun = tuple(seed for seed, job in node.jobs.items() if job.status == SUBMITTING)
-        if begun:
-            submits.append(Submit(node.id, begun))
-        elif isinstance(need, Next) and need.seeds:
-            submits.append(Submit(node.id, need.seeds, budget.job_usd(campaign)))
-    yield from sorted(submits, key=lambda one: (one.seeds == (0,), not campaign.nodes[one.node].boosted))
+    yield from _submits(campaign, needs)
     builds = {node.commit: node.id for node, need in reversed(needs) if isinstance(need, Next) and need.build}
     yield from (Build(node, commit) for commit, node in builds.items() if commit is not None)
     yield from (Gate(node.id) for node in nodes if node.is_edited and not node.killed)
@@ -200,6 +199,26 @@ def _wanted(campaign: Campaign, now: float) -> Iterator[Ask | Gate | Build | Sub
     free = campaign.config.agent.parallel - len(campaign.open_asks)
     for ask, _ in zip(_asks(campaign, needs), range(max(0, free)), strict=False):
         yield ask
+
+
+def _submits(campaign: Campaign, needs: Sequence[tuple[Node, object]]) -> Iterator[Submit]:
+    """What is to be measured: what was begun and what others are compared with first, a first run of a node last."""
+    usd, beside = budget.job_usd(campaign), comparable.beside_next(campaign)
+    for node in campaign.nodes.values():
+        begun = tuple(seed for seed, job in node.jobs.items() if job.status == SUBMITTING)
+        if begun and not node.killed:
+            yield Submit(node.id, begun, beside=node.jobs[begun[0]].beside)
+    for node, seeds in comparable.due_again(campaign):
+        yield Submit(node.id, seeds, usd)
+    baseline = campaign.baseline
+    fresh = [
+        Submit(node.id, need.seeds, usd, beside)
+        for node, need in needs
+        if isinstance(need, Next) and need.seeds and not any(job.status == SUBMITTING for job in node.jobs.values())
+    ]
+    if fresh and beside is not None and baseline is not None and beside not in baseline.jobs:
+        yield Submit(baseline.id, (beside,), usd)
+    yield from sorted(fresh, key=lambda one: (len(one.seeds) == 1, not campaign.nodes[one.node].boosted))
 
 
 def _asks(campaign: Campaign, needs: Sequence[tuple[Node, object]]) -> Iterator[Ask]:
@@ -281,9 +300,17 @@ def _afforded(
         gpu = (one.usd or 0.0) * len(one.seeds) if isinstance(one, Submit) else 0.0
         left = left.after(gpu, (one.usd or 0.0) if isinstance(one, Ask) else 0.0)
         if left.is_over:
-            return chosen, one
+            return _without_lone(campaign, chosen), one
         chosen.append(one)
     return chosen, None
+
+
+def _without_lone(campaign: Campaign, chosen: list[Action]) -> list[Action]:
+    """Without a new run of the baseline that nothing is measured beside, since the limits do not pay for that."""
+    last, baseline = (chosen[-1] if chosen else None), campaign.baseline
+    if not isinstance(last, Submit) or baseline is None or last.node != baseline.id or last.usd is None:
+        return chosen
+    return chosen[:-1] if last.seeds == (comparable.beside_next(campaign),) else chosen
 
 
 def _no_money(campaign: Campaign, dropped: Ask | Gate | Build | Submit) -> str:

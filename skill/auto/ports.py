@@ -110,7 +110,7 @@ class Source(Protocol):
 @dataclass(frozen=True)
 class JobToRun:
     """A job NODE_sSEED. `directory`: the node's worktree; `settings`: all of them; `image`: what the build of its code
-    printed last."""
+    printed last; `gpu_model`: the full name of the only GPU model that will do, empty: as the configuration says."""
 
     id: str
     node: str
@@ -119,6 +119,7 @@ class JobToRun:
     directory: Path
     commit: str
     image: str = ""
+    gpu_model: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,18 +137,26 @@ class JobSeen:
 
 
 class Queue(Protocol):
-    """The run of a campaign, on this machine or on hosts. Raises FailedError where it cannot be reached.
+    """The runs of a campaign, on this machine or on hosts: on hosts one for each GPU model that its jobs were tied to.
+    Raises FailedError where it cannot be reached. `gpu_model`: that of the jobs that are meant.
 
-    `interval`: seconds between two looks at it.
+    `interval`: seconds between two looks at it, at most.
     """
 
     interval: float
 
+    def gpus(self) -> Mapping[str, int]:
+        """How many jobs can run at a time on GPUs of each model, on the machines that answer."""
+
+    def gone(self, after: float) -> str | None:
+        """Why no job comes back of the run that was last looked at: none of its hosts was reached for `after` seconds,
+        or all were given up. None where that is not so."""
+
     def submit(self, jobs: Sequence[JobToRun]) -> None:
         """Add jobs to the run, which is made where it is not there. A job that it has already is left alone."""
 
-    def look(self) -> Mapping[str, JobSeen]:
+    def look(self, gpu_model: str) -> Mapping[str, JobSeen]:
         """All jobs of the run; empty where there is none yet."""
 
-    def cancel(self, jobs: Sequence[str]) -> None:
+    def cancel(self, jobs: Sequence[str], gpu_model: str) -> None:
         """Cancel jobs that have not ended."""

@@ -22,6 +22,8 @@ def at_once(campaign: Campaign, now: float) -> Why | None:
         return Why("person", "a person stopped it")
     if baseline is not None and baseline.verdict in ("failed", "killed"):
         return Why("baseline", f"the baseline {baseline.id} gives no number: {baseline.reason}")
+    if baseline is not None and not baseline.holds:
+        return Why("baseline", f"the baseline {baseline.id}, measured again, gives no number: {baseline.reason}")
     if limits.deadline is not None and now >= limits.deadline:
         return Why("deadline", f"the deadline {iso(limits.deadline)} has passed")
     if limits.target is not None and best is not None and best.value is not None:

@@ -29,7 +29,7 @@ def master(campaign: Campaign) -> str:
             node.id, node.parent or "", node.kind, node.verdict or node.status, _full(node.value), _full(node.sd),
             str(runs(campaign, node)), _full(node.effect), _full(node.bar),
             node.against or "", node.family, json.dumps(dict(node.settings), sort_keys=True), node.commit or "",
-            str(node.added), str(node.removed), noise.model(node, campaign.config),
+            str(node.added), str(node.removed), noise.model(node),
             f"{sum(job.seconds for job in jobs):.3f}",
             "" if not prices or None in prices else _full(sum(price or 0.0 for price in prices)),
             node.title, node.reason,
@@ -39,7 +39,7 @@ def master(campaign: Campaign) -> str:
 
 def runs(campaign: Campaign, node: Node) -> int:
     """The number of runs that a node's value is the mean of; 1 for a screening run."""
-    confirming = noise.values(node, campaign.config, noise.model(node, campaign.config))
+    confirming = noise.values(node, campaign.config, node.period)
     return len(confirming) or (1 if node.value is not None else 0)
 
 
@@ -68,6 +68,9 @@ def summary(campaign: Campaign) -> str:
     if best is not None and baseline is not None:
         gain = f"; the baseline {baseline.id} has {number(baseline)}" if best is not baseline else ""
         lines += [f"Best: **{best.id}** {_cell(best.title)}, {metric} {number(best)}{gain}.", ""]
+    if campaign.gpu:
+        since = f", since {iso(campaign.periods[-1][0])}: {_cell(campaign.periods[-1][1])}" if campaign.periods else ""
+        lines += [f"Compared are runs on {_cell(campaign.gpu)}{since}.", ""]
     limits = [
         (row["limit"], "-" if row["used"] is None else f"{row['used']:g}", str(row["most"]))
         for row in overview.limits(campaign)

@@ -210,6 +210,7 @@ def configuration(work: WorkDir, wanted: Wanted, found: Repository, known: Recog
         job=job,
         gpu_usd_per_hour=wanted.gpu_usd_per_hour,
         job_minutes=minutes,
+        time_budget=known is not None,
         layout=known.layout if known else None,
         brief=wanted.brief or (known.brief if known else ""),
     )
@@ -322,7 +323,7 @@ def measure_here(config: Config, work: WorkDir, job: JobToRun, say: Say) -> JobS
     """Run a job as a campaign's are, to its end. Raises FailedError."""
     queue = auto_queue.queue_of(config, work, say)
     queue.submit([job])
-    run = queue.run
+    run = queue.run()
     assert run is not None
     try:
         while wait_run.wait_run(run).why != wait_run.ENDED:

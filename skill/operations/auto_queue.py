@@ -6,13 +6,17 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from build_manifest.faults import Shown, SpecErrors
+from build_manifest import Built
+from build_manifest.faults import Shown, SpecErrors, listed
 from queue_manager.core.layout import LOCAL_RUNS
-from queue_manager.core.times import epoch
+from queue_manager.core.manifest import Manifest
+from queue_manager.core.readings import may_use
+from queue_manager.core.times import duration, epoch
 from skill.auto import gate, protection, repository
 from skill.auto.campaign import COMPLETED
 from skill.auto.config import Config
@@ -21,10 +25,20 @@ from skill.auto.ports import JobSeen, JobToRun
 from skill.auto.protection import Protected
 from skill.common import files
 from skill.common.errors import FailedError, UseError
-from skill.operations import add_jobs, change_run, start_run, submit_spec
+from skill.hosts.connection import Unreachable
+from skill.operations import (
+    add_jobs,
+    build_spec,
+    change_run,
+    check_hosts,
+    start_run,
+    submission,
+    submit_spec,
+    survey,
+)
 from skill.operations.build_spec import MadeSpec, Say
 from skill.operations.submit import Outcome
-from skill.runs import directory
+from skill.runs import assignment, directory, local_manager
 from skill.runs.directory import Document, Run
 from skill.runs.open import open_run
 from skill.runs.requests import Asked
@@ -68,6 +82,7 @@ def _job(config: Config, work: WorkDir, job: JobToRun, protected: Protected | No
         "args": {name: values[name] for name in named if name in values},
         "cwd": str((job.directory / config.subdir).relative_to(work.code)),
         "env": env,
+        **({"gpu_model": job.gpu_model} if job.gpu_model else {}),
     }
 
 
@@ -79,45 +94,65 @@ class LocalQueue:
     def __init__(self, config: Config, work: WorkDir, say: Say) -> None:
         self._config, self._work, self._say = config, work, say
 
-    @property
-    def run(self) -> Run | None:
+    def run(self, gpu_model: str = "") -> Run | None:
         """The campaign's run; there is one at most, and its manifest is there before anything runs."""
+        del gpu_model  # this machine has one run for all
         return next(directory.in_folder(self._work.code / LOCAL_RUNS), None)
 
+    def gpus(self) -> Mapping[str, int]:
+        made = self._any_job()
+        probe = local_manager.preflight(made.manifest)["probe"]
+        return _at_a_time(made.manifest, [[(row["index"], row["name"]) for row in probe["gpus"]]])
+
+    def gone(self, after: float) -> str | None:
+        assert after >= 0
+        return None  # this machine is here
+
     def submit(self, jobs: Sequence[JobToRun]) -> None:
-        run = self.run
+        model = jobs[0].gpu_model if jobs else ""
+        run = self.run(model)
         try:
             if run is None:
-                self._begin(self._spec(jobs))
+                self._begin(self._spec(jobs), model)
                 return
             self._renew(run)
-            known = self.look()
+            known = self.look(model)
             new = [job for job in jobs if job.id not in known]
             if new:
                 self._add(run, new)
         except (UseError, SpecErrors) as error:
             raise FailedError(str(error)) from None
 
-    def look(self) -> Mapping[str, JobSeen]:
-        run = self.run
-        if run is None:
-            return {}
-        try:
-            with open_run(run) as there:
-                return seen(there.look(full=True))
-        except UseError as error:
-            raise FailedError(str(error)) from None
+    def look(self, gpu_model: str = "") -> Mapping[str, JobSeen]:
+        run = self.run(gpu_model)
+        return {} if run is None else seen(self._document(run))
 
-    def cancel(self, jobs: Sequence[str]) -> None:
-        run, known = self.run, self.look()
+    def cancel(self, jobs: Sequence[str], gpu_model: str = "") -> None:
+        run, known = self.run(gpu_model), self.look(gpu_model)
         ids = [job for job in jobs if job in known]
         if run is not None and ids:
             change_run.cancel_jobs(run, ids)
 
+    def _document(self, run: Run) -> Document:
+        try:
+            with open_run(run) as there:
+                return there.look(full=True)
+        except UseError as error:
+            raise FailedError(str(error)) from None
+
+    def _any_job(self) -> Built:
+        """What a job of the campaign is like, to ask machines about."""
+        place = self._work.code / "n000"
+        job = JobToRun("n000_s0", "n000", 0, self._config.launch.settings, place, self._config.anchor)
+        try:
+            return build_spec.build(self._spec([job]))
+        except (UseError, SpecErrors) as error:
+            raise FailedError(str(error)) from None
+
     def _spec(self, jobs: Sequence[JobToRun]) -> MadeSpec:
         return spec_of(self._config, self._work, jobs)
 
-    def _begin(self, spec: MadeSpec) -> None:
+    def _begin(self, spec: MadeSpec, _gpu_model: str) -> None:
         """Make the run. Raises UseError, SpecErrors, FailedError."""
         start_run.start_run(spec, again=True, say=self._say)
 
@@ -140,14 +175,60 @@ class LocalQueue:
 
 
 class HostsQueue(LocalQueue):
-    """One run on hosts. The worktrees are pushed before jobs that need them are added; what is there already is not
-    sent again. Each job checks the protected files where it runs."""
+    """A run on hosts for each GPU model, on those that have it. The worktrees are pushed before jobs that need them are
+    added; what is there already is not sent again. Each job checks the protected files where it runs."""
 
     interval = 5.0
 
     def __init__(self, config: Config, work: WorkDir, say: Say) -> None:
         super().__init__(config, work, say)
         self._protected: dict[str, Protected] = {}
+        self._models: dict[str, tuple[str, ...]] = {}
+        self._hosts: dict[str, list[str]] | None = None
+        self._away: dict[str, float | None] = {}
+
+    def run(self, gpu_model: str = "") -> Run | None:
+        """The newest of the campaign's runs whose jobs are tied to this model, or else one that is tied to none."""
+        found: Run | None = None
+        for run in directory.in_folder(self._work.code / LOCAL_RUNS):
+            if run.id not in self._models:
+                self._models[run.id] = directory.read_manifest(run, ours=True).jobs[0].gpu_model
+            models = self._models[run.id]
+            if models == (gpu_model,) or not gpu_model:
+                return run
+            found = found if models else run
+        return found
+
+    def gpus(self) -> Mapping[str, int]:
+        manifest = self._any_job().manifest
+        made = submission.prepare(manifest, self._spec(()), push=False)
+        hosts = check_hosts.connect(made, (), None, self._say)
+        try:
+            found = survey.survey_hosts(made, hosts)
+        finally:
+            for host in hosts:
+                host.close()
+        cards: dict[str, list[tuple[int, str]]] = {}
+        silent = []
+        for name, one in found.items():
+            if one.document is None:
+                silent.append(f"{name}: {one.facts.reason if isinstance(one.facts, Unreachable) else one.why}")
+            else:
+                cards[name] = [(row["index"], row["name"]) for row in one.document["probe"]["gpus"]]
+        if not any(cards.values()) and silent:
+            raise FailedError("; ".join(silent))
+        for text in silent:
+            self._say(f"warning: {text}; its GPUs are not counted on")
+        self._hosts = {}
+        for name, rows in cards.items():
+            for model in _at_a_time(manifest, [rows]):
+                self._hosts.setdefault(model, []).append(name)
+        return _at_a_time(manifest, list(cards.values()))
+
+    def gone(self, after: float) -> str | None:
+        if not self._away or any(age is not None and age < after for age in self._away.values()):
+            return None
+        return f"{listed(list(self._away), 3)} was not reached for {duration(after)}, or was given up"
 
     def submit(self, jobs: Sequence[JobToRun]) -> None:
         if globs := self._config.scope.protected:
@@ -158,15 +239,41 @@ class HostsQueue(LocalQueue):
                 files.write_whole(hashes_of(job.directory), os.fsencode(found.listed))
         super().submit(jobs)
 
+    def _document(self, run: Run) -> Document:
+        document = super()._document(run)
+        rows = document["meta"].get("hosts", [])
+        self._away = {row["name"]: _silence(row) for row in rows}
+        return document
+
     def _spec(self, jobs: Sequence[JobToRun]) -> MadeSpec:
         return spec_of(self._config, self._work, jobs, ".", self._protected)
 
-    def _begin(self, spec: MadeSpec) -> None:
-        _check(submit_spec.submit_spec(spec, again=True, say=self._say).outcomes)
+    def _begin(self, spec: MadeSpec, gpu_model: str) -> None:
+        if gpu_model and self._hosts is None:
+            self.gpus()
+        names = (self._hosts or {}).get(gpu_model, [])
+        _check(submit_spec.submit_spec(spec, names, again=True, say=self._say).outcomes)
 
     def _renew(self, run: Run) -> None:
         """Bring every host of the run to the state that its submit decided, and the code to all of them."""
         _check(submit_spec.push_again(run, self._spec(()), self._say))
+
+
+def _silence(row: Mapping[str, Any]) -> float | None:
+    """Seconds for which a host was not reached, by a row of `meta.hosts`; None: it was given up."""
+    if row["state"] == assignment.LOST:
+        return None
+    return 0.0 if row["reachable"] else row["age_s"] or 0.0
+
+
+def _at_a_time(manifest: Manifest, hosts: Sequence[Sequence[tuple[int, str]]]) -> dict[str, int]:
+    """How many jobs like the first of a manifest can run at a time on GPUs of each model. `hosts`: index and name of
+    the GPUs of each."""
+    wanted, found = max(1, manifest.jobs[0].gpus), Counter[str]()
+    for cards in hosts:
+        usable = Counter(name for index, name in cards if may_use(index, manifest.gpus))
+        found.update({name: count // wanted for name, count in usable.items()})
+    return {name: count for name, count in sorted(found.items()) if count}
 
 
 def _check(outcomes: Sequence[Outcome]) -> None:

@@ -21,6 +21,7 @@ from skill.auto.ports import Accepted, Answer, JobSeen, JobToRun, Refused, Reque
 from skill.auto.replies import AnalyzeReply, EditReply, Finding, PlanReply, Proposal, Reply
 
 T = TypeVar("T")
+MODEL = "NVIDIA L4"
 _TICK = 7.0
 _MOST = 1000
 """Steps after which a loop is taken for one that waits for nothing."""
@@ -134,13 +135,22 @@ class World:
     def submit(self, jobs: Sequence[JobToRun]) -> None:
         def add() -> None:
             for job in jobs:
+                assert job.gpu_model == MODEL
                 if job.id not in self.jobs:
                     self.jobs[job.id] = self.now
                     self.starts[job.id] = self.starts.get(job.id, 0) + 1
 
         self.around(f"submit {' '.join(job.id for job in jobs)}", add)
 
-    def look(self) -> Mapping[str, JobSeen]:
+    def gpus(self) -> Mapping[str, int]:
+        return self.around("gpus", lambda: {MODEL: 2})
+
+    def gone(self, after: float) -> str | None:
+        assert after == 1800.0
+        return None
+
+    def look(self, gpu_model: str) -> Mapping[str, JobSeen]:
+        assert gpu_model == MODEL
         return {name: self._seen(name, at) for name, at in self.jobs.items()}
 
     def _seen(self, name: str, at: float) -> JobSeen:
@@ -148,12 +158,12 @@ class World:
         if self.now < at + 60:
             return JobSeen("running", {}, started=at)
         if node == "n003":  # an edit that breaks the program; its repair works
-            return JobSeen("stuck", {}, "exit code 1", started=at, ended=at + 60)
+            return JobSeen("stuck", {}, "exit code 1", MODEL, started=at, ended=at + 60)
         value = float(node[1:4]) + int(seed) * 0.01
-        return JobSeen("completed", {"score": value}, started=at, ended=at + 60)
+        return JobSeen("completed", {"score": value}, "", MODEL, started=at, ended=at + 60)
 
-    def cancel(self, jobs: Sequence[str]) -> None:
-        raise AssertionError(f"nobody asked to cancel {jobs}")
+    def cancel(self, jobs: Sequence[str], gpu_model: str) -> None:
+        raise AssertionError(f"nobody asked to cancel {jobs} on {gpu_model}")
 
 
 class _DyingJournal(Journal):

@@ -10,7 +10,7 @@ from typing import Any
 
 from skill.auto import events as ev
 from skill.auto import policy
-from skill.auto.campaign import Campaign, Node, Record, apply
+from skill.auto.campaign import LOST, Campaign, Node, Record, apply
 from skill.auto.config import AgentSpec, Config, Launch, Limits, Noise, Objective
 from skill.auto.policy import Ask, Build, Cancel, Gate, Note, Pause, Stop, Submit
 from skill.auto.replies import Proposal
@@ -124,13 +124,15 @@ class Simulation:
     def _submit(self, action: Submit) -> None:
         node = self.campaign.nodes[action.node]
         self.record(
-            ev.JobsSubmitting(node.id, action.seeds, node.revision, action.usd),
+            ev.JobsSubmitting(node.id, action.seeds, node.revision, action.usd, action.beside),
             ev.JobsSubmitted(node.id, action.seeds, node.revision),
         )
         for seed in action.seeds:
             self._later(self.job_s, partial(self._end, node, seed))
 
     def _end(self, node: Node, seed: int) -> None:
+        if node.jobs[seed].status == LOST:
+            return
         price = self.config.gpu_usd_per_hour
         usd = None if price is None else price * self.job_s / 3600
         rest: dict[str, Any] = {"gpu": self.gpu(node, seed), "seconds": self.job_s, "ended": self.now, "usd": usd}

@@ -267,6 +267,7 @@ def test_the_layout_of_autoresearch_needs_no_answer(tmp_path: Path) -> None:
     assert config.scope == Scope(("train.py",), ("prepare.py", "program.md"))
     assert config.metrics.keys() == {"val_bpb", "training_seconds", "peak_vram_mb"}
     assert config.job == {"gpus": 1, "timeout": 600.0}
+    assert config.time_budget
     assert config.job_minutes == 7.5
     assert "fixed time budget of 5 minutes" in config.brief
     assert "Create the branch" not in config.brief, "the loop is code here"

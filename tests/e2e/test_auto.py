@@ -13,12 +13,13 @@ from typing import Any
 
 from skill.auto import journal, store
 from skill.auto.config import Config, Launch, Limits, Noise, Objective, Scope
-from skill.auto.events import AskStarting, JobsSubmitted
+from skill.auto.events import AskStarting, JobsSubmitted, ModelChosen, NodeJudged
 from skill.auto.layout import WorkDir
 from tests import forked
 from tests.auto.world import scripted
 from tests.e2e.runs import World, lives, processes_of, wait_for
 from tests.laptop import Laptop
+from tests.nvml import Standin, StandinCard
 
 TRAIN = """
 import os, pathlib, sys, time
@@ -36,7 +37,9 @@ print(f"score={-(x - 3) ** 2 + 0.001 * seed}")
 class Campaigned:
     """A campaign in a world, and what its jobs write down of themselves. While `hold` is there, no job ends."""
 
-    def __init__(self, world: World | Laptop, *agent: str, env: dict[str, str] | None = None, **changes: Any) -> None:
+    def __init__(
+        self, world: World | Laptop, *agent: str, env: dict[str, str] | None = None, gpus: int = 0, **changes: Any
+    ) -> None:
         self.world, self.work = (
             world,
             WorkDir((world.project if isinstance(world, Laptop) else world.root) / "campaign"),
@@ -55,7 +58,7 @@ class Campaigned:
             noise=Noise(3, 2),
             limits=Limits(max_nodes=4),
             run={"max_parallel": 4, "launcher": "process"},
-            job={"gpus": 0, "env": {"RAN": str(self.ran), "HOLD": str(self.hold), **(env or {})}},
+            job={"gpus": gpus, "env": {"RAN": str(self.ran), "HOLD": str(self.hold), **(env or {})}},
             per_round=2,
             strict=True,
         )
@@ -124,24 +127,47 @@ def test_interrupted_and_killed_it_finds_the_best_and_runs_no_job_twice(world: W
     assert not lives(loop.pid)
 
 
-def test_on_two_hosts_the_code_of_each_node_is_pushed_and_its_numbers_are_collected(laptop: Laptop) -> None:
-    for name in ("alpha", "beta"):
-        laptop.host(name)
-    run = {"hosts": ["alpha", "beta"], "max_parallel": 2, "launcher": "process"}
-    scope, limits = Scope(protected=("prepare.py",)), Limits(max_nodes=2)
-    campaign = Campaigned(laptop, env={"SPOILED_BY": "1"}, run=run, limits=limits, scope=scope)
+def test_on_hosts_numbers_are_of_one_gpu_model_and_measured_again_where_that_is_lost(laptop: Laptop) -> None:
+    models = {"alpha": "NVIDIA L4", "beta": "NVIDIA L4", "gamma": "NVIDIA A10"}
+    for name, model in models.items():
+        (laptop.root / f"{name}-gpus").mkdir()
+        cards = Standin(laptop.root / f"{name}-gpus", [StandinCard(f"GPU-{name}", model)])
+        laptop.host(name, network={"environment": cards.env})
+    campaign = Campaigned(
+        laptop,
+        env={"SPOILED_BY": "1"},
+        run={"hosts": list(models), "launcher": "process"},
+        scope=Scope(protected=("prepare.py",)),
+        limits=Limits(max_nodes=2),
+        lost_after=0.1,
+        gpus=1,
+    )
     loop = campaign.start()
+
+    def are(kind: type) -> list[Any]:
+        return [one for one in campaign.events() if isinstance(one, kind)] if campaign.work.journal.exists() else []
+
+    wait_for(lambda: are(NodeJudged), say="the baseline to be judged")
+    campaign.hold.touch()  # what is measured now does not end any more
+    wait_for(lambda: are(JobsSubmitted)[-1].node != "n000", say="a node to be screened")
+    for name in ("alpha", "beta"):
+        laptop.hosts[name].stop()
+    wait_for(lambda: len(are(ModelChosen)) == 2, say="another model")
+    campaign.hold.unlink()
     out, err = loop.communicate(timeout=400)
     assert loop.wait() == 0, err
     found, _ = store.load(campaign.work)
+    assert "jobs run on NVIDIA L4: 2 jobs at a time run on it, and 1 on NVIDIA A10" in err
+    assert "there is no NVIDIA L4 any longer, but NVIDIA A10; the baseline and the best node are measured again" in err
+    assert "n000 measured again: score" in err
     assert "stopped (max_nodes)" in out
-    assert found.best is not None
-    assert found.best.settings == {"x": 2}
+    places = {(job.period, job.host, job.gpu) for job in found.jobs if job.status == "completed"}
+    assert places == {(0, "alpha", "NVIDIA L4"), (0, "beta", "NVIDIA L4"), (1, "gamma", "NVIDIA A10")}
     outcomes = {node.settings["x"]: (node.verdict, node.reason) for node in found.nodes.values()}
     assert {x: verdict for x, (verdict, _) in outcomes.items()} == {0: "baseline", 1: "failed", 2: "better"}
     assert "its run changed 1 protected file" in outcomes[1][1], outcomes
     assert all(job.metrics.keys() <= {"score"} for job in found.jobs)
-    assert {job.host for job in found.jobs} == {"alpha", "beta"}
+    assert all(node.period == 1 for node in found.nodes.values())
     assert set(campaign.jobs_that_ran().values()) == {1}
-    for host in laptop.hosts.values():
-        assert {path.name for path in (host.home / "wavequeue" / "hill").iterdir()} >= {"n000", "n001", "n002"}
+    code = laptop.hosts["gamma"].home / "wavequeue" / "hill"
+    assert {path.name for path in code.iterdir()} >= {"n000", "n001", "n002"}
