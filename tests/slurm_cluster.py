@@ -136,6 +136,13 @@ class SlurmCluster:
         """Start slurmctld, from the state that it has."""
         self._inside("slurmctld", "-f", str(self.base / "etc/slurm.conf"))
 
+    def lose_jobs(self) -> None:
+        """Kill slurmctld, and start it as one that knows of no job: it gives their IDs out again."""
+        self.kill("slurmctld")
+        for path in (self.base / "state").glob("job_state*"):
+            path.unlink()
+        self.start_controller()
+
     def start_node(self, node: str, without: Path | None = None) -> None:
         """Start the slurmd of a node, on which a directory is empty: `without`."""
         argv = (_which("slurmd") or "slurmd", "-f", str(self.base / "etc/slurm.conf"), "-N", node)
@@ -153,6 +160,11 @@ class SlurmCluster:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
         self.until(lambda: not Path(f"/proc/{pid}").exists() or _is_zombie(pid), f"{daemon} has ended")
+
+    def runs(self, daemon: str) -> bool:
+        """Whether a daemon runs."""
+        pid = self._pid(daemon)
+        return pid is not None and Path(f"/proc/{pid}").exists() and not _is_zombie(pid)
 
     def _pid(self, daemon: str) -> int | None:
         try:
@@ -184,12 +196,34 @@ class SlurmCluster:
             [str(self.bin / program), *arguments], check=True, capture_output=True, text=True, timeout=timeout
         ).stdout
 
+    def submit(self, command: str, *options: str) -> None:
+        """Have somebody else's job run a command."""
+        self.call("sbatch", "--output=/dev/null", "--job-name=other", *options, f"--wrap={command}")
+
     def sinfo(self) -> str:
         """The state of each node, one a line; empty while the controller does not answer."""
         try:
             return self.call("sinfo", "-h", "-N", "-p", "main", "-o", "%N %T")
         except subprocess.CalledProcessError:
             return ""
+
+    def repair(self) -> None:
+        """Have all that was killed run again, and both nodes take jobs."""
+        if not self.runs("slurmctld"):
+            self.start_controller()
+        for node in ("n1", "n2"):
+            if not self.runs(f"slurmd-{node}"):
+                self.start_node(node)
+        self.until(self._resume, "both nodes take jobs")
+
+    def _resume(self) -> bool:
+        """Resume what was drained or down. Returns whether nothing is."""
+        states = dict(line.split() for line in self.sinfo().splitlines())
+        bad = [node for node, state in states.items() if state not in ("idle", "mixed", "allocated", "completing")]
+        for node in bad:
+            with contextlib.suppress(subprocess.CalledProcessError):
+                self.call("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        return len(states) == 2 and not bad
 
     def _inside(self, program: str, *arguments: str) -> None:
         _run("nsenter", f"--net=/run/netns/{self._namespace}", _which(program) or program, *arguments)

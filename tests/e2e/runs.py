@@ -125,6 +125,7 @@ class Run:
     def __init__(self, world: World, directory: Path, poll: float, run_id: str | None = None) -> None:
         self.world, self.directory, self.poll, self.run_id = world, directory, poll, run_id
         self.paths = RunPaths.of(directory)
+        self.program = "queue_manager"
         self.manager: subprocess.Popen[str] | forked.Forked | None = None
 
     def argv(self, python: str = sys.executable) -> list[str]:
@@ -138,7 +139,7 @@ class Run:
         """Start a manager."""
         variables = {**self.world.environment, **environment}
         if python == sys.executable:
-            self.manager = forked.start("queue_manager", self.argv()[3:], self.directory, variables)
+            self.manager = forked.start(self.program, self.argv()[3:], self.directory, variables)
             return self.manager
         self.manager = subprocess.Popen(
             self.argv(python),

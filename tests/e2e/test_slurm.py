@@ -240,23 +240,6 @@ def test_a_paused_run_starts_nothing_that_waits(world: World, cluster: SlurmClus
     assert set(ran(run).values()) == {1}
 
 
-def test_a_preempted_job_runs_again_and_loses_no_attempt(world: World, cluster: SlurmCluster) -> None:
-    """A partition of a higher tier takes both nodes from it."""
-    run = on_slurm(world, *(job(f"j{n}", "until [ -e go ]; do sleep 0.05; done", slurm={"cpus": 8}) for n in range(2)))
-    run.start()
-    for name in ("j0", "j1"):
-        run.wait_running(name)
-    script = world.root / "urgent.sh"
-    script.write_text(f"#!/bin/bash\ntouch {world.root}/urgent\n")
-    cluster.call("sbatch", "--partition=high", "--cpus-per-task=8", "--nodes=2", "--output=/dev/null", str(script))
-    wait_for((world.root / "urgent").exists, say="the urgent job")
-    (world.root / "work/go").touch()
-    assert run.finish() == 0, run.story()
-    rows = run.jobs()
-    assert {name: (row["attempt"], row["attempts"]) for name, row in rows.items()} == {"j0": (2, 1), "j1": (2, 1)}
-    assert ran(run) == {"j0 1": 1, "j1 1": 1, "j0 2": 1, "j1 2": 1}
-
-
 def test_a_controller_that_is_away_or_killed_ends_nothing(world: World, shaken: SlurmCluster) -> None:
     world.environment.update(shaken.environment)
     run = on_slurm(
