@@ -106,8 +106,9 @@ kill -0 "$child" 2>/dev/null || break
 done
 # Slurm's signal to this script may come just after the one to its job.
 [ -z "$pilot" ] || [ "$code" -le 128 ] || [ -n "$asked$stopped" ] || sleep 1
-trap '' TERM HUP INT QUIT USR1 USR2
-kill "$beating" 2>/dev/null
+trap ': 2>/dev/null >told' TERM
+trap '' HUP INT QUIT USR1 USR2
+kill "$beating" 2>/dev/null || : >told
 until printf '%s\\n' "$code" >exit.new && mv exit.new exit; do [ -d "$root" ] || exit 1; sleep 1; done 2>/dev/null
 : >"$root/slurm/ended/$attempt"
 bell

@@ -214,10 +214,8 @@ def test_a_drained_node_ends_nothing_and_gets_nothing(world: World, cluster: Slu
 def test_a_preempted_job_runs_again_and_loses_no_attempt(world: World, cluster: SlurmCluster) -> None:
     """A partition of a higher tier takes both nodes from it, in both ways that Slurm has. One job dies of it, and one
     saves its work."""
-    saves = "trap 'exit 0' TERM; "
-    run = impatient(
-        world, *(job(name, how + UNTIL_GO, slurm={"cpus": 8}) for name, how in (("dies", ""), ("saves", saves)))
-    )
+    jobs = {"dies": UNTIL_GO, "saves": f"trap 'sleep 0.2; exit 0' TERM; {UNTIL_GO}"}
+    run = impatient(world, *(job(name, cmd, slurm={"cpus": 8}) for name, cmd in jobs.items()))
     run.start()
     for n, mode in enumerate(("REQUEUE", "CANCEL"), 1):
         cluster.call("scontrol", "update", "PartitionName=main", f"PreemptMode={mode}")
