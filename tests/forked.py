@@ -177,7 +177,6 @@ def _tell_ends(running: Mapping[int, int]) -> list[int]:
 def _import_all(module: str) -> None:
     if module != "skill":
         importlib.import_module("queue_manager.manager")
-        importlib.import_module(f"{module}.__main__")
         return
     for found in pkgutil.walk_packages([str(ROOT / "skill")], "skill."):
         importlib.import_module(found.name)

@@ -21,7 +21,7 @@ from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Attempt
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.end_facts import EndFacts
-from queue_manager.slurm import attempt_files, batches, commands, nodes
+from queue_manager.slurm import attempt_files, batches, commands, nodes, wrapper
 from queue_manager.slurm.admission import Admission
 from queue_manager.slurm.attempt_files import Taken, had_all_time, was_told_to_end
 from queue_manager.slurm.batches import Batch, Batches
@@ -32,7 +32,6 @@ from queue_manager.slurm.leftover_tasks import leftover_tasks
 from queue_manager.slurm.pools import Pools
 from queue_manager.slurm.sent import Sent
 from queue_manager.slurm.server_clock import ServerClock
-from queue_manager.slurm.wrapper import BEAT
 
 BOOT = SLURM
 """Stands for the boot of attempts: they outlive a restart of the machine that the manager is on."""
@@ -416,7 +415,7 @@ class SlurmWatch:
             return True
         followed.gone_at = followed.gone_at or now
         is_sure = found is Fate.ENDED and not (followed.taken and followed.taken.pilot)  # it may outlive its pilot
-        if now - followed.gone_at < (SETTLES if is_sure else 3 * BEAT):
+        if now - followed.gone_at < (SETTLES if is_sure else 3 * wrapper.BEAT):
             return True
         return not is_sure and self._beats(followed)
 
@@ -425,7 +424,7 @@ class SlurmWatch:
         files = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n)
         beat = attempt_files.beat_ns(files)
         try:
-            return beat is not None and self._facts.now_ns() - beat < 3 * BEAT * 1_000_000_000
+            return beat is not None and self._facts.now_ns() - beat < 3 * wrapper.BEAT * 1_000_000_000
         except OSError:
             return True
 

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from queue_manager.adapters.claims import LINKED
 from queue_manager.core.layout import RunPaths
 
-BEAT = 30
+BEAT = 30.0
 """Seconds between two signs of life."""
 CLAIM = LINKED.strip()
 """The first word of a task's claim."""
@@ -142,7 +142,7 @@ def attempt_script(paths: RunPaths) -> str:
 
 def _filled(text: str, paths: RunPaths) -> str:
     names = {"@ROOT@": shlex.quote(str(paths.root)), "@LOG_DIR@": shlex.quote(str(paths.log_dir))}
-    for name, value in {**names, "@CLAIM@": CLAIM, "@BEAT@": str(BEAT)}.items():
+    for name, value in {**names, "@CLAIM@": CLAIM, "@BEAT@": f"{BEAT:g}"}.items():
         text = text.replace(name, value)
     return text
 

@@ -139,7 +139,8 @@ def test_all_run_once_in_arrays_as_large_as_the_cluster_takes(both: Slurm) -> No
 def test_a_manager_that_is_killed_loses_nothing(both: Slurm) -> None:
     run = both.run(*(job(f"j{n}", UNTIL_GO) for n in range(3)))
     both.start(run)
-    wait_for((run.directory / "slurm/batches/1/lock").exists, say="sbatch to be called")
+    answer = run.directory / "slurm/batches/1/sbatch.out"
+    wait_for(lambda: answer.exists() and answer.stat().st_size, say="sbatch to have submitted")
     run.kill()
     both.start(run)
     run.wait_running("j1")

@@ -17,8 +17,8 @@ from tests import forked
 from tests.demo_copy import copy_manifests
 from tests.e2e.runs import PATIENCE, Run, World, wait_for
 from tests.e2e.slurm_runs import UNTIL_GO, job, on_slurm, ran, stand_in
+from tests.impatient import BEAT, MOMENTS
 from tests.slurm_cluster import SlurmCluster
-from tests.slurm_manager.__main__ import BEAT, MOMENTS
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def world(tmp_path: Path, cluster: SlurmCluster) -> Iterator[World]:
 def impatient(world: World, *jobs: JobSpec, **fields: object) -> Run:
     """A run whose manager waits for Slurm for seconds in place of minutes."""
     run = on_slurm(world, *jobs, **fields)  # type: ignore[arg-type]
-    run.program = "tests.slurm_manager"
+    run.program = "tests.impatient"
     return run
 
 
@@ -98,7 +98,7 @@ def test_a_manager_that_dies_at_each_step_of_a_submission_loses_nothing(world: W
         # Later managers have the PATH of the first.
         environment = stand_in(world, cluster, SBATCH.get(step, 'exec REAL "$@"\n'))
         manager = run.start(**environment, **({"DIE": step} if step in MOMENTS else {}))
-        _, err = manager.communicate(60)
+        _, err = manager.communicate(timeout=60)
         assert manager.wait() == -signal.SIGKILL, (step, err, run.story())
     stand_in(world, cluster, 'exec REAL "$@"\n')
     assert run.go() == 0, run.story()
