@@ -130,6 +130,12 @@ def main(base: Path, command: str, words: list[str]) -> int:
     if command == "sacct":
         print("Slurm accounting storage is disabled", file=sys.stderr)
         return 1
+    if "--version" in words:
+        print("slurm-wlm 22.05.8")
+        return 0
+    if "--test-only" in words:
+        print("sbatch: Job 1 to start at 2026-01-01T00:00:00 using 1 processors on nodes n1", file=sys.stderr)
+        return 0
     if command == "sbatch":
         return _sbatch(fake, words, fault)
     if command == "squeue":

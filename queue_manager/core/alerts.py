@@ -7,6 +7,7 @@ import json
 from queue_manager.core import events as ev
 from queue_manager.core import failure_advice
 from queue_manager.core.events import Record
+from queue_manager.core.launchers import ENGINE_LIMIT
 from queue_manager.core.times import iso
 
 RECOVERY = "recovery"
@@ -66,6 +67,8 @@ def words(record: Record) -> tuple[str, str | None, str] | None:
         return "stuck", event.job, event.error
     elif isinstance(event, ev.AttemptStopping) and event.reason in ("stale", "timeout"):
         return event.reason, event.job, f"attempt {event.n} is being stopped: {event.reason}"
+    elif isinstance(event, (ev.ConditionBegan, ev.ConditionEnded)) and event.kind == ENGINE_LIMIT:
+        return None
     elif isinstance(event, ev.ConditionBegan):
         return event.kind.split(":")[0], None, event.text
     elif isinstance(event, ev.ConditionEnded):

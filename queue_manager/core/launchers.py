@@ -25,5 +25,8 @@ LAUNCHERS = {
 OF_SPECS = tuple(name for name, facts in LAUNCHERS.items() if not facts.is_engine)
 """What a spec's `launcher` may be."""
 
+ENGINE_LIMIT = "slurm_limit"
+"""The kind of the condition that an engine takes no more jobs for a limit. Jobs that end make room, so nobody is told
+who has not asked."""
 CANNOT_START = "screen"
 """The kind of the condition that nothing can be started; alerts and journals use it for every launcher."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from queue_manager.core.boundary import Admitted
+from queue_manager.core.launchers import ENGINE_LIMIT
 from queue_manager.core.readings import Unreadable
 from queue_manager.slurm import commands, window
 from queue_manager.slurm.batches import Answer
@@ -110,13 +111,16 @@ class Admission:
         silence = self._silence
         return silence.reason if silence is not None and commands.is_away(silence.reason) else None
 
-    def look(self, live: int, now: float) -> Admitted:
-        """Return what Slurm takes of the run now, where it has `live` tasks of it."""
+    def look(self, live: int, waits: bool, now: float) -> Admitted:
+        """Return what Slurm takes of the run now, where it has `live` tasks of it. `waits`: whether more are ready."""
         self.window = window.grown(self.window, now)
         reason = self._reason(now)
         is_closed = self.is_silent or now < self._opens
         room = 0 if is_closed else self.window.room(live, now)
         conditions = self.nodes.conditions(now)
+        if self.window.limit is not None and waits:
+            others = "the others are submitted as those end"
+            conditions[ENGINE_LIMIT] = f"Slurm takes no more jobs of this run at a time ({self.window.limit}): {others}"
         fault = self._fault(now)
         if fault is not None:
             conditions[KIND] = f"{fault}; nothing is submitted or concluded until then, and running jobs go on"
@@ -147,7 +151,7 @@ class Admission:
         if self._is_full:
             return f"waits until Slurm takes more jobs: it has as many as it takes of all users ({commands.FULL})"
         if self.window.limit is not None:
-            return f"waits for others to end: Slurm takes no more jobs at a time ({self.window.limit})"
+            return f"waits until others end: Slurm takes no more jobs at a time ({self.window.limit})"
         return None
 
     def due(self, now: float) -> float | None:

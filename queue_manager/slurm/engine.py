@@ -83,7 +83,7 @@ class Engine:
         if sending is not None and now >= self._reads_at:
             self._reads_at = now + _AGAIN
             self.admission.waits(commands.is_full(batches.complaint(sending)))
-        return self.admission.look(len(self._state.live), now)
+        return self.admission.look(len(self._state.live), bool(self._state.ready.needs()), now)
 
     def due(self) -> float | None:
         """Return when to look again though nothing has happened (epoch seconds)."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from queue_manager.core.launchers import ENGINE_LIMIT
 from skill.common import fitting
 from skill.runs import digest
 from skill.runs.open import open_run
@@ -92,6 +93,9 @@ def problems(document: Document, alive: bool) -> Mapping[str, str]:
     """What is wrong with a run, a line for each: jobs that are stuck, running jobs with a flag, and what blocks the
     whole."""
     found = dict(digest.problems_by_kind(document, alive))
+    for row in document["meta"]["conditions"]:
+        if row["kind"] == ENGINE_LIMIT:  # it passes as jobs end, which is waited for
+            found.pop(digest.condition_kind(row), None)
     for row in document["jobs"]:
         if row["status"] == "stuck":
             found[f"stuck: {row['id']}~{row['attempt']}"] = f"{row['id']} is stuck: {digest.reason(row)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from queue_manager.core.boundary import Admitted
+from queue_manager.core.launchers import ENGINE_LIMIT
 from queue_manager.core.readings import Unreadable
 from queue_manager.slurm import admission, nodes, window
 from queue_manager.slurm.admission import Admission
@@ -170,15 +171,15 @@ def admits() -> Admission:
 
 def test_nothing_is_submitted_before_slurm_has_said_how_it_is_configured() -> None:
     found = Admission(1000, {})
-    assert found.look(0, NOW).room == 0
+    assert found.look(0, True, NOW).room == 0
     assert found.is_silent
     found.configured(Unreadable("scontrol: Unable to contact slurm controller (connect failure)"))
-    seen = found.look(0, NOW)
+    seen = found.look(0, True, NOW)
     assert seen.room == 0
     assert "connect failure" in (seen.reason or "")
     assert "connect failure" in seen.conditions[admission.KIND]
     found.configured(Configuration(max_array=17))
-    assert (found.look(3, NOW).room, found.array, found.is_silent) == (997, 17, False)
+    assert (found.look(3, True, NOW).room, found.array, found.is_silent) == (997, 17, False)
 
 
 @pytest.mark.parametrize(("known", "wanted"), [(None, 1000), (1001, 1001), (0, 1)])
@@ -189,12 +190,13 @@ def test_the_size_of_an_array(admits: Admission, known: int | None, wanted: int)
 
 def test_a_limit_is_named_and_leaves_room_for_fewer(admits: Admission) -> None:
     assert admits.answered(REFUSED, 100, 800, NOW)
-    seen = admits.look(100, NOW)
+    seen = admits.look(100, True, NOW)
     assert seen.room == 0
     assert LIMIT in (seen.reason or "")
-    assert seen.conditions == {}, "nobody has to do anything"
+    assert LIMIT in seen.conditions[ENGINE_LIMIT]
+    assert admits.look(100, False, NOW).conditions == {}, "no other job is ready"
     assert admits.due(NOW) == NOW + 1
-    assert admits.look(100, NOW + 1).room == 400
+    assert admits.look(100, True, NOW + 1).room == 400
 
 
 def test_a_busy_controller_is_asked_again_later_and_later(admits: Admission) -> None:
@@ -204,10 +206,10 @@ def test_a_busy_controller_is_asked_again_later_and_later(admits: Admission) -> 
         due = admits.due(now)
         assert due is not None
         waits.append(due - now)
-        assert admits.look(0, now).room == 0
-        assert "busy" in (admits.look(0, now).reason or "")
+        assert admits.look(0, True, now).room == 0
+        assert "busy" in (admits.look(0, True, now).reason or "")
         now = due
-        assert admits.look(0, now).room == 1000
+        assert admits.look(0, True, now).room == 1000
     assert waits == [5, 10, 20, 40, 80, 160, 300, 300]
     admits.answered(Answer(0, "7\n", ""), 0, 1, now)
     admits.answered(UNCLEAR, 0, 1, now)
@@ -216,17 +218,17 @@ def test_a_busy_controller_is_asked_again_later_and_later(admits: Admission) -> 
 
 def test_a_controller_that_is_away_is_said_at_once_and_a_busy_one_after_a_while(admits: Admission) -> None:
     admits.listed(BUSY, NOW)
-    assert admits.look(0, NOW).room == 1000
-    assert admits.look(0, NOW).conditions == {}
-    assert "too busy" in admits.look(0, NOW + admission.PATIENCE).conditions[admission.KIND]
+    assert admits.look(0, True, NOW).room == 1000
+    assert admits.look(0, True, NOW).conditions == {}
+    assert "too busy" in admits.look(0, True, NOW + admission.PATIENCE).conditions[admission.KIND]
     admits.listed(AWAY, NOW)
-    seen = admits.look(0, NOW)
+    seen = admits.look(0, True, NOW)
     assert seen.room == 0
     assert "does not answer" in seen.conditions[admission.KIND]
     assert "running jobs go on" in seen.conditions[admission.KIND]
     assert admits.is_silent
     admits.listed({}, NOW)
-    assert admits.look(0, NOW) == Admitted(1000)
+    assert admits.look(0, True, NOW) == Admitted(1000)
 
 
 def test_slurm_is_asked_more_rarely_while_it_does_not_answer(admits: Admission) -> None:
@@ -240,9 +242,9 @@ def test_slurm_is_asked_more_rarely_while_it_does_not_answer(admits: Admission) 
 
 def test_a_sbatch_that_waits_is_said(admits: Admission) -> None:
     admits.waits(True)
-    assert "MaxJobCount" in (admits.look(0, NOW).reason or "")
+    assert "MaxJobCount" in (admits.look(0, True, NOW).reason or "")
     admits.answered(Answer(0, "7\n", ""), 5, 1, NOW)
-    assert admits.look(0, NOW).reason is None
+    assert admits.look(0, True, NOW).reason is None
 
 
 def test_where_excluded_nodes_are_all_there_is_they_are_taken_back(admits: Admission) -> None:

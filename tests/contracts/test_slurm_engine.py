@@ -251,11 +251,13 @@ def test_a_limit_on_submitted_jobs_halves_what_is_handed_over(slurm: Slurm) -> N
     slurm.start(run)
     wait_for(lambda: sum(bool(row["pid"]) for row in run.jobs().values()) == 2, say="two to run")
     assert "AssocMaxSubmitJobLimit" in waiting(run)
+    assert "AssocMaxSubmitJobLimit" in conditions(run)
     (slurm.world.root / "work/go").touch()
     slurm.finish(run)
     once(run, *names)
     assert arrays(run)[:2] == [5, 2]
-    assert [kind for kind, _ in alerts(run)] == []
+    assert run.paths.alerts.read_text() == ""
+    assert conditions(run) == ""
 
 
 # -- nodes ------------------------------------------------------------------------------------------------------------

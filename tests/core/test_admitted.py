@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from queue_manager.core import alerts, snapshot
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
-from queue_manager.core import snapshot
 from queue_manager.core.boundary import Admitted, Seen
 from queue_manager.core.events import Record
+from queue_manager.core.launchers import ENGINE_LIMIT
 from queue_manager.core.tick import tick
 from tests.core.states import spec, world
 
@@ -34,6 +35,16 @@ def test_what_a_person_should_know_of_the_engine_is_journaled_while_it_holds() -
     assert events({"node:n2": "node n2 is out"}) == [ev.ConditionBegan("node:n2", "node n2 is out")]
     assert events({"node:n2": "node n2 is out"}) == []
     assert events({}) == [ev.ConditionEnded("node:n2")]
+
+
+def test_people_are_told_of_a_node_and_not_of_a_limit() -> None:
+    def tells(event: ev.Event) -> bool:
+        return alerts.alert(Record(7, 0.0, event)) is not None
+
+    assert tells(ev.ConditionBegan("node:n2", "node n2 is out"))
+    assert tells(ev.ConditionEnded("node:n2"))
+    assert not tells(ev.ConditionBegan(ENGINE_LIMIT, "Slurm takes no more"))
+    assert not tells(ev.ConditionEnded(ENGINE_LIMIT))
 
 
 def test_a_job_that_was_put_off_loses_no_attempt_and_holds_nothing_up() -> None:

@@ -118,6 +118,14 @@ def test_a_condition_that_passes_by_itself_does_not_end_it() -> None:
     assert told.wait(1000).why == ENDED
 
 
+def test_a_limit_of_an_engine_is_no_reason_to_stop_waiting() -> None:
+    text = "Slurm takes no more jobs of this run at a time (AssocMaxSubmitJobLimit)"
+    limit = {"kind": "slurm_limit", "text": text, "since": "2026-01-01T00:00:00.000Z"}
+    told = Told(story().start("a"), lambda: told.conditions.append(limit), *[lambda: None] * 60)
+    told._steps.append(told.end)
+    assert told.wait(1000).why == ENDED
+
+
 def test_a_condition_that_stands_when_the_time_is_over_is_told_for_the_next_time_it_is_old() -> None:
     told = Told(story().start("a"), lambda: told.conditions.append(FULL))
     found = told.wait(10)
