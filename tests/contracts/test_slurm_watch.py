@@ -24,7 +24,8 @@ from queue_manager.slurm.admission import Admission
 from queue_manager.slurm.batches import Answer, Batch, Batches, Task
 from queue_manager.slurm.cluster import Cluster, Listing
 from queue_manager.slurm.commands import Listed
-from queue_manager.slurm.pools import Pools
+from queue_manager.slurm.packing import Offer
+from queue_manager.slurm.pools import Asked, Pools
 from queue_manager.slurm.server_clock import ServerClock
 from queue_manager.slurm.watch import SlurmWatch
 
@@ -71,9 +72,17 @@ class Desk:
         self.now += after
         return self.watch.observe([0], self.now)[0]
 
-    def claim(self, node: str = "n1", gpus: str = " -") -> None:
+    def share(self) -> Batch:
+        """The attempt has no task of its own: it is offered to one pilot."""
+        self.watch._places.clear()
+        self.cluster.submit = lambda *_: None  # type: ignore[method-assign]
+        offer = Offer("one~1", "one", "tag", 3000, False, None, (0, 0))
+        self.watch._pools.offer(Asked((), (), 1), [offer], self.now)
+        return self.store.kept()[-1]
+
+    def claim(self, node: str = "n1", gpus: str = " -", pilot: str = "") -> None:
         me = self.files.root / f"wrapper.{node}.8.99"
-        me.write_text(f"slurm {node} 8 0 99{gpus}\n")
+        me.write_text(f"slurm {node} 8 0 99{gpus}{pilot and f' {pilot}'}\n")
         os.link(me, self.files.claim)
 
     def beat(self, ago: float) -> None:
@@ -443,3 +452,46 @@ def test_batches_are_numbered_on(desk: Desk) -> None:
         (made.name, (("two~1",),)),
     ]
     assert isinstance(desk.batch, Batch)
+
+
+@pytest.mark.parametrize("code", [0, 1, 143])
+@pytest.mark.parametrize(
+    ("has_limit", "stopped", "lost"), [(False, False, True), (True, False, False), (False, True, False)]
+)
+def test_what_its_pilot_took_along_costs_no_attempt(
+    desk: Desk, code: int, has_limit: bool, stopped: bool, lost: bool
+) -> None:
+    """But for one that met the limit of a time that it had from the beginning, or that we have ended ourselves."""
+    batch = desk.share()
+    desk.claim(pilot=batch.name)
+    (desk.files.root / "told").touch()
+    if has_limit:
+        (desk.files.root / "limit").touch()
+    desk.attempt.stopping = desk.now if stopped else None
+    desk.end(code)
+    found = desk.sees()
+    assert found.ended is not None, "Slurm is not asked"
+    assert (found.inherited, found.exit is None) == (lost, lost)
+
+
+def test_the_end_of_a_job_beside_others_is_its_own(desk: Desk) -> None:
+    """Whatever killed it: while the pilot lives, nobody took its allocation."""
+    batch = desk.share()
+    desk.claim(pilot=batch.name)
+    desk.end(137)
+    found = desk.sees()
+    assert found.exit is not None
+    assert not found.inherited
+
+
+def test_a_job_may_outlive_its_pilot_and_is_lost_once_it_beats_no_more(desk: Desk) -> None:
+    batch = desk.share()
+    desk.claim(pilot=batch.name)
+    desk.now = desk.files.claim.stat().st_mtime + 1.0
+    desk.cluster.listing = Listing({(batch.name, 0): listed("FAILED")}, desk.now)
+    desk.beat(ago=5.0)
+    assert desk.sees().alive is True
+    assert desk.sees(1000.0).alive is True
+    desk.beat(ago=1000.0)
+    found = desk.sees()
+    assert (found.alive, found.inherited) == (False, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +75,8 @@ def test_twelve_jobs_share_two_gpus_in_two_allocations(world: World, cluster: Sl
     assert len(cluster.call("squeue", "-h", "-r").splitlines()) == 2
     waiting = next(row["waiting"] for row in run.jobs().values() if not row["pid"])
     assert waiting == "waits for GPU memory in its allocation on n1"
+    rows = [row for row in run.jobs().values() if row["pid"]]
+    assert Counter((row["node"], *row["gpus"]) for row in rows) == {("n1", 0): 6, ("n1", 1): 6}
     (world.root / "work/go").touch()
     assert run.finish() == 0, run.story()
     assert set(ran(run).values()) == {1}
