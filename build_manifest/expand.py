@@ -22,7 +22,9 @@ _BARE = re.compile(r"[^\s,=\[\]\"]+")
 
 GRACE = 30.0
 """Seconds between TERM and KILL where a spec does not say."""
-_DEFAULTED = ("gpu_free_threshold_mib", "oom_retry", "wave", "stale_after", "when_done", "launcher", "notify")
+_DEFAULTED = (
+    "gpu_free_threshold_mib", "oom_retry", "wave", "stale_after", "when_done", "launcher", "notify", "slurm_manager",
+)  # fmt: skip
 """What the manifest has a default for, where the spec says nothing."""
 _COMMANDS = ("on_complete", "analyze_on_complete", "results_to")
 

@@ -191,6 +191,7 @@ class SpecForm(NamedTuple):
     health: Health
     recover: RecoverForm | None
     slurm: Slurm
+    slurm_manager: Slurm | None
     errexit: bool | None
     wandb: bool | None
     est_minutes: float | None

@@ -32,7 +32,7 @@ from build_manifest.notify import read_notify
 from build_manifest.paths import check_path, each_path, has_braces
 from build_manifest.preconditions import read_preconditions
 from build_manifest.recover import read_recover
-from build_manifest.slurm import read_slurm
+from build_manifest.slurm import read_slurm, read_top_slurm
 from build_manifest.values import (
     deadline,
     delay,
@@ -77,6 +77,7 @@ class _Parser:
         marks = {key.text: key.mark for key, _ in root.entries}
         if "hosts" in top and "ssh" in top:
             self._faults.add(marks["ssh"], "hosts and ssh cannot be used together", "keep one of them")
+        slurm, slurm_manager = read_top_slurm(fields, top.get("slurm"))
         return SpecForm(
             project=self._project(top.get("project")),
             phases=self._phases(top, marks),
@@ -106,7 +107,8 @@ class _Parser:
             metrics=read_metrics(fields, top.get("metrics")),
             health=read_health(fields, top.get("health")),
             recover=read_recover(fields, top.get("recover")),
-            slurm=read_slurm(fields, top.get("slurm")),
+            slurm=slurm,
+            slurm_manager=slurm_manager,
             errexit=self._errexit(top.get("shell")),
             wandb=fields.switch(top.get("wandb"), "wandb", "on or off"),
             est_minutes=fields.number(top.get("est_minutes"), "est_minutes", quantity),

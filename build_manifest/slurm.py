@@ -1,17 +1,21 @@
 """What a spec asks of Slurm, checked for its shape; it counts where Slurm runs the jobs.
 
-It stands at the top, in a phase, and in a template or a job; of two with one key the inner one wins.
+It stands at the top, in a phase, and in a template or a job; of two with one key the inner one wins. What the manager
+asks for, where it is a job itself, stands at the top alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from build_manifest.fields import Fields
 from build_manifest.forms import Slurm
 from build_manifest.nodes import ListNode, Node
 from build_manifest.values import integer
-from queue_manager.core import slurm_needs
+from queue_manager.core import slurm_manager, slurm_needs
+
+MANAGER = "manager"
 
 
 def read_slurm(fields: Fields, node: Node | None) -> Slurm:
@@ -19,12 +23,24 @@ def read_slurm(fields: Fields, node: Node | None) -> Slurm:
     return {} if node is None else _settings(fields, node, "slurm", slurm_needs.KEYS)
 
 
-def _settings(fields: Fields, node: Node, what: str, keys: tuple[str, ...]) -> Slurm:
+def read_top_slurm(fields: Fields, node: Node | None) -> tuple[Slurm, Slurm | None]:
+    """The settings at the top of a spec, and those of the manager as a job; None where there are none."""
+    found = {} if node is None else dict(_settings(fields, node, "slurm", (*slurm_needs.KEYS, MANAGER)))
+    return found, found.pop(MANAGER, None)
+
+
+def _settings(
+    fields: Fields,
+    node: Node,
+    what: str,
+    keys: tuple[str, ...],
+    judge: Callable[[Slurm], str | None] = slurm_needs.fault,
+) -> Slurm:
     found: dict[str, Any] = {}
     for key, value in fields.table(node, what, keys).items():
         before = len(fields.faults.found)
         read = _value(fields, key, value, f"{key} of {what}")
-        fault = None if read is None else slurm_needs.fault({key: read})
+        fault = None if read is None else judge({key: read}) if key != MANAGER else None
         if fault is not None and len(fields.faults.found) == before:
             fields.faults.add(value.mark, *_parted(fault))
         elif read is not None and len(fields.faults.found) == before:
@@ -41,6 +57,8 @@ def _value(fields: Fields, key: str, node: Node, what: str) -> Any:
         keys = tuple(one for one in slurm_needs.KEYS if one not in slurm_needs.OF_ALL)
         items = node.items if isinstance(node, ListNode) else (node,)
         return [dict(_settings(fields, item, "an entry of oom of slurm", keys)) for item in items]
+    if key == MANAGER:
+        return _settings(fields, node, "manager of slurm", slurm_manager.KEYS, slurm_manager.fault)
     scalar = fields.text(node, what)
     return None if scalar is None else scalar.text
 

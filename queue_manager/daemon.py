@@ -19,7 +19,8 @@ from queue_manager.adapters.host_leases import HostLeases
 from queue_manager.adapters.journal import Journal
 from queue_manager.adapters.leases import Leases
 from queue_manager.adapters.named_values import NamedValues
-from queue_manager.adapters.run_dir import Lock, RunDir
+from queue_manager.adapters.run_dir import RunDir
+from queue_manager.adapters.run_lock import Lock
 from queue_manager.adapters.shared_directory import SharedDirectory
 from queue_manager.adapters.shared_ports import SharedPorts
 from queue_manager.card_readings import CardReadings
@@ -68,7 +69,10 @@ class Host(NamedTuple):
 
 
 class Daemon:
-    """One manager of one run. `serve` returns when the run has finished, or when told to halt."""
+    """One manager of one run. `serve` returns when the run has finished, or when told to halt. `when_halted`: what the
+    state says of the manager then."""
+
+    when_halted = "halted"
 
     def __init__(
         self,
@@ -100,6 +104,8 @@ class Daemon:
             self._watch = Watch(self._run_dir, launcher, self._key, host.boot, jobs.outputs)
         self._wakeups = Wakeups(paths.bell, self._watch, self._clock)
         wake = self._wakeups.wake
+        # A bell is heard on this machine alone.
+        self._polls_inbox = self._engine is not None or not self._wakeups.has_bell
         if self._engine is not None:
             self._engine.cluster.wake = wake
         self._cards = CardReadings(state, poll)
@@ -309,7 +315,7 @@ class Daemon:
             self._publisher.changed()
         for order in [order for order, one in attempts.items() if one.ended is not None]:
             health.update(self._health.look_at_end(order, now))
-        requests = tuple(self._run_dir.requests()) if self._wakeups.rung or not self._wakeups.has_bell else ()
+        requests = tuple(self._run_dir.requests()) if self._wakeups.rung or self._polls_inbox else ()
         machine = self._teardown.look(now, self._wakeups.rung)
         self._wakeups.rung = False
         self._again |= self._preconditions.check_held(now)
@@ -484,7 +490,7 @@ class Daemon:
         if fault:
             self._publisher.halted(self._clock.now())
         else:
-            self._publish_whole(self._clock.now(), "finished" if finished else "halted")
+            self._publish_whole(self._clock.now(), "finished" if finished else self.when_halted)
         if finished:
             self._run_dir.drop_ballast()
             with contextlib.suppress(OSError):

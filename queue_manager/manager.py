@@ -16,9 +16,10 @@ from types import FrameType
 from queue_manager.adapters import environment, files, host, host_place, processes
 from queue_manager.adapters.files import UnsafeError, append_to, make_directory
 from queue_manager.adapters.guard import RunGoneError
-from queue_manager.adapters.journal import Journal
+from queue_manager.adapters.journal import Journal, fence
 from queue_manager.adapters.load import Loaded, UseError, keep_damaged_state, living_manager, load
-from queue_manager.adapters.run_dir import HeldError, Lock, RunDir
+from queue_manager.adapters.run_dir import RunDir
+from queue_manager.adapters.run_lock import HeldError, Lock
 from queue_manager.adapters.shared_directory import SharedDirectory
 from queue_manager.core import events as ev
 from queue_manager.core import layout
@@ -31,6 +32,8 @@ from queue_manager.core.times import iso
 from queue_manager.daemon import Daemon, Host
 from queue_manager.launchers.script import Given
 from queue_manager.launchers.table import MAKE
+from queue_manager.slurm import as_job, manager_job
+from queue_manager.slurm.as_job import AsJob
 from queue_manager.slurm.engine import WINDOW
 
 EXIT_DONE, EXIT_FAILED, EXIT_USE, EXIT_PERSON = 0, 1, 2, 3
@@ -49,13 +52,15 @@ def main(argv: list[str] | None = None) -> int:
         for path in (paths.root, paths.log_dir):
             make_directory(path)
         corrected = RunDir(paths).close_to_others()
-        lock = Lock(paths.lock, {"pid": os.getpid(), "host": socket.gethostname(), "since": iso(round(time.time(), 3))})
-        if not paths.journal.exists() or paths.journal.stat().st_size != run.length:  # somebody was before us
+        _check_alone(paths, run)
+        job = as_job.begin(options.as_slurm_job, paths, run)
+        lock = _take(paths, run, job)
+        if lock.succeeds:
+            fence(paths.journal)
+        is_changed = not paths.journal.exists() or paths.journal.stat().st_size != run.length
+        if lock.succeeds or is_changed:  # somebody was before us
             run = load(paths)
-        holder = living_manager(paths.state, run.records)
-        if holder is not None:
-            lock.close()
-            raise HeldError(holder)
+            _check_alone(paths, run)
     except (UseError, UnsafeError) as error:
         print(f"queue_manager: {error}", file=sys.stderr)
         return EXIT_USE
@@ -66,13 +71,28 @@ def main(argv: list[str] | None = None) -> int:
         print(f"queue_manager: {error}", file=sys.stderr)
         return EXIT_FAILED
     try:
-        return _serve(paths, run, lock, options, corrected)
+        return _serve(paths, run, lock, options, corrected, job)
     except OSError as error:
         _log.critical("halted: %s", error)
         print(f"queue_manager: {error}", file=sys.stderr)
         return EXIT_FAILED
     finally:
         lock.close()
+
+
+def _check_alone(paths: RunPaths, run: Loaded) -> None:
+    """Raise HeldError where a manager lives, whatever happened to its lock."""
+    holder = living_manager(paths.state, run.records)
+    if holder is not None:
+        raise HeldError(holder)
+
+
+def _take(paths: RunPaths, run: Loaded, job: AsJob | None) -> Lock:
+    """Take the lock of a run. Raises HeldError."""
+    me = {"pid": os.getpid(), "host": socket.gethostname(), "since": iso(round(time.time(), 3))}
+    if job is not None:
+        return job.take(me)
+    return Lock(paths.lock, me, shared=run.manifest.launcher == SLURM)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -89,6 +109,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--poll", type=_seconds, default=5.0, metavar="SEC", help="seconds between checks of the GPUs (default 5)"
     )
     parser.add_argument("--run-id", type=_run_id, help="name of the run (default: from the project and the time)")
+    parser.add_argument("--begin", action="store_true", help="write the run's first state, and start nothing")
+    parser.add_argument(
+        manager_job.AS_JOB, action="store_true", help="be followed by another: this is a job of Slurm itself"
+    )
     return parser.parse_args(argv)
 
 
@@ -106,7 +130,9 @@ def _run_id(text: str) -> str:
     return text
 
 
-def _serve(paths: RunPaths, run: Loaded, lock: Lock, options: argparse.Namespace, corrected: list[str]) -> int:
+def _serve(
+    paths: RunPaths, run: Loaded, lock: Lock, options: argparse.Namespace, corrected: list[str], job: AsJob | None
+) -> int:
     _start_log(paths)
     for line in corrected:
         _log.warning(line)
@@ -123,7 +149,7 @@ def _serve(paths: RunPaths, run: Loaded, lock: Lock, options: argparse.Namespace
         journal.append([first], urgent=True)
         state.apply(first)
         records = [first]
-    home = host_place.here()
+    home = host_place.of_slurm() if manifest.launcher == SLURM else host_place.here()
     key = layout.run_key(state.run_id, os.path.realpath(paths.root))
     kept = environment.adopt(home, key, paths.root, os.environ, files.umask(), begun)
     os.umask(kept.umask)
@@ -134,7 +160,7 @@ def _serve(paths: RunPaths, run: Loaded, lock: Lock, options: argparse.Namespace
     if manifest.launcher == SLURM:
         here = here._replace(cores=WINDOW)
     daemon = Daemon(paths, state, journal, lock, records, here, options.poll, launcher, given)
-    if kept.differ:
+    if kept.differ and job is None:  # on a compute node others are set
         daemon.notices.say(
             "environment",
             f"the run keeps the environment it was started with; these variables differ: {', '.join(kept.differ)} (a "
@@ -142,9 +168,13 @@ def _serve(paths: RunPaths, run: Loaded, lock: Lock, options: argparse.Namespace
         )
     if kept.fault is not None:
         daemon.notices.say("environment_lost", kept.fault)
+    if options.begin:
+        daemon.when_halted = "running"
+        daemon.close(finished=False)
+        return EXIT_DONE
     _catch_signals(daemon)
     try:
-        finished = daemon.serve()
+        finished = daemon.serve() if job is None else job.serve(daemon, state, records)
     except InvalidTransition as error:
         _log.critical("%s\n%s", error, _story(paths, str(error)))
         print(f"queue_manager: {error}; see {paths.manager_log}", file=sys.stderr)

@@ -38,7 +38,7 @@ os.environ["PATH"] = os.pathsep.join(
 )
 
 
-collect_ignore = ["e2e/test_slurm.py"] if slurm_cluster.missing() else []
+collect_ignore_glob = ["e2e/test_slurm*.py"] if slurm_cluster.missing() else []
 
 
 def pytest_report_header() -> list[str]:

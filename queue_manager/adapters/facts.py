@@ -12,45 +12,80 @@ import stat
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _BEING_TAKEN = 2.0
 """Seconds for which an empty lock file counts as that of a manager that is starting."""
+STALE_AFTER = 90.0
+"""As core.layout says."""
 _HEAD = 1 << 18
 """Bytes of a state file in which its first line, the meta, has to end."""
 
 
+class Holder(NamedTuple):
+    """Who holds a run: process `pid` (0: unknown which) of the machine `host` (empty: unknown which)."""
+
+    pid: int
+    host: str
+
+
 def held_by(lock: Path) -> int | None:
-    """Return the process of the manager that holds a run, by its lock file: 0 if it is unknown which, None if none
-    does.
+    """Return the process of the manager that holds a run, see `holder`: 0 if it is unknown which, or on another
+    machine; None if none does."""
+    found = holder(lock)
+    return None if found is None else found.pid
+
+
+def holder(lock: Path) -> Holder | None:
+    """Return the manager that holds a run, by its lock file; None if none does.
 
     The lock is tried only where that process may exist: a manager that starts at the same moment would be refused
-    because of us. Raises OSError where the file exists and cannot be read.
+    because of us. Of a manager on another machine a fresh sign of life counts as well, since a lock may not reach so
+    far. Raises OSError where the file exists and cannot be read.
     """
     try:
         file = lock.open(encoding="utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return None
     with file:
-        pid = _holder(file.read())
-        if pid is None and time.time() - os.fstat(file.fileno()).st_mtime < _BEING_TAKEN:
-            return 0
-        if pid is not None and not _exists(pid):
+        named = _named(file.readline())
+        if named is None and time.time() - os.fstat(file.fileno()).st_mtime < _BEING_TAKEN:
+            return Holder(0, "")
+        if named is not None and not _exists(named.pid):
             return None
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
-            return pid or 0
-        return None
+            return named or Holder(0, "")
+        return named if named is not None and named.pid == 0 and _beats(lock) else None
 
 
-def _holder(text: str) -> int | None:
-    """The process that a lock file names; 0 where it is on another machine, None where it names none."""
+def _named(text: str) -> Holder | None:
+    """The holder that a lock file names; None where it names none."""
     try:
         data = json.loads(text)
-        return int(data["pid"]) if data["host"] == os.uname().nodename else 0
+        host, pid = str(data["host"]), int(data["pid"])
     except (ValueError, KeyError, TypeError):
         return None
+    return Holder(pid if host == os.uname().nodename else 0, host)
+
+
+def _beats(lock: Path) -> bool:
+    """Whether a manager on another machine shows that it lives, see adapters.run_lock. Its time is the file server's,
+    which is asked only where ours would call it gone."""
+    try:
+        with lock.with_suffix(".beat").open("rb") as file:  # opened, since NFS keeps what a look at the name has told
+            at = os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return False
+    if time.time() - at < STALE_AFTER:
+        return True
+    import tempfile  # a look at a run on this machine needs none
+
+    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=lock.parent) as file:
+        os.write(file.fileno(), b"x")
+        return os.fstat(file.fileno()).st_mtime - at < STALE_AFTER
+    return False
 
 
 def _exists(pid: int) -> bool:

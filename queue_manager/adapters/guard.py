@@ -9,7 +9,8 @@ from pathlib import Path
 
 from queue_manager.adapters import host
 from queue_manager.adapters.journal import Journal, JournalChangedError
-from queue_manager.adapters.run_dir import Lock, RunDir
+from queue_manager.adapters.run_dir import RunDir
+from queue_manager.adapters.run_lock import Lock
 from queue_manager.core.events import Record
 from queue_manager.core.layout import RunPaths
 
@@ -27,6 +28,10 @@ class RunGoneError(Exception):
     """Somebody has deleted the run's directory."""
 
 
+class RunTakenError(RunGoneError):
+    """Another manager has taken the run, since this one was taken for dead."""
+
+
 class Guard:
     """Watches the directory of one run. `disk` and `journal`: what is wrong with them, or None; while `disk` is not
     None nothing may be launched."""
@@ -38,7 +43,8 @@ class Guard:
         self._shown_until = self.due = 0.0
 
     def look(self, now: float) -> None:
-        """Check that there is room to launch, and that protected files are unchanged. Raises RunGoneError."""
+        """Check that there is room to launch, and that protected files are unchanged. Raises RunGoneError, also where
+        another manager has the run."""
         if now < self.due:
             return
         self.due = now + PACE
@@ -50,6 +56,7 @@ class Guard:
         except OSError as error:
             unwritten = f"{self._paths.journal} cannot be restored: {error.strerror}"
         self._lock.renew()
+        self._check_lock()
         full = unwritten or next(filter(None, map(host.no_room, (self._paths.root, self._paths.log_dir))), None)
         if full is None:
             if self.disk is not None:
@@ -62,11 +69,13 @@ class Guard:
     def append(self, records: list[Record], urgent: bool, now: float) -> None:
         """Append records to the journal, which is restored first if others have changed it. Raises OSError (nothing is
         written) and RunGoneError."""
+        self._check_lock()
         try:
             self._journal.append(records, urgent)
         except JournalChangedError as error:
             self._restore(error, now)
             self._journal.append(records, urgent)
+        self._check_lock()  # before anything is done because of them
 
     def _check_journal(self, now: float) -> None:
         try:
@@ -76,6 +85,7 @@ class Guard:
 
     def _restore(self, error: JournalChangedError, now: float) -> None:
         """Restore all that is known of the journal, in one step."""
+        self._check_lock()
         if error.errno == errno.ENOENT:
             self._raise_if_gone()
         kept = self._journal.restore()
@@ -84,6 +94,12 @@ class Guard:
         )
         self._shown_until = now + SHOWN
         _log.error(self.journal)
+
+    def _check_lock(self) -> None:
+        if self._lock.is_lost():
+            raise RunTakenError(
+                f"another manager has {self._paths.root}: {self._lock.taken_by()}; this one ends, and leaves all to it"
+            )
 
     def _raise_if_gone(self) -> None:
         """Distinguish a deleted journal from a directory that is being deleted."""

@@ -18,3 +18,9 @@ def of(home: Path) -> HostPaths:
 def here() -> HostPaths:
     """The place of this host in the home of this process."""
     return of(Path.home())
+
+
+def of_slurm() -> HostPaths:
+    """The place of runs on Slurm in the home of this process: their managers run on one machine after the other."""
+    base = HostPaths.of(Path.home()).root
+    return HostPaths(base / "slurm", base)

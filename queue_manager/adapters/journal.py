@@ -18,7 +18,7 @@ from queue_manager.core import events
 from queue_manager.core.events import JournalError, Record
 from queue_manager.core.journal_lines import is_torn, place, read_line
 
-__all__ = ["Journal", "JournalChangedError", "JournalError", "SnapshotWriter", "read_journal"]
+__all__ = ["Journal", "JournalChangedError", "JournalError", "SnapshotWriter", "fence", "read_journal"]
 
 
 def read_journal(path: Path) -> tuple[list[Record], int]:
@@ -44,6 +44,13 @@ def read_journal(path: Path) -> tuple[list[Record], int]:
             records.append(record)
             good += len(line)
     return records, good
+
+
+def fence(path: Path) -> None:
+    """Put a copy in the place of a journal: what an earlier manager that still has it open writes goes nowhere.
+    Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        files.write_whole(path, [path.read_bytes()])
 
 
 class JournalChangedError(OSError):

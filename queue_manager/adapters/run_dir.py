@@ -1,15 +1,12 @@
-"""The files of one run: its lock, attempts, claims, requests and answers."""
+"""The files of one run: attempts, claims, requests and answers."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import glob
-import json
 import os
 import shutil
-import socket
 import stat
 import threading
 import time
@@ -27,11 +24,10 @@ from queue_manager.adapters.files import (
     make_directory,
     make_fifo,
     mend,
-    open_file,
     write_text,
     write_whole,
 )
-from queue_manager.adapters.processes import Stat, look_up, parent_of, parse_stat
+from queue_manager.adapters.processes import parent_of, parse_stat
 from queue_manager.adapters.regular import read_regular
 from queue_manager.core.boundary import Claim, ExitRecord, Revoked
 from queue_manager.core.events import Proc
@@ -45,63 +41,7 @@ WRITEBACK = 25.0
 """Seconds for which the kernel keeps what was written in memory alone, a little less than it does by default."""
 MOST_REQUEST = 1 << 28
 """Bytes of a request: one that adds 100,000 jobs has about 50 MiB."""
-
-
 _MOST_ENVIRONMENT = 500
-_LEFT_BEHIND = 5.0
-"""Seconds for which a lock is waited for whose holder has died: much longer than an exec(2) takes."""
-
-
-class HeldError(Exception):
-    """Another manager holds the run; the message says who."""
-
-
-class Lock:
-    """The run's lock: held while this object lives. Raises HeldError."""
-
-    def __init__(self, path: Path, holder: dict[str, object]) -> None:
-        self._path, self._holder = path, holder
-        self._file = os.fdopen(open_file(path, os.O_RDWR | os.O_APPEND, PRIVATE), "a+", encoding="utf-8")
-        until = time.monotonic() + _LEFT_BEHIND
-        while not self._take():
-            self._file.seek(0)
-            text = self._file.read()
-            # What a manager was about to start as it was killed has the lock until it has become another program.
-            if not _has_died(text) or time.monotonic() > until:
-                self._file.close()
-                raise HeldError(_describe_holder(text))
-            time.sleep(0.01)
-        with contextlib.suppress(OSError):  # a full disk does not stop a manager
-            self._file.truncate(0)
-            self._file.write(json.dumps(holder) + "\n")
-            self._file.flush()
-
-    def _take(self) -> bool:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                return False
-            self._file.close()
-            raise
-        return True
-
-    def renew(self) -> None:
-        """Take the lock at its path again, where that file was removed or replaced; another that holds it keeps it."""
-        try:
-            if os.path.samestat(os.stat(self._path), os.fstat(self._file.fileno())):
-                return
-        except FileNotFoundError:
-            pass
-        except OSError:
-            return
-        with contextlib.suppress(OSError, HeldError):
-            again = Lock(self._path, self._holder)
-            self._file, again._file = again._file, self._file
-            again.close()
-
-    def close(self) -> None:
-        self._file.close()
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -109,26 +49,6 @@ def _listed(folder: Path) -> list[Path]:
         return sorted(folder.iterdir())
     except OSError:
         return []
-
-
-def _has_died(text: str) -> bool:
-    """Whether the holder that a lock names was a process of this host, and is none any more."""
-    try:
-        data = json.loads(text)
-        if data["host"] != socket.gethostname():
-            return False
-        found = look_up(int(data["pid"]))
-    except (ValueError, KeyError, TypeError):
-        return False
-    return found is None or (isinstance(found, Stat) and found.state == "Z")
-
-
-def _describe_holder(text: str) -> str:
-    try:
-        data = json.loads(text)
-        return f"process {data['pid']} on {data['host']}, since {data['since']}"
-    except (ValueError, KeyError, TypeError):
-        return "another process"
 
 
 class RunDir:

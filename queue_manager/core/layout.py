@@ -66,6 +66,13 @@ def tag(key: str, job: str, n: int) -> str:
 
 
 TAG_VARIABLE = "WAVEQUEUE_TAG"
+STALE_AFTER = 90.0
+"""Seconds after its last sign of life from which a manager on another machine counts as gone: see adapters.run_lock."""
+
+
+def beat_of(lock: Path) -> Path:
+    """Return the file that a manager touches as long as it lives, where several machines share the run's directory."""
+    return lock.with_suffix(".beat")
 
 
 class RunPaths(NamedTuple):
@@ -143,6 +150,12 @@ class RunPaths(NamedTuple):
     @property
     def lock(self) -> Path:
         return self.root / "manager.lock"
+
+    @property
+    def manager_job(self) -> Path:
+        """The script of the manager, where that runs as a job of Slurm; without it the manager runs where it is
+        started."""
+        return self.root / "slurm" / "manager.sh"
 
     @property
     def bell(self) -> Path:

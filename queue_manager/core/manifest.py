@@ -14,6 +14,7 @@ from queue_manager.core.health_policy import is_policy
 from queue_manager.core.layout import id_fault, project_fault
 from queue_manager.core.notify_rules import is_notify
 from queue_manager.core.recover_policy import is_ladder
+from queue_manager.core.slurm_manager import is_manager
 from queue_manager.core.slurm_needs import is_slurm
 
 FORMAT = "wavequeue-manifest"
@@ -116,7 +117,8 @@ class Manifest(NamedTuple):
     a port of their own for their processes; `shell_paths`: a `~` at the beginning and `$NAME` in jobs' outputs and
     preconditions are the host's, with the job's environment; `grace`: seconds to save after TERM; `launcher`: by what
     attempts are started, see launchers. `notify`: who gets alerts, see notify_rules. `uv`, `module`,
-    `container`: what jobs run in beside conda and venv, see launchers.environments.
+    `container`: what jobs run in beside conda and venv, see launchers.environments. `slurm_manager`: what a manager
+    that is a job of Slurm asks for, see slurm_manager.
     """
 
     project: str
@@ -153,6 +155,7 @@ class Manifest(NamedTuple):
     uv: bool = False
     module: tuple[str, ...] = ()
     container: str | None = None
+    slurm_manager: Any = None
 
     def grace_of(self, job: JobSpec) -> float:
         """Seconds that a job has between TERM and KILL."""
@@ -488,6 +491,7 @@ _MANIFEST_KINDS: _Kinds = {
     "launcher": (_is_launcher, f"one of: {', '.join(launchers.LAUNCHERS)}"),
     "shell_paths": _TRUTH,
     "grace": (_is_time, "a number of 0 or more"),
+    "slurm_manager": (is_manager, "an object as the manager in a spec's slurm, see slurm_manager"),
     "notify": (is_notify, "an object with command or webhook, on and every in seconds"),
 }
 _OOM_KINDS: _Kinds = {"delay": (_is_time, "a number of 0 or more"), "max_attempts": _POSITIVE}

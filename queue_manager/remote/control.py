@@ -30,6 +30,8 @@ TAIL = 1024
 MOST_TAILS = 200
 MOST = 4 << 20
 """Bytes of a log in one answer."""
+ELSEWHERE = "manager_on"
+"""In the meta of a state that was looked at: the machine that its manager is on, where that is another one."""
 _BEHIND = 2
 """Attempts that may have begun, one after the other, since the state was written."""
 _JOURNAL_BLOCK = 1 << 24
@@ -78,36 +80,77 @@ def _whose(home: HostPaths, wanted: object) -> str:
 def look(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
     """{"op": "look", "full": bool}: `state` is the state document, or its overview, and null where there is none.
 
-    `alive`: whether a manager holds the run; `gone`: where none does, how many of the jobs that it left running have no
-    session any more, else null, as of jobs of Slurm; `tails`: the end of each running job's log, by its id; `added`:
-    the journal's lines about jobs that were added.
+    `alive`: whether a manager holds the run, or the next one is queued in Slurm; `gone`: where none does, how many of
+    the jobs that it left running have no session any more, else null, also where Slurm alone knows; `tails`: the end of
+    each running job's log, by its id; `added`: the journal's lines about jobs that were added.
     """
     read = _state if asked.get("full") else _overview
-    holder = facts.held_by(paths.lock)
+    holder = facts.holder(paths.lock)
     document = read(paths)
     if document is not None and holder is None and document["meta"]["manager"] == "running":
         document = read(paths)  # it may have ended in between, and have written its last state just before
+    alive = holder is not None
+    if document is not None:
+        alive = note_manager(paths, document, holder)
     running: list[dict[str, Any]] = []
     if document is not None:
         running = [row for row in document["jobs"] if row["status"] == Status.RUNNING.value]
     began = [row for row in running if row["screen_pid"] is not None]
     gone = sum(not facts.is_session(row["screen_pid"], row["screen_name"]) for row in began)
-    is_known = holder is None and (document is None or document["meta"].get("launcher") != SLURM)
+    is_known = not alive and (document is None or document["meta"].get("launcher") != SLURM)
     running = running[:MOST_TAILS]
     return {
         "state": document,
-        "alive": holder is not None,
+        "alive": alive,
         "gone": gone if is_known else None,
         "tails": {row["id"]: _end(Path(row["log"]), TAIL) for row in running},
         "added": _lines(paths, ['"JobsAdded"']),
     }
 
 
+def note_manager(paths: RunPaths, document: dict[str, Any], holder: facts.Holder | None) -> bool:
+    """Note in the state of a run where its manager is, if that is not on this machine. Returns whether one lives or the
+    next one is queued."""
+    meta = document["meta"]
+    if holder is not None:
+        if holder.host not in ("", os.uname().nodename):
+            meta[ELSEWHERE] = holder.host
+        return True
+    waits = _next_manager(paths)
+    if waits is not None:
+        text = f"the next manager {waits}; running jobs go on, and others start once it runs"
+        meta["conditions"] = [*meta["conditions"], {"kind": "manager", "text": text, "since": meta["updated"]}]
+    return waits is not None
+
+
+def _next_manager(paths: RunPaths) -> str | None:
+    """Where the next manager of a run is that none holds, see managers.next_one."""
+    if not paths.manager_job.exists():
+        return None
+    from queue_manager.slurm.managers import next_one
+
+    return next_one(paths, str(facts.state_meta(paths.state).get("manager")))
+
+
+def manager(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG001
+    """{"op": "manager"}: `alive` as a look tells, and `conditions`: what that would add to those of the state."""
+    document = {"meta": {**facts.state_meta(paths.state), "conditions": []}}
+    if "manager" not in document["meta"]:
+        return {"alive": facts.held_by(paths.lock) is not None, "conditions": []}
+    alive = note_manager(paths, document, facts.holder(paths.lock))
+    return {"alive": alive, "conditions": document["meta"]["conditions"]}
+
+
+def _goes_on(paths: RunPaths) -> bool:
+    """Whether a manager lives, or the next one is queued."""
+    return facts.held_by(paths.lock) is not None or _next_manager(paths) is not None
+
+
 def ask(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
     """{"op": "ask", "request": {...}, "patience": SECONDS}: have the manager carry out a request, see core.requests.
 
     `answer` is null where none came while the manager lived, in so many seconds at most. The request stays, and is
-    taken by the next manager; sent again under the same id it is done once.
+    taken by the next manager; sent again under the same id it is done once. `waits`: where that is, if Slurm has it.
     """
     from queue_manager.core.requests import RequestError, decode_request
 
@@ -119,7 +162,9 @@ def ask(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
     if found is None:
         send(paths, request)
         found = wait(paths, request, lambda: facts.held_by(paths.lock) is not None, float(asked.get("patience", 15.0)))
-    return {"answer": found, "alive": facts.held_by(paths.lock) is not None}
+    alive = facts.held_by(paths.lock) is not None
+    waits = None if alive or found is not None else _next_manager(paths)
+    return {"answer": found, "alive": alive, "waits": waits}
 
 
 def send(paths: RunPaths, request: Request) -> None:
@@ -175,7 +220,7 @@ def log(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
     from queue_manager.remote.log_piece import Logs
 
     job, attempt = str(asked["job"]), asked.get("attempt")
-    alive = facts.held_by(paths.lock) is not None
+    alive = _goes_on(paths)
     document = _state(paths)
     if document is None:
         raise ControlError("its manager has not started")
@@ -184,7 +229,7 @@ def log(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
         raise ControlError(f"there is no job {job}")
     found = {
         "state": {**document, "jobs": [rows[job]], "overview": True, "jobs_total": len(rows)},
-        "goes_on": alive or _runs(rows[job]),
+        "goes_on": alive or (document["meta"].get("launcher") != SLURM and _runs(rows[job])),
     }
     directory = Path(rows[job]["log"]).parent
     paths = RunPaths(paths.manifest, paths.state, directory)
@@ -303,6 +348,7 @@ _OPS: dict[str, Callable[[RunPaths, Mapping[str, Any]], dict[str, Any]]] = {
     "journal": journal,
     "acknowledge": acknowledge,
     "repair": repair,
+    "manager": manager,
 }
 
 

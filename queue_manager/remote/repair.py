@@ -21,7 +21,7 @@ from queue_manager.adapters.aside import set_aside
 from queue_manager.adapters.files import write_whole
 from queue_manager.adapters.load import UseError, living_manager, read_manifest, state_fault
 from queue_manager.adapters.regular import read_regular
-from queue_manager.adapters.run_dir import HeldError, Lock
+from queue_manager.adapters.run_lock import HeldError, Lock
 from queue_manager.core import events as ev
 from queue_manager.core import layout, shell_paths
 from queue_manager.core.events import Record
@@ -62,7 +62,8 @@ def answer(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
     """
     do = asked.get("do") is True
     try:
-        lock = Lock(paths.lock, {"pid": os.getpid(), "host": socket.gethostname(), "since": iso(round(time.time(), 3))})
+        me = {"pid": os.getpid(), "host": socket.gethostname(), "since": iso(round(time.time(), 3))}
+        lock = Lock(paths.lock, me, shared=True)
     except HeldError as error:
         raise RepairError(f"the run has a manager, which keeps its journal intact: {error}") from None
     try:

@@ -1,6 +1,7 @@
-"""`python -m queue_manager.remote.start RUN_ID [--poll SEC]`: start the manager of a run, detached; one JSON document.
+"""`python -m queue_manager.remote.start RUN [--poll SEC]`: start the manager of a run, detached; one JSON document.
 
 {"pid": N} once the manager has taken the run, or {"fault": TEXT}. Where one holds the run already, that one is meant.
+N is 0 where its process is unknown, as of a manager that waits in Slurm's queue.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from queue_manager.core.layout import RunPaths, id_fault
 PATIENCE = 60.0
 """Seconds for a manager to begin; it reads the whole manifest and journal first."""
 _LINES = 12
+JOB = "job"
+WHERE = ("login", JOB)
+"""Where a manager runs: where it is started, or as a job of Slurm."""
 _SCOPE = ("systemd-run", "--user", "--scope", "--quiet", "--")
 """Puts itself, and then what it becomes, out of the session that it was begun in."""
 Answer = Union[int, str]
@@ -36,36 +40,47 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m queue_manager.remote.start", description="Start a run's manager.")
     parser.add_argument("run_id")
     parser.add_argument("--poll", type=float, metavar="SEC", help="seconds between checks of the GPUs")
+    parser.add_argument(
+        "--manager", choices=WHERE, help="here (login), or as a job of Slurm; absent: as it was started before"
+    )
     options = parser.parse_args(arguments)
-    started = started_or_why(options.run_id, options.poll)
+    started = started_or_why(options.run_id, options.poll, options.manager)
     print(json.dumps({"fault": started} if isinstance(started, str) else {"pid": started}))
     return 1 if isinstance(started, str) else 0
 
 
-def started_or_why(run_id: str, poll: float | None = None) -> Answer:
+def started_or_why(run_id: str, poll: float | None = None, where: str | None = None) -> Answer:
     """As `start`; what cannot be read or written is returned in words."""
     try:
-        return start(run_id, poll)
+        return start(run_id, poll, where=where)
     except OSError as error:
         return f"{error.filename or 'this machine'}: {error.strerror or error}"
 
 
-def start(run_id: str, poll: float | None = None, patience: float = PATIENCE) -> Answer:
-    """See to it that a manager holds a run of ~/.wavequeue/runs, and wait until it does. `poll` in seconds.
+def start(run_id: str, poll: float | None = None, patience: float = PATIENCE, where: str | None = None) -> Answer:
+    """See to it that a manager holds a run, and wait until it does. `poll` in seconds. `run_id`: of a run in
+    ~/.wavequeue/runs, or a run's directory. `where`: one of WHERE; None: as it was started before.
 
-    The manager has a session of its own and no terminal, so that it goes on when we are gone. Raises OSError where it
-    is unknown whether one is running.
+    The manager has a session of its own and no terminal, so that it goes on when we are gone. One that is a job of
+    Slurm is waited for only if that starts it soon. Raises OSError where it is unknown whether one is running.
     """
-    fault = id_fault(run_id)
+    fault = None if "/" in run_id else id_fault(run_id)
     if fault is not None:
         return f"the run id {run_id!r} {fault}"
-    paths = RunPaths.of(host_place.here().runs / run_id)
+    paths = RunPaths.of(Path(run_id) if "/" in run_id else host_place.here().runs / run_id)
+    run_id = paths.root.name
     if not paths.manifest.exists():
         return f"there is no run {run_id} here"
     until = time.monotonic() + patience
+    if where == JOB or (where is None and paths.manager_job.exists()):
+        from queue_manager.remote import start_job  # what starts one here need not pay for it
+
+        command = build_command(paths, run_id, poll)
+        return start_job.start(paths, run_id, command, build_environment(os.environ))
     holder = facts.held_by(paths.lock)
     if holder is not None:
         return _settled(paths, holder, until)
+    paths.manager_job.unlink(missing_ok=True)  # from now on it runs here
     try:
         log = append_to(paths.manager_log)
     except OSError as error:

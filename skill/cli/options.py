@@ -44,6 +44,11 @@ ENGINE = click.option(
     default="hosts",
     help="hosts (default): wavequeue assigns the GPUs. slurm: jobs go to Slurm, from here or the login node --host.",
 )
+MANAGER = click.option(
+    "--manager",
+    type=click.Choice(["login", "job"]),
+    help="With Slurm, where the manager runs. login (default): here or on --host. job: as a job of one core.",
+)
 POOL = click.option("--pool", metavar="POOL", help="Use all enabled hosts of this pool.")
 
 

@@ -94,7 +94,8 @@ def report_started(started: Started, *, as_json: bool) -> None:
     if as_json:
         print_json({"run_id": run.id, "directory": str(run.root), "pid": pid, "jobs": jobs})
     else:
-        print(f"{run.id}: {jobs_text(jobs)}, manager is process {pid}\n{run.root}\n{_hint(run)}")
+        manager = f"manager is process {pid}" if pid else "its manager is a job of Slurm"
+        print(f"{run.id}: {jobs_text(jobs)}, {manager}\n{run.root}\n{_hint(run)}")
 
 
 def _hint(run: Run) -> str:

@@ -11,10 +11,10 @@ from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import Manifest
 from skill.cli.console import print_json, print_lines, say, warn
 from skill.cli.given_spec import DRY_RUN, NAME, TakesCommand, code_agreement, confirm_size, given
-from skill.cli.options import AGAIN, ENGINE, HOSTS, JSON, POLL, POOL, SKIP_DONE, SPEC, YES
+from skill.cli.options import AGAIN, ENGINE, HOSTS, JSON, MANAGER, POLL, POOL, SKIP_DONE, SPEC, YES
 from skill.cli.plan_output import print_plan
 from skill.cli.run import report_started
-from skill.common.errors import DONE, FAILED
+from skill.common.errors import DONE, FAILED, UseError
 from skill.common.units import jobs_text
 from skill.operations import check_here, check_hosts, submission, submit_spec
 from skill.operations.build_spec import Given, build, build_for
@@ -95,6 +95,7 @@ def _preflight_here(manifest: Manifest, spec: Given, as_json: bool) -> int:
 @click.option("--no-code", is_flag=True, help="Do not push the code; use what is on the hosts.")
 @POLL
 @ENGINE
+@MANAGER
 @YES
 @JSON
 def submit_verb(
@@ -109,6 +110,7 @@ def submit_verb(
     no_code: bool,
     poll: float | None,
     engine: str,
+    manager: str | None,
     yes: bool,
     as_json: bool,
 ) -> int:
@@ -119,8 +121,11 @@ def submit_verb(
     only --again does. Hosts are chosen as for preflight. A command after --, a file of commands and a table are taken
     as by run.
 
-    With --engine slurm the manager submits the jobs to Slurm, on this machine or on the login node --host NAME.
+    With --engine slurm the manager submits the jobs to Slurm, on this machine or on the login node --host NAME. With
+    --manager job it is a job of Slurm itself, and another one follows before its time ends.
     """
+    if manager is not None and engine != SLURM:
+        raise UseError("--manager is for --engine slurm")
     slurm_here = engine == SLURM and not names and pool is None
     if dry_run:
         from skill.operations.plan_spec import plan_spec
@@ -132,14 +137,15 @@ def submit_verb(
         from skill.operations import start_run
 
         started = start_run.start_run(
-            spec, poll=poll, again=again, skip_done=skip_done, name=name, engine=engine, warn=warn, say=say
-        )
+            spec, poll=poll, again=again, skip_done=skip_done, name=name, engine=engine, manager=manager, warn=warn,
+            say=say,
+        )  # fmt: skip
         report_started(started, as_json=as_json)
         return DONE
     with TransferBars(say) as bars:
         done = submit_spec.submit_spec(
             spec, names, pool, new=new, again=again, skip_done=skip_done, name=name, push=not no_code, poll=poll,
-            engine=engine, warn=warn, say=say, agree=code_agreement(yes=yes), report=bars.report,
+            engine=engine, manager=manager, warn=warn, say=say, agree=code_agreement(yes=yes), report=bars.report,
         )  # fmt: skip
     if as_json:
         print_json(_document(done))

@@ -452,13 +452,17 @@ def note_code(host: Host, python: str, runtime: str, cwd: str, name: str) -> str
     return result if isinstance(result, Unreachable) else None
 
 
-def start(host: Host, python: str, runtime: str, run_id: str, poll: float | None) -> int | str | Unreachable:
+def start(
+    host: Host, python: str, runtime: str, run_id: str, poll: float | None, where: str | None = None
+) -> int | str | Unreachable:
     """Start the run's manager, detached, and wait until it has taken the run. Returns its pid, or that of one that was
     running.
 
-    `poll` in seconds; None leaves it at the manager's default. 0 where one holds the run whose pid is not known.
+    `poll` in seconds; None leaves it at the manager's default. `where`: `login` is there, `job` a job of Slurm; None:
+    as it was started before. 0 where one holds the run whose pid is not known, or is queued in Slurm.
     """
     options = [] if poll is None else ["--poll", f"{poll:g}"]
+    options += [] if where is None else ["--manager", where]
     argv = module(None, python, runtime, "start", run_id, *options)
     result = host.run(argv, timeout=_START_PATIENCE, limit=1 << 20)
     if isinstance(result, Unreachable):

@@ -40,6 +40,8 @@ def _answer(name: str, done: Changed, asked: Asked) -> Line:
         return Line(f"{name}: {asked.answer.text}", "done" if asked.answer.ok else "failed")
     if asked.alive:
         return Line(f"{name}: requested; the manager has not answered yet", "waits")
+    if asked.waits is not None:
+        return Line(f"{name}: requested; the next manager {asked.waits}, and takes it", "done")
     again = f"wavequeue resume --run {done.run.id}"
     return Line(
         f"{name}: no manager is running; {done.request.verb} takes effect when the run continues: {again}", "done"

@@ -33,7 +33,7 @@ from skill.runs.directory import Run
 
 
 class Started(NamedTuple):
-    """A run that was started: its number of jobs, and the process of its manager."""
+    """A run that was started: its number of jobs, and the process of its manager (0: a job of Slurm)."""
 
     run: Run
     jobs: int
@@ -48,6 +48,7 @@ def start_run(
     skip_done: bool = False,
     name: str | None = None,
     engine: str = engines.HOSTS,
+    manager: str | None = None,
     warn: Say = ignore,
     say: Say = ignore,
 ) -> Started:
@@ -55,7 +56,8 @@ def start_run(
 
     `poll`: seconds between checks of the GPUs; `again`: run although the same jobs are running already; `skip_done`:
     jobs whose outputs exist and are newer than the code count as done; `name`: call the run so, instead of after its
-    project; `engine`: what places the jobs, see planning.engines. `warn` gets the warnings of the build, `say` all
+    project; `engine`: what places the jobs, see planning.engines; `manager`: where
+    it runs then, see local_manager.start. `warn` gets the warnings of the build, `say` all
     other lines. Raises SpecErrors, UseError and FailedError.
     """
     if again and skip_done:
@@ -96,7 +98,7 @@ def start_run(
             directory.discard(run, place)
             raise
         try:
-            return Started(run, len(manifest.jobs), local_manager.start(run, poll))
+            return Started(run, len(manifest.jobs), local_manager.start(run, poll, manager))
         except KeyboardInterrupt:
             say(f"{run.id} continues. follow it: wavequeue watch --run {run.id}")
             raise

@@ -139,9 +139,10 @@ def finish(
     poll: float | None,
     say: Say,
     report: Report = no_report,
+    manager: str | None = None,
 ) -> list[Outcome]:
     """Bring every host of a run to the state in hosts.json, all at once. A failure on one host stops no other. `report`
-    is called with how much of the code each has got."""
+    is called with how much of the code each has got. `manager`: where it runs, see bootstrap.start."""
     found = assignment.read(run)
     assert found is not None
     with _working_on(run):
@@ -150,7 +151,9 @@ def finish(
         name = None if code is None else local_code.name(submission.source / (submission.cwd or "."))
         outcomes = each(
             hosts,
-            lambda host: _persist(_Work(run, submission, host, parts[host.name], code, name, poll, say, report)),
+            lambda host: _persist(
+                _Work(run, submission, host, parts[host.name], code, name, poll, say, report, manager)
+            ),
             PATIENCE,
         )
         ended = [
@@ -190,6 +193,7 @@ class _Work(NamedTuple):
     poll: float | None
     say: Say
     report: Report
+    manager: str | None
 
 
 def _persist(work: _Work) -> Outcome:
@@ -257,9 +261,9 @@ def _bring(work: _Work) -> Outcome:
         notes.append("its jobs have ended already")
     elif not pid:  # 0: its PID is unknown yet, since it is just starting
         _done(survival.fault(host, facts))
-        pid = _or_raise(bootstrap.start(host, facts.python.path, part.runtime or "", run.id, work.poll))
+        pid = _or_raise(bootstrap.start(host, facts.python.path, part.runtime or "", run.id, work.poll, work.manager))
         if not pid:
-            notes.append("a manager is running, but its process ID is unknown")
+            notes.append("a manager is running or queued, but its process ID is unknown")
     pid = pid or None
     if not submitted or (pid is not None and part.pid != pid):
         with assignment.changed(run) as now:

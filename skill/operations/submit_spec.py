@@ -54,6 +54,7 @@ def submit_spec(
     name: str | None = None,
     push: bool = True,
     engine: str = engines.HOSTS,
+    manager: str | None = None,
     poll: float | None = None,
     warn: Say = ignore,
     say: Say = ignore,
@@ -66,8 +67,9 @@ def submit_spec(
     continues the same run, unless `new`, `again` (although the same jobs are running) or `skip_done` (jobs whose
     outputs exist and are newer than the code count as done). `name`: call the run so, instead of after its project.
     `push`: send the code; `agree` is asked before much of it is sent. `engine`: what places the jobs, see
-    planning.engines; the host is a login node then. `poll`: seconds between checks of the GPUs. `report` gets how
-    much each host has got. `warn` gets the warnings of the build, `say` all other lines.
+    planning.engines; the host is a login node then, and `manager` says where its manager runs, see bootstrap.start.
+    `poll`: seconds between checks of the GPUs. `report` gets how much each host has got. `warn` gets the warnings of
+    the build, `say` all other lines.
 
     Raises SpecErrors, UseError and FailedError, with nothing written. A later failure on one host is in its outcome.
     """
@@ -107,7 +109,7 @@ def submit_spec(
         hosts = [host for host in hosts if host.name in checked.sharing.parts]
     directory.note_submitted(run, Path.home())
     try:
-        outcomes = submit.finish(run, made, hosts, push=push, poll=poll, say=say, report=report)
+        outcomes = submit.finish(run, made, hosts, push=push, poll=poll, manager=manager, say=say, report=report)
     finally:
         for host in hosts:
             host.close()

@@ -144,6 +144,8 @@ def headline(document: Mapping[str, Any], alive: bool, now: float) -> str:
         state = "paused" if meta["paused"] else "running"
         if not alive:
             state = "its manager has died"
+        elif meta.get(ELSEWHERE):
+            state += f" (its manager is on {meta[ELSEWHERE]})"
     elif state == "halted" and any(row["manager"] == "died" for row in meta.get("hosts", ())):
         state = "its managers have died" if len(meta["hosts"]) > 1 else "its manager has died"
     begin = epoch(meta["started"]) if meta["started"] else now
@@ -152,6 +154,8 @@ def headline(document: Mapping[str, Any], alive: bool, now: float) -> str:
     return f"{meta['run_id']}: {state}, {done} of {total} jobs completed, {duration(end - begin)}"
 
 
+ELSEWHERE = "manager_on"
+"""In the meta of a state whose manager is on another machine than the run is looked at from: that machine."""
 GONE = "gone"
 """In the meta of a state whose manager is not there: how many of the jobs that it left running have no screen."""
 

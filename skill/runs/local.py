@@ -129,7 +129,7 @@ class LocalRun:
     def request(self, document: Document, request: Request, *, start: bool) -> list[Outcome]:
         asked, started = requests.ask(self.run, request), False
         notices: tuple[str, ...] = ()
-        if asked.answer is None and start and not asked.alive:
+        if asked.answer is None and start and not asked.alive and asked.waits is None:
             local_manager.start(self.run, document["meta"]["poll"])
             notices = directory.start_notices(directory.read_state(self.run)["meta"]["conditions"])
             asked, started = requests.ask(self.run, request), True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -13,10 +14,11 @@ from typing import Any
 
 from build_manifest import regular_file
 from queue_manager.core.launchers import SLURM
+from queue_manager.core.layout import STALE_AFTER, beat_of
 from queue_manager.core.manifest import Manifest, encode
 from skill.common.errors import FailedError
 from skill.common.files import SHOWN, append_to, try_lock
-from skill.runs.digest import GONE
+from skill.runs.digest import ELSEWHERE, GONE
 from skill.runs.directory import MOST_STATE, Document, Run, parse_state, read_state
 from skill.runs.local_call import call
 
@@ -24,6 +26,8 @@ PATIENCE = 60.0
 """Seconds for a manager to begin; it reads the whole manifest and journal first."""
 _PREFLIGHT = 180.0
 """Seconds for a check; the commands of preconditions may take long."""
+_START_JOB = 400.0
+"""Seconds for a manager to be submitted to Slurm, which waits at a limit on jobs, and to begin."""
 _MOST_LOCK = 1 << 16
 _BEING_TAKEN = 2.0
 """Seconds in which a lock file without content is taken for that of a manager that is just starting."""
@@ -42,22 +46,63 @@ def is_alive(run: Run) -> bool:
             if pid is not None and not _exists(pid):
                 return False
             try:
-                return not try_lock(file, shared=True)
+                return not try_lock(file, shared=True) or (pid == 0 and _beats(run))
             except OSError:
                 return True
     except FileNotFoundError:
         return False
 
 
+def _beats(run: Run) -> bool:
+    """Whether a manager on another machine has shown lately that it lives; a lock may not reach so far. Where our clock
+    calls it gone, `goes_on` asks by that of the file server."""
+    with contextlib.suppress(OSError), beat_of(run.paths.lock).open("rb") as file:
+        return time.time() - os.fstat(file.fileno()).st_mtime < STALE_AFTER
+    return False
+
+
 def look(run: Run) -> tuple[Document, bool]:
-    """The state of a run, and whether a manager holds it. Raises UseError and FailedError, see runs.read_state."""
+    """The state of a run, and whether a manager holds it, or the next one is queued in Slurm. Raises UseError and
+    FailedError, see runs.read_state."""
     document = read_state(run)
     alive = is_alive(run)
     if not alive and document["meta"]["manager"] == "running":
         document = read_state(run)  # it may have ended in between, and have written its last state just before
+    alive = goes_on(run, document, alive)
     if not alive:
         note_gone(document)
     return document, alive
+
+
+def goes_on(run: Run, document: Document, alive: bool) -> bool:
+    """Whether a run goes on by itself: a manager holds it (`alive`), or the next one is queued in Slurm. Notes in the
+    state on which machine it is, if not on this one, or where it waits."""
+    meta = document["meta"]
+    if alive or meta.get("launcher") != SLURM or meta["manager"] == "halted":
+        if alive and meta.get("launcher") == SLURM and meta["host"] not in (None, socket.gethostname()):
+            meta[ELSEWHERE] = meta["host"]
+        return alive
+    if not run.paths.manager_job.exists() and not beat_of(run.paths.lock).exists():
+        return False
+    found = _ask(run)
+    meta["conditions"] = [*(row for row in meta["conditions"] if row["kind"] != "manager"), *found["conditions"]]
+    return found["alive"] is True
+
+
+_ASKED_EVERY = 10.0
+"""Seconds for which an answer about the next manager counts."""
+_asked: dict[Path, tuple[float, dict[str, Any]]] = {}
+
+
+def _ask(run: Run) -> dict[str, Any]:
+    """What the run's directory and Slurm say of a manager that does not hold the run here."""
+    at, found = _asked.get(run.root, (-_ASKED_EVERY, {}))
+    if time.monotonic() - at >= _ASKED_EVERY:
+        found = call("control", str(run.root), stdin='{"op": "manager"}', patience=_PREFLIGHT)
+        if "fault" in found:
+            raise FailedError(f"run {run.id}: {found['fault']}")
+        _asked[run.root] = time.monotonic(), found
+    return found
 
 
 def note_gone(document: Document) -> None:
@@ -107,11 +152,24 @@ def build_command(run: Run, poll: float | None) -> list[str]:
     return command if poll is None else [*command, "--poll", f"{poll:g}"]
 
 
-def start(run: Run, poll: float | None = None) -> int:
-    """Start the manager of a run, detached from this terminal, and wait until it has taken the run.
+JOB = "job"
+"""Where a manager runs: as a job of Slurm."""
 
-    Returns its process id. Raises FailedError with what it said if it gave up.
+
+def start(run: Run, poll: float | None = None, where: str | None = None) -> int:
+    """Start the manager of a run, detached from this terminal, and wait until it has taken the run. `where`: `login` is
+    this machine, `job` a job of Slurm; None: as it was started before.
+
+    Returns its process id; 0 for a job of Slurm that waits. Raises FailedError with what it said if it gave up.
     """
+    if where == JOB or (where is None and run.paths.manager_job.exists()):
+        _asked.pop(run.root, None)
+        options = [] if poll is None else ["--poll", f"{poll:g}"]
+        found = call("start", str(run.root), "--manager", JOB, *options, patience=_START_JOB)
+        if "fault" in found:
+            raise FailedError(f"the manager of {run.id} did not start: {found['fault']}")
+        return int(found["pid"])
+    run.paths.manager_job.unlink(missing_ok=True)
     with append_to(run.paths.manager_log, SHOWN) as log:
         begin = log.seek(0, os.SEEK_END)
         process = subprocess.Popen(

@@ -17,7 +17,7 @@ from queue_manager.core.times import duration, iso
 from skill.runs import assignment, eta
 from skill.runs.assignment import LOST, PLANNED, Assigned, Part
 from skill.runs.dependencies import Dependencies
-from skill.runs.digest import left_running
+from skill.runs.digest import ELSEWHERE, left_running
 from skill.runs.directory import Document
 from skill.runs.state_schema import fault
 
@@ -197,7 +197,7 @@ def _tally(
     return tally
 
 
-_OF_ONE = ("boot", "ticks", "results_seq", "pushed_seq", "idle_since", "teardown")
+_OF_ONE = ("boot", "ticks", "results_seq", "pushed_seq", "idle_since", "teardown", ELSEWHERE)
 """Fields of meta that are told of one manager alone: none where a run is on several hosts."""
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from build_manifest.faults import listed, nearest
 from queue_manager.core.requests import Answer, Request, encode_request
+from queue_manager.core.terminal_text import one_line
 from skill.common.errors import FailedError, UseError
 from skill.runs import state_schema
 from skill.runs.digest import Row, word
@@ -87,11 +88,12 @@ def new_id(verb: str) -> str:
 class Asked(NamedTuple):
     """What became of a request: the manager's answer, None if none came in time; and whether a manager is there.
 
-    A request without an answer stays, and is taken by the next manager.
+    A request without an answer stays, and is taken by the next manager. `waits`: where that is, if Slurm will start it.
     """
 
     answer: Answer | None
     alive: bool
+    waits: str | None = None
 
 
 def ask(run: Run, request: Request, patience: float = PATIENCE) -> Asked:
@@ -115,4 +117,9 @@ def read_answer(found: Mapping[str, Any], request: Request) -> Asked | str:
     if not fits:
         return "what it sent does not answer the request"
     alive = found.get("alive") is True
-    return Asked(answer and answer._replace(ok=answer.ok is True, text=state_schema.clean(answer.text)), alive)
+    waits = found.get("waits")  # an older runtime does not tell
+    return Asked(
+        answer and answer._replace(ok=answer.ok is True, text=state_schema.clean(answer.text)),
+        alive,
+        one_line(waits, 300) if isinstance(waits, str) else None,
+    )

@@ -96,6 +96,7 @@ class Meta(_Meta, total=False):
     launcher: Text
     queued: Count
     queue: dict[Text, Count]
+    manager_on: Words
 
 
 class _Phase(TypedDict):

@@ -50,13 +50,14 @@ class Watched:
     def __init__(self, run: Run, document: Document) -> None:
         self.run, self.document = run, document
         self.digest: Digest = digest.digest(document)
-        self.alive = True
+        self.alive = self._held = True
         self._seen: tuple[int, int] | None = None
         self._not_before = self._alive_at = 0.0
 
     def look(self, *, at_once: bool = False) -> bool:
         """Bring it up to date. Returns whether the document is a new one."""
         is_new = self._read(at_once)
+        self.alive = local_manager.goes_on(self.run, self.document, self._held)
         if not self.alive:
             local_manager.note_gone(self.document)
         return is_new
@@ -64,7 +65,7 @@ class Watched:
     def _read(self, at_once: bool) -> bool:
         begin = time.monotonic()
         if begin >= self._alive_at or at_once:
-            self.alive = local_manager.is_alive(self.run)
+            self._held = local_manager.is_alive(self.run)
             self._alive_at = begin + _ALIVE_EVERY
         try:
             info = os.stat(self.run.paths.state)

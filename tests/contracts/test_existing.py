@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from queue_manager.adapters import existing
-from queue_manager.adapters.run_dir import Lock
+from queue_manager.adapters.run_lock import Lock
 from queue_manager.core import events as ev
 from queue_manager.core.events import Record, encode
 from queue_manager.core.layout import HostPaths, RunPaths

@@ -17,9 +17,10 @@ from typing import cast
 import psutil
 import pytest
 
-from queue_manager.adapters import host, processes, regular, run_dir
+from queue_manager.adapters import host, processes, regular, run_dir, run_lock
 from queue_manager.adapters.processes import Stat, alive, look_up
-from queue_manager.adapters.run_dir import HeldError, Lock, RunDir
+from queue_manager.adapters.run_dir import RunDir
+from queue_manager.adapters.run_lock import HeldError, Lock
 from queue_manager.core.boundary import Claim, ExitRecord, Revoked
 from queue_manager.core.events import Proc
 from queue_manager.core.layout import RunPaths
@@ -44,7 +45,7 @@ import os, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
-from queue_manager.adapters.run_dir import Lock
+from queue_manager.adapters.run_lock import Lock
 lock = Lock(Path(sys.argv[1]), {"pid": os.getpid(), "host": "gpu-a", "since": "2026-01-01T00:00:00.000Z"})
 child = subprocess.Popen(["sleep", "1000"])
 print(child.pid, flush=True)
@@ -87,7 +88,7 @@ def test_a_second_holder_is_refused_and_told_who_holds_it(tmp_path: Path) -> Non
 _KILLED_IN_A_START = """
 import os, socket, sys
 from pathlib import Path
-from queue_manager.adapters.run_dir import Lock
+from queue_manager.adapters.run_lock import Lock
 lock = Lock(Path(sys.argv[1]), {"pid": os.getpid(), "host": socket.gethostname(), "since": "now"})
 if os.fork() == 0:  # has become no other program yet
     sys.stdin.read()
@@ -101,10 +102,10 @@ def test_what_a_killed_manager_was_about_to_start_is_no_holder(tmp_path: Path, m
     )
     assert killed.stdin is not None
     killed.wait()
-    monkeypatch.setattr(run_dir, "_LEFT_BEHIND", 0.0)
+    monkeypatch.setattr(run_lock, "_LEFT_BEHIND", 0.0)
     with pytest.raises(HeldError, match=f"process {killed.pid} on "):
         Lock(path, {"pid": 2})
-    monkeypatch.setattr(run_dir, "_LEFT_BEHIND", 60.0)
+    monkeypatch.setattr(run_lock, "_LEFT_BEHIND", 60.0)
     pause, end = time.sleep, killed.stdin.close
 
     def wait(seconds: float) -> None:
