@@ -164,7 +164,7 @@ def ask(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
         found = wait(paths, request, lambda: facts.held_by(paths.lock) is not None, float(asked.get("patience", 15.0)))
     alive = facts.held_by(paths.lock) is not None
     waits = None if alive or found is not None else _next_manager(paths)
-    return {"answer": found, "alive": alive, "waits": waits}
+    return {"answer": found, "alive": alive, **({} if waits is None else {"waits": waits})}
 
 
 def send(paths: RunPaths, request: Request) -> None:
