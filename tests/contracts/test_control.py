@@ -101,10 +101,11 @@ def test_of_the_jobs_that_a_dead_manager_left_those_without_a_screen_are_counted
     paths.state.write_text(json.dumps(document))
     monkeypatch.setattr(facts, "is_session", lambda pid, _name: pid in left)
     assert control.look(paths, {"full": True})["gone"] == gone
+    with monkeypatch.context() as patch:
+        patch.setattr(facts, "holder", lambda _lock: facts.Holder(7, ""))
+        assert control.look(paths, {"full": True})["gone"] is None
     document["meta"]["launcher"] = "slurm"  # of those a process here says nothing
     paths.state.write_text(json.dumps(document))
-    assert control.look(paths, {"full": True})["gone"] is None
-    monkeypatch.setattr(facts, "holder", lambda _lock: facts.Holder(7, ""))
     assert control.look(paths, {"full": True})["gone"] is None
 
 
