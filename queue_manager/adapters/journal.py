@@ -47,7 +47,7 @@ def read_journal(path: Path) -> tuple[list[Record], int]:
 
 
 def fence(path: Path) -> None:
-    """Put a copy in the place of a journal: what an earlier manager that still has it open writes goes nowhere.
+    """Replace a journal by a copy: what an earlier manager that still has it open writes goes nowhere.
     Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         files.write_whole(path, [path.read_bytes()])

@@ -43,7 +43,7 @@ class AsJob:
     def serve(self, daemon: Daemon, state: QueueState, records: Sequence[Record]) -> bool:
         """Follow the run to its end, or until the job's time ends. Returns whether it has finished.
 
-        The next manager is cancelled where nothing is left to do, and after a fault of ours: it would meet the same.
+        The next manager is cancelled once the run has finished, and after a fault of ours: it would meet the same.
         """
         if state.finished is not None and not RunDir(self._paths).requests():
             daemon.close(finished=True)

@@ -53,7 +53,7 @@ class Succession:
         self._said = fault
 
     def close(self, cancel: bool) -> None:
-        """Submit nothing more; `cancel` what waits, since nothing is left to do."""
+        """Submit nothing more; `cancel` what waits, once the run has finished."""
         self._closing.set()
         self._thread.join()
         if cancel:
