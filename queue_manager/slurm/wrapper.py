@@ -7,9 +7,11 @@ process, since process IDs repeat between nodes. The exit record is written besi
 wherever it is read.
 
 TERM comes from Slurm, or from the manager for a task of one attempt: the job is told to end, and no other attempt
-begins; the file `told` shows that it came. USR2 says that the manager has left a signal for one of the attempts in its
-file `stop`. That is also read at each heartbeat, since over NFS a new file may be seen late. The heartbeat shows that a
-task lives where Slurm has lost sight of its node: the job goes on there.
+begins; the file `told` shows that it came. USR1 comes from Slurm some time before the time limit, for the job to save
+its work; the file `warned` shows that a process of it waited for that. The file `oom` shows that the kernel has killed
+one for want of memory. USR2 says that the manager has left a signal for one of the attempts in its file `stop`. That is
+also read at each heartbeat, since over NFS a new file may be seen late. The heartbeat shows that a task lives where
+Slurm has lost sight of its node: the job goes on there.
 
 In an allocation that attempts share, a pilot runs `attempt.sh` for each of them, see `pilot`. TERM always says there
 that the allocation ends. The standard input ends with the pilot, and is a TERM as well.
@@ -43,7 +45,8 @@ child=
 over=
 trap 'over=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM
 trap '[ -z "$child" ] || kill -USR2 "$child" 2>/dev/null' USR2
-trap : HUP INT QUIT USR1
+trap 'over=1; [ -z "$child" ] || kill -USR1 "$child" 2>/dev/null' USR1
+trap : HUP INT QUIT
 for ((at = 0; at < ${#mine[@]}; at += 3)); do
 [ -z "$over" ] && ! [ -e @ROOT@/slurm/paused ] || break
 bash "$batch/attempt.sh" "${mine[@]:at:3}" &
@@ -66,7 +69,43 @@ asked=
 stopped=
 trap 'asked=1; : 2>/dev/null >told; [ -z "$child" ] || kill -TERM -- "-$child" 2>/dev/null' TERM
 trap 'stopped=1; [ -z "$child" ] || { read -r name <stop && kill -"$name" -- "-$child"; } 2>/dev/null' USR2
-trap : HUP INT QUIT USR1
+trap '[ -z "$child" ] || warn' USR1
+trap : HUP INT QUIT
+# USR1 is for those processes of the job that wait for it, by a handler or, as srun does, blocked: it ends all others. A
+# shell with a trap for EXIT has handlers for all signals that would end it, VTALRM as well.
+warn() {
+local file stat group pid key value blocked caught
+for file in /proc/[0-9]*/stat; do
+IFS= read -r stat <"$file" || continue
+read -r _ _ group _ <<<"${stat##*) }"
+[ "$group" = "$child" ] || continue
+pid=${file//[!0-9]/} blocked=0 caught=0
+while read -r key value; do
+case $key in SigBlk:) blocked=$((16#$value)) ;; SigCgt:) caught=$((16#$value)) ;; esac
+done <"/proc/$pid/status"
+(((blocked | caught) & 16#200)) || continue
+((caught & 16#2000000)) && ! names_it "$pid" && continue
+kill -USR1 "$pid" && : >warned
+done
+} 2>/dev/null
+names_it() {
+local words here=$PWD
+mapfile -t words < <(tr '\\0' '\\n' <"/proc/$1/cmdline")
+[ "$1" != "$child" ] || words+=("$here/job.sh")
+[[ ${words[*]} == *USR1* ]] || (cd "/proc/$1/cwd" && grep -qs USR1 -- "${words[@]:1}")
+}
+# Processes of this cgroup that the kernel has killed for want of memory.
+killed() {
+local line file key value
+while IFS= read -r line; do
+case $line in
+*[:,]memory[:,]*) file=/sys/fs/cgroup/memory${line#*:*:}/memory.oom_control ;;
+0::*) file=/sys/fs/cgroup${line#0::}/memory.events ;;
+*) continue ;;
+esac
+while read -r key value; do [ "$key" != oom_kill ] || echo "$value"; done <"$file"
+done </proc/self/cgroup
+} 2>/dev/null
 node="${SLURMD_NODENAME:-$HOSTNAME}"
 me="wrapper.$node.$SLURM_JOB_ID.$$"
 gpus="${SLURM_JOB_GPUS:-$CUDA_VISIBLE_DEVICES}"
@@ -87,6 +126,7 @@ while pause && kill -0 -- "-$child"; do : >beat; [ ! -e stop ] || kill -USR2 "$$
 } 2>/dev/null
 : >beat
 unset SLURM_EXPORT_ENV
+before=$(killed)
 export WAVEQUEUE_TAG="$tag"
 # The job has a process group of its own, so that a signal reaches all of it and not this script.
 set -m
@@ -98,17 +138,15 @@ set +m
 beat &
 beating=$!
 [ -z "$asked" ] || kill -TERM -- "-$child" 2>/dev/null
-code=127
-while :; do
-wait "$child"
+while wait "$child"; kill -0 "$child" 2>/dev/null; do :; done
+wait "$child"  # the signal that ended the wait before is not its code
 code=$?
-kill -0 "$child" 2>/dev/null || break
-done
 # Slurm's signal to this script may come just after the one to its job.
 [ -z "$pilot" ] || [ "$code" -le 128 ] || [ -n "$asked$stopped" ] || sleep 1
 trap ': 2>/dev/null >told' TERM
 trap '' HUP INT QUIT USR1 USR2
 kill "$beating" 2>/dev/null || : >told
+[ "$(killed)" = "$before" ] || : >oom
 until printf '%s\\n' "$code" >exit.new && mv exit.new exit; do [ -d "$root" ] || exit 1; sleep 1; done 2>/dev/null
 : >"$root/slurm/ended/$attempt"
 bell
