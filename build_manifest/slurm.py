@@ -51,6 +51,8 @@ def _settings(
 def _value(fields: Fields, key: str, node: Node, what: str) -> Any:
     if key in ("cpus", "allocations"):
         return fields.number(node, what, lambda text: integer(text, 1))
+    if key == "requeue_on_timeout":
+        return fields.switch(node, what, "true or false")
     if key == "extra":
         return [one.text for one in fields.texts(node, what)]
     if key == "oom":

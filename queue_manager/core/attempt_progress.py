@@ -7,7 +7,7 @@ from enum import Enum
 
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
-from queue_manager.core import health, health_rules, idle, leftovers, recovery, slurm_memory
+from queue_manager.core import health, health_rules, idle, leftovers, recovery, slurm_memory, time_limit
 from queue_manager.core.failures import Rule
 from queue_manager.core.judge import Verdict, judge
 from queue_manager.core.launchers import SLURM
@@ -147,6 +147,9 @@ def _gone(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
             grace, flags = turn.state.manifest.grace_of(job.spec), health.stopped_for(attempt)
             verdict = judge(job.spec, attempt.stop_reason, leftovers.exit_of(attempt, seen), seen.ended, grace, flags)
             verdict = leftovers.with_leftovers(verdict, attempt)
+            if attempt.stop_reason in (None, "timeout"):
+                step = time_limit.reached(turn.seen.health.get(job.order))
+                verdict = time_limit.judged(job, turn.state.manifest.launcher, verdict, seen.ended, step)
             ended_by_shutdown = seen.exit is not None and seen.exit.code in _SHUTDOWN_CODES
             if attempt.boot != turn.seen.boot and verdict.failure == "exit_code" and ended_by_shutdown:
                 verdict = _INTERRUPTED
@@ -222,6 +225,7 @@ def _end(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence, verdict: Verd
             seen.ended.environment if seen.ended is not None else None,
             memory,
             None if seen.over is None else max(job.started or 0.0, seen.over),
+            time_limit.reached(turn.seen.health.get(job.order)) if verdict.failure == time_limit.NAME else None,
         )
     )
     if verdict.rule is Rule.CARD and len(attempt.cards) == 1:

@@ -51,7 +51,9 @@ class Output:
 @dataclass(frozen=True)
 class Ended:
     """Facts that are gathered once, when all processes of an attempt have ended. `recovered`: exit code of the command
-    of its rung. `environment`: which one it had, in words."""
+    of its rung. `environment`: which one it had, in words. `limit`: Slurm ended it at its time limit; `warned`: it was
+    told before that this was near, and waited for that word; `moved`: its log or its output changed in the second half
+    of its time. `cause`: who or what ended it, in Slurm's words, where those are known."""
 
     output: Output | None
     finding: LogFinding | None = None
@@ -59,6 +61,10 @@ class Ended:
     oom_kill: bool = False
     recovered: int | None = None
     environment: str | None = None
+    limit: bool = False
+    warned: bool = False
+    moved: bool = False
+    cause: str | None = None
 
 
 @dataclass(frozen=True)

@@ -159,6 +159,7 @@ class AttemptEnded:
     environment: str | None = None
     memory: str | None = None
     over: float | None = None
+    step: int | None = None
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def judge(
     output = ended.output
     # A job that was asked to end reports a signal; exit code 0 means that it had finished before.
     if code == 0 and (output is None or output.fresh):
-        return Verdict(Outcome.SUCCEEDED, warning=_asked_to_end(spec, stop_reason))
+        return Verdict(Outcome.SUCCEEDED, warning=_asked_to_end(spec, stop_reason, ended.warned and output is None))
     if stop_reason == "cancelled":
         return Verdict(Outcome.CANCELLED, error="cancelled by a person")
     if stop_reason == "bound":  # what it has written so far is not a result; the attempt does not count
@@ -70,6 +70,8 @@ def judge(
         )
     if stop_reason == "timeout":
         return _failed(failures.TIMEOUT, _timed_out(spec, code, grace), ended)
+    if ended.limit:  # what it has written so far is not a result
+        return _failed(failures.TIMEOUT, "Slurm ended it at its time limit", ended)
     how = _how(code, stop_reason, grace)
     if code == 0:
         return _failed(failures.NO_OUTPUT, _missing(spec, ended), ended)
@@ -87,7 +89,7 @@ def judge(
     if finding is not None:
         return _found(finding, how, _has_gpu(spec))
     if killed:
-        error = how if code is None else f"{how}: killed from outside"
+        error = how if code is None and ended.cause is None else f"{how}: {ended.cause or 'killed from outside'}"
         return Verdict(Outcome.FAILED, failures.KILLED.name, failures.KILLED.rule, error)
     return _failed(failures.EXIT_CODE, how, ended)
 
@@ -141,7 +143,7 @@ def _no_output_yet(spec: JobSpec, output: Output | None) -> str | None:
     return f"stopped early, before {shown(spec.expected_output or '')} was written"
 
 
-def _asked_to_end(spec: JobSpec, stop_reason: str | None) -> str | None:
+def _asked_to_end(spec: JobSpec, stop_reason: str | None, warned: bool) -> str | None:
     """Warn that an attempt which succeeded may only have saved its work, because it was asked to end."""
     why = {
         "cancelled": "a person cancelled it",
@@ -149,6 +151,8 @@ def _asked_to_end(spec: JobSpec, stop_reason: str | None) -> str | None:
         "unhealthy": "it was unhealthy",
         "recover": "it was unhealthy",
     }.get(stop_reason or "")
+    if why is None and warned:
+        why = "its time limit was near"
     if why is None:
         return None
     return f"{why}, and it ended with exit code 0 when it was told to end: it may not be done"

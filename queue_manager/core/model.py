@@ -13,7 +13,7 @@ from copy import copy
 from typing import Any
 
 from queue_manager.core import events as ev
-from queue_manager.core import health, job_metrics, recovery
+from queue_manager.core import health, job_metrics, recovery, time_limit
 from queue_manager.core.card_book import CardBook
 from queue_manager.core.events import Record
 from queue_manager.core.graph import Graph
@@ -222,6 +222,7 @@ class QueueState:
             job.attempts -= 1
             if event.failure == "not_launched":
                 self.machine.not_launched(at)
+            time_limit.ended(job, event)
         elif event.failure == "oom":
             job.oom_attempts += 1
             job.host_ooms += event.memory != Memory.GPU
@@ -297,6 +298,7 @@ class QueueState:
         job.attempts = job.oom_attempts = job.other_failures = job.host_ooms = job.gpu_ooms = 0
         job.due = job.ended = job.error = job.warning = job.failure = job.exit_code = job.blocked_by = None
         job.outcome, job.memory, job.recovery = None, None, NO_RECOVERY
+        job.time_limits, job.reached = 0, None
         self.finished = self.machine.teardown = None
 
     def _jobs_added(self, event: ev.JobsAdded, _at: float) -> None:

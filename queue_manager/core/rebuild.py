@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
-from queue_manager.core import recovery
+from queue_manager.core import recovery, time_limit
 from queue_manager.core.events import Event, Record
 from queue_manager.core.launchers import SLURM
 from queue_manager.core.layout import session_name
@@ -85,19 +85,22 @@ def _words(job: Job) -> str:
     return f"{job.status.value}{after}" + (f": {job.error or job.warning}" if job.error or job.warning else "")
 
 
-class _Ooms(NamedTuple):
-    """How many attempts ran out of memory, and out of which; one whose kind is not known counts as both."""
+class _Earlier(NamedTuple):
+    """How many attempts ran out of memory, and out of which, where one whose kind is not known counts as both; and how
+    many met their time limit, after which the job went on."""
 
-    all: int
+    ooms: int
     host: int
     gpu: int
+    limits: int
 
 
-def _ooms_before(row: Row) -> _Ooms:
+def _earlier(row: Row) -> _Earlier:
     """Those before the last attempt of a row."""
     was = row.failure == "oom"
     host, gpu = row.memory != Memory.GPU, row.memory != Memory.HOST
-    return _Ooms(row.oom_attempts - was, row.host_ooms - (was and host), row.gpu_ooms - (was and gpu))
+    limits = row.time_limits - (row.failure == time_limit.NAME)
+    return _Earlier(row.oom_attempts - was, row.host_ooms - (was and host), row.gpu_ooms - (was and gpu), limits)
 
 
 class _Journal:
@@ -123,7 +126,7 @@ class _Journal:
             return
         if row.n > job.n:
             while job.n < row.n - 1:
-                self._pass(job, _ooms_before(row))
+                self._pass(job, _earlier(row))
             self._start(job, row)
         if row.n == job.n and job.attempt is not None:
             self._end(job, row)
@@ -219,15 +222,15 @@ class _Journal:
 
     # -- attempts -----------------------------------------------------------------------------------------------------
 
-    def _pass(self, job: Job, ooms: _Ooms | None) -> None:
-        """Add an attempt of which nothing is known but that another one followed it. `ooms`: how many attempts before
-        the last ran out of memory."""
+    def _pass(self, job: Job, earlier: _Earlier | None) -> None:
+        """Add an attempt of which nothing is known but that another one followed it."""
         self._start(job, None)
-        if ooms is None or ooms.all <= job.oom_attempts:
-            self.emit(ev.AttemptEnded(job.spec.id, job.n, Status.PENDING.value, charged=False))
+        if earlier is None or earlier.ooms <= job.oom_attempts:
+            failure = time_limit.NAME if earlier is not None and earlier.limits > job.time_limits else None
+            self.emit(ev.AttemptEnded(job.spec.id, job.n, Status.PENDING.value, failure, charged=False))
             return
-        host, gpu = ooms.host - job.host_ooms, ooms.gpu - job.gpu_ooms
-        is_known = max(host, 0) + max(gpu, 0) <= ooms.all - job.oom_attempts
+        host, gpu = earlier.host - job.host_ooms, earlier.gpu - job.gpu_ooms
+        is_known = max(host, 0) + max(gpu, 0) <= earlier.ooms - job.oom_attempts
         memory = None if not is_known or host + gpu <= 0 else (Memory.HOST if host > 0 else Memory.GPU).value
         status = Status.FAILED_OOM.value
         self.emit(ev.AttemptEnded(job.spec.id, job.n, status, "oom", due=self._now, memory=memory))

@@ -108,6 +108,7 @@ class Row(NamedTuple):
     memory: str | None = None
     host_ooms: int = 0
     gpu_ooms: int = 0
+    time_limits: int = 0
 
 
 def read_rows(document: Any) -> dict[str, Row]:
@@ -146,6 +147,7 @@ def _row(row: Mapping[str, Any]) -> Row:
         status if queued is None else Status.RUNNING, number("attempt"), number("attempts"), number("oom_attempts"),
         number("wave"), words("screen_name"), indices, code, words("failure"), words("error"), words("warning"),
         None if due is None else epoch(due), _steps(row), words("memory"), number("host_ooms"), number("gpu_ooms"),
+        number("time_limits"),
     )  # fmt: skip
 
 

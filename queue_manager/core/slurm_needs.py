@@ -3,7 +3,7 @@
 The words are sbatch's own, see sbatch(1): `partition`, `account`, `qos`, `time`, `cpus`, `mem`, `gres`, `constraint`,
 and `extra` for all others. `mem_max`: up to which `mem` is doubled each time that the host's memory runs out. `oom`:
 settings that the first, the second, … attempt gets instead after the memory of its GPU ran out. `allocations`:
-how many of them jobs with `gpu_mem_mib` share at a time.
+how many of them jobs with `gpu_mem_mib` share at a time. `requeue_on_timeout`: see time_limit.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 WORDS = ("partition", "account", "qos", "time", "mem", "mem_max", "gres", "constraint")
 """Settings that are one word, or a number."""
-KEYS = (*WORDS, "cpus", "allocations", "extra", "oom")
-OF_ALL = ("oom", "allocations")
+KEYS = (*WORDS, "cpus", "allocations", "extra", "oom", "requeue_on_timeout")
+OF_ALL = ("oom", "allocations", "requeue_on_timeout")
 """Keys that an entry of `oom` cannot have."""
 _MEMORY = re.compile(r"(\d+)([KMGT]?)", re.IGNORECASE)
 _MIB = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024 * 1024}
@@ -43,6 +43,8 @@ def fault(value: Any, inside: bool = False) -> str | None:
             return f"slurm.{key} {one!r} is not a size as sbatch reads it; write it as {_EXAMPLES[key]}"
         if key in _COUNTS and (isinstance(one, bool) or not isinstance(one, int) or one < 1):
             return f"slurm.{key} must be a whole number of at least 1"
+        if key == "requeue_on_timeout" and not isinstance(one, bool):
+            return "slurm.requeue_on_timeout must be true or false"
         if key == "extra" and not _are_words(one):
             return "slurm.extra must be a list of sbatch's options, such as [--exclusive, --nice=100]"
         if key == "extra" and (own := _reserved(one)) is not None:

@@ -125,6 +125,7 @@ def job_row(state: QueueState, job: Job, situation: Situation) -> dict[str, Any]
         "oom_attempts": job.oom_attempts,
         "host_ooms": job.host_ooms,
         "gpu_ooms": job.gpu_ooms,
+        "time_limits": job.time_limits,
         "wave": job.wave,
         "started": None if is_queued else iso(job.started),
         "completed": iso(job.ended),

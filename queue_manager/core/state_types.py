@@ -102,13 +102,15 @@ class Job:
     """A job's spec and its history. `order` is its place in the manifest; `queued`: it has an entry in the index of
     ready jobs, valid or not, and must not get a second one; `node`: of a cluster, where it ran last; `seq`: of the last
     event that changed it. `memory`: which its last attempt ran out of; `host_ooms` and `gpu_ooms`: how many did of
-    each; one of an earlier version, whose kind is not known, counts as both."""
+    each; one of an earlier version, whose kind is not known, counts as both. `time_limits`: how often it went on after
+    its time limit, at no cost; `reached`: the step to which it had come then, where that is known."""
 
     __slots__ = (
         "attempt", "attempt_ended", "attempts", "blocked_by", "code", "due", "ended", "environment", "error",
         "exit_code", "failure", "gpu_ooms", "held", "host_ooms", "indices", "last_cards", "leader_pid", "memory",
         "metric_errors", "metrics", "n", "node", "oom_attempts", "order", "other_failures", "outcome", "pid", "queued",
-        "recovery", "seq", "session", "skipped", "spec", "started", "status", "warning", "wave",
+        "reached", "recovery", "seq", "session", "skipped", "spec", "started", "status", "time_limits", "warning",
+        "wave",
     )  # fmt: skip
 
     def __init__(self, order: int, spec: JobSpec) -> None:
@@ -116,7 +118,8 @@ class Job:
         self.status = Status.PENDING
         self.attempt: Attempt | None = None
         self.n = self.attempts = self.oom_attempts = self.other_failures = self.seq = 0
-        self.host_ooms = self.gpu_ooms = 0
+        self.host_ooms = self.gpu_ooms = self.time_limits = 0
+        self.reached: int | None = None
         self.memory: str | None = None
         self.due: float | None = None
         self.held: str | None = None

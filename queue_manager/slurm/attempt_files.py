@@ -1,17 +1,22 @@
-"""What a task leaves in the directory of its attempt: its claim and its signs of life."""
+"""What a task leaves in the directory of its attempt: its claim, its signs of life, and why it ended."""
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 from queue_manager.adapters.claims import read_text
+from queue_manager.adapters.regular import open_regular
 from queue_manager.core.boundary import Claim, Revoked
 from queue_manager.core.events import Proc
 from queue_manager.core.layout import AttemptPaths
 from queue_manager.core.readings import Unreadable
 from queue_manager.slurm.wrapper import CLAIM
 
+_MOST = 16384
+"""Bytes of a task's output that are read: the jobs' own goes into their logs."""
 _MOST_GPUS = 64
 _LINE = re.compile(rf"{CLAIM} (\S+) (\d+) (\d+) (\d+)(?: (\S+)(?: (\S+))?)?\n")
 
@@ -79,3 +84,23 @@ def was_told_to_end(files: AttemptPaths) -> bool:
 def had_all_time(files: AttemptPaths) -> bool:
     """Return whether an attempt met the time limit of an allocation that it had from its beginning, see `pilot`."""
     return (files.root / "limit").exists()
+
+
+def was_warned(files: AttemptPaths) -> bool:
+    """Return whether a process of the job had USR1 from Slurm before its time limit, and waited for that."""
+    return (files.root / "warned").exists()
+
+
+def ran_out_of_memory(files: AttemptPaths) -> bool:
+    """Return whether the kernel has killed a process of the job for want of memory."""
+    return (files.root / "oom").exists()
+
+
+def task_output(path: Path) -> str:
+    """Return the end of what Slurm wrote into a task's own output; empty where there is none."""
+    try:
+        with open_regular(path) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _MOST))
+            return file.read(_MOST).decode("utf-8", "replace")
+    except OSError:
+        return ""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from queue_manager.core.readings import Unreadable
 from queue_manager.slurm import batches, commands
+from queue_manager.slurm.accounting import Accounting
 from queue_manager.slurm.batches import Answer, Batch
 from queue_manager.slurm.commands import Configuration, Listed
 from queue_manager.slurm.workers import Workers
@@ -42,6 +43,7 @@ class Cluster:
         """Tasks that a command is to be run about, by what makes it: one call for those of one turn."""
         self._looking = self._configuring = False
         self.listing: Listing | None = None
+        self.accounting = Accounting(self._run, self._asking.submit)
         self.configuration: Configuration | Unreadable | None = None
         self.sending: Batch | None = None
         """The batch for which sbatch is at work."""

@@ -9,7 +9,7 @@ from queue_manager.adapters.distributed import Ports
 from queue_manager.adapters.named_values import NamedValues
 from queue_manager.adapters.run_dir import RunDir
 from queue_manager.code_watch import CodeWatch
-from queue_manager.core import recovery, slurm_needs
+from queue_manager.core import recovery, slurm_needs, slurm_notice
 from queue_manager.core.layout import tag
 from queue_manager.core.model import Job, QueueState
 from queue_manager.core.slurm_asking import Asking
@@ -70,6 +70,8 @@ class SlurmLaunch(Launch):
         values = tuple(sorted(named.values.items()))
         asking = self._asking = self._asking or Asking(manifest, (one.spec for one in self._state.jobs))
         options = asking.options(spec, slurm_needs.Ooms(job.host_ooms, job.gpu_ooms))
+        # An allocation that jobs share is one for all of their timeouts.
+        options += slurm_notice.notice(options, spec.timeout if spec.gpu_mem_mib is None else None)
         if spec.gpu_mem_mib is not None:
             end = slurm_needs.latest(spec.timeout, manifest.grace_of(spec))
             rank = (-spec.priority, job.order)

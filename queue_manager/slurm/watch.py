@@ -9,6 +9,7 @@ from __future__ import annotations
 import selectors
 import subprocess
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 from queue_manager.activity_watch import log_mark, log_tail
@@ -32,6 +33,7 @@ from queue_manager.slurm.leftover_tasks import leftover_tasks
 from queue_manager.slurm.pools import Pools
 from queue_manager.slurm.sent import Sent
 from queue_manager.slurm.server_clock import ServerClock
+from queue_manager.slurm.task_ends import TaskEnds
 
 BOOT = SLURM
 """Stands for the boot of attempts: they outlive a restart of the machine that the manager is on."""
@@ -98,6 +100,7 @@ class SlurmWatch:
         self._facts, self._clock, self._poll, self._is_paused = EndFacts(run_dir, patterns), clock, poll, is_paused
         self._admission = admission
         self._server = ServerClock(self._facts.now_ns)
+        self._ends = TaskEnds(run_dir, self._facts, cluster.accounting)
         self._followed: dict[int, _Followed] = {}
         self._orders: dict[str, int] = {}
         self._places: dict[str, _Place] = {}
@@ -270,7 +273,10 @@ class SlurmWatch:
 
     def observe(self, orders: Iterable[int], now: float) -> dict[int, Evidence]:
         """Look at these attempts."""
-        return {order: self._observe(self._followed[order], now) for order in orders if order in self._followed}
+        found = {order: self._observe(self._followed[order], now) for order in orders if order in self._followed}
+        if self._listed_at is not None:
+            self._cluster.accounting.look(self._listed_at)
+        return found
 
     def _observe(self, followed: _Followed, now: float) -> Evidence:
         job, n = followed.spec.id, followed.attempt.n
@@ -291,6 +297,8 @@ class SlurmWatch:
         proc = self._run_dir.started(job, n)
         record = self._run_dir.exit_record(job, n)
         row = self._row(followed, (taken.at_ns if record is None else record.at_ns) / 1e9)
+        if row is None and record is None and not taken.pilot and followed.name in self._places:
+            row = self._ends.forgotten(*self._places[followed.name])
         followed.is_unsure = record is not None and self._is_unsure(followed, taken, record, row, now)
         alive = True if followed.is_unsure else record is None and self._is_alive(followed, row, now)
         if alive is not False:
@@ -325,6 +333,8 @@ class SlurmWatch:
         files = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n)
         code = 0 if taken.pilot else record.code  # a pilot that ends tells all that runs in it
         if followed.attempt.stopping is not None or not is_doubtful(code, was_told_to_end(files)):
+            return False
+        if not taken.pilot and self._ends.is_known(files, record, self._output(followed)):
             return False
         if record.code:
             return True
@@ -431,9 +441,13 @@ class SlurmWatch:
     def _gather(
         self, followed: _Followed, taken: Taken, record: ExitRecord | None, row: Listed | Unreadable | None
     ) -> Ended:
-        killed = isinstance(row, Listed) and row.state == "OUT_OF_MEMORY"
-        since = self._since(followed, taken)
-        return self._facts.gather(followed.spec, followed.cwd, followed.attempt.n, since, record, lambda: killed)
+        spec, n, output = followed.spec, followed.attempt.n, self._output(followed)
+        return self._ends.gather(spec, followed.cwd, n, taken, record, row, output)
+
+    def _output(self, followed: _Followed) -> Path | None:
+        """The file that Slurm writes of an attempt's task."""
+        place = self._places.get(followed.name)
+        return None if place is None else place.sent.batch.directory / f"{place.task}.out"
 
     # -- ends ---------------------------------------------------------------------------------------------------
 

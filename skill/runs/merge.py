@@ -209,7 +209,7 @@ def _unread(spec: JobSpec, host: str) -> _Row:
         "completed": None, "attempt_ended": None, "skipped": False, "code": None, "environment": None,
         "exit_code": None,
         "expected_output": spec.expected_output, "error": None, "warning": None,
-        "memory": None, "host_ooms": 0, "gpu_ooms": 0,
+        "memory": None, "host_ooms": 0, "gpu_ooms": 0, "time_limits": 0,
         "failure": None, "log": "", "waiting": f"host {host} has not been read yet", "retry_at": None,
         "depends_on": list(spec.depends_on), "cards": spec.gpus, "gpu_mem_mib": spec.gpu_mem_mib,
         "gpu_model": list(spec.gpu_model),

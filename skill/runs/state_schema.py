@@ -222,6 +222,7 @@ class Job(_Job, total=False):
     memory: Words
     host_ooms: Count
     gpu_ooms: Count
+    time_limits: Count
     gpu_mem_mib: Count | None
     gpu_model: list[Text]
     priority: Whole | None

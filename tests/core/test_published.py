@@ -183,7 +183,7 @@ def test_a_job_as_users_read_it() -> None:
     assert rows(manager)["a"] == {
         "id": "a", "phase": "main", "status": "running", "gpu": 0, "gpus": [0], "screen_name": "wq.run-1.a.1",
         "screen_pid": 1002, "pid": 101001, "attempt": 1, "attempts": 1, "oom_attempts": 0, "wave": 1,
-        "host_ooms": 0, "gpu_ooms": 0, "memory": None,
+        "host_ooms": 0, "gpu_ooms": 0, "time_limits": 0, "memory": None,
         "started": "2026-01-01T00:00:00.500Z", "completed": None, "exit_code": None, "expected_output": "a.pt",
         "error": None, "warning": None, "failure": None, "log": "/runs/run-1/logs/a.log", "waiting": None,
         "retry_at": None, "depends_on": [], "cards": 1, "gpu_mem_mib": 9000, "gpu_model": [],

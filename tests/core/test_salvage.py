@@ -239,6 +239,28 @@ def test_what_waits_in_slurms_queue_is_still_there_after_a_repair() -> None:
     assert (job.n, job.attempt.is_queued, rebuilt.state.tallies.queued) == (1, True, 1)
 
 
+@pytest.mark.parametrize(
+    ("row", "counts"),
+    [
+        ({"oom_attempts": 2, "host_ooms": 1, "gpu_ooms": 1, "memory": "gpu"}, (2, 1, 1, 0)),
+        ({"oom_attempts": 2, "host_ooms": 2, "gpu_ooms": 0, "memory": "host"}, (2, 2, 0, 0)),
+        ({"oom_attempts": 1, "host_ooms": 0, "gpu_ooms": 1, "memory": "gpu", "time_limits": 1}, (1, 0, 1, 1)),
+        ({"oom_attempts": 2}, (2, 2, 2, 0)),  # of an earlier version
+    ],
+)
+def test_which_memory_ran_out_and_time_limits_are_still_known_after_a_repair(
+    row: dict[str, Any], counts: tuple[int, ...]
+) -> None:
+    made = manifest(JOBS[0])
+    known = {"id": made.jobs[0].id, "status": "failed_oom", "attempt": 2, "attempts": 2, "failure": "oom", **row}
+    rows = salvage.read_rows({"jobs": [known]})
+    state = QueueState(made)
+    for record in rebuild(made, [], rows, HEAD, {}, 2e9).records:
+        state.apply(record)
+    job = state.jobs[0]
+    assert (job.oom_attempts, job.host_ooms, job.gpu_ooms, job.time_limits) == counts
+
+
 def test_without_a_journal_and_a_snapshot_outputs_tell_what_is_done() -> None:
     traces = {
         "t1": Trace(1, False, True), "t2": Trace(2, True, False), "bad": Trace(3, False, False), "s1": Trace(1, False),
