@@ -30,6 +30,7 @@ from build_manifest.parse import NUMBERS
 from build_manifest.paths import check_path
 from build_manifest.recover import check_arg, check_recover
 from build_manifest.shell import quote_word
+from build_manifest.slurm import check_bundle
 from build_manifest.values import FALSE, NULLS, SPOKEN, TRUE, Written, quantity, written
 from queue_manager.core import gpu_models
 from queue_manager.core.manifest import JobSpec, Precondition
@@ -129,6 +130,7 @@ class JobMaker:
         check_health(faults, health, metrics)
         self._health = {key: one.value for key, one in health.items()} or None
         self._slurm = {**around.slurm, **form.slurm} or None
+        check_bundle(faults, form.mark, self._slurm or {}, has_timeout="timeout" in form.numbers)
         form_of = around.recover if form.recover is None else form.recover
         check_recover(faults, form_of, health, around.where)
         self._rungs = [(one, self._compile_rung(one)) for one in (form_of.rungs if form_of else ())]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from build_manifest.faults import Faults, Mark
 from build_manifest.fields import Fields
 from build_manifest.forms import Slurm
 from build_manifest.nodes import ListNode, Node
@@ -41,6 +42,8 @@ def _settings(
         before = len(fields.faults.found)
         read = _value(fields, key, value, f"{key} of {what}")
         fault = None if read is None else judge({key: read}) if key != MANAGER else None
+        if key == "time" and read is not None and fault is None:
+            fault = slurm_needs.time_fault(read)
         if fault is not None and len(fields.faults.found) == before:
             fields.faults.add(value.mark, *_parted(fault))
         elif read is not None and len(fields.faults.found) == before:
@@ -49,7 +52,7 @@ def _settings(
 
 
 def _value(fields: Fields, key: str, node: Node, what: str) -> Any:
-    if key in ("cpus", "allocations"):
+    if key in slurm_needs.COUNTS:
         return fields.number(node, what, lambda text: integer(text, 1))
     if key == "requeue_on_timeout":
         return fields.switch(node, what, "true or false")
@@ -63,6 +66,13 @@ def _value(fields: Fields, key: str, node: Node, what: str) -> Any:
         return _settings(fields, node, "manager of slurm", slurm_manager.KEYS, slurm_manager.fault)
     scalar = fields.text(node, what)
     return None if scalar is None else scalar.text
+
+
+def check_bundle(faults: Faults, mark: Mark, settings: Slurm, *, has_timeout: bool) -> None:
+    """Note that a bundle lacks the time of its jobs."""
+    fault = slurm_needs.bundle_fault(settings, 0.0 if has_timeout else None)
+    if fault is not None:
+        faults.add(mark, *_parted(fault))
 
 
 def _parted(fault: str) -> tuple[str, str]:

@@ -3,7 +3,8 @@
 The words are sbatch's own, see sbatch(1): `partition`, `account`, `qos`, `time`, `cpus`, `mem`, `gres`, `constraint`,
 and `extra` for all others. `mem_max`: up to which `mem` is doubled each time that the host's memory runs out. `oom`:
 settings that the first, the second, … attempt gets instead after the memory of its GPU ran out. `allocations`:
-how many of them jobs with `gpu_mem_mib` share at a time. `requeue_on_timeout`: see time_limit.
+how many of them jobs with `gpu_mem_mib` share at a time. `bundle`: so many attempts at most run one after another in
+one task. `requeue_on_timeout`: see time_limit.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from queue_manager.core import slurm_time
+
 WORDS = ("partition", "account", "qos", "time", "mem", "mem_max", "gres", "constraint")
 """Settings that are one word, or a number."""
-KEYS = (*WORDS, "cpus", "allocations", "extra", "oom", "requeue_on_timeout")
-OF_ALL = ("oom", "allocations", "requeue_on_timeout")
+COUNTS = ("cpus", "allocations", "bundle")
+"""Settings that are a whole number of at least 1."""
+KEYS = (*WORDS, *COUNTS, "extra", "oom", "requeue_on_timeout")
+OF_ALL = ("oom", "allocations", "bundle", "requeue_on_timeout")
 """Keys that an entry of `oom` cannot have."""
 _MEMORY = re.compile(r"(\d+)([KMGT]?)", re.IGNORECASE)
 _MIB = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024 * 1024}
@@ -33,15 +38,16 @@ def mebibytes(text: str) -> float | None:
 def fault(value: Any, inside: bool = False) -> str | None:
     """Return what is wrong with the settings, and what to write instead; None if they are right. `inside`: of `oom`."""
     if not isinstance(value, Mapping):
-        return "slurm must be a mapping, such as {partition: gpu, time: 4h}"
+        return "slurm must be a mapping, such as {partition: gpu, time: 04:00:00}"
+    known = [key for key in KEYS if not inside or key not in OF_ALL]
     for key, one in value.items():
-        if key not in KEYS or (inside and key in OF_ALL):
-            return f"slurm has no key {key!r}; it has: {', '.join(KEYS)}"
+        if key not in known:
+            return f"slurm has no key {key!r}; it has: {', '.join(known)}"
         if key in WORDS and (isinstance(one, bool) or not isinstance(one, (str, int)) or not str(one).strip()):
             return f"slurm.{key} must be a word, such as {_EXAMPLES[key]}"
         if key in ("mem", "mem_max") and mebibytes(str(one)) is None:
             return f"slurm.{key} {one!r} is not a size as sbatch reads it; write it as {_EXAMPLES[key]}"
-        if key in _COUNTS and (isinstance(one, bool) or not isinstance(one, int) or one < 1):
+        if key in COUNTS and (isinstance(one, bool) or not isinstance(one, int) or one < 1):
             return f"slurm.{key} must be a whole number of at least 1"
         if key == "requeue_on_timeout" and not isinstance(one, bool):
             return "slurm.requeue_on_timeout must be true or false"
@@ -59,12 +65,19 @@ def fault(value: Any, inside: bool = False) -> str | None:
     return None
 
 
+def time_fault(value: Any) -> str | None:
+    """Return what is wrong with `time`, and what to write instead; None if nothing is. Manifests of earlier versions
+    may have any word there."""
+    if slurm_time.seconds(str(value)) is not None:
+        return None
+    return f"slurm.time {value!r} is not a time as sbatch reads it; write hours as {_EXAMPLES['time']}, or minutes"
+
+
 def is_slurm(value: Any) -> bool:
     """Return whether a manifest may have these settings."""
     return fault(value) is None
 
 
-_COUNTS = ("cpus", "allocations")
 _EXAMPLES = {
     "partition": "gpu", "account": "my-lab", "qos": "normal", "time": "04:00:00", "mem": "16G", "mem_max": "64G",
     "gres": "gpu:a100:1", "constraint": "gpu80",
@@ -122,6 +135,22 @@ def options(
     named = {"cpus": "cpus-per-task"}
     found = [f"--{named.get(key, key)}={asked[key]}" for key in (*WORDS, "cpus") if key in asked]
     return (*found, *asked.get("extra", ()))
+
+
+def bundle(settings: Mapping[str, Any] | None) -> int:
+    """Return how many attempts one task may run in turn."""
+    return int((settings or {}).get("bundle", 1))
+
+
+def bundle_fault(settings: Mapping[str, Any], timeout: float | None) -> str | None:
+    """Return what is missing for attempts to run in turn in one task, and what to write instead; None if nothing is.
+    `timeout` in seconds."""
+    if bundle(settings) == 1 or "time" in settings or timeout is not None:
+        return None
+    return (
+        "slurm.bundle needs a time for each job, since the time limit of a task is their sum; add timeout: 10m to the "
+        "job, or time to slurm"
+    )
 
 
 def latest(timeout: float | None, grace: float) -> float | None:

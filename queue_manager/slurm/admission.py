@@ -11,13 +11,12 @@ from collections.abc import Mapping
 from queue_manager.core.boundary import Admitted
 from queue_manager.core.launchers import ENGINE_LIMIT
 from queue_manager.core.readings import Unreadable
+from queue_manager.core.slurm_arrays import ARRAY
 from queue_manager.slurm import commands, window
 from queue_manager.slurm.batches import Answer
 from queue_manager.slurm.commands import Configuration, Refused
 from queue_manager.slurm.nodes import Nodes
 
-ARRAY = 1000
-"""Tasks of one array where the cluster does not say how many it takes."""
 KIND = "slurm"
 """The kind of the condition that Slurm does not answer."""
 PATIENCE = 300.0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from queue_manager.adapters.claims import read_text
+from queue_manager.adapters.files import write_whole
 from queue_manager.adapters.regular import open_regular
 from queue_manager.core.boundary import Claim, Revoked
 from queue_manager.core.events import Proc
@@ -104,3 +105,9 @@ def task_output(path: Path) -> str:
             return file.read(_MOST).decode("utf-8", "replace")
     except OSError:
         return ""
+
+
+def ask(files: AttemptPaths, kill: bool) -> None:
+    """Leave a signal for an attempt whose task runs others as well: KILL if `kill`, else TERM. The task reads it once
+    it is told to. Raises OSError."""
+    write_whole(files.root / "stop", [b"KILL\n" if kill else b"TERM\n"], durable=False)

@@ -9,10 +9,11 @@ from functools import partial
 from typing import NamedTuple
 
 from queue_manager.core.readings import Unreadable
-from queue_manager.slurm import batches, commands
+from queue_manager.slurm import batches, commands, partitions
 from queue_manager.slurm.accounting import Accounting
 from queue_manager.slurm.batches import Answer, Batch
 from queue_manager.slurm.commands import Configuration, Listed
+from queue_manager.slurm.partitions import Partition
 from queue_manager.slurm.workers import Workers
 
 TOLD_AT_ONCE = 200
@@ -47,6 +48,8 @@ class Cluster:
         self.configuration: Configuration | Unreadable | None = None
         self.sending: Batch | None = None
         """The batch for which sbatch is at work."""
+        self.partitions: Mapping[str, Partition] | None = None
+        self._asks_partitions = False
 
     def submit(self, batch: Batch, options: Sequence[str], extra: Mapping[str, str]) -> None:
         """Have a batch submitted, after those before it. `extra`: more that its jobs inherit."""
@@ -103,6 +106,17 @@ class Cluster:
             return Listing(Unreadable(f"squeue: {commands.complaint(done.stderr)}"), asked)
         return Listing(commands.listing(done.stdout), asked)
 
+    def look_at_partitions(self) -> None:
+        """Have Slurm asked, once, which partitions there are; without an answer they count as none."""
+        if not self._asks_partitions:
+            self._asks_partitions = True
+            self._asking.submit(self._look_at_partitions)
+
+    def _look_at_partitions(self) -> None:
+        done = self._run(partitions.LISTING)
+        self.partitions = {} if isinstance(done, str) else partitions.partitions(done.stdout)
+        self.wake()
+
     def tell(self, make: Callable[[Sequence[str]], list[str]], tasks: Iterable[tuple[str, int]]) -> None:
         """Have a command run about tasks, each by its array's name and its index. IDs are used again, so they are
         looked up just before. Whether it did anything is seen in the listing alone: Slurm says 0 in any case."""
@@ -123,7 +137,7 @@ class Cluster:
         if isinstance(there, Unreadable):
             return
         rows = [(row, task[1]) for task in tasks if (row := there.get(task)) is not None]
-        only_running = make is commands.ask_to_end
+        only_running = make in (commands.ask_to_end, commands.ask_to_read)
         found = [
             f"{row.array}_{index}"
             for row, index in rows

@@ -172,6 +172,11 @@ def ask_to_end(tasks: Sequence[str]) -> list[str]:
     return ["scancel", "--quiet", "--batch", "--signal=TERM", *tasks]
 
 
+def ask_to_read(tasks: Sequence[str]) -> list[str]:
+    """Return the command that has running tasks read which of their attempts is to be signalled, see `wrapper`."""
+    return ["scancel", "--quiet", "--batch", "--signal=USR2", *tasks]
+
+
 def end(tasks: Sequence[str]) -> list[str]:
     """Return the command that ends tasks, running or waiting."""
     return ["scancel", "--quiet", *tasks]

@@ -1,4 +1,8 @@
-"""Submits attempts to Slurm: those of one turn that ask for the same go as one array."""
+"""Submits attempts to Slurm: those of one turn that ask for the same go as one array.
+
+Attempts that run in turn in one task are also gathered over several turns, while others of the run wait for room: as
+jobs end one by one, each would have a task of its own otherwise.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from queue_manager.adapters.distributed import Ports
 from queue_manager.adapters.named_values import NamedValues
 from queue_manager.adapters.run_dir import RunDir
 from queue_manager.code_watch import CodeWatch
-from queue_manager.core import recovery, slurm_needs, slurm_notice
+from queue_manager.core import recovery, slurm_arrays, slurm_needs, slurm_notice
 from queue_manager.core.layout import tag
 from queue_manager.core.model import Job, QueueState
 from queue_manager.core.slurm_asking import Asking
@@ -18,6 +22,7 @@ from queue_manager.launch import Launch
 from queue_manager.launchers.launcher import Launcher
 from queue_manager.launchers.script import Given
 from queue_manager.launchers.warm import Warm
+from queue_manager.slurm import partitions
 from queue_manager.slurm.admission import Admission
 from queue_manager.slurm.batches import Batches, Task
 from queue_manager.slurm.cluster import Cluster
@@ -26,12 +31,26 @@ from queue_manager.slurm.packing import Offer
 from queue_manager.slurm.pools import Asked, Pools
 from queue_manager.slurm.watch import SlurmWatch
 
+GATHERS = 60.0
+"""Seconds for which attempts wait for others to fill their bundle."""
+
 
 class _Asked(NamedTuple):
-    """What the tasks of one array have in common: sbatch's options, and what their environment has beside it."""
+    """What the tasks of one array have in common: sbatch's options for one attempt, what their environment has beside
+    it, and how many attempts a task may run in turn."""
 
     options: tuple[str, ...]
     values: tuple[tuple[str, str], ...]
+    bundle: int
+
+
+class _Group:
+    """Attempts that are to be submitted, with the orders of their jobs. `since`: the first was prepared then (epoch
+    seconds)."""
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.tasks: list[tuple[int, Task]] = []
 
 
 class SlurmLaunch(Launch):
@@ -57,7 +76,7 @@ class SlurmLaunch(Launch):
         self.warm = Warm(state, run_dir, None)
         self._store, self._cluster, self._watch, self._admission = store, cluster, watch, admission
         self._pools = pools
-        self._asked: dict[_Asked, list[tuple[int, Task]]] = {}
+        self._asked: dict[_Asked, _Group] = {}
         self._shared: dict[Asked, list[tuple[int, Offer]]] = {}
         self._asking: Asking | None = None
 
@@ -79,17 +98,26 @@ class SlurmLaunch(Launch):
             pool = Asked(options, values, slurm_needs.allocations(spec.slurm or {}))
             self._shared.setdefault(pool, []).append((job.order, offer))
             return None
-        asked = _Asked(options, values)
-        self._asked.setdefault(asked, []).append((job.order, task))
+        bundle = slurm_needs.bundle(spec.slurm)
+        if bundle > 1:
+            self._cluster.look_at_partitions()
+        self._asked.setdefault(_Asked(options, values, bundle), _Group(now)).tasks.append((job.order, task))
         return None
 
     def flush(self, now: float) -> None:
         """Submit what was prepared in this turn."""
-        asked, self._asked = self._asked, {}
-        size = self._admission.array
-        for one, tasks in asked.items():
-            for first in range(0, len(tasks), size):
-                self._submit(one, tasks[first : first + size], now)
+        for asked, group in list(self._asked.items()):
+            whole = len(group.tasks)
+            if asked.bundle > 1 and now - group.since < GATHERS:
+                if self._cluster.partitions is None:  # how long a task may run there is not known yet
+                    continue
+                if self._state.ready.heads():
+                    whole -= whole % asked.bundle
+            tasks, group.tasks = group.tasks[:whole], group.tasks[whole:]
+            if not group.tasks:
+                del self._asked[asked]
+            if tasks:
+                self._submit(asked, tasks, now)
         shared, self._shared = self._shared, {}
         self._asking = None
         for pool, offers in shared.items():
@@ -100,12 +128,15 @@ class SlurmLaunch(Launch):
                     self._watch.launched(order, None, str(error))
 
     def _submit(self, asked: _Asked, tasks: list[tuple[int, Task]], now: float) -> None:
-        try:
-            batch = self._store.make([[task] for _, task in tasks], now)
-        except OSError as error:
-            for order, _ in tasks:
-                self._watch.launched(order, None, str(error))
-            return
-        self._watch.sent(batch)
-        options = with_excluded(asked.options, self._admission.nodes.excluded(now))
-        self._cluster.submit(batch, options, dict(asked.values))
+        most = partitions.longest(asked.options, self._cluster.partitions or {})
+        options, size = slurm_arrays.cut(asked.options, asked.bundle, len(tasks), most)
+        options = with_excluded(options, self._admission.nodes.excluded(now))
+        for array in slurm_arrays.arrays(tasks, size, self._admission.array):
+            try:
+                batch = self._store.make([[task for _, task in one] for one in array], now)
+            except OSError as error:
+                for order, _ in (each for one in array for each in one):
+                    self._watch.launched(order, None, str(error))
+                continue
+            self._watch.sent(batch)
+            self._cluster.submit(batch, options, dict(asked.values))

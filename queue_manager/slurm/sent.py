@@ -8,13 +8,15 @@ from queue_manager.slurm.batches import Answer, Batch
 
 class Sent:
     """A batch that was handed to sbatch. `at`: since when its answer is known (epoch seconds), None: not yet.
-    `put_off`: it was refused for a reason that passes by itself."""
+    `put_off`: it was refused for a reason that passes by itself; `begun`: the tasks that have begun an attempt, for all
+    that this manager has seen."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
         self.answer: Answer | None = None
         self.at: float | None = None
         self.put_off = False
+        self.begun: set[int] = set()
 
     @property
     def refusal(self) -> str | None:

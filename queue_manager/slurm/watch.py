@@ -10,7 +10,6 @@ import selectors
 import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from queue_manager.activity_watch import log_mark, log_tail
 from queue_manager.adapters import evidence
@@ -22,14 +21,17 @@ from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Attempt
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.end_facts import EndFacts
-from queue_manager.slurm import attempt_files, batches, commands, nodes, wrapper
+from queue_manager.slurm import attempt_files, commands, nodes, stopping, wrapper
 from queue_manager.slurm.admission import Admission
 from queue_manager.slurm.attempt_files import Taken, had_all_time, was_told_to_end
-from queue_manager.slurm.batches import Batch, Batches
+from queue_manager.slurm.batches import Answer, Batch, Batches
 from queue_manager.slurm.cluster import Cluster
 from queue_manager.slurm.commands import Listed
 from queue_manager.slurm.fate import Fate, fate, is_doubtful, was_taken
+from queue_manager.slurm.followed import Followed
 from queue_manager.slurm.leftover_tasks import leftover_tasks
+from queue_manager.slurm.pausing import to_change
+from queue_manager.slurm.places import Places
 from queue_manager.slurm.pools import Pools
 from queue_manager.slurm.sent import Sent
 from queue_manager.slurm.server_clock import ServerClock
@@ -46,34 +48,6 @@ _AGAIN = 1.0
 """Seconds between looks at Slurm's queue while one of those waits for what it says."""
 SETTLES = 10.0
 """Seconds for an exit record to be seen here, once Slurm says that the task has ended."""
-
-
-class _Place(NamedTuple):
-    sent: Sent
-    task: int
-
-
-class _Followed:
-    """What is remembered of one live attempt between two looks."""
-
-    def __init__(self, spec: JobSpec, attempt: Attempt, cwd: str, inherited: bool) -> None:
-        self.spec, self.attempt, self.cwd, self.inherited = spec, attempt, cwd, inherited
-        self.launch_error: str | None = None
-        self.put_off = False
-        self.taken: Taken | None = None
-        self.queued: str | None = None
-        self.gone_at: float | None = None
-        self.held = inherited  # by an earlier manager, for all that is known
-        self.listed_at = 0.0
-        self.is_unsure = False
-        self.unsure_since: float | None = None
-        self.told: tuple[bool, float] = False, 0.0
-        self.place: Place | None = None
-        self.doing: Doing | None = None
-
-    @property
-    def name(self) -> str:
-        return f"{self.spec.id}~{self.attempt.n}"
 
 
 class SlurmWatch:
@@ -101,34 +75,27 @@ class SlurmWatch:
         self._admission = admission
         self._server = ServerClock(self._facts.now_ns)
         self._ends = TaskEnds(run_dir, self._facts, cluster.accounting)
-        self._followed: dict[int, _Followed] = {}
+        self._followed: dict[int, Followed] = {}
         self._orders: dict[str, int] = {}
-        self._places: dict[str, _Place] = {}
-        self._sent: dict[str, Sent] = {}
-        self._unanswered: list[Sent] = []
+        self._places = Places(store, cluster)
         self._was_paused = False
         self._marked: set[str] = set()
         self._listed_at: float | None = None
         self._due = 0.0
         self._looked = -1e9
         self.selector = selectors.DefaultSelector()
-        for batch in store.kept():
-            sent = self.sent(batch)
-            self._unanswered.append(sent)
+        for sent in self._places.kept:
             pools.know(sent)
 
     def sent(self, batch: Batch) -> Sent:
-        """Take note of a batch that is handed to sbatch now, or was by an earlier manager."""
-        sent = self._sent[batch.name] = Sent(batch)
-        for index, attempts in enumerate(batch.tasks):
-            self._places.update({attempt: _Place(sent, index) for attempt in attempts})
-        return sent
+        """Take note of a batch that is handed to sbatch now."""
+        return self._places.add(batch)
 
     # -- what is followed ---------------------------------------------------------------------------------------
 
     def follow(self, order: int, spec: JobSpec, attempt: Attempt, cwd: str, inherited: bool = False) -> None:
         """Begin to follow an attempt; `inherited` from an earlier manager."""
-        followed = self._followed[order] = _Followed(spec, attempt, cwd, inherited)
+        followed = self._followed[order] = Followed(spec, attempt, cwd, inherited)
         self._orders[followed.name] = order
 
     def respecify(self, order: int, spec: JobSpec) -> None:
@@ -144,7 +111,7 @@ class SlurmWatch:
         """Follow an attempt no longer."""
         name = self._followed.pop(order).name
         self._orders.pop(name, None)
-        self._places.pop(name, None)
+        self._places.drop(name)
         self._store.forget(name)
         self._pools.forget(name)
 
@@ -165,7 +132,9 @@ class SlurmWatch:
         names = {f"{name}/ended" for name in self._store.seen(self._store.ended)}
         names |= {f"{name}/claimed" for name in self._store.seen(self._store.claimed)}
         fresh, self._marked = names - self._marked, names
-        found = {self._orders.get(name.rpartition("/")[0]) for name in fresh} | self._take_answers(now)
+        found = {self._orders.get(name.rpartition("/")[0]) for name in fresh}
+        for sent in self._places.take_answers(now, self._puts_off):
+            found.update(map(self._orders.get, self._pools.waiting_for(sent) or sent.batch.attempts))
         self._pools.note_pause()
         if self._is_paused() != self._was_paused or (self._was_paused and found):
             self._was_paused = self._is_paused()
@@ -177,9 +146,8 @@ class SlurmWatch:
             self._hold()
             self._pools.keep(now)
             if not isinstance(listing.tasks, Unreadable):
-                known = {name: sent.batch for name, sent in self._sent.items()}
                 wanted = {*self._orders, *self._pools.wanted()}
-                self._cluster.tell(commands.end, leftover_tasks(listing.tasks, known, wanted))
+                self._cluster.tell(commands.end, leftover_tasks(listing.tasks, self._places.batches(), wanted))
             for followed in self._followed.values():
                 followed.doing = self._look_at_log(followed, now)
         return {order for order in found if order is not None}
@@ -202,50 +170,22 @@ class SlurmWatch:
             self._cluster.look()
         return sorted(self.over())
 
-    def _take_answers(self, now: float) -> set[int | None]:
-        """Take note of how submissions ended. Returns the attempts of those that have."""
-        found: set[int | None] = set()
-        for sent in list(self._unanswered):
-            sent.answer = batches.answer(sent.batch)
-            if sent.answer is not None:
-                sent.at = now
-                self._unanswered.remove(sent)
-                found.update(map(self._orders.get, self._attempts_of(sent)))
-        for batch, answer in self._cluster.answers():
-            sent = self._sent[batch.name]
-            sent.answer, sent.at = answer, now
-            sent.put_off = self._admission.answered(answer, self._held_by_slurm(), len(batch.attempts), now)
-            found.update(map(self._orders.get, self._attempts_of(sent)))
-        return found
+    def _puts_off(self, batch: Batch, answer: Answer) -> bool:
+        """Whether Slurm's answer about a batch is a refusal that passes by itself."""
+        return self._admission.answered(answer, self._held_by_slurm(), len(batch.attempts), self._clock())
 
     def _held_by_slurm(self) -> int:
         """How many attempts Slurm has, as far as its answers tell."""
-        sent = [place.sent for name in self._orders if (place := self._places.get(name)) is not None]
+        sent = [place.sent for name in self._orders if (place := self._places.of(name)) is not None]
         return sum(one.at is not None and one.refusal is None for one in sent)
 
-    def _attempts_of(self, sent: Sent) -> Iterable[str]:
-        return self._pools.waiting_for(sent) or sent.batch.attempts
-
     def _hold(self) -> None:
-        """Keep tasks from starting while the run is paused, and let them start when it goes on. What the listing shows
-        counts, so that what was not done is done later."""
-        hold, release = [], []
-        for one in self._followed.values():
-            row, task = self._row(one, 0.0), self._task(one)
-            if one.taken is not None or task is None or not isinstance(row, Listed) or row.state != "PENDING":
-                continue
-            is_held = row.reason.startswith("JobHeld")
-            if self._was_paused and not is_held:
-                one.held = True
-                hold.append(task)
-            elif not self._was_paused and one.held:
-                one.held = is_held
-                if is_held:
-                    release.append(task)
-        for make, tasks in ((commands.hold, hold), (commands.release, release)):
+        """Keep tasks from starting while the run is paused, and let them start when it goes on."""
+        rows = ((one, self._row(one, 0.0), self._task(one)) for one in self._followed.values() if one.taken is None)
+        for make, tasks in zip((commands.hold, commands.release), to_change(rows, self._was_paused)):
             self._cluster.tell(make, tasks)
 
-    def _look_at_log(self, followed: _Followed, now: float) -> Doing | None:
+    def _look_at_log(self, followed: Followed, now: float) -> Doing | None:
         if followed.taken is None:
             return None
         log = self._run_dir.paths.log(followed.spec.id)
@@ -266,7 +206,7 @@ class SlurmWatch:
         followed = self._followed[order]
         return None if followed.taken is None else self._since(followed, followed.taken)
 
-    def _since(self, followed: _Followed, taken: Taken) -> int:
+    def _since(self, followed: Followed, taken: Taken) -> int:
         return self._facts.since(followed.spec, followed.cwd, taken.at_ns)
 
     # -- evidence -----------------------------------------------------------------------------------------------
@@ -278,27 +218,29 @@ class SlurmWatch:
             self._cluster.accounting.look(self._listed_at)
         return found
 
-    def _observe(self, followed: _Followed, now: float) -> Evidence:
+    def _observe(self, followed: Followed, now: float) -> Evidence:
         job, n = followed.spec.id, followed.attempt.n
         if followed.taken is None:
             found = attempt_files.taken(self._run_dir.paths.attempt(job, n))
             if isinstance(found, (Revoked, Unreadable)):
                 error, put_off = followed.launch_error, followed.put_off
-                return Evidence(found, launch_error=error, inherited=followed.inherited, put_off=put_off)
+                return Evidence(found, launch_error=error, inherited=self._was_left(followed), put_off=put_off)
             if found is None:
                 return self._unclaimed(followed, now)
             followed.taken, followed.queued = found, None
             followed.place = Place(found.node, found.gpus, self._server.here(found.at_ns, now))
             self._admission.nodes.begun()
-            if found.pilot in self._sent:
-                self._places[followed.name] = place = _Place(self._sent[found.pilot], found.task)
+            place = self._places.settle(followed.name, found.pilot, found.task)
+            if place is not None and found.pilot:
                 self._pools.began(followed.name, *place)
         taken = followed.taken
         proc = self._run_dir.started(job, n)
         record = self._run_dir.exit_record(job, n)
-        row = self._row(followed, (taken.at_ns if record is None else record.at_ns) / 1e9)
-        if row is None and record is None and not taken.pilot and followed.name in self._places:
-            row = self._ends.forgotten(*self._places[followed.name])
+        since = (taken.at_ns if record is None else record.at_ns) / 1e9
+        row = self._row(followed, since + SETTLES if record is not None and self._has_others(followed) else since)
+        place = self._places.of(followed.name)
+        if row is None and record is None and not taken.pilot and place is not None:
+            row = self._ends.forgotten(*place)
         followed.is_unsure = record is not None and self._is_unsure(followed, taken, record, row, now)
         alive = True if followed.is_unsure else record is None and self._is_alive(followed, row, now)
         if alive is not False:
@@ -308,7 +250,7 @@ class SlurmWatch:
         elif isinstance(row, Unreadable):
             was_lost = False
         elif record is None:
-            was_lost = fate(row) is not Fate.ENDED
+            was_lost = fate(row) not in (Fate.ENDED, Fate.RUNS)
         else:
             was_lost = self._is_doubtful(followed, taken, record) and was_taken(row)
         if was_lost:
@@ -323,12 +265,12 @@ class SlurmWatch:
             taken.claim, proc=proc, exit=record, ended=ended, inherited=was_lost, place=followed.place, over=over
         )
 
-    def _was_lost_with_pilot(self, followed: _Followed, taken: Taken, record: ExitRecord | None) -> bool:
+    def _was_lost_with_pilot(self, followed: Followed, taken: Taken, record: ExitRecord | None) -> bool:
         """Whether an attempt ended because its pilot did, whose allocation it had not from the beginning to the end."""
         files = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n)
         return not had_all_time(files) and (record is None or self._is_doubtful(followed, taken, record))
 
-    def _is_doubtful(self, followed: _Followed, taken: Taken, record: ExitRecord) -> bool:
+    def _is_doubtful(self, followed: Followed, taken: Taken, record: ExitRecord) -> bool:
         """Whether somebody else may have ended an attempt that has left this record."""
         files = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n)
         code = 0 if taken.pilot else record.code  # a pilot that ends tells all that runs in it
@@ -342,12 +284,12 @@ class SlurmWatch:
         return output is None or not output.fresh
 
     def _is_unsure(
-        self, followed: _Followed, taken: Taken, record: ExitRecord, row: Listed | Unreadable | None, now: float
+        self, followed: Followed, taken: Taken, record: ExitRecord, row: Listed | Unreadable | None, now: float
     ) -> bool:
         """Whether it is not known yet who ended an attempt that has left this record. Slurm is asked then."""
         if taken.pilot or not self._is_doubtful(followed, taken, record):
             return False
-        if not isinstance(row, Unreadable) and fate(row) is not Fate.RUNS:
+        if not isinstance(row, Unreadable) and (fate(row) is not Fate.RUNS or self._goes_on(followed, row)):
             return False
         followed.unsure_since = followed.unsure_since or now
         listing = self._cluster.listing
@@ -356,8 +298,14 @@ class SlurmWatch:
             self._cluster.look()
         return True
 
-    def _unclaimed(self, followed: _Followed, now: float) -> Evidence:
-        place = self._places.get(followed.name)
+    def _goes_on(self, followed: Followed, row: Listed | None) -> bool:
+        """Whether the task of an attempt that has ended goes on with others, and so was not ended by Slurm."""
+        files = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n)
+        is_running = row is not None and row.state == "RUNNING"
+        return is_running and self._has_others(followed) and not was_told_to_end(files)
+
+    def _unclaimed(self, followed: Followed, now: float) -> Evidence:
+        place = self._places.of(followed.name)
         error, queued = followed.launch_error, None
         is_offered = self._pools.has(followed.name)
         if error is None and place is None and not (followed.inherited or is_offered):
@@ -372,9 +320,9 @@ class SlurmWatch:
                 error = self._never_began(followed, place.sent, now)
         followed.queued, followed.launch_error = queued, error
         quiet = error is None and queued is None
-        return Evidence(None, launch_error=error, quiet=quiet, inherited=followed.inherited, queued=queued)
+        return Evidence(None, launch_error=error, quiet=quiet, inherited=self._was_left(followed), queued=queued)
 
-    def _where(self, followed: _Followed, sent: Sent, now: float) -> str | None:
+    def _where(self, followed: Followed, sent: Sent, now: float) -> str | None:
         """Where an attempt waits that nobody has claimed; None if it will never begin."""
         if sent.at is None:
             full = f", which has as many jobs as it takes of all users ({commands.FULL})"
@@ -387,34 +335,37 @@ class SlurmWatch:
         followed.listed_at = now
         if row.state not in commands.OVER:
             followed.gone_at = None
+            if row.state == "RUNNING" and self._has_others(followed):
+                return f"waits for its turn in a task that runs on {row.node}"
             why = f": {row.reason}" if row.reason not in ("None", "") else ""
             return f"waits in Slurm's queue ({row.state.lower()}{why})"
         followed.gone_at = followed.gone_at or now
         return "was started by Slurm" if now - followed.gone_at < SETTLES else None
 
-    def _never_began(self, followed: _Followed, sent: Sent, now: float) -> str:
+    def _never_began(self, followed: Followed, sent: Sent, now: float) -> str:
         row = self._row(followed, 0.0)
         if not isinstance(row, Listed):
             followed.put_off = True
             return "Slurm does not list it"
         place = f" on {row.node}" if row.node else ""
         says = f"Slurm: {row.state} ({row.reason})"
-        first = sent.batch.tasks[self._places[followed.name].task][0]  # those behind it may wait for another start
-        if row.node and row.state in commands.NOT_STARTED and followed.name == first:
+        task = self._places.of(followed.name)
+        is_first = task is not None and task.attempts[0] == followed.name  # those behind it may wait for another start
+        if row.node and row.state in commands.NOT_STARTED and is_first:
             why = f"jobs cannot start there: {says}; see {sent.batch.directory}"
             followed.put_off = self._admission.nodes.failed(row.node, why, now)
         return f"{says}{place}; see {sent.batch.directory}"
 
-    def _row(self, followed: _Followed, since: float) -> Listed | Unreadable | None:
+    def _row(self, followed: Followed, since: float) -> Listed | Unreadable | None:
         """What Slurm lists of an attempt, as it was asked after `since` (epoch seconds); None if it lists nothing."""
-        listing, place = self._cluster.listing, self._places.get(followed.name)
+        listing, place = self._cluster.listing, self._places.of(followed.name)
         if listing is None or listing.asked < since:
             return Unreadable("was submitted to Slurm")
         if isinstance(listing.tasks, Unreadable) or place is None:
             return listing.tasks if isinstance(listing.tasks, Unreadable) else None
-        return listing.tasks.get((place.sent.batch.name, place.task))
+        return listing.tasks.get(place.task)
 
-    def _is_alive(self, followed: _Followed, row: Listed | Unreadable | None, now: float) -> bool | Unreadable:
+    def _is_alive(self, followed: Followed, row: Listed | Unreadable | None, now: float) -> bool | Unreadable:
         """Whether an attempt without an exit record runs."""
         if isinstance(row, Unreadable):
             followed.gone_at = None
@@ -422,32 +373,33 @@ class SlurmWatch:
         found = fate(row)
         if found is Fate.RUNS:
             followed.gone_at = None
-            return True
+            return not self._has_others(followed) or self._beats(followed, stopping.SILENT)
         followed.gone_at = followed.gone_at or now
         is_sure = found is Fate.ENDED and not (followed.taken and followed.taken.pilot)  # it may outlive its pilot
         if now - followed.gone_at < (SETTLES if is_sure else 3 * wrapper.BEAT):
             return True
         return not is_sure and self._beats(followed)
 
-    def _beats(self, followed: _Followed) -> bool:
-        """Whether an attempt still shows that it lives: Slurm may have lost its node, where it goes on."""
+    def _beats(self, followed: Followed, beats: int = 3) -> bool:
+        """Whether an attempt has shown that it lives, within the time of so many heartbeats: Slurm may have lost its
+        node, where it goes on; or the script of one attempt was killed, while its task goes on with others."""
         files = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n)
         beat = attempt_files.beat_ns(files)
         try:
-            return beat is not None and self._facts.now_ns() - beat < 3 * wrapper.BEAT * 1_000_000_000
+            return beat is not None and self._facts.now_ns() - beat < beats * wrapper.BEAT * 1_000_000_000
         except OSError:
             return True
 
     def _gather(
-        self, followed: _Followed, taken: Taken, record: ExitRecord | None, row: Listed | Unreadable | None
+        self, followed: Followed, taken: Taken, record: ExitRecord | None, row: Listed | Unreadable | None
     ) -> Ended:
         spec, n, output = followed.spec, followed.attempt.n, self._output(followed)
         return self._ends.gather(spec, followed.cwd, n, taken, record, row, output)
 
-    def _output(self, followed: _Followed) -> Path | None:
+    def _output(self, followed: Followed) -> Path | None:
         """The file that Slurm writes of an attempt's task."""
-        place = self._places.get(followed.name)
-        return None if place is None else place.sent.batch.directory / f"{place.task}.out"
+        place = self._places.of(followed.name)
+        return None if place is None else place.sent.batch.directory / f"{place.number}.out"
 
     # -- ends ---------------------------------------------------------------------------------------------------
 
@@ -457,19 +409,37 @@ class SlurmWatch:
         if self._pools.has(followed.name):
             self._pools.stop(followed.name, kill)
             return
-        task, (told, at) = self._task(followed), followed.told
-        if task is not None and (told != kill or now - at >= self._poll):
+        place, (told, at) = self._places.of(followed.name), followed.told
+        if place is not None and (told != kill or now - at >= self._poll):
             followed.told = kill, now
-            self._cluster.tell(commands.end if kill else commands.ask_to_end, [task])
+            files = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n)
+            stopping.stop(self._cluster, place, files, kill, followed.was_killed_for(now) if kill else 0.0)
 
     def close_unclaimed(self, order: int) -> None:
-        """Take an attempt out of Slurm's queue that was taken back."""
-        self.stop(order, kill=True)
+        """Take an attempt out of Slurm's queue that was taken back, with its task, unless that runs others."""
+        followed = self._followed[order]
+        followed.is_revoked = True
+        place = self._places.of(followed.name)
+        if place is not None:
+            orders = [self._orders.get(attempt) for attempt in place.attempts]
+            if all(self._followed[one].is_revoked for one in orders if one is not None):
+                self._cluster.tell(commands.end, [place.task])
 
-    def _task(self, followed: _Followed) -> tuple[str, int] | None:
+    def _task(self, followed: Followed) -> tuple[str, int] | None:
         """The name of an attempt's array, and its index there; None where it is in none."""
-        place = self._places.get(followed.name)
-        return None if place is None else (place.sent.batch.name, place.task)
+        place = self._places.of(followed.name)
+        return None if place is None else place.task
+
+    def _has_others(self, followed: Followed) -> bool:
+        """Whether the task of an attempt runs others as well."""
+        place = self._places.of(followed.name)
+        return place is not None and place.has_others
+
+    def _was_left(self, followed: Followed) -> bool:
+        """Whether it is no failure that an attempt does not begin: an earlier manager submitted it, or its task has
+        begun others and ended."""
+        place = self._places.of(followed.name)
+        return followed.inherited or (place is not None and place.number in place.sent.begun)
 
     def quit_session(self, order: int) -> None:
         """A task has no session beside it."""

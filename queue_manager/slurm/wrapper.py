@@ -36,6 +36,8 @@ _TASK = """\
 umask 077
 [ "${SLURM_RESTART_COUNT:-0}" = 0 ] || exit 0
 batch=$PWD
+root=@ROOT@
+at=0
 mine=()
 while IFS=$'\\t' read -r attempt job tag index; do
 [ "$index" != "$SLURM_ARRAY_TASK_ID" ] || mine+=("$attempt" "$job" "$tag")
@@ -44,11 +46,12 @@ done <"$batch/tasks" || exit 1
 child=
 over=
 trap 'over=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM
-trap '[ -z "$child" ] || kill -USR2 "$child" 2>/dev/null' USR2
+# Only for one that has begun: bash would die of it before its traps are set.
+trap '[ ! -e "$root/attempts/${mine[at]}/stop" ] || kill -USR2 "$child" 2>/dev/null' USR2
 trap 'over=1; [ -z "$child" ] || kill -USR1 "$child" 2>/dev/null' USR1
 trap : HUP INT QUIT
-for ((at = 0; at < ${#mine[@]}; at += 3)); do
-[ -z "$over" ] && ! [ -e @ROOT@/slurm/paused ] || break
+for ((; at < ${#mine[@]}; at += 3)); do
+[ -z "$over" ] && [ ! -e "$root/slurm/paused" ] || break
 bash "$batch/attempt.sh" "${mine[@]:at:3}" &
 child=$!
 while wait "$child"; kill -0 "$child" 2>/dev/null; do :; done

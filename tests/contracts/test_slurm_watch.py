@@ -74,7 +74,7 @@ class Desk:
 
     def share(self) -> Batch:
         """The attempt has no task of its own: it is offered to one pilot."""
-        self.watch._places.clear()
+        self.watch._places.drop("one~1")
         self.cluster.submit = lambda *_: None  # type: ignore[method-assign]
         offer = Offer("one~1", "one", "tag", 3000, False, None, (0, 0))
         self.watch._pools.offer(Asked((), (), 1), [offer], self.now)
@@ -417,6 +417,7 @@ class Recorded(Cluster):
     [
         (commands.end, [["scancel", "--quiet", "12_1", "12_2"]]),
         (commands.ask_to_end, [["scancel", "--quiet", "--batch", "--signal=TERM", "12_1"]]),
+        (commands.ask_to_read, [["scancel", "--quiet", "--batch", "--signal=USR2", "12_1"]]),
     ],
 )
 def test_only_what_has_our_name_is_ended(make: Any, wanted: list[list[str]]) -> None:
@@ -495,3 +496,9 @@ def test_a_job_may_outlive_its_pilot_and_is_lost_once_it_beats_no_more(desk: Des
     desk.beat(ago=1000.0)
     found = desk.sees()
     assert (found.alive, found.inherited) == (False, True)
+
+
+def test_batches_of_earlier_versions_are_known(desk: Desk) -> None:
+    """Each line was a task."""
+    (desk.batch.directory / "tasks").write_text("one~1\tone\ttag\ntwo~3\ttwo\ttag\n")
+    assert [one.tasks for one in desk.store.kept()] == [(("one~1",), ("two~3",))]

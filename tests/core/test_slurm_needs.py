@@ -55,6 +55,8 @@ def test_options(
         ({"oom": {"gres": "gpu:2"}}, "must be a list"),
         ({"oom": [{"oom": []}]}, "no key 'oom'"),
         ({"oom": [{"mem": "lots"}]}, "slurm.oom: slurm.mem 'lots'"),
+        ({"bundle": 0}, "slurm.bundle must be a whole number of at least 1"),
+        ({"oom": [{"bundle": 2}]}, "no key 'bundle'"),
     ],
 )
 def test_faults(settings: Any, words: str) -> None:
@@ -66,3 +68,22 @@ def test_faults(settings: Any, words: str) -> None:
 
 def test_right_settings_have_no_fault() -> None:
     assert slurm_needs.fault({**LADDER, "cpus": 2, "extra": ["--nice=3"], "time": 30}) is None
+
+
+def test_a_bundle_needs_the_time_of_its_jobs() -> None:
+    for settings, timeout in (
+        ({"bundle": 5, "time": 3}, None),
+        ({"bundle": 5}, 60.0),
+        ({"bundle": 1}, None),
+        ({}, None),
+    ):
+        assert slurm_needs.bundle_fault(settings, timeout) is None
+    assert "slurm.bundle needs a time" in (slurm_needs.bundle_fault({"bundle": 5}, None) or "")
+
+
+def test_a_time_that_sbatch_would_refuse_is_named() -> None:
+    assert slurm_needs.time_fault("04:00:00") is None
+    assert slurm_needs.time_fault("4h") == (
+        "slurm.time '4h' is not a time as sbatch reads it; write hours as 04:00:00, or minutes"
+    )
+    assert slurm_needs.is_slurm({"time": "4h"}), "manifests of earlier versions have it"

@@ -16,7 +16,7 @@ from queue_manager.core.manifest import OomRetry
 from queue_manager.core.requests import Request
 from tests import forked
 from tests.e2e.runs import PATIENCE, ROOT, World, wait_for
-from tests.e2e.slurm_runs import job, on_slurm, ran, small_world, stand_in
+from tests.e2e.slurm_runs import UNTIL_GO, job, on_slurm, ran, small_world, stand_in
 from tests.laptop import ONCE, SPEC, Laptop, finish, state
 from tests.laptop import ran as ran_on
 from tests.slurm_cluster import SlurmCluster
@@ -224,6 +224,35 @@ def test_cancel_takes_what_was_named_and_nothing_beside_it(world: World) -> None
     assert {name for name, status in run.statuses().items() if status == "cancelled"} == set(chosen)
     assert Counter(run.statuses().values()) == {"completed": 6, "cancelled": 2}
     assert waiting[1] not in {name.split()[0] for name in ran(run)}
+
+
+def test_a_bundle_runs_in_turn_and_each_of_its_jobs_has_its_own_end(world: World, cluster: SlurmCluster) -> None:
+    """A partition that allows 60 minutes has room for six of 10 in a task: seven are four and three."""
+    oom = 'if [ "$WAVEQUEUE_ATTEMPT" = 1 ]; then echo "CUDA out of memory"; exit 1; fi; echo > oom'
+    settings: dict[str, object] = {"bundle": 20, "time": 10, "partition": "high"}
+    commands = {"fails": "exit 3", "oom": oom, "held": UNTIL_GO, "taken": "true", "ended": "sleep 60", "last": "true"}
+    asked = (job(name, cmd, slurm=settings) for name, cmd in commands.items())
+    run = on_slurm(world, *asked, job("seventh", "true", slurm=settings), oom_retry=OomRetry(0.1, 3))
+    run.start()
+    run.wait_status("fails", "stuck")
+    wait_for(lambda: run.jobs()["held"]["pid"])
+    assert "40:00" in cluster.call("squeue", "-r", "-h", "-o", "%l").split()
+    assert run.ask(Request("cancel-1", "cancel", ("taken",))).ok
+    run.wait_status("taken", "cancelled")
+    (world.root / "work/go").touch()
+    wait_for(lambda: run.jobs()["ended"]["pid"])
+    assert run.ask(Request("cancel-2", "cancel", ("ended",))).ok
+    assert run.finish() == 3, run.story()
+    assert run.statuses() == {
+        "fails": "stuck", "oom": "completed", "held": "completed", "taken": "cancelled", "ended": "cancelled",
+        "last": "completed", "seventh": "completed",
+    }  # fmt: skip
+    rows = run.jobs()
+    assert (rows["oom"]["attempts"], rows["last"]["attempts"], rows["last"]["attempt"]) == (2, 1, 1)
+    assert set(ran(run).values()) == {1}
+    assert not any(one.startswith("taken") for one in ran(run))
+    first = (run.directory / "slurm/batches/1/tasks").read_text().splitlines()
+    assert [line.split("\t")[3] for line in first] == ["0", "0", "0", "0", "1", "1", "1"]
 
 
 def test_a_paused_run_starts_nothing_that_waits(world: World, cluster: SlurmCluster) -> None:

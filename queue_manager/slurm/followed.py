@@ -1,0 +1,39 @@
+"""What a manager remembers of one live attempt between two looks at it."""
+
+from __future__ import annotations
+
+from queue_manager.core.boundary import Doing, Place
+from queue_manager.core.manifest import JobSpec
+from queue_manager.core.model import Attempt
+from queue_manager.slurm.attempt_files import Taken
+
+
+class Followed:
+    """One attempt. `inherited` from an earlier manager. Times in epoch seconds: `kill_at`: when it was to be killed
+    first; `told`: whether it was last told to end by KILL, and when."""
+
+    def __init__(self, spec: JobSpec, attempt: Attempt, cwd: str, inherited: bool) -> None:
+        self.spec, self.attempt, self.cwd, self.inherited = spec, attempt, cwd, inherited
+        self.launch_error: str | None = None
+        self.put_off = False
+        self.taken: Taken | None = None
+        self.queued: str | None = None
+        self.gone_at: float | None = None
+        self.held = inherited  # by an earlier manager, for all that is known
+        self.listed_at = 0.0
+        self.is_unsure = False
+        self.unsure_since: float | None = None
+        self.told: tuple[bool, float] = False, 0.0
+        self.place: Place | None = None
+        self.kill_at: float | None = None
+        self.is_revoked = False
+        self.doing: Doing | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.spec.id}~{self.attempt.n}"
+
+    def was_killed_for(self, now: float) -> float:
+        """Return the seconds since it was to be killed first, which is now if it never was."""
+        self.kill_at = self.kill_at or now
+        return now - self.kill_at
