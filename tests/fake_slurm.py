@@ -170,6 +170,8 @@ def _sbatch(fake: FakeSlurm, words: list[str], fault: str | None) -> int:
         return 0
     if fault == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "never":
+        return _fail("sbatch", "Requested node configuration is not available")
     warned = False
     while True:
         with fake.state() as state:

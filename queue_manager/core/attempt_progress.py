@@ -37,6 +37,7 @@ _SHUTDOWN_CODES = (129, 143)
 _CANCELLED = Verdict(Outcome.CANCELLED, error="cancelled by a person")
 _INTERRUPTED = Verdict(Outcome.INTERRUPTED, "interrupted", error="interrupted: the host or the manager went down")
 _NOT_LAUNCHED = Verdict(Outcome.NOT_LAUNCHED, "not_launched")
+_REFUSED = Verdict(Outcome.FAILED, "refused", Rule.PERSON)
 
 
 class EvidenceClass(Enum):
@@ -90,14 +91,10 @@ def _revoked(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
         _end(turn, job, attempt, seen, _CANCELLED)
     elif seen.inherited or attempt.stop_reason == "bound":
         _end(turn, job, attempt, seen, _INTERRUPTED)
-    elif seen.put_off:
-        _end(
-            turn,
-            job,
-            attempt,
-            seen,
-            Verdict(Outcome.INTERRUPTED, "interrupted", error=f"not started: {seen.launch_error}"),
-        )
+    elif seen.put_off or seen.never:
+        verdict = _REFUSED if seen.never else _INTERRUPTED
+        asks_for_more = " (it asks for more, since it ran out of memory)" if seen.never and job.oom_attempts else ""
+        _end(turn, job, attempt, seen, verdict._replace(error=f"not started: {seen.launch_error}{asks_for_more}"))
     else:
         turn.launch_error = seen.launch_error or "no wrapper claimed the attempt"
         _end(turn, job, attempt, seen, _NOT_LAUNCHED)
@@ -191,7 +188,7 @@ def _end(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence, verdict: Verd
         warning = warning if settings is None else "; ".join(filter(None, (f"recovered with {settings}", warning)))
     used = tuple(turn.seen.before.get(card, 0) for card in attempt.cards)
     code = seen.exit.code if seen.exit else None
-    charged = verdict.outcome not in (Outcome.INTERRUPTED, Outcome.NOT_LAUNCHED)
+    charged = verdict.outcome not in (Outcome.INTERRUPTED, Outcome.NOT_LAUNCHED) and verdict.rule is not Rule.PERSON
     memory = None if verdict.memory is None else verdict.memory.value
     if verdict.memory is not None and turn.state.manifest.launcher == SLURM:
         ooms = Ooms(job.host_ooms, job.gpu_ooms)
@@ -243,6 +240,8 @@ def _next_status(turn: Turn, job: Job, verdict: Verdict) -> tuple[Status, float 
         return Status.CANCELLED, None
     if verdict.outcome in (Outcome.INTERRUPTED, Outcome.NOT_LAUNCHED):
         return Status.PENDING, None
+    if verdict.rule is Rule.PERSON:
+        return Status.STUCK, None
     if verdict.rule is Rule.OOM:
         spent = job.oom_attempts + 1 >= turn.state.manifest.oom_retry.max_attempts
     else:

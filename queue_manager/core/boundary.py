@@ -100,7 +100,8 @@ class Evidence:
     nothing and used no CPU and no GPU; once the command has ended: since which none of what it left running has worked.
     `launch_error`: the launcher's own words where it did not start. `quiet`: no session of that name is listed and this
     manager is not just launching it. `queued`: where it waits for its start, in words, however long that takes.
-    `put_off`: its `launch_error` is neither the job's fault nor the launcher's, and passes by itself.
+    `put_off`: its `launch_error` is neither the job's fault nor the launcher's, and passes by itself. `never`: it is
+    the job's, which cannot start as it is specified.
     `place`: the node of a cluster that it runs on. `over`: when its command ended (epoch seconds), where that was
     before now.
     """
@@ -121,6 +122,7 @@ class Evidence:
     left: Leftovers | None = None
     queued: str | None = None
     put_off: bool = False
+    never: bool = False
     place: Place | None = None
     over: float | None = None
 

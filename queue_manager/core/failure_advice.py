@@ -31,6 +31,7 @@ _OF_CLASS = {
     "low_util": "it used its GPU too little: see whether it waits for data or for other processes",
     "slow": "it had become slow: see what else uses its GPU, its CPUs or its disk",
     "out_of_bounds": "a metric left its bounds: see the settings that it was given, and the bound in the spec",
+    "refused": "the cluster can never run it as it is specified: change what it asks for under slurm in the spec",
     "leftovers": "its command ended and left processes running: end them in the command",
 }  # fmt: skip
 HOST_MEMORY = (

@@ -22,6 +22,7 @@ class Rule(Enum):
     RETRIES = "retried while `retries` allows it"
     CARD = "retried on another GPU; this GPU is quarantined"
     DISK = "retried after a minute, at least three times"
+    PERSON = "never retried by itself"
 
 
 class FailureClass(NamedTuple):

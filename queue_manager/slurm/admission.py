@@ -58,7 +58,7 @@ class Admission:
         kind = None if answer.code is None else commands.refused(answer.code, answer.words)
         if kind is Refused.LIMIT:
             self.window = window.refused(self.window, commands.limit(answer.words) or "a limit", held, asked, now)
-        elif kind is Refused.WRONG and commands.NO_NODE in answer.words and self.nodes.excluded(now):
+        elif kind is Refused.NEVER and commands.NO_NODE in answer.words and self.nodes.excluded(now):
             self.nodes.trust(now)  # without those that are excluded there is no node for such jobs
         elif kind is None:
             self._opens = now + min(LONGEST, FIRST * 2**self._unclear)

@@ -72,17 +72,20 @@ class Refused(Enum):
     """Why sbatch surely submitted nothing."""
 
     LIMIT = "a limit on submitted jobs"
-    WRONG = "Slurm cannot run such a job"
+    NEVER = "no node is such as the job asks for, or the request is malformed"
+    WRONG = "it takes no such job of this user"
 
 
 NO_NODE = "Requested node configuration is not available"
+_NEVER = (
+    NO_NODE, "Invalid feature specification", "Invalid generic resource", "Invalid --time specification",
+    "unrecognized option", "Invalid number of", "Requested time limit is invalid",
+    "Memory specification can not be satisfied", "More processors requested than permitted",
+)  # fmt: skip
 _WRONG = (
     "invalid partition specified", "Invalid account or account/partition combination", "Invalid qos specification",
-    NO_NODE, "Invalid feature specification", "Invalid generic resource",
-    "Invalid job array specification", "Invalid --time specification", "unrecognized option",
-    "does not look like a batch script", "Access/permission denied", "Invalid number of",
-    "Requested time limit is invalid", "Memory specification can not be satisfied", "Pathname of a file",
-    "More processors requested than permitted", "Unable to open file",
+    "Invalid job array specification", "does not look like a batch script", "Access/permission denied",
+    "Pathname of a file", "Unable to open file",
 )  # fmt: skip
 _LIMIT = re.compile(r"\b(?:Assoc|QOS)\w*?(?:Limit|Minutes)\b")
 _OF_LIMITS = "job submit limit"
@@ -99,8 +102,9 @@ def refused(code: int, words: str) -> Refused | None:
         return None
     if limit(words) is not None:
         return Refused.LIMIT
-    wrong = code == 255 or _has(words, _WRONG) or _LIMIT.search(words) is not None
-    return Refused.WRONG if wrong else None
+    if code == 255 or _has(words, _NEVER):
+        return Refused.NEVER
+    return Refused.WRONG if _has(words, _WRONG) or _LIMIT.search(words) is not None else None
 
 
 def limit(words: str) -> str | None:

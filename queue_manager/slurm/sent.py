@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from queue_manager.slurm import batches, commands
 from queue_manager.slurm.batches import Answer, Batch
+from queue_manager.slurm.commands import Refused
 
 
 class Sent:
@@ -27,3 +28,11 @@ class Sent:
         if answer.code != batches.NOT_CALLED and commands.refused(answer.code, answer.words) is None:
             return None
         return f"sbatch: {commands.complaint(answer.words)}"
+
+    @property
+    def never(self) -> bool:
+        """Whether Slurm has said that it can never run such a task."""
+        answer = self.answer
+        if self.put_off or answer is None or answer.code is None:
+            return False
+        return commands.refused(answer.code, answer.words) is Refused.NEVER

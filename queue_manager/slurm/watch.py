@@ -223,8 +223,9 @@ class SlurmWatch:
         if followed.taken is None:
             found = attempt_files.taken(self._run_dir.paths.attempt(job, n))
             if isinstance(found, (Revoked, Unreadable)):
-                error, put_off = followed.launch_error, followed.put_off
-                return Evidence(found, launch_error=error, inherited=self._was_left(followed), put_off=put_off)
+                place, error, put_off = self._places.of(followed.name), followed.launch_error, followed.put_off
+                never, was_left = place is not None and place.sent.never, self._was_left(followed)
+                return Evidence(found, launch_error=error, inherited=was_left, put_off=put_off, never=never)
             if found is None:
                 return self._unclaimed(followed, now)
             followed.taken, followed.queued = found, None

@@ -260,6 +260,21 @@ def test_a_limit_on_submitted_jobs_halves_what_is_handed_over(slurm: Slurm) -> N
     assert conditions(run) == ""
 
 
+def test_a_job_that_slurm_can_never_run_is_named_and_stops_no_other(slurm: Slurm) -> None:
+    """Such as one that asks for more than there is, since it ran out of memory before."""
+    slurm.fake.breaks("sbatch", "never", 1)
+    run = slurm.run(job("big", "true", retries=9, slurm={"mem": "9G"}), job("one", "true"))
+    slurm.finish(run, 3)
+    row = run.jobs()["big"]
+    assert (row["status"], row["attempts"], row["failure"]) == ("stuck", 0, "refused")
+    assert (
+        row["error"]
+        == "not started: sbatch: Batch job submission failed: Requested node configuration is not available"
+    )
+    assert run.statuses()["one"] == "completed"
+    assert [kind for kind, _ in alerts(run)] == ["stuck"]
+
+
 # -- nodes ------------------------------------------------------------------------------------------------------------
 
 

@@ -63,6 +63,20 @@ def test_a_job_that_was_put_off_loses_no_attempt_and_holds_nothing_up() -> None:
     assert names(tick(manager.state, seen, host.now).records).count("AttemptStarting") == 2
 
 
+def test_a_job_that_the_engine_can_never_run_needs_a_person() -> None:
+    host, manager = world(spec("a", retries=9, gpus=0), spec("b", gpus=0, depends_on=("a",)), spec("c", gpus=0))
+    tick(manager.state, Seen(host.boot, 4, admitted=Admitted(1)), host.now)
+    refused = b.Evidence(b.Revoked(), launch_error="sbatch: no such node", never=True)
+    tick(manager.state, Seen(host.boot, 4, {0: refused}, admitted=Admitted(0)), host.now)
+    job = manager.state.job("a")
+    assert (job.status.value, job.attempts, job.failure) == ("stuck", 0, "refused")
+    assert job.error == "not started: sbatch: no such node"
+    assert manager.state.job("b").status.value == "blocked"
+    assert manager.state.machine.launch_failures == 0
+    found = tick(manager.state, Seen(host.boot, 4, admitted=Admitted(1)), host.now).records
+    assert names(found) == ["AttemptStarting"], "others go on"
+
+
 def test_a_job_says_why_the_engine_takes_no_more() -> None:
     _, manager = world(spec("a"))
     job = manager.state.job("a")
