@@ -40,7 +40,15 @@ for line in sys.stdin:
         for number, path in enumerate(["/dev/null", *streams]):
             os.dup2(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), number)
         sys.argv = ["vastai", *arguments]
-        sys.exit(vastai.cli.main.main())
+        try:
+            code = vastai.cli.main.main()
+        except SystemExit as end:
+            code = end.code
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(isinstance(code, str) or code or 0)  # to take modules apart copies all memory shared by the fork
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 """Runs the official command as often as it is asked to, each time in a process of its own. What takes most of its time
