@@ -152,10 +152,15 @@ class RunPaths(NamedTuple):
         return self.root / "manager.lock"
 
     @property
+    def slurm(self) -> Path:
+        """What a run on Slurm has beside; other runs have no such directory."""
+        return self.root / "slurm"
+
+    @property
     def manager_job(self) -> Path:
         """The script of the manager, where that runs as a job of Slurm; without it the manager runs where it is
         started."""
-        return self.root / "slurm" / "manager.sh"
+        return self.slurm / "manager.sh"
 
     @property
     def bell(self) -> Path:

@@ -61,6 +61,8 @@ def answer(name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Carry out one request. Raises ControlError, and for what is no request ValueError, KeyError or TypeError."""
     home = host_place.here()
     wanted = asked.get("host_id")
+    if "/" not in name:
+        home = host_place.of_run(home, name)
     if wanted is not None and facts.host_id(home.root) != wanted:
         raise ControlError(f"it is not the machine that the run was submitted to; {_whose(home, wanted)}")
     paths = RunPaths.of(Path(name) if "/" in name else home.runs / name)

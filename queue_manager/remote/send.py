@@ -202,8 +202,11 @@ def answer(request: Request, home: Path, out: IO[bytes]) -> None:
     """Answer a request. Raises BrokenPipeError if whoever asked has gone."""
     sender = _Sender(request, out)
     out.write(transfer_protocol.greeting(request.nonce))
-    paths = RunPaths.of(host_place.of(home).runs / request.run_id)
-    if id_fault(request.run_id) is not None or not paths.root.is_dir():
+    if id_fault(request.run_id) is not None:
+        sender.say(fault="no run")
+        return
+    paths = RunPaths.of(host_place.of_run(host_place.of(home), request.run_id).runs / request.run_id)
+    if not paths.root.is_dir():
         sender.say(fault="no run")
         return
     root = os.path.realpath(paths.root)

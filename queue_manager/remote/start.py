@@ -67,7 +67,7 @@ def start(run_id: str, poll: float | None = None, patience: float = PATIENCE, wh
     fault = None if "/" in run_id else id_fault(run_id)
     if fault is not None:
         return f"the run id {run_id!r} {fault}"
-    paths = RunPaths.of(Path(run_id) if "/" in run_id else host_place.here().runs / run_id)
+    paths = RunPaths.of(Path(run_id) if "/" in run_id else host_place.of_run(host_place.here(), run_id).runs / run_id)
     run_id = paths.root.name
     if not paths.manifest.exists():
         return f"there is no run {run_id} here"

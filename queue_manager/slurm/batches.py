@@ -64,7 +64,7 @@ class Batches:
 
     def __init__(self, paths: RunPaths, key: str, run_id: str) -> None:
         self._paths = paths
-        self.root = paths.root / "slurm"
+        self.root = paths.slurm
         self._prefix = f"wq.{run_id[:60]}.{shared_name(key)[:8]}."
         for folder in (self.root, self.folder, self.claimed, self.ended):
             make_directory(folder)

@@ -290,7 +290,7 @@ def _once(work: _Work, host: Host, stop: threading.Event) -> tuple[Received, tup
         parts=store.parts(),
         room=store.room(),
     )
-    command, sent = build_command(host, part, request.nonce)
+    command, sent = build_command(host, part, request.run_id, request.nonce)
     common = work.common
     received = receive(
         command, Path.home(), request, store, work.gate, stop, common.until,
@@ -299,12 +299,12 @@ def _once(work: _Work, host: Host, stop: threading.Event) -> tuple[Received, tup
     return received, asked.outside
 
 
-def build_command(host: Host, part: Part, nonce: str) -> tuple[list[str], Framed | None]:
+def build_command(host: Host, part: Part, run_id: str, nonce: str) -> tuple[list[str], Framed | None]:
     """The command that runs the sender in the home of a host, if that is still the one that got the part; and as what
     it was sent, None on this machine."""
     argv = bootstrap.module(None, part.python or "python3", part.runtime or "", "send")
     greeting = transfer_protocol.greeting(nonce).decode().strip()
-    argv = ["sh", "-c", _GUARD, "wavequeue", part.host_id or "", part.runtime or "", greeting, *argv]
+    argv = ["sh", "-c", _GUARD, "wavequeue", part.host_id or "", part.runtime or "", greeting, run_id, *argv]
     ssh = host.ssh_command()
     if ssh is None:
         return argv, None
@@ -312,11 +312,15 @@ def build_command(host: Host, part: Part, nonce: str) -> tuple[list[str], Framed
     return [*ssh, host.destination, sent.line], sent
 
 
-# Another machine need not have anything of ours, so that it is another one is found out by the shell.
+# Another machine need not have anything of ours, so that it is another one is found out by the shell. A run on Slurm is
+# that of all hosts with one home, see queue_manager.adapters.host_place.
 _GUARD = f"""\
-id=$1 runtime=$2 greeting=$3; shift 3
+id=$1 runtime=$2 greeting=$3 run=$4; shift 4
 {bootstrap.PLACE}
 say() {{ printf '%s\\n{{"fault": "%s"}}\\n' "$greeting" "$1"; exit 0; }}
+[ -d "$w/runs/$run" ] || for other in .wavequeue .wavequeue/hosts/*; do
+  [ ! -d "$other/runs/$run/slurm" ] || {{ w=$other; break; }}
+done
 [ "$(cat "$w/host_id" 2>/dev/null)" = "$id" ] || say "another machine"
 [ -d ".wavequeue/runtime/$runtime" ] || say "no runtime"
 exec "$@"

@@ -12,6 +12,7 @@ from queue_manager.adapters import facts, host_place
 from queue_manager.core.layout import HostPaths
 from queue_manager.remote import control
 from skill.hosts.bootstrap import PLACE
+from skill.transfer import pull
 
 ROOT = Path(__file__).resolve().parents[2]
 BOTH = f"""
@@ -75,3 +76,37 @@ def test_a_machine_that_was_renamed_gets_advice(tmp_path: Path, monkeypatch: pyt
     (base / "machine").unlink()
     with pytest.raises(control.ControlError, match="run some-run does not exist"):
         control.answer("some-run", {"op": "look", "host_id": "a" * 32})
+
+
+def test_a_run_on_slurm_is_that_of_every_host_with_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was submitted to one login node, and is followed from another; a run on a host's own GPUs is not."""
+    base = tmp_path / ".wavequeue"
+    for run in ("on-slurm", "on-host"):
+        (base / "runs" / run).mkdir(parents=True)
+    (base / "runs/on-slurm/slurm").mkdir()
+    (base / "machine").write_text("login1\n")
+    (base / "host_id").write_text("a" * 32)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    here = host_place.here()
+    here.root.mkdir(parents=True)
+    (here.root / "host_id").write_text("b" * 32)
+    assert here.root != base
+    asked = {"op": "journal", "needles": [], "host_id": "a" * 32}
+    assert control.answer("on-slurm", asked) == {"lines": []}
+    assert host_place.of_run(here, "on-slurm") == HostPaths(base)
+    for run in ("on-host", "nothing"):
+        assert host_place.of_run(here, run) == here
+        with pytest.raises(control.ControlError, match="not the machine that the run was submitted to"):
+            control.answer(run, asked)
+    with pytest.raises(control.ControlError, match="not the machine that the run was submitted to"):
+        control.answer("on-slurm", {**asked, "host_id": "c" * 32})
+    guarded = subprocess.run(
+        ["sh", "-c", pull._GUARD, "sh", "a" * 32, "f" * 32, "hello", "on-slurm", "true"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "no runtime" in guarded.stdout  # it is the right machine
+    guarded = subprocess.run(
+        ["sh", "-c", pull._GUARD, "sh", "a" * 32, "f" * 32, "hello", "on-host", "true"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "another machine" in guarded.stdout
