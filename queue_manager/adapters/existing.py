@@ -156,7 +156,7 @@ def _runs(home: HostPaths, unknown: list[str]) -> Iterator[_Run]:
             paths = RunPaths.of(folder)
             try:
                 pid = facts.held_by(paths.lock)
-                if pid is None and not (place == home and _jobs_run(paths)):
+                if pid is None and not _is_between_managers(paths) and not (place == home and _jobs_run(paths)):
                     continue
                 found = _read(folder.name, pid, RunPaths.of(folder.resolve()))
             except OSError as error:
@@ -181,6 +181,11 @@ def _entries(folder: Path, unknown: list[str]) -> list[Path]:
     except OSError as error:
         unknown.append(f"{folder}: {error.strerror}")
         return []
+
+
+def _is_between_managers(paths: RunPaths) -> bool:
+    """Whether the manager of a run is a job of Slurm, which another one follows until the run has finished."""
+    return paths.manager_job.exists() and facts.state_meta(paths.state).get("manager") == "running"
 
 
 def _jobs_run(paths: RunPaths) -> bool:

@@ -8,14 +8,17 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
+from queue_manager.core import slurm_needs
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.slurm_asking import Asking
-from queue_manager.slurm import commands
+from queue_manager.slurm import commands, manager_job
 
 PATIENCE = 30.0
 """Seconds for one command. A controller that is away makes it wait for 9 to 18."""
 CLASSES = 20
 """So many different needs are tried at most."""
+MANAGER = "the manager"
+"""Stands for a job's id, where the spec says what the manager asks for as a job."""
 NAMED = 20
 """Ids of jobs in an answer."""
 _VERSION = re.compile(r"slurm(?:-wlm)? (\S+)")
@@ -51,9 +54,14 @@ def _try_needs(manifest: Manifest, found: dict[str, Any]) -> None:
     for job in manifest.jobs:
         needs.setdefault(asking.options(job), []).append(job.id)
     found["untried"] = max(0, len(needs) - CLASSES)
-    for options, jobs in list(needs.items())[:CLASSES]:
+    tried = list(needs.items())[:CLASSES]
+    if manifest.slurm_manager:
+        tried.append((("--ntasks=1", *slurm_needs.options(manager_job.settings(manifest))), [MANAGER]))
+    for options, jobs in tried:
         code, _, words = _run(["sbatch", "--test-only", "--export=NIL", *options, "--wrap=true"])
         says = commands.complaint(words)
+        if code == 0 and jobs == [MANAGER]:
+            continue
         if code == 0:
             found["starts"].append(
                 {"options": list(options), "count": len(jobs), "says": says.partition("sbatch: ")[2]}

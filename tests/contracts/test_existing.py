@@ -117,6 +117,18 @@ def test_runs_of_other_machines_that_have_the_home_write_the_same_files(machine:
     assert [one["run_id"] for one in machine.meets(job("a", "a.pt"))["live"]] == ["first", "r"]
 
 
+def test_a_run_whose_next_manager_waits_in_slurm_goes_on(machine: Machine) -> None:
+    machine.run("r", manifest(job("a", "a.pt")), live=False)
+    paths = RunPaths.of(machine.home.runs / "r")
+    paths.slurm.mkdir()
+    for manager, going in (("running", 1), ("finished", 0)):
+        paths.state.write_text(json.dumps({"meta": {"manager": manager}})[:-1] + ",\n" + '"jobs": []}')
+        assert len(machine.meets(job("a", "a.pt"))["live"]) == 0
+        paths.manager_job.touch()
+        assert len(machine.meets(job("a", "a.pt"))["live"]) == going
+        paths.manager_job.unlink()
+
+
 def test_the_same_jobs_in_another_place_are_no_matter(machine: Machine) -> None:
     machine.run("r", manifest(job("a", "a.pt")))
     assert existing.describe(manifest(job("a", "a.pt")), str(machine.cwd / "other"), machine.home)["live"] == []

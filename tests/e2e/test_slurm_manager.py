@@ -104,8 +104,11 @@ def test_all_verbs_work_while_the_manager_is_a_job(world: World, cluster: SlurmC
         assert process.wait() == code, (arguments, out, err)
         return out + err
 
-    wrong = call("submit", "spec.yaml", "--manager", "job", code=2)
-    assert "--manager is for --engine slurm" in wrong
+    assert "--manager is for --engine slurm" in call("submit", "spec.yaml", "--manager", "job", code=2)
+    spec = (world.root / "spec.yaml").read_text()
+    (world.root / "wrong.yaml").write_text(spec.replace("{time: 60}", "{partition: nowhere}"))
+    refused = call("submit", "wrong.yaml", "--engine", "slurm", "--manager", "job", code=1)
+    assert "Slurm can never run 1 job (the manager): invalid partition specified: nowhere" in refused
     words = call("submit", "spec.yaml", "--engine", "slurm", "--manager", "job", "--poll", "0.2", "--json")
     said = json.loads(words.splitlines()[-1])
     root = Path(said["directory"])
@@ -184,7 +187,7 @@ def test_a_second_login_node_takes_a_run_only_from_a_manager_that_is_gone(world:
 
 
 def test_a_run_over_ssh_has_its_manager_in_slurm(laptop: Laptop, cluster: SlurmCluster) -> None:
-    node = laptop.host("login", used=True, network={"environment": cluster.environment})
+    node = laptop.host("login", network={"environment": cluster.environment})
     laptop.spec(SPEC.replace("max_parallel: 2\n", "slurm: {partition: main, time: 10}\n"))
     run = laptop.submit("--engine", "slurm", "--host", "login", "--manager", "job")
     assert len(finish(node, run["run_id"])) == 4
