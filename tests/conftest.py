@@ -39,12 +39,16 @@ os.environ["PATH"] = os.pathsep.join(
 
 
 collect_ignore_glob = ["e2e/test_slurm*.py"] if slurm_cluster.missing() else []
+if slurm_cluster.missing_limits():
+    collect_ignore_glob.append("e2e/test_slurm_memory.py")
 
 
 def pytest_report_header() -> list[str]:
     """Name what is left out on this machine."""
-    missing = slurm_cluster.missing()
-    return [] if missing is None else [f"without the tests on a real Slurm cluster: {missing}"]
+    missing, limits = slurm_cluster.missing(), slurm_cluster.missing_limits()
+    if missing is not None:
+        return [f"without the tests on a real Slurm cluster: {missing}"]
+    return [] if limits is None else [f"without the tests on a Slurm cluster that limits memory: {limits}"]
 
 
 @pytest.fixture

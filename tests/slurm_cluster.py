@@ -37,9 +37,10 @@ SlurmdLogFile={base}/slurmd-%n.log
 SlurmctldPort=16817
 SlurmdPort=16818
 MpiDefault=none
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+ProctrackType=proctrack/{tracks}
+TaskPlugin=task/{limits}
 JobAcctGatherType=jobacct_gather/linux
+FirstJobId={first_job}
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 GresTypes=gpu
@@ -78,17 +79,33 @@ def missing() -> str | None:
     return None
 
 
+def missing_limits() -> str | None:
+    """Return why no cluster can be had here that limits memory; None if one can."""
+    if not Path("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists():
+        return "Debian's Slurm limits memory by control groups of version 1"
+    return missing()
+
+
 def _which(name: str) -> str | None:
     return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
 
 class SlurmCluster:
-    """A cluster whose files are below `base`. `bin`: Slurm's commands, as its users would have them in PATH."""
+    """A cluster whose files are below `base`. `bin`: Slurm's commands, as its users would have them in PATH.
+    `limits_memory`: a job that uses more than it has asked for is killed, see `missing_limits`."""
 
-    def __init__(self, base: Path, max_array: int = 1001, min_job_age: int = 300) -> None:
+    def __init__(self, base: Path, max_array: int = 1001, min_job_age: int = 300, limits_memory: bool = False) -> None:
         self.base, self.bin = base, base / "bin"
+        self._limits_memory = limits_memory
         self._namespace = f"wq-slurm-{os.getpid()}-{next(_NUMBERS)}"
-        self._options = {"max_array": max_array, "min_job_age": min_job_age}
+        # Control groups are named after nodes and jobs, and all clusters of this machine share them.
+        self._options = {
+            "max_array": max_array,
+            "min_job_age": min_job_age,
+            "tracks": "cgroup" if limits_memory else "linuxproc",
+            "limits": "cgroup" if limits_memory else "none",
+            "first_job": os.getpid() % 60_000 * 1000 + 1 if limits_memory else 1,
+        }
 
     @property
     def environment(self) -> dict[str, str]:
@@ -112,7 +129,10 @@ class SlurmCluster:
         conf = self.base / "etc/slurm.conf"
         conf.write_text(_CONF.format(host=host, base=self.base, **self._options))
         (self.base / "etc/gres.conf").write_text(f"Name=gpu File={self.base}/dev/gpu[0-3]\n")
-        (self.base / "etc/cgroup.conf").write_text("CgroupAutomount=yes\nConstrainRAMSpace=no\n")
+        limits = "yes" if self._limits_memory else "no"
+        (self.base / "etc/cgroup.conf").write_text(
+            f"CgroupAutomount=yes\nConstrainRAMSpace={limits}\nConstrainSwapSpace={limits}\nAllowedSwapSpace=0\n"
+        )
         key = self.base / "etc/munge.key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o600)
@@ -180,6 +200,9 @@ class SlurmCluster:
         for daemon in ("slurmctld", "slurmd-n1", "slurmd-n2", "munged"):
             self.kill(daemon, signal.SIGTERM)
         self._end_the_rest()
+        for group in Path("/sys/fs/cgroup").glob("*/slurm_n[12]") if self._limits_memory else ():
+            with contextlib.suppress(OSError):  # of another cluster, too
+                group.rmdir()
         _run("ip", "netns", "delete", self._namespace)
 
     def _end_the_rest(self) -> None:
