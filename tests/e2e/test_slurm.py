@@ -288,6 +288,35 @@ def test_a_controller_that_is_away_or_killed_ends_nothing(world: World, shaken: 
     assert set(ran(run).values()) == {1}
 
 
+SAVES = """\
+python3 - <<'END'
+import os, pathlib, signal, sys
+saved = pathlib.Path("saved")
+if saved.exists():
+    pathlib.Path("out").write_text(saved.read_text())
+    sys.exit()
+signal.signal(signal.SIGUSR1, lambda *_: (saved.write_text("half"), sys.exit(3)))
+pathlib.Path("ready").touch()
+signal.pause()
+END
+"""
+
+
+def test_a_job_saves_its_work_at_usr1_and_goes_on_from_it(world: World, cluster: SlurmCluster) -> None:
+    """Slurm keeps time limits by the minute, so that a person sends here what it would send."""
+    saves = job("saves", SAVES, expected_output="out", slurm={"requeue_on_timeout": True, "time": "10"})
+    run = on_slurm(world, saves)
+    run.start()
+    wait_for((world.root / "work/ready").exists, say="the job waits for USR1")
+    task = cluster.call("squeue", "-h", "-r", "-o", "%i").strip()
+    cluster.call("scancel", "--batch", "--signal=USR1", task)
+    assert run.finish() == 0, run.story()
+    row = run.jobs()["saves"]
+    assert (row["attempt"], row["attempts"], row["time_limits"]) == (2, 1, 1)
+    assert (world.root / "work/out").read_text() == "half"
+    assert "goes on (requeue_on_timeout)" in (run.directory / "journal.jsonl").read_text()
+
+
 def test_a_run_on_a_login_node_comes_back_with_its_results(laptop: Laptop, cluster: SlurmCluster) -> None:
     """Submitted over SSH: preflight asks the node's Slurm, its manager submits there, and pull brings the results."""
     node = laptop.host("login", network={"environment": cluster.environment})
