@@ -41,6 +41,11 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
+def slurm_name(run_id: str) -> str:
+    """Return how the names of all jobs of a run begin in Slurm's queue."""
+    return f"wq.{run_id[:60]}."
+
+
 def session_name(run_id: str, job: str, n: int) -> str:
     """Return the name of the session of attempt `n` of `job`: unique over runs, shortened by a hash where it is
     long."""

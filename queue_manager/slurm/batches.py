@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from queue_manager.adapters.files import PRIVATE, append_to, make_directory, open_file, write_text, write_whole
-from queue_manager.core.layout import RunPaths, shared_name
+from queue_manager.core.layout import RunPaths, shared_name, slurm_name
 from queue_manager.slurm import commands, wrapper
 
 
@@ -65,7 +65,7 @@ class Batches:
     def __init__(self, paths: RunPaths, key: str, run_id: str) -> None:
         self._paths = paths
         self.root = paths.slurm
-        self._prefix = f"wq.{run_id[:60]}.{shared_name(key)[:8]}."
+        self._prefix = f"{slurm_name(run_id)}{shared_name(key)[:8]}."
         for folder in (self.root, self.folder, self.claimed, self.ended):
             make_directory(folder)
         self._next = max((int(path.name) for path in self.folder.iterdir() if path.name.isdigit()), default=0) + 1

@@ -112,18 +112,21 @@ class _Writer:
 @JOB
 @RUN
 def attach(job: str, run_name: str | None) -> None:
-    """Attach to the terminal of a running JOB. Ctrl-a d detaches; the job keeps running."""
+    """Attach to the terminal of a running JOB. Ctrl-a d detaches; the job keeps running.
+
+    On Slurm it opens a shell beside the job, on its node and in its allocation (srun --overlap).
+    """
     run = the_run(run_name)
-    command = attach_command(run, job)
+    found = attach_command(run, job)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         log = shlex.join(["wavequeue", "logs", job, "--run", run.id, "-f"])
         raise UseError(f"attach needs a terminal; follow its log instead: {log}")
-    _become(job, command)
+    _become(job, found.command, found.leave)
 
 
-def _become(job: str, command: list[str]) -> None:
-    """Replace this process by screen. Raises FailedError where the program is missing."""
-    print(f"{job}: Ctrl-a d detaches, and the job keeps running", flush=True)
+def _become(job: str, command: list[str], leave: str) -> None:
+    """Replace this process by what shows the job. Raises FailedError where the program is missing."""
+    print(f"{job}: {leave}", flush=True)
     time.sleep(1.0)  # screen clears the terminal at once
     try:
         os.execvp(command[0], command)

@@ -1,13 +1,13 @@
-"""Find the command that shows the terminal of a running job."""
+"""Find the command that shows the terminal of a running job, or opens a shell beside one on Slurm."""
 
 from __future__ import annotations
 
 import shlex
 import shutil
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from queue_manager.core import launchers
+from queue_manager.core import launchers, layout
 from skill.common.errors import FailedError, UseError
 from skill.hosts import remote_command
 from skill.hosts.connection import Host, Unreachable
@@ -16,9 +16,21 @@ from skill.runs.attach_command import build_attach
 from skill.runs.digest import Row, reason
 from skill.runs.directory import Run
 from skill.runs.open import on_hosts
+from skill.runs.slurm_attach import build_shell
 
 
-def attach_command(run: Run, job: str) -> list[str]:
+class Attach(NamedTuple):
+    """A command to run in a terminal on this machine, and how a person leaves what it shows."""
+
+    command: list[str]
+    leave: str
+
+
+_SCREEN = "Ctrl-a d detaches, and the job keeps running"
+_SHELL = "a shell beside the job, on its node and with its GPUs; exit ends the shell, and the job keeps running"
+
+
+def attach_command(run: Run, job: str) -> Attach:
     """Return the command to run in a terminal on this machine, wherever the job runs.
 
     Raises UseError where the job is not running, and FailedError where its host cannot be reached.
@@ -26,33 +38,38 @@ def attach_command(run: Run, job: str) -> list[str]:
     if on_hosts(run):
         return _on_host(run, job)
     document = directory.read_state(run)
-    session = _session(run, requests.one(document, job), document)
-    if shutil.which("screen") is None:
+    found = _on_its_machine(run, requests.one(document, job), document)
+    if found.leave == _SCREEN and shutil.which("screen") is None:
         raise FailedError("screen is not installed: sudo apt-get install -y screen")
-    return build_attach(session, document["meta"]["screen_dir"])
+    return found
 
 
-def _session(run: Run, row: Row, document: Mapping[str, Any]) -> str:
-    """Return the name of a running job's screen session. Raises UseError where it has none."""
-    job = row["id"]
+def _on_its_machine(run: Run, row: Row, document: Mapping[str, Any]) -> Attach:
+    """Return the command on the machine that the manager runs on. Raises UseError where there is none."""
+    job, meta = row["id"], document["meta"]
     if row["status"] != "running":
         why = f" ({reason(row)})" if reason(row) else ""
         hint = f"; its log: {_log(run, job)}" if row["attempt"] else ""
         raise UseError(f"job {job} is not running: it is {row['status']}{why}{hint}")
-    launcher = document["meta"].get("launcher", launchers.DEFAULT)
-    if not (launcher in launchers.LAUNCHERS and launchers.LAUNCHERS[launcher].has_terminal):
+    launcher = meta.get("launcher", launchers.DEFAULT)
+    is_known = launcher in launchers.LAUNCHERS
+    if launcher != launchers.SLURM and not (is_known and launchers.LAUNCHERS[launcher].has_terminal):
         says = f"job {job} has no terminal to attach to (launcher: {launcher})"
         raise UseError(f"{says}; follow its log instead: {_log(run, job)} -f")
     if row["screen_pid"] is None:
         raise FailedError(f"job {job} is just starting; try again in a moment")
-    return f"{row['screen_pid']}.{row['screen_name']}"
+    if launcher == launchers.SLURM:
+        instead = [_log(run, job), "-f"]
+        shell = build_shell(row["screen_pid"], layout.slurm_name(meta["run_id"]), meta["cwd"] or ".", instead)
+        return Attach(shell, _SHELL)
+    return Attach(build_attach(f"{row['screen_pid']}.{row['screen_name']}", meta["screen_dir"]), _SCREEN)
 
 
 def _log(run: Run, job: str) -> str:
     return shlex.join(["wavequeue", "logs", job, "--run", run.id])
 
 
-def _on_host(run: Run, job: str) -> list[str]:
+def _on_host(run: Run, job: str) -> Attach:
     from skill.runs import remote, remote_logs
 
     with remote.RemoteRun.at(run) as there:
@@ -63,6 +80,8 @@ def _on_host(run: Run, job: str) -> list[str]:
         raise FailedError(f"{ask.host} is unreachable: {why_not}; what was pulled of its log: {_log(run, job)}")
     if isinstance(found, str):
         raise FailedError(found)
-    command = build_attach(_session(run, found.row, found.document), found.document["meta"]["screen_dir"])
+    shown = _on_its_machine(run, found.row, found.document)
     ssh = way.ssh_command()
-    return command if ssh is None else [*ssh, "-t", way.destination, remote_command.command_line(command)]
+    if ssh is None:
+        return shown
+    return shown._replace(command=[*ssh, "-t", way.destination, remote_command.command_line(shown.command)])

@@ -295,6 +295,8 @@ def advice(document: Mapping[str, Any], row: Row, roots: Sequence[str], rows: Ma
         steps = [f"follow its log: {command('logs', job, '-f')}"]
         if LAUNCHERS.get(meta.get("launcher", DEFAULT), LAUNCHERS[DEFAULT]).has_terminal:
             steps.append(f"look at its terminal: {command('attach', job)}")
+        elif meta.get("launcher") == SLURM:
+            steps.append(f"open a shell beside it: {command('attach', job)}")
         if activity.asks(row) is not None:
             steps = [f"answer on its terminal: {command('attach', job)}", f"or end it: {command('cancel', job)}"]
     elif name in digest.RETRIES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import signal
@@ -14,9 +15,12 @@ import pytest
 
 from queue_manager.core.manifest import OomRetry
 from queue_manager.core.requests import Request
+from skill.operations.attach_job import attach_command
+from skill.runs.directory import Run as Attached
 from tests import forked
 from tests.e2e.runs import PATIENCE, ROOT, World, wait_for
 from tests.e2e.slurm_runs import UNTIL_GO, job, on_slurm, ran, small_world, stand_in
+from tests.e2e.terminal import Terminal
 from tests.laptop import ONCE, SPEC, Laptop, finish, state
 from tests.laptop import ran as ran_on
 from tests.slurm_cluster import SlurmCluster
@@ -315,6 +319,21 @@ def test_a_job_saves_its_work_at_usr1_and_goes_on_from_it(world: World, cluster:
     assert (row["attempt"], row["attempts"], row["time_limits"]) == (2, 1, 1)
     assert (world.root / "work/out").read_text() == "half"
     assert "goes on (requeue_on_timeout)" in (run.directory / "journal.jsonl").read_text()
+
+
+def test_a_shell_is_opened_beside_a_job_on_its_node(world: World) -> None:
+    run = on_slurm(world, job("one", UNTIL_GO, slurm={"gres": "gpu:1"}))
+    run.start()
+    run.wait_running("one")
+    attach = attach_command(Attached("test", run.paths), "one")
+    environment = {**os.environ, **world.environment, "SHELL": "/bin/sh"}
+    terminal = Terminal(attach.command, world.root, environment)
+    terminal.type(b"echo on-$SLURMD_NODENAME-$CUDA_VISIBLE_DEVICES-$(tty >/dev/null && pwd); exit 7\n")
+    assert terminal.end() == 7
+    assert f"on-n1-0-{world.root}/work" in terminal.text
+    assert run.statuses() == {"one": "running"}
+    (world.root / "work/go").touch()
+    assert run.finish() == 0
 
 
 def test_a_run_on_a_login_node_comes_back_with_its_results(laptop: Laptop, cluster: SlurmCluster) -> None:
