@@ -89,8 +89,9 @@ class SlurmLaunch(Launch):
         values = tuple(sorted(named.values.items()))
         asking = self._asking = self._asking or Asking(manifest, (one.spec for one in self._state.jobs))
         options = asking.options(spec, slurm_needs.Ooms(job.host_ooms, job.gpu_ooms))
-        # An allocation that jobs share is one for all of their timeouts.
-        options += slurm_notice.notice(options, spec.timeout if spec.gpu_mem_mib is None else None)
+        bundle = slurm_needs.bundle(spec.slurm)
+        is_alone = spec.gpu_mem_mib is None and bundle == 1  # else the time is one for all that share it
+        options += slurm_notice.notice(options, spec.timeout if is_alone else None)
         if spec.gpu_mem_mib is not None:
             end = slurm_needs.latest(spec.timeout, manifest.grace_of(spec))
             rank = (-spec.priority, job.order)
@@ -98,7 +99,6 @@ class SlurmLaunch(Launch):
             pool = Asked(options, values, slurm_needs.allocations(spec.slurm or {}))
             self._shared.setdefault(pool, []).append((job.order, offer))
             return None
-        bundle = slurm_needs.bundle(spec.slurm)
         if bundle > 1:
             self._cluster.look_at_partitions()
         self._asked.setdefault(_Asked(options, values, bundle), _Group(now)).tasks.append((job.order, task))

@@ -261,6 +261,8 @@ class SlurmWatch:
         elif isinstance(row, Listed) and row.state in commands.NODE_LOST and now - taken.at_ns / 1e9 < nodes.QUICK:
             self._admission.nodes.failed(taken.node, f"Slurm: {row.state} of a job that had just begun there", now)
         ended = self._gather(followed, taken, record, row)
+        if ended.limit and not taken.pilot and place is not None and place.has_others:
+            was_lost, record = True, None  # those before it had some of its time
         over = None if record is None else self._server.here(record.at_ns, now)
         return Evidence(
             taken.claim, proc=proc, exit=record, ended=ended, inherited=was_lost, place=followed.place, over=over

@@ -48,7 +48,7 @@ over=
 trap 'over=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM
 # Only for one that has begun: bash would die of it before its traps are set.
 trap '[ ! -e "$root/attempts/${mine[at]}/stop" ] || kill -USR2 "$child" 2>/dev/null' USR2
-trap 'over=1; [ -z "$child" ] || kill -USR1 "$child" 2>/dev/null' USR1
+trap 'over=1; [ ! -e "$root/attempts/${mine[at]}/claim" ] || kill -USR1 "$child" 2>/dev/null' USR1
 trap : HUP INT QUIT
 for ((; at < ${#mine[@]}; at += 3)); do
 [ -z "$over" ] && [ ! -e "$root/slurm/paused" ] || break

@@ -15,6 +15,7 @@ from queue_manager.core.layout import RunPaths
 from queue_manager.slurm import accounting, wrapper
 from queue_manager.slurm import watch as watching
 from queue_manager.slurm.accounting import Accounting
+from queue_manager.slurm.batches import Task
 from queue_manager.slurm.commands import Listed
 from queue_manager.slurm.ends import End, end, written
 from tests.contracts.test_slurm_watch import START, Desk, listed
@@ -114,6 +115,17 @@ def test_another_attempt_of_a_task_that_ended_before_is_not_ended_by_the_limit(d
     ended = desk.sees().ended
     assert ended is not None
     assert not ended.limit
+
+
+def test_one_of_several_in_a_task_had_not_all_of_its_time(desk: Desk) -> None:
+    """It runs again, without cost."""
+    desk.batch = desk.store.make([[Task("zero", 1, "tag"), Task("one", 1, "tag")]], desk.now)
+    desk.watch.sent(desk.batch)
+    mark(desk, "told")
+    output(desk, LIMIT)
+    desk.end(143)
+    found = desk.sees()
+    assert (found.alive, found.inherited, found.exit) == (False, True, None)
 
 
 def test_the_output_tells_of_a_task_that_slurm_has_forgotten(desk: Desk) -> None:

@@ -51,6 +51,19 @@ def test_roots_are_found_through_phases_and_those_that_need_a_person_come_first(
     assert found["next"] == [f"look into t2: wavequeue why t2 --run {RUN_ID}, then wavequeue retry t2 --run {RUN_ID}"]
 
 
+@pytest.mark.parametrize(
+    ("launcher", "error", "hint"),
+    [
+        ("slurm", "out of host memory (exit code 137 (SIGKILL)): oom_kill event", "with Slurm by slurm.mem"),
+        ("slurm", "out of GPU memory (exit code 1): CUDA out of memory", "give it a larger GPU"),
+        ("screen", "out of host memory (exit code 1): MemoryError", "let fewer jobs run at a time (max_parallel)"),
+    ],
+)
+def test_what_to_do_depends_on_which_memory_ran_out(launcher: str, error: str, hint: str) -> None:
+    story = Story(manifest(job("a"), launcher=launcher)).start("a").end("a", "stuck", failure="oom", error=error)
+    assert hint in explain(story, "a")["next"][0]
+
+
 def test_a_job_that_waits_in_slurms_queue_says_so_and_has_no_terminal() -> None:
     story = Story(manifest(job("a"), launcher="slurm")).submit("a")
     story.queued = {0: "waits in Slurm's queue (pending: Resources)"}
@@ -61,7 +74,10 @@ def test_a_job_that_waits_in_slurms_queue_says_so_and_has_no_terminal() -> None:
     story.begin("a", "n1", 0, 2, ago=0.5)
     found = explain(story, "a")
     assert found["because"] == "running for 1.5 s on n1 GPUs 0,2, attempt 1"
-    assert found["next"] == [f"follow its log: wavequeue logs a -f --run {RUN_ID}"]
+    assert found["next"] == [
+        f"follow its log: wavequeue logs a -f --run {RUN_ID}",
+        f"open a shell beside it: wavequeue attach a --run {RUN_ID}",
+    ]
     assert [(row["status"], row["node"], row["cards"]) for row in found["attempts"]] == [("running", "n1", [0, 2])]
 
 
