@@ -51,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m queue_manager.remote.preflight", description="Check what a manifest needs."
     )
     parser.add_argument("--here", action="store_true", help="only the probe, outputs that are there, runs that go on")
+    parser.add_argument(
+        "--try-task", metavar="DIRECTORY", help="with Slurm: run one task of a second, as a run below it would; - for ~"
+    )
     parser.add_argument("--newest-code", action="store_true", help="tell when the code in the cwd was changed last")
     options = parser.parse_args(arguments)
     try:
@@ -59,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     manifest = shell_paths.whole(manifest, os.environ)
-    document = look(manifest) if options.here else examine(manifest)
+    document = look(manifest) if options.here else examine(manifest, _place(options.try_task))
     if options.newest_code:
         try:
             document["newest_code"] = newest_code(manifest)
@@ -67,6 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             document.update(newest_code=None, newest_code_fault=str(error))
     print(json.dumps(document, ensure_ascii=False))
     return 0
+
+
+def _place(named: str | None) -> Path | None:
+    """The directory in which a task is tried; `-` stands for that of a host's runs."""
+    return host_place.of_slurm().runs if named == "-" else None if named is None else Path(named).absolute()
 
 
 def look(manifest: Manifest) -> dict[str, Any]:
@@ -94,8 +102,8 @@ def _cwd(manifest: Manifest) -> str:
     return os.path.normpath(os.path.join(os.path.expanduser("~"), os.path.expanduser(manifest.cwd)))
 
 
-def examine(manifest: Manifest) -> dict[str, Any]:
-    """The document.
+def examine(manifest: Manifest, place: Path | None = None) -> dict[str, Any]:
+    """The document. `place`: where one task of Slurm is tried, where that is to run the jobs.
 
     `cwd` {path, there}; `cwds_missing`: those of jobs that have their own, [{path, jobs}]; `activation` {kind: conda,
     venv, uv, module, container or null, name, python, fault, note: what a person may want to know}; `unmet` [{type,
@@ -125,16 +133,16 @@ def examine(manifest: Manifest) -> dict[str, Any]:
         "unmet": list(_unmet({one: ids for one, ids in asked.items() if one not in dropped})),
         "untried": len(dropped),
         **_variables(manifest, cwd),
-        **_slurm(manifest),
+        **_slurm(manifest, place),
         "probe": probe.describe(Path(cwd)),
         "needs": needs.describe(Path(home)),
         "existing": existing.describe(manifest, cwd, host_place.of(Path(home))),
     }
 
 
-def _slurm(manifest: Manifest) -> dict[str, Any]:
+def _slurm(manifest: Manifest, place: Path | None = None) -> dict[str, Any]:
     """What Slurm says, where that is to run the jobs."""
-    return {"slurm": slurm.describe(manifest)} if manifest.launcher == SLURM else {}
+    return {"slurm": slurm.describe(manifest, place)} if manifest.launcher == SLURM else {}
 
 
 def _variables(manifest: Manifest, cwd: str) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from queue_manager.core.launchers import SLURM
+from queue_manager.core.layout import LOCAL_RUNS
 from queue_manager.core.manifest import Manifest
 from skill.common.project import locate_workers
 from skill.common.units import jobs_text
 from skill.hosts import registry
-from skill.operations.build_spec import Given, beside, file_of, hosts_warning, settle
-from skill.planning import existing_outputs, this_machine
+from skill.operations.build_spec import Given, beside, expected, file_of, hosts_warning, settle
+from skill.planning import existing_outputs, slurm_plan, this_machine
 from skill.planning.host_preflight import Verdict
 from skill.runs import live_runs, local_manager
 
@@ -39,10 +41,13 @@ def is_meant(names: Sequence[str], pool: str | None, manifest: Manifest) -> bool
 def check_here(manifest: Manifest, spec: Given) -> Told:
     """Check a built spec on this machine. Raises FailedError where that is not possible."""
     manifest = settle(manifest, beside(spec))
-    document = local_manager.preflight(manifest)
+    place = beside(spec) / LOCAL_RUNS if manifest.launcher == SLURM else None
+    document = local_manager.preflight(manifest, place)
     found = told(manifest, document)
     there = existing_outputs.read(document)
     faults, warnings = [*found.faults], [*hosts_warning(manifest), *found.warnings]
+    if manifest.launcher == SLURM:
+        warnings += slurm_plan.warnings(manifest, expected(manifest, beside(spec)))
     if there is not None:
         refused = live_runs.refusal(there.live, str(spec), file=file_of(spec))
         faults += [refused] if refused else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from build_manifest.faults import listed
 from queue_manager.core.durations import Durations
@@ -19,7 +19,7 @@ from skill.operations import submission, survey
 from skill.operations.build_spec import Say, expected
 from skill.operations.submission import Submission
 from skill.operations.submit import TRIES, same_machine
-from skill.planning import assign_jobs, host_preflight, what_if
+from skill.planning import assign_jobs, host_preflight, slurm_plan, what_if
 from skill.planning.assign_jobs import Offer, Sharing
 from skill.planning.existing_outputs import Found
 from skill.planning.host_preflight import Verdict
@@ -29,7 +29,8 @@ from skill.transfer import code_files, not_code, write_gate
 
 class Checked(NamedTuple):
     """The result of a check. `durations`: expected durations of the jobs; `prices`: USD per hour of rented hosts;
-    `existing`: outputs that each host already has, where the host reported them."""
+    `existing`: outputs that each host already has, where the host reported them; `documents`: what those said of
+    themselves that could be checked."""
 
     offers: list[Offer]
     sharing: Sharing
@@ -39,6 +40,7 @@ class Checked(NamedTuple):
     faults: list[str]
     warnings: list[str]
     existing: Mapping[str, Found] = {}
+    documents: Sequence[Mapping[str, Any]] = ()
 
 
 def meant(manifest: Manifest, names: Sequence[str], pool: str | None) -> tuple[str, ...]:
@@ -113,8 +115,14 @@ def check(
         {host.name: price for host in hosts if (price := _price(host)) is not None},
         verdicts,
         host_preflight.fault_lines(verdicts, unplaced),
-        [*code_warnings(made), *output_warnings(made), *host_preflight.warning_lines(verdicts)],
+        [
+            *code_warnings(made),
+            *output_warnings(made),
+            *host_preflight.warning_lines(verdicts),
+            *slurm_plan.warnings(made.manifest, durations),
+        ],
         {name: there for name, one in found.items() if (there := one.existing()) is not None},
+        [one.document for one in found.values() if one.document is not None],
     )
 
 

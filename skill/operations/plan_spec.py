@@ -24,7 +24,7 @@ from skill.operations.build_spec import (
     settle,
 )
 from skill.operations.choose_offer import Asked, Looked
-from skill.planning import assign_jobs, engines, existing_outputs, local_preflight, plan, power, what_if
+from skill.planning import assign_jobs, engines, existing_outputs, local_preflight, plan, power, slurm_plan, what_if
 from skill.planning import where as wheres
 from skill.planning.assign_jobs import Offer
 from skill.planning.plan import Place
@@ -104,7 +104,9 @@ def _here(manifest: Manifest, spec: Given, gpus: int | None, decided: Where | No
     which = "this machine" if gpus is None else "this machine, if it had these GPUs"
     has = "by Slurm" if on_slurm else plan.host_words(manifest, machine)
     place = Place(f"{which} ({machine.name}), {has}", (machine,), assign_jobs.all_on(manifest, machine))
-    made = plan.plan(manifest, place, expected(manifest, folder), [*warnings, *faults])
+    durations, asked = expected(manifest, folder), slurm_plan.of_hosts(manifest, [document])
+    warnings += slurm_plan.warnings(manifest, durations)
+    made = plan.plan(manifest, place, durations, [*warnings, *faults], asked)
     made["totals"]["outputs_there"] = None if there is None else len(there.outputs)
     if on_slurm:
         return Planned(made, tuple(warnings), tuple(faults))
@@ -137,7 +139,8 @@ def _on_hosts(
     words += "" if gpus is None else " (if it had these GPUs)"
     place = Place(words, tuple(checked.offers), checked.sharing, checked.prices)
     warnings += checked.warnings
-    document = plan.plan(manifest, place, checked.durations, [*warnings, *checked.faults])
+    asked = slurm_plan.of_hosts(manifest, checked.documents)
+    document = plan.plan(manifest, place, checked.durations, [*warnings, *checked.faults], asked)
     return Planned(document, tuple(warnings), tuple(checked.faults))
 
 

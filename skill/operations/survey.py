@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import encode
 from queue_manager.core.readings import Card
 from queue_manager.core.times import epoch
@@ -111,10 +112,10 @@ def survey_hosts(
     submission: Submission, hosts: Sequence[Host], *, newest_code: bool = False, routes: bool = False
 ) -> dict[str, Surveyed]:
     """Check all hosts at once. An unreachable one delays no other. `newest_code`: also find when the code there changed
-    last; `routes`: also whether rsync can reach it."""
+    last; `routes`: also whether rsync can reach it, and with Slurm whether a task can begin there."""
 
     def look(host: Host) -> Surveyed:
-        one = _survey(submission, host, newest_code=newest_code)
+        one = _survey(submission, host, newest_code=newest_code, tries_task=routes)
         if not routes or not submission.pushed or isinstance(one.facts, Unreachable) or one.facts.rsync is None:
             return one
         return one._replace(no_route=rsync_route.fault(host))
@@ -123,7 +124,7 @@ def survey_hosts(
     return {name: Surveyed(one) if isinstance(one, Unreachable) else one for name, one in found.items()}
 
 
-def _survey(submission: Submission, host: Host, *, newest_code: bool) -> Surveyed:
+def _survey(submission: Submission, host: Host, *, newest_code: bool, tries_task: bool) -> Surveyed:
     facts = bootstrap.facts(host, None)
     if isinstance(facts, Unreachable) or facts.python is None:
         return Surveyed(facts)
@@ -133,6 +134,8 @@ def _survey(submission: Submission, host: Host, *, newest_code: bool) -> Surveye
     except FailedError as error:
         return Surveyed(facts, None, str(error))
     options = ["--newest-code"] if newest_code else []
+    if tries_task and submission.manifest.launcher == SLURM:
+        options += ["--try-task", "-"]
     begin = time.time()
     result = bootstrap.in_passing(host, facts, bundle, "preflight", *options, stdin=asked, timeout=_LOOK)
     if isinstance(result, Unreachable):

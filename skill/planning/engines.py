@@ -72,19 +72,23 @@ def _names_gpus(job: JobSpec) -> bool:
 
 
 class Class(NamedTuple):
-    """Jobs that ask Slurm for the same. `options`: sbatch's; `jobs`: their ids. `allocations`: how many allocations
-    they share at most at a time, None: each has one for itself."""
+    """Jobs of one phase that ask Slurm for the same. `options`: sbatch's for one of them; `jobs`: their ids; `bundle`:
+    so many at most run in turn in one task. `allocations`: how many allocations they share at most at a time, None:
+    each has one for itself."""
 
+    phase: str
     options: tuple[str, ...]
     jobs: tuple[str, ...]
+    bundle: int = 1
     allocations: int | None = None
 
 
 def classes(manifest: Manifest) -> list[Class]:
-    """Return the jobs of a manifest for Slurm by what they ask for, in order."""
-    found: dict[tuple[tuple[str, ...], int | None], list[str]] = {}
+    """Return the jobs of a manifest for Slurm by phase and by what they ask for, in order."""
+    found: dict[Class, list[str]] = {}
     asking = Asking(manifest, manifest.jobs)
     for job in manifest.jobs:
         shared = None if job.gpu_mem_mib is None else slurm_needs.allocations(job.slurm or {})
-        found.setdefault((asking.options(job), shared), []).append(job.id)
-    return [Class(options, tuple(jobs), shared) for (options, shared), jobs in found.items()]
+        bundle = slurm_needs.bundle(job.slurm) if shared is None else 1
+        found.setdefault(Class(job.phase, asking.options(job), (), bundle, shared), []).append(job.id)
+    return [one._replace(jobs=tuple(jobs)) for one, jobs in found.items()]

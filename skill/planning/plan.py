@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from build_manifest.faults import listed
 from queue_manager.core import gpu_models
 from queue_manager.core.durations import Durations
-from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 from queue_manager.core.readings import Card, may_use
 from queue_manager.core.state_types import need_of
 from queue_manager.core.times import duration
 from skill.common import fitting
 from skill.common.text_table import columns
-from skill.planning import engines, forecast
+from skill.planning import forecast, slurm_plan
 from skill.planning.assign_jobs import Offer, Sharing, serving
 from skill.runs.dependencies import Dependencies
 
@@ -36,11 +35,17 @@ class Place(NamedTuple):
     prices: Mapping[str, float] = {}
 
 
-def plan(manifest: Manifest, place: Place, durations: Durations, warnings: Sequence[str]) -> dict[str, Any]:
+def plan(
+    manifest: Manifest,
+    place: Place,
+    durations: Durations,
+    warnings: Sequence[str],
+    slurm: Sequence[Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
     """Return the document that `plan --json` prints.
 
     A job's `depends_on` holds ids, with groups and phases resolved, as long as the whole stays below a million pairs
-    (`totals.resolved`); `waits_for` holds the same as names of jobs, groups and phases.
+    (`totals.resolved`); `waits_for` holds the same as names of jobs, groups and phases. `slurm`: see slurm_plan.rows.
     """
     dependencies = Dependencies(manifest)
     edges = dependencies.edges()
@@ -63,7 +68,7 @@ def plan(manifest: Manifest, place: Place, durations: Durations, warnings: Seque
             "most_cards": max((spec.gpus for spec in manifest.jobs), default=0),
             "at_once": max((row["at_once"] for row in phases), default=0),
         },
-        **_slurm(manifest),
+        **({} if slurm is None else {"slurm": list(slurm)}),
         "estimate": forecast.document(found),
         "how_long": forecast.words(found),
         "cost": forecast.cost_words(found, list(place.prices)),
@@ -83,17 +88,6 @@ def brief(document: Mapping[str, Any]) -> dict[str, Any]:
     fitting.fill(found, {name: iter(rows) for name, rows in few.items()}, fitting.MOST, len(document["jobs"]))
     found["left_out"] = {name: len(rows) - len(found[name]) for name, rows in lists.items()}
     return found
-
-
-def _slurm(manifest: Manifest) -> dict[str, Any]:
-    """What Slurm is asked for, where that places the jobs: each row is at least one array."""
-    if manifest.launcher != SLURM:
-        return {}
-    rows = []
-    for one in engines.classes(manifest):
-        shared = {} if one.allocations is None else {"allocations": one.allocations}
-        rows.append({"options": list(one.options), "jobs": len(one.jobs), **shared})
-    return {"slurm": rows}
 
 
 def _host(offer: Offer, manifest: Manifest, place: Place) -> dict[str, Any]:
@@ -160,11 +154,6 @@ def _at_once(spec: JobSpec, manifest: Manifest, offer: Offer) -> int:
     return slots if most is None else min(most, slots)
 
 
-def _who_asks(row: Mapping[str, Any]) -> str:
-    jobs = _count(row["jobs"], "job")
-    return f"{jobs} in {_count(row['allocations'], 'shared allocation')}" if "allocations" in row else jobs
-
-
 def lines(document: Mapping[str, Any], width: int) -> list[Text]:
     """Return the document as lines for people."""
     from rich.text import Text
@@ -187,9 +176,7 @@ def lines(document: Mapping[str, Any], width: int) -> list[Text]:
     found += columns(table, width, right=(1, 4, 5), head=True)
     if "slurm" in document:
         found.append(Text("asked of Slurm", "bold"))
-        asked: list[list[str | Text]] = [
-            [_who_asks(row), " ".join(row["options"]) or "nothing"] for row in document["slurm"]
-        ]
+        asked: list[list[str | Text]] = [[*slurm_plan.cells(row)] for row in document["slurm"]]
         found += columns(asked, width, indent=1)
     found.append(Text("first jobs", "bold"))
     by_id = {row["id"]: row for row in document["jobs"]}

@@ -90,13 +90,43 @@ class Refused(TypedDict):
     says: Text
 
 
-class Slurm(TypedDict):
-    """What Slurm said."""
+class _Start(TypedDict):
+    options: list[Text]
+    count: Whole
+    says: Text
 
+
+class Start(_Start, total=False):
+    """When Slurm would start the first of some jobs, in its words; `max_time`: what they may ask for, in seconds."""
+
+    max_time: float | None
+
+
+class TriedTask(TypedDict):
+    """How a task ended that was to claim an attempt."""
+
+    state: Literal["ran", "waits", "failed", "unknown"]
+    says: Text
+    node: Text
+    seconds: float | None
+
+
+class _Slurm(TypedDict):
     version: Text | None
     fault: Text | None
     refused: list[Refused]
     untried: Whole
+
+
+class Slurm(_Slurm, total=False):
+    """What Slurm said; earlier versions say less."""
+
+    max_array: Whole | None
+    most_running: Whole | None
+    most_submitted: Whole | None
+    starts: list[Start]
+    notes: list[Text]
+    task: TriedTask | None
 
 
 class Preflight(TypedDict):

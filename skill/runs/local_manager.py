@@ -211,10 +211,11 @@ def _output_since(log: Path, begin: int) -> str:
     return "\n".join(lines[-12:]) or f"no output; see {log}"
 
 
-def preflight(manifest: Manifest) -> dict[str, Any]:
+def preflight(manifest: Manifest, place: Path | None = None) -> dict[str, Any]:
     """All that a manifest would meet on this machine, as `queue_manager.remote.preflight` tells it; its preconditions
-    are tried. `manifest`: with an absolute cwd. Raises FailedError."""
-    return call("preflight", stdin=encode(manifest), patience=_PREFLIGHT)
+    are tried. `manifest`: with an absolute cwd; `place`: where one task of Slurm is tried. Raises FailedError."""
+    options = [] if place is None else ["--try-task", str(place)]
+    return call("preflight", *options, stdin=encode(manifest), patience=_PREFLIGHT)
 
 
 def examine(manifest: Manifest, *, newest_code: bool = False) -> dict[str, Any]:

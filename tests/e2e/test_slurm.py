@@ -90,7 +90,14 @@ def test_the_page_of_slurm_is_true(world: World) -> None:
     plan = forked.start("skill", ["plan", "sweep.yaml", "--engine", "slurm", "--json"], project, world.environment)
     out, err = plan.communicate(PATIENCE)
     options = ["--partition=main", "--time=04:00:00", "--mem=100M", "--gres=gpu:1"]
-    assert json.loads(out)["slurm"] == [{"options": options, "jobs": 10}], err
+    (asked,) = json.loads(out)["slurm"]
+    assert (asked["options"], asked["jobs"], asked["tasks"], asked["arrays"]) == (options, 10, 10, 1), err
+    assert "to start at" in asked["starts"]
+    preflight = forked.start("skill", ["preflight", "sweep.yaml", "--engine", "slurm"], project, world.environment)
+    out, err = preflight.communicate(PATIENCE)
+    assert preflight.wait() == 0, err
+    assert re.search(r"Slurm \S+; a task began on n[12] after \S+ s", out)
+    assert not list(project.rglob(".wq-preflight-*"))
     refused = forked.start("skill", ["submit", "wrong.yaml", "--engine", "slurm"], project, world.environment)
     out, err = refused.communicate(PATIENCE)
     assert refused.wait() == 1

@@ -51,16 +51,16 @@ def test_jobs_that_say_what_memory_they_need_share_allocations() -> None:
     )
     assert [(one.gpus, one.gpu_mem_mib) for one in made.manifest.jobs] == [(0, 3000), (0, 3000), (0, None), (0, None)]
     assert engines.classes(made.manifest) == [
-        Class(("--time=12", "--gres=gpu:1"), ("a", "b"), 2),
-        Class(("--time=3", "--gres=gpu:1"), ("c",)),
-        Class(("--gres=gpu:2",), ("d",)),
+        Class("main", ("--time=12", "--gres=gpu:1"), ("a", "b"), allocations=2),
+        Class("main", ("--time=3", "--gres=gpu:1"), ("c",)),
+        Class("main", ("--gres=gpu:2",), ("d",)),
     ]
 
 
 def test_a_job_without_an_end_may_share_with_others() -> None:
     share: dict[str, Any] = {"gpus": 1, "gpu_mem_mib": 3000}
     made = engines.placed(manifest(job("a", **share, timeout=600.0), job("b", **share)), SLURM).manifest
-    assert engines.classes(made) == [Class(("--gres=gpu:1",), ("a", "b"), 1)]
+    assert engines.classes(made) == [Class("main", ("--gres=gpu:1",), ("a", "b"), allocations=1)]
 
 
 def test_allocations_that_nobody_shares_are_said_to_mean_nothing() -> None:
