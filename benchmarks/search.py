@@ -2,6 +2,7 @@
 
 The program trains on the demo's digits; the true accuracy of all settings is measured beforehand, over seeds that no
 campaign uses. Run it with: python -m benchmarks.search [CAMPAIGNS]. It takes about half a minute for each campaign.
+With --hosts 2, one campaign of the climber runs over two hosts on loopback instead.
 """
 
 from __future__ import annotations
@@ -9,19 +10,25 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from skill.auto import store
+from skill.auto.campaign import Campaign
 from skill.auto.config import AgentSpec, Config, Launch, Limits, Noise, Objective
 from skill.auto.layout import WorkDir
 from skill.operations import auto_run
+from tests.laptop import Laptop
 
 ROOT = Path(__file__).resolve().parent.parent
 AGENT = ROOT / "tests" / "auto" / "scripted_agent.py"
@@ -50,29 +57,67 @@ def truth(code: Path) -> dict[tuple[float, ...], float]:
     return found
 
 
-def campaign(root: Path, code: Path, anchor: str, number: int, *, climbs: bool) -> tuple[float, ...]:
-    """Run one campaign; the settings of its best node."""
+def configuration(code: Path, anchor: str, number: int, *, climbs: bool) -> Config:
+    """The configuration of one campaign."""
     more = ["--rng", str(number), *([] if climbs else ["--random"])]
     agent = AgentSpec((sys.executable, str(AGENT), "--choices", json.dumps(CHOICES), *more), analyze=False)
     command = _COMMAND.format(hidden="${hidden}", rate="${rate}", seed=f"$((${{seed}} + {100 * number}))")
-    config = Config(
+    return Config(
         f"{'climb' if climbs else 'random'}-{number}", str(code), anchor, Objective("acc", "max"),
         {"acc": {"log": _ACCURACY.pattern}}, Launch(f"{sys.executable} {command}", FIRST), agent,
         noise=Noise(3, 3), limits=Limits(max_nodes=NODES), run={"max_parallel": 2, "launcher": "process"},
         job={"gpus": 0}, per_round=2,
     )  # fmt: skip
-    work = WorkDir(root)
+
+
+def campaign(root: Path, config: Config) -> Campaign:
+    """Run one campaign to its end."""
     root.mkdir()
-    store.begin(work, config)
-    best = auto_run.run_campaign(root).best
-    assert best is not None
-    return tuple(float(best.settings[name]) for name in CHOICES)
+    store.begin(WorkDir(root), config)
+    return auto_run.run_campaign(root)
+
+
+def settings_of(found: Campaign) -> tuple[float, ...]:
+    """The settings of its best node."""
+    assert found.best is not None
+    return tuple(float(found.best.settings[name]) for name in CHOICES)
+
+
+def sign_test(won: int, lost: int) -> float:
+    """How often as many wins, or more, come by chance (one-sided)."""
+    return sum(math.comb(won + lost, k) for k in range(won, won + lost + 1)) / 2.0 ** (won + lost)
+
+
+def over_hosts(root: Path, code: Path, anchor: str, count: int, known: Mapping[tuple[float, ...], float]) -> None:
+    """Run one campaign of the climber over so many hosts on loopback, and print what came of it."""
+    laptop = Laptop(root)
+    try:
+        names = [f"host-{number}" for number in range(1, count + 1)]
+        for name in names:
+            laptop.host(name)
+        run = {"hosts": names, "max_parallel": 1, "launcher": "process"}
+        config = replace(configuration(code, anchor, 0, climbs=True), run=run, per_round=count)
+        begun = time.perf_counter()
+        work = laptop.project / "campaign"
+        work.mkdir()
+        store.begin(WorkDir(work), config)
+        _, err = laptop.call("auto", "run", str(work))
+        took = time.perf_counter() - begun
+    finally:
+        laptop.close()
+    found, _ = store.load(WorkDir(work))
+    places = Counter(job.host for job in found.jobs)
+    jobs = ", ".join(f"{number} on {name}" for name, number in sorted(places.items()))
+    print(f"{len(found.nodes)} nodes in {took:.0f} s; jobs: {jobs}; {err.count('warning')} warnings")
+    print(f"the best has {known[settings_of(found)]:.1f} %, the baseline {known[tuple(FIRST.values())]:.1f} %")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("campaigns", type=int, nargs="?", default=20)
-    count = parser.parse_args(arguments).campaigns
+    parser.add_argument("--hosts", type=int, help="run one campaign over so many hosts on loopback")
+    given = parser.parse_args(arguments)
+    count = given.campaigns
     with tempfile.TemporaryDirectory(prefix="wq-search-") as made:
         code = Path(made) / "code"
         code.mkdir()
@@ -86,11 +131,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         top = max(known.values())
         first = known[tuple(FIRST.values())]
         print(f"{len(known)} settings; the best has {top:.1f} %, the baseline {first:.1f} %", flush=True)
+        if given.hosts:
+            over_hosts(Path(made), code, anchor, given.hosts, known)
+            return
         gone: dict[bool, list[float]] = {True: [], False: []}
         for number in range(count):
             for climbs, values in gone.items():
                 root = Path(made) / f"{number}-{climbs}"
-                values.append(known[campaign(root, code, anchor, number, climbs=climbs)])
+                config = configuration(code, anchor, number, climbs=climbs)
+                values.append(known[settings_of(campaign(root, config))])
                 shutil.rmtree(root)
             print(f"campaign {number}: climber {gone[True][-1]:.1f} %, random {gone[False][-1]:.1f} %", flush=True)
         for climbs, values in gone.items():
@@ -98,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{name}: mean {statistics.fmean(values):.2f} %, worst {min(values):.1f} %, of {top:.1f} %")
         pairs = list(zip(gone[True], gone[False], strict=True))
         won, lost = (sum((a > b) if wins else (a < b) for a, b in pairs) for wins in (True, False))
-        print(f"the climber is better in {won}, worse in {lost} of {count}")
+        print(f"the climber is better in {won}, worse in {lost} of {count}; by chance: p = {sign_test(won, lost):.2g}")
 
 
 if __name__ == "__main__":

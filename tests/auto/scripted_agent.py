@@ -1,4 +1,4 @@
-"""A coding agent that is a program: it climbs a hill by the JSON in its prompt, through the contract of any agent.
+"""A coding agent that is a program: it searches settings by the JSON in its prompt, through the contract of any agent.
 
 It reads the prompt on stdin, finds the JSON document in it, and writes its reply to WQ_REPLY. It can misbehave:
 `--from N` lets the first N calls pass, `--times N` misbehaves so often, counted in the file of `--count`. `--random`
@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import re
+import statistics
 import subprocess
 import sys
 import time
@@ -109,31 +111,30 @@ def answer(role: str, known: dict[str, Any], args: argparse.Namespace, how: str)
 
 
 def proposals(known: dict[str, Any], args: argparse.Namespace, how: str) -> list[dict[str, Any]]:
-    """Neighbours of the best node that were not tried yet, along the choices of each setting."""
+    """Settings that were not tried yet, from which most gain over the best can be expected after all results."""
     choices: dict[str, list[Any]] = args.choices
     nodes: list[dict[str, Any]] = known.get("nodes", [])
     best = next((node for node in nodes if node["id"] == known.get("best")), None)
-    tried = [node["settings"] for node in [*nodes, *known.get("running", [])]]
+    running = [node["settings"] for node in known.get("running", [])]
+    tried = [*(node["settings"] for node in nodes), *running]
     want = known.get("want", 1)
     if how == "duplicate":
         same = dict(best["settings"]) if best else {}
         return [{"title": "the same again", "hypothesis": "it may be better now", "settings": same}] * want
     start = {name: values[0] for name, values in choices.items()} | (dict(best["settings"]) if best else {})
-    rng = random.Random(f"{args.rng} {len(nodes)}")
     everything = [start]
     for name, values in choices.items():
         everything = [{**one, name: value} for one in everything for value in values]
     fresh = [one for one in everything if one not in tried]
-    rng.shuffle(fresh)
-    if not args.random:  # which of equally good ones is tried first is left to chance
-        last = next((node for node in nodes if best and node["id"] == best.get("parent")), None)
-        ahead = moves(last["settings"], start, choices) if last else {}
-        failed = sum(node.get("parent") == known.get("best") for node in nodes)
-        fresh.sort(key=lambda one: promise(moves(start, one, choices), ahead, failed, choices))
+    random.Random(f"{args.rng} {len(nodes)}").shuffle(fresh)  # which of equally good ones comes first
+    if not args.random:
+        sign = 1.0 if known.get("objective", {}).get("goal", "max") == "max" else -1.0
+        seen = [(place(node["settings"], choices), sign * node["value"]) for node in nodes if "value" in node]
+        fresh = promising(fresh, seen, [place(one, choices) for one in running], choices, want)
     return [
         {
             "title": ", ".join(f"{name} {one[name]}" for name in choices),
-            "hypothesis": "a neighbour of the best",
+            "hypothesis": "it lies where results are good, or where little is known",
             "family": "-".join(name for name in choices if one[name] != start[name]) or "none",
             "settings": one,
             **({"edit": "append a line"} if args.edits else {}),
@@ -142,22 +143,99 @@ def proposals(known: dict[str, Any], args: argparse.Namespace, how: str) -> list
     ]
 
 
-def moves(start: dict[str, Any], one: dict[str, Any], choices: dict[str, list[Any]]) -> dict[str, int]:
-    """By how many places each setting moves along its values, where it does."""
-    found = {name: values.index(one[name]) - values.index(start[name]) for name, values in choices.items()}
-    return {name: places for name, places in found.items() if places}
+Place = tuple[float, ...]
+HALF = 0.5
+NEAR = 0.4
+"""How far a result tells of others, as a share of the values of a setting."""
+DOUBT = 0.2
+"""The noise of a result, as a share of how much results differ."""
 
 
-def promise(
-    move: dict[str, int], ahead: dict[str, int], failed: int, choices: dict[str, list[Any]]
-) -> tuple[bool, bool, int]:
-    """The smaller, the sooner it is tried: one setting at a time; another one than that which has just helped; long
-    strides first, and shorter ones the more of them have failed."""
-    if not move:
-        return False, False, -1
-    name, places = next(iter(move.items()))
-    stride = max(1, (len(choices[name]) // 2) >> (failed // len(choices)))
-    return len(move) != 1, name in ahead, abs(abs(places) - stride)
+def place(settings: dict[str, Any], choices: dict[str, list[Any]]) -> Place:
+    """Where settings lie among the choices: for each from 0, the first value, to 1, the last."""
+    return tuple(values.index(settings[name]) / max(1, len(values) - 1) for name, values in choices.items())
+
+
+def promising(
+    fresh: list[dict[str, Any]],
+    seen: list[tuple[Place, float]],
+    running: list[Place],
+    choices: dict[str, list[Any]],
+    want: int,
+) -> list[dict[str, Any]]:
+    """The settings with the largest expected improvement, one after the other; what runs, and what was chosen, counts
+    as if it had come out as expected. While too little is known, each setting by itself, half of its range away."""
+    places = [place(one, choices) for one in fresh]
+    if not seen:
+        return sorted(fresh, key=lambda one: place(one, choices))
+    if len(seen) <= len(choices):
+        start = seen[0][0]
+        used = {moved(at, start) for at in [*running, *(at for at, _ in seen)]}
+        first: dict[tuple[int, ...], int] = {}
+        for number in sorted(range(len(fresh)), key=lambda one: abs(math.dist(places[one], start) - HALF)):
+            way = moved(places[number], start)
+            if len(way) == 1 and way not in used:
+                first.setdefault(way, number)
+        order = [*first.values(), *(number for number in range(len(fresh)) if number not in first.values())]
+        return [fresh[number] for number in order]
+    middle, spread = statistics.fmean(value for _, value in seen), statistics.pstdev(value for _, value in seen)
+    known = [(at, (value - middle) / (spread or 1.0)) for at, value in seen]
+    best = max(value for _, value in known)
+    for at in running:
+        known.append((at, expected(known, [at])[0][0]))
+    left = list(range(len(fresh)))
+    chosen: list[dict[str, Any]] = []
+    while left and len(chosen) < want:
+        told = dict(zip(left, expected(known, [places[number] for number in left]), strict=True))
+        number = max(left, key=lambda one: improvement(*told[one], best))
+        left.remove(number)
+        chosen.append(fresh[number])
+        known.append((places[number], told[number][0]))
+    return chosen
+
+
+def moved(one: Place, start: Place) -> tuple[int, ...]:
+    """In which settings two places differ."""
+    return tuple(number for number, (here, there) in enumerate(zip(one, start, strict=True)) if here != there)
+
+
+def improvement(mean: float, sd: float, best: float) -> float:
+    """How much better than the best a value of this mean and spread is expected to be, where it is."""
+    normal = statistics.NormalDist()
+    score = (mean - best) / sd
+    return sd * (score * normal.cdf(score) + normal.pdf(score))
+
+
+def expected(known: list[tuple[Place, float]], places: list[Place]) -> list[tuple[float, float]]:
+    """The mean and the spread of the value at each place, by a smooth surface through what is known (a Gaussian
+    process)."""
+    lower: list[list[float]] = []
+    for row, (at, _) in enumerate(known):
+        line: list[float] = []
+        for column in range(row + 1):
+            rest = alike(at, known[column][0]) + (DOUBT**2 if row == column else 0.0)
+            rest -= sum(a * b for a, b in zip(line, lower[column] if column < row else line, strict=False))
+            line.append(math.sqrt(rest) if row == column else rest / lower[column][column])
+        lower.append(line)
+    values = solved(lower, [value for _, value in known])
+    found = []
+    for one in places:
+        near = solved(lower, [alike(one, at) for at, _ in known])
+        mean = sum(a * b for a, b in zip(near, values, strict=True))
+        found.append((mean, math.sqrt(max(1e-9, 1.0 - sum(a * a for a in near)))))
+    return found
+
+
+def alike(one: Place, other: Place) -> float:
+    return math.exp(-0.5 * (math.dist(one, other) / NEAR) ** 2)
+
+
+def solved(lower: list[list[float]], right: list[float]) -> list[float]:
+    """x, where lower x = right."""
+    found: list[float] = []
+    for line, value in zip(lower, right, strict=True):
+        found.append((value - sum(a * b for a, b in zip(line, found, strict=False))) / line[-1])
+    return found
 
 
 def edit(known: dict[str, Any], args: argparse.Namespace, how: str) -> None:

@@ -135,7 +135,7 @@ def test_on_hosts_numbers_are_of_one_gpu_model_and_measured_again_where_that_is_
         laptop.host(name, network={"environment": cards.env})
     campaign = Campaigned(
         laptop,
-        env={"SPOILED_BY": "1"},
+        env={"SPOILED_BY": "4"},
         run={"hosts": list(models), "launcher": "process"},
         scope=Scope(protected=("prepare.py",)),
         limits=Limits(max_nodes=2),
@@ -164,8 +164,8 @@ def test_on_hosts_numbers_are_of_one_gpu_model_and_measured_again_where_that_is_
     places = {(job.period, job.host, job.gpu) for job in found.jobs if job.status == "completed"}
     assert places == {(0, "alpha", "NVIDIA L4"), (0, "beta", "NVIDIA L4"), (1, "gamma", "NVIDIA A10")}
     outcomes = {node.settings["x"]: (node.verdict, node.reason) for node in found.nodes.values()}
-    assert {x: verdict for x, (verdict, _) in outcomes.items()} == {0: "baseline", 1: "failed", 2: "better"}
-    assert "its run changed 1 protected file" in outcomes[1][1], outcomes
+    assert {x: verdict for x, (verdict, _) in outcomes.items()} == {0: "baseline", 2: "better", 4: "failed"}
+    assert "its run changed 1 protected file" in outcomes[4][1], outcomes
     assert all(job.metrics.keys() <= {"score"} for job in found.jobs)
     assert all(node.period == 1 for node in found.nodes.values())
     assert set(campaign.jobs_that_ran().values()) == {1}
