@@ -145,7 +145,7 @@ class Node:
 
 @dataclass
 class Ask:
-    """A call of the agent; `outcome` None: it is in flight."""
+    """A call of the agent; `outcome` None: it is in flight. `best`: the best node that it was told of."""
 
     ask: int
     role: Role
@@ -153,6 +153,7 @@ class Ask:
     want: int
     reserved: float | None
     started: float
+    best: str | None = None
     outcome: str | None = None
     usd: float | None = None
     seconds: float = 0.0
@@ -380,7 +381,10 @@ def _loop_started(campaign: Campaign, event: ev.LoopStarted, _at: float) -> None
 
 
 def _ask_starting(campaign: Campaign, event: ev.AskStarting, at: float) -> None:
-    campaign.asks[event.ask] = Ask(event.ask, event.role, event.node, event.want, event.usd, at)
+    best = campaign.best
+    campaign.asks[event.ask] = Ask(
+        event.ask, event.role, event.node, event.want, event.usd, at, None if best is None else best.id
+    )
     if event.role in ("edit", "repair") and event.node is not None:
         campaign.nodes[event.node].is_edited = False
 

@@ -146,9 +146,11 @@ class Loop:
         if not is_seen:
             return
         ended = [(job, seen[job.id]) for job in jobs if job.id in seen and seen[job.id].status in FINAL]
-        for job, row in sorted(ended, key=lambda one: (one[1].ended or 0.0, one[0].id)):
+        for number, (job, row) in enumerate(sorted(ended, key=lambda one: (one[1].ended or 0.0, one[0].id)), 1):
             self.record(self._job_ended(job, row))
             self._news_at = now
+            if number < len(ended):  # what it leads to is decided before the next one is known, as if it had been seen
+                self._decide()
         if any(job.id not in seen for job in jobs):
             self._submit_again([job for job in jobs if job.id not in seen])
         gone = self._runs.gone(self.campaign.config.lost_after)
@@ -191,37 +193,49 @@ class Loop:
 
     # -- what is done
 
+    def _decide(self) -> None:
+        """Draw conclusions and call the agent; what else is due, such as submits, waits, since it is done for all."""
+        while True:
+            actions = policy.next_actions(self.campaign, self._clock())
+            if not any(self._do(one) for one in actions if isinstance(one, (Note, Pause, Ask))):
+                return
+
     def _act(self) -> bool:
         """Do what is due; True if there may be more."""
         actions = policy.next_actions(self.campaign, self._clock())
         submits = [one for one in actions if isinstance(one, Submit)]
         did = bool(submits) and self._submit(submits)
         for one in actions:
-            if isinstance(one, Note):
-                self.record(one.event)
-                if isinstance(one.event, ev.ModelChosen):
-                    self._submit_at = 0.0  # other machines than those that could not be reached
-                words = noted_words(one.event, self.campaign)
-                if words is not None:
-                    self._say(words)
-                return True
-            if isinstance(one, Pause):
-                self.record(ev.AsksPaused(one.until, one.reason, one.alert))
-                self._say(f"{'ALERT: ' if one.alert else ''}{one.reason}; it is asked again later")
-                return True
             if isinstance(one, Stop):
                 self.record(ev.CampaignStopped(one.reason, one.text))
                 return False
-            if isinstance(one, Cancel):
-                did |= self._cancel(one)
-            elif isinstance(one, Ask):
-                self._ask(one)
-                did = True
-            elif isinstance(one, Gate):
-                self._gate(one)
-            elif isinstance(one, Build):
-                self._build(one)
+            did |= self._do(one)
         return did
+
+    def _do(self, one: policy.Action) -> bool:
+        """Do one thing; True if there may be more to do after it."""
+        if isinstance(one, Note):
+            self.record(one.event)
+            if isinstance(one.event, ev.ModelChosen):
+                self._submit_at = 0.0  # other machines than those that could not be reached
+            words = noted_words(one.event, self.campaign)
+            if words is not None:
+                self._say(words)
+            return True
+        if isinstance(one, Pause):
+            self.record(ev.AsksPaused(one.until, one.reason, one.alert))
+            self._say(f"{'ALERT: ' if one.alert else ''}{one.reason}; it is asked again later")
+            return True
+        if isinstance(one, Cancel):
+            return self._cancel(one)
+        if isinstance(one, Ask):
+            self._ask(one)
+            return True
+        if isinstance(one, Gate):
+            self._gate(one)
+        elif isinstance(one, Build):
+            self._build(one)
+        return False
 
     def _submit(self, actions: Sequence[Submit]) -> bool:
         """Give jobs to the queue, all at once. False where it could not be reached."""

@@ -13,7 +13,7 @@ def settle(campaign: Campaign, planned: Round) -> NodeCreated | ProposalRefused:
     """What becomes of the next proposal of a round that is not handled yet."""
     proposal = planned.proposals[planned.handled]
     title = " ".join(proposal.title.split())[:200] or "(no title)"
-    parent = _parent(campaign, proposal)
+    parent = _parent(campaign, planned, proposal)
     reason = f"there is no node {proposal.parent} to start from" if parent is None else None
     settings: Settings = {}
     if parent is not None:
@@ -27,10 +27,13 @@ def settle(campaign: Campaign, planned: Round) -> NodeCreated | ProposalRefused:
     )  # fmt: skip
 
 
-def _parent(campaign: Campaign, proposal: Proposal) -> Node | None:
+def _parent(campaign: Campaign, planned: Round, proposal: Proposal) -> Node | None:
+    """The node that a proposal starts from; where it names none, the best one that the planner was told of."""
     if proposal.parent is not None:
         return campaign.nodes.get(proposal.parent)
-    return next((node for node in campaign.nodes.values() if node.pinned), campaign.best)
+    ask = campaign.asks.get(planned.ask)
+    best = campaign.best if ask is None or ask.best is None else campaign.nodes[ask.best]
+    return next((node for node in campaign.nodes.values() if node.pinned), best)
 
 
 def fault(campaign: Campaign, planned: Round, proposal: Proposal, parent: Node, settings: Settings) -> str | None:

@@ -47,7 +47,8 @@ class World:
     """What outlives a loop: the clock, the queue's jobs, the worktrees. Jobs take a minute.
 
     `deeds`: all points that were passed, in words, and `moments`: what is left when the loop is killed there; the one
-    with the number `die_at` kills it.
+    with the number `die_at` kills it. `settings_only`: as many proposals as are wanted, each of settings, and the jobs
+    of each node take 20 s longer than those of the one before.
     """
 
     root: Path
@@ -59,6 +60,7 @@ class World:
     moments: list[Moment] = field(default_factory=list)
     die_at: int | None = None
     interval: float = 1.0
+    settings_only: bool = False
 
     def point(self, words: str, torn: bytes = b"") -> None:
         """A moment at which the loop may be killed. `torn`: the part of a line that is in the journal by then."""
@@ -86,6 +88,9 @@ class World:
         return Answer(self.around(f"{request.role} {request.node}", lambda: self._reply(request, campaign)), 0.25, 3.0)
 
     def _reply(self, request: Request, campaign: Campaign) -> Reply:
+        if request.role == "plan" and self.settings_only:
+            first = 1 + sum(len(planned.proposals) for planned in campaign.rounds)
+            return PlanReply(tuple(Proposal("a setting", settings={"x": first + n}) for n in range(request.want)))
         if request.role == "plan":
             number = len(campaign.rounds)
             edit = Proposal("an edit", edit=f"variant {number}", settings={"x": 10 * number + 1})
@@ -155,12 +160,13 @@ class World:
 
     def _seen(self, name: str, at: float) -> JobSeen:
         node, seed = name.rsplit("_s", 1)
-        if self.now < at + 60:
+        end = at + 60 + 20 * self.settings_only * int(node[1:4])
+        if self.now < end:
             return JobSeen("running", {}, started=at)
-        if node == "n003":  # an edit that breaks the program; its repair works
-            return JobSeen("stuck", {}, "exit code 1", MODEL, started=at, ended=at + 60)
+        if node == "n003" and not self.settings_only:  # an edit that breaks the program; its repair works
+            return JobSeen("stuck", {}, "exit code 1", MODEL, started=at, ended=end)
         value = float(node[1:4]) + int(seed) * 0.01
-        return JobSeen("completed", {"score": value}, "", MODEL, started=at, ended=at + 60)
+        return JobSeen("completed", {"score": value}, "", MODEL, started=at, ended=end)
 
     def cancel(self, jobs: Sequence[str], gpu_model: str) -> None:
         raise AssertionError(f"nobody asked to cancel {jobs} on {gpu_model}")
@@ -204,19 +210,21 @@ def work_until_killed(world: World) -> Campaign | None:
         return None
 
 
-def begin(root: Path, config: Config) -> World:
+def begin(root: Path, config: Config, *, settings_only: bool = False) -> World:
     root.mkdir(parents=True)
     store.begin(WorkDir(root), config)
-    return World(root)
+    return World(root, settings_only=settings_only)
 
 
-def after(moment: Moment, root: Path) -> World:
-    """The world of a loop that was killed at a moment, in a directory of its own."""
+def after(moment: Moment, root: Path, late: float = 0.0, *, settings_only: bool = False) -> World:
+    """The world of a loop that was killed at a moment, `late` seconds after that, in a directory of its own."""
     root.mkdir(parents=True)
     WorkDir(root).journal.write_bytes(moment.journal)
     for node in moment.trees:
         (root / "code" / node).mkdir(parents=True)
-    return World(root, moment.now, dict(moment.jobs), dict(moment.starts), dict(moment.trees))
+    return World(
+        root, moment.now + late, dict(moment.jobs), dict(moment.starts), dict(moment.trees), settings_only=settings_only
+    )
 
 
 def calm(campaign: Campaign) -> Campaign:
