@@ -328,11 +328,16 @@ def measure_here(config: Config, work: WorkDir, job: JobToRun, say: Say) -> JobS
     try:
         while wait_run.wait_run(run).why != wait_run.ENDED:
             continue
+        return queue.look()[job.id]
     except BaseException:  # Ctrl-C: what was begun is ended before its directory goes
         queue.cancel([job.id])
         wait_run.wait_run(run)
         raise
-    return queue.look()[job.id]
+    finally:
+        try:
+            queue.forget()
+        except (FailedError, OSError) as error:
+            say(f"warning: something of this run is left: {error}")
 
 
 def _clear(source: GitSource, probe: WorkDir, config: Config) -> None:

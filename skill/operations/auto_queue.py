@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from skill.operations import (
     build_spec,
     change_run,
     check_hosts,
+    remove_on_hosts,
     start_run,
     submission,
     submit_spec,
@@ -38,13 +40,14 @@ from skill.operations import (
 )
 from skill.operations.build_spec import MadeSpec, Say
 from skill.operations.submit import Outcome
-from skill.runs import assignment, directory, local_manager
+from skill.runs import assignment, directory, local_manager, removal
 from skill.runs.directory import Document, Run
 from skill.runs.open import open_run
 from skill.runs.requests import Asked
 
 _NAME = re.compile(r"(?<!\$)\$\{(\w+)\}")
 SEED = "seed"
+_TRIES = 5
 READING = "reading"
 """Of a completed job whose metrics its manager has not read yet."""
 
@@ -132,6 +135,12 @@ class LocalQueue:
         ids = [job for job in jobs if job in known]
         if run is not None and ids:
             change_run.cancel_jobs(run, ids)
+
+    def forget(self) -> None:
+        """Remove what an ended run has left, and on hosts the code that was pushed for it. Raises FailedError."""
+        run = self.run()
+        if run is not None:
+            removal.remove(run, Path.home())
 
     def _document(self, run: Run) -> Document:
         try:
@@ -238,6 +247,22 @@ class HostsQueue(LocalQueue):
                 found = self._protected[job.node] = protection.hashes(job.directory, names)
                 files.write_whole(hashes_of(job.directory), os.fsencode(found.listed))
         super().submit(jobs)
+
+    def forget(self) -> None:
+        run = self.run()
+        if run is None:
+            return
+        nodes = {job.cwd.split("/")[0] for job in directory.read_manifest(run, ours=True).jobs if job.cwd}
+        names = [name for node in sorted(nodes) for name in (node, hashes_of(self._work.code / node).name)]
+        for left in reversed(range(_TRIES)):
+            try:
+                remove_on_hosts.remove_there(run, names)
+                break
+            except FailedError:  # its manager has written that it ended, and is about to
+                if not left:
+                    raise
+                time.sleep(1.0)
+        super().forget()
 
     def _document(self, run: Run) -> Document:
         document = super()._document(run)

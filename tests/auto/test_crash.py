@@ -76,7 +76,7 @@ def test_killed_at_any_moment_it_comes_to_the_same_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("late", [0.0, 90.0])
 def test_where_rounds_overlap_its_tree_is_the_same_too(tmp_path: Path, late: float) -> None:
-    """Jobs that end while no loop is there are taken in one by one: each may lead to a plan before the next is known."""
+    """Jobs that end while no loop is there are taken in one by one: one may lead to a plan before the next is known."""
     overlapping = replace(SMALL, strict=False, limits=Limits(max_nodes=6), launch=replace(SMALL.launch, build=None))
     model = begin(tmp_path / "whole", overlapping, settings_only=True)
     expected = work_until_killed(model)

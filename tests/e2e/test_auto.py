@@ -16,7 +16,7 @@ from skill.auto.config import Config, Launch, Limits, Noise, Objective, Scope
 from skill.auto.events import AskStarting, JobsSubmitted, ModelChosen, NodeJudged
 from skill.auto.layout import WorkDir
 from tests import forked
-from tests.auto.world import scripted
+from tests.auto.world import SCRIPT, scripted
 from tests.e2e.runs import World, lives, processes_of, wait_for
 from tests.laptop import Laptop
 from tests.nvml import Standin, StandinCard
@@ -171,3 +171,21 @@ def test_on_hosts_numbers_are_of_one_gpu_model_and_measured_again_where_that_is_
     assert set(campaign.jobs_that_ran().values()) == {1}
     code = laptop.hosts["gamma"].home / "wavequeue" / "hill"
     assert {path.name for path in code.iterdir()} >= {"n000", "n001", "n002"}
+
+
+def test_the_first_run_of_init_leaves_nothing_on_its_host(laptop: Laptop) -> None:
+    host = laptop.host("alpha")
+    repo = laptop.root / "repo"
+    _repository(repo)
+    env = {"RAN": str(laptop.root / "ran"), "HOLD": str(laptop.root / "hold"), "WQ_NODE": "-"}
+    command = " ".join([*(f"{name}={value}" for name, value in env.items()), sys.executable, "train.py ${x} ${seed}"])
+    _, err = laptop.call(
+        "auto", "init", str(laptop.project / "campaign"), "--yes", "--dir", str(repo), "--host", "alpha",
+        "--gpus", "0", "--command", command, "--metric", r"score={log: 'score=(\S+)'}", "--goal", "max", "--set",
+        "x=1", "--protect", "prepare.py", "--agent", f"{sys.executable} {SCRIPT}", "--max-nodes", "1",
+    )  # fmt: skip
+    assert "warning" not in err
+    assert (laptop.root / "ran").exists(), err
+    assert [path for path in (host.home / "wavequeue").rglob("*") if "probe" in path.name] == []
+    assert list((host.home / ".wavequeue" / "runs").iterdir()) == []
+    assert not list((laptop.home / ".wavequeue").rglob("campaign-*"))
