@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import signal
 from collections import Counter
@@ -24,9 +23,6 @@ from tests.e2e.terminal import Terminal
 from tests.laptop import ONCE, SPEC, Laptop, finish, state
 from tests.laptop import ran as ran_on
 from tests.slurm_cluster import SlurmCluster
-
-KILLS = 6
-"""Random SIGKILLs of the manager; more by hand."""
 
 
 @pytest.fixture(scope="module")
@@ -147,22 +143,6 @@ def test_each_end_is_judged_as_on_a_host(world: World) -> None:
     assert rows["late"]["failure"] == "timeout"
     assert "exit code 3" in rows["fails"]["error"]
     assert set(ran(run).values()) == {1}
-
-
-def test_a_manager_killed_at_any_moment_loses_nothing_and_runs_nothing_twice(world: World) -> None:
-    run = small_world(world)
-    moments = random.Random(7)
-    for _ in range(KILLS):
-        manager = run.start()
-        try:
-            manager.wait(timeout=moments.uniform(0.05, 0.9))
-            break
-        except Exception:
-            run.kill()
-    assert run.go() == 0, run.story()
-    assert set(run.statuses().values()) == {"completed"}
-    assert set(ran(run).values()) == {1}
-    assert {name.split()[0] for name in ran(run)} == set(run.jobs())
 
 
 def test_a_batch_that_was_not_handed_over_costs_no_attempt(world: World, cluster: SlurmCluster) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import random
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,9 +19,12 @@ from queue_manager.core.requests import Request
 from tests import forked
 from tests.demo_copy import copy_manifests
 from tests.e2e.runs import PATIENCE, Run, World, wait_for
-from tests.e2e.slurm_runs import UNTIL_GO, job, on_slurm, ran, stand_in
+from tests.e2e.slurm_runs import UNTIL_GO, job, on_slurm, ran, small_world, stand_in
 from tests.impatient import BEAT, MOMENTS
 from tests.slurm_cluster import SlurmCluster
+
+KILLS = int(os.environ.get("WAVEQUEUE_SLURM_KILLS", "5"))
+"""Random SIGKILLs of the manager in one run; 50 by hand."""
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +111,20 @@ def test_a_manager_that_dies_at_each_step_of_a_submission_loses_nothing(world: W
     assert set(ran(run).values()) == {1}
     assert {charged for _, charged in attempts(run).values()} == {1}
     assert len(ran(run)) == 4
+
+
+def test_a_manager_killed_at_any_moment_loses_nothing_and_runs_nothing_twice(world: World) -> None:
+    run = small_world(world, students=KILLS, max_parallel=4)
+    run.program = "tests.impatient"
+    moments = random.Random(KILLS)
+    for n in range(KILLS):
+        manager = run.start()
+        with pytest.raises(subprocess.TimeoutExpired):  # it is at work
+            pytest.fail(f"before kill {n + 1} it ended: {manager.wait(timeout=moments.uniform(0.05, 0.6))}")
+        run.kill()
+    assert run.go() == 0, run.story()
+    assert set(run.statuses().values()) == {"completed"}
+    assert Counter(name.split()[0] for name in ran(run).elements()) == dict.fromkeys(run.jobs(), 1)
 
 
 # -- the controller ---------------------------------------------------------------------------------------------------
