@@ -48,6 +48,13 @@ def log_mark(path: Path) -> tuple[int, int]:
     return (status.st_size, status.st_mtime_ns)
 
 
+def last_output(log: Path, now: float) -> Doing:
+    """Return what a log shows of an attempt whose processes cannot be seen. `now` in epoch seconds."""
+    _, changed_ns = log_mark(log)
+    line, is_open = activity.last_words(log_tail(log))
+    return Doing(now, changed_ns / 1e9 if changed_ns else None, None, False, line, is_open)
+
+
 def log_tail(path: Path) -> str:
     """Return the end of a log, as text; empty where it cannot be read."""
     try:

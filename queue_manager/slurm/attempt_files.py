@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,6 +76,15 @@ def beat_ns(files: AttemptPaths) -> int | None:
         return (files.root / "beat").stat().st_mtime_ns
     except OSError:
         return None
+
+
+def beats(files: AttemptPaths, now_ns: Callable[[], int], within: float) -> bool:
+    """Return whether a task has shown within so many seconds that it lives. `now_ns` gives the file server's time."""
+    beat = beat_ns(files)
+    try:
+        return beat is not None and now_ns() - beat < within * 1_000_000_000
+    except OSError:
+        return True
 
 
 def was_told_to_end(files: AttemptPaths) -> bool:

@@ -27,6 +27,7 @@ class Followed:
         self.place: Place | None = None
         self.kill_at: float | None = None
         self.is_revoked = False
+        self.runs_since: float | None = None
         self.doing: Doing | None = None
 
     @property
@@ -37,3 +38,12 @@ class Followed:
         """Return the seconds since it was to be killed first, which is now if it never was."""
         self.kill_at = self.kill_at or now
         return now - self.kill_at
+
+    def is_phantom(self, runs: bool, now: float, within: float) -> bool:
+        """Return whether its task has been shown as running for `within` seconds, and has begun nothing. After a crash
+        Slurm's controller may give a task an ID that its node knows as another's, which then does not start it.
+
+        `runs`: whether it is shown so now.
+        """
+        self.runs_since = (self.runs_since or now) if runs else None
+        return self.runs_since is not None and now - self.runs_since >= within

@@ -11,10 +11,9 @@ import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from queue_manager.activity_watch import log_mark, log_tail
+from queue_manager.activity_watch import last_output
 from queue_manager.adapters import evidence
 from queue_manager.adapters.run_dir import RunDir
-from queue_manager.core import activity
 from queue_manager.core.boundary import Doing, Ended, Evidence, ExitRecord, Place, Revoked
 from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import JobSpec
@@ -46,6 +45,8 @@ LOST_AFTER = 150.0
 ended (MinJobAge, 300 seconds by default)."""
 _AGAIN = 1.0
 """Seconds between looks at Slurm's queue while one of those waits for what it says."""
+BEGINS_WITHIN = 600.0
+"""Seconds for a task that Slurm takes for running to begin an attempt, after what its cluster does before each job."""
 SETTLES = 10.0
 """Seconds for an exit record to be seen here, once Slurm says that the task has ended."""
 
@@ -149,7 +150,8 @@ class SlurmWatch:
                 wanted = {*self._orders, *self._pools.wanted()}
                 self._cluster.tell(commands.end, leftover_tasks(listing.tasks, self._places.batches(), wanted))
             for followed in self._followed.values():
-                followed.doing = self._look_at_log(followed, now)
+                log = self._run_dir.paths.log(followed.spec.id)
+                followed.doing = None if followed.taken is None else last_output(log, now)
         return {order for order in found if order is not None}
 
     def ended(self, fd: int, order: int) -> bool:  # noqa: ARG002
@@ -184,14 +186,6 @@ class SlurmWatch:
         rows = ((one, self._row(one, 0.0), self._task(one)) for one in self._followed.values() if one.taken is None)
         for make, tasks in zip((commands.hold, commands.release), to_change(rows, self._was_paused)):
             self._cluster.tell(make, tasks)
-
-    def _look_at_log(self, followed: Followed, now: float) -> Doing | None:
-        if followed.taken is None:
-            return None
-        log = self._run_dir.paths.log(followed.spec.id)
-        _, changed_ns = log_mark(log)
-        line, is_open = activity.last_words(log_tail(log))
-        return Doing(now, changed_ns / 1e9 if changed_ns else None, None, False, line, is_open)
 
     def doing(self) -> dict[int, Doing]:
         """What each running attempt did when that was last looked at."""
@@ -338,6 +332,8 @@ class SlurmWatch:
         followed.listed_at = now
         if row.state not in commands.OVER:
             followed.gone_at = None
+            if followed.is_phantom(row.state == "RUNNING" and not self._has_task_begun(followed), now, BEGINS_WITHIN):
+                return None
             if row.state == "RUNNING" and self._has_others(followed):
                 return f"waits for its turn in a task that runs on {row.node}"
             why = f": {row.reason}" if row.reason not in ("None", "") else ""
@@ -351,6 +347,9 @@ class SlurmWatch:
             followed.put_off = True
             return "Slurm does not list it"
         place = f" on {row.node}" if row.node else ""
+        if row.state not in commands.OVER:
+            followed.put_off = True
+            return f"Slurm takes it for running{place}, where it has not begun"
         says = f"Slurm: {row.state} ({row.reason})"
         task = self._places.of(followed.name)
         is_first = task is not None and task.attempts[0] == followed.name  # those behind it may wait for another start
@@ -387,11 +386,7 @@ class SlurmWatch:
         """Whether an attempt has shown that it lives, within the time of so many heartbeats: Slurm may have lost its
         node, where it goes on; or the script of one attempt was killed, while its task goes on with others."""
         files = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n)
-        beat = attempt_files.beat_ns(files)
-        try:
-            return beat is not None and self._facts.now_ns() - beat < beats * wrapper.BEAT * 1_000_000_000
-        except OSError:
-            return True
+        return attempt_files.beats(files, self._facts.now_ns, beats * wrapper.BEAT)
 
     def _gather(
         self, followed: Followed, taken: Taken, record: ExitRecord | None, row: Listed | Unreadable | None
@@ -437,6 +432,12 @@ class SlurmWatch:
         """Whether the task of an attempt runs others as well."""
         place = self._places.of(followed.name)
         return place is not None and place.has_others
+
+    def _has_task_begun(self, followed: Followed) -> bool:
+        """Whether a task has begun an attempt."""
+        place = self._places.of(followed.name)
+        orders = [self._orders.get(attempt) for attempt in (() if place is None else place.attempts)]
+        return any(order is None or self._followed[order].taken is not None for order in orders)
 
     def _was_left(self, followed: Followed) -> bool:
         """Whether it is no failure that an attempt does not begin: an earlier manager submitted it, or its task has

@@ -225,6 +225,16 @@ def test_what_was_listed_counts_as_lost_only_once_it_has_been_missing_for_long(d
     assert desk.sees(watching.LOST_AFTER).launch_error == "Slurm does not list it"
 
 
+def test_a_task_that_slurm_takes_for_running_and_that_never_began_is_given_up(desk: Desk) -> None:
+    desk.answer(SENT)
+    desk.lists(listed("PENDING"))
+    assert desk.sees(86_400.0).queued == "waits in Slurm's queue (pending)"
+    desk.lists(listed("RUNNING"))
+    assert desk.sees().queued == "waits in Slurm's queue (running)"
+    assert desk.sees(watching.BEGINS_WITHIN - 1.0).launch_error is None
+    assert desk.sees(1.0).launch_error == "Slurm takes it for running on n1, where it has not begun"
+
+
 NOT_THIS_START = [None, listed("NODE_FAIL"), listed("PREEMPTED"), listed("PENDING", "BeginTime"), listed("COMPLETED")]
 """What Slurm says of a task that it has lost, forgotten, or started again, which then finds its attempt taken."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,17 +27,6 @@ from tests.slurm_cluster import SlurmCluster
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
     made = SlurmCluster(tmp_path_factory.mktemp("slurm") / "cluster")
-    try:
-        made.up()
-        yield made
-    finally:
-        made.down()
-
-
-@pytest.fixture
-def shaken(tmp_path: Path) -> Iterator[SlurmCluster]:
-    """A cluster of its own: after a crash of its controller Slurm gives IDs out again, and loses jobs by that."""
-    made = SlurmCluster(tmp_path / "cluster")
     try:
         made.up()
         yield made
@@ -257,25 +245,6 @@ def test_a_paused_run_starts_nothing_that_waits(world: World, cluster: SlurmClus
     assert len(ran(run)) == 2
     assert run.ask(Request("resume-1", "resume")).ok
     assert run.finish() == 0
-    assert set(ran(run).values()) == {1}
-
-
-def test_a_controller_that_is_away_or_killed_ends_nothing(world: World, shaken: SlurmCluster) -> None:
-    world.environment.update(shaken.environment)
-    run = on_slurm(
-        world,
-        job("long", "until [ -e go ]; do sleep 0.05; done; echo > long", expected_output="long"),
-        job("after", "cat long", depends_on=("long",)),
-    )
-    run.start()
-    run.wait_running("long")
-    shaken.kill("slurmctld", signal.SIGKILL)
-    try:
-        (world.root / "work/go").touch()
-        run.wait_status("long", "completed")
-    finally:
-        shaken.start_controller()
-    assert run.finish() == 0, run.story()
     assert set(ran(run).values()) == {1}
 
 

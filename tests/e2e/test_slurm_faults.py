@@ -25,6 +25,8 @@ from tests.slurm_cluster import SlurmCluster
 
 KILLS = int(os.environ.get("WAVEQUEUE_SLURM_KILLS", "5"))
 """Random SIGKILLs of the manager in one run; 50 by hand."""
+CRASHES = int(os.environ.get("WAVEQUEUE_SLURM_CRASHES", "0"))
+"""After how many of them the controller is killed as well, which takes long to be settled; by hand."""
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +115,9 @@ def test_a_manager_that_dies_at_each_step_of_a_submission_loses_nothing(world: W
     assert len(ran(run)) == 4
 
 
-def test_a_manager_killed_at_any_moment_loses_nothing_and_runs_nothing_twice(world: World) -> None:
+def test_a_manager_killed_at_any_moment_loses_nothing_and_runs_nothing_twice(
+    world: World, cluster: SlurmCluster
+) -> None:
     run = small_world(world, students=KILLS, max_parallel=4)
     run.program = "tests.impatient"
     moments = random.Random(KILLS)
@@ -121,10 +125,16 @@ def test_a_manager_killed_at_any_moment_loses_nothing_and_runs_nothing_twice(wor
         manager = run.start()
         with pytest.raises(subprocess.TimeoutExpired):  # it is at work
             pytest.fail(f"before kill {n + 1} it ended: {manager.wait(timeout=moments.uniform(0.05, 0.6))}")
+        if n < CRASHES:
+            cluster.kill("slurmctld")
         run.kill()
+        cluster.repair()
     assert run.go() == 0, run.story()
     assert set(run.statuses().values()) == {"completed"}
-    assert Counter(name.split()[0] for name in ran(run).elements()) == dict.fromkeys(run.jobs(), 1)
+    assert set(ran(run).values()) == {1}
+    jobs = Counter(name.split()[0] for name in ran(run).elements())
+    assert jobs.keys() == run.jobs().keys()
+    assert CRASHES or set(jobs.values()) == {1}
 
 
 # -- the controller ---------------------------------------------------------------------------------------------------
@@ -167,6 +177,30 @@ def test_what_the_controller_has_forgotten_is_not_lost_and_not_run_twice(world: 
     assert set(ran(run).values()) == {1}
     assert len(ran(run)) == 5
     assert len((world.root / "other").read_text().splitlines()) == 4
+
+
+def test_while_the_controller_is_away_nothing_is_concluded(world: World, cluster: SlurmCluster) -> None:
+    """What has ended by itself is known by its files; who has ended the other, Slurm alone can tell."""
+    run = impatient(
+        world,
+        job("long", f"{UNTIL_GO}; echo > long", expected_output="long"),
+        job("ended", f"{UNTIL_GO}; kill $$; sleep 60"),
+        job("after", "cat long", depends_on=("long",)),
+    )
+    run.start()
+    for name in ("long", "ended"):
+        run.wait_running(name)
+    cluster.kill("slurmctld", signal.SIGTERM)
+    go(run)
+    run.wait_status("long", "completed")
+    wait_for((run.directory / "attempts/ended~1/exit").exists)
+    time.sleep(4 * BEAT)
+    assert run.statuses()["ended"] == "running"
+    cluster.start_controller()
+    assert run.finish() == 3, run.story()
+    rows = run.jobs()
+    assert (rows["ended"]["status"], rows["ended"]["failure"]) == ("stuck", "killed")
+    assert sorted(name.split()[0] for name in ran(run).elements()) == ["after", "ended", "long"]
 
 
 # -- nodes ------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from queue_manager.slurm import admission, batches, cluster, watch, window, wrap
 from tests.impatient import BEAT, MOMENTS
 
 cluster.PATIENCE = 1.0
-watch.LOST_AFTER, watch.SETTLES = 1.0, 0.2
+watch.LOST_AFTER, watch.SETTLES, watch.BEGINS_WITHIN = 1.0, 0.2, 5.0
 wrapper.BEAT = BEAT
 window.FIRST = admission.FIRST = 0.1
 admission.SLOWEST = 1
