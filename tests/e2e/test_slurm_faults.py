@@ -184,7 +184,7 @@ def test_while_the_controller_is_away_nothing_is_concluded(world: World, cluster
     run = impatient(
         world,
         job("long", f"{UNTIL_GO}; echo > long", expected_output="long"),
-        job("ended", f"{UNTIL_GO}; kill $$; sleep 60"),
+        job("ended", f"{UNTIL_GO}; kill -9 $$"),
         job("after", "cat long", depends_on=("long",)),
     )
     run.start()
