@@ -33,8 +33,8 @@ def ran(run: Run) -> Counter[str]:
     return Counter((run.world.root / "work" / "ran").read_text().splitlines())
 
 
-def small_world(world: World, students: int = 3, **fields: object) -> Run:
-    """Two teachers and some students of each, which read what their teacher has written."""
+def small_world(world: World, each: int = 3, **fields: object) -> Run:
+    """Two teachers and `each` students of either, which read what their teacher has written."""
     teachers = [job(f"t{n}", f"sleep 0.2; echo {n} > t{n}", phase="teach", expected_output=f"t{n}") for n in (1, 2)]
     students = [
         job(
@@ -45,7 +45,7 @@ def small_world(world: World, students: int = 3, **fields: object) -> Run:
             expected_output=f"s{n}_{k}",
         )
         for n in (1, 2)
-        for k in range(students)
+        for k in range(each)
     ]
     return on_slurm(world, *teachers, *students, phases=(Phase("teach"), Phase("learn", ("teach",), ("n",))), **fields)
 

@@ -118,7 +118,7 @@ def test_a_manager_that_dies_at_each_step_of_a_submission_loses_nothing(world: W
 def test_a_manager_killed_at_any_moment_loses_nothing_and_runs_nothing_twice(
     world: World, cluster: SlurmCluster
 ) -> None:
-    run = small_world(world, students=KILLS, max_parallel=4)
+    run = small_world(world, each=KILLS, max_parallel=4)
     run.program = "tests.impatient"
     moments = random.Random(KILLS)
     for n in range(KILLS):
