@@ -52,7 +52,6 @@ def main(argv: list[str] | None = None) -> int:
         for path in (paths.root, paths.log_dir):
             make_directory(path)
         corrected = RunDir(paths).close_to_others()
-        _check_alone(paths, run)
         job = as_job.begin(options.as_slurm_job, paths, run)
         lock = _take(paths, run, job)
         if lock.succeeds:
@@ -88,11 +87,16 @@ def _check_alone(paths: RunPaths, run: Loaded) -> None:
 
 
 def _take(paths: RunPaths, run: Loaded, job: AsJob | None) -> Lock:
-    """Take the lock of a run. Raises HeldError."""
+    """Take the lock of a run; a job of Slurm waits for it. Raises HeldError."""
     me = {"pid": os.getpid(), "host": socket.gethostname(), "since": iso(round(time.time(), 3))}
-    if job is not None:
-        return job.take(me)
-    return Lock(paths.lock, me, shared=run.manifest.launcher == SLURM)
+
+    def take() -> Lock:
+        _check_alone(paths, run)
+        if job is not None:
+            return Lock(paths.lock, {**me, "job": job.id}, True, job.has_ended)
+        return Lock(paths.lock, me, shared=run.manifest.launcher == SLURM)
+
+    return take() if job is None else job.wait(take)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

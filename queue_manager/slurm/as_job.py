@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from queue_manager.adapters.load import Loaded, UseError
 from queue_manager.adapters.run_dir import RunDir
@@ -15,9 +15,10 @@ from queue_manager.core import events as ev
 from queue_manager.core.events import Record
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.model import InvalidTransition, QueueState
+from queue_manager.core.readings import Unreadable
 from queue_manager.daemon import Daemon
 from queue_manager.slurm import commands, manager_job
-from queue_manager.slurm.managers import Managers, holder_has_ended
+from queue_manager.slurm.managers import Managers
 from queue_manager.slurm.succession import Succession
 
 LIFETIME = "WAVEQUEUE_MANAGER_LIFETIME"
@@ -27,18 +28,27 @@ _AGAIN = 1.0
 
 
 class AsJob:
-    """The life of one manager as the job `job` of Slurm."""
+    """The life of one manager as a job of Slurm; `id`: of that."""
 
     def __init__(self, paths: RunPaths, job: int, managers: Managers, lifetime: float | None) -> None:
-        self._paths, self._job, self._managers, self._lifetime = paths, job, managers, lifetime
+        self._paths, self.id, self._managers, self._lifetime = paths, job, managers, lifetime
 
-    def take(self, me: dict[str, object]) -> Lock:
-        """Take the lock, as soon as the manager before has ended or has shown no life for long."""
+    @staticmethod
+    def wait(take: Callable[[], Lock]) -> Lock:
+        """Take the lock, as soon as the manager before has ended or has shown no life for long: Slurm may have lost
+        sight of it, while it goes on."""
         while True:
             try:
-                return Lock(self._paths.lock, {**me, "job": self._job}, True, holder_has_ended(self._managers))
+                return take()
             except HeldError:
                 time.sleep(_AGAIN)
+
+    def has_ended(self, holder: Mapping[str, object]) -> bool:
+        """Whether the manager job that a lock names has ended, by Slurm's word."""
+        listed = self._managers.listed()
+        if isinstance(listed, Unreadable):
+            return False
+        return any(row.has_ended and row.job == holder.get("job") for row in listed)
 
     def serve(self, daemon: Daemon, state: QueueState, records: Sequence[Record]) -> bool:
         """Follow the run to its end, or until the job's time ends. Returns whether it has finished.
@@ -51,7 +61,7 @@ class AsJob:
         daemon.when_halted = "running"
         begun = [record.at for record in records if isinstance(record.event, ev.ManagerStarted)]
         succession = Succession(
-            self._managers, state.manifest, self._job, lambda: manager_job.delay([*begun, time.time()], time.time())
+            self._managers, state.manifest, self.id, lambda: manager_job.delay([*begun, time.time()], time.time())
         )
         succession.begin()
         timer = threading.Timer(self._lifetime or 0.0, os.kill, (os.getpid(), signal.SIGTERM))

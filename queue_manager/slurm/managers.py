@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from queue_manager.adapters import facts
+from queue_manager.adapters.files import make_directory, write_whole
 from queue_manager.core.layout import RunPaths, run_key
 from queue_manager.core.manifest import Manifest
 from queue_manager.core.readings import Unreadable
@@ -92,22 +93,8 @@ def next_one(paths: RunPaths, manager: str) -> str | None:
     return manager_job.words(listed)
 
 
-def holder_has_ended(managers: Managers) -> Callable[[Mapping[str, object]], bool]:
-    """Return what tells of a run's lock whether the manager job that it names has ended, by Slurm's word."""
-
-    def has_ended(holder: Mapping[str, object]) -> bool:
-        listed = managers.listed()
-        return not isinstance(listed, Unreadable) and any(
-            row.has_ended and row.job == holder.get("job") for row in listed
-        )
-
-    return has_ended
-
-
 def write_script(paths: RunPaths, command: Sequence[str]) -> Path:
     """Write what a manager job runs, and by which a run is known to have them. Raises OSError."""
-    from queue_manager.adapters.files import make_directory, write_whole
-
     make_directory(paths.manager_job.parent)
     write_whole(paths.manager_job, [manager_job.script(command).encode()])
     return paths.manager_job

@@ -263,7 +263,10 @@ def _bring(work: _Work) -> Outcome:
         _done(survival.fault(host, facts))
         pid = _or_raise(bootstrap.start(host, facts.python.path, part.runtime or "", run.id, work.poll, work.manager))
         if not pid:
-            notes.append("a manager is running or queued, but its process ID is unknown")
+            is_job = work.manager == "job"
+            notes.append(
+                "its manager is a job of Slurm" if is_job else "a manager is running, but its process ID is unknown"
+            )
     pid = pid or None
     if not submitted or (pid is not None and part.pid != pid):
         with assignment.changed(run) as now:

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from queue_manager.core.layout import RunPaths
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
 from queue_manager.core.readings import Unreadable
 from queue_manager.slurm import manager_job
+from queue_manager.slurm.as_job import AsJob
 from queue_manager.slurm.manager_job import Row
 from queue_manager.slurm.succession import Succession
 
@@ -132,6 +134,15 @@ def test_one_more_is_queued_where_none_is(listed: Any, submitted: list[int]) -> 
     assert slurm.cancelled == []
     made.close(cancel=True)
     assert slurm.cancelled == [7]
+
+
+def test_slurms_word_on_a_manager_is_by_its_id(tmp_path: Path) -> None:
+    slurm = Slurm([Row(6, "FAILED", "None", "n1"), Row(7, "NODE_FAIL", "None", "n1"), Row(8, "RUNNING", "None", "n2")])
+    mine = AsJob(RunPaths.of(tmp_path), 8, slurm, None)  # type: ignore[arg-type]
+    assert [mine.has_ended({"job": job}) for job in (6, 7, 8, 9)] == [True, False, False, False]
+    assert not mine.has_ended({"pid": 6})
+    slurm.answer = Unreadable("squeue: time-out")
+    assert not mine.has_ended({"job": 6})
 
 
 def test_its_script_becomes_the_manager() -> None:

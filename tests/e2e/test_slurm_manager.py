@@ -81,6 +81,12 @@ def test_three_managers_one_after_the_other_end_a_run(world: World, cluster: Slu
     wait_for(lambda: len(managers(cluster)) == 2, say="the third manager to wait")
     (world.root / "work/middle").touch()
     run.wait_status("middle", "completed")
+    # One more that Slurm has started while another lives, as after a crash of its controller: it waits.
+    argv = [*run.argv(), "--as-slurm-job"]
+    forgotten = subprocess.Popen(argv, env={**world.environment, "SLURM_JOB_ID": "4242"}, stdin=subprocess.DEVNULL)
+    time.sleep(1)
+    assert forgotten.poll() is None
+    assert len(lives(run)) == 2
     os.kill(lives(run)[1], signal.SIGKILL)
     (world.root / "work/late").touch()  # nobody looks while it ends
     wait_for(lambda: run.state()["meta"]["manager"] == "finished", say=run.story())
@@ -88,6 +94,8 @@ def test_three_managers_one_after_the_other_end_a_run(world: World, cluster: Slu
     assert run.statuses() == dict.fromkeys(names, "completed")
     assert ran(run) == {f"{name} 1": 1 for name in names}
     wait_for(lambda: not managers(cluster), say="the fourth to be cancelled")
+    assert forgotten.wait(PATIENCE) == 0
+    assert len(lives(run)) == 3
     assert "Traceback" not in run.story()
 
 
