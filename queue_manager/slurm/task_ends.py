@@ -10,14 +10,15 @@ from queue_manager.activity_watch import log_mark
 from queue_manager.adapters.run_dir import RunDir
 from queue_manager.core.boundary import Ended, ExitRecord
 from queue_manager.core.layout import AttemptPaths
-from queue_manager.core.manifest import JobSpec
 from queue_manager.core.readings import Unreadable
 from queue_manager.end_facts import EndFacts
 from queue_manager.slurm import attempt_files
 from queue_manager.slurm.accounting import Accounting
-from queue_manager.slurm.attempt_files import Taken
+from queue_manager.slurm.attempt_files import Taken, had_all_time, was_told_to_end
 from queue_manager.slurm.commands import Listed
 from queue_manager.slurm.ends import end, written
+from queue_manager.slurm.fate import is_doubtful
+from queue_manager.slurm.followed import Followed
 from queue_manager.slurm.sent import Sent
 
 _KILLED = 137
@@ -38,21 +39,43 @@ class TaskEnds:
     def is_known(self, files: AttemptPaths, record: ExitRecord, output: Path | None) -> bool:
         """Return whether its own files show who ended an attempt that seems to have been ended: its time limit, or the
         kernel for want of memory."""
-        if attempt_files.was_told_to_end(files):
+        if was_told_to_end(files):
             return end(None, _text(output)).limit
         return record.code == _KILLED and attempt_files.ran_out_of_memory(files)
 
+    def is_doubtful(self, followed: Followed, taken: Taken, record: ExitRecord, output: Path | None) -> bool:
+        """Return whether somebody else may have ended an attempt that has left this record. `output`: see `gather`."""
+        files = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n)
+        code = 0 if taken.pilot else record.code  # a pilot that ends tells all that runs in it
+        if followed.attempt.stopping is not None or not is_doubtful(code, was_told_to_end(files)):
+            return False
+        if not taken.pilot and self.is_known(files, record, output):
+            return False
+        if record.code:
+            return True
+        found = self.gather(followed, taken, record, None, output).output
+        return found is None or not found.fresh
+
+    def was_lost_with_pilot(
+        self, followed: Followed, taken: Taken, record: ExitRecord | None, output: Path | None
+    ) -> bool:
+        """Return whether an attempt ended because its pilot did, whose allocation it had not from the beginning to the
+        end."""
+        files = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n)
+        if had_all_time(files):
+            return False
+        return record is None or self.is_doubtful(followed, taken, record, output)
+
     def gather(
         self,
-        spec: JobSpec,
-        cwd: str,
-        n: int,
+        followed: Followed,
         taken: Taken,
         record: ExitRecord | None,
         row: Listed | Unreadable | None,
         output: Path | None,
     ) -> Ended:
         """Read how an attempt ended. `row`: as its task is listed; `output`: the file that Slurm writes of the task."""
+        spec, cwd, n = followed.spec, followed.cwd, followed.attempt.n
         files = self._run_dir.paths.attempt(spec.id, n)
         said = end(row, _text(output))
         oom = said.oom or attempt_files.ran_out_of_memory(files)
@@ -64,10 +87,10 @@ class TaskEnds:
         if found.output is not None and found.output.fresh:
             moved = moved or _changed_ns(found.output.path, cwd) >= since + half
         # A task may have run others before or, as a pilot, beside it.
-        limit = not taken.pilot and said.limit and (record is None or attempt_files.was_told_to_end(files))
+        limit = not taken.pilot and said.limit and (record is None or was_told_to_end(files))
         return replace(
             found,
-            limit=limit or attempt_files.had_all_time(files),
+            limit=limit or had_all_time(files),
             warned=attempt_files.was_warned(files),
             moved=moved,
             cause=said.cause,

@@ -14,7 +14,7 @@ from pathlib import Path
 from queue_manager.activity_watch import last_output
 from queue_manager.adapters import evidence
 from queue_manager.adapters.run_dir import RunDir
-from queue_manager.core.boundary import Doing, Ended, Evidence, ExitRecord, Place, Revoked
+from queue_manager.core.boundary import Doing, Evidence, ExitRecord, Place, Revoked
 from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Attempt
@@ -22,11 +22,11 @@ from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.end_facts import EndFacts
 from queue_manager.slurm import attempt_files, commands, nodes, stopping, wrapper
 from queue_manager.slurm.admission import Admission
-from queue_manager.slurm.attempt_files import Taken, had_all_time, was_told_to_end
+from queue_manager.slurm.attempt_files import Taken, was_told_to_end
 from queue_manager.slurm.batches import Answer, Batch, Batches
 from queue_manager.slurm.cluster import Cluster
 from queue_manager.slurm.commands import Listed
-from queue_manager.slurm.fate import Fate, fate, is_doubtful, was_taken
+from queue_manager.slurm.fate import Fate, fate, was_taken
 from queue_manager.slurm.followed import Followed
 from queue_manager.slurm.leftover_tasks import leftover_tasks
 from queue_manager.slurm.pausing import to_change
@@ -240,21 +240,22 @@ class SlurmWatch:
         alive = True if followed.is_unsure else record is None and self._is_alive(followed, row, now)
         if alive is not False:
             return Evidence(taken.claim, alive, alive, proc=proc, place=followed.place)
+        output = self._output(followed)
         if taken.pilot:
-            was_lost = self._was_lost_with_pilot(followed, taken, record)
+            was_lost = self._ends.was_lost_with_pilot(followed, taken, record, output)
         elif isinstance(row, Unreadable):
             was_lost = False
         elif record is None:
             was_lost = fate(row) not in (Fate.ENDED, Fate.RUNS)
         else:
-            was_lost = self._is_doubtful(followed, taken, record) and was_taken(row)
+            was_lost = self._ends.is_doubtful(followed, taken, record, output) and was_taken(row)
         if was_lost:
             record = None  # the cluster ended it, and it has no part in that
         if record is not None:
             self._admission.nodes.ended(taken.node)
         elif isinstance(row, Listed) and row.state in commands.NODE_LOST and now - taken.at_ns / 1e9 < nodes.QUICK:
             self._admission.nodes.failed(taken.node, f"Slurm: {row.state} of a job that had just begun there", now)
-        ended = self._gather(followed, taken, record, row)
+        ended = self._ends.gather(followed, taken, record, row, output)
         if ended.limit and not taken.pilot and place is not None and place.has_others:
             was_lost, record = True, None  # those before it had some of its time
         over = None if record is None else self._server.here(record.at_ns, now)
@@ -262,29 +263,11 @@ class SlurmWatch:
             taken.claim, proc=proc, exit=record, ended=ended, inherited=was_lost, place=followed.place, over=over
         )
 
-    def _was_lost_with_pilot(self, followed: Followed, taken: Taken, record: ExitRecord | None) -> bool:
-        """Whether an attempt ended because its pilot did, whose allocation it had not from the beginning to the end."""
-        files = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n)
-        return not had_all_time(files) and (record is None or self._is_doubtful(followed, taken, record))
-
-    def _is_doubtful(self, followed: Followed, taken: Taken, record: ExitRecord) -> bool:
-        """Whether somebody else may have ended an attempt that has left this record."""
-        files = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n)
-        code = 0 if taken.pilot else record.code  # a pilot that ends tells all that runs in it
-        if followed.attempt.stopping is not None or not is_doubtful(code, was_told_to_end(files)):
-            return False
-        if not taken.pilot and self._ends.is_known(files, record, self._output(followed)):
-            return False
-        if record.code:
-            return True
-        output = self._gather(followed, taken, record, None).output
-        return output is None or not output.fresh
-
     def _is_unsure(
         self, followed: Followed, taken: Taken, record: ExitRecord, row: Listed | Unreadable | None, now: float
     ) -> bool:
         """Whether it is not known yet who ended an attempt that has left this record. Slurm is asked then."""
-        if taken.pilot or not self._is_doubtful(followed, taken, record):
+        if taken.pilot or not self._ends.is_doubtful(followed, taken, record, self._output(followed)):
             return False
         if not isinstance(row, Unreadable) and (fate(row) is not Fate.RUNS or self._goes_on(followed, row)):
             return False
@@ -387,12 +370,6 @@ class SlurmWatch:
         node, where it goes on; or the script of one attempt was killed, while its task goes on with others."""
         files = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n)
         return attempt_files.beats(files, self._facts.now_ns, beats * wrapper.BEAT)
-
-    def _gather(
-        self, followed: Followed, taken: Taken, record: ExitRecord | None, row: Listed | Unreadable | None
-    ) -> Ended:
-        spec, n, output = followed.spec, followed.attempt.n, self._output(followed)
-        return self._ends.gather(spec, followed.cwd, n, taken, record, row, output)
 
     def _output(self, followed: Followed) -> Path | None:
         """The file that Slurm writes of an attempt's task."""
