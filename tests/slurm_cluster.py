@@ -40,7 +40,6 @@ MpiDefault=none
 ProctrackType=proctrack/{tracks}
 TaskPlugin=task/{limits}
 JobAcctGatherType=jobacct_gather/linux
-FirstJobId={first_job}
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 GresTypes=gpu
@@ -56,8 +55,8 @@ ReturnToService=2
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 AccountingStorageType=accounting_storage/none
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port=16821 CPUs=8 RealMemory=8000 Gres=gpu:4
-NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port=16822 CPUs=8 RealMemory=8000 Gres=gpu:4
+NodeName={nodes[0]} NodeHostname={host} NodeAddr=127.0.0.1 Port=16821 CPUs=8 RealMemory=8000 Gres=gpu:4
+NodeName={nodes[1]} NodeHostname={host} NodeAddr=127.0.0.1 Port=16822 CPUs=8 RealMemory=8000 Gres=gpu:4
 PartitionName=main Nodes=ALL Default=YES DefaultTime=60 DefMemPerCPU=100 PriorityTier=1
 PartitionName=high Nodes=ALL MaxTime=60 DefMemPerCPU=100 PriorityTier=10 PreemptMode=off
 """
@@ -98,13 +97,14 @@ class SlurmCluster:
         self.base, self.bin = base, base / "bin"
         self._limits_memory = limits_memory
         self._namespace = f"wq-slurm-{os.getpid()}-{next(_NUMBERS)}"
-        # Control groups are named after nodes and jobs, and all clusters of this machine share them.
+        # Control groups are named after nodes, and all clusters of this machine share them.
+        self.nodes = (f"a{os.getpid()}", f"b{os.getpid()}") if limits_memory else ("n1", "n2")
         self._options = {
             "max_array": max_array,
             "min_job_age": min_job_age,
             "tracks": "cgroup" if limits_memory else "linuxproc",
             "limits": "cgroup" if limits_memory else "none",
-            "first_job": os.getpid() % 60_000 * 1000 + 1 if limits_memory else 1,
+            "nodes": self.nodes,
         }
 
     @property
@@ -148,7 +148,7 @@ class SlurmCluster:
             f"--seed-file={self.base}/run/munged.seed",
         )  # fmt: skip
         self.start_controller()
-        for node in ("n1", "n2"):
+        for node in self.nodes:
             self.start_node(node)
         self.until(lambda: self.sinfo().count("idle") == 2, "both nodes are idle")
 
@@ -197,11 +197,11 @@ class SlurmCluster:
         with contextlib.suppress(subprocess.SubprocessError, OSError):
             self.call("scancel", "--user=root", timeout=20)
             self.until(lambda: not self.call("squeue", "-h").strip(), "no job is left", 20)
-        for daemon in ("slurmctld", "slurmd-n1", "slurmd-n2", "munged"):
+        for daemon in ("slurmctld", *(f"slurmd-{node}" for node in self.nodes), "munged"):
             self.kill(daemon, signal.SIGTERM)
         self._end_the_rest()
-        for group in Path("/sys/fs/cgroup").glob("*/slurm_n[12]") if self._limits_memory else ():
-            with contextlib.suppress(OSError):  # of another cluster, too
+        for node in self.nodes if self._limits_memory else ():
+            for group in Path("/sys/fs/cgroup").glob(f"*/slurm_{node}"):
                 group.rmdir()
         _run("ip", "netns", "delete", self._namespace)
 
@@ -234,7 +234,7 @@ class SlurmCluster:
         """Have all that was killed run again, and both nodes take jobs."""
         if not self.runs("slurmctld"):
             self.start_controller()
-        for node in ("n1", "n2"):
+        for node in self.nodes:
             if not self.runs(f"slurmd-{node}"):
                 self.start_node(node)
         self.until(self._resume, "both nodes take jobs")

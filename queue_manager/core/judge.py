@@ -23,6 +23,10 @@ _PIPE = 141
 -1`."""
 
 
+_ASKED_TO_END = (129, 143)
+"""Exit codes of a job that HUP or TERM has ended."""
+
+
 class Verdict(NamedTuple):
     """How an attempt ended. `failure`: the name of its class, None for a success; `rule`: what follows; `memory`: which
     it ran out of, if it did."""
@@ -91,6 +95,8 @@ def judge(
     if killed:
         error = how if code is None and ended.cause is None else f"{how}: {ended.cause or 'killed from outside'}"
         return Verdict(Outcome.FAILED, failures.KILLED.name, failures.KILLED.rule, error)
+    if ended.cause is not None and code in _ASKED_TO_END:
+        return _failed(failures.KILLED, f"{how}: {ended.cause}", ended)
     return _failed(failures.EXIT_CODE, how, ended)
 
 
