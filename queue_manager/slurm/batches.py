@@ -127,12 +127,17 @@ class Batches:
                 (folder / attempt).unlink()
 
 
+def command(batch: Batch, options: Sequence[str]) -> list[str]:
+    """Return the call of sbatch that submits a batch."""
+    return commands.submit(options, batch.name, len(batch.tasks), batch.directory)
+
+
 def call(batch: Batch, options: Sequence[str], environment: Mapping[str, str]) -> Answer:
     """Submit a batch, and wait for what sbatch says: at a cluster's limit on jobs it waits itself, for hours.
 
     It inherits a lock, by which a later manager sees that it is still at work.
     """
-    argv = commands.submit(options, batch.name, len(batch.tasks), batch.directory)
+    argv = command(batch, options)
     with contextlib.ExitStack() as stack:
         lock = open_file(batch.directory / "lock", os.O_RDWR, PRIVATE)
         stack.callback(os.close, lock)

@@ -40,9 +40,10 @@ class Engine:
         patterns: Callable[[], evidence.Patterns],
         clock: Callable[[], float],
         poll: float,
+        cluster: Cluster | None = None,
     ) -> None:
         self.store = Batches(run_dir.paths, key, state.run_id)
-        self.cluster = Cluster(environment, clock)
+        self.cluster = cluster or Cluster(environment, clock)
         self.admission = Admission(state.manifest.max_parallel or WINDOW, state.machine.conditions)
         shown = (poll, lambda: state.paused, self.admission)
         self.pools = Pools(run_dir.paths, self.store, self.cluster, key, *shown)

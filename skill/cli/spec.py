@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from build_manifest.faults import listed
+from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import encode
 from queue_manager.core.terminal_text import json_escaped
 from skill.cli import init_spec
@@ -18,7 +19,7 @@ from skill.cli.plan_output import print_plan
 from skill.common.errors import UseError
 from skill.common.files import write_whole
 from skill.common.units import count_text, jobs_text
-from skill.operations import plan_spec
+from skill.operations import plan_spec, write_scripts
 from skill.operations.build_spec import Given, build, file_of
 
 if TYPE_CHECKING:
@@ -83,9 +84,23 @@ def _copy_example(name: str) -> None:
 
 @click.command("build", short_help="Expand SPEC into its manifest: every job in one JSON document.")
 @SPEC
-@click.option("-o", "--output", metavar="FILE", help="Write the manifest to FILE instead of stdout.")
-def build_verb(spec: Given, output: str | None) -> None:
-    """Expand SPEC into its manifest: one JSON document with every job."""
+@click.option("-o", "--output", metavar="FILE", help="Write the manifest to FILE, or Slurm's scripts to a directory.")
+@ENGINE
+def build_verb(spec: Given, output: str | None, engine: str) -> None:
+    """Expand SPEC into its manifest: one JSON document with every job.
+
+    With --engine slurm it writes what would be submitted to Slurm into a new directory instead, and submits nothing:
+    the scripts of tasks and jobs, and the call of sbatch for each array.
+    """
+    if engine == SLURM:
+        if output is None:
+            raise UseError("--engine slurm writes scripts: add --output DIR, a new directory")
+        scripts = write_scripts.write_scripts(spec, output, warn)
+        print(f"{output}: {count_text(len(scripts), 'array')}; nothing was submitted")
+        for row in scripts:
+            which = jobs_text(row.jobs) if row.jobs else "allocations that its jobs share"
+            print(f"  {row.directory}: phase {row.phase}, {which}, {count_text(row.tasks, 'task')}")
+        return
     built = build(spec, warn)
     text = encode(built.manifest)
     if output is None:

@@ -82,6 +82,16 @@ def test_the_page_of_slurm_is_true(world: World) -> None:
     assert preflight.wait() == 0, err
     assert re.search(r"Slurm \S+; a task began on n[12] after \S+ s", out)
     assert not list(project.rglob(".wq-preflight-*"))
+    build = forked.start(
+        "skill", ["build", "sweep.yaml", "--engine", "slurm", "--output", "look"], project, world.environment
+    )
+    out, err = build.communicate(PATIENCE)
+    assert build.wait() == 0, err
+    (run,) = (project / "experiment_queue").glob("sweep-*")
+    for name in ("task.sh", "attempt.sh", "tasks"):
+        shown, used = ((root / "slurm/batches/1" / name).read_text() for root in (project / "look", run))
+        tags = re.compile(r"\S+(?=\t\d+$)", re.MULTILINE)
+        assert tags.sub("", shown.replace(f"{project}/look", str(run))) == tags.sub("", used)
     refused = forked.start("skill", ["submit", "wrong.yaml", "--engine", "slurm"], project, world.environment)
     out, err = refused.communicate(PATIENCE)
     assert refused.wait() == 1
