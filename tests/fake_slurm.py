@@ -214,8 +214,9 @@ def _refused(state: dict[str, Any], options: dict[str, str], last: int, count: i
 
 def _enter(state: dict[str, Any], options: dict[str, str], first: int, last: int, fault: str | None) -> int:
     """Enter an array into the queue. Returns its ID."""
-    if fault == "reuses":  # as a controller that was killed and has lost its newest jobs
+    if fault == "reuses":  # as a controller that was killed: it has forgotten its newest jobs, which run on
         number = max((task["array"] for task in state["tasks"]), default=1)
+        state["tasks"] = [task for task in state["tasks"] if task["array"] != number]
     else:
         number = state["next"]
         state["next"] += 1

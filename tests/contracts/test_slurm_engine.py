@@ -163,7 +163,13 @@ def test_what_was_submitted_is_not_submitted_again_whatever_sbatch_says(slurm: S
     faults = ("hides", "cluster", "warns", "slow")
     for fault in faults:
         slurm.fake.breaks("sbatch", fault, 1)
+    slurm.fake.set(cpus=0)
     run = slurm.run(*(apart(n) for n in range(len(faults))))
+    slurm.start(run)
+    # None has begun by then, so that nothing but the listing tells that it was submitted.
+    queued = "waits in Slurm's queue"
+    wait_for(lambda: [queued in (row["waiting"] or "") for row in run.jobs().values()] == [True] * len(faults))
+    slurm.fake.set(cpus=8)
     slurm.finish(run)
     once(run)
     assert len(slurm.fake.calls("sbatch")) == len(faults)
