@@ -15,7 +15,7 @@ class Followed:
     def __init__(self, spec: JobSpec, attempt: Attempt, cwd: str, inherited: bool) -> None:
         self.spec, self.attempt, self.cwd, self.inherited = spec, attempt, cwd, inherited
         self.launch_error: str | None = None
-        self.put_off = False
+        self.put_off = self.never = False
         self.taken: Taken | None = None
         self.queued: str | None = None
         self.gone_at: float | None = None

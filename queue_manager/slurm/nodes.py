@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from queue_manager.core.times import iso
+from queue_manager.slurm.commands import NODE_LOST
 
 KIND = "node"
 """Prefix of the kind of a condition that says that a node is excluded; its name follows."""
@@ -55,9 +56,13 @@ class Nodes:
         self._has_begun = True
         self._trusted_until = 0.0
 
-    def ended(self, node: str) -> None:
-        """Take note that a job ended on a node as jobs end: the node is sound."""
-        self._failures.pop(node, None)
+    def ended(self, node: str, state: str | None, after: float, now: float) -> None:
+        """Take note that a job ended on a node, `after` seconds. `state`: what Slurm says of one that has left no exit
+        code; None of one that has, so that the node is sound."""
+        if state is None:
+            self._failures.pop(node, None)
+        elif state in NODE_LOST and after < QUICK:
+            self.failed(node, f"Slurm: {state} of a job that had just begun there", now)
 
     def excluded(self, now: float) -> tuple[str, ...]:
         """Return the names of the nodes that get no tasks."""

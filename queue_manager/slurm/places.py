@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from queue_manager.slurm import batches
@@ -62,6 +62,11 @@ class Places:
     def of(self, attempt: str) -> Place | None:
         """Return where an attempt is; None where it is in no batch."""
         return self._places.get(attempt)
+
+    def held(self, attempts: Iterable[str]) -> int:
+        """Return how many of these attempts Slurm has, as far as its answers tell."""
+        sent = [place.sent for name in attempts if (place := self._places.get(name)) is not None]
+        return sum(one.at is not None and one.refusal is None for one in sent)
 
     def drop(self, attempt: str) -> None:
         """Forget an attempt."""

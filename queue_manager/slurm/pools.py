@@ -282,6 +282,10 @@ class Pools:
         refused = next((one.sent for one in pool.pilots if one.sent.refusal is not None), None)
         return pool.error if refused is None else (refused.refusal or "", refused.put_off)
 
+    def never(self, attempt: str) -> bool:
+        """Whether Slurm has said that it can never run such a pilot."""
+        return any(one.sent.never for one in self._pool_of[attempt].pilots)
+
     def where(self, attempt: str) -> str | None:
         """Where an attempt waits that nobody has begun; None if no pilot is left to begin it and none will be
         submitted."""

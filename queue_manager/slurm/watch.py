@@ -20,7 +20,7 @@ from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Attempt
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.end_facts import EndFacts
-from queue_manager.slurm import attempt_files, commands, nodes, stopping, wrapper
+from queue_manager.slurm import attempt_files, commands, stopping, wrapper
 from queue_manager.slurm.admission import Admission
 from queue_manager.slurm.attempt_files import Taken, was_told_to_end
 from queue_manager.slurm.batches import Answer, Batch, Batches
@@ -35,6 +35,7 @@ from queue_manager.slurm.pools import Pools
 from queue_manager.slurm.sent import Sent
 from queue_manager.slurm.server_clock import ServerClock
 from queue_manager.slurm.task_ends import TaskEnds
+from queue_manager.slurm.unbegun import why_unbegun
 
 BOOT = SLURM
 """Stands for the boot of attempts: they outlive a restart of the machine that the manager is on."""
@@ -174,12 +175,7 @@ class SlurmWatch:
 
     def _puts_off(self, batch: Batch, answer: Answer) -> bool:
         """Whether Slurm's answer about a batch is a refusal that passes by itself."""
-        return self._admission.answered(answer, self._held_by_slurm(), len(batch.attempts), self._clock())
-
-    def _held_by_slurm(self) -> int:
-        """How many attempts Slurm has, as far as its answers tell."""
-        sent = [place.sent for name in self._orders if (place := self._places.of(name)) is not None]
-        return sum(one.at is not None and one.refusal is None for one in sent)
+        return self._admission.answered(answer, self._places.held(self._orders), len(batch.attempts), self._clock())
 
     def _hold(self) -> None:
         """Keep tasks from starting while the run is paused, and let them start when it goes on."""
@@ -217,9 +213,8 @@ class SlurmWatch:
         if followed.taken is None:
             found = attempt_files.taken(self._run_dir.paths.attempt(job, n))
             if isinstance(found, (Revoked, Unreadable)):
-                place, error, put_off = self._places.of(followed.name), followed.launch_error, followed.put_off
-                never, was_left = place is not None and place.sent.never, self._was_left(followed)
-                return Evidence(found, launch_error=error, inherited=was_left, put_off=put_off, never=never)
+                error, put_off, was_left = followed.launch_error, followed.put_off, self._was_left(followed)
+                return Evidence(found, launch_error=error, inherited=was_left, put_off=put_off, never=followed.never)
             if found is None:
                 return self._unclaimed(followed, now)
             followed.taken, followed.queued = found, None
@@ -251,10 +246,8 @@ class SlurmWatch:
             was_lost = self._ends.is_doubtful(followed, taken, record, output) and was_taken(row)
         if was_lost:
             record = None  # the cluster ended it, and it has no part in that
-        if record is not None:
-            self._admission.nodes.ended(taken.node)
-        elif isinstance(row, Listed) and row.state in commands.NODE_LOST and now - taken.at_ns / 1e9 < nodes.QUICK:
-            self._admission.nodes.failed(taken.node, f"Slurm: {row.state} of a job that had just begun there", now)
+        state = row.state if isinstance(row, Listed) else ""
+        self._admission.nodes.ended(taken.node, None if record is not None else state, now - taken.at_ns / 1e9, now)
         ended = self._ends.gather(followed, taken, record, row, output)
         if ended.limit and not taken.pilot and place is not None and place.has_others:
             was_lost, record = True, None  # those before it had some of its time
@@ -292,12 +285,15 @@ class SlurmWatch:
             queued = "is being submitted to Slurm"
         elif error is None and is_offered:
             error, followed.put_off = self._pools.error(followed.name) or (None, False)
+            followed.never = self._pools.never(followed.name)
             queued = None if error is not None else self._pools.where(followed.name)
         elif error is None and place is not None:
-            error, followed.put_off = place.sent.refusal, place.sent.put_off
+            error, followed.put_off, followed.never = place.sent.refusal, place.sent.put_off, place.sent.never
             queued = None if error is not None else self._where(followed, place.sent, now)
             if error is None and queued is None:
-                error = self._never_began(followed, place.sent, now)
+                row, first = self._row(followed, 0.0), place.attempts[0] == followed.name
+                directory, its_nodes = place.sent.batch.directory, self._admission.nodes
+                error, followed.put_off = why_unbegun(row, first, directory, its_nodes, now)
         followed.queued, followed.launch_error = queued, error
         quiet = error is None and queued is None
         return Evidence(None, launch_error=error, quiet=quiet, inherited=self._was_left(followed), queued=queued)
@@ -323,23 +319,6 @@ class SlurmWatch:
             return f"waits in Slurm's queue ({row.state.lower()}{why})"
         followed.gone_at = followed.gone_at or now
         return "was started by Slurm" if now - followed.gone_at < SETTLES else None
-
-    def _never_began(self, followed: Followed, sent: Sent, now: float) -> str:
-        row = self._row(followed, 0.0)
-        if not isinstance(row, Listed):
-            followed.put_off = True
-            return "Slurm does not list it"
-        place = f" on {row.node}" if row.node else ""
-        if row.state not in commands.OVER:
-            followed.put_off = True
-            return f"Slurm takes it for running{place}, where it has not begun"
-        says = f"Slurm: {row.state} ({row.reason})"
-        task = self._places.of(followed.name)
-        is_first = task is not None and task.attempts[0] == followed.name  # those behind it may wait for another start
-        if row.node and row.state in commands.NOT_STARTED and is_first:
-            why = f"jobs cannot start there: {says}; see {sent.batch.directory}"
-            followed.put_off = self._admission.nodes.failed(row.node, why, now)
-        return f"{says}{place}; see {sent.batch.directory}"
 
     def _row(self, followed: Followed, since: float) -> Listed | Unreadable | None:
         """What Slurm lists of an attempt, as it was asked after `since` (epoch seconds); None if it lists nothing."""

@@ -108,12 +108,29 @@ def test_a_node_is_excluded_after_two_failures_for_an_hour() -> None:
 def test_failures_that_a_sound_end_parts_or_an_hour_exclude_nothing() -> None:
     found = Nodes({})
     found.failed("n2", "no directory", NOW)
-    found.ended("n2")
+    found.ended("n2", None, 5.0, NOW)
     found.failed("n2", "no directory", NOW + 1)
     found.failed("n1", "no directory", NOW + 1)
     assert found.excluded(NOW + 1) == ()
     found.failed("n2", "no directory", NOW + 2 + nodes.HOUR)
     assert found.excluded(NOW + 2 + nodes.HOUR) == ()
+
+
+@pytest.mark.parametrize(
+    ("state", "after", "wanted"),
+    [
+        ("NODE_FAIL", 5.0, ("n2",)),
+        ("BOOT_FAIL", 5.0, ("n2",)),
+        ("NODE_FAIL", nodes.QUICK, ()),
+        ("PREEMPTED", 5.0, ()),
+        ("", 5.0, ()),
+    ],
+)
+def test_a_node_that_is_lost_soon_after_a_start_has_failed(state: str, after: float, wanted: tuple[str, ...]) -> None:
+    found = Nodes({})
+    for _ in range(2):
+        found.ended("n2", state, after, NOW)
+    assert found.excluded(NOW) == wanted
 
 
 def test_an_excluded_node_outlives_its_manager() -> None:
