@@ -33,6 +33,7 @@ from skill.operations import (
     change_run,
     check_hosts,
     remove_on_hosts,
+    rescue,
     start_run,
     submission,
     submit_spec,
@@ -48,6 +49,8 @@ from skill.runs.requests import Asked
 _NAME = re.compile(r"(?<!\$)\$\{(\w+)\}")
 SEED = "seed"
 _TRIES = 5
+_RESCUE_AGAIN = 60.0
+"""Seconds after which a rescue that failed is tried again."""
 READING = "reading"
 """Of a completed job whose metrics its manager has not read yet."""
 
@@ -195,6 +198,7 @@ class HostsQueue(LocalQueue):
         self._models: dict[str, tuple[str, ...]] = {}
         self._hosts: dict[str, list[str]] | None = None
         self._away: dict[str, float | None] = {}
+        self._again: dict[str, float] = {}
 
     def run(self, gpu_model: str = "") -> Run | None:
         """The newest of the campaign's runs whose jobs are tied to this model, or else one that is tied to none."""
@@ -268,7 +272,24 @@ class HostsQueue(LocalQueue):
         document = super()._document(run)
         rows = document["meta"].get("hosts", [])
         self._away = {row["name"]: _silence(row) for row in rows}
+        if any(row["reachable"] and row["state"] != assignment.LOST for row in rows):
+            for name, age in self._away.items():
+                if age and age >= self._config.lost_after:
+                    self._give_up(run, name)
         return document
+
+    def _give_up(self, run: Run, name: str) -> None:
+        """Have the jobs of a host that was not reached for long run on the others of the run."""
+        if time.monotonic() < self._again.get(name, 0.0):
+            return
+        self._again[name] = time.monotonic() + _RESCUE_AGAIN
+        try:
+            made, _ = rescue.move(run, name, (), None, lambda _made: None, lambda _text: None)
+        except (UseError, FailedError, OSError) as error:
+            self._say(f"warning: {name} has been unreachable for {duration(self._away[name] or 0.0)}: {error}")
+            return
+        moved = 0 if made is None else len(made.moving.moved)
+        self._say(f"{name} has been unreachable for too long, and is given up: {moved} of its jobs run elsewhere")
 
     def _spec(self, jobs: Sequence[JobToRun]) -> MadeSpec:
         return spec_of(self._config, self._work, jobs, ".", self._protected)
