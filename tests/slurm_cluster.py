@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _NUMBERS = itertools.count()
-_CLIENTS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "sacct", "srun")
+_CLIENTS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "sdiag", "sacct", "srun")
 _CONF = """\
 ClusterName=wq
 SlurmctldHost={host}(127.0.0.1)
@@ -48,15 +48,15 @@ SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=1,bf
 SlurmdParameters=config_overrides
 MinJobAge={min_job_age}
 MaxArraySize={max_array}
-MaxJobCount=10000
+MaxJobCount={max_jobs}
 KillWait=2
 SlurmdTimeout=30
 ReturnToService=2
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 AccountingStorageType=accounting_storage/none
-NodeName={nodes[0]} NodeHostname={host} NodeAddr=127.0.0.1 Port=16821 CPUs=8 RealMemory=8000 Gres=gpu:4
-NodeName={nodes[1]} NodeHostname={host} NodeAddr=127.0.0.1 Port=16822 CPUs=8 RealMemory=8000 Gres=gpu:4
+NodeName={nodes[0]} NodeHostname={host} NodeAddr=127.0.0.1 Port=16821 CPUs={cpus} RealMemory={memory} Gres=gpu:4
+NodeName={nodes[1]} NodeHostname={host} NodeAddr=127.0.0.1 Port=16822 CPUs={cpus} RealMemory={memory} Gres=gpu:4
 PartitionName=main Nodes=ALL Default=YES DefaultTime=60 DefMemPerCPU=100 PriorityTier=1
 PartitionName=high Nodes=ALL MaxTime=60 DefMemPerCPU=100 PriorityTier=10 PreemptMode=off
 """
@@ -91,9 +91,18 @@ def _which(name: str) -> str | None:
 
 class SlurmCluster:
     """A cluster whose files are below `base`. `bin`: Slurm's commands, as its users would have them in PATH.
-    `limits_memory`: a job that uses more than it has asked for is killed, see `missing_limits`."""
+    `limits_memory`: a job that uses more than it has asked for is killed, see `missing_limits`; `cpus`: that each node
+    poses to have."""
 
-    def __init__(self, base: Path, max_array: int = 1001, min_job_age: int = 300, limits_memory: bool = False) -> None:
+    def __init__(
+        self,
+        base: Path,
+        max_array: int = 1001,
+        min_job_age: int = 300,
+        limits_memory: bool = False,
+        cpus: int = 8,
+        max_jobs: int = 10_000,
+    ) -> None:
         self.base, self.bin = base, base / "bin"
         self._limits_memory = limits_memory
         self._namespace = f"wq-slurm-{os.getpid()}-{next(_NUMBERS)}"
@@ -101,7 +110,10 @@ class SlurmCluster:
         self.nodes = (f"a{os.getpid()}", f"b{os.getpid()}") if limits_memory else ("n1", "n2")
         self._options = {
             "max_array": max_array,
+            "max_jobs": max_jobs,
             "min_job_age": min_job_age,
+            "cpus": cpus,
+            "memory": 1000 * cpus,
             "tracks": "cgroup" if limits_memory else "linuxproc",
             "limits": "cgroup" if limits_memory else "none",
             "nodes": self.nodes,
