@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from queue_manager.adapters import processes, terminal_reads
@@ -48,11 +49,15 @@ def log_mark(path: Path) -> tuple[int, int]:
     return (status.st_size, status.st_mtime_ns)
 
 
-def last_output(log: Path, now: float) -> Doing:
-    """Return what a log shows of an attempt whose processes cannot be seen. `now` in epoch seconds."""
+def last_output(log: Path, now: float, before: Doing | None) -> Doing:
+    """Return what a log shows of an attempt whose processes cannot be seen. `now` in epoch seconds; `before`: what the
+    look before has found, since when a log that has not changed is not read again."""
     _, changed_ns = log_mark(log)
+    changed = changed_ns / 1e9 if changed_ns else None
+    if before is not None and before.output_at == changed:
+        return replace(before, at=now)
     line, is_open = activity.last_words(log_tail(log))
-    return Doing(now, changed_ns / 1e9 if changed_ns else None, None, False, line, is_open)
+    return Doing(now, changed, None, False, line, is_open)
 
 
 def log_tail(path: Path) -> str:

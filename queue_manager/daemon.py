@@ -6,7 +6,8 @@ import contextlib
 import logging
 import os
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -98,7 +99,8 @@ class Daemon:
         self._engine: Engine | None = None
         self._watch: Follower
         if state.manifest.launcher == SLURM:
-            self._engine = Engine(state, self._run_dir, self._key, environment, jobs.outputs, self._clock.now, poll)
+            given_to = (state, self._run_dir, self._key, host.home, environment)
+            self._engine = Engine(*given_to, jobs.outputs, self._clock.now, poll)
             self._watch = self._engine.watch
         else:
             self._watch = Watch(self._run_dir, launcher, self._key, host.boot, jobs.outputs)
@@ -111,7 +113,8 @@ class Daemon:
         self._cards = CardReadings(state, poll)
         leases = Leases(host.home, state.run_id, self._key, host.boot, host.me)
         self._leases = HostLeases.of(leases, host.shared, self._key)
-        self._publisher = Publisher(paths, state, wake)
+        self._share = share = pace.OWN_HOST if self._engine is None else pace.LOGIN_NODE
+        self._publisher = Publisher(paths, state, wake, share.writing)
         self._commits = Commits(state, self._run_dir, self._guard, self._publisher, self._clock)
         self._teardown = Teardown(paths, state, host.home, environment, cwd, poll, wake, self._leases.owners)
         self._ports = Ports(host.home.ports, self._key, host.boot, SharedPorts(host.shared, host.boot))
@@ -130,11 +133,13 @@ class Daemon:
         self._metrics = MetricReader(state, paths, environment, jobs.cwd, wake)
         self._health = HealthWatch(state, paths, environment, jobs.cwd, self._watch.began_ns, self.notices.say)
         self._estimator = Estimator(
-            paths, state, host.cores, self._clock.now(), self._health.readings, lambda: self._health.whole
-        )
+            paths, state, host.cores, self._clock.now(), self._health.readings, lambda: self._health.whole,
+            share,
+        )  # fmt: skip
         self._impossible: dict[Need, str] = {}
         self._foreign: tuple[b.ForeignLease, ...] = ()
         self._admitted: b.Admitted | None = None
+        self._doing: Mapping[int, b.Doing] = {}
         self._halt = False
         self._again = False
         self._just_finished = False
@@ -173,7 +178,9 @@ class Daemon:
         self._write_leases()
         self._tell(begun)
         while not self._halt:
+            begin = time.thread_time()
             self.turn()
+            time.sleep(pace.rest(self._share, time.thread_time() - begin))
             if self._is_over() and not self._run_dir.requests():
                 break
             self._wait()
@@ -303,10 +310,14 @@ class Daemon:
         doing = None
         if now >= self._watch.sample_due() and self._state.live:
             idle = pace.idle_pace(self._poll, self._state.manifest.stale_after)
-            orders.update(self._watch.sample(now, self._cards.for_sample(), idle))
-            doing = self._watch.doing()
-            self._state.touched.update(doing)
-            self._publisher.changed()
+            idle_orders = self._watch.sample(now, self._cards.for_sample(), idle)
+            orders.update(idle_orders)
+            known, doing = self._doing, self._watch.doing()
+            fresh = [order for order, one in doing.items() if known.get(order) is not one]
+            self._doing = doing
+            if fresh or idle_orders:
+                self._state.touched.update(fresh)
+                self._publisher.changed()
         attempts = self._watch.observe(orders, now)
         if self._watch.queued():
             self._state.touched.update(attempts)
@@ -423,7 +434,7 @@ class Daemon:
         """Sleep until something happens or is due."""
         now = self._clock.now()
         if self._again:
-            timeout = 0.0
+            self._wakeups.wait(0.0)
         else:
             due = [now + pace.HEARTBEAT if self._beat_at <= now else self._beat_at, self._teardown.due()]
             due += [at for at in (self._cards.due(now), self._preconditions.due()) if at is not None]
@@ -437,15 +448,12 @@ class Daemon:
             engine = None if self._engine is None else self._engine.due()
             others = (self._code.due(), self._health.due(), self._notifier.due(), engine)
             due.extend(at for at in others if at is not None)
-            timers = (self._cards.view_due(), self._estimator.due(now), next_timer(self._state, self._turned_at))
+            timers = (self._cards.view_due(), next_timer(self._state, self._turned_at))
             due.extend(at for at in timers if at is not None)
             snapshot = self._publisher.due_in()
             if snapshot is not None:
                 due.append(now + snapshot)
-            timeout = max(0.0, min(due) - now)
-        woken = self._wakeups.wait(timeout)
-        if not (woken or self._again) and self._estimator.work(self._clock.now(), self._cards.last):
-            self._publisher.changed()
+            self._sleep(now, min(due))
         if self._watch.left_dead and self._clock.now() >= self._clean_at:
             self._clean_at = self._clock.now() + pace.CLEAN
             self._watch.clean_up(self._launches.has_session)
@@ -455,6 +463,16 @@ class Daemon:
             self.notices.say(unanswered.KIND, unanswered.words(self._state, self._clock.now()))
             self._wakeups.rung = True
             self._publisher.changed()
+
+    def _sleep(self, now: float, until: float) -> None:
+        """Sleep, and estimate the end of the run meanwhile: that asks for no turn as long as nothing comes out."""
+        while not self._wakeups.wait(max(0.0, min(until, self._estimator.due(now) or until) - now)):
+            now = self._clock.now()
+            if self._estimator.work(now, self._cards.last):
+                self._publisher.changed()
+                return
+            if now >= until:
+                return
 
     def _complete(self) -> None:
         """Run the spec's `on_complete`, at most once for each end of the run."""

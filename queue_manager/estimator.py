@@ -9,6 +9,7 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from queue_manager.adapters import regular
+from queue_manager.core import pace
 from queue_manager.core.boundary import HealthReading
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.model import InvalidTransition, QueueState
@@ -22,9 +23,9 @@ _log = logging.getLogger(__name__)
 
 SLICE = 0.005
 """Seconds of work at a time, after which the manager looks whether anything has happened."""
-SHARE, SAVED = 0.01, 0.1
-"""The part of the time that this may take, and as many seconds of it as may be saved up for a time with more news: a
-run of a few seconds has its estimate when its first jobs have ended."""
+SAVED = 0.1
+"""Seconds of work that may be saved up for a time with more news: a run of a few seconds has its estimate when its
+first jobs have ended."""
 FIRST, OFTEN = 1.0, 0.5
 """Seconds from the manager's begin until the first time, and between two times at least."""
 LATE, LATEST = 10.0, 120.0
@@ -36,7 +37,8 @@ _MOST = 64 << 20
 
 class Estimator:
     """`eta`: what came out last, None as long as nothing has. `health` gives what is known of running attempts,
-    `whole` the phases of which their progress is that of whole jobs."""
+    `whole` the phases of which their progress is that of whole jobs. `share`: the part of the time that this may
+    take, and by turning how fast it may go on."""
 
     def __init__(
         self,
@@ -46,7 +48,10 @@ class Estimator:
         now: float,
         health: Callable[[], Mapping[int, HealthReading]],
         whole: Callable[[], AbstractSet[str]],
+        share: pace.Share = pace.OWN_HOST,
     ) -> None:
+        self._share = share
+        self._rests_until = now
         self._paths, self._state, self._cores = paths, state, cores
         self._health, self._whole = health, whole
         self._steps: Generator[None, None, Eta] | None = None
@@ -59,7 +64,7 @@ class Estimator:
     def due(self, now: float) -> float | None:
         """When there is something to do (epoch seconds); None while there is nothing."""
         if self._steps is not None:
-            return now
+            return max(now, self._rests_until)
         if self._state.finished is not None:
             return None
         if self._seq != self._state.seq:
@@ -86,11 +91,12 @@ class Estimator:
         except InvalidTransition:  # a fault of ours, which is no reason to end a manager
             _log.exception("the end of the run cannot be estimated")
             self.eta, self._steps = None, None
-        self._saved = min(SAVED, self._saved + SHARE * max(0.0, now - self._paid)) - (time.thread_time() - used)
-        self._paid = now
+        took = time.thread_time() - used
+        self._saved = min(SAVED, self._saved + self._share.estimating * max(0.0, now - self._paid)) - took
+        self._paid, self._rests_until = now, now + pace.rest(self._share, took)
         if self._steps is not None:
             return False
-        self._next = now + max(OFTEN, -self._saved / SHARE)
+        self._next = now + max(OFTEN, -self._saved / self._share.estimating)
         is_news = _differs(before, self.eta, now)
         is_known = self.eta is not None and self.eta.at is not None
         self._late = min(LATEST, 2 * self._late) if is_known and not is_news else LATE

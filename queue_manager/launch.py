@@ -24,6 +24,9 @@ from queue_manager.launchers.warm import Warm
 class Launch:
     """Starts the attempts of one run. `key`: of the run, see layout.run_key; `given`: what all its attempts get."""
 
+    has_gate = True
+    """Whether processes that a job leaves running are found by its gate, see RunDir.prepare_attempt."""
+
     def __init__(
         self,
         state: QueueState,
@@ -77,7 +80,7 @@ class Launch:
             prelude=recovery.prelude(job),
         )
         text = script.job_script(state.manifest, spec, state.run_id, attempt.n, names, cwd, given)
-        return self._run_dir.prepare_attempt(spec.id, attempt.n, text, state.order_of)
+        return self._run_dir.prepare_attempt(spec.id, attempt.n, text, state.order_of, has_gate=self.has_gate)
 
     def has_session(self, name: str) -> bool:
         """Whether a session of this name is an attempt's of this run."""

@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         lock = _take(paths, run, job)
         if lock.succeeds:
             fence(paths.journal)
-        is_changed = not paths.journal.exists() or paths.journal.stat().st_size != run.length
+        is_changed = (paths.journal.stat().st_size if paths.journal.exists() else 0) != run.length
         if lock.succeeds or is_changed:  # somebody was before us
             run = load(paths)
             _check_alone(paths, run)

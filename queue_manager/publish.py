@@ -11,7 +11,7 @@ from typing import Any
 from queue_manager.adapters.files import SHOWN, write_whole
 from queue_manager.adapters.journal import SnapshotWriter
 from queue_manager.adapters.line_file import LineFile
-from queue_manager.core import alerts, job_metrics, snapshot, summary
+from queue_manager.core import alerts, job_metrics, pace, snapshot, summary
 from queue_manager.core.events import Record
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.model import QueueState
@@ -23,13 +23,16 @@ _ROWS_AT_ONCE = 1000
 
 
 class Publisher:
-    """Keeps what is published up to date with one run's state. `wake` is called when a snapshot has been written."""
+    """Keeps what is published up to date with one run's state. `wake` is called when a snapshot has been written.
+    `share`: of the time, that goes into writing at most."""
 
-    def __init__(self, paths: RunPaths, state: QueueState, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, paths: RunPaths, state: QueueState, wake: Callable[[], None], share: float = pace.OWN_HOST.writing
+    ) -> None:
         self._paths, self._state, self._wake = paths, state, wake
         self._rows: list[bytes] = []
         self._queue_wide: tuple[object, ...] | None = None
-        self._writer = SnapshotWriter(paths.state)
+        self._writer = SnapshotWriter(paths.state, share)
         self._stale = True
         self._head: dict[str, Any] | None = None
         """As written last, like the rows; both hold what was in the journal by then."""

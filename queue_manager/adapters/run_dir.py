@@ -117,8 +117,11 @@ class RunDir:
 
     # -- attempts ---------------------------------------------------------------------------------------------
 
-    def prepare_attempt(self, job: str, n: int, text: str, ids: Container[str]) -> AttemptPaths:
-        """Make the directory and the script of an attempt, and move the log of the one before aside.
+    def prepare_attempt(
+        self, job: str, n: int, text: str, ids: Container[str], *, has_gate: bool = True
+    ) -> AttemptPaths:
+        """Make the directory and the script of an attempt, and move the log of the one before aside. `has_gate`: what
+        the job starts inherits its gate, for which its wrapper stays.
 
         The log is moved before the directory is made: while there is no directory, the log is the earlier one's.
         """
@@ -130,8 +133,9 @@ class RunDir:
                 if log.exists() and (n > 1 or log.stat().st_size):  # an empty one may be of a session that never began
                     log.replace(self.paths.earlier_log(job, n - 1, ids))
                 make_directory(paths.root)
-            with contextlib.suppress(OSError):  # without it the wrapper waits for nothing
-                make_fifo(paths.gate)
+            if has_gate:
+                with contextlib.suppress(OSError):  # without it the wrapper waits for nothing
+                    make_fifo(paths.gate)
         write_text(paths.script, text)
         return paths
 

@@ -335,6 +335,11 @@ class HostPaths(NamedTuple):
         return self.root / "environments"
 
     @property
+    def squeue(self) -> Path:
+        """What Slurm listed last of this user's tasks."""
+        return self.root / "squeue"
+
+    @property
     def cards_lock(self) -> Path:
         return self.root / "cards.lock"
 

@@ -7,6 +7,7 @@ journaled: a manager that starts looks at everything.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from queue_manager.core import activity
 from queue_manager.core import events as ev
@@ -25,6 +26,27 @@ HALF_GONE = 0.05
 remains."""
 HEARTBEAT = 10.0
 """Seconds after which the snapshot is written again although nothing happened."""
+
+
+class Share(NamedTuple):
+    """What part of the time a manager may spend on what nobody waits for: on writing the state, on estimating the end;
+    and on turns, one after the other, where None is all of it."""
+
+    writing: float
+    estimating: float
+    turning: float | None
+
+
+OWN_HOST = Share(0.03, 0.01, None)
+LOGIN_NODE = Share(0.003, 0.002, 0.04)
+"""Login nodes are shared by many, who are told off for more than a few minutes of CPU time a day."""
+MOST_REST = 0.5
+"""Seconds of rest after a turn, at most."""
+
+
+def rest(share: Share, used: float) -> float:
+    """Return the seconds to wait until the next turn, after one that used so many seconds of CPU time."""
+    return 0.0 if share.turning is None else min(MOST_REST, used / share.turning)
 
 
 CLEAN = 3.0

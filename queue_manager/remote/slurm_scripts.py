@@ -31,7 +31,7 @@ from queue_manager.code_watch import CodeWatch
 from queue_manager.core import events as ev
 from queue_manager.core import shell_paths
 from queue_manager.core.events import Record
-from queue_manager.core.layout import RunPaths, run_key, session_name
+from queue_manager.core.layout import HostPaths, RunPaths, run_key, session_name
 from queue_manager.core.manifest import Manifest, ManifestError, decode
 from queue_manager.core.model import QueueState
 from queue_manager.host_jobs import HostJobs
@@ -140,7 +140,7 @@ def write(manifest: Manifest, root: Path) -> dict[str, Any]:
     cluster = Written(environment)
     cluster.ask()
     jobs = HostJobs(paths, state, environment)
-    engine = Engine(state, run_dir, key, environment, Patterns, time.time, 5.0, cluster)
+    engine = Engine(state, run_dir, key, HostPaths.of(root), environment, Patterns, time.time, 5.0, cluster)
     engine.look(now)
     ports = _NoPorts(root / "ports", key, BOOT, SharedPorts(SharedDirectory(root), BOOT))
     code = _AnyCode(state, environment, jobs.run_cwd(), now, lambda: None)

@@ -14,6 +14,7 @@ from queue_manager.slurm.accounting import Accounting
 from queue_manager.slurm.batches import Answer, Batch
 from queue_manager.slurm.commands import Configuration, Listed
 from queue_manager.slurm.partitions import Partition
+from queue_manager.slurm.shared_listing import SharedListing
 from queue_manager.slurm.workers import Workers
 
 TOLD_AT_ONCE = 200
@@ -30,10 +31,12 @@ class Listing(NamedTuple):
 
 class Cluster:
     """The cluster as one run uses it. Answers come later, and `wake` is called then, from another thread. `clock` gives
-    epoch seconds."""
+    epoch seconds; `shared`: where other runs of this user find what was listed."""
 
-    def __init__(self, environment: Mapping[str, str], clock: Callable[[], float]) -> None:
-        self._environment, self._clock = commands.scrubbed(environment), clock
+    def __init__(
+        self, environment: Mapping[str, str], clock: Callable[[], float], shared: SharedListing | None = None
+    ) -> None:
+        self._environment, self._clock, self._shared = commands.scrubbed(environment), clock, shared
         self.wake: Callable[[], None] = lambda: None
         self._submitting = Workers(1, "sbatch")
         self._asking = Workers(1, "squeue")
@@ -86,14 +89,17 @@ class Cluster:
         self._configuring = False
         self.wake()
 
-    def look(self) -> None:
-        """Have Slurm asked what it has of all tasks, unless it is being asked."""
+    def look(self, age: float = 0.0) -> None:
+        """Have Slurm asked what it has of all tasks, unless it is being asked, or another run of this user has asked
+        within so many seconds."""
         if not self._looking:
             self._looking = True
-            self._asking.submit(self._look)
+            self._asking.submit(partial(self._look, age))
 
-    def _look(self) -> None:
-        self.listing = self._ask()
+    def _look(self, age: float) -> None:
+        found = self._shared.read(self._clock() - age) if age and self._shared is not None else None
+        is_new = found is not None and (self.listing is None or found[0] > self.listing.asked)
+        self.listing = Listing(commands.listing(found[1]), found[0]) if found is not None and is_new else self._ask()
         self._looking = False
         self.wake()
 
@@ -104,6 +110,8 @@ class Cluster:
             return Listing(Unreadable(f"squeue: {done}"), asked)
         if done.returncode:
             return Listing(Unreadable(f"squeue: {commands.complaint(done.stderr)}"), asked)
+        if self._shared is not None:
+            self._shared.write(asked, done.stdout)
         return Listing(commands.listing(done.stdout), asked)
 
     def look_at_partitions(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from queue_manager.adapters import evidence
 from queue_manager.adapters.distributed import Ports
@@ -10,16 +11,18 @@ from queue_manager.adapters.named_values import NamedValues
 from queue_manager.adapters.run_dir import RunDir
 from queue_manager.code_watch import CodeWatch
 from queue_manager.core.boundary import Admitted
+from queue_manager.core.layout import HostPaths
 from queue_manager.core.model import QueueState
 from queue_manager.launch import Launch
 from queue_manager.launchers.launcher import Launcher
 from queue_manager.launchers.script import Given
-from queue_manager.slurm import batches, commands
+from queue_manager.slurm import batches, commands, refill
 from queue_manager.slurm.admission import Admission
 from queue_manager.slurm.batches import Batches
 from queue_manager.slurm.cluster import Cluster, Listing
 from queue_manager.slurm.launch import SlurmLaunch
 from queue_manager.slurm.pools import Pools
+from queue_manager.slurm.shared_listing import SharedListing
 from queue_manager.slurm.watch import LOOKS_PER_POLL, SlurmWatch
 
 WINDOW = 1000
@@ -36,6 +39,7 @@ class Engine:
         state: QueueState,
         run_dir: RunDir,
         key: str,
+        home: HostPaths,
         environment: Mapping[str, str],
         patterns: Callable[[], evidence.Patterns],
         clock: Callable[[], float],
@@ -43,7 +47,7 @@ class Engine:
         cluster: Cluster | None = None,
     ) -> None:
         self.store = Batches(run_dir.paths, key, state.run_id)
-        self.cluster = cluster or Cluster(environment, clock)
+        self.cluster = cluster or Cluster(environment, clock, SharedListing(home.squeue, environment))
         self.admission = Admission(state.manifest.max_parallel or WINDOW, state.machine.conditions)
         shown = (poll, lambda: state.paused, self.admission)
         self.pools = Pools(run_dir.paths, self.store, self.cluster, key, *shown)
@@ -84,7 +88,9 @@ class Engine:
         if sending is not None and now >= self._reads_at:
             self._reads_at = now + _AGAIN
             self.admission.waits(commands.is_full(batches.complaint(sending)))
-        return self.admission.look(len(self._state.live), bool(self._state.ready.needs()), now)
+        live, queued = len(self._state.live), self._state.tallies.queued
+        found = self.admission.look(live, bool(self._state.ready.needs()), now)
+        return replace(found, room=refill.allowed(found.room, self.admission.window.size, live, queued))
 
     def due(self) -> float | None:
         """Return when to look again though nothing has happened (epoch seconds)."""

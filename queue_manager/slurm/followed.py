@@ -5,7 +5,12 @@ from __future__ import annotations
 from queue_manager.core.boundary import Doing, Place
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Attempt
+from queue_manager.core.readings import Unreadable
 from queue_manager.slurm.attempt_files import Taken
+from queue_manager.slurm.commands import Listed
+from queue_manager.slurm.fate import Fate, fate
+
+_WAITS = ("PENDING", "CONFIGURING")
 
 
 class Followed:
@@ -14,6 +19,7 @@ class Followed:
 
     def __init__(self, spec: JobSpec, attempt: Attempt, cwd: str, inherited: bool) -> None:
         self.spec, self.attempt, self.cwd, self.inherited = spec, attempt, cwd, inherited
+        self.name = f"{spec.id}~{attempt.n}"
         self.launch_error: str | None = None
         self.put_off = self.never = False
         self.taken: Taken | None = None
@@ -29,10 +35,7 @@ class Followed:
         self.is_revoked = False
         self.runs_since: float | None = None
         self.doing: Doing | None = None
-
-    @property
-    def name(self) -> str:
-        return f"{self.spec.id}~{self.attempt.n}"
+        self._news: object = None
 
     def was_killed_for(self, now: float) -> float:
         """Return the seconds since it was to be killed first, which is now if it never was."""
@@ -47,3 +50,17 @@ class Followed:
         """
         self.runs_since = (self.runs_since or now) if runs else None
         return self.runs_since is not None and now - self.runs_since >= within
+
+    def has_news(self, row: Listed | Unreadable | None, offered: object, now: float) -> bool:
+        """Whether a new listing says anything of it that the one before did not, or that counts once it has lasted.
+
+        `row`: what it lists of the attempt; `offered`: what keeps it from beginning in a pilot, None where it is not
+        offered to any. Most of a long queue is as it was, and looking at each attempt's files costs much more.
+        """
+        news = row if isinstance(row, Listed) else (type(row), offered)
+        before, self._news = self._news, news
+        if isinstance(row, Listed):
+            self.listed_at = now
+            is_calm = row.state in _WAITS if self.taken is None else fate(row) is Fate.RUNS
+            return news != before or not is_calm
+        return news != before or (row is None and (offered is None or self.taken is not None))

@@ -56,6 +56,8 @@ class _Group:
 class SlurmLaunch(Launch):
     """Submits the attempts of one run."""
 
+    has_gate = False
+
     def __init__(
         self,
         state: QueueState,

@@ -29,6 +29,7 @@ from queue_manager.slurm.commands import Listed
 from queue_manager.slurm.fate import Fate, fate, was_taken
 from queue_manager.slurm.followed import Followed
 from queue_manager.slurm.leftover_tasks import leftover_tasks
+from queue_manager.slurm.look_pace import LookPace
 from queue_manager.slurm.pausing import to_change
 from queue_manager.slurm.places import Places
 from queue_manager.slurm.pools import Pools
@@ -84,7 +85,7 @@ class SlurmWatch:
         self._marked: set[str] = set()
         self._listed_at: float | None = None
         self._due = 0.0
-        self._looked = -1e9
+        self._pace = LookPace(poll * LOOKS_PER_POLL)
         self.selector = selectors.DefaultSelector()
         for sent in self._places.kept:
             pools.know(sent)
@@ -144,15 +145,18 @@ class SlurmWatch:
         listing = self._cluster.listing
         if listing is not None and listing.asked != self._listed_at:
             self._listed_at = listing.asked
-            found.update(self._followed)
+            found.update(order for order, one in self._followed.items() if self._has_news(one, now))
             self._hold()
             self._pools.keep(now)
             if not isinstance(listing.tasks, Unreadable):
                 wanted = {*self._orders, *self._pools.wanted()}
                 self._cluster.tell(commands.end, leftover_tasks(listing.tasks, self._places.batches(), wanted))
             for followed in self._followed.values():
-                log = self._run_dir.paths.log(followed.spec.id)
-                followed.doing = None if followed.taken is None else last_output(log, now)
+                if followed.taken is not None:
+                    log = self._run_dir.paths.log(followed.spec.id)
+                    followed.doing = last_output(log, now, followed.doing)
+        if found:
+            self._pace.changed()
         return {order for order in found if order is not None}
 
     def ended(self, fd: int, order: int) -> bool:  # noqa: ARG002
@@ -168,9 +172,8 @@ class SlurmWatch:
     def sample(self, now: float, cards: Cards | Unreadable | None, pace: float) -> list[int]:  # noqa: ARG002
         """Look for what has changed. Returns the attempts to be observed."""
         self._due = now + self._poll
-        if now - self._looked >= self._poll * LOOKS_PER_POLL * self._admission.slower:
-            self._looked = now
-            self._cluster.look()
+        if self._pace.is_due(now, self._admission.slower):
+            self._cluster.look(age=self._pace.usual / 2)
         return sorted(self.over())
 
     def _puts_off(self, batch: Batch, answer: Answer) -> bool:
@@ -182,6 +185,11 @@ class SlurmWatch:
         rows = ((one, self._row(one, 0.0), self._task(one)) for one in self._followed.values() if one.taken is None)
         for make, tasks in zip((commands.hold, commands.release), to_change(rows, self._was_paused)):
             self._cluster.tell(make, tasks)
+
+    def _has_news(self, followed: Followed, now: float) -> bool:
+        name = followed.name
+        offered = (self._pools.error(name), self._pools.where(name)) if self._pools.has(name) else None
+        return followed.has_news(self._row(followed, 0.0), offered, now)
 
     def doing(self) -> dict[int, Doing]:
         """What each running attempt did when that was last looked at."""

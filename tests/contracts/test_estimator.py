@@ -14,8 +14,9 @@ from queue_manager.core.durations import Earlier
 from queue_manager.core.events import Record
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.model import InvalidTransition, QueueState
+from queue_manager.core.pace import OWN_HOST
 from queue_manager.core.readings import Cards
-from queue_manager.estimator import FIRST, LATE, LATEST, OFTEN, SAVED, SHARE, Estimator
+from queue_manager.estimator import FIRST, LATE, LATEST, OFTEN, SAVED, Estimator
 from tests.core.states import manifest, spec
 from tests.core.test_simulate import bare, cards
 from tests.fakes import START
@@ -125,7 +126,7 @@ def test_it_takes_a_small_part_of_the_time_and_what_is_saved_up_is_taken_at_once
         times.append(at)
         state.apply(Record(state.seq + 1, at, ev.Paused() if len(times) % 2 else ev.Resumed()))
     assert [round(at - START, 6) for at in times[:4]] == [FIRST, FIRST + OFTEN, FIRST + 2 * OFTEN, FIRST + 3 * OFTEN]
-    assert costs * (len(times) - 1) <= SAVED + SHARE * (times[-1] - START)
+    assert costs * (len(times) - 1) <= SAVED + OWN_HOST.estimating * (times[-1] - START)
 
 
 def test_the_end_is_estimated_again_when_it_has_passed(tmp_path: Path) -> None:
