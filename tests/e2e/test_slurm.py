@@ -318,3 +318,76 @@ def test_a_run_on_a_login_node_comes_back_with_its_results(laptop: Laptop, clust
     out, err = laptop.call("submit", "spec.yaml", "--engine", "slurm", "--host", "login", code=1)
     assert out == ""
     assert "Slurm can never run 4 jobs (j1, j2, j3, j4): invalid partition specified: nowhere" in err
+
+
+SAME = """\
+project: same
+launcher: process
+oom_retry: {delay: 0.1, max_attempts: 3}
+metrics: {loss: {json: "out/${id}.json", key: loss, goal: min}}
+slurm: {mem: 100M}
+phases:
+  - name: teach
+    grid: {n: [1, 2]}
+    template: {id: "t${n}", gpus: 0, cmd: "echo ${n}00 > t${n}", expected_output: "t${n}", metrics: {}}
+  - name: learn
+    depends_on: teach
+    match: [n]
+    grid: {n: [1, 2], seed: [0..2]}
+    template:
+      id: "s${n}_${seed}"
+      gpus: 0
+      cmd: sh learn.sh ${n} ${seed}
+      expected_output: "out/s${n}_${seed}.json"
+  - name: last
+    jobs: [{id: never, gpus: 0, cmd: "true", depends_on: [s2_2]}]
+"""
+LEARN = """\
+[ "$1 $2" != "2 2" ] || { echo "ValueError: no" >&2; exit 3; }
+[ "$1 $2 $WAVEQUEUE_ATTEMPT" != "1 1 1" ] || { echo "torch.OutOfMemoryError: CUDA out of memory."; exit 1; }
+mkdir -p out
+echo "{\\"loss\\": $(cat t$1).$2}" > "out/s$1_$2.json"
+"""
+
+
+def test_hosts_and_slurm_give_equal_results(world: World) -> None:
+    """Apart from times and places."""
+    found = []
+    for engine, begin in (("local", ["run"]), ("slurm", ["submit", "--engine", "slurm"])):
+        project = world.root / engine
+        project.mkdir()
+        (project / "same.yaml").write_text(SAME)
+        (project / "learn.sh").write_text(LEARN)
+        verb, *options = begin
+
+        def call(*line: str, project: Path = project) -> tuple[int, str]:
+            process = forked.start("skill", list(line), project, world.environment)
+            out, err = process.communicate(PATIENCE)
+            return process.wait(), out + err
+
+        assert call(verb, "same.yaml", *options, "--poll", "0.2")[0] in (0, 3)
+        while (ended := call("wait"))[0] == 4:  # a job is stuck, and others go on
+            pass
+        assert ended[0] == 3, ended
+        said = {verb: call(verb, "--json")[1] for verb in ("results", "status")}
+        results = json.loads(re.sub(r"same-\d+-\d+", "RUN", said["results"]))
+        kept = [
+            "id",
+            "phase",
+            "status",
+            "attempts",
+            "oom_attempts",
+            "exit_code",
+            "failure",
+            "error",
+            "metrics",
+            "outcome",
+        ]
+        rows = [{key: row[key] for key in kept} for row in json.loads(said["status"])["jobs"]]
+        found.append((results, rows))
+    local, slurm = found
+    assert local[0]["rows"]
+    assert local[0] == slurm[0]
+    assert local[1] == slurm[1]
+    statuses = {row["id"]: (row["status"], row["attempts"]) for row in slurm[1]}
+    assert (statuses["s2_2"], statuses["never"], statuses["s1_1"]) == (("stuck", 1), ("blocked", 0), ("completed", 2))
