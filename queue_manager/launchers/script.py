@@ -135,7 +135,7 @@ def job_script(
         "IFS= read -r _wq < /proc/$$/stat && printf '%s\\n' \"$_wq\" > started",
         *(["_wq_at=$PWD"] if uses_place else []),
         f"umask {given.umask:04o}",
-        *([] if given.environment is None else [f". {q(given.environment)}"]),
+        *([] if given.environment is None else _sourced(given.environment, cards is None)),
         f"cd -- {q(cwd)} || {give_up('the cwd does not exist: ' + cwd)}",
         *environments.enter(manifest, given.run_cwd or cwd),
         *environments.identify(manifest),
@@ -154,6 +154,15 @@ def job_script(
     return "\n".join(parts) + "\n"
 
 
+def _sourced(environment: str, keeps_cards: bool) -> list[str]:
+    """Lines that read the run's environment. `keeps_cards`: but for the GPUs that were given to this attempt alone."""
+    line = f". {q(environment)}"
+    if not keeps_cards:
+        return [line]
+    return [f'_wq="$(declare -p {" ".join(_OF_CARDS)} 2>/dev/null)"', line, 'eval "$_wq"']
+
+
+_OF_CARDS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "GPU_DEVICE_ORDINAL")
 _GIVEN = ("CUDA_VISIBLE_DEVICES",)
 _GIVEN_CARDS = ['GPU="${CUDA_VISIBLE_DEVICES-}"', 'GPU_INDEX="$(set -- ${GPU//,/ }; seq -s, 0 $(($# - 1)))"']
 """What a command's `${GPU}` and `${GPU_INDEX}` are where they are known only once it runs."""

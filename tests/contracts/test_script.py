@@ -583,3 +583,23 @@ def test_a_script_is_a_function_of_its_arguments() -> None:
     manifest = Manifest("p", (spec,), (Phase("main"),), conda="x", venv=None)
     texts = {script.job_script(manifest, spec, RUN, n, ("0",), "/x") for n, _ in itertools.product((1, 2), range(3))}
     assert len(texts) == 2
+
+
+@pytest.mark.parametrize(
+    "given_to_it", [{"CUDA_VISIBLE_DEVICES": "GPU-1,GPU 2", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, {}]
+)
+def test_the_gpus_that_slurm_gives_outrank_those_of_the_shell_that_the_run_was_started_in(
+    tmp_path: Path, given_to_it: dict[str, str]
+) -> None:
+    environment = tmp_path / "environment.sh"
+    environment.write_text("export CUDA_VISIBLE_DEVICES=7\nexport CUDA_DEVICE_ORDER=FASTEST_FIRST\nexport KEY=kept\n")
+    spec = JobSpec("job", "env", "main")
+    given = script.Given(environment=str(environment))
+    text = script.job_script(Manifest("p", (spec,), (Phase("main"),)), spec, RUN, 1, None, str(tmp_path), given)
+    done = subprocess.run(
+        ["bash", "-c", text], cwd=tmp_path, env=given_to_it, capture_output=True, text=True, timeout=60
+    )
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    wanted = {"CUDA_VISIBLE_DEVICES": "7", "CUDA_DEVICE_ORDER": "FASTEST_FIRST", "KEY": "kept", **given_to_it}
+    assert {name: found.get(name) for name in wanted} == wanted
+    assert "_wq" not in found

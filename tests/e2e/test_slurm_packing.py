@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from queue_manager.core.manifest import JobSpec
+from queue_manager.core.manifest import JobSpec, Phase
 from queue_manager.core.requests import Request
 from tests import nvml
 from tests.e2e.runs import Run, World, wait_for
@@ -46,11 +46,11 @@ def world(tmp_path: Path, cluster: SlurmCluster) -> Iterator[World]:
     made.close()
 
 
-def small(name: str, cmd: str = "true", allocations: int = 2, **fields: object) -> JobSpec:
+def small(name: str, cmd: str = "true", allocations: int = 2, mib: int = NEED, **fields: object) -> JobSpec:
     """A job that takes as much memory of its GPU as it says, or dies. All allocations are on one node, so that they
     have GPUs of their own: both nodes are this machine."""
     slurm = {"gres": "gpu:1", "extra": ["--nodelist=n1"], "allocations": allocations}
-    return job(name, f"{nvml.alloc(NEED)}; {cmd}", slurm=slurm, gpu_mem_mib=NEED, **fields)
+    return job(name, f"{nvml.alloc(mib)}; {cmd}", slurm=slurm, gpu_mem_mib=mib, **fields)
 
 
 def running(run: Run) -> list[str]:
@@ -114,7 +114,12 @@ def test_what_is_cancelled_or_takes_too_long_ends_alone(world: World) -> None:
     """Six have room. Of those that wait one is cancelled before it begins, and one runs past its timeout."""
     deaf = "trap 'echo asked >> asked' TERM; while :; do sleep 0.05; done"
     jobs = [small(f"j{n}", UNTIL_GO, 1) for n in range(6)]
-    run = on_slurm(world, *jobs, small("slow", deaf, 1, timeout=0.5, grace=0.3), small("never", "true", 1))
+    others = (
+        small("slow", deaf, 1, timeout=0.5, grace=0.3),
+        small("never", "true", 1),
+        small("huge", "true", 1, 30_000),
+    )
+    run = on_slurm(world, *jobs, *others)
     run.start()
     wait_for(lambda: len(running(run)) == 6, say="six to run")
     assert run.ask(Request("cancel-1", "cancel", ("j1", "never"))).ok
@@ -123,8 +128,32 @@ def test_what_is_cancelled_or_takes_too_long_ends_alone(world: World) -> None:
     run.wait_status("slow", "stuck")
     assert (world.root / "work/asked").read_text() == "asked\n"
     assert "stopped by its timeout after 0.5 s" in run.jobs()["slow"]["error"]
+    assert "needs 30000 MiB on 1 GPU; the largest GPU has 20000 MiB" in run.jobs()["huge"]["error"]
     assert len(running(run)) == 5
     (world.root / "work/go").touch()
     assert run.finish() == 3
     assert set(ran(run).values()) == {1}
-    assert "never 1" not in ran(run)
+    assert not {"never 1", "huge 1"} & set(ran(run))
+
+
+def test_a_pause_and_the_loss_of_an_allocation_cost_nothing(world: World, cluster: SlurmCluster) -> None:
+    """Students go on where their teacher ran. Then the allocation is taken away while the run is paused."""
+    students = [small(f"s{n}", UNTIL_GO, 1, phase="learn") for n in range(3)]
+    phases = (Phase("main"), Phase("learn", ("main",)))
+    run = on_slurm(world, small("t", "true", 1), *students, phases=phases)
+    run.start()
+    wait_for(lambda: len(running(run)) == 3, say="the students to run")
+    assert len(list((run.directory / "slurm/batches").iterdir())) == 1
+    assert run.ask(Request("pause-1", "pause")).ok
+    assert run.ask(Request("cancel-1", "cancel", ("s0",))).ok
+    run.wait_status("s0", "cancelled")
+    assert run.ask(Request("retry-1", "retry", ("s0",))).ok
+    cluster.call("scancel", cluster.call("squeue", "-h", "-o", "%A").strip())
+    wait_for(lambda: list(run.statuses().values()).count("pending") == 3, say="the students to wait")
+    cluster.until(lambda: not cluster.call("squeue", "-h").strip(), "the allocation has ended")
+    assert len(ran(run)) == 4
+    (world.root / "work/go").touch()
+    assert run.ask(Request("resume-1", "resume")).ok
+    assert run.finish() == 0, run.story()
+    assert ran(run) == {f"{name} {n}": 1 for name, n in (("t", 1), *((f"s{k}", n) for k in range(3) for n in (1, 2)))}
+    assert {row["attempts"] for row in run.jobs().values()} == {1}
