@@ -52,7 +52,6 @@ class Engine:
         shown = (poll, lambda: state.paused, self.admission)
         self.pools = Pools(run_dir.paths, self.store, self.cluster, key, *shown)
         self.watch = SlurmWatch(run_dir, self.store, self.cluster, patterns, clock, *shown, self.pools)
-        self.pools.note = self.watch.sent
         self._state, self._poll, self._clock = state, poll, clock
         self._asks_at = self._reads_at = 0.0
         self._heard: Listing | None = None

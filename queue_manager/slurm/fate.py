@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 
+from queue_manager.core.readings import Unreadable
 from queue_manager.slurm.commands import LOST, OVER, Listed
 
 _WAITS_AGAIN = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
@@ -45,3 +46,9 @@ def was_taken(row: Listed | None) -> bool:
     """Return whether a job that was ended by somebody was ended by the cluster, and so has no part in it. A task that
     is not listed was ended as one that the controller had forgotten."""
     return row is None or fate(row) is Fate.TAKEN
+
+
+def is_at_fault(had_all_time: bool, row: Listed | Unreadable | None) -> bool:
+    """Return whether an attempt that ended with its pilot has a part in that: it had all of the allocation's time, or
+    the allocation ran out of memory. `row`: the pilot's."""
+    return had_all_time or (isinstance(row, Listed) and row.state == "OUT_OF_MEMORY")

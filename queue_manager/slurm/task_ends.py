@@ -17,7 +17,7 @@ from queue_manager.slurm.accounting import Accounting
 from queue_manager.slurm.attempt_files import Taken, had_all_time, was_told_to_end
 from queue_manager.slurm.commands import Listed
 from queue_manager.slurm.ends import end, written
-from queue_manager.slurm.fate import is_doubtful
+from queue_manager.slurm.fate import is_at_fault, is_doubtful
 from queue_manager.slurm.followed import Followed
 from queue_manager.slurm.sent import Sent
 
@@ -57,12 +57,16 @@ class TaskEnds:
         return found is None or not found.fresh
 
     def was_lost_with_pilot(
-        self, followed: Followed, taken: Taken, record: ExitRecord | None, output: Path | None
+        self,
+        followed: Followed,
+        taken: Taken,
+        record: ExitRecord | None,
+        row: Listed | Unreadable | None,
+        output: Path | None,
     ) -> bool:
-        """Return whether an attempt ended because its pilot did, whose allocation it had not from the beginning to the
-        end."""
+        """Return whether an attempt ended because its pilot did, and has no part in that; see `gather`."""
         files = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n)
-        if had_all_time(files):
+        if is_at_fault(had_all_time(files), row):
             return False
         return record is None or self.is_doubtful(followed, taken, record, output)
 
@@ -78,7 +82,8 @@ class TaskEnds:
         spec, cwd, n = followed.spec, followed.cwd, followed.attempt.n
         files = self._run_dir.paths.attempt(spec.id, n)
         said = end(row, _text(output))
-        oom = said.oom or attempt_files.ran_out_of_memory(files)
+        # What Slurm says of a pilot is said of all that ran in it.
+        oom = (said.oom and (record is None or not taken.pilot)) or attempt_files.ran_out_of_memory(files)
         since = self._facts.since(spec, cwd, taken.at_ns)
         found = self._facts.gather(spec, cwd, n, since, record, lambda: oom)
         over_ns = record.at_ns if record is not None else attempt_files.beat_ns(files) or taken.at_ns

@@ -87,6 +87,7 @@ class SlurmWatch:
         self._due = 0.0
         self._pace = LookPace(poll * LOOKS_PER_POLL)
         self.selector = selectors.DefaultSelector()
+        pools.note = self.sent
         for sent in self._places.kept:
             pools.know(sent)
 
@@ -245,7 +246,7 @@ class SlurmWatch:
             return Evidence(taken.claim, alive, alive, proc=proc, place=followed.place)
         output = self._output(followed)
         if taken.pilot:
-            was_lost = self._ends.was_lost_with_pilot(followed, taken, record, output)
+            was_lost = self._ends.was_lost_with_pilot(followed, taken, record, row, output)
         elif isinstance(row, Unreadable):
             was_lost = False
         elif record is None:

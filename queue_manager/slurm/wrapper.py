@@ -141,14 +141,15 @@ set +m
 beat &
 beating=$!
 [ -z "$asked" ] || kill -TERM -- "-$child" 2>/dev/null
+[ -z "$stopped" ] || kill -USR2 "$$"
 while wait "$child"; kill -0 "$child" 2>/dev/null; do :; done
-wait "$child"  # the signal that ended the wait before is not its code
-code=$?
-# Slurm's signal to this script may come just after the one to its job.
-[ -z "$pilot" ] || [ "$code" -le 128 ] || [ -n "$asked$stopped" ] || sleep 1
 trap ': 2>/dev/null >told' TERM
 trap '' HUP INT QUIT USR1 USR2
+wait "$child"  # a signal that ended the wait before is not its code, nor may one end this
+code=$?
 kill "$beating" 2>/dev/null || : >told
+# Slurm's signal to this script may come just after the one to its job.
+[ -z "$pilot" ] || [ "$code" -le 128 ] || [ -n "$asked$stopped" ] || sleep 1
 [ "$(killed)" = "$before" ] || : >oom
 until printf '%s\\n' "$code" >exit.new && mv exit.new exit; do [ -d "$root" ] || exit 1; sleep 1; done 2>/dev/null
 : >"$root/slurm/ended/$attempt"

@@ -512,3 +512,26 @@ def test_batches_of_earlier_versions_are_known(desk: Desk) -> None:
     """Each line was a task."""
     (desk.batch.directory / "tasks").write_text("one~1\tone\ttag\ntwo~3\ttwo\ttag\n")
     assert [one.tasks for one in desk.store.kept()] == [(("one~1",), ("two~3",))]
+
+
+def test_an_allocation_that_slurm_ends_for_its_memory_counts_as_an_attempt(desk: Desk) -> None:
+    batch = desk.share()
+    desk.claim(pilot=batch.name)
+    desk.beat(ago=1000.0)
+    desk.now = desk.files.claim.stat().st_mtime + 1.0
+    desk.cluster.listing = Listing({(batch.name, 0): listed("OUT_OF_MEMORY")}, desk.now)
+    desk.sees()
+    found = desk.sees(1000.0)
+    assert (found.alive, found.inherited) == (False, False)
+    assert found.ended is not None
+    assert found.ended.oom_kill
+
+
+def test_memory_of_which_slurm_tells_at_the_end_of_a_pilot_is_not_that_of_all_its_jobs(desk: Desk) -> None:
+    batch = desk.share()
+    desk.claim(pilot=batch.name)
+    (batch.directory / "0.out").write_text("slurmstepd: error: Detected 1 oom_kill event in StepId=8.batch.\n")
+    desk.end(137)
+    ended = desk.sees().ended
+    assert ended is not None
+    assert not ended.oom_kill
