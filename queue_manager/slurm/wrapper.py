@@ -142,12 +142,16 @@ beat &
 beating=$!
 [ -z "$asked" ] || kill -TERM -- "-$child" 2>/dev/null
 [ -z "$stopped" ] || kill -USR2 "$$"
-while wait "$child"; kill -0 "$child" 2>/dev/null; do :; done
+while wait "$child"; code=$?; kill -0 "$child" 2>/dev/null; do :; done
 trap ': 2>/dev/null >told' TERM
 trap '' HUP INT QUIT USR1 USR2
-wait "$child"  # a signal that ended the wait before is not its code, nor may one end this
-code=$?
 kill "$beating" 2>/dev/null || : >told
+# A signal may have ended the wait before, so that its code was not the job's. One that came just with the job's end may
+# have cost bash that code for good: then it waits for all of its processes, and says -1 or 127.
+wait "$beating" 2>/dev/null
+wait "$child" 2>/dev/null
+last=$?
+case $last in -1 | 127) [ "$code" = 127 ] || code=143 ;; *) code=$last ;; esac
 # Slurm's signal to this script may come just after the one to its job.
 [ -z "$pilot" ] || [ "$code" -le 128 ] || [ -n "$asked$stopped" ] || sleep 1
 [ "$(killed)" = "$before" ] || : >oom
