@@ -76,7 +76,7 @@ def submits() -> list[tuple[str, str]]:
         laptop = Laptop(Path(folder))
         try:
             names = [f"h{n}" for n in range(HOSTS)]
-            hosts = [laptop.host(name, network=PLAIN) for name in names]
+            hosts = [laptop.host(name, new=True, network=PLAIN) for name in names]
             for n in range(FILES):
                 (laptop.project / "code" / f"module_{n}.py").write_text(f"VALUE = {n}\n" * 40)
             one, all_of_them = ("--host", names[0]), [part for name in names for part in ("--host", name)]
@@ -109,7 +109,7 @@ def follow() -> list[tuple[str, str]]:
         laptop = Laptop(Path(folder))
         try:
             jobs = {f"h{n}": tuple(f"h{n}_seed{i}" for i in range(JOBS)) for n in range(HOSTS)}
-            hosts = {name: laptop.host(name, network=PLAIN) for name in jobs}
+            hosts = {name: laptop.host(name, new=True, network=PLAIN) for name in jobs}
             _place(laptop, hosts, jobs)
             reach = [max(seconds(partial(reached, host)) for host in hosts.values()) for _ in range(ROUNDS)]
             looks = [seconds(lambda: commands.run(laptop, "status")) for _ in range(ROUNDS)]

@@ -94,7 +94,7 @@ def over_hosts(root: Path, code: Path, anchor: str, count: int, known: Mapping[t
     try:
         names = [f"host-{number}" for number in range(1, count + 1)]
         for name in names:
-            laptop.host(name)
+            laptop.host(name, new=True)
         run = {"hosts": names, "max_parallel": 1, "launcher": "process"}
         config = replace(configuration(code, anchor, 0, climbs=True), run=run, per_round=count)
         begun = time.perf_counter()

@@ -36,7 +36,7 @@ def main() -> None:
 
 def _rows(laptop: Laptop) -> list[tuple[str, str]]:
     Story(manifest(*(job(f"j{n}") for n in range(JOBS))), laptop.project / LOCAL_RUNS / RUN_ID).write("finished")
-    host = laptop.host("gpu-a", network=PLAIN)
+    host = laptop.host("gpu-a", new=True, network=PLAIN)
     laptop.spec(SPEC)
     submitted = laptop.submit()["run_id"]
     finish(host, submitted)
