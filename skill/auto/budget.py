@@ -1,4 +1,4 @@
-"""What asking and measuring costs, reserved before it is done. Pure."""
+"""Reserve the cost of agent calls and jobs before they start. Pure."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from build_manifest.values import seconds
 from skill.auto.campaign import Campaign
 
 MARGIN = 1.5
-"""Of the longest job so far: what a job without a timeout may take."""
+"""Longest expected duration of a job without a timeout, as a multiple of the longest job so far."""
 
 
 class Room(NamedTuple):
-    """What may still be spent on GPUs and on the agent; None: no bound."""
+    """Money left for GPUs and for the agent, in USD; None: no limit."""
 
     gpu: float | None
     agent: float | None
     both: float | None
 
     def after(self, gpu: float, agent: float) -> Room:
-        """What is left after this was reserved."""
+        """Return what is left after reserving these amounts."""
         return Room(
             None if self.gpu is None else self.gpu - gpu,
             None if self.agent is None else self.agent - agent,
@@ -33,8 +33,8 @@ class Room(NamedTuple):
 
 
 def room(campaign: Campaign) -> Room:
-    """What is left of the limits after what was spent and what is in flight. A cost that is unknown counts as what was
-    reserved for it."""
+    """Return what is left of the limits after what was spent and what is in flight. An unknown cost counts as the
+    amount that was reserved for it."""
     limits, gpu, agent = campaign.config.limits, campaign.gpu_spent.committed, campaign.agent_spent.committed
     return Room(
         None if limits.max_gpu_usd is None else limits.max_gpu_usd - gpu,
@@ -44,8 +44,8 @@ def room(campaign: Campaign) -> Room:
 
 
 def job_usd(campaign: Campaign) -> float | None:
-    """What to reserve for one job: as long as its timeout lets it run, else as long as one is said to take, else by the
-    longest so far. None where its price or its length is unknown."""
+    """Return the USD to reserve for one job, by its timeout, else by `job_minutes`, else by the longest job so far.
+    None where its price or duration is unknown."""
     config = campaign.config
     if config.gpu_usd_per_hour is None:
         return None

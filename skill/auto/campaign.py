@@ -17,11 +17,11 @@ from skill.auto.replies import Finding, Proposal, Role
 SUBMITTING, SUBMITTED = "submitting", "submitted"
 COMPLETED = "completed"
 LOST = "lost"
-"""Of a job that is not awaited any longer: there is no GPU of its model."""
+"""Status of a job that is no longer waited for: no GPU of its model is left."""
 
 
 class CampaignError(Exception):
-    """An event is impossible after those before it: a fault of ours, or a journal that others wrote to."""
+    """An event cannot follow those before it: an internal error, or a journal that something else wrote to."""
 
 
 class Record(NamedTuple):
@@ -132,20 +132,20 @@ class Node:
 
     @property
     def period(self) -> int:
-        """The period that its numbers are of."""
+        """The period of its numbers."""
         if self.verdict is not None:
             return self.judged_in
         return max((job.period for job in self.jobs.values()), default=0)
 
     def fresh_seeds(self, count: int) -> tuple[int, ...]:
-        """So many seeds that it has not been run with."""
+        """Return `count` seeds that it has not been run with."""
         first = max(self.jobs, default=-1) + 1
         return tuple(range(first, first + count))
 
 
 @dataclass
 class Ask:
-    """A call of the agent; `outcome` None: it is in flight. `best`: the best node that it was told of."""
+    """A call of the agent; `outcome` None: it is in flight. `best`: the best node when it started."""
 
     ask: int
     role: Role
@@ -162,7 +162,7 @@ class Ask:
 
 @dataclass
 class Round:
-    """Proposals that were made together. `nodes`: those that became one, `refused`: title and reason of the others."""
+    """Proposals of one planning call. `nodes`: those that became one, `refused`: title and reason of the others."""
 
     round: int
     ask: int
@@ -179,7 +179,7 @@ class Round:
 
 @dataclass
 class Known:
-    """A finding, as F001 and so on."""
+    """A finding, with an ID such as F001."""
 
     id: str
     text: str
@@ -189,8 +189,8 @@ class Known:
 
 @dataclass
 class Spent:
-    """US dollars. `unknown`: how many calls or jobs cost something that is not known; `counted`: what stands for them
-    in the limits; `reserved`: for what is in flight."""
+    """US dollars. `unknown`: how many calls or jobs cost something that is not known; `counted`: the amount that
+    the limits count for them; `reserved`: for what is in flight."""
 
     known: float = 0.0
     unknown: int = 0
@@ -204,7 +204,8 @@ class Spent:
 
 @dataclass
 class Trouble:
-    """Of the agent. `row`: failures since the last answer; `pause_due`: the last one has not led to a pause yet."""
+    """Failures of the agent. `row`: how many since its last answer; `pause_due`: the last one has not led to a pause
+    yet."""
 
     row: int = 0
     at: float = 0.0
@@ -216,7 +217,7 @@ class Trouble:
 
 @dataclass
 class Campaign:
-    """Everything that is known of a campaign. `config.limits` are those in force, with extensions; `images`: what the
+    """All of a campaign. `config.limits` are the current ones, with extensions; `images`: what the
     build of a commit printed last; `gpus`: how many jobs can run at a time on each GPU model, None: not looked at;
     `gpu`: the model that jobs run on, empty: any. `periods`: when one began after the first, and why; `checked`: seeds
     of the baseline's runs that were looked at for drift."""
@@ -250,7 +251,7 @@ class Campaign:
     updated: float = 0.0
 
     def snapshot(self) -> Campaign:
-        """A copy that later events do not change, for a thread that reads it."""
+        """Return a copy that later events do not change, for a thread that reads it."""
         nodes = {
             name: replace(
                 node,
@@ -349,8 +350,8 @@ def _count(spent: Spent, usd: float | None, reserved: float | None, *, is_open: 
 
 
 def fold(records: Iterable[Record], configured: Callable[[Mapping[str, Any]], Config]) -> Campaign | None:
-    """The campaign of a journal; None of an empty one. `configured`: reads the configuration in the first event. Raises
-    CampaignError."""
+    """Return the campaign of a journal; None for an empty one. `configured`: reads the configuration in the first
+    event. Raises CampaignError."""
     campaign: Campaign | None = None
     for record in records:
         if campaign is None:
@@ -569,7 +570,7 @@ def _steered(campaign: Campaign, event: ev.Steered, at: float) -> None:
 
 def _limits_changed(campaign: Campaign, event: ev.LimitsChanged, _at: float) -> None:
     campaign.requests.add(event.id)
-    # JSON says 3.0 of what was 3: a number of nodes that is no whole one would be asked of the agent, and written down
+    # JSON may turn 3 into 3.0, and a number of nodes has to be a whole number
     changes: dict[str, Any] = {
         name: int(value) if name in COUNTS and value is not None else value for name, value in event.changes.items()
     }

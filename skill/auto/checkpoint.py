@@ -31,7 +31,7 @@ def document(campaign: Campaign) -> dict[str, Any]:
 
 
 def shows(edited: Any) -> int | None:
-    """The line of the journal that a checkpoint shows; None where it is none of ours."""
+    """The line of the journal that a checkpoint shows; None where it is not a checkpoint of wavequeue."""
     if not isinstance(edited, dict) or edited.get("format") != _FORMAT or not isinstance(edited.get("queue"), list):
         return None
     seq = edited.get("seq")

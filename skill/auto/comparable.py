@@ -1,4 +1,4 @@
-"""Which runs may be compared: those of one period, on one GPU model. Pure.
+"""Decide which runs are compared: those of one period, on one GPU model. Pure.
 
 All jobs run on one model. Where the machines no longer have it, another one is chosen; where the baseline, which is run
 beside experiments with a time budget, has drifted, something about the machines has changed. Both begin a period: the
@@ -19,17 +19,17 @@ from skill.auto.config import Config
 from skill.auto.events import DriftChecked, ModelChosen, NodeMeasuredAgain
 
 DRIFT_Z = 3.0
-"""Standard errors by which a run of the baseline has to differ from those before, to be drift; more for few runs."""
+"""Standard errors by which a run of the baseline must differ from earlier ones to count as drift; more for few runs."""
 
 
 def needs_gpus(config: Config) -> int:
-    """How many GPUs a job needs."""
+    """Return the number of GPUs that a job needs."""
     count = config.job.get("gpus", 1)
     return count if isinstance(count, int) else 1
 
 
 def model_due(campaign: Campaign) -> ModelChosen | None:
-    """The GPU model that jobs run on from now on, where that is to be decided."""
+    """Choose the GPU model of the jobs, at the start and where the present one is gone; None where it stays."""
     seen = campaign.gpus or {}
     asked: Any = campaign.config.job.get("gpu_model", ())
     wanted = [asked] if isinstance(asked, str) else [str(one) for one in asked]
@@ -41,26 +41,26 @@ def model_due(campaign: Campaign) -> ModelChosen | None:
         return ModelChosen(before, "the baseline was measured on it")
     chosen = max(seen, key=lambda name: (seen[name], name))
     if before:
-        return ModelChosen(chosen, f"there is no {before} any longer, but {chosen}", begins=True)
+        return ModelChosen(chosen, f"{before} is no longer available, and {chosen} is", begins=True)
     return ModelChosen(chosen, _choice(chosen, seen))
 
 
 def _model_of_baseline(campaign: Campaign) -> str:
-    """The model of a baseline that was measured before a model was chosen; empty where there is none."""
+    """Return the model of a baseline that ran before a model was chosen; empty where there is none."""
     baseline = campaign.baseline
     return "" if baseline is None else noise.model(baseline)
 
 
 def _choice(chosen: str, seen: Mapping[str, int]) -> str:
     others = ", ".join(f"{count} on {name}" for name, count in seen.items() if name != chosen)
-    return f"{seen[chosen]} jobs at a time run on it" + (f", and {others}" if others else "")
+    return f"{seen[chosen]} at a time" + (f" (and {others}, which are not used)" if others else "")
 
 
 # -- measured again ---------------------------------------------------------------------------------------------------
 
 
 def due_again(campaign: Campaign) -> Iterator[tuple[Node, tuple[int, ...]]]:
-    """The nodes that have to be measured in a new period before others are compared with them, with further seeds."""
+    """Yield the nodes that must be measured again before others are compared with them, with their new seeds."""
     for node, want in _references(campaign):
         missing = want - len(noise.confirming(node, campaign.period))
         if missing > 0:
@@ -68,12 +68,12 @@ def due_again(campaign: Campaign) -> Iterator[tuple[Node, tuple[int, ...]]]:
 
 
 def is_ready(campaign: Campaign) -> bool:
-    """Whether the baseline and the best node were measured in the present period, so that nodes can be compared."""
+    """Return whether the baseline and the best node were measured in the present period."""
     return not any(True for _ in _references(campaign))
 
 
 def measured_again(campaign: Campaign) -> NodeMeasuredAgain | None:
-    """What the next of these nodes came to, once its runs have ended; the baseline comes first."""
+    """Return the result for the next node that was measured again; the baseline first. None while its runs go on."""
     for node, want in _references(campaign):
         jobs = noise.confirming(node, campaign.period)
         if len(jobs) < want or any(job.is_open for job in jobs):
@@ -83,7 +83,7 @@ def measured_again(campaign: Campaign) -> NodeMeasuredAgain | None:
 
 
 def _references(campaign: Campaign) -> Iterator[tuple[Node, int]]:
-    """The baseline and the best node, where their numbers are of an earlier period; and how many runs each needs."""
+    """Yield the baseline and the best node where their numbers are of an earlier period, with the runs each needs."""
     baseline, best, config = campaign.baseline, campaign.best, campaign.config
     if not campaign.period or baseline is None or baseline.verdict != "baseline":
         return
@@ -118,7 +118,7 @@ def _outcome(campaign: Campaign, node: Node) -> NodeMeasuredAgain:
 
 
 def drift_due(campaign: Campaign) -> DriftChecked | None:
-    """Whether the next run of the baseline that was measured beside others differs from those before, once it ended."""
+    """Compare the next ended run of the baseline beside others with the earlier ones; None where none has ended."""
     baseline = campaign.baseline
     if baseline is None:
         return None
@@ -144,13 +144,13 @@ def drift_due(campaign: Campaign) -> DriftChecked | None:
 
 
 def is_checked(campaign: Campaign, node: Node) -> bool:
-    """Whether the runs of the baseline beside a node's have been looked at for drift."""
+    """Return whether the runs of the baseline beside this node's have been checked for drift."""
     beside = {job.beside for job in node.jobs.values() if job.period == campaign.period} - {None}
     return beside <= campaign.checked
 
 
 def beside_next(campaign: Campaign) -> int | None:
-    """The seed of the baseline's run for experiments that are submitted now; None where none is run beside them."""
+    """Return the seed of the baseline's run beside what is submitted now; None without a time budget."""
     baseline = campaign.baseline
     if not campaign.config.time_budget or baseline is None or baseline.verdict != "baseline":
         return None

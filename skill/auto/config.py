@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Union
 
 Value = Union[bool, int, float, str]
-"""A setting: what stands in the launch command where it says ${NAME}."""
+"""A setting: replaces ${NAME} in the launch command."""
 Settings = Mapping[str, Value]
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What is to be better. `min_delta`: a smaller gain is none, whatever the noise."""
+    """The metric to improve. `min_delta`: smaller gains do not count, whatever the noise."""
 
     metric: str
     goal: Literal["min", "max"]
@@ -22,7 +22,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Guard:
-    """A bound that no node may break and still be the best."""
+    """A bound on a metric. A node that breaks it cannot become the best."""
 
     metric: str
     max: float | None = None
@@ -32,7 +32,7 @@ class Guard:
 @dataclass(frozen=True)
 class Noise:
     """How runs are compared. `baseline`: seeds of the baseline; `confirm`: seeds by which a candidate is confirmed;
-    `z`: a gain counts from so many standard errors on, widened by Student's t for what few runs say of the noise."""
+    `z`: standard errors that a gain must exceed, widened by Student's t where few runs tell the noise."""
 
     baseline: int = 5
     confirm: int = 4
@@ -41,7 +41,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class Limits:
-    """When the campaign ends; what is None has no bound.
+    """When the campaign ends; None: no limit.
 
     `max_nodes`: proposed nodes; `patience`: proposed nodes in a row without an improvement; `target`: of the objective;
     `deadline`: epoch seconds; `max_usd`: GPUs and agent together; `no_novel`: rounds in a row whose proposals were all

@@ -22,12 +22,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 _SETTING = re.compile(r"[A-Za-z_]\w*")
 _PLACE = re.compile(r"(?<!\$)\$\{(\w+)\}")
 GIVEN = ("seed", "GPU", "id")
-"""Names that a command may use and no setting may have."""
+"""Names that a command may use, and that settings may not have."""
 LEAST_BASELINE = 3
 
 
 def read(work: WorkDir) -> Config:
-    """The configuration of a work directory. Raises UseError, with everything that is wrong in it."""
+    """Read the configuration of a work directory. Raises UseError that lists all faults."""
     try:
         text = files.read_text(work.config, _MOST)
     except FileNotFoundError:
@@ -59,7 +59,7 @@ def raise_faults(what: str, found: list[str]) -> None:
 
 
 def faults(config: Config) -> list[str]:
-    """What is wrong with a configuration by itself, each in a line that says what to do."""
+    """Return the faults of a configuration, each a line that says what to do."""
     return [*_of_names(config), *_of_command(config), *_of_scope(config), *_of_numbers(config), *_of_budget(config)]
 
 
@@ -152,7 +152,7 @@ def _of_numbers(config: Config) -> Iterator[str]:
 
 
 def _of_budget(config: Config) -> Iterator[str]:
-    """A budget that does not pay for the baseline."""
+    """Find a budget that does not pay for the baseline."""
     price = baseline_usd(config)
     for name in ("max_usd", "max_gpu_usd"):
         most = getattr(config.limits, name)
@@ -162,14 +162,14 @@ def _of_budget(config: Config) -> Iterator[str]:
 
 
 def baseline_usd(config: Config) -> float | None:
-    """What the runs of the baseline cost; None where their price or their length is unknown."""
+    """Return the cost of the baseline's runs in USD; None where their price or duration is unknown."""
     if config.gpu_usd_per_hour is None or config.job_minutes is None:
         return None
     return config.noise.baseline * config.gpu_usd_per_hour * config.job_minutes / 60
 
 
 def _unknown(document: Any, kind: Any, where: str) -> Iterator[str]:
-    """Keys that the type does not have, with the nearest that it has."""
+    """Yield a fault for each key that the type does not have, with the nearest known one."""
     kind = _inner(kind)
     if typing.get_origin(kind) is tuple and isinstance(document, list):
         for number, one in enumerate(document):

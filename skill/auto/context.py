@@ -1,5 +1,5 @@
-"""What an agent is told of a campaign, by role: bounded, the newest and the best kept, the same for the same journal.
-Pure."""
+"""Build the document about a campaign that goes into a prompt, by role. Bounded: it keeps the newest and the best
+nodes. Pure, and the same for the same journal."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from skill.auto.ports import Request
 MOST = 60_000
 """Characters of a planner's document, at most."""
 _SIZES = (40, 25, 15, 8, 4, 2)
-"""How many nodes, findings and notes are told: as many as fit."""
+"""Numbers of nodes, findings and notes, of which the first that fits is used."""
 _TITLE, _SENTENCE, _TEXT = 120, 300, 4000
 _NEAR = ("within_noise", "incomparable", "guard")
 
 
 def document(request: Request, campaign: Campaign) -> dict[str, Any]:
-    """What the agent is told for a request."""
+    """Return the document for a request."""
     if request.role == "plan":
         return plan(campaign, request.want)
     common = {**_common(campaign), "task": request.role}
@@ -51,7 +51,7 @@ def document(request: Request, campaign: Campaign) -> dict[str, Any]:
 
 
 def plan(campaign: Campaign, want: int) -> dict[str, Any]:
-    """What the planner is told. With many nodes it holds fewer of each kind, so that it stays below MOST characters."""
+    """Return the planner's document. With many nodes it has fewer of each kind, to stay below MOST characters."""
     for size in _SIZES:
         found = _plan(campaign, want, size)
         if len(text(found)) <= MOST:
@@ -60,7 +60,7 @@ def plan(campaign: Campaign, want: int) -> dict[str, Any]:
 
 
 def text(document: Any) -> str:
-    """A document as the agent reads it, a line for each node."""
+    """Format a document for the prompt, with a line for each node."""
     lines = []
     for key, value in document.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -72,8 +72,8 @@ def text(document: Any) -> str:
 
 
 def kept(campaign: Campaign, size: int) -> list[Node]:
-    """The nodes that are told, in the order in which they were made: the baseline, the best, the best near-misses, the
-    newest; those that are not judged yet are told elsewhere."""
+    """Choose the judged nodes of a document, in the order of their creation: the baseline, the best, the best
+    near-misses, the newest."""
     judged = [campaign.nodes[name] for name in campaign.judged]
     if len(judged) <= size:
         return sorted(judged, key=lambda node: node.id)
@@ -95,13 +95,13 @@ def kept(campaign: Campaign, size: int) -> list[Node]:
 
 
 def near_misses(campaign: Campaign) -> list[Node]:
-    """Nodes that looked better and were not kept, the largest effect first: two of them may add up."""
+    """Return nodes that looked better but were not kept, the largest effect first: two of them may add up."""
     near = [one for one in campaign.nodes.values() if one.verdict in _NEAR and (one.effect or 0.0) > 0]
     return sorted(near, key=lambda one: (-(one.effect or 0.0), one.id))
 
 
 def families(campaign: Campaign) -> dict[str, dict[str, Any]]:
-    """How ideas of each kind did: tried, kept, and the largest effect."""
+    """Count ideas by family: tried, kept, and the largest effect."""
     found: dict[str, dict[str, Any]] = {}
     for node in campaign.nodes.values():
         if node.family and node.verdict is not None:
@@ -114,7 +114,7 @@ def families(campaign: Campaign) -> dict[str, dict[str, Any]]:
 
 
 def cut(words: str, most: int) -> str:
-    """The beginning of a text."""
+    """Shorten a text to `most` characters."""
     return words if len(words) <= most else words[: most - 1] + "…"
 
 
@@ -193,7 +193,7 @@ def _noise(campaign: Campaign, best: Node | None) -> float | None:
 
 
 def _row(campaign: Campaign, node: Node) -> dict[str, Any]:
-    """A node; what is empty is left out."""
+    """Return a node without its empty fields."""
     runs = noise.values(node, campaign.config, node.period)
     row = {
         "id": node.id,

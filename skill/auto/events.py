@@ -1,6 +1,6 @@
 """The events of a campaign's journal, and their names on the wire. Pure.
 
-An event says what happened; `...Starting` and `...Submitting` are intents, on disk before the deed. A new field has a
+An event says what happened; `...Starting` and `...Submitting` are intents, written before the action. A new field has a
 default, and a field that must not be ignored needs a new event.
 """
 
@@ -33,8 +33,8 @@ class CampaignStarted:
 
 @dataclass(frozen=True)
 class LoopStarted:
-    """A loop began to work on the campaign, the first or a later one. What an earlier one left in flight of the
-    agent's calls is lost, and asked again. `agent`: the digest of its command and of the files that this names."""
+    """A loop started to work on the campaign. Calls of the agent that an earlier loop left in flight are lost, and
+    are made again. `agent`: the digest of its command and of the files that this names."""
 
     pid: int = 0
     agent: str = ""
@@ -160,7 +160,7 @@ class JobsSubmitted:
 
 @dataclass(frozen=True)
 class JobEnded:
-    """A job's end as the queue tells it. `metrics`: finite numbers of a completed job; `ended`: epoch seconds."""
+    """A job ended, as the queue reports it. `metrics`: finite numbers of a completed job; `ended`: epoch seconds."""
 
     node: str
     seed: int
@@ -177,7 +177,7 @@ class JobEnded:
 
 @dataclass(frozen=True)
 class GpusSeen:
-    """How many jobs can run at a time on GPUs of each model; `why`: what made that be looked at, once jobs ran."""
+    """How many jobs can run at a time on GPUs of each model. `why`: why the machines were asked again."""
 
     models: Mapping[str, int]
     why: str = ""
@@ -185,7 +185,8 @@ class GpusSeen:
 
 @dataclass(frozen=True)
 class ModelChosen:
-    """Jobs run on this GPU model from here on. `begins`: a period, in which runs before are not compared with."""
+    """Jobs run on this GPU model from here on. `begins`: a new period begins; earlier runs are not compared any
+    more."""
 
     gpu: str
     reason: str
@@ -215,7 +216,7 @@ class NodeMeasuredAgain:
 
 @dataclass(frozen=True)
 class NodeJudged:
-    """What a node came to. `value`: the mean of the objective over the confirming runs (or the screening run);
+    """The verdict on a node. `value`: the mean of the objective over the confirming runs (or the screening run);
     `sd`: their spread; `effect`: the gain over the best before (`against`), positive is better; `bar`: what the gain
     had to exceed."""
 
@@ -231,7 +232,7 @@ class NodeJudged:
 
 @dataclass(frozen=True)
 class NodeAnalysed:
-    """The agent's words on a judged node."""
+    """The agent's analysis of a judged node."""
 
     node: str
     text: str
@@ -247,7 +248,7 @@ class JobsCancelling:
 
 @dataclass(frozen=True)
 class AsksPaused:
-    """The agent is not called until then. `alert`: it needs a person's eye."""
+    """The agent is not called until then. `alert`: a person should look at it."""
 
     until: float
     reason: str
@@ -256,7 +257,7 @@ class AsksPaused:
 
 @dataclass(frozen=True)
 class Steered:
-    """A person's word, by a request that counts once. `verb`: note, pin, kill, boost."""
+    """A request of a person, which counts once. `verb`: note, pin, kill, boost."""
 
     id: str
     verb: Literal["note", "pin", "kill", "boost"]
@@ -274,14 +275,14 @@ class LimitsChanged:
 
 @dataclass(frozen=True)
 class StopRequested:
-    """A person wants it to end."""
+    """A person asked to stop the campaign."""
 
     id: str
 
 
 @dataclass(frozen=True)
 class CampaignResumed:
-    """A person wants a campaign to go on that one had stopped."""
+    """A person continued a campaign that was stopped by request."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Whether an edit may become a node: which paths it touches, how large it is. Pure.
+"""Check whether an edit may become a node, by the paths that it touches and its size. Pure.
 
 A glob is relative to the repository: `*` and `?` stay within a directory, `**` crosses them, and a directory stands for
 all that is in it.
@@ -34,7 +34,7 @@ class Change:
 
 
 def refusal(changes: Sequence[Change], scope: Scope) -> str | None:
-    """Why an edit is refused, in words for who made it; None if it may pass."""
+    """Return why an edit is refused, for the agent that made it; None if it passes."""
     if not changes:
         return "nothing was changed; edit a file that may be edited: " + (", ".join(scope.editable) or "there is none")
     if touched := [one.path for one in changes if covers(scope.protected, one.path)]:
@@ -56,7 +56,7 @@ def refusal(changes: Sequence[Change], scope: Scope) -> str | None:
 
 
 def covers(globs: Sequence[str], path: str) -> bool:
-    """Whether one of the globs means this path."""
+    """Return whether one of the globs matches this path."""
     return any(_pattern(glob).fullmatch(path) for glob in globs)
 
 

@@ -52,8 +52,8 @@ def decode(line: str) -> Record:
 
 
 def read(path: Path) -> tuple[list[Record], int]:
-    """All records, and the length in bytes of what is whole; a last line that was cut off by a crash is left out, for
-    nothing was done because of it. Raises FailedError."""
+    """Read all records, and the length in bytes up to the last whole line. A last line that a crash cut off is left
+    out: nothing was done because of it. Raises FailedError."""
     records: list[Record] = []
     good = 0
     try:
@@ -75,7 +75,7 @@ def read(path: Path) -> tuple[list[Record], int]:
 
 
 class Journal:
-    """Append-only: what `append` was given is on disk when it returns. After an OSError nothing of it counts."""
+    """Append-only: what `append` was given is on disk when it returns. After an OSError none of it counts."""
 
     def __init__(self, path: Path, length: int) -> None:
         self._file = files.append_to(path)

@@ -1,4 +1,4 @@
-"""What a node came to, once its jobs have ended. Pure."""
+"""Judge a node once its jobs have ended. Pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from skill.auto.noise import Gain
 from skill.auto.proposals import same_code
 
 MOST_REFUSALS = 2
-"""An edit that was refused so often is not asked for again."""
+"""Refusals of an edit after which the node is given up."""
 LEAST_BASELINE = 3
-"""Numbers without which nothing is known of the noise."""
+"""Values that are needed to estimate the noise."""
 
 
 class Next(NamedTuple):
@@ -26,7 +26,7 @@ class Next(NamedTuple):
 
 
 def judge(campaign: Campaign, node: Node) -> NodeJudged | Next | None:
-    """The verdict on a node, or what it needs; None while something of it is in flight."""
+    """Return the verdict on a node, or what it needs; None while something of it is in flight."""
     if node.killed:
         return None if node.open_jobs else NodeJudged(node.id, "killed", "a person ended it")
     if node.commit is None:
@@ -65,7 +65,7 @@ def _first_seeds(campaign: Campaign, node: Node) -> tuple[int, ...]:
 
 
 def _own(campaign: Campaign, node: Node) -> tuple[float | None, float | None]:
-    """Mean and spread of a node's own runs, the screening run only where there is nothing else."""
+    """Return mean and spread of a node's confirming runs, or the value of its screening run where it has no others."""
     config, period = campaign.config, campaign.period
     found = noise.values(node, config, period)
     if not found:
@@ -84,7 +84,7 @@ def _baseline(campaign: Campaign, node: Node, jobs: list[Job]) -> NodeJudged:
 
 
 def _failed(campaign: Campaign, node: Node, why: str) -> NodeJudged | Next:
-    """A node whose own edit broke it may be repaired."""
+    """Fail a node, or have its code repaired where its own edit broke it."""
     may_be = node.edit is not None and node.revision < campaign.config.agent.repairs
     if may_be and len(node.refusals) < MOST_REFUSALS:
         return Next(repair=why)

@@ -1,4 +1,4 @@
-"""Does what the policy decides: the intent goes into the journal before each deed, the outcome after it.
+"""Carry out what the policy decides: the intent is journaled before each action, the outcome after it.
 
 Calls of the agent and checks of edits run in threads of their own; everything else, and every line of the journal, is
 the main thread's. A loop that is killed at any moment goes on from the journal alone.
@@ -25,19 +25,19 @@ from skill.auto.replies import AnalyzeReply, PlanReply
 from skill.common.errors import FailedError
 
 FINAL = frozenset({"completed", "stuck", "blocked", "cancelled"})
-"""Statuses of a job in the queue after which nothing more comes of it by itself."""
+"""Statuses of a job in the queue that do not change by themselves."""
 LEAVE_WITHIN = 1.5
-"""Seconds that the agent's processes get to be gone when the loop ends."""
+"""Seconds that the agent's processes get to exit when the loop ends."""
 RETRY = 15.0
 """Seconds until a queue that could not be reached is tried again."""
 _LOOK = 0.5
 _SOON, _SHARE = 0.5, 0.1
-"""Seconds between two looks at the queue, at least; and as a share of the time since a job was given or has ended."""
+"""Least seconds between two looks at the queue, and their share of the time since a job was submitted or ended."""
 T = TypeVar("T")
 
 
 def judged_words(node: Node, config: Config) -> str:
-    """What a node came to, in a line for a person."""
+    """Describe the verdict on a node in a line."""
     value = "" if node.value is None else f", {config.objective.metric} {node.value:.6g}"
     gain = "" if node.effect is None or node.bar is None else f", gain {node.effect:+.3g} (counts above {node.bar:.2g})"
     why = f": {node.reason}" if node.reason else ""
@@ -45,7 +45,7 @@ def judged_words(node: Node, config: Config) -> str:
 
 
 def noted_words(event: ev.Event, campaign: Campaign) -> str | None:
-    """What a conclusion says to a person; None where it is no news."""
+    """Describe a conclusion in a line; None where there is nothing to report."""
     if isinstance(event, ev.NodeJudged):
         return judged_words(campaign.nodes[event.node], campaign.config)
     if isinstance(event, ev.ModelChosen):
@@ -99,7 +99,7 @@ class Loop:
             self._leave()
 
     def step(self) -> bool:
-        """Take in what has happened and do what follows from it; False once the campaign has stopped."""
+        """Record what has happened and act on it; False once the campaign has stopped."""
         before = self.campaign.seq
         self._take_requests()
         self._collect()
@@ -129,7 +129,7 @@ class Loop:
             requests.done(self._work, asked)
 
     def _collect(self) -> None:
-        """Write down the ends of jobs, in the order in which they ended."""
+        """Record jobs that ended, in the order in which they ended."""
         jobs = [job for job in self.campaign.open_jobs if job.status == SUBMITTED]
         now = self._clock()
         if not jobs or now < self._look_at:
@@ -158,7 +158,7 @@ class Loop:
             self._look_at_gpus(gone)
 
     def _knows_gpus(self) -> bool:
-        """Whether it is known which GPUs there are, where jobs need some; before, none is submitted."""
+        """Return whether the GPUs are known, where jobs need some; until then no job is submitted."""
         if self.campaign.gpus is None and comparable.needs_gpus(self.campaign.config):
             self._look_at_gpus("")
             return self.campaign.gpus is not None
@@ -255,7 +255,7 @@ class Loop:
         return True
 
     def _submit_again(self, jobs: Sequence[Job]) -> None:
-        """A run that does not know jobs that it was given has been removed: it gets them once more."""
+        """Submit jobs again that the run does not know: it has been removed meanwhile."""
         if self._clock() >= self._submit_at and self._give(
             [self._job(self.campaign.nodes[j.node], j.seed) for j in jobs]
         ):
@@ -348,7 +348,7 @@ class Loop:
     # -- threads
 
     def _start(self, key: object, work: Callable[[], T], take: Callable[[T], None]) -> None:
-        """Do a thing in a thread, unless it is being done; what it gives is taken in by the main thread."""
+        """Do `work` in a thread, unless it is running; the main thread takes its result."""
         if key in self._threads:
             return
 
@@ -389,7 +389,7 @@ class Loop:
                 self._ended.get_nowait()()
 
     def _leave(self) -> None:
-        """End the agent's processes, and write down what came of them."""
+        """End the agent's processes, and record their outcome."""
         self._stop.set()
         until = time.monotonic() + LEAVE_WITHIN
         while self._threads and time.monotonic() < until:
@@ -398,8 +398,8 @@ class Loop:
         self._changed(self.campaign)
 
     def _reaches(self, what: Callable[[], None]) -> bool:
-        """Do what needs the queue; False where it cannot be reached now, which is said once. It may take as long as
-        a host takes to answer, so it is what an interrupt breaks off at once."""
+        """Do what needs the queue; False where it cannot be reached now, which is reported once. It may take as long as
+        a host takes to answer, so that an interrupt ends it at once."""
         self._may_raise = True
         try:
             if self._is_interrupted:

@@ -1,7 +1,6 @@
-"""What is better, what is noise: the statistics by which nodes are compared. Pure.
+"""Compare nodes: the statistics that tell a gain from noise. Pure.
 
-Screening runs choose candidates and are not counted among the runs that confirm them, so that a lucky one
-does not speak for itself.
+Screening runs choose candidates and are not among the runs that confirm them, so that a lucky one does not count twice.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ FORMAT = "wavequeue-campaign-state"
 
 
 def document(campaign: Campaign) -> dict[str, Any]:
-    """All that people ask about, with every node."""
+    """Return the document, with every node."""
     config, best = campaign.config, campaign.best
     return {
         "format": FORMAT,

@@ -16,12 +16,12 @@ from skill.auto.stops import Why
 
 BASELINE = "baseline"
 ALERT_AFTER = 3
-"""Failures of the agent in a row, from which on a person is told."""
+"""Failures of the agent in a row that raise an alert."""
 LONGEST_PAUSE = 1800.0
 USAGE_LIMIT_PAUSE = 900.0
 """The first pause after a usage limit that does not say when it ends."""
 MOST_ANALYSES = 3
-"""How often the analysis of a node is asked for, if the agent fails."""
+"""Attempts to have a node analysed, where the agent fails."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Note:
-    """Write down a conclusion, and decide anew."""
+    """Journal a conclusion, and decide again."""
 
     event: Event
 
@@ -96,7 +96,8 @@ Action = Union[Ask, Gate, Build, Submit, Cancel, Pause, Stop, Note]
 
 
 def next_actions(campaign: Campaign, now: float) -> list[Action]:
-    """What to do now; empty while there is only to wait. A Note or a Pause comes alone: with it, decide anew."""
+    """Return what to do now; empty while there is nothing but to wait. A Note or a Pause comes alone: decide again
+    after it."""
     if campaign.stopped is not None:
         return []
     conclusion = next(_conclusions(campaign), None)
@@ -155,7 +156,7 @@ def _conclusions(campaign: Campaign) -> Iterator[Note | Pause]:
 
 
 def _declared(campaign: Campaign) -> Iterator[Note]:
-    """The baseline, then what a person declared."""
+    """Create the baseline, then the nodes that a person declared."""
     config, launch = campaign.config, campaign.config.launch
     if campaign.baseline is None:
         yield Note(
@@ -187,7 +188,7 @@ def _pause(campaign: Campaign) -> Pause:
 
 
 def _wanted(campaign: Campaign, now: float) -> Iterator[Ask | Gate | Build | Submit]:
-    """In the order of their importance, without regard to what they cost."""
+    """Yield what is to be done by importance, whatever it costs."""
     nodes = sorted(campaign.undecided, key=lambda node: not node.boosted)
     needs = [(node, judge(campaign, node)) for node in nodes if not node.killed]
     yield from _submits(campaign, needs)
@@ -202,7 +203,7 @@ def _wanted(campaign: Campaign, now: float) -> Iterator[Ask | Gate | Build | Sub
 
 
 def _submits(campaign: Campaign, needs: Sequence[tuple[Node, object]]) -> Iterator[Submit]:
-    """What is to be measured: what was begun and what others are compared with first, a first run of a node last."""
+    """Yield what is to be measured: what was begun, and what others are compared with, first; screening runs last."""
     usd, beside = budget.job_usd(campaign), comparable.beside_next(campaign)
     for node in campaign.nodes.values():
         begun = tuple(seed for seed, job in node.jobs.items() if job.status == SUBMITTING)
@@ -250,7 +251,7 @@ def _is_asked(campaign: Campaign, node: str | None, *roles: Role) -> bool:
 
 
 def _is_due(campaign: Campaign, node: Node) -> bool:
-    """Whether the agent is to say what a node shows."""
+    """Return whether the agent is to analyse a node."""
     if not campaign.config.agent.analyze or node.analysis or node.kind not in ("proposed", "declared"):
         return False
     if node.verdict in (None, "refused", "duplicate", "killed") or _is_asked(campaign, node.id, "analyze"):
@@ -280,7 +281,8 @@ def _proposals_wanted(campaign: Campaign) -> int:
 
 
 def _knows_nothing_new(campaign: Campaign) -> bool:
-    """Whether the planner, whose last proposals were all known or refused, would be told the same again."""
+    """Return whether the planner would get the same document again, after all its last proposals were known or
+    refused."""
     if not stops.without_news(campaign):
         return False
     ask = campaign.asks.get(campaign.rounds[-1].ask)
@@ -293,7 +295,7 @@ def _knows_nothing_new(campaign: Campaign) -> bool:
 def _afforded(
     campaign: Campaign, wanted: Iterator[Ask | Gate | Build | Submit]
 ) -> tuple[list[Action], Ask | Gate | Build | Submit | None]:
-    """What the limits allow, up to the first thing that they do not; and that."""
+    """Return what the limits pay for, up to the first thing that they do not, and that thing."""
     left = budget.room(campaign)
     chosen: list[Action] = []
     for one in wanted:
@@ -306,7 +308,7 @@ def _afforded(
 
 
 def _without_lone(campaign: Campaign, chosen: list[Action]) -> list[Action]:
-    """Without a new run of the baseline that nothing is measured beside, since the limits do not pay for that."""
+    """Drop a new run of the baseline where the limits do not pay for what it was to be beside."""
     last, baseline = (chosen[-1] if chosen else None), campaign.baseline
     if not isinstance(last, Submit) or baseline is None or last.node != baseline.id or last.usd is None:
         return chosen
@@ -326,7 +328,7 @@ def _role(dropped: Ask | Gate | Build | Submit) -> str:
 
 
 def wakes_at(campaign: Campaign, now: float) -> float | None:
-    """When to decide anew although nothing has happened: the pause or the deadline is over."""
+    """Return when to decide again although nothing happens: at the end of a pause, or at the deadline."""
     times = [campaign.paused_until]
     if campaign.config.limits.deadline is not None:
         times.append(campaign.config.limits.deadline)

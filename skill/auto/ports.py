@@ -1,4 +1,4 @@
-"""What the loop needs of the world: an agent, a source of code, and a queue."""
+"""Interfaces of the loop: an agent, a source of code, and a queue."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Refused:
 
 
 class Source(Protocol):
-    """Worktrees and branches of the user's repository. Everything can be done again after a kill."""
+    """Worktrees and branches of the user's repository. All methods can be repeated after a kill."""
 
     def prepare(self, node: str, base: str) -> Path:
         """Give a node a clean worktree at commit `base`, on the branch wq/CAMPAIGN/NODE. What was there and not

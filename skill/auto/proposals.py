@@ -1,4 +1,4 @@
-"""Which proposals become nodes. Pure."""
+"""Decide which proposals become nodes. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from skill.auto.replies import Proposal
 
 
 def settle(campaign: Campaign, planned: Round) -> NodeCreated | ProposalRefused:
-    """What becomes of the next proposal of a round that is not handled yet."""
+    """Turn the next open proposal of a round into a node, or refuse it."""
     proposal = planned.proposals[planned.handled]
     title = " ".join(proposal.title.split())[:200] or "(no title)"
     parent = _parent(campaign, planned, proposal)
@@ -28,7 +28,7 @@ def settle(campaign: Campaign, planned: Round) -> NodeCreated | ProposalRefused:
 
 
 def _parent(campaign: Campaign, planned: Round, proposal: Proposal) -> Node | None:
-    """The node that a proposal starts from; where it names none, the best one that the planner was told of."""
+    """Return the node that a proposal starts from; where it names none, the best when the planner was called."""
     if proposal.parent is not None:
         return campaign.nodes.get(proposal.parent)
     ask = campaign.asks.get(planned.ask)

@@ -16,7 +16,7 @@ class Why(NamedTuple):
 
 
 def at_once(campaign: Campaign, now: float) -> Why | None:
-    """Why nothing more is asked or submitted, though nodes may be half measured; what is in flight is awaited."""
+    """Return why nothing more is started, although nodes may be half measured; what is in flight is waited for."""
     limits, best, baseline = campaign.config.limits, campaign.best, campaign.baseline
     if campaign.stop_requested:
         return Why("person", "a person stopped it")
@@ -36,7 +36,7 @@ def at_once(campaign: Campaign, now: float) -> Why | None:
 
 
 def no_more_nodes(campaign: Campaign) -> Why | None:
-    """Why no further node is planned; those there are, are measured to their end."""
+    """Return why no further node is planned; existing ones are still measured."""
     limits = campaign.config.limits
     count = len(campaign.proposed)
     if limits.max_nodes is not None and count >= limits.max_nodes:

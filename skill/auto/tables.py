@@ -118,7 +118,7 @@ def narration(campaign: Campaign) -> str:
 
 
 def standing(campaign: Campaign) -> str:
-    """How a campaign stands, in a line."""
+    """Describe the state of a campaign in a line."""
     judged, total = len(campaign.judged), len(campaign.nodes)
     state = f"Stopped ({campaign.stopped}): {campaign.stopped_text}." if campaign.stopped else "Not finished."
     return f"{state} {judged} of {count_text(total, 'node')} judged, as of {iso(campaign.updated)}."
@@ -166,7 +166,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    """A text within one line of Markdown, which it cannot change."""
+    """Escape a text for one line of Markdown."""
     plain = " ".join(text.split())
     for character in "\\`*_[]<>|#~":
         plain = plain.replace(character, "\\" + character) if character != "_" else plain

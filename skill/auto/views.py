@@ -63,7 +63,7 @@ class Views:
         return written
 
     def _engine(self, campaign: Campaign, found: dict[str, Any]) -> None:
-        """What a loop has in mind: derived, and for people to read."""
+        """Write the state of the loop, for people to read."""
         waits = [node for node in campaign.undecided if not node.jobs]
         measures = [node for node in campaign.undecided if node.jobs]
         children: dict[str, list[str]] = {name: [] for name in campaign.nodes}
@@ -102,7 +102,7 @@ class Views:
     def _patch(self, name: str, base: str, commit: str) -> None:
         path = self._work.root / name
         if self._written.get(path) != commit or not path.exists():
-            with contextlib.suppress(FailedError):  # the repository is gone; everything else is there
+            with contextlib.suppress(FailedError):  # the repository is gone; all other views can be written
                 text = self._diff(base, commit)
                 self._put(name, text + "\n")
                 self._written[path] = commit

@@ -181,7 +181,7 @@ def configuration(work: WorkDir, wanted: Wanted, found: Repository, known: Recog
     job: dict[str, Any] = {} if wanted.gpus is None else {"gpus": wanted.gpus}
     minutes = wanted.job_minutes
     if known is not None:
-        job.setdefault("gpus", 1)  # alone on its GPU: others there would cost it steps, and so change its result
+        job.setdefault("gpus", 1)  # alone on its GPU: others there would take steps from it, and change its result
         if known.timeout is not None:
             job["timeout"] = known.timeout
         minutes = minutes or known.minutes

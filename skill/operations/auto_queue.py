@@ -52,7 +52,7 @@ _TRIES = 5
 _RESCUE_AGAIN = 60.0
 """Seconds after which a rescue that failed is tried again."""
 READING = "reading"
-"""Of a completed job whose metrics its manager has not read yet."""
+"""Status of a completed job whose metrics its manager has not read yet."""
 
 
 def spec_of(
@@ -169,7 +169,7 @@ class LocalQueue:
         start_run.start_run(spec, again=True, say=self._say)
 
     def _renew(self, run: Run) -> None:
-        """Finish a start that a kill broke off."""
+        """Finish a start that was interrupted by a kill."""
         with open_run(run) as there:
             there.begin()
 

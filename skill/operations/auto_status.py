@@ -19,7 +19,7 @@ def status(root: Path) -> dict[str, Any]:
 
 
 def headline(found: dict[str, Any]) -> str:
-    """How a campaign stands, in a line."""
+    """Describe the state of a campaign in a line."""
     if found["stopped"] is not None:
         return f"{found['campaign']}: stopped ({found['stopped']}): {found['stopped_text']}"
     if not found["running"]:
@@ -32,7 +32,7 @@ def headline(found: dict[str, Any]) -> str:
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """What stands above the table of nodes: the best, the budget, what is in flight."""
+    """Return the lines above the table of nodes: the best, the budget, what is in flight."""
     said = [headline(found)]
     metric, nodes = found["objective"]["metric"], {row["id"]: row for row in found["nodes"]}
     best = nodes.get(found["best"] or "")

@@ -98,7 +98,7 @@ def test_where_the_model_is_lost_the_baseline_and_the_best_are_measured_again_an
     assert ("n000", 1, 3) in steps(found), "as many runs as the baseline had"
     assert ("n001", 1, 2) in steps(found), "as many as confirm a node"
     assert found.gpu_spent.reserved == 0
-    assert [text for _, text in found.alerts] == ["there is no NVIDIA L4 any longer, but NVIDIA A10"]
+    assert [text for _, text in found.alerts] == ["NVIDIA L4 is no longer available, and NVIDIA A10 is"]
 
 
 def test_a_node_whose_runs_are_lost_is_screened_again_on_the_new_model() -> None:

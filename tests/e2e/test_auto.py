@@ -157,8 +157,8 @@ def test_on_hosts_numbers_are_of_one_gpu_model_and_measured_again_where_that_is_
     out, err = loop.communicate(timeout=400)
     assert loop.wait() == 0, err
     found, _ = store.load(campaign.work)
-    assert "jobs run on NVIDIA L4: 2 jobs at a time run on it, and 1 on NVIDIA A10" in err
-    assert "there is no NVIDIA L4 any longer, but NVIDIA A10; the baseline and the best node are measured again" in err
+    assert "jobs run on NVIDIA L4: 2 at a time (and 1 on NVIDIA A10, which are not used)" in err
+    assert "L4 is no longer available, and NVIDIA A10 is; the baseline and the best node are measured again" in err
     assert "n000 measured again: score" in err
     assert "stopped (max_nodes)" in out
     places = {(job.period, job.host, job.gpu) for job in found.jobs if job.status == "completed"}
