@@ -21,6 +21,7 @@ _QUEUED = 5.0
 """Seconds for Slurm to start it: on a cluster that is busy it waits for long."""
 _BEGIN = 60.0
 _AGAIN = 0.25
+_OTHERS = "a partition, account or qos of its own is set by slurm: {manager: {partition: NAME}} at the top of the spec"
 
 
 def start(paths: RunPaths, run_id: str, command: Sequence[str], environment: Mapping[str, str]) -> int | str:
@@ -52,7 +53,8 @@ def start(paths: RunPaths, run_id: str, command: Sequence[str], environment: Map
         refused = known.submit(manifest)
         listed = known.listed()
         if isinstance(listed, Unreadable) or not any(row.goes_on for row in listed):
-            return f"the manager could not be submitted: {refused or 'Slurm does not list it'}"
+            why = refused or "Slurm does not list it"
+            return f"the manager could not be submitted: {why}; {_OTHERS}"
     return _wait(paths, known)
 
 

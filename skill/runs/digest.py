@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
+from queue_manager.core.launchers import SLURM
 from queue_manager.core.status import BAD, RETRYING, Status
 from queue_manager.core.times import duration, epoch
 from skill.common.errors import DONE, PERSON
@@ -174,7 +175,7 @@ def problems_by_kind(document: Mapping[str, Any], alive: bool, clock: Clock = cl
         pass  # the conditions tell of each manager, under its host's name
     elif meta["manager"] == "running" and not alive:
         left = left_running(meta, document["counts"].get("running", 0))
-        lines["died"] = f"the manager (process {meta['pid']}) has died; {left}. Start it again: {resume}"
+        lines["died"] = f"{the_manager(meta)} has died; {left}. Start it again: {resume}"
     elif meta["manager"] == "halted":
         left = left_running(meta, document["counts"].get("running", 0))
         lines["halted"] = f"the manager was halted; {left}. Start it again: {resume}"
@@ -186,6 +187,12 @@ def problems_by_kind(document: Mapping[str, Any], alive: bool, clock: Clock = cl
         if "quarantine" in row["note"]:
             lines[card(row)] = f"{card(row)}: {row['note']}"
     return lines
+
+
+def the_manager(meta: Mapping[str, Any]) -> str:
+    """Name the manager that a run had last, with its machine where that may be any of a cluster."""
+    place = f" on {meta['host']}" if meta.get("launcher") == SLURM else ""
+    return "the manager" if meta["pid"] is None else f"the manager (process {meta['pid']}{place})"
 
 
 def condition_kind(row: Mapping[str, Any]) -> str:

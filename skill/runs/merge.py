@@ -17,7 +17,7 @@ from queue_manager.core.times import duration, iso
 from skill.runs import assignment, eta
 from skill.runs.assignment import LOST, PLANNED, Assigned, Part
 from skill.runs.dependencies import Dependencies
-from skill.runs.digest import ELSEWHERE, left_running
+from skill.runs.digest import ELSEWHERE, left_running, the_manager
 from skill.runs.directory import Document
 from skill.runs.state_schema import fault
 
@@ -197,7 +197,7 @@ def _tally(
     return tally
 
 
-_OF_ONE = ("boot", "ticks", "results_seq", "pushed_seq", "idle_since", "teardown", ELSEWHERE)
+_OF_ONE = ("boot", "ticks", "results_seq", "pushed_seq", "idle_since", "teardown")
 """Fields of meta that are told of one manager alone: none where a run is on several hosts."""
 
 
@@ -304,6 +304,7 @@ def _meta(assigned: Assigned, manifest: Manifest, sides: Sequence[_Side], now: f
         "queued": sum(meta.get("queued") or 0 for meta in metas),
         "queue": dict(sum((Counter(meta.get("queue") or {}) for meta in metas), Counter())),
         **{name: only.get(name) for name in _OF_ONE},
+        **({ELSEWHERE: only[ELSEWHERE]} if ELSEWHERE in only else {}),
         "eta": eta.merged(side.document["meta"] for side in counted if side.document and side.manager == "running"),
         "hosts": [_host_row(assigned, side, now) for side in sides],
     }
@@ -374,7 +375,7 @@ def _conditions(assigned: Assigned, side: _Side, paused: bool, now: float) -> li
     elif side.manager in ("died", "halted") and side.counted:
         what = "has died" if side.manager == "died" else "was halted"
         left = left_running(meta, document["counts"].get("running", 0))
-        text = f"the manager (process {meta['pid']}) {what}; {left}. Start it again: {resume}"
+        text = f"{the_manager(meta)} {what}; {left}. Start it again: {resume}"
         say("manager", text, meta["updated"])
     if meta["paused"] and not paused and side.manager != "finished":
         say("paused", f"paused: no new jobs start there. Continue: {resume}", meta["updated"])

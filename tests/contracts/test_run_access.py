@@ -81,7 +81,7 @@ def tell(root: Path) -> None:
 
 @pytest.fixture(params=[here, on_a_host])
 def access(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunAccess:
-    monkeypatch.setattr(facts, "held_by", lambda _lock: 1)
+    monkeypatch.setattr(facts, "holder", lambda _lock: facts.Holder(1, ""))
     monkeypatch.setattr(local_manager, "is_alive", lambda _run: True)
     made: RunAccess = request.param(tmp_path)
     return made

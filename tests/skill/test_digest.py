@@ -31,6 +31,18 @@ def test_a_manager_that_has_died_is_reported_with_the_way_back_and_time_stands_s
     assert digest.problems(document, True) == []
 
 
+def test_a_manager_on_slurm_is_named_with_its_machine() -> None:
+    document = new_story().complete("a").document()
+    document["meta"].update(launcher="slurm", host="n1", manager_on="n1")
+    assert ": running (its manager is on n1), 1 of 4" in digest.headline(document, True, T0)
+    assert ": its manager has died, 1 of 4" in digest.headline(document, False, T0)
+    (line,) = digest.problems(document, False)
+    assert line.startswith("the manager (process 4711 on n1) has died;")
+    document["meta"]["pid"] = None  # none has begun yet
+    (line,) = digest.problems(document, False)
+    assert line.startswith("the manager has died;")
+
+
 def test_a_finished_run_has_no_dead_manager() -> None:
     story = Story(manifest(job("a"))).complete("a").tell(ev.RunFinished())
     document = story.document("finished")

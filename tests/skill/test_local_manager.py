@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from queue_manager.core.layout import STALE_AFTER
 from skill.common.errors import FailedError
 from skill.runs import local_manager
 from skill.runs.directory import Run
@@ -62,6 +63,25 @@ def test_a_manager_of_another_host_is_asked_by_the_lock(run: Run) -> None:
     with run.paths.lock.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert local_manager.is_alive(run)
+
+
+def test_a_manager_of_another_host_is_believed_as_long_as_it_shows_that_it_lives(run: Run) -> None:
+    """The lock may not reach so far. Whether what our clock calls stale is so, the file server's says."""
+    hold(run, gone(), "elsewhere")
+    document = {"meta": {"launcher": "slurm", "manager": "running", "host": "elsewhere", "conditions": []}}
+    beat = run.paths.lock.with_suffix(".beat")
+    beat.touch()
+    assert local_manager.is_alive(run)
+    assert local_manager.goes_on(run, document, alive=True)
+    assert document["meta"]["manager_on"] == "elsewhere"
+    os.utime(beat, (0, time.time() - STALE_AFTER - 1))
+    assert not local_manager.is_alive(run)
+    run.paths.state.write_text(json.dumps(document)[:-1] + ",\n" + '"jobs": []}')
+    assert not local_manager.goes_on(run, document, alive=False)
+    beat.touch()  # it is asked again when some seconds have passed
+    assert not local_manager.goes_on(run, document, alive=False)
+    local_manager._asked.clear()
+    assert local_manager.goes_on(run, document, alive=False)
 
 
 def test_a_lock_file_that_was_only_just_made_is_a_manager_about_to_begin(run: Run) -> None:

@@ -65,7 +65,7 @@ class There(RemoteRun):
 
 @pytest.fixture(autouse=True)
 def _managed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facts, "held_by", lambda _lock: 1)
+    monkeypatch.setattr(facts, "holder", lambda _lock: facts.Holder(1, ""))
 
 
 class Job:
@@ -125,7 +125,7 @@ def test_whatever_happens_every_byte_of_every_attempt_comes_once_and_in_order(
     steps: list[str], limit: int | None
 ) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(facts, "held_by", lambda _lock: 1)
+        patch.setattr(facts, "holder", lambda _lock: facts.Holder(1, ""))
         there = There(Path(folder))
         there.limit = limit
         one = Job(there.folders["gpu-a"])
@@ -226,7 +226,7 @@ def test_following_ends_where_it_is_in_vain(tmp_path: Path, monkeypatch: pytest.
         follow(there)
     one.begin()
     one.publish()
-    monkeypatch.setattr(facts, "held_by", lambda _lock: None)
+    monkeypatch.setattr(facts, "holder", lambda _lock: None)
     with pytest.raises(FailedError, match=r"the manager on gpu-a has died.*wavequeue resume"):
         follow(there)
 
