@@ -112,6 +112,22 @@ def test_the_reason_in_the_log_is_the_reason(code: int, finding: tuple[str, str]
     assert (found.failure, found.error) == (failure, error)
 
 
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (None, "was killed together with its wrapper: cancelled in Slurm by alice"),
+        (137, "exit code 137 (SIGKILL): cancelled in Slurm by alice"),
+        (143, "exit code 143 (SIGTERM): cancelled in Slurm by alice"),
+    ],
+)
+def test_who_ended_it_is_named_where_that_is_known(code: int | None, error: str) -> None:
+    record, facts = None if code is None else ExitRecord(code, 0), Ended(NONE, cause="cancelled in Slurm by alice")
+    made = spec("a", expected_output="out")
+    found = judge(made, None, record, facts)
+    assert (found.failure, found.error) == ("killed", error)
+    assert judge(made, None, ExitRecord(3, 0), facts).failure == "exit_code"
+
+
 def test_a_worker_that_the_oom_killer_took_is_oom() -> None:
     killed = LogFinding("killed", "DataLoader worker (pid 1) is killed by signal: Killed.")
     found = verdict(1, finding=killed, oom_kill=True)
