@@ -99,7 +99,10 @@ def had_all_time(files: AttemptPaths) -> bool:
 
 def was_warned(files: AttemptPaths) -> bool:
     """Return whether a process of the job had USR1 from Slurm before its time limit, and waited for that."""
-    return (files.root / "warned").exists()
+    try:
+        return read_text(files.root / "warned")[0] == "1\n"
+    except OSError:
+        return False
 
 
 def ran_out_of_memory(files: AttemptPaths) -> bool:

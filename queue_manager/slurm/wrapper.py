@@ -8,7 +8,7 @@ wherever it is read.
 
 TERM comes from Slurm, or from the manager for a task of one attempt: the job is told to end, and no other attempt
 begins; the file `told` shows that it came. USR1 comes from Slurm some time before the time limit, for the job to save
-its work; the file `warned` shows that a process of it waited for that. The file `oom` shows that the kernel has killed
+its work; the file `warned` says whether a process of it waited for it. The file `oom` shows that the kernel has killed
 one for want of memory. USR2 says that the manager has left a signal for one of the attempts in its file `stop`. That is
 also read at each heartbeat, since over NFS a new file may be seen late. The heartbeat shows that a task lives where
 Slurm has lost sight of its node: the job goes on there.
@@ -77,7 +77,7 @@ trap : HUP INT QUIT
 # USR1 is for those processes of the job that wait for it, by a handler or, as srun does, blocked: it ends all others. A
 # shell with a trap for EXIT has handlers for all signals that would end it, VTALRM as well.
 warn() {
-local file stat group pid key value blocked caught
+local file stat group pid key value blocked caught heard=0
 for file in /proc/[0-9]*/stat; do
 IFS= read -r stat <"$file" || continue
 read -r _ _ group _ <<<"${stat##*) }"
@@ -88,8 +88,9 @@ case $key in SigBlk:) blocked=$((16#$value)) ;; SigCgt:) caught=$((16#$value)) ;
 done <"/proc/$pid/status"
 (((blocked | caught) & 16#200)) || continue
 ((caught & 16#2000000)) && ! names_it "$pid" && continue
-kill -USR1 "$pid" && : >warned
+kill -USR1 "$pid" && heard=1
 done
+echo "$heard" >warned
 } 2>/dev/null
 names_it() {
 local words here=$PWD

@@ -147,7 +147,7 @@ def test_what_changed_in_the_second_half_of_its_time_moves(desk: Desk, at: int, 
     os.utime(log, (began + at, began + at))
     desk.end(3)
     os.utime(desk.files.exit, (began + 100, began + 100))
-    mark(desk, "warned")
+    (desk.files.root / "warned").write_text("1\n")
     ended = desk.sees().ended
     assert ended is not None
     assert (ended.moved, ended.warned) == (moved, True)
@@ -267,7 +267,7 @@ UNTIL_ENDED = "touch ready; until [ -e never ]; do sleep 0.01; done"
 def test_usr1_reaches_what_waits_for_it_and_ends_nothing_else(
     tmp_path: Path, script: str, code: int, warned: bool
 ) -> None:
-    """A shell with a trap for EXIT catches all signals, and would end of this one. TERM follows, and comes after it."""
+    """A shell with a trap for EXIT catches all signals, and would end of this one."""
     paths = RunPaths.of(tmp_path)
     place = tmp_path / "attempts/one~1"
     for folder in (place, paths.log_dir, tmp_path / "slurm/claimed", tmp_path / "slurm/ended"):
@@ -282,10 +282,11 @@ def test_usr1_reaches_what_waits_for_it_and_ends_nothing_else(
         children = Path(f"/proc/{task.pid}/task/{task.pid}/children")
         wait_for(lambda: len(children.read_text().split()) == 2, say="the heartbeat beside the job")
         task.send_signal(signal.SIGUSR1)
+        wait_for(lambda: (place / "warned").exists() and (place / "warned").read_text() != "")
         if not warned:
             task.send_signal(signal.SIGTERM)
         assert task.wait(30) == 0
     finally:
         task.kill()
     assert int((place / "exit").read_text()) == code
-    assert (place / "warned").exists() is warned
+    assert (place / "warned").read_text() == f"{int(warned)}\n"
