@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import signal
@@ -9,6 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from queue_manager.core.layout import RunPaths
@@ -255,6 +257,35 @@ END
 UNTIL_ENDED = "touch ready; until [ -e never ]; do sleep 0.01; done"
 
 
+def begin(root: Path, script: str) -> tuple[Path, subprocess.Popen[bytes]]:
+    """The script of a task runs an attempt of this job. Returns the directory of the attempt, and the process."""
+    paths = RunPaths.of(root)
+    place = root / "attempts/one~1"
+    for folder in (place, paths.log_dir, root / "slurm/claimed", root / "slurm/ended"):
+        folder.mkdir(parents=True)
+    (place / "job.sh").write_text(script)
+    (root / "attempt.sh").write_text(wrapper.attempt_script(paths))
+    environment = {**os.environ, "SLURM_JOB_ID": "8", "SLURM_ARRAY_TASK_ID": "0"}
+    argv = ["bash", str(root / "attempt.sh"), "one~1", "one", "tag"]
+    return place, subprocess.Popen(argv, env=environment, start_new_session=True)
+
+
+@pytest.mark.parametrize("n", range(8))
+def test_a_job_that_slurm_ends_together_with_its_script_keeps_its_code(tmp_path: Path, n: int) -> None:  # noqa: ARG001
+    """At a time limit TERM comes to all processes at once. The shell may lose the code of one that ends just then."""
+    place, task = begin(tmp_path, "trap 'exit 143' TERM; touch ready; sleep 30")
+    try:
+        wait_for((place / "ready").exists)
+        for child in psutil.Process(task.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.terminate()
+        task.terminate()
+        assert task.wait(30) == 0
+    finally:
+        task.kill()
+    assert (place / "exit").read_text() == "143\n"
+
+
 @pytest.mark.parametrize(
     ("script", "code", "warned"),
     [
@@ -268,15 +299,7 @@ def test_usr1_reaches_what_waits_for_it_and_ends_nothing_else(
     tmp_path: Path, script: str, code: int, warned: bool
 ) -> None:
     """A shell with a trap for EXIT catches all signals, and would end of this one."""
-    paths = RunPaths.of(tmp_path)
-    place = tmp_path / "attempts/one~1"
-    for folder in (place, paths.log_dir, tmp_path / "slurm/claimed", tmp_path / "slurm/ended"):
-        folder.mkdir(parents=True)
-    (place / "job.sh").write_text(script)
-    (tmp_path / "attempt.sh").write_text(wrapper.attempt_script(paths))
-    environment = {**os.environ, "SLURM_JOB_ID": "8", "SLURM_ARRAY_TASK_ID": "0"}
-    argv = ["bash", str(tmp_path / "attempt.sh"), "one~1", "one", "tag"]
-    task = subprocess.Popen(argv, env=environment, start_new_session=True)
+    place, task = begin(tmp_path, script)
     try:
         wait_for((place / "ready").exists)
         children = Path(f"/proc/{task.pid}/task/{task.pid}/children")

@@ -51,6 +51,12 @@ def test_roots_are_found_through_phases_and_those_that_need_a_person_come_first(
     assert found["next"] == [f"look into t2: wavequeue why t2 --run {RUN_ID}, then wavequeue retry t2 --run {RUN_ID}"]
 
 
+def test_a_time_limit_of_slurm_is_answered_with_what_to_write() -> None:
+    error = "Slurm ended it at its time limit; last line: step 85/200"
+    story = Story(manifest(job("a"), launcher="slurm")).start("a").end("a", "stuck", failure="timeout", error=error)
+    assert "requeue_on_timeout" in explain(story, "a")["next"][0]
+
+
 @pytest.mark.parametrize(
     ("launcher", "error", "hint"),
     [
