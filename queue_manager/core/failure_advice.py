@@ -48,8 +48,7 @@ _OF_LINE = (
     ("segfault", r"Bus error",
      "usually /dev/shm is too small: give the container more (--shm-size, --ipc=host), or use fewer loader workers"),
     ("timeout", r"Slurm ended it at its time limit",
-     "it needs more time than it had: ask for more by slurm.time, or let it save its work and go on from there, with "
-     "slurm: {requeue_on_timeout: true}"),
+     "it needs more time: raise slurm.time, or have it save its work and go on (slurm: {requeue_on_timeout: true})"),
     ("killed", r"TIME LIMIT", "it reached the time limit of Slurm: ask for more time, or save and resume"),
     ("cuda", r"not compiled with CUDA|no kernel image|No supported gpu|No visible GPU|NVIDIA driver|No CUDA GPUs",
      "the framework finds no GPU that it can use: check the driver, and install a build for this CUDA and GPU"),
