@@ -144,10 +144,6 @@ beating=$!
 [ -z "$asked" ] || kill -TERM -- "-$child" 2>/dev/null
 [ -z "$stopped" ] || kill -USR2 "$$"
 while wait "$child"; code=$?; kill -0 "$child" 2>/dev/null; do :; done
-# A signal may have ended that wait, whose code it is then. Asked again, bash may have lost the job's own, and says -1.
-wait "$child"
-own=$?
-[ "$own" = -1 ] || code=$own
 trap ': 2>/dev/null >told' TERM
 trap '' HUP INT QUIT USR1 USR2
 kill "$beating" 2>/dev/null || : >told
