@@ -190,7 +190,12 @@ class SlurmWatch:
     def _has_news(self, followed: Followed, now: float) -> bool:
         name = followed.name
         offered = (self._pools.error(name), self._pools.where(name)) if self._pools.has(name) else None
-        return followed.has_news(self._row(followed, 0.0), offered, now)
+        place, since = self._places.of(name), 0.0
+        if followed.taken is None and place is not None:
+            if place.sent.at is None:  # it is said whether sbatch waits
+                return True
+            since = place.sent.at  # what was listed before does not count
+        return followed.has_news(self._row(followed, since), offered, now)
 
     def doing(self) -> dict[int, Doing]:
         """What each running attempt did when that was last looked at."""

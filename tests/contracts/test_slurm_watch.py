@@ -144,6 +144,24 @@ def test_a_file_from_the_future_is_of_now(desk: Desk) -> None:
     assert clock.here(9_000_000_000_000, desk.now) == desk.now
 
 
+def test_a_listing_after_the_answer_counts_though_it_shows_the_same(desk: Desk) -> None:
+    """Slurm has it before sbatch has answered."""
+    for _ in range(2):
+        desk.now += 1.0
+        desk.lists(listed("PENDING", "Priority", ""))
+        desk.watch.over()
+    assert desk.sees().queued == "is being submitted to Slurm"
+    desk.now += 1.0
+    desk.answer(SENT)
+    desk.now += 1.0
+    desk.lists(listed("PENDING", "Priority", ""))
+    assert desk.watch.over() == {0}
+    assert desk.sees().queued == "waits in Slurm's queue (pending: Priority)"
+    desk.now += 1.0
+    desk.lists(listed("PENDING", "Priority", ""))
+    assert desk.watch.over() == set(), "it says nothing new"
+
+
 def test_an_unclear_answer_is_settled_by_the_listing(desk: Desk) -> None:
     desk.answer(UNCLEAR)
     desk.lists(None)
