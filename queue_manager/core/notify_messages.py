@@ -18,7 +18,7 @@ FINISHED = "finished"
 _KINDS = {
     "stuck": ("stuck", "need", CANNOT_START, activity.KIND, "max_cost", "deadline"),
     "unhealthy": (alerts.UNHEALTHY, "stale", "timeout", "leftovers"),
-    "card": ("nvml", "card", "leases", "quarantine"),
+    "card": ("nvml", "card", "leases", "quarantine", "node"),
     "disk": ("disk", "journal", "results_to"),
     "finished": (FINISHED,),
 }

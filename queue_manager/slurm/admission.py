@@ -85,10 +85,10 @@ class Admission:
 
     @property
     def array(self) -> int:
-        """The most tasks of one array."""
-        known = self._configuration
-        size = known.max_array if isinstance(known, Configuration) else None
-        return ARRAY if size is None else max(1, size)
+        """The most tasks of one array: one that is larger than MaxJobCount would never be taken."""
+        known = self._configuration if isinstance(self._configuration, Configuration) else Configuration()
+        size = ARRAY if known.max_array is None else known.max_array
+        return max(1, size if known.max_jobs is None else min(size, known.max_jobs))
 
     @property
     def slower(self) -> int:

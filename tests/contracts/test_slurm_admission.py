@@ -199,9 +199,11 @@ def test_nothing_is_submitted_before_slurm_has_said_how_it_is_configured() -> No
     assert (found.look(3, True, NOW).room, found.array, found.is_silent) == (997, 17, False)
 
 
-@pytest.mark.parametrize(("known", "wanted"), [(None, 1000), (1001, 1001), (0, 1)])
-def test_the_size_of_an_array(admits: Admission, known: int | None, wanted: int) -> None:
-    admits.configured(Configuration(known))
+@pytest.mark.parametrize(
+    ("known", "jobs", "wanted"), [(None, None, 1000), (1001, 10_000, 1001), (4001, 500, 500), (None, 20, 20), (0, 9, 1)]
+)
+def test_the_size_of_an_array(admits: Admission, known: int | None, jobs: int | None, wanted: int) -> None:
+    admits.configured(Configuration(known, jobs))
     assert admits.array == wanted
 
 

@@ -39,6 +39,7 @@ def read(*events: ev.Event) -> list[Alert]:
         (ev.AttemptStopping("a", 1, "timeout"), ("timeout", "unhealthy", "a", "")),
         (ev.ConditionBegan("disk", "disk full"), ("disk", "disk", None, "disk")),
         (ev.ConditionBegan("card:GPU-0", "GPU 0: fell off"), ("card", "card", None, "card:GPU-0")),
+        (ev.ConditionBegan("node:n2", "node n2 is out"), ("node", "card", None, "node:n2")),
         (ev.ConditionBegan("nvml", "NVML cannot be read"), ("nvml", "card", None, "nvml")),
         (ev.ConditionBegan("need:2:None", "no 2 GPUs"), ("need", "stuck", None, "need:2:None")),
         (ev.ConditionBegan("prompt:a", "job a asks"), ("prompt", "stuck", "a", "prompt:a")),
