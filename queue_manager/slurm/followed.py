@@ -51,6 +51,10 @@ class Followed:
         self.runs_since = (self.runs_since or now) if runs else None
         return self.runs_since is not None and now - self.runs_since >= within
 
+    def awaits_listing(self) -> None:
+        """Take note that the last listing is too old to say anything of it: the next one is news, whatever it says."""
+        self._news = None
+
     def has_news(self, row: Listed | Unreadable | None, offered: object, now: float) -> bool:
         """Whether a new listing says anything of it that the one before did not, or that counts once it has lasted.
 

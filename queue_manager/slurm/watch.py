@@ -338,6 +338,7 @@ class SlurmWatch:
         """What Slurm lists of an attempt, as it was asked after `since` (epoch seconds); None if it lists nothing."""
         listing, place = self._cluster.listing, self._places.of(followed.name)
         if listing is None or listing.asked < since:
+            followed.awaits_listing()
             return Unreadable("was submitted to Slurm")
         if isinstance(listing.tasks, Unreadable) or place is None:
             return listing.tasks if isinstance(listing.tasks, Unreadable) else None

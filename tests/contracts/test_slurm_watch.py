@@ -185,6 +185,17 @@ def test_a_listing_from_before_the_submission_says_nothing(desk: Desk) -> None:
     assert desk.sees(10 * watching.LOST_AFTER).launch_error is None
 
 
+def test_the_first_listing_after_the_submission_counts_though_it_says_what_the_one_before_did(desk: Desk) -> None:
+    desk.lists(listed("PENDING", "Resources", ""))
+    desk.now += 1.0
+    desk.answer(SENT)
+    assert desk.sees().queued == "was submitted to Slurm"
+    desk.now += 1.0
+    desk.lists(listed("PENDING", "Resources", ""))
+    assert desk.watch.over() == {0}
+    assert desk.sees().queued == "waits in Slurm's queue (pending: Resources)"
+
+
 def test_a_clear_refusal_is_told_at_once(desk: Desk) -> None:
     desk.answer(Answer(1, "", "sbatch: error: AssocMaxSubmitJobLimit"))
     assert desk.sees().launch_error == "sbatch: AssocMaxSubmitJobLimit"
