@@ -150,9 +150,12 @@ def is_checked(campaign: Campaign, node: Node) -> bool:
 
 
 def beside_next(campaign: Campaign) -> int | None:
-    """Return the seed of the baseline's run beside what is submitted now; None without a time budget."""
+    """Return the seed of the baseline's run beside what is submitted now; None without a time budget, and while the
+    baseline is measured for itself."""
     baseline = campaign.baseline
     if not campaign.config.time_budget or baseline is None or baseline.verdict != "baseline":
+        return None
+    if baseline.judged_in < campaign.period:
         return None
     begun = [seed for seed, job in baseline.jobs.items() if job.status == SUBMITTING]
     return begun[0] if begun else baseline.fresh_seeds(1)[0]

@@ -37,7 +37,7 @@ def document(campaign: Campaign) -> dict[str, Any]:
             for ask in campaign.open_asks
         ],
         "rounds": len(campaign.rounds),
-        "nodes": [node_row(node) for node in campaign.nodes.values()],
+        "nodes": [{**node_row(node), "state": state(node, campaign)} for node in campaign.nodes.values()],
         "findings": [{"id": one.id, "text": one.text, "nodes": list(one.nodes)} for one in campaign.findings],
         "notes": [{"at": iso(at), "text": text} for at, text in campaign.notes],
         "alerts": [{"at": iso(at), "text": text} for at, text in campaign.alerts],
@@ -79,6 +79,14 @@ def limits(campaign: Campaign) -> list[dict[str, Any]]:
 def spent(money: Spent) -> dict[str, Any]:
     """US dollars; an unknown cost is counted apart, and never as 0."""
     return {"usd": round(money.known, 6), "unknown": money.unknown, "reserved": round(money.reserved, 6)}
+
+
+def state(node: Node, campaign: Campaign) -> str:
+    """Describe the status of a node in a word or two. `earlier`: its numbers are of another GPU model, or of before the
+    machines changed, and are not comparable with the present ones."""
+    words = (node.verdict or node.status).replace("_", " ")
+    is_earlier = node.verdict is not None and node.value is not None and node.period < campaign.period
+    return f"{words}, earlier" if is_earlier else words
 
 
 def node_row(node: Node) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def _row(campaign: Campaign, node: Node) -> dict[str, Any]:
     return {
         "id": node.id,
         "parent": node.parent,
-        "state": (node.verdict or node.status).replace("_", " "),
+        "state": overview.state(node, campaign),
         "colour": pictures.colour(node),
         "value": pictures.number(node),
         "runs": tables.runs(campaign, node),

@@ -144,7 +144,7 @@ def _nodes(campaign: Campaign, nodes: Sequence[Node]) -> list[str]:
         (
             node.id,
             node.parent or "-",
-            (node.verdict or node.status).replace("_", " "),
+            overview.state(node, campaign),
             number(node),
             "-" if node.effect is None else f"{node.effect:+.3g}",
             "-" if node.bar is None else f"{node.bar:.2g}",

@@ -255,7 +255,8 @@ def _all_faults(work: WorkDir, config: Config, changed: Sequence[str], instrumen
     if repository.has_branches(root, config.name):
         found.append(
             f"there are branches wq/{config.name}/ of an earlier campaign; choose another name with --name, or delete "
-            f"them: git branch -D $(git branch --list --format='%(refname:short)' 'wq/{config.name}/*')"
+            "them: git worktree prune; git branch -D $(git branch --list --format='%(refname:short)' "
+            f"'wq/{config.name}/*')"
         )
     try:
         build(auto_queue.spec_of(config, work, [_job(config, work, "n000")]).text, "the jobs of the campaign")

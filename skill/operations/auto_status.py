@@ -70,7 +70,7 @@ def cells(found: dict[str, Any]) -> list[list[str]]:
     for row in found["nodes"]:
         ended = sum(job["status"] not in ("submitting", "submitted") for job in row["jobs"])
         mark = "*" if row["id"] == found["best"] else ""
-        state = (row["verdict"] or row["status"]).replace("_", " ")
+        state = row["state"]
         table.append([
             row["id"] + mark, row["parent"] or "-", state, value_text(row), _signed(row["effect"]),
             "-" if row["bar"] is None else f">{row['bar']:.2g}", f"{ended}/{len(row['jobs'])}", what(row),
@@ -92,7 +92,7 @@ def tree(found: dict[str, Any]) -> list[str]:
     def draw(parent: str | None, depth: int) -> list[str]:
         said = []
         for row in children.get(parent, ()):
-            state = (row["verdict"] or row["status"]).replace("_", " ")
+            state = row["state"]
             mark = "*" if row["id"] == found["best"] else ""
             said.append(f"{'  ' * depth}{row['id']}{mark} {state} {value_text(row)} {what(row)}")
             said += draw(row["id"], depth + 1)

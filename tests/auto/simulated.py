@@ -123,6 +123,7 @@ class Simulation:
 
     def _submit(self, action: Submit) -> None:
         node = self.campaign.nodes[action.node]
+        assert all(seed not in node.jobs for seed in action.seeds), f"a run is submitted twice: {action}"
         self.record(
             ev.JobsSubmitting(node.id, action.seeds, node.revision, action.usd, action.beside),
             ev.JobsSubmitted(node.id, action.seeds, node.revision),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from skill.auto import events as ev
-from skill.auto import policy
+from skill.auto import overview, policy, tables
 from skill.auto.campaign import Campaign, Node
 from skill.auto.comparable import model_due
 from skill.auto.policy import Submit
@@ -216,6 +216,27 @@ def test_where_the_machines_change_a_period_begins_with_the_runs_that_show_it() 
     assert "better" not in {node.verdict for node in found.nodes.values()}
     assert "from the runs before it (drift above " in found.alerts[0][1]
     assert sum(job.period == 1 for job in found.nodes["n000"].jobs.values()) >= 5
+
+
+def test_while_the_baseline_is_measured_again_none_of_its_runs_is_beside_others() -> None:
+    made = drifting(30.0, 1200.0)
+    while not made.campaign.period:
+        made.step()
+    made.record(ev.NodeCreated("late", "proposed", 1, "planned meanwhile", {"x": 99}, "a" * 40, "n000"))
+    submits = [one for one in policy.next_actions(made.campaign, made.now) if isinstance(one, Submit)]
+    runs = [(one.node, seed) for one in submits for seed in one.seeds]
+    assert ("late", 0) in runs
+    assert [node for node, _ in runs].count("n000") >= 1
+    assert len(set(runs)) == len(runs)
+    assert {one.beside for one in submits} == {None}
+
+
+def test_numbers_of_an_earlier_period_are_marked() -> None:
+    found = drifting(30.0, 1200.0).run()
+    states = {row["id"]: row["state"] for row in overview.document(found)["nodes"]}
+    assert states["n000"] == "baseline"
+    assert states["n001"] == "within noise, earlier"
+    assert "| within noise, earlier |" in tables.summary(found)
 
 
 def test_without_the_runs_beside_them_what_the_machines_do_would_pass_for_gains() -> None:

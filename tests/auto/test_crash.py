@@ -92,6 +92,19 @@ def test_where_rounds_overlap_its_tree_is_the_same_too(tmp_path: Path, late: flo
         assert [(node.id, node.parent, node.round) for node in campaign.nodes.values()][:5] == parents[:5], moment.words
 
 
+def test_with_a_time_budget_it_runs_no_baseline_twice(tmp_path: Path) -> None:
+    model = begin(tmp_path / "whole", replace(SMALL, time_budget=True))
+    expected = work_until_killed(model)
+    assert expected is not None
+    assert len(expected.checked) > 3
+    for number, moment in enumerate(distinct(model)[::9]):
+        world = after(moment, tmp_path / str(number))
+        campaign = work_until_killed(world)
+        assert campaign is not None
+        assert repr(calm(campaign)) == repr(calm(expected)), moment.words
+        assert (set(world.starts.values()), world.starts.keys()) == ({1}, model.starts.keys()), moment.words
+
+
 def test_killed_again_and_again_it_comes_to_the_same_end(tmp_path: Path) -> None:
     expected = calm(store.load(WorkDir(whole(tmp_path / "whole").root))[0])
     world = begin(tmp_path / "often", SMALL)
