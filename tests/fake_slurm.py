@@ -327,7 +327,9 @@ def _squeue(fake: FakeSlurm, fault: str | None) -> int:
     with fake.state() as state:
         rows = state["tasks"]
     for row in rows:
-        print("|".join(str(row[key]) for key in ("array", "index", "state", "reason", "node", "name")))
+        print(
+            "|".join(str(row.get(key, "N/A")) for key in ("array", "index", "state", "reason", "node", "start", "name"))
+        )
     return 0
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # a manager that begins does not need what estimates it
 
 
 HANDED_OVER = "was submitted to Slurm"
+OF_ONE = "; "
+"""In the words about a job that waits in Slurm's queue, before what is of this job alone."""
 _REASONS = 8
 """Most reasons that are named for which jobs wait in Slurm's queue."""
 
@@ -189,7 +191,9 @@ def head(state: QueueState, situation: Situation, now: float) -> dict[str, Any]:
             "results_seq": state.results_seq,
             "pushed_seq": state.pushed_seq,
             "queued": state.tallies.queued,
-            "queue": dict(Counter(situation.queued.values()).most_common(_REASONS)),
+            "queue": dict(
+                Counter(text.partition(OF_ONE)[0] for text in situation.queued.values()).most_common(_REASONS)
+            ),
             "idle_since": None if state.live else iso(state.idle_since),
             "teardown": situation.teardown,
             "eta": _eta(situation.eta),

@@ -8,17 +8,20 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-LISTING = ("squeue", "--me", "--noheader", "--array", "--states=all", "--format=%F|%K|%T|%r|%N|%j")
+LISTING = ("squeue", "--me", "--noheader", "--array", "--states=all", "--format=%F|%K|%T|%r|%N|%S|%j")
 """One look at all of a user's jobs. Never by their ids: one that is unknown makes squeue fail, two do not."""
 
 
 class Listed(NamedTuple):
-    """One task as squeue shows it. `array`: the ID of its array; `node`: where it runs or ran, empty if nowhere."""
+    """One task as squeue shows it. `array`: the ID of its array; `node`: where it runs or ran, empty if nowhere;
+    `expected`: when Slurm expects to start one that waits, in its words (the local time of the cluster), empty where it
+    does not say."""
 
     array: int
     state: str
     reason: str
     node: str
+    expected: str = ""
 
 
 OVER = frozenset(
@@ -40,13 +43,15 @@ def listing(text: str) -> dict[tuple[str, int], Listed]:
     are passed over."""
     found: dict[tuple[str, int], Listed] = {}
     for line in text.splitlines():
-        parts = line.split("|", 5)
-        if len(parts) == 6 and parts[0].isdigit() and parts[1].isdigit():
-            array, index, state, reason, node, name = parts
+        parts = line.split("|", 6)
+        if len(parts) == 7 and parts[0].isdigit() and parts[1].isdigit():
+            array, index, state, reason, node, start, name = parts
             # A name may be there twice, since Slurm may have started a task again: what is not over says more.
             known = found.get((name, int(index)))
             if known is None or known.state in OVER:
-                found[name, int(index)] = Listed(int(array), state, reason, node)
+                found[name, int(index)] = Listed(
+                    int(array), state, reason, node, start if state == "PENDING" and start[:1].isdigit() else ""
+                )
     return found
 
 

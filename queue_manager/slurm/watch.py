@@ -19,6 +19,7 @@ from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Attempt
 from queue_manager.core.readings import Cards, Unreadable
+from queue_manager.core.snapshot import OF_ONE
 from queue_manager.end_facts import EndFacts
 from queue_manager.slurm import attempt_files, commands, stopping, wrapper
 from queue_manager.slurm.admission import Admission
@@ -330,7 +331,8 @@ class SlurmWatch:
             if row.state == "RUNNING" and self._has_others(followed):
                 return f"waits for its turn in a task that runs on {row.node}"
             why = f": {row.reason}" if row.reason not in ("None", "") else ""
-            return f"waits in Slurm's queue ({row.state.lower()}{why})"
+            expected = f"{OF_ONE}Slurm expects to start it at {row.expected}" if row.expected else ""
+            return f"waits in Slurm's queue ({row.state.lower()}{why}){expected}"
         followed.gone_at = followed.gone_at or now
         return "was started by Slurm" if now - followed.gone_at < SETTLES else None
 

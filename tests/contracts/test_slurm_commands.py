@@ -10,11 +10,11 @@ from queue_manager.slurm import commands
 from queue_manager.slurm.commands import Listed, Refused
 
 LISTING = """\
-12|0|COMPLETED|None|n1|wq.toy.1
-12|1|RUNNING|None|n2|wq.toy.1
-12|2|PENDING|Resources||wq.toy.1
-13|N/A|RUNNING|None|n1|somebody's
-14|0|PENDING|Dependency||with|pipe
+12|0|COMPLETED|None|n1|N/A|wq.toy.1
+12|1|RUNNING|None|n2|2026-11-29T17:10:00|wq.toy.1
+12|2|PENDING|Resources||2026-11-29T17:40:00|wq.toy.1
+13|N/A|RUNNING|None|n1|N/A|somebody's
+14|0|PENDING|Dependency||N/A|with|pipe
 """
 
 
@@ -27,7 +27,7 @@ def test_a_listing() -> None:
     assert commands.listing(LISTING) == {
         ("wq.toy.1", 0): Listed(12, "COMPLETED", "None", "n1"),
         ("wq.toy.1", 1): Listed(12, "RUNNING", "None", "n2"),
-        ("wq.toy.1", 2): Listed(12, "PENDING", "Resources", ""),
+        ("wq.toy.1", 2): Listed(12, "PENDING", "Resources", "", "2026-11-29T17:40:00"),
         ("with|pipe", 0): Listed(14, "PENDING", "Dependency", ""),
     }
     assert commands.listing("") == {}
@@ -35,7 +35,7 @@ def test_a_listing() -> None:
 
 def test_what_is_not_over_counts_where_a_task_is_listed_twice() -> None:
     """Slurm may have lost its state and have started a task again under another ID."""
-    rows = ["12|0|NODE_FAIL|None|n1|wq.toy.1", "19|0|RUNNING|None|n2|wq.toy.1"]
+    rows = ["12|0|NODE_FAIL|None|n1|N/A|wq.toy.1", "19|0|RUNNING|None|n2|N/A|wq.toy.1"]
     for lines in (rows, rows[::-1]):
         assert commands.listing("\n".join(lines))["wq.toy.1", 0].array == 19
 

@@ -95,7 +95,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_task_claims_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slurm = Slurm("7|0|RUNNING|None|n1|NAME\n", runs=True)
+    slurm = Slurm("7|0|RUNNING|None|n1|N/A|NAME\n", runs=True)
     monkeypatch.setattr(slurm_task, "WAIT", 20.0)
     found = slurm_task.try_task(tmp_path / "experiment_queue", ["--partition=a", "--gres=gpu:8", "--time=3"], slurm)
     assert slurm.process is not None
@@ -111,11 +111,11 @@ def test_a_task_claims_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("row", "state", "words", "is_cancelled"),
     [
-        ("7|0|PENDING|Resources||NAME\n", "waits", "still waits in Slurm's queue after 0.1 s (Resources)", True),
-        ("7|0|RUNNING|None|n2|NAME\n", "failed", "node n2 could not claim an attempt", True),
-        ("7|0|COMPLETED|None|n2|NAME\n", "failed", "the directory is not shared with the nodes", False),
-        ("7|0|FAILED|JobLaunchFailure|n2|NAME\n", "failed", "FAILED, JobLaunchFailure", False),
-        ("7|0|PENDING|Resources||other\n", "waits", "still waits", False),
+        ("7|0|PENDING|Resources||N/A|NAME\n", "waits", "still waits in Slurm's queue after 0.1 s (Resources)", True),
+        ("7|0|RUNNING|None|n2|N/A|NAME\n", "failed", "node n2 could not claim an attempt", True),
+        ("7|0|COMPLETED|None|n2|N/A|NAME\n", "failed", "the directory is not shared with the nodes", False),
+        ("7|0|FAILED|JobLaunchFailure|n2|N/A|NAME\n", "failed", "FAILED, JobLaunchFailure", False),
+        ("7|0|PENDING|Resources||N/A|other\n", "waits", "still waits", False),
     ],
 )
 def test_a_task_that_claims_nothing_is_named_and_taken_back(

@@ -124,7 +124,7 @@ class Asked(Cluster):
 
     def _run(self, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
         self.calls += argv[0] == "squeue"
-        return subprocess.CompletedProcess(argv, 0, "7|0|PENDING|Priority||ours\n", "")
+        return subprocess.CompletedProcess(argv, 0, "7|0|PENDING|Priority||N/A|ours\n", "")
 
 
 def test_runs_of_one_user_on_one_machine_share_a_listing(tmp_path: Path) -> None:
@@ -149,8 +149,8 @@ def test_a_listing_of_another_cluster_or_machine_or_a_torn_one_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, here = tmp_path / "squeue", {"PATH": "", "SLURM_CONF": "/etc/a"}
-    SharedListing(path, here).write(1000.0, "7|0|RUNNING|None|n1|ours\n")
-    assert SharedListing(path, here).read(1000.0) == (1000.0, "7|0|RUNNING|None|n1|ours\n")
+    SharedListing(path, here).write(1000.0, "7|0|RUNNING|None|n1|N/A|ours\n")
+    assert SharedListing(path, here).read(1000.0) == (1000.0, "7|0|RUNNING|None|n1|N/A|ours\n")
     assert SharedListing(path, here).read(1000.1) is None
     assert SharedListing(path, {**here, "SLURM_CONF": "/etc/b"}).read(0.0) is None
     monkeypatch.setattr(shared_listing, "boot_id", lambda: "another")

@@ -162,6 +162,14 @@ def test_a_listing_after_the_answer_counts_though_it_shows_the_same(desk: Desk) 
     assert desk.watch.over() == set(), "it says nothing new"
 
 
+def test_the_expected_start_is_told(desk: Desk) -> None:
+    desk.answer(SENT)
+    desk.now += 1.0
+    desk.lists(Listed(7, "PENDING", "Resources", "", "2026-11-29T17:40:00"))
+    wanted = "waits in Slurm's queue (pending: Resources); Slurm expects to start it at 2026-11-29T17:40:00"
+    assert desk.sees().queued == wanted
+
+
 def test_an_unclear_answer_is_settled_by_the_listing(desk: Desk) -> None:
     desk.answer(UNCLEAR)
     desk.lists(None)
@@ -463,10 +471,10 @@ def test_only_what_has_our_name_is_ended(make: Any, wanted: list[list[str]]) -> 
     """IDs are used again: 12_0 is over, and 14_3 is somebody else's by now. TERM is for what runs: with that option
     scancel takes all of an array that wait."""
     lines = [
-        "12|0|COMPLETED|None|n1|ours",
-        "12|1|RUNNING|None|n1|ours",
-        "12|2|PENDING|Resources||ours",
-        "14|3|RUNNING|None|n1|theirs",
+        "12|0|COMPLETED|None|n1|N/A|ours",
+        "12|1|RUNNING|None|n1|N/A|ours",
+        "12|2|PENDING|Resources||N/A|ours",
+        "14|3|RUNNING|None|n1|N/A|theirs",
     ]
     cluster = Recorded("\n".join(lines))
     cluster._tell(make, [("ours", index) for index in range(4)])
