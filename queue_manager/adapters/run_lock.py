@@ -65,9 +65,7 @@ class Lock:
         except BaseException:
             os.close(self._fd)
             raise
-        with contextlib.suppress(OSError):  # a full disk does not stop a manager
-            # The new line is whole before the old one's rest is cut off, and only the first line counts.
-            os.ftruncate(self._fd, os.pwrite(self._fd, f"{json.dumps(self._holder)}\n".encode(), 0))
+        self._say(self._holder)
         if shared:
             self._beat()
             self._beating = threading.Thread(target=self._go_on_beating, name="heartbeat", daemon=True)
@@ -108,6 +106,12 @@ class Lock:
                 f"in {STALE_AFTER - max(0.0, age):.0f} s"
             )
         return True
+
+    def _say(self, holder: Holder) -> None:
+        """Write who has the lock. The new line is whole before the old one's rest is cut off, and only the first line
+        counts. A full disk does not stop a manager."""
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, os.pwrite(self._fd, f"{json.dumps(holder)}\n".encode(), 0))
 
     def _beat(self) -> None:
         with contextlib.suppress(OSError):
@@ -157,6 +161,8 @@ class Lock:
         if self._beating is not None:
             self._beating.join()
             if not self.is_lost():
+                # Where the lock was removed, and this one taken beside a manager that lives, that one keeps the run.
+                self._say({name: value for name, value in self._holder.items() if name != "token"})
                 with contextlib.suppress(OSError):
                     beat_of(self._path).unlink()
         os.close(self._fd)

@@ -168,6 +168,20 @@ def test_a_manager_that_was_taken_for_dead_does_nothing_more(
     taken.close()
 
 
+def test_who_finds_a_manager_beside_a_removed_lock_leaves_the_run_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "manager.lock"
+    lives = Lock(path, {"pid": 1, "host": socket.gethostname(), "since": "noon"}, True)
+    path.unlink()
+    second = Lock(path, {"pid": 2, "host": socket.gethostname(), "since": "later"}, True)
+    assert lives.is_lost()
+    second.close()
+    assert not lives.is_lost()
+    lives.renew()
+    with pytest.raises(HeldError, match="process 1 on"):
+        Lock(path, {"pid": 3, "host": socket.gethostname(), "since": "later"})
+    lives.close()
+
+
 def test_on_one_machine_the_lock_alone_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its sign of life does not hold up whoever starts it again after a kill."""
     monkeypatch.setattr(run_lock, "_LEFT_BEHIND", 0.0)
