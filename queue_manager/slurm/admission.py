@@ -13,7 +13,7 @@ from queue_manager.core.launchers import ENGINE_LIMIT
 from queue_manager.core.readings import Unreadable
 from queue_manager.core.slurm_arrays import ARRAY
 from queue_manager.slurm import commands, window
-from queue_manager.slurm.batches import Answer
+from queue_manager.slurm.batches import NOT_CALLED, Answer
 from queue_manager.slurm.commands import Configuration, Refused
 from queue_manager.slurm.nodes import Nodes
 
@@ -54,6 +54,8 @@ class Admission:
         self._is_full = False
         if answer.code == 0:
             self.window, self._unclear = window.accepted(self.window), 0
+            return False
+        if answer.code == NOT_CALLED:
             return False
         kind = None if answer.code is None else commands.refused(answer.code, answer.words)
         if kind is Refused.LIMIT:

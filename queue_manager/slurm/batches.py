@@ -33,7 +33,7 @@ class Task(NamedTuple):
 
 
 NOT_CALLED = -1000
-"""Stands for the exit code of a sbatch that was never called: the manager ended before."""
+"""Stands for the exit code of a sbatch that was never called: the manager ended before, or there is no sbatch."""
 
 
 class Answer(NamedTuple):
@@ -149,7 +149,7 @@ def call(batch: Batch, options: Sequence[str], environment: Mapping[str, str]) -
                 argv, env=dict(environment), stdin=subprocess.DEVNULL, stdout=out, stderr=err, pass_fds=(lock,)
             )
         except OSError as error:
-            return Answer(127, "", f"{argv[0]}: {error.strerror}")
+            return Answer(NOT_CALLED, "", f"error: {argv[0]}: {error.strerror}")
     with contextlib.suppress(OSError):
         write_whole(batch.directory / "code", [f"{done.returncode}\n".encode()])
     return _answer(batch, done.returncode)

@@ -80,12 +80,11 @@ class Cluster:
 
     def _configure(self) -> None:
         done = self._run(commands.CONFIGURATION)
-        if isinstance(done, str):
-            self.configuration = Unreadable(f"scontrol: {done}")
-        elif done.returncode and commands.is_unclear(done.stderr):
-            self.configuration = Unreadable(f"scontrol: {commands.complaint(done.stderr)}")
-        else:
-            self.configuration = commands.configuration(done.stdout)
+        words = done if isinstance(done, str) else done.stderr if done.returncode else ""
+        if commands.is_unclear(words):
+            self.configuration = Unreadable(f"scontrol: {commands.complaint(words)}")
+        else:  # a cluster that keeps it to itself has one all the same
+            self.configuration = commands.configuration("" if isinstance(done, str) else done.stdout)
         self._configuring = False
         self.wake()
 

@@ -23,7 +23,7 @@ from queue_manager.slurm import watch as watching
 from queue_manager.slurm.admission import Admission
 from queue_manager.slurm.batches import Answer, Batch, Batches, Task
 from queue_manager.slurm.cluster import Cluster, Listing
-from queue_manager.slurm.commands import Listed
+from queue_manager.slurm.commands import Configuration, Listed
 from queue_manager.slurm.packing import Offer
 from queue_manager.slurm.pools import Asked, Pools
 from queue_manager.slurm.server_clock import ServerClock
@@ -434,6 +434,17 @@ def test_a_later_manager_knows_what_was_never_handed_over(desk: Desk) -> None:
     assert batches.answer(desk.batch) == Answer(
         batches.NOT_CALLED, "", "error: it was not called, since the manager ended"
     )
+
+
+def test_where_slurm_is_not_installed_that_is_said_and_nothing_is_waited_for(desk: Desk) -> None:
+    found = batches.call(desk.batch, [], {"PATH": "/nowhere"})
+    assert found == Answer(batches.NOT_CALLED, "", "error: sbatch: No such file or directory")
+    desk.answer(found)
+    assert desk.sees().launch_error == "sbatch: sbatch: No such file or directory"
+    assert desk.admission.due(desk.now) is None, "no controller was asked, so none is busy"
+    cluster = Cluster({"PATH": "/nowhere"}, lambda: START)
+    cluster._configure()
+    assert cluster.configuration == Configuration()
 
 
 def test_a_mark_wakes_once(desk: Desk) -> None:
