@@ -89,6 +89,8 @@ def _cut_off(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
 def _revoked(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence) -> None:
     if attempt.stop_reason == "cancelled":
         _end(turn, job, attempt, seen, _CANCELLED)
+    elif seen.cancelled:
+        _end(turn, job, attempt, seen, _CANCELLED._replace(error=seen.launch_error))
     elif seen.inherited or attempt.stop_reason == "bound":
         _end(turn, job, attempt, seen, _INTERRUPTED)
     elif seen.put_off or seen.never:

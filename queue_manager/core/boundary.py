@@ -101,7 +101,7 @@ class Evidence:
     `launch_error`: the launcher's own words where it did not start. `quiet`: no session of that name is listed and this
     manager is not just launching it. `queued`: where it waits for its start, in words, however long that takes.
     `put_off`: its `launch_error` is neither the job's fault nor the launcher's, and passes by itself. `never`: it is
-    the job's, which cannot start as it is specified.
+    the job's, which cannot start as it is specified. `cancelled`: somebody took it out of the cluster's queue.
     `place`: the node of a cluster that it runs on. `over`: when its command ended (epoch seconds), where that was
     before now.
     """
@@ -123,6 +123,7 @@ class Evidence:
     queued: str | None = None
     put_off: bool = False
     never: bool = False
+    cancelled: bool = False
     place: Place | None = None
     over: float | None = None
 

@@ -38,13 +38,19 @@ NOT_STARTED = NODE_LOST | {"FAILED", "COMPLETED"}
 see the run's directory."""
 
 
+REST = -1
+"""Stands for the index of tasks that were taken out of Slurm's queue before they began."""
+
+
 def listing(text: str) -> dict[tuple[str, int], Listed]:
     """Return the tasks of a listing, by the array's name and the task's index. Lines of other jobs that are no arrays
-    are passed over."""
+    are passed over. Of an array of which all have left the queue that waited there, Slurm shows one line: see REST."""
     found: dict[tuple[str, int], Listed] = {}
     for line in text.splitlines():
         parts = line.split("|", 6)
-        if len(parts) == 7 and parts[0].isdigit() and parts[1].isdigit():
+        if len(parts) == 7 and parts[1:3] == ["N/A", "CANCELLED"]:
+            parts[1] = str(REST)
+        if len(parts) == 7 and parts[0].isdigit() and parts[1].lstrip("-").isdigit():
             array, index, state, reason, node, start, name = parts
             # A name may be there twice, since Slurm may have started a task again: what is not over says more.
             known = found.get((name, int(index)))

@@ -6,10 +6,11 @@ not listed, says of the attempt only that something is to be explained.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 
 from queue_manager.core.readings import Unreadable
-from queue_manager.slurm.commands import LOST, OVER, Listed
+from queue_manager.slurm.commands import LOST, OVER, REST, Listed
 
 _WAITS_AGAIN = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
 _ENDED_BY_SIGNAL = frozenset({129, 137, 143})
@@ -52,3 +53,16 @@ def is_at_fault(had_all_time: bool, row: Listed | Unreadable | None) -> bool:
     """Return whether an attempt that ended with its pilot has a part in that: it had all of the allocation's time, or
     the allocation ran out of memory. `row`: the pilot's."""
     return had_all_time or (isinstance(row, Listed) and row.state == "OUT_OF_MEMORY")
+
+
+def was_taken_out(tasks: Mapping[tuple[str, int], Listed], task: tuple[str, int], just_listed: bool) -> bool:
+    """Return whether somebody took a task out of the queue, in which it waited. Slurm shows one line for all of an
+    array, or none of one while others of its array still wait.
+
+    `just_listed`: it was listed so short a time ago that it would be listed still if it had ended. A controller that
+    has forgotten tasks has forgotten whole arrays.
+    """
+    row = tasks.get(task) or tasks.get((task[0], REST))
+    if row is not None:
+        return row.state == "CANCELLED" and not row.node
+    return just_listed and any(name == task[0] for name, _ in tasks)

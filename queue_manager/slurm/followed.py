@@ -21,7 +21,7 @@ class Followed:
         self.spec, self.attempt, self.cwd, self.inherited = spec, attempt, cwd, inherited
         self.name = f"{spec.id}~{attempt.n}"
         self.launch_error: str | None = None
-        self.put_off = self.never = False
+        self.put_off = self.never = self.is_cancelled = False
         self.taken: Taken | None = None
         self.queued: str | None = None
         self.gone_at: float | None = None

@@ -21,6 +21,6 @@ def leftover_tasks(
         for (name, index), row in tasks.items()
         if row.state == "PENDING"
         and (batch := batches.get(name)) is not None
-        and index < len(batch.tasks)
+        and 0 <= index < len(batch.tasks)
         and not any(attempt in followed for attempt in batch.tasks[index])
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import selectors
 import subprocess
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from queue_manager.activity_watch import last_output
@@ -27,7 +28,7 @@ from queue_manager.slurm.attempt_files import Taken, was_told_to_end
 from queue_manager.slurm.batches import Answer, Batch, Batches
 from queue_manager.slurm.cluster import Cluster
 from queue_manager.slurm.commands import Listed
-from queue_manager.slurm.fate import Fate, fate, was_taken
+from queue_manager.slurm.fate import Fate, fate, was_taken, was_taken_out
 from queue_manager.slurm.followed import Followed
 from queue_manager.slurm.leftover_tasks import leftover_tasks
 from queue_manager.slurm.look_pace import LookPace
@@ -229,7 +230,8 @@ class SlurmWatch:
             found = attempt_files.taken(self._run_dir.paths.attempt(job, n))
             if isinstance(found, (Revoked, Unreadable)):
                 error, put_off, was_left = followed.launch_error, followed.put_off, self._was_left(followed)
-                return Evidence(found, launch_error=error, inherited=was_left, put_off=put_off, never=followed.never)
+                evidence = Evidence(found, launch_error=error, inherited=was_left, put_off=put_off)
+                return replace(evidence, never=followed.never, cancelled=followed.is_cancelled)
             if found is None:
                 return self._unclaimed(followed, now)
             followed.taken, followed.queued = found, None
@@ -304,6 +306,8 @@ class SlurmWatch:
             queued = None if error is not None else self._pools.where(followed.name)
         elif error is None and place is not None:
             error, followed.put_off, followed.never = place.sent.refusal, place.sent.put_off, place.sent.never
+            if error is None and self._was_taken_out(followed, now):
+                followed.is_cancelled, error = True, "cancelled in Slurm's queue, by a person or by the cluster"
             queued = None if error is not None else self._where(followed, place.sent, now)
             if error is None and queued is None:
                 row, first = self._row(followed, 0.0), place.attempts[0] == followed.name
@@ -335,6 +339,15 @@ class SlurmWatch:
             return f"waits in Slurm's queue ({row.state.lower()}{why}){expected}"
         followed.gone_at = followed.gone_at or now
         return "was started by Slurm" if now - followed.gone_at < SETTLES else None
+
+    def _was_taken_out(self, followed: Followed, now: float) -> bool:
+        """Whether somebody took an attempt out of Slurm's queue, see was_taken_out."""
+        listing, place, known = self._cluster.listing, self._places.of(followed.name), self._cluster.configuration
+        if listing is None or isinstance(listing.tasks, Unreadable) or place is None or place.has_others:
+            return False
+        age = known.min_job_age if isinstance(known, commands.Configuration) else None
+        lately = now - followed.listed_at < (2 * LOST_AFTER if age is None else age) / 2
+        return was_taken_out(listing.tasks, place.task, lately)
 
     def _row(self, followed: Followed, since: float) -> Listed | Unreadable | None:
         """What Slurm lists of an attempt, as it was asked after `since` (epoch seconds); None if it lists nothing."""

@@ -272,6 +272,28 @@ def test_a_task_that_slurm_takes_for_running_and_that_never_began_is_given_up(de
     assert desk.sees(1.0).launch_error == "Slurm takes it for running on n1, where it has not begun"
 
 
+def test_what_somebody_takes_out_of_the_queue_is_not_submitted_again(desk: Desk) -> None:
+    desk.answer(SENT)
+    desk.now += 1.0
+    rest = {(desk.batch.name, commands.REST): listed("CANCELLED", node="")}
+    desk.cluster.listing = Listing(rest, desk.now)
+    assert desk.sees().launch_error == "cancelled in Slurm's queue, by a person or by the cluster"
+    desk.run_dir.revoke("one", 1, {})
+    assert desk.sees().cancelled
+    desk.watch.follow(0, desk.spec, desk.attempt, str(desk.paths.root))
+    desk.files.claim.unlink()
+    desk.lists(listed("PENDING"))
+    desk.sees()
+    desk.cluster.listing = Listing({(desk.batch.name, 1): listed("PENDING")}, desk.now)
+    assert desk.sees(1.0).launch_error == "cancelled in Slurm's queue, by a person or by the cluster"
+    desk.watch.follow(0, desk.spec, desk.attempt, str(desk.paths.root))
+    desk.lists(listed("CANCELLED", node="n1"))
+    desk.sees()
+    assert desk.sees(watching.SETTLES).launch_error is not None
+    desk.run_dir.revoke("one", 1, {})
+    assert not desk.sees().cancelled, "its node did not start it"
+
+
 NOT_THIS_START = [None, listed("NODE_FAIL"), listed("PREEMPTED"), listed("PENDING", "BeginTime"), listed("COMPLETED")]
 """What Slurm says of a task that it has lost, forgotten, or started again, which then finds its attempt taken."""
 

@@ -301,18 +301,21 @@ def test_a_timeout_ends_a_job_whether_or_not_it_listens(world: World) -> None:
 
 
 def test_cancel_takes_a_job_wherever_it_is(world: World, cluster: SlurmCluster) -> None:
-    """Two nodes have room for two of these: they run, or wait, or are held by a pause, or sbatch has them."""
+    """Two nodes have room for two of these: they run, or wait, or are held by a pause, or sbatch has them. One is taken
+    out of the queue by Slurm's own command."""
     run = impatient(
         world,
-        *(job(name, UNTIL_GO, slurm={"cpus": 8}) for name in ("stays", "runs", "waits", "held")),
+        *(job(name, UNTIL_GO, slurm={"cpus": 8}) for name in ("stays", "runs", "waits", "held", "out")),
         job("sent", UNTIL_GO, slurm={"cpus": 8, "mem": "77M"}),
     )
     slow = f'case "$*" in *--mem=77M*) until [ -e {world.root}/sent ]; do sleep 0.05; done;; esac; exec REAL "$@"\n'
     run.start(**stand_in(world, cluster, slow))
     wait_for(lambda: sum(bool(row["pid"]) for row in run.jobs().values()) == 2, say="two to run")
+    array = cluster.call("squeue", "-h", "-o", "%F").split()[0]
+    cluster.call("scancel", f"{array}_4")
     assert run.ask(Request("cancel-1", "cancel", ("waits",))).ok
     assert run.ask(Request("cancel-2", "cancel", ("sent",))).ok
-    for name in ("waits", "sent"):
+    for name in ("waits", "sent", "out"):
         run.wait_status(name, "cancelled")
     assert run.ask(Request("pause-1", "pause")).ok
     wait_for(lambda: "JobHeld" in cluster.call("squeue", "-r", "-h", "-o", "%r"), say="one to be held")
