@@ -174,9 +174,11 @@ class Loop:
             nonlocal found
             found = self._runs.gpus()
 
-        if self._reaches(look) and found != self.campaign.gpus:
+        is_seen = self._reaches(look)
+        if is_seen and found != self.campaign.gpus:
             self.record(ev.GpusSeen(dict(found), why))
-        self._gpus_at = self._clock() + RETRY
+        elif why or not is_seen:
+            self._gpus_at = self._clock() + RETRY
 
     def _job_ended(self, job: Job, row: JobSeen) -> ev.JobEnded:
         config, node = self.campaign.config, self.campaign.nodes[job.node]

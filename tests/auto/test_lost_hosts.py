@@ -77,3 +77,34 @@ def test_a_rescue_that_fails_is_said_and_tried_again_later(tmp_path: Path, monke
     _, moved, said = looked(hosts, tmp_path, monkeypatch, "no host can take its jobs", looks=3)
     assert moved == ["b"]
     assert said == ["warning: b has been unreachable for 1 h 00 min: no host can take its jobs"]
+
+
+@pytest.mark.parametrize(
+    ("runs", "model", "chosen"),
+    [
+        ([], "NVIDIA L4", None),
+        ([("new", ("NVIDIA A10",)), ("old", ("NVIDIA L4",))], "NVIDIA L4", "old"),
+        ([("new", ("NVIDIA A10",)), ("old", ("NVIDIA L4",))], "NVIDIA A10", "new"),
+        ([("new", ("NVIDIA A10",))], "NVIDIA L4", None),
+        ([("new", ("NVIDIA A10",)), ("untied", ())], "NVIDIA L4", "untied"),
+        ([("untied", ())], "", "untied"),
+    ],
+    ids=["none yet", "of its model", "of another", "only of another", "of an earlier version", "without GPUs"],
+)
+def test_jobs_go_to_the_run_of_their_gpu_model(
+    runs: list[tuple[str, tuple[str, ...]]],
+    model: str,
+    chosen: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    models = dict(runs)
+    there = [Run.at(tmp_path / name) for name in models]
+    monkeypatch.setattr("skill.runs.directory.in_folder", lambda *_: iter(there))
+
+    def manifest(run: Run, **_: object) -> Any:
+        return SimpleNamespace(jobs=[SimpleNamespace(gpu_model=models[run.root.name])])
+
+    monkeypatch.setattr("skill.runs.directory.read_manifest", manifest)
+    found = HostsQueue(config(), WorkDir(tmp_path), lambda _text: None).run(model)
+    assert (None if found is None else found.root.name) == chosen
