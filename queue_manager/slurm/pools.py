@@ -36,6 +36,8 @@ FASTEST = 0.1
 """Seconds between two of them, at least."""
 LOST_AFTER = 150.0
 """As of tasks, see `watch`."""
+AGAIN = 60.0
+"""Seconds after which one more pilot is tried, where others of the pool go on."""
 _NO_FAULT = (*commands.LOST, "COMPLETED", "TIMEOUT", "CANCELLED")
 
 
@@ -64,7 +66,8 @@ class _Pilot:
 
 class _Pool:
     """`waiting`: attempts that are offered, and that nobody is known to have begun; `asked`: None where only an earlier
-    manager knows; `error`: why nothing can begin them, and whether that passes by itself."""
+    manager knows; `error`: why nothing can begin them, and whether that passes by itself. `opens`: before that no more
+    pilots are submitted beside others (epoch seconds), since one was refused or could not start."""
 
     def __init__(self, name: str, orders: Orders) -> None:
         self.name, self.orders = name, orders
@@ -72,6 +75,7 @@ class _Pool:
         self.pilots: list[_Pilot] = []
         self.waiting: set[str] = set()
         self.error: tuple[str, bool] | None = None
+        self.opens = 0.0
 
 
 class Pools:
@@ -200,15 +204,19 @@ class Pools:
         """Submit pilots where attempts wait for one. Call it when Slurm has been asked."""
         for pool in self._pools.values():
             living = [one for one in pool.pilots if self._may_live(one, now)]
-            if pool.waiting and pool.error is None:
-                over = (self._fault(one, now) for one in pool.pilots if one not in living)
-                pool.error = next(filter(None, over), None)
+            faults = [why for one in pool.pilots if one not in living and (why := self._fault(one, now)) is not None]
+            if faults and living:
+                pool.opens = now + AGAIN
+            elif faults and pool.waiting and pool.error is None:
+                pool.error = faults[0]
             pool.pilots = living
             self._staff(pool, now)
         self._hold()
 
     def _staff(self, pool: _Pool, now: float) -> None:
         if pool.asked is None or pool.error is not None or self._is_paused():
+            return
+        if pool.pilots and now < pool.opens:
             return
         missing = min(pool.asked.allocations, len(pool.waiting)) - len(pool.pilots)
         if missing <= 0:
@@ -247,7 +255,7 @@ class Pools:
             return False
         row = self._row(pilot)
         if row is None:
-            return now - (pilot.sent.at or now) < LOST_AFTER
+            return not pilot.is_kept and now - (pilot.sent.at or now) < LOST_AFTER
         return isinstance(row, Unreadable) or row.state not in commands.OVER
 
     def _fault(self, pilot: _Pilot, now: float) -> tuple[str, bool] | None:
@@ -279,8 +287,10 @@ class Pools:
     def error(self, attempt: str) -> tuple[str, bool] | None:
         """Why nothing can begin an attempt, and whether that passes by itself; None where it waits."""
         pool = self._pool_of[attempt]
-        refused = next((one.sent for one in pool.pilots if one.sent.refusal is not None), None)
-        return pool.error if refused is None else (refused.refusal or "", refused.put_off)
+        refused = [one.sent for one in pool.pilots if one.sent.refusal is not None]
+        if len(refused) < len(pool.pilots) or not refused:
+            return pool.error
+        return refused[0].refusal or "", refused[0].put_off
 
     def never(self, attempt: str) -> bool:
         """Whether Slurm has said that it can never run such a pilot."""

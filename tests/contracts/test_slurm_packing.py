@@ -267,6 +267,22 @@ def test_a_refusal_is_named_and_a_later_attempt_is_tried_again(desk: Desk) -> No
     assert desk.counts == [1, 1]
 
 
+def test_a_refusal_takes_nothing_from_those_who_have_a_pilot(desk: Desk) -> None:
+    """A limit allows one less than `allocations`: what waits goes on waiting for those there are."""
+    desk.offer("a")
+    desk.lists("RUNNING")
+    desk.offer("b")
+    _, second = desk.sent.values()
+    second.answer, second.at = Answer(1, "", "sbatch: error: AssocMaxSubmitJobLimit"), desk.now
+    assert desk.pools.error("b~1") is None
+    desk.lists("RUNNING")
+    assert desk.pools.where("b~1") == "waits for GPU memory in its allocation on n1"
+    assert desk.counts == [1, 1]
+    desk.now += pools.AGAIN
+    desk.lists("RUNNING")
+    assert desk.counts == [1, 1, 1]
+
+
 def test_a_pilot_that_cannot_start_is_named_with_its_last_words_and_not_submitted_over_and_over(desk: Desk) -> None:
     desk.offer("a")
     ((batch, _),) = desk.cluster.submitted
@@ -316,7 +332,8 @@ def test_what_has_begun_is_told_to_end_and_what_has_not_is_taken_back(desk: Desk
     assert not desk.pools.has("b~1")
 
 
-def test_a_later_manager_finds_offers_and_pilots_and_offers_more(desk: Desk) -> None:
+@pytest.mark.parametrize("over", [("COMPLETED", "COMPLETED"), ("", "")])
+def test_a_later_manager_finds_offers_and_pilots_and_offers_more(desk: Desk, over: tuple[str, str]) -> None:
     desk.offer(*"ab")
     desk.lists("RUNNING", "RUNNING")
     desk.pools = desk.manager()
@@ -326,7 +343,7 @@ def test_a_later_manager_finds_offers_and_pilots_and_offers_more(desk: Desk) -> 
     assert desk.pools.where("a~1") == "waits for GPU memory in its allocation on n1"
     desk.offer("c")
     assert desk.counts == [2]
-    desk.lists("COMPLETED", "COMPLETED")
+    desk.lists(*over)
     assert desk.counts == [2, 2]
 
 
