@@ -190,14 +190,11 @@ class SlurmWatch:
             self._cluster.tell(make, tasks)
 
     def _has_news(self, followed: Followed, now: float) -> bool:
-        name = followed.name
+        name, place = followed.name, self._places.of(followed.name)
+        if followed.taken is None and place is not None and place.sent.at is None:  # it is said whether sbatch waits
+            return True
         offered = (self._pools.error(name), self._pools.where(name)) if self._pools.has(name) else None
-        place, since = self._places.of(name), 0.0
-        if followed.taken is None and place is not None:
-            if place.sent.at is None:  # it is said whether sbatch waits
-                return True
-            since = place.sent.at  # what was listed before does not count
-        return followed.has_news(self._row(followed, since), offered, now)
+        return followed.has_news(self._row(followed, 0.0), offered, now)
 
     def doing(self) -> dict[int, Doing]:
         """What each running attempt did when that was last looked at."""
