@@ -18,10 +18,12 @@ from queue_manager.slurm import accounting, wrapper
 from queue_manager.slurm import watch as watching
 from queue_manager.slurm.accounting import Accounting
 from queue_manager.slurm.batches import Task
+from queue_manager.slurm.cluster import Cluster
 from queue_manager.slurm.commands import Listed
 from queue_manager.slurm.ends import End, end, written
 from tests.contracts.test_slurm_watch import START, Desk, listed
 from tests.e2e.runs import wait_for
+from tests.skill.test_attach_command import program
 
 LIMIT = "slurmstepd-n1: error: *** JOB 8 ON n1 CANCELLED AT 2026-11-29T16:31:33 DUE TO TIME LIMIT ***\n"
 PREEMPTED = LIMIT.replace("TIME LIMIT", "PREEMPTION")
@@ -242,6 +244,17 @@ def test_the_accounting_is_not_asked_of_what_is_listed_or_has_left_its_record(de
     desk.end(0)
     forgotten(desk, 2)
     assert sacct.asked == 0
+
+
+def test_sacct_is_called_beside_the_loop(tmp_path: Path) -> None:
+    program(tmp_path, "sacct", 'echo "$@" >"${0%/*}/asked"; echo "7_2|TIMEOUT|n1|ours"')
+    cluster = Cluster({"PATH": f"{tmp_path}:{os.environ['PATH']}"}, lambda: START)
+    assert cluster.accounting.row(("ours", 2), START) is None
+    cluster.accounting.look(START)
+    wait_for(lambda: cluster.accounting.row(("ours", 2), START) is not None)
+    assert cluster.accounting.row(("ours", 2), START) == Listed(7, "TIMEOUT", "", "n1")
+    assert "--allocations" in (tmp_path / "asked").read_text()
+    cluster.close()
 
 
 # -- the task's script ------------------------------------------------------------------------------------------------
