@@ -18,8 +18,9 @@ CUDA = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    cluster = SlurmCluster(tmp_path / "cluster", limits_memory=True)
+def world(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    # Slurm makes sockets there, whose paths may have 107 characters.
+    cluster = SlurmCluster(tmp_path_factory.mktemp("slurm") / "c", limits_memory=True)
     try:
         cluster.up()
         made = World(tmp_path, cluster.environment)
