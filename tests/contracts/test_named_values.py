@@ -158,7 +158,7 @@ def test_what_notify_lacks_is_named_before(tmp_path: Path) -> None:
     for ask in (preflight.examine, preflight.look):
         words = unset_words(ask(made._replace(cwd=str(tmp_path))), {"a"})
         assert [one.partition(" ")[0] for one in words] == ["NOT_SET", "NOR_THIS"]
-        assert all("notify takes it: nobody is told" in one for one in words)
+        assert all("notify needs it: no alerts are sent" in one for one in words)
 
 
 @pytest.mark.parametrize("rows", [None, [], {"A": 1}, {"A": [1, "other"]}, {"A\x1b[31m": ["j1"]}, {"": ["j1"]}])
