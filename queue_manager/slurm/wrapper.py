@@ -65,6 +65,8 @@ _ATTEMPT = """\
 umask 077
 root=@ROOT@
 attempt=$1 job=$2 tag=$3 pilot=${4-}
+# Nothing ever comes from 8: to read it is a pause without a process that would outlive the job. 9 ends with the pilot.
+exec 8<> <(:)
 [ -z "$pilot" ] || exec 9<&0 </dev/null
 cd "$root/attempts/$attempt" || exit 0
 child=
@@ -122,8 +124,11 @@ ln "$me" claim 2>/dev/null
 bell() { [ -p "$root/bell" ] && printf w 1<>"$root/bell"; } 2>/dev/null
 : >"$root/slurm/claimed/$attempt"
 bell
-pause() { sleep @BEAT@; }
-[ -z "$pilot" ] || pause() { read -r -t @BEAT@ -u 9 || [ $? -gt 128 ] || { kill -TERM "$$"; sleep @BEAT@; }; }
+nap() { read -r -t @BEAT@ -u 8 || [ $? -gt 128 ]; }
+pause() { nap; }
+[ -z "$pilot" ] || pause() {
+read -r -t @BEAT@ -u 9 || [ $? -gt 128 ] || if kill -TERM "$$"; then nap; else kill -KILL -- "-$child"; false; fi
+}
 # It goes on for as long as anything of the job runs, even where this script was killed.
 beat() {
 while pause && kill -0 -- "-$child"; do : >beat; [ ! -e stop ] || kill -USR2 "$$"; done
@@ -136,7 +141,7 @@ export WAVEQUEUE_TAG="$tag"
 set -m
 run=(bash ./job.sh)
 [ -z "${5-}" ] || run=(bash -c 'echo "$0"; exit 1' "$5")
-"${run[@]}" >>@LOG_DIR@/"$job.log" 2>&1 </dev/null 9<&- &
+"${run[@]}" >>@LOG_DIR@/"$job.log" 2>&1 </dev/null 8<&- 9<&- &
 child=$!
 set +m
 beat &

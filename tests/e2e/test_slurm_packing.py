@@ -73,8 +73,8 @@ def test_twelve_jobs_share_two_gpus_in_two_allocations(world: World, cluster: Sl
     run.start()
     wait_for(lambda: len(running(run)) == 12, say="twelve to run")
     assert len(cluster.call("squeue", "-h", "-r").splitlines()) == 2
-    waiting = next(row["waiting"] for row in run.jobs().values() if not row["pid"])
-    assert waiting == "waits for GPU memory in its allocation on n1"
+    words = "waits for GPU memory in its allocation on n1"
+    wait_for(lambda: words in [row["waiting"] for row in run.jobs().values() if not row["pid"]], say=words)
     rows = [row for row in run.jobs().values() if row["pid"]]
     assert Counter((row["node"], *row["gpus"]) for row in rows) == {("n1", 0): 6, ("n1", 1): 6}
     (world.root / "work/go").touch()
