@@ -157,7 +157,10 @@ kill "$beating" 2>/dev/null || : >told
 wait "$beating" 2>/dev/null
 wait "$child" 2>/dev/null
 last=$?
-case $last in -1 | 127) [ "$code" = 127 ] || code=143 ;; *) code=$last ;; esac
+case $last in
+-1 | 127) [ "$code" = 127 ] || { read -r name <stop && [ "$name" = KILL ] && code=137 || code=143; } 2>/dev/null ;;
+*) code=$last ;;
+esac
 # Slurm's signal to this script may come just after the one to its job.
 [ -z "$pilot" ] || [ "$code" -le 128 ] || [ -n "$asked$stopped" ] || sleep 1
 [ "$(killed)" = "$before" ] || : >oom

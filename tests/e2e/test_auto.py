@@ -119,8 +119,9 @@ def test_interrupted_and_killed_it_finds_the_best_and_runs_no_job_twice(world: W
     assert "stopped (max_nodes): 4 nodes were proposed; max_nodes is 4" in out
     assert found.best is not None
     verdicts = {node.settings["x"]: node.verdict for node in found.nodes.values()}
-    assert verdicts.pop(1) in ("better", "worse")  # by whether 1 or 2 was confirmed first
-    assert verdicts == {0: "baseline", 2: "better", 3: "better", 4: "within_noise"}
+    assert verdicts.pop(1) in ("better", "worse")  # by whether 1 or another was confirmed first
+    assert {verdicts.pop(2), verdicts.pop(4)} == {"better", "within_noise"}, "equally good: the first is better"
+    assert verdicts == {0: "baseline", 3: "better"}
     assert found.best.settings == {"x": 3}
     assert set(campaign.jobs_that_ran().values()) == {1}
     assert {job.id for job in found.jobs} == {name.replace(" ", "_s") for name in campaign.jobs_that_ran()}
