@@ -18,10 +18,10 @@ demo:
 	@echo "The command is in .venv/bin. Write a spec of your own: .venv/bin/wavequeue init"
 	@echo "Look at this run again: .venv/bin/wavequeue report"
 
-# Tests wait for more than half of their time, so each core has three workers. The longest are begun first, one by one.
+# Tests wait for much of their time, so each core has four workers. The longest are begun first, one by one.
 test:
 	@tools/setup.sh test
-	$(PYTHON) -m pytest -n $$((3 * $$(nproc))) --maxprocesses 6 --dist load --maxschedchunk 1 --durations 20 tests
+	$(PYTHON) -m pytest -n $$((4 * $$(nproc))) --maxprocesses 8 --dist load --maxschedchunk 1 --durations 20 tests
 
 lint:
 	@tools/setup.sh test
