@@ -66,7 +66,8 @@ def test_a_line_end_between_two_blocks_is_one(directory: RunDir, size: int) -> N
 def test_a_log_that_is_plain_is_not_written_anew(directory: RunDir, content: bytes) -> None:
     before = write(directory, 1, content).stat()
     directory.make_log_plain("a", 1, ["a"], never)
-    assert directory.paths.log("a").stat() == before
+    after = directory.paths.log("a").stat()
+    assert (after.st_ino, after.st_mtime_ns, after.st_size) == (before.st_ino, before.st_mtime_ns, before.st_size)
 
 
 def test_where_there_is_no_room_or_it_is_to_stop_the_log_stays(
