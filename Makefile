@@ -21,6 +21,7 @@ demo:
 # Tests wait for much of their time, so each core has four workers. The longest are begun first, one by one.
 test:
 	@tools/setup.sh test
+	@$(PYTHON) -m pytest --collect-only -q tests >/dev/null 2>&1 || true  # compiles them once, and not in each worker
 	$(PYTHON) -m pytest -n $$((4 * $$(nproc))) --maxprocesses 8 --dist load --maxschedchunk 1 --durations 20 tests
 
 lint:

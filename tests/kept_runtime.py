@@ -29,14 +29,14 @@ def begin() -> Path | None:
 
 
 def give(home: Path) -> None:
-    """Give a new host the runtime, and what is known of a host that has been used. Times are kept as well, by which
-    compiled files are known."""
+    """Give a new host the runtime, and what is known of a host that has been used. Its files are links to those
+    that all hosts have, which nobody writes to."""
     (home / ".wavequeue").mkdir(mode=0o700)
     life = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     tried = home / ".wavequeue" / "survival"
     tried.write_text(f"{life} plain\n")
     tried.chmod(0o600)
-    shutil.copytree(_kept(), home / _RUNTIME)
+    shutil.copytree(_kept(), home / _RUNTIME, copy_function=os.link)
 
 
 def _kept() -> Path:
