@@ -53,6 +53,12 @@ if [ "$goal" = test ] && command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; 
     [ -z "$shells" ] || (install_packages $shells) || say "not installed:" $shells
 fi
 
+# A browser, for the tests that open reports in one. They are left out where it cannot be had.
+if [ "$goal" = test ] && command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
+    command -v chromium >/dev/null || command -v google-chrome >/dev/null ||
+        (install_packages chromium) || say "not installed: Chromium"
+fi
+
 # Slurm, for a cluster of tests on this machine. They are left out where it cannot be had.
 if [ "$goal" = test ] && command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
     PATH="$PATH:/usr/sbin" command -v slurmctld >/dev/null ||
