@@ -7,6 +7,7 @@ lie in `page/vendor` as their authors publish them, with their licences (ISC); t
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,14 +38,8 @@ def page(given: Material) -> str:
 
 def render(template: str, names: Mapping[str, Any]) -> str:
     """Create a page of a template, with the style that all pages share."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(names, mark=MARK, version=__version__, style=_read("report.css"))
+    found = _environment().get_template(template)
+    return found.render(names, mark=MARK, version=__version__, style=_read("report.css"))
 
 
 def is_ours(file: Path) -> bool:
@@ -62,5 +57,19 @@ def script_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """Keeps the templates that it has compiled: a campaign's loop makes its page again after every step."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+
+
+@functools.cache
 def _read(name: str) -> str:
     return (_FOLDER / name).read_text(encoding="utf-8")
