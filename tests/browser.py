@@ -9,8 +9,9 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -24,6 +25,7 @@ def answers_of(browser: str, page: str, folder: Path, width: int, dark: bool) ->
     file.write_text(page, encoding="utf-8")
     command = [
         browser, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}",
+        "--disable-extensions", "--disable-background-networking",
         f"--window-size={width},2000", f"--blink-settings=preferredColorScheme={0 if dark else 1}",
         "--virtual-time-budget=20000", "--dump-dom", file.as_uri(),
     ]  # fmt: skip
@@ -37,3 +39,35 @@ def answers_of(browser: str, page: str, folder: Path, width: int, dark: bool) ->
     else:
         pytest.fail(f"no answer: {printed[-2000:]}")
     return json.loads(html.unescape(answers[1]))
+
+
+class Frame(NamedTuple):
+    """A page of which a script writes what it has found out into an element called answers, in a frame so many pixels
+    wide."""
+
+    page: str
+    width: int
+    dark: bool = False
+
+
+_GATHER = """<!doctype html><body><script>
+const gather = () => {
+  const answers = [...document.querySelectorAll("iframe")].map((one) => one.contentDocument.getElementById("answers"));
+  if (!answers.every(Boolean)) return setTimeout(gather, 100);
+  document.body.append(Object.assign(document.createElement("pre"), {
+    id: "answers", textContent: JSON.stringify(answers.map((one) => JSON.parse(one.textContent))),
+  }));
+};
+addEventListener("load", gather);
+</script>"""
+
+
+def answers_of_frames(browser: str, frames: Sequence[Frame], folder: Path) -> list[Any]:
+    """What the scripts of these pages have found out, by one start of the browser, which takes longer than most do."""
+    shown = "".join(
+        f'<iframe srcdoc="{html.escape(one.page)}" style="width: {one.width}px; height: 2000px; border: 0; '
+        f'color-scheme: {"dark" if one.dark else "light"}"></iframe>'
+        for one in frames
+    )
+    found: list[Any] = answers_of(browser, _GATHER + shown, folder, 1280, dark=False)
+    return found

@@ -261,22 +261,23 @@ class FakeHost:
 
     # -- readings -------------------------------------------------------------------------------------------------
 
-    def used(self, card: FakeCard) -> int:
-        """MiB in use on a card."""
-        uuid = card.uuid
-        ours = sum(
-            attempt.plan.mib
-            for attempt in self.attempts.values()
-            if uuid in attempt.cards and attempt.lives and self.now >= attempt.began + attempt.plan.load_after
-        )
-        return min(card.total, card.foreign + ours + sum(mib for _, mib in card.lingering))
-
     def read_cards(self) -> Cards | Unreadable:
         if self.nvml is not None:
             return Unreadable(self.nvml)
+        loaded = [
+            attempt
+            for attempt in self.attempts.values()
+            if attempt.lives and self.now >= attempt.began + attempt.plan.load_after
+        ]
+
+        def used(card: FakeCard) -> int:
+            """MiB in use on it."""
+            ours = sum(attempt.plan.mib for attempt in loaded if card.uuid in attempt.cards)
+            return min(card.total, card.foreign + ours + sum(mib for _, mib in card.lingering))
+
         well = [card for card in self.cards if card.sick is None]
         return Cards(
-            tuple(Card(card.index, card.uuid, card.name, card.total, self.used(card), 0) for card in well),
+            tuple(Card(card.index, card.uuid, card.name, card.total, used(card), 0) for card in well),
             tuple(SickCard(card.index, card.uuid, "Fake", card.sick) for card in self.cards if card.sick is not None),
         )
 

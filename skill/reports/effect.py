@@ -57,19 +57,23 @@ def control_of(cell: Cell, table: Table, control: Mapping[str, str]) -> Cell | N
 
 
 def t_quantile(p: float, freedom: float) -> float:
-    """The value that Student's t with so many degrees of freedom stays below with probability `p`, of 0.5 to 1."""
-    low, high = 0.0, 1.0
-    while t_distribution(high, freedom) < p:
-        high *= 2.0
-    for _ in range(200):
-        middle = (low + high) / 2.0
-        if middle in (low, high):
+    """The value that Student's t with so many degrees of freedom stays below with probability `p`, of 0.5 to below 1.
+
+    By Newton's method from 0. The distribution function is concave there, so that each step stays below the value.
+    """
+    found = 0.0
+    for _ in range(_ROUNDS):
+        step = (p - t_distribution(found, freedom)) / t_density(found, freedom)
+        if step <= 1e-14 * found:
             break
-        if t_distribution(middle, freedom) < p:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2.0
+        found += step
+    return found
+
+
+def t_density(t: float, freedom: float) -> float:
+    """The density of Student's t with so many degrees of freedom at `t`."""
+    logarithm = math.lgamma((freedom + 1.0) / 2.0) - math.lgamma(freedom / 2.0) - math.log(freedom * math.pi) / 2.0
+    return math.exp(logarithm - (freedom + 1.0) / 2.0 * math.log1p(t * t / freedom))
 
 
 def t_distribution(t: float, freedom: float) -> float:

@@ -24,7 +24,7 @@ found.wide = document.documentElement.scrollWidth > document.documentElement.cli
 found.width = innerWidth;
 found.ground = getComputedStyle(document.body).backgroundColor;
 found.saved = [];
-URL.createObjectURL = (blob) => { found.saved.push([blob.type, blob.size]); return "#main"; };
+URL.createObjectURL = (blob) => { found.saved.push([blob.type, blob.size]); return `${document.URL}#main`; };
 URL.revokeObjectURL = () => {};
 for (const button of document.querySelectorAll("[data-save]")) button.click();
 const answer = () => document.body.append(Object.assign(document.createElement("pre"), { id: "answers", textContent: JSON.stringify(found) }));

@@ -29,7 +29,7 @@ from skill.reports.html_data import Material
 from skill.runs.assignment import SUBMITTED, Assigned, Part
 from skill.runs.directory import Run
 from skill.runs.merge import Look, merge
-from tests.browser import BROWSERS, answers_of
+from tests.browser import BROWSERS, Frame, answers_of_frames
 from tests.skill import sweep
 from tests.skill.story import RUN_ID, T0, Story, job, manifest
 from tests.skill.sweep import Sweep
@@ -112,7 +112,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return Made(tmp_path_factory.mktemp("page"))
 
 
-def test_the_counts_and_phases_are_those_of_the_state(made: Made) -> None:
+def the_counts_and_phases_are_those_of_the_state(made: Made) -> None:
     counts = Counter(row["status"] for row in made.rows)
     assert len(made.rows) == 291
     assert {name: int(text) for name, text in made.read.marked.items() if "count" in name} == {
@@ -127,7 +127,7 @@ def test_the_counts_and_phases_are_those_of_the_state(made: Made) -> None:
         ]  # fmt: skip
 
 
-def test_every_job_of_the_state_is_in_the_data_with_its_numbers(made: Made) -> None:
+def every_job_of_the_state_is_in_the_data_with_its_numbers(made: Made) -> None:
     jobs = made.data["jobs"]
     columns = jobs["columns"]
     assert columns["id"] == [row["id"] for row in made.rows]
@@ -141,7 +141,7 @@ def test_every_job_of_the_state_is_in_the_data_with_its_numbers(made: Made) -> N
         assert "conda activate dllm" in jobs["befores"][begin]
 
 
-def test_the_timeline_has_each_attempt_once_on_each_of_its_gpus(made: Made) -> None:
+def the_timeline_has_each_attempt_once_on_each_of_its_gpus(made: Made) -> None:
     bars, lanes = made.data["timeline"]["bars"], made.data["timeline"]["lanes"]
     ids = made.data["jobs"]["columns"]["id"]
     assert [lane["name"] for lane in lanes] == [f"GPU {n}" for n in range(8)]
@@ -153,7 +153,7 @@ def test_the_timeline_has_each_attempt_once_on_each_of_its_gpus(made: Made) -> N
     assert outcomes["failed"] > 0
 
 
-def test_the_hours_of_all_gpus_add_up_to_the_length_of_the_run(made: Made) -> None:
+def the_hours_of_all_gpus_add_up_to_the_length_of_the_run(made: Made) -> None:
     head, *rows = made.read.tables["hours"]
     assert head == ["GPU", "Used", "Wasted on failures", "Idle", "In all", "USD"]
     length = (made.data["end"] - made.data["begin"]) / 3600
@@ -168,24 +168,7 @@ def test_the_hours_of_all_gpus_add_up_to_the_length_of_the_run(made: Made) -> No
     assert float(made.read.marked["data-hours=useful"]) == pytest.approx(useful / 3600, abs=0.06)
 
 
-def test_a_short_run_is_reported_in_minutes() -> None:
-    story = Story(manifest(job("a", gpus=1)))
-    story.start("a", 0)
-    story.at += 88.0
-    story.end("a")
-    card = Card(0, "GPU-0", "H200", 143771, 3, 0)
-    document = story.document("finished", (card,))
-    document["meta"].update(started=iso(T0), finished=iso(T0 + 120))
-    attempts = gpu_time.attempts({"": story.records}, document["jobs"], T0 + 120)
-    material = Material(
-        document, story.manifest, report.report(document, {}, [], lambda _: "", T0), [], attempts, {}, 0, {}, T0
-    )
-    read = Reader(html_page.page(material))
-    assert read.marked["data-hours=useful"] == "1.5"
-    assert read.tables["hours"][1] == ["GPU 0", "1.50", "0.00", "0.50", "2.00"]
-
-
-def test_each_cell_has_its_mean_and_its_effect_against_the_control(made: Made) -> None:
+def each_cell_has_its_mean_and_its_effect_against_the_control(made: Made) -> None:
     results = cells.read(made.sweep.document, made.sweep.manifest, {}, sweep.RUN_ID)
     table = cells.table(results, {"val_loss": "min", "accuracy": "max"})
     head, *rows = made.read.tables["cells"]
@@ -210,7 +193,7 @@ def test_each_cell_has_its_mean_and_its_effect_against_the_control(made: Made) -
     assert sum("best" in text for row in rows for text in row[3:5]) == 2
 
 
-def test_losses_are_those_of_the_logs(made: Made) -> None:
+def losses_are_those_of_the_logs(made: Made) -> None:
     losses = made.data["losses"]
     assert len(losses) == 60
     assert "60 of 289 logs were read" in made.page
@@ -221,7 +204,7 @@ def test_losses_are_those_of_the_logs(made: Made) -> None:
         assert list(zip(curve["steps"], curve["values"], strict=True)) == story
 
 
-def test_failures_are_grouped_with_their_class(made: Made) -> None:
+def failures_are_grouped_with_their_class(made: Made) -> None:
     assert "exit code 1: ValueError: loss is nan at step 1200" in made.page
     assert '<span class="status s-cancelled">2 jobs cancelled</span>' in made.page
     assert '<span class="status s-stuck">nan: 4 jobs stuck</span>' in made.page
@@ -236,7 +219,7 @@ def test_failures_are_grouped_with_their_class(made: Made) -> None:
     assert sum(float(row[5]) for row in rows) == pytest.approx(float(made.read.marked["data-hours=wasted"]), abs=0.1)
 
 
-def test_the_page_needs_no_network_and_shows_no_value_of_a_variable(made: Made) -> None:
+def the_page_needs_no_network_and_shows_no_value_of_a_variable(made: Made) -> None:
     assert [target for target in made.read.targets if not target[2].startswith("#")] == []
     policy = next(
         attrs["content"] for tag, attrs in made.read.tags if attrs.get("http-equiv") == "Content-Security-Policy"
@@ -248,7 +231,7 @@ def test_the_page_needs_no_network_and_shows_no_value_of_a_variable(made: Made) 
     assert "DATA_KEY" in made.page
 
 
-def test_what_reads_the_page_aloud_finds_its_way(made: Made) -> None:
+def what_reads_the_page_aloud_finds_its_way(made: Made) -> None:
     tags = made.read.tags
     assert {"header", "nav", "main", "footer"} <= {tag for tag, _ in tags}
     assert next(attrs for tag, attrs in tags if tag == "html")["lang"] == "en"
@@ -262,6 +245,46 @@ def test_what_reads_the_page_aloud_finds_its_way(made: Made) -> None:
             assert (attrs["href"] or "")[1:] in ids
     tables = sum(tag == "table" for tag, _ in tags)
     assert sum(tag == "caption" for tag, _ in tags) == tables > 3
+
+
+def the_texts_of_the_data_are_each_there_once(made: Made) -> None:
+    jobs = made.data["jobs"]
+    for name in ("phases", "statuses", "places", "reasons", "befores", "codes"):
+        assert len(set(jobs[name])) == len(jobs[name])
+
+
+def test_the_page_says_what_the_state_says(made: Made) -> None:
+    """In one test, since to run the sweep and to report it takes longer than to look at all of it."""
+    for check in (
+        the_counts_and_phases_are_those_of_the_state,
+        every_job_of_the_state_is_in_the_data_with_its_numbers,
+        the_timeline_has_each_attempt_once_on_each_of_its_gpus,
+        the_hours_of_all_gpus_add_up_to_the_length_of_the_run,
+        each_cell_has_its_mean_and_its_effect_against_the_control,
+        losses_are_those_of_the_logs,
+        failures_are_grouped_with_their_class,
+        the_page_needs_no_network_and_shows_no_value_of_a_variable,
+        what_reads_the_page_aloud_finds_its_way,
+        the_texts_of_the_data_are_each_there_once,
+    ):
+        check(made)
+
+
+def test_a_short_run_is_reported_in_minutes() -> None:
+    story = Story(manifest(job("a", gpus=1)))
+    story.start("a", 0)
+    story.at += 88.0
+    story.end("a")
+    card = Card(0, "GPU-0", "H200", 143771, 3, 0)
+    document = story.document("finished", (card,))
+    document["meta"].update(started=iso(T0), finished=iso(T0 + 120))
+    attempts = gpu_time.attempts({"": story.records}, document["jobs"], T0 + 120)
+    material = Material(
+        document, story.manifest, report.report(document, {}, [], lambda _: "", T0), [], attempts, {}, 0, {}, T0
+    )
+    read = Reader(html_page.page(material))
+    assert read.marked["data-hours=useful"] == "1.5"
+    assert read.tables["hours"][1] == ["GPU 0", "1.50", "0.00", "0.50", "2.00"]
 
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028 {{ 7 * 7 }} <!-- \" '"
@@ -358,12 +381,14 @@ def test_the_data_of_a_page_ends_no_script() -> None:
 
 
 @pytest.fixture
-def at_run(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory from which the run is found by its directory's path."""
+def at_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory from which a run, the sweep with one seed, is found by its directory's path."""
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    return made.sweep.paths.root
+    folder = tmp_path / LOCAL_RUNS / sweep.RUN_ID
+    folder.mkdir(parents=True)
+    return sweep.build(folder, seeds=sweep.SEEDS[:1]).paths.root
 
 
 def test_the_verb_writes_a_page_and_writes_it_anew(at_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -373,47 +398,47 @@ def test_the_verb_writes_a_page_and_writes_it_anew(at_run: Path, capsys: pytest.
     assert html_page.MARK in Path("out.html").read_text()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
+def test_what_cannot_be_written_or_compared_is_reported(at_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.txt").write_text("of my own")
+    for arguments, says in (
         (["--html", "mine.txt"], "mine.txt exists and is not a report of wavequeue; give another name"),
         (["--html", "no/out.html"], "no is not a directory; create it first"),
         (["--html", "o.html", "--control", "lam"], "--control lam: write KEY=VALUE, such as --control lam=0"),
         (["--html", "o.html", "--control", "lamb=0"], "--control lamb=0: no key is called lamb; did you mean lam?"),
-        (
-            ["--html", "o.html", "--control", "lam=0.00"],
-            "lam=0.00: no cell has these values; did you mean 0.0?",
-        ),
+        (["--html", "o.html", "--control", "lam=0.00"], "lam=0.00: no cell has these values; did you mean 0.0?"),
         (["--html", "o.html", "--control", "lam=9"], "lam is one of: 0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 4.0"),
         (["--html", "o.html", "--json"], "give --json or --html, not both"),
         (["--control", "lam=0.0"], "--control needs --html FILE"),
-    ],
-)
-def test_what_cannot_be_written_or_compared_is_reported(
-    at_run: Path, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Path("mine.txt").write_text("of my own")
-    assert main.main(["report", "--run", str(at_run), *arguments]) == USE
-    assert says in capsys.readouterr().err
-    assert Path("mine.txt").read_text() == "of my own"
-    assert not Path("o.html").exists()
+    ):
+        assert main.main(["report", "--run", str(at_run), *arguments]) == USE, arguments
+        assert says in capsys.readouterr().err
+        assert Path("mine.txt").read_text() == "of my own"
+        assert not Path("o.html").exists()
 
 
 # -- in a browser ---------------------------------------------------------------------------------------------------
 
 ASKS = "<script>" + (ROOT / "tests" / "data" / "page_asks.js").read_text(encoding="utf-8") + "</script>"
-
-
-def ask(browser: str, made: Made, folder: Path, width: int, dark: bool) -> dict[str, Any]:
-    """What the page is in a window of so many pixels, after a search, two sorts and a click."""
-    page = made.page.replace("</body>", ASKS + "</body>")
-    found: dict[str, Any] = answers_of(browser, page, folder, width, dark)
-    return found
+ASKS_HEAT = """<script>addEventListener("load", () => setTimeout(() => document.body.append(Object.assign(
+  document.createElement("pre"), { id: "answers", textContent: JSON.stringify({
+  heat: document.getElementById("heat").textContent,
+  cells: document.querySelectorAll("#heat svg rect").length }) })), 500));</script>"""
 
 
 @pytest.mark.parametrize("browser", BROWSERS)
-def test_a_browser_draws_and_lists_what_the_state_says(browser: str, made: Made, tmp_path: Path) -> None:
-    found = ask(browser, made, tmp_path, 1280, dark=False)
+def test_a_browser_shows_what_the_state_says(browser: str, made: Made, tmp_path: Path) -> None:
+    page = made.page.replace("</body>", ASKS + "</body>")
+    without_a_key = page_of_a_cell_without_a_key().replace("</body>", ASKS_HEAT + "</body>")
+    frames = [Frame(page, 1280), Frame(page, 390, dark=True), Frame(without_a_key, 1280)]
+    on_a_desk, on_a_phone, heat = answers_of_frames(browser, frames, tmp_path)
+    it_draws_and_lists_what_the_state_says(on_a_desk, made)
+    it_fits_a_phone_in_the_dark(on_a_phone)
+    assert "not drawn: 1 cell without lam, see the table" in heat["heat"]
+    assert heat["cells"] == 3, "N=8 with either lam, and N=16"
+
+
+def it_draws_and_lists_what_the_state_says(found: dict[str, Any], made: Made) -> None:
+    """After a search, two sorts and a click."""
     charts = found["charts"]
     assert {name: chart["label"] is not None for name, chart in charts.items()} == dict.fromkeys(
         ("timeline", "heat", "curve", "loss"), True
@@ -451,8 +476,14 @@ def test_a_browser_draws_and_lists_what_the_state_says(browser: str, made: Made,
     assert not found["wide"]
 
 
-@pytest.mark.parametrize("browser", BROWSERS)
-def test_a_cell_without_a_key_has_no_place_on_its_axis(browser: str, tmp_path: Path) -> None:
+def it_fits_a_phone_in_the_dark(found: dict[str, Any]) -> None:
+    assert found["width"] == 390
+    assert not found["wide"], "nothing but tables scrolls sideways"
+    assert found["ground"] == "rgb(20, 23, 27)"
+    assert all(chart["label"] for chart in found["charts"].values())
+
+
+def page_of_a_cell_without_a_key() -> str:
     seeds = [("0.0", 1), ("0.0", 2), ("1.0", 1), ("1.0", 2)]
     students = [
         job(f"s{n}", params={"N": "8", "lam": lam, "seed": str(seed)}, metrics={})
@@ -469,26 +500,4 @@ def test_a_cell_without_a_key_has_no_place_on_its_axis(browser: str, tmp_path: P
     numbers = {one.id: {"loss": 1.0 + n} for n, one in enumerate(story.manifest.jobs)}
     results = cells.read(document, story.manifest, numbers, "r")
     made = {**report.report(document, {}, results, lambda _row: "", story.at), "metrics": []}
-    page = html_page.page(Material(document, story.manifest, made, results, [], {}, 0, {}, story.at))
-    asks = """<script>addEventListener("load", () => setTimeout(() => document.body.append(Object.assign(
-      document.createElement("pre"), { id: "answers", textContent: JSON.stringify({
-      heat: document.getElementById("heat").textContent,
-      cells: document.querySelectorAll("#heat svg rect").length }) })), 500));</script>"""
-    found = answers_of(browser, page.replace("</body>", asks + "</body>"), tmp_path, 1280, False)
-    assert "not drawn: 1 cell without lam, see the table" in found["heat"]
-    assert found["cells"] == 3, "N=8 with either lam, and N=16"
-
-
-@pytest.mark.parametrize("browser", BROWSERS)
-def test_the_page_fits_a_phone_in_the_dark(browser: str, made: Made, tmp_path: Path) -> None:
-    found = ask(browser, made, tmp_path, 390, dark=True)
-    assert not found["wide"], "nothing but tables scrolls sideways"
-    assert found["width"] <= 500
-    assert found["ground"] == "rgb(20, 23, 27)"
-    assert all(chart["label"] for chart in found["charts"].values())
-
-
-def test_the_texts_of_the_data_are_each_there_once(made: Made) -> None:
-    jobs = made.data["jobs"]
-    for name in ("phases", "statuses", "places", "reasons", "befores", "codes"):
-        assert len(set(jobs[name])) == len(jobs[name])
+    return html_page.page(Material(document, story.manifest, made, results, [], {}, 0, {}, story.at))
