@@ -6,6 +6,7 @@ variable, which jobs would inherit.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import io
@@ -18,8 +19,8 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from queue_manager.core import layout
 from queue_manager.core.excerpt import excerpt
@@ -57,11 +58,24 @@ _CANNOT = (
 )
 
 
-class Bundle(NamedTuple):
-    """`digest` names it: of what is in it, not of how it is packed. `data`: a tar.gz."""
+@dataclass(frozen=True)
+class Bundle:
+    """`digest` names it: of what is in it, not of how it is packed. `files`: content by name."""
 
     digest: str
-    data: bytes
+    files: Mapping[str, bytes]
+
+    @functools.cached_property
+    def data(self) -> bytes:
+        """A tar.gz. Packed when a host lacks it, which few do: that takes ten times as long as all before."""
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+            for name in sorted(self.files):
+                info = tarfile.TarInfo(name)
+                # The hour at which time began would make compiled files stale where a clock is wrong.
+                info.size, info.mode, info.mtime = len(self.files[name]), 0o600, 1_000_000_000
+                archive.addfile(info, io.BytesIO(self.files[name]))
+        return gzip.compress(buffer.getvalue(), 6, mtime=0)
 
 
 def bundle(machine: str, libc: str, cache: Path | None = None) -> Bundle:
@@ -77,8 +91,14 @@ def bundle(machine: str, libc: str, cache: Path | None = None) -> Bundle:
             "it has no glibc (Alpine and other systems with musl have none), for which psutil is built; use an image "
             "with glibc, as Debian's and Ubuntu's are"
         )
+    return _built(machine, cache or wheels())
+
+
+@functools.cache
+def _built(machine: str, cache: Path) -> Bundle:
+    """Build it once in a process: all hosts get the code that this process has."""
     files = {"__main__.py": _MAIN.encode(), **_queue_manager(), "pynvml.py": _installed("pynvml.py").read_bytes()}
-    return pack({**files, **_psutil(machine, cache or wheels())})
+    return pack({**files, **_psutil(machine, cache)})
 
 
 def wheels() -> Path:
@@ -87,17 +107,11 @@ def wheels() -> Path:
 
 
 def pack(files: Mapping[str, bytes]) -> Bundle:
-    """Pack these files, by their names: the same ones give the same bytes."""
+    """Make a bundle of these files, named by their names and content."""
     digest = hashlib.sha256()
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name in sorted(files):
-            digest.update(f"{name}\0{len(files[name])}\0".encode() + files[name])
-            info = tarfile.TarInfo(name)
-            # The hour at which time began would make compiled files stale where a clock is wrong.
-            info.size, info.mode, info.mtime = len(files[name]), 0o600, 1_000_000_000
-            archive.addfile(info, io.BytesIO(files[name]))
-    return Bundle(digest.hexdigest()[:32], gzip.compress(buffer.getvalue(), 6, mtime=0))
+    for name in sorted(files):
+        digest.update(f"{name}\0{len(files[name])}\0".encode() + files[name])
+    return Bundle(digest.hexdigest()[:32], files)
 
 
 def _queue_manager() -> dict[str, bytes]:

@@ -59,11 +59,19 @@ def wheel(
 
 def test_the_same_files_give_the_same_bytes_and_others_another_name() -> None:
     one = runtime_bundle.pack({"a.py": b"1", "b/c.py": b"2"})
-    assert runtime_bundle.pack({"b/c.py": b"2", "a.py": b"1"}) == one
+    again = runtime_bundle.pack({"b/c.py": b"2", "a.py": b"1"})
+    assert (again.digest, again.data) == (one.digest, one.data)
     digests = {
         runtime_bundle.pack(files).digest for files in ({"a.py": b"12"}, {"a.py": b"1", "2": b""}, {"a.py1": b"2"})
     }
     assert len(digests | {one.digest}) == 4
+
+
+def test_it_is_built_once_and_not_packed_before_it_is_sent(tmp_path: Path) -> None:
+    made = runtime_bundle.bundle(HERE, GLIBC, tmp_path)
+    assert "data" not in vars(made)
+    assert made.data is made.data
+    assert runtime_bundle.bundle(HERE, GLIBC, tmp_path) is made
 
 
 def test_only_what_a_host_needs_is_in_it(tmp_path: Path) -> None:
