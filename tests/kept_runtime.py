@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,17 +28,19 @@ def begin() -> Path | None:
 
 
 def give(home: Path) -> None:
-    """Give a new host the runtime, and what is known of a host that has been used. Its files are links to those
-    that all hosts have, which nobody writes to."""
+    """Give a new host the runtime, as a link to what all hosts have and nobody writes to, and what is known of a host
+    that has been used."""
     (home / ".wavequeue").mkdir(mode=0o700)
     life = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     tried = home / ".wavequeue" / "survival"
     tried.write_text(f"{life} plain\n")
     tried.chmod(0o600)
-    shutil.copytree(_kept(), home / _RUNTIME, copy_function=os.link)
+    (home / _RUNTIME).mkdir(mode=0o700)
+    for kept in _kept():
+        (home / _RUNTIME / kept.name).symlink_to(kept)
 
 
-def _kept() -> Path:
+def _kept() -> list[Path]:
     """The runtime, which whoever needs it first unpacks and compiles."""
     folder = Path(os.environ[_VARIABLE])
     kept = folder / _RUNTIME
@@ -50,4 +51,4 @@ def _kept() -> Path:
             words = ("-I", "-B", "-c", bootstrap.UNPACK, made.digest, hashlib.sha256(made.data).hexdigest())
             python = os.path.realpath(sys.executable)
             subprocess.run([python, *words], input=made.data, env={"HOME": str(folder)}, check=True)
-    return kept
+    return list(kept.iterdir())

@@ -25,6 +25,7 @@ from skill.hosts import bootstrap, runtime_bundle, survival
 from skill.hosts.bootstrap import Facts
 from skill.hosts.connection import CommandResult, Host, Unreachable, each
 from skill.hosts.registry import Worker
+from tests import kept_runtime
 from tests.e2e.runs import job, lives, manifest, wait_for
 from tests.sshd import PYTHON, Sshd
 from tests.sshd_killing import make_killing
@@ -264,9 +265,8 @@ def runtimes(server: Sshd) -> list[str]:
 def test_a_runtime_that_was_cut_off_is_never_used(server: Sshd, host: Host) -> None:
     facts = look(host)
     made = bootstrap.bundle_for(facts)
-    half = made._replace(data=made.data[: len(made.data) // 2])
     argv = [PYTHON, "-c", bootstrap.UNPACK, made.digest, sha256(made.data).hexdigest()]
-    result = host.run(argv, stdin=half.data)
+    result = host.run(argv, stdin=made.data[: len(made.data) // 2])
     assert isinstance(result, CommandResult)
     assert (result.code, result.err) == (1, "the transfer was cut off\n")
     assert runtimes(server) == []
@@ -417,6 +417,7 @@ def test_a_manager_that_just_takes_the_run_counts_as_one(tmp_path: Path) -> None
 
 
 def test_a_lock_or_an_identity_that_cannot_be_read_is_not_taken_for_none(server: Sshd) -> None:
+    kept_runtime.give(server.home)
     add_screen(server)
     host = connect(server)
     place(host, "r", WAITS)
@@ -458,6 +459,7 @@ def test_a_df_that_fails_is_reported_in_its_own_words(server: Sshd) -> None:
 
 
 def test_two_starts_at_once_give_one_manager(server: Sshd) -> None:
+    kept_runtime.give(server.home)
     add_screen(server)
     hosts = [connect(server, name) for name in ("a", "b", "c")]
     place(hosts[0], "r", WAITS)
@@ -471,7 +473,8 @@ def test_two_starts_at_once_give_one_manager(server: Sshd) -> None:
         host.close()
 
 
-def test_a_manager_that_cannot_start_says_why(host: Host) -> None:
+def test_a_manager_that_cannot_start_says_why(server: Sshd, host: Host) -> None:
+    kept_runtime.give(server.home)
     assert bootstrap.place_run(host, "r", b"no manifest at all") is None
     python, runtime = prepared(host)
     found = bootstrap.start(host, python, runtime, "r", None)
@@ -489,6 +492,7 @@ def test_jobs_have_the_pythonpath_of_their_host_and_not_ours(tmp_path: Path, val
         (library / f"{name}.py").write_text("raise SystemExit('not for us')\n")
     wanted = None if value is None else value.format(tmp_path)
     with Sshd(tmp_path / "host", bare=True, environment={"PYTHONPATH": wanted} if wanted else None) as server:
+        kept_runtime.give(server.home)
         add_screen(server)
         host = connect(server)
         place(host, "r", 'echo "[${PYTHONPATH-none}] [${PYTHONDONTWRITEBYTECODE-none}]"')
@@ -499,6 +503,7 @@ def test_jobs_have_the_pythonpath_of_their_host_and_not_ours(tmp_path: Path, val
 
 def test_this_machine_is_a_host_like_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Sshd(tmp_path / "host") as server:  # for its home and its end
+        kept_runtime.give(server.home)
         monkeypatch.setenv("HOME", str(server.home))
         monkeypatch.setenv("SCREENDIR", str(server.screens))
         host = Host(Worker("here", kind="local"), tmp_path / "known_hosts")
