@@ -43,6 +43,9 @@ PACKAGES = (
 )  # fmt: skip
 """The packages of `skill`, from the top down: each imports itself and those below it."""
 
+SHARED = ("queue_manager.adapters.code_identity",)
+"""What hosts and this machine ask of their files in the same way, without a state or a process of its own."""
+
 LAYERS = (  # the first whose folder fits is meant
     Layer("queue_manager/core", ("queue_manager.core",), PURE),
     Layer(
@@ -62,6 +65,7 @@ LAYERS = (  # the first whose folder fits is meant
                 *(f"skill.{one}" for one in PACKAGES[height:]),
                 "build_manifest",
                 "queue_manager.core",
+                *(SHARED if package == "runs" else ()),
             ),
             None,
             {

@@ -1,16 +1,13 @@
 """Identify the code in the cwd of a run at bounded cost: by git commit and changes, else by a hash of the source files.
 
-Outputs of jobs are not code, even if git tracks them. Where it takes too long, the identity is unknown. `python -m
-queue_manager.adapters.code_identity FOLDER` prints {"code": NAME or null}.
+Outputs of jobs are not code, even if git tracks them. Where it takes too long, the identity is unknown.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -88,17 +85,6 @@ def identify(cwd: str, is_output: IsOutput, patience: float = PATIENCE) -> str |
         return f"{head}+{_hash(top, changed, budget)[:8]}" if changed else head
     except (_TooMuchError, OSError, subprocess.SubprocessError):
         return None
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the document. Returns 0; 1 where git fails, with its words on stderr."""
-    (folder,) = sys.argv[1:] if arguments is None else arguments
-    try:
-        print(json.dumps({"code": identify(folder, lambda _path: False)}))
-    except UnknownCodeError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
 
 
 def newest_source(folders: Sequence[str], is_output: IsOutput, patience: float = PATIENCE) -> Newest | None:
@@ -190,7 +176,3 @@ def _hash(top: str, names: Sequence[str], budget: _Budget) -> str:
             continue
         whole.update(one.digest())
     return whole.hexdigest()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
-PATIENCE = 10.0
-"""Seconds that are waited for the answer at most; it is bounded by itself."""
+from queue_manager.adapters import code_identity
 
 
 def name(folder: Path) -> str | None:
-    """The name of the code, as queue_manager.adapters.code_identity gives it; None where it is unknown."""
-    command = [sys.executable, "-m", "queue_manager.adapters.code_identity", str(folder)]
+    """The name of the code, see queue_manager.adapters.code_identity; None where it is unknown, or git fails."""
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)
-        found = json.loads(done.stdout)["code"]
-    except (OSError, subprocess.TimeoutExpired, ValueError, KeyError, TypeError):
+        return code_identity.identify(str(folder), lambda _path: False)
+    except code_identity.UnknownCodeError:
         return None
-    return found if isinstance(found, str) else None

@@ -18,6 +18,7 @@ from queue_manager.core.boundary import CodeReading
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import QueueState
 from queue_manager.remote import pushed_code
+from skill.runs import local_code
 from tests.core.states import manifest, spec
 from tests.e2e.runs import wait_for
 
@@ -201,7 +202,7 @@ def test_what_git_refuses_to_tell_is_reported_in_its_own_words(
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
     with pytest.raises(UnknownCodeError, match=r"dubious ownership .* safe\.directory /x$"):
         identify(str(project), nothing)
-    assert code_identity.main([str(project)]) == 1
+    assert local_code.name(project) is None
     monkeypatch.setenv("PATH", str(tools.parent / "none"))
     assert (identify(str(project), nothing) or "").startswith("files:"), "no git is no refusal"
 
