@@ -49,8 +49,8 @@ def preflight_verb(spec: Given, names: tuple[str, ...], pool: str | None, engine
         print_json(host_preflight.document(made.manifest.project, checked.verdicts, checked.sharing.unplaced))
     else:
         print_lines(lambda width: host_preflight.table(made.manifest, checked.verdicts, width))
-        if made.pushed:
-            print("\n".join(submission.code_lines(made.code())))
+        if checked.code is not None:
+            print("\n".join(submission.code_lines(checked.code)))
         for text in checked.warnings:
             print(f"warning: {text}")
         for text in checked.faults:

@@ -127,8 +127,8 @@ class Submit(Change, GivenSpec):
         parts = {name: list(jobs) for name, jobs in checked.sharing.parts.items()}
         lines = [f"{name}: {jobs_text(len(jobs))}" for name, jobs in parts.items()]
         code = None
-        if made.pushed:
-            code = "; ".join(submission.code_lines(made.code()))
+        if checked.code is not None:
+            code = "; ".join(submission.code_lines(checked.code))
             lines.append(f"sends to each host: {code}")
         lines += [*notes, *checked.warnings]
         refused = f"checks failed: {'; '.join(checked.faults)}" if checked.faults else None

@@ -25,12 +25,13 @@ from skill.planning.existing_outputs import Found
 from skill.planning.host_preflight import Verdict
 from skill.runs.path_map import PathMap
 from skill.transfer import code_files, not_code, write_gate
+from skill.transfer.code_files import CodeFiles
 
 
 class Checked(NamedTuple):
     """The result of a check. `durations`: expected durations of the jobs; `prices`: USD per hour of rented hosts;
     `existing`: outputs that each host already has, where the host reported them; `documents`: what those said of
-    themselves that could be checked."""
+    themselves that could be checked; `code`: what is pushed."""
 
     offers: list[Offer]
     sharing: Sharing
@@ -41,6 +42,7 @@ class Checked(NamedTuple):
     warnings: list[str]
     existing: Mapping[str, Found] = {}
     documents: Sequence[Mapping[str, Any]] = ()
+    code: CodeFiles | None = None
 
 
 def meant(manifest: Manifest, names: Sequence[str], pool: str | None) -> tuple[str, ...]:
@@ -97,11 +99,12 @@ def check(
     durations = expected(made.manifest, made.beside)
     sharing = assign_jobs.share(made.manifest, offers, durations.of_phases(made.manifest.jobs))
     verdicts = []
-    code_mib = made.code_mib()
+    code = made.code()
+    code_mib = made.code_mib(code)
     for host in hosts:
         seen = found[host.name].seen(host.name, pushed=made.pushed, code_mib=code_mib)
         cwd = "/" if seen.found is None else seen.found["cwd"]["path"]
-        verdict = host_preflight.judge(made.manifest, sharing.parts.get(host.name, ()), seen, made.comes(cwd))
+        verdict = host_preflight.judge(made.manifest, sharing.parts.get(host.name, ()), seen, made.comes(code, cwd))
         twin = found[host.name].twin(found)
         if twin is not None:
             verdict = verdict._replace(faults=(*verdict.faults, f"{same_machine(twin)}; remove one of them"))
@@ -116,21 +119,21 @@ def check(
         verdicts,
         host_preflight.fault_lines(verdicts, unplaced),
         [
-            *code_warnings(made),
+            *code_warnings(code),
             *output_warnings(made),
             *host_preflight.warning_lines(verdicts),
             *slurm_plan.warnings(made.manifest, durations),
         ],
         {name: there for name, one in found.items() if (there := one.existing()) is not None},
         [one.document for one in found.values() if one.document is not None],
+        code,
     )
 
 
-def code_warnings(made: Submission) -> list[str]:
+def code_warnings(code: CodeFiles | None) -> list[str]:
     """Return warnings of files that are not pushed: what looks like a secret, and what commands seem to need."""
-    if not made.pushed:
+    if code is None:
         return []
-    code = made.code()
     named = [row for row in code.left_out if row.is_named]
     found = [code_files.left_out_words(code.secrets)] if code.secrets else []
     return [*found, *([not_code.named_words(named, code_files.IGNORE)] if named else [])]

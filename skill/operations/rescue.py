@@ -181,10 +181,12 @@ def shared(made: Plan, there: RemoteRun, hosts: Sequence[Host], document: Docume
     sharing = assign_jobs.share(only, offers, durations.of_phases(only.jobs))
     fresh = {name: submission.part(workers[name], given) for name, given in sharing.parts.items() if name not in parts}
     faults = host_preflight.unplaced_lines(sharing.unplaced)
+    code = submission.code() if fresh else None
+    code_mib = submission.code_mib(code)
     for name in fresh:
-        seen = found[name].seen(name, pushed=submission.pushed, code_mib=submission.code_mib())
+        seen = found[name].seen(name, pushed=submission.pushed, code_mib=code_mib)
         cwd = "/" if seen.found is None else seen.found["cwd"]["path"]
-        verdict = host_preflight.judge(there.manifest, fresh[name].jobs, seen, submission.comes(cwd))
+        verdict = host_preflight.judge(there.manifest, fresh[name].jobs, seen, submission.comes(code, cwd))
         faults += host_preflight.fault_lines([verdict], ())
         for text in host_preflight.warning_lines([verdict]):
             say(f"warning: {text}")

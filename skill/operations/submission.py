@@ -60,19 +60,20 @@ class Submission(NamedTuple):
         """Whether the code is pushed."""
         return self.cwd is not None
 
-    def code_mib(self) -> int | None:
-        """The size of what is pushed, in MiB on the disk; None where nothing is. Raises UseError where git fails."""
-        if not self.pushed:
+    def code_mib(self, code: CodeFiles | None) -> int | None:
+        """The size of the code that is pushed, in MiB on the disk; None where none is."""
+        if code is None:
             return None
         sizes = 0
-        for name in self.code().files:
+        for name in code.files:
             with contextlib.suppress(FileNotFoundError):
                 sizes += (self.source / name).lstat().st_blocks * 512
         return sizes >> 20
 
-    def code(self) -> CodeFiles:
-        """Choose the files that are pushed. Raises UseError where git fails."""
-        assert self.cwd is not None
+    def code(self) -> CodeFiles | None:
+        """Choose the files that are pushed, by asking git; None where nothing is. Raises UseError where git fails."""
+        if self.cwd is None:
+            return None
         paths = PathMap("there", self.cwd, self.source)
         outputs = dict.fromkeys(name for job in self.manifest.jobs if (name := paths.output(job)) is not None)
         rows = {(job.cwd, one.path) for job in self.manifest.jobs for one in job.preconditions if one.path is not None}
@@ -91,18 +92,17 @@ class Submission(NamedTuple):
         cwd = remote(self.manifest.cwd) if self.cwd is None else posixpath.normpath(posixpath.join(workspace, self.cwd))
         return Part(worker.name, tuple(jobs), workspace=workspace, cwd=cwd)
 
-    def comes(self, host_cwd: str) -> Callable[[str, str], bool]:
-        """Whether the push brings a path or glob, relative to a directory of a host. `host_cwd`: the run's cwd
-        there."""
+    def comes(self, code: CodeFiles | None, host_cwd: str) -> Callable[[str, str], bool]:
+        """Whether the push of this code brings a path or glob, relative to a directory of a host. `host_cwd`: the run's
+        cwd there."""
 
-        names: list[str] = []
+        names = () if code is None else code.files
         folders: set[str] = set()
 
         def found(pattern: str, where: str) -> bool:
             if self.cwd is None:
                 return False
-            if not names:
-                names.extend(self.code().files)
+            if not folders:
                 folders.update(str(folder) for name in names for folder in PurePosixPath(name).parents)
             below = posixpath.join(self.cwd, posixpath.relpath(where, host_cwd))
             path = posixpath.normpath(posixpath.join(escape(below) if is_glob(pattern) else below, pattern))
@@ -139,13 +139,16 @@ ASKED_ABOVE = 100_000_000
 
 
 def say_size(
-    made: Submission, say: Callable[[str], None], agree: Callable[[str], None], since: float = -math.inf
+    made: Submission,
+    code: CodeFiles | None,
+    say: Callable[[str], None],
+    agree: Callable[[str], None],
+    since: float = -math.inf,
 ) -> None:
     """Report how large the code is that is pushed, with its largest files, and what is left out; `agree` is asked if
-    what changed after `since` is large, and raises if it is not to be sent. Raises UseError where git refuses."""
-    if not made.pushed:
+    what changed after `since` is large, and raises if it is not to be sent."""
+    if code is None:
         return
-    code = made.code()
     for line in code_lines(code):
         say(line)
     if sum(size for name, size in code.sizes.items() if _changed_at(made.source / name) > since) > ASKED_ABOVE:

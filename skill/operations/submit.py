@@ -147,12 +147,13 @@ def finish(
     assert found is not None
     with _working_on(run):
         parts = {part.host: part for part in found.parts}
-        code = submission.code().files if push and submission.pushed else None
+        code = submission.code() if push else None
+        sent = None if code is None else code.files
         name = None if code is None else local_code.name(submission.source / (submission.cwd or "."))
         outcomes = each(
             hosts,
             lambda host: _persist(
-                _Work(run, submission, host, parts[host.name], code, name, poll, say, report, manager)
+                _Work(run, submission, host, parts[host.name], sent, name, poll, say, report, manager)
             ),
             PATIENCE,
         )

@@ -90,16 +90,17 @@ def submit_spec(
     if run is not None:
         hosts = _again(made, run, names, pool, say)
         say(f"{run.id} has the same manifest and is continued; for another run: --new")
+        code = made.code()
         if push:
-            submission.say_size(made, say, agree, submit.pushed_before(run))
-        for text in check_hosts.code_warnings(made):
+            submission.say_size(made, code, say, agree, submit.pushed_before(run))
+        for text in check_hosts.code_warnings(code):
             say(f"warning: {text}")
     else:
         hosts = check_hosts.connect(made, names, pool, say)
         checked = check_hosts.check(made, hosts, newest_code=skip_done and not (push and made.pushed))
         done = _there_already(spec, made, checked, say, again=again, skip_done=skip_done, pushed=made.pushed and push)
         if push and not checked.faults:
-            submission.say_size(made, say, agree)
+            submission.say_size(made, checked.code, say, agree)
         run = begin(made, hosts, checked, say, new=new, name=name, done=done)
         found = forecast.forecast(
             made.manifest, checked.offers, checked.sharing, checked.durations, checked.prices, done

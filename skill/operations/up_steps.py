@@ -135,7 +135,8 @@ def steps(
     def agreed() -> Agreed:
         if name is not None:
             check_name(name)
-        submission.say_size(submission.prepare(manifest, spec), say, asks.send)
+        made = submission.prepare(manifest, spec)
+        submission.say_size(made, made.code(), say, asks.send)
         offered, candidates = _offered(client, where, spec, manifest, profile, asked, max_cost)
         asks.rent(offered)
         most = offered.cost_limit

@@ -131,6 +131,7 @@ def test_a_submit_chooses_by_what_its_jobs_write_and_need(
     monkeypatch.chdir(tmp_path)
     made = submission.prepare(build(SPEC, "spec.yaml").manifest, "spec.yaml")
     chosen = made.code()
+    assert chosen is not None
     assert chosen.files == [
         "code/ckpt/init.pt",
         "code/ckpt/teacher.pt",
@@ -143,11 +144,11 @@ def test_a_submit_chooses_by_what_its_jobs_write_and_need(
     ]  # fmt: skip
     said: list[str] = []
     asked: list[str] = []
-    submission.say_size(made, said.append, asked.append)
+    submission.say_size(made, chosen, said.append, asked.append)
     assert said[0].startswith("code: 5 files, 300.0 MiB; the largest: ")
     assert "code/data/x.bin (data, 1 file, 150.0 MiB)" in said[1]
     assert len(asked) == 1
-    submission.say_size(made, said.append, asked.append, since=(code / "ckpt" / "init.pt").stat().st_ctime + 1)
+    submission.say_size(made, chosen, said.append, asked.append, since=(code / "ckpt" / "init.pt").stat().st_ctime + 1)
     assert len(asked) == 1, "nothing of it is new"
-    assert made.comes("/there/code")("ckpt/teacher.pt", "/there/code")
-    assert not made.comes("/there/code")("ckpt/old.pt", "/there/code")
+    assert made.comes(chosen, "/there/code")("ckpt/teacher.pt", "/there/code")
+    assert not made.comes(chosen, "/there/code")("ckpt/old.pt", "/there/code")
