@@ -23,7 +23,11 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with a run and a file, and a home with hosts."""
     (tmp_path / "home" / ".ssh").mkdir(parents=True)
     (tmp_path / "home" / ".ssh" / "config").write_text("Host lab-7 *.lab\n")
+    for data in (".local/share/fish", ".cache/fish"):  # or fish begins to read all man pages, and goes on after it
+        (tmp_path / "home" / data / "generated_completions").mkdir(parents=True)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
     place = tmp_path / "work"
     story = Story(manifest(job("alpha_one"), job("alpine"), job("beta", "second")), place / "experiment_queue" / RUN_ID)
     story.complete("alpha_one").start("alpine").start("beta").end("beta", "stuck", error="boom")
