@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -34,7 +35,8 @@ def faults(top: Path) -> Iterator[str]:
         for name in names:
             path = Path(folder, name)
             info = path.lstat()
-            shown = name in SHOWN or name.endswith(".log")
+            becomes = re.sub(r"^\.(.+?)(\.\d+)+\.tmp$", r"\1", name)
+            shown = becomes in SHOWN or name.endswith(".log")
             wanted = 0o644 if shown else 0o600
             mode = stat.S_IMODE(info.st_mode)
             if stat.S_ISLNK(info.st_mode) or (mode == 0o700 and "runtime" in path.parts):
