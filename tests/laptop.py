@@ -11,7 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from tests import forked, in_process, kept_runtime, lock_dir
-from tests.e2e.runs import PATIENCE, ROOT, wait_for
+from tests.e2e.runs import PATIENCE, ROOT, until, wait_for
 from tests.sshd import Sshd
 
 SPEC = """
@@ -27,7 +27,7 @@ phases:
       gpus: 0
       expected_output: "out${n}"
 """
-WAITING = SPEC.replace("cat input.txt", "until [ -e stop ]; do sleep 0.05; done; cat input.txt")
+WAITING = SPEC.replace("cat input.txt", f"{until('stop')}; cat input.txt")
 
 
 class Laptop:

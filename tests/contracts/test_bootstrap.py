@@ -26,11 +26,11 @@ from skill.hosts.bootstrap import Facts
 from skill.hosts.connection import CommandResult, Host, Unreachable, each
 from skill.hosts.registry import Worker
 from tests import kept_runtime
-from tests.e2e.runs import job, lives, manifest, wait_for
+from tests.e2e.runs import job, lives, manifest, until, wait_for
 from tests.sshd import PYTHON, Sshd
 from tests.sshd_killing import make_killing
 
-WAITS = "until [ -e stop ]; do sleep 0.05; done; echo done"
+WAITS = f"{until('stop')}; echo done"
 
 
 def connect(server: Sshd, name: str = "a") -> Host:

@@ -19,7 +19,7 @@ from queue_manager.core.layout import RunPaths
 from queue_manager.core.machine import parse_acknowledged
 from queue_manager.core.requests import Request, encode_request
 from queue_manager.remote import control
-from tests.e2e.runs import ROOT, World, job, manifest, wait_for
+from tests.e2e.runs import ROOT, World, job, manifest, until, wait_for
 from tests.skill import story as stories
 from tests.skill.story import Story
 
@@ -164,7 +164,7 @@ def _room(tmp_path: Path) -> None:
 
 
 def test_a_request_is_carried_out_once_and_answered_as_often_as_it_is_sent(world: World) -> None:
-    run = world.run(manifest(job("a", "until [ -e stop ]; do sleep 0.1; done"), job("b", "true"), max_parallel=1))
+    run = world.run(manifest(job("a", until("stop")), job("b", "true"), max_parallel=1))
     run.start()
     run.wait_running("a")
     request = Request("cancel-1", "cancel", ("b",))

@@ -13,7 +13,7 @@ import pytest
 
 from queue_manager.adapters.environment import adopt, differing, exports
 from queue_manager.core.layout import LOCK_DIR_VARIABLE, HostPaths
-from tests.e2e.runs import World, job, manifest, wait_for
+from tests.e2e.runs import World, job, manifest, until, wait_for
 
 FUNCTION = "() {  echo from a function\n}"
 
@@ -76,7 +76,7 @@ def test_what_every_shell_has_of_its_own_does_not_differ() -> None:
 
 def test_jobs_get_it_whole_through_screen_and_a_second_manager(world: World) -> None:
     show = 'f; env | grep -aE "^(A|dotted[.]name|LD_LIBRARY_PATH|TMPDIR|PYTHONUNBUFFERED|NEW)="; umask'
-    hold = "until [ -e stop ]; do sleep 0.1; done"
+    hold = until("stop")
     (world.root / ".env").write_text("SECRET='top secret'  # mine\nexport UNUSED=1\n")
     variables = {"KEY": ("<", "SECRET", ">"), "A": ("", "A", "!")}
     key = '[ "$(printf %s "$KEY" | sha256sum | cut -c 1-16)" = 97349bec22426a8f ]'

@@ -18,7 +18,7 @@ from queue_manager.slurm.batches import Batches, Task
 from queue_manager.slurm.orders import Orders
 from queue_manager.slurm.packing import Offer
 from queue_manager.slurm.pilot import Pilot
-from tests.e2e.runs import wait_for
+from tests.e2e.runs import until, wait_for
 
 
 class Bench:
@@ -171,7 +171,7 @@ def test_the_end_of_the_allocation_is_told_to_all_and_who_had_all_of_its_time_is
 
 def test_nothing_begins_for_which_too_little_time_is_left(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "run", 100.0)
-    root = bench.offer("a", "until [ -e go ]; do sleep 0.01; done")
+    root = bench.offer("a", until("go"))
     bench.until((root / "claim").exists)
     bench.now += 60.0
     (root / "go").touch()

@@ -40,6 +40,17 @@ def wait_for(what: Callable[[], Any], patience: float = PATIENCE, say: str = "th
     raise AssertionError(f"waited {patience} s for {say}")
 
 
+def pause(seconds: float = 0.05) -> str:
+    """A command of bash that waits without a process, for what never comes. Those of `sleep`, in all jobs that wait for
+    a test to go on, took more than the jobs."""
+    return f"read -rt {seconds} <> <(:) || :"
+
+
+def until(path: str) -> str:
+    """A command of bash that waits for a file."""
+    return f"until [ -e {path} ]; do {pause()}; done"
+
+
 def lives(pid: int) -> bool:
     """Whether a process runs; what only waits to be reaped does not."""
     try:

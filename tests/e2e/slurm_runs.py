@@ -7,11 +7,11 @@ from pathlib import Path
 
 from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import JobSpec, Manifest, Phase
-from tests.e2e.runs import Run, World
+from tests.e2e.runs import Run, World, until
 from tests.e2e.runs import job as any_job
 from tests.slurm_cluster import SlurmCluster
 
-UNTIL_GO = "until [ -e go ]; do sleep 0.05; done"
+UNTIL_GO = until("go")
 """A command that runs until the test has it go on."""
 
 

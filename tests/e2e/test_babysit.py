@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from skill.reports.checks import FIELDS
 from skill.reports.status_file import NOTES
+from tests.e2e.runs import pause
 from tests.laptop import Laptop, workspace
 
 JOBS = """
@@ -11,13 +12,13 @@ project: small
 cwd: code
 grace: 1s
 jobs:
-  - {id: well, gpus: 0, cmd: "n=0; until [ -e go ]; do n=$((n+1)); echo step $n/9000 loss 0.5; sleep 0.2; done"}
-  - {id: bad, gpus: 0, cmd: "n=0; until [ -e go ]; do n=$((n+1)); echo step $n/9000 loss nan; sleep 0.2; done"}
+  - {id: well, gpus: 0, cmd: "n=0; until [ -e go ]; do n=$((n+1)); echo step $n/9000 loss 0.5; PAUSE; done"}
+  - {id: bad, gpus: 0, cmd: "n=0; until [ -e go ]; do n=$((n+1)); echo step $n/9000 loss nan; PAUSE; done"}
   - id: odd
     gpus: 0
-    cmd: "until [ -e fail ]; do sleep 0.2; done; echo 'ValueError: no such layer'; exit 3"
-  - {id: last, gpus: 0, cmd: "until [ -e go ]; do sleep 0.2; done"}
-"""
+    cmd: "until [ -e fail ]; do PAUSE; done; echo 'ValueError: no such layer'; exit 3"
+  - {id: last, gpus: 0, cmd: "until [ -e go ]; do PAUSE; done"}
+""".replace("PAUSE", pause(0.2))
 
 
 def test_a_run_on_two_hosts_is_watched_over_to_its_end(laptop: Laptop) -> None:

@@ -17,10 +17,10 @@ from queue_manager.core.layout import LOCK_DIR_VARIABLE
 from queue_manager.core.manifest import OomRetry, Precondition
 from queue_manager.core.requests import Request
 from tests import nvml
-from tests.e2e.runs import ROOT, Run, World, job, manifest, wait_for
+from tests.e2e.runs import ROOT, Run, World, job, manifest, until, wait_for
 from tests.nvml import Standin, alloc
 
-HOLD = "; while [ ! -e go_$WAVEQUEUE_JOB_ID ]; do sleep 0.1; done"
+HOLD = f"; {until('go_$WAVEQUEUE_JOB_ID')}"
 
 
 class Cards(World):
@@ -85,7 +85,7 @@ def test_each_job_has_a_card_to_itself_and_is_told_which(host: Cards) -> None:
 def test_a_slow_loader_keeps_what_it_was_promised(host: Cards) -> None:
     """The first has 20 GiB promised and holds nothing yet; the second, of 10 GiB, must go elsewhere or wait."""
     host.nvml.set_cards(nvml.cards(1))
-    slow = "while [ ! -e load ]; do sleep 0.1; done; " + alloc(20000) + HOLD
+    slow = f"{until('load')}; " + alloc(20000) + HOLD
     run = host.run(
         manifest(
             job("slow", slow, gpus=1, gpu_mem_mib=20000),

@@ -15,7 +15,7 @@ import pytest
 
 from queue_manager.core.layout import RunPaths
 from tests import forked, in_process, nvml
-from tests.e2e.runs import PATIENCE, ROOT, World, wait_for
+from tests.e2e.runs import PATIENCE, ROOT, World, pause, until, wait_for
 from tests.e2e.terminal import Terminal
 
 TWO_PHASES = """
@@ -45,10 +45,10 @@ LONG = """
 project: long
 max_parallel: 2
 jobs:
-  - {id: one, cmd: "echo begun; until [ -e stop ]; do sleep 0.05; done; echo ended", gpus: 0}
-  - {id: two, cmd: "until [ -e stop ]; do sleep 0.05; done", gpus: 0}
+  - {id: one, cmd: "echo begun; until [ -e stop ]; do PAUSE; done; echo ended", gpus: 0}
+  - {id: two, cmd: "until [ -e stop ]; do PAUSE; done", gpus: 0}
   - {id: three, cmd: "echo three", gpus: 0}
-"""
+""".replace("PAUSE", pause())
 STARTS_NOTHING = frozenset({"build", "cancel", "init", "logs", "pause", "plan", "report", "status", "watch", "why"})
 """Verbs that start no manager."""
 
@@ -154,8 +154,8 @@ def test_a_run_tells_when_it_will_have_ended_and_the_next_one_from_what_it_took(
 project: timed
 max_parallel: 1
 grid: {n: [1, 2, 3]}
-template: {id: "j${n}", cmd: "until [ -e go ]; do sleep 0.1; done", gpus: 0, est_minutes: 2}
-"""
+template: {id: "j${n}", cmd: "until [ -e go ]; do PAUSE; done", gpus: 0, est_minutes: 2}
+""".replace("PAUSE", pause())
     run = desk.detach(spec)
 
     def estimate() -> dict[str, Any] | None:
@@ -282,7 +282,7 @@ def test_add_brings_what_is_new_in_a_spec_and_refuses_what_changed(desk: Desk) -
 
 
 def test_a_mistaken_output_is_corrected_while_its_job_runs(desk: Desk) -> None:
-    spec = "project: p\njobs:\n- {id: a, cmd: 'until [ -e go ]; do sleep 0.05; done; echo > right', gpus: 0, %s}\n"
+    spec = f"project: p\njobs:\n- {{id: a, cmd: '{until('go')}; echo > right', gpus: 0, %s}}\n"
     desk.detach(spec % "expected_output: wrong")
     desk.wait(a="running")
     desk.spec(spec % "expected_output: right, timeout: 1h")
@@ -327,7 +327,7 @@ def test_a_spec_whose_run_is_live_runs_again_only_where_that_is_meant_and_what_i
 ) -> None:
     (desk.place / "train.py").write_text("old code\n")
     os.utime(desk.place / "train.py", (1, 1))
-    held = TWO_PHASES.replace("echo teaching ${N};", "until [ -e go ]; do sleep 0.05; done; echo once >> ran${N};")
+    held = TWO_PHASES.replace("echo teaching ${N};", f"{until('go')}; echo once >> ran${{N}};")
     first = desk.detach(held)
     done = desk.call("run", "spec.yaml", "--detach", code=2)
     assert f"{first.root.name} is live on this machine and runs the jobs of spec.yaml" in done.stderr

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from skill.runs import logs
-from tests.e2e.runs import ROOT, wait_for
+from tests.e2e.runs import ROOT, pause, wait_for
 from tests.e2e.terminal import Terminal
 from tests.laptop import WAITING, Laptop, finish, state, workspace
 from tests.sshd import Sshd
@@ -25,10 +25,10 @@ jobs:
   - id: a
     cmd: >-
       n=0; until [ -e go$WAVEQUEUE_ATTEMPT ]; do
-      n=$((n+1)); echo "attempt $WAVEQUEUE_ATTEMPT line $n"; sleep 0.02; done;
+      n=$((n+1)); echo "attempt $WAVEQUEUE_ATTEMPT line $n"; PAUSE; done;
       test $WAVEQUEUE_ATTEMPT = 3 || { echo "torch.OutOfMemoryError: CUDA out of memory"; exit 1; }
     gpus: 0
-"""
+""".replace("PAUSE", pause(0.02))
 MEASURED = """
 project: small
 cwd: code

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.e2e.runs import Run, World, job, manifest, wait_for
+from tests.e2e.runs import Run, World, job, manifest, pause, until, wait_for
 
-TRAINS = "n=0; while [ ! -e {until} ]; do n=$((n+1)); echo step $n/100000 loss {loss}; sleep 0.2; done"
-STANDS = "echo step 1/100 loss 0.5; sleep 0.3; echo step 2/100 loss 0.5; while [ ! -e go ]; do sleep 0.2; done"
-PLATEAU = "for n in $(seq 40); do echo step $n/100000 val=0.5; done; while :; do sleep 0.2; done"
+TRAINS = f"n=0; while [ ! -e {{until}} ]; do n=$((n+1)); echo step $n/100000 loss {{loss}}; {pause(0.2)}; done"
+STANDS = f"echo step 1/100 loss 0.5; sleep 0.3; echo step 2/100 loss 0.5; {until('go')}"
+PLATEAU = f"for n in $(seq 40); do echo step $n/100000 val=0.5; done; while :; do {pause(0.2)}; done"
 
 
 def flags(row: dict[str, Any]) -> set[str]:

@@ -13,7 +13,7 @@ import pytest
 from queue_manager.core.manifest import OomRetry, Phase, Precondition
 from queue_manager.core.requests import Request
 from queue_manager.core.times import epoch
-from tests.e2e.runs import World, job, lives, manifest, wait_for
+from tests.e2e.runs import World, job, lives, manifest, until, wait_for
 
 
 def one(world: World, cmd: str, **fields: Any) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def test_a_siblings_file_completes_nobody_else(world: World) -> None:
     run = world.run(
         manifest(
             job("a", "echo > result_a.json", expected_output="result_*.json"),
-            job("b", "while [ ! -e result_a.json ]; do sleep 0.1; done; exit 5", expected_output="result_*.json"),
+            job("b", f"{until('result_a.json')}; exit 5", expected_output="result_*.json"),
             max_parallel=2,
         )
     )
@@ -104,7 +104,7 @@ def test_a_siblings_file_completes_nobody_else(world: World) -> None:
 def test_a_file_that_a_living_process_writes_completes_nothing(world: World) -> None:
     run = world.run(
         manifest(
-            job("teacher", "echo half > ckpt.pt; while [ ! -e go ]; do sleep 0.1; done", expected_output="ckpt.pt"),
+            job("teacher", f"echo half > ckpt.pt; {until('go')}", expected_output="ckpt.pt"),
             job("student", "cat ckpt.pt > seen", depends_on=("teacher",)),
             max_parallel=2,
         )
@@ -316,7 +316,7 @@ def test_preconditions_hold_a_job_and_let_it_go(world: World, precondition: Prec
     run = world.run(
         manifest(
             job("waits", "cat data.csv", preconditions=(precondition,)),
-            job("works", "while [ ! -e go ]; do sleep 0.1; done"),
+            job("works", until("go")),
             max_parallel=2,
         )
     )

@@ -17,9 +17,9 @@ from queue_manager.core.launchers import LAUNCHERS, OF_SPECS
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.requests import Request
 from queue_manager.launchers.process import Process
-from tests.e2e.runs import Run, World, job, lives, manifest, wait_for
+from tests.e2e.runs import Run, World, job, lives, manifest, until, wait_for
 
-WAIT = "while [ ! -e go ]; do sleep 0.1; done"
+WAIT = until("go")
 KILLS = 25
 
 
@@ -129,7 +129,7 @@ def test_a_wrapper_that_is_killed_takes_its_job_along(world: World, launcher: st
 
 
 def test_what_is_written_after_the_command_s_end_is_in_the_log(world: World, launcher: str) -> None:
-    line = "(while [ ! -e go ]; do sleep 0.1; done; seq 500) & echo first"
+    line = f"({WAIT}; seq 500) & echo first"
     run = run_of(world, launcher, job("one", line))
     run.start()
     wait_for(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from queue_manager.core.requests import Request
-from tests.e2e.runs import Run, World, job, manifest, wait_for
+from tests.e2e.runs import Run, World, job, manifest, until, wait_for
 
 
 def _copy_over(path: Path) -> None:
@@ -143,11 +143,10 @@ def _shows(run: Run, words: str) -> bool:
 
 
 def test_a_run_lives_through_whatever_happens_to_its_directory(world: World) -> None:
-    cmd = "echo {0} >> starts; while [ ! -e go_{0} ]; do sleep 0.1; done; echo done > out_{0}"
     names = [f"s{n}" for n in range(len(LIVE) + len(BETWEEN))]
-    run = world.run(
-        manifest(*(job(name, cmd.format(name), expected_output=f"out_{name}") for name in names), max_parallel=1)
-    )
+    cmds = {name: f"echo {name} >> starts; {until('go_' + name)}; echo done > out_{name}" for name in names}
+    jobs = [job(name, cmd, expected_output=f"out_{name}") for name, cmd in cmds.items()]
+    run = world.run(manifest(*jobs, max_parallel=1))
     steps = iter(names)
     run.start()
     run.wait_running("s0")

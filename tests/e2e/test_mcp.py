@@ -15,14 +15,14 @@ import psutil
 from mcp import Client, StdioServerParameters
 from mcp_types import TextContent
 
-from tests.e2e.runs import PATIENCE, World, lives, wait_for
+from tests.e2e.runs import PATIENCE, World, lives, pause, wait_for
 
 SPEC = """
 project: small
 jobs:
-  - {id: one, cmd: "echo begun; until [ -e stop ]; do sleep 0.05; done; echo ended", gpus: 0}
+  - {id: one, cmd: "echo begun; until [ -e stop ]; do PAUSE; done; echo ended", gpus: 0}
   - {id: two, cmd: "echo two", gpus: 0, depends_on: [one]}
-"""
+""".replace("PAUSE", pause())
 RUN = {"change": "run", "spec": "spec.yaml"}
 CLIENT = """
 import os, sys

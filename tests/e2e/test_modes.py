@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from queue_manager.core.layout import RunPaths
-from tests.e2e.runs import PATIENCE, World, job, manifest, wait_for
+from tests.e2e.runs import PATIENCE, World, job, manifest, pause, wait_for
 from tests.e2e.test_cli import Desk
 from tests.laptop import Laptop, finish, workspace
 
@@ -22,8 +22,8 @@ SPEC = """
 project: small
 cwd: code
 jobs:
-  - {id: one, cmd: "mkdir made; echo x > made/it; until [ -e stop ]; do sleep 0.1; done", gpus: 0}
-"""
+  - {id: one, cmd: "mkdir made; echo x > made/it; until [ -e stop ]; do PAUSE; done", gpus: 0}
+""".replace("PAUSE", pause())
 
 
 def faults(top: Path) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.e2e.runs import World, job, manifest, wait_for
+from tests.e2e.runs import World, job, manifest, until, wait_for
 from tests.receiver import receiver
 
 SECRET = "s3cr3t-0123456789"
@@ -17,7 +17,7 @@ def test_a_receiver_gets_each_alert_once_though_it_and_the_manager_were_killed(w
     run = world.run(
         manifest(
             job("bad", "echo 'ValueError: no such layer'; exit 3"),
-            job("waits", "while [ ! -e go ]; do sleep 0.1; done"),
+            job("waits", until("go")),
             notify={"webhook": ["", "HOOK", ""], "command": "cat >> told.jsonl", "on": ["stuck", "finished"]},
         )
     )

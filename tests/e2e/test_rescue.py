@@ -17,7 +17,7 @@ from skill.hosts import registry
 from skill.operations import submission, submit
 from skill.runs import assignment
 from skill.runs.directory import Run
-from tests.e2e.runs import wait_for
+from tests.e2e.runs import pause, wait_for
 from tests.laptop import Laptop, finish, state
 from tests.sshd import Sshd
 
@@ -30,23 +30,23 @@ phases:
     grid: {n: [1, 2, 3, 4, 5]}
     template:
       id: "j${n}"
-      cmd: echo began >> began${n}; until [ -e go${n} ]; do sleep 0.05; done; cat input.txt > out${n}
+      cmd: echo began >> began${n}; until [ -e go${n} ]; do PAUSE; done; cat input.txt > out${n}
       gpus: 0
       expected_output: "out${n}"
-"""
+""".replace("PAUSE", pause())
 TIED = """
 project: lost
 cwd: code
 phases:
   - name: teach
     grid: {n: [1, 2]}
-    template: {id: "t${n}", cmd: "until [ -e go${n} ]; do sleep 0.05; done; echo wisdom > t${n}", gpus: 0,
+    template: {id: "t${n}", cmd: "until [ -e go${n} ]; do PAUSE; done; echo wisdom > t${n}", gpus: 0,
                expected_output: "t${n}"}
   - name: learn
     depends_on: teach
     grid: {n: [1, 2]}
     template: {id: "s${n}", cmd: "cat t1 t2 > s${n}; echo began >> began${n}", gpus: 0, expected_output: "s${n}"}
-"""
+""".replace("PAUSE", pause())
 CODE = Path("wavequeue/lost/code")
 NUMBERS = (1, 2, 3, 4, 5)
 

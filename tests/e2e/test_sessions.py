@@ -12,12 +12,12 @@ from pathlib import Path
 import psutil
 
 from queue_manager.core.requests import Request
-from tests.e2e.runs import World, job, manifest, sealed, wait_for
+from tests.e2e.runs import World, job, manifest, sealed, until, wait_for
 
 
 def test_a_session_with_a_prefix_of_the_name_is_left_alone(world: World) -> None:
     """seed1 is cancelled while seed10 runs: screen would match both by `seed1`."""
-    wait = "while [ ! -e go ]; do sleep 0.1; done"
+    wait = until("go")
     run = world.run(manifest(job("seed1", "sleep 1000"), job("seed10", wait), max_parallel=2))
     run.start()
     run.wait_running("seed1")
@@ -38,7 +38,7 @@ def test_long_ids_keep_their_sessions_apart(world: World) -> None:
 
 
 def test_the_pid_is_the_jobs_own(world: World) -> None:
-    run = world.run(manifest(job("one", "echo $$ > pid; while [ ! -e go ]; do sleep 0.1; done")))
+    run = world.run(manifest(job("one", f"echo $$ > pid; {until('go')}")))
     run.start()
     row = run.wait_running("one")
     assert row["pid"] == int(wait_for(lambda: (run.directory / "pid").exists() and (run.directory / "pid").read_text()))
@@ -49,7 +49,7 @@ def test_the_pid_is_the_jobs_own(world: World) -> None:
 
 def test_a_session_that_outlives_its_job_is_closed_and_the_job_judged(world: World) -> None:
     """A second window, as a person opens with Ctrl-a c, keeps the session up after the job has ended."""
-    run = world.run(manifest(job("one", "while [ ! -e go ]; do sleep 0.1; done"), job("two", "true"), max_parallel=1))
+    run = world.run(manifest(job("one", until("go")), job("two", "true"), max_parallel=1))
     run.start()
     row = run.wait_running("one")
     session = f"{row['screen_pid']}.{row['screen_name']}"
@@ -124,8 +124,8 @@ METRICS = {
 def test_a_restarted_manager_adopts_what_runs_and_takes_in_what_ended(world: World) -> None:
     run = world.run(
         manifest(
-            job("runs", "echo $$ >> pids; while [ ! -e go ]; do sleep 0.1; done; " + MEASURED, metrics=METRICS),
-            job("ends", "echo x >> starts; while [ ! -e end ]; do sleep 0.1; done; exit 4"),
+            job("runs", f"echo $$ >> pids; {until('go')}; {MEASURED}", metrics=METRICS),
+            job("ends", f"echo x >> starts; {until('end')}; exit 4"),
             max_parallel=2,
         )
     )
@@ -154,7 +154,7 @@ def test_a_restarted_manager_adopts_what_runs_and_takes_in_what_ended(world: Wor
 
 def test_attempts_cut_off_with_the_host_cost_nothing(world: World) -> None:
     """Everything is killed at once, as when a host goes down: the manager, the sessions and the jobs."""
-    run = world.run(manifest(job("one", "echo $WAVEQUEUE_ATTEMPT >> tries; while [ ! -e go ]; do sleep 0.1; done")))
+    run = world.run(manifest(job("one", f"echo $WAVEQUEUE_ATTEMPT >> tries; {until('go')}")))
     run.start()
     run.wait_running("one")
     run.kill()
@@ -170,7 +170,7 @@ def test_attempts_cut_off_with_the_host_cost_nothing(world: World) -> None:
 
 
 def test_a_second_manager_is_refused_and_told_who_holds_the_run(world: World) -> None:
-    run = world.run(manifest(job("one", "while [ ! -e go ]; do sleep 0.1; done")))
+    run = world.run(manifest(job("one", until("go"))))
     first = run.start()
     run.wait_running("one")
     before = run.paths.journal.read_bytes()
@@ -185,7 +185,7 @@ def test_a_second_manager_is_refused_and_told_who_holds_the_run(world: World) ->
 
 
 def test_one_job_id_in_two_runs_is_two_sessions(world: World) -> None:
-    wait = "while [ ! -e go ]; do sleep 0.1; done"
+    wait = until("go")
     runs = [world.run(manifest(job("same", wait)), name=name) for name in ("first", "second")]
     for run in runs:
         run.start()
@@ -203,7 +203,7 @@ def test_two_homes_that_have_one_run_leave_each_others_processes_alone(world: Wo
     (tmp_path / "other").mkdir()
     other = World(tmp_path / "other")
     try:
-        wait = "while [ ! -e go ]; do sleep 0.1; done"
+        wait = until("go")
         runs = [home.run(manifest(job("same", wait)), run_id="one") for home in (world, other)]
         for run in runs:
             run.start()
@@ -237,7 +237,7 @@ def test_a_screen_that_cannot_start_is_named_and_the_queue_goes_on_when_it_can(w
 
 
 def test_terminating_the_manager_leaves_the_jobs(world: World) -> None:
-    run = world.run(manifest(job("one", "while [ ! -e go ]; do sleep 0.1; done")))
+    run = world.run(manifest(job("one", until("go"))))
     manager = run.start()
     pid = run.wait_running("one")["pid"]
     manager.send_signal(signal.SIGTERM)

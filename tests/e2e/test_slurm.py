@@ -161,7 +161,7 @@ def test_a_batch_that_was_not_handed_over_costs_no_attempt(world: World, cluster
 
 def test_a_batch_of_a_killed_manager_is_adopted_by_its_name(world: World, cluster: SlurmCluster) -> None:
     """The manager ends after sbatch has submitted and before that is known."""
-    run = on_slurm(world, job("one", "until [ -e go ]; do sleep 0.05; done"))
+    run = on_slurm(world, job("one", UNTIL_GO))
     script = f'REAL "$@" >/dev/null\ntouch {world.root}/submitted\nexec sleep 60\n'
     run.start(**stand_in(world, cluster, script))
     wait_for((world.root / "submitted").exists)
@@ -198,7 +198,7 @@ def test_what_slurm_refuses_is_named_and_tried_again_later(world: World, cluster
 def test_cancel_takes_what_was_named_and_nothing_beside_it(world: World) -> None:
     """scancel with some options ends all of an array that wait. Two nodes of 8 CPUs have room for four of these."""
     names = [f"j{n}" for n in range(8)]
-    run = on_slurm(world, *(job(name, "until [ -e go ]; do sleep 0.05; done", slurm={"cpus": 4}) for name in names))
+    run = on_slurm(world, *(job(name, UNTIL_GO, slurm={"cpus": 4}) for name in names))
     run.start()
     wait_for(lambda: sum(bool(row["pid"]) for row in run.jobs().values()) == 4, say="four to run")
     waiting = [name for name, row in run.jobs().items() if not row["pid"]]
@@ -245,7 +245,7 @@ def test_a_bundle_runs_in_turn_and_each_of_its_jobs_has_its_own_end(world: World
 
 
 def test_a_paused_run_starts_nothing_that_waits(world: World, cluster: SlurmCluster) -> None:
-    run = on_slurm(world, *(job(f"j{n}", "until [ -e go ]; do sleep 0.05; done", slurm={"cpus": 8}) for n in range(4)))
+    run = on_slurm(world, *(job(f"j{n}", UNTIL_GO, slurm={"cpus": 8}) for n in range(4)))
     run.start()
     wait_for(lambda: sum(bool(row["pid"]) for row in run.jobs().values()) == 2, say="two to run")
     assert run.ask(Request("pause-1", "pause")).ok

@@ -18,7 +18,7 @@ from queue_manager.core.manifest import JobSpec
 from queue_manager.core.requests import Request
 from tests import forked
 from tests.demo_copy import copy_manifests
-from tests.e2e.runs import PATIENCE, Run, World, wait_for
+from tests.e2e.runs import PATIENCE, Run, World, until, wait_for
 from tests.e2e.slurm_runs import UNTIL_GO, job, on_slurm, ran, small_world, stand_in
 from tests.impatient import BEAT, MOMENTS
 from tests.slurm_cluster import SlurmCluster
@@ -336,7 +336,7 @@ def test_cancel_takes_a_job_wherever_it_is(world: World, cluster: SlurmCluster) 
 def test_cancel_and_the_end_of_a_job_may_meet(world: World) -> None:
     """Whichever is first, it ends once."""
     names = [f"j{n}" for n in range(12)]
-    jobs = [job(name, f"until [ -e {name}.go ]; do sleep 0.01; done") for name in names]
+    jobs = [job(name, until(f"{name}.go")) for name in names]
     run = impatient(world, *jobs, job("last", UNTIL_GO))
     run.start()
     for name in names:

@@ -15,7 +15,7 @@ import pytest
 
 from queue_manager.core.layout import STALE_AFTER
 from tests import forked
-from tests.e2e.runs import PATIENCE, Run, World, wait_for
+from tests.e2e.runs import PATIENCE, Run, World, until, wait_for
 from tests.e2e.slurm_runs import UNTIL_GO, job, on_slurm, ran
 from tests.laptop import ONCE, SPEC, Laptop, finish
 from tests.laptop import ran as ran_on
@@ -62,11 +62,10 @@ def lives(run: Run) -> list[int]:
 
 def test_three_managers_one_after_the_other_end_a_run(world: World, cluster: SlurmCluster) -> None:
     """The first one's time ends, the second is killed, and the third sees the end; jobs run all the while."""
-    until = "until [ -e {} ]; do sleep 0.05; done; echo > {}.out"
     names = ("early", "middle", "late", "after")
     run = on_slurm(
         world,
-        *(job(name, until.format(name, name), expected_output=f"{name}.out") for name in names[:3]),
+        *(job(name, f"{until(name)}; echo > {name}.out", expected_output=f"{name}.out") for name in names[:3]),
         job("after", "cat late.out", depends_on=("late",)),
     )
     # On a cluster where Slurm sets a limit of some minutes, it ends them by the same signal.
@@ -103,7 +102,7 @@ def test_all_verbs_work_while_the_manager_is_a_job(world: World, cluster: SlurmC
     """From submit to the end, and while the next manager waits in the queue behind a cluster that is full."""
     (world.root / "spec.yaml").write_text(
         "project: verbs\ngrid: {n: [0..3]}\nslurm: {partition: main, cpus: 1, manager: {time: 60}}\n"
-        "template: {id: 'j${n}', gpus: 0, cmd: 'until [ -e go${n} ]; do sleep 0.05; done'}\n"
+        f"template: {{id: 'j${{n}}', gpus: 0, cmd: '{until('go${n}')}'}}\n"
     )
 
     def call(*arguments: str, code: int = 0) -> str:

@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from queue_manager.core.manifest import Phase
-from tests.e2e.runs import World, job, manifest
+from tests.e2e.runs import World, job, manifest, until
 
 KILLS = 200
 JOBS = 60
@@ -20,7 +20,7 @@ def _sixty() -> list[tuple[str, str]]:
     # They take about as long as the 200 kills: 60 jobs of 0.4 to 2 s, three at a time. The last waits for the kills.
     line = "echo begins; echo $WAVEQUEUE_JOB_ID $WAVEQUEUE_ATTEMPT >> starts; {}; echo done > out_$WAVEQUEUE_JOB_ID"
     waits = [f"sleep {0.4 + n % 5 * 0.4:.1f}" for n in range(JOBS - 1)]
-    waits.append("until [ -e enough ]; do sleep 0.1; done")
+    waits.append(until("enough"))
     return [(f"j{n}", line.format(wait)) for n, wait in enumerate(waits)]
 
 

@@ -26,7 +26,7 @@ from queue_manager.core.shared_leases import encode
 from queue_manager.core.times import iso
 from tests import lock_dir
 from tests.contracts.test_leases import attempt
-from tests.e2e.runs import Run, World, job, lives, manifest, wait_for
+from tests.e2e.runs import Run, World, job, lives, manifest, until, wait_for
 from tests.vast_double import Double, Fault
 from tests.vast_world import Box
 
@@ -156,7 +156,7 @@ def test_a_paused_run_does_not_keep_an_idle_machine(rented: Rented) -> None:
 
 
 def test_over_max_cost_no_new_job_starts_and_the_machine_is_stopped(rented: Rented) -> None:
-    run = rented.run(manifest(job("a", "until [ -e go ]; do sleep 0.05; done"), job("b", "true"), max_parallel=1,
+    run = rented.run(manifest(job("a", until("go")), job("b", "true"), max_parallel=1,
                               max_cost=12.5))  # fmt: skip
     run.start()
     run.wait_running("a")
@@ -249,7 +249,7 @@ def test_new_work_that_comes_while_it_waits_is_done_first(rented: Rented) -> Non
 
 
 def test_a_machine_is_shared_by_its_runs_until_the_last_is_done_and_home(rented: Rented) -> None:
-    other = rented.run(manifest(job("b", "until [ -e go ]; do sleep 0.05; done")), "other")
+    other = rented.run(manifest(job("b", until("go"))), "other")
     other.start()
     other.wait_running("b")
     shared = SharedDirectory(Path(rented.world.environment[LOCK_DIR_VARIABLE]))

@@ -14,9 +14,9 @@ import pytest
 
 from queue_manager.core.manifest import Phase, encode
 from queue_manager.core.requests import Request
-from tests.e2e.runs import Run, World, job, manifest, wait_for
+from tests.e2e.runs import Run, World, job, manifest, until, wait_for
 
-HOLD = "while [ ! -e {} ]; do sleep 0.1; done"
+HOLD = until("{}")
 
 
 @pytest.fixture
