@@ -40,44 +40,35 @@ COMMANDS = (
 """Each form of a command that SKILL.md names and that prints more for a larger run."""
 
 
-@pytest.fixture(scope="module", params=[200, 2000])
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = tmp_path_factory.mktemp("large")
-    (found / "home").mkdir()
-    large_run.write(found, request.param)
-    (found / "spec.yaml").write_text(SPEC.format(count=request.param // 5))
-    return found
-
-
 def ask(place: Path, line: str) -> str:
     done = in_process.run(tuple(shlex.split(line)), place, {"HOME": str(place / "home"), "PATH": "/usr/bin:/bin"})
     assert done.returncode in (0, 1, 4, 124), (line, done)
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_no_command_prints_more_than_4_kb(place: Path, line: str) -> None:
-    text = ask(place, line)
-    assert 0 < len(text.encode()) <= MOST, (line, len(text.encode()))
-    if "--json" in line:
-        json.loads(text.splitlines()[0])
-
-
-def test_what_is_left_out_is_counted(place: Path) -> None:
-    jobs = 200 if "N: 1..40," in (place / "spec.yaml").read_text() else 2000
-    plan = json.loads(ask(place, "plan spec.yaml --json --brief"))
+@pytest.mark.parametrize("jobs", [200, 2000])
+def test_no_command_prints_more_than_4_kb_and_what_is_left_out_is_counted(tmp_path: Path, jobs: int) -> None:
+    (tmp_path / "home").mkdir()
+    large_run.write(tmp_path, jobs)
+    (tmp_path / "spec.yaml").write_text(SPEC.format(count=jobs // 5))
+    said = {line: ask(tmp_path, line) for line in COMMANDS}
+    for line, text in said.items():
+        assert 0 < len(text.encode()) <= MOST, (line, len(text.encode()))
+        if "--json" in line:
+            json.loads(text.splitlines()[0])
+    plan = json.loads(said["plan spec.yaml --json --brief"])
     assert plan["left_out"] == {"phases": 0, "hosts": 0, "warnings": 0, "jobs": jobs - 3}
     assert [row["id"] for row in plan["jobs"]] == ["distill_N1_seed0", "distill_N1_seed1", "distill_N1_seed2"]
-    looked = json.loads(ask(place, "babysit --once --json --brief"))
+    looked = json.loads(said["babysit --once --json --brief"])
     alerts = [row["alert"] for row in looked["checks"]]
     assert alerts[0] is True
     assert looked["totals"]["alerts"] >= jobs // 10
     assert len(alerts) < looked["totals"]["checks"]
-    table = json.loads(ask(place, "results --json --brief"))
+    table = json.loads(said["results --json --brief"])
     assert 0 < len(table["rows"]) < table["total"] or table["total"] <= 20
     assert table["rows"][0]["metrics"]["loss"]["n"] == 4
-    rows = len(ask(place, "results").splitlines())
-    shown = ask(place, "results --brief").splitlines()
+    rows = len(ask(tmp_path, "results").splitlines())
+    shown = said["results --brief"].splitlines()
     more = [int(found.group(1)) for line in shown if (found := re.fullmatch(r"and (\d+) more rows", line))]
     assert len(shown) - len(more) + sum(more) == rows
 
