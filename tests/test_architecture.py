@@ -136,14 +136,20 @@ def faults(file: str, source: str) -> list[str]:
     layer = next((layer for layer in LAYERS if file.startswith(layer.folder + "/")), None)
     if layer is None:
         return ["no layer names this folder"]
-    tree = ast.parse(source, file)
-    found = [fault for line, name in imports(tree, file) for fault in import_faults(layer, file, line, name)]
+    of_hosts = layer.folder.startswith("queue_manager")
+    found = []
+    try:
+        tree = ast.parse(source, file, feature_version=(3, 9) if of_hosts else None)
+    except SyntaxError as error:
+        found.append(f"line {error.lineno}: not Python 3.9: {error.msg}")
+        tree = ast.parse(source, file)
+    found += [fault for line, name in imports(tree, file) for fault in import_faults(layer, file, line, name)]
     if layer.folder == "queue_manager/core":
         found += impurities(tree)
     if layer.folder == "skill/operations":
         found += outward(tree, file)
-    if layer.folder.startswith("queue_manager"):
-        found += too_new(tree, source)
+    if of_hosts:
+        found += too_new(tree)
     if len(source.encode()) > MAX_BYTES:
         found.append(f"has {len(source.encode())} bytes; split it below {MAX_BYTES}")
     has_code = len(tree.body) > 1
@@ -154,10 +160,10 @@ def faults(file: str, source: str) -> list[str]:
 
 def imports(tree: ast.Module, file: str) -> Iterator[tuple[int, str]]:
     """Line and full name of everything imported, at whatever depth; a relative import is made absolute."""
-    for node in ast.walk(tree):
+    for node in packages.import_statements(tree.body):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             package = file.split("/")[: -node.level] if node.level else []
             module = ".".join([*package, *([node.module] if node.module else [])])
             # `from a import b` may take the module a.b: whether that one is allowed is asked, too.
@@ -222,7 +228,7 @@ def below_operations(tree: ast.Module) -> set[str]:
         for inner in ast.walk(node)
     }
     found = set()
-    for node in ast.walk(tree):
+    for node in packages.import_statements(tree.body):
         if isinstance(node, ast.ImportFrom) and node not in types and (node.module or "").startswith("skill."):
             package, _, module = (node.module or "").removeprefix("skill.").partition(".")
             if package not in ("cli", "mcp", "operations", "terminal", "reports", "common"):
@@ -230,12 +236,8 @@ def below_operations(tree: ast.Module) -> set[str]:
     return found
 
 
-def too_new(tree: ast.Module, source: str) -> Iterator[str]:
-    """What Python 3.9 cannot run: its grammar, and the commonest calls that came later."""
-    try:
-        ast.parse(source, feature_version=(3, 9))
-    except SyntaxError as error:
-        yield f"line {error.lineno}: not Python 3.9: {error.msg}"
+def too_new(tree: ast.Module) -> Iterator[str]:
+    """The commonest calls that Python 3.9 does not have yet."""
     later = {"zip": {"strict"}, "dataclass": {"slots", "kw_only"}}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -353,10 +355,9 @@ def test_no_module_lies_outside_the_packages_of_skill() -> None:
 
 
 def test_the_drawing_of_the_packages_is_what_the_imports_say() -> None:
-    assert packages.DRAWING.read_text(encoding="utf-8") == packages.drawing(), (
-        "run: PYTHONPATH=. python tools/packages.py"
-    )
-    assert 'class="up"' not in packages.drawing(), "an import leads upwards"
+    drawing = packages.drawing()
+    assert packages.DRAWING.read_text(encoding="utf-8") == drawing, "run: PYTHONPATH=. python tools/packages.py"
+    assert 'class="up"' not in drawing, "an import leads upwards"
 
 
 @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/architecture.md"])

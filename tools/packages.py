@@ -6,7 +6,7 @@ Run it from the repository's root: `PYTHONPATH=. python tools/packages.py`.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,11 +46,20 @@ def arrows() -> set[tuple[str, str]]:
     return found
 
 
+def import_statements(block: Iterable[ast.AST]) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Those of a block of statements, at whatever depth. No expression is walked: none holds an import."""
+    for node in block:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield node
+        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+            yield from import_statements(getattr(node, field, ()))
+
+
 def _imports(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in import_statements(tree.body):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif node.module:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
