@@ -179,7 +179,8 @@ def _import_all(module: str) -> None:
         importlib.import_module("queue_manager.manager")
         return
     for found in pkgutil.walk_packages([str(ROOT / "skill")], "skill."):
-        importlib.import_module(found.name)
+        if not found.name.startswith("skill.mcp"):  # whose SDK takes longer to import than all the others together
+            importlib.import_module(found.name)
     for name in ("httpx", "rich.live", "rich.table"):  # which skill imports where it uses them
         importlib.import_module(name)
 
