@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from queue_manager.core.frozen import dataclass
 
 SLICE = "MIG-"
 """Prefix of the uuid of a MIG slice."""

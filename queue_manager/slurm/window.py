@@ -7,7 +7,7 @@ again, the next growth waits twice as long.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from queue_manager.core.frozen import dataclass, replace
 
 GROWS = 30.0
 """Seconds between two growths."""
