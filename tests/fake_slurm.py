@@ -1,47 +1,57 @@
-#!/usr/bin/env python3
 """Slurm's commands as one program, which goes by the name it is called with: tasks run as processes of this machine,
 and faults come from a table.
 
 Its state is one file. Each array has a process of its own, which starts its tasks, and ends once all have ended. Words,
 exit codes and formats are those of Slurm 22.05, and only those that wavequeue uses.
+
+Managers call these commands all the time, so that they import only what takes no time: not json, pathlib, subprocess.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
-import json
+import marshal
 import os
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
 
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sacct", "sinfo")
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "NODE_FAIL")
 TIMED_OUT = "Socket timed out on send/recv operation"
 AWAY = "Unable to contact slurm controller (connect failure)"
 _TICK = 0.02
+_FORMAT = 2
+"""Of marshal: one in which equal values are equal bytes."""
+
+
+_KILL, _PIPE, _TERM = 9, 13, 15
 
 
 class FakeSlurm:
     """A cluster whose files are below `base`: commands in `bin`, and a state that tests may look at and change."""
 
-    def __init__(self, base: Path) -> None:
-        self.base, self.bin = base, base / "bin"
+    def __init__(self, base: str | os.PathLike[str]) -> None:
+        self.base = os.fspath(base)
+        self.bin = f"{self.base}/bin"
 
     def install(self, max_array: int = 1001, nodes: tuple[str, ...] = ("n1", "n2")) -> FakeSlurm:
         """Put the commands in place."""
-        self.bin.mkdir(parents=True)
-        text = f'#!/bin/sh\nexec {sys.executable} -I -S {Path(__file__).resolve()} {self.base} ${{0##*/}} "$@"\n'
+        os.makedirs(self.bin)
+        # Imported, it is compiled once for all calls.
+        here = os.path.dirname(os.path.abspath(__file__))
+        calls = f"import sys; sys.path.append({here!r}); import fake_slurm; sys.exit(fake_slurm.main(*sys.argv[1:]))"
         for name in COMMANDS:
-            (self.bin / name).write_text(text)
-            (self.bin / name).chmod(0o755)
-        state = {"next": 1, "max_array": max_array, "nodes": nodes, "tasks": [], "faults": [], "calls": [], "pids": []}
-        (self.base / "state").write_text(json.dumps(state))
+            with open(f"{self.bin}/{name}", "w") as program:
+                program.write(f'#!/bin/sh\nexec {sys.executable} -I -S -c "{calls}" {self.base} {name} "$@"\n')
+                os.fchmod(program.fileno(), 0o755)
+        _write(f"{self.base}/state", marshal.dumps({
+            "next": 1, "max_array": max_array, "nodes": nodes, "tasks": [], "faults": [], "calls": [], "pids": [],
+        }, _FORMAT))  # fmt: skip
         return self
 
     @property
@@ -49,20 +59,12 @@ class FakeSlurm:
         """What a user of the cluster adds to their environment."""
         return {"PATH": f"{self.bin}:{os.environ['PATH']}"}
 
-    @contextlib.contextmanager
-    def state(self) -> Iterator[dict[str, Any]]:
+    def state(self) -> _State:
         """The state, locked; what is changed of it is kept. `tasks`: rows of `squeue`; `faults`: [command, fault,
         times], where times None means always, and the first that is left counts; `calls`: the arguments of each call,
         the command first; `max_submit` and `max_jobs`: limits; `bad`: nodes that start nothing; `cpus`: tasks that run
         at a time."""
-        with (self.base / "lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            path = self.base / "state"
-            found = json.loads(path.read_text())
-            yield found
-            fresh = self.base / "state.new"
-            fresh.write_text(json.dumps(found))
-            fresh.replace(path)
+        return _State(self.base)
 
     def breaks(self, command: str, fault: str, times: int | None = None) -> None:
         """Have a command break, so many times."""
@@ -101,19 +103,53 @@ class FakeSlurm:
             time.sleep(_TICK)
 
 
-def _lives(pid: int) -> bool:
+class _State:
+    """See `FakeSlurm.state`."""
+
+    def __init__(self, base: str) -> None:
+        self._base = base
+
+    def __enter__(self) -> dict[str, Any]:
+        self._lock = os.open(f"{self._base}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        with open(f"{self._base}/state", "rb") as file:
+            self._found = file.read()
+        state: dict[str, Any] = marshal.loads(self._found)
+        self._state = state
+        return state
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        fresh = marshal.dumps(self._state, _FORMAT)
+        if failed is None and fresh != self._found:
+            _write(f"{self._base}/state", fresh)
+        os.close(self._lock)
+
+
+def _write(path: str, data: bytes) -> None:
+    with open(f"{path}.new", "wb") as file:
+        file.write(data)
+    os.replace(f"{path}.new", path)
+
+
+def _stat(pid: int | str) -> list[str]:
+    """What the kernel says of a process, from its state on; empty if there is none."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (OSError, IndexError):
-        return False
+        with open(f"/proc/{pid}/stat", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _lives(pid: int) -> bool:
+    return _stat(pid)[:1] not in ([], ["Z"])
 
 
 # -- the commands -----------------------------------------------------------------------------------------------------
 
 
-def main(base: Path, command: str, words: list[str]) -> int:
+def main(base: str, command: str, *arguments: str) -> int:
     """Carry out one command. Returns its exit code."""
-    fake = FakeSlurm(base)
+    fake, words = FakeSlurm(base), list(arguments)
     with fake.state() as state:
         state["calls"].append([command, *words])
         fault = _fault(state, command)
@@ -169,7 +205,7 @@ def _sbatch(fake: FakeSlurm, words: list[str], fault: str | None) -> int:
         print("999")
         return 0
     if fault == "dies":
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), _KILL)
     if fault == "never":
         return _fail("sbatch", "Requested node configuration is not available")
     warned = False
@@ -189,7 +225,7 @@ def _sbatch(fake: FakeSlurm, words: list[str], fault: str | None) -> int:
             sys.stderr.flush()
             warned = True
         time.sleep(0.05)
-    _serve_array(fake, number, options, Path(words[-1]))
+    _serve_array(fake, number, options, words[-1])
     if fault == "hides":  # it has submitted, and says that it does not know
         return _fail("sbatch", TIMED_OUT)
     if fault == "hangs":
@@ -228,7 +264,7 @@ def _enter(state: dict[str, Any], options: dict[str, str], first: int, last: int
     return number
 
 
-def _serve_array(fake: FakeSlurm, number: int, options: dict[str, str], script: Path) -> None:
+def _serve_array(fake: FakeSlurm, number: int, options: dict[str, str], script: str) -> None:
     """Leave a process that runs the tasks of an array."""
     pid = os.fork()
     if pid:
@@ -251,11 +287,13 @@ def _serve_array(fake: FakeSlurm, number: int, options: dict[str, str], script: 
 class _Array:
     """The process that runs the tasks of one array."""
 
-    def __init__(self, fake: FakeSlurm, number: int, options: dict[str, str], script: Path) -> None:
+    def __init__(self, fake: FakeSlurm, number: int, options: dict[str, str], script: str) -> None:
         self._fake, self._number, self._options, self._script = fake, number, options, script
-        self._running: dict[int, subprocess.Popen[bytes]] = {}
+        self._running: dict[int, int] = {}
+        """Of each task that runs its process."""
 
     def serve(self) -> None:
+        os.chdir(self._options["--chdir"])
         while True:
             with self._fake.state() as state:
                 mine = [task for task in state["tasks"] if self._is_mine(task) and task["state"] not in OVER]
@@ -269,23 +307,23 @@ class _Array:
         return bool(task["array"] == self._number and task["name"] == self._options["--job-name"])
 
     def _step(self, state: dict[str, Any], task: dict[str, Any]) -> None:
-        process = self._running.get(task["index"])
-        if process is None:
+        pid = self._running.get(task["index"])
+        if pid is None:
             if state.get("closed") or task["signal"] == "KILL":
                 task.update(state="CANCELLED", reason="None")
             elif task["reason"] != "JobHeldUser":
                 self._start(state, task)
             return
-        code = process.poll()
-        if code is not None:
-            ended = "CANCELLED" if task["signal"] == "KILL" else "COMPLETED" if code == 0 else "FAILED"
-            task.update(state=ended, reason="None" if code == 0 else "NonZeroExitCode")
-            _kill_all(process.pid)
+        ended, code = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            how = "CANCELLED" if task["signal"] == "KILL" else "COMPLETED" if code == 0 else "FAILED"
+            task.update(state=how, reason="None" if code == 0 else "NonZeroExitCode")
+            _kill_all(pid)
         elif state.get("closed") or task["signal"] == "KILL":
-            _kill_all(process.pid)
+            _kill_all(pid)
         elif task["signal"] == "TERM":
             task["signal"] = None
-            os.kill(process.pid, signal.SIGTERM)
+            os.kill(pid, _TERM)
 
     def _start(self, state: dict[str, Any], task: dict[str, Any]) -> None:
         running = sum(one["state"] == "RUNNING" for one in state["tasks"])
@@ -303,22 +341,23 @@ class _Array:
             "SLURM_ARRAY_TASK_ID": str(task["index"]), "SLURMD_NODENAME": node,
         }  # fmt: skip
         output = self._options["--output"].replace("%a", str(task["index"]))
-        with open(output, "ab") as file:
-            process = subprocess.Popen(
-                ["bash", str(self._script)], cwd=self._options["--chdir"], env=environment, stdout=file, stderr=file,
-                start_new_session=True,
-            )  # fmt: skip
-        self._running[task["index"]] = process
-        task.update(state="RUNNING", reason="None", node=node, pid=process.pid)
+        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        pid = os.posix_spawnp(
+            "bash", ["bash", self._script], environment, setsid=True, setsigdef=[_PIPE],
+            file_actions=[(os.POSIX_SPAWN_OPEN, 1, output, append, 0o666), (os.POSIX_SPAWN_DUP2, 1, 2)],
+        )  # fmt: skip
+        self._running[task["index"]] = pid
+        task.update(state="RUNNING", reason="None", node=node, pid=pid)
 
 
 def _kill_all(leader: int) -> None:
     """Kill a task's session: its script, and the job that has a process group of its own."""
     for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError, IndexError, ValueError):
-                if int(Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[3]) == leader:
-                    os.kill(int(name), signal.SIGKILL)
+        if name.isdigit() and _stat(name)[3:4] == [str(leader)]:
+            try:
+                os.kill(int(name), _KILL)
+            except ProcessLookupError:
+                pass
 
 
 def _squeue(fake: FakeSlurm, fault: str | None) -> int:
@@ -365,7 +404,3 @@ def _sinfo(fake: FakeSlurm, _words: list[str]) -> int:
         for node in state["nodes"]:
             print(node, "idle")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:]))
