@@ -209,12 +209,12 @@ def test_a_timeout_ends_all_that_the_job_started(world: World) -> None:
     assert world.sessions() == []
 
 
-WORK = "nohup timeout 60 bash -c 'until [ -e stop ]; do :; done; echo > o' > /dev/null 2>&1 &"
-
-
-PRINTS = (
-    "bash -c 'trap exit HUP; until [ -e stop ]; do for ((i = 0; i < 20000; i++)); do :; done; echo; done; echo > q' &"
-)
+SPIN = "for ((i = 0; i < 10000; i++)); do :; done"
+"""Some ten to twenty milliseconds of work."""
+WORKS = f"exec 3<> <(:); until [ -e stop ]; do {SPIN}; read -t 0.03 -u 3; done"
+"""Works about a third of the time, which is well above what counts as waiting: `read` waits for what never comes."""
+WORK = f"nohup timeout 60 bash -c '{WORKS}; echo > o' > /dev/null 2>&1 &"
+PRINTS = f"bash -c 'trap exit HUP; {WORKS.replace('read', 'echo; read')}; echo > q' &"
 """It would die of its terminal's end: of the hangup, or of its next line."""
 HIDES = WORK.replace("> o", "> r").replace("nohup", 'env -i PATH="$PATH"')
 """It has not the environment by which a job's processes are found."""
@@ -298,7 +298,7 @@ def test_the_time_without_a_manager_counts_where_a_job_did_nothing_in_it(world: 
 
 def test_a_busy_process_with_its_output_there_is_left_alone(world: World) -> None:
     """It works for longer than `stale_after`, then writes its real result."""
-    cmd = "echo > o; for i in 1 2 3 4 5 6 7 8; do timeout 0.25 bash -c 'while :; do :; done'; done; echo x > done"
+    cmd = f"echo > o; for n in 1 2 3 4 5 6 7 8; do bash -c '{SPIN}'; sleep 0.2; done; echo x > done"
     run = world.run(manifest(job("one", cmd, expected_output="o"), stale_after=1.0))
     assert run.go() == 0
     assert run.jobs()["one"]["warning"] is None
