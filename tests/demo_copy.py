@@ -9,15 +9,15 @@ from pathlib import Path
 from tests.e2e.runs import ROOT
 
 _LESS = {
-    "train_teacher.py": ('"--epochs", type=int, default=10', '"--epochs", type=int, default=1'),
-    "distill.py": ('"--epochs", type=int, default=10', '"--epochs", type=int, default=1'),
+    "train_teacher.py": ('"--epochs", type=int, default=4', '"--epochs", type=int, default=1'),
+    "distill.py": ('"--epochs", type=int, default=4', '"--epochs", type=int, default=1'),
     "digits.py": ("TRAINING_ROWS = 1200", "TRAINING_ROWS = 80"),
 }
 _ROWS = 100
 
 
 def copy_manifests(to: Path, *, full: bool = False) -> None:
-    """Copy manifests/ to `to`. `full`: the demo trains for as long as it is written, most of a minute of CPU time in
+    """Copy manifests/ to `to`. `full`: the demo trains for as long as it is written, some seconds of CPU time in
     all; else for one epoch a job on few of the digits, which is the same way through everything else."""
     shutil.copytree(ROOT / "manifests", to, ignore=shutil.ignore_patterns("out", "experiment_queue", "__pycache__"))
     if not full:

@@ -16,8 +16,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hidden", type=int, required=True, help="hidden units")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint to write")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--rate", type=float, default=0.05, help="learning rate of the first epoch")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--rate", type=float, default=0.08, help="learning rate of the first epoch")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
