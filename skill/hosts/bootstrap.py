@@ -249,7 +249,14 @@ def _strange(what: str, result: CommandResult) -> Unreachable:
 # -- identity and runtime -----------------------------------------------------------------------------------------
 
 
-def claim_identity(host: Host) -> str | Unreachable:
+class Named(NamedTuple):
+    """A host that has an identity. `place`: where its runs lie, below the home."""
+
+    host_id: str
+    place: str
+
+
+def claim_identity(host: Host) -> Named | Unreachable:
     """Return the host's identity; create one if it has none. If two do so at once, both get the same.
 
     Of several machines that have one home, such as NFS, the first to be named has it, and each other one a place of its
@@ -258,9 +265,9 @@ def claim_identity(host: Host) -> str | Unreachable:
     result = host.script(_CLAIM, secrets.token_hex(16), limit=1 << 16)
     if isinstance(result, Unreachable):
         return result
-    found = result.out.decode(errors="replace").strip()
-    if result.code == 0 and _HEX32.fullmatch(found):
-        return found
+    found, _, place = result.out.decode(errors="replace").strip().partition("\n")
+    if result.code == 0 and _HEX32.fullmatch(found) and _PLACE_NAME.fullmatch(place):
+        return Named(found, place)
     return Unreachable(f"~/.wavequeue/host_id cannot be created or read there: {result.why}", "other")
 
 
@@ -305,7 +312,7 @@ mkdir -p -- "$w" && cd -- "$w" || exit 1
     first "host_id.$1" host_id
     rm -f "host_id.$1"
 }}
-cat host_id
+cat host_id; printf '%s\\n' "$w"
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,8 @@ from queue_manager.core.manifest import Manifest
 from skill.common.errors import FailedError
 from skill.common.project import locate_workers
 from skill.hosts import registry
-from skill.hosts.connection import Host
+from skill.hosts.bootstrap import Facts
+from skill.hosts.connection import Host, Unreachable
 from skill.hosts.registry import Worker
 from skill.operations import submission, survey
 from skill.operations.build_spec import Say, expected
@@ -27,11 +29,15 @@ from skill.runs.path_map import PathMap
 from skill.transfer import code_files, not_code, write_gate
 from skill.transfer.code_files import CodeFiles
 
+_FRESH = 60.0
+"""Seconds for which what a host said of itself holds."""
+
 
 class Checked(NamedTuple):
     """The result of a check. `durations`: expected durations of the jobs; `prices`: USD per hour of rented hosts;
     `existing`: outputs that each host already has, where the host reported them; `documents`: what those said of
-    themselves that could be checked; `code`: what is pushed."""
+    themselves that could be checked; `code`: what is pushed; `facts`: of the hosts that answered, at `at` in epoch
+    seconds."""
 
     offers: list[Offer]
     sharing: Sharing
@@ -43,6 +49,12 @@ class Checked(NamedTuple):
     existing: Mapping[str, Found] = {}
     documents: Sequence[Mapping[str, Any]] = ()
     code: CodeFiles | None = None
+    facts: Mapping[str, Facts] = {}
+    at: float = 0.0
+
+    def fresh_facts(self) -> Mapping[str, Facts]:
+        """What still holds of the hosts: nothing, where a person was asked something for long."""
+        return self.facts if time.time() - self.at < _FRESH else {}
 
 
 def meant(manifest: Manifest, names: Sequence[str], pool: str | None) -> tuple[str, ...]:
@@ -127,6 +139,8 @@ def check(
         {name: there for name, one in found.items() if (there := one.existing()) is not None},
         [one.document for one in found.values() if one.document is not None],
         code,
+        {name: one.facts for name, one in found.items() if not isinstance(one.facts, Unreachable)},
+        time.time(),
     )
 
 

@@ -18,6 +18,7 @@ from queue_manager.core.requests import Request
 from skill.common import files
 from skill.common.errors import FailedError, UseError
 from skill.hosts import health, probe, registry
+from skill.hosts.bootstrap import Facts
 from skill.hosts.connection import Host, Unreachable
 from skill.hosts.registry import Worker
 from skill.operations import check_hosts, submission, submit
@@ -106,6 +107,7 @@ class Hosts:
 
     def _launch(self, worker: Worker, run: Run, records: Sequence[Record]) -> Launched:
         host = self._host(worker)
+        facts: Mapping[str, Facts] = {}
         try:
             first = [record for record in records if dispatch.is_first(record)]
             if not run.root.exists():
@@ -114,14 +116,15 @@ class Hosts:
                 made = self._submission(records[0], first)
                 if isinstance(made, Launched):
                     return made
-                faults = check_hosts.check(made, [host]).faults
-                if faults:
-                    return Launched(frozenset(), unsent=_ids(records), why="; ".join(faults))
+                checked = check_hosts.check(made, [host])
+                if checked.faults:
+                    return Launched(frozenset(), unsent=_ids(records), why="; ".join(checked.faults))
+                facts = checked.fresh_facts()
                 with files.in_turn(run.root.parent):
                     submit.create(made, [made.part(worker, [job.id for job in made.manifest.jobs])], name=run.id)
             made = self._kept(run, records[0])
             directory.note_submitted(run, Path.home())
-            (outcome,) = submit.finish(run, made, [host], push=True, poll=None, say=self._say)
+            (outcome,) = submit.finish(run, made, [host], push=True, poll=None, say=self._say, facts=facts)
         finally:
             host.close()
         if outcome.fault is not None:

@@ -8,9 +8,10 @@ twice.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from build_manifest.faults import listed
@@ -28,7 +29,7 @@ from skill.common.units import size_text
 from skill.fleet import ledger_file
 from skill.fleet.ledger import UP
 from skill.hosts import bootstrap, code_push, survival
-from skill.hosts.bootstrap import Facts
+from skill.hosts.bootstrap import Facts, Python
 from skill.hosts.code_push import Report, no_report
 from skill.hosts.connection import Host, Unreachable, each
 from skill.operations.build_spec import Say
@@ -140,9 +141,11 @@ def finish(
     say: Say,
     report: Report = no_report,
     manager: str | None = None,
+    facts: Mapping[str, Facts] = MappingProxyType({}),
 ) -> list[Outcome]:
     """Bring every host of a run to the state in hosts.json, all at once. A failure on one host stops no other. `report`
-    is called with how much of the code each has got. `manager`: where it runs, see bootstrap.start."""
+    is called with how much of the code each has got. `manager`: where it runs, see bootstrap.start. `facts`: of hosts
+    that were asked just now and cannot have anything of this run yet; the others are asked."""
     found = assignment.read(run)
     assert found is not None
     with _working_on(run):
@@ -153,7 +156,8 @@ def finish(
         outcomes = each(
             hosts,
             lambda host: _persist(
-                _Work(run, submission, host, parts[host.name], sent, name, poll, say, report, manager)
+                _Work(run, submission, host, parts[host.name], sent, name, poll, say, report, manager),
+                facts.get(host.name),
             ),
             PATIENCE,
         )
@@ -197,14 +201,14 @@ class _Work(NamedTuple):
     manager: str | None
 
 
-def _persist(work: _Work) -> Outcome:
-    """Do the work, again after a dropped connection."""
+def _persist(work: _Work, facts: Facts | None) -> Outcome:
+    """Do the work, again after a dropped connection. `facts`: of the host as it is; None: it is asked."""
     name, count = work.host.name, len(work.part.own())
     if work.part.state == LOST:
         return Outcome(name, count, None, None, ("given up; its jobs were moved to other hosts",))
     for number in range(1, TRIES + 1):
         try:
-            return _bring(work)
+            return _bring(work, facts if number == 1 else None)
         except (_Stop, UseError, FailedError, OSError) as error:
             return Outcome(name, count, None, str(error))
         except _Lost as error:
@@ -216,14 +220,15 @@ def _persist(work: _Work) -> Outcome:
     raise AssertionError("every pass returns or goes on")
 
 
-def _bring(work: _Work) -> Outcome:
+def _bring(work: _Work, facts: Facts | None) -> Outcome:
     """Do every step that was not done yet. Raises _Stop and _Lost."""
     host, part, run = work.host, work.part, work.run
-    facts = _or_raise(bootstrap.facts(host, run.id))
+    facts = facts or _or_raise(bootstrap.facts(host, run.id))
     fault = identity_fault(part, facts)
     if fault is not None:
         raise _Stop(fault)
-    if facts.python is None:
+    python = facts.python
+    if python is None:
         raise _Stop(f"{facts.why_no_python}; set it up with: wavequeue hosts setup {host.name}")
     notes = []
     submitted = part.state == SUBMITTED
@@ -232,7 +237,7 @@ def _bring(work: _Work) -> Outcome:
     pid = facts.manager_pid
     ended = submitted and not pid and facts.ended
     if not submitted or not (pid or ended):
-        part = _prepare(work, part, facts)
+        part, facts = _prepare(work, part, facts, python)
     is_pushed = False
     if work.files is not None:
         pushed = code_push.push_files(host, work.submission.source, part.workspace, work.files, work.say, work.report)
@@ -246,7 +251,7 @@ def _bring(work: _Work) -> Outcome:
         if pushed.files:
             notes.append(f"{pushed.files} files of code sent, {size_text(pushed.bytes)} ({pushed.how})")
         if is_pushed and work.code is not None:
-            _done(bootstrap.note_code(host, facts.python.path, part.runtime or "", part.cwd, work.code))
+            _done(bootstrap.note_code(host, python.path, part.runtime or "", part.cwd, work.code))
         notes.append(code_versions.copy_words(work.code, part.code, is_pushed))
     if not submitted:
         if not {job.id for job in work.submission.manifest.jobs}.issuperset(part.jobs):
@@ -262,7 +267,7 @@ def _bring(work: _Work) -> Outcome:
         notes.append("its jobs have ended already")
     elif not pid:  # 0: its PID is unknown yet, since it is just starting
         _done(survival.fault(host, facts))
-        pid = _or_raise(bootstrap.start(host, facts.python.path, part.runtime or "", run.id, work.poll, work.manager))
+        pid = _or_raise(bootstrap.start(host, python.path, part.runtime or "", run.id, work.poll, work.manager))
         if not pid:
             is_job = work.manager == "job"
             notes.append(
@@ -302,22 +307,22 @@ def _dollars(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
 
 
-def _prepare(work: _Work, part: Part, facts: Facts) -> Part:
-    """Give the host an identity and the runtime, and record both."""
-    assert facts.python is not None
+def _prepare(work: _Work, part: Part, facts: Facts, python: Python) -> tuple[Part, Facts]:
+    """Give the host an identity and the runtime, and record both. Returns the facts with its place as it is now."""
     bundle = bootstrap.bundle_for(facts)
-    host_id = (facts.named and facts.host_id) or bootstrap.claim_identity(work.host)
-    if isinstance(host_id, Unreachable):
-        raise _Lost(host_id)
+    host_id = facts.host_id if facts.named else None
+    if host_id is None:
+        host_id, place = _or_raise(bootstrap.claim_identity(work.host))
+        facts = facts._replace(place=place)
     with assignment.changed(work.run) as now:
         twin = next((one.host for one in now.assigned.parts if one.host != part.host and one.host_id == host_id), None)
         if twin is not None:
             raise _Stop(f"{same_machine(twin)}; start another run on one of them: --new --host {twin}")
-        part = now.assigned.part(part.host)._replace(host_id=host_id, python=facts.python.path, runtime=bundle.digest)
+        part = now.assigned.part(part.host)._replace(host_id=host_id, python=python.path, runtime=bundle.digest)
         now.assigned = now.assigned.with_part(part)
     if bundle.digest not in facts.runtimes:
         _done(bootstrap.place_runtime(work.host, facts, bundle))
-    return part
+    return part, facts
 
 
 def _or_raise(answer: T | str | Unreachable) -> T:

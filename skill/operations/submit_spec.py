@@ -14,6 +14,7 @@ from skill.common import files
 from skill.common.errors import FailedError, UseError
 from skill.common.project import locate_workers
 from skill.hosts import registry
+from skill.hosts.bootstrap import Facts
 from skill.hosts.code_push import Report, no_report
 from skill.hosts.connection import Host
 from skill.operations import check_hosts, submission, submit
@@ -87,6 +88,7 @@ def submit_spec(
     estimate: Mapping[str, Any] | None = None
     estimate_lines: tuple[str, ...] = ()
     notes: list[str] = []
+    facts: Mapping[str, Facts] = {}
     if run is not None:
         hosts = _again(made, run, names, pool, say)
         say(f"{run.id} has the same manifest and is continued; for another run: --new")
@@ -108,9 +110,12 @@ def submit_spec(
         estimate, estimate_lines = forecast.document(found), forecast.lines(found, list(checked.prices))
         notes = _carried(checked)
         hosts = [host for host in hosts if host.name in checked.sharing.parts]
+        facts = checked.fresh_facts()
     directory.note_submitted(run, Path.home())
     try:
-        outcomes = submit.finish(run, made, hosts, push=push, poll=poll, manager=manager, say=say, report=report)
+        outcomes = submit.finish(
+            run, made, hosts, push=push, poll=poll, manager=manager, say=say, report=report, facts=facts
+        )
     finally:
         for host in hosts:
             host.close()

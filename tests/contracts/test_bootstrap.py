@@ -22,7 +22,7 @@ from queue_manager.adapters import facts as host_facts
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.manifest import encode
 from skill.hosts import bootstrap, runtime_bundle, survival
-from skill.hosts.bootstrap import Facts
+from skill.hosts.bootstrap import Facts, Named
 from skill.hosts.connection import CommandResult, Host, Unreachable, each
 from skill.hosts.registry import Worker
 from tests import kept_runtime
@@ -55,6 +55,12 @@ def add_screen(server: Sshd) -> None:
     screen = shutil.which("screen")
     assert screen is not None
     (server.bin / "screen").symlink_to(screen)
+
+
+def named(found: Named | Unreachable) -> str:
+    """The identity that a host has claimed."""
+    assert isinstance(found, Named), found
+    return found.host_id
 
 
 def look(host: Host, run_id: str | None = None) -> Facts:
@@ -240,8 +246,8 @@ def test_of_several_who_name_a_host_at_once_all_get_the_same_name(server: Sshd) 
         fake(server.bin / name, f'touch {gate}/$$; until [ $(ls {gate} | wc -l) -ge 3 ]; do :; done; {real} "$@"')
     file = HostPaths.of(server.home).host_id
     found = each(hosts, bootstrap.claim_identity, 30)
-    assert set(found.values()) == {file.read_text().strip()}
-    assert look(hosts[0]).host_id == bootstrap.claim_identity(hosts[0]) == found["a"]
+    assert set(found.values()) == {Named(file.read_text().strip(), ".wavequeue")}
+    assert (look(hosts[0]).host_id, bootstrap.claim_identity(hosts[0])) == (named(found["a"]), found["a"])
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     assert sorted(path.name for path in file.parent.iterdir()) == ["host_id", "machine"]
     for host in hosts:
@@ -250,8 +256,9 @@ def test_of_several_who_name_a_host_at_once_all_get_the_same_name(server: Sshd) 
 
 def test_a_file_system_without_hard_links_has_its_host_named_and_gets_its_manifest(server: Sshd, host: Host) -> None:
     fake(server.bin / "ln", "echo 'ln: Operation not permitted' >&2; exit 1")
-    name = bootstrap.claim_identity(host)
-    assert bootstrap.claim_identity(host) == name == HostPaths.of(server.home).host_id.read_text().strip()
+    found = bootstrap.claim_identity(host)
+    assert bootstrap.claim_identity(host) == found
+    assert named(found) == HostPaths.of(server.home).host_id.read_text().strip()
     for _ in range(2):
         assert bootstrap.place_run(host, "r", b"the manifest") is None
     assert "contains another manifest" in str(bootstrap.place_run(host, "r", b"another"))
@@ -364,9 +371,9 @@ def test_a_home_without_hard_links_takes_a_run_once(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setenv("HOME", str(tmp_path))
     here = Host(Worker("here", kind="local"), tmp_path / "known_hosts")
-    name = bootstrap.claim_identity(here)
-    assert isinstance(name, str)
-    assert bootstrap.claim_identity(here) == name
+    found = bootstrap.claim_identity(here)
+    assert named(found)
+    assert bootstrap.claim_identity(here) == found
     assert bootstrap.place_run(here, "r", b"{}") is None
     assert bootstrap.place_run(here, "r", b"{}") is None
     assert "contains another manifest" in str(bootstrap.place_run(here, "r", b"{ }"))
@@ -507,7 +514,7 @@ def test_this_machine_is_a_host_like_others(tmp_path: Path, monkeypatch: pytest.
         monkeypatch.setenv("HOME", str(server.home))
         monkeypatch.setenv("SCREENDIR", str(server.screens))
         host = Host(Worker("here", kind="local"), tmp_path / "known_hosts")
-        assert bootstrap.claim_identity(host) == look(host).host_id
+        assert named(bootstrap.claim_identity(host)) == look(host).host_id
         place(host, "r", "echo here")
         started(host, "r")
         assert wait_completed(server, "r") == "here\n"

@@ -11,7 +11,10 @@ import pytest
 from queue_manager.adapters import facts, host_place
 from queue_manager.core.layout import HostPaths
 from queue_manager.remote import control
-from skill.hosts.bootstrap import PLACE
+from skill.hosts import bootstrap
+from skill.hosts.bootstrap import PLACE, Named
+from skill.hosts.connection import Host
+from skill.hosts.registry import Worker
 from skill.transfer import pull
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +49,7 @@ def test_a_home_that_is_this_hosts_or_nobodys(owner: str, tmp_path: Path) -> Non
     assert host_place.of(tmp_path) == HostPaths.of(tmp_path)
 
 
-def test_a_home_of_another_machine(tmp_path: Path) -> None:
+def test_a_home_of_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".wavequeue").mkdir()
     (tmp_path / ".wavequeue" / "machine").write_text("node-7\n" + "f" * 32 + "\n")
     places = {both(tmp_path, name) for name in ("node-7", "node-8", "a_b!c")}
@@ -59,6 +62,9 @@ def test_a_home_of_another_machine(tmp_path: Path) -> None:
     assert found.root.parent == tmp_path / ".wavequeue" / "hosts"
     assert found.runs == found.root / "runs"
     assert found.runtimes == tmp_path / ".wavequeue" / "runtime"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    claimed = bootstrap.claim_identity(Host(Worker("here", kind="local"), tmp_path / "known_hosts"))
+    assert claimed == Named(found.host_id.read_text().strip(), str(found.root.relative_to(tmp_path)))
 
 
 def test_a_machine_that_was_renamed_gets_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,15 +14,27 @@ from typing import Any
 
 import pytest
 
+from skill.hosts import bootstrap
+from skill.hosts.bootstrap import Facts
+from skill.hosts.connection import Host, Unreachable
 from tests.e2e.runs import wait_for
 from tests.laptop import ONCE, SPEC, WAITING, Laptop, finish, ran, state, workspace
 from tests.sshd import Sshd
 
 
-def test_two_hosts_get_code_jobs_and_a_manager_each(laptop: Laptop) -> None:
+def test_two_hosts_get_code_jobs_and_a_manager_each(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = laptop.host("gpu-a", new=True), laptop.host("gpu-b", pool="slow")
     laptop.spec(SPEC.replace("cmd: cat", "cmd: echo loss=0.${n}; cat") + "metrics: {loss: {log: 'loss=([0-9.]+)'}}\n")
+    asked: list[str] = []
+    facts = bootstrap.facts
+
+    def counted(host: Host, run_id: str | None) -> Facts | Unreachable:
+        asked.append(host.name)
+        return facts(host, run_id)
+
+    monkeypatch.setattr(bootstrap, "facts", counted)
     out, _ = laptop.call("submit", "spec.yaml", "--poll", "0.1", "--host", "gpu-a", "--host", "gpu-b")
+    assert sorted(asked) == ["gpu-a", "gpu-b"], "what they are is asked once"
     (run_id,) = laptop.runs()
     assert out.startswith(f"{run_id}: 4 jobs\n")
     for name, host in (("gpu-a", a), ("gpu-b", b)):

@@ -13,6 +13,7 @@ from skill.transfer import code_files
 from skill.transfer.code_files import CodeFiles
 from skill.transfer.not_code import Project
 from tests.skill.story import job
+from tests.skill.test_host_health import FACTS
 
 
 def refuse(words: str) -> None:
@@ -54,3 +55,10 @@ def test_a_check_chooses_the_files_once(tmp_path: Path, monkeypatch: pytest.Monk
     assert checked.code is not None
     assert checked.code.files == ["a.py"]
     assert asked == [tmp_path], "git is asked once, however often the answer is needed"
+
+
+def test_what_a_host_said_holds_for_a_while() -> None:
+    made = submission.prepare(Manifest("p", (job("a"),), (Phase("main"),), cwd="/there"), "spec.yaml")
+    checked = check_hosts.check(made, [])._replace(facts={"gpu-a": FACTS})
+    assert checked.fresh_facts() == {"gpu-a": FACTS}
+    assert checked._replace(at=checked.at - 61).fresh_facts() == {}, "a person may have been asked meanwhile"
