@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from queue_manager.core.times import iso
 from skill.common.errors import FailedError
-from skill.hosts import bootstrap, health
+from skill.hosts import bootstrap, health, package_list
 from skill.hosts.bootstrap import Facts
 from skill.hosts.connection import CommandResult, Host, Unreachable, each, remote
 from skill.hosts.dotenv import Chosen
@@ -177,7 +177,9 @@ class _Setup:
 
     def _log(self) -> str:
         assert self._facts.python is not None
-        result = _succeeded(self._host.script(_FREEZE, self._workspace, self._facts.python.path, timeout=120.0))
+        result = _succeeded(
+            self._host.script(*package_list.command(self._workspace, self._facts.python.path), timeout=120.0)
+        )
         python, *packages = result.out.decode(errors="replace").splitlines() or ["?"]
         text = setup_log(iso(time.time()) or "", python, packages, self._cards(), self._script)
         fault = self._host.put(posixpath.join(self._workspace, LOG), text.encode(), 0o600)
@@ -284,13 +286,4 @@ if code:
     sys.stderr.write("exit code %d: %s" % (code, head.decode(errors="replace").strip() or "no output"))
     sys.exit({_FAILED})
 open(done, "w").close()
-"""
-
-# The job's Python is known with a spec only; here the environment that a workspace or a rented image has counts.
-_FREEZE = """\
-for python in "$1/.venv/bin/python" "$1/venv/bin/python" /venv/main/bin/python "$2"; do [ -x "$python" ] && break; done
-echo "$python"
-"$python" -m pip freeze </dev/null 2>/dev/null || "$python" -c '
-from importlib.metadata import distributions
-print(*sorted({"%s==%s" % (one.metadata["Name"], one.version) for one in distributions()}), sep="\\n")'
 """

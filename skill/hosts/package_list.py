@@ -1,0 +1,48 @@
+"""List the packages of a Python on a host, as `pip freeze` does."""
+
+from __future__ import annotations
+
+# The job's Python is known with a spec only; here the environment that a workspace or a rented image has counts. Python
+# also imports from the directory in which it starts: in the home it may find anything.
+_SCRIPT = """\
+for python in "$1/.venv/bin/python" "$1/venv/bin/python" /venv/main/bin/python "$2"; do [ -x "$python" ] && break; done
+echo "$python"
+cd / && exec </dev/null
+"$python" -c "$3" plain 2>/dev/null || "$python" -m pip freeze 2>/dev/null || "$python" -c "$3" all
+"""
+
+# pip takes several times as long to start as it takes to list what most environments have: names and versions. With
+# `plain` it fails, for pip to be asked, where pip would write more: of what came from a URL, is editable, is an egg, or
+# has a version that is not in its normal form.
+_LIST = r"""
+import os, re, sys
+from importlib.metadata import distributions
+NORMAL = r"([1-9]\d*!)?N(\.N)*((a|b|rc)N)?(\.postN)?(\.devN)?(\+L(\.L)*)?"
+NORMAL = re.compile(NORMAL.replace("N", r"(0|[1-9]\d*)").replace("L", r"(0|[1-9]\d*|\d*[a-z][a-z\d]*)"))
+hidden = {"python", "wsgiref", "argparse", "pip"}
+if sys.version_info < (3, 12):
+    hidden |= {"setuptools", "distribute", "wheel"}
+found = {}
+for one in distributions():
+    metadata = one.metadata  # read anew each time
+    name, version = metadata["Name"] or "", metadata["Version"]
+    key = re.sub("[-_.]+", "-", name).lower()
+    # The name begins with ~ where pip was killed as it removed it. Of two, the first is the one that is imported.
+    if re.fullmatch(r"[A-Za-z\d]([\w.-]*[A-Za-z\d])?", name, re.ASCII) and key not in found:
+        found[key] = (name, version, one)
+shown = sorted((found[key] for key in found if key not in hidden), key=lambda row: row[0].lower())
+if sys.argv[1] == "plain":
+    files = [name for path in sys.path if os.path.isdir(path) for name in os.listdir(path)]
+    if any(name.endswith((".egg", ".egg-link")) for name in files):
+        sys.exit(1)
+    if any(one.read_text("direct_url.json") is not None or not NORMAL.fullmatch(version) for _, version, one in shown):
+        sys.exit(1)
+for name, version, _ in shown:
+    print("%s==%s" % (name, version))
+"""
+
+
+def command(workspace: str, python: str) -> tuple[str, str, str, str]:
+    """Return a script and its arguments, for Host.script. It prints the Python that counts for `workspace` (`python`
+    where that has no environment), and then a line for each of its packages."""
+    return _SCRIPT, workspace, python, _LIST
