@@ -17,7 +17,7 @@ from tests.e2e.runs import PATIENCE, ROOT, World
 from tests.skill.test_commit import git
 from tests.test_repository import files
 
-SDIST = "from setuptools import build_meta; build_meta.build_sdist('archive')"
+BUILD = "from setuptools import build_meta; build_meta.build_{}('{}')"
 
 
 def call(*words: str | Path, cwd: Path, environment: dict[str, str]) -> str:
@@ -53,12 +53,13 @@ def test_a_wheel_in_a_bare_venv_runs_the_demo(world: World) -> None:
     assert "skill/removed.py" not in shipped
     assert not [name for name in shipped if name.startswith("tests")]
 
-    call(sys.executable, "-c", SDIST, cwd=source, environment=environment)
+    call(sys.executable, "-c", BUILD.format("sdist", "archive"), cwd=source, environment=environment)
     (archive,) = (source / "archive").glob("*.tar.gz")
     (world.root / "unpacked").mkdir()
     call("tar", "xzf", archive, "-C", world.root / "unpacked", cwd=source, environment=environment)
     (unpacked,) = (world.root / "unpacked").iterdir()
-    call(sys.executable, *build, "-w", again, unpacked, cwd=world.root, environment=environment)
+    again.mkdir()
+    call(sys.executable, "-c", BUILD.format("wheel", again), cwd=unpacked, environment=environment)
     with zipfile.ZipFile(next(again.glob("*.whl"))) as opened:
         assert json.loads(opened.read("skill/commit.json")) == {"commit": number}
         assert set(opened.namelist()) == shipped
@@ -70,10 +71,8 @@ def test_a_wheel_in_a_bare_venv_runs_the_demo(world: World) -> None:
                        cwd=world.root, environment=environment).strip())  # fmt: skip
     # The libraries are those of the tests; of what is installed with -e there, this path brings nothing.
     (inside / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    call(
-        sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", wheel,
-        cwd=world.root, environment=environment,
-    )  # fmt: skip
+    install = ("-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", "--no-compile")
+    call(sys.executable, *install, wheel, cwd=world.root, environment=environment)
 
     desk.mkdir()
     environment["PATH"] = f"{venv / 'bin'}{os.pathsep}{environment['PATH']}"
