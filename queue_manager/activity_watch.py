@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from queue_manager.adapters import processes, terminal_reads
@@ -12,7 +13,6 @@ from queue_manager.adapters.regular import open_regular
 from queue_manager.core import activity
 from queue_manager.core.boundary import Doing
 from queue_manager.core.events import Proc
-from queue_manager.core.frozen import replace
 from queue_manager.core.readings import Unreadable
 
 _TAIL = 4096

@@ -8,6 +8,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from queue_manager import teardown
@@ -30,7 +31,6 @@ from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
 from queue_manager.core import pace, unanswered
 from queue_manager.core.events import Proc, Record
-from queue_manager.core.frozen import replace
 from queue_manager.core.launchers import SLURM
 from queue_manager.core.layout import HostPaths, RunPaths, run_key
 from queue_manager.core.model import Job, Need, QueueState

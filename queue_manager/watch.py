@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from queue_manager.activity_watch import ActivityWatch, log_mark
 from queue_manager.adapters import evidence, processes
@@ -16,7 +17,6 @@ from queue_manager.adapters.processes import TagScan
 from queue_manager.adapters.run_dir import RunDir
 from queue_manager.core.boundary import Claim, Doing, Ended, Evidence, ExitRecord, Leftovers, Revoked
 from queue_manager.core.events import Proc, Work
-from queue_manager.core.frozen import replace
 from queue_manager.core.idle import IdleWatch
 from queue_manager.core.layout import tag
 from queue_manager.core.leftovers import END

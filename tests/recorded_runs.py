@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,6 @@ import build_manifest
 from queue_manager.core import events as ev
 from queue_manager.core.boundary import HealthReading
 from queue_manager.core.events import Record
-from queue_manager.core.frozen import replace
 from queue_manager.core.manifest import Manifest, decode, encode
 from queue_manager.core.readings import Card
 from queue_manager.core.times import epoch

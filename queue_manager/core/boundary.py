@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Union
 
 from queue_manager.core.events import Proc, Work
 from queue_manager.core.failures import LogFinding
-from queue_manager.core.frozen import dataclass, field
 from queue_manager.core.machine import MachineReading
 from queue_manager.core.readings import Cards, Unreadable
 from queue_manager.core.requests import Answer, Request

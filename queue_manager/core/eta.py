@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import NamedTuple
 
 from queue_manager.core import events as ev
 from queue_manager.core.boundary import HealthReading
 from queue_manager.core.durations import Durations, Earlier, Going, unknown_words
 from queue_manager.core.events import Record
-from queue_manager.core.frozen import replace
 from queue_manager.core.health import projected
 from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import JobSpec

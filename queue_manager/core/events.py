@@ -10,9 +10,9 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, NamedTuple, Union
 
-from queue_manager.core.frozen import dataclass
 from queue_manager.core.manifest import (
     JobSpec,
     Phase,
@@ -479,7 +479,7 @@ _WIRE_FIELD: dict[type[Event], dict[str, str]] = {AttemptStarted: {"leader": "sc
 """Names of fields in a journal that differ from their names here."""
 _REQUIRED = object()
 _DEFAULTS: dict[type[Event], dict[str, Any]] = {
-    kind: {name: getattr(kind, name, _REQUIRED) for name in kind.__annotations__} for kind in _NAME
+    kind: {one.name: _REQUIRED if one.default is MISSING else one.default for one in fields(kind)} for kind in _NAME
 }
 """Default values of the fields of each event, used where a line lacks them."""
 

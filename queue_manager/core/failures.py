@@ -10,10 +10,9 @@ CUDA's error strings (cudaGetErrorString), Linux mm/oom_kill.c, glibc's strerror
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
-
-from queue_manager.core.frozen import dataclass
 
 
 class Rule(Enum):

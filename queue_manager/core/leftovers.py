@@ -16,12 +16,12 @@ What a command leaves that failed is ended at once. None is ended, nor waited fo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from queue_manager.core import events as ev
 from queue_manager.core import failures, idle
 from queue_manager.core.boundary import Evidence, ExitRecord, Leftovers
-from queue_manager.core.frozen import replace
 from queue_manager.core.judge import Verdict, span
 from queue_manager.core.model import Attempt, Job
 from queue_manager.core.status import Outcome

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from queue_manager.core.frozen import dataclass
 from queue_manager.core.readings import Unreadable
 from queue_manager.core.times import epoch, iso
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from queue_manager.core.frozen import dataclass
+from dataclasses import dataclass
 
 SLICE = "MIG-"
 """Prefix of the uuid of a MIG slice."""

@@ -8,10 +8,10 @@ elsewhere, and no instance but the one that this machine identifies itself as.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Union
 
 from queue_manager.core import events as ev
-from queue_manager.core.frozen import dataclass
 from queue_manager.core.machine import MachineReading
 from queue_manager.core.manifest import Manifest, moment
 from queue_manager.core.model import QueueState

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from queue_manager.adapters import evidence
 from queue_manager.adapters.distributed import Ports
@@ -10,7 +11,6 @@ from queue_manager.adapters.named_values import NamedValues
 from queue_manager.adapters.run_dir import RunDir
 from queue_manager.code_watch import CodeWatch
 from queue_manager.core.boundary import Admitted
-from queue_manager.core.frozen import replace
 from queue_manager.core.layout import HostPaths
 from queue_manager.core.model import QueueState
 from queue_manager.launch import Launch

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from queue_manager.activity_watch import log_mark
 from queue_manager.adapters.run_dir import RunDir
 from queue_manager.core.boundary import Ended, ExitRecord
-from queue_manager.core.frozen import replace
 from queue_manager.core.layout import AttemptPaths
 from queue_manager.core.readings import Unreadable
 from queue_manager.end_facts import EndFacts

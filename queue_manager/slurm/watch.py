@@ -9,13 +9,13 @@ from __future__ import annotations
 import selectors
 import subprocess
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from queue_manager.activity_watch import last_output
 from queue_manager.adapters import evidence
 from queue_manager.adapters.run_dir import RunDir
 from queue_manager.core.boundary import Doing, Evidence, ExitRecord, Place, Revoked
-from queue_manager.core.frozen import replace
 from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.model import Attempt

@@ -7,7 +7,7 @@ again, the next growth waits twice as long.
 
 from __future__ import annotations
 
-from queue_manager.core.frozen import dataclass, replace
+from dataclasses import dataclass, replace
 
 GROWS = 30.0
 """Seconds between two growths."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from build_manifest.faults import listed
 from queue_manager.core.durations import Durations, basis_words, unknown_words
-from queue_manager.core.frozen import replace
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.simulate import Machine, Simulated, begun, simulate
 from queue_manager.core.times import duration

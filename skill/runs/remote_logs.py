@@ -6,6 +6,7 @@ import base64
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Union
 
@@ -19,7 +20,6 @@ from queue_manager.core.events import (
     Record,
     RecoveryChosen,
 )
-from queue_manager.core.frozen import replace
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.status import Status
 from queue_manager.core.times import duration

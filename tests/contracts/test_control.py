@@ -302,7 +302,6 @@ def test_a_request_and_a_manager_import_no_more_than_they_use() -> None:
         "urllib.request",
         "pynvml",  # where NVIDIA's library is there
         "queue_manager.core.diagnosis",  # once a job has failed
-        "dataclasses",  # see queue_manager.core.frozen
     )
     shown = f"print([name for name in {heavy} if name in sys.modules])"
     program = f"import sys, queue_manager.remote.control; {shown}; import queue_manager.manager; {shown}"

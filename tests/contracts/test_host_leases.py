@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import astuple
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -57,7 +58,7 @@ def seen(run: HostLeases) -> list[ForeignLease]:
     with run as held:
         found = held.foreign()
     assert not isinstance(found, Unreadable), found
-    return sorted(found, key=lambda one: tuple(vars(one).values()))
+    return sorted(found, key=astuple)
 
 
 def cards(run: HostLeases) -> list[str]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import astuple
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -65,7 +66,7 @@ def others(host: HostPaths, *attempts: Attempt, run: str = OTHER, manager: Proc 
 def seen(mine: Leases) -> tuple[ForeignLease, ...] | Unreadable:
     with mine as held:
         found = held.foreign()
-    return found if isinstance(found, Unreadable) else tuple(sorted(found, key=lambda one: tuple(vars(one).values())))
+    return found if isinstance(found, Unreadable) else tuple(sorted(found, key=astuple))
 
 
 def grow_old(path: Path) -> None:

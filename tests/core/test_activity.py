@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from queue_manager.core import activity
 from queue_manager.core import events as ev
 from queue_manager.core.boundary import Doing, Seen
-from queue_manager.core.frozen import replace
 from queue_manager.core.snapshot import job_row
 from queue_manager.core.tick import tick
 from tests.core.states import FOREVER, spec, turns, until, world

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from queue_manager.core import boundary as b
-from queue_manager.core.frozen import replace
 from queue_manager.core.requests import CHANGEABLE, Answer, Request, RequestError, decode_request, encode_request
 from queue_manager.core.snapshot import Situation, job_row
 from queue_manager.core.tick import tick

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from queue_manager.core import pace
 from queue_manager.core.alerts import alert, last_seq
 from queue_manager.core.boundary import ForeignLease
 from queue_manager.core.events import Record
-from queue_manager.core.frozen import replace
 from queue_manager.core.manifest import JobSpec, OomRetry, Phase, Precondition
 from queue_manager.core.placement import views
 from queue_manager.core.readings import Unreadable

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from queue_manager.core import events as ev
 from queue_manager.core import slurm_memory
-from queue_manager.core.frozen import replace
 from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import OomRetry
 from queue_manager.core.memory import Memory, of_line

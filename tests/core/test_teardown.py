@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,6 @@ from hypothesis import strategies as st
 
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
-from queue_manager.core.frozen import replace
 from queue_manager.core.machine import (
     Container,
     Instance,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from queue_manager.core import boundary as b
 from queue_manager.core import failures, slurm_notice, time_limit
-from queue_manager.core.frozen import replace
 from queue_manager.core.judge import Verdict, judge
 from queue_manager.core.launchers import SLURM
 from queue_manager.core.manifest import JobSpec

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ import pytest
 
 from queue_manager.adapters.cards_lock import user
 from queue_manager.adapters.shared_directory import SharedDirectory
-from queue_manager.core.frozen import replace
 from queue_manager.core.layout import LOCK_DIR_VARIABLE, shared_lease
 from queue_manager.core.machine import Instance, acknowledged_text, instance_text
 from queue_manager.core.manifest import Manifest, Precondition

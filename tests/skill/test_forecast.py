@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from queue_manager.core.durations import Durations, Earlier
-from queue_manager.core.frozen import replace
 from queue_manager.core.manifest import Manifest, Phase
 from skill.planning.assign_jobs import Offer, Sharing, all_on, share
 from skill.planning.forecast import Forecast, cost_words, document, forecast, words

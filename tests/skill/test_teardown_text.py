@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from queue_manager.core import events as ev
 from queue_manager.core import teardown
-from queue_manager.core.frozen import replace
 from queue_manager.core.machine import Instance, MachineReading
 from queue_manager.core.teardown import decide, facts_of
 from skill.reports.teardown_text import Line, lines
