@@ -46,9 +46,9 @@ class Killed(BaseException):
 class World:
     """What outlives a loop: the clock, the queue's jobs, the worktrees. Jobs take a minute.
 
-    `deeds`: all points that were passed, in words, and `moments`: what is left when the loop is killed there; the one
-    with the number `die_at` kills it. `settings_only`: as many proposals as are wanted, each of settings, and the jobs
-    of each node take 20 s longer than those of the one before.
+    `deeds`: all points that were passed, in words; the one with the number `die_at` kills the loop. `moments`: what is
+    left when it is killed at each, if `keeps_moments`. `settings_only`: as many proposals as are wanted, each of
+    settings, and the jobs of each node take 20 s longer than those of the one before.
     """
 
     root: Path
@@ -58,6 +58,7 @@ class World:
     trees: dict[str, str] = field(default_factory=dict)
     deeds: list[str] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)
+    keeps_moments: bool = False
     die_at: int | None = None
     interval: float = 1.0
     settings_only: bool = False
@@ -65,12 +66,10 @@ class World:
     def point(self, words: str, torn: bytes = b"") -> None:
         """A moment at which the loop may be killed. `torn`: the part of a line that is in the journal by then."""
         self.deeds.append(words)
-        self.moments.append(
-            Moment(
-                words, self.now, dict(self.jobs), dict(self.starts), dict(self.trees),
-                WorkDir(self.root).journal.read_bytes() + torn,
-            )
-        )  # fmt: skip
+        if self.keeps_moments:
+            journal = WorkDir(self.root).journal.read_bytes() + torn
+            left = Moment(words, self.now, dict(self.jobs), dict(self.starts), dict(self.trees), journal)
+            self.moments.append(left)
         if self.die_at is not None and len(self.deeds) == self.die_at:
             raise Killed(words)
 
@@ -213,7 +212,7 @@ def work_until_killed(world: World) -> Campaign | None:
 def begin(root: Path, config: Config, *, settings_only: bool = False) -> World:
     root.mkdir(parents=True)
     store.begin(WorkDir(root), config)
-    return World(root, settings_only=settings_only)
+    return World(root, keeps_moments=True, settings_only=settings_only)
 
 
 def after(moment: Moment, root: Path, late: float = 0.0, *, settings_only: bool = False) -> World:
