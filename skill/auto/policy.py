@@ -93,6 +93,8 @@ class Note:
 
 
 Action = Union[Ask, Gate, Build, Submit, Cancel, Pause, Stop, Note]
+Need = Union[events.NodeJudged, Next, None]
+"""What an undecided node comes to, as `judge` has it."""
 
 
 def next_actions(campaign: Campaign, now: float) -> list[Action]:
@@ -100,7 +102,8 @@ def next_actions(campaign: Campaign, now: float) -> list[Action]:
     after it."""
     if campaign.stopped is not None:
         return []
-    conclusion = next(_conclusions(campaign), None)
+    needs = [(node, judge(campaign, node)) for node in campaign.undecided]
+    conclusion = next(_conclusions(campaign, needs), None)
     if conclusion is not None:
         return [conclusion]
     actions: list[Action] = [
@@ -108,7 +111,7 @@ def next_actions(campaign: Campaign, now: float) -> list[Action]:
     ]
     why = stops.at_once(campaign, now)
     if why is None:
-        wanted, dropped = _afforded(campaign, _wanted(campaign, now))
+        wanted, dropped = _afforded(campaign, _wanted(campaign, needs, now))
         actions += wanted
         if not actions and not _in_flight(campaign):
             if dropped is not None:
@@ -134,7 +137,7 @@ def _has_work(campaign: Campaign) -> bool:
 # -- conclusions: what follows from the journal alone ----------------------------------------------------------------
 
 
-def _conclusions(campaign: Campaign) -> Iterator[Note | Pause]:
+def _conclusions(campaign: Campaign, needs: Sequence[tuple[Node, Need]]) -> Iterator[Note | Pause]:
     for about in (comparable.model_due, comparable.drift_due, comparable.measured_again):
         found = about(campaign)
         if found is not None:
@@ -146,8 +149,7 @@ def _conclusions(campaign: Campaign) -> Iterator[Note | Pause]:
         if planned.handled < len(planned.proposals):
             yield Note(proposals.settle(campaign, planned))
     judged = []
-    for node in campaign.undecided:
-        verdict = judge(campaign, node)
+    for node, verdict in needs:
         if isinstance(verdict, events.NodeJudged):
             ended = max((job.ended for job in node.jobs.values()), default=0.0)
             judged.append((ended, node.id, verdict))
@@ -187,14 +189,15 @@ def _pause(campaign: Campaign) -> Pause:
 # -- what is to be done ----------------------------------------------------------------------------------------------
 
 
-def _wanted(campaign: Campaign, now: float) -> Iterator[Ask | Gate | Build | Submit]:
+def _wanted(
+    campaign: Campaign, undecided: Sequence[tuple[Node, Need]], now: float
+) -> Iterator[Ask | Gate | Build | Submit]:
     """Yield what is to be done by importance, whatever it costs."""
-    nodes = sorted(campaign.undecided, key=lambda node: not node.boosted)
-    needs = [(node, judge(campaign, node)) for node in nodes if not node.killed]
+    needs = sorted((one for one in undecided if not one[0].killed), key=lambda one: not one[0].boosted)
     yield from _submits(campaign, needs)
     builds = {node.commit: node.id for node, need in reversed(needs) if isinstance(need, Next) and need.build}
     yield from (Build(node, commit) for commit, node in builds.items() if commit is not None)
-    yield from (Gate(node.id) for node in nodes if node.is_edited and not node.killed)
+    yield from (Gate(node.id) for node, _ in needs if node.is_edited)
     if now < campaign.paused_until:
         return
     free = campaign.config.agent.parallel - len(campaign.open_asks)
@@ -202,7 +205,7 @@ def _wanted(campaign: Campaign, now: float) -> Iterator[Ask | Gate | Build | Sub
         yield ask
 
 
-def _submits(campaign: Campaign, needs: Sequence[tuple[Node, object]]) -> Iterator[Submit]:
+def _submits(campaign: Campaign, needs: Sequence[tuple[Node, Need]]) -> Iterator[Submit]:
     """Yield what is to be measured: what was begun, and what others are compared with, first; screening runs last."""
     usd, beside = budget.job_usd(campaign), comparable.beside_next(campaign)
     for node in campaign.nodes.values():
@@ -222,7 +225,7 @@ def _submits(campaign: Campaign, needs: Sequence[tuple[Node, object]]) -> Iterat
     yield from sorted(fresh, key=lambda one: (len(one.seeds) == 1, not campaign.nodes[one.node].boosted))
 
 
-def _asks(campaign: Campaign, needs: Sequence[tuple[Node, object]]) -> Iterator[Ask]:
+def _asks(campaign: Campaign, needs: Sequence[tuple[Node, Need]]) -> Iterator[Ask]:
     strict = campaign.config.strict
     for node, need in needs:
         if node.is_edited or _is_asked(campaign, node.id, "edit", "repair"):
