@@ -119,12 +119,12 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 def _marked(beginning: str) -> Iterator[int]:
     """Processes of ours with such a mark, on a system that has /proc; zombies have none."""
-    wanted = f"{MARK}={beginning}".encode()
+    wanted = f"\0{MARK}={beginning}".encode()
     with contextlib.suppress(OSError):
         for entry in os.listdir("/proc"):
             if entry.isdigit() and int(entry) != os.getpid():
                 with contextlib.suppress(OSError), open(f"/proc/{entry}/environ", "rb") as file:
-                    if any(one.startswith(wanted) for one in file.read().split(b"\0")):
+                    if wanted in b"\0" + file.read():
                         yield int(entry)
 
 
