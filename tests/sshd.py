@@ -144,23 +144,26 @@ class Sshd:
         inside = ["ip", "netns", "exec", self._namespace] if self._namespace else []
         if self.hostname:
             inside += ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.hostname]
-        with (self.root / "sshd.log").open("ab") as log:
+        path = self.root / "sshd.log"
+        with path.open("ab") as log:
+            said = log.tell()
             self.process = subprocess.Popen(
-                [*inside, sshd, "-D", "-e", "-f", str(self.root / "sshd_config")],
+                # -r: a connection is served by a fork, and not by a new program that reads the configuration again.
+                [*inside, sshd, "-D", "-r", "-e", "-f", str(self.root / "sshd_config")],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "WAVEQUEUE_TEST_HOST": str(self.root)},
                 start_new_session=True,
             )
-        wait_for(self._listens, say="sshd to listen")
+        words = f"Server listening on {self.address} port {self.port}.".encode()
 
-    def _listens(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, (self.root / "sshd.log").read_text()
-        with contextlib.suppress(OSError), socket.create_connection((self.address, self.port), 1):
-            return True
-        return False
+        def listens() -> bool:
+            assert self.process is not None
+            assert self.process.poll() is None, path.read_text()
+            return words in path.read_bytes()[said:]
+
+        wait_for(listens, say="sshd to listen")
 
     def stop(self) -> None:
         """End sshd and its sessions: connections are refused. What was detached goes on."""
