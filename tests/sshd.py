@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import os
 import random
 import shlex
@@ -11,12 +13,16 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ecdsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from skill.hosts.registry import Ssh, Worker
@@ -213,13 +219,23 @@ class Sshd:
         self.close()
 
 
-def make_key(path: Path) -> None:
-    """Make an Ed25519 key without a passphrase, as ssh-keygen does in 50 times the time."""
-    made = Ed25519PrivateKey.generate()
+_KINDS: dict[str, Callable[[], Ed25519PrivateKey | RSAPrivateKey | EllipticCurvePrivateKey]] = {
+    "ed25519": Ed25519PrivateKey.generate,
+    "rsa": lambda: generate_rsa(65537, 2048),
+    "ecdsa": lambda: generate_ecdsa(SECP256R1()),
+}
+
+
+def make_key(path: Path, kind: str = "ed25519") -> str:
+    """Make a key without a passphrase, as ssh-keygen does in 50 times the time; its fingerprint."""
+    made = _KINDS[kind]()
     text = made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(text)
-    path.with_suffix(".pub").write_bytes(made.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b"\n")
+    public = made.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    path.with_suffix(".pub").write_bytes(public + b"\n")
+    digest = hashlib.sha256(base64.b64decode(public.split()[1])).digest()
+    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
 
 
 def with_apt(host: Sshd) -> None:

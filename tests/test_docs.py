@@ -21,7 +21,7 @@ from tests import forked, kept_runtime
 from tests.auto.world import SCRIPT
 from tests.demo_copy import copy_manifests
 from tests.e2e.runs import PATIENCE, ROOT, World
-from tests.sshd import Sshd
+from tests.sshd import Sshd, make_key
 from tests.vast_account import QUICK
 from tests.vast_double import Double
 from tests.vast_hosts import LoopbackHosts
@@ -79,7 +79,7 @@ def vast(world: World, reader: str) -> Iterator[Double]:
     double = Double(hosts)
     double.world.offer()
     key = world.home / ".ssh" / "id_ed25519"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    make_key(key)
     yield double
     hosts.close()
     double.close()

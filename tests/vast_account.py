@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from ruamel.yaml import YAML
 from skill.fleet import ledger
 from skill.fleet.ledger import Rental
 from tests.laptop import Laptop
+from tests.sshd import make_key
 from tests.vast_double import Double
 from tests.vast_hosts import LoopbackHosts
 
@@ -28,7 +28,7 @@ class Account:
         self.laptop.environment = self.double.environment
         key = self.laptop.home / ".ssh" / "id_ed25519"
         key.parent.mkdir()
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+        make_key(key)
         self.settings = self.laptop.project / "vast.yaml"
         self.settings.write_text(settings)
         self.registry = self.laptop.project / "workers.yaml"

@@ -23,7 +23,7 @@ from skill.hosts.connection import CommandResult, Host, Unreachable, each, forge
 from skill.hosts.registry import Ssh, Worker
 from skill.hosts.remote_command import framed
 from tests.e2e.runs import ROOT, wait_for
-from tests.sshd import Sshd
+from tests.sshd import Sshd, make_key
 
 ODD_PATH = 'it\'s a b%h %% "$X" \\" # ~'
 """As a directory of a project may be called: full of what ssh expands, splits or quotes."""
@@ -237,7 +237,7 @@ def test_an_address_that_leads_nowhere(ssh: Ssh, kind: str, words: str, tmp_path
 
 
 def test_a_wrong_key_and_a_missing_one(server: Sshd, tmp_path: Path) -> None:
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "wrong")], check=True)
+    make_key(tmp_path / "wrong")
     for key in ("wrong", "missing"):
         ssh = Ssh(server.address, server.port, "root", str(tmp_path / key))
         found = _once(Worker("a", ssh=ssh), tmp_path / "known_hosts", ["true"])
@@ -442,7 +442,7 @@ def test_a_cut_during_the_login_is_a_dropped_connection_and_tried_again(
 
 
 def test_a_refused_key_is_not_tried_again(server: Sshd, tmp_path: Path) -> None:
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "wrong")], check=True)
+    make_key(tmp_path / "wrong")
     passes = Cutter(server.port, 1 << 30)
     worker = Worker("a", ssh=Ssh("127.0.0.1", passes.port, "root", str(tmp_path / "wrong")))
     found = Host(worker, tmp_path / "known_hosts", tries=5).run(["true"])

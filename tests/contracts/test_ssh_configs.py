@@ -28,7 +28,7 @@ from skill.hosts.connection import CommandResult, Host, Unreachable
 from skill.hosts.registry import Worker
 from tests.e2e.runs import wait_for
 from tests.ssh_agent import ssh_agent
-from tests.sshd import Sshd, free_port
+from tests.sshd import Sshd, free_port, make_key
 
 KEYS = {
     "ed": "ed25519", "rsa": "rsa", "ecdsa": "ecdsa", "jump": "ed25519", "held": "ed25519", "second": "ed25519",
@@ -99,7 +99,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         server = stack.enter_context(Sshd(tmp_path_factory.mktemp("host")))
         keys = folder / "keys"
         keys.mkdir()
-        fingerprints = {_make_key(keys, name, kind): name for name, kind in KEYS.items()}
+        fingerprints = {make_key(keys / name, kind): name for name, kind in KEYS.items()}
         both, password = _ports(server, keys)
         words = {
             "PORT": str(server.port), "PORT_BOTH": both, "PORT_PASSWORD": password, "KEYS": str(keys),
@@ -115,22 +115,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         subprocess.run(bound, env=environment, check=True, timeout=60)
         for name in ("held", "second"):  # their private halves are in the agents alone
             (keys / name).unlink()
-        subprocess.run(
-            ["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", str(keys / "locked")], check=True, timeout=60
-        )
+        lock = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-a", "1", "-f", str(keys / "locked")]
+        subprocess.run(lock, check=True, timeout=60)
         yield Place(server, folder, words, fingerprints)
         assert server.process is not None
         sessions = psutil.Process(server.process.pid)  # each has a file in /tmp for SSH_USER_AUTH, until it ends
         wait_for(lambda: not sessions.children(), say="the end of all sessions")
-
-
-def _make_key(keys: Path, name: str, kind: str) -> str:
-    size = ["-b", "2048"] if kind == "rsa" else []
-    subprocess.run(["ssh-keygen", "-q", "-t", kind, *size, "-N", "", "-f", str(keys / name)], check=True, timeout=120)
-    done = subprocess.run(
-        ["ssh-keygen", "-lf", str(keys / name)], check=True, capture_output=True, text=True, timeout=60
-    )
-    return done.stdout.split()[1]
 
 
 def _ports(server: Sshd, keys: Path) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from skill.providers.ownership import Claim, Ours, decide
 from skill.providers.vast import credentials
 from skill.providers.vast.client import Client
 from tests.e2e.runs import ROOT
+from tests.sshd import make_key
 from tests.vast_double import Double, Fault
 from tests.vast_hosts import LoopbackHosts
 from tests.vast_world import World
@@ -188,7 +189,7 @@ def test_an_instance_is_a_real_host_that_runs_its_start_script_at_every_start(tm
     with Double(hosts) as rented:
         client = Client(credentials.Key(rented.key, "a test"), rented.url, lambda _: None)
         own = tmp_path / "own"
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(own)], check=True)
+        make_key(own)
         body = {
             "image": "x",
             "disk": 10.0,

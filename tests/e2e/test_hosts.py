@@ -29,7 +29,7 @@ from skill.runs.directory import Run
 from tests import kept_runtime
 from tests.e2e.runs import wait_for
 from tests.skill.story import Story, job, manifest
-from tests.sshd import Sshd, with_apt
+from tests.sshd import Sshd, make_key, with_apt
 
 
 class Project:
@@ -89,9 +89,7 @@ def shown_key(made: Sshd) -> str:
 def new_key(made: Sshd) -> None:
     """The host is set up anew: it shows another key."""
     made.stop()
-    for name in ("host_key", "host_key.pub"):
-        (made.root / name).unlink()
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(made.root / "host_key")], check=True)
+    make_key(made.root / "host_key")
     made.start()
 
 

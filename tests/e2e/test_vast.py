@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from skill.fleet.reconcile import reconcile_before
 from skill.hosts.connection import known_key
 from tests.e2e.runs import wait_for
 from tests.laptop import SPEC, WAITING, Laptop, finish
+from tests.sshd import make_key
 from tests.vast_double import Double, Fault
 from tests.vast_hosts import InstanceHost, LoopbackHosts
 from tests.vast_world import Box
@@ -193,7 +193,7 @@ def test_a_host_key_that_changed_with_the_address_is_reported_and_kept(fleet: Fl
     fleet.double.world.stop(fleet.box)
     key = fleet.host.root / "host_key"
     key.unlink()
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    make_key(key)
     fleet.restart()
     found = fleet.reconcile(code=1)
     assert "host key" in found["workers"][0]["findings"][0]["text"]
