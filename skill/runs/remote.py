@@ -221,7 +221,8 @@ class RemoteRun:
         return self.each(one, seconds + LOOK + _CONNECT, requests)
 
     def start(self, names: Iterable[str], poll: float | None) -> dict[str, int | Why]:
-        """Start the managers of these hosts where they were, each if none holds the run there; their processes.
+        """Start managers on hosts that have just answered that none lives there; their processes. One that holds the
+        run meanwhile is meant.
 
         `poll` in seconds. Writes them into hosts.json. Raises OSError.
         """
@@ -235,9 +236,6 @@ class RemoteRun:
 
     def _start(self, name: str, poll: float | None) -> int | Why:
         part, way = self.assigned.part(name), self._ways[name]
-        checked = self.call(name, {"op": "journal", "needles": []})  # whether it is still the machine that it was
-        if not isinstance(checked, dict):
-            return checked
         assert isinstance(way, Host)
         return bootstrap.start(way, part.python or "", part.runtime or "", self.run.id, poll)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from build_manifest.faults import listed
@@ -18,7 +18,7 @@ from skill.runs.directory import Document
 from skill.runs.requests import Asked
 
 if TYPE_CHECKING:
-    from skill.runs.remote import RemoteRun
+    from skill.runs.remote import RemoteRun, Why
 
 _LOOK = 35.0
 """Seconds for a host to say how it stands after it was asked something."""
@@ -61,6 +61,16 @@ def send(there: RemoteRun, document: Document, request: Request, *, start: bool)
 
 def ask(there: RemoteRun, document: Document, requests: Mapping[str, Request], *, start: bool) -> list[Outcome]:
     """Ask all these hosts at once. `start`: where no manager lives, start one. What fails on one stops no other."""
+    found, started = _ask(there, document, requests, start=start)
+    # If a host is lost, what was last read of it says what runs elsewhere.
+    moves = any(request.verb in ("cancel", "retry") for request in requests.values())
+    return _outcomes(there, found, started, found if moves else started)
+
+
+def _ask(
+    there: RemoteRun, document: Document, requests: Mapping[str, Request], *, start: bool
+) -> tuple[dict[str, Asked | Why], list[str]]:
+    """What all these hosts answer, and on which a manager was started."""
     found = there.ask(requests)
     started: list[str] = []
     if start:
@@ -69,10 +79,16 @@ def ask(there: RemoteRun, document: Document, requests: Mapping[str, Request], *
         started = [name for name, pid in pids.items() if isinstance(pid, int)]
         found |= {name: pid for name, pid in pids.items() if not isinstance(pid, int)}
         found |= there.ask({name: requests[name] for name in started})
-    if any(request.verb in ("cancel", "retry") for request in requests.values()):
-        # If a host is lost, what was last read of it says what runs elsewhere.
-        there.each(there.look_at, _LOOK, found)
-    conditions = there.look()["meta"]["conditions"] if started else []
+    return found, started
+
+
+def _outcomes(
+    there: RemoteRun, found: Mapping[str, Asked | Why], started: Sequence[str], looked: Collection[str]
+) -> list[Outcome]:
+    """What became of requests, once the hosts in `looked` have been looked at again."""
+    if looked:
+        there.each(there.look_at, _LOOK, looked)
+    conditions = there.document()["meta"]["conditions"] if started else []
     return [
         Outcome(name, found[name], name in started, directory.start_notices(conditions, name))
         for name in there.names
@@ -96,16 +112,16 @@ def add(there: RemoteRun, document: Document, request: Request, share: Share) ->
     requests = {
         name: request._replace(phases=part.phases, groups=part.groups, specs=part.specs) for name, part in given.items()
     }
-    found = ask(there, document, requests, start=True)
+    found, started = _ask(there, document, requests, start=True)
     with assignment.changed(there.run) as now:
-        for name, one, *_ in found:
+        for name, one in found.items():
             if isinstance(one, Asked) and one.answer is not None and one.answer.ok:
                 part = now.assigned.part(name)
                 ids = [spec.id for spec in given[name].specs if spec.id not in part.jobs]
                 now.assigned = now.assigned.with_part(part._replace(jobs=(*part.jobs, *ids)))
                 directory.note_added(there.run, given[name], time.time())
-    there.look()  # what was added is known here from now on
-    return found
+    there.refresh()
+    return _outcomes(there, found, started, found)  # what was added is known here from now on
 
 
 def update(there: RemoteRun, document: Document, request: Request) -> list[Outcome]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
+
+import pytest
 
 from queue_manager.core.requests import Answer, Request
 from skill.runs import directory, remote_requests
@@ -48,3 +50,37 @@ def test_each_host_is_asked_about_its_own_jobs_and_what_it_changed_is_known_here
     assert [one.timeout for one in directory.read_manifest(there.run, ours=True).jobs] == [60.0, None, None]
     (line,) = (there.run.root / directory.ADDED).read_text().splitlines()
     assert json.loads(line)["changes"] == {"x": {"timeout": 60.0}}
+
+
+class Finished(Hosts):
+    """The manager on `a` has finished, and another one answers once it was started."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        self.started: list[str] = []
+        self.looked: list[str] = []
+        self.look_at = self.looked.append
+
+    def ask(self, requests: Mapping[str, Request]) -> dict[str, Asked]:
+        found = super().ask(requests)
+        return {name: one if name in self.started else Asked(None, alive=False) for name, one in found.items()}
+
+    def start(self, names: Iterable[str], _poll: float) -> dict[str, int]:
+        self.started += names
+        return dict.fromkeys(self.started, 7)
+
+    def each(self, act: Callable[[str], object], _patience: float, names: Iterable[str]) -> None:
+        for name in names:
+            act(name)
+
+    def document(self) -> dict[str, Any]:
+        return {"meta": {"conditions": []}}
+
+
+@pytest.mark.parametrize("verb", ["retry", "accept"])
+def test_a_host_where_a_manager_was_started_is_looked_at_once_and_no_other_is(tmp_path: Path, verb: str) -> None:
+    there = Finished(Run.at(tmp_path / "r"))
+    request = Request("r", verb, ("x",))
+    (found,) = remote_requests.ask(cast(Any, there), {"meta": {"poll": 5.0}}, {"a": request}, start=True)
+    assert found.started
+    assert (there.started, there.looked) == (["a"], ["a"])
