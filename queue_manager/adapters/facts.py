@@ -1,9 +1,11 @@
 """What a host says of itself and of one run, before any of our code is there. Imports nothing of ours, since it is also
-sent over as a text: `PYTHON -c TEXT RUN_ID` prints one JSON document. RUN_ID may be empty."""
+sent over as a text: `PYTHON -c TEXT RUN_ID` prints one JSON document. RUN_ID may be empty.
+
+Every command on a host begins with this, so that it does without pathlib, typing and contextlib: to import them takes
+longer than all that it does."""
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -11,8 +13,13 @@ import re
 import stat
 import sys
 import time
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections import namedtuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Union
+
+    Path = Union[str, os.PathLike[str]]
 
 _BEING_TAKEN = 2.0
 """Seconds for which an empty lock file counts as that of a manager that is starting."""
@@ -22,9 +29,10 @@ _HEAD = 1 << 18
 """Bytes of a state file in which its first line, the meta, has to end."""
 
 
-class Holder(NamedTuple):
+class Holder(namedtuple("Holder", ("pid", "host"))):
     """Who holds a run: process `pid` (0: unknown which) of the machine `host` (empty: unknown which)."""
 
+    __slots__ = ()
     pid: int
     host: str
 
@@ -44,7 +52,7 @@ def holder(lock: Path) -> Holder | None:
     far. Raises OSError where the file exists and cannot be read.
     """
     try:
-        file = lock.open(encoding="utf-8", errors="replace")
+        file = open(lock, encoding="utf-8", errors="replace")  # noqa: SIM115
     except (FileNotFoundError, NotADirectoryError):
         return None
     with file:
@@ -74,7 +82,8 @@ def _beats(lock: Path) -> bool:
     """Whether a manager on another machine shows that it lives, see adapters.run_lock. Its time is the file server's,
     which is asked only where ours would call it gone."""
     try:
-        with lock.with_suffix(".beat").open("rb") as file:  # opened, since NFS keeps what a look at the name has told
+        # Opened, since NFS keeps what a look at the name has told.
+        with open(os.path.splitext(lock)[0] + ".beat", "rb") as file:
             at = os.fstat(file.fileno()).st_mtime
     except OSError:
         return False
@@ -82,10 +91,12 @@ def _beats(lock: Path) -> bool:
         return True
     import tempfile  # a look at a run on this machine needs none
 
-    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=lock.parent) as file:
-        os.write(file.fileno(), b"x")
-        return os.fstat(file.fileno()).st_mtime - at < STALE_AFTER
-    return False
+    try:
+        with tempfile.TemporaryFile(dir=os.path.dirname(lock)) as file:
+            os.write(file.fileno(), b"x")
+            return os.fstat(file.fileno()).st_mtime - at < STALE_AFTER
+    except OSError:
+        return False
 
 
 def _exists(pid: int) -> bool:
@@ -103,62 +114,68 @@ def _exists(pid: int) -> bool:
 def survival(root: Path, any_life: bool = False) -> str | None:
     """How a process has to be started that is to outlive its session: "plain" or "scope", as was tried in this life of
     the host (`any_life`: or in an earlier one); None if it was not."""
-    with contextlib.suppress(OSError, ValueError):
-        life, way = (root / "survival").read_text(encoding="ascii").split()
-        if way in ("plain", "scope") and (
-            any_life or life == Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        ):
-            return way
-    return None
+    try:
+        life, way = _read(os.path.join(root, "survival"), "ascii").split()
+        known = any_life or life == _read("/proc/sys/kernel/random/boot_id", "ascii").strip()
+    except (OSError, ValueError):
+        return None
+    return way if known and way in ("plain", "scope") else None
+
+
+def _read(path: Path, encoding: str, errors: str = "strict") -> str:
+    with open(path, encoding=encoding, errors=errors) as file:
+        return file.read()
 
 
 def host_id(root: Path) -> str | None:
     """Return the identity of this host, from its directory (`root`); None if it has none yet, or a damaged one. Raises
     OSError where it cannot be read."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        text = (root / "host_id").read_text(encoding="ascii", errors="replace").strip()
-        if re.fullmatch("[0-9a-f]{32}", text):
-            return text
-    return None
+    try:
+        text = _read(os.path.join(root, "host_id"), "ascii", "replace").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return text if re.fullmatch("[0-9a-f]{32}", text) else None
 
 
 def machine() -> str:
     """Identify this machine: its name and its machine-id, a line each; the second may be missing."""
-    number = ""
-    with contextlib.suppress(OSError):
-        number = Path("/etc/machine-id").read_text(encoding="ascii", errors="replace").strip()
+    try:
+        number = _read("/etc/machine-id", "ascii", "replace").strip()
+    except OSError:
+        number = ""
     return f"{os.uname().nodename}\n{number}".rstrip("\n")
 
 
 def owner(base: Path) -> str:
     """The machine to which ~/.wavequeue (`base`) belongs, as `machine` says; empty where it says nothing. Raises
     OSError where that cannot be read."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        return (base / "machine").read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n")
-    return ""
+    try:
+        return _read(os.path.join(base, "machine"), "utf-8", "surrogateescape").rstrip("\n")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
 
 
-def place(base: Path) -> Path:
+def place(base: Path) -> str:
     """Where all that is this host's own lies: ~/.wavequeue (`base`), unless that belongs to another machine, which has
     the same home; then a directory in it. skill.hosts.bootstrap.PLACE says the same in sh."""
     mine = machine()
     if owner(base) in ("", mine):
-        return base
+        return os.fspath(base)
     name, _, number = mine.partition("\n")
     safe = re.sub(b"[^A-Za-z0-9.-]", b"_", os.fsencode(name)).decode()
-    return base / "hosts" / f"{safe}-{number[:8]}"
+    return os.path.join(base, "hosts", f"{safe}-{number[:8]}")
 
 
 def state_meta(state: Path) -> dict[str, Any]:
     """Return the `meta` of a state file, of which only the beginning is read; {} where there is none."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    try:
         fd = os.open(state, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO there is not waited for
         with os.fdopen(fd, "rb") as file:
             line = file.readline(_HEAD) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
         meta = json.loads(line.rstrip(b",\n") + b"}")["meta"]
-        if isinstance(meta, dict):
-            return meta
-    return {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return meta if isinstance(meta, dict) else {}
 
 
 def describe(run_id: str) -> dict[str, Any]:
@@ -177,15 +194,16 @@ def describe(run_id: str) -> dict[str, Any]:
 def _describe(run_id: str) -> dict[str, Any]:
     import hashlib  # a look at a run needs none
 
-    base = Path(os.path.expanduser("~")) / ".wavequeue"
+    home = os.path.expanduser("~")
+    base = os.path.join(home, ".wavequeue")
     root, whose = place(base), owner(base)
     found: dict[str, Any] = {
         "host_id": host_id(root),
-        "place": str(root.relative_to(base.parent)),
+        "place": os.path.relpath(root, home),
         "owner": whose.partition("\n")[0] if root != base else None,
         "named": bool(whose),
         "machine_digest": hashlib.sha256(machine().encode(errors="surrogateescape")).hexdigest()[:32],
-        "runtimes": _names(base / "runtime"),
+        "runtimes": _names(os.path.join(base, "runtime")),
         "libc": _libc(),
         "survival": survival(root),
         "manifest_sha256": None,
@@ -193,33 +211,39 @@ def _describe(run_id: str) -> dict[str, Any]:
         "ended": False,
     }
     if run_id:
-        run = root / "runs" / run_id
-        with contextlib.suppress(OSError):
-            found["manifest_sha256"] = hashlib.sha256((run / "manifest.json").read_bytes()).hexdigest()
+        run = os.path.join(root, "runs", run_id)
+        try:
+            with open(os.path.join(run, "manifest.json"), "rb") as file:
+                found["manifest_sha256"] = hashlib.sha256(file.read()).hexdigest()
+        except OSError:
+            pass  # there is none yet
         # First the lock: a manager that ends in between has written its last state before.
-        found["manager_pid"] = held_by(run / "manager.lock")
-        found["ended"] = state_meta(run / "queue_state.json").get("manager") == "finished"
+        found["manager_pid"] = held_by(os.path.join(run, "manager.lock"))
+        found["ended"] = state_meta(os.path.join(run, "queue_state.json")).get("manager") == "finished"
     return found
 
 
 def _names(folder: Path) -> list[str]:
     """The runtimes that are whole: what is being unpacked has a dot before its name."""
-    with contextlib.suppress(OSError):
+    try:
         return sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    return []
+    except OSError:
+        return []
 
 
 def _libc() -> str:
-    with contextlib.suppress(ValueError, OSError):
+    try:
         return os.confstr("CS_GNU_LIBC_VERSION") or ""
-    return ""
+    except (ValueError, OSError):
+        return ""
 
 
 def is_session(pid: int, name: str) -> bool:
     """Whether a process leads the session of this name: after a restart its number may be anybody's. Its command line
     has that name for a word, whatever the launcher."""
     try:
-        return name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return name.encode() in file.read().split(b"\0")
     except OSError:
         return False
 

@@ -11,7 +11,7 @@ from queue_manager.core.layout import HostPaths, RunPaths
 def of(home: Path) -> HostPaths:
     """The place of this host in a home of its user."""
     base = HostPaths.of(home).root
-    root = facts.place(base)
+    root = Path(facts.place(base))
     return HostPaths(root, None if root == base else base)
 
 

@@ -134,7 +134,7 @@ look() {
     case $seen in *":$1:"*) return 1 ;; esac
     seen=$seen$1:
     [ -f "$1" ] && [ -x "$1" ] || return 1
-    output=$("$1" -E -s -c "$try" "$source" "$run" </dev/null 2>/dev/null)
+    output=$("$1" -E -s -S -c "$try" "$source" "$run" </dev/null 2>/dev/null)
     case $output in
         python=*facts=*) printf '%s\n' "$output"; exit 0 ;;
         old=*) printf '%s %s\n' "$output" "$1" ;;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
@@ -121,6 +122,13 @@ def test_a_bare_host_says_what_it_has_and_nothing_is_left_there(server: Sshd, ho
     assert abs((facts.disk_free_mib or 0) - shutil.disk_usage(server.home).free // (1 << 20)) < 1 << 12
     assert (facts.host_id, facts.runtimes, facts.manifest_sha256, facts.manager_pid) == (None, frozenset(), None, None)
     assert list(server.home.iterdir()) == []
+
+
+def test_what_every_command_begins_with_imports_nothing_large() -> None:
+    tree = ast.parse(Path(host_facts.__file__).read_text(encoding="utf-8"))
+    names = {node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in tree.body
+             if isinstance(node, (ast.Import, ast.ImportFrom))}  # fmt: skip
+    assert names == {"__future__", "collections", "fcntl", "json", "os", "re", "stat", "sys", "time"}
 
 
 def test_programs_that_are_there_are_reported(tmp_path: Path) -> None:
