@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from queue_manager import teardown
 from queue_manager.adapters import accepted, commands
@@ -49,11 +49,13 @@ from queue_manager.notices import Notices
 from queue_manager.notifier import Notifier
 from queue_manager.preconditions import Preconditions
 from queue_manager.publish import Publisher
-from queue_manager.slurm.engine import Engine
 from queue_manager.teardown import Teardown
 from queue_manager.tidy import Tidy
 from queue_manager.wakeups import Wakeups
 from queue_manager.watch import Watch
+
+if TYPE_CHECKING:
+    from queue_manager.slurm.engine import Engine
 
 _log = logging.getLogger(__name__)
 
@@ -99,6 +101,8 @@ class Daemon:
         self._engine: Engine | None = None
         self._watch: Follower
         if state.manifest.launcher == SLURM:
+            from queue_manager.slurm.engine import Engine  # the other managers need none of it
+
             given_to = (state, self._run_dir, self._key, host.home, environment)
             self._engine = Engine(*given_to, jobs.outputs, self._clock.now, poll)
             self._watch = self._engine.watch

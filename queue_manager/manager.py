@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from queue_manager.adapters import environment, files, host, host_place, processes
 from queue_manager.adapters.files import UnsafeError, append_to, make_directory
@@ -27,14 +28,15 @@ from queue_manager.core.events import Proc, Record
 from queue_manager.core.launchers import SLURM
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.model import InvalidTransition
+from queue_manager.core.slurm_manager import AS_JOB
 from queue_manager.core.status import Status
 from queue_manager.core.times import iso
 from queue_manager.daemon import Daemon, Host
 from queue_manager.launchers.script import Given
 from queue_manager.launchers.table import MAKE
-from queue_manager.slurm import as_job, manager_job
-from queue_manager.slurm.as_job import AsJob
-from queue_manager.slurm.engine import WINDOW
+
+if TYPE_CHECKING:
+    from queue_manager.slurm.as_job import AsJob
 
 EXIT_DONE, EXIT_FAILED, EXIT_USE, EXIT_PERSON = 0, 1, 2, 3
 _JOB = re.compile(r'"job":"([^"]+)"')
@@ -52,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         for path in (paths.root, paths.log_dir):
             make_directory(path)
         corrected = RunDir(paths).close_to_others()
-        job = as_job.begin(options.as_slurm_job, paths, run)
+        job = _as_job(paths, run) if options.as_slurm_job else None
         lock = _take(paths, run, job)
         if lock.succeeds:
             fence(paths.journal)
@@ -77,6 +79,12 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_FAILED
     finally:
         lock.close()
+
+
+def _as_job(paths: RunPaths, run: Loaded) -> AsJob:
+    from queue_manager.slurm import as_job  # the others need none of what is for Slurm
+
+    return as_job.begin(paths, run)
 
 
 def _check_alone(paths: RunPaths, run: Loaded) -> None:
@@ -114,9 +122,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--run-id", type=_run_id, help="name of the run (default: from the project and the time)")
     parser.add_argument("--begin", action="store_true", help="write the run's first state, and start nothing")
-    parser.add_argument(
-        manager_job.AS_JOB, action="store_true", help="be followed by another: this is a job of Slurm itself"
-    )
+    parser.add_argument(AS_JOB, action="store_true", help="be followed by another: this is a job of Slurm itself")
     return parser.parse_args(argv)
 
 
@@ -162,6 +168,8 @@ def _serve(
     launcher = MAKE["process" if manifest.launcher == SLURM else manifest.launcher](paths, home, os.environ)
     here = _host(home)
     if manifest.launcher == SLURM:
+        from queue_manager.slurm.engine import WINDOW
+
         here = here._replace(cores=WINDOW)
     daemon = Daemon(paths, state, journal, lock, records, here, options.poll, launcher, given)
     if kept.differ and job is None:  # on a compute node others are set

@@ -4,7 +4,6 @@ both."""
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from queue_manager.core.outputs import literal_ends
@@ -51,6 +50,8 @@ def _difference(there: str, here: str) -> int:
 
 def written_ns(folder: str) -> int:
     """Return the time that a file written in `folder` gets now. Raises OSError."""
+    import tempfile  # a run whose outputs lie beside it needs none
+
     with tempfile.NamedTemporaryFile(prefix=".wavequeue-clock-", dir=folder) as file:
         file.write(b"x")
         file.flush()

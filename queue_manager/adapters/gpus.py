@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import glob
 import os
 import queue
@@ -144,6 +143,8 @@ def _why_none(entry: str, matches: int) -> str:
 def without_library() -> Cards | Unreadable | None:
     """What is known of the cards where NVIDIA's library cannot be loaded; None where it can. (pynvml says that there
     is none whenever it cannot load it; only one that is not there means no cards.)"""
+    import ctypes  # a command that asks for no GPUs needs none
+
     try:
         ctypes.CDLL(_LIBRARY)
     except OSError as fault:

@@ -16,8 +16,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
-
 from queue_manager.core.events import Proc
 from queue_manager.core.layout import TAG_VARIABLE
 from queue_manager.core.readings import Unreadable
@@ -287,6 +285,8 @@ def _send_by_pid(proc: Proc, number: signal.Signals) -> None:
 
 def cpu_seconds(proc: Proc) -> float:
     """CPU time that a process has used so far; 0 where it has ended or does not tell."""
+    import psutil  # see activity
+
     try:
         times = psutil.Process(proc.pid).cpu_times()
     except (psutil.Error, OSError):
@@ -336,6 +336,8 @@ def describe(proc: Proc) -> str:
 
 def activity(procs: Iterable[Proc]) -> Activity | Unreadable:
     """What these processes have done together. What has ended counts in the one that waited for it, if at all."""
+    import psutil  # it takes a tenth of the start of a manager, and who looks at a host needs none of it
+
     cpu, written = 0.0, 0
     for proc in procs:
         try:

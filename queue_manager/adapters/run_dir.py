@@ -6,7 +6,6 @@ import contextlib
 import errno
 import glob
 import os
-import shutil
 import stat
 import threading
 import time
@@ -158,6 +157,8 @@ class RunDir:
                 os.unlink(files.root / name)
             files.root.rmdir()
         if files.root.exists():
+            import shutil
+
             shutil.rmtree(files.root, ignore_errors=True)
 
     def kept_attempts(self) -> list[tuple[str, int]]:

@@ -12,7 +12,6 @@ import errno
 import fcntl
 import json
 import os
-import secrets
 import socket
 import threading
 import time
@@ -54,7 +53,7 @@ class Lock:
         self, path: Path, holder: Holder, shared: bool = False, ended: Callable[[Holder], bool] = nobody_ended
     ) -> None:
         self._path, self._ended = path, ended
-        self._token = secrets.token_hex(8) if shared else None
+        self._token = os.urandom(8).hex() if shared else None
         self._holder = {**holder, **({} if self._token is None else {"token": self._token})}
         self._closed = threading.Event()
         self._beating: threading.Thread | None = None

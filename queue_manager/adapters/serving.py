@@ -6,7 +6,6 @@ What sleeps for a time, or waits for a child, continues on its own; so may anyth
 from __future__ import annotations
 
 import os
-import platform
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -59,7 +58,7 @@ def _sleeps_in_read(pid: int) -> bool:
     fields = _text(pid, "stat").rpartition(")")[2].split()
     if len(fields) < 18 or fields[0] != "S" or fields[17] != "1":
         return False
-    call = terminal_reads.parse_syscall(_text(pid, "syscall"), platform.machine())
+    call = terminal_reads.parse_syscall(_text(pid, "syscall"), os.uname().machine)
     if call is None:
         return _READING.match(_text(pid, "wchan")) is not None
     kind, first = call

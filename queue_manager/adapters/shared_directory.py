@@ -7,7 +7,6 @@ every user sees alike, so that all choose the same.
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -124,7 +123,7 @@ class SharedDirectory:
         try:
             files.make_shown_directory(path)
         except FileExistsError:  # somebody else has taken the name
-            path = self.root / layout.shared_folder(self.uid, secrets.token_hex(4))
+            path = self.root / layout.shared_folder(self.uid, os.urandom(4).hex())
             files.make_shown_directory(path)
         return path
 

@@ -7,7 +7,6 @@ which of its functions (/proc/PID/wchan), which a read of a terminal shares with
 from __future__ import annotations
 
 import os
-import platform
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -88,7 +87,7 @@ def reads(procs: Iterable[Proc], leader: Proc) -> bool | None:
 
 
 def _sleeps_in_read(pid: int) -> bool | None:
-    call = parse_syscall(_text(pid, "syscall"), platform.machine())
+    call = parse_syscall(_text(pid, "syscall"), os.uname().machine)
     if call is not None:
         kind, first = call
         if kind == "read":

@@ -6,7 +6,6 @@ that says why, and never an exception: a job with a missing metric has still com
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -256,6 +255,8 @@ def number(text: str) -> float | None:
 
 def from_csv(lines: Iterable[str], column: str, take: str) -> Found:
     """Return a value of a CSV file's column. Empty cells are ignored: loggers leave them."""
+    import csv  # few rules are of this kind
+
     found = iter(lines)
     head = next(found, "").lstrip("\ufeff")
     separator = max(",;\t", key=head.count)

@@ -8,6 +8,8 @@ from typing import Any
 
 from queue_manager.core import slurm_needs
 
+AS_JOB = "--as-slurm-job"
+"""The manager's option, by which it knows that it is one."""
 KEYS = ("partition", "account", "qos", "time", "mem", "constraint", "extra")
 _EXAMPLE = "{partition: cpu, time: 1-00:00:00}"
 _LEAST = 10

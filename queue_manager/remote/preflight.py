@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +25,7 @@ from queue_manager.core.manifest import JobSpec, Manifest, ManifestError, Precon
 from queue_manager.launchers import environments
 from queue_manager.launchers.environments import CANNOT_START, NOT_PULLED
 from queue_manager.launchers.script import look_script
-from queue_manager.remote import needs, probe, slurm
+from queue_manager.remote import needs, probe
 
 COMMANDS = 100
 """So many different commands of preconditions are tried at most."""
@@ -142,7 +141,11 @@ def examine(manifest: Manifest, place: Path | None = None) -> dict[str, Any]:
 
 def _slurm(manifest: Manifest, place: Path | None = None) -> dict[str, Any]:
     """What Slurm says, where that is to run the jobs."""
-    return {"slurm": slurm.describe(manifest, place)} if manifest.launcher == SLURM else {}
+    if manifest.launcher != SLURM:
+        return {}
+    from queue_manager.remote import slurm
+
+    return {"slurm": slurm.describe(manifest, place)}
 
 
 def _variables(manifest: Manifest, cwd: str) -> dict[str, Any]:
@@ -160,6 +163,10 @@ def _variables(manifest: Manifest, cwd: str) -> dict[str, Any]:
 
 
 def _unmet(asked: Mapping[_Asked, list[str]]) -> Iterable[dict[str, Any]]:
+    if not asked:
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for (one, ids), says in zip(asked.items(), pool.map(_says, asked)):
             if says is not None:

@@ -16,6 +16,7 @@ from queue_manager.core.events import Record
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.model import InvalidTransition, QueueState
 from queue_manager.core.readings import Unreadable
+from queue_manager.core.slurm_manager import AS_JOB
 from queue_manager.daemon import Daemon
 from queue_manager.slurm import commands, manager_job
 from queue_manager.slurm.managers import Managers
@@ -80,16 +81,14 @@ class AsJob:
             succession.close(cancel=is_last)
 
 
-def begin(wanted: bool, paths: RunPaths, run: Loaded) -> AsJob | None:
-    """Prepare a manager that was started as a job; None if it was not. Raises UseError.
+def begin(paths: RunPaths, run: Loaded) -> AsJob:
+    """Prepare a manager that was started as a job. Raises UseError.
 
     What Slurm sets for a job leaves the environment: the jobs of the run would be tied to the CPUs of this one.
     """
-    if not wanted:
-        return None
     job, lifetime = os.environ.get("SLURM_JOB_ID", ""), os.environ.get(LIFETIME, "")
     if not job.isdigit():
-        raise UseError(f"{manager_job.AS_JOB} is for a job of Slurm; without it the manager runs here")
+        raise UseError(f"{AS_JOB} is for a job of Slurm; without it the manager runs here")
     kept = commands.scrubbed(os.environ)
     os.environ.clear()
     os.environ.update(kept)

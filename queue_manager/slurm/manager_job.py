@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 from queue_manager.core import slurm_needs
 from queue_manager.core.layout import shared_name
 from queue_manager.core.manifest import Manifest
+from queue_manager.core.slurm_manager import AS_JOB
 from queue_manager.slurm.commands import LOST, OVER
 
-AS_JOB = "--as-slurm-job"
-"""The manager's option, by which it knows that it is one."""
 WARNING = 120
 """Seconds before the time limit at which Slurm has the manager end, so that the next one follows."""
 SOON, LIVES, LATER = 600.0, 5, 600

@@ -351,7 +351,7 @@ try:
     safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     tarfile.open(fileobj=io.BytesIO(data)).extractall(new, **safe)
     def tried():
-        argv = [sys.executable, "-E", "-s", "-S", "-B", new, "queue_manager", "--help"]
+        argv = [sys.executable, "-E", "-s", "-S", "-B", new, "queue_manager.check"]
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         return None if done.returncode == 0 else done.stdout.decode(errors="replace").strip()
     compileall.compile_dir(new, quiet=2, stripdir=new, prependdir=os.path.join(top, digest))

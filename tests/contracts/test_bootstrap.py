@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from hashlib import sha256
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from queue_manager.adapters import facts as host_facts
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.manifest import encode
+from queue_manager.remote import check
 from skill.hosts import bootstrap, runtime_bundle, survival
 from skill.hosts.bootstrap import Facts, Named
 from skill.hosts.connection import CommandResult, Host, Unreachable, each
@@ -326,12 +328,19 @@ def test_two_pushes_at_once_do_no_harm(server: Sshd) -> None:
 
 
 def test_a_runtime_that_does_not_run_there_is_not_kept(server: Sshd, host: Host) -> None:
-    made = runtime_bundle.pack({"__main__.py": b"import nothing_of_the_kind\n"})
+    made = runtime_bundle.pack({"__main__.py": b"import sys; sys.exit(f'nothing_of_the_kind for {sys.argv[1]}')"})
     found = bootstrap.place_runtime(host, look(host), made)
     assert isinstance(found, str)
     assert "does not run with" in found
-    assert "nothing_of_the_kind" in found
+    assert "nothing_of_the_kind for queue_manager.check" in found
     assert runtimes(server) == []
+
+
+def test_a_runtime_runs_where_all_that_a_manager_needs_later_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check.main() == 0
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    with pytest.raises(ImportError):
+        check.main()
 
 
 def test_in_passing_nothing_is_left(server: Sshd, host: Host) -> None:
