@@ -32,6 +32,7 @@ MACHINES = {"x86_64": 62, "aarch64": 183}
 _MAIN = '''\
 """Runs a module of this folder: PYTHON FOLDER MODULE ARGUMENTS."""
 
+import gc
 import importlib
 import os
 import sys
@@ -43,8 +44,13 @@ if name == "queue_manager":
     name = "queue_manager.__main__"
 elif not os.path.exists(os.path.join(sys.path[0], *name.split(".")) + ".py"):
     name = name.replace("queue_manager.", "queue_manager.remote.", 1)
+# Of what is imported nothing is garbage, and to look for some takes a sixth of the start.
+gc.disable()
 # runpy would do it as well, and take longer than the command.
-sys.exit(importlib.import_module(name).main())
+main = importlib.import_module(name).main
+gc.freeze()
+gc.enable()
+sys.exit(main())
 '''
 _PSUTIL = re.compile(r"psutil/(?:__init__|_common|_ntuples|_pslinux|_psposix|_compat)\.py")
 _COMPILED = re.compile(r"psutil/_psutil_(?:linux|posix)\.abi3\.so")
