@@ -152,7 +152,8 @@ class Puller:
             states = pulled_states.documents(run, found)
             relayed = relay.relay_inputs(run, found, manifest, self._hosts, turns, states, self._say)
             over = frozenset(host for host, state in states.items() if state["meta"]["manager"] == "finished")
-            return Pulled(turns, relayed, pull.conclude(run, manifest, time.time()), over & found.pulled.keys())
+            last = pull.conclude(run, manifest, states, time.time())
+            return Pulled(turns, relayed, last, over & found.pulled.keys())
 
     def _have_moved(self, names: Sequence[str]) -> bool:
         """Return whether workers.yaml had an old address of one of these hosts, after updating it. Findings are

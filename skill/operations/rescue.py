@@ -344,8 +344,9 @@ def _relay(there: RemoteRun, say: Say) -> list[Relayed]:
     with pull.alone(run):
         turns = pull.pull(run, manifest, pull.parts(there.assigned, ()), hosts, say)
         found = assignment.read(run) or there.assigned
-        relayed = relay.relay_inputs(run, found, manifest, hosts, turns, pulled_states.documents(run, found), say)
-        pull.conclude(run, manifest, time.time())
+        states = pulled_states.documents(run, found)
+        relayed = relay.relay_inputs(run, found, manifest, hosts, turns, states, say)
+        pull.conclude(run, manifest, states, time.time())
     return relayed
 
 

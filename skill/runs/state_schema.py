@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from queue_manager.core.status import Status
 from queue_manager.core.terminal_text import one_line
-from skill.common.typed_json import Bounds, fits
+from skill.common.typed_json import Bounds, fits, is_printable
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 _JOB_TIMES, _PHASE_TIMES = (
@@ -288,9 +288,11 @@ def clean(value: Any) -> Any:
     """The same, with what would command a terminal shown escaped: a host may write into a state whatever it likes."""
     if isinstance(value, str):
         return one_line(value)
+    if not isinstance(value, (dict, list)) or is_printable(value):
+        return value
     if isinstance(value, dict):
         return {clean(key): clean(one) for key, one in value.items()}
-    return [clean(one) for one in value] if isinstance(value, list) else value
+    return [clean(one) for one in value]
 
 
 @functools.lru_cache(maxsize=4096)

@@ -342,12 +342,11 @@ def merged(found: Assigned, manifest: Manifest, states: Mapping[str, Document], 
     return merge.merge(found, manifest, looks, now)
 
 
-def conclude(run: Run, manifest: Manifest, now: float) -> bool:
-    """Tell whether the run has ended on all its hosts, by what was pulled; if so, write its summary.md. Raises
-    OSError."""
+def conclude(run: Run, manifest: Manifest, states: Mapping[str, Document], now: float) -> bool:
+    """Tell whether the run has ended on all its hosts, by the states that were pulled; if so, write its summary.md.
+    Raises OSError."""
     found = assignment.read(run)
     assert found is not None
-    states = pulled_states.documents(run, found)
     document = merged(found, manifest, states, now)
     if document["meta"]["manager"] != "finished":
         return False

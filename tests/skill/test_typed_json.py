@@ -15,6 +15,7 @@ from queue_manager.core import events as ev
 from queue_manager.core.events import Record
 from queue_manager.core.layout import RunPaths
 from queue_manager.core.manifest import Phase
+from queue_manager.core.terminal_text import one_line
 from skill.common import typed_json
 from skill.reports import report
 from skill.runs import digest, directory, state_cache, state_schema, summary
@@ -175,3 +176,12 @@ def test_documents_of_several_hosts_are_looked_at_one_by_one(monkeypatch: pytest
     typed_json.fits({}, dict)
     other.join()
     assert overlaps == [False, False]
+
+
+def test_no_text_of_a_host_commands_a_terminal() -> None:
+    """Whatever it is and wherever: as it would be were each text looked at by itself."""
+    texts = [chr(n) for n in (*range(0x300), *range(0x2000, 0x2100), 0xD800, 0xFEFF, 0x1F600)]
+    for text in ["", *texts, *(f"\\{text}" for text in texts), *(f'"{text}' for text in texts)]:
+        shown = one_line(text)
+        assert state_schema.clean({"a": [1, None, {text: [text]}]}) == {"a": [1, None, {shown: [shown]}]}
+    assert state_schema.clean([10**30, "\x1b"]) == [10**30, "\\x1b"]
