@@ -185,21 +185,20 @@ def test_another_run_of_live_jobs_begins_only_where_that_is_meant_and_what_is_do
     assert ran(host) == {"ran1": 2, "ran2": 2, "ran3": 3, "ran4": 2}
 
 
+UNPACKING = "the runtime is being unpacked"
 MOMENTS: dict[str, Callable[[Laptop, Sshd], bool]] = {
     "the run is made here": lambda laptop, _: bool(laptop.runs()),
-    "the runtime is being unpacked": lambda _, host: any(host.home.glob(".wavequeue/runtime/.new-*")),
+    UNPACKING: lambda _, host: any(host.home.glob(".wavequeue/runtime/.new-*")),
     "the code is on its way": lambda _, host: workspace(host).exists(),
     "the manifest is there": lambda _, host: any(host.home.glob(".wavequeue/runs/*/manifest.json")),
     "a manager starts": lambda _, host: any(host.home.glob(".wavequeue/runs/*/manager.lock")),
     "a job runs": lambda _, host: any(workspace(host).glob("ran*")),
 }
-BARE = ("the run is made here", "the runtime is being unpacked")
-"""Moments at which a host has no runtime yet."""
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_any_moment_the_same_command_ends_the_same(laptop: Laptop, moment: str) -> None:
-    host = laptop.host("gpu-a", new=moment in BARE)
+    host = laptop.host("gpu-a", new=moment == UNPACKING)
     laptop.spec(SPEC)
     process = laptop.start("submit", "spec.yaml", "--poll", "0.1")
     wait_for(lambda: MOMENTS[moment](laptop, host), say=moment)
