@@ -75,15 +75,15 @@ def _asked(source: Path, arguments: Sequence[str]) -> bytes:
 
 def _is_within(source: Path) -> bool:
     """Tell whether `source` is in a repository with a work tree."""
+    nearest = _nearest(source)
+    if nearest is None:
+        return False
     question = ["rev-parse", "--is-inside-work-tree", "--absolute-git-dir"]
     answer = _run(source, question)
-    nearest = _nearest(source)
     if answer.code != 0:
-        if nearest is None and "not a git repository" in answer.err:
-            return False
         raise _refused(source, question, answer)
     inside, _, where = answer.out.rstrip(b"\n").partition(b"\n")
-    if nearest is not None and nearest.is_dir() and nearest.resolve() != Path(os.fsdecode(where)).resolve():
+    if nearest.is_dir() and nearest.resolve() != Path(os.fsdecode(where)).resolve():
         raise UseError(
             f"git cannot read the repository {nearest}, so it is unknown what it tracks and ignores; fix or remove it"
         )
