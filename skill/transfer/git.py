@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from queue_manager.core.terminal_text import one_line
 from skill.common.errors import UseError
+from skill.common.files import make_directory, write_whole
 
 _OPTIONS = ("-c", "core.fsmonitor=false")
 """No program that a repository's configuration names is run for a listing."""
@@ -36,8 +37,10 @@ def sent_files(source: Path) -> list[str]:
     if _is_within(source) and not _is_ignored(source):
         return _names(_asked(source, ["ls-files", "-z", "-co", "--exclude-standard"]))
     with tempfile.TemporaryDirectory() as empty:
-        # No template: hooks or excludes of this machine have nothing to do with the project.
-        _asked(source, ["init", "-q", "--bare", "--template=", empty])
+        # The least that git takes for a repository, without the templates of this machine.
+        for folder in ("objects", "refs"):
+            make_directory(Path(empty, folder))
+        write_whole(Path(empty, "HEAD"), "ref: refs/heads/none\n", durable=False)
         place = [f"--git-dir={empty}", f"--work-tree={source}", "-c", "core.bare=false"]
         return _names(_asked(source, [*place, "ls-files", "-z", "-o", "--exclude-standard"]))
 
