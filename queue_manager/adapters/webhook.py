@@ -11,7 +11,7 @@ _MOST = 2000
 
 
 class Reply(NamedTuple):
-    """`status` is None where no answer came, and `said` says why; else `said` is the beginning of the answer."""
+    """`status` is None where no answer came, and `body` is the reason; else `body` is the beginning of the answer."""
 
     status: int | None
     body: str = ""

@@ -195,7 +195,7 @@ def _end(turn: Turn, job: Job, attempt: Attempt, seen: b.Evidence, verdict: Verd
     if verdict.memory is not None and turn.state.manifest.launcher == SLURM:
         ooms = Ooms(job.host_ooms, job.gpu_ooms)
         after = slurm_memory.after(job.spec.slurm or {}, verdict.memory, ooms, status is Status.STUCK)
-        error = slurm_memory.told(error, after)
+        error = slurm_memory.describe(error, after)
         if after.is_final:
             status, due = Status.STUCK, None
     if verdict.rule is Rule.CARD and len(attempt.cards) == 1:

@@ -65,7 +65,7 @@ _FEISHU_BUSY = (9499, 11232)
 
 
 def judge(shape: str, status: int, body: str, retry_after: str | None) -> Answer:
-    """What the answer of a service means. `said`: the beginning of its body."""
+    """What the answer of a service means. `body`: its beginning."""
     if 200 <= status < 300:
         return _feishu(body) if shape == "feishu" else Answer()
     why = f"it answers {status}" + (f" ({one_line(body, 80)})" if body.strip() and "<" not in body else "")

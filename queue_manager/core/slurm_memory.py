@@ -28,7 +28,7 @@ def after(settings: Mapping[str, Any], memory: Memory, ooms: Ooms, is_last: bool
     return _host(settings, ooms, is_last)
 
 
-def told(error: str | None, what: After) -> str:
+def describe(error: str | None, what: After) -> str:
     """Return an error with what follows; before the line of the log, which it ends with."""
     parts = re.match(r"(out of \w+ memory)(.*)", error or "", re.DOTALL)
     return f"{error}; {what.says}" if parts is None else f"{parts.group(1)} ({what.says}){parts.group(2)}"

@@ -1,6 +1,6 @@
 """What Slurm takes of a run: how many tasks, on which nodes, and why no more for now. Pure.
 
-It is told how submissions and looks at the queue ended. A controller that is busy is asked again later and later; while
+It learns how submissions and looks at the queue ended. A controller that is busy is asked again later and later; while
 one is away nothing is submitted.
 """
 
@@ -20,7 +20,8 @@ from queue_manager.slurm.nodes import Nodes
 KIND = "slurm"
 """The kind of the condition that Slurm does not answer."""
 PATIENCE = 300.0
-"""Seconds for which a controller may be too busy to answer until a person is told. One that is away is told at once."""
+"""Seconds for which a controller may be too busy to answer before a person is notified. One that does not answer at all
+is reported at once."""
 FIRST, LONGEST = 5.0, 300.0
 """Seconds from a submission whose answer is not clear to the next one: doubled where that is not clear either."""
 SLOWEST = 8
@@ -42,7 +43,7 @@ class Admission:
         self._silences = 0
         self._is_full = False
 
-    # -- told -------------------------------------------------------------------------------------------------------
+    # -- results -------------------------------------------------------------------------------------------------------
 
     def configured(self, configuration: Configuration | Unreadable) -> None:
         """Take note of what the cluster says of itself, or why it does not."""

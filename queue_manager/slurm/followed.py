@@ -15,7 +15,7 @@ _WAITS = ("PENDING", "CONFIGURING")
 
 class Followed:
     """One attempt. `inherited` from an earlier manager. Times in epoch seconds: `kill_at`: when it was to be killed
-    first; `told`: whether it was last told to end by KILL, and when."""
+    first; `last_signal`: whether the last signal that it got was KILL, and when."""
 
     def __init__(self, spec: JobSpec, attempt: Attempt, cwd: str, inherited: bool) -> None:
         self.spec, self.attempt, self.cwd, self.inherited = spec, attempt, cwd, inherited
@@ -29,7 +29,7 @@ class Followed:
         self.listed_at = 0.0
         self.is_unsure = False
         self.unsure_since: float | None = None
-        self.told: tuple[bool, float] = False, 0.0
+        self.last_signal: tuple[bool, float] = False, 0.0
         self.place: Place | None = None
         self.kill_at: float | None = None
         self.is_revoked = False

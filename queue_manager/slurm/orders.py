@@ -26,7 +26,7 @@ class Seen(NamedTuple):
     """One look at the directory: names of attempts that are offered, and of those to be sent each of SIGNALS."""
 
     offered: frozenset[str]
-    told: Mapping[str, frozenset[str]]
+    signals: Mapping[str, frozenset[str]]
     end: bool
 
 
@@ -56,8 +56,8 @@ class Orders:
             return Gone()
         except OSError as error:
             return Unreadable(f"{self.directory}: {error.strerror}")
-        told = {number: _with(names, f".{number}") for number in SIGNALS}
-        return Seen(_with(names, _RUN), told, _END in names)
+        signals = {number: _with(names, f".{number}") for number in SIGNALS}
+        return Seen(_with(names, _RUN), signals, _END in names)
 
     def read(self, attempt: str) -> Offer | None:
         """Return an offer; None where it was taken back, or cannot be read."""

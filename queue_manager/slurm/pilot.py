@@ -65,7 +65,7 @@ class _Running:
     def __init__(self, offer: Offer, card: Card, base_mib: int, process: subprocess.Popen[bytes], began: float) -> None:
         self.offer, self.card, self.process, self.began = offer, card, process, began
         self.held = Held(offer.mib, (card.uuid,), (base_mib,))
-        self.told: set[str] = set()
+        self.signalled: set[str] = set()
 
 
 class Pilot:
@@ -254,7 +254,7 @@ class Pilot:
     # -- ends ---------------------------------------------------------------------------------------------------
 
     def _carry_out(self, look: Seen) -> None:
-        for number, names in look.told.items():
+        for number, names in look.signals.items():
             for name in names & self._running.keys():
                 self._tell(name, number)
 
@@ -268,11 +268,11 @@ class Pilot:
     def _tell(self, name: str, number: str) -> None:
         """Have the script of an attempt send its job a signal, once."""
         one = self._running[name]
-        if number in one.told:
+        if number in one.signalled:
             return
         with contextlib.suppress(OSError):
             write_whole(self._paths.root / "attempts" / name / "stop", [f"{number}\n".encode()], durable=False)
-            one.told.add(number)
+            one.signalled.add(number)
             one.process.send_signal(signal.SIGUSR2)
         if number == "KILL":
             self._kill_strays(one)

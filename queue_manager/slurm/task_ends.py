@@ -81,9 +81,9 @@ class TaskEnds:
         """Read how an attempt ended. `row`: as its task is listed; `output`: the file that Slurm writes of the task."""
         spec, cwd, n = followed.spec, followed.cwd, followed.attempt.n
         files = self._run_dir.paths.attempt(spec.id, n)
-        said = end(row, _text(output))
-        # What Slurm says of a pilot is said of all that ran in it.
-        oom = (said.oom and (record is None or not taken.pilot)) or attempt_files.ran_out_of_memory(files)
+        slurm_end = end(row, _text(output))
+        # What Slurm reports of a pilot holds for all that ran in it.
+        oom = (slurm_end.oom and (record is None or not taken.pilot)) or attempt_files.ran_out_of_memory(files)
         since = self._facts.since(spec, cwd, taken.at_ns)
         found = self._facts.gather(spec, cwd, n, since, record, lambda: oom)
         over_ns = record.at_ns if record is not None else attempt_files.beat_ns(files) or taken.at_ns
@@ -92,13 +92,13 @@ class TaskEnds:
         if found.output is not None and found.output.fresh:
             moved = moved or _changed_ns(found.output.path, cwd) >= since + half
         # A task may have run others before or, as a pilot, beside it.
-        limit = not taken.pilot and said.limit and (record is None or was_told_to_end(files))
+        limit = not taken.pilot and slurm_end.limit and (record is None or was_told_to_end(files))
         return replace(
             found,
             limit=limit or had_all_time(files),
             warned=attempt_files.was_warned(files),
             moved=moved,
-            cause=said.cause,
+            cause=slurm_end.cause,
         )
 
 

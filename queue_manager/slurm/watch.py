@@ -385,14 +385,14 @@ class SlurmWatch:
     # -- ends ---------------------------------------------------------------------------------------------------
 
     def stop(self, order: int, kill: bool) -> None:
-        """Ask an attempt to end, or have Slurm end it. What is asked again and again is told once a poll."""
+        """Ask an attempt to end, or have Slurm end it. A request that is repeated is sent once a poll."""
         followed, now = self._followed[order], self._clock()
         if self._pools.has(followed.name):
             self._pools.stop(followed.name, kill)
             return
-        place, (told, at) = self._places.of(followed.name), followed.told
-        if place is not None and (told != kill or now - at >= self._poll):
-            followed.told = kill, now
+        place, (killed, at) = self._places.of(followed.name), followed.last_signal
+        if place is not None and (killed != kill or now - at >= self._poll):
+            followed.last_signal = kill, now
             files = self._run_dir.paths.attempt(followed.spec.id, followed.attempt.n)
             stopping.stop(self._cluster, place, files, kill, followed.was_killed_for(now) if kill else 0.0)
 

@@ -84,9 +84,9 @@ class CommandAgent:
                 )  # fmt: skip
             except OSError as error:
                 ended = process.Ended(127, "exit", "", f"{self._spec.cmd[0]}: {error.strerror or error}", 0.0)
-            said = envelopes.read(self._spec.envelope, ended.output)
-            outcome, text = self._judge(request, ended, said, written)
-        self._keep(request, ended, said, outcome, text)
+            contents = envelopes.read(self._spec.envelope, ended.output)
+            outcome, text = self._judge(request, ended, contents, written)
+        self._keep(request, ended, contents, outcome, text)
         return outcome
 
     def end_leftovers(self) -> None:
@@ -96,36 +96,38 @@ class CommandAgent:
             shutil.rmtree(left, ignore_errors=True)
 
     def _judge(
-        self, request: Request, ended: process.Ended, said: envelopes.Said, written: Path
+        self, request: Request, ended: process.Ended, contents: envelopes.Contents, written: Path
     ) -> tuple[Answer | Trouble, str]:
         """What came of a call, and the text of the reply."""
-        usd, seconds = said.cost_usd, ended.seconds
+        usd, seconds = contents.cost_usd, ended.seconds
         if ended.how == "stopped":
-            return Trouble("interrupted", "ended because the loop stops", usd, seconds), said.text
+            return Trouble("interrupted", "ended because the loop stops", usd, seconds), contents.text
         if ended.how == "timeout":
             late = f"no reply within {self._spec.timeout:g} s; agent.timeout in config.json allows more"
-            return Trouble("timeout", late, usd, seconds), said.text
-        if ended.code != 0 or said.error is not None:
-            return self._told(said.error or f"{ended.output[-20000:]}\n{ended.errors[-20000:]}", ended, usd), said.text
+            return Trouble("timeout", late, usd, seconds), contents.text
+        if ended.code != 0 or contents.error is not None:
+            return self._trouble(
+                contents.error or f"{ended.output[-20000:]}\n{ended.errors[-20000:]}", ended, usd
+            ), contents.text
         try:
-            text = _reply_text(written, said.text)
+            text = _reply_text(written, contents.text)
             return Answer(reply.read(request.role, text), usd, seconds), text
         except reply.ReplyError as error:
-            if trouble.is_told(said.text):
-                return self._told(said.text, ended, usd), said.text
-            return Trouble("malformed", str(error), usd, seconds), said.text
+            if trouble.is_trouble(contents.text):
+                return self._trouble(contents.text, ended, usd), contents.text
+            return Trouble("malformed", str(error), usd, seconds), contents.text
 
-    def _told(self, text: str, ended: process.Ended, usd: float | None) -> Trouble:
-        told = trouble.read(text, self._clock(), self._zone or datetime.now().astimezone().tzinfo or trouble.UTC)
-        said = told.message or "it printed nothing"
-        message = said if ended.code == 0 else f"the agent ended with exit code {ended.code}: {said}"
-        return Trouble(told.kind, message, usd, ended.seconds, told.until)
+    def _trouble(self, text: str, ended: process.Ended, usd: float | None) -> Trouble:
+        reason = trouble.read(text, self._clock(), self._zone or datetime.now().astimezone().tzinfo or trouble.UTC)
+        words = reason.message or "it printed nothing"
+        message = words if ended.code == 0 else f"the agent ended with exit code {ended.code}: {words}"
+        return Trouble(reason.kind, message, usd, ended.seconds, reason.until)
 
     def _log(self, request: Request, end: str) -> Path:
         return self._workdir.logs / f"{request.ask:04d}_{request.role}_{end}"
 
     def _keep(
-        self, request: Request, ended: process.Ended, said: envelopes.Said, outcome: Answer | Trouble, text: str
+        self, request: Request, ended: process.Ended, contents: envelopes.Contents, outcome: Answer | Trouble, text: str
     ) -> None:
         raw: dict[str, Any] = {
             "ask": request.ask,
@@ -135,7 +137,7 @@ class CommandAgent:
             "digest": digest(self._spec.cmd),
             "outcome": "answered" if isinstance(outcome, Answer) else outcome.kind,
             "error": None if isinstance(outcome, Answer) else outcome.text,
-            "cost_usd": said.cost_usd,
+            "cost_usd": contents.cost_usd,
             "seconds": round(ended.seconds, 3),
             "exit_code": ended.code,
             "stdout": ended.output[-_MOST_LOGGED:],

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 
-class Said(NamedTuple):
+class Contents(NamedTuple):
     """The text of an agent's last message, what the call cost in USD, and the error that the output reports."""
 
     text: str
@@ -20,29 +20,29 @@ class Said(NamedTuple):
     error: str | None = None
 
 
-def read(envelope: str, output: str) -> Said:
+def read(envelope: str, output: str) -> Contents:
     """Read the output of an agent. Output that does not have the form of the envelope counts as text: an agent that
     fails early prints plain words."""
     return ENVELOPES[envelope](output)
 
 
-def _raw(output: str) -> Said:
-    return Said(output)
+def _raw(output: str) -> Contents:
+    return Contents(output)
 
 
-def _claude(output: str) -> Said:
+def _claude(output: str) -> Contents:
     results = [one for one in _messages(output) if one.get("type") == "result"]
     if not results:
-        return Said(output)
+        return Contents(output)
     last = results[-1]
     text = last.get("result")
     text = text if isinstance(text, str) else ""
     failed = last.get("is_error") is True or str(last.get("subtype", "success")).startswith("error")
     error = (text or f"the agent stopped: {last.get('subtype')}") if failed else None
-    return Said(text, _usd(last.get("total_cost_usd")), error)
+    return Contents(text, _usd(last.get("total_cost_usd")), error)
 
 
-def _codex(output: str) -> Said:
+def _codex(output: str) -> Contents:
     text, error, seen = "", None, False
     for one in _messages(output):
         kind = one.get("type")
@@ -58,7 +58,7 @@ def _codex(output: str) -> Said:
             inner = one.get("error")
             message = inner.get("message") if isinstance(inner, dict) else one.get("message")
             error = message if isinstance(message, str) and message else "the turn failed"
-    return Said(text, None, error) if seen else Said(output)
+    return Contents(text, None, error) if seen else Contents(output)
 
 
 def _messages(output: str) -> Iterator[dict[str, Any]]:
@@ -86,5 +86,5 @@ def _usd(value: Any) -> float | None:
     return float(value) if good else None
 
 
-ENVELOPES: dict[str, Callable[[str], Said]] = {"claude": _claude, "codex": _codex, "raw": _raw}
+ENVELOPES: dict[str, Callable[[str], Contents]] = {"claude": _claude, "codex": _codex, "raw": _raw}
 """By the name that config.json gives."""

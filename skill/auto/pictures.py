@@ -40,7 +40,7 @@ def best_path(campaign: Campaign) -> list[Node]:
     return path[::-1]
 
 
-def said(node: Node, campaign: Campaign) -> str:
+def label(node: Node, campaign: Campaign) -> str:
     """A node in a line."""
     value = "" if node.value is None else f" {campaign.config.objective.metric} {number(node)}"
     state = (node.verdict or node.status).replace("_", " ")
@@ -99,7 +99,7 @@ def progress(campaign: Campaign) -> Drawing:
         if node.value is not None:
             shapes += _point(node, x.at(place), y, campaign)
         else:
-            shapes.append(Dot(x.at(place), _HEIGHT - _BOTTOM - 6, 4, colour(node), title=said(node, campaign)))
+            shapes.append(Dot(x.at(place), _HEIGHT - _BOTTOM - 6, 4, colour(node), title=label(node, campaign)))
         if place % every == 0:
             shapes.append(Words(x.at(place), _HEIGHT - _BOTTOM + 18, node.id, 11, INK, "middle"))
     shapes.append(Words((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 12, "nodes, as they were judged", 12, INK, "middle"))
@@ -113,7 +113,7 @@ def _point(node: Node, x: float, y: _Scale, campaign: Campaign) -> list[Shape]:
         low, high = y.at(value - node.sd), y.at(value + node.sd)
         shapes.append(Line(((x, low), (x, high)), INK, 1))
         shapes += [Line(((x - 4, end), (x + 4, end)), INK, 1) for end in (low, high)]
-    return [*shapes, Dot(x, y.at(value), 5, colour(node), title=said(node, campaign))]
+    return [*shapes, Dot(x, y.at(value), 5, colour(node), title=label(node, campaign))]
 
 
 def _best_line(judged: Sequence[Node], x: _Scale, y: _Scale) -> Line:
@@ -235,7 +235,7 @@ def _boxed(node: Node, at: tuple[float, float], campaign: Campaign, *, heavy: bo
     title = title if len(title) <= _TITLE else title[: _TITLE - 1] + "…"
     state = number(node) if node.value is not None else (node.verdict or node.status).replace("_", " ")
     return [
-        Box(x, y, *_BOX, colour(node), INK, dash=waits, heavy=heavy, title=said(node, campaign)),
+        Box(x, y, *_BOX, colour(node), INK, dash=waits, heavy=heavy, title=label(node, campaign)),
         Words(x + 8, y + 16, f"{node.id}  {state}", 12, bold=True),
         Words(x + 8, y + 31, title, 11),
     ]

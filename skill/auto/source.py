@@ -168,8 +168,8 @@ class GitSource:
         for entry in sorted((self._common_dir() / "worktrees").glob("*/gitdir")):
             with contextlib.suppress(OSError, UnicodeDecodeError):
                 # git 2.48 may write it relative to its own place
-                told = entry.parent / entry.read_text(encoding="utf-8").strip()
-                if os.path.realpath(told) == os.path.realpath(path / ".git"):
+                link = entry.parent / entry.read_text(encoding="utf-8").strip()
+                if os.path.realpath(link) == os.path.realpath(path / ".git"):
                     return entry.parent
         return None
 
@@ -201,8 +201,8 @@ def _changes(base: str, path: Path, environment: Mapping[str, str]) -> list[gate
     heads = {name: head.split() for head, name in zip(raw[::2], raw[1::2], strict=True)}
     blobs = {name: head[3] for name, head in heads.items() if head[1] not in (gate.GONE, gate.REPOSITORY)}
     asked = "".join(f"{blob}\n" for blob in blobs.values()).encode()
-    told = git.run("cat-file", "--batch-check=%(objectsize)", cwd=path, environment=environment, given=asked)
-    sizes = dict(zip(blobs, map(int, told.split()), strict=True))
+    sizes_text = git.run("cat-file", "--batch-check=%(objectsize)", cwd=path, environment=environment, given=asked)
+    sizes = dict(zip(blobs, map(int, sizes_text.split()), strict=True))
     changes = []
     for line in git.paths("diff", "--numstat", *options, cwd=path, environment=environment):
         added, removed, name = line.split("\t", 2)

@@ -113,8 +113,8 @@ def summary(campaign: Campaign) -> str:
 
 def narration(campaign: Campaign) -> str:
     """The prose that the agent wrote last; empty where it was never asked for."""
-    told: list[Ask] = [ask for ask in campaign.asks.values() if ask.role == "report" and ask.outcome == "answered"]
-    return told[-1].text if told else ""
+    reports: list[Ask] = [ask for ask in campaign.asks.values() if ask.role == "report" and ask.outcome == "answered"]
+    return reports[-1].text if reports else ""
 
 
 def standing(campaign: Campaign) -> str:

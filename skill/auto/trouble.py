@@ -45,25 +45,25 @@ _CLOCK = re.compile(
 )
 
 
-class Told(NamedTuple):
-    """Why an agent did not answer, in one line of its own words, and when it may answer again, where it said so."""
+class Reason(NamedTuple):
+    """Why an agent did not answer, in a line of its output, and when it may answer again, where the output says so."""
 
     kind: Kind
     message: str
     until: float | None = None
 
 
-def read(text: str, now: float, local: tzinfo = UTC) -> Told:
+def read(text: str, now: float, local: tzinfo = UTC) -> Reason:
     """What a failed call says. `local`: the time zone of clock times that name none."""
     message = _telling_line(text)
     if _LIMIT.search(text):
-        return Told("usage_limit", message, _resume(text, now, local))
+        return Reason("usage_limit", message, _resume(text, now, local))
     if _LOGIN.search(text):
-        return Told("failed", f"{message} (log the agent in, or allow its key in agent.env)")
-    return Told("failed", message, _resume(text, now, local) if _OUTAGE.search(text) else None)
+        return Reason("failed", f"{message} (log the agent in, or allow its key in agent.env)")
+    return Reason("failed", message, _resume(text, now, local) if _OUTAGE.search(text) else None)
 
 
-def is_told(text: str) -> bool:
+def is_trouble(text: str) -> bool:
     """Whether a text without any reply tells of a limit, an outage or a missing login. Longer ones are prose."""
     return len(text) < 2000 and any(pattern.search(text) for pattern in (_LIMIT, _LOGIN, _OUTAGE))
 
@@ -96,7 +96,7 @@ def _resume(text: str, now: float, local: tzinfo) -> float | None:
 
 
 def _next_clock(clock: re.Match[str], now: float, local: tzinfo) -> float | None:
-    """The next time that a clock shows what was said."""
+    """The next moment at which a clock shows the time that the text names."""
     try:
         zone = ZoneInfo(clock["zone"]) if clock["zone"] else local
     except (KeyError, ValueError, OSError):  # a zone that this machine does not know
@@ -106,12 +106,12 @@ def _next_clock(clock: re.Match[str], now: float, local: tzinfo) -> float | None
         return None
     hour = int(clock["hour"]) % 12 + (12 if clock["half"].lower() == "pm" else 0)
     try:
-        told = present.replace(hour=hour, minute=int(clock["minute"] or 0), second=0, microsecond=0)
+        moment = present.replace(hour=hour, minute=int(clock["minute"] or 0), second=0, microsecond=0)
         if clock["month"]:
             month = _MONTHS.index(clock["month"].lower()) + 1
-            told = told.replace(year=int(clock["year"] or present.year), month=month, day=int(clock["day"]))
+            moment = moment.replace(year=int(clock["year"] or present.year), month=month, day=int(clock["day"]))
     except ValueError:
         return None
-    if told <= present and not clock["month"]:
-        told += timedelta(days=1)
-    return told.timestamp()
+    if moment <= present and not clock["month"]:
+        moment += timedelta(days=1)
+    return moment.timestamp()

@@ -194,18 +194,18 @@ def _by_rsync(
             return Unreachable(f"the code was not copied within {_LIMIT:.0f} s", "timeout")
         if done.returncode == 0:
             return Pushed(*parse_stats(done.stdout.decode(errors="replace")), "rsync")
-        said = done.stderr.decode(errors="replace")
-        reason = reason_of(said)
+        errors = done.stderr.decode(errors="replace")
+        reason = reason_of(errors)
         if done.returncode == _VANISHED:
             return f"files disappeared here while the code was being copied: {reason}; run the same command again"
         if done.returncode in _NO_RSYNC:
             return _Unusable(f"{reason} (exit code {done.returncode})")
-        if done.returncode == _TORN and ssh_words.kind(said) not in _IN_VAIN:
+        if done.returncode == _TORN and ssh_words.kind(errors) not in _IN_VAIN:
             there = host.run(["rsync", "--version"])
             if isinstance(there, CommandResult) and there.code != 0:
                 return _Unusable(f"it cannot run there: {excerpt(there.err) or reason}")
         # Where ssh was refused, rsync may say itself that the connection was dropped.
-        in_vain = done.returncode in (_SSH, _TORN) and ssh_words.kind(said) in _IN_VAIN
+        in_vain = done.returncode in (_SSH, _TORN) and ssh_words.kind(errors) in _IN_VAIN
         if done.returncode not in _DROPPED or in_vain:
             return f"rsync to {host.name} failed with exit code {done.returncode}: {reason}"
         _again(host, attempt, reason, say)

@@ -265,7 +265,7 @@ _PLACE = f"""{_OURS}
 mark=$4 count=$5 to=new/$6 size=$7 mode=$8 time=$9
 shift 9
 case $to in */*) mkdir -p -- "${{to%/*}}" || exit 1 ;; esac
-quietly() {{ "$@" 2> said || {{ sed '/records/d; /copied/d' said >&2; return 1; }}; }}
+quietly() {{ "$@" 2> errors || {{ sed '/records/d; /copied/d' errors >&2; return 1; }}; }}
 if [ "$count" = 1 ]; then
     rm -f -- "$to"; quietly dd if=/dev/null of="$to" bs=1 count=0 seek="$size" || exit 1
 fi

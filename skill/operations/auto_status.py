@@ -33,28 +33,28 @@ def headline(found: dict[str, Any]) -> str:
 
 def lines(found: dict[str, Any]) -> list[str]:
     """Return the lines above the table of nodes: the best, the budget, what is in flight."""
-    said = [headline(found)]
+    lines = [headline(found)]
     metric, nodes = found["objective"]["metric"], {row["id"]: row for row in found["nodes"]}
     best = nodes.get(found["best"] or "")
     base = next((row for row in found["nodes"] if row["kind"] == "baseline"), None)
     if best is not None and base is not None:
         than = "" if best is base else f"; baseline {value_text(base)}"
-        said.append(f"  best: {best['id']} {metric} {value_text(best)}{than}")
+        lines.append(f"  best: {best['id']} {metric} {value_text(best)}{than}")
     if found["limits"]:
-        said.append("  " + ", ".join(f"{row['limit']} {_used(row)}" for row in found["limits"]))
+        lines.append("  " + ", ".join(f"{row['limit']} {_used(row)}" for row in found["limits"]))
     spent = found["spent"]
-    said.append(f"  spent: GPUs {_spent(spent['gpu'])}, agent {_spent(spent['agent'])}")
+    lines.append(f"  spent: GPUs {_spent(spent['gpu'])}, agent {_spent(spent['agent'])}")
     running = [
         job["id"] for row in found["nodes"] for job in row["jobs"] if job["status"] in ("submitting", "submitted")
     ]
     if running:
-        said.append(
+        lines.append(
             f"  in the queue: {', '.join(running[:8])}" + (f" and {len(running) - 8} more" if running[8:] else "")
         )
     for ask in found["asks"]:
-        said.append(f"  the agent is asked: {ask['role']}{' ' + ask['node'] if ask['node'] else ''}")
-    said += [f"  alert {one['at']}: {one['text']}" for one in found["alerts"][-3:]]
-    return said
+        lines.append(f"  the agent is asked: {ask['role']}{' ' + ask['node'] if ask['node'] else ''}")
+    lines += [f"  alert {one['at']}: {one['text']}" for one in found["alerts"][-3:]]
+    return lines
 
 
 def value_text(row: dict[str, Any]) -> str:
@@ -90,13 +90,13 @@ def tree(found: dict[str, Any]) -> list[str]:
         children.setdefault(row["parent"], []).append(row)
 
     def draw(parent: str | None, depth: int) -> list[str]:
-        said = []
+        lines = []
         for row in children.get(parent, ()):
             state = row["state"]
             mark = "*" if row["id"] == found["best"] else ""
-            said.append(f"{'  ' * depth}{row['id']}{mark} {state} {value_text(row)} {what(row)}")
-            said += draw(row["id"], depth + 1)
-        return said
+            lines.append(f"{'  ' * depth}{row['id']}{mark} {state} {value_text(row)} {what(row)}")
+            lines += draw(row["id"], depth + 1)
+        return lines
 
     return draw(None, 0)
 

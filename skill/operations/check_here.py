@@ -20,7 +20,7 @@ HERE = "localhost"
 """What this machine is called where a host is asked for."""
 
 
-class Told(NamedTuple):
+class Checked(NamedTuple):
     """`faults`: why nothing could start here; `blocked`: why some jobs could not, while others can; `warnings`: what
     prevents no start."""
 
@@ -38,12 +38,12 @@ def is_meant(names: Sequence[str], pool: str | None, manifest: Manifest) -> bool
     return not names and pool is None and not manifest.hosts and not any(one.enabled for one in known.values())
 
 
-def check_here(manifest: Manifest, spec: Given) -> Told:
+def check_here(manifest: Manifest, spec: Given) -> Checked:
     """Check a built spec on this machine. Raises FailedError where that is not possible."""
     manifest = settle(manifest, beside(spec))
     place = beside(spec) / LOCAL_RUNS if manifest.launcher == SLURM else None
     document = local_manager.preflight(manifest, place)
-    found = told(manifest, document)
+    found = judge(manifest, document)
     there = existing_outputs.read(document)
     faults, warnings = [*found.faults], [*hosts_warning(manifest), *found.warnings]
     if manifest.launcher == SLURM:
@@ -53,10 +53,10 @@ def check_here(manifest: Manifest, spec: Given) -> Told:
         faults += [refused] if refused else []
         warnings += [] if refused else live_runs.warnings(there.live, there.live_unknown)
         warnings += existing_outputs.words(there, manifest.jobs)
-    return Told(found.verdict, tuple(faults), found.blocked, tuple(warnings))
+    return Checked(found.verdict, tuple(faults), found.blocked, tuple(warnings))
 
 
-def told(manifest: Manifest, document: Mapping[str, Any]) -> Told:
+def judge(manifest: Manifest, document: Mapping[str, Any]) -> Checked:
     """Judge this machine by what `local_manager.preflight` found. Jobs that are blocked stop the others only where
     none is left that could start."""
     verdict = this_machine.judge(manifest, document)
@@ -65,8 +65,8 @@ def told(manifest: Manifest, document: Mapping[str, Any]) -> Told:
     faults = [text for text in verdict.faults if text not in about]
     left = this_machine.startable(manifest, blocked)
     if blocked and not left:
-        return Told(verdict, (*faults, f"no job could start: {'; '.join(about)}"), (), verdict.warnings)
+        return Checked(verdict, (*faults, f"no job could start: {'; '.join(about)}"), (), verdict.warnings)
     waiting = len(manifest.jobs) - left - len(blocked)
     if waiting > 0:
         about.append(f"{jobs_text(waiting)} more could not start, since they depend on those")
-    return Told(verdict, tuple(faults), tuple(about), verdict.warnings)
+    return Checked(verdict, tuple(faults), tuple(about), verdict.warnings)

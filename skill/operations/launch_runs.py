@@ -182,11 +182,13 @@ class Hosts:
                 try:
                     jobs = tuple(dispatch.job(record) for record in new)
                     phases = tuple(Phase(name) for name in dict.fromkeys(job.phase for job in jobs))
-                    told = there.add(document, Request(request, "add", phases=phases, specs=jobs), assign_added.share)
+                    answers = there.add(
+                        document, Request(request, "add", phases=phases, specs=jobs), assign_added.share
+                    )
                 except (ManifestError, UseError) as error:
                     found = found._replace(refused={**found.refused, **dict.fromkeys(_ids(new), str(error))})
                     continue
-                found = _with_answer(found, _ids(new), told[0].asked if told else "its manager was not asked")
+                found = _with_answer(found, _ids(new), answers[0].asked if answers else "its manager was not asked")
         return found
 
 

@@ -92,9 +92,9 @@ def _here(manifest: Manifest, spec: Given, gpus: int | None, decided: Where | No
         machine = what_if.with_cards(manifest, machine, gpus)
         warnings += local_preflight.unset_words(document, {job.id for job in manifest.jobs})
     else:
-        told = check_here.told(manifest, document)
-        faults += told.faults
-        warnings += [*told.blocked, *told.warnings]
+        checked = check_here.judge(manifest, document)
+        faults += checked.faults
+        warnings += [*checked.blocked, *checked.warnings]
     warnings += hosts_warning(manifest)
     if there is not None:
         refused = live_runs.refusal(there.live, str(spec), file=file_of(spec))

@@ -21,13 +21,13 @@ MANY = 100
 _START = re.compile(r"to start at (\S+)")
 
 
-def rows(manifest: Manifest, told: Mapping[str, Any]) -> list[dict[str, Any]]:
+def rows(manifest: Manifest, document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return a row for the jobs of each phase that ask for the same: `phase`, `options` of a task, `jobs`; `tasks` and
     `arrays`: how many; `bundle`: jobs that a task runs in turn at most; `starts`: when Slurm would start the first now,
-    in its words, None where it does not say; and `allocations`, where they share some. `told`: the document of
+    in its words, None where it does not say; and `allocations`, where they share some. `document`: the document of
     queue_manager.remote.preflight from where Slurm's commands are."""
-    starts = slurm_preflight.starts(told)
-    most = slurm_preflight.most_tasks(told) or slurm_arrays.ARRAY
+    starts = slurm_preflight.starts(document)
+    most = slurm_preflight.most_tasks(document) or slurm_arrays.ARRAY
     found = []
     for one in engines.classes(manifest):
         start = starts.get(one.options)

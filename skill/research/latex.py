@@ -44,8 +44,8 @@ def typeset(folder: Path, main: str, out: Path) -> Typeset | None:
                 command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE
             )
             if done.returncode != 0:
-                said = (done.stdout + b"\n" + done.stderr).decode("utf-8", "replace")
-                return Typeset(program, None, tex_syntax.first_error(said) or f"exit code {done.returncode}")
+                output = (done.stdout + b"\n" + done.stderr).decode("utf-8", "replace")
+                return Typeset(program, None, tex_syntax.first_error(output) or f"exit code {done.returncode}")
     except subprocess.TimeoutExpired:
         return Typeset(program, None, f"it took longer than {PATIENCE:g} s")
     pdf = out / Path(main).with_suffix(".pdf").name

@@ -74,7 +74,7 @@ def _numbers(there: str, known: Macros) -> Iterator[Fault]:
             runs = " ".join(one.runs)
             yield Fault(NUMBERS, number, f"\\{name} is {value}; the evidence says {one.value} (runs: {runs})")
         elif about != macros.about(one):
-            yield Fault(NUMBERS, number, f"what is said of \\{name} was changed; it is: {macros.about(one).strip()}")
+            yield Fault(NUMBERS, number, f"the comment about \\{name} was changed; it is: {macros.about(one).strip()}")
     for name in missing:
         one = known.numbers[name]
         yield Fault(NUMBERS, 1, f"\\{name} is missing; the evidence says {one.value} (runs: {' '.join(one.runs)})")
@@ -89,9 +89,9 @@ def _lines(name: str, expected: str, there: str) -> Iterator[Fault]:
         should = wanted[number - 1] if number <= len(wanted) else None
         if line != should:
             typed = should is not None and _typed(should, line)
-            said = f"{typed} was typed by hand; " if typed else ""
+            prefix = f"{typed} was typed by hand; " if typed else ""
             yield Fault(
-                name, number, f"{said}the evidence says: {should}" if should else f"is not of the evidence: {line}"
+                name, number, f"{prefix}the evidence says: {should}" if should else f"is not of the evidence: {line}"
             )
     for number in range(len(had), len(wanted)):
         yield Fault(name, number + 1, f"is missing: {wanted[number]}")

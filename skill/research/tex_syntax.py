@@ -1,5 +1,5 @@
 r"""Whether a LaTeX text holds together, where no LaTeX is installed: braces, environments, its files.
-Also the first error in what LaTeX itself said. Pure."""
+Also the first error in LaTeX's own output. Pure."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def _closes(opened: list[tuple[str, int]], name: str) -> str | None:
     return None
 
 
-def first_error(said: str) -> str | None:
-    """The first error in what LaTeX said, with file and line where it told them."""
-    found = _ERROR.search(said)
+def first_error(output: str) -> str | None:
+    """The first error in LaTeX's output, with file and line where it names them."""
+    found = _ERROR.search(output)
     if found is None:
         return None
     if found[1]:
-        rest = said[found.end() :].lstrip("\n").partition("\n")[0]
+        rest = output[found.end() :].lstrip("\n").partition("\n")[0]
         detail = f" ({rest.strip()})" if re.match(r"l\.\d+ ", rest) else ""
         return f"{found[1]}:{found[2]}: {found[3]}{detail}"
     return found[4]

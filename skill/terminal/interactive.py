@@ -84,16 +84,16 @@ class Interactive:
         canvas = Canvas(self._output)
         leaves: BaseException | None = None
         try:
-            with _signals() as told, _taken(canvas, keyboard) as stop:
+            with _signals() as received, _taken(canvas, keyboard) as stop:
                 while True:
                     self._over = is_over()
                     if self._over and not (self._keys and self._view.is_reading):
                         break
                     self._update()
                     canvas.draw(self.picture())
-                    keys = self._read(keyboard, told)
-                    if signal.SIGTSTP in told:
-                        told.discard(signal.SIGTSTP)
+                    keys = self._read(keyboard, received)
+                    if signal.SIGTSTP in received:
+                        received.discard(signal.SIGTSTP)
                         stop()
                     for key in keys:
                         if self._press(key) == "redraw":
@@ -165,7 +165,7 @@ class Interactive:
         room = pages.room_of(self._scene(), self._output.width, self._output.height)
         return Board([row["id"] for row in self._shown], matrix.grid(self._matrices or ()), statuses, room)
 
-    def _read(self, keyboard: Keyboard | None, told: set[int]) -> list[str]:
+    def _read(self, keyboard: Keyboard | None, received: set[int]) -> list[str]:
         """Wait for keys or the next frame. Raises KeyboardInterrupt and SystemExit for signals that came."""
         keys: list[str] = []
         if keyboard is None:
@@ -175,9 +175,9 @@ class Interactive:
                 keys = keyboard.read(TICK)
             except (EOFError, OSError):  # the terminal has gone
                 raise KeyboardInterrupt from None
-        if signal.SIGINT in told:
+        if signal.SIGINT in received:
             raise KeyboardInterrupt
-        ended = told & {signal.SIGTERM, signal.SIGHUP}
+        ended = received & {signal.SIGTERM, signal.SIGHUP}
         if ended:
             raise SystemExit(128 + min(ended))
         return keys
@@ -251,22 +251,22 @@ def _taken(canvas: Canvas, keyboard: Keyboard | None) -> Iterator[Callable[[], N
 def _signals() -> Iterator[set[int]]:
     """Gives a set of the signals that have come, for a loop to look at: none cuts a frame in two. A second Ctrl-C
     before that is a KeyboardInterrupt at once. Signals that are ignored stay so."""
-    told: set[int] = set()
+    received: set[int] = set()
     usual = {
         signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL,
         signal.SIGTSTP: signal.SIG_DFL,
     }  # fmt: skip
 
     def tell(number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGINT and number in told:
+        if number == signal.SIGINT and number in received:
             raise KeyboardInterrupt
-        told.add(number)
+        received.add(number)
 
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         before = {one: signal.signal(one, tell) for one, as_usual in usual.items() if signal.getsignal(one) is as_usual}
     try:
-        yield told
+        yield received
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)

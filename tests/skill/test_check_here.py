@@ -94,15 +94,15 @@ def on_gpus(used: list[int]) -> Mapping[str, Any]:
 
 def test_gpus_that_others_hold_now_are_named() -> None:
     made = build("project: p\ncwd: /\ntemplate: {id: a, cmd: x}\n", "s").manifest
-    busy = check_here.told(made, on_gpus([9000, 70_000]))
+    busy = check_here.judge(made, on_gpus([9000, 70_000]))
     assert busy.faults == ()
     assert "none of its 2 GPUs is free now; jobs wait until one is" in busy.warnings
     assert busy.verdict.cells["cards"].says == "0 of 2 free"
-    half = check_here.told(made, on_gpus([3, 70_000]))
+    half = check_here.judge(made, on_gpus([3, 70_000]))
     assert half.verdict.cells["cards"].says == "1 of 2 free"
     assert half.warnings == ()
     several = made._replace(jobs=(made.jobs[0]._replace(gpus=4),))
-    assert "can never run here" in check_here.told(several, on_gpus([0, 0])).faults[0]
+    assert "can never run here" in check_here.judge(several, on_gpus([0, 0])).faults[0]
 
 
 def test_whom_a_blocked_job_holds_up() -> None:

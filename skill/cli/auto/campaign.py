@@ -91,11 +91,11 @@ def steer(workdir: Path, note: str) -> int:
     return DONE
 
 
-def _steer_node(workdir: Path, verb: Literal["pin", "kill", "boost"], node: str, said: str) -> int:
+def _steer_node(workdir: Path, verb: Literal["pin", "kill", "boost"], node: str, message: str) -> int:
     from skill.operations import auto_steer
 
     auto_steer.steer_node(workdir, verb, node)
-    print(said)
+    print(message)
     return DONE
 
 
