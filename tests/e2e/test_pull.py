@@ -87,12 +87,12 @@ def make_run(laptop: Laptop, spec: str, **jobs: tuple[int, ...]) -> Run:
         bundle = bootstrap.bundle_for(facts)
         assert bootstrap.place_runtime(host, facts, bundle) is None
         assert bootstrap.place_run(host, run.id, b"{}") is None
-        identity = bootstrap.claim_identity(host)
-        assert isinstance(identity, str)
+        named = bootstrap.claim_identity(host)
+        assert isinstance(named, bootstrap.Named)
         host.close()
         with assignment.changed(run) as now:
             part = now.assigned.part(name)._replace(
-                state=assignment.SUBMITTED, host_id=identity, python=facts.python.path, runtime=bundle.digest
+                state=assignment.SUBMITTED, host_id=named.host_id, python=facts.python.path, runtime=bundle.digest
             )
             now.assigned = now.assigned.with_part(part)
         there = laptop.hosts[name].home / part.cwd
