@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import kept_runtime, lock_dir, slurm_cluster
+from tests import lock_dir, shared_folder, slurm_cluster
 from tests.e2e.runs import World
 from tests.laptop import Laptop
 
@@ -28,7 +28,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 # What runs of tests have is nothing to other users of this machine, and vice versa.
 _LOCK_DIR = lock_dir.set_for_all()
-_KEPT_RUNTIME = kept_runtime.begin()
+_SHARED = shared_folder.begin()
 
 # The python3 of a folder of shims (pyenv, asdf) is a shell script that starts forty programs to find the real one, and
 # hosts and jobs start it hundreds of times.
@@ -135,8 +135,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Workers of xdist tell how long each test took to the process that started them, which writes it down."""
     shutil.rmtree(_LOCK_DIR, ignore_errors=True)
-    if _KEPT_RUNTIME is not None:
-        shutil.rmtree(_KEPT_RUNTIME, ignore_errors=True)
+    if _SHARED is not None:
+        shutil.rmtree(_SHARED, ignore_errors=True)
     if session.config.getoption("record_durations") and not hasattr(session.config, "workerinput"):
         long = {name: round(took) for name, took in sorted(_took.items()) if took > 1}
         _DURATIONS.write_text(json.dumps(long, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")

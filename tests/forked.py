@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import functools
 import gc
+import hashlib
 import importlib
 import json
 import os
@@ -18,9 +20,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
+
+from tests import shared_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = ("queue_manager", "skill", "tests.impatient")
@@ -98,24 +102,45 @@ def start(module: str, arguments: list[str], cwd: Path, environment: Mapping[str
 
 @functools.cache
 def _server(module: str, early: tuple[tuple[str, str], ...]) -> socket.socket:
-    """Start whoever forks a program; it ends with this process, or when this end is closed. `early`: the variables that
-    count as a program begins, which have to be the same."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for end in (ours, theirs):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST)
-    subprocess.Popen(
-        [sys.executable, "-m", "tests.forked", module],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), **dict(early)},
-        stdin=theirs.fileno(), stdout=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    theirs.close()
+    """Connect to the process that forks a program for all workers of these tests: the first one starts it, and it ends
+    with the last. `early`: the variables that count as a program begins, which have to be the same."""
+    name = hashlib.sha256(repr((module, early)).encode()).hexdigest()[:16]
+    path = shared_folder.path() / f"{name}.socket"
+    ours = _socket()
+    with _locked(path):
+        try:
+            ours.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):  # refused: it was killed
+            path.unlink(missing_ok=True)
+            with _socket() as listens:
+                listens.bind(str(path))
+                listens.listen(64)
+                subprocess.Popen(
+                    [sys.executable, "-m", "tests.forked", module, str(path)],
+                    cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), **dict(early)},
+                    stdin=listens.fileno(), stdout=subprocess.DEVNULL, start_new_session=True,
+                )  # fmt: skip
+            ours.connect(str(path))
     return ours
+
+
+def _socket() -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST)
+    return made
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 # -- whoever forks them -----------------------------------------------------------------------------------------------
 
 
-def _serve(module: str, requests: socket.socket) -> None:
+def _serve(module: str, listens: socket.socket, path: Path) -> None:
     """Fork a program for each request, and tell how each has ended."""
     gc.disable()
     _import_all(module)
@@ -126,8 +151,9 @@ def _serve(module: str, requests: socket.socket) -> None:
     signal.set_wakeup_fd(wakes)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
     waits = select.poll()
-    waits.register(requests, select.POLLIN)
+    waits.register(listens, select.POLLIN)
     waits.register(woken, select.POLLIN)
+    workers: dict[int, socket.socket] = {}
     running: dict[int, int] = {}
     ended: dict[int, int] = {}
     """Of each its pid, by the socket that tells how it has ended."""
@@ -138,27 +164,45 @@ def _serve(module: str, requests: socket.socket) -> None:
                 for tells in _tell_ends(running):
                     ended[tells] = running.pop(tells)
                     waits.register(tells, select.POLLIN)
-            elif fd == requests.fileno():
-                request, fds, _flags, _address = socket.recv_fds(requests, _MOST, 3)
+            elif fd == listens.fileno():
+                worker = listens.accept()[0]
+                workers[worker.fileno()] = worker
+                waits.register(worker, select.POLLIN)
+            elif fd in workers:
+                request, fds, _flags, _address = socket.recv_fds(workers[fd], _MOST, 3)
                 if not request:
-                    return
+                    waits.unregister(fd)
+                    workers.pop(fd).close()
+                    if not workers and _ends(listens, path):
+                        return
+                    continue
                 out, err, tells = fds
                 pid = os.fork()
                 if pid == 0:
                     signal.set_wakeup_fd(-1)
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                    requests.close()
-                    for other in (woken, wakes, tells, *running, *ended):
-                        os.close(other)
+                    for other in (listens, *workers.values()):
+                        other.close()
+                    for number in (woken, wakes, tells, *running, *ended):
+                        os.close(number)
                     _become(module, request, out, err)
                 os.close(out)
                 os.close(err)
                 running[tells] = pid
-                requests.send(str(pid).encode())
+                workers[fd].send(str(pid).encode())
             else:  # whoever waited for it has been told; until then its pid is nobody else's
                 waits.unregister(fd)
                 os.waitpid(ended.pop(fd), 0)
                 os.close(fd)
+
+
+def _ends(listens: socket.socket, path: Path) -> bool:
+    """Whether no worker has connected in the meantime; then none will."""
+    with contextlib.suppress(FileNotFoundError), _locked(path):
+        if select.select([listens], [], [], 0)[0]:
+            return False
+        path.unlink(missing_ok=True)
+    return True
 
 
 def _tell_ends(running: Mapping[int, int]) -> list[int]:
@@ -223,4 +267,4 @@ def _end(code: str | int | None) -> NoReturn:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], socket.socket(fileno=0))
+    _serve(sys.argv[1], socket.socket(fileno=0), Path(sys.argv[2]))

@@ -9,22 +9,12 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from skill.hosts import bootstrap, runtime_bundle
+from tests import shared_folder
 
 _RUNTIME = Path(".wavequeue") / "runtime"
-_VARIABLE = "WAVEQUEUE_KEPT_RUNTIME"
-
-
-def begin() -> Path | None:
-    """Make the folder that workers which begin after this share. None in a worker, which has one from whoever began."""
-    if os.environ.get(_VARIABLE):
-        return None
-    folder = Path(tempfile.mkdtemp(prefix="wq-runtime-"))
-    os.environ[_VARIABLE] = str(folder)
-    return folder
 
 
 def give(home: Path) -> None:
@@ -42,7 +32,7 @@ def give(home: Path) -> None:
 
 def _kept() -> list[Path]:
     """The runtime, which whoever needs it first unpacks and compiles."""
-    folder = Path(os.environ[_VARIABLE])
+    folder = shared_folder.path()
     kept = folder / _RUNTIME
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
