@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
+import operator
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from queue_manager.core import events as ev
@@ -90,24 +90,32 @@ FOREVER = Plan(seconds=float("inf"))
 
 def dump(state: QueueState) -> dict[str, Any]:
     """All that a state holds, as plain values that can be compared; indexes in a canonical order."""
-    return {**_facts(state), **indexes(state)}
+    return {**facts(state), **indexes(state)}
 
 
-def _facts(state: QueueState) -> dict[str, Any]:
-    simple = (
-        "manifest", "seq", "run_id", "manifest_sha256", "started", "finished", "paused", "phases", "groups", "order_of",
-        "requests", "last_end", "active_at", "results_seq", "pushed_seq", "code", "unread",
-    )  # fmt: skip
-    facts = {name: getattr(state, name) for name in simple}
-    facts["cards"] = {name: value for name, value in vars(state.cards).items() if name != "holders"}
-    facts["machine"] = dict(vars(state.machine))
-    facts["jobs"] = [_slots(job, without=("queued",)) for job in state.jobs]
-    return facts
+def facts(state: QueueState) -> dict[str, Any]:
+    """All but its indexes."""
+    found = _SIMPLE(state)
+    found["cards"] = {name: value for name, value in vars(state.cards).items() if name != "holders"}
+    found["machine"] = dict(vars(state.machine))
+    found["jobs"] = jobs = [_JOB(job) for job in state.jobs]
+    for job in jobs:
+        if job["attempt"] is not None:
+            job["attempt"] = _ATTEMPT(job["attempt"])
+    return found
 
 
-def _slots(value: Job | Attempt, without: Iterable[str] = ()) -> dict[str, Any]:
-    found = {name: getattr(value, name) for name in type(value).__slots__ if name not in without}
-    return {name: _slots(item) if isinstance(item, Attempt) else item for name, item in found.items()}
+def _reader(*names: str) -> Callable[[object], dict[str, Any]]:
+    """What reads these attributes of something, quicker than by a `getattr` of each."""
+    read = operator.attrgetter(*names)
+    return lambda of: dict(zip(names, read(of)))
+
+
+_SIMPLE = _reader(
+    "manifest", "seq", "run_id", "manifest_sha256", "started", "finished", "paused", "phases", "groups", "order_of",
+    "requests", "last_end", "active_at", "results_seq", "pushed_seq", "code", "unread",
+)  # fmt: skip
+_JOB, _ATTEMPT = _reader(*(name for name in Job.__slots__ if name != "queued")), _reader(*Attempt.__slots__)
 
 
 def indexes(state: QueueState) -> dict[str, Any]:
@@ -187,19 +195,25 @@ def expected_indexes(state: QueueState) -> dict[str, Any]:
     }
 
 
-def check_indexes(state: QueueState) -> None:
-    """Compare what the state keeps quick with the long way round."""
-    found: Mapping[str, Any] = indexes(state)
+def check_indexes(state: QueueState) -> dict[str, Any]:
+    """Compare what the state keeps quick with the long way round. Returns the first, see `indexes`."""
+    found = indexes(state)
     expected = expected_indexes(state)
     for name, value in expected.items():
         assert found[name] == value, name
     check_ready(state, expected["ready"])
+    return found
 
 
 def check_ready(state: QueueState, expected: Mapping[Need, list[int]]) -> None:
     """The ready jobs and due retries in their order, counted from the jobs; and that asking changes nothing."""
     ready, jobs = state.ready, state.jobs
-    before = copy.deepcopy((ready._heaps, ready._delayed, [job.queued for job in jobs]))
+
+    def held() -> tuple[object, ...]:
+        heaps = {need: list(heap) for need, heap in ready._heaps.items()}
+        return heaps, list(ready._delayed), [job.queued for job in jobs]
+
+    before = held()
     lines = {
         need: sorted((-jobs[order].spec.priority, order, need) for order in found) for need, found in expected.items()
     }
@@ -208,4 +222,4 @@ def check_ready(state: QueueState, expected: Mapping[Need, list[int]]) -> None:
     delayed = sorted((job.due, job.order) for job in jobs if job.status in RETRYING and job.due is not None)
     for due, _ in delayed[:3]:
         assert [job.order for job in ready.due_retries(due)] == [order for at, order in delayed if at <= due]
-    assert before == (ready._heaps, ready._delayed, [job.queued for job in jobs])
+    assert before == held()
