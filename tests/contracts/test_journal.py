@@ -8,6 +8,7 @@ import json
 import os
 import random
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -259,16 +260,24 @@ def test_a_commit_costs_one_stat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 # -- whole files ------------------------------------------------------------------------------------------------------
 
-# Writes documents of many sizes, one over the other; each tells its own length.
+# For each number that it reads: forks a process that writes documents of many sizes, one over the other, from that
+# number on; each tells its own length. It waits for the end of that process.
 _WRITER = """
-import itertools, json, sys
+import itertools, os, sys
 from pathlib import Path
 from queue_manager.adapters.files import write_whole
 path = Path(sys.argv[1])
-for n in itertools.count(int(sys.argv[2])):
-    fill = "x" * (n * 7919 % 300_000)
-    write_whole(path, [b'{"n": ', str(n).encode(), b', "size": ', str(len(fill)).encode(),
-                       b', "fill": "', fill.encode(), b'"}'], durable=n % 2 == 0)
+for line in sys.stdin:
+    pid = os.fork()
+    if pid:
+        print(pid, flush=True)
+        os.waitpid(pid, 0)
+        print("ended", flush=True)
+        continue
+    for n in itertools.count(int(line)):
+        fill = "x" * (n * 7919 % 300_000)
+        write_whole(path, [b'{"n": ', str(n).encode(), b', "size": ', str(len(fill)).encode(),
+                           b', "fill": "', fill.encode(), b'"}'], durable=n % 2 == 0)
 """
 
 
@@ -285,16 +294,24 @@ def test_a_reader_sees_the_old_or_the_new_whatever_is_killed(tmp_path: Path) -> 
     def wait_beyond(n: int) -> None:
         wait_for(lambda: look() > n, say="the writer's first document")
 
-    for kill in range(50):
-        argv = [sys.executable, "-S", "-c", _WRITER, str(path), str(newest + 1)]
-        child = subprocess.Popen(argv, env={"PYTHONPATH": str(ROOT)})
-        wait_beyond(newest)
-        for _ in range(rng.randrange(40)):
-            assert look() > newest
-        child.kill()
-        child.wait()
-        newest = look()
-        assert len(list(tmp_path.iterdir())) <= kill + 2  # at most one file is left of each that was killed
+    argv = [sys.executable, "-S", "-c", _WRITER, str(path)]
+    with subprocess.Popen(
+        argv, env={"PYTHONPATH": str(ROOT)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as writer:
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        for kill in range(50):
+            writer.stdin.write(f"{newest + 1}\n")
+            pid = int(writer.stdout.readline())
+            try:
+                wait_beyond(newest)
+                for _ in range(rng.randrange(40)):
+                    assert look() > newest
+            finally:
+                os.kill(pid, signal.SIGKILL)
+            assert writer.stdout.readline() == "ended\n"
+            newest = look()
+            assert len(list(tmp_path.iterdir())) <= kill + 2  # at most one file is left of each that was killed
     assert newest > 50
 
 
