@@ -42,55 +42,62 @@ _preconditions = st.one_of(
 )
 
 
+_fields: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {
+        "cmd": _text,
+        "gpus": st.integers(0, 8),
+        "gpu_mem_mib": st.none() | st.integers(1, 10**6),
+        "expected_output": st.none() | _text,
+        "cwd": st.none() | _text,
+        "env": _maps,
+        "timeout": st.none() | st.floats(0.001, 1e9),
+        "priority": st.integers(),
+        "retries": st.integers(0, 5),
+        "preconditions": st.lists(_preconditions, max_size=2).map(tuple),
+        "params": _maps,
+        "metrics": _json,
+    }
+)
+"""What a job has beside its ID and what it depends on."""
+_settings: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {
+        "hosts": st.lists(_text, max_size=2).map(tuple),
+        "env": _maps,
+        "gpus": st.none() | st.lists(st.integers(0, 8), unique=True, max_size=3).map(tuple),
+        "max_parallel": st.none() | st.integers(1, 9),
+        "gpu_free_threshold_mib": st.integers(0, 9000),
+        "oom_retry": st.builds(OomRetry, st.floats(0, 1e6), st.integers(1, 9)),
+        "wave": st.sampled_from(["rolling", "barrier"]),
+        "stale_after": st.floats(0.1, 1e6),
+        "on_complete": st.none() | _text,
+        "pull": st.lists(_text, max_size=2).map(tuple),
+        "when_done": st.sampled_from(["keep", "stop", "destroy"]),
+        "idle_after": st.none() | st.floats(0.1, 1e6),
+        "max_cost": st.none() | st.floats(0.01, 1e6),
+        "deadline": st.none() | st.floats(0.1, 1e6) | st.just("2026-12-24T18:00:00+01:00"),
+        "results_to": st.none() | _text,
+    }
+)
+"""What a manifest has beside its jobs, phases and groups."""
+_phases, _ids = (st.lists(_names, min_size=1, max_size=most, unique=True) for most in (3, 5))
+
+
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
-    phases = draw(st.lists(_names, min_size=1, max_size=3, unique=True))
-    ids = draw(st.lists(_names, min_size=1, max_size=5, unique=True))
+    phases, ids = draw(_phases), draw(_ids)
     groups = {f"{phases[0]}[N=1]": tuple(ids[:1])} if draw(st.booleans()) else {}
     jobs = []
     for number, name in enumerate(ids):
         # A job waits only for earlier ones, so there is no circle.
         earlier = [*ids[:number], *(groups if number else ())]
         waits = draw(st.lists(st.sampled_from(earlier), unique=True, max_size=2)) if earlier else []
-        jobs.append(
-            JobSpec(
-                id=name,
-                cmd=draw(_text),
-                phase=phases[0],
-                depends_on=tuple(waits),
-                gpus=draw(st.integers(0, 8)),
-                gpu_mem_mib=draw(st.none() | st.integers(1, 10**6)),
-                expected_output=draw(st.none() | _text),
-                cwd=draw(st.none() | _text),
-                env=draw(_maps),
-                timeout=draw(st.none() | st.floats(0.001, 1e9)),
-                priority=draw(st.integers()),
-                retries=draw(st.integers(0, 5)),
-                preconditions=tuple(draw(st.lists(_preconditions, max_size=2))),
-                params=draw(_maps),
-                metrics=draw(_json),
-            )
-        )
+        jobs.append(JobSpec(id=name, phase=phases[0], depends_on=tuple(waits), **draw(_fields)))
     return Manifest(
         project="p",
         jobs=tuple(jobs),
         phases=tuple(Phase(name, tuple(phases[:number])) for number, name in enumerate(phases)),
         groups=groups,
-        hosts=tuple(draw(st.lists(_text, max_size=2))),
-        env=draw(_maps),
-        gpus=draw(st.none() | st.lists(st.integers(0, 8), unique=True, max_size=3).map(tuple)),
-        max_parallel=draw(st.none() | st.integers(1, 9)),
-        gpu_free_threshold_mib=draw(st.integers(0, 9000)),
-        oom_retry=OomRetry(draw(st.floats(0, 1e6)), draw(st.integers(1, 9))),
-        wave=draw(st.sampled_from(["rolling", "barrier"])),
-        stale_after=draw(st.floats(0.1, 1e6)),
-        on_complete=draw(st.none() | _text),
-        pull=tuple(draw(st.lists(_text, max_size=2))),
-        when_done=draw(st.sampled_from(["keep", "stop", "destroy"])),
-        idle_after=draw(st.none() | st.floats(0.1, 1e6)),
-        max_cost=draw(st.none() | st.floats(0.01, 1e6)),
-        deadline=draw(st.none() | st.floats(0.1, 1e6) | st.just("2026-12-24T18:00:00+01:00")),
-        results_to=draw(st.none() | _text),
+        **draw(_settings),
     )
 
 
