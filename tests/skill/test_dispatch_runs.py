@@ -203,24 +203,27 @@ def no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _fd: None)
 
 
-def _dispatch_at(start: Barrier, store: Store, hosts: FolderWorkers) -> None:
-    start.wait()
-    dispatch_to(store, [A, B], hosts)
+def _dispatch_at(start: Barrier, queues: list[tuple[Store, FolderWorkers]]) -> None:
+    for store, hosts in queues:
+        start.wait()
+        dispatch_to(store, [A, B], hosts)
 
 
 @pytest.mark.usefixtures("no_disk")
 def test_two_dispatchers_at_one_moment_dispatch_every_run_once(tmp_path: Path) -> None:
+    queues = []
     for number in range(49):  # the fiftieth is real: see tests/e2e/test_research.py
         folder = tmp_path / f"{number}"
         folder.mkdir()
-        store, hosts = make_store(folder, [{"priority": n} for n in range(6)]), FolderWorkers(folder / "there", 3)
-        start = FORK.Barrier(2)
-        both = [FORK.Process(target=_dispatch_at, args=(start, store, hosts)) for _ in range(2)]
-        for process in both:
-            process.start()
-        for process in both:
-            process.join(120)
-        assert [process.exitcode for process in both] == [0, 0]
+        queues.append((make_store(folder, [{"priority": n} for n in range(6)]), FolderWorkers(folder / "there", 3)))
+    start = FORK.Barrier(2)
+    both = [FORK.Process(target=_dispatch_at, args=(start, queues)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+    assert [process.exitcode for process in both] == [0, 0]
+    for store, hosts in queues:
         check(store, hosts, 6)
 
 
