@@ -83,8 +83,18 @@ def where(sharing: Sharing) -> dict[str, str]:
 
 @given(manifests(), offers)
 @settings(max_examples=150, deadline=None)
-def test_every_job_is_on_one_host_that_can_serve_it_or_is_named(made: Manifest, given_: list[Offer]) -> None:
+def test_what_always_holds(made: Manifest, given_: list[Offer]) -> None:
+    """In one test, since to make up an example takes ten times as long as to share out its jobs."""
     sharing = share(made, given_)
+    every_job_is_on_one_host_that_can_serve_it_or_is_named(made, given_, sharing)
+    tied_jobs_stay_together_wherever_one_host_can_have_them(made, given_, sharing)
+    what_crosses_hosts_is_carried_and_nothing_else(made, sharing)
+    assert share(made, given_) == sharing, "the same input gives the same answer"
+
+
+def every_job_is_on_one_host_that_can_serve_it_or_is_named(
+    made: Manifest, given_: list[Offer], sharing: Sharing
+) -> None:
     assigned = [name for jobs in sharing.parts.values() for name in jobs]
     assert sorted([*assigned, *sharing.unplaced]) == sorted(one.id for one in made.jobs)
     by_name = {one.name: one for one in given_}
@@ -99,20 +109,16 @@ def test_every_job_is_on_one_host_that_can_serve_it_or_is_named(made: Manifest, 
     assert all(list(jobs) == sorted(jobs, key=order.index) and jobs for jobs in sharing.parts.values())
 
 
-@given(manifests(), offers)
-@settings(max_examples=150, deadline=None)
-def test_tied_jobs_stay_together_wherever_one_host_can_have_them(made: Manifest, given_: list[Offer]) -> None:
-    sharing, specs = share(made, given_), {one.id: one for one in made.jobs}
-    on = where(sharing)
+def tied_jobs_stay_together_wherever_one_host_can_have_them(
+    made: Manifest, given_: list[Offer], sharing: Sharing
+) -> None:
+    on, specs = where(sharing), {one.id: one for one in made.jobs}
     for tied in components(made):
         if any(all(serves(made, one, specs[name]) for name in tied) for one in given_):
             assert len({on[name] for name in tied}) == 1
 
 
-@given(manifests(), offers)
-@settings(max_examples=150, deadline=None)
-def test_what_crosses_hosts_is_carried_and_nothing_else(made: Manifest, given_: list[Offer]) -> None:
-    sharing = share(made, given_)
+def what_crosses_hosts_is_carried_and_nothing_else(made: Manifest, sharing: Sharing) -> None:
     on, dependencies = where(sharing), Dependencies(made)
     crossing = {
         Transfer(need, on[need], host)
@@ -121,12 +127,6 @@ def test_what_crosses_hosts_is_carried_and_nothing_else(made: Manifest, given_: 
         if on[need] != host
     }
     assert sorted(sharing.carried) == sorted(crossing)
-
-
-@given(manifests(), offers)
-@settings(deadline=None)
-def test_the_same_input_gives_the_same_answer(made: Manifest, given_: list[Offer]) -> None:
-    assert share(made, given_) == share(made, given_)
 
 
 @given(
