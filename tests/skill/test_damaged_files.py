@@ -184,11 +184,14 @@ def tree(top: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for folder, _, names in os.walk(top):
         for name in names:
-            path = Path(folder, name)
-            info = path.lstat()
             if not name.endswith(".lock"):
-                is_small = stat.S_ISREG(info.st_mode) and info.st_size < 1 << 20
-                found[str(path.relative_to(top))] = (info.st_mode, info.st_size, path.read_bytes() if is_small else b"")
+                path = os.path.join(folder, name)
+                info = os.lstat(path)
+                data = b""
+                if stat.S_ISREG(info.st_mode) and info.st_size < 1 << 20:
+                    with open(path, "rb") as file:
+                        data = file.read()
+                found[path] = (info.st_mode, info.st_size, data)
     return found
 
 
@@ -224,8 +227,10 @@ def call(words: str) -> tuple[int, str]:
     return code, err.getvalue()
 
 
-def faults(words: str, damage: str, before: dict[str, Any], world: Path, path: Path, *, needed: bool) -> str | None:
-    """What is wrong with how a command takes a damaged file; None if it is as it should be."""
+def faults(words: str, world: Path, path: Path, *, refused: bool) -> str | None:
+    """What is wrong with how a command takes a damaged file; None if it is as it should be. `refused`: it cannot do
+    without."""
+    before = tree(world) if refused else {}
     try:
         code, errors = call(words)
     except BaseException as error:  # each is a traceback to a person
@@ -234,12 +239,14 @@ def faults(words: str, damage: str, before: dict[str, Any], world: Path, path: P
         return f"exit code {code}"
     if "Traceback" in errors or len(errors) > 3000:
         return f"says {errors[:200]!r}"
-    if needed and damage in BAD and code not in (1, 2):
+    if not refused:
+        return None
+    if code not in (1, 2):
         return f"exit code {code}, as if all were well"
-    if needed and damage in BAD and path.name not in errors:
+    if path.name not in errors:
         return f"does not name the file: {errors[:200]!r}"
     after = tree(world)
-    if needed and damage in BAD and after != before:
+    if after != before:
         return f"changed {sorted(set(after.items()) ^ set(before.items()))[:2]}"
     return None
 
@@ -256,9 +263,8 @@ def test_a_damaged_file_is_named_and_nothing_is_changed(row: Table, world: Path)
             else:
                 path.unlink(missing_ok=True)
             do(path, row.wrong)
-            before = tree(world)
             with refusing(path) if damage == "no permission" else contextlib.nullcontext():
-                words_of_it = faults(words, damage, before, world, path, needed=row.needed)
+                words_of_it = faults(words, world, path, refused=row.needed and damage in BAD)
             if words_of_it is not None:
                 wrong.append(f"{words} | {damage}: {words_of_it}")
     if path.is_dir():
