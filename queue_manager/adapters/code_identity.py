@@ -73,15 +73,15 @@ def identify(cwd: str, is_output: IsOutput, patience: float = PATIENCE) -> str |
     UnknownCodeError."""
     budget = _Budget(patience)
     try:
-        commit = _git(cwd, budget, "rev-parse", "--verify", "-q", "HEAD")
+        where = _git(cwd, budget, "rev-parse", "--show-toplevel", "--verify", "-q", "HEAD")
         # A repository of which nothing lies here, as of a home's settings, has nothing to do with this code.
-        if not commit or not _git(cwd, budget, "ls-tree", "-z", "--name-only", "HEAD"):
+        if not where or not _git(cwd, budget, "ls-tree", "-z", "--name-only", "HEAD"):
             return _of_files(cwd, is_output, budget)
-        top = os.fsdecode(_git(cwd, budget, "rev-parse", "--show-toplevel").rstrip(b"\n"))
+        top, _, commit = os.fsdecode(where.rstrip(b"\n")).rpartition("\n")
         listed = _git(top, budget, "diff", "--name-only", "-z", "--no-renames", "--ignore-submodules=dirty", "HEAD")
         names = sorted(os.fsdecode(name) for name in listed.split(b"\0") if name)
         changed = [name for name in names if not is_output(os.path.join(top, name))]
-        head = commit.decode(errors="replace").strip()[:12]
+        head = commit[:12]
         return f"{head}+{_hash(top, changed, budget)[:8]}" if changed else head
     except (_TooMuchError, OSError, subprocess.SubprocessError):
         return None
