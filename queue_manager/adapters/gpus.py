@@ -6,6 +6,7 @@ import glob
 import os
 import queue
 import re
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -87,8 +88,10 @@ class Nvml:
             found = without_library()
             if found is not None:
                 return found
-            from queue_manager.adapters import nvml  # as long as a third of all other imports of a manager
-
+            try:
+                from queue_manager.adapters import nvml  # as long as a third of all other imports of a manager
+            except ImportError as error:  # a host may be asked before the libraries are there
+                return Unreadable(f"{sys.executable} has no nvidia-ml-py: {error}")
             self._session = nvml.Session(self._relook)
         return self._session.read()
 

@@ -64,7 +64,7 @@ def describe(path: Path) -> dict[str, Any]:
         "bash": shutil.which("bash"),
         "screen": _screen(),
         "rsync": shutil.which("rsync"),
-        **gpu_fields(_cards()),
+        **gpu_fields(gpus.Nvml().read()),
         "heartbeat": iso(heartbeat),
         "runs": runs,
         "unreadable": why,
@@ -93,14 +93,6 @@ def screen_version(text: str) -> str | None:
     """The version that `screen --version` prints; None if that is something else."""
     found = re.search(r"Screen version v?(\d+(?:\.\d+)*)", text)
     return found[1] if found else None
-
-
-def _cards() -> Cards | Unreadable:
-    try:
-        from queue_manager.adapters import nvml as _is_there  # noqa: F401 - a host may be asked before the libraries are
-    except ImportError as error:
-        return Unreadable(f"{sys.executable} has no nvidia-ml-py: {error}")
-    return gpus.Nvml().read()
 
 
 def _screen() -> dict[str, str | None] | None:

@@ -290,25 +290,26 @@ def test_lines_of_the_journal_are_found_by_what_they_hold(home: Path) -> None:
     assert [json.loads(line)["event"] for line in found] == ["AttemptStarting", "AttemptStarted", "AttemptEnded"]
 
 
-def test_a_request_and_a_manager_import_no_more_than_they_use() -> None:
+def test_a_request_a_manager_and_a_look_at_a_host_import_no_more_than_they_use() -> None:
     """A look at a host takes as long as this does, and so does the start of every manager."""
     heavy = (
         "queue_manager.adapters.evidence",
         "queue_manager.adapters.load",
         "hashlib",
         "socket",
+        "tempfile",  # to try the home
         "psutil",  # once a job may be idle
         "http.client",
         "urllib.request",
         "ctypes",
-        "tempfile",
         "pynvml",  # where NVIDIA's library is there
         "queue_manager.slurm",  # where Slurm runs the jobs
         "queue_manager.core.diagnosis",  # once a job has failed
     )
     shown = f"print([name for name in {heavy} if name in sys.modules])"
     program = f"import sys, queue_manager.remote.control; {shown}; import queue_manager.manager; {shown}"
+    program += f"; import queue_manager.remote.preflight; {shown}"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=150, check=True
     )
-    assert done.stdout.splitlines() == ["[]", str(list(heavy[:4]))]
+    assert done.stdout.splitlines() == ["[]", str(list(heavy[:4])), str(list(heavy[:5]))]

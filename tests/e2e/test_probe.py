@@ -159,7 +159,7 @@ def test_without_nvidia_ml_py_the_rest_is_reported(tmp_path: Path) -> None:
     blocked = tmp_path / "blocked"
     blocked.mkdir()
     (blocked / "pynvml.py").write_text("raise ImportError('No module named pynvml')\n")
-    found = probe(tmp_path, PYTHONPATH=f"{blocked}:{ROOT}")
+    found = probe(tmp_path, **{**Standin(tmp_path, cards(1)).env, "PYTHONPATH": f"{blocked}:{ROOT}"})
     assert found["gpu_unreadable"] == f"{sys.executable} has no nvidia-ml-py: No module named pynvml"
     assert found["cpus"] >= 1
 
