@@ -137,10 +137,17 @@ print(json.dumps({
 """Use cases called from Python, on a run over sshd."""
 
 
-def test_a_second_submit_takes_the_same_run_up_and_brings_the_code_up_to_date(laptop: Laptop) -> None:
+def test_a_second_submit_takes_the_same_run_up_and_brings_the_code_up_to_date(
+    laptop: Laptop,
+) -> None:
     host = laptop.host("gpu-a")
-    laptop.spec(WAITING)
+    spec = laptop.spec(WAITING)
+    document = json.loads(laptop.call("preflight", spec, "--json")[0])
+    (row,) = document["hosts"]
+    assert document["ok"] is True
+    assert (row["name"], row["jobs"], row["checks"]["cwd"]["state"]) == ("gpu-a", 4, "made")
     first = laptop.submit()
+    assert json.loads(laptop.call("preflight", spec, "--json")[0])["hosts"][0]["checks"]["cwd"]["state"] == "ok"
     (laptop.project / "code" / "input.txt").write_text("another\n")
     second = laptop.submit()
     assert second["run_id"] == first["run_id"]
@@ -151,6 +158,12 @@ def test_a_second_submit_takes_the_same_run_up_and_brings_the_code_up_to_date(la
     assert len(finish(host, first["run_id"])) == 4
     assert laptop.submit()["hosts"][0]["notes"][-1] == "its jobs have ended already"
     assert ran(host) == ONCE
+    # The machine was rented to somebody else, and gets nothing.
+    (host.home / ".wavequeue" / "host_id").write_text("0123456789abcdef0123456789abcdef\n")
+    (laptop.project / "code" / "input.txt").write_text("secret\n")
+    _, errors = laptop.call("submit", "spec.yaml", code=1)
+    assert "is another machine than the one that got this run" in errors
+    assert (workspace(host) / "input.txt").read_text() == "another\n"
 
 
 def test_another_run_of_live_jobs_begins_only_where_that_is_meant_and_what_is_done_can_be_skipped(
@@ -231,17 +244,6 @@ def test_one_host_that_is_away_stops_no_other_and_is_finished_later(laptop: Lapt
     assert ran(a, b) == ONCE, [state(host, run_id) for host in (a, b)]
 
 
-def test_a_machine_that_was_rented_to_somebody_else_gets_nothing(laptop: Laptop) -> None:
-    host = laptop.host("gpu-a")
-    laptop.spec(SPEC)
-    finish(host, laptop.submit()["run_id"])
-    (host.home / ".wavequeue" / "host_id").write_text("0123456789abcdef0123456789abcdef\n")
-    (laptop.project / "code" / "input.txt").write_text("secret\n")
-    _, errors = laptop.call("submit", "spec.yaml", code=1)
-    assert "is another machine than the one that got this run" in errors
-    assert (workspace(host) / "input.txt").read_text() == "one\n"
-
-
 def test_preflight_names_what_is_missing_and_leaves_nothing_behind(laptop: Laptop) -> None:
     host = laptop.host("gpu-a", bare=True)
     laptop.host("gpu-b").stop()
@@ -257,17 +259,6 @@ def test_preflight_names_what_is_missing_and_leaves_nothing_behind(laptop: Lapto
     assert "nothing was submitted" in errors
     assert laptop.runs() == []
     assert [path.name for path in host.home.iterdir()] == []
-
-
-def test_preflight_of_a_host_that_is_ready_says_so(laptop: Laptop) -> None:
-    laptop.host("gpu-a")
-    spec = laptop.spec(SPEC)
-    document = json.loads(laptop.call("preflight", spec, "--json")[0])
-    (host,) = document["hosts"]
-    assert document["ok"] is True
-    assert (host["name"], host["jobs"], host["checks"]["cwd"]["state"]) == ("gpu-a", 4, "made")
-    laptop.submit()
-    assert json.loads(laptop.call("preflight", spec, "--json")[0])["hosts"][0]["checks"]["cwd"]["state"] == "ok"
 
 
 def test_which_host_is_meant_has_to_be_given_where_there_are_several(laptop: Laptop) -> None:
