@@ -10,16 +10,19 @@ import os
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from queue_manager.adapters import evidence, rule_process
 from queue_manager.adapters.regular import open_regular, read_regular
 from queue_manager.core import metric_rules, shell_paths
-from queue_manager.core.boundary import MetricsFound
 from queue_manager.core.log_text import plain_lines
 from queue_manager.core.manifest import JobSpec, Manifest
 from queue_manager.core.metric_rules import Found, LogValues, Rule
 from queue_manager.core.outputs import is_glob
 from queue_manager.core.terminal_text import one_line
+
+if TYPE_CHECKING:
+    from queue_manager.core.boundary import MetricsFound
 
 MOST_JSON = 16 << 20
 MOST_CSV = 64 << 20
@@ -37,6 +40,8 @@ def read(
 ) -> MetricsFound:
     """All metrics of a job. `since_ns`: when its attempt began, by the clock of the file server; None: it did not run
     here, and what is there is taken as it is. `environment`: for `~` and `$NAME` in paths."""
+    from queue_manager.core.boundary import MetricsFound  # the process of a rule does without, see rule_process
+
     rules = metric_rules.rules(spec.metrics)
     if not rules:
         return MetricsFound(_numbers(shell_paths.expanded(manifest, spec, environment).expected_output, cwd, since_ns))

@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import re
 import shutil
 import socket
@@ -55,7 +54,7 @@ def describe(path: Path) -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
         "time": iso(time.time()),
-        "python": {"version": platform.python_version(), "executable": sys.executable},
+        "python": {"version": sys.version.split()[0], "executable": sys.executable},
         "cpus": host.usable_cores(),
         "load": _load(),
         "memory_mib": None if isinstance(memory, Unreadable) else memory._asdict(),
