@@ -5,7 +5,6 @@ Outputs of jobs are not code, even if git tracks them. Where it takes too long, 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import time
@@ -156,6 +155,8 @@ def _walk(folder: str) -> Iterator[str]:
 
 def _hash(top: str, names: Sequence[str], budget: _Budget) -> str:
     """A hash of files by name and content. Raises _TooMuchError."""
+    import hashlib  # see core.manifest.sha256
+
     whole = hashlib.sha256()
     for name in names:
         path = os.path.join(top, name)

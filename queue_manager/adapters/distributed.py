@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import re
 import shlex
@@ -132,6 +131,8 @@ def wandb_run_id(run_id: str, job: str) -> str:
     clean = _NOT_IN_RUN_IDS.sub("_", name)
     if clean == name and len(name) <= _RUN_ID_MAX:
         return name
+    import hashlib  # see core.manifest.sha256
+
     digest = hashlib.sha256(name.encode()).hexdigest()[:12]
     return f"{clean[: _RUN_ID_MAX - 13]}-{digest}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -173,6 +172,8 @@ def moment(text: str) -> float | None:
 
 def sha256(data: bytes) -> str:
     """Hash by which a run knows its manifest."""
+    import hashlib  # OpenSSL is large, and who reads a request or looks at a host needs none
+
     return hashlib.sha256(data).hexdigest()
 
 

@@ -52,8 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         found = {"fault": f"{error.filename or 'this machine'}: {error.strerror or error}"}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         found = {"fault": f"not a valid request: {error!r}"}
-    json.dump(found, sys.stdout)
-    print(flush=True)
+    print(json.dumps(found), flush=True)  # for a large state many times faster than json.dump
     return 1 if "fault" in found else 0
 
 
