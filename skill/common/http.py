@@ -5,6 +5,7 @@ No message holds a header, since keys travel in them. A redirect is an answer li
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import threading
 import time
@@ -17,6 +18,8 @@ from skill import __version__
 from skill.common.errors import UseError
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 CONNECT = 10.0
@@ -124,8 +127,24 @@ class Server:
         with self._lock:
             if self._client is None:
                 timeout = httpx.Timeout(self.timeout, connect=CONNECT)
-                self._client = httpx.Client(headers=self._headers, timeout=timeout, follow_redirects=False)
+                self._client = httpx.Client(
+                    headers=self._headers,
+                    timeout=timeout,
+                    follow_redirects=False,
+                    verify=_trust(urlsplit(self.base).scheme == "https"),
+                )
             return self._client
+
+
+@functools.cache
+def _trust(has_tls: bool) -> ssl.SSLContext:
+    """Return whose certificates are trusted, read once in a process: that takes longer than most requests. Nobody's
+    where there is no TLS."""
+    import ssl
+
+    import httpx
+
+    return httpx.create_ssl_context() if has_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class _Exchange(threading.Thread):
