@@ -54,8 +54,8 @@ class Sshd:
 
     `bare`: only `_BARE` and python3 are found there. `environment`: more that sessions get. `address`: where it
     listens; one of this machine. `hostname`: what it calls itself; absent: as this machine does. `home`: one that it
-    shares with others; absent: its own. `kex`: how keys are exchanged; by default at a third of what OpenSSH's own way
-    costs, which None leaves in place.
+    shares with others; absent: its own. `kex`: how keys are exchanged; by default in the way that takes least, while
+    None leaves OpenSSH's own in place.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Sshd:
         namespace: str | None = None,
         hostname: str | None = None,
         home: Path | None = None,
-        kex: str | None = "curve25519-sha256,curve25519-sha256@libssh.org",
+        kex: str | None = "ecdh-sha2-nistp256",
     ) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.root, self.address, self._namespace = root, address, namespace
