@@ -4,11 +4,12 @@ ruamel.yaml."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
 import io
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,11 +98,20 @@ class Registry:
 
     @classmethod
     def load(cls, path: Path) -> Registry:
-        """Read a file; a missing one has no workers. Raises UseError with all its faults, each with its line."""
-        tree = mapping_in(path)
+        """Read a file; a missing one has no workers. To change them, see `changed`. Raises UseError with all its
+        faults, each with its line."""
+        return cls._of(path, mapping_in(path))
+
+    @classmethod
+    def _of(cls, path: Path, tree: CommentedMap | None) -> Registry:
         if tree is None:
             raise UseError(f"{path}:1:1: has to begin with `workers:`, and below it a name for each host")
         return cls(path, tree)
+
+    @classmethod
+    def to_change(cls, path: Path) -> Registry:
+        """Read a file as `load` does, for a change."""
+        return cls._of(path, _mapping(path, _parse))
 
     def named(self, name: str) -> Worker:
         """Find the worker of this name, or a host of ~/.ssh/config. Raises UseError with the nearest name."""
@@ -172,7 +182,7 @@ def changed(path: Path) -> Iterator[Registry]:
     OSError."""
     lock = ProjectPaths.of(path).workers_lock
     with locked(lock):
-        registry = Registry.load(path)
+        registry = Registry.to_change(path)
         yield registry
         registry.save()
 
@@ -180,8 +190,12 @@ def changed(path: Path) -> Iterator[Registry]:
 def mapping_in(path: Path) -> CommentedMap | None:
     """Read the mapping in a YAML file; empty if the file is missing, None if it contains something else.
 
-    Raises UseError where it is no YAML.
+    It is shared by all who read the same text, and is not to be changed. Raises UseError where it is no YAML.
     """
+    return _mapping(path, _parsed)
+
+
+def _mapping(path: Path, parse: Callable[[str], Any]) -> CommentedMap | None:
     try:
         text = read_text(path, _MOST)
     except FileNotFoundError:
@@ -189,7 +203,7 @@ def mapping_in(path: Path) -> CommentedMap | None:
     if _is_deep(text):
         raise UseError(f"{path}: cannot be read as YAML: it is nested too deeply")
     try:
-        tree = _yaml().load(text)
+        tree = parse(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
@@ -203,6 +217,16 @@ def mapping_in(path: Path) -> CommentedMap | None:
     if tree is None:
         return CommentedMap()
     return tree if isinstance(tree, CommentedMap) else None
+
+
+def _parse(text: str) -> Any:
+    return _yaml().load(text)
+
+
+@functools.lru_cache(maxsize=8)
+def _parsed(text: str) -> Any:
+    """Parse a text once: a command reads workers.yaml a dozen times, and ruamel takes milliseconds for each."""
+    return _parse(text)
 
 
 def _is_deep(text: str) -> bool:

@@ -75,6 +75,15 @@ def test_nothing_is_written_where_the_change_is_refused(path: Path) -> None:
     assert path.read_text() == TEXT
 
 
+def test_a_change_is_read_by_nobody_before_it_is_written(path: Path) -> None:
+    """All who read the same text share what was read of it, but for whoever changes it."""
+    before = repr(Registry.load(path).workers)
+    with changed(path) as registry:
+        registry.patch("vast-1", {"ssh.port": 41000, "health.heartbeat": 0})
+        assert repr(Registry.load(path).workers) == before
+    assert repr(Registry.load(path).workers) != before
+
+
 def test_the_first_worker(tmp_path: Path) -> None:
     path = locate_workers(tmp_path)
     assert Registry.load(path).workers == {}
