@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import io
 import json
 import os
 import signal
@@ -11,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -27,18 +30,30 @@ IDENTITY = "0123456789abcdef0123456789abcdef"
 
 
 def call(home: Path, run: str | Path, **asked: Any) -> dict[str, Any]:
-    """What the host's end answers: one line, whatever is asked."""
+    """What the host's end answers: one line, whatever is asked. In this process: see `call_over_ssh`."""
+    out, err, stdin = io.StringIO(), io.StringIO(), io.TextIOWrapper(io.BytesIO(json.dumps(asked).encode()))
+    here = mock.patch.dict(os.environ, HOME=str(home)), mock.patch.object(sys, "stdin", stdin)
+    with here[0], here[1], contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = control.main([str(run)])
+    assert err.getvalue() == ""
+    return parsed(out.getvalue(), code)
+
+
+def call_over_ssh(home: Path, run: str | Path, **asked: Any) -> dict[str, Any]:
+    """What it answers as a process of its own, as which it is started over SSH."""
     done = subprocess.run(
         [sys.executable, "-m", "queue_manager.remote.control", str(run)],
         env={**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)},
-        input=json.dumps(asked).encode(),
-        capture_output=True,
-        timeout=150,
-    )
-    assert done.stderr == b""
-    assert done.stdout.count(b"\n") == 1
-    document: dict[str, Any] = json.loads(done.stdout)
-    assert done.returncode == ("fault" in document)
+        input=json.dumps(asked), capture_output=True, text=True, timeout=150,
+    )  # fmt: skip
+    assert done.stderr == ""
+    return parsed(done.stdout, done.returncode)
+
+
+def parsed(out: str, code: int) -> dict[str, Any]:
+    assert out.count("\n") == 1
+    document: dict[str, Any] = json.loads(out)
+    assert code == ("fault" in document)
     return document
 
 
@@ -69,6 +84,13 @@ def written(home: Path, job_id: str, text: bytes, name: str = "") -> Path:
 
 def text(answer: dict[str, Any]) -> bytes:
     return base64.b64decode(answer["data"])
+
+
+def test_a_process_of_its_own_answers_the_same(home: Path) -> None:
+    place(home, "a", "b").complete("a").start("b").write()
+    written(home, "b", b"epoch 3\n")
+    for run, asked in ((stories.RUN_ID, {"op": "look"}), ("gone", {"op": "look"}), (stories.RUN_ID, {"op": "explode"})):
+        assert call_over_ssh(home, run, **asked) == call(home, run, **asked)
 
 
 # -- look -------------------------------------------------------------------------------------------------------------
